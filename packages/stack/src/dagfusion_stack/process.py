@@ -1,0 +1,177 @@
+"""Child processes that can always be found again.
+
+Every child carries two environment variables, the folder that it serves and the service that it is. Its own children
+inherit them, so the process table itself says what runs, and no pid file can lie. (PostgreSQL's backends overwrite
+theirs, and end with their postmaster.)
+"""
+
+import contextlib
+import pwd
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+import psutil
+
+from dagfusion_stack.errors import ServiceError
+
+MARK = "DAGFUSION_STACK"
+SERVICE = "DAGFUSION_SERVICE"
+POLL_INTERVAL_S = 0.02
+
+
+@dataclass(frozen=True)
+class Child:
+    """A running service: its name, process and log, and how it is asked to stop."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+    stop_signal: signal.Signals = signal.SIGTERM
+    stop_timeout_s: float = 15.0
+
+    def wait_ready(self, ready: Callable[[], bool], *, timeout_s: float) -> None:
+        """Wait until `ready` says so.
+
+        Raises:
+            ServiceError: the process ended, or was not ready in time.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not ready():
+            self.check()
+            if time.monotonic() > deadline:
+                raise ServiceError(f"{self.name} was not ready after {timeout_s:.0f} s; its log is {self.log}")
+            time.sleep(POLL_INTERVAL_S)
+
+    def check(self) -> None:
+        """Do nothing while the process runs.
+
+        Raises:
+            ServiceError: it has ended; the message has its exit code, the last line of its log, and where the log is.
+        """
+        code = self.process.poll()
+        if code is not None:
+            raise ServiceError(f"{self.name} ended ({_ending(code)}): {last_line(self.log)}; its log is {self.log}")
+
+    def stop(self) -> None:
+        """Ask the process to stop, wait, and kill it when it does not."""
+        if self.process.poll() is None:
+            self.process.send_signal(self.stop_signal)
+        try:
+            self.process.wait(self.stop_timeout_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def start(
+    name: str,
+    command: Sequence[str | Path],
+    *,
+    mark: Path,
+    log: Path,
+    environ: Mapping[str, str],
+    account: pwd.struct_passwd | None = None,
+    stop_signal: signal.Signals = signal.SIGTERM,
+    cwd: Path | None = None,
+) -> Child:
+    """Start a service in a session of its own, with its output in `log` (the log before is kept as `.1`).
+
+    Args:
+        name: the service, as people read it.
+        command: program and arguments.
+        mark: the folder that the process serves; `marked` finds it by that.
+        log: where its output goes.
+        environ: the environment, complete.
+        account: the user to run as, when it is not this one.
+        stop_signal: how the service is asked to stop.
+        cwd: the working folder; the folder of the log when not given.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        log.replace(log.with_name(f"{log.name}.1"))
+    with log.open("ab") as output:
+        process = subprocess.Popen(  # noqa: S603  # the commands are ours
+            [str(part) for part in command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**environ, MARK: str(mark), SERVICE: name},
+            cwd=cwd or log.parent,
+            start_new_session=True,
+            **identity(account),
+        )
+    return Child(name, process, log, stop_signal)
+
+
+class Identity(TypedDict):
+    """The arguments by which `subprocess` runs a program as another user."""
+
+    user: int | None
+    group: int | None
+    extra_groups: list[int] | None
+
+
+def identity(account: pwd.struct_passwd | None) -> Identity:
+    """Give the arguments that make `subprocess` run a program as `account`, or as this user when there is none."""
+    if account is None:
+        return {"user": None, "group": None, "extra_groups": None}
+    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+
+
+def marked(mark: Path) -> dict[psutil.Process, str]:
+    """Find every process that serves the folder `mark`, with its service; never this process or one above it."""
+    this = psutil.Process()
+    above = {this.pid, *(parent.pid for parent in this.parents())}
+    found = {}
+    for process in psutil.process_iter():
+        if process.pid in above:
+            continue
+        with contextlib.suppress(psutil.Error, OSError):
+            environ = process.environ()
+            if environ.get(MARK) == str(mark):
+                found[process] = environ.get(SERVICE, "")
+    return found
+
+
+def end(processes: Iterable[psutil.Process], stop_signal: signal.Signals, *, timeout_s: float) -> None:
+    """Ask processes to stop, wait, and kill those that do not.
+
+    Raises:
+        ServiceError: one belongs to another user.
+    """
+    processes = list(processes)
+    _send(processes, stop_signal)
+    _, alive = psutil.wait_procs(processes, timeout=timeout_s)
+    _send(alive, signal.SIGKILL)
+    psutil.wait_procs(alive, timeout=timeout_s)
+
+
+def last_line(log: Path) -> str:
+    """Give the last line of a log that says something, for an error message."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 8192))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError as error:
+        return f"no log ({error.strerror})"
+    return next((line.strip() for line in reversed(lines) if line.strip()), "no output")
+
+
+def _send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        try:
+            process.send_signal(number)
+        except psutil.NoSuchProcess:
+            continue
+        except psutil.AccessDenied as error:
+            raise ServiceError(
+                f"process {process.pid} of this stack belongs to another user: run the command as that user"
+            ) from error
+
+
+def _ending(code: int) -> str:
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
