@@ -1,0 +1,65 @@
+"""What the repository may hold: text, small, and nothing of the machine or the registries it was made with."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+LARGEST_BYTES = 1_000_000
+IMAGES = {".png"}
+REGISTRIES = re.compile(
+    r"pypi[.]org|pythonhosted[.]org|npmjs[.](?:org|com)|(?:deb|security|ftp)[.]debian[.]org"
+    r"|crates[.]io|proxy[.]golang[.]org|(?:gcr|ghcr|quay)[.]io|registry-1[.]docker"
+)
+HOMES = re.compile(r"(?<![\w.$}])/(?:root|home/\w+|Users/\w+)/")
+
+
+@pytest.fixture(scope="module")
+def files(root: Path) -> list[Path]:
+    """Every file that is, or is about to be, in the repository."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout  # noqa: S603
+    return [path for name in listed.split("\0") if name and (path := root / name).is_file()]
+
+
+@pytest.fixture(scope="module")
+def texts(files: list[Path], root: Path) -> dict[str, str]:
+    found = {}
+    for path in files:
+        if path.suffix not in IMAGES:
+            content = path.read_bytes()
+            assert b"\0" not in content, (
+                f"{path.relative_to(root)} is binary: the repository holds text, and PNG images"
+            )
+            found[str(path.relative_to(root))] = content.decode()
+    assert len(found) > 20
+    return found
+
+
+def matches(texts: dict[str, str], pattern: re.Pattern[str]) -> list[str]:
+    lines = ((name, number, line) for name, text in texts.items() for number, line in enumerate(text.splitlines(), 1))
+    return [f"{name}:{number}: {found[0]}" for name, number, line in lines if (found := pattern.search(line))]
+
+
+def test_no_file_is_large(files: list[Path], root: Path) -> None:
+    assert [str(path.relative_to(root)) for path in files if path.stat().st_size > LARGEST_BYTES] == []
+
+
+def test_no_lock_file_is_tracked(texts: dict[str, str]) -> None:
+    assert [name for name in texts if Path(name).name in {"uv.lock", "pylock.toml", "package-lock.json"}] == []
+
+
+def test_no_package_registry_is_named(texts: dict[str, str]) -> None:
+    assert matches(texts, REGISTRIES) == []
+
+
+def test_no_path_of_a_machine_is_named(texts: dict[str, str], root: Path) -> None:
+    assert matches(texts, HOMES) == []
+    assert matches(texts, re.compile(rf"{re.escape(str(root.parent))}/|{re.escape(str(root))}\b")) == []
+
+
+def test_no_package_is_a_folder_of_leftovers(texts: dict[str, str]) -> None:
+    """A module called `utils` has no one job."""
+    vague = {"utils", "util", "helpers", "helper", "common", "misc", "manager"}
+    assert [name for name in texts if name.endswith(".py") and vague & {*Path(name).with_suffix("").parts}] == []

@@ -1,0 +1,37 @@
+"""What every test gets: a process that knows nothing of this machine's clouds, event logs and stacks."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+OURS = ("AWS_", "DAGFUSION_", "DAGSTER_", "S3_", "UAT_S3_", "PROD_S3_", "PG")
+KEPT = ("DAGFUSION_LOCALSTACK_IMAGE", "DAGFUSION_POSTGRES_IMAGE", "DAGFUSION_REQUIRE_CONTAINERS")
+
+# The time of one example says nothing on a shared machine.
+hypothesis.settings.register_profile("shared", parent=hypothesis.settings.get_profile("default"), deadline=None)
+hypothesis.settings.load_profile("shared")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_environ(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in os.environ:
+            if name == "ENVIRONMENT" or (name.startswith(OURS) and name not in KEPT):
+                patch.delenv(name)
+        nowhere = tmp_path_factory.mktemp("no-aws-profile")
+        patch.setenv("AWS_CONFIG_FILE", str(nowhere / "config"))
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(nowhere / "credentials"))
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setenv("DAGSTER_DISABLE_TELEMETRY", "yes")
+        patch.setenv("DAGFUSION_HOME", str(nowhere / "no-stack"))
+        yield
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return ROOT
