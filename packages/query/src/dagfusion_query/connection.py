@@ -1,0 +1,167 @@
+"""The way in: a connection to what Dagster has materialized."""
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dagfusion_query.catalog.live import LiveCatalog
+from dagfusion_query.catalog.model import Snapshot, Table
+from dagfusion_query.engine.engine import Engine, Params, Prepared
+from dagfusion_query.errors import QueryError, SettingsError
+from dagfusion_query.event_log import open_event_log
+from dagfusion_query.explain import Explanation, explain
+from dagfusion_query.result import Finished, Result
+from dagfusion_query.settings import Settings
+
+
+@dataclass(frozen=True)
+class TableInfo:
+    """One table of the catalog.
+
+    Attributes:
+        name: `schema.table`, as SQL wants it.
+        asset_key: Dagster's.
+        partition_columns: In path order.
+        columns: All columns by name with their types; partition columns last.
+        partitions: How many partitions are materialized.
+        problem: Why the table cannot be queried, if so.
+    """
+
+    name: str
+    asset_key: tuple[str, ...]
+    partition_columns: tuple[str, ...]
+    columns: Mapping[str, str]
+    partitions: int
+    rows: int
+    bytes: int
+    materialized_at: datetime | None
+    problem: str | None
+
+
+class Connection:
+    """SQL over the assets of one Dagster deployment. Thread-safe; a context manager.
+
+    Args:
+        settings: Where the event log and the objects are, and the limits.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        if not settings.event_log:
+            raise SettingsError(
+                f"there is no event log to read: start the local stack with `dagfusion up -d` (none was found in "
+                f"{settings.home}), or set DAGFUSION_EVENT_LOG to a postgresql:// URL or a DAGSTER_HOME folder"
+            )
+        self.settings = settings
+        self._catalog = LiveCatalog(
+            open_event_log(settings.event_log),
+            settings.environment,
+            Path(settings.state_dir) if settings.state_dir else None,
+            poll_interval_s=settings.poll_interval_s,
+        )
+        self._engine = Engine(settings)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The current generation of the catalog."""
+        return self._catalog.current()
+
+    def sql(self, query: str, params: Params = None) -> Result:
+        """Run a query.
+
+        Args:
+            query: One read-only statement.
+            params: Values for `$1`, `$2`, ... as a sequence, or for `$name` as a mapping.
+
+        Returns:
+            The result, with its first batch ready.
+
+        Raises:
+            StatementError: The statement cannot be run as it is written.
+            ExecutionError: It failed while it ran.
+        """
+        started = time.perf_counter()
+        prepared = self._engine.prepare(query, params, self._catalog.current())
+        if prepared.is_explain:
+            plans = explain(prepared).to_arrow()
+            return Result(prepared, plans.schema, lambda _: Finished(plans), lambda: prepared, started)
+        return Result(prepared, prepared.schema, self._engine.start, lambda: self._replan(query, params), started)
+
+    def explain(self, query: str, params: Params = None) -> Explanation:
+        """Say which files a query would read, why it skips the others, and how DataFusion would run it."""
+        return explain(self._engine.prepare(query, params, self._catalog.current()))
+
+    def tables(self) -> list[TableInfo]:
+        """Return the tables of the catalog, by name."""
+        return [_info(table) for _, table in sorted(self._catalog.current().tables.items())]
+
+    def refresh(self) -> Snapshot:
+        """Read now what the event log has gained, instead of within a second, and return the catalog."""
+        return self._catalog.refresh()
+
+    def close(self) -> None:
+        """Stop following the event log and release what the engine holds."""
+        self._catalog.close()
+        self._engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _replan(self, query: str, params: Params) -> Prepared:
+        return self._engine.prepare(query, params, self._catalog.refresh())
+
+
+def connect(
+    event_log: str | None = None, *, environment: str | None = None, settings: Mapping[str, str] | None = None
+) -> Connection:
+    """Connect to what Dagster has materialized.
+
+    Args:
+        event_log: A `postgresql://` URL of Dagster's database, or a DAGSTER_HOME folder; else `DAGFUSION_EVENT_LOG`,
+            `DAGSTER_HOME`, or the local stack of the current folder.
+        environment: The environment's name, which begins the name of each schema; else `ENVIRONMENT`, else `local`.
+        settings: Variables, by name, to use instead of the process's environment.
+
+    Raises:
+        SettingsError: A setting is missing or has a value that it cannot have.
+        QueryError: The event log cannot be read.
+    """
+    variables = os.environ if settings is None else settings
+    return Connection(Settings.read(variables, event_log=event_log, environment=environment))
+
+
+def _info(table: Table) -> TableInfo:
+    files = table.files
+    last = pc.max(files["materialized_at"]).as_py() if len(files) else None
+    columns = [*table.file_schema, *table.partition_schema]
+    return TableInfo(
+        str(table.name),
+        table.asset_key,
+        tuple(table.partition_schema.names),
+        {field.name: str(field.type) for field in columns},
+        len(files),
+        _sum(files["rows"]),
+        _sum(files["size_bytes"]),
+        last,
+        _text(table.problem),
+    )
+
+
+def _sum(column: pa.ChunkedArray) -> int:
+    return int(pc.sum(column).as_py() or 0)
+
+
+def _text(problem: QueryError | None) -> str | None:
+    return None if problem is None else str(problem)

@@ -1,0 +1,194 @@
+"""The engine: SQL over one generation of the catalog."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from datafusion import DataFrame, ExecutionPlan, LogicalPlan, SessionContext
+
+from dagfusion_query.catalog.model import Snapshot
+from dagfusion_query.engine.diagnose import diagnose, probe
+from dagfusion_query.engine.execute import Execution, StalledError
+from dagfusion_query.engine.fallback import fall_back
+from dagfusion_query.engine.runtime import Loop, Planners
+from dagfusion_query.engine.session import READ_ONLY, Bound, Sessions
+from dagfusion_query.engine.statement import planning_error
+from dagfusion_query.engine.stores import Stores
+from dagfusion_query.errors import PlanError, QueryError, UnknownTableError
+from dagfusion_query.scan.splice import NotSpliceable, Scan, Spliced, decode, splice
+from dagfusion_query.settings import Settings
+
+Params = Sequence[Any] | Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A statement planned over the files of one generation, ready to run.
+
+    Attributes:
+        schema: The result's columns.
+        scans: What it reads.
+        logical: DataFusion's optimized logical plan.
+        is_explain: The statement was EXPLAIN, and this is the plan of the statement inside of it.
+    """
+
+    schema: pa.Schema
+    scans: Sequence[Scan]
+    logical: LogicalPlan
+    is_explain: bool
+    bound: Bound
+    spliced: Spliced | None
+    frame: DataFrame
+
+    @property
+    def physical(self) -> ExecutionPlan:
+        """DataFusion's physical plan over the real files."""
+        return self.frame.execution_plan() if self.spliced is None else decode(self.spliced, self.bound.context)
+
+
+class Engine:
+    """Plans and runs statements. Thread-safe.
+
+    Args:
+        settings: Limits, caches and where the objects are.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stores = Stores(settings)
+        self._sessions = Sessions(settings, self._stores)
+        self._planners = Planners()
+        self._loop = Loop()
+        self._lock = threading.Lock()
+
+    def prepare(self, sql: str, params: Params, snapshot: Snapshot) -> Prepared:
+        """Plan a statement over the files that its filters keep.
+
+        Raises:
+            StatementError: The statement cannot be run as it is written.
+            QueryError: A table that it names has a problem.
+        """
+        with self._lock:
+            bound = self._sessions.bind(snapshot)
+        return self._guarded(lambda: self._plan(sql, params, bound), bound)
+
+    def start(self, prepared: Prepared) -> "Run":
+        """Start a run of a planned statement."""
+        stall_s = self._settings.store_stall_s
+        if prepared.spliced is None:
+            execution = Execution(prepared.frame.execute_stream(), self._loop, stall_s)
+        else:
+            context, plan = prepared.bound.context, prepared.physical
+            execution = Execution(context.execute(plan, 0), self._loop, stall_s, plan)
+        return Run(execution, prepared.scans, self._stores)
+
+    def close(self) -> None:
+        """End the threads and remove the templates."""
+        self._planners.close()
+        self._loop.close()
+        self._sessions.close()
+
+    def _guarded(self, plan: Callable[[], Prepared], bound: Bound) -> Prepared:
+        """Plan on a deep stack, and say what is wrong in this package's errors."""
+        try:
+            return self._planners.run(plan)
+        except (QueryError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # a Rust panic is not an Exception
+            wrong = planning_error(error, bound.snapshot.tables)
+            if isinstance(wrong, UnknownTableError):
+                _raise_problem(str(error), bound.snapshot)
+            raise wrong from error
+
+    def _plan(self, sql: str, params: Params, bound: Bound) -> Prepared:
+        def read(context: SessionContext) -> DataFrame:
+            frame = _read(context, sql, params)
+            return _inside(frame, context) if is_explain else frame
+
+        is_explain = False
+        frame = read(bound.context)
+        if is_explain := _is_explain(frame):
+            frame = _inside(frame, bound.context)
+        optimized = frame.optimized_logical_plan()
+        try:
+            spliced = splice(optimized, bound.context, [*bound.tables.values()], self._settings.scan_parallelism)
+        except NotSpliceable:
+            frame, scans = fall_back(optimized, bound, self._settings, read)
+            return Prepared(frame.schema(), scans, optimized, is_explain, bound, None, frame)
+        for scan in spliced.scans:
+            if (store := bound.tables[scan.table.name].store) is not None:
+                self._stores.register(bound.context, store)
+        return Prepared(frame.schema(), spliced.scans, optimized, is_explain, bound, spliced, frame)
+
+
+class Run:
+    """One run of a planned statement, whose errors say what is wrong with which object."""
+
+    def __init__(self, execution: Execution, scans: Sequence[Scan], stores: Stores) -> None:
+        self._execution, self._scans, self._stores = execution, scans, stores
+
+    def next(self) -> pa.RecordBatch | None:
+        """Return the next batch, or None at the end.
+
+        Raises:
+            StaleObjectError: An object is gone or has changed since its event.
+            StoreUnavailableError: The object store does not answer.
+            ExecutionError: The statement failed.
+        """
+        while True:
+            try:
+                return self._execution.next()
+            except StalledError:
+                if (why := probe(self._scans, self._stores)) is not None:
+                    self._execution.cancel()
+                    raise why from None
+            except Exception as error:
+                raise diagnose(error, self._scans, self._stores) from error
+
+    def cancel(self) -> None:
+        """Give the run up."""
+        self._execution.cancel()
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes asked of the object store so far; the size of the files where the engine does not count."""
+        counted = self._execution.bytes_read
+        return sum(scan.bytes for scan in self._scans) if counted is None else counted
+
+
+def _read(context: SessionContext, sql: str, params: Params) -> DataFrame:
+    if not params:
+        return context.sql_with_options(sql, READ_ONLY)
+    named = params.items() if isinstance(params, Mapping) else ((str(i), v) for i, v in enumerate(params, 1))
+    return context.sql_with_options(sql, READ_ONLY, param_values={name: _scalar(value) for name, value in named})
+
+
+def _is_explain(frame: DataFrame) -> bool:
+    try:
+        return type(frame.logical_plan().to_variant()).__name__ == "Explain"
+    except Exception:  # noqa: BLE001  # a node that Python has no class for
+        return False
+
+
+def _inside(frame: DataFrame, context: SessionContext) -> DataFrame:
+    """Return the statement inside of an EXPLAIN."""
+    return context.create_dataframe_from_logical_plan(frame.logical_plan().inputs()[0])
+
+
+def _scalar(value: Any) -> pa.Scalar:
+    try:
+        return value if isinstance(value, pa.Scalar) else pa.scalar(value)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise PlanError(f"a parameter of type {type(value).__name__} has no Arrow type: {error}") from error
+
+
+def _raise_problem(text: str, snapshot: Snapshot) -> None:
+    """Raise what is wrong with a table that is named, known and not queryable."""
+    for name, table in snapshot.tables.items():
+        if table.problem is not None and str(name) in text:
+            raise table.problem
+    for name, problem in snapshot.problems.items():
+        if str(name) in text:
+            raise problem

@@ -1,0 +1,70 @@
+"""Threads of the engine: deep stacks for planning, one event loop for execution."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+STACK_BYTES = (
+    512 << 20
+)  # address space, not memory: a statement nested 10,000 deep overflows the usual 8 MB and ends the process
+PLANNERS = 4
+
+
+class Planners:
+    """A few threads with stacks deep enough that no statement overflows them while it is planned."""
+
+    def __init__(self) -> None:
+        self._work: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        before = threading.stack_size(STACK_BYTES)
+        try:
+            self._threads = [
+                threading.Thread(target=self._run, name="dagfusion-plan", daemon=True) for _ in range(PLANNERS)
+            ]
+            for thread in self._threads:
+                thread.start()
+        finally:
+            threading.stack_size(before)
+
+    def run(self, function: Callable[[], T]) -> T:
+        """Run a function on a deep stack, and return or raise what it does."""
+        future: Future[T] = Future()
+        self._work.put((future, function))
+        return future.result()
+
+    def close(self) -> None:
+        """End the threads once their work is done."""
+        for _ in self._threads:
+            self._work.put(None)
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            future, function = work
+            try:
+                future.set_result(function())
+            except BaseException as error:  # noqa: BLE001  # it is the caller's, who waits for it
+                future.set_exception(error)
+            del work, future, function
+
+
+class Loop:
+    """An event loop on a thread of its own: a batch awaited there can be given up, unlike a blocking call into Rust."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="dagfusion-execute", daemon=True)
+        self._thread.start()
+
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> "Future[T]":
+        """Start a coroutine; cancelling the future cancels it."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def close(self) -> None:
+        """Stop the loop."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

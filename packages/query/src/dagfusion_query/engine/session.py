@@ -1,0 +1,139 @@
+"""Sessions: DataFusion contexts in which the catalog's tables have their names.
+
+A session is made for a shape of the catalog (which tables, with which columns) and shared by the generations of that
+shape: new partitions need no new session, and what DataFusion remembers of Parquet footers survives them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from datafusion import RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions
+from datafusion.catalog import Schema
+
+from dagfusion_query.catalog.model import Snapshot, Table
+from dagfusion_query.catalog.naming import TableName
+from dagfusion_query.engine.stores import Stores
+from dagfusion_query.scan.prune import Pruner
+from dagfusion_query.scan.splice import ScannedTable
+from dagfusion_query.scan.template import Scratch, Template
+from dagfusion_query.settings import Settings
+
+READ_ONLY = SQLOptions().with_allow_ddl(allow=False).with_allow_dml(allow=False).with_allow_statements(allow=False)
+Shape = frozenset[tuple[TableName, str]]
+
+
+class Session:
+    """A DataFusion context over the tables of one shape of the catalog.
+
+    Args:
+        tables: The tables, of any generation of that shape.
+        settings: Memory, parallelism, caches.
+        stores: The object stores, which the context is given as they are needed.
+    """
+
+    def __init__(self, tables: Sequence[Table], settings: Settings, stores: Stores) -> None:
+        self.context = new_context(settings)
+        self.stores = stores
+        self._scratch = Scratch()
+        self._templates: dict[TableName, Template] = {}
+        for number, table in enumerate(tables):
+            template = self._scratch.template(number, table.partition_schema)
+            register(self.context, table, template.home)
+            self._templates[table.name] = template
+
+    def template(self, name: TableName) -> Template:
+        """Return the template folders of a table."""
+        return self._templates[name]
+
+    def close(self) -> None:
+        """Remove the templates."""
+        self._scratch.close()
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A session bound to one catalog generation: what a query sees from its start to its end."""
+
+    session: Session
+    snapshot: Snapshot
+    tables: Mapping[TableName, ScannedTable]
+
+    @property
+    def context(self) -> SessionContext:
+        """The DataFusion context."""
+        return self.session.context
+
+
+class Sessions:
+    """The session and the pruners that fit a generation; what still fits is kept from one generation to the next."""
+
+    def __init__(self, settings: Settings, stores: Stores) -> None:
+        self._settings, self._stores = settings, stores
+        self._session: Session | None = None
+        self._shape: Shape | None = None
+        self._bound: Bound | None = None
+
+    def bind(self, snapshot: Snapshot) -> Bound:
+        """Return the session for a generation. Not thread-safe: the engine holds a lock."""
+        if self._bound is not None and self._bound.snapshot is snapshot:
+            return self._bound
+        tables = [table for table in snapshot.tables.values() if table.problem is None]
+        shape = frozenset((table.name, table.schema_id) for table in tables)
+        if self._session is None or shape != self._shape:
+            # Queries of older generations may still run in the old session: it is collected after the last of them.
+            self._session, self._shape = Session(tables, self._settings, self._stores), shape
+        before = self._bound.tables if self._bound is not None else {}
+        self._bound = Bound(self._session, snapshot, {t.name: self._scanned(t, before.get(t.name)) for t in tables})
+        return self._bound
+
+    def close(self) -> None:
+        """Drop the session."""
+        if self._session is not None:
+            self._session.close()
+        self._session = self._bound = None
+
+    def _scanned(self, table: Table, before: ScannedTable | None) -> ScannedTable:
+        assert_session = self._session
+        if assert_session is None:
+            raise RuntimeError("a table is bound before its session is made")
+        template = assert_session.template(table.name)
+        if before is not None and before.table is table and before.template is template:
+            return before
+        return ScannedTable(table, template, Pruner(table))
+
+
+def new_context(settings: Settings) -> SessionContext:
+    """Return a context with this service's limits and caches and no tables."""
+    runtime = RuntimeEnvBuilder().with_disk_manager_os().with_fair_spill_pool(settings.memory_limit_bytes)
+    config = (
+        SessionConfig()
+        .with_information_schema(enabled=True)
+        .with_target_partitions(settings.scan_parallelism)
+        .set("datafusion.execution.collect_statistics", "false")  # the catalog has them
+        .set("datafusion.execution.parquet.schema_force_view_types", "false")  # or batches disagree with their schema
+    )
+    context = SessionContext(config, runtime)
+    # Nothing but template folders is ever listed, and they are complete before they are.
+    for setting in (
+        "list_files_cache_limit = '0K'",
+        f"metadata_cache_limit = '{settings.footer_cache_bytes // 1024}K'",
+    ):
+        context.sql(f"SET datafusion.runtime.{setting}").collect()
+    return context
+
+
+def register(context: SessionContext, table: Table, folder: str) -> None:
+    """Register a table over a local folder."""
+    if table.name.schema not in context.catalog().schema_names():
+        context.catalog().register_schema(table.name.schema, Schema.memory_schema())
+    context.register_listing_table(
+        quoted(table.name),
+        folder,
+        schema=table.file_schema,
+        table_partition_cols=[(field.name, field.type) for field in table.partition_schema],
+    )
+
+
+def quoted(name: TableName) -> str:
+    """Return a table's name as SQL that no character of it can break."""
+    return ".".join('"' + part.replace('"', '""') + '"' for part in name)

@@ -1,0 +1,74 @@
+"""What DataFusion says of a statement, in this package's errors."""
+
+import difflib
+import re
+from collections.abc import Iterable
+
+from dagfusion_query.catalog.naming import TableName
+from dagfusion_query.errors import (
+    ExecutionError,
+    PlanError,
+    QueryError,
+    ReadOnlyError,
+    ResourcesError,
+    SqlSyntaxError,
+    UnknownTableError,
+)
+
+_POSITION = re.compile(r" at Line: (\d+), Column: (\d+)")
+_NO_TABLE = re.compile(r"table '(?:datafusion\.)?(?:public\.)?([^']+)' not found")
+_NOISE = re.compile(
+    r"^(DataFusion error: |Error during planning: |Schema error: |Optimizer rule '\w+' failed\ncaused by\n)+"
+)
+
+
+def planning_error(error: BaseException, tables: Iterable[TableName]) -> QueryError:
+    """Say what is wrong with a statement that DataFusion did not plan."""
+    text = str(error)
+    if text.startswith("SQL error:"):
+        return _syntax_error(text)
+    if missing := _NO_TABLE.search(text):
+        return _unknown_table(missing[1], [str(name) for name in tables])
+    if refused := re.search(r"(DDL|DML|Statement) not supported: (\w+)", text):
+        return ReadOnlyError(f"only queries can be run here, and this statement is {refused[2]}: use SELECT")
+    if "SQL statements" in text or "single SQL statement" in text:
+        return PlanError("one statement at a time: the text has none, or more than one")
+    return execution_error(error) if "Resources exhausted" in text else PlanError(_NOISE.sub("", text).strip())
+
+
+def execution_error(error: BaseException) -> QueryError:
+    """Say what went wrong while a statement ran."""
+    if isinstance(error, QueryError):
+        return error
+    text = _NOISE.sub("", str(error)).strip()
+    if "Resources exhausted" in text:
+        return ResourcesError(
+            f"the statement needs more memory than it may use ({text.splitlines()[0]}): "
+            "filter or aggregate earlier, or raise DAGFUSION_MEMORY_LIMIT_BYTES"
+        )
+    return ExecutionError(text or type(error).__name__)
+
+
+def _syntax_error(text: str) -> SqlSyntaxError:
+    position = _POSITION.search(text)
+    inner = re.search(r'\("(.*)"\)', text, re.DOTALL)
+    said = _POSITION.sub("", inner[1] if inner else text).replace('\\"', '"')
+    if position is None:
+        return SqlSyntaxError(f"syntax error: {said}")
+    line, column = int(position[1]), int(position[2])
+    return SqlSyntaxError(f"syntax error at line {line}, column {column}: {said}", line, column)
+
+
+def _unknown_table(name: str, known: list[str]) -> UnknownTableError:
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    # A name without its schema is the commonest slip.
+    last = name.rsplit(".", 1)[-1]
+    near += [other for other in known if other.endswith(f".{last}") and other not in near]
+    hint = f"did you mean {' or '.join(near[:3])}?" if near else _hint(known)
+    return UnknownTableError(f"there is no table {name}: {hint}")
+
+
+def _hint(known: list[str]) -> str:
+    if not known:
+        return "the catalog is empty; materialize an asset first"
+    return f"`dagfusion tables` lists all {len(known)}"

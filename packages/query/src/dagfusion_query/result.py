@@ -1,0 +1,188 @@
+"""What a query gives: batches as they come, or all of them as a table, and what it cost."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import pyarrow as pa
+
+from dagfusion_query.engine.engine import Prepared
+from dagfusion_query.errors import ExecutionError, StaleObjectError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
+
+@dataclass(frozen=True)
+class QueryStats:
+    """What a query read.
+
+    Attributes:
+        files_total: Files of the tables that the query scans, once for each scan.
+        files_read: Those that its filters keep.
+        files_skipped: Those that they do not.
+        bytes_read: Bytes asked of the object store so far; whole files where the engine does not count.
+        rows: Rows returned so far.
+        seconds: From the statement to the last batch so far, planning included.
+        generation: The catalog generation that was read.
+    """
+
+    files_total: int
+    files_read: int
+    files_skipped: int
+    bytes_read: int
+    rows: int
+    seconds: float
+    generation: int
+
+
+class Batches(Protocol):
+    """Where a result's batches come from."""
+
+    def next(self) -> pa.RecordBatch | None:
+        """Return the next batch, or None at the end."""
+
+    def cancel(self) -> None:
+        """Give up what is not there yet."""
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes read so far."""
+
+
+class Finished:
+    """The batches of a table that is there already."""
+
+    bytes_read = 0
+
+    def __init__(self, table: pa.Table) -> None:
+        self._batches = iter(table.to_batches())
+
+    def next(self) -> pa.RecordBatch | None:
+        """Return the next batch, or None at the end."""
+        return next(self._batches, None)
+
+    def cancel(self) -> None:
+        """Drop the batches that are left."""
+        self._batches = iter(())
+
+
+class Result:
+    """The result of a query. Its first batch is there, or the query is at its end, when it is made.
+
+    Iterating streams the batches, once; `to_arrow` and its siblings collect them. A result of which nothing has been
+    taken yet starts over, on a fresh catalog, when an object that it reads has been replaced meanwhile.
+
+    Args:
+        prepared: The planned statement.
+        schema: The result's columns.
+        start: Starts a run of a planned statement.
+        replan: Refreshes the catalog and plans the statement again.
+        started: When the statement came in (`time.perf_counter`).
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        schema: pa.Schema,
+        start: Callable[[Prepared], Batches],
+        replan: Callable[[], Prepared],
+        started: float,
+    ) -> None:
+        self.schema = schema
+        self._run, self._replan, self._started = start, replan, started
+        self._lock = threading.Lock()
+        self._taken = False
+        self._retried = False
+        self._start(prepared)
+
+    @property
+    def stats(self) -> QueryStats:
+        """What the query has read so far."""
+        scans = self._prepared.scans
+        total, read = sum(len(s.table.files) for s in scans), sum(s.count for s in scans)
+        generation = self._prepared.bound.snapshot.generation
+        return QueryStats(total, read, total - read, self._batches.bytes_read, self._rows, self._seconds, generation)
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        """Yield the batches, each once.
+
+        Raises:
+            ExecutionError: The query fails on the way, or its batches have been taken already.
+        """
+        self._take()
+        while (batch := self._pop()) is not None:
+            yield batch
+
+    def to_arrow(self) -> pa.Table:
+        """Return all rows as a `pyarrow.Table`.
+
+        Raises:
+            ExecutionError: The query fails on the way, or its batches have been taken already.
+        """
+        self._take()
+        while True:
+            batches = []
+            try:
+                while (batch := self._pop()) is not None:
+                    batches.append(batch)
+            except StaleObjectError:
+                self._restart()  # nothing has left this method yet
+            else:
+                return pa.Table.from_batches(batches, self.schema)
+
+    def to_polars(self) -> "pl.DataFrame":
+        """Return all rows as a polars DataFrame. Needs the extra `polars`."""
+        import polars as pl  # noqa: PLC0415  # optional
+
+        frame = pl.from_arrow(self.to_arrow())
+        return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return all rows as a pandas DataFrame. Needs the extra `pandas`."""
+        return self.to_arrow().to_pandas()
+
+    def cancel(self) -> None:
+        """Give the query up."""
+        self._batches.cancel()
+        self._first = None
+
+    def _take(self) -> None:
+        with self._lock:
+            if self._taken:
+                raise ExecutionError(
+                    "this result's rows have been taken already: run the query again, or keep to_arrow()"
+                )
+            self._taken = True
+
+    def _start(self, prepared: Prepared) -> None:
+        """Start a run and wait for its first batch, so that most of what can go wrong does so here."""
+        self._prepared, self._rows, self._seconds = prepared, 0, 0.0
+        self._batches = self._run(prepared)
+        try:
+            self._first = self._batches.next()
+        except StaleObjectError:
+            self._restart()
+        self._seconds = time.perf_counter() - self._started
+
+    def _restart(self) -> None:
+        """Run once more on a fresh catalog; the second time an object is stale, it is the error.
+
+        Raises:
+            StaleObjectError: This was the second time.
+        """
+        if self._retried:
+            raise  # noqa: PLE0704  # called while a StaleObjectError is handled
+        self._retried = True
+        self._start(self._replan())
+
+    def _pop(self) -> pa.RecordBatch | None:
+        batch, self._first = self._first, None
+        if batch is None:
+            batch = self._batches.next()
+        self._seconds = time.perf_counter() - self._started
+        self._rows += batch.num_rows if batch is not None else 0
+        return batch

@@ -1,0 +1,1 @@
+"""The scan: prune a table's files by the filters of a query, then splice them into DataFusion's plan."""

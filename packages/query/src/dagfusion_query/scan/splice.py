@@ -1,0 +1,267 @@
+"""From pruned files to a DataFusion plan that reads exactly those, with DataFusion's own Parquet scan and no LIST.
+
+A query is planned over template folders; then the template's witness files are replaced, in the serialized physical
+plan, by the real ones. Two messages are rewritten and all around them is copied byte for byte, so plan nodes that are
+unknown here survive:
+
+    logical   ListingTableScanNode {paths 2, filters 6, table_name 14 | 1}
+    physical  FileScanExecConf {file_groups 1, object_store_url 8}
+
+Field numbers are those of datafusion-proto 55.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datafusion import ExecutionPlan, Expr, LogicalPlan, SessionContext
+
+from dagfusion_query.catalog.entry import store_url
+from dagfusion_query.catalog.model import Table
+from dagfusion_query.errors import PlanError
+from dagfusion_query.scan.prune import Pruner
+from dagfusion_query.scan.template import Template, folder_url
+from dagfusion_query.wire import children, fields, message, rewrite
+
+_PATHS, _FILTERS, _TABLE_NAME = 2, 6, 14
+_FILE_GROUPS, _STORE_URL = 1, 8
+_COALESCE = 13  # PhysicalPlanNode.merge: CoalescePartitionsExecNode {input 1}
+
+
+class NotSpliceable(Exception):  # noqa: N818
+    """This plan cannot be spliced; it has to run another way. Never seen outside the engine."""
+
+
+@dataclass(frozen=True)
+class ScannedTable:
+    """A table as the scan knows it: its catalog, its template folders and what prunes it."""
+
+    table: Table
+    template: Template
+    pruner: Pruner
+
+    @cached_property
+    def store(self) -> str | None:
+        """The URL of the store that holds every file; None when there are several."""
+        uris = self.table.files["uri"]
+        if not len(uris):
+            return None
+        store = store_url(uris[0].as_py())
+        return store if pc.all(pc.starts_with(uris, store)).as_py() else None
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A filter of a scan.
+
+    Attributes:
+        expr: The filter.
+        relation: The table as the query spells it.
+        decided: The catalog decided it: no row of a kept file can fail it.
+        pruner: What it was decided with.
+    """
+
+    expr: Expr
+    relation: str
+    decided: bool
+    pruner: Pruner
+
+    @property
+    def text(self) -> str:
+        """The filter as DataFusion writes it."""
+        return str(self.expr.canonical_name())
+
+    def kept(self) -> int | None:
+        """Count the files that this filter keeps by itself; None when it says nothing about files."""
+        files = self.pruner.prune([self.expr], self.relation).files
+        return None if files is None else len(files)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One mention of a table in a planned query.
+
+    Attributes:
+        table: The table.
+        files: The numbers of the files it reads (rows of `Table.files`); None for all of them.
+        filters: What it is filtered by.
+    """
+
+    table: Table
+    files: pa.Array | None
+    filters: Sequence[Filter]
+
+    @property
+    def count(self) -> int:
+        """How many files are read."""
+        return len(self.table.files) if self.files is None else len(self.files)
+
+    @property
+    def bytes(self) -> int:
+        """The size of the files that are read."""
+        return int(pc.sum(self.kept["size_bytes"]).as_py() or 0)
+
+    @property
+    def kept(self) -> pa.Table:
+        """The rows of the catalog that are read."""
+        return self.table.files if self.files is None else self.table.files.take(self.files)
+
+
+@dataclass(frozen=True)
+class Spliced:
+    """A physical plan over real files, as bytes, and what it scans."""
+
+    plan: bytes
+    scans: Sequence[Scan]
+
+
+def splice(
+    optimized: LogicalPlan, context: SessionContext, tables: Sequence[ScannedTable], parallelism: int
+) -> Spliced:
+    """Plan a query over the files that its filters keep.
+
+    Args:
+        optimized: The query's optimized logical plan over template tables.
+        context: The session that it was planned in.
+        tables: The tables that the query can name.
+        parallelism: How many file groups a scan has at most.
+
+    Raises:
+        NotSpliceable: The plan does not serialize, or a scan was lost on the way.
+    """
+    try:
+        logical = optimized.to_bytes()
+    except Exception as error:
+        raise NotSpliceable(f"the logical plan does not serialize: {error}") from error
+    slots: list[_Slot] = []
+    for scanned in tables:
+        logical = _point_at_witnesses(logical, scanned, slots, context, parallelism)
+    try:
+        plan = LogicalPlan.from_bytes(context, logical)
+        physical = context.create_dataframe_from_logical_plan(plan).execution_plan()
+        merged = physical.partition_count > 1
+        encoded = physical.to_bytes()
+    except Exception as error:
+        raise NotSpliceable(f"the plan does not serialize: {error}") from error
+    for slot in slots:
+        encoded = _put_files(encoded, slot)
+    _check(encoded, [scanned.template for scanned in tables])
+    return Spliced(message(_COALESCE, message(1, encoded)) if merged else encoded, [slot.scan for slot in slots])
+
+
+def decode(spliced: Spliced, context: SessionContext) -> ExecutionPlan:
+    """Return the plan, ready to be executed once."""
+    return ExecutionPlan.from_bytes(context, spliced.plan)
+
+
+def prune_scan(scanned: ScannedTable, filters: Sequence[Expr], relation: str) -> Scan:
+    """Find what a scan with these filters reads; `relation` is the table as the query spells it."""
+    pruned = scanned.pruner.prune(filters, relation)
+    decided = zip(filters, pruned.decided, strict=True)
+    return Scan(scanned.table, pruned.files, [Filter(expr, relation, exact, scanned.pruner) for expr, exact in decided])
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """A scan and the template folder that stands for it while the query is planned."""
+
+    scan: Scan
+    folder: str
+    store: str | None
+
+
+def _point_at_witnesses(
+    logical: bytes, scanned: ScannedTable, slots: list[_Slot], context: SessionContext, parallelism: int
+) -> bytes:
+    """Give each scan of a table a template folder of its own, and drop the filters that the catalog decided."""
+    home = folder_url(scanned.template.home).encode()
+    if home not in logical:
+        return logical
+
+    def replace(scan_node: bytes) -> bytes:
+        encoded = children(scan_node, _FILTERS)
+        filters = [Expr.from_bytes(data, context) for data in encoded]
+        scan = prune_scan(scanned, filters, _relation(scan_node))
+        folder = scanned.template.path(len(slots), min(scan.count, parallelism))
+        slots.append(_Slot(scan, folder, scanned.store))
+        undecided = [data for data, applied in zip(encoded, scan.filters, strict=True) if not applied.decided]
+        rest = b"".join(field.raw for field in fields(scan_node) if field.number not in (_PATHS, _FILTERS))
+        return message(_PATHS, folder_url(folder).encode()) + b"".join(message(_FILTERS, f) for f in undecided) + rest
+
+    return rewrite(logical, home, lambda node: home in children(node, _PATHS), replace)
+
+
+def _put_files(physical: bytes, slot: _Slot) -> bytes:
+    """Replace the witnesses of one scan by its files."""
+    witness = slot.folder.lstrip("/").encode()
+    if witness not in physical:
+        if slot.scan.count:
+            # Optimized away, or merged with an equal scan: from here the two look alike, and only the first is
+            # harmless.
+            raise NotSpliceable(f"the scan of {slot.scan.table.name} is not in the physical plan")
+        return physical
+
+    if slot.store is None:
+        raise NotSpliceable(f"the files of {slot.scan.table.name} are in several stores")
+    store = slot.store.encode()
+
+    def is_scan(node: bytes) -> bool:
+        groups = children(node, _FILE_GROUPS)
+        paths = [path for file in children(groups[0], 1)[:1] for path in children(file, 1)] if groups else []
+        return any(path.startswith(witness) for path in paths)
+
+    def replace(node: bytes) -> bytes:
+        groups = children(node, _FILE_GROUPS)
+        files = slot.scan.kept
+        rest = (
+            message(_STORE_URL, store) if field.number == _STORE_URL else field.raw
+            for field in fields(node)
+            if field.number != _FILE_GROUPS
+        )
+        entries = _file_groups(files["entry"], files["size_bytes"], len(groups))
+        return b"".join([*(message(_FILE_GROUPS, group) for group in entries), *rest])
+
+    return rewrite(physical, witness, is_scan, replace)
+
+
+def _file_groups(entries: pa.ChunkedArray, sizes: pa.ChunkedArray, groups: int) -> list[bytes]:
+    """Cut the files, in order, into `groups` runs of about the same size in bytes, each encoded as a FileGroup.
+
+    A run is a slice of one buffer, so the work does not grow with a loop over the files.
+    """
+    array = entries.combine_chunks()
+    offsets = np.frombuffer(array.buffers()[1], np.int32, len(array) + 1, array.offset * 4)
+    data = memoryview(array.buffers()[2])
+    total = np.cumsum(sizes.to_numpy())
+    cuts = np.searchsorted(total, total[-1] * np.arange(1, groups) / groups)
+    # At least one file in each group: there are never more groups than files.
+    cuts = np.maximum(cuts, np.arange(1, groups))
+    cuts = np.minimum(cuts, np.arange(len(array) - groups + 1, len(array)))
+    edges = [0, *np.maximum.accumulate(cuts).tolist(), len(array)]
+    return [bytes(data[offsets[a] : offsets[b]]) for a, b in pairwise(edges)]
+
+
+def _check(physical: bytes, templates: Sequence[Template]) -> None:
+    """Refuse a plan that still reads a template: it would answer as if the table were empty."""
+    for template in templates:
+        if f"{template.folder}/".lstrip("/").encode() in physical:
+            raise NotSpliceable(f"a scan still points at the template {template.folder}")
+
+
+def _relation(scan_node: bytes) -> str:
+    """Return how the query spells a scan's table, as an identifier: `schema.table` or `catalog.schema.table`."""
+    (reference,) = children(scan_node, _TABLE_NAME)
+    parts = [
+        part.decode() for field in fields(reference) if isinstance(field.value, bytes) for part in _names(field.value)
+    ]
+    if not parts:
+        raise PlanError("a scan of the plan does not name its table")
+    return ".".join('"' + part.replace('"', '""') + '"' for part in parts)
+
+
+def _names(reference: bytes) -> list[bytes]:
+    return [field.value for field in fields(reference) if isinstance(field.value, bytes)]

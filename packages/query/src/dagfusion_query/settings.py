@@ -1,0 +1,114 @@
+"""Settings of the query side: read once from a mapping into a frozen value.
+
+Precedence: what the caller passes, then the environment, then `$DAGFUSION_HOME/stack.env`, which the local stack
+    writes.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from dagfusion_query.errors import SettingsError
+
+ENVIRONMENTS = ("local", "uat", "prod")
+_CORES = os.cpu_count() or 1
+
+
+def _setting(variable: str, default: Any, help_text: str, *, secret: bool = False) -> Any:
+    return field(default=default, repr=not secret, metadata={"variable": variable, "help": help_text})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything the query side can be told; `Settings.read` makes one from variables."""
+
+    event_log: str | None = _setting(
+        "DAGFUSION_EVENT_LOG",
+        None,
+        "Dagster's event log: a postgresql:// URL, or a DAGSTER_HOME folder. Else DAGSTER_HOME.",
+        secret=True,
+    )
+    environment: str = _setting("ENVIRONMENT", "local", "local, uat or prod: the prefix of every schema's name.")
+    endpoint_url: str | None = _setting("AWS_ENDPOINT_URL", None, "The S3 endpoint; unset for AWS itself.")
+    region: str | None = _setting(
+        "AWS_REGION", None, "The buckets' region; us-east-2 for uat and prod, else us-east-1."
+    )
+    access_key_id: str | None = _setting(
+        "AWS_ACCESS_KEY_ID", None, "S3 access key; unset for AWS's own credential chain.", secret=True
+    )
+    secret_access_key: str | None = _setting("AWS_SECRET_ACCESS_KEY", None, "Its secret.", secret=True)
+    session_token: str | None = _setting(
+        "AWS_SESSION_TOKEN", None, "Its session token, for temporary keys.", secret=True
+    )
+    home: str = _setting(
+        "DAGFUSION_HOME", ".dagfusion", "The local stack's folder; its stack.env fills unset variables."
+    )
+    state_dir: str | None = _setting(
+        "DAGFUSION_STATE_DIR", None, "Where catalog snapshots are kept between processes; unset keeps none."
+    )
+    poll_interval_s: float = _setting("DAGFUSION_POLL_INTERVAL_S", 0.5, "Seconds between two looks at the event log.")
+    scan_parallelism: int = _setting(
+        "DAGFUSION_SCAN_PARALLELISM", max(4, _CORES), "File groups a scan reads at once, and partitions of a plan."
+    )
+    memory_limit_bytes: int = _setting(
+        "DAGFUSION_MEMORY_LIMIT_BYTES", 2 << 30, "Memory of joins, sorts and aggregates."
+    )
+    footer_cache_bytes: int = _setting("DAGFUSION_FOOTER_CACHE_BYTES", 256 << 20, "Memory of cached Parquet footers.")
+    store_stall_s: float = _setting(
+        "DAGFUSION_STORE_STALL_S",
+        5.0,
+        "Seconds without a batch after which the object store is asked whether it is there.",
+    )
+
+    @classmethod
+    def read(cls, variables: Mapping[str, str], **given: Any) -> "Settings":
+        """Make settings from variables; `given` values win over them.
+
+        Raises:
+            SettingsError: A variable has a value that it cannot have.
+        """
+        merged = {**_stack_variables(variables, given), **{k: v for k, v in variables.items() if v != ""}}
+        values = {s.name: _parse(s, merged) for s in fields(cls) if s.metadata["variable"] in merged}
+        values |= {name: value for name, value in given.items() if value is not None}
+        if not values.get("event_log") and merged.get("DAGSTER_HOME"):
+            values["event_log"] = merged["DAGSTER_HOME"]
+        environment = values.setdefault("environment", "local")
+        if environment not in ENVIRONMENTS:
+            raise SettingsError(f"ENVIRONMENT must be one of {', '.join(ENVIRONMENTS)}, got {environment!r}")
+        values.setdefault("region", "us-east-1" if environment == "local" else "us-east-2")
+        if bool(values.get("access_key_id")) != bool(values.get("secret_access_key")):
+            raise SettingsError("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY go together: set both or neither, got one")
+        return cls(**values)
+
+
+def _parse(setting: Any, variables: Mapping[str, str]) -> Any:
+    variable, text = setting.metadata["variable"], variables[setting.metadata["variable"]]
+    kind = type(setting.default)
+    if kind not in (int, float):
+        return text
+    try:
+        value = kind(text)
+    except ValueError:
+        value = 0
+    if value <= 0:
+        raise SettingsError(f"{variable} must be a positive {'whole ' if kind is int else ''}number, got {text!r}")
+    return value
+
+
+def _stack_variables(variables: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the local stack says of itself, unless the caller points somewhere else.
+
+    Someone who names an event log means that one, with its own store: the stack's endpoint and keys must not mix in.
+    """
+    if given.get("event_log") or variables.get("DAGFUSION_EVENT_LOG") or variables.get("DAGSTER_HOME"):
+        return {}
+    path = Path(variables.get("DAGFUSION_HOME") or ".dagfusion") / "stack.env"
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
+    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))

@@ -1,0 +1,106 @@
+"""The protobuf wire format: just enough to read, write and rewrite a field deep inside a message.
+
+Messages are `bytes`; a field is its number, its wire type, its value and the raw bytes it came from, so that whatever a
+caller does not understand can be copied as it is.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
+
+
+class Field(NamedTuple):
+    """One field of a message: `value` is an int for varints and bytes for all other wire types."""
+
+    number: int
+    wire: int
+    value: int | bytes
+    raw: bytes
+
+
+def varint(value: int) -> bytes:
+    """Encode an unsigned integer; negative ones as their 64-bit two's complement, as protobuf does."""
+    value &= 0xFFFF_FFFF_FFFF_FFFF
+    if value < 0x80:  # noqa: PLR2004
+        return _ONE_BYTE[value]
+    out = bytearray()
+    while value >= 0x80:  # noqa: PLR2004
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def message(number: int, value: bytes) -> bytes:
+    """Encode a length-delimited field: a sub-message, string or bytes."""
+    return varint(number << 3 | LENGTH) + varint(len(value)) + value
+
+
+def uint(number: int, value: int) -> bytes:
+    """Encode an integer field."""
+    return varint(number << 3) + varint(value)
+
+
+def fields(data: bytes) -> Iterator[Field]:
+    """Yield each field of a message.
+
+    Raises:
+        ValueError: `data` is not a protobuf message.
+    """
+    at = 0
+    while at < len(data):
+        start = at
+        tag, at = _read_varint(data, at)
+        number, wire = tag >> 3, tag & 7
+        value: int | bytes
+        if wire == VARINT:
+            value, at = _read_varint(data, at)
+        else:
+            if wire == LENGTH:
+                size, at = _read_varint(data, at)
+            elif wire in (FIXED64, FIXED32):
+                size = 8 if wire == FIXED64 else 4
+            else:
+                raise ValueError(f"wire type {wire} at byte {start} of a message of {len(data)} bytes")
+            value, at = data[at : at + size], at + size
+        if at > len(data):
+            raise ValueError(f"field {number} at byte {start} is cut off: the message has {len(data)} bytes")
+        yield Field(number, wire, value, data[start:at])
+
+
+def children(data: bytes, number: int) -> list[bytes]:
+    """Return the sub-messages (or strings) that field `number` holds; none when `data` is not a message."""
+    try:
+        return [f.value for f in fields(data) if f.number == number and isinstance(f.value, bytes)]
+    except ValueError:
+        return []
+
+
+def rewrite(data: bytes, marker: bytes, matches: Callable[[bytes], bool], replace: Callable[[bytes], bytes]) -> bytes:
+    """Replace every sub-message that `matches`, descending only where `marker` occurs and copying all else."""
+    if matches(data):
+        return replace(data)
+    out = []
+    for field in fields(data):
+        if isinstance(field.value, bytes) and marker in field.value and field.value != marker:
+            out.append(message(field.number, rewrite(field.value, marker, matches, replace)))
+        else:
+            out.append(field.raw)
+    return b"".join(out)
+
+
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        if at >= len(data):
+            raise ValueError(f"the message of {len(data)} bytes ends inside a number")
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:  # noqa: PLR2004
+            return value, at
+        shift += 7
+
+
+_ONE_BYTE = [bytes([value]) for value in range(0x80)]
