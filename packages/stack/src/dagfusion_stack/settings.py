@@ -1,0 +1,62 @@
+"""Settings of the stack: read once from a mapping into a frozen value."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Self
+
+from dagfusion_stack.errors import SettingError
+
+HIGHEST_PORT = 65_535
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything the stack can be told; `Settings.read` makes one from variables."""
+
+    home: Path = field(
+        default=Path(".dagfusion"),
+        metadata={"variable": "DAGFUSION_HOME", "help": "The folder that holds all state of the stack."},
+    )
+    dagster_port: int = field(
+        default=3000,
+        metadata={"variable": "DAGFUSION_DAGSTER_PORT", "help": "The port of Dagster's web interface."},
+    )
+    s3_port: int = field(
+        default=0,
+        metadata={
+            "variable": "DAGFUSION_S3_PORT",
+            "help": "The port of the S3 server; 0 keeps the last one, or chooses a free one.",
+        },
+    )
+    bucket: str = field(
+        default="dagfusion-local",
+        metadata={"variable": "S3_BUCKET", "help": "The bucket that the assets are written to."},
+    )
+
+    @classmethod
+    def read(cls, variables: Mapping[str, str], **given: object) -> Self:
+        """Make settings from variables; `given` values that are not None win over them. The home becomes absolute.
+
+        Raises:
+            SettingError: a variable has a value that it cannot have.
+        """
+        found = {
+            setting.name: _parse(setting.metadata["variable"], setting.default, variables) for setting in fields(cls)
+        }
+        found |= {name: value for name, value in given.items() if value is not None}
+        settings = cls(**found)
+        return replace(settings, home=Path(settings.home).expanduser().resolve())
+
+    def environ(self) -> dict[str, str]:
+        """Give the variables that `read` would make these settings of."""
+        return {setting.metadata["variable"]: str(getattr(self, setting.name)) for setting in fields(self)}
+
+
+def _parse(variable: str, default: Any, variables: Mapping[str, str]) -> Any:
+    text = variables.get(variable, "")
+    if not text:
+        return default
+    if isinstance(default, int) and not (text.isdecimal() and int(text) <= HIGHEST_PORT):
+        raise SettingError(f"{variable} must be a port from 0 to {HIGHEST_PORT}, got {text!r}")
+    return type(default)(text)

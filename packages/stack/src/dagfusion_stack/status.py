@@ -1,0 +1,46 @@
+"""What runs in a state folder, as the process table says."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psutil
+
+from dagfusion_stack import process
+from dagfusion_stack.home import Home
+
+
+@dataclass(frozen=True)
+class ServiceStatus:
+    """One service: whether it runs, where, and where its log is."""
+
+    name: str
+    running: bool
+    pid: int
+    url: str | None
+    log: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """One stack: who runs it, whether everything has started, its services, and processes nobody supervises."""
+
+    home: str
+    running: bool
+    ready: bool
+    command: str | None
+    pid: int | None
+    services: Sequence[ServiceStatus]
+    leftover: Sequence[str]
+
+
+def read(home: Home) -> Status:
+    """Look at the stack of `home`; nothing is changed and nothing is asked over a network."""
+    holder = home.holder()
+    if holder is None:
+        leftover = sorted(set(process.marked(home.path).values()))
+        return Status(str(home.path), False, False, None, None, (), leftover)  # noqa: FBT003
+    services = [
+        ServiceStatus(service.name, psutil.pid_exists(service.pid), service.pid, service.url, service.log)
+        for service in holder.services
+    ]
+    return Status(str(home.path), True, holder.ready, holder.command, holder.pid, services, ())  # noqa: FBT003

@@ -1,0 +1,239 @@
+"""The stack as one thing: its services start in order, are watched, and stop in reverse order."""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import FrameType
+
+import psutil
+
+from dagfusion_stack import dagster, object_store, ports, postgres, process
+from dagfusion_stack.home import Home, ServiceState
+from dagfusion_stack.settings import Settings
+
+WATCH_INTERVAL_S = 0.5
+STOP_TIMEOUT_S = 15.0
+# What a killed supervisor left is ended in this order: first what writes, then what is written to.
+STORES = {object_store.NAME: signal.SIGTERM, postgres.NAME: signal.SIGINT}
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Settings of another store or another Dagster that the user's shell may have.
+FOREIGN = ("AWS_", "S3_BUCKET", "UAT_S3_", "PROD_S3_", "DAGSTER_", "DAGFUSION_", "ENVIRONMENT")
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Service:
+    """A started service, and how it is stopped."""
+
+    child: process.Child
+    stop: Callable[[], None]
+    url: str | None = None
+
+    def state(self) -> ServiceState:
+        """Describe the service to other processes."""
+        return ServiceState(self.child.name, self.child.process.pid, str(self.child.log), self.url)
+
+
+class Supervisor:
+    """Starts services into one state folder, watches them, and stops them; made by `supervise`."""
+
+    def __init__(self, settings: Settings, command: str, say: Say) -> None:
+        self.settings = settings
+        self.home = Home(settings.home)
+        self._command = command
+        self._say = say
+        self._services: list[Service] = []
+
+    def start_stores(self) -> dict[str, str]:
+        """Start PostgreSQL and the S3 server, and write `stack.env`.
+
+        Returns:
+            The variables of `stack.env`.
+        """
+        with self._starting(postgres.NAME):
+            database = postgres.start(self.home.postgres, log=self.home.logs / "postgres.log", mark=self.home.path)
+            self._started(Service(database.child, database.stop))
+            database.create_database(dagster.DATABASE)
+        with self._starting(object_store.NAME):
+            store = object_store.start(
+                self.home.s3,
+                buckets=[self.settings.bucket],
+                port=self.settings.s3_port,
+                log=self.home.logs / "s3.log",
+                mark=self.home.path,
+            )
+            self._started(Service(store.child, store.stop, store.endpoint))
+        event_log = database.url(dagster.DATABASE)
+        dagster.configure(self.home, event_log)
+        variables = {
+            "DAGFUSION_EVENT_LOG": event_log,
+            "DAGSTER_HOME": str(self.home.dagster),
+            "ENVIRONMENT": "local",
+            "S3_BUCKET": self.settings.bucket,
+            **store.environ(),
+        }
+        self.home.write_env(variables)
+        return variables
+
+    def start_all(self) -> None:
+        """Start every service, and tell other processes when all are ready.
+
+        Raises:
+            PortBusyError: something else listens on a port that was asked for.
+            ServiceError: a service did not start.
+        """
+        ports.require_free(self.settings.dagster_port, f"the {dagster.WEBSERVER}", "--dagster-port")
+        self.start_dagster(self.start_stores())
+        self._write_state(ready=True)
+
+    def start_dagster(self, variables: Mapping[str, str]) -> None:
+        """Start the code location, the web interface and the daemon over the stores that `variables` name."""
+        port = self.settings.dagster_port
+        environ = child_environ(os.environ, variables)
+        with self._starting(dagster.CODE_LOCATION):
+            code = self._launched(dagster.start_code_location(self.home, environ))
+            code.wait_ready(lambda: dagster.code_location_answers(self.home), timeout_s=dagster.START_TIMEOUT_S)
+        webserver = self._launched(dagster.start_webserver(self.home, port, environ), f"http://localhost:{port}")
+        daemon = self._launched(dagster.start_daemon(self.home, environ))
+        with self._starting(dagster.WEBSERVER):
+            webserver.wait_ready(lambda: dagster.webserver_answers(port), timeout_s=dagster.START_TIMEOUT_S)
+        with self._starting(dagster.DAEMON):
+            daemon.wait_ready(lambda: dagster.daemon_answers(port), timeout_s=dagster.START_TIMEOUT_S)
+
+    def watch(self) -> None:
+        """Return never; a signal ends it as KeyboardInterrupt.
+
+        Raises:
+            ServiceError: a service ended by itself.
+        """
+        while True:
+            for service in self._services:
+                service.child.check()
+            time.sleep(WATCH_INTERVAL_S)
+
+    def stop(self) -> None:
+        """Stop every service in reverse order, and whatever they started."""
+        for service in reversed(self._services):
+            self._say(f"Stopping {service.child.name}")
+            service.stop()
+            mates = [mate for mate, name in process.marked(self.home.path).items() if name == service.child.name]
+            process.end(mates, signal.SIGTERM, timeout_s=STOP_TIMEOUT_S)
+        sweep(self.home)
+
+    def _launched(self, child: process.Child, url: str | None = None) -> process.Child:
+        self._started(Service(child, child.stop, url))
+        return child
+
+    def _started(self, service: Service) -> None:
+        self._services.append(service)
+        self._write_state(ready=False)
+
+    def _write_state(self, *, ready: bool) -> None:
+        self.home.write_state(self._command, ready=ready, services=[service.state() for service in self._services])
+
+    @contextlib.contextmanager
+    def _starting(self, name: str) -> Iterator[None]:
+        self._say(f"Starting {name}")
+        started = time.monotonic()
+        yield
+        for service in self._services:
+            service.child.check()
+        url = next((service.url for service in self._services if service.child.name == name and service.url), "")
+        self._say(f"  ready in {time.monotonic() - started:.1f} s {url}".rstrip())
+
+
+@contextlib.contextmanager
+def supervise(settings: Settings, command: str, say: Say) -> Iterator[Supervisor]:
+    """Hold the state folder, end what a killed supervisor left in it, and stop everything at the end.
+
+    Args:
+        settings: of the stack.
+        command: the name under which others see who holds the folder.
+        say: takes one line of progress.
+
+    Raises:
+        AlreadyRunningError: another process holds the folder.
+        HomeError: the folder cannot be used.
+    """
+    home = Home(settings.home)
+    home.prepare()
+    with home.hold(command), _signals_interrupt():
+        if left := sweep(home):
+            say(f"Ended what was left of an earlier start: {', '.join(left)}")
+        supervisor = Supervisor(settings, command, say)
+        try:
+            yield supervisor
+        finally:
+            with _signals_ignored():
+                supervisor.stop()
+
+
+def sweep(home: Home) -> list[str]:
+    """End every process that serves `home`, those that write first.
+
+    Returns:
+        The names of the services that were ended.
+    """
+    found = process.marked(home.path)
+    process.end([left for left, name in found.items() if name not in STORES], signal.SIGTERM, timeout_s=STOP_TIMEOUT_S)
+    for store, stop_signal in STORES.items():
+        process.end([left for left, name in found.items() if name == store], stop_signal, timeout_s=STOP_TIMEOUT_S)
+    return sorted(set(found.values()))
+
+
+def down(home: Home, say: Say) -> list[str]:
+    """Stop the stack of `home`, whoever runs it, and whatever a killed supervisor left.
+
+    Returns:
+        The names of the services that were stopped; empty when none ran.
+    """
+    stopped: list[str] = []
+    if holder := home.holder():
+        say(f"Stopping `dagfusion {holder.command}` (process {holder.pid})")
+        stopped = [service.name for service in holder.services]
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.end([psutil.Process(holder.pid)], signal.SIGTERM, timeout_s=4 * STOP_TIMEOUT_S)
+    # Held while sweeping, so that no start in between loses its services.
+    with home.hold("down") if home.exists() else contextlib.nullcontext():
+        return stopped + sweep(home)
+
+
+def child_environ(environ: Mapping[str, str], variables: Mapping[str, str]) -> dict[str, str]:
+    """Give services this process's environment, with the stack's settings in place of any other store's or Dagster's.
+
+    Their connections to each other never go through a proxy.
+    """
+    kept = {name: value for name, value in environ.items() if not name.startswith(FOREIGN)}
+    direct = ",".join(filter(None, (environ.get("NO_PROXY") or environ.get("no_proxy"), "localhost", ports.LOOPBACK)))
+    return {**kept, **variables, "NO_PROXY": direct, "no_proxy": direct}
+
+
+@contextlib.contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    with _handling(interrupt):
+        yield
+
+
+@contextlib.contextmanager
+def _signals_ignored() -> Iterator[None]:
+    with _handling(signal.SIG_IGN):
+        yield
+
+
+@contextlib.contextmanager
+def _handling(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> Iterator[None]:
+    # A signal that is ignored already stays so: `nohup` means it.
+    heeded = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in heeded}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
