@@ -1,8 +1,29 @@
 """SQL over what Dagster materialized: the event log is the catalog, DataFusion reads exactly the files of a query."""
 
-from dagfusion_query.connection import Connection, TableInfo, connect
-from dagfusion_query.errors import QueryError
-from dagfusion_query.explain import Explanation
-from dagfusion_query.result import QueryStats, Result
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dagfusion_query.connection import Connection, TableInfo, connect
+    from dagfusion_query.errors import QueryError
+    from dagfusion_query.explain import Explanation
+    from dagfusion_query.result import QueryStats, Result
 
 __all__ = ["Connection", "Explanation", "QueryError", "QueryStats", "Result", "TableInfo", "connect"]
+
+_HOMES = {
+    "Connection": "connection",
+    "Explanation": "explain",
+    "QueryError": "errors",
+    "QueryStats": "result",
+    "Result": "result",
+    "TableInfo": "connection",
+    "connect": "connection",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: `dagfusion --help` should not wait for DataFusion."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

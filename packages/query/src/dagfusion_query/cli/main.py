@@ -1,0 +1,134 @@
+"""The `dagfusion` command.
+
+Results go to stdout and all else to stderr; the exit code is 1 for a failed statement and 2 for wrong usage.
+"""
+
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dagfusion_query.errors import QueryError
+
+if TYPE_CHECKING:
+    from dagfusion_query.cli.output import Output
+    from dagfusion_query.connection import Connection
+
+COMMANDS = "dagfusion.commands"  # the entry-point group of packages that add commands
+
+app = typer.Typer(
+    name="dagfusion",
+    help="SQL over what Dagster materialized to S3: only the objects a query needs are read.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+class Format(StrEnum):
+    """How rows are written to stdout."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+    arrow = "arrow"
+
+
+EventLog = Annotated[
+    str | None, typer.Option("--event-log", metavar="URL|DIR", help="postgresql:// URL or DAGSTER_HOME folder.")
+]
+Environment = Annotated[str | None, typer.Option("--environment", "-e", help="local, uat or prod.")]
+FormatOption = Annotated[Format, typer.Option("--format", "-F", help="How rows are written.")]
+Query = Annotated[str | None, typer.Argument(help="One SELECT statement; read from stdin when it is missing or `-`.")]
+File = Annotated[Path | None, typer.Option("--file", "-f", help="Read the statement from a file.")]
+MaxRows = Annotated[int, typer.Option("--max-rows", min=0, help="Rows a table shows; 0 for all.")]
+
+
+@app.command()
+def tables(event_log: EventLog = None, environment: Environment = None, form: FormatOption = Format.table) -> None:
+    """List the tables of the catalog."""
+    with _connect(event_log, environment) as connection:
+        _output(form).tables(connection.tables())
+
+
+@app.command()
+def sql(
+    query: Query = None,
+    *,
+    file: File = None,
+    event_log: EventLog = None,
+    environment: Environment = None,
+    form: FormatOption = Format.table,
+    max_rows: MaxRows = 40,
+) -> None:
+    """Run a query."""
+    statement = _statement(query, file)
+    with _connect(event_log, environment) as connection:
+        result = connection.sql(statement)
+        _output(form, max_rows).result(result)
+
+
+@app.command()
+def explain(
+    query: Query = None,
+    *,
+    file: File = None,
+    event_log: EventLog = None,
+    environment: Environment = None,
+    form: FormatOption = Format.table,
+) -> None:
+    """Show which partitions, files and bytes a query reads, why it skips the rest, and DataFusion's plan."""
+    statement = _statement(query, file)
+    with _connect(event_log, environment) as connection:
+        _output(form).explanation(connection.explain(statement))
+
+
+def main() -> None:
+    """Run the command line, with the commands that other installed packages add."""
+    for entry in entry_points(group=COMMANDS):
+        add: Callable[[typer.Typer], None] = entry.load()
+        add(app)
+    sys.exit(run(app))
+
+
+def run(commands: Callable[[], None]) -> int:
+    """Run a command line and return its exit code; an error becomes one line on stderr."""
+    try:
+        commands()
+    except QueryError as error:
+        typer.echo(f"error: {error}", err=True)
+        return 1
+    return 0
+
+
+def _connect(event_log: str | None, environment: str | None) -> "Connection":
+    from dagfusion_query.connection import connect  # noqa: PLC0415  # DataFusion takes a while to import
+
+    return connect(event_log, environment=environment)
+
+
+def _output(form: Format, max_rows: int = 0) -> "Output":
+    from dagfusion_query.cli.output import output  # noqa: PLC0415  # likewise
+
+    return output(form.value, max_rows)
+
+
+def _statement(query: str | None, file: Path | None) -> str:
+    """Return the statement from the argument, a file or stdin."""
+    if query is not None and file is not None:
+        raise typer.BadParameter("give the statement as an argument or with --file, not both")
+    if file is not None and str(file) != "-":
+        try:
+            return file.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise typer.BadParameter(f"{file} cannot be read: {error}") from error
+    if query is None or query == "-":
+        if sys.stdin.isatty():
+            raise typer.BadParameter("there is no statement: give one as an argument, with --file, or on stdin")
+        return sys.stdin.read()
+    return query
