@@ -1,0 +1,1 @@
+"""Healthcare: organizations by their tax identity, each state's extract of each day, and the day's aggregates."""

@@ -1,0 +1,62 @@
+"""The IO managers of the code location, with each domain's metrics on the events."""
+
+from collections.abc import Callable, Mapping
+
+import dagster as dg
+import pyarrow as pa
+
+from dagfusion_pipeline.defs.ecommerce import assets as ecommerce
+from dagfusion_pipeline.defs.ecommerce.metrics import order_metrics, sales_metrics
+from dagfusion_pipeline.defs.healthcare import assets as healthcare
+from dagfusion_pipeline.defs.healthcare.metrics import aggregate_metrics, organization_metrics
+from dagfusion_pipeline.defs.seed import Seed
+from dagfusion_pipeline.environment import Environment
+from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager, S3ParquetIOManager
+
+Metrics = Mapping[str, int | float]
+
+METRICS: Mapping[dg.AssetKey, Callable[[pa.Table], Metrics]] = {
+    healthcare.raw_organizations.key: organization_metrics,
+    healthcare.partitioned_organizations.key: organization_metrics,
+    healthcare.daily_org_aggregates.key: aggregate_metrics,
+    ecommerce.raw_orders.key: order_metrics,
+    ecommerce.partitioned_orders.key: order_metrics,
+    ecommerce.daily_sales_aggregates.key: sales_metrics,
+}
+
+
+class MeasuredParquet(S3ParquetIOManager):
+    """`S3ParquetIOManager` with the metrics of the asset's domain."""
+
+    def metrics(self, context: dg.OutputContext, table: pa.Table) -> Metrics:
+        """The domain's numbers about one written table."""
+        return METRICS[context.asset_key](table)
+
+
+class MeasuredHiveParquet(PartitionedS3ParquetIOManager):
+    """`PartitionedS3ParquetIOManager` with the metrics of the asset's domain."""
+
+    def metrics(self, context: dg.OutputContext, table: pa.Table) -> Metrics:
+        """The domain's numbers about one written partition."""
+        return METRICS[context.asset_key](table)
+
+
+def resources(environment: Environment, *, secrets_by_name: bool = False) -> dict[str, object]:
+    """What the assets of the code location need.
+
+    Args:
+        environment: the store to write to.
+        secrets_by_name: hand over the names of the process's variables in place of the secrets, so that Dagster's UI,
+            which shows how a resource is configured, shows the names.
+    """
+    fields = environment.io_manager_fields()
+    if secrets_by_name:
+        fields |= {name: dg.EnvVar(variable) for name, variable in SECRETS.items() if name in fields}
+    return {"parquet": MeasuredParquet(**fields), "hive_parquet": MeasuredHiveParquet(**fields), "seed": Seed()}
+
+
+SECRETS = {
+    "access_key_id": "AWS_ACCESS_KEY_ID",
+    "secret_access_key": "AWS_SECRET_ACCESS_KEY",
+    "session_token": "AWS_SESSION_TOKEN",
+}

@@ -1,0 +1,173 @@
+"""Which store the pipeline writes to: `ENVIRONMENT=local|uat|prod` and its settings, read once into a frozen value."""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Self
+from urllib.parse import urlsplit
+
+_DEFAULT_PREFIX = "datafusion_test"
+_BUCKET_NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{1,61})[a-z0-9]")
+_REGION_NAME = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d{1,2}")
+_PREFIX_NAME = re.compile(r"[A-Za-z0-9!_.*'()-]+(?:/[A-Za-z0-9!_.*'()-]+)*")
+_LONGEST_ECHO = 80
+
+
+class EnvironmentSettingError(ValueError):
+    """A setting is missing or wrong; the message is one line and never holds a secret's value."""
+
+
+@dataclass(frozen=True)
+class _Defaults:
+    bucket_variable: str
+    bucket: str | None
+    region: str
+
+
+_ENVIRONMENTS: Mapping[str, _Defaults] = {
+    "local": _Defaults("S3_BUCKET", "dagfusion-local", "us-east-1"),
+    "uat": _Defaults("UAT_S3_BUCKET", None, "us-east-2"),
+    "prod": _Defaults("PROD_S3_BUCKET", None, "us-east-2"),
+}
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """An AWS access key, which its representation does not show."""
+
+    access_key_id: str = field(repr=False)
+    secret_access_key: str = field(repr=False)
+    session_token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where one environment's objects live, and how the store is reached.
+
+    Without `credentials`, AWS's default chain applies (environment, profile, IAM role).
+    Without `endpoint_url`, AWS's own endpoint of the region applies.
+    """
+
+    name: str
+    bucket: str
+    region: str
+    prefix: str = _DEFAULT_PREFIX
+    endpoint_url: str | None = None
+    credentials: Credentials | None = None
+
+    @classmethod
+    def read(cls, settings: Mapping[str, str]) -> Self:
+        """The environment that the settings describe; an empty value counts as not set.
+
+        Raises:
+            EnvironmentSettingError: a variable is missing or its value is not usable.
+        """
+        name = settings.get("ENVIRONMENT") or "local"
+        if name not in _ENVIRONMENTS:
+            raise _wrong("ENVIRONMENT", "local, uat or prod", name)
+        defaults = _ENVIRONMENTS[name]
+        return cls(
+            name=name,
+            bucket=_bucket(settings, name, defaults),
+            region=_checked(settings, "AWS_REGION", defaults.region, _is_region, "a region such as us-east-2"),
+            prefix=_checked(settings, "S3_PREFIX", _DEFAULT_PREFIX, _is_prefix, "folder names joined by slashes"),
+            endpoint_url=_endpoint_url(settings),
+            credentials=_credentials(settings),
+        )
+
+    @classmethod
+    def from_process(cls) -> Self:
+        """The environment of this process."""
+        return cls.read(os.environ)
+
+    def io_manager_fields(self) -> dict[str, str]:
+        """What both IO managers are configured with: keyword to value, secrets included."""
+        keys = self.credentials
+        fields = {
+            "environment": self.name,
+            "bucket": self.bucket,
+            "prefix": self.prefix,
+            "region": self.region,
+            "endpoint_url": self.endpoint_url,
+            "access_key_id": keys.access_key_id if keys else None,
+            "secret_access_key": keys.secret_access_key if keys else None,
+            "session_token": keys.session_token if keys else None,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+def _bucket(settings: Mapping[str, str], environment: str, defaults: _Defaults) -> str:
+    variable = defaults.bucket_variable
+    if not settings.get(variable) and defaults.bucket is None:
+        raise EnvironmentSettingError(
+            f"{variable} is required when ENVIRONMENT={environment}: set it to the name of the bucket; it is not set",
+        )
+    requirement = "a bucket name (3 to 63 lower-case letters, digits, dots and hyphens)"
+    return _checked(settings, variable, defaults.bucket or "", _is_bucket, requirement)
+
+
+def _endpoint_url(settings: Mapping[str, str]) -> str | None:
+    variable = "AWS_ENDPOINT_URL"
+    value = settings.get(variable)
+    if not value:
+        return None
+    if "@" in value:
+        raise EnvironmentSettingError(
+            f"{variable} must not hold a user or password: give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead",
+        )
+    if not _is_server(value):
+        raise _wrong(variable, "a URL such as http://127.0.0.1:8333", value)
+    return value.rstrip("/")
+
+
+def _credentials(settings: Mapping[str, str]) -> Credentials | None:
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    given = [name for name in names if settings.get(name)]
+    token = settings.get("AWS_SESSION_TOKEN") or None
+    if len(given) == len(names):
+        return Credentials(settings[names[0]], settings[names[1]], token)
+    if given or token:
+        missing = next(name for name in names if name not in given)
+        present = given[0] if given else "AWS_SESSION_TOKEN"
+        raise EnvironmentSettingError(
+            f"{missing} is required when {present} is given: set both keys, or neither to use AWS's default chain;"
+            " it is not set",
+        )
+    return None
+
+
+def _checked(
+    settings: Mapping[str, str], variable: str, default: str, accepts: Callable[[str], bool], requirement: str
+) -> str:
+    value = settings.get(variable) or default
+    if not accepts(value):
+        raise _wrong(variable, requirement, value)
+    return value
+
+
+def _wrong(variable: str, requirement: str, value: str) -> EnvironmentSettingError:
+    shown = value if len(value) <= _LONGEST_ECHO else value[:_LONGEST_ECHO] + "..."
+    return EnvironmentSettingError(f"{variable} must be {requirement}; got {shown!r}")
+
+
+def _is_bucket(value: str) -> bool:
+    return _BUCKET_NAME.fullmatch(value) is not None and ".." not in value
+
+
+def _is_region(value: str) -> bool:
+    return _REGION_NAME.fullmatch(value) is not None
+
+
+def _is_server(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:  # an unclosed bracket, or a port out of range
+        return False
+    plain = not (parts.query or parts.fragment or re.search(r"\s", value))
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0 and plain
+
+
+def _is_prefix(value: str) -> bool:
+    return _PREFIX_NAME.fullmatch(value) is not None and not {".", ".."} & set(value.split("/"))
