@@ -1,0 +1,61 @@
+"""The documents say what is there: every room, every setting, every error that a user can meet."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SETTING = re.compile(r"ENVIRONMENT|DAGSTER_HOME|(?:DAGFUSION|AWS|S3|UAT_S3|PROD_S3)_[A-Z0-9_]+")
+PATH = re.compile(r"`([\w./-]+(?:\.py|/))`")
+
+
+def sources(root: Path) -> list[Path]:
+    return sorted(root.glob("packages/*/src/*"))
+
+
+def rooms(root: Path) -> Iterator[str]:
+    """Each module and each folder of modules, as a path from the root of the repository."""
+    for source in sources(root):
+        for path in sorted(source.rglob("*.py")):
+            if path.name != "__init__.py":
+                yield str(path.relative_to(root))
+
+
+def strings(root: Path) -> Iterator[str]:
+    """Each string in the code of the packages."""
+    for source in sources(root):
+        for path in sorted(source.rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(), str(path))):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    yield node.value
+
+
+@pytest.fixture(scope="module")
+def architecture(root: Path) -> frozenset[str]:
+    """The paths that ARCHITECTURE.md names between backticks, from the root of the repository or of a package."""
+    return frozenset(PATH.findall((root / "ARCHITECTURE.md").read_text()))
+
+
+def resolve(root: Path, name: str) -> list[Path]:
+    bases = [root, *(root / package for package in ("packages",)), *sources(root)]
+    return [base / name for base in bases if (base / name).exists()]
+
+
+def test_every_room_of_architecture_md_exists(root: Path, architecture: frozenset[str]) -> None:
+    assert len(architecture) > 20
+    assert sorted(name for name in architecture if not resolve(root, name)) == []
+
+
+def test_architecture_md_names_every_room(root: Path, architecture: frozenset[str]) -> None:
+    named = {path for name in architecture for path in resolve(root, name)}
+    unnamed = [room for room in rooms(root) if not named & {root / room, *(root / room).parents[:1]}]
+    assert unnamed == []
+
+
+def test_every_setting_is_documented(root: Path) -> None:
+    settings = {text for text in strings(root) if SETTING.fullmatch(text)}
+    assert {"ENVIRONMENT", "S3_BUCKET", "DAGFUSION_EVENT_LOG"} <= settings
+    text = (root / "README.md").read_text()
+    assert sorted(name for name in settings if not re.search(rf"\b{name}\b", text)) == []

