@@ -1,0 +1,205 @@
+"""`fold(snapshot, events) -> snapshot`: pure, and the same snapshot for any order and repetition of the events.
+
+Of one partition's events the one with the highest id counts, unless its asset was wiped since. Only new events are looped
+over; rows that are there already are searched and replaced in Arrow columns, and stay where they are in memory.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dagfusion_query.catalog.compact import compact
+from dagfusion_query.catalog.model import Ledger, Segment, Snapshot, Table
+from dagfusion_query.catalog.rows import Absence, Written, absent_rows, build_segment
+from dagfusion_query.catalog.tables import build_table, name_tables
+from dagfusion_query.errors import EventRecordError
+from dagfusion_query.event_log.protocol import AssetKey, Event, Materialization, Wipe
+from dagfusion_query.event_log.record import Layout
+
+
+@dataclass
+class _News:
+    """The events of one asset in one fold: each partition's latest materialization, and the latest wipe."""
+
+    latest: dict[str | None, Materialization] = field(default_factory=dict)
+    wiped_at_us: int | None = None
+
+
+def fold(snapshot: Snapshot, events: Iterable[Event]) -> Snapshot:
+    """Take events into a snapshot.
+
+    Args:
+        snapshot: Any generation, `Snapshot(0, environment)` to start.
+        events: In any order, repeated or not.
+
+    Returns:
+        The next generation, in which tables that did not change are the same objects; `snapshot` itself when the events
+        say nothing new.
+    """
+    ledgers: dict[AssetKey, Ledger] = {}
+    for asset_key, news in _by_asset(events).items():
+        ledger = snapshot.ledgers.get(asset_key, Ledger())
+        folded = _fold_asset(ledger, news)
+        if folded is not ledger:
+            ledgers[asset_key] = folded
+    return with_ledgers(snapshot, ledgers) if ledgers else snapshot
+
+
+def with_ledgers(snapshot: Snapshot, changed: Mapping[AssetKey, Ledger]) -> Snapshot:
+    """Return the next generation, in which the assets of `changed` have new ledgers."""
+    tables: dict[AssetKey, Table] = {table.asset_key: table for table in snapshot.tables.values()}
+    rebuilt = [key for key in snapshot.ledgers if key not in tables and key not in changed]
+    everything = {**snapshot.ledgers, **changed}
+    for asset_key in (*rebuilt, *changed):
+        table = build_table(snapshot.environment, asset_key, everything[asset_key])
+        if table is not None:
+            tables[asset_key] = table
+        else:
+            tables.pop(asset_key, None)
+    named, problems = name_tables(tables)
+    return Snapshot(snapshot.generation + 1, snapshot.environment, named, problems, MappingProxyType(everything))
+
+
+def adopt(old: Snapshot, new: Snapshot) -> Snapshot:
+    """Return the generation after `old` that holds what `new` holds; assets that hold the same keep their objects.
+
+    Args:
+        old: The generation that is served.
+        new: The outcome of a full sync.
+    """
+    changed = {
+        key: ledger
+        for key, ledger in new.ledgers.items()
+        if key not in old.ledgers or not _holds_the_same(old.ledgers[key], ledger)
+    }
+    gone = [
+        key for key, ledger in old.ledgers.items() if key not in new.ledgers and not _holds_the_same(ledger, Ledger())
+    ]
+    if not changed and not gone:
+        return old
+    kept = {key: ledger for key, ledger in old.ledgers.items() if key not in gone}
+    tables = {name: table for name, table in old.tables.items() if table.asset_key not in gone}
+    return with_ledgers(replace(old, tables=tables, ledgers=kept), changed)
+
+
+def _holds_the_same(one: Ledger, other: Ledger) -> bool:
+    """Compare ledgers by their event ids: an event never changes."""
+    return one.wiped_at_us == other.wiped_at_us and _live_ids(one).equals(_live_ids(other))
+
+
+def _live_ids(ledger: Ledger) -> pa.Array:
+    refused = ledger.absent.filter(pc.is_valid(ledger.absent["reason"]))
+    ids = [rows["event_id"] for segment in ledger.segments for rows in segment.live()] + [refused["event_id"]]
+    combined = pa.chunked_array([chunk for column in ids for chunk in column.chunks], pa.int64())
+    return combined.combine_chunks().take(pc.array_sort_indices(combined.combine_chunks()))
+
+
+def _by_asset(events: Iterable[Event]) -> dict[AssetKey, _News]:
+    assets: dict[AssetKey, _News] = {}
+    for event in events:
+        news = assets.get(event.asset_key)
+        if news is None:
+            news = assets[event.asset_key] = _News()
+        if isinstance(event, Wipe):
+            news.wiped_at_us = _later(news.wiped_at_us, event.at_us)
+        else:
+            known = news.latest.get(event.partition_key)
+            if known is None or event.event_id > known.event_id:
+                news.latest[event.partition_key] = event
+    return assets
+
+
+def _later(one: int | None, other: int | None) -> int | None:
+    return max((at for at in (one, other) if at is not None), default=None)
+
+
+def _fold_asset(ledger: Ledger, news: _News) -> Ledger:
+    wiped_at_us = _later(ledger.wiped_at_us, news.wiped_at_us)
+    wiped_anew = wiped_at_us != ledger.wiped_at_us
+    fresh = dict(news.latest)
+    segments = [_supersede(segment, fresh) for segment in ledger.segments]
+    absent = _drop(ledger.absent, _superseded(ledger.absent, fresh))
+    if not fresh and not wiped_anew:
+        return ledger
+    absences: list[Absence] = []
+    if wiped_anew and wiped_at_us is not None:
+        segments, wiped = _wipe(segments, wiped_at_us)
+        absent = _without_reasons(pa.concat_tables([absent, *wiped]), wiped_at_us)
+    for layout, written in _readable(fresh.values(), wiped_at_us, absences).items():
+        segment, refused = build_segment(layout, written)
+        absences += refused
+        segments += [segment] if segment is not None else []
+    absent = pa.concat_tables([absent, absent_rows(absences)]).combine_chunks()
+    return Ledger(compact(segments), absent, wiped_at_us)
+
+
+def _readable(
+    events: Iterable[Materialization], wiped_at_us: int | None, absences: list[Absence]
+) -> dict[Layout, list[Written]]:
+    """Group the events that give a file by its layout; the others join `absences`."""
+    groups: dict[Layout, list[Written]] = {}
+    for event in events:
+        file = event.file
+        if file is None or (wiped_at_us is not None and event.at_us <= wiped_at_us):
+            absences.append(Absence(event, None))
+        elif isinstance(file, EventRecordError):
+            absences.append(Absence(event, str(file)))
+        else:
+            groups.setdefault(file.layout, []).append(Written(event, file))
+    return groups
+
+
+def _supersede(segment: Segment, fresh: dict[str | None, Materialization]) -> Segment:
+    gone = _superseded(segment.rows, fresh, segment.dropped)
+    return replace(segment, dropped=tuple(sorted({*segment.dropped, *gone}))) if gone else segment
+
+
+def _superseded(rows: pa.Table, fresh: dict[str | None, Materialization], dropped: Sequence[int] = ()) -> list[int]:
+    """Find the rows that fresh events replace; fresh events that are not newer than their row are taken out of `fresh`."""
+    if not fresh:
+        return []
+    keys = rows["partition_key"]
+    met = pc.indices_nonzero(pc.is_in(keys, value_set=pa.array(list(fresh), pa.string())))
+    if len(met) == 0:
+        return []
+    ignored = set(dropped)
+    gone = []
+    met_rows = zip(met.to_pylist(), keys.take(met).to_pylist(), rows["event_id"].take(met).to_pylist(), strict=True)
+    for row, key, event_id in met_rows:
+        if row in ignored or key not in fresh:
+            continue
+        if fresh[key].event_id > event_id:
+            gone.append(row)
+        else:
+            del fresh[key]
+    return gone
+
+
+def _wipe(segments: Sequence[Segment], wiped_at_us: int) -> tuple[list[Segment], list[pa.Table]]:
+    """Drop the rows that a wipe makes not count, and return them as rows of `Ledger.absent`."""
+    left, wiped = [], []
+    moment = pa.scalar(wiped_at_us, pa.int64()).cast(pa.timestamp("us", "UTC"))
+    for segment in segments:
+        hit = pc.indices_nonzero(pc.less_equal(segment.rows["materialized_at"], moment)).to_pylist()
+        gone = sorted(set(hit).difference(segment.dropped))
+        rows = segment.rows.select(["event_id", "partition_key", "materialized_at"]).take(gone)
+        wiped.append(rows.append_column("reason", pa.nulls(len(gone), pa.string())))
+        left.append(replace(segment, dropped=tuple(sorted({*segment.dropped, *gone}))) if gone else segment)
+    return left, wiped
+
+
+def _without_reasons(absent: pa.Table, wiped_at_us: int) -> pa.Table:
+    """Nobody needs to hear about a refused event that was wiped since."""
+    moment = pa.scalar(wiped_at_us, pa.int64()).cast(pa.timestamp("us", "UTC"))
+    told = pc.if_else(pc.less_equal(absent["materialized_at"], moment), pa.scalar(None, pa.string()), absent["reason"])
+    return absent.set_column(absent.schema.get_field_index("reason"), "reason", told)
+
+
+def _drop(rows: pa.Table, gone: Sequence[int]) -> pa.Table:
+    if not gone:
+        return rows
+    kept = set(range(rows.num_rows)).difference(gone)
+    return rows.take(sorted(kept))

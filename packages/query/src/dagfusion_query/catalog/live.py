@@ -1,0 +1,204 @@
+"""The catalog as it is now: follows an event log, and serves one immutable snapshot after another."""
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dagfusion_query.catalog.compact import LARGE_ROWS
+from dagfusion_query.catalog.fold import adopt, fold
+from dagfusion_query.catalog.model import Snapshot
+from dagfusion_query.catalog.snapshot import SnapshotStore
+from dagfusion_query.errors import EventLogUnavailableError, QueryError, SnapshotError
+from dagfusion_query.event_log.protocol import Cursor, Event, EventLog
+
+_log = logging.getLogger(__name__)
+
+_CLOSE_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Lag:
+    """How far behind the catalog may be.
+
+    Attributes:
+        age_s: Seconds since the event log was last read with success.
+        last_poll_s: Seconds that the last successful poll took.
+        last_error: Why the event log cannot be read now, or None.
+        syncs: Full syncs since the start.
+        last_sync_reason: Why the latest of them was made, or None.
+    """
+
+    age_s: float
+    last_poll_s: float
+    last_error: QueryError | None
+    syncs: int
+    last_sync_reason: str | None
+
+
+class LiveCatalog:
+    """A catalog that follows its event log in a thread of its own. Thread-safe.
+
+    The first snapshot is there when the constructor returns: from `state_dir` if one was left there, else from a full sync.
+
+    Args:
+        event_log: Read and closed by this catalog from now on.
+        environment: The first word of each schema's name.
+        state_dir: Where snapshots are kept between processes; None keeps none.
+        poll_interval_s: Seconds between two looks at the event log.
+        verify_interval_s: Seconds between two checks that what was read is still there; a full sync follows when not.
+        sync_interval_s: Seconds between two full syncs, whatever the checks say.
+
+    Raises:
+        EventLogError: The event log cannot be read, and no snapshot was left.
+    """
+
+    def __init__(
+        self,
+        event_log: EventLog,
+        environment: str,
+        state_dir: Path | None = None,
+        *,
+        poll_interval_s: float = 0.25,
+        verify_interval_s: float = 60.0,
+        sync_interval_s: float = 3600.0,
+    ) -> None:
+        self._event_log = event_log
+        self._environment = environment
+        self._store = None if state_dir is None else SnapshotStore(state_dir)
+        self._poll_interval_s, self._verify_interval_s, self._sync_interval_s = (
+            poll_interval_s,
+            verify_interval_s,
+            sync_interval_s,
+        )
+        self._reading = threading.Lock()
+        self._stop = threading.Event()
+        self._snapshot = Snapshot(0, environment)
+        self._cursor: Cursor | None = None
+        self._identity: str | None = None  # of the event log that snapshot and cursor are of
+        self._stale: str | None = "there is no snapshot yet"  # why a full sync is due
+        self._recognised = False  # whether the event log was found to be the snapshot's
+        self._lag = Lag(0.0, 0.0, None, 0, None)
+        self._read_at = self._verified_at = self._synced_at = time.monotonic()
+        self._start()
+        self._thread = threading.Thread(target=self._follow, name="dagfusion-catalog", daemon=True)
+        self._thread.start()
+
+    def current(self) -> Snapshot:
+        """Return the latest generation, without a look at the event log."""
+        return self._snapshot
+
+    def refresh(self) -> Snapshot:
+        """Look at the event log now, and return the generation that results.
+
+        Raises:
+            EventLogError: It cannot be read.
+        """
+        with self._reading:
+            self._poll()
+            return self._snapshot
+
+    def lag(self) -> Lag:
+        """Say how far behind the catalog may be."""
+        return replace(self._lag, age_s=time.monotonic() - self._read_at)
+
+    def close(self) -> None:
+        """Stop following the event log and close it. `current` still answers."""
+        self._stop.set()
+        self._thread.join(_CLOSE_TIMEOUT_S)
+        self._event_log.close()
+
+    def _follow(self) -> None:
+        while not self._stop.wait(self._poll_interval_s):
+            try:
+                with self._reading:
+                    self._poll()
+            except QueryError:  # kept in `lag`; the last snapshot is served meanwhile
+                continue
+
+    def _start(self) -> None:
+        if self._store is not None:
+            try:
+                stored = self._store.load(self._environment)
+            except SnapshotError as error:
+                _log.warning("the catalog is read anew from the event log: %s", error)
+            else:
+                if stored is not None:
+                    self._snapshot, self._cursor, self._identity = stored.snapshot, stored.cursor, stored.identity
+                    self._stale = None
+        try:
+            self._poll()
+        except EventLogUnavailableError:
+            if self._cursor is None:
+                self._event_log.close()
+                raise
+            _log.warning("the last snapshot is served, since %s", self._lag.last_error)
+
+    def _poll(self) -> None:
+        started = time.monotonic()
+        try:
+            self._recognise()
+            if self._cursor is None or self._stale is not None:
+                self._sync()
+            else:
+                self._advance(self._cursor)
+        except QueryError as error:
+            self._lag = replace(self._lag, last_error=error)
+            raise
+        self._read_at = time.monotonic()
+        self._lag = replace(self._lag, last_error=None, last_poll_s=self._read_at - started)
+
+    def _recognise(self) -> None:
+        """Find out once whether a stored snapshot is this event log's, and still true."""
+        if self._recognised:
+            return
+        identity = self._event_log.identity()
+        if self._cursor is not None and identity != self._identity:
+            self._stale = "the snapshot is of another event log"
+        elif self._cursor is not None:
+            self._stale = self._event_log.verify(self._cursor)
+        self._identity = identity
+        self._recognised = True
+
+    def _advance(self, cursor: Cursor) -> None:
+        poll = self._event_log.poll(cursor)
+        now = time.monotonic()
+        self._stale = poll.resync
+        if self._stale is None and now - self._verified_at >= self._verify_interval_s:
+            self._stale = self._event_log.verify(poll.cursor)
+            self._verified_at = now
+        if self._stale is None and now - self._synced_at >= self._sync_interval_s:
+            self._stale = f"the last full sync was {now - self._synced_at:.0f} s ago"
+        if self._stale is None:
+            self._publish(fold(self._snapshot, poll.events), poll.cursor)
+        else:
+            self._sync()
+
+    def _sync(self) -> None:
+        snapshot = Snapshot(0, self._environment)
+
+        def receive(events: Sequence[Event]) -> None:
+            nonlocal snapshot
+            snapshot = fold(snapshot, events)
+            if self._store is not None:
+                snapshot = self._store.seal(snapshot, LARGE_ROWS)
+
+        cursor = self._event_log.sync(receive)
+        _log.info("read the event log in full: %s", self._stale)
+        self._lag = replace(self._lag, syncs=self._lag.syncs + 1, last_sync_reason=self._stale)
+        self._synced_at = self._verified_at = time.monotonic()
+        self._stale = None
+        self._publish(adopt(self._snapshot, snapshot), cursor)
+
+    def _publish(self, snapshot: Snapshot, cursor: Cursor) -> None:
+        known = self._cursor
+        changed = snapshot is not self._snapshot or known is None or known.watermark.settled != cursor.watermark.settled
+        self._snapshot, self._cursor = snapshot, cursor
+        if self._store is not None and self._identity is not None and changed:
+            try:
+                self._snapshot = self._store.save(snapshot, cursor, self._identity)
+            except SnapshotError as error:
+                _log.warning("the catalog goes on without a snapshot on disk: %s", error)
+                self._store = None

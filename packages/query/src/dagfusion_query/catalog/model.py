@@ -1,0 +1,118 @@
+"""The catalog as values: an immutable snapshot of tables, each with one row a partition."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import pyarrow as pa
+
+from dagfusion_query.catalog.naming import TableName
+from dagfusion_query.errors import QueryError
+from dagfusion_query.event_log.protocol import AssetKey
+from dagfusion_query.event_log.record import Layout
+
+TIME = pa.timestamp("us", "UTC")
+ABSENT_SCHEMA = pa.schema(
+    {"event_id": pa.int64(), "partition_key": pa.string(), "materialized_at": TIME, "reason": pa.string()}
+)
+
+
+def files_schema(partition: pa.Schema, stats: pa.DataType) -> pa.Schema:
+    """Return the schema of `Table.files`."""
+    return pa.schema(
+        {
+            "event_id": pa.int64(),
+            "partition_key": pa.string(),
+            "uri": pa.string(),
+            "size_bytes": pa.int64(),
+            "rows": pa.int64(),
+            "modified": TIME,
+            "etag": pa.string(),
+            "run_id": pa.string(),
+            "materialized_at": TIME,
+            "schema_fingerprint": pa.string(),
+            "partition": pa.struct(list(partition)),
+            "stats": stats,
+            "entry": pa.binary(),
+        }
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Files of one layout, immutable but for rows that later events replaced.
+
+    Attributes:
+        rows: One row a file, as `files_schema` has it for this layout; may be a mapped file.
+        dropped: Row numbers that no longer count, ascending.
+    """
+
+    layout: Layout
+    rows: pa.Table
+    dropped: tuple[int, ...] = ()
+
+    @property
+    def live_count(self) -> int:
+        """The number of files that count."""
+        return self.rows.num_rows - len(self.dropped)
+
+    def live(self) -> list[pa.Table]:
+        """Return the rows that count, as slices that share memory with `rows`."""
+        ends = [*self.dropped, self.rows.num_rows]
+        starts = [0, *(row + 1 for row in self.dropped)]
+        return [self.rows.slice(start, end - start) for start, end in zip(starts, ends, strict=True) if end > start]
+
+
+@dataclass(frozen=True, eq=False)
+class Ledger:
+    """All that the events of one asset have left to know: what `fold` continues from.
+
+    Attributes:
+        segments: The files that count.
+        absent: Partitions whose latest event gives no file: wiped, without a record, or refused (then with a reason).
+        wiped_at_us: Materializations up to this moment do not count; microseconds since 1970.
+    """
+
+    segments: tuple[Segment, ...] = ()
+    absent: pa.Table = field(default_factory=ABSENT_SCHEMA.empty_table)
+    wiped_at_us: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """One version of a table.
+
+    Attributes:
+        file_schema: The union of all files' columns, partition columns left out, every field nullable.
+        partition_schema: The partition columns in path order.
+        schema_id: Identifies the two schemas.
+        files: One row a partition, see `files_schema`; the order has no meaning.
+        problem: Raised when a query names the table; `files` is empty then.
+        warnings: Partitions whose latest event was refused; they are not in `files`.
+    """
+
+    asset_key: AssetKey
+    name: TableName
+    file_schema: pa.Schema
+    partition_schema: pa.Schema
+    schema_id: str
+    files: pa.Table
+    problem: QueryError | None = None
+    warnings: Sequence[QueryError] = ()
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One generation of the catalog; a query holds one from start to end.
+
+    Attributes:
+        tables: Every table by name.
+        problems: Names that no table could be given, because two assets claim them.
+        ledgers: What the next fold continues from, by asset key.
+    """
+
+    generation: int
+    environment: str
+    tables: Mapping[TableName, Table] = field(default_factory=lambda: MappingProxyType({}))
+    problems: Mapping[TableName, QueryError] = field(default_factory=lambda: MappingProxyType({}))
+    ledgers: Mapping[AssetKey, Ledger] = field(default_factory=lambda: MappingProxyType({}), repr=False)

@@ -1,0 +1,273 @@
+"""Snapshots on disk: immutable Arrow IPC files that are mapped on load, and a manifest a generation that names them.
+
+    {state_dir}/segments/{hash}.arrow        rows of one layout; the layout is in the schema's metadata
+    {state_dir}/manifest-{generation}.json   which segments each asset has, and the cursor they belong to
+
+A file is written beside its name, synced and renamed, so a crash leaves the generation before. Each file's size and checksum
+is in the manifest, and the manifest's in its own first line: what is torn or damaged is found on load. Several processes may
+share a folder: segments never change, and manifests and clearing up are guarded by a lock.
+"""
+
+import fcntl
+import os
+import time
+import zlib
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from dagfusion_query.catalog.fold import with_ledgers
+from dagfusion_query.catalog.model import ABSENT_SCHEMA, Ledger, Segment, Snapshot
+from dagfusion_query.errors import SnapshotError
+from dagfusion_query.event_log.protocol import AssetKey, Cursor
+from dagfusion_query.event_log.record import Layout
+from dagfusion_query.event_log.watermark import Watermark
+
+FORMAT = 1
+_KEPT_MANIFESTS = 2
+_ORPHAN_AGE_S = 3600.0  # a segment that no manifest names may still be waiting for one
+_CHUNK = 1 << 20
+_LAYOUT_FILE, _LAYOUT_PARTITION, _LAYOUT_NAMES = b"dagfusion.file", b"dagfusion.partition", b"dagfusion.layout"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A snapshot as it was left: with the cursor to poll from, and the identity of the event log that both are of."""
+
+    snapshot: Snapshot
+    cursor: Cursor
+    identity: str
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file as the manifest names it."""
+
+    name: str
+    size: int
+    checksum: int
+
+
+class SnapshotStore:
+    """Keeps the latest snapshots in a folder.
+
+    Args:
+        state_dir: Made if it is not there.
+    """
+
+    def __init__(self, state_dir: Path) -> None:
+        self._folder = state_dir
+        self._segments = state_dir / "segments"
+        self._segments.mkdir(parents=True, exist_ok=True)
+        # What is on disk already, by the identity of the rows in memory; the rows are kept so that no other takes it over.
+        self._written: dict[int, tuple[pa.Table, _File]] = {}
+
+    def seal(self, snapshot: Snapshot, min_rows: int = 0) -> Snapshot:
+        """Write segments that are not on disk yet, and return the snapshot with the mapped files in their place.
+
+        Args:
+            snapshot: The snapshot; its tables are the same, only where their rows lie changes.
+            min_rows: Smaller segments stay in memory.
+        """
+        changed: dict[AssetKey, Ledger] = {}
+        for asset_key, ledger in snapshot.ledgers.items():
+            sealed = tuple(
+                self._seal(segment) if segment.rows.num_rows >= min_rows else segment for segment in ledger.segments
+            )
+            if any(new is not old for new, old in zip(sealed, ledger.segments, strict=True)):
+                changed[asset_key] = replace(ledger, segments=sealed)
+        if not changed:
+            return snapshot
+        return replace(with_ledgers(snapshot, changed), generation=snapshot.generation)
+
+    def save(self, snapshot: Snapshot, cursor: Cursor, identity: str) -> Snapshot:
+        """Write a generation; return it with its rows mapped from disk.
+
+        Raises:
+            SnapshotError: The folder cannot be written.
+        """
+        try:
+            with self._locked():
+                sealed = self.seal(snapshot)
+                self._write_manifest(sealed, cursor, identity)
+                self._clear_up()
+        except OSError as error:
+            raise SnapshotError(f"the catalog's snapshot cannot be written to {self._folder}: {error}") from error
+        return sealed
+
+    def load(self, environment: str) -> Stored | None:
+        """Map the latest generation, or return None if there is none.
+
+        Raises:
+            SnapshotError: It is torn or damaged, or of another format.
+        """
+        try:
+            manifests = sorted(self._folder.glob("manifest-*.json"))
+            if not manifests:
+                return None
+            return self._read(_parse_manifest(manifests[-1]), environment)
+        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+            raise SnapshotError(f"the catalog's snapshot in {self._folder} cannot be used: {error!r}") from error
+
+    def _seal(self, segment: Segment) -> Segment:
+        if id(segment.rows) in self._written:
+            return segment
+        layout = segment.layout
+        metadata = {
+            _LAYOUT_FILE: layout.file.serialize().to_pybytes(),
+            _LAYOUT_PARTITION: layout.partition.serialize().to_pybytes(),
+            _LAYOUT_NAMES: orjson.dumps([layout.fingerprint, layout.key]),
+        }
+        file = self._write_rows(segment.rows.replace_schema_metadata(metadata))
+        rows = self._map(file).replace_schema_metadata(None)
+        self._written[id(rows)] = (rows, file)
+        return replace(segment, rows=rows)
+
+    def _write_rows(self, rows: pa.Table) -> _File:
+        temporary = self._segments / f"{os.getpid()}-{time.monotonic_ns()}.tmp"
+        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as writer:
+            writer.write_table(rows)
+        checksum = _checksum(temporary)
+        size = temporary.stat().st_size
+        name = f"{checksum:08x}-{size}-{time.time_ns():x}-{os.getpid()}.arrow"
+        _sync(temporary)
+        temporary.rename(self._segments / name)
+        _sync(self._segments)
+        return _File(name, size, checksum)
+
+    def _map(self, file: _File) -> pa.Table:
+        return pa.ipc.open_file(pa.memory_map(str(self._segments / file.name))).read_all()
+
+    def _write_manifest(self, snapshot: Snapshot, cursor: Cursor, identity: str) -> None:
+        written = {}
+        assets = []
+        for asset_key, ledger in snapshot.ledgers.items():
+            segments = []
+            for segment in ledger.segments:
+                rows, file = self._written[id(segment.rows)]
+                written[id(rows)] = (rows, file)
+                segments.append({"file": file, "dropped": segment.dropped})
+            absent = None
+            if ledger.absent.num_rows:
+                known = self._written.get(id(ledger.absent))
+                entry = known or (ledger.absent, self._write_rows(ledger.absent))
+                written[id(ledger.absent)] = entry
+                absent = entry[1]
+            assets.append({"key": asset_key, "wiped_at_us": ledger.wiped_at_us, "segments": segments, "absent": absent})
+        self._written = written
+        watermark = cursor.watermark
+        body = {
+            "format": FORMAT,
+            "generation": snapshot.generation,
+            "identity": identity,
+            "cursor": {
+                "settled": watermark.settled,
+                "count": watermark.count,
+                "total": str(watermark.total),
+                "assets": cursor.assets,
+                "top": cursor.top,
+            },
+            "assets": assets,
+        }
+        encoded = orjson.dumps(body)
+        path = self._folder / f"manifest-{snapshot.generation:020d}.json"
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_bytes(b"%08x\n" % zlib.crc32(encoded) + encoded)
+        _sync(temporary)
+        temporary.rename(path)
+        _sync(self._folder)
+
+    def _read(self, manifest: Mapping[str, Any], environment: str) -> Stored:
+        files = [_File(**entry["file"]) for asset in manifest["assets"] for entry in asset["segments"]]
+        files += [_File(**asset["absent"]) for asset in manifest["assets"] if asset["absent"]]
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(self._check, files))
+        ledgers = {tuple(asset["key"]): self._read_ledger(asset) for asset in manifest["assets"]}
+        empty = Snapshot(manifest["generation"] - 1, environment)
+        at = manifest["cursor"]
+        watermark = Watermark(at["settled"], at["count"], int(at["total"]))
+        return Stored(
+            with_ledgers(empty, ledgers), Cursor(watermark, at["assets"], top=at["top"]), manifest["identity"]
+        )
+
+    def _read_ledger(self, asset: Mapping[str, Any]) -> Ledger:
+        segments = []
+        for entry in asset["segments"]:
+            file = _File(**entry["file"])
+            rows = self._map(file)
+            metadata = rows.schema.metadata
+            fingerprint, key = orjson.loads(metadata[_LAYOUT_NAMES])
+            layout = Layout(_schema(metadata[_LAYOUT_FILE]), _schema(metadata[_LAYOUT_PARTITION]), fingerprint, key)
+            plain = rows.replace_schema_metadata(None)
+            self._written[id(plain)] = (plain, file)
+            segments.append(Segment(layout, plain, tuple(entry["dropped"])))
+        absent = ABSENT_SCHEMA.empty_table()
+        if asset["absent"]:
+            file = _File(**asset["absent"])
+            absent = self._map(file)
+            self._written[id(absent)] = (absent, file)
+        return Ledger(tuple(segments), absent, asset["wiped_at_us"])
+
+    def _check(self, file: _File) -> None:
+        path = self._segments / file.name
+        size = path.stat().st_size
+        if size != file.size or _checksum(path) != file.checksum:
+            raise ValueError(f"{path} is not the file that was written: {size} bytes, expected {file.size}")
+
+    def _clear_up(self) -> None:
+        """Remove old generations, and segments that neither the kept ones nor this process use."""
+        manifests = sorted(self._folder.glob("manifest-*.json"))
+        for path in manifests[:-_KEPT_MANIFESTS]:
+            path.unlink(missing_ok=True)
+        used = {file.name for _, file in self._written.values()}
+        for path in manifests[-_KEPT_MANIFESTS:]:
+            with suppress(ValueError, KeyError, TypeError):
+                for asset in _parse_manifest(path)["assets"]:
+                    used |= {entry["file"]["name"] for entry in asset["segments"]}
+                    used |= {asset["absent"]["name"]} if asset["absent"] else set()
+        oldest = time.time() - _ORPHAN_AGE_S
+        for path in self._segments.iterdir():
+            if path.name not in used and path.stat().st_mtime < oldest:
+                path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with (self._folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def _parse_manifest(path: Path) -> dict[str, Any]:
+    checksum, _, encoded = path.read_bytes().partition(b"\n")
+    if checksum != b"%08x" % zlib.crc32(encoded):
+        raise ValueError(f"{path} is torn or damaged")
+    manifest: dict[str, Any] = orjson.loads(encoded)
+    if manifest["format"] != FORMAT:
+        raise ValueError(f"{path} has format {manifest['format']}, this version reads {FORMAT}")
+    return manifest
+
+
+def _schema(serialized: bytes) -> pa.Schema:
+    return pa.ipc.read_schema(pa.py_buffer(serialized))
+
+
+def _checksum(path: Path) -> int:
+    checksum = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            checksum = zlib.crc32(chunk, checksum)
+    return checksum
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,128 @@
+"""Where an event log is: a PostgreSQL URL, or a DAGSTER_HOME folder with its `dagster.yaml`."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import yaml
+
+from dagfusion_query.errors import EventLogLocationError
+from dagfusion_query.event_log.postgres import PostgresEventLog
+from dagfusion_query.event_log.protocol import EventLog
+from dagfusion_query.event_log.sqlite import SqliteEventLog
+
+_POSTGRES = re.compile(r"postgres(ql)?(\+\w+)?://")
+_RUNS = Path("history", "runs")
+_INDEX = "index.db"
+
+
+def open_event_log(location: str, variables: Mapping[str, str] | None = None) -> EventLog:
+    """Open a reader of Dagster's event log; nothing is connected to yet.
+
+    Args:
+        location: `postgresql://...` (an SQLAlchemy dialect such as `+psycopg2` is ignored), or a DAGSTER_HOME folder. A
+            folder whose `dagster.yaml` names PostgreSQL is read there, any other from its SQLite files.
+        variables: What `env:` in `dagster.yaml` refers to; the process's environment by default.
+
+    Raises:
+        EventLogLocationError: The location names no event log that this reader knows.
+    """
+    if _POSTGRES.match(location):
+        return PostgresEventLog(_POSTGRES.sub("postgresql://", location, count=1))
+    if "://" in location:
+        scheme = location.partition("://")[0]
+        raise EventLogLocationError(
+            f"the event log must be a postgresql:// URL or a DAGSTER_HOME folder, got a {scheme}:// URL"
+        )
+    home = Path(location).expanduser()
+    if not home.is_dir():
+        raise EventLogLocationError(
+            f"DAGSTER_HOME must be a folder, got {str(home)!r}: it does not exist, or is a file"
+        )
+    instance = _instance(home / "dagster.yaml")
+    return _configured(home, instance, os.environ if variables is None else variables)
+
+
+def _instance(path: Path) -> Mapping[str, Any]:
+    try:
+        parsed = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise EventLogLocationError(f"{path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)  # the whole text might quote a password
+        where = f" at line {mark.line + 1}" if mark else ""
+        raise EventLogLocationError(f"{path} must be YAML, and is not{where}") from None
+    if parsed is not None and not isinstance(parsed, dict):
+        raise EventLogLocationError(f"{path} must be a YAML mapping, got {type(parsed).__name__}")
+    return parsed or {}
+
+
+def _configured(home: Path, instance: Mapping[str, Any], variables: Mapping[str, str]) -> EventLog:
+    storage = instance.get("storage")
+    where = f"{home / 'dagster.yaml'}: storage"
+    if storage is None:
+        legacy = instance.get("event_log_storage")
+        if legacy is None:
+            return SqliteEventLog(home / _RUNS / _INDEX)
+        return _legacy(home, legacy, variables)
+    if isinstance(storage, dict) and isinstance(storage.get("postgres"), dict):
+        return _postgres(storage["postgres"], f"{where}.postgres", variables)
+    if isinstance(storage, dict) and isinstance(storage.get("sqlite"), dict):
+        base = _value(storage["sqlite"].get("base_dir", str(home)), f"{where}.sqlite.base_dir", variables)
+        return SqliteEventLog(Path(base) / _RUNS / _INDEX)
+    raise EventLogLocationError(
+        f"{where} must be postgres or sqlite for this reader, got {', '.join(map(str, storage)) if storage else storage!r}: "
+        "give the event log's postgresql:// URL instead"
+    )
+
+
+def _legacy(home: Path, storage: Any, variables: Mapping[str, str]) -> EventLog:
+    """Read the older `event_log_storage: {module, class, config}`."""
+    kind = storage.get("class") if isinstance(storage, dict) else None
+    where = f"{home / 'dagster.yaml'}: event_log_storage"
+    config = storage.get("config") or {} if kind else {}
+    if kind == "PostgresEventLogStorage":
+        return _postgres(config, f"{where}.config", variables)
+    if kind == "SqliteEventLogStorage":
+        base = _value(config.get("base_dir", str(home / _RUNS)), f"{where}.config.base_dir", variables)
+        return SqliteEventLog(Path(base) / _INDEX)
+    raise EventLogLocationError(f"{where} must be PostgreSQL's or SQLite's for this reader, got class {kind!r}")
+
+
+def _postgres(config: Mapping[str, Any], where: str, variables: Mapping[str, str]) -> EventLog:
+    if "postgres_url" in config:
+        url = _value(config["postgres_url"], f"{where}.postgres_url", variables)
+        if not _POSTGRES.match(url):
+            raise EventLogLocationError(f"{where}.postgres_url must start with postgresql://")
+        return PostgresEventLog(_POSTGRES.sub("postgresql://", url, count=1))
+    database = config.get("postgres_db")
+    if not isinstance(database, dict):
+        raise EventLogLocationError(
+            f"{where} must have postgres_url or postgres_db, got {', '.join(map(str, config)) or 'neither'}"
+        )
+    params = database.get("params") or {}
+    parts = {
+        name: _value(value, f"{where}.postgres_db.{name}", variables)
+        for name, value in database.items()
+        if name != "params"
+    }
+    user = quote(parts.get("username", ""), safe="")
+    password = f":{quote(parts['password'], safe='')}" if parts.get("password") else ""
+    host, port, name = parts.get("hostname", ""), parts.get("port", "5432"), quote(parts.get("db_name", ""), safe="")
+    query = f"?{urlencode({key: str(value) for key, value in params.items()}, quote_via=quote)}" if params else ""
+    return PostgresEventLog(f"postgresql://{user}{password}@{host}:{port}/{name}{query}")
+
+
+def _value(value: Any, where: str, variables: Mapping[str, str]) -> str:
+    """Return a literal, or what `{env: NAME}` refers to."""
+    if not isinstance(value, dict):
+        return str(value)
+    variable = value.get("env")
+    if variable is None or variables.get(str(variable)) is None:
+        raise EventLogLocationError(f"{where} is taken from the environment variable {variable}, which is not set")
+    return variables[str(variable)]

@@ -1,0 +1,256 @@
+"""Dagster's event log in PostgreSQL.
+
+Every call is one read-only, repeatable-read transaction with a statement timeout, so its statements see one moment, and a
+pooler may sit in between.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from dagfusion_query.errors import EventLogError, EventLogLocationError, EventLogSchemaError, EventLogUnavailableError
+from dagfusion_query.event_log.protocol import (
+    BATCH,
+    AssetKey,
+    Cursor,
+    Event,
+    Materialization,
+    Poll,
+    Wipe,
+    parse_asset_key,
+)
+from dagfusion_query.event_log.record import ENTRY, RecordReader
+from dagfusion_query.event_log.watermark import Watermark
+
+T = TypeVar("T")
+
+_OVERLAP = 100_000  # ids below a full sync's highest that the first polls look at again
+_ROWS_AT_ONCE = 256
+_CONNECT_TIMEOUT_S = 5
+_POLL_TIMEOUT_S = 30
+_SYNC_TIMEOUT_S = 600
+
+_SNAPSHOT = "pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint"
+_IS_MATERIALIZATION = "dagster_event_type = 'ASSET_MATERIALIZATION'"
+_MICROSECONDS = "(extract(epoch from {}) * 1000000)::bigint"
+
+_IDENTITY = """
+select (select system_identifier from pg_control_system()),
+       (select oid from pg_database where datname = current_database()),
+       'event_logs'::regclass::oid::bigint
+"""
+_ASSETS = f"select asset_key, {_MICROSECONDS.format('wipe_timestamp')} from asset_keys"
+_VISIBLE = f"""
+select {_SNAPSHOT}, array(select id from event_logs where id > %s and {_IS_MATERIALIZATION})
+from pg_current_snapshot() s
+"""
+_HIGHEST = f"select coalesce(max(id), 0) from event_logs where {_IS_MATERIALIZATION}"
+_FINGERPRINT = f"select count(*), coalesce(sum(id), 0)::bigint from event_logs where id <= %s and {_IS_MATERIALIZATION}"
+_COLUMNS = f"e.id, e.asset_key, e.partition, {_MICROSECONDS.format('e.timestamp')}, e.run_id"
+_BY_ID = f"""
+select {_COLUMNS}, case when strpos(e.event, '"{ENTRY}"') > 0 then e.event end
+from event_logs e where e.id = any(%s) and e.asset_key is not null
+"""
+# Wipes are filtered outside the aggregate: inside it, the index alone no longer answers it.
+_LATEST = f"""
+with latest as (
+    select max(id) id from event_logs
+    where asset_key = %(key)s and {_IS_MATERIALIZATION} and {{partition}}
+)
+select {_COLUMNS}, e.event
+from latest join event_logs e using (id)
+where strpos(e.event, '"{ENTRY}"') > 0 and {_MICROSECONDS.format("e.timestamp")} > %(wiped)s
+"""
+_LATEST_PARTITIONED = _LATEST.format(partition="partition is not null group by partition")
+_LATEST_UNPARTITIONED = _LATEST.format(partition="partition is null")
+# Both counts come from an index; looking for a partition that is null does not.
+_HAS_UNPARTITIONED = f"""
+select (select count(*) from event_logs where asset_key = %(key)s and {_IS_MATERIALIZATION})
+     > (select count(*) from event_logs where asset_key = %(key)s and {_IS_MATERIALIZATION} and partition is not null)
+"""
+_BEFORE_EVERYTHING = -(1 << 62)
+
+
+class PostgresEventLog:
+    """An `EventLog` over PostgreSQL.
+
+    Args:
+        conninfo: A libpq connection string or URL, without a dialect.
+        clock: A monotonic clock, seconds.
+
+    Raises:
+        EventLogLocationError: `conninfo` is not one.
+    """
+
+    def __init__(self, conninfo: str, clock: Callable[[], float] = time.monotonic) -> None:
+        try:
+            given = conninfo_to_dict(conninfo)
+        except psycopg.Error:  # its text may quote the password
+            raise EventLogLocationError(
+                "the event log's URL must read postgresql://user:password@host:port/database, with any special "
+                "character of the password percent-encoded; PostgreSQL's client cannot parse the one given"
+            ) from None
+        given.setdefault("connect_timeout", _CONNECT_TIMEOUT_S)
+        given.setdefault("application_name", "dagfusion")
+        self._conninfo = make_conninfo(**given)
+        self.name = f"postgresql://{given.get('user', '')}@{given.get('host', '')}:{given.get('port', 5432)}/{given.get('dbname', '')}"
+        self._clock = clock
+        self._records = RecordReader()
+        self._keys: dict[str, AssetKey] = {}
+        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._lock = threading.Lock()
+
+    def identity(self) -> str:
+        """Return the database cluster's, the database's and the table's own numbers."""
+        return self._read(lambda run: "/".join(map(str, run(_IDENTITY)[0])), _POLL_TIMEOUT_S)
+
+    def sync(self, receive: Callable[[Sequence[Event]], None]) -> Cursor:
+        """Hand over all that counts now; see `EventLog.sync`."""
+        self.identity()  # a stale connection is found and replaced here, before anything was handed over
+        return self._read(lambda run: self._sync(run, receive), _SYNC_TIMEOUT_S, retry=False)
+
+    def poll(self, cursor: Cursor) -> Poll:
+        """Return what is new; see `EventLog.poll`."""
+        return self._read(lambda run: self._poll(run, cursor), _POLL_TIMEOUT_S)
+
+    def verify(self, cursor: Cursor) -> str | None:
+        """Compare number and sum of the settled ids; see `EventLog.verify`."""
+        return self._read(lambda run: self._verify(run, cursor), _SYNC_TIMEOUT_S)
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self._disconnect()
+
+    def _sync(self, run: "_Transaction", receive: Callable[[Sequence[Event]], None]) -> Cursor:
+        now = self._clock()
+        settled = max(0, run(_HIGHEST)[0][0] - _OVERLAP)
+        _, xmax, visible = run(_VISIBLE, (settled,))[0]
+        count, total = run(_FINGERPRINT, (settled,))[0]
+        start = Watermark(settled, count, total)
+        _, watermark = start.advance(visible, 0, xmax, now)
+        assets = dict(run(_ASSETS))
+        for key, wiped_at_us in assets.items():
+            self._sync_asset(run, key, wiped_at_us, receive)
+        return Cursor(watermark, assets)
+
+    def _sync_asset(
+        self, run: "_Transaction", key: str, wiped_at_us: int | None, receive: Callable[[Sequence[Event]], None]
+    ) -> None:
+        if wiped_at_us is not None:
+            receive([Wipe(self._asset_key(key), wiped_at_us)])
+        params = {"key": key, "wiped": _BEFORE_EVERYTHING if wiped_at_us is None else wiped_at_us}
+        queries = [_LATEST_PARTITIONED]
+        if run(_HAS_UNPARTITIONED, params)[0][0]:
+            queries.append(_LATEST_UNPARTITIONED)
+        for query in queries:
+            batch: list[Event] = []
+            for row in run.stream(query, params):
+                batch.append(self._materialization(row))
+                if len(batch) == BATCH:
+                    receive(batch)
+                    batch = []
+            receive(batch)
+
+    def _poll(self, run: "_Transaction", cursor: Cursor) -> Poll:
+        xmin, xmax, visible = run(_VISIBLE, (cursor.watermark.settled,))[0]
+        fresh, watermark = cursor.watermark.advance(visible, xmin, xmax, self._clock())
+        events: list[Event] = []
+        for start in range(0, len(fresh), BATCH):
+            events += map(self._materialization, run.stream(_BY_ID, (fresh[start : start + BATCH],)))
+        assets = dict(run(_ASSETS))
+        for key, wiped_at_us in assets.items():
+            if key not in cursor.assets:  # its row comes in a transaction of its own, after its first event's
+                self._sync_asset(run, key, wiped_at_us, events.extend)
+            elif wiped_at_us is not None and wiped_at_us != cursor.assets[key]:
+                events.append(Wipe(self._asset_key(key), wiped_at_us))
+        settled = watermark.settled != cursor.watermark.settled or not watermark.pending
+        moved = Cursor(watermark, assets, verified=cursor.verified or settled)
+        resync = None
+        if gone := sorted(cursor.assets.keys() - assets.keys()):
+            resync = f"Dagster no longer knows the assets {', '.join(gone)}"
+        elif moved.verified and not cursor.verified:
+            resync = self._verify(run, moved)
+        return Poll(events, moved, resync)
+
+    def _verify(self, run: "_Transaction", cursor: Cursor) -> str | None:
+        count, total = run(_FINGERPRINT, (cursor.watermark.settled,))[0]
+        if (count, total) == (cursor.watermark.count, cursor.watermark.total):
+            return None
+        return f"{cursor.watermark.count} events were read up to id {cursor.watermark.settled}, now there are {count}"
+
+    def _materialization(self, row: tuple[Any, ...]) -> Materialization:
+        event_id, key, partition_key, at_us, run_id, event = row
+        file = None if event is None else self._records.from_event(event)
+        return Materialization(self._asset_key(key), event_id, partition_key, at_us, run_id, file)
+
+    def _asset_key(self, key: str) -> AssetKey:
+        if key not in self._keys:
+            self._keys[key] = parse_asset_key(key)
+        return self._keys[key]
+
+    def _read(self, operation: Callable[["_Transaction"], T], timeout_s: int, *, retry: bool = True) -> T:
+        with self._lock:
+            fresh = self._connection is None
+            try:
+                return self._transact(operation, timeout_s)
+            except EventLogUnavailableError:
+                if fresh or not retry or self._connection is not None:
+                    raise
+            return self._transact(operation, timeout_s)  # it was an old connection: the server may be back already
+
+    def _transact(self, operation: Callable[["_Transaction"], T], timeout_s: int) -> T:
+        try:
+            if self._connection is None:
+                self._connection = psycopg.connect(self._conninfo)
+                self._connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+                self._connection.read_only = True
+            with self._connection.transaction():
+                run = _Transaction(self._connection)
+                run(f"set local statement_timeout = {timeout_s * 1000}")
+                return operation(run)
+        except psycopg.errors.QueryCanceled as error:
+            raise EventLogUnavailableError(
+                f"the event log at {self.name} did not answer within {timeout_s} s: {_first_line(error)}"
+            ) from error
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            self._disconnect()
+            raise EventLogUnavailableError(
+                f"the event log at {self.name} cannot be reached; is PostgreSQL running there? {_first_line(error)}"
+            ) from error
+        except psycopg.ProgrammingError as error:
+            raise EventLogSchemaError(
+                f"the database at {self.name} does not look like Dagster's, or may not be read: {_first_line(error)}"
+            ) from error
+        except psycopg.Error as error:
+            self._disconnect()
+            raise EventLogError(f"the event log at {self.name} cannot be read: {_first_line(error)}") from error
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+class _Transaction:
+    """Runs statements inside one transaction."""
+
+    def __init__(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+        self._connection = connection
+
+    def __call__(self, query: str, params: Any = None) -> list[tuple[Any, ...]]:
+        cursor = self._connection.execute(query.encode(), params)
+        return cursor.fetchall() if cursor.description else []
+
+    def stream(self, query: str, params: Any) -> Iterator[tuple[Any, ...]]:
+        """Yield rows while the server still finds them, so that both work at once and neither holds them all."""
+        with self._connection.cursor() as cursor:
+            yield from cursor.stream(query.encode(), params, size=_ROWS_AT_ONCE)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

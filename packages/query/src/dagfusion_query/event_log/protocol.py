@@ -1,0 +1,102 @@
+"""What an event log is to the catalog: materializations and wipes, read in full or since a cursor."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import orjson
+
+from dagfusion_query.errors import EventRecordError
+from dagfusion_query.event_log.record import DataFile
+from dagfusion_query.event_log.watermark import Watermark
+
+AssetKey = tuple[str, ...]
+
+BATCH = 8192  # events that a full sync hands over at once
+
+
+class Materialization(NamedTuple):
+    """One ASSET_MATERIALIZATION event.
+
+    Attributes:
+        event_id: The row's id in Dagster's event log; of one partition's events the highest counts.
+        partition_key: Dagster's partition key, None for an unpartitioned materialization.
+        at_us: When it happened, microseconds since 1970 in UTC.
+        file: What was written; None when the event does not say, an error when what it says cannot be used.
+    """
+
+    asset_key: AssetKey
+    event_id: int
+    partition_key: str | None
+    at_us: int
+    run_id: str
+    file: DataFile | EventRecordError | None
+
+
+class Wipe(NamedTuple):
+    """An asset was wiped: its materializations up to this moment no longer count."""
+
+    asset_key: AssetKey
+    at_us: int
+
+
+Event = Materialization | Wipe
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """Where a reader stands in an event log; immutable, and kept beside the snapshot it belongs to.
+
+    Attributes:
+        watermark: Which event ids have been delivered, or will never be.
+        assets: The asset keys that Dagster lists, as it stores them, and when each was wiped (microseconds, or None).
+        verified: Whether events that were being written during the full sync have been accounted for.
+        top: What the event at the watermark looks like, where its id might be given out twice; else None.
+    """
+
+    watermark: Watermark
+    assets: Mapping[str, int | None]
+    verified: bool = False
+    top: str | None = None
+
+
+@dataclass(frozen=True)
+class Poll:
+    """The answer of one poll.
+
+    Attributes:
+        events: New since the cursor, in any order; some may be repeated.
+        cursor: Where to poll from next.
+        resync: Why only a full sync can tell what the log holds now, else None.
+    """
+
+    events: Sequence[Event]
+    cursor: Cursor
+    resync: str | None = None
+
+
+class EventLog(Protocol):
+    """A reader of one Dagster event log; its methods are called from one thread at a time.
+
+    Every method raises EventLogUnavailableError while the database does not answer, and works again once it does.
+    """
+
+    def identity(self) -> str:
+        """Return what tells this event log from every other, without a secret in it."""
+
+    def sync(self, receive: Callable[[Sequence[Event]], None]) -> Cursor:
+        """Hand all that counts now to `receive`, in batches: each partition's latest event, and every wipe."""
+
+    def poll(self, cursor: Cursor) -> Poll:
+        """Return what is new since `cursor`."""
+
+    def verify(self, cursor: Cursor) -> str | None:
+        """Return why the events below the cursor are not those delivered (a run was deleted, say), or None."""
+
+    def close(self) -> None:
+        """Let go of the database."""
+
+
+def parse_asset_key(stored: str) -> AssetKey:
+    """Read an asset key as Dagster stores it: a JSON list of its components."""
+    return tuple(orjson.loads(stored))

@@ -1,0 +1,194 @@
+"""Event metadata v1: the `dagfusion/file` entry of a materialization, read strictly into a `DataFile`.
+
+This half checks what is cheap to check one by one: which fields are there, and their JSON types. Dates, decimals and
+statistics stay as JSON wrote them; `catalog.rows` converts them a column at a time.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import orjson
+import pyarrow as pa
+
+from dagfusion_query.errors import EventRecordError, MalformedRecordError, RecordVersionError
+from dagfusion_query.event_log.arrow_types import parse_field, parse_type
+
+ENTRY = "dagfusion/file"
+VERSION = 1
+_MAX_LAYOUTS = 10_000
+_SCHEMES = ("s3://", "file:///")
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """What files of one kind have in common; files of one layout share one `Layout`.
+
+    Attributes:
+        file: The columns physically in the file, partition columns left out, every field nullable.
+        partition: The partition columns in path order.
+        fingerprint: The writer's fingerprint of the file's schema.
+        key: Identifies the layout by its content.
+    """
+
+    file: pa.Schema
+    partition: pa.Schema
+    fingerprint: str
+    key: str
+
+
+class DataFile(NamedTuple):
+    """One written object, as its event describes it; the values of `partition` and `columns` are still JSON's.
+
+    Attributes:
+        modified: The store's last-modified time, ISO 8601 in UTC.
+        partition: One value a partition column, in the layout's order.
+        columns: Column name to `{"min", "max", "nulls"}`.
+    """
+
+    uri: str
+    size_bytes: int
+    modified: str
+    etag: str | None
+    rows: int
+    layout: Layout
+    partition: Sequence[Any]
+    columns: Mapping[str, Mapping[str, Any]]
+
+
+class RecordReader:
+    """Reads records; layouts are parsed once each and shared."""
+
+    def __init__(self) -> None:
+        self._layouts: dict[object, tuple[object, Layout]] = {}
+
+    def from_event(self, event: str | bytes) -> DataFile | EventRecordError | None:
+        """Read the record of one stored ASSET_MATERIALIZATION event.
+
+        Args:
+            event: The event as Dagster stores it, JSON.
+
+        Returns:
+            The file; None when the event has no `dagfusion/file` entry; the error when it has one that cannot be used,
+            so that one bad event hides nothing else.
+        """
+        try:
+            entries = orjson.loads(event)["dagster_event"]["event_specific_data"]["materialization"]["metadata_entries"]
+            for entry in entries:
+                if entry["label"] == ENTRY:
+                    return self.read(entry["entry_data"]["data"])
+        except EventRecordError as error:
+            return error
+        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+            return MalformedRecordError(f"the stored event is not one that this reader knows: {error!r}")
+        return None
+
+    def read(self, record: object) -> DataFile:
+        """Read one `dagfusion/file` record.
+
+        Raises:
+            RecordVersionError: Its version is not 1.
+            MalformedRecordError: It breaks the contract; the message names the field.
+        """
+        if type(record) is not dict:
+            raise MalformedRecordError(f"{ENTRY} must be a JSON object, got {record!r}")
+        version = record.get("version")
+        if type(version) is not int or version != VERSION:
+            raise RecordVersionError(
+                f"{ENTRY}.version must be {VERSION}, got {version!r}: upgrade this reader (dagfusion-query) to one that knows it"
+            )
+        try:
+            columns, partition = record["columns"], record["partition"]
+            file = DataFile(
+                record["uri"],
+                record["size_bytes"],
+                record["modified"],
+                record["etag"],
+                record["rows"],
+                self._layout(record["schema"], partition),
+                [column["value"] for column in partition],
+                columns,
+            )
+        except (KeyError, TypeError) as error:
+            raise _malformed(record) from error
+        if (
+            type(file.uri) is not str
+            or not file.uri.startswith(_SCHEMES)
+            or type(file.modified) is not str
+            or type(columns) is not dict
+            or not _is_count(file.size_bytes)
+            or not _is_count(file.rows)
+            or not (file.etag is None or type(file.etag) is str)
+        ):
+            raise _malformed(record)
+        return file
+
+    def _layout(self, schema: dict[str, Any], partition: list[dict[str, Any]]) -> Layout:
+        fields, fingerprint = schema["fields"], schema["fingerprint"]
+        key = (fingerprint, *[(column["name"], column["type"]) for column in partition])
+        known = self._layouts.get(key)
+        if known is not None and known[0] == fields:
+            return known[1]
+        layout = _parse_layout(fields, fingerprint, partition)
+        if known is not None and known[1].key == layout.key:
+            return known[1]
+        if len(self._layouts) >= _MAX_LAYOUTS:
+            self._layouts.clear()
+        self._layouts[key] = (fields, layout)
+        return layout
+
+
+def _parse_layout(fields: object, fingerprint: object, partition: Sequence[Mapping[str, Any]]) -> Layout:
+    where = f"{ENTRY}.partition"
+    columns = [pa.field(c["name"], parse_type(c["type"], f"{where}[{i}].type")) for i, c in enumerate(partition)]
+    if type(fingerprint) is not str or type(fields) is not list:
+        raise MalformedRecordError(f"{ENTRY}.schema must be a fingerprint and a list of fields, got {fields!r:.200}")
+    file = [parse_field(field, f"{ENTRY}.schema.fields[{i}]") for i, field in enumerate(fields)]
+    for at, names in ((where, [c.name for c in columns]), (f"{ENTRY}.schema.fields", [field.name for field in file])):
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise MalformedRecordError(f"{at} must name each column once, got {twice} more than once")
+    names = {column.name for column in columns}
+    file_schema = pa.schema([field for field in file if field.name not in names])
+    partition_schema = pa.schema(columns)
+    content = f"{file_schema!r}\x00{partition_schema!r}\x00{fingerprint}"
+    return Layout(file_schema, partition_schema, fingerprint, hashlib.sha256(content.encode()).hexdigest()[:16])
+
+
+_KINDS: dict[str, type] = {
+    "uri": str,
+    "size_bytes": int,
+    "modified": str,
+    "rows": int,
+    "partition": list,
+    "schema": dict,
+    "columns": dict,
+}
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 1 << 63
+
+
+def _malformed(record: Mapping[str, Any]) -> MalformedRecordError:
+    """Say which field of a record that cannot be read is the wrong one."""
+    for name, kind in _KINDS.items():
+        value = record.get(name)
+        if type(value) is not kind:
+            return MalformedRecordError(f"{ENTRY}.{name} must be {_JSON[kind]}, got {value!r:.200}")
+    for name in ("size_bytes", "rows"):
+        if not _is_count(record[name]):
+            return MalformedRecordError(f"{ENTRY}.{name} must be a count from 0 to 2^63 - 1, got {record[name]}")
+    if not record["uri"].startswith(_SCHEMES):
+        return MalformedRecordError(f"{ENTRY}.uri must start with one of {', '.join(_SCHEMES)}; got {record['uri']!r}")
+    for name in ("fingerprint", "fields"):
+        if name not in record["schema"]:
+            return MalformedRecordError(f"{ENTRY}.schema.{name} is missing")
+    if not isinstance(record.get("etag", 0), str | None):
+        return MalformedRecordError(f"{ENTRY}.etag must be a string or null, got {record.get('etag', 'nothing')!r}")
+    return MalformedRecordError(
+        f'{ENTRY}.partition must be a list of {{"name", "type", "value"}} with flat types, got {record["partition"]!r:.500}'
+    )
+
+
+_JSON = {str: "a string", int: "an integer", list: "a list", dict: "an object"}

@@ -1,0 +1,134 @@
+"""Dagster's event log in a plain DAGSTER_HOME: the SQLite file that gathers the asset events of all runs.
+
+SQLite has one writer at a time, so ids become visible in order. But a wipe or a deleted run removes rows, and later rows may
+get their ids again: the number, the sum and the latest of the ids read are compared whenever the file changed.
+"""
+
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from dagfusion_query.errors import EventLogSchemaError, EventLogUnavailableError
+from dagfusion_query.event_log.protocol import BATCH, Cursor, Event, Materialization, Poll, Wipe, parse_asset_key
+from dagfusion_query.event_log.record import ENTRY, RecordReader
+from dagfusion_query.event_log.watermark import Watermark
+
+T = TypeVar("T")
+
+_BUSY_TIMEOUT_S = 10
+_IS_MATERIALIZATION = "dagster_event_type = 'ASSET_MATERIALIZATION'"
+# SQLAlchemy stores a timestamp as text with six digits of fraction.
+_MICROSECONDS = "(strftime('%s', substr({0}, 1, 19)) * 1000000 + substr({0} || '000000', 21, 6))"
+
+_ASSETS = f"select asset_key, {_MICROSECONDS.format('wipe_timestamp')} from asset_keys"
+_FINGERPRINT = f"select count(*), coalesce(sum(id), 0) from event_logs where id <= ? and {_IS_MATERIALIZATION}"
+_HIGHEST = f"select coalesce(max(id), 0) from event_logs where {_IS_MATERIALIZATION}"
+_TOP = "select run_id || ' ' || timestamp from event_logs where id = ?"
+_COLUMNS = f"e.id, e.asset_key, e.partition, {_MICROSECONDS.format('e.timestamp')}, e.run_id"
+_SINCE = f"""
+select {_COLUMNS}, case when instr(e.event, '"{ENTRY}"') > 0 then e.event end
+from event_logs e where e.id > ? and e.{_IS_MATERIALIZATION} and e.asset_key is not null order by e.id
+"""
+_LATEST = f"""
+with latest as (
+    select max(id) id from event_logs where asset_key is not null and {_IS_MATERIALIZATION} group by asset_key, partition
+)
+select {_COLUMNS}, e.event from latest join event_logs e using (id) where instr(e.event, '"{ENTRY}"') > 0
+"""
+
+
+class SqliteEventLog:
+    """An `EventLog` over the SQLite file of a DAGSTER_HOME, opened read-only.
+
+    Args:
+        path: The file, `history/runs/index.db` in a DAGSTER_HOME.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.absolute()
+        self._records = RecordReader()
+
+    def identity(self) -> str:
+        """Return the file's path and number."""
+        return self._read(lambda _: f"{self._path}:{self._path.stat().st_ino}")
+
+    def sync(self, receive: Callable[[Sequence[Event]], None]) -> Cursor:
+        """Hand over all that counts now; see `EventLog.sync`."""
+        return self._read(lambda connection: self._sync(connection, receive))
+
+    def poll(self, cursor: Cursor) -> Poll:
+        """Return what is new; see `EventLog.poll`."""
+        return self._read(lambda connection: self._poll(connection, cursor))
+
+    def verify(self, cursor: Cursor) -> str | None:
+        """Compare number, sum and latest of the ids; see `EventLog.verify`."""
+        return self._read(lambda connection: _verify(connection, cursor))
+
+    def close(self) -> None:
+        """Do nothing: the file is opened for each call, since it may be replaced in between."""
+
+    def _sync(self, connection: sqlite3.Connection, receive: Callable[[Sequence[Event]], None]) -> Cursor:
+        assets = dict(connection.execute(_ASSETS).fetchall())
+        receive([Wipe(parse_asset_key(key), at_us) for key, at_us in assets.items() if at_us is not None])
+        rows = connection.execute(_LATEST)
+        while batch := rows.fetchmany(BATCH):
+            receive([self._materialization(row) for row in batch if row[1] in assets])
+        return _cursor(connection, assets)
+
+    def _poll(self, connection: sqlite3.Connection, cursor: Cursor) -> Poll:
+        assets = dict(connection.execute(_ASSETS).fetchall())
+        if {key: assets.get(key) for key in cursor.assets} != cursor.assets:
+            return Poll([], cursor, "an asset was wiped or removed, and its rows with it")
+        if _top(connection, cursor.watermark.settled) != cursor.top:
+            return Poll([], cursor, f"event {cursor.watermark.settled} is not the one that was read under this id")
+        events = [self._materialization(row) for row in connection.execute(_SINCE, (cursor.watermark.settled,))]
+        if not events and assets == cursor.assets:
+            return Poll([], cursor)
+        return Poll(events, _cursor(connection, assets))
+
+    def _materialization(self, row: tuple[Any, ...]) -> Materialization:
+        event_id, key, partition_key, at_us, run_id, event = row
+        file = None if event is None else self._records.from_event(event)
+        return Materialization(parse_asset_key(key), event_id, partition_key, at_us, run_id, file)
+
+    def _read(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            with closing(self._open()) as connection:
+                connection.execute("begin")  # one moment for all statements
+                return operation(connection)
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error) or "no such column" in str(error):
+                raise EventLogSchemaError(f"{self._path} is not an event log of Dagster's: {error}") from error
+            raise EventLogUnavailableError(f"the event log {self._path} cannot be read: {error}") from error
+        except sqlite3.DatabaseError as error:
+            raise EventLogSchemaError(f"{self._path} is not an SQLite file that can be read: {error}") from error
+
+    def _open(self) -> sqlite3.Connection:
+        if not self._path.is_file():
+            raise EventLogUnavailableError(
+                f"there is no event log at {self._path} yet: materialize an asset, or check DAGSTER_HOME"
+            )
+        uri = f"file:{quote(str(self._path))}?mode=ro"
+        return sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+
+
+def _cursor(connection: sqlite3.Connection, assets: Mapping[str, int | None]) -> Cursor:
+    highest = connection.execute(_HIGHEST).fetchone()[0]
+    count, total = connection.execute(_FINGERPRINT, (highest,)).fetchone()
+    return Cursor(Watermark(highest, count, total), assets, verified=True, top=_top(connection, highest))
+
+
+def _top(connection: sqlite3.Connection, event_id: int) -> str | None:
+    row = connection.execute(_TOP, (event_id,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def _verify(connection: sqlite3.Connection, cursor: Cursor) -> str | None:
+    count, total = connection.execute(_FINGERPRINT, (cursor.watermark.settled,)).fetchone()
+    same = (count, total) == (cursor.watermark.count, cursor.watermark.total)
+    if same and _top(connection, cursor.watermark.settled) == cursor.top:
+        return None
+    return f"{cursor.watermark.count} events were read up to id {cursor.watermark.settled}, now there are {count}"

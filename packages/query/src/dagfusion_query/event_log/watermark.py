@@ -1,0 +1,80 @@
+"""The gap-safe watermark: follow ids that become visible out of order, and miss none. Pure.
+
+An id is handed out when a row is inserted and becomes visible when its transaction commits, so a reader that remembers the
+highest id skips the rows of transactions that were open at that moment. Here the watermark moves to a poll's highest id only
+once every transaction that was open at that poll has ended (its `xmax` is not above a later poll's `xmin`); until then ids
+above it are read again and told apart by `seen`.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+SLACK_S = 1.0  # between an id being handed out and its transaction getting a number of its own
+
+
+class Horizon(NamedTuple):
+    """What one poll saw: `highest` is the highest id, `xmax` the first transaction number not yet given out."""
+
+    at_s: float
+    xmax: int
+    highest: int
+
+
+@dataclass(frozen=True)
+class Watermark:
+    """Which ids have been delivered.
+
+    Attributes:
+        settled: Ids up to this one have been delivered, or will never become visible.
+        count: How many there are up to `settled`.
+        total: Their sum; with `count` it tells whether rows went away or came late.
+        seen: The delivered ids above `settled`.
+        pending: Earlier polls whose transactions may still be open, oldest first.
+    """
+
+    settled: int = 0
+    count: int = 0
+    total: int = 0
+    seen: frozenset[int] = field(default=frozenset(), repr=False)
+    pending: tuple[Horizon, ...] = field(default=(), repr=False, compare=False)
+
+    def advance(self, visible: Collection[int], xmin: int, xmax: int, now_s: float) -> tuple[list[int], "Watermark"]:
+        """Take in one poll.
+
+        Args:
+            visible: Every visible id above `settled`.
+            xmin: The lowest transaction number still open in the poll's snapshot.
+            xmax: The first number not given out yet in that snapshot.
+            now_s: A monotonic clock, seconds.
+
+        Returns:
+            The ids not delivered before, ascending, and the watermark to poll with next.
+        """
+        now_visible = frozenset(visible)
+        fresh = sorted(now_visible - self.seen)
+        highest = max(visible, default=self.settled)
+        pending = [*self.pending]
+        if highest > (pending[-1].highest if pending else self.settled):
+            pending.append(Horizon(now_s, xmax, highest))
+        settled = self.settled
+        while pending and pending[0].xmax <= xmin and now_s - pending[0].at_s >= SLACK_S:
+            settled = max(settled, pending.pop(0).highest)
+        moved = replace(self, seen=now_visible, pending=tuple(pending))
+        return fresh, moved._settle(settled)
+
+    def _settle(self, settled: int) -> "Watermark":
+        if settled == self.settled:
+            return self
+        passed = [event_id for event_id in self.seen if event_id <= settled]
+        return replace(
+            self,
+            settled=settled,
+            count=self.count + len(passed),
+            total=self.total + sum(passed),
+            seen=self.seen.difference(passed),
+        )
+
+    def forget_unsettled(self) -> "Watermark":
+        """Return what another process can continue from: ids above `settled` will be delivered again."""
+        return Watermark(self.settled, self.count, self.total)
