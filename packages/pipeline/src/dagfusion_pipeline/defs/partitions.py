@@ -1,8 +1,9 @@
 """How the assets are partitioned: by day, and by day and state."""
 
 import datetime as dt
-from collections.abc import Iterable
-from typing import NamedTuple
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import dagster as dg
 
@@ -12,6 +13,16 @@ FIRST_DAY = dt.date(2024, 1, 1)
 
 daily = dg.DailyPartitionsDefinition(start_date=FIRST_DAY.isoformat())
 daily_by_state = dg.MultiPartitionsDefinition({"date": daily, "state": dg.StaticPartitionsDefinition(CODES)})
+
+
+def partitioned_asset(**options: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """`dagster.asset` with a backfill of few runs for many partitions, in place of one run for each."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)  # Dagster's word for backfill policies
+        decorate: Callable[[Callable[..., Any]], dg.AssetsDefinition] = dg.asset(
+            backfill_policy=dg.BackfillPolicy.single_run(), **options
+        )
+    return decorate
 
 
 class StateDay(NamedTuple):

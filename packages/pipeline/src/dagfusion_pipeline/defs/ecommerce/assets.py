@@ -7,7 +7,7 @@ from dagfusion_pipeline.defs.automation import WHEN_ITS_STATES_CHANGE
 from dagfusion_pipeline.defs.ecommerce.aggregates import sales_by_day
 from dagfusion_pipeline.defs.ecommerce.export import export_of_orders
 from dagfusion_pipeline.defs.ecommerce.sales import state_orders
-from dagfusion_pipeline.defs.partitions import daily, daily_by_state, state_days
+from dagfusion_pipeline.defs.partitions import daily, daily_by_state, partitioned_asset, state_days
 from dagfusion_pipeline.defs.seed import Seed
 
 OWNERS = ["team:commerce-data"]
@@ -27,11 +27,10 @@ def raw_orders(seed: Seed) -> pl.DataFrame:
     return export_of_orders(seed.value)
 
 
-@dg.asset(
+@partitioned_asset(
     key=["Silver", "Commerce", "partitioned_orders"],
     ins={"raw_orders": dg.AssetIn(key=raw_orders.key)},
     partitions_def=daily_by_state,
-    backfill_policy=dg.BackfillPolicy.single_run(),
     group_name="ecommerce",
     io_manager_key="hive_parquet",
     owners=OWNERS,
@@ -43,11 +42,10 @@ def partitioned_orders(context: dg.AssetExecutionContext, raw_orders: pl.DataFra
     return state_orders(raw_orders, state_days(context.partition_keys), seed.value)
 
 
-@dg.asset(
+@partitioned_asset(
     key=["Gold", "Analytics", "daily_sales_aggregates"],
     ins={"partitioned_orders": dg.AssetIn(key=partitioned_orders.key)},
     partitions_def=daily,
-    backfill_policy=dg.BackfillPolicy.single_run(),
     automation_condition=WHEN_ITS_STATES_CHANGE,
     metadata={"partition_expr": "date"},
     group_name="ecommerce",

@@ -7,7 +7,7 @@ from dagfusion_pipeline.defs.automation import WHEN_ITS_STATES_CHANGE
 from dagfusion_pipeline.defs.healthcare.aggregates import organizations_by_day
 from dagfusion_pipeline.defs.healthcare.extracts import state_extracts
 from dagfusion_pipeline.defs.healthcare.register import register_of_organizations
-from dagfusion_pipeline.defs.partitions import daily, daily_by_state, state_days
+from dagfusion_pipeline.defs.partitions import daily, daily_by_state, partitioned_asset, state_days
 from dagfusion_pipeline.defs.seed import Seed
 
 OWNERS = ["team:provider-data"]
@@ -27,11 +27,10 @@ def raw_organizations(seed: Seed) -> pl.DataFrame:
     return register_of_organizations(seed.value)
 
 
-@dg.asset(
+@partitioned_asset(
     key=["Silver", "TaxID", "partitioned_organizations"],
     ins={"raw_organizations": dg.AssetIn(key=raw_organizations.key)},
     partitions_def=daily_by_state,
-    backfill_policy=dg.BackfillPolicy.single_run(),
     group_name="healthcare",
     io_manager_key="hive_parquet",
     owners=OWNERS,
@@ -45,11 +44,10 @@ def partitioned_organizations(
     return state_extracts(raw_organizations, state_days(context.partition_keys), seed.value)
 
 
-@dg.asset(
+@partitioned_asset(
     key=["Gold", "Analytics", "daily_org_aggregates"],
     ins={"partitioned_organizations": dg.AssetIn(key=partitioned_organizations.key)},
     partitions_def=daily,
-    backfill_policy=dg.BackfillPolicy.single_run(),
     automation_condition=WHEN_ITS_STATES_CHANGE,
     metadata={"partition_expr": "date"},
     group_name="healthcare",
