@@ -1,0 +1,55 @@
+"""The three wheels, and fresh environments to install them in, away from the sources."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def run() -> Run:
+    """Run a program; gives what it printed, and fails with it."""
+
+    def run(command: Sequence[str | Path], folder: Path, **environ: str) -> str:
+        arguments = list(map(str, command))
+        variables = {"PATH": str(Path(arguments[0]).parent), **environ} if environ else None
+        done = subprocess.run(  # noqa: S603
+            arguments,
+            cwd=folder,
+            env=variables,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+        assert done.returncode == 0, f"{arguments} exited with {done.returncode}:\n{done.stdout}"
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def wheels(run: Run, root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The wheel of each package, by the package's import name."""
+    folder = tmp_path_factory.mktemp("dist")
+    run(["uv", "build", "--quiet", "--all-packages", "--wheel", "--out-dir", folder], root)
+    return {path.name.partition("-")[0]: path for path in folder.glob("*.whl")}
+
+
+@pytest.fixture(scope="session")
+def install(run: Run, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Install wheels into a fresh environment; gives its folder of programs."""
+
+    def install(*requirements: str | Path) -> Path:
+        folder = tmp_path_factory.mktemp("environment")
+        run(["uv", "venv", "--quiet", "--python", sys.executable, "venv"], folder)
+        programs = folder / "venv" / "bin"
+        python, pins = programs / "python", root / "constraints.txt"
+        run(["uv", "pip", "install", "--quiet", "--python", python, "--constraints", pins, *requirements], folder)
+        return programs
+
+    return install

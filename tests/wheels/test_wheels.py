@@ -1,0 +1,122 @@
+"""The wheels hold what they should, and work where nothing but their requirements is installed."""
+
+import datetime as dt
+import json
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.wheels.conftest import Run
+
+PACKAGES = ("dagfusion_pipeline", "dagfusion_query", "dagfusion_stack")
+QUERY = """
+import importlib.util, json, sys
+import dagfusion_query
+strangers = ("dagster", "polars", "pandas", "dagfusion_pipeline")
+present = [name for name in strangers if importlib.util.find_spec(name) is not None]
+with dagfusion_query.connect(sys.argv[1], settings={"DAGFUSION_HOME": "none"}) as connection:
+    result = connection.sql("select state, sum(n) n from local_default.counts where date = '2024-01-02' group by state")
+    rows = result.to_arrow().to_pylist()
+print(json.dumps({"present": present, "rows": rows, "files": [result.stats.files_read, result.stats.files_total]}))
+"""
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_wheel_holds_its_sources_and_nothing_else(wheels: Mapping[str, Path], root: Path, package: str) -> None:
+    source = root / "packages" / package.removeprefix("dagfusion_") / "src"
+    written = {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()}
+    expected = {name for name in written if "__pycache__" not in name}
+    with zipfile.ZipFile(wheels[package]) as wheel:
+        held = {name for name in wheel.namelist() if ".dist-info/" not in name}
+        metadata = next(wheel.read(name).decode() for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    assert f"{package}/py.typed" in held
+    assert held == expected
+    assert "file://" not in metadata
+
+
+def test_there_is_a_wheel_of_each_package_and_no_other(wheels: Mapping[str, Path]) -> None:
+    assert sorted(wheels) == sorted(PACKAGES)
+
+
+@pytest.fixture(scope="module")
+def everything(install: Callable[..., Path], wheels: Mapping[str, Path]) -> Path:
+    return install(*wheels.values())
+
+
+def test_the_command_shows_its_parts(everything: Path, run: Run, tmp_path: Path) -> None:
+    shown = run([everything / "dagfusion", "--help"], tmp_path)
+    assert [name for name in ("sql", "tables", "explain", "up", "down", "status", "demo") if name not in shown] == []
+
+
+def test_the_code_location_loads(everything: Path, run: Run, tmp_path: Path) -> None:
+    command = [everything / "dagster", "definitions", "validate", "-m", "dagfusion_pipeline.definitions"]
+    home = tmp_path / "home"
+    home.mkdir()
+    assert "successful" in run(command, tmp_path, DAGSTER_HOME=str(home), DAGSTER_DISABLE_TELEMETRY="yes")
+
+
+def test_the_query_package_works_without_dagster(
+    install: Callable[..., Path], wheels: Mapping[str, Path], run: Run, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    materialize_counts(home, tmp_path / "objects")
+    programs = install(wheels["dagfusion_query"])
+    answer = json.loads(run([programs / "python", "-c", QUERY, home], tmp_path).splitlines()[-1])
+    assert answer == {
+        "present": [],
+        "rows": [{"state": "CA", "n": 12}],
+        "files": [1, 2],
+    }
+    shown = run(
+        [programs / "dagfusion", "sql", "select count(*) from local_default.counts"], tmp_path, DAGSTER_HOME=str(home)
+    )
+    assert "6" in shown
+
+
+def test_the_pipeline_package_works_without_the_query_package(
+    install: Callable[..., Path], wheels: Mapping[str, Path], run: Run, tmp_path: Path
+) -> None:
+    programs = install(wheels["dagfusion_pipeline"])
+    program = "from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager, S3ParquetIOManager"
+    run([programs / "python", "-c", program], tmp_path)
+
+
+def materialize_counts(home: Path, objects: Path) -> None:
+    """Two partitions of a table of three rows each, as a pipeline that writes to local files would log them."""
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        for day in (1, 2):
+            file = objects / f"state=CA/date=2024-01-0{day}/data.parquet"
+            file.parent.mkdir(parents=True)
+            pq.write_table(pa.table({"n": pa.array([3, 4, 5], pa.int64())}), file)
+            event = dg.AssetMaterialization(
+                "counts",
+                partition=str(dg.MultiPartitionKey({"date": f"2024-01-0{day}", "state": "CA"})),
+                metadata={"dagfusion/file": dg.JsonMetadataValue(record(file, f"2024-01-0{day}"))},
+            )
+            instance.report_runless_asset_event(event)
+
+
+def record(file: Path, day: str) -> dict[str, Any]:
+    modified = dt.datetime.fromtimestamp(file.stat().st_mtime, dt.UTC)
+    return {
+        "version": 1,
+        "uri": f"file://{file}",
+        "size_bytes": file.stat().st_size,
+        "etag": None,
+        "modified": modified.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "rows": 3,
+        "partition": [
+            {"name": "state", "type": "string", "value": "CA"},
+            {"name": "date", "type": "date32[day]", "value": day},
+        ],
+        "schema": {"fingerprint": "0" * 16, "fields": [{"name": "n", "type": "int64", "nullable": True}]},
+        "columns": {"n": {"min": 3, "max": 5, "nulls": 0}},
+    }
