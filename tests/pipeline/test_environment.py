@@ -1,6 +1,7 @@
 import pytest
 
-from dagfusion_pipeline.environment import Credentials, Environment, EnvironmentSettingError
+from dagfusion_pipeline.environment import Credentials, Environment
+from dagfusion_pipeline.errors import ConfigurationError
 
 SECRET = "wJalrXUtnFEMI-do-not-show"
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIA-do-not-show", "AWS_SECRET_ACCESS_KEY": SECRET}
@@ -70,7 +71,7 @@ def test_settings_become_an_environment(settings: dict[str, str], expected: Envi
     ],
 )
 def test_a_wrong_setting_is_one_line_that_names_it(settings: dict[str, str], message: str) -> None:
-    with pytest.raises(EnvironmentSettingError) as raised:
+    with pytest.raises(ConfigurationError) as raised:
         Environment.read(settings)
     assert str(raised.value) == message
 
@@ -91,7 +92,7 @@ def test_a_wrong_setting_is_one_line_that_names_it(settings: dict[str, str], mes
     ],
 )
 def test_values_that_no_store_takes_are_refused(variable: str, value: str) -> None:
-    with pytest.raises(EnvironmentSettingError, match=rf"^{variable} must be [^\n]*; got [^\n]*$"):
+    with pytest.raises(ConfigurationError, match=rf"^{variable} must be [^\n]*; got [^\n]*$"):
         Environment.read({variable: value})
 
 
@@ -105,7 +106,7 @@ def test_values_that_no_store_takes_are_refused(variable: str, value: str) -> No
     ],
 )
 def test_no_error_holds_a_secret(settings: dict[str, str], missing: str) -> None:
-    with pytest.raises(EnvironmentSettingError) as raised:
+    with pytest.raises(ConfigurationError) as raised:
         Environment.read(settings)
     text = str(raised.value)
     assert text.startswith(missing)
@@ -114,7 +115,7 @@ def test_no_error_holds_a_secret(settings: dict[str, str], missing: str) -> None
 
 
 def test_a_long_value_is_cut() -> None:
-    with pytest.raises(EnvironmentSettingError) as raised:
+    with pytest.raises(ConfigurationError) as raised:
         Environment.read({"ENVIRONMENT": "x" * 10_000})
     assert len(str(raised.value)) < 200
 

@@ -7,15 +7,13 @@ from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import urlsplit
 
+from dagfusion_pipeline.errors import ConfigurationError
+
 _DEFAULT_PREFIX = "datafusion_test"
 _BUCKET_NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{1,61})[a-z0-9]")
 _REGION_NAME = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d{1,2}")
 _PREFIX_NAME = re.compile(r"[A-Za-z0-9!_.*'()-]+(?:/[A-Za-z0-9!_.*'()-]+)*")
 _LONGEST_ECHO = 80
-
-
-class EnvironmentSettingError(ValueError):
-    """A setting is missing or wrong; the message is one line and never holds a secret's value."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class Environment:
         """The environment that the settings describe; an empty value counts as not set.
 
         Raises:
-            EnvironmentSettingError: a variable is missing or its value is not usable.
+            ConfigurationError: a variable is missing or its value is not usable; one line, without any secret.
         """
         name = settings.get("ENVIRONMENT") or "local"
         if name not in _ENVIRONMENTS:
@@ -100,7 +98,7 @@ class Environment:
 def _bucket(settings: Mapping[str, str], environment: str, defaults: _Defaults) -> str:
     variable = defaults.bucket_variable
     if not settings.get(variable) and defaults.bucket is None:
-        raise EnvironmentSettingError(
+        raise ConfigurationError(
             f"{variable} is required when ENVIRONMENT={environment}: set it to the name of the bucket; it is not set",
         )
     requirement = "a bucket name (3 to 63 lower-case letters, digits, dots and hyphens)"
@@ -113,7 +111,7 @@ def _endpoint_url(settings: Mapping[str, str]) -> str | None:
     if not value:
         return None
     if "@" in value:
-        raise EnvironmentSettingError(
+        raise ConfigurationError(
             f"{variable} must not hold a user or password: give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead",
         )
     if not _is_server(value):
@@ -130,7 +128,7 @@ def _credentials(settings: Mapping[str, str]) -> Credentials | None:
     if given or token:
         missing = next(name for name in names if name not in given)
         present = given[0] if given else "AWS_SESSION_TOKEN"
-        raise EnvironmentSettingError(
+        raise ConfigurationError(
             f"{missing} is required when {present} is given: set both keys, or neither to use AWS's default chain;"
             " it is not set",
         )
@@ -146,9 +144,9 @@ def _checked(
     return value
 
 
-def _wrong(variable: str, requirement: str, value: str) -> EnvironmentSettingError:
+def _wrong(variable: str, requirement: str, value: str) -> ConfigurationError:
     shown = value if len(value) <= _LONGEST_ECHO else value[:_LONGEST_ECHO] + "..."
-    return EnvironmentSettingError(f"{variable} must be {requirement}; got {shown!r}")
+    return ConfigurationError(f"{variable} must be {requirement}; got {shown!r}")
 
 
 def _is_bucket(value: str) -> bool:
