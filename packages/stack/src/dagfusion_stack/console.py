@@ -54,12 +54,12 @@ def reporting() -> Iterator[None]:
     try:
         yield
     except StackError as error:
-        say(f"Error: {error}")
+        say(f"error: {error}")
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
         say("Interrupted")
         raise typer.Exit(INTERRUPTED) from None
     except OSError as error:
-        say(f"Error: {error.filename or 'the state folder'}: {error.strerror or error}")
+        say(f"error: {error.filename or 'the state folder'}: {error.strerror or error}")
         sys.stderr.flush()
         raise typer.Exit(1) from error

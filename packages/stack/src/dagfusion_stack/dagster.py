@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from dagfusion_stack import binaries, ports, process, sockets
 from dagfusion_stack.home import Home, write_private
 
@@ -56,8 +58,20 @@ def start_code_location(home: Home, environ: Mapping[str, str]) -> process.Child
         mark=home.path,
         log=home.logs / "code-location.log",
         environ={**environ, **RUN_ENVIRON},
-        stop_signal=signal.SIGKILL,  # a proxy without state that would wait 20 s; its children are asked to stop
+        stop_signal=signal.SIGKILL,
     )
+
+
+def is_code_server(candidate: psutil.Process) -> bool:
+    """Tell the servers of the code location from the runs that they started.
+
+    A server has no state and takes half a minute to stop when asked; a run has to log that it was stopped.
+    """
+    try:
+        command = candidate.cmdline()
+    except psutil.Error:
+        return False
+    return "code-server" in command or "grpc" in command
 
 
 def start_webserver(home: Home, port: int, environ: Mapping[str, str]) -> process.Child:

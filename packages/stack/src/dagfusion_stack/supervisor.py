@@ -16,8 +16,8 @@ from dagfusion_stack.settings import Settings
 
 WATCH_INTERVAL_S = 0.5
 STOP_TIMEOUT_S = 15.0
-# What a killed supervisor left is ended in this order: first what writes, then what is written to.
-STORES = {object_store.NAME: signal.SIGTERM, postgres.NAME: signal.SIGINT}
+# First what starts work, then what works, last what it is written to.
+STOP_ORDER = (dagster.DAEMON, dagster.WEBSERVER, dagster.CODE_LOCATION, object_store.NAME, postgres.NAME)
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Settings of another store or another Dagster that the user's shell may have.
 FOREIGN = ("AWS_", "S3_BUCKET", "UAT_S3_", "PROD_S3_", "DAGSTER_", "DAGFUSION_", "ENVIRONMENT")
@@ -119,9 +119,8 @@ class Supervisor:
         """Stop every service in reverse order, and whatever they started."""
         for service in reversed(self._services):
             self._say(f"Stopping {service.child.name}")
+            _end_service(service.child.name, process.marked(self.home.path))
             service.stop()
-            mates = [mate for mate, name in process.marked(self.home.path).items() if name == service.child.name]
-            process.end(mates, signal.SIGTERM, timeout_s=STOP_TIMEOUT_S)
         sweep(self.home)
 
     def _launched(self, child: process.Child, url: str | None = None) -> process.Child:
@@ -179,10 +178,20 @@ def sweep(home: Home) -> list[str]:
         The names of the services that were ended.
     """
     found = process.marked(home.path)
-    process.end([left for left, name in found.items() if name not in STORES], signal.SIGTERM, timeout_s=STOP_TIMEOUT_S)
-    for store, stop_signal in STORES.items():
-        process.end([left for left, name in found.items() if name == store], stop_signal, timeout_s=STOP_TIMEOUT_S)
+    others = sorted(set(found.values()) - set(STOP_ORDER))
+    for name in (*others, *STOP_ORDER):
+        _end_service(name, found)
     return sorted(set(found.values()))
+
+
+def _end_service(name: str, found: Mapping[psutil.Process, str]) -> None:
+    mates = [mate for mate, service in found.items() if service == name]
+    if name == dagster.CODE_LOCATION:
+        servers = [mate for mate in mates if dagster.is_code_server(mate)]
+        process.end(set(mates) - set(servers), signal.SIGTERM, timeout_s=STOP_TIMEOUT_S)
+        process.end(servers, signal.SIGKILL, timeout_s=STOP_TIMEOUT_S)
+    else:
+        process.end(mates, signal.SIGINT if name == postgres.NAME else signal.SIGTERM, timeout_s=STOP_TIMEOUT_S)
 
 
 def down(home: Home, say: Say) -> list[str]:
