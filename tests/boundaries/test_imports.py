@@ -9,8 +9,8 @@ import pytest
 # From the ground up: a room may import itself and what is below it. A new room finds its floor here.
 TOWERS: Mapping[str, Sequence[str]] = {
     "dagfusion_pipeline": (
-        "environment",
         "errors",
+        "environment",
         "layout",
         "parquet",
         "store",

@@ -2,10 +2,23 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.e2e.lake import (
+    EXTRACTS,
+    ORDERS,
+    ORDERS_BY_STATE,
+    ORG_AGGREGATES,
+    REGISTER,
+    SALES_AGGREGATES,
+    Lake,
+    lake,
+)
 from tests.e2e.services import PROVIDERS, Database, ObjectStore, Services
+
+DAYS = ("2024-01-01", "2024-01-02", "2024-01-03")
 
 
 @pytest.fixture(scope="session", params=[pytest.param(name, marks=getattr(pytest.mark, name)) for name in PROVIDERS])
@@ -28,3 +41,27 @@ def database(services: Services, tmp_path_factory: pytest.TempPathFactory) -> It
 def object_store(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
     with services.object_store(tmp_path_factory.mktemp("s3")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def filled(database: Database, object_store: ObjectStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
+    """All six assets, three days of fifty states; read, never written."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAGSTER_EVENT_BATCH_SIZE", "1000")
+        with lake(database, object_store, tmp_path_factory.mktemp("dagster")) as deployment:
+            for key in (REGISTER, ORDERS):
+                assert deployment.materialize(key)
+            for key in (EXTRACTS, ORDERS_BY_STATE):
+                assert deployment.materialize(key, f"{DAYS[0]}|AL", f"{DAYS[-1]}|WY")
+            for key in (ORG_AGGREGATES, SALES_AGGREGATES):
+                assert deployment.materialize(key, DAYS[0], DAYS[-1])
+            yield deployment
+
+
+@pytest.fixture
+def small(database: Database, object_store: ObjectStore, tmp_path: Path) -> Iterator[Lake]:
+    """A deployment for one test: the register, and one day of three states."""
+    with lake(database, object_store, tmp_path) as deployment:
+        assert deployment.materialize(REGISTER)
+        assert deployment.materialize(EXTRACTS, "2024-01-01|AL", "2024-01-01|AZ")
+        yield deployment

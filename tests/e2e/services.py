@@ -10,11 +10,12 @@ from typing import Protocol
 
 import docker
 import psycopg
-from dagfusion_stack import object_store, ports, postgres
 from docker.errors import DockerException
 from psycopg import sql
 from testcontainers.community.localstack import LocalStackContainer
 from testcontainers.community.postgres import PostgresContainer
+
+from dagfusion_stack import object_store, ports, postgres
 
 POSTGRES_IMAGE = "postgres:17"
 LOCALSTACK_IMAGE = "localstack/localstack:4.14.0"
