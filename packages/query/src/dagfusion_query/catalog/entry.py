@@ -132,7 +132,7 @@ def _encoder(kind: pa.DataType) -> Callable[[Any], bytes]:
         zone = message(_TIMEZONE, kind.tz.encode()) if kind.tz else b""
         return lambda value: message(_TIMESTAMP, uint(_TIMESTAMP_UNIT[kind.unit], value) + zone)
     if pa.types.is_decimal128(kind):
-        precision = uint(2, kind.precision) + uint(3, kind.scale)
+        precision = uint(2, kind.precision) + (uint(3, kind.scale) if kind.scale else b"")
         return lambda value: message(_DECIMAL128, message(1, _unscaled(value, kind.scale)) + precision)
     raise UnsupportedTypeError(
         f"a partition column has type {kind}; partition columns can be booleans, integers, floats, decimals, strings, "

@@ -15,7 +15,7 @@ from datafusion.catalog import Schema
 from pyarrow import fs
 
 from dagfusion_query.catalog.entry import object_path, store_url
-from dagfusion_query.catalog.model import Table
+from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.engine.session import Bound, new_context, register
 from dagfusion_query.scan.splice import Scan, ScannedTable, prune_scan
 from dagfusion_query.settings import Settings
@@ -36,33 +36,31 @@ def fall_back(plan: LogicalPlan, bound: Bound, settings: Settings, replan: Repla
         The statement over real files, and what it scans.
     """
     text = plan.display_indent()
-    scans = [_scan(scanned, plan, text) for scanned in bound.tables.values() if _mentions(text, scanned.table)]
+    scans = [_scan(scanned, plan, text) for scanned in bound.tables.values() if _mentions(text, scanned.layout.name)]
     scanned_tables = {scan.table.name: scan for scan in scans}
     context = new_context(settings)
     for name, scanned in bound.tables.items():
         if name in scanned_tables:
             _register_dataset(context, scanned_tables[name], settings)
         else:
-            register(context, scanned.table, scanned.template.home)
+            register(context, scanned.table, scanned.layout, scanned.template.home)
     return replan(context), scans
 
 
-def _mentions(text: str, table: Table) -> int:
+def _mentions(text: str, name: TableName) -> int:
     """Count the scans of a table in a plan's text, which shows those inside of subqueries too."""
-    return sum(line.strip().startswith(_heads(table)) for line in text.splitlines())
+    return sum(line.strip().startswith(_heads(name)) for line in text.splitlines())
 
 
-def _heads(table: Table) -> tuple[str, ...]:
-    ends = ("", " ", ",")
-    names = (f"{table.name}", f"datafusion.{table.name}")
-    return tuple(f"TableScan: {name}{end}" for name in names for end in ends if end)
+def _heads(name: TableName) -> tuple[str, ...]:
+    return tuple(f"TableScan: {catalog}{name}{end}" for catalog in ("", "datafusion.") for end in (" ", ","))
 
 
 def _scan(scanned: ScannedTable, plan: LogicalPlan, text: str) -> Scan:
     """Prune by the filters of a table's scans, if the plan shows them all; else keep every file."""
     table = scanned.table
-    found = [scan for scan in _walk(plan) if _names(scan.fqn(), table)]
-    if len(found) != _mentions(text, table):
+    found = [scan for scan in _walk(plan) if _names(scan.fqn(), scanned.layout.name)]
+    if len(found) != _mentions(text, scanned.layout.name):
         return Scan(table, None, [])
     mentions = [prune_scan(scanned, _exprs(scan), _relation(scan.fqn())) for scan in found]
     filters = [applied for mention in mentions for applied in mention.filters]
@@ -86,9 +84,8 @@ def _walk(plan: LogicalPlan) -> list[Any]:
     return here + [scan for child in plan.inputs() for scan in _walk(child)]
 
 
-def _names(fqn: tuple[str | None, str | None, str], table: Table) -> bool:
-    _, schema, name = fqn
-    return (schema, name) == tuple(table.name)
+def _names(fqn: tuple[str | None, str | None, str], name: TableName) -> bool:
+    return fqn[1:] == tuple(name)
 
 
 def _relation(fqn: tuple[str | None, str | None, str]) -> str:

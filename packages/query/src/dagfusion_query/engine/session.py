@@ -13,13 +13,13 @@ from datafusion.catalog import Schema
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.engine.stores import Stores
-from dagfusion_query.scan.prune import Pruner
+from dagfusion_query.scan.layout import ScanLayout, scan_layout, view
 from dagfusion_query.scan.splice import ScannedTable
 from dagfusion_query.scan.template import Scratch, Template
 from dagfusion_query.settings import Settings
 
 READ_ONLY = SQLOptions().with_allow_ddl(allow=False).with_allow_dml(allow=False).with_allow_statements(allow=False)
-Shape = frozenset[tuple[TableName, str]]
+Shape = frozenset[tuple[TableName, str, frozenset[str]]]
 
 
 class Session:
@@ -37,8 +37,9 @@ class Session:
         self._scratch = Scratch()
         self._templates: dict[TableName, Template] = {}
         for number, table in enumerate(tables):
-            template = self._scratch.template(number, table.partition_schema)
-            register(self.context, table, template.home)
+            layout = scan_layout(table)
+            template = self._scratch.template(number, layout.partition_schema)
+            register(self.context, table, layout, template.home)
             self._templates[table.name] = template
 
     def template(self, name: TableName) -> Template:
@@ -78,12 +79,17 @@ class Sessions:
         if self._bound is not None and self._bound.snapshot is snapshot:
             return self._bound
         tables = [table for table in snapshot.tables.values() if table.problem is None]
-        shape = frozenset((table.name, table.schema_id) for table in tables)
+        layouts = {table.name: scan_layout(table) for table in tables}
+        shape = frozenset((table.name, table.schema_id, layouts[table.name].nullable) for table in tables)
         if self._session is None or shape != self._shape:
             # Queries of older generations may still run in the old session: it is collected after the last of them.
             self._session, self._shape = Session(tables, self._settings, self._stores), shape
         before = self._bound.tables if self._bound is not None else {}
-        self._bound = Bound(self._session, snapshot, {t.name: self._scanned(t, before.get(t.name)) for t in tables})
+        self._bound = Bound(
+            self._session,
+            snapshot,
+            {t.name: _scanned(t, layouts[t.name], self._session, before.get(t.name)) for t in tables},
+        )
         return self._bound
 
     def close(self) -> None:
@@ -92,14 +98,13 @@ class Sessions:
             self._session.close()
         self._session = self._bound = None
 
-    def _scanned(self, table: Table, before: ScannedTable | None) -> ScannedTable:
-        assert_session = self._session
-        if assert_session is None:
-            raise RuntimeError("a table is bound before its session is made")
-        template = assert_session.template(table.name)
-        if before is not None and before.table is table and before.template is template:
-            return before
-        return ScannedTable(table, template, Pruner(table))
+
+def _scanned(table: Table, layout: ScanLayout, session: Session, before: ScannedTable | None) -> ScannedTable:
+    """Return the table as the scan knows it, as it was when nothing about it has changed."""
+    template = session.template(table.name)
+    if before is not None and before.table is table and before.template is template:
+        return before
+    return ScannedTable(table, layout, template)
 
 
 def new_context(settings: Settings) -> SessionContext:
@@ -122,16 +127,19 @@ def new_context(settings: Settings) -> SessionContext:
     return context
 
 
-def register(context: SessionContext, table: Table, folder: str) -> None:
+def register(context: SessionContext, table: Table, layout: ScanLayout, folder: str) -> None:
     """Register a table over a local folder."""
     if table.name.schema not in context.catalog().schema_names():
         context.catalog().register_schema(table.name.schema, Schema.memory_schema())
     context.register_listing_table(
-        quoted(table.name),
+        quoted(layout.name),
         folder,
         schema=table.file_schema,
-        table_partition_cols=[(field.name, field.type) for field in table.partition_schema],
+        table_partition_cols=[(field.name, field.type) for field in layout.partition_schema],
     )
+    if layout.is_hidden:
+        context.register_view(quoted(table.name), view(context.table(quoted(layout.name)), table, layout))
+        context.deregister_table(quoted(layout.name))  # the view holds it; no one else shall name it
 
 
 def quoted(name: TableName) -> str:

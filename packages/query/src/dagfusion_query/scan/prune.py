@@ -11,7 +11,7 @@ import pyarrow as pa
 from datafusion import DataFrame, Expr, SessionConfig, SessionContext
 from datafusion.catalog import Schema
 
-from dagfusion_query.catalog.model import Table
+from dagfusion_query.scan.layout import ScanLayout
 from dagfusion_query.scan.predicate import MAX, MIN, NULLS, ROWS, is_over, may_match
 
 _FILE = "\x1ffile"  # the number of a file in the table's catalog
@@ -22,7 +22,7 @@ class Pruned:
     """The outcome for one scan.
 
     Attributes:
-        files: The numbers of the files that are kept, ascending: rows of `Table.files`. None keeps them all.
+        files: The numbers of the files that are kept, ascending: rows of the catalog. None keeps them all.
         decided: For each filter, whether the catalog decided it, so that no row of a kept file can fail it.
     """
 
@@ -34,13 +34,14 @@ class Pruner:
     """The catalog of one table as something that filters can run over.
 
     Args:
-        table: The table, of one catalog generation.
+        layout: The scan's name and partition columns.
+        files: The catalog of one generation in that layout.
     """
 
-    def __init__(self, table: Table) -> None:
-        self._table = table
-        self._partition = frozenset(table.partition_schema.names)
-        stats = table.files.schema.field("stats").type
+    def __init__(self, layout: ScanLayout, files: pa.Table) -> None:
+        self._name, self._files = layout.name, files
+        self._partition = frozenset(layout.partition_schema.names)
+        stats = files.schema.field("stats").type
         self._statistics = {stats.field(i).name: i for i in range(stats.num_fields)}
         self._frames: dict[str, DataFrame] = {}
 
@@ -73,16 +74,15 @@ class Pruner:
         # One partition: a second one costs more to plan than it saves, up to about a million files.
         context = SessionContext(SessionConfig().with_target_partitions(1))
         schema = Schema.memory_schema()
-        context.catalog().register_schema(self._table.name.schema, schema)
-        batches = _pruning_table(self._table).to_batches()
+        context.catalog().register_schema(self._name.schema, schema)
+        batches = _pruning_table(self._files).to_batches()
         context.register_record_batches("files", [batches])
-        schema.register_table(self._table.name.table, context.table_provider("files"))
+        schema.register_table(self._name.table, context.table_provider("files"))
         return context
 
 
-def _pruning_table(table: Table) -> pa.Table:
+def _pruning_table(files: pa.Table) -> pa.Table:
     """Lay the partition values and statistics of a table's files out as flat columns, without copying them."""
-    files = table.files
     columns = {_FILE: pa.array(range(len(files)), pa.int64()), ROWS: files["rows"]}
     columns |= _children(files["partition"])
     for number, stats in enumerate(_children(files["stats"]).values()):

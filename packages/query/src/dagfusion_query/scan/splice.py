@@ -23,6 +23,7 @@ from datafusion import ExecutionPlan, Expr, LogicalPlan, SessionContext
 from dagfusion_query.catalog.entry import store_url
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.errors import PlanError
+from dagfusion_query.scan.layout import ScanLayout, scan_files
 from dagfusion_query.scan.prune import Pruner
 from dagfusion_query.scan.template import Template, folder_url
 from dagfusion_query.wire import children, fields, message, rewrite
@@ -38,11 +39,21 @@ class NotSpliceable(Exception):  # noqa: N818
 
 @dataclass(frozen=True)
 class ScannedTable:
-    """A table as the scan knows it: its catalog, its template folders and what prunes it."""
+    """A table as the scan knows it: its catalog, its partition columns' layout and its template folders."""
 
     table: Table
+    layout: ScanLayout
     template: Template
-    pruner: Pruner
+
+    @cached_property
+    def files(self) -> pa.Table:
+        """The catalog, row for row, in the scan's layout."""
+        return scan_files(self.table, self.layout)
+
+    @cached_property
+    def pruner(self) -> Pruner:
+        """What decides which files a filter keeps."""
+        return Pruner(self.layout, self.files)
 
     @cached_property
     def store(self) -> str | None:
@@ -108,7 +119,11 @@ class Scan:
     @property
     def kept(self) -> pa.Table:
         """The rows of the catalog that are read."""
-        return self.table.files if self.files is None else self.table.files.take(self.files)
+        return self.of(self.table.files)
+
+    def of(self, files: pa.Table) -> pa.Table:
+        """Take the files that are read out of all of the table's."""
+        return files if self.files is None else files.take(self.files)
 
 
 @dataclass(frozen=True)
@@ -169,9 +184,9 @@ def prune_scan(scanned: ScannedTable, filters: Sequence[Expr], relation: str) ->
 class _Slot:
     """A scan and the template folder that stands for it while the query is planned."""
 
+    scanned: ScannedTable
     scan: Scan
     folder: str
-    store: str | None
 
 
 def _point_at_witnesses(
@@ -187,7 +202,7 @@ def _point_at_witnesses(
         filters = [Expr.from_bytes(data, context) for data in encoded]
         scan = prune_scan(scanned, filters, _relation(scan_node))
         folder = scanned.template.path(len(slots), min(scan.count, parallelism))
-        slots.append(_Slot(scan, folder, scanned.store))
+        slots.append(_Slot(scanned, scan, folder))
         undecided = [data for data, applied in zip(encoded, scan.filters, strict=True) if not applied.decided]
         rest = b"".join(field.raw for field in fields(scan_node) if field.number not in (_PATHS, _FILTERS))
         return message(_PATHS, folder_url(folder).encode()) + b"".join(message(_FILTERS, f) for f in undecided) + rest
@@ -205,9 +220,9 @@ def _put_files(physical: bytes, slot: _Slot) -> bytes:
             raise NotSpliceable(f"the scan of {slot.scan.table.name} is not in the physical plan")
         return physical
 
-    if slot.store is None:
+    if slot.scanned.store is None:
         raise NotSpliceable(f"the files of {slot.scan.table.name} are in several stores")
-    store = slot.store.encode()
+    store = slot.scanned.store.encode()
 
     def is_scan(node: bytes) -> bool:
         groups = children(node, _FILE_GROUPS)
@@ -216,7 +231,7 @@ def _put_files(physical: bytes, slot: _Slot) -> bytes:
 
     def replace(node: bytes) -> bytes:
         groups = children(node, _FILE_GROUPS)
-        files = slot.scan.kept
+        files = slot.scan.of(slot.scanned.files)
         rest = (
             message(_STORE_URL, store) if field.number == _STORE_URL else field.raw
             for field in fields(node)

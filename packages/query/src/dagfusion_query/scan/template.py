@@ -25,7 +25,7 @@ class Template:
 
     def __init__(self, folder: Path, partition_schema: pa.Schema) -> None:
         self.folder = folder
-        self._leaf = Path(*(f"{quote(f.name)}={_witness_value(f.type)}" for f in partition_schema))
+        self._leaf = Path(*(f"{f.name}={_witness_value(f.type)}" for f in partition_schema))
         self._ready: set[tuple[int, int]] = set()
 
     @property

@@ -1,0 +1,135 @@
+"""A lake of Parquet files on local disk with the events that describe them, and an engine over it."""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from dagfusion_query.catalog.fold import fold
+from dagfusion_query.catalog.model import Snapshot
+from dagfusion_query.engine.engine import Engine, Prepared
+from dagfusion_query.event_log.protocol import Event, Materialization
+from dagfusion_query.event_log.record import RecordReader
+from dagfusion_query.settings import Settings
+
+
+class Lake:
+    """Files and their events; `snapshot` is the catalog of all so far."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.snapshot = Snapshot(0, "local")
+        self._ids = itertools.count(1)
+        self._reader = RecordReader()
+        self.engine = Engine(Settings.read({"DAGFUSION_HOME": str(root / "home")}))
+
+    def write(
+        self,
+        asset_key: tuple[str, ...],
+        rows: pa.Table,
+        partition: Mapping[str, pa.Scalar] | None = None,
+        *,
+        folder: str | None = None,
+    ) -> Path:
+        """Write one partition's file and fold its event; `partition` holds its typed values."""
+        values = dict(partition or {})
+        number = next(self._ids)
+        path = self.root.joinpath(*asset_key) / (folder if folder is not None else f"f{number}") / "data.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(rows, path, row_group_size=64)
+        self.fold([self.event(asset_key, rows, values, path, number)])
+        return path
+
+    def event(
+        self, asset_key: tuple[str, ...], rows: pa.Table, values: Mapping[str, pa.Scalar], path: Path, number: int
+    ) -> Materialization:
+        """Describe a written file as its materialization does."""
+        record = {
+            "version": 1,
+            "uri": f"file://{path}",
+            "size_bytes": path.stat().st_size,
+            "etag": None,
+            "modified": datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat().replace("+00:00", "Z"),
+            "rows": rows.num_rows,
+            "partition": [{"name": k, "type": str(v.type), "value": _json(v)} for k, v in values.items()],
+            "schema": {"fingerprint": str(rows.schema), "fields": [_field(field) for field in rows.schema]},
+            "columns": {name: _statistics(rows[name]) for name in rows.column_names},
+        }
+        key = "|".join(str(value.as_py()) for value in values.values()) if values else None
+        at_us = int(datetime.now(UTC).timestamp() * 1e6)
+        return Materialization(asset_key, number, key, at_us, "run", self._reader.read(record))
+
+    def fold(self, events: list[Event]) -> None:
+        """Let the catalog learn of events."""
+        self.snapshot = fold(self.snapshot, events)
+
+    def prepare(self, sql: str, params: Any = None) -> Prepared:
+        """Plan a statement over the catalog as it is now."""
+        return self.engine.prepare(sql, params, self.snapshot)
+
+    def sql(self, sql: str, params: Any = None) -> pa.Table:
+        """Return all rows of a statement."""
+        prepared = self.prepare(sql, params)
+        run = self.engine.start(prepared)
+        batches = list(iter(run.next, None))
+        return pa.Table.from_batches(batches, prepared.schema)
+
+    def rows(self, sql: str, params: Any = None) -> list[dict[str, Any]]:
+        """Return all rows of a statement as dictionaries."""
+        return list(self.sql(sql, params).to_pylist())
+
+    def files_read(self, sql: str) -> list[tuple[int, int]]:
+        """Return for each scan of a statement how many files it reads, of how many."""
+        return [(scan.count, len(scan.table.files)) for scan in self.prepare(sql).scans]
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Iterator[Lake]:
+    made = Lake(tmp_path)
+    yield made
+    made.engine.close()
+
+
+@pytest.fixture
+def new_lake(tmp_path: Path) -> Iterator[Callable[[], Lake]]:
+    """Make as many lakes as a property test has examples."""
+    made: list[Lake] = []
+
+    def make() -> Lake:
+        made.append(Lake(tmp_path / str(len(made))))
+        os.makedirs(made[-1].root, exist_ok=True)  # noqa: PTH103
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.engine.close()
+
+
+def _field(field: pa.Field) -> dict[str, Any]:
+    return {"name": field.name, "type": str(field.type), "nullable": field.nullable}
+
+
+def _statistics(column: pa.ChunkedArray) -> dict[str, Any]:
+    known: dict[str, Any] = {"nulls": column.null_count}
+    if not len(column) or column.null_count == len(column) or pa.types.is_nested(column.type):
+        return known
+    if pa.types.is_floating(column.type) and not pc.all(pc.is_finite(column)).as_py():
+        return known
+    bounds = pc.min_max(column).as_py()
+    return known | {name: _json(pa.scalar(bounds[name], column.type)) for name in ("min", "max")}
+
+
+def _json(value: pa.Scalar) -> Any:
+    plain = value.as_py()
+    if plain is None or isinstance(plain, bool | int | float | str):
+        return plain
+    if isinstance(plain, datetime):
+        digits = {"s": "seconds", "ms": "milliseconds"}.get(value.type.unit, "microseconds")
+        return plain.isoformat(timespec=digits).replace("+00:00", "Z")
+    return plain.isoformat() if hasattr(plain, "isoformat") else str(plain)

@@ -1,0 +1,323 @@
+"""SQL over a catalog: the answers are right, and only the files that matter are read."""
+
+import datetime as dt
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from dagfusion_query.errors import (
+    ExecutionError,
+    PlanError,
+    ReadOnlyError,
+    SqlSyntaxError,
+    StaleObjectError,
+    UnknownTableError,
+)
+
+ORGS = ("Silver", "TaxID", "orgs")
+TABLE = "local_silver_tax_id.orgs"
+STATES = ["CA", "NY", "TX", None]
+DAYS = [dt.date(2024, 1, day) for day in range(1, 8)]
+
+
+@pytest.fixture
+def orgs(lake: Any) -> Any:
+    """4 states (one NULL) x 7 days; partition i of them has ids 10 i .. 10 i + 9."""
+    for i, (state, day) in enumerate((s, d) for s in STATES for d in DAYS):
+        rows = pa.table({"id": pa.array(range(10 * i, 10 * i + 10), pa.int64()), "name": [f"org {i}"] * 9 + [None]})
+        lake.write(ORGS, rows, {"state": pa.scalar(state, pa.string()), "date": pa.scalar(day, pa.date32())})
+    return lake
+
+
+@pytest.mark.parametrize(
+    ("where", "files", "rows"),
+    [
+        ("state = 'CA' AND date = '2024-01-05'", 1, 10),
+        ("state = 'CA'", 7, 70),
+        ("date = '2024-01-05'", 4, 40),
+        ("date = DATE '2024-01-05' AND state IN ('CA', 'TX', 'XX')", 2, 20),
+        ("date BETWEEN '2024-01-02' AND '2024-01-03'", 8, 80),
+        ("state = 'CA' OR date = '2024-01-01'", 10, 100),
+        ("state IS NULL", 7, 70),
+        ("state IS NOT NULL AND date < '2024-01-02'", 3, 30),
+        ("state <> 'CA'", 14, 140),
+        ("state IS DISTINCT FROM 'CA'", 21, 210),
+        ("lower(state) = 'ny'", 7, 70),
+        ("state LIKE '_A'", 7, 70),
+        ("extract(day FROM date) % 2 = 0", 12, 120),
+        ("date_trunc('month', date) = '2024-02-01'", 0, 0),
+        ("CASE WHEN state = 'CA' THEN date = '2024-01-01' ELSE state = 'NY' END", 8, 80),
+        ("coalesce(state, 'none') = 'none'", 7, 70),
+        ("NOT (state = 'CA')", 14, 140),
+        ("id = 35", 1, 1),
+        ("id >= 270", 1, 10),
+        ("id IN (5, 15, 1000)", 2, 2),
+        ("id BETWEEN 8 AND 12", 2, 5),
+        ("15 > id", 2, 15),
+        ("name = 'org 3'", 1, 9),
+        ("name IS NULL AND state = 'TX'", 7, 7),
+        ("id = 5 OR state = 'NY'", 8, 71),
+        ("(id < 10 AND state = 'NY') OR (id < 10 AND state = 'CA')", 1, 10),
+        ("id + 1 = 36", 28, 1),
+        ("id <> 5", 28, 279),
+        ("1 = 1", 28, 280),
+        ("1 = 2", 0, 0),
+    ],
+)
+def test_filters_prune_exactly(orgs: Any, where: str, files: int, rows: int) -> None:
+    sql = f"SELECT count(*) AS n FROM {TABLE} WHERE {where}"
+
+    assert orgs.rows(sql) == [{"n": rows}]
+    assert sum(read for read, _ in orgs.files_read(sql)) == files
+
+
+def test_partition_columns_come_back_typed(orgs: Any) -> None:
+    sql = f"SELECT id, state, date FROM {TABLE} WHERE id IN (0, 275) ORDER BY id"
+
+    assert orgs.rows(sql) == [
+        {"id": 0, "state": "CA", "date": dt.date(2024, 1, 1)},
+        {"id": 275, "state": None, "date": dt.date(2024, 1, 7)},
+    ]
+
+
+def test_a_table_twice_in_one_query_is_two_scans(orgs: Any) -> None:
+    sql = f"""SELECT count(*) AS n FROM {TABLE} a JOIN {TABLE} b ON a.date = b.date
+              WHERE a.state = 'CA' AND b.state = 'NY' AND a.date > '2024-01-05'"""
+
+    assert orgs.rows(sql) == [{"n": 200}]
+    assert sorted(orgs.files_read(sql)) == [(2, 28), (2, 28)]
+
+
+def test_equal_subqueries_give_the_right_answer_however_datafusion_merges_them(orgs: Any) -> None:
+    one = f"(SELECT sum(id) FROM {TABLE} WHERE state = 'CA')"
+
+    assert orgs.rows(f"SELECT {one} AS a, {one} + 1 AS b") == [{"a": 2415, "b": 2416}]
+
+
+def test_subqueries_ctes_unions_and_windows(orgs: Any) -> None:
+    sql = f"""WITH per AS (SELECT state, count(*) AS n FROM {TABLE} WHERE date = '2024-01-01' GROUP BY state)
+              SELECT state, n, rank() OVER (ORDER BY state) AS r FROM per
+              WHERE state IN (SELECT state FROM {TABLE} WHERE id < 80)
+              UNION ALL SELECT 'all', count(*), 0 FROM {TABLE} WHERE date > '2024-01-06' ORDER BY r, state"""
+
+    assert orgs.rows(sql) == [
+        {"state": "all", "n": 40, "r": 0},
+        {"state": "CA", "n": 10, "r": 1},
+        {"state": "NY", "n": 10, "r": 2},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        (f"SELECT count(*) AS n FROM generate_series(1, 3) g(x) JOIN {TABLE} o ON o.id = g.x AND o.state = 'CA'", 3),
+        (
+            f"WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 3) "
+            f"SELECT count(*) AS n FROM r JOIN {TABLE} o ON o.id = r.n WHERE o.state IS NOT NULL",
+            3,
+        ),
+        ("SELECT count(*) AS n FROM information_schema.tables WHERE table_name = 'orgs'", 1),
+    ],
+)
+def test_statements_whose_plan_does_not_serialize_run_too(orgs: Any, sql: str, expected: int) -> None:
+    assert orgs.prepare(sql).spliced is None
+    assert orgs.rows(sql) == [{"n": expected}]
+
+
+def test_the_fallback_prunes_and_knows_null_partitions(orgs: Any) -> None:
+    sql = f"SELECT o.state, count(*) AS n FROM generate_series(1, 1) g(x), {TABLE} o WHERE o.state IS NULL GROUP BY 1"
+
+    assert orgs.rows(sql) == [{"state": None, "n": 70}]
+    assert orgs.files_read(sql) == [(7, 28)]
+
+
+def test_parameters_by_position_and_by_name(orgs: Any) -> None:
+    by_position = f"SELECT count(*) AS n FROM {TABLE} WHERE state = $1 AND date = $2"
+    by_name = f"SELECT count(*) AS n FROM {TABLE} WHERE state = $state"
+
+    assert orgs.rows(by_position, ["CA", dt.date(2024, 1, 5)]) == [{"n": 10}]
+    assert orgs.rows(by_name, {"state": "' OR 1=1 --"}) == [{"n": 0}]
+
+
+@pytest.mark.parametrize("value", ["a:b", "..", "100%", "ü/日本", "a b", "a=b", "%2F", "#?*", "'\"\\", "x" * 300])
+def test_any_partition_value_is_found_again(lake: Any, value: str) -> None:
+    for other in (value, "other"):
+        lake.write(("t",), pa.table({"v": [1]}), {"p": pa.scalar(other)})
+
+    sql = "SELECT p FROM local_default.t WHERE p = $1"
+
+    assert lake.rows(sql, [value]) == [{"p": value}]
+    assert [scan.count for scan in lake.prepare(sql, [value]).scans] == [1]
+
+
+@pytest.mark.parametrize(
+    "folder", ["state=CA/date=2024", "a b", "100%", "%41", "a%2Fb", "ü/日本", "a:b", "a+b&c", "q?x#y", "[x]{y}~`^|"]
+)
+def test_any_object_name_is_read(lake: Any, folder: str) -> None:
+    lake.write(("t",), pa.table({"v": [7]}), folder=folder)
+
+    assert lake.rows("SELECT v FROM local_default.t") == [{"v": 7}]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pa.scalar(2024, pa.int32()),
+        pa.scalar(-1, pa.int64()),
+        pa.scalar(True),  # noqa: FBT003
+        pa.scalar(dt.datetime(2024, 1, 1, 5), pa.timestamp("us")),  # noqa: DTZ001
+        pa.scalar(dt.datetime(2024, 1, 1, 5, tzinfo=dt.UTC), pa.timestamp("ms", "UTC")),
+        pa.scalar(1.5),
+        pa.scalar(Decimal("12.34"), pa.decimal128(6, 2)),
+        pa.scalar(None, pa.int64()),
+        pa.scalar(None, pa.timestamp("us")),
+    ],
+)
+def test_partition_columns_of_every_type(lake: Any, value: pa.Scalar) -> None:
+    lake.write(("t",), pa.table({"v": [1, 2]}), {"p": value})
+
+    got = lake.sql("SELECT p, sum(v) AS s FROM local_default.t GROUP BY p")
+
+    assert got.to_pylist() == [{"p": value.as_py(), "s": 3}]
+    assert got.schema.field("p").type == value.type
+
+
+@pytest.mark.parametrize("name", ["a b", "größe", "日本", "100%", "select", "Upper", "a/b", "x=y", "a.b", "_p0"])
+@pytest.mark.parametrize("values", [["1", "2"], ["1", None]])
+def test_partition_columns_of_any_name(lake: Any, name: str, values: list[str | None]) -> None:
+    for value in values:
+        lake.write(("t",), pa.table({"v": [1]}), {name: pa.scalar(value, pa.string())})
+
+    sql = f'SELECT "{name}" FROM local_default.t WHERE "{name}" = $1'
+
+    assert lake.rows(sql, ["1"]) == [{name: "1"}]
+    assert [scan.count for scan in lake.prepare(sql, ["1"]).scans] == [1]
+    assert lake.prepare(sql, ["1"]).spliced is not None
+    assert lake.sql("SELECT * FROM local_default.t").column_names == ["v", name]
+
+
+def test_columns_added_dropped_and_widened_read_as_nulls_and_casts(lake: Any) -> None:
+    lake.write(("t",), pa.table({"a": pa.array([1], pa.int32()), "gone": ["x"]}), {"p": pa.scalar("1")})
+    lake.write(("t",), pa.table({"a": pa.array([2**40], pa.int64()), "b": [1.5]}), {"p": pa.scalar("2")})
+    lake.write(("t",), pa.table({"a": pa.array([0.5]), "b": pa.array([2.5], pa.float32())}), {"p": pa.scalar("3")})
+
+    assert lake.rows("SELECT a, gone, b, p FROM local_default.t ORDER BY p") == [
+        {"a": 1.0, "gone": "x", "b": None, "p": "1"},
+        {"a": 2.0**40, "gone": None, "b": 1.5, "p": "2"},
+        {"a": 0.5, "gone": None, "b": 2.5, "p": "3"},
+    ]
+    assert lake.rows("SELECT count(*) AS n FROM local_default.t WHERE b IS NULL") == [{"n": 1}]
+    assert lake.rows("SELECT p FROM local_default.t WHERE a > 2") == [{"p": "2"}]
+
+
+def test_a_partition_column_that_is_in_the_file_too_comes_from_the_event(lake: Any) -> None:
+    rows = pa.table({"date": [dt.date(1999, 1, 1)], "v": [1]})
+    lake.write(("t",), rows, {"date": pa.scalar(dt.date(2024, 1, 1), pa.date32())}, folder="2024-01-01")
+
+    assert lake.rows("SELECT date, v FROM local_default.t WHERE date = '2024-01-01'") == [
+        {"date": dt.date(2024, 1, 1), "v": 1}
+    ]
+
+
+def test_an_empty_table_and_an_empty_partition(lake: Any) -> None:
+    lake.write(("t",), pa.table({"v": pa.array([], pa.int64())}), {"p": pa.scalar("none")})
+
+    assert lake.rows("SELECT count(*) AS n, max(v) AS m FROM local_default.t") == [{"n": 0, "m": None}]
+    assert lake.sql("SELECT * FROM local_default.t").num_rows == 0
+
+
+def test_order_by_and_limit(orgs: Any) -> None:
+    assert [row["id"] for row in orgs.rows(f"SELECT id FROM {TABLE} ORDER BY id DESC LIMIT 3")] == [279, 278, 277]
+    assert len(orgs.rows(f"SELECT id FROM {TABLE} LIMIT 3")) == 3
+
+
+def test_a_query_sees_one_generation_and_the_next_sees_the_new_one(orgs: Any) -> None:
+    sql = f"SELECT count(*) AS n FROM {TABLE}"
+    before = orgs.prepare(sql)
+
+    orgs.write(ORGS, pa.table({"id": [1], "name": ["x"]}), {"state": pa.scalar("WA"), "date": pa.scalar(DAYS[0])})
+
+    assert orgs.engine.start(before).next().to_pylist() == [{"n": 280}]
+    assert orgs.rows(sql) == [{"n": 281}]
+
+
+def test_explain_shows_the_real_files_and_no_template(orgs: Any) -> None:
+    prepared = orgs.prepare(f"EXPLAIN SELECT id FROM {TABLE} WHERE state = 'CA' AND date = '2024-01-05'")
+
+    assert prepared.is_explain
+    physical = prepared.physical.display_indent()
+    assert "data.parquet" in physical
+    assert "dagfusion-" not in physical
+
+
+def test_threads_share_an_engine(orgs: Any) -> None:
+    barrier = threading.Barrier(8)
+
+    def query(i: int) -> int:
+        barrier.wait()
+        total = 0
+        for _ in range(5):
+            total += orgs.rows(f"SELECT sum(id) AS s FROM {TABLE} WHERE id BETWEEN {10 * i} AND {10 * i + 9}")[0]["s"]
+        return total
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(query, range(8))) == [5 * sum(range(10 * i, 10 * i + 10)) for i in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("sql", "error", "message"),
+    [
+        ("SELECT * FROM orgs", UnknownTableError, rf"no table orgs: did you mean {TABLE}\?"),
+        ("SELECT * FROM local_silver_taxid.orgs", UnknownTableError, TABLE),
+        ("SELECT *\nFRON x", SqlSyntaxError, "line 2, column 1"),
+        (f"SELECT nope FROM {TABLE}", PlanError, "No field named nope"),
+        (f"INSERT INTO {TABLE} SELECT * FROM {TABLE}", ReadOnlyError, "only queries"),
+        (f"DROP TABLE {TABLE}", ReadOnlyError, "only queries"),
+        (f"COPY (SELECT 1) TO '/tmp/x.csv'", ReadOnlyError, "only queries"),  # noqa: F541
+        ("SET datafusion.execution.batch_size = 1", ReadOnlyError, "only queries"),
+        ("EXPLAIN DROP TABLE x", ReadOnlyError, "only queries"),
+        ("SELECT 1; SELECT 2", PlanError, "one statement"),
+        ("", PlanError, "one statement"),
+        ("SELECT * FROM '/etc/passwd'", UnknownTableError, "no table"),
+    ],
+)
+def test_statements_that_cannot_run_say_why(orgs: Any, sql: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        orgs.rows(sql)
+
+
+def test_a_failure_at_run_time_says_what(orgs: Any) -> None:
+    with pytest.raises(ExecutionError, match="Divide by zero"):
+        orgs.rows(f"SELECT 1 / (id - id) FROM {TABLE}")
+
+
+def test_an_object_that_is_gone_is_named(orgs: Any) -> None:
+    sql = f"SELECT sum(id) FROM {TABLE} WHERE state = 'CA'"
+    uri = orgs.prepare(sql).scans[0].kept["uri"][3].as_py()
+    orgs.root.joinpath(uri.removeprefix("file://")).unlink()
+
+    with pytest.raises(StaleObjectError, match="is gone") as caught:
+        orgs.rows(sql)
+
+    assert uri in str(caught.value)
+    assert TABLE in str(caught.value)
+    assert "Silver/TaxID/orgs" in str(caught.value)
+
+
+def test_an_object_that_has_changed_is_named(orgs: Any) -> None:
+    sql = f"SELECT sum(id) FROM {TABLE} WHERE state = 'CA'"
+    uri = orgs.prepare(sql).scans[0].kept["uri"][0].as_py()
+    pq.write_table(pa.table({"id": range(100_000)}), uri.removeprefix("file://"))
+
+    with pytest.raises(StaleObjectError, match="has changed"):
+        orgs.rows(sql)
+
+
+def test_a_huge_statement_does_not_end_the_process(orgs: Any) -> None:
+    terms = " OR ".join(f"id = {i}" for i in range(3_000))
+
+    assert orgs.rows(f"SELECT count(*) AS n FROM {TABLE} WHERE {terms}") == [{"n": 280}]
