@@ -1,0 +1,194 @@
+"""Dagster's partitions as columns: which column a dimension is, and which value of it a partition key is."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import repeat
+
+import dagster as dg
+import pyarrow as pa
+from dagster import MultiPartitionKey, PartitionsDefinition, TimeWindowPartitionsDefinition
+
+from dagfusion_pipeline.arrow_types import is_partition_type
+from dagfusion_pipeline.errors import ColumnTypeError, ConfigurationError, PartitionError
+from dagfusion_pipeline.layout import HIVE_NULL
+
+_TIME_OF_DAY = ("%H", "%I", "%M", "%S", "%f", "%s", "%X", "%c", "%T")
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One dimension of an asset's partitions: its name in Dagster, its column in the table and its definition."""
+
+    name: str
+    column: str
+    definition: PartitionsDefinition[str]
+
+    @property
+    def default_type(self) -> pa.DataType:
+        """The column's type where the frame has no such column."""
+        if not isinstance(self.definition, TimeWindowPartitionsDefinition):
+            return pa.string()
+        return pa.timestamp("us") if _tells_hours(self.definition) else pa.date32()
+
+    def values(self, keys: Sequence[str], data_type: pa.DataType, asset: str) -> pa.Array:
+        """The value of the column that stands for each of the dimension's keys.
+
+        Hive's name for null stands for null. A time partition is the start of its window, or in a string column its key.
+
+        Raises:
+            ColumnTypeError: a column of the type cannot be a partition column.
+            PartitionError: a key is not a value of the type.
+        """
+        if not is_partition_type(data_type):
+            raise ColumnTypeError(
+                f"partition column {self.column!r} of asset {asset!r} must be string, integer, boolean, decimal, date or"
+                f" timestamp; got {data_type}"
+            )
+        texts = dict.fromkeys(keys)
+        if isinstance(self.definition, TimeWindowPartitionsDefinition) and not pa.types.is_string(data_type):
+            known = {key: _window_value(self.definition, key, data_type, self.column, asset) for key in texts}
+        else:
+            known = {key: self._parse(key, data_type, asset) for key in texts}
+        return pa.array([known[key] for key in keys], data_type)
+
+    def _parse(self, key: str, data_type: pa.DataType, asset: str) -> pa.Scalar:
+        if key == HIVE_NULL:
+            return pa.scalar(None, data_type)
+        try:
+            return pa.scalar(key).cast(data_type)
+        except pa.ArrowException as error:
+            raise PartitionError(
+                f"partition {key!r} of asset {asset!r} is not a value of column {self.column!r}, whose type is {data_type}"
+            ) from error
+
+
+def dimensions(
+    definition: PartitionsDefinition[str],
+    metadata: Mapping[str, object],
+    preferred_order: Sequence[str],
+    asset: str,
+) -> tuple[Dimension, ...]:
+    """The dimensions of an asset's partitions, in path order: the declared one, else time last.
+
+    Args:
+        definition: the asset's partitions.
+        metadata: the asset's; `partition_expr` names the columns, `partition_order` orders the dimensions.
+        preferred_order: dimension names, as far as the asset has them; the asset's own metadata goes before.
+        asset: for messages.
+
+    Raises:
+        ConfigurationError: the metadata and the partitions do not agree.
+    """
+    if isinstance(definition, dg.MultiPartitionsDefinition):
+        parts = {part.name: part.partitions_def for part in definition.partitions_defs}
+        columns = _columns_of_many(parts, _plain(metadata.get("partition_expr")), asset)
+    else:
+        name = _default_column(definition)
+        parts, columns = {name: definition}, {name: _column_of_one(name, _plain(metadata.get("partition_expr")), asset)}
+    if len(set(columns.values())) < len(columns):
+        raise ConfigurationError(
+            f"partition_expr of asset {asset!r} must name a column of its own for each dimension; got {columns}"
+        )
+    order = _order(parts, _plain(metadata.get("partition_order")), preferred_order, asset)
+    return tuple(Dimension(name, columns[name], parts[name]) for name in order)
+
+
+def dimension_keys(key: str, definition: PartitionsDefinition[str], order: Sequence[Dimension]) -> tuple[str, ...]:
+    """A partition key's key in each of the dimensions."""
+    if not isinstance(definition, dg.MultiPartitionsDefinition):
+        return (key,)
+    multi = key if isinstance(key, MultiPartitionKey) else definition.get_partition_key_from_str(key)
+    return tuple(multi.keys_by_dimension[dimension.name] for dimension in order)
+
+
+def in_definition_order(keys: Sequence[str], definition: PartitionsDefinition[str]) -> list[str]:
+    """The keys as Dagster orders them: by time, by a static definition's own order, and otherwise as text."""
+    if isinstance(definition, dg.MultiPartitionsDefinition):
+        parts = sorted(definition.partitions_defs, key=lambda part: part.name)
+        stand_ins = [Dimension(part.name, part.name, part.partitions_def) for part in parts]
+        split = [dimension_keys(key, definition, stand_ins) for key in keys]
+        columns = zip(*split, strict=True) if split else repeat((), len(parts))
+        ranks = [_ranks(set(column), part.partitions_def) for column, part in zip(columns, parts, strict=True)]
+        ranked = {
+            key: tuple(rank[text] for rank, text in zip(ranks, texts, strict=True))
+            for key, texts in zip(keys, split, strict=True)
+        }
+        return sorted(keys, key=lambda key: ranked[key])
+    rank = _ranks(set(keys), definition)
+    return sorted(keys, key=lambda key: rank[key])
+
+
+def _ranks(keys: set[str], definition: PartitionsDefinition[str]) -> dict[str, tuple[float, str]]:
+    if isinstance(definition, TimeWindowPartitionsDefinition):
+        return {key: (definition.time_window_for_partition_key(key).start.timestamp(), key) for key in keys}
+    if isinstance(definition, dg.StaticPartitionsDefinition):
+        places = {key: place for place, key in enumerate(definition.get_partition_keys())}
+        return {key: (places.get(key, len(places)), key) for key in keys}
+    return {key: (0, key) for key in keys}
+
+
+def _columns_of_many(parts: Mapping[str, PartitionsDefinition[str]], expr: object, asset: str) -> dict[str, str]:
+    if expr is None:
+        return {name: name for name in parts}
+    named = dict(expr) if isinstance(expr, Mapping) else None
+    if (
+        named is None
+        or not set(named) <= set(parts)
+        or not all(isinstance(name, str) and name for name in named.values())
+    ):
+        raise ConfigurationError(
+            f"partition_expr of asset {asset!r} must map its dimensions {sorted(parts)} to column names; got {expr!r}"
+        )
+    return {name: named.get(name, name) for name in parts}
+
+
+def _column_of_one(default: str, expr: object, asset: str) -> str:
+    if expr is None:
+        return default
+    if isinstance(expr, str) and expr:
+        return expr
+    raise ConfigurationError(f"partition_expr of asset {asset!r} must be the name of one column; got {expr!r}")
+
+
+def _default_column(definition: PartitionsDefinition[str]) -> str:
+    if not isinstance(definition, TimeWindowPartitionsDefinition):
+        return "partition"
+    return "hour" if _tells_hours(definition) else "date"
+
+
+def _order(
+    parts: Mapping[str, PartitionsDefinition[str]], declared: object, preferred: Sequence[str], asset: str
+) -> list[str]:
+    if declared is not None:
+        if not isinstance(declared, Sequence) or isinstance(declared, str) or sorted(declared) != sorted(parts):
+            raise ConfigurationError(
+                f"partition_order of asset {asset!r} must name each of its dimensions {sorted(parts)} once; got {declared!r}"
+            )
+        return list(declared)
+    time_last = sorted(parts, key=lambda name: (isinstance(parts[name], TimeWindowPartitionsDefinition), name))
+    return sorted(time_last, key=lambda name: preferred.index(name) if name in preferred else len(preferred))
+
+
+def _tells_hours(definition: TimeWindowPartitionsDefinition) -> bool:
+    schedule = definition.schedule_type
+    if schedule is not None:
+        return bool(schedule.value == "HOURLY")
+    return any(directive in definition.fmt for directive in _TIME_OF_DAY)
+
+
+def _window_value(
+    definition: TimeWindowPartitionsDefinition, key: str, data_type: pa.DataType, column: str, asset: str
+) -> pa.Scalar:
+    start: datetime = definition.time_window_for_partition_key(key).start
+    if pa.types.is_date32(data_type):
+        return pa.scalar(start.date(), data_type)
+    if pa.types.is_timestamp(data_type):
+        return pa.scalar(start if data_type.tz else start.replace(tzinfo=None), data_type)
+    raise ColumnTypeError(
+        f"column {column!r} of asset {asset!r} is partitioned by time and must be date, timestamp or string; got {data_type}"
+    )
+
+
+def _plain(value: object) -> object:
+    return value.value if isinstance(value, dg.MetadataValue) else value

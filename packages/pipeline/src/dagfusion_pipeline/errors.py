@@ -1,0 +1,48 @@
+"""Every error of the IO managers, as one tree.
+
+PipelineError
+|-- ConfigurationError      an IO manager's field, or an asset's metadata, is not usable
+|-- LayoutError             an asset key or a partition value cannot become an object key
+|-- FrameError              a value that the IO managers cannot store or load
+|   `-- ColumnTypeError     a column whose type Parquet cannot hold, or not as a partition column
+|-- PartitionError          rows and partitions do not agree
+|   `-- UnsortedStreamError a lazy frame came back to a partition that was already written
+`-- StoreError              the object store did not do what was asked
+    `-- MissingObjectError  an input's object is not there
+"""
+
+
+class PipelineError(Exception):
+    """The base of every error of this package's IO managers."""
+
+
+class ConfigurationError(PipelineError):
+    """An IO manager's field, or an asset's metadata, is not usable."""
+
+
+class LayoutError(PipelineError):
+    """An asset key or a partition value cannot become an object key."""
+
+
+class FrameError(PipelineError):
+    """A value that the IO managers cannot store or load."""
+
+
+class ColumnTypeError(FrameError):
+    """A column whose type Parquet cannot hold, or that cannot be a partition column."""
+
+
+class PartitionError(PipelineError):
+    """The rows of a frame and the partitions of the run do not agree."""
+
+
+class UnsortedStreamError(PartitionError):
+    """A lazy frame came back to a partition whose file was already written."""
+
+
+class StoreError(PipelineError):
+    """The object store did not do what was asked."""
+
+
+class MissingObjectError(StoreError):
+    """An input's object is not in the store."""

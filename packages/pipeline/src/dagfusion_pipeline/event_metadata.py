@@ -1,0 +1,93 @@
+"""What is on an asset's materialization event: the record for machines, Dagster's own keys, and what a person reads."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+import dagster as dg
+import pyarrow as pa
+
+from dagfusion_pipeline.record import FILE_ENTRY_KEY, file_entry
+from dagfusion_pipeline.writer import Written
+
+_BYTES_PER_MB = 1_000_000
+
+
+@dataclass(frozen=True)
+class AssetFacts:
+    """What is the same on every event of one asset in one run.
+
+    Attributes:
+        table_name: the asset's table, such as `uat_silver_tax_id.raw_organizations`.
+        column_schema: the table's columns, partition columns included.
+        bucket: the bucket's name.
+        endpoint_url: of the S3 server; None for AWS.
+        region: of the bucket, where it is known.
+    """
+
+    table_name: str
+    column_schema: dg.TableSchema
+    bucket: str
+    endpoint_url: str | None
+    region: str | None
+
+
+def table_schema(file_schema: pa.Schema, partition: Mapping[str, pa.Scalar]) -> dg.TableSchema:
+    """The columns of the table: the file's, then the partition columns that the file leaves out."""
+    fields = [*file_schema, *(pa.field(name, value.type) for name, value in partition.items())]
+    unique = {field.name: field for field in reversed(fields)}
+    return dg.TableSchema(
+        columns=[_table_column(unique[name]) for name in dict.fromkeys(field.name for field in fields)]
+    )
+
+
+def event_metadata(
+    written: Written, asset: AssetFacts, partition_key: Mapping[str, str] | str | None
+) -> dict[str, Any]:
+    """All metadata of one object's event; what was measured of it may not replace the rest.
+
+    Args:
+        written: the object.
+        asset: what all events of the asset share.
+        partition_key: the partition key by dimension, or the only one; None for an unpartitioned asset.
+    """
+    file = written.file
+    rows_key = "dagster/row_count" if partition_key is None else "dagster/partition_row_count"
+    return {
+        **written.metrics,
+        FILE_ENTRY_KEY: dg.MetadataValue.json(file_entry(file)),
+        rows_key: file.rows,
+        "dagster/uri": file.uri,
+        "dagster/column_schema": asset.column_schema,
+        "dagster/table_name": asset.table_name,
+        "file_size_mb": round(file.size_bytes / _BYTES_PER_MB, 6),
+        "s3_path": dg.MetadataValue.url(_link(written.target.object_key, asset)),
+        "column_count": len(asset.column_schema.columns),
+        "processed_at": dg.MetadataValue.timestamp(datetime.now(UTC)),
+        **_keys(partition_key),
+    }
+
+
+def _keys(partition_key: Mapping[str, str] | str | None) -> dict[str, Any]:
+    if partition_key is None:
+        return {}
+    return {
+        "partition_keys": dg.MetadataValue.text(partition_key)
+        if isinstance(partition_key, str)
+        else dict(partition_key)
+    }
+
+
+def _table_column(field: pa.Field) -> dg.TableColumn:
+    constraints = dg.TableColumnConstraints(nullable=field.nullable)
+    return dg.TableColumn(field.name, str(field.type), constraints=constraints)
+
+
+def _link(object_key: str, asset: AssetFacts) -> str:
+    if asset.endpoint_url:
+        return f"{asset.endpoint_url.rstrip('/')}/{asset.bucket}/{quote(object_key, safe="/=")}"
+    console = f"https://s3.console.aws.amazon.com/s3/object/{asset.bucket}"
+    region = f"region={asset.region}&" if asset.region else ""
+    return f"{console}?{region}prefix={quote(object_key, safe='')}"

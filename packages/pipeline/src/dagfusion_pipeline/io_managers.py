@@ -1,0 +1,262 @@
+"""Dagster IO managers that keep assets as Parquet objects in S3, and log exactly what they wrote."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
+from typing import Any, Literal
+
+import dagster as dg
+import pyarrow as pa
+from pydantic import ConfigDict, Field
+
+from dagfusion_pipeline.errors import ConfigurationError, FrameError, LayoutError, PartitionError
+from dagfusion_pipeline.event_metadata import AssetFacts, event_metadata, table_schema
+from dagfusion_pipeline.frames import Frame, check_frame_type, read_frame, write_frame
+from dagfusion_pipeline.latest_files import latest_uris
+from dagfusion_pipeline.layout import file_key, hive_key
+from dagfusion_pipeline.naming import table_name
+from dagfusion_pipeline.partition_events import attach_metadata
+from dagfusion_pipeline.reader import read
+from dagfusion_pipeline.run_partitions import RunPartitions
+from dagfusion_pipeline.store import ObjectStore
+from dagfusion_pipeline.writer import Target, WriteJob, Written, write
+
+ALLOW_MISSING_KEY = "allow_missing_partitions"
+
+
+def _secret(description: str) -> Any:
+    return Field(default=None, repr=False, description=description, json_schema_extra={"dagster__is_secret": True})
+
+
+class _S3Parquet(dg.ConfigurableIOManager):
+    """What both IO managers share: how they are configured, and the way from a frame to objects and back."""
+
+    # A validation error would print the value it refuses, secrets included.
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    bucket: str = Field(description="The bucket's name.")
+    prefix: str = Field(default="datafusion_test", description="What every object key begins with; may be empty.")
+    endpoint_url: str | None = Field(default=None, description="The S3 server's URL; AWS's own when not set.")
+    region: str | None = Field(default=None, description="The bucket's region.")
+    access_key_id: str | None = _secret("Without it, AWS's default credential chain applies.")
+    secret_access_key: str | None = _secret("Given together with access_key_id.")
+    session_token: str | None = _secret("Of temporary keys.")
+    environment: str = Field(default="local", description="The first word of the tables' names.")
+    file_naming: Literal["stable", "per_run"] = Field(
+        default="stable", description="per_run writes new objects in every run and leaves the old ones to a vacuum job."
+    )
+    compression: Literal["zstd", "snappy"] = Field(default="zstd", description="Parquet's codec.")
+    partition_order: list[str] = Field(
+        default=[], description="Dimensions in the order of their folders; by default time is last."
+    )
+    upload_concurrency: int = Field(default=32, description="Objects written, or read, at once.")
+    memory_budget_bytes: int = Field(
+        default=256 << 20, description="Rows of a LazyFrame that are held before files are closed."
+    )
+
+    @cached_property
+    def object_store(self) -> ObjectStore:
+        """The bucket that the configuration names."""
+        return ObjectStore.s3(
+            self.bucket,
+            endpoint_url=self.endpoint_url,
+            region=self.region,
+            access_key_id=self.access_key_id,
+            secret_access_key=self.secret_access_key,
+            session_token=self.session_token,
+        )
+
+    def metrics(self, context: dg.OutputContext, table: pa.Table) -> Mapping[str, Any]:  # noqa: ARG002 - for subclasses
+        """Numbers about one written object for its event; a subclass has some.
+
+        Args:
+            context: the output's.
+            table: all rows of the object, partition columns included.
+        """
+        return {}
+
+    def handle_output(self, context: dg.OutputContext, obj: object) -> None:
+        """Write a frame as one object a partition, and put each object's metadata on its partition's event.
+
+        Raises:
+            PipelineError: the frame, its partitions or the store; no event says anything of this run's objects then.
+        """
+        self._check_settings(context)
+        frame = read_frame(obj, context.asset_key.to_user_string())
+        partitions = RunPartitions.of(context, context.definition_metadata, self.partition_order)
+        self._check_partitions(partitions)
+        written = self._write(context, frame, partitions)
+        facts = self._facts(context.asset_key, self._file_schema(frame.schema, partitions), written[0])
+        metadata = {
+            one.target.partition_key: event_metadata(one, facts, partitions.names_of(position))
+            for position, one in enumerate(written)
+        }
+        attach_metadata(context, metadata)
+        size = sum(one.file.size_bytes for one in written)
+        context.log.info(f"wrote {len(written)} objects, {size} bytes, under {self._root(context.asset_key)}")
+
+    def load_input(self, context: dg.InputContext) -> object:
+        """Read an asset, or the partitions of it that the run needs, as the input's annotation asks for it.
+
+        Rows are in the order of the partitions, and HIVE's partition columns come last.
+
+        Raises:
+            PipelineError: an unknown annotation, a partition that is not there, or columns that do not fit together.
+        """
+        self._check_settings(context)
+        upstream = context.upstream_output.definition_metadata if context.upstream_output else {}
+        partitions = RunPartitions.of(context, upstream, self.partition_order)
+        self._check_partitions(partitions)
+        frame_type = Any if context.dagster_type.is_any else context.dagster_type.typing_type
+        check_frame_type(frame_type, partitions.asset)
+        allow_missing = context.definition_metadata.get(ALLOW_MISSING_KEY, upstream.get(ALLOW_MISSING_KEY, False))
+        table = read(
+            partitions.asset,
+            self._existing_keys(context, partitions),
+            self.object_store,
+            self.upload_concurrency,
+            allow_missing=bool(_plain(allow_missing)),
+        )
+        return write_frame(table, frame_type)
+
+    @abstractmethod
+    def _object_key(self, asset_key: Sequence[str], partition: Sequence[tuple[str, str]], run_id: str | None) -> str:
+        """Where one partition's object is."""
+
+    @abstractmethod
+    def _check_partitions(self, partitions: RunPartitions) -> None:
+        """Refuse partitions that this IO manager has no layout for."""
+
+    @abstractmethod
+    def _file_schema(self, schema: pa.Schema, partitions: RunPartitions) -> pa.Schema:
+        """The columns of the frame that go into the files."""
+
+    def _write(self, context: dg.OutputContext, frame: Frame, partitions: RunPartitions) -> list[Written]:
+        values = partitions.values(frame.schema)
+        index = partitions.index(frame.schema, values)
+        schema = self._file_schema(frame.schema, partitions)
+        measured = type(self).metrics is not _S3Parquet.metrics
+        job = WriteJob(
+            asset=partitions.asset,
+            targets=self._targets(context, partitions, values),
+            schema=schema,
+            footer_partition=schema is not frame.schema,
+            compression=self.compression,
+            concurrency=self.upload_concurrency,
+            budget_bytes=self.memory_budget_bytes if frame.streamed else None,
+            measure=partial(self.metrics, context) if measured else None,
+        )
+        pieces = (piece for table in frame.tables for piece in index.split(table))
+        return write(job, pieces, self.object_store)
+
+    def _targets(
+        self, context: dg.OutputContext, partitions: RunPartitions, values: Mapping[str, pa.Array]
+    ) -> list[Target]:
+        run_id = context.run_id if self.file_naming == "per_run" else None
+        targets = [
+            Target(
+                partition_key=key,
+                object_key=self._object_key(context.asset_key.path, partitions.columns_of(position), run_id),
+                values={column: array[position] for column, array in values.items()},
+            )
+            for position, key in enumerate(partitions.keys)
+        ]
+        by_object: dict[str, Target] = {}
+        for target in targets:
+            other = by_object.setdefault(target.object_key, target)
+            if other is not target:
+                raise LayoutError(
+                    f"partitions {other.partition_key!r} and {target.partition_key!r} of asset {partitions.asset!r} would"
+                    f" both be object {target.object_key!r}: rename one of them"
+                )
+        return targets
+
+    def _existing_keys(self, context: dg.InputContext, partitions: RunPartitions) -> dict[str | None, str | None]:
+        if self.file_naming == "stable":
+            path = context.asset_key.path
+            return {
+                key: self._object_key(path, partitions.columns_of(position), None)
+                for position, key in enumerate(partitions.keys)
+            }
+        uris = latest_uris(context.instance, context.asset_key, partitions.keys)
+        return {key: None if uri is None else self._key_of(uri, partitions.asset) for key, uri in uris.items()}
+
+    def _key_of(self, uri: str, asset: str) -> str:
+        root = self.object_store.uri("")
+        if not uri.startswith(root):
+            raise ConfigurationError(
+                f"the latest materialization of asset {asset!r} wrote {uri}, and this IO manager reads {root}: set bucket"
+                " to the one it wrote to, or materialize the asset again"
+            )
+        return uri.removeprefix(root)
+
+    def _facts(self, asset_key: dg.AssetKey, schema: pa.Schema, written: Written) -> AssetFacts:
+        return AssetFacts(
+            table_name=str(table_name(self.environment, asset_key.path)),
+            column_schema=table_schema(schema, written.target.values),
+            bucket=self.bucket,
+            endpoint_url=self.endpoint_url,
+            region=self.region,
+        )
+
+    def _root(self, asset_key: dg.AssetKey) -> str:
+        return self.object_store.uri("/".join(filter(None, [self.prefix, *asset_key.path])))
+
+    def _check_settings(self, context: dg.OutputContext | dg.InputContext) -> None:
+        kind = type(self).__name__
+        if not context.has_asset_key:
+            raise ConfigurationError(f"{kind} stores assets; {context.name!r} belongs to an op: make the op an asset")
+        if {"", ".", ".."} & set(self.prefix.split("/")) and self.prefix:
+            raise ConfigurationError(f"prefix of {kind} must be folder names joined by slashes; got {self.prefix!r}")
+        for name in ("upload_concurrency", "memory_budget_bytes"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"{name} of {kind} must be at least 1; got {getattr(self, name)}")
+
+
+class S3ParquetIOManager(_S3Parquet):
+    """Keeps an asset as one Parquet object, or one a partition key: `{prefix}/{asset key}[/{partition key}].parquet`.
+
+    For unpartitioned assets and those with one dimension. The frame is written as it is.
+    """
+
+    def _object_key(self, asset_key: Sequence[str], partition: Sequence[tuple[str, str]], run_id: str | None) -> str:
+        return file_key(self.prefix, asset_key, partition[0] if partition else None, run_id)
+
+    def _check_partitions(self, partitions: RunPartitions) -> None:
+        if len(partitions.dimensions) > 1:
+            names = [dimension.name for dimension in partitions.dimensions]
+            raise PartitionError(
+                f"S3ParquetIOManager keeps assets with one dimension of partitions; asset {partitions.asset!r} has {names}:"
+                " use PartitionedS3ParquetIOManager"
+            )
+
+    def _file_schema(self, schema: pa.Schema, partitions: RunPartitions) -> pa.Schema:  # noqa: ARG002 - all columns
+        return schema
+
+
+class PartitionedS3ParquetIOManager(_S3Parquet):
+    """Keeps an asset as a HIVE table: `{prefix}/{asset key}/{column}={value}/.../data.parquet`.
+
+    For assets with any partitions or none. The partition columns are in the path and the file's footer, not in its rows.
+    """
+
+    def _object_key(self, asset_key: Sequence[str], partition: Sequence[tuple[str, str]], run_id: str | None) -> str:
+        return hive_key(self.prefix, asset_key, partition, run_id)
+
+    def _check_partitions(self, partitions: RunPartitions) -> None:
+        """HIVE has a folder for every dimension."""
+
+    def _file_schema(self, schema: pa.Schema, partitions: RunPartitions) -> pa.Schema:
+        if not partitions.dimensions:
+            return schema
+        columns = {dimension.column for dimension in partitions.dimensions}
+        fields = [field for field in schema if field.name not in columns]
+        if not fields:
+            raise FrameError(
+                f"asset {partitions.asset!r} must return columns besides its partition columns {sorted(columns)}; got none"
+            )
+        return pa.schema(fields)
+
+
+def _plain(value: object) -> object:
+    return value.value if isinstance(value, dg.MetadataValue) else value

@@ -1,0 +1,197 @@
+"""Arrow tables to Parquet files and back, and what the catalog wants to know of each column."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dagfusion_pipeline.arrow_types import parse_partition_entry, value_entry
+
+Compression = Literal["zstd", "snappy"]
+
+PARTITION_METADATA_KEY = b"dagfusion/partition"
+ROW_GROUP_ROWS = 1 << 17
+ROW_GROUP_BYTES = 64 << 20
+MAX_BOUND_CHARACTERS = 64
+
+# Types whose order SQL engines agree on; the others get no bounds.
+_BOUNDED = (
+    pa.types.is_boolean,
+    pa.types.is_integer,
+    pa.types.is_float32,
+    pa.types.is_float64,
+    pa.types.is_decimal,
+    pa.types.is_date,
+    pa.types.is_timestamp,
+    pa.types.is_time,
+    pa.types.is_string,
+)
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """Rows, and by column the nulls and the least and greatest value where they are exact and mean something."""
+
+    rows: int
+    columns: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class ParquetFile:
+    """An encoded file: its bytes in memory, or the path of a temporary file when it is large."""
+
+    content: pa.Buffer | Path
+    facts: FileFacts
+
+
+@dataclass
+class ParquetEncoder:
+    """Encodes one file from the tables it is given, a row group at a time.
+
+    Tables are held until they fill a row group (`ROW_GROUP_BYTES`); a file of more than one goes to `spill_path`.
+    `held_bytes` is what the encoder keeps in memory.
+    """
+
+    schema: pa.Schema
+    compression: Compression
+    partition: Sequence[Mapping[str, Any]]
+    spill_path: Path
+    held_bytes: int = 0
+    _held: list[pa.Table] = field(default_factory=list)
+    _rows: int = 0
+    _writer: pq.ParquetWriter | None = None
+    _statistics: list["_Statistics"] = field(default_factory=list)
+
+    def write(self, table: pa.Table) -> None:
+        """Take the next rows; they may be written now or later."""
+        self._held.append(table)
+        self.held_bytes += table.nbytes
+        if self.held_bytes >= ROW_GROUP_BYTES:
+            if self._writer is None:
+                self._writer = self._open(self.spill_path)
+            self._encode(self._writer)
+
+    def finish(self) -> ParquetFile:
+        """Write what is left and close the file."""
+        if self._writer is not None:
+            self._encode(self._writer)
+            self._close(self._writer)
+            return ParquetFile(self.spill_path, self._facts())
+        sink = pa.BufferOutputStream()
+        writer = self._open(sink)
+        self._encode(writer)
+        self._close(writer)
+        return ParquetFile(sink.getvalue(), self._facts())
+
+    def held_rows(self) -> pa.Table | None:
+        """All rows of the file, or None when some of them are written already."""
+        return self._joined() if self._writer is None else None
+
+    def discard(self) -> None:
+        """Give up the file and free what it holds."""
+        self._held.clear()
+        if self._writer is not None:
+            self._writer.close()
+            self.spill_path.unlink(missing_ok=True)
+
+    def _open(self, sink: pa.BufferOutputStream | Path) -> pq.ParquetWriter:
+        return pq.ParquetWriter(
+            sink, self.schema, compression=self.compression, write_statistics=True, write_page_index=True
+        )
+
+    def _encode(self, writer: pq.ParquetWriter) -> None:
+        table = self._joined()
+        self._held, self.held_bytes = [], 0
+        if table.num_rows:
+            writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+        self._rows += table.num_rows
+        self._statistics.append(_Statistics.of(table))
+
+    def _close(self, writer: pq.ParquetWriter) -> None:
+        writer.add_key_value_metadata({PARTITION_METADATA_KEY: json.dumps(list(self.partition)).encode()})
+        writer.close()
+
+    def _joined(self) -> pa.Table:
+        return self._held[0] if len(self._held) == 1 else pa.concat_tables([self.schema.empty_table(), *self._held])
+
+    def _facts(self) -> FileFacts:
+        return FileFacts(self._rows, _column_entries(self._statistics, self.schema))
+
+
+def decode(content: Any) -> pa.Table:
+    """Read a Parquet file; the partition columns its footer names are appended, typed, in path order.
+
+    Args:
+        content: the file's bytes, as any object with the buffer protocol, or its path.
+    """
+    source = pa.memory_map(str(content)) if isinstance(content, Path) else pa.BufferReader(pa.py_buffer(content))
+    reader = pq.ParquetFile(source)
+    table = reader.read().replace_schema_metadata(None)
+    entries = json.loads((reader.metadata.metadata or {}).get(PARTITION_METADATA_KEY, b"[]"))
+    return append_partition(table, dict(map(parse_partition_entry, entries)))
+
+
+def append_partition(table: pa.Table, values: Mapping[str, pa.Scalar]) -> pa.Table:
+    """Append the partition columns that the table does not have yet, in their order."""
+    for name, value in values.items():
+        if name not in table.column_names:
+            table = table.append_column(pa.field(name, value.type), pa.repeat(value, table.num_rows))
+    return table
+
+
+@dataclass(frozen=True)
+class _Statistics:
+    """Of some rows, for each column: how many nulls, and the least and greatest value where they mean something."""
+
+    nulls: list[int]
+    bounds: list[pa.StructScalar | None]
+    ordered: list[bool]
+
+    @classmethod
+    def of(cls, table: pa.Table) -> "_Statistics":
+        kinds = [any(kind(column.type) for kind in _BOUNDED) for column in table.schema]
+        return cls(
+            nulls=[column.null_count for column in table.columns],
+            bounds=[
+                pc.min_max(column) if bounded else None for column, bounded in zip(table.columns, kinds, strict=True)
+            ],
+            ordered=[not (pa.types.is_floating(column.type) and _holds_nan(column)) for column in table.columns],
+        )
+
+
+def _holds_nan(column: pa.ChunkedArray) -> bool:
+    total = pc.sum(column).as_py()
+    # A sum is a third of the price of looking for NaN; infinities of both signs also add up to it, and have no bounds either.
+    return total is not None and math.isnan(total)
+
+
+def _column_entries(parts: Sequence[_Statistics], schema: pa.Schema) -> dict[str, dict[str, Any]]:
+    entries = {}
+    for index, column in enumerate(schema):
+        bounds = [part.bounds[index] for part in parts]
+        nulls = sum(part.nulls[index] for part in parts)
+        exact = all(part.ordered[index] for part in parts) and None not in bounds
+        entries[column.name] = {**(_bounds_entry(bounds, column.type) if exact else {}), "nulls": nulls}
+    return entries
+
+
+def _bounds_entry(bounds: Sequence[Any], data_type: pa.DataType) -> dict[str, Any]:
+    if len(bounds) == 1:
+        least, greatest = bounds[0]["min"], bounds[0]["max"]
+    else:
+        merged = pc.min_max(pa.array([bound[side] for bound in bounds for side in ("min", "max")], data_type))
+        least, greatest = merged["min"], merged["max"]
+    if not least.is_valid:
+        return {}
+    try:
+        values = {"min": value_entry(least), "max": value_entry(greatest)}
+    except ValueError:
+        return {}
+    long = any(isinstance(value, str) and len(value) > MAX_BOUND_CHARACTERS for value in values.values())
+    return {} if long and pa.types.is_string(data_type) else values

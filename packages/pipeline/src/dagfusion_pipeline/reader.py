@@ -1,0 +1,85 @@
+"""Objects to one table: read together, decoded, and their columns unified."""
+
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+
+from dagfusion_pipeline.errors import FrameError, MissingObjectError
+from dagfusion_pipeline.parquet import decode
+from dagfusion_pipeline.store import ObjectStore
+
+_PARTITIONS_SHOWN = 10
+
+
+def read(
+    asset: str,
+    object_keys: Mapping[str | None, str | None],
+    store: ObjectStore,
+    concurrency: int,
+    *,
+    allow_missing: bool,
+) -> pa.Table:
+    """The rows of an asset's objects, in the order of the keys.
+
+    A column that some objects do not have is null in their rows, and one whose type differs gets the wider type.
+
+    Args:
+        asset: for messages.
+        object_keys: by partition key (None when unpartitioned) the object key, or None where none was ever logged.
+        store: where from.
+        concurrency: objects read at once.
+        allow_missing: leave out objects that are not there.
+
+    Raises:
+        MissingObjectError: an object is not there.
+        FrameError: a column has types that no type holds both of.
+    """
+    known = {partition: key for partition, key in object_keys.items() if key is not None}
+    contents = dict(zip(known, store.read_many(list(known.values()), concurrency), strict=True))
+    missing = [partition for partition in object_keys if contents.get(partition) is None]
+    if missing and not allow_missing:
+        raise _missing(asset, missing, {partition: store.uri(key) for partition, key in known.items()})
+    tables = {partition: decode(content) for partition, content in contents.items() if content is not None}
+    return _unified(asset, tables)
+
+
+def _unified(asset: str, tables: Mapping[str | None, pa.Table]) -> pa.Table:
+    try:
+        return pa.concat_tables(list(tables.values()), promote_options="permissive") if tables else pa.table({})
+    except pa.ArrowException as error:
+        raise _conflict(asset, tables) from error
+
+
+def _conflict(asset: str, tables: Mapping[str | None, pa.Table]) -> FrameError:
+    seen: dict[str, dict[pa.DataType, str | None]] = {}
+    for partition, table in tables.items():
+        for field in table.schema:
+            seen.setdefault(field.name, {}).setdefault(field.type, partition)
+    conflicts = [
+        f"column {name!r} is " + " and ".join(f"{data_type} in {partition!r}" for data_type, partition in types.items())
+        for name, types in seen.items()
+        if not _unifiable(name, list(types))
+    ]
+    return FrameError(
+        f"partitions of asset {asset!r} do not fit into one frame: {'; '.join(conflicts)}: materialize them again with one type"
+    )
+
+
+def _unifiable(name: str, types: Sequence[pa.DataType]) -> bool:
+    try:
+        pa.unify_schemas([pa.schema([(name, data_type)]) for data_type in types], promote_options="permissive")
+    except pa.ArrowException:
+        return False
+    return True
+
+
+def _missing(asset: str, missing: Sequence[str | None], uris: Mapping[str | None, str]) -> MissingObjectError:
+    first = missing[0]
+    where = f"; the first would be {uris[first]}" if first in uris else ""
+    if first is None:
+        return MissingObjectError(f"asset {asset!r} has no object in the store{where}: materialize it first")
+    shown = ", ".join(map(repr, missing[:_PARTITIONS_SHOWN])) + (", ..." if len(missing) > _PARTITIONS_SHOWN else "")
+    return MissingObjectError(
+        f"{len(missing)} partitions of asset {asset!r} are not in the store: {shown}{where}: materialize them first, or set"
+        " the metadata allow_missing_partitions=True on the asset or on the input"
+    )

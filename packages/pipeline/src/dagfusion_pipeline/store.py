@@ -1,0 +1,254 @@
+"""Objects in and out of a bucket: many at once, bounded in number and in bytes."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import obstore
+import pyarrow as pa
+from obstore.exceptions import BaseError
+from obstore.store import MemoryStore, S3Store
+
+from dagfusion_pipeline.errors import ConfigurationError, MissingObjectError, StoreError
+
+Result = TypeVar("Result")
+
+MAX_UPLOAD_BYTES = 128 << 20
+_RETRIES: Any = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object as the store confirmed it."""
+
+    key: str
+    size_bytes: int
+    etag: str | None
+    modified: datetime
+
+
+@dataclass(frozen=True)
+class ObjectStore:
+    """A bucket.
+
+    `client` is the obstore store of the bucket's root; `root` is its URI, such as `s3://bucket`.
+    """
+
+    client: S3Store | MemoryStore
+    root: str
+
+    @classmethod
+    def s3(
+        cls,
+        bucket: str,
+        *,
+        endpoint_url: str | None = None,
+        region: str | None = None,
+        access_key_id: str | None = None,
+        secret_access_key: str | None = None,
+        session_token: str | None = None,
+    ) -> Self:
+        """A bucket of S3, or of a server that speaks its protocol.
+
+        Without keys, AWS's default credential chain applies: environment, profile, container and instance roles.
+
+        Raises:
+            ConfigurationError: one key without the other, or no keys and none in AWS's chain.
+        """
+        settings: dict[str, Any] = _static_keys(access_key_id, secret_access_key, session_token)
+        if not settings:
+            settings["credential_provider"] = _default_chain()
+        if endpoint_url:
+            settings["endpoint"] = endpoint_url
+        if region:
+            settings["region"] = region
+        insecure = (endpoint_url or "").startswith("http://")
+        client = S3Store(bucket, **settings, client_options={"allow_http": insecure}, retry_config=_RETRIES)
+        return cls(client, f"s3://{bucket}")
+
+    def uri(self, key: str) -> str:
+        """The URI of an object, its key as it is."""
+        return f"{self.root}/{key}"
+
+    def uploads(self, concurrency: int, max_bytes: int = MAX_UPLOAD_BYTES) -> "Uploads":
+        """A context in which objects are put in the background."""
+        return Uploads(self, concurrency, max_bytes)
+
+    def read_many(self, keys: Sequence[str], concurrency: int) -> list[obstore.Bytes | None]:
+        """Get the objects, in the order of the keys; None for one that is not there.
+
+        Raises:
+            StoreError: an object could not be read.
+        """
+        with _background_loop() as loop:
+            return asyncio.run_coroutine_threadsafe(self._read_many(keys, concurrency), loop).result()
+
+    async def _read_many(self, keys: Sequence[str], concurrency: int) -> list[obstore.Bytes | None]:
+        slots = asyncio.Semaphore(concurrency)
+
+        async def read(key: str) -> obstore.Bytes | None:
+            async with slots:
+                return await self._read(key)
+
+        return await _all_or_none([read(key) for key in keys])
+
+    async def _read(self, key: str) -> obstore.Bytes | None:
+        try:
+            result = await obstore.get_async(self.client, key)
+            return await result.bytes_async()
+        except FileNotFoundError as error:
+            if "NoSuchBucket" in str(error):
+                raise self._failed("read", key, error) from error
+            return None
+        except (BaseError, OSError) as error:
+            raise self._failed("read", key, error) from error
+
+    async def put(self, key: str, content: pa.Buffer | Path) -> StoredObject:
+        """Put one object, from memory or from a file.
+
+        Raises:
+            StoreError: the store did not confirm the object.
+        """
+        size = _size(content)
+        # obstore takes unsigned bytes only, and Arrow's are signed.
+        body = content if isinstance(content, Path) else memoryview(content).cast("B")
+        try:
+            answer = await obstore.put_async(self.client, key, body)
+        except (BaseError, OSError) as error:
+            raise self._failed("write", key, error) from error
+        return StoredObject(key, size, answer["e_tag"], datetime.now(UTC))
+
+    def _failed(self, verb: str, key: str, error: Exception) -> StoreError:
+        kind = MissingObjectError if isinstance(error, FileNotFoundError) else StoreError
+        reason = str(error).partition("\n")[0]
+        return kind(f"could not {verb} {self.uri(key)}: {reason}; check the bucket, the endpoint and the credentials")
+
+
+class Uploads:
+    """Puts objects in the background of the caller, who waits only when too many, or too many bytes, are under way.
+
+    Leaving the context waits for every object, so that afterwards all of them are there; leaving it with an error
+    gives up those that are not.
+    """
+
+    def __init__(self, store: ObjectStore, concurrency: int, max_bytes: int) -> None:
+        self._store = store
+        self._concurrency = concurrency
+        self._max_bytes = max_bytes
+        self._changed = threading.Condition()
+        self._pending: dict[Future[StoredObject], int] = {}
+        self._failure: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        self._context = _background_loop()
+        self._loop = self._context.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._drain(give_up=error is not None)
+        finally:
+            self._context.__exit__(None, None, None)
+
+    def put(self, key: str, content: pa.Buffer | Path, done: Callable[[StoredObject], None]) -> None:
+        """Start to put an object; `done` is called, in another thread, when the store has confirmed it.
+
+        Raises:
+            StoreError: an earlier object could not be put.
+        """
+        size = _size(content)
+        with self._changed:
+            self._changed.wait_for(lambda: self._failure or self._has_room(size))
+            self._raise_failure()
+            future = asyncio.run_coroutine_threadsafe(self._put(key, content, done), self._loop)
+            self._pending[future] = size
+        future.add_done_callback(self._settle)
+
+    async def _put(self, key: str, content: pa.Buffer | Path, done: Callable[[StoredObject], None]) -> StoredObject:
+        stored = await self._store.put(key, content)
+        done(stored)
+        return stored
+
+    def _has_room(self, size: int) -> bool:
+        pending = self._pending
+        return not pending or (len(pending) < self._concurrency and sum(pending.values()) + size <= self._max_bytes)
+
+    def _settle(self, future: Future[StoredObject]) -> None:
+        with self._changed:
+            del self._pending[future]
+            if not future.cancelled() and self._failure is None:
+                self._failure = future.exception()
+            self._changed.notify_all()
+
+    def _drain(self, *, give_up: bool) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: give_up or self._failure or not self._pending)
+            unfinished = list(self._pending)
+        for future in unfinished:
+            future.cancel()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._pending)
+            if not give_up:
+                self._raise_failure()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+
+def _size(content: pa.Buffer | Path) -> int:
+    return content.stat().st_size if isinstance(content, Path) else int(content.size)
+
+
+async def _all_or_none(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+@contextmanager
+def _background_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    # In a thread of its own, because the caller may be inside an event loop already (a notebook is).
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="dagfusion-store", daemon=True)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def _static_keys(key_id: str | None, secret: str | None, token: str | None) -> dict[str, str]:
+    if bool(key_id) != bool(secret) or (token and not key_id):
+        raise ConfigurationError(
+            "access_key_id and secret_access_key must be given together, or neither to use AWS's default chain"
+        )
+    named = {"access_key_id": key_id, "secret_access_key": secret, "session_token": token}
+    return {name: value for name, value in named.items() if value}
+
+
+def _default_chain() -> object:
+    # boto3 takes a third of a second to import, and only this needs it.
+    from obstore.auth.boto3 import Boto3CredentialProvider  # noqa: PLC0415
+
+    try:
+        return Boto3CredentialProvider()
+    except ValueError as error:
+        raise ConfigurationError(
+            "no AWS credentials were found: set access_key_id and secret_access_key, AWS_ACCESS_KEY_ID and"
+            " AWS_SECRET_ACCESS_KEY, a profile or a role"
+        ) from error

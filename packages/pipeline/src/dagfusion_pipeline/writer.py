@@ -1,0 +1,176 @@
+"""Rows to objects: many files open at once, in bounded memory, uploaded while the next ones are encoded."""
+
+import tempfile
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from dagfusion_pipeline.arrow_types import partition_entry
+from dagfusion_pipeline.errors import UnsortedStreamError
+from dagfusion_pipeline.parquet import Compression, FileFacts, ParquetEncoder, append_partition, decode
+from dagfusion_pipeline.record import WrittenFile, schema_entry
+from dagfusion_pipeline.store import ObjectStore, StoredObject, Uploads
+
+Measure = Callable[[pa.Table], Mapping[str, object]]
+
+
+@dataclass(frozen=True)
+class Target:
+    """One object to write: its key, and the partition columns' values in path order (none when unpartitioned)."""
+
+    partition_key: str | None
+    object_key: str
+    values: Mapping[str, pa.Scalar]
+
+    @property
+    def partition(self) -> list[dict[str, Any]]:
+        """The partition columns as event metadata v1 writes them."""
+        return [partition_entry(name, value) for name, value in self.values.items()]
+
+
+@dataclass(frozen=True)
+class WriteJob:
+    """What one run writes of one asset.
+
+    Attributes:
+        asset: for messages.
+        targets: the objects, one a partition.
+        schema: the columns of every file.
+        footer_partition: whether the files' footers carry the partition columns, because the files do not.
+        compression: Parquet's codec.
+        concurrency: uploads at once.
+        budget_bytes: rows held before the files touched longest ago are closed; None for no limit.
+        measure: called once a file with all its rows, partition columns included; its answer goes to the file's event.
+    """
+
+    asset: str
+    targets: Sequence[Target]
+    schema: pa.Schema
+    footer_partition: bool
+    compression: Compression
+    concurrency: int
+    budget_bytes: int | None
+    measure: Measure | None
+
+
+@dataclass(frozen=True)
+class Written:
+    """One object that is in the store, and what was measured of it."""
+
+    target: Target
+    file: WrittenFile
+    metrics: Mapping[str, object]
+
+
+def write(job: WriteJob, pieces: Iterator[tuple[int, pa.Table]], store: ObjectStore) -> list[Written]:
+    """Write every target of the job; one without rows becomes an empty file with the schema.
+
+    Args:
+        job: what to write.
+        pieces: the position of a target and some of its rows.
+        store: where to.
+
+    Raises:
+        UnsortedStreamError: rows of a file that was closed to stay within the memory budget.
+        StoreError: an object could not be put; nothing is returned then, whatever was put before.
+    """
+    with tempfile.TemporaryDirectory(prefix="dagfusion-") as folder:
+        files = _OpenFiles(job, Path(folder))
+        try:
+            with store.uploads(job.concurrency) as uploads:
+                for position, rows in pieces:
+                    files.add(position, rows, uploads)
+                files.close_all(uploads)
+        finally:
+            files.discard()
+    return files.written(store)
+
+
+class _OpenFiles:
+    def __init__(self, job: WriteJob, folder: Path) -> None:
+        self._job = job
+        self._folder = folder
+        self._open: OrderedDict[int, ParquetEncoder] = OrderedDict()
+        self._held_bytes = 0
+        self._facts: dict[int, FileFacts] = {}
+        self._metrics: dict[int, Mapping[str, object]] = {}
+        self._stored: dict[int, StoredObject] = {}
+
+    def add(self, position: int, rows: pa.Table, uploads: Uploads) -> None:
+        if position in self._facts:
+            raise self._reopened(position)
+        encoder = self._open.get(position) or self._new(position)
+        self._held_bytes -= encoder.held_bytes
+        encoder.write(rows if rows.schema is self._job.schema else rows.select(self._job.schema.names))
+        self._held_bytes += encoder.held_bytes
+        self._open.move_to_end(position)
+        budget = self._job.budget_bytes
+        while budget is not None and self._held_bytes > budget and len(self._open) > 1:
+            self._close(next(iter(self._open)), uploads)
+
+    def close_all(self, uploads: Uploads) -> None:
+        for position in range(len(self._job.targets)):
+            if position not in self._facts:
+                if position not in self._open:
+                    self._new(position)
+                self._close(position, uploads)
+
+    def discard(self) -> None:
+        for encoder in self._open.values():
+            encoder.discard()
+
+    def written(self, store: ObjectStore) -> list[Written]:
+        schema = schema_entry(self._job.schema)
+        return [
+            Written(target, self._record(position, target, schema, store), self._metrics.get(position, {}))
+            for position, target in enumerate(self._job.targets)
+        ]
+
+    def _new(self, position: int) -> ParquetEncoder:
+        job = self._job
+        footer = job.targets[position].partition if job.footer_partition else []
+        spill = self._folder / f"{position}.parquet"
+        encoder = self._open[position] = ParquetEncoder(job.schema, job.compression, footer, spill)
+        return encoder
+
+    def _close(self, position: int, uploads: Uploads) -> None:
+        encoder = self._open.pop(position)
+        self._held_bytes -= encoder.held_bytes
+        target = self._job.targets[position]
+        rows = encoder.held_rows() if self._job.measure else None
+        file = encoder.finish()
+        if self._job.measure:
+            table = decode(file.content) if rows is None else rows
+            self._metrics[position] = self._job.measure(append_partition(table, target.values))
+        self._facts[position] = file.facts
+        uploads.put(target.object_key, file.content, partial(self._confirm, position, file.content))
+
+    def _confirm(self, position: int, content: pa.Buffer | Path, stored: StoredObject) -> None:
+        self._stored[position] = stored
+        if isinstance(content, Path):
+            content.unlink()
+
+    def _record(self, position: int, target: Target, schema: Mapping[str, Any], store: ObjectStore) -> WrittenFile:
+        facts, stored = self._facts[position], self._stored[position]
+        return WrittenFile(
+            uri=store.uri(target.object_key),
+            size_bytes=stored.size_bytes,
+            etag=stored.etag,
+            modified=stored.modified,
+            rows=facts.rows,
+            partition=target.partition,
+            schema=schema,
+            columns=facts.columns,
+        )
+
+    def _reopened(self, position: int) -> UnsortedStreamError:
+        key = self._job.targets[position].partition_key
+        return UnsortedStreamError(
+            f"the LazyFrame of asset {self._job.asset!r} came back to partition {key!r} after its file was closed to stay"
+            f" within memory_budget_bytes={self._job.budget_bytes}: sort it by the partition columns, or raise the budget"
+        )
