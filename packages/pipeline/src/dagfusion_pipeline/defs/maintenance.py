@@ -32,7 +32,9 @@ class Vacuum(dg.Config):
 
 
 @dg.op
-def delete_superseded(context: dg.OpExecutionContext, config: Vacuum, hive_parquet: MeasuredHiveParquet) -> None:
+def delete_superseded(
+    context: dg.OpExecutionContext, config: Vacuum, hive_parquet: dg.ResourceParam[MeasuredHiveParquet]
+) -> None:
     """Compares the tables' folders with the event log and deletes what has long been superseded."""
     since = datetime.now(UTC) - timedelta(hours=config.older_than_hours)
     for table in TABLES:
@@ -46,7 +48,7 @@ def delete_superseded(context: dg.OpExecutionContext, config: Vacuum, hive_parqu
             _names(found),
         )
         if found and not config.dry_run:
-            hive_parquet.store.delete_objects([stored.key for stored in found])
+            hive_parquet.object_store.delete_objects([stored.key for stored in found])
 
 
 @dg.job(description="Deletes superseded objects of per-run file names; a dry run unless `dry_run` is set to false.")
@@ -65,13 +67,13 @@ def superseded_objects(
     needed = needed_uris(newest_recorded(instance, table), since)
     if not needed:
         return []
-    root = manager.store.uri("")
+    root = manager.object_store.uri("")
     return superseded(objects, {uri.removeprefix(root) for uri in needed}, unfinished, since)
 
 
 def _objects_of(manager: MeasuredHiveParquet, table: dg.AssetKey) -> Iterator[StoredObject]:
     path = file_key(manager.prefix, table.path, None, None).removesuffix(".parquet")
-    for stored in manager.store.list_objects(path.rpartition("/")[0]):
+    for stored in manager.object_store.list_objects(path.rpartition("/")[0]):
         if stored.key.startswith((f"{path}/", f"{path}-")):
             yield stored
 

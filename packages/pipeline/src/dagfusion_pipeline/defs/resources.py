@@ -1,6 +1,7 @@
 """The IO managers of the code location, with each domain's metrics on the events."""
 
 from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import dagster as dg
 import pyarrow as pa
@@ -14,6 +15,12 @@ from dagfusion_pipeline.environment import Environment
 from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager, S3ParquetIOManager
 
 Metrics = Mapping[str, int | float]
+
+SECRETS = {
+    "access_key_id": "AWS_ACCESS_KEY_ID",
+    "secret_access_key": "AWS_SECRET_ACCESS_KEY",
+    "session_token": "AWS_SESSION_TOKEN",
+}
 
 METRICS: Mapping[dg.AssetKey, Callable[[pa.Table], Metrics]] = {
     healthcare.raw_organizations.key: organization_metrics,
@@ -41,22 +48,18 @@ class MeasuredHiveParquet(PartitionedS3ParquetIOManager):
         return METRICS[context.asset_key](table)
 
 
-def resources(environment: Environment, *, secrets_by_name: bool = False) -> dict[str, object]:
+def resources(
+    environment: Environment, *, secrets_by_name: bool = False, file_naming: Literal["stable", "per_run"] = "stable"
+) -> dict[str, object]:
     """What the assets of the code location need.
 
     Args:
         environment: the store to write to.
-        secrets_by_name: hand over the names of the process's variables in place of the secrets, so that Dagster's UI,
-            which shows how a resource is configured, shows the names.
+        secrets_by_name: hand over the names of the process's variables in place of the secrets, because Dagster tells
+            its UI how a resource is configured.
+        file_naming: whether a run writes over the files of earlier runs, or beside them.
     """
-    fields = environment.io_manager_fields()
+    fields: dict[str, Any] = {**environment.io_manager_fields(), "file_naming": file_naming}
     if secrets_by_name:
         fields |= {name: dg.EnvVar(variable) for name, variable in SECRETS.items() if name in fields}
     return {"parquet": MeasuredParquet(**fields), "hive_parquet": MeasuredHiveParquet(**fields), "seed": Seed()}
-
-
-SECRETS = {
-    "access_key_id": "AWS_ACCESS_KEY_ID",
-    "secret_access_key": "AWS_SECRET_ACCESS_KEY",
-    "session_token": "AWS_SESSION_TOKEN",
-}

@@ -71,7 +71,7 @@ STATES = (
     State("WY", 584, 820, 831),
 )
 
-CODES = tuple(sorted(state.code for state in STATES))
+CODES = tuple(state.code for state in STATES)  # by the states' names, as people list them: AL first, WY last
 BY_CODE: Mapping[str, State] = {state.code: state for state in STATES}
 POSITION: Mapping[str, int] = {code: position for position, code in enumerate(CODES)}
 

@@ -24,7 +24,7 @@ def state_extracts(register: pl.DataFrame, partitions: Sequence[StateDay], seed:
         ValueError: the register has fewer organizations in a state than its largest extract.
     """
     located = register.with_columns(state_of_zip(pl.col("zip_code")).alias("state")).drop_nulls("state")
-    located = located.sort("state", "npi")
+    located = located.sort(pl.col("state").cast(pl.Enum(CODES)), "npi")
     sizes = _sizes(located)
     _require_organizations(sizes, partitions)
     firsts = np.cumsum(sizes) - sizes
