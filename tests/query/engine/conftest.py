@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.engine.engine import Engine, Prepared
@@ -87,6 +88,11 @@ class Lake:
     def files_read(self, sql: str) -> list[tuple[int, int]]:
         """Return for each scan of a statement how many files it reads, of how many."""
         return [(scan.count, len(scan.table.files)) for scan in self.prepare(sql).scans]
+
+
+@pytest.fixture(scope="session")
+def lake_class() -> type[Lake]:
+    return Lake
 
 
 @pytest.fixture

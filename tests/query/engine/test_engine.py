@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from dagfusion_query.errors import (
     ExecutionError,
     PlanError,
@@ -116,8 +117,8 @@ def test_subqueries_ctes_unions_and_windows(orgs: Any) -> None:
     [
         (f"SELECT count(*) AS n FROM generate_series(1, 3) g(x) JOIN {TABLE} o ON o.id = g.x AND o.state = 'CA'", 3),
         (
-            f"WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 3) "
-            f"SELECT count(*) AS n FROM r JOIN {TABLE} o ON o.id = r.n WHERE o.state IS NOT NULL",
+            f"""WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 3)
+                SELECT count(*) AS n FROM r JOIN {TABLE} o ON o.id = r.n WHERE o.state IS NOT NULL""",
             3,
         ),
         ("SELECT count(*) AS n FROM information_schema.tables WHERE table_name = 'orgs'", 1),

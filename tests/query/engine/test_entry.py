@@ -5,12 +5,13 @@ from decimal import Decimal
 
 import pyarrow as pa
 import pytest
-from dagfusion_query.catalog.entry import encode_entries, encode_entry, encode_scalar, object_path, store_url
-from dagfusion_query.errors import UnsupportedTypeError
-from dagfusion_query.wire import children
 from datafusion import Expr
 from hypothesis import given
 from hypothesis import strategies as st
+
+from dagfusion_query.catalog.entry import encode_entries, encode_entry, encode_scalar, object_path, store_url
+from dagfusion_query.errors import UnsupportedTypeError
+from dagfusion_query.wire import children
 
 LITERAL = 3  # LogicalExprNode.literal
 

@@ -143,7 +143,8 @@ class Result:
 
     def to_pandas(self) -> "pd.DataFrame":
         """Return all rows as a pandas DataFrame. Needs the extra `pandas`."""
-        return self.to_arrow().to_pandas()
+        frame: pd.DataFrame = self.to_arrow().to_pandas()
+        return frame
 
     def cancel(self) -> None:
         """Give the query up."""

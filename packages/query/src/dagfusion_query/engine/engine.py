@@ -116,11 +116,13 @@ class Engine:
             spliced = splice(optimized, bound.context, [*bound.tables.values()], self._settings.scan_parallelism)
         except NotSpliceable:
             frame, scans = fall_back(optimized, bound, self._settings, read)
-            return Prepared(_schema(frame, bound.context), scans, optimized, is_explain, bound, None, frame)
+            return Prepared(
+                _schema(frame.optimized_logical_plan(), bound.context), scans, optimized, is_explain, bound, None, frame
+            )
         for scan in spliced.scans:
             if (store := bound.tables[scan.table.name].store) is not None:
                 self._stores.register(bound.context, store)
-        return Prepared(_schema(frame, bound.context), spliced.scans, optimized, is_explain, bound, spliced, frame)
+        return Prepared(_schema(optimized, bound.context), spliced.scans, optimized, is_explain, bound, spliced, frame)
 
 
 class Run:
@@ -165,9 +167,9 @@ def _read(context: SessionContext, sql: str, params: Params) -> DataFrame:
     return context.sql_with_options(sql, READ_ONLY, param_values={name: _scalar(value) for name, value in named})
 
 
-def _schema(frame: DataFrame, context: SessionContext) -> pa.Schema:
+def _schema(optimized: LogicalPlan, context: SessionContext) -> pa.Schema:
     """Return the columns of a result as they will be: coercion, which is part of optimizing, may change their types."""
-    return context.create_dataframe_from_logical_plan(frame.optimized_logical_plan()).schema()
+    return context.create_dataframe_from_logical_plan(optimized).schema()
 
 
 def _is_explain(frame: DataFrame) -> bool:

@@ -64,9 +64,11 @@ def _scan(scanned: ScannedTable, plan: LogicalPlan, text: str) -> Scan:
         return Scan(table, None, [])
     mentions = [prune_scan(scanned, _exprs(scan), _relation(scan.fqn())) for scan in found]
     filters = [applied for mention in mentions for applied in mention.filters]
-    if any(mention.files is None for mention in mentions):
-        return Scan(table, None, filters)
-    kept = {number for mention in mentions for number in mention.files.to_pylist()}
+    kept: set[int] = set()
+    for mention in mentions:
+        if mention.files is None:
+            return Scan(table, None, filters)
+        kept.update(mention.files.to_pylist())
     return Scan(table, pa.array(sorted(kept), pa.int64()), filters)
 
 

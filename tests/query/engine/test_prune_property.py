@@ -1,0 +1,96 @@
+"""A pruned answer is the unpruned one, whatever the table and the predicate."""
+
+import datetime as dt
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+from datafusion import SessionContext
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+STATE = st.sampled_from(["CA", "NY", "a:b", "..", "100%", "ü/日本", "", "null"]) | st.none()
+DATE = st.dates(dt.date(2024, 1, 1), dt.date(2024, 1, 6)) | st.none()
+SHARD = st.integers(-2, 2) | st.none()
+ROWS = st.lists(
+    st.tuples(
+        st.integers(-5, 5) | st.none(), st.sampled_from(["x", "y", "zz"]) | st.none(), st.floats(-2, 2) | st.none()
+    ),
+    max_size=4,
+)
+SCHEMA = pa.schema({"n": pa.int64(), "s": pa.string(), "x": pa.float64()})
+PARTITION = {"state": pa.string(), "date": pa.date32(), "shard": pa.int32()}
+PARTITIONS = st.dictionaries(st.tuples(STATE, DATE, SHARD), ROWS, min_size=1, max_size=6)
+
+COLUMNS = {
+    "state": st.sampled_from(["'CA'", "'NY'", "'a:b'", "''", "'zz'", "NULL"]),
+    "date": st.sampled_from(["DATE '2024-01-02'", "DATE '2024-01-04'", "DATE '2030-01-01'"]),
+    "shard": st.integers(-2, 3).map(str),
+    "n": st.integers(-6, 6).map(str),
+    "s": st.sampled_from(["'x'", "'y'", "'zzz'"]),
+    "x": st.sampled_from(["0.0", "-0.5", "1.25", "5"]),
+}
+
+
+def _comparisons(name: str) -> st.SearchStrategy[str]:
+    """Return comparisons of a column with a constant, of every form that fits it."""
+    value, maybe = COLUMNS[name], st.sampled_from(["", "NOT "])
+    operator = st.sampled_from(["=", "<>", "<", "<=", ">", ">="])
+    forms = [
+        st.builds(f"{name} IS {{}}NULL".format, maybe),
+        st.builds(f"{name} {{}}IN ({{}})".format, maybe, st.lists(value, min_size=1, max_size=3).map(", ".join)),
+        st.builds(f"{name} {{}}BETWEEN {{}} AND {{}}".format, maybe, value, value),
+        st.builds(f"{{}} {{}} {name}".format, value, operator),
+        st.builds(f"{name} {{}} {{}}".format, operator, value),
+        st.builds(f"({name} IS {{}}DISTINCT FROM {{}})".format, maybe, value),  # binds weakly
+    ]
+    if name in ("state", "s"):
+        forms.append(st.builds(f"upper({name}) LIKE '{{}}'".format, st.sampled_from(["C%", "%Y", "Z_", "%"])))
+    if name in ("n", "shard"):
+        forms.append(st.builds(f"{name} % 2 = {{}}".format, st.integers(0, 1)))
+    return st.one_of(forms)
+
+
+PREDICATES = st.recursive(
+    st.sampled_from(sorted(COLUMNS)).flatmap(_comparisons),
+    lambda inner: st.one_of(
+        st.tuples(inner, st.sampled_from(["AND", "OR"]), inner).map(lambda t: f"({t[0]} {t[1]} {t[2]})"),
+        inner.map(lambda p: f"NOT ({p})"),
+        inner.map(lambda p: f"CASE WHEN {p} THEN TRUE ELSE n > 0 END"),
+    ),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(partitions=PARTITIONS, predicates=st.lists(PREDICATES, min_size=1, max_size=4))
+def test_pruning_never_changes_an_answer(
+    new_lake: Callable[[], Any],
+    partitions: dict[tuple[str | None, dt.date | None, int | None], list[tuple[Any, ...]]],
+    predicates: list[str],
+) -> None:
+    lake, plain = new_lake(), SessionContext()
+    whole = []
+    for values, rows in partitions.items():
+        table = pa.Table.from_pylist([dict(zip(SCHEMA.names, row, strict=True)) for row in rows], SCHEMA)
+        scalars = {n: pa.scalar(v, t) for (n, t), v in zip(PARTITION.items(), values, strict=True)}
+        lake.write(("t",), table, scalars)
+        for name, scalar in scalars.items():
+            table = table.append_column(name, pa.array([scalar.as_py()] * table.num_rows, scalar.type))
+        whole.append(table)
+    plain.register_record_batches("t", [pa.concat_tables(whole).combine_chunks().to_batches() or [_empty()]])
+
+    for predicate in predicates:
+        select = "SELECT n, s, x, state, date, shard FROM {} WHERE " + predicate
+        assert _sorted(lake.sql(select.format("local_default.t"))) == _sorted(
+            plain.sql(select.format("t")).to_arrow_table()
+        )
+
+
+def _empty() -> pa.RecordBatch:
+    schema = pa.schema([*SCHEMA, *(pa.field(name, kind) for name, kind in PARTITION.items())])
+    return pa.RecordBatch.from_pylist([], schema)
+
+
+def _sorted(table: pa.Table) -> list[str]:
+    return sorted(map(repr, table.to_pylist()))
