@@ -322,3 +322,34 @@ def test_a_huge_statement_does_not_end_the_process(orgs: Any) -> None:
     terms = " OR ".join(f"id = {i}" for i in range(3_000))
 
     assert orgs.rows(f"SELECT count(*) AS n FROM {TABLE} WHERE {terms}") == [{"n": 280}]
+
+
+def test_a_repeated_statement_reuses_its_plan_until_the_catalog_changes(orgs: Any) -> None:
+    sql = f"SELECT count(*) AS n FROM {TABLE} WHERE state = $1"
+    first = orgs.prepare(sql, ["CA"])
+
+    assert orgs.prepare(sql, ["CA"]) is first
+    assert orgs.prepare(sql, ["NY"]) is not first
+    assert orgs.prepare(f"{sql} AND now() > '2024-01-01'", ["CA"]) is not orgs.prepare(
+        f"{sql} AND now() > '2024-01-01'", ["CA"]
+    )
+    assert [orgs.rows(sql, ["CA"]) for _ in range(3)] == [[{"n": 70}]] * 3
+
+    orgs.write(
+        ORGS, pa.table({"id": [1], "name": ["x"]}), {"state": pa.scalar("CA"), "date": pa.scalar(dt.date(2025, 1, 1))}
+    )
+
+    assert orgs.rows(sql, ["CA"]) == [{"n": 71}]
+
+
+def test_parameters_of_different_types_do_not_share_a_plan(orgs: Any) -> None:
+    sql = f"SELECT $1 AS v FROM {TABLE} LIMIT 1"
+
+    assert [orgs.rows(sql, [value]) for value in (1, 1.0, True, "1", None)] == [
+        [{"v": 1}],
+        [{"v": 1.0}],
+        [{"v": True}],
+        [{"v": "1"}],
+        [{"v": None}],
+    ]
+    assert [orgs.prepare(sql, [value]).schema.field("v").type for value in (1, 1.0)] == [pa.int64(), pa.float64()]

@@ -56,6 +56,9 @@ class Settings:
         "DAGFUSION_MEMORY_LIMIT_BYTES", 2 << 30, "Memory of joins, sorts and aggregates."
     )
     footer_cache_bytes: int = _setting("DAGFUSION_FOOTER_CACHE_BYTES", 256 << 20, "Memory of cached Parquet footers.")
+    plan_cache_bytes: int = _setting(
+        "DAGFUSION_PLAN_CACHE_BYTES", 64 << 20, "Memory of plans that repeated statements reuse."
+    )
     store_stall_s: float = _setting(
         "DAGFUSION_STORE_STALL_S",
         5.0,

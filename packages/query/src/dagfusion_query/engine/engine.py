@@ -12,6 +12,7 @@ from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.engine.diagnose import diagnose, probe
 from dagfusion_query.engine.execute import Execution, StalledError
 from dagfusion_query.engine.fallback import fall_back
+from dagfusion_query.engine.plan_cache import PlanCache, is_repeatable
 from dagfusion_query.engine.runtime import Loop, Planners
 from dagfusion_query.engine.session import READ_ONLY, Bound, Sessions
 from dagfusion_query.engine.statement import planning_error
@@ -21,6 +22,7 @@ from dagfusion_query.scan.splice import NotSpliceable, Scan, Spliced, decode, sp
 from dagfusion_query.settings import Settings
 
 Params = Sequence[Any] | Mapping[str, Any] | None
+Values = Mapping[str, pa.Scalar]
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class Prepared:
     frame: DataFrame
 
     @property
+    def size_bytes(self) -> int:
+        """Bytes that the plan keeps in memory, about: the encoded plan, and the objects that DataFusion made of it."""
+        return 16_384 + 2 * (len(self.spliced.plan) if self.spliced is not None else 1 << 20)
+
+    @property
     def physical(self) -> ExecutionPlan:
         """DataFusion's physical plan over the real files."""
         return self.frame.execution_plan() if self.spliced is None else decode(self.spliced, self.bound.context)
@@ -61,6 +68,8 @@ class Engine:
         self._sessions = Sessions(settings, self._stores)
         self._planners = Planners()
         self._loop = Loop()
+        self._planned_for: Bound | None = None
+        self._plans = PlanCache[Prepared](settings.plan_cache_bytes)
         self._lock = threading.Lock()
 
     def prepare(self, sql: str, params: Params, snapshot: Snapshot) -> Prepared:
@@ -72,7 +81,17 @@ class Engine:
         """
         with self._lock:
             bound = self._sessions.bind(snapshot)
-        return self._guarded(lambda: self._plan(sql, params, bound), bound)
+            if bound is not self._planned_for:
+                self._planned_for, self._plans = bound, PlanCache(self._settings.plan_cache_bytes)
+            plans = self._plans
+        values = _values(params)
+        key = (sql, tuple(sorted(values.items())))
+        if (known := plans.get(key)) is not None:
+            return known
+        prepared = self._guarded(lambda: self._plan(sql, values, bound), bound)
+        if is_repeatable(sql):
+            plans.put(key, prepared)
+        return prepared
 
     def start(self, prepared: Prepared) -> "Run":
         """Start a run of a planned statement."""
@@ -102,9 +121,9 @@ class Engine:
                 _raise_problem(str(error), bound.snapshot)
             raise wrong from error
 
-    def _plan(self, sql: str, params: Params, bound: Bound) -> Prepared:
+    def _plan(self, sql: str, values: Values, bound: Bound) -> Prepared:
         def read(context: SessionContext) -> DataFrame:
-            frame = _read(context, sql, params)
+            frame = _read(context, sql, values)
             return _inside(frame, context) if is_explain else frame
 
         is_explain = False
@@ -160,11 +179,8 @@ class Run:
         return sum(scan.bytes for scan in self._scans) if counted is None else counted
 
 
-def _read(context: SessionContext, sql: str, params: Params) -> DataFrame:
-    if not params:
-        return context.sql_with_options(sql, READ_ONLY)
-    named = params.items() if isinstance(params, Mapping) else ((str(i), v) for i, v in enumerate(params, 1))
-    return context.sql_with_options(sql, READ_ONLY, param_values={name: _scalar(value) for name, value in named})
+def _read(context: SessionContext, sql: str, values: Values) -> DataFrame:
+    return context.sql_with_options(sql, READ_ONLY, param_values=dict(values) or None)
 
 
 def _schema(optimized: LogicalPlan, context: SessionContext) -> pa.Schema:
@@ -182,6 +198,14 @@ def _is_explain(frame: DataFrame) -> bool:
 def _inside(frame: DataFrame, context: SessionContext) -> DataFrame:
     """Return the statement inside of an EXPLAIN."""
     return context.create_dataframe_from_logical_plan(frame.logical_plan().inputs()[0])
+
+
+def _values(params: Params) -> Values:
+    """Return parameters by name: `$1`, `$2`, ... for a sequence."""
+    if params is None:
+        return {}
+    named = params.items() if isinstance(params, Mapping) else ((str(i), v) for i, v in enumerate(params, 1))
+    return {name: _scalar(value) for name, value in named}
 
 
 def _scalar(value: Any) -> pa.Scalar:
