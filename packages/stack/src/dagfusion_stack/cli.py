@@ -1,16 +1,22 @@
 """The commands that the stack adds to `dagfusion`."""
 
+import contextlib
 import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from dagfusion_stack import background, console, supervisor
 from dagfusion_stack import status as stack_status
+from dagfusion_stack.errors import StackError
 from dagfusion_stack.home import Home
 from dagfusion_stack.settings import HIGHEST_PORT, Settings
 
 NOT_RUNNING = 3
+INTERRUPTED = 130
 
 DagsterPort = Annotated[
     int | None, typer.Option(min=0, max=HIGHEST_PORT, help="Port of Dagster's web interface [default: 3000].")
@@ -22,8 +28,35 @@ S3Port = Annotated[
 
 def commands(app: typer.Typer) -> None:
     """Add the commands of the stack to `app`."""
-    for command in (up, down, status):
+    for command in (demo, up, down, status):
         app.command()(command)
+
+
+def demo(
+    *,
+    days: Annotated[int, typer.Option(min=1, max=366, help="Days of each partitioned asset, from 2024-01-01.")] = 7,
+    states: Annotated[int, typer.Option(min=1, max=50, help="States, in the order of their codes.")] = 50,
+    s3_port: S3Port = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Show one JSON document.")] = False,
+) -> None:
+    """Materialize six assets, query them, and check every answer against the stored objects."""
+    started = time.monotonic()
+    from dagfusion_stack.console import report  # noqa: PLC0415  # with what it shows: seconds to import
+
+    with _reporting():
+        settings = Settings.read(os.environ, s3_port=s3_port)
+        with report.progress() as progress:
+            with progress.step("Loading Dagster and DataFusion", 1):
+                from dagfusion_stack import demo as flow  # noqa: PLC0415  # likewise
+                from dagfusion_stack.materialize import Extent  # noqa: PLC0415
+            found = flow.run(settings, progress, Extent(days, states), started)
+        if as_json:
+            console.show_json(found.document())
+        else:
+            report.show(found)
+        console.say(_verdict(found.ok, found.seconds))
+        if not found.ok:
+            raise typer.Exit(1)
 
 
 def up(
@@ -33,7 +66,7 @@ def up(
     s3_port: S3Port = None,
 ) -> None:
     """Run the stack: PostgreSQL, an S3 server, and Dagster over the reference code location."""
-    with console.reporting():
+    with _reporting():
         settings = Settings.read(os.environ, dagster_port=dagster_port, s3_port=s3_port)
         if detach:
             background.start(settings, console.say)
@@ -54,7 +87,7 @@ def up(
 
 def down() -> None:
     """Stop the stack of this folder, and whatever a killed one left."""
-    with console.reporting():
+    with _reporting():
         home = Home(Settings.read(os.environ).home)
         stopped = supervisor.down(home, console.say)
         console.show(f"Stopped: {', '.join(stopped)}" if stopped else f"Nothing runs in {home.path}.")
@@ -62,11 +95,36 @@ def down() -> None:
 
 def status(*, as_json: Annotated[bool, typer.Option("--json", help="Show one JSON document.")] = False) -> None:
     """Show what runs, where it answers and where its logs are; the exit code is 3 when nothing runs."""
-    with console.reporting():
+    with _reporting():
         found = stack_status.read(Home(Settings.read(os.environ).home))
         if as_json:
-            console.show_json(console.status_document(found))
+            console.show_json(asdict(found))
         else:
             console.show_status(found)
         if not found.running:
             raise typer.Exit(NOT_RUNNING)
+
+
+def _verdict(ok: bool, seconds: float) -> str:  # noqa: FBT001
+    if not ok:
+        return "error: an answer differs from the one computed from the stored objects"
+    after = (
+        'Next: `dagfusion up -d` runs the stack with Dagster\'s UI, then `dagfusion tables` and `dagfusion sql "..."`'
+    )
+    return f"Every answer is the one computed from the stored objects ({seconds:.1f} s). {after}."
+
+
+@contextlib.contextmanager
+def _reporting() -> Iterator[None]:
+    """Turn an error into one line on stderr and exit code 1, Ctrl-C into exit code 130."""
+    try:
+        yield
+    except StackError as error:
+        console.say(f"error: {error}")
+        raise typer.Exit(1) from error
+    except OSError as error:
+        console.say(f"error: {error.filename or 'the state folder'}: {error.strerror or error}")
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt:
+        console.say("Interrupted")
+        raise typer.Exit(INTERRUPTED) from None

@@ -20,8 +20,8 @@ import psutil
 
 from dagfusion_stack.errors import ServiceError
 
-MARK = "DAGFUSION_STACK"
-SERVICE = "DAGFUSION_SERVICE"
+MARK = "_DAGFUSION_STACK"
+SERVICE = "_DAGFUSION_SERVICE"
 POLL_INTERVAL_S = 0.02
 LOG_TAIL_BYTES = 16_384
 # PostgreSQL, Go (glog, panic) and Python, each in its own words.

@@ -1,0 +1,92 @@
+"""What the demo found, and the comparison of an answer with its independent computation."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+Row = tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class AssetReport:
+    """One asset as the catalog has it."""
+
+    key: str
+    table: str
+    partitions: int
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class QueryReport:
+    """One query: what it cost, and whether its answer is the independent computation's."""
+
+    name: str
+    sql: str
+    rows: int
+    files_total: int
+    files_read: int
+    files_skipped: int
+    bytes_read: int
+    seconds: float
+    ok: bool
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A query's answer, with what it shows and how it differs from what it should be, if it does."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Row]
+    report: QueryReport
+    difference: str | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the demo found."""
+
+    seconds: float
+    assets: Sequence[AssetReport]
+    answers: Sequence[Answer]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every answer is right."""
+        return all(answer.report.ok for answer in self.answers)
+
+    def document(self) -> dict[str, object]:
+        """Give the report as a JSON document."""
+        return {
+            "ok": self.ok,
+            "seconds": round(self.seconds, 3),
+            "assets": [asdict(asset) for asset in self.assets],
+            "queries": [asdict(answer.report) for answer in self.answers],
+        }
+
+
+def difference(given: Sequence[Row], expected: Sequence[Row]) -> str | None:
+    """Say where an answer differs from what it should be; None when it does not.
+
+    >>> difference([("CA", 3)], [("CA", 3)])
+    >>> difference([("CA", 3)], [("CA", 4)])
+    "row 1 is ('CA', 3) and should be ('CA', 4)"
+    """
+    if len(given) != len(expected):
+        return f"it has {len(given)} rows and should have {len(expected)}"
+    for number, (one, other) in enumerate(zip(given, expected, strict=True), start=1):
+        if not _same(one, other):
+            return f"row {number} is {one} and should be {other}"
+    return None
+
+
+def _same(given: Row, expected: Row) -> bool:
+    return len(given) == len(expected) and all(map(_equal, given, expected))
+
+
+def _equal(given: object, expected: object) -> bool:
+    if isinstance(given, float) and isinstance(expected, float):
+        return math.isclose(given, expected, rel_tol=1e-12) or (math.isnan(given) and math.isnan(expected))
+    return given == expected

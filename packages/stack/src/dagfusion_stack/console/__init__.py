@@ -1,0 +1,37 @@
+"""What the stack's commands show: results on stdout, progress and errors on stderr."""
+
+import json
+import sys
+
+from dagfusion_stack.status import Status
+
+
+def say(line: str) -> None:
+    """Show one line of progress, or an error."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+def show(line: str) -> None:
+    """Show one line of a result."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def show_json(document: object) -> None:
+    """Show a result as one JSON document."""
+    show(json.dumps(document, indent=2))
+
+
+def show_status(status: Status) -> None:
+    """Show what runs, one line a service."""
+    if not status.running:
+        show(f"The stack in {status.home} is not running.")
+        if status.leftover:
+            show(f"Left by a killed supervisor: {', '.join(status.leftover)}; `dagfusion down` ends it.")
+        return
+    state = "running" if status.ready else "starting"
+    show(f"The stack in {status.home} is {state} (`dagfusion {status.command}`, process {status.pid}).")
+    for service in status.services:
+        where = f"process {service.pid}" if service.running else "ended"
+        show(f"  {service.name:<18}  {where:<15}  {service.url or '':<23}  {service.log}".rstrip())

@@ -1,0 +1,92 @@
+"""How the demo looks: progress bars on stderr while it works, tables on stdout at the end."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
+from rich.text import Text
+
+from dagfusion_stack.answers import Answer, AssetReport, Report
+
+SHOWN_ROWS = 5
+PIPED_WIDTH = 140
+
+
+@contextmanager
+def progress() -> Iterator["Bars"]:
+    """Show progress bars on stderr for the length of a `with` block."""
+    columns = (SpinnerColumn(), TextColumn("{task.description:<48}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bars:
+        yield Bars(bars)
+
+
+class Bars:
+    """The bars of the steps so far."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+
+    def say(self, line: str) -> None:
+        """Show a line above the bars."""
+        self._bars.console.print(line, highlight=False, markup=False)
+
+    @contextmanager
+    def step(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Show a bar for a step of `total` parts; it is full at the end."""
+        task = self._bars.add_task(title, total=total)
+        yield lambda count: self._bars.advance(task, count)
+        self._bars.update(task, completed=total)
+
+
+def show(report: Report) -> None:
+    """Show every asset, and every query with its answer and what it cost."""
+    out = Console() if sys.stdout.isatty() else Console(width=PIPED_WIDTH)
+    out.print(_assets(report.assets))
+    for answer in report.answers:
+        _show_answer(out, answer)
+
+
+def _show_answer(out: Console, answer: Answer) -> None:
+    report = answer.report
+    mark = Text(f"WRONG: {answer.difference}", "bold red") if answer.difference else Text("checked", "green")
+    out.print(Text.assemble("\n", (report.name, "bold"), f": {answer.title} (", mark, ")"))
+    out.print(Text(report.sql, "cyan"), soft_wrap=True)
+    out.print(_rows(answer.columns, answer.rows[:SHOWN_ROWS], report.rows))
+    out.print(
+        f"{_count(report.rows, 'row')}; {report.files_read:,} of {report.files_total:,} files read, "
+        f"{report.files_skipped:,} skipped; {size(report.bytes_read)}; {report.seconds * 1000:,.1f} ms",
+        highlight=False,
+    )
+
+
+def _assets(assets: Sequence[AssetReport]) -> Table:
+    shown = Table(Column("asset", overflow="fold"), Column("table", overflow="fold"), "partitions", "rows", "size")
+    for column in shown.columns[2:]:
+        column.justify = "right"
+    for asset in assets:
+        shown.add_row(asset.key, asset.table, f"{asset.partitions:,}", f"{asset.rows:,}", size(asset.bytes))
+    return shown
+
+
+def _rows(columns: Sequence[str], rows: Sequence[Sequence[object]], total: int) -> Table:
+    caption = f"the first {len(rows)} of {total:,}" if total > len(rows) else None
+    shown = Table(*columns, caption=caption, caption_justify="left")
+    for row in rows:
+        shown.add_row(*(Text(str(value)) for value in row))
+    return shown
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def size(count: float) -> str:
+    """Write a number of bytes as a person does: `741 B`, `1.2 MB`."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:  # noqa: PLR2004
+            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} GB"
