@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, Protocol
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import typer
 from pyarrow import csv
 from rich.console import Console
@@ -68,7 +69,7 @@ class TableOutput:
         total = 0
         for batch in result:
             room = batch.num_rows if not self._max_rows else max(0, self._max_rows - total)
-            for row in batch.slice(0, room).to_pylist():
+            for row in _rows(batch.slice(0, room)):
                 shown.add_row(*map(_cell, row.values()))
             total += batch.num_rows
         self._out.print(shown)
@@ -119,7 +120,7 @@ def write_json(schema: pa.Schema, batches: Iterable[pa.RecordBatch], out: Binary
     del schema
     separator = b"["
     for batch in batches:
-        for row in batch.to_pylist():
+        for row in _rows(batch):
             out.write(separator + orjson.dumps(row, default=_json, option=orjson.OPT_NON_STR_KEYS))
             separator = b",\n "
     out.write(b"[]\n" if separator == b"[" else b"]\n")
@@ -177,6 +178,15 @@ def _scan_text(scan: ScanExplanation) -> str:
     if scan.files_read > SHOWN_PARTITIONS:
         lines.append(f"  + {scan.files_read - SHOWN_PARTITIONS:,} more")
     return "\n".join(lines)
+
+
+def _rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """Return rows of Python values; nanoseconds, which Python's datetime does not have, as ISO 8601 text."""
+    for i, field in enumerate(batch.schema):
+        if pa.types.is_timestamp(field.type) and field.type.unit == "ns":
+            texts = pc.replace_substring(batch.column(i).cast(pa.string()), " ", "T", max_replacements=1)
+            batch = batch.set_column(i, field.name, texts)
+    return list(batch.to_pylist())
 
 
 def _json_texts(column: pa.Array) -> pa.Array:
