@@ -3,12 +3,23 @@
 import datetime as dt
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
 
+Entry = str | int | float | bool | None
+
 _EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - Arrow counts from the epoch; the zone is written by its suffix
+_PARTITION_KINDS = (
+    pa.types.is_string,
+    pa.types.is_integer,
+    pa.types.is_boolean,
+    pa.types.is_decimal,
+    pa.types.is_date32,
+    pa.types.is_timestamp,
+)
 _DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 _DECIMAL = re.compile(r"(decimal128|decimal256)\((\d+), (-?\d+)\)")
 _ZONED = re.compile(r"timestamp\[(s|ms|us|ns), tz=(.+)\]")
@@ -43,29 +54,16 @@ def flat_type(name: str) -> pa.DataType:
     return pa.type_for_alias(name)
 
 
-def value_entry(scalar: pa.Scalar) -> str | int | float | bool | None:
+def value_entry(scalar: pa.Scalar) -> Entry:
     """A value: numbers and booleans as they are, everything else as text; None for null.
 
     Raises:
         ValueError: JSON has no way to write it: not finite, outside the years 1 to 9999, or of a type without one.
     """
-    data_type = scalar.type
-    if not scalar.is_valid:
-        return None
-    if pa.types.is_timestamp(data_type):
-        return _timestamp_text(scalar.value, data_type.unit) + ("Z" if data_type.tz else "")
-    if pa.types.is_time(data_type):
-        return _timestamp_text(scalar.value, data_type.unit).partition("T")[2]
-    if pa.types.is_date32(data_type):
-        return _timestamp_text(scalar.value * 86_400, "s").partition("T")[0]
-    if pa.types.is_decimal(data_type):
-        return f"{scalar.as_py():f}"
-    if _is_plain(data_type):
-        return _plain(scalar)
-    raise ValueError(f"a value of type {data_type} has no JSON form")
+    return _encoder(scalar.type)(scalar) if scalar.is_valid else None
 
 
-def parse_value(value: str | float | bool | None, data_type: pa.DataType) -> pa.Scalar:  # noqa: FBT001 - a value, no switch
+def parse_value(value: Entry, data_type: pa.DataType) -> pa.Scalar:
     """Undo `value_entry` for a value of a known type."""
     if isinstance(value, str) and not pa.types.is_string(data_type):
         return pa.scalar(value).cast(data_type)
@@ -84,24 +82,36 @@ def parse_partition_entry(entry: Mapping[str, Any]) -> tuple[str, pa.Scalar]:
 
 def is_partition_type(data_type: pa.DataType) -> bool:
     """Whether a column of the type can be a partition column: flat, ordered, and exact in JSON."""
-    return (
-        pa.types.is_string(data_type)
-        or pa.types.is_integer(data_type)
-        or pa.types.is_boolean(data_type)
-        or pa.types.is_decimal(data_type)
-        or pa.types.is_date32(data_type)
-        or pa.types.is_timestamp(data_type)
-    )
+    return any(kind(data_type) for kind in _PARTITION_KINDS)
 
 
-def _is_plain(data_type: pa.DataType) -> bool:
-    kinds = (pa.types.is_string, pa.types.is_integer, pa.types.is_boolean, pa.types.is_floating)
-    return any(kind(data_type) for kind in kinds)
+@cache
+def _encoder(data_type: pa.DataType) -> Callable[[pa.Scalar], Entry]:
+    types = pa.types
+    if types.is_timestamp(data_type):
+        zone = "Z" if data_type.tz else ""
+        return lambda scalar: _timestamp_text(scalar.value, data_type.unit) + zone
+    if types.is_time(data_type):
+        return lambda scalar: _timestamp_text(scalar.value, data_type.unit).partition("T")[2]
+    if types.is_date32(data_type):
+        return lambda scalar: _timestamp_text(scalar.value * 86_400, "s").partition("T")[0]
+    if types.is_decimal(data_type):
+        return lambda scalar: f"{scalar.as_py():f}"
+    if types.is_floating(data_type):
+        return _finite
+    if types.is_string(data_type) or types.is_integer(data_type) or types.is_boolean(data_type):
+        return _plain
+    raise ValueError(f"a value of type {data_type} has no JSON form")
 
 
-def _plain(scalar: pa.Scalar) -> str | int | float | bool:
-    value: str | float | bool = scalar.as_py()
-    if isinstance(value, float) and not math.isfinite(value):
+def _plain(scalar: pa.Scalar) -> Entry:
+    value: Entry = scalar.as_py()
+    return value
+
+
+def _finite(scalar: pa.Scalar) -> float:
+    value: float = scalar.as_py()
+    if not math.isfinite(value):
         raise ValueError(f"{value} is not a JSON number")
     return value
 

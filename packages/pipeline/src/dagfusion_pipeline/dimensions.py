@@ -34,7 +34,7 @@ class Dimension:
     def values(self, keys: Sequence[str], data_type: pa.DataType, asset: str) -> pa.Array:
         """The value of the column that stands for each of the dimension's keys.
 
-        Hive's name for null stands for null. A time partition is the start of its window, or in a string column its key.
+        Hive's name for null stands for null. A time partition is its window's start, or its key in a string column.
 
         Raises:
             ColumnTypeError: a column of the type cannot be a partition column.
@@ -42,8 +42,8 @@ class Dimension:
         """
         if not is_partition_type(data_type):
             raise ColumnTypeError(
-                f"partition column {self.column!r} of asset {asset!r} must be string, integer, boolean, decimal, date or"
-                f" timestamp; got {data_type}"
+                f"partition column {self.column!r} of asset {asset!r} must be string, integer, boolean, decimal, date"
+                f" or timestamp; got {data_type}: cast it"
             )
         texts = dict.fromkeys(keys)
         if isinstance(self.definition, TimeWindowPartitionsDefinition) and not pa.types.is_string(data_type):
@@ -59,7 +59,8 @@ class Dimension:
             return pa.scalar(key).cast(data_type)
         except pa.ArrowException as error:
             raise PartitionError(
-                f"partition {key!r} of asset {asset!r} is not a value of column {self.column!r}, whose type is {data_type}"
+                f"partition {key!r} of asset {asset!r} must be a value of column {self.column!r}, whose type is"
+                f" {data_type}: cast the column to string, or name another in the metadata partition_expr"
             ) from error
 
 
@@ -82,15 +83,15 @@ def dimensions(
     """
     if isinstance(definition, dg.MultiPartitionsDefinition):
         parts = {part.name: part.partitions_def for part in definition.partitions_defs}
-        columns = _columns_of_many(parts, _plain(metadata.get("partition_expr")), asset)
+        columns = _columns_of_many(parts, plain(metadata.get("partition_expr")), asset)
     else:
         name = _default_column(definition)
-        parts, columns = {name: definition}, {name: _column_of_one(name, _plain(metadata.get("partition_expr")), asset)}
+        parts, columns = {name: definition}, {name: _column_of_one(name, plain(metadata.get("partition_expr")), asset)}
     if len(set(columns.values())) < len(columns):
         raise ConfigurationError(
             f"partition_expr of asset {asset!r} must name a column of its own for each dimension; got {columns}"
         )
-    order = _order(parts, _plain(metadata.get("partition_order")), preferred_order, asset)
+    order = _order(parts, plain(metadata.get("partition_order")), preferred_order, asset)
     return tuple(Dimension(name, columns[name], parts[name]) for name in order)
 
 
@@ -163,7 +164,8 @@ def _order(
     if declared is not None:
         if not isinstance(declared, Sequence) or isinstance(declared, str) or sorted(declared) != sorted(parts):
             raise ConfigurationError(
-                f"partition_order of asset {asset!r} must name each of its dimensions {sorted(parts)} once; got {declared!r}"
+                f"partition_order of asset {asset!r} must name each of its dimensions {sorted(parts)} once;"
+                f" got {declared!r}"
             )
         return list(declared)
     time_last = sorted(parts, key=lambda name: (isinstance(parts[name], TimeWindowPartitionsDefinition), name))
@@ -186,9 +188,11 @@ def _window_value(
     if pa.types.is_timestamp(data_type):
         return pa.scalar(start if data_type.tz else start.replace(tzinfo=None), data_type)
     raise ColumnTypeError(
-        f"column {column!r} of asset {asset!r} is partitioned by time and must be date, timestamp or string; got {data_type}"
+        f"column {column!r} of asset {asset!r} is partitioned by time and must be date, timestamp or string;"
+        f" got {data_type}: cast it"
     )
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
+    """A definition's metadata value, whether or not it was given as one of Dagster's."""
     return value.value if isinstance(value, dg.MetadataValue) else value

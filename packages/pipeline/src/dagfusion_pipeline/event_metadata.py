@@ -87,7 +87,7 @@ def _table_column(field: pa.Field) -> dg.TableColumn:
 
 def _link(object_key: str, asset: AssetFacts) -> str:
     if asset.endpoint_url:
-        return f"{asset.endpoint_url.rstrip('/')}/{asset.bucket}/{quote(object_key, safe="/=")}"
+        return f"{asset.endpoint_url.rstrip('/')}/{asset.bucket}/{quote(object_key, safe='/=')}"
     console = f"https://s3.console.aws.amazon.com/s3/object/{asset.bucket}"
     region = f"region={asset.region}&" if asset.region else ""
     return f"{console}?{region}prefix={quote(object_key, safe='')}"

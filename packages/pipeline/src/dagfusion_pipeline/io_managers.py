@@ -9,6 +9,7 @@ import dagster as dg
 import pyarrow as pa
 from pydantic import ConfigDict, Field
 
+from dagfusion_pipeline.dimensions import plain
 from dagfusion_pipeline.errors import ConfigurationError, FrameError, LayoutError, PartitionError
 from dagfusion_pipeline.event_metadata import AssetFacts, event_metadata, table_schema
 from dagfusion_pipeline.frames import Frame, check_frame_type, read_frame, write_frame
@@ -93,7 +94,7 @@ class _S3Parquet(dg.ConfigurableIOManager):
         }
         attach_metadata(context, metadata)
         size = sum(one.file.size_bytes for one in written)
-        context.log.info(f"wrote {len(written)} objects, {size} bytes, under {self._root(context.asset_key)}")
+        context.log.info("wrote %d objects, %d bytes, under %s", len(written), size, self._root(context.asset_key))
 
     def load_input(self, context: dg.InputContext) -> object:
         """Read an asset, or the partitions of it that the run needs, as the input's annotation asks for it.
@@ -115,7 +116,7 @@ class _S3Parquet(dg.ConfigurableIOManager):
             self._existing_keys(context, partitions),
             self.object_store,
             self.upload_concurrency,
-            allow_missing=bool(_plain(allow_missing)),
+            allow_missing=bool(plain(allow_missing)),
         )
         return write_frame(table, frame_type)
 
@@ -166,8 +167,8 @@ class _S3Parquet(dg.ConfigurableIOManager):
             other = by_object.setdefault(target.object_key, target)
             if other is not target:
                 raise LayoutError(
-                    f"partitions {other.partition_key!r} and {target.partition_key!r} of asset {partitions.asset!r} would"
-                    f" both be object {target.object_key!r}: rename one of them"
+                    f"partitions {other.partition_key!r} and {target.partition_key!r} of asset {partitions.asset!r}"
+                    f" would both be object {target.object_key!r}: rename one of them"
                 )
         return targets
 
@@ -185,8 +186,8 @@ class _S3Parquet(dg.ConfigurableIOManager):
         root = self.object_store.uri("")
         if not uri.startswith(root):
             raise ConfigurationError(
-                f"the latest materialization of asset {asset!r} wrote {uri}, and this IO manager reads {root}: set bucket"
-                " to the one it wrote to, or materialize the asset again"
+                f"the latest materialization of asset {asset!r} wrote {uri}, and this IO manager reads {root}:"
+                " set bucket to the one it wrote to, or materialize the asset again"
             )
         return uri.removeprefix(root)
 
@@ -226,8 +227,8 @@ class S3ParquetIOManager(_S3Parquet):
         if len(partitions.dimensions) > 1:
             names = [dimension.name for dimension in partitions.dimensions]
             raise PartitionError(
-                f"S3ParquetIOManager keeps assets with one dimension of partitions; asset {partitions.asset!r} has {names}:"
-                " use PartitionedS3ParquetIOManager"
+                f"S3ParquetIOManager keeps assets with one dimension of partitions; asset {partitions.asset!r} has"
+                f" {names}: use PartitionedS3ParquetIOManager"
             )
 
     def _file_schema(self, schema: pa.Schema, partitions: RunPartitions) -> pa.Schema:  # noqa: ARG002 - all columns
@@ -237,7 +238,7 @@ class S3ParquetIOManager(_S3Parquet):
 class PartitionedS3ParquetIOManager(_S3Parquet):
     """Keeps an asset as a HIVE table: `{prefix}/{asset key}/{column}={value}/.../data.parquet`.
 
-    For assets with any partitions or none. The partition columns are in the path and the file's footer, not in its rows.
+    For assets with any partitions or none. The partition columns are in the path and the file's footer, not its rows.
     """
 
     def _object_key(self, asset_key: Sequence[str], partition: Sequence[tuple[str, str]], run_id: str | None) -> str:
@@ -253,10 +254,7 @@ class PartitionedS3ParquetIOManager(_S3Parquet):
         fields = [field for field in schema if field.name not in columns]
         if not fields:
             raise FrameError(
-                f"asset {partitions.asset!r} must return columns besides its partition columns {sorted(columns)}; got none"
+                f"asset {partitions.asset!r} must return columns besides its partition columns {sorted(columns)};"
+                " got none"
             )
         return pa.schema(fields)
-
-
-def _plain(value: object) -> object:
-    return value.value if isinstance(value, dg.MetadataValue) else value

@@ -29,8 +29,10 @@ def latest_uris(
     return {key: found.get(key) for key in keys}
 
 
-def _latest_of(instance: dg.DagsterInstance, asset_key: dg.AssetKey, keys: Sequence[str]) -> Mapping[str, str | None]:
-    found: dict[str, str | None] = {}
+def _latest_of(
+    instance: dg.DagsterInstance, asset_key: dg.AssetKey, keys: Sequence[str]
+) -> dict[str | None, str | None]:
+    found: dict[str | None, str | None] = {}
     left = set(keys)
     cursor = None
     while left:

@@ -133,7 +133,8 @@ def _checked(key: str, asset_key: Sequence[str], partition: Sequence[tuple[str, 
         raise LayoutError(f"{where} must be valid Unicode to become an object key: {error.reason}") from error
     if size > MAX_KEY_BYTES:
         raise LayoutError(
-            f"{_blame(asset_key, partition)} makes an object key of {size} bytes; S3 allows {MAX_KEY_BYTES}: use a shorter value"
+            f"{_blame(asset_key, partition)} makes an object key of {size} bytes; S3 allows {MAX_KEY_BYTES}:"
+            " use a shorter value"
         )
     return key
 

@@ -5,7 +5,8 @@ import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
-# An upper case letter starts a word after a lower case letter or digit ("taxID"), and before a lower case one ("HTTPServer").
+# An upper case letter starts a word after a lower case letter or digit ("taxID"),
+# and before a lower case one ("HTTPServer").
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _NOT_IN_A_NAME = re.compile(r"[^a-z0-9]+")
 

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -155,19 +156,21 @@ class _Statistics:
 
     @classmethod
     def of(cls, table: pa.Table) -> "_Statistics":
-        kinds = [any(kind(column.type) for kind in _BOUNDED) for column in table.schema]
         return cls(
             nulls=[column.null_count for column in table.columns],
-            bounds=[
-                pc.min_max(column) if bounded else None for column, bounded in zip(table.columns, kinds, strict=True)
-            ],
+            bounds=[pc.min_max(column) if _is_bounded(column.type) else None for column in table.columns],
             ordered=[not (pa.types.is_floating(column.type) and _holds_nan(column)) for column in table.columns],
         )
 
 
+@cache
+def _is_bounded(data_type: pa.DataType) -> bool:
+    return any(kind(data_type) for kind in _BOUNDED)
+
+
 def _holds_nan(column: pa.ChunkedArray) -> bool:
     total = pc.sum(column).as_py()
-    # A sum is a third of the price of looking for NaN; infinities of both signs also add up to it, and have no bounds either.
+    # Cheaper than looking at each value. Infinities of both signs add up to NaN too, and have no bounds either.
     return total is not None and math.isnan(total)
 
 

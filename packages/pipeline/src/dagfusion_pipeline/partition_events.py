@@ -54,8 +54,11 @@ def attach_in_bulk(context: dg.OutputContext, metadata: Mapping[str, Metadata]) 
         accumulator = OutputMetadataAccumulator(per_output_metadata=entries)
     except (ImportError, AttributeError, TypeError) as error:
         context.log.warning(
-            f"Dagster {dg.__version__} keeps its metadata elsewhere ({error}): the metadata of {len(metadata)} partitions"
-            " is attached one by one, which takes long. Update dagfusion-pipeline, or use dagster 1.13."
+            "Dagster %s keeps its metadata elsewhere (%s): the metadata of %d partitions is attached one by one, which"
+            " takes long. Update dagfusion-pipeline, or use dagster 1.13.",
+            dg.__version__,
+            error,
+            len(metadata),
         )
         return False
     step._metadata_accumulator = accumulator  # noqa: SLF001 - likewise

@@ -61,7 +61,8 @@ def _conflict(asset: str, tables: Mapping[str | None, pa.Table]) -> FrameError:
         if not _unifiable(name, list(types))
     ]
     return FrameError(
-        f"partitions of asset {asset!r} do not fit into one frame: {'; '.join(conflicts)}: materialize them again with one type"
+        f"partitions of asset {asset!r} do not fit into one frame: {'; '.join(conflicts)}:"
+        " materialize them again with one type"
     )
 
 
@@ -80,6 +81,6 @@ def _missing(asset: str, missing: Sequence[str | None], uris: Mapping[str | None
         return MissingObjectError(f"asset {asset!r} has no object in the store{where}: materialize it first")
     shown = ", ".join(map(repr, missing[:_PARTITIONS_SHOWN])) + (", ..." if len(missing) > _PARTITIONS_SHOWN else "")
     return MissingObjectError(
-        f"{len(missing)} partitions of asset {asset!r} are not in the store: {shown}{where}: materialize them first, or set"
-        " the metadata allow_missing_partitions=True on the asset or on the input"
+        f"{len(missing)} partitions of asset {asset!r} are not in the store: {shown}{where}: materialize them first, or"
+        " set the metadata allow_missing_partitions=True on the asset or on the input"
     )

@@ -84,8 +84,8 @@ class RunPartitions:
         if missing and len(self.keys) > 1:
             raise PartitionError(
                 f"asset {self.asset!r} must return the partition columns {list(values)} in a run of {len(self.keys)}"
-                f" partitions; {missing} are missing from {schema.names}: add them, or name other columns in the metadata"
-                " partition_expr"
+                f" partitions; {missing} are missing from {schema.names}: add them, or name other columns in the"
+                " metadata partition_expr"
             )
         present = {column: array for column, array in values.items() if column in schema.names}
         return PartitionIndex(self.asset, list(present), [str(key) for key in self.keys], list(present.values()))

@@ -5,8 +5,9 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -142,8 +143,11 @@ class Uploads:
         self._store = store
         self._concurrency = concurrency
         self._max_bytes = max_bytes
+        # Waking the background for each of many small objects would cost more than encoding them.
+        self._batch_objects = max(1, min(8, concurrency // 4))
+        self._batch = _Batch()
         self._changed = threading.Condition()
-        self._pending: dict[Future[StoredObject], int] = {}
+        self._pending: dict[Future[None], _Batch] = {}
         self._failure: BaseException | None = None
 
     def __enter__(self) -> Self:
@@ -155,6 +159,8 @@ class Uploads:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
+            if error is None:
+                self._start()
             self._drain(give_up=error is not None)
         finally:
             self._context.__exit__(None, None, None)
@@ -165,24 +171,31 @@ class Uploads:
         Raises:
             StoreError: an earlier object could not be put.
         """
-        size = _size(content)
+        self._batch.work.append(partial(self._put, key, content, done))
+        self._batch.size_bytes += _size(content)
+        if len(self._batch.work) >= self._batch_objects or self._batch.size_bytes >= self._max_bytes // 4:
+            self._start()
+
+    async def _put(self, key: str, content: pa.Buffer | Path, done: Callable[[StoredObject], None]) -> None:
+        done(await self._store.put(key, content))
+
+    def _start(self) -> None:
+        batch, self._batch = self._batch, _Batch()
         with self._changed:
-            self._changed.wait_for(lambda: self._failure or self._has_room(size))
-            self._raise_failure()
-            future = asyncio.run_coroutine_threadsafe(self._put(key, content, done), self._loop)
-            self._pending[future] = size
+            self._changed.wait_for(lambda: self._failure or self._has_room(batch))
+            if self._failure is not None:
+                raise self._failure
+            future = asyncio.run_coroutine_threadsafe(batch.run(), self._loop)
+            self._pending[future] = batch
         future.add_done_callback(self._settle)
 
-    async def _put(self, key: str, content: pa.Buffer | Path, done: Callable[[StoredObject], None]) -> StoredObject:
-        stored = await self._store.put(key, content)
-        done(stored)
-        return stored
+    def _has_room(self, batch: "_Batch") -> bool:
+        pending = self._pending.values()
+        objects = sum(len(other.work) for other in pending) + len(batch.work)
+        size_bytes = sum(other.size_bytes for other in pending) + batch.size_bytes
+        return not pending or (objects <= self._concurrency and size_bytes <= self._max_bytes)
 
-    def _has_room(self, size: int) -> bool:
-        pending = self._pending
-        return not pending or (len(pending) < self._concurrency and sum(pending.values()) + size <= self._max_bytes)
-
-    def _settle(self, future: Future[StoredObject]) -> None:
+    def _settle(self, future: Future[None]) -> None:
         with self._changed:
             del self._pending[future]
             if not future.cancelled() and self._failure is None:
@@ -197,12 +210,19 @@ class Uploads:
             future.cancel()
         with self._changed:
             self._changed.wait_for(lambda: not self._pending)
-            if not give_up:
-                self._raise_failure()
+            if self._failure is not None and not give_up:
+                raise self._failure
 
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise self._failure
+
+@dataclass
+class _Batch:
+    """Objects that are put at the same time."""
+
+    work: list[Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=list)
+    size_bytes: int = 0
+
+    async def run(self) -> None:
+        await _all_or_none([start() for start in self.work])
 
 
 def _size(content: pa.Buffer | Path) -> int:
@@ -227,9 +247,17 @@ def _background_loop() -> Iterator[asyncio.AbstractEventLoop]:
     try:
         yield loop
     finally:
+        asyncio.run_coroutine_threadsafe(_cancel_others(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+async def _cancel_others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 def _static_keys(key_id: str | None, secret: str | None, token: str | None) -> dict[str, str]:

@@ -171,6 +171,7 @@ class _OpenFiles:
     def _reopened(self, position: int) -> UnsortedStreamError:
         key = self._job.targets[position].partition_key
         return UnsortedStreamError(
-            f"the LazyFrame of asset {self._job.asset!r} came back to partition {key!r} after its file was closed to stay"
-            f" within memory_budget_bytes={self._job.budget_bytes}: sort it by the partition columns, or raise the budget"
+            f"the LazyFrame of asset {self._job.asset!r} came back to partition {key!r} after its file was closed to"
+            f" stay within memory_budget_bytes={self._job.budget_bytes}: sort it by the partition columns, or raise"
+            " the budget"
         )
