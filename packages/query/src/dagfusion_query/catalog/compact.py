@@ -12,7 +12,7 @@ _MAX_DROPPED = 64
 
 
 def compact(segments: Sequence[Segment]) -> tuple[Segment, ...]:
-    """Leave out segments of which nothing counts, rewrite those with many dropped rows, merge small ones of one layout."""
+    """Leave out segments of which nothing counts, rewrite those with many gaps, merge the small ones of a layout."""
     layouts: dict[str, list[Segment]] = {}
     for segment in segments:
         if segment.live_count:

@@ -1,7 +1,7 @@
 """`fold(snapshot, events) -> snapshot`: pure, and the same snapshot for any order and repetition of the events.
 
-Of one partition's events the one with the highest id counts, unless its asset was wiped since. Only new events are looped
-over; rows that are there already are searched and replaced in Arrow columns, and stay where they are in memory.
+Of one partition's events the one with the highest id counts, unless its asset was wiped since. Only new events are
+looped over; rows that are there already are searched and replaced in Arrow columns, and stay where they are in memory.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -158,7 +158,7 @@ def _supersede(segment: Segment, fresh: dict[str | None, Materialization]) -> Se
 
 
 def _superseded(rows: pa.Table, fresh: dict[str | None, Materialization], dropped: Sequence[int] = ()) -> list[int]:
-    """Find the rows that fresh events replace; fresh events that are not newer than their row are taken out of `fresh`."""
+    """Find the rows that fresh events replace; events that are not newer than their row are taken out of `fresh`."""
     if not fresh:
         return []
     keys = rows["partition_key"]

@@ -54,7 +54,7 @@ class Segment:
     @property
     def live_count(self) -> int:
         """The number of files that count."""
-        return self.rows.num_rows - len(self.dropped)
+        return int(self.rows.num_rows) - len(self.dropped)
 
     def live(self) -> list[pa.Table]:
         """Return the rows that count, as slices that share memory with `rows`."""

@@ -1,6 +1,7 @@
 """Materializations to catalog rows: one layout's values converted a column at a time, and blamed one by one."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -123,33 +124,38 @@ def _entries(files: Sequence[DataFile], modified: pa.Array, partition: pa.Struct
 
 
 def _bounds(field: pa.Field, files: Sequence[DataFile]) -> pa.StructArray:
-    name, kind = field.name, field.type.field("min").type
-    try:
-        of_files = [f.columns.get(name, _NONE_GIVEN) for f in files]
-        lowest, highest, nulls = ([c.get(key) for c in of_files] for key in ("min", "max", "nulls"))
-    except AttributeError as error:
-        raise MalformedRecordError(
-            f"{ENTRY}.columns.{name} must be an object of min, max and nulls, got {files[0].columns.get(name)!r}"
-        ) from error
-    where = f"columns.{name}"
+    kind = field.type.field("min").type
+    where = f"columns.{field.name}"
+    of_files = _pick([file.columns for file in files], field.name, _NONE_GIVEN)
+    if set(map(type, of_files)) != {dict}:
+        raise MalformedRecordError(f"{ENTRY}.{where} must be an object of min, max and nulls, got {of_files[0]!r}")
     children = [
-        convert(lowest, kind, f"{where}.min"),
-        convert(highest, kind, f"{where}.max"),
-        convert(nulls, pa.int64(), f"{where}.nulls"),
+        convert(_pick(of_files, "min"), kind, f"{where}.min"),
+        convert(_pick(of_files, "max"), kind, f"{where}.max"),
+        convert(_pick(of_files, "nulls"), pa.int64(), f"{where}.nulls"),
     ]
     return struct_array(field.type, len(files), children)
+
+
+def _pick(objects: Sequence[Mapping[str, Any]], key: str, default: Any = None) -> list[Any]:
+    """Return one key's values. Nearly always each object has it, and then no Python code runs for each."""
+    try:
+        return list(map(itemgetter(key), objects))
+    except KeyError:
+        return [item.get(key, default) for item in objects]
 
 
 def convert(values: Sequence[Any], kind: pa.DataType, where: str) -> pa.Array:
     """Convert JSON values to an Arrow type, strictly: an integer column takes integers, a date column ISO dates.
 
     Raises:
-        MalformedRecordError: A value is not one of the type; the message names `where` and, of a single value, the value.
+        MalformedRecordError: A value is not of the type; the message names `where` and, when there is one, the value.
     """
     allowed = _json_types(kind)
     try:
-        if allowed is not None and set(map(type, values)) <= allowed:
-            return _convert(values, kind)
+        found = set(map(type, values))
+        if allowed is not None and found <= allowed:
+            return _convert(values, kind, whole=int in found)
     except (pa.ArrowException, UnicodeEncodeError, OverflowError):
         pass
     got = f"got {values[0]!r}" if len(values) == 1 else "some values are not"
@@ -158,11 +164,10 @@ def convert(values: Sequence[Any], kind: pa.DataType, where: str) -> pa.Array:
     )
 
 
-def _convert(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    if pa.types.is_float16(kind):
-        return pa.array(values, pa.float32()).cast(kind)
+def _convert(values: Sequence[Any], kind: pa.DataType, *, whole: bool) -> pa.Array:
     if pa.types.is_floating(kind):
-        return pa.array([None if value is None else float(value) for value in values], kind)
+        numbers = [None if value is None else float(value) for value in values] if whole else values
+        return pa.array(numbers, pa.float64()).cast(kind, safe=False)
     if pa.types.is_time(kind):
         at = pa.timestamp(kind.unit)
         return pa.array([value and f"1970-01-01T{value}" for value in values], pa.string()).cast(at).cast(kind)

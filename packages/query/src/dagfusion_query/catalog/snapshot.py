@@ -3,9 +3,9 @@
     {state_dir}/segments/{hash}.arrow        rows of one layout; the layout is in the schema's metadata
     {state_dir}/manifest-{generation}.json   which segments each asset has, and the cursor they belong to
 
-A file is written beside its name, synced and renamed, so a crash leaves the generation before. Each file's size and checksum
-is in the manifest, and the manifest's in its own first line: what is torn or damaged is found on load. Several processes may
-share a folder: segments never change, and manifests and clearing up are guarded by a lock.
+A file is written beside its name, synced and renamed, so a crash leaves the generation before. Each file's size and
+checksum is in the manifest, and the manifest's in its own first line: what is torn or damaged is found on load. Several
+processes may share a folder: segments never change, and manifests and clearing up are guarded by a lock.
 """
 
 import fcntl
@@ -65,7 +65,7 @@ class SnapshotStore:
         self._folder = state_dir
         self._segments = state_dir / "segments"
         self._segments.mkdir(parents=True, exist_ok=True)
-        # What is on disk already, by the identity of the rows in memory; the rows are kept so that no other takes it over.
+        # What is on disk already, by the identity of the rows in memory; they are kept, so no others take it over.
         self._written: dict[int, tuple[pa.Table, _File]] = {}
 
     def seal(self, snapshot: Snapshot, min_rows: int = 0) -> Snapshot:

@@ -23,15 +23,21 @@ def build_table(environment: str, asset_key: AssetKey, ledger: Ledger) -> Table 
     """Build an asset's table, or None when no materialization of it counts and none was refused."""
     name = table_name(environment, asset_key)
     warnings = _warnings(name, ledger)
-    if not ledger.segments:
-        return _table(asset_key, name, _EMPTY, _EMPTY, (), warnings[0], warnings) if warnings else None
     segments = sorted(ledger.segments, key=_oldest_event)
-    partition = segments[0].layout.partition
+    if not segments and not warnings:
+        return None
     file, conflicts = unify_schemas([segment.layout.file for segment in segments])
     problem = _partition_problem(name, segments) or _conflict_problem(name, segments, conflicts)
+    if not segments:
+        problem = warnings[0]
     if problem is not None:
-        return _table(asset_key, name, _EMPTY, _EMPTY, (), problem, warnings)
-    return _table(asset_key, name, file, partition, segments, None, warnings)
+        segments, file = [], _EMPTY
+    partition = segments[0].layout.partition if segments else _EMPTY
+    schema = files_schema(partition, statistics_type(file))
+    slices = [conform(rows, segment, schema) for segment in segments for rows in segment.live()]
+    files = pa.concat_tables(slices) if slices else schema.empty_table()
+    schema_id = hashlib.sha256(f"{file!r}\x00{partition!r}".encode()).hexdigest()[:16]
+    return Table(asset_key, name, file, partition, schema_id, files, problem, tuple(warnings))
 
 
 def name_tables(tables: Mapping[AssetKey, Table]) -> tuple[Mapping[TableName, Table], Mapping[TableName, QueryError]]:
@@ -51,23 +57,7 @@ def name_tables(tables: Mapping[AssetKey, Table]) -> tuple[Mapping[TableName, Ta
     return MappingProxyType(named), MappingProxyType(problems)
 
 
-def _table(
-    asset_key: AssetKey,
-    name: TableName,
-    file: pa.Schema,
-    partition: pa.Schema,
-    segments: Sequence[Segment],
-    problem: QueryError | None,
-    warnings: Sequence[QueryError],
-) -> Table:
-    schema = files_schema(partition, statistics_type(file))
-    slices = [conform(rows, segment, file, schema) for segment in segments for rows in segment.live()]
-    files = pa.concat_tables(slices) if slices else schema.empty_table()
-    schema_id = hashlib.sha256(f"{file!r}\x00{partition!r}".encode()).hexdigest()[:16]
-    return Table(asset_key, name, file, partition, schema_id, files, problem, tuple(warnings))
-
-
-def conform(rows: pa.Table, segment: Segment, file: pa.Schema, schema: pa.Schema) -> pa.Table:
+def conform(rows: pa.Table, segment: Segment, schema: pa.Schema) -> pa.Table:
     """Give a segment's rows the statistics of the table's columns, sharing memory where the types agree."""
     if rows.schema.equals(schema):
         return rows
@@ -116,7 +106,8 @@ def _warnings(name: TableName, ledger: Ledger) -> list[QueryError]:
     refused = ledger.absent.filter(pc.is_valid(ledger.absent["reason"])).sort_by("event_id")
     warnings: list[QueryError] = [
         MalformedRecordError(
-            f"table {name} leaves out {_quoted(row['partition_key'])}, whose event {row['event_id']} cannot be used: {row['reason']}"
+            f"table {name} leaves out {_quoted(row['partition_key'])}, "
+            f"whose event {row['event_id']} cannot be used: {row['reason']}"
         )
         for row in refused.slice(0, _MAX_WARNINGS).to_pylist()
     ]
@@ -128,11 +119,11 @@ def _warnings(name: TableName, ledger: Ledger) -> list[QueryError]:
     return warnings
 
 
-def _partition_problem(name: TableName, segments: Sequence[Segment]) -> SchemaConflictError | None:
+def _partition_problem(name: TableName, segments: Sequence[Segment]) -> QueryError | None:
     sides: dict[pa.Schema, list[Segment]] = {}
     for segment in segments:
         sides.setdefault(segment.layout.partition, []).append(segment)
-    if len(sides) == 1:
+    if len(sides) <= 1:
         return None
     described = [f"{_columns(schema)} in {_partitions(of)}" for schema, of in sides.items()]
     return SchemaConflictError(
@@ -141,9 +132,7 @@ def _partition_problem(name: TableName, segments: Sequence[Segment]) -> SchemaCo
     )
 
 
-def _conflict_problem(
-    name: TableName, segments: Sequence[Segment], conflicts: Sequence[Conflict]
-) -> SchemaConflictError | None:
+def _conflict_problem(name: TableName, segments: Sequence[Segment], conflicts: Sequence[Conflict]) -> QueryError | None:
     if not conflicts:
         return None
     described = [

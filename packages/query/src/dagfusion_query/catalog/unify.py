@@ -27,8 +27,8 @@ def unify_schemas(schemas: Sequence[pa.Schema]) -> tuple[pa.Schema, list[Conflic
         schemas: In the order that the result's columns shall have: later schemas add theirs at the end.
 
     Returns:
-        Every column once, nullable, with the narrowest type that holds all of its types; and the columns that have none,
-        which the schema leaves out.
+        Every column once, nullable, with the narrowest type that holds all of its types; and the columns that have
+        none, which the schema leaves out.
     """
     types: dict[str, dict[pa.DataType, list[int]]] = {}
     for number, schema in enumerate(schemas):
@@ -48,8 +48,8 @@ def common_type(types: Iterable[pa.DataType]) -> pa.DataType | None:
     """Return the narrowest type that holds all values of `types`, or None.
 
     Integers widen to integers, and beside unsigned 64 bits to a decimal; integers and decimals beside floats become
-    floats; decimals keep the digits of both sides; times keep the finest unit; null fits anything; lists, structs and maps
-    unify inside.
+    floats; decimals keep the digits of both sides; times keep the finest unit; null fits anything; lists, structs and
+    maps unify inside.
     """
     kinds = sorted({kind for kind in types if not pa.types.is_null(kind)}, key=str)
     if len(kinds) <= 1:

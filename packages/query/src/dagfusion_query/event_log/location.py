@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from dagfusion_query.errors import EventLogLocationError
 from dagfusion_query.event_log.postgres import PostgresEventLog
@@ -75,9 +75,9 @@ def _configured(home: Path, instance: Mapping[str, Any], variables: Mapping[str,
     if isinstance(storage, dict) and isinstance(storage.get("sqlite"), dict):
         base = _value(storage["sqlite"].get("base_dir", str(home)), f"{where}.sqlite.base_dir", variables)
         return SqliteEventLog(Path(base) / _RUNS / _INDEX)
+    got = ", ".join(map(str, storage)) if isinstance(storage, dict) else repr(storage)
     raise EventLogLocationError(
-        f"{where} must be postgres or sqlite for this reader, got {', '.join(map(str, storage)) if storage else storage!r}: "
-        "give the event log's postgresql:// URL instead"
+        f"{where} must be postgres or sqlite for this reader, got {got}: give the event log's postgresql:// URL instead"
     )
 
 

@@ -1,7 +1,7 @@
 """Dagster's event log in PostgreSQL.
 
-Every call is one read-only, repeatable-read transaction with a statement timeout, so its statements see one moment, and a
-pooler may sit in between.
+Every call is one read-only, repeatable-read transaction with a statement timeout, so its statements see one moment, and
+a pooler may sit in between.
 """
 
 import threading
@@ -23,7 +23,7 @@ from dagfusion_query.event_log.protocol import (
     Wipe,
     parse_asset_key,
 )
-from dagfusion_query.event_log.record import ENTRY, RecordReader
+from dagfusion_query.event_log.record import RecordReader
 from dagfusion_query.event_log.watermark import Watermark
 
 T = TypeVar("T")
@@ -50,10 +50,9 @@ from pg_current_snapshot() s
 """
 _HIGHEST = f"select coalesce(max(id), 0) from event_logs where {_IS_MATERIALIZATION}"
 _FINGERPRINT = f"select count(*), coalesce(sum(id), 0)::bigint from event_logs where id <= %s and {_IS_MATERIALIZATION}"
-_COLUMNS = f"e.id, e.asset_key, e.partition, {_MICROSECONDS.format('e.timestamp')}, e.run_id"
+_COLUMNS = f"e.id, e.asset_key, e.partition, {_MICROSECONDS.format('e.timestamp')}, e.run_id, e.event"
 _BY_ID = f"""
-select {_COLUMNS}, case when strpos(e.event, '"{ENTRY}"') > 0 then e.event end
-from event_logs e where e.id = any(%s) and e.asset_key is not null
+select {_COLUMNS} from event_logs e where e.id = any(%s) and e.asset_key is not null
 """
 # Wipes are filtered outside the aggregate: inside it, the index alone no longer answers it.
 _LATEST = f"""
@@ -61,9 +60,8 @@ with latest as (
     select max(id) id from event_logs
     where asset_key = %(key)s and {_IS_MATERIALIZATION} and {{partition}}
 )
-select {_COLUMNS}, e.event
-from latest join event_logs e using (id)
-where strpos(e.event, '"{ENTRY}"') > 0 and {_MICROSECONDS.format("e.timestamp")} > %(wiped)s
+select {_COLUMNS} from latest join event_logs e using (id)
+where {_MICROSECONDS.format("e.timestamp")} > %(wiped)s
 """
 _LATEST_PARTITIONED = _LATEST.format(partition="partition is not null group by partition")
 _LATEST_UNPARTITIONED = _LATEST.format(partition="partition is null")
@@ -72,6 +70,8 @@ _HAS_UNPARTITIONED = f"""
 select (select count(*) from event_logs where asset_key = %(key)s and {_IS_MATERIALIZATION})
      > (select count(*) from event_logs where asset_key = %(key)s and {_IS_MATERIALIZATION} and partition is not null)
 """
+# A hash join would hash the events' text, and write it to disk; a merge or nested loop streams from the first row.
+_NO_SPILL = "set local enable_hashjoin = off"
 _BEFORE_EVERYTHING = -(1 << 62)
 
 
@@ -96,8 +96,9 @@ class PostgresEventLog:
             ) from None
         given.setdefault("connect_timeout", _CONNECT_TIMEOUT_S)
         given.setdefault("application_name", "dagfusion")
-        self._conninfo = make_conninfo(**given)
-        self.name = f"postgresql://{given.get('user', '')}@{given.get('host', '')}:{given.get('port', 5432)}/{given.get('dbname', '')}"
+        self._conninfo = make_conninfo("", **given)
+        user, host, port, database = (given.get(part) or "" for part in ("user", "host", "port", "dbname"))
+        self._name = f"postgresql://{user}@{host}{port and ':'}{port}/{database}"  # without the password
         self._clock = clock
         self._records = RecordReader()
         self._keys: dict[str, AssetKey] = {}
@@ -144,6 +145,7 @@ class PostgresEventLog:
         if wiped_at_us is not None:
             receive([Wipe(self._asset_key(key), wiped_at_us)])
         params = {"key": key, "wiped": _BEFORE_EVERYTHING if wiped_at_us is None else wiped_at_us}
+        run(_NO_SPILL)
         queries = [_LATEST_PARTITIONED]
         if run(_HAS_UNPARTITIONED, params)[0][0]:
             queries.append(_LATEST_UNPARTITIONED)
@@ -185,7 +187,7 @@ class PostgresEventLog:
 
     def _materialization(self, row: tuple[Any, ...]) -> Materialization:
         event_id, key, partition_key, at_us, run_id, event = row
-        file = None if event is None else self._records.from_event(event)
+        file = self._records.from_event(event)
         return Materialization(self._asset_key(key), event_id, partition_key, at_us, run_id, file)
 
     def _asset_key(self, key: str) -> AssetKey:
@@ -215,20 +217,20 @@ class PostgresEventLog:
                 return operation(run)
         except psycopg.errors.QueryCanceled as error:
             raise EventLogUnavailableError(
-                f"the event log at {self.name} did not answer within {timeout_s} s: {_first_line(error)}"
+                f"the event log at {self._name} did not answer within {timeout_s} s: {_first_line(error)}"
             ) from error
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             self._disconnect()
             raise EventLogUnavailableError(
-                f"the event log at {self.name} cannot be reached; is PostgreSQL running there? {_first_line(error)}"
+                f"the event log at {self._name} cannot be reached; is PostgreSQL running there? {_first_line(error)}"
             ) from error
         except psycopg.ProgrammingError as error:
             raise EventLogSchemaError(
-                f"the database at {self.name} does not look like Dagster's, or may not be read: {_first_line(error)}"
+                f"the database at {self._name} does not look like Dagster's, or may not be read: {_first_line(error)}"
             ) from error
         except psycopg.Error as error:
             self._disconnect()
-            raise EventLogError(f"the event log at {self.name} cannot be read: {_first_line(error)}") from error
+            raise EventLogError(f"the event log at {self._name} cannot be read: {_first_line(error)}") from error
 
     def _disconnect(self) -> None:
         if self._connection is not None:

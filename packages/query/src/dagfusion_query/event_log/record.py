@@ -6,6 +6,7 @@ statistics stay as JSON wrote them; `catalog.rows` converts them a column at a t
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,6 +20,13 @@ ENTRY = "dagfusion/file"
 VERSION = 1
 _MAX_LAYOUTS = 10_000
 _SCHEMES = ("s3://", "file:///")
+# An event is several times as long as its record, so the record is cut out where Dagster's serializer puts it; an event
+# that is written in another way is parsed as a whole. Inside a JSON string the quotes would be escaped.
+_ENTRY_START = (
+    '{"__class__": "EventMetadataEntry", "description": null, '
+    '"entry_data": {"__class__": "JsonMetadataEntryData", "data": '
+)
+_ENTRY_END = f'}}, "label": "{ENTRY}"}}'
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +69,9 @@ class RecordReader:
     """Reads records; layouts are parsed once each and shared."""
 
     def __init__(self) -> None:
-        self._layouts: dict[object, tuple[object, Layout]] = {}
+        self._layouts: dict[object, Layout] = {}
 
-    def from_event(self, event: str | bytes) -> DataFile | EventRecordError | None:
+    def from_event(self, event: str) -> DataFile | EventRecordError | None:
         """Read the record of one stored ASSET_MATERIALIZATION event.
 
         Args:
@@ -74,15 +82,12 @@ class RecordReader:
             so that one bad event hides nothing else.
         """
         try:
-            entries = orjson.loads(event)["dagster_event"]["event_specific_data"]["materialization"]["metadata_entries"]
-            for entry in entries:
-                if entry["label"] == ENTRY:
-                    return self.read(entry["entry_data"]["data"])
+            record = _find_record(event)
+            return None if record is None else self.read(record)
         except EventRecordError as error:
             return error
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
             return MalformedRecordError(f"the stored event is not one that this reader knows: {error!r}")
-        return None
 
     def read(self, record: object) -> DataFile:
         """Read one `dagfusion/file` record.
@@ -96,7 +101,8 @@ class RecordReader:
         version = record.get("version")
         if type(version) is not int or version != VERSION:
             raise RecordVersionError(
-                f"{ENTRY}.version must be {VERSION}, got {version!r}: upgrade this reader (dagfusion-query) to one that knows it"
+                f"{ENTRY}.version must be {VERSION}, got {version!r}: "
+                "a newer pipeline wrote it; upgrade this reader (dagfusion-query) to a version that knows it"
             )
         try:
             columns, partition = record["columns"], record["partition"]
@@ -125,18 +131,29 @@ class RecordReader:
         return file
 
     def _layout(self, schema: dict[str, Any], partition: list[dict[str, Any]]) -> Layout:
-        fields, fingerprint = schema["fields"], schema["fingerprint"]
+        fingerprint = schema["fingerprint"]
         key = (fingerprint, *[(column["name"], column["type"]) for column in partition])
-        known = self._layouts.get(key)
-        if known is not None and known[0] == fields:
-            return known[1]
-        layout = _parse_layout(fields, fingerprint, partition)
-        if known is not None and known[1].key == layout.key:
-            return known[1]
-        if len(self._layouts) >= _MAX_LAYOUTS:
-            self._layouts.clear()
-        self._layouts[key] = (fields, layout)
+        layout = self._layouts.get(key)
+        if layout is None:
+            if len(self._layouts) >= _MAX_LAYOUTS:
+                self._layouts.clear()
+            layout = self._layouts[key] = _parse_layout(schema["fields"], fingerprint, partition)
         return layout
+
+
+def _find_record(event: str) -> object | None:
+    """Return the entry's data, parsed; None when the event has no such entry."""
+    end = event.find(_ENTRY_END)
+    if end > 0 and event.find(_ENTRY_END, end + 1) < 0:
+        start = event.rfind(_ENTRY_START, 0, end)
+        if start > 0:
+            with suppress(orjson.JSONDecodeError):
+                return orjson.loads(event[start + len(_ENTRY_START) : end])  # type: ignore[no-any-return]
+    entries = orjson.loads(event)["dagster_event"]["event_specific_data"]["materialization"]["metadata_entries"]
+    for entry in entries:
+        if entry["label"] == ENTRY:
+            return entry["entry_data"]["data"]  # type: ignore[no-any-return]
+    return None
 
 
 def _parse_layout(fields: object, fingerprint: object, partition: Sequence[Mapping[str, Any]]) -> Layout:
@@ -148,8 +165,7 @@ def _parse_layout(fields: object, fingerprint: object, partition: Sequence[Mappi
     for at, names in ((where, [c.name for c in columns]), (f"{ENTRY}.schema.fields", [field.name for field in file])):
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise MalformedRecordError(f"{at} must name each column once, got {twice} more than once")
-    names = {column.name for column in columns}
-    file_schema = pa.schema([field for field in file if field.name not in names])
+    file_schema = pa.schema([field for field in file if field.name not in {column.name for column in columns}])
     partition_schema = pa.schema(columns)
     content = f"{file_schema!r}\x00{partition_schema!r}\x00{fingerprint}"
     return Layout(file_schema, partition_schema, fingerprint, hashlib.sha256(content.encode()).hexdigest()[:16])
@@ -187,7 +203,8 @@ def _malformed(record: Mapping[str, Any]) -> MalformedRecordError:
     if not isinstance(record.get("etag", 0), str | None):
         return MalformedRecordError(f"{ENTRY}.etag must be a string or null, got {record.get('etag', 'nothing')!r}")
     return MalformedRecordError(
-        f'{ENTRY}.partition must be a list of {{"name", "type", "value"}} with flat types, got {record["partition"]!r:.500}'
+        f'{ENTRY}.partition must be a list of {{"name", "type", "value"}} with flat types, '
+        f"got {record['partition']!r:.500}"
     )
 
 

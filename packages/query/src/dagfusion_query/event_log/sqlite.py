@@ -1,7 +1,7 @@
 """Dagster's event log in a plain DAGSTER_HOME: the SQLite file that gathers the asset events of all runs.
 
-SQLite has one writer at a time, so ids become visible in order. But a wipe or a deleted run removes rows, and later rows may
-get their ids again: the number, the sum and the latest of the ids read are compared whenever the file changed.
+SQLite has one writer at a time, so ids become visible in order. But a wipe or a deleted run removes rows, and later
+rows may get their ids again: the latest event read is compared at every poll, number and sum of all when verified.
 """
 
 import sqlite3
@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from dagfusion_query.errors import EventLogSchemaError, EventLogUnavailableError
 from dagfusion_query.event_log.protocol import BATCH, Cursor, Event, Materialization, Poll, Wipe, parse_asset_key
-from dagfusion_query.event_log.record import ENTRY, RecordReader
+from dagfusion_query.event_log.record import RecordReader
 from dagfusion_query.event_log.watermark import Watermark
 
 T = TypeVar("T")
@@ -27,16 +27,17 @@ _ASSETS = f"select asset_key, {_MICROSECONDS.format('wipe_timestamp')} from asse
 _FINGERPRINT = f"select count(*), coalesce(sum(id), 0) from event_logs where id <= ? and {_IS_MATERIALIZATION}"
 _HIGHEST = f"select coalesce(max(id), 0) from event_logs where {_IS_MATERIALIZATION}"
 _TOP = "select run_id || ' ' || timestamp from event_logs where id = ?"
-_COLUMNS = f"e.id, e.asset_key, e.partition, {_MICROSECONDS.format('e.timestamp')}, e.run_id"
+_COLUMNS = f"e.id, e.asset_key, e.partition, {_MICROSECONDS.format('e.timestamp')}, e.run_id, e.event"
 _SINCE = f"""
-select {_COLUMNS}, case when instr(e.event, '"{ENTRY}"') > 0 then e.event end
-from event_logs e where e.id > ? and e.{_IS_MATERIALIZATION} and e.asset_key is not null order by e.id
+select {_COLUMNS} from event_logs e
+where e.id > ? and e.{_IS_MATERIALIZATION} and e.asset_key is not null order by e.id
 """
 _LATEST = f"""
 with latest as (
-    select max(id) id from event_logs where asset_key is not null and {_IS_MATERIALIZATION} group by asset_key, partition
+    select max(id) id from event_logs where asset_key is not null and {_IS_MATERIALIZATION}
+    group by asset_key, partition
 )
-select {_COLUMNS}, e.event from latest join event_logs e using (id) where instr(e.event, '"{ENTRY}"') > 0
+select {_COLUMNS} from latest join event_logs e using (id)
 """
 
 
@@ -91,7 +92,7 @@ class SqliteEventLog:
 
     def _materialization(self, row: tuple[Any, ...]) -> Materialization:
         event_id, key, partition_key, at_us, run_id, event = row
-        file = None if event is None else self._records.from_event(event)
+        file = self._records.from_event(event)
         return Materialization(parse_asset_key(key), event_id, partition_key, at_us, run_id, file)
 
     def _read(self, operation: Callable[[sqlite3.Connection], T]) -> T:

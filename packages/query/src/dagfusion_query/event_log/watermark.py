@@ -1,13 +1,13 @@
 """The gap-safe watermark: follow ids that become visible out of order, and miss none. Pure.
 
-An id is handed out when a row is inserted and becomes visible when its transaction commits, so a reader that remembers the
-highest id skips the rows of transactions that were open at that moment. Here the watermark moves to a poll's highest id only
-once every transaction that was open at that poll has ended (its `xmax` is not above a later poll's `xmin`); until then ids
-above it are read again and told apart by `seen`.
+An id is handed out when a row is inserted and becomes visible when its transaction commits, so a reader that remembers
+the highest id skips the rows of transactions that were open at that moment. Here the watermark moves to a poll's
+highest id only once every transaction that was open at that poll has ended (its `xmax` is not above a later poll's
+`xmin`); until then ids above it are read again and told apart by `seen`.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 SLACK_S = 1.0  # between an id being handed out and its transaction getting a number of its own
@@ -60,21 +60,12 @@ class Watermark:
         settled = self.settled
         while pending and pending[0].xmax <= xmin and now_s - pending[0].at_s >= SLACK_S:
             settled = max(settled, pending.pop(0).highest)
-        moved = replace(self, seen=now_visible, pending=tuple(pending))
-        return fresh, moved._settle(settled)
-
-    def _settle(self, settled: int) -> "Watermark":
-        if settled == self.settled:
-            return self
-        passed = [event_id for event_id in self.seen if event_id <= settled]
-        return replace(
-            self,
-            settled=settled,
-            count=self.count + len(passed),
-            total=self.total + sum(passed),
-            seen=self.seen.difference(passed),
+        passed = [event_id for event_id in now_visible if event_id <= settled]
+        moved = Watermark(
+            settled,
+            self.count + len(passed),
+            self.total + sum(passed),
+            now_visible.difference(passed),
+            tuple(pending),
         )
-
-    def forget_unsettled(self) -> "Watermark":
-        """Return what another process can continue from: ids above `settled` will be delivered again."""
-        return Watermark(self.settled, self.count, self.total)
+        return fresh, moved
