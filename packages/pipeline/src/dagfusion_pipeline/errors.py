@@ -1,7 +1,7 @@
-"""Every error of the IO managers, as one tree.
+"""Every error of this package, as one tree.
 
 PipelineError
-|-- ConfigurationError      an IO manager's field, or an asset's metadata, is not usable
+|-- ConfigurationError      an environment variable, an IO manager's field or an asset's metadata is not usable
 |-- LayoutError             an asset key or a partition value cannot become an object key
 |-- FrameError              a value that the IO managers cannot store or load
 |   `-- ColumnTypeError     a column whose type Parquet cannot hold, or not as a partition column
@@ -13,11 +13,11 @@ PipelineError
 
 
 class PipelineError(Exception):
-    """The base of every error of this package's IO managers."""
+    """The base of every error of this package."""
 
 
 class ConfigurationError(PipelineError):
-    """An IO manager's field, or an asset's metadata, is not usable."""
+    """An environment variable, an IO manager's field or an asset's metadata is not usable."""
 
 
 class LayoutError(PipelineError):

@@ -126,6 +126,30 @@ class ObjectStore:
             raise self._failed("write", key, error) from error
         return StoredObject(key, size, answer["e_tag"], datetime.now(UTC))
 
+    def list_objects(self, prefix: str) -> Iterator[StoredObject]:
+        """All objects below a folder, for maintenance: S3 answers with 1,000 at a time.
+
+        Raises:
+            StoreError: the store did not answer.
+        """
+        try:
+            for page in obstore.list(self.client, prefix=prefix):
+                for found in page:
+                    yield StoredObject(found["path"], found["size"], found["e_tag"], found["last_modified"])
+        except (BaseError, OSError) as error:
+            raise self._failed("list", prefix, error) from error
+
+    def delete_objects(self, keys: Sequence[str]) -> None:
+        """Delete objects, for maintenance; those that are not there are no error.
+
+        Raises:
+            StoreError: the store did not confirm it.
+        """
+        try:
+            obstore.delete(self.client, list(keys))
+        except (BaseError, OSError) as error:
+            raise self._failed("delete", f"{len(keys)} objects", error) from error
+
     def _failed(self, verb: str, key: str, error: Exception) -> StoreError:
         kind = MissingObjectError if isinstance(error, FileNotFoundError) else StoreError
         reason = str(error).partition("\n")[0]
