@@ -1,0 +1,223 @@
+"""The Python way in, over a plain DAGSTER_HOME: results, freshness, errors, many threads."""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import dagfusion_query
+from dagfusion_query.errors import ExecutionError, SettingsError, StaleObjectError
+
+TABLE = "local_default.orders"
+Write = Callable[..., None]
+
+
+@pytest.fixture
+def dagster_home(tmp_path: Path) -> Path:
+    home = tmp_path / "dagster_home"
+    home.mkdir()
+    (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    return home
+
+
+@pytest.fixture
+def write(dagster_home: Path, tmp_path: Path) -> Iterator[Write]:
+    """Write a partition of `orders` and log it, or only write it."""
+    with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
+
+        def materialize(day: str, amounts: list[int], *, log: bool = True) -> None:
+            path = tmp_path / f"{day}.parquet"
+            pq.write_table(pa.table({"amount": amounts}), path)
+            if log:
+                instance.report_runless_asset_event(_materialization(path, day, len(amounts)))
+
+        yield materialize
+
+
+@pytest.fixture
+def connect(dagster_home: Path) -> Iterator[Callable[..., dagfusion_query.Connection]]:
+    opened: list[dagfusion_query.Connection] = []
+
+    def connect(**settings: str) -> dagfusion_query.Connection:
+        opened.append(dagfusion_query.connect(str(dagster_home), settings=settings))
+        return opened[-1]
+
+    yield connect
+    for connection in opened:
+        connection.close()
+
+
+def test_a_result_in_every_form(write: Write, connect: Callable[..., dagfusion_query.Connection]) -> None:
+    write("2024-01-01", [1, 2])
+    connection = connect()
+    query = f"SELECT sum(amount) AS total FROM {TABLE}"
+
+    assert connection.sql(query).to_arrow() == pa.table({"total": [3]})
+    assert connection.sql(query).to_polars().equals(pl.DataFrame({"total": [3]}))
+    pd.testing.assert_frame_equal(connection.sql(query).to_pandas(), pd.DataFrame({"total": [3]}))
+    assert [batch.to_pylist() for batch in connection.sql(query)] == [[{"total": 3}]]
+
+
+def test_stats_tell_what_was_read(write: Write, connect: Callable[..., dagfusion_query.Connection]) -> None:
+    for day in ("2024-01-01", "2024-01-02", "2024-01-03"):
+        write(day, [1, 2])
+
+    result = connect().sql(f"SELECT * FROM {TABLE} WHERE date = '2024-01-02'")
+    table = result.to_arrow()
+
+    stats = result.stats
+    assert (stats.files_total, stats.files_read, stats.files_skipped, stats.rows) == (3, 1, 2, table.num_rows)
+    assert stats.bytes_read > 0
+    assert stats.seconds > 0
+
+
+def test_rows_are_taken_once(write: Write, connect: Callable[..., dagfusion_query.Connection]) -> None:
+    write("2024-01-01", [1])
+    result = connect().sql(f"SELECT * FROM {TABLE}")
+    result.to_arrow()
+
+    with pytest.raises(ExecutionError, match="taken already"):
+        result.to_arrow()
+
+
+def test_tables_tells_of_each(write: Write, connect: Callable[..., dagfusion_query.Connection]) -> None:
+    write("2024-01-01", [1, 2])
+    (table,) = connect().tables()
+
+    assert (table.name, table.partitions, table.rows) == (TABLE, 1, 2)
+    assert table.materialized_at is not None
+    assert table.columns == {"amount": "int64", "date": "date32[day]"}
+
+
+def test_explain_statements_answer_with_plans(write: Write, connect: Callable[..., dagfusion_query.Connection]) -> None:
+    write("2024-01-01", [1, 2])
+
+    plans = connect().sql(f"EXPLAIN SELECT * FROM {TABLE}").to_arrow().to_pylist()
+
+    assert [row["plan_type"] for row in plans] == ["files", "logical_plan", "physical_plan"]
+    assert plans[0]["plan"].startswith(f"{TABLE}: 1 of 1 files")
+    assert "2024-01-01.parquet" in plans[2]["plan"]
+
+
+def test_a_materialization_is_visible_within_a_second(
+    write: Write, connect: Callable[..., dagfusion_query.Connection]
+) -> None:
+    write("2024-01-01", [1])
+    connection = connect()
+    assert connection.sql(f"SELECT count(*) AS n FROM {TABLE}").to_arrow().to_pylist() == [{"n": 1}]
+
+    write("2024-01-02", [1])
+    logged = time.monotonic()
+    while connection.sql(f"SELECT count(*) AS n FROM {TABLE}").to_arrow()["n"][0].as_py() != 2:
+        assert time.monotonic() - logged < 10, "the new partition never showed"
+        time.sleep(0.02)
+
+
+def test_an_object_that_was_replaced_meanwhile_is_read_after_one_refresh(
+    write: Write, connect: Callable[..., dagfusion_query.Connection]
+) -> None:
+    write("2024-01-01", [1])
+    connection = connect(DAGFUSION_POLL_INTERVAL_S="3600")
+    query = f"SELECT sum(amount) AS total FROM {TABLE}"
+    before = connection.snapshot.generation
+
+    write("2024-01-01", list(range(10_000)))
+
+    result = connection.sql(query)
+    assert result.to_arrow().to_pylist() == [{"total": sum(range(10_000))}]
+    assert result.stats.generation > before
+
+
+def test_an_object_that_was_replaced_behind_dagsters_back_is_named(
+    write: Write, connect: Callable[..., dagfusion_query.Connection]
+) -> None:
+    write("2024-01-01", [1])
+    connection = connect()
+    write("2024-01-01", list(range(10_000)), log=False)
+
+    with pytest.raises(StaleObjectError, match=r"2024-01-01\.parquet .* has changed since its event") as caught:
+        connection.sql(f"SELECT sum(amount) FROM {TABLE}").to_arrow()
+
+    assert "materialize it again: asset orders, partition 2024-01-01" in str(caught.value)
+
+
+def test_threads_share_a_connection(write: Write, connect: Callable[..., dagfusion_query.Connection]) -> None:
+    for day in range(1, 9):
+        write(f"2024-01-0{day}", [day])
+    connection = connect()
+
+    def query(day: int) -> int:
+        total = connection.sql(f"SELECT sum(amount) AS n FROM {TABLE} WHERE date = $1", [f"2024-01-0{day}"]).to_arrow()[
+            "n"
+        ][0]
+        return int(total.as_py())
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(query, [1, 2, 3, 4, 5, 6, 7, 8] * 4)) == [1, 2, 3, 4, 5, 6, 7, 8] * 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "dagfusion up"),
+        ({"DAGFUSION_EVENT_LOG": "/nonexistent"}, "/nonexistent"),
+        ({"DAGFUSION_EVENT_LOG": "mysql://x"}, "postgresql://"),
+        ({"ENVIRONMENT": "test"}, "ENVIRONMENT must be one of local, uat, prod, got 'test'"),
+        ({"DAGFUSION_SCAN_PARALLELISM": "0"}, "DAGFUSION_SCAN_PARALLELISM must be a positive whole number, got '0'"),
+        ({"DAGFUSION_POLL_INTERVAL_S": "soon"}, "DAGFUSION_POLL_INTERVAL_S must be a positive number, got 'soon'"),
+        ({"AWS_ACCESS_KEY_ID": "key"}, "go together"),
+    ],
+)
+def test_wrong_settings_are_named(tmp_path: Path, settings: dict[str, str], message: str) -> None:
+    with pytest.raises(dagfusion_query.QueryError, match=message.replace("(", r"\(")):
+        dagfusion_query.connect(settings={"DAGFUSION_HOME": str(tmp_path), **settings})
+
+
+def test_secrets_are_in_no_repr_and_no_message(tmp_path: Path) -> None:
+    log = "postgresql://user:hunter2@127.0.0.1:1/dagster"
+    variables = {"DAGFUSION_HOME": str(tmp_path), "AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "hunter2"}
+
+    with pytest.raises(dagfusion_query.QueryError) as caught:
+        dagfusion_query.connect(log, settings=variables)
+
+    assert "hunter2" not in f"{caught.value!r} {caught.value} {caught.value.__cause__!r}"
+
+
+def test_the_local_stack_of_the_folder_is_the_default(
+    dagster_home: Path, tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("2024-01-01", [1])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".dagfusion").mkdir()
+    (tmp_path / ".dagfusion" / "stack.env").write_text(f"DAGFUSION_EVENT_LOG={dagster_home}\nENVIRONMENT=uat\n")
+
+    with dagfusion_query.connect(settings={}) as connection:
+        assert [table.name for table in connection.tables()] == ["uat_default.orders"]
+
+
+def test_no_setting_is_missing_its_home(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="there is no event log to read"):
+        dagfusion_query.connect(settings={"DAGFUSION_HOME": str(tmp_path)})
+
+
+def _materialization(path: Path, day: str, rows: int) -> dg.AssetMaterialization:
+    fields = [{"name": "amount", "type": "int64", "nullable": True}]
+    record = {
+        "version": 1,
+        "uri": f"file://{path}",
+        "size_bytes": path.stat().st_size,
+        "etag": None,
+        "modified": "2024-01-15T12:00:00Z",
+        "rows": rows,
+        "partition": [{"name": "date", "type": "date32[day]", "value": day}],
+        "schema": {"fingerprint": "0", "fields": fields},
+        "columns": {"amount": {"nulls": 0}},
+    }
+    return dg.AssetMaterialization("orders", partition=day, metadata={"dagfusion/file": record})
