@@ -14,7 +14,7 @@ from dagfusion_stack import process
 from dagfusion_stack.errors import HomeError, ServiceError, StackError
 from dagfusion_stack.home import Home
 from dagfusion_stack.settings import Settings
-from dagfusion_stack.supervisor import STOP_TIMEOUT_S, Say, supervise
+from dagfusion_stack.supervisor import SUPERVISOR_STOP_TIMEOUT_S, Say, supervise
 
 NAME = "supervisor"
 
@@ -42,7 +42,7 @@ def start(settings: Settings, say: Say) -> None:
         _relay(child, say, f"the {NAME} ended without a word; its log is {log}")
     except KeyboardInterrupt:
         child.terminate()
-        child.wait(4 * STOP_TIMEOUT_S)
+        child.wait(SUPERVISOR_STOP_TIMEOUT_S)
         raise
 
 

@@ -27,6 +27,8 @@ RUN_ENVIRON = {"DAGSTER_EVENT_BATCH_SIZE": "1000", "DAGSTER_EMIT_PARTITION_SUBSE
 # SQLAlchemy 2.1 reads the bare scheme as another driver, with which Dagster's NOTIFY fails.
 DRIVER = "postgresql+psycopg2://"
 MAX_CONCURRENT_RUNS = 2
+SERVERS = ("code-server", "grpc")  # words of their command lines
+RESOURCE_TRACKER = "multiprocessing.resource_tracker"  # ignores SIGTERM, and ends with the last process that it serves
 
 
 def configure(home: Home, event_log: str) -> None:
@@ -62,16 +64,16 @@ def start_code_location(home: Home, environ: Mapping[str, str]) -> process.Child
     )
 
 
-def is_code_server(candidate: psutil.Process) -> bool:
-    """Tell the servers of the code location from the runs that they started.
+def is_run(candidate: psutil.Process) -> bool:
+    """Tell the runs of the code location from its servers and their helpers.
 
-    A server has no state and takes half a minute to stop when asked; a run has to log that it was stopped.
+    A run has to log that it was stopped; a server has no state, and takes half a minute to stop when asked.
     """
     try:
         command = candidate.cmdline()
     except psutil.Error:
         return False
-    return "code-server" in command or "grpc" in command
+    return not any(part in SERVERS or RESOURCE_TRACKER in part for part in command)
 
 
 def start_webserver(home: Home, port: int, environ: Mapping[str, str]) -> process.Child:
@@ -116,6 +118,17 @@ def code_location_answers(home: Home) -> bool:
 def webserver_answers(port: int) -> bool:
     """Tell whether the web interface serves."""
     return _ask(port, "server_info") is not None
+
+
+def load_error(port: int) -> str | None:
+    """Tell why the web interface could not load the code location; None when it could."""
+    error = "locationOrLoadError {... on PythonError {message}}"
+    answer = _ask(
+        port, "graphql", {"query": f"{{workspaceOrError {{... on Workspace {{locationEntries {{{error}}}}}}}}}"}
+    )
+    entries = answer["data"]["workspaceOrError"]["locationEntries"] if answer else []
+    messages = [(entry["locationOrLoadError"] or {}).get("message") for entry in entries]
+    return next((message.strip().splitlines()[0] for message in messages if message), None)
 
 
 def daemon_answers(port: int) -> bool:

@@ -10,7 +10,7 @@ import obstore
 import polars as pl
 from obstore.store import S3Store
 
-DEFAULT_PREFIX = "datafusion_test"
+PREFIX = "datafusion_test"
 DOWNLOADS = 16
 
 
@@ -46,8 +46,7 @@ def read(
         secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
         client_options={"allow_http": True},
     )
-    prefix = variables.get("S3_PREFIX") or DEFAULT_PREFIX
-    return {table: _table(store, f"{prefix}/{key}", advance) for table, key in asset_keys.items()}
+    return {table: _table(store, f"{PREFIX}/{key}", advance) for table, key in asset_keys.items()}
 
 
 def _table(store: S3Store, location: str, advance: Callable[[int], None]) -> StoredTable:

@@ -10,17 +10,21 @@ from types import FrameType
 
 import psutil
 
+from dagfusion_pipeline.environment import Environment
+from dagfusion_pipeline.errors import ConfigurationError
 from dagfusion_stack import dagster, object_store, ports, postgres, process
+from dagfusion_stack.errors import ServiceError, SettingError
 from dagfusion_stack.home import Home, ServiceState
 from dagfusion_stack.settings import Settings
 
 WATCH_INTERVAL_S = 0.5
 STOP_TIMEOUT_S = 15.0
+SUPERVISOR_STOP_TIMEOUT_S = 120.0  # of a service at a time
 # First what starts work, then what works, last what it is written to.
 STOP_ORDER = (dagster.DAEMON, dagster.WEBSERVER, dagster.CODE_LOCATION, object_store.NAME, postgres.NAME)
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Settings of another store or another Dagster that the user's shell may have.
-FOREIGN = ("AWS_", "S3_BUCKET", "UAT_S3_", "PROD_S3_", "DAGSTER_", "DAGFUSION_", "ENVIRONMENT")
+FOREIGN = ("AWS_", "S3_", "UAT_S3_", "PROD_S3_", "DAGSTER_", "DAGFUSION_", "ENVIRONMENT")
 
 Say = Callable[[str], None]
 
@@ -54,6 +58,7 @@ class Supervisor:
         Returns:
             The variables of `stack.env`.
         """
+        _check_bucket(self.settings.bucket)
         with self._starting(postgres.NAME):
             database = postgres.start(self.home.postgres, log=self.home.logs / "postgres.log", mark=self.home.path)
             self._started(Service(database.child, database.stop))
@@ -101,6 +106,8 @@ class Supervisor:
         daemon = self._launched(dagster.start_daemon(self.home, environ))
         with self._starting(dagster.WEBSERVER):
             webserver.wait_ready(lambda: dagster.webserver_answers(port), timeout_s=dagster.START_TIMEOUT_S)
+        if error := dagster.load_error(port):
+            raise ServiceError(f"the {dagster.CODE_LOCATION} could not be loaded: {error}; its log is {code.log}")
         with self._starting(dagster.DAEMON):
             daemon.wait_ready(lambda: dagster.daemon_answers(port), timeout_s=dagster.START_TIMEOUT_S)
 
@@ -187,9 +194,9 @@ def sweep(home: Home) -> list[str]:
 def _end_service(name: str, found: Mapping[psutil.Process, str]) -> None:
     mates = [mate for mate, service in found.items() if service == name]
     if name == dagster.CODE_LOCATION:
-        servers = [mate for mate in mates if dagster.is_code_server(mate)]
-        process.end(set(mates) - set(servers), signal.SIGTERM, timeout_s=STOP_TIMEOUT_S)
-        process.end(servers, signal.SIGKILL, timeout_s=STOP_TIMEOUT_S)
+        runs = {mate for mate in mates if dagster.is_run(mate)}
+        process.end(runs, signal.SIGTERM, timeout_s=STOP_TIMEOUT_S)
+        process.end(set(mates) - runs, signal.SIGKILL, timeout_s=STOP_TIMEOUT_S)
     else:
         process.end(mates, signal.SIGINT if name == postgres.NAME else signal.SIGTERM, timeout_s=STOP_TIMEOUT_S)
 
@@ -205,7 +212,7 @@ def down(home: Home, say: Say) -> list[str]:
         say(f"Stopping `dagfusion {holder.command}` (process {holder.pid})")
         stopped = [service.name for service in holder.services]
         with contextlib.suppress(psutil.NoSuchProcess):
-            process.end([psutil.Process(holder.pid)], signal.SIGTERM, timeout_s=4 * STOP_TIMEOUT_S)
+            process.end([psutil.Process(holder.pid)], signal.SIGTERM, timeout_s=SUPERVISOR_STOP_TIMEOUT_S)
     # Held while sweeping, so that no start in between loses its services.
     with home.hold("down") if home.exists() else contextlib.nullcontext():
         return stopped + sweep(home)
@@ -219,6 +226,13 @@ def child_environ(environ: Mapping[str, str], variables: Mapping[str, str]) -> d
     kept = {name: value for name, value in environ.items() if not name.startswith(FOREIGN)}
     direct = ",".join(filter(None, (environ.get("NO_PROXY") or environ.get("no_proxy"), "localhost", ports.LOOPBACK)))
     return {**kept, **variables, "NO_PROXY": direct, "no_proxy": direct}
+
+
+def _check_bucket(name: str) -> None:
+    try:
+        Environment.read({"S3_BUCKET": name})
+    except ConfigurationError as error:
+        raise SettingError(str(error)) from error
 
 
 @contextlib.contextmanager
