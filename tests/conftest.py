@@ -1,7 +1,8 @@
 """What every test gets: a process that knows nothing of this machine's clouds, event logs and stacks."""
 
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -35,3 +36,14 @@ def clean_environ(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def root() -> Path:
     """The checkout."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def server_folder() -> Iterator[Callable[[str], Path]]:
+    """Makes folders for servers that run as another user, who may not enter pytest's own folders."""
+    with tempfile.TemporaryDirectory(prefix="dagfusion-tests-", ignore_cleanup_errors=True) as folder:
+
+        def make(name: str) -> Path:
+            return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=folder))
+
+        yield make

@@ -1,7 +1,7 @@
 """The README's Python blocks run as they are printed, one after the other, where `dagfusion demo` has run."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,15 +13,15 @@ BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
-def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def stack(tmp_path: Path, server_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The process of a user in whose folder `dagfusion demo` has run."""
     monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "1000")
     home = tmp_path / "dagster"
     home.mkdir()
     services = Embedded()
     with (
-        services.database(tmp_path / "postgres") as database,
-        services.object_store(tmp_path / "s3") as store,
+        services.database(server_folder("postgres")) as database,
+        services.object_store(server_folder("s3")) as store,
         lake(database, store, home) as deployment,
     ):
         for key in (REGISTER, ORDERS):

@@ -1,7 +1,7 @@
 """The servers of each provider, started once; the tests run on all of them."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,14 +32,14 @@ def services(request: pytest.FixtureRequest) -> Services:
 
 
 @pytest.fixture(scope="session")
-def database(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    with services.database(tmp_path_factory.mktemp("postgres")) as server:
+def database(services: Services, server_folder: Callable[[str], Path]) -> Iterator[Database]:
+    with services.database(server_folder("postgres")) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def object_store(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    with services.object_store(tmp_path_factory.mktemp("s3")) as server:
+def object_store(services: Services, server_folder: Callable[[str], Path]) -> Iterator[ObjectStore]:
+    with services.object_store(server_folder("s3")) as server:
         yield server
 
 

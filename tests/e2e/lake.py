@@ -84,7 +84,7 @@ class Lake:
         pairs = [part.split("=", 1) for part in name.split("/") if "=" in part]
         columns = {column: urllib.parse.unquote(value) for column, value in pairs}
         frame = frame.with_columns(pl.lit(value).alias(column) for column, value in columns.items())
-        return frame.with_columns(pl.col("date").cast(pl.Date)) if "date" in columns else frame
+        return frame.with_columns(pl.col("date").str.to_date()) if "date" in columns else frame
 
     def delete(self, name: str) -> None:
         self.s3.delete_object(Bucket=self.bucket, Key=name)
@@ -113,7 +113,8 @@ def lake(database: Database, store: ObjectStore, home: Path) -> Iterator[Lake]:
     s3 = client(variables)
     s3.create_bucket(Bucket=variables["S3_BUCKET"])
     url = database.url(name).replace("postgresql://", "postgresql+psycopg2://", 1)
-    (home / "dagster.yaml").write_text(json.dumps({"storage": {"postgres": {"postgres_url": url}}}))
+    instance_settings = {"storage": {"postgres": {"postgres_url": url}}, "python_logs": {"python_log_level": "ERROR"}}
+    (home / "dagster.yaml").write_text(json.dumps(instance_settings))
     with dg.DagsterInstance.from_config(str(home)) as instance:
         yield Lake(instance, database.url(name), variables, s3)
     s3.close()

@@ -107,7 +107,7 @@ def test_a_join_prunes_both_sides(connection: dagfusion_query.Connection, filled
 
 def test_the_gold_table_agrees_with_its_source(connection: dagfusion_query.Connection) -> None:
     gold = connection.sql(
-        f"select state, total_organizations as n from {TABLES[ORG_AGGREGATES]} where date = '2024-01-02' order by state"
+        f"select state, organizations as n from {TABLES[ORG_AGGREGATES]} where date = '2024-01-02' order by state"
     )
     silver = connection.sql(
         f"select state, count(*) as n from {ORGANIZATIONS} where date = '2024-01-02' group by 1 order by 1"

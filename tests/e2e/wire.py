@@ -27,9 +27,11 @@ def recording(endpoint: str) -> Iterator[Recorded]:
         recorded = Recorded(f"http://127.0.0.1:{listener.getsockname()[1]}")
         accepting = threading.Thread(target=_accept, args=(listener, (target.hostname, target.port), recorded))
         accepting.start()
-        yield recorded
-        listener.shutdown(socket.SHUT_RDWR)
-        accepting.join()
+        try:
+            yield recorded
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            accepting.join()
 
 
 def _accept(listener: socket.socket, target: tuple[str, int], recorded: Recorded) -> None:
