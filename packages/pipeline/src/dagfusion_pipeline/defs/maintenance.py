@@ -36,7 +36,7 @@ def delete_superseded(
     context: dg.OpExecutionContext, config: Vacuum, hive_parquet: dg.ResourceParam[MeasuredHiveParquet]
 ) -> None:
     """Compares the tables' folders with the event log and deletes what has long been superseded."""
-    since = datetime.now(UTC) - timedelta(hours=config.older_than_hours)
+    since = _now() - timedelta(hours=config.older_than_hours)
     for table in TABLES:
         found = superseded_objects(context.instance, hive_parquet, table, since)
         context.log.info(
@@ -76,6 +76,10 @@ def _objects_of(manager: MeasuredHiveParquet, table: dg.AssetKey) -> Iterator[St
     for stored in manager.object_store.list_objects(path.rpartition("/")[0]):
         if stored.key.startswith((f"{path}/", f"{path}-")):
             yield stored
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _names(found: Sequence[StoredObject]) -> str:
