@@ -63,7 +63,6 @@ TOWERS: Mapping[str, Sequence[str]] = {
         "answers",
         "demo",
         "console",
-        "report",
         "cli",
     ),
 }
