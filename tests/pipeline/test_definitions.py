@@ -107,8 +107,8 @@ def test_there_are_six_described_assets_with_metrics_and_checks(location: dg.Def
         assert len(node.check_keys) >= 2
     for upstream, downstream in ((REGISTER, EXTRACTS), (EXTRACTS, ORG_AGGREGATES), (EXPORT, ORDERS), (ORDERS, SALES)):
         assert graph.get(downstream).parent_keys == {upstream}
-    for key in keys - {REGISTER, EXPORT}:
-        assert graph.get(key).backfill_policy == dg.BackfillPolicy.single_run()
+    assert {graph.get(key).backfill_policy for key in (EXTRACTS, ORDERS)} == {dg.BackfillPolicy.single_run()}
+    assert {graph.get(key).backfill_policy for key in (ORG_AGGREGATES, SALES)} == {dg.BackfillPolicy.multi_run(31)}
 
 
 def test_partitions_are_days_from_2024_by_state(location: dg.Definitions) -> None:
@@ -175,7 +175,7 @@ def test_a_run_of_three_states_writes_only_those(
     written = run(location, instance, EXTRACTS, rectangle("AL", "AZ"))
     partitions = [StateDay(day, state) for day in DAYS for state in ("AL", "AK", "AZ")]
     assert metadata_of(written, EXTRACTS).keys() == {f"{day}|{state}" for day, state in partitions}
-    store = MeasuredHiveParquet(**environment.io_manager_fields()).object_store  # type: ignore[arg-type]
+    store = MeasuredHiveParquet(**environment.io_manager_fields()).object_store
     folder = f"{environment.prefix}/Silver/TaxID/partitioned_organizations"
     assert {found.key for found in store.list_objects(folder)} == {
         f"{folder}/state={state}/date={day}/data.parquet" for day, state in partitions
@@ -270,7 +270,7 @@ def test_the_vacuum_deletes_what_is_superseded(
     environment: Environment, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     location = code_location(resources(environment, file_naming="per_run"))
-    manager = MeasuredHiveParquet(**environment.io_manager_fields(), file_naming="per_run")  # type: ignore[arg-type]
+    manager = MeasuredHiveParquet(**environment.io_manager_fields(), file_naming="per_run")
     runs = [run(location, instance, REGISTER).run_id for _ in range(2)]
     runs += [run(location, instance, EXTRACTS, rectangle("AL", "AK")).run_id for _ in range(2)]
     folder = f"{environment.prefix}/Silver/TaxID"

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from dagfusion_pipeline.errors import ConfigurationError
@@ -79,7 +79,7 @@ class Environment:
         """The environment of this process."""
         return cls.read(os.environ)
 
-    def io_manager_fields(self) -> dict[str, str]:
+    def io_manager_fields(self) -> dict[str, Any]:
         """What both IO managers are configured with: keyword to value, secrets included."""
         keys = self.credentials
         fields = {

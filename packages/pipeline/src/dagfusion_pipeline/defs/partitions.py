@@ -10,17 +10,25 @@ import dagster as dg
 from dagfusion_pipeline.defs.states import CODES
 
 FIRST_DAY = dt.date(2024, 1, 1)
+DAYS_A_RUN = 31  # of an asset that reads all states of its days, and holds them in memory
 
 daily = dg.DailyPartitionsDefinition(start_date=FIRST_DAY.isoformat())
 daily_by_state = dg.MultiPartitionsDefinition({"date": daily, "state": dg.StaticPartitionsDefinition(CODES)})
 
 
-def partitioned_asset(**options: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """`dagster.asset` with a backfill of few runs for many partitions, in place of one run for each."""
+def partitioned_asset(
+    *, partitions_a_run: int | None = None, **options: Any
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """`dagster.asset` whose backfill is few runs for many partitions, in place of one run for each.
+
+    Args:
+        partitions_a_run: the most that one run of a backfill may have; without it there is no limit.
+        options: those of `dagster.asset`.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # Dagster's word for backfill policies
         decorate: Callable[[Callable[..., Any]], dg.AssetsDefinition] = dg.asset(
-            backfill_policy=dg.BackfillPolicy.single_run(), **options
+            backfill_policy=dg.BackfillPolicy(partitions_a_run), **options
         )
     return decorate
 

@@ -7,7 +7,7 @@ from dagfusion_pipeline.defs.automation import WHEN_ITS_STATES_CHANGE
 from dagfusion_pipeline.defs.ecommerce.aggregates import sales_by_day
 from dagfusion_pipeline.defs.ecommerce.export import export_of_orders
 from dagfusion_pipeline.defs.ecommerce.sales import state_orders
-from dagfusion_pipeline.defs.partitions import daily, daily_by_state, partitioned_asset, state_days
+from dagfusion_pipeline.defs.partitions import DAYS_A_RUN, daily, daily_by_state, partitioned_asset, state_days
 from dagfusion_pipeline.defs.seed import Seed
 
 OWNERS = ["team:commerce-data"]
@@ -46,6 +46,7 @@ def partitioned_orders(context: dg.AssetExecutionContext, raw_orders: pl.DataFra
     key=["Gold", "Analytics", "daily_sales_aggregates"],
     ins={"partitioned_orders": dg.AssetIn(key=partitioned_orders.key)},
     partitions_def=daily,
+    partitions_a_run=DAYS_A_RUN,
     automation_condition=WHEN_ITS_STATES_CHANGE,
     metadata={"partition_expr": "date"},
     group_name="ecommerce",

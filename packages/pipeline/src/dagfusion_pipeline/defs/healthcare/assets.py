@@ -7,7 +7,7 @@ from dagfusion_pipeline.defs.automation import WHEN_ITS_STATES_CHANGE
 from dagfusion_pipeline.defs.healthcare.aggregates import organizations_by_day
 from dagfusion_pipeline.defs.healthcare.extracts import state_extracts
 from dagfusion_pipeline.defs.healthcare.register import register_of_organizations
-from dagfusion_pipeline.defs.partitions import daily, daily_by_state, partitioned_asset, state_days
+from dagfusion_pipeline.defs.partitions import DAYS_A_RUN, daily, daily_by_state, partitioned_asset, state_days
 from dagfusion_pipeline.defs.seed import Seed
 
 OWNERS = ["team:provider-data"]
@@ -48,6 +48,7 @@ def partitioned_organizations(
     key=["Gold", "Analytics", "daily_org_aggregates"],
     ins={"partitioned_organizations": dg.AssetIn(key=partitioned_organizations.key)},
     partitions_def=daily,
+    partitions_a_run=DAYS_A_RUN,
     automation_condition=WHEN_ITS_STATES_CHANGE,
     metadata={"partition_expr": "date"},
     group_name="healthcare",
