@@ -62,6 +62,15 @@ PREDICATES = st.recursive(
 )
 
 
+AGGREGATES = [
+    "SELECT count(*) AS c, count(n) AS cn, min(n) AS lo, max(s) AS hi, max(date) AS d FROM {} WHERE",
+    "SELECT state, count(*) AS c, min(shard) AS lo, max(x) AS hi FROM {} AS a WHERE GROUP BY state",
+    "SELECT date, shard, count(s) AS c FROM {} AS a WHERE GROUP BY date, shard HAVING count(*) > 1",
+    "SELECT upper(state) AS u, extract(day FROM date) AS d, count(*) AS c FROM {} WHERE GROUP BY 1, 2",
+    "SELECT DISTINCT state FROM {} WHERE",
+]
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(partitions=PARTITIONS, predicates=st.lists(PREDICATES, min_size=1, max_size=4))
 def test_pruning_never_changes_an_answer(
@@ -81,6 +90,11 @@ def test_pruning_never_changes_an_answer(
     plain.register_record_batches("t", [pa.concat_tables(whole).combine_chunks().to_batches() or [_empty()]])
 
     for predicate in predicates:
+        for aggregate in AGGREGATES:
+            over = aggregate.replace("WHERE", f"WHERE {predicate}")
+            assert _sorted(lake.sql(over.format("local_default.t"))) == _sorted(
+                plain.sql(over.format("t")).to_arrow_table()
+            )
         select = "SELECT n, s, x, state, date, shard FROM {} WHERE " + predicate
         assert _sorted(lake.sql(select.format("local_default.t"))) == _sorted(
             plain.sql(select.format("t")).to_arrow_table()

@@ -58,7 +58,7 @@ def test_answers_are_duckdbs(tpch: tuple[Any, duckdb.DuckDBPyConnection], number
 def test_filters_on_a_partition_column_skip_files(tpch: tuple[Any, duckdb.DuckDBPyConnection]) -> None:
     lake, _ = tpch
 
-    scans = lake.prepare("SELECT count(*) FROM local_tpch.lineitem WHERE l_shipmode = 'AIR'").scans
+    scans = lake.prepare("SELECT sum(l_quantity) FROM local_tpch.lineitem WHERE l_shipmode = 'AIR'").scans
 
     assert [(scan.count, len(scan.table.files)) for scan in scans] == [(2, 14)]
 

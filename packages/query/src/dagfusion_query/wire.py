@@ -77,14 +77,17 @@ def children(data: bytes, number: int) -> list[bytes]:
         return []
 
 
-def rewrite(data: bytes, marker: bytes, matches: Callable[[bytes], bool], replace: Callable[[bytes], bytes]) -> bytes:
-    """Replace every sub-message that `matches`, descending only where `marker` occurs and copying all else."""
-    if matches(data):
-        return replace(data)
+def rewrite(data: bytes, marker: bytes, change: Callable[[bytes], bytes | None]) -> bytes:
+    """Let `change` replace sub-messages: it returns the new bytes, or None for those to look into.
+
+    Only messages in which `marker` occurs are looked at; all else is copied as it is.
+    """
+    if (changed := change(data)) is not None:
+        return changed
     out = []
     for field in fields(data):
         if isinstance(field.value, bytes) and marker in field.value and field.value != marker:
-            out.append(message(field.number, rewrite(field.value, marker, matches, replace)))
+            out.append(message(field.number, rewrite(field.value, marker, change)))
         else:
             out.append(field.raw)
     return b"".join(out)

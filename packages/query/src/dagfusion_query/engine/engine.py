@@ -101,7 +101,7 @@ class Engine:
         else:
             context, plan = prepared.bound.context, prepared.physical
             execution = Execution(context.execute(plan, 0), self._loop, stall_s, plan)
-        return Run(execution, prepared.scans, self._stores)
+        return Run(execution, prepared, self._stores)
 
     def close(self) -> None:
         """End the threads and remove the templates."""
@@ -147,8 +147,9 @@ class Engine:
 class Run:
     """One run of a planned statement, whose errors say what is wrong with which object."""
 
-    def __init__(self, execution: Execution, scans: Sequence[Scan], stores: Stores) -> None:
-        self._execution, self._scans, self._stores = execution, scans, stores
+    def __init__(self, execution: Execution, prepared: Prepared, stores: Stores) -> None:
+        self._execution, self._stores = execution, stores
+        self._scans, self._schema = prepared.scans, prepared.schema
 
     def next(self) -> pa.RecordBatch | None:
         """Return the next batch, or None at the end.
@@ -160,13 +161,19 @@ class Run:
         """
         while True:
             try:
-                return self._execution.next()
+                batch = self._execution.next()
             except StalledError:
                 if (why := probe(self._scans, self._stores)) is not None:
                     self._execution.cancel()
                     raise why from None
             except Exception as error:
                 raise diagnose(error, self._scans, self._stores) from error
+            else:
+                return batch if batch is None or batch.schema == self._schema else self._declared(batch)
+
+    def _declared(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Give a batch the result's schema: DataFusion's own differs now and then in what may be NULL."""
+        return pa.RecordBatch.from_arrays(batch.columns, schema=self._schema)
 
     def cancel(self) -> None:
         """Give the run up."""

@@ -36,13 +36,17 @@ class Pruner:
     Args:
         layout: The scan's name and partition columns.
         files: The catalog of one generation in that layout.
+
+    Attributes:
+        partition: The partition columns.
+        statistics: The columns with statistics and their numbers, as `predicate` wants them.
     """
 
     def __init__(self, layout: ScanLayout, files: pa.Table) -> None:
         self._name, self._files = layout.name, files
-        self._partition = frozenset(layout.partition_schema.names)
+        self.partition = frozenset(layout.partition_schema.names)
         stats = files.schema.field("stats").type
-        self._statistics = {stats.field(i).name: i for i in range(stats.num_fields)}
+        self.statistics = {stats.field(i).name: i for i in range(stats.num_fields)}
         self._frames: dict[str, DataFrame] = {}
 
     def prune(self, filters: Sequence[Expr], relation: str) -> Pruned:
@@ -52,19 +56,19 @@ class Pruner:
             filters: The filters of one scan.
             relation: The table as the query spells it, quoted where needed; the filters' columns carry it.
         """
-        decided = [is_over(expr, self._partition) for expr in filters]
-        predicates = [may_match(expr, self._partition, self._statistics) for expr in filters]
+        decided = [is_over(expr, self.partition) for expr in filters]
+        predicates = [may_match(expr, self.partition, self.statistics) for expr in filters]
         known = [predicate for predicate in predicates if predicate is not None]
         if not known:
             return Pruned(None, decided)
-        frame = self._frame(relation)
+        frame = self.frame(relation)
         for predicate in known:
             frame = frame.filter(predicate)
         batches = frame.select(Expr.column(_FILE)).collect()
         return Pruned(pa.concat_arrays([pa.array([], pa.int64()), *(batch.column(0) for batch in batches)]), decided)
 
-    def _frame(self, relation: str) -> DataFrame:
-        """Return the pruning table under the name that the filters' columns carry."""
+    def frame(self, relation: str) -> DataFrame:
+        """Return the catalog as a table, under the name that the filters' columns carry."""
         if relation not in self._frames:
             self._frames[relation] = self._context.table(relation)
         return self._frames[relation]

@@ -22,7 +22,7 @@ from datafusion import ExecutionPlan, Expr, LogicalPlan, SessionContext
 
 from dagfusion_query.catalog.entry import store_url
 from dagfusion_query.catalog.model import Table
-from dagfusion_query.errors import PlanError
+from dagfusion_query.scan.answer import Mention, aggregate_over_scan, answer
 from dagfusion_query.scan.layout import ScanLayout, scan_files
 from dagfusion_query.scan.prune import Pruner
 from dagfusion_query.scan.template import Template, folder_url
@@ -100,11 +100,13 @@ class Scan:
         table: The table.
         files: The numbers of the files it reads (rows of `Table.files`); None for all of them.
         filters: What it is filtered by.
+        answered: The catalog answered the aggregate above it, so it reads no file.
     """
 
     table: Table
     files: pa.Array | None
     filters: Sequence[Filter]
+    answered: bool = False
 
     @property
     def count(self) -> int:
@@ -153,7 +155,9 @@ def splice(
     except Exception as error:
         raise NotSpliceable(f"the logical plan does not serialize: {error}") from error
     slots: list[_Slot] = []
+    answered: list[Scan] = []
     for scanned in tables:
+        logical = _answer_aggregates(logical, scanned, answered, context)
         logical = _point_at_witnesses(logical, scanned, slots, context, parallelism)
     try:
         plan = LogicalPlan.from_bytes(context, logical)
@@ -165,7 +169,9 @@ def splice(
     for slot in slots:
         encoded = _put_files(encoded, slot)
     _check(encoded, [scanned.template for scanned in tables])
-    return Spliced(message(_COALESCE, message(1, encoded)) if merged else encoded, [slot.scan for slot in slots])
+    return Spliced(
+        message(_COALESCE, message(1, encoded)) if merged else encoded, [*answered, *(slot.scan for slot in slots)]
+    )
 
 
 def decode(spliced: Spliced, context: SessionContext) -> ExecutionPlan:
@@ -189,6 +195,27 @@ class _Slot:
     folder: str
 
 
+def _answer_aggregates(logical: bytes, scanned: ScannedTable, answered: list[Scan], context: SessionContext) -> bytes:
+    """Replace the aggregates over scans of a table whose rows the catalog knows."""
+    home = folder_url(scanned.template.home).encode()
+    if home not in logical:
+        return logical
+
+    def change(node: bytes) -> bytes | None:
+        found = aggregate_over_scan(node)
+        if found is None or home not in children(found.scan, _PATHS):
+            return None
+        filters = [Expr.from_bytes(data, context) for data in children(found.scan, _FILTERS)]
+        mention = _mention(found.scan, scanned)
+        rows = answer(found, filters, mention, context)
+        if rows is not None:
+            decided = [Filter(expr, mention.relation, decided=True, pruner=scanned.pruner) for expr in filters]
+            answered.append(Scan(scanned.table, pa.array([], pa.int64()), decided, answered=True))
+        return rows
+
+    return rewrite(logical, home, change)
+
+
 def _point_at_witnesses(
     logical: bytes, scanned: ScannedTable, slots: list[_Slot], context: SessionContext, parallelism: int
 ) -> bytes:
@@ -197,17 +224,19 @@ def _point_at_witnesses(
     if home not in logical:
         return logical
 
-    def replace(scan_node: bytes) -> bytes:
+    def change(scan_node: bytes) -> bytes | None:
+        if home not in children(scan_node, _PATHS):
+            return None
         encoded = children(scan_node, _FILTERS)
         filters = [Expr.from_bytes(data, context) for data in encoded]
-        scan = prune_scan(scanned, filters, _relation(scan_node))
+        scan = prune_scan(scanned, filters, _mention(scan_node, scanned).relation)
         folder = scanned.template.path(len(slots), min(scan.count, parallelism))
         slots.append(_Slot(scanned, scan, folder))
         undecided = [data for data, applied in zip(encoded, scan.filters, strict=True) if not applied.decided]
         rest = b"".join(field.raw for field in fields(scan_node) if field.number not in (_PATHS, _FILTERS))
         return message(_PATHS, folder_url(folder).encode()) + b"".join(message(_FILTERS, f) for f in undecided) + rest
 
-    return rewrite(logical, home, lambda node: home in children(node, _PATHS), replace)
+    return rewrite(logical, home, change)
 
 
 def _put_files(physical: bytes, slot: _Slot) -> bytes:
@@ -224,13 +253,11 @@ def _put_files(physical: bytes, slot: _Slot) -> bytes:
         raise NotSpliceable(f"the files of {slot.scan.table.name} are in several stores")
     store = slot.scanned.store.encode()
 
-    def is_scan(node: bytes) -> bool:
+    def change(node: bytes) -> bytes | None:
         groups = children(node, _FILE_GROUPS)
         paths = [path for file in children(groups[0], 1)[:1] for path in children(file, 1)] if groups else []
-        return any(path.startswith(witness) for path in paths)
-
-    def replace(node: bytes) -> bytes:
-        groups = children(node, _FILE_GROUPS)
+        if not any(path.startswith(witness) for path in paths):
+            return None
         files = slot.scan.of(slot.scanned.files)
         rest = (
             message(_STORE_URL, store) if field.number == _STORE_URL else field.raw
@@ -240,7 +267,7 @@ def _put_files(physical: bytes, slot: _Slot) -> bytes:
         entries = _file_groups(files["entry"], files["size_bytes"], len(groups))
         return b"".join([*(message(_FILE_GROUPS, group) for group in entries), *rest])
 
-    return rewrite(physical, witness, is_scan, replace)
+    return rewrite(physical, witness, change)
 
 
 def _file_groups(entries: pa.ChunkedArray, sizes: pa.ChunkedArray, groups: int) -> list[bytes]:
@@ -267,16 +294,6 @@ def _check(physical: bytes, templates: Sequence[Template]) -> None:
             raise NotSpliceable(f"a scan still points at the template {template.folder}")
 
 
-def _relation(scan_node: bytes) -> str:
-    """Return how the query spells a scan's table, as an identifier: `schema.table` or `catalog.schema.table`."""
+def _mention(scan_node: bytes, scanned: ScannedTable) -> Mention:
     (reference,) = children(scan_node, _TABLE_NAME)
-    parts = [
-        part.decode() for field in fields(reference) if isinstance(field.value, bytes) for part in _names(field.value)
-    ]
-    if not parts:
-        raise PlanError("a scan of the plan does not name its table")
-    return ".".join('"' + part.replace('"', '""') + '"' for part in parts)
-
-
-def _names(reference: bytes) -> list[bytes]:
-    return [field.value for field in fields(reference) if isinstance(field.value, bytes)]
+    return Mention(reference, scanned.pruner)

@@ -1,0 +1,208 @@
+"""Aggregates that the catalog can answer, so that no object is read: counts and bounds, by partition columns.
+
+`SELECT state, count(*), max(npi) ... GROUP BY state` asks nothing that the events have not said. In the serialized
+logical plan such an aggregate, with the scan below it, is replaced by its rows. All of these have to be known exactly:
+the filters (over partition columns), the groups (likewise), and each aggregate for each file; else the plan stays.
+
+    LogicalPlanNode {listing_scan 1, projection 3, aggregate 6, values 16, subquery_alias 21}
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+from datafusion import DataFrame, Expr, SessionContext, lit
+from datafusion import functions as f
+
+from dagfusion_query.catalog.entry import encode_scalar
+from dagfusion_query.errors import UnsupportedTypeError
+from dagfusion_query.scan.predicate import MAX, MIN, NULLS, ROWS, is_over
+from dagfusion_query.scan.prune import Pruner
+from dagfusion_query.wire import children, fields, message, uint
+
+MAX_ROWS = 5_000  # beyond this, planning the rows takes longer than it saves
+
+_SCAN, _PROJECTION, _AGGREGATE, _VALUES, _SUBQUERY_ALIAS = 1, 3, 6, 16, 21
+_COUNT_ALL = "count(Int64(1))"
+_OF_COLUMN = re.compile(r"(count|min|max)\((.+)\)")
+_KNOWN = "known"  # a column of the answer: whether every statistic that went into it is there
+
+
+def spelled(reference: bytes) -> str:
+    """Return an encoded TableReference as SQL: `"schema"."table"`, with as many parts as the query gave."""
+    parts = [part.decode() for level in (1, 2, 3) for name in children(reference, level) for part in _strings(name)]
+    return ".".join(_quoted(part) for part in parts)
+
+
+@dataclass(frozen=True)
+class AggregateOverScan:
+    """An aggregate node of a logical plan, right above a scan or above a scan's alias; all parts encoded."""
+
+    scan: bytes
+    alias: bytes | None
+    groups: Sequence[bytes]
+    aggregates: Sequence[bytes]
+
+
+@dataclass(frozen=True)
+class Mention:
+    """A table as one scan of a query names it.
+
+    Attributes:
+        reference: The name, as an encoded TableReference.
+        pruner: Its catalog.
+    """
+
+    reference: bytes
+    pruner: Pruner
+
+    @property
+    def relation(self) -> str:
+        """The name as SQL; the columns of the scan's filters carry it."""
+        return spelled(self.reference)
+
+
+def aggregate_over_scan(node: bytes) -> AggregateOverScan | None:
+    """Take a LogicalPlanNode apart; None when it is not such an aggregate."""
+    aggregates = children(node, _AGGREGATE)
+    if len(aggregates) != 1 or len(inputs := children(aggregates[0], 1)) != 1:
+        return None
+    below, alias = inputs[0], None
+    if aliases := children(below, _SUBQUERY_ALIAS):
+        (alias,) = children(aliases[0], 3) or (None,)
+        (below,) = children(aliases[0], 1) or (b"",)
+    scans = children(below, _SCAN)
+    if len(scans) != 1:
+        return None
+    return AggregateOverScan(scans[0], alias, children(aggregates[0], 2), children(aggregates[0], 3))
+
+
+def answer(found: AggregateOverScan, filters: Sequence[Expr], table: Mention, context: SessionContext) -> bytes | None:
+    """Return the plan node that gives an aggregate's rows; None when the catalog does not know them.
+
+    Args:
+        found: The aggregate.
+        filters: The scan's filters.
+        table: The table that it scans.
+        context: The session that the plan was made in.
+    """
+    pruner = table.pruner
+    groups = [Expr.from_bytes(data, context) for data in found.groups]
+    if not all(is_over(expr, pruner.partition) for expr in (*filters, *groups)):
+        return None
+    columns = [_column(str(Expr.from_bytes(data, context).canonical_name()), pruner) for data in found.aggregates]
+    aggregates = [column for column in columns if column is not None]
+    if len(aggregates) < len(columns):
+        return None
+    frame = pruner.frame(table.relation)
+    for expr in filters:
+        frame = frame.filter(expr)
+    frame = frame.filter(Expr.column(ROWS) > lit(0))
+    rows = _rows(_aliased(frame, found.alias), groups, aggregates)
+    if rows is None:
+        return None
+    qualifier = found.alias or table.reference
+    return _values(rows, [_group_name(expr, qualifier) for expr in groups] + [_Name(a.name, None) for a in aggregates])
+
+
+@dataclass(frozen=True)
+class _Aggregate:
+    """An aggregate over files that stands for one over rows, and whether a file's part in it is known."""
+
+    name: str
+    over_files: Expr
+    known: Expr
+
+
+@dataclass(frozen=True)
+class _Name:
+    """A column's name, and the encoded TableReference that qualifies it."""
+
+    name: str
+    qualifier: bytes | None
+
+
+def _column(text: str, pruner: Pruner) -> _Aggregate | None:
+    """Return what gives an aggregate, by its text, from the catalog's columns; None when they cannot."""
+    always = lit(True)  # noqa: FBT003  # a literal
+    count = f.coalesce(f.sum(Expr.column(ROWS)), lit(0))
+    if text == _COUNT_ALL:
+        return _Aggregate(text, count, always)
+    if (parts := _OF_COLUMN.fullmatch(text)) is None:
+        return None
+    function, name = parts[1], _unqualified(parts[2])
+    if name in pruner.partition:
+        column = Expr.column(_quoted(name))
+        return _Aggregate(text, count if function == "count" else getattr(f, function)(column), always)
+    number = pruner.statistics.get(name)
+    if number is None:
+        return None
+    nulls = Expr.column(f"{NULLS}{number}")
+    if function == "count":
+        return _Aggregate(text, f.coalesce(f.sum(Expr.column(ROWS) - nulls), lit(0)), nulls.is_not_null())
+    bound = Expr.column(f"{MIN if function == 'min' else MAX}{number}")
+    known = bound.is_not_null() | (nulls.is_not_null() & (nulls == Expr.column(ROWS)))
+    return _Aggregate(text, getattr(f, function)(bound), known)
+
+
+def _rows(frame: DataFrame, groups: list[Expr], aggregates: list[_Aggregate]) -> pa.Table | None:
+    known = lit(True)  # noqa: FBT003  # a literal
+    for column in aggregates:
+        known = known & column.known
+    over_files = [column.over_files.alias(f"a{i}") for i, column in enumerate(aggregates)]
+    named = [expr.alias(f"g{i}") for i, expr in enumerate(groups)]
+    answered = frame.aggregate(named, [*over_files, f.bool_and(f.coalesce(known, lit(False))).alias(_KNOWN)])  # noqa: FBT003
+    table = answered.limit(MAX_ROWS + 1).to_arrow_table()
+    if not 0 < table.num_rows <= MAX_ROWS or False in table[_KNOWN].to_pylist():
+        return None
+    return table.drop_columns([_KNOWN])
+
+
+def _values(rows: pa.Table, names: Sequence[_Name]) -> bytes | None:
+    """Encode rows as a Projection over Values, whose columns have the aggregate's names."""
+    try:
+        cells = b"".join(message(2, message(3, cell)) for cell in _cells(rows))
+    except UnsupportedTypeError:
+        return None
+    values = message(_VALUES, uint(1, rows.num_columns) + cells)
+    columns = b"".join(message(2, _renamed(f"column{i}", name)) for i, name in enumerate(names, 1))
+    return message(_PROJECTION, message(1, values) + columns)
+
+
+def _cells(rows: pa.Table) -> Iterator[bytes]:
+    """Yield the encoded values, row by row."""
+    columns = [[encode_scalar(v.as_py(), column.type, v) for v in column] for column in rows.columns]
+    for row in zip(*columns, strict=True):
+        yield from row
+
+
+def _renamed(column: str, name: _Name) -> bytes:
+    """Encode `column AS name`: LogicalExprNode.alias {expr 1, alias 2, relation 3}."""
+    source = message(1, message(1, message(1, column.encode())))
+    relation = b"" if name.qualifier is None else message(3, name.qualifier)
+    return message(2, source + message(2, name.name.encode()) + relation)
+
+
+def _aliased(frame: DataFrame, alias: bytes | None) -> DataFrame:
+    return frame if alias is None else frame.alias(spelled(alias))
+
+
+def _group_name(expr: Expr, qualifier: bytes) -> _Name:
+    if expr.variant_name() == "Column":
+        return _Name(expr.to_variant().name(), qualifier)
+    return _Name(str(expr.schema_name()), None)
+
+
+def _strings(name: bytes) -> list[bytes]:
+    return [field.value for field in fields(name) if isinstance(field.value, bytes)]
+
+
+def _unqualified(text: str) -> str:
+    """Return the column's name in `schema.table.column`; one that needs quotes matches nothing, and is not answered."""
+    return text.rsplit(".", 1)[-1]
+
+
+def _quoted(name: str) -> str:
+    escaped = name.replace('"', '""')
+    return f'"{escaped}"'
