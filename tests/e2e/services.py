@@ -1,6 +1,7 @@
 """PostgreSQL and an S3 server for the end-to-end tests, from two providers: programs in wheels, and containers."""
 
 import contextlib
+import gc
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -132,12 +133,11 @@ class Containers:
     name = "containers"
 
     def missing(self) -> str | None:
-        try:
-            with contextlib.closing(docker.from_env()) as client:
-                client.ping()
-        except DockerException as error:
-            return f"no Docker daemon answers ({error})"
-        return None
+        with warnings.catch_warnings():  # docker leaves the socket of a refused connection to the garbage collector
+            warnings.simplefilter("ignore", ResourceWarning)
+            reason = _silence_of_docker()
+            gc.collect()
+        return reason
 
     @contextlib.contextmanager
     def database(self, folder: Path) -> Iterator[Database]:
@@ -159,6 +159,15 @@ class Containers:
             yield ContainerObjectStore(container)
         finally:
             container.stop()
+
+
+def _silence_of_docker() -> str | None:
+    try:
+        with contextlib.closing(docker.from_env()) as client:
+            client.ping()
+    except DockerException as error:
+        return f"no Docker daemon answers ({error})"
+    return None
 
 
 PROVIDERS: Mapping[str, Services] = {provider.name: provider for provider in (Embedded(), Containers())}
