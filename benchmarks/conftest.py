@@ -1,0 +1,137 @@
+"""The data set, the engines and the clock of every benchmark.
+
+    pytest benchmarks                                  30 days x 50 states, a few minutes
+    pytest benchmarks --days 365 --million \\
+        --benchmark-json=benchmarks/report/benchmark.json    the full run; `tox -e bench` does this and the report
+
+DAGFUSION_BENCH_HOME names the folder that keeps the data from one run to the next; without it, it is made each time.
+"""
+
+import contextlib
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from benchmarks import dataset
+from benchmarks.dataset import Dataset
+from benchmarks.engines import duckdb_files
+from benchmarks.engines.protocol import Engine
+from benchmarks.engines.registry import ENGINES
+from benchmarks.workload import Row
+from tests.e2e.services import PROVIDERS
+
+HOME = os.environ.get("DAGFUSION_BENCH_HOME")
+
+Findings = dict[str, Any]
+FINDINGS = pytest.StashKey[Findings]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("dagfusion")
+    group.addoption("--days", type=int, default=30, help="days of the data set, times 50 states (default: 30)")
+    group.addoption("--million", action="store_true", help="also measure a catalog of 1,000,000 partitions")
+    group.addoption("--budget", type=float, default=3.0, help="seconds that one benchmark may take, about (default: 3)")
+    group.addoption(
+        "--localstack", action="store_true", help="keep the objects in LocalStack (a Docker container), not embedded S3"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[FINDINGS] = {
+        "days": config.getoption("--days"),
+        "store": "LocalStack" if config.getoption("--localstack") else "embedded S3 server (SeaweedFS)",
+        "cpus": os.cpu_count(),
+        "python": platform.python_version(),
+        "requests": [],
+    }
+
+
+def pytest_benchmark_update_json(
+    config: pytest.Config, benchmarks: Sequence[object], output_json: dict[str, Any]
+) -> None:
+    """Put what was counted beside what was timed."""
+    del benchmarks
+    output_json["dagfusion"] = config.stash[FINDINGS]
+
+
+@pytest.fixture(scope="session")
+def findings(pytestconfig: pytest.Config) -> Findings:
+    """What the report shows besides times."""
+    return pytestconfig.stash[FINDINGS]
+
+
+@pytest.fixture(scope="session")
+def data(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory, findings: Findings
+) -> Iterator[Dataset]:
+    days: int = pytestconfig.getoption("--days")
+    with _localstack(pytestconfig, tmp_path_factory) as store:
+        kept = Path(HOME) if HOME and store is None else tmp_path_factory.mktemp("bench")
+        with dataset.running(kept / f"{days}x50", days, print, store) as made:
+            findings["load_average"] = os.getloadavg()[0]
+            yield made
+
+
+@pytest.fixture(scope="session")
+def answers(data: Dataset) -> dict[str, list[Row]]:
+    """Every query's answer, computed from the stored objects."""
+    return data.answers()
+
+
+@pytest.fixture(scope="session")
+def ducklake(data: Dataset, findings: Findings) -> None:
+    """DuckLake's catalog of the same objects."""
+    started = time.perf_counter()
+    duckdb_files.register(data.place)
+    findings["ducklake_registration_s"] = time.perf_counter() - started
+
+
+@pytest.fixture(scope="module", params=ENGINES, ids=lambda engine: engine.name)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    chosen: Engine = request.param
+    if chosen is duckdb_files.LAKE:
+        request.getfixturevalue("ducklake")
+    return chosen
+
+
+class Clock:
+    """Times one function, as often as the budget allows and at least twice, after a run that warms it up."""
+
+    def __init__(self, benchmark: Any, budget_s: float) -> None:
+        self._benchmark, self._budget_s = benchmark, budget_s
+
+    def time(self, function: Callable[[], object], **info: object) -> None:
+        """Time a function; `info` is what the report knows it by: its kind, and the engine, query, ..."""
+        started = time.perf_counter()
+        function()
+        once_s = time.perf_counter() - started
+        self._benchmark.group = f"{info['kind']} {info.get('query', '')}".strip()
+        self._benchmark.extra_info.update(info)
+        rounds = max(2, min(50, int(self._budget_s / once_s)))
+        self._benchmark.pedantic(function, rounds=rounds, iterations=1)
+
+
+@pytest.fixture
+def clock(benchmark: BenchmarkFixture, pytestconfig: pytest.Config) -> Clock:
+    return Clock(benchmark, pytestconfig.getoption("--budget"))
+
+
+@contextlib.contextmanager
+def _localstack(config: pytest.Config, folders: pytest.TempPathFactory) -> Iterator[dict[str, str] | None]:
+    """Run LocalStack where it was asked for, and give its variables."""
+    if not config.getoption("--localstack"):
+        yield None
+        return
+    provider = PROVIDERS["containers"]
+    if (missing := provider.missing()) is not None:
+        pytest.fail(f"--localstack needs Docker: {missing}")
+    with provider.object_store(folders.mktemp("localstack")) as server:
+        variables = dict(server.environ())
+        dataset.create_bucket(variables)
+        yield variables
