@@ -170,7 +170,7 @@ def test_threads_share_a_connection(write: Write, connect: Callable[..., dagfusi
         ({"DAGFUSION_EVENT_LOG": "/nonexistent"}, "/nonexistent"),
         ({"DAGFUSION_EVENT_LOG": "mysql://x"}, "postgresql://"),
         ({"ENVIRONMENT": "test"}, "ENVIRONMENT must be one of local, uat, prod, got 'test'"),
-        ({"DAGFUSION_SCAN_PARALLELISM": "0"}, "DAGFUSION_SCAN_PARALLELISM must be a positive whole number, got '0'"),
+        ({"DAGFUSION_PARALLELISM": "0"}, "DAGFUSION_PARALLELISM must be a positive whole number, got '0'"),
         ({"DAGFUSION_POLL_INTERVAL_S": "soon"}, "DAGFUSION_POLL_INTERVAL_S must be a positive number, got 'soon'"),
         ({"AWS_ACCESS_KEY_ID": "key"}, "go together"),
     ],

@@ -49,8 +49,14 @@ class Settings:
         "DAGFUSION_STATE_DIR", None, "Where catalog snapshots are kept between processes; unset keeps none."
     )
     poll_interval_s: float = _setting("DAGFUSION_POLL_INTERVAL_S", 0.5, "Seconds between two looks at the event log.")
-    scan_parallelism: int = _setting(
-        "DAGFUSION_SCAN_PARALLELISM", max(4, _CORES), "File groups a scan reads at once, and partitions of a plan."
+    parallelism: int = _setting(
+        "DAGFUSION_PARALLELISM", max(4, _CORES), "Partitions of a plan: how many threads one query keeps busy."
+    )
+    scan_concurrency: int = _setting(
+        "DAGFUSION_SCAN_CONCURRENCY", 64, "Objects that one scan reads at once, if they are small."
+    )
+    scan_window_bytes: int = _setting(
+        "DAGFUSION_SCAN_WINDOW_BYTES", 256 << 20, "Bytes of objects that one scan reads at once: fewer of large ones."
     )
     memory_limit_bytes: int = _setting(
         "DAGFUSION_MEMORY_LIMIT_BYTES", 2 << 30, "Memory of joins, sorts and aggregates."

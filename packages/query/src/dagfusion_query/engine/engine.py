@@ -15,10 +15,10 @@ from dagfusion_query.engine.fallback import fall_back
 from dagfusion_query.engine.plan_cache import PlanCache, is_repeatable
 from dagfusion_query.engine.runtime import Loop, Planners
 from dagfusion_query.engine.session import READ_ONLY, Bound, Sessions
-from dagfusion_query.engine.statement import planning_error
+from dagfusion_query.engine.statement import is_datafusion_error, planning_error
 from dagfusion_query.engine.stores import Stores
-from dagfusion_query.errors import PlanError, QueryError, UnknownTableError
-from dagfusion_query.scan.splice import NotSpliceable, Scan, Spliced, decode, splice
+from dagfusion_query.errors import PlanError, UnknownTableError
+from dagfusion_query.scan.splice import Breadth, NotSpliceable, Scan, Spliced, decode, splice
 from dagfusion_query.settings import Settings
 
 Params = Sequence[Any] | Mapping[str, Any] | None
@@ -68,6 +68,7 @@ class Engine:
         self._sessions = Sessions(settings, self._stores)
         self._planners = Planners()
         self._loop = Loop()
+        self._breadth = Breadth(settings.parallelism, settings.scan_concurrency, settings.scan_window_bytes)
         self._planned_for: Bound | None = None
         self._plans = PlanCache[Prepared](settings.plan_cache_bytes)
         self._lock = threading.Lock()
@@ -113,9 +114,9 @@ class Engine:
         """Plan on a deep stack, and say what is wrong in this package's errors."""
         try:
             return self._planners.run(plan)
-        except (QueryError, KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:  # a Rust panic is not an Exception
+        except BaseException as error:
+            if not is_datafusion_error(error):
+                raise
             wrong = planning_error(error, bound.snapshot.tables)
             if isinstance(wrong, UnknownTableError):
                 _raise_problem(str(error), bound.snapshot)
@@ -132,7 +133,7 @@ class Engine:
             frame = _inside(frame, bound.context)
         optimized = frame.optimized_logical_plan()
         try:
-            spliced = splice(optimized, bound.context, [*bound.tables.values()], self._settings.scan_parallelism)
+            spliced = splice(optimized, bound.context, [*bound.tables.values()], self._breadth)
         except NotSpliceable:
             frame, scans = fall_back(optimized, bound, self._settings, read)
             return Prepared(

@@ -113,7 +113,7 @@ def new_context(settings: Settings) -> SessionContext:
     config = (
         SessionConfig()
         .with_information_schema(enabled=True)
-        .with_target_partitions(settings.scan_parallelism)
+        .with_target_partitions(settings.parallelism)
         .set("datafusion.execution.collect_statistics", "false")  # the catalog has them
         .set("datafusion.execution.parquet.schema_force_view_types", "false")  # or batches disagree with their schema
     )

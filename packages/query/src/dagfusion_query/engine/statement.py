@@ -22,6 +22,11 @@ _NOISE = re.compile(
 )
 
 
+def is_datafusion_error(error: BaseException) -> bool:
+    """Tell whether DataFusion raised this: a bare Exception or ValueError, or a Rust panic, which is no Exception."""
+    return type(error) in (Exception, ValueError) or type(error).__name__ == "PanicException"
+
+
 def planning_error(error: BaseException, tables: Iterable[TableName]) -> QueryError:
     """Say what is wrong with a statement that DataFusion did not plan."""
     text = str(error)

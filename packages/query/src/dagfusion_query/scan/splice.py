@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +36,34 @@ _COALESCE = 13  # PhysicalPlanNode.merge: CoalescePartitionsExecNode {input 1}
 
 class NotSpliceable(Exception):  # noqa: N818
     """This plan cannot be spliced; it has to run another way. Never seen outside the engine."""
+
+
+class Breadth(NamedTuple):
+    """How many files a scan reads at once: its file groups.
+
+    A plan is made for `partitions` of them. Operators ask their input for its partitions when they run, so a plan for
+    several serves more: a scan of many small files gets more groups in the end, since waiting for S3 needs no thread.
+
+    Attributes:
+        partitions: The plan's partitions.
+        concurrency: The most file groups.
+        window_bytes: The most bytes that the files read at once may have, if those are more than `partitions`.
+    """
+
+    partitions: int
+    concurrency: int
+    window_bytes: int
+
+    def planned(self, files: int) -> int:
+        """Return the number of witnesses for a scan of so many files."""
+        return min(files, self.partitions)
+
+    def spliced(self, planned: int, files: int, size_bytes: int) -> int:
+        """Return the number of file groups of a scan that the physical plan has `planned` of."""
+        if planned < self.partitions:
+            return planned
+        in_window = self.window_bytes * files // max(size_bytes, 1)
+        return max(planned, min(files, self.concurrency, in_window))
 
 
 @dataclass(frozen=True)
@@ -137,7 +166,7 @@ class Spliced:
 
 
 def splice(
-    optimized: LogicalPlan, context: SessionContext, tables: Sequence[ScannedTable], parallelism: int
+    optimized: LogicalPlan, context: SessionContext, tables: Sequence[ScannedTable], breadth: Breadth
 ) -> Spliced:
     """Plan a query over the files that its filters keep.
 
@@ -145,7 +174,7 @@ def splice(
         optimized: The query's optimized logical plan over template tables.
         context: The session that it was planned in.
         tables: The tables that the query can name.
-        parallelism: How many file groups a scan has at most.
+        breadth: How wide a scan is.
 
     Raises:
         NotSpliceable: The plan does not serialize, or a scan was lost on the way.
@@ -158,7 +187,7 @@ def splice(
     answered: list[Scan] = []
     for scanned in tables:
         logical = _answer_aggregates(logical, scanned, answered, context)
-        logical = _point_at_witnesses(logical, scanned, slots, context, parallelism)
+        logical = _point_at_witnesses(logical, scanned, slots, context, breadth)
     try:
         plan = LogicalPlan.from_bytes(context, logical)
         physical = context.create_dataframe_from_logical_plan(plan).execution_plan()
@@ -167,7 +196,7 @@ def splice(
     except Exception as error:
         raise NotSpliceable(f"the plan does not serialize: {error}") from error
     for slot in slots:
-        encoded = _put_files(encoded, slot)
+        encoded = _put_files(encoded, slot, breadth)
     _check(encoded, [scanned.template for scanned in tables])
     return Spliced(
         message(_COALESCE, message(1, encoded)) if merged else encoded, [*answered, *(slot.scan for slot in slots)]
@@ -217,7 +246,7 @@ def _answer_aggregates(logical: bytes, scanned: ScannedTable, answered: list[Sca
 
 
 def _point_at_witnesses(
-    logical: bytes, scanned: ScannedTable, slots: list[_Slot], context: SessionContext, parallelism: int
+    logical: bytes, scanned: ScannedTable, slots: list[_Slot], context: SessionContext, breadth: Breadth
 ) -> bytes:
     """Give each scan of a table a template folder of its own, and drop the filters that the catalog decided."""
     home = folder_url(scanned.template.home).encode()
@@ -230,7 +259,7 @@ def _point_at_witnesses(
         encoded = children(scan_node, _FILTERS)
         filters = [Expr.from_bytes(data, context) for data in encoded]
         scan = prune_scan(scanned, filters, _mention(scan_node, scanned).relation)
-        folder = scanned.template.path(len(slots), min(scan.count, parallelism))
+        folder = scanned.template.path(len(slots), breadth.planned(scan.count))
         slots.append(_Slot(scanned, scan, folder))
         undecided = [data for data, applied in zip(encoded, scan.filters, strict=True) if not applied.decided]
         rest = b"".join(field.raw for field in fields(scan_node) if field.number not in (_PATHS, _FILTERS))
@@ -239,7 +268,7 @@ def _point_at_witnesses(
     return rewrite(logical, home, change)
 
 
-def _put_files(physical: bytes, slot: _Slot) -> bytes:
+def _put_files(physical: bytes, slot: _Slot, breadth: Breadth) -> bytes:
     """Replace the witnesses of one scan by its files."""
     witness = slot.folder.lstrip("/").encode()
     if witness not in physical:
@@ -264,7 +293,8 @@ def _put_files(physical: bytes, slot: _Slot) -> bytes:
             for field in fields(node)
             if field.number != _FILE_GROUPS
         )
-        entries = _file_groups(files["entry"], files["size_bytes"], len(groups))
+        count = breadth.spliced(len(groups), len(files), slot.scan.bytes)
+        entries = _file_groups(files["entry"], files["size_bytes"], count)
         return b"".join([*(message(_FILE_GROUPS, group) for group in entries), *rest])
 
     return rewrite(physical, witness, change)

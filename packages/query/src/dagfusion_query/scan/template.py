@@ -6,6 +6,7 @@ that a table named twice stays two scans, with as many witness files as the scan
 
 import shutil
 import tempfile
+import weakref
 from pathlib import Path
 from urllib.parse import quote
 
@@ -48,20 +49,16 @@ class Template:
 
 
 class Scratch:
-    """A temporary folder for the templates of one session, removed when it is closed or collected."""
+    """A temporary folder for the templates of one session, removed with it."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="dagfusion-", ignore_cleanup_errors=True)
-        self.path = Path(self._folder.name).resolve()
+        self.path = Path(tempfile.mkdtemp(prefix="dagfusion-")).resolve()
+        # Queries of an older generation may hold the session for a while: the folder goes after the last of them.
+        self.close = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
     def template(self, number: int, partition_schema: pa.Schema) -> Template:
         """Return the template of table `number`."""
         return Template(self.path / str(number), partition_schema)
-
-    def close(self) -> None:
-        """Remove the folder."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        self._folder.cleanup()
 
 
 def folder_url(path: str) -> str:
