@@ -35,7 +35,7 @@ def commands(app: typer.Typer) -> None:
 def demo(
     *,
     days: Annotated[int, typer.Option(min=1, max=366, help="Days of each partitioned asset, from 2024-01-01.")] = 7,
-    states: Annotated[int, typer.Option(min=1, max=50, help="States, in the order of their codes.")] = 50,
+    states: Annotated[int, typer.Option(min=1, max=50, help="States, from Alabama.")] = 50,
     s3_port: S3Port = None,
     as_json: Annotated[bool, typer.Option("--json", help="Show one JSON document.")] = False,
 ) -> None:

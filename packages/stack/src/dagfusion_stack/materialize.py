@@ -34,7 +34,7 @@ Keys = Collection[str | None]
 
 @dataclass(frozen=True)
 class Extent:
-    """How many days from the first, and how many states in the order of their codes."""
+    """How many days from the first, and how many states from the first, by name."""
 
     days: int
     states: int

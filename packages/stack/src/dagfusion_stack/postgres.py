@@ -25,6 +25,8 @@ from dagfusion_stack.sockets import private_folder, remove_temporary
 NAME = "PostgreSQL"
 SUPERUSER = "postgres"
 ACCOUNT = "dagfusion"
+FIRST_LINES = 3  # of what initdb says: the rest is about cleaning up
+STOP_SIGNAL = signal.SIGINT  # "fast": ends sessions, writes a checkpoint
 START_TIMEOUT_S = 60.0
 
 
@@ -109,7 +111,7 @@ def start(folder: Path, *, log: Path | None = None, mark: Path | None = None) ->
         log=log,
         environ=_environ(),
         account=account,
-        stop_signal=signal.SIGINT,  # "fast": ends sessions, writes a checkpoint
+        stop_signal=STOP_SIGNAL,
     )
     try:
         child.wait_ready(lambda: _is_ready(data, child.process.pid), timeout_s=START_TIMEOUT_S)
@@ -157,7 +159,9 @@ def _initialize(data: Path, account: pwd.struct_passwd | None) -> None:
     )
     if done.returncode:
         shutil.rmtree(data, ignore_errors=True)
-        raise ServiceError(f"{NAME} could not create its data in {data}: {_first_error(done.stderr)}")
+        raise ServiceError(
+            f"{NAME} could not create its data in {data}: {process.telling_line(done.stderr.splitlines()[:FIRST_LINES])}"
+        )
 
 
 def _is_ready(data: Path, pid: int) -> bool:
@@ -227,8 +231,3 @@ def _let_read(program: Path) -> None:
 def _environ() -> Mapping[str, str]:
     """Keep the machine's settings and none of libpq's."""
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
-
-
-def _first_error(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "no output")

@@ -25,7 +25,7 @@ SERVICE = "_DAGFUSION_SERVICE"
 POLL_INTERVAL_S = 0.02
 LOG_TAIL_BYTES = 16_384
 # PostgreSQL, Go (glog, panic) and Python, each in its own words.
-TELLING = re.compile(r"FATAL|PANIC|^F\d{4} |^panic:|[A-Za-z]*(Error|Exception)\b.*:|\berror:")
+TELLING = re.compile(r"FATAL|PANIC|^F\d{4} |^panic:|[A-Za-z]*(Error|Exception)\b.*:|\berror:|could not |No space left")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,9 @@ class Child:
         """
         code = self.process.poll()
         if code is not None:
-            raise ServiceError(f"{self.name} ended ({_ending(code)}): {telling_line(self.log)}; its log is {self.log}")
+            raise ServiceError(
+                f"{self.name} ended ({_ending(code)}): {telling_line(_tail(self.log))}; its log is {self.log}"
+            )
 
     def stop(self) -> None:
         """Ask the process to stop, wait, and kill it when it does not."""
@@ -154,15 +156,23 @@ def end(processes: Iterable[psutil.Process], stop_signal: signal.Signals, *, tim
     psutil.wait_procs(alive, timeout=timeout_s)
 
 
-def telling_line(log: Path) -> str:
-    """Give the line of a log that says why a process ended: the last that looks like an error, else the last."""
+def telling_line(lines: Iterable[str]) -> str:
+    """Give the last line that looks like an error, else the last one.
+
+    >>> telling_line(["starting", "FATAL:  no space", "stopped"])
+    'FATAL:  no space'
+    """
+    said = [line.strip() for line in lines if line.strip()]
+    return next((line for line in reversed(said) if TELLING.search(line)), said[-1] if said else "no output")
+
+
+def _tail(log: Path) -> list[str]:
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - LOG_TAIL_BYTES))
-            lines = [line for raw in file.read().decode(errors="replace").splitlines() if (line := raw.strip())]
+            return file.read().decode(errors="replace").splitlines()
     except OSError as error:
-        return f"no log ({error.strerror})"
-    return next((line for line in reversed(lines) if TELLING.search(line)), lines[-1] if lines else "no output")
+        return [f"no log ({error.strerror})"]
 
 
 def _send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:

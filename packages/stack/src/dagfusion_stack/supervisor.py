@@ -198,7 +198,8 @@ def _end_service(name: str, found: Mapping[psutil.Process, str]) -> None:
         process.end(runs, signal.SIGTERM, timeout_s=STOP_TIMEOUT_S)
         process.end(set(mates) - runs, signal.SIGKILL, timeout_s=STOP_TIMEOUT_S)
     else:
-        process.end(mates, signal.SIGINT if name == postgres.NAME else signal.SIGTERM, timeout_s=STOP_TIMEOUT_S)
+        stop_signal = postgres.STOP_SIGNAL if name == postgres.NAME else signal.SIGTERM
+        process.end(mates, stop_signal, timeout_s=STOP_TIMEOUT_S)
 
 
 def down(home: Home, say: Say) -> list[str]:

@@ -1,0 +1,61 @@
+"""A `dagfusion` command for each test, over a state folder of its own that nothing survives in."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from dagfusion_stack import ports, supervisor
+from dagfusion_stack.home import Home
+
+MAIN = "from dagfusion_query.cli.main import main; main()"
+
+
+@dataclass(frozen=True)
+class Command:
+    """The command line over one state folder."""
+
+    home: Home
+    dagster_port: int
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(  # noqa: S603
+            [sys.executable, "-c", MAIN, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=self._environ(),
+            text=True,
+        )
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=300)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def _environ(self) -> dict[str, str]:
+        own = {"DAGFUSION_HOME": str(self.home.path), "DAGFUSION_DAGSTER_PORT": str(self.dagster_port)}
+        return {**os.environ, **own, **self.variables}
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator[Command]:
+    """The command line over a new state folder; whatever runs there at the end is ended."""
+    [port] = ports.free_ports(1)
+    home = Home(tmp_path / "home")
+    yield Command(home, port)
+    supervisor.down(home, lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def module_command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
+    """The command line over one state folder for all tests of a module."""
+    [port] = ports.free_ports(1)
+    home = Home(tmp_path_factory.mktemp("stack") / "home")
+    yield Command(home, port)
+    supervisor.down(home, lambda _: None)

@@ -1,0 +1,84 @@
+"""`dagfusion demo`: every answer checked, a second run that reuses the state, and a failure when an object is wrong."""
+
+import json
+import re
+from typing import Any
+
+import obstore
+import pytest
+from obstore.store import S3Store
+
+from dagfusion_stack import object_store, process
+from tests.stack.conftest import Command
+
+EXTENT = ("--days", "5", "--states", "6")
+QUERY_FIELDS = {"name", "sql", "rows", "files_total", "files_read", "files_skipped", "bytes_read", "seconds", "ok"}
+POINT = "datafusion_test/Silver/TaxID/partitioned_organizations/state=CA/date=2024-01-05/data.parquet"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def first(module_command: Command) -> dict[str, Any]:
+    result = module_command.run("demo", "--json", *EXTENT)
+    assert result.returncode == 0, result.stderr
+    assert "Materializing Gold/Analytics/daily_sales_aggregates" in result.stderr
+    document: dict[str, Any] = json.loads(result.stdout)
+    return document
+
+
+def test_the_document(first: dict[str, Any]) -> None:
+    assert set(first) == {"ok", "seconds", "assets", "queries"}
+    assert first["ok"] is True
+    assert all(set(asset) == {"key", "table", "partitions", "rows", "bytes"} for asset in first["assets"])
+    assert [(asset["table"], asset["partitions"]) for asset in first["assets"]] == [
+        ("local_silver_tax_id.raw_organizations", 1),
+        ("local_silver_tax_id.partitioned_organizations", 30),
+        ("local_gold_analytics.daily_org_aggregates", 5),
+        ("local_bronze_commerce.raw_orders", 1),
+        ("local_silver_commerce.partitioned_orders", 30),
+        ("local_gold_analytics.daily_sales_aggregates", 5),
+    ]
+    assert all(set(query) == QUERY_FIELDS and query["ok"] is True for query in first["queries"])
+
+
+def test_queries_read_what_they_need(first: dict[str, Any]) -> None:
+    read = {query["name"]: (query["files_read"], query["files_total"]) for query in first["queries"]}
+    assert read["point"] == (1, 30)
+    assert read["state"] == (5, 30)
+    assert read["date"] == (6, 30)
+    assert read["ordinary_column"] == (1, 30)
+    assert read["join"] == (2, 31)
+    assert all(query["rows"] > 0 for query in first["queries"])
+    assert all(query["files_read"] + query["files_skipped"] == query["files_total"] for query in first["queries"])
+
+
+@pytest.mark.usefixtures("first")
+def test_a_second_run_reuses_the_state_and_shows_every_answer(module_command: Command) -> None:
+    result = module_command.run("demo", *EXTENT)
+    assert result.returncode == 0, result.stderr
+    assert "Everything is materialized already" in result.stderr
+    assert "Materializing" not in result.stderr
+    assert len(re.findall(r"\(checked\)", result.stdout)) == 9
+    assert "1 of 30 files read, 29 skipped" in result.stdout
+    assert process.marked(module_command.home.path) == {}
+
+
+@pytest.mark.usefixtures("first")
+def test_an_object_that_was_replaced_fails_the_demo(module_command: Command) -> None:
+    home = module_command.home
+    with object_store.running(home.s3, buckets=[]) as server:
+        store = S3Store(
+            "dagfusion-local",
+            endpoint=server.endpoint,
+            region=object_store.REGION,
+            access_key_id=server.credentials.access_key_id,
+            secret_access_key=server.credentials.secret_access_key,
+            client_options={"allow_http": True},
+        )
+        obstore.put(store, POINT, bytes(obstore.get(store, POINT.replace("-05", "-04")).bytes()))
+    result = module_command.run("demo", "--json", *EXTENT)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert re.search(r"^error: .*state=CA/date=2024-01-05", result.stderr, re.MULTILINE)
+    assert process.marked(home.path) == {}

@@ -1,0 +1,91 @@
+"""The embedded S3 server: loopback only, durable, and closed to wrong keys."""
+
+import socket
+import stat
+from pathlib import Path
+
+import obstore
+import psutil
+import pytest
+from obstore.exceptions import PermissionDeniedError
+from obstore.store import S3Store
+
+from dagfusion_stack import object_store, ports
+from dagfusion_stack.errors import PortBusyError, ServiceError
+
+
+def store(server: object_store.ObjectStore, **others: str) -> S3Store:
+    keys = {
+        "access_key_id": server.credentials.access_key_id,
+        "secret_access_key": server.credentials.secret_access_key,
+    }
+    return S3Store(
+        "lake",
+        endpoint=server.endpoint,
+        region=object_store.REGION,
+        client_options={"allow_http": True},
+        **{**keys, **others},  # type: ignore[arg-type]
+    )
+
+
+def test_objects_keys_and_ports_outlive_the_server(tmp_path: Path) -> None:
+    with object_store.running(tmp_path, buckets=["lake"]) as server:
+        obstore.put(store(server), "folder/state=CA/a", b"content")
+        first = server
+    assert list(object_store.SOCKETS.glob(f"seaweedfs-*-{first.port}.sock")) == []
+    with object_store.running(tmp_path, buckets=["lake"]) as server:
+        assert bytes(obstore.get(store(server), "folder/state=CA/a").bytes()) == b"content"
+        assert (server.port, server.inner_ports, server.credentials) == (
+            first.port,
+            first.inner_ports,
+            first.credentials,
+        )
+
+
+def test_a_kept_port_that_is_busy_is_replaced(tmp_path: Path) -> None:
+    with object_store.running(tmp_path, buckets=["lake"]) as server:
+        obstore.put(store(server), "a", b"content")
+        first = server
+    with (
+        socket.create_server((ports.LOOPBACK, first.port)),
+        socket.create_server((ports.LOOPBACK, first.inner_ports[1])),
+        object_store.running(tmp_path, buckets=["lake"]) as server,
+    ):
+        assert server.port != first.port
+        assert bytes(obstore.get(store(server), "a").bytes()) == b"content"
+
+
+def test_it_listens_on_loopback_only_and_calls_nobody(tmp_path: Path) -> None:
+    with object_store.running(tmp_path, buckets=["lake"]) as server:
+        connections = psutil.Process(server.child.process.pid).net_connections("inet")
+        assert {connection.laddr.ip for connection in connections} == {ports.LOOPBACK}
+        assert {connection.raddr.ip for connection in connections if connection.raddr} <= {ports.LOOPBACK}
+        listening = {connection.laddr.port for connection in connections if connection.status == psutil.CONN_LISTEN}
+        assert listening == {server.port, *server.inner_ports}
+
+
+def test_a_wrong_key_is_refused(tmp_path: Path) -> None:
+    with object_store.running(tmp_path, buckets=["lake"]) as server:
+        with pytest.raises(PermissionDeniedError):
+            obstore.put(store(server, secret_access_key="wrong"), "a", b"")
+        assert server.credentials.secret_access_key not in " ".join(psutil.Process(server.child.process.pid).cmdline())
+    assert stat.S_IMODE((tmp_path / object_store.IDENTITIES).stat().st_mode) == 0o600
+
+
+def test_a_folder_with_a_comma_and_a_space(tmp_path: Path) -> None:
+    with object_store.running(tmp_path / "a, b", buckets=["lake"]) as server:
+        obstore.put(store(server), "a", b"content")
+
+
+def test_a_busy_port_is_named_with_its_setting(tmp_path: Path) -> None:
+    with socket.create_server((ports.LOOPBACK, 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PortBusyError, match=rf"port {port} for the S3 server is busy.*--s3-port"):
+            object_store.start(tmp_path, buckets=[], port=port)
+
+
+def test_an_unusable_folder_is_an_error_that_names_the_log(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "filerldb2").write_text("in the way")
+    with pytest.raises(ServiceError, match=r"S3 server ended .*its log is .*server\.log"):
+        object_store.start(tmp_path, buckets=[])

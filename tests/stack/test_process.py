@@ -1,0 +1,84 @@
+"""Children are found by what they carry, and end for certain."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dagfusion_stack import process
+from dagfusion_stack.errors import ServiceError
+
+SLEEP = "import time; time.sleep(600)"
+STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); {SLEEP}"
+PARENT = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {SLEEP!r}], start_new_session=True)"
+
+
+def start(folder: Path, code: str) -> process.Child:
+    return process.start("test", [sys.executable, "-c", code], mark=folder, log=folder / "log", environ={})
+
+
+def test_the_children_of_a_child_that_has_ended_are_found(tmp_path: Path) -> None:
+    child = start(tmp_path, PARENT)
+    child.process.wait()
+    found = process.marked(tmp_path)
+    assert list(found.values()) == ["test"]
+    process.end(found, signal.SIGTERM, timeout_s=10)
+    assert process.marked(tmp_path) == {}
+
+
+def test_neither_this_process_nor_another_folders_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        f"from pathlib import Path; from dagfusion_stack import process; print(process.marked(Path({str(tmp_path)!r})))"
+    )
+    monkeypatch.setenv(process.MARK, str(tmp_path))
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "{}"  # noqa: S603
+    other = start(tmp_path, SLEEP)
+    assert process.marked(tmp_path / "x") == {}
+    other.stop()
+
+
+def test_a_process_that_ignores_the_signal_is_killed(tmp_path: Path) -> None:
+    child = start(tmp_path, STUBBORN)
+    child.wait_ready(lambda: "ready" in child.log.read_text(), timeout_s=10)
+    process.end([psutil.Process(child.process.pid)], signal.SIGTERM, timeout_s=0.2)
+    assert not psutil.pid_exists(child.process.pid)
+    child.stop()  # harmless when there is nothing left
+
+
+def test_an_end_before_ready_names_service_cause_and_log(tmp_path: Path) -> None:
+    child = start(tmp_path, "print('starting'); raise RuntimeError('no luck'); print('never')")
+    with pytest.raises(ServiceError) as error:
+        child.wait_ready(lambda: False, timeout_s=10)
+    assert str(error.value) == f"test ended (exit code 1): RuntimeError: no luck; its log is {tmp_path / 'log'}"
+
+
+def test_a_killed_service_is_named_by_the_signal(tmp_path: Path) -> None:
+    child = start(tmp_path, SLEEP)
+    child.process.kill()
+    child.process.wait()
+    with pytest.raises(ServiceError, match=r"^test ended \(killed by SIGKILL\): no output; its log is "):
+        child.check()
+
+
+def test_never_ready_is_an_error_too(tmp_path: Path) -> None:
+    child = start(tmp_path, SLEEP)
+    with pytest.raises(ServiceError, match="test was not ready after 0 s"):
+        child.wait_ready(lambda: False, timeout_s=0.05)
+    child.stop()
+
+
+def test_the_log_of_the_start_before_is_kept(tmp_path: Path) -> None:
+    for word in ("first", "second"):
+        start(tmp_path, f"print({word!r})").process.wait()
+    assert (tmp_path / "log").read_text() == "second\n"
+    assert (tmp_path / "log.1").read_text() == "first\n"
+
+
+def test_finding_takes_no_time(tmp_path: Path) -> None:
+    started = time.monotonic()
+    process.marked(tmp_path)
+    assert time.monotonic() - started < 5

@@ -1,0 +1,108 @@
+"""`dagfusion up`, `status` and `down`: Dagster over the reference code location, and one clear line when it cannot."""
+
+import json
+import os
+import signal
+import socket
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from dagfusion_stack import dagster, ports, process
+from tests.stack.conftest import Command
+
+SERVICES = ["PostgreSQL", "S3 server", "code location", "Dagster webserver", "Dagster daemon"]
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_stack_runs_in_the_background_until_it_is_stopped(command: Command) -> None:
+    started = command.run("up", "-d")
+    assert started.returncode == 0, started.stderr
+    assert f"http://localhost:{command.dagster_port}" in started.stdout
+    status = json.loads(command.run("status", "--json").stdout)
+    assert [service["name"] for service in status["services"]] == SERVICES
+    assert all(service["running"] for service in status["services"])
+    assert (status["running"], status["ready"], status["command"]) == (True, True, "up -d")
+
+    answer = graphql(command.dagster_port, "{assetNodes {assetKey {path}}}")
+    keys = {node["assetKey"]["path"][-1] for node in answer["data"]["assetNodes"]}
+    assert {"raw_orders", "partitioned_orders", "daily_sales_aggregates"} <= keys
+    listening = [
+        connection.laddr
+        for one in process.marked(command.home.path)
+        for connection in one.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert {address.ip for address in listening} == {ports.LOOPBACK}
+
+    again = command.run("up")
+    assert again.returncode == 1
+    assert f"is running already (`dagfusion up -d`, process {status['pid']})" in again.stderr
+
+    os.kill(status["pid"], signal.SIGKILL)
+    ended = command.run("down")
+    assert all(name in ended.stdout for name in SERVICES)
+    assert process.marked(command.home.path) == {}
+    assert command.run("status").returncode == 3
+
+
+def test_a_service_that_dies_is_named_and_the_rest_is_stopped(command: Command) -> None:
+    foreground = command.start("up")
+    assert foreground.stderr is not None
+    said: list[str] = []
+    while not said or "Ctrl-C" not in said[-1]:
+        said.append(foreground.stderr.readline())
+        assert said[-1], "".join(said)
+    for victim, name in process.marked(command.home.path).items():
+        if name == dagster.DAEMON:
+            victim.kill()
+    _, error = foreground.communicate(timeout=120)
+    assert foreground.returncode == 1
+    assert "error: Dagster daemon ended (killed by SIGKILL): " in error
+    assert str(command.home.logs / "dagster-daemon.log") in error
+    assert process.marked(command.home.path) == {}
+
+
+@pytest.mark.parametrize("arguments", [["up"], ["up", "-d"]])
+def test_a_busy_port_is_one_line_before_anything_starts(command: Command, arguments: list[str]) -> None:
+    with socket.create_server((ports.LOOPBACK, command.dagster_port)):
+        result = command.run(*arguments)
+    assert result.returncode == 1
+    assert result.stderr == (
+        f"error: port {command.dagster_port} for the Dagster webserver is busy: stop what listens there, "
+        "or choose another with --dagster-port\n"
+    )
+    assert not command.home.postgres.exists()
+
+
+def test_a_bucket_that_cannot_be_is_one_line(command: Command) -> None:
+    wrong = Command(command.home, command.dagster_port, {"S3_BUCKET": "Not A Bucket"})
+    result = wrong.run("up", "-d")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: S3_BUCKET must be a bucket name")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_home_that_cannot_be_is_one_line(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    wrong = Command(command.home, command.dagster_port, {"DAGFUSION_HOME": str(tmp_path / "file")})
+    for arguments in (["up"], ["up", "-d"]):
+        result = wrong.run(*arguments)
+        assert result.returncode == 1
+        assert result.stderr.startswith(f"error: the state folder {tmp_path / 'file'} cannot be used: File exists")
+        assert result.stderr.count("\n") == 1
+
+
+def graphql(port: int, query: str) -> dict[str, Any]:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/graphql",
+        data=json.dumps({"query": query}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+        answer: dict[str, Any] = json.load(response)
+    return answer
