@@ -92,6 +92,13 @@ def test_a_table_shows_as_many_rows_as_asked(cli: Cli) -> None:
     assert "6 rows; 3 of 3 files read" in outcome.err
 
 
+def test_nothing_is_cut_where_there_is_no_terminal(cli: Cli) -> None:
+    long = "x" * 500
+
+    assert long in cli("sql", f"SELECT '{long}' AS a, '{long}' AS b").out.decode()
+    assert TABLE in cli("tables").out.decode()
+
+
 def test_json_csv_and_arrow_hold_all_rows_and_nothing_else(cli: Cli) -> None:
     query = f"SELECT id, tags, state FROM {TABLE} ORDER BY id"
 

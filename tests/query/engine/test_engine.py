@@ -279,6 +279,7 @@ def test_threads_share_an_engine(orgs: Any) -> None:
         (f"INSERT INTO {TABLE} SELECT * FROM {TABLE}", ReadOnlyError, "only queries"),
         (f"DROP TABLE {TABLE}", ReadOnlyError, "only queries"),
         (f"COPY (SELECT 1) TO '/tmp/x.csv'", ReadOnlyError, "only queries"),  # noqa: F541
+        ("COPY (SELECT 1) TO '/tmp/x'", ReadOnlyError, "only queries"),
         ("SET datafusion.execution.batch_size = 1", ReadOnlyError, "only queries"),
         ("EXPLAIN DROP TABLE x", ReadOnlyError, "only queries"),
         ("SELECT 1; SELECT 2", PlanError, "one statement"),

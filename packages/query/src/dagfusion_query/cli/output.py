@@ -21,6 +21,7 @@ from dagfusion_query.explain import Explanation, ScanExplanation
 from dagfusion_query.result import QueryStats, Result
 
 SHOWN_PARTITIONS = 8
+PIPE_WIDTH = 100_000
 
 
 class Output(Protocol):
@@ -48,11 +49,13 @@ class TableOutput:
 
     def __init__(self, max_rows: int) -> None:
         self._max_rows = max_rows
-        self._out, self._err = Console(soft_wrap=not sys.stdout.isatty()), Console(stderr=True, highlight=False)
+        # A pipe has no width: nothing is cut or folded there.
+        self._out = Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
+        self._err = Console(stderr=True, highlight=False)
 
     def tables(self, tables: Sequence[TableInfo]) -> None:
         """Show the catalog, a table a row."""
-        shown = Table("table", "partitioned by", "partitions", "rows", "size", "last materialized")
+        shown = _table(["table", "partitioned by", "partitions", "rows", "size", "last materialized"])
         for column in shown.columns[2:5]:
             column.justify = "right"
         for table in tables:
@@ -63,7 +66,7 @@ class TableOutput:
 
     def result(self, result: Result) -> None:
         """Show the first rows; all are read, so that the figures are those of the whole query."""
-        shown = Table(*(_escape(name) for name in result.schema.names))
+        shown = _table(result.schema.names)
         for column, field in zip(shown.columns, result.schema, strict=True):
             column.justify = "right" if _is_number(field.type) else "left"
         total = 0
@@ -161,6 +164,14 @@ def size(count: float) -> str:
             return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
         count /= 1000
     return f"{count:,.1f} TB"
+
+
+def _table(names: Sequence[str]) -> Table:
+    """Return an empty table that folds what is too wide for the terminal, and never cuts it."""
+    table = Table()
+    for name in names:
+        table.add_column(_escape(name), overflow="fold")
+    return table
 
 
 def _scan_text(scan: ScanExplanation) -> str:

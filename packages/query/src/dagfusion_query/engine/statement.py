@@ -34,6 +34,8 @@ def planning_error(error: BaseException, tables: Iterable[TableName]) -> QueryEr
         return _syntax_error(text)
     if missing := _NO_TABLE.search(text):
         return _unknown_table(missing[1], [str(name) for name in tables])
+    if "Format not explicitly set" in text:
+        return ReadOnlyError("only queries can be run here, and this statement is COPY: use SELECT")
     if refused := re.search(r"(DDL|DML|Statement) not supported: (\w+)", text):
         return ReadOnlyError(f"only queries can be run here, and this statement is {refused[2]}: use SELECT")
     if "SQL statements" in text or "single SQL statement" in text:
