@@ -1,6 +1,6 @@
 """Keep a table's segments few and its dropped rows few, at a cost that a new event hardly sees."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pyarrow as pa
 
@@ -36,5 +36,10 @@ def _merge(segments: Sequence[Segment]) -> list[Segment]:
 def _rewritten(segment: Segment) -> Segment:
     if len(segment.dropped) <= min(_MAX_DROPPED, segment.rows.num_rows // 2):
         return segment
-    kept = sorted(set(range(segment.rows.num_rows)).difference(segment.dropped))
-    return Segment(segment.layout, segment.rows.take(kept).combine_chunks())
+    return Segment(segment.layout, without(segment.rows, segment.dropped))
+
+
+def without(rows: pa.Table, gone: Collection[int]) -> pa.Table:
+    """Return a copy of the rows but for those whose numbers are given."""
+    kept = sorted(set(range(rows.num_rows)).difference(gone))
+    return rows.take(pa.array(kept, pa.int64())).combine_chunks()

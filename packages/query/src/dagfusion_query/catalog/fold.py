@@ -11,7 +11,7 @@ from types import MappingProxyType
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dagfusion_query.catalog.compact import compact
+from dagfusion_query.catalog.compact import compact, without
 from dagfusion_query.catalog.model import Ledger, Segment, Snapshot, Table
 from dagfusion_query.catalog.rows import Absence, Written, absent_rows, build_segment
 from dagfusion_query.catalog.tables import build_table, name_tables
@@ -86,15 +86,15 @@ def adopt(old: Snapshot, new: Snapshot) -> Snapshot:
 
 
 def _holds_the_same(one: Ledger, other: Ledger) -> bool:
-    """Compare ledgers by their event ids: an event never changes."""
-    return one.wiped_at_us == other.wiped_at_us and _live_ids(one).equals(_live_ids(other))
+    """Compare ledgers by their events: one of the same id and moment is the same event."""
+    return one.wiped_at_us == other.wiped_at_us and _events(one).equals(_events(other))
 
 
-def _live_ids(ledger: Ledger) -> pa.Array:
+def _events(ledger: Ledger) -> pa.Table:
     refused = ledger.absent.filter(pc.is_valid(ledger.absent["reason"]))
-    ids = [rows["event_id"] for segment in ledger.segments for rows in segment.live()] + [refused["event_id"]]
-    combined = pa.chunked_array([chunk for column in ids for chunk in column.chunks], pa.int64())
-    return combined.combine_chunks().take(pc.array_sort_indices(combined.combine_chunks()))
+    rows = [*(rows for segment in ledger.segments for rows in segment.live()), refused]
+    events = pa.concat_tables([part.select(["event_id", "materialized_at"]) for part in rows])
+    return events.sort_by("event_id").combine_chunks()
 
 
 def _by_asset(events: Iterable[Event]) -> dict[AssetKey, _News]:
@@ -121,18 +121,20 @@ def _fold_asset(ledger: Ledger, news: _News) -> Ledger:
     wiped_anew = wiped_at_us != ledger.wiped_at_us
     fresh = dict(news.latest)
     segments = [_supersede(segment, fresh) for segment in ledger.segments]
-    absent = _drop(ledger.absent, _superseded(ledger.absent, fresh))
+    gone = _superseded(ledger.absent, fresh)
+    absent = without(ledger.absent, gone) if gone else ledger.absent
     if not fresh and not wiped_anew:
         return ledger
     absences: list[Absence] = []
     if wiped_anew and wiped_at_us is not None:
         segments, wiped = _wipe(segments, wiped_at_us)
-        absent = _without_reasons(pa.concat_tables([absent, *wiped]), wiped_at_us)
+        absent = _without_reasons(pa.concat_tables([absent, *wiped]), wiped_at_us).combine_chunks()
     for layout, written in _readable(fresh.values(), wiped_at_us, absences).items():
         segment, refused = build_segment(layout, written)
         absences += refused
         segments += [segment] if segment is not None else []
-    absent = pa.concat_tables([absent, absent_rows(absences)]).combine_chunks()
+    if absences:
+        absent = pa.concat_tables([absent, absent_rows(absences)]).combine_chunks()
     return Ledger(compact(segments), absent, wiped_at_us)
 
 
@@ -185,7 +187,7 @@ def _wipe(segments: Sequence[Segment], wiped_at_us: int) -> tuple[list[Segment],
     for segment in segments:
         hit = pc.indices_nonzero(pc.less_equal(segment.rows["materialized_at"], moment)).to_pylist()
         gone = sorted(set(hit).difference(segment.dropped))
-        rows = segment.rows.select(["event_id", "partition_key", "materialized_at"]).take(gone)
+        rows = segment.rows.select(["event_id", "partition_key", "materialized_at"]).take(pa.array(gone, pa.int64()))
         wiped.append(rows.append_column("reason", pa.nulls(len(gone), pa.string())))
         left.append(replace(segment, dropped=tuple(sorted({*segment.dropped, *gone}))) if gone else segment)
     return left, wiped
@@ -196,10 +198,3 @@ def _without_reasons(absent: pa.Table, wiped_at_us: int) -> pa.Table:
     moment = pa.scalar(wiped_at_us, pa.int64()).cast(pa.timestamp("us", "UTC"))
     told = pc.if_else(pc.less_equal(absent["materialized_at"], moment), pa.scalar(None, pa.string()), absent["reason"])
     return absent.set_column(absent.schema.get_field_index("reason"), "reason", told)
-
-
-def _drop(rows: pa.Table, gone: Sequence[int]) -> pa.Table:
-    if not gone:
-        return rows
-    kept = set(range(rows.num_rows)).difference(gone)
-    return rows.take(sorted(kept))

@@ -18,6 +18,7 @@ from dagfusion_query.event_log.protocol import Cursor, Event, EventLog
 
 _log = logging.getLogger(__name__)
 
+_POLL_GRACE_S = 0.5  # closing ends a full sync; a poll may come to its own end
 _CLOSE_TIMEOUT_S = 5.0
 
 
@@ -47,7 +48,7 @@ class Lag:
 
     age_s: float
     last_poll_s: float
-    last_error: QueryError | None
+    last_error: Exception | None
     syncs: int
     last_sync_reason: str | None
 
@@ -121,16 +122,19 @@ class LiveCatalog:
     def close(self) -> None:
         """Stop following the event log and close it. `current` still answers."""
         self._stop.set()
-        self._thread.join(_CLOSE_TIMEOUT_S)
+        self._thread.join(_POLL_GRACE_S)
         self._event_log.close()
+        self._thread.join(_CLOSE_TIMEOUT_S)
 
     def _follow(self) -> None:
         while not self._stop.wait(self._poll_interval_s):
             try:
                 with self._reading:
                     self._poll()
-            except QueryError:  # kept in `lag`; the last snapshot is served meanwhile
-                continue
+            except QueryError:
+                continue  # it is kept in `lag`, and the last snapshot is served meanwhile
+            except Exception:  # noqa: BLE001  # a bug in reading must not end the following for good
+                _log.exception("the event log could not be followed; it is tried again")
 
     def _start(self) -> None:
         if self._store is not None:
@@ -158,7 +162,7 @@ class LiveCatalog:
                 self._sync()
             else:
                 self._advance(self._cursor)
-        except QueryError as error:
+        except Exception as error:
             self._lag = replace(self._lag, last_error=error)
             raise
         self._read_at = time.monotonic()
@@ -216,4 +220,3 @@ class LiveCatalog:
                 self._snapshot = self._store.save(snapshot, cursor, self._identity)
             except SnapshotError as error:
                 _log.warning("the catalog goes on without a snapshot on disk: %s", error)
-                self._store = None

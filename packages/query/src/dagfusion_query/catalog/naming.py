@@ -46,6 +46,7 @@ RESERVED = frozenset(
         "format",
         "from",
         "full",
+        "global",
         "group",
         "having",
         "in",

@@ -59,12 +59,18 @@ class SnapshotStore:
 
     Args:
         state_dir: Made if it is not there.
+
+    Raises:
+        SnapshotError: It cannot be made.
     """
 
     def __init__(self, state_dir: Path) -> None:
         self._folder = state_dir
         self._segments = state_dir / "segments"
-        self._segments.mkdir(parents=True, exist_ok=True)
+        try:
+            self._segments.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SnapshotError(f"catalog snapshots cannot be written to {state_dir}: {error}") from error
         # What is on disk already, by the identity of the rows in memory; they are kept, so no others take it over.
         self._written: dict[int, tuple[pa.Table, _File]] = {}
 
@@ -94,6 +100,7 @@ class SnapshotStore:
         """
         try:
             with self._locked():
+                self._forget_removed()
                 sealed = self.seal(snapshot)
                 self._write_manifest(sealed, cursor, identity)
                 self._clear_up()
@@ -114,6 +121,11 @@ class SnapshotStore:
             return self._read(_parse_manifest(manifests[-1]), environment)
         except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
             raise SnapshotError(f"the catalog's snapshot in {self._folder} cannot be used: {error!r}") from error
+
+    def _forget_removed(self) -> None:
+        """Have segments written again that somebody removed; they are still mapped here."""
+        present = {entry.name for entry in os.scandir(self._segments)}
+        self._written = {key: (rows, file) for key, (rows, file) in self._written.items() if file.name in present}
 
     def _seal(self, segment: Segment) -> Segment:
         if id(segment.rows) in self._written:

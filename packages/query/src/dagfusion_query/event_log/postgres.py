@@ -7,6 +7,7 @@ a pooler may sit in between.
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import psycopg
@@ -104,6 +105,7 @@ class PostgresEventLog:
         self._keys: dict[str, AssetKey] = {}
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
         self._lock = threading.Lock()
+        self._closed = False
 
     def identity(self) -> str:
         """Return the database cluster's, the database's and the table's own numbers."""
@@ -123,7 +125,12 @@ class PostgresEventLog:
         return self._read(lambda run: self._verify(run, cursor), _SYNC_TIMEOUT_S)
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection, and end a read that is under way in another thread."""
+        self._closed = True
+        connection = self._connection
+        if connection is not None and self._lock.locked():
+            with suppress(psycopg.Error):
+                connection.cancel_safe(timeout=_CONNECT_TIMEOUT_S)
         with self._lock:
             self._disconnect()
 
@@ -133,7 +140,7 @@ class PostgresEventLog:
         _, xmax, visible = run(_VISIBLE, (settled,))[0]
         count, total = run(_FINGERPRINT, (settled,))[0]
         start = Watermark(settled, count, total)
-        _, watermark = start.advance(visible, 0, xmax, now)
+        watermark = start.advance(visible, 0, xmax, now).watermark
         assets = dict(run(_ASSETS))
         for key, wiped_at_us in assets.items():
             self._sync_asset(run, key, wiped_at_us, receive)
@@ -160,7 +167,8 @@ class PostgresEventLog:
 
     def _poll(self, run: "_Transaction", cursor: Cursor) -> Poll:
         xmin, xmax, visible = run(_VISIBLE, (cursor.watermark.settled,))[0]
-        fresh, watermark = cursor.watermark.advance(visible, xmin, xmax, self._clock())
+        advance = cursor.watermark.advance(visible, xmin, xmax, self._clock())
+        fresh, watermark = advance.fresh, advance.watermark
         events: list[Event] = []
         for start in range(0, len(fresh), BATCH):
             events += map(self._materialization, run.stream(_BY_ID, (fresh[start : start + BATCH],)))
@@ -175,6 +183,8 @@ class PostgresEventLog:
         resync = None
         if gone := sorted(cursor.assets.keys() - assets.keys()):
             resync = f"Dagster no longer knows the assets {', '.join(gone)}"
+        elif advance.gone:
+            resync = f"events were deleted, among them {advance.gone[0]}"
         elif moved.verified and not cursor.verified:
             resync = self._verify(run, moved)
         return Poll(events, moved, resync)
@@ -206,6 +216,8 @@ class PostgresEventLog:
             return self._transact(operation, timeout_s)  # it was an old connection: the server may be back already
 
     def _transact(self, operation: Callable[["_Transaction"], T], timeout_s: int) -> T:
+        if self._closed:
+            raise EventLogUnavailableError(f"the event log at {self._name} was closed")
         try:
             if self._connection is None:
                 self._connection = psycopg.connect(self._conninfo)

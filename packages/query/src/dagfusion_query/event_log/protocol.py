@@ -94,7 +94,7 @@ class EventLog(Protocol):
         """Return why the events below the cursor are not those delivered (a run was deleted, say), or None."""
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Let go of the database for good; from any thread, also while another one reads."""
 
 
 def parse_asset_key(stored: str) -> AssetKey:

@@ -82,8 +82,8 @@ class RecordReader:
             so that one bad event hides nothing else.
         """
         try:
-            record = _find_record(event)
-            return None if record is None else self.read(record)
+            found = _find_record(event)
+            return self.read(found[0]) if found else None
         except EventRecordError as error:
             return error
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
@@ -141,18 +141,18 @@ class RecordReader:
         return layout
 
 
-def _find_record(event: str) -> object | None:
-    """Return the entry's data, parsed; None when the event has no such entry."""
+def _find_record(event: str) -> tuple[object] | None:
+    """Return the entry's data, parsed, in a tuple; None when the event has no such entry."""
     end = event.find(_ENTRY_END)
     if end > 0 and event.find(_ENTRY_END, end + 1) < 0:
         start = event.rfind(_ENTRY_START, 0, end)
         if start > 0:
             with suppress(orjson.JSONDecodeError):
-                return orjson.loads(event[start + len(_ENTRY_START) : end])  # type: ignore[no-any-return]
+                return (orjson.loads(event[start + len(_ENTRY_START) : end]),)
     entries = orjson.loads(event)["dagster_event"]["event_specific_data"]["materialization"]["metadata_entries"]
     for entry in entries:
         if entry["label"] == ENTRY:
-            return entry["entry_data"]["data"]  # type: ignore[no-any-return]
+            return (entry["entry_data"]["data"],)
     return None
 
 

@@ -6,7 +6,7 @@ highest id only once every transaction that was open at that poll has ended (its
 `xmin`); until then ids above it are read again and told apart by `seen`.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -39,7 +39,7 @@ class Watermark:
     seen: frozenset[int] = field(default=frozenset(), repr=False)
     pending: tuple[Horizon, ...] = field(default=(), repr=False, compare=False)
 
-    def advance(self, visible: Collection[int], xmin: int, xmax: int, now_s: float) -> tuple[list[int], "Watermark"]:
+    def advance(self, visible: Collection[int], xmin: int, xmax: int, now_s: float) -> "Advance":
         """Take in one poll.
 
         Args:
@@ -49,10 +49,9 @@ class Watermark:
             now_s: A monotonic clock, seconds.
 
         Returns:
-            The ids not delivered before, ascending, and the watermark to poll with next.
+            What to deliver, and the watermark to poll with next.
         """
         now_visible = frozenset(visible)
-        fresh = sorted(now_visible - self.seen)
         highest = max(visible, default=self.settled)
         pending = [*self.pending]
         if highest > (pending[-1].highest if pending else self.settled):
@@ -68,4 +67,19 @@ class Watermark:
             now_visible.difference(passed),
             tuple(pending),
         )
-        return fresh, moved
+        return Advance(sorted(now_visible - self.seen), sorted(self.seen - now_visible), moved)
+
+
+@dataclass(frozen=True)
+class Advance:
+    """The outcome of one poll.
+
+    Attributes:
+        fresh: Ids that were not delivered before, ascending.
+        gone: Delivered ids whose rows were deleted since, ascending.
+        watermark: To poll with next.
+    """
+
+    fresh: Sequence[int]
+    gone: Sequence[int]
+    watermark: Watermark

@@ -1,0 +1,154 @@
+"""Records and events of the contract, and event logs of real Dagster instances: PostgreSQL and SQLite."""
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import dagster as dg
+import psycopg
+import pytest
+
+from dagfusion_query.event_log import open_event_log
+from dagfusion_query.event_log.protocol import EventLog
+from dagfusion_stack import postgres
+from dagfusion_stack.postgres import Postgres
+
+ORGANIZATIONS = ("Silver", "TaxID", "partitioned_organizations")
+
+
+class RecordFactory(Protocol):
+    def __call__(self, state: str = "CA", date: str = "2024-01-15", **changes: Any) -> dict[str, Any]: ...
+
+
+@pytest.fixture(scope="session")
+def file_record() -> RecordFactory:
+    """Makes `dagfusion/file` records of one partition; keywords replace whole fields."""
+
+    def make(state: str = "CA", date: str = "2024-01-15", **changes: Any) -> dict[str, Any]:
+        folder = "datafusion_test/Silver/TaxID/partitioned_organizations"
+        return {
+            "version": 1,
+            "uri": f"s3://bucket/{folder}/state={state}/date={date}/data.parquet",
+            "size_bytes": 12345,
+            "etag": '"9b2c"',
+            "modified": "2024-01-15T12:00:00.123456Z",
+            "rows": 321,
+            "partition": [
+                {"name": "state", "type": "string", "value": state},
+                {"name": "date", "type": "date32[day]", "value": date},
+            ],
+            "schema": {
+                "fingerprint": "0011223344556677",
+                "fields": [
+                    {"name": "npi", "type": "int64", "nullable": True},
+                    {"name": "name", "type": "string", "nullable": True},
+                ],
+            },
+            "columns": {"npi": {"min": 1, "max": 9, "nulls": 0}, "name": {"nulls": 3}},
+        } | changes
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    with (
+        tempfile.TemporaryDirectory() as folder
+    ):  # as root the server is another user, who may not see pytest's folders
+        Path(folder).chmod(0o711)
+        with postgres.running(Path(folder, "server")) as server:
+            yield server
+
+
+class Deployment:
+    """A Dagster instance with its event log, and what a test does to it."""
+
+    def __init__(self, home: Path, url: str | None) -> None:
+        self.home = home
+        self.url = url
+        home.mkdir(parents=True, exist_ok=True)
+        storage = f"storage:\n  postgres:\n    postgres_url: {_dialect(url)!r}\n" if url else ""
+        (home / "dagster.yaml").write_text(f"telemetry:\n  enabled: false\n{storage}")
+        self.instance = dg.DagsterInstance.from_config(str(home))
+
+    def open(self) -> EventLog:
+        return open_event_log(self.url or str(self.home))
+
+    def report(
+        self, record: Mapping[str, Any] | None, partition: str | None = None, key: tuple[str, ...] = ORGANIZATIONS
+    ) -> None:
+        """Log a materialization; its partition key is the record's own, dimensions by name, unless given."""
+        metadata = {} if record is None else {"dagfusion/file": dg.MetadataValue.json(dict(record))}
+        if partition is None and record is not None and record["partition"]:
+            values = {column["name"]: column["value"] for column in record["partition"]}
+            partition = "|".join(values[name] for name in sorted(values))
+        event = dg.AssetMaterialization(dg.AssetKey(list(key)), partition=partition, metadata=metadata)
+        self.instance.report_runless_asset_event(event)
+
+    def materialize(self, record: Mapping[str, Any], key: str = "made") -> str:
+        """Run a real asset, unpartitioned, and return the run's id."""
+
+        @dg.asset(name=key)
+        def made(context: dg.AssetExecutionContext) -> None:
+            context.add_output_metadata({"dagfusion/file": dg.MetadataValue.json(dict(record)), "rows": 3})
+
+        return dg.materialize([made], instance=self.instance).run_id
+
+    def wipe(self, key: tuple[str, ...] = ORGANIZATIONS) -> None:
+        self.instance.wipe_assets([dg.AssetKey(list(key))])
+
+
+def _dialect(url: str | None) -> str:
+    return (url or "").replace("postgresql://", "postgresql+psycopg2://")
+
+
+@pytest.fixture(scope="session")
+def database(postgres_server: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], str]:
+    """Makes databases that Dagster has set up; making the tables anew takes seconds."""
+    postgres_server.create_database("pattern")
+    Deployment(tmp_path_factory.mktemp("pattern"), postgres_server.url("pattern")).instance.dispose()
+    numbers = itertools.count()
+
+    def make() -> str:
+        name = f"test_{next(numbers)}"
+        with psycopg.connect(postgres_server.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"create database {name} template pattern".encode())
+        return postgres_server.url(name)
+
+    return make
+
+
+@pytest.fixture
+def on_postgres(tmp_path: Path, database: Callable[[], str]) -> Iterator[Deployment]:
+    deployment = Deployment(tmp_path / "postgres", database())
+    yield deployment
+    deployment.instance.dispose()
+
+
+@pytest.fixture(scope="session")
+def sqlite_pattern(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("pattern")
+    Deployment(home, None).instance.dispose()
+    return home
+
+
+@pytest.fixture
+def on_sqlite(tmp_path: Path, sqlite_pattern: Path) -> Iterator[Deployment]:
+    shutil.copytree(sqlite_pattern, tmp_path / "sqlite")
+    deployment = Deployment(tmp_path / "sqlite", None)
+    yield deployment
+    deployment.instance.dispose()
+
+
+@pytest.fixture(params=["postgres", "sqlite"])
+def deployment(request: pytest.FixtureRequest) -> Deployment:
+    made: Deployment = request.getfixturevalue(f"on_{request.param}")
+    return made
+
+
+@pytest.fixture(scope="session")
+def deployment_class() -> type[Deployment]:
+    return Deployment

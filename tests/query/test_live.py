@@ -1,0 +1,371 @@
+"""The same behaviour over both event logs, and what a catalog does when its event log goes away."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from dagfusion_query.catalog.live import LiveCatalog
+from dagfusion_query.catalog.model import Snapshot
+from dagfusion_query.catalog.naming import TableName
+from dagfusion_query.errors import EventLogUnavailableError
+from dagfusion_query.event_log.protocol import Cursor, Event, EventLog, Poll
+
+Record = Callable[..., dict[str, Any]]
+Opened = Callable[..., LiveCatalog]
+ORGS = TableName("uat_silver_tax_id", "partitioned_organizations")
+VISIBLE_WITHIN_S = 1.0
+PATIENCE_S = 20.0  # for a busy machine
+
+
+@pytest.fixture
+def catalog_of() -> Iterator[Opened]:
+    with ExitStack() as stack:
+
+        def make(log: EventLog, state_dir: Path | None = None, **intervals: float) -> LiveCatalog:
+            catalog = LiveCatalog(log, "uat", state_dir, **{"poll_interval_s": 0.05, **intervals})
+            stack.callback(catalog.close)
+            return catalog
+
+        yield make
+
+
+def partitions(snapshot: Snapshot, name: TableName = ORGS) -> set[str]:
+    return set(snapshot.tables[name].files["partition_key"].to_pylist()) if name in snapshot.tables else set()
+
+
+def wait_for(condition: Callable[[], bool]) -> float:
+    """Wait until it holds, and return how long that took."""
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < PATIENCE_S, "it never came to hold"
+        time.sleep(0.005)
+    return time.monotonic() - started
+
+
+# ---- one behaviour, two event logs (`deployment` is PostgreSQL, then SQLite)
+
+
+def test_the_first_snapshot_holds_the_latest_of_each_partition(
+    deployment: Any, catalog_of: Opened, file_record: Record
+) -> None:
+    deployment.report(file_record("CA", rows=1))
+    deployment.report(file_record("NY"))
+    deployment.report(file_record("CA", rows=2))
+    table = catalog_of(deployment.open()).current().tables[ORGS]
+    rows = {row["partition_key"]: row["rows"] for row in table.files.to_pylist()}
+    assert rows == {"2024-01-15|CA": 2, "2024-01-15|NY": 321}
+    ids = table.files["event_id"].to_pylist()
+    stored = deployment.instance.fetch_materializations(dg.AssetKey(list(table.asset_key)), limit=10).records
+    assert set(ids) == {stored[0].storage_id, stored[1].storage_id}
+    moments = sorted(moment.timestamp() for moment in table.files["materialized_at"].to_pylist())
+    assert moments == pytest.approx(sorted(record.timestamp for record in stored[:2]), abs=1e-5)
+
+
+def test_a_real_run_is_read(deployment: Any, catalog_of: Opened, file_record: Record) -> None:
+    run_id = deployment.materialize(file_record(partition=[]))
+    catalog = catalog_of(deployment.open())
+    (row,) = catalog.current().tables[TableName("uat_default", "made")].files.to_pylist()
+    assert (row["run_id"], row["partition_key"]) == (run_id, None)
+    again = deployment.materialize(file_record(partition=[], rows=7))
+    (row,) = catalog.refresh().tables[TableName("uat_default", "made")].files.to_pylist()
+    assert (row["run_id"], row["rows"]) == (again, 7)
+
+
+def test_keys_and_partitions_of_any_text_are_read(deployment: Any, catalog_of: Opened, file_record: Record) -> None:
+    key = ('Sil"ver', "Täx'ID", "日本\\")
+    state = "a'b\"c|d\\ü😀"
+    deployment.report(file_record(state), partition=state, key=key)
+    catalog = catalog_of(deployment.open())
+    deployment.report(file_record(state, rows=5), partition=state, key=key)
+    (table,) = catalog.refresh().tables.values()
+    assert table.asset_key == key
+    assert table.files.select(["partition_key", "rows"]).to_pylist() == [{"partition_key": state, "rows": 5}]
+
+
+def test_a_new_materialization_is_visible_within_a_second(
+    deployment: Any, catalog_of: Opened, file_record: Record
+) -> None:
+    deployment.report(file_record("CA"))
+    catalog = catalog_of(deployment.open(), poll_interval_s=0.25)
+    waits = []
+    for state in ("NY", "TX", "WA"):
+        before = catalog.current()
+        deployment.report(file_record(state))
+        waits.append(wait_for(lambda before=before: catalog.current() is not before))  # type: ignore[misc]
+    assert partitions(catalog.current()) == {f"2024-01-15|{state}" for state in ("CA", "NY", "TX", "WA")}
+    assert min(waits) < VISIBLE_WITHIN_S
+
+
+def test_a_new_asset_appears(deployment: Any, catalog_of: Opened, file_record: Record) -> None:
+    deployment.report(file_record("CA"))
+    catalog = catalog_of(deployment.open())
+    deployment.report(file_record("CA"), key=("Gold", "new"))
+    assert TableName("uat_gold", "new") in catalog.refresh().tables
+
+
+def test_a_wiped_asset_goes_and_comes_back(deployment: Any, catalog_of: Opened, file_record: Record) -> None:
+    deployment.report(file_record("CA"))
+    deployment.report(file_record("CA"), key=("Gold", "other"))
+    catalog = catalog_of(deployment.open())
+    deployment.wipe()
+    assert list(catalog.refresh().tables) == [TableName("uat_gold", "other")]
+    assert partitions(catalog_of(deployment.open()).current()) == set()
+    deployment.report(file_record("NY"))
+    assert partitions(catalog.refresh()) == {"2024-01-15|NY"}
+    assert partitions(catalog_of(deployment.open()).current()) == {"2024-01-15|NY"}
+
+
+def test_a_wipe_between_two_looks_is_not_missed(deployment: Any, catalog_of: Opened, file_record: Record) -> None:
+    for state in ("CA", "NY"):
+        deployment.report(file_record(state))
+    catalog = catalog_of(deployment.open(), poll_interval_s=60)
+    deployment.wipe()
+    for state in ("TX", "WA"):  # as many as before: SQLite gives their ids again
+        deployment.report(file_record(state))
+    assert partitions(catalog.refresh()) == {"2024-01-15|TX", "2024-01-15|WA"}
+
+
+def test_a_deleted_run_is_noticed(deployment: Any, catalog_of: Opened, file_record: Record) -> None:
+    deployment.report(file_record("CA"))
+    run_id = deployment.materialize(file_record(partition=[]))
+    deployment.report(file_record("NY"))
+    catalog = catalog_of(deployment.open(), verify_interval_s=0.0)
+    made = TableName("uat_default", "made")
+    assert made in catalog.current().tables
+    deployment.instance.delete_run(run_id)
+    wait_for(lambda: made not in catalog.current().tables)
+    assert partitions(catalog.current()) == {"2024-01-15|CA", "2024-01-15|NY"}
+
+
+def test_a_deleted_latest_event_uncovers_the_one_before(
+    deployment: Any, catalog_of: Opened, file_record: Record
+) -> None:
+    first = deployment.materialize(file_record(partition=[], rows=1))
+    second = deployment.materialize(file_record(partition=[], rows=2))
+    catalog = catalog_of(deployment.open(), verify_interval_s=0.0)
+    made = TableName("uat_default", "made")
+    deployment.instance.delete_run(second)
+    wait_for(lambda: catalog.current().tables[made].files["run_id"].to_pylist() == [first])
+
+
+def test_a_full_sync_comes_on_schedule(deployment: Any, catalog_of: Opened, file_record: Record) -> None:
+    deployment.report(file_record("CA"))
+    catalog = catalog_of(deployment.open(), sync_interval_s=0.1)
+    before = catalog.current()
+    wait_for(lambda: catalog.lag().syncs >= 3)
+    assert catalog.current() is before, "a sync that finds nothing new changes nothing"
+    assert "the last full sync was" in str(catalog.lag().last_sync_reason)
+
+
+def test_assets_of_others_are_no_tables(deployment: Any, catalog_of: Opened, file_record: Record) -> None:
+    deployment.report(None, partition="x", key=("not", "ours"))
+    deployment.report(file_record("CA"))
+    catalog = catalog_of(deployment.open())
+    deployment.report(None, partition="y", key=("not", "ours"))
+    assert list(catalog.refresh().tables) == [ORGS]
+
+
+def test_one_bad_event_hides_nothing_else(deployment: Any, catalog_of: Opened, file_record: Record) -> None:
+    deployment.report(file_record("CA"))
+    deployment.report(file_record("NY", version=2))
+    catalog = catalog_of(deployment.open())
+    deployment.report(file_record("TX", rows="many"))
+    table = catalog.refresh().tables[ORGS]
+    assert table.problem is None
+    assert partitions(catalog.current()) == {"2024-01-15|CA"}
+    version, rows = map(str, table.warnings)
+    assert "partition '2024-01-15|NY'" in version
+    assert "version must be 1, got 2" in version
+    assert "partition '2024-01-15|TX'" in rows
+    assert "rows must be an integer, got 'many'" in rows
+
+
+def test_a_stored_snapshot_is_served_without_a_full_sync(
+    deployment: Any, catalog_of: Opened, file_record: Record, tmp_path: Path
+) -> None:
+    deployment.report(file_record("CA"))
+    catalog_of(deployment.open(), tmp_path / "state").close()
+    deployment.report(file_record("NY"))
+    catalog = catalog_of(deployment.open(), tmp_path / "state")
+    assert catalog.lag().syncs == 0
+    assert partitions(catalog.current()) == {"2024-01-15|CA", "2024-01-15|NY"}
+
+
+def test_a_stored_snapshot_of_another_log_is_not_used(
+    on_postgres: Any, on_sqlite: Any, catalog_of: Opened, file_record: Record, tmp_path: Path
+) -> None:
+    on_postgres.report(file_record("CA"))
+    catalog_of(on_postgres.open(), tmp_path / "state").close()
+    on_sqlite.report(file_record("NY"))
+    catalog = catalog_of(on_sqlite.open(), tmp_path / "state")
+    assert partitions(catalog.current()) == {"2024-01-15|NY"}
+    assert catalog.lag().last_sync_reason == "the snapshot is of another event log"
+
+
+def test_what_happened_while_nobody_looked_is_found(
+    deployment: Any, catalog_of: Opened, file_record: Record, tmp_path: Path
+) -> None:
+    run_id = deployment.materialize(file_record(partition=[]))
+    for state in ("CA", "NY"):
+        deployment.report(file_record(state))
+    first = catalog_of(deployment.open(), tmp_path / "state")
+    wait_for(lambda: first.lag().age_s < 1 and first.refresh() is not None)
+    time.sleep(1.2)  # until the watermark has passed them
+    first.refresh()
+    first.close()
+    deployment.instance.delete_run(run_id)
+    deployment.wipe()
+    deployment.report(file_record("TX"))
+    catalog = catalog_of(deployment.open(), tmp_path / "state")
+    assert {str(name) for name in catalog.current().tables} == {str(ORGS)}
+    assert partitions(catalog.current()) == {"2024-01-15|TX"}
+
+
+def test_a_damaged_snapshot_leads_to_a_full_sync(
+    deployment: Any, catalog_of: Opened, file_record: Record, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    deployment.report(file_record("CA"))
+    catalog_of(deployment.open(), tmp_path / "state").close()
+    for path in (tmp_path / "state" / "segments").iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    catalog = catalog_of(deployment.open(), tmp_path / "state")
+    assert catalog.lag().syncs == 1
+    assert partitions(catalog.current()) == {"2024-01-15|CA"}
+    assert "the catalog is read anew" in caplog.text
+
+
+def test_a_generation_that_a_query_holds_does_not_change(
+    deployment: Any, catalog_of: Opened, file_record: Record
+) -> None:
+    deployment.report(file_record("CA", rows=1))
+    catalog = catalog_of(deployment.open())
+    held = catalog.current()
+    deployment.report(file_record("CA", rows=2))
+    deployment.report(file_record("NY"))
+    catalog.refresh()
+    assert held.tables[ORGS].files["rows"].to_pylist() == [1]
+    assert catalog.current().generation > held.generation
+
+
+# ---- an event log that fails
+
+
+class FailingLog:
+    """An event log that fails when told to."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self.down: Exception | None = None
+        self.closed = 0
+
+    def _fail(self) -> None:
+        if self.down is not None:
+            raise self.down
+
+    def identity(self) -> str:
+        self._fail()
+        return self._log.identity()
+
+    def sync(self, receive: Callable[[Sequence[Event]], None]) -> Cursor:
+        self._fail()
+        return self._log.sync(receive)
+
+    def poll(self, cursor: Cursor) -> Poll:
+        self._fail()
+        return self._log.poll(cursor)
+
+    def verify(self, cursor: Cursor) -> str | None:
+        self._fail()
+        return self._log.verify(cursor)
+
+    def close(self) -> None:
+        self.closed += 1
+        self._log.close()
+
+
+def test_the_last_snapshot_is_served_while_the_log_is_away(
+    on_sqlite: Any, catalog_of: Opened, file_record: Record
+) -> None:
+    on_sqlite.report(file_record("CA"))
+    log = FailingLog(on_sqlite.open())
+    catalog = catalog_of(log)
+    log.down = EventLogUnavailableError("the event log is on holiday")
+    wait_for(lambda: catalog.lag().last_error is log.down)
+    assert partitions(catalog.current()) == {"2024-01-15|CA"}
+    with pytest.raises(EventLogUnavailableError, match="on holiday"):
+        catalog.refresh()
+    wait_for(lambda: catalog.lag().age_s > 0.1)
+    on_sqlite.report(file_record("NY"))
+    log.down = None
+    wait_for(lambda: partitions(catalog.current()) == {"2024-01-15|CA", "2024-01-15|NY"})
+    assert catalog.lag().last_error is None
+
+
+def test_an_error_that_nobody_foresaw_does_not_end_the_following(
+    on_sqlite: Any, catalog_of: Opened, file_record: Record
+) -> None:
+    on_sqlite.report(file_record("CA"))
+    log = FailingLog(on_sqlite.open())
+    catalog = catalog_of(log)
+    log.down = ZeroDivisionError("a bug")
+    wait_for(lambda: "a bug" in str(catalog.lag().last_error))
+    log.down = None
+    on_sqlite.report(file_record("NY"))
+    wait_for(lambda: partitions(catalog.current()) == {"2024-01-15|CA", "2024-01-15|NY"})
+
+
+def test_without_log_and_snapshot_there_is_nothing_to_serve(on_sqlite: Any) -> None:
+    log = FailingLog(on_sqlite.open())
+    log.down = EventLogUnavailableError("the event log is on holiday")
+    with pytest.raises(EventLogUnavailableError, match="on holiday"):
+        LiveCatalog(log, "uat")
+    assert log.closed == 1
+
+
+def test_a_stored_snapshot_is_served_while_the_log_is_away(
+    on_sqlite: Any, catalog_of: Opened, file_record: Record, tmp_path: Path
+) -> None:
+    on_sqlite.report(file_record("CA"))
+    catalog_of(on_sqlite.open(), tmp_path / "state").close()
+    log = FailingLog(on_sqlite.open())
+    log.down = EventLogUnavailableError("the event log is on holiday")
+    catalog = catalog_of(log, tmp_path / "state")
+    assert partitions(catalog.current()) == {"2024-01-15|CA"}
+    on_sqlite.report(file_record("NY"))
+    log.down = None
+    wait_for(lambda: partitions(catalog.current()) == {"2024-01-15|CA", "2024-01-15|NY"})
+    assert catalog.lag().syncs == 0
+
+
+def test_a_state_folder_that_fills_up_does_not_stop_the_catalog(
+    on_sqlite: Any, catalog_of: Opened, file_record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_sqlite.report(file_record("CA"))
+    catalog = catalog_of(on_sqlite.open(), tmp_path / "state")
+
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", full)
+        on_sqlite.report(file_record("NY"))
+        assert partitions(catalog.refresh()) == {"2024-01-15|CA", "2024-01-15|NY"}
+    on_sqlite.report(file_record("TX"))
+    catalog.refresh()
+    catalog.close()
+    again = catalog_of(on_sqlite.open(), tmp_path / "state")
+    assert partitions(again.current()) == {"2024-01-15|CA", "2024-01-15|NY", "2024-01-15|TX"}
+    assert again.lag().syncs == 0
+
+
+def test_closing_twice_is_allowed(on_sqlite: Any, catalog_of: Opened, file_record: Record) -> None:
+    on_sqlite.report(file_record("CA"))
+    catalog = catalog_of(on_sqlite.open())
+    catalog.close()
+    catalog.close()
+    assert partitions(catalog.current()) == {"2024-01-15|CA"}
