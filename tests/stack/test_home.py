@@ -89,7 +89,12 @@ def test_given_settings_win_over_variables(tmp_path: Path) -> None:
     assert Settings.read(settings.environ()) == settings
 
 
-@pytest.mark.parametrize("text", ["-1", "65536", "three", "3.0"])
+@pytest.mark.parametrize("text", ["-1", "0", "65536", "three", "3.0"])
 def test_a_port_that_is_none_is_named(text: str) -> None:
-    with pytest.raises(SettingError, match=f"DAGFUSION_DAGSTER_PORT must be a port from 0 to 65535, got '{text}'"):
+    with pytest.raises(SettingError, match=f"DAGFUSION_DAGSTER_PORT must be a port from 1 to 65535, got '{text}'"):
         Settings.read({"DAGFUSION_DAGSTER_PORT": text})
+
+
+def test_a_bucket_that_cannot_be_is_named() -> None:
+    with pytest.raises(SettingError, match=r"S3_BUCKET must be a bucket name .* got 'Not A Bucket'"):
+        Settings.read({"S3_BUCKET": "Not A Bucket"})

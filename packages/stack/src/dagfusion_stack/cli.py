@@ -1,4 +1,7 @@
-"""The commands that the stack adds to `dagfusion`."""
+"""The commands that the stack adds to `dagfusion`.
+
+Each imports what it runs when it runs, so that the other commands do not wait for it.
+"""
 
 import contextlib
 import os
@@ -9,17 +12,15 @@ from typing import Annotated
 
 import typer
 
-from dagfusion_stack import background, console, supervisor
-from dagfusion_stack import status as stack_status
+from dagfusion_stack import console
 from dagfusion_stack.errors import StackError
-from dagfusion_stack.home import Home
 from dagfusion_stack.settings import HIGHEST_PORT, Settings
 
 NOT_RUNNING = 3
 INTERRUPTED = 130
 
 DagsterPort = Annotated[
-    int | None, typer.Option(min=0, max=HIGHEST_PORT, help="Port of Dagster's web interface [default: 3000].")
+    int | None, typer.Option(min=1, max=HIGHEST_PORT, help="Port of Dagster's web interface [default: 3000].")
 ]
 S3Port = Annotated[
     int | None, typer.Option(min=0, max=HIGHEST_PORT, help="Port of the S3 server [default: a free one].")
@@ -41,13 +42,13 @@ def demo(
 ) -> None:
     """Materialize six assets, query them, and check every answer against the stored objects."""
     started = time.monotonic()
-    from dagfusion_stack.console import report  # noqa: PLC0415  # with what it shows: seconds to import
+    from dagfusion_stack.console import report  # noqa: PLC0415
 
     with _reporting():
         settings = Settings.read(os.environ, s3_port=s3_port)
         with report.progress() as progress:
             with progress.step("Loading Dagster and DataFusion", 1):
-                from dagfusion_stack import demo as flow  # noqa: PLC0415  # likewise
+                from dagfusion_stack import demo as flow  # noqa: PLC0415
                 from dagfusion_stack.materialize import Extent  # noqa: PLC0415
             found = flow.run(settings, progress, Extent(days, states), started)
         if as_json:
@@ -66,6 +67,10 @@ def up(
     s3_port: S3Port = None,
 ) -> None:
     """Run the stack: PostgreSQL, an S3 server, and Dagster over the reference code location."""
+    from dagfusion_stack import background, supervisor  # noqa: PLC0415
+    from dagfusion_stack import status as stack_status  # noqa: PLC0415
+    from dagfusion_stack.home import Home  # noqa: PLC0415
+
     with _reporting():
         settings = Settings.read(os.environ, dagster_port=dagster_port, s3_port=s3_port)
         if detach:
@@ -87,6 +92,9 @@ def up(
 
 def down() -> None:
     """Stop the stack of this folder, and whatever a killed one left."""
+    from dagfusion_stack import supervisor  # noqa: PLC0415
+    from dagfusion_stack.home import Home  # noqa: PLC0415
+
     with _reporting():
         home = Home(Settings.read(os.environ).home)
         stopped = supervisor.down(home, console.say)
@@ -95,6 +103,9 @@ def down() -> None:
 
 def status(*, as_json: Annotated[bool, typer.Option("--json", help="Show one JSON document.")] = False) -> None:
     """Show what runs, where it answers and where its logs are; the exit code is 3 when nothing runs."""
+    from dagfusion_stack import status as stack_status  # noqa: PLC0415
+    from dagfusion_stack.home import Home  # noqa: PLC0415
+
     with _reporting():
         found = stack_status.read(Home(Settings.read(os.environ).home))
         if as_json:

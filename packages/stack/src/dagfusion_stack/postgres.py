@@ -159,9 +159,8 @@ def _initialize(data: Path, account: pwd.struct_passwd | None) -> None:
     )
     if done.returncode:
         shutil.rmtree(data, ignore_errors=True)
-        raise ServiceError(
-            f"{NAME} could not create its data in {data}: {process.telling_line(done.stderr.splitlines()[:FIRST_LINES])}"
-        )
+        cause = process.telling_line(done.stderr.splitlines()[:FIRST_LINES])
+        raise ServiceError(f"{NAME} could not create its data in {data}: {cause}")
 
 
 def _is_ready(data: Path, pid: int) -> bool:

@@ -1,5 +1,6 @@
 """Settings of the stack: read once from a mapping into a frozen value."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, Self
 from dagfusion_stack.errors import SettingError
 
 HIGHEST_PORT = 65_535
+BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
 @dataclass(frozen=True)
@@ -20,12 +22,13 @@ class Settings:
     )
     dagster_port: int = field(
         default=3000,
-        metadata={"variable": "DAGFUSION_DAGSTER_PORT", "help": "The port of Dagster's web interface."},
+        metadata={"variable": "DAGFUSION_DAGSTER_PORT", "lowest": 1, "help": "The port of Dagster's web interface."},
     )
     s3_port: int = field(
         default=0,
         metadata={
             "variable": "DAGFUSION_S3_PORT",
+            "lowest": 0,
             "help": "The port of the S3 server; 0 keeps the last one, or chooses a free one.",
         },
     )
@@ -41,11 +44,14 @@ class Settings:
         Raises:
             SettingError: a variable has a value that it cannot have.
         """
-        found = {
-            setting.name: _parse(setting.metadata["variable"], setting.default, variables) for setting in fields(cls)
-        }
+        found = {setting.name: _parse(setting.metadata, setting.default, variables) for setting in fields(cls)}
         found |= {name: value for name, value in given.items() if value is not None}
         settings = cls(**found)
+        if not BUCKET_NAME.fullmatch(settings.bucket):
+            raise SettingError(
+                "S3_BUCKET must be a bucket name (3 to 63 lower-case letters, digits, dots and hyphens), "
+                f"got {settings.bucket!r}"
+            )
         return replace(settings, home=Path(settings.home).expanduser().resolve())
 
     def environ(self) -> dict[str, str]:
@@ -53,10 +59,11 @@ class Settings:
         return {setting.metadata["variable"]: str(getattr(self, setting.name)) for setting in fields(self)}
 
 
-def _parse(variable: str, default: Any, variables: Mapping[str, str]) -> Any:
+def _parse(about: Mapping[str, Any], default: Any, variables: Mapping[str, str]) -> Any:
+    variable = about["variable"]
     text = variables.get(variable, "")
     if not text:
         return default
-    if isinstance(default, int) and not (text.isdecimal() and int(text) <= HIGHEST_PORT):
-        raise SettingError(f"{variable} must be a port from 0 to {HIGHEST_PORT}, got {text!r}")
+    if isinstance(default, int) and not (text.isdecimal() and about["lowest"] <= int(text) <= HIGHEST_PORT):
+        raise SettingError(f"{variable} must be a port from {about['lowest']} to {HIGHEST_PORT}, got {text!r}")
     return type(default)(text)

@@ -10,10 +10,8 @@ from types import FrameType
 
 import psutil
 
-from dagfusion_pipeline.environment import Environment
-from dagfusion_pipeline.errors import ConfigurationError
 from dagfusion_stack import dagster, object_store, ports, postgres, process
-from dagfusion_stack.errors import ServiceError, SettingError
+from dagfusion_stack.errors import ServiceError
 from dagfusion_stack.home import Home, ServiceState
 from dagfusion_stack.settings import Settings
 
@@ -58,7 +56,6 @@ class Supervisor:
         Returns:
             The variables of `stack.env`.
         """
-        _check_bucket(self.settings.bucket)
         with self._starting(postgres.NAME):
             database = postgres.start(self.home.postgres, log=self.home.logs / "postgres.log", mark=self.home.path)
             self._started(Service(database.child, database.stop))
@@ -227,13 +224,6 @@ def child_environ(environ: Mapping[str, str], variables: Mapping[str, str]) -> d
     kept = {name: value for name, value in environ.items() if not name.startswith(FOREIGN)}
     direct = ",".join(filter(None, (environ.get("NO_PROXY") or environ.get("no_proxy"), "localhost", ports.LOOPBACK)))
     return {**kept, **variables, "NO_PROXY": direct, "no_proxy": direct}
-
-
-def _check_bucket(name: str) -> None:
-    try:
-        Environment.read({"S3_BUCKET": name})
-    except ConfigurationError as error:
-        raise SettingError(str(error)) from error
 
 
 @contextlib.contextmanager

@@ -2,8 +2,10 @@
 
 import json
 import sys
+from typing import TYPE_CHECKING
 
-from dagfusion_stack.status import Status
+if TYPE_CHECKING:
+    from dagfusion_stack.status import Status
 
 
 def say(line: str) -> None:
@@ -23,7 +25,7 @@ def show_json(document: object) -> None:
     show(json.dumps(document, indent=2))
 
 
-def show_status(status: Status) -> None:
+def show_status(status: "Status") -> None:
     """Show what runs, one line a service."""
     if not status.running:
         show(f"The stack in {status.home} is not running.")
