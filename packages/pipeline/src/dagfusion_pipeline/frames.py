@@ -75,19 +75,29 @@ def write_frame(table: pa.Table, frame_type: object) -> object:
 
 def storable_type(data_type: pa.DataType) -> pa.DataType | None:
     """The type that a Parquet file returns for a column of the given type; None when Parquet cannot hold it."""
-    if pa.types.is_nested(data_type) and not _is_encoded(data_type):
+    if _is_refused(data_type):
+        return None
+    if pa.types.is_nested(data_type):
         return _storable_nested(data_type)
     if isinstance(data_type, pa.BaseExtensionType):
         return storable_type(data_type.storage_type)
     if pa.types.is_dictionary(data_type):
         return storable_type(data_type.value_type)
-    if _is_encoded(data_type) or pa.types.is_interval(data_type):
-        return None
     return _storable_flat(data_type)
 
 
-def _is_encoded(data_type: pa.DataType) -> bool:
-    return bool(pa.types.is_run_end_encoded(data_type) or pa.types.is_union(data_type))
+def _is_refused(data_type: pa.DataType) -> bool:
+    # List views would be lists in a file, but Arrow's cast of a sliced one reads past its offsets.
+    return any(
+        kind(data_type)
+        for kind in (
+            pa.types.is_run_end_encoded,
+            pa.types.is_union,
+            pa.types.is_interval,
+            pa.types.is_list_view,
+            pa.types.is_large_list_view,
+        )
+    )
 
 
 def _storable_flat(data_type: pa.DataType) -> pa.DataType:

@@ -33,7 +33,7 @@ class _S3Parquet(dg.ConfigurableIOManager):
     """What both IO managers share: how they are configured, and the way from a frame to objects and back."""
 
     # A validation error would print the value it refuses, secrets included.
-    model_config = ConfigDict(hide_input_in_errors=True)
+    model_config = ConfigDict(hide_input_in_errors=True, extra="forbid")
 
     bucket: str = Field(description="The bucket's name.")
     prefix: str = Field(default="datafusion_test", description="What every object key begins with; may be empty.")

@@ -5,8 +5,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
-# An upper case letter starts a word after a lower case letter or digit ("taxID"),
-# and before a lower case one ("HTTPServer").
+# A capital starts a word after a small letter or digit ("taxID"), and before a small letter ("HTTPServer").
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _NOT_IN_A_NAME = re.compile(r"[^a-z0-9]+")
 
@@ -47,6 +46,7 @@ RESERVED = frozenset(
         "format",
         "from",
         "full",
+        "global",
         "group",
         "having",
         "in",

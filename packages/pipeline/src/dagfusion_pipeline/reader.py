@@ -76,9 +76,10 @@ def _unifiable(name: str, types: Sequence[pa.DataType]) -> bool:
 
 def _missing(asset: str, missing: Sequence[str | None], uris: Mapping[str | None, str]) -> MissingObjectError:
     first = missing[0]
-    where = f"; the first would be {uris[first]}" if first in uris else ""
     if first is None:
+        where = f" at {uris[first]}" if first in uris else ""
         return MissingObjectError(f"asset {asset!r} has no object in the store{where}: materialize it first")
+    where = f"; the first would be {uris[first]}" if first in uris else ""
     shown = ", ".join(map(repr, missing[:_PARTITIONS_SHOWN])) + (", ..." if len(missing) > _PARTITIONS_SHOWN else "")
     return MissingObjectError(
         f"{len(missing)} partitions of asset {asset!r} are not in the store: {shown}{where}: materialize them first, or"

@@ -1,0 +1,221 @@
+"""What an asset may return, what an input may ask for, and the types in between."""
+
+import datetime as dt
+import decimal
+from typing import Any
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dagfusion_pipeline.errors import ColumnTypeError, FrameError
+from dagfusion_pipeline.frames import check_frame_type, read_frame, storable_type, write_frame
+
+FRAMES = [
+    pl.DataFrame({"n": [1, 2], "s": ["a", None]}),
+    pl.LazyFrame({"n": [1, 2], "s": ["a", None]}),
+    pa.table({"n": [1, 2], "s": ["a", None]}),
+    pd.DataFrame({"n": [1, 2], "s": ["a", None]}),
+]
+
+
+def as_table(value: object) -> pa.Table:
+    frame = read_frame(value, "a")
+    return pa.concat_tables([frame.schema.empty_table(), *frame.tables])
+
+
+@pytest.mark.parametrize(
+    "value", FRAMES, ids=lambda value: f"{type(value).__module__.partition('.')[0]}-{type(value).__name__}"
+)
+def test_every_frame_is_the_same_table(value: object) -> None:
+    assert as_table(value).equals(pa.table({"n": [1, 2], "s": ["a", None]}))
+
+
+def test_only_lazy_frames_are_streamed() -> None:
+    assert [read_frame(value, "a").streamed for value in FRAMES] == [False, True, False, False]
+
+
+@pytest.mark.parametrize("value", [None, [], {"n": [1]}, pl.Series([1]), "text"])
+def test_other_values_are_refused(value: object) -> None:
+    expected = (
+        r"asset 'a' must return a polars\.DataFrame, polars\.LazyFrame, pyarrow\.Table or pandas\.DataFrame; got "
+    )
+    with pytest.raises(FrameError, match=expected + type(value).__qualname__):
+        read_frame(value, "a")
+
+
+def test_none_is_told_how_to_say_nothing() -> None:
+    with pytest.raises(FrameError, match=r"annotate the asset with -> None"):
+        read_frame(None, "a")
+
+
+def test_frames_without_columns_are_refused() -> None:
+    with pytest.raises(FrameError, match=r"asset 'a' must return a frame with columns"):
+        read_frame(pl.DataFrame(), "a")
+
+
+def test_columns_of_one_name_are_refused() -> None:
+    with pytest.raises(FrameError, match=r"got 'n' more than once"):
+        read_frame(pa.table([pa.array([1]), pa.array([2])], names=["n", "n"]), "a")
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize(
+    ("data_type", "values"),
+    [
+        (pl.Object, [object()]),
+        (pl.Int128, [1]),
+        (pl.UInt128, [1]),
+        (pl.List(pl.Int128), [[1]]),
+        (pl.Struct({"x": pl.Array(pl.Int128, 1)}), [{"x": [1]}]),
+    ],
+)
+def test_polars_types_without_a_place_in_parquet(data_type: Any, values: list[Any], lazy: bool) -> None:  # noqa: FBT001
+    frame = pl.DataFrame({"ok": [1], "bad": pl.Series(values, dtype=data_type)})
+    with pytest.raises(
+        ColumnTypeError, match=r"column 'bad' of asset 'Silver/x' has type .*, which Parquet cannot hold"
+    ):
+        read_frame(frame.lazy() if lazy else frame, "Silver/x")
+
+
+@pytest.mark.parametrize(
+    "data_type",
+    [
+        pa.month_day_nano_interval(),
+        pa.dense_union([pa.field("x", pa.int8())]),
+        pa.run_end_encoded(pa.int32(), pa.int8()),
+        pa.struct([]),
+        pa.list_view(pa.int8()),
+        pa.list_(pa.struct([pa.field("x", pa.month_day_nano_interval())])),
+        pa.map_(pa.string(), pa.struct([])),
+    ],
+)
+def test_arrow_types_without_a_place_in_parquet(data_type: pa.DataType) -> None:
+    table = pa.table({"ok": pa.nulls(1, pa.int8()), "bad": pa.nulls(1, data_type)})
+    with pytest.raises(ColumnTypeError, match=r"column 'bad' of asset 'a' has type .*: cast it or leave it out"):
+        read_frame(table, "a")
+
+
+def test_pandas_columns_of_mixed_types_are_refused() -> None:
+    with pytest.raises(ColumnTypeError, match=r"asset 'a' returned a pandas DataFrame that Arrow cannot hold"):
+        read_frame(pd.DataFrame({"x": [1, "a"]}), "a")
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        (pa.large_string(), pa.string()),
+        (pa.string_view(), pa.string()),
+        (pa.large_binary(), pa.binary()),
+        (pa.binary_view(), pa.binary()),
+        (pa.dictionary(pa.int8(), pa.large_string()), pa.string()),
+        (
+            pa.large_list(pa.field("x", pa.large_string(), nullable=False)),
+            pa.list_(pa.field("item", pa.string(), nullable=False)),
+        ),
+        (pa.list_(pa.int8(), 3), pa.list_(pa.int8())),
+        (pa.map_(pa.large_string(), pa.string_view()), pa.map_(pa.string(), pa.string())),
+        (pa.struct([pa.field("x", pa.timestamp("s"))]), pa.struct([pa.field("x", pa.timestamp("ms"))])),
+        (pa.timestamp("s", "UTC"), pa.timestamp("ms", "UTC")),
+        (pa.time32("s"), pa.time32("ms")),
+        (pa.date64(), pa.date32()),
+        (pa.decimal64(5, 1), pa.decimal128(5, 1)),
+        (pa.decimal256(10, 2), pa.decimal128(10, 2)),
+        (pa.uuid(), pa.binary(16)),
+        (pa.json_(), pa.string()),
+        (pa.bool8(), pa.int8()),
+    ],
+)
+def test_types_become_what_a_file_returns(given: pa.DataType, stored: pa.DataType) -> None:
+    assert storable_type(given) == stored
+    table = as_table(pa.schema([("x", given)]).empty_table())
+    assert table.schema == pa.schema([("x", stored)])
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    assert pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema_arrow.field("x").type == stored
+
+
+KEPT = [
+    pa.int8(), pa.uint64(), pa.float16(), pa.float32(), pa.float64(), pa.bool_(), pa.string(), pa.binary(),
+    pa.binary(4), pa.date32(), pa.timestamp("ms"), pa.timestamp("us", "UTC"), pa.timestamp("ns"),
+    pa.time32("ms"), pa.time64("us"), pa.time64("ns"), pa.duration("us"), pa.decimal128(38, 2),
+    pa.decimal256(50, 2), pa.null(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("data_type", KEPT, ids=str)
+def test_types_that_stay(data_type: pa.DataType) -> None:
+    assert storable_type(data_type) == data_type
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"x": pa.nulls(2, data_type)}), sink)
+    assert pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema_arrow.field("x").type == data_type
+
+
+def test_views_keep_their_values() -> None:
+    columns = {
+        "s": pa.array(["a", None, "a long text outside the view", ""], pa.string_view()),
+        "d": pa.array(["x", None, "y", "x"]).dictionary_encode(),
+    }
+    table = as_table(pa.table(columns).slice(1))
+    assert table.schema == pa.schema([("s", pa.string()), ("d", pa.string())])
+    assert table.to_pydict() == pa.table(columns).slice(1).to_pydict()
+
+
+def test_values_survive() -> None:
+    frame = pl.DataFrame(
+        {
+            "e": pl.Series(["b", None, "a"], dtype=pl.Enum(["a", "b"])),
+            "c": pl.Series(["x", "x", None], dtype=pl.Categorical),
+            "l": [["ü"], None, []],
+            "d": pl.Series([decimal.Decimal("1.20"), None, decimal.Decimal("-3.00")], dtype=pl.Decimal(12, 2)),
+            "t": [dt.datetime(2024, 1, 1, tzinfo=dt.UTC), None, dt.datetime(2025, 1, 1, tzinfo=dt.UTC)],
+            "s": [{"x": 1}, {"x": None}, {"x": 3}],
+        }
+    )
+    assert pl.DataFrame(pl.from_arrow(as_table(frame))).rows() == frame.rows()
+
+
+def test_metadata_is_dropped() -> None:
+    table = pa.table({"x": [1]}, schema=pa.schema([pa.field("x", pa.int8(), metadata={"a": "b"})], metadata={"c": ""}))
+    schema = as_table(table).schema
+    assert schema.metadata is None
+    assert schema.field("x").metadata is None
+
+
+def test_dates_with_hours_are_refused() -> None:
+    with pytest.raises(ColumnTypeError, match=r"column 'x' of asset 'a' cannot be written as date32\[day\]"):
+        as_table(pa.table({"x": pa.array([1], pa.date64())}))
+
+
+def test_named_index_is_data_and_unnamed_is_not() -> None:
+    frame = pd.DataFrame({"x": [1, 2]}, index=pd.Index(["a", "b"], name="key"))
+    assert as_table(frame).column_names == ["key", "x"]
+    assert as_table(frame.rename_axis(None)).column_names == ["x"]
+
+
+def test_empty_frames_keep_their_schema() -> None:
+    schema = pl.Schema({"n": pl.Int32, "s": pl.String})
+    expected = pa.schema([("n", pa.int32()), ("s", pa.string())])
+    assert as_table(pl.DataFrame(schema=schema)).schema == as_table(pl.LazyFrame(schema=schema)).schema == expected
+
+
+@pytest.mark.parametrize("frame_type", [pl.DataFrame, pl.LazyFrame, pa.Table, pd.DataFrame])
+def test_inputs_get_what_they_ask_for(frame_type: type) -> None:
+    check_frame_type(frame_type, "a")
+    loaded = write_frame(pa.table({"n": [1, 2]}), frame_type)
+    assert isinstance(loaded, frame_type)
+    assert as_table(loaded).equals(pa.table({"n": [1, 2]}))
+
+
+def test_unannotated_inputs_get_polars() -> None:
+    check_frame_type(Any, "a")
+    assert isinstance(write_frame(pa.table({"n": [1]}), Any), pl.DataFrame)
+
+
+@pytest.mark.parametrize("frame_type", [dict, dict[str, pl.DataFrame], pl.Series, int])
+def test_other_annotations_are_refused(frame_type: object) -> None:
+    expected = r"an input that loads asset 'a' must be annotated with polars\.DataFrame, .* or pandas\.DataFrame; got "
+    with pytest.raises(FrameError, match=expected):
+        check_frame_type(frame_type, "a")
