@@ -67,15 +67,23 @@ def findings(pytestconfig: pytest.Config) -> Findings:
 
 
 @pytest.fixture(scope="session")
+def home(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder for data; what is there already is used again."""
+    kept = HOME and not pytestconfig.getoption("--localstack")  # a container forgets its objects
+    return Path(HOME) if HOME and kept else tmp_path_factory.mktemp("bench")
+
+
+@pytest.fixture(scope="session")
 def data(
-    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory, findings: Findings
+    home: Path, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory, findings: Findings
 ) -> Iterator[Dataset]:
     days: int = pytestconfig.getoption("--days")
-    with _localstack(pytestconfig, tmp_path_factory) as store:
-        kept = Path(HOME) if HOME and store is None else tmp_path_factory.mktemp("bench")
-        with dataset.running(kept / f"{days}x50", days, print, store) as made:
-            findings["load_average"] = os.getloadavg()[0]
-            yield made
+    with (
+        _localstack(pytestconfig, tmp_path_factory) as store,
+        dataset.running(home / f"{days}x50", days, print, store) as made,
+    ):
+        findings["load_average"] = os.getloadavg()[0]
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -143,12 +143,19 @@ def running(home: Path, days: int, say: Say, store: Mapping[str, str] | None = N
     Raises:
         ValueError: The folder holds another data set.
     """
+    with servers(home, say) as (embedded, instance):
+        data = Dataset(Place({**embedded, **(store or {})}), days, len(CODES), home, instance)
+        _fill(data, say)
+        yield data
+
+
+@contextlib.contextmanager
+def servers(home: Path, say: Say) -> Iterator[tuple[Mapping[str, str], dg.DagsterInstance]]:
+    """Run PostgreSQL and the S3 server over `home`, and give their variables and Dagster's instance on them."""
     with supervise(Settings(home=home, bucket=BUCKET), "bench", say) as stack, _environ():
-        variables = {**stack.start_stores(), **(store or {})}
+        variables = stack.start_stores()
         with materialize.instance(Home(home).dagster) as instance:
-            data = Dataset(Place(variables), days, len(CODES), home, instance)
-            _fill(data, say)
-            yield data
+            yield variables, instance
 
 
 def create_bucket(variables: Mapping[str, str]) -> None:

@@ -1,0 +1,232 @@
+"""The report of a run: pytest-benchmark's JSON to Markdown tables and plots.
+
+python -m benchmarks.report benchmarks/report/benchmark.json      writes report.md and the plots beside it
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.engines.dagfusion import ENGINE
+from benchmarks.engines.registry import ENGINES
+from benchmarks.wire import GET, HEAD, LIST, RANGED_GET
+from benchmarks.workload import QUERIES
+
+OURS = ENGINE.name
+_REQUESTS = {LIST: "LIST", HEAD: "HEAD", RANGED_GET: "GET", GET: "GET"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run measured: `times[kind][engine][query]` and `planning[statement][partitions]`, medians in seconds."""
+
+    times: Mapping[str, Mapping[str, Mapping[str, float]]]
+    planning: Mapping[str, Mapping[int, float]]
+    findings: Mapping[str, Any]
+    machine: Mapping[str, Any]
+    date: str
+
+
+def read(document: Mapping[str, Any]) -> Run:
+    """Read pytest-benchmark's JSON."""
+    times: dict[str, dict[str, dict[str, float]]] = {}
+    planning: dict[str, dict[int, float]] = {}
+    for benchmark in document["benchmarks"]:
+        info, median = benchmark["extra_info"], benchmark["stats"]["median"]
+        if info["kind"] == "planning":
+            planning.setdefault(info["query"], {})[info["partitions"]] = median
+        else:
+            times.setdefault(info["kind"], {}).setdefault(info["engine"], {})[info["query"]] = median
+    return Run(times, planning, document["dagfusion"], document["machine_info"], document["datetime"][:10])
+
+
+def markdown(run: Run) -> str:
+    """Write the report."""
+    sections = [
+        ("Benchmarks", _conditions(run)),
+        ("Warm: a session answers again", _times(run, "warm") + _limit(run)),
+        ("Cold: a new session answers its first query", _times(run, "cold")),
+        ("Where another engine is faster", _slower(run)),
+        ("What a query reads", _claims(run)),
+        ("What each engine asks of the S3 server", _requests(run)),
+        ("Planning against the number of partitions", _planning(run)),
+        ("A million partitions", _million(run)),
+        ("How each engine is set up", _setups()),
+    ]
+    body = [f"## {title}\n\n{text}" for title, text in sections[1:] if text]
+    return "\n\n".join([f"# {sections[0][0]}\n\n{sections[0][1]}", *body]).rstrip() + "\n"
+
+
+def seconds(value: float | None) -> str:
+    """Write a time with two digits that count: `4.8 ms`, `1.2 s`.
+
+    >>> seconds(0.00479), seconds(0.0479), seconds(1.24), seconds(None)
+    ('4.8 ms', '48 ms', '1.2 s', '')
+    """
+    if value is None:
+        return ""
+    scaled, unit = (value * 1000, "ms") if value < 0.9995 else (value, "s")
+    return f"{scaled:.1f} {unit}" if scaled < 9.95 else f"{scaled:.0f} {unit}"
+
+
+def table(header: Sequence[str], body: Iterable[Sequence[object]]) -> str:
+    """Write a Markdown table; columns after the first are aligned to the right."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *body]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def _conditions(run: Run) -> str:
+    facts = run.findings
+    cpu = run.machine.get("cpu", {}).get("brand_raw", "unknown CPU")
+    where = (
+        f"`partitioned_organizations`: {facts['days']} days x 50 states, {facts['days'] * 50:,} Parquet objects of one"
+        f" partition each, on the {facts['store']}; {facts['cpus']} cores ({cpu}) for server and engine, Python"
+        f" {facts['python']}, {run.date}; load average at the start {facts['load_average']:.1f}."
+    )
+    checked = "Times are medians. Every answer was checked against the stored objects before the clock started."
+    return f"{where}\n\n{checked}\n\n![Time by query and engine](queries.png)"
+
+
+def _times(run: Run, kind: str) -> str:
+    if kind not in run.times:
+        return ""
+    names = [query.name for query in QUERIES]
+    fresh = run.findings.get("fresh", {})
+    body = [
+        [engine, *(seconds(times.get(name)) for name in names), {True: "yes", False: "no"}.get(fresh.get(engine), "")]
+        for engine, times in run.times[kind].items()
+    ]
+    return table(["engine", *(name.replace("_", " ") for name in names), "sees a partition of a second ago"], body)
+
+
+def _limit(run: Run) -> str:
+    limits = run.times.get("limit", {}).get("GET + decode")
+    if not limits:
+        return ""
+    ours = run.times["warm"][OURS]
+    body = [
+        [query, seconds(limit), seconds(ours[query]), f"{ours[query] / limit:.1f}x"] for query, limit in limits.items()
+    ]
+    text = (
+        "\n\nThe physical limit: whoever knows the keys gets exactly these objects, whole, 64 at a time, and decodes"
+        " the query's columns (obstore and pyarrow; no catalog, no SQL, no aggregation).\n\n"
+    )
+    return text + table(["query", "GET + decode", OURS, "ratio"], body)
+
+
+def _slower(run: Run) -> str:
+    body = []
+    for kind in ("warm", "cold"):
+        ours = run.times.get(kind, {}).get(OURS, {})
+        for query, time in ours.items():
+            faster = {
+                engine: times[query]
+                for engine, times in run.times[kind].items()
+                if not engine.startswith(OURS) and times.get(query, time) < time
+            }
+            if faster:
+                by_time = sorted(faster.items(), key=lambda item: item[1])
+                body.append(
+                    [query, kind, seconds(time), ", ".join(f"{engine} {seconds(took)}" for engine, took in by_time)]
+                )
+    return table(["query", "", OURS, "faster"], body) if body else "Nowhere in this run."
+
+
+def _claims(run: Run) -> str:
+    claims = run.findings.get("claims", {})
+    if not claims:
+        return ""
+    body = [
+        [
+            name,
+            f"{counted['files_read']:,}",
+            f"{counted['files_skipped']:,}",
+            _kinds(counted["cold"]["requests"]),
+            _kinds(counted["warm"]["requests"]),
+            f"{counted['cold']['bytes']:,}",
+            f"{counted['warm']['bytes']:,}",
+        ]
+        for name, counted in claims.items()
+    ]
+    header = ["query", "files read", "files skipped", "requests, cold", "warm", "bytes, cold", "warm"]
+    return table(header, body) + _ratios(run)
+
+
+def _ratios(run: Run) -> str:
+    ours = run.times.get("warm", {}).get(OURS, {})
+    if not {"full_scan", "state", "point"} <= ours.keys():
+        return ""
+    full = ours["full_scan"]
+    return (
+        f"\n\nA full scan takes {full / ours['state']:.0f} times as long as one state, and"
+        f" {full / ours['point']:.0f} times as long as one partition."
+    )
+
+
+def _requests(run: Run) -> str:
+    body = [
+        [row["engine"], row["query"], row["kind"], _kinds(row["requests"]), f"{row['objects']:,}", f"{row['bytes']:,}"]
+        for row in run.findings.get("requests", [])
+    ]
+    return table(["engine", "query", "", "requests", "objects", "bytes"], body) if body else ""
+
+
+def _kinds(requests: Mapping[str, int]) -> str:
+    named: dict[str, int] = {}
+    for kind, number in requests.items():
+        named[_REQUESTS.get(kind, kind)] = named.get(_REQUESTS.get(kind, kind), 0) + number
+    return ", ".join(f"{number:,} {kind}" for kind, number in sorted(named.items(), reverse=True)) or "none"
+
+
+def _planning(run: Run) -> str:
+    if not run.planning:
+        return ""
+    sizes = sorted({size for times in run.planning.values() for size in times})
+    body = [[f"{size:,}", *(seconds(times.get(size)) for times in run.planning.values())] for size in sizes]
+    plot = "![Planning time against partitions](planning.png)\n\n"
+    text = "From the statement's text to the plan over its files, planned anew each time.\n\n"
+    return text + plot + table(["partitions", *run.planning], body)
+
+
+def _million(run: Run) -> str:
+    facts = run.findings.get("million")
+    if not facts:
+        return ""
+    body = [
+        [
+            title,
+            seconds(facts[key]["ready_s"]),
+            f"{facts[key]['peak_rss_mb']:,.0f} MB",
+            f"{facts[key]['point_plan_ms']:.1f} ms",
+        ]
+        for key, title in (("sync", "first sync from PostgreSQL"), ("reload", "start from its snapshot"))
+    ]
+    size = f"\n\nThe event log's table is {facts['event_log_bytes'] / 1e9:.1f} GB in PostgreSQL."
+    return table(["", "catalog is there after", "peak memory", "plan of a point query"], body) + size
+
+
+def _setups() -> str:
+    return "\n".join(f"- **{engine.name}**: {engine.setup}" for engine in ENGINES)
+
+
+def plot(run: Run, folder: Path) -> None:
+    """Draw the report's plots into a folder."""
+    from benchmarks import plots  # noqa: PLC0415  # matplotlib is there where plots are drawn
+
+    plots.queries({**run.times["warm"], **run.times.get("limit", {})}, OURS, folder / "queries.png")
+    plots.planning(run.planning, folder / "planning.png")
+
+
+def main() -> None:
+    [name] = sys.argv[1:]
+    file = Path(name)
+    run = read(json.loads(file.read_text()))
+    (file.parent / "report.md").write_text(markdown(run))
+    plot(run, file.parent)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""The report: from pytest-benchmark's JSON to Markdown and plots."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import report
+
+CLAIM = {
+    "files_read": 1,
+    "files_skipped": 18_249,
+    "cold": {"requests": {"GET range": 3}, "objects": 1, "bytes": 9_000},
+    "warm": {"requests": {}, "objects": 0, "bytes": 0},
+}
+PROBED = {"partitions": 1_000_000, "ready_s": 21.0, "peak_rss_mb": 912.4, "point_plan_ms": 5.25}
+
+
+def benchmark(median: float, **info: object) -> dict[str, Any]:
+    return {"extra_info": info, "stats": {"median": median}}
+
+
+def document(**findings: object) -> dict[str, Any]:
+    ours = {"point": 0.005, "state": 0.1, "full_scan": 8.0}
+    return {
+        "datetime": "2026-11-23T12:00:00+00:00",
+        "machine_info": {"cpu": {"brand_raw": "A CPU"}},
+        "benchmarks": [
+            *(benchmark(time, kind="warm", engine="DagFusion", query=query) for query, time in ours.items()),
+            benchmark(1.7, kind="warm", engine="Lister", query="point"),
+            benchmark(0.05, kind="warm", engine="Lister", query="state"),
+            benchmark(0.0025, kind="limit", engine="GET + decode", query="point"),
+            benchmark(0.003, kind="planning", query="point", partitions=1_000_000),
+        ],
+        "dagfusion": {
+            "days": 365,
+            "store": "embedded S3 server",
+            "cpus": 2,
+            "python": "3.11.15",
+            "load_average": 0.5,
+            "requests": [],
+            "fresh": {"DagFusion": True, "Lister": False},
+            **findings,
+        },
+    }
+
+
+def test_the_report_shows_what_was_measured() -> None:
+    text = report.markdown(report.read(document(claims={"point": CLAIM}, million=_million())))
+    for line in (
+        "18,250 Parquet objects",
+        "| DagFusion | 5.0 ms | 100 ms |  |  |  |  |  | 8.0 s | yes |",
+        "| Lister | 1.7 s | 50 ms |  |  |  |  |  |  | no |",
+        "| point | 2.5 ms | 5.0 ms | 2.0x |",
+        "| point | 1 | 18,249 | 3 GET | none | 9,000 | 0 |",
+        "A full scan takes 80 times as long as one state, and 1600 times as long as one partition.",
+        "| 1,000,000 | 3.0 ms |",
+        "| first sync from PostgreSQL | 21 s | 912 MB | 5.2 ms |",
+    ):
+        assert line in text
+
+
+def test_the_report_says_where_another_engine_is_faster() -> None:
+    text = report.markdown(report.read(document()))
+    assert "| state | warm | 100 ms | Lister 50 ms |" in text
+    assert "Lister 1.7 s" not in text
+
+
+def test_sections_without_measurements_are_left_out() -> None:
+    text = report.markdown(report.read(document()))
+    assert "A million partitions" not in text
+    assert "What a query reads" not in text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.00012, "0.1 ms"), (0.0094, "9.4 ms"), (0.00996, "10 ms"), (0.99, "990 ms"), (0.9999, "1.0 s"), (61.4, "61 s")],
+)
+def test_times_have_two_digits(value: float, text: str) -> None:
+    assert report.seconds(value) == text
+
+
+def test_plots_are_small_pictures(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib comes with the group `bench`")
+    run = report.read(document())
+    report.plot(run, tmp_path)
+    for name in ("queries.png", "planning.png"):
+        content = (tmp_path / name).read_bytes()
+        assert content.startswith(b"\x89PNG")
+        assert len(content) < 200_000
+
+
+def _million() -> dict[str, object]:
+    return {"sync": PROBED, "reload": PROBED, "event_log_bytes": 2_500_000_000}
