@@ -55,9 +55,16 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_benchmark_update_json(
     config: pytest.Config, benchmarks: Sequence[object], output_json: dict[str, Any]
 ) -> None:
-    """Put what was counted beside what was timed."""
+    """Put what was counted beside what was timed, and leave out each single time and what is of this machine alone."""
     del benchmarks
     output_json["dagfusion"] = config.stash[FINDINGS]
+    for benchmark in output_json["benchmarks"]:
+        benchmark["stats"].pop("data", None)
+        for name in ("options", "params", "param", "fullname"):
+            benchmark.pop(name, None)
+    cpu = output_json["machine_info"]["cpu"]
+    output_json["machine_info"] = {"cpu": {name: cpu[name] for name in ("brand_raw", "count") if name in cpu}}
+    del output_json["commit_info"]
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,9 @@ import contextlib
 import socket
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from io import BufferedReader
 from urllib.parse import unquote, urlsplit
 
@@ -44,13 +45,17 @@ class Meter:
         self._lock = threading.Lock()
         self._requests, self._bytes, self._objects = Counter[str](), Counter[str](), set[str]()
 
-    def add(self, kind: str, path: str, body_bytes: int) -> None:
-        """Count one answered request."""
+    def add(self, kind: str, path: str) -> None:
+        """Count one request."""
         with self._lock:
             self._requests[kind] += 1
-            self._bytes[kind] += body_bytes
             if kind in (GET, RANGED_GET):
                 self._objects.add(unquote(path))
+
+    def add_bytes(self, kind: str, count: int) -> None:
+        """Count bytes of an answer's body."""
+        with self._lock:
+            self._bytes[kind] += count
 
     def take(self) -> Traffic:
         """Return the traffic since the last time, and start again from nothing."""
@@ -109,10 +114,13 @@ class _Relay:
                 method, target, _ = head.decode("latin-1").split(" ", 2)
                 far.sendall(head)
                 _copy(requests, far, int(_headers(head).get("content-length", 0)))
+                # Counted before it is passed on: who has the answer may look at the meter.
+                kind = _kind(method, target, _headers(head))
+                self.meter.add(kind, target.partition("?")[0])
                 answer = _read_head(answers)
                 near.sendall(answer)
-                body_bytes = 0 if method == "HEAD" else _copy_body(answers, near, answer)
-                self.meter.add(_kind(method, target, _headers(head)), target.partition("?")[0], body_bytes)
+                if method != "HEAD":
+                    _copy_body(answers, near, _headers(answer), partial(self.meter.add_bytes, kind))
 
 
 def _kind(method: str, target: str, headers: Mapping[str, str]) -> str:
@@ -139,27 +147,27 @@ def _headers(head: bytes) -> dict[str, str]:
     return {name.strip().lower(): value.strip() for name, _, value in pairs if name}
 
 
-def _copy_body(answers: BufferedReader, near: socket.socket, head: bytes) -> int:
-    headers = _headers(head)
+def _copy_body(
+    answers: BufferedReader, near: socket.socket, headers: Mapping[str, str], tell: Callable[[int], None]
+) -> None:
     if headers.get("transfer-encoding", "").lower() != "chunked":
-        return _copy(answers, near, int(headers.get("content-length", 0)))
-    copied = 0
-    while size_line := answers.readline():
+        length = int(headers.get("content-length", 0))
+        tell(length)
+        _copy(answers, near, length)
+        return
+    size = -1
+    while size and (size_line := answers.readline()):
         size = int(size_line.split(b";")[0], 16)
+        tell(size)
         near.sendall(size_line)
-        copied += _copy(answers, near, size)
+        _copy(answers, near, size)
         near.sendall(answers.readline())
-        if size == 0:
-            break
-    return copied
 
 
-def _copy(source: BufferedReader, sink: socket.socket, length: int) -> int:
-    left = length
-    while left and (chunk := source.read(min(left, _CHUNK_BYTES))):
+def _copy(source: BufferedReader, sink: socket.socket, length: int) -> None:
+    while length and (chunk := source.read(min(length, _CHUNK_BYTES))):
         sink.sendall(chunk)
-        left -= len(chunk)
-    return length - left
+        length -= len(chunk)
 
 
 def _url(listener: socket.socket) -> str:

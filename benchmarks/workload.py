@@ -25,7 +25,9 @@ class Query:
         sql: The statement; `{table}` is the table, and its answer has one order only.
         polars: The same over a LazyFrame.
         arrow: The same over a `pyarrow.dataset`.
-        partitions: The states and days that it reads; None for all of them.
+        states: Those that it reads; None for all of them.
+        days: The first and the last that it reads; None for all of them.
+        needs_files: The catalog alone does not know the answer.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Query:
     arrow: Callable[[ds.Dataset], pa.Table]
     states: Sequence[str] | None = None
     days: tuple[dt.date, dt.date] | None = None
+    needs_files: bool = True
 
     def files(self, days: int, states: int) -> int:
         """Say how many partitions the filters on partition columns leave, of so many days and states."""
@@ -106,6 +109,7 @@ COUNT = Query(
     "SELECT count(*) AS organizations FROM {table}",
     lambda t: t.select(organizations=pl.len()),
     lambda t: pa.table({"organizations": [t.count_rows()]}),
+    needs_files=False,
 )
 GROUP_BY_PARTITION = Query(
     "group_by_partition",
@@ -113,6 +117,7 @@ GROUP_BY_PARTITION = Query(
     "SELECT state, count(*) AS organizations FROM {table} GROUP BY state ORDER BY state",
     lambda t: t.group_by("state").agg(organizations=pl.len()).sort("state"),
     lambda t: t.to_table(columns=["state"]).group_by("state").aggregate([([], "count_all")]).sort_by("state"),
+    needs_files=False,
 )
 ORDINARY_COLUMN = Query(
     "ordinary_column",
