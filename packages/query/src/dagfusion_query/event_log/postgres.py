@@ -30,7 +30,7 @@ from dagfusion_query.event_log.watermark import Watermark
 T = TypeVar("T")
 
 _OVERLAP = 100_000  # ids below a full sync's highest that the first polls look at again
-_ROWS_AT_ONCE = 256
+_ROWS_AT_ONCE = 64
 _CONNECT_TIMEOUT_S = 5
 _POLL_TIMEOUT_S = 30
 _SYNC_TIMEOUT_S = 600
