@@ -1,0 +1,49 @@
+"""TROUBLESHOOTING.md names every error that there is, and quotes only messages that the code can give."""
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import dagfusion_pipeline.errors
+import dagfusion_query.errors
+import dagfusion_stack.errors
+
+BLOCK = re.compile(r"^```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TELLING_LETTERS = 8  # fewer could match anything
+
+
+@pytest.fixture(scope="module")
+def document(root: Path) -> str:
+    return (root / "TROUBLESHOOTING.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "module", [dagfusion_pipeline.errors, dagfusion_query.errors, dagfusion_stack.errors], ids=lambda m: m.__name__
+)
+def test_every_error_is_named(module: ModuleType, document: str) -> None:
+    errors = [name for name, value in vars(module).items() if inspect.isclass(value) and issubclass(value, Exception)]
+    assert len(errors) > 5
+    assert sorted(name for name in errors if f"`{name}`" not in document) == []
+
+
+def test_every_message_is_one_that_the_code_gives(root: Path, document: str) -> None:
+    given = re.compile("|".join(patterns(root)), re.DOTALL)
+    quoted = [line for block in BLOCK.findall(document) for line in block.splitlines()]
+    assert len(quoted) > 50
+    assert [line for line in quoted if not given.fullmatch(line)] == []
+
+
+def patterns(root: Path) -> Iterator[str]:
+    """A pattern for each text and each f-string of the packages, with anything for what an f-string fills in."""
+    for path in sorted(root.glob("packages/*/src/**/*.py")):
+        for node in ast.walk(ast.parse(path.read_text(), str(path))):
+            parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+            texts = [part.value if isinstance(part, ast.Constant) else None for part in parts]
+            letters = sum(char.isalpha() for text in texts if isinstance(text, str) for char in text)
+            if letters >= TELLING_LETTERS:
+                yield "".join(re.escape(text) if isinstance(text, str) else ".+" for text in texts)
