@@ -138,6 +138,14 @@ def test_file_has_codec_statistics_and_page_index(compression: parquet.Compressi
     assert column.has_offset_index
 
 
+@pytest.mark.parametrize(("rows", "encoding"), [(8191, "PLAIN"), (8192, "RLE_DICTIONARY")])
+def test_dictionaries_from_a_few_thousand_rows_on(rows: int, encoding: str) -> None:
+    file = encode(pa.table({"x": ["a", "b"] * rows}).slice(0, rows))
+    column = pq.ParquetFile(pa.BufferReader(content_of(file))).metadata.row_group(0).column(0)
+    assert encoding in column.encodings
+    assert column.has_dictionary_page == (encoding == "RLE_DICTIONARY")
+
+
 def test_empty_file_has_its_schema() -> None:
     schema = pa.schema([pa.field("n", pa.int32(), nullable=False), pa.field("s", pa.string())])
     encoder = ParquetEncoder(schema, "zstd", [], NOWHERE)

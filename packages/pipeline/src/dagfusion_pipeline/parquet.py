@@ -20,6 +20,8 @@ PARTITION_METADATA_KEY = b"dagfusion/partition"
 ROW_GROUP_ROWS = 1 << 17
 ROW_GROUP_BYTES = 64 << 20
 MAX_BOUND_CHARACTERS = 64
+# Below it a column's dictionary takes more space than it saves, and as long to write as the rest of the file.
+DICTIONARY_ROWS = 8192
 
 # Types whose order SQL engines agree on; the others get no bounds.
 _BOUNDED = (
@@ -103,7 +105,12 @@ class ParquetEncoder:
 
     def _open(self, sink: pa.BufferOutputStream | Path) -> pq.ParquetWriter:
         return pq.ParquetWriter(
-            sink, self.schema, compression=self.compression, write_statistics=True, write_page_index=True
+            sink,
+            self.schema,
+            compression=self.compression,
+            use_dictionary=sum(table.num_rows for table in self._held) >= DICTIONARY_ROWS,
+            write_statistics=True,
+            write_page_index=True,
         )
 
     def _encode(self, writer: pq.ParquetWriter) -> None:
