@@ -151,6 +151,8 @@ def _cause(result: dg.ExecuteInProcessResult) -> str:
             error = event.step_failure_data.error
             while error and error.cause:
                 error = error.cause
+            if error and error.cls_name == "DagsterExecutionInterruptedError":
+                raise KeyboardInterrupt  # which Dagster caught, to log that the run was stopped
             if error:
                 return error.message.strip().splitlines()[0]
     return "Dagster's UI shows why (`dagfusion up`)"

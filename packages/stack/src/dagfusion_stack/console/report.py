@@ -1,6 +1,7 @@
 """How the demo looks: progress bars on stderr while it works, tables on stdout at the end."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Column, Table
 from rich.text import Text
 
+from dagfusion_stack import console
 from dagfusion_stack.answers import Answer, AssetReport, Report
 
 SHOWN_ROWS = 5
@@ -16,15 +18,19 @@ PIPED_WIDTH = 140
 
 
 @contextmanager
-def progress() -> Iterator["Bars"]:
-    """Show progress bars on stderr for the length of a `with` block."""
-    columns = (SpinnerColumn(), TextColumn("{task.description:<48}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bars:
+def progress() -> Iterator["Bars | Lines"]:
+    """Show on stderr how far the demo is: bars on a terminal, else a line when a step begins and one when it ends."""
+    screen = Console(stderr=True)
+    if not screen.is_terminal:
+        yield Lines()
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description:<52}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=screen) as bars:
         yield Bars(bars)
 
 
 class Bars:
-    """The bars of the steps so far."""
+    """A bar for each step so far."""
 
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
@@ -39,6 +45,22 @@ class Bars:
         task = self._bars.add_task(title, total=total)
         yield lambda count: self._bars.advance(task, count)
         self._bars.update(task, completed=total)
+
+
+class Lines:
+    """Lines, for a log."""
+
+    def say(self, line: str) -> None:
+        """Show a line."""
+        console.say(line)
+
+    @contextmanager
+    def step(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Say that a step of `total` parts begins, and that it has ended."""
+        started = time.monotonic()
+        console.say(title)
+        yield lambda _: None
+        console.say(f"  {total:,} of {total:,} in {time.monotonic() - started:.1f} s")
 
 
 def show(report: Report) -> None:
