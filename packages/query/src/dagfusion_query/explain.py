@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dagfusion_query.engine.engine import Prepared
-from dagfusion_query.scan.splice import Filter, Scan
+from dagfusion_query.scan.scanned import Filter, Scan
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dagfusion_query.catalog.model import Table
 from dagfusion_query.engine.statement import execution_error
 from dagfusion_query.engine.stores import Stores
 from dagfusion_query.errors import QueryError, StaleObjectError, StoreUnavailableError
-from dagfusion_query.scan.splice import Scan
+from dagfusion_query.scan.scanned import Scan
 
 MAX_FILES = 2_000  # asked about at the most, when the error does not name the one
 _CONCURRENCY = 16

@@ -18,7 +18,8 @@ from dagfusion_query.engine.session import READ_ONLY, Bound, Sessions
 from dagfusion_query.engine.statement import is_datafusion_error, planning_error
 from dagfusion_query.engine.stores import Stores
 from dagfusion_query.errors import PlanError, UnknownTableError
-from dagfusion_query.scan.splice import Breadth, NotSpliceable, Scan, Spliced, decode, splice
+from dagfusion_query.scan.scanned import Scan
+from dagfusion_query.scan.splice import Breadth, NotSpliceable, Spliced, decode, splice
 from dagfusion_query.settings import Settings
 
 Params = Sequence[Any] | Mapping[str, Any] | None

@@ -17,7 +17,7 @@ from pyarrow import fs
 from dagfusion_query.catalog.entry import object_path, store_url
 from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.engine.session import Bound, new_context, register
-from dagfusion_query.scan.splice import Scan, ScannedTable, prune_scan
+from dagfusion_query.scan.scanned import Scan, ScannedTable, prune_scan
 from dagfusion_query.settings import Settings
 
 Replan = Callable[[SessionContext], DataFrame]

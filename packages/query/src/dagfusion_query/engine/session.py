@@ -14,7 +14,7 @@ from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.engine.stores import Stores
 from dagfusion_query.scan.layout import ScanLayout, scan_layout, view
-from dagfusion_query.scan.splice import ScannedTable
+from dagfusion_query.scan.scanned import ScannedTable
 from dagfusion_query.scan.template import Scratch, Template
 from dagfusion_query.settings import Settings
 

@@ -12,20 +12,15 @@ Field numbers are those of datafusion-proto 55.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from datafusion import ExecutionPlan, Expr, LogicalPlan, SessionContext
 
-from dagfusion_query.catalog.entry import store_url
-from dagfusion_query.catalog.model import Table
 from dagfusion_query.scan.answer import Mention, aggregate_over_scan, answer
-from dagfusion_query.scan.layout import ScanLayout, scan_files
-from dagfusion_query.scan.prune import Pruner
+from dagfusion_query.scan.scanned import Filter, Scan, ScannedTable, prune_scan
 from dagfusion_query.scan.template import Template, folder_url
 from dagfusion_query.wire import children, fields, message, rewrite
 
@@ -64,97 +59,6 @@ class Breadth(NamedTuple):
             return planned
         in_window = self.window_bytes * files // max(size_bytes, 1)
         return max(planned, min(files, self.concurrency, in_window))
-
-
-@dataclass(frozen=True)
-class ScannedTable:
-    """A table as the scan knows it: its catalog, its partition columns' layout and its template folders."""
-
-    table: Table
-    layout: ScanLayout
-    template: Template
-
-    @cached_property
-    def files(self) -> pa.Table:
-        """The catalog, row for row, in the scan's layout."""
-        return scan_files(self.table, self.layout)
-
-    @cached_property
-    def pruner(self) -> Pruner:
-        """What decides which files a filter keeps."""
-        return Pruner(self.layout, self.files)
-
-    @cached_property
-    def store(self) -> str | None:
-        """The URL of the store that holds every file; None when there are several."""
-        uris = self.table.files["uri"]
-        if not len(uris):
-            return None
-        store = store_url(uris[0].as_py())
-        return store if pc.all(pc.starts_with(uris, store)).as_py() else None
-
-
-@dataclass(frozen=True)
-class Filter:
-    """A filter of a scan.
-
-    Attributes:
-        expr: The filter.
-        relation: The table as the query spells it.
-        decided: The catalog decided it: no row of a kept file can fail it.
-        pruner: What it was decided with.
-    """
-
-    expr: Expr
-    relation: str
-    decided: bool
-    pruner: Pruner
-
-    @property
-    def text(self) -> str:
-        """The filter as DataFusion writes it."""
-        return str(self.expr.canonical_name())
-
-    def kept(self) -> int | None:
-        """Count the files that this filter keeps by itself; None when it says nothing about files."""
-        files = self.pruner.prune([self.expr], self.relation).files
-        return None if files is None else len(files)
-
-
-@dataclass(frozen=True)
-class Scan:
-    """One mention of a table in a planned query.
-
-    Attributes:
-        table: The table.
-        files: The numbers of the files it reads (rows of `Table.files`); None for all of them.
-        filters: What it is filtered by.
-        answered: The catalog answered the aggregate above it, so it reads no file.
-    """
-
-    table: Table
-    files: pa.Array | None
-    filters: Sequence[Filter]
-    answered: bool = False
-
-    @property
-    def count(self) -> int:
-        """How many files are read."""
-        return len(self.table.files) if self.files is None else len(self.files)
-
-    @property
-    def bytes(self) -> int:
-        """The size of the files that are read."""
-        return int(pc.sum(self.kept["size_bytes"]).as_py() or 0)
-
-    @property
-    def kept(self) -> pa.Table:
-        """The rows of the catalog that are read."""
-        return self.of(self.table.files)
-
-    def of(self, files: pa.Table) -> pa.Table:
-        """Take the files that are read out of all of the table's."""
-        return files if self.files is None else files.take(self.files)
 
 
 @dataclass(frozen=True)
@@ -206,13 +110,6 @@ def splice(
 def decode(spliced: Spliced, context: SessionContext) -> ExecutionPlan:
     """Return the plan, ready to be executed once."""
     return ExecutionPlan.from_bytes(context, spliced.plan)
-
-
-def prune_scan(scanned: ScannedTable, filters: Sequence[Expr], relation: str) -> Scan:
-    """Find what a scan with these filters reads; `relation` is the table as the query spells it."""
-    pruned = scanned.pruner.prune(filters, relation)
-    decided = zip(filters, pruned.decided, strict=True)
-    return Scan(scanned.table, pruned.files, [Filter(expr, relation, exact, scanned.pruner) for expr, exact in decided])
 
 
 @dataclass(frozen=True)
@@ -310,10 +207,10 @@ def _file_groups(entries: pa.ChunkedArray, sizes: pa.ChunkedArray, groups: int) 
     data = memoryview(array.buffers()[2])
     total = np.cumsum(sizes.to_numpy())
     cuts = np.searchsorted(total, total[-1] * np.arange(1, groups) / groups)
-    # At least one file in each group: there are never more groups than files.
-    cuts = np.maximum(cuts, np.arange(1, groups))
-    cuts = np.minimum(cuts, np.arange(len(array) - groups + 1, len(array)))
-    edges = [0, *np.maximum.accumulate(cuts).tolist(), len(array)]
+    # Strictly ascending, so that every group has a file: there are never more groups than files.
+    steps = np.arange(1, groups)
+    cuts = np.minimum(np.maximum.accumulate(np.maximum(cuts - steps, 0)), len(array) - groups) + steps
+    edges = [0, *cuts.tolist(), len(array)]
     return [bytes(data[offsets[a] : offsets[b]]) for a, b in pairwise(edges)]
 
 

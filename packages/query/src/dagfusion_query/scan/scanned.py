@@ -1,0 +1,113 @@
+"""A table as the scan knows it, and what one mention of it in a query reads."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from datafusion import Expr
+
+from dagfusion_query.catalog.entry import store_url
+from dagfusion_query.catalog.model import Table
+from dagfusion_query.scan.layout import ScanLayout, scan_files
+from dagfusion_query.scan.prune import Pruner
+from dagfusion_query.scan.template import Template
+
+
+@dataclass(frozen=True)
+class ScannedTable:
+    """A table as the scan knows it: its catalog, its partition columns' layout and its template folders."""
+
+    table: Table
+    layout: ScanLayout
+    template: Template
+
+    @cached_property
+    def files(self) -> pa.Table:
+        """The catalog, row for row, in the scan's layout."""
+        return scan_files(self.table, self.layout)
+
+    @cached_property
+    def pruner(self) -> Pruner:
+        """What decides which files a filter keeps."""
+        return Pruner(self.layout, self.files)
+
+    @cached_property
+    def store(self) -> str | None:
+        """The URL of the store that holds every file; None when there are several."""
+        uris = self.table.files["uri"]
+        if not len(uris):
+            return None
+        store = store_url(uris[0].as_py())
+        return store if pc.all(pc.starts_with(uris, store)).as_py() else None
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A filter of a scan.
+
+    Attributes:
+        expr: The filter.
+        relation: The table as the query spells it.
+        decided: The catalog decided it: no row of a kept file can fail it.
+        pruner: What it was decided with.
+    """
+
+    expr: Expr
+    relation: str
+    decided: bool
+    pruner: Pruner
+
+    @property
+    def text(self) -> str:
+        """The filter as DataFusion writes it."""
+        return str(self.expr.canonical_name())
+
+    def kept(self) -> int | None:
+        """Count the files that this filter keeps by itself; None when it says nothing about files."""
+        files = self.pruner.prune([self.expr], self.relation).files
+        return None if files is None else len(files)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One mention of a table in a planned query.
+
+    Attributes:
+        table: The table.
+        files: The numbers of the files it reads (rows of `Table.files`); None for all of them.
+        filters: What it is filtered by.
+        answered: The catalog answered the aggregate above it, so it reads no file.
+    """
+
+    table: Table
+    files: pa.Array | None
+    filters: Sequence[Filter]
+    answered: bool = False
+
+    @property
+    def count(self) -> int:
+        """How many files are read."""
+        return len(self.table.files) if self.files is None else len(self.files)
+
+    @property
+    def bytes(self) -> int:
+        """The size of the files that are read."""
+        return int(pc.sum(self.kept["size_bytes"]).as_py() or 0)
+
+    @property
+    def kept(self) -> pa.Table:
+        """The rows of the catalog that are read."""
+        return self.of(self.table.files)
+
+    def of(self, files: pa.Table) -> pa.Table:
+        """Take the files that are read out of all of the table's."""
+        return files if self.files is None else files.take(self.files)
+
+
+def prune_scan(scanned: ScannedTable, filters: Sequence[Expr], relation: str) -> Scan:
+    """Find what a scan with these filters reads; `relation` is the table as the query spells it."""
+    pruned = scanned.pruner.prune(filters, relation)
+    decided = zip(filters, pruned.decided, strict=True)
+    return Scan(scanned.table, pruned.files, [Filter(expr, relation, exact, scanned.pruner) for expr, exact in decided])
