@@ -10,6 +10,7 @@ DAGFUSION_BENCH_HOME names the folder that keeps the data from one run to the ne
 import contextlib
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -74,10 +75,14 @@ def findings(pytestconfig: pytest.Config) -> Findings:
 
 
 @pytest.fixture(scope="session")
-def home(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(pytestconfig: pytest.Config) -> Iterator[Path]:
     """The folder for data; what is there already is used again."""
-    kept = HOME and not pytestconfig.getoption("--localstack")  # a container forgets its objects
-    return Path(HOME) if HOME and kept else tmp_path_factory.mktemp("bench")
+    if HOME and not pytestconfig.getoption("--localstack"):  # a container forgets its objects
+        yield Path(HOME)
+        return
+    # Not one of pytest's: PostgreSQL runs as another user, who may not enter those.
+    with tempfile.TemporaryDirectory(prefix="dagfusion-bench-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

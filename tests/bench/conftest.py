@@ -1,6 +1,7 @@
 """The data set of the gate, once for all tests here."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -10,8 +11,8 @@ from benchmarks.wire import Meter, metered
 
 
 @pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dataset]:
-    with dataset.running(tmp_path_factory.mktemp("gate"), regression.DAYS, print) as running:
+def data(server_folder: Callable[[str], Path]) -> Iterator[Dataset]:
+    with dataset.running(server_folder("gate"), regression.DAYS, print) as running:
         yield running
 
 

@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,12 @@ from dagfusion_query.engine import engine
 from dagfusion_query.scan.splice import splice
 
 MEASURED = Measured(
-    30, {"point": {"files_read": 1, "cold": {"requests": {"GET range": 3}}}}, {"plan of 365 files": 2.0}
+    30,
+    {"point": {"files_read": 1, "cold": {"requests": {"GET range": 3}}}},
+    {"plan of 365 files": 1000},
+    {"plan of 365 files": 2.0},
 )
-BASELINE = Baseline(MEASURED, 1.5)
+BASELINE = Baseline(MEASURED, work_tolerance=1.25, time_tolerance=1.5)
 
 
 def test_the_same_run_passes() -> None:
@@ -45,6 +48,12 @@ def test_fewer_requests_have_to_become_the_baseline(better: dict[str, Any]) -> N
 @pytest.mark.parametrize(("ratio", "passes"), [(0.1, True), (2.99, True), (3.01, False)])
 def test_ratios_may_grow_up_to_the_tolerance(ratio: float, *, passes: bool) -> None:
     run = dataclasses.replace(MEASURED, ratios={"plan of 365 files": ratio})
+    assert (gate.compare(run, BASELINE) == []) is passes
+
+
+@pytest.mark.parametrize(("calls", "passes"), [(10, True), (1249, True), (1251, False)])
+def test_work_may_grow_up_to_its_tolerance(calls: int, *, passes: bool) -> None:
+    run = dataclasses.replace(MEASURED, work={"plan of 365 files": calls})
     assert (gate.compare(run, BASELINE) == []) is passes
 
 
@@ -72,7 +81,7 @@ def test_the_committed_baseline_holds_the_claims() -> None:
         for kind in ("cold", "warm"):
             assert set(counted[kind]["requests"]) <= {"GET range", "GET"}
     assert (counters["point"]["files_read"], counters["point"]["files_skipped"]) == (1, 1499)
-    assert json.loads(gate.BASELINE.read_text())["tolerance"] < 2  # or doubled work would pass
+    assert baseline.work_tolerance < 1.5  # or doubled work would pass
 
 
 @pytest.mark.embedded
@@ -99,12 +108,22 @@ def test_a_list_does_not_pass(data: Dataset, meter: Meter, monkeypatch: pytest.M
     ]
 
 
-@pytest.mark.slow
 def test_a_splice_that_works_twice_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     def twice(*args: Any) -> Any:
         splice(*args)
         return splice(*args)
 
     monkeypatch.setattr("dagfusion_query.engine.engine.splice", twice)
+    run = dataclasses.replace(gate.load().measured, work=regression.planning_work())
+    assert [line.partition(" takes ")[0] for line in gate.compare(run, gate.load())] == sorted(run.work)
+
+
+@pytest.mark.slow
+def test_a_plan_that_takes_much_longer_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(*args: Any) -> Any:
+        time.sleep(0.05)
+        return splice(*args)
+
+    monkeypatch.setattr("dagfusion_query.engine.engine.splice", slow)
     run = dataclasses.replace(gate.load().measured, ratios=regression.planning_ratios())
-    assert any("plan of 18,250 files" in line for line in gate.compare(run, gate.load()))
+    assert [line.partition(" takes ")[0] for line in gate.compare(run, gate.load())] == sorted(run.ratios)

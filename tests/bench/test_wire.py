@@ -1,6 +1,6 @@
 """The relay that counts: on a real S3 server, with the clients that the benchmarks measure."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import obstore
@@ -16,8 +16,8 @@ CONTENT = b"0123456789" * 10_000
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object_store.ObjectStore]:
-    with object_store.running(tmp_path_factory.mktemp("s3"), buckets=["lake"]) as running:
+def server(server_folder: Callable[[str], Path]) -> Iterator[object_store.ObjectStore]:
+    with object_store.running(server_folder("s3"), buckets=["lake"]) as running:
         obstore.put(client(running, running.endpoint), "folder/a b.bin", CONTENT)
         yield running
 
