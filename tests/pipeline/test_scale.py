@@ -46,10 +46,12 @@ targets = [
 schema = pa.schema([field for field in frame.schema if field.name not in values])
 job = WriteJob("orgs", targets, schema, True, "zstd", 32, 64 << 20, None)
 started = time.perf_counter()
-written = write(job, (piece for table in frame.tables for piece in index.split(table)), ObjectStore(MemoryStore(), "m:"))
+pieces = (piece for table in frame.tables for piece in index.split(table))
+written = write(job, pieces, ObjectStore(MemoryStore(), "memory:"))
+seconds = time.perf_counter() - started
 assert len({one.file.uri for one in written}) == DAYS * STATES
 assert {one.file.rows for one in written} == {ROWS}
-print(json.dumps({"seconds": time.perf_counter() - started, "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3}))
+print(json.dumps({"seconds": seconds, "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3}))
 """
 
 

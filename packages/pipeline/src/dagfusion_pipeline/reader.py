@@ -39,7 +39,11 @@ def read(
     missing = [partition for partition in object_keys if contents.get(partition) is None]
     if missing and not allow_missing:
         raise _missing(asset, missing, {partition: store.uri(key) for partition, key in known.items()})
-    tables = {partition: decode(content) for partition, content in contents.items() if content is not None}
+    tables = {}
+    for partition in known:
+        content = contents.pop(partition)  # freed as it is decoded
+        if content is not None:
+            tables[partition] = decode(content)
     return _unified(asset, tables)
 
 
