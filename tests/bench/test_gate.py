@@ -9,7 +9,7 @@ from typing import Any
 import obstore
 import pytest
 
-from benchmarks import gate, regression
+from benchmarks import gate, planning, regression
 from benchmarks.counters import count
 from benchmarks.dataset import FOLDER, Dataset
 from benchmarks.gate import Baseline, Measured
@@ -114,7 +114,7 @@ def test_a_splice_that_works_twice_does_not_pass(monkeypatch: pytest.MonkeyPatch
         return splice(*args)
 
     monkeypatch.setattr("dagfusion_query.engine.engine.splice", twice)
-    run = dataclasses.replace(gate.load().measured, work=regression.planning_work())
+    run = dataclasses.replace(gate.load().measured, work=planning.work())
     assert [line.partition(" takes ")[0] for line in gate.compare(run, gate.load())] == sorted(run.work)
 
 
@@ -125,5 +125,5 @@ def test_a_plan_that_takes_much_longer_does_not_pass(monkeypatch: pytest.MonkeyP
         return splice(*args)
 
     monkeypatch.setattr("dagfusion_query.engine.engine.splice", slow)
-    run = dataclasses.replace(gate.load().measured, ratios=regression.planning_ratios())
+    run = dataclasses.replace(gate.load().measured, ratios=planning.ratios())
     assert [line.partition(" takes ")[0] for line in gate.compare(run, gate.load())] == sorted(run.ratios)
