@@ -43,7 +43,7 @@ def finish(supervisor: subprocess.Popen[str]) -> str:
     return error
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_everything(command: Command, number: signal.Signals) -> None:
     supervisor = start(command.home)
     assert set(process.marked(command.home.path).values()) == STORES
