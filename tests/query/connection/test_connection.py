@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import dagfusion_query
-from dagfusion_query.errors import ExecutionError, SettingsError, StaleObjectError
+from dagfusion_query.errors import EventLogUnavailableError, ExecutionError, SettingsError, StaleObjectError
 
 TABLE = "local_default.orders"
 Write = Callable[..., None]
@@ -200,6 +200,31 @@ def test_the_local_stack_of_the_folder_is_the_default(
 
     with dagfusion_query.connect(settings={}) as connection:
         assert [table.name for table in connection.tables()] == ["uat_default.orders"]
+
+
+def test_a_stack_that_does_not_run_says_how_to_start_it(tmp_path: Path) -> None:
+    home = tmp_path / ".dagfusion"
+    home.mkdir()
+    (home / "stack.env").write_text(f"DAGFUSION_EVENT_LOG=postgresql://postgres@/dagster?host={tmp_path}\n")
+
+    with pytest.raises(EventLogUnavailableError, match=r"start it with `dagfusion up -d` \("):
+        dagfusion_query.connect(settings={"DAGFUSION_HOME": str(home)})
+
+
+def test_a_partition_that_is_left_out_is_told(
+    dagster_home: Path, write: Write, connect: Callable[..., dagfusion_query.Connection]
+) -> None:
+    write("2024-01-01", [1])
+    with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
+        record = {"version": 2}
+        instance.report_runless_asset_event(
+            dg.AssetMaterialization("orders", partition="2024-01-02", metadata={"dagfusion/file": record})
+        )
+
+    (table,) = connect().tables()
+
+    assert table.partitions == 1
+    assert "2024-01-02" in table.warnings[0]
 
 
 def test_no_setting_is_missing_its_home(tmp_path: Path) -> None:

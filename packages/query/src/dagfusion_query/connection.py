@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from dagfusion_query.catalog.live import LiveCatalog
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.engine.engine import Engine, Params, Prepared
-from dagfusion_query.errors import QueryError, SettingsError
+from dagfusion_query.errors import EventLogUnavailableError, QueryError, SettingsError
 from dagfusion_query.event_log import open_event_log
 from dagfusion_query.explain import Explanation, explain
 from dagfusion_query.result import Finished, Result
@@ -33,6 +33,7 @@ class TableInfo:
         columns: All columns by name with their types; partition columns last.
         partitions: How many partitions are materialized.
         problem: Why the table cannot be queried, if so.
+        warnings: Partitions that are left out, and why.
     """
 
     name: str
@@ -44,6 +45,7 @@ class TableInfo:
     bytes: int
     materialized_at: datetime | None
     problem: str | None
+    warnings: tuple[str, ...] = ()
 
 
 class Connection:
@@ -60,12 +62,7 @@ class Connection:
                 f"{settings.home}), or set DAGFUSION_EVENT_LOG to a postgresql:// URL or a DAGSTER_HOME folder"
             )
         self.settings = settings
-        self._catalog = LiveCatalog(
-            open_event_log(settings.event_log),
-            settings.environment,
-            Path(settings.state_dir) if settings.state_dir else None,
-            poll_interval_s=settings.poll_interval_s,
-        )
+        self._catalog = _follow(settings, settings.event_log)
         self._engine = Engine(settings)
 
     @property
@@ -142,6 +139,27 @@ def connect(
     return Connection(Settings.read(variables, event_log=event_log, environment=environment))
 
 
+def _follow(settings: Settings, event_log: str) -> LiveCatalog:
+    """Return the catalog of an event log.
+
+    Raises:
+        EventLogUnavailableError: The database does not answer; when it is the local stack's, how to start that.
+    """
+    try:
+        return LiveCatalog(
+            open_event_log(event_log),
+            settings.environment,
+            Path(settings.state_dir) if settings.state_dir else None,
+            poll_interval_s=settings.poll_interval_s,
+        )
+    except EventLogUnavailableError as error:
+        if not settings.is_local_stack:
+            raise
+        raise EventLogUnavailableError(
+            f"the local stack in {settings.home} does not run: start it with `dagfusion up -d` ({error})"
+        ) from error
+
+
 def _info(table: Table) -> TableInfo:
     files = table.files
     last = pc.max(files["materialized_at"]).as_py() if len(files) else None
@@ -156,6 +174,7 @@ def _info(table: Table) -> TableInfo:
         _sum(files["size_bytes"]),
         last,
         _text(table.problem),
+        tuple(str(warning) for warning in table.warnings),
     )
 
 

@@ -71,6 +71,10 @@ class Settings:
         "Seconds without a batch after which the object store is asked whether it is there.",
     )
 
+    is_local_stack: bool = field(
+        default=False, metadata={"help": "Whether the event log is that of the folder's stack."}
+    )
+
     @classmethod
     def read(cls, variables: Mapping[str, str], **given: Any) -> "Settings":
         """Make settings from variables; `given` values win over them.
@@ -78,8 +82,9 @@ class Settings:
         Raises:
             SettingsError: A variable has a value that it cannot have.
         """
-        merged = {**_stack_variables(variables, given), **{k: v for k, v in variables.items() if v != ""}}
-        values = {s.name: _parse(s, merged) for s in fields(cls) if s.metadata["variable"] in merged}
+        stack = _stack_variables(variables, given)
+        merged = {**stack, **{k: v for k, v in variables.items() if v != ""}}
+        values = {s.name: _parse(s, merged) for s in fields(cls) if s.metadata.get("variable") in merged}
         values |= {name: value for name, value in given.items() if value is not None}
         if not values.get("event_log") and merged.get("DAGSTER_HOME"):
             values["event_log"] = merged["DAGSTER_HOME"]
@@ -89,7 +94,7 @@ class Settings:
         values.setdefault("region", "us-east-1" if environment == "local" else "us-east-2")
         if bool(values.get("access_key_id")) != bool(values.get("secret_access_key")):
             raise SettingsError("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY go together: set both or neither, got one")
-        return cls(**values)
+        return cls(**values, is_local_stack=bool(stack))
 
 
 def _parse(setting: Any, variables: Mapping[str, str]) -> Any:

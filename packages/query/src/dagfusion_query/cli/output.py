@@ -63,6 +63,8 @@ class TableOutput:
             numbers = (f"{table.partitions:,}", f"{table.rows:,}", size(table.bytes))
             shown.add_row(table.name, ", ".join(table.partition_columns), *numbers, table.problem or last)
         self._out.print(shown)
+        for warning in (warning for table in tables for warning in table.warnings):
+            self._err.print(f"warning: {warning}", markup=False)
 
     def result(self, result: Result) -> None:
         """Show the first rows; all are read, so that the figures are those of the whole query."""
@@ -244,5 +246,6 @@ _TABLES = pa.schema(
         "bytes": pa.int64(),
         "materialized_at": pa.timestamp("us", "UTC"),
         "problem": pa.string(),
+        "warnings": pa.list_(pa.string()),
     }
 )

@@ -40,7 +40,7 @@ def open_event_log(location: str, variables: Mapping[str, str] | None = None) ->
     home = Path(location).expanduser()
     if not home.is_dir():
         raise EventLogLocationError(
-            f"DAGSTER_HOME must be a folder, got {str(home)!r}: it does not exist, or is a file"
+            f"the event log must be a postgresql:// URL or a DAGSTER_HOME folder, got {str(home)!r}, which is no folder"
         )
     instance = _instance(home / "dagster.yaml")
     return _configured(home, instance, os.environ if variables is None else variables)
