@@ -16,6 +16,7 @@ from benchmarks.wire import GET, HEAD, LIST, RANGED_GET
 from benchmarks.workload import QUERIES
 
 OURS = ENGINE.name
+_FASTEST = 3
 _REQUESTS = {LIST: "LIST", HEAD: "HEAD", RANGED_GET: "GET", GET: "GET"}
 
 
@@ -128,11 +129,11 @@ def _slower(run: Run) -> str:
                 if not engine.startswith(OURS) and times.get(query, time) < time
             }
             if faster:
-                by_time = sorted(faster.items(), key=lambda item: item[1])
+                by_time = sorted(faster.items(), key=lambda item: item[1])[:_FASTEST]
                 body.append(
                     [query, kind, seconds(time), ", ".join(f"{engine} {seconds(took)}" for engine, took in by_time)]
                 )
-    return table(["query", "", OURS, "faster"], body) if body else "Nowhere in this run."
+    return table(["query", "", OURS, "faster, up to three"], body) if body else "Nowhere in this run."
 
 
 def _claims(run: Run) -> str:
@@ -167,11 +168,17 @@ def _ratios(run: Run) -> str:
 
 
 def _requests(run: Run) -> str:
+    asked: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in run.findings.get("requests", []):
+        asked.setdefault((row["engine"], row["query"]), {})[row["kind"]] = row
     body = [
-        [row["engine"], row["query"], row["kind"], _kinds(row["requests"]), f"{row['objects']:,}", f"{row['bytes']:,}"]
-        for row in run.findings.get("requests", [])
+        [
+            *key,
+            *(cell for kind in ("cold", "warm") for cell in (_kinds(row[kind]["requests"]), f"{row[kind]['bytes']:,}")),
+        ]
+        for key, row in asked.items()
     ]
-    return table(["engine", "query", "", "requests", "objects", "bytes"], body) if body else ""
+    return table(["engine", "query", "requests, cold", "bytes", "requests, warm", "bytes"], body) if body else ""
 
 
 def _kinds(requests: Mapping[str, int]) -> str:

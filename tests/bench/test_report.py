@@ -66,6 +66,15 @@ def test_the_report_says_where_another_engine_is_faster() -> None:
     assert "Lister 1.7 s" not in text
 
 
+def test_the_report_lists_what_each_engine_asked_for() -> None:
+    asked = [
+        {"engine": "Lister", "query": "point", "kind": kind, "requests": requests, "objects": 1, "bytes": size}
+        for kind, requests, size in (("cold", {"LIST": 2, "GET range": 3}, 1_234), ("warm", {"GET": 1}, 99))
+    ]
+    text = report.markdown(report.read(document(requests=asked)))
+    assert "| Lister | point | 2 LIST, 3 GET | 1,234 | 1 GET | 99 |" in text
+
+
 def test_sections_without_measurements_are_left_out() -> None:
     text = report.markdown(report.read(document()))
     assert "A million partitions" not in text
