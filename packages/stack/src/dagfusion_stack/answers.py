@@ -90,3 +90,22 @@ def _equal(given: object, expected: object) -> bool:
     if isinstance(given, float) and isinstance(expected, float):
         return math.isclose(given, expected, rel_tol=1e-12) or (math.isnan(given) and math.isnan(expected))
     return given == expected
+
+
+@dataclass(frozen=True)
+class SeededAsset:
+    """What an asset has after seeding.
+
+    Attributes:
+        key: Dagster's, joined by slashes.
+        written: Partitions that this command materialized; the others were there.
+        seconds: How long that took.
+    """
+
+    key: str
+    table: str
+    partitions: int
+    rows: int
+    bytes: int
+    written: int
+    seconds: float

@@ -29,7 +29,7 @@ S3Port = Annotated[
 
 def commands(app: typer.Typer) -> None:
     """Add the commands of the stack to `app`."""
-    for command in (demo, up, down, status):
+    for command in (demo, seed, up, down, status):
         app.command()(command)
 
 
@@ -58,6 +58,32 @@ def demo(
         console.say(_verdict(found.ok, found.seconds))
         if not found.ok:
             raise typer.Exit(1)
+
+
+def seed(
+    *,
+    days: Annotated[int, typer.Option(min=1, max=3660, help="Days of each partitioned asset, from 2024-01-01.")] = 365,
+    states: Annotated[int, typer.Option(min=1, max=50, help="States, from Alabama.")] = 50,
+    scale: Annotated[float, typer.Option(min=0.001, max=10, help="Multiplies the days.")] = 1.0,
+    random_seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="What the data starts from; the same seed, the same bytes.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Show one JSON document.")] = False,
+) -> None:
+    """Materialize both partitioned assets in full through Dagster, one run an asset; what is there stays."""
+    from dagfusion_stack.console import report  # noqa: PLC0415
+
+    with _reporting():
+        settings = Settings.read(os.environ)
+        with report.progress() as progress:
+            with progress.step("Loading Dagster and DataFusion", 1):
+                from dagfusion_stack import seed as flow  # noqa: PLC0415
+                from dagfusion_stack.materialize import Extent  # noqa: PLC0415
+            found = flow.run(settings, progress, Extent(max(1, round(days * scale)), states), seed=random_seed)
+        if as_json:
+            console.show_json([asdict(asset) for asset in found])
+        else:
+            report.show_seeded(found)
 
 
 def up(

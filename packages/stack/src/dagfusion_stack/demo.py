@@ -1,24 +1,21 @@
 """The whole flow once: materialize, discover, register, query, and check every answer against the stored objects."""
 
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import dagster as dg
 import polars as pl
 
 import dagfusion_query
-from dagfusion_stack import answers, dagster, lake, materialize
+from dagfusion_stack import answers, lake, materialize
 from dagfusion_stack.answers import Answer, AssetReport, QueryReport, Report
 from dagfusion_stack.documented_queries import QUERIES, DocumentedQuery
-from dagfusion_stack.errors import AlreadyRunningError, DemoError
+from dagfusion_stack.errors import DemoError
 from dagfusion_stack.home import Home
 from dagfusion_stack.settings import Settings
-from dagfusion_stack.supervisor import child_environ, supervise
-
-UP = ("up", "up -d")
+from dagfusion_stack.stores import run_environ, running_stores
 
 Asked = tuple[pl.DataFrame, dagfusion_query.QueryStats]
 
@@ -45,7 +42,7 @@ def run(settings: Settings, progress: Progress, extent: materialize.Extent, star
     Raises:
         StackError: the stack did not start, a run failed, or the catalog and the stored objects disagree.
     """
-    with _stores(settings, progress) as variables, _environ():
+    with running_stores(settings, "demo", progress.say) as variables, run_environ():
         with (
             materialize.instance(Home(settings.home).dagster) as instance,
             dagfusion_query.connect(settings=variables) as connection,
@@ -57,34 +54,6 @@ def run(settings: Settings, progress: Progress, extent: materialize.Extent, star
     rows = {table: content.rows for table, content in stored.items()}
     checked = [_checked(query, one, rows) for query, one in zip(QUERIES, asked, strict=True)]
     return Report(time.monotonic() - started, assets, checked)
-
-
-@contextmanager
-def _stores(settings: Settings, progress: Progress) -> Iterator[Mapping[str, str]]:
-    """Give the variables of `stack.env` while the stores run: those of a running stack, or started for this."""
-    home = Home(settings.home)
-    holder = home.holder()
-    if holder and holder.command in UP:
-        if not holder.ready:
-            raise AlreadyRunningError(f"the stack in {home.path} is still starting: try again when it is ready")
-        progress.say(f"Using the running stack in {home.path}")
-        yield home.read_env()
-    else:
-        with supervise(settings, "demo", progress.say) as stack:
-            yield stack.start_stores()
-
-
-@contextmanager
-def _environ() -> Iterator[None]:
-    """Give this process what a service would have: events in batches, and no proxy before the stores."""
-    before = dict(os.environ)
-    os.environ.update(dagster.RUN_ENVIRON)
-    os.environ.update({name: value for name, value in child_environ(before, {}).items() if name.lower() == "no_proxy"})
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def _materialize(
@@ -100,8 +69,9 @@ def _materialize(
     if not runs:
         progress.say("Everything is materialized already")
     for task in runs:
-        with progress.step(f"Materializing {'/'.join(materialize.ASSETS[task.table])}", task.partitions):
-            materialize.materialize(task, instance, variables, partial=extent.is_partial())
+        with progress.step(f"Materializing {'/'.join(materialize.ASSETS[task.table])}", task.partitions) as advance:
+            way = materialize.Way(partial=extent.is_partial(), advance=advance)
+            materialize.materialize(task, instance, variables, way)
     connection.refresh()
 
 

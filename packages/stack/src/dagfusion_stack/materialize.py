@@ -1,16 +1,17 @@
 """The reference assets' partitions that the catalog lacks, materialized through Dagster: one run an asset."""
 
 import datetime as dt
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
+import pyarrow as pa
 
 from dagfusion_pipeline.definitions import code_location
 from dagfusion_pipeline.defs.partitions import FIRST_DAY
-from dagfusion_pipeline.defs.resources import resources
+from dagfusion_pipeline.defs.resources import MeasuredHiveParquet, Metrics, resources
 from dagfusion_pipeline.defs.states import CODES
 from dagfusion_pipeline.environment import Environment
 from dagfusion_stack import documented_queries as tables
@@ -115,30 +116,68 @@ def instance(dagster_home: Path) -> Iterator[dg.DagsterInstance]:
         yield opened
 
 
-def materialize(run: Run, opened: dg.DagsterInstance, variables: Mapping[str, str], *, partial: bool) -> None:
+@dataclass(frozen=True)
+class Way:
+    """How runs are done.
+
+    Attributes:
+        partial: Aggregates of days with fewer than all states are fine.
+        checks: Whether the assets' checks run too.
+        seed: What the data starts from; None for the code location's own.
+        advance: Called with 1 for each object of a partitioned asset, before it is uploaded.
+    """
+
+    partial: bool = False
+    checks: bool = True
+    seed: int | None = None
+    advance: Callable[[int], None] | None = None
+
+
+def materialize(run: Run, opened: dg.DagsterInstance, variables: Mapping[str, str], way: Way) -> None:
     """Do one run in this process.
 
     Args:
         run: what to materialize.
         opened: Dagster's instance.
         variables: where the store is, as in `stack.env`.
-        partial: aggregates of days with fewer than all states are fine.
+        way: how.
 
     Raises:
         DemoError: the run failed; the message is the failure's.
     """
-    definitions = code_location(resources(Environment.read(variables)))
-    if partial:
-        definitions = definitions.map_asset_specs(func=_allow_missing)
-    result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
-        instance=opened,
-        run_config=QUIET,
-        asset_selection=[dg.AssetKey(ASSETS[run.table])],
-        tags=run.tags(),
-        raise_on_error=False,
+    seed = {"resources": {"seed": {"config": {"value": way.seed}}}} if way.seed is not None else {}
+    result = (
+        _definitions(Environment.read(variables), way)
+        .resolve_implicit_global_asset_job_def()
+        .execute_in_process(
+            instance=opened,
+            run_config={**QUIET, **seed},
+            asset_selection=[dg.AssetKey(ASSETS[run.table])],
+            tags=run.tags(),
+            raise_on_error=False,
+        )
     )
     if not result.success:
         raise DemoError(f"Dagster's run {result.run_id} of {'/'.join(ASSETS[run.table])} failed: {_cause(result)}")
+
+
+def _definitions(environment: Environment, way: Way) -> dg.Definitions:
+    provided = resources(environment)
+    if way.advance is not None:
+        provided["hive_parquet"] = _counted(environment, way.advance)
+    definitions = code_location(provided)
+    if not way.checks:
+        definitions = dg.Definitions(assets=definitions.assets, resources=definitions.resources)
+    return definitions.map_asset_specs(func=_allow_missing) if way.partial else definitions
+
+
+def _counted(environment: Environment, advance: Callable[[int], None]) -> MeasuredHiveParquet:
+    class Counted(MeasuredHiveParquet):
+        def metrics(self, context: dg.OutputContext, table: pa.Table) -> Metrics:
+            advance(1)
+            return super().metrics(context, table)
+
+    return Counted(**environment.io_manager_fields())
 
 
 def _allow_missing(spec: dg.AssetSpec) -> dg.AssetSpec:

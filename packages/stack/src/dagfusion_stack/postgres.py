@@ -20,7 +20,7 @@ import psutil
 
 from dagfusion_stack import binaries, process
 from dagfusion_stack.errors import ServiceError
-from dagfusion_stack.sockets import private_folder, remove_temporary
+from dagfusion_stack.sockets import private_folder, remove_private_folder
 
 NAME = "PostgreSQL"
 SUPERUSER = "postgres"
@@ -35,6 +35,7 @@ class Postgres:
     """A running server. It outlives this handle, and this process, until `stop`."""
 
     child: process.Child
+    folder: Path
     socket_folder: Path
 
     def url(self, database: str) -> str:
@@ -66,7 +67,7 @@ class Postgres:
     def stop(self) -> None:
         """End the server with a checkpoint, so that the next start needs no recovery."""
         self.child.stop()
-        remove_temporary(self.socket_folder)
+        remove_private_folder(self.folder)
 
 
 @contextlib.contextmanager
@@ -117,8 +118,9 @@ def start(folder: Path, *, log: Path | None = None, mark: Path | None = None) ->
         child.wait_ready(lambda: _is_ready(data, child.process.pid), timeout_s=START_TIMEOUT_S)
     except BaseException:
         child.stop()
+        remove_private_folder(folder)
         raise
-    return Postgres(child, sockets)
+    return Postgres(child, folder, sockets)
 
 
 def _options(sockets: Path) -> list[str]:

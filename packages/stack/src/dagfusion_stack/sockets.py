@@ -24,9 +24,7 @@ def private_folder(folder: Path, *, owner: int) -> Path:
     Raises:
         HomeError: the temporary folder belongs to somebody else.
     """
-    sockets = folder / "socket"
-    if len(os.fsencode(sockets)) > FOLDER_LIMIT_BYTES or not PLAIN_PATH.fullmatch(str(sockets)):
-        sockets = _temporary_root() / f"dagfusion-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}"
+    sockets = _location(folder)
     sockets.mkdir(mode=0o700, exist_ok=True)
     found = sockets.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid not in {owner, os.geteuid()}:
@@ -37,10 +35,16 @@ def private_folder(folder: Path, *, owner: int) -> Path:
     return sockets
 
 
-def remove_temporary(sockets: Path) -> None:
-    """Remove a folder that `private_folder` made outside its own."""
-    if sockets.parent == _temporary_root():
-        shutil.rmtree(sockets, ignore_errors=True)
+def remove_private_folder(folder: Path) -> None:
+    """Remove what `private_folder` made for `folder`, with the sockets in it."""
+    shutil.rmtree(_location(folder), ignore_errors=True)
+
+
+def _location(folder: Path) -> Path:
+    sockets = folder / "socket"
+    if len(os.fsencode(sockets)) <= FOLDER_LIMIT_BYTES and PLAIN_PATH.fullmatch(str(sockets)):
+        return sockets
+    return _temporary_root() / f"dagfusion-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}"
 
 
 def _temporary_root() -> Path:

@@ -10,7 +10,7 @@ from types import FrameType
 
 import psutil
 
-from dagfusion_stack import dagster, object_store, ports, postgres, process
+from dagfusion_stack import dagster, object_store, ports, postgres, process, sockets
 from dagfusion_stack.errors import ServiceError
 from dagfusion_stack.home import Home, ServiceState
 from dagfusion_stack.settings import Settings
@@ -185,6 +185,8 @@ def sweep(home: Home) -> list[str]:
     others = sorted(set(found.values()) - set(STOP_ORDER))
     for name in (*others, *STOP_ORDER):
         _end_service(name, found)
+    for folder in (home.postgres, home.dagster):
+        sockets.remove_private_folder(folder)
     return sorted(set(found.values()))
 
 

@@ -11,7 +11,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from dagfusion_stack import console
-from dagfusion_stack.answers import Answer, AssetReport, Report
+from dagfusion_stack.answers import Answer, AssetReport, Report, SeededAsset
 
 SHOWN_ROWS = 5
 PIPED_WIDTH = 140
@@ -69,6 +69,18 @@ def show(report: Report) -> None:
     out.print(_assets(report.assets))
     for answer in report.answers:
         _show_answer(out, answer)
+
+
+def show_seeded(assets: Sequence[SeededAsset]) -> None:
+    """Show what each asset has, and how much of it is new."""
+    out = Console() if sys.stdout.isatty() else Console(width=PIPED_WIDTH)
+    shown = Table(Column("table", overflow="fold"), "partitions", "rows", "size", "written", "time")
+    for column in shown.columns[1:]:
+        column.justify = "right"
+    for asset in assets:
+        counts = (f"{asset.partitions:,}", f"{asset.rows:,}", size(asset.bytes), f"{asset.written:,}")
+        shown.add_row(asset.table, *counts, f"{asset.seconds:.1f} s")
+    out.print(shown)
 
 
 def _show_answer(out: Console, answer: Answer) -> None:
