@@ -76,3 +76,13 @@ def test_it_outlives_the_process_that_started_it_and_is_found(tmp_path: Path) ->
     process.end(found, postgres.STOP_SIGNAL, timeout_s=15)
     assert process.marked(tmp_path) == {}
     assert "database system is shut down" in (tmp_path / "server.log").read_text()
+
+
+def test_a_start_that_fails_leaves_no_folder_for_its_socket(tmp_path: Path) -> None:
+    folder = tmp_path / ("x" * 120)
+    with postgres.running(folder) as server:
+        sockets = server.socket_folder
+    (folder / "data" / "PG_VERSION").write_text("9\n")
+    with pytest.raises(ServiceError):
+        postgres.start(folder)
+    assert not sockets.exists()
