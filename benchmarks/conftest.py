@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -29,6 +29,7 @@ from tests.e2e.services import PROVIDERS
 
 HOME = os.environ.get("DAGFUSION_BENCH_HOME")
 
+T = TypeVar("T")
 Findings = dict[str, Any]
 FINDINGS = pytest.StashKey[Findings]()
 
@@ -121,19 +122,26 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 
 
 class Clock:
-    """Times one function, as often as the budget allows and at least twice, after a run that warms it up."""
+    """Times one function as often as the budget allows: at least twice, and once when once is over the budget."""
 
     def __init__(self, benchmark: Any, budget_s: float) -> None:
         self._benchmark, self._budget_s = benchmark, budget_s
 
-    def time(self, function: Callable[[], object], **info: object) -> None:
-        """Time a function; `info` is what the report knows it by: its kind, and the engine, query, ..."""
+    def time(self, function: Callable[[], T], is_right: Callable[[T], bool], **info: object) -> None:
+        """Time a function whose answer is right.
+
+        Args:
+            function: What is timed. The run before the clock starts is checked, and warms up what it can.
+            is_right: Tells whether an answer is the expected one.
+            info: What the report knows the benchmark by: its kind, and the engine, query, ...
+        """
         started = time.perf_counter()
-        function()
+        answer = function()
         once_s = time.perf_counter() - started
+        assert is_right(answer)
         self._benchmark.group = f"{info['kind']} {info.get('query', '')}".strip()
         self._benchmark.extra_info.update(info)
-        rounds = max(2, min(50, int(self._budget_s / once_s)))
+        rounds = 1 if once_s > self._budget_s else max(2, min(50, int(self._budget_s / once_s)))
         self._benchmark.pedantic(function, rounds=rounds, iterations=1)
 
 

@@ -19,9 +19,9 @@ from benchmarks.workload import QUERIES, Query, Row, rows
 from dagfusion_pipeline.defs.partitions import FIRST_DAY
 from dagfusion_pipeline.defs.states import CODES
 from dagfusion_stack import dagster, documented_queries, lake, materialize
-from dagfusion_stack.home import Home
 from dagfusion_stack.settings import Settings
-from dagfusion_stack.supervisor import child_environ, supervise
+from dagfusion_stack.stores import running_stores
+from dagfusion_stack.supervisor import child_environ
 
 TABLE = documented_queries.ORGANIZATIONS
 REGISTER = documented_queries.REGISTER
@@ -29,6 +29,8 @@ BUCKET = "dagfusion-bench"
 FOLDER = "/".join(["datafusion_test", *materialize.ASSETS[TABLE]])
 
 Say = Callable[[str], None]
+
+_PLAIN = materialize.Way(checks=False)  # as `dagfusion seed` does it
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class Dataset:
         day, state = FIRST_DAY + dt.timedelta(days=self.days), "CA"
         key = f"{day}|{state}"
         run = materialize.Run(TABLE, 1, key, key)
-        materialize.materialize(run, self.instance, self.place.variables, partial=False)
+        materialize.materialize(run, self.instance, self.place.variables, _PLAIN)
         try:
             yield day, state
         finally:
@@ -152,10 +154,13 @@ def running(home: Path, days: int, say: Say, store: Mapping[str, str] | None = N
 @contextlib.contextmanager
 def servers(home: Path, say: Say) -> Iterator[tuple[Mapping[str, str], dg.DagsterInstance]]:
     """Run PostgreSQL and the S3 server over `home`, and give their variables and Dagster's instance on them."""
-    with supervise(Settings(home=home, bucket=BUCKET), "bench", say) as stack, _environ():
-        variables = stack.start_stores()
-        with materialize.instance(Home(home).dagster) as instance:
-            yield variables, instance
+    settings = Settings(home=home, bucket=BUCKET)
+    with (
+        _environ(),
+        running_stores(settings, "bench", say) as variables,
+        materialize.instance(Path(variables["DAGSTER_HOME"])) as instance,
+    ):
+        yield variables, instance
 
 
 def create_bucket(variables: Mapping[str, str]) -> None:
@@ -178,7 +183,7 @@ def _fill(data: Dataset, say: Say) -> None:
         for run in runs:
             if run.table in (REGISTER, TABLE):
                 say(f"Materializing {run.partitions} partitions of {run.table}")
-                materialize.materialize(run, data.instance, data.place.variables, partial=False)
+                materialize.materialize(run, data.instance, data.place.variables, _PLAIN)
         connection.refresh()
         [found] = [info.partitions for info in connection.tables() if info.name == TABLE]
     if found != data.partitions:

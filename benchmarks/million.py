@@ -21,12 +21,13 @@ _DAY, _STATE = "1111-11-11", "@@"  # stand in a template for a partition's value
 
 
 class Probed(TypedDict):
-    """What one process needed: seconds until its catalog was there, peak memory, and to plan a point query."""
+    """What one process needed: seconds and peak memory until its catalog was there, and then to plan a point query."""
 
     partitions: int
     ready_s: float
-    peak_rss_mb: float
+    ready_peak_rss_mb: float
     point_plan_ms: float
+    planned_peak_rss_mb: float
 
 
 def fill(event_log: str, count: int, event: str) -> None:
@@ -90,15 +91,24 @@ def probe(event_log: str, state_dir: Path) -> Probed:
     """Open a catalog and plan over it, in this process."""
     started = time.perf_counter()
     catalog = LiveCatalog(open_event_log(event_log), "local", state_dir)
-    ready_s = time.perf_counter() - started
+    ready_s, ready_peak = time.perf_counter() - started, _peak_rss_mb()
     planner = Planner(catalog.current())
     [scan] = planner.plan("point").scans
     assert scan.count == 1
     plan_s = best_s(lambda: planner.plan("point"), 2)
     planner.close()
     catalog.close()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return Probed(partitions=len(scan.table.files), ready_s=ready_s, peak_rss_mb=peak, point_plan_ms=plan_s * 1000)
+    return Probed(
+        partitions=len(scan.table.files),
+        ready_s=ready_s,
+        ready_peak_rss_mb=ready_peak,
+        point_plan_ms=plan_s * 1000,
+        planned_peak_rss_mb=_peak_rss_mb(),
+    )
+
+
+def _peak_rss_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":

@@ -206,13 +206,14 @@ def _million(run: Run) -> str:
         [
             title,
             seconds(facts[key]["ready_s"]),
-            f"{facts[key]['peak_rss_mb']:,.0f} MB",
+            f"{facts[key]['ready_peak_rss_mb']:,.0f} MB",
             f"{facts[key]['point_plan_ms']:.1f} ms",
+            f"{facts[key]['planned_peak_rss_mb']:,.0f} MB",
         ]
         for key, title in (("sync", "first sync from PostgreSQL"), ("reload", "start from its snapshot"))
     ]
     size = f"\n\nThe event log's table is {facts['event_log_bytes'] / 1e9:.1f} GB in PostgreSQL."
-    return table(["", "catalog is there after", "peak memory", "plan of a point query"], body) + size
+    return table(["", "catalog is there after", "peak memory", "plan of a point query", "peak memory"], body) + size
 
 
 def _setups() -> str:
