@@ -14,6 +14,7 @@ import pytest
 
 import dagfusion_query
 from dagfusion_query.errors import EventLogUnavailableError, ExecutionError, SettingsError, StaleObjectError
+from dagfusion_query.settings import Settings
 
 TABLE = "local_default.orders"
 Write = Callable[..., None]
@@ -200,6 +201,23 @@ def test_the_local_stack_of_the_folder_is_the_default(
 
     with dagfusion_query.connect(settings={}) as connection:
         assert [table.name for table in connection.tables()] == ["uat_default.orders"]
+
+
+def test_the_shells_keys_are_not_sent_to_the_local_stack(tmp_path: Path) -> None:
+    (tmp_path / "stack.env").write_text(
+        "DAGFUSION_EVENT_LOG=/x\nAWS_ENDPOINT_URL=http://127.0.0.1:1\nAWS_ACCESS_KEY_ID=own\n"
+    )
+    shell = {
+        "DAGFUSION_HOME": str(tmp_path),
+        "AWS_ACCESS_KEY_ID": "aws",
+        "AWS_SECRET_ACCESS_KEY": "aws",
+        "AWS_REGION": "x",
+    }
+
+    settings = Settings.read(shell)
+
+    assert (settings.access_key_id, settings.endpoint_url) == ("own", "http://127.0.0.1:1")
+    assert Settings.read(shell | {"DAGSTER_HOME": "/y"}).access_key_id == "aws"
 
 
 def test_a_stack_that_does_not_run_says_how_to_start_it(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Settings of the query side: read once from a mapping into a frozen value.
 
-Precedence: what the caller passes, then the environment, then `$DAGFUSION_HOME/stack.env`, which the local stack
-    writes.
+What the caller passes comes before the environment. Where neither names an event log, the local stack's `stack.env` in
+`$DAGFUSION_HOME` does, and its own endpoint and keys go with it: those of the shell are for another store.
 """
 
 import os
@@ -43,7 +43,7 @@ class Settings:
         "AWS_SESSION_TOKEN", None, "Its session token, for temporary keys.", secret=True
     )
     home: str = _setting(
-        "DAGFUSION_HOME", ".dagfusion", "The local stack's folder; its stack.env fills unset variables."
+        "DAGFUSION_HOME", ".dagfusion", "The local stack's folder; its stack.env is read where no event log is named."
     )
     state_dir: str | None = _setting(
         "DAGFUSION_STATE_DIR", None, "Where catalog snapshots are kept between processes; unset keeps none."
@@ -83,7 +83,7 @@ class Settings:
             SettingsError: A variable has a value that it cannot have.
         """
         stack = _stack_variables(variables, given)
-        merged = {**stack, **{k: v for k, v in variables.items() if v != ""}}
+        merged = {**{k: v for k, v in variables.items() if v != ""}, **stack}
         values = {s.name: _parse(s, merged) for s in fields(cls) if s.metadata.get("variable") in merged}
         values |= {name: value for name, value in given.items() if value is not None}
         if not values.get("event_log") and merged.get("DAGSTER_HOME"):
