@@ -1,6 +1,7 @@
 """What every test gets: a process that knows nothing of this machine's clouds, event logs and stacks."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,20 @@ KEPT = ("DAGFUSION_LOCALSTACK_IMAGE", "DAGFUSION_POSTGRES_IMAGE", "DAGFUSION_REQ
 # The time of one example says nothing on a shared machine.
 hypothesis.settings.register_profile("shared", parent=hypothesis.settings.get_profile("default"), deadline=None)
 hypothesis.settings.load_profile("shared")
+
+
+TEMPROOT = "PYTEST_DEBUG_TEMPROOT"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each session a folder of its own: pytest's common one is closed to servers' users by the next session."""
+    if TEMPROOT not in os.environ:
+        os.environ[TEMPROOT] = tempfile.mkdtemp(prefix="dagfusion-pytest-")
+        config.add_cleanup(_remove_temproot)
+
+
+def _remove_temproot() -> None:
+    shutil.rmtree(os.environ.pop(TEMPROOT), ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
