@@ -15,7 +15,7 @@ import polars as pl
 from obstore.store import S3Store
 
 import dagfusion_query
-from benchmarks.workload import QUERIES, Query, Row, rows
+from benchmarks.workload import QUERIES, STATE, Query, Row, rows
 from dagfusion_pipeline.defs.partitions import FIRST_DAY
 from dagfusion_pipeline.defs.states import CODES
 from dagfusion_stack import dagster, documented_queries, lake, materialize
@@ -102,15 +102,18 @@ class Dataset:
         """How many partitions the query's filters on partition columns leave."""
         return query.files(self.days, self.states)
 
+    def missing_partition(self) -> tuple[str, dt.date]:
+        """A state and a day that are not there."""
+        return STATE, FIRST_DAY + dt.timedelta(days=self.days)
+
     @contextlib.contextmanager
-    def one_more_day(self) -> Iterator[tuple[dt.date, str]]:
-        """Materialize one partition that was not there, and undo it at the end."""
-        day, state = FIRST_DAY + dt.timedelta(days=self.days), "CA"
-        key = f"{day}|{state}"
-        run = materialize.Run(TABLE, 1, key, key)
+    def one_more_partition(self) -> Iterator[None]:
+        """Materialize the missing partition, and undo it at the end."""
+        state, day = self.missing_partition()
+        run = materialize.Run(TABLE, 1, f"{day}|{state}", f"{day}|{state}")
         materialize.materialize(run, self.instance, self.place.variables, _PLAIN)
         try:
-            yield day, state
+            yield
         finally:
             obstore.delete(self.place.store(), f"{FOLDER}/state={state}/date={day}/data.parquet")
             [latest] = self.instance.get_runs(limit=1)

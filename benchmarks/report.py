@@ -140,9 +140,10 @@ def _claims(run: Run) -> str:
     claims = run.findings.get("claims", {})
     if not claims:
         return ""
+    titles = {query.name: query.title for query in QUERIES}
     body = [
         [
-            name,
+            f"{name}: {titles[name]}",
             f"{counted['files_read']:,}",
             f"{counted['files_skipped']:,}",
             _kinds(counted["cold"]["requests"]),

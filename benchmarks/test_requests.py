@@ -11,7 +11,7 @@ from benchmarks.dataset import Dataset
 from benchmarks.engines import dagfusion
 from benchmarks.engines.protocol import Engine
 from benchmarks.wire import HEAD, LIST, Meter, Traffic, metered
-from benchmarks.workload import DATE_QUERY, FULL_SCAN, ORDINARY_COLUMN, POINT, QUERIES, STATE_QUERY, Query
+from benchmarks.workload import DATE_QUERY, ORDINARY_COLUMN, POINT, QUERIES, STATE_QUERY, Query
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def test_dagfusion_reads_what_it_needs(query: Query, data: Dataset, meter: Meter
         assert traffic["objects"] == needed
 
 
-@pytest.mark.parametrize("query", [POINT, DATE_QUERY, STATE_QUERY, FULL_SCAN], ids=lambda query: query.name)
+@pytest.mark.parametrize("query", [POINT, STATE_QUERY, DATE_QUERY], ids=lambda query: query.name)
 def test_what_each_engine_asks_for(
     engine: Engine, query: Query, data: Dataset, meter: Meter, findings: Findings
 ) -> None:

@@ -66,16 +66,22 @@ _SUMS = "count(*) AS organizations, sum(provider_count) AS providers"
 _POINT_COLUMNS = ["npi", "organization_name", "specialty", "provider_count"]
 _state, _date = ds.field("state"), ds.field("date")
 
-POINT = Query(
-    "point",
-    "one state on one day",
-    "SELECT npi, organization_name, specialty, provider_count FROM {table}"
-    f" WHERE state = '{STATE}' AND date = DATE '{DAY}' ORDER BY npi",
-    lambda t: t.filter(pl.col("state") == STATE, pl.col("date") == DAY).select(_POINT_COLUMNS).sort("npi"),
-    lambda t: t.to_table(columns=_POINT_COLUMNS, filter=(_state == STATE) & (_date == DAY)).sort_by("npi"),
-    (STATE,),
-    (DAY, DAY),
-)
+
+def point(state: str, day: dt.date) -> Query:
+    """The query of one partition."""
+    return Query(
+        "point",
+        "one state on one day",
+        "SELECT npi, organization_name, specialty, provider_count FROM {table}"
+        f" WHERE state = '{state}' AND date = DATE '{day}' ORDER BY npi",
+        lambda t: t.filter(pl.col("state") == state, pl.col("date") == day).select(_POINT_COLUMNS).sort("npi"),
+        lambda t: t.to_table(columns=_POINT_COLUMNS, filter=(_state == state) & (_date == day)).sort_by("npi"),
+        (state,),
+        (day, day),
+    )
+
+
+POINT = point(STATE, DAY)
 STATE_QUERY = Query(
     "state",
     "one state on all days",

@@ -40,10 +40,10 @@ def test_the_limit_reads_the_rows_of_the_answer(data: Dataset) -> None:
     assert read == len(data.answers()[POINT.name])
 
 
-def test_one_more_day_is_seen_and_undone(data: Dataset) -> None:
+def test_one_more_partition_is_seen_and_undone(data: Dataset) -> None:
     with contextlib.closing(DagFusion(data.place)) as session:
         before = rows(session.run(COUNT))
-        with data.one_more_day():
+        with data.one_more_partition():
             session.connection.refresh()
             assert rows(session.run(COUNT)) > before
     with contextlib.closing(DagFusion(data.place)) as session:
