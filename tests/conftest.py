@@ -24,7 +24,7 @@ TEMPROOT = "PYTEST_DEBUG_TEMPROOT"
 def pytest_configure(config: pytest.Config) -> None:
     """Give each session a folder of its own: pytest's common one is closed to servers' users by the next session."""
     if TEMPROOT not in os.environ:
-        os.environ[TEMPROOT] = tempfile.mkdtemp(prefix="dagfusion-pytest-")
+        os.environ[TEMPROOT] = tempfile.mkdtemp(prefix="pytest-session-")
         config.add_cleanup(_remove_temproot)
 
 

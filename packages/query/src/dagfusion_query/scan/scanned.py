@@ -14,6 +14,8 @@ from dagfusion_query.scan.layout import ScanLayout, scan_files
 from dagfusion_query.scan.prune import Pruner
 from dagfusion_query.scan.template import Template
 
+FEW = 64  # files of a scan that are taken out of the catalog one by one
+
 
 @dataclass(frozen=True)
 class ScannedTable:
@@ -94,7 +96,7 @@ class Scan:
     @property
     def bytes(self) -> int:
         """The size of the files that are read."""
-        return int(pc.sum(self.kept["size_bytes"]).as_py() or 0)
+        return int(pc.sum(self.of(self.table.files.select(["size_bytes"]))["size_bytes"]).as_py() or 0)
 
     @property
     def kept(self) -> pa.Table:
@@ -103,7 +105,11 @@ class Scan:
 
     def of(self, files: pa.Table) -> pa.Table:
         """Take the files that are read out of all of the table's."""
-        return files if self.files is None else files.take(self.files)
+        if self.files is None or len(self.files) > FEW:
+            return files if self.files is None else files.take(self.files)
+        # `take` first joins the chunks of a large catalog; a few rows are there without.
+        rows = [files.slice(number, 1) for number in self.files.to_pylist()]
+        return pa.concat_tables([files.slice(0, 0), *rows])
 
 
 def prune_scan(scanned: ScannedTable, filters: Sequence[Expr], relation: str) -> Scan:

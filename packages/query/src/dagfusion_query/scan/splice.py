@@ -184,7 +184,7 @@ def _put_files(physical: bytes, slot: _Slot, breadth: Breadth) -> bytes:
         paths = [path for file in children(groups[0], 1)[:1] for path in children(file, 1)] if groups else []
         if not any(path.startswith(witness) for path in paths):
             return None
-        files = slot.scan.of(slot.scanned.files)
+        files = slot.scan.of(slot.scanned.files.select(["entry", "size_bytes"]))
         rest = (
             message(_STORE_URL, store) if field.number == _STORE_URL else field.raw
             for field in fields(node)
