@@ -136,6 +136,21 @@ def test_values_that_json_has_no_type_for(cli: Cli) -> None:
     ]
 
 
+def test_columns_of_one_name_are_shown_each(cli: Cli) -> None:
+    query = f"SELECT a.state, b.state, a.id FROM {TABLE} a JOIN {TABLE} b ON a.id + 10 = b.id WHERE a.id = 0"
+
+    assert "│ CA    │ NY    │  0 │" in cli("sql", query).out.decode()
+    assert json.loads(cli("sql", query, "--format", "json").out) == [{"state": "CA", "state_2": "NY", "id": 0}]
+    assert cli("sql", query, "--format", "csv").out.decode().splitlines()[1] == '"CA","NY",0'
+
+
+def test_intervals_are_iso_8601(cli: Cli) -> None:
+    query = "SELECT INTERVAL '1 month 2 days 3.5 seconds' AS i"
+
+    assert json.loads(cli("sql", query, "--format", "json").out) == [{"i": "P1M2DT3.5S"}]
+    assert cli("sql", query, "--format", "csv").out.decode().splitlines() == ['"i"', '"P1M2DT3.5S"']
+
+
 def test_the_statement_comes_from_a_file_or_from_stdin(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

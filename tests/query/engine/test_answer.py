@@ -16,7 +16,12 @@ def t(lake: Any) -> Any:
     written: list[Path] = []
     for i, (state, day) in enumerate((s, d) for s in ("CA", "NY") for d in (1, 2, 3)):
         rows = pa.table(
-            {"id": range(10 * i, 10 * i + 10), "name": [f"n{i}"] * 9 + [None], "x": [0.5] * 9 + [float("nan")]}
+            {
+                "id": range(10 * i, 10 * i + 10),
+                "name": [f"n{i}"] * 9 + [None],
+                "x": [0.5] * 9 + [float("nan")],
+                "ok": [True, False] * 5,
+            }
         )
         date = pa.scalar(dt.date(2024, 1, day), pa.date32())
         written.append(lake.write(("t",), rows, {"state": pa.scalar(state), "date": date}))
@@ -63,6 +68,16 @@ def test_no_object_is_read(t: Any, sql: str, expected: list[dict[str, Any]]) -> 
         "SELECT sum(id) FROM {t}",
         "SELECT count(*) FROM {t} WHERE id > 5",
         "SELECT count(DISTINCT id) FROM {t}",
+        "SELECT count(DISTINCT state), count(DISTINCT date) FROM {t}",
+        "SELECT count(DISTINCT id), count(DISTINCT name) FROM {t}",
+        "SELECT count(*) FILTER (WHERE ok) FROM {t}",
+        "SELECT count(id) FILTER (WHERE ok) FROM {t}",
+        "SELECT max(state) FILTER (WHERE ok) FROM {t}",
+        "SELECT max(id + x) FROM {t}",
+        "SELECT max(id - x) FROM {t}",
+        "SELECT max(name || state) FROM {t}",
+        "SELECT max(-id) FROM {t}",
+        "SELECT count(id, name) FROM {t}",
         "SELECT count(*) FILTER (WHERE id > 5) FROM {t}",
         "SELECT max(x) FROM {t}",
         "SELECT max(id + 1) FROM {t}",
@@ -71,10 +86,17 @@ def test_no_object_is_read(t: Any, sql: str, expected: list[dict[str, Any]]) -> 
     ],
 )
 def test_what_the_catalog_does_not_know_is_read(t: Any, sql: str) -> None:
-    (scan,) = t.prepare(sql.format(t=TABLE)).scans
+    scans = t.prepare(sql.format(t=TABLE)).scans
 
-    assert not scan.answered
-    assert scan.count == 6
+    assert [(scan.answered, scan.count) for scan in scans] == [(False, 6)]
+
+
+def test_names_with_dots_and_quotes_are_told_apart(lake: Any) -> None:
+    lake.write(("t",), pa.table({"y": [60], "a.y": [2], 'q"y': [3]}), {"p": pa.scalar("1"), "b.p": pa.scalar("2")})
+
+    sql = f'SELECT max("a.y") AS a, max(y) AS y, max("q""y") AS q, max("b.p") AS b, max(p) AS p FROM {TABLE}'
+
+    assert lake.rows(sql) == [{"a": 2, "y": 60, "q": 3, "b": "2", "p": "1"}]
 
 
 def test_empty_partitions_make_no_group(lake: Any) -> None:

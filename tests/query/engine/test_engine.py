@@ -284,6 +284,12 @@ def test_threads_share_an_engine(orgs: Any) -> None:
         ("EXPLAIN DROP TABLE x", ReadOnlyError, "only queries"),
         ("SELECT 1; SELECT 2", PlanError, "one statement"),
         ("", PlanError, "one statement"),
+        (f"SELECT id FROM {TABLE} WHERE id = $1", PlanError, r"\$1"),
+        (
+            f"SELECT * FROM {TABLE} a, LATERAL (SELECT id FROM {TABLE} b WHERE b.state = a.state LIMIT 2) x",
+            PlanError,
+            "not",
+        ),
         ("SELECT * FROM '/etc/passwd'", UnknownTableError, "no table"),
     ],
 )

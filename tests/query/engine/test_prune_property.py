@@ -68,6 +68,9 @@ AGGREGATES = [
     "SELECT date, shard, count(s) AS c FROM {} AS a WHERE GROUP BY date, shard HAVING count(*) > 1",
     "SELECT upper(state) AS u, extract(day FROM date) AS d, count(*) AS c FROM {} WHERE GROUP BY 1, 2",
     "SELECT DISTINCT state FROM {} WHERE",
+    "SELECT count(DISTINCT state) AS a, count(DISTINCT n) AS b FROM {} WHERE",
+    "SELECT count(*) FILTER (where n > 0) AS a, max(n + shard) AS b, max(s || state) AS c FROM {} WHERE",
+    "SELECT state, max(n) FILTER (where s = 'x') AS a, count(n) AS b, max(-n) AS c FROM {} WHERE GROUP BY state",
 ]
 
 

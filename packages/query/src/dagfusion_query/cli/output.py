@@ -2,7 +2,7 @@
 
 import base64
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -75,7 +75,7 @@ class TableOutput:
         for batch in result:
             room = batch.num_rows if not self._max_rows else max(0, self._max_rows - total)
             for row in _rows(batch.slice(0, room)):
-                shown.add_row(*map(_cell, row.values()))
+                shown.add_row(*map(_cell, row))
             total += batch.num_rows
         self._out.print(shown)
         if self._max_rows and total > self._max_rows:
@@ -122,10 +122,11 @@ class Writer(Protocol):
 
 def write_json(schema: pa.Schema, batches: Iterable[pa.RecordBatch], out: BinaryIO) -> None:
     """Write one JSON array, an object a row: decimals and times as text, bytes as base64."""
-    del schema
+    names = _unique(schema.names)
     separator = b"["
     for batch in batches:
-        for row in _rows(batch):
+        for values in _rows(batch):
+            row = dict(zip(names, values, strict=True))
             out.write(separator + orjson.dumps(row, default=_json, option=orjson.OPT_NON_STR_KEYS))
             separator = b",\n "
     out.write(b"[]\n" if separator == b"[" else b"]\n")
@@ -133,11 +134,11 @@ def write_json(schema: pa.Schema, batches: Iterable[pa.RecordBatch], out: Binary
 
 
 def write_csv(schema: pa.Schema, batches: Iterable[pa.RecordBatch], out: BinaryIO) -> None:
-    """Write CSV with a header; nested values as JSON."""
-    flat = pa.schema([pa.field(f.name, pa.string() if pa.types.is_nested(f.type) else f.type) for f in schema])
+    """Write CSV with a header; nested values as JSON, intervals as ISO 8601."""
+    flat = pa.schema([pa.field(f.name, pa.string() if _is_text_in_csv(f.type) else f.type) for f in schema])
     with csv.CSVWriter(out, flat) as writer:
         for batch in batches:
-            columns = [_json_texts(c) if pa.types.is_nested(c.type) else c for c in batch.columns]
+            columns = [_json_texts(c) if _is_text_in_csv(c.type) else c for c in batch.columns]
             writer.write_batch(pa.record_batch(columns, schema=flat))
     out.flush()
 
@@ -193,22 +194,50 @@ def _scan_text(scan: ScanExplanation) -> str:
     return "\n".join(lines)
 
 
-def _rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    """Return rows of Python values; nanoseconds, which Python's datetime does not have, as ISO 8601 text."""
-    for i, field in enumerate(batch.schema):
-        if pa.types.is_timestamp(field.type) and field.type.unit == "ns":
-            texts = pc.replace_substring(batch.column(i).cast(pa.string()), " ", "T", max_replacements=1)
-            batch = batch.set_column(i, field.name, texts)
-    return list(batch.to_pylist())
+def _rows(batch: pa.RecordBatch) -> Iterator[tuple[Any, ...]]:
+    """Yield rows of Python values, by position: two columns may have one name."""
+    return zip(*(_values(column) for column in batch.columns), strict=True)
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """Return Python values; nanoseconds and intervals, which Python's own types do not have, as ISO 8601 text."""
+    if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
+        column = pc.replace_substring(column.cast(pa.string()), " ", "T", max_replacements=1)
+    if pa.types.is_interval(column.type):
+        return [None if value is None else _interval(*value) for value in column.to_pylist()]
+    return list(column.to_pylist())
+
+
+def _interval(months: int, days: int, nanoseconds: int) -> str:
+    seconds = Decimal(nanoseconds).scaleb(-9).normalize()
+    return f"P{months}M{days}DT{seconds:f}S"
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Tell columns of one name apart, as JSON's objects need it: `state`, `state_2`."""
+    unique: list[str] = []
+    for name in names:
+        other, number = name, 1
+        while other in unique:
+            number += 1
+            other = f"{name}_{number}"
+        unique.append(other)
+    return unique
 
 
 def _json_texts(column: pa.Array) -> pa.Array:
+    if pa.types.is_interval(column.type):
+        return pa.array(_values(column), pa.string())
     values = column.to_pylist()
     texts = (
         None if value is None else orjson.dumps(value, default=_json, option=orjson.OPT_NON_STR_KEYS)
         for value in values
     )
     return pa.array([None if text is None else text.decode() for text in texts], pa.string())
+
+
+def _is_text_in_csv(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_nested(kind) or pa.types.is_interval(kind))
 
 
 def _json(value: Any) -> Any:

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 from datafusion import DataFrame, ExecutionPlan, LogicalPlan, SessionContext
@@ -24,6 +24,7 @@ from dagfusion_query.settings import Settings
 
 Params = Sequence[Any] | Mapping[str, Any] | None
 Values = Mapping[str, pa.Scalar]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,9 @@ class Engine:
 
     def start(self, prepared: Prepared) -> "Run":
         """Start a run of a planned statement."""
+        return self._guarded(lambda: self._started(prepared), prepared.bound)
+
+    def _started(self, prepared: Prepared) -> "Run":
         stall_s = self._settings.store_stall_s
         if prepared.spliced is None:
             execution = Execution(prepared.frame.execute_stream(), self._loop, stall_s)
@@ -111,10 +115,10 @@ class Engine:
         self._loop.close()
         self._sessions.close()
 
-    def _guarded(self, plan: Callable[[], Prepared], bound: Bound) -> Prepared:
-        """Plan on a deep stack, and say what is wrong in this package's errors."""
+    def _guarded(self, step: Callable[[], T], bound: Bound) -> T:
+        """Take a step of planning on a deep stack, and say what is wrong in this package's errors."""
         try:
-            return self._planners.run(plan)
+            return self._planners.run(step)
         except BaseException as error:
             if not is_datafusion_error(error):
                 raise

@@ -7,7 +7,6 @@ the filters (over partition columns), the groups (likewise), and each aggregate 
     LogicalPlanNode {listing_scan 1, projection 3, aggregate 6, values 16, subquery_alias 21}
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -24,8 +23,9 @@ from dagfusion_query.wire import children, fields, message, uint
 MAX_ROWS = 5_000  # beyond this, planning the rows takes longer than it saves
 
 _SCAN, _PROJECTION, _AGGREGATE, _VALUES, _SUBQUERY_ALIAS = 1, 3, 6, 16, 21
-_COUNT_ALL = "count(Int64(1))"
-_OF_COLUMN = re.compile(r"(count|min|max)\((.+)\)")
+_AGGREGATE_FUNCTION = 19  # LogicalExprNode.aggregate_udf_expr {fun_name 1, args 2}; all it can have besides changes it
+_COLUMN, _LITERAL = 1, 3  # LogicalExprNode.column {name 1}, LogicalExprNode.literal
+_NULL = 33  # ScalarValue.null_value
 _KNOWN = "known"  # a column of the answer: whether every statistic that went into it is there
 
 
@@ -91,7 +91,7 @@ def answer(found: AggregateOverScan, filters: Sequence[Expr], table: Mention, co
     groups = [Expr.from_bytes(data, context) for data in found.groups]
     if not all(is_over(expr, pruner.partition) for expr in (*filters, *groups)):
         return None
-    columns = [_column(str(Expr.from_bytes(data, context).canonical_name()), pruner) for data in found.aggregates]
+    columns = [_aggregate(data, str(Expr.from_bytes(data, context).schema_name()), pruner) for data in found.aggregates]
     aggregates = [column for column in columns if column is not None]
     if len(aggregates) < len(columns):
         return None
@@ -123,27 +123,51 @@ class _Name:
     qualifier: bytes | None
 
 
-def _column(text: str, pruner: Pruner) -> _Aggregate | None:
-    """Return what gives an aggregate, by its text, from the catalog's columns; None when they cannot."""
+def _aggregate(encoded: bytes, name: str, pruner: Pruner) -> _Aggregate | None:
+    """Return what gives an aggregate from the catalog's columns; None when they cannot.
+
+    Only `count(<literal>)` and `count`, `min` and `max` of a plain column can: no DISTINCT, FILTER or ORDER BY, and no
+    expression.
+    """
+    function, argument = _call(encoded) or ("", b"")
+    if function not in ("count", "min", "max"):
+        return None
     always = lit(True)  # noqa: FBT003  # a literal
     count = f.coalesce(f.sum(Expr.column(ROWS)), lit(0))
-    if text == _COUNT_ALL:
-        return _Aggregate(text, count, always)
-    if (parts := _OF_COLUMN.fullmatch(text)) is None:
+    literals = children(argument, _LITERAL)
+    if literals:
+        is_count = function == "count" and not children(literals[0], _NULL)
+        return _Aggregate(name, count, always) if is_count else None
+    columns = [
+        column.decode() for encoded_column in children(argument, _COLUMN) for column in children(encoded_column, 1)
+    ]
+    if len(columns) != 1:
         return None
-    function, name = parts[1], _unqualified(parts[2])
-    if name in pruner.partition:
-        column = Expr.column(_quoted(name))
-        return _Aggregate(text, count if function == "count" else getattr(f, function)(column), always)
-    number = pruner.statistics.get(name)
+    return _of_column(function, columns[0], name, pruner, _Aggregate(name, count, always))
+
+
+def _of_column(function: str, column: str, name: str, pruner: Pruner, count: _Aggregate) -> _Aggregate | None:
+    if column in pruner.partition:
+        value = Expr.column(_quoted(column))
+        return count if function == "count" else _Aggregate(name, getattr(f, function)(value), count.known)
+    number = pruner.statistics.get(column)
     if number is None:
         return None
     nulls = Expr.column(f"{NULLS}{number}")
     if function == "count":
-        return _Aggregate(text, f.coalesce(f.sum(Expr.column(ROWS) - nulls), lit(0)), nulls.is_not_null())
+        return _Aggregate(name, f.coalesce(f.sum(Expr.column(ROWS) - nulls), lit(0)), nulls.is_not_null())
     bound = Expr.column(f"{MIN if function == 'min' else MAX}{number}")
     known = bound.is_not_null() | (nulls.is_not_null() & (nulls == Expr.column(ROWS)))
-    return _Aggregate(text, getattr(f, function)(bound), known)
+    return _Aggregate(name, getattr(f, function)(bound), known)
+
+
+def _call(encoded: bytes) -> tuple[str, bytes] | None:
+    """Return a function and its only argument, encoded; None when there is anything else to the call."""
+    calls = children(encoded, _AGGREGATE_FUNCTION)
+    if len(calls) != 1 or sorted(field.number for field in fields(calls[0])) != [1, 2]:
+        return None
+    (function,), (argument,) = children(calls[0], 1), children(calls[0], 2)
+    return function.decode(), argument
 
 
 def _rows(frame: DataFrame, groups: list[Expr], aggregates: list[_Aggregate]) -> pa.Table | None:
@@ -196,11 +220,6 @@ def _group_name(expr: Expr, qualifier: bytes) -> _Name:
 
 def _strings(name: bytes) -> list[bytes]:
     return [field.value for field in fields(name) if isinstance(field.value, bytes)]
-
-
-def _unqualified(text: str) -> str:
-    """Return the column's name in `schema.table.column`; one that needs quotes matches nothing, and is not answered."""
-    return text.rsplit(".", 1)[-1]
 
 
 def _quoted(name: str) -> str:
