@@ -165,3 +165,15 @@ def test_files_of_others_are_read() -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table({"x": [1]}), sink)
     assert decode(sink.getvalue()).to_pydict() == {"x": [1]}
+
+
+def test_a_column_with_nan_has_no_bounds_in_the_file_so_that_no_reader_skips_its_rows() -> None:
+    file = encode(pa.table({"x": [1.0, math.nan], "y": [1.0, 2.0], "n": [1, 2]}))
+
+    group = pq.ParquetFile(pa.BufferReader(content_of(file))).metadata.row_group(0)
+
+    assert [group.column(i).statistics is not None for i in range(3)] == [False, True, True]
+
+
+def test_half_floats_are_written_without_bounds() -> None:
+    assert facts_of([1.5, None], pa.float16()) == {"nulls": 1}

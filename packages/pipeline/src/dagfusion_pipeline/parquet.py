@@ -109,9 +109,15 @@ class ParquetEncoder:
             self.schema,
             compression=self.compression,
             use_dictionary=sum(table.num_rows for table in self._held) >= DICTIONARY_ROWS,
-            write_statistics=True,
+            write_statistics=self._bounded_columns(),
             write_page_index=True,
         )
+
+    def _bounded_columns(self) -> bool | list[str]:
+        """Name the columns whose bounds the file may hold: Parquet's leave NaN out, and readers would skip it."""
+        floats = [field.name for field in self.schema if pa.types.is_floating(field.type)]
+        held = {name for table in self._held for name in floats if _may_hold_nan(table[name])}
+        return [name for name in self.schema.names if name not in held] if held else True
 
     def _encode(self, writer: pq.ParquetWriter) -> None:
         table = self._joined()
@@ -166,7 +172,7 @@ class _Statistics:
         return cls(
             nulls=[column.null_count for column in table.columns],
             bounds=[pc.min_max(column) if _is_bounded(column.type) else None for column in table.columns],
-            ordered=[not (pa.types.is_floating(column.type) and _holds_nan(column)) for column in table.columns],
+            ordered=[not (pa.types.is_floating(column.type) and _may_hold_nan(column)) for column in table.columns],
         )
 
 
@@ -175,7 +181,9 @@ def _is_bounded(data_type: pa.DataType) -> bool:
     return any(kind(data_type) for kind in _BOUNDED)
 
 
-def _holds_nan(column: pa.ChunkedArray) -> bool:
+def _may_hold_nan(column: pa.ChunkedArray) -> bool:
+    if pa.types.is_float16(column.type):
+        return True  # Arrow has no sum of them to look at
     total = pc.sum(column).as_py()
     # Cheaper than looking at each value. Infinities of both signs add up to NaN too, and have no bounds either.
     return total is not None and math.isnan(total)
