@@ -457,5 +457,5 @@ def test_a_dagster_yaml_that_does_not_help_is_told(tmp_path: Path, yaml: str, sa
 def test_what_is_no_location_is_told(tmp_path: Path) -> None:
     with pytest.raises(EventLogLocationError, match="got a mysql:// URL"):
         open_event_log(f"mysql://u:{SECRET}@h/d")
-    with pytest.raises(EventLogLocationError, match="does not exist, or is a file"):
+    with pytest.raises(EventLogLocationError, match="which is no folder"):
         open_event_log(str(tmp_path / "nowhere"))
