@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +23,10 @@ TEMPROOT = "PYTEST_DEBUG_TEMPROOT"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each session a folder of its own: pytest's common one is closed to servers' users by the next session."""
+    """Give each session a folder of its own, and Ctrl-C a meaning."""
+    # A shell's background job ignores it, and so would the servers that the tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # pytest's common folder is closed to servers' users by the next session.
     if TEMPROOT not in os.environ:
         os.environ[TEMPROOT] = tempfile.mkdtemp(prefix="pytest-session-")
         config.add_cleanup(_remove_temproot)
