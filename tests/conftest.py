@@ -14,8 +14,10 @@ ROOT = Path(__file__).resolve().parents[1]
 OURS = ("AWS_", "DAGFUSION_", "DAGSTER_", "S3_", "UAT_S3_", "PROD_S3_", "PG")
 KEPT = ("DAGFUSION_LOCALSTACK_IMAGE", "DAGFUSION_POSTGRES_IMAGE", "DAGFUSION_REQUIRE_CONTAINERS")
 
-# The time of one example says nothing on a shared machine.
-hypothesis.settings.register_profile("shared", parent=hypothesis.settings.get_profile("default"), deadline=None)
+# The time of one example says nothing on a shared machine. CI draws the same examples each time, so that what a change
+# breaks is told apart from what chance finds; every other run draws new ones.
+PROFILE = hypothesis.settings.get_profile("ci" if "CI" in os.environ else "default")
+hypothesis.settings.register_profile("shared", parent=PROFILE, deadline=None)
 hypothesis.settings.load_profile("shared")
 
 
