@@ -106,11 +106,9 @@ def answers(data: Dataset) -> dict[str, list[Row]]:
 
 
 @pytest.fixture(scope="session")
-def ducklake(data: Dataset, findings: Findings) -> None:
+def ducklake(data: Dataset) -> None:
     """DuckLake's catalog of the same objects."""
-    started = time.perf_counter()
-    duckdb_files.register(data.place)
-    findings["ducklake_registration_s"] = time.perf_counter() - started
+    duckdb_files.register(data.place, data.partitions)
 
 
 @pytest.fixture(scope="module", params=ENGINES, ids=lambda engine: engine.name)

@@ -54,8 +54,10 @@ class Lake:
         self._connection.close()
 
 
-def register(place: Place) -> None:
-    """Make a DuckLake catalog of the objects in a new database beside Dagster's: their footers are read, once."""
+def register(place: Place, partitions: int) -> None:
+    """Make a DuckLake catalog of the objects in a database beside Dagster's, unless it is there: it reads each footer."""
+    if _registered(place) == partitions:
+        return
     with psycopg.connect(place.event_log, autocommit=True) as server:
         name = sql.Identifier(_LAKE_DATABASE)
         server.execute(sql.SQL("drop database if exists {}").format(name))
@@ -67,6 +69,16 @@ def register(place: Place) -> None:
         connection.execute(
             f"CALL ducklake_add_data_files('lake', 'organizations', '{_glob(place)}', hive_partitioning => true)"
         )
+
+
+def _registered(place: Place) -> int:
+    """Count the files that the catalog has."""
+    try:
+        with psycopg.connect(place.event_log, dbname=_LAKE_DATABASE) as catalog:
+            row = catalog.execute("select count(*) from ducklake_data_file").fetchone()
+    except psycopg.Error:  # there is no such database, or no such table
+        return 0
+    return row[0] if row else 0
 
 
 def _attach(connection: duckdb.DuckDBPyConnection, place: Place) -> None:

@@ -22,7 +22,7 @@ def test_every_engine_gives_the_stored_answers(engine: Engine, data: Dataset) ->
     if engine in WITH_EXTENSIONS:
         pytest.importorskip("duckdb_extension_httpfs", reason="DuckDB's S3 extension comes with the group `bench`")
     if engine is duckdb_files.LAKE:
-        duckdb_files.register(data.place)
+        duckdb_files.register(data.place, data.partitions)
     answers = data.answers()
     with contextlib.closing(engine.open(data.place)) as session:
         for query in (POINT, STATE_QUERY, DATE_QUERY):
