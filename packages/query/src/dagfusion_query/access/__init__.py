@@ -1,0 +1,1 @@
+"""Who may read what: grants, and the tokens that carry them."""

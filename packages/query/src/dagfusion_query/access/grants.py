@@ -1,0 +1,68 @@
+"""Which tables a caller may read; what it may not read does not exist for it. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from dagfusion_query.catalog.model import Snapshot
+from dagfusion_query.catalog.naming import TableName
+from dagfusion_query.errors import SettingsError
+
+EVERYTHING = "*"
+
+
+@dataclass(frozen=True)
+class Grants:
+    """What a caller may read.
+
+    Attributes:
+        names: `*` for everything, an environment (`uat`), a schema (`uat_silver_tax_id.*`) or a table
+            (`uat_silver_tax_id.raw_organizations`).
+    """
+
+    names: frozenset[str]
+
+    @classmethod
+    def parse(cls, names: Iterable[str]) -> "Grants":
+        """Read grants as a user writes them.
+
+        Raises:
+            SettingsError: One is not an environment, a schema with `.*`, a table or `*`.
+        """
+        read = frozenset(name.strip() for name in names)
+        for name in read:
+            schema, dot, table = name.partition(".")
+            if name != EVERYTHING and (not schema or EVERYTHING in schema or bool(dot) != bool(table) or "." in table):
+                raise SettingsError(
+                    f"a grant must be an environment (uat), a schema (uat_silver.*), a table (uat_silver.orders) or *, "
+                    f"got {name!r}"
+                )
+        return cls(read)
+
+    @property
+    def everything(self) -> bool:
+        """Whether nothing is hidden."""
+        return EVERYTHING in self.names
+
+    def allow(self, environment: str, name: TableName) -> bool:
+        """Tell whether a table of an environment may be read."""
+        return not self.names.isdisjoint((EVERYTHING, environment, f"{name.schema}.*", str(name)))
+
+    def allow_environment(self, environment: str) -> bool:
+        """Tell whether anything of an environment may be read, so that its state is no secret."""
+        prefix = f"{environment}_"
+        return any(name in (EVERYTHING, environment) or name.startswith(prefix) for name in self.names)
+
+
+ALL = Grants(frozenset({EVERYTHING}))
+
+
+def restricted(snapshot: Snapshot, grants: Grants, environment: str) -> Snapshot:
+    """Return one environment's snapshot as a caller sees it: without the tables that the grants leave out."""
+    if grants.everything:
+        return snapshot
+    tables = {name: table for name, table in snapshot.tables.items() if grants.allow(environment, name)}
+    problems = {name: problem for name, problem in snapshot.problems.items() if grants.allow(environment, name)}
+    return replace(
+        snapshot, tables=MappingProxyType(tables), problems=MappingProxyType(problems), ledgers=MappingProxyType({})
+    )

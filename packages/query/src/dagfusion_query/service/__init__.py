@@ -1,0 +1,1 @@
+"""The service: every door asks it, and it asks the workers."""

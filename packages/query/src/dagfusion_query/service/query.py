@@ -1,0 +1,133 @@
+"""What the doors ask the service, and what it says of its queries; values only."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import pyarrow as pa
+
+from dagfusion_query.access.grants import Grants
+
+
+class Format(StrEnum):
+    """How a result is encoded: all by the worker, so that the service only relays bytes."""
+
+    arrow = "arrow"  # an Arrow IPC stream
+    json = "json"  # one document: {"columns": [{"name", "type"}], "rows": [[...]]}
+    jsonl = "jsonl"  # an object a line
+    csv = "csv"
+    parquet = "parquet"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks.
+
+    Attributes:
+        user: The token's name, or `anonymous`.
+        grants: What it may read.
+        door: `http`, `flight` or `console`.
+    """
+
+    user: str
+    grants: Grants
+    door: str
+
+
+@dataclass(frozen=True)
+class Query:
+    """One statement to run.
+
+    Attributes:
+        params: One row; columns are called `1`, `2`, ... for `$1`, `$2`, ..., or by the parameters' names.
+        timeout_s: Seconds it may take, if that is less than the service allows.
+        limit_rows: Rows after which the result is cut, without an error; None for all.
+    """
+
+    sql: str
+    params: pa.RecordBatch | None = None
+    format: Format = Format.arrow
+    timeout_s: float | None = None
+    limit_rows: int | None = None
+
+
+class State(StrEnum):
+    """Where a query is."""
+
+    queued = "queued"
+    running = "running"  # a worker has it, and no row has come
+    streaming = "streaming"
+    finished = "finished"
+    failed = "failed"
+    cancelled = "cancelled"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more happens to it."""
+        return self in (State.finished, State.failed, State.cancelled)
+
+
+@dataclass(frozen=True)
+class ScanStats:
+    """What one mention of a table reads."""
+
+    table: str
+    files_total: int
+    files_read: int
+    bytes_total: int
+    bytes_kept: int
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What a query cost.
+
+    Attributes:
+        files_total: Files of the tables that it scans, once a scan; `files_read` of them are read, the others skipped.
+        bytes_read: Asked of the object store.
+        rows: Of the result.
+        result_bytes: Of the encoded result.
+        requests: Of the object store, where they are counted.
+        queued_s: Seconds it waited for a worker.
+        planning_s: Seconds from the worker's start on it to the plan over its files.
+        first_batch_s: Seconds from there to the first rows.
+        total_s: Seconds from its arrival to its end.
+        generations: The catalog generation of each environment that it saw.
+        path: `splice`, `dataset` or `catalog` (no file was needed).
+    """
+
+    files_total: int = 0
+    files_read: int = 0
+    files_skipped: int = 0
+    bytes_read: int = 0
+    rows: int = 0
+    result_bytes: int = 0
+    requests: int | None = None
+    queued_s: float = 0.0
+    planning_s: float = 0.0
+    first_batch_s: float = 0.0
+    total_s: float = 0.0
+    generations: Mapping[str, int] = field(default_factory=dict)
+    path: str = ""
+    scans: Sequence[ScanStats] = ()
+    truncated: bool = False
+
+
+@dataclass(frozen=True)
+class QueryInfo:
+    """What the service knows of one query, running or over.
+
+    Attributes:
+        error: `{"code", "message", ...details}` of a query that failed.
+    """
+
+    id: str
+    user: str
+    door: str
+    sql: str
+    state: State
+    submitted_at: datetime
+    stats: Stats
+    error: Mapping[str, Any] | None = None
