@@ -45,8 +45,8 @@ TOWERS: Mapping[str, Sequence[str]] = {
     ),
     "dagfusion_stack": (
         "errors",
-        "settings",
         "ports",
+        "settings",
         "binaries",
         "sockets",
         "process",
@@ -54,6 +54,7 @@ TOWERS: Mapping[str, Sequence[str]] = {
         "postgres",
         "object_store",
         "dagster",
+        "query_service",
         "status",
         "supervisor",
         "background",

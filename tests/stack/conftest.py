@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,14 @@ class Command:
 
     home: Home
     dagster_port: int
+    http_port: int
+    flight_port: int
     variables: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def over(cls, home: Path) -> "Command":
+        dagster_port, http_port, flight_port = ports.free_ports(3)
+        return cls(Home(home), dagster_port, http_port, flight_port)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(  # noqa: S603
@@ -39,23 +46,29 @@ class Command:
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
     def _environ(self) -> dict[str, str]:
-        own = {"DAGFUSION_HOME": str(self.home.path), "DAGFUSION_DAGSTER_PORT": str(self.dagster_port)}
+        own = {
+            "DAGFUSION_HOME": str(self.home.path),
+            "DAGFUSION_DAGSTER_PORT": str(self.dagster_port),
+            "DAGFUSION_HTTP_PORT": str(self.http_port),
+            "DAGFUSION_FLIGHT_PORT": str(self.flight_port),
+        }
         return {**os.environ, **own, **self.variables}
+
+    def with_variables(self, **variables: str) -> "Command":
+        return replace(self, variables=variables)
 
 
 @pytest.fixture
 def command(tmp_path: Path) -> Iterator[Command]:
     """The command line over a new state folder; whatever runs there at the end is ended."""
-    [port] = ports.free_ports(1)
-    home = Home(tmp_path / "home")
-    yield Command(home, port)
-    supervisor.down(home, lambda _: None)
+    made = Command.over(tmp_path / "home")
+    yield made
+    supervisor.down(made.home, lambda _: None)
 
 
 @pytest.fixture(scope="module")
 def module_command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
     """The command line over one state folder for all tests of a module."""
-    [port] = ports.free_ports(1)
-    home = Home(tmp_path_factory.mktemp("stack") / "home")
-    yield Command(home, port)
-    supervisor.down(home, lambda _: None)
+    made = Command.over(tmp_path_factory.mktemp("stack") / "home")
+    yield made
+    supervisor.down(made.home, lambda _: None)

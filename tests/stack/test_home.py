@@ -85,7 +85,7 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
 
 def test_given_settings_win_over_variables(tmp_path: Path) -> None:
     settings = Settings.read({"DAGFUSION_HOME": str(tmp_path), "DAGFUSION_S3_PORT": "1"}, s3_port=2, dagster_port=None)
-    assert settings == Settings(tmp_path, 3000, 2, "dagfusion-local")
+    assert settings == Settings(tmp_path, s3_port=2)
     assert Settings.read(settings.environ()) == settings
 
 

@@ -42,7 +42,7 @@ def test_the_seed_decides_the_data(command: Command, module_command: Command) ->
 
 
 def test_another_environment_must_say_where_its_runs_are_logged(command: Command) -> None:
-    uat = Command(command.home, command.dagster_port, {"ENVIRONMENT": "uat"})
+    uat = command.with_variables(ENVIRONMENT="uat")
 
     result = uat.run("seed", "--days", "1")
 

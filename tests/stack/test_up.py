@@ -14,7 +14,7 @@ import pytest
 from dagfusion_stack import dagster, ports, process
 from tests.stack.conftest import Command
 
-SERVICES = ["PostgreSQL", "S3 server", "code location", "Dagster webserver", "Dagster daemon"]
+SERVICES = ["PostgreSQL", "S3 server", "query service", "code location", "Dagster webserver", "Dagster daemon"]
 
 pytestmark = pytest.mark.slow
 
@@ -80,7 +80,7 @@ def test_a_busy_port_is_one_line_before_anything_starts(command: Command, argume
 
 
 def test_a_bucket_that_cannot_be_is_one_line(command: Command) -> None:
-    wrong = Command(command.home, command.dagster_port, {"S3_BUCKET": "Not A Bucket"})
+    wrong = command.with_variables(S3_BUCKET="Not A Bucket")
     result = wrong.run("up", "-d")
     assert result.returncode == 1
     assert result.stderr.startswith("error: S3_BUCKET must be a bucket name")
@@ -89,7 +89,7 @@ def test_a_bucket_that_cannot_be_is_one_line(command: Command) -> None:
 
 def test_a_home_that_cannot_be_is_one_line(command: Command, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    wrong = Command(command.home, command.dagster_port, {"DAGFUSION_HOME": str(tmp_path / "file")})
+    wrong = command.with_variables(DAGFUSION_HOME=str(tmp_path / "file"))
     for arguments in (["up"], ["up", "-d"]):
         result = wrong.run(*arguments)
         assert result.returncode == 1

@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 from dagfusion_stack import process
-from dagfusion_stack.errors import HomeError, ServiceError, StackError
+from dagfusion_stack.errors import ServiceError, StackError
 from dagfusion_stack.home import Home
 from dagfusion_stack.settings import Settings
 from dagfusion_stack.supervisor import SUPERVISOR_STOP_TIMEOUT_S, Say, supervise
@@ -77,9 +77,14 @@ def main() -> int:
     except KeyboardInterrupt:
         return 0
     except (StackError, OSError) as error:
-        _tell(error=str(error) if isinstance(error, StackError) else str(HomeError(error)))
+        _tell(error=str(error) if isinstance(error, StackError) else _unusable(error))
         return 1
     return 0
+
+
+def _unusable(error: OSError) -> str:
+    where = error.filename or "the state folder"
+    return f"{where}: {error.strerror or error}; make room or give access, or set DAGFUSION_HOME to another folder"
 
 
 def _tell(**message: object) -> None:

@@ -14,17 +14,20 @@ import typer
 
 from dagfusion_stack import console
 from dagfusion_stack.errors import StackError
-from dagfusion_stack.settings import HIGHEST_PORT, Settings
+from dagfusion_stack.ports import HIGHEST
+from dagfusion_stack.settings import Settings
 
 NOT_RUNNING = 3
 INTERRUPTED = 130
 
 DagsterPort = Annotated[
-    int | None, typer.Option(min=1, max=HIGHEST_PORT, help="Port of Dagster's web interface [default: 3000].")
+    int | None, typer.Option(min=1, max=HIGHEST, help="Port of Dagster's web interface [default: 3000].")
 ]
-S3Port = Annotated[
-    int | None, typer.Option(min=0, max=HIGHEST_PORT, help="Port of the S3 server [default: a free one].")
+HttpPort = Annotated[
+    int | None, typer.Option(min=1, max=HIGHEST, help="Port of the query service and its console [default: 8080].")
 ]
+FlightPort = Annotated[int | None, typer.Option(min=1, max=HIGHEST, help="Port of Flight SQL [default: 8081].")]
+S3Port = Annotated[int | None, typer.Option(min=0, max=HIGHEST, help="Port of the S3 server [default: a free one].")]
 
 
 def commands(app: typer.Typer) -> None:
@@ -90,15 +93,19 @@ def up(
     *,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when everything is ready.")] = False,
     dagster_port: DagsterPort = None,
+    http_port: HttpPort = None,
+    flight_port: FlightPort = None,
     s3_port: S3Port = None,
 ) -> None:
-    """Run the stack: PostgreSQL, an S3 server, and Dagster over the reference code location."""
+    """Run the stack: PostgreSQL, an S3 server, Dagster over the reference code location, and the query service."""
     from dagfusion_stack import background, supervisor  # noqa: PLC0415
     from dagfusion_stack import status as stack_status  # noqa: PLC0415
     from dagfusion_stack.home import Home  # noqa: PLC0415
 
     with _reporting():
-        settings = Settings.read(os.environ, dagster_port=dagster_port, s3_port=s3_port)
+        settings = Settings.read(
+            os.environ, dagster_port=dagster_port, http_port=http_port, flight_port=flight_port, s3_port=s3_port
+        )
         if detach:
             background.start(settings, console.say)
             console.show_status(stack_status.read(Home(settings.home)))

@@ -60,6 +60,11 @@ class Home:
         return self.path / "dagster"
 
     @property
+    def service(self) -> Path:
+        """The query service's: catalog snapshots and access tokens."""
+        return self.path / "service"
+
+    @property
     def logs(self) -> Path:
         """One log a service, and the one before it as `.1`."""
         return self.path / "logs"

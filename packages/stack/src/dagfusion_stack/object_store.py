@@ -22,7 +22,8 @@ REGION = "us-east-1"
 START_TIMEOUT_S = 60.0
 # What `weed mini` listens on besides S3; each would take a well-known port when left alone.
 INNER_PORTS = ("s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port",
-               "filer.port.grpc", "admin.port", "admin.port.grpc")  # fmt: skip
+               "filer.port.grpc", "admin.port")  # fmt: skip
+ADMIN_GRPC_OFFSET = 10_000  # the server's own worker dials the admin port plus this, whatever it is told
 IDENTITIES = "identities.json"
 SOCKETS = Path("/tmp")  # noqa: S108  # where `weed` puts its own, whatever TMPDIR says
 
@@ -158,12 +159,20 @@ def _choose_ports(folder: Path, port: int) -> tuple[int, dict[str, int]]:
     file = folder / "ports.json"
     kept: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
     wanted = {"s3.port": port or kept.get("s3.port", 0), **{name: kept.get(name, 0) for name in INNER_PORTS}}
-    taken = {value for value in wanted.values() if value and ports.is_free(value)}
-    if len(taken) < len(wanted):
+    free = {value for value in wanted.values() if value and ports.is_free(value)}
+    if len(free) < len(wanted):
         spare = iter(ports.free_ports(len(wanted)))
-        wanted = {name: value if value in taken else next(spare) for name, value in wanted.items()}
+        wanted = {name: value if value in free else next(spare) for name, value in wanted.items()}
+    if not _is_pair(wanted["admin.port"]):
+        wanted["admin.port"] = ports.free_pair(ADMIN_GRPC_OFFSET)
     write_private(file, json.dumps(wanted))
+    wanted["admin.port.grpc"] = wanted["admin.port"] + ADMIN_GRPC_OFFSET
     return wanted.pop("s3.port"), wanted
+
+
+def _is_pair(port: int) -> bool:
+    above = port + ADMIN_GRPC_OFFSET
+    return above <= ports.HIGHEST and ports.is_free(above)
 
 
 def _is_ready(store: ObjectStore, filer_port: int, buckets: Sequence[str]) -> bool:

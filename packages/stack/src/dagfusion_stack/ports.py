@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dagfusion_stack.errors import PortBusyError
 
 LOOPBACK = "127.0.0.1"
+HIGHEST = 65_535
 
 
 def is_free(port: int) -> bool:
@@ -30,6 +31,14 @@ def require_free(port: int, service: str, setting: str) -> None:
         raise PortBusyError(
             f"port {port} for {service} is busy: stop what listens there, or choose another with {setting}"
         )
+
+
+def free_pair(offset: int) -> int:
+    """Choose a free port of which the one `offset` above it is free, too."""
+    while True:
+        [port] = free_ports(1)
+        if port + offset <= HIGHEST and is_free(port + offset):
+            return port
 
 
 def free_ports(count: int) -> Sequence[int]:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from dagfusion_stack.errors import SettingError
+from dagfusion_stack.ports import HIGHEST
 
-HIGHEST_PORT = 65_535
 BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
@@ -31,6 +31,14 @@ class Settings:
             "lowest": 0,
             "help": "The port of the S3 server; 0 keeps the last one, or chooses a free one.",
         },
+    )
+    http_port: int = field(
+        default=8080,
+        metadata={"variable": "DAGFUSION_HTTP_PORT", "lowest": 1, "help": "The port of the query service and console."},
+    )
+    flight_port: int = field(
+        default=8081,
+        metadata={"variable": "DAGFUSION_FLIGHT_PORT", "lowest": 1, "help": "The port of Arrow Flight SQL."},
     )
     bucket: str = field(
         default="dagfusion-local",
@@ -64,6 +72,6 @@ def _parse(about: Mapping[str, Any], default: Any, variables: Mapping[str, str])
     text = variables.get(variable, "")
     if not text:
         return default
-    if isinstance(default, int) and not (text.isdecimal() and about["lowest"] <= int(text) <= HIGHEST_PORT):
-        raise SettingError(f"{variable} must be a port from {about['lowest']} to {HIGHEST_PORT}, got {text!r}")
+    if isinstance(default, int) and not (text.isdecimal() and about["lowest"] <= int(text) <= HIGHEST):
+        raise SettingError(f"{variable} must be a port from {about['lowest']} to {HIGHEST}, got {text!r}")
     return type(default)(text)

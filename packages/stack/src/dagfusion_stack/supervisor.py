@@ -10,7 +10,7 @@ from types import FrameType
 
 import psutil
 
-from dagfusion_stack import dagster, object_store, ports, postgres, process, sockets
+from dagfusion_stack import dagster, object_store, ports, postgres, process, query_service, sockets
 from dagfusion_stack.errors import ServiceError
 from dagfusion_stack.home import Home, ServiceState
 from dagfusion_stack.settings import Settings
@@ -19,7 +19,14 @@ WATCH_INTERVAL_S = 0.5
 STOP_TIMEOUT_S = 15.0
 SUPERVISOR_STOP_TIMEOUT_S = 120.0  # of a service at a time
 # First what starts work, then what works, last what it is written to.
-STOP_ORDER = (dagster.DAEMON, dagster.WEBSERVER, dagster.CODE_LOCATION, object_store.NAME, postgres.NAME)
+STOP_ORDER = (
+    query_service.NAME,
+    dagster.DAEMON,
+    dagster.WEBSERVER,
+    dagster.CODE_LOCATION,
+    object_store.NAME,
+    postgres.NAME,
+)
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Settings of another store or another Dagster that the user's shell may have.
 FOREIGN = ("AWS_", "S3_", "UAT_S3_", "PROD_S3_", "DAGSTER_", "DAGFUSION_", "ENVIRONMENT")
@@ -89,7 +96,14 @@ class Supervisor:
             ServiceError: a service did not start.
         """
         ports.require_free(self.settings.dagster_port, f"the {dagster.WEBSERVER}", "--dagster-port")
-        self.start_dagster(self.start_stores())
+        query_service.require_free(self.settings.http_port, self.settings.flight_port)
+        variables = self.start_stores()
+        service = self._start_query_service(variables)
+        self.start_dagster(variables)
+        with self._starting(query_service.NAME):
+            service.wait_ready(
+                lambda: query_service.answers(self.settings.http_port), timeout_s=query_service.START_TIMEOUT_S
+            )
         self._write_state(ready=True)
 
     def start_dagster(self, variables: Mapping[str, str]) -> None:
@@ -126,6 +140,13 @@ class Supervisor:
             _end_service(service.child.name, process.marked(self.home.path))
             service.stop()
         sweep(self.home)
+
+    def _start_query_service(self, variables: Mapping[str, str]) -> process.Child:
+        http, flight = self.settings.http_port, self.settings.flight_port
+        dagster_url = f"http://localhost:{self.settings.dagster_port}"
+        environ = child_environ(os.environ, variables)
+        child = query_service.start(self.home, http, flight, environ, dagster_url=dagster_url)
+        return self._launched(child, query_service.urls(http, flight))
 
     def _launched(self, child: process.Child, url: str | None = None) -> process.Child:
         self._started(Service(child, child.stop, url))

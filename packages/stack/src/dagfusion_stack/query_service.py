@@ -1,0 +1,74 @@
+"""The query service over the stack's event log and objects: HTTP with the console, and Arrow Flight SQL."""
+
+import os
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import fields
+
+from dagfusion_query.service_settings import ServiceSettings
+from dagfusion_stack import binaries, ports, process
+from dagfusion_stack.home import Home
+
+NAME = "query service"
+START_TIMEOUT_S = 60.0
+_ADDRESSES = ("http_address", "flight_address")
+
+
+def require_free(http_port: int, flight_port: int) -> None:
+    """Check that both ports can be listened on.
+
+    Raises:
+        PortBusyError: something else listens there.
+    """
+    ports.require_free(http_port, f"the {NAME} (HTTP)", "--http-port")
+    ports.require_free(flight_port, f"the {NAME} (Flight SQL)", "--flight-port")
+
+
+def start(
+    home: Home, http_port: int, flight_port: int, environ: Mapping[str, str], *, dagster_url: str
+) -> process.Child:
+    """Start the service.
+
+    Args:
+        home: the state folder; the catalog's snapshots and the access tokens are kept in it.
+        http_port: of HTTP and the console.
+        flight_port: of Arrow Flight SQL.
+        environ: the environment, with the stack's variables.
+        dagster_url: where Dagster's web interface is, for links.
+
+    Raises:
+        PortBusyError: something else listens on a port.
+    """
+    require_free(http_port, flight_port)
+    addresses = [f"--http-address={ports.LOOPBACK}:{http_port}", f"--flight-address={ports.LOOPBACK}:{flight_port}"]
+    own = {"DAGFUSION_STATE_DIR": str(home.service), "DAGFUSION_DAGSTER_URL": dagster_url}
+    return process.start(
+        NAME,
+        [sys.executable, binaries.script("dagfusion-query", "dagfusion"), "serve", *addresses],
+        mark=home.path,
+        log=home.logs / "query-service.log",
+        environ={**environ, **_limits(os.environ), **own},
+    )
+
+
+def urls(http_port: int, flight_port: int) -> str:
+    """Say where the service is."""
+    return f"http://localhost:{http_port} grpc://localhost:{flight_port}"
+
+
+def answers(http_port: int) -> bool:
+    """Tell whether the service has its catalog and its workers."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"http://{ports.LOOPBACK}:{http_port}/readyz", timeout=5) as response:
+            return bool(response.status == 200)  # noqa: PLR2004
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _limits(variables: Mapping[str, str]) -> dict[str, str]:
+    """Keep what the user's shell says of the service's limits; its addresses are the stack's."""
+    names = [field.metadata["variable"] for field in fields(ServiceSettings) if field.name not in _ADDRESSES]
+    return {name: variables[name] for name in names if variables.get(name)}
