@@ -17,7 +17,7 @@ QueryError                          500 INTERNAL
 │   ├── QueryTimeoutError           504 DEADLINE_EXCEEDED: it took longer than allowed
 │   ├── QueryCancelledError         499 CANCELLED: somebody cancelled it
 │   └── WorkerDiedError             500 INTERNAL: it ended the process that ran it
-├── ServiceError                    the service does not take a request
+├── RequestError                    the service does not take a request
 │   ├── UnauthenticatedError        401 UNAUTHENTICATED: no token, or not a valid one
 │   ├── ForbiddenError              403 PERMISSION_DENIED: the caller may not do this
 │   ├── TooBusyError                429 RESOURCE_EXHAUSTED: too many queries; after how many seconds to try again
@@ -192,25 +192,25 @@ class WorkerDiedError(ExecutionError):
     http_status = 500
 
 
-class ServiceError(QueryError):
+class RequestError(QueryError):
     """The service does not take a request."""
 
 
-class UnauthenticatedError(ServiceError):
+class UnauthenticatedError(RequestError):
     """A request has no token, or one that is not valid."""
 
     http_status = 401
     grpc_status = "UNAUTHENTICATED"
 
 
-class ForbiddenError(ServiceError):
+class ForbiddenError(RequestError):
     """The caller may not do this."""
 
     http_status = 403
     grpc_status = "PERMISSION_DENIED"
 
 
-class TooBusyError(ServiceError):
+class TooBusyError(RequestError):
     """The service, or the caller, has as many queries as it may.
 
     Attributes:
@@ -229,35 +229,35 @@ class TooBusyError(ServiceError):
         return {"retry_after_s": self.retry_after_s}
 
 
-class UnknownQueryError(ServiceError):
+class UnknownQueryError(RequestError):
     """No query of the caller's has this id."""
 
     http_status = 404
     grpc_status = "NOT_FOUND"
 
 
-class BadRequestError(ServiceError):
+class BadRequestError(RequestError):
     """A request is not one that the service knows."""
 
     http_status = 400
     grpc_status = "INVALID_ARGUMENT"
 
 
-class ServiceUnavailableError(ServiceError):
+class ServiceUnavailableError(RequestError):
     """The service is starting, stopping or without a worker."""
 
     http_status = 503
     grpc_status = "UNAVAILABLE"
 
 
-class ServiceUnreachableError(ServiceError):
+class ServiceUnreachableError(RequestError):
     """A client found nobody at the service's URL."""
 
     http_status = 503
     grpc_status = "UNAVAILABLE"
 
 
-class BrokenStreamError(ServiceError):
+class BrokenStreamError(RequestError):
     """A client's result ended before its end."""
 
 
