@@ -39,6 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--days", type=int, default=30, help="days of the data set, times 50 states (default: 30)")
     group.addoption("--million", action="store_true", help="also measure a catalog of 1,000,000 partitions")
     group.addoption("--budget", type=float, default=3.0, help="seconds that one benchmark may take, about (default: 3)")
+    group.addoption("--soak", type=float, default=5.0, help="seconds that 200 clients ask the service (default: 5)")
     group.addoption(
         "--localstack", action="store_true", help="keep the objects in LocalStack (a Docker container), not embedded S3"
     )

@@ -1,0 +1,185 @@
+"""The query service as its clients meet it: a server of its own, and what is measured from outside of it."""
+
+import contextlib
+import http.client
+import json
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypedDict
+
+import psutil
+
+from dagfusion_stack import binaries, ports
+
+READY_TIMEOUT_S = 60.0
+BUFFER_BYTES = 1 << 20
+MEBIBYTE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running service."""
+
+    http_port: int
+    flight_port: int
+    process: psutil.Process
+
+    @property
+    def http(self) -> str:
+        return f"http://{ports.LOOPBACK}:{self.http_port}"
+
+    @property
+    def flight(self) -> str:
+        return f"grpc://{ports.LOOPBACK}:{self.flight_port}"
+
+    def rss_mb(self) -> float:
+        """Memory of the parent, without its workers."""
+        return float(self.process.memory_info().rss / MEBIBYTE)
+
+
+@contextlib.contextmanager
+def serving(variables: Mapping[str, str], folder: Path) -> Iterator[Server]:
+    """Run `dagfusion serve` over a lake, on ports of its own."""
+    http_port, flight_port = ports.free_ports(2)
+    command = [sys.executable, str(binaries.script("dagfusion-query", "dagfusion")), "serve"]
+    addresses = [
+        f"--{door}-address={ports.LOOPBACK}:{port}" for door, port in (("http", http_port), ("flight", flight_port))
+    ]
+    environ = {**variables, "DAGFUSION_STATE_DIR": str(folder / "state")}
+    with (folder / "serve.log").open("wb") as log:
+        process = subprocess.Popen([*command, *addresses], env=environ, stdout=log, stderr=log)  # noqa: S603
+    try:
+        _wait_ready(http_port, process)
+        yield Server(http_port, flight_port, psutil.Process(process.pid))
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _wait_ready(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while True:
+        with contextlib.suppress(OSError, urllib.error.URLError):
+            urllib.request.urlopen(f"http://{ports.LOOPBACK}:{port}/readyz", timeout=5).close()
+            return
+        assert process.poll() is None, "the service ended"
+        assert time.monotonic() < deadline, "the service was not ready in time"
+        time.sleep(0.05)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one request gave."""
+
+    status: int
+    retry_after: str | None
+    size_bytes: int
+
+
+def ask(connection: http.client.HTTPConnection, sql: str, form: str = "arrow") -> Answer:
+    """Run a statement and read its answer to the end, without looking at it."""
+    body = json.dumps({"sql": sql, "format": form})
+    connection.request("POST", "/v1/sql", body, {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    buffer, size = bytearray(BUFFER_BYTES), 0
+    while read := response.readinto(buffer):
+        size += read
+    return Answer(response.status, response.headers.get("Retry-After"), size)
+
+
+def rate_mb_s(transfer: Callable[[], int], times: int = 3) -> float:
+    """Return the best rate of a transfer that returns how many bytes it was, in megabytes a second."""
+    best = 0.0
+    for _ in range(times):
+        started = time.perf_counter()
+        size = transfer()
+        best = max(best, size / 1e6 / (time.perf_counter() - started))
+    return best
+
+
+def in_turns(functions: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Return the median time of each function in seconds, taken in turns, so that a busy moment is nobody's alone."""
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(rounds):
+        for name, function in functions.items():
+            started = time.perf_counter()
+            function()
+            times[name].append(time.perf_counter() - started)
+    return {name: statistics.median(measured) for name, measured in times.items()}
+
+
+class Soak(TypedDict):
+    """What many clients met at once."""
+
+    clients: int
+    seconds: float
+    answers: dict[str, int]
+    refused_without_retry: int
+    wrong_sizes: int
+    p50_ms: float
+    p99_ms: float
+    rss_mb: list[float]
+
+
+@dataclass
+class _Tally:
+    """What the clients of a soak have counted; one a client, so that nobody waits for a lock."""
+
+    statuses: Counter[int] = field(default_factory=Counter)
+    sizes: Counter[int] = field(default_factory=Counter)
+    seconds: list[float] = field(default_factory=list)
+    refused_without_retry: int = 0
+
+
+def soak(server: Server, statements: Sequence[str], clients: int, seconds: float) -> Soak:
+    """Let many clients ask at once for a while: each statement in turn, again as soon as it is answered."""
+    tallies = [_Tally() for _ in range(clients)]
+    end = time.monotonic() + seconds
+    threads = [
+        threading.Thread(target=_client, args=(server, statements[number % len(statements)], tally, end))
+        for number, tally in enumerate(tallies)
+    ]
+    for thread in threads:
+        thread.start()
+    rss = []
+    while any(thread.is_alive() for thread in threads):
+        rss.append(server.rss_mb())
+        time.sleep(1)
+    for thread in threads:
+        thread.join()
+    times = sorted(one for tally in tallies for one in tally.seconds)
+    answered = sum((tally.statuses for tally in tallies), Counter[int]())
+    return Soak(
+        clients=clients,
+        seconds=seconds,
+        answers={str(status): count for status, count in sorted(answered.items())},
+        refused_without_retry=sum(tally.refused_without_retry for tally in tallies),
+        wrong_sizes=sum(len(tally.sizes) > 1 for tally in tallies),
+        p50_ms=times[len(times) // 2] * 1000,
+        p99_ms=times[len(times) * 99 // 100] * 1000,
+        rss_mb=rss,
+    )
+
+
+def _client(server: Server, statement: str, tally: _Tally, end: float) -> None:
+    connection = http.client.HTTPConnection(ports.LOOPBACK, server.http_port, timeout=60)
+    while time.monotonic() < end:
+        started = time.perf_counter()
+        answer = ask(connection, statement, "csv")
+        tally.statuses[answer.status] += 1
+        if answer.status == http.client.OK:
+            tally.seconds.append(time.perf_counter() - started)
+            tally.sizes[answer.size_bytes] += 1
+        elif answer.status == http.client.TOO_MANY_REQUESTS:
+            tally.refused_without_retry += answer.retry_after is None
+            time.sleep(min(float(answer.retry_after or 1), 5.0))
+    connection.close()

@@ -1,0 +1,82 @@
+"""The service's own costs: what a door and a worker add to a query, how fast results leave, and many clients."""
+
+import contextlib
+import http.client
+from collections.abc import Iterator
+
+import adbc_driver_flightsql.dbapi as flight_sql
+import pytest
+
+import dagfusion_query
+from benchmarks import service
+from benchmarks.conftest import Findings
+from benchmarks.dataset import TABLE, Dataset
+from benchmarks.workload import DATE_QUERY, POINT
+from dagfusion_stack import ports
+
+ROUNDS = 200
+ROWS = 62_500_000  # of 16 bytes: 1 GB
+LARGE = f"SELECT value AS number, CAST(value AS DOUBLE) AS measure FROM generate_series(1, {ROWS})"
+CLIENTS = 200
+
+
+@pytest.fixture(scope="module")
+def server(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Iterator[service.Server]:
+    with service.serving(data.place.variables, tmp_path_factory.mktemp("service")) as running:
+        yield running
+
+
+def test_what_door_and_worker_add_to_a_point_query(
+    server: service.Server, data: Dataset, answers: dict[str, list[tuple[object, ...]]], findings: Findings
+) -> None:
+    sql = POINT.sql.format(table=TABLE)
+    raw = http.client.HTTPConnection(ports.LOOPBACK, server.http_port)
+    with (
+        dagfusion_query.connect(settings=data.place.variables) as embedded,
+        dagfusion_query.connect(server.http) as over_http,
+        dagfusion_query.connect(server.flight) as over_flight,
+        contextlib.closing(raw),
+    ):
+        asked = {"embedded": embedded, "HTTP client": over_http, "Flight client": over_flight}
+        for connection in asked.values():
+            assert connection.sql(sql).to_arrow().num_rows == len(answers[POINT.name])
+        functions = {
+            name: (lambda connection=connection: connection.sql(sql).to_arrow()) for name, connection in asked.items()
+        }
+        findings["service_point_s"] = service.in_turns(
+            {**functions, "HTTP, raw": lambda: service.ask(raw, sql)}, ROUNDS
+        )
+
+
+def test_a_large_result(server: service.Server, findings: Findings) -> None:
+    raw = http.client.HTTPConnection(ports.LOOPBACK, server.http_port)
+    flat = server.rss_mb()
+
+    def over_http() -> int:
+        answer = service.ask(raw, LARGE)
+        assert answer.status == http.client.OK
+        assert answer.size_bytes > 16 * ROWS
+        return answer.size_bytes
+
+    def over_adbc() -> int:
+        with flight_sql.connect(server.flight) as connection, connection.cursor() as cursor:
+            cursor.execute(LARGE)
+            rows = sum(batch.num_rows for batch in cursor.fetch_record_batch())
+        assert rows == ROWS
+        return 16 * ROWS
+
+    findings["service_rate_mb_s"] = {
+        "HTTP": service.rate_mb_s(over_http),
+        "Flight SQL, ADBC": service.rate_mb_s(over_adbc),
+    }
+    findings["service_large_rss_mb"] = {"before": flat, "after": server.rss_mb()}
+
+
+def test_many_clients_at_once(server: service.Server, pytestconfig: pytest.Config, findings: Findings) -> None:
+    statements = [POINT.sql.format(table=TABLE), DATE_QUERY.sql.format(table=TABLE), f"SELECT count(*) FROM {TABLE}"]
+    seconds: float = pytestconfig.getoption("--soak")
+    found = service.soak(server, statements, CLIENTS, seconds)
+    assert set(found["answers"]) <= {"200", "429"}
+    assert found["answers"]["200"] > 0
+    assert (found["refused_without_retry"], found["wrong_sizes"]) == (0, 0)
+    findings["service_soak"] = found
