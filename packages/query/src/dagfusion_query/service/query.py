@@ -8,7 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from dagfusion_query.access.grants import Grants
+from dagfusion_query.access.caller import Caller
+
+__all__ = ["Caller", "Format", "Query", "QueryInfo", "ScanStats", "State", "Stats"]
 
 
 class Format(StrEnum):
@@ -19,21 +21,6 @@ class Format(StrEnum):
     jsonl = "jsonl"  # an object a line
     csv = "csv"
     parquet = "parquet"
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Who asks.
-
-    Attributes:
-        user: The token's name, or `anonymous`.
-        grants: What it may read.
-        door: `http`, `flight` or `console`.
-    """
-
-    user: str
-    grants: Grants
-    door: str
 
 
 @dataclass(frozen=True)

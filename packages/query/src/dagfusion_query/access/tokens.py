@@ -1,0 +1,207 @@
+"""Access tokens: a file of hashed secrets, read again whenever it changes."""
+
+import fcntl
+import hashlib
+import hmac
+import json
+import os
+import re
+import secrets
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dagfusion_query.access.grants import Grants
+from dagfusion_query.errors import SettingsError, UnauthenticatedError
+
+ANONYMOUS = "anonymous"
+VERSION = 1
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+_SECRET = re.compile(r"dft_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
+_OTHERS_MAY_WRITE = 0o022
+
+
+@dataclass(frozen=True)
+class Token:
+    """What is kept of a token.
+
+    Attributes:
+        id: Part of the secret, so that its token is found without a look at the others.
+        name: The user that it stands for.
+        sha256: Of the secret, in hexadecimal digits. The secret has 256 random bits, so that nothing slower is needed.
+        grants: What it may read.
+        expires: When it ends by itself; None for never.
+        revoked: When it was revoked; None while it was not.
+    """
+
+    id: str
+    name: str
+    sha256: str
+    grants: Sequence[str]
+    created: datetime
+    expires: datetime | None = None
+    revoked: datetime | None = None
+
+    def is_active(self, now: datetime) -> bool:
+        """Tell whether it still lets anybody in."""
+        return self.revoked is None and (self.expires is None or now < self.expires)
+
+
+class Tokens:
+    """The tokens of a service. Thread-safe, and safe between processes: what one revokes ends at once in all others.
+
+    Args:
+        path: The file; it need not be there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._read: tuple[tuple[int, ...] | None, dict[str, Token]] = (None, {})
+
+    def create(self, name: str, grants: Iterable[str], expires_at: datetime | None = None) -> str:
+        """Add a token and return its secret, which is kept nowhere.
+
+        Raises:
+            SettingsError: The name or a grant is not one, the name is taken, or the file cannot be read or written.
+        """
+        if not _NAME.fullmatch(name) or name == ANONYMOUS:
+            raise SettingsError(
+                f"a token's name must be up to 64 letters, digits and ._@- and not {ANONYMOUS!r}, got {name!r}"
+            )
+        granted = sorted(Grants.parse(grants).names)
+        if not granted:
+            raise SettingsError("a token must have a grant: an environment, a schema (uat_silver.*), a table or *")
+        now = datetime.now(UTC)
+        with self._changing() as known:
+            if any(token.name == name and token.is_active(now) for token in known.values()):
+                raise SettingsError(f"there is a token {name} already: revoke it first, or choose another name")
+            id_ = secrets.token_hex(6)
+            secret = f"dft_{id_}_{secrets.token_urlsafe(32)}"
+            known[id_] = Token(id_, name, _digest(secret), granted, now, expires_at)
+        return secret
+
+    def list(self) -> Sequence[Token]:
+        """Return all tokens, the latest last.
+
+        Raises:
+            SettingsError: The file cannot be read.
+        """
+        return sorted(self._current().values(), key=lambda token: token.created)
+
+    def revoke(self, name_or_id: str) -> Token:
+        """End a token for good.
+
+        Raises:
+            SettingsError: No active token has the name or id, or the file cannot be read or written.
+        """
+        now = datetime.now(UTC)
+        with self._changing() as known:
+            for token in known.values():
+                if name_or_id in (token.name, token.id) and token.is_active(now):
+                    known[token.id] = replace(token, revoked=now)
+                    return known[token.id]
+        raise SettingsError(f"there is no active token {name_or_id!r}: `dagfusion token list` shows all")
+
+    def authenticate(self, secret: str) -> tuple[str, Grants]:
+        """Return who a secret stands for, and what that user may read.
+
+        Raises:
+            UnauthenticatedError: It is no token's, or its token has expired or was revoked.
+            SettingsError: The file cannot be read.
+        """
+        known = self._current()
+        parts = _SECRET.fullmatch(secret)
+        token = known.get(parts[1]) if parts else None
+        expected = _digest("") if token is None else token.sha256
+        if not hmac.compare_digest(_digest(secret), expected) or token is None:
+            raise UnauthenticatedError("the access token is not one of this service: ask its operator for another")
+        if token.revoked is not None:
+            raise UnauthenticatedError(f"the access token {token.name} was revoked: ask for another")
+        if not token.is_active(datetime.now(UTC)):
+            raise UnauthenticatedError(f"the access token {token.name} expired at {token.expires}: ask for another")
+        return token.name, Grants(frozenset(token.grants))
+
+    def _current(self) -> dict[str, Token]:
+        """Return the tokens of the file as it is now; it is read only when it has changed."""
+        version = self._version()
+        with self._lock:
+            if self._read[0] != version or version is None:
+                self._read = (version, {} if version is None else self._parse())
+            return self._read[1]
+
+    def _version(self) -> tuple[int, ...] | None:
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._unusable(f"cannot be read: {error.strerror}") from error
+        if found.st_mode & _OTHERS_MAY_WRITE:
+            raise self._unusable("can be written by others: chmod 600")
+        return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
+
+    def _parse(self) -> dict[str, Token]:
+        try:
+            document = json.loads(self.path.read_bytes())
+            if document["version"] != VERSION:
+                raise self._unusable(f"has version {document['version']!r}, and this reader knows {VERSION}: upgrade")
+            return {token.id: token for token in map(_token, document["tokens"])}
+        except OSError as error:
+            raise self._unusable(f"cannot be read: {error.strerror}") from error
+        except (ValueError, TypeError, KeyError) as error:
+            raise self._unusable("is damaged: restore it, or remove it, which revokes every token") from error
+
+    def _unusable(self, why: str) -> SettingsError:
+        return SettingsError(f"the file of access tokens {self.path} {why}")
+
+    @contextmanager
+    def _changing(self) -> Iterator[dict[str, Token]]:
+        """Give the tokens to be changed, and put the file in its place as a whole when that went well."""
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with self.path.with_name(f"{self.path.name}.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                known = dict(self._current())
+                yield known
+                self._write(known)
+        except OSError as error:
+            raise self._unusable(f"cannot be written: {error.strerror}") from error
+
+    def _write(self, known: dict[str, Token]) -> None:
+        document = {"version": VERSION, "tokens": [asdict(token) for token in known.values()]}
+        text = json.dumps(document, default=datetime.isoformat, indent=1)
+        handle, name = tempfile.mkstemp(prefix=f".{self.path.name}-", dir=self.path.parent)  # mode 0600
+        try:
+            with os.fdopen(handle, "w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(name, self.path)  # noqa: PTH105  # the name is the one that mkstemp gives
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _token(spec: dict[str, Any]) -> Token:
+    id_, name, sha256, grants = spec["id"], spec["name"], spec["sha256"], tuple(spec["grants"])
+    created, expires, revoked = (_moment(spec[moment]) for moment in ("created", "expires", "revoked"))
+    if created is None or not all(isinstance(text, str) for text in (id_, name, sha256, *grants)):
+        raise TypeError
+    return Token(id_, name, sha256, grants, created, expires, revoked)
+
+
+def _moment(text: str | None) -> datetime | None:
+    moment = None if text is None else datetime.fromisoformat(text)
+    if moment is not None and moment.tzinfo is None:
+        raise ValueError
+    return moment
