@@ -19,21 +19,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pyarrow as pa
 
 from dagfusion_query.catalog.fold import with_ledgers
-from dagfusion_query.catalog.model import ABSENT_SCHEMA, Ledger, Segment, Snapshot
+from dagfusion_query.catalog.manifest import (
+    File,
+    encode_manifest,
+    layout_metadata,
+    manifest_path,
+    manifest_paths,
+    map_ledger,
+    map_rows,
+    read_manifest,
+)
+from dagfusion_query.catalog.model import Ledger, Segment, Snapshot
 from dagfusion_query.errors import SnapshotError
 from dagfusion_query.event_log.protocol import AssetKey, Cursor
-from dagfusion_query.event_log.record import Layout
 from dagfusion_query.event_log.watermark import Watermark
 
-FORMAT = 1
 _KEPT_MANIFESTS = 2
 _ORPHAN_AGE_S = 3600.0  # a segment that no manifest names may still be waiting for one
 _CHUNK = 1 << 20
-_LAYOUT_FILE, _LAYOUT_PARTITION, _LAYOUT_NAMES = b"dagfusion.file", b"dagfusion.partition", b"dagfusion.layout"
 
 
 @dataclass(frozen=True)
@@ -43,15 +49,6 @@ class Stored:
     snapshot: Snapshot
     cursor: Cursor
     identity: str
-
-
-@dataclass(frozen=True)
-class _File:
-    """A file as the manifest names it."""
-
-    name: str
-    size: int
-    checksum: int
 
 
 class SnapshotStore:
@@ -72,7 +69,7 @@ class SnapshotStore:
         except OSError as error:
             raise SnapshotError(f"catalog snapshots cannot be written to {state_dir}: {error}") from error
         # What is on disk already, by the identity of the rows in memory; they are kept, so no others take it over.
-        self._written: dict[int, tuple[pa.Table, _File]] = {}
+        self._written: dict[int, tuple[pa.Table, File]] = {}
 
     def seal(self, snapshot: Snapshot, min_rows: int = 0) -> Snapshot:
         """Write segments that are not on disk yet, and return the snapshot with the mapped files in their place.
@@ -115,10 +112,10 @@ class SnapshotStore:
             SnapshotError: It is torn or damaged, or of another format.
         """
         try:
-            manifests = sorted(self._folder.glob("manifest-*.json"))
+            manifests = manifest_paths(self._folder)
             if not manifests:
                 return None
-            return self._read(_parse_manifest(manifests[-1]), environment)
+            return self._read(read_manifest(manifests[-1]), environment)
         except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
             raise SnapshotError(f"the catalog's snapshot in {self._folder} cannot be used: {error!r}") from error
 
@@ -130,18 +127,13 @@ class SnapshotStore:
     def _seal(self, segment: Segment) -> Segment:
         if id(segment.rows) in self._written:
             return segment
-        layout = segment.layout
-        metadata = {
-            _LAYOUT_FILE: layout.file.serialize().to_pybytes(),
-            _LAYOUT_PARTITION: layout.partition.serialize().to_pybytes(),
-            _LAYOUT_NAMES: orjson.dumps([layout.fingerprint, layout.key]),
-        }
+        metadata = layout_metadata(segment.layout)
         file = self._write_rows(segment.rows.replace_schema_metadata(metadata))
-        rows = self._map(file).replace_schema_metadata(None)
+        rows = map_rows(self._segments, file).replace_schema_metadata(None)
         self._written[id(rows)] = (rows, file)
         return replace(segment, rows=rows)
 
-    def _write_rows(self, rows: pa.Table) -> _File:
+    def _write_rows(self, rows: pa.Table) -> File:
         temporary = self._segments / f"{os.getpid()}-{time.monotonic_ns()}.tmp"
         with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as writer:
             writer.write_table(rows)
@@ -151,10 +143,7 @@ class SnapshotStore:
         _sync(temporary)
         temporary.rename(self._segments / name)
         _sync(self._segments)
-        return _File(name, size, checksum)
-
-    def _map(self, file: _File) -> pa.Table:
-        return pa.ipc.open_file(pa.memory_map(str(self._segments / file.name))).read_all()
+        return File(name, size, checksum)
 
     def _write_manifest(self, snapshot: Snapshot, cursor: Cursor, identity: str) -> None:
         written = {}
@@ -175,7 +164,6 @@ class SnapshotStore:
         self._written = written
         watermark = cursor.watermark
         body = {
-            "format": FORMAT,
             "generation": snapshot.generation,
             "identity": identity,
             "cursor": {
@@ -187,17 +175,16 @@ class SnapshotStore:
             },
             "assets": assets,
         }
-        encoded = orjson.dumps(body)
-        path = self._folder / f"manifest-{snapshot.generation:020d}.json"
+        path = manifest_path(self._folder, snapshot.generation)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_bytes(b"%08x\n" % zlib.crc32(encoded) + encoded)
+        temporary.write_bytes(encode_manifest(body))
         _sync(temporary)
         temporary.rename(path)
         _sync(self._folder)
 
     def _read(self, manifest: Mapping[str, Any], environment: str) -> Stored:
-        files = [_File(**entry["file"]) for asset in manifest["assets"] for entry in asset["segments"]]
-        files += [_File(**asset["absent"]) for asset in manifest["assets"] if asset["absent"]]
+        files = [File(**entry["file"]) for asset in manifest["assets"] for entry in asset["segments"]]
+        files += [File(**asset["absent"]) for asset in manifest["assets"] if asset["absent"]]
         with ThreadPoolExecutor() as pool:
             list(pool.map(self._check, files))
         ledgers = {tuple(asset["key"]): self._read_ledger(asset) for asset in manifest["assets"]}
@@ -209,24 +196,11 @@ class SnapshotStore:
         )
 
     def _read_ledger(self, asset: Mapping[str, Any]) -> Ledger:
-        segments = []
-        for entry in asset["segments"]:
-            file = _File(**entry["file"])
-            rows = self._map(file)
-            metadata = rows.schema.metadata
-            fingerprint, key = orjson.loads(metadata[_LAYOUT_NAMES])
-            layout = Layout(_schema(metadata[_LAYOUT_FILE]), _schema(metadata[_LAYOUT_PARTITION]), fingerprint, key)
-            plain = rows.replace_schema_metadata(None)
-            self._written[id(plain)] = (plain, file)
-            segments.append(Segment(layout, plain, tuple(entry["dropped"])))
-        absent = ABSENT_SCHEMA.empty_table()
-        if asset["absent"]:
-            file = _File(**asset["absent"])
-            absent = self._map(file)
-            self._written[id(absent)] = (absent, file)
-        return Ledger(tuple(segments), absent, asset["wiped_at_us"])
+        ledger, mapped = map_ledger(self._segments, asset)
+        self._written.update((id(rows), (rows, file)) for rows, file in mapped)
+        return ledger
 
-    def _check(self, file: _File) -> None:
+    def _check(self, file: File) -> None:
         path = self._segments / file.name
         size = path.stat().st_size
         if size != file.size or _checksum(path) != file.checksum:
@@ -234,13 +208,13 @@ class SnapshotStore:
 
     def _clear_up(self) -> None:
         """Remove old generations, and segments that neither the kept ones nor this process use."""
-        manifests = sorted(self._folder.glob("manifest-*.json"))
+        manifests = manifest_paths(self._folder)
         for path in manifests[:-_KEPT_MANIFESTS]:
             path.unlink(missing_ok=True)
         used = {file.name for _, file in self._written.values()}
         for path in manifests[-_KEPT_MANIFESTS:]:
             with suppress(ValueError, KeyError, TypeError):
-                for asset in _parse_manifest(path)["assets"]:
+                for asset in read_manifest(path)["assets"]:
                     used |= {entry["file"]["name"] for entry in asset["segments"]}
                     used |= {asset["absent"]["name"]} if asset["absent"] else set()
         oldest = time.time() - _ORPHAN_AGE_S
@@ -253,20 +227,6 @@ class SnapshotStore:
         with (self._folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
-
-
-def _parse_manifest(path: Path) -> dict[str, Any]:
-    checksum, _, encoded = path.read_bytes().partition(b"\n")
-    if checksum != b"%08x" % zlib.crc32(encoded):
-        raise ValueError(f"{path} is torn or damaged")
-    manifest: dict[str, Any] = orjson.loads(encoded)
-    if manifest["format"] != FORMAT:
-        raise ValueError(f"{path} has format {manifest['format']}, this version reads {FORMAT}")
-    return manifest
-
-
-def _schema(serialized: bytes) -> pa.Schema:
-    return pa.ipc.read_schema(pa.py_buffer(serialized))
 
 
 def _checksum(path: Path) -> int:

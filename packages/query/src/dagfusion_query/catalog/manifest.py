@@ -1,0 +1,101 @@
+"""A generation on disk: the manifest that names its segments, and the segments as they are mapped."""
+
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from dagfusion_query.catalog.model import ABSENT_SCHEMA, Ledger, Segment
+from dagfusion_query.event_log.record import Layout
+
+FORMAT = 1
+_LAYOUT_FILE, _LAYOUT_PARTITION, _LAYOUT_NAMES = b"dagfusion.file", b"dagfusion.partition", b"dagfusion.layout"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of rows, as the manifest names it."""
+
+    name: str
+    size: int
+    checksum: int
+
+
+def manifest_paths(folder: Path) -> list[Path]:
+    """Return the manifests in a state folder, oldest first."""
+    return sorted(folder.glob("manifest-*.json"))
+
+
+def manifest_path(folder: Path, generation: int) -> Path:
+    """Return where a generation's manifest goes."""
+    return folder / f"manifest-{generation:020d}.json"
+
+
+def encode_manifest(body: Mapping[str, Any]) -> bytes:
+    """Return a manifest as it is stored: a checksum, and the rest as JSON."""
+    encoded = orjson.dumps({"format": FORMAT, **body})
+    return b"%08x\n" % zlib.crc32(encoded) + encoded
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read a manifest.
+
+    Raises:
+        OSError: It is gone, or cannot be read.
+        ValueError: It is torn or damaged, or of another format.
+    """
+    checksum, _, encoded = path.read_bytes().partition(b"\n")
+    if checksum != b"%08x" % zlib.crc32(encoded):
+        raise ValueError(f"{path} is torn or damaged")
+    manifest: dict[str, Any] = orjson.loads(encoded)
+    if manifest["format"] != FORMAT:
+        raise ValueError(f"{path} has format {manifest['format']}, this version reads {FORMAT}")
+    return manifest
+
+
+def layout_metadata(layout: Layout) -> dict[bytes, bytes]:
+    """Return what a file's schema says of the layout of its rows."""
+    return {
+        _LAYOUT_FILE: layout.file.serialize().to_pybytes(),
+        _LAYOUT_PARTITION: layout.partition.serialize().to_pybytes(),
+        _LAYOUT_NAMES: orjson.dumps([layout.fingerprint, layout.key]),
+    }
+
+
+def map_rows(segments: Path, file: File) -> pa.Table:
+    """Map a file of rows."""
+    return pa.ipc.open_file(pa.memory_map(str(segments / file.name))).read_all()
+
+
+def map_ledger(segments: Path, asset: Mapping[str, Any]) -> tuple[Ledger, list[tuple[pa.Table, File]]]:
+    """Map the rows of one asset of a manifest.
+
+    Returns:
+        The ledger, and each of its tables of rows with its file.
+    """
+    found = list(_map_segments(segments, asset["segments"]))
+    mapped = [(segment.rows, file) for segment, file in found]
+    absent = ABSENT_SCHEMA.empty_table()
+    if asset["absent"]:
+        file = File(**asset["absent"])
+        absent = map_rows(segments, file)
+        mapped.append((absent, file))
+    return Ledger(tuple(segment for segment, _ in found), absent, asset["wiped_at_us"]), mapped
+
+
+def _map_segments(segments: Path, entries: list[Mapping[str, Any]]) -> Iterator[tuple[Segment, File]]:
+    for entry in entries:
+        file = File(**entry["file"])
+        rows = map_rows(segments, file)
+        metadata = rows.schema.metadata
+        fingerprint, key = orjson.loads(metadata[_LAYOUT_NAMES])
+        layout = Layout(_schema(metadata[_LAYOUT_FILE]), _schema(metadata[_LAYOUT_PARTITION]), fingerprint, key)
+        yield Segment(layout, rows.replace_schema_metadata(None), tuple(entry["dropped"])), file
+
+
+def _schema(serialized: bytes) -> pa.Schema:
+    return pa.ipc.read_schema(pa.py_buffer(serialized))

@@ -1,0 +1,59 @@
+"""What the operating system lets a worker do, and how much memory one has.
+
+The setting is for what statements take: it counts from a worker that is ready. Catalog snapshots are mapped read-only,
+and mapped files do not count.
+"""
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+
+_PAGE = resource.getpagesize()
+_PR_SET_PDEATHSIG = 1
+_FIRST_TO_KILL = 800  # of 1000, by Linux's out-of-memory killer: a worker is replaced, the service is not
+
+
+def live_no_longer_than_the_service(service_pid: int) -> None:
+    """Have this process killed when the thread that started it ends; elsewhere than on Linux only its socket does."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != service_pid:  # it ended before it was asked for
+            os._exit(1)
+
+
+def go_first() -> None:
+    """Have this process killed before others when the machine is out of memory."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(_FIRST_TO_KILL))
+
+
+def leave_no_core() -> None:
+    """Write no core dump: it would hold credentials and data."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def limit_memory(limit_bytes: int) -> None:
+    """Let this process have so much more memory than it has now; what asks for more fails."""
+    if sys.platform == "linux":
+        limit = _status_bytes("VmData") + limit_bytes
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+def memory_bytes(pid: int) -> int:
+    """Return the memory of a process that is its own: resident and not of a mapped file; 0 when it is unknown."""
+    try:
+        resident, shared = Path(f"/proc/{pid}/statm").read_text().split()[1:3]
+    except (OSError, ValueError):
+        return 0
+    return (int(resident) - int(shared)) * _PAGE
+
+
+def _status_bytes(name: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"/proc/self/status has no {name}")

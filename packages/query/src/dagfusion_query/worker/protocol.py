@@ -1,0 +1,122 @@
+"""What the service and a worker say to each other, as frames on a socket. Pure: no input or output happens here.
+
+frame    kind: 1 byte | length of head: u32 | length of body: u64 | head: JSON | body
+
+to a worker      configure, statement, cancel
+from a worker    ready, accepted, planned, data ..., then end or failed
+"""
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import orjson
+
+HEADER = struct.Struct(">cIQ")
+LONGEST = 1 << 36  # a body that says it is longer is none: the stream is out of step
+_AHEAD = 1 << 16
+
+
+class ProtocolError(Exception):
+    """The bytes are not frames; the process at the other end cannot be trusted any more."""
+
+
+class Kind(Enum):
+    """What a frame says; the value is its first byte."""
+
+    configure = b"C"  # environments' settings and the limits: once, and when they change
+    statement = b"S"  # one statement to run; the body holds its parameters as an Arrow IPC stream
+    cancel = b"X"  # give a statement up, by its id
+    ready = b"R"  # the worker takes statements
+    accepted = b"A"  # it has begun one: what goes wrong from here on is the statement's doing
+    planned = b"P"  # what it reads; the body holds the result's serialized Arrow schema
+    data = b"D"  # the next bytes of the encoded result
+    end = b"E"  # all of the result was sent: what it cost
+    failed = b"F"  # it ended with an error
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One message."""
+
+    kind: Kind
+    head: Mapping[str, Any] = field(default_factory=dict)
+    body: memoryview | bytes = b""
+
+
+def encode(
+    kind: Kind, head: Mapping[str, Any] | None = None, body: Sequence[bytes | memoryview] = ()
+) -> list[bytes | memoryview]:
+    """Return a frame as pieces to be sent one after another; those of the body are not copied."""
+    encoded = orjson.dumps(head) if head else b""
+    views = [memoryview(piece).cast("B") for piece in body]
+    return [HEADER.pack(kind.value, len(encoded), sum(len(view) for view in views)) + encoded, *views]
+
+
+class Decoder:
+    """Makes frames of bytes as they come. What is long is received where it stays.
+
+    Ask for `room`, put bytes there, say how many with `received`, then take frames with `next` until there is none.
+    """
+
+    def __init__(self) -> None:
+        self._ahead = memoryview(bytearray(_AHEAD))
+        self._start = self._end = 0
+        self._header: tuple[Kind, int] | None = None  # of the frame whose content is on its way
+        self._content = memoryview(b"")
+        self._filled = 0
+
+    def room(self) -> memoryview:
+        """Return where the next bytes go; never empty once `next` has returned None."""
+        if self._header is not None:
+            return self._content[self._filled :]
+        if self._start:
+            left = self._end - self._start
+            self._ahead[:left] = bytes(self._ahead[self._start : self._end])
+            self._start, self._end = 0, left
+        return self._ahead[self._end :]
+
+    def received(self, count: int) -> None:
+        """Say how many bytes were put into the room."""
+        if self._header is not None:
+            self._filled += count
+        else:
+            self._end += count
+
+    def next(self) -> Frame | None:
+        """Return the next frame, or None when more bytes are needed.
+
+        Raises:
+            ProtocolError: The bytes are no frame.
+        """
+        if self._header is None and not self._begin():
+            return None
+        if self._header is None or self._filled < len(self._content):
+            return None
+        (kind, split), content = self._header, self._content
+        self._header, self._content = None, memoryview(b"")
+        try:
+            head = orjson.loads(content[:split]) if split else {}
+        except orjson.JSONDecodeError as error:
+            raise ProtocolError(f"a {kind.name} frame's head is not JSON") from error
+        return Frame(kind, head, content[split:])
+
+    def _begin(self) -> bool:
+        """Start on the frame whose header is there, with as much of its content as came along."""
+        if self._end - self._start < HEADER.size:
+            return False
+        code, head, body = HEADER.unpack_from(self._ahead, self._start)
+        try:
+            kind = Kind(code)
+        except ValueError:
+            raise ProtocolError(f"there are no frames of kind {code!r}") from None
+        if head + body > LONGEST:
+            raise ProtocolError(f"a {kind.name} frame says that it has {head + body} bytes")
+        start = self._start + HEADER.size
+        came = min(self._end - start, head + body)
+        self._content = memoryview(bytearray(head + body))
+        self._content[:came] = self._ahead[start : start + came]
+        self._header, self._filled, self._start = (kind, head), came, start + came
+        return True
