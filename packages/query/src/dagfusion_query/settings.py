@@ -5,6 +5,7 @@ What the caller passes comes before the environment. Where neither names an even
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -13,6 +14,19 @@ from typing import Any
 from dagfusion_query.errors import SettingsError
 
 ENVIRONMENTS = ("local", "uat", "prod")
+METADATA_KEYS = "dagster/uri,uri,path,s3_path"
+# What a query engine is told, whichever environment it reads.
+ENGINE_SETTINGS = (
+    "poll_interval_s",
+    "parallelism",
+    "scan_concurrency",
+    "scan_window_bytes",
+    "memory_limit_bytes",
+    "footer_cache_bytes",
+    "plan_cache_bytes",
+    "store_stall_s",
+)
+_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _CORES = os.cpu_count() or 1
 
 
@@ -47,6 +61,11 @@ class Settings:
     )
     state_dir: str | None = _setting(
         "DAGFUSION_STATE_DIR", None, "Where catalog snapshots are kept between processes; unset keeps none."
+    )
+    metadata_keys: str = _setting(
+        "DAGFUSION_METADATA_KEYS",
+        METADATA_KEYS,
+        "Metadata that may name the Parquet of assets that other IO managers wrote, first choice first.",
     )
     poll_interval_s: float = _setting("DAGFUSION_POLL_INTERVAL_S", 0.5, "Seconds between two looks at the event log.")
     parallelism: int = _setting(
@@ -89,12 +108,47 @@ class Settings:
         if not values.get("event_log") and merged.get("DAGSTER_HOME"):
             values["event_log"] = merged["DAGSTER_HOME"]
         environment = values.setdefault("environment", "local")
-        if environment not in ENVIRONMENTS:
+        if given.get("environment") is not None:
+            check_environment_name(environment)
+        elif environment not in ENVIRONMENTS:
             raise SettingsError(f"ENVIRONMENT must be one of {', '.join(ENVIRONMENTS)}, got {environment!r}")
-        values.setdefault("region", "us-east-1" if environment == "local" else "us-east-2")
+        values.setdefault("region", default_region(environment))
         if bool(values.get("access_key_id")) != bool(values.get("secret_access_key")):
             raise SettingsError("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY go together: set both or neither, got one")
         return cls(**values, is_local_stack=bool(stack))
+
+
+def engine_settings(variables: Mapping[str, str]) -> dict[str, Any]:
+    """Return what variables say of `ENGINE_SETTINGS`, by field name.
+
+    Raises:
+        SettingsError: A variable has a value that it cannot have.
+    """
+    told = [setting for setting in fields(Settings) if setting.name in ENGINE_SETTINGS]
+    return {s.name: _parse(s, variables) for s in told if variables.get(s.metadata["variable"])}
+
+
+def check_environment_name(name: str) -> None:
+    """Refuse a name that cannot begin a schema's.
+
+    Raises:
+        SettingsError: It is no lower-case identifier.
+    """
+    if not _NAME.fullmatch(name):
+        raise SettingsError(
+            f"an environment's name must be a lower-case identifier such as uat or prod_eu, got {name!r}: it begins "
+            "the names of its schemas"
+        )
+
+
+def default_region(environment: str) -> str:
+    """Return the region of an environment that does not say."""
+    return "us-east-2" if environment in ("uat", "prod") else "us-east-1"
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """Read a list whose items are separated by commas."""
+    return tuple(item.strip() for item in text.split(",") if item.strip())
 
 
 def _parse(setting: Any, variables: Mapping[str, str]) -> Any:

@@ -1,0 +1,211 @@
+"""What `dagfusion serve` is told: the service's settings, and the environments that it attaches.
+
+Arguments come before variables, those before `dagfusion.toml`, and that before the local stack's `stack.env`. Without a
+word about environments there is one: that of the plain variables, as `connect` has it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from dagfusion_query.config_file import KEYS, Document, read_document
+from dagfusion_query.errors import SettingsError
+from dagfusion_query.service_settings import ServiceSettings
+from dagfusion_query.settings import Settings, check_environment_name, default_region, engine_settings, listed
+
+_PRIVATE = 0o700
+# A key's parts belong together: where one source gives a key, no other completes it.
+_AWS_KEY = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+_AWS = ("aws_region", "aws_endpoint_url")
+
+
+@dataclass(frozen=True)
+class EnvironmentConfig:
+    """One environment: where its events and objects are.
+
+    Attributes:
+        name: The first word of its schemas.
+        settings: Its event log, region, endpoint and keys, and the folder of its snapshots.
+        dagster_url: Where its Dagster UI is, for links.
+        bucket: The one bucket that its objects may be in; None allows any, and local files.
+        metadata_keys: The metadata that may name what another IO manager wrote, first choice first.
+    """
+
+    name: str
+    settings: Settings
+    dagster_url: str | None
+    bucket: str | None
+    metadata_keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that the service is told.
+
+    Attributes:
+        environments: At least one.
+        state_dir: Holds `<environment>/` with the snapshots of each, and the access tokens.
+    """
+
+    service: ServiceSettings
+    environments: tuple[EnvironmentConfig, ...]
+    state_dir: Path
+
+    def make_folders(self) -> None:
+        """Make the state folder and those of the environments, for the owner only.
+
+        Raises:
+            SettingsError: One cannot be made.
+        """
+        for folder in (self.state_dir, *(self.state_dir / environment.name for environment in self.environments)):
+            try:
+                folder.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+                folder.chmod(_PRIVATE)
+            except OSError as error:
+                raise SettingsError(
+                    f"the state folder {folder} cannot be made ({error.strerror}): set DAGFUSION_STATE_DIR to a folder "
+                    "that may be written"
+                ) from error
+
+
+def read_config(
+    variables: Mapping[str, str],
+    *,
+    file: Path | None = None,
+    event_log: str | None = None,
+    environment: str | None = None,
+) -> Config:
+    """Read what the service is told.
+
+    Args:
+        variables: The process's environment. `DAGFUSION_ENVIRONMENTS=uat,prod` and `DAGFUSION_UAT_EVENT_LOG`,
+            `DAGFUSION_UAT_AWS_REGION`, ... say what the file's tables `[environments.uat]`, ... say.
+        file: The configuration file; else `DAGFUSION_CONFIG`, else `./dagfusion.toml` if there is one.
+        event_log: The event log of the only environment, whatever else is configured.
+        environment: The only environment to serve.
+
+    Raises:
+        SettingsError: Something is missing, unknown, or has a value that it cannot have.
+    """
+    variables = {name: value for name, value in variables.items() if value != ""}
+    document = read_document(variables, file)
+    state_dir = _state_dir(variables, document)
+    service = ServiceSettings.read(variables, document.service)
+    engine = _engine(variables, document)
+    names = _names(variables, document, event_log, environment)
+    if names:
+        environments = [_environment(name, variables, document, event_log, engine) for name in names]
+    else:
+        environments = [_plain(variables, document, event_log, environment, engine)]
+    placed = [
+        replace(e, settings=replace(e.settings, state_dir=str(state_dir / e.name), environment=e.name))
+        for e in environments
+    ]
+    return Config(service, tuple(placed), state_dir)
+
+
+def _state_dir(variables: Mapping[str, str], document: Document) -> Path:
+    given = variables.get("DAGFUSION_STATE_DIR") or document.state_dir
+    home = Path(variables.get("DAGFUSION_HOME", ".dagfusion"))
+    return (Path(given).expanduser() if given else home / "service").absolute()
+
+
+def _engine(variables: Mapping[str, str], document: Document) -> Mapping[str, Any]:
+    """Return the settings that all environments share, by field name."""
+    told = [setting for setting in fields(Settings) if setting.name in document.engine]
+    of_file = {setting.metadata["variable"]: str(document.engine[setting.name]) for setting in told}
+    return engine_settings({**of_file, **variables})
+
+
+def _names(
+    variables: Mapping[str, str], document: Document, event_log: str | None, environment: str | None
+) -> list[str]:
+    """Return the names of the environments to serve; none when only the plain variables speak of one."""
+    names = [*(listed(variables.get("DAGFUSION_ENVIRONMENTS", "")) or document.environments)]
+    for name in names + ([environment] if environment else []):
+        check_environment_name(name)
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise SettingsError(f"DAGFUSION_ENVIRONMENTS names {', '.join(sorted(twice))} twice")
+    for one, other in permutations(names, 2):
+        if other.startswith(f"{one}_"):
+            raise SettingsError(
+                f"environments {one} and {other} cannot be served together: a schema that begins with {other}_ could "
+                "be either's; rename one of them"
+            )
+    if event_log is not None:
+        return [environment] if environment is not None and environment in names else []
+    if environment is None or not names:
+        return names
+    if environment not in names:
+        raise SettingsError(f"environment {environment!r} is not configured; there are {', '.join(names)}")
+    return [environment]
+
+
+def _environment(
+    name: str, variables: Mapping[str, str], document: Document, event_log: str | None, engine: Mapping[str, Any]
+) -> EnvironmentConfig:
+    prefix = f"DAGFUSION_{name.upper()}_"
+    own = {key: variables[prefix + key.upper()] for key in KEYS if prefix + key.upper() in variables}
+    of_file = document.environments.get(name, {})
+    given = {key: value for key, value in of_file.items() if key not in _AWS_KEY} | own
+    given |= {key: variables[key.upper()] for key in _AWS if key.upper() in variables and key not in given}
+    plain = {key: variables[key.upper()] for key in _AWS_KEY if key.upper() in variables}
+    source = next((s for s in (own, of_file, plain) if any(key in s for key in _AWS_KEY)), {})
+    given |= {key: source[key] for key in _AWS_KEY if key in source}
+    if event_log is not None:
+        given["event_log"] = event_log
+    if "event_log" not in given:
+        raise SettingsError(
+            f"environment {name} has no event log: set {prefix}EVENT_LOG, or event_log under [environments.{name}] of "
+            "dagfusion.toml, to a postgresql:// URL or a DAGSTER_HOME folder"
+        )
+    if bool(given.get("aws_access_key_id")) != bool(given.get("aws_secret_access_key")):
+        raise SettingsError(f"environment {name} has one half of an AWS key: set the id and the secret, or neither")
+    settings = Settings(
+        event_log=given["event_log"],
+        environment=name,
+        endpoint_url=given.get("aws_endpoint_url"),
+        region=given.get("aws_region") or default_region(name),
+        access_key_id=given.get("aws_access_key_id"),
+        secret_access_key=given.get("aws_secret_access_key"),
+        session_token=given.get("aws_session_token"),
+        **engine,
+    )
+    return _with_options(name, settings, given, variables)
+
+
+def _plain(
+    variables: Mapping[str, str],
+    document: Document,
+    event_log: str | None,
+    environment: str | None,
+    engine: Mapping[str, Any],
+) -> EnvironmentConfig:
+    """Return the one environment of the plain variables, or of the local stack."""
+    settings = replace(Settings.read(variables, event_log=event_log, environment=environment), **engine)
+    if not settings.event_log:
+        raise SettingsError(
+            f"there is no event log to serve: start the local stack with `dagfusion up -d` (none was found in "
+            f"{settings.home}), name one by --dagster-home or DAGFUSION_EVENT_LOG, or describe environments in "
+            "dagfusion.toml"
+        )
+    prefix = f"DAGFUSION_{settings.environment.upper()}_"
+    own = {key: variables[prefix + key.upper()] for key in KEYS if prefix + key.upper() in variables}
+    return _with_options(
+        settings.environment, settings, {**document.environments.get(settings.environment, {}), **own}, variables
+    )
+
+
+def _with_options(
+    name: str, settings: Settings, given: Mapping[str, str], variables: Mapping[str, str]
+) -> EnvironmentConfig:
+    url = given.get("dagster_url")
+    if url is not None and (urlsplit(url).scheme not in ("http", "https") or "@" in urlsplit(url).netloc):
+        raise SettingsError(
+            f"environment {name}: dagster_url must be the http:// or https:// URL of Dagster's UI, without a password"
+        )
+    keys = given.get("metadata_keys") or variables.get("DAGFUSION_METADATA_KEYS") or settings.metadata_keys
+    return EnvironmentConfig(name, settings, url and url.rstrip("/"), given.get("s3_bucket"), listed(keys))

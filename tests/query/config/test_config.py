@@ -1,0 +1,157 @@
+"""What the service is told: arguments, variables, `dagfusion.toml`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dagfusion_query.config import read_config
+from dagfusion_query.errors import SettingsError
+
+Write = Callable[[str], Path]
+TWO = """
+[service]
+workers = 3
+state_dir = "state"
+[engine]
+parallelism = 7
+[environments.uat]
+event_log = "postgresql://dagster:hush@db:5432/uat"
+s3_bucket = "acme-uat"
+dagster_url = "http://dagster.uat:3000/"
+aws_access_key_id = {env = "UAT_KEY"}
+aws_secret_access_key = "whisper"
+metadata_keys = ["where", "path"]
+[environments.prod]
+event_log = "homes/prod"
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """Write `dagfusion.toml` in an otherwise empty current folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(text: str) -> Path:
+        path = tmp_path / "dagfusion.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_a_file_describes_environments(write: Write, tmp_path: Path) -> None:
+    write(TWO)
+    config = read_config({"UAT_KEY": "id"})
+    uat, prod = config.environments
+    assert (config.service.workers, config.state_dir) == (3, tmp_path / "state")
+    assert (uat.name, uat.bucket, uat.dagster_url) == ("uat", "acme-uat", "http://dagster.uat:3000")
+    assert uat.metadata_keys == ("where", "path")
+    assert uat.settings.event_log == "postgresql://dagster:hush@db:5432/uat"
+    assert (uat.settings.access_key_id, uat.settings.secret_access_key) == ("id", "whisper")
+    assert (uat.settings.environment, uat.settings.region) == ("uat", "us-east-2")
+    assert prod.settings.event_log == str(tmp_path / "homes/prod")
+    assert prod.settings.access_key_id is None
+    assert prod.metadata_keys == ("dagster/uri", "uri", "path", "s3_path")
+    assert [e.settings.parallelism for e in config.environments] == [7, 7]
+    assert [e.settings.state_dir for e in config.environments] == [str(tmp_path / "state" / n) for n in ("uat", "prod")]
+
+
+def test_variables_come_before_the_file(write: Write) -> None:
+    write(TWO)
+    variables = {
+        "UAT_KEY": "id",
+        "DAGFUSION_ENVIRONMENTS": "uat",
+        "DAGFUSION_WORKERS": "5",
+        "DAGFUSION_PARALLELISM": "2",
+        "DAGFUSION_UAT_S3_BUCKET": "other",
+        "DAGFUSION_UAT_AWS_ACCESS_KEY_ID": "mine",
+        "DAGFUSION_UAT_AWS_SECRET_ACCESS_KEY": "own",
+        "AWS_REGION": "eu-west-1",
+        "AWS_ACCESS_KEY_ID": "everybody's",
+        "AWS_SESSION_TOKEN": "theirs",
+    }
+    config = read_config(variables)
+    (uat,) = config.environments
+    assert (config.service.workers, uat.bucket) == (5, "other")
+    assert (uat.settings.parallelism, uat.settings.region) == (2, "eu-west-1")
+    key = (uat.settings.access_key_id, uat.settings.secret_access_key, uat.settings.session_token)
+    assert key == ("mine", "own", None), "no part of a key comes from another source"
+
+
+@pytest.mark.usefixtures("write")
+def test_environments_come_from_variables_alone() -> None:
+    variables = {"DAGFUSION_ENVIRONMENTS": "uat, prod_eu", "DAGFUSION_UAT_EVENT_LOG": "/uat"}
+    variables |= {"DAGFUSION_PROD_EU_EVENT_LOG": "/prod", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    names = {e.name: (e.settings.event_log, e.settings.access_key_id) for e in read_config(variables).environments}
+    assert names == {"uat": ("/uat", "a"), "prod_eu": ("/prod", "a")}
+
+
+def test_arguments_come_before_all(write: Write) -> None:
+    write(TWO)
+    variables = {"UAT_KEY": "id", "DAGFUSION_EVENT_LOG": "/elsewhere"}
+    (only,) = read_config(variables, event_log="/here").environments
+    assert (only.name, only.settings.event_log) == ("local", "/here")
+    (uat,) = read_config(variables, event_log="/here", environment="uat").environments
+    assert (uat.settings.event_log, uat.bucket) == ("/here", "acme-uat")
+    (chosen,) = read_config(variables, environment="prod").environments
+    assert chosen.name == "prod"
+    (new,) = read_config(variables, event_log="/here", environment="staging").environments
+    assert (new.name, new.bucket) == ("staging", None)
+
+
+@pytest.mark.usefixtures("write")
+def test_plain_variables_are_one_environment(tmp_path: Path) -> None:
+    config = read_config({"DAGSTER_HOME": "/home", "ENVIRONMENT": "uat", "DAGFUSION_UAT_DAGSTER_URL": "https://ui"})
+    (uat,) = config.environments
+    assert (uat.name, uat.settings.event_log, uat.dagster_url) == ("uat", "/home", "https://ui")
+    assert uat.settings.state_dir == str(tmp_path / ".dagfusion/service/uat")
+
+
+def test_secrets_show_nowhere(write: Write) -> None:
+    write(TWO)
+    shown = repr(read_config({"UAT_KEY": "hidden"}))
+    assert not [secret for secret in ("hush", "whisper", "hidden") if secret in shown]
+
+
+def test_the_state_folder_is_private(write: Write, tmp_path: Path) -> None:
+    write(TWO)
+    (tmp_path / "state").mkdir(mode=0o755)
+    read_config({"UAT_KEY": "id"}).make_folders()
+    assert {oct((tmp_path / "state" / name).stat().st_mode & 0o777) for name in (".", "uat", "prod")} == {"0o700"}
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("[servce]\n", "has no table or key 'servce'; did you mean service?"),
+        ("[service]\nworker = 2\n", r"\[service\] has no setting 'worker'; did you mean workers?"),
+        ("[engine]\nfoo = 2\n", r"\[engine\] has no setting 'foo'; there are poll_interval_s"),
+        ("[environments.uat]\nbucket = 'b'\n", r"\[environments.uat\] has no setting 'bucket'; did you mean s3_bucket"),
+        ("[environments.uat]\nevent_log = {env = 'NOT_THERE'}\n", "variable NOT_THERE, which is not set"),
+        ("[environments.uat]\nevent_log = {var = 'X'}\n", "must be a value or {env"),
+        ("[environments.uat]\ns3_bucket = true\n", "must be text or a number, got a bool"),
+        ("[environments.uat]\ns3_bucket = 'b'\n", "environment uat has no event log: set DAGFUSION_UAT_EVENT_LOG"),
+        ("[environments.uat]\nevent_log='/h'\naws_access_key_id='k'\n", "uat has one half of an AWS key"),
+        ("[environments.uat]\nevent_log='/h'\ndagster_url='http://me:pw@ui'\n", "without a password"),
+        ("[environments.UAT]\nevent_log='/h'\n", "must be a lower-case identifier such as uat or prod_eu, got 'UAT'"),
+        ("[environments.a]\nevent_log='/h'\n[environments.a_b]\nevent_log='/h'\n", "a schema that begins with a_b_"),
+        ("[service]\nworkers = 0\n", r"\[service\] workers must be a positive whole number"),
+        ("[engine]\nparallelism = 'many'\n", "DAGFUSION_PARALLELISM must be a positive whole number"),
+        ("service = 3\n", r"\[service\] must be a table, got a int"),
+        ("environments = 3\n", "environments must be tables"),
+        ("[service\n", "must be TOML, and is not"),
+        ("", "there is no event log to serve"),
+    ],
+)
+def test_what_cannot_be_is_refused(write: Write, text: str, complaint: str) -> None:
+    write(text)
+    with pytest.raises(SettingsError, match=complaint):
+        read_config({})
+
+
+def test_a_file_that_is_named_must_be_there(write: Write, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="there is no configuration file"):
+        read_config({"DAGFUSION_CONFIG": str(tmp_path / "none.toml")})
+    with pytest.raises(SettingsError, match="not configured; there are uat, prod"):
+        read_config({"UAT_KEY": "id"}, file=write(TWO), environment="dev")
