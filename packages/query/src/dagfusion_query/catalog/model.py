@@ -89,6 +89,7 @@ class Table:
         files: One row a partition, see `files_schema`; the order has no meaning.
         problem: Raised when a query names the table; `files` is empty then.
         warnings: Partitions whose latest event was refused; they are not in `files`.
+        environment: Whose event log and object stores the table is of.
     """
 
     asset_key: AssetKey
@@ -99,6 +100,7 @@ class Table:
     files: pa.Table
     problem: QueryError | None = None
     warnings: Sequence[QueryError] = ()
+    environment: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ class Snapshot:
         tables: Every table by name.
         problems: Names that no table could be given, because two assets claim them.
         ledgers: What the next fold continues from, by asset key.
+        unavailable: Why the tables of an environment are not among these, by its name.
     """
 
     generation: int
@@ -116,3 +119,4 @@ class Snapshot:
     tables: Mapping[TableName, Table] = field(default_factory=lambda: MappingProxyType({}))
     problems: Mapping[TableName, QueryError] = field(default_factory=lambda: MappingProxyType({}))
     ledgers: Mapping[AssetKey, Ledger] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    unavailable: Mapping[str, QueryError] = field(default_factory=lambda: MappingProxyType({}))

@@ -72,13 +72,13 @@ def _check(file: _File, stores: Stores) -> QueryError | None:
     where = f"{file.uri} (table {file.table.name}, {_partition(file.partition)})"
     cure = f"materialize it again: asset {'/'.join(file.table.asset_key)}, {_partition(file.partition)}"
     try:
-        meta = stores.head(file.uri)
+        meta = stores.head(file.uri, file.table.environment)
     except FileNotFoundError:
         return StaleObjectError(
             f"{where} is gone from the object store although the event log says it was written; {cure}"
         )
     except BaseError as error:
-        endpoint = stores.endpoint
+        endpoint = stores.settings(file.table.environment).endpoint_url
         first = str(error).strip().splitlines()[0]
         return StoreUnavailableError(
             f"the object store{f' at {endpoint}' if endpoint else ''} did not give {file.uri}: {first}; "

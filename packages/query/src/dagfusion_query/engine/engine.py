@@ -15,9 +15,9 @@ from dagfusion_query.engine.fallback import fall_back
 from dagfusion_query.engine.plan_cache import PlanCache, is_repeatable
 from dagfusion_query.engine.runtime import Loop, Planners
 from dagfusion_query.engine.session import READ_ONLY, Bound, Sessions
-from dagfusion_query.engine.statement import is_datafusion_error, planning_error
+from dagfusion_query.engine.statement import is_datafusion_error, missing_schema, planning_error
 from dagfusion_query.engine.stores import Stores
-from dagfusion_query.errors import PlanError, UnknownTableError
+from dagfusion_query.errors import EnvironmentUnavailableError, PlanError, UnknownTableError
 from dagfusion_query.scan.scanned import Scan
 from dagfusion_query.scan.splice import Breadth, NotSpliceable, Spliced, decode, splice
 from dagfusion_query.settings import Settings
@@ -61,12 +61,13 @@ class Engine:
     """Plans and runs statements. Thread-safe.
 
     Args:
-        settings: Limits, caches and where the objects are.
+        settings: Limits and caches.
+        environments: Where the objects of each environment are; only those of `settings` by default.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, environments: Mapping[str, Settings] | None = None) -> None:
         self._settings = settings
-        self._stores = Stores(settings)
+        self._stores = Stores({settings.environment: settings} if environments is None else environments)
         self._sessions = Sessions(settings, self._stores)
         self._planners = Planners()
         self._loop = Loop()
@@ -140,13 +141,13 @@ class Engine:
         try:
             spliced = splice(optimized, bound.context, [*bound.tables.values()], self._breadth)
         except NotSpliceable:
-            frame, scans = fall_back(optimized, bound, self._settings, read)
+            frame, scans = fall_back(optimized, bound, self._settings, self._stores, read)
             return Prepared(
                 _schema(frame.optimized_logical_plan(), bound.context), scans, optimized, is_explain, bound, None, frame
             )
         for scan in spliced.scans:
             if (store := bound.tables[scan.table.name].store) is not None:
-                self._stores.register(bound.context, store)
+                self._stores.register(bound.context, scan.table.environment, store)
         return Prepared(_schema(optimized, bound.context), spliced.scans, optimized, is_explain, bound, spliced, frame)
 
 
@@ -236,3 +237,7 @@ def _raise_problem(text: str, snapshot: Snapshot) -> None:
     for name, problem in snapshot.problems.items():
         if str(name) in text:
             raise problem
+    schema = missing_schema(text)
+    for environment, problem in snapshot.unavailable.items():
+        if schema is not None and schema.startswith(f"{environment}_"):
+            raise EnvironmentUnavailableError(str(problem)) from problem

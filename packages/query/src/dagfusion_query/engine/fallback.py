@@ -17,19 +17,23 @@ from pyarrow import fs
 from dagfusion_query.catalog.entry import object_path, store_url
 from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.engine.session import Bound, new_context, register
+from dagfusion_query.engine.stores import Stores
 from dagfusion_query.scan.scanned import Scan, ScannedTable, prune_scan
 from dagfusion_query.settings import Settings
 
 Replan = Callable[[SessionContext], DataFrame]
 
 
-def fall_back(plan: LogicalPlan, bound: Bound, settings: Settings, replan: Replan) -> tuple[DataFrame, list[Scan]]:
+def fall_back(
+    plan: LogicalPlan, bound: Bound, settings: Settings, stores: Stores, replan: Replan
+) -> tuple[DataFrame, list[Scan]]:
     """Plan a statement again over datasets.
 
     Args:
         plan: The statement's optimized logical plan over template tables.
         bound: The session and generation it was planned in.
-        settings: Where the objects are and how much memory there is.
+        settings: How much memory there is.
+        stores: Where the objects are.
         replan: Plans the statement in another context.
 
     Returns:
@@ -41,7 +45,7 @@ def fall_back(plan: LogicalPlan, bound: Bound, settings: Settings, replan: Repla
     context = new_context(settings)
     for name, scanned in bound.tables.items():
         if name in scanned_tables:
-            _register_dataset(context, scanned_tables[name], settings)
+            _register_dataset(context, scanned_tables[name], stores)
         else:
             register(context, scanned.table, scanned.layout, scanned.template.home)
     return replan(context), scans
@@ -94,13 +98,13 @@ def _relation(fqn: tuple[str | None, str | None, str]) -> str:
     return ".".join('"' + part.replace('"', '""') + '"' for part in fqn if part)
 
 
-def _register_dataset(context: SessionContext, scan: Scan, settings: Settings) -> None:
+def _register_dataset(context: SessionContext, scan: Scan, stores: Stores) -> None:
     table = scan.table
     schema = pa.schema([*table.file_schema, *table.partition_schema])
     name = table.name
     if name.schema not in context.catalog().schema_names():
         context.catalog().register_schema(name.schema, Schema.memory_schema())
-    dataset = _dataset(scan, schema, settings)
+    dataset = _dataset(scan, schema, stores.settings(table.environment))
     context.register_dataset("dataset", dataset)
     context.catalog().schema(name.schema).register_table(name.table, context.table_provider("dataset"))
     context.deregister_table("dataset")

@@ -43,6 +43,13 @@ def planning_error(error: BaseException, tables: Iterable[TableName]) -> QueryEr
     return execution_error(error) if "Resources exhausted" in text else PlanError(_NOISE.sub("", text).strip())
 
 
+def missing_schema(text: str) -> str | None:
+    """Return the schema of the table that DataFusion says is not there."""
+    missing = _NO_TABLE.search(text)
+    schema, dot, _ = missing[1].rpartition(".") if missing else ("", "", "")
+    return schema.rpartition(".")[2] if dot else None
+
+
 def execution_error(error: BaseException) -> QueryError:
     """Say what went wrong while a statement ran."""
     if isinstance(error, QueryError):

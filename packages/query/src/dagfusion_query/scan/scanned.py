@@ -17,6 +17,17 @@ from dagfusion_query.scan.template import Template
 FEW = 64  # files of a scan that are taken out of the catalog one by one
 
 
+def scan_store(environment: str, url: str) -> str:
+    """Return the name of an environment's store inside of plans.
+
+    Two environments may have buckets of the same name at different endpoints, and one query may read both. DataFusion
+    tells stores apart by scheme and host, so the environment is in the scheme: `prod-eu+s3://bucket/`.
+    """
+    if not environment or url.startswith("file:"):
+        return url
+    return f"{environment.replace('_', '-')}+{url}"
+
+
 @dataclass(frozen=True)
 class ScannedTable:
     """A table as the scan knows it: its catalog, its partition columns' layout and its template folders."""
@@ -37,12 +48,13 @@ class ScannedTable:
 
     @cached_property
     def store(self) -> str | None:
-        """The URL of the store that holds every file; None when there are several."""
+        """The URL of the store that holds every file, as a scan names it; None when there are several."""
         uris = self.table.files["uri"]
         if not len(uris):
             return None
         store = store_url(uris[0].as_py())
-        return store if pc.all(pc.starts_with(uris, store)).as_py() else None
+        same = pc.all(pc.starts_with(uris, store)).as_py()
+        return scan_store(self.table.environment, store) if same else None
 
 
 @dataclass(frozen=True)
