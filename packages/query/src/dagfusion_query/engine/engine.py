@@ -182,8 +182,12 @@ class Run:
         """Give a batch the result's schema: DataFusion's own differs now and then in what may be NULL."""
         return pa.RecordBatch.from_arrays(batch.columns, schema=self._schema)
 
+    def wait(self, timeout_s: float) -> bool:
+        """Have the next batch made while something else is done; tell whether it is there within this time."""
+        return self._execution.wait(timeout_s)
+
     def cancel(self) -> None:
-        """Give the run up."""
+        """Give the run up. May be called on another thread."""
         self._execution.cancel()
 
     @property

@@ -1,6 +1,6 @@
 """Run a physical plan: batches as they come, a bound on silence, and what it read."""
 
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
 
 import pyarrow as pa
@@ -37,14 +37,13 @@ class Execution:
             StalledError: None came in time. The batch is still awaited: call again to go on.
             Exception: What DataFusion raises.
         """
-        if self._stream is None:
+        pending = self._ask()
+        if pending is None:
             return None
-        if self._pending is None:
-            self._pending = self._loop.submit(_next(self._stream))
         try:
-            batch = self._pending.result(self._stall_s)
+            batch = pending.result(self._stall_s)
         except FutureTimeoutError as error:
-            if self._pending.done():  # the query's own TimeoutError, not ours
+            if pending.done():  # the query's own TimeoutError, not ours
                 raise
             raise StalledError from error
         except BaseException:
@@ -55,10 +54,20 @@ class Execution:
             self._stream = None
         return batch
 
+    def wait(self, timeout_s: float) -> bool:
+        """Have the next batch made, and tell whether `next` would return it, or raise, at once."""
+        pending = self._ask()
+        return pending is None or bool(wait([pending], timeout_s).done)
+
+    def _ask(self) -> "Future[pa.RecordBatch | None] | None":
+        if self._pending is None and self._stream is not None:
+            self._pending = self._loop.submit(_next(self._stream))
+        return self._pending
+
     def cancel(self) -> None:
-        """Give the run up; what it holds is released."""
-        if self._pending is not None:
-            self._pending.cancel()
+        """Give the run up; what it holds is released. May be called on another thread."""
+        if (pending := self._pending) is not None:
+            pending.cancel()
         self._stream = self._pending = None
 
     @property

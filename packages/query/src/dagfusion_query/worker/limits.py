@@ -12,6 +12,8 @@ import signal
 import sys
 from pathlib import Path
 
+from dagfusion_query.errors import ResourcesError
+
 _PAGE = resource.getpagesize()
 _PR_SET_PDEATHSIG = 1
 _FIRST_TO_KILL = 800  # of 1000, by Linux's out-of-memory killer: a worker is replaced, the service is not
@@ -50,6 +52,14 @@ def memory_bytes(pid: int) -> int:
     except (OSError, ValueError):
         return 0
     return (int(resident) - int(shared)) * _PAGE
+
+
+def out_of_memory(limit_bytes: int) -> ResourcesError:
+    """Return the error of a statement that wants more than its worker may have."""
+    return ResourcesError(
+        f"the statement needs more memory than a worker may use ({limit_bytes:,} bytes): filter or aggregate earlier, "
+        "or raise DAGFUSION_WORKER_MEMORY_BYTES"
+    )
 
 
 def _status_bytes(name: str) -> int:

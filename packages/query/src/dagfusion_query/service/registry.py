@@ -1,0 +1,90 @@
+"""The queries that run, and those that ran last."""
+
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from dagfusion_query.errors import QueryError, UnknownQueryError
+from dagfusion_query.service.query import Caller, Query, QueryInfo, State, Stats
+
+
+@dataclass(eq=False)
+class Entry:
+    """One query, as it goes on."""
+
+    info: QueryInfo
+    stop: Callable[[QueryError], None] = field(default=lambda _: None)  # ends it, in whatever state it is
+
+    def update(self, **changes: object) -> None:
+        """Change what is known of the query."""
+        self.info = replace(self.info, **changes)  # type: ignore[arg-type]
+
+    def update_stats(self, **changes: object) -> None:
+        """Change what is known of its cost."""
+        self.info = replace(self.info, stats=replace(self.info.stats, **changes))  # type: ignore[arg-type]
+
+
+class Registry:
+    """Queries by their ids.
+
+    Args:
+        finished: How many are remembered after their end.
+    """
+
+    def __init__(self, finished: int) -> None:
+        self._finished = finished
+        self._running: dict[str, Entry] = {}
+        self._over: OrderedDict[str, QueryInfo] = OrderedDict()
+
+    @property
+    def running(self) -> list[Entry]:
+        """The queries that are not over."""
+        return list(self._running.values())
+
+    def open(self, query: Query, caller: Caller) -> Entry:
+        """Begin to keep a query."""
+        info = QueryInfo(
+            secrets.token_hex(16), caller.user, caller.door, query.sql, State.queued, datetime.now(UTC), Stats()
+        )
+        entry = self._running[info.id] = Entry(info)
+        return entry
+
+    def close(self, entry: Entry) -> None:
+        """Keep a query that is over, for a while."""
+        if self._running.pop(entry.info.id, None) is None:
+            return
+        self._over[entry.info.id] = entry.info
+        while len(self._over) > self._finished:
+            self._over.popitem(last=False)
+
+    def info(self, query_id: str, caller: Caller) -> QueryInfo:
+        """Return what is known of a query.
+
+        Raises:
+            UnknownQueryError: There is none with this id that the caller may see.
+        """
+        entry = self._running.get(query_id)
+        info = entry.info if entry is not None else self._over.get(query_id)
+        if info is None or not _visible(info, caller):
+            raise UnknownQueryError(f"there is no query {query_id[:64]!r} of yours, or it is long over")
+        return info
+
+    def entry(self, query_id: str, caller: Caller) -> Entry | None:
+        """Return a query that is not over, None if it is.
+
+        Raises:
+            UnknownQueryError: There is none with this id that the caller may see.
+        """
+        self.info(query_id, caller)
+        return self._running.get(query_id)
+
+    def infos(self, caller: Caller) -> list[QueryInfo]:
+        """Return the queries that a caller may see, newest first."""
+        running = [entry.info for entry in reversed(self._running.values())]
+        return [info for info in (*running, *reversed(self._over.values())) if _visible(info, caller)]
+
+
+def _visible(info: QueryInfo, caller: Caller) -> bool:
+    return info.user == caller.user or caller.grants.everything

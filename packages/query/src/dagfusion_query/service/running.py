@@ -1,0 +1,334 @@
+"""One query from its arrival to its end: admission, a worker, the first rows, the rest."""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from dagfusion_query.errors import (
+    QueryCancelledError,
+    QueryError,
+    QueryTimeoutError,
+    StaleObjectError,
+    TooBusyError,
+)
+from dagfusion_query.service.admission import Admission, Ticket
+from dagfusion_query.service.environments import Environments
+from dagfusion_query.service.query import Caller, Query, ScanStats, State, Stats
+from dagfusion_query.service.registry import Registry
+from dagfusion_query.service_settings import ServiceSettings
+from dagfusion_query.worker.lease import Lease, NeverStarted
+from dagfusion_query.worker.pool import Pool
+from dagfusion_query.worker.protocol import Frame, Kind
+
+MEDIA_TYPES = {
+    "arrow": "application/vnd.apache.arrow.stream",
+    "json": "application/json",
+    "jsonl": "application/jsonl",
+    "csv": "text/csv; charset=utf-8; header=present",
+    "parquet": "application/vnd.apache.parquet",
+}
+_TRIES = 3  # of workers that turn out to be dead
+_REFRESH_S = 3.0
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all queries of a service share."""
+
+    settings: ServiceSettings
+    environments: Environments
+    registry: Registry
+    pool: Pool
+    admission: Admission
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is there when a query has begun: the schema, and the first bytes unless there are none."""
+
+    schema: pa.Schema
+    media_type: str
+    chunk: memoryview | bytes | None
+    explanation: Mapping[str, Any] | None
+
+
+class Running:
+    """One query. `stop` ends it in whatever state it is.
+
+    Args:
+        shared: The service's parts.
+        query: The statement and its own limits.
+        caller: Who asks.
+        mode: `run`, `describe` or `explain`.
+    """
+
+    def __init__(self, shared: Shared, query: Query, caller: Caller, mode: str) -> None:
+        self._shared, self._query, self._caller, self._mode = shared, query, caller, mode
+        self._loop = asyncio.get_running_loop()
+        self._arrived = self._loop.time()
+        self._entry = shared.registry.open(query, caller)
+        self._entry.stop = self.stop
+        self.id = self._entry.info.id
+        self._error: QueryError | None = None
+        self._admitted: asyncio.Future[None] | None = None
+        self._ticket: Ticket | None = None
+        self._began = 0.0
+        self._lease: Lease | None = None
+        self._waiting: asyncio.Task[Any] | None = None  # for what stop has to interrupt
+        self._ahead: Frame | None = None
+        self._taken_at: float | None = None  # when the client took the last piece, while it has not come for the next
+        limit_s = min(shared.settings.query_timeout_s, query.timeout_s or shared.settings.query_timeout_s)
+        self._timers = [self._loop.call_later(limit_s, self.stop, _timeout(limit_s))]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is awaited of the worker."""
+        return self._entry.info.state.is_over
+
+    @property
+    def stats(self) -> Stats:
+        """What the query has cost so far."""
+        return self._entry.info.stats
+
+    async def begin(self) -> Answer:
+        """Wait for a worker and what it says first.
+
+        Raises:
+            QueryError: The query cannot run, failed, or was stopped.
+        """
+        try:
+            await self._admission()
+            return await self._start(may_refresh=True)
+        except QueryError as error:
+            self._close(error)
+            raise
+        except BaseException:
+            self.stop(QueryCancelledError("the client left before the result began"))
+            self._close(self._error)
+            raise
+
+    async def next(self) -> memoryview | bytes | None:
+        """Return the next bytes, or None at the end.
+
+        Raises:
+            QueryError: The query failed, or was stopped.
+        """
+        self._taken_at = None
+        frame, self._ahead = self._ahead, None
+        if frame is None:
+            if self._error is not None:
+                raise self._error
+            if self.is_over or self._lease is None:
+                return None
+            try:
+                frame = await self._lease.next()
+            except QueryError as error:
+                self._close(error)
+                raise
+            except BaseException:
+                self.stop(QueryCancelledError("the client left before the end of the result"))
+                raise
+        if frame.kind is Kind.end:
+            self._end(frame)
+            return None
+        self._taken_at = self._loop.time()
+        return frame.body
+
+    def stop(self, error: QueryError) -> None:
+        """End the query with this error, if it is not over."""
+        if self._error is not None or self.is_over:
+            return
+        self._error = error
+        if self._lease is not None:
+            self._lease.stop(error)
+        elif self._waiting is not None:
+            self._waiting.cancel()
+        self._close(error)
+
+    async def _admission(self) -> None:
+        admitted = self._loop.create_future()
+        self._admitted = admitted
+        self._ticket = self._shared.admission.enter(self._caller.user, lambda: _set(admitted))
+        limit_s = self._shared.settings.queue_timeout_s
+        timer = self._loop.call_later(limit_s, lambda: self.stop(self._too_busy(limit_s)))
+        try:
+            await self._interruptible(admitted)
+        finally:
+            timer.cancel()
+        self._began = self._loop.time()
+        self._entry.update(state=State.running)
+        self._entry.update_stats(queued_s=self._began - self._arrived)
+
+    def _too_busy(self, limit_s: float) -> TooBusyError:
+        retry_after_s = self._shared.admission.retry_after_s()
+        return TooBusyError(
+            f"the service is busy: no worker was free within {limit_s:g} s (DAGFUSION_QUEUE_TIMEOUT_S); try again in "
+            f"{retry_after_s:.0f} s",
+            retry_after_s,
+        )
+
+    async def _interruptible(self, awaitable: Any) -> Any:
+        """Wait for something that `stop` may cut short."""
+        self._waiting = asyncio.ensure_future(awaitable)
+        try:
+            return await self._waiting
+        except asyncio.CancelledError:
+            if self._error is not None:
+                raise self._error from None
+            raise
+        finally:
+            self._waiting = None
+
+    async def _start(self, *, may_refresh: bool) -> Answer:
+        for _ in range(_TRIES):
+            handle = await self._interruptible(self._shared.pool.lease())
+            self._lease = Lease(
+                self._shared.pool,
+                handle,
+                self._shared.settings.cancel_grace_s,
+                self._shared.settings.worker_memory_bytes,
+            )
+            try:
+                if self._error is not None:
+                    self._lease.stop(self._error)
+                statement, body = self._statement()
+                await self._lease.begin(statement, body)
+                return await self._first(self._lease)
+            except NeverStarted:
+                self._lease = None
+            except StaleObjectError:
+                self._lease = None
+                if not may_refresh or self._error is not None:
+                    raise
+                refresh = asyncio.to_thread(self._shared.environments.refresh, _REFRESH_S)
+                with contextlib.suppress(QueryError):
+                    await self._interruptible(refresh)
+                if self._error is not None:
+                    raise self._error from None
+                return await self._start(may_refresh=False)
+        raise QueryError("the workers that were to run the statement died one after another: see the service's log")
+
+    async def _first(self, lease: Lease) -> Answer:
+        schema, media_type = pa.schema([]), MEDIA_TYPES[self._query.format]
+        while True:
+            frame = await lease.next()
+            if frame.kind is Kind.planned:
+                schema = pa.ipc.read_schema(pa.py_buffer(frame.body))
+                self._planned(frame.head)
+            elif frame.kind is Kind.end:
+                self._end(frame)
+                return Answer(schema, media_type, None, frame.head.get("explanation"))
+            else:
+                self._stream()
+                ahead = lease.peek()
+                if ahead is not None and ahead.kind is Kind.end:
+                    self._end(ahead)
+                else:
+                    self._ahead = ahead
+                return Answer(schema, media_type, frame.body, None)
+
+    def _planned(self, head: Mapping[str, Any]) -> None:
+        scans = tuple(ScanStats(**scan) for scan in head["scans"])
+        total, read = sum(scan.files_total for scan in scans), sum(scan.files_read for scan in scans)
+        self._entry.update_stats(
+            files_total=total,
+            files_read=read,
+            files_skipped=total - read,
+            planning_s=head["planning_s"],
+            generations=head["generations"],
+            path=head["path"],
+            scans=scans,
+        )
+
+    def _stream(self) -> None:
+        self._entry.update(state=State.streaming)
+        self._taken_at = self._loop.time()
+        self._watch_client()
+
+    def _watch_client(self) -> None:
+        """Cancel the query when its client takes nothing for too long."""
+        limit_s = self._shared.settings.client_stall_s
+        idle_s = 0.0 if self._taken_at is None else self._loop.time() - self._taken_at
+        if idle_s >= limit_s:
+            self.stop(
+                QueryCancelledError(
+                    f"the client took nothing of its result for {limit_s:g} s (DAGFUSION_CLIENT_STALL_S)"
+                )
+            )
+        elif not self.is_over:
+            self._timers.append(self._loop.call_later(limit_s - idle_s, self._watch_client))
+            del self._timers[1:-1]
+
+    def _end(self, frame: Frame) -> None:
+        known = {name: value for name, value in frame.head.items() if name != "explanation"}
+        self._entry.update_stats(**known)
+        self._close(None)
+
+    def _close(self, error: QueryError | None) -> None:
+        """Note how the query ended, and let the next one have its place."""
+        if self.is_over:
+            return
+        for timer in self._timers:
+            timer.cancel()
+        now = self._loop.time()
+        self._entry.update_stats(total_s=now - self._arrived)
+        state, said = State.finished, None
+        if error is not None:
+            state = State.cancelled if isinstance(error, QueryCancelledError) else State.failed
+            said = {"code": error.code, "message": str(error), **error.details()}
+        self._entry.update(state=state, error=said)
+        self._shared.registry.close(self._entry)
+        if self._ticket is not None:
+            self._shared.admission.leave(self._ticket, now - self._began if self._began else None)
+
+    def _statement(self) -> tuple[dict[str, Any], bytes]:
+        query, settings = self._query, self._shared.settings
+        environments = {
+            name: _environment(state)
+            for name, state in self._shared.environments.states().items()
+            if self._caller.grants.allow_environment(name)
+        }
+        head = {
+            "id": self.id,
+            "mode": self._mode,
+            "sql": query.sql,
+            "format": query.format.value,
+            "wanted_rows": query.limit_rows,
+            "limit_rows": settings.result_limit_rows,
+            "limit_bytes": settings.result_limit_bytes,
+            "environments": environments,
+            "grants": sorted(self._caller.grants.names),
+        }
+        return head, _encoded(query.params)
+
+
+def _environment(state: Any) -> dict[str, Any]:
+    if state.problem is not None:
+        return {"problem": {"code": state.problem.code, "text": str(state.problem)}}
+    return {"folder": str(state.folder), "generation": state.snapshot.generation}
+
+
+def _encoded(params: pa.RecordBatch | None) -> bytes:
+    if params is None or not params.num_columns:
+        return b""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, params.schema) as writer:
+        writer.write_batch(params)
+    encoded: bytes = sink.getvalue().to_pybytes()
+    return encoded
+
+
+def _timeout(limit_s: float) -> QueryTimeoutError:
+    return QueryTimeoutError(
+        f"the query took longer than the {limit_s:g} s that it may take: filter it, or raise its timeout or "
+        "DAGFUSION_QUERY_TIMEOUT_S"
+    )
+
+
+def _set(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,144 @@
+"""The service: the only way from the doors to the workers."""
+
+import asyncio
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from dagfusion_query.access.grants import restricted
+from dagfusion_query.config import Config
+from dagfusion_query.errors import QueryCancelledError, QueryError, ServiceUnavailableError, StatementTooLongError
+from dagfusion_query.service.admission import Admission
+from dagfusion_query.service.environments import Environments, EnvironmentState
+from dagfusion_query.service.query import Caller, Query, QueryInfo
+from dagfusion_query.service.registry import Registry
+from dagfusion_query.service.running import Running, Shared
+from dagfusion_query.service.stream import ResultStream
+from dagfusion_query.worker.pool import Pool
+
+_DRAIN_LOOK_S = 0.02
+
+
+class Service:
+    """Runs statements of callers in worker processes. All on the event loop that `start` is awaited on.
+
+    Args:
+        config: Limits and environments.
+        environments: The catalogs; whoever made them closes them.
+    """
+
+    def __init__(self, config: Config, environments: Environments) -> None:
+        self._settings = config.service
+        self._environments = environments
+        s = config.service
+        self._registry = Registry(s.history_queries)
+        worker = {
+            "memory_bytes": s.worker_memory_bytes,
+            "environments": {e.name: dataclasses.asdict(e.settings) for e in config.environments},
+        }
+        self._pool = Pool(s.workers, lambda: worker, s.worker_memory_bytes)
+        admission = Admission(s.workers, s.user_queries, s.queue_length, s.user_queue_length)
+        self._shared = Shared(s, environments, self._registry, self._pool, admission)
+        self._stopping = True
+        self.loop: asyncio.AbstractEventLoop
+
+    async def start(self) -> None:
+        """Start the workers; returns when the first takes statements.
+
+        Raises:
+            ServiceUnavailableError: No worker comes up.
+        """
+        self.loop = asyncio.get_running_loop()
+        await self._pool.start()
+        self._stopping = False
+
+    async def close(self) -> None:
+        """Take no more queries, let those that run end within the grace, cancel the rest, and end the workers."""
+        self._stopping = True
+        await self._drained(self._settings.cancel_grace_s)
+        for entry in self._registry.running:
+            entry.stop(QueryCancelledError("the service is stopping"))
+        await self._drained(self._settings.cancel_grace_s + 1.0)
+        await self._pool.close()
+
+    async def run(self, query: Query, caller: Caller) -> ResultStream:
+        """Run a statement; returns with its first rows, or at its end.
+
+        Raises:
+            QueryError: The statement, its limits, the service or the object store does not let it run.
+        """
+        running = self._open(query, caller, "run")
+        answer = await running.begin()
+        return ResultStream(running, answer)
+
+    async def describe(self, query: Query, caller: Caller) -> pa.Schema:
+        """Return the columns that a statement's result would have.
+
+        Raises:
+            QueryError: As `run`.
+        """
+        return (await self._open(query, caller, "describe").begin()).schema
+
+    async def explain(self, query: Query, caller: Caller) -> dict[str, Any]:
+        """Return what a statement would read, why it skips the rest, and its plans; for JSON.
+
+        Raises:
+            QueryError: As `run`.
+        """
+        answer = await self._open(query, caller, "explain").begin()
+        return dict(answer.explanation or {})
+
+    def cancel(self, query_id: str, caller: Caller) -> QueryInfo:
+        """Cancel a query; one that is over stays as it is.
+
+        Raises:
+            UnknownQueryError: The caller has no query with this id.
+        """
+        if (entry := self._registry.entry(query_id, caller)) is not None:
+            entry.stop(QueryCancelledError(f"the query was cancelled by {caller.user}"))
+        return self._registry.info(query_id, caller)
+
+    def query(self, query_id: str, caller: Caller) -> QueryInfo:
+        """Return what is known of a query.
+
+        Raises:
+            UnknownQueryError: The caller has no query with this id.
+        """
+        return self._registry.info(query_id, caller)
+
+    def queries(self, caller: Caller) -> list[QueryInfo]:
+        """Return a caller's queries, newest first; all of them to a caller that may read everything."""
+        return self._registry.infos(caller)
+
+    def environments(self, caller: Caller) -> Mapping[str, EnvironmentState]:
+        """Return the environments that a caller may know of, with the tables that it may read."""
+        return {
+            name: dataclasses.replace(state, snapshot=restricted(state.snapshot, caller.grants, name))
+            for name, state in self._environments.states().items()
+            if caller.grants.allow_environment(name)
+        }
+
+    def ready(self) -> QueryError | None:
+        """Return why no query can run now, if so."""
+        if self._stopping:
+            return ServiceUnavailableError("the service is starting or stopping: try again in a moment")
+        return self._pool.problem()
+
+    async def _drained(self, limit_s: float) -> None:
+        """Wait for the queries that run, but no longer than this."""
+        deadline = self.loop.time() + limit_s
+        while (self._registry.running or self._pool.busy) and self.loop.time() < deadline:  # noqa: ASYNC110  # rare
+            await asyncio.sleep(_DRAIN_LOOK_S)
+
+    def _open(self, query: Query, caller: Caller, mode: str) -> Running:
+        if self._stopping:
+            raise ServiceUnavailableError("the service is starting or stopping: try again in a moment")
+        limit, size = self._settings.sql_limit_bytes, len(query.sql.encode())
+        if size > limit:
+            raise StatementTooLongError(
+                f"the statement has {size:,} bytes, more than the {limit:,} that the service takes: shorten it, or "
+                "raise DAGFUSION_SQL_LIMIT_BYTES"
+            )
+        return Running(self._shared, query, caller, mode)

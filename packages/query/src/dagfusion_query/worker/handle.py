@@ -1,0 +1,184 @@
+"""The service's end of one worker: the process, its socket, its death."""
+
+import asyncio
+import fcntl
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dagfusion_query.worker.protocol import Decoder, Frame, Kind, ProtocolError, encode
+
+_BUFFER_BYTES = 4 << 20  # in the socket; the system may give less
+_TAIL_BYTES = 4096  # of a dead worker's log
+_LOG_BYTES = 1 << 20
+_SECRET = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL")
+_PRIVATE = ("DAGFUSION_", "DAGSTER_", "PG")
+
+
+class Handle:
+    """A worker process. All on one event loop.
+
+    Args:
+        died: Called on the loop when the process has ended.
+    """
+
+    def __init__(self, died: Callable[["Handle"], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._died = died
+        self._decoder = Decoder()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
+        fcntl.fcntl(self._log, fcntl.F_SETFL, os.O_APPEND)
+        self.exit_code: int | None = None
+        self.exited = self._loop.create_future()
+        self.is_ready = False  # whether it has come up
+        self.kill_reason = ""  # why this service killed it, if it did
+        ours, theirs = socket.socketpair()
+        with theirs:
+            for end in (ours, theirs):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
+            ours.settimeout(0)
+            self._socket = ours
+            self._process = subprocess.Popen(  # noqa: S603  # this interpreter, and numbers
+                [sys.executable, "-P", "-m", "dagfusion_query.worker", str(theirs.fileno()), str(os.getpid())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=self._log,
+                env=_environment(os.environ),
+                start_new_session=True,  # an interrupt at the terminal is the service's to handle
+            )
+        threading.Thread(target=self._wait, name=f"dagfusion-worker-{self.pid}", daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    async def send(self, kind: Kind, head: Mapping[str, Any], body: bytes = b"") -> None:
+        """Send a frame.
+
+        Raises:
+            ConnectionError: The process has ended.
+        """
+        await self._loop.sock_sendall(self._socket, b"".join(encode(kind, head, [body])))
+
+    def send_now(self, kind: Kind, head: Mapping[str, Any]) -> None:
+        """Send a short frame without waiting; it is lost if the process takes nothing."""
+        try:
+            self._socket.send(b"".join(encode(kind, head)))
+        except OSError:
+            return
+
+    async def receive(self) -> Frame | None:
+        """Return the next frame, or None when the process has closed its end.
+
+        May be cancelled at any time; nothing that came is lost.
+        """
+        while (frame := self.received()) is None:
+            count = await self._fill()
+            if not count:
+                return None
+        return frame
+
+    def received(self) -> Frame | None:
+        """Return the next frame if all of it was read already.
+
+        Raises:
+            ProtocolError: What the process says makes no sense; it was killed for that.
+        """
+        try:
+            return self._decoder.next()
+        except ProtocolError:
+            self.kill("it spoke out of turn")
+            raise
+
+    def peek(self) -> Frame | None:
+        """Return the next frame if it is there, without waiting."""
+        frame = self.received()
+        while frame is None:
+            try:
+                count = self._socket.recv_into(self._decoder.room())
+            except OSError:
+                return None
+            if not count:
+                return None
+            self._decoder.received(count)
+            frame = self.received()
+        return frame
+
+    async def _fill(self) -> int:
+        while True:
+            try:
+                count = self._socket.recv_into(self._decoder.room())
+            except BlockingIOError:
+                await self._readable()
+            except OSError:
+                return 0
+            else:
+                self._decoder.received(count)
+                return count
+
+    async def _readable(self) -> None:
+        """Wait until there is something to read, and read nothing: so a cancellation loses nothing."""
+        ready = self._loop.create_future()
+        descriptor = self._socket.fileno()
+        if descriptor < 0:
+            raise ConnectionResetError
+        self._loop.add_reader(descriptor, _set, ready)
+        try:
+            await ready
+        finally:
+            if self._socket.fileno() >= 0:
+                self._loop.remove_reader(descriptor)
+
+    def kill(self, reason: str = "") -> None:
+        """End the process at once."""
+        self.kill_reason = self.kill_reason or reason
+        if self.exit_code is None:
+            self._process.kill()
+
+    def close(self) -> None:
+        """Close the socket, which ends the process when it is idle."""
+        self._socket.close()
+
+    def log(self) -> str:
+        """Return the end of what the process has written to its log."""
+        size = os.fstat(self._log.fileno()).st_size
+        return os.pread(self._log.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES)).decode("utf-8", "replace")
+
+    def trim_log(self) -> None:
+        """Keep the log short."""
+        if os.fstat(self._log.fileno()).st_size > _LOG_BYTES:
+            os.ftruncate(self._log.fileno(), 0)
+
+    def _wait(self) -> None:
+        code = self._process.wait()
+        try:
+            self._loop.call_soon_threadsafe(self._ended, code)
+        except RuntimeError:  # the loop was closed before: nobody is there to hear
+            self._log.close()
+
+    def _ended(self, code: int) -> None:
+        self.exit_code = code
+        self.exited.set_result(code)
+        self._died(self)
+
+
+def _set(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return a worker's variables: the service's without its secrets, and with more threads than cores.
+
+    A statement whose join does not yield would otherwise starve what else the engine has to do.
+    """
+    kept = {k: v for k, v in variables.items() if k not in _SECRET and not k.startswith(_PRIVATE)}
+    threads = max(4, 2 * (os.cpu_count() or 1))
+    return {**kept, "TOKIO_WORKER_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}

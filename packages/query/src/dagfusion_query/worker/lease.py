@@ -1,0 +1,192 @@
+"""One statement on one worker, from its start to its end, whatever ends it."""
+
+import asyncio
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+from dagfusion_query.errors import QueryError, WorkerDiedError, restored
+from dagfusion_query.worker.handle import Handle
+from dagfusion_query.worker.limits import out_of_memory
+from dagfusion_query.worker.pool import TOO_MUCH_MEMORY, Pool
+from dagfusion_query.worker.protocol import Frame, Kind, ProtocolError
+
+_EXIT_S = 1.0  # from the end of a socket to the end of its process
+_NO_MEMORY = ("memory allocation of", "MemoryError", "Cannot allocate memory", "bad_alloc")
+
+
+class NeverStarted(Exception):  # noqa: N818
+    """The worker was dead before it took the statement; another one can have it."""
+
+
+class Lease:
+    """One statement on one worker.
+
+    `next` may be cancelled, and `stop` called, at any time; the worker goes back to its pool by itself, as soon as it
+    has come to its end, or is killed when that takes longer than the grace.
+
+    Args:
+        pool: Where the worker is from.
+        handle: The worker.
+        grace_s: Seconds that it has to yield after `stop`.
+        limit_bytes: The memory it may have, for what is said when that is not enough.
+    """
+
+    def __init__(self, pool: Pool, handle: Handle, grace_s: float, limit_bytes: int) -> None:
+        self._pool, self._handle = pool, handle
+        self._grace_s, self._limit_bytes = grace_s, limit_bytes
+        self._loop = asyncio.get_running_loop()
+        self._statement = ""
+        self._doing = ""
+        self._error: QueryError | None = None
+        self._over = False
+        self._reading = False
+        self._drain: asyncio.Task[None] | None = None
+        self._killer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the worker has come to its end with this statement."""
+        return self._over
+
+    async def begin(self, statement: Mapping[str, Any], body: bytes) -> None:
+        """Give the worker the statement.
+
+        Raises:
+            NeverStarted: It is dead, and was before.
+            QueryError: It was stopped already.
+        """
+        if self._error is not None:
+            raise self._error
+        self._statement = statement["id"]
+        try:
+            await self._handle.send(Kind.statement, statement, body)
+        except OSError:
+            self._finish()
+            raise NeverStarted from None
+        except asyncio.CancelledError:
+            self._handle.kill("cancelled")  # it may have got half of the frame
+            self._finish()
+            raise
+
+    async def next(self) -> Frame:
+        """Return the next frame: planned, data or end.
+
+        Raises:
+            NeverStarted: The worker was dead before it took the statement.
+            QueryError: The statement failed, its worker died, or it was stopped.
+        """
+        if self._error is not None:
+            raise self._error
+        self._reading = True
+        try:
+            return await self._next()
+        except asyncio.CancelledError:
+            self._start_drain()  # if it was stopped, somebody has to read on
+            raise
+        finally:
+            self._reading = False
+
+    def peek(self) -> Frame | None:
+        """Return the end if the worker has said it already, without waiting."""
+        if self._error is not None or self._over:
+            return None
+        try:
+            frame = self._handle.peek()
+        except ProtocolError:
+            return None
+        if frame is not None and frame.kind is Kind.end:
+            self._finish()
+        return frame
+
+    def stop(self, error: QueryError) -> None:
+        """End the statement; who waits for a frame gets this error."""
+        if self._over or self._error is not None:
+            return
+        self._error = error
+        if not self._statement:
+            self._finish()
+            return
+        self._handle.send_now(Kind.cancel, {"id": self._statement})
+        self._killer = self._loop.call_later(self._grace_s, self._handle.kill, "cancelled")
+        if not self._reading:
+            self._start_drain()
+
+    async def ended(self) -> None:
+        """Wait until a stopped statement has come to its end."""
+        if self._drain is not None:
+            await asyncio.shield(self._drain)
+
+    async def _next(self) -> Frame:
+        while True:
+            try:
+                frame = await self._handle.receive()
+            except (OSError, ProtocolError):
+                frame = None
+            if frame is None:
+                raise await self._death()
+            if frame.kind is Kind.accepted:
+                self._doing = "planning"
+            elif frame.kind is Kind.failed:
+                self._finish()
+                raise self._error or restored(frame.head["code"], frame.head["text"], frame.head["details"])
+            elif frame.kind is Kind.end:
+                self._finish()
+                if self._error is not None:
+                    raise self._error
+                return frame
+            elif self._error is None:
+                self._doing = "running"
+                return frame
+
+    def _start_drain(self) -> None:
+        if self._error is not None and self._drain is None and not self._over:
+            self._drain = asyncio.create_task(self._drained())
+
+    async def _drained(self) -> None:
+        """Read to the end what nobody wants, so that the worker gets there."""
+        try:
+            await self._next()
+        except (QueryError, NeverStarted):
+            return
+
+    async def _death(self) -> Exception:
+        """Find out what ended the worker."""
+        try:
+            async with asyncio.timeout(_EXIT_S):
+                await asyncio.shield(self._handle.exited)
+        except TimeoutError:
+            self._handle.kill("it closed its socket")
+            await asyncio.shield(self._handle.exited)
+        self._finish()
+        if self._error is not None:
+            return self._error
+        if not self._doing:
+            return NeverStarted()
+        return self._cause()
+
+    def _cause(self) -> QueryError:
+        handle = self._handle
+        if handle.kill_reason == TOO_MUCH_MEMORY or any(word in handle.log() for word in _NO_MEMORY):
+            return out_of_memory(self._limit_bytes)
+        code = handle.exit_code or 0
+        how = f"exit code {code}" if code >= 0 else _signal(-code)
+        return WorkerDiedError(
+            f"the statement ended the process that ran it, while {self._doing} ({how}): "
+            "simplify it; other queries are not affected"
+        )
+
+    def _finish(self) -> None:
+        if not self._over:
+            self._over = True
+            if self._killer is not None:
+                self._killer.cancel()
+            self._pool.give_back(self._handle)
+
+
+def _signal(number: int) -> str:
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+    return f"{name}: {signal.strsignal(number)}"

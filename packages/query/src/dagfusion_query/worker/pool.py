@@ -1,0 +1,218 @@
+"""The workers of a service: as many as it may use at once, and a spare one that is ready when one of them dies."""
+
+import asyncio
+import logging
+import signal
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dagfusion_query.errors import QueryError, ServiceUnavailableError
+from dagfusion_query.worker.handle import Handle
+from dagfusion_query.worker.limits import memory_bytes
+from dagfusion_query.worker.protocol import Kind
+
+_log = logging.getLogger(__name__)
+
+_START_TIMEOUT_S = 30.0
+_FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 10.0
+_WATCH_S = 0.1
+_CLOSE_S = 2.0
+TOO_MUCH_MEMORY = "memory"
+
+
+class Pool:
+    """Worker processes, each of which runs one statement at a time. All on one event loop.
+
+    Args:
+        size: How many statements run at once; there is one process more.
+        configure: What a worker is told before its first statement.
+        limit_bytes: The memory that one may have of its own.
+    """
+
+    def __init__(self, size: int, configure: Callable[[], Mapping[str, Any]], limit_bytes: int) -> None:
+        self._processes = size + 1
+        self._configure, self._limit_bytes = configure, limit_bytes
+        self._all: set[Handle] = set()
+        self._idle: list[Handle] = []  # the one used last at the end: its caches are the warmest
+        self._busy: set[Handle] = set()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failures = 0
+        self._problem = "no worker has started yet"
+        self._closing = False
+        self.restarts: Counter[str] = Counter()
+
+    @property
+    def live(self) -> int:
+        """Workers that take statements, or run one."""
+        return len(self._idle) + len(self._busy)
+
+    @property
+    def busy(self) -> int:
+        """Workers that run a statement."""
+        return len(self._busy)
+
+    @property
+    def pids(self) -> list[int]:
+        """The process ids of the workers that take statements, or run one."""
+        return [handle.pid for handle in (*self._idle, *self._busy)]
+
+    def problem(self) -> QueryError | None:
+        """Return why no statement can run, if none can."""
+        if self.live:
+            return None
+        return ServiceUnavailableError(f"no worker is ready: {self._problem}; it is tried again")
+
+    async def start(self) -> None:
+        """Start the workers, and wait for the first.
+
+        Raises:
+            ServiceUnavailableError: None comes up.
+        """
+        for _ in range(self._processes):
+            self._spawn(0.0)
+        self._keep(asyncio.create_task(self._watch()))
+        deadline = asyncio.get_running_loop().time() + _START_TIMEOUT_S
+        while not self.live and self._failures <= self._processes:
+            if asyncio.get_running_loop().time() > deadline:
+                break
+            await asyncio.sleep(0.01)
+        if (problem := self.problem()) is not None:
+            await self.close()
+            raise problem
+
+    async def close(self) -> None:
+        """End all workers."""
+        self._closing = True
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_exception(ServiceUnavailableError("the service is stopping"))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        handles = list(self._all)
+        for handle in handles:
+            handle.kill("the service is stopping")
+        if handles:
+            await asyncio.wait([handle.exited for handle in handles], timeout=_CLOSE_S)
+        for handle in handles:
+            handle.close()
+
+    async def lease(self) -> Handle:
+        """Return a worker that is the caller's alone, as soon as there is one. To be given back."""
+        while True:
+            while self._idle:
+                handle = self._idle.pop()
+                if handle.exit_code is None:
+                    self._busy.add(handle)
+                    return handle
+            waiting = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiting)
+            try:
+                await waiting
+            except asyncio.CancelledError:
+                if waiting.done() and not waiting.cancelled():
+                    self._wake()  # this turn is another's
+                raise
+            finally:
+                if waiting in self._waiting:
+                    self._waiting.remove(waiting)
+
+    def give_back(self, handle: Handle) -> None:
+        """Return a worker whose statement is over; one that has kept half of the memory it may have is replaced."""
+        self._busy.discard(handle)
+        if handle.exit_code is not None:
+            handle.close()
+            return
+        if handle.kill_reason or self._closing:
+            return
+        handle.trim_log()
+        if memory_bytes(handle.pid) > self._limit_bytes // 2:
+            handle.kill("bloat")
+            return
+        self._idle.append(handle)
+        self._wake()
+
+    def _wake(self) -> None:
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            if not waiting.done():
+                waiting.set_result(None)
+                return
+
+    def _spawn(self, delay_s: float) -> None:
+        self._keep(asyncio.create_task(self._bring_up(delay_s)))
+
+    def _keep(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _bring_up(self, delay_s: float) -> None:
+        """Start a worker and make it ready; `_ended` takes it from there when it does not come up."""
+        await asyncio.sleep(delay_s)
+        try:
+            handle = Handle(self._ended)
+        except OSError as error:
+            self._failed(f"it cannot be started: {error}")
+            self._spawn(self._retry_s())
+            return
+        self._all.add(handle)
+        try:
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                await handle.send(Kind.configure, self._configure())
+                frame = await handle.receive()
+        except TimeoutError:
+            handle.kill("it did not come up")
+            return
+        except OSError:
+            return
+        if frame is None or frame.kind is not Kind.ready:
+            handle.kill("it did not come up")
+            return
+        self._failures = 0
+        handle.is_ready = True
+        self._idle.insert(0, handle)
+        self._wake()
+
+    def _failed(self, why: str) -> None:
+        self._failures += 1
+        self._problem = why
+        _log.error("a worker did not come up: %s", why)
+
+    def _retry_s(self) -> float:
+        return min(_LAST_RETRY_S, _FIRST_RETRY_S * 2 ** min(self._failures, 10)) if self._failures else 0.0
+
+    def _ended(self, handle: Handle) -> None:
+        """Replace a worker that is no more."""
+        self._all.discard(handle)
+        if handle in self._idle:
+            self._idle.remove(handle)
+        if handle not in self._busy:  # else its lease still reads what it has said
+            handle.close()
+        if self._closing:
+            return
+        how = handle.kill_reason or _how(handle.exit_code)
+        if handle.is_ready:
+            self.restarts[handle.kill_reason or "died"] += 1
+            _log.warning("worker %d has ended (%s) and is replaced: %s", handle.pid, how, handle.log() or "no output")
+        else:
+            self._failed(f"{how}: {handle.log().strip()[-300:]}")
+        self._spawn(self._retry_s())
+
+    async def _watch(self) -> None:
+        """Kill what takes more memory than it may, before the machine has none left."""
+        while True:
+            await asyncio.sleep(_WATCH_S)
+            for handle in tuple(self._busy):
+                if memory_bytes(handle.pid) > self._limit_bytes:
+                    handle.kill(TOO_MUCH_MEMORY)
+
+
+def _how(code: int | None) -> str:
+    if code is None or code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"

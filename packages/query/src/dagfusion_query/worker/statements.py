@@ -1,0 +1,264 @@
+"""Statements in a worker: planned and run by the engine, encoded, sent piece by piece."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dagfusion_query.access.grants import Grants
+from dagfusion_query.access.scopes import Scopes
+from dagfusion_query.catalog.mapped import MappedCatalog
+from dagfusion_query.catalog.model import Snapshot
+from dagfusion_query.engine.engine import Engine, Prepared, Run
+from dagfusion_query.errors import (
+    QueryCancelledError,
+    QueryError,
+    ResultTooLargeError,
+)
+from dagfusion_query.explain import explain
+from dagfusion_query.result import Batches, Finished
+from dagfusion_query.settings import Settings
+from dagfusion_query.worker.encode import ENCODERS, Piece
+from dagfusion_query.worker.limits import out_of_memory
+from dagfusion_query.worker.protocol import Frame, Kind, encode
+
+_log = logging.getLogger(__name__)
+
+Send = Callable[..., None]
+CHUNK_BYTES = 1 << 20
+_SOON_S = 0.002  # a batch that comes within it shares a chunk with the one before
+_NAMED = 1000  # partitions and objects that an explanation names
+
+
+class Statements:
+    """Runs statements over the catalogs of a service's environments.
+
+    Args:
+        head: What the service configures: settings of the environments and limits.
+    """
+
+    def __init__(self, head: Mapping[str, Any]) -> None:
+        self._catalogs: dict[tuple[str, str], MappedCatalog] = {}
+        self._scopes = Scopes()
+        self._lock = threading.Lock()
+        self._current: str | None = None  # the statement's id
+        self._cancelled = False
+        self._run: Batches | None = None
+        self.configure(head)
+
+    def configure(self, head: Mapping[str, Any]) -> None:
+        """Take over settings: when they change, too."""
+        settings = {name: Settings(**values) for name, values in head["environments"].items()}
+        self._memory_bytes = int(head["memory_bytes"])
+        self._engine = Engine(next(iter(settings.values()), Settings()))
+
+    def warm_up(self) -> None:
+        """Have everything loaded that a first statement would wait for."""
+        prepared = self._engine.prepare("SELECT 1", None, Snapshot(0, ""))
+        run = self._engine.start(prepared)
+        while run.next() is not None:
+            pass
+
+    def cancel(self, statement: str) -> None:
+        """Give the statement with this id up, if it is the one that runs. Called on another thread."""
+        with self._lock:
+            if self._current == statement:
+                self._cancelled = True
+                if self._run is not None:
+                    self._run.cancel()
+
+    def run(self, frame: Frame, send: Send) -> None:
+        """Run one statement, and send what comes of it."""
+        with self._lock:
+            self._current, self._cancelled = frame.head["id"], False
+        send(encode(Kind.accepted))
+        try:
+            self._answer(frame, send)
+        except OSError:
+            raise  # the service is gone
+        except BaseException as error:  # noqa: BLE001  # whatever it is, the service has to hear of it
+            said = QueryCancelledError("the query was cancelled") if self._cancelled else self._error(error)
+            send(encode(Kind.failed, {"code": said.code, "text": str(said), "details": said.details()}))
+        finally:
+            with self._lock:
+                self._current = self._run = None
+
+    def _answer(self, frame: Frame, send: Send) -> None:
+        started = time.perf_counter()
+        head = frame.head
+        snapshot, generations = self._snapshot(head)
+        prepared = self._engine.prepare(head["sql"], _params(frame.body), snapshot)
+        planning_s = time.perf_counter() - started
+        plans = explain(prepared).to_arrow() if prepared.is_explain else None
+        schema = prepared.schema if plans is None else plans.schema
+        facts = {"planning_s": planning_s, "generations": generations, **_reads(prepared)}
+        send(encode(Kind.planned, facts, [memoryview(schema.serialize())]))
+        match head["mode"]:
+            case "describe":
+                send(encode(Kind.end))
+            case "explain":
+                send(encode(Kind.end, {"explanation": _explanation(prepared, generations)}))
+            case _:
+                self._stream(head, schema, lambda: Finished(plans) if plans else self._engine.start(prepared), send)
+
+    def _stream(self, head: Mapping[str, Any], schema: pa.Schema, start: Callable[[], Batches], send: Send) -> None:
+        began = time.perf_counter()
+        run = start()
+        with self._lock:
+            self._run = run
+            if self._cancelled:
+                run.cancel()
+        output = _Output(head, schema, send)
+        first_batch_s = None
+        while (batch := run.next()) is not None:
+            first_batch_s = time.perf_counter() - began if first_batch_s is None else first_batch_s
+            ahead = run.wait(0.0) if isinstance(run, Run) else True
+            if not output.write(batch):
+                run.cancel()
+                break
+            if not ahead and isinstance(run, Run) and not run.wait(_SOON_S):
+                output.flush()
+            self._check()
+        self._check()
+        took_s = time.perf_counter() - began if first_batch_s is None else first_batch_s
+        output.finish({"first_batch_s": took_s, "bytes_read": run.bytes_read})
+
+    def _check(self) -> None:
+        if self._cancelled:
+            raise QueryCancelledError("the query was cancelled")
+
+    def _error(self, error: BaseException) -> QueryError:
+        """Say what went wrong without what only the service's operator may know, which goes to the worker's log."""
+        if isinstance(error, QueryError):
+            return error
+        if isinstance(error, MemoryError):
+            return out_of_memory(self._memory_bytes)
+        _log.error("a statement met a fault of this program", exc_info=error)
+        return QueryError("the service failed at this statement, which is not the statement's fault; its log says how")
+
+    def _snapshot(self, head: Mapping[str, Any]) -> tuple[Snapshot, dict[str, int]]:
+        """Return what the caller sees, and the generation of each environment."""
+        snapshots = {}
+        for name, state in head["environments"].items():
+            if "problem" in state:
+                continue
+            key = (name, state["folder"])
+            catalog = self._catalogs.get(key)
+            if catalog is None:
+                catalog = self._catalogs[key] = MappedCatalog(Path(state["folder"]), name)
+            snapshots[name] = catalog.at(state["generation"])
+        grants = Grants(frozenset(head["grants"]))
+        return self._scopes.merged(snapshots, grants), {name: s.generation for name, s in snapshots.items()}
+
+
+class _Output:
+    """A result's way out: encoded, within its limits, in chunks."""
+
+    def __init__(self, head: Mapping[str, Any], schema: pa.Schema, send: Send) -> None:
+        self._encoder = ENCODERS[head["format"]](schema)
+        self._send = send
+        self._limit_rows, self._limit_bytes, self._wanted = head["limit_rows"], head["limit_bytes"], head["wanted_rows"]
+        self._schema = schema
+        self._pieces: list[Piece] = []
+        self._waiting = self._bytes = self._rows = 0
+        self._truncated = False
+
+    def write(self, batch: pa.RecordBatch) -> bool:
+        """Take a batch; return whether more is wanted."""
+        if self._wanted is not None and self._rows + batch.num_rows > self._wanted:
+            batch, self._truncated = batch.slice(0, self._wanted - self._rows), True
+        self._rows += batch.num_rows
+        if self._rows > self._limit_rows:
+            raise ResultTooLargeError(
+                f"the result has more than {self._limit_rows:,} rows: aggregate, filter or LIMIT it, "
+                "or raise DAGFUSION_RESULT_LIMIT_ROWS"
+            )
+        self._take(self._encoder.write(batch))
+        if self._waiting >= CHUNK_BYTES:
+            self.flush()
+        return not self._truncated
+
+    def flush(self) -> None:
+        """Send what there is."""
+        if self._pieces:
+            self._send(self._data())
+
+    def finish(self, facts: Mapping[str, Any]) -> None:
+        """Send the rest, and what the result cost."""
+        self._take(self._encoder.finish())
+        end = {**facts, "rows": self._rows, "result_bytes": self._bytes, "truncated": self._truncated}
+        self._send(self._data(), encode(Kind.end, end))
+
+    def _take(self, pieces: list[Piece]) -> None:
+        size = sum(len(piece) for piece in pieces)
+        self._bytes += size
+        if self._bytes > self._limit_bytes:
+            raise ResultTooLargeError(
+                f"the result has more than {self._limit_bytes:,} bytes: select fewer columns or rows, "
+                "or raise DAGFUSION_RESULT_LIMIT_BYTES"
+            )
+        self._pieces += pieces
+        self._waiting += size
+
+    def _data(self) -> list[bytes | memoryview]:
+        pieces, self._pieces, self._waiting = self._pieces, [], 0
+        return encode(Kind.data, None, pieces)
+
+
+def _params(body: memoryview | bytes) -> dict[str, pa.Scalar] | None:
+    """Read the parameters: one row of columns that are called as they are."""
+    if not len(body):
+        return None
+    row = pa.ipc.open_stream(pa.py_buffer(body)).read_next_batch()
+    return {name: column[0] for name, column in zip(row.schema.names, row.columns, strict=True)}
+
+
+def _reads(prepared: Prepared) -> dict[str, Any]:
+    """Say what a planned statement reads, and how."""
+    scans = [
+        {
+            "table": str(scan.table.name),
+            "files_total": len(scan.table.files),
+            "files_read": scan.count,
+            "bytes_total": _bytes(scan.table.files),
+            "bytes_kept": scan.bytes,
+        }
+        for scan in prepared.scans
+    ]
+    needs_files = any(scan["files_read"] for scan in scans)
+    path = "dataset" if prepared.spliced is None else "splice" if needs_files else "catalog"
+    return {"scans": scans, "path": path}
+
+
+def _bytes(files: pa.Table) -> int:
+    return int(pc.sum(files["size_bytes"]).as_py() or 0)
+
+
+def _explanation(prepared: Prepared, generations: Mapping[str, int]) -> dict[str, Any]:
+    found = explain(prepared)
+    scans = [
+        {
+            "table": scan.table,
+            "files_total": scan.files_total,
+            "files_read": scan.files_read,
+            "bytes_total": scan.bytes_total,
+            "bytes_kept": scan.bytes_kept,
+            "filters": [{"text": e.text, "skipped": e.skipped, "by": e.by} for e in scan.filters],
+            "partitions": list(scan.partitions[:_NAMED]),
+            "uris": list(scan.uris[:_NAMED]),
+        }
+        for scan in found.scans
+    ]
+    path = _reads(prepared)["path"]
+    return {
+        "path": path,
+        "scans": scans,
+        "logical": found.logical,
+        "physical": found.physical,
+        "generations": dict(generations),
+    }
