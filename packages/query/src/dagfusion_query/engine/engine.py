@@ -75,6 +75,7 @@ class Engine:
         self._planned_for: Bound | None = None
         self._plans = PlanCache[Prepared](settings.plan_cache_bytes)
         self._lock = threading.Lock()
+        self.cached_plans = 0  # how often a statement's plan was there already
 
     def prepare(self, sql: str, params: Params, snapshot: Snapshot) -> Prepared:
         """Plan a statement over the files that its filters keep.
@@ -91,6 +92,7 @@ class Engine:
         values = _values(params)
         key = (sql, tuple(sorted(values.items())))
         if (known := plans.get(key)) is not None:
+            self.cached_plans += 1
             return known
         prepared = self._guarded(lambda: self._plan(sql, values, bound), bound)
         if is_repeatable(sql):

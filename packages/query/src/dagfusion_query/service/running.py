@@ -17,6 +17,7 @@ from dagfusion_query.errors import (
 )
 from dagfusion_query.service.admission import Admission, Ticket
 from dagfusion_query.service.environments import Environments
+from dagfusion_query.service.metrics import Metrics
 from dagfusion_query.service.query import Caller, Query, ScanStats, State, Stats
 from dagfusion_query.service.registry import Registry
 from dagfusion_query.service_settings import ServiceSettings
@@ -44,6 +45,7 @@ class Shared:
     registry: Registry
     pool: Pool
     admission: Admission
+    metrics: Metrics
 
 
 @dataclass(frozen=True)
@@ -243,6 +245,7 @@ class Running:
             path=head["path"],
             scans=scans,
         )
+        self._shared.metrics.planned(cached=head["cached"])
 
     def _stream(self) -> None:
         self._entry.update(state=State.streaming)
@@ -282,6 +285,7 @@ class Running:
             said = {"code": error.code, "message": str(error), **error.details()}
         self._entry.update(state=state, error=said)
         self._shared.registry.close(self._entry)
+        self._shared.metrics.over(self._entry.info)
         if self._ticket is not None:
             self._shared.admission.leave(self._ticket, now - self._began if self._began else None)
 

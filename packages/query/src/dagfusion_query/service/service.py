@@ -12,6 +12,7 @@ from dagfusion_query.config import Config
 from dagfusion_query.errors import QueryCancelledError, QueryError, ServiceUnavailableError, StatementTooLongError
 from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.environments import Environments, EnvironmentState
+from dagfusion_query.service.metrics import Metrics
 from dagfusion_query.service.query import Caller, Query, QueryInfo
 from dagfusion_query.service.registry import Registry
 from dagfusion_query.service.running import Running, Shared
@@ -40,7 +41,8 @@ class Service:
         }
         self._pool = Pool(s.workers, lambda: worker, s.worker_memory_bytes)
         admission = Admission(s.workers, s.user_queries, s.queue_length, s.user_queue_length)
-        self._shared = Shared(s, environments, self._registry, self._pool, admission)
+        self._metrics = Metrics(self._pool, admission, environments)
+        self._shared = Shared(s, environments, self._registry, self._pool, admission, self._metrics)
         self._stopping = True
         self.loop: asyncio.AbstractEventLoop
 
@@ -125,6 +127,10 @@ class Service:
         if self._stopping:
             return ServiceUnavailableError("the service is starting or stopping: try again in a moment")
         return self._pool.problem()
+
+    def metrics(self) -> bytes:
+        """Return what is counted, in Prometheus's text format."""
+        return self._metrics.text()
 
     async def _drained(self, limit_s: float) -> None:
         """Wait for the queries that run, but no longer than this."""

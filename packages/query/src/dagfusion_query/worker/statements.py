@@ -92,11 +92,13 @@ class Statements:
         started = time.perf_counter()
         head = frame.head
         snapshot, generations = self._snapshot(head)
+        cached = self._engine.cached_plans
         prepared = self._engine.prepare(head["sql"], _params(frame.body), snapshot)
         planning_s = time.perf_counter() - started
         plans = explain(prepared).to_arrow() if prepared.is_explain else None
         schema = prepared.schema if plans is None else plans.schema
-        facts = {"planning_s": planning_s, "generations": generations, **_reads(prepared)}
+        was_there = self._engine.cached_plans > cached
+        facts = {"planning_s": planning_s, "generations": generations, "cached": was_there, **_reads(prepared)}
         send(encode(Kind.planned, facts, [memoryview(schema.serialize())]))
         match head["mode"]:
             case "describe":

@@ -1,0 +1,105 @@
+"""What the service counts, for Prometheus."""
+
+from collections.abc import Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from dagfusion_query.service.admission import Admission
+from dagfusion_query.service.environments import Environments
+from dagfusion_query.service.query import QueryInfo, State
+from dagfusion_query.worker.pool import Pool
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+
+class Metrics:
+    """Counters of finished queries, and the state of the service at the moment it is asked."""
+
+    def __init__(self, pool: Pool, admission: Admission, environments: Environments) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_State(pool, admission, environments))
+        r = self._registry
+        self._queries = Counter(
+            "dagfusion_queries",
+            "Queries that are over; outcome is finished or an error's code.",
+            ["door", "outcome"],
+            registry=r,
+        )
+        self._queued = Histogram("dagfusion_query_queued_seconds", "Wait for a worker.", buckets=_SECONDS, registry=r)
+        self._planning = Histogram("dagfusion_query_planning_seconds", "Planning.", buckets=_SECONDS, registry=r)
+        self._total = Histogram("dagfusion_query_seconds", "Arrival to end.", buckets=_SECONDS, registry=r)
+        self._files_read = Counter("dagfusion_files_read", "Files that queries read.", registry=r)
+        self._files_skipped = Counter("dagfusion_files_skipped", "Files that queries did not need.", registry=r)
+        self._bytes_read = Counter("dagfusion_bytes_read", "Bytes asked of object stores.", registry=r)
+        self._bytes_skipped = Counter("dagfusion_bytes_skipped", "Bytes of files not needed.", registry=r)
+        self._rows = Counter("dagfusion_result_rows", "Rows of results.", registry=r)
+        self._bytes = Counter("dagfusion_result_bytes", "Encoded bytes of results.", registry=r)
+        self._plans = Counter("dagfusion_plans", "Plans, by whether a worker had one already.", ["cache"], registry=r)
+
+    def planned(self, *, cached: bool) -> None:
+        """Count a statement that was planned, or whose plan was there."""
+        self._plans.labels("hit" if cached else "miss").inc()
+
+    def over(self, info: QueryInfo) -> None:
+        """Count a query that is over."""
+        outcome = State.finished.value if info.error is None else str(info.error["code"])
+        self._queries.labels(info.door, outcome).inc()
+        stats = info.stats
+        self._queued.observe(stats.queued_s)
+        self._total.observe(stats.total_s)
+        if stats.planning_s:
+            self._planning.observe(stats.planning_s)
+        self._files_read.inc(stats.files_read)
+        self._files_skipped.inc(stats.files_skipped)
+        self._bytes_read.inc(stats.bytes_read)
+        self._bytes_skipped.inc(sum(scan.bytes_total - scan.bytes_kept for scan in stats.scans))
+        self._rows.inc(stats.rows)
+        self._bytes.inc(stats.result_bytes)
+
+    def text(self) -> bytes:
+        """Return everything in Prometheus's text format."""
+        return generate_latest(self._registry)
+
+
+class _State(Collector):
+    """What is so at the moment of asking."""
+
+    def __init__(self, pool: Pool, admission: Admission, environments: Environments) -> None:
+        self._pool, self._admission, self._environments = pool, admission, environments
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        """Return nothing: there is nothing to ask while the service is made."""
+        return []
+
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+        """Yield the state of workers, queue and catalogs."""
+        pool, admission = self._pool, self._admission
+        yield _gauge("dagfusion_workers_live", "Workers that take statements, or run one.", pool.live)
+        yield _gauge("dagfusion_workers_busy", "Workers that run a statement.", pool.busy)
+        restarts = CounterMetricFamily("dagfusion_worker_restarts", "Workers replaced, by reason.", labels=["reason"])
+        for reason, count in pool.restarts.items():
+            restarts.add_metric([reason], count)
+        yield restarts
+        yield _gauge("dagfusion_queries_queued", "Queries that wait for a worker.", admission.waiting)
+        yield _gauge("dagfusion_queries_running", "Queries that have one.", admission.running)
+        states = self._environments.states()
+        up = {name: float(state.problem is None) for name, state in states.items()}
+        lag = {name: state.lag.age_s for name, state in states.items() if state.lag is not None}
+        generations = {name: state.snapshot.generation for name, state in states.items()}
+        yield _by_environment("dagfusion_environment_up", "Whether an environment can be queried.", up)
+        yield _by_environment("dagfusion_catalog_lag_seconds", "Since its event log was last read.", lag)
+        yield _by_environment("dagfusion_catalog_generation", "Of its catalog.", generations)
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _by_environment(name: str, text: str, values: Mapping[str, float]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=["environment"])
+    for environment, value in values.items():
+        family.add_metric([environment], value)
+    return family
