@@ -70,6 +70,6 @@ def snapshot(count: int) -> Snapshot:
         for event_id, (day, state) in enumerate(partitions(count), start=1)
     )
     made = Snapshot(0, "local")
-    while batch := list(islice(events, 16 * BATCH)):
+    while batch := list(islice(events, 4 * BATCH)):
         made = fold(made, batch)
     return made

@@ -55,7 +55,7 @@ class Lake:
 
 
 def register(place: Place, partitions: int) -> None:
-    """Make a DuckLake catalog of the objects, in a database beside Dagster's, unless there is one; reads each footer."""
+    """Make a DuckLake catalog of the objects, in a database beside Dagster's, if there is none; reads each footer."""
     if _registered(place) == partitions:
         return
     with psycopg.connect(place.event_log, autocommit=True) as server:

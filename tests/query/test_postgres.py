@@ -1,6 +1,8 @@
 """The event log in PostgreSQL: writers that commit out of order, a server that goes away, and locations."""
 
+import dataclasses
 import itertools
+import json
 import random
 import tempfile
 import threading
@@ -22,6 +24,7 @@ from dagfusion_query.errors import (
 from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.postgres import PostgresEventLog
 from dagfusion_query.event_log.protocol import Event, Materialization, Wipe
+from dagfusion_query.event_log.record import DataFile, RecordReader
 from dagfusion_query.event_log.sqlite import SqliteEventLog
 from dagfusion_query.event_log.watermark import SLACK_S, Watermark
 from dagfusion_stack import postgres
@@ -242,6 +245,43 @@ def test_a_wipe_is_told_once(on_postgres: Any, file_record: Record, log: Postgre
     received: list[Event] = []
     log.sync(received.extend)
     assert received == [wipe]
+
+
+def test_events_are_read_however_they_are_written(on_postgres: Any, file_record: Record, log: PostgresEventLog) -> None:
+    """The server cuts records out of events as Dagster writes them; others come as a whole, at once or later."""
+    event_id = pattern_event(on_postgres, file_record(rows=7))
+    with psycopg.connect(on_postgres.url) as connection:
+        (event,) = connection.execute("select event from event_logs where id = %s", (event_id,)).fetchone() or ("",)
+        document = json.loads(event)
+        (entry,) = document["dagster_event"]["event_specific_data"]["materialization"]["metadata_entries"]
+        other = entry | {
+            "label": "a",
+            "entry_data": entry["entry_data"] | {"data": {"quotes": entry, "as text": event}},
+        }
+        materialization = document["dagster_event"]["event_specific_data"]["materialization"]
+        ways = {"as it is": event, "indented": json.dumps(document, indent=1)}
+        for name, entries in (
+            ("quoted before", [other, entry]),
+            ("quoted after", [entry, other]),
+            ("described", [other | {"entry_data": entry["entry_data"]}, entry | {"description": "a file"}]),
+            ("twice", [entry, entry]),
+        ):
+            materialization["metadata_entries"] = entries
+            ways[name] = json.dumps(document)
+        for name, text in ways.items():
+            (copied,) = connection.execute(COPY_EVENT.encode(), (name, event_id)).fetchone() or (0,)
+            connection.execute("update event_logs set event = %s where id = %s", (text, copied))
+        connection.execute("delete from event_logs where id = %s", (event_id,))
+    received: list[Event] = []
+    cursor = log.sync(received.extend)
+    read = {str(event.partition_key): event.file for event in materializations(received)}
+    assert read.keys() == ways.keys()
+    expected = RecordReader().read(file_record(rows=7))
+    for name, file in read.items():
+        assert isinstance(file, DataFile), name
+        assert file._replace(layout=expected.layout) == expected, name
+    polled = log.poll(dataclasses.replace(cursor, watermark=Watermark()))
+    assert {str(event.partition_key): event.file for event in materializations([*polled.events])} == read
 
 
 def test_nothing_is_written(on_postgres: Any, file_record: Record, log: PostgresEventLog) -> None:

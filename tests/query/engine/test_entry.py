@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dagfusion_query.catalog.entry import encode_entries, encode_entry, encode_scalar, object_path, store_url
 from dagfusion_query.errors import UnsupportedTypeError
-from dagfusion_query.wire import children
+from dagfusion_query.wire import children, uint, uints
 
 LITERAL = 3  # LogicalExprNode.literal
 
@@ -74,3 +74,8 @@ def test_a_uri_is_a_store_and_a_path() -> None:
         "k/a%2Fb.parquet",
     )
     assert (store_url("file:///a/b"), object_path("file:///a/b")) == ("file:///", "a/b")
+
+
+@given(st.lists(st.integers(-(2**63), 2**63 - 1)))
+def test_many_integers_are_encoded_as_each_is(values: list[int]) -> None:
+    assert uints(3, values) == [uint(3, value) for value in values]

@@ -4,10 +4,14 @@ Messages are `bytes`; a field is its number, its wire type, its value and the ra
 caller does not understand can be copied as it is.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
+_LONGEST = 10  # bytes of a varint of 64 bits
+_SHIFTS = np.arange(0, 7 * _LONGEST, 7, dtype=np.uint64)
 
 
 class Field(NamedTuple):
@@ -40,6 +44,19 @@ def message(number: int, value: bytes) -> bytes:
 def uint(number: int, value: int) -> bytes:
     """Encode an integer field."""
     return varint(number << 3) + varint(value)
+
+
+def uints(number: int, values: Sequence[int]) -> list[bytes]:
+    """Encode an integer field of many messages: as `uint` does it, without a loop over the bits of each."""
+    groups = np.array(values, np.int64).view(np.uint64)[:, np.newaxis] >> _SHIFTS
+    lengths = np.maximum(1, (groups > 0).sum(axis=1))
+    encoded = (groups & 0x7F).astype(np.uint8) | np.where(
+        np.arange(_LONGEST) < lengths[:, np.newaxis] - 1, 0x80, 0
+    ).astype(np.uint8)
+    tag, raw = varint(number << 3), encoded.tobytes()
+    return [
+        tag + raw[at : at + length] for at, length in zip(range(0, len(raw), _LONGEST), lengths.tolist(), strict=True)
+    ]
 
 
 def fields(data: bytes) -> Iterator[Field]:

@@ -5,14 +5,14 @@ and ScalarValue, whose null carries its ArrowType.
 """
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Context, Decimal
 from typing import Any
 
 import pyarrow as pa
 
 from dagfusion_query.errors import UnsupportedTypeError
-from dagfusion_query.wire import message, uint, varint
+from dagfusion_query.wire import LENGTH, message, uint, uints, varint
 
 FILES = 1  # FileGroup.files: an entry is framed as that field, so a file group is its entries laid end to end
 _PATH, _SIZE, _MODIFIED_NS, _VALUE = 1, 2, 3, 4
@@ -56,16 +56,15 @@ def encode_entries(
     Raises:
         UnsupportedTypeError: A partition column has a type that partition values cannot have.
     """
-    columns = [_encode_column(partition.field(i)) for i in range(partition.type.num_fields)]
-    values = [b"".join(row) for row in zip(*columns, strict=True)] if columns else [b""] * len(uris)
-    paths = [message(_PATH, object_path(uri).encode()) for uri in uris]
-    return pa.array(
-        [
-            message(FILES, path + uint(_SIZE, size) + uint(_MODIFIED_NS, at) + value)
-            for path, size, at, value in zip(paths, sizes, modified_ns, values, strict=True)
-        ],
-        pa.binary(),
-    )
+    parts: list[Iterable[bytes]] = [
+        [message(_PATH, object_path(uri).encode()) for uri in uris],
+        uints(_SIZE, sizes),
+        uints(_MODIFIED_NS, modified_ns),
+        *(_encode_column(partition.field(i)) for i in range(partition.type.num_fields)),
+    ]
+    files = list(map(b"".join, zip(*parts, strict=True)))
+    head = varint(FILES << 3 | LENGTH)
+    return pa.array([head + varint(len(file)) + file for file in files], pa.binary())
 
 
 def encode_entry(uri: str, size_bytes: int, modified_ns: int, values: Sequence[pa.Scalar]) -> bytes:

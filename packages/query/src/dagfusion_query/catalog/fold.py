@@ -120,8 +120,9 @@ def _fold_asset(ledger: Ledger, news: _News) -> Ledger:
     wiped_at_us = _later(ledger.wiped_at_us, news.wiped_at_us)
     wiped_anew = wiped_at_us != ledger.wiped_at_us
     fresh = dict(news.latest)
-    segments = [_supersede(segment, fresh) for segment in ledger.segments]
-    gone = _superseded(ledger.absent, fresh)
+    keys = pa.array(fresh, pa.string())
+    segments = [_supersede(segment, fresh, keys) for segment in ledger.segments]
+    gone = _superseded(ledger.absent, fresh, keys)
     absent = without(ledger.absent, gone) if gone else ledger.absent
     if not fresh and not wiped_anew:
         return ledger
@@ -154,17 +155,26 @@ def _readable(
     return groups
 
 
-def _supersede(segment: Segment, fresh: dict[str | None, Materialization]) -> Segment:
-    gone = _superseded(segment.rows, fresh, segment.dropped)
+def _supersede(segment: Segment, fresh: dict[str | None, Materialization], keys: pa.Array) -> Segment:
+    gone = _superseded(segment.rows, fresh, keys, segment.dropped)
     return replace(segment, dropped=tuple(sorted({*segment.dropped, *gone}))) if gone else segment
 
 
-def _superseded(rows: pa.Table, fresh: dict[str | None, Materialization], dropped: Sequence[int] = ()) -> list[int]:
-    """Find the rows that fresh events replace; events that are not newer than their row are taken out of `fresh`."""
+def _superseded(
+    rows: pa.Table, fresh: dict[str | None, Materialization], fresh_keys: pa.Array, dropped: Sequence[int] = ()
+) -> list[int]:
+    """Find the rows that fresh events replace; events that are not newer than their row are taken out of `fresh`.
+
+    Args:
+        rows: With `partition_key` and `event_id`.
+        fresh: By partition key.
+        fresh_keys: These keys, or more.
+        dropped: Row numbers that do not count.
+    """
     if not fresh:
         return []
     keys = rows["partition_key"]
-    met = pc.indices_nonzero(pc.is_in(keys, value_set=pa.array(list(fresh), pa.string())))
+    met = pc.indices_nonzero(pc.is_in(keys, value_set=fresh_keys))
     if len(met) == 0:
         return []
     ignored = set(dropped)

@@ -2,10 +2,11 @@
 
 import gc
 import logging
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,16 +21,24 @@ _log = logging.getLogger(__name__)
 
 _POLL_GRACE_S = 0.5  # closing ends a full sync; a poll may come to its own end
 _CLOSE_TIMEOUT_S = 5.0
+_SAVE_AGAIN_S = 2.0
+_SWITCH_INTERVAL_S = 0.0005
 
 
 @contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Keep the cycle collector from walking each batch of a full sync over and over: there are no cycles in it."""
-    was_enabled = gc.isenabled()
+def _bulk_work() -> Iterator[None]:
+    """Set the interpreter up for a full sync.
+
+    The cycle collector would walk each batch over and over: there are no cycles in it. And the thread that fetches rows
+    would wait the usual 5 ms for its turn, while PostgreSQL waits for it after every 200 KB that a socket holds.
+    """
+    was_enabled, interval_s = gc.isenabled(), sys.getswitchinterval()
     gc.disable()
+    sys.setswitchinterval(min(interval_s, _SWITCH_INTERVAL_S))
     try:
         yield
     finally:
+        sys.setswitchinterval(interval_s)
         if was_enabled:
             gc.enable()
 
@@ -39,9 +48,9 @@ class Lag:
     """How far behind the catalog may be.
 
     Attributes:
-        age_s: Seconds since the event log was last read with success.
+        age_s: Seconds since the catalog was known to hold all that the event log did.
         last_poll_s: Seconds that the last successful poll took.
-        last_error: Why the event log cannot be read now, or None.
+        last_error: Why the event log cannot be read now, or what was read cannot be written to disk; or None.
         syncs: Full syncs since the start.
         last_sync_reason: Why the latest of them was made, or None.
     """
@@ -65,6 +74,8 @@ class LiveCatalog:
         poll_interval_s: Seconds between two looks at the event log.
         verify_interval_s: Seconds between two checks that what was read is still there; a full sync follows when not.
         sync_interval_s: Seconds between two full syncs, whatever the checks say.
+        shared: Serve only generations that are in `state_dir`, for other processes map them; else a full disk only
+            costs the snapshots.
 
     Raises:
         EventLogError: The event log cannot be read, and no snapshot was left.
@@ -79,6 +90,7 @@ class LiveCatalog:
         poll_interval_s: float = 0.25,
         verify_interval_s: float = 60.0,
         sync_interval_s: float = 3600.0,
+        shared: bool = False,
     ) -> None:
         self._event_log = event_log
         self._environment = environment
@@ -90,7 +102,11 @@ class LiveCatalog:
         )
         self._reading = threading.Lock()
         self._stop = threading.Event()
+        self._shared = shared
         self._snapshot = Snapshot(0, environment)
+        self._saved: Snapshot | None = None  # the generation on disk
+        self._save_at: float | None = None  # when to try again to write the latest
+        self._save_error: SnapshotError | None = None
         self._cursor: Cursor | None = None
         self._identity: str | None = None  # of the event log that snapshot and cursor are of
         self._stale: str | None = "there is no snapshot yet"  # why a full sync is due
@@ -103,7 +119,12 @@ class LiveCatalog:
 
     def current(self) -> Snapshot:
         """Return the latest generation, without a look at the event log."""
-        return self._snapshot
+        return self._saved or Snapshot(0, self._environment) if self._shared else self._snapshot
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether there is a generation on disk."""
+        return self._saved is not None
 
     def refresh(self) -> Snapshot:
         """Look at the event log now, and return the generation that results.
@@ -113,7 +134,7 @@ class LiveCatalog:
         """
         with self._reading:
             self._poll()
-            return self._snapshot
+            return self.current()
 
     def lag(self) -> Lag:
         """Say how far behind the catalog may be."""
@@ -142,10 +163,12 @@ class LiveCatalog:
                 stored = self._store.load(self._environment)
             except SnapshotError as error:
                 _log.warning("the catalog is read anew from the event log: %s", error)
+                # A generation's number stands for one content, also for processes that followed the damaged one.
+                self._snapshot = Snapshot(self._store.last_generation(), self._environment)
             else:
                 if stored is not None:
                     self._snapshot, self._cursor, self._identity = stored.snapshot, stored.cursor, stored.identity
-                    self._stale = None
+                    self._saved, self._stale = stored.snapshot, None
         try:
             self._poll()
         except EventLogUnavailableError:
@@ -165,8 +188,10 @@ class LiveCatalog:
         except Exception as error:
             self._lag = replace(self._lag, last_error=error)
             raise
-        self._read_at = time.monotonic()
-        self._lag = replace(self._lag, last_error=None, last_poll_s=self._read_at - started)
+        now = time.monotonic()
+        if self._save_error is None or not self._shared:
+            self._read_at = now
+        self._lag = replace(self._lag, last_error=self._save_error, last_poll_s=now - started)
 
     def _recognise(self) -> None:
         """Find out once whether a stored snapshot is this event log's, and still true."""
@@ -201,9 +226,10 @@ class LiveCatalog:
             nonlocal snapshot
             snapshot = fold(snapshot, events)
             if self._store is not None:
-                snapshot = self._store.seal(snapshot, LARGE_ROWS)
+                with suppress(OSError):  # they stay in memory, and saving will say why
+                    snapshot = self._store.seal(snapshot, LARGE_ROWS)
 
-        with _collector_paused():
+        with _bulk_work():
             cursor = self._event_log.sync(receive)
         _log.info("read the event log in full: %s", self._stale)
         self._lag = replace(self._lag, syncs=self._lag.syncs + 1, last_sync_reason=self._stale)
@@ -215,8 +241,17 @@ class LiveCatalog:
         known = self._cursor
         changed = snapshot is not self._snapshot or known is None or known.watermark.settled != cursor.watermark.settled
         self._snapshot, self._cursor = snapshot, cursor
-        if self._store is not None and self._identity is not None and changed:
-            try:
-                self._snapshot = self._store.save(snapshot, cursor, self._identity)
-            except SnapshotError as error:
-                _log.warning("the catalog goes on without a snapshot on disk: %s", error)
+        now = time.monotonic()
+        if self._store is not None and self._identity is not None and (changed or self._save_at is not None):
+            if self._save_at is None or now >= self._save_at:
+                self._save(self._store, cursor, self._identity)
+
+    def _save(self, store: SnapshotStore, cursor: Cursor, identity: str) -> None:
+        try:
+            self._snapshot = self._saved = store.save(self._snapshot, cursor, identity)
+        except SnapshotError as error:
+            if self._save_error is None:
+                _log.warning("the catalog goes on without its latest snapshot on disk: %s", error)
+            self._save_error, self._save_at = error, time.monotonic() + _SAVE_AGAIN_S
+        else:
+            self._save_error = self._save_at = None

@@ -35,6 +35,11 @@ def manifest_path(folder: Path, generation: int) -> Path:
     return folder / f"manifest-{generation:020d}.json"
 
 
+def generation_of(path: Path) -> int:
+    """Return the generation that a manifest's name tells."""
+    return int(path.stem.rpartition("-")[2])
+
+
 def encode_manifest(body: Mapping[str, Any]) -> bytes:
     """Return a manifest as it is stored: a checksum, and the rest as JSON."""
     encoded = orjson.dumps({"format": FORMAT, **body})

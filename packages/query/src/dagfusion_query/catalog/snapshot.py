@@ -25,6 +25,7 @@ from dagfusion_query.catalog.fold import with_ledgers
 from dagfusion_query.catalog.manifest import (
     File,
     encode_manifest,
+    generation_of,
     layout_metadata,
     manifest_path,
     manifest_paths,
@@ -77,6 +78,9 @@ class SnapshotStore:
         Args:
             snapshot: The snapshot; its tables are the same, only where their rows lie changes.
             min_rows: Smaller segments stay in memory.
+
+        Raises:
+            OSError: One cannot be written.
         """
         changed: dict[AssetKey, Ledger] = {}
         for asset_key, ledger in snapshot.ledgers.items():
@@ -119,6 +123,10 @@ class SnapshotStore:
         except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
             raise SnapshotError(f"the catalog's snapshot in {self._folder} cannot be used: {error!r}") from error
 
+    def last_generation(self) -> int:
+        """Return the highest generation that was ever left here, damaged or not; 0 when there is none."""
+        return max((generation_of(path) for path in manifest_paths(self._folder)), default=0)
+
     def _forget_removed(self) -> None:
         """Have segments written again that somebody removed; they are still mapped here."""
         present = {entry.name for entry in os.scandir(self._segments)}
@@ -135,8 +143,12 @@ class SnapshotStore:
 
     def _write_rows(self, rows: pa.Table) -> File:
         temporary = self._segments / f"{os.getpid()}-{time.monotonic_ns()}.tmp"
-        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as writer:
-            writer.write_table(rows)
+        try:
+            with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as writer:
+                writer.write_table(rows)
+        except OSError:
+            temporary.unlink(missing_ok=True)  # on a full disk, what was written would keep it full
+            raise
         checksum = _checksum(temporary)
         size = temporary.stat().st_size
         name = f"{checksum:08x}-{size}-{time.time_ns():x}-{os.getpid()}.arrow"

@@ -7,9 +7,9 @@ from types import MappingProxyType
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dagfusion_query.catalog.bounds import statistics_type, struct_array
 from dagfusion_query.catalog.model import Ledger, Segment, Table, files_schema
 from dagfusion_query.catalog.naming import TableName, table_name
-from dagfusion_query.catalog.rows import statistics_type, struct_array
 from dagfusion_query.catalog.unify import Conflict, unify_schemas
 from dagfusion_query.errors import MalformedRecordError, NameCollisionError, QueryError, SchemaConflictError
 from dagfusion_query.event_log.protocol import AssetKey

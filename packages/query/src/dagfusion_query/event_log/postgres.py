@@ -6,14 +6,16 @@ a pooler may sit in between.
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from dagfusion_query.errors import EventLogError, EventLogLocationError, EventLogSchemaError, EventLogUnavailableError
+from dagfusion_query.event_log.ahead import ahead
 from dagfusion_query.event_log.protocol import (
     BATCH,
     AssetKey,
@@ -24,13 +26,14 @@ from dagfusion_query.event_log.protocol import (
     Wipe,
     parse_asset_key,
 )
-from dagfusion_query.event_log.record import RecordReader
+from dagfusion_query.event_log.record import ENTRY_END, ENTRY_START, RecordReader
 from dagfusion_query.event_log.watermark import Watermark
 
 T = TypeVar("T")
 
 _OVERLAP = 100_000  # ids below a full sync's highest that the first polls look at again
-_ROWS_AT_ONCE = 64
+_ROWS_AT_ONCE = 512
+_CHUNKS_AHEAD = 16  # a socket holds a hundred rows or so, and beyond that the server would wait for their reader
 _CONNECT_TIMEOUT_S = 5
 _POLL_TIMEOUT_S = 30
 _SYNC_TIMEOUT_S = 600
@@ -51,21 +54,33 @@ from pg_current_snapshot() s
 """
 _HIGHEST = f"select coalesce(max(id), 0) from event_logs where {_IS_MATERIALIZATION}"
 _FINGERPRINT = f"select count(*), coalesce(sum(id), 0)::bigint from event_logs where id <= %s and {_IS_MATERIALIZATION}"
-_COLUMNS = f"e.id, e.asset_key, e.partition, {_MICROSECONDS.format('e.timestamp')}, e.run_id, e.event"
-_BY_ID = f"""
-select {_COLUMNS} from event_logs e where e.id = any(%s) and e.asset_key is not null
+_COLUMNS = f"e.id, e.asset_key, e.partition, {_MICROSECONDS.format('e.timestamp')}, e.run_id"
+# The record is a fifth of its event: the server cuts it out, as `record` does, where the end is there once. `offset 0`
+# keeps each step from being computed, and the event from being decompressed, as often as it is mentioned.
+_EVENT = f"{_COLUMNS}, cut.record, case when cut.record is null then e.event end"
+_CUT = f"""
+cross join lateral (
+    select case when cardinality(starts) > 1 and cardinality(ends) = 2 then starts[cardinality(starts)] end as record
+    from (
+        select ends, string_to_array(ends[1], '{ENTRY_START}') as starts
+        from (select string_to_array(e.event, '{ENTRY_END}') as ends offset 0) as at_ends offset 0
+    ) as at_starts
+) as cut
 """
+_IN = "e.id = any(%s) and e.asset_key is not null"
+_BY_ID = f"select {_EVENT} from event_logs e {_CUT} where {_IN}"
+_WHOLE_BY_ID = f"select {_COLUMNS}, null, e.event from event_logs e where {_IN}"
 # Wipes are filtered outside the aggregate: inside it, the index alone no longer answers it.
 _LATEST = f"""
 with latest as (
     select max(id) id from event_logs
     where asset_key = %(key)s and {_IS_MATERIALIZATION} and {{partition}}
 )
-select {_COLUMNS} from latest join event_logs e using (id)
+select {_EVENT} from latest join event_logs e using (id) {_CUT}
 where {_MICROSECONDS.format("e.timestamp")} > %(wiped)s
 """
-_LATEST_PARTITIONED = _LATEST.format(partition="partition is not null group by partition")
-_LATEST_UNPARTITIONED = _LATEST.format(partition="partition is null")
+_LATEST_PARTITIONED = _LATEST.replace("{partition}", "partition is not null group by partition")
+_LATEST_UNPARTITIONED = _LATEST.replace("{partition}", "partition is null")
 # Both counts come from an index; looking for a partition that is null does not.
 _HAS_UNPARTITIONED = f"""
 select (select count(*) from event_logs where asset_key = %(key)s and {_IS_MATERIALIZATION})
@@ -158,8 +173,8 @@ class PostgresEventLog:
             queries.append(_LATEST_UNPARTITIONED)
         for query in queries:
             batch: list[Event] = []
-            for row in run.stream(query, params):
-                batch.append(self._materialization(row))
+            for event in self._materializations(run, query, params):
+                batch.append(event)
                 if len(batch) == BATCH:
                     receive(batch)
                     batch = []
@@ -171,7 +186,7 @@ class PostgresEventLog:
         fresh, watermark = advance.fresh, advance.watermark
         events: list[Event] = []
         for start in range(0, len(fresh), BATCH):
-            events += map(self._materialization, run.stream(_BY_ID, (fresh[start : start + BATCH],)))
+            events += self._materializations(run, _BY_ID, (fresh[start : start + BATCH],))
         assets = dict(run(_ASSETS))
         for key, wiped_at_us in assets.items():
             if key not in cursor.assets:  # its row comes in a transaction of its own, after its first event's
@@ -195,10 +210,17 @@ class PostgresEventLog:
             return None
         return f"{cursor.watermark.count} events were read up to id {cursor.watermark.settled}, now there are {count}"
 
-    def _materialization(self, row: tuple[Any, ...]) -> Materialization:
-        event_id, key, partition_key, at_us, run_id, event = row
-        file = self._records.from_event(event)
-        return Materialization(self._asset_key(key), event_id, partition_key, at_us, run_id, file)
+    def _materializations(self, run: "_Transaction", query: str, params: Any) -> Iterator[Materialization]:
+        not_cut = []
+        for event_id, key, partition_key, at_us, run_id, record, event in run.stream(query, params):
+            try:
+                file = self._records.from_event(event) if record is None else self._records.from_cut(record)
+            except ValueError:
+                not_cut.append(event_id)
+                continue
+            yield Materialization(self._asset_key(key), event_id, partition_key, at_us, run_id, file)
+        for start in range(0, len(not_cut), BATCH):
+            yield from self._materializations(run, _WHOLE_BY_ID, (not_cut[start : start + BATCH],))
 
     def _asset_key(self, key: str) -> AssetKey:
         if key not in self._keys:
@@ -262,8 +284,14 @@ class _Transaction:
 
     def stream(self, query: str, params: Any) -> Iterator[tuple[Any, ...]]:
         """Yield rows while the server still finds them, so that both work at once and neither holds them all."""
+        for rows in ahead(self._chunks(query, params), _CHUNKS_AHEAD):
+            yield from rows
+
+    def _chunks(self, query: str, params: Any) -> Generator[list[tuple[Any, ...]]]:
         with self._connection.cursor() as cursor:
-            yield from cursor.stream(query.encode(), params, size=_ROWS_AT_ONCE)
+            rows = cursor.stream(query.encode(), params, size=_ROWS_AT_ONCE)
+            while chunk := list(islice(rows, _ROWS_AT_ONCE)):
+                yield chunk
 
 
 def _first_line(error: Exception) -> str:

@@ -12,7 +12,7 @@ from dagfusion_query.event_log.watermark import Watermark
 
 AssetKey = tuple[str, ...]
 
-BATCH = 8192  # events that a full sync hands over at once
+BATCH = 32_768  # events that a full sync hands over at once
 
 
 class Materialization(NamedTuple):

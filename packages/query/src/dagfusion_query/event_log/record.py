@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import orjson
@@ -19,14 +20,15 @@ from dagfusion_query.event_log.arrow_types import parse_field, parse_type
 ENTRY = "dagfusion/file"
 VERSION = 1
 _MAX_LAYOUTS = 10_000
+_VALUE, _NAME_AND_TYPE = itemgetter("value"), itemgetter("name", "type")
 _SCHEMES = ("s3://", "file:///")
 # An event is several times as long as its record, so the record is cut out where Dagster's serializer puts it; an event
 # that is written in another way is parsed as a whole. Inside a JSON string the quotes would be escaped.
-_ENTRY_START = (
+ENTRY_START = (
     '{"__class__": "EventMetadataEntry", "description": null, '
     '"entry_data": {"__class__": "JsonMetadataEntryData", "data": '
 )
-_ENTRY_END = f'}}, "label": "{ENTRY}"}}'
+ENTRY_END = f'}}, "label": "{ENTRY}"}}'
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +49,12 @@ class Layout:
 
 
 class DataFile(NamedTuple):
-    """One written object, as its event describes it; the values of `partition` and `columns` are still JSON's.
+    """One written object, as its event describes it; the values of `partition` are still JSON's.
 
     Attributes:
         modified: The store's last-modified time, ISO 8601 in UTC.
         partition: One value a partition column, in the layout's order.
-        columns: Column name to `{"min", "max", "nulls"}`.
+        columns: JSON text of an object: column name to `{"min", "max", "nulls"}`.
     """
 
     uri: str
@@ -62,7 +64,7 @@ class DataFile(NamedTuple):
     rows: int
     layout: Layout
     partition: Sequence[Any]
-    columns: Mapping[str, Mapping[str, Any]]
+    columns: bytes
 
 
 class RecordReader:
@@ -89,6 +91,18 @@ class RecordReader:
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
             return MalformedRecordError(f"the stored event is not one that this reader knows: {error!r}")
 
+    def from_cut(self, text: str) -> DataFile | EventRecordError:
+        """Read a record that was cut out of its event, between `ENTRY_START` and `ENTRY_END`.
+
+        Raises:
+            ValueError: It is no JSON, so the cut was not in the right places: read the event as a whole.
+        """
+        record = orjson.loads(text)
+        try:
+            return self.read(record)
+        except EventRecordError as error:
+            return error
+
     def read(self, record: object) -> DataFile:
         """Read one `dagfusion/file` record.
 
@@ -113,8 +127,8 @@ class RecordReader:
                 record["etag"],
                 record["rows"],
                 self._layout(record["schema"], partition),
-                [column["value"] for column in partition],
-                columns,
+                list(map(_VALUE, partition)),
+                orjson.dumps(columns, option=orjson.OPT_SORT_KEYS),  # much smaller than objects
             )
         except (KeyError, TypeError) as error:
             raise _malformed(record) from error
@@ -132,7 +146,7 @@ class RecordReader:
 
     def _layout(self, schema: dict[str, Any], partition: list[dict[str, Any]]) -> Layout:
         fingerprint = schema["fingerprint"]
-        key = (fingerprint, *[(column["name"], column["type"]) for column in partition])
+        key = (fingerprint, *map(_NAME_AND_TYPE, partition))
         layout = self._layouts.get(key)
         if layout is None:
             if len(self._layouts) >= _MAX_LAYOUTS:
@@ -143,12 +157,12 @@ class RecordReader:
 
 def _find_record(event: str) -> tuple[object] | None:
     """Return the entry's data, parsed, in a tuple; None when the event has no such entry."""
-    end = event.find(_ENTRY_END)
-    if end > 0 and event.find(_ENTRY_END, end + 1) < 0:
-        start = event.rfind(_ENTRY_START, 0, end)
+    end = event.find(ENTRY_END)
+    if end > 0 and event.find(ENTRY_END, end + 1) < 0:
+        start = event.rfind(ENTRY_START, 0, end)
         if start > 0:
             with suppress(orjson.JSONDecodeError):
-                return (orjson.loads(event[start + len(_ENTRY_START) : end]),)
+                return (orjson.loads(event[start + len(ENTRY_START) : end]),)
     entries = orjson.loads(event)["dagster_event"]["event_specific_data"]["materialization"]["metadata_entries"]
     for entry in entries:
         if entry["label"] == ENTRY:
