@@ -1,0 +1,174 @@
+"""The catalogs of several environments, each followed by itself: one that is down takes nothing from the others."""
+
+import logging
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from dagfusion_query.catalog.live import Lag, LiveCatalog
+from dagfusion_query.catalog.model import Snapshot
+from dagfusion_query.config import Config, EnvironmentConfig
+from dagfusion_query.errors import (
+    EnvironmentUnavailableError,
+    EventLogLocationError,
+    EventLogSchemaError,
+    EventLogUnavailableError,
+    QueryError,
+    SnapshotError,
+)
+from dagfusion_query.event_log import open_event_log
+from dagfusion_query.event_log.protocol import EventLog
+
+_log = logging.getLogger(__name__)
+
+_FIRST_RETRY_S, _LAST_RETRY_S = 0.5, 30.0
+_CLOSE_TIMEOUT_S = 5.0
+# What a caller may know; the service's log has the rest, such as hosts and folders.
+_REASONS: tuple[tuple[type[QueryError], str], ...] = (
+    (EventLogUnavailableError, "its Dagster database does not answer"),
+    (EventLogLocationError, "its event log is not where the service's configuration says"),
+    (EventLogSchemaError, "its database is not one of Dagster's, or may not be read"),
+    (SnapshotError, "its catalog cannot be written to the service's state folder"),
+)
+
+
+@dataclass(frozen=True)
+class EnvironmentState:
+    """One environment as it is now.
+
+    Attributes:
+        snapshot: The last generation that is on disk; an empty one when there never was any.
+        folder: Where it is.
+        problem: Why there is none; its text is fit for any caller.
+        lag: How far behind the snapshot may be, and why; for the operator. None while there is no snapshot.
+        dagster_url: Where its Dagster UI is.
+    """
+
+    name: str
+    snapshot: Snapshot
+    folder: Path
+    problem: QueryError | None
+    lag: Lag | None
+    dagster_url: str | None
+
+
+class Environments:
+    """Follows the event logs of a service's environments in the background. Thread-safe.
+
+    The constructor returns at once: an environment has a problem until its first snapshot is there, and one whose
+    database is down is tried again and again.
+
+    Args:
+        config: The environments; their folders are made.
+
+    Raises:
+        SettingsError: A folder cannot be made.
+    """
+
+    def __init__(self, config: Config) -> None:
+        config.make_folders()
+        self._followers = {environment.name: _Follower(environment) for environment in config.environments}
+
+    def states(self) -> Mapping[str, EnvironmentState]:
+        """Return what there is of each environment now, without asking any database."""
+        return MappingProxyType({name: follower.state() for name, follower in self._followers.items()})
+
+    def refresh(self, timeout_s: float) -> None:
+        """Look at all event logs now; those that are down, or take longer, stay as they are."""
+        pool = ThreadPoolExecutor(len(self._followers), thread_name_prefix="dagfusion-refresh")
+        try:
+            wait([pool.submit(follower.refresh, timeout_s) for follower in self._followers.values()], timeout_s)
+        finally:
+            pool.shutdown(wait=False)
+
+    def close(self) -> None:
+        """Stop following. `states` still answers."""
+        for follower in self._followers.values():
+            follower.stop()
+        for follower in self._followers.values():
+            follower.close()
+
+
+class _Follower:
+    """One environment: its catalog, or the attempts to have one."""
+
+    def __init__(self, config: EnvironmentConfig) -> None:
+        self._config = config
+        self._folder = Path(config.settings.state_dir or "")
+        self._empty = Snapshot(0, config.name)
+        self._catalog: LiveCatalog | None = None
+        self._event_log: EventLog | None = None
+        self._problem: QueryError = EnvironmentUnavailableError(
+            f"environment {config.name} is being read for the first time: try again in a moment"
+        )
+        self._stopped, self._wake, self._tried = threading.Event(), threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._start, name=f"dagfusion-start-{config.name}", daemon=True)
+        self._thread.start()
+
+    def state(self) -> EnvironmentState:
+        catalog, config = self._catalog, self._config
+        if catalog is None:
+            return EnvironmentState(config.name, self._empty, self._folder, self._problem, None, config.dagster_url)
+        lag = catalog.lag()
+        problem = None if catalog.is_saved else _public(config.name, lag.last_error)
+        return EnvironmentState(config.name, catalog.current(), self._folder, problem, lag, config.dagster_url)
+
+    def refresh(self, timeout_s: float) -> None:
+        if self._catalog is None:
+            self._tried.clear()
+            self._wake.set()
+            self._tried.wait(timeout_s)
+            return
+        try:
+            self._catalog.refresh()
+        except QueryError as error:
+            _log.info("environment %s was not refreshed: %s", self._config.name, error)
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._wake.set()
+        if self._catalog is None and self._event_log is not None:
+            self._event_log.close()  # ends a first sync that is under way
+
+    def close(self) -> None:
+        self._thread.join(_CLOSE_TIMEOUT_S)
+        if self._catalog is not None:
+            self._catalog.close()
+
+    def _start(self) -> None:
+        """Try to have a catalog until there is one."""
+        retry_s, said = _FIRST_RETRY_S, ""
+        while not self._stopped.is_set():
+            self._wake.clear()
+            try:
+                self._catalog = self._open()
+            except Exception as error:  # noqa: BLE001  # a bug in one environment must not take the service along
+                self._problem = _public(self._config.name, error)
+                if str(error) != said and not self._stopped.is_set():
+                    said = str(error)
+                    known = isinstance(error, QueryError)
+                    _log.warning("environment %s: %s", self._config.name, said, exc_info=None if known else error)
+            self._tried.set()
+            if self._catalog is not None or self._stopped.is_set():
+                return
+            self._wake.wait(retry_s)
+            retry_s = min(2 * retry_s, _LAST_RETRY_S)
+
+    def _open(self) -> LiveCatalog:
+        settings = self._config.settings
+        self._event_log = open_event_log(settings.event_log or "")
+        try:
+            return LiveCatalog(
+                self._event_log, self._config.name, self._folder, poll_interval_s=settings.poll_interval_s, shared=True
+            )
+        except BaseException:
+            self._event_log.close()
+            raise
+
+
+def _public(name: str, error: Exception | None) -> QueryError:
+    reason = next((text for kind, text in _REASONS if isinstance(error, kind)), "the service's log says why")
+    return EnvironmentUnavailableError(f"environment {name} cannot be read now: {reason}; it is tried again")
