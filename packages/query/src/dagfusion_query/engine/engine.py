@@ -13,7 +13,7 @@ from dagfusion_query.engine.diagnose import diagnose, probe
 from dagfusion_query.engine.execute import Execution, StalledError
 from dagfusion_query.engine.fallback import fall_back
 from dagfusion_query.engine.plan_cache import PlanCache, is_repeatable
-from dagfusion_query.engine.runtime import Loop, Planners
+from dagfusion_query.engine.runtime import PLANNERS, Loop, Planners
 from dagfusion_query.engine.session import READ_ONLY, Bound, Sessions
 from dagfusion_query.engine.statement import is_datafusion_error, missing_schema, planning_error
 from dagfusion_query.engine.stores import Stores
@@ -63,17 +63,19 @@ class Engine:
     Args:
         settings: Limits and caches.
         environments: Where the objects of each environment are; only those of `settings` by default.
+        planners: How many statements can be planned at once.
     """
 
-    def __init__(self, settings: Settings, environments: Mapping[str, Settings] | None = None) -> None:
+    def __init__(
+        self, settings: Settings, environments: Mapping[str, Settings] | None = None, planners: int = PLANNERS
+    ) -> None:
         self._settings = settings
         self._stores = Stores({settings.environment: settings} if environments is None else environments)
         self._sessions = Sessions(settings, self._stores)
-        self._planners = Planners()
+        self._planners = Planners(planners)
         self._loop = Loop()
         self._breadth = Breadth(settings.parallelism, settings.scan_concurrency, settings.scan_window_bytes)
-        self._planned_for: Bound | None = None
-        self._plans = PlanCache[Prepared](settings.plan_cache_bytes)
+        self._plans: dict[Bound, PlanCache[Prepared]] = {}
         self._lock = threading.Lock()
         self.cached_plans = 0  # how often a statement's plan was there already
 
@@ -86,9 +88,7 @@ class Engine:
         """
         with self._lock:
             bound = self._sessions.bind(snapshot)
-            if bound is not self._planned_for:
-                self._planned_for, self._plans = bound, PlanCache(self._settings.plan_cache_bytes)
-            plans = self._plans
+            plans = self._plans_of(bound)
         values = _values(params)
         key = (sql, tuple(sorted(values.items())))
         if (known := plans.get(key)) is not None:
@@ -98,6 +98,13 @@ class Engine:
         if is_repeatable(sql):
             plans.put(key, prepared)
         return prepared
+
+    def _plans_of(self, bound: Bound) -> PlanCache[Prepared]:
+        """Return the plans over one generation; those over generations that nobody asks for any more are dropped."""
+        if bound not in self._plans:
+            kept = {other: plans for other, plans in self._plans.items() if other in self._sessions.bounds}
+            self._plans = {**kept, bound: PlanCache(self._settings.plan_cache_bytes // (1 + len(kept)))}
+        return self._plans[bound]
 
     def start(self, prepared: Prepared) -> "Run":
         """Start a run of a planned statement."""

@@ -16,6 +16,7 @@ from pyarrow import fs
 
 from dagfusion_query.catalog.entry import object_path, store_url
 from dagfusion_query.catalog.naming import TableName
+from dagfusion_query.engine.information_schema import register_information_schema
 from dagfusion_query.engine.session import Bound, new_context, register
 from dagfusion_query.engine.stores import Stores
 from dagfusion_query.scan.scanned import Scan, ScannedTable, prune_scan
@@ -48,6 +49,7 @@ def fall_back(
             _register_dataset(context, scanned_tables[name], stores)
         else:
             register(context, scanned.table, scanned.layout, scanned.template.home)
+    register_information_schema(context, bound.session.information)
     return replan(context), scans
 
 

@@ -18,12 +18,12 @@ PLANNERS = 4
 class Planners:
     """A few threads with stacks deep enough that no statement overflows them while it is planned."""
 
-    def __init__(self) -> None:
+    def __init__(self, count: int = PLANNERS) -> None:
         self._work: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         before = threading.stack_size(STACK_BYTES)
         try:
             self._threads = [
-                threading.Thread(target=self._run, name="dagfusion-plan", daemon=True) for _ in range(PLANNERS)
+                threading.Thread(target=self._run, name="dagfusion-plan", daemon=True) for _ in range(count)
             ]
             for thread in self._threads:
                 thread.start()

@@ -4,7 +4,8 @@ A session is made for a shape of the catalog (which tables, with which columns) 
 shape: new partitions need no new session, and what DataFusion remembers of Parquet footers survives them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from datafusion import RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions
@@ -12,6 +13,7 @@ from datafusion.catalog import Schema
 
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.catalog.naming import TableName
+from dagfusion_query.engine.information_schema import information_schema, register_information_schema
 from dagfusion_query.engine.stores import Stores
 from dagfusion_query.scan.layout import ScanLayout, scan_layout, view
 from dagfusion_query.scan.scanned import ScannedTable
@@ -19,6 +21,7 @@ from dagfusion_query.scan.template import Scratch, Template
 from dagfusion_query.settings import Settings
 
 READ_ONLY = SQLOptions().with_allow_ddl(allow=False).with_allow_dml(allow=False).with_allow_statements(allow=False)
+SESSIONS = 4  # kept at once: callers with other grants see other tables
 Shape = frozenset[tuple[TableName, str, frozenset[str]]]
 
 
@@ -41,6 +44,8 @@ class Session:
             template = self._scratch.template(number, layout.partition_schema)
             register(self.context, table, layout, template.home)
             self._templates[table.name] = template
+        self.information = information_schema(tables)
+        register_information_schema(self.context, self.information)
 
     def template(self, name: TableName) -> Template:
         """Return the template folders of a table."""
@@ -51,7 +56,7 @@ class Session:
         self._scratch.close()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Bound:
     """A session bound to one catalog generation: what a query sees from its start to its end."""
 
@@ -66,37 +71,45 @@ class Bound:
 
 
 class Sessions:
-    """The session and the pruners that fit a generation; what still fits is kept from one generation to the next."""
+    """The sessions of the shapes of the catalog that were used last.
+
+    What still fits is kept from one generation to the next.
+    """
 
     def __init__(self, settings: Settings, stores: Stores) -> None:
         self._settings, self._stores = settings, stores
-        self._session: Session | None = None
-        self._shape: Shape | None = None
-        self._bound: Bound | None = None
+        self._bounds: OrderedDict[Shape, Bound] = OrderedDict()
+
+    @property
+    def bounds(self) -> Collection[Bound]:
+        """The latest generation of each shape."""
+        return self._bounds.values()
 
     def bind(self, snapshot: Snapshot) -> Bound:
         """Return the session for a generation. Not thread-safe: the engine holds a lock."""
-        if self._bound is not None and self._bound.snapshot is snapshot:
-            return self._bound
+        for shape, bound in self._bounds.items():
+            if bound.snapshot is snapshot:
+                self._bounds.move_to_end(shape)
+                return bound
         tables = [table for table in snapshot.tables.values() if table.problem is None]
         layouts = {table.name: scan_layout(table) for table in tables}
         shape = frozenset((table.name, table.schema_id, layouts[table.name].nullable) for table in tables)
-        if self._session is None or shape != self._shape:
-            # Queries of older generations may still run in the old session: it is collected after the last of them.
-            self._session, self._shape = Session(tables, self._settings, self._stores), shape
-        before = self._bound.tables if self._bound is not None else {}
-        self._bound = Bound(
-            self._session,
-            snapshot,
-            {t.name: _scanned(t, layouts[t.name], self._session, before.get(t.name)) for t in tables},
-        )
-        return self._bound
+        known = self._bounds.get(shape)
+        session = Session(tables, self._settings, self._stores) if known is None else known.session
+        before = {} if known is None else known.tables
+        scanned = {t.name: _scanned(t, layouts[t.name], session, before.get(t.name)) for t in tables}
+        self._bounds[shape] = bound = Bound(session, snapshot, scanned)
+        self._bounds.move_to_end(shape)
+        while len(self._bounds) > SESSIONS:
+            # Queries may still run in the old session: it is collected after the last of them.
+            self._bounds.popitem(last=False)
+        return bound
 
     def close(self) -> None:
-        """Drop the session."""
-        if self._session is not None:
-            self._session.close()
-        self._session = self._bound = None
+        """Drop the sessions."""
+        for bound in self._bounds.values():
+            bound.session.close()
+        self._bounds.clear()
 
 
 def _scanned(table: Table, layout: ScanLayout, session: Session, before: ScannedTable | None) -> ScannedTable:
@@ -112,7 +125,7 @@ def new_context(settings: Settings) -> SessionContext:
     runtime = RuntimeEnvBuilder().with_disk_manager_os().with_fair_spill_pool(settings.memory_limit_bytes)
     config = (
         SessionConfig()
-        .with_information_schema(enabled=True)
+        .with_information_schema(enabled=False)  # it would show settings; each session has its own
         .with_target_partitions(settings.parallelism)
         .set("datafusion.execution.collect_statistics", "false")  # the catalog has them
         .set("datafusion.execution.parquet.schema_force_view_types", "false")  # or batches disagree with their schema

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -71,7 +72,7 @@ class Running:
     def __init__(self, shared: Shared, query: Query, caller: Caller, mode: str) -> None:
         self._shared, self._query, self._caller, self._mode = shared, query, caller, mode
         self._loop = asyncio.get_running_loop()
-        self._arrived = self._loop.time()
+        self._arrived = time.perf_counter()
         self._entry = shared.registry.open(query, caller)
         self._entry.stop = self.stop
         self.id = self._entry.info.id
@@ -137,7 +138,7 @@ class Running:
         if frame.kind is Kind.end:
             self._end(frame)
             return None
-        self._taken_at = self._loop.time()
+        self._taken_at = time.perf_counter()
         return frame.body
 
     def stop(self, error: QueryError) -> None:
@@ -161,7 +162,7 @@ class Running:
             await self._interruptible(admitted)
         finally:
             timer.cancel()
-        self._began = self._loop.time()
+        self._began = time.perf_counter()
         self._entry.update(state=State.running)
         self._entry.update_stats(queued_s=self._began - self._arrived)
 
@@ -249,13 +250,13 @@ class Running:
 
     def _stream(self) -> None:
         self._entry.update(state=State.streaming)
-        self._taken_at = self._loop.time()
+        self._taken_at = time.perf_counter()
         self._watch_client()
 
     def _watch_client(self) -> None:
         """Cancel the query when its client takes nothing for too long."""
         limit_s = self._shared.settings.client_stall_s
-        idle_s = 0.0 if self._taken_at is None else self._loop.time() - self._taken_at
+        idle_s = 0.0 if self._taken_at is None else time.perf_counter() - self._taken_at
         if idle_s >= limit_s:
             self.stop(
                 QueryCancelledError(
@@ -277,7 +278,7 @@ class Running:
             return
         for timer in self._timers:
             timer.cancel()
-        now = self._loop.time()
+        now = time.perf_counter()
         self._entry.update_stats(total_s=now - self._arrived)
         state, said = State.finished, None
         if error is not None:

@@ -17,6 +17,7 @@ from dagfusion_query.service.query import Caller, Query, QueryInfo
 from dagfusion_query.service.registry import Registry
 from dagfusion_query.service.running import Running, Shared
 from dagfusion_query.service.stream import ResultStream
+from dagfusion_query.settings import Settings
 from dagfusion_query.worker.pool import Pool
 
 _DRAIN_LOOK_S = 0.02
@@ -37,7 +38,7 @@ class Service:
         self._registry = Registry(s.history_queries)
         worker = {
             "memory_bytes": s.worker_memory_bytes,
-            "environments": {e.name: dataclasses.asdict(e.settings) for e in config.environments},
+            "environments": {e.name: _store_settings(e.settings) for e in config.environments},
         }
         self._pool = Pool(s.workers, lambda: worker, s.worker_memory_bytes)
         admission = Admission(s.workers, s.user_queries, s.queue_length, s.user_queue_length)
@@ -148,3 +149,8 @@ class Service:
                 "raise DAGFUSION_SQL_LIMIT_BYTES"
             )
         return Running(self._shared, query, caller, mode)
+
+
+def _store_settings(settings: Settings) -> dict[str, Any]:
+    """Return an environment's settings without what a worker has no use for: the event log's password is in there."""
+    return dataclasses.asdict(dataclasses.replace(settings, event_log=None, home="", state_dir=None))

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from dagfusion_query.engine.engine import Engine, Prepared, Run
 from dagfusion_query.errors import (
     QueryCancelledError,
     QueryError,
+    ResourcesError,
     ResultTooLargeError,
+    restored,
 )
 from dagfusion_query.explain import explain
 from dagfusion_query.result import Batches, Finished
@@ -32,6 +35,7 @@ _log = logging.getLogger(__name__)
 Send = Callable[..., None]
 CHUNK_BYTES = 1 << 20
 _SOON_S = 0.002  # a batch that comes within it shares a chunk with the one before
+_POOL_PERCENT = 60  # of a worker's memory is for joins, sorts and aggregates; scans and results need some, too
 _NAMED = 1000  # partitions and objects that an explanation names
 
 
@@ -53,9 +57,12 @@ class Statements:
 
     def configure(self, head: Mapping[str, Any]) -> None:
         """Take over settings: when they change, too."""
-        settings = {name: Settings(**values) for name, values in head["environments"].items()}
+        environments = {name: Settings(**values) for name, values in head["environments"].items()}
         self._memory_bytes = int(head["memory_bytes"])
-        self._engine = Engine(next(iter(settings.values()), Settings()))
+        base = next(iter(environments.values()), Settings())  # limits and caches are the same in all
+        pool_bytes = min(base.memory_limit_bytes, self._memory_bytes * _POOL_PERCENT // 100)
+        self._is_cut = pool_bytes < base.memory_limit_bytes
+        self._engine = Engine(replace(base, memory_limit_bytes=pool_bytes), environments, planners=1)
 
     def warm_up(self) -> None:
         """Have everything loaded that a first statement would wait for."""
@@ -136,6 +143,8 @@ class Statements:
 
     def _error(self, error: BaseException) -> QueryError:
         """Say what went wrong without what only the service's operator may know, which goes to the worker's log."""
+        if isinstance(error, ResourcesError) and self._is_cut:
+            return out_of_memory(self._memory_bytes)
         if isinstance(error, QueryError):
             return error
         if isinstance(error, MemoryError):
@@ -145,9 +154,11 @@ class Statements:
 
     def _snapshot(self, head: Mapping[str, Any]) -> tuple[Snapshot, dict[str, int]]:
         """Return what the caller sees, and the generation of each environment."""
-        snapshots = {}
+        snapshots: dict[str, Snapshot] = {}
+        unavailable: dict[str, QueryError] = {}
         for name, state in head["environments"].items():
             if "problem" in state:
+                unavailable[name] = restored(state["problem"]["code"], state["problem"]["text"], {})
                 continue
             key = (name, state["folder"])
             catalog = self._catalogs.get(key)
@@ -155,7 +166,9 @@ class Statements:
                 catalog = self._catalogs[key] = MappedCatalog(Path(state["folder"]), name)
             snapshots[name] = catalog.at(state["generation"])
         grants = Grants(frozenset(head["grants"]))
-        return self._scopes.merged(snapshots, grants), {name: s.generation for name, s in snapshots.items()}
+        return self._scopes.merged(snapshots, unavailable, grants), {
+            name: s.generation for name, s in snapshots.items()
+        }
 
 
 class _Output:
