@@ -241,10 +241,9 @@ class LiveCatalog:
         known = self._cursor
         changed = snapshot is not self._snapshot or known is None or known.watermark.settled != cursor.watermark.settled
         self._snapshot, self._cursor = snapshot, cursor
-        now = time.monotonic()
-        if self._store is not None and self._identity is not None and (changed or self._save_at is not None):
-            if self._save_at is None or now >= self._save_at:
-                self._save(self._store, cursor, self._identity)
+        due = changed if self._save_at is None else time.monotonic() >= self._save_at
+        if self._store is not None and self._identity is not None and due:
+            self._save(self._store, cursor, self._identity)
 
     def _save(self, store: SnapshotStore, cursor: Cursor, identity: str) -> None:
         try:
