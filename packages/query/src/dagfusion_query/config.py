@@ -54,6 +54,11 @@ class Config:
     environments: tuple[EnvironmentConfig, ...]
     state_dir: Path
 
+    @property
+    def tokens_file(self) -> Path:
+        """The file of access tokens."""
+        return _tokens_file(self.service, self.state_dir)
+
     def make_folders(self) -> None:
         """Make the state folder and those of the environments, for the owner only.
 
@@ -105,6 +110,21 @@ def read_config(
         for e in environments
     ]
     return Config(service, tuple(placed), state_dir)
+
+
+def read_tokens_file(variables: Mapping[str, str], *, file: Path | None = None) -> Path:
+    """Read where the access tokens are kept; nothing need be known of environments for that.
+
+    Raises:
+        SettingsError: As `read_config`.
+    """
+    variables = {name: value for name, value in variables.items() if value != ""}
+    document = read_document(variables, file)
+    return _tokens_file(ServiceSettings.read(variables, document.service), _state_dir(variables, document))
+
+
+def _tokens_file(service: ServiceSettings, state_dir: Path) -> Path:
+    return state_dir / "tokens.json" if service.tokens is None else Path(service.tokens).expanduser()
 
 
 def _state_dir(variables: Mapping[str, str], document: Document) -> Path:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dagfusion_query.cli import serve, token
 from dagfusion_query.errors import QueryError
 
 if TYPE_CHECKING:
@@ -86,6 +87,10 @@ def explain(
     statement = _statement(query, file)
     with _connect(event_log, environment) as connection:
         _output(form).explanation(connection.explain(statement))
+
+
+app.command()(serve.serve)
+app.add_typer(token.app, name="token")
 
 
 def main() -> None:

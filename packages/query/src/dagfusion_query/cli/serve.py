@@ -1,0 +1,69 @@
+"""`dagfusion serve`: the query service, in the foreground."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from dagfusion_query.server import Ready
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="dagfusion.toml is the default.")]
+EventLog = Annotated[
+    str | None, typer.Option("--event-log", metavar="URL|DIR", help="postgresql:// URL or DAGSTER_HOME folder.")
+]
+DagsterHome = Annotated[str | None, typer.Option("--dagster-home", metavar="DIR", help="A DAGSTER_HOME folder.")]
+Environment = Annotated[str | None, typer.Option("--environment", "-e", help="The only environment to serve.")]
+HttpAddress = Annotated[str | None, typer.Option("--http-address", metavar="HOST:PORT", help="HTTP and the console.")]
+FlightAddress = Annotated[str | None, typer.Option("--flight-address", metavar="HOST:PORT", help="Arrow Flight SQL.")]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Statements that run at once.")]
+
+SHOWN_TABLES = 20
+
+
+def serve(
+    *,
+    config: ConfigFile = None,
+    event_log: EventLog = None,
+    dagster_home: DagsterHome = None,
+    environment: Environment = None,
+    http_address: HttpAddress = None,
+    flight_address: FlightAddress = None,
+    workers: Workers = None,
+) -> None:
+    """Serve SQL over HTTP and Arrow Flight SQL, with a web console."""
+    from dagfusion_query import server  # noqa: PLC0415  # takes a while to import
+    from dagfusion_query.config import read_config  # noqa: PLC0415
+
+    if event_log is not None and dagster_home is not None:
+        raise typer.BadParameter("give --event-log or --dagster-home, not both")
+    given = {
+        "DAGFUSION_HTTP_ADDRESS": http_address,
+        "DAGFUSION_FLIGHT_ADDRESS": flight_address,
+        "DAGFUSION_WORKERS": workers,
+    }
+    variables = {**os.environ, **{name: str(value) for name, value in given.items() if value is not None}}
+    read = read_config(variables, file=config, event_log=event_log or dagster_home, environment=environment)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    server.serve(read, _announce)
+
+
+def _announce(ready: "Ready") -> None:
+    """Say where the doors are, and which tables there are."""
+    http, flight = ready.urls
+    typer.echo(f"console and HTTP  {http}")
+    typer.echo(f"Arrow Flight SQL  {flight}")
+    for state in ready.environments:
+        if state.problem is not None:
+            typer.echo(f"{state.name}: unavailable, and tried again: {state.problem}")
+            continue
+        names = sorted(str(name) for name in state.snapshot.tables)
+        typer.echo(f"{state.name}: {len(names)} {'table' if len(names) == 1 else 'tables'}")
+        for name in names[:SHOWN_TABLES]:
+            typer.echo(f"  {name}")
+        if len(names) > SHOWN_TABLES:
+            typer.echo(f"  and {len(names) - SHOWN_TABLES} more")
+    sys.stdout.flush()

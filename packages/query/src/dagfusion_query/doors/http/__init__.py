@@ -1,0 +1,1 @@
+"""HTTP: statements, their results, the catalog, and how the service is."""

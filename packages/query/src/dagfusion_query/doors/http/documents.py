@@ -1,0 +1,25 @@
+"""JSON documents: written from the service's values."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+
+def encode(value: object) -> bytes:
+    """Write a value as JSON: dataclasses by their fields, moments in ISO 8601."""
+    return orjson.dumps(value, default=_plain, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS)
+
+
+def document(value: object, status: int = 200) -> Response:
+    """Answer with a value as JSON."""
+    return Response(encode(value), status, media_type="application/json")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Sequence | set | frozenset):
+        return list(value)
+    return str(value)  # decimals, durations, and what else Arrow has

@@ -1,0 +1,124 @@
+"""Who gets in: tokens, and the checks that keep other sites' pages out."""
+
+import ipaddress
+import socket
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from dagfusion_query.access.authenticate import identify
+from dagfusion_query.access.caller import Caller
+from dagfusion_query.access.tokens import ANONYMOUS, Tokens
+from dagfusion_query.doors.http.problems import problem
+from dagfusion_query.errors import BadRequestError, ForbiddenError, QueryError, UnauthenticatedError
+from dagfusion_query.service_settings import ServiceSettings
+
+_GUARDED = ("/v1/", "/metrics", "/openapi.json")
+_PROXIED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
+_ONCE = ("authorization", "host", "origin", "content-length")
+
+
+class Gate:
+    """Middleware that knows each caller before a request is read any further.
+
+    Args:
+        app: What it guards.
+        tokens: Of the service.
+        settings: Say who needs no token.
+    """
+
+    def __init__(self, app: ASGIApp, tokens: Tokens, settings: ServiceSettings) -> None:
+        self._app, self._tokens, self._settings = app, tokens, settings
+        self._own_names = frozenset({socket.gethostname().lower(), socket.getfqdn().lower()})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request in, with its caller, or answer why not."""
+        if scope["type"] == "http" and scope["path"].startswith(_GUARDED):
+            try:
+                scope.setdefault("state", {})["caller"] = self._caller(Headers(scope=scope), client_of(scope))
+            except QueryError as error:
+                await problem(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _caller(self, headers: Headers, client: str | None) -> Caller:
+        for name in _ONCE:
+            if len(headers.getlist(name)) > 1:
+                raise BadRequestError(f"the header {name} may come once, got {len(headers.getlist(name))}")
+        _check_origin(headers)
+        bearer = _bearer(headers.get("authorization"))
+        door = "console" if headers.get("dagfusion-door") == "console" else "http"
+        caller = identify(self._tokens, self._settings, bearer=bearer, peer=client, door=door)
+        if bearer is None and caller.user == ANONYMOUS:
+            self._check_host(_host(headers))
+        return caller
+
+    def _check_host(self, host: str) -> None:
+        """Refuse a name that somebody else may have given this address, so that a page of theirs counts as ours.
+
+        Raises:
+            ForbiddenError: The name is none of this machine's.
+        """
+        if host == "localhost" or host.endswith(".localhost") or _is_address(host):
+            return
+        if self._settings.anonymous == "always" and (host in self._own_names or (host and "." not in host)):
+            return  # no page of the open web has a name without a dot
+        raise ForbiddenError(
+            "without an access token this service answers only to localhost and IP addresses, not to the host name of "
+            "this request: use one of those, or send a token"
+        )
+
+
+def caller_of(request: Request) -> Caller:
+    """Return who asks; only what the gate guards knows."""
+    caller: Caller = request.scope["state"]["caller"]
+    return caller
+
+
+def client_of(scope: Scope) -> str | None:
+    """Return the client's IP address, or None when only a proxy's is known."""
+    names = {name for name, _ in scope["headers"]}
+    if any(name.encode() in names for name in _PROXIED) or not scope.get("client"):
+        return None
+    return str(scope["client"][0])
+
+
+def _check_origin(headers: Mapping[str, str]) -> None:
+    """Refuse what a page of another site sends.
+
+    Raises:
+        ForbiddenError: It is one's.
+    """
+    origin = headers.get("origin")
+    foreign = origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
+    embedded = headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate"
+    if foreign or embedded:
+        raise ForbiddenError("this service takes no requests from pages of other sites")
+
+
+def _bearer(authorization: str | None) -> str | None:
+    if authorization is None:
+        return None
+    scheme, _, secret = authorization.partition(" ")
+    if scheme.lower() != "bearer":
+        raise UnauthenticatedError("the header Authorization must be `Bearer <token>`")
+    return secret.strip()
+
+
+def _host(headers: Mapping[str, str]) -> str:
+    """Return the name or address of `Host`, without the port."""
+    try:
+        return (urlsplit(f"//{headers.get('host', '')}").hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

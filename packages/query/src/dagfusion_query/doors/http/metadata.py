@@ -1,0 +1,102 @@
+"""The catalog: tables, columns, partitions, as far as the caller may read them."""
+
+import asyncio
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
+
+from dagfusion_query.catalog.model import Table
+from dagfusion_query.catalog.naming import TableName
+from dagfusion_query.doors.http.asked import EnvironmentState, Service
+from dagfusion_query.doors.http.documents import document
+from dagfusion_query.doors.http.gate import caller_of
+from dagfusion_query.doors.http.negotiate import MEDIA_TYPES
+from dagfusion_query.doors.http.summaries import (
+    details_document,
+    environment_document,
+    nameless_document,
+    page,
+    partition_stream,
+    table_document,
+    totals,
+)
+from dagfusion_query.errors import BadRequestError, UnknownTableError
+from dagfusion_query.service.query import Format
+
+PAGE_ROWS = 1000
+PAGE_LIMIT_ROWS = 100_000
+
+
+class Metadata:
+    """The endpoints of the catalog."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def routes(self) -> list[BaseRoute]:
+        """Return the endpoints."""
+        return [
+            Route("/v1/tables", self.tables, methods=["GET"]),
+            Route("/v1/tables/{schema}/{table}", self.table, methods=["GET"]),
+            Route("/v1/tables/{schema}/{table}/partitions", self.partitions, methods=["GET"]),
+        ]
+
+    async def tables(self, request: Request) -> Response:
+        """List environments and their tables."""
+        states = self._service.environments(caller_of(request)).values()
+        return await asyncio.to_thread(
+            lambda: document(
+                {
+                    "environments": [environment_document(state) for state in states],
+                    "tables": [table for state in states for table in _tables(state)],
+                }
+            )
+        )
+
+    async def table(self, request: Request) -> Response:
+        """Describe one table."""
+        state, table = self._find(request)
+        return await asyncio.to_thread(lambda: document(details_document(state, table)))
+
+    async def partitions(self, request: Request) -> Response:
+        """Return a page of a table's partitions in JSON, or all in Arrow."""
+        _, table = self._find(request)
+        form = request.query_params.get("format", "json")
+        if form == Format.arrow:
+            return StreamingResponse(partition_stream(table), media_type=MEDIA_TYPES[Format.arrow][0])
+        if form != Format.json:
+            raise BadRequestError(f"format must be json or arrow, got {form[:100]!r}")
+        limit = _number(request, "limit", PAGE_ROWS, PAGE_LIMIT_ROWS)
+        offset = _number(request, "offset", 0, 2**62)
+        rows = await asyncio.to_thread(page, table, offset, limit)
+        return document({"partitions": rows, "total": totals(table).partitions})
+
+    def _find(self, request: Request) -> tuple[EnvironmentState, Table]:
+        """Return the table that a path names.
+
+        Raises:
+            UnknownTableError: There is none that the caller may read.
+            QueryError: The name could not be given to a table.
+        """
+        name = TableName(request.path_params["schema"], request.path_params["table"])
+        for state in self._service.environments(caller_of(request)).values():
+            if (table := state.snapshot.tables.get(name)) is not None:
+                return state, table
+            if (problem := state.snapshot.problems.get(name)) is not None:
+                raise problem
+        raise UnknownTableError(f"there is no table {str(name)[:200]}: /v1/tables lists all")
+
+
+def _tables(state: EnvironmentState) -> list[Any]:
+    tables = {name: table_document(state.name, table) for name, table in state.snapshot.tables.items()}
+    nameless = {name: nameless_document(state.name, name, problem) for name, problem in state.snapshot.problems.items()}
+    return [shown for _, shown in sorted({**nameless, **tables}.items())]
+
+
+def _number(request: Request, name: str, default: int, most: int) -> int:
+    text = request.query_params.get(name, str(default))
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(most)) and int(text) <= most):
+        raise BadRequestError(f"{name} must be a whole number from 0 to {most}, got {text[:100]!r}")
+    return int(text)

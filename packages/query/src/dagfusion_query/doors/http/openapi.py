@@ -1,0 +1,177 @@
+"""The description of this API, as OpenAPI 3.1; a test compares it with the routes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dagfusion_query.doors.http.negotiate import MEDIA_TYPES
+from dagfusion_query.doors.http.problems import MEDIA_TYPE as PROBLEM
+from dagfusion_query.doors.http.schemas import SCHEMAS
+from dagfusion_query.service.query import Format
+
+Document = Mapping[str, Any]
+
+_OPEN: Sequence[Document] = ()
+_SQL_ERRORS = (400, 401, 403, 413, 422, 429, 499, 500, 503, 504, 507)
+
+
+def describe(version: str) -> Document:
+    """Return the OpenAPI document."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "DagFusion",
+            "version": version,
+            "description": "SQL over what Dagster materialized. Read-only.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [{"token": []}, {}],
+        "paths": _paths(),
+        "components": {
+            "schemas": SCHEMAS,
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer", "description": "From `dagfusion token create`."}
+            },
+            "responses": {"Problem": {"description": "What is wrong.", "content": {PROBLEM: _of("Problem")}}},
+        },
+    }
+
+
+def _paths() -> Document:
+    return {
+        "/v1/sql": {"post": _run()},
+        "/v1/explain": {
+            "post": _operation(
+                "explain",
+                "Say which partitions a statement reads, and why not more",
+                "Explanation",
+                errors=_SQL_ERRORS,
+                body="ExplainRequest",
+            )
+        },
+        "/v1/queries": {
+            "get": _operation("listQueries", "The caller's queries, the newest first", "Queries", errors=(401, 403))
+        },
+        "/v1/queries/{id}": {
+            "parameters": [_path("id", "From the header DagFusion-Query-Id.")],
+            "get": _operation("getQuery", "One query, its cost and its error", "QueryInfo", errors=(401, 403, 404)),
+            "delete": _operation("cancelQuery", "End a query", "QueryInfo", errors=(401, 403, 404)),
+        },
+        "/v1/tables": {"get": _operation("listTables", "Environments and their tables", "Tables", errors=(401, 403))},
+        "/v1/tables/{schema}/{table}": {
+            "parameters": _TABLE,
+            "get": _operation("getTable", "One table: columns, size, problems", "Table", errors=(401, 403, 404, 422)),
+        },
+        "/v1/tables/{schema}/{table}/partitions": {
+            "parameters": [
+                *_TABLE,
+                _query("format", {"enum": ["json", "arrow"], "default": "json"}, "Arrow has all partitions."),
+                _query("limit", {"type": "integer", "minimum": 0, "maximum": 100_000, "default": 1000}, "JSON only."),
+                _query("offset", {"type": "integer", "minimum": 0, "default": 0}, "JSON only."),
+            ],
+            "get": _operation(
+                "listPartitions",
+                "One table's partitions",
+                "Partitions",
+                errors=(400, 401, 403, 404, 422),
+                other={MEDIA_TYPES[Format.arrow][0]: {}},
+            ),
+        },
+        "/v1/session": {"get": _operation("getSession", "Who the caller is", "Session", errors=(401, 403))},
+        "/healthz": {"get": _open("getHealth", "Whether the process lives", errors=())},
+        "/readyz": {"get": _open("getReadiness", "Whether statements can be run", errors=(503,))},
+        "/metrics": {
+            "get": {
+                "operationId": "getMetrics",
+                "summary": "Prometheus's text; for callers that may read everything",
+                "responses": {"200": {"description": "Metrics.", "content": {"text/plain": {}}}, **_problems(401, 403)},
+            }
+        },
+        "/openapi.json": {
+            "get": {
+                "operationId": "getOpenapi",
+                "summary": "This document",
+                "responses": {
+                    "200": {"description": "OpenAPI 3.1.", "content": {"application/json": {}}},
+                    **_problems(401),
+                },
+            }
+        },
+    }
+
+
+def _run() -> Document:
+    formats = {
+        "application/json": _of("Rows"),
+        **{names[0]: {} for f, names in MEDIA_TYPES.items() if f != Format.json},
+    }
+    text = {"schema": {"type": "string"}}
+    return {
+        "operationId": "runSql",
+        "summary": "Run a statement, and stream its result",
+        "description": (
+            "The status is sent with the first rows, so that most errors are problem documents. A result that breaks "
+            "later ends without the end of its chunked encoding (and, as Arrow, without the end-of-stream marker); "
+            "/v1/queries/{id} then has the error. The query is cancelled when the client leaves."
+        ),
+        "requestBody": _body("SqlRequest"),
+        "responses": {
+            "200": {
+                "description": "The rows.",
+                "headers": {
+                    "DagFusion-Query-Id": {**text, "description": "The query's id."},
+                    "DagFusion-Stats": {
+                        **text,
+                        "description": "Stats in JSON, when the result was there in one piece.",
+                    },
+                },
+                "content": formats,
+            },
+            **_problems(*_SQL_ERRORS),
+        },
+    }
+
+
+def _operation(
+    name: str,
+    summary: str,
+    answer: str,
+    *,
+    errors: Sequence[int],
+    body: str | None = None,
+    other: Document | None = None,
+) -> Document:
+    content = {"application/json": _of(answer), **(other or {})}
+    return {
+        "operationId": name,
+        "summary": summary,
+        **({} if body is None else {"requestBody": _body(body)}),
+        "responses": {"200": {"description": f"{answer}.", "content": content}, **_problems(*errors)},
+    }
+
+
+def _open(name: str, summary: str, *, errors: Sequence[int]) -> Document:
+    return {**_operation(name, summary, "Status", errors=errors), "security": _OPEN}
+
+
+def _body(schema: str) -> Document:
+    return {"required": True, "content": {"application/json": _of(schema)}}
+
+
+def _problems(*statuses: int) -> Document:
+    return {str(status): {"$ref": "#/components/responses/Problem"} for status in statuses}
+
+
+def _of(schema: str) -> Document:
+    return {"schema": {"$ref": f"#/components/schemas/{schema}"}}
+
+
+def _path(name: str, text: str) -> Document:
+    return {"name": name, "in": "path", "required": True, "description": text, "schema": {"type": "string"}}
+
+
+def _query(name: str, schema: Document, text: str) -> Document:
+    return {"name": name, "in": "query", "required": False, "description": text, "schema": schema}
+
+
+_TABLE = [_path("schema", "Such as uat_silver_tax_id."), _path("table", "Such as raw_organizations.")]

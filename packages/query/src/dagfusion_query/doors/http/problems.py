@@ -1,0 +1,51 @@
+"""Errors as `application/problem+json` (RFC 9457): what a client may know of them, and nothing else."""
+
+import logging
+import math
+import secrets
+from http import HTTPStatus
+
+from starlette.responses import Response
+
+from dagfusion_query.doors.http.documents import encode
+from dagfusion_query.errors import EventLogError, QueryError, SettingsError, SnapshotError
+
+_log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+# Their texts are for the operator: they name settings, hosts and paths.
+_PRIVATE = (SettingsError, EventLogError, SnapshotError)
+
+
+def problem(error: BaseException, query_id: str | None = None, status: int | None = None) -> Response:
+    """Make the answer that an error is for its client; one that is not for clients is logged, and answered by an id."""
+    if not isinstance(error, QueryError) or isinstance(error, _PRIVATE):
+        return internal(error)
+    details = error.details()
+    headers = {}
+    if error.http_status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if "retry_after_s" in details:
+        headers["Retry-After"] = str(math.ceil(details["retry_after_s"]))
+    known = {} if query_id is None else {"query_id": query_id}
+    return answer(status or error.http_status, error.code, str(error), headers, **known, **details)
+
+
+def internal(error: BaseException) -> Response:
+    """Answer an error that says nothing to a client; the log has it under the same id."""
+    reference = secrets.token_hex(4)
+    _log.error("error %s", reference, exc_info=error)
+    return answer(500, "internal", f"the service failed at this request; its log says more under error {reference}")
+
+
+def answer(status: int, code: str, detail: str, headers: dict[str, str] | None = None, **more: str | float) -> Response:
+    """Make a problem document's answer."""
+    content = {"type": "about:blank", "title": _title(status), "status": status, "code": code, "detail": detail}
+    return Response(encode(content | more), status, headers, MEDIA_TYPE)
+
+
+def _title(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Client Closed Request"  # 499 is nginx's

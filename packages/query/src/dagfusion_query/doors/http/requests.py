@@ -1,0 +1,120 @@
+"""What a client asks to be run: bounded before it is read, and read strictly."""
+
+import asyncio
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from starlette.requests import ClientDisconnect, Request
+
+from dagfusion_query.doors.http.negotiate import negotiated
+from dagfusion_query.doors.http.params import read_params
+from dagfusion_query.errors import BadRequestError, StatementTooLongError
+from dagfusion_query.service.query import Format, Query
+from dagfusion_query.service_settings import ServiceSettings
+
+UPLOAD_TIMEOUT_S = 15.0
+PARAMS_LIMIT_BYTES = 1 << 20
+_ESCAPED = 2  # JSON's escapes make a statement longer than it is
+_FIELDS = ("sql", "params", "format", "timeout_s", "limit_rows")
+
+
+async def read_query(request: Request, settings: ServiceSettings, fields: tuple[str, ...] = _FIELDS) -> Query:
+    """Read a request's statement.
+
+    Raises:
+        BadRequestError: The body is not what it must be, or does not come.
+        ParameterError: A parameter cannot be read.
+        StatementTooLongError: The statement, or the body, is longer than the service takes.
+    """
+    spec = _parse(await _body(request, settings), fields)
+    if "sql" not in spec:
+        raise BadRequestError('the body must have a statement: {"sql": "SELECT ..."}')
+    sql = _sql(spec["sql"], settings)
+    timeout_s, limit_rows = spec.get("timeout_s"), spec.get("limit_rows")
+    if timeout_s is not None and (not _is_number(timeout_s) or not 0 < timeout_s < math.inf):
+        raise BadRequestError(f"timeout_s must be a positive number, got {_shown(timeout_s)}")
+    if limit_rows is not None and (not _is_number(limit_rows) or not isinstance(limit_rows, int) or limit_rows < 0):
+        raise BadRequestError(f"limit_rows must be a whole number from 0 on, got {_shown(limit_rows)}")
+    form = _format(spec.get("format"), request.headers.get("accept", "*/*")) if "format" in fields else Format.arrow
+    return Query(sql, read_params(spec.get("params")), form, timeout_s, limit_rows)
+
+
+async def _body(request: Request, settings: ServiceSettings) -> bytes:
+    """Take the body, but no more of it than a statement may have, and no longer than it should take."""
+    limit = _ESCAPED * settings.sql_limit_bytes + PARAMS_LIMIT_BYTES
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > limit:
+        raise _too_long(limit)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(UPLOAD_TIMEOUT_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise _too_long(limit)
+    except TimeoutError:
+        raise BadRequestError(f"the request's body did not come within {UPLOAD_TIMEOUT_S:.0f} s") from None
+    except ClientDisconnect:
+        raise BadRequestError("the client left before its request was there") from None
+    return bytes(body)
+
+
+def _too_long(limit: int) -> StatementTooLongError:
+    return StatementTooLongError(f"the request's body is longer than {limit:,} bytes: shorten the statement")
+
+
+def _parse(body: bytes, fields: tuple[str, ...]) -> Mapping[str, Any]:
+    try:
+        spec = json.loads(body.decode(), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise BadRequestError(f'the body must be JSON such as {{"sql": "SELECT 1"}}: {_why(error)}') from None
+    if not isinstance(spec, dict):
+        raise BadRequestError('the body must be an object such as {"sql": "SELECT 1"}')
+    if unknown := sorted(spec.keys() - set(fields)):
+        raise BadRequestError(f"the body has unknown fields {_shown(unknown)}: it may have {', '.join(fields)}")
+    return spec
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8"
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _sql(sql: object, settings: ServiceSettings) -> str:
+    if not isinstance(sql, str) or not sql.strip():
+        raise BadRequestError(f"sql must be a text with one statement, got {_shown(sql)}")
+    try:
+        size = len(sql.encode())
+    except UnicodeEncodeError:
+        raise BadRequestError("sql must be Unicode text, got half of a surrogate pair") from None
+    if size > settings.sql_limit_bytes:
+        raise StatementTooLongError(
+            f"the statement has {size:,} bytes, and this service takes {settings.sql_limit_bytes:,}: "
+            "put long lists of values into a table or a parameter"
+        )
+    return sql
+
+
+def _format(given: object, accept: str) -> Format:
+    if given is None:
+        return negotiated(accept)
+    try:
+        return Format(given)  # type: ignore[arg-type]  # whatever it is not, it says so
+    except ValueError:
+        raise BadRequestError(f"format must be one of {', '.join(Format)}, got {_shown(given)}") from None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 100 else f"{text[:100]}..."  # noqa: PLR2004  # enough to recognise it

@@ -1,0 +1,170 @@
+"""What the catalog knows of a table, as documents and as Arrow; a million partitions are no Python objects."""
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+from weakref import WeakKeyDictionary
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dagfusion_query.catalog.model import Table
+from dagfusion_query.catalog.naming import TableName
+from dagfusion_query.doors.http.asked import EnvironmentState
+from dagfusion_query.errors import QueryError
+
+_OWN = {
+    "partition_key": "partition_key",
+    "rows": "rows",
+    "size_bytes": "bytes",
+    "materialized_at": "materialized_at",
+    "run_id": "run_id",
+}
+_STREAMED_ROWS = 1 << 16
+
+
+@dataclass(frozen=True)
+class Totals:
+    """A table's partitions in sum."""
+
+    partitions: int
+    rows: int
+    bytes: int
+    materialized_at: datetime | None
+    last_run_id: str | None
+
+
+_totals: WeakKeyDictionary[Table, Totals] = WeakKeyDictionary()  # a table that did not change is the same object
+_orders: WeakKeyDictionary[Table, pa.Array] = WeakKeyDictionary()
+
+
+def totals(table: Table) -> Totals:
+    """Sum a table's partitions up."""
+    if (known := _totals.get(table)) is None:
+        files = table.files
+        last = pc.max(files["materialized_at"])
+        row = pc.index(files["materialized_at"], last).as_py() if last.is_valid else -1
+        run_id = files["run_id"][row].as_py() if row >= 0 else None
+        known = Totals(len(files), _sum(files["rows"]), _sum(files["size_bytes"]), last.as_py(), run_id)
+        _totals[table] = known
+    return known
+
+
+def environment_document(state: EnvironmentState) -> Mapping[str, Any]:
+    """Describe an environment."""
+    return {
+        "name": state.name,
+        "generation": state.snapshot.generation,
+        "age_s": None if state.lag is None else round(state.lag.age_s, 3),
+        "problem": problem_document(state.problem),
+        "dagster_url": state.dagster_url,
+    }
+
+
+def table_document(environment: str, table: Table) -> Mapping[str, Any]:
+    """Describe a table in a line of a list."""
+    total = totals(table)
+    return {
+        "environment": environment,
+        "schema": table.name.schema,
+        "name": table.name.table,
+        "asset_key": table.asset_key,
+        "partition_columns": table.partition_schema.names,
+        "partitions": total.partitions,
+        "rows": total.rows,
+        "bytes": total.bytes,
+        "materialized_at": total.materialized_at,
+        "problem": problem_document(table.problem),
+        "warnings": len(table.warnings),
+    }
+
+
+def details_document(state: EnvironmentState, table: Table) -> Mapping[str, Any]:
+    """Describe a table in full."""
+    fields = [(field, False) for field in table.file_schema] + [(field, True) for field in table.partition_schema]
+    return {
+        **table_document(state.name, table),
+        "columns": [{"name": f.name, "type": str(f.type), "partition": partition} for f, partition in fields],
+        "last_run_id": totals(table).last_run_id,
+        "dagster_url": asset_url(state.dagster_url, table.asset_key),
+        "warnings": [str(warning) for warning in table.warnings],
+    }
+
+
+def nameless_document(environment: str, name: TableName, problem: QueryError) -> Mapping[str, Any]:
+    """Describe a name that no table could be given."""
+    return {
+        "environment": environment,
+        "schema": name.schema,
+        "name": name.table,
+        "asset_key": [],
+        "partition_columns": [],
+        "partitions": 0,
+        "rows": 0,
+        "bytes": 0,
+        "materialized_at": None,
+        "problem": problem_document(problem),
+        "warnings": 0,
+    }
+
+
+def problem_document(problem: QueryError | None) -> Mapping[str, Any] | None:
+    """Describe what is wrong with something."""
+    return None if problem is None else {"code": problem.code, "detail": str(problem)}
+
+
+def asset_url(dagster_url: str | None, asset_key: tuple[str, ...]) -> str | None:
+    """Return the link to an asset in Dagster's web interface."""
+    if dagster_url is None:
+        return None
+    return f"{dagster_url.rstrip('/')}/assets/{'/'.join(quote(part, safe='') for part in asset_key)}"
+
+
+def partitions(table: Table) -> pa.Table:
+    """Return one row a partition, in catalog order: the partition's columns, then what is known of it."""
+    files = table.files
+    names = table.partition_schema.names
+    columns = [pc.struct_field(files["partition"], [number]) for number in range(len(names))]
+    columns += [files[column] for column in _OWN]
+    return pa.Table.from_arrays(columns, names=[*names, *(_free(name, names) for name in _OWN.values())])
+
+
+def page(table: Table, offset: int, limit: int) -> list[dict[str, Any]]:
+    """Return some partitions in the order of their values."""
+    rows = partitions(table)
+    order = _orders.get(table)
+    if order is None:
+        keys = [*table.partition_schema.names, "partition_key"][:8]
+        by = rows.select([n for n in rows.column_names if n in keys])
+        order = _orders[table] = pc.sort_indices(by, sort_keys=[(name, "ascending") for name in by.column_names])
+    return list(rows.take(order.slice(offset, limit)).to_pylist())
+
+
+def partition_stream(table: Table) -> Iterator[bytes]:
+    """Yield all partitions as an Arrow IPC stream."""
+    rows = partitions(table)
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        for batch in rows.to_batches(max_chunksize=_STREAMED_ROWS):
+            writer.write_batch(batch)
+            yield _taken(sink)
+    yield _taken(sink)
+
+
+def _taken(sink: io.BytesIO) -> bytes:
+    taken = sink.getvalue()
+    sink.seek(0)
+    sink.truncate()
+    return taken
+
+
+def _free(name: str, taken: list[str]) -> str:
+    """Return a name that no partition column has."""
+    return name if name not in taken else _free(f"{name}_", taken)
+
+
+def _sum(column: pa.ChunkedArray) -> int:
+    return int(pc.sum(column).as_py() or 0)

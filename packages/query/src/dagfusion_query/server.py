@@ -1,0 +1,164 @@
+"""The service as one process: catalogs, workers and doors, from the start to the last signal."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import uvloop
+
+from dagfusion_query.access.caller import Caller
+from dagfusion_query.access.grants import ALL
+from dagfusion_query.access.tokens import ANONYMOUS, Tokens
+from dagfusion_query.catalog.environments import Environments, EnvironmentState
+from dagfusion_query.config import Config
+from dagfusion_query.doors.address import Address, tls_context
+from dagfusion_query.doors.flight import FlightDoor
+from dagfusion_query.doors.http.app import create_app
+from dagfusion_query.doors.http.listen import HttpDoor
+from dagfusion_query.errors import SettingsError
+from dagfusion_query.service.service import Service
+from dagfusion_query.service_settings import ServiceSettings
+
+_log = logging.getLogger(__name__)
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_CATALOG_WAIT_S = 10.0  # for the list of tables; the first reading may well take longer
+_OPERATOR = Caller(ANONYMOUS, ALL, "serve")
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What there is when the service takes statements.
+
+    Attributes:
+        urls: Of the doors: HTTP, then Flight SQL.
+        environments: As they are at the start.
+    """
+
+    urls: Sequence[str]
+    environments: Sequence[EnvironmentState]
+
+
+def serve(config: Config, announce: Callable[[Ready], None]) -> None:
+    """Run the service until SIGINT or SIGTERM; a second one ends it at once.
+
+    Args:
+        config: All that it is told.
+        announce: Called when both doors are open.
+
+    Raises:
+        SettingsError: Something it is told cannot be: an address, a certificate, a combination that is not safe.
+        QueryError: It cannot start.
+    """
+    config.make_folders()
+    tokens = Tokens(config.tokens_file)
+    check_exposure(config.service, tokens)
+    uvloop.run(_Process(config, tokens).run(announce))
+
+
+def check_exposure(settings: ServiceSettings, tokens: Tokens) -> None:
+    """Refuse to be reached by other machines before somebody has said who may ask, and hidden what they say.
+
+    Raises:
+        SettingsError: There is no TLS or no token, the tokens cannot be read, or an address is none.
+    """
+    there_are_tokens = bool(tokens.list())
+    addresses = (
+        ("DAGFUSION_HTTP_ADDRESS", Address.parse(settings.http_address, "DAGFUSION_HTTP_ADDRESS")),
+        ("DAGFUSION_FLIGHT_ADDRESS", Address.parse(settings.flight_address, "DAGFUSION_FLIGHT_ADDRESS")),
+    )
+    if settings.anonymous == "always":
+        return
+    for name, address in addresses:
+        if address.is_loopback:
+            continue
+        if settings.tls_certificate is None:
+            raise SettingsError(
+                f"{name} is {address.host}, which other machines can reach, and there is no TLS to keep tokens and "
+                "results secret: set DAGFUSION_TLS_CERTIFICATE and DAGFUSION_TLS_KEY, listen on 127.0.0.1 behind a "
+                "proxy that has TLS, or set DAGFUSION_ANONYMOUS=always where the network is to be trusted"
+            )
+        if not there_are_tokens:
+            raise SettingsError(
+                f"{name} is {address.host}, which other machines can reach, and there is no access token: make one by "
+                "`dagfusion token create NAME --grant ...`, or set DAGFUSION_ANONYMOUS=always to let everybody in"
+            )
+
+
+class _Process:
+    """What runs between the start and the end."""
+
+    def __init__(self, config: Config, tokens: Tokens) -> None:
+        self._config, self._tokens = config, tokens
+        self._stopping = asyncio.Event()
+
+    async def run(self, announce: Callable[[Ready], None]) -> None:
+        """Start everything, wait for a signal, and end everything."""
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, self._signalled, number)
+        async with AsyncExitStack() as stack:
+            environments = Environments(self._config)
+            stack.push_async_callback(asyncio.to_thread, environments.close)
+            service = Service(self._config, environments)
+            http, flight = self._doors(service)
+            catalogs = asyncio.to_thread(environments.refresh, _CATALOG_WAIT_S)
+            if not await self._unless_stopping(asyncio.gather(service.start(), catalogs)):
+                await service.close()
+                return
+            stack.push_async_callback(_together, service.close, http.stop, flight.stop)
+            await flight.start()
+            await http.start()
+            announce(Ready((http.url, self._flight_url(flight.port)), [*service.environments(_OPERATOR).values()]))
+            await self._stopping.wait()
+            _log.info("stopping: running queries have %g s to end", self._config.service.cancel_grace_s)
+
+    def _doors(self, service: Service) -> tuple[HttpDoor, FlightDoor]:
+        settings = self._config.service
+        app = create_app(service, self._tokens, settings, _pages())
+        address = Address.parse(settings.http_address, "DAGFUSION_HTTP_ADDRESS")
+        http = HttpDoor(app, address, tls=tls_context(settings), grace_s=settings.cancel_grace_s + 2)
+        return http, FlightDoor(service, self._tokens, settings)
+
+    def _flight_url(self, port: int) -> str:
+        settings = self._config.service
+        scheme = "grpc" if settings.tls_certificate is None else "grpc+tls"
+        return Address.parse(settings.flight_address, "DAGFUSION_FLIGHT_ADDRESS").url(scheme, port)
+
+    async def _unless_stopping(self, work: "asyncio.Future[Any]") -> bool:
+        """Wait for some work; return False when a signal came before it was done."""
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if work.done():
+            work.result()
+            return True
+        work.cancel()
+        await asyncio.wait({work})
+        return False
+
+    def _signalled(self, number: int) -> None:
+        if self._stopping.is_set():
+            os._exit(128 + number)  # the workers end with this process
+        self._stopping.set()
+
+
+async def _together(*steps: Callable[[], Awaitable[None]]) -> None:
+    """Take all steps at once, and raise what one of them raises when all are over."""
+    for outcome in await asyncio.gather(*(step() for step in steps), return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
+
+
+def _pages() -> Sequence[Any]:
+    if find_spec("dagfusion_query.doors.console") is None:
+        return []
+    routes: Sequence[Any] = import_module("dagfusion_query.doors.console").routes()
+    return routes
