@@ -23,6 +23,7 @@ QueryError                          500 INTERNAL
 │   ├── TooBusyError                429 RESOURCE_EXHAUSTED: too many queries; after how many seconds to try again
 │   ├── UnknownQueryError           404 NOT_FOUND: no query of the caller's has this id
 │   ├── BadRequestError             400 INVALID_ARGUMENT: the request is not one that the service knows
+│   ├── UnsupportedError            501 UNIMPLEMENTED: the protocol has it, and this service does not
 │   ├── ServiceUnavailableError     503 UNAVAILABLE: it is starting, stopping or has no worker
 │   ├── ServiceUnreachableError     503 UNAVAILABLE: a client found nobody at the URL
 │   └── BrokenStreamError           500 INTERNAL: a client's result ended before its end
@@ -241,6 +242,13 @@ class BadRequestError(RequestError):
 
     http_status = 400
     grpc_status = "INVALID_ARGUMENT"
+
+
+class UnsupportedError(RequestError):
+    """The protocol has this, and the service does not; clients know how to do without."""
+
+    http_status = 501
+    grpc_status = "UNIMPLEMENTED"
 
 
 class ServiceUnavailableError(RequestError):

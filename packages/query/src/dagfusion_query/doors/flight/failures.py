@@ -1,0 +1,74 @@
+"""Errors as Flight says them: the status that the error's class names, its text, and nothing of this machine."""
+
+import logging
+import secrets
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import orjson
+import pyarrow as pa
+from pyarrow import flight
+
+from dagfusion_query.errors import QueryError, TooBusyError
+
+LOG = logging.getLogger("dagfusion.flight")
+TRAILER = "dagfusion-error-bin"  # {"code", "message", "details"}: what this package's own client restores
+
+
+class _NoTraceback(Exception):  # noqa: N818  # a mixin
+    """An exception that the traceback module cannot format.
+
+    pyarrow sends the formatted traceback of an exception that is no FlightError along with its text, paths and source
+    lines included. Where formatting fails, it sends the name of the exception's class instead.
+    """
+
+    @property
+    def __cause__(self) -> NoReturn:  # type: ignore[override]  # that it cannot be written is the point
+        raise AttributeError("this exception does not show where it was raised")
+
+
+def _quiet(name: str, base: type[Exception]) -> type[Exception]:
+    return type(name, (_NoTraceback, base), {"__doc__": f"{name}: clients are shown this name."})
+
+
+_STATUSES: Mapping[str, type[Exception]] = {
+    "INVALID_ARGUMENT": _quiet("InvalidArgument", pa.ArrowInvalid),
+    "NOT_FOUND": _quiet("NotFound", pa.ArrowKeyError),
+    "UNIMPLEMENTED": _quiet("Unimplemented", pa.ArrowNotImplementedError),
+    "UNAUTHENTICATED": _quiet("Unauthenticated", flight.FlightUnauthenticatedError),
+    "PERMISSION_DENIED": _quiet("PermissionDenied", flight.FlightUnauthorizedError),
+    "DEADLINE_EXCEEDED": _quiet("DeadlineExceeded", flight.FlightTimedOutError),
+    "CANCELLED": _quiet("Cancelled", flight.FlightCancelledError),
+    "UNAVAILABLE": _quiet("Unavailable", flight.FlightUnavailableError),
+    "INTERNAL": _quiet("Internal", flight.FlightInternalError),
+    # pyarrow cannot say this status: the text has its name, and the trailer its code.
+    "RESOURCE_EXHAUSTED": _quiet("ResourceExhausted", flight.FlightServerError),
+}
+
+
+def failure(error: BaseException, context: Any = None) -> Exception:
+    """Return what a handler raises for an error.
+
+    Args:
+        error: Anything that went wrong. What is no QueryError is logged with an id, and the client gets the id only.
+        context: The call's `ServerCallContext`; with it, the error also travels in the trailer.
+    """
+    said = error if isinstance(error, QueryError) else _unexpected(error)
+    if context is not None:
+        context.add_trailer(TRAILER, encoded(said))
+    if isinstance(said, TooBusyError):
+        # On UNAVAILABLE clients try again, which is right here.
+        return _STATUSES["UNAVAILABLE"](f"{said} (try again in {said.retry_after_s:g} s)", orjson.dumps(said.details()))
+    text = f"{said.grpc_status}: {said}" if said.grpc_status == "RESOURCE_EXHAUSTED" else str(said)
+    return _STATUSES[said.grpc_status](text)
+
+
+def encoded(error: QueryError) -> bytes:
+    """Encode an error as the trailer has it."""
+    return orjson.dumps({"code": error.code, "message": str(error), "details": error.details()})
+
+
+def _unexpected(error: BaseException) -> QueryError:
+    number = secrets.token_hex(6)
+    LOG.error("unexpected error %s", number, exc_info=error)
+    return QueryError(f"something went wrong that should not have; the service's log has it as {number}")

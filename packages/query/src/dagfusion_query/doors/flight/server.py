@@ -1,0 +1,257 @@
+"""The Flight SQL server: which call of a client does what."""
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
+
+import pyarrow as pa
+from pyarrow import flight
+
+from dagfusion_query.access.caller import Caller
+from dagfusion_query.catalog.model import Snapshot
+from dagfusion_query.doors.flight import messages, metadata
+from dagfusion_query.doors.flight.bridge import Bridge
+from dagfusion_query.doors.flight.failures import failure
+from dagfusion_query.doors.flight.session import Sessions
+from dagfusion_query.doors.flight.statements import Statements
+from dagfusion_query.errors import BadRequestError, ReadOnlyError, UnsupportedError
+from dagfusion_query.service.service import Service
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Context: TypeAlias = flight.ServerCallContext
+_CANCELLED = 1
+_WRITES = frozenset(
+    [
+        "CommandStatementUpdate",
+        "CommandPreparedStatementUpdate",
+        "CommandStatementIngest",
+        "BeginTransaction",
+        "BeginSavepoint",
+        "EndTransaction",
+        "EndSavepoint",
+    ]
+)
+_ACTIONS = {
+    "CreatePreparedStatement": "Keep a statement, to be run with parameters.",
+    "ClosePreparedStatement": "Forget a prepared statement.",
+    "CancelQuery": "Cancel the query of a FlightInfo (the older way).",
+    "CancelFlightInfo": "Cancel the query of a FlightInfo.",
+    "SetSessionOptions": "Set catalog, query_timeout_s or limit_rows for the calls to come.",
+    "GetSessionOptions": "Return the options that are set.",
+    "CloseSession": "Forget the session's options.",
+}
+
+
+def _guarded(
+    handler: Callable[Concatenate["FlightSqlServer", Context, P], R],
+) -> Callable[Concatenate["FlightSqlServer", Context, P], R]:
+    """Let a handler's errors leave as Flight's, and nothing of this machine with them."""
+
+    @functools.wraps(handler)
+    def guarded(self: "FlightSqlServer", context: Context, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return handler(self, context, *args, **kwargs)
+        except BaseException as error:  # noqa: BLE001  # whatever it is, it must not leave as it is
+            raise failure(error, context) from None
+
+    return guarded
+
+
+class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
+    """Answers Flight's calls on gRPC's threads. It serves from its construction on.
+
+    Args:
+        service: Behind this door.
+        sessions: Tell who calls.
+        bridge: To the service's loop.
+        sql_limit_bytes: Length of a statement.
+        options: Of `pyarrow.flight.FlightServerBase`.
+    """
+
+    def __init__(
+        self, service: Service, sessions: Sessions, bridge: Bridge, sql_limit_bytes: int, **options: Any
+    ) -> None:
+        self._service, self._sessions, self._bridge = service, sessions, bridge
+        self._sql_limit_bytes = sql_limit_bytes
+        self.statements = Statements(service, bridge, sql_limit_bytes)
+        super().__init__(**options)
+
+    @_guarded
+    def get_flight_info(self, context: Context, descriptor: flight.FlightDescriptor) -> flight.FlightInfo:
+        """Start a statement, or say what a metadata command's answer looks like."""
+        caller = self._sessions.caller(context)
+        name, command = _command(descriptor)
+        session = self._sessions.of(context, caller)
+        match name:
+            case "CommandStatementQuery":
+                _refuse_transaction(command)
+                started = self.statements.execute(command.query, caller, session, context)
+            case "CommandPreparedStatementQuery":
+                handle = command.prepared_statement_handle
+                started = self.statements.execute_prepared(handle, caller, session, context)
+            case _:
+                return _info(_metadata_schema(name, command), descriptor, descriptor.command, b"")
+        schema, handle, query_id = started
+        ticket = messages.packed("TicketStatementQuery", statement_handle=handle)
+        return _info(schema, descriptor, ticket, query_id.encode())
+
+    @_guarded
+    def get_schema(self, context: Context, descriptor: flight.FlightDescriptor) -> flight.SchemaResult:
+        """Plan a statement, without running it, or say what a metadata command's answer looks like."""
+        caller = self._sessions.caller(context)
+        name, command = _command(descriptor)
+        match name:
+            case "CommandStatementQuery":
+                _refuse_transaction(command)
+                schema = self.statements.describe(command.query, caller, context)
+            case "CommandPreparedStatementQuery":
+                schema = self.statements.describe_prepared(command.prepared_statement_handle, caller, context)
+            case _:
+                schema = _metadata_schema(name, command)
+        return flight.SchemaResult(schema)
+
+    @_guarded
+    def do_get(self, context: Context, ticket: flight.Ticket) -> flight.FlightDataStream:
+        """Send the rows of a ticket."""
+        caller = self._sessions.caller(context)
+        name, command = messages.unpack(ticket.ticket)
+        if name == "TicketStatementQuery":
+            return self.statements.redeem(command.statement_handle, caller, context).send(context)
+        _metadata_schema(name, command)
+        snapshots = self._snapshots(caller, context) if metadata.needs_tables(name) else ()
+        return flight.RecordBatchStream(metadata.answer(name, command, snapshots, self._sql_limit_bytes))
+
+    def _snapshots(self, caller: Caller, context: Context) -> Iterable[Snapshot]:
+        async def snapshots() -> list[Snapshot]:
+            return [state.snapshot for state in self._service.environments(caller).values()]
+
+        return self._bridge.call(snapshots(), context)
+
+    @_guarded
+    def do_put(
+        self,
+        context: Context,
+        descriptor: flight.FlightDescriptor,
+        reader: flight.MetadataRecordBatchReader,
+        writer: flight.FlightMetadataWriter,
+    ) -> None:
+        """Bind parameters to a prepared statement; whatever else is put would change something."""
+        caller = self._sessions.caller(context)
+        name, command = _command(descriptor)
+        if name != "CommandPreparedStatementQuery":
+            raise _unknown(name)
+        handle = command.prepared_statement_handle
+        self.statements.bind(handle, _row(reader), caller)
+        writer.write(messages.encoded("DoPutPreparedStatementResult", prepared_statement_handle=handle))
+
+    @_guarded
+    def do_action(self, context: Context, action: flight.Action) -> list[bytes]:  # noqa: PLR0911  # a table
+        """Do one of `list_actions`."""
+        caller = self._sessions.caller(context)
+        body = action.body.to_pybytes()
+        match action.type:
+            case "SetSessionOptions":
+                return [self._sessions.set_options(context, caller, body)]
+            case "GetSessionOptions":
+                return [self._sessions.get_options(context, caller)]
+            case "CloseSession":
+                return [self._sessions.close(context, caller)]
+            case "CancelFlightInfo":
+                self._cancel(messages.decode("CancelFlightInfoRequest", body).info, caller, context)
+                return [messages.encoded("CancelFlightInfoResult", status=_CANCELLED)]
+            case "CancelQuery":
+                self._cancel(_body(body, "ActionCancelQueryRequest").info, caller, context)
+                return [messages.packed("ActionCancelQueryResult", result=_CANCELLED)]
+            case "CreatePreparedStatement":
+                return [self._prepare(_body(body, "ActionCreatePreparedStatementRequest"), caller, context)]
+            case "ClosePreparedStatement":
+                request = _body(body, "ActionClosePreparedStatementRequest")
+                self.statements.close_prepared(request.prepared_statement_handle, caller)
+                return []
+            case name:
+                raise _unknown(name)
+
+    def _prepare(self, request: Any, caller: Caller, context: Context) -> bytes:
+        _refuse_transaction(request)
+        handle, columns, parameters = self.statements.prepare(request.query, caller, context)
+        return messages.packed(
+            "ActionCreatePreparedStatementResult",
+            prepared_statement_handle=handle,
+            dataset_schema=b"" if columns is None else columns.serialize().to_pybytes(),
+            parameter_schema=parameters.serialize().to_pybytes() if len(parameters) else b"",
+        )
+
+    def _cancel(self, info: bytes, caller: Caller, context: Context) -> None:
+        try:
+            endpoints = flight.FlightInfo.deserialize(info).endpoints
+        except pa.ArrowException as error:
+            raise BadRequestError("what is to be cancelled must be a FlightInfo of this service") from error
+        for endpoint in endpoints:
+            name, ticket = messages.unpack(endpoint.ticket.ticket)
+            if name != "TicketStatementQuery":
+                raise BadRequestError("only a statement can be cancelled: this FlightInfo is of a metadata command")
+            self.statements.cancel(ticket.statement_handle, caller, context)
+
+    @_guarded
+    def list_actions(self, context: Context) -> list[tuple[str, str]]:
+        """Return the actions that there are."""
+        self._sessions.caller(context)
+        return list(_ACTIONS.items())
+
+    @_guarded
+    def list_flights(self, context: Context, _criteria: bytes) -> list[flight.FlightInfo]:
+        """Return nothing: tables are found by Flight SQL's metadata commands."""
+        self._sessions.caller(context)
+        return []
+
+    @_guarded
+    def do_exchange(self, _context: Context, *_: object) -> None:
+        """Refuse: Flight SQL has no use for it."""
+        raise UnsupportedError("DoExchange is not part of Flight SQL")
+
+
+def _command(descriptor: flight.FlightDescriptor) -> tuple[str, Any]:
+    if not descriptor.command:
+        raise BadRequestError("a FlightDescriptor must hold a Flight SQL command, this one has a path or nothing")
+    return messages.unpack(descriptor.command)
+
+
+def _body(body: bytes, expected: str) -> Any:
+    name, message = messages.unpack(body)
+    if name != expected:
+        raise BadRequestError(f"the body of this action must be an {expected}, got {name}")
+    return message
+
+
+def _metadata_schema(name: str, command: Any) -> pa.Schema:
+    schema = metadata.answer_schema(name, command)
+    if schema is None:
+        raise _unknown(name)
+    return schema
+
+
+def _unknown(name: str) -> Exception:
+    if name in _WRITES:
+        return ReadOnlyError(f"only queries can be run here, and {name} would change something: use SELECT")
+    return UnsupportedError(f"{name[:100]!r} is not something that this Flight SQL service does")
+
+
+def _refuse_transaction(command: Any) -> None:
+    if command.HasField("transaction_id"):
+        raise UnsupportedError("there are no transactions here: each statement sees one state of the catalog")
+
+
+def _info(schema: pa.Schema, descriptor: flight.FlightDescriptor, ticket: bytes, query: bytes) -> flight.FlightInfo:
+    return flight.FlightInfo(schema, descriptor, [flight.FlightEndpoint(ticket, [])], app_metadata=query)
+
+
+def _row(reader: flight.MetadataRecordBatchReader) -> pa.RecordBatch:
+    """Return one row of parameters, or so many rows that they are refused: no more are read than shows that."""
+    found = pa.RecordBatch.from_pylist([], reader.schema)
+    for chunk in reader:
+        if chunk.data is not None and chunk.data.num_rows:
+            if found.num_rows or chunk.data.num_rows > 1:
+                return pa.concat_batches([found, chunk.data])
+            found = chunk.data
+    return found

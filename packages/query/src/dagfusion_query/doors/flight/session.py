@@ -1,0 +1,218 @@
+"""Who calls, and the options of its session."""
+
+import base64
+import binascii
+import http.cookies
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyarrow import flight
+
+from dagfusion_query.access.authenticate import identify
+from dagfusion_query.access.caller import Caller
+from dagfusion_query.access.tokens import Tokens
+from dagfusion_query.doors.flight import messages
+from dagfusion_query.doors.flight.failures import failure
+from dagfusion_query.doors.flight.handles import Handles
+from dagfusion_query.doors.flight.metadata import CATALOG
+from dagfusion_query.errors import BadRequestError, UnauthenticatedError, UnknownQueryError
+from dagfusion_query.service_settings import ServiceSettings
+
+MIDDLEWARE = "dagfusion"
+COOKIE = "arrow_flight_session_id"
+_LIFETIME_S = 24 * 3600.0
+_INVALID_NAME, _INVALID_VALUE = 1, 2
+_CLOSED = 1
+
+
+@dataclass
+class Session:
+    """What a client has set for the calls to come.
+
+    Attributes:
+        query_timeout_s: Seconds that its queries may take; None for as long as the service allows.
+        limit_rows: Rows after which its results are cut; None for all.
+    """
+
+    query_timeout_s: float | None = None
+    limit_rows: int | None = None
+
+    def set(self, name: str, value: Any) -> int | None:
+        """Set or, with a value that has nothing set, unset an option; return Flight's number of what is wrong."""
+        kind = value.WhichOneof("option_value")
+        given = None if kind is None else getattr(value, kind)
+        match name:
+            case "catalog":
+                return None if given in (None, "", CATALOG) else _INVALID_VALUE
+            case "query_timeout_s" | "limit_rows":
+                try:
+                    number = None if given in (None, "") else (float if name == "query_timeout_s" else int)(given)
+                except (TypeError, ValueError):
+                    return _INVALID_VALUE
+                if number is not None and not 0 < number < float("inf"):
+                    return _INVALID_VALUE
+                setattr(self, name, number)
+                return None
+            case _:
+                return _INVALID_NAME
+
+
+class Header(flight.ServerMiddleware):  # type: ignore[misc]
+    """What a call's headers say of its caller.
+
+    Attributes:
+        bearer: The access token.
+        is_forwarded: Whether somebody passes the call on, so that its address says nothing.
+        cookie: The session's.
+    """
+
+    def __init__(self, bearer: str | None, *, is_forwarded: bool, cookie: str | None, shake_hands: bool) -> None:
+        self.bearer, self.is_forwarded, self.cookie = bearer, is_forwarded, cookie
+        self._shake_hands = shake_hands
+
+    def sending_headers(self) -> Mapping[str, str]:
+        """Return the access token as a bearer's to someone who came with a name and a password."""
+        return {"authorization": f"Bearer {self.bearer}"} if self._shake_hands and self.bearer else {}
+
+
+class Headers(flight.ServerMiddlewareFactory):  # type: ignore[misc]
+    """Reads each call's headers. A token that is not valid is refused here, before anything else happens."""
+
+    def __init__(self, tokens: Tokens, settings: ServiceSettings) -> None:
+        self._tokens, self._settings = tokens, settings
+
+    def start_call(self, _info: flight.CallInfo, headers: Mapping[str, Any]) -> Header:
+        """Read one call's headers."""
+        try:
+            bearer, is_basic = _credentials(_one(headers, "authorization"))
+            if bearer is not None:
+                identify(self._tokens, self._settings, bearer=bearer, peer=None, door="flight")
+        except Exception as error:  # noqa: BLE001  # whatever it is, it must not leave as it is
+            raise failure(error) from None
+        forwarded = any(name in headers for name in ("forwarded", "x-forwarded-for", "x-real-ip"))
+        cookie = _cookie(_one(headers, "cookie"))
+        return Header(bearer, is_forwarded=forwarded, cookie=cookie, shake_hands=is_basic)
+
+
+def _one(headers: Mapping[str, Any], name: str) -> str | None:
+    values = headers.get(name) or headers.get(name.title())
+    return str(values[0]) if values else None
+
+
+def _credentials(header: str | None) -> tuple[str | None, bool]:
+    """Return the access token of an authorization header, and whether it came as the password of basic authentication.
+
+    Raises:
+        UnauthenticatedError: The header has something else.
+    """
+    scheme, _, value = (header or "").partition(" ")
+    if not scheme:
+        return None, False
+    if scheme.lower() == "bearer":
+        return value.strip() or None, False
+    if scheme.lower() == "basic":
+        try:
+            _, _, password = base64.b64decode(value, validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            raise UnauthenticatedError("the header `authorization: Basic` must hold user:password in base64") from None
+        return password or None, True
+    raise UnauthenticatedError("send an access token as `authorization: Bearer <token>`, or as the password")
+
+
+def _cookie(header: str | None) -> str | None:
+    try:
+        found = http.cookies.SimpleCookie(header or "").get(COOKIE)
+    except http.cookies.CookieError:
+        return None
+    return found.value if found is not None and found.value else None
+
+
+class NoHandshake(flight.ServerAuthHandler):  # type: ignore[misc]
+    """Lets Flight's handshake pass: the headers that come with it say who calls."""
+
+    def authenticate(self, _outgoing: object, _incoming: object) -> None:
+        """Do nothing: `Headers` has refused whoever must be refused."""
+
+    def is_valid(self, _token: bytes) -> str:
+        """Accept Flight's own tokens, which nobody is given."""
+        return ""
+
+
+@dataclass
+class Sessions:
+    """Callers and their sessions, by cookie."""
+
+    tokens: Tokens
+    settings: ServiceSettings
+    _open: Handles[Session] = field(default_factory=lambda: Handles("session", _LIFETIME_S))
+
+    def caller(self, context: flight.ServerCallContext) -> Caller:
+        """Tell who calls.
+
+        Raises:
+            UnauthenticatedError: It has no token, and needs one.
+        """
+        header = context.get_middleware(MIDDLEWARE)
+        peer = None if header.is_forwarded else _address(context.peer())
+        return identify(self.tokens, self.settings, bearer=header.bearer, peer=peer, door="flight")
+
+    def of(self, context: flight.ServerCallContext, caller: Caller) -> Session:
+        """Return the options that hold for a call: nothing is set where there is no session."""
+        cookie = context.get_middleware(MIDDLEWARE).cookie
+        if cookie is None:
+            return Session()
+        try:
+            return self._open.get(caller.user, _handle(cookie))
+        except UnknownQueryError as error:
+            raise BadRequestError("the session has expired: drop its cookie, and set its options again") from error
+
+    def set_options(self, context: flight.ServerCallContext, caller: Caller, body: bytes) -> bytes:
+        """Answer `SetSessionOptions`; a caller without a session gets one, and its cookie."""
+        request = messages.decode("SetSessionOptionsRequest", body)
+        header = context.get_middleware(MIDDLEWARE)
+        session = self.of(context, caller)
+        result = messages.make("SetSessionOptionsResult")
+        for name, value in request.session_options.items():
+            if (wrong := session.set(name, value)) is not None:
+                result.errors[name].value = wrong
+        if header.cookie is None:
+            handle = self._open.add(caller.user, session, 0)
+            context.add_header("set-cookie", f"{COOKIE}={handle.hex()}; HttpOnly; SameSite=Strict")
+        encoded: bytes = result.SerializeToString()
+        return encoded
+
+    def get_options(self, context: flight.ServerCallContext, caller: Caller) -> bytes:
+        """Answer `GetSessionOptions`."""
+        session = self.of(context, caller)
+        result = messages.make("GetSessionOptionsResult")
+        result.session_options["catalog"].string_value = CATALOG
+        if session.query_timeout_s is not None:
+            result.session_options["query_timeout_s"].double_value = session.query_timeout_s
+        if session.limit_rows is not None:
+            result.session_options["limit_rows"].int64_value = session.limit_rows
+        encoded: bytes = result.SerializeToString()
+        return encoded
+
+    def close(self, context: flight.ServerCallContext, caller: Caller) -> bytes:
+        """Answer `CloseSession`: also where there is none, because that is what is asked for."""
+        cookie = context.get_middleware(MIDDLEWARE).cookie
+        if cookie is not None:
+            self._open.pop(caller.user, _handle(cookie))
+        return messages.encoded("CloseSessionResult", status=_CLOSED)
+
+
+def _handle(cookie: str) -> bytes:
+    try:
+        return bytes.fromhex(cookie)
+    except ValueError:
+        return b""
+
+
+def _address(peer: str) -> str | None:
+    """Return the IP address of gRPC's name for the other end, such as `ipv4:127.0.0.1:4711` or `ipv6:[::1]:4711`."""
+    kind, _, rest = peer.partition(":")
+    if kind not in ("ipv4", "ipv6"):
+        return None
+    host = rest.rpartition(":")[0].replace("%5B", "[").replace("%5D", "]")
+    return host.removeprefix("[").removesuffix("]").partition("%")[0]

@@ -1,0 +1,182 @@
+"""Statements between a client's calls: what runs until its ticket is redeemed, and what was prepared."""
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from dagfusion_query.access.caller import Caller
+from dagfusion_query.doors.flight.bridge import Bridge, Call
+from dagfusion_query.doors.flight.handles import Handles
+from dagfusion_query.doors.flight.parameters import Parameters, parameters
+from dagfusion_query.doors.flight.session import Session
+from dagfusion_query.doors.flight.sql_info import HANDLE_TIMEOUT_S
+from dagfusion_query.doors.flight.stream import Rows
+from dagfusion_query.errors import PlanError, StatementTooLongError
+from dagfusion_query.service.query import Query
+from dagfusion_query.service.service import Service
+
+_TICKET_LIFETIME_S = 600.0
+_HOLD_S = 5.0  # a client that wants its rows asks at once: no worker waits longer for one that does not
+
+
+class _Ticketed:
+    """A statement that runs for a client, which then redeems its ticket."""
+
+    def __init__(self, query: Query, rows: Rows) -> None:
+        self.query, self.rows = query, rows
+        self._is_waiting = True
+        self._lock = threading.Lock()
+
+    def take(self) -> Rows | None:
+        """Return the rows that wait, to the first who asks."""
+        with self._lock:
+            is_waiting, self._is_waiting = self._is_waiting, False
+        return self.rows if is_waiting else None
+
+    def release(self) -> None:
+        """Let the rows go, unless they were taken."""
+        if (rows := self.take()) is not None:
+            rows.close()
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A prepared statement; `row` is what was bound last."""
+
+    statement: Parameters
+    row: pa.RecordBatch | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.statement.sql) + (self.row.nbytes if self.row is not None else 0)
+
+
+class Statements:
+    """The statements of all clients. Thread-safe.
+
+    Args:
+        service: Runs them.
+        bridge: To its loop.
+        sql_limit_bytes: Length of a statement, and of its parameters.
+    """
+
+    def __init__(self, service: Service, bridge: Bridge, sql_limit_bytes: int) -> None:
+        self._service, self._bridge, self._sql_limit_bytes = service, bridge, sql_limit_bytes
+        self._tickets: Handles[_Ticketed] = Handles("ticket", _TICKET_LIFETIME_S, _Ticketed.release)
+        self._prepared: Handles[_Prepared] = Handles("prepared statement", HANDLE_TIMEOUT_S)
+
+    def execute(self, sql: str, caller: Caller, session: Session, call: Call) -> tuple[pa.Schema, bytes, str]:
+        """Start a statement; return its result's columns, the ticket's handle, and the query's id.
+
+        Raises:
+            QueryError: It does not run.
+        """
+        return self._started(_query(parameters(sql).sql, None, session), caller, call)
+
+    def execute_prepared(
+        self, handle: bytes, caller: Caller, session: Session, call: Call
+    ) -> tuple[pa.Schema, bytes, str]:
+        """Start a prepared statement with what was bound to it last; as `execute`."""
+        prepared = self._prepared.get(caller.user, handle)
+        return self._started(_query(prepared.statement.sql, prepared.row, session), caller, call)
+
+    def _started(self, query: Query, caller: Caller, call: Call) -> tuple[pa.Schema, bytes, str]:
+        rows = Rows(self._service, query, caller, self._bridge)
+        schema = rows.start(call)
+        ticketed = _Ticketed(query, rows)
+        handle = self._tickets.add(caller.user, ticketed, len(query.sql))
+        self._bridge.later(_HOLD_S, ticketed.release)
+        return schema, handle, rows.id
+
+    def redeem(self, handle: bytes, caller: Caller, call: Call) -> Rows:
+        """Return the rows of a ticket; the statement runs again where they are gone: taken, or not asked for in time.
+
+        Raises:
+            UnknownQueryError: The ticket is not one of the caller's, or has expired.
+        """
+        ticketed = self._tickets.get(caller.user, handle)
+        if (rows := ticketed.take()) is not None:
+            return rows
+        rows = Rows(self._service, ticketed.query, caller, self._bridge)
+        rows.start(call)
+        ticketed.rows = rows
+        return rows
+
+    def cancel(self, handle: bytes, caller: Caller, call: Call) -> None:
+        """Cancel the query behind a ticket, and the ticket.
+
+        Raises:
+            UnknownQueryError: The ticket is not one of the caller's, or has expired.
+        """
+        ticketed = self._tickets.get(caller.user, handle)
+        self._tickets.pop(caller.user, handle)
+        self._bridge.call(self._cancelled(ticketed.rows.id, caller), call)
+
+    async def _cancelled(self, query_id: str, caller: Caller) -> None:
+        self._service.cancel(query_id, caller)
+
+    def describe(self, sql: str, caller: Caller, call: Call) -> pa.Schema:
+        """Return the columns of a statement's result.
+
+        Raises:
+            QueryError: It cannot be planned.
+        """
+        statement = parameters(sql)
+        return self._described(statement, statement.nulls, caller, call)
+
+    def describe_prepared(self, handle: bytes, caller: Caller, call: Call) -> pa.Schema:
+        """Return the columns of a prepared statement's result; as `describe`."""
+        prepared = self._prepared.get(caller.user, handle)
+        row = prepared.statement.nulls if prepared.row is None else prepared.row
+        return self._described(prepared.statement, row, caller, call)
+
+    def _described(self, statement: Parameters, row: Any, caller: Caller, call: Call) -> pa.Schema:
+        return self._bridge.call(self._service.describe(Query(statement.sql, row), caller), call)
+
+    def prepare(self, sql: str, caller: Caller, call: Call) -> tuple[bytes, pa.Schema | None, pa.Schema]:
+        """Keep a statement; return its handle, its result's columns where they can be known yet, and its parameters.
+
+        Raises:
+            QueryError: It cannot be planned.
+        """
+        statement = parameters(sql)
+        columns = None
+        try:
+            columns = self._described(statement, statement.nulls, caller, call)
+        except PlanError:
+            if not statement.names:
+                raise
+            # It may make sense with values; without, it does not.
+        prepared = _Prepared(statement)
+        return self._prepared.add(caller.user, prepared, prepared.size_bytes), columns, statement.schema
+
+    def bind(self, handle: bytes, values: pa.RecordBatch, caller: Caller) -> None:
+        """Set the parameters of a prepared statement.
+
+        Raises:
+            ParameterError: They are not one row of as many columns as there are parameters.
+            StatementTooLongError: They are longer than a statement may be.
+        """
+        if values.nbytes > self._sql_limit_bytes:
+            raise StatementTooLongError(
+                f"the parameters have {values.nbytes:,} bytes, more than the {self._sql_limit_bytes:,} that the "
+                "service takes: shorten them, or raise DAGFUSION_SQL_LIMIT_BYTES"
+            )
+        statement = self._prepared.get(caller.user, handle).statement
+        prepared = _Prepared(statement, statement.row(values))
+        self._prepared.replace(caller.user, handle, prepared, prepared.size_bytes)
+
+    def close_prepared(self, handle: bytes, caller: Caller) -> None:
+        """Forget a prepared statement, if it is there."""
+        self._prepared.pop(caller.user, handle)
+
+    def close(self) -> None:
+        """Let everything go."""
+        self._tickets.clear()
+        self._prepared.clear()
+
+
+def _query(sql: str, row: pa.RecordBatch | None, session: Session) -> Query:
+    return Query(sql, row, timeout_s=session.query_timeout_s, limit_rows=session.limit_rows)
