@@ -1,17 +1,27 @@
-"""A result's batches as bytes of a format, in the worker; the service only relays them."""
+"""A result's batches as bytes of a format, in the worker; the service only relays them.
 
+Values in JSON and CSV are as `plain` says.
+"""
+
+import csv
+import io
 from collections.abc import Callable, Mapping
 from typing import Protocol, TypeAlias
 
+import orjson
 import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from dagfusion_query.errors import UnsupportedTypeError
+from dagfusion_query.worker.plain import csv_column, json_values, unique_names
 
 Piece: TypeAlias = bytes | memoryview  # or a pyarrow.Buffer, which has no type that mypy knows
+_GROUP_BYTES, _GROUP_ROWS = 32 << 20, 1 << 20  # of Arrow's memory, in a Parquet row group
 
 
 class Encoder(Protocol):
     """Turns batches into bytes. What it returns, put together, is the document."""
-
-    media_type: str
 
     def write(self, batch: pa.RecordBatch) -> list[Piece]:
         """Return the bytes that are ready with this batch."""
@@ -27,10 +37,15 @@ class _Sink:
 
     def __init__(self) -> None:
         self._pieces: list[Piece] = []
+        self._position = 0
 
     def write(self, piece: Piece) -> int:
         self._pieces.append(piece)
+        self._position += len(piece)
         return len(piece)
+
+    def tell(self) -> int:
+        return self._position
 
     def flush(self) -> None:
         """Do nothing: everything is there."""
@@ -46,12 +61,9 @@ class _Sink:
 class ArrowEncoder:
     """An Arrow IPC stream; each call's bytes are whole messages."""
 
-    media_type = "application/vnd.apache.arrow.stream"
-
     def __init__(self, schema: pa.Schema) -> None:
         self._sink = _Sink()
-        self._file = pa.PythonFile(self._sink, "w")
-        self._writer = pa.ipc.new_stream(self._file, schema)
+        self._writer = pa.ipc.new_stream(pa.PythonFile(self._sink, "w"), schema)
 
     def write(self, batch: pa.RecordBatch) -> list[Piece]:
         """Return the batch as messages, the schema's before the first."""
@@ -64,4 +76,108 @@ class ArrowEncoder:
         return self._sink.take()
 
 
-ENCODERS: Mapping[str, Callable[[pa.Schema], Encoder]] = {"arrow": ArrowEncoder}
+class ParquetEncoder:
+    """A Parquet file in row groups of bounded size; a column whose name is taken is called `name:1`."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._sink = _Sink()
+        fields = [field.with_name(name) for field, name in zip(schema, unique_names(schema.names), strict=True)]
+        self._schema = pa.schema(fields)
+        try:
+            self._writer = pq.ParquetWriter(pa.PythonFile(self._sink, "w"), self._schema, compression="zstd")
+        except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+            raise UnsupportedTypeError(f"the result has a type that Parquet has not: cast it ({error})") from error
+        self._waiting: list[pa.RecordBatch] = []
+        self._bytes = self._rows = 0
+
+    def write(self, batch: pa.RecordBatch) -> list[Piece]:
+        """Return a row group, when there are rows enough for one."""
+        self._waiting.append(pa.RecordBatch.from_arrays(batch.columns, schema=self._schema))
+        self._bytes, self._rows = self._bytes + batch.nbytes, self._rows + batch.num_rows
+        if self._bytes >= _GROUP_BYTES or self._rows >= _GROUP_ROWS:
+            self._write_group()
+        return self._sink.take()
+
+    def finish(self) -> list[Piece]:
+        """Return the last row group and the footer."""
+        if self._rows:
+            self._write_group()
+        self._writer.close()
+        return self._sink.take()
+
+    def _write_group(self) -> None:
+        self._writer.write_table(pa.Table.from_batches(self._waiting, self._schema), row_group_size=self._rows)
+        self._waiting, self._bytes, self._rows = [], 0, 0
+
+
+class JsonEncoder:
+    """One document: `{"columns": [{"name", "type"}], "rows": [[...]]}`."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        columns = [{"name": field.name, "type": str(field.type)} for field in schema]
+        self._head = b'{"columns":' + orjson.dumps(columns) + b',"rows":['
+
+    def write(self, batch: pa.RecordBatch) -> list[Piece]:
+        """Return the rows as arrays."""
+        if not batch.num_rows:
+            return []
+        columns = [json_values(column) for column in batch.columns]
+        rows = list(zip(*columns, strict=True)) if columns else [()] * batch.num_rows
+        start, self._head = self._head or b",", b""
+        return [start, orjson.dumps(rows)[1:-1]]
+
+    def finish(self) -> list[Piece]:
+        """Return the end of the document."""
+        start, self._head = self._head, b""
+        return [start, b"]}"]
+
+
+class JsonLinesEncoder:
+    """An object a line; a column whose name is taken is called `name:1`."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._names = unique_names(schema.names)
+
+    def write(self, batch: pa.RecordBatch) -> list[Piece]:
+        """Return a line for each row."""
+        columns = [json_values(column) for column in batch.columns]
+        rows = zip(*columns, strict=True) if columns else [()] * batch.num_rows
+        names = self._names
+        return [b"".join(orjson.dumps(dict(zip(names, row)), option=orjson.OPT_APPEND_NEWLINE) for row in rows)]  # noqa: B905  # for speed
+
+    def finish(self) -> list[Piece]:
+        """Return nothing: lines have no end but their own."""
+        return []
+
+
+class CsvEncoder:
+    """Comma-separated values as RFC 4180 has them, with a header line; text is in quotes, NULL is nothing."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        line = io.StringIO()
+        csv.writer(line).writerow(schema.names)
+        self._head = line.getvalue().encode()
+        self._options = pa_csv.WriteOptions(include_header=False, eol="\r\n")
+
+    def write(self, batch: pa.RecordBatch) -> list[Piece]:
+        """Return a line for each row, the header's before the first."""
+        columns = [csv_column(column) for column in batch.columns]
+        sink = pa.BufferOutputStream()
+        if columns:
+            names = [str(number) for number in range(len(columns))]
+            pa_csv.write_csv(pa.RecordBatch.from_arrays(columns, names), sink, self._options)
+        return [*self.finish(), sink.getvalue()]
+
+    def finish(self) -> list[Piece]:
+        """Return the header, if no row was written."""
+        head, self._head = self._head, b""
+        return [head] if head else []
+
+
+ENCODERS: Mapping[str, Callable[[pa.Schema], Encoder]] = {
+    "arrow": ArrowEncoder,
+    "json": JsonEncoder,
+    "jsonl": JsonLinesEncoder,
+    "csv": CsvEncoder,
+    "parquet": ParquetEncoder,
+}

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -193,9 +193,10 @@ class _Output:
                 f"the result has more than {self._limit_rows:,} rows: aggregate, filter or LIMIT it, "
                 "or raise DAGFUSION_RESULT_LIMIT_ROWS"
             )
-        self._take(self._encoder.write(batch))
-        if self._waiting >= CHUNK_BYTES:
-            self.flush()
+        for part in _parts(batch):
+            self._take(self._encoder.write(part))
+            if self._waiting >= CHUNK_BYTES:
+                self.flush()
         return not self._truncated
 
     def flush(self) -> None:
@@ -223,6 +224,12 @@ class _Output:
     def _data(self) -> list[bytes | memoryview]:
         pieces, self._pieces, self._waiting = self._pieces, [], 0
         return encode(Kind.data, None, pieces)
+
+
+def _parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Cut a batch that is large into some of about a chunk each."""
+    step = max(1, batch.num_rows * CHUNK_BYTES // max(batch.nbytes, CHUNK_BYTES))
+    return (batch.slice(start, step) for start in range(0, max(batch.num_rows, 1), step))
 
 
 def _params(body: memoryview | bytes) -> dict[str, pa.Scalar] | None:
