@@ -1,5 +1,6 @@
 """The same behaviour over both event logs, and what a catalog does when its event log goes away."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ import pytest
 from dagfusion_query.catalog.live import LiveCatalog
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.naming import TableName
+from dagfusion_query.catalog.snapshot import SnapshotStore
 from dagfusion_query.errors import EventLogUnavailableError
 from dagfusion_query.event_log.protocol import Cursor, Event, EventLog, Poll
 
@@ -74,6 +76,18 @@ def test_a_real_run_is_read(deployment: Any, catalog_of: Opened, file_record: Re
     again = deployment.materialize(file_record(partition=[], rows=7))
     (row,) = catalog.refresh().tables[TableName("uat_default", "made")].files.to_pylist()
     assert (row["run_id"], row["rows"]) == (again, 7)
+
+
+def test_the_next_process_reads_no_event_again(
+    deployment: Any, catalog_of: Opened, file_record: Record, tmp_path: Path
+) -> None:
+    for state in ("CA", "NY", "CA"):
+        deployment.report(file_record(state))
+    catalog_of(deployment.open(), tmp_path / "state").close()
+    stored = SnapshotStore(tmp_path / "state").load("uat")
+    assert stored is not None
+    with contextlib.closing(deployment.open()) as log:
+        assert log.poll(stored.cursor).events == []
 
 
 def test_keys_and_partitions_of_any_text_are_read(deployment: Any, catalog_of: Opened, file_record: Record) -> None:

@@ -16,7 +16,12 @@ from dagfusion_query.event_log.record import RecordReader
 from dagfusion_query.event_log.watermark import Watermark
 
 Record = Callable[..., dict[str, Any]]
-CURSOR = Cursor(Watermark(41, 40, 1 << 80), {'["a \\"b\\"", "ü"]': None, '["x"]': 5}, verified=True, top="run 2024")
+CURSOR = Cursor(
+    Watermark(41, 40, 1 << 80, frozenset({45, 43})),
+    {'["a \\"b\\"", "ü"]': None, '["x"]': 5},
+    verified=True,
+    top="run 2024",
+)
 READER = RecordReader()
 
 

@@ -264,3 +264,78 @@ def _materialization(path: Path, day: str, rows: int) -> dg.AssetMaterialization
         "columns": {"amount": {"nulls": 0}},
     }
     return dg.AssetMaterialization("orders", partition=day, metadata={"dagfusion/file": record})
+
+
+# ---- the user's cache folder
+
+
+def generations(cache: Path) -> list[str]:
+    return sorted(path.name for path in cache.glob("dagfusion/*/manifest-*.json"))
+
+
+def test_a_catalog_is_kept_in_the_users_cache_folder(
+    tmp_path: Path, write: Write, connect: Callable[..., dagfusion_query.Connection]
+) -> None:
+    write("2024-01-01", [1, 2])
+    variables = {"HOME": str(tmp_path / "user"), "XDG_CACHE_HOME": "not/absolute"}
+    first = connect(**variables)
+    (folder,) = (tmp_path / "user/.cache/dagfusion").iterdir()
+    assert {path.stat().st_mode & 0o777 for path in (folder, folder.parent, folder / "segments")} == {0o700}
+    kept = generations(tmp_path / "user/.cache")
+    assert kept
+    again = connect(**variables)
+    assert again.snapshot.generation == first.snapshot.generation
+    assert generations(tmp_path / "user/.cache") == kept
+    assert again.sql(f"SELECT sum(amount) FROM {TABLE}").to_arrow()[0].to_pylist() == [3]
+
+
+def test_event_logs_and_environments_have_folders_of_their_own(
+    tmp_path: Path, write: Write, connect: Callable[..., dagfusion_query.Connection]
+) -> None:
+    write("2024-01-01", [1])
+    cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    connect(**cache)
+    connect(**cache, ENVIRONMENT="uat")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    with dg.DagsterInstance.from_config(str(other)), dagfusion_query.connect(str(other), settings=cache) as empty:
+        assert empty.tables() == []
+    assert len(list((tmp_path / "cache/dagfusion").iterdir())) == 3
+
+
+@pytest.mark.parametrize("variables", [{}, {"DAGFUSION_STATE_DIR": "none", "HOME": "{home}"}])
+def test_no_catalog_is_kept_without_a_user_or_when_that_is_said(
+    tmp_path: Path, write: Write, connect: Callable[..., dagfusion_query.Connection], variables: dict[str, str]
+) -> None:
+    write("2024-01-01", [1])
+    before = {*tmp_path.iterdir()}
+    connection = connect(**{name: value.format(home=tmp_path) for name, value in variables.items()})
+    assert connection.tables()[0].partitions == 1
+    assert {*tmp_path.iterdir()} == before
+
+
+def test_a_cache_folder_that_cannot_be_made_costs_only_time(
+    tmp_path: Path, write: Write, connect: Callable[..., dagfusion_query.Connection], caplog: pytest.LogCaptureFixture
+) -> None:
+    write("2024-01-01", [1])
+    (tmp_path / "file").write_text("")
+    connection = connect(XDG_CACHE_HOME=str(tmp_path / "file"))
+    connection.refresh()
+    assert connection.tables()[0].partitions == 1
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert "cannot be kept: " in warning
+    assert "DAGFUSION_STATE_DIR" in warning
+
+
+def test_a_catalog_that_nobody_asked_for_does_not_hide_that_the_event_log_is_gone(
+    dagster_home: Path, tmp_path: Path, write: Write, connect: Callable[..., dagfusion_query.Connection]
+) -> None:
+    write("2024-01-01", [1])
+    cache, named = {"XDG_CACHE_HOME": str(tmp_path / "cache")}, {"DAGFUSION_STATE_DIR": str(tmp_path / "state")}
+    connect(**cache).close()
+    connect(**named).close()
+    (dagster_home / "history/runs/index.db").unlink()
+    with pytest.raises(EventLogUnavailableError):
+        connect(**cache)
+    assert connect(**named).tables()[0].partitions == 1

@@ -5,13 +5,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dagfusion_query.catalog.folder import snapshot_folder
 from dagfusion_query.catalog.live import LiveCatalog
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.engine.engine import Engine, Params, Prepared
@@ -145,14 +145,12 @@ def _follow(settings: Settings, event_log: str) -> LiveCatalog:
     Raises:
         EventLogUnavailableError: The database does not answer; when it is the local stack's, how to start that.
     """
+    log = open_event_log(event_log)
     try:
-        return LiveCatalog(
-            open_event_log(event_log),
-            settings.environment,
-            Path(settings.state_dir) if settings.state_dir else None,
-            poll_interval_s=settings.poll_interval_s,
-        )
+        folder = snapshot_folder(settings, log)
+        return LiveCatalog(log, settings.environment, folder, poll_interval_s=settings.poll_interval_s)
     except EventLogUnavailableError as error:
+        log.close()
         if not settings.is_local_stack:
             raise
         raise EventLogUnavailableError(

@@ -60,7 +60,9 @@ class Settings:
         "DAGFUSION_HOME", ".dagfusion", "The local stack's folder; its stack.env is read where no event log is named."
     )
     state_dir: str | None = _setting(
-        "DAGFUSION_STATE_DIR", None, "Where catalog snapshots are kept between processes; unset keeps none."
+        "DAGFUSION_STATE_DIR",
+        None,
+        "Where catalog snapshots are kept between processes, by default in the user's cache folder; none keeps none.",
     )
     metadata_keys: str = _setting(
         "DAGFUSION_METADATA_KEYS",
@@ -90,6 +92,9 @@ class Settings:
         "Seconds without a batch after which the object store is asked whether it is there.",
     )
 
+    cache_dir: str | None = field(
+        default=None, metadata={"help": "The user's cache folder: XDG_CACHE_HOME, else ~/.cache."}
+    )
     is_local_stack: bool = field(
         default=False, metadata={"help": "Whether the event log is that of the folder's stack."}
     )
@@ -115,7 +120,7 @@ class Settings:
         values.setdefault("region", default_region(environment))
         if bool(values.get("access_key_id")) != bool(values.get("secret_access_key")):
             raise SettingsError("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY go together: set both or neither, got one")
-        return cls(**values, is_local_stack=bool(stack))
+        return cls(**values, is_local_stack=bool(stack), cache_dir=_cache_dir(variables))
 
 
 def engine_settings(variables: Mapping[str, str]) -> dict[str, Any]:
@@ -149,6 +154,14 @@ def default_region(environment: str) -> str:
 def listed(text: str) -> tuple[str, ...]:
     """Read a list whose items are separated by commas."""
     return tuple(item.strip() for item in text.split(",") if item.strip())
+
+
+def _cache_dir(variables: Mapping[str, str]) -> str | None:
+    """Return where XDG keeps what can be made again; None where the variables tell of no user."""
+    named = variables.get("XDG_CACHE_HOME", "")
+    if Path(named).is_absolute():
+        return named
+    return str(Path(variables["HOME"], ".cache")) if variables.get("HOME") else None
 
 
 def _parse(setting: Any, variables: Mapping[str, str]) -> Any:

@@ -182,6 +182,7 @@ class SnapshotStore:
                 "settled": watermark.settled,
                 "count": watermark.count,
                 "total": str(watermark.total),
+                "seen": sorted(watermark.seen),
                 "assets": cursor.assets,
                 "top": cursor.top,
             },
@@ -202,7 +203,7 @@ class SnapshotStore:
         ledgers = {tuple(asset["key"]): self._read_ledger(asset) for asset in manifest["assets"]}
         empty = Snapshot(manifest["generation"] - 1, environment)
         at = manifest["cursor"]
-        watermark = Watermark(at["settled"], at["count"], int(at["total"]))
+        watermark = Watermark(at["settled"], at["count"], int(at["total"]), frozenset(at["seen"]))
         return Stored(
             with_ledgers(empty, ledgers), Cursor(watermark, at["assets"], top=at["top"]), manifest["identity"]
         )
