@@ -1,0 +1,39 @@
+"""The HTTP door over a scripted service, on a real socket."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from dagfusion_query.access.tokens import Tokens
+from dagfusion_query.doors.http.listen import HttpDoor
+from dagfusion_query.service_settings import ServiceSettings
+from tests.query.http.fake import FakeService, serving
+
+
+@pytest.fixture
+def service() -> FakeService:
+    return FakeService()
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Tokens:
+    return Tokens(tmp_path / "tokens.json")
+
+
+@pytest.fixture
+def settings() -> ServiceSettings:
+    return ServiceSettings(sql_limit_bytes=1000, client_stall_s=1.0)
+
+
+@pytest.fixture
+def door(service: FakeService, tokens: Tokens, settings: ServiceSettings) -> Iterator[HttpDoor]:
+    with serving(service, tokens, settings) as door:
+        yield door
+
+
+@pytest.fixture
+def client(door: HttpDoor) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=door.url, trust_env=False) as client:
+        yield client

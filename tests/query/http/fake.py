@@ -1,0 +1,181 @@
+"""A service in the test's own process: it answers what a test scripts, and remembers what it was asked."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from dagfusion_query.access.caller import Caller
+from dagfusion_query.access.grants import restricted
+from dagfusion_query.access.tokens import Tokens
+from dagfusion_query.catalog.live import Lag
+from dagfusion_query.catalog.model import Snapshot
+from dagfusion_query.doors.address import Address
+from dagfusion_query.doors.http.app import create_app
+from dagfusion_query.doors.http.listen import HttpDoor
+from dagfusion_query.errors import QueryCancelledError, QueryError, UnknownQueryError
+from dagfusion_query.service.query import Query, QueryInfo, State, Stats
+from dagfusion_query.service_settings import ServiceSettings
+
+ARROW = "application/vnd.apache.arrow.stream"
+Piece = bytes | QueryError | Exception | float  # bytes to send, an error to raise, seconds to wait
+
+
+@dataclass
+class FakeStream:
+    """Gives its pieces one by one."""
+
+    id: str
+    pieces: Sequence[Piece]
+    media_type: str = ARROW
+    stats: Stats = field(default_factory=lambda: Stats(rows=1, files_total=3, files_read=1, generations={"uat": 7}))
+    closed: threading.Event = field(default_factory=threading.Event)
+    taken: int = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes | memoryview]:
+        for piece in self.pieces:
+            if isinstance(piece, float):
+                await asyncio.sleep(piece)
+            elif isinstance(piece, bytes):
+                self.taken += 1
+                yield piece
+            else:
+                raise piece
+
+    async def close(self) -> None:
+        self.closed.set()
+
+
+@dataclass(frozen=True)
+class FakeEnvironment:
+    name: str
+    snapshot: Snapshot
+    problem: QueryError | None = None
+    lag: Lag | None = None
+    dagster_url: str | None = None
+
+
+class FakeService:
+    """Answers each statement with `pieces`, after `delay_s`, or with `error`."""
+
+    def __init__(self) -> None:
+        self.pieces: Sequence[Piece] = (arrow(1),)
+        self.delay_s = 0.0
+        self.error: Exception | None = None
+        self.media_type = ARROW
+        self.asked: list[tuple[Query, Caller]] = []
+        self.streams: list[FakeStream] = []
+        self.cancelled = threading.Event()
+        self.catalog: dict[str, FakeEnvironment] = {}
+        self.known: dict[str, QueryInfo] = {}
+        self.problem: QueryError | None = None
+
+    async def run(self, query: Query, caller: Caller) -> FakeStream:
+        await self._ask(query, caller)
+        stream = FakeStream(f"q{len(self.streams)}", self.pieces, self.media_type)
+        self.streams.append(stream)
+        return stream
+
+    async def explain(self, query: Query, caller: Caller) -> Mapping[str, Any]:
+        await self._ask(query, caller)
+        return {"path": "splice", "scans": [], "logical": "l", "physical": "p", "generations": {}}
+
+    async def _ask(self, query: Query, caller: Caller) -> None:
+        self.asked.append((query, caller))
+        try:
+            await asyncio.sleep(self.delay_s)
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        if self.error is not None:
+            raise self.error
+
+    def cancel(self, query_id: str, caller: Caller) -> QueryInfo:
+        info = replace(self.query(query_id, caller), state=State.cancelled)
+        self.known[query_id] = info
+        return info
+
+    def query(self, query_id: str, caller: Caller) -> QueryInfo:
+        info = self.known.get(query_id)
+        if info is None or (info.user != caller.user and not caller.grants.everything):
+            raise UnknownQueryError(f"there is no query {query_id}")
+        return info
+
+    def queries(self, caller: Caller) -> Sequence[QueryInfo]:
+        return [info for info in self.known.values() if info.user == caller.user or caller.grants.everything]
+
+    def environments(self, caller: Caller) -> Mapping[str, FakeEnvironment]:
+        return {
+            name: replace(state, snapshot=restricted(state.snapshot, caller.grants, name))
+            for name, state in self.catalog.items()
+            if caller.grants.allow_environment(name)
+        }
+
+    def ready(self) -> QueryError | None:
+        return self.problem
+
+    def metrics(self) -> bytes:
+        return b"dagfusion_queries_total 1\n"
+
+    def remember(self, query_id: str, user: str, error: QueryError | None = None) -> None:
+        """Know of a query."""
+        said = None if error is None else {"code": error.code, "message": str(error), **error.details()}
+        state = State.finished if error is None else State.failed
+        moment = datetime(2026, 1, 2, tzinfo=UTC)
+        self.known[query_id] = QueryInfo(query_id, user, "http", "SELECT 1", state, moment, Stats(rows=5), said)
+
+
+def arrow(rows: int) -> bytes:
+    """An Arrow IPC stream with numbers from 0 on."""
+    return stream_of(pa.table({"n": list(range(rows))}))
+
+
+def stream_of(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def cancelled() -> QueryError:
+    return QueryCancelledError("the query was cancelled by ann")
+
+
+@contextmanager
+def serving(
+    service: FakeService, tokens: Tokens, settings: ServiceSettings, address: str = "127.0.0.1:0"
+) -> Iterator[HttpDoor]:
+    """Open the door on a thread with a loop of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="http-door")
+    thread.start()
+
+    async def opened() -> HttpDoor:
+        door = HttpDoor(create_app(service, tokens, settings), Address.parse(address, "address"))
+        await door.start()
+        return door
+
+    door = asyncio.run_coroutine_threadsafe(opened(), loop).result(10)
+    try:
+        yield door
+    finally:
+        asyncio.run_coroutine_threadsafe(door.stop(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
+
+
+def eventually(check: Callable[[], bool], seconds: float = 5.0) -> bool:
+    """Whether something comes to be true."""
+    until = time.monotonic() + seconds
+    while not check():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.005)
+    return True
