@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.errors import (
     QueryCancelledError,
     QueryError,
@@ -17,7 +18,7 @@ from dagfusion_query.errors import (
     TooBusyError,
 )
 from dagfusion_query.service.admission import Admission, Ticket
-from dagfusion_query.service.environments import Environments
+from dagfusion_query.service.catalogs import Catalogs
 from dagfusion_query.service.metrics import Metrics
 from dagfusion_query.service.query import Caller, Query, ScanStats, State, Stats
 from dagfusion_query.service.registry import Registry
@@ -42,7 +43,7 @@ class Shared:
     """What all queries of a service share."""
 
     settings: ServiceSettings
-    environments: Environments
+    environments: Catalogs
     registry: Registry
     pool: Pool
     admission: Admission
@@ -311,7 +312,7 @@ class Running:
         return head, _encoded(query.params)
 
 
-def _environment(state: Any) -> dict[str, Any]:
+def _environment(state: EnvironmentState) -> dict[str, Any]:
     if state.problem is not None:
         return {"problem": {"code": state.problem.code, "text": str(state.problem)}}
     return {"folder": str(state.folder), "generation": state.snapshot.generation}

@@ -8,10 +8,11 @@ from typing import Any
 import pyarrow as pa
 
 from dagfusion_query.access.grants import restricted
+from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.config import Config
 from dagfusion_query.errors import QueryCancelledError, QueryError, ServiceUnavailableError, StatementTooLongError
 from dagfusion_query.service.admission import Admission
-from dagfusion_query.service.environments import Environments, EnvironmentState
+from dagfusion_query.service.catalogs import Catalogs
 from dagfusion_query.service.metrics import Metrics
 from dagfusion_query.service.query import Caller, Query, QueryInfo
 from dagfusion_query.service.registry import Registry
@@ -31,7 +32,7 @@ class Service:
         environments: The catalogs; whoever made them closes them.
     """
 
-    def __init__(self, config: Config, environments: Environments) -> None:
+    def __init__(self, config: Config, environments: Catalogs) -> None:
         self._settings = config.service
         self._environments = environments
         s = config.service

@@ -1,13 +1,13 @@
 """What the service wants of the catalogs of its environments."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol
 
-EnvironmentState: TypeAlias = Any
+from dagfusion_query.catalog.environments import EnvironmentState
 
 
-class Environments(Protocol):
-    """Catalogs by environment."""
+class Catalogs(Protocol):
+    """Catalogs by environment: `catalog.environments.Environments` is one."""
 
     def states(self) -> Mapping[str, EnvironmentState]:
         """Return each environment as it is now."""
