@@ -214,6 +214,8 @@ def _plain(
         )
     prefix = f"DAGFUSION_{settings.environment.upper()}_"
     own = {key: variables[prefix + key.upper()] for key in KEYS if prefix + key.upper() in variables}
+    if "DAGFUSION_DAGSTER_URL" in variables:
+        own.setdefault("dagster_url", variables["DAGFUSION_DAGSTER_URL"])
     return _with_options(
         settings.environment, settings, {**document.environments.get(settings.environment, {}), **own}, variables
     )
