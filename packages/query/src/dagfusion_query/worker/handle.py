@@ -143,11 +143,14 @@ class Handle:
             self._process.kill()
 
     def close(self) -> None:
-        """Close the socket, which ends the process when it is idle."""
+        """Close the socket, which ends the process when it is idle, and the log."""
         self._socket.close()
+        self._log.close()
 
     def log(self) -> str:
-        """Return the end of what the process has written to its log."""
+        """Return the end of what the process has written to its log, until that is closed."""
+        if self._log.closed:
+            return ""
         size = os.fstat(self._log.fileno()).st_size
         return os.pread(self._log.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES)).decode("utf-8", "replace")
 
@@ -161,7 +164,7 @@ class Handle:
         try:
             self._loop.call_soon_threadsafe(self._ended, code)
         except RuntimeError:  # the loop was closed before: nobody is there to hear
-            self._log.close()
+            return
 
     def _ended(self, code: int) -> None:
         self.exit_code = code

@@ -39,7 +39,7 @@ class Lease:
         self._statement = ""
         self._doing = ""
         self._error: QueryError | None = None
-        self._over = False
+        self._over = self._is_warm = False
         self._reading = False
         self._drain: asyncio.Task[None] | None = None
         self._killer: asyncio.TimerHandle | None = None
@@ -96,6 +96,7 @@ class Lease:
         except ProtocolError:
             return None
         if frame is not None and frame.kind is Kind.end:
+            self._is_warm = True
             self._finish()
         return frame
 
@@ -131,6 +132,7 @@ class Lease:
                 self._finish()
                 raise self._error or restored(frame.head["code"], frame.head["text"], frame.head["details"])
             elif frame.kind is Kind.end:
+                self._is_warm = self._error is None
                 self._finish()
                 if self._error is not None:
                     raise self._error
@@ -158,12 +160,9 @@ class Lease:
         except TimeoutError:
             self._handle.kill("it closed its socket")
             await asyncio.shield(self._handle.exited)
+        cause = self._error or (self._cause() if self._doing else NeverStarted())
         self._finish()
-        if self._error is not None:
-            return self._error
-        if not self._doing:
-            return NeverStarted()
-        return self._cause()
+        return cause
 
     def _cause(self) -> QueryError:
         handle = self._handle
@@ -181,7 +180,7 @@ class Lease:
             self._over = True
             if self._killer is not None:
                 self._killer.cancel()
-            self._pool.give_back(self._handle)
+            self._pool.give_back(self._handle, is_warm=self._is_warm)
 
 
 def _signal(number: int) -> str:

@@ -11,6 +11,7 @@ from dagfusion_query.errors import QueryError, ServiceUnavailableError
 from dagfusion_query.worker.handle import Handle
 from dagfusion_query.worker.limits import memory_bytes
 from dagfusion_query.worker.protocol import Kind
+from dagfusion_query.worker.quiet import EXIT_CODE
 
 _log = logging.getLogger(__name__)
 
@@ -119,8 +120,13 @@ class Pool:
                 if waiting in self._waiting:
                     self._waiting.remove(waiting)
 
-    def give_back(self, handle: Handle) -> None:
-        """Return a worker whose statement is over; one that has kept half of the memory it may have is replaced."""
+    def give_back(self, handle: Handle, *, is_warm: bool) -> None:
+        """Return a worker whose statement is over; one that has kept half of the memory it may have is replaced.
+
+        Args:
+            handle: The worker.
+            is_warm: Whether it comes first; one that was interrupted may have to come to rest.
+        """
         self._busy.discard(handle)
         if handle.exit_code is not None:
             handle.close()
@@ -131,7 +137,7 @@ class Pool:
         if memory_bytes(handle.pid) > self._limit_bytes // 2:
             handle.kill("bloat")
             return
-        self._idle.append(handle)
+        self._idle.insert(len(self._idle) if is_warm else 0, handle)
         self._wake()
 
     def _wake(self) -> None:
@@ -188,16 +194,17 @@ class Pool:
         self._all.discard(handle)
         if handle in self._idle:
             self._idle.remove(handle)
+        said = handle.log().strip()
         if handle not in self._busy:  # else its lease still reads what it has said
             handle.close()
         if self._closing:
             return
         how = handle.kill_reason or _how(handle.exit_code)
         if handle.is_ready:
-            self.restarts[handle.kill_reason or "died"] += 1
-            _log.warning("worker %d has ended (%s) and is replaced: %s", handle.pid, how, handle.log() or "no output")
+            self.restarts["did not yield" if handle.exit_code == EXIT_CODE else handle.kill_reason or "died"] += 1
+            _log.warning("worker %d has ended (%s) and is replaced: %s", handle.pid, how, said or "no output")
         else:
-            self._failed(f"{how}: {handle.log().strip()[-300:]}")
+            self._failed(f"{how}: {said[-300:]}")
         self._spawn(self._retry_s())
 
     async def _watch(self) -> None:

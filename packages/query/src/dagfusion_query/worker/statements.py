@@ -1,6 +1,7 @@
 """Statements in a worker: planned and run by the engine, encoded, sent piece by piece."""
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -29,6 +30,7 @@ from dagfusion_query.settings import Settings
 from dagfusion_query.worker.encode import ENCODERS, Piece
 from dagfusion_query.worker.limits import out_of_memory
 from dagfusion_query.worker.protocol import Frame, Kind, encode
+from dagfusion_query.worker.quiet import EXIT_CODE, comes_to_rest
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ Send = Callable[..., None]
 CHUNK_BYTES = 1 << 20
 _SOON_S = 0.002  # a batch that comes within it shares a chunk with the one before
 _POOL_PERCENT = 60  # of a worker's memory is for joins, sorts and aggregates; scans and results need some, too
+_REST_S = 0.3  # that threads have to leave a run that was given up
 _NAMED = 1000  # partitions and objects that an explanation names
 
 
@@ -53,6 +56,7 @@ class Statements:
         self._current: str | None = None  # the statement's id
         self._cancelled = False
         self._run: Batches | None = None
+        self._is_whole = True  # whether the statement came to its own end
         self.configure(head)
 
     def configure(self, head: Mapping[str, Any]) -> None:
@@ -82,7 +86,7 @@ class Statements:
     def run(self, frame: Frame, send: Send) -> None:
         """Run one statement, and send what comes of it."""
         with self._lock:
-            self._current, self._cancelled = frame.head["id"], False
+            self._current, self._cancelled, self._is_whole = frame.head["id"], False, True
         send(encode(Kind.accepted))
         try:
             self._answer(frame, send)
@@ -91,9 +95,20 @@ class Statements:
         except BaseException as error:  # noqa: BLE001  # whatever it is, the service has to hear of it
             said = QueryCancelledError("the query was cancelled") if self._cancelled else self._error(error)
             send(encode(Kind.failed, {"code": said.code, "text": str(said), "details": said.details()}))
-        finally:
-            with self._lock:
-                self._current = self._run = None
+            self._is_whole = False
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """Let go of the run; end this process if it goes on although nobody wants more of it."""
+        with self._lock:
+            run, self._current, self._run = self._run, None, None
+        if self._is_whole:
+            return
+        if run is not None:
+            run.cancel()
+            del run
+        if not comes_to_rest(_REST_S):
+            os._exit(EXIT_CODE)
 
     def _answer(self, frame: Frame, send: Send) -> None:
         started = time.perf_counter()
@@ -128,7 +143,7 @@ class Statements:
             first_batch_s = time.perf_counter() - began if first_batch_s is None else first_batch_s
             ahead = run.wait(0.0) if isinstance(run, Run) else True
             if not output.write(batch):
-                run.cancel()
+                self._is_whole = False
                 break
             if not ahead and isinstance(run, Run) and not run.wait(_SOON_S):
                 output.flush()
