@@ -39,11 +39,13 @@ def create_app(
         settings: Limits, and who needs no token.
         pages: What is served beside the API, to anybody: the console.
     """
-    return Starlette(
+    app = Starlette(
         routes=[*api_routes(service, settings), *pages],
         middleware=[Middleware(Shield), Middleware(Gate, tokens=tokens, settings=settings)],
         exception_handlers={QueryError: _failed, HTTPException: _not_found},
     )
+    app.router.redirect_slashes = False  # to a URL that a request's Host may have made up
+    return app
 
 
 async def _failed(request: Request, error: Exception) -> Response:
