@@ -15,9 +15,9 @@ from dagfusion_query.catalog.compact import compact, without
 from dagfusion_query.catalog.model import Ledger, Segment, Snapshot, Table
 from dagfusion_query.catalog.rows import Absence, Written, absent_rows, build_segment
 from dagfusion_query.catalog.tables import build_table, name_tables
-from dagfusion_query.errors import EventRecordError
+from dagfusion_query.errors import EventRecordError, UndiscoverableError
 from dagfusion_query.event_log.protocol import AssetKey, Event, Materialization, Wipe
-from dagfusion_query.event_log.record import Layout
+from dagfusion_query.event_log.record import DataFiles, Foreign, Layout
 
 
 @dataclass
@@ -107,9 +107,23 @@ def _by_asset(events: Iterable[Event]) -> dict[AssetKey, _News]:
             news.wiped_at_us = _later(news.wiped_at_us, event.at_us)
         else:
             known = news.latest.get(event.partition_key)
-            if known is None or event.event_id > known.event_id:
+            if known is None or _age(event) > _age(known):
                 news.latest[event.partition_key] = event
     return assets
+
+
+def _age(event: Materialization) -> tuple[int, int]:
+    """Order the events of a partition. What was learnt of an object later has its event's id, and says more."""
+    return event.event_id, _says(event.file)
+
+
+def _says(file: object) -> int:
+    return (
+        _NOTHING if file is None or isinstance(file, Foreign) else _WHY if isinstance(file, EventRecordError) else _FILE
+    )
+
+
+_NOTHING, _WHY, _FILE = range(3)
 
 
 def _later(one: int | None, other: int | None) -> int | None:
@@ -122,7 +136,8 @@ def _fold_asset(ledger: Ledger, news: _News) -> Ledger:
     fresh = dict(news.latest)
     keys = pa.array(fresh, pa.string())
     segments = [_supersede(segment, fresh, keys) for segment in ledger.segments]
-    gone = _superseded(ledger.absent, fresh, keys)
+    explained = _explained(ledger.absent, fresh, wiped_at_us)
+    gone = explained + _superseded(ledger.absent, fresh, keys, explained)
     absent = without(ledger.absent, gone) if gone else ledger.absent
     if not fresh and not wiped_anew:
         return ledger
@@ -146,10 +161,13 @@ def _readable(
     groups: dict[Layout, list[Written]] = {}
     for event in events:
         file = event.file
-        if file is None or (wiped_at_us is not None and event.at_us <= wiped_at_us):
+        if file is None or isinstance(file, Foreign) or (wiped_at_us is not None and event.at_us <= wiped_at_us):
             absences.append(Absence(event, None))
         elif isinstance(file, EventRecordError):
-            absences.append(Absence(event, str(file)))
+            absences.append(Absence(event, file))
+        elif isinstance(file, DataFiles):
+            for one in file.files:
+                groups.setdefault(one.layout, []).append(Written(event, one))
         else:
             groups.setdefault(file.layout, []).append(Written(event, file))
     return groups
@@ -178,7 +196,7 @@ def _superseded(
     if len(met) == 0:
         return []
     ignored = set(dropped)
-    gone = []
+    gone: list[int] = []
     met_rows = zip(met.to_pylist(), keys.take(met).to_pylist(), rows["event_id"].take(met).to_pylist(), strict=True)
     for row, key, event_id in met_rows:
         if row in ignored or key not in fresh:
@@ -190,6 +208,20 @@ def _superseded(
     return gone
 
 
+def _explained(absent: pa.Table, fresh: dict[str | None, Materialization], wiped_at_us: int | None) -> list[int]:
+    """Find the partitions without a file of whose event more is known by now: its object has been looked at since."""
+    if not absent.num_rows:
+        return []
+    told = {e.event_id: _says(e.file) for e in fresh.values() if wiped_at_us is None or e.at_us > wiped_at_us}
+    met = pc.indices_nonzero(pc.is_in(absent["event_id"], value_set=pa.array(told, pa.int64()))).to_pylist()
+    rows = absent.select(["event_id", "code"]).take(pa.array(met, pa.int64())).to_pylist()
+    said = [_SAYS.get(row["code"], _FILE) for row in rows]
+    return [number for number, row, known in zip(met, rows, said, strict=True) if told[row["event_id"]] > known]
+
+
+_SAYS = {None: _NOTHING, UndiscoverableError.code: _WHY}
+
+
 def _wipe(segments: Sequence[Segment], wiped_at_us: int) -> tuple[list[Segment], list[pa.Table]]:
     """Drop the rows that a wipe makes not count, and return them as rows of `Ledger.absent`."""
     left, wiped = [], []
@@ -198,7 +230,8 @@ def _wipe(segments: Sequence[Segment], wiped_at_us: int) -> tuple[list[Segment],
         hit = pc.indices_nonzero(pc.less_equal(segment.rows["materialized_at"], moment)).to_pylist()
         gone = sorted(set(hit).difference(segment.dropped))
         rows = segment.rows.select(["event_id", "partition_key", "materialized_at"]).take(pa.array(gone, pa.int64()))
-        wiped.append(rows.append_column("reason", pa.nulls(len(gone), pa.string())))
+        untold = pa.nulls(len(gone), pa.string())
+        wiped.append(rows.append_column("reason", untold).append_column("code", untold))
         left.append(replace(segment, dropped=tuple(sorted({*segment.dropped, *gone}))) if gone else segment)
     return left, wiped
 

@@ -13,7 +13,13 @@ from dagfusion_query.event_log.record import Layout
 
 TIME = pa.timestamp("us", "UTC")
 ABSENT_SCHEMA = pa.schema(
-    {"event_id": pa.int64(), "partition_key": pa.string(), "materialized_at": TIME, "reason": pa.string()}
+    {
+        "event_id": pa.int64(),
+        "partition_key": pa.string(),
+        "materialized_at": TIME,
+        "reason": pa.string(),
+        "code": pa.string(),  # of the error whose text the reason is
+    }
 )
 
 

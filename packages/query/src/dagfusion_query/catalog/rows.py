@@ -26,7 +26,7 @@ class Absence(NamedTuple):
     """A partition whose latest event gives no file, and why if that is worth telling."""
 
     event: Materialization
-    reason: str | None
+    why: EventRecordError | None
 
 
 def build_segment(layout: Layout, written: Sequence[Written]) -> tuple[Segment | None, list[Absence]]:
@@ -39,7 +39,7 @@ def build_segment(layout: Layout, written: Sequence[Written]) -> tuple[Segment |
         return Segment(layout, _rows(layout, written)), []
     except EventRecordError as error:
         if len(written) == 1:
-            return None, [Absence(written[0].event, str(error))]
+            return None, [Absence(written[0].event, error)]
     # Some value does not convert: halve until those that do not stand alone.
     middle = len(written) // 2
     left, left_refused = build_segment(layout, written[:middle])
@@ -51,8 +51,11 @@ def build_segment(layout: Layout, written: Sequence[Written]) -> tuple[Segment |
 
 def absent_rows(absences: Iterable[Absence]) -> pa.Table:
     """Build the rows of `Ledger.absent`."""
-    rows = [(a.event.event_id, a.event.partition_key, a.event.at_us, a.reason) for a in absences]
-    columns = list(zip(*rows, strict=True)) or [(), (), (), ()]
+    rows = [
+        (event.event_id, event.partition_key, event.at_us, *((None, None) if why is None else (str(why), why.code)))
+        for event, why in absences
+    ]
+    columns = list(zip(*rows, strict=True)) or [()] * len(ABSENT_SCHEMA)
     return pa.table([pa.array(c, f.type) for c, f in zip(columns, ABSENT_SCHEMA, strict=True)], schema=ABSENT_SCHEMA)
 
 

@@ -11,7 +11,7 @@ from dagfusion_query.catalog.bounds import statistics_type, struct_array
 from dagfusion_query.catalog.model import Ledger, Segment, Table, files_schema
 from dagfusion_query.catalog.naming import TableName, table_name
 from dagfusion_query.catalog.unify import Conflict, unify_schemas
-from dagfusion_query.errors import MalformedRecordError, NameCollisionError, QueryError, SchemaConflictError
+from dagfusion_query.errors import MalformedRecordError, NameCollisionError, QueryError, SchemaConflictError, restored
 from dagfusion_query.event_log.protocol import AssetKey
 
 _MAX_WARNINGS = 20
@@ -105,9 +105,11 @@ def _oldest_event(segment: Segment) -> tuple[int, str]:
 def _warnings(name: TableName, ledger: Ledger) -> list[QueryError]:
     refused = ledger.absent.filter(pc.is_valid(ledger.absent["reason"])).sort_by("event_id")
     warnings: list[QueryError] = [
-        MalformedRecordError(
+        restored(
+            row["code"],
             f"table {name} leaves out {_quoted(row['partition_key'])}, "
-            f"whose event {row['event_id']} cannot be used: {row['reason']}"
+            f"whose event {row['event_id']} cannot be used: {row['reason']}",
+            {},
         )
         for row in refused.slice(0, _MAX_WARNINGS).to_pylist()
     ]

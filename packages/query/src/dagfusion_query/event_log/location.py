@@ -12,6 +12,7 @@ import yaml  # type: ignore[import-untyped]
 from dagfusion_query.errors import EventLogLocationError
 from dagfusion_query.event_log.postgres import PostgresEventLog
 from dagfusion_query.event_log.protocol import EventLog
+from dagfusion_query.event_log.record import RecordReader
 from dagfusion_query.event_log.sqlite import SqliteEventLog
 
 _POSTGRES = re.compile(r"postgres(ql)?(\+\w+)?://")
@@ -19,19 +20,22 @@ _RUNS = Path("history", "runs")
 _INDEX = "index.db"
 
 
-def open_event_log(location: str, variables: Mapping[str, str] | None = None) -> EventLog:
+def open_event_log(
+    location: str, variables: Mapping[str, str] | None = None, records: RecordReader | None = None
+) -> EventLog:
     """Open a reader of Dagster's event log; nothing is connected to yet.
 
     Args:
         location: `postgresql://...` (an SQLAlchemy dialect such as `+psycopg2` is ignored), or a DAGSTER_HOME folder. A
             folder whose `dagster.yaml` names PostgreSQL is read there, any other from its SQLite files.
         variables: What `env:` in `dagster.yaml` refers to; the process's environment by default.
+        records: Reads what events say was written; by default only records of this project's IO managers.
 
     Raises:
         EventLogLocationError: The location names no event log that this reader knows.
     """
     if _POSTGRES.match(location):
-        return PostgresEventLog(_POSTGRES.sub("postgresql://", location, count=1))
+        return _open_postgres(location, records)
     if "://" in location:
         scheme = location.partition("://")[0]
         raise EventLogLocationError(
@@ -43,7 +47,12 @@ def open_event_log(location: str, variables: Mapping[str, str] | None = None) ->
             f"the event log must be a postgresql:// URL or a DAGSTER_HOME folder, got {str(home)!r}, which is no folder"
         )
     instance = _instance(home / "dagster.yaml")
-    return _configured(home, instance, os.environ if variables is None else variables)
+    where = _configured(home, instance, os.environ if variables is None else variables)
+    return SqliteEventLog(where, records) if isinstance(where, Path) else _open_postgres(where, records)
+
+
+def _open_postgres(url: str, records: RecordReader | None) -> EventLog:
+    return PostgresEventLog(_POSTGRES.sub("postgresql://", url, count=1), records=records)
 
 
 def _instance(path: Path) -> Mapping[str, Any]:
@@ -62,26 +71,27 @@ def _instance(path: Path) -> Mapping[str, Any]:
     return parsed or {}
 
 
-def _configured(home: Path, instance: Mapping[str, Any], variables: Mapping[str, str]) -> EventLog:
+def _configured(home: Path, instance: Mapping[str, Any], variables: Mapping[str, str]) -> Path | str:
+    """Return the SQLite file or PostgreSQL's URL that a `dagster.yaml` names."""
     storage = instance.get("storage")
     where = f"{home / 'dagster.yaml'}: storage"
     if storage is None:
         legacy = instance.get("event_log_storage")
         if legacy is None:
-            return SqliteEventLog(home / _RUNS / _INDEX)
+            return home / _RUNS / _INDEX
         return _legacy(home, legacy, variables)
     if isinstance(storage, dict) and isinstance(storage.get("postgres"), dict):
         return _postgres(storage["postgres"], f"{where}.postgres", variables)
     if isinstance(storage, dict) and isinstance(storage.get("sqlite"), dict):
         base = _value(storage["sqlite"].get("base_dir", str(home)), f"{where}.sqlite.base_dir", variables)
-        return SqliteEventLog(Path(base) / _RUNS / _INDEX)
+        return Path(base) / _RUNS / _INDEX
     got = ", ".join(map(str, storage)) if isinstance(storage, dict) else repr(storage)
     raise EventLogLocationError(
         f"{where} must be postgres or sqlite for this reader, got {got}: give the event log's postgresql:// URL instead"
     )
 
 
-def _legacy(home: Path, storage: Any, variables: Mapping[str, str]) -> EventLog:
+def _legacy(home: Path, storage: Any, variables: Mapping[str, str]) -> Path | str:
     """Read the older `event_log_storage: {module, class, config}`."""
     kind = storage.get("class") if isinstance(storage, dict) else None
     where = f"{home / 'dagster.yaml'}: event_log_storage"
@@ -90,16 +100,16 @@ def _legacy(home: Path, storage: Any, variables: Mapping[str, str]) -> EventLog:
         return _postgres(config, f"{where}.config", variables)
     if kind == "SqliteEventLogStorage":
         base = _value(config.get("base_dir", str(home / _RUNS)), f"{where}.config.base_dir", variables)
-        return SqliteEventLog(Path(base) / _INDEX)
+        return Path(base) / _INDEX
     raise EventLogLocationError(f"{where} must be PostgreSQL's or SQLite's for this reader, got class {kind!r}")
 
 
-def _postgres(config: Mapping[str, Any], where: str, variables: Mapping[str, str]) -> EventLog:
+def _postgres(config: Mapping[str, Any], where: str, variables: Mapping[str, str]) -> str:
     if "postgres_url" in config:
         url = _value(config["postgres_url"], f"{where}.postgres_url", variables)
         if not _POSTGRES.match(url):
             raise EventLogLocationError(f"{where}.postgres_url must start with postgresql://")
-        return PostgresEventLog(_POSTGRES.sub("postgresql://", url, count=1))
+        return url
     database = config.get("postgres_db")
     if not isinstance(database, dict):
         raise EventLogLocationError(
@@ -115,7 +125,7 @@ def _postgres(config: Mapping[str, Any], where: str, variables: Mapping[str, str
     password = f":{quote(parts['password'], safe='')}" if parts.get("password") else ""
     host, port, name = parts.get("hostname", ""), parts.get("port", "5432"), quote(parts.get("db_name", ""), safe="")
     query = f"?{urlencode({key: str(value) for key, value in params.items()}, quote_via=quote)}" if params else ""
-    return PostgresEventLog(f"postgresql://{user}{password}@{host}:{port}/{name}{query}")
+    return f"postgresql://{user}{password}@{host}:{port}/{name}{query}"
 
 
 def _value(value: Any, where: str, variables: Mapping[str, str]) -> str:

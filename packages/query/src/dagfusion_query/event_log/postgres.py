@@ -97,12 +97,15 @@ class PostgresEventLog:
     Args:
         conninfo: A libpq connection string or URL, without a dialect.
         clock: A monotonic clock, seconds.
+        records: Reads what events say was written.
 
     Raises:
         EventLogLocationError: `conninfo` is not one.
     """
 
-    def __init__(self, conninfo: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, conninfo: str, clock: Callable[[], float] = time.monotonic, records: RecordReader | None = None
+    ) -> None:
         try:
             given = conninfo_to_dict(conninfo)
         except psycopg.Error:  # its text may quote the password
@@ -116,7 +119,7 @@ class PostgresEventLog:
         user, host, port, database = (given.get(part) or "" for part in ("user", "host", "port", "dbname"))
         self._name = f"postgresql://{user}@{host}{port and ':'}{port}/{database}"  # without the password
         self._clock = clock
-        self._records = RecordReader()
+        self._records = records or RecordReader()
         self._keys: dict[str, AssetKey] = {}
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
         self._lock = threading.Lock()

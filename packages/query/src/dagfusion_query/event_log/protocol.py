@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import orjson
 
 from dagfusion_query.errors import EventRecordError
-from dagfusion_query.event_log.record import DataFile
+from dagfusion_query.event_log.record import DataFile, DataFiles, Foreign
 from dagfusion_query.event_log.watermark import Watermark
 
 AssetKey = tuple[str, ...]
@@ -22,7 +22,8 @@ class Materialization(NamedTuple):
         event_id: The row's id in Dagster's event log; of one partition's events the highest counts.
         partition_key: Dagster's partition key, None for an unpartitioned materialization.
         at_us: When it happened, microseconds since 1970 in UTC.
-        file: What was written; None when the event does not say, an error when what it says cannot be used.
+        file: What was written; None when the event does not say, an error when what it says cannot be used, `Foreign`
+            when it has still to be looked at.
     """
 
     asset_key: AssetKey
@@ -30,7 +31,7 @@ class Materialization(NamedTuple):
     partition_key: str | None
     at_us: int
     run_id: str
-    file: DataFile | EventRecordError | None
+    file: DataFile | DataFiles | Foreign | EventRecordError | None
 
 
 class Wipe(NamedTuple):

@@ -67,25 +67,56 @@ class DataFile(NamedTuple):
     columns: bytes
 
 
+class DataFiles(NamedTuple):
+    """Several objects that one materialization wrote; all of them are its partition."""
+
+    files: Sequence[DataFile]
+
+
+class Foreign(NamedTuple):
+    """What another IO manager wrote, as its event names it; nothing of it has been looked at.
+
+    Attributes:
+        uri: As the metadata has it: an object, a folder, or nothing that can be read.
+        dimensions: Name and value of each dimension of a multi-dimensional partition, where the event tells.
+    """
+
+    uri: str
+    dimensions: tuple[tuple[str, str], ...]
+
+
 class RecordReader:
-    """Reads records; layouts are parsed once each and shared."""
+    """Reads records; layouts are parsed once each and shared.
 
-    def __init__(self) -> None:
+    Args:
+        metadata_keys: The metadata that may name what another IO manager wrote, first choice first.
+        bucket: The one bucket that files may be in; None allows any, and local files.
+    """
+
+    def __init__(self, metadata_keys: Sequence[str] = (), bucket: str | None = None) -> None:
         self._layouts: dict[object, Layout] = {}
+        self._metadata_keys = metadata_keys
+        self._places = _SCHEMES if bucket is None else (f"s3://{bucket}/",)
 
-    def from_event(self, event: str) -> DataFile | EventRecordError | None:
+    def from_event(self, event: str) -> DataFile | Foreign | EventRecordError | None:
         """Read the record of one stored ASSET_MATERIALIZATION event.
 
         Args:
             event: The event as Dagster stores it, JSON.
 
         Returns:
-            The file; None when the event has no `dagfusion/file` entry; the error when it has one that cannot be used,
-            so that one bad event hides nothing else.
+            The file; what another IO manager wrote, or None, when the event has no `dagfusion/file` entry; the error
+            when it has one that cannot be used, so that one bad event hides nothing else.
         """
         try:
-            found = _find_record(event)
-            return self.read(found[0]) if found else None
+            found = _cut_record(event)
+            if found is not None:
+                return self.read(found[0])
+            materialization = orjson.loads(event)["dagster_event"]["event_specific_data"]["materialization"]
+            for entry in materialization["metadata_entries"]:
+                if entry["label"] == ENTRY:
+                    return self.read(entry["entry_data"]["data"])
+            return find_foreign(materialization, self._metadata_keys)
         except EventRecordError as error:
             return error
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
@@ -131,17 +162,17 @@ class RecordReader:
                 orjson.dumps(columns, option=orjson.OPT_SORT_KEYS),  # much smaller than objects
             )
         except (KeyError, TypeError) as error:
-            raise _malformed(record) from error
+            raise _malformed(record, self._places) from error
         if (
             type(file.uri) is not str
-            or not file.uri.startswith(_SCHEMES)
+            or not file.uri.startswith(self._places)
             or type(file.modified) is not str
             or type(columns) is not dict
             or not _is_count(file.size_bytes)
             or not _is_count(file.rows)
             or not (file.etag is None or type(file.etag) is str)
         ):
-            raise _malformed(record)
+            raise _malformed(record, self._places)
         return file
 
     def _layout(self, schema: dict[str, Any], partition: list[dict[str, Any]]) -> Layout:
@@ -155,18 +186,43 @@ class RecordReader:
         return layout
 
 
-def _find_record(event: str) -> tuple[object] | None:
-    """Return the entry's data, parsed, in a tuple; None when the event has no such entry."""
+def find_foreign(materialization: Mapping[str, Any], keys: Sequence[str]) -> Foreign | None:
+    """Return what a materialization's metadata says was written; None when it says nothing of that kind.
+
+    Args:
+        materialization: As Dagster serializes it.
+        keys: The metadata that may say it. The first that names a place counts, else the first that is there.
+    """
+    if not keys:
+        return None
+    texts = {entry["label"]: _text(entry["entry_data"]) for entry in materialization["metadata_entries"]}
+    named = [text for key in keys if (text := texts.get(key))]
+    if not named:
+        return None
+    tags = materialization.get("tags") or {}
+    of_partition = [(tag.removeprefix(_DIMENSION), tags[tag]) for tag in sorted(tags) if tag.startswith(_DIMENSION)]
+    return Foreign(next((text for text in named if text.startswith(_PLACES)), named[0]), tuple(of_partition))
+
+
+def _text(data: Mapping[str, Any]) -> str | None:
+    """Return the value of a path, URL or text; None for any other metadata."""
+    value = data.get(_TEXTS.get(data["__class__"], ""))
+    return value.strip() if isinstance(value, str) else None
+
+
+_DIMENSION = "dagster/partition/"
+_PLACES = ("s3://", "s3a://", "s3n://", "file:/", "/")
+_TEXTS = {"PathMetadataEntryData": "path", "UrlMetadataEntryData": "url", "TextMetadataEntryData": "text"}
+
+
+def _cut_record(event: str) -> tuple[object] | None:
+    """Return the entry's data, parsed, in a tuple; None when it is not where it usually is."""
     end = event.find(ENTRY_END)
     if end > 0 and event.find(ENTRY_END, end + 1) < 0:
         start = event.rfind(ENTRY_START, 0, end)
         if start > 0:
             with suppress(orjson.JSONDecodeError):
                 return (orjson.loads(event[start + len(ENTRY_START) : end]),)
-    entries = orjson.loads(event)["dagster_event"]["event_specific_data"]["materialization"]["metadata_entries"]
-    for entry in entries:
-        if entry["label"] == ENTRY:
-            return (entry["entry_data"]["data"],)
     return None
 
 
@@ -200,7 +256,7 @@ def _is_count(value: object) -> bool:
     return type(value) is int and 0 <= value < 1 << 63
 
 
-def _malformed(record: Mapping[str, Any]) -> MalformedRecordError:
+def _malformed(record: Mapping[str, Any], places: Sequence[str]) -> MalformedRecordError:
     """Say which field of a record that cannot be read is the wrong one."""
     for name, kind in _KINDS.items():
         value = record.get(name)
@@ -209,8 +265,8 @@ def _malformed(record: Mapping[str, Any]) -> MalformedRecordError:
     for name in ("size_bytes", "rows"):
         if not _is_count(record[name]):
             return MalformedRecordError(f"{ENTRY}.{name} must be a count from 0 to 2^63 - 1, got {record[name]}")
-    if not record["uri"].startswith(_SCHEMES):
-        return MalformedRecordError(f"{ENTRY}.uri must start with one of {', '.join(_SCHEMES)}; got {record['uri']!r}")
+    if not record["uri"].startswith(tuple(places)):
+        return MalformedRecordError(f"{ENTRY}.uri must start with one of {', '.join(places)}; got {record['uri']!r}")
     for name in ("fingerprint", "fields"):
         if name not in record["schema"]:
             return MalformedRecordError(f"{ENTRY}.schema.{name} is missing")

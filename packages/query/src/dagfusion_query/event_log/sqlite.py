@@ -46,11 +46,12 @@ class SqliteEventLog:
 
     Args:
         path: The file, `history/runs/index.db` in a DAGSTER_HOME.
+        records: Reads what events say was written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, records: RecordReader | None = None) -> None:
         self._path = path.absolute()
-        self._records = RecordReader()
+        self._records = records or RecordReader()
 
     def identity(self) -> str:
         """Return the file's path and number."""
