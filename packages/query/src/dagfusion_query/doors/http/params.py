@@ -126,6 +126,14 @@ def _decimal(value: object, kind: pa.DataType) -> pa.Scalar:
     return pa.scalar(Decimal(_of(str, int)(value)), kind)
 
 
+def _time(value: object, kind: pa.DataType) -> pa.Scalar:
+    """Read a time of day as a moment of some day: Arrow casts no text to a time."""
+    text = _of(str)(value)
+    if not text[:1].isdecimal():
+        raise _NotOneError
+    return pa.scalar(f"1970-01-01 {text}").cast(pa.timestamp(kind.unit)).cast(kind)
+
+
 _READERS: Sequence[tuple[Callable[[pa.DataType], bool], Callable[[object, pa.DataType], pa.Scalar]]] = (
     (pa.types.is_boolean, lambda value, kind: pa.scalar(_of(bool)(value), kind)),
     (pa.types.is_integer, lambda value, kind: pa.scalar(_of(int)(value), kind)),
@@ -134,6 +142,7 @@ _READERS: Sequence[tuple[Callable[[pa.DataType], bool], Callable[[object, pa.Dat
     (lambda kind: pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind), _binary),
     (pa.types.is_decimal, _decimal),
     (pa.types.is_duration, lambda value, kind: pa.scalar(_of(int)(value), pa.int64()).cast(kind)),
+    (pa.types.is_time, _time),
     (pa.types.is_temporal, lambda value, kind: pa.scalar(_of(str)(value), pa.string()).cast(kind)),
 )
 

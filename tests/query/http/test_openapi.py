@@ -1,0 +1,102 @@
+"""The API's description, compared with the routes and with what they answer."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from starlette.routing import Route
+
+from dagfusion_query.doors.http.app import api_routes
+from dagfusion_query.service_settings import ServiceSettings
+from tests.query.http.fake import FakeService
+
+
+@pytest.fixture
+def description(client: httpx.Client) -> Any:
+    return client.get("/openapi.json").json()
+
+
+def references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(reference := value.get("$ref"), str):
+            yield reference
+        for inner in value.values():
+            yield from references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from references(inner)
+
+
+def test_it_describes_exactly_the_routes(description: Any, service: FakeService, settings: ServiceSettings) -> None:
+    routes = [route for route in api_routes(service, settings) if isinstance(route, Route)]
+    there = {(route.path, method.lower()) for route in routes for method in route.methods or () if method != "HEAD"}
+    methods = {"get", "post", "delete", "put", "patch"}
+    described = {(path, name) for path, item in description["paths"].items() for name in item if name in methods}
+
+    assert described == there
+
+
+def test_its_references_lead_somewhere(description: Any) -> None:
+    found = set(references(description))
+
+    assert len(found) > 10
+    for reference in found:
+        place: Any = description
+        for step in reference.removeprefix("#/").split("/"):
+            place = place[step]
+        assert place
+
+
+def test_every_operation_has_a_name_of_its_own(description: Any) -> None:
+    operations = [
+        operation for item in description["paths"].values() for name, operation in item.items() if name != "parameters"
+    ]
+    names = [operation["operationId"] for operation in operations]
+
+    assert len(names) == len(set(names))
+    assert all(operation["summary"] and operation["responses"]["200"] for operation in operations)
+
+
+def test_every_part_of_a_path_is_a_parameter(description: Any) -> None:
+    for path, item in description["paths"].items():
+        declared = [p["name"] for p in item.get("parameters", []) if p["in"] == "path"]
+        assert declared == re.findall(r"{(\w+)}", path)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "schema"),
+    [
+        ("GET", "/v1/tables", "Tables"),
+        ("GET", "/v1/session", "Session"),
+        ("GET", "/v1/queries", "Queries"),
+        ("GET", "/v1/queries/q0", "QueryInfo"),
+        ("DELETE", "/v1/queries/q0", "QueryInfo"),
+        ("POST", "/v1/explain", "Explanation"),
+        ("GET", "/v1/nothing", "Problem"),
+        ("GET", "/healthz", "Status"),
+    ],
+)
+def test_answers_have_the_fields_that_are_described(
+    client: httpx.Client, service: FakeService, method: str, path: str, schema: str
+) -> None:
+    service.remember("q0", "anonymous")
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+
+    answer = client.request(method, path, json={"sql": "SELECT 1"} if method == "POST" else None).json()
+
+    assert_fits(answer, schemas[schema], schemas)
+
+
+def assert_fits(value: Any, schema: Any, schemas: Any) -> None:
+    """Fail where an object has a field that is not described, or lacks one that is required."""
+    if "$ref" in schema:
+        schema = schemas[schema["$ref"].rsplit("/", 1)[1]]
+    if isinstance(value, list) and "items" in schema:
+        for inner in value:
+            assert_fits(inner, schema["items"], schemas)
+    elif isinstance(value, dict) and "properties" in schema:
+        assert set(schema["required"]) <= value.keys() <= schema["properties"].keys()
+        for name, inner in value.items():
+            assert_fits(inner, schema["properties"][name], schemas)
