@@ -15,8 +15,9 @@ from benchmarks.workload import DATE_QUERY, POINT
 from dagfusion_stack import ports
 
 ROUNDS = 200
-ROWS = 62_500_000  # of 16 bytes: 1 GB
-LARGE = f"SELECT value AS number, CAST(value AS DOUBLE) AS measure FROM generate_series(1, {ROWS})"
+ROWS, COLUMNS = 15_625_000, 8  # of 8 bytes: 1 GB, of which the engine makes one column, so that its own work is small
+_VALUES = ", ".join(f"value AS v{number}" for number in range(COLUMNS))
+LARGE = f"SELECT {_VALUES} FROM generate_series(1, {ROWS})"
 CLIENTS = 200
 
 
@@ -55,7 +56,7 @@ def test_a_large_result(server: service.Server, findings: Findings) -> None:
     def over_http() -> int:
         answer = service.ask(raw, LARGE)
         assert answer.status == http.client.OK
-        assert answer.size_bytes > 16 * ROWS
+        assert answer.size_bytes > 8 * COLUMNS * ROWS
         return answer.size_bytes
 
     def over_adbc() -> int:
@@ -63,7 +64,7 @@ def test_a_large_result(server: service.Server, findings: Findings) -> None:
             cursor.execute(LARGE)
             rows = sum(batch.num_rows for batch in cursor.fetch_record_batch())
         assert rows == ROWS
-        return 16 * ROWS
+        return 8 * COLUMNS * ROWS
 
     findings["service_rate_mb_s"] = {
         "HTTP": service.rate_mb_s(over_http),
