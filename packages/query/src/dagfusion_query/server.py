@@ -160,5 +160,5 @@ async def _together(*steps: Callable[[], Awaitable[None]]) -> None:
 def _pages() -> Sequence[Any]:
     if find_spec("dagfusion_query.doors.console") is None:
         return []
-    routes: Sequence[Any] = import_module("dagfusion_query.doors.console").routes()
+    routes: Sequence[Any] = getattr(import_module("dagfusion_query.doors.console"), "routes", list)()
     return routes
