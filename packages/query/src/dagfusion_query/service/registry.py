@@ -1,5 +1,6 @@
 """The queries that run, and those that ran last."""
 
+import logging
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
@@ -8,6 +9,8 @@ from datetime import UTC, datetime
 
 from dagfusion_query.errors import QueryError, UnknownQueryError
 from dagfusion_query.service.query import Caller, Query, QueryInfo, State, Stats
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -55,6 +58,7 @@ class Registry:
         """Keep a query that is over, for a while."""
         if self._running.pop(entry.info.id, None) is None:
             return
+        _report(entry.info)
         self._over[entry.info.id] = entry.info
         while len(self._over) > self._finished:
             self._over.popitem(last=False)
@@ -88,3 +92,22 @@ class Registry:
 
 def _visible(info: QueryInfo, caller: Caller) -> bool:
     return info.user == caller.user or caller.grants.everything
+
+
+def _report(info: QueryInfo) -> None:
+    """Log one line: neither text nor parameters, which may be secret."""
+    outcome = info.state.value if info.error is None else info.error["code"]
+    stats = info.stats
+    _log.info(
+        "query %s user=%s door=%s outcome=%s ms=%.1f rows=%d files=%d/%d",
+        *(
+            info.id,
+            info.user,
+            info.door,
+            outcome,
+            1000 * stats.total_s,
+            stats.rows,
+            stats.files_read,
+            stats.files_total,
+        ),
+    )
