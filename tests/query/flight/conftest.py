@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -9,14 +10,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+import adbc_driver_flightsql.dbapi as flight_sql
 import pyarrow as pa
 import pytest
+from pyarrow import flight
 from dagfusion_query.access.caller import Caller
 from dagfusion_query.access.grants import restricted
 from dagfusion_query.access.tokens import Tokens
 from dagfusion_query.catalog.model import Snapshot, Table, files_schema
 from dagfusion_query.catalog.naming import TableName
-from dagfusion_query.doors.flight import FlightDoor
+from dagfusion_query.doors.flight import FlightDoor, messages
 from dagfusion_query.errors import QueryCancelledError, UnknownQueryError, UnknownTableError
 from dagfusion_query.service.query import Query
 from dagfusion_query.service_settings import ServiceSettings
@@ -169,7 +172,8 @@ class Doors:
 
     def open(self, service: FakeService, **settings: Any) -> FlightDoor:
         """Open a door on a free port."""
-        door = FlightDoor(service, self.tokens, replace(ServiceSettings(flight_address="127.0.0.1:0"), **settings))  # type: ignore[arg-type]
+        made = replace(ServiceSettings(flight_address="127.0.0.1:0"), **settings)
+        door = FlightDoor(service, self.tokens, made)  # type: ignore[arg-type]  # it is no more than the contract
         run = self._closing.enter_context(running(service.loop))
         run(door.start())
         self._closing.callback(lambda: run(door.stop()))
@@ -214,6 +218,49 @@ def service() -> FakeService:
     )
 
 
+def url(door: FlightDoor) -> str:
+    return f"grpc://127.0.0.1:{door.port}"
+
+
+def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> bool:
+    """Wait for something to become true; tell whether it has."""
+    deadline = time.monotonic() + timeout_s
+    while not (fulfilled := condition()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return fulfilled
+
+
+@pytest.fixture
+def adbc(door: FlightDoor) -> Iterator[flight_sql.Connection]:
+    with flight_sql.connect(url(door), autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def client(door: FlightDoor) -> Iterator[flight.FlightClient]:
+    with flight.connect(url(door)) as connection:
+        yield connection
+
+
+def command(name: str, **fields: Any) -> flight.FlightDescriptor:
+    return flight.FlightDescriptor.for_command(messages.packed(name, **fields))
+
+
+def query(client: flight.FlightClient, sql: str, options: flight.FlightCallOptions | None = None) -> pa.Table:
+    info = client.get_flight_info(command("CommandStatementQuery", query=sql), options)
+    return client.do_get(info.endpoints[0].ticket, options).read_all()
+
+
+def act(client: flight.FlightClient, action: str, body: bytes = b"", headers: Any = ()) -> list[bytes]:
+    options = flight.FlightCallOptions(headers=list(headers))
+    return [answer.body.to_pybytes() for answer in client.do_action(flight.Action(action, body), options)]
+
+
 @pytest.fixture
 def door(doors: Doors, service: FakeService) -> FlightDoor:
     return doors.open(service)
+
+
+@pytest.fixture
+def door_url(door: FlightDoor) -> str:
+    return url(door)

@@ -11,7 +11,7 @@ from dagfusion_query.errors import QueryCancelledError, ServiceUnavailableError
 
 T = TypeVar("T")
 _STOPPING = "the service is stopping: connect again in a moment"
-_LOOK_S = 0.25  # how often a waiting thread asks whether its client is still there
+LOOK_S = 0.25  # how often a waiting thread asks whether its client is still there
 
 
 class Call(Protocol):
@@ -53,18 +53,29 @@ class Bridge:
         """
         while True:
             try:
-                return future.result(_LOOK_S)
+                return future.result(LOOK_S)
             except CancelledError:
                 raise ServiceUnavailableError(_STOPPING) from None
             except TimeoutError:
                 if future.done():
                     raise
-                if call.is_cancelled():
+                try:
+                    self.check(call)
+                except BaseException:
                     future.cancel()
-                    raise QueryCancelledError("the query was cancelled: its client went away") from None
-                if self._closing.is_set():
-                    future.cancel()
-                    raise ServiceUnavailableError(_STOPPING) from None
+                    raise
+
+    def check(self, call: Call) -> None:
+        """Look whether it makes sense to wait on.
+
+        Raises:
+            QueryCancelledError: The client went away.
+            ServiceUnavailableError: The door is closing.
+        """
+        if call.is_cancelled():
+            raise QueryCancelledError("the query was cancelled: its client went away")
+        if self._closing.is_set():
+            raise ServiceUnavailableError(_STOPPING)
 
     def call(self, work: Coroutine[Any, Any, T], call: Call) -> T:
         """Run a coroutine and wait for what it returns, as long as the client waits; raises as `wait` does."""

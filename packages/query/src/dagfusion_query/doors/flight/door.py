@@ -16,7 +16,7 @@ from dagfusion_query.errors import SettingsError
 from dagfusion_query.service.service import Service
 from dagfusion_query.service_settings import ServiceSettings
 
-_STOP_S = 2.0
+_GRACE_S = 1.0
 
 
 class FlightDoor:
@@ -71,10 +71,12 @@ class FlightDoor:
             ) from error
 
     async def stop(self) -> None:
-        """Close the door: no new calls, and those that wait end. Calls whose clients take nothing may stay behind."""
+        """Close the door: no new calls, and those that wait end within the grace and about two seconds.
+
+        Calls whose clients take nothing may stay behind.
+        """
         if self._server is None or self._bridge is None:
             return
-        self._bridge.close()
         self._server.statements.close()
         # gRPC waits for its calls without a limit: not on this loop, which they may need, nor in a pool that is joined.
         loop, done = asyncio.get_running_loop(), asyncio.Event()
@@ -86,7 +88,10 @@ class FlightDoor:
         threading.Thread(target=shut_down, args=(self._server,), name="flight-shutdown", daemon=True).start()
         self._server = None
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(done.wait(), _STOP_S)
+            await asyncio.wait_for(done.wait(), self._settings.cancel_grace_s + _GRACE_S)
+        self._bridge.close()  # what still waits now is nobody's to wait for
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(done.wait(), _GRACE_S)
 
 
 def _read(variable: str, path: str) -> bytes:

@@ -11,8 +11,9 @@ from dagfusion_query.access.caller import Caller
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.doors.flight import messages, metadata
 from dagfusion_query.doors.flight.bridge import Bridge
+from dagfusion_query.doors.flight.extras import ACTIONS, Extras
 from dagfusion_query.doors.flight.failures import failure
-from dagfusion_query.doors.flight.session import Sessions
+from dagfusion_query.doors.flight.session import MIDDLEWARE, Sessions
 from dagfusion_query.doors.flight.statements import Statements
 from dagfusion_query.errors import BadRequestError, ReadOnlyError, UnsupportedError
 from dagfusion_query.service.service import Service
@@ -40,6 +41,7 @@ _ACTIONS = {
     "SetSessionOptions": "Set catalog, query_timeout_s or limit_rows for the calls to come.",
     "GetSessionOptions": "Return the options that are set.",
     "CloseSession": "Forget the session's options.",
+    **ACTIONS,
 }
 
 
@@ -75,6 +77,7 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
         self._service, self._sessions, self._bridge = service, sessions, bridge
         self._sql_limit_bytes = sql_limit_bytes
         self.statements = Statements(service, bridge, sql_limit_bytes)
+        self._extras = Extras(service, bridge, self.statements)
         super().__init__(**options)
 
     @_guarded
@@ -117,7 +120,9 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
         caller = self._sessions.caller(context)
         name, command = messages.unpack(ticket.ticket)
         if name == "TicketStatementQuery":
-            return self.statements.redeem(command.statement_handle, caller, context).send(context)
+            rows = self.statements.redeem(command.statement_handle, caller, context)
+            context.get_middleware(MIDDLEWARE).at_end(rows.close)
+            return rows.send(context)
         _metadata_schema(name, command)
         snapshots = self._snapshots(caller, context) if metadata.needs_tables(name) else ()
         return flight.RecordBatchStream(metadata.answer(name, command, snapshots, self._sql_limit_bytes))
@@ -169,6 +174,8 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
                 request = _body(body, "ActionClosePreparedStatementRequest")
                 self.statements.close_prepared(request.prepared_statement_handle, caller)
                 return []
+            case name if name in ACTIONS:
+                return [self._extras.answer(name, body, caller, context)]
             case name:
                 raise _unknown(name)
 

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import http.cookies
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,10 +70,20 @@ class Header(flight.ServerMiddleware):  # type: ignore[misc]
     def __init__(self, bearer: str | None, *, is_forwarded: bool, cookie: str | None, shake_hands: bool) -> None:
         self.bearer, self.is_forwarded, self.cookie = bearer, is_forwarded, cookie
         self._shake_hands = shake_hands
+        self._at_end: Callable[[], None] | None = None
 
     def sending_headers(self) -> Mapping[str, str]:
         """Return the access token as a bearer's to someone who came with a name and a password."""
         return {"authorization": f"Bearer {self.bearer}"} if self._shake_hands and self.bearer else {}
+
+    def at_end(self, step: Callable[[], None]) -> None:
+        """Have something done when the call is over: a stream that its client never began to read ends here only."""
+        self._at_end = step
+
+    def call_completed(self, _exception: Exception | None) -> None:
+        """Do what is to be done at the end."""
+        if self._at_end is not None:
+            self._at_end()
 
 
 class Headers(flight.ServerMiddlewareFactory):  # type: ignore[misc]

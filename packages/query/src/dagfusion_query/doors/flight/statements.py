@@ -135,6 +135,15 @@ class Statements:
     def _described(self, statement: Parameters, row: Any, caller: Caller, call: Call) -> pa.Schema:
         return self._bridge.call(self._service.describe(Query(statement.sql, row), caller), call)
 
+    def unbound(self, sql: str) -> Query:
+        """Return a statement without parameters, as the service takes it."""
+        return Query(parameters(sql).sql)
+
+    def bound(self, handle: bytes, caller: Caller) -> Query:
+        """Return a prepared statement with what was bound to it last, as the service takes it."""
+        prepared = self._prepared.get(caller.user, handle)
+        return Query(prepared.statement.sql, prepared.row)
+
     def prepare(self, sql: str, caller: Caller, call: Call) -> tuple[bytes, pa.Schema | None, pa.Schema]:
         """Keep a statement; return its handle, its result's columns where they can be known yet, and its parameters.
 

@@ -1,7 +1,7 @@
-"""A query's result on its way to a client: the service's chunks, read by gRPC's thread as it can send them."""
+"""A query's result on its way to a client, as fast as the client takes it."""
 
-from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import Future
+import asyncio
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -9,6 +9,7 @@ from pyarrow import flight
 
 from dagfusion_query.access.caller import Caller
 from dagfusion_query.doors.flight.bridge import Bridge, Call
+from dagfusion_query.doors.flight.buffer import Buffer
 from dagfusion_query.doors.flight.failures import failure
 from dagfusion_query.errors import BrokenStreamError
 from dagfusion_query.service.query import Query
@@ -17,13 +18,10 @@ from dagfusion_query.service.stream import ResultStream
 
 # Clients refuse larger messages: 16 MiB is ADBC's default, and a few bytes of it are not the batch's.
 _MESSAGE_BYTES = 8 << 20
-_END = b""
 
 
 class Rows:
-    """The result of one query. Begun, read and closed on the service's loop; used from one gRPC thread at a time.
-
-    Nothing more than two chunks is held here, however slowly the client takes them.
+    """The result of one query: a few MiB of it are read ahead, and with that a small one is done.
 
     Args:
         service: Runs the query.
@@ -34,8 +32,9 @@ class Rows:
 
     def __init__(self, service: Service, query: Query, caller: Caller, bridge: Bridge) -> None:
         self._service, self._query, self._caller, self._bridge = service, query, caller, bridge
+        self._buffer: Buffer
         self._stream: ResultStream | None = None
-        self._chunks: AsyncIterator[Any] | None = None
+        self._filling: asyncio.Task[None] | None = None
         self._is_closed = False
 
     def start(self, call: Call) -> pa.Schema:
@@ -44,14 +43,30 @@ class Rows:
         Raises:
             QueryError: What can go wrong mostly goes wrong here.
         """
-        return self._bridge.call(self._start(), call)
+        try:
+            return self._bridge.call(self._start(), call)
+        except BaseException:
+            self.close()
+            raise
 
     async def _start(self) -> pa.Schema:
         self._stream = await self._service.run(self._query, self._caller)
-        self._chunks = aiter(self._stream)
+        self._buffer = Buffer()
+        self._filling = asyncio.create_task(self._fill(self._stream))
         if self._is_closed:
-            await self._stream.close()
+            await self._close()
         return self._stream.schema
+
+    async def _fill(self, stream: ResultStream) -> None:
+        try:
+            async for chunk in stream:
+                await self._buffer.put(chunk)
+            self._buffer.end()
+        except Exception as error:  # noqa: BLE001  # the thread that sends raises it
+            self._buffer.end(error)
+        except asyncio.CancelledError:
+            self._buffer.end(BrokenStreamError("the result was given up before its end"))
+            raise
 
     @property
     def id(self) -> str:
@@ -59,15 +74,15 @@ class Rows:
         return "" if self._stream is None else self._stream.id
 
     def send(self, context: flight.ServerCallContext) -> flight.GeneratorStream:
-        """Return the stream that Flight takes the rows from, as fast as the client takes them."""
-        assert self._stream is not None  # noqa: S101  # `start` comes first
-        return flight.GeneratorStream(self._stream.schema, self._messages(self._stream.schema, context))
+        """Return the stream that Flight takes the rows from. Only once, and after `start`."""
+        schema = self._stream.schema if self._stream is not None else pa.schema([])
+        return flight.GeneratorStream(schema, self._messages(schema, context))
 
     def _messages(self, schema: pa.Schema, context: flight.ServerCallContext) -> Iterator[Any]:
         has_dictionaries = any(map(_has_dictionary, schema.types))
         try:
-            reader = pa.ipc.open_stream(pa.PythonFile(_Chunks(self, context), "r"))
-            for batch in reader:
+            chunks = _Chunks(lambda: self._buffer.take(self._bridge, context))
+            for batch in pa.ipc.open_stream(pa.PythonFile(chunks, "r")):
                 for piece in _pieces(batch):
                     # A stream of its own brings its dictionaries along; a batch brings nothing but itself.
                     yield _as_stream(piece) if has_dictionaries else piece
@@ -78,19 +93,6 @@ class Rows:
         finally:
             self.close()
 
-    def begin_chunk(self) -> Future[Any]:
-        """Ask for the next chunk without waiting for it."""
-        return self._bridge.begin(self._next())
-
-    def wait(self, chunk: Future[Any], call: Call) -> Any:
-        """Return a chunk that was asked for; empty at the end."""
-        return self._bridge.wait(chunk, call)
-
-    async def _next(self) -> Any:
-        if self._is_closed or self._chunks is None:
-            return _END
-        return await anext(self._chunks, _END)
-
     def close(self) -> None:
         """Give up what is not finished. From any thread, any number of times."""
         if not self._is_closed:
@@ -98,49 +100,46 @@ class Rows:
             self._bridge.post(self._close())
 
     async def _close(self) -> None:
+        if self._filling is not None:
+            self._filling.cancel()
         if self._stream is not None:
             await self._stream.close()
 
 
 class _Chunks:
-    """The chunks as the file that Arrow's reader wants; the next one is asked for before the last one is used."""
+    """Chunks as the file that Arrow's reader wants.
+
+    Args:
+        take: Returns the next chunk, or None at the end.
+    """
 
     closed = False
 
-    def __init__(self, rows: Rows, call: Call) -> None:
-        self._rows, self._call = rows, call
-        self._next = rows.begin_chunk()
-        self._left = memoryview(_END)
+    def __init__(self, take: Callable[[], Any]) -> None:
+        self._take_chunk = take
+        self._left = memoryview(b"")
 
     def read(self, size: int) -> memoryview | bytes:
-        """Return so many bytes, without a copy when one chunk has them all.
+        """Return so many bytes, without a copy when one chunk has them all; fewer at the end only.
 
         Raises:
             BrokenStreamError: The chunks end in the middle of a message.
         """
-        if len(self._left) >= size:
-            return self._take(size)
         pieces: list[memoryview] = []
         missing = size
-        while missing:
-            if not self._left and not self._refill():
-                break
-            pieces.append(self._take(missing))
+        while missing and (self._left or self._refill()):
+            pieces.append(self._left[:missing])
+            self._left = self._left[missing:]
             missing -= len(pieces[-1])
         if missing and pieces:
             raise BrokenStreamError("the result broke off in the middle of a message")
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _take(self, size: int) -> memoryview:
-        piece, self._left = self._left[:size], self._left[size:]
-        return piece
-
     def _refill(self) -> bool:
-        chunk = self._rows.wait(self._next, self._call)
-        if not len(chunk):
+        chunk = self._take_chunk()
+        if chunk is None:
             return False
         self._left = memoryview(chunk)
-        self._next = self._rows.begin_chunk()
         return True
 
     def close(self) -> None:

@@ -1,0 +1,61 @@
+"""What this package's own client asks beyond Flight SQL: answers are the HTTP door's JSON documents."""
+
+from typing import Any
+
+from dagfusion_query.access.caller import Caller
+from dagfusion_query.doors.flight import messages
+from dagfusion_query.doors.flight.bridge import Bridge, Call
+from dagfusion_query.doors.flight.statements import Statements
+from dagfusion_query.doors.http.documents import encode
+from dagfusion_query.doors.http.summaries import details_document
+from dagfusion_query.errors import BadRequestError
+from dagfusion_query.service.service import Service
+
+EXPLAIN, QUERY, TABLES = "dagfusion.Explain", "dagfusion.Query", "dagfusion.Tables"
+ACTIONS = {
+    EXPLAIN: "Return what a statement would read, in JSON; the body is its Flight SQL command.",
+    QUERY: "Return what is known of a query, in JSON; the body is its id, which a FlightInfo's app_metadata has.",
+    TABLES: "Return the tables with their partitions, rows and bytes, in JSON.",
+}
+
+
+class Extras:
+    """Answers the actions.
+
+    Args:
+        service: Behind this door.
+        bridge: To its loop.
+        statements: The prepared ones, too.
+    """
+
+    def __init__(self, service: Service, bridge: Bridge, statements: Statements) -> None:
+        self._service, self._bridge, self._statements = service, bridge, statements
+
+    def answer(self, action: str, body: bytes, caller: Caller, call: Call) -> bytes:
+        """Answer one of `ACTIONS`.
+
+        Raises:
+            BadRequestError: The body is not what the action wants.
+            QueryError: The statement cannot be planned, or there is no such query.
+        """
+        if action == TABLES:
+            return encode(self._bridge.call(self._tables(caller), call))
+        if action == QUERY:
+            return encode(self._bridge.call(self._query(body.decode("utf-8", "replace"), caller), call))
+        name, command = messages.unpack(body)
+        if name == "CommandStatementQuery":
+            query = self._statements.unbound(command.query)
+        elif name == "CommandPreparedStatementQuery":
+            query = self._statements.bound(command.prepared_statement_handle, caller)
+        else:
+            raise BadRequestError(f"only statements are explained, got {name}")
+        return encode(self._bridge.call(self._service.explain(query, caller), call))
+
+    async def _tables(self, caller: Caller) -> list[Any]:
+        states = self._service.environments(caller).values()
+        tables = [(state, table) for state in states for table in state.snapshot.tables.values()]
+        tables.sort(key=lambda found: found[1].name)
+        return [details_document(state, table) for state, table in tables]
+
+    async def _query(self, query_id: str, caller: Caller) -> Any:
+        return self._service.query(query_id, caller)
