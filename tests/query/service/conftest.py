@@ -1,10 +1,10 @@
 """A service with real workers over Parquet files on local disk, and its catalog as another process would leave it."""
 
 import asyncio
-import itertools
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -145,23 +145,31 @@ class Served:
 Serve = Callable[..., Served]
 
 
-@pytest.fixture(scope="module")
-def new_served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    """Starts services; `served(catalogs, workers=1, ...)`, keywords are service settings, `engine` the engine's."""
+@contextmanager
+def serving(root: Path) -> Iterator[Serve]:
+    """Give a way to start services, all of which end with the block."""
     loop = Loop()
     services: list[Served] = []
-    numbers = itertools.count()
 
     def serve(catalogs: Kept | None = None, *, engine: Mapping[str, Any] | None = None, **settings: Any) -> Served:
-        kept = catalogs or Kept(tmp_path_factory.mktemp(f"service{next(numbers)}"))
+        kept = catalogs or Kept(root / f"service{len(services)}")
         services.append(Served(loop, kept, settings, engine or {}))
         loop.run(services[-1].service.start())
         return services[-1]
 
-    yield serve
-    for served in services:
-        loop.run(served.service.close())
-    loop.close()
+    try:
+        yield serve
+    finally:
+        for served in services:
+            loop.run(served.service.close())
+        loop.close()
+
+
+@pytest.fixture
+def new_served(tmp_path: Path) -> Iterator[Serve]:
+    """Starts services: `new_served(catalogs, workers=1)`; keywords are service settings, `engine` the engine's."""
+    with serving(tmp_path) as serve:
+        yield serve
 
 
 @pytest.fixture(scope="module")
@@ -179,8 +187,10 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
 
 
 @pytest.fixture(scope="module")
-def served(new_served: Serve, lake: Lake, tmp_path_factory: pytest.TempPathFactory) -> Served:
-    """A service over the lake."""
-    catalogs = Kept(tmp_path_factory.mktemp("catalogs"))
+def served(lake: Lake, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A service over the lake, with two workers."""
+    root = tmp_path_factory.mktemp("served")
+    catalogs = Kept(root)
     catalogs.publish(lake.snapshot)
-    return new_served(catalogs)
+    with serving(root) as serve:
+        yield serve(catalogs)

@@ -16,6 +16,8 @@ from dagfusion_query.worker.protocol import Decoder, Frame, Kind, ProtocolError,
 _BUFFER_BYTES = 4 << 20  # in the socket; the system may give less
 _TAIL_BYTES = 4096  # of a dead worker's log
 _LOG_BYTES = 1 << 20
+_NO_MEMORY = ("memory allocation of", "MemoryError", "Cannot allocate memory", "bad_alloc")
+TOO_MUCH_MEMORY = "memory"
 _SECRET = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL")
 _PRIVATE = ("DAGFUSION_", "DAGSTER_", "PG")
 
@@ -153,6 +155,12 @@ class Handle:
             return ""
         size = os.fstat(self._log.fileno()).st_size
         return os.pread(self._log.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES)).decode("utf-8", "replace")
+
+    @property
+    def ran_out_of_memory(self) -> bool:
+        """Whether that is what ended the process."""
+        log = self.log()
+        return self.kill_reason == TOO_MUCH_MEMORY or any(word in log for word in _NO_MEMORY)
 
     def trim_log(self) -> None:
         """Keep the log short."""

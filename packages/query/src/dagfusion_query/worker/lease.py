@@ -8,11 +8,10 @@ from typing import Any
 from dagfusion_query.errors import QueryError, WorkerDiedError, restored
 from dagfusion_query.worker.handle import Handle
 from dagfusion_query.worker.limits import out_of_memory
-from dagfusion_query.worker.pool import TOO_MUCH_MEMORY, Pool
+from dagfusion_query.worker.pool import Pool
 from dagfusion_query.worker.protocol import Frame, Kind, ProtocolError
 
 _EXIT_S = 1.0  # from the end of a socket to the end of its process
-_NO_MEMORY = ("memory allocation of", "MemoryError", "Cannot allocate memory", "bad_alloc")
 
 
 class NeverStarted(Exception):  # noqa: N818
@@ -166,7 +165,7 @@ class Lease:
 
     def _cause(self) -> QueryError:
         handle = self._handle
-        if handle.kill_reason == TOO_MUCH_MEMORY or any(word in handle.log() for word in _NO_MEMORY):
+        if handle.ran_out_of_memory:
             return out_of_memory(self._limit_bytes)
         code = handle.exit_code or 0
         how = f"exit code {code}" if code >= 0 else _signal(-code)

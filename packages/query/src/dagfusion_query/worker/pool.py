@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dagfusion_query.errors import QueryError, ServiceUnavailableError
-from dagfusion_query.worker.handle import Handle
+from dagfusion_query.worker.handle import TOO_MUCH_MEMORY, Handle
 from dagfusion_query.worker.limits import memory_bytes
 from dagfusion_query.worker.protocol import Kind
 from dagfusion_query.worker.quiet import EXIT_CODE
@@ -19,7 +19,6 @@ _START_TIMEOUT_S = 30.0
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 10.0
 _WATCH_S = 0.1
 _CLOSE_S = 2.0
-TOO_MUCH_MEMORY = "memory"
 
 
 class Pool:
@@ -195,13 +194,14 @@ class Pool:
         if handle in self._idle:
             self._idle.remove(handle)
         said = handle.log().strip()
+        reason = _reason(handle)
         if handle not in self._busy:  # else its lease still reads what it has said
             handle.close()
         if self._closing:
             return
         how = handle.kill_reason or _how(handle.exit_code)
         if handle.is_ready:
-            self.restarts["did not yield" if handle.exit_code == EXIT_CODE else handle.kill_reason or "died"] += 1
+            self.restarts[reason] += 1
             _log.warning("worker %d has ended (%s) and is replaced: %s", handle.pid, how, said or "no output")
         else:
             self._failed(f"{how}: {said[-300:]}")
@@ -214,6 +214,12 @@ class Pool:
             for handle in tuple(self._busy):
                 if memory_bytes(handle.pid) > self._limit_bytes:
                     handle.kill(TOO_MUCH_MEMORY)
+
+
+def _reason(handle: Handle) -> str:
+    if handle.ran_out_of_memory:
+        return TOO_MUCH_MEMORY
+    return "did not yield" if handle.exit_code == EXIT_CODE else handle.kill_reason or "died"
 
 
 def _how(code: int | None) -> str:
