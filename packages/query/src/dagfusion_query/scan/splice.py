@@ -1,22 +1,24 @@
 """From pruned files to a DataFusion plan that reads exactly those, with DataFusion's own Parquet scan and no LIST.
 
 A query is planned over template folders; then the template's witness files are replaced, in the serialized physical
-plan, by the real ones. Two messages are rewritten and all around them is copied byte for byte, so plan nodes that are
+plan, by the real ones. Three messages are rewritten and all around them is copied byte for byte, so plan nodes that are
 unknown here survive:
 
     logical   ListingTableScanNode {paths 2, filters 6, table_name 14 | 1}
-    physical  FileScanExecConf {file_groups 1, object_store_url 8}
+    physical  FileScanExecConf {file_groups 1, object_store_url 8}, in
+              ParquetScanExecNode {base_conf 1, parquet_options 4: {global 1: {enable_page_index 1}}}
 
 Field numbers are those of datafusion-proto 55.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from datafusion import ExecutionPlan, Expr, LogicalPlan, SessionContext
 
 from dagfusion_query.scan.answer import Mention, aggregate_over_scan, answer
@@ -26,6 +28,8 @@ from dagfusion_query.wire import children, fields, message, rewrite
 
 _PATHS, _FILTERS, _TABLE_NAME = 2, 6, 14
 _FILE_GROUPS, _STORE_URL = 1, 8
+_BASE_CONF, _PARQUET_OPTIONS, _GLOBAL, _ENABLE_PAGE_INDEX = 1, 4, 1, 1
+SMALL_BYTES = 1 << 20  # all of such a file is read as fast as its page index, which DataFusion asks for at each query
 _COALESCE = 13  # PhysicalPlanNode.merge: CoalescePartitionsExecNode {input 1}
 
 
@@ -178,13 +182,14 @@ def _put_files(physical: bytes, slot: _Slot, breadth: Breadth) -> bytes:
     if slot.scanned.store is None:
         raise NotSpliceable(f"the files of {slot.scan.table.name} are in several stores")
     store = slot.scanned.store.encode()
+    files = slot.scan.of(slot.scanned.files.select(["entry", "size_bytes"]))
+    if pc.max(files["size_bytes"]).as_py() <= SMALL_BYTES:
+        physical = _without_page_index(physical, witness)
 
     def change(node: bytes) -> bytes | None:
-        groups = children(node, _FILE_GROUPS)
-        paths = [path for file in children(groups[0], 1)[:1] for path in children(file, 1)] if groups else []
-        if not any(path.startswith(witness) for path in paths):
+        if not _reads(node, witness):
             return None
-        files = slot.scan.of(slot.scanned.files.select(["entry", "size_bytes"]))
+        groups = children(node, _FILE_GROUPS)
         rest = (
             message(_STORE_URL, store) if field.number == _STORE_URL else field.raw
             for field in fields(node)
@@ -195,6 +200,35 @@ def _put_files(physical: bytes, slot: _Slot, breadth: Breadth) -> bytes:
         return b"".join([*(message(_FILE_GROUPS, group) for group in entries), *rest])
 
     return rewrite(physical, witness, change)
+
+
+def _reads(conf: bytes, witness: bytes) -> bool:
+    """Tell whether a message is the FileScanExecConf of a scan of these witnesses."""
+    first = [file for group in children(conf, _FILE_GROUPS)[:1] for file in children(group, 1)[:1]]
+    return any(path.startswith(witness) for file in first for path in children(file, 1))
+
+
+def _without_page_index(physical: bytes, witness: bytes) -> bytes:
+    """Have a scan not ask for the page indexes of its files."""
+
+    def change(node: bytes) -> bytes | None:
+        if not any(_reads(conf, witness) for conf in children(node, _BASE_CONF)):
+            return None
+        return _replace(node, _PARQUET_OPTIONS, lambda options: _replace(options, _GLOBAL, _unset_page_index))
+
+    return rewrite(physical, witness, change)
+
+
+def _unset_page_index(options: bytes) -> bytes:
+    return b"".join(field.raw for field in fields(options) if field.number != _ENABLE_PAGE_INDEX)
+
+
+def _replace(node: bytes, number: int, change: Callable[[bytes], bytes]) -> bytes:
+    """Return a message with a change to its sub-messages of one number."""
+    return b"".join(
+        message(number, change(field.value)) if field.number == number and isinstance(field.value, bytes) else field.raw
+        for field in fields(node)
+    )
 
 
 def _file_groups(entries: pa.ChunkedArray, sizes: pa.ChunkedArray, groups: int) -> list[bytes]:
