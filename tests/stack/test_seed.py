@@ -1,10 +1,15 @@
 """`dagfusion seed`: what is missing is materialized, what is there stays, and the seed decides the data."""
 
+import contextlib
 import json
+import subprocess
+import time
 from typing import Any
 
+import psycopg
 import pytest
 
+import dagfusion_query
 from tests.stack.conftest import Command
 
 ORGANIZATIONS = "local_silver_tax_id.partitioned_organizations"
@@ -39,6 +44,58 @@ def test_the_seed_decides_the_data(command: Command, module_command: Command) ->
         t: one["partitions"] for t, one in other.items()
     }
     assert own[ORDERS]["bytes"] != other[ORDERS]["bytes"]
+
+
+def test_a_killed_run_leaves_what_was_logged_and_the_next_one_completes_it(command: Command) -> None:
+    days, partitions = 60, 60 * 50
+    seed = command.start("seed", "--days", str(days))
+    logged = _kill_while_it_logs(seed, command)
+
+    # What was started for the command still runs: nobody was left to stop it.
+    with dagfusion_query.connect(settings=command.home.read_env()) as left:
+        (table,) = [table for table in left.snapshot.tables.values() if str(table.name) == ORGANIZATIONS]
+        assert set(table.files["partition_key"].to_pylist()) == logged
+        assert 0 < len(logged) < partitions
+        stored = left.sql(
+            f"SELECT date, state, count(npi + 0) AS rows FROM {ORGANIZATIONS} GROUP BY date, state"
+        ).to_arrow()
+        recorded = {
+            (row["partition"]["date"], row["partition"]["state"]): row["rows"] for row in table.files.to_pylist()
+        }
+        assert {(row["date"], row["state"]): row["rows"] for row in stored.to_pylist()} == {
+            partition: rows for partition, rows in recorded.items() if rows
+        }
+    assert command.run("down").returncode == 0
+
+    completed = _seed(command, "--days", str(days))
+    assert (completed[ORGANIZATIONS]["partitions"], completed[ORDERS]["partitions"]) == (partitions, partitions)
+    assert partitions - len(logged) <= completed[ORGANIZATIONS]["written"] <= partitions
+
+
+def _kill_while_it_logs(seed: subprocess.Popen[str], command: Command) -> set[str]:
+    """Kill a seed as soon as some of its partitions are logged, and return these."""
+    with contextlib.ExitStack() as stack:
+        stack.callback(seed.communicate)
+        stack.callback(seed.kill)
+        until = time.monotonic() + 120
+        while len(_logged(command)) == 0:
+            assert seed.poll() is None, "it ended before it logged anything"
+            assert time.monotonic() < until
+    return _logged(command)
+
+
+def _logged(command: Command) -> set[str]:
+    """Return the partitions of which the event log has a materialization, once there is an event log."""
+    url = command.home.read_env().get("DAGFUSION_EVENT_LOG")
+    if url is None:
+        return set()
+    query = "select partition from event_logs where dagster_event_type = 'ASSET_MATERIALIZATION' and asset_key = %s"
+    try:
+        with psycopg.connect(url) as connection:
+            rows = connection.execute(query, ('["Silver", "TaxID", "partitioned_organizations"]',)).fetchall()
+    except (psycopg.OperationalError, psycopg.errors.UndefinedTable):
+        return set()
+    return {partition for (partition,) in rows}
 
 
 def test_another_environment_must_say_where_its_runs_are_logged(command: Command) -> None:
