@@ -14,13 +14,14 @@ import adbc_driver_flightsql.dbapi as flight_sql
 import pyarrow as pa
 import pytest
 from pyarrow import flight
+
 from dagfusion_query.access.caller import Caller
 from dagfusion_query.access.grants import restricted
 from dagfusion_query.access.tokens import Tokens
 from dagfusion_query.catalog.model import Snapshot, Table, files_schema
 from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.doors.flight import FlightDoor, messages
-from dagfusion_query.errors import QueryCancelledError, UnknownQueryError, UnknownTableError
+from dagfusion_query.errors import QueryCancelledError, QueryError, UnknownQueryError, UnknownTableError
 from dagfusion_query.service.query import Query
 from dagfusion_query.service_settings import ServiceSettings
 
@@ -39,7 +40,13 @@ def snapshot(environment: str, *tables: Table) -> Snapshot:
 
 @dataclass(frozen=True)
 class State:
+    """As `dagfusion_query.catalog.environments.EnvironmentState`."""
+
+    name: str
     snapshot: Snapshot
+    problem: QueryError | None = None
+    lag: None = None
+    dagster_url: str | None = None
 
 
 class Stream:
@@ -149,15 +156,23 @@ class FakeService:
     async def describe(self, query: Query, caller: Caller) -> pa.Schema:
         return self._result(query, caller).schema
 
-    def cancel(self, query_id: str, caller: Caller) -> None:
+    def query(self, query_id: str, caller: Caller) -> Mapping[str, str]:
         if self.owners.get(query_id) != caller.user:
             raise UnknownQueryError(f"there is no query {query_id}")
+        return {"id": query_id}
+
+    async def explain(self, query: Query, caller: Caller) -> dict[str, Any]:
+        self._result(query, caller)
+        return {"path": "splice"}
+
+    def cancel(self, query_id: str, caller: Caller) -> None:
+        self.query(query_id, caller)
         self.streams[query_id].is_closed = True
         self.streams[query_id].stopped.set()
 
     def environments(self, caller: Caller) -> Mapping[str, State]:
         return {
-            name: State(restricted(found, caller.grants, name))
+            name: State(name, restricted(found, caller.grants, name))
             for name, found in self.snapshots.items()
             if caller.grants.allow_environment(name)
         }
@@ -207,8 +222,12 @@ def service() -> FakeService:
         {
             "uat": snapshot(
                 "uat",
-                table("uat_sales", "orders", pa.schema({"id": pa.int64(), "price": pa.decimal128(12, 2)}),
-                      pa.schema({"date": pa.date32()})),
+                table(
+                    "uat_sales",
+                    "orders",
+                    pa.schema({"id": pa.int64(), "price": pa.decimal128(12, 2)}),
+                    pa.schema({"date": pa.date32()}),
+                ),
                 table("uat_sales", "raw_orders", pa.schema({"id": pa.int64()})),
                 table("uat_health", "orgs", pa.schema({"npi": pa.int64(), "name": pa.string()})),
             ),

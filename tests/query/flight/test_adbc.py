@@ -3,6 +3,7 @@
 import threading
 import time
 from decimal import Decimal
+from typing import Any, Literal
 
 import adbc_driver_flightsql.dbapi as flight_sql
 import adbc_driver_manager
@@ -22,6 +23,12 @@ from dagfusion_query.errors import (
     UnknownQueryError,
 )
 from tests.query.flight.conftest import ORDERS, FakeService, result, until
+
+
+def said(error: Any) -> bytes:
+    trailer: bytes = dict(error.details)[b"dagfusion-error-bin"]
+    return trailer
+
 
 Status = adbc_driver_manager.AdbcStatusCode
 
@@ -98,7 +105,9 @@ def test_a_prepared_statement_runs_with_one_row_after_the_other(
 def test_parameters_are_described(adbc: flight_sql.Connection, service: FakeService) -> None:
     service.results["select $1, $2"] = result(ORDERS)
     with adbc.cursor() as cursor:
-        assert cursor.adbc_prepare("select ?, ?").names == ["1", "2"]
+        described = cursor.adbc_prepare("select ?, ?")
+        assert described is not None
+        assert described.names == ["1", "2"]
         assert cursor.adbc_execute_schema("select * from orders") == ORDERS.schema
 
 
@@ -127,7 +136,9 @@ def test_who_the_server_is(adbc: flight_sql.Connection) -> None:
 
 
 @pytest.mark.parametrize("depth", ["catalogs", "db_schemas", "tables", "all"])
-def test_the_catalog_at_each_depth(adbc: flight_sql.Connection, depth: str) -> None:
+def test_the_catalog_at_each_depth(
+    adbc: flight_sql.Connection, depth: Literal["catalogs", "db_schemas", "tables", "all"]
+) -> None:
     [catalog] = adbc.adbc_get_objects(depth=depth).read_all().to_pylist()
     assert catalog["catalog_name"] == "datafusion"
     schemas = catalog["catalog_db_schemas"]
@@ -155,7 +166,7 @@ def test_the_catalog_at_each_depth(adbc: flight_sql.Connection, depth: str) -> N
 
 
 def test_the_catalog_is_filtered(adbc: flight_sql.Connection) -> None:
-    def found(**filters: str) -> list[str]:
+    def found(**filters: Any) -> list[str]:
         [catalog] = adbc.adbc_get_objects(depth="tables", **filters).read_all().to_pylist() or [{}]
         schemas = catalog.get("catalog_db_schemas", [])
         return [f"{s['db_schema_name']}.{t['table_name']}" for s in schemas for t in s["db_schema_tables"]]
@@ -200,7 +211,7 @@ def test_errors_have_their_status(
     assert raised.value.status_code == status
     assert str(error) in str(raised.value)
     assert "Traceback" not in str(raised.value)
-    assert dict(raised.value.details)[b"dagfusion-error-bin"].startswith(b'{"code":"' + error.code.encode())
+    assert said(raised.value).startswith(b'{"code":"' + error.code.encode())
 
 
 def test_a_busy_service_says_when_to_try_again(adbc: flight_sql.Connection, service: FakeService) -> None:
@@ -210,7 +221,7 @@ def test_a_busy_service_says_when_to_try_again(adbc: flight_sql.Connection, serv
         pytest.raises(adbc_driver_manager.OperationalError, match=r"try again in 2\.5 s") as raised,
     ):
         cursor.execute("select")
-    assert b'"retry_after_s":2.5' in dict(raised.value.details)[b"dagfusion-error-bin"]
+    assert b'"retry_after_s":2.5' in said(raised.value)
 
 
 def test_updates_ingestion_and_transactions_are_refused(adbc: flight_sql.Connection, service: FakeService) -> None:
@@ -223,7 +234,7 @@ def test_updates_ingestion_and_transactions_are_refused(adbc: flight_sql.Connect
         with pytest.raises(adbc_driver_manager.Error):
             cursor.adbc_ingest("orders", ORDERS)
     with pytest.raises(adbc_driver_manager.NotSupportedError):
-        adbc.adbc_connection.set_autocommit(False)  # noqa: FBT003  # ADBC's own
+        adbc.adbc_connection.set_autocommit(False)  # ADBC's own
 
 
 def test_cancelling_a_query_that_waits(adbc: flight_sql.Connection, service: FakeService) -> None:
@@ -231,7 +242,12 @@ def test_cancelling_a_query_that_waits(adbc: flight_sql.Connection, service: Fak
     with adbc.cursor() as cursor:
         # Not `execute`: ADBC prepares there, which a client cannot cancel.
         cursor.adbc_statement.set_sql_query("select waits")
-        canceller = threading.Thread(target=lambda: until(lambda: service.waiting == 1) and cursor.adbc_cancel())
+
+        def cancel() -> None:
+            assert until(lambda: service.waiting == 1)
+            cursor.adbc_cancel()
+
+        canceller = threading.Thread(target=cancel)
         canceller.start()
         with pytest.raises(adbc_driver_manager.Error) as raised:
             cursor.adbc_statement.execute_query()

@@ -22,17 +22,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Context: TypeAlias = flight.ServerCallContext
 _CANCELLED = 1
-_WRITES = frozenset(
-    [
-        "CommandStatementUpdate",
-        "CommandPreparedStatementUpdate",
-        "CommandStatementIngest",
-        "BeginTransaction",
-        "BeginSavepoint",
-        "EndTransaction",
-        "EndSavepoint",
-    ]
-)
+_WRITES = frozenset(["CommandStatementUpdate", "CommandPreparedStatementUpdate", "CommandStatementIngest"])
+_TRANSACTIONS = frozenset(["BeginTransaction", "BeginSavepoint", "EndTransaction", "EndSavepoint"])
+_NO_TRANSACTIONS = "there are no transactions here: each statement sees one state of the catalog"
 _ACTIONS = {
     "CreatePreparedStatement": "Keep a statement, to be run with parameters.",
     "ClosePreparedStatement": "Forget a prepared statement.",
@@ -241,12 +233,14 @@ def _metadata_schema(name: str, command: Any) -> pa.Schema:
 def _unknown(name: str) -> Exception:
     if name in _WRITES:
         return ReadOnlyError(f"only queries can be run here, and {name} would change something: use SELECT")
+    if name in _TRANSACTIONS:
+        return UnsupportedError(_NO_TRANSACTIONS)
     return UnsupportedError(f"{name[:100]!r} is not something that this Flight SQL service does")
 
 
 def _refuse_transaction(command: Any) -> None:
     if command.HasField("transaction_id"):
-        raise UnsupportedError("there are no transactions here: each statement sees one state of the catalog")
+        raise UnsupportedError(_NO_TRANSACTIONS)
 
 
 def _info(schema: pa.Schema, descriptor: flight.FlightDescriptor, ticket: bytes, query: bytes) -> flight.FlightInfo:

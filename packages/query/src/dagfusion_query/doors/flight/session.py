@@ -123,7 +123,8 @@ def _credentials(header: str | None) -> tuple[str | None, bool]:
         return value.strip() or None, False
     if scheme.lower() == "basic":
         try:
-            _, _, password = base64.b64decode(value, validate=True).decode().partition(":")
+            padded = value.strip() + "=" * (-len(value.strip()) % 4)  # Go's clients leave the padding out
+            _, _, password = base64.b64decode(padded, validate=True).decode().partition(":")
         except (binascii.Error, UnicodeDecodeError):
             raise UnauthenticatedError("the header `authorization: Basic` must hold user:password in base64") from None
         return password or None, True

@@ -1,0 +1,142 @@
+"""Results on their way: in bounded memory, to their end, and when they break."""
+
+import time
+from collections.abc import Iterator
+
+import adbc_driver_flightsql.dbapi as flight_sql
+import psutil
+import pyarrow as pa
+import pytest
+from pyarrow import flight
+
+from dagfusion_query.doors.flight import FlightDoor, messages, statements
+from dagfusion_query.errors import ExecutionError, StoreUnavailableError
+from tests.query.flight.conftest import ORDERS, FakeService, Result, act, command, query, result, until, url
+
+BATCH = pa.record_batch({"number": pa.array(range(1 << 17), pa.int64())})  # 1 MiB
+MEBIBYTE = 1 << 20
+
+
+def endless(count: int) -> Result:
+    def batches() -> Iterator[pa.RecordBatch]:
+        for _ in range(count):
+            yield BATCH
+
+    return Result(BATCH.schema, batches)
+
+
+def started(client: flight.FlightClient, sql: str) -> flight.FlightInfo:
+    return client.get_flight_info(command("CommandStatementQuery", query=sql))
+
+
+def test_a_large_result_in_flat_memory(client: flight.FlightClient, service: FakeService) -> None:
+    service.results["select much"] = endless(400)
+    process, rows = psutil.Process(), 0
+    reader = client.do_get(started(client, "select much").endpoints[0].ticket)
+    flat = None
+    for number, chunk in enumerate(reader):
+        rows += chunk.data.num_rows
+        if number == 50:
+            flat = process.memory_info().rss
+    assert rows == 400 * BATCH.num_rows
+    assert flat is not None
+    assert process.memory_info().rss - flat < 100 * MEBIBYTE
+
+
+def test_a_client_that_takes_nothing_holds_little(client: flight.FlightClient, service: FakeService) -> None:
+    service.results["select much"] = endless(400)
+    reader = client.do_get(started(client, "select much").endpoints[0].ticket)
+    reader.read_chunk()
+    [stream] = service.streams.values()
+    time.sleep(0.5)
+    taken = stream.given
+    assert taken < 60  # what gRPC and the kernel hold of it, and 4 MiB that are read ahead
+    time.sleep(0.3)
+    assert stream.given == taken
+    assert sum(chunk.data.num_rows for chunk in reader) == 399 * BATCH.num_rows
+
+
+@pytest.mark.parametrize("error", [ExecutionError("Divide by zero"), StoreUnavailableError("the store is gone")])
+def test_a_result_that_breaks(client: flight.FlightClient, service: FakeService, error: ExecutionError) -> None:
+    service.results["select breaks"] = result(ORDERS, fails=error)
+    reader = client.do_get(started(client, "select breaks").endpoints[0].ticket)
+    assert reader.read_chunk().data.num_rows == len(ORDERS)
+    with pytest.raises(flight.FlightError, match=str(error)) as raised:
+        reader.read_chunk()
+    assert "Traceback" not in str(raised.value)
+    assert until(lambda: not service.open)
+
+
+def test_dictionaries_that_change_on_the_way(
+    client: flight.FlightClient, adbc: flight_sql.Connection, service: FakeService
+) -> None:
+    words = pa.dictionary(pa.int32(), pa.string())
+    schema = pa.schema({"word": words, "words": pa.list_(words)})
+    batches = [
+        pa.record_batch([pa.array(some).dictionary_encode(), pa.array([[w] for w in some], pa.list_(words))], schema)
+        for some in (["a", "b", "a"], ["c", "b"], ["c", None])
+    ]
+    service.results["select words"] = Result(schema, lambda: batches)
+    expected = pa.Table.from_batches(batches).to_pylist()
+    assert query(client, "select words").to_pylist() == expected
+    with adbc.cursor() as cursor:
+        assert cursor.execute("select words").fetch_arrow_table().to_pylist() == expected
+
+
+def test_batches_too_large_for_a_message_are_cut(adbc: flight_sql.Connection, service: FakeService) -> None:
+    text = "x" * MEBIBYTE
+    wide = pa.table({"text": [text] * 40})  # ADBC takes 16 MiB at once
+    service.results["select wide"] = result(wide)
+    with adbc.cursor() as cursor:
+        found = cursor.execute("select wide").fetch_arrow_table()
+    assert found == wide
+    assert found["text"].num_chunks > 2
+
+
+def test_a_client_that_leaves_in_the_middle(door: FlightDoor, service: FakeService) -> None:
+    service.results["select much"] = endless(10_000)
+    with flight.connect(url(door)) as client:
+        reader = client.do_get(started(client, "select much").endpoints[0].ticket)
+        reader.read_chunk()
+        reader.cancel()
+        del reader
+    assert until(lambda: not service.open, 1.0)
+
+
+def test_a_ticket_that_nobody_redeems(
+    client: flight.FlightClient, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statements, "_HOLD_S", 0.1)
+    service.results["select hangs"] = result(ORDERS, hangs=True)
+    info = started(client, "select hangs")
+    assert service.open
+    assert until(lambda: not service.open, 1.0)
+    del service.results["select hangs"]
+    service.results["select hangs"] = result(ORDERS)
+    assert client.do_get(info.endpoints[0].ticket).read_all() == ORDERS  # it runs again
+
+
+def test_cancel_by_the_flight_info(client: flight.FlightClient, service: FakeService) -> None:
+    service.results["select hangs"] = result(ORDERS, hangs=True)
+    for action, body in (
+        ("CancelFlightInfo", lambda info: messages.encoded("CancelFlightInfoRequest", info=info)),
+        ("CancelQuery", lambda info: messages.packed("ActionCancelQueryRequest", info=info)),
+    ):
+        info = started(client, "select hangs")
+        reader = client.do_get(info.endpoints[0].ticket).to_reader()
+        assert reader.read_next_batch().num_rows == len(ORDERS)
+        act(client, action, body(info.serialize()))
+        with pytest.raises(OSError, match="cancelled"):
+            reader.read_next_batch()
+        with pytest.raises(pa.ArrowKeyError, match="no such ticket"):
+            client.do_get(info.endpoints[0].ticket).read_all()
+        assert until(lambda: not service.open)
+
+
+def test_a_deadline_of_the_clients(client: flight.FlightClient, service: FakeService) -> None:
+    service.results["select waits"] = result(ORDERS, waits=True)
+    with pytest.raises(flight.FlightTimedOutError):
+        client.get_flight_info(
+            command("CommandStatementQuery", query="select waits"), flight.FlightCallOptions(timeout=0.2)
+        )
+    assert until(lambda: service.waiting == 0, 1.0)
