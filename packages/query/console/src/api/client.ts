@@ -1,0 +1,61 @@
+/** Requests to the service. The token travels in a header, never in a URL. */
+
+import { signal } from "@preact/signals";
+import { problemOf } from "./problem";
+import type { Catalog, DownloadFormat, Explanation, QueryInfo, Session, TableDetail } from "./types";
+
+const TOKEN = "dagfusion.token";
+
+/** Why a token is asked for; null while none is. */
+export const tokenWanted = signal<string | null>(null);
+
+export function hasToken(): boolean {
+  return sessionStorage.getItem(TOKEN) !== null;
+}
+
+export function setToken(token: string): void {
+  sessionStorage.setItem(TOKEN, token);
+}
+
+export function forgetToken(): void {
+  sessionStorage.removeItem(TOKEN);
+}
+
+async function request(path: string, options: RequestInit = {}): Promise<Response> {
+  const headers = new Headers(options.headers);
+  headers.set("DagFusion-Door", "console");
+  const token = sessionStorage.getItem(TOKEN);
+  if (token !== null) headers.set("Authorization", `Bearer ${token}`);
+  const response = await fetch(path, { ...options, headers, cache: "no-store", credentials: "omit" });
+  if (response.ok) return response;
+  const problem = await problemOf(response);
+  if (problem.status === 401) tokenWanted.value = problem.message;
+  throw problem;
+}
+
+function post(path: string, body: unknown, signal?: AbortSignal): Promise<Response> {
+  const options = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+  return request(path, signal === undefined ? options : { ...options, signal });
+}
+
+async function json<T>(answer: Promise<Response>): Promise<T> {
+  return (await (await answer).json()) as T;
+}
+
+function tablePath(schema: string, table: string): string {
+  return `/v1/tables/${encodeURIComponent(schema)}/${encodeURIComponent(table)}`;
+}
+
+export const api = {
+  session: () => json<Session>(request("/v1/session")),
+  catalog: () => json<Catalog>(request("/v1/tables")),
+  table: (schema: string, table: string) => json<TableDetail>(request(tablePath(schema, table))),
+  partitions: (schema: string, table: string) => request(`${tablePath(schema, table)}/partitions?format=arrow`),
+  queries: async () => (await json<{ queries: QueryInfo[] }>(request("/v1/queries"))).queries,
+  query: (id: string) => json<QueryInfo>(request(`/v1/queries/${encodeURIComponent(id)}`)),
+  cancel: (id: string) => json<QueryInfo>(request(`/v1/queries/${encodeURIComponent(id)}`, { method: "DELETE" })),
+  explain: (sql: string) => json<Explanation>(post("/v1/explain", { sql })),
+  sql: (sql: string, limitRows: number, signal: AbortSignal) =>
+    post("/v1/sql", { sql, format: "arrow", limit_rows: limitRows }, signal),
+  download: (sql: string, format: DownloadFormat, signal: AbortSignal) => post("/v1/sql", { sql, format }, signal),
+};

@@ -1,0 +1,43 @@
+/** An error that the service, or the way to it, gave. */
+export class ServiceProblem extends Error {
+  constructor(
+    readonly code: string,
+    detail: string,
+    readonly status: number,
+    readonly position: { line: number; column: number } | null = null,
+    readonly queryId: string | null = null,
+    readonly retryAfterS: number | null = null,
+  ) {
+    super(detail);
+  }
+}
+
+export function isAbort(error: unknown): boolean {
+  return error instanceof DOMException && error.name === "AbortError";
+}
+
+/** Any failure as a problem, so that whoever shows it has one case. */
+export function toProblem(error: unknown): ServiceProblem {
+  if (error instanceof ServiceProblem) return error;
+  const said = error instanceof Error ? error.message : String(error);
+  return new ServiceProblem("unreachable", `The service does not answer: ${said}`, 0);
+}
+
+/** Read the problem document of an answer that is not a success. */
+export async function problemOf(response: Response): Promise<ServiceProblem> {
+  const body: unknown = await response.json().catch(() => null);
+  const document = typeof body === "object" && body !== null ? (body as Record<string, unknown>) : {};
+  const { line, column } = document;
+  return new ServiceProblem(
+    text(document["code"]) ?? `http_${response.status}`,
+    text(document["detail"]) ?? text(document["title"]) ?? `The service answered ${response.status}.`,
+    response.status,
+    typeof line === "number" && typeof column === "number" ? { line, column } : null,
+    text(document["query_id"]) ?? response.headers.get("DagFusion-Query-Id"),
+    typeof document["retry_after_s"] === "number" ? document["retry_after_s"] : null,
+  );
+}
+
+function text(value: unknown): string | null {
+  return typeof value === "string" && value !== "" ? value : null;
+}

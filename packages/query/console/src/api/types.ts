@@ -1,0 +1,113 @@
+/** What the service's HTTP API says, as TypeScript sees it. */
+
+export interface Problem {
+  code: string;
+  detail: string;
+}
+
+export interface Environment {
+  name: string;
+  generation: number | null;
+  age_s: number | null;
+  problem: Problem | null;
+  dagster_url: string | null;
+}
+
+export interface TableSummary {
+  environment: string;
+  schema: string;
+  name: string;
+  asset_key: string[];
+  partition_columns: string[];
+  partitions: number;
+  rows: number | null;
+  bytes: number | null;
+  materialized_at: string | null;
+  problem: Problem | null;
+  warnings: number;
+}
+
+export interface Column {
+  name: string;
+  type: string;
+  partition: boolean;
+}
+
+export interface TableDetail extends Omit<TableSummary, "warnings"> {
+  columns: Column[];
+  last_run_id: string | null;
+  dagster_url: string | null;
+  warnings: string[];
+}
+
+export interface Catalog {
+  environments: Environment[];
+  tables: TableSummary[];
+}
+
+export interface Session {
+  user: string;
+  anonymous: boolean;
+  everything: boolean;
+  version: string;
+}
+
+export interface ScanStats {
+  table: string;
+  files_total: number;
+  files_read: number;
+  bytes_total: number;
+  bytes_kept: number;
+}
+
+export interface Stats {
+  files_total: number;
+  files_read: number;
+  files_skipped: number;
+  bytes_read: number;
+  rows: number;
+  result_bytes: number;
+  requests: number | null;
+  queued_s: number;
+  planning_s: number;
+  first_batch_s: number;
+  total_s: number;
+  path: string;
+  /** Missing in the header `DagFusion-Stats`. */
+  scans?: ScanStats[];
+  truncated: boolean;
+}
+
+export type QueryState = "queued" | "running" | "streaming" | "finished" | "failed" | "cancelled";
+
+export interface QueryInfo {
+  id: string;
+  user: string;
+  door: string;
+  sql: string;
+  state: QueryState;
+  submitted_at: string;
+  stats: Stats;
+  error: { code: string; message: string; line?: number; column?: number } | null;
+}
+
+export interface Filter {
+  text: string;
+  skipped: number;
+  by: string;
+}
+
+export interface ExplainedScan extends ScanStats {
+  filters: Filter[];
+  partitions: (string | null)[];
+  uris: string[];
+}
+
+export interface Explanation {
+  path: string;
+  scans: ExplainedScan[];
+  logical: string;
+  physical: string;
+}
+
+export type DownloadFormat = "csv" | "parquet" | "arrow" | "json";

@@ -1,0 +1,50 @@
+/** The console: bar, catalog, tabs. */
+
+import { tokenWanted } from "../api/client";
+import { QueriesPage } from "../queries/queries";
+import { activeTab } from "../state/tabs";
+import { TablePage } from "../table/table";
+import { CatalogTree } from "../tree/tree";
+import { Help } from "../ui/help";
+import { Notice } from "../ui/notice";
+import { drawerShown, helpShown, keepShell, sidebarWidth } from "../ui/shell";
+import { Splitter } from "../ui/splitter";
+import { SqlPage } from "./sql";
+import { TabStrip } from "./tabs";
+import { TokenQuestion } from "./token";
+import { TopBar } from "./topbar";
+
+const [NARROWEST, WIDEST] = [200, 640];
+
+export function App() {
+  const width = sidebarWidth.value;
+  const move = (pixels: number): void => {
+    sidebarWidth.value = Math.min(Math.max(sidebarWidth.peek() + pixels, NARROWEST), WIDEST);
+  };
+  return (
+    <div class="app">
+      <TopBar />
+      <div class="app-body">
+        <nav class={`sidebar ${drawerShown.value ? "is-shown" : ""}`} aria-label="Catalog" style={{ width: `${width}px` }}>
+          <CatalogTree />
+        </nav>
+        {drawerShown.value && <div class="scrim" onClick={() => (drawerShown.value = false)} />}
+        <Splitter label="Catalog width" orientation="vertical" value={(width / WIDEST) * 100} onMove={move} onEnd={keepShell} />
+        <main class="main">
+          <TabStrip />
+          <Page />
+        </main>
+      </div>
+      <Notice />
+      {helpShown.value && <Help onClose={() => (helpShown.value = false)} />}
+      {tokenWanted.value !== null && <TokenQuestion />}
+    </div>
+  );
+}
+
+function Page() {
+  const tab = activeTab();
+  if (tab === undefined) return null;
+  if (tab.kind === "sql") return <SqlPage key={tab.id} tab={tab} />;
+  return tab.kind === "table" ? <TablePage key={tab.id} tab={tab} /> : <QueriesPage />;
+}

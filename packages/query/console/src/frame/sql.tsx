@@ -1,0 +1,56 @@
+/** A tab of SQL: the editor over its result. */
+
+import { useRef } from "preact/hooks";
+import { Editor, runShown } from "../editor/editor";
+import { ResultPane } from "../result/result";
+import { ROW_LIMITS, type SqlTab, isSaved, limitRows } from "../state/tabs";
+import { compact } from "../ui/format";
+import { Icon } from "../ui/icons";
+import { MOD } from "../ui/keys";
+import { editorShare, keepShell } from "../ui/shell";
+import { Splitter } from "../ui/splitter";
+
+export function SqlPage({ tab }: { tab: SqlTab }) {
+  const page = useRef<HTMLDivElement>(null);
+  const run = tab.run.value;
+  const share = editorShare.value;
+  const move = (pixels: number): void => {
+    const height = page.current?.clientHeight ?? 1;
+    editorShare.value = Math.min(Math.max(editorShare.peek() + pixels / height, 0.12), 0.85);
+  };
+  return (
+    <div class="sql-page" ref={page}>
+      <section class="editor-pane" aria-label="Editor" style={{ flexBasis: `${share * 100}%` }}>
+        <div class="editor-bar">
+          {run?.running ? (
+            <button type="button" class="button is-danger" onClick={() => run.cancel()} title="Cancel (Esc)">
+              <Icon name="stop" /> Cancel
+            </button>
+          ) : (
+            <button type="button" class="button is-primary" onClick={runShown} title={`Run (${MOD}+Enter)`}>
+              <Icon name="play" /> Run
+            </button>
+          )}
+          <label class="field">
+            <span>at most</span>
+            <select value={limitRows.value} aria-label="Rows at most" onChange={({ currentTarget }) => (limitRows.value = Number(currentTarget.value))}>
+              {ROW_LIMITS.map((rows) => (
+                <option key={rows} value={rows}>
+                  {compact(rows)} rows
+                </option>
+              ))}
+            </select>
+          </label>
+          <span class="spacer" />
+          {!isSaved.value && <span class="chip is-warning">the browser does not keep these tabs</span>}
+          <span class="muted hint wide-only">
+            <kbd>{MOD}</kbd> <kbd>Enter</kbd>
+          </span>
+        </div>
+        <Editor key={tab.id} tab={tab} />
+      </section>
+      <Splitter label="Editor height" orientation="horizontal" value={share * 100} onMove={move} onEnd={keepShell} />
+      <ResultPane key={tab.id} tab={tab} />
+    </div>
+  );
+}

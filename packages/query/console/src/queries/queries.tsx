@@ -1,0 +1,132 @@
+/** Queries that run in the service, those that ran, and this browser's history. */
+
+import { useSignal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+import { api, tokenWanted } from "../api/client";
+import { type ServiceProblem, toProblem } from "../api/problem";
+import type { QueryInfo } from "../api/types";
+import { now } from "../state/clock";
+import { forgetHistory, history } from "../state/history";
+import { session } from "../state/session";
+import { openSql } from "../state/tabs";
+import { ago, bytes, count, duration } from "../ui/format";
+import { Icon } from "../ui/icons";
+import { notify } from "../ui/notice";
+import { ProblemView } from "../ui/problem";
+
+const EVERY_MS = 1_000;
+
+export function QueriesPage() {
+  const queries = useSignal<readonly QueryInfo[] | null>(null);
+  const problem = useSignal<ServiceProblem | null>(null);
+  const at = useSignal(Date.now());
+  const refresh = async (): Promise<void> => {
+    if (document.hidden || tokenWanted.peek() !== null) return;
+    try {
+      queries.value = await api.queries();
+      problem.value = null;
+    } catch (error) {
+      problem.value = toProblem(error);
+    }
+    at.value = Date.now();
+  };
+  useEffect(() => {
+    void refresh();
+    const timer = setInterval(() => void refresh(), EVERY_MS);
+    return () => clearInterval(timer);
+  }, []);
+  const running = queries.value?.filter(isRunning) ?? [];
+  const over = queries.value?.filter((query) => !isRunning(query)) ?? [];
+  const cancel = async (id: string): Promise<void> => {
+    await api.cancel(id).then(
+      () => notify("Cancelled"),
+      (error: unknown) => notify(toProblem(error).message),
+    );
+    await refresh();
+  };
+  return (
+    <div class="page queries-page">
+      {problem.value !== null && <ProblemView code={problem.value.code} message={problem.value.message} />}
+      <section class="card">
+        <h3>
+          Running <span class="muted">{count(running.length)}</span>
+        </h3>
+        {queries.value !== null && running.length === 0 && <p class="quiet-note">{session.value?.everything === false ? "None of your queries runs." : "No query runs."}</p>}
+        {running.map((query) => (
+          <Item key={query.id} query={query} at={at.value} onCancel={() => void cancel(query.id)} />
+        ))}
+      </section>
+      <section class="card">
+        <h3>
+          Finished <span class="muted">{count(over.length)}</span>
+        </h3>
+        {over.slice(0, 100).map((query) => (
+          <Item key={query.id} query={query} at={at.value} />
+        ))}
+      </section>
+      <History />
+    </div>
+  );
+}
+
+function isRunning({ state }: QueryInfo): boolean {
+  return state === "queued" || state === "running" || state === "streaming";
+}
+
+const STATE_CHIPS: Partial<Record<QueryInfo["state"], string>> = { failed: "is-bad", queued: "is-warning", finished: "is-accent" };
+
+function Item({ query, at, onCancel }: { query: QueryInfo; at: number; onCancel?: () => void }) {
+  const elapsed = onCancel === undefined ? query.stats.total_s * 1000 : Math.max(at - Date.parse(query.submitted_at), 0);
+  return (
+    <article class="query-item" data-query={query.id}>
+      <button type="button" class="query-sql" title="Open in a new tab" onClick={() => void openSql(query.sql)}>
+        {query.sql}
+      </button>
+      <p class="query-facts">
+        <span class={`chip ${STATE_CHIPS[query.state] ?? ""}`}>{query.state}</span>
+        <span>{duration(elapsed)}</span>
+        <span>{query.user}</span>
+        <span class="muted">{query.door}</span>
+        <span class="muted">{ago(query.submitted_at, at)}</span>
+        {query.stats.rows > 0 && <span class="muted">{count(query.stats.rows)} rows</span>}
+        {query.stats.bytes_read > 0 && <span class="muted">{bytes(query.stats.bytes_read)} read</span>}
+      </p>
+      {query.error !== null && <p class="query-error">{query.error.message}</p>}
+      {onCancel !== undefined && (
+        <button type="button" class="button is-small is-danger" onClick={onCancel}>
+          <Icon name="stop" /> Cancel
+        </button>
+      )}
+    </article>
+  );
+}
+
+function History() {
+  const past = history.value;
+  return (
+    <section class="card" aria-label="History">
+      <h3>
+        History of this browser <span class="muted">{count(past.length)}</span>
+        {past.length > 0 && (
+          <button type="button" class="link" onClick={forgetHistory}>
+            forget it
+          </button>
+        )}
+      </h3>
+      {past.length === 0 && <p class="quiet-note">What you run here is listed, and stays in this browser.</p>}
+      {past.map((entry) => (
+        <article key={`${entry.at}`} class="query-item">
+          <button type="button" class="query-sql" title="Open in a new tab" onClick={() => void openSql(entry.sql)}>
+            {entry.sql}
+          </button>
+          <p class="query-facts">
+            <span class={`chip ${STATE_CHIPS[entry.outcome] ?? ""}`}>{entry.outcome}</span>
+            <span>{duration(entry.ms)}</span>
+            <span class="muted">{count(entry.rows)} rows</span>
+            <span class="muted">{ago(entry.at, now.value)}</span>
+          </p>
+        </article>
+      ))}
+    </section>
+  );
+}

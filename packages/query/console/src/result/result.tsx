@@ -1,0 +1,121 @@
+/** What a tab's last run gave: rows, chart, scan, or why not. */
+
+import { useSignal } from "@preact/signals";
+import { Suspense, lazy } from "preact/compat";
+import { useEffect } from "preact/hooks";
+import { Grid } from "../grid/grid";
+import { ScanView } from "../scan/scan";
+import type { Run } from "../state/run";
+import type { ResultView, SqlTab } from "../state/tabs";
+import { count, duration, percent } from "../ui/format";
+import { Icon, type IconName } from "../ui/icons";
+import { MOD } from "../ui/keys";
+import { notify } from "../ui/notice";
+import { ProblemView } from "../ui/problem";
+import { Download } from "./download";
+
+const Chart = lazy(() => import("../chart/chart"));
+const VIEWS: readonly [view: ResultView, name: string, icon: IconName][] = [
+  ["rows", "Rows", "rows"],
+  ["chart", "Chart", "chart"],
+  ["scan", "Scan", "scan"],
+];
+
+export function ResultPane({ tab }: { tab: SqlTab }) {
+  const run = tab.run.value;
+  if (run === null) {
+    return (
+      <div class="result is-blank">
+        <p class="quiet-note">
+          <kbd>{MOD}</kbd> <kbd>Enter</kbd> runs the statement at the cursor, or the selection.
+        </p>
+      </div>
+    );
+  }
+  const view = tab.view.value;
+  return (
+    <section class="result" aria-label="Result">
+      <div class="result-bar">
+        <div class="segments" role="tablist" aria-label="Result as">
+          {VIEWS.map(([each, name, icon]) => (
+            <button key={each} type="button" role="tab" aria-selected={view === each} class="segment" onClick={() => (tab.view.value = each)}>
+              <Icon name={icon} />
+              {name}
+            </button>
+          ))}
+        </div>
+        <Status run={run} />
+        {run.rows !== null && <Download sql={run.statement.sql} name={tab.name.value} />}
+      </div>
+      <div class="result-body">
+        <Body run={run} view={view} />
+      </div>
+    </section>
+  );
+}
+
+function Body({ run, view }: { run: Run; view: ResultView }) {
+  const version = run.version.value;
+  const problem = run.problem.value;
+  const { rows } = run;
+  const shown = problem !== null && <ProblemView code={problem.code} message={problem.message} position={problem.position} queryId={problem.queryId} />;
+  if (view === "scan") return <ScanView key={run.statement.sql} run={run} />;
+  if (rows === null) return shown || <Waiting run={run} />;
+  if (view === "chart") {
+    return (
+      <Suspense fallback={<p class="quiet-note">…</p>}>
+        <Chart key={`${run.startedAt}`} rows={rows} version={run.phase.value === "streaming" ? 0 : version} />
+      </Suspense>
+    );
+  }
+  return (
+    <>
+      {shown}
+      <Grid key={run.startedAt} rows={rows} version={version} onCopied={notify} />
+    </>
+  );
+}
+
+function Waiting({ run }: { run: Run }) {
+  if (run.phase.value === "cancelled") return <p class="quiet-note">Cancelled before the first row.</p>;
+  return (
+    <p class="quiet-note">
+      <span class="spinner" /> Running… <kbd>Esc</kbd> cancels.
+    </p>
+  );
+}
+
+/** One line on how it goes or went. */
+function Status({ run }: { run: Run }) {
+  const tick = useSignal(0);
+  const isRunning = run.running;
+  useEffect(() => {
+    if (!isRunning) return undefined;
+    const timer = setInterval(() => (tick.value += 1), 100);
+    return () => clearInterval(timer);
+  }, [run, isRunning]);
+  void [tick.value, run.version.value];
+  const stats = run.stats.value;
+  const phase = run.phase.value;
+  const cut = stats?.truncated === true || (phase === "finished" && run.rows?.length === run.limitRows);
+  return (
+    <p class="status" role="status" data-phase={phase}>
+      {isRunning && <span class="spinner" />}
+      {phase === "cancelled" && <span class="chip">cancelled</span>}
+      {phase === "failed" && <span class="chip is-bad">failed</span>}
+      {run.rows !== null && (
+        <span data-testid="row-count">
+          <b>{count(run.rows.length)}</b> rows
+        </span>
+      )}
+      <span>{duration(run.elapsedMs)}</span>
+      {phase === "finished" && run.firstRowsMs !== null && run.elapsedMs - run.firstRowsMs > 100 && <span class="wide-only">first after {duration(run.firstRowsMs)}</span>}
+      {stats !== null && stats.files_total > 0 && (
+        <span class="wide-only">
+          {count(stats.files_read)} of {count(stats.files_total)} files, {percent(stats.files_skipped, stats.files_total)} skipped
+        </span>
+      )}
+      {cut && <span class="chip is-warning" title="More rows than the limit beside Run. Download has all of them.">cut at the limit</span>}
+    </p>
+  );
+}

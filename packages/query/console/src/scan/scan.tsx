@@ -1,0 +1,171 @@
+/** What a query read, and why it skipped the rest. */
+
+import { useEffect } from "preact/hooks";
+import { ServiceProblem } from "../api/problem";
+import type { ExplainedScan, Filter, ScanStats, Stats } from "../api/types";
+import type { Run } from "../state/run";
+import { bytes, count, duration, percent, plural } from "../ui/format";
+import { ProblemView } from "../ui/problem";
+import { phases } from "./times";
+
+const PATHS: Record<string, string> = {
+  splice: "DataFusion's own Parquet scan over exactly these files",
+  dataset: "a plan that does not serialize: the same files through pyarrow, slower",
+  catalog: "answered from the catalog, no file was opened",
+};
+
+export function ScanView({ run }: { run: Run }) {
+  useEffect(() => void run.explain(), [run]);
+  const stats = run.stats.value;
+  const explained = run.explanation.value;
+  const explanation = explained instanceof ServiceProblem ? null : explained;
+  const scans: readonly (ScanStats | ExplainedScan)[] = explanation?.scans ?? stats?.scans ?? [];
+  return (
+    <div class="scan" tabIndex={0} role="region" aria-label="Scan">
+      {explained instanceof ServiceProblem && <ProblemView code={explained.code} message={explained.message} position={explained.position} />}
+      {stats !== null && <Facts stats={stats} />}
+      {stats !== null && <Times stats={stats} />}
+      {scans.map((scan, index) => (
+        <TableScan key={index} scan={scan} />
+      ))}
+      {explanation !== null && scans.length === 0 && <p class="quiet-note">The statement names no table.</p>}
+      {explained === null && <p class="quiet-note">Asking the service how it runs this…</p>}
+      {explanation !== null && (
+        <>
+          <Plan title="Logical plan" text={explanation.logical} />
+          <Plan title="Physical plan" text={explanation.physical} />
+        </>
+      )}
+    </div>
+  );
+}
+
+function Facts({ stats }: { stats: Stats }) {
+  const facts: { name: string; value: string; note?: string | undefined }[] = [
+    { name: "rows", value: count(stats.rows), note: stats.truncated ? "cut at the limit" : undefined },
+    { name: "files read", value: `${count(stats.files_read)} of ${count(stats.files_total)}`, note: stats.files_total > 0 ? `${percent(stats.files_skipped, stats.files_total)} skipped` : undefined },
+    { name: "bytes read", value: bytes(stats.bytes_read) },
+    { name: "S3 requests", value: stats.requests === null ? "not counted" : count(stats.requests) },
+    { name: "result", value: bytes(stats.result_bytes) },
+    { name: "path", value: stats.path || "–" },
+  ];
+  return (
+    <dl class="facts">
+      {facts.map(({ name, value, note }) => (
+        <div key={name} title={name === "path" ? PATHS[value] : undefined}>
+          <dt>{name}</dt>
+          <dd>
+            {value}
+            {note !== undefined && <small>{note}</small>}
+          </dd>
+        </div>
+      ))}
+    </dl>
+  );
+}
+
+function Times({ stats }: { stats: Stats }) {
+  const parts = phases(stats);
+  return (
+    <section class="card">
+      <h3>
+        Time <span class="muted">{duration(stats.total_s * 1000)}</span>
+      </h3>
+      <div class="times-bar" role="img" aria-label={parts.map(({ name, ms }) => `${name} ${duration(ms)}`).join(", ")}>
+        {parts.map(({ name, ms }, index) => (
+          <span key={name} class={`time-${index}`} style={{ flexGrow: ms }} title={`${name}: ${duration(ms)}`} />
+        ))}
+      </div>
+      <ul class="times-list">
+        {parts.map(({ name, ms }, index) => (
+          <li key={name}>
+            <span class={`swatch time-${index}`} />
+            {name} <b>{duration(ms)}</b>
+          </li>
+        ))}
+      </ul>
+    </section>
+  );
+}
+
+function TableScan({ scan }: { scan: ScanStats | ExplainedScan }) {
+  const skipped = scan.files_total - scan.files_read;
+  const filters = "filters" in scan ? scan.filters : [];
+  const partitions = "partitions" in scan ? scan.partitions : [];
+  return (
+    <section class="card" aria-label={`Scan of ${scan.table}`}>
+      <h3>
+        <code>{scan.table}</code>
+        <span class="muted">
+          {bytes(scan.bytes_kept)} of {bytes(scan.bytes_total)}
+        </span>
+      </h3>
+      <Proportion kept={scan.files_read} total={scan.files_total} />
+      <p class="proportion-text">
+        <b>{plural(scan.files_read, "partition")} read</b>, {count(skipped)} of {count(scan.files_total)} skipped ({percent(skipped, scan.files_total)})
+      </p>
+      {filters.length > 0 && (
+        <table class="plain">
+          <thead>
+            <tr>
+              <th>filter</th>
+              <th>decided by</th>
+              <th class="is-number">skips alone</th>
+            </tr>
+          </thead>
+          <tbody>
+            {filters.map((filter) => (
+              <FilterRow key={filter.text} filter={filter} total={scan.files_total} />
+            ))}
+          </tbody>
+        </table>
+      )}
+      {partitions.length > 0 && (
+        <details>
+          <summary>
+            {plural(partitions.length, "partition")} read{scan.files_read > partitions.length ? ` (the first of ${count(scan.files_read)})` : ""}
+          </summary>
+          <p class="keys">
+            {partitions.map((key, index) => (
+              <code key={index}>{key ?? "unpartitioned"}</code>
+            ))}
+          </p>
+        </details>
+      )}
+    </section>
+  );
+}
+
+function FilterRow({ filter, total }: { filter: Filter; total: number }) {
+  return (
+    <tr>
+      <td>
+        <code>{filter.text}</code>
+      </td>
+      <td>
+        <span class={`chip ${filter.skipped > 0 ? "is-accent" : ""}`}>{filter.by === "nothing" ? "each row, while read" : filter.by}</span>
+      </td>
+      <td class="is-number">
+        {count(filter.skipped)} <span class="muted">{percent(filter.skipped, total)}</span>
+      </td>
+    </tr>
+  );
+}
+
+function Proportion({ kept, total }: { kept: number; total: number }) {
+  return (
+    <div class="proportion" role="img" aria-label={`${kept} of ${total} partitions read`}>
+      {kept > 0 && <span class="proportion-kept" style={{ flexGrow: kept }} />}
+      {total > kept && <span class="proportion-skipped" style={{ flexGrow: total - kept }} />}
+    </div>
+  );
+}
+
+function Plan({ title, text }: { title: string; text: string }) {
+  return (
+    <details class="card plan">
+      <summary>{title}</summary>
+      <pre>{text}</pre>
+    </details>
+  );
+}

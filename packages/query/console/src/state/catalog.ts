@@ -1,0 +1,65 @@
+/** The catalog as the service last told it, and the tables looked at. */
+
+import { computed, signal } from "@preact/signals";
+import { api, tokenWanted } from "../api/client";
+import { type ServiceProblem, toProblem } from "../api/problem";
+import type { Catalog, TableDetail, TableSummary } from "../api/types";
+
+const EVERY_MS = 15_000;
+
+export const catalog = signal<Catalog | null>(null);
+export const catalogProblem = signal<ServiceProblem | null>(null);
+export const details = signal<ReadonlyMap<string, TableDetail>>(new Map());
+
+export const tablesByName = computed(
+  () => new Map((catalog.value?.tables ?? []).map((table) => [fullName(table), table] as const)),
+);
+
+export function fullName(table: { schema: string; name: string }): string {
+  return `${table.schema}.${table.name}`;
+}
+
+export async function refreshCatalog(): Promise<void> {
+  try {
+    const fresh = await api.catalog();
+    if (JSON.stringify(fresh.tables) !== JSON.stringify(catalog.peek()?.tables)) forgetChanged(fresh.tables);
+    catalog.value = fresh;
+    catalogProblem.value = null;
+  } catch (error) {
+    catalogProblem.value = toProblem(error);
+  }
+}
+
+/** Drop the details of tables that were materialized since. */
+function forgetChanged(fresh: TableSummary[]): void {
+  const times = new Map(fresh.map((table) => [fullName(table), table.materialized_at] as const));
+  const kept = [...details.peek()].filter(([name, detail]) => times.get(name) === detail.materialized_at);
+  if (kept.length !== details.peek().size) details.value = new Map(kept);
+}
+
+const waiting = new Map<string, Promise<TableDetail>>();
+
+export function tableDetail(schema: string, name: string): Promise<TableDetail> {
+  const key = `${schema}.${name}`;
+  const known = details.peek().get(key);
+  if (known !== undefined) return Promise.resolve(known);
+  const asked = waiting.get(key) ?? fetchDetail(key, schema, name);
+  waiting.set(key, asked);
+  return asked;
+}
+
+async function fetchDetail(key: string, schema: string, name: string): Promise<TableDetail> {
+  try {
+    const detail = await api.table(schema, name);
+    details.value = new Map(details.peek()).set(key, detail);
+    return detail;
+  } finally {
+    waiting.delete(key);
+  }
+}
+
+export function followCatalog(): void {
+  setInterval(() => {
+    if (!document.hidden && tokenWanted.peek() === null) void refreshCatalog();
+  }, EVERY_MS);
+}

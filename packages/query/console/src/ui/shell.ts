@@ -1,0 +1,20 @@
+/** What of the console's frame is open. */
+
+import { signal } from "@preact/signals";
+import { load, save } from "../state/storage";
+
+export const helpShown = signal(false);
+/** The catalog's drawer, where the window is narrow. */
+export const drawerShown = signal(false);
+export const sidebarWidth = signal(load("sidebar", 300));
+export const editorShare = signal(load("editor", 0.38));
+
+export function openSearch(): void {
+  drawerShown.value = true;
+  requestAnimationFrame(() => document.querySelector<HTMLInputElement>("#catalog-search")?.select());
+}
+
+export function keepShell(): void {
+  save("sidebar", sidebarWidth.peek());
+  save("editor", editorShare.peek());
+}

@@ -1,0 +1,110 @@
+"""A browser, and a console in it over a mock service or a real one."""
+
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import uvicorn
+from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
+
+from tests.query.console.mock import Mock
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+REQUIRED = "DAGFUSION_REQUIRE_BROWSER" in os.environ
+expect.set_options(timeout=10_000)
+
+
+def need(program: str) -> None:
+    """Skip what needs a program that is not there, unless it has to be."""
+    if shutil.which(program) is None:
+        message = f"{program} is not installed"
+        if REQUIRED:
+            pytest.fail(message)
+        pytest.skip(message)
+
+
+@dataclass
+class Served:
+    """A mock that answers at a URL."""
+
+    url: str
+    mock: Mock
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    mock = Mock()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(mock.app(), log_level="warning", timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}", mock)
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    need(CHROMIUM)
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield launched
+        launched.close()
+
+
+@dataclass
+class Watched:
+    """What a page did that it must not do."""
+
+    problems: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def context(browser: Browser, tmp_path: Path) -> Iterator[BrowserContext]:
+    opened = browser.new_context(viewport={"width": 1280, "height": 800}, accept_downloads=True)
+    opened.set_default_timeout(10_000)
+    opened.grant_permissions(["clipboard-read", "clipboard-write"])
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext, served: Served) -> Iterator[Page]:
+    """The console, open; at the end of a test it must not have said anything, nor asked anybody else."""
+    opened = context.new_page()
+    problems: list[str] = []
+    opened.on("pageerror", lambda error: problems.append(f"error: {error}"))
+    opened.on("console", lambda said: problems.append(said.text) if said.type in {"error", "warning"} else None)
+    opened.on("request", lambda request: _check_host(request, served.url, problems))
+    opened.goto(served.url)
+    expect(opened.get_by_role("tree")).to_be_visible()
+    yield opened
+    # The browser itself reports refused requests; the tests that make some expect those.
+    assert [text for text in problems if "Failed to load resource" not in text] == []
+
+
+def _check_host(request: Request, url: str, problems: list[str]) -> None:
+    asked = urlsplit(request.url)
+    if asked.scheme != "blob" and asked.netloc != urlsplit(url).netloc:
+        problems.append(f"asked {request.url}")
+    if "dft_" in request.url:
+        problems.append(f"a token in {request.url}")

@@ -1,0 +1,342 @@
+"""A service that answers the HTTP contract out of thin air, so that the console meets every case at will.
+
+What a statement gives is decided by a word in it: `million`, `slow`, `stall`, `broken`, `syntax`, `empty`, `kinds`.
+"""
+
+import asyncio
+import io
+import itertools
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from dagfusion_query.doors.console import routes
+
+TOKEN = "dft_mock_secret"
+DAGSTER = "http://localhost:3000"
+START = date(2024, 1, 1)
+STATES = ("AK AL AR AZ CA CO CT DE FL GA HI IA ID IL IN KS KY LA MA MD ME MI MN MO MS MT NC ND NE NH NJ NM NV NY OH OK "
+          "OR PA RI SC SD TN TX UT VA VT WA WI WV WY").split()  # fmt: skip
+DAYS = 365
+HOLES = {("CA", "2024-01-16"), *(("TX", f"2024-02-{day:02}") for day in range(5, 12))}
+NO_DAY = "2024-03-15"  # nobody wrote anything on it
+SYNTAX = {"line": 2, "column": 6}
+
+
+@dataclass
+class Mock:
+    """What the mock was asked, and how it is to behave."""
+
+    needs_token: bool = False
+    queries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    cancelled: set[str] = field(default_factory=set)
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    big_map: bool = False
+    started: float = 0.0
+
+    def app(self) -> Starlette:
+        endpoints: list[tuple[str, str, Callable[..., Any]]] = [
+            ("/v1/session", "GET", self.session),
+            ("/v1/tables", "GET", self.tables),
+            ("/v1/tables/{schema}/{table}", "GET", self.table),
+            ("/v1/tables/{schema}/{table}/partitions", "GET", self.partitions),
+            ("/v1/sql", "POST", self.sql),
+            ("/v1/explain", "POST", self.explain),
+            ("/v1/queries", "GET", self.list_queries),
+            ("/v1/queries/{id}", "GET", self.query),
+            ("/v1/queries/{id}", "DELETE", self.cancel),
+        ]
+        guarded = [Route(path, self.guard(answer), methods=[method]) for path, method, answer in endpoints]
+        return Starlette(routes=[*guarded, *routes()])
+
+    def guard(self, answer: Callable[..., Any]) -> Callable[[Request], Any]:
+        async def checked(request: Request) -> Response:
+            if self.needs_token and request.headers.get("authorization") != f"Bearer {TOKEN}":
+                return problem(401, "unauthenticated", "this service wants an access token")
+            response: Response = await answer(request)
+            return response
+
+        return checked
+
+    async def session(self, _: Request) -> Response:
+        user = "ada" if self.needs_token else "anonymous"
+        return JSONResponse({"user": user, "anonymous": not self.needs_token, "everything": True, "version": "0.1.0"})
+
+    async def tables(self, _: Request) -> Response:
+        down = {"code": "event_log_unavailable", "detail": "the Dagster database of prod does not answer: tried again"}
+        environments = [environment("uat", None), environment("prod", down)]
+        keys = ("name", "environment", "schema", "asset_key", "partition_columns", "partitions", "rows", "bytes",
+                "materialized_at", "problem")  # fmt: skip
+        shown = [{key: t[key] for key in keys} | {"warnings": len(t["warnings"])} for t in catalog()]
+        return JSONResponse({"environments": environments, "tables": shown})
+
+    async def table(self, request: Request) -> Response:
+        found = [t for t in catalog() if (t["schema"], t["name"]) == tuple(request.path_params.values())]
+        return JSONResponse(found[0]) if found else problem(404, "unknown_table", "there is no such table")
+
+    async def partitions(self, request: Request) -> Response:
+        one = request.path_params["table"] == "daily_org_aggregates"
+        return Response(ipc(daily() if one else million_partitions() if self.big_map else partitions()))
+
+    async def sql(self, request: Request) -> Response:
+        asked = await request.json()
+        self.asked.append(asked)
+        sql, form = asked["sql"], asked.get("format", "arrow")
+        query_id = f"q{len(self.queries) + 1}"
+        info = query_info(query_id, sql)
+        self.queries[query_id] = info
+        headers = {"DagFusion-Query-Id": query_id}
+        if "syntax" in sql:
+            return problem(400, "sql_syntax", "Expected: an expression, found: fron", query_id=query_id, **SYNTAX)
+        if "slow" in sql:
+            info["state"] = "running"
+            while not await request.is_disconnected() and query_id not in self.cancelled:
+                await asyncio.sleep(0.02)
+            info["state"] = "cancelled"
+            return problem(499, "query_cancelled", "the query was cancelled", query_id=query_id)
+        if form != "arrow":
+            return Response(encoded(result(sql), form), headers=headers)
+        if "broken" in sql:
+            info["error"] = {"code": "worker_died", "message": "the statement ended the process that ran it"}
+            info["state"] = "failed"
+            return StreamingResponse(broken(), headers=headers)
+        if "stall" in sql:
+            return StreamingResponse(self.stalling(query_id), headers=headers)
+        if "million" in sql:
+            return StreamingResponse(million(), headers=headers)
+        table = result(sql)
+        info["stats"] |= {"rows": len(table)}
+        shown = {name: value for name, value in info["stats"].items() if name != "scans"}
+        return Response(ipc(table), headers=headers | {"DagFusion-Stats": json.dumps(shown)})
+
+    async def stalling(self, query_id: str) -> AsyncIterator[bytes]:
+        """Send some rows, then nothing more until it is cancelled."""
+        self.queries[query_id]["state"] = "streaming"
+        for number, chunk in enumerate(million(batches=3)):
+            if number < 3:
+                yield chunk
+        while query_id not in self.cancelled:
+            await asyncio.sleep(0.02)
+        self.queries[query_id]["state"] = "cancelled"
+
+    async def explain(self, request: Request) -> Response:
+        sql = (await request.json())["sql"]
+        if "syntax" in sql:
+            return problem(400, "sql_syntax", "Expected: an expression, found: fron", **SYNTAX)
+        filters = [
+            {"text": 'state = Utf8("CA")', "skipped": 17_883, "by": "partition values"},
+            {"text": 'date >= Date32("2024-01-05")', "skipped": 200, "by": "partition values"},
+            {"text": "npi > Int64(100000)", "skipped": 12, "by": "statistics"},
+            {"text": 'name LIKE Utf8("%clinic%")', "skipped": 0, "by": "nothing"},
+        ]
+        scan = SCAN | {"filters": filters, "partitions": [f"2024-01-{day:02}|CA" for day in range(5, 29)], "uris": []}
+        plan = "Projection: npi, name\n  Filter: name LIKE '%clinic%'\n    TableScan: partitioned_organizations"
+        return JSONResponse({"path": "splice", "scans": [scan], "logical": plan, "physical": plan, "generations": {}})
+
+    async def list_queries(self, _: Request) -> Response:
+        return JSONResponse({"queries": [*reversed(self.queries.values())]})
+
+    async def query(self, request: Request) -> Response:
+        return JSONResponse(self.queries[request.path_params["id"]])
+
+    async def cancel(self, request: Request) -> Response:
+        self.cancelled.add(request.path_params["id"])
+        return JSONResponse(self.queries[request.path_params["id"]])
+
+
+SCAN = {"table": "uat_silver_tax_id.partitioned_organizations", "files_total": 18_241, "files_read": 146,
+        "bytes_total": 93_000_000, "bytes_kept": 745_000}  # fmt: skip
+
+
+def problem(status: int, code: str, detail: str, **more: Any) -> Response:
+    content = {"type": "about:blank", "title": code, "status": status, "code": code, "detail": detail}
+    return JSONResponse(content | more, status, media_type="application/problem+json")
+
+
+def query_info(query_id: str, sql: str) -> dict[str, Any]:
+    stats = {
+        "files_total": 18_241, "files_read": 146, "files_skipped": 18_095, "bytes_read": 745_000, "rows": 0,
+        "result_bytes": 52_000, "requests": 292, "queued_s": 0.001, "planning_s": 0.006, "first_batch_s": 0.042,
+        "total_s": 0.088, "generations": {"uat": 7}, "path": "splice", "scans": [SCAN], "truncated": False,
+    }  # fmt: skip
+    now = datetime.now(UTC).isoformat()
+    return {"id": query_id, "user": "anonymous", "door": "console", "sql": sql, "state": "finished",
+            "submitted_at": now, "stats": stats, "error": None}  # fmt: skip
+
+
+def environment(name: str, reason: dict[str, str] | None) -> dict[str, Any]:
+    return {"name": name, "generation": 7, "age_s": 0.4, "problem": reason, "dagster_url": DAGSTER}
+
+
+def catalog() -> list[dict[str, Any]]:
+    conflict = {"code": "schema_conflict", "detail": "column amount is int64 in 12 partitions and string in 2"}
+    npi, name = ("npi", "int64"), ("name", "string")
+    dimensions = [("state", "string"), ("date", "date32[day]")]
+    sizes = {"partitions": 18_241, "rows": 5_841_000, "bytes": 93_400_000}
+    return [
+        described("Silver/TaxID/partitioned_organizations", [npi, name, ("opened", "timestamp[us]")], dimensions, sizes),
+        described("Silver/TaxID/raw_organizations", [npi, name], [], {"partitions": 1, "rows": 52_000, "bytes": 1_900_000}),
+        described("Gold/Analytics/daily_org_aggregates", [("organizations", "int64"), ("share", "double")],
+                  [("date", "date32[day]")], {"partitions": 360, "rows": 18_000, "bytes": 2_100_000},
+                  warnings=["partition 2024-05-01: its event names an object of 0 bytes"]),
+        described("Bronze/Shop/orders", [], [], {"partitions": 14, "rows": 0, "bytes": 0}, conflict),
+    ]  # fmt: skip
+
+
+def described(
+    key: str,
+    columns: list[tuple[str, str]],
+    dimensions: list[tuple[str, str]],
+    sizes: dict[str, int],
+    reason: dict[str, str] | None = None,
+    warnings: list[str] | None = None,
+) -> dict[str, Any]:
+    *folders, name = key.split("/")
+    schema = "uat_" + "_".join(folder.replace("TaxID", "tax_id").lower() for folder in folders)
+    shown = [{"name": n, "type": t, "partition": False} for n, t in columns]
+    shown += [{"name": n, "type": t, "partition": True} for n, t in dimensions]
+    return {
+        "environment": "uat", "schema": schema, "name": name, "asset_key": key.split("/"),
+        "partition_columns": [n for n, _ in dimensions], **sizes,
+        "materialized_at": (datetime.now(UTC) - timedelta(minutes=42)).isoformat(),
+        "problem": reason, "warnings": warnings or [], "columns": shown,
+        "last_run_id": "5f2c81aa-8a41-4c6b-9f0e-0c6cf9e3b0aa", "dagster_url": f"{DAGSTER}/assets/{key}",
+    }  # fmt: skip
+
+
+def partition_table(columns: dict[str, pa.Array], keys: list[str], days: list[int]) -> pa.Table:
+    rows = [40 + (number * 7919) % 600 + 4 * (day % 7) ** 3 for number, day in enumerate(days)]
+    now = datetime.now(UTC)
+    times = [now - timedelta(minutes=42, hours=(DAYS - day) % DAYS * 5) for day in days]
+    return pa.table(
+        columns
+        | {
+            "partition_key": keys,
+            "rows": pa.array(rows, pa.int64()),
+            "bytes": pa.array([row * 17 + 4000 for row in rows], pa.int64()),
+            "materialized_at": pa.array(times, pa.timestamp("us", "UTC")),
+            "run_id": [f"5f2c81aa-run-{day // 30}" for day in days],
+        }
+    )
+
+
+def partitions() -> pa.Table:
+    """Date x state, with holes."""
+    cells = [
+        (state, day)
+        for state, day in itertools.product(STATES, range(DAYS))
+        if (state, str(START + timedelta(day))) not in HOLES and str(START + timedelta(day)) != NO_DAY
+    ]
+    states = pa.array([state for state, _ in cells])
+    dates = pa.array([START + timedelta(day) for _, day in cells])
+    keys = [f"{START + timedelta(day)}|{state}" for state, day in cells]
+    return partition_table({"state": states, "date": dates}, keys, [day for _, day in cells])
+
+
+def million_partitions() -> pa.Table:
+    states = [f"s{number:04}" for number in range(1000)]
+    days = [*range(1000)] * 1000
+    column = pa.array([state for state in states for _ in range(1000)])
+    dates = pa.array([START + timedelta(day) for day in range(1000)] * 1000)
+    return partition_table({"state": column, "date": dates}, ["k"] * 1_000_000, days)
+
+
+def daily() -> pa.Table:
+    days = [day for day in range(DAYS) if not 119 < day < 125]
+    dates = [START + timedelta(day) for day in days]
+    return partition_table({"date": pa.array(dates)}, [str(day) for day in dates], days)
+
+
+def result(sql: str) -> pa.Table:
+    if "empty" in sql:
+        return pa.table({"npi": pa.array([], pa.int64())})
+    if "kinds" in sql:
+        return kinds()
+    names = ["Alder Street Clinic", "Bay Dental", None, "", "Cedar Pediatrics", "Dune Imaging"]
+    dates = [START + timedelta(day) for day in range(48)]
+    return pa.table(
+        {
+            "npi": pa.array([1003000126 + 7 * number for number in range(48)], pa.int64()),
+            "name": pa.array([names[number % 6] for number in range(48)]),
+            "state": pa.array([STATES[number % 3] for number in range(48)]),
+            "date": pa.array([dates[number // 3] for number in range(48)]),
+            "score": pa.array([round(((number * 37) % 101) / 7, 3) for number in range(48)]),
+        }
+    )
+
+
+def kinds() -> pa.Table:
+    """One row of what a cell may hold."""
+    moment = datetime(2024, 1, 15, 12, 30, 5, 123456, UTC)
+    return pa.table(
+        {
+            "big": pa.array([9_007_199_254_740_993], pa.int64()),
+            "price": pa.array([Decimal("-1234.50")], pa.decimal128(12, 2)),
+            "at": pa.array([moment], pa.timestamp("us", "UTC")),
+            "nanos": pa.array([1_705_321_805_123_456_789], pa.timestamp("ns")),
+            "day": pa.array([date(1969, 12, 31)]),
+            "flag": pa.array([True]),
+            "bytes": pa.array([b"\x01\xff"]),
+            "list": pa.array([[1, None, 3]]),
+            "struct": pa.array([{"a": 1, "b": "x"}]),
+            "wait": pa.array([timedelta(seconds=61.5)], pa.duration("us")),
+        }
+    )
+
+
+def million(batches: int = 100, rows: int = 10_000) -> Iterator[bytes]:
+    schema = pa.schema([("id", pa.int64()), ("label", pa.string()), ("value", pa.float64())])
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        for number in range(batches):
+            ids = pa.array(range(number * rows, (number + 1) * rows), pa.int64())
+            labels = pa.array([f"row {each}" for each in range(number * rows, (number + 1) * rows)])
+            writer.write_batch(pa.record_batch([ids, labels, ids.cast(pa.float64())], schema=schema))
+            yield taken(sink)
+    yield taken(sink)
+
+
+def broken() -> Iterator[bytes]:
+    """Whole batches, and then no end marker."""
+    yield from itertools.islice(million(), 2)
+
+
+def ipc(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def encoded(table: pa.Table, form: str) -> bytes:
+    sink = io.BytesIO()
+    if form == "csv":
+        pyarrow.csv.write_csv(table, sink)
+    elif form == "parquet":
+        pyarrow.parquet.write_table(table, sink)
+    else:
+        columns = [{"name": f.name, "type": str(f.type)} for f in table.schema]
+        sink.write(
+            json.dumps(
+                {"columns": columns, "rows": [*map(list, zip(*table.to_pydict().values(), strict=True))]}, default=str
+            ).encode()
+        )
+    return sink.getvalue()
+
+
+def taken(sink: io.BytesIO) -> bytes:
+    chunk = sink.getvalue()
+    sink.seek(0)
+    sink.truncate()
+    return chunk
