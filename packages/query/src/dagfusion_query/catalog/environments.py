@@ -11,6 +11,7 @@ from types import MappingProxyType
 from dagfusion_query.catalog.live import Lag, LiveCatalog
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.config import Config, EnvironmentConfig
+from dagfusion_query.discovery import open_discovery
 from dagfusion_query.errors import (
     EnvironmentUnavailableError,
     EventLogLocationError,
@@ -21,6 +22,7 @@ from dagfusion_query.errors import (
 )
 from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.protocol import EventLog
+from dagfusion_query.event_log.record import RecordReader
 
 _log = logging.getLogger(__name__)
 
@@ -158,15 +160,17 @@ class _Follower:
             retry_s = min(2 * retry_s, _LAST_RETRY_S)
 
     def _open(self) -> LiveCatalog:
-        settings = self._config.settings
-        self._event_log = open_event_log(settings.event_log or "")
-        try:
-            return LiveCatalog(
-                self._event_log, self._config.name, self._folder, poll_interval_s=settings.poll_interval_s, shared=True
-            )
-        except BaseException:
-            self._event_log.close()
-            raise
+        config, settings = self._config, self._config.settings
+        records = RecordReader(config.metadata_keys, config.bucket)
+        self._event_log = open_event_log(settings.event_log or "", records=records)
+        return LiveCatalog(
+            self._event_log,
+            config.name,
+            self._folder,
+            poll_interval_s=settings.poll_interval_s,
+            shared=True,
+            discovery=open_discovery(settings, self._folder, config.bucket),
+        )
 
 
 def _public(name: str, error: Exception | None) -> QueryError:

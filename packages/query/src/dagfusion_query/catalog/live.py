@@ -14,6 +14,7 @@ from dagfusion_query.catalog.compact import LARGE_ROWS
 from dagfusion_query.catalog.fold import adopt, fold
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.snapshot import SnapshotStore
+from dagfusion_query.discovery.discovery import Discovery
 from dagfusion_query.errors import EventLogUnavailableError, QueryError, SnapshotError
 from dagfusion_query.event_log.protocol import Cursor, Event, EventLog
 
@@ -53,6 +54,7 @@ class Lag:
         last_error: Why the event log cannot be read now, or what was read cannot be written to disk; or None.
         syncs: Full syncs since the start.
         last_sync_reason: Why the latest of them was made, or None.
+        undiscovered: Materializations of other IO managers whose objects have still to be looked at.
     """
 
     age_s: float
@@ -60,6 +62,7 @@ class Lag:
     last_error: Exception | None
     syncs: int
     last_sync_reason: str | None
+    undiscovered: int = 0
 
 
 class LiveCatalog:
@@ -76,6 +79,8 @@ class LiveCatalog:
         sync_interval_s: Seconds between two full syncs, whatever the checks say.
         shared: Serve only generations that are in `state_dir`, for other processes map them; else a full disk only
             costs the snapshots.
+        discovery: Looks at what other IO managers wrote; closed by this catalog. None leaves it out.
+        discovery_wait_s: Seconds that the constructor and `refresh` wait for what is being discovered.
 
     Raises:
         EventLogError: The event log cannot be read, and no snapshot was left.
@@ -91,6 +96,8 @@ class LiveCatalog:
         verify_interval_s: float = 60.0,
         sync_interval_s: float = 3600.0,
         shared: bool = False,
+        discovery: Discovery | None = None,
+        discovery_wait_s: float = 0.0,
     ) -> None:
         self._event_log = event_log
         self._environment = environment
@@ -103,6 +110,7 @@ class LiveCatalog:
         self._reading = threading.Lock()
         self._stop = threading.Event()
         self._shared = shared
+        self._discovery, self._discovery_wait_s = discovery, discovery_wait_s
         self._snapshot = Snapshot(0, environment)
         self._saved: Snapshot | None = None  # the generation on disk
         self._save_at: float | None = None  # when to try again to write the latest
@@ -113,7 +121,11 @@ class LiveCatalog:
         self._recognised = False  # whether the event log was found to be the snapshot's
         self._lag = Lag(0.0, 0.0, None, 0, None)
         self._read_at = self._verified_at = self._synced_at = time.monotonic()
-        self._start()
+        try:
+            self._start()
+        except BaseException:
+            self._let_go()
+            raise
         self._thread = threading.Thread(target=self._follow, name="dagfusion-catalog", daemon=True)
         self._thread.start()
 
@@ -134,11 +146,13 @@ class LiveCatalog:
         """
         with self._reading:
             self._poll()
+            self._discover()
             return self.current()
 
     def lag(self) -> Lag:
         """Say how far behind the catalog may be."""
-        return replace(self._lag, age_s=time.monotonic() - self._read_at)
+        undiscovered = 0 if self._discovery is None else self._discovery.waiting
+        return replace(self._lag, age_s=time.monotonic() - self._read_at, undiscovered=undiscovered)
 
     def close(self) -> None:
         """Stop following the event log and close it. `current` still answers."""
@@ -146,6 +160,13 @@ class LiveCatalog:
         self._thread.join(_POLL_GRACE_S)
         self._event_log.close()
         self._thread.join(_CLOSE_TIMEOUT_S)
+        with self._reading:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._event_log.close()
+        if self._discovery is not None:
+            self._discovery.close()
 
     def _follow(self) -> None:
         while not self._stop.wait(self._poll_interval_s):
@@ -171,11 +192,17 @@ class LiveCatalog:
                     self._saved, self._stale = stored.snapshot, None
         try:
             self._poll()
+            self._discover()
         except EventLogUnavailableError:
             if self._cursor is None:
-                self._event_log.close()
                 raise
             _log.warning("the last snapshot is served, since %s", self._lag.last_error)
+
+    def _discover(self) -> None:
+        """Wait for what is being discovered, and take it in."""
+        if self._discovery is not None and self._discovery.waiting:
+            self._discovery.wait(self._discovery_wait_s)
+            self._poll()
 
     def _poll(self) -> None:
         started = time.monotonic()
@@ -203,6 +230,8 @@ class LiveCatalog:
         elif self._cursor is not None:
             self._stale = self._event_log.verify(self._cursor)
         self._identity = identity
+        if self._discovery is not None:
+            self._discovery.recognise(identity, resume=self._cursor is not None and self._stale is None)
         self._recognised = True
 
     def _advance(self, cursor: Cursor) -> None:
@@ -215,16 +244,24 @@ class LiveCatalog:
         if self._stale is None and now - self._synced_at >= self._sync_interval_s:
             self._stale = f"the last full sync was {now - self._synced_at:.0f} s ago"
         if self._stale is None:
-            self._publish(fold(self._snapshot, poll.events), poll.cursor)
+            self._publish(fold(self._snapshot, self._discovered(poll.events)), poll.cursor)
         else:
             self._sync()
 
+    def _discovered(self, events: Sequence[Event]) -> Sequence[Event]:
+        """Return events with what is known of other IO managers' files, and what was learnt since the last time."""
+        if self._discovery is None:
+            return events
+        return [*self._discovery.resolve(events), *self._discovery.take()]
+
     def _sync(self) -> None:
         snapshot = Snapshot(0, self._environment)
+        if (discovery := self._discovery) is not None:
+            discovery.start_sync()
 
         def receive(events: Sequence[Event]) -> None:
             nonlocal snapshot
-            snapshot = fold(snapshot, events)
+            snapshot = fold(snapshot, events if discovery is None else discovery.resolve(events))
             if self._store is not None:
                 with suppress(OSError):  # they stay in memory, and saving will say why
                     snapshot = self._store.seal(snapshot, LARGE_ROWS)
@@ -235,6 +272,8 @@ class LiveCatalog:
         self._lag = replace(self._lag, syncs=self._lag.syncs + 1, last_sync_reason=self._stale)
         self._synced_at = self._verified_at = time.monotonic()
         self._stale = None
+        if discovery is not None:
+            discovery.end_sync()
         self._publish(adopt(self._snapshot, snapshot), cursor)
 
     def _publish(self, snapshot: Snapshot, cursor: Cursor) -> None:
@@ -247,6 +286,8 @@ class LiveCatalog:
 
     def _save(self, store: SnapshotStore, cursor: Cursor, identity: str) -> None:
         try:
+            if self._discovery is not None:
+                self._discovery.flush()
             self._snapshot = self._saved = store.save(self._snapshot, cursor, identity)
         except SnapshotError as error:
             if self._save_error is None:
@@ -254,3 +295,5 @@ class LiveCatalog:
             self._save_error, self._save_at = error, time.monotonic() + _SAVE_AGAIN_S
         else:
             self._save_error = self._save_at = None
+            if self._discovery is not None:
+                self._discovery.published()

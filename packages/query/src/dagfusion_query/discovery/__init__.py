@@ -1,0 +1,25 @@
+"""What other IO managers wrote: their Parquet, looked at once each and described as our own records describe it."""
+
+from pathlib import Path
+
+from dagfusion_query.discovery.discovery import Discovery
+from dagfusion_query.discovery.learn import Learner
+from dagfusion_query.discovery.memory import Memory
+from dagfusion_query.discovery.objects import Objects
+from dagfusion_query.settings import Settings
+
+__all__ = ["Discovery", "open_discovery"]
+
+
+def open_discovery(settings: Settings, state_dir: Path | None, bucket: str | None = None) -> Discovery:
+    """Return the discovery of one environment.
+
+    Args:
+        settings: Where the objects are.
+        state_dir: Where what was learnt is kept; None keeps it in memory.
+        bucket: The one bucket that may be read; None allows any, and local files.
+
+    Raises:
+        SnapshotError: The state folder cannot be used.
+    """
+    return Discovery(Learner(Objects(settings), bucket), Memory(state_dir))

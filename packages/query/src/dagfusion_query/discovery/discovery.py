@@ -1,0 +1,244 @@
+"""Discovery: looks in the background at what other IO managers wrote, each materialization once.
+
+Between event log and catalog: of the events that are read, those of other IO managers are held back until their objects
+have been looked at; whatever was there of their partitions before is served meanwhile.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from dagfusion_query.discovery.learn import Learner
+from dagfusion_query.discovery.memory import Memory, Outcome, Refusal
+from dagfusion_query.discovery.objects import PassingError
+from dagfusion_query.errors import EventRecordError, StoreUnavailableError, UndiscoverableError
+from dagfusion_query.event_log.protocol import AssetKey, Event, Materialization
+from dagfusion_query.event_log.record import DataFiles, Foreign, RecordReader
+
+_log = logging.getLogger(__name__)
+
+CONCURRENCY = 32
+_FIRST_RETRY_S, _LAST_RETRY_S = 1.0, 60.0
+_LOOK_AGAIN_S = 300.0  # at objects that were not there, or not to be read
+_CLOSE_TIMEOUT_S = 5.0
+
+Partition = tuple[AssetKey, str | None]
+
+
+class _Learnt(NamedTuple):
+    event: Materialization
+    outcome: Outcome
+
+
+class Discovery:
+    """Learns materializations. `resolve`, `take` and what else the catalog calls are called from one thread at a time.
+
+    Args:
+        learner: Looks at one; called on several threads.
+        memory: What was learnt before.
+        concurrency: The most materializations that are looked at at once.
+    """
+
+    def __init__(self, learner: Learner, memory: Memory, concurrency: int = CONCURRENCY) -> None:
+        self._learner, self._memory, self._concurrency = learner, memory, concurrency
+        self._records = RecordReader()
+        self._changed = threading.Condition()
+        # All of these are guarded by it.
+        self._waiting: dict[Partition, Materialization] = {}  # the latest event of each partition, to be learnt
+        self._queue: deque[Partition] = deque()
+        self._learnt: list[_Learnt] = []
+        self._active = 0
+        self._resume_at, self._retry_s = 0.0, _FIRST_RETRY_S
+        self._closed = False
+        # These belong to the catalog's thread.
+        self._refused: dict[Partition, tuple[Materialization, Refusal, float]] = {}
+        self._found_by_sync: dict[Partition, Materialization] | None = None
+        self._events_of_sync: set[int] = set()
+        self._taken: list[int] = []
+
+    @property
+    def waiting(self) -> int:
+        """How many materializations have still to be learnt."""
+        with self._changed:
+            return len(self._waiting) + len(self._learnt)
+
+    def recognise(self, identity: str, *, resume: bool) -> None:
+        """Take up what was known of an event log.
+
+        Args:
+            identity: The event log's.
+            resume: Whether the catalog goes on from where it was left, so that events that were waiting will not be
+                read again.
+        """
+        left = self._memory.recognise(identity)
+        if resume:
+            with self._changed:
+                self._learnt += [_Learnt(*known) for known in self._known(left)]
+            self._wait_for(left)
+
+    def start_sync(self) -> None:
+        """A full sync begins: the events that it finds are all that there are."""
+        self._found_by_sync, self._events_of_sync = {}, set()
+
+    def end_sync(self) -> None:
+        """The full sync is complete: nothing else needs to be learnt, or remembered."""
+        found = self._found_by_sync or {}
+        self._found_by_sync = None
+        self._memory.keep_only(self._events_of_sync)
+        self._refused = {key: kept for key, kept in self._refused.items() if kept[0].event_id in self._events_of_sync}
+        with self._changed:
+            self._waiting.clear()
+            self._queue.clear()
+            self._learnt = [known for known in self._learnt if known.event.event_id in self._events_of_sync]
+        self._wait_for(found.values())
+
+    def resolve(self, events: Sequence[Event]) -> Sequence[Event]:
+        """Return events with what is known of those of other IO managers; what is not known is held back."""
+        foreign = [e for e in events if type(e) is Materialization and type(e.file) is Foreign]
+        if not foreign:
+            return events
+        known = {event.event_id: self._resolved(event, outcome) for event, outcome in self._known(foreign)}
+        unknown = [event for event in foreign if event.event_id not in known]
+        if self._found_by_sync is None:
+            self._wait_for(unknown)
+        else:
+            self._found_by_sync |= {_partition(event): event for event in unknown}
+            self._events_of_sync |= {event.event_id for event in foreign}
+        own = [e for e in events if not (type(e) is Materialization and type(e.file) is Foreign)]
+        return [*own, *known.values()]
+
+    def take(self) -> list[Event]:
+        """Return what was learnt since the last time, and have what failed for a while tried again when it is due."""
+        with self._changed:
+            learnt, self._learnt = self._learnt, []
+        now = time.monotonic()
+        for event, outcome in learnt:
+            if isinstance(outcome, Refusal) and outcome.passing:
+                self._refused[_partition(event)] = event, outcome, now + _LOOK_AGAIN_S
+            else:
+                self._memory.remember(event, outcome)
+                self._refused.pop(_partition(event), None)
+        self._taken += [event.event_id for event, _ in learnt]
+        due = [event for event, _, at in self._refused.values() if now >= at]
+        for event in due:
+            self._refused[_partition(event)] = (*self._refused[_partition(event)][:2], now + _LOOK_AGAIN_S)
+        self._wait_for(due)
+        return [self._resolved(event, outcome) for event, outcome in learnt]
+
+    def flush(self) -> None:
+        """Write down what has to outlive this process, before the catalog says that it has read so far.
+
+        Raises:
+            SnapshotError: It cannot be written.
+        """
+        self._memory.flush()
+
+    def published(self) -> None:
+        """What was taken is in a stored snapshot."""
+        self._memory.published(self._taken)
+        self._taken = []
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait until nothing is being looked at, or only what has to be tried again later."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._active, timeout_s)
+
+    def close(self) -> None:
+        """Stop looking; what is under way ends by itself."""
+        with self._changed:
+            self._closed = True
+            self._queue.clear()
+            self._changed.wait_for(lambda: not self._active, _CLOSE_TIMEOUT_S)
+        self._memory.close()
+
+    def _known(self, events: Iterable[Materialization]) -> list[tuple[Materialization, Outcome]]:
+        events = list(events)
+        found = self._memory.find(events)
+        for event in events:
+            refused = self._refused.get(_partition(event))
+            if refused is not None and refused[0] == event:
+                found[event.event_id] = refused[1]
+        return [(event, found[event.event_id]) for event in events if event.event_id in found]
+
+    def _resolved(self, event: Materialization, outcome: Outcome) -> Materialization:
+        if isinstance(outcome, Refusal):
+            return event._replace(file=UndiscoverableError(outcome.reason))
+        try:
+            files = [self._records.read(record) for record in outcome]
+        except EventRecordError as error:
+            return event._replace(file=UndiscoverableError(str(error)))
+        return event._replace(file=files[0] if len(files) == 1 else DataFiles(files))
+
+    def _wait_for(self, events: Iterable[Materialization]) -> None:
+        """Have events learnt; of each partition the latest."""
+        new = []
+        with self._changed:
+            for event in events:
+                key = _partition(event)
+                before = self._waiting.get(key)
+                if before is None or event.event_id > before.event_id:
+                    self._waiting[key] = event
+                    self._queue.append(key)
+                    new.append(event)
+            self._start_threads()
+        self._memory.wait_for(new)
+
+    def _start_threads(self) -> None:
+        if self._closed or time.monotonic() < self._resume_at:
+            return
+        while self._active < min(self._concurrency, len(self._queue)):
+            self._active += 1
+            threading.Thread(target=self._work, name="dagfusion-discovery", daemon=True).start()
+
+    def _work(self) -> None:
+        """Learn until nothing is left, or the store does not answer."""
+        while (event := self._next()) is not None:
+            try:
+                outcome: Outcome | None = self._look_at(event)
+            except StoreUnavailableError as error:
+                outcome = None
+                self._back_off(event, error)
+            with self._changed:
+                if outcome is not None:
+                    self._retry_s = _FIRST_RETRY_S
+                    if self._waiting.get(_partition(event)) is event:
+                        del self._waiting[_partition(event)]
+                        self._learnt.append(_Learnt(event, outcome))
+
+    def _look_at(self, event: Materialization) -> Outcome:
+        try:
+            return self._learner.learn(event.file, event.partition_key) if isinstance(event.file, Foreign) else []
+        except (UndiscoverableError, PassingError) as error:
+            return Refusal(str(error), isinstance(error, PassingError))
+        except StoreUnavailableError:
+            raise
+        except Exception:  # noqa: BLE001  # a bug that one object brings to light must not hide the others
+            _log.exception("event %s of %s could not be looked at", event.event_id, "/".join(event.asset_key))
+            return Refusal("looking at it failed; the log of this program says how", passing=True)
+
+    def _next(self) -> Materialization | None:
+        with self._changed:
+            while self._queue and time.monotonic() >= self._resume_at:
+                event = self._waiting.get(self._queue.popleft())
+                if event is not None:
+                    return event
+            self._active -= 1
+            self._changed.notify_all()
+            return None
+
+    def _back_off(self, event: Materialization, error: StoreUnavailableError) -> None:
+        """Leave the store alone for a while; it is asked again by `take`."""
+        now = time.monotonic()
+        with self._changed:
+            self._queue.append(_partition(event))
+            if now >= self._resume_at:
+                _log.warning("%s; it is asked again in %.0f s", error, self._retry_s)
+                self._resume_at = now + self._retry_s
+                self._retry_s = min(2 * self._retry_s, _LAST_RETRY_S)
+
+
+def _partition(event: Materialization) -> Partition:
+    return event.asset_key, event.partition_key

@@ -1,0 +1,96 @@
+"""One materialization of another IO manager: from what its event names to records of event metadata v1."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from dagfusion_query.discovery.footer import Described, describe
+from dagfusion_query.discovery.objects import ObjectMissingError, Objects, PassingError
+from dagfusion_query.discovery.partition_columns import Columns, event_columns, hive_segments
+from dagfusion_query.discovery.places import Place, places, shown
+from dagfusion_query.errors import UndiscoverableError
+from dagfusion_query.event_log.record import Foreign
+
+_FILES_AT_ONCE = 16
+
+Record = dict[str, Any]
+
+
+class Learner:
+    """Looks at what events name.
+
+    Args:
+        objects: The environment's.
+        bucket: The one bucket that may be read; None allows any, and local files.
+    """
+
+    def __init__(self, objects: Objects, bucket: str | None) -> None:
+        self._objects, self._bucket = objects, bucket
+
+    def learn(self, foreign: Foreign, partition_key: str | None) -> list[Record]:
+        """Return a record for each file.
+
+        Args:
+            foreign: What the event names: an object, or a folder, whose files are then listed, once and here only.
+            partition_key: Dagster's.
+
+        Raises:
+            PassingError: It is not there, or the store refuses to give it.
+            UndiscoverableError: It is not Parquet that can be read. One file that is not makes its whole folder so,
+                since a part of a partition would be a wrong answer.
+            StoreUnavailableError: The store does not answer.
+        """
+        meant = places(foreign.uri, self._bucket)
+        for place in meant:
+            if not place.is_folder:
+                try:
+                    described = self._describe(place)
+                except ObjectMissingError:
+                    continue
+                return [described.with_partition(_columns(place, foreign, partition_key))]
+        for place in meant:
+            try:
+                files = self._objects.parquet_files(place.folder)
+            except ObjectMissingError:
+                continue
+            return self._folder(place.folder, files, _columns(place.folder, foreign, partition_key))
+        raise PassingError(f"{shown(meant[0].uri)} is gone: there is no object and no folder of that name")
+
+    def _folder(self, folder: Place, files: Sequence[Place], columns: Columns) -> list[Record]:
+        if not files:
+            raise UndiscoverableError(f"the folder {shown(folder.uri)} holds no object whose name ends in .parquet")
+        with ThreadPoolExecutor(min(_FILES_AT_ONCE, len(files)), "dagfusion-folder") as pool:
+            described = list(pool.map(self._describe_member, files))
+        records = []
+        layouts = set()
+        for place, file in zip(files, described, strict=True):
+            own = _own_columns(place.key[len(folder.key) :], file, columns)
+            layouts.add(tuple(name for name, _ in own))
+            records.append(file.with_partition(columns + own))
+        if len(layouts) > 1:
+            raise UndiscoverableError(
+                f"the files of {shown(folder.uri)} lie in folders of different columns: "
+                f"{' and '.join(str(list(names)) for names in sorted(layouts))}"
+            )
+        return records
+
+    def _describe_member(self, place: Place) -> Described:
+        try:
+            return self._describe(place)
+        except ObjectMissingError:
+            raise PassingError(f"{shown(place.uri)} went while its folder was looked at") from None
+        except UndiscoverableError as error:
+            raise UndiscoverableError(f"{shown(place.uri)}: {error}") from error
+
+    def _describe(self, place: Place) -> Described:
+        return describe(place.uri, self._objects.tail(place))
+
+
+def _columns(place: Place, foreign: Foreign, partition_key: str | None) -> Columns:
+    return event_columns(partition_key, foreign.dimensions, place.key)
+
+
+def _own_columns(name: str, file: Described, columns: Columns) -> Columns:
+    """Return the columns that only the folders below the event's one tell."""
+    known = {column for column, _ in columns} | set(file.schema.names)
+    return tuple(segment for segment in hive_segments(name) if segment[0] not in known)

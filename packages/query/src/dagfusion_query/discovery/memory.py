@@ -1,0 +1,185 @@
+"""What was learnt, kept in a small SQLite file of the state folder, so that nothing is learnt twice.
+
+    learnt   by event: the records of its files, or why there are none
+    waiting  events that have been read from the event log and not been learnt, or not been published yet
+
+An event's id may be given out again where rows were deleted (SQLite), so what else is known of it is compared.
+"""
+
+import logging
+import sqlite3
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from dagfusion_query.errors import SnapshotError
+from dagfusion_query.event_log.protocol import Materialization
+from dagfusion_query.event_log.record import Foreign
+
+_log = logging.getLogger(__name__)
+
+FILE_NAME = "discovered.sqlite"
+_FORMAT = 1
+_BUSY_TIMEOUT_S = 10
+_IDS_AT_ONCE = 500
+_TABLES = """
+create table if not exists learnt (event_id integer primary key, at_us integer, uri text, document blob);
+create table if not exists waiting (event_id integer primary key, document blob);
+create table if not exists about (identity text);
+"""
+
+
+class Refusal(NamedTuple):
+    """Why nothing can be read of a materialization."""
+
+    reason: str
+    passing: bool = False  # it may be read later
+
+
+Outcome = Sequence[Mapping[str, Any]] | Refusal
+"""The records of a materialization's files, or why there are none."""
+
+
+class Memory:
+    """Remembers outcomes. Used by one thread at a time.
+
+    Args:
+        state_dir: Where the file is; None keeps it in memory.
+    """
+
+    def __init__(self, state_dir: Path | None) -> None:
+        self._path = None if state_dir is None else state_dir / FILE_NAME
+        self._database = self._open()
+        self._new: dict[int, tuple[int, int, str, bytes]] = {}
+        self._waiting: dict[int, bytes] = {}
+        self._done: set[int] = set()
+
+    def recognise(self, identity: str) -> list[Materialization]:
+        """Forget what is of another event log, and return the events that were waiting when this one was left."""
+        if self._database.execute("select identity from about").fetchall() != [(identity,)]:
+            with self._database:
+                for table in ("learnt", "waiting", "about"):
+                    self._database.execute(f"delete from {table}")
+                self._database.execute("insert into about values (?)", (identity,))
+        rows = self._database.execute("select event_id, document from waiting").fetchall()
+        return [_event(event_id, orjson.loads(document)) for event_id, document in rows]
+
+    def find(self, events: Iterable[Materialization]) -> dict[int, Outcome]:
+        """Return what is known of events, by event id."""
+        wanted = {event.event_id: event for event in events}
+        ids = [*wanted]
+        rows = [self._new[event_id] for event_id in ids if event_id in self._new]
+        for start in range(0, len(ids), _IDS_AT_ONCE):
+            some = ids[start : start + _IDS_AT_ONCE]
+            marks = ",".join("?" * len(some))
+            query = f"select event_id, at_us, uri, document from learnt where event_id in ({marks})"
+            rows += self._database.execute(query, some).fetchall()
+        return {
+            event_id: _outcome(document)
+            for event_id, at_us, uri, document in rows
+            if (at_us, uri) == (wanted[event_id].at_us, _uri(wanted[event_id]))
+        }
+
+    def wait_for(self, events: Iterable[Materialization]) -> None:
+        """Note events that have still to be learnt."""
+        for event in events:
+            self._waiting[event.event_id] = _document(event)
+            self._done.discard(event.event_id)
+
+    def remember(self, event: Materialization, outcome: Outcome) -> None:
+        """Note what was learnt."""
+        said = {"error": outcome.reason} if isinstance(outcome, Refusal) else outcome
+        packed = zlib.compress(orjson.dumps(said), 1)
+        self._new[event.event_id] = (event.event_id, event.at_us, _uri(event), packed)
+
+    def published(self, event_ids: Iterable[int]) -> None:
+        """Note events that need not wait any more: what was learnt of them is in a stored snapshot."""
+        self._done.update(event_ids)
+
+    def keep_only(self, event_ids: set[int]) -> None:
+        """Forget all other events: a full sync found that they do not count any more."""
+        rows = self._database.execute("select event_id from learnt union select event_id from waiting")
+        gone = [(event_id,) for (event_id,) in rows if event_id not in event_ids]
+        with self._database:
+            self._database.executemany("delete from learnt where event_id = ?", gone)
+            self._database.executemany("delete from waiting where event_id = ?", gone)
+        for kept in (self._new, self._waiting):
+            for event_id in kept.keys() - event_ids:
+                del kept[event_id]
+
+    def flush(self) -> None:
+        """Write what was noted.
+
+        Raises:
+            SnapshotError: It cannot be written; it is kept for the next time.
+        """
+        if not (self._new or self._waiting or self._done):
+            return
+        try:
+            with self._database:
+                self._database.executemany("insert or replace into learnt values (?, ?, ?, ?)", self._new.values())
+                self._database.executemany("insert or replace into waiting values (?, ?)", self._waiting.items())
+                self._database.executemany("delete from waiting where event_id = ?", [(i,) for i in self._done])
+        except sqlite3.Error as error:
+            raise SnapshotError(f"what was learnt of assets cannot be written to {self._path}: {error}") from error
+        self._new.clear()
+        self._waiting.clear()
+        self._done.clear()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            if self._path is not None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+            return _connect(self._path)
+        except OSError as error:
+            raise SnapshotError(f"what was learnt of assets cannot be kept in {self._path}: {error}") from error
+        except sqlite3.DatabaseError as error:
+            if self._path is None or isinstance(error, sqlite3.OperationalError):
+                raise SnapshotError(f"what was learnt of assets cannot be kept in {self._path}: {error}") from error
+            _log.warning("%s is damaged, and what it held is learnt again: %s", self._path, error)
+            self._path.unlink()
+            return _connect(self._path)
+
+
+def _connect(path: Path | None) -> sqlite3.Connection:
+    where = ":memory:" if path is None else str(path)
+    database = sqlite3.connect(where, timeout=_BUSY_TIMEOUT_S, check_same_thread=False)
+    try:
+        with closing(database.execute("pragma user_version")) as rows:
+            version = rows.fetchone()[0]
+        if version not in (0, _FORMAT):
+            for table in ("learnt", "waiting", "about"):
+                database.execute(f"drop table if exists {table}")
+        database.executescript(f"{_TABLES} pragma user_version = {_FORMAT};")
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _outcome(document: bytes) -> Outcome:
+    said = orjson.loads(zlib.decompress(document))
+    return Refusal(said["error"]) if isinstance(said, dict) else said
+
+
+def _uri(event: Materialization) -> str:
+    return event.file.uri if isinstance(event.file, Foreign) else ""
+
+
+def _document(event: Materialization) -> bytes:
+    foreign = [*event.file] if isinstance(event.file, Foreign) else ["", []]
+    return orjson.dumps([event.asset_key, event.partition_key, event.at_us, event.run_id, foreign])
+
+
+def _event(event_id: int, said: list[Any]) -> Materialization:
+    asset_key, partition_key, at_us, run_id, (uri, dimensions) = said
+    foreign = Foreign(uri, tuple((name, value) for name, value in dimensions))
+    return Materialization(tuple(asset_key), event_id, partition_key, at_us, run_id, foreign)
