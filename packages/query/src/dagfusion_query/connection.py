@@ -14,12 +14,16 @@ import pyarrow.compute as pc
 from dagfusion_query.catalog.folder import snapshot_folder
 from dagfusion_query.catalog.live import LiveCatalog
 from dagfusion_query.catalog.model import Snapshot, Table
+from dagfusion_query.discovery import open_discovery
 from dagfusion_query.engine.engine import Engine, Params, Prepared
 from dagfusion_query.errors import EventLogUnavailableError, QueryError, SettingsError
 from dagfusion_query.event_log import open_event_log
+from dagfusion_query.event_log.record import RecordReader
 from dagfusion_query.explain import Explanation, explain
 from dagfusion_query.result import Finished, Result
-from dagfusion_query.settings import Settings
+from dagfusion_query.settings import Settings, listed
+
+_DISCOVERY_WAIT_S = 60.0  # for what is there when a connection is made; the rest appears as it is learnt
 
 
 @dataclass(frozen=True)
@@ -145,10 +149,17 @@ def _follow(settings: Settings, event_log: str) -> LiveCatalog:
     Raises:
         EventLogUnavailableError: The database does not answer; when it is the local stack's, how to start that.
     """
-    log = open_event_log(event_log)
+    log = open_event_log(event_log, records=RecordReader(listed(settings.metadata_keys)))
     try:
         folder = snapshot_folder(settings, log)
-        return LiveCatalog(log, settings.environment, folder, poll_interval_s=settings.poll_interval_s)
+        return LiveCatalog(
+            log,
+            settings.environment,
+            folder,
+            poll_interval_s=settings.poll_interval_s,
+            discovery=open_discovery(settings, folder),
+            discovery_wait_s=_DISCOVERY_WAIT_S,
+        )
     except EventLogUnavailableError as error:
         log.close()
         if not settings.is_local_stack:
@@ -167,7 +178,7 @@ def _info(table: Table) -> TableInfo:
         table.asset_key,
         tuple(table.partition_schema.names),
         {field.name: str(field.type) for field in columns},
-        len(files),
+        pc.count_distinct(files["event_id"]).as_py(),  # an event may have written several files
         _sum(files["rows"]),
         _sum(files["size_bytes"]),
         last,
