@@ -14,10 +14,10 @@ import obstore
 import polars as pl
 from obstore.store import S3Store
 
-import dagfusion_query
 from benchmarks.workload import QUERIES, STATE, Query, Row, rows
 from dagfusion_pipeline.defs.partitions import FIRST_DAY
 from dagfusion_pipeline.defs.states import CODES
+from dagfusion_query.connection import connect_embedded
 from dagfusion_stack import dagster, documented_queries, lake, materialize
 from dagfusion_stack.settings import Settings
 from dagfusion_stack.stores import running_stores
@@ -180,7 +180,7 @@ def create_bucket(variables: Mapping[str, str]) -> None:
 
 
 def _fill(data: Dataset, say: Say) -> None:
-    with dagfusion_query.connect(settings=data.place.variables) as connection:
+    with connect_embedded(settings=data.place.variables) as connection:
         have = {str(name): set(t.files["partition_key"].to_pylist()) for name, t in connection.snapshot.tables.items()}
         runs = materialize.plan(have, materialize.Extent(data.days, data.states))
         for run in runs:

@@ -14,10 +14,10 @@ import dagster as dg
 import polars as pl
 from botocore.client import BaseClient
 
-import dagfusion_query
 from dagfusion_pipeline.definitions import code_location
 from dagfusion_pipeline.defs.resources import resources
 from dagfusion_pipeline.environment import Environment
+from dagfusion_query.connection import EmbeddedConnection, connect_embedded
 from tests.e2e.services import Database, ObjectStore
 
 PREFIX = "datafusion_test"
@@ -65,8 +65,8 @@ class Lake:
             instance=self.instance, asset_selection=[key], tags=tags, raise_on_error=False
         ).success
 
-    def connect(self, **variables: str) -> dagfusion_query.Connection:
-        return dagfusion_query.connect(self.event_log, settings={**self.variables, **variables})
+    def connect(self, **variables: str) -> EmbeddedConnection:
+        return connect_embedded(self.event_log, settings={**self.variables, **variables})
 
     def objects(self, key: dg.AssetKey) -> list[str]:
         """The keys of the asset's objects in the bucket, whatever the event log says."""

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-import dagfusion_query
+from dagfusion_query.connection import connect_embedded
 from tests.stack.conftest import Command
 
 ORGANIZATIONS = "local_silver_tax_id.partitioned_organizations"
@@ -52,7 +52,7 @@ def test_a_killed_run_leaves_what_was_logged_and_the_next_one_completes_it(comma
     logged = _kill_while_it_logs(seed, command)
 
     # What was started for the command still runs: nobody was left to stop it.
-    with dagfusion_query.connect(settings=command.home.read_env()) as left:
+    with connect_embedded(settings=command.home.read_env()) as left:
         (table,) = [table for table in left.snapshot.tables.values() if str(table.name) == ORGANIZATIONS]
         assert set(table.files["partition_key"].to_pylist()) == logged
         assert 0 < len(logged) < partitions

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import dagfusion_query
+from dagfusion_query.connection import EmbeddedConnection, connect_embedded
 from dagfusion_query.errors import EventLogUnavailableError, ExecutionError, SettingsError, StaleObjectError
 from dagfusion_query.settings import Settings
 
@@ -43,11 +44,11 @@ def write(dagster_home: Path, tmp_path: Path) -> Iterator[Write]:
 
 
 @pytest.fixture
-def connect(dagster_home: Path) -> Iterator[Callable[..., dagfusion_query.Connection]]:
-    opened: list[dagfusion_query.Connection] = []
+def connect(dagster_home: Path) -> Iterator[Callable[..., EmbeddedConnection]]:
+    opened: list[EmbeddedConnection] = []
 
-    def connect(**settings: str) -> dagfusion_query.Connection:
-        opened.append(dagfusion_query.connect(str(dagster_home), settings=settings))
+    def connect(**settings: str) -> EmbeddedConnection:
+        opened.append(connect_embedded(str(dagster_home), settings=settings))
         return opened[-1]
 
     yield connect
@@ -55,7 +56,7 @@ def connect(dagster_home: Path) -> Iterator[Callable[..., dagfusion_query.Connec
         connection.close()
 
 
-def test_a_result_in_every_form(write: Write, connect: Callable[..., dagfusion_query.Connection]) -> None:
+def test_a_result_in_every_form(write: Write, connect: Callable[..., EmbeddedConnection]) -> None:
     write("2024-01-01", [1, 2])
     connection = connect()
     query = f"SELECT sum(amount) AS total FROM {TABLE}"
@@ -66,7 +67,7 @@ def test_a_result_in_every_form(write: Write, connect: Callable[..., dagfusion_q
     assert [batch.to_pylist() for batch in connection.sql(query)] == [[{"total": 3}]]
 
 
-def test_stats_tell_what_was_read(write: Write, connect: Callable[..., dagfusion_query.Connection]) -> None:
+def test_stats_tell_what_was_read(write: Write, connect: Callable[..., EmbeddedConnection]) -> None:
     for day in ("2024-01-01", "2024-01-02", "2024-01-03"):
         write(day, [1, 2])
 
@@ -79,7 +80,7 @@ def test_stats_tell_what_was_read(write: Write, connect: Callable[..., dagfusion
     assert stats.seconds > 0
 
 
-def test_rows_are_taken_once(write: Write, connect: Callable[..., dagfusion_query.Connection]) -> None:
+def test_rows_are_taken_once(write: Write, connect: Callable[..., EmbeddedConnection]) -> None:
     write("2024-01-01", [1])
     result = connect().sql(f"SELECT * FROM {TABLE}")
     result.to_arrow()
@@ -88,7 +89,7 @@ def test_rows_are_taken_once(write: Write, connect: Callable[..., dagfusion_quer
         result.to_arrow()
 
 
-def test_tables_tells_of_each(write: Write, connect: Callable[..., dagfusion_query.Connection]) -> None:
+def test_tables_tells_of_each(write: Write, connect: Callable[..., EmbeddedConnection]) -> None:
     write("2024-01-01", [1, 2])
     (table,) = connect().tables()
 
@@ -97,7 +98,7 @@ def test_tables_tells_of_each(write: Write, connect: Callable[..., dagfusion_que
     assert table.columns == {"amount": "int64", "date": "date32[day]"}
 
 
-def test_explain_statements_answer_with_plans(write: Write, connect: Callable[..., dagfusion_query.Connection]) -> None:
+def test_explain_statements_answer_with_plans(write: Write, connect: Callable[..., EmbeddedConnection]) -> None:
     write("2024-01-01", [1, 2])
 
     plans = connect().sql(f"EXPLAIN SELECT * FROM {TABLE}").to_arrow().to_pylist()
@@ -107,9 +108,7 @@ def test_explain_statements_answer_with_plans(write: Write, connect: Callable[..
     assert "2024-01-01.parquet" in plans[2]["plan"]
 
 
-def test_a_materialization_is_visible_within_a_second(
-    write: Write, connect: Callable[..., dagfusion_query.Connection]
-) -> None:
+def test_a_materialization_is_visible_within_a_second(write: Write, connect: Callable[..., EmbeddedConnection]) -> None:
     write("2024-01-01", [1])
     connection = connect()
     assert connection.sql(f"SELECT count(*) AS n FROM {TABLE}").to_arrow().to_pylist() == [{"n": 1}]
@@ -122,7 +121,7 @@ def test_a_materialization_is_visible_within_a_second(
 
 
 def test_an_object_that_was_replaced_meanwhile_is_read_after_one_refresh(
-    write: Write, connect: Callable[..., dagfusion_query.Connection]
+    write: Write, connect: Callable[..., EmbeddedConnection]
 ) -> None:
     write("2024-01-01", [1])
     connection = connect(DAGFUSION_POLL_INTERVAL_S="3600")
@@ -137,7 +136,7 @@ def test_an_object_that_was_replaced_meanwhile_is_read_after_one_refresh(
 
 
 def test_an_object_that_was_replaced_behind_dagsters_back_is_named(
-    write: Write, connect: Callable[..., dagfusion_query.Connection]
+    write: Write, connect: Callable[..., EmbeddedConnection]
 ) -> None:
     write("2024-01-01", [1])
     connection = connect()
@@ -149,7 +148,7 @@ def test_an_object_that_was_replaced_behind_dagsters_back_is_named(
     assert "materialize it again: asset orders, partition 2024-01-01" in str(caught.value)
 
 
-def test_threads_share_a_connection(write: Write, connect: Callable[..., dagfusion_query.Connection]) -> None:
+def test_threads_share_a_connection(write: Write, connect: Callable[..., EmbeddedConnection]) -> None:
     for day in range(1, 9):
         write(f"2024-01-0{day}", [day])
     connection = connect()
@@ -230,7 +229,7 @@ def test_a_stack_that_does_not_run_says_how_to_start_it(tmp_path: Path) -> None:
 
 
 def test_a_partition_that_is_left_out_is_told(
-    dagster_home: Path, write: Write, connect: Callable[..., dagfusion_query.Connection]
+    dagster_home: Path, write: Write, connect: Callable[..., EmbeddedConnection]
 ) -> None:
     write("2024-01-01", [1])
     with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
@@ -274,7 +273,7 @@ def generations(cache: Path) -> list[str]:
 
 
 def test_a_catalog_is_kept_in_the_users_cache_folder(
-    tmp_path: Path, write: Write, connect: Callable[..., dagfusion_query.Connection]
+    tmp_path: Path, write: Write, connect: Callable[..., EmbeddedConnection]
 ) -> None:
     write("2024-01-01", [1, 2])
     variables = {"HOME": str(tmp_path / "user"), "XDG_CACHE_HOME": "not/absolute"}
@@ -290,7 +289,7 @@ def test_a_catalog_is_kept_in_the_users_cache_folder(
 
 
 def test_event_logs_and_environments_have_folders_of_their_own(
-    tmp_path: Path, write: Write, connect: Callable[..., dagfusion_query.Connection]
+    tmp_path: Path, write: Write, connect: Callable[..., EmbeddedConnection]
 ) -> None:
     write("2024-01-01", [1])
     cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
@@ -306,7 +305,7 @@ def test_event_logs_and_environments_have_folders_of_their_own(
 
 @pytest.mark.parametrize("variables", [{}, {"DAGFUSION_STATE_DIR": "none", "HOME": "{home}"}])
 def test_no_catalog_is_kept_without_a_user_or_when_that_is_said(
-    tmp_path: Path, write: Write, connect: Callable[..., dagfusion_query.Connection], variables: dict[str, str]
+    tmp_path: Path, write: Write, connect: Callable[..., EmbeddedConnection], variables: dict[str, str]
 ) -> None:
     write("2024-01-01", [1])
     before = {*tmp_path.iterdir()}
@@ -316,7 +315,7 @@ def test_no_catalog_is_kept_without_a_user_or_when_that_is_said(
 
 
 def test_a_cache_folder_that_cannot_be_made_costs_only_time(
-    tmp_path: Path, write: Write, connect: Callable[..., dagfusion_query.Connection], caplog: pytest.LogCaptureFixture
+    tmp_path: Path, write: Write, connect: Callable[..., EmbeddedConnection], caplog: pytest.LogCaptureFixture
 ) -> None:
     write("2024-01-01", [1])
     (tmp_path / "file").write_text("")
@@ -329,7 +328,7 @@ def test_a_cache_folder_that_cannot_be_made_costs_only_time(
 
 
 def test_a_catalog_that_nobody_asked_for_does_not_hide_that_the_event_log_is_gone(
-    dagster_home: Path, tmp_path: Path, write: Write, connect: Callable[..., dagfusion_query.Connection]
+    dagster_home: Path, tmp_path: Path, write: Write, connect: Callable[..., EmbeddedConnection]
 ) -> None:
     write("2024-01-01", [1])
     cache, named = {"XDG_CACHE_HOME": str(tmp_path / "cache")}, {"DAGFUSION_STATE_DIR": str(tmp_path / "state")}

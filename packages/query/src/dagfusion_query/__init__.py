@@ -4,21 +4,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dagfusion_query.connection import Connection, TableInfo, connect
+    from dagfusion_query.answers import Connection, Explanation, QueryStats, Result, TableInfo
+    from dagfusion_query.client.connect import connect
     from dagfusion_query.errors import QueryError
-    from dagfusion_query.explain import Explanation
-    from dagfusion_query.result import QueryStats, Result
 
 __all__ = ["Connection", "Explanation", "QueryError", "QueryStats", "Result", "TableInfo", "connect"]
 
 _HOMES = {
-    "Connection": "connection",
-    "Explanation": "explain",
+    "Connection": "answers",
+    "Explanation": "answers",
     "QueryError": "errors",
-    "QueryStats": "result",
-    "Result": "result",
-    "TableInfo": "connection",
-    "connect": "connection",
+    "QueryStats": "answers",
+    "Result": "answers",
+    "TableInfo": "answers",
+    "connect": "client.connect",
 }
 
 

@@ -3,56 +3,29 @@
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
 from types import TracebackType
 from typing import Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dagfusion_query.answers import Explanation, Params, TableInfo
 from dagfusion_query.catalog.folder import snapshot_folder
 from dagfusion_query.catalog.live import LiveCatalog
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.discovery import open_discovery
-from dagfusion_query.engine.engine import Engine, Params, Prepared
+from dagfusion_query.engine.engine import Engine, Prepared
 from dagfusion_query.errors import EventLogUnavailableError, QueryError, SettingsError
 from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.record import RecordReader
-from dagfusion_query.explain import Explanation, explain
-from dagfusion_query.result import Finished, Result
+from dagfusion_query.explain import explain
+from dagfusion_query.result import EmbeddedResult, Finished
 from dagfusion_query.settings import Settings, listed
 
 _DISCOVERY_WAIT_S = 60.0  # for what is there when a connection is made; the rest appears as it is learnt
 
 
-@dataclass(frozen=True)
-class TableInfo:
-    """One table of the catalog.
-
-    Attributes:
-        name: `schema.table`, as SQL wants it.
-        asset_key: Dagster's.
-        partition_columns: In path order.
-        columns: All columns by name with their types; partition columns last.
-        partitions: How many partitions are materialized.
-        problem: Why the table cannot be queried, if so.
-        warnings: Partitions that are left out, and why.
-    """
-
-    name: str
-    asset_key: tuple[str, ...]
-    partition_columns: tuple[str, ...]
-    columns: Mapping[str, str]
-    partitions: int
-    rows: int
-    bytes: int
-    materialized_at: datetime | None
-    problem: str | None
-    warnings: tuple[str, ...] = ()
-
-
-class Connection:
+class EmbeddedConnection:
     """SQL over the assets of one Dagster deployment. Thread-safe; a context manager.
 
     Args:
@@ -74,7 +47,7 @@ class Connection:
         """The current generation of the catalog."""
         return self._catalog.current()
 
-    def sql(self, query: str, params: Params = None) -> Result:
+    def sql(self, query: str, params: Params = None) -> EmbeddedResult:
         """Run a query.
 
         Args:
@@ -92,8 +65,10 @@ class Connection:
         prepared = self._engine.prepare(query, params, self._catalog.current())
         if prepared.is_explain:
             plans = explain(prepared).to_arrow()
-            return Result(prepared, plans.schema, lambda _: Finished(plans), lambda: prepared, started)
-        return Result(prepared, prepared.schema, self._engine.start, lambda: self._replan(query, params), started)
+            return EmbeddedResult(prepared, plans.schema, lambda _: Finished(plans), lambda: prepared, started)
+        return EmbeddedResult(
+            prepared, prepared.schema, self._engine.start, lambda: self._replan(query, params), started
+        )
 
     def explain(self, query: str, params: Params = None) -> Explanation:
         """Say which files a query would read, why it skips the others, and how DataFusion would run it."""
@@ -124,9 +99,9 @@ class Connection:
         return self._engine.prepare(query, params, self._catalog.refresh())
 
 
-def connect(
+def connect_embedded(
     event_log: str | None = None, *, environment: str | None = None, settings: Mapping[str, str] | None = None
-) -> Connection:
+) -> EmbeddedConnection:
     """Connect to what Dagster has materialized.
 
     Args:
@@ -140,7 +115,7 @@ def connect(
         QueryError: The event log cannot be read.
     """
     variables = os.environ if settings is None else settings
-    return Connection(Settings.read(variables, event_log=event_log, environment=environment))
+    return EmbeddedConnection(Settings.read(variables, event_log=event_log, environment=environment))
 
 
 def _follow(settings: Settings, event_log: str) -> LiveCatalog:

@@ -3,40 +3,17 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
+from dagfusion_query.answers import QueryStats
 from dagfusion_query.engine.engine import Prepared
 from dagfusion_query.errors import ExecutionError, StaleObjectError
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
-
-
-@dataclass(frozen=True)
-class QueryStats:
-    """What a query read.
-
-    Attributes:
-        files_total: Files of the tables that the query scans, once for each scan.
-        files_read: Those that its filters keep.
-        files_skipped: Those that they do not.
-        bytes_read: Bytes asked of the object store so far; whole files where the engine does not count.
-        rows: Rows returned so far.
-        seconds: From the statement to the last batch so far, planning included.
-        generation: The catalog generation that was read.
-    """
-
-    files_total: int
-    files_read: int
-    files_skipped: int
-    bytes_read: int
-    rows: int
-    seconds: float
-    generation: int
 
 
 class Batches(Protocol):
@@ -70,7 +47,7 @@ class Finished:
         self._batches = iter(())
 
 
-class Result:
+class EmbeddedResult:
     """The result of a query. Its first batch is there, or the query is at its end, when it is made.
 
     Iterating streams the batches, once; `to_arrow` and its siblings collect them. A result of which nothing has been

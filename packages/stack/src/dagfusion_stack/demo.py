@@ -9,6 +9,7 @@ import dagster as dg
 import polars as pl
 
 import dagfusion_query
+from dagfusion_query.connection import EmbeddedConnection, connect_embedded
 from dagfusion_stack import answers, lake, materialize
 from dagfusion_stack.answers import Answer, AssetReport, QueryReport, Report
 from dagfusion_stack.documented_queries import QUERIES, DocumentedQuery
@@ -45,7 +46,7 @@ def run(settings: Settings, progress: Progress, extent: materialize.Extent, star
     with running_stores(settings, "demo", progress.say) as variables, run_environ():
         with (
             materialize.instance(Home(settings.home).dagster) as instance,
-            dagfusion_query.connect(settings=variables) as connection,
+            connect_embedded(settings=variables) as connection,
         ):
             _materialize(connection, instance, variables, progress, extent)
             assets = _assets(connection)
@@ -57,7 +58,7 @@ def run(settings: Settings, progress: Progress, extent: materialize.Extent, star
 
 
 def _materialize(
-    connection: dagfusion_query.Connection,
+    connection: EmbeddedConnection,
     instance: dg.DagsterInstance,
     variables: Mapping[str, str],
     progress: Progress,
@@ -75,7 +76,7 @@ def _materialize(
     connection.refresh()
 
 
-def _assets(connection: dagfusion_query.Connection) -> list[AssetReport]:
+def _assets(connection: EmbeddedConnection) -> list[AssetReport]:
     found = {info.name: info for info in connection.tables()}
     if missing := sorted(set(materialize.ASSETS) - set(found)):
         raise DemoError(f"the catalog lacks {', '.join(missing)} although Dagster materialized them")
@@ -85,7 +86,7 @@ def _assets(connection: dagfusion_query.Connection) -> list[AssetReport]:
     ]
 
 
-def _ask(connection: dagfusion_query.Connection, progress: Progress) -> list[Asked]:
+def _ask(connection: EmbeddedConnection, progress: Progress) -> list[Asked]:
     asked = []
     with progress.step("Querying", len(QUERIES)) as advance:
         for query in QUERIES:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import dagfusion_query
+from dagfusion_query.connection import EmbeddedConnection, connect_embedded
 from dagfusion_stack import documented_queries as tables
 from dagfusion_stack import materialize
 from dagfusion_stack.answers import SeededAsset
@@ -36,7 +36,7 @@ def run(
         _environment(settings, progress) as variables,
         run_environ(),
         materialize.instance(Path(variables["DAGSTER_HOME"])) as instance,
-        dagfusion_query.connect(settings=variables) as connection,
+        connect_embedded(settings=variables) as connection,
     ):
         spent: dict[str, tuple[int, float]] = {}
         for task in materialize.plan(_present(connection), extent):
@@ -67,7 +67,7 @@ def _environment(settings: Settings, progress: Progress) -> Iterator[Mapping[str
             yield variables
 
 
-def _present(connection: dagfusion_query.Connection) -> Mapping[str, Collection[str | None]]:
+def _present(connection: EmbeddedConnection) -> Mapping[str, Collection[str | None]]:
     """Return the partition keys that the catalog has, by the table's name in the reference code location."""
     found = {table.asset_key: table for table in connection.refresh().tables.values()}
     return {
@@ -77,7 +77,7 @@ def _present(connection: dagfusion_query.Connection) -> Mapping[str, Collection[
     }
 
 
-def _seeded(connection: dagfusion_query.Connection, spent: Mapping[str, tuple[int, float]]) -> list[SeededAsset]:
+def _seeded(connection: EmbeddedConnection, spent: Mapping[str, tuple[int, float]]) -> list[SeededAsset]:
     found = {info.asset_key: info for info in connection.tables()}
     seeded = []
     for table in SEEDED:

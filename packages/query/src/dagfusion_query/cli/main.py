@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dagfusion_query.cli import serve, token
+from dagfusion_query.cli import serve
+from dagfusion_query.cli import token as tokens
 from dagfusion_query.errors import QueryError
 
 if TYPE_CHECKING:
+    from dagfusion_query.answers import Connection
     from dagfusion_query.cli.output import Output
-    from dagfusion_query.connection import Connection
 
 COMMANDS = "dagfusion.commands"  # the entry-point group of packages that add commands
 
@@ -47,13 +48,29 @@ Environment = Annotated[str | None, typer.Option("--environment", "-e", help="lo
 FormatOption = Annotated[Format, typer.Option("--format", "-F", help="How rows are written.")]
 Query = Annotated[str | None, typer.Argument(help="One SELECT statement; read from stdin when it is missing or `-`.")]
 File = Annotated[Path | None, typer.Option("--file", "-f", help="Read the statement from a file.")]
+Url = Annotated[
+    str | None, typer.Option("--url", metavar="URL", help="A query service, http:// or grpc://; else DAGFUSION_URL.")
+]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        "--token", metavar="TOKEN", help="For the service; better DAGFUSION_TOKEN, which no list of processes shows."
+    ),
+]
 MaxRows = Annotated[int, typer.Option("--max-rows", min=0, help="Rows a table shows; 0 for all.")]
 
 
 @app.command()
-def tables(event_log: EventLog = None, environment: Environment = None, form: FormatOption = Format.table) -> None:
+def tables(
+    *,
+    event_log: EventLog = None,
+    environment: Environment = None,
+    url: Url = None,
+    token: Token = None,
+    form: FormatOption = Format.table,
+) -> None:
     """List the tables of the catalog."""
-    with _connect(event_log, environment) as connection:
+    with _connect(event_log, environment, url, token) as connection:
         _output(form).tables(connection.tables())
 
 
@@ -64,12 +81,14 @@ def sql(
     file: File = None,
     event_log: EventLog = None,
     environment: Environment = None,
+    url: Url = None,
+    token: Token = None,
     form: FormatOption = Format.table,
     max_rows: MaxRows = 40,
 ) -> None:
     """Run a query."""
     statement = _statement(query, file)
-    with _connect(event_log, environment) as connection:
+    with _connect(event_log, environment, url, token) as connection:
         result = connection.sql(statement)
         _output(form, max_rows).result(result)
 
@@ -81,16 +100,18 @@ def explain(
     file: File = None,
     event_log: EventLog = None,
     environment: Environment = None,
+    url: Url = None,
+    token: Token = None,
     form: FormatOption = Format.table,
 ) -> None:
     """Show which partitions, files and bytes a query reads, why it skips the rest, and DataFusion's plan."""
     statement = _statement(query, file)
-    with _connect(event_log, environment) as connection:
+    with _connect(event_log, environment, url, token) as connection:
         _output(form).explanation(connection.explain(statement))
 
 
 app.command()(serve.serve)
-app.add_typer(token.app, name="token")
+app.add_typer(tokens.app, name="token")
 
 
 def main() -> None:
@@ -111,10 +132,14 @@ def run(commands: Callable[[], None]) -> int:
     return 0
 
 
-def _connect(event_log: str | None, environment: str | None) -> "Connection":
-    from dagfusion_query.connection import connect  # noqa: PLC0415  # DataFusion takes a while to import
+def _connect(event_log: str | None, environment: str | None, url: str | None, token: str | None) -> "Connection":
+    from dagfusion_query.client.connect import connect  # noqa: PLC0415  # imports take a while
 
-    return connect(event_log, environment=environment)
+    if event_log is not None and (url is not None or token is not None):
+        raise typer.BadParameter("--event-log is read here, and --url asks a service: give one of them")
+    if url is not None and "://" not in url:
+        raise typer.BadParameter(f"--url must begin with http://, https://, grpc:// or grpc+tls://, got {url!r}")
+    return connect(event_log or url, token=token, environment=environment)
 
 
 def _output(form: Format, max_rows: int = 0) -> "Output":

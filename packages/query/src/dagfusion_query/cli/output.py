@@ -16,9 +16,7 @@ from pyarrow import csv
 from rich.console import Console
 from rich.table import Table
 
-from dagfusion_query.connection import TableInfo
-from dagfusion_query.explain import Explanation, ScanExplanation
-from dagfusion_query.result import QueryStats, Result
+from dagfusion_query.answers import Explanation, QueryStats, Result, ScanExplanation, TableInfo
 
 SHOWN_PARTITIONS = 8
 PIPE_WIDTH = 100_000

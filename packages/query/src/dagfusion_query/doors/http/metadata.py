@@ -1,6 +1,7 @@
 """The catalog: tables, columns, partitions, as far as the caller may read them."""
 
 import asyncio
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from starlette.requests import Request
@@ -14,6 +15,7 @@ from dagfusion_query.doors.http.documents import document
 from dagfusion_query.doors.http.gate import caller_of
 from dagfusion_query.doors.http.negotiate import MEDIA_TYPES
 from dagfusion_query.doors.http.summaries import (
+    NO_DETAILS,
     details_document,
     environment_document,
     nameless_document,
@@ -46,11 +48,14 @@ class Metadata:
     async def tables(self, request: Request) -> Response:
         """List environments and their tables."""
         states = self._service.environments(caller_of(request)).values()
+        wanted = request.query_params.get("tables", "brief")
+        if wanted not in _LISTS:
+            raise BadRequestError(f"tables must be one of {', '.join(_LISTS)}, got {wanted[:100]!r}")
         return await asyncio.to_thread(
             lambda: document(
                 {
                     "environments": [environment_document(state) for state in states],
-                    "tables": [table for state in states for table in _tables(state)],
+                    "tables": [table for state in states for table in _LISTS[wanted](state)],
                 }
             )
         )
@@ -89,10 +94,22 @@ class Metadata:
         raise UnknownTableError(f"there is no table {str(name)[:200]}: /v1/tables lists all")
 
 
-def _tables(state: EnvironmentState) -> list[Any]:
+def _brief(state: EnvironmentState) -> list[Any]:
     tables = {name: table_document(state.name, table) for name, table in state.snapshot.tables.items()}
     nameless = {name: nameless_document(state.name, name, problem) for name, problem in state.snapshot.problems.items()}
     return [shown for _, shown in sorted({**nameless, **tables}.items())]
+
+
+def _full(state: EnvironmentState) -> list[Any]:
+    tables = {name: details_document(state, table) for name, table in state.snapshot.tables.items()}
+    nameless = {
+        name: {**nameless_document(state.name, name, problem), **NO_DETAILS}
+        for name, problem in state.snapshot.problems.items()
+    }
+    return [shown for _, shown in sorted({**nameless, **tables}.items())]
+
+
+_LISTS: Mapping[str, Callable[[EnvironmentState], list[Any]]] = {"brief": _brief, "full": _full, "none": lambda _: []}
 
 
 def _number(request: Request, name: str, default: int, most: int) -> int:

@@ -57,7 +57,12 @@ def _paths() -> Document:
             "get": _operation("getQuery", "One query, its cost and its error", "QueryInfo", errors=(401, 403, 404)),
             "delete": _operation("cancelQuery", "End a query", "QueryInfo", errors=(401, 403, 404)),
         },
-        "/v1/tables": {"get": _operation("listTables", "Environments and their tables", "Tables", errors=(401, 403))},
+        "/v1/tables": {
+            "parameters": [
+                _query("tables", {"enum": ["brief", "full", "none"], "default": "brief"}, "Full ones have columns.")
+            ],
+            "get": _operation("listTables", "Environments and their tables", "Tables", errors=(400, 401, 403)),
+        },
         "/v1/tables/{schema}/{table}": {
             "parameters": _TABLE,
             "get": _operation("getTable", "One table: columns, size, problems", "Table", errors=(401, 403, 404, 422)),

@@ -130,9 +130,10 @@ SCHEMAS: Schema = {
     "Tables": _object(
         {
             "environments": _list(_ref("Environment")),
-            "tables": _list(_object({**_TABLE, "warnings": {**_COUNT, "description": "Partitions left out."}})),
+            "tables": _list({"oneOf": [_ref("BriefTable"), _ref("Table")]}),
         }
     ),
+    "BriefTable": _object({**_TABLE, "warnings": {**_COUNT, "description": "Partitions left out."}}),
     "Table": _object(
         {
             **_TABLE,

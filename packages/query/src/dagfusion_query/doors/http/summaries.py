@@ -111,6 +111,9 @@ def nameless_document(environment: str, name: TableName, problem: QueryError) ->
     }
 
 
+NO_DETAILS: Mapping[str, Any] = {"columns": [], "last_run_id": None, "dagster_url": None, "warnings": []}
+
+
 def problem_document(problem: QueryError | None) -> Mapping[str, Any] | None:
     """Describe what is wrong with something."""
     return None if problem is None else {"code": problem.code, "detail": str(problem)}

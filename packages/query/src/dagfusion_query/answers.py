@@ -1,0 +1,200 @@
+"""What queries and the catalog answer, whoever is asked: this process, or a service."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
+Params = Sequence[Any] | Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class TableInfo:
+    """One table of the catalog.
+
+    Attributes:
+        name: `schema.table`, as SQL wants it.
+        asset_key: Dagster's.
+        partition_columns: In path order.
+        columns: All columns by name with their types; partition columns last.
+        partitions: How many partitions are materialized.
+        problem: Why the table cannot be queried, if so.
+        warnings: Partitions that are left out, and why.
+    """
+
+    name: str
+    asset_key: tuple[str, ...]
+    partition_columns: tuple[str, ...]
+    columns: Mapping[str, str]
+    partitions: int
+    rows: int
+    bytes: int
+    materialized_at: datetime | None
+    problem: str | None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class QueryStats:
+    """What a query read.
+
+    Attributes:
+        files_total: Files of the tables that the query scans, once for each scan.
+        files_read: Those that its filters keep.
+        files_skipped: Those that they do not.
+        bytes_read: Bytes asked of the object store so far; whole files where the engine does not count.
+        rows: Rows returned so far.
+        seconds: From the statement to the last batch so far, planning included.
+        generation: The catalog generation that was read.
+    """
+
+    files_total: int
+    files_read: int
+    files_skipped: int
+    bytes_read: int
+    rows: int
+    seconds: float
+    generation: int
+
+
+@dataclass(frozen=True)
+class FilterEffect:
+    """One filter of a scan: how many files it skips by itself, and by what.
+
+    Attributes:
+        text: The filter, as DataFusion writes it.
+        skipped: Files that it rules out by itself.
+        by: "partition values" (exact), "statistics" (bounds of a column), or "nothing" (rows are filtered while they
+            are read).
+    """
+
+    text: str
+    skipped: int
+    by: str
+
+
+@dataclass(frozen=True)
+class ScanExplanation:
+    """One mention of a table: what of it is read.
+
+    Attributes:
+        table: `schema.table`.
+        partitions: Dagster's keys of the partitions that are read, in catalog order.
+        bytes_total: Size of all files; `bytes_kept` of those that are read.
+        filters: What each filter does.
+    """
+
+    table: str
+    files_total: int
+    files_read: int
+    bytes_total: int
+    bytes_kept: int
+    partitions: Sequence[str | None]
+    uris: Sequence[str]
+    filters: Sequence[FilterEffect]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """How a query runs.
+
+    Attributes:
+        scans: What is read of each table.
+        logical: DataFusion's logical plan.
+        physical: DataFusion's physical plan, over the real files.
+        path: "splice" (DataFusion's own Parquet scan), or "dataset" where the plan does not serialize.
+    """
+
+    scans: Sequence[ScanExplanation]
+    logical: str
+    physical: str
+    path: str
+
+    def to_arrow(self) -> pa.Table:
+        """Return the plans as `EXPLAIN` does: columns plan_type and plan."""
+        rows = {"files": self.summary(), "logical_plan": self.logical, "physical_plan": self.physical}
+        return pa.table({"plan_type": [*rows], "plan": [*rows.values()]})
+
+    def summary(self) -> str:
+        """Say for each scan what it reads, a line each."""
+        return "\n".join(
+            f"{scan.table}: {scan.files_read:,} of {scan.files_total:,} files, "
+            f"{scan.bytes_kept:,} of {scan.bytes_total:,} bytes"
+            for scan in self.scans
+        )
+
+
+class Result(Protocol):
+    """The result of a query. Its first batch is there, or the query is at its end, when it is made.
+
+    Iterating streams the batches, once; `to_arrow` and its siblings collect them.
+    """
+
+    schema: pa.Schema
+
+    @property
+    def stats(self) -> QueryStats:
+        """What the query has read so far."""
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        """Yield the batches, each once.
+
+        Raises:
+            ExecutionError: The query fails on the way, or its batches have been taken already.
+        """
+
+    def to_arrow(self) -> pa.Table:
+        """Return all rows as a `pyarrow.Table`."""
+
+    def to_polars(self) -> "pl.DataFrame":
+        """Return all rows as a polars DataFrame. Needs the extra `polars`."""
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return all rows as a pandas DataFrame. Needs the extra `pandas`."""
+
+    def cancel(self) -> None:
+        """Give the query up."""
+
+
+class Connection(Protocol):
+    """SQL over what Dagster has materialized. Thread-safe; a context manager."""
+
+    def sql(self, query: str, params: Params = None) -> Result:
+        """Run a query.
+
+        Args:
+            query: One read-only statement.
+            params: Values for `$1`, `$2`, ... as a sequence, or for `$name` as a mapping.
+
+        Returns:
+            The result, with its first batch ready.
+
+        Raises:
+            StatementError: The statement cannot be run as it is written.
+            ExecutionError: It failed while it ran.
+        """
+
+    def explain(self, query: str, params: Params = None) -> Explanation:
+        """Say which files a query would read, why it skips the others, and how DataFusion would run it."""
+
+    def tables(self) -> list[TableInfo]:
+        """Return the tables of the catalog, by name."""
+
+    def refresh(self) -> object:
+        """Return when the catalog has what the event log had when this was called."""
+
+    def close(self) -> None:
+        """Give up what runs, and release what is held."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...

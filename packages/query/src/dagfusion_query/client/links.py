@@ -1,0 +1,238 @@
+"""HTTP connections to one service, kept for the next request."""
+
+import http.client
+import socket
+import ssl
+import threading
+from collections.abc import Mapping
+from typing import Any, Self
+from urllib.parse import SplitResult, urlsplit
+
+import orjson
+
+from dagfusion_query.errors import QueryError, ServiceUnreachableError, SettingsError, restored
+
+_CONNECT_TIMEOUT_S = 10.0
+_KEPT = 8
+_DETAILS = ("line", "column", "retry_after_s")
+_PROBLEM = "application/problem+json"
+_KEEP_ALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+_GONE = (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected)
+
+
+class Links:
+    """Asks a service. Thread-safe.
+
+    Args:
+        url: `http://host:port` or `https://host:port`, with the path of a proxy if there is one.
+        token: The access token, sent in a header.
+
+    Raises:
+        SettingsError: The URL or the token is none.
+    """
+
+    def __init__(self, url: str, token: str | None) -> None:
+        self._url = _checked(url)
+        self.shown = f"{self._url.scheme}://{self._url.netloc}"
+        if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
+            raise SettingsError("an access token must be printable ASCII without spaces: was it copied as a whole?")
+        self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        self._tls = ssl.create_default_context() if self._url.scheme == "https" else None
+        self._lock = threading.Lock()
+        self._idle: list[http.client.HTTPConnection] = []
+        self._closed = False
+
+    def ask(self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None) -> "Answer":
+        """Send a request, and return the answer when its headers are there.
+
+        Raises:
+            ServiceUnreachableError: Nobody answers, or it is no such service.
+            QueryError: What the service says is wrong.
+        """
+        content = None if body is None else orjson.dumps(body)
+        sent = {**self._headers, **({} if content is None else {"Content-Type": "application/json"}), **(headers or {})}
+        while True:
+            link, is_new = self._link()
+            try:
+                link.request(method, f"{self._url.path.rstrip('/')}{path}", content, sent)
+                answer = Answer(self, link, link.getresponse())
+            except _GONE as error:
+                link.close()
+                if is_new:
+                    raise self._unreachable(error) from error  # an old one may well have been closed meanwhile
+            except (OSError, http.client.HTTPException) as error:
+                link.close()
+                raise self._unreachable(error) from error
+            except BaseException:
+                link.close()
+                raise
+            else:
+                answer.check()
+                return answer
+
+    def document(self, method: str, path: str, body: object = None) -> Any:
+        """Return the JSON document that answers a request.
+
+        Raises:
+            QueryError: As `ask`.
+        """
+        with self.ask(method, path, body) as answer:
+            return answer.document()
+
+    def keep(self, link: http.client.HTTPConnection) -> None:
+        """Take a connection back whose answer was read to its end."""
+        with self._lock:
+            if not self._closed and len(self._idle) < _KEPT:
+                self._idle.append(link)
+                return
+        link.close()
+
+    def close(self) -> None:
+        """Close what is idle, and ask no more."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for link in idle:
+            link.close()
+
+    def unreachable(self, why: str) -> ServiceUnreachableError:
+        """Return the error of a service that does not do what one does."""
+        return ServiceUnreachableError(f"the query service at {self.shown} {why}")
+
+    def _link(self) -> tuple[http.client.HTTPConnection, bool]:
+        with self._lock:
+            if self._closed:
+                raise ServiceUnreachableError(f"this connection to {self.shown} is closed: connect again")
+            if self._idle:
+                return self._idle.pop(), False
+        host, port = self._url.hostname or "", self._url.port
+        link = (
+            http.client.HTTPConnection(host, port, timeout=_CONNECT_TIMEOUT_S)
+            if self._tls is None
+            else http.client.HTTPSConnection(host, port, timeout=_CONNECT_TIMEOUT_S, context=self._tls)
+        )
+        try:
+            link.connect()
+        except OSError as error:
+            link.close()
+            raise self._unreachable(error) from error
+        _have_patience(link.sock)
+        return link, True
+
+    def _unreachable(self, error: Exception) -> ServiceUnreachableError:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return self.unreachable(
+                f"has a certificate that is not trusted here ({error.verify_message}): SSL_CERT_FILE names the "
+                "authorities to trust"
+            )
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return self.unreachable(f"does not answer ({why}): is `dagfusion serve` running, and is this its address?")
+
+
+class Answer:
+    """A response whose body is still to be read. A context manager."""
+
+    def __init__(self, links: Links, link: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
+        self._links, self._link, self._response = links, link, response
+        self._socket = link.sock
+        self.headers = response.headers
+
+    def check(self) -> None:
+        """Read what an answer says that is none.
+
+        Raises:
+            QueryError: What it says is wrong.
+        """
+        if self._response.status == http.client.OK:
+            return
+        with self:
+            if self.headers.get_content_type() != _PROBLEM:
+                raise self._links.unreachable(f"answered {self._response.status}, and is no query service")
+            raise restored_problem(self.document())
+
+    def require(self, media_type: str) -> None:
+        """Check what the body is.
+
+        Raises:
+            ServiceUnreachableError: Something else.
+        """
+        if self.headers.get_content_type() != media_type:
+            raise self._links.unreachable(f"answered without {media_type}, and is no query service")
+
+    def document(self) -> Any:
+        """Return the body as JSON."""
+        try:
+            return orjson.loads(self.read())
+        except orjson.JSONDecodeError as error:
+            raise self._links.unreachable("answered without JSON, and is no query service") from error
+
+    def read(self, size: int | None = None) -> bytes:
+        """Read so many bytes, or all.
+
+        Raises:
+            ServiceUnreachableError: The answer has no end.
+        """
+        try:
+            return self._response.read(size)
+        except (OSError, http.client.HTTPException) as error:
+            raise self._links.unreachable("broke off its answer") from error
+
+    def read_into(self, room: memoryview) -> int:
+        """Read as many bytes as there is room for, or fewer at the end.
+
+        Raises:
+            OSError: The connection broke.
+            HTTPException: The answer has no end.
+        """
+        return self._response.readinto(room)
+
+    def cut(self) -> None:
+        """End the connection, also while another thread reads from it."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return  # it is gone already
+
+    def close(self) -> None:
+        """Keep the connection for the next request, if this answer was read to its end."""
+        if self._response.isclosed() and not self._response.will_close:
+            self._links.keep(self._link)
+        else:
+            self._response.close()
+            self._link.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def restored_problem(problem: Mapping[str, Any]) -> QueryError:
+    """Make the error of a problem document."""
+    details = {name: problem[name] for name in _DETAILS if name in problem}
+    text = str(problem.get("detail") or problem.get("message") or "the service failed")
+    return restored(str(problem.get("code")), text, details)
+
+
+def _checked(url: str) -> SplitResult:
+    parts = urlsplit(url)
+    try:
+        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment:
+        raise SettingsError(f"a service's URL must be http://host:port or https://host:port, got {url!r}")
+    if "@" in parts.netloc:
+        raise SettingsError("a service's URL must have no user or token in it: give the token as `token`")
+    return parts
+
+
+def _have_patience(link: socket.socket) -> None:
+    """Wait for answers as long as they take, and find out when the other machine is gone."""
+    link.settimeout(None)
+    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEP_ALIVE:
+        if hasattr(socket, name):
+            link.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
