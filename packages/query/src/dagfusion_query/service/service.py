@@ -38,6 +38,7 @@ class Service:
         s = config.service
         self._registry = Registry(s.history_queries)
         worker = {
+            "folders": [str(config.state_dir)],
             "memory_bytes": s.worker_memory_bytes,
             "environments": {e.name: _store_settings(e.settings) for e in config.environments},
         }

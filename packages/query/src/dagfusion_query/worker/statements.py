@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from dagfusion_query.access.grants import Grants
 from dagfusion_query.access.scopes import Scopes
+from dagfusion_query.answers import Explanation
 from dagfusion_query.catalog.mapped import MappedCatalog
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.engine.engine import Engine, Prepared, Run
@@ -26,11 +27,13 @@ from dagfusion_query.errors import (
 )
 from dagfusion_query.explain import explain
 from dagfusion_query.result import Batches, Finished
+from dagfusion_query.scan.layout import HIDDEN
 from dagfusion_query.settings import Settings
 from dagfusion_query.worker.encode import ENCODERS, Piece
 from dagfusion_query.worker.limits import out_of_memory
 from dagfusion_query.worker.protocol import Frame, Kind, encode
 from dagfusion_query.worker.quiet import EXIT_CODE, comes_to_rest
+from dagfusion_query.worker.redact import Redactor
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +69,7 @@ class Statements:
         base = next(iter(environments.values()), Settings())  # limits and caches are the same in all
         pool_bytes = min(base.memory_limit_bytes, self._memory_bytes * _POOL_PERCENT // 100)
         self._is_cut = pool_bytes < base.memory_limit_bytes
+        self._redactor = Redactor(environments.values(), (Path(folder) for folder in head["folders"]))
         self._engine = Engine(replace(base, memory_limit_bytes=pool_bytes), environments, planners=1)
 
     def warm_up(self) -> None:
@@ -94,7 +98,8 @@ class Statements:
             raise  # the service is gone
         except BaseException as error:  # noqa: BLE001  # whatever it is, the service has to hear of it
             said = QueryCancelledError("the query was cancelled") if self._cancelled else self._error(error)
-            send(encode(Kind.failed, {"code": said.code, "text": str(said), "details": said.details()}))
+            text = self._redactor.text(str(said))
+            send(encode(Kind.failed, {"code": said.code, "text": text, "details": said.details()}))
             self._is_whole = False
         self._give_up()
 
@@ -117,7 +122,7 @@ class Statements:
         cached = self._engine.cached_plans
         prepared = self._engine.prepare(head["sql"], _params(frame.body), snapshot)
         planning_s = time.perf_counter() - started
-        plans = explain(prepared).to_arrow() if prepared.is_explain else None
+        plans = self._explained(prepared).to_arrow() if prepared.is_explain else None
         schema = prepared.schema if plans is None else plans.schema
         was_there = self._engine.cached_plans > cached
         facts = {"planning_s": planning_s, "generations": generations, "cached": was_there, **_reads(prepared)}
@@ -126,7 +131,7 @@ class Statements:
             case "describe":
                 send(encode(Kind.end))
             case "explain":
-                send(encode(Kind.end, {"explanation": _explanation(prepared, generations)}))
+                send(encode(Kind.end, {"explanation": _explanation(self._explained(prepared), generations)}))
             case _:
                 self._stream(head, schema, lambda: Finished(plans) if plans else self._engine.start(prepared), send)
 
@@ -155,6 +160,13 @@ class Statements:
     def _check(self) -> None:
         if self._cancelled:
             raise QueryCancelledError("the query was cancelled")
+
+    def _explained(self, prepared: Prepared) -> Explanation:
+        """Explain a statement as any caller may read it."""
+        found = explain(prepared)
+        logical, physical = (self._redactor.text(text.replace(HIDDEN, "")) for text in (found.logical, found.physical))
+        path = _reads(prepared)["path"]
+        return replace(found, logical=logical, physical=physical, path=path)
 
     def _error(self, error: BaseException) -> QueryError:
         """Say what went wrong without what only the service's operator may know, which goes to the worker's log."""
@@ -276,8 +288,7 @@ def _bytes(files: pa.Table) -> int:
     return int(pc.sum(files["size_bytes"]).as_py() or 0)
 
 
-def _explanation(prepared: Prepared, generations: Mapping[str, int]) -> dict[str, Any]:
-    found = explain(prepared)
+def _explanation(found: Explanation, generations: Mapping[str, int]) -> dict[str, Any]:
     scans = [
         {
             "table": scan.table,
@@ -285,15 +296,17 @@ def _explanation(prepared: Prepared, generations: Mapping[str, int]) -> dict[str
             "files_read": scan.files_read,
             "bytes_total": scan.bytes_total,
             "bytes_kept": scan.bytes_kept,
-            "filters": [{"text": e.text, "skipped": e.skipped, "by": e.by} for e in scan.filters],
+            "filters": [
+                {"text": effect.text.replace(HIDDEN, ""), "skipped": effect.skipped, "by": effect.by}
+                for effect in scan.filters
+            ],
             "partitions": list(scan.partitions[:_NAMED]),
             "uris": list(scan.uris[:_NAMED]),
         }
         for scan in found.scans
     ]
-    path = _reads(prepared)["path"]
     return {
-        "path": path,
+        "path": found.path,
         "scans": scans,
         "logical": found.logical,
         "physical": found.physical,

@@ -1,0 +1,128 @@
+"""A catalog that another process keeps is followed without a copy of what did not change."""
+
+import multiprocessing
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from dagfusion_query.catalog.fold import fold
+from dagfusion_query.catalog.manifest import manifest_paths
+from dagfusion_query.catalog.mapped import MappedCatalog
+from dagfusion_query.catalog.model import Snapshot
+from dagfusion_query.catalog.snapshot import SnapshotStore
+from dagfusion_query.errors import SnapshotError
+from dagfusion_query.event_log.protocol import Cursor, Event, Materialization, Wipe
+from dagfusion_query.event_log.record import RecordReader
+from dagfusion_query.event_log.watermark import Watermark
+
+CURSOR = Cursor(Watermark(0, 0, 0), {})
+KEYS = (("a", "one"), ("a", "two"))
+
+
+@pytest.fixture
+def event(file_record: Callable[..., dict[str, Any]]) -> Callable[..., Event]:
+    reader = RecordReader()
+
+    def make(key: tuple[str, ...], number: int, state: str = "CA") -> Event:
+        return Materialization(key, number, f"2024-01-15|{state}", number, "run", reader.read(file_record(state=state)))
+
+    return make
+
+
+def contents(snapshot: Snapshot) -> dict[str, list[Any]]:
+    return {
+        str(name): sorted(table.files.select(["event_id", "partition_key"]).to_pylist(), key=str)
+        for name, table in snapshot.tables.items()
+    }
+
+
+def test_what_is_mapped_is_what_was_written(tmp_path: Path, event: Callable[..., Event]) -> None:
+    store, mapped = SnapshotStore(tmp_path), MappedCatalog(tmp_path, "uat")
+    snapshot = Snapshot(0, "uat")
+    for number in range(1, 6):
+        news = [event(key, 10 * number + at, f"S{number % 3}") for at, key in enumerate(KEYS)]
+        snapshot = store.save(fold(snapshot, news), CURSOR, "log")
+        seen = mapped.at(snapshot.generation)
+        assert (seen.generation, contents(seen)) == (snapshot.generation, contents(snapshot))
+    wiped = store.save(fold(snapshot, [Wipe(KEYS[0], 10**9)]), CURSOR, "log")
+    assert contents(mapped.at(wiped.generation)) == contents(wiped)
+
+
+def test_what_did_not_change_is_the_same_object(tmp_path: Path, event: Callable[..., Event]) -> None:
+    store, mapped = SnapshotStore(tmp_path), MappedCatalog(tmp_path, "uat")
+    snapshot = store.save(fold(Snapshot(0, "uat"), [event(key, n) for n, key in enumerate(KEYS, 1)]), CURSOR, "log")
+    before = mapped.at(snapshot.generation)
+    assert mapped.at(snapshot.generation) is before
+    assert mapped.at(0) is before
+
+    snapshot = store.save(fold(snapshot, [event(KEYS[0], 9, "NY")]), CURSOR, "log")
+    after = mapped.at(snapshot.generation)
+    same = {name.table for name in after.tables if after.tables[name] is before.tables.get(name)}
+    assert same == {"two"}
+
+
+def test_rows_are_mapped_not_read(tmp_path: Path, event: Callable[..., Event]) -> None:
+    events = [event(KEYS[0], number, f"S{number}") for number in range(1, 20_000)]
+    saved = SnapshotStore(tmp_path).save(fold(Snapshot(0, "uat"), events), CURSOR, "log")
+    before = pa.total_allocated_bytes()
+    table = next(iter(MappedCatalog(tmp_path, "uat").at(saved.generation).tables.values()))
+    assert len(table.files) == 19_999
+    assert pa.total_allocated_bytes() - before < table.files.nbytes / 10
+
+
+def test_a_generation_that_never_comes_is_an_error(tmp_path: Path, event: Callable[..., Event]) -> None:
+    saved = SnapshotStore(tmp_path).save(fold(Snapshot(0, "uat"), [event(KEYS[0], 1)]), CURSOR, "log")
+    with pytest.raises(SnapshotError, match=f"generation {saved.generation + 1}"):
+        MappedCatalog(tmp_path, "uat").at(saved.generation + 1)
+    with pytest.raises(SnapshotError, match="did not appear"):
+        MappedCatalog(tmp_path / "nowhere", "uat").at(1)
+
+
+def test_a_generation_that_comes_soon_is_waited_for(tmp_path: Path, event: Callable[..., Event]) -> None:
+    store = SnapshotStore(tmp_path)
+    snapshot = fold(Snapshot(0, "uat"), [event(KEYS[0], 1)])
+    timer = threading.Timer(0.2, store.save, (snapshot, CURSOR, "log"))
+    timer.start()
+    assert contents(MappedCatalog(tmp_path, "uat").at(1)) == contents(snapshot)
+    timer.join()
+
+
+def test_a_damaged_manifest_is_an_error(tmp_path: Path, event: Callable[..., Event]) -> None:
+    SnapshotStore(tmp_path).save(fold(Snapshot(0, "uat"), [event(KEYS[0], 1)]), CURSOR, "log")
+    path = manifest_paths(tmp_path)[-1]
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(SnapshotError, match="cannot be used"):
+        MappedCatalog(tmp_path, "uat").at(1)
+
+
+def _write(folder: Path, records: list[dict[str, Any]], generations: int) -> None:
+    store, reader, snapshot = SnapshotStore(folder), RecordReader(), Snapshot(0, "uat")
+    for number in range(1, generations + 1):
+        record = reader.read(records[number % len(records)])
+        news = [Materialization(KEYS[0], number, f"p{number % 7}", number, "run", record)]
+        snapshot = store.save(fold(snapshot, news), CURSOR, "log")
+
+
+def test_following_a_process_that_writes_without_a_pause(
+    tmp_path: Path, file_record: Callable[..., dict[str, Any]]
+) -> None:
+    records = [file_record(state=state) for state in ("CA", "NY", "TX")]
+    writer = multiprocessing.get_context("spawn").Process(target=_write, args=(tmp_path, records, 60))
+    writer.start()
+    mapped = MappedCatalog(tmp_path, "uat")
+    seen: list[int] = []
+    while not manifest_paths(tmp_path):
+        writer.join(0.01)
+    while not seen or seen[-1] < 60:
+        snapshot = mapped.at(seen[-1] + 1 if seen else 1)
+        (table,) = snapshot.tables.values()
+        newest = max(table.files["event_id"].to_pylist())
+        assert newest == snapshot.generation
+        assert len(table.files) == min(7, snapshot.generation)
+        seen.append(snapshot.generation)
+    writer.join(10)
+    assert seen == sorted(set(seen))

@@ -1,0 +1,65 @@
+"""What callers may not know is taken out of texts, and nothing else."""
+
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dagfusion_query.settings import Settings
+from dagfusion_query.worker.redact import Redactor
+
+SETTINGS = replace(
+    Settings(),
+    endpoint_url="http://minio.internal:9000/",
+    access_key_id="AKIAIOSFODNN7EXAMPLE",
+    secret_access_key="wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+)
+
+
+@pytest.fixture(scope="module")
+def redactor() -> Redactor:
+    return Redactor([SETTINGS, replace(Settings(), endpoint_url=None)], [Path("/var/lib/dagfusion")])
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("GET http://minio.internal:9000/bucket/x failed", "GET [endpoint]/bucket/x failed"),
+        ("connect to minio.internal:9000: refused", "connect to [endpoint]: refused"),
+        ("<AWSAccessKeyId>AKIAIOSFODNN7EXAMPLE</AWSAccessKeyId>", "<AWSAccessKeyId>[key]</AWSAccessKeyId>"),
+        (f"no key {SETTINGS.secret_access_key}", "no key [key]"),
+        (f"file://{tempfile.gettempdir()}/dagfusion-abc1/0/s0/k1/x.parquet, y", "[template], y"),
+        (f"[{tempfile.gettempdir().strip('/')}/dagfusion-abc1/0/s0/k1/x.parquet]", "[[template]]"),
+        ("/var/lib/dagfusion/uat/segments/a.arrow is gone", "[folder]/uat/segments/a.arrow is gone"),
+        (f"in {sys.prefix}/lib", "in [folder]/lib"),
+        ("panicked at /root/.cargo/registry/src/arrow-55/src/lib.rs:10:5: no", "panicked at [source]: no"),
+        ("it failed\nTraceback (most recent call last):\n  File x", "it failed"),
+        ("boom\n\nbacktrace:    0: std::backtrace", "boom"),
+        (
+            "Internal error: x.\nThis issue was likely caused by a bug in DataFusion's code. Please",
+            "Internal error: x.",
+        ),
+    ],
+)
+def test_what_is_taken_out(redactor: Redactor, text: str, seen: str) -> None:
+    assert redactor.text(text) == seen
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "there is no table uat_silver.test: did you mean uat_silver.tests?",
+        "s3://bucket/var/lib/dagfusion/x.parquet is gone",
+        "file:///data/lake/Silver/orgs/data.parquet (table local_silver.orgs) has changed",
+        "syntax error at line 1, column 8: Expected: an expression, found: 'a/b'",
+        "",
+    ],
+)
+def test_what_stays(redactor: Redactor, text: str) -> None:
+    assert redactor.text(text) == text
+
+
+def test_without_secrets_there_is_nothing_to_take_out() -> None:
+    assert Redactor([Settings()]).text("a test") == "a test"
