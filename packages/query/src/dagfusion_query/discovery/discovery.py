@@ -9,12 +9,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from dagfusion_query.discovery.learn import Learner
 from dagfusion_query.discovery.memory import Memory, Outcome, Refusal
 from dagfusion_query.discovery.objects import PassingError
-from dagfusion_query.errors import EventRecordError, StoreUnavailableError, UndiscoverableError
+from dagfusion_query.errors import EventRecordError, SnapshotError, StoreUnavailableError, UndiscoverableError
 from dagfusion_query.event_log.protocol import AssetKey, Event, Materialization
 from dagfusion_query.event_log.record import DataFiles, Foreign, RecordReader
 
@@ -75,9 +76,11 @@ class Discovery:
         """
         left = self._memory.recognise(identity)
         if resume:
+            known = self._known(left)
             with self._changed:
-                self._learnt += [_Learnt(*known) for known in self._known(left)]
-            self._wait_for(left)
+                self._learnt += [_Learnt(*learnt) for learnt in known]
+            learnt_ids = {event.event_id for event, _ in known}
+            self._wait_for(event for event in left if event.event_id not in learnt_ids)
 
     def start_sync(self) -> None:
         """A full sync begins: the events that it finds are all that there are."""
@@ -152,6 +155,8 @@ class Discovery:
             self._closed = True
             self._queue.clear()
             self._changed.wait_for(lambda: not self._active, _CLOSE_TIMEOUT_S)
+        with suppress(SnapshotError):  # then it is learnt again
+            self._memory.flush()
         self._memory.close()
 
     def _known(self, events: Iterable[Materialization]) -> list[tuple[Materialization, Outcome]]:

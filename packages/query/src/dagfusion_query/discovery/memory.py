@@ -9,8 +9,8 @@ An event's id may be given out again where rows were deleted (SQLite), so what e
 import logging
 import sqlite3
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,27 +57,30 @@ class Memory:
         self._new: dict[int, tuple[int, int, str, bytes]] = {}
         self._waiting: dict[int, bytes] = {}
         self._done: set[int] = set()
+        self._gone: set[int] = set()
 
     def recognise(self, identity: str) -> list[Materialization]:
         """Forget what is of another event log, and return the events that were waiting when this one was left."""
-        if self._database.execute("select identity from about").fetchall() != [(identity,)]:
-            with self._database:
+        with self._access(), self._database:
+            if self._database.execute("select identity from about").fetchall() != [(identity,)]:
                 for table in ("learnt", "waiting", "about"):
                     self._database.execute(f"delete from {table}")
                 self._database.execute("insert into about values (?)", (identity,))
-        rows = self._database.execute("select event_id, document from waiting").fetchall()
+            rows = self._database.execute("select event_id, document from waiting").fetchall()
         return [_event(event_id, orjson.loads(document)) for event_id, document in rows]
 
     def find(self, events: Iterable[Materialization]) -> dict[int, Outcome]:
         """Return what is known of events, by event id."""
         wanted = {event.event_id: event for event in events}
         ids = [*wanted]
-        rows = [self._new[event_id] for event_id in ids if event_id in self._new]
+        rows: list[tuple[int, int, str, bytes]] = []
         for start in range(0, len(ids), _IDS_AT_ONCE):
             some = ids[start : start + _IDS_AT_ONCE]
             marks = ",".join("?" * len(some))
             query = f"select event_id, at_us, uri, document from learnt where event_id in ({marks})"
-            rows += self._database.execute(query, some).fetchall()
+            with self._access():
+                rows += self._database.execute(query, some).fetchall()
+        rows += [self._new[event_id] for event_id in ids if event_id in self._new]
         return {
             event_id: _outcome(document)
             for event_id, at_us, uri, document in rows
@@ -89,6 +92,7 @@ class Memory:
         for event in events:
             self._waiting[event.event_id] = _document(event)
             self._done.discard(event.event_id)
+            self._gone.discard(event.event_id)
 
     def remember(self, event: Materialization, outcome: Outcome) -> None:
         """Note what was learnt."""
@@ -101,12 +105,10 @@ class Memory:
         self._done.update(event_ids)
 
     def keep_only(self, event_ids: set[int]) -> None:
-        """Forget all other events: a full sync found that they do not count any more."""
-        rows = self._database.execute("select event_id from learnt union select event_id from waiting")
-        gone = [(event_id,) for (event_id,) in rows if event_id not in event_ids]
-        with self._database:
-            self._database.executemany("delete from learnt where event_id = ?", gone)
-            self._database.executemany("delete from waiting where event_id = ?", gone)
+        """Forget all other events, with the next `flush`: a full sync found that they do not count any more."""
+        with self._access():
+            rows = self._database.execute("select event_id from learnt union select event_id from waiting").fetchall()
+        self._gone = {event_id for (event_id,) in rows} - event_ids
         for kept in (self._new, self._waiting):
             for event_id in kept.keys() - event_ids:
                 del kept[event_id]
@@ -117,22 +119,27 @@ class Memory:
         Raises:
             SnapshotError: It cannot be written; it is kept for the next time.
         """
-        if not (self._new or self._waiting or self._done):
+        if not (self._new or self._waiting or self._done or self._gone):
             return
-        try:
-            with self._database:
-                self._database.executemany("insert or replace into learnt values (?, ?, ?, ?)", self._new.values())
-                self._database.executemany("insert or replace into waiting values (?, ?)", self._waiting.items())
-                self._database.executemany("delete from waiting where event_id = ?", [(i,) for i in self._done])
-        except sqlite3.Error as error:
-            raise SnapshotError(f"what was learnt of assets cannot be written to {self._path}: {error}") from error
-        self._new.clear()
-        self._waiting.clear()
-        self._done.clear()
+        done, gone = [(i,) for i in self._done | self._gone], [(i,) for i in self._gone]
+        with self._access(), self._database:
+            self._database.executemany("delete from learnt where event_id = ?", gone)
+            self._database.executemany("insert or replace into learnt values (?, ?, ?, ?)", self._new.values())
+            self._database.executemany("insert or replace into waiting values (?, ?)", self._waiting.items())
+            self._database.executemany("delete from waiting where event_id = ?", done)
+        for noted in (self._new, self._waiting, self._done, self._gone):
+            noted.clear()
 
     def close(self) -> None:
         """Close the file."""
         self._database.close()
+
+    @contextmanager
+    def _access(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise SnapshotError(f"what was learnt of assets cannot be kept in {self._path}: {error}") from error
 
     def _open(self) -> sqlite3.Connection:
         try:
