@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagfusion_query.catalog.bounds import read_bounds, statistics_type
-from dagfusion_query.discovery.footer import Tail, describe
+from dagfusion_query.discovery.footer import Tail, describe, footer_bytes
 from dagfusion_query.errors import UndiscoverableError
 from dagfusion_query.event_log.record import RecordReader
 
@@ -80,7 +80,7 @@ def test_what_is_not_sure_is_left_out() -> None:
             "list": [[1], [2]],
             "struct": [{"a": 1}, {"a": 2}],
             "after": [1, 2],
-            "far": pa.array([0, 2**62], pa.timestamp("s")),
+            "far": pa.array([0, 2**62], pa.timestamp("us")),
         }
     )
     columns = columns_of(arrow(table))
@@ -121,7 +121,7 @@ def test_other_writers(tmp_path: Path, writer: str) -> None:
     else:
         datafusion.SessionContext().sql(query).collect()
     columns = columns_of(path.read_bytes())
-    assert columns["n"] == {"nulls": 0, "min": 1, "max": 2} | ({} if writer == "datafusion" else {})
+    assert columns["n"] == {"nulls": 0, "min": 1, "max": 2}
     assert "min" not in columns.get("s", {})
 
 
@@ -155,9 +155,11 @@ def polars_writes(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-@pytest.mark.parametrize(
-    "write", [lambda table: arrow(table, row_group_size=3), polars_writes], ids=["arrow", "polars"]
-)
+def arrow_writes(table: pa.Table) -> bytes:
+    return arrow(table, row_group_size=3)
+
+
+@pytest.mark.parametrize("write", [arrow_writes, polars_writes])
 @given(data=st.data())
 def test_a_bound_is_the_columns_own_minimum_or_maximum(data: st.DataObject, write: Callable[[pa.Table], bytes]) -> None:
     name = data.draw(st.sampled_from(sorted(ORDERED)))
@@ -169,10 +171,10 @@ def test_a_bound_is_the_columns_own_minimum_or_maximum(data: st.DataObject, writ
     low, high, nulls = bounds.flatten()
     assert nulls[0].as_py() in (None, column.null_count)
     expected = pc.min_max(column)
-    assert low[0].as_py() in (None, expected["min"].as_py())
-    assert high[0].as_py() in (None, expected["max"].as_py())
+    assert not low[0].is_valid or low[0].equals(expected["min"])
+    assert not high[0].is_valid or high[0].equals(expected["max"])
     if name in ("int8", "int64", "uint32", "day", "small", "large") and len(column) > column.null_count:
-        assert low[0].as_py() is not None, "it is known"
+        assert low[0].is_valid, "it is known"
 
 
 def test_types_are_described_as_our_writers_describe_them() -> None:
@@ -205,9 +207,11 @@ def test_types_are_described_as_our_writers_describe_them() -> None:
     ],
 )
 def test_what_is_not_parquet_says_so(data: bytes, reason: str) -> None:
-    from dagfusion_query.discovery.footer import footer_bytes  # noqa: PLC0415
-
     tail = Tail(data, len(data), None, NOW)
     with pytest.raises(UndiscoverableError, match=reason):
-        assert footer_bytes(tail) <= len(data)
-        describe("s3://bucket/a", tail)
+        look_at(tail)
+
+
+def look_at(tail: Tail) -> None:
+    assert footer_bytes(tail) <= tail.size
+    describe("s3://bucket/a", tail)
