@@ -7,8 +7,6 @@ import signal
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import uvloop
@@ -18,8 +16,9 @@ from dagfusion_query.access.grants import ALL
 from dagfusion_query.access.tokens import ANONYMOUS, Tokens
 from dagfusion_query.catalog.environments import Environments, EnvironmentState
 from dagfusion_query.config import Config
+from dagfusion_query.doors import console
 from dagfusion_query.doors.address import Address, tls_context
-from dagfusion_query.doors.flight import FlightDoor
+from dagfusion_query.doors.flight.door import FlightDoor
 from dagfusion_query.doors.http.app import create_app
 from dagfusion_query.doors.http.listen import HttpDoor
 from dagfusion_query.errors import SettingsError
@@ -122,7 +121,7 @@ class _Process:
 
     def _doors(self, service: Service) -> tuple[HttpDoor, FlightDoor]:
         settings = self._config.service
-        app = create_app(service, self._tokens, settings, _pages())
+        app = create_app(service, self._tokens, settings, console.routes())
         address = Address.parse(settings.http_address, "DAGFUSION_HTTP_ADDRESS")
         http = HttpDoor(app, address, tls=tls_context(settings), grace_s=settings.cancel_grace_s + 2)
         return http, FlightDoor(service, self._tokens, settings)
@@ -155,10 +154,3 @@ async def _together(*steps: Callable[[], Awaitable[None]]) -> None:
     for outcome in await asyncio.gather(*(step() for step in steps), return_exceptions=True):
         if isinstance(outcome, BaseException):
             raise outcome
-
-
-def _pages() -> Sequence[Any]:
-    if find_spec("dagfusion_query.doors.console") is None:
-        return []
-    routes: Sequence[Any] = getattr(import_module("dagfusion_query.doors.console"), "routes", list)()
-    return routes

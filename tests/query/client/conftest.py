@@ -1,0 +1,34 @@
+"""A client of the HTTP door over a scripted service."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dagfusion_query.access.tokens import Tokens
+from dagfusion_query.client.http import HttpConnection
+from dagfusion_query.doors.http.listen import HttpDoor
+from dagfusion_query.service_settings import ServiceSettings
+from tests.query.http.fake import FakeService, serving
+
+
+@pytest.fixture
+def service() -> FakeService:
+    return FakeService()
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Tokens:
+    return Tokens(tmp_path / "tokens.json")
+
+
+@pytest.fixture
+def door(service: FakeService, tokens: Tokens) -> Iterator[HttpDoor]:
+    with serving(service, tokens, ServiceSettings()) as door:
+        yield door
+
+
+@pytest.fixture
+def connection(door: HttpDoor) -> Iterator[HttpConnection]:
+    with HttpConnection(door.url) as connection:
+        yield connection
