@@ -20,7 +20,8 @@ from dagfusion_query.access.grants import restricted
 from dagfusion_query.access.tokens import Tokens
 from dagfusion_query.catalog.model import Snapshot, Table, files_schema
 from dagfusion_query.catalog.naming import TableName
-from dagfusion_query.doors.flight import FlightDoor, messages
+from dagfusion_query.doors.flight import messages
+from dagfusion_query.doors.flight.door import FlightDoor
 from dagfusion_query.errors import QueryCancelledError, QueryError, UnknownQueryError, UnknownTableError
 from dagfusion_query.service.query import Query
 from dagfusion_query.service_settings import ServiceSettings
@@ -184,6 +185,7 @@ class Doors:
     def __init__(self, folder: Path, closing: ExitStack) -> None:
         self.tokens = Tokens(folder / "tokens.json")
         self._closing = closing
+        self._stops: dict[FlightDoor, Callable[[], None]] = {}
 
     def open(self, service: FakeService, **settings: Any) -> FlightDoor:
         """Open a door on a free port."""
@@ -191,8 +193,13 @@ class Doors:
         door = FlightDoor(service, self.tokens, made)  # type: ignore[arg-type]  # it is no more than the contract
         run = self._closing.enter_context(running(service.loop))
         run(door.start())
-        self._closing.callback(lambda: run(door.stop()))
+        self._stops[door] = lambda: run(door.stop())
+        self._closing.callback(self._stops[door])
         return door
+
+    def stop(self, door: FlightDoor) -> None:
+        """Close one of the doors."""
+        self._stops[door]()
 
 
 @contextmanager

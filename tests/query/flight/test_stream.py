@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import flight
 
-from dagfusion_query.doors.flight import FlightDoor, messages, statements
+from dagfusion_query.doors.flight import messages, statements
+from dagfusion_query.doors.flight.door import FlightDoor
 from dagfusion_query.errors import ExecutionError, StoreUnavailableError
 from tests.query.flight.conftest import ORDERS, FakeService, Result, act, command, query, result, until, url
 
@@ -118,14 +119,14 @@ def test_a_ticket_that_nobody_redeems(
 
 def test_cancel_by_the_flight_info(client: flight.FlightClient, service: FakeService) -> None:
     service.results["select hangs"] = result(ORDERS, hangs=True)
-    for action, body in (
-        ("CancelFlightInfo", lambda info: messages.encoded("CancelFlightInfoRequest", info=info)),
-        ("CancelQuery", lambda info: messages.packed("ActionCancelQueryRequest", info=info)),
+    for action, encode, request in (
+        ("CancelFlightInfo", messages.encoded, "CancelFlightInfoRequest"),
+        ("CancelQuery", messages.packed, "ActionCancelQueryRequest"),
     ):
         info = started(client, "select hangs")
         reader = client.do_get(info.endpoints[0].ticket).to_reader()
         assert reader.read_next_batch().num_rows == len(ORDERS)
-        act(client, action, body(info.serialize()))
+        act(client, action, encode(request, info=info.serialize()))
         with pytest.raises(OSError, match="cancelled"):
             reader.read_next_batch()
         with pytest.raises(pa.ArrowKeyError, match="no such ticket"):

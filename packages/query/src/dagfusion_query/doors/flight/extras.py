@@ -5,17 +5,17 @@ from typing import Any
 from dagfusion_query.access.caller import Caller
 from dagfusion_query.doors.flight import messages
 from dagfusion_query.doors.flight.bridge import Bridge, Call
+from dagfusion_query.doors.flight.messages import EXPLAIN, QUERY, TABLES
 from dagfusion_query.doors.flight.statements import Statements
 from dagfusion_query.doors.http.documents import encode
-from dagfusion_query.doors.http.summaries import details_document
+from dagfusion_query.doors.http.summaries import details_document, environment_document
 from dagfusion_query.errors import BadRequestError
 from dagfusion_query.service.service import Service
 
-EXPLAIN, QUERY, TABLES = "dagfusion.Explain", "dagfusion.Query", "dagfusion.Tables"
 ACTIONS = {
     EXPLAIN: "Return what a statement would read, in JSON; the body is its Flight SQL command.",
     QUERY: "Return what is known of a query, in JSON; the body is its id, which a FlightInfo's app_metadata has.",
-    TABLES: "Return the tables with their partitions, rows and bytes, in JSON.",
+    TABLES: "Return environments and tables, in JSON; only the environments where the body is `none`.",
 }
 
 
@@ -39,7 +39,7 @@ class Extras:
             QueryError: The statement cannot be planned, or there is no such query.
         """
         if action == TABLES:
-            return encode(self._bridge.call(self._tables(caller), call))
+            return encode(self._bridge.call(self._tables(caller, with_tables=body != b"none"), call))
         if action == QUERY:
             return encode(self._bridge.call(self._query(body.decode("utf-8", "replace"), caller), call))
         name, command = messages.unpack(body)
@@ -51,11 +51,13 @@ class Extras:
             raise BadRequestError(f"only statements are explained, got {name}")
         return encode(self._bridge.call(self._service.explain(query, caller), call))
 
-    async def _tables(self, caller: Caller) -> list[Any]:
+    async def _tables(self, caller: Caller, *, with_tables: bool) -> Any:
         states = self._service.environments(caller).values()
-        tables = [(state, table) for state in states for table in state.snapshot.tables.values()]
-        tables.sort(key=lambda found: found[1].name)
-        return [details_document(state, table) for state, table in tables]
+        tables = [(state, table) for state in states for table in state.snapshot.tables.values() if with_tables]
+        return {
+            "environments": [environment_document(state) for state in states],
+            "tables": [details_document(state, table) for state, table in tables],
+        }
 
     async def _query(self, query_id: str, caller: Caller) -> Any:
         return self._service.query(query_id, caller)

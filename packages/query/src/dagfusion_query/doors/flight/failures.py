@@ -9,10 +9,10 @@ import orjson
 import pyarrow as pa
 from pyarrow import flight
 
+from dagfusion_query.doors.flight.messages import ERROR_TRAILER
 from dagfusion_query.errors import QueryError, TooBusyError
 
 LOG = logging.getLogger("dagfusion.flight")
-TRAILER = "dagfusion-error-bin"  # {"code", "message", "details"}: what this package's own client restores
 
 
 class _NoTraceback(Exception):  # noqa: N818  # a mixin
@@ -55,7 +55,7 @@ def failure(error: BaseException, context: Any = None) -> Exception:
     """
     said = error if isinstance(error, QueryError) else _unexpected(error)
     if context is not None:
-        context.add_trailer(TRAILER, encoded(said))
+        context.add_trailer(ERROR_TRAILER, encoded(said))
     if isinstance(said, TooBusyError):
         # On UNAVAILABLE clients try again, which is right here.
         return _STATUSES["UNAVAILABLE"](f"{said} (try again in {said.retry_after_s:g} s)", orjson.dumps(said.details()))

@@ -11,6 +11,10 @@ from google.protobuf.message import DecodeError, Message
 
 from dagfusion_query.errors import BadRequestError
 
+# What this package's own client asks and hears beyond Flight SQL: JSON, as the HTTP door's documents.
+EXPLAIN, QUERY, TABLES = "dagfusion.Explain", "dagfusion.Query", "dagfusion.Tables"
+ERROR_TRAILER = "dagfusion-error-bin"  # {"code", "message", "details"}
+
 _KIND = descriptor_pb2.FieldDescriptorProto
 _SCALARS = {
     "bool": _KIND.TYPE_BOOL,

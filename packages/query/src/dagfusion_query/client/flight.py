@@ -1,0 +1,162 @@
+"""A query service over Arrow Flight SQL, asked as the embedded engine is."""
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+from weakref import WeakSet
+
+import orjson
+import pyarrow as pa
+from pyarrow import flight
+
+from dagfusion_query.answers import Explanation, Params, TableInfo
+from dagfusion_query.client.documents import read_explanation, read_table
+from dagfusion_query.client.flight_calls import Calls
+from dagfusion_query.client.flight_result import FlightResult
+from dagfusion_query.doors.flight import messages
+from dagfusion_query.errors import EnvironmentUnavailableError, ParameterError
+
+_REFRESH_TIMEOUT_S = 30.0
+_LOOK_S = 0.05
+
+
+class FlightConnection:
+    """SQL at a query service. Thread-safe; a context manager.
+
+    Args:
+        url: `grpc://host:port` or `grpc+tls://host:port`.
+        token: The access token; None where the service wants none.
+
+    Raises:
+        SettingsError: The URL or the token is none.
+    """
+
+    def __init__(self, url: str, token: str | None = None) -> None:
+        self._calls = Calls(url, token)
+        self._lock = threading.Lock()
+        self._open: WeakSet[FlightResult] = WeakSet()  # who forgets a result gives it up
+
+    def sql(self, query: str, params: Params = None) -> FlightResult:
+        """Run a query.
+
+        Args:
+            query: One read-only statement.
+            params: Values for `$1`, `$2`, ... as a sequence, or for `$name` as a mapping.
+
+        Returns:
+            The result, with its first batch on its way.
+
+        Raises:
+            StatementError: The statement cannot be run as it is written.
+            ExecutionError: It failed while it ran.
+            RequestError: The service does not take it.
+        """
+        started = time.perf_counter()
+        with self._command(query, params) as command:
+            descriptor = flight.FlightDescriptor.for_command(command)
+            info = self._calls.make(lambda client, options: client.get_flight_info(descriptor, options))
+        result = FlightResult(self._calls, info, started)
+        with self._lock:
+            self._open.add(result)
+        return result
+
+    def explain(self, query: str, params: Params = None) -> Explanation:
+        """Say which files a query would read, why it skips the others, and how DataFusion would run it."""
+        with self._command(query, params) as command:
+            return read_explanation(self._document(messages.EXPLAIN, command))
+
+    def tables(self) -> list[TableInfo]:
+        """Return the tables of the catalog, by name."""
+        tables = self._document(messages.TABLES, b"full")["tables"]
+        return sorted(map(read_table, tables), key=lambda table: table.name)
+
+    def refresh(self) -> None:
+        """Return when the service's catalog has what the event logs had when this was called.
+
+        Raises:
+            EnvironmentUnavailableError: An event log cannot be read.
+        """
+        called = time.monotonic()
+        while True:
+            asked = time.monotonic()
+            states = self._document(messages.TABLES, b"none")["environments"]
+            behind = [s["name"] for s in states if s["age_s"] is None or asked - s["age_s"] < called]
+            if not behind:
+                return
+            if asked - called > _REFRESH_TIMEOUT_S:
+                raise EnvironmentUnavailableError(
+                    f"the service at {self._calls.shown} could not read the event log of {', '.join(behind)} for "
+                    f"{_REFRESH_TIMEOUT_S:.0f} s"
+                )
+            time.sleep(_LOOK_S)
+
+    def close(self) -> None:
+        """Cancel the queries whose results are open, and let the connection go."""
+        with self._lock:
+            results = list(self._open)
+        for result in results:
+            result.cancel()
+        self._calls.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _document(self, action: str, body: bytes) -> Any:
+        return orjson.loads(b"".join(self._calls.act(action, body)))
+
+    @contextmanager
+    def _command(self, query: str, params: Params) -> Iterator[bytes]:
+        """Give the Flight SQL command of a statement; with parameters, of one that is prepared meanwhile."""
+        if not params:
+            yield messages.packed("CommandStatementQuery", query=query)
+            return
+        row = _row(params)
+        request = messages.packed("ActionCreatePreparedStatementRequest", query=query)
+        _, made = messages.unpack(b"".join(self._calls.act("CreatePreparedStatement", request)))
+        handle = made.prepared_statement_handle
+        try:
+            command = messages.packed("CommandPreparedStatementQuery", prepared_statement_handle=handle)
+            self._bind(flight.FlightDescriptor.for_command(command), row)
+            yield command
+        finally:
+            request = messages.packed("ActionClosePreparedStatementRequest", prepared_statement_handle=handle)
+            self._calls.act("ClosePreparedStatement", request)
+
+    def _bind(self, descriptor: flight.FlightDescriptor, row: pa.RecordBatch) -> None:
+        def bind(client: flight.FlightClient, options: flight.FlightCallOptions) -> None:
+            writer, answers = client.do_put(descriptor, row.schema, options)
+            with writer:
+                writer.write_batch(row)
+                writer.done_writing()
+                answers.read()
+
+        self._calls.make(bind)
+
+
+def _row(params: Params) -> pa.RecordBatch:
+    """Return parameters as one row.
+
+    Raises:
+        ParameterError: One has no Arrow type.
+    """
+    named: Mapping[str, Any] = (
+        params if isinstance(params, Mapping) else {str(number): value for number, value in enumerate(params or (), 1)}
+    )
+    columns = []
+    for name, value in named.items():
+        try:
+            scalar = value if isinstance(value, pa.Scalar) else pa.scalar(value)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+            raise ParameterError(
+                f"parameter ${name} of type {type(value).__name__} has no Arrow type: {error}"
+            ) from None
+        columns.append(pa.array([scalar.as_py()], scalar.type))
+    return pa.RecordBatch.from_arrays(columns, names=[str(name) for name in named])

@@ -1,0 +1,144 @@
+"""Calls over Flight to one service, and what goes wrong with them in this package's errors."""
+
+import os
+import ssl
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import orjson
+import pyarrow as pa
+from pyarrow import flight
+
+from dagfusion_query.doors.flight.messages import ERROR_TRAILER
+from dagfusion_query.errors import (
+    QueryError,
+    ServiceUnreachableError,
+    SettingsError,
+    UnauthenticatedError,
+    restored,
+)
+
+T = TypeVar("T")
+FAILURES = (pa.ArrowException, flight.FlightError, OSError, KeyError)
+_NOISE = (". Detail: ", ". gRPC client debug context: ")
+
+
+class Call(flight.ClientMiddleware):  # type: ignore[misc]
+    """One call: listens to what the service says of an error."""
+
+    def __init__(self) -> None:
+        self._said: bytes | None = None
+
+    def received_headers(self, headers: Mapping[str, Any]) -> None:
+        """Keep the error, which comes with the call's trailers."""
+        if said := headers.get(ERROR_TRAILER):
+            self._said = said[0]
+
+    def error(self, raised: BaseException, shown: str) -> QueryError:
+        """Return what went wrong.
+
+        Args:
+            raised: What pyarrow makes of it.
+            shown: The service's URL.
+        """
+        if self._said is not None:
+            told = orjson.loads(self._said)
+            return restored(told["code"], told["message"], told["details"])
+        text = str(raised.args[0]) if raised.args else str(raised)
+        for noise in _NOISE:
+            text = text.partition(noise)[0]
+        if isinstance(raised, flight.FlightUnauthenticatedError):
+            return UnauthenticatedError(text)
+        if isinstance(raised, flight.FlightUnavailableError | flight.FlightTimedOutError):
+            return ServiceUnreachableError(
+                f"the query service at {shown} does not answer ({text}): is `dagfusion serve` running, is this its "
+                "Flight address, and is its certificate trusted here?"
+            )
+        return QueryError(text)
+
+
+class Calls(flight.ClientMiddlewareFactory):  # type: ignore[misc]
+    """Calls a service. Thread-safe.
+
+    Args:
+        url: `grpc://host:port` or `grpc+tls://host:port`.
+        token: The access token; None where the service wants none.
+
+    Raises:
+        SettingsError: The URL or the token is none.
+    """
+
+    def __init__(self, url: str, token: str | None) -> None:
+        address, self.shown = _checked(url)
+        if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
+            raise SettingsError("an access token must be printable ASCII without spaces: was it copied as a whole?")
+        headers = [] if token is None else [(b"authorization", f"Bearer {token}".encode())]
+        self.options = flight.FlightCallOptions(headers=headers)
+        self._last = threading.local()
+        roots = {"tls_root_certs": _authorities()} if address.startswith("grpc+tls") else {}
+        self.client = flight.connect(address, middleware=[self], **roots)
+
+    def start_call(self, _info: flight.CallInfo) -> Call:
+        """Listen to a call; it begins on the thread that makes it."""
+        call = self._last.call = Call()
+        return call
+
+    def make(self, step: Callable[[flight.FlightClient, flight.FlightCallOptions], T]) -> T:
+        """Make a call.
+
+        Raises:
+            QueryError: What the service says is wrong, or that there is none.
+        """
+        return self.listened(step)[0]
+
+    def listened(self, step: Callable[[flight.FlightClient, flight.FlightCallOptions], T]) -> tuple[T, Call]:
+        """Make a call that goes on; its errors are told by what is returned beside the answer. Raises as `make`."""
+        self._last.call = Call()
+        try:
+            answer = step(self.client, self.options)
+        except FAILURES as error:
+            raise self._last.call.error(error, self.shown) from error
+        return answer, self._last.call
+
+    def act(self, action: str, body: bytes = b"") -> list[bytes]:
+        """Do one of Flight's actions and return its answers; raises as `make`."""
+        return self.make(
+            lambda client, options: [
+                answer.body.to_pybytes() for answer in client.do_action(flight.Action(action, body), options)
+            ]
+        )
+
+    def close(self) -> None:
+        """Let the connection go."""
+        self.client.close()
+
+
+def _checked(url: str) -> tuple[str, str]:
+    """Return the URL as Flight wants it, and as it is shown.
+
+    Raises:
+        SettingsError: It is none.
+    """
+    parts = urlsplit(url)
+    try:
+        usable = parts.scheme in ("grpc", "grpc+tcp", "grpc+tls") and parts.hostname and parts.port
+    except ValueError:
+        usable = None
+    if not usable or parts.path.strip("/") or parts.query or parts.fragment:
+        raise SettingsError(f"a Flight service's URL must be grpc://host:port or grpc+tls://host:port, got {url!r}")
+    if "@" in parts.netloc:
+        raise SettingsError("a service's URL must have no user or token in it: give the token as `token`")
+    address = f"{parts.scheme}://{parts.netloc}"
+    return address, address
+
+
+def _authorities() -> bytes:
+    """Return the certificates that the other libraries of this process trust; gRPC has its own list else."""
+    paths = ssl.get_default_verify_paths()
+    for name in (os.environ.get(paths.openssl_cafile_env), paths.cafile, paths.openssl_cafile):
+        if name and Path(name).is_file():
+            return Path(name).read_bytes()
+    return b""
