@@ -9,6 +9,7 @@ from enum import StrEnum
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from dagfusion_query.answers import Connection
     from dagfusion_query.cli.output import Output
 
+_SERVICES = ("http", "https", "grpc", "grpc+tcp", "grpc+tls")
 COMMANDS = "dagfusion.commands"  # the entry-point group of packages that add commands
 
 app = typer.Typer(
@@ -137,7 +139,7 @@ def _connect(event_log: str | None, environment: str | None, url: str | None, to
 
     if event_log is not None and (url is not None or token is not None):
         raise typer.BadParameter("--event-log is read here, and --url asks a service: give one of them")
-    if url is not None and "://" not in url:
+    if url is not None and urlsplit(url).scheme.lower() not in _SERVICES:
         raise typer.BadParameter(f"--url must begin with http://, https://, grpc:// or grpc+tls://, got {url!r}")
     return connect(event_log or url, token=token, environment=environment)
 
