@@ -57,7 +57,7 @@ class Execution:
     def wait(self, timeout_s: float) -> bool:
         """Have the next batch made, and tell whether `next` would return it, or raise, at once."""
         pending = self._ask()
-        return pending is None or bool(wait([pending], timeout_s).done)
+        return pending is None or pending.done() or (timeout_s > 0 and bool(wait([pending], timeout_s).done))
 
     def _ask(self) -> "Future[pa.RecordBatch | None] | None":
         if self._pending is None and self._stream is not None:

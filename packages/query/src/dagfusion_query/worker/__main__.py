@@ -1,7 +1,7 @@
-"""`python -m dagfusion_query.worker <socket> <service's process id>`."""
+"""`python -m dagfusion_query.worker <socket> <file of the phase> <service's process id>`."""
 
 import sys
 
 from dagfusion_query.worker.process import main
 
-main(int(sys.argv[1]), int(sys.argv[2]))
+main(*map(int, sys.argv[1:]))

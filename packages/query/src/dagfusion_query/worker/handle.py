@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dagfusion_query.worker.protocol import Decoder, Frame, Kind, ProtocolError, encode
+from dagfusion_query.worker.protocol import Decoder, Frame, Kind, Phase, ProtocolError, encode
 
 _BUFFER_BYTES = 4 << 20  # in the socket; the system may give less
 _TAIL_BYTES = 4096  # of a dead worker's log
@@ -35,6 +35,8 @@ class Handle:
         self._decoder = Decoder()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
         fcntl.fcntl(self._log, fcntl.F_SETFL, os.O_APPEND)
+        self._phase = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # as the log
+        self._phase.write(Phase.idle.value)
         self.exit_code: int | None = None
         self.exited = self._loop.create_future()
         self.is_ready = False  # whether it has come up
@@ -45,9 +47,10 @@ class Handle:
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
             ours.settimeout(0)
             self._socket = ours
+            passed = (theirs.fileno(), self._phase.fileno())
             self._process = subprocess.Popen(  # noqa: S603  # this interpreter, and numbers
-                [sys.executable, "-P", "-m", "dagfusion_query.worker", str(theirs.fileno()), str(os.getpid())],
-                pass_fds=[theirs.fileno()],
+                [sys.executable, "-P", "-m", "dagfusion_query.worker", *map(str, (*passed, os.getpid()))],
+                pass_fds=passed,
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=self._log,
@@ -145,9 +148,15 @@ class Handle:
             self._process.kill()
 
     def close(self) -> None:
-        """Close the socket, which ends the process when it is idle, and the log."""
+        """Close the socket, which ends the process when it is idle, and its files."""
         self._socket.close()
         self._log.close()
+        self._phase.close()
+
+    @property
+    def phase(self) -> Phase:
+        """What the process is at, or was at when it ended."""
+        return Phase(os.pread(self._phase.fileno(), 1, 0))
 
     def log(self) -> str:
         """Return the end of what the process has written to its log, until that is closed."""

@@ -9,7 +9,7 @@ from dagfusion_query.errors import QueryError, WorkerDiedError, restored
 from dagfusion_query.worker.handle import Handle
 from dagfusion_query.worker.limits import out_of_memory
 from dagfusion_query.worker.pool import Pool
-from dagfusion_query.worker.protocol import Frame, Kind, ProtocolError
+from dagfusion_query.worker.protocol import Frame, Kind, Phase, ProtocolError
 
 _EXIT_S = 1.0  # from the end of a socket to the end of its process
 
@@ -36,7 +36,6 @@ class Lease:
         self._grace_s, self._limit_bytes = grace_s, limit_bytes
         self._loop = asyncio.get_running_loop()
         self._statement = ""
-        self._doing = ""
         self._error: QueryError | None = None
         self._over = self._is_warm = False
         self._reading = False
@@ -125,19 +124,16 @@ class Lease:
                 frame = None
             if frame is None:
                 raise await self._death()
-            if frame.kind is Kind.accepted:
-                self._doing = "planning"
-            elif frame.kind is Kind.failed:
+            if frame.kind is Kind.failed:
                 self._finish()
                 raise self._error or restored(frame.head["code"], frame.head["text"], frame.head["details"])
-            elif frame.kind is Kind.end:
+            if frame.kind is Kind.end:
                 self._is_warm = self._error is None
                 self._finish()
                 if self._error is not None:
                     raise self._error
                 return frame
-            elif self._error is None:
-                self._doing = "running"
+            if self._error is None:
                 return frame
 
     def _start_drain(self) -> None:
@@ -159,18 +155,19 @@ class Lease:
         except TimeoutError:
             self._handle.kill("it closed its socket")
             await asyncio.shield(self._handle.exited)
-        cause = self._error or (self._cause() if self._doing else NeverStarted())
+        phase = self._handle.phase
+        cause = self._error or (NeverStarted() if phase is Phase.idle else self._cause(phase))
         self._finish()
         return cause
 
-    def _cause(self) -> QueryError:
+    def _cause(self, phase: Phase) -> QueryError:
         handle = self._handle
         if handle.ran_out_of_memory:
             return out_of_memory(self._limit_bytes)
         code = handle.exit_code or 0
         how = f"exit code {code}" if code >= 0 else _signal(-code)
         return WorkerDiedError(
-            f"the statement ended the process that ran it, while {self._doing} ({how}): "
+            f"the statement ended the process that ran it, while {phase.name} ({how}): "
             "simplify it; other queries are not affected"
         )
 

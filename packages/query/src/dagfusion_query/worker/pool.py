@@ -120,7 +120,7 @@ class Pool:
                     self._waiting.remove(waiting)
 
     def give_back(self, handle: Handle, *, is_warm: bool) -> None:
-        """Return a worker whose statement is over; one that has kept half of the memory it may have is replaced.
+        """Return a worker whose statement is over.
 
         Args:
             handle: The worker.
@@ -131,10 +131,6 @@ class Pool:
             handle.close()
             return
         if handle.kill_reason or self._closing:
-            return
-        handle.trim_log()
-        if memory_bytes(handle.pid) > self._limit_bytes // 2:
-            handle.kill("bloat")
             return
         self._idle.insert(len(self._idle) if is_warm else 0, handle)
         self._wake()
@@ -208,12 +204,17 @@ class Pool:
         self._spawn(self._retry_s())
 
     async def _watch(self) -> None:
-        """Kill what takes more memory than it may, before the machine has none left."""
+        """Kill what takes more memory than it may, and replace what has kept half of that after its statement."""
         while True:
             await asyncio.sleep(_WATCH_S)
-            for handle in tuple(self._busy):
+            for handle in self._busy:
                 if memory_bytes(handle.pid) > self._limit_bytes:
                     handle.kill(TOO_MUCH_MEMORY)
+            for handle in tuple(self._idle):
+                handle.trim_log()
+                if memory_bytes(handle.pid) > self._limit_bytes // 2:
+                    self._idle.remove(handle)
+                    handle.kill("bloat")
 
 
 def _reason(handle: Handle) -> str:

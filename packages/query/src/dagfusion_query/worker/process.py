@@ -2,14 +2,13 @@
 
 import contextlib
 import os
-import queue
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from dagfusion_query.worker import limits
-from dagfusion_query.worker.protocol import Decoder, Frame, Kind, encode
+from dagfusion_query.worker.protocol import Decoder, Frame, Kind, Phase, encode
 
 if TYPE_CHECKING:
     from dagfusion_query.worker.statements import Statements
@@ -49,41 +48,65 @@ class Link:
                 pieces[0] = pieces[0][sent:]
 
 
-def main(descriptor: int, service_pid: int) -> None:
-    """Run a worker on an open socket."""
+class Worker:
+    """One thread runs a statement while another hears of cancellations; whoever hears of a statement runs it.
+
+    Args:
+        link: The socket.
+        statements: What runs statements.
+    """
+
+    def __init__(self, link: Link, frames: Iterator[Frame], statements: "Statements") -> None:
+        self._link, self._frames, self._statements = link, frames, statements
+        self._listening = threading.Lock()
+
+    def serve(self) -> None:
+        """Do what the service says, until it is gone; two threads do."""
+        with contextlib.suppress(OSError):
+            while (frame := self._next()) is not None:
+                self._statements.run(frame, self._link.send)
+        os._exit(0)
+
+    def _next(self) -> Frame | None:
+        """Return the next statement."""
+        with self._listening:
+            for frame in self._frames:
+                if frame.kind is Kind.statement:
+                    return frame
+                if frame.kind is Kind.cancel:
+                    self._statements.cancel(frame.head["id"])
+            return None
+
+
+def main(descriptor: int, phase_file: int, service_pid: int) -> None:
+    """Run a worker.
+
+    Args:
+        descriptor: The socket.
+        phase_file: A file whose first byte says what the worker is at.
+        service_pid: The process that started this one.
+    """
     limits.live_no_longer_than_the_service(service_pid)
     limits.go_first()
     limits.leave_no_core()
     link = Link(descriptor)
     frames = link.frames()
-    statements = _configured(next(frames))
+    statements = _configured(next(frames), lambda phase: _mark(phase_file, phase))
     link.send(encode(Kind.ready))
-    work: queue.SimpleQueue[Frame] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(frames, statements, work), name="dagfusion-listen", daemon=True).start()
-    while True:
-        frame = work.get()
-        if frame.kind is Kind.configure:
-            statements.configure(frame.head)
-        else:
-            statements.run(frame, link.send)
+    worker = Worker(link, frames, statements)
+    threading.Thread(target=worker.serve, name="dagfusion-serve", daemon=True).start()
+    worker.serve()
 
 
-def _configured(frame: Frame) -> "Statements":
-    """Make the engine, after the limits of threads are set, and limit memory once it is there."""
+def _mark(phase_file: int, phase: Phase) -> None:
+    os.pwrite(phase_file, phase.value, 0)
+
+
+def _configured(frame: Frame, mark: Callable[[Phase], None]) -> "Statements":
+    """Make the engine, and limit memory once it is there."""
     from dagfusion_query.worker.statements import Statements  # noqa: PLC0415  # imports DataFusion, which takes 0.3 s
 
-    statements = Statements(frame.head)
+    statements = Statements(frame.head, mark)
     statements.warm_up()
     limits.limit_memory(frame.head["memory_bytes"])
     return statements
-
-
-def _listen(frames: Iterator[Frame], statements: "Statements", work: "queue.SimpleQueue[Frame]") -> None:
-    """Hear of cancellations while a statement runs; end the process when the service is gone."""
-    with contextlib.suppress(OSError):
-        for frame in frames:
-            if frame.kind is Kind.cancel:
-                statements.cancel(frame.head["id"])
-            else:
-                work.put(frame)
-    os._exit(0)

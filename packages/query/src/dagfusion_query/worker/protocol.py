@@ -30,11 +30,18 @@ class Kind(Enum):
     statement = b"S"  # one statement to run; the body holds its parameters as an Arrow IPC stream
     cancel = b"X"  # give a statement up, by its id
     ready = b"R"  # the worker takes statements
-    accepted = b"A"  # it has begun one: what goes wrong from here on is the statement's doing
     planned = b"P"  # what it reads; the body holds the result's serialized Arrow schema
     data = b"D"  # the next bytes of the encoded result
     end = b"E"  # all of the result was sent: what it cost
     failed = b"F"  # it ended with an error
+
+
+class Phase(Enum):
+    """What a worker is at, as it marks it; the value is the mark."""
+
+    idle = b"-"
+    planning = b"p"  # it has taken the statement: what goes wrong from here on is the statement's doing
+    running = b"r"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,7 +17,7 @@ from dagfusion_query.access.grants import Grants
 from dagfusion_query.access.scopes import Scopes
 from dagfusion_query.answers import Explanation
 from dagfusion_query.catalog.mapped import MappedCatalog
-from dagfusion_query.catalog.model import Snapshot
+from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.engine.engine import Engine, Prepared, Run
 from dagfusion_query.errors import (
     QueryCancelledError,
@@ -31,12 +32,13 @@ from dagfusion_query.scan.layout import HIDDEN
 from dagfusion_query.settings import Settings
 from dagfusion_query.worker.encode import ENCODERS, Piece
 from dagfusion_query.worker.limits import out_of_memory
-from dagfusion_query.worker.protocol import Frame, Kind, encode
+from dagfusion_query.worker.protocol import Frame, Kind, Phase, encode
 from dagfusion_query.worker.quiet import EXIT_CODE, comes_to_rest
 from dagfusion_query.worker.redact import Redactor
 
 _log = logging.getLogger(__name__)
 
+Encoded: TypeAlias = list[bytes | memoryview]
 Send = Callable[..., None]
 CHUNK_BYTES = 1 << 20
 _SOON_S = 0.002  # a batch that comes within it shares a chunk with the one before
@@ -50,20 +52,19 @@ class Statements:
 
     Args:
         head: What the service configures: settings of the environments and limits.
+        mark: Notes what this process is at.
     """
 
-    def __init__(self, head: Mapping[str, Any]) -> None:
+    def __init__(self, head: Mapping[str, Any], mark: Callable[[Phase], None]) -> None:
+        self._mark = mark
         self._catalogs: dict[tuple[str, str], MappedCatalog] = {}
         self._scopes = Scopes()
         self._lock = threading.Lock()
         self._current: str | None = None  # the statement's id
         self._cancelled = False
         self._run: Batches | None = None
+        self._sizes: WeakKeyDictionary[Table, int] = WeakKeyDictionary()
         self._is_whole = True  # whether the statement came to its own end
-        self.configure(head)
-
-    def configure(self, head: Mapping[str, Any]) -> None:
-        """Take over settings: when they change, too."""
         environments = {name: Settings(**values) for name, values in head["environments"].items()}
         self._memory_bytes = int(head["memory_bytes"])
         base = next(iter(environments.values()), Settings())  # limits and caches are the same in all
@@ -91,7 +92,7 @@ class Statements:
         """Run one statement, and send what comes of it."""
         with self._lock:
             self._current, self._cancelled, self._is_whole = frame.head["id"], False, True
-        send(encode(Kind.accepted))
+        self._mark(Phase.planning)
         try:
             self._answer(frame, send)
         except OSError:
@@ -101,6 +102,7 @@ class Statements:
             text = self._redactor.text(str(said))
             send(encode(Kind.failed, {"code": said.code, "text": text, "details": said.details()}))
             self._is_whole = False
+        self._mark(Phase.idle)
         self._give_up()
 
     def _give_up(self) -> None:
@@ -125,32 +127,35 @@ class Statements:
         plans = self._explained(prepared).to_arrow() if prepared.is_explain else None
         schema = prepared.schema if plans is None else plans.schema
         was_there = self._engine.cached_plans > cached
-        facts = {"planning_s": planning_s, "generations": generations, "cached": was_there, **_reads(prepared)}
-        send(encode(Kind.planned, facts, [memoryview(schema.serialize())]))
+        facts = {"planning_s": planning_s, "generations": generations, "cached": was_there, **self._reads(prepared)}
+        planned = encode(Kind.planned, facts, [memoryview(schema.serialize())])
+        self._mark(Phase.running)
         match head["mode"]:
             case "describe":
-                send(encode(Kind.end))
+                send(planned, encode(Kind.end))
             case "explain":
-                send(encode(Kind.end, {"explanation": _explanation(self._explained(prepared), generations)}))
+                explanation = _explanation(self._explained(prepared), generations)
+                send(planned, encode(Kind.end, {"explanation": explanation}))
             case _:
-                self._stream(head, schema, lambda: Finished(plans) if plans else self._engine.start(prepared), send)
+                began = time.perf_counter()
+                run = Finished(plans) if plans is not None else self._engine.start(prepared)
+                self._stream(run, _Output(head, schema, planned, send), began)
 
-    def _stream(self, head: Mapping[str, Any], schema: pa.Schema, start: Callable[[], Batches], send: Send) -> None:
-        began = time.perf_counter()
-        run = start()
+    def _stream(self, run: Batches, output: "_Output", began: float) -> None:
         with self._lock:
             self._run = run
             if self._cancelled:
                 run.cancel()
-        output = _Output(head, schema, send)
         first_batch_s = None
+        if not _is_there(run, _SOON_S):
+            output.flush()
         while (batch := run.next()) is not None:
             first_batch_s = time.perf_counter() - began if first_batch_s is None else first_batch_s
-            ahead = run.wait(0.0) if isinstance(run, Run) else True
+            _is_there(run, 0.0)  # have the next one made while this one is encoded
             if not output.write(batch):
                 self._is_whole = False
                 break
-            if not ahead and isinstance(run, Run) and not run.wait(_SOON_S):
+            if not _is_there(run, _SOON_S):
                 output.flush()
             self._check()
         self._check()
@@ -161,12 +166,33 @@ class Statements:
         if self._cancelled:
             raise QueryCancelledError("the query was cancelled")
 
+    def _reads(self, prepared: Prepared) -> dict[str, Any]:
+        """Say what a planned statement reads, and how."""
+        scans = [
+            {
+                "table": str(scan.table.name),
+                "files_total": len(scan.table.files),
+                "files_read": scan.count,
+                "bytes_total": self._size(scan.table),
+                "bytes_kept": self._size(scan.table) if scan.files is None else scan.bytes,
+            }
+            for scan in prepared.scans
+        ]
+        needs_files = any(scan["files_read"] for scan in scans)
+        path = "dataset" if prepared.spliced is None else "splice" if needs_files else "catalog"
+        return {"scans": scans, "path": path}
+
+    def _size(self, table: Table) -> int:
+        """Return the bytes of all files of a table."""
+        if table not in self._sizes:
+            self._sizes[table] = int(pc.sum(table.files["size_bytes"]).as_py() or 0)
+        return self._sizes[table]
+
     def _explained(self, prepared: Prepared) -> Explanation:
         """Explain a statement as any caller may read it."""
         found = explain(prepared)
         logical, physical = (self._redactor.text(text.replace(HIDDEN, "")) for text in (found.logical, found.physical))
-        path = _reads(prepared)["path"]
-        return replace(found, logical=logical, physical=physical, path=path)
+        return replace(found, logical=logical, physical=physical, path=self._reads(prepared)["path"])
 
     def _error(self, error: BaseException) -> QueryError:
         """Say what went wrong without what only the service's operator may know, which goes to the worker's log."""
@@ -201,11 +227,11 @@ class Statements:
 class _Output:
     """A result's way out: encoded, within its limits, in chunks."""
 
-    def __init__(self, head: Mapping[str, Any], schema: pa.Schema, send: Send) -> None:
+    def __init__(self, head: Mapping[str, Any], schema: pa.Schema, planned: Encoded, send: Send) -> None:
         self._encoder = ENCODERS[head["format"]](schema)
         self._send = send
         self._limit_rows, self._limit_bytes, self._wanted = head["limit_rows"], head["limit_bytes"], head["wanted_rows"]
-        self._schema = schema
+        self._planned: list[Encoded] = [planned]  # until it was sent
         self._pieces: list[Piece] = []
         self._waiting = self._bytes = self._rows = 0
         self._truncated = False
@@ -228,14 +254,17 @@ class _Output:
 
     def flush(self) -> None:
         """Send what there is."""
+        frames, self._planned = self._planned, []
         if self._pieces:
-            self._send(self._data())
+            frames.append(self._data())
+        if frames:
+            self._send(*frames)
 
     def finish(self, facts: Mapping[str, Any]) -> None:
         """Send the rest, and what the result cost."""
         self._take(self._encoder.finish())
         end = {**facts, "rows": self._rows, "result_bytes": self._bytes, "truncated": self._truncated}
-        self._send(self._data(), encode(Kind.end, end))
+        self._send(*self._planned, self._data(), encode(Kind.end, end))
 
     def _take(self, pieces: list[Piece]) -> None:
         size = sum(len(piece) for piece in pieces)
@@ -248,15 +277,23 @@ class _Output:
         self._pieces += pieces
         self._waiting += size
 
-    def _data(self) -> list[bytes | memoryview]:
+    def _data(self) -> Encoded:
         pieces, self._pieces, self._waiting = self._pieces, [], 0
         return encode(Kind.data, None, pieces)
 
 
+def _is_there(run: Batches, within_s: float) -> bool:
+    """Tell whether the next batch, or the end, is there within this time."""
+    return not isinstance(run, Run) or run.wait(within_s)
+
+
 def _parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     """Cut a batch that is large into some of about a chunk each."""
-    step = max(1, batch.num_rows * CHUNK_BYTES // max(batch.nbytes, CHUNK_BYTES))
-    return (batch.slice(start, step) for start in range(0, max(batch.num_rows, 1), step))
+    size = batch.nbytes
+    if size <= CHUNK_BYTES:
+        return iter((batch,))
+    step = max(1, batch.num_rows * CHUNK_BYTES // size)
+    return (batch.slice(start, step) for start in range(0, batch.num_rows, step))
 
 
 def _params(body: memoryview | bytes) -> dict[str, pa.Scalar] | None:
@@ -265,27 +302,6 @@ def _params(body: memoryview | bytes) -> dict[str, pa.Scalar] | None:
         return None
     row = pa.ipc.open_stream(pa.py_buffer(body)).read_next_batch()
     return {name: column[0] for name, column in zip(row.schema.names, row.columns, strict=True)}
-
-
-def _reads(prepared: Prepared) -> dict[str, Any]:
-    """Say what a planned statement reads, and how."""
-    scans = [
-        {
-            "table": str(scan.table.name),
-            "files_total": len(scan.table.files),
-            "files_read": scan.count,
-            "bytes_total": _bytes(scan.table.files),
-            "bytes_kept": scan.bytes,
-        }
-        for scan in prepared.scans
-    ]
-    needs_files = any(scan["files_read"] for scan in scans)
-    path = "dataset" if prepared.spliced is None else "splice" if needs_files else "catalog"
-    return {"scans": scans, "path": path}
-
-
-def _bytes(files: pa.Table) -> int:
-    return int(pc.sum(files["size_bytes"]).as_py() or 0)
 
 
 def _explanation(found: Explanation, generations: Mapping[str, int]) -> dict[str, Any]:

@@ -1,0 +1,283 @@
+"""Workers as processes: they come up, die in every way, and are replaced; a lease always comes to its end."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pytest
+
+from dagfusion_query.errors import QueryCancelledError, QueryError, ServiceUnavailableError, WorkerDiedError
+from dagfusion_query.settings import Settings
+from dagfusion_query.worker.handle import Handle
+from dagfusion_query.worker.lease import Lease, NeverStarted
+from dagfusion_query.worker.pool import Pool
+from dagfusion_query.worker.protocol import Frame, Kind
+
+MEMORY = 1 << 30
+CONFIGURATION = {"memory_bytes": MEMORY, "environments": {"local": vars(Settings())}, "folders": []}
+ENDLESS = "SELECT sum(x * y) FROM generate_series(1, 10000000) a(x) CROSS JOIN generate_series(1, 1000000) b(y)"
+ENDLESS_ROWS = "SELECT x, y FROM generate_series(1, 10000000) a(x) CROSS JOIN generate_series(1, 100000) b(y)"
+
+
+def statement(sql: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "id": "1",
+        "mode": "run",
+        "sql": sql,
+        "format": "arrow",
+        "wanted_rows": None,
+        "limit_rows": 10**9,
+        "limit_bytes": 10**12,
+        "environments": {},
+        "grants": ["*"],
+    } | changes
+
+
+@asynccontextmanager
+async def pool(size: int = 1, configure: Callable[[], Any] = lambda: CONFIGURATION) -> AsyncIterator[Pool]:
+    made = Pool(size, configure, MEMORY)
+    await made.start()
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+def run(test: Callable[[Pool], Coroutine[Any, Any, None]], size: int = 1) -> None:
+    async def within() -> None:
+        async with asyncio.timeout(50), pool(size) as made:
+            await test(made)
+
+    asyncio.run(within())
+
+
+async def begin(workers: Pool, sql: str, grace_s: float = 0.3) -> tuple[Lease, Handle]:
+    handle = await workers.lease()
+    lease = Lease(workers, handle, grace_s, MEMORY)
+    await lease.begin(statement(sql), b"")
+    return lease, handle
+
+
+async def rows(workers: Pool, sql: str = "SELECT 1 AS a") -> int:
+    lease, _ = await begin(workers, sql)
+    received = b""
+    while (frame := await lease.next()).kind is not Kind.end:
+        received += bytes(frame.body) if frame.kind is Kind.data else b""
+    count: int = pa.ipc.open_stream(received).read_all().num_rows
+    return count
+
+
+async def rest(lease: Lease) -> None:
+    while await lease.next():
+        pass
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110  # of any kind
+        await asyncio.sleep(0.01)
+
+
+def test_a_statement_is_planned_sent_and_ended() -> None:
+    async def test(workers: Pool) -> None:
+        lease, handle = await begin(workers, "SELECT value FROM generate_series(1, 3)")
+        planned, data, end = [await lease.next() for _ in range(3)]
+        assert (planned.kind, data.kind, end.kind) == (Kind.planned, Kind.data, Kind.end)
+        assert pa.ipc.read_schema(pa.py_buffer(planned.body)).names == ["value"]
+        assert (end.head["rows"], end.head["result_bytes"]) == (3, len(data.body))
+        assert lease.is_over
+        assert await workers.lease() is handle, "the one that is warm comes first"
+
+    run(test)
+
+
+def test_there_is_a_spare_and_both_take_statements() -> None:
+    async def test(workers: Pool) -> None:
+        await until(lambda: workers.live == 2)
+        first, second = await workers.lease(), await workers.lease()
+        assert first is not second
+        assert workers.busy == 2
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(signal.SIGKILL, "SIGKILL: Killed"), (signal.SIGSEGV, "SIGSEGV: Segmentation fault")]
+)
+def test_the_death_of_a_worker_is_told_with_its_cause(number: signal.Signals, said: str) -> None:
+    async def test(workers: Pool) -> None:
+        lease, handle = await begin(workers, ENDLESS_ROWS)
+        while (await lease.next()).kind is not Kind.data:
+            pass
+        os.kill(handle.pid, number)
+        with pytest.raises(WorkerDiedError, match=f"while running \\({said}\\)"):
+            await rest(lease)
+        assert await rows(workers) == 1, "the spare has taken over"
+        await until(lambda: workers.live == 2)
+        assert workers.restarts == {"died": 1}
+        assert not psutil.pid_exists(handle.pid)
+
+    run(test)
+
+
+def test_a_worker_that_dies_while_it_plans_says_so() -> None:
+    async def test(workers: Pool) -> None:
+        lease, handle = await begin(workers, f"SELECT {'+'.join(['1'] * 20_000)}")
+        await until(lambda: handle.phase.name == "planning")
+        os.kill(handle.pid, signal.SIGKILL)
+        with pytest.raises(WorkerDiedError, match="while planning"):
+            await lease.next()
+
+    run(test)
+
+
+def test_a_worker_that_died_before_the_statement_is_not_the_statement_s_fault() -> None:
+    async def test(workers: Pool) -> None:
+        handle = await workers.lease()
+        lease = Lease(workers, handle, 0.3, MEMORY)
+        os.kill(handle.pid, signal.SIGSTOP)  # it will never read it
+        await lease.begin(statement("SELECT 1"), b"")
+        os.kill(handle.pid, signal.SIGKILL)
+        with pytest.raises(NeverStarted):
+            await lease.next()
+        await asyncio.shield(handle.exited)
+        with pytest.raises(NeverStarted):
+            await Lease(workers, handle, 0.3, MEMORY).begin(statement("SELECT 1"), b"")
+
+    run(test)
+
+
+def test_a_worker_that_hears_nothing_is_killed_after_the_grace() -> None:
+    async def test(workers: Pool) -> None:
+        lease, handle = await begin(workers, ENDLESS)
+        os.kill(handle.pid, signal.SIGSTOP)
+        lease.stop(QueryCancelledError("by the test"))
+        with pytest.raises(QueryCancelledError, match="by the test"):
+            await lease.next()
+        await until(lambda: handle.exit_code == -signal.SIGKILL)
+        await until(lambda: workers.restarts == {"cancelled": 1})
+
+    run(test)
+
+
+def test_a_reader_that_is_cancelled_loses_nothing() -> None:
+    async def test(workers: Pool) -> None:
+        lease, _ = await begin(workers, "SELECT value, repeat('x', 100) FROM generate_series(1, 300000)")
+        received, waits = b"", 0
+        while True:
+            try:
+                async with asyncio.timeout(0.0005):
+                    frame: Frame = await lease.next()
+            except TimeoutError:
+                waits += 1
+                continue
+            if frame.kind is Kind.end:
+                break
+            received += bytes(frame.body) if frame.kind is Kind.data else b""
+        assert waits > 0
+        assert pa.ipc.open_stream(received).read_all().num_rows == 300_000
+
+    run(test)
+
+
+def test_many_leases_wait_for_few_workers() -> None:
+    async def test(workers: Pool) -> None:
+        assert await asyncio.gather(*(rows(workers) for _ in range(30))) == [1] * 30
+        given_up = [asyncio.create_task(rows(workers)) for _ in range(10)]
+        await asyncio.sleep(0.005)
+        for task in given_up[::2]:
+            task.cancel()
+        await asyncio.gather(*given_up, return_exceptions=True)
+        assert await rows(workers) == 1
+
+    run(test)
+
+
+def test_workers_that_cannot_come_up_are_an_error_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "python"
+    program.write_text(
+        f'#!/bin/sh\n[ -e {tmp_path}/well ] || {{ echo no luck >&2; exit 3; }}\nexec {sys.executable} "$@"\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+
+    async def broken() -> None:
+        with pytest.raises(ServiceUnavailableError, match=r"exit code 3: no luck"):
+            async with pool():
+                raise AssertionError
+
+    asyncio.run(broken())
+
+    async def test() -> None:
+        (tmp_path / "well").touch()
+        async with asyncio.timeout(50), pool() as workers:
+            (tmp_path / "well").unlink()
+            for handle in (await workers.lease(), await workers.lease()):
+                os.kill(handle.pid, signal.SIGKILL)
+                await asyncio.shield(handle.exited)
+                workers.give_back(handle, is_warm=False)
+            await until(lambda: workers.problem() is not None)
+            assert isinstance(workers.problem(), QueryError)
+            (tmp_path / "well").touch()
+            assert await rows(workers) == 1
+            assert workers.problem() is None
+
+    asyncio.run(test())
+
+
+def test_workers_end_with_their_service() -> None:
+    pids: list[int] = []
+
+    async def test(workers: Pool) -> None:
+        await until(lambda: workers.live == 2)
+        pids.extend(workers.pids)
+        lease, _ = await begin(workers, ENDLESS)
+        assert not lease.is_over
+
+    run(test)
+    assert len(pids) == 2
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+def test_workers_end_when_their_service_is_killed(tmp_path: Path) -> None:
+    code = f"""
+import asyncio
+from tests.query.worker.test_pool import ENDLESS, begin, pool, until
+
+async def main():
+    async with pool() as workers:
+        await until(lambda: workers.live == 2)
+        await begin(workers, ENDLESS)
+        open({str(tmp_path / "pids")!r}, "w").write(" ".join(map(str, workers.pids)))
+        await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+    service = psutil.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[3])
+    path = tmp_path / "pids"
+    asyncio.run(asyncio.wait_for(until(lambda: path.exists() and bool(path.read_text())), 30))
+    pids = [int(pid) for pid in path.read_text().split()]
+    service.kill()
+    service.wait()
+    asyncio.run(asyncio.wait_for(until(lambda: not any(map(psutil.pid_exists, pids))), 5))
+
+
+def test_a_worker_knows_no_secret_but_what_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_SECRET_ACCESS_KEY", "DAGFUSION_EVENT_LOG", "PGPASSWORD", "DAGFUSION_UAT_AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "hunter2")
+
+    async def test(workers: Pool) -> None:
+        process = psutil.Process((await workers.lease()).pid)
+        assert "hunter2" not in str(process.environ()) + str(process.cmdline())
+        assert process.rlimit(psutil.RLIMIT_CORE) == (0, 0)
+        assert Path(f"/proc/{process.pid}/oom_score_adj").read_text().strip() == "800"  # noqa: ASYNC240  # not a disk
+
+    run(test)
