@@ -41,6 +41,8 @@ def footer_bytes(tail: Tail) -> int:
     Raises:
         UndiscoverableError: It is not Parquet.
     """
+    if not tail.size:
+        raise UndiscoverableError("it is not Parquet: it is empty")
     if tail.data[-len(MAGIC) :] == _ENCRYPTED:
         raise UndiscoverableError("it is encrypted Parquet, which cannot be read")
     if len(tail.data) < _TRAILER_BYTES or tail.data[-len(MAGIC) :] != MAGIC:

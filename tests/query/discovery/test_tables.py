@@ -1,0 +1,330 @@
+"""What other IO managers wrote, as tables: over real event logs and real files."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from dagfusion_query import connect
+from dagfusion_query.catalog.live import LiveCatalog
+from dagfusion_query.catalog.model import Table
+from dagfusion_query.catalog.naming import TableName
+from dagfusion_query.discovery import discovery as discovery_module
+from dagfusion_query.discovery.objects import Objects
+from dagfusion_query.errors import UndiscoverableError
+from tests.query.discovery.conftest import PATIENCE_S, Follow, Report, Write
+
+UNREADABLE = ("csv", "pickle", "gone", "empty", "relative", "web", "no parquet", "broken", "delta")
+ORDERS = TableName("uat_default", "orders")
+
+
+def table(catalog: LiveCatalog, name: str = "orders") -> Table:
+    return catalog.current().tables[TableName("uat_default", name)]
+
+
+def partitions(catalog: LiveCatalog, name: str = "orders") -> list[dict[str, Any]]:
+    rows = table(catalog, name).files.select(["partition", "rows"]).to_pylist()
+    return sorted(({**row["partition"], "rows": row["rows"]} for row in rows), key=str)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to hold"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The objects whose ends are read."""
+    seen: list[str] = []
+    tail = Objects.tail
+
+    def counted(self: Objects, place: Any) -> Any:
+        seen.append(place.uri)
+        return tail(self, place)
+
+    monkeypatch.setattr(Objects, "tail", counted)
+    return seen
+
+
+@pytest.mark.parametrize("name", ["dagster/uri", "uri", "path", "s3_path"])
+def test_metadata_that_names_parquet_makes_a_table(
+    deployment: Any, follow: Follow, report: Report, write: Write, name: str
+) -> None:
+    report(deployment, write("orders.parquet", n=[1, None, 7], s=["b", "a", None]), name=name)
+    found = table(follow(deployment))
+    assert found.file_schema == pa.schema({"n": pa.int64(), "s": pa.string()})
+    (row,) = found.files.to_pylist()
+    assert (row["partition_key"], row["rows"], row["partition"]) == (None, 3, {})
+    assert row["stats"] == {"n": {"min": 1, "max": 7, "nulls": 1}, "s": {"min": "a", "max": "b", "nulls": 1}}
+    assert row["run_id"] is not None
+
+
+def test_partitions_come_from_the_event(on_sqlite: Any, follow: Follow, report: Report, write: Write) -> None:
+    for date, state in (("2024-01-01", "CA"), ("2024-01-02", "NY")):
+        path = write(f"orders/{date}/{state}.parquet", n=[1], date=["wrong"])
+        report(on_sqlite, path, f"{date}|{state}", date=date, state=state)
+        report(on_sqlite, write(f"days/{date}.parquet", n=[1]), date, key="days")
+        report(on_sqlite, write(f"hive/state={state}/date={date}/x.parquet", n=[1]), f"{date}|{state}", key="hive")
+    catalog = follow(on_sqlite)
+    assert partitions(catalog) == [
+        {"date": "2024-01-01", "state": "CA", "rows": 1},
+        {"date": "2024-01-02", "state": "NY", "rows": 1},
+    ]
+    assert table(catalog).file_schema.names == ["n"], "the event's value wins over the file's column"
+    assert partitions(catalog, "days")[0] == {"partition_key": "2024-01-01", "rows": 1}
+    assert table(catalog, "hive").partition_schema == pa.schema({"state": pa.string(), "date": pa.string()})
+
+
+def test_queries_read_it(on_sqlite: Any, report: Report, write: Write) -> None:
+    for day in ("2024-01-01", "2024-01-02"):
+        for part in ("a", "b"):
+            write(f"orders/{day}/{part}.parquet", n=[1, 2], day=[day, part])
+        report(on_sqlite, f"{write(f'orders/{day}/c.parquet', n=[5], day=['x'])[:-9]}", day)
+    with connect(str(on_sqlite.home), environment="uat", settings={}) as connection:
+        (info,) = connection.tables()
+        assert (info.partitions, info.rows) == (2, 10), "a partition of several files is one partition"
+        by_day = "SELECT partition_key, sum(n) AS n, count(*) AS c FROM uat_default.orders GROUP BY 1 ORDER BY 1"
+        total = connection.sql(by_day)
+        assert total.to_arrow().to_pylist() == [
+            {"partition_key": "2024-01-01", "n": 11, "c": 5},
+            {"partition_key": "2024-01-02", "n": 11, "c": 5},
+        ]
+        one = connection.sql("SELECT sum(n) AS n FROM uat_default.orders WHERE partition_key = '2024-01-02'")
+        assert (one.to_arrow().to_pylist(), one.stats.files_read) == ([{"n": 11}], 3)
+        pruned = connection.sql("SELECT day FROM uat_default.orders WHERE n = 5")
+        assert (len(pruned.to_arrow()), pruned.stats.files_read) == (2, 2)
+        answered = connection.sql("SELECT max(n) AS n, count(*) AS c FROM uat_default.orders")
+        assert (answered.to_arrow().to_pylist(), answered.stats.files_read) == ([{"n": 5, "c": 10}], 0)
+
+
+def test_folders_below_are_columns(on_sqlite: Any, report: Report, tmp_path: Path) -> None:
+    frame = pl.DataFrame({"state": ["CA", "NY", None], "n": [1, 2, 3]})
+    folder = tmp_path / "lake" / "orders"
+    for (state,), part in frame.group_by("state"):
+        target = folder / f"state={state or '__HIVE_DEFAULT_PARTITION__'}" / "0.parquet"
+        target.parent.mkdir(parents=True)
+        part.drop("state").write_parquet(target)
+        (target.parent / "_SUCCESS").touch()
+    report(on_sqlite, str(folder))
+    with connect(str(on_sqlite.home), environment="uat", settings={}) as connection:
+        result = connection.sql("SELECT n FROM uat_default.orders WHERE state IS NULL OR state = 'CA' ORDER BY n")
+        assert (result.to_arrow()["n"].to_pylist(), result.stats.files_read) == ([1, 3], 2)
+
+
+def test_columns_that_files_have_too_stay_theirs(on_sqlite: Any, follow: Follow, report: Report, write: Write) -> None:
+    write("orders/year=2024/0.parquet", n=[1], year=[2024])
+    report(on_sqlite, str(Path(write("orders/year=2025/0.parquet", n=[1], year=[2025])).parents[1]))
+    found = table(follow(on_sqlite))
+    assert (found.file_schema.field("year").type, found.partition_schema.names) == (pa.int64(), [])
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_what_cannot_be_read_is_listed_with_its_reason(
+    on_sqlite: Any, follow: Follow, report: Report, write: Write, kind: str
+) -> None:
+    good = write("good.parquet", n=[1])
+    report(on_sqlite, good, key="good")
+    lake = Path(good).parent
+    (lake / "x.csv").write_text("a,b\n1,2\n")
+    (lake / "pickled").write_bytes(b"\x80\x05K\x03.")
+    (lake / "void.parquet").touch()
+    (lake / "folder").mkdir()
+    (lake / "folder" / "x.csv").touch()
+    write("broken/a.parquet", n=[1])
+    (lake / "broken" / "b.parquet").write_bytes(b"torn")
+    write("delta/a.parquet", n=[1])
+    (lake / "delta" / "_delta_log").mkdir()
+    (lake / "delta" / "_delta_log" / "0.json").touch()
+    uri, reason = {
+        "csv": (str(lake / "x.csv"), "it is not Parquet: its 8 bytes do not end as a Parquet file does"),
+        "pickle": (str(lake / "pickled"), "it is not Parquet"),
+        "gone": (str(lake / "none.parquet"), "is gone: there is no object and no folder of that name"),
+        "empty": (str(lake / "void.parquet"), "it is not Parquet: it is empty"),
+        "relative": ("lake/x.parquet", "which is no absolute path and no s3:// URI"),
+        "web": ("https://example.org/x.parquet?token=hush", "it names a https:// URL"),
+        "no parquet": (str(lake / "folder"), "holds no object whose name ends in .parquet"),
+        "broken": (str(lake / "broken"), "b.parquet'): it is not Parquet"),
+        "delta": (str(lake / "delta"), "is a Delta Lake table, whose log says which of its files count"),
+    }[kind]
+    report(on_sqlite, uri, key="bad")
+    catalog = follow(on_sqlite)
+    assert table(catalog, "good").problem is None
+    (warning,) = table(catalog, "bad").warnings
+    assert isinstance(warning, UndiscoverableError)
+    assert reason.replace("')", "'") in str(warning)
+    assert "hush" not in str(warning)
+
+
+def test_one_bad_partition_hides_no_other(on_sqlite: Any, follow: Follow, report: Report, write: Write) -> None:
+    report(on_sqlite, write("a.parquet", n=[1]), "a")
+    report(on_sqlite, "/nowhere/b.parquet", "b")
+    found = table(follow(on_sqlite))
+    assert (found.problem, len(found.files)) == (None, 1)
+    assert "leaves out partition 'b'" in str(found.warnings[0])
+
+
+def test_nothing_is_learnt_twice(
+    deployment: Any, follow: Follow, report: Report, write: Write, looked_at: list[str]
+) -> None:
+    for number in range(5):
+        report(deployment, write(f"{number}.parquet", n=[number]), str(number))
+    state = deployment.home.parent / "state"
+    csv = deployment.home.parent / "x.csv"
+    csv.write_text("1")
+    report(deployment, str(csv), key="csv")
+    first = follow(deployment, state)
+    assert len(looked_at) == 6
+    first.close()
+    second = follow(deployment, state)
+    assert len(partitions(second)) == 5
+    second.close()
+    for manifest in state.glob("manifest-*"):
+        manifest.unlink()
+    third = follow(deployment, state)
+    assert (len(partitions(third)), len(table(third, "csv").warnings)) == (5, 1)
+    assert third.lag().syncs == 1
+    assert len(looked_at) == 6
+
+
+def test_a_new_event_for_the_same_path_is_a_new_version(
+    on_sqlite: Any, follow: Follow, report: Report, write: Write
+) -> None:
+    report(on_sqlite, write("a.parquet", n=[1]), "a")
+    catalog = follow(on_sqlite)
+    before = table(catalog).files.to_pylist()[0]
+    report(on_sqlite, write("a.parquet", n=[1, 2], m=["x", "y"]), "a")
+    catalog.refresh()
+    (after,) = table(catalog).files.to_pylist()
+    assert (before["rows"], after["rows"]) == (1, 2)
+    assert table(catalog).file_schema.names == ["n", "m"]
+
+
+def test_what_is_served_stays_until_the_new_version_is_learnt(
+    on_sqlite: Any, follow: Follow, report: Report, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report(on_sqlite, write("a.parquet", n=[1]), "a")
+    catalog = follow(on_sqlite)
+    held = True
+    tail = Objects.tail
+
+    def slow(self: Objects, place: Any) -> Any:
+        until(lambda: not held)
+        return tail(self, place)
+
+    monkeypatch.setattr(Objects, "tail", slow)
+    report(on_sqlite, write("a.parquet", n=[1, 2]), "a")
+    report(on_sqlite, write("b.parquet", n=[1, 2, 3]), "b")
+    until(lambda: catalog.lag().undiscovered == 2)
+    assert [row["rows"] for row in partitions(catalog)] == [1]
+    held = False
+    until(lambda: sorted(row["rows"] for row in partitions(catalog)) == [2, 3])
+
+
+def test_what_was_not_learnt_is_taken_up_after_a_restart(
+    on_sqlite: Any, follow: Follow, report: Report, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = on_sqlite.home.parent / "state"
+    report(on_sqlite, write("a.parquet", n=[1]), "a")
+    before = follow(on_sqlite, state)
+    with monkeypatch.context() as patch:
+        patch.setattr(discovery_module.Discovery, "_start_threads", lambda _: None)
+        report(on_sqlite, write("b.parquet", n=[1, 2]), "b")
+        report(on_sqlite, write("c.parquet", n=[1]), key="c")
+        until(lambda: before.lag().undiscovered == 2)
+        # Its cursor moves on: a restart does not read these events again.
+        until(lambda: "b" in _waiting(state))
+        before.close()
+    after = follow(on_sqlite, state)
+    assert after.lag().syncs == 0
+    assert sorted(row["rows"] for row in partitions(after)) == [1, 2]
+    assert len(partitions(after, "c")) == 1
+
+
+def _waiting(state: Path) -> str:
+    import sqlite3  # noqa: PLC0415
+
+    with sqlite3.connect(state / "discovered.sqlite") as database:
+        return " ".join(str(json.loads(row[0])) for row in database.execute("select document from waiting"))
+
+
+def test_an_object_that_comes_later_is_found(
+    on_sqlite: Any, follow: Follow, report: Report, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery_module, "_LOOK_AGAIN_S", 0.1)
+    path = write("late.parquet", n=[1])
+    shutil.move(path, f"{path}.hidden")
+    report(on_sqlite, path)
+    catalog = follow(on_sqlite)
+    assert "is gone" in str(table(catalog).problem)
+    shutil.move(f"{path}.hidden", path)
+    until(lambda: table(catalog).problem is None)
+    assert len(partitions(catalog)) == 1
+
+
+def test_wiped_assets_are_no_tables(deployment: Any, follow: Follow, report: Report, write: Write) -> None:
+    report(deployment, write("a.parquet", n=[1]))
+    catalog = follow(deployment)
+    deployment.wipe(("orders",))
+    until(lambda: ORDERS not in catalog.current().tables)
+    report(deployment, write("a.parquet", n=[1, 2]))
+    until(lambda: ORDERS in catalog.current().tables)
+
+
+def test_a_run_that_is_deleted_while_it_is_learnt_leaves_nothing(
+    on_sqlite: Any, follow: Follow, report: Report, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report(on_sqlite, write("a.parquet", n=[1]), "a")
+    catalog = follow(on_sqlite)
+    held = True
+    tail = Objects.tail
+
+    def slow(self: Objects, place: Any) -> Any:
+        until(lambda: not held)
+        return tail(self, place)
+
+    monkeypatch.setattr(Objects, "tail", slow)
+    report(on_sqlite, write("b.parquet", n=[1, 2]), "b")
+    until(lambda: catalog.lag().undiscovered == 1)
+    on_sqlite.wipe(("orders",))
+    until(lambda: ORDERS not in catalog.current().tables)
+    held = False
+    time.sleep(0.5)
+    assert ORDERS not in catalog.current().tables
+
+
+def test_objects_outside_of_the_bucket_are_refused(
+    on_sqlite: Any, follow: Follow, report: Report, write: Write, file_record: Callable[..., dict[str, Any]]
+) -> None:
+    report(on_sqlite, write("a.parquet", n=[1]))
+    report(on_sqlite, "s3://other/a.parquet", key="other")
+    on_sqlite.report(file_record("CA"))
+    on_sqlite.report(file_record("NY", uri="s3://elsewhere/x.parquet"))
+    catalog = follow(on_sqlite, bucket="bucket")
+    for name in ("orders", "other"):
+        assert "outside of this environment's bucket" in str(table(catalog, name).problem)
+    own = catalog.current().tables[TableName("uat_silver_tax_id", "partitioned_organizations")]
+    assert (len(own.files), len(own.warnings)) == (1, 1)
+    assert "must start with one of s3://bucket/" in str(own.warnings[0])
+
+
+def test_odd_names(on_sqlite: Any, report: Report, write: Write) -> None:
+    names = ["a:b", "100%", "ü 日本", "x#y?", "a%20b", "a=b&c", "x..", "{x}", "quote'\""]
+    for name in names:
+        report(on_sqlite, write(f"{name}/{name}.parquet", n=[1]), name)
+        report(on_sqlite, (Path(write(f"{name}/{name}.parquet", n=[1]))).as_uri(), f"{name} url")
+        report(on_sqlite, str(Path(write(f"{name}/{name}.parquet", n=[1])).parent), f"{name} folder")
+    with connect(str(on_sqlite.home), environment="uat", settings={}) as connection:
+        (info,) = connection.tables()
+        assert info.warnings == ()
+        rows = connection.sql("SELECT partition_key, sum(n) AS n FROM uat_default.orders GROUP BY 1").to_arrow()
+        assert {row["partition_key"]: row["n"] for row in rows.to_pylist()} == {
+            f"{name}{form}": 1 for name in names for form in ("", " url", " folder")
+        }
