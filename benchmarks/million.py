@@ -10,6 +10,7 @@ import psycopg
 from psycopg import sql
 
 from benchmarks import synthetic
+from benchmarks.memory import peak_rss_mb
 from benchmarks.planning import Planner, best_s
 from dagfusion_query.catalog.live import LiveCatalog
 from dagfusion_query.event_log import open_event_log
@@ -90,7 +91,7 @@ def probe(event_log: str, state_dir: Path) -> Probed:
     """Open a catalog and plan over it, in this process."""
     started = time.perf_counter()
     catalog = LiveCatalog(open_event_log(event_log), "local", state_dir)
-    ready_s, ready_peak = time.perf_counter() - started, _peak_rss_mb()
+    ready_s, ready_peak = time.perf_counter() - started, peak_rss_mb()
     planner = Planner(catalog.current())
     [scan] = planner.plan("point").scans
     assert scan.count == 1
@@ -102,14 +103,8 @@ def probe(event_log: str, state_dir: Path) -> Probed:
         ready_s=ready_s,
         ready_peak_rss_mb=ready_peak,
         point_plan_ms=plan_s * 1000,
-        planned_peak_rss_mb=_peak_rss_mb(),
+        planned_peak_rss_mb=peak_rss_mb(),
     )
-
-
-def _peak_rss_mb() -> float:
-    """Return this program's own peak; `getrusage` would begin with that of the process that started it."""
-    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
-    return int(line.split()[1]) / 1024
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.conftest import Clock
 from benchmarks.dataset import Dataset
-from benchmarks.engines.dagfusion import ENGINE, with_snapshots
+from benchmarks.engines.dagfusion import ENGINE, NOTHING_KEPT
 from benchmarks.engines.protocol import Engine, Session
 from benchmarks.workload import FULL_SCAN, POINT, QUERIES, Query, Row, rows
 
@@ -44,10 +44,8 @@ def test_cold_dagfusion(query: Query, data: Dataset, answers: Answers, clock: Cl
     time_first_answer(ENGINE, query, data, answers, clock)
 
 
-def test_cold_with_a_snapshot(
-    data: Dataset, answers: Answers, clock: Clock, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    time_first_answer(with_snapshots(tmp_path_factory.mktemp("snapshots")), POINT, data, answers, clock)
+def test_cold_without_a_snapshot(data: Dataset, answers: Answers, clock: Clock) -> None:
+    time_first_answer(NOTHING_KEPT, POINT, data, answers, clock)
 
 
 def time_first_answer(engine: Engine, query: Query, data: Dataset, answers: Answers, clock: Clock) -> None:

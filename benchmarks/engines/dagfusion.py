@@ -1,7 +1,8 @@
 """DagFusion as a user connects to it."""
 
+import tempfile
 from collections.abc import Mapping
-from pathlib import Path
+from functools import cache
 
 import pyarrow as pa
 
@@ -33,18 +34,24 @@ class DagFusion:
         self.connection.close()
 
 
-def with_snapshots(state_dir: Path) -> Engine:
-    """An engine that keeps its catalog in a folder between processes, as a service does."""
-    return Engine(
-        "DagFusion, snapshot kept",
-        "DAGFUSION_STATE_DIR set, so that a new process maps the last catalog instead of reading the event log",
-        lambda place: DagFusion(place, {"DAGFUSION_STATE_DIR": str(state_dir)}),
-    )
+@cache
+def _cache() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="dagfusion-bench-cache-")
 
 
-ENGINE = Engine("DagFusion", "defaults", DagFusion)
+def _by_default(place: Place, **variables: str) -> DagFusion:
+    """Connect as a user who says nothing but where the event log is: with a cache folder of their own."""
+    return DagFusion(place, {"XDG_CACHE_HOME": _cache().name, **variables})
+
+
+ENGINE = Engine("DagFusion", "defaults: a new session maps the catalog that the one before left", _by_default)
 PLANNED_ANEW = Engine(
     "DagFusion, no plan cache",
     "every statement is planned anew, as if it had never been seen",
-    lambda place: DagFusion(place, {"DAGFUSION_PLAN_CACHE_BYTES": "1"}),
+    lambda place: _by_default(place, DAGFUSION_PLAN_CACHE_BYTES="1"),
+)
+NOTHING_KEPT = Engine(
+    "DagFusion, no snapshot kept",
+    "DAGFUSION_STATE_DIR=none: a new session reads the whole event log, as the first one on a machine does",
+    lambda place: _by_default(place, DAGFUSION_STATE_DIR="none"),
 )

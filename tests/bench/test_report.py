@@ -64,6 +64,8 @@ def test_the_report_says_where_another_engine_is_faster() -> None:
     text = report.markdown(report.read(document()))
     assert "| state | warm | 100 ms | Lister 50 ms |" in text
     assert "Lister 1.7 s" not in text
+    assert "What bounds a warm query here: one GET a file" in text
+    assert "What bounds a cold one" not in text
 
 
 def test_the_report_lists_what_each_engine_asked_for() -> None:
@@ -73,6 +75,13 @@ def test_the_report_lists_what_each_engine_asked_for() -> None:
     ]
     text = report.markdown(report.read(document(requests=asked)))
     assert "| Lister | point | 2 LIST, 3 GET | 1,234 | 1 GET | 99 |" in text
+
+
+def test_the_report_tells_what_seeding_took() -> None:
+    asset = {"key": "Silver/TaxID/x", "written": 18_250, "rows": 1_000, "bytes": 99_000, "seconds": 27.6}
+    text = report.markdown(report.read(document(seeding={"assets": [asset], "total_s": 61.2, "peak_rss_mb": 812.7})))
+    assert "| Silver/TaxID/x | 18,250 | 1,000 | 99,000 | 28 s |" in text
+    assert "It took 61 s with the start of the stack, and its process had 813 MB at most." in text
 
 
 def test_sections_without_measurements_are_left_out() -> None:

@@ -183,21 +183,24 @@ def _put_files(physical: bytes, slot: _Slot, breadth: Breadth) -> bytes:
         raise NotSpliceable(f"the files of {slot.scan.table.name} are in several stores")
     store = slot.scanned.store.encode()
     files = slot.scan.of(slot.scanned.files.select(["entry", "size_bytes"]))
-    if pc.max(files["size_bytes"]).as_py() <= SMALL_BYTES:
-        physical = _without_page_index(physical, witness)
+    are_small = pc.max(files["size_bytes"]).as_py() <= SMALL_BYTES
 
-    def change(node: bytes) -> bytes | None:
-        if not _reads(node, witness):
-            return None
-        groups = children(node, _FILE_GROUPS)
+    def put(conf: bytes) -> bytes:
+        count = breadth.spliced(len(children(conf, _FILE_GROUPS)), len(files), slot.scan.bytes)
+        groups = _file_groups(files["entry"], files["size_bytes"], count)
         rest = (
             message(_STORE_URL, store) if field.number == _STORE_URL else field.raw
-            for field in fields(node)
+            for field in fields(conf)
             if field.number != _FILE_GROUPS
         )
-        count = breadth.spliced(len(groups), len(files), slot.scan.bytes)
-        entries = _file_groups(files["entry"], files["size_bytes"], count)
-        return b"".join([*(message(_FILE_GROUPS, group) for group in entries), *rest])
+        return b"".join([*(message(_FILE_GROUPS, group) for group in groups), *rest])
+
+    def change(node: bytes) -> bytes | None:
+        confs = children(node, _BASE_CONF)
+        if not (confs and _reads(confs[0], witness)):
+            return None
+        fitting = _replace(node, _PARQUET_OPTIONS, _without_page_index) if are_small else node
+        return _replace(fitting, _BASE_CONF, put)
 
     return rewrite(physical, witness, change)
 
@@ -208,19 +211,12 @@ def _reads(conf: bytes, witness: bytes) -> bool:
     return any(path.startswith(witness) for file in first for path in children(file, 1))
 
 
-def _without_page_index(physical: bytes, witness: bytes) -> bytes:
-    """Have a scan not ask for the page indexes of its files."""
-
-    def change(node: bytes) -> bytes | None:
-        if not any(_reads(conf, witness) for conf in children(node, _BASE_CONF)):
-            return None
-        return _replace(node, _PARQUET_OPTIONS, lambda options: _replace(options, _GLOBAL, _unset_page_index))
-
-    return rewrite(physical, witness, change)
-
-
-def _unset_page_index(options: bytes) -> bytes:
-    return b"".join(field.raw for field in fields(options) if field.number != _ENABLE_PAGE_INDEX)
+def _without_page_index(options: bytes) -> bytes:
+    return _replace(
+        options,
+        _GLOBAL,
+        lambda given: b"".join(field.raw for field in fields(given) if field.number != _ENABLE_PAGE_INDEX),
+    )
 
 
 def _replace(node: bytes, number: int, change: Callable[[bytes], bytes]) -> bytes:
