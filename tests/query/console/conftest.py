@@ -6,13 +6,12 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Request, expect, sync_playwright
 
 from tests.query.console.mock import Mock
 
@@ -71,15 +70,8 @@ def browser() -> Iterator[Browser]:
         launched.close()
 
 
-@dataclass
-class Watched:
-    """What a page did that it must not do."""
-
-    problems: list[str] = field(default_factory=list)
-
-
 @pytest.fixture
-def context(browser: Browser, tmp_path: Path) -> Iterator[BrowserContext]:
+def context(browser: Browser) -> Iterator[BrowserContext]:
     opened = browser.new_context(viewport={"width": 1280, "height": 800}, accept_downloads=True)
     opened.set_default_timeout(10_000)
     opened.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -108,3 +100,22 @@ def _check_host(request: Request, url: str, problems: list[str]) -> None:
         problems.append(f"asked {request.url}")
     if "dft_" in request.url:
         problems.append(f"a token in {request.url}")
+
+
+def editor(page: Page) -> Locator:
+    return page.locator(".cm-content")
+
+
+def write(page: Page, text: str) -> None:
+    """Replace the editor's text, as by pasting."""
+    editor(page).focus()
+    page.keyboard.press("Control+A")
+    page.keyboard.press("Delete")
+    page.keyboard.insert_text(text)
+
+
+def run(page: Page, text: str) -> None:
+    """Run a statement to its end."""
+    write(page, text)
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("[data-phase]")).to_have_attribute("data-phase", "finished", timeout=30_000)

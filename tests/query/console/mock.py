@@ -26,8 +26,11 @@ from dagfusion_query.doors.console import routes
 TOKEN = "dft_mock_secret"
 DAGSTER = "http://localhost:3000"
 START = date(2024, 1, 1)
-STATES = ("AK AL AR AZ CA CO CT DE FL GA HI IA ID IL IN KS KY LA MA MD ME MI MN MO MS MT NC ND NE NH NJ NM NV NY OH OK "
-          "OR PA RI SC SD TN TX UT VA VT WA WI WV WY").split()  # fmt: skip
+STATES = [
+    *("AK", "AL", "AR", "AZ", "CA", "CO", "CT", "DE", "FL", "GA", "HI", "IA", "ID", "IL", "IN", "KS", "KY"),
+    *("LA", "MA", "MD", "ME", "MI", "MN", "MO", "MS", "MT", "NC", "ND", "NE", "NH", "NJ", "NM", "NV", "NY"),
+    *("OH", "OK", "OR", "PA", "RI", "SC", "SD", "TN", "TX", "UT", "VA", "VT", "WA", "WI", "WV", "WY"),
+]
 DAYS = 365
 HOLES = {("CA", "2024-01-16"), *(("TX", f"2024-02-{day:02}") for day in range(5, 12))}
 NO_DAY = "2024-03-15"  # nobody wrote anything on it
@@ -43,7 +46,6 @@ class Mock:
     cancelled: set[str] = field(default_factory=set)
     asked: list[dict[str, Any]] = field(default_factory=list)
     big_map: bool = False
-    started: float = 0.0
 
     def app(self) -> Starlette:
         endpoints: list[tuple[str, str, Callable[..., Any]]] = [
@@ -92,43 +94,42 @@ class Mock:
     async def sql(self, request: Request) -> Response:
         asked = await request.json()
         self.asked.append(asked)
-        sql, form = asked["sql"], asked.get("format", "arrow")
+        sql = asked["sql"]
         query_id = f"q{len(self.queries) + 1}"
-        info = query_info(query_id, sql)
-        self.queries[query_id] = info
+        info = self.queries[query_id] = query_info(query_id, sql)
         headers = {"DagFusion-Query-Id": query_id}
         if "syntax" in sql:
             return problem(400, "sql_syntax", "Expected: an expression, found: fron", query_id=query_id, **SYNTAX)
         if "slow" in sql:
-            info["state"] = "running"
-            while not await request.is_disconnected() and query_id not in self.cancelled:
-                await asyncio.sleep(0.02)
-            info["state"] = "cancelled"
-            return problem(499, "query_cancelled", "the query was cancelled", query_id=query_id)
-        if form != "arrow":
+            return await self.until_cancelled(request, query_id)
+        if (form := asked.get("format", "arrow")) != "arrow":
             return Response(encoded(result(sql), form), headers=headers)
-        if "broken" in sql:
-            info["error"] = {"code": "worker_died", "message": "the statement ended the process that ran it"}
-            info["state"] = "failed"
-            return StreamingResponse(broken(), headers=headers)
-        if "stall" in sql:
-            return StreamingResponse(self.stalling(query_id), headers=headers)
-        if "million" in sql:
-            return StreamingResponse(million(), headers=headers)
+        if streamed := [chunks for word, chunks in self.streams(info).items() if word in sql]:
+            return StreamingResponse(streamed[0](), headers=headers)
         table = result(sql)
         info["stats"] |= {"rows": len(table)}
         shown = {name: value for name, value in info["stats"].items() if name != "scans"}
         return Response(ipc(table), headers=headers | {"DagFusion-Stats": json.dumps(shown)})
 
-    async def stalling(self, query_id: str) -> AsyncIterator[bytes]:
-        """Send some rows, then nothing more until it is cancelled."""
-        self.queries[query_id]["state"] = "streaming"
-        for number, chunk in enumerate(million(batches=3)):
-            if number < 3:
-                yield chunk
-        while query_id not in self.cancelled:
+    def streams(self, info: dict[str, Any]) -> dict[str, Callable[[], Any]]:
+        return {"broken": lambda: broken(info), "stall": lambda: self.stalling(info), "million": million}
+
+    async def until_cancelled(self, request: Request, query_id: str) -> Response:
+        info = self.queries[query_id]
+        info["state"] = "running"
+        while not await request.is_disconnected() and query_id not in self.cancelled:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
-        self.queries[query_id]["state"] = "cancelled"
+        info["state"] = "cancelled"
+        return problem(499, "query_cancelled", "the query was cancelled", query_id=query_id)
+
+    async def stalling(self, info: dict[str, Any]) -> AsyncIterator[bytes]:
+        """Send some rows, then nothing more until it is cancelled."""
+        info["state"] = "streaming"
+        for chunk in itertools.islice(million(), 3):
+            yield chunk
+        while info["id"] not in self.cancelled:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        info["state"] = "cancelled"
 
     async def explain(self, request: Request) -> Response:
         sql = (await request.json())["sql"]
@@ -181,38 +182,40 @@ def environment(name: str, reason: dict[str, str] | None) -> dict[str, Any]:
 
 def catalog() -> list[dict[str, Any]]:
     conflict = {"code": "schema_conflict", "detail": "column amount is int64 in 12 partitions and string in 2"}
-    npi, name = ("npi", "int64"), ("name", "string")
+    organizations = [("npi", "int64"), ("name", "string")]
     dimensions = [("state", "string"), ("date", "date32[day]")]
-    sizes = {"partitions": 18_241, "rows": 5_841_000, "bytes": 93_400_000}
+    aggregates = [("organizations", "int64"), ("share", "double")]
+    empty = "partition 2024-05-01: its event names an object of 0 bytes"
     return [
-        described("Silver/TaxID/partitioned_organizations", [npi, name, ("opened", "timestamp[us]")], dimensions, sizes),
-        described("Silver/TaxID/raw_organizations", [npi, name], [], {"partitions": 1, "rows": 52_000, "bytes": 1_900_000}),
-        described("Gold/Analytics/daily_org_aggregates", [("organizations", "int64"), ("share", "double")],
-                  [("date", "date32[day]")], {"partitions": 360, "rows": 18_000, "bytes": 2_100_000},
-                  warnings=["partition 2024-05-01: its event names an object of 0 bytes"]),
-        described("Bronze/Shop/orders", [], [], {"partitions": 14, "rows": 0, "bytes": 0}, conflict),
-    ]  # fmt: skip
+        described("Silver/TaxID/partitioned_organizations", [*organizations, ("opened", "timestamp[us]")], dimensions)
+        | {"partitions": 18_241, "rows": 5_841_000, "bytes": 93_400_000},
+        described("Silver/TaxID/raw_organizations", organizations, []) | {"rows": 52_000, "bytes": 1_900_000},
+        described("Gold/Analytics/daily_org_aggregates", aggregates, dimensions[1:])
+        | {"partitions": 360, "rows": 18_000, "bytes": 2_100_000, "warnings": [empty]},
+        described("Bronze/Shop/orders", [], []) | {"problem": conflict},
+    ]
 
 
-def described(
-    key: str,
-    columns: list[tuple[str, str]],
-    dimensions: list[tuple[str, str]],
-    sizes: dict[str, int],
-    reason: dict[str, str] | None = None,
-    warnings: list[str] | None = None,
-) -> dict[str, Any]:
+def described(key: str, columns: list[tuple[str, str]], dimensions: list[tuple[str, str]]) -> dict[str, Any]:
     *folders, name = key.split("/")
-    schema = "uat_" + "_".join(folder.replace("TaxID", "tax_id").lower() for folder in folders)
     shown = [{"name": n, "type": t, "partition": False} for n, t in columns]
     shown += [{"name": n, "type": t, "partition": True} for n, t in dimensions]
     return {
-        "environment": "uat", "schema": schema, "name": name, "asset_key": key.split("/"),
-        "partition_columns": [n for n, _ in dimensions], **sizes,
+        "environment": "uat",
+        "schema": "uat_" + "_".join(folder.replace("TaxID", "tax_id").lower() for folder in folders),
+        "name": name,
+        "asset_key": key.split("/"),
+        "partition_columns": [n for n, _ in dimensions],
+        "partitions": 1,
+        "rows": 0,
+        "bytes": 0,
         "materialized_at": (datetime.now(UTC) - timedelta(minutes=42)).isoformat(),
-        "problem": reason, "warnings": warnings or [], "columns": shown,
-        "last_run_id": "5f2c81aa-8a41-4c6b-9f0e-0c6cf9e3b0aa", "dagster_url": f"{DAGSTER}/assets/{key}",
-    }  # fmt: skip
+        "problem": None,
+        "warnings": [],
+        "columns": shown,
+        "last_run_id": "5f2c81aa-8a41-4c6b-9f0e-0c6cf9e3b0aa",
+        "dagster_url": f"{DAGSTER}/assets/{key}",
+    }
 
 
 def partition_table(columns: dict[str, pa.Array], keys: list[str], days: list[int]) -> pa.Table:
@@ -224,7 +227,9 @@ def partition_table(columns: dict[str, pa.Array], keys: list[str], days: list[in
         | {
             "partition_key": keys,
             "rows": pa.array(rows, pa.int64()),
-            "bytes": pa.array([row * 17 + 4000 for row in rows], pa.int64()),
+            "bytes": pa.array(
+                [(row * 17 + 4000) * (1 + day % 5) for row, day in zip(rows, days, strict=True)], pa.int64()
+            ),
             "materialized_at": pa.array(times, pa.timestamp("us", "UTC")),
             "run_id": [f"5f2c81aa-run-{day // 30}" for day in days],
         }
@@ -307,9 +312,11 @@ def million(batches: int = 100, rows: int = 10_000) -> Iterator[bytes]:
     yield taken(sink)
 
 
-def broken() -> Iterator[bytes]:
+def broken(info: dict[str, Any]) -> Iterator[bytes]:
     """Whole batches, and then no end marker."""
     yield from itertools.islice(million(), 2)
+    info["state"] = "failed"
+    info["error"] = {"code": "worker_died", "message": "the statement ended the process that ran it"}
 
 
 def ipc(table: pa.Table) -> bytes:
@@ -326,12 +333,9 @@ def encoded(table: pa.Table, form: str) -> bytes:
     elif form == "parquet":
         pyarrow.parquet.write_table(table, sink)
     else:
+        rows = [*map(list, zip(*table.to_pydict().values(), strict=True))]
         columns = [{"name": f.name, "type": str(f.type)} for f in table.schema]
-        sink.write(
-            json.dumps(
-                {"columns": columns, "rows": [*map(list, zip(*table.to_pydict().values(), strict=True))]}, default=str
-            ).encode()
-        )
+        sink.write(json.dumps({"columns": columns, "rows": rows}, default=str).encode())
     return sink.getvalue()
 
 

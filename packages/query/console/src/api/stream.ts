@@ -13,7 +13,9 @@ export class EndWatch {
     try {
       for (let next = await reader.read(); !next.done; next = await reader.read()) {
         this.remember(next.value);
-        yield next.value;
+        // Arrow's reader waits for more when it has exactly the bytes it wants: a chunk of whole messages would show up a chunk late.
+        yield next.value.subarray(0, -1);
+        yield next.value.subarray(-1);
       }
     } finally {
       await reader.cancel();

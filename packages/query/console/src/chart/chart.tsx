@@ -4,7 +4,7 @@ import "uplot/dist/uPlot.min.css";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Rows } from "../state/rows";
 import { isDark } from "../state/theme";
-import { drawable, kinds } from "./data";
+import { drawable, facts, kinds } from "./data";
 import { draw } from "./draw";
 import { type Choice, type Mark, guess } from "./guess";
 
@@ -12,7 +12,7 @@ const MARKS: readonly Mark[] = ["bar", "line", "scatter"];
 
 export default function Chart({ rows, version }: { rows: Rows; version: number }) {
   const types = useMemo(() => kinds(rows), [rows]);
-  const [choice, setChoice] = useState<Choice | null>(() => guess(types));
+  const [choice, setChoice] = useState<Choice | null>(() => guess(facts(rows)));
   if (choice === null || rows.length === 0) {
     return <p class="quiet-note">{rows.length === 0 ? "There are no rows to draw." : "There is no number to draw: a chart needs a numeric column."}</p>;
   }
@@ -29,11 +29,10 @@ export default function Chart({ rows, version }: { rows: Rows; version: number }
           ))}
         </div>
         <Pick label="x" value={choice.x} columns={names.map((_, index) => index)} names={names} onPick={(x) => setChoice({ ...choice, x })} />
-        <Pick label="y" value={choice.y[0] ?? 0} columns={numbers} names={names} onPick={(y) => setChoice({ ...choice, y: [y] })} />
-        {choice.y.length > 1 && <span class="chip">+ {choice.y.slice(1).map((column) => names[column]).join(", ")}</span>}
+        <Pick label="y" value={choice.y} columns={numbers} names={names} onPick={(y) => setChoice({ ...choice, y })} />
         <label class="field">
           <span>series</span>
-          <select value={choice.series ?? ""} onChange={({ currentTarget }) => setChoice({ ...choice, series: currentTarget.value === "" ? null : Number(currentTarget.value) })}>
+          <select aria-label="series" value={choice.series ?? ""} onChange={({ currentTarget }) => setChoice({ ...choice, series: currentTarget.value === "" ? null : Number(currentTarget.value) })}>
             <option value="">none</option>
             {names.map((name, index) => (
               <option key={index} value={index}>
@@ -60,7 +59,7 @@ function Pick({ label, value, columns, names, onPick }: PickProps) {
   return (
     <label class="field">
       <span>{label}</span>
-      <select value={value} onChange={({ currentTarget }) => onPick(Number(currentTarget.value))}>
+      <select aria-label={label} value={value} onChange={({ currentTarget }) => onPick(Number(currentTarget.value))}>
         {columns.map((column) => (
           <option key={column} value={column}>
             {names[column]}

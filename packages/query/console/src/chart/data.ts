@@ -2,7 +2,7 @@
 
 import { cellNumber, cellText, isNumeric, isTemporal } from "../grid/values";
 import type { Rows } from "../state/rows";
-import type { Choice, Kind } from "./guess";
+import type { Choice, ColumnFacts, Kind } from "./guess";
 
 export const MOST_POINTS = 200_000;
 export const MOST_SERIES = 12;
@@ -21,6 +21,18 @@ export function kinds(rows: Rows): Kind[] {
   return rows.schema.fields.map(({ type }) => (isTemporal(type) ? "time" : isNumeric(type) ? "number" : "text"));
 }
 
+const SAMPLE_ROWS = 1_000;
+
+/** What a first guess has to know of the columns. */
+export function facts(rows: Rows): ColumnFacts[] {
+  const types = kinds(rows);
+  return rows.schema.fields.map(({ name }, column) => {
+    const seen = new Set<string>();
+    for (let row = 0; row < Math.min(rows.length, SAMPLE_ROWS); row += 1) seen.add(textAt(rows, row, column));
+    return { name, kind: types[column] ?? "text", distinct: seen.size };
+  });
+}
+
 export function drawable(rows: Rows, choice: Choice): Drawable {
   const kind = kinds(rows)[choice.x];
   const count = Math.min(rows.length, MOST_POINTS);
@@ -30,7 +42,7 @@ export function drawable(rows: Rows, choice: Choice): Drawable {
   const xs: (number | null)[] = [];
   for (let row = 0; row < count; row += 1) {
     const { data, index } = rows.at(row, choice.x);
-    xs.push(labels === null ? cellNumber(data, index) : placeOf(cellText(data, index) ?? "NULL", places, labels));
+    xs.push(labels === null ? cellNumber(data, index) : placeOf(textAt(rows, row, choice.x), places, labels));
   }
   const lines = choice.mark === "scatter" ? scattered(rows, choice, xs) : summed(rows, choice, xs);
   if (lines.series.length > MOST_SERIES) left.push(`${MOST_SERIES} of ${lines.series.length} series are drawn`);
@@ -61,19 +73,17 @@ function scattered(rows: Rows, choice: Choice, xs: readonly (number | null)[]): 
 }
 
 function each(rows: Rows, choice: Choice, xs: readonly (number | null)[], take: (line: string, x: number, y: number) => void): void {
-  for (const column of choice.y) {
-    const name = rows.schema.fields[column]?.name ?? "";
-    xs.forEach((x, row) => {
-      const { data, index } = rows.at(row, column);
-      const y = cellNumber(data, index);
-      if (x !== null && y !== null) take(choice.series === null ? name : textAt(rows, row, choice.series), x, y);
-    });
-  }
+  const name = rows.schema.fields[choice.y]?.name ?? "";
+  xs.forEach((x, row) => {
+    const { data, index } = rows.at(row, choice.y);
+    const y = cellNumber(data, index);
+    if (x !== null && y !== null) take(choice.series === null ? name : textAt(rows, row, choice.series), x, y);
+  });
 }
 
 function textAt(rows: Rows, row: number, column: number): string {
   const { data, index } = rows.at(row, column);
-  return cellText(data, index) ?? "NULL";
+  return (cellText(data, index) ?? "NULL") || "(empty)";
 }
 
 function placeOf(text: string, places: Map<string, number>, labels: string[]): number {

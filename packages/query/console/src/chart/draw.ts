@@ -11,7 +11,7 @@ export function draw(host: HTMLElement, data: Drawable, mark: Mark): uPlot {
   const [text, grid] = [token("--muted"), token("--line-soft")];
   const axis = { stroke: text, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1 }, font: `11px ${token("--sans")}` };
   const { labels } = data;
-  const xAxis: uPlot.Axis = labels === null ? axis : { ...axis, values: (_, splits) => splits.map((at) => shortened(labels[at] ?? "")), splits: (plot) => everyLabel(plot, labels.length) };
+  const xAxis: uPlot.Axis = data.isTime ? { ...axis, space: 90, values: timeLabels } : labels === null ? axis : { ...axis, values: (_, splits) => splits.map((at) => shortened(labels[at] ?? "")), splits: (plot) => everyLabel(plot, labels.length) };
   const options: uPlot.Options = {
     width: Math.max(host.clientWidth, 200),
     height: Math.max(host.clientHeight - 34, 160),
@@ -27,7 +27,7 @@ export function draw(host: HTMLElement, data: Drawable, mark: Mark): uPlot {
 
 function xSeries({ labels, isTime }: Drawable): uPlot.Series {
   if (labels !== null) return { label: "x", value: (_, at) => labels[at] ?? "–" };
-  return isTime ? { label: "time", value: (_, at) => (at === null ? "–" : new Date(at * 1000).toISOString().slice(0, 19).replace("T", " ").replace(" 00:00:00", "")) } : { label: "x" };
+  return isTime ? { label: "time", value: (_, at) => (at === null ? "–" : timeText(at)) } : { label: "x" };
 }
 
 function line(label: string, colour: string, mark: Mark, bars: uPlot.Series.PathBuilder | undefined): uPlot.Series {
@@ -51,6 +51,15 @@ function smallestStep(x: readonly number[]): number {
   return Number.isFinite(step) ? step : 1;
 }
 
+function timeText(seconds: number): string {
+  return new Date(seconds * 1000).toISOString().slice(0, 19).replace("T", " ").replace(" 00:00:00", "");
+}
+
+/** The day where one begins, else the time of day. */
+function timeLabels(_: uPlot, splits: number[]): string[] {
+  return splits.map((at) => (at % 86_400 === 0 ? timeText(at) : new Date(at * 1000).toISOString().slice(11, 19).replace(/:00$/, "")));
+}
+
 function xRange({ x, labels }: Drawable, mark: Mark): uPlot.Range.MinMax | uPlot.Range.Function {
   if (labels !== null) return [-0.6, labels.length - 0.4];
   const gap = mark === "bar" ? smallestStep(x) * 0.6 : 0;
@@ -59,7 +68,8 @@ function xRange({ x, labels }: Drawable, mark: Mark): uPlot.Range.MinMax | uPlot
 
 function yRange(low: number | null, high: number | null, mark: Mark): uPlot.Range.MinMax {
   if (low === null || high === null) return [0, 1];
-  const floor = mark === "scatter" ? low : Math.min(low, 0);
+  const isFar = mark !== "bar" && low > 0 && high - low < low; // zero would press the line flat
+  const floor = mark === "scatter" || isFar ? low : Math.min(low, 0);
   const ceiling = mark === "scatter" ? high : Math.max(high, 0);
   const room = (ceiling - floor || 1) * 0.06;
   return [floor === 0 ? 0 : floor - room, ceiling === 0 ? 0 : ceiling + room];

@@ -4,6 +4,7 @@
  * `<style>` elements, which it does not.
  */
 
+import { closeCompletion } from "@codemirror/autocomplete";
 import { setDiagnostics } from "@codemirror/lint";
 import { EditorSelection, EditorState } from "@codemirror/state";
 import { EditorView } from "@codemirror/view";
@@ -19,6 +20,7 @@ let shown: { tab: SqlTab; view: EditorView } | null = null;
 /** The statement or selection that the shown tab's cursor is at runs. */
 export function runShown(): void {
   if (shown === null) return;
+  closeCompletion(shown.view);
   const { from, to } = shown.view.state.selection.main;
   void runTab(shown.tab, { from, to });
 }

@@ -84,7 +84,9 @@ export function ticks({ isTime, slots }: Axis, from: number, to: number, step: n
   const every = seen.filter((slot) => slot % step === 0);
   if (!isTime || step < 10) return every;
   const months = seen.filter((slot) => /^\d+-\d\d-01(?: 00:00:00Z?)?$/.test(slots[slot] ?? ""));
-  const kept: number[] = [];
-  for (const slot of months) if (slot - (kept.at(-1) ?? Number.NEGATIVE_INFINITY) >= step) kept.push(slot);
+  const [first, second] = months;
+  const span = first === undefined || second === undefined ? 1 : second - first;
+  const apart = Math.ceil((step * 1.1) / span);
+  const kept = months.filter((slot) => (Number((slots[slot] ?? "").slice(5, 7)) - 1) % apart === 0);
   return kept.length >= 3 ? kept : every;
 }

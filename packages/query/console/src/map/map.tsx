@@ -88,7 +88,7 @@ function AxisPick({ label, value, names, canBeNone = false, onPick }: AxisPickPr
   return (
     <label class="field">
       <span>{label}</span>
-      <select value={value ?? ""} onChange={({ currentTarget }) => onPick(currentTarget.value === "" ? null : Number(currentTarget.value))}>
+      <select aria-label={label} value={value ?? ""} onChange={({ currentTarget }) => onPick(currentTarget.value === "" ? null : Number(currentTarget.value))}>
         {canBeNone && <option value="">none</option>}
         {names.map((name, index) => (
           <option key={name} value={index}>

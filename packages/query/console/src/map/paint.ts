@@ -7,6 +7,7 @@ import { type Frame, type View, boxOf, plot } from "./view";
 
 const CELL_PIXELS = 3;
 const GAP_FROM = 7;
+const LABEL_GAP = 8;
 
 export interface Picture {
   map: PartitionMap;
@@ -133,12 +134,16 @@ function paintAxes(context: CanvasRenderingContext2D, { map, view, frame, colour
   }
   context.textAlign = "center";
   const longest = context.measureText(short(map.x.slots[0] ?? null, 18)).width + 18;
+  let end = Number.NEGATIVE_INFINITY;
   for (const column of ticks(map.x, view.x0, view.x1, Math.max(Math.ceil(longest / w), 1))) {
     const x = frame.left + (column + 0.5 - view.x0) * w;
     const text = short(map.x.slots[column] ?? null, 18);
     const half = context.measureText(text).width / 2;
+    const middle = Math.min(Math.max(x, half), frame.width - half);
+    if (middle - half < end + LABEL_GAP) continue;
+    end = middle + half;
     context.fillRect(Math.round(x), height + 2, 1, 4);
-    context.fillText(text, Math.min(Math.max(x, half), frame.width - half), height + 15);
+    context.fillText(text, middle, height + 15);
   }
 }
 

@@ -33,6 +33,7 @@ export function ResultPane({ tab }: { tab: SqlTab }) {
     );
   }
   const view = tab.view.value;
+  const hasRows = run.phase.value !== "waiting" && run.rows !== null;
   return (
     <section class="result" aria-label="Result">
       <div class="result-bar">
@@ -45,7 +46,7 @@ export function ResultPane({ tab }: { tab: SqlTab }) {
           ))}
         </div>
         <Status run={run} />
-        {run.rows !== null && <Download sql={run.statement.sql} name={tab.name.value} />}
+        {hasRows && <Download sql={run.statement.sql} name={tab.name.value} />}
       </div>
       <div class="result-body">
         <Body run={run} view={view} />

@@ -18,20 +18,18 @@ TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-# The console needs no more than its own files and its own service. Its canvases are not images, its charts' and its editor's
-# styles are set by script, which no policy of styles stands against.
-POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self'",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    )
-)
+# Its own files and its own service are all that the console needs. Styles that a script sets are not held by it.
+_SOURCES = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self'",
+    "img-src": "'self'",
+    "connect-src": "'self'",
+    "base-uri": "'none'",
+    "form-action": "'none'",
+    "frame-ancestors": "'none'",
+}
+POLICY = "; ".join(f"{directive} {source}" for directive, source in _SOURCES.items())
 ASSETS = "/assets/"
 INDEX = "index.html"
 _FOR_EVER = "public, max-age=31536000, immutable"  # the names have their contents' hashes

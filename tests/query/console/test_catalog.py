@@ -1,0 +1,169 @@
+"""The tree, a table's page, and its partition map."""
+
+import re
+from datetime import date
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.query.console.conftest import Served, editor
+from tests.query.console.mock import DAYS, START, STATES
+
+ORGANIZATIONS = "uat_silver_tax_id.partitioned_organizations"
+
+
+def open_table(page: Page, name: str) -> None:
+    page.locator(f"[data-table='{name}'] .tree-name").click()
+    expect(page.get_by_role("application")).to_be_visible()
+
+
+def point(page: Page, state: str, day: date, columns: int = DAYS, rows: int = len(STATES)) -> tuple[float, float]:
+    """Where a partition is on the map."""
+    box = page.locator(".map-canvas canvas").bounding_box()
+    assert box is not None
+    left, bottom = 28, 26  # the room of the labels
+    x = left + (box["width"] - left) * ((day - START).days + 0.5) / columns
+    y = (box["height"] - bottom) * (STATES.index(state) + 0.5) / rows
+    return box["x"] + x, box["y"] + y
+
+
+def test_the_tree_shows_what_there_is_and_what_is_wrong(page: Page) -> None:
+    tree = page.get_by_role("tree")
+    expect(tree.locator(".is-environment").nth(0)).to_contain_text("uat4 tables")
+    expect(tree.locator(".is-environment").nth(1)).to_contain_text("proddown")
+    expect(tree).to_contain_text("the Dagster database of prod does not answer")
+    expect(tree).to_contain_text("column amount is int64 in 12 partitions and string in 2")
+    expect(tree.locator(f"[data-table='{ORGANIZATIONS}']")).to_contain_text(
+        re.compile(r"5\.8M rows · 93\.4 MB · 4\d min ago")
+    )
+    page.locator(f"[data-table='{ORGANIZATIONS}'] .tree-toggle").click()
+    columns = tree.locator(".is-column")
+    expect(columns).to_have_text(["npiint64", "namestring", "openedtimestamp[us]", "statepartitionstring",
+                                  "datepartitiondate32[day]"])  # fmt: skip
+
+
+def test_the_tree_is_searched(page: Page) -> None:
+    page.keyboard.press("Control+K")
+    page.keyboard.type("gold date")
+    expect(page.locator("[data-table]")).to_have_count(1)
+    page.keyboard.press("Control+A")
+    page.keyboard.type("nothing like it")
+    expect(page.get_by_text("No table matches")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("[data-table]")).to_have_count(4)
+
+
+def test_a_table_is_queried_from_the_tree(page: Page, served: Served) -> None:
+    page.locator(f"[data-table='{ORGANIZATIONS}']").hover()
+    page.get_by_label(f"Query {ORGANIZATIONS}").click()
+    expect(page.get_by_test_id("row-count")).to_have_text("48 rows")
+    assert served.mock.asked[-1]["sql"] == f"select *\nfrom {ORGANIZATIONS}\nlimit 100"
+
+
+def test_a_table_has_a_page(page: Page) -> None:
+    open_table(page, ORGANIZATIONS)
+    expect(page.get_by_role("heading", name="partitioned_organizations")).to_be_visible()
+    expect(page.get_by_role("link", name="Dagster")).to_have_attribute(
+        "href", "http://localhost:3000/assets/Silver/TaxID/partitioned_organizations"
+    )
+    expect(page.get_by_role("link", name="5f2c81aa").first).to_have_attribute(
+        "href", re.compile(r"^http://localhost:3000/runs/5f2c81aa-8a41")
+    )
+    listed = page.get_by_label("Filter partitions")
+    listed.fill("2024-06-01|CA")
+    page.get_by_role("button", name="2024-06-01|CA").click()
+    expect(editor(page)).to_contain_text("date = date '2024-06-01'")
+
+
+def test_a_table_that_cannot_be_read_says_why(page: Page) -> None:
+    page.locator("[data-table='uat_bronze_shop.orders'] .tree-name").click()
+    expect(page.get_by_role("alert")).to_contain_text("column amount is int64")
+    expect(page.get_by_role("button", name="Query", exact=True)).to_be_disabled()
+
+
+def test_a_click_on_a_cell_queries_its_partition(page: Page, served: Served) -> None:
+    open_table(page, ORGANIZATIONS)
+    expect(page.locator(".legend")).to_contain_text(f"{8 + len(STATES)} missing")
+    x, y = point(page, "CO", date(2024, 6, 3))
+    page.mouse.move(x, y)
+    expect(page.locator(".map-tip")).to_contain_text("state CO, date 2024-06-03")
+    expect(page.locator(".map-tip")).to_contain_text("rows")
+    page.mouse.click(x, y)
+    expect(page.get_by_test_id("row-count")).to_be_visible()
+    expect(page.get_by_role("tab", name="CO · 2024-06-03")).to_have_attribute("aria-selected", "true")
+    assert served.mock.asked[-1]["sql"] == (
+        f"select *\nfrom {ORGANIZATIONS}\nwhere state = 'CO'\n  and date = date '2024-06-03'"
+    )
+
+
+@pytest.mark.parametrize(("state", "day"), [("CA", date(2024, 1, 16)), ("NY", date(2024, 3, 15))])
+def test_a_click_on_a_hole_explains_it(page: Page, served: Served, state: str, day: date) -> None:
+    """One partition alone, and a day on which nothing was materialized: time is continuous."""
+    open_table(page, ORGANIZATIONS)
+    page.mouse.click(*point(page, state, day))
+    hole = page.get_by_role("region", name="Missing partition")
+    expect(hole).to_contain_text(f"state = {state}, date = {day}")
+    expect(hole).to_contain_text("never materialized, or it was wiped")
+    expect(hole.get_by_role("link", name="Materialize it in Dagster")).to_have_attribute(
+        "href", "http://localhost:3000/assets/Silver/TaxID/partitioned_organizations"
+    )
+    assert served.mock.asked == []
+    hole.get_by_role("button", name="Query the neighbours").click()
+    expect(page.get_by_test_id("row-count")).to_be_visible()
+    before, after = (date.fromordinal(day.toordinal() + step) for step in (-1, 1))
+    assert f"date between date '{before}' and date '{after}'" in served.mock.asked[-1]["sql"]
+
+
+def test_the_map_is_walked_with_the_keyboard(page: Page, served: Served) -> None:
+    open_table(page, ORGANIZATIONS)
+    page.get_by_role("application").focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown", "ArrowRight"):
+        page.keyboard.press(key)
+    expect(page.locator(".map-room [role=status]")).to_contain_text("state AL, date 2024-01-03")
+    page.keyboard.press("+")
+    page.keyboard.press("Enter")
+    expect(page.get_by_test_id("row-count")).to_be_visible()
+    assert "state = 'AL'\n  and date = date '2024-01-03'" in served.mock.asked[-1]["sql"]
+
+
+def test_one_dimension_is_a_strip(page: Page, served: Served) -> None:
+    open_table(page, "uat_gold_analytics.daily_org_aggregates")
+    expect(page.locator(".legend")).to_contain_text("5 missing")
+    expect(page.get_by_text("its event names an object of 0 bytes")).to_be_visible()
+    box = page.locator(".map-canvas canvas").bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] * 10.5 / DAYS, box["y"] + 100)
+    expect(page.get_by_test_id("row-count")).to_be_visible()
+    assert served.mock.asked[-1]["sql"].endswith("where date = date '2024-01-11'")
+
+
+def test_colours_follow_what_they_stand_for(page: Page) -> None:
+    open_table(page, ORGANIZATIONS)
+    images = {pixels(page)}
+    for metric in ("bytes", "age"):
+        page.get_by_role("radio", name=metric).click()
+        page.wait_for_timeout(100)
+        images.add(pixels(page))
+    assert len(images) == 3
+
+
+def test_a_million_partitions_are_drawn(page: Page, served: Served) -> None:
+    served.mock.big_map = True
+    page.locator(f"[data-table='{ORGANIZATIONS}'] .tree-name").click()
+    expect(page.get_by_role("application")).to_be_visible(timeout=30_000)
+    expect(page.locator(".legend")).to_contain_text("none missing")
+    took: float = page.get_by_role("application").evaluate(
+        """async map => {
+            const start = performance.now();
+            map.dispatchEvent(new KeyboardEvent("keydown", { key: "+", bubbles: true }));
+            await new Promise(done => requestAnimationFrame(() => setTimeout(done)));
+            return performance.now() - start;
+        }"""
+    )
+    assert took < 1000  # about 100 ms where nothing else runs
+
+
+def pixels(page: Page) -> str:
+    canvas: Locator = page.locator(".map-canvas canvas")
+    text: str = canvas.evaluate("canvas => canvas.toDataURL()")
+    return text
