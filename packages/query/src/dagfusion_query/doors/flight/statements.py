@@ -22,18 +22,22 @@ _HOLD_S = 5.0  # a client that wants its rows asks at once: no worker waits long
 
 
 class _Ticketed:
-    """A statement that runs for a client, which then redeems its ticket."""
+    """A statement that runs for a client, which then redeems its ticket.
+
+    Attributes:
+        id: The query that ran for it last.
+    """
 
     def __init__(self, query: Query, rows: Rows) -> None:
-        self.query, self.rows = query, rows
-        self._is_waiting = True
+        self.query, self.id = query, rows.id
+        self._rows: Rows | None = rows
         self._lock = threading.Lock()
 
     def take(self) -> Rows | None:
         """Return the rows that wait, to the first who asks."""
         with self._lock:
-            is_waiting, self._is_waiting = self._is_waiting, False
-        return self.rows if is_waiting else None
+            rows, self._rows = self._rows, None
+        return rows
 
     def release(self) -> None:
         """Let the rows go, unless they were taken."""
@@ -101,7 +105,7 @@ class Statements:
             return rows
         rows = Rows(self._service, ticketed.query, caller, self._bridge)
         rows.start(call)
-        ticketed.rows = rows
+        ticketed.id = rows.id
         return rows
 
     def cancel(self, handle: bytes, caller: Caller, call: Call) -> None:
@@ -112,7 +116,7 @@ class Statements:
         """
         ticketed = self._tickets.get(caller.user, handle)
         self._tickets.pop(caller.user, handle)
-        self._bridge.call(self._cancelled(ticketed.rows.id, caller), call)
+        self._bridge.call(self._cancelled(ticketed.id, caller), call)
 
     async def _cancelled(self, query_id: str, caller: Caller) -> None:
         self._service.cancel(query_id, caller)
