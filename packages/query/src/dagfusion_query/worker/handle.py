@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -41,6 +42,7 @@ class Handle:
         self.exited = self._loop.create_future()
         self.is_ready = False  # whether it has come up
         self.kill_reason = ""  # why this service killed it, if it did
+        self._scratch = tempfile.mkdtemp(prefix="dagfusion-worker-")  # so that what a killed process leaves is removed
         ours, theirs = socket.socketpair()
         with theirs:
             for end in (ours, theirs):
@@ -48,15 +50,19 @@ class Handle:
             ours.settimeout(0)
             self._socket = ours
             passed = (theirs.fileno(), self._phase.fileno())
-            self._process = subprocess.Popen(  # noqa: S603  # this interpreter, and numbers
-                [sys.executable, "-P", "-m", "dagfusion_query.worker", *map(str, (*passed, os.getpid()))],
-                pass_fds=passed,
-                stdin=subprocess.DEVNULL,
-                stdout=self._log,
-                stderr=self._log,
-                env=_environment(os.environ),
-                start_new_session=True,  # an interrupt at the terminal is the service's to handle
-            )
+            try:
+                self._process = subprocess.Popen(  # noqa: S603  # this interpreter, and numbers
+                    [sys.executable, "-P", "-m", "dagfusion_query.worker", *map(str, (*passed, os.getpid()))],
+                    pass_fds=passed,
+                    stdin=subprocess.DEVNULL,
+                    stdout=self._log,
+                    stderr=self._log,
+                    env={**_environment(os.environ), "TMPDIR": self._scratch},
+                    start_new_session=True,  # an interrupt at the terminal is the service's to handle
+                )
+            except OSError:
+                shutil.rmtree(self._scratch, ignore_errors=True)
+                raise
         threading.Thread(target=self._wait, name=f"dagfusion-worker-{self.pid}", daemon=True).start()
 
     @property
@@ -178,6 +184,7 @@ class Handle:
 
     def _wait(self) -> None:
         code = self._process.wait()
+        shutil.rmtree(self._scratch, ignore_errors=True)
         try:
             self._loop.call_soon_threadsafe(self._ended, code)
         except RuntimeError:  # the loop was closed before: nobody is there to hear
