@@ -1,15 +1,19 @@
 """The README's Python blocks run as they are printed, one after the other, where `dagfusion demo` has run."""
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from benchmarks.service import serving
+from dagfusion_query.config import read_config
 from tests.e2e.lake import EXTRACTS, ORDERS, ORDERS_BY_STATE, ORG_AGGREGATES, REGISTER, SALES_AGGREGATES, lake
 from tests.e2e.services import Embedded
 
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TOML = re.compile(r"^```toml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
@@ -37,12 +41,27 @@ def stack(tmp_path: Path, server_folder: Callable[[str], Path], monkeypatch: pyt
         yield
 
 
+@pytest.fixture
+def text(root: Path) -> str:
+    return (root / "README.md").read_text()
+
+
 @pytest.mark.usefixtures("stack")
-def test_the_python_of_the_readme_runs(root: Path) -> None:
-    text = (root / "README.md").read_text()
+def test_the_python_of_the_readme_runs(text: str, tmp_path: Path) -> None:
     blocks = list(BLOCK.finditer(text))
     assert len(blocks) >= 2, "README.md shows how to use the IO managers and how to query, in ```python blocks"
     names: dict[str, object] = {"__name__": "readme"}
-    for block in blocks:
-        lines_before = text.count("\n", 0, block.start(1))
-        exec(compile("\n" * lines_before + block[1], "README.md", "exec"), names)  # noqa: S102  # our own document
+    with serving(os.environ, tmp_path) as service:
+        for block in blocks:
+            lines_before = text.count("\n", 0, block.start(1))
+            code = block[1].replace("localhost:8080", f"localhost:{service.http_port}")
+            code = code.replace("localhost:8081", f"localhost:{service.flight_port}")
+            exec(compile("\n" * lines_before + code, "README.md", "exec"), names)  # noqa: S102  # our own document
+
+
+def test_the_configuration_of_the_readme_is_one(text: str, tmp_path: Path) -> None:
+    [block] = TOML.findall(text)
+    (tmp_path / "dagfusion.toml").write_text(block)
+    databases = {f"{name}_DATABASE_URL": f"postgresql://dagster@db/{name}" for name in ("UAT", "PROD")}
+    config = read_config(databases, file=tmp_path / "dagfusion.toml")
+    assert [environment.name for environment in config.environments] == ["uat", "prod"]
