@@ -127,7 +127,11 @@ def _credentials(header: str | None) -> tuple[str | None, bool]:
             _, _, password = base64.b64decode(padded, validate=True).decode().partition(":")
         except (binascii.Error, UnicodeDecodeError):
             raise UnauthenticatedError("the header `authorization: Basic` must hold user:password in base64") from None
-        return password or None, True
+        if not password:
+            raise UnauthenticatedError(
+                "the password must be an access token: give one, or neither user nor password where none is needed"
+            )
+        return password, True
     raise UnauthenticatedError("send an access token as `authorization: Bearer <token>`, or as the password")
 
 
