@@ -1,5 +1,6 @@
 """The store's side of discovery: the end of an object, and the objects of a folder."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -123,6 +124,9 @@ class Objects:
 _MISSING = (NotFoundError, FileNotFoundError, NotADirectoryError)
 _REFUSED = (PermissionDeniedError, UnauthenticatedError, PermissionError)
 
+_STATUS = re.compile(r"status code: ([34]\d\d) ([A-Za-z ]*)")  # the only place where some errors say it
+_LATER = ("408", "425", "429")
+
 
 @contextmanager
 def _meaning(place: Place) -> Iterator[None]:
@@ -134,5 +138,10 @@ def _meaning(place: Place) -> Iterator[None]:
     except _REFUSED as error:
         raise PassingError(f"the store does not let this service read {shown(place.uri)}") from error
     except (BaseError, OSError) as error:
+        status = _STATUS.search(str(error))
+        if status is not None and status[1] == "404":  # a bucket that is not there
+            raise ObjectMissingError from error
+        if status is not None and status[1] not in _LATER:
+            raise PassingError(f"the store refuses to give {shown(place.uri)}: {status[1]} {status[2]}") from error
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise StoreUnavailableError(f"the object store did not give {place.uri}: {first}") from error
