@@ -37,7 +37,7 @@ class Lease:
         self._loop = asyncio.get_running_loop()
         self._statement = ""
         self._error: QueryError | None = None
-        self._over = self._is_warm = False
+        self._over = self._is_warm = self._has_begun = False
         self._reading = False
         self._drain: asyncio.Task[None] | None = None
         self._killer: asyncio.TimerHandle | None = None
@@ -124,6 +124,7 @@ class Lease:
                 frame = None
             if frame is None:
                 raise await self._death()
+            self._has_begun = True
             if frame.kind is Kind.failed:
                 self._finish()
                 raise self._error or restored(frame.head["code"], frame.head["text"], frame.head["details"])
@@ -156,7 +157,7 @@ class Lease:
             self._handle.kill("it closed its socket")
             await asyncio.shield(self._handle.exited)
         phase = self._handle.phase
-        cause = self._error or (NeverStarted() if phase is Phase.idle else self._cause(phase))
+        cause = self._error or (self._cause(phase) if phase.is_statement or self._has_begun else NeverStarted())
         self._finish()
         return cause
 

@@ -10,7 +10,7 @@ from typing import Any
 from dagfusion_query.errors import QueryError, ServiceUnavailableError
 from dagfusion_query.worker.handle import TOO_MUCH_MEMORY, Handle
 from dagfusion_query.worker.limits import memory_bytes
-from dagfusion_query.worker.protocol import Kind
+from dagfusion_query.worker.protocol import Kind, Phase
 from dagfusion_query.worker.quiet import EXIT_CODE
 
 _log = logging.getLogger(__name__)
@@ -102,11 +102,13 @@ class Pool:
     async def lease(self) -> Handle:
         """Return a worker that is the caller's alone, as soon as there is one. To be given back."""
         while True:
-            while self._idle:
-                handle = self._idle.pop()
-                if handle.exit_code is None:
-                    self._busy.add(handle)
-                    return handle
+            if self._idle:
+                # One that rests would let the statement wait.
+                rested = (handle for handle in reversed(self._idle) if handle.phase is not Phase.resting)
+                handle = next(rested, self._idle[-1])
+                self._idle.remove(handle)
+                self._busy.add(handle)
+                return handle
             waiting = asyncio.get_running_loop().create_future()
             self._waiting.append(waiting)
             try:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from dagfusion_query.worker import limits
-from dagfusion_query.worker.protocol import Decoder, Frame, Kind, Phase, encode
+from dagfusion_query.worker.protocol import Decoder, Frame, Kind, LinkLostError, Phase, encode
 
 if TYPE_CHECKING:
     from dagfusion_query.worker.statements import Statements
@@ -35,10 +35,17 @@ class Link:
             decoder.received(count)
 
     def send(self, *frames: Sequence[bytes | memoryview]) -> None:
-        """Send encoded frames."""
+        """Send encoded frames.
+
+        Raises:
+            LinkLostError: The service is gone.
+        """
         pieces = [memoryview(piece) for frame in frames for piece in frame]
         while pieces:
-            sent = self._socket.sendmsg(pieces[:_PIECES])
+            try:
+                sent = self._socket.sendmsg(pieces[:_PIECES])
+            except OSError as error:
+                raise LinkLostError from error
             done = 0
             while done < len(pieces) and sent >= len(pieces[done]):
                 sent -= len(pieces[done])
@@ -62,7 +69,7 @@ class Worker:
 
     def serve(self) -> None:
         """Do what the service says, until it is gone; two threads do."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, LinkLostError):
             while (frame := self._next()) is not None:
                 self._statements.run(frame, self._link.send)
         os._exit(0)

@@ -23,6 +23,10 @@ class ProtocolError(Exception):
     """The bytes are not frames; the process at the other end cannot be trusted any more."""
 
 
+class LinkLostError(Exception):
+    """The other end of the socket is gone."""
+
+
 class Kind(Enum):
     """What a frame says; the value is its first byte."""
 
@@ -40,8 +44,14 @@ class Phase(Enum):
     """What a worker is at, as it marks it; the value is the mark."""
 
     idle = b"-"
+    resting = b"z"  # it waits for the end of what a statement has left behind
     planning = b"p"  # it has taken the statement: what goes wrong from here on is the statement's doing
     running = b"r"
+
+    @property
+    def is_statement(self) -> bool:
+        """Whether a statement has been taken and is not over."""
+        return self in (Phase.planning, Phase.running)
 
 
 @dataclass(frozen=True)

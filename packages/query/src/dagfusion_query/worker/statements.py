@@ -32,7 +32,7 @@ from dagfusion_query.scan.layout import HIDDEN
 from dagfusion_query.settings import Settings
 from dagfusion_query.worker.encode import ENCODERS, Piece
 from dagfusion_query.worker.limits import out_of_memory
-from dagfusion_query.worker.protocol import Frame, Kind, Phase, encode
+from dagfusion_query.worker.protocol import Frame, Kind, LinkLostError, Phase, encode
 from dagfusion_query.worker.quiet import EXIT_CODE, comes_to_rest
 from dagfusion_query.worker.redact import Redactor
 
@@ -43,7 +43,7 @@ Send = Callable[..., None]
 CHUNK_BYTES = 1 << 20
 _SOON_S = 0.002  # a batch that comes within it shares a chunk with the one before
 _POOL_PERCENT = 60  # of a worker's memory is for joins, sorts and aggregates; scans and results need some, too
-_REST_S = 0.3  # that threads have to leave a run that was given up
+_REST_S = 1.0  # that threads have to leave a run that was given up
 _NAMED = 1000  # partitions and objects that an explanation names
 
 
@@ -59,7 +59,8 @@ class Statements:
         self._mark = mark
         self._catalogs: dict[tuple[str, str], MappedCatalog] = {}
         self._scopes = Scopes()
-        self._lock = threading.Lock()
+        self._turn = threading.Lock()
+        self._lock = threading.Lock()  # of what follows
         self._current: str | None = None  # the statement's id
         self._cancelled = False
         self._run: Batches | None = None
@@ -89,33 +90,33 @@ class Statements:
                     self._run.cancel()
 
     def run(self, frame: Frame, send: Send) -> None:
-        """Run one statement, and send what comes of it."""
+        """Run one statement, and send what comes of it. The next one waits until nothing is left of this one."""
+        with self._turn:
+            self._run_one(frame, send)
+            with self._lock:
+                run, self._current, self._run = self._run, None, None
+            if not self._is_whole and run is not None:
+                run.cancel()
+                del run
+                # Some of DataFusion's joins go on although nobody wants more of them.
+                if not comes_to_rest(_REST_S):
+                    os._exit(EXIT_CODE)
+            self._mark(Phase.idle)
+
+    def _run_one(self, frame: Frame, send: Send) -> None:
         with self._lock:
             self._current, self._cancelled, self._is_whole = frame.head["id"], False, True
         self._mark(Phase.planning)
         try:
             self._answer(frame, send)
-        except OSError:
-            raise  # the service is gone
+        except LinkLostError:
+            raise
         except BaseException as error:  # noqa: BLE001  # whatever it is, the service has to hear of it
             said = QueryCancelledError("the query was cancelled") if self._cancelled else self._error(error)
             text = self._redactor.text(str(said))
+            self._mark(Phase.resting)
             send(encode(Kind.failed, {"code": said.code, "text": text, "details": said.details()}))
             self._is_whole = False
-        self._mark(Phase.idle)
-        self._give_up()
-
-    def _give_up(self) -> None:
-        """Let go of the run; end this process if it goes on although nobody wants more of it."""
-        with self._lock:
-            run, self._current, self._run = self._run, None, None
-        if self._is_whole:
-            return
-        if run is not None:
-            run.cancel()
-            del run
-        if not comes_to_rest(_REST_S):
-            os._exit(EXIT_CODE)
 
     def _answer(self, frame: Frame, send: Send) -> None:
         started = time.perf_counter()
@@ -159,6 +160,8 @@ class Statements:
                 output.flush()
             self._check()
         self._check()
+        if not self._is_whole:
+            self._mark(Phase.resting)
         took_s = time.perf_counter() - began if first_batch_s is None else first_batch_s
         output.finish({"first_batch_s": took_s, "bytes_read": run.bytes_read})
 
