@@ -1,6 +1,8 @@
 """What needs no server: patterns, parameters, handles, types, SQL info."""
 
 import re
+import time
+from contextlib import suppress
 
 import pyarrow as pa
 import pytest
@@ -38,14 +40,29 @@ def test_a_pattern_cannot_take_long() -> None:
         ("select $2", "select $2", ("1", "2")),
         ("select $b, $a, $b, '$c'", "select $b, $a, $b, '$c'", ("b", "a")),
         ("select $1, ?", "select $1, ?", ("1",)),
-        ("select $999999999999", "select $999999999999", ("999999999999",)),
-        ("select 'open ?", "select 'open $1", ("1",)),
+        ("select ?, 'open ?", "select $1, 'open ?", ("1",)),
+        ("select ? /* open ?", "select $1 /* open ?", ("1",)),
     ],
 )
 def test_parameters_are_found(sql: str, planned: str | None, names: tuple[str, ...]) -> None:
     found = parameters(sql)
     assert found.names == names
     assert found.sql == (planned if planned is not None else sql.removesuffix("?") + "$1")
+
+
+@pytest.mark.parametrize("piece", ["/*", "$a$ $b$ ", "$", "'", '"', "`", "'a\"b", "?", "$1", "--", "/"])
+def test_no_text_takes_long(piece: str) -> None:
+    sql = piece * ((1 << 20) // len(piece))
+    started = time.perf_counter()
+    with suppress(ParameterError):
+        parameters(sql + "?")
+    assert time.perf_counter() - started < 5.0
+
+
+@pytest.mark.parametrize("sql", ["?," * 4097, "$4097", "$99999999999", ",".join(f"$n{n}" for n in range(4097))])
+def test_too_many_parameters_are_refused(sql: str) -> None:
+    with pytest.raises(ParameterError, match="at most 4,096 parameters, got"):
+        parameters(sql)
 
 
 def test_a_row_goes_under_the_parameters_names() -> None:

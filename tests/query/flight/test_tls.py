@@ -69,3 +69,5 @@ def test_files_that_do_not_belong_together(
 def test_a_port_that_is_taken(doors: Doors, door: FlightDoor) -> None:
     with pytest.raises(SettingsError, match="DAGFUSION_FLIGHT_ADDRESS"):
         doors.open(FakeService(), flight_address=f"127.0.0.1:{door.port}")
+    with pytest.raises(SettingsError, match="DAGFUSION_FLIGHT_ADDRESS must be host:port"):
+        doors.open(FakeService(), flight_address="somewhere")

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from dagfusion_query.access.tokens import Tokens
+from dagfusion_query.doors.address import Address
 from dagfusion_query.doors.flight.bridge import Bridge
 from dagfusion_query.doors.flight.server import FlightSqlServer
 from dagfusion_query.doors.flight.session import MIDDLEWARE, Headers, NoHandshake, Sessions
@@ -45,6 +46,7 @@ class FlightDoor:
             SettingsError: The address cannot be listened on, or the certificate cannot be used.
         """
         settings = self._settings
+        Address.parse(settings.flight_address, "DAGFUSION_FLIGHT_ADDRESS")
         self._bridge = Bridge(self._service.loop)
         options: dict[str, Any] = {
             "auth_handler": NoHandshake(),

@@ -1,5 +1,6 @@
 """Parameters of a statement: `?` as DataFusion's `$1`, and one row of values under the parameters' names. Pure."""
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,10 +9,12 @@ import pyarrow as pa
 
 from dagfusion_query.errors import ParameterError
 
-# What is no parameter comes first: text, quoted names, comments, text in dollars.
+_MOST = 4096
+# What is no parameter comes first: text, quoted names, comments, text in dollars. What does not end goes on to the last
+# character, so that nothing is looked at twice.
 _TOKEN = re.compile(
-    r"""'(?:[^']|'')*' | "(?:[^"]|"")*" | `[^`]*` | --[^\n]* | /\*.*?\*/
-      | \$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$
+    r"""'(?:[^']|'')*(?:'|\Z) | "(?:[^"]|"")*(?:"|\Z) | `[^`]*(?:`|\Z) | --[^\n]* | /\*.*?(?:\*/|\Z)
+      | \$(?P<tag>(?:[^\W\d]\w*)?)\$.*?(?:\$(?P=tag)\$|\Z)
       | \$(?P<name>\w+) | (?P<mark>\?)""",
     re.VERBOSE | re.DOTALL,
 )
@@ -66,27 +69,40 @@ class Parameters:
 def parameters(sql: str) -> Parameters:
     """Find the parameters of a statement.
 
+    Raises:
+        ParameterError: There are more than 4,096.
+
     >>> parameters("select ? from t where a = '?' and b = ?")
     Parameters(sql="select $1 from t where a = '?' and b = $2", names=('1', '2'))
     >>> parameters("select $b, $a, $b").names
     ('b', 'a')
     """
-    found = [token["name"] for token in _TOKEN.finditer(sql) if token["name"]]
-    if not found:
-        return _numbered(sql)
-    numbers = [int(name) for name in found if name.isdecimal()]
-    if len(numbers) == len(found) and max(numbers) <= len(sql):
-        return Parameters(sql, tuple(str(number) for number in range(1, max(numbers) + 1)))
-    return Parameters(sql, tuple(dict.fromkeys(found)))
+    if "?" not in sql and "$" not in sql:
+        return Parameters(sql, ())
+    names: dict[str, None] = {}
+    marks = 0
+    for token in _TOKEN.finditer(sql):
+        if token["name"]:
+            names[token["name"]] = None
+        marks += token["mark"] is not None
+        _check(max(marks, len(names)))
+    if not names:
+        return Parameters(_numbered(sql) if marks else sql, _up_to(marks))
+    if all(name.isascii() and name.isdecimal() for name in names):
+        return Parameters(sql, _up_to(max(map(int, names))))
+    return Parameters(sql, tuple(names))
 
 
-def _numbered(sql: str) -> Parameters:
-    names: list[str] = []
+def _numbered(sql: str) -> str:
+    numbers = itertools.count(1)
+    return _TOKEN.sub(lambda token: f"${next(numbers)}" if token["mark"] else token[0], sql)
 
-    def number(token: re.Match[str]) -> str:
-        if not token["mark"]:
-            return token[0]
-        names.append(str(len(names) + 1))
-        return f"${names[-1]}"
 
-    return Parameters(_TOKEN.sub(number, sql), tuple(names))
+def _up_to(count: int) -> tuple[str, ...]:
+    _check(count)
+    return tuple(str(number) for number in range(1, count + 1))
+
+
+def _check(count: int) -> None:
+    if count > _MOST:
+        raise ParameterError(f"a statement may have at most {_MOST:,} parameters, got {count:,} or more")

@@ -120,7 +120,7 @@ def _credentials(header: str | None) -> tuple[str | None, bool]:
     if not scheme:
         return None, False
     if scheme.lower() == "bearer":
-        return value.strip() or None, False
+        return value.strip(), False
     if scheme.lower() == "basic":
         try:
             padded = value.strip() + "=" * (-len(value.strip()) % 4)  # Go's clients leave the padding out

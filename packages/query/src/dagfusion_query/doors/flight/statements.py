@@ -77,7 +77,7 @@ class Statements:
         Raises:
             QueryError: It does not run.
         """
-        return self._started(_query(parameters(sql).sql, None, session), caller, call)
+        return self._started(_query(self._parameters(sql).sql, None, session), caller, call)
 
     def execute_prepared(
         self, handle: bytes, caller: Caller, session: Session, call: Call
@@ -127,7 +127,7 @@ class Statements:
         Raises:
             QueryError: It cannot be planned.
         """
-        statement = parameters(sql)
+        statement = self._parameters(sql)
         return self._described(statement, statement.nulls, caller, call)
 
     def describe_prepared(self, handle: bytes, caller: Caller, call: Call) -> pa.Schema:
@@ -141,7 +141,7 @@ class Statements:
 
     def unbound(self, sql: str) -> Query:
         """Return a statement without parameters, as the service takes it."""
-        return Query(parameters(sql).sql)
+        return Query(self._parameters(sql).sql)
 
     def bound(self, handle: bytes, caller: Caller) -> Query:
         """Return a prepared statement with what was bound to it last, as the service takes it."""
@@ -154,7 +154,7 @@ class Statements:
         Raises:
             QueryError: It cannot be planned.
         """
-        statement = parameters(sql)
+        statement = self._parameters(sql)
         columns = None
         try:
             columns = self._described(statement, statement.nulls, caller, call)
@@ -184,6 +184,10 @@ class Statements:
     def close_prepared(self, handle: bytes, caller: Caller) -> None:
         """Forget a prepared statement, if it is there."""
         self._prepared.pop(caller.user, handle)
+
+    def _parameters(self, sql: str) -> Parameters:
+        """Find a statement's parameters; the service refuses one that is too long, which is not looked into here."""
+        return Parameters(sql, ()) if len(sql) > self._sql_limit_bytes else parameters(sql)
 
     def close(self) -> None:
         """Let everything go."""
