@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,11 +108,11 @@ class _Process:
             stack.push_async_callback(asyncio.to_thread, environments.close)
             service = Service(self._config, environments)
             http, flight = self._doors(service)
+            http.bind()
+            stack.push_async_callback(_together, service.close, http.stop, flight.stop)
             catalogs = asyncio.to_thread(environments.refresh, _CATALOG_WAIT_S)
             if not await self._unless_stopping(asyncio.gather(service.start(), catalogs)):
-                await service.close()
                 return
-            stack.push_async_callback(_together, service.close, http.stop, flight.stop)
             await flight.start()
             await http.start()
             announce(Ready((http.url, self._flight_url(flight.port)), [*service.environments(_OPERATOR).values()]))
@@ -121,6 +121,7 @@ class _Process:
 
     def _doors(self, service: Service) -> tuple[HttpDoor, FlightDoor]:
         settings = self._config.service
+        Address.parse(settings.flight_address, "DAGFUSION_FLIGHT_ADDRESS").bind("--flight-address").close()
         app = create_app(service, self._tokens, settings, console.routes())
         address = Address.parse(settings.http_address, "DAGFUSION_HTTP_ADDRESS")
         http = HttpDoor(app, address, tls=tls_context(settings), grace_s=settings.cancel_grace_s + 2)
@@ -140,7 +141,8 @@ class _Process:
             work.result()
             return True
         work.cancel()
-        await asyncio.wait({work})
+        with suppress(asyncio.CancelledError):
+            await work
         return False
 
     def _signalled(self, number: int) -> None:

@@ -8,8 +8,6 @@ from dagfusion_query.access.authenticate import is_loopback
 from dagfusion_query.errors import SettingsError
 from dagfusion_query.service_settings import ServiceSettings
 
-_BACKLOG = 2048
-
 
 @dataclass(frozen=True)
 class Address:
@@ -42,8 +40,8 @@ class Address:
         host = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(self.host, self.host)  # noqa: S104
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
-    def listen(self, option: str) -> socket.socket:
-        """Return a socket that listens here.
+    def bind(self, option: str) -> socket.socket:
+        """Return a socket that has this address, and does not listen yet.
 
         Raises:
             SettingsError: It cannot; the message names the option to change.
@@ -59,7 +57,6 @@ class Address:
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(where)
-            listening.listen(_BACKLOG)
         except OSError as error:
             listening.close()
             raise SettingsError(

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import socket
 import ssl
 from collections.abc import Iterator
 
@@ -58,6 +59,7 @@ class HttpDoor:
                 ssl_context_factory=factory,
             )
         )
+        self._socket: socket.socket | None = None
         self._serving: asyncio.Task[None] | None = None
         self.port = address.port
 
@@ -66,15 +68,24 @@ class HttpDoor:
         """Where clients find it."""
         return self._address.url(self._scheme, self.port)
 
-    async def start(self) -> None:
-        """Listen.
+    def bind(self) -> socket.socket:
+        """Take the address, so that nobody else does; clients are let in by `start`.
 
         Raises:
             SettingsError: The address is taken, or none of this machine.
         """
-        listening = self._address.listen(OPTION)
-        self.port = listening.getsockname()[1]
-        self._serving = asyncio.create_task(self._server.serve([listening]))
+        self._socket = self._address.bind(OPTION)
+        self.port = self._socket.getsockname()[1]
+        return self._socket
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            SettingsError: As `bind`, if that was not called before.
+        """
+        bound = self._socket or self.bind()
+        self._serving = asyncio.create_task(self._server.serve([bound]))
         while not self._server.started and not self._serving.done():  # noqa: ASYNC110  # uvicorn has no event for it
             await asyncio.sleep(0.001)
         if self._serving.done():
@@ -85,3 +96,5 @@ class HttpDoor:
         self._server.should_exit = True
         if self._serving is not None:
             await self._serving
+        elif self._socket is not None:
+            self._socket.close()

@@ -1,0 +1,39 @@
+"""A plain DAGSTER_HOME with a table of three partitions, for services to be started over."""
+
+from pathlib import Path
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+STATES = ("CA", "NY", "TX")
+
+
+@pytest.fixture(scope="session")
+def dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home, lake = tmp_path_factory.mktemp("dagster_home"), tmp_path_factory.mktemp("lake")
+    (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        for asset in ("orgs", "orders"):
+            for number, state in enumerate(STATES):
+                path = lake / f"{asset}-{state}.parquet"
+                pq.write_table(pa.table({"id": list(range(1000 * number, 1000 * (number + 1)))}), path)
+                instance.report_runless_asset_event(_materialization(asset, path, state))
+    return home
+
+
+def _materialization(asset: str, path: Path, state: str) -> dg.AssetMaterialization:
+    record = {
+        "version": 1,
+        "uri": f"file://{path}",
+        "size_bytes": path.stat().st_size,
+        "etag": None,
+        "modified": "2024-01-15T12:00:00Z",
+        "rows": 1000,
+        "partition": [{"name": "state", "type": "string", "value": state}],
+        "schema": {"fingerprint": "0", "fields": [{"name": "id", "type": "int64", "nullable": True}]},
+        "columns": {},
+    }
+    key = dg.AssetKey(["Silver", "TaxID", asset])
+    return dg.AssetMaterialization(key, partition=state, metadata={"dagfusion/file": record})
