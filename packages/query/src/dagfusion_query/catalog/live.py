@@ -199,10 +199,15 @@ class LiveCatalog:
             _log.warning("the last snapshot is served, since %s", self._lag.last_error)
 
     def _discover(self) -> None:
-        """Wait for what is being discovered, and take it in."""
-        if self._discovery is not None and self._discovery.waiting:
-            self._discovery.wait(self._discovery_wait_s)
+        """Wait for what is being discovered, and take it in: all of it, but for what has to be tried again later."""
+        deadline = time.monotonic() + self._discovery_wait_s
+        before = None
+        while self._discovery is not None and (left := self._discovery.waiting) and left != before:
+            if (wait_s := deadline - time.monotonic()) <= 0:
+                return
+            self._discovery.wait(wait_s)
             self._poll()
+            before = left
 
     def _poll(self) -> None:
         started = time.monotonic()

@@ -22,6 +22,7 @@ from dagfusion_query.event_log.record import DataFiles, Foreign, RecordReader
 _log = logging.getLogger(__name__)
 
 CONCURRENCY = 32
+TAKEN_AT_ONCE = 4096  # so that a poll of the event log is never busy with them for long
 _FIRST_RETRY_S, _LAST_RETRY_S = 1.0, 60.0
 _LOOK_AGAIN_S = 300.0  # at objects that were not there, or not to be read
 _CLOSE_TIMEOUT_S = 5.0
@@ -114,9 +115,9 @@ class Discovery:
         return [*own, *known.values()]
 
     def take(self) -> list[Event]:
-        """Return what was learnt since the last time, and have what failed for a while tried again when it is due."""
+        """Return some of what was learnt since the last time; what could not be read is looked at again when it is due."""
         with self._changed:
-            learnt, self._learnt = self._learnt, []
+            learnt, self._learnt = self._learnt[:TAKEN_AT_ONCE], self._learnt[TAKEN_AT_ONCE:]
         now = time.monotonic()
         for event, outcome in learnt:
             if isinstance(outcome, Refusal) and outcome.passing:
