@@ -131,6 +131,13 @@ def test_describe_only_plans(served: Served) -> None:
     assert schema.names == ["npi", "state"]
 
 
+def test_what_only_plans_is_not_among_the_queries(served: Served) -> None:
+    before = len(served.ask(lambda: served.service.queries(ANN)))
+    served.loop.run(served.service.describe(Query("SELECT 1"), ANN))
+    served.loop.run(served.service.explain(Query("SELECT 1"), ANN))
+    assert len(served.ask(lambda: served.service.queries(ANN))) == before
+
+
 def test_explain_says_what_would_be_read(served: Served) -> None:
     document = served.loop.run(served.service.explain(Query(f"SELECT npi FROM {ORGS} WHERE day = 2 AND npi > 5"), ANN))
     (scan,) = document["scans"]

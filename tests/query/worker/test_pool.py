@@ -13,7 +13,13 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from dagfusion_query.errors import QueryCancelledError, QueryError, ServiceUnavailableError, WorkerDiedError
+from dagfusion_query.errors import (
+    QueryCancelledError,
+    QueryError,
+    ResourcesError,
+    ServiceUnavailableError,
+    WorkerDiedError,
+)
 from dagfusion_query.settings import Settings
 from dagfusion_query.worker.handle import Handle
 from dagfusion_query.worker.lease import Lease, NeverStarted
@@ -41,8 +47,8 @@ def statement(sql: str, **changes: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def pool(size: int = 1, configure: Callable[[], Any] = lambda: CONFIGURATION) -> AsyncIterator[Pool]:
-    made = Pool(size, configure, MEMORY)
+async def pool(size: int = 1, limit_bytes: int = MEMORY) -> AsyncIterator[Pool]:
+    made = Pool(size, lambda: CONFIGURATION, limit_bytes)
     await made.start()
     try:
         yield made
@@ -184,6 +190,18 @@ def test_a_reader_that_is_cancelled_loses_nothing() -> None:
         assert pa.ipc.open_stream(received).read_all().num_rows == 300_000
 
     run(test)
+
+
+def test_memory_is_watched_from_outside_too() -> None:
+    async def test() -> None:
+        async with asyncio.timeout(50), pool(limit_bytes=64 << 20) as workers:
+            lease, _ = await begin(workers, "SELECT array_agg(x) FROM generate_series(1, 30000000) a(x)")
+            with pytest.raises(ResourcesError, match="DAGFUSION_WORKER_MEMORY_BYTES"):
+                await rest(lease)
+            await until(lambda: workers.restarts == {"memory": 1})
+            assert await rows(workers) == 1
+
+    asyncio.run(test())
 
 
 def test_many_leases_wait_for_few_workers() -> None:

@@ -54,9 +54,9 @@ class Registry:
         entry = self._running[info.id] = Entry(info)
         return entry
 
-    def close(self, entry: Entry) -> None:
-        """Keep a query that is over, for a while."""
-        if self._running.pop(entry.info.id, None) is None:
+    def close(self, entry: Entry, *, keep: bool) -> None:
+        """Note that a query is over; it is kept for a while, if it shall be."""
+        if self._running.pop(entry.info.id, None) is None or not keep:
             return
         _report(entry.info)
         self._over[entry.info.id] = entry.info

@@ -286,8 +286,10 @@ class Running:
             state = State.cancelled if isinstance(error, QueryCancelledError) else State.failed
             said = {"code": error.code, "message": str(error), **error.details()}
         self._entry.update(state=state, error=said)
-        self._shared.registry.close(self._entry)
-        self._shared.metrics.over(self._entry.info)
+        is_answer = self._mode == "run"  # what only plans is kept when it failed
+        self._shared.registry.close(self._entry, keep=is_answer or error is not None)
+        if is_answer:
+            self._shared.metrics.over(self._entry.info)
         if self._ticket is not None:
             self._shared.admission.leave(self._ticket, now - self._began if self._began else None)
 

@@ -41,6 +41,7 @@ class Handle:
         self.exit_code: int | None = None
         self.exited = self._loop.create_future()
         self.is_ready = False  # whether it has come up
+        self.ready_bytes = 0  # the memory that it had then
         self.kill_reason = ""  # why this service killed it, if it did
         self._scratch = tempfile.mkdtemp(prefix="dagfusion-worker-")  # so that what a killed process leaves is removed
         ours, theirs = socket.socketpair()

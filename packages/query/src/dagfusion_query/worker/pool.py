@@ -27,7 +27,7 @@ class Pool:
     Args:
         size: How many statements run at once; there is one process more.
         configure: What a worker is told before its first statement.
-        limit_bytes: The memory that one may have of its own.
+        limit_bytes: The memory that statements may add to what a worker has when it is ready.
     """
 
     def __init__(self, size: int, configure: Callable[[], Mapping[str, Any]], limit_bytes: int) -> None:
@@ -174,7 +174,7 @@ class Pool:
             handle.kill("it did not come up")
             return
         self._failures = 0
-        handle.is_ready = True
+        handle.is_ready, handle.ready_bytes = True, memory_bytes(handle.pid)
         self._idle.insert(0, handle)
         self._wake()
 
@@ -210,13 +210,18 @@ class Pool:
         while True:
             await asyncio.sleep(_WATCH_S)
             for handle in self._busy:
-                if memory_bytes(handle.pid) > self._limit_bytes:
+                if _grown_bytes(handle) > self._limit_bytes:
                     handle.kill(TOO_MUCH_MEMORY)
             for handle in tuple(self._idle):
                 handle.trim_log()
-                if memory_bytes(handle.pid) > self._limit_bytes // 2:
+                if _grown_bytes(handle) > self._limit_bytes // 2:
                     self._idle.remove(handle)
                     handle.kill("bloat")
+
+
+def _grown_bytes(handle: Handle) -> int:
+    """Return the memory that statements have added."""
+    return memory_bytes(handle.pid) - handle.ready_bytes
 
 
 def _reason(handle: Handle) -> str:

@@ -1,9 +1,9 @@
 """One worker: takes statements from its socket and runs them, one at a time, until the socket ends."""
 
-import contextlib
 import os
 import socket
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -69,9 +69,14 @@ class Worker:
 
     def serve(self) -> None:
         """Do what the service says, until it is gone; two threads do."""
-        with contextlib.suppress(OSError, LinkLostError):
+        try:
             while (frame := self._next()) is not None:
                 self._statements.run(frame, self._link.send)
+        except (OSError, LinkLostError):
+            os._exit(0)
+        except BaseException:  # noqa: BLE001  # the service waits for an answer that will not come
+            traceback.print_exc()
+            os._exit(1)
         os._exit(0)
 
     def _next(self) -> Frame | None:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -71,7 +72,8 @@ class Statements:
         base = next(iter(environments.values()), Settings())  # limits and caches are the same in all
         pool_bytes = min(base.memory_limit_bytes, self._memory_bytes * _POOL_PERCENT // 100)
         self._is_cut = pool_bytes < base.memory_limit_bytes
-        self._redactor = Redactor(environments.values(), (Path(folder) for folder in head["folders"]))
+        folders = (*head["folders"], tempfile.gettempdir())  # the latter is this process's own
+        self._redactor = Redactor(environments.values(), map(Path, folders))
         self._engine = Engine(replace(base, memory_limit_bytes=pool_bytes), environments, planners=1)
 
     def warm_up(self) -> None:
