@@ -59,7 +59,7 @@ def test_no_text_takes_long(piece: str) -> None:
     assert time.perf_counter() - started < 5.0
 
 
-@pytest.mark.parametrize("sql", ["?," * 4097, "$4097", "$99999999999", ",".join(f"$n{n}" for n in range(4097))])
+@pytest.mark.parametrize("sql", ["?," * 4097, "$4097", "$" + "9" * 5000, ",".join(f"$n{n}" for n in range(4097))])
 def test_too_many_parameters_are_refused(sql: str) -> None:
     with pytest.raises(ParameterError, match="at most 4,096 parameters, got"):
         parameters(sql)

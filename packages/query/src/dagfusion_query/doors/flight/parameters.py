@@ -89,7 +89,10 @@ def parameters(sql: str) -> Parameters:
     if not names:
         return Parameters(_numbered(sql) if marks else sql, _up_to(marks))
     if all(name.isascii() and name.isdecimal() for name in names):
-        return Parameters(sql, _up_to(max(map(int, names))))
+        # Python refuses to read very long numbers.
+        return Parameters(
+            sql, _up_to(max(int(name) if len(name) <= len(str(_MOST)) else 10 ** len(str(_MOST)) for name in names))
+        )
     return Parameters(sql, tuple(names))
 
 

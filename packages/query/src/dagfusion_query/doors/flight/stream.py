@@ -18,6 +18,7 @@ from dagfusion_query.service.stream import ResultStream
 
 # Clients refuse larger messages: 16 MiB is ADBC's default, and a few bytes of it are not the batch's.
 _MESSAGE_BYTES = 8 << 20
+_MERGED_BYTES = 1 << 20
 
 
 class Rows:
@@ -82,7 +83,7 @@ class Rows:
         has_dictionaries = any(map(_has_dictionary, schema.types))
         try:
             chunks = _Chunks(lambda: self._buffer.take(self._bridge, context))
-            for batch in pa.ipc.open_stream(pa.PythonFile(chunks, "r")):
+            for batch in _merged(chunks):
                 for piece in _pieces(batch):
                     # A stream of its own brings its dictionaries along; a batch brings nothing but itself.
                     yield _as_stream(piece) if has_dictionaries else piece
@@ -135,6 +136,11 @@ class _Chunks:
             raise BrokenStreamError("the result broke off in the middle of a message")
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
+    @property
+    def is_between(self) -> bool:
+        """Whether more can only come with the next chunk."""
+        return not self._left
+
     def _refill(self) -> bool:
         chunk = self._take_chunk()
         if chunk is None:
@@ -144,6 +150,18 @@ class _Chunks:
 
     def close(self) -> None:
         """Do nothing: who made this closes the rows."""
+
+
+def _merged(chunks: _Chunks) -> Iterator[pa.RecordBatch]:
+    """Read batches, as one what has come together: each message costs more than its copy does."""
+    together: list[pa.RecordBatch] = []
+    for batch in pa.ipc.open_stream(pa.PythonFile(chunks, "r")):
+        together.append(batch)
+        if chunks.is_between or sum(some.nbytes for some in together) >= _MERGED_BYTES:
+            yield batch if len(together) == 1 else pa.concat_batches(together)
+            together = []
+    if together:
+        yield pa.concat_batches(together)
 
 
 def _pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
