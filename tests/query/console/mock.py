@@ -7,6 +7,7 @@ import asyncio
 import io
 import itertools
 import json
+import math
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -219,7 +220,7 @@ def described(key: str, columns: list[tuple[str, str]], dimensions: list[tuple[s
 
 
 def partition_table(columns: dict[str, pa.Array], keys: list[str], days: list[int]) -> pa.Table:
-    rows = [40 + (number * 7919) % 600 + 4 * (day % 7) ** 3 for number, day in enumerate(days)]
+    rows = [seasonal(number // DAYS, day) for number, day in enumerate(days)]
     now = datetime.now(UTC)
     times = [now - timedelta(minutes=42, hours=(DAYS - day) % DAYS * 5) for day in days]
     return pa.table(
@@ -234,6 +235,14 @@ def partition_table(columns: dict[str, pa.Array], keys: list[str], days: list[in
             "run_id": [f"5f2c81aa-run-{day // 30}" for day in days],
         }
     )
+
+
+def seasonal(place: int, day: int) -> int:
+    """Rows that are fewer on weekends and more in summer, with some noise."""
+    weekend = 0.3 if (START + timedelta(day)).weekday() > 4 else 1
+    size = 120 + (place * 2_654_435_761 >> 7) % 700
+    noise = 0.8 + ((place * 7919 + day * 104_729) % 1009) / 2500
+    return int(size * weekend * noise * (1.2 - math.cos(day / 58)))
 
 
 def partitions() -> pa.Table:

@@ -105,7 +105,9 @@ def test_a_click_on_a_hole_explains_it(page: Page, served: Served, state: str, d
     expect(hole).to_contain_text(f"state = {state}, date = {day}")
     expect(hole).to_contain_text("never materialized, or it was wiped")
     expect(hole.get_by_role("link", name="Materialize it in Dagster")).to_have_attribute(
-        "href", "http://localhost:3000/assets/Silver/TaxID/partitioned_organizations"
+        "href",
+        "http://localhost:3000/assets/Silver/TaxID/partitioned_organizations"
+        f"?view=partitions&partition={day}%7C{state}",
     )
     assert served.mock.asked == []
     hole.get_by_role("button", name="Query the neighbours").click()

@@ -5,7 +5,7 @@ import { startClock } from "./state/clock";
 import { openSession } from "./state/session";
 import { keepTabs } from "./state/tabs";
 import { applyTheme } from "./state/theme";
-import { listenToKeys } from "./ui/keys";
+import { listenToKeys } from "./frame/keys";
 import "./styles/index.css";
 
 applyTheme();

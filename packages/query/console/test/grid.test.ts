@@ -1,4 +1,16 @@
-import { Binary, Int64, RecordBatch, Schema, Struct, Table, TimestampNanosecond, Utf8, makeData, tableFromArrays, vectorFromArray } from "apache-arrow";
+import {
+  Binary,
+  Int64,
+  RecordBatch,
+  Schema,
+  Struct,
+  Table,
+  TimestampNanosecond,
+  Utf8,
+  makeData,
+  tableFromArrays,
+  vectorFromArray,
+} from "apache-arrow";
 import { describe, expect, it } from "vitest";
 import { EndWatch } from "../src/api/stream";
 import { guess } from "../src/chart/guess";
@@ -21,7 +33,8 @@ function text(rows: Rows, row: number, column: number): string | null {
 
 describe("rows", () => {
   it("are found over many batches", () => {
-    const batch = (from: number): RecordBatch => tableFromArrays({ id: Int32Array.of(from, from + 1, from + 2) }).batches[0] as RecordBatch;
+    const batch = (from: number): RecordBatch =>
+      tableFromArrays({ id: Int32Array.of(from, from + 1, from + 2) }).batches[0] as RecordBatch;
     const rows = new Rows(batch(0).schema);
     for (const from of [0, 3, 6]) rows.add(batch(from));
     expect([0, 2, 3, 8].map((row) => text(rows, row, 0))).toEqual(["0", "2", "3", "8"]);
@@ -33,25 +46,46 @@ describe("values", () => {
   it("keep every digit", () => {
     const big = rowsOf(new Table({ n: vectorFromArray([9_007_199_254_740_993n], new Int64()) }));
     expect(text(big, 0, 0)).toBe("9007199254740993");
-    const time = makeData({ type: new TimestampNanosecond(), length: 2, nullCount: 0, data: BigInt64Array.of(1_705_321_805_123_456_789n, -1n) });
-    expect([cellText(time, 0), cellText(time, 1)]).toEqual(["2024-01-15 12:30:05.123456789", "1969-12-31 23:59:59.999999999"]);
+    const time = makeData({
+      type: new TimestampNanosecond(),
+      length: 2,
+      nullCount: 0,
+      data: BigInt64Array.of(1_705_321_805_123_456_789n, -1n),
+    });
+    expect([cellText(time, 0), cellText(time, 1)]).toEqual([
+      "2024-01-15 12:30:05.123456789",
+      "1969-12-31 23:59:59.999999999",
+    ]);
   });
 
   it("tell NULL from empty, and show bytes as hexadecimal digits", () => {
-    const rows = rowsOf(new Table({ a: vectorFromArray(["", null], new Utf8()), b: vectorFromArray([Uint8Array.of(1, 255), null], new Binary()) }));
+    const rows = rowsOf(
+      new Table({
+        a: vectorFromArray(["", null], new Utf8()),
+        b: vectorFromArray([Uint8Array.of(1, 255), null], new Binary()),
+      }),
+    );
     expect([text(rows, 0, 0), text(rows, 1, 0)]).toEqual(["", null]);
     expect(text(rows, 0, 1)).toBe("\\x01ff");
   });
 
   it("show what is nested as JSON", () => {
     const schema = new Schema(tableFromArrays({ a: Int32Array.of(1) }).schema.fields);
-    const struct = makeData({ type: new Struct(schema.fields), children: [makeData({ type: schema.fields[0]?.type, length: 1, nullCount: 0, data: Int32Array.of(7) })] });
+    const struct = makeData({
+      type: new Struct(schema.fields),
+      children: [makeData({ type: schema.fields[0]?.type, length: 1, nullCount: 0, data: Int32Array.of(7) })],
+    });
     expect(cellText(struct, 0)).toBe('{"a":7}');
   });
 });
 
 describe("a selection", () => {
-  const rows = rowsOf(new Table({ a: vectorFromArray(["x\ty", null, 'q"'], new Utf8()), b: vectorFromArray(["1", "2", "3"], new Utf8()) }));
+  const rows = rowsOf(
+    new Table({
+      a: vectorFromArray(["x\ty", null, 'q"'], new Utf8()),
+      b: vectorFromArray(["1", "2", "3"], new Utf8()),
+    }),
+  );
 
   it("is copied as tab-separated values", () => {
     const area = rectangle({ anchor: { row: 2, column: 1 }, cursor: { row: 0, column: 0 } });
@@ -112,9 +146,33 @@ describe("a stream's end", () => {
 
 describe("the first chart", () => {
   it.each([
-    ["time and texts", [["day", "time", 9], ["state", "text", 3], ["name", "text", 90], ["npi", "number", 9], ["score", "number", 9]], { mark: "line", x: 0, y: 4, series: 1 }],
-    ["text and number", [["state", "text", 3], ["n", "number", 3]], { mark: "bar", x: 0, y: 1, series: null }],
-    ["two numbers", [["a", "number", 3], ["b", "number", 3]], { mark: "scatter", x: 0, y: 1, series: null }],
+    [
+      "time and texts",
+      [
+        ["day", "time", 9],
+        ["state", "text", 3],
+        ["name", "text", 90],
+        ["npi", "number", 9],
+        ["score", "number", 9],
+      ],
+      { mark: "line", x: 0, y: 4, series: 1 },
+    ],
+    [
+      "text and number",
+      [
+        ["state", "text", 3],
+        ["n", "number", 3],
+      ],
+      { mark: "bar", x: 0, y: 1, series: null },
+    ],
+    [
+      "two numbers",
+      [
+        ["a", "number", 3],
+        ["b", "number", 3],
+      ],
+      { mark: "scatter", x: 0, y: 1, series: null },
+    ],
     ["no number", [["a", "text", 3]], null],
   ] as const)("of %s", (_, columns, choice) => {
     expect(guess(columns.map(([name, kind, distinct]) => ({ name, kind, distinct })))).toEqual(choice);

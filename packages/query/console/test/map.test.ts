@@ -6,7 +6,12 @@ import { boxOf, frameOf, panned, slotAt, whole, zoomed } from "../src/map/view";
 
 describe("an axis", () => {
   it("of days holds the days between that are missing", () => {
-    expect(axis("date", "date32[day]", ["2024-02-28", "2024-03-01", "2024-02-27"]).slots).toEqual(["2024-02-27", "2024-02-28", "2024-02-29", "2024-03-01"]);
+    expect(axis("date", "date32[day]", ["2024-02-28", "2024-03-01", "2024-02-27"]).slots).toEqual([
+      "2024-02-27",
+      "2024-02-28",
+      "2024-02-29",
+      "2024-03-01",
+    ]);
   });
 
   it.each([
@@ -28,7 +33,13 @@ describe("an axis", () => {
 
   it("labels the beginnings of months where days are dense", () => {
     const days = axis("date", "date32[day]", ["2024-01-10", "2024-06-20", "2024-01-11"]);
-    expect(ticks(days, 0, days.slots.length, 20).map((slot) => days.slots[slot])).toEqual(["2024-02-01", "2024-03-01", "2024-04-01", "2024-05-01", "2024-06-01"]);
+    expect(ticks(days, 0, days.slots.length, 20).map((slot) => days.slots[slot])).toEqual([
+      "2024-02-01",
+      "2024-03-01",
+      "2024-04-01",
+      "2024-05-01",
+      "2024-06-01",
+    ]);
     expect(ticks(days, 0, 10, 5)).toEqual([0, 5]);
   });
 });
@@ -73,13 +84,17 @@ describe("a map", () => {
   });
 
   it("is none where there would be too many cells", () => {
-    const sparse = partitions(...Array.from({ length: 3000 }, (_, index): [string, string] => [`s${index}`, `text ${index}`]));
+    const sparse = partitions(
+      ...Array.from({ length: 3000 }, (_, index): [string, string] => [`s${index}`, `text ${index}`]),
+    );
     sparse.columns = sparse.columns.map((column) => ({ ...column, type: "string" }));
     expect(partitionMap(sparse, 0, 1)).toBeNull();
   });
 
   it("turns a cell into a query of exactly its partition", () => {
-    expect(map && partitionQuery("uat", "orgs", placesOf(map, { column: 2, row: 2 }))).toBe("select *\nfrom uat.orgs\nwhere state is null\n  and date = date '2024-01-03'");
+    expect(map && partitionQuery("uat", "orgs", placesOf(map, { column: 2, row: 2 }))).toBe(
+      "select *\nfrom uat.orgs\nwhere state is null\n  and date = date '2024-01-03'",
+    );
   });
 
   it("turns a hole into a query of its neighbours", () => {

@@ -7,7 +7,10 @@ import { offsetOf, statementAt, statements } from "../src/sql/statements";
 describe("statements", () => {
   it("end at semicolons outside of strings, names and comments", () => {
     const text = "select ';' as \"a;b\"; -- ; not here\n/* ; nor here */ select $$;$$ ;\n\n;";
-    expect(statements(text).map(({ sql }) => sql)).toEqual(["select ';' as \"a;b\"", "-- ; not here\n/* ; nor here */ select $$;$$"]);
+    expect(statements(text).map(({ sql }) => sql)).toEqual([
+      "select ';' as \"a;b\"",
+      "-- ; not here\n/* ; nor here */ select $$;$$",
+    ]);
   });
 
   it("take an open string to the end of the text", () => {
@@ -41,7 +44,11 @@ describe("literals", () => {
     ["string", "O'Hare", "'O''Hare'"],
     ["date32[day]", "2024-01-15", "date '2024-01-15'"],
     ["timestamp[us]", "2024-01-15 06:00:00", "timestamp '2024-01-15 06:00:00'"],
-    ["timestamp[us, tz=UTC]", "2024-01-15 06:00:00Z", "arrow_cast('2024-01-15 06:00:00Z', 'Timestamp(Microsecond, Some(\"UTC\"))')"],
+    [
+      "timestamp[us, tz=UTC]",
+      "2024-01-15 06:00:00Z",
+      "arrow_cast('2024-01-15 06:00:00Z', 'Timestamp(Microsecond, Some(\"UTC\"))')",
+    ],
     ["int64", "-3", "-3"],
     ["decimal128(12, 2)", "1.50", "1.50"],
     ["bool", "true", "true"],
@@ -58,8 +65,12 @@ describe("literals", () => {
 
 describe("completion", () => {
   const table = { schema: "uat_silver", name: "orgs", partitions: 3 } as TableSummary;
-  const columns = [{ name: "state", type: "string", partition: true }, { name: "Odd name", type: "int64", partition: false }];
-  const labels = (text: string, place = text.length): string[] => suggest(text, place, [table], () => columns)?.options.map(({ label }) => label) ?? [];
+  const columns = [
+    { name: "state", type: "string", partition: true },
+    { name: "Odd name", type: "int64", partition: false },
+  ];
+  const labels = (text: string, place = text.length): string[] =>
+    suggest(text, place, [table], () => columns)?.options.map(({ label }) => label) ?? [];
 
   it("finds mentioned tables and their aliases", () => {
     expect(mentions('select * from a.b x join "C d".e as y on true, f.g where 1')).toEqual([
@@ -73,6 +84,8 @@ describe("completion", () => {
   it("offers tables after from, and a schema's tables after its name", () => {
     expect(labels("select * from u")).toEqual(["uat_silver", "uat_silver.orgs"]);
     expect(labels("select * from uat_silver.o")).toEqual(["orgs"]);
+    expect(labels("select * from a.b, u")).toEqual(["uat_silver", "uat_silver.orgs"]);
+    expect(labels("select * from uat_silver.orgs order by x, s")).toContain("state");
   });
 
   it("offers the columns of mentioned tables, quoted where they must be", () => {

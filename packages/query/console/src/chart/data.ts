@@ -69,10 +69,18 @@ function scattered(rows: Rows, choice: Choice, xs: readonly (number | null)[]): 
   each(rows, choice, xs, (line, x, y) => points.push({ line, x, y }));
   points.sort((a, b) => a.x - b.x);
   const names = [...new Set(points.map(({ line }) => line))];
-  return { x: points.map(({ x }) => x), series: names.map((name) => ({ name, y: points.map(({ line, y }) => (line === name ? y : null)) })) };
+  return {
+    x: points.map(({ x }) => x),
+    series: names.map((name) => ({ name, y: points.map(({ line, y }) => (line === name ? y : null)) })),
+  };
 }
 
-function each(rows: Rows, choice: Choice, xs: readonly (number | null)[], take: (line: string, x: number, y: number) => void): void {
+function each(
+  rows: Rows,
+  choice: Choice,
+  xs: readonly (number | null)[],
+  take: (line: string, x: number, y: number) => void,
+): void {
   const name = rows.schema.fields[choice.y]?.name ?? "";
   xs.forEach((x, row) => {
     const { data, index } = rows.at(row, choice.y);

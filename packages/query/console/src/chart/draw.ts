@@ -9,15 +9,36 @@ import type { Mark } from "./guess";
 export function draw(host: HTMLElement, data: Drawable, mark: Mark): uPlot {
   const palette = Array.from({ length: 6 }, (_, index) => token(`--series-${index + 1}`));
   const [text, grid] = [token("--muted"), token("--line-soft")];
-  const axis = { stroke: text, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1 }, font: `11px ${token("--sans")}` };
+  const axis = {
+    stroke: text,
+    grid: { stroke: grid, width: 1 },
+    ticks: { stroke: grid, width: 1 },
+    font: `11px ${token("--sans")}`,
+  };
   const { labels } = data;
-  const xAxis: uPlot.Axis = data.isTime ? { ...axis, space: 90, values: timeLabels } : labels === null ? axis : { ...axis, values: (_, splits) => splits.map((at) => shortened(labels[at] ?? "")), splits: (plot) => everyLabel(plot, labels.length) };
+  const xAxis: uPlot.Axis = data.isTime
+    ? { ...axis, space: 90, values: timeLabels }
+    : labels === null
+      ? axis
+      : {
+          ...axis,
+          values: (_, splits) => splits.map((at) => shortened(labels[at] ?? "")),
+          splits: (plot) => everyLabel(plot, labels.length),
+        };
   const options: uPlot.Options = {
     width: Math.max(host.clientWidth, 200),
     height: Math.max(host.clientHeight - 34, 160),
-    scales: { x: { time: data.isTime, range: xRange(data, mark) }, y: { range: (_, low, high) => yRange(low, high, mark) } },
+    scales: {
+      x: { time: data.isTime, range: xRange(data, mark) },
+      y: { range: (_, low, high) => yRange(low, high, mark) },
+    },
     axes: [xAxis, { ...axis, size: 62, values: (_, splits) => splits.map(compact) }],
-    series: [xSeries(data), ...data.series.map((each, index) => line(each.name, palette[index % palette.length] ?? text, mark, grouped(data, index)))],
+    series: [
+      xSeries(data),
+      ...data.series.map((each, index) =>
+        line(each.name, palette[index % palette.length] ?? text, mark, grouped(data, index)),
+      ),
+    ],
     cursor: { drag: { x: labels === null, y: false } },
     legend: { live: true },
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
@@ -31,9 +52,21 @@ function xSeries({ labels, isTime }: Drawable): uPlot.Series {
 }
 
 function line(label: string, colour: string, mark: Mark, bars: uPlot.Series.PathBuilder | undefined): uPlot.Series {
-  const shared: uPlot.Series = { label, stroke: colour, value: (_, y) => (y === null ? "–" : y.toLocaleString("en-US")) };
-  if (mark === "bar") return { ...shared, fill: colour, width: 0, points: { show: false }, ...(bars === undefined ? {} : { paths: bars }) };
-  if (mark === "scatter") return { ...shared, paths: () => null, points: { show: true, size: 5, fill: colour, width: 0 } };
+  const shared: uPlot.Series = {
+    label,
+    stroke: colour,
+    value: (_, y) => (y === null ? "–" : y.toLocaleString("en-US")),
+  };
+  if (mark === "bar")
+    return {
+      ...shared,
+      fill: colour,
+      width: 0,
+      points: { show: false },
+      ...(bars === undefined ? {} : { paths: bars }),
+    };
+  if (mark === "scatter")
+    return { ...shared, paths: () => null, points: { show: true, size: 5, fill: colour, width: 0 } };
   return { ...shared, width: 1.8, spanGaps: false };
 }
 
@@ -42,7 +75,10 @@ function grouped({ x, series }: Drawable, index: number): uPlot.Series.PathBuild
   const step = smallestStep(x);
   const width = (step * 0.8) / series.length;
   const starts = x.map((value) => value - step * 0.4 + index * width);
-  return uPlot.paths.bars?.({ disp: { x0: { unit: 1, values: () => starts }, size: { unit: 1, values: () => [width] } }, radius: 0.1 });
+  return uPlot.paths.bars?.({
+    disp: { x0: { unit: 1, values: () => starts }, size: { unit: 1, values: () => [width] } },
+    radius: 0.1,
+  });
 }
 
 function smallestStep(x: readonly number[]): number {
@@ -57,7 +93,9 @@ function timeText(seconds: number): string {
 
 /** The day where one begins, else the time of day. */
 function timeLabels(_: uPlot, splits: number[]): string[] {
-  return splits.map((at) => (at % 86_400 === 0 ? timeText(at) : new Date(at * 1000).toISOString().slice(11, 19).replace(/:00$/, "")));
+  return splits.map((at) =>
+    at % 86_400 === 0 ? timeText(at) : new Date(at * 1000).toISOString().slice(11, 19).replace(/:00$/, ""),
+  );
 }
 
 function xRange({ x, labels }: Drawable, mark: Mark): uPlot.Range.MinMax | uPlot.Range.Function {

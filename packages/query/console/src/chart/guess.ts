@@ -23,7 +23,10 @@ const IDENTIFIER = /(^|_)(id|key|code|npi|zip|uuid|year|number|no)$/i;
 
 /** A first choice for a result of these columns; null when there is no number to draw. */
 export function guess(columns: readonly ColumnFacts[]): Choice | null {
-  const numbers = [...indices(columns, "number", (name) => !IDENTIFIER.test(name)), ...indices(columns, "number", (name) => IDENTIFIER.test(name))];
+  const numbers = [
+    ...indices(columns, "number", (name) => !IDENTIFIER.test(name)),
+    ...indices(columns, "number", (name) => IDENTIFIER.test(name)),
+  ];
   const [first, second] = numbers;
   if (first === undefined) return null;
   const time = columns.findIndex(({ kind }) => kind === "time");
@@ -32,7 +35,9 @@ export function guess(columns: readonly ColumnFacts[]): Choice | null {
   if (time >= 0) return { mark: "line", x: time, y: first, series };
   const [label] = texts;
   if (label !== undefined) return { mark: "bar", x: label, y: first, series: null };
-  return second === undefined ? { mark: "line", x: first, y: first, series: null } : { mark: "scatter", x: Math.min(first, second), y: Math.max(first, second), series: null };
+  return second === undefined
+    ? { mark: "line", x: first, y: first, series: null }
+    : { mark: "scatter", x: Math.min(first, second), y: Math.max(first, second), series: null };
 }
 
 /** The text column that makes the fewest lines, but more than one. */
@@ -42,6 +47,10 @@ function fewest(columns: readonly ColumnFacts[], texts: readonly number[]): numb
   return usable.sort((a, b) => lines(a) - lines(b))[0] ?? null;
 }
 
-function indices(columns: readonly ColumnFacts[], kind: Kind, isWanted: (name: string) => boolean = () => true): number[] {
+function indices(
+  columns: readonly ColumnFacts[],
+  kind: Kind,
+  isWanted: (name: string) => boolean = () => true,
+): number[] {
   return columns.flatMap((column, index) => (column.kind === kind && isWanted(column.name) ? [index] : []));
 }

@@ -69,7 +69,12 @@ export function Editor({ tab }: { tab: SqlTab }) {
     const from = Math.min(offsetOf(run.statement, problem.position), length);
     const word = editor.state.wordAt(from);
     const to = Math.min(word !== null && word.to > from ? word.to : from + 1, length);
-    const marked = { from: from === to ? Math.max(from - 1, 0) : from, to, severity: "error" as const, message: problem.message };
+    const marked = {
+      from: from === to ? Math.max(from - 1, 0) : from,
+      to,
+      severity: "error" as const,
+      message: problem.message,
+    };
     editor.dispatch(setDiagnostics(editor.state, [marked]));
     editor.dispatch({ effects: EditorView.scrollIntoView(from) });
   });
@@ -91,5 +96,9 @@ function newState(tab: SqlTab): EditorState {
     },
   };
   const doc = tab.text.peek();
-  return EditorState.create({ doc, selection: EditorSelection.cursor(doc.length), extensions: [extensions(keys), listener] });
+  return EditorState.create({
+    doc,
+    selection: EditorSelection.cursor(doc.length),
+    extensions: [extensions(keys), listener],
+  });
 }

@@ -1,12 +1,27 @@
 /** What the editor can do: SQL, completion from the catalog, keys. */
 
-import { type CompletionContext, type CompletionResult, autocompletion, completionKeymap, closeBrackets, closeBracketsKeymap } from "@codemirror/autocomplete";
+import {
+  type CompletionContext,
+  type CompletionResult,
+  autocompletion,
+  completionKeymap,
+  closeBrackets,
+  closeBracketsKeymap,
+} from "@codemirror/autocomplete";
 import { defaultKeymap, history, historyKeymap, indentWithTab, toggleComment } from "@codemirror/commands";
 import { keywordCompletionSource, sql } from "@codemirror/lang-sql";
 import { bracketMatching, indentOnInput, syntaxTree } from "@codemirror/language";
 import { highlightSelectionMatches, searchKeymap } from "@codemirror/search";
 import { EditorState, type Extension, Prec } from "@codemirror/state";
-import { EditorView, drawSelection, highlightActiveLine, highlightSpecialChars, keymap, lineNumbers, placeholder } from "@codemirror/view";
+import {
+  EditorView,
+  drawSelection,
+  highlightActiveLine,
+  highlightSpecialChars,
+  keymap,
+  lineNumbers,
+  placeholder,
+} from "@codemirror/view";
 import type { Column } from "../api/types";
 import { catalog, details, tableDetail } from "../state/catalog";
 import { type Mention, mentions, suggest } from "../sql/completion";
@@ -63,7 +78,13 @@ async function fromCatalog(context: CompletionContext): Promise<CompletionResult
   await Promise.all(mentions(text).map(learn));
   const found = suggest(text, context.pos, catalog.peek()?.tables ?? [], columnsOf);
   if (found === null) return null;
-  const options = found.options.map(({ label, apply, kind, detail, boost }) => ({ label, apply, type: kind, detail, boost }));
+  const options = found.options.map(({ label, apply, kind, detail, boost }) => ({
+    label,
+    apply,
+    type: kind,
+    detail,
+    boost,
+  }));
   return { from: found.from, options, validFor: /^"?[\p{L}\p{N}_]*$/u };
 }
 

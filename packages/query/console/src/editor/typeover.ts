@@ -11,7 +11,8 @@ export const typeOver = EditorView.domEventHandlers({
     const { from, to, empty } = view.state.selection.main;
     const text = event.data;
     if (event.inputType !== "insertText" || text === null || empty || view.composing) return false;
-    const insert = () => view.state.update(view.state.replaceSelection(text), { userEvent: "input.type", scrollIntoView: true });
+    const insert = () =>
+      view.state.update(view.state.replaceSelection(text), { userEvent: "input.type", scrollIntoView: true });
     const isHandled = view.state.facet(EditorView.inputHandler).some((handle) => handle(view, from, to, text, insert));
     if (!isHandled) view.dispatch(insert());
     event.preventDefault();

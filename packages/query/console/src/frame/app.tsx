@@ -2,13 +2,13 @@
 
 import { tokenWanted } from "../api/client";
 import { QueriesPage } from "../queries/queries";
+import { drawerShown, helpShown, keepShell, sidebarWidth } from "../state/shell";
 import { activeTab } from "../state/tabs";
 import { TablePage } from "../table/table";
 import { CatalogTree } from "../tree/tree";
-import { Help } from "../ui/help";
 import { Notice } from "../ui/notice";
-import { drawerShown, helpShown, keepShell, sidebarWidth } from "../ui/shell";
 import { Splitter } from "../ui/splitter";
+import { Help } from "./help";
 import { SqlPage } from "./sql";
 import { TabStrip } from "./tabs";
 import { TokenQuestion } from "./token";
@@ -25,11 +25,21 @@ export function App() {
     <div class="app">
       <TopBar />
       <div class="app-body">
-        <nav class={`sidebar ${drawerShown.value ? "is-shown" : ""}`} aria-label="Catalog" style={{ width: `${width}px` }}>
+        <nav
+          class={`sidebar ${drawerShown.value ? "is-shown" : ""}`}
+          aria-label="Catalog"
+          style={{ width: `${width}px` }}
+        >
           <CatalogTree />
         </nav>
         {drawerShown.value && <div class="scrim" onClick={() => (drawerShown.value = false)} />}
-        <Splitter label="Catalog width" orientation="vertical" value={(width / WIDEST) * 100} onMove={move} onEnd={keepShell} />
+        <Splitter
+          label="Catalog width"
+          orientation="vertical"
+          value={(width / WIDEST) * 100}
+          onMove={move}
+          onEnd={keepShell}
+        />
         <main class="main">
           <TabStrip />
           <Page />

@@ -6,8 +6,8 @@ import { ResultPane } from "../result/result";
 import { ROW_LIMITS, type SqlTab, isSaved, limitRows } from "../state/tabs";
 import { compact } from "../ui/format";
 import { Icon } from "../ui/icons";
-import { MOD } from "../ui/keys";
-import { editorShare, keepShell } from "../ui/shell";
+import { MOD } from "../ui/platform";
+import { editorShare, keepShell } from "../state/shell";
 import { Splitter } from "../ui/splitter";
 
 export function SqlPage({ tab }: { tab: SqlTab }) {
@@ -33,7 +33,11 @@ export function SqlPage({ tab }: { tab: SqlTab }) {
           )}
           <label class="field">
             <span>at most</span>
-            <select value={limitRows.value} aria-label="Rows at most" onChange={({ currentTarget }) => (limitRows.value = Number(currentTarget.value))}>
+            <select
+              value={limitRows.value}
+              aria-label="Rows at most"
+              onChange={({ currentTarget }) => (limitRows.value = Number(currentTarget.value))}
+            >
               {ROW_LIMITS.map((rows) => (
                 <option key={rows} value={rows}>
                   {compact(rows)} rows

@@ -25,7 +25,13 @@ export function TabStrip() {
           <TabItem key={tab.id} tab={tab} isActive={tab.id === activeId.value} />
         ))}
       </div>
-      <button type="button" class="icon-button" aria-label="New tab" title="New tab (Alt+N)" onClick={() => void openSql()}>
+      <button
+        type="button"
+        class="icon-button"
+        aria-label="New tab"
+        title="New tab (Alt+N)"
+        onClick={() => void openSql()}
+      >
         <Icon name="plus" />
       </button>
     </div>
@@ -59,7 +65,13 @@ function TabItem({ tab, isActive }: { tab: Tab; isActive: boolean }) {
           <span class="tab-text">{name}</span>
         </button>
       )}
-      <button type="button" class="tab-close" tabIndex={-1} aria-label={`Close ${name}`} onClick={() => closeTab(tab.id)}>
+      <button
+        type="button"
+        class="tab-close"
+        tabIndex={-1}
+        aria-label={`Close ${name}`}
+        onClick={() => closeTab(tab.id)}
+      >
         <Icon name="close" />
       </button>
     </div>

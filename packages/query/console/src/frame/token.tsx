@@ -24,7 +24,16 @@ export function TokenQuestion() {
         </p>
         <label>
           <span>Token</span>
-          <input type="password" autocomplete="off" spellcheck={false} placeholder="dft_…" autofocus value={token.value} onInput={({ currentTarget }) => (token.value = currentTarget.value)} aria-invalid={refused.value !== null} />
+          <input
+            type="password"
+            autocomplete="off"
+            spellcheck={false}
+            placeholder="dft_…"
+            autofocus
+            value={token.value}
+            onInput={({ currentTarget }) => (token.value = currentTarget.value)}
+            aria-invalid={refused.value !== null}
+          />
         </label>
         <p class="token-problem" role="alert">
           {refused.value ?? tokenWanted.value}

@@ -6,13 +6,19 @@ import { session, signOut } from "../state/session";
 import { isDark, toggleTheme } from "../state/theme";
 import { QueriesTab, openTab } from "../state/tabs";
 import { Icon } from "../ui/icons";
-import { drawerShown, helpShown } from "../ui/shell";
+import { drawerShown, helpShown } from "../state/shell";
 
 export function TopBar() {
   const user = session.value;
   return (
     <header class="topbar">
-      <button type="button" class="icon-button drawer-button" aria-label="Catalog" aria-expanded={drawerShown.value} onClick={() => (drawerShown.value = !drawerShown.value)}>
+      <button
+        type="button"
+        class="icon-button drawer-button"
+        aria-label="Catalog"
+        aria-expanded={drawerShown.value}
+        onClick={() => (drawerShown.value = !drawerShown.value)}
+      >
         <Icon name="menu" />
       </button>
       <h1 class="brand">
@@ -32,13 +38,31 @@ export function TopBar() {
           <Icon name="signout" />
         </button>
       )}
-      <button type="button" class="icon-button" aria-label="Queries" title="Running queries and history (Alt+Q)" onClick={() => openTab(new QueriesTab())}>
+      <button
+        type="button"
+        class="icon-button"
+        aria-label="Queries"
+        title="Running queries and history (Alt+Q)"
+        onClick={() => openTab(new QueriesTab())}
+      >
         <Icon name="activity" />
       </button>
-      <button type="button" class="icon-button" aria-label={isDark() ? "Light colours" : "Dark colours"} title="Dark or light (Alt+D)" onClick={toggleTheme}>
+      <button
+        type="button"
+        class="icon-button"
+        aria-label={isDark() ? "Light colours" : "Dark colours"}
+        title="Dark or light (Alt+D)"
+        onClick={toggleTheme}
+      >
         <Icon name={isDark() ? "sun" : "moon"} />
       </button>
-      <button type="button" class="icon-button" aria-label="Keyboard help" title="Keyboard (?)" onClick={() => (helpShown.value = true)}>
+      <button
+        type="button"
+        class="icon-button"
+        aria-label="Keyboard help"
+        title="Keyboard (?)"
+        onClick={() => (helpShown.value = true)}
+      >
         <Icon name="help" />
       </button>
     </header>

@@ -29,7 +29,8 @@ export function GridBody({ rows, columns, numbers, scroll, left, view, selection
 
   const onPointer = (event: PointerEvent): void => {
     const isDrag = event.type === "pointermove";
-    if (isDrag ? event.buttons !== 1 || event.pointerType !== "mouse" || selection === null : event.button !== 0) return;
+    if (isDrag ? event.buttons !== 1 || event.pointerType !== "mouse" || selection === null : event.button !== 0)
+      return;
     const cell = cellOf(event.target as Element);
     if (cell === null) return;
     const extends_ = selection !== null && (isDrag || event.shiftKey);
@@ -40,7 +41,13 @@ export function GridBody({ rows, columns, numbers, scroll, left, view, selection
   const lines: JSX.Element[] = [];
   for (let row = first; row < end; row += 1) {
     lines.push(
-      <div key={row} class={`grid-row ${row % 2 === 1 ? "is-odd" : ""}`} role="row" aria-rowindex={row + 2} style={{ transform: `translateY(${row * ROW_HEIGHT + shift}px)` }}>
+      <div
+        key={row}
+        class={`grid-row ${row % 2 === 1 ? "is-odd" : ""}`}
+        role="row"
+        aria-rowindex={row + 2}
+        style={{ transform: `translateY(${row * ROW_HEIGHT + shift}px)` }}
+      >
         <div class="grid-number" role="rowheader" style={{ width: `${numbers}px` }}>
           {(row + 1).toLocaleString("en-US", { useGrouping: false })}
         </div>
@@ -71,7 +78,8 @@ function Cells({ rows, row, columns, numbers, first, end, selection }: CellsProp
   for (let column = first; column < end; column += 1) {
     const { data, index } = rows.at(row, column);
     const text = cellText(data, index);
-    const isSelected = area !== null && row >= area.top && row <= area.bottom && column >= area.left && column <= area.right;
+    const isSelected =
+      area !== null && row >= area.top && row <= area.bottom && column >= area.left && column <= area.right;
     const isCursor = selection?.cursor.row === row && selection.cursor.column === column;
     cells.push(
       <div

@@ -30,5 +30,8 @@ export function visible({ edges }: Layout, left: number, width: number): { first
   const columns = edges.length - 1;
   const first = edges.findLastIndex((edge) => edge <= left);
   const past = edges.findIndex((edge) => edge >= left + width);
-  return { first: Math.min(Math.max(first, 0), Math.max(columns - 1, 0)), end: past === -1 ? columns : Math.min(past, columns) };
+  return {
+    first: Math.min(Math.max(first, 0), Math.max(columns - 1, 0)),
+    end: past === -1 ? columns : Math.min(past, columns),
+  };
 }

@@ -2,6 +2,7 @@
 
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Rows } from "../state/rows";
+import { plural } from "../ui/format";
 import { GridBody } from "./body";
 import { HEADER_HEIGHT, ROW_HEIGHT, fitting, layout } from "./columns";
 import { GridHeader } from "./header";
@@ -65,30 +66,33 @@ export function Grid({ rows, version, onCopied }: Props) {
     reveal(next);
   };
 
-  const copy = (): void => {
+  const onCopy = (event: ClipboardEvent): void => {
     if (selection === null) return;
+    event.preventDefault();
     const area = rectangle(selection);
     if (size(area) > MOST_CELLS) {
-      onCopied(`Too much to copy: ${size(area).toLocaleString("en-US")} cells. Download the result instead.`);
+      onCopied(`Too much to copy: ${plural(size(area), "cell")}. Download the result instead.`);
       return;
     }
-    const cells = size(area);
-    void navigator.clipboard.writeText(toTsv(rows, area)).then(
-      () => onCopied(`Copied ${cells.toLocaleString("en-US")} ${cells === 1 ? "cell" : "cells"}`),
-      () => onCopied("The browser does not allow copying here."),
-    );
+    event.clipboardData?.setData("text/plain", toTsv(rows, area));
+    onCopied(`Copied ${plural(size(area), "cell")}`);
   };
 
   const onKeyDown = (event: KeyboardEvent): void => {
     const far = event.ctrlKey || event.metaKey;
-    const whole = { anchor: { row: 0, column: 0 }, cursor: { row: rows.length - 1, column: rows.schema.fields.length - 1 } };
+    const whole = {
+      anchor: { row: 0, column: 0 },
+      cursor: { row: rows.length - 1, column: rows.schema.fields.length - 1 },
+    };
     if (!hasRows || event.altKey) return;
-    if (far && event.key.toLowerCase() === "c") copy();
-    else if (far && event.key.toLowerCase() === "a") setSelection(whole);
+    if (far && event.key.toLowerCase() === "a") setSelection(whole);
     else {
       const cursor = selection?.cursor ?? { row: 0, column: 0 };
       const page = Math.max(Math.floor(bodyHeight / ROW_HEIGHT) - 1, 1);
-      const next = selection === null && event.key.startsWith("Arrow") ? cursor : moved(cursor, event.key, far, page, rows.length, whole.cursor.column + 1);
+      const next =
+        selection === null && event.key.startsWith("Arrow")
+          ? cursor
+          : moved(cursor, event.key, far, page, rows.length, whole.cursor.column + 1);
       if (next === null) return;
       select({ anchor: event.shiftKey && selection !== null ? selection.anchor : next, cursor: next });
     }
@@ -109,9 +113,13 @@ export function Grid({ rows, version, onCopied }: Props) {
       aria-multiselectable
       onScroll={onScroll}
       onKeyDown={onKeyDown}
+      onCopy={onCopy}
       data-version={version}
     >
-      <div class="grid-sizer" style={{ height: `${spacer(content) + HEADER_HEIGHT}px`, width: `${(columns.edges.at(-1) ?? 0) + numbers}px` }}>
+      <div
+        class="grid-sizer"
+        style={{ height: `${spacer(content) + HEADER_HEIGHT}px`, width: `${(columns.edges.at(-1) ?? 0) + numbers}px` }}
+      >
         <GridHeader
           fields={rows.schema.fields}
           columns={columns}
@@ -121,7 +129,16 @@ export function Grid({ rows, version, onCopied }: Props) {
           onResize={(column, width) => setResized(new Map(resized).set(column, width))}
           onFit={(column) => setResized(new Map(resized).set(column, fittedWidth(rows, column, scroll.top)))}
         />
-        <GridBody rows={rows} columns={columns} numbers={numbers} scroll={scroll} left={left} view={{ width: view.width, height: bodyHeight }} selection={selection} onSelect={select} />
+        <GridBody
+          rows={rows}
+          columns={columns}
+          numbers={numbers}
+          scroll={scroll}
+          left={left}
+          view={{ width: view.width, height: bodyHeight }}
+          selection={selection}
+          onSelect={select}
+        />
       </div>
     </div>
   );

@@ -19,10 +19,13 @@ export function GridHeader({ fields, columns, numbers, left, viewWidth, onResize
   const drag = (down: PointerEvent, column: number): void => {
     const handle = down.currentTarget as HTMLElement;
     const start = columns.widths[column] ?? NARROWEST;
-    const move = (event: PointerEvent): void => onResize(column, Math.max(start + event.clientX - down.clientX, NARROWEST));
+    const move = (event: PointerEvent): void =>
+      onResize(column, Math.max(start + event.clientX - down.clientX, NARROWEST));
     handle.setPointerCapture(down.pointerId);
     handle.addEventListener("pointermove", move);
-    handle.addEventListener("lostpointercapture", () => handle.removeEventListener("pointermove", move), { once: true });
+    handle.addEventListener("lostpointercapture", () => handle.removeEventListener("pointermove", move), {
+      once: true,
+    });
     down.preventDefault();
   };
   return (
@@ -41,7 +44,13 @@ export function GridHeader({ fields, columns, numbers, left, viewWidth, onResize
           >
             <span class="grid-column-name">{field.name}</span>
             <span class="grid-column-type">{typeName(field.type)}</span>
-            <span class="grid-handle" aria-hidden="true" title="Drag to resize, double-click to fit" onPointerDown={(event) => drag(event, column)} onDblClick={() => onFit(column)} />
+            <span
+              class="grid-handle"
+              aria-hidden="true"
+              title="Drag to resize, double-click to fit"
+              onPointerDown={(event) => drag(event, column)}
+              onDblClick={() => onFit(column)}
+            />
           </div>
         );
       })}

@@ -62,7 +62,14 @@ const MOVES: Record<string, [rows: number, columns: number]> = {
 };
 
 /** Where a key moves the cursor; null for a key that does not. */
-export function moved(cursor: Cell, key: string, far: boolean, page: number, rows: number, columns: number): Cell | null {
+export function moved(
+  cursor: Cell,
+  key: string,
+  far: boolean,
+  page: number,
+  rows: number,
+  columns: number,
+): Cell | null {
   const clamp = (cell: Cell): Cell => ({
     row: Math.min(Math.max(cell.row, 0), rows - 1),
     column: Math.min(Math.max(cell.column, 0), columns - 1),
@@ -72,7 +79,8 @@ export function moved(cursor: Cell, key: string, far: boolean, page: number, row
     const [down, right] = far ? [move[0] * rows, move[1] * columns] : move;
     return clamp({ row: cursor.row + down, column: cursor.column + right });
   }
-  if (key === "PageUp" || key === "PageDown") return clamp({ ...cursor, row: cursor.row + (key === "PageUp" ? -page : page) });
+  if (key === "PageUp" || key === "PageDown")
+    return clamp({ ...cursor, row: cursor.row + (key === "PageUp" ? -page : page) });
   if (key === "Home") return { row: far ? 0 : cursor.row, column: 0 };
   if (key === "End") return { row: far ? rows - 1 : cursor.row, column: columns - 1 };
   return null;

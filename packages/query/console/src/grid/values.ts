@@ -2,7 +2,12 @@
 
 import { DataType, type Data, type Decimal, type Timestamp, TimeUnit, Type, Vector } from "apache-arrow";
 
-const PER_SECOND = { [TimeUnit.SECOND]: 1n, [TimeUnit.MILLISECOND]: 1_000n, [TimeUnit.MICROSECOND]: 1_000_000n, [TimeUnit.NANOSECOND]: 1_000_000_000n };
+const PER_SECOND = {
+  [TimeUnit.SECOND]: 1n,
+  [TimeUnit.MILLISECOND]: 1_000n,
+  [TimeUnit.MICROSECOND]: 1_000_000n,
+  [TimeUnit.NANOSECOND]: 1_000_000_000n,
+};
 
 /** A cell's text; null for NULL. */
 export function cellText(data: Data, index: number): string | null {
@@ -38,8 +43,10 @@ export function typeName(type: DataType): string {
   if (DataType.isDate(type)) return "date";
   if (DataType.isFloat(type)) return `float${[16, 32, 64][type.precision]}`;
   if (DataType.isInt(type)) return `${type.isSigned ? "" : "u"}int${type.bitWidth}`;
-  if (DataType.isTimestamp(type)) return type.timezone ? `timestamp(${unitName(type.unit)}, ${type.timezone})` : `timestamp(${unitName(type.unit)})`;
-  if (DataType.isList(type) || DataType.isFixedSizeList(type)) return `list<${typeName(type.children[0]?.type as DataType)}>`;
+  if (DataType.isTimestamp(type))
+    return type.timezone ? `timestamp(${unitName(type.unit)}, ${type.timezone})` : `timestamp(${unitName(type.unit)})`;
+  if (DataType.isList(type) || DataType.isFixedSizeList(type))
+    return `list<${typeName(type.children[0]?.type as DataType)}>`;
   if (DataType.isStruct(type)) return `struct<${type.children.map(({ name }) => name).join(", ")}>`;
   if (DataType.isDictionary(type)) return typeName(type.dictionary as DataType);
   return String(type).toLowerCase();
@@ -70,7 +77,8 @@ function plain(value: unknown): Json {
   if (typeof value === "bigint") return Number.isSafeInteger(Number(value)) ? Number(value) : String(value);
   if (typeof value === "number") return Number.isFinite(value) ? value : String(value);
   if (typeof value === "string" || typeof value === "boolean" || value === null) return value;
-  if (value instanceof Uint8Array) return `\\x${Array.from(value, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+  if (value instanceof Uint8Array)
+    return `\\x${Array.from(value, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
   if (value instanceof Vector) return [...value].map(plain);
   return String(value);
 }
@@ -82,11 +90,18 @@ function listOf(data: Data, offsets: ArrayLike<number | bigint>, index: number):
 }
 
 function structOf(data: Data, index: number): Json {
-  return Object.fromEntries(data.type.children.map(({ name }: { name: string }, place: number) => [name, cellValue(data.children[place] as Data, index)]));
+  return Object.fromEntries(
+    data.type.children.map(({ name }: { name: string }, place: number) => [
+      name,
+      cellValue(data.children[place] as Data, index),
+    ]),
+  );
 }
 
 function dateMs(data: Data, index: number): number {
-  return data.typeId === Type.Date && data.values instanceof Int32Array ? (data.values[index] ?? 0) * 86_400_000 : Number(data.values[index]);
+  return data.typeId === Type.Date && data.values instanceof Int32Array
+    ? (data.values[index] ?? 0) * 86_400_000
+    : Number(data.values[index]);
 }
 
 function timestampText(value: bigint, type: Timestamp): string {
@@ -107,7 +122,9 @@ function clock(value: bigint, per: bigint): string {
 
 function fraction(value: bigint, per: bigint): string {
   if (value === 0n) return "";
-  return `.${String(value).padStart(String(per).length - 1, "0").replace(/0+$/, "")}`;
+  return `.${String(value)
+    .padStart(String(per).length - 1, "0")
+    .replace(/0+$/, "")}`;
 }
 
 function durationText(value: bigint, per: bigint): string {
@@ -115,13 +132,29 @@ function durationText(value: bigint, per: bigint): string {
   return `${value < 0n ? "-" : ""}${clock(size, per)}`;
 }
 
+/** Months, days and a time, as far as they are not nothing. */
 function intervalText(data: Data, index: number): string {
-  const parts = new Vector([data]).get(index) as Int32Array;
-  if (parts.length === 4) {
-    const nanos = new BigInt64Array(parts.slice(2).buffer)[0] ?? 0n;
-    return `${parts[0]} months ${parts[1]} days ${durationText(nanos, PER_SECOND[TimeUnit.NANOSECOND])}`;
-  }
-  return Array.from(parts).join(" ");
+  const parts = Array.from(new Vector([data]).get(index) as Int32Array);
+  const [months, days, rest] =
+    parts.length === 4
+      ? [parts[0], parts[1], nanos(parts)]
+      : data.stride === 2
+        ? [0, parts[0], BigInt(parts[1] ?? 0) * 1_000_000n]
+        : [(parts[0] ?? 0) * 12 + (parts[1] ?? 0), 0, 0n];
+  const texts = [
+    unit(months ?? 0, "month"),
+    unit(days ?? 0, "day"),
+    rest === 0n ? "" : durationText(rest, PER_SECOND[TimeUnit.NANOSECOND]),
+  ];
+  return texts.filter((text) => text !== "").join(" ") || "0 days";
+}
+
+function nanos(parts: readonly number[]): bigint {
+  return new BigInt64Array(Int32Array.from(parts.slice(2)).buffer)[0] ?? 0n;
+}
+
+function unit(value: number, name: string): string {
+  return value === 0 ? "" : `${value} ${name}${Math.abs(value) === 1 ? "" : "s"}`;
 }
 
 function decimalText(data: Data, index: number, type: Decimal): string {

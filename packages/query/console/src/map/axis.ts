@@ -57,7 +57,8 @@ function continuous(texts: string[], isDate: boolean): string[] {
 function stepper(times: readonly number[], isDate: boolean): ((time: number) => number) | null {
   const steps = times.slice(1).map((time, index) => time - (times[index] ?? 0));
   const smallest = steps.reduce((least, step) => Math.min(least, step), Number.POSITIVE_INFINITY);
-  if (steps.length > 0 && times.every((time) => new Date(time).getUTCDate() === 1 && time % DAY === 0)) return nextMonth;
+  if (steps.length > 0 && times.every((time) => new Date(time).getUTCDate() === 1 && time % DAY === 0))
+    return nextMonth;
   const units = isDate ? [7 * DAY, DAY] : [smallest, HOUR, MINUTE];
   const unit = steps.length === 0 ? DAY : units.find((each) => steps.every((step) => step % each === 0));
   return unit === undefined ? null : (time) => time + unit;
@@ -69,7 +70,9 @@ function nextMonth(time: number): number {
 }
 
 function parse(text: string): number {
-  return Date.parse(/^\d{4}-\d\d-\d\d$/.test(text) ? `${text}T00:00:00Z` : `${text.replace(" ", "T").replace(/Z?$/, "Z")}`);
+  return Date.parse(
+    /^\d{4}-\d\d-\d\d$/.test(text) ? `${text}T00:00:00Z` : `${text.replace(" ", "T").replace(/Z?$/, "Z")}`,
+  );
 }
 
 function format(time: number, like: string): string {

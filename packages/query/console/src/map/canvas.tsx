@@ -28,7 +28,10 @@ export function Canvas({ map, metric, tell, onChoose }: Props) {
   const [columns, rows] = [map.x.slots.length, map.y.slots.length];
   const [view, setView] = useState<View>(() => whole(columns, rows));
   const dark = isDark();
-  const picture = useMemo(() => ({ colours: readColours(), shadeOf: shadeOf(rangeOf(map, metric), metric) }), [map, metric, dark]);
+  const picture = useMemo(
+    () => ({ colours: readColours(), shadeOf: shadeOf(rangeOf(map, metric), metric) }),
+    [map, metric, dark],
+  );
   const frame = frameOf(columns, rows, labelWidth(map), { width, height: ROOM_HEIGHT });
 
   useEffect(() => {
@@ -43,7 +46,8 @@ export function Canvas({ map, metric, tell, onChoose }: Props) {
     return () => observer.disconnect();
   }, []);
   useLayoutEffect(() => {
-    if (canvas.current !== null && width > 0 && view.x1 <= columns && view.y1 <= rows) paint(canvas.current, { map, metric, view, frame, ...picture });
+    if (canvas.current !== null && width > 0 && view.x1 <= columns && view.y1 <= rows)
+      paint(canvas.current, { map, metric, view, frame, ...picture });
   }, [picture, view, width]);
 
   const zoom = (factor: number, around: Spot | null): void => {
@@ -64,7 +68,8 @@ export function Canvas({ map, metric, tell, onChoose }: Props) {
     start.moved ||= Math.hypot(dx, dy) > DRAG_PIXELS;
     const size = plot(frame);
     const span = { x: start.view.x1 - start.view.x0, y: start.view.y1 - start.view.y0 };
-    if (start.moved) setView(panned(start.view, columns, rows, (-dx / size.width) * span.x, (-dy / size.height) * span.y));
+    if (start.moved)
+      setView(panned(start.view, columns, rows, (-dx / size.width) * span.x, (-dy / size.height) * span.y));
   };
   const onUp = (event: PointerEvent): void => {
     const wasDrag = drag.current?.moved === true;
@@ -120,9 +125,17 @@ export function Canvas({ map, metric, tell, onChoose }: Props) {
         style={{ width: `${frame.width}px`, height: `${frame.height}px` }}
       >
         <canvas ref={canvas} />
-        {box !== null && box.width > 0 && <div class="map-cursor" style={{ left: `${box.left}px`, top: `${box.top}px`, width: `${box.width}px`, height: `${box.height}px` }} />}
+        {box !== null && box.width > 0 && (
+          <div
+            class="map-cursor"
+            style={{ left: `${box.left}px`, top: `${box.top}px`, width: `${box.width}px`, height: `${box.height}px` }}
+          />
+        )}
         {told !== null && box !== null && (
-          <div class={`map-tip ${box.left > frame.width / 2 ? "is-left" : ""}`} style={{ left: `${box.left + box.width / 2}px`, top: `${box.top + box.height + 8}px` }}>
+          <div
+            class={`map-tip ${box.left > frame.width / 2 ? "is-left" : ""}`}
+            style={{ left: `${box.left + box.width / 2}px`, top: `${box.top + box.height + 8}px` }}
+          >
             <strong>{told.place}</strong>
             <span>{told.facts}</span>
           </div>
@@ -132,13 +145,33 @@ export function Canvas({ map, metric, tell, onChoose }: Props) {
         {told === null ? "" : `${told.place}: ${told.facts}`}
       </p>
       <div class="map-zoom">
-        <button type="button" class="icon-button" aria-label="Zoom in" title="Zoom in (+)" onClick={() => zoom(ZOOM, null)}>
+        <button
+          type="button"
+          class="icon-button"
+          aria-label="Zoom in"
+          title="Zoom in (+)"
+          onClick={() => zoom(ZOOM, null)}
+        >
           +
         </button>
-        <button type="button" class="icon-button" aria-label="Zoom out" title="Zoom out (−)" disabled={!isZoomed} onClick={() => zoom(1 / ZOOM, null)}>
+        <button
+          type="button"
+          class="icon-button"
+          aria-label="Zoom out"
+          title="Zoom out (−)"
+          disabled={!isZoomed}
+          onClick={() => zoom(1 / ZOOM, null)}
+        >
           −
         </button>
-        <button type="button" class="icon-button" aria-label="Show all" title="Show all (0)" disabled={!isZoomed} onClick={() => setView(whole(columns, rows))}>
+        <button
+          type="button"
+          class="icon-button"
+          aria-label="Show all"
+          title="Show all (0)"
+          disabled={!isZoomed}
+          onClick={() => setView(whole(columns, rows))}
+        >
           ⤢
         </button>
       </div>

@@ -25,7 +25,15 @@ export function readColours(): Colours {
     const [low, high] = [stops[Math.floor(place)], stops[Math.ceil(place)]];
     return mixed(low ?? [0, 0, 0], high ?? [0, 0, 0], place % 1);
   });
-  return { ramp, hole: rgb(token("--hole")), holeSolid: rgb(token("--hole-solid")), holeLine: token("--hole-line"), text: token("--muted"), line: token("--line"), font: `11px ${token("--sans")}` };
+  return {
+    ramp,
+    hole: rgb(token("--hole")),
+    holeSolid: rgb(token("--hole-solid")),
+    holeLine: token("--hole-line"),
+    text: token("--muted"),
+    line: token("--line"),
+    font: `11px ${token("--sans")}`,
+  };
 }
 
 /** From a value to 0..1: logarithmic when the values span more than two powers of ten. */

@@ -11,7 +11,8 @@ const WIDTH = 96;
 
 export function Legend({ map, metric }: { map: PartitionMap; metric: Metric }) {
   const { low, high } = rangeOf(map, metric);
-  const say = (value: number): string => (metric === "rows" ? compact(value) : metric === "bytes" ? bytes(value) : ago(value, now.value));
+  const say = (value: number): string =>
+    metric === "rows" ? compact(value) : metric === "bytes" ? bytes(value) : ago(value, now.value);
   return (
     <div class="legend">
       <span class="legend-scale" title={`${metric}, from low to high`}>

@@ -5,7 +5,6 @@ import type { TableDetail } from "../api/types";
 import { now } from "../state/clock";
 import { openAndRun } from "../state/tabs";
 import { ago, bytes, count, plural } from "../ui/format";
-import { dagsterLink } from "../table/dagster";
 import { Canvas } from "./canvas";
 import { Hole } from "./hole";
 import { Legend } from "./legend";
@@ -36,21 +35,50 @@ export function PartitionMapView({ detail, partitions }: { detail: TableDetail; 
       <div class="map-controls">
         <div class="segments" role="radiogroup" aria-label="Colour by">
           {METRICS.map((each) => (
-            <button key={each} type="button" role="radio" aria-checked={metric === each} class="segment" onClick={() => setMetric(each)}>
+            <button
+              key={each}
+              type="button"
+              role="radio"
+              aria-checked={metric === each}
+              class="segment"
+              onClick={() => setMetric(each)}
+            >
               {each}
             </button>
           ))}
         </div>
-        {names.length > 1 && <AxisPick label="x" value={axes.x} names={names} onPick={(x) => x !== null && setAxes({ x, y: x === axes.y ? axes.x : axes.y })} />}
-        {names.length > 1 && <AxisPick label="y" value={axes.y} names={names} canBeNone onPick={(y) => setAxes({ x: y === axes.x && axes.y !== null ? axes.y : axes.x, y: y === axes.x && axes.y === null ? null : y })} />}
+        {names.length > 1 && (
+          <AxisPick
+            label="x"
+            value={axes.x}
+            names={names}
+            onPick={(x) => x !== null && setAxes({ x, y: x === axes.y ? axes.x : axes.y })}
+          />
+        )}
+        {names.length > 1 && (
+          <AxisPick
+            label="y"
+            value={axes.y}
+            names={names}
+            canBeNone
+            onPick={(y) =>
+              setAxes({
+                x: y === axes.x && axes.y !== null ? axes.y : axes.x,
+                y: y === axes.x && axes.y === null ? null : y,
+              })
+            }
+          />
+        )}
         {map !== null && <Legend map={map} metric={metric} />}
       </div>
       {map === null ? (
-        <p class="quiet-note">These columns have too many combinations to draw. Choose another axis; the list below has every partition.</p>
+        <p class="quiet-note">
+          These columns have too many combinations to draw. Choose another axis; the list below has every partition.
+        </p>
       ) : (
         <>
           <Canvas map={map} metric={metric} tell={(spot) => tell(map, partitions, spot)} onChoose={choose} />
-          {hole !== null && <Hole detail={detail} map={map} spot={hole} dagster={dagsterLink(detail)} onClose={() => setHole(null)} />}
+          {hole !== null && <Hole detail={detail} map={map} spot={hole} onClose={() => setHole(null)} />}
         </>
       )}
     </section>
@@ -72,7 +100,13 @@ function tell(map: PartitionMap, partitions: Partitions, spot: Spot): { place: s
   const here = map.counts[slot] ?? 0;
   if (here === 0) return { place, facts: "never materialized, or wiped" };
   const run = here === 1 ? partitions.runIds[map.example[slot] ?? -1]?.slice(0, 8) : undefined;
-  const facts = [here > 1 ? plural(here, "partition") : "", `${count(map.rows[slot])} rows`, bytes(map.bytes[slot]), ago(map.times[slot] ?? 0, now.peek()), run ? `run ${run}` : ""];
+  const facts = [
+    here > 1 ? plural(here, "partition") : "",
+    `${count(map.rows[slot])} rows`,
+    bytes(map.bytes[slot]),
+    ago(map.times[slot] ?? 0, now.peek()),
+    run ? `run ${run}` : "",
+  ];
   return { place, facts: facts.filter((fact) => fact !== "").join(" · ") };
 }
 
@@ -88,7 +122,11 @@ function AxisPick({ label, value, names, canBeNone = false, onPick }: AxisPickPr
   return (
     <label class="field">
       <span>{label}</span>
-      <select aria-label={label} value={value ?? ""} onChange={({ currentTarget }) => onPick(currentTarget.value === "" ? null : Number(currentTarget.value))}>
+      <select
+        aria-label={label}
+        value={value ?? ""}
+        onChange={({ currentTarget }) => onPick(currentTarget.value === "" ? null : Number(currentTarget.value))}
+      >
         {canBeNone && <option value="">none</option>}
         {names.map((name, index) => (
           <option key={name} value={index}>

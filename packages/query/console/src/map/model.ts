@@ -47,14 +47,20 @@ export function partitionMap(partitions: Partitions, xColumn: number, yColumn: n
   const size = x.slots.length * y.slots.length;
   if (size > MOST_CELLS) return null;
   const map = {
-    x, y, holes: 0,
-    counts: new Uint32Array(size), rows: new Float64Array(size), bytes: new Float64Array(size),
-    times: new Float64Array(size).fill(Number.POSITIVE_INFINITY), example: new Int32Array(size).fill(-1),
+    x,
+    y,
+    holes: 0,
+    counts: new Uint32Array(size),
+    rows: new Float64Array(size),
+    bytes: new Float64Array(size),
+    times: new Float64Array(size).fill(Number.POSITIVE_INFINITY),
+    example: new Int32Array(size).fill(-1),
   };
   const xs = partitions.columns[xColumn]?.values ?? [];
   const ys = yColumn === null ? null : (partitions.columns[yColumn]?.values ?? []);
   for (let row = 0; row < partitions.length; row += 1) {
-    const slot = (ys === null ? 0 : (y.slotOf.get(ys[row] ?? null) ?? 0)) * x.slots.length + (x.slotOf.get(xs[row] ?? null) ?? 0);
+    const slot =
+      (ys === null ? 0 : (y.slotOf.get(ys[row] ?? null) ?? 0)) * x.slots.length + (x.slotOf.get(xs[row] ?? null) ?? 0);
     map.counts[slot] = (map.counts[slot] ?? 0) + 1;
     map.rows[slot] = (map.rows[slot] ?? 0) + (partitions.rows[row] ?? 0);
     map.bytes[slot] = (map.bytes[slot] ?? 0) + (partitions.bytes[row] ?? 0);
@@ -92,7 +98,11 @@ export function rangeOf(map: PartitionMap, metric: Metric): Range {
 }
 
 /** The nearest cells along x that hold something, on both sides of a hole. */
-export function neighbours(map: PartitionMap, column: number, row: number): { before: number | null; after: number | null } {
+export function neighbours(
+  map: PartitionMap,
+  column: number,
+  row: number,
+): { before: number | null; after: number | null } {
   const at = (x: number): boolean => (map.counts[row * map.x.slots.length + x] ?? 0) > 0;
   let [before, after] = [column - 1, column + 1];
   while (before >= 0 && !at(before)) before -= 1;

@@ -59,7 +59,12 @@ function paintCells(context: CanvasRenderingContext2D, picture: Picture, ratio: 
       const share = picture.shadeOf(values[slot] ?? 0);
       const height = asBars ? Math.max((0.08 + 0.92 * share) * box.height, 2) : box.height - gap;
       context.fillStyle = css(shade(colours, share));
-      context.fillRect(box.left, asBars ? box.top + box.height - height : box.top, Math.max(box.width - gap, 0.5), height);
+      context.fillRect(
+        box.left,
+        asBars ? box.top + box.height - height : box.top,
+        Math.max(box.width - gap, 0.5),
+        height,
+      );
     }
   }
 }
@@ -72,7 +77,8 @@ function paintPixels(context: CanvasRenderingContext2D, picture: Picture, ratio:
   const size = plot(frame);
   const [width, height] = [Math.max(Math.floor(size.width * ratio), 1), Math.max(Math.floor(size.height * ratio), 1)];
   const image = context.createImageData(width, height);
-  const edges = (from: number, to: number, pixels: number): Int32Array => Int32Array.from({ length: pixels + 1 }, (_, pixel) => Math.floor(from + (pixel / pixels) * (to - from)));
+  const edges = (from: number, to: number, pixels: number): Int32Array =>
+    Int32Array.from({ length: pixels + 1 }, (_, pixel) => Math.floor(from + (pixel / pixels) * (to - from)));
   const [xs, ys] = [edges(view.x0, view.x1, width), edges(view.y0, view.y1, height)];
   const asBars = map.y.slots.length === 1 && picture.metric !== "age";
   for (let py = 0; py < height; py += 1) {
@@ -92,7 +98,10 @@ function paintPixels(context: CanvasRenderingContext2D, picture: Picture, ratio:
       const share = filled === 0 ? 0 : picture.shadeOf(sum / filled);
       const isAboveBar = asBars && filled > 0 && 1 - py / height > 0.08 + 0.92 * share;
       if (isAboveBar && holes === 0) continue;
-      const colour = filled === 0 || isAboveBar ? colours.holeSolid : mixed(shade(colours, share), colours.holeSolid, holes / (filled + holes));
+      const colour =
+        filled === 0 || isAboveBar
+          ? colours.holeSolid
+          : mixed(shade(colours, share), colours.holeSolid, holes / (filled + holes));
       image.data.set([...colour, 255], (py * width + px) * 4);
     }
   }

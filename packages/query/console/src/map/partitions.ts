@@ -24,7 +24,13 @@ export async function fetchPartitions(detail: TableDetail): Promise<Partitions> 
 /** The partition columns come first, in their order, and then the service's own. */
 function toPartitions(rows: Rows, detail: TableDetail): Partitions {
   const names = detail.partition_columns;
-  const [key, count, size, time, run] = [0, 1, 2, 3, 4].map((place) => names.length + place) as [number, number, number, number, number];
+  const [key, count, size, time, run] = [0, 1, 2, 3, 4].map((place) => names.length + place) as [
+    number,
+    number,
+    number,
+    number,
+    number,
+  ];
   return {
     columns: names.map((name, column) => ({
       name,

@@ -21,11 +21,21 @@ export function partitionQuery(schema: string, table: string, places: readonly P
 }
 
 /** What was materialized on both sides of a hole, counted by the column that runs along it. */
-export function neighboursQuery(schema: string, table: string, along: Axis, before: number | null, after: number | null, across: readonly Place[]): string {
+export function neighboursQuery(
+  schema: string,
+  table: string,
+  along: Axis,
+  before: number | null,
+  after: number | null,
+  across: readonly Place[],
+): string {
   const column = quoteName(along.name);
   const slots = [before, after].filter((slot) => slot !== null).map((slot) => along.slots[slot] ?? null);
   const either = slots.map((text) => equals(along.name, along.type, text));
-  const range = along.isTime && slots.length === 2 && !slots.includes(null) ? [`${column} between ${slots.map((text) => literal(along.type, text ?? "")).join(" and ")}`] : [`(${either.join(" or ")})`];
+  const range =
+    along.isTime && slots.length === 2 && !slots.includes(null)
+      ? [`${column} between ${slots.map((text) => literal(along.type, text ?? "")).join(" and ")}`]
+      : [`(${either.join(" or ")})`];
   const filters = [...across.map(condition), ...(slots.length === 0 ? [] : range)];
   const where = filters.length === 0 ? "" : `where ${filters.join("\n  and ")}\n`;
   return `select ${column}, count(*) as rows\nfrom ${quoteName(schema)}.${quoteName(table)}\n${where}group by ${column}\norder by ${column}`;

@@ -33,7 +33,8 @@ export function whole(columns: number, rows: number): View {
 /** The canvas for a map of so many columns and rows in a room of that width and height. */
 export function frameOf(columns: number, rows: number, left: number, room: { width: number; height: number }): Frame {
   const plotWidth = Math.max(Math.min(room.width - left, columns * WIDEST_CELL), 40);
-  const plotHeight = rows === 1 ? BARS_HEIGHT : Math.max(Math.min(room.height - MARGIN_BOTTOM, rows * TALLEST_CELL), 40);
+  const plotHeight =
+    rows === 1 ? BARS_HEIGHT : Math.max(Math.min(room.height - MARGIN_BOTTOM, rows * TALLEST_CELL), 40);
   return { width: left + plotWidth, height: plotHeight + MARGIN_BOTTOM, left, bottom: MARGIN_BOTTOM };
 }
 
@@ -46,11 +47,19 @@ export function slotAt(view: View, frame: Frame, x: number, y: number): Spot | n
   const { width, height } = plot(frame);
   const [right, down] = [(x - frame.left) / width, y / height];
   if (right < 0 || right >= 1 || down < 0 || down >= 1) return null;
-  return { column: Math.floor(view.x0 + right * (view.x1 - view.x0)), row: Math.floor(view.y0 + down * (view.y1 - view.y0)) };
+  return {
+    column: Math.floor(view.x0 + right * (view.x1 - view.x0)),
+    row: Math.floor(view.y0 + down * (view.y1 - view.y0)),
+  };
 }
 
 /** Where a slot is on the canvas, cut to the plot. */
-export function boxOf(view: View, frame: Frame, column: number, row: number): { left: number; top: number; width: number; height: number } {
+export function boxOf(
+  view: View,
+  frame: Frame,
+  column: number,
+  row: number,
+): { left: number; top: number; width: number; height: number } {
   const { width, height } = plot(frame);
   const [w, h] = [width / (view.x1 - view.x0), height / (view.y1 - view.y0)];
   const left = Math.max((column - view.x0) * w, 0);

@@ -51,7 +51,11 @@ export function QueriesPage() {
         <h3>
           Running <span class="muted">{count(running.length)}</span>
         </h3>
-        {queries.value !== null && running.length === 0 && <p class="quiet-note">{session.value?.everything === false ? "None of your queries runs." : "No query runs."}</p>}
+        {queries.value !== null && running.length === 0 && (
+          <p class="quiet-note">
+            {session.value?.everything === false ? "None of your queries runs." : "No query runs."}
+          </p>
+        )}
         {running.map((query) => (
           <Item key={query.id} query={query} at={at.value} onCancel={() => void cancel(query.id)} />
         ))}
@@ -73,10 +77,15 @@ function isRunning({ state }: QueryInfo): boolean {
   return state === "queued" || state === "running" || state === "streaming";
 }
 
-const STATE_CHIPS: Partial<Record<QueryInfo["state"], string>> = { failed: "is-bad", queued: "is-warning", finished: "is-accent" };
+const STATE_CHIPS: Partial<Record<QueryInfo["state"], string>> = {
+  failed: "is-bad",
+  queued: "is-warning",
+  finished: "is-accent",
+};
 
 function Item({ query, at, onCancel }: { query: QueryInfo; at: number; onCancel?: () => void }) {
-  const elapsed = onCancel === undefined ? query.stats.total_s * 1000 : Math.max(at - Date.parse(query.submitted_at), 0);
+  const elapsed =
+    onCancel === undefined ? query.stats.total_s * 1000 : Math.max(at - Date.parse(query.submitted_at), 0);
   return (
     <article class="query-item" data-query={query.id}>
       <button type="button" class="query-sql" title="Open in a new tab" onClick={() => void openSql(query.sql)}>

@@ -9,7 +9,7 @@ import type { Run } from "../state/run";
 import type { ResultView, SqlTab } from "../state/tabs";
 import { count, duration, percent } from "../ui/format";
 import { Icon, type IconName } from "../ui/icons";
-import { MOD } from "../ui/keys";
+import { MOD } from "../ui/platform";
 import { notify } from "../ui/notice";
 import { ProblemView } from "../ui/problem";
 import { Download } from "./download";
@@ -39,7 +39,14 @@ export function ResultPane({ tab }: { tab: SqlTab }) {
       <div class="result-bar">
         <div class="segments" role="tablist" aria-label="Result as">
           {VIEWS.map(([each, name, icon]) => (
-            <button key={each} type="button" role="tab" aria-selected={view === each} class="segment" onClick={() => (tab.view.value = each)}>
+            <button
+              key={each}
+              type="button"
+              role="tab"
+              aria-selected={view === each}
+              class="segment"
+              onClick={() => (tab.view.value = each)}
+            >
               <Icon name={icon} />
               {name}
             </button>
@@ -59,7 +66,9 @@ function Body({ run, view }: { run: Run; view: ResultView }) {
   const version = run.version.value;
   const problem = run.problem.value;
   const { rows } = run;
-  const shown = problem !== null && <ProblemView code={problem.code} message={problem.message} position={problem.position} queryId={problem.queryId} />;
+  const shown = problem !== null && (
+    <ProblemView code={problem.code} message={problem.message} position={problem.position} queryId={problem.queryId} />
+  );
   if (view === "scan") return <ScanView key={run.statement.sql} run={run} />;
   if (rows === null) return shown || <Waiting run={run} />;
   if (view === "chart") {
@@ -106,17 +115,24 @@ function Status({ run }: { run: Run }) {
       {phase === "failed" && <span class="chip is-bad">failed</span>}
       {run.rows !== null && (
         <span data-testid="row-count">
-          <b>{count(run.rows.length)}</b> rows
+          <b>{count(run.rows.length)}</b> {run.rows.length === 1 ? "row" : "rows"}
         </span>
       )}
       <span>{duration(run.elapsedMs)}</span>
-      {phase === "finished" && run.firstRowsMs !== null && run.elapsedMs - run.firstRowsMs > 100 && <span class="wide-only">first after {duration(run.firstRowsMs)}</span>}
+      {phase === "finished" && run.firstRowsMs !== null && run.elapsedMs - run.firstRowsMs > 100 && (
+        <span class="wide-only">first after {duration(run.firstRowsMs)}</span>
+      )}
       {stats !== null && stats.files_total > 0 && (
         <span class="wide-only">
-          {count(stats.files_read)} of {count(stats.files_total)} files, {percent(stats.files_skipped, stats.files_total)} skipped
+          {count(stats.files_read)} of {count(stats.files_total)} files,{" "}
+          {percent(stats.files_skipped, stats.files_total)} skipped
         </span>
       )}
-      {cut && <span class="chip is-warning" title="More rows than the limit beside Run. Download has all of them.">cut at the limit</span>}
+      {cut && (
+        <span class="chip is-warning" title="More rows than the limit beside Run. Download has all of them.">
+          cut at the limit
+        </span>
+      )}
     </p>
   );
 }

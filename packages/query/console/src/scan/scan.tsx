@@ -22,7 +22,9 @@ export function ScanView({ run }: { run: Run }) {
   const scans: readonly (ScanStats | ExplainedScan)[] = explanation?.scans ?? stats?.scans ?? [];
   return (
     <div class="scan" tabIndex={0} role="region" aria-label="Scan">
-      {explained instanceof ServiceProblem && <ProblemView code={explained.code} message={explained.message} position={explained.position} />}
+      {explained instanceof ServiceProblem && (
+        <ProblemView code={explained.code} message={explained.message} position={explained.position} />
+      )}
       {stats !== null && <Facts stats={stats} />}
       {stats !== null && <Times stats={stats} />}
       {scans.map((scan, index) => (
@@ -43,7 +45,11 @@ export function ScanView({ run }: { run: Run }) {
 function Facts({ stats }: { stats: Stats }) {
   const facts: { name: string; value: string; note?: string | undefined }[] = [
     { name: "rows", value: count(stats.rows), note: stats.truncated ? "cut at the limit" : undefined },
-    { name: "files read", value: `${count(stats.files_read)} of ${count(stats.files_total)}`, note: stats.files_total > 0 ? `${percent(stats.files_skipped, stats.files_total)} skipped` : undefined },
+    {
+      name: "files read",
+      value: `${count(stats.files_read)} of ${count(stats.files_total)}`,
+      note: stats.files_total > 0 ? `${percent(stats.files_skipped, stats.files_total)} skipped` : undefined,
+    },
     { name: "bytes read", value: bytes(stats.bytes_read) },
     { name: "S3 requests", value: stats.requests === null ? "not counted" : count(stats.requests) },
     { name: "result", value: bytes(stats.result_bytes) },
@@ -102,7 +108,8 @@ function TableScan({ scan }: { scan: ScanStats | ExplainedScan }) {
       </h3>
       <Proportion kept={scan.files_read} total={scan.files_total} />
       <p class="proportion-text">
-        <b>{plural(scan.files_read, "partition")} read</b>, {count(skipped)} of {count(scan.files_total)} skipped ({percent(skipped, scan.files_total)})
+        <b>{plural(scan.files_read, "partition")} read</b>, {count(skipped)} of {count(scan.files_total)} skipped (
+        {percent(skipped, scan.files_total)})
       </p>
       {filters.length > 0 && (
         <table class="plain">
@@ -115,7 +122,7 @@ function TableScan({ scan }: { scan: ScanStats | ExplainedScan }) {
           </thead>
           <tbody>
             {filters.map((filter) => (
-              <FilterRow key={filter.text} filter={filter} total={scan.files_total} />
+              <FilterRow key={filter.text} filter={filter} scan={scan} />
             ))}
           </tbody>
         </table>
@@ -123,7 +130,8 @@ function TableScan({ scan }: { scan: ScanStats | ExplainedScan }) {
       {partitions.length > 0 && (
         <details>
           <summary>
-            {plural(partitions.length, "partition")} read{scan.files_read > partitions.length ? ` (the first of ${count(scan.files_read)})` : ""}
+            {plural(partitions.length, "partition")} read
+            {scan.files_read > partitions.length ? ` (the first of ${count(scan.files_read)})` : ""}
           </summary>
           <p class="keys">
             {partitions.map((key, index) => (
@@ -136,17 +144,19 @@ function TableScan({ scan }: { scan: ScanStats | ExplainedScan }) {
   );
 }
 
-function FilterRow({ filter, total }: { filter: Filter; total: number }) {
+function FilterRow({ filter, scan }: { filter: Filter; scan: ScanStats }) {
   return (
     <tr>
       <td>
-        <code>{filter.text}</code>
+        <code>{filter.text.replaceAll(`${scan.table}.`, "")}</code>
       </td>
       <td>
-        <span class={`chip ${filter.skipped > 0 ? "is-accent" : ""}`}>{filter.by === "nothing" ? "each row, while read" : filter.by}</span>
+        <span class={`chip ${filter.skipped > 0 ? "is-accent" : ""}`}>
+          {filter.by === "nothing" ? "each row, while read" : filter.by}
+        </span>
       </td>
       <td class="is-number">
-        {count(filter.skipped)} <span class="muted">{percent(filter.skipped, total)}</span>
+        {count(filter.skipped)} <span class="muted">{percent(filter.skipped, scan.files_total)}</span>
       </td>
     </tr>
   );

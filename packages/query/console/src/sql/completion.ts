@@ -28,8 +28,13 @@ export interface Mention {
 const NAME = String.raw`(?:"(?:[^"]|"")+"|[\p{L}_][\p{L}\p{N}_]*)`;
 const MENTION = new RegExp(String.raw`\b(?:from|join|,)\s*(${NAME})\.(${NAME})(?:\s+(?:as\s+)?(${NAME}))?`, "giu");
 const WORD = new RegExp(String.raw`((?:${NAME}\.)*)("?[\p{L}\p{N}_]*)$`, "u");
-const AFTER_FROM = /\b(?:from|join)\s+(?:[^()]*,\s*)?"?[\w.]*$/iu;
-const NO_ALIAS = new Set("where join left right inner full cross on group order having limit union except intersect using natural qualify window as tablesample".split(" "));
+const CLAUSE = /\b(?:select|from|join|where|on|by|having|limit|using|qualify)\b/giu;
+const BEFORE_TABLE = /(?:\b(?:from|join)\s+|,\s*)"?[\w.]*$/iu;
+const NO_ALIAS = new Set(
+  "where join left right inner full cross on group order having limit union except intersect using natural qualify window as tablesample".split(
+    " ",
+  ),
+);
 /** The tables that a text names, with their aliases. */
 export function mentions(text: string): Mention[] {
   return [...text.matchAll(MENTION)].map(([, schema, table, alias]) => ({
@@ -55,20 +60,42 @@ export function suggest(
     return { from, options: [...columnsBehind(qualifier, mentioned, columnsOf), ...tablesIn(qualifier, tables)] };
   }
   if (word === "" && !/[\s(,=<>]$/.test(before)) return null;
-  if (AFTER_FROM.test(before)) return { from, options: [...schemas(tables), ...allTables(tables)] };
-  const columns = mentioned.flatMap((mention) => columnsOf(mention).map((column) => columnOption(column, mention.table)));
+  if (isTablesPlace(before)) return { from, options: [...schemas(tables), ...allTables(tables)] };
+  const columns = mentioned.flatMap((mention) =>
+    columnsOf(mention).map((column) => columnOption(column, mention.table)),
+  );
   const aliases = mentioned.flatMap(({ alias, table }) => (alias === null ? [] : [option(alias, "table", table, 1)]));
   const functions = FUNCTIONS.split(" ").map((name) => option(name, "function", "", -2));
-  return { from, options: [...unique(columns), ...aliases, ...functions, ...allTables(tables).map((each) => ({ ...each, boost: -3 }))] };
+  return {
+    from,
+    options: [
+      ...unique(columns),
+      ...aliases,
+      ...functions,
+      ...allTables(tables).map((each) => ({ ...each, boost: -3 })),
+    ],
+  };
 }
 
-function columnsBehind(qualifier: string, mentioned: Mention[], columnsOf: (mention: Mention) => readonly Column[]): Suggestion[] {
+/** Whether a table has to come: right after from or join, or after a comma as long as no other clause has begun. */
+function isTablesPlace(before: string): boolean {
+  const clause = [...before.matchAll(CLAUSE)].at(-1)?.[0].toLowerCase();
+  return (clause === "from" || clause === "join") && BEFORE_TABLE.test(before);
+}
+
+function columnsBehind(
+  qualifier: string,
+  mentioned: Mention[],
+  columnsOf: (mention: Mention) => readonly Column[],
+): Suggestion[] {
   const meant = mentioned.filter(({ alias, table }) => (alias ?? table) === qualifier || table === qualifier);
   return unique(meant.flatMap((mention) => columnsOf(mention).map((column) => columnOption(column, mention.table))));
 }
 
 function tablesIn(schema: string, tables: readonly TableSummary[]): Suggestion[] {
-  return tables.filter((table) => table.schema === schema).map((table) => option(table.name, "table", `${table.partitions} partitions`, 1));
+  return tables
+    .filter((table) => table.schema === schema)
+    .map((table) => option(table.name, "table", `${table.partitions} partitions`, 1));
 }
 
 function schemas(tables: readonly TableSummary[]): Suggestion[] {

@@ -16,7 +16,8 @@ export function literal(type: string, text: string): string {
   if (NUMBER.test(type) || type === "bool") return text;
   if (type.startsWith("date32") || type.startsWith("date64")) return `date ${quoteText(text)}`;
   const zoned = /^timestamp\[(s|ms|us|ns), tz=(.+)\]$/.exec(type);
-  if (zoned !== null) return `arrow_cast(${quoteText(text)}, ${quoteText(arrowTimestamp(zoned[1] ?? "us", zoned[2] ?? ""))})`;
+  if (zoned !== null)
+    return `arrow_cast(${quoteText(text)}, ${quoteText(arrowTimestamp(zoned[1] ?? "us", zoned[2] ?? ""))})`;
   if (type.startsWith("timestamp")) return `timestamp ${quoteText(text)}`;
   return quoteText(text);
 }

@@ -121,7 +121,11 @@ export class Run {
 function brokenBy(error: unknown, info: QueryInfo | null): ServiceProblem {
   if (info?.error) return new ServiceProblem(info.error.code, info.error.message, 0, null, info.id);
   const said = error instanceof Error ? error.message : String(error);
-  return new ServiceProblem("broken_stream", `The result broke off before its end, and the rows below are not all: ${said}`, 0);
+  return new ServiceProblem(
+    "broken_stream",
+    `The result broke off before its end, and the rows below are not all: ${said}`,
+    0,
+  );
 }
 
 function statsOf(header: string | null): Stats | null {

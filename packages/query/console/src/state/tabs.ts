@@ -4,7 +4,7 @@ import { type Signal, batch, effect, signal } from "@preact/signals";
 import { statementAt } from "../sql/statements";
 import { remember } from "./history";
 import { Run, type Statement } from "./run";
-import { load, save } from "./storage";
+import { load, saveHere } from "./storage";
 
 export type ResultView = "rows" | "chart" | "scan";
 
@@ -47,18 +47,32 @@ export type Tab = SqlTab | TableTab | QueriesTab;
 interface Stored {
   active: string;
   limitRows: number;
-  tabs: ({ kind: "sql"; id: string; name: string; text: string } | { kind: "table"; schema: string; table: string } | { kind: "queries" })[];
+  tabs: (
+    | { kind: "sql"; id: string; name: string; text: string }
+    | { kind: "table"; schema: string; table: string }
+    | { kind: "queries" }
+  )[];
 }
 
 export const ROW_LIMITS = [1_000, 10_000, 100_000, 1_000_000, 5_000_000];
 const WELCOME = "select 1 as answer";
 
-const stored = load<Stored>("tabs", { active: "", limitRows: 1_000_000, tabs: [] });
-const restored = stored.tabs.map((tab): Tab => {
-  if (tab.kind === "sql") return new SqlTab(tab.id, tab.name, tab.text);
-  return tab.kind === "table" ? new TableTab(tab.schema, tab.table) : new QueriesTab();
-});
-const first = restored.length > 0 ? restored : [new SqlTab(crypto.randomUUID(), "Query 1", WELCOME)];
+const NOTHING: Stored = { active: "", limitRows: 1_000_000, tabs: [] };
+const stored = load("tabs", NOTHING);
+const first = restored(stored);
+
+/** `crypto.randomUUID` is missing where the service is reached by plain HTTP from another machine. */
+function newId(): string {
+  return `sql:${Date.now().toString(36)}${Math.random().toString(36).slice(2)}`;
+}
+
+function restored({ tabs: kept }: Stored): Tab[] {
+  const open = kept.map((tab): Tab => {
+    if (tab.kind === "sql") return new SqlTab(tab.id, tab.name, tab.text);
+    return tab.kind === "table" ? new TableTab(tab.schema, tab.table) : new QueriesTab();
+  });
+  return open.length > 0 ? open : [new SqlTab(newId(), "Query 1", WELCOME)];
+}
 
 export const tabs = signal<readonly Tab[]>(first);
 export const activeId = signal(first.some((tab) => tab.id === stored.active) ? stored.active : (first[0]?.id ?? ""));
@@ -78,7 +92,7 @@ export function openTab(tab: Tab): void {
 }
 
 export function openSql(text = "", name = nextName()): SqlTab {
-  const tab = new SqlTab(crypto.randomUUID(), name, text);
+  const tab = new SqlTab(newId(), name, text);
   openTab(tab);
   return tab;
 }
@@ -94,7 +108,7 @@ export function closeTab(id: string): void {
   if (closed.kind === "sql") closed.run.peek()?.cancel();
   batch(() => {
     const left = tabs.peek().filter((tab) => tab.id !== id);
-    tabs.value = left.length > 0 ? left : [new SqlTab(crypto.randomUUID(), "Query 1", "")];
+    tabs.value = left.length > 0 ? left : [new SqlTab(newId(), "Query 1", "")];
     if (activeId.peek() === id) activeId.value = tabs.peek()[Math.min(place, tabs.peek().length - 1)]?.id ?? "";
   });
 }
@@ -145,7 +159,7 @@ export function keepTabs(): void {
       if (tab.kind === "sql") return { kind: tab.kind, id: tab.id, name: tab.name.peek(), text: tab.text.peek() };
       return tab.kind === "table" ? { kind: tab.kind, schema: tab.schema, table: tab.table } : { kind: tab.kind };
     });
-    isSaved.value = save("tabs", { active: activeId.peek(), limitRows: limitRows.peek(), tabs: kept });
+    isSaved.value = saveHere("tabs", { active: activeId.peek(), limitRows: limitRows.peek(), tabs: kept });
   };
   effect(() => {
     for (const tab of tabs.value) if (tab.kind === "sql") void [tab.name.value, tab.text.value];

@@ -18,7 +18,14 @@ export function PartitionList({ detail, partitions }: { detail: TableDetail; par
     <section class="card">
       <h3>
         Partition list <span class="muted">{plural(rows.length, "partition")}</span>
-        <input class="small-search" type="search" placeholder="Filter by key" aria-label="Filter partitions" value={search} onInput={({ currentTarget }) => setSearch(currentTarget.value)} />
+        <input
+          class="small-search"
+          type="search"
+          placeholder="Filter by key"
+          aria-label="Filter partitions"
+          value={search}
+          onInput={({ currentTarget }) => setSearch(currentTarget.value)}
+        />
       </h3>
       <div class="table-scroll">
         <table class="plain">
@@ -35,7 +42,11 @@ export function PartitionList({ detail, partitions }: { detail: TableDetail; par
             {rows.slice(0, SHOWN).map((row) => (
               <tr key={row}>
                 <td>
-                  <button type="button" class="link" onClick={() => openAndRun(query(detail, partitions, row), partitions.keys[row] ?? detail.name)}>
+                  <button
+                    type="button"
+                    class="link"
+                    onClick={() => openAndRun(query(detail, partitions, row), partitions.keys[row] ?? detail.name)}
+                  >
                     {partitions.keys[row]}
                   </button>
                 </td>
@@ -57,7 +68,9 @@ export function PartitionList({ detail, partitions }: { detail: TableDetail; par
 
 function matching(partitions: Partitions, search: string): number[] {
   const text = search.toLowerCase();
-  const rows = Array.from({ length: partitions.length }, (_, row) => row).filter((row) => (partitions.keys[row] ?? "").toLowerCase().includes(text));
+  const rows = Array.from({ length: partitions.length }, (_, row) => row).filter((row) =>
+    (partitions.keys[row] ?? "").toLowerCase().includes(text),
+  );
   return rows.sort((a, b) => (partitions.materializedAt[b] ?? 0) - (partitions.materializedAt[a] ?? 0));
 }
 
@@ -67,8 +80,14 @@ function query(detail: TableDetail, { columns }: Partitions, row: number): strin
 }
 
 function RunId({ detail, id }: { detail: TableDetail; id: string | null }) {
-  if (id === null) return <>–</>;
+  if (!id) return <>–</>; // an event that was reported without a run
   const link = runLink(detail, id);
   const text = <code>{id.slice(0, 8)}</code>;
-  return link === null ? text : <a href={link} target="_blank" rel="noreferrer">{text}</a>;
+  return link === null ? (
+    text
+  ) : (
+    <a href={link} target="_blank" rel="noreferrer">
+      {text}
+    </a>
+  );
 }

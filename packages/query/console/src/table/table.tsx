@@ -52,7 +52,11 @@ export function TablePage({ tab }: { tab: TableTab }) {
       {detail !== null && detail.partition_columns.length > 0 && detail.problem === null && (
         <section class="card">
           <h3>Partitions</h3>
-          {partitions === null ? <p class="quiet-note">…</p> : <PartitionMapView detail={detail} partitions={partitions} />}
+          {partitions === null ? (
+            <p class="quiet-note">…</p>
+          ) : (
+            <PartitionMapView detail={detail} partitions={partitions} />
+          )}
         </section>
       )}
       {detail !== null && (
@@ -67,7 +71,7 @@ export function TablePage({ tab }: { tab: TableTab }) {
 
 function Head({ detail }: { detail: TableDetail }) {
   const link = dagsterLink(detail);
-  const run = detail.last_run_id === null ? null : runLink(detail, detail.last_run_id);
+  const run = !detail.last_run_id ? null : runLink(detail, detail.last_run_id);
   const name = `${quoteName(detail.schema)}.${quoteName(detail.name)}`;
   return (
     <header class="table-head">
@@ -79,7 +83,12 @@ function Head({ detail }: { detail: TableDetail }) {
         <p class="muted asset-key">{detail.asset_key.join(" / ")}</p>
       </div>
       <div class="table-actions">
-        <button type="button" class="button is-primary" disabled={detail.problem !== null} onClick={() => openAndRun(`select *\nfrom ${name}\nlimit 100`, detail.name)}>
+        <button
+          type="button"
+          class="button is-primary"
+          disabled={detail.problem !== null}
+          onClick={() => openAndRun(`select *\nfrom ${name}\nlimit 100`, detail.name)}
+        >
           <Icon name="play" /> Query
         </button>
         {link !== null && (
@@ -109,7 +118,7 @@ function Head({ detail }: { detail: TableDetail }) {
           <dt>last run</dt>
           <dd title={detail.last_run_id ?? undefined}>
             {run === null ? (
-              <code>{detail.last_run_id?.slice(0, 8) ?? "–"}</code>
+              <code>{detail.last_run_id?.slice(0, 8) || "–"}</code>
             ) : (
               <a href={run} target="_blank" rel="noreferrer">
                 <code>{detail.last_run_id?.slice(0, 8)}</code>

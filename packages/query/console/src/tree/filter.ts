@@ -24,7 +24,10 @@ export function found({ environments, tables }: Catalog, search: string): Enviro
       return {
         environment,
         tables: own.length,
-        schemas: schemas.map((name) => ({ name, tables: own.filter(({ schema }) => schema === name).sort((a, b) => a.name.localeCompare(b.name)) })),
+        schemas: schemas.map((name) => ({
+          name,
+          tables: own.filter(({ schema }) => schema === name).sort((a, b) => a.name.localeCompare(b.name)),
+        })),
       };
     })
     .filter(({ tables: count }) => words.length === 0 || count > 0);

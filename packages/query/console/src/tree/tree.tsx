@@ -11,7 +11,7 @@ import { quoteName } from "../sql/literals";
 import { age, ago, bytes, compact, plural } from "../ui/format";
 import { Icon } from "../ui/icons";
 import { notify } from "../ui/notice";
-import { drawerShown } from "../ui/shell";
+import { drawerShown } from "../state/shell";
 import { type EnvironmentNode, type SchemaNode, found } from "./filter";
 
 const PREVIEW_ROWS = 100;
@@ -48,17 +48,35 @@ export function CatalogTree() {
             event.preventDefault();
           }}
         />
-        <button type="button" class="icon-button" aria-label="Refresh the catalog" title="Refresh the catalog" onClick={() => void refreshCatalog()}>
+        <button
+          type="button"
+          class="icon-button"
+          aria-label="Refresh the catalog"
+          title="Refresh the catalog"
+          onClick={() => void refreshCatalog()}
+        >
           <Icon name="refresh" />
         </button>
       </div>
       {catalogProblem.value !== null && <p class="tree-reason is-bad">{catalogProblem.value.message}</p>}
-      <div class="tree" role="tree" aria-label="Catalog" ref={tree} onKeyDown={(event) => tree.current !== null && walk(event, tree.current)}>
+      <div
+        class="tree"
+        role="tree"
+        aria-label="Catalog"
+        ref={tree}
+        onKeyDown={(event) => tree.current !== null && walk(event, tree.current)}
+      >
         {nodes.map((node) => (
           <EnvironmentItem key={node.environment.name} node={node} {...shared} />
         ))}
-        {known !== null && nodes.length === 0 && <p class="quiet-note">{isSearch ? `No table matches “${search.value}”.` : "The service has no environment."}</p>}
-        {known !== null && !isSearch && known.tables.length === 0 && nodes.length > 0 && <p class="quiet-note">Nothing is materialized yet: run an asset in Dagster, and its table appears here.</p>}
+        {known !== null && nodes.length === 0 && (
+          <p class="quiet-note">
+            {isSearch ? `No table matches “${search.value}”.` : "The service has no environment."}
+          </p>
+        )}
+        {known !== null && !isSearch && known.tables.length === 0 && nodes.length > 0 && (
+          <p class="quiet-note">Nothing is materialized yet: run an asset in Dagster, and its table appears here.</p>
+        )}
       </div>
     </div>
   );
@@ -69,21 +87,36 @@ interface Toggles {
   toggle: (id: string) => void;
 }
 
-function EnvironmentItem({ node: { environment, schemas, tables }, toggled, toggle }: Toggles & { node: EnvironmentNode }) {
+function EnvironmentItem({
+  node: { environment, schemas, tables },
+  toggled,
+  toggle,
+}: Toggles & { node: EnvironmentNode }) {
   const id = `environment:${environment.name}`;
   const isOpen = !toggled.has(id);
   const { problem } = environment;
   return (
     <div class="tree-group">
-      <div class={`tree-item is-environment ${problem === null ? "" : "is-down"}`} role="treeitem" aria-level={1} aria-expanded={isOpen} tabIndex={0} onClick={() => toggle(id)} title={problem?.detail}>
+      <div
+        class={`tree-item is-environment ${problem === null ? "" : "is-down"}`}
+        role="treeitem"
+        aria-level={1}
+        aria-expanded={isOpen}
+        tabIndex={0}
+        onClick={() => toggle(id)}
+        title={problem?.detail}
+      >
         <Icon name="chevron" />
         <span class={`dot ${problem === null ? "" : "is-bad"}`} />
         <span class="tree-name">{environment.name}</span>
         <span class="tree-facts">{problem === null ? `${tables} tables` : "down"}</span>
       </div>
       {isOpen && problem !== null && <Reason problem={problem} />}
-      {isOpen && schemas.map((schema) => <SchemaItem key={schema.name} schema={schema} toggled={toggled} toggle={toggle} />)}
-      {isOpen && problem === null && environment.age_s !== null && environment.age_s > 60 && <p class="tree-reason">The catalog is {age(environment.age_s)} old.</p>}
+      {isOpen &&
+        schemas.map((schema) => <SchemaItem key={schema.name} schema={schema} toggled={toggled} toggle={toggle} />)}
+      {isOpen && problem === null && environment.age_s !== null && environment.age_s > 60 && (
+        <p class="tree-reason">The catalog is {age(environment.age_s)} old.</p>
+      )}
     </div>
   );
 }
@@ -93,11 +126,19 @@ function SchemaItem({ schema, toggled, toggle }: Toggles & { schema: SchemaNode 
   const isOpen = !toggled.has(id);
   return (
     <>
-      <div class="tree-item is-schema" role="treeitem" aria-level={2} aria-expanded={isOpen} tabIndex={-1} onClick={() => toggle(id)}>
+      <div
+        class="tree-item is-schema"
+        role="treeitem"
+        aria-level={2}
+        aria-expanded={isOpen}
+        tabIndex={-1}
+        onClick={() => toggle(id)}
+      >
         <Icon name="chevron" />
         <span class="tree-name">{schema.name}</span>
       </div>
-      {isOpen && schema.tables.map((table) => <TableItem key={table.name} table={table} toggled={toggled} toggle={toggle} />)}
+      {isOpen &&
+        schema.tables.map((table) => <TableItem key={table.name} table={table} toggled={toggled} toggle={toggle} />)}
     </>
   );
 }
@@ -112,13 +153,29 @@ function TableItem({ table, toggled, toggle }: Toggles & { table: TableSummary }
   };
   const expand = (): void => {
     toggle(id);
-    if (!isOpen && table.problem === null) void tableDetail(table.schema, table.name).catch(() => notify(`The columns of ${name} cannot be read now.`));
+    if (!isOpen && table.problem === null)
+      void tableDetail(table.schema, table.name).catch(() => notify(`The columns of ${name} cannot be read now.`));
   };
   const isBad = table.problem !== null;
   return (
     <>
-      <div class={`tree-item is-table ${isBad ? "is-bad" : ""} ${activeTab()?.id === id ? "is-active" : ""}`} role="treeitem" aria-level={3} aria-expanded={isOpen} tabIndex={-1} data-table={name} onClick={open} title={table.asset_key.join(" / ")}>
-        <button type="button" class="tree-toggle" tabIndex={-1} aria-label={isOpen ? "Hide columns" : "Show columns"} onClick={(event) => (event.stopPropagation(), expand())}>
+      <div
+        class={`tree-item is-table ${isBad ? "is-bad" : ""} ${activeTab()?.id === id ? "is-active" : ""}`}
+        role="treeitem"
+        aria-level={3}
+        aria-expanded={isOpen}
+        tabIndex={-1}
+        data-table={name}
+        onClick={open}
+        title={table.asset_key.join(" / ")}
+      >
+        <button
+          type="button"
+          class="tree-toggle"
+          tabIndex={-1}
+          aria-label={isOpen ? "Hide columns" : "Show columns"}
+          onClick={(event) => (event.stopPropagation(), expand())}
+        >
           <Icon name="chevron" />
         </button>
         <span class="tree-label">
@@ -132,10 +189,20 @@ function TableItem({ table, toggled, toggle }: Toggles & { table: TableSummary }
             )}
           </span>
           <span class="tree-facts">
-            {isBad ? "cannot be read" : `${compact(table.rows)} rows · ${bytes(table.bytes)} · ${ago(table.materialized_at, now.value)}`}
+            {isBad
+              ? "cannot be read"
+              : `${compact(table.rows)} rows · ${bytes(table.bytes)} · ${ago(table.materialized_at, now.value)}`}
           </span>
         </span>
-        <button type="button" class="tree-peek" tabIndex={-1} aria-label={`Query ${name}`} title="Query it" disabled={isBad} onClick={(event) => (event.stopPropagation(), peek(table))}>
+        <button
+          type="button"
+          class="tree-peek"
+          tabIndex={-1}
+          aria-label={`Query ${name}`}
+          title="Query it"
+          disabled={isBad}
+          onClick={(event) => (event.stopPropagation(), peek(table))}
+        >
           <Icon name="play" />
         </button>
       </div>
@@ -156,7 +223,15 @@ function Columns({ name }: { name: string }) {
   return (
     <>
       {detail.columns.map((column) => (
-        <div key={column.name} class={`tree-item is-column ${column.partition ? "is-partition" : ""}`} role="treeitem" aria-level={4} tabIndex={-1} title={`${column.name}: ${column.type}${column.partition ? ", a partition column" : ""}`} onClick={() => insertColumn(column.name)}>
+        <div
+          key={column.name}
+          class={`tree-item is-column ${column.partition ? "is-partition" : ""}`}
+          role="treeitem"
+          aria-level={4}
+          tabIndex={-1}
+          title={`${column.name}: ${column.type}${column.partition ? ", a partition column" : ""}`}
+          onClick={() => insertColumn(column.name)}
+        >
           <span class="tree-name">{column.name}</span>
           {column.partition && <span class="chip is-accent">partition</span>}
           <span class="tree-facts">{column.type}</span>
@@ -195,7 +270,11 @@ function walk(event: KeyboardEvent, tree: HTMLElement): void {
   else if (event.key === "ArrowRight" && expanded === "false") open();
   else if (event.key === "ArrowRight") items[place + 1]?.focus();
   else if (event.key === "ArrowLeft" && expanded === "true") open();
-  else if (event.key === "ArrowLeft") items.slice(0, place).findLast((item) => Number(item.ariaLevel) < level)?.focus();
+  else if (event.key === "ArrowLeft")
+    items
+      .slice(0, place)
+      .findLast((item) => Number(item.ariaLevel) < level)
+      ?.focus();
   else if (event.key === "Enter" || event.key === " ") focused.click();
   else return;
   event.preventDefault();

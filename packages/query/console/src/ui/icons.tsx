@@ -30,7 +30,19 @@ export type IconName = keyof typeof PATHS;
 export function Icon({ name }: { name: IconName }) {
   const isSolid = name === "play" || name === "stop";
   return (
-    <svg class="icon" viewBox="0 0 24 24" width="16" height="16" aria-hidden="true" focusable="false" fill={isSolid ? "currentColor" : "none"} stroke="currentColor" stroke-width={isSolid ? 0 : 1.8} stroke-linecap="round" stroke-linejoin="round">
+    <svg
+      class="icon"
+      viewBox="0 0 24 24"
+      width="16"
+      height="16"
+      aria-hidden="true"
+      focusable="false"
+      fill={isSolid ? "currentColor" : "none"}
+      stroke="currentColor"
+      stroke-width={isSolid ? 0 : 1.8}
+      stroke-linecap="round"
+      stroke-linejoin="round"
+    >
       <path d={PATHS[name]} />
     </svg>
   );

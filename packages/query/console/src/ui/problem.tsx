@@ -18,7 +18,11 @@ export function ProblemView({ code, message, position = null, queryId = null, ch
       <div>
         <p class="problem-head">
           <b>{code.replaceAll("_", " ")}</b>
-          {position !== null && <span>line {position.line}, column {position.column}</span>}
+          {position !== null && (
+            <span>
+              line {position.line}, column {position.column}
+            </span>
+          )}
           {queryId !== null && <span class="muted">query {queryId}</span>}
         </p>
         <p class="problem-text">{message}</p>

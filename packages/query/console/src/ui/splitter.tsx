@@ -36,5 +36,16 @@ export function Splitter({ label, orientation, value, onMove, onEnd }: Props) {
     onMove(event.key === less ? -STEP : STEP);
     onEnd();
   };
-  return <div class={`splitter is-${orientation}`} role="separator" aria-label={label} aria-orientation={orientation} aria-valuenow={Math.round(value)} tabIndex={0} onPointerDown={drag} onKeyDown={onKeyDown} />;
+  return (
+    <div
+      class={`splitter is-${orientation}`}
+      role="separator"
+      aria-label={label}
+      aria-orientation={orientation}
+      aria-valuenow={Math.round(value)}
+      tabIndex={0}
+      onPointerDown={drag}
+      onKeyDown={onKeyDown}
+    />
+  );
 }

@@ -1,11 +1,9 @@
 /** The keys that work anywhere. */
 
-import { runShown, focusEditor } from "../editor/editor";
+import { focusEditor, runShown } from "../editor/editor";
 import { toggleTheme } from "../state/theme";
 import { QueriesTab, activeId, activeTab, closeTab, moveActive, openSql, openTab } from "../state/tabs";
-import { helpShown, openSearch } from "./shell";
-
-export const MOD = /Mac|iPhone|iPad/.test(navigator.platform) ? "⌘" : "Ctrl";
+import { helpShown, openSearch } from "../state/shell";
 
 const ALT: Record<string, () => void> = {
   KeyN: () => void openSql(),
@@ -45,5 +43,7 @@ function cancelRunning(): (() => void) | null {
 
 function isTyping(event: KeyboardEvent): boolean {
   const [target] = event.composedPath();
-  return target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName));
+  return (
+    target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName))
+  );
 }

@@ -1,7 +1,7 @@
 /** What of the console's frame is open. */
 
 import { signal } from "@preact/signals";
-import { load, save } from "../state/storage";
+import { load, save } from "./storage";
 
 export const helpShown = signal(false);
 /** The catalog's drawer, where the window is narrow. */
