@@ -81,7 +81,8 @@ def run(
         cwd=folder,
         env=environ(folder, variables or {}),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="surrogateescape",
         timeout=START_S,
         check=False,
     )

@@ -1,0 +1,150 @@
+"""The command line asks a service as it asks the embedded engine; tokens are made, listed and revoked by it."""
+
+import json
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.query.server.process import Server, command, environ, run, served
+
+TABLE = "local_silver_tax_id.orgs"
+COST = re.compile(r"[\d.,]+ ([kM]?B|ms)")
+
+
+@pytest.fixture(scope="module")
+def server(dagster_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with served(tmp_path_factory.mktemp("served"), "--dagster-home", str(dagster_home)) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["tables"],
+        ["tables", "--format", "json"],
+        ["sql", f"SELECT id, state FROM {TABLE} WHERE state = 'NY' ORDER BY id"],
+        ["sql", f"SELECT id FROM {TABLE} ORDER BY id", "--format", "csv"],
+        ["sql", f"SELECT id, state FROM {TABLE} ORDER BY id", "--format", "json"],
+        ["sql", f"SELECT id, state FROM {TABLE} ORDER BY id", "--format", "arrow"],
+        ["sql", f"SELECT id FROM {TABLE} WHERE id < 0", "--format", "json"],
+        ["sql", "SELECT 1.50 AS a, X'00ff' AS b, NULL AS c, INTERVAL '1 day' AS d", "--format", "json"],
+        ["explain", f"SELECT id FROM {TABLE} WHERE state = 'CA' AND id > 3"],
+        ["explain", f"SELECT id FROM {TABLE} WHERE state = 'CA'", "--format", "json"],
+        ["sql", f"EXPLAIN SELECT id FROM {TABLE} WHERE state = 'CA'", "--format", "json"],
+        ["sql", "SELECT * FROM orgs"],
+        ["sql", "SELEC 1"],
+        ["sql", f"SELECT nothing FROM {TABLE}"],
+        ["sql", "DROP TABLE orgs"],
+        ["sql", "SELECT 1/0"],
+        ["sql", "SELECT 1", "--file", "x"],
+        ["sql", "--file", "missing.sql"],
+    ],
+    ids=" ".join,
+)
+def test_a_service_answers_as_the_embedded_engine(
+    server: Server, dagster_home: Path, tmp_path: Path, arguments: list[str]
+) -> None:
+    embedded = run(tmp_path, *arguments, variables={"DAGSTER_HOME": str(dagster_home)})
+    remote = run(tmp_path, *arguments, "--url", server.url)
+
+    assert remote.returncode == embedded.returncode
+    assert remote.stdout == embedded.stdout
+    assert COST.sub("", remote.stderr) == COST.sub("", embedded.stderr)
+
+
+def test_both_clients_answer_alike(server: Server, tmp_path: Path) -> None:
+    query = ("sql", f"SELECT id FROM {TABLE} ORDER BY id", "--format", "csv")
+
+    over_http = run(tmp_path, *query, variables={"DAGFUSION_URL": server.url})
+    over_flight = run(tmp_path, *query, variables={"DAGFUSION_URL": server.flight_url})
+
+    assert over_http.stdout == over_flight.stdout
+    assert len(over_http.stdout.splitlines()) == 3001
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["tables", "--url", "http://127.0.0.1:1"], 1, "the query service at http://127.0.0.1:1 does not answer"),
+        (["tables", "--url", "ftp://x"], 2, "must begin with http://, https://"),
+        (["tables", "--url", "http://x", "--event-log", "y"], 2, "give one of them"),
+        (["tables", "--url", "http://x", "-e", "uat"], 1, "a service has its own environments"),
+        (["tables", "--token", "x", "--event-log", "y"], 2, "give one of them"),
+    ],
+)
+def test_wrong_usage(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
+    outcome = run(tmp_path, *arguments)
+
+    assert outcome.returncode == code
+    assert said in " ".join(outcome.stderr.split())
+    assert "Traceback" not in outcome.stderr
+
+
+def test_a_wrong_token(server: Server, tmp_path: Path) -> None:
+    outcome = run(tmp_path, "tables", "--url", server.url, variables={"DAGFUSION_TOKEN": "dft_wrong"})
+
+    assert (outcome.returncode, outcome.stdout) == (1, "")
+    assert outcome.stderr.startswith("error: the access token is not one of this service")
+
+
+def test_an_interrupt_cancels_the_query(server: Server, tmp_path: Path) -> None:
+    sql = f"SELECT count(*) FROM {TABLE} a, {TABLE} b, {TABLE} c WHERE (a.id * b.id + c.id) % 7 = 3"
+    process = subprocess.Popen(  # noqa: S603  # our own command
+        command("sql", sql, "--url", server.url), cwd=tmp_path, env=environ(tmp_path, {}), stderr=subprocess.PIPE
+    )
+    with server.client() as client:
+        deadline = time.monotonic() + 10
+        while not any(q["sql"] == sql for q in client.get("/v1/queries").json()["queries"]):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=10)
+        time.sleep(1.0)
+        [query] = [q for q in client.get("/v1/queries").json()["queries"] if q["sql"] == sql]
+
+    assert process.returncode != 0
+    assert query["state"] == "cancelled"
+
+
+def test_a_token_is_shown_once(tmp_path: Path) -> None:
+    made = run(tmp_path, "token", "create", "ann", "--grant", "uat", "--grant", "prod_silver.*", "--expires", "never")
+
+    assert made.returncode == 0
+    secret = made.stdout.strip()
+    assert re.fullmatch(r"dft_[0-9a-f]{12}_[A-Za-z0-9_-]{43}", secret)
+    listed = run(tmp_path, "token", "list").stdout.splitlines()
+    assert listed[0].split() == ["NAME", "ID", "STATE", "EXPIRES", "GRANTS"]
+    assert listed[1].split() == ["ann", secret.split("_")[1], "active", "never", "prod_silver.*", "uat"]
+    assert secret not in "\n".join(listed)
+    assert secret not in (tmp_path / "state" / "tokens.json").read_text()
+
+
+def test_tokens_lie_where_the_settings_say(tmp_path: Path) -> None:
+    (tmp_path / "dagfusion.toml").write_text('[service]\ntokens = "access.json"\n')
+
+    assert run(tmp_path, "token", "create", "ann", "--grant", "*").returncode == 0
+
+    assert [token["name"] for token in json.loads((tmp_path / "access.json").read_text())["tokens"]] == ["ann"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["create", "ann"], 2, "--grant"),
+        (["create", "a b", "--grant", "*"], 1, "a token's name must be"),
+        (["create", "ann", "--grant", "a.b.c"], 1, "a grant must be an environment"),
+        (["create", "ann", "--grant", "*", "--expires", "soon"], 1, "--expires must be a number of days"),
+        (["create", "ann", "--grant", "*", "--expires", "0d"], 1, "--expires must be"),
+        (["revoke", "nobody"], 1, "there is no active token 'nobody'"),
+    ],
+)
+def test_what_is_wrong_with_a_token(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
+    outcome = run(tmp_path, "token", *arguments)
+
+    assert (outcome.returncode, outcome.stdout) == (code, "")
+    assert said in outcome.stderr
