@@ -34,7 +34,7 @@ def redactor() -> Redactor:
         (f"[{tempfile.gettempdir().strip('/')}/dagfusion-abc1/0/s0/k1/x.parquet]", "[[template]]"),
         ("/var/lib/dagfusion/uat/segments/a.arrow is gone", "[folder]/uat/segments/a.arrow is gone"),
         (f"in {sys.prefix}/lib", "in [folder]/lib"),
-        ("panicked at /root/.cargo/registry/src/arrow-55/src/lib.rs:10:5: no", "panicked at [source]: no"),
+        ("panicked at /opt/cargo/registry/src/arrow-55/src/lib.rs:10:5: no", "panicked at [source]: no"),
         ("it failed\nTraceback (most recent call last):\n  File x", "it failed"),
         ("boom\n\nbacktrace:    0: std::backtrace", "boom"),
         (
