@@ -14,6 +14,7 @@ import pytest
 from dagfusion_query.access.caller import Caller
 from dagfusion_query.access.grants import ALL
 from dagfusion_query.errors import (
+    ExecutionError,
     QueryCancelledError,
     QueryTimeoutError,
     ResourcesError,
@@ -243,6 +244,22 @@ def test_a_limit_met_in_the_middle_breaks_the_stream(new_served: Serve) -> None:
     assert 0 < len(received) <= 20_000_000
     assert not received.endswith(b"\xff\xff\xff\xff\x00\x00\x00\x00"), "no end, so that a client can tell"
     assert served.latest().state is State.failed
+
+
+def test_a_broken_stream_stays_broken(one: Served) -> None:
+    async def read_twice() -> list[str]:
+        errors = []
+        stream = await one.stream("SELECT 1 / (value - 500000) AS x FROM generate_series(1, 1000000)")
+        for _ in range(2):
+            try:
+                async for _ in stream:
+                    pass
+            except ExecutionError as error:
+                errors.append(str(error))
+        return errors
+
+    first, second = one.loop.run(read_twice())
+    assert first == second
 
 
 @pytest.mark.parametrize(

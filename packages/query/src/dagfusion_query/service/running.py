@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from dagfusion_query.errors import (
     QueryCancelledError,
     QueryError,
     QueryTimeoutError,
+    ServiceUnavailableError,
     StaleObjectError,
     TooBusyError,
 )
@@ -26,6 +28,8 @@ from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.worker.lease import Lease, NeverStarted
 from dagfusion_query.worker.pool import Pool
 from dagfusion_query.worker.protocol import Frame, Kind
+
+_log = logging.getLogger(__name__)
 
 MEDIA_TYPES = {
     "arrow": "application/vnd.apache.arrow.stream",
@@ -78,12 +82,10 @@ class Running:
         self._entry.stop = self.stop
         self.id = self._entry.info.id
         self._error: QueryError | None = None
-        self._admitted: asyncio.Future[None] | None = None
         self._ticket: Ticket | None = None
         self._began = 0.0
         self._lease: Lease | None = None
         self._waiting: asyncio.Task[Any] | None = None  # for what stop has to interrupt
-        self._ahead: Frame | None = None
         self._taken_at: float | None = None  # when the client took the last piece, while it has not come for the next
         limit_s = min(shared.settings.query_timeout_s, query.timeout_s or shared.settings.query_timeout_s)
         self._timers = [self._loop.call_later(limit_s, self.stop, _timeout(limit_s))]
@@ -110,10 +112,14 @@ class Running:
         except QueryError as error:
             self._close(error)
             raise
-        except BaseException:
+        except asyncio.CancelledError:
             self.stop(QueryCancelledError("the client left before the result began"))
-            self._close(self._error)
             raise
+        except Exception as error:
+            _log.exception("query %s met a fault of this program", self.id)
+            fault = QueryError("the service failed at this query; its log says how")
+            self.stop(fault)
+            raise fault from error
 
     async def next(self) -> memoryview | bytes | None:
         """Return the next bytes, or None at the end.
@@ -122,20 +128,19 @@ class Running:
             QueryError: The query failed, or was stopped.
         """
         self._taken_at = None
-        frame, self._ahead = self._ahead, None
-        if frame is None:
-            if self._error is not None:
-                raise self._error
-            if self.is_over or self._lease is None:
-                return None
-            try:
-                frame = await self._lease.next()
-            except QueryError as error:
-                self._close(error)
-                raise
-            except BaseException:
-                self.stop(QueryCancelledError("the client left before the end of the result"))
-                raise
+        if self._error is not None:
+            raise self._error
+        if self.is_over or self._lease is None:
+            return None
+        try:
+            frame = await self._lease.next()
+        except QueryError as error:
+            self._error = error  # for whoever asks again
+            self._close(error)
+            raise
+        except BaseException:
+            self.stop(QueryCancelledError("the client left before the end of the result"))
+            raise
         if frame.kind is Kind.end:
             self._end(frame)
             return None
@@ -155,7 +160,6 @@ class Running:
 
     async def _admission(self) -> None:
         admitted = self._loop.create_future()
-        self._admitted = admitted
         self._ticket = self._shared.admission.enter(self._caller.user, lambda: _set(admitted))
         limit_s = self._shared.settings.queue_timeout_s
         timer = self._loop.call_later(limit_s, lambda: self.stop(self._too_busy(limit_s)))
@@ -163,6 +167,8 @@ class Running:
             await self._interruptible(admitted)
         finally:
             timer.cancel()
+        if self._error is not None:
+            raise self._error
         self._began = time.perf_counter()
         self._entry.update(state=State.running)
         self._entry.update_stats(queued_s=self._began - self._arrived)
@@ -214,7 +220,7 @@ class Running:
                 if self._error is not None:
                     raise self._error from None
                 return await self._start(may_refresh=False)
-        raise QueryError("the workers that were to run the statement died one after another: see the service's log")
+        raise ServiceUnavailableError("several workers died before they took the statement: try again in a moment")
 
     async def _first(self, lease: Lease) -> Answer:
         schema, media_type = pa.schema([]), MEDIA_TYPES[self._query.format]
@@ -228,11 +234,8 @@ class Running:
                 return Answer(schema, media_type, None, frame.head.get("explanation"))
             else:
                 self._stream()
-                ahead = lease.peek()
-                if ahead is not None and ahead.kind is Kind.end:
-                    self._end(ahead)
-                else:
-                    self._ahead = ahead
+                if (end := lease.end()) is not None:
+                    self._end(end)
                 return Answer(schema, media_type, frame.body, None)
 
     def _planned(self, head: Mapping[str, Any]) -> None:

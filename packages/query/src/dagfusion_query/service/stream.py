@@ -43,9 +43,9 @@ class ResultStream:
         """
         try:
             chunk, self._first = self._first, None
-            while chunk is not None:
+            while chunk is not None or (chunk := await self._running.next()) is not None:
                 yield chunk
-                chunk = await self._running.next()
+                chunk = None
         finally:
             await self.close()
 

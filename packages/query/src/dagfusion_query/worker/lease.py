@@ -1,6 +1,7 @@
 """One statement on one worker, from its start to its end, whatever ends it."""
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Mapping
 from typing import Any
@@ -37,7 +38,8 @@ class Lease:
         self._loop = asyncio.get_running_loop()
         self._statement = ""
         self._error: QueryError | None = None
-        self._over = self._is_warm = self._has_begun = False
+        self._ahead: Frame | None = None  # was read, and not taken
+        self._over = self._is_sent = self._is_warm = self._has_begun = False
         self._reading = False
         self._drain: asyncio.Task[None] | None = None
         self._killer: asyncio.TimerHandle | None = None
@@ -59,6 +61,7 @@ class Lease:
         self._statement = statement["id"]
         try:
             await self._handle.send(Kind.statement, statement, body)
+            self._is_sent = True
         except OSError:
             self._finish()
             raise NeverStarted from None
@@ -85,18 +88,18 @@ class Lease:
         finally:
             self._reading = False
 
-    def peek(self) -> Frame | None:
-        """Return the end if the worker has said it already, without waiting."""
+    def end(self) -> Frame | None:
+        """Return the end, if the worker has come to it already."""
         if self._error is not None or self._over:
             return None
-        try:
-            frame = self._handle.peek()
-        except ProtocolError:
+        if self._ahead is None:
+            with contextlib.suppress(ProtocolError):  # `next` finds out that the worker is dead
+                self._ahead = self._handle.peek()
+        if self._ahead is None or self._ahead.kind is not Kind.end:
             return None
-        if frame is not None and frame.kind is Kind.end:
-            self._is_warm = True
-            self._finish()
-        return frame
+        self._is_warm = True
+        self._finish()
+        return self._ahead
 
     def stop(self, error: QueryError) -> None:
         """End the statement; who waits for a frame gets this error."""
@@ -106,6 +109,8 @@ class Lease:
         if not self._statement:
             self._finish()
             return
+        if not self._is_sent:
+            self._handle.kill("cancelled")
         self._handle.send_now(Kind.cancel, {"id": self._statement})
         self._killer = self._loop.call_later(self._grace_s, self._handle.kill, "cancelled")
         if not self._reading:
@@ -118,10 +123,10 @@ class Lease:
 
     async def _next(self) -> Frame:
         while True:
-            try:
-                frame = await self._handle.receive()
-            except (OSError, ProtocolError):
-                frame = None
+            frame, self._ahead = self._ahead, None
+            if frame is None:
+                with contextlib.suppress(OSError, ProtocolError):
+                    frame = await self._handle.receive()
             if frame is None:
                 raise await self._death()
             self._has_begun = True
