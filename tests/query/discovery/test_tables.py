@@ -315,6 +315,36 @@ def test_objects_outside_of_the_bucket_are_refused(
     assert "must start with one of s3://bucket/" in str(own.warnings[0])
 
 
+def test_a_bucket_that_is_named_later_counts_for_what_was_learnt(
+    on_sqlite: Any, follow: Follow, report: Report, write: Write, file_record: Callable[..., dict[str, Any]]
+) -> None:
+    state = on_sqlite.home.parent / "state"
+    report(on_sqlite, write("a.parquet", n=[1]))
+    on_sqlite.report(file_record("NY", uri="s3://elsewhere/x.parquet"))
+    before = follow(on_sqlite, state)
+    assert [table.problem for table in before.current().tables.values()] == [None, None]
+    before.close()
+    after = follow(on_sqlite, state, bucket="bucket")
+    assert after.current().generation > before.current().generation
+    assert None not in [table.problem for table in after.current().tables.values()]
+
+
+def test_a_slow_store_holds_nothing_else_up(
+    on_sqlite: Any, follow: Follow, report: Report, monkeypatch: pytest.MonkeyPatch, file_record: Callable[..., Any]
+) -> None:
+    on_sqlite.report(file_record("CA"))
+    catalog = follow(on_sqlite)
+    held = True
+    monkeypatch.setattr(Objects, "tail", lambda *_: until(lambda: not held))
+    for number in range(50):
+        report(on_sqlite, f"/nowhere/{number}.parquet", str(number))
+    on_sqlite.report(file_record("NY"))
+    own = TableName("uat_silver_tax_id", "partitioned_organizations")
+    until(lambda: len(catalog.current().tables[own].files) == 2)
+    assert catalog.lag().undiscovered == 50
+    held = False
+
+
 def test_odd_names(on_sqlite: Any, report: Report, write: Write) -> None:
     names = ["a:b", "100%", "ü 日本", "x#y?", "a%20b", "a=b&c", "x..", "{x}", "quote'\""]
     for name in names:

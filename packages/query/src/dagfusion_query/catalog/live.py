@@ -118,6 +118,9 @@ class LiveCatalog:
         self._cursor: Cursor | None = None
         self._identity: str | None = None  # of the event log that snapshot and cursor are of
         self._stale: str | None = "there is no snapshot yet"  # why a full sync is due
+        self._adoptable = (
+            True  # whether what a full sync finds may be taken from the snapshot before, where it is the same
+        )
         self._recognised = False  # whether the event log was found to be the snapshot's
         self._lag = Lag(0.0, 0.0, None, 0, None)
         self._read_at = self._verified_at = self._synced_at = time.monotonic()
@@ -231,7 +234,7 @@ class LiveCatalog:
             return
         identity = self._event_log.identity()
         if self._cursor is not None and identity != self._identity:
-            self._stale = "the snapshot is of another event log"
+            self._stale, self._adoptable = "the snapshot is of another event log", False
         elif self._cursor is not None:
             self._stale = self._event_log.verify(self._cursor)
         self._identity = identity
@@ -279,7 +282,9 @@ class LiveCatalog:
         self._stale = None
         if discovery is not None:
             discovery.end_sync()
-        self._publish(adopt(self._snapshot, snapshot), cursor)
+        before = self._snapshot if self._adoptable else Snapshot(self._snapshot.generation + 1, self._environment)
+        self._adoptable = True
+        self._publish(adopt(before, snapshot), cursor)
 
     def _publish(self, snapshot: Snapshot, cursor: Cursor) -> None:
         known = self._cursor

@@ -115,7 +115,7 @@ class Discovery:
         return [*own, *known.values()]
 
     def take(self) -> list[Event]:
-        """Return some of what was learnt since the last time; what could not be read is looked at again when it is due."""
+        """Return some of what was learnt since the last time, and have what could not be read looked at again."""
         with self._changed:
             learnt, self._learnt = self._learnt[:TAKEN_AT_ONCE], self._learnt[TAKEN_AT_ONCE:]
         now = time.monotonic()

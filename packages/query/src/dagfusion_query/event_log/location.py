@@ -43,8 +43,9 @@ def open_event_log(
         )
     home = Path(location).expanduser()
     if not home.is_dir():
+        got = "something with an @ in it" if "@" in location else repr(str(home))  # a misspelt URL has its password
         raise EventLogLocationError(
-            f"the event log must be a postgresql:// URL or a DAGSTER_HOME folder, got {str(home)!r}, which is no folder"
+            f"the event log must be a postgresql:// URL or a DAGSTER_HOME folder, got {got}, which is no folder"
         )
     instance = _instance(home / "dagster.yaml")
     where = _configured(home, instance, os.environ if variables is None else variables)

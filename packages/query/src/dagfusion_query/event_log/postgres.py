@@ -126,8 +126,8 @@ class PostgresEventLog:
         self._closed = False
 
     def identity(self) -> str:
-        """Return the database cluster's, the database's and the table's own numbers."""
-        return self._read(lambda run: "/".join(map(str, run(_IDENTITY)[0])), _POLL_TIMEOUT_S)
+        """Return the database cluster's, the database's and the table's own numbers, and how records are read."""
+        return self._read(lambda run: "/".join(map(str, (*run(_IDENTITY)[0], self._records.rules))), _POLL_TIMEOUT_S)
 
     def sync(self, receive: Callable[[Sequence[Event]], None]) -> Cursor:
         """Hand over all that counts now; see `EventLog.sync`."""

@@ -98,6 +98,12 @@ class RecordReader:
         self._metadata_keys = metadata_keys
         self._places = _SCHEMES if bucket is None else (f"s3://{bucket}/",)
 
+    @property
+    def rules(self) -> str:
+        """What this reader was told, as a part of the identity of what it reads; empty where that is nothing."""
+        told = [*self._metadata_keys, *(self._places if self._places is not _SCHEMES else ())]
+        return "|".join(told)
+
     def from_event(self, event: str) -> DataFile | Foreign | EventRecordError | None:
         """Read the record of one stored ASSET_MATERIALIZATION event.
 

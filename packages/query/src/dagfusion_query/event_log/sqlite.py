@@ -54,8 +54,8 @@ class SqliteEventLog:
         self._records = records or RecordReader()
 
     def identity(self) -> str:
-        """Return the file's path and number."""
-        return self._read(lambda _: f"{self._path}:{self._path.stat().st_ino}")
+        """Return the file's path and number, and how records are read."""
+        return self._read(lambda _: f"{self._path}:{self._path.stat().st_ino}:{self._records.rules}")
 
     def sync(self, receive: Callable[[Sequence[Event]], None]) -> Cursor:
         """Hand over all that counts now; see `EventLog.sync`."""
