@@ -2,9 +2,11 @@
 
 import os
 import socket
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING
 
 from dagfusion_query.worker import limits
@@ -90,6 +92,15 @@ class Worker:
             return None
 
 
+class _WithoutPandas(MetaPathFinder):
+    """Hides pandas from pyarrow, which would import it where it is installed: 0.2 s and 30 MB that nothing here needs."""
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:  # noqa: ARG002  # as called
+        """Say that there is no pandas, and nothing of other modules."""
+        if fullname == "pandas":
+            raise ModuleNotFoundError(fullname)
+
+
 def main(descriptor: int, phase_file: int, service_pid: int) -> None:
     """Run a worker.
 
@@ -116,7 +127,8 @@ def _mark(phase_file: int, phase: Phase) -> None:
 
 def _configured(frame: Frame, mark: Callable[[Phase], None]) -> "Statements":
     """Make the engine, and limit memory once it is there."""
-    from dagfusion_query.worker.statements import Statements  # noqa: PLC0415  # imports DataFusion, which takes 0.3 s
+    sys.meta_path.insert(0, _WithoutPandas())
+    from dagfusion_query.worker.statements import Statements  # noqa: PLC0415  # imports DataFusion, which takes 0.2 s
 
     statements = Statements(frame.head, mark)
     statements.warm_up()
