@@ -119,6 +119,32 @@ def test_folders_below_are_columns(on_sqlite: Any, report: Report, tmp_path: Pat
         assert (result.to_arrow()["n"].to_pylist(), result.stats.files_read) == ([1, 3], 2)
 
 
+@pytest.mark.parametrize("dimensions", [{}, {"date": "", "state": ""}], ids=["a", "b"])
+def test_a_folder_of_the_whole_table_is_told_apart_by_its_folders(
+    on_sqlite: Any, follow: Follow, report: Report, write: Write, dimensions: dict[str, str]
+) -> None:
+    keys = [("2024-01-01", "CA"), ("2024-01-01", "NY"), ("2024-01-02", "CA")]
+    for number, (date, state) in enumerate(keys):
+        root = Path(write(f"orders/date={date}/state={state}/0.parquet", n=[number])).parents[2]
+    for date, state in keys:
+        tags = {"date": date, "state": state} if dimensions else {}
+        report(on_sqlite, f"{root}/", f"{date}|{state}", **tags)
+    assert partitions(follow(on_sqlite)) == [{"date": date, "state": state, "rows": 1} for date, state in keys]
+
+
+def test_partitions_that_name_one_object_are_refused(
+    on_sqlite: Any, follow: Follow, report: Report, write: Write
+) -> None:
+    path = write("all.parquet", n=[1, 2])
+    report(on_sqlite, path, "a")
+    catalog = follow(on_sqlite)
+    assert table(catalog).problem is None
+    report(on_sqlite, path, "b")
+    catalog.refresh()
+    assert "partition 'a' and partition 'b' name the same object" in str(table(catalog).problem)
+    assert isinstance(table(catalog).problem, UndiscoverableError)
+
+
 def test_columns_that_files_have_too_stay_theirs(on_sqlite: Any, follow: Follow, report: Report, write: Write) -> None:
     write("orders/year=2024/0.parquet", n=[1], year=[2024])
     report(on_sqlite, str(Path(write("orders/year=2025/0.parquet", n=[1], year=[2025])).parents[1]))
@@ -348,9 +374,9 @@ def test_a_slow_store_holds_nothing_else_up(
 def test_odd_names(on_sqlite: Any, report: Report, write: Write) -> None:
     names = ["a:b", "100%", "ü 日本", "x#y?", "a%20b", "a=b&c", "x..", "{x}", "quote'\""]
     for name in names:
-        report(on_sqlite, write(f"{name}/{name}.parquet", n=[1]), name)
-        report(on_sqlite, (Path(write(f"{name}/{name}.parquet", n=[1]))).as_uri(), f"{name} url")
-        report(on_sqlite, str(Path(write(f"{name}/{name}.parquet", n=[1])).parent), f"{name} folder")
+        report(on_sqlite, write(f"path/{name}.parquet", n=[1]), name)
+        report(on_sqlite, Path(write(f"url/{name}.parquet", n=[1])).as_uri(), f"{name} url")
+        report(on_sqlite, str(Path(write(f"folder/{name}/{name}.parquet", n=[1])).parent), f"{name} folder")
     with connect(str(on_sqlite.home), environment="uat", settings={}) as connection:
         (info,) = connection.tables()
         assert info.warnings == ()

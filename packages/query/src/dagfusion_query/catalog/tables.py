@@ -11,8 +11,16 @@ from dagfusion_query.catalog.bounds import statistics_type, struct_array
 from dagfusion_query.catalog.model import Ledger, Segment, Table, files_schema
 from dagfusion_query.catalog.naming import TableName, table_name
 from dagfusion_query.catalog.unify import Conflict, unify_schemas
-from dagfusion_query.errors import MalformedRecordError, NameCollisionError, QueryError, SchemaConflictError, restored
+from dagfusion_query.errors import (
+    MalformedRecordError,
+    NameCollisionError,
+    QueryError,
+    SchemaConflictError,
+    UndiscoverableError,
+    restored,
+)
 from dagfusion_query.event_log.protocol import AssetKey
+from dagfusion_query.event_log.record import FOREIGN
 
 _MAX_WARNINGS = 20
 _NAMED_PARTITIONS = 3
@@ -28,6 +36,7 @@ def build_table(environment: str, asset_key: AssetKey, ledger: Ledger) -> Table 
         return None
     file, conflicts = unify_schemas([segment.layout.file for segment in segments])
     problem = _partition_problem(name, segments) or _conflict_problem(name, segments, conflicts)
+    problem = problem or _sharing_problem(name, segments)
     if not segments:
         problem = warnings[0]
     if problem is not None:
@@ -148,6 +157,24 @@ def _conflict_problem(name: TableName, segments: Sequence[Segment], conflicts: S
     return SchemaConflictError(
         f"table {name} has columns that no common type fits: {'; '.join(described)}. "
         "Cast the column in the asset and materialize the partitions of one side again"
+    )
+
+
+def _sharing_problem(name: TableName, segments: Sequence[Segment]) -> QueryError | None:
+    """Refuse a table whose partitions name one object, which would be read once for each; our own never do."""
+    foreign = [segment for segment in segments if segment.layout.fingerprint.startswith(FOREIGN)]
+    rows = [rows.select(["partition_key", "uri"]) for segment in foreign for rows in segment.live()]
+    if not rows:
+        return None
+    files = pa.concat_tables(rows)
+    if pc.count_distinct(files["uri"]).as_py() == len(files):
+        return None
+    counts = files.group_by("uri").aggregate([("uri", "count")])
+    shared = counts.filter(pc.greater(counts["uri_count"], 1))["uri"][0]
+    keys = files.filter(pc.equal(files["uri"], shared))["partition_key"].to_pylist()
+    return UndiscoverableError(
+        f"table {name} cannot tell its partitions apart: {_quoted(keys[0])} and {_quoted(keys[1])} name the same "
+        f"object, {shared.as_py()!r}. Write an object for each partition, or materialize the asset without partitions"
     )
 
 

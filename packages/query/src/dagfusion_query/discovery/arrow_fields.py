@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from dagfusion_query.errors import UndiscoverableError
 from dagfusion_query.event_log.arrow_types import parse_flat_type
+from dagfusion_query.event_log.record import FOREIGN
 
 _DIGITS_128 = 38
 
@@ -20,7 +21,7 @@ def describe_schema(schema: pa.Schema) -> dict[str, Any]:
     """
     fields = [_field(field, field.name) for field in schema]
     canonical = orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
-    return {"fingerprint": hashlib.sha256(canonical).hexdigest()[:16], "fields": fields}
+    return {"fingerprint": FOREIGN + hashlib.sha256(canonical).hexdigest()[:16], "fields": fields}
 
 
 def plain(kind: pa.DataType) -> pa.DataType:

@@ -6,7 +6,7 @@ from typing import Any
 
 from dagfusion_query.discovery.footer import Described, describe
 from dagfusion_query.discovery.objects import ObjectMissingError, Objects, PassingError
-from dagfusion_query.discovery.partition_columns import Columns, event_columns, hive_segments
+from dagfusion_query.discovery.partition_columns import PARTITION_KEY, Columns, event_columns, hive_segments
 from dagfusion_query.discovery.places import Place, places, shown
 from dagfusion_query.errors import UndiscoverableError
 from dagfusion_query.event_log.record import Foreign
@@ -53,19 +53,18 @@ class Learner:
                 files = self._objects.parquet_files(place.folder)
             except ObjectMissingError:
                 continue
-            return self._folder(place.folder, files, _columns(place.folder, foreign, partition_key))
+            return self._folder(place.folder, _members(place.folder, files, foreign, partition_key))
         raise PassingError(f"{shown(meant[0].uri)} is gone: there is no object and no folder of that name")
 
-    def _folder(self, folder: Place, files: Sequence[Place], columns: Columns) -> list[Record]:
-        if not files:
-            raise UndiscoverableError(f"the folder {shown(folder.uri)} holds no object whose name ends in .parquet")
+    def _folder(self, folder: Place, members: Sequence[tuple[Place, Columns]]) -> list[Record]:
+        files = [place for place, _ in members]
         with ThreadPoolExecutor(min(_FILES_AT_ONCE, len(files)), "dagfusion-folder") as pool:
             described = list(pool.map(self._describe_member, files))
         records = []
         layouts = set()
-        for place, file in zip(files, described, strict=True):
+        for (place, columns), file in zip(members, described, strict=True):
             own = _own_columns(place.key[len(folder.key) :], file, columns)
-            layouts.add(tuple(name for name, _ in own))
+            layouts.add(tuple(name for name, _ in columns + own))
             records.append(file.with_partition(columns + own))
         if len(layouts) > 1:
             raise UndiscoverableError(
@@ -88,6 +87,29 @@ class Learner:
 
 def _columns(place: Place, foreign: Foreign, partition_key: str | None) -> Columns:
     return event_columns(partition_key, foreign.dimensions, place.key)
+
+
+def _members(
+    folder: Place, files: Sequence[Place], foreign: Foreign, partition_key: str | None
+) -> list[tuple[Place, Columns]]:
+    """Return the files of a folder that are the partition's, with its columns.
+
+    A folder may be the whole table's: then the `name=value` folders in it say whose its files are.
+    """
+    if not files:
+        raise UndiscoverableError(f"the folder {shown(folder.uri)} holds no object whose name ends in .parquet")
+    if partition_key is None:
+        return [(file, ()) for file in files]
+    members = [(file, _columns(file, foreign, partition_key)) for file in files]
+    if foreign.dimensions:
+        wanted = dict(foreign.dimensions)
+        below = [hive_segments(file.key[len(folder.key) :]) for file in files]
+        told = [all(wanted.get(name, value) == value for name, value in segments) for segments in below]
+        if not any(told):
+            raise UndiscoverableError(f"the folder {shown(folder.uri)} holds no file of partition {partition_key!r}")
+        return [member for member, is_own in zip(members, told, strict=True) if is_own]
+    named = [member for member in members if PARTITION_KEY not in dict(member[1])]
+    return named or members
 
 
 def _own_columns(name: str, file: Described, columns: Columns) -> Columns:

@@ -19,6 +19,7 @@ from dagfusion_query.event_log.arrow_types import parse_field, parse_type
 
 ENTRY = "dagfusion/file"
 VERSION = 1
+FOREIGN = "foreign:"  # begins the fingerprints of what another IO manager wrote
 _MAX_LAYOUTS = 10_000
 _VALUE, _NAME_AND_TYPE = itemgetter("value"), itemgetter("name", "type")
 _SCHEMES = ("s3://", "file:///")
