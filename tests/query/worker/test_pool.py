@@ -27,7 +27,7 @@ from dagfusion_query.worker.pool import Pool
 from dagfusion_query.worker.protocol import Frame, Kind
 
 MEMORY = 1 << 30
-CONFIGURATION = {"memory_bytes": MEMORY, "environments": {"local": vars(Settings())}, "folders": []}
+CONFIGURATION = {"memory_bytes": MEMORY, "settings": {"local": vars(Settings())}, "environments": {}, "folders": []}
 ENDLESS = "SELECT sum(x * y) FROM generate_series(1, 10000000) a(x) CROSS JOIN generate_series(1, 1000000) b(y)"
 ENDLESS_ROWS = "SELECT x, y FROM generate_series(1, 10000000) a(x) CROSS JOIN generate_series(1, 100000) b(y)"
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.errors import (
     QueryCancelledError,
     QueryError,
@@ -20,7 +19,7 @@ from dagfusion_query.errors import (
     TooBusyError,
 )
 from dagfusion_query.service.admission import Admission, Ticket
-from dagfusion_query.service.catalogs import Catalogs
+from dagfusion_query.service.catalogs import Catalogs, told
 from dagfusion_query.service.metrics import Metrics
 from dagfusion_query.service.query import Caller, Query, ScanStats, State, Stats
 from dagfusion_query.service.registry import Registry
@@ -298,11 +297,6 @@ class Running:
 
     def _statement(self) -> tuple[dict[str, Any], bytes]:
         query, settings = self._query, self._shared.settings
-        environments = {
-            name: _environment(state)
-            for name, state in self._shared.environments.states().items()
-            if self._caller.grants.allow_environment(name)
-        }
         head = {
             "id": self.id,
             "mode": self._mode,
@@ -311,16 +305,10 @@ class Running:
             "wanted_rows": query.limit_rows,
             "limit_rows": settings.result_limit_rows,
             "limit_bytes": settings.result_limit_bytes,
-            "environments": environments,
+            "environments": told(self._shared.environments, self._caller.grants),
             "grants": sorted(self._caller.grants.names),
         }
         return head, _encoded(query.params)
-
-
-def _environment(state: EnvironmentState) -> dict[str, Any]:
-    if state.problem is not None:
-        return {"problem": {"code": state.problem.code, "text": str(state.problem)}}
-    return {"folder": str(state.folder), "generation": state.snapshot.generation}
 
 
 def _encoded(params: pa.RecordBatch | None) -> bytes:

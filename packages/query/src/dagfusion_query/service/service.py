@@ -7,12 +7,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from dagfusion_query.access.grants import restricted
+from dagfusion_query.access.grants import ALL, restricted
 from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.config import Config
 from dagfusion_query.errors import QueryCancelledError, QueryError, ServiceUnavailableError, StatementTooLongError
 from dagfusion_query.service.admission import Admission
-from dagfusion_query.service.catalogs import Catalogs
+from dagfusion_query.service.catalogs import Catalogs, told
 from dagfusion_query.service.metrics import Metrics
 from dagfusion_query.service.query import Caller, Query, QueryInfo
 from dagfusion_query.service.registry import Registry
@@ -37,12 +37,12 @@ class Service:
         self._environments = environments
         s = config.service
         self._registry = Registry(s.history_queries)
-        worker = {
+        self._worker = {
             "folders": [str(config.state_dir)],
             "memory_bytes": s.worker_memory_bytes,
-            "environments": {e.name: _store_settings(e.settings) for e in config.environments},
+            "settings": {e.name: _store_settings(e.settings) for e in config.environments},
         }
-        self._pool = Pool(s.workers, lambda: worker, s.worker_memory_bytes)
+        self._pool = Pool(s.workers, self._configuration, s.worker_memory_bytes)
         admission = Admission(s.workers, s.user_queries, s.queue_length, s.user_queue_length)
         self._metrics = Metrics(self._pool, admission, environments)
         self._shared = Shared(s, environments, self._registry, self._pool, admission, self._metrics)
@@ -134,6 +134,10 @@ class Service:
     def metrics(self) -> bytes:
         """Return what is counted, in Prometheus's text format."""
         return self._metrics.text()
+
+    def _configuration(self) -> dict[str, Any]:
+        """Return what a worker is told before its first statement: also the catalogs, so that it knows them by then."""
+        return {**self._worker, "environments": told(self._environments, ALL)}
 
     async def _drained(self, limit_s: float) -> None:
         """Wait for the queries that run, but no longer than this."""

@@ -10,7 +10,7 @@ from typing import Any
 from dagfusion_query.errors import QueryError, ServiceUnavailableError
 from dagfusion_query.worker.handle import TOO_MUCH_MEMORY, Handle
 from dagfusion_query.worker.limits import memory_bytes
-from dagfusion_query.worker.protocol import Kind, Phase
+from dagfusion_query.worker.protocol import Kind, Phase, ProtocolError
 from dagfusion_query.worker.quiet import EXIT_CODE
 
 _log = logging.getLogger(__name__)
@@ -163,20 +163,25 @@ class Pool:
         self._all.add(handle)
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
-                await handle.send(Kind.configure, self._configure())
-                frame = await handle.receive()
+                if not await self._is_ready(handle):
+                    await asyncio.shield(handle.exited)
+                    return
         except TimeoutError:
-            handle.kill("it did not come up")
-            return
-        except OSError:
-            return
-        if frame is None or frame.kind is not Kind.ready:
             handle.kill("it did not come up")
             return
         self._failures = 0
         handle.is_ready, handle.ready_bytes = True, memory_bytes(handle.pid)
         self._idle.insert(0, handle)
         self._wake()
+
+    async def _is_ready(self, handle: Handle) -> bool:
+        """Configure a worker, and wait until it is ready; False when it ends instead."""
+        try:
+            await handle.send(Kind.configure, self._configure())
+            frame = await handle.receive()
+        except (OSError, ProtocolError):
+            return False
+        return frame is not None and frame.kind is Kind.ready
 
     def _failed(self, why: str) -> None:
         self._failures += 1

@@ -131,6 +131,6 @@ def _configured(frame: Frame, mark: Callable[[Phase], None]) -> "Statements":
     from dagfusion_query.worker.statements import Statements  # noqa: PLC0415  # imports DataFusion, which takes 0.2 s
 
     statements = Statements(frame.head, mark)
-    statements.warm_up()
+    statements.warm_up(frame.head)
     limits.limit_memory(frame.head["memory_bytes"])
     return statements

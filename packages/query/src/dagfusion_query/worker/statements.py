@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dagfusion_query.access.grants import Grants
+from dagfusion_query.access.grants import EVERYTHING, Grants
 from dagfusion_query.access.scopes import Scopes
 from dagfusion_query.answers import Explanation
 from dagfusion_query.catalog.mapped import MappedCatalog
@@ -67,7 +67,7 @@ class Statements:
         self._run: Batches | None = None
         self._sizes: WeakKeyDictionary[Table, int] = WeakKeyDictionary()
         self._is_whole = True  # whether the statement came to its own end
-        environments = {name: Settings(**values) for name, values in head["environments"].items()}
+        environments = {name: Settings(**values) for name, values in head["settings"].items()}
         self._memory_bytes = int(head["memory_bytes"])
         base = next(iter(environments.values()), Settings())  # limits and caches are the same in all
         pool_bytes = min(base.memory_limit_bytes, self._memory_bytes * _POOL_PERCENT // 100)
@@ -76,10 +76,14 @@ class Statements:
         self._redactor = Redactor(environments.values(), map(Path, folders))
         self._engine = Engine(replace(base, memory_limit_bytes=pool_bytes), environments, planners=1)
 
-    def warm_up(self) -> None:
-        """Have everything loaded that a first statement would wait for."""
-        prepared = self._engine.prepare("SELECT 1", None, Snapshot(0, ""))
-        run = self._engine.start(prepared)
+    def warm_up(self, head: Mapping[str, Any]) -> None:
+        """Have everything loaded that a first statement would wait for: the engine, and the catalogs as they are."""
+        try:
+            snapshot, _ = self._snapshot({**head, "grants": [EVERYTHING]})
+        except QueryError as error:
+            _log.warning("this worker starts without the catalogs: %s", error)
+            snapshot = Snapshot(0, "")
+        run = self._engine.start(self._engine.prepare("SELECT 1", None, snapshot))
         while run.next() is not None:
             pass
 
