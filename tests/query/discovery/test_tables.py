@@ -132,6 +132,18 @@ def test_a_folder_of_the_whole_table_is_told_apart_by_its_folders(
     assert partitions(follow(on_sqlite)) == [{"date": date, "state": state, "rows": 1} for date, state in keys]
 
 
+def test_a_partitions_own_folder_is_all_of_the_partition(
+    on_sqlite: Any, follow: Follow, report: Report, write: Write
+) -> None:
+    for month in (1, 2):
+        folder = Path(write(f"orders/x/month={month}/0.parquet", n=[month])).parents[1]
+    report(on_sqlite, str(folder), "1")
+    assert partitions(follow(on_sqlite)) == [
+        {"partition_key": "1", "month": "1", "rows": 1},
+        {"partition_key": "1", "month": "2", "rows": 1},
+    ]
+
+
 def test_partitions_that_name_one_object_are_refused(
     on_sqlite: Any, follow: Follow, report: Report, write: Write
 ) -> None:

@@ -1,5 +1,6 @@
 """One materialization of another IO manager: from what its event names to records of event metadata v1."""
 
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,6 +13,7 @@ from dagfusion_query.errors import UndiscoverableError
 from dagfusion_query.event_log.record import Foreign
 
 _FILES_AT_ONCE = 16
+_TELLING = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 Record = dict[str, Any]
 
@@ -94,13 +96,15 @@ def _members(
 ) -> list[tuple[Place, Columns]]:
     """Return the files of a folder that are the partition's, with its columns.
 
-    A folder may be the whole table's: then the `name=value` folders in it say whose its files are.
+    A folder may be the whole table's: then the `name=value` folders in it say whose its files are. They are believed
+    where the event names its dimensions, or the value is one that only a partition has; `1` may be anything's value.
     """
     if not files:
         raise UndiscoverableError(f"the folder {shown(folder.uri)} holds no object whose name ends in .parquet")
     if partition_key is None:
         return [(file, ()) for file in files]
     members = [(file, _columns(file, foreign, partition_key)) for file in files]
+    own = _columns(folder, foreign, partition_key)
     if foreign.dimensions:
         wanted = dict(foreign.dimensions)
         below = [hive_segments(file.key[len(folder.key) :]) for file in files]
@@ -109,7 +113,7 @@ def _members(
             raise UndiscoverableError(f"the folder {shown(folder.uri)} holds no file of partition {partition_key!r}")
         return [member for member, is_own in zip(members, told, strict=True) if is_own]
     named = [member for member in members if PARTITION_KEY not in dict(member[1])]
-    return named or members
+    return named if named and _TELLING.search(partition_key) else [(file, own) for file in files]
 
 
 def _own_columns(name: str, file: Described, columns: Columns) -> Columns:
