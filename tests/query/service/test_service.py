@@ -207,6 +207,7 @@ def test_a_stream_that_is_read_again_gives_nothing_twice(served: Served) -> None
 def test_metrics_count_queries_files_and_workers(served: Served) -> None:
     served.rows(f"SELECT npi FROM {ORGS} WHERE day = 2")
     served.error("SELEC")
+    served.wait_for(lambda: b"dagfusion_workers_live 3.0" in served.service.metrics())
     text = served.ask(served.service.metrics).decode()
     numbers = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
     assert float(numbers['dagfusion_queries_total{door="http",outcome="finished"}']) >= 1
