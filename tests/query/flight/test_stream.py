@@ -12,7 +12,7 @@ from pyarrow import flight
 from dagfusion_query.doors.flight import messages, statements
 from dagfusion_query.doors.flight.door import FlightDoor
 from dagfusion_query.errors import ExecutionError, StoreUnavailableError
-from tests.query.flight.conftest import ORDERS, FakeService, Result, act, command, query, result, until, url
+from tests.query.flight.conftest import ORDERS, Doors, FakeService, Result, act, command, query, result, until, url
 
 BATCH = pa.record_batch({"number": pa.array(range(1 << 17), pa.int64())})  # 1 MiB
 MEBIBYTE = 1 << 20
@@ -141,3 +141,21 @@ def test_a_deadline_of_the_clients(client: flight.FlightClient, service: FakeSer
             command("CommandStatementQuery", query="select waits"), flight.FlightCallOptions(timeout=0.2)
         )
     assert until(lambda: service.waiting == 0, 1.0)
+
+
+def test_a_client_that_takes_nothing_does_not_keep_the_door_open(doors: Doors, service: FakeService) -> None:
+    service.results["select much"] = endless(10_000)
+    door = doors.open(service)
+    with flight.connect(url(door)) as client:
+        reader = client.do_get(started(client, "select much").endpoints[0].ticket)
+        reader.read_chunk()
+        time.sleep(0.5)
+        began = time.monotonic()
+        doors.stop(door)
+        assert time.monotonic() - began < 3.0
+        assert door.port == 0
+        assert until(lambda: not service.open)
+        with pytest.raises(flight.FlightError):
+            sum(chunk.data.num_rows for chunk in reader)
+        with pytest.raises(flight.FlightUnavailableError):
+            list(client.list_flights())

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import socket
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import pyarrow as pa
 
 from dagfusion_query.access.tokens import Tokens
 from dagfusion_query.doors.address import Address
-from dagfusion_query.doors.flight.bridge import Bridge
+from dagfusion_query.doors.flight.bridge import LOOK_S, Bridge
 from dagfusion_query.doors.flight.server import FlightSqlServer
 from dagfusion_query.doors.flight.session import MIDDLEWARE, Headers, NoHandshake, Sessions
 from dagfusion_query.errors import SettingsError
@@ -73,27 +75,42 @@ class FlightDoor:
             ) from error
 
     async def stop(self) -> None:
-        """Close the door: no new calls, and those that wait end within the grace and about two seconds.
-
-        Calls whose clients take nothing may stay behind.
-        """
+        """Close the door: no new calls, and those that are under way end within the grace and about two seconds."""
         if self._server is None or self._bridge is None:
             return
-        self._server.statements.close()
-        # gRPC waits for its calls without a limit: not on this loop, which they may need, nor in a pool that is joined.
+        server, self._server = self._server, None
+        port = int(server.port)
         loop, done = asyncio.get_running_loop(), asyncio.Event()
 
-        def shut_down(server: FlightSqlServer) -> None:
+        def shut_down() -> None:
             server.shutdown()
-            loop.call_soon_threadsafe(done.set)
+            with contextlib.suppress(RuntimeError):  # a loop that is closed waits no more
+                loop.call_soon_threadsafe(done.set)
 
-        threading.Thread(target=shut_down, args=(self._server,), name="flight-shutdown", daemon=True).start()
-        self._server = None
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(done.wait(), self._settings.cancel_grace_s + _GRACE_S)
-        self._bridge.close()  # what still waits now is nobody's to wait for
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(done.wait(), _GRACE_S)
+        # gRPC waits for its calls without a limit: not on this loop, which they may need, nor in a pool that is joined.
+        threading.Thread(target=shut_down, name="flight-shutdown", daemon=True).start()
+        if await _within(self._settings.cancel_grace_s + _GRACE_S, done):
+            return
+        server.statements.close()
+        self._bridge.close()  # who waits for rows hears that the service is stopping
+        if not await _within(2 * LOOK_S, done):
+            _cut(port)
+            await _within(_GRACE_S, done)
+
+
+async def _within(limit_s: float, done: asyncio.Event) -> bool:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(done.wait(), limit_s)
+    return done.is_set()
+
+
+def _cut(port: int) -> None:
+    """End this process's connections at a port: nothing else ends a call whose client takes nothing of its result."""
+    for descriptor in list(Path("/dev/fd").iterdir()):
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(descriptor.name))) as connection:
+            address = connection.getsockname()
+            if isinstance(address, tuple) and address[1] == port:
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 def _read(variable: str, path: str) -> bytes:

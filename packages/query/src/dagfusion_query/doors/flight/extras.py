@@ -1,8 +1,10 @@
 """What this package's own client asks beyond Flight SQL: answers are the HTTP door's JSON documents."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from dagfusion_query.access.caller import Caller
+from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.doors.flight import messages
 from dagfusion_query.doors.flight.bridge import Bridge, Call
 from dagfusion_query.doors.flight.messages import EXPLAIN, QUERY, TABLES
@@ -39,7 +41,7 @@ class Extras:
             QueryError: The statement cannot be planned, or there is no such query.
         """
         if action == TABLES:
-            return encode(self._bridge.call(self._tables(caller, with_tables=body != b"none"), call))
+            return encode(_tables(self._bridge.call(self._states(caller), call), with_tables=body != b"none"))
         if action == QUERY:
             return encode(self._bridge.call(self._query(body.decode("utf-8", "replace"), caller), call))
         name, command = messages.unpack(body)
@@ -51,13 +53,16 @@ class Extras:
             raise BadRequestError(f"only statements are explained, got {name}")
         return encode(self._bridge.call(self._service.explain(query, caller), call))
 
-    async def _tables(self, caller: Caller, *, with_tables: bool) -> Any:
-        states = self._service.environments(caller).values()
-        tables = [(state, table) for state in states for table in state.snapshot.tables.values() if with_tables]
-        return {
-            "environments": [environment_document(state) for state in states],
-            "tables": [details_document(state, table) for state, table in tables],
-        }
+    async def _states(self, caller: Caller) -> Sequence[EnvironmentState]:
+        return list(self._service.environments(caller).values())
 
     async def _query(self, query_id: str, caller: Caller) -> Any:
         return self._service.query(query_id, caller)
+
+
+def _tables(states: Sequence[EnvironmentState], *, with_tables: bool) -> dict[str, Any]:
+    tables = [(state, table) for state in states for table in state.snapshot.tables.values() if with_tables]
+    return {
+        "environments": [environment_document(state) for state in states],
+        "tables": [details_document(state, table) for state, table in tables],
+    }
