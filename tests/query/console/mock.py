@@ -14,6 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
@@ -259,11 +260,21 @@ def partitions() -> pa.Table:
 
 
 def million_partitions() -> pa.Table:
-    states = [f"s{number:04}" for number in range(1000)]
-    days = [*range(1000)] * 1000
-    column = pa.array([state for state in states for _ in range(1000)])
-    dates = pa.array([START + timedelta(day) for day in range(1000)] * 1000)
-    return partition_table({"state": column, "date": dates}, ["k"] * 1_000_000, days)
+    """A thousand days of a thousand states."""
+    number = np.arange(1_000_000)
+    days = (np.datetime64(START) + number % 1000).astype("datetime64[D]")
+    names = np.array([f"s{state:04}" for state in range(1000)])
+    return pa.table(
+        {
+            "state": pa.array(names[number // 1000]),
+            "date": pa.array(days),
+            "partition_key": pa.nulls(len(number), pa.string()),
+            "rows": pa.array(number % 977),
+            "bytes": pa.array(number % 1009),
+            "materialized_at": pa.array(np.full(len(number), np.datetime64("2024-06-01T00:00:00", "us"))),
+            "run_id": pa.nulls(len(number), pa.string()),
+        }
+    )
 
 
 def daily() -> pa.Table:

@@ -129,6 +129,7 @@ def test_completion_knows_tables_and_columns(page: Page) -> None:
     page.keyboard.press("Control+Space")
     expect(options.first).to_contain_text("state")
     expect(options.first).to_contain_text("partition")
+    page.wait_for_timeout(200)  # what has just come up takes no key yet, so that nobody accepts it unseen
     page.keyboard.press("Enter")
     expect(editor(page)).to_have_text(re.compile(r"where o\.state$"))
 

@@ -50,11 +50,11 @@ function partitions(...cells: [state: string | null, date: string][]): Partition
       { name: "state", type: "string", values: cells.map(([state]) => state) },
       { name: "date", type: "date32[day]", values: cells.map(([, date]) => date) },
     ],
-    keys: cells.map(([state, date]) => `${date}|${state}`),
+    keyOf: () => null,
     rows: Float64Array.from(cells, (_, index) => index + 1),
     bytes: Float64Array.from(cells, () => 10),
     materializedAt: Float64Array.from(cells, (_, index) => 1000 * index),
-    runIds: cells.map(() => "run"),
+    runIdOf: () => null,
     length: cells.length,
   };
 }

@@ -6,7 +6,6 @@ export class ServiceProblem extends Error {
     readonly status: number,
     readonly position: { line: number; column: number } | null = null,
     readonly queryId: string | null = null,
-    readonly retryAfterS: number | null = null,
   ) {
     super(detail);
   }
@@ -34,7 +33,6 @@ export async function problemOf(response: Response): Promise<ServiceProblem> {
     response.status,
     typeof line === "number" && typeof column === "number" ? { line, column } : null,
     text(document["query_id"]) ?? response.headers.get("DagFusion-Query-Id"),
-    typeof document["retry_after_s"] === "number" ? document["retry_after_s"] : null,
   );
 }
 

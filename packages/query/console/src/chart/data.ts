@@ -4,10 +4,12 @@ import { cellNumber, cellText, isNumeric, isTemporal } from "../grid/values";
 import type { Rows } from "../state/rows";
 import type { Choice, ColumnFacts, Kind } from "./guess";
 
-export const MOST_POINTS = 200_000;
-export const MOST_SERIES = 12;
+const MOST_POINTS = 200_000;
+const MOST_SERIES = 12;
 
 export interface Drawable {
+  /** The column along x. */
+  name: string;
   /** x of each point: seconds for a time, a place in `labels` for text, else the number. */
   x: number[];
   labels: string[] | null;
@@ -46,7 +48,8 @@ export function drawable(rows: Rows, choice: Choice): Drawable {
   }
   const lines = choice.mark === "scatter" ? scattered(rows, choice, xs) : summed(rows, choice, xs);
   if (lines.series.length > MOST_SERIES) left.push(`${MOST_SERIES} of ${lines.series.length} series are drawn`);
-  return { x: lines.x, labels, isTime: kind === "time", series: lines.series.slice(0, MOST_SERIES), left };
+  const name = rows.schema.fields[choice.x]?.name ?? "";
+  return { name, x: lines.x, labels, isTime: kind === "time", series: lines.series.slice(0, MOST_SERIES), left };
 }
 
 type Lines = Pick<Drawable, "x" | "series">;

@@ -6,6 +6,9 @@ import { compact } from "../ui/format";
 import type { Drawable } from "./data";
 import type { Mark } from "./guess";
 
+/** Of the way from one x to the next, what bars fill. */
+const ROOM = 0.7;
+
 export function draw(host: HTMLElement, data: Drawable, mark: Mark): uPlot {
   const palette = Array.from({ length: 6 }, (_, index) => token(`--series-${index + 1}`));
   const [text, grid] = [token("--muted"), token("--line-soft")];
@@ -46,9 +49,9 @@ export function draw(host: HTMLElement, data: Drawable, mark: Mark): uPlot {
   return new uPlot(options, [data.x, ...data.series.map(({ y }) => y)] as uPlot.AlignedData, host);
 }
 
-function xSeries({ labels, isTime }: Drawable): uPlot.Series {
-  if (labels !== null) return { label: "x", value: (_, at) => labels[at] ?? "–" };
-  return isTime ? { label: "time", value: (_, at) => (at === null ? "–" : timeText(at)) } : { label: "x" };
+function xSeries({ name, labels, isTime }: Drawable): uPlot.Series {
+  const say = (at: number): string => labels?.[at] ?? (isTime ? timeText(at) : at.toLocaleString("en-US"));
+  return { label: name || "x", value: (_, at: number | null) => (at === null ? "–" : say(at)) };
 }
 
 function line(label: string, colour: string, mark: Mark, bars: uPlot.Series.PathBuilder | undefined): uPlot.Series {
@@ -73,11 +76,11 @@ function line(label: string, colour: string, mark: Mark, bars: uPlot.Series.Path
 /** Bars of several series stand side by side in the room of one x. */
 function grouped({ x, series }: Drawable, index: number): uPlot.Series.PathBuilder | undefined {
   const step = smallestStep(x);
-  const width = (step * 0.8) / series.length;
-  const starts = x.map((value) => value - step * 0.4 + index * width);
+  const width = (step * ROOM) / series.length;
+  const starts = x.map((value) => value - (step * ROOM) / 2 + index * width);
   return uPlot.paths.bars?.({
     disp: { x0: { unit: 1, values: () => starts }, size: { unit: 1, values: () => [width] } },
-    radius: 0.1,
+    radius: 0.03,
   });
 }
 
@@ -100,7 +103,8 @@ function timeLabels(_: uPlot, splits: number[]): string[] {
 
 function xRange({ x, labels }: Drawable, mark: Mark): uPlot.Range.MinMax | uPlot.Range.Function {
   if (labels !== null) return [-0.6, labels.length - 0.4];
-  const gap = mark === "bar" ? smallestStep(x) * 0.6 : 0;
+  const span = (x.at(-1) ?? 0) - (x[0] ?? 0);
+  const gap = mark === "bar" ? smallestStep(x) * 0.6 : mark === "scatter" ? span * 0.03 : 0;
   return (_, low, high) => (low === high ? [low - 1, high + 1] : [low - gap, high + gap]);
 }
 

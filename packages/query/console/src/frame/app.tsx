@@ -42,7 +42,7 @@ export function App() {
         />
         <main class="main">
           <TabStrip />
-          <Page />
+          {tokenWanted.value === null && <Page />}
         </main>
       </div>
       <Notice />

@@ -1,7 +1,7 @@
 /** The question for a token. */
 
 import { useSignal } from "@preact/signals";
-import { tokenWanted } from "../api/client";
+import { hasToken, tokenWanted } from "../api/client";
 import { signIn } from "../state/session";
 import { Dialog } from "../ui/dialog";
 import { Icon } from "../ui/icons";
@@ -17,7 +17,7 @@ export function TokenQuestion() {
     isAsking.value = false;
   };
   return (
-    <Dialog title="Sign in">
+    <Dialog title="Sign in" isSmall>
       <form class="token" onSubmit={(event) => void submit(event)}>
         <p>
           The service wants an access token. <code>dagfusion token create</code> makes one.
@@ -36,7 +36,7 @@ export function TokenQuestion() {
           />
         </label>
         <p class="token-problem" role="alert">
-          {refused.value ?? tokenWanted.value}
+          {refused.value ?? (hasToken() ? tokenWanted.value : null)}
         </p>
         <p class="muted">It is kept until this tab closes, and only ever sent in a header.</p>
         <button type="submit" class="button is-primary" disabled={token.value.trim() === "" || isAsking.value}>

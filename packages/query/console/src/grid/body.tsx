@@ -9,6 +9,7 @@ import { cellText, isNumeric } from "./values";
 
 const OVERSCAN = 4;
 const LONGEST_SHOWN = 500;
+const LONGEST_TITLE = 2_000;
 
 interface Props {
   rows: Rows;
@@ -91,7 +92,7 @@ function Cells({ rows, row, columns, numbers, first, end, selection }: CellsProp
         aria-selected={isSelected}
         data-row={row}
         data-column={column}
-        title={text ?? "NULL"}
+        title={text?.slice(0, LONGEST_TITLE) ?? "NULL"}
         style={{ left: `${numbers + (columns.edges[column] ?? 0)}px`, width: `${columns.widths[column]}px` }}
       >
         <Text text={text} />

@@ -75,12 +75,17 @@ function cellValue(data: Data, index: number): Json {
 
 function plain(value: unknown): Json {
   if (typeof value === "bigint") return Number.isSafeInteger(Number(value)) ? Number(value) : String(value);
-  if (typeof value === "number") return Number.isFinite(value) ? value : String(value);
+  if (typeof value === "number") return Number.isFinite(value) && !Object.is(value, -0) ? value : numberText(value);
   if (typeof value === "string" || typeof value === "boolean" || value === null) return value;
   if (value instanceof Uint8Array)
     return `\\x${Array.from(value, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
   if (value instanceof Vector) return [...value].map(plain);
   return String(value);
+}
+
+/** What JSON has no number for. */
+function numberText(value: number): string {
+  return Object.is(value, -0) ? "-0" : String(value);
 }
 
 function listOf(data: Data, offsets: ArrayLike<number | bigint>, index: number): Json[] {

@@ -99,7 +99,7 @@ function tell(map: PartitionMap, partitions: Partitions, spot: Spot): { place: s
     .join(", ");
   const here = map.counts[slot] ?? 0;
   if (here === 0) return { place, facts: "never materialized, or wiped" };
-  const run = here === 1 ? partitions.runIds[map.example[slot] ?? -1]?.slice(0, 8) : undefined;
+  const run = here === 1 ? partitions.runIdOf(map.example[slot] ?? 0)?.slice(0, 8) : undefined;
   const facts = [
     here > 1 ? plural(here, "partition") : "",
     `${count(map.rows[slot])} rows`,

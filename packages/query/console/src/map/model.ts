@@ -7,12 +7,13 @@ export type Metric = "rows" | "bytes" | "age";
 /** The partitions of a table, column by column. */
 export interface Partitions {
   columns: readonly { name: string; type: string; values: readonly (string | null)[] }[];
-  keys: readonly (string | null)[];
+  /** Dagster's key of a partition. */
+  keyOf: (row: number) => string | null;
   rows: Float64Array;
   bytes: Float64Array;
   /** Milliseconds since 1970. */
   materializedAt: Float64Array;
-  runIds: readonly (string | null)[];
+  runIdOf: (row: number) => string | null;
   length: number;
 }
 

@@ -8,6 +8,7 @@ import { type Frame, type View, boxOf, plot } from "./view";
 const CELL_PIXELS = 3;
 const GAP_FROM = 7;
 const LABEL_GAP = 8;
+const LABEL_HEIGHT = 12;
 
 export interface Picture {
   map: PartitionMap;
@@ -137,8 +138,12 @@ function paintAxes(context: CanvasRenderingContext2D, { map, view, frame, colour
   context.textBaseline = "middle";
   if (map.y.name !== "") {
     context.textAlign = "right";
-    for (const row of ticks(map.y, view.y0, view.y1, Math.max(Math.ceil(12 / h), 1))) {
-      context.fillText(short(map.y.slots[row] ?? null, 18), frame.left - 8, (row + 0.5 - view.y0) * h);
+    for (const row of ticks(map.y, view.y0, view.y1, Math.max(Math.ceil(LABEL_HEIGHT / h), 1))) {
+      context.fillText(
+        short(map.y.slots[row] ?? null, 18),
+        frame.left - 8,
+        Math.max((row + 0.5 - view.y0) * h, LABEL_HEIGHT / 2),
+      );
     }
   }
   context.textAlign = "center";

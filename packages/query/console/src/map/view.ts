@@ -24,7 +24,7 @@ const WIDEST_CELL = 30;
 const TALLEST_CELL = 22;
 const FEWEST_SLOTS = 4;
 const MARGIN_BOTTOM = 26;
-export const BARS_HEIGHT = 150;
+const BARS_HEIGHT = 150;
 
 export function whole(columns: number, rows: number): View {
   return { x0: 0, x1: columns, y0: 0, y1: rows };

@@ -107,7 +107,7 @@ function Status({ run }: { run: Run }) {
   void [tick.value, run.version.value];
   const stats = run.stats.value;
   const phase = run.phase.value;
-  const cut = stats?.truncated === true || (phase === "finished" && run.rows?.length === run.limitRows);
+  const cut = stats?.truncated ?? (phase === "finished" && run.rows?.length === run.limitRows);
   return (
     <p class="status" role="status" data-phase={phase}>
       {isRunning && <span class="spinner" />}

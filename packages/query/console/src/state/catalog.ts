@@ -1,6 +1,6 @@
 /** The catalog as the service last told it, and the tables looked at. */
 
-import { computed, signal } from "@preact/signals";
+import { signal } from "@preact/signals";
 import { api, tokenWanted } from "../api/client";
 import { type ServiceProblem, toProblem } from "../api/problem";
 import type { Catalog, TableDetail, TableSummary } from "../api/types";
@@ -10,10 +10,6 @@ const EVERY_MS = 15_000;
 export const catalog = signal<Catalog | null>(null);
 export const catalogProblem = signal<ServiceProblem | null>(null);
 export const details = signal<ReadonlyMap<string, TableDetail>>(new Map());
-
-export const tablesByName = computed(
-  () => new Map((catalog.value?.tables ?? []).map((table) => [fullName(table), table] as const)),
-);
 
 export function fullName(table: { schema: string; name: string }): string {
   return `${table.schema}.${table.name}`;

@@ -23,6 +23,15 @@ export class Rows {
     return { data, index: row - (this.starts[place] ?? 0) };
   }
 
+  /** All cells of a column, in order. */
+  each(column: number, take: (data: Data, index: number, row: number) => void): void {
+    let row = 0;
+    for (const batch of this.batches) {
+      const data = batch.data.children[column] as Data;
+      for (let index = 0; index < batch.numRows; index += 1) take(data, index, row++);
+    }
+  }
+
   private batchOf(row: number): number {
     let low = 0;
     let high = this.starts.length - 1;

@@ -13,11 +13,11 @@ const SHOWN = 200;
 
 export function PartitionList({ detail, partitions }: { detail: TableDetail; partitions: Partitions }) {
   const [search, setSearch] = useState("");
-  const rows = useMemo(() => matching(partitions, search), [partitions, search]);
+  const { found, shown } = useMemo(() => newest(partitions, search), [partitions, search]);
   return (
     <section class="card">
       <h3>
-        Partition list <span class="muted">{plural(rows.length, "partition")}</span>
+        Partition list <span class="muted">{plural(found, "partition")}</span>
         <input
           class="small-search"
           type="search"
@@ -39,39 +39,44 @@ export function PartitionList({ detail, partitions }: { detail: TableDetail; par
             </tr>
           </thead>
           <tbody>
-            {rows.slice(0, SHOWN).map((row) => (
+            {shown.map((row) => (
               <tr key={row}>
                 <td>
                   <button
                     type="button"
                     class="link"
-                    onClick={() => openAndRun(query(detail, partitions, row), partitions.keys[row] ?? detail.name)}
+                    onClick={() => openAndRun(query(detail, partitions, row), partitions.keyOf(row) ?? detail.name)}
                   >
-                    {partitions.keys[row]}
+                    {partitions.keyOf(row)}
                   </button>
                 </td>
                 <td class="is-number">{count(partitions.rows[row])}</td>
                 <td class="is-number">{bytes(partitions.bytes[row])}</td>
                 <td class="nowrap">{ago(partitions.materializedAt[row] ?? null, now.value)}</td>
                 <td>
-                  <RunId detail={detail} id={partitions.runIds[row] ?? null} />
+                  <RunId detail={detail} id={partitions.runIdOf(row)} />
                 </td>
               </tr>
             ))}
           </tbody>
         </table>
       </div>
-      {rows.length > SHOWN && <p class="quiet-note">The first {SHOWN} are listed: filter by key, or use the map.</p>}
+      {found > SHOWN && <p class="quiet-note">The first {SHOWN} are listed: filter by key, or use the map.</p>}
     </section>
   );
 }
 
-function matching(partitions: Partitions, search: string): number[] {
+/** The rows whose keys hold a text, and the newest of them. */
+function newest(partitions: Partitions, search: string): { found: number; shown: number[] } {
   const text = search.toLowerCase();
-  const rows = Array.from({ length: partitions.length }, (_, row) => row).filter((row) =>
-    (partitions.keys[row] ?? "").toLowerCase().includes(text),
-  );
-  return rows.sort((a, b) => (partitions.materializedAt[b] ?? 0) - (partitions.materializedAt[a] ?? 0));
+  const all = Array.from({ length: partitions.length }, (_, row) => row);
+  const rows = text === "" ? all : all.filter((row) => (partitions.keyOf(row) ?? "").toLowerCase().includes(text));
+  const times = partitions.materializedAt;
+  const last = Float64Array.from(rows, (row) => times[row] ?? 0).sort();
+  const least = last.at(-Math.min(SHOWN, last.length)) ?? 0;
+  const late = rows.filter((row) => (times[row] ?? 0) > least);
+  const even = rows.filter((row) => times[row] === least).slice(0, SHOWN - late.length);
+  return { found: rows.length, shown: [...late.sort((a, b) => (times[b] ?? 0) - (times[a] ?? 0)), ...even] };
 }
 
 function query(detail: TableDetail, { columns }: Partitions, row: number): string {

@@ -2,6 +2,7 @@
 
 import { useSignal } from "@preact/signals";
 import { useMemo, useRef } from "preact/hooks";
+import { tokenWanted } from "../api/client";
 import type { Problem, TableSummary } from "../api/types";
 import { catalog, catalogProblem, details, fullName, refreshCatalog, tableDetail } from "../state/catalog";
 import { now } from "../state/clock";
@@ -58,7 +59,9 @@ export function CatalogTree() {
           <Icon name="refresh" />
         </button>
       </div>
-      {catalogProblem.value !== null && <p class="tree-reason is-bad">{catalogProblem.value.message}</p>}
+      {catalogProblem.value !== null && tokenWanted.value === null && (
+        <p class="tree-reason is-bad">{catalogProblem.value.message}</p>
+      )}
       <div
         class="tree"
         role="tree"

@@ -8,10 +8,11 @@ interface Props {
   title: string;
   /** Missing for a dialog that cannot be closed. */
   onClose?: () => void;
+  isSmall?: boolean;
   children: ComponentChildren;
 }
 
-export function Dialog({ title, onClose, children }: Props) {
+export function Dialog({ title, onClose, isSmall = false, children }: Props) {
   const dialog = useRef<HTMLDialogElement>(null);
   useEffect(() => {
     const before = document.activeElement;
@@ -22,7 +23,7 @@ export function Dialog({ title, onClose, children }: Props) {
   }, []);
   return (
     <dialog
-      class="dialog"
+      class={`dialog ${isSmall ? "is-small" : ""}`}
       ref={dialog}
       aria-label={title}
       onCancel={(event) => {
