@@ -17,6 +17,8 @@ from tests.e2e.lake import (
     lake,
 )
 from tests.e2e.services import PROVIDERS, Database, ObjectStore, Services
+from tests.e2e.serving import service
+from tests.query.server.process import Server
 
 DAYS = ("2024-01-01", "2024-01-02", "2024-01-03")
 
@@ -65,3 +67,16 @@ def small(database: Database, object_store: ObjectStore, tmp_path: Path) -> Iter
         assert deployment.materialize(REGISTER)
         assert deployment.materialize(EXTRACTS, "2024-01-01|AL", "2024-01-01|AZ")
         yield deployment
+
+
+@pytest.fixture(scope="session")
+def service_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the service below has its configuration and its tokens."""
+    return tmp_path_factory.mktemp("service")
+
+
+@pytest.fixture(scope="session")
+def server(filled: Lake, service_folder: Path) -> Iterator[Server]:
+    """Serves the filled deployment as `local` and as `prod`."""
+    with service(service_folder, filled, "local", "prod") as server:
+        yield server

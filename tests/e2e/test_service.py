@@ -148,14 +148,17 @@ def leave(client: httpx.Client, statement: str) -> None:
 
 def test_a_client_that_leaves_frees_its_worker(server: Server) -> None:
     with server.client() as client:
-        for statement in (ENDLESS, BUSY):
-            leave(client, statement)
-            wait_until(
-                lambda: all(
-                    q["state"] not in {"running", "streaming"} for q in client.get("/v1/queries").json()["queries"]
-                ),
-                2,
-            )
+
+        def none_runs() -> bool:
+            queries = client.get("/v1/queries").json()["queries"]
+            return all(query["state"] not in {"running", "streaming"} for query in queries)
+
+        with client.stream("POST", "/v1/sql", json={"sql": ENDLESS}) as answer:
+            assert next(answer.iter_raw())
+        wait_until(none_runs, 2)
+        with pytest.raises(httpx.TimeoutException):
+            client.post("/v1/sql", json={"sql": BUSY}, timeout=0.7)
+        wait_until(none_runs, 2)
 
 
 @pytest.mark.embedded
@@ -188,7 +191,8 @@ def test_a_database_that_stops_and_starts(server_folder: Callable[[str], Path], 
 
 
 @pytest.mark.embedded
-def test_a_store_that_stops_and_starts(database: EmbeddedDatabase, tmp_path: Path) -> None:
+def test_a_store_that_stops_and_starts(server_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    database = EmbeddedDatabase(server_folder("postgres"))
     home = tmp_path / "home"
     home.mkdir()
     store = object_store.start(tmp_path / "s3", buckets=[])
@@ -209,6 +213,7 @@ def test_a_store_that_stops_and_starts(database: EmbeddedDatabase, tmp_path: Pat
                 assert connection.sql(COUNT).to_arrow() == before
     finally:
         store.stop()
+        database.stop()
 
 
 def test_it_holds_on_while_many_ask(server: Server) -> None:

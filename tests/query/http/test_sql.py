@@ -124,6 +124,7 @@ def test_the_body_chooses_before_accept(client: httpx.Client, service: FakeServi
         (b"{}", "must have a statement"),
         (b'{"sql": 1}', "sql must be a text"),
         (b'{"sql": " "}', "sql must be a text"),
+        (b'{"sql": "SELECT \\u0000"}', "no NUL"),
         (b'{"sql": "\\ud800"}', "half of a surrogate pair"),
         (b'{"sql": "SELECT 1", "statement": 1, "x": 2}', 'unknown fields ["statement", "x"]'),
         (b'{"sql": "SELECT 1", "timeout_s": 0}', "timeout_s must be a positive number"),

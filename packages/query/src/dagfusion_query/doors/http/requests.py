@@ -88,8 +88,8 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _sql(sql: object, settings: ServiceSettings) -> str:
-    if not isinstance(sql, str) or not sql.strip():
-        raise BadRequestError(f"sql must be a text with one statement, got {_shown(sql)}")
+    if not isinstance(sql, str) or not sql.strip() or "\x00" in sql:
+        raise BadRequestError(f"sql must be a text with one statement and no NUL, got {_shown(sql)}")
     try:
         size = len(sql.encode())
     except UnicodeEncodeError:
