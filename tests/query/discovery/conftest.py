@@ -1,6 +1,7 @@
 """Catalogs over deployments whose assets other IO managers wrote."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from dagfusion_query.catalog.live import LiveCatalog
+from dagfusion_query.catalog.model import Table
+from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.discovery import Discovery, open_discovery
 from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.record import RecordReader
@@ -100,3 +103,19 @@ def write(tmp_path: Path) -> Write:
         return str(target)
 
     return make
+
+
+def table(catalog: LiveCatalog, name: str = "orders") -> Table:
+    return catalog.current().tables[TableName("uat_default", name)]
+
+
+def partitions(catalog: LiveCatalog, name: str = "orders") -> list[dict[str, Any]]:
+    rows = table(catalog, name).files.select(["partition", "rows"]).to_pylist()
+    return sorted(({**row["partition"], "rows": row["rows"]} for row in rows), key=str)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to hold"
+        time.sleep(0.01)
