@@ -66,6 +66,8 @@ class Stream:
         with pa.ipc.new_stream(pa.PythonFile(sink, "w"), self.schema) as writer:
             for batch in self._result.batches():
                 writer.write_batch(batch)
+                if self._result.at_once:
+                    continue
                 yield sink.take()
                 self.given += 1
                 if self.is_closed:
@@ -112,6 +114,7 @@ class Result:
     refused: Exception | None = None  # before the first
     hangs: bool = False  # after the last batch
     waits: bool = False  # before the first
+    at_once: bool = False  # all batches are one chunk
 
 
 def result(rows: pa.Table, **how: Any) -> Result:

@@ -68,8 +68,9 @@ def test_a_result_that_breaks(client: flight.FlightClient, service: FakeService,
     assert until(lambda: not service.open)
 
 
+@pytest.mark.parametrize("at_once", [False, True])
 def test_dictionaries_that_change_on_the_way(
-    client: flight.FlightClient, adbc: flight_sql.Connection, service: FakeService
+    client: flight.FlightClient, adbc: flight_sql.Connection, service: FakeService, *, at_once: bool
 ) -> None:
     words = pa.dictionary(pa.int32(), pa.string())
     schema = pa.schema({"word": words, "words": pa.list_(words)})
@@ -77,11 +78,22 @@ def test_dictionaries_that_change_on_the_way(
         pa.record_batch([pa.array(some).dictionary_encode(), pa.array([[w] for w in some], pa.list_(words))], schema)
         for some in (["a", "b", "a"], ["c", "b"], ["c", None])
     ]
-    service.results["select words"] = Result(schema, lambda: batches)
+    service.results["select words"] = Result(schema, lambda: batches, at_once=at_once)
     expected = pa.Table.from_batches(batches).to_pylist()
     assert query(client, "select words").to_pylist() == expected
     with adbc.cursor() as cursor:
         assert cursor.execute("select words").fetch_arrow_table().to_pylist() == expected
+
+
+def test_batches_that_come_together_are_one_message(client: flight.FlightClient, service: FakeService) -> None:
+    small = [ORDERS.to_batches()[0].slice(number % 3, 1) for number in range(100)]
+    service.results["select small"] = Result(ORDERS.schema, lambda: small, at_once=True)
+    chunks = [chunk.data for chunk in client.do_get(started(client, "select small").endpoints[0].ticket)]
+    assert pa.Table.from_batches(chunks) == pa.Table.from_batches(small).combine_chunks()
+    assert len(chunks) == 1
+    service.results["select large"] = Result(BATCH.schema, lambda: [BATCH] * 3, at_once=True)
+    chunks = [chunk.data for chunk in client.do_get(started(client, "select large").endpoints[0].ticket)]
+    assert [chunk.num_rows for chunk in chunks] == [BATCH.num_rows] * 3
 
 
 def test_batches_too_large_for_a_message_are_cut(adbc: flight_sql.Connection, service: FakeService) -> None:

@@ -57,8 +57,9 @@ def failure(error: BaseException, context: Any = None) -> Exception:
     if context is not None:
         context.add_trailer(ERROR_TRAILER, encoded(said))
     if isinstance(said, TooBusyError):
+        hint = "" if "try again in" in str(said) else f" (try again in {said.retry_after_s:g} s)"
         # On UNAVAILABLE clients try again, which is right here.
-        return _STATUSES["UNAVAILABLE"](f"{said} (try again in {said.retry_after_s:g} s)", orjson.dumps(said.details()))
+        return _STATUSES["UNAVAILABLE"](f"{said}{hint}", orjson.dumps(said.details()))
     text = f"{said.grpc_status}: {said}" if said.grpc_status == "RESOURCE_EXHAUSTED" else str(said)
     return _STATUSES[said.grpc_status](text)
 

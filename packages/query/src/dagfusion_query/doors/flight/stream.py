@@ -83,7 +83,8 @@ class Rows:
         has_dictionaries = any(map(_has_dictionary, schema.types))
         try:
             chunks = _Chunks(lambda: self._buffer.take(self._bridge, context))
-            for batch in _merged(chunks):
+            reader = pa.ipc.open_stream(pa.PythonFile(chunks, "r"))
+            for batch in reader if has_dictionaries else _merged(reader, chunks):
                 for piece in _pieces(batch):
                     # A stream of its own brings its dictionaries along; a batch brings nothing but itself.
                     yield _as_stream(piece) if has_dictionaries else piece
@@ -152,10 +153,10 @@ class _Chunks:
         """Do nothing: who made this closes the rows."""
 
 
-def _merged(chunks: _Chunks) -> Iterator[pa.RecordBatch]:
+def _merged(reader: pa.RecordBatchReader, chunks: _Chunks) -> Iterator[pa.RecordBatch]:
     """Read batches, as one what has come together: each message costs more than its copy does."""
     together: list[pa.RecordBatch] = []
-    for batch in pa.ipc.open_stream(pa.PythonFile(chunks, "r")):
+    for batch in reader:
         together.append(batch)
         if chunks.is_between or sum(some.nbytes for some in together) >= _MERGED_BYTES:
             yield batch if len(together) == 1 else pa.concat_batches(together)
