@@ -5,8 +5,8 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,22 +26,37 @@ _SAVE_AGAIN_S = 2.0
 _SWITCH_INTERVAL_S = 0.0005
 
 
-@contextmanager
-def _bulk_work() -> Iterator[None]:
-    """Set the interpreter up for a full sync.
+class _BulkWork:
+    """Sets the interpreter up for full syncs, from the start of the first to the end of the last.
 
     The cycle collector would walk each batch over and over: there are no cycles in it. And the thread that fetches rows
     would wait the usual 5 ms for its turn, while PostgreSQL waits for it after every 200 KB that a socket holds.
     """
-    was_enabled, interval_s = gc.isenabled(), sys.getswitchinterval()
-    gc.disable()
-    sys.setswitchinterval(min(interval_s, _SWITCH_INTERVAL_S))
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(interval_s)
-        if was_enabled:
-            gc.enable()
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._syncs = 0
+        self._before = (True, 0.0)
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._syncs += 1
+            if self._syncs == 1:
+                self._before = gc.isenabled(), sys.getswitchinterval()
+                gc.disable()
+                sys.setswitchinterval(min(self._before[1], _SWITCH_INTERVAL_S))
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._syncs -= 1
+            if self._syncs == 0:
+                was_enabled, interval_s = self._before
+                sys.setswitchinterval(interval_s)
+                if was_enabled:
+                    gc.enable()
+
+
+_BULK_WORK = _BulkWork()
 
 
 @dataclass(frozen=True)
@@ -274,7 +289,7 @@ class LiveCatalog:
                 with suppress(OSError):  # they stay in memory, and saving will say why
                     snapshot = self._store.seal(snapshot, LARGE_ROWS)
 
-        with _bulk_work():
+        with _BULK_WORK:
             cursor = self._event_log.sync(receive)
         _log.info("read the event log in full: %s", self._stale)
         self._lag = replace(self._lag, syncs=self._lag.syncs + 1, last_sync_reason=self._stale)
