@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -286,6 +287,14 @@ asyncio.run(main())
     service.kill()
     service.wait()
     asyncio.run(asyncio.wait_for(until(lambda: not any(map(psutil.pid_exists, pids))), 5))
+    left = list(Path(tempfile.gettempdir()).glob(f"dagfusion-worker-{service.pid}-*"))
+    assert len(left) == 2
+    run(one_statement)
+    assert not any(folder.exists() for folder in left), "the next service has removed it"
+
+
+async def one_statement(workers: Pool) -> None:
+    assert await rows(workers) == 1
 
 
 def test_a_worker_knows_no_secret_but_what_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,7 +86,9 @@ class ParquetEncoder:
         try:
             self._writer = pq.ParquetWriter(pa.PythonFile(self._sink, "w"), self._schema, compression="zstd")
         except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
-            raise UnsupportedTypeError(f"the result has a type that Parquet does not have: cast it ({error})") from error
+            raise UnsupportedTypeError(
+                f"the result has a type that Parquet does not have: cast it ({error})"
+            ) from error
         self._waiting: list[pa.RecordBatch] = []
         self._bytes = self._rows = 0
 

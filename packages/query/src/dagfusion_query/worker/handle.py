@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from dagfusion_query.worker.protocol import Decoder, Frame, Kind, Phase, ProtocolError, encode
@@ -20,6 +21,7 @@ _LOG_BYTES = 1 << 20
 _NO_MEMORY = ("memory allocation of", "MemoryError", "Cannot allocate memory", "bad_alloc")
 TOO_MUCH_MEMORY = "memory"
 _SECRET = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL")
+_SCRATCH = "dagfusion-worker-"  # and the service's process id
 _PRIVATE = ("DAGFUSION_", "DAGSTER_", "PG")
 
 
@@ -43,7 +45,9 @@ class Handle:
         self.is_ready = False  # whether it has come up
         self.ready_bytes = 0  # the memory that it had then
         self.kill_reason = ""  # why this service killed it, if it did
-        self._scratch = tempfile.mkdtemp(prefix="dagfusion-worker-")  # so that what a killed process leaves is removed
+        self._scratch = tempfile.mkdtemp(
+            prefix=f"{_SCRATCH}{os.getpid()}-"
+        )  # so that what a killed process leaves is removed
         ours, theirs = socket.socketpair()
         with theirs:
             for end in (ours, theirs):
@@ -195,6 +199,24 @@ class Handle:
         self.exit_code = code
         self.exited.set_result(code)
         self._died(self)
+
+
+def sweep() -> None:
+    """Remove the temporary files of workers whose service was killed, which could not."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*-*"):
+        pid = folder.name.removeprefix(_SCRATCH).partition("-")[0]
+        if pid.isdigit() and not _is_alive(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is another user's
+        return True
+    return True
 
 
 def _set(future: "asyncio.Future[None]") -> None:

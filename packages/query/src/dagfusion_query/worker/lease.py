@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import signal
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +12,8 @@ from dagfusion_query.worker.handle import Handle
 from dagfusion_query.worker.limits import out_of_memory
 from dagfusion_query.worker.pool import Pool
 from dagfusion_query.worker.protocol import Frame, Kind, Phase, ProtocolError
+
+_log = logging.getLogger(__name__)
 
 _EXIT_S = 1.0  # from the end of a socket to the end of its process
 
@@ -131,8 +134,11 @@ class Lease:
                 raise await self._death()
             self._has_begun = True
             if frame.kind is Kind.failed:
+                error = self._error or restored(frame.head["code"], frame.head["text"], frame.head["details"])
+                if type(error) is QueryError:  # a fault of this program, which the worker's log describes
+                    _log.error("a statement failed in worker %d: %s", self._handle.pid, self._handle.log().strip())
                 self._finish()
-                raise self._error or restored(frame.head["code"], frame.head["text"], frame.head["details"])
+                raise error
             if frame.kind is Kind.end:
                 self._is_warm = self._error is None
                 self._finish()

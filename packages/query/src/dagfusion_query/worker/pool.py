@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dagfusion_query.errors import QueryError, ServiceUnavailableError
-from dagfusion_query.worker.handle import TOO_MUCH_MEMORY, Handle
+from dagfusion_query.worker.handle import TOO_MUCH_MEMORY, Handle, sweep
 from dagfusion_query.worker.limits import memory_bytes
 from dagfusion_query.worker.protocol import Kind, Phase, ProtocolError
 from dagfusion_query.worker.quiet import EXIT_CODE
@@ -70,6 +70,7 @@ class Pool:
         Raises:
             ServiceUnavailableError: None comes up.
         """
+        await asyncio.to_thread(sweep)
         for _ in range(self._processes):
             self._spawn(0.0)
         self._keep(asyncio.create_task(self._watch()))
