@@ -32,7 +32,7 @@ class Gate:
 
     def __init__(self, app: ASGIApp, tokens: Tokens, settings: ServiceSettings) -> None:
         self._app, self._tokens, self._settings = app, tokens, settings
-        self._own_names = frozenset({socket.gethostname().lower(), socket.getfqdn().lower()})
+        self._own_name = socket.gethostname().lower()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request in, with its caller, or answer why not."""
@@ -64,7 +64,7 @@ class Gate:
         """
         if host == "localhost" or host.endswith(".localhost") or _is_address(host):
             return
-        if self._settings.anonymous == "always" and (host in self._own_names or (host and "." not in host)):
+        if self._settings.anonymous == "always" and (host == self._own_name or (host and "." not in host)):
             return  # no page of the open web has a name without a dot
         raise ForbiddenError(
             "without an access token this service answers only to localhost and IP addresses, not to the host name of "

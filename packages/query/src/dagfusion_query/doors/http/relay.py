@@ -59,6 +59,7 @@ class Relay:
         finally:
             sending.cancel()
             self._leaving.cancel()
+            await asyncio.gather(sending, self._leaving, return_exceptions=True)
             await self._stream.close()
 
     async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,7 +73,7 @@ class Relay:
                     await self._send_whole(first, send)
                     return
             except BaseException:
-                ahead.cancel()
+                _forget(ahead)
                 raise
         except QueryError as error:
             await problem(error, self._stream.id)(scope, receive, send)
@@ -87,7 +88,7 @@ class Relay:
             _log.info("query %s broke on its way: %s", self._stream.id, error.code)
             return
         finally:
-            ahead.cancel()
+            _forget(ahead)
         await send({"type": "http.response.body", "body": self._zstd.finish() if self._zstd else b""})
 
     async def _send_whole(self, only: Chunk | None, send: Send) -> None:
@@ -118,6 +119,12 @@ class Relay:
 
 async def _next(chunks: AsyncIterator[Chunk]) -> Chunk | None:
     return await anext(chunks, None)
+
+
+def _forget(task: "asyncio.Future[Chunk | None]") -> None:
+    """Give a piece up that nobody takes any more, whatever has come of it."""
+    task.cancel()
+    task.add_done_callback(lambda over: over.cancelled() or over.exception())
 
 
 def _stats(stats: Stats) -> tuple[bytes, bytes]:
