@@ -53,8 +53,9 @@ class Call(flight.ClientMiddleware):  # type: ignore[misc]
         if isinstance(raised, flight.FlightUnauthenticatedError):
             return UnauthenticatedError(text)
         if isinstance(raised, flight.FlightUnavailableError | flight.FlightTimedOutError):
+            why = text.rpartition("with message: ")[2].rpartition("remote host: ")[2]
             return ServiceUnreachableError(
-                f"the query service at {shown} does not answer ({text}): is `dagfusion serve` running, is this its "
+                f"the query service at {shown} does not answer ({why}): is `dagfusion serve` running, is this its "
                 "Flight address, and is its certificate trusted here?"
             )
         return QueryError(text)
