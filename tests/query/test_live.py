@@ -28,7 +28,7 @@ PATIENCE_S = 20.0  # for a busy machine
 def catalog_of() -> Iterator[Opened]:
     with ExitStack() as stack:
 
-        def make(log: EventLog, state_dir: Path | None = None, **intervals: float) -> LiveCatalog:
+        def make(log: EventLog, state_dir: Path | None = None, **intervals: Any) -> LiveCatalog:
             catalog = LiveCatalog(log, "uat", state_dir, **{"poll_interval_s": 0.05, **intervals})
             stack.callback(catalog.close)
             return catalog

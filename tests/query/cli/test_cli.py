@@ -189,7 +189,7 @@ def test_explain_as_json(cli: Cli) -> None:
         (["sql", "SELECT 1", "--file", "x.sql"], 2, "not both"),
         (["sql", "--file", "missing.sql"], 2, "missing.sql cannot be read"),
         (["sql", "SELECT 1", "--format", "xml"], 2, "xml"),
-        (["tables", "--environment", "test"], 1, "ENVIRONMENT must be one of local, uat, prod, got 'test'"),
+        (["tables", "--environment", "A-B"], 1, "an environment's name must be a lower-case identifier such as uat"),
         (["tables", "--event-log", "/nonexistent"], 1, "/nonexistent"),
         (["nonsense"], 2, "nonsense"),
     ],

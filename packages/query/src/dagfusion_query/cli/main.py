@@ -46,7 +46,7 @@ class Format(StrEnum):
 EventLog = Annotated[
     str | None, typer.Option("--event-log", metavar="URL|DIR", help="postgresql:// URL or DAGSTER_HOME folder.")
 ]
-Environment = Annotated[str | None, typer.Option("--environment", "-e", help="local, uat or prod.")]
+Environment = Annotated[str | None, typer.Option("--environment", "-e", help="Its name, such as local, uat or prod.")]
 FormatOption = Annotated[Format, typer.Option("--format", "-F", help="How rows are written.")]
 Query = Annotated[str | None, typer.Argument(help="One SELECT statement; read from stdin when it is missing or `-`.")]
 File = Annotated[Path | None, typer.Option("--file", "-f", help="Read the statement from a file.")]
