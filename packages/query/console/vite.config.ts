@@ -14,6 +14,7 @@ export default defineConfig({
       output: {
         codeSplitting: {
           groups: [
+            { name: "uplot", test: /node_modules\/uplot\/.*\.js$/ },
             { name: "arrow", test: /node_modules\/(apache-arrow|flatbuffers|tslib)\// },
             { name: "codemirror", test: /node_modules\/(@codemirror|codemirror|@lezer|style-mod|w3c-keyname|crelt)\// },
           ],

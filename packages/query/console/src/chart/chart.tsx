@@ -1,6 +1,5 @@
 /** The chart of a result: a first guess, and what to draw instead. */
 
-import "uplot/dist/uPlot.min.css";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Rows } from "../state/rows";
 import { isDark } from "../state/theme";
@@ -10,7 +9,7 @@ import { type Choice, type Mark, guess } from "./guess";
 
 const MARKS: readonly Mark[] = ["bar", "line", "scatter"];
 
-export default function Chart({ rows, version }: { rows: Rows; version: number }) {
+export function Chart({ rows, version }: { rows: Rows; version: number }) {
   const types = useMemo(() => kinds(rows), [rows]);
   const [choice, setChoice] = useState<Choice | null>(() => guess(facts(rows)));
   if (choice === null || rows.length === 0) {

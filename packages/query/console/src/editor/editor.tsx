@@ -54,7 +54,7 @@ export function Editor({ tab }: { tab: SqlTab }) {
     if (!matchMedia("(pointer: coarse)").matches) made.focus();
     return () => {
       states.set(tab, made.state);
-      shown = null;
+      if (shown?.view === made) shown = null; // the next editor may be there already
       made.destroy();
     };
   }, [tab]);

@@ -118,6 +118,7 @@ export function Grid({ rows, version, onCopied }: Props) {
     >
       <div
         class="grid-sizer"
+        role="presentation"
         style={{ height: `${spacer(content) + HEADER_HEIGHT}px`, width: `${(columns.edges.at(-1) ?? 0) + numbers}px` }}
       >
         <GridHeader

@@ -1,8 +1,8 @@
 /** What a tab's last run gave: rows, chart, scan, or why not. */
 
 import { useSignal } from "@preact/signals";
-import { Suspense, lazy } from "preact/compat";
 import { useEffect } from "preact/hooks";
+import { Chart } from "../chart/chart";
 import { Grid } from "../grid/grid";
 import { ScanView } from "../scan/scan";
 import type { Run } from "../state/run";
@@ -14,7 +14,6 @@ import { notify } from "../ui/notice";
 import { ProblemView } from "../ui/problem";
 import { Download } from "./download";
 
-const Chart = lazy(() => import("../chart/chart"));
 const VIEWS: readonly [view: ResultView, name: string, icon: IconName][] = [
   ["rows", "Rows", "rows"],
   ["chart", "Chart", "chart"],
@@ -72,11 +71,7 @@ function Body({ run, view }: { run: Run; view: ResultView }) {
   if (view === "scan") return <ScanView key={run.statement.sql} run={run} />;
   if (rows === null) return shown || <Waiting run={run} />;
   if (view === "chart") {
-    return (
-      <Suspense fallback={<p class="quiet-note">…</p>}>
-        <Chart key={`${run.startedAt}`} rows={rows} version={run.phase.value === "streaming" ? 0 : version} />
-      </Suspense>
-    );
+    return <Chart key={run.startedAt} rows={rows} version={run.phase.value === "streaming" ? 0 : version} />;
   }
   return (
     <>

@@ -14,29 +14,23 @@ interface Props {
 
 export function Dialog({ title, onClose, isSmall = false, children }: Props) {
   const dialog = useRef<HTMLDialogElement>(null);
-  useEffect(() => {
-    const before = document.activeElement;
-    dialog.current?.showModal();
-    return () => {
-      if (before instanceof HTMLElement) before.focus();
-    };
-  }, []);
+  useEffect(() => dialog.current?.showModal(), []);
+  const close = (): void => dialog.current?.close(); // gives the focus back
+  const reopen = (): void => dialog.current?.showModal(); // a browser closes at the second Escape, whatever it is told
   return (
     <dialog
       class={`dialog ${isSmall ? "is-small" : ""}`}
       ref={dialog}
       aria-label={title}
-      onCancel={(event) => {
-        event.preventDefault();
-        onClose?.();
-      }}
-      onClick={(event) => event.target === event.currentTarget && onClose?.()}
+      onCancel={(event) => onClose === undefined && event.preventDefault()}
+      onClose={onClose ?? reopen}
+      onClick={(event) => onClose !== undefined && event.target === event.currentTarget && close()}
     >
       <div class="dialog-body">
         <header class="dialog-head">
           <h2>{title}</h2>
           {onClose !== undefined && (
-            <button type="button" class="icon-button" aria-label="Close" onClick={onClose}>
+            <button type="button" class="icon-button" aria-label="Close" onClick={close}>
               <Icon name="close" />
             </button>
           )}
