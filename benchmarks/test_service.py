@@ -60,7 +60,7 @@ def test_a_large_result(server: service.Server, findings: Findings) -> None:
         return answer.size_bytes
 
     def over_adbc() -> int:
-        with flight_sql.connect(server.flight) as connection, connection.cursor() as cursor:
+        with flight_sql.connect(server.flight, autocommit=True) as connection, connection.cursor() as cursor:
             cursor.execute(LARGE)
             rows = sum(batch.num_rows for batch in cursor.fetch_record_batch())
         assert rows == ROWS

@@ -37,7 +37,7 @@ MEDIA_TYPES = {
     "csv": "text/csv; charset=utf-8; header=present",
     "parquet": "application/vnd.apache.parquet",
 }
-_TRIES = 3  # of workers that turn out to be dead
+_MORE_TRIES = 2  # than there are workers, each of which may turn out to be at its end
 _REFRESH_S = 3.0
 
 
@@ -193,7 +193,7 @@ class Running:
             self._waiting = None
 
     async def _start(self, *, may_refresh: bool) -> Answer:
-        for _ in range(_TRIES):
+        for _ in range(self._shared.settings.workers + _MORE_TRIES):
             handle = await self._interruptible(self._shared.pool.lease())
             self._lease = Lease(
                 self._shared.pool,
