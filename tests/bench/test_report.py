@@ -1,5 +1,6 @@
 """The report: from pytest-benchmark's JSON to Markdown and plots."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,18 @@ def test_the_report_tells_what_seeding_took() -> None:
     text = report.markdown(report.read(document(seeding={"assets": [asset], "total_s": 61.2, "peak_rss_mb": 812.7})))
     assert "| Silver/TaxID/x | 18,250 | 1,000 | 99,000 | 28 s |" in text
     assert "It took 61 s with the start of the stack, and its process had 813 MB at most." in text
+
+
+def test_the_readme_shows_lines_of_the_report(root: Path) -> None:
+    benchmarks = (root / "README.md").read_text().partition("\n## Benchmarks\n")[2].partition("\n## ")[0]
+    shown = [line for line in benchmarks.splitlines() if line.startswith("|")]
+    assert len(shown) > 3
+    assert {*shown} <= {*(root / "benchmarks/report/report.md").read_text().splitlines()}
+
+
+def test_the_committed_report_is_made_of_the_committed_measurements(root: Path) -> None:
+    run = report.read(json.loads((root / "benchmarks/report/benchmark.json").read_text()))
+    assert report.markdown(run) == (root / "benchmarks/report/report.md").read_text()
 
 
 def test_sections_without_measurements_are_left_out() -> None:
