@@ -61,7 +61,7 @@ def served() -> Iterator[Served]:
         thread.join()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop counts as running in this thread as long as it is open
 def browser() -> Iterator[Browser]:
     need(CHROMIUM)
     with sync_playwright() as playwright:

@@ -93,7 +93,10 @@ def _check_origin(headers: Mapping[str, str]) -> None:
         ForbiddenError: It is one's.
     """
     origin = headers.get("origin")
-    foreign = origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
+    try:
+        foreign = origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
+    except ValueError:  # it is no URL
+        foreign = True
     embedded = headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate"
     if foreign or embedded:
         raise ForbiddenError("this service takes no requests from pages of other sites")
