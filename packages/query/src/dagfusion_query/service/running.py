@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -180,12 +181,14 @@ class Running:
             retry_after_s,
         )
 
-    async def _interruptible(self, awaitable: Any) -> Any:
+    async def _interruptible(self, awaitable: Any, undo: Callable[[Any], None] | None = None) -> Any:
         """Wait for something that `stop` may cut short."""
-        self._waiting = asyncio.ensure_future(awaitable)
+        waiting = self._waiting = asyncio.ensure_future(awaitable)
         try:
-            return await self._waiting
+            return await waiting
         except asyncio.CancelledError:
+            if undo is not None and waiting.done() and not waiting.cancelled() and waiting.exception() is None:
+                undo(waiting.result())  # it came in the moment in which nobody wanted it any more
             if self._error is not None:
                 raise self._error from None
             raise
@@ -194,7 +197,8 @@ class Running:
 
     async def _start(self, *, may_refresh: bool) -> Answer:
         for _ in range(self._shared.settings.workers + _MORE_TRIES):
-            handle = await self._interruptible(self._shared.pool.lease())
+            pool = self._shared.pool
+            handle = await self._interruptible(pool.lease(), partial(pool.give_back, is_warm=True))
             self._lease = Lease(
                 self._shared.pool,
                 handle,
