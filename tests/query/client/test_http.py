@@ -17,7 +17,7 @@ import pytest
 from dagfusion_query.access.tokens import Tokens
 from dagfusion_query.catalog.live import Lag
 from dagfusion_query.catalog.model import Snapshot
-from dagfusion_query.client import http
+from dagfusion_query.client import remote
 from dagfusion_query.client.http import HttpConnection
 from dagfusion_query.client.http_result import HttpResult
 from dagfusion_query.doors.http.listen import HttpDoor
@@ -418,7 +418,7 @@ def test_refresh_waits_for_the_event_logs(
     thread.join()
 
     service.catalog = {"uat": state(60.0)}
-    monkeypatch.setattr(http, "_REFRESH_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(remote, "_REFRESH_TIMEOUT_S", 0.2)
     with pytest.raises(EnvironmentUnavailableError, match="event log of uat"):
         connection.refresh()
 

@@ -144,7 +144,7 @@ def test_what_cannot_be_read_is_listed_with_its_reason(
     (lake / "delta" / "_delta_log").mkdir()
     (lake / "delta" / "_delta_log" / "0.json").touch()
     uri, reason = {
-        "csv": (str(lake / "x.csv"), "it is not Parquet: its 8 bytes do not end as a Parquet file does"),
+        "csv": (str(lake / "x.csv"), "it is not Parquet: it does not end as a Parquet file does"),
         "pickle": (str(lake / "pickled"), "it is not Parquet"),
         "gone": (str(lake / "none.parquet"), "is gone: there is no object and no folder of that name"),
         "empty": (str(lake / "void.parquet"), "it is not Parquet: it is empty"),

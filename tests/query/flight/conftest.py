@@ -45,7 +45,7 @@ class State:
 
     name: str
     snapshot: Snapshot
-    problem: QueryError | None = None
+    trouble: QueryError | None = None
     lag: None = None
     dagster_url: str | None = None
 

@@ -56,7 +56,7 @@ class FakeStream:
 class FakeEnvironment:
     name: str
     snapshot: Snapshot
-    problem: QueryError | None = None
+    trouble: QueryError | None = None
     lag: Lag | None = None
     dagster_url: str | None = None
 

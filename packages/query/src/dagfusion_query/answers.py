@@ -1,12 +1,16 @@
 """What queries and the catalog answer, whoever is asked: this process, or a service."""
 
+import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
+
+from dagfusion_query.errors import ExecutionError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,7 +135,7 @@ class Explanation:
         )
 
 
-class Result(Protocol):
+class Result(ABC):
     """The result of a query. Its first batch is there, or the query is at its end, when it is made.
 
     Iterating streams the batches, once; `to_arrow` and its siblings collect them.
@@ -139,10 +143,16 @@ class Result(Protocol):
 
     schema: pa.Schema
 
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taken = False
+
     @property
+    @abstractmethod
     def stats(self) -> QueryStats:
         """What the query has read so far."""
 
+    @abstractmethod
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         """Yield the batches, each once.
 
@@ -150,22 +160,43 @@ class Result(Protocol):
             ExecutionError: The query fails on the way, or its batches have been taken already.
         """
 
-    def to_arrow(self) -> pa.Table:
-        """Return all rows as a `pyarrow.Table`."""
-
-    def to_polars(self) -> "pl.DataFrame":
-        """Return all rows as a polars DataFrame. Needs the extra `polars`."""
-
-    def to_pandas(self) -> "pd.DataFrame":
-        """Return all rows as a pandas DataFrame. Needs the extra `pandas`."""
-
+    @abstractmethod
     def cancel(self) -> None:
         """Give the query up."""
 
+    def to_arrow(self) -> pa.Table:
+        """Return all rows as a `pyarrow.Table`.
 
-class Connection(Protocol):
+        Raises:
+            ExecutionError: The query fails on the way, or its batches have been taken already.
+        """
+        return pa.Table.from_batches(list(self), self.schema)
+
+    def to_polars(self) -> "pl.DataFrame":
+        """Return all rows as a polars DataFrame. Needs the extra `polars`."""
+        import polars as pl  # noqa: PLC0415  # optional
+
+        frame = pl.from_arrow(self.to_arrow())
+        return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return all rows as a pandas DataFrame. Needs the extra `pandas`."""
+        frame: pd.DataFrame = self.to_arrow().to_pandas()
+        return frame
+
+    def _take(self) -> None:
+        with self._lock:
+            if self._taken:
+                raise ExecutionError(
+                    "this result's rows have been taken already: run the query again, or keep to_arrow()"
+                )
+            self._taken = True
+
+
+class Connection(ABC):
     """SQL over what Dagster has materialized. Thread-safe; a context manager."""
 
+    @abstractmethod
     def sql(self, query: str, params: Params = None) -> Result:
         """Run a query.
 
@@ -174,27 +205,34 @@ class Connection(Protocol):
             params: Values for `$1`, `$2`, ... as a sequence, or for `$name` as a mapping.
 
         Returns:
-            The result, with its first batch ready.
+            The result, with its first batch ready or on its way.
 
         Raises:
             StatementError: The statement cannot be run as it is written.
             ExecutionError: It failed while it ran.
+            RequestError: A service does not take it.
         """
 
+    @abstractmethod
     def explain(self, query: str, params: Params = None) -> Explanation:
         """Say which files a query would read, why it skips the others, and how DataFusion would run it."""
 
+    @abstractmethod
     def tables(self) -> list[TableInfo]:
         """Return the tables of the catalog, by name."""
 
+    @abstractmethod
     def refresh(self) -> object:
         """Return when the catalog has what the event log had when this was called."""
 
+    @abstractmethod
     def close(self) -> None:
         """Give up what runs, and release what is held."""
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        self.close()

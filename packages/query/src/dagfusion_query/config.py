@@ -14,7 +14,14 @@ from urllib.parse import urlsplit
 from dagfusion_query.config_file import KEYS, Document, read_document
 from dagfusion_query.errors import SettingsError
 from dagfusion_query.service_settings import ServiceSettings
-from dagfusion_query.settings import Settings, check_environment_name, default_region, engine_settings, listed
+from dagfusion_query.settings import (
+    NO_STATE,
+    Settings,
+    check_environment_name,
+    default_region,
+    engine_settings,
+    listed,
+)
 
 _PRIVATE = 0o700
 # A key's parts belong together: where one source gives a key, no other completes it.
@@ -129,6 +136,8 @@ def _tokens_file(service: ServiceSettings, state_dir: Path) -> Path:
 
 def _state_dir(variables: Mapping[str, str], document: Document) -> Path:
     given = variables.get("DAGFUSION_STATE_DIR") or document.state_dir
+    if given == NO_STATE:
+        raise SettingsError("DAGFUSION_STATE_DIR must be a folder for the service: its workers read the catalog there")
     home = Path(variables.get("DAGFUSION_HOME", ".dagfusion"))
     return (Path(given).expanduser() if given else home / "service").absolute()
 

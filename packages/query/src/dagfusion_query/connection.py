@@ -3,13 +3,11 @@
 import os
 import time
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dagfusion_query.answers import Explanation, Params, TableInfo
+from dagfusion_query.answers import Connection, Explanation, Params, TableInfo
 from dagfusion_query.catalog.folder import snapshot_folder
 from dagfusion_query.catalog.live import LiveCatalog
 from dagfusion_query.catalog.model import Snapshot, Table
@@ -25,7 +23,7 @@ from dagfusion_query.settings import Settings, listed
 _DISCOVERY_WAIT_S = 60.0  # for what is there when a connection is made; the rest appears as it is learnt
 
 
-class EmbeddedConnection:
+class EmbeddedConnection(Connection):
     """SQL over the assets of one Dagster deployment. Thread-safe; a context manager.
 
     Args:
@@ -48,19 +46,7 @@ class EmbeddedConnection:
         return self._catalog.current()
 
     def sql(self, query: str, params: Params = None) -> EmbeddedResult:
-        """Run a query.
-
-        Args:
-            query: One read-only statement.
-            params: Values for `$1`, `$2`, ... as a sequence, or for `$name` as a mapping.
-
-        Returns:
-            The result, with its first batch ready.
-
-        Raises:
-            StatementError: The statement cannot be run as it is written.
-            ExecutionError: It failed while it ran.
-        """
+        """Run a query; see `Connection.sql`."""
         started = time.perf_counter()
         prepared = self._engine.prepare(query, params, self._catalog.current())
         if prepared.is_explain:
@@ -86,14 +72,6 @@ class EmbeddedConnection:
         """Stop following the event log and release what the engine holds."""
         self._catalog.close()
         self._engine.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _replan(self, query: str, params: Params) -> Prepared:
         return self._engine.prepare(query, params, self._catalog.refresh())

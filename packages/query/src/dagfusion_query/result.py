@@ -1,19 +1,14 @@
 """What a query gives: batches as they come, or all of them as a table, and what it cost."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import pyarrow as pa
 
-from dagfusion_query.answers import QueryStats
+from dagfusion_query.answers import QueryStats, Result
 from dagfusion_query.engine.engine import Prepared
-from dagfusion_query.errors import ExecutionError, StaleObjectError
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import polars as pl
+from dagfusion_query.errors import StaleObjectError
 
 
 class Batches(Protocol):
@@ -47,7 +42,7 @@ class Finished:
         self._batches = iter(())
 
 
-class EmbeddedResult:
+class EmbeddedResult(Result):
     """The result of a query. Its first batch is there, or the query is at its end, when it is made.
 
     Iterating streams the batches, once; `to_arrow` and its siblings collect them. A result of which nothing has been
@@ -69,10 +64,9 @@ class EmbeddedResult:
         replan: Callable[[], Prepared],
         started: float,
     ) -> None:
+        super().__init__()
         self.schema = schema
         self._run, self._replan, self._started = start, replan, started
-        self._lock = threading.Lock()
-        self._taken = False
         self._retried = False
         self._start(prepared)
 
@@ -111,30 +105,10 @@ class EmbeddedResult:
             else:
                 return pa.Table.from_batches(batches, self.schema)
 
-    def to_polars(self) -> "pl.DataFrame":
-        """Return all rows as a polars DataFrame. Needs the extra `polars`."""
-        import polars as pl  # noqa: PLC0415  # optional
-
-        frame = pl.from_arrow(self.to_arrow())
-        return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()
-
-    def to_pandas(self) -> "pd.DataFrame":
-        """Return all rows as a pandas DataFrame. Needs the extra `pandas`."""
-        frame: pd.DataFrame = self.to_arrow().to_pandas()
-        return frame
-
     def cancel(self) -> None:
         """Give the query up."""
         self._batches.cancel()
         self._first = None
-
-    def _take(self) -> None:
-        with self._lock:
-            if self._taken:
-                raise ExecutionError(
-                    "this result's rows have been taken already: run the query again, or keep to_arrow()"
-                )
-            self._taken = True
 
     def _start(self, prepared: Prepared) -> None:
         """Start a run and wait for its first batch, so that most of what can go wrong does so here."""

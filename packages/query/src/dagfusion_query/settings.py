@@ -13,6 +13,7 @@ from typing import Any
 
 from dagfusion_query.errors import SettingsError
 
+NO_STATE = "none"  # as DAGFUSION_STATE_DIR: keep no snapshots
 ENVIRONMENTS = ("local", "uat", "prod")
 METADATA_KEYS = "dagster/uri,uri,path,s3_path"
 # What a query engine is told, whichever environment it reads.

@@ -56,6 +56,13 @@ class EnvironmentState:
     lag: Lag | None
     dagster_url: str | None
 
+    @property
+    def trouble(self) -> QueryError | None:
+        """Why the environment cannot be read now; without a `problem`, its last catalog is served meanwhile."""
+        if self.problem is not None or self.lag is None or self.lag.last_error is None:
+            return self.problem
+        return _public(self.name, self.lag.last_error)
+
 
 class Environments:
     """Follows the event logs of a service's environments in the background. Thread-safe.

@@ -5,9 +5,8 @@ import logging
 from pathlib import Path
 
 from dagfusion_query.event_log.protocol import EventLog
-from dagfusion_query.settings import Settings
+from dagfusion_query.settings import NO_STATE, Settings
 
-NONE = "none"
 _log = logging.getLogger(__name__)
 
 
@@ -21,7 +20,7 @@ def snapshot_folder(settings: Settings, event_log: EventLog) -> Path | None:
         EventLogError: The event log cannot be read. A snapshot that nobody asked for must not hide this.
     """
     if settings.state_dir is not None:
-        return None if settings.state_dir == NONE else Path(settings.state_dir)
+        return None if settings.state_dir == NO_STATE else Path(settings.state_dir)
     if settings.cache_dir is None:
         return None
     what = (event_log.identity(), settings.environment, settings.metadata_keys)
@@ -36,7 +35,7 @@ def snapshot_folder(settings: Settings, event_log: EventLog) -> Path | None:
             "every start reads the whole event log, since the catalog's snapshot cannot be kept: %s; "
             "name a folder in DAGFUSION_STATE_DIR, or set it to %s",
             error,
-            NONE,
+            NO_STATE,
         )
         return None
     return folder

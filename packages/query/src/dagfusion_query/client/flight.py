@@ -1,29 +1,24 @@
 """A query service over Arrow Flight SQL, asked as the embedded engine is."""
 
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, Self
-from weakref import WeakSet
+from typing import Any
 
 import orjson
 import pyarrow as pa
 from pyarrow import flight
 
-from dagfusion_query.answers import Explanation, Params, TableInfo
-from dagfusion_query.client.documents import read_explanation, read_table
+from dagfusion_query.answers import Explanation, Params
+from dagfusion_query.client.documents import read_explanation
 from dagfusion_query.client.flight_calls import Calls
 from dagfusion_query.client.flight_result import FlightResult
+from dagfusion_query.client.remote import RemoteConnection
 from dagfusion_query.doors.flight import messages
-from dagfusion_query.errors import EnvironmentUnavailableError, ParameterError
-
-_REFRESH_TIMEOUT_S = 30.0
-_LOOK_S = 0.05
+from dagfusion_query.errors import ParameterError
 
 
-class FlightConnection:
+class FlightConnection(RemoteConnection):
     """SQL at a query service. Thread-safe; a context manager.
 
     Args:
@@ -36,31 +31,16 @@ class FlightConnection:
 
     def __init__(self, url: str, token: str | None = None) -> None:
         self._calls = Calls(url, token)
-        self._lock = threading.Lock()
-        self._open: WeakSet[FlightResult] = WeakSet()  # who forgets a result gives it up
+        super().__init__(self._calls.shown)
 
     def sql(self, query: str, params: Params = None) -> FlightResult:
-        """Run a query.
-
-        Args:
-            query: One read-only statement.
-            params: Values for `$1`, `$2`, ... as a sequence, or for `$name` as a mapping.
-
-        Returns:
-            The result, with its first batch on its way.
-
-        Raises:
-            StatementError: The statement cannot be run as it is written.
-            ExecutionError: It failed while it ran.
-            RequestError: The service does not take it.
-        """
+        """Run a query; see `Connection.sql`."""
         started = time.perf_counter()
         with self._command(query, params) as command:
             descriptor = flight.FlightDescriptor.for_command(command)
             info = self._calls.make(lambda client, options: client.get_flight_info(descriptor, options))
         result = FlightResult(self._calls, info, started)
-        with self._lock:
-            self._open.add(result)
+        self._opened(result)
         return result
 
     def explain(self, query: str, params: Params = None) -> Explanation:
@@ -68,46 +48,11 @@ class FlightConnection:
         with self._command(query, params) as command:
             return read_explanation(self._document(messages.EXPLAIN, command))
 
-    def tables(self) -> list[TableInfo]:
-        """Return the tables of the catalog, by name."""
-        tables = self._document(messages.TABLES, b"full")["tables"]
-        return sorted(map(read_table, tables), key=lambda table: table.name)
+    def _catalog(self, tables: str) -> Any:
+        return self._document(messages.TABLES, tables.encode())
 
-    def refresh(self) -> None:
-        """Return when the service's catalog has what the event logs had when this was called.
-
-        Raises:
-            EnvironmentUnavailableError: An event log cannot be read.
-        """
-        called = time.monotonic()
-        while True:
-            asked = time.monotonic()
-            states = self._document(messages.TABLES, b"none")["environments"]
-            behind = [s["name"] for s in states if s["age_s"] is None or asked - s["age_s"] < called]
-            if not behind:
-                return
-            if asked - called > _REFRESH_TIMEOUT_S:
-                raise EnvironmentUnavailableError(
-                    f"the service at {self._calls.shown} could not read the event log of {', '.join(behind)} for "
-                    f"{_REFRESH_TIMEOUT_S:.0f} s"
-                )
-            time.sleep(_LOOK_S)
-
-    def close(self) -> None:
-        """Cancel the queries whose results are open, and let the connection go."""
-        with self._lock:
-            results = list(self._open)
-        for result in results:
-            result.cancel()
+    def _disconnect(self) -> None:
         self._calls.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _document(self, action: str, body: bytes) -> Any:
         return orjson.loads(b"".join(self._calls.act(action, body)))

@@ -1,27 +1,22 @@
 """A result as it comes over HTTP: an Arrow stream, read batch by batch."""
 
 import http.client
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import orjson
 import pyarrow as pa
 
-from dagfusion_query.answers import QueryStats
 from dagfusion_query.client.links import Answer, Links, restored_problem
-from dagfusion_query.errors import BrokenStreamError, ExecutionError, QueryError
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import polars as pl
+from dagfusion_query.client.remote import RemoteResult
+from dagfusion_query.errors import BrokenStreamError, QueryError
 
 _MEDIA_TYPE = "application/vnd.apache.arrow.stream"
 _BROKEN = (OSError, http.client.HTTPException, pa.ArrowException)
 
 
-class HttpResult:
+class HttpResult(RemoteResult):
     """The result of a query at a service. Its first batch is on its way, or the query is at its end, when it is made.
 
     Args:
@@ -35,13 +30,12 @@ class HttpResult:
     """
 
     def __init__(self, links: Links, answer: Answer, started: float, over: Callable[["HttpResult"], None]) -> None:
-        self._links, self._answer, self._started, self._over = links, answer, started, over
-        self.id = answer.headers.get("DagFusion-Query-Id", "")
         told = answer.headers.get("DagFusion-Stats")
-        self._final: Mapping[str, Any] | None = None if told is None else orjson.loads(told)
-        self._lock = threading.Lock()
-        self._taken = self._cancelled = self._is_over = False
-        self._rows = 0
+        super().__init__(
+            answer.headers.get("DagFusion-Query-Id", ""), started, None if told is None else orjson.loads(told)
+        )
+        self._links, self._answer, self._over = links, answer, over
+        self._cancelled = False
         try:
             answer.require(_MEDIA_TYPE)
             zstd = answer.headers.get("Content-Encoding") == "zstd"
@@ -54,63 +48,6 @@ class HttpResult:
         self.schema: pa.Schema = self._batches.schema
         self._seconds = time.perf_counter() - started
 
-    @property
-    def stats(self) -> QueryStats:
-        """What the query has read so far; the service is asked for it."""
-        told = self._final
-        if told is None:
-            told = self._links.document("GET", f"/v1/queries/{self.id}")["stats"]
-            if self._is_over:
-                self._final = told
-        return QueryStats(
-            told["files_total"],
-            told["files_read"],
-            told["files_skipped"],
-            told["bytes_read"],
-            self._rows,
-            self._seconds,
-            max(told["generations"].values(), default=0),
-        )
-
-    def __iter__(self) -> Iterator[pa.RecordBatch]:
-        """Yield the batches, each once; the query is cancelled when nobody wants more of them.
-
-        Raises:
-            ExecutionError: The query fails on the way, or its batches have been taken already.
-            BrokenStreamError: The stream has no end, and the service does not say why.
-        """
-        with self._lock:
-            if self._taken:
-                raise ExecutionError(
-                    "this result's rows have been taken already: run the query again, or keep to_arrow()"
-                )
-            self._taken = True
-        try:
-            while (batch := self._next()) is not None:
-                yield batch
-        finally:
-            self._end()
-
-    def to_arrow(self) -> pa.Table:
-        """Return all rows as a `pyarrow.Table`.
-
-        Raises:
-            ExecutionError: The query fails on the way, or its batches have been taken already.
-        """
-        return pa.Table.from_batches(list(self), self.schema)
-
-    def to_polars(self) -> "pl.DataFrame":
-        """Return all rows as a polars DataFrame. Needs the extra `polars`."""
-        import polars as pl  # noqa: PLC0415  # optional
-
-        frame = pl.from_arrow(self.to_arrow())
-        return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()
-
-    def to_pandas(self) -> "pd.DataFrame":
-        """Return all rows as a pandas DataFrame. Needs the extra `pandas`."""
-        frame: pd.DataFrame = self.to_arrow().to_pandas()
-        return frame
-
     def cancel(self) -> None:
         """Give the query up, also while another thread takes its rows."""
         self._cancelled = True
@@ -118,18 +55,12 @@ class HttpResult:
         if not self._taken:
             self._end()
 
-    def __del__(self) -> None:
-        """Give the query up when nobody can take its rows any more."""
-        if not getattr(self, "_is_over", True):
-            self._end()
+    def _ask_stats(self) -> Mapping[str, Any]:
+        told: Mapping[str, Any] = self._links.document("GET", f"/v1/queries/{self.id}")["stats"]
+        return told
 
     def _next(self) -> pa.RecordBatch | None:
-        if self._cancelled:
-            return None
-        batch = self._read(self._read_batch)
-        self._seconds = time.perf_counter() - self._started
-        self._rows += batch.num_rows if batch is not None else 0
-        return batch
+        return None if self._cancelled else self._read(self._read_batch)
 
     def _read_batch(self) -> pa.RecordBatch | None:
         try:

@@ -46,7 +46,7 @@ def footer_bytes(tail: Tail) -> int:
     if tail.data[-len(MAGIC) :] == _ENCRYPTED:
         raise UndiscoverableError("it is encrypted Parquet, which cannot be read")
     if len(tail.data) < _TRAILER_BYTES or tail.data[-len(MAGIC) :] != MAGIC:
-        raise UndiscoverableError(f"it is not Parquet: its {tail.size:,} bytes do not end as a Parquet file does")
+        raise UndiscoverableError("it is not Parquet: it does not end as a Parquet file does")
     length = int.from_bytes(tail.data[-_TRAILER_BYTES : -len(MAGIC)], "little") + _TRAILER_BYTES
     if length > tail.size:
         raise UndiscoverableError(f"it is not Parquet: a footer of {length:,} bytes in a file of {tail.size:,} bytes")

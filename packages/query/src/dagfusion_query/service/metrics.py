@@ -86,10 +86,10 @@ class _State(Collector):
         yield _gauge("dagfusion_queries_queued", "Queries that wait for a worker.", admission.waiting)
         yield _gauge("dagfusion_queries_running", "Queries that have one.", admission.running)
         states = self._environments.states()
-        up = {name: float(state.problem is None) for name, state in states.items()}
+        up = {name: float(state.trouble is None) for name, state in states.items()}
         lag = {name: state.lag.age_s for name, state in states.items() if state.lag is not None}
         generations = {name: state.snapshot.generation for name, state in states.items()}
-        yield _by_environment("dagfusion_environment_up", "Whether an environment can be queried.", up)
+        yield _by_environment("dagfusion_environment_up", "Whether an environment can be read.", up)
         yield _by_environment("dagfusion_catalog_lag_seconds", "Since its event log was last read.", lag)
         yield _by_environment("dagfusion_catalog_generation", "Of its catalog.", generations)
 

@@ -12,6 +12,8 @@ from dagfusion_query.service.query import Caller, Query, QueryInfo, State, Stats
 
 _log = logging.getLogger(__name__)
 
+_REMEMBERED_SQL = 10_000  # characters of a statement that is over
+
 
 @dataclass(eq=False)
 class Entry:
@@ -59,6 +61,9 @@ class Registry:
         if self._running.pop(entry.info.id, None) is None or not keep:
             return
         _report(entry.info)
+        sql = entry.info.sql
+        if len(sql) > _REMEMBERED_SQL:
+            entry.update(sql=f"{sql[:_REMEMBERED_SQL]} ... ({len(sql):,} characters)")
         self._over[entry.info.id] = entry.info
         while len(self._over) > self._finished:
             self._over.popitem(last=False)

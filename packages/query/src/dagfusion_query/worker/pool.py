@@ -150,7 +150,12 @@ class Pool:
 
     def _keep(self, task: "asyncio.Task[None]") -> None:
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            _log.error("a task of the workers' pool ended by a fault of this program", exc_info=fault)
 
     async def _bring_up(self, delay_s: float) -> None:
         """Start a worker and make it ready; `_ended` takes it from there when it does not come up."""
@@ -170,6 +175,9 @@ class Pool:
         except TimeoutError:
             handle.kill("it did not come up")
             return
+        except Exception:
+            handle.kill("it could not be told its work")  # `_ended` starts another
+            raise
         self._failures = 0
         handle.is_ready, handle.ready_bytes = True, memory_bytes(handle.pid)
         self._idle.insert(0, handle)

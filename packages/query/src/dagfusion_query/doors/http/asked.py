@@ -43,8 +43,8 @@ class EnvironmentState(Protocol):
         """The catalog, restricted to what the caller may read."""
 
     @property
-    def problem(self) -> QueryError | None:
-        """Why there is no catalog."""
+    def trouble(self) -> QueryError | None:
+        """Why the environment cannot be read now; what was read before is served."""
 
     @property
     def lag(self) -> Lag | None:

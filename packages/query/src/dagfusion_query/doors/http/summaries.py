@@ -59,7 +59,7 @@ def environment_document(state: EnvironmentState) -> Mapping[str, Any]:
         "name": state.name,
         "generation": state.snapshot.generation,
         "age_s": None if state.lag is None else round(state.lag.age_s, 3),
-        "problem": problem_document(state.problem),
+        "problem": problem_document(state.trouble),
         "dagster_url": state.dagster_url,
     }
 

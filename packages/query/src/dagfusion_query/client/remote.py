@@ -1,0 +1,138 @@
+"""What the clients of a service have in common, whatever they speak."""
+
+import threading
+import time
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any
+from weakref import WeakSet
+
+import pyarrow as pa
+
+from dagfusion_query.answers import Connection, QueryStats, Result, TableInfo
+from dagfusion_query.client.documents import read_stats, read_table
+from dagfusion_query.errors import EnvironmentUnavailableError
+
+_REFRESH_TIMEOUT_S = 30.0
+_LOOK_S = 0.05
+
+
+class RemoteResult(Result):
+    """The result of a query at a service.
+
+    Args:
+        query_id: The service's id of the query.
+        started: When the statement was sent (`time.perf_counter`).
+        told: Its stats, if they have come with it.
+    """
+
+    def __init__(self, query_id: str, started: float, told: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self.id, self._started, self._final = query_id, started, told
+        self._is_over = False
+        self._rows, self._seconds = 0, 0.0
+
+    @property
+    def stats(self) -> QueryStats:
+        """What the query has read so far; the service is asked for it."""
+        told = self._final
+        if told is None:
+            told = self._ask_stats()
+            if self._is_over:
+                self._final = told
+        return read_stats(told, self._rows, self._seconds)
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        """Yield the batches, each once; the query is cancelled when nobody wants more of them.
+
+        Raises:
+            ExecutionError: The query fails on the way, or its batches have been taken already.
+            BrokenStreamError: The stream has no end, and the service does not say why.
+        """
+        self._take()
+        try:
+            while (batch := self._next()) is not None:
+                self._seconds = time.perf_counter() - self._started
+                self._rows += batch.num_rows
+                yield batch
+            self._seconds = time.perf_counter() - self._started
+        finally:
+            self._end()
+
+    def __del__(self) -> None:
+        """Give the query up when nobody can take its rows any more."""
+        if not getattr(self, "_is_over", True):
+            self._end()
+
+    @abstractmethod
+    def _ask_stats(self) -> Mapping[str, Any]:
+        """Ask the service what the query has cost."""
+
+    @abstractmethod
+    def _next(self) -> pa.RecordBatch | None:
+        """Return the next batch; None at the end, or when the query was given up."""
+
+    @abstractmethod
+    def _end(self) -> None:
+        """Let go of the stream; where rows are left, that cancels the query. May be called again."""
+
+
+class RemoteConnection(Connection):
+    """SQL at a query service.
+
+    Args:
+        shown: The service's URL, as errors may show it.
+    """
+
+    def __init__(self, shown: str) -> None:
+        self._shown = shown
+        self._lock = threading.Lock()
+        self._open: WeakSet[RemoteResult] = WeakSet()  # who forgets a result gives it up
+
+    def tables(self) -> list[TableInfo]:
+        """Return the tables of the catalog, by name."""
+        return sorted(map(read_table, self._catalog("full")["tables"]), key=lambda table: table.name)
+
+    def refresh(self) -> None:
+        """Return when the service's catalog has what the event logs had when this was called.
+
+        Raises:
+            EnvironmentUnavailableError: An event log cannot be read.
+        """
+        called = time.monotonic()
+        while True:
+            asked = time.monotonic()
+            states = self._catalog("none")["environments"]
+            behind = [s["name"] for s in states if s["age_s"] is None or asked - s["age_s"] < called]
+            if not behind:
+                return
+            if asked - called > _REFRESH_TIMEOUT_S:
+                raise EnvironmentUnavailableError(
+                    f"the service at {self._shown} could not read the event log of {', '.join(behind)} for "
+                    f"{_REFRESH_TIMEOUT_S:.0f} s"
+                )
+            time.sleep(_LOOK_S)
+
+    def close(self) -> None:
+        """Cancel the queries whose results are open, and let the connections go."""
+        with self._lock:
+            results = list(self._open)
+        for result in results:
+            result.cancel()
+        self._disconnect()
+
+    def _opened(self, result: RemoteResult) -> None:
+        with self._lock:
+            self._open.add(result)
+
+    def _ended(self, result: RemoteResult) -> None:
+        with self._lock:
+            self._open.discard(result)
+
+    @abstractmethod
+    def _catalog(self, tables: str) -> Any:
+        """Return the service's document of its catalog, with tables `full` or `none`."""
+
+    @abstractmethod
+    def _disconnect(self) -> None:
+        """Let the connections go."""

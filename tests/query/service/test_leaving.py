@@ -1,0 +1,58 @@
+"""A caller that leaves in the moment in which its worker comes."""
+
+import asyncio
+
+import pytest
+
+from dagfusion_query.access.grants import ALL
+from dagfusion_query.service.admission import Admission
+from dagfusion_query.service.metrics import Metrics
+from dagfusion_query.service.query import Caller, Query, State
+from dagfusion_query.service.registry import Registry
+from dagfusion_query.service.running import Running, Shared
+from dagfusion_query.service_settings import ServiceSettings
+from dagfusion_query.worker.pool import Pool
+
+
+class Worker:
+    """One that is idle."""
+
+    phase = exit_code = None
+    kill_reason = ""
+
+
+class NoCatalogs:
+    def states(self) -> dict[str, object]:
+        return {}
+
+    def refresh(self, timeout_s: float) -> None: ...
+
+
+def test_the_worker_is_given_back() -> None:
+    async def leave() -> None:
+        pool = Pool(1, dict, 1 << 30)
+        pool._idle.append(Worker())  # type: ignore[arg-type]
+        registry, admission = Registry(10), Admission(1, 1, 10, 10)
+        metrics = Metrics(pool, admission, NoCatalogs())  # type: ignore[arg-type]
+        shared = Shared(ServiceSettings(), NoCatalogs(), registry, pool, admission, metrics)  # type: ignore[arg-type]
+        running = Running(shared, Query("SELECT 1"), Caller("ann", ALL, "http"), "run")
+        task = asyncio.create_task(running.begin())
+        while not pool.busy:  # noqa: ASYNC110  # step by step: what is tested happens between two
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert (pool.busy, len(pool._idle), admission.running) == (0, 1, 0)
+        [info] = registry.infos(Caller("ann", ALL, "http"))
+        assert info.state is State.cancelled
+
+    asyncio.run(leave())
+
+
+def test_a_long_statement_is_remembered_by_its_beginning() -> None:
+    registry, ann = Registry(10), Caller("ann", ALL, "http")
+    registry.close(registry.open(Query("SELECT 1 --" + "x" * 100_000), ann), keep=True)
+    [info] = registry.infos(ann)
+    assert info.sql.startswith("SELECT 1 --xxx")
+    assert info.sql.endswith("... (100,011 characters)")
+    assert len(info.sql) < 11_000
