@@ -116,8 +116,8 @@ class ContainerObjectStore:
         self._environ = {
             "AWS_ENDPOINT_URL": container.get_url(),
             "AWS_REGION": container.region_name,
-            "AWS_ACCESS_KEY_ID": "dagfusion",
-            "AWS_SECRET_ACCESS_KEY": "dagfusion",
+            "AWS_ACCESS_KEY_ID": "containers-key-id",  # any will do, if it can be told from other words
+            "AWS_SECRET_ACCESS_KEY": "containers-secret-key",
         }
 
     def environ(self) -> Mapping[str, str]:

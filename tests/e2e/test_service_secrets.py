@@ -185,14 +185,7 @@ def test_nothing_outside_of_the_catalog_is_reached(server: Server, filled: Lake,
     ],
 )
 def test_nothing_of_the_inside_leaves(server: Server, filled: Lake, service_folder: Path, statement: str) -> None:
-    own = filled.variables
-    secrets = [
-        own["AWS_SECRET_ACCESS_KEY"],
-        own["AWS_ENDPOINT_URL"],
-        filled.event_log,
-        str(service_folder),
-        "/site-packages/",
-    ]
+    secrets = [*inside(filled, service_folder), "/site-packages/"]
     secrets += ["Traceback", "dagfusion-worker-", "/.cargo/", "postgresql://", str(Path(__file__).parents[2])]
     with server.client() as client:
         for path in ("/v1/sql", "/v1/explain"):
@@ -201,14 +194,7 @@ def test_nothing_of_the_inside_leaves(server: Server, filled: Lake, service_fold
 
 
 def test_no_document_names_a_secret(server: Server, filled: Lake, service_folder: Path) -> None:
-    own = filled.variables
-    secrets = [
-        own["AWS_SECRET_ACCESS_KEY"],
-        own["AWS_ENDPOINT_URL"],
-        filled.event_log,
-        str(service_folder),
-        "postgresql",
-    ]
+    secrets = [*inside(filled, service_folder), "postgresql"]
     paths = ("/v1/tables?tables=full", "/v1/session", "/openapi.json", "/readyz", "/healthz", "/metrics", "/v1/queries")
     with server.client() as client:
         for path in paths:
