@@ -68,6 +68,7 @@ def markdown(run: Run) -> str:
         ("Writing", _seeding(run)),
         ("Planning against the number of partitions", _planning(run)),
         ("A million partitions", _million(run)),
+        ("The query service", _service(run)),
         ("How each engine is set up", _setups()),
     ]
     body = [f"## {title}\n\n{text}" for title, text in sections[1:] if text]
@@ -253,6 +254,27 @@ def _million(run: Run) -> str:
     ]
     size = f"\n\nThe event log's table is {facts['event_log_bytes'] / 1e9:.1f} GB in PostgreSQL."
     return table(["", "catalog is there after", "peak memory", "plan of a point query", "peak memory"], body) + size
+
+
+def _service(run: Run) -> str:
+    found = run.findings
+    if "service_soak" not in found:
+        return ""
+    times, rates, soak = found["service_point_s"], found["service_rate_mb_s"], found["service_soak"]
+    points = table(["point query", "median"], [[name, seconds(time)] for name, time in times.items()])
+    transfers = table(
+        ["a result of 1 GB, eight columns of integers", "MB/s"],
+        [[name, f"{rate:,.0f}"] for name, rate in rates.items()],
+    )
+    answers = ", ".join(f"{count:,} answers {status}" for status, count in soak["answers"].items())
+    soaked = (
+        f"{soak['clients']} clients at once for {soak['seconds']:.0f} s, each asking again as soon as it is answered:"
+        f" {answers} (429 says when to try again); median {soak['p50_ms']:.0f} ms, p99 {soak['p99_ms']:.0f} ms;"
+        f" the service's own process {soak['rss_first_mb']:.0f} MB at the start and {soak['rss_peak_mb']:.0f} MB at most."
+    )
+    large = found["service_large_rss_mb"]
+    flat = f"It had {large['before']:.0f} MB before the large results and {large['after']:.0f} MB after."
+    return f"Clients, doors and workers share the machine's cores.\n\n{points}\n\n{transfers}\n\n{soaked} {flat}"
 
 
 def _setups() -> str:

@@ -127,7 +127,8 @@ class Soak(TypedDict):
     wrong_sizes: int
     p50_ms: float
     p99_ms: float
-    rss_mb: list[float]
+    rss_first_mb: float
+    rss_peak_mb: float
 
 
 @dataclass
@@ -166,7 +167,8 @@ def soak(server: Server, statements: Sequence[str], clients: int, seconds: float
         wrong_sizes=sum(len(tally.sizes) > 1 for tally in tallies),
         p50_ms=times[len(times) // 2] * 1000,
         p99_ms=times[len(times) * 99 // 100] * 1000,
-        rss_mb=rss,
+        rss_first_mb=rss[0],
+        rss_peak_mb=max(rss),
     )
 
 
