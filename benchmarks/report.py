@@ -270,7 +270,7 @@ def _service(run: Run) -> str:
     soaked = (
         f"{soak['clients']} clients at once for {soak['seconds']:.0f} s, each asking again as soon as it is answered:"
         f" {answers} (429 says when to try again); median {soak['p50_ms']:.0f} ms, p99 {soak['p99_ms']:.0f} ms;"
-        f" the service's own process {soak['rss_first_mb']:.0f} MB at the start and {soak['rss_peak_mb']:.0f} MB at most."
+        f" the service's process {soak['rss_first_mb']:.0f} MB at the start and {soak['rss_peak_mb']:.0f} MB at most."
     )
     large = found["service_large_rss_mb"]
     flat = f"It had {large['before']:.0f} MB before the large results and {large['after']:.0f} MB after."
