@@ -9,9 +9,10 @@ import pytest
 from obstore.store import S3Store
 
 from dagfusion_stack import object_store, process
+from dagfusion_stack.cli import ASKED_DAYS, ASKED_STATES
 from tests.stack.conftest import Command
 
-EXTENT = ("--days", "5", "--states", "6")
+EXTENT = ("--days", str(ASKED_DAYS), "--states", str(ASKED_STATES))  # the smallest: every query has to have rows
 QUERY_FIELDS = {"name", "sql", "rows", "files_total", "files_read", "files_skipped", "bytes_read", "seconds", "ok"}
 POINT = "datafusion_test/Silver/TaxID/partitioned_organizations/state=CA/date=2024-01-05/data.parquet"
 
@@ -33,10 +34,10 @@ def test_the_document(first: dict[str, Any]) -> None:
     assert all(set(asset) == {"key", "table", "partitions", "rows", "bytes"} for asset in first["assets"])
     assert [(asset["table"], asset["partitions"]) for asset in first["assets"]] == [
         ("local_silver_tax_id.raw_organizations", 1),
-        ("local_silver_tax_id.partitioned_organizations", 30),
+        ("local_silver_tax_id.partitioned_organizations", 25),
         ("local_gold_analytics.daily_org_aggregates", 5),
         ("local_bronze_commerce.raw_orders", 1),
-        ("local_silver_commerce.partitioned_orders", 30),
+        ("local_silver_commerce.partitioned_orders", 25),
         ("local_gold_analytics.daily_sales_aggregates", 5),
     ]
     assert all(set(query) == QUERY_FIELDS and query["ok"] is True for query in first["queries"])
@@ -44,13 +45,20 @@ def test_the_document(first: dict[str, Any]) -> None:
 
 def test_queries_read_what_they_need(first: dict[str, Any]) -> None:
     read = {query["name"]: (query["files_read"], query["files_total"]) for query in first["queries"]}
-    assert read["point"] == (1, 30)
-    assert read["state"] == (5, 30)
-    assert read["date"] == (6, 30)
-    assert read["ordinary_column"] == (1, 30)
-    assert read["join"] == (2, 31)
+    assert read["point"] == (1, 25)
+    assert read["state"] == (5, 25)
+    assert read["date"] == (5, 25)
+    assert read["ordinary_column"] == (1, 25)
+    assert read["join"] == (2, 26)
     assert all(query["rows"] > 0 for query in first["queries"])
     assert all(query["files_read"] + query["files_skipped"] == query["files_total"] for query in first["queries"])
+
+
+@pytest.mark.parametrize("smaller", [("--days", str(ASKED_DAYS - 1)), ("--states", str(ASKED_STATES - 1))])
+def test_less_than_the_queries_ask_for_is_refused(command: Command, smaller: tuple[str, str]) -> None:
+    result = command.run("demo", *smaller)
+    assert result.returncode == 2
+    assert re.search(f"'{smaller[0]}': .*{int(smaller[1]) + 1}", result.stderr)
 
 
 @pytest.mark.usefixtures("first")
@@ -60,7 +68,7 @@ def test_a_second_run_reuses_the_state_and_shows_every_answer(module_command: Co
     assert "Everything is materialized already" in result.stderr
     assert "Materializing" not in result.stderr
     assert len(re.findall(r"\(checked\)", result.stdout)) == 9
-    assert "1 of 30 files read, 29 skipped" in result.stdout
+    assert "1 of 25 files read, 24 skipped" in result.stdout
     assert process.marked(module_command.home.path) == {}
 
 

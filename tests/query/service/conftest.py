@@ -16,6 +16,7 @@ import pytest
 from dagfusion_query.access.caller import Caller
 from dagfusion_query.access.grants import ALL
 from dagfusion_query.catalog.environments import EnvironmentState
+from dagfusion_query.catalog.live import Lag
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.snapshot import SnapshotStore
 from dagfusion_query.config import Config, EnvironmentConfig
@@ -31,6 +32,7 @@ from tests.query.engine.conftest import Lake
 
 T = TypeVar("T")
 CURSOR = Cursor(Watermark(0, 0, 0), {})
+LAG = Lag(age_s=0.25, last_poll_s=0.001, last_error=None, syncs=1, last_sync_reason=None, undiscovered=3)
 ANN = Caller("ann", ALL, "http")
 
 
@@ -47,7 +49,7 @@ class Kept:
         name = snapshot.environment
         folder = self.root / "state" / name
         saved = SnapshotStore(folder).save(snapshot, CURSOR, "log")
-        self._states[name] = EnvironmentState(name, saved, folder, None, None, None)
+        self._states[name] = EnvironmentState(name, saved, folder, None, LAG, None)
 
     def break_down(self, name: str, problem: QueryError) -> None:
         """Make an environment unavailable."""

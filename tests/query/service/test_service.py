@@ -216,4 +216,6 @@ def test_metrics_count_queries_files_and_workers(served: Served) -> None:
     assert float(numbers["dagfusion_workers_live"]) == 3
     assert float(numbers["dagfusion_workers_busy"]) == 0
     assert float(numbers['dagfusion_catalog_generation{environment="local"}']) == 7
+    assert float(numbers['dagfusion_catalog_lag_seconds{environment="local"}']) == 0.25
+    assert float(numbers['dagfusion_catalog_undiscovered{environment="local"}']) == 3
     assert "dagfusion_query_seconds_bucket" in text

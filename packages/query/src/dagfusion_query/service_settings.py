@@ -25,7 +25,7 @@ class ServiceSettings:
     tls_key: str | None = _setting("DAGFUSION_TLS_KEY", None, "PEM file: the certificate's key.")
     tokens: str | None = _setting("DAGFUSION_TOKENS", None, "The file of access tokens; else in the state folder.")
     anonymous: str = _setting("DAGFUSION_ANONYMOUS", "loopback", "Who needs no token: loopback, never or always.")
-    workers: int = _setting("DAGFUSION_WORKERS", _CORES, "Processes that run statements, one at a time each.")
+    workers: int = _setting("DAGFUSION_WORKERS", _CORES, "Statements that run at once, each in a process.")
     worker_memory_bytes: int = _setting(
         "DAGFUSION_WORKER_MEMORY_BYTES", 4 << 30, "Memory of one worker; the operating system enforces it too."
     )

@@ -19,6 +19,7 @@ from dagfusion_stack.settings import Settings
 
 NOT_RUNNING = 3
 INTERRUPTED = 130
+ASKED_DAYS, ASKED_STATES = 5, 5  # the documented queries ask for 2024-01-05 and California
 
 DagsterPort = Annotated[
     int | None, typer.Option(min=1, max=HIGHEST, help="Port of Dagster's web interface [default: 3000].")
@@ -38,8 +39,10 @@ def commands(app: typer.Typer) -> None:
 
 def demo(
     *,
-    days: Annotated[int, typer.Option(min=1, max=366, help="Days of each partitioned asset, from 2024-01-01.")] = 7,
-    states: Annotated[int, typer.Option(min=1, max=50, help="States, from Alabama.")] = 50,
+    days: Annotated[
+        int, typer.Option(min=ASKED_DAYS, max=366, help="Days of each partitioned asset, from 2024-01-01.")
+    ] = 7,
+    states: Annotated[int, typer.Option(min=ASKED_STATES, max=50, help="States, from Alabama.")] = 50,
     s3_port: S3Port = None,
     as_json: Annotated[bool, typer.Option("--json", help="Show one JSON document.")] = False,
 ) -> None:

@@ -87,10 +87,15 @@ class _State(Collector):
         yield _gauge("dagfusion_queries_running", "Queries that have one.", admission.running)
         states = self._environments.states()
         up = {name: float(state.trouble is None) for name, state in states.items()}
-        lag = {name: state.lag.age_s for name, state in states.items() if state.lag is not None}
+        lags = {name: state.lag for name, state in states.items() if state.lag is not None}
+        ages = {name: lag.age_s for name, lag in lags.items()}
+        undiscovered = {name: float(lag.undiscovered) for name, lag in lags.items()}
         generations = {name: state.snapshot.generation for name, state in states.items()}
         yield _by_environment("dagfusion_environment_up", "Whether an environment can be read.", up)
-        yield _by_environment("dagfusion_catalog_lag_seconds", "Since its event log was last read.", lag)
+        yield _by_environment("dagfusion_catalog_lag_seconds", "Since its event log was last read.", ages)
+        yield _by_environment(
+            "dagfusion_catalog_undiscovered", "Objects of other IO managers still to be looked at.", undiscovered
+        )
         yield _by_environment("dagfusion_catalog_generation", "Of its catalog.", generations)
 
 
