@@ -1,8 +1,10 @@
 """The query service over a real deployment, asked from outside: answers, what it keeps secret, and what it survives."""
 
 import contextlib
+import dataclasses
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -25,6 +27,7 @@ from dagfusion_stack.documented_queries import QUERIES, DocumentedQuery
 from tests.e2e.lake import EXTRACTS, REGISTER, TABLES, Lake, lake
 from tests.e2e.services import EmbeddedDatabase
 from tests.e2e.serving import service
+from tests.e2e.wire import recording
 from tests.query.server.process import Server
 
 ORGANIZATIONS = TABLES[EXTRACTS]
@@ -69,6 +72,22 @@ def test_a_query_across_environments(server: Server, rows: Mapping[str, pl.DataF
         ).to_arrow()
 
     assert answer["n"].to_pylist() == [rows[ORGANIZATIONS].filter(pl.col("state") == "VT").height]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how many requests a worker has sent")
+def test_the_requests_of_a_query_are_counted(filled: Lake, tmp_path: Path) -> None:
+    statements = [f"{COUNT} and state = 'VT'", f"{COUNT} and state = 'VT'", COUNT, COUNT, "select 1 as one"]
+    with recording(filled.variables["AWS_ENDPOINT_URL"]) as wire:
+        relayed = dataclasses.replace(filled, variables={**filled.variables, "AWS_ENDPOINT_URL": wire.endpoint})
+        with (
+            service(tmp_path, relayed, "local", DAGFUSION_WORKERS="1") as server,
+            connect(server.url, settings={}) as connection,
+        ):
+            for statement in statements:
+                before = len(wire.requests)
+                result = connection.sql(statement)
+                result.to_arrow()
+                assert result.stats.requests == len(wire.requests) - before
 
 
 @pytest.mark.parametrize("form", ["arrow", "json", "jsonl", "csv", "parquet"])

@@ -57,6 +57,7 @@ class QueryStats:
         rows: Rows returned so far.
         seconds: From the statement to the last batch so far, planning included.
         generation: The catalog generation that was read.
+        requests: Requests sent to object stores, where a service counted them.
     """
 
     files_total: int
@@ -66,6 +67,7 @@ class QueryStats:
     rows: int
     seconds: float
     generation: int
+    requests: int | None = None
 
 
 @dataclass(frozen=True)

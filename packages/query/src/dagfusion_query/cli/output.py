@@ -154,8 +154,12 @@ def write_arrow(schema: pa.Schema, batches: Iterable[pa.RecordBatch], out: Binar
 def cost(stats: QueryStats) -> str:
     """Say in one line what a query read."""
     files = f"{stats.files_read:,} of {stats.files_total:,} files read, " if stats.files_total else ""
-    rows = f"{stats.rows:,} row{'' if stats.rows == 1 else 's'}"
-    return f"{rows}; {files}{size(stats.bytes_read)}, {stats.seconds * 1000:,.1f} ms"
+    requests = f" in {_counted(stats.requests, 'request')}" if stats.requests else ""
+    return f"{_counted(stats.rows, 'row')}; {files}{size(stats.bytes_read)}{requests}, {stats.seconds * 1000:,.1f} ms"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def size(count: float) -> str:

@@ -50,4 +50,5 @@ def read_stats(told: Document, rows: int, seconds: float) -> QueryStats:
         rows,
         seconds,
         max(told["generations"].values(), default=0),
+        told["requests"],
     )

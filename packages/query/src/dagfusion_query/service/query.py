@@ -76,7 +76,7 @@ class Stats:
         bytes_read: Asked of the object store.
         rows: Of the result.
         result_bytes: Of the encoded result.
-        requests: Of the object store, where they are counted.
+        requests: Sent to object stores; None until the end, for a query that failed, and on systems other than Linux.
         queued_s: Seconds it waited for a worker.
         planning_s: Seconds from the worker's start on it to the plan over its files.
         first_batch_s: Seconds from there to the first rows.

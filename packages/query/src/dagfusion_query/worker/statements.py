@@ -36,6 +36,7 @@ from dagfusion_query.worker.limits import out_of_memory
 from dagfusion_query.worker.protocol import Frame, Kind, LinkLostError, Phase, encode
 from dagfusion_query.worker.quiet import EXIT_CODE, comes_to_rest
 from dagfusion_query.worker.redact import Redactor
+from dagfusion_query.worker.requests import SentRequests
 
 _log = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class Statements:
         self._is_cut = pool_bytes < base.memory_limit_bytes
         folders = (*head["folders"], tempfile.gettempdir())  # the latter is this process's own
         self._redactor = Redactor(environments.values(), map(Path, folders))
+        self._requests = SentRequests(settings.endpoint_url for settings in environments.values())
         self._engine = Engine(replace(base, memory_limit_bytes=pool_bytes), environments, planners=1)
 
     def warm_up(self, head: Mapping[str, Any]) -> None:
@@ -107,6 +109,7 @@ class Statements:
                 # Some of DataFusion's joins go on although nobody wants more of them.
                 if not comes_to_rest(_REST_S):
                     os._exit(EXIT_CODE)
+            self._requests.restart()
             self._mark(Phase.idle)
 
     def _run_one(self, frame: Frame, send: Send) -> None:
@@ -169,7 +172,8 @@ class Statements:
         if not self._is_whole:
             self._mark(Phase.resting)
         took_s = time.perf_counter() - began if first_batch_s is None else first_batch_s
-        output.finish({"first_batch_s": took_s, "bytes_read": run.bytes_read})
+        cost = {"first_batch_s": took_s, "bytes_read": run.bytes_read, "requests": self._requests.count()}
+        output.finish(cost)
 
     def _check(self) -> None:
         if self._cancelled:
