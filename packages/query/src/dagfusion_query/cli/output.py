@@ -61,7 +61,7 @@ class TableOutput:
             numbers = (f"{table.partitions:,}", f"{table.rows:,}", size(table.bytes))
             shown.add_row(table.name, ", ".join(table.partition_columns), *numbers, table.problem or last)
         self._out.print(shown)
-        for warning in (warning for table in tables for warning in table.warnings):
+        for warning in (text for table in tables for text in table.warnings if text != table.problem):
             self._err.print(f"warning: {warning}", markup=False)
 
     def result(self, result: Result) -> None:

@@ -61,7 +61,9 @@ def _announce(ready: "Ready") -> None:
             typer.echo(f"{state.name}: unavailable, and tried again: {state.problem}")
             continue
         names = sorted(str(name) for name in state.snapshot.tables)
-        typer.echo(f"{state.name}: {len(names)} {'table' if len(names) == 1 else 'tables'}")
+        undiscovered = state.lag.undiscovered if state.lag is not None else 0
+        more = f", and {undiscovered} materializations whose objects have still to be looked at" if undiscovered else ""
+        typer.echo(f"{state.name}: {len(names)} {'table' if len(names) == 1 else 'tables'}{more}")
         for name in names[:SHOWN_TABLES]:
             typer.echo(f"  {name}")
         if len(names) > SHOWN_TABLES:
