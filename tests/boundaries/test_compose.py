@@ -1,0 +1,86 @@
+"""docker-compose.yml starts a query service that exists, over the database and the store that Dagster writes to."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+from typer.testing import CliRunner
+
+from dagfusion_query import server
+from dagfusion_query.access.tokens import Tokens
+from dagfusion_query.cli.main import app
+from dagfusion_query.config import Config
+from dagfusion_query.doors.address import Address
+from dagfusion_query.doors.http.openapi import describe
+
+DEFAULT = re.compile(r"\$\{\w+:-([^}]*)\}")
+
+
+@pytest.fixture(scope="module")
+def services(root: Path) -> Mapping[str, Any]:
+    text = DEFAULT.sub(r"\1", (root / "docker-compose.yml").read_text())
+    services: Mapping[str, Any] = yaml.safe_load(text)["services"]
+    return services
+
+
+@pytest.fixture
+def config(services: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Config:
+    """What the service's command makes of its arguments and variables."""
+    told: list[Config] = []
+    monkeypatch.setattr(server, "serve", lambda config, _announce: told.append(config))
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith(("DAGFUSION_", "DAGSTER_", "AWS_"))]:
+        monkeypatch.delenv(name)
+    program, *arguments = services["query"]["command"]
+    result = CliRunner().invoke(app, arguments, env=services["query"]["environment"])
+    assert (program, result.exit_code) == ("dagfusion", 0), result.output
+    [config] = told
+    return config
+
+
+def test_the_ports_are_those_that_the_service_listens_on(services: Mapping[str, Any], config: Config) -> None:
+    addresses = [Address.parse(a, "") for a in (config.service.http_address, config.service.flight_address)]
+    published = [port.split(":") for port in services["query"]["ports"]]
+    assert [address.port for address in addresses] == [int(inner) for _, _, inner in published]
+    assert {host for host, _, _ in published} == {"127.0.0.1"}
+    assert not any(address.is_loopback for address in addresses)
+
+
+def test_nothing_keeps_the_service_from_starting(config: Config, tmp_path: Path) -> None:
+    server.check_exposure(config.service, Tokens(tmp_path / "tokens.json"))
+    assert config.state_dir.parent == Path("/opt/dagster")  # which the image gives to the user that it runs as
+
+
+def test_the_service_reads_what_dagster_writes(services: Mapping[str, Any], config: Config) -> None:
+    dagster = services["daemon"]["environment"]
+    [environment] = config.environments
+    assert environment.name == dagster["ENVIRONMENT"]
+    assert environment.settings.event_log == dagster["DAGSTER_POSTGRES_URL"].replace("+psycopg2", "")
+    for name in ("endpoint_url", "region", "access_key_id", "secret_access_key"):
+        assert getattr(environment.settings, name) == dagster[f"AWS_{name.upper()}"]
+    [web] = services["webserver"]["ports"]
+    assert environment.dagster_url == f"http://localhost:{web.split(':')[1]}"
+
+
+def test_health_is_asked_where_it_is_told(services: Mapping[str, Any], config: Config) -> None:
+    port, path = re.findall(r"http://127\.0\.0\.1:(\d+)(/\w+)", services["query"]["healthcheck"]["test"][-1])[0]
+    assert int(port) == Address.parse(config.service.http_address, "").port
+    assert path in describe("1")["paths"]
+
+
+def test_the_image_has_the_programs_and_files_that_it_is_asked_for(root: Path, services: Mapping[str, Any]) -> None:
+    dockerfile = (root / "deploy" / "Dockerfile").read_text()
+    ours = [service for service in services.values() if "build" in service]
+    assert {service["command"][0] for service in ours} == {
+        "python", "dagster", "dagster-webserver", "dagster-daemon", "dagfusion",
+    }  # fmt: skip
+    for package in ("./packages/pipeline", "./packages/query", "dagster-webserver", "dagster-postgres"):
+        assert package in dockerfile
+    copied = [path for line in dockerfile.splitlines() if line.startswith("COPY") for path in line.split()[1:-1]]
+    assert [path for path in copied if not (root / path).exists()] == []
+    kept = {line[1:] for line in (root / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert {path.split("/")[0] for path in copied} <= kept
