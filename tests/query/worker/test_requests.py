@@ -92,8 +92,9 @@ def test_as_many_as_were_sent(scheme: str, tmp_path: Path) -> None:
 
 
 def test_a_system_that_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path) -> NoReturn:
+    def refuse(path: str) -> NoReturn:
         raise FileNotFoundError(path)
 
-    monkeypatch.setattr(Path, "iterdir", refuse)
-    assert SentRequests([None]).count() is None
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", refuse)
+        assert SentRequests([None]).count() is None
