@@ -40,6 +40,15 @@ class Buffer:
             self._is_over, self._error = True, error
             self._changed.notify()
 
+    def take_all(self, limit_bytes: int) -> Any:
+        """Return everything, if it is there, whole and within the limit; None otherwise. From the thread."""
+        with self._changed:
+            if not self._is_over or self._error is not None or self._size_bytes > limit_bytes:
+                return None
+            chunks = list(self._chunks)
+            self._chunks.clear()
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
     def take(self, bridge: Bridge, call: Call) -> Any:
         """Return the next chunk, or None at the end. From the thread.
 

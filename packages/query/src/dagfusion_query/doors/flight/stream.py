@@ -62,6 +62,7 @@ class Rows:
         try:
             async for chunk in stream:
                 await self._buffer.put(chunk)
+            await stream.close()
             self._buffer.end()
         except Exception as error:  # noqa: BLE001  # the thread that sends raises it
             self._buffer.end(error)
@@ -74,13 +75,16 @@ class Rows:
         """The query's id; empty before it has started."""
         return "" if self._stream is None else self._stream.id
 
-    def send(self, context: flight.ServerCallContext) -> flight.GeneratorStream:
+    def send(self, context: flight.ServerCallContext) -> flight.FlightDataStream:
         """Return the stream that Flight takes the rows from. Only once, and after `start`."""
         schema = self._stream.schema if self._stream is not None else pa.schema([])
-        return flight.GeneratorStream(schema, self._messages(schema, context))
-
-    def _messages(self, schema: pa.Schema, context: flight.ServerCallContext) -> Iterator[Any]:
         has_dictionaries = any(map(_has_dictionary, schema.types))
+        if not has_dictionaries and (everything := self._buffer.take_all(_MERGED_BYTES)) is not None:
+            self._is_closed = True  # nothing is left to be given up
+            return flight.RecordBatchStream(pa.ipc.open_stream(everything).read_all().combine_chunks())
+        return flight.GeneratorStream(schema, self._messages(context, has_dictionaries=has_dictionaries))
+
+    def _messages(self, context: flight.ServerCallContext, *, has_dictionaries: bool) -> Iterator[Any]:
         try:
             chunks = _Chunks(lambda: self._buffer.take(self._bridge, context))
             reader = pa.ipc.open_stream(pa.PythonFile(chunks, "r"))
