@@ -61,6 +61,7 @@ def test_a_token_names_its_user_and_grants(tokens: Tokens) -> None:
     caller = identify(tokens, SETTINGS, bearer=secret, peer="127.0.0.1", door="http")
 
     assert (caller.user, caller.grants) == ("ann", Grants.parse(["uat"]))
+    assert caller.owner == tokens.list()[0].id
 
 
 def test_a_damaged_file_lets_no_token_in_and_tells_no_path(tokens: Tokens, caplog: pytest.LogCaptureFixture) -> None:

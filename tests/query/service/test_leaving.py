@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from dagfusion_query.access.grants import ALL
+from dagfusion_query.access.grants import ALL, Grants
+from dagfusion_query.errors import UnknownQueryError
 from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.metrics import Metrics
 from dagfusion_query.service.query import Caller, Query, State
@@ -47,6 +48,19 @@ def test_the_worker_is_given_back() -> None:
         assert info.state is State.cancelled
 
     asyncio.run(leave())
+
+
+def test_queries_are_seen_by_the_token_that_ran_them_and_not_by_the_next_of_its_name() -> None:
+    registry, grants = Registry(10), Grants.parse(["uat"])
+    old, new = (Caller("ann", grants, "http", token_id) for token_id in ("0123", "4567"))
+    running, over = (registry.open(Query("SELECT 1"), old) for _ in range(2))
+    registry.close(over, keep=True)
+    assert len(registry.infos(old)) == 2
+    assert registry.infos(new) == []
+    for entry in (running, over):
+        assert registry.info(entry.info.id, old).user == "ann"
+        with pytest.raises(UnknownQueryError):
+            registry.entry(entry.info.id, new)
 
 
 def test_a_long_statement_is_remembered_by_its_beginning() -> None:

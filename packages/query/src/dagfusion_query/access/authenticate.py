@@ -4,7 +4,7 @@ import ipaddress
 import logging
 
 from dagfusion_query.access.caller import Caller
-from dagfusion_query.access.grants import ALL
+from dagfusion_query.access.grants import ALL, Grants
 from dagfusion_query.access.tokens import ANONYMOUS, Tokens
 from dagfusion_query.errors import ServiceUnavailableError, SettingsError, UnauthenticatedError
 from dagfusion_query.service_settings import ServiceSettings
@@ -28,11 +28,11 @@ def identify(tokens: Tokens, settings: ServiceSettings, *, bearer: str | None, p
     """
     if bearer is not None:
         try:
-            user, grants = tokens.authenticate(bearer)
+            token = tokens.authenticate(bearer)
         except SettingsError:
             _log.exception("no access token can be checked")
             raise ServiceUnavailableError("access tokens cannot be checked now: the service's log says why") from None
-        return Caller(user, grants, door)
+        return Caller(token.name, Grants(frozenset(token.grants)), door, token.id)
     if settings.anonymous == "always" or (settings.anonymous == "loopback" and is_loopback(peer)):
         return Caller(ANONYMOUS, ALL, door)
     raise UnauthenticatedError("this service wants an access token: send the header `Authorization: Bearer <token>`")

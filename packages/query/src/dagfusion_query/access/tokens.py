@@ -108,8 +108,8 @@ class Tokens:
                     return known[token.id]
         raise SettingsError(f"there is no active token {name_or_id!r}: `dagfusion token list` shows all")
 
-    def authenticate(self, secret: str) -> tuple[str, Grants]:
-        """Return who a secret stands for, and what that user may read.
+    def authenticate(self, secret: str) -> Token:
+        """Return the token of a secret.
 
         Raises:
             UnauthenticatedError: It is no token's, or its token has expired or was revoked.
@@ -125,7 +125,7 @@ class Tokens:
             raise UnauthenticatedError(f"the access token {token.name} was revoked: ask for another")
         if not token.is_active(datetime.now(UTC)):
             raise UnauthenticatedError(f"the access token {token.name} expired at {token.expires}: ask for another")
-        return token.name, Grants(frozenset(token.grants))
+        return token
 
     def _current(self) -> dict[str, Token]:
         """Return the tokens of the file as it is now; it is read only when it has changed."""

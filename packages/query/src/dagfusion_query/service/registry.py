@@ -17,9 +17,14 @@ _REMEMBERED_SQL = 10_000  # characters of a statement that is over
 
 @dataclass(eq=False)
 class Entry:
-    """One query, as it goes on."""
+    """One query, as it goes on.
+
+    Attributes:
+        owner: `Caller.owner` of whose it is.
+    """
 
     info: QueryInfo
+    owner: str
     stop: Callable[[QueryError], None] = field(default=lambda _: None)  # ends it, in whatever state it is
 
     def update(self, **changes: object) -> None:
@@ -41,7 +46,7 @@ class Registry:
     def __init__(self, finished: int) -> None:
         self._finished = finished
         self._running: dict[str, Entry] = {}
-        self._over: OrderedDict[str, QueryInfo] = OrderedDict()
+        self._over: OrderedDict[str, Entry] = OrderedDict()
 
     @property
     def running(self) -> list[Entry]:
@@ -53,7 +58,7 @@ class Registry:
         info = QueryInfo(
             secrets.token_hex(16), caller.user, caller.door, query.sql, State.queued, datetime.now(UTC), Stats()
         )
-        entry = self._running[info.id] = Entry(info)
+        entry = self._running[info.id] = Entry(info, caller.owner)
         return entry
 
     def close(self, entry: Entry, *, keep: bool) -> None:
@@ -64,7 +69,7 @@ class Registry:
         sql = entry.info.sql
         if len(sql) > _REMEMBERED_SQL:
             entry.update(sql=f"{sql[:_REMEMBERED_SQL]} ... ({len(sql):,} characters)")
-        self._over[entry.info.id] = entry.info
+        self._over[entry.info.id] = Entry(entry.info, entry.owner)
         while len(self._over) > self._finished:
             self._over.popitem(last=False)
 
@@ -74,11 +79,10 @@ class Registry:
         Raises:
             UnknownQueryError: There is none with this id that the caller may see.
         """
-        entry = self._running.get(query_id)
-        info = entry.info if entry is not None else self._over.get(query_id)
-        if info is None or not _visible(info, caller):
+        entry = self._running.get(query_id) or self._over.get(query_id)
+        if entry is None or not _visible(entry, caller):
             raise UnknownQueryError(f"there is no query {query_id[:64]!r} of yours, or it is long over")
-        return info
+        return entry.info
 
     def entry(self, query_id: str, caller: Caller) -> Entry | None:
         """Return a query that is not over, None if it is.
@@ -91,12 +95,12 @@ class Registry:
 
     def infos(self, caller: Caller) -> list[QueryInfo]:
         """Return the queries that a caller may see, newest first."""
-        running = [entry.info for entry in reversed(self._running.values())]
-        return [info for info in (*running, *reversed(self._over.values())) if _visible(info, caller)]
+        entries = (*reversed(self._running.values()), *reversed(self._over.values()))
+        return [entry.info for entry in entries if _visible(entry, caller)]
 
 
-def _visible(info: QueryInfo, caller: Caller) -> bool:
-    return info.user == caller.user or caller.grants.everything
+def _visible(entry: Entry, caller: Caller) -> bool:
+    return entry.owner == caller.owner or caller.grants.everything
 
 
 def _report(info: QueryInfo) -> None:

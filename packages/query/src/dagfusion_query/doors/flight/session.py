@@ -178,7 +178,7 @@ class Sessions:
         if cookie is None:
             return Session()
         try:
-            return self._open.get(caller.user, _handle(cookie))
+            return self._open.get(caller.owner, _handle(cookie))
         except UnknownQueryError as error:
             raise BadRequestError("the session has expired: drop its cookie, and set its options again") from error
 
@@ -192,7 +192,7 @@ class Sessions:
             if (wrong := session.set(name, value)) is not None:
                 result.errors[name].value = wrong
         if header.cookie is None:
-            handle = self._open.add(caller.user, session, 0)
+            handle = self._open.add(caller.owner, session, 0)
             context.add_header("set-cookie", f"{COOKIE}={handle.hex()}; HttpOnly; SameSite=Strict")
         encoded: bytes = result.SerializeToString()
         return encoded
@@ -213,7 +213,7 @@ class Sessions:
         """Answer `CloseSession`: also where there is none, because that is what is asked for."""
         cookie = context.get_middleware(MIDDLEWARE).cookie
         if cookie is not None:
-            self._open.pop(caller.user, _handle(cookie))
+            self._open.pop(caller.owner, _handle(cookie))
         return messages.encoded("CloseSessionResult", status=_CLOSED)
 
 

@@ -83,14 +83,14 @@ class Statements:
         self, handle: bytes, caller: Caller, session: Session, call: Call
     ) -> tuple[pa.Schema, bytes, str]:
         """Start a prepared statement with what was bound to it last; as `execute`."""
-        prepared = self._prepared.get(caller.user, handle)
+        prepared = self._prepared.get(caller.owner, handle)
         return self._started(_query(prepared.statement.sql, prepared.row, session), caller, call)
 
     def _started(self, query: Query, caller: Caller, call: Call) -> tuple[pa.Schema, bytes, str]:
         rows = Rows(self._service, query, caller, self._bridge)
         schema = rows.start(call)
         ticketed = _Ticketed(query, rows)
-        handle = self._tickets.add(caller.user, ticketed, len(query.sql))
+        handle = self._tickets.add(caller.owner, ticketed, len(query.sql))
         self._bridge.later(_HOLD_S, ticketed.release)
         return schema, handle, rows.id
 
@@ -100,7 +100,7 @@ class Statements:
         Raises:
             UnknownQueryError: The ticket is not one of the caller's, or has expired.
         """
-        ticketed = self._tickets.get(caller.user, handle)
+        ticketed = self._tickets.get(caller.owner, handle)
         if (rows := ticketed.take()) is not None:
             return rows
         rows = Rows(self._service, ticketed.query, caller, self._bridge)
@@ -114,8 +114,8 @@ class Statements:
         Raises:
             UnknownQueryError: The ticket is not one of the caller's, or has expired.
         """
-        ticketed = self._tickets.get(caller.user, handle)
-        self._tickets.pop(caller.user, handle)
+        ticketed = self._tickets.get(caller.owner, handle)
+        self._tickets.pop(caller.owner, handle)
         self._bridge.call(self._cancelled(ticketed.id, caller), call)
 
     async def _cancelled(self, query_id: str, caller: Caller) -> None:
@@ -132,7 +132,7 @@ class Statements:
 
     def describe_prepared(self, handle: bytes, caller: Caller, call: Call) -> pa.Schema:
         """Return the columns of a prepared statement's result; as `describe`."""
-        prepared = self._prepared.get(caller.user, handle)
+        prepared = self._prepared.get(caller.owner, handle)
         row = prepared.statement.nulls if prepared.row is None else prepared.row
         return self._described(prepared.statement, row, caller, call)
 
@@ -145,7 +145,7 @@ class Statements:
 
     def bound(self, handle: bytes, caller: Caller) -> Query:
         """Return a prepared statement with what was bound to it last, as the service takes it."""
-        prepared = self._prepared.get(caller.user, handle)
+        prepared = self._prepared.get(caller.owner, handle)
         return Query(prepared.statement.sql, prepared.row)
 
     def prepare(self, sql: str, caller: Caller, call: Call) -> tuple[bytes, pa.Schema | None, pa.Schema]:
@@ -163,7 +163,7 @@ class Statements:
                 raise
             # It may make sense with values; without, it does not.
         prepared = _Prepared(statement)
-        return self._prepared.add(caller.user, prepared, prepared.size_bytes), columns, statement.schema
+        return self._prepared.add(caller.owner, prepared, prepared.size_bytes), columns, statement.schema
 
     def bind(self, handle: bytes, values: pa.RecordBatch, caller: Caller) -> None:
         """Set the parameters of a prepared statement.
@@ -177,13 +177,13 @@ class Statements:
                 f"the parameters have {values.nbytes:,} bytes, more than the {self._sql_limit_bytes:,} that the "
                 "service takes: shorten them, or raise DAGFUSION_SQL_LIMIT_BYTES"
             )
-        statement = self._prepared.get(caller.user, handle).statement
+        statement = self._prepared.get(caller.owner, handle).statement
         prepared = _Prepared(statement, statement.row(values))
-        self._prepared.replace(caller.user, handle, prepared, prepared.size_bytes)
+        self._prepared.replace(caller.owner, handle, prepared, prepared.size_bytes)
 
     def close_prepared(self, handle: bytes, caller: Caller) -> None:
         """Forget a prepared statement, if it is there."""
-        self._prepared.pop(caller.user, handle)
+        self._prepared.pop(caller.owner, handle)
 
     def _parameters(self, sql: str) -> Parameters:
         """Find a statement's parameters; the service refuses one that is too long, which is not looked into here."""
