@@ -160,7 +160,25 @@ def test_a_worker_that_died_before_the_statement_is_not_the_statement_s_fault() 
     run(test)
 
 
-def test_a_worker_that_hears_nothing_is_killed_after_the_grace() -> None:
+def test_a_worker_that_somebody_stops_is_replaced() -> None:
+    async def test(workers: Pool) -> None:
+        await until(lambda: workers.live == 2)
+        for pid in workers.pids:
+            os.kill(pid, signal.SIGSTOP)
+        await until(lambda: workers.restarts == {"stopped": 2} and workers.live == 2)
+        lease, handle = await begin(workers, ENDLESS)
+        await until(lambda: handle.phase.name == "running")
+        os.kill(handle.pid, signal.SIGSTOP)
+        with pytest.raises(WorkerDiedError, match="somebody stopped the process"):
+            await lease.next()
+        assert await rows(workers) == 1
+
+    run(test)
+
+
+def test_a_worker_that_hears_nothing_is_killed_after_the_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dagfusion_query.worker.pool.is_stopped", lambda _: False)  # as where nobody knows
+
     async def test(workers: Pool) -> None:
         lease, handle = await begin(workers, ENDLESS)
         os.kill(handle.pid, signal.SIGSTOP)

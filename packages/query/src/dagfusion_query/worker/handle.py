@@ -20,6 +20,7 @@ _TAIL_BYTES = 4096  # of a dead worker's log
 _LOG_BYTES = 1 << 20
 _NO_MEMORY = ("memory allocation of", "MemoryError", "Cannot allocate memory", "bad_alloc")
 TOO_MUCH_MEMORY = "memory"
+STOPPED = "stopped"
 _SECRET = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL")
 _SCRATCH = "dagfusion-worker-"  # and the service's process id
 _PRIVATE = ("DAGFUSION_", "DAGSTER_", "PG")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dagfusion_query.errors import QueryError, WorkerDiedError, restored
-from dagfusion_query.worker.handle import Handle
+from dagfusion_query.worker.handle import STOPPED, Handle
 from dagfusion_query.worker.limits import out_of_memory
 from dagfusion_query.worker.pool import Pool
 from dagfusion_query.worker.protocol import Frame, Kind, Phase, ProtocolError
@@ -176,6 +176,10 @@ class Lease:
         handle = self._handle
         if handle.ran_out_of_memory:
             return out_of_memory(self._limit_bytes)
+        if handle.kill_reason == STOPPED:
+            return WorkerDiedError(
+                "somebody stopped the process that ran the statement (SIGSTOP), and it was replaced: run it again"
+            )
         code = handle.exit_code or 0
         how = f"exit code {code}" if code >= 0 else _signal(-code)
         return WorkerDiedError(

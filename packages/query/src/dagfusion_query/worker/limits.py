@@ -54,6 +54,14 @@ def memory_bytes(pid: int) -> int:
     return (int(resident) - int(shared)) * _PAGE
 
 
+def is_stopped(pid: int) -> bool:
+    """Tell whether somebody has stopped a process (SIGSTOP); elsewhere than on Linux nobody knows."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except (OSError, IndexError):
+        return False
+
+
 def out_of_memory(limit_bytes: int) -> ResourcesError:
     """Return the error of a statement that wants more than its worker may have."""
     return ResourcesError(

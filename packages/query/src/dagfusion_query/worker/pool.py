@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dagfusion_query.errors import QueryError, ServiceUnavailableError
-from dagfusion_query.worker.handle import TOO_MUCH_MEMORY, Handle, sweep
-from dagfusion_query.worker.limits import memory_bytes
+from dagfusion_query.worker.handle import STOPPED, TOO_MUCH_MEMORY, Handle, sweep
+from dagfusion_query.worker.limits import is_stopped, memory_bytes
 from dagfusion_query.worker.protocol import Kind, Phase, ProtocolError
 from dagfusion_query.worker.quiet import EXIT_CODE
 
@@ -220,9 +220,12 @@ class Pool:
         self._spawn(self._retry_s())
 
     async def _watch(self) -> None:
-        """Kill what takes more memory than it may, and replace what has kept half of that after its statement."""
+        """Kill what is stopped or takes more memory than it may; replace what kept half of that after its statement."""
         while True:
             await asyncio.sleep(_WATCH_S)
+            for handle in tuple(self._all):
+                if is_stopped(handle.pid):
+                    handle.kill(STOPPED)
             for handle in self._busy:
                 if _grown_bytes(handle) > self._limit_bytes:
                     handle.kill(TOO_MUCH_MEMORY)
