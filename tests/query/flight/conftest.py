@@ -23,7 +23,7 @@ from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.doors.flight import messages
 from dagfusion_query.doors.flight.door import FlightDoor
 from dagfusion_query.errors import QueryCancelledError, QueryError, UnknownQueryError, UnknownTableError
-from dagfusion_query.service.query import Query
+from dagfusion_query.service.query import Query, Stats
 from dagfusion_query.service_settings import ServiceSettings
 
 T = TypeVar("T")
@@ -54,6 +54,7 @@ class Stream:
     """What a fake query gives: batches as chunks of an Arrow stream, each made when it is asked for."""
 
     media_type = "application/vnd.apache.arrow.stream"
+    stats = Stats(files_total=4, files_read=1, files_skipped=3)
 
     def __init__(self, id_: str, result: "Result", closed: Callable[[str], None]) -> None:
         self.id, self.schema, self._result, self._closed = id_, result.schema, result, closed

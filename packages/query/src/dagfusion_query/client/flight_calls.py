@@ -12,7 +12,7 @@ import orjson
 import pyarrow as pa
 from pyarrow import flight
 
-from dagfusion_query.doors.flight.messages import ERROR_TRAILER
+from dagfusion_query.doors.flight.messages import ERROR_TRAILER, STATS_TRAILER
 from dagfusion_query.errors import (
     QueryError,
     ServiceUnreachableError,
@@ -31,11 +31,14 @@ class Call(flight.ClientMiddleware):  # type: ignore[misc]
 
     def __init__(self) -> None:
         self._said: bytes | None = None
+        self.stats: Mapping[str, Any] | None = None  # of a result, when it came to its end
 
     def received_headers(self, headers: Mapping[str, Any]) -> None:
-        """Keep the error, which comes with the call's trailers."""
+        """Keep the error, or the stats, which come with the call's trailers."""
         if said := headers.get(ERROR_TRAILER):
             self._said = said[0]
+        if stats := headers.get(STATS_TRAILER):
+            self.stats = orjson.loads(stats[0])
 
     def error(self, raised: BaseException, shown: str) -> QueryError:
         """Return what went wrong.
@@ -79,6 +82,7 @@ class Calls(flight.ClientMiddlewareFactory):  # type: ignore[misc]
         headers = [] if token is None else [(b"authorization", f"Bearer {token}".encode())]
         self.options = flight.FlightCallOptions(headers=headers)
         self._last = threading.local()
+        self._closed = False
         roots = {"tls_root_certs": _authorities()} if address.startswith("grpc+tls") else {}
         self.client = flight.connect(address, middleware=[self], **roots)
 
@@ -97,6 +101,8 @@ class Calls(flight.ClientMiddlewareFactory):  # type: ignore[misc]
 
     def listened(self, step: Callable[[flight.FlightClient, flight.FlightCallOptions], T]) -> tuple[T, Call]:
         """Make a call that goes on; its errors are told by what is returned beside the answer. Raises as `make`."""
+        if self._closed:
+            raise ServiceUnreachableError(f"this connection to {self.shown} is closed: connect again")
         self._last.call = Call()
         try:
             answer = step(self.client, self.options)
@@ -114,6 +120,7 @@ class Calls(flight.ClientMiddlewareFactory):  # type: ignore[misc]
 
     def close(self) -> None:
         """Let the connection go."""
+        self._closed = True
         self.client.close()
 
 

@@ -50,7 +50,7 @@ class FlightResult(RemoteResult):
         try:
             batch = self._reader.read_chunk().data
         except StopIteration:
-            batch, self._is_over = None, True
+            batch, self._is_over, self._final = None, True, self._call.stats
         except FAILURES as error:
             if self._cancelled.is_set():
                 return None

@@ -1,7 +1,7 @@
 """What the doors ask the service, and what it says of its queries; values only."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -100,6 +100,10 @@ class Stats:
     path: str = ""
     scans: Sequence[ScanStats] = ()
     truncated: bool = False
+
+    def short(self) -> dict[str, Any]:
+        """Return everything but the scans, of which there may be more than a header holds."""
+        return {name: value for name, value in asdict(self).items() if name != "scans"}
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from dagfusion_query.errors import BadRequestError
 # What this package's own client asks and hears beyond Flight SQL: JSON, as the HTTP door's documents.
 EXPLAIN, QUERY, TABLES = "dagfusion.Explain", "dagfusion.Query", "dagfusion.Tables"
 ERROR_TRAILER = "dagfusion-error-bin"  # {"code", "message", "details"}
+STATS_TRAILER = "dagfusion-stats-bin"  # of a result that was sent to its end, as the header `DagFusion-Stats`
 
 _KIND = descriptor_pb2.FieldDescriptorProto
 _SCALARS = {

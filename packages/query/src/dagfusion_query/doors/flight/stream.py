@@ -11,6 +11,8 @@ from dagfusion_query.access.caller import Caller
 from dagfusion_query.doors.flight.bridge import Bridge, Call
 from dagfusion_query.doors.flight.buffer import Buffer
 from dagfusion_query.doors.flight.failures import failure
+from dagfusion_query.doors.flight.messages import STATS_TRAILER
+from dagfusion_query.doors.http.documents import encode
 from dagfusion_query.errors import BrokenStreamError
 from dagfusion_query.service.query import Query
 from dagfusion_query.service.service import Service
@@ -92,6 +94,8 @@ class Rows:
                 for piece in _pieces(batch):
                     # A stream of its own brings its dictionaries along; a batch brings nothing but itself.
                     yield _as_stream(piece) if has_dictionaries else piece
+            if self._stream is not None:
+                context.add_trailer(STATS_TRAILER, encode(self._stream.stats.short()))
         except GeneratorExit:
             raise
         except BaseException as error:  # noqa: BLE001  # whatever it is, it must not leave as it is

@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict
 
 from starlette.types import Receive, Scope, Send
 
@@ -129,5 +128,4 @@ def _forget(task: "asyncio.Future[Chunk | None]") -> None:
 
 def _stats(stats: Stats) -> tuple[bytes, bytes]:
     """Return the header `DagFusion-Stats`; the scans, of which there may be many, are left to `/v1/queries/{id}`."""
-    shown = {name: value for name, value in asdict(stats).items() if name != "scans"}
-    return b"dagfusion-stats", json.dumps(shown, default=dict).encode()
+    return b"dagfusion-stats", json.dumps(stats.short(), default=dict).encode()
