@@ -10,10 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dagfusion_query.engine.diagnose import diagnose
+from dagfusion_query.engine.stores import Stores
 from dagfusion_query.errors import (
     ExecutionError,
     PlanError,
     ReadOnlyError,
+    ResourcesError,
     SqlSyntaxError,
     StaleObjectError,
     UnknownTableError,
@@ -360,3 +363,22 @@ def test_parameters_of_different_types_do_not_share_a_plan(orgs: Any) -> None:
         [{"v": None}],
     ]
     assert [orgs.prepare(sql, [value]).schema.field("v").type for value in (1, 1.0)] == [pa.int64(), pa.float64()]
+
+
+@pytest.mark.parametrize(
+    ("sql", "line", "column"), [("SELECT '\0'", 1, 9), ("SELECT\n1,\n  2 \0", 3, 5), ("\ud800", 1, 1)]
+)
+def test_text_that_is_none_is_a_syntax_error(orgs: Any, sql: str, line: int, column: int) -> None:
+    with pytest.raises(SqlSyntaxError, match="a statement must be Unicode text without NUL") as caught:
+        orgs.sql(sql)
+
+    assert (caught.value.line, caught.value.column) == (line, column)
+    assert orgs.sql("SELECT chr(0) AS a").to_pylist() == [{"a": "\0"}]
+
+
+@pytest.mark.parametrize("why", ["No space left on device (os error 28)", "Disk quota exceeded (os error 122)"])
+def test_a_full_disk_is_said(why: str) -> None:
+    error = diagnose(Exception(f"Arrow error: Io error: IO error: {why}"), [], Stores({}))
+
+    assert isinstance(error, ResourcesError)
+    assert "more room for temporary files" in str(error)

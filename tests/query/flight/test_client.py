@@ -99,6 +99,25 @@ def test_errors_are_the_services_own(connection: FlightConnection, service: Fake
         connection.explain("select nothing")
 
 
+def test_stats_of_what_was_read_to_its_end_outlive_the_connection(door: FlightDoor) -> None:
+    with FlightConnection(url(door)) as connection:
+        found, left = connection.sql("select * from orders"), connection.sql("select * from orders")
+        found.to_arrow()
+    assert (found.stats.files_total, found.stats.files_read, found.stats.rows) == (4, 1, 3)
+    with pytest.raises(ServiceUnreachableError, match="is closed: connect again"):
+        _ = left.stats
+
+
+@pytest.mark.parametrize("sql", ["select '\0'", "select '\ud800'"])
+def test_text_that_is_none_is_not_sent(connection: FlightConnection, service: FakeService, sql: str) -> None:
+    for ask in (connection.sql, connection.explain):
+        with pytest.raises(SqlSyntaxError, match="line 1, column 9: a statement must be Unicode text without NUL"):
+            ask(sql)
+    with pytest.raises(ParameterError):
+        connection.sql("select $1", ["\ud800"])
+    assert service.asked == []
+
+
 def test_tables(connection: FlightConnection) -> None:
     tables = connection.tables()
     assert [table.name for table in tables] == [

@@ -55,7 +55,7 @@ def table(name: str, rows: int = 4, environment: str = "uat") -> Table:
         PARTITION,
         "id",
         pa.Table.from_pydict(columns, schema),
-        warnings=[MalformedRecordError("partition TX is left out")],
+        warnings=[MalformedRecordError("partition TX is left out: 'file:///srv/lake/x' is gone")],
     )
 
 
@@ -134,7 +134,7 @@ def test_a_table_in_full(client: httpx.Client) -> None:
     ]
     assert document["last_run_id"] == "run-3"
     assert document["dagster_url"] == "https://dagster.example/uat/assets/Silver/TaxID/orders"
-    assert document["warnings"] == ["partition TX is left out"]
+    assert document["warnings"] == ["partition TX is left out: '[folder]/x' is gone"]
 
 
 def test_a_table_with_a_problem_is_described_too(client: httpx.Client) -> None:

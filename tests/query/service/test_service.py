@@ -122,6 +122,7 @@ def test_a_wanted_cut_is_no_error(served: Served) -> None:
     assert pa.ipc.open_stream(encoded).read_all().num_rows == 10
     assert (stream.stats.rows, stream.stats.truncated) == (10, True)
 
+    assert len(served.rows("SELECT value FROM generate_series(1, 10)", limit_rows=10**30)) == 10
     _, whole = served.loop.run(served.read("SELECT value FROM generate_series(1, 10)", limit_rows=10))
     assert (whole.stats.rows, whole.stats.truncated) == (10, False)
 
@@ -144,7 +145,7 @@ def test_explain_says_what_would_be_read(served: Served) -> None:
     assert (document["path"], scan["files_total"], scan["files_read"]) == ("splice", 6, 2)
     assert scan["partitions"] == ["CA|2", "NY|2"]
     assert [(f["skipped"], f["by"]) for f in scan["filters"]] == [(4, "partition values"), (0, "statistics")]
-    assert all(uri.startswith("file:///") for uri in scan["uris"])
+    assert all(uri.startswith("[folder]/") for uri in scan["uris"])
     assert document["generations"] == {"local": 7}
 
 
@@ -172,6 +173,14 @@ def test_errors_cross_the_process(served: Served, sql: str, error: type[Exceptio
 def test_a_syntax_error_has_its_position(served: Served) -> None:
     error = served.error("SELECT 1\nFROM a b c")
     assert error.details() == {"line": 2, "column": 10}
+
+
+@pytest.mark.parametrize("long", ["x" * 100_000, "\u20ac" * 30_000])
+def test_a_long_error_has_its_ends(served: Served, long: str) -> None:
+    said = str(served.error(f'SELECT "{long}"'))
+    assert said.startswith("No field named")
+    assert len(said.encode()) < 1600, "more is no message of gRPC's, and a history of a thousand fills the memory"
+    assert str(served.error(f'SELECT * FROM "{long}"')).endswith("lists those that there are")
 
 
 def test_a_long_statement_is_refused(served: Served) -> None:

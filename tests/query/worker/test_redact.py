@@ -61,5 +61,36 @@ def test_what_stays(redactor: Redactor, text: str) -> None:
     assert redactor.text(text) == text
 
 
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        (
+            "file:///srv/a lake/orgs/state=CA/a.parquet (table x) is gone",
+            "[folder]/state=CA/a.parquet (table x) is gone",
+        ),
+        (
+            "[[srv/a lake/orgs/state=CA/a.parquet], [srv/a lake/orgs/b]]",
+            "[[[folder]/state=CA/a.parquet], [[folder]/b]]",
+        ),
+        ("open /srv/a lake/orgs/a.parquet", "open [folder]/a.parquet"),
+        ("s3://srv/a lake/orgs/a.parquet", "s3://srv/a lake/orgs/a.parquet"),
+        ("event 3: 'file:///srv/x y/a.parquet' is gone", "event 3: '[folder]/a.parquet' is gone"),
+        ("the folder 'file:///srv/x/' is empty", "the folder '[folder]/x/' is empty"),
+        ("\"file:///o'brien/a\" and 'file:///b'", "\"[folder]/a\" and '[folder]/b'"),
+    ],
+)
+def test_folders_of_local_objects_are_taken_out(redactor: Redactor, text: str, seen: str) -> None:
+    assert redactor.text(text, ["/srv/a lake/orgs"]) == seen
+
+
+def test_folders_are_known_by_all_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "link"))
+    redactor = Redactor([], [tmp_path / "link"])
+    for name in (tmp_path, tmp_path / "link"):
+        assert redactor.text(f"cannot write {name}/datafusion-x/.tmp1") == "cannot write [folder]/datafusion-x/.tmp1"
+        assert redactor.text(f"[{str(name)[1:]}/dagfusion-abc1/0/x.parquet]") == "[[template]]"
+
+
 def test_without_secrets_there_is_nothing_to_take_out() -> None:
     assert Redactor([Settings()]).text("a test") == "a test"

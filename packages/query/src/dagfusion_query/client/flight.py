@@ -15,6 +15,7 @@ from dagfusion_query.client.flight_calls import Calls
 from dagfusion_query.client.flight_result import FlightResult
 from dagfusion_query.client.remote import RemoteConnection
 from dagfusion_query.doors.flight import messages
+from dagfusion_query.engine.statement import check_text
 from dagfusion_query.errors import ParameterError
 
 
@@ -60,6 +61,7 @@ class FlightConnection(RemoteConnection):
     @contextmanager
     def _command(self, query: str, params: Params) -> Iterator[bytes]:
         """Give the Flight SQL command of a statement; with parameters, of one that is prepared meanwhile."""
+        check_text(query)
         if not params:
             yield messages.packed("CommandStatementQuery", query=query)
             return
@@ -99,7 +101,7 @@ def _row(params: Params) -> pa.RecordBatch:
     for name, value in named.items():
         try:
             scalar = value if isinstance(value, pa.Scalar) else pa.scalar(value)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeError) as error:
             raise ParameterError(
                 f"parameter ${name} of type {type(value).__name__} has no Arrow type: {error}"
             ) from None

@@ -11,6 +11,7 @@ from dagfusion_query.client.http_result import HttpResult
 from dagfusion_query.client.links import Links
 from dagfusion_query.client.remote import RemoteConnection
 from dagfusion_query.doors.http.params import write_params
+from dagfusion_query.engine.statement import check_text
 
 
 class HttpConnection(RemoteConnection):
@@ -49,6 +50,7 @@ class HttpConnection(RemoteConnection):
 
 
 def _statement(query: str, params: Params) -> dict[str, object]:
+    check_text(query)
     written = write_params(params)
     return {"sql": query} if written is None else {"sql": query, "params": written}
 

@@ -144,4 +144,4 @@ def _meaning(place: Place) -> Iterator[None]:
         if status is not None and status[1] not in _LATER:
             raise PassingError(f"the store refuses to give {shown(place.uri)}: {status[1]} {status[2]}") from error
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise StoreUnavailableError(f"the object store did not give {place.uri}: {first}") from error
+        raise StoreUnavailableError(f"the object store did not give {shown(place.uri)}: {first}") from error

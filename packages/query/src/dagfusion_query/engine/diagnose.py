@@ -8,7 +8,7 @@ from obstore.exceptions import BaseError
 
 from dagfusion_query.catalog.entry import object_path
 from dagfusion_query.catalog.model import Table
-from dagfusion_query.engine.statement import execution_error
+from dagfusion_query.engine.statement import execution_error, is_no_room
 from dagfusion_query.engine.stores import Stores
 from dagfusion_query.errors import QueryError, StaleObjectError, StoreUnavailableError
 from dagfusion_query.scan.scanned import Scan
@@ -40,7 +40,7 @@ class _File:
 def diagnose(error: BaseException, scans: Sequence[Scan], stores: Stores) -> QueryError:
     """Turn what DataFusion raised into an error that names the object, the partition and the next step."""
     text = str(error)
-    if not any(word in text for word in _ABOUT_OBJECTS):
+    if is_no_room(text) or not any(word in text for word in _ABOUT_OBJECTS):
         return execution_error(error)
     files = [file for scan in scans for file in _files(scan)]
     named = [file for file in files if object_path(file.uri) in text]

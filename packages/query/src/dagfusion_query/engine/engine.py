@@ -15,7 +15,7 @@ from dagfusion_query.engine.fallback import fall_back
 from dagfusion_query.engine.plan_cache import PlanCache, is_repeatable
 from dagfusion_query.engine.runtime import PLANNERS, Loop, Planners
 from dagfusion_query.engine.session import READ_ONLY, Bound, Sessions
-from dagfusion_query.engine.statement import is_datafusion_error, missing_schema, planning_error
+from dagfusion_query.engine.statement import check_text, is_datafusion_error, missing_schema, planning_error
 from dagfusion_query.engine.stores import Stores
 from dagfusion_query.errors import EnvironmentUnavailableError, PlanError, UnknownTableError
 from dagfusion_query.scan.scanned import Scan
@@ -52,6 +52,11 @@ class Prepared:
         return 16_384 + 2 * (len(self.spliced.plan) if self.spliced is not None else 1 << 20)
 
     @property
+    def is_analysis(self) -> bool:
+        """Whether the statement is EXPLAIN ANALYZE, whose result is plans."""
+        return _is(self.logical, "Analyze")
+
+    @property
     def physical(self) -> ExecutionPlan:
         """DataFusion's physical plan over the real files."""
         return self.frame.execution_plan() if self.spliced is None else decode(self.spliced, self.bound.context)
@@ -86,6 +91,7 @@ class Engine:
             StatementError: The statement cannot be run as it is written.
             QueryError: A table that it names has a problem.
         """
+        check_text(sql)
         with self._lock:
             bound = self._sessions.bind(snapshot)
             plans = self._plans_of(bound)
@@ -144,7 +150,7 @@ class Engine:
 
         is_explain = False
         frame = read(bound.context)
-        if is_explain := _is_explain(frame):
+        if is_explain := _is(frame.logical_plan(), "Explain"):
             frame = _inside(frame, bound.context)
         optimized = frame.optimized_logical_plan()
         try:
@@ -215,9 +221,9 @@ def _schema(optimized: LogicalPlan, context: SessionContext) -> pa.Schema:
     return context.create_dataframe_from_logical_plan(optimized).schema()
 
 
-def _is_explain(frame: DataFrame) -> bool:
+def _is(plan: LogicalPlan, kind: str) -> bool:
     try:
-        return type(frame.logical_plan().to_variant()).__name__ == "Explain"
+        return type(plan.to_variant()).__name__ == kind
     except Exception:  # noqa: BLE001  # a node that Python has no class for
         return False
 
@@ -238,7 +244,7 @@ def _values(params: Params) -> Values:
 def _scalar(value: Any) -> pa.Scalar:
     try:
         return value if isinstance(value, pa.Scalar) else pa.scalar(value)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeError) as error:
         raise PlanError(f"a parameter of type {type(value).__name__} has no Arrow type: {error}") from error
 
 

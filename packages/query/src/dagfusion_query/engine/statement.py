@@ -15,11 +15,28 @@ from dagfusion_query.errors import (
     UnknownTableError,
 )
 
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+_NO_ROOM = ("No space left on device", "Disk quota exceeded")
 _POSITION = re.compile(r" at Line: (\d+), Column: (\d+)")
 _NO_TABLE = re.compile(r"table '(?:datafusion\.)?(?:public\.)?([^']+)' not found")
 _NOISE = re.compile(
     r"^(DataFusion error: |Error during planning: |Schema error: |Optimizer rule '\w+' failed\ncaused by\n)+"
 )
+
+
+def check_text(sql: str) -> None:
+    """Look whether a statement is text that can be sent, planned, and shown in a column's name.
+
+    Raises:
+        SqlSyntaxError: There is a NUL in it, or half of a surrogate pair.
+    """
+    if (found := _NO_TEXT.search(sql)) is None:
+        return
+    before = sql[: found.start()]
+    line, column = before.count("\n") + 1, found.start() - before.rfind("\n")
+    what = "a NUL, which chr(0) gives" if found[0] == "\0" else "half of a surrogate pair"
+    wrong = f"a statement must be Unicode text without NUL, got {what}"
+    raise SqlSyntaxError(f"syntax error at line {line}, column {column}: {wrong}", line, column)
 
 
 def is_datafusion_error(error: BaseException) -> bool:
@@ -55,12 +72,27 @@ def execution_error(error: BaseException) -> QueryError:
     if isinstance(error, QueryError):
         return error
     text = _NOISE.sub("", str(error)).strip()
+    if is_no_room(text):
+        return no_room()
     if "Resources exhausted" in text:
         return ResourcesError(
             f"the statement needs more memory than it may use ({text.splitlines()[0]}): "
             "filter or aggregate earlier, or raise DAGFUSION_MEMORY_LIMIT_BYTES"
         )
     return ExecutionError(text or type(error).__name__)
+
+
+def is_no_room(text: str) -> bool:
+    """Tell whether an error says that a disk is full."""
+    return any(word in text for word in _NO_ROOM)
+
+
+def no_room() -> ResourcesError:
+    """Return the error of a statement whose rows fit neither in memory nor on the disk."""
+    return ResourcesError(
+        "the statement needs more room for temporary files than there is: filter or aggregate earlier, or make room in "
+        "the folder for temporary files (TMPDIR) of the process that runs it"
+    )
 
 
 def _syntax_error(text: str) -> SqlSyntaxError:
@@ -85,4 +117,4 @@ def _unknown_table(name: str, known: list[str]) -> UnknownTableError:
 def _hint(known: list[str]) -> str:
     if not known:
         return "the catalog is empty; materialize an asset first"
-    return f"`dagfusion tables` lists all {len(known)}"
+    return "`SELECT * FROM information_schema.tables` lists those that there are"

@@ -300,13 +300,13 @@ class Running:
             self._shared.admission.leave(self._ticket, now - self._began if self._began else None)
 
     def _statement(self) -> tuple[dict[str, Any], bytes]:
-        query, settings = self._query, self._shared.settings
+        query, settings, wanted = self._query, self._shared.settings, self._query.limit_rows
         head = {
             "id": self.id,
             "mode": self._mode,
             "sql": query.sql,
             "format": query.format.value,
-            "wanted_rows": query.limit_rows,
+            "wanted_rows": None if wanted is None else min(wanted, settings.result_limit_rows + 1),  # 64 bits at most
             "limit_rows": settings.result_limit_rows,
             "limit_bytes": settings.result_limit_bytes,
             "environments": told(self._shared.environments, self._caller.grants),

@@ -1,13 +1,14 @@
 """Statements in a worker: planned and run by the engine, encoded, sent piece by piece."""
 
+import errno
 import logging
 import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -20,6 +21,7 @@ from dagfusion_query.answers import Explanation
 from dagfusion_query.catalog.mapped import MappedCatalog
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.engine.engine import Engine, Prepared, Run
+from dagfusion_query.engine.statement import no_room
 from dagfusion_query.errors import (
     QueryCancelledError,
     QueryError,
@@ -46,6 +48,7 @@ CHUNK_BYTES = 1 << 20
 _SOON_S = 0.002  # a batch that comes within it shares a chunk with the one before
 _POOL_PERCENT = 60  # of a worker's memory is for joins, sorts and aggregates; scans and results need some, too
 _REST_S = 1.0  # that threads have to leave a run that was given up
+_SAID_BYTES = 1500  # of an error; up to three times as many where they are escaped
 _NAMED = 1000  # partitions and objects that an explanation names
 
 
@@ -67,6 +70,8 @@ class Statements:
         self._cancelled = False
         self._run: Batches | None = None
         self._sizes: WeakKeyDictionary[Table, int] = WeakKeyDictionary()
+        self._local: WeakKeyDictionary[Table, str] = WeakKeyDictionary()
+        self._objects: Sequence[str] = ()  # local folders of what the statement reads
         self._is_whole = True  # whether the statement came to its own end
         environments = {name: Settings(**values) for name, values in head["settings"].items()}
         self._memory_bytes = int(head["memory_bytes"])
@@ -122,17 +127,18 @@ class Statements:
             raise
         except BaseException as error:  # noqa: BLE001  # whatever it is, the service has to hear of it
             said = QueryCancelledError("the query was cancelled") if self._cancelled else self._error(error)
-            text = self._redactor.text(str(said))
+            text = _cut(self._shown(str(said)))
             self._mark(Phase.resting)
             send(encode(Kind.failed, {"code": said.code, "text": text, "details": said.details()}))
             self._is_whole = False
 
     def _answer(self, frame: Frame, send: Send) -> None:
         started = time.perf_counter()
-        head = frame.head
+        head, self._objects = frame.head, ()
         snapshot, generations = self._snapshot(head)
         cached = self._engine.cached_plans
         prepared = self._engine.prepare(head["sql"], _params(frame.body), snapshot)
+        self._objects = sorted({self._folder(scan.table) for scan in prepared.scans} - {""}, key=len, reverse=True)
         planning_s = time.perf_counter() - started
         plans = self._explained(prepared).to_arrow() if prepared.is_explain else None
         schema = prepared.schema if plans is None else plans.schema
@@ -144,11 +150,12 @@ class Statements:
             case "describe":
                 send(planned, encode(Kind.end))
             case "explain":
-                explanation = _explanation(self._explained(prepared), generations)
+                explanation = _explanation(self._explained(prepared), generations, self._shown)
                 send(planned, encode(Kind.end, {"explanation": explanation}))
             case _:
                 began = time.perf_counter()
-                run = Finished(plans) if plans is not None else self._engine.start(prepared)
+                run: Batches = Finished(plans) if plans is not None else self._engine.start(prepared)
+                run = _Shown(run, self._shown) if prepared.is_analysis else run
                 self._stream(run, _Output(head, schema, planned, send), began)
 
     def _stream(self, run: Batches, output: "_Output", began: float) -> None:
@@ -204,8 +211,21 @@ class Statements:
     def _explained(self, prepared: Prepared) -> Explanation:
         """Explain a statement as any caller may read it."""
         found = explain(prepared)
-        logical, physical = (self._redactor.text(text.replace(HIDDEN, "")) for text in (found.logical, found.physical))
+        logical, physical = (self._shown(text) for text in (found.logical, found.physical))
         return replace(found, logical=logical, physical=physical, path=self._reads(prepared)["path"])
+
+    def _folder(self, table: Table) -> str:
+        """Return the local folder that all files of a table lie in, "" when they are in a bucket."""
+        if table not in self._local:
+            uris = table.files["uri"].filter(pc.starts_with(table.files["uri"], "file:///"))
+            ends = pc.min_max(uris).as_py()
+            folders = {str(PurePosixPath(uri.removeprefix("file://")).parent) for uri in ends.values() if uri}
+            self._local[table] = os.path.commonpath(folders).rstrip("/") if folders else ""
+        return self._local[table]
+
+    def _shown(self, text: str) -> str:
+        """Return a text on the statement as any caller may read it."""
+        return self._redactor.text(text.replace(HIDDEN, ""), self._objects)
 
     def _error(self, error: BaseException) -> QueryError:
         """Say what went wrong without what only the service's operator may know, which goes to the worker's log."""
@@ -215,6 +235,8 @@ class Statements:
             return error
         if isinstance(error, MemoryError):
             return out_of_memory(self._memory_bytes)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return no_room()
         _log.error("a statement met a fault of this program", exc_info=error)
         return QueryError("the service failed at this statement, which is not the statement's fault; its log says how")
 
@@ -235,6 +257,29 @@ class Statements:
         return self._scopes.merged(snapshots, unavailable, grants), {
             name: s.generation for name, s in snapshots.items()
         }
+
+
+class _Shown:
+    """The batches of an EXPLAIN ANALYZE, whose texts are plans."""
+
+    def __init__(self, run: Batches, shown: Callable[[str], str]) -> None:
+        self._run, self._shown = run, shown
+
+    def next(self) -> pa.RecordBatch | None:
+        """Return the next batch, or None at the end."""
+        if (batch := self._run.next()) is None:
+            return None
+        columns = [pa.array([self._shown(text) for text in column.to_pylist()], column.type) for column in batch]
+        return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+
+    def cancel(self) -> None:
+        """Give up what is not there yet."""
+        self._run.cancel()
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes read so far."""
+        return self._run.bytes_read
 
 
 class _Output:
@@ -295,6 +340,15 @@ class _Output:
         return encode(Kind.data, None, pieces)
 
 
+def _cut(text: str) -> str:
+    """Return a text without its middle, if it is long: it may quote a statement, and clients of gRPC take 8 KiB."""
+    encoded = text.encode("utf-8", "replace")
+    if len(encoded) <= _SAID_BYTES:
+        return text
+    start, end = encoded[: _SAID_BYTES * 2 // 3], encoded[-_SAID_BYTES // 3 :]
+    return f"{start.decode(errors='ignore')} ... {end.decode(errors='ignore')}"
+
+
 def _is_there(run: Batches, within_s: float) -> bool:
     """Tell whether the next batch, or the end, is there within this time."""
     return not isinstance(run, Run) or run.wait(within_s)
@@ -317,7 +371,7 @@ def _params(body: memoryview | bytes) -> dict[str, pa.Scalar] | None:
     return {name: column[0] for name, column in zip(row.schema.names, row.columns, strict=True)}
 
 
-def _explanation(found: Explanation, generations: Mapping[str, int]) -> dict[str, Any]:
+def _explanation(found: Explanation, generations: Mapping[str, int], shown: Callable[[str], str]) -> dict[str, Any]:
     scans = [
         {
             "table": scan.table,
@@ -330,7 +384,7 @@ def _explanation(found: Explanation, generations: Mapping[str, int]) -> dict[str
                 for effect in scan.filters
             ],
             "partitions": list(scan.partitions[:_NAMED]),
-            "uris": list(scan.uris[:_NAMED]),
+            "uris": list(map(shown, scan.uris[:_NAMED])),
         }
         for scan in found.scans
     ]

@@ -150,7 +150,7 @@ _READERS: Sequence[tuple[Callable[[pa.DataType], bool], Callable[[object, pa.Dat
 def _write(name: str, value: object) -> object:
     try:
         scalar = value if isinstance(value, pa.Scalar) else pa.scalar(value)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeError) as error:
         raise ParameterError(f"parameter ${name} of type {type(value).__name__} has no Arrow type: {error}") from error
     kind = _plain_type(scalar.type)
     written = _json(scalar.cast(kind))

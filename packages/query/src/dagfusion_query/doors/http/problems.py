@@ -40,7 +40,8 @@ def internal(error: BaseException) -> Response:
 
 def answer(status: int, code: str, detail: str, headers: dict[str, str] | None = None, **more: str | float) -> Response:
     """Make a problem document's answer."""
-    content = {"type": "about:blank", "title": _title(status), "status": status, "code": code, "detail": detail}
+    said = detail.encode("utf-8", "replace").decode()  # it may quote what is no Unicode text
+    content = {"type": "about:blank", "title": _title(status), "status": status, "code": code, "detail": said}
     return Response(encode(content | more), status, headers, MEDIA_TYPE)
 
 

@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from dagfusion_query.doors.http.negotiate import negotiated
 from dagfusion_query.doors.http.params import read_params
+from dagfusion_query.engine.statement import check_text
 from dagfusion_query.errors import BadRequestError, StatementTooLongError
 from dagfusion_query.service.query import Format, Query
 from dagfusion_query.service_settings import ServiceSettings
@@ -26,6 +27,7 @@ async def read_query(request: Request, settings: ServiceSettings, fields: tuple[
     Raises:
         BadRequestError: The body is not what it must be, or does not come.
         ParameterError: A parameter cannot be read.
+        SqlSyntaxError: The statement is no Unicode text, or has a NUL.
         StatementTooLongError: The statement, or the body, is longer than the service takes.
     """
     spec = _parse(await _body(request, settings), fields)
@@ -88,13 +90,10 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _sql(sql: object, settings: ServiceSettings) -> str:
-    if not isinstance(sql, str) or not sql.strip() or "\x00" in sql:
-        raise BadRequestError(f"sql must be a text with one statement and no NUL, got {_shown(sql)}")
-    try:
-        size = len(sql.encode())
-    except UnicodeEncodeError:
-        raise BadRequestError("sql must be Unicode text, got half of a surrogate pair") from None
-    if size > settings.sql_limit_bytes:
+    if not isinstance(sql, str) or not sql.strip():
+        raise BadRequestError(f"sql must be a text with one statement, got {_shown(sql)}")
+    check_text(sql)
+    if (size := len(sql.encode())) > settings.sql_limit_bytes:
         raise StatementTooLongError(
             f"the statement has {size:,} bytes, and this service takes {settings.sql_limit_bytes:,}: "
             "put long lists of values into a table or a parameter"

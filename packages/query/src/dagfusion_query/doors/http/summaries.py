@@ -15,6 +15,7 @@ from dagfusion_query.catalog.model import Table
 from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.doors.http.asked import EnvironmentState
 from dagfusion_query.errors import QueryError
+from dagfusion_query.worker.redact import without_files
 
 _OWN = {
     "partition_key": "partition_key",
@@ -90,7 +91,7 @@ def details_document(state: EnvironmentState, table: Table) -> Mapping[str, Any]
         "columns": [{"name": f.name, "type": str(f.type), "partition": partition} for f, partition in fields],
         "last_run_id": totals(table).last_run_id,
         "dagster_url": asset_url(state.dagster_url, table.asset_key),
-        "warnings": [str(warning) for warning in table.warnings],
+        "warnings": [without_files(str(warning)) for warning in table.warnings],
     }
 
 
@@ -116,7 +117,7 @@ NO_DETAILS: Mapping[str, Any] = {"columns": [], "last_run_id": None, "dagster_ur
 
 def problem_document(problem: QueryError | None) -> Mapping[str, Any] | None:
     """Describe what is wrong with something."""
-    return None if problem is None else {"code": problem.code, "detail": str(problem)}
+    return None if problem is None else {"code": problem.code, "detail": without_files(str(problem))}
 
 
 def asset_url(dagster_url: str | None, asset_key: tuple[str, ...]) -> str | None:
