@@ -1,7 +1,7 @@
 """What the doors ask the service, and what it says of its queries; values only."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -103,7 +103,7 @@ class Stats:
 
     def short(self) -> dict[str, Any]:
         """Return everything but the scans, of which there may be more than a header holds."""
-        return {name: value for name, value in asdict(self).items() if name != "scans"}
+        return {known.name: getattr(self, known.name) for known in fields(self) if known.name != "scans"}
 
 
 @dataclass(frozen=True)
