@@ -15,6 +15,7 @@ from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.catalog.snapshot import SnapshotStore
 from dagfusion_query.errors import EventLogUnavailableError
+from dagfusion_query.event_log.history import PartitionHistory
 from dagfusion_query.event_log.protocol import Cursor, Event, EventLog, Poll
 
 Record = Callable[..., dict[str, Any]]
@@ -296,6 +297,10 @@ class FailingLog:
     def verify(self, cursor: Cursor) -> str | None:
         self._fail()
         return self._log.verify(cursor)
+
+    def history(self, asset_key: Sequence[str], partition_key: str) -> PartitionHistory:
+        self._fail()
+        return self._log.history(asset_key, partition_key)
 
     def close(self) -> None:
         self.closed += 1

@@ -20,6 +20,7 @@ from dagfusion_query.doors.address import Address
 from dagfusion_query.doors.http.app import create_app
 from dagfusion_query.doors.http.listen import HttpDoor
 from dagfusion_query.errors import QueryCancelledError, QueryError, UnknownQueryError
+from dagfusion_query.event_log.history import PartitionHistory
 from dagfusion_query.service.query import Query, QueryInfo, State, Stats
 from dagfusion_query.service_settings import ServiceSettings
 
@@ -75,6 +76,7 @@ class FakeService:
         self.catalog: dict[str, FakeEnvironment] = {}
         self.known: dict[str, QueryInfo] = {}
         self.problem: QueryError | None = None
+        self.histories: dict[tuple[str, tuple[str, ...], str], PartitionHistory] = {}
 
     async def run(self, query: Query, caller: Caller) -> FakeStream:
         await self._ask(query, caller)
@@ -116,6 +118,9 @@ class FakeService:
             for name, state in self.catalog.items()
             if caller.grants.allow_environment(name)
         }
+
+    async def history(self, environment: str, asset_key: Sequence[str], partition_key: str) -> PartitionHistory:
+        return self.histories.get((environment, tuple(asset_key), partition_key), PartitionHistory([], None, None))
 
     def ready(self) -> QueryError | None:
         return self.problem

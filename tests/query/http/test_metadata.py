@@ -20,6 +20,7 @@ from dagfusion_query.errors import (
     NameCollisionError,
     SchemaConflictError,
 )
+from dagfusion_query.event_log.history import PartitionHistory, PlannedRun
 from tests.query.http.fake import FakeEnvironment, FakeService
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -123,6 +124,32 @@ def test_all_tables_are_listed(client: httpx.Client) -> None:
     assert shown["twice"]["problem"]["code"] == "name_collision"
 
 
+def test_an_unchanged_catalog_is_not_sent_again(client: httpx.Client, service: FakeService) -> None:
+    first = client.get("/v1/tables")
+    known = {"If-None-Match": f'"else", {first.headers["etag"]}'}
+
+    again = client.get("/v1/tables", headers=known)
+
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
+    assert client.get("/v1/tables?tables=full", headers=known).status_code == 200
+    uat = service.catalog["uat"]
+    changes = [
+        replace(uat, snapshot=replace(uat.snapshot, generation=8)),
+        replace(uat, trouble=EnvironmentUnavailableError("environment uat cannot be read now")),
+        replace(uat, lag=Lag(61.0, 0.01, None, 1, None)),
+    ]
+    for change in changes:
+        service.catalog["uat"] = change
+        assert client.get("/v1/tables", headers=known).status_code == 200
+
+
+def test_an_entity_tag_is_of_what_its_caller_may_read(client: httpx.Client, restricted: httpx.Client) -> None:
+    tag = restricted.get("/v1/tables").headers["etag"]
+
+    assert client.get("/v1/tables", headers={"If-None-Match": tag}).status_code == 200
+    assert restricted.get("/v1/tables", headers={"If-None-Match": tag}).status_code == 304
+
+
 def test_a_table_in_full(client: httpx.Client) -> None:
     document = client.get(f"/v1/tables/{UAT}/orders").json()
 
@@ -222,8 +249,27 @@ def test_many_partitions_are_streamed_piece_by_piece() -> None:
     assert pa.ipc.open_stream(b"".join(pieces)).read_all().num_rows == rows
 
 
+def test_what_was_done_about_a_partition(client: httpx.Client, service: FakeService) -> None:
+    runs = [PlannedRun("run-9", 60_000_000, "FAILURE"), PlannedRun("run-8", 0, None)]
+    service.histories["uat", ("Silver", "TaxID", "orders"), "2026-01-03|CA"] = PartitionHistory(runs, None, 1_500_000)
+    path = f"/v1/tables/{UAT}/orders/history"
+
+    assert client.get(path, params={"partition_key": "2026-01-03|CA"}).json() == {
+        "partition_key": "2026-01-03|CA",
+        "runs": [
+            {"run_id": "run-9", "status": "FAILURE", "created_at": "1970-01-01T00:01:00Z"},
+            {"run_id": "run-8", "status": None, "created_at": "1970-01-01T00:00:00Z"},
+        ],
+        "materialized_at": None,
+        "wiped_at": "1970-01-01T00:00:01.500000Z",
+    }
+    for bad in ({}, {"partition_key": "a\0b"}, {"partition_key": "a" * 5000}):
+        answer = client.get(path, params=bad)
+        assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+
+
 @pytest.mark.parametrize("name", ["secret", "broken", "nothing", "twice"])
-@pytest.mark.parametrize("rest", ["", "/partitions", "/partitions?format=arrow"])
+@pytest.mark.parametrize("rest", ["", "/partitions", "/partitions?format=arrow", "/history?partition_key=a"])
 def test_what_may_not_be_read_is_not_there(restricted: httpx.Client, name: str, rest: str) -> None:
     answer = restricted.get(f"/v1/tables/{UAT}/{name}{rest}")
 

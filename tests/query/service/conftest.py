@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,6 +21,7 @@ from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.snapshot import SnapshotStore
 from dagfusion_query.config import Config, EnvironmentConfig
 from dagfusion_query.errors import QueryError
+from dagfusion_query.event_log.history import PartitionHistory
 from dagfusion_query.event_log.protocol import Cursor
 from dagfusion_query.event_log.watermark import Watermark
 from dagfusion_query.service.query import Format, Query, QueryInfo
@@ -62,6 +63,9 @@ class Kept:
     def refresh(self, timeout_s: float) -> None:
         assert timeout_s > 0
         self.on_refresh()
+
+    def history(self, environment: str, asset_key: Sequence[str], partition_key: str) -> PartitionHistory:
+        raise NotImplementedError
 
 
 class Loop:

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from dagfusion_query.errors import (
     SnapshotError,
 )
 from dagfusion_query.event_log import open_event_log
+from dagfusion_query.event_log.history import PartitionHistory
 from dagfusion_query.event_log.protocol import EventLog
 from dagfusion_query.event_log.record import RecordReader
 
@@ -93,6 +94,14 @@ class Environments:
         finally:
             pool.shutdown(wait=False)
 
+    def history(self, environment: str, asset_key: Sequence[str], partition_key: str) -> PartitionHistory:
+        """Ask an environment's Dagster what was done about a partition; its text fits any caller when it fails.
+
+        Raises:
+            EnvironmentUnavailableError: The database does not answer.
+        """
+        return self._followers[environment].history(asset_key, partition_key)
+
     def close(self) -> None:
         """Stop following. `states` still answers."""
         for follower in self._followers.values():
@@ -135,6 +144,17 @@ class _Follower:
             self._catalog.refresh()
         except QueryError as error:
             _log.info("environment %s was not refreshed: %s", self._config.name, error)
+
+    def history(self, asset_key: Sequence[str], partition_key: str) -> PartitionHistory:
+        # By a reader of its own: the follower's may be in the middle of a full sync.
+        reader = open_event_log(self._config.settings.event_log or "")
+        try:
+            return reader.history(asset_key, partition_key)
+        except QueryError as error:
+            _log.info("environment %s: a partition's history cannot be read: %s", self._config.name, error)
+            raise _public(self._config.name, error) from None
+        finally:
+            reader.close()
 
     def stop(self) -> None:
         self._stopped.set()

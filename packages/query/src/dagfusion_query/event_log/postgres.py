@@ -16,6 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from dagfusion_query.errors import EventLogError, EventLogLocationError, EventLogSchemaError, EventLogUnavailableError
 from dagfusion_query.event_log.ahead import ahead
+from dagfusion_query.event_log.history import Dialect, PartitionHistory, partition_history
 from dagfusion_query.event_log.protocol import (
     BATCH,
     AssetKey,
@@ -36,6 +37,7 @@ _ROWS_AT_ONCE = 512
 _CHUNKS_AHEAD = 16  # a socket holds a hundred rows or so, and beyond that the server would wait for their reader
 _CONNECT_TIMEOUT_S = 5
 _POLL_TIMEOUT_S = 30
+_HISTORY_TIMEOUT_S = 5
 _SYNC_TIMEOUT_S = 600
 
 _SNAPSHOT = "pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint"
@@ -89,6 +91,7 @@ select (select count(*) from event_logs where asset_key = %(key)s and {_IS_MATER
 # A hash join would hash the events' text, and write it to disk; a merge or nested loop streams from the first row.
 _NO_SPILL = "set local enable_hashjoin = off"
 _BEFORE_EVERYTHING = -(1 << 62)
+_DIALECT = Dialect(_MICROSECONDS, "strpos", "%({})s", 'collate "C"', "")
 
 
 class PostgresEventLog:
@@ -141,6 +144,10 @@ class PostgresEventLog:
     def verify(self, cursor: Cursor) -> str | None:
         """Compare number and sum of the settled ids; see `EventLog.verify`."""
         return self._read(lambda run: self._verify(run, cursor), _SYNC_TIMEOUT_S)
+
+    def history(self, asset_key: Sequence[str], partition_key: str) -> PartitionHistory:
+        """Return what was done about a partition; see `EventLog.history`."""
+        return self._read(lambda run: partition_history(run, _DIALECT, asset_key, partition_key), _HISTORY_TIMEOUT_S)
 
     def close(self) -> None:
         """Close the connection, and end a read that is under way in another thread."""

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from dagfusion_query.errors import EventLogSchemaError, EventLogUnavailableError
+from dagfusion_query.event_log.history import Dialect, PartitionHistory, partition_history
 from dagfusion_query.event_log.protocol import BATCH, Cursor, Event, Materialization, Poll, Wipe, parse_asset_key
 from dagfusion_query.event_log.record import RecordReader
 from dagfusion_query.event_log.watermark import Watermark
@@ -39,6 +40,7 @@ with latest as (
 )
 select {_COLUMNS} from latest join event_logs e using (id)
 """
+_DIALECT = Dialect(_MICROSECONDS, "instr", ":{}", "", "runs.")
 
 
 class SqliteEventLog:
@@ -69,6 +71,10 @@ class SqliteEventLog:
         """Compare number, sum and latest of the ids; see `EventLog.verify`."""
         return self._read(lambda connection: _verify(connection, cursor))
 
+    def history(self, asset_key: Sequence[str], partition_key: str) -> PartitionHistory:
+        """Return what was done about a partition; see `EventLog.history`."""
+        return self._read(lambda connection: self._history(connection, asset_key, partition_key))
+
     def close(self) -> None:
         """Do nothing: the file is opened for each call, since it may be replaced in between."""
 
@@ -90,6 +96,13 @@ class SqliteEventLog:
         if not events and assets == cursor.assets:
             return Poll([], cursor)
         return Poll(events, _cursor(connection, assets))
+
+    def _history(self, connection: sqlite3.Connection, asset_key: Sequence[str], key: str) -> PartitionHistory:
+        connection.execute("commit")  # nothing can be attached inside a transaction
+        connection.execute("attach ? as runs", (_read_only(self._path.parents[1] / "runs.db"),))
+        return partition_history(
+            lambda query, params: connection.execute(query, params).fetchall(), _DIALECT, asset_key, key
+        )
 
     def _materialization(self, row: tuple[Any, ...]) -> Materialization:
         event_id, key, partition_key, at_us, run_id, event = row
@@ -113,8 +126,13 @@ class SqliteEventLog:
             raise EventLogUnavailableError(
                 f"there is no event log at {self._path} yet: materialize an asset, or check DAGSTER_HOME"
             )
-        uri = f"file:{quote(str(self._path))}?mode=ro"
-        return sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        return sqlite3.connect(
+            _read_only(self._path), uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        )
+
+
+def _read_only(path: Path) -> str:
+    return f"file:{quote(str(path))}?mode=ro"
 
 
 def _cursor(connection: sqlite3.Connection, assets: Mapping[str, int | None]) -> Cursor:

@@ -1,10 +1,11 @@
 """What the service wants of the catalogs of its environments."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from dagfusion_query.access.grants import Grants
 from dagfusion_query.catalog.environments import EnvironmentState
+from dagfusion_query.event_log.history import PartitionHistory
 
 
 class Catalogs(Protocol):
@@ -15,6 +16,9 @@ class Catalogs(Protocol):
 
     def refresh(self, timeout_s: float) -> None:
         """Read the event logs now."""
+
+    def history(self, environment: str, asset_key: Sequence[str], partition_key: str) -> PartitionHistory:
+        """Ask what was done about a partition."""
 
 
 def told(catalogs: Catalogs, grants: Grants) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +11,7 @@ from dagfusion_query.access.grants import ALL, restricted
 from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.config import Config
 from dagfusion_query.errors import QueryCancelledError, QueryError, ServiceUnavailableError, StatementTooLongError
+from dagfusion_query.event_log.history import PartitionHistory
 from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.catalogs import Catalogs, told
 from dagfusion_query.service.metrics import Metrics
@@ -22,6 +23,7 @@ from dagfusion_query.settings import Settings
 from dagfusion_query.worker.pool import Pool
 
 _DRAIN_LOOK_S = 0.02
+_HISTORIES = 2  # at a time: a database that is slow must not take all threads
 
 
 class Service:
@@ -46,6 +48,7 @@ class Service:
         admission = Admission(s.workers, s.user_queries, s.queue_length, s.user_queue_length)
         self._metrics = Metrics(self._pool, admission, environments)
         self._shared = Shared(s, environments, self._registry, self._pool, admission, self._metrics)
+        self._histories = asyncio.Semaphore(_HISTORIES)
         self._stopping = True
         self.loop: asyncio.AbstractEventLoop
 
@@ -124,6 +127,15 @@ class Service:
             for name, state in self._environments.states().items()
             if caller.grants.allow_environment(name)
         }
+
+    async def history(self, environment: str, asset_key: Sequence[str], partition_key: str) -> PartitionHistory:
+        """Return what Dagster did about a partition of a table that the caller may read.
+
+        Raises:
+            EnvironmentUnavailableError: The environment's database does not answer.
+        """
+        async with self._histories:
+            return await asyncio.to_thread(self._environments.history, environment, asset_key, partition_key)
 
     def ready(self) -> QueryError | None:
         """Return why no query can run now, if so."""

@@ -7,6 +7,7 @@ from dagfusion_query.access.caller import Caller
 from dagfusion_query.catalog.live import Lag
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.errors import QueryError
+from dagfusion_query.event_log.history import PartitionHistory
 from dagfusion_query.service.query import Query, QueryInfo, Stats
 
 
@@ -75,6 +76,9 @@ class Service(Protocol):
 
     def environments(self, caller: Caller) -> Mapping[str, EnvironmentState]:
         """Return what the caller may read."""
+
+    async def history(self, environment: str, asset_key: Sequence[str], partition_key: str) -> PartitionHistory:
+        """Say what Dagster did about a partition."""
 
     def ready(self) -> QueryError | None:
         """Say why no statement can be run now."""

@@ -12,9 +12,9 @@ def encode(value: object) -> bytes:
     return orjson.dumps(value, default=_plain, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS)
 
 
-def document(value: object, status: int = 200) -> Response:
+def document(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Answer with a value as JSON."""
-    return Response(encode(value), status, media_type="application/json")
+    return Response(encode(value), status, headers, media_type="application/json")
 
 
 def _plain(value: Any) -> Any:

@@ -12,12 +12,14 @@ from dagfusion_query.catalog.model import Table
 from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.doors.http.asked import EnvironmentState, Service
 from dagfusion_query.doors.http.documents import document
+from dagfusion_query.doors.http.entity_tag import entity_tag, is_known
 from dagfusion_query.doors.http.gate import caller_of
 from dagfusion_query.doors.http.negotiate import MEDIA_TYPES
 from dagfusion_query.doors.http.summaries import (
     NO_DETAILS,
     details_document,
     environment_document,
+    history_document,
     nameless_document,
     page,
     partition_stream,
@@ -29,6 +31,7 @@ from dagfusion_query.service.query import Format
 
 PAGE_ROWS = 1000
 PAGE_LIMIT_ROWS = 100_000
+KEY_LIMIT = 4096
 
 
 class Metadata:
@@ -43,20 +46,26 @@ class Metadata:
             Route("/v1/tables", self.tables, methods=["GET"]),
             Route("/v1/tables/{schema}/{table}", self.table, methods=["GET"]),
             Route("/v1/tables/{schema}/{table}/partitions", self.partitions, methods=["GET"]),
+            Route("/v1/tables/{schema}/{table}/history", self.history, methods=["GET"]),
         ]
 
     async def tables(self, request: Request) -> Response:
         """List environments and their tables."""
-        states = self._service.environments(caller_of(request)).values()
+        caller = caller_of(request)
+        states = self._service.environments(caller).values()
         wanted = request.query_params.get("tables", "brief")
         if wanted not in _LISTS:
             raise BadRequestError(f"tables must be one of {', '.join(_LISTS)}, got {wanted[:100]!r}")
+        tag = entity_tag(states, wanted, *sorted(caller.grants.names))
+        if is_known(request.headers.get("if-none-match"), tag):
+            return Response(status_code=304, headers={"ETag": tag})
         return await asyncio.to_thread(
             lambda: document(
                 {
                     "environments": [environment_document(state) for state in states],
                     "tables": [table for state in states for table in _LISTS[wanted](state)],
-                }
+                },
+                headers={"ETag": tag},
             )
         )
 
@@ -77,6 +86,14 @@ class Metadata:
         offset = _number(request, "offset", 0, 2**62)
         rows = await asyncio.to_thread(page, table, offset, limit)
         return document({"partitions": rows, "total": totals(table).partitions})
+
+    async def history(self, request: Request) -> Response:
+        """Say what Dagster did about one partition, also one that is missing."""
+        state, table = self._find(request)
+        key = request.query_params.get("partition_key")
+        if key is None or len(key) > KEY_LIMIT or "\0" in key:
+            raise BadRequestError(f"partition_key must be Dagster's key of a partition, got {(key or '')[:100]!r}")
+        return document(history_document(key, await self._service.history(state.name, table.asset_key, key)))
 
     def _find(self, request: Request) -> tuple[EnvironmentState, Table]:
         """Return the table that a path names.

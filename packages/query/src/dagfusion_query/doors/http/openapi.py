@@ -61,7 +61,7 @@ def _paths() -> Document:
             "parameters": [
                 _query("tables", {"enum": ["brief", "full", "none"], "default": "brief"}, "Full ones have columns.")
             ],
-            "get": _operation("listTables", "Environments and their tables", "Tables", errors=(400, 401, 403)),
+            "get": _list_tables(),
         },
         "/v1/tables/{schema}/{table}": {
             "parameters": _TABLE,
@@ -80,6 +80,18 @@ def _paths() -> Document:
                 "Partitions",
                 errors=(400, 401, 403, 404, 422),
                 other={MEDIA_TYPES[Format.arrow][0]: {}},
+            ),
+        },
+        "/v1/tables/{schema}/{table}/history": {
+            "parameters": [
+                *_TABLE,
+                {**_query("partition_key", {"type": "string"}, "Dagster's, such as 2024-01-15|CA."), "required": True},
+            ],
+            "get": _operation(
+                "getPartitionHistory",
+                "What Dagster did about one partition, also one that is missing",
+                "PartitionHistory",
+                errors=(400, 401, 403, 404, 422, 503),
             ),
         },
         "/v1/session": {"get": _operation("getSession", "Who the caller is", "Session", errors=(401, 403))},
@@ -133,6 +145,29 @@ def _run() -> Document:
                 "content": formats,
             },
             **_problems(*_SQL_ERRORS),
+        },
+    }
+
+
+def _list_tables() -> Document:
+    operation = _operation("listTables", "Environments and their tables", "Tables", errors=(400, 401, 403))
+    tag = {"ETag": {"description": "Changes with the catalog.", "schema": {"type": "string"}}}
+    responses = operation["responses"]
+    return {
+        **operation,
+        "parameters": [
+            {
+                "name": "If-None-Match",
+                "in": "header",
+                "required": False,
+                "description": "An earlier answer's ETag.",
+                "schema": {"type": "string"},
+            }
+        ],
+        "responses": {
+            **responses,
+            "200": {**responses["200"], "headers": tag},
+            "304": {"description": "Nothing changed since; `age_s` aside, while it is below a minute.", "headers": tag},
         },
     }
 

@@ -159,6 +159,25 @@ SCHEMAS: Schema = {
             "total": _COUNT,
         }
     ),
+    "PartitionHistory": _object(
+        {
+            "partition_key": _TEXT,
+            "runs": {
+                **_list(
+                    _object(
+                        {
+                            "run_id": _TEXT,
+                            "status": {"type": ["string", "null"], "description": "Dagster's; null of a deleted run."},
+                            "created_at": _MOMENT,
+                        }
+                    )
+                ),
+                "description": "The latest runs that were to materialize it, newest first.",
+            },
+            "materialized_at": {**_or_null(_MOMENT), "description": "Its last materialization, wiped or not."},
+            "wiped_at": {**_or_null(_MOMENT), "description": "The last wipe of the whole asset."},
+        }
+    ),
     "Session": _object({"user": _TEXT, "anonymous": _FLAG, "everything": _FLAG, "version": _TEXT}),
     "Status": _object({"status": _TEXT}),
     "Problem": _object(

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 from weakref import WeakKeyDictionary
@@ -15,6 +15,7 @@ from dagfusion_query.catalog.model import Table
 from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.doors.http.asked import EnvironmentState
 from dagfusion_query.errors import QueryError
+from dagfusion_query.event_log.history import PartitionHistory
 from dagfusion_query.worker.redact import without_files
 
 _OWN = {
@@ -25,6 +26,7 @@ _OWN = {
     "run_id": "run_id",
 }
 _STREAMED_ROWS = 1 << 16
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,17 @@ def nameless_document(environment: str, name: TableName, problem: QueryError) ->
 NO_DETAILS: Mapping[str, Any] = {"columns": [], "last_run_id": None, "dagster_url": None, "warnings": []}
 
 
+def history_document(partition_key: str, history: PartitionHistory) -> Mapping[str, Any]:
+    """Describe what Dagster did about a partition."""
+    runs = [{"run_id": run.run_id, "status": run.status, "created_at": _moment(run.at_us)} for run in history.runs]
+    return {
+        "partition_key": partition_key,
+        "runs": runs,
+        "materialized_at": _moment(history.materialized_at_us),
+        "wiped_at": _moment(history.wiped_at_us),
+    }
+
+
 def problem_document(problem: QueryError | None) -> Mapping[str, Any] | None:
     """Describe what is wrong with something."""
     return None if problem is None else {"code": problem.code, "detail": without_files(str(problem))}
@@ -163,6 +176,10 @@ def _taken(sink: io.BytesIO) -> bytes:
     sink.seek(0)
     sink.truncate()
     return taken
+
+
+def _moment(at_us: int | None) -> datetime | None:
+    return None if at_us is None else _EPOCH + timedelta(microseconds=at_us)
 
 
 def _free(name: str, taken: list[str]) -> str:

@@ -1,0 +1,116 @@
+"""What Dagster did about one partition: the runs that were to materialize it, and what became of them."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+Run = Callable[[str, Mapping[str, str]], Sequence[tuple[Any, ...]]]
+
+MOST_RUNS = 5
+_MOST_RANGES = 100  # of the latest runs over many partitions, so that a long history takes no longer
+
+
+class PlannedRun(NamedTuple):
+    """A run that was to materialize a partition.
+
+    Attributes:
+        at_us: When it was created, microseconds since 1970 in UTC.
+        status: As Dagster stores it, such as FAILURE; None when the run was deleted.
+    """
+
+    run_id: str
+    at_us: int
+    status: str | None
+
+
+class PartitionHistory(NamedTuple):
+    """What an event log says of one partition.
+
+    Attributes:
+        runs: The latest, newest first.
+        materialized_at_us: Of its last materialization that is still in the log, wiped or not.
+        wiped_at_us: When the whole asset was wiped last.
+    """
+
+    runs: Sequence[PlannedRun]
+    materialized_at_us: int | None
+    wiped_at_us: int | None
+
+
+class Dialect(NamedTuple):
+    """How a database says what the databases say differently.
+
+    Attributes:
+        microseconds: Of a timestamp, for `format`.
+        position: The function that finds a text in another.
+        parameter: A named parameter, for `format`.
+        bytewise: Compares texts by their bytes.
+        runs: Before the names of the runs' tables.
+    """
+
+    microseconds: str
+    position: str
+    parameter: str
+    bytewise: str
+    runs: str
+
+
+def partition_history(run: Run, dialect: Dialect, asset_key: Sequence[str], partition_key: str) -> PartitionHistory:
+    """Read a partition's history.
+
+    Args:
+        run: Runs a statement with named parameters, all in one transaction.
+        dialect: Of the database.
+        asset_key: The asset's.
+        partition_key: Dagster's, dimensions in the order of their names.
+    """
+    params = {
+        "asset": json.dumps(asset_key),
+        "partition": partition_key,
+        "quoted": json.dumps(partition_key),
+    }
+    texts = {name: dialect.parameter.format(name) for name in params}
+    at = dialect.microseconds.format("timestamp")
+    planned = _PLANNED.format(at=at, position=dialect.position, bytewise=dialect.bytewise, runs=dialect.runs, **texts)
+    materialized = run(_MATERIALIZED.format(at=at, **texts), params)
+    wiped = run(_WIPED.format(at=dialect.microseconds.format("wipe_timestamp"), **texts), params)
+    return PartitionHistory(
+        [PlannedRun(*row) for row in run(planned, params)],
+        materialized[0][0] if materialized else None,
+        wiped[0][0] if wiped else None,
+    )
+
+
+_OF_ASSET = "from event_logs where asset_key = {asset} and dagster_event_type ="
+_MATERIALIZED = (
+    f"select {{at}} {_OF_ASSET} 'ASSET_MATERIALIZATION' and partition = {{partition}} order by id desc limit 1"
+)
+_WIPED = "select {at} from asset_keys where asset_key = {asset}"
+# A run over many partitions plans them one by one, or in one event: as a set of keys, or as windows of time, which its
+# tags say in keys. Keys of more than one dimension are always a set.
+_PLANNED = f"""
+with one as (
+    select id, run_id, timestamp {_OF_ASSET} 'ASSET_MATERIALIZATION_PLANNED' and partition = {{partition}}
+    order by id desc limit {MOST_RUNS}
+), ranges as (
+    select id, run_id, timestamp, event {_OF_ASSET} 'ASSET_MATERIALIZATION_PLANNED' and partition is null
+    order by id desc limit {_MOST_RANGES}
+), planned as (
+    select id, run_id, timestamp from one
+    union all
+    select id, run_id, timestamp from ranges
+    where {{position}}(event, {{quoted}}) > 0
+    or exists (
+        select 1 from {{runs}}run_tags t
+        where t.run_id = ranges.run_id and t.key = 'dagster/partition' and t.value = {{partition}}
+    )
+    or {{position}}({{partition}}, '|') = 0 and exists (
+        select 1 from {{runs}}run_tags f join {{runs}}run_tags l on l.run_id = f.run_id
+        where f.run_id = ranges.run_id
+        and f.key = 'dagster/asset_partition_range_start' and f.value {{bytewise}} <= {{partition}}
+        and l.key = 'dagster/asset_partition_range_end' and l.value {{bytewise}} >= {{partition}}
+    )
+)
+select p.run_id, {{at}}, r.status from planned p left join {{runs}}runs r on r.run_id = p.run_id
+order by p.id desc limit {MOST_RUNS}
+"""
