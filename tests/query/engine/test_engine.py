@@ -14,6 +14,7 @@ from dagfusion_query.engine.diagnose import diagnose
 from dagfusion_query.engine.stores import Stores
 from dagfusion_query.errors import (
     ExecutionError,
+    PlacedError,
     PlanError,
     ReadOnlyError,
     ResourcesError,
@@ -299,6 +300,23 @@ def test_threads_share_an_engine(orgs: Any) -> None:
 def test_statements_that_cannot_run_say_why(orgs: Any, sql: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         orgs.rows(sql)
+
+
+@pytest.mark.parametrize(
+    ("sql", "line", "column"),
+    [
+        (f"SELECT id,\n  nope FROM {TABLE}", 2, 3),
+        (f"SELECT o.nope FROM {TABLE} o", 1, 8),
+        (f'SELECT "Id" FROM {TABLE}', 1, 8),
+        ("SELECT *\nFROM local_silver_taxid.orgs", 2, 6),
+        (f"SELECT id FROM {TABLE} WHERE frob(id) = 1", 1, 17 + len(TABLE) + 6),
+        (f"SELECT id FROM {TABLE} a JOIN {TABLE} b ON a.id = b.id", 1, 8),
+    ],
+)
+def test_names_that_mean_nothing_are_placed(orgs: Any, sql: str, line: int, column: int) -> None:
+    with pytest.raises(PlacedError) as caught:
+        orgs.rows(sql)
+    assert caught.value.details() == {"line": line, "column": column}
 
 
 def test_a_failure_at_run_time_says_what(orgs: Any) -> None:

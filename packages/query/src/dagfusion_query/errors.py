@@ -3,10 +3,11 @@
 QueryError                          500 INTERNAL
 ├── SettingsError                   a setting is missing or has a value it cannot have
 ├── StatementError                  400 INVALID_ARGUMENT: the statement cannot be run as it is written
-│   ├── SqlSyntaxError              ... does not parse: line and column
-│   ├── UnknownTableError           ... names a table that is not there: the nearest names
+│   ├── PlacedError                 ... is wrong at one place: line and column, where they are known
+│   │   ├── SqlSyntaxError          ... does not parse
+│   │   ├── UnknownTableError       ... names a table that is not there: the nearest names
+│   │   └── PlanError               ... does not make sense: unknown column, wrong type
 │   ├── ReadOnlyError               ... would change something
-│   ├── PlanError                   ... does not make sense: unknown column, wrong type
 │   ├── ParameterError              ... has a parameter that cannot be read
 │   └── StatementTooLongError       413: ... is longer than the service takes
 ├── ExecutionError                  422: it failed while it ran
@@ -101,11 +102,11 @@ class StatementError(QueryError):
     grpc_status = "INVALID_ARGUMENT"
 
 
-class SqlSyntaxError(StatementError):
-    """A statement does not parse.
+class PlacedError(StatementError):
+    """A statement is wrong at one place of it.
 
     Attributes:
-        line: 1-based line, or None where the parser does not say.
+        line: 1-based line, or None where it is not known.
         column: 1-based column, likewise.
     """
 
@@ -118,7 +119,11 @@ class SqlSyntaxError(StatementError):
         return {} if self.line is None or self.column is None else {"line": self.line, "column": self.column}
 
 
-class UnknownTableError(StatementError):
+class SqlSyntaxError(PlacedError):
+    """A statement does not parse."""
+
+
+class UnknownTableError(PlacedError):
     """A statement names a table that the catalog does not have."""
 
 
@@ -126,7 +131,7 @@ class ReadOnlyError(StatementError):
     """A statement would change something."""
 
 
-class PlanError(StatementError):
+class PlanError(PlacedError):
     """A statement does not make sense: an unknown column or function, a wrong type, a missing parameter."""
 
 

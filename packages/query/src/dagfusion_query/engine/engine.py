@@ -100,7 +100,7 @@ class Engine:
         if (known := plans.get(key)) is not None:
             self.cached_plans += 1
             return known
-        prepared = self._guarded(lambda: self._plan(sql, values, bound), bound)
+        prepared = self._guarded(lambda: self._plan(sql, values, bound), bound, sql)
         if is_repeatable(sql):
             plans.put(key, prepared)
         return prepared
@@ -131,14 +131,14 @@ class Engine:
         self._loop.close()
         self._sessions.close()
 
-    def _guarded(self, step: Callable[[], T], bound: Bound) -> T:
+    def _guarded(self, step: Callable[[], T], bound: Bound, sql: str = "") -> T:
         """Take a step of planning on a deep stack, and say what is wrong in this package's errors."""
         try:
             return self._planners.run(step)
         except BaseException as error:
             if not is_datafusion_error(error):
                 raise
-            wrong = planning_error(error, bound.snapshot.tables)
+            wrong = planning_error(error, bound.snapshot.tables, sql)
             if isinstance(wrong, UnknownTableError):
                 _raise_problem(str(error), bound.snapshot)
             raise wrong from error

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable
 
 from dagfusion_query.catalog.naming import TableName
+from dagfusion_query.engine.position import named_in, position_of
 from dagfusion_query.errors import (
     ExecutionError,
     PlanError,
@@ -44,20 +45,20 @@ def is_datafusion_error(error: BaseException) -> bool:
     return type(error) in (Exception, ValueError) or type(error).__name__ == "PanicException"
 
 
-def planning_error(error: BaseException, tables: Iterable[TableName]) -> QueryError:
-    """Say what is wrong with a statement that DataFusion did not plan."""
+def planning_error(error: BaseException, tables: Iterable[TableName], sql: str) -> QueryError:
+    """Say what is wrong with a statement that DataFusion did not plan, and where."""
     text = str(error)
     if text.startswith("SQL error:"):
         return _syntax_error(text)
     if missing := _NO_TABLE.search(text):
-        return _unknown_table(missing[1], [str(name) for name in tables])
+        return _unknown_table(missing[1], [str(name) for name in tables], sql)
     if "Format not explicitly set" in text:
         return ReadOnlyError("only queries can be run here, and this statement is COPY: use SELECT")
     if refused := re.search(r"(DDL|DML|Statement) not supported: (\w+)", text):
         return ReadOnlyError(f"only queries can be run here, and this statement is {refused[2]}: use SELECT")
     if "SQL statements" in text or "single SQL statement" in text:
         return PlanError("one statement at a time: the text has none, or more than one")
-    return execution_error(error) if "Resources exhausted" in text else PlanError(_NOISE.sub("", text).strip())
+    return execution_error(error) if "Resources exhausted" in text else _plan_error(_NOISE.sub("", text).strip(), sql)
 
 
 def missing_schema(text: str) -> str | None:
@@ -105,13 +106,18 @@ def _syntax_error(text: str) -> SqlSyntaxError:
     return SqlSyntaxError(f"syntax error at line {line}, column {column}: {said}", line, column)
 
 
-def _unknown_table(name: str, known: list[str]) -> UnknownTableError:
+def _plan_error(text: str, sql: str) -> PlanError:
+    name = named_in(text)
+    return PlanError(text, *(position_of(sql, name) or () if name else ()))
+
+
+def _unknown_table(name: str, known: list[str], sql: str) -> UnknownTableError:
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     # A name without its schema is the commonest slip.
     last = name.rsplit(".", 1)[-1]
     near += [other for other in known if other.endswith(f".{last}") and other not in near]
     hint = f"did you mean {' or '.join(near[:3])}?" if near else _hint(known)
-    return UnknownTableError(f"there is no table {name}: {hint}")
+    return UnknownTableError(f"there is no table {name}: {hint}", *(position_of(sql, name) or ()))
 
 
 def _hint(known: list[str]) -> str:
