@@ -1,8 +1,50 @@
 import { describe, expect, it } from "vitest";
 import { axis, ticks } from "../src/map/axis";
+import { partitionKey } from "../src/map/key";
 import { type Partitions, defaultAxes, neighbours, partitionMap, rangeOf } from "../src/map/model";
 import { neighboursQuery, partitionQuery, placesOf } from "../src/map/query";
+import { reasonOf } from "../src/map/reason";
 import { boxOf, frameOf, panned, slotAt, whole, zoomed } from "../src/map/view";
+
+describe("why a partition is missing", () => {
+  const run = (status: string | null, created_at: string) => ({ run_id: "r", status, created_at });
+  const [one, two] = ["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"];
+
+  it.each([
+    ["never", [], null, null],
+    ["failed", [run("FAILURE", two), run("SUCCESS", one)], null, null],
+    ["cancelled", [run("CANCELED", one)], null, null],
+    ["underway", [run("STARTED", one)], null, null],
+    ["nothing", [run("SUCCESS", one)], null, null],
+    ["deleted", [run(null, one)], null, null],
+    ["wiped", [run("SUCCESS", one)], one, two],
+    ["failed", [run("FAILURE", two)], null, one],
+    ["unreadable", [run("SUCCESS", one)], two, null],
+  ])("%s", (kind, runs, materialized_at, wiped_at) => {
+    expect(reasonOf({ partition_key: "k", runs, materialized_at, wiped_at }).kind).toBe(kind);
+  });
+
+  const keyed = (type: string, values: string[], key: string): Partitions => ({
+    ...partitions(["CA", "2024-01-01"]),
+    columns: [
+      { name: "t", type, values },
+      { name: "s", type: "string", values: values.map(() => "CA") },
+    ],
+    keyOf: () => key,
+    length: values.length,
+  });
+
+  it("is asked for by the key that Dagster would give it", () => {
+    const day = keyed("date32[day]", ["2024-01-01"], "CA|2024-01-01");
+    const missing = (t: string | null) => new Map([["s", "NY"] as const, ["t", t] as const]);
+    expect(partitionKey(day, missing("2024-01-03"))).toBe("NY|2024-01-03");
+    expect(partitionKey(day, missing(null))).toBeNull();
+    expect(partitionKey(day, new Map([["t", "2024-01-03"]]))).toBeNull();
+    const hour = keyed("timestamp[us]", ["2024-01-01 00:00:00"], "CA|2024-01-01-00:00");
+    expect(partitionKey(hour, missing("2024-01-01 05:00:00"))).toBe("NY|2024-01-01-05:00");
+    expect(partitionKey(keyed("int64", ["1"], "CA|one"), missing("2"))).toBeNull();
+  });
+});
 
 describe("an axis", () => {
   it("of days holds the days between that are missing", () => {

@@ -2,7 +2,20 @@ import { describe, expect, it } from "vitest";
 import type { TableSummary } from "../src/api/types";
 import { mentions, suggest } from "../src/sql/completion";
 import { equals, literal, quoteName } from "../src/sql/literals";
-import { offsetOf, statementAt, statements } from "../src/sql/statements";
+import { nameLength, offsetOf, statementAt, statements } from "../src/sql/statements";
+
+describe("the length of a name", () => {
+  it.each([
+    ["naem, x", 4],
+    ["o.nam from", 5],
+    ['"a b"."c" x', 9],
+    ["größe)", 5],
+    ["= 1", 1],
+    ["", 1],
+  ])("%s", (text, length) => {
+    expect(nameLength(text)).toBe(length);
+  });
+});
 
 describe("statements", () => {
   it("end at semicolons outside of strings, names and comments", () => {

@@ -2,7 +2,7 @@
 
 import { signal } from "@preact/signals";
 import { problemOf } from "./problem";
-import type { Catalog, DownloadFormat, Explanation, QueryInfo, Session, TableDetail } from "./types";
+import type { Catalog, DownloadFormat, Explanation, PartitionHistory, QueryInfo, Session, TableDetail } from "./types";
 
 const TOKEN = "dagfusion.token";
 
@@ -27,7 +27,7 @@ async function request(path: string, options: RequestInit = {}): Promise<Respons
   const token = sessionStorage.getItem(TOKEN);
   if (token !== null) headers.set("Authorization", `Bearer ${token}`);
   const response = await fetch(path, { ...options, headers, cache: "no-store", credentials: "omit" });
-  if (response.ok) return response;
+  if (response.ok || response.status === 304) return response;
   const problem = await problemOf(response);
   if (problem.status === 401) tokenWanted.value = problem.message;
   throw problem;
@@ -42,15 +42,28 @@ async function json<T>(answer: Promise<Response>): Promise<T> {
   return (await (await answer).json()) as T;
 }
 
+let catalogTag = "";
+
+/** The catalog, or null while it is as it was when it came last. */
+async function freshCatalog(): Promise<Catalog | null> {
+  const response = await request("/v1/tables", catalogTag === "" ? {} : { headers: { "If-None-Match": catalogTag } });
+  if (response.status === 304) return null;
+  const fresh = (await response.json()) as Catalog;
+  catalogTag = response.headers.get("ETag") ?? "";
+  return fresh;
+}
+
 function tablePath(schema: string, table: string): string {
   return `/v1/tables/${encodeURIComponent(schema)}/${encodeURIComponent(table)}`;
 }
 
 export const api = {
   session: () => json<Session>(request("/v1/session")),
-  catalog: () => json<Catalog>(request("/v1/tables")),
+  catalog: freshCatalog,
   table: (schema: string, table: string) => json<TableDetail>(request(tablePath(schema, table))),
   partitions: (schema: string, table: string) => request(`${tablePath(schema, table)}/partitions?format=arrow`),
+  history: (schema: string, table: string, key: string) =>
+    json<PartitionHistory>(request(`${tablePath(schema, table)}/history?partition_key=${encodeURIComponent(key)}`)),
   queries: async () => (await json<{ queries: QueryInfo[] }>(request("/v1/queries"))).queries,
   query: (id: string) => json<QueryInfo>(request(`/v1/queries/${encodeURIComponent(id)}`)),
   cancel: (id: string) => json<QueryInfo>(request(`/v1/queries/${encodeURIComponent(id)}`, { method: "DELETE" })),

@@ -45,6 +45,15 @@ export interface Catalog {
   tables: TableSummary[];
 }
 
+/** What Dagster did about one partition. */
+export interface PartitionHistory {
+  partition_key: string;
+  /** The latest runs that were to materialize it, newest first; the status is Dagster's, null of a deleted run. */
+  runs: { run_id: string; status: string | null; created_at: string }[];
+  materialized_at: string | null;
+  wiped_at: string | null;
+}
+
 export interface Session {
   user: string;
   anonymous: boolean;

@@ -10,11 +10,12 @@ import { EditorSelection, EditorState } from "@codemirror/state";
 import { EditorView } from "@codemirror/view";
 import { useSignalEffect } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
-import { offsetOf } from "../sql/statements";
+import { nameLength, offsetOf } from "../sql/statements";
 import { type SqlTab, runTab } from "../state/tabs";
 import { extensions } from "./extensions";
 
 const states = new WeakMap<SqlTab, EditorState>(); // undo and cursor outlive a change of tabs
+const LONGEST_NAME = 300;
 let shown: { tab: SqlTab; view: EditorView } | null = null;
 
 /** The statement or selection that the shown tab's cursor is at runs. */
@@ -67,8 +68,7 @@ export function Editor({ tab }: { tab: SqlTab }) {
     if (editor === null || run === null || problem === null || problem.position === null) return;
     const length = editor.state.doc.length;
     const from = Math.min(offsetOf(run.statement, problem.position), length);
-    const word = editor.state.wordAt(from);
-    const to = Math.min(word !== null && word.to > from ? word.to : from + 1, length);
+    const to = Math.min(from + nameLength(editor.state.sliceDoc(from, from + LONGEST_NAME)), length);
     const marked = {
       from: from === to ? Math.max(from - 1, 0) : from,
       to,

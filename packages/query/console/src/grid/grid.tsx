@@ -2,12 +2,13 @@
 
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Rows } from "../state/rows";
-import { plural } from "../ui/format";
 import { GridBody } from "./body";
 import { HEADER_HEIGHT, ROW_HEIGHT, fitting, layout } from "./columns";
+import { copied } from "./copied";
 import { GridHeader } from "./header";
-import { type Scroll, at, moved as scrolled, spacer } from "./scroll";
-import { MOST_CELLS, type Selection, moved, rectangle, size, toTsv } from "./selection";
+import { keep, keptOf } from "./kept";
+import { at, moved as scrolled, spacer } from "./scroll";
+import { type Selection, moved } from "./selection";
 import { cellText, typeName } from "./values";
 
 const SAMPLE_ROWS = 100;
@@ -23,10 +24,11 @@ interface Props {
 export function Grid({ rows, version, onCopied }: Props) {
   const box = useRef<HTMLDivElement>(null);
   const view = useSize(box);
-  const [scroll, setScroll] = useState<Scroll>({ top: 0, bar: 0 });
-  const [left, setLeft] = useState(0);
-  const [selection, setSelection] = useState<Selection | null>(null);
-  const [resized, setResized] = useState<ReadonlyMap<number, number>>(new Map());
+  const [before] = useState(() => keptOf(rows));
+  const [scroll, setScroll] = useState(before.scroll);
+  const [left, setLeft] = useState(before.left);
+  const [selection, setSelection] = useState(before.selection);
+  const [resized, setResized] = useState(before.resized);
 
   const hasRows = rows.length > 0;
   const fitted = useMemo(() => rows.schema.fields.map((_, column) => fittedWidth(rows, column)), [rows, hasRows]);
@@ -37,6 +39,9 @@ export function Grid({ rows, version, onCopied }: Props) {
   const bodyHeight = Math.max(view.height - HEADER_HEIGHT, 0);
   const last = useRef(scroll);
   last.current = scroll;
+
+  useLayoutEffect(() => box.current?.scrollTo(before.left, before.scroll.bar), [before]);
+  useEffect(() => keep(rows, { scroll, left, selection, resized }), [rows, scroll, left, selection, resized]);
 
   const scrollTo = (top: number): void => {
     const next = at(top, content, bodyHeight);
@@ -69,13 +74,9 @@ export function Grid({ rows, version, onCopied }: Props) {
   const onCopy = (event: ClipboardEvent): void => {
     if (selection === null) return;
     event.preventDefault();
-    const area = rectangle(selection);
-    if (size(area) > MOST_CELLS) {
-      onCopied(`Too much to copy: ${plural(size(area), "cell")}. Download the result instead.`);
-      return;
-    }
-    event.clipboardData?.setData("text/plain", toTsv(rows, area));
-    onCopied(`Copied ${plural(size(area), "cell")}`);
+    const { text, said } = copied(rows, selection);
+    if (text !== null) event.clipboardData?.setData("text/plain", text);
+    onCopied(said);
   };
 
   const onKeyDown = (event: KeyboardEvent): void => {

@@ -50,7 +50,7 @@ export function toTsv(rows: Rows, { top, bottom, left, right }: Rectangle): stri
   return lines.join("\n");
 }
 
-function field(text: string): string {
+export function field(text: string): string {
   return /[\t\n\r"]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 

@@ -1,31 +1,43 @@
 /** Why a cell of the map is empty, and what to do about it. */
 
+import { useEffect, useRef, useState } from "preact/hooks";
+import { api } from "../api/client";
 import type { TableDetail } from "../api/types";
+import { now } from "../state/clock";
 import { openAndRun } from "../state/tabs";
-import { partitionLink } from "../table/dagster";
+import { partitionLink, runLink } from "../table/dagster";
+import { ago } from "../ui/format";
 import { Icon } from "../ui/icons";
-import { type PartitionMap, neighbours } from "./model";
+import { partitionKey } from "./key";
+import { type PartitionMap, type Partitions, neighbours } from "./model";
 import { short } from "./paint";
 import { neighboursQuery, placesOf } from "./query";
+import { type Reason, reasonOf } from "./reason";
 import type { Spot } from "./view";
 
 interface Props {
   detail: TableDetail;
+  partitions: Partitions;
   map: PartitionMap;
   spot: Spot;
   onClose: () => void;
 }
 
-export function Hole({ detail, map, spot, onClose }: Props) {
+export function Hole({ detail, partitions, map, spot, onClose }: Props) {
   const places = placesOf(map, spot);
   const { before, after } = neighbours(map, spot.column, spot.row);
-  const dagster = partitionLink(detail, new Map(places.map(({ axis, slot }) => [axis.name, axis.slots[slot] ?? null])));
+  const key = partitionKey(partitions, new Map(places.map(({ axis, slot }) => [axis.name, axis.slots[slot] ?? null])));
+  const reason = useReason(detail, key);
+  const failedRun = reason?.kind === "failed" && reason.runId !== null ? runLink(detail, reason.runId) : null;
+  const card = useRef<HTMLElement>(null);
+  useEffect(() => card.current?.scrollIntoView({ block: "nearest" }), [spot, reason]);
+  const dagster = partitionLink(detail, key);
   const across = places.slice(0, -1);
   const say = (slot: number | null): string => (slot === null ? "none" : short(map.x.slots[slot] ?? null, 40));
   const look = (): void =>
     openAndRun(neighboursQuery(detail.schema, detail.name, map.x, before, after, across), `around ${say(spot.column)}`);
   return (
-    <aside class="hole" role="region" aria-label="Missing partition">
+    <aside ref={card} class="hole" role="region" aria-label="Missing partition">
       <div class="hole-head">
         <span class="legend-hole" aria-hidden="true" />
         <h3>{places.map(({ axis, slot }) => `${axis.name} = ${short(axis.slots[slot] ?? null, 60)}`).join(", ")}</h3>
@@ -33,17 +45,24 @@ export function Hole({ detail, map, spot, onClose }: Props) {
           <Icon name="close" />
         </button>
       </div>
+      <p class="hole-reason" role="status" data-reason={reason === undefined ? "asking" : (reason?.kind ?? "unknown")}>
+        {reason === undefined ? "Asking Dagster…" : <Why detail={detail} reason={reason} />}
+      </p>
       <p>
-        This partition was never materialized, or it was wiped: Dagster's event log has no current materialization of
-        it, so no query reads anything for it. Nearest before: <b>{say(before)}</b>, nearest after: <b>{say(after)}</b>.
+        No query reads anything for it. Nearest before: <b>{say(before)}</b>, nearest after: <b>{say(after)}</b>.
       </p>
       <div class="hole-actions">
+        {failedRun !== null && (
+          <a class="button is-primary" href={failedRun} target="_blank" rel="noreferrer">
+            See why it failed <Icon name="external" />
+          </a>
+        )}
         {dagster === null ? (
           <span class="muted">
             Materialize <code>{detail.asset_key.join("/")}</code> in Dagster.
           </span>
         ) : (
-          <a class="button is-primary" href={dagster} target="_blank" rel="noreferrer">
+          <a class={`button ${failedRun === null ? "is-primary" : ""}`} href={dagster} target="_blank" rel="noreferrer">
             Materialize it in Dagster <Icon name="external" />
           </a>
         )}
@@ -52,5 +71,94 @@ export function Hole({ detail, map, spot, onClose }: Props) {
         </button>
       </div>
     </aside>
+  );
+}
+
+/** Why the partition is not there; undefined while Dagster is asked, null where nobody can tell. */
+function useReason(detail: TableDetail, key: string | null): Reason | null | undefined {
+  const [known, setKnown] = useState<{ key: string | null; reason: Reason | null }>();
+  useEffect(() => {
+    let isCurrent = true;
+    const told =
+      key === null ? Promise.resolve(null) : api.history(detail.schema, detail.name, key).then(reasonOf, () => null);
+    void told.then((reason) => isCurrent && setKnown({ key, reason }));
+    return () => {
+      isCurrent = false;
+    };
+  }, [detail, key]);
+  return known?.key === key ? known?.reason : undefined;
+}
+
+function Why({ detail, reason }: { detail: TableDetail; reason: Reason | null }) {
+  if (reason === null)
+    return <>It was never materialized, or it was wiped: Dagster's event log has no current materialization of it.</>;
+  const when = ago(reason.at, now.value);
+  const run = reason.runId === null ? "A run" : <RunName detail={detail} id={reason.runId} />;
+  switch (reason.kind) {
+    case "never":
+      return (
+        <>
+          <b>Never materialized</b>: Dagster knows of no run that was to make it.
+        </>
+      );
+    case "failed":
+      return (
+        <>
+          <b>The run failed</b>: {run} was to materialize it {when}.
+        </>
+      );
+    case "cancelled":
+      return (
+        <>
+          <b>The run was cancelled</b>: {run} was to materialize it {when}.
+        </>
+      );
+    case "underway":
+      return (
+        <>
+          <b>A run is under way</b>: {run} is to materialize it, since {when}.
+        </>
+      );
+    case "nothing":
+      return (
+        <>
+          <b>The run did not write it</b>: {run} was to materialize it {when}, and succeeded without.
+        </>
+      );
+    case "deleted":
+      return (
+        <>
+          <b>The run was deleted</b>: one was to materialize it {when}, and Dagster has no record of it any more.
+        </>
+      );
+    case "wiped":
+      return (
+        <>
+          <b>Wiped</b>: the asset&apos;s materializations were wiped {when}, and it was not made again.
+        </>
+      );
+    case "unreadable":
+      return (
+        <>
+          <b>Cannot be read</b>: it was materialized {when}, and the event names no file that this table can read.
+        </>
+      );
+  }
+}
+
+function RunName({ detail, id }: { detail: TableDetail; id: string }) {
+  const link = runLink(detail, id);
+  const text = <code>{id.slice(0, 8)}</code>;
+  return (
+    <>
+      run{" "}
+      {link === null ? (
+        text
+      ) : (
+        <a href={link} target="_blank" rel="noreferrer">
+          {text}
+        </a>
+      )}
+    </>
   );
 }

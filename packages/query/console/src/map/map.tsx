@@ -78,7 +78,9 @@ export function PartitionMapView({ detail, partitions }: { detail: TableDetail; 
       ) : (
         <>
           <Canvas map={map} metric={metric} tell={(spot) => tell(map, partitions, spot)} onChoose={choose} />
-          {hole !== null && <Hole detail={detail} map={map} spot={hole} onClose={() => setHole(null)} />}
+          {hole !== null && (
+            <Hole detail={detail} partitions={partitions} map={map} spot={hole} onClose={() => setHole(null)} />
+          )}
         </>
       )}
     </section>
@@ -98,7 +100,7 @@ function tell(map: PartitionMap, partitions: Partitions, spot: Spot): { place: s
     .map(({ axis, slot: at }) => `${axis.name} ${short(axis.slots[at] ?? null, 60)}`)
     .join(", ");
   const here = map.counts[slot] ?? 0;
-  if (here === 0) return { place, facts: "never materialized, or wiped" };
+  if (here === 0) return { place, facts: "nothing here: click to see why" };
   const run = here === 1 ? partitions.runIdOf(map.example[slot] ?? 0)?.slice(0, 8) : undefined;
   const facts = [
     here > 1 ? plural(here, "partition") : "",

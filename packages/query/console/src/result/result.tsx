@@ -12,6 +12,7 @@ import { Icon, type IconName } from "../ui/icons";
 import { MOD } from "../ui/platform";
 import { notify } from "../ui/notice";
 import { ProblemView } from "../ui/problem";
+import { Copy } from "./copy";
 import { Download } from "./download";
 
 const VIEWS: readonly [view: ResultView, name: string, icon: IconName][] = [
@@ -52,6 +53,7 @@ export function ResultPane({ tab }: { tab: SqlTab }) {
           ))}
         </div>
         <Status run={run} />
+        {hasRows && view === "rows" && run.rows !== null && run.rows.length > 0 && <Copy rows={run.rows} />}
         {hasRows && <Download sql={run.statement.sql} name={tab.name.value} />}
       </div>
       <div class="result-body">
@@ -118,9 +120,9 @@ function Status({ run }: { run: Run }) {
         <span class="wide-only">first after {duration(run.firstRowsMs)}</span>
       )}
       {stats !== null && stats.files_total > 0 && (
-        <span class="wide-only">
-          {count(stats.files_read)} of {count(stats.files_total)} files,{" "}
-          {percent(stats.files_skipped, stats.files_total)} skipped
+        <span>
+          {count(stats.files_read)} of {count(stats.files_total)} files
+          <span class="wide-only">, {percent(stats.files_skipped, stats.files_total)} skipped</span>
         </span>
       )}
       {cut && (

@@ -31,6 +31,11 @@ export function offsetOf(statement: Statement, position: { line: number; column:
   return statement.from + before + column;
 }
 
+/** The length of the name, with its dots, that a text begins with; 1 for anything else. */
+export function nameLength(text: string): number {
+  return /^(?:(?:"(?:[^"]|"")*"|[\p{L}\p{N}_$]+)\.?)+/u.exec(text)?.[0].replace(/\.$/, "").length ?? 1;
+}
+
 function trimmed(text: string, from: number, to: number): Statement {
   const part = text.slice(from, to);
   return { sql: part.trim(), from: from + part.length - part.trimStart().length };

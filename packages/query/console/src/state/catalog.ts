@@ -18,8 +18,10 @@ export function fullName(table: { schema: string; name: string }): string {
 export async function refreshCatalog(): Promise<void> {
   try {
     const fresh = await api.catalog();
-    if (JSON.stringify(fresh.tables) !== JSON.stringify(catalog.peek()?.tables)) forgetChanged(fresh.tables);
-    catalog.value = fresh;
+    if (fresh !== null) {
+      forgetChanged(fresh.tables);
+      catalog.value = fresh;
+    }
     catalogProblem.value = null;
   } catch (error) {
     catalogProblem.value = toProblem(error);

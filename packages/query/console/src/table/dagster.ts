@@ -9,17 +9,10 @@ export function dagsterLink(detail: TableDetail): string | null {
   return webLink(detail.dagster_url);
 }
 
-/** A partition's place on the asset's page; the page alone where its key in Dagster cannot be told from the columns. */
-export function partitionLink(detail: TableDetail, values: ReadonlyMap<string, string | null>): string | null {
+/** A partition's place on the asset's page; the page alone where its key is not known. */
+export function partitionLink(detail: TableDetail, key: string | null): string | null {
   const link = dagsterLink(detail);
-  const names = [...detail.partition_columns].sort(); // Dagster's own order of dimensions
-  const isKnown = names.every((name) => values.get(name) && /^(string|date32)/.test(typeOf(detail, name)));
-  if (link === null || !isKnown) return link;
-  return `${link}?view=partitions&partition=${encodeURIComponent(names.map((name) => values.get(name)).join("|"))}`;
-}
-
-function typeOf(detail: TableDetail, column: string): string {
-  return detail.columns.find(({ name }) => name === column)?.type ?? "";
+  return link === null || key === null ? link : `${link}?view=partitions&partition=${encodeURIComponent(key)}`;
 }
 
 export function runLink(detail: TableDetail, runId: string): string | null {

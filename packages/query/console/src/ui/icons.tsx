@@ -5,6 +5,7 @@ const PATHS = {
   chart: "M4 20V10M10 20V4M16 20v-7M21 20H3",
   chevron: "M9 6l6 6-6 6",
   close: "M6 6l12 12M18 6L6 18",
+  copy: "M9 9h11v11H9zM5 15H4V4h11v1",
   download: "M12 4v11m0 0l-4-4m4 4l4-4M4 20h16",
   external: "M14 4h6v6M20 4l-9 9M18 14v6H4V6h6",
   help: "M9.5 9a2.5 2.5 0 1 1 3.6 2.2c-.8.4-1.1 1-1.1 1.8M12 17v.01M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18z",
