@@ -26,6 +26,7 @@ from starlette.routing import Route
 from dagfusion_query.doors.console import routes
 
 TOKEN = "dft_mock_secret"
+TAG = 'W/"1"'
 DAGSTER = "http://localhost:3000"
 START = date(2024, 1, 1)
 STATES = [
@@ -48,6 +49,8 @@ class Mock:
     cancelled: set[str] = field(default_factory=set)
     asked: list[dict[str, Any]] = field(default_factory=list)
     big_map: bool = False
+    runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    lists_sent: int = 0
 
     def app(self) -> Starlette:
         endpoints: list[tuple[str, str, Callable[..., Any]]] = [
@@ -55,6 +58,7 @@ class Mock:
             ("/v1/tables", "GET", self.tables),
             ("/v1/tables/{schema}/{table}", "GET", self.table),
             ("/v1/tables/{schema}/{table}/partitions", "GET", self.partitions),
+            ("/v1/tables/{schema}/{table}/history", "GET", self.history),
             ("/v1/sql", "POST", self.sql),
             ("/v1/explain", "POST", self.explain),
             ("/v1/queries", "GET", self.list_queries),
@@ -77,13 +81,16 @@ class Mock:
         user = "ada" if self.needs_token else "anonymous"
         return JSONResponse({"user": user, "anonymous": not self.needs_token, "everything": True, "version": "0.1.0"})
 
-    async def tables(self, _: Request) -> Response:
+    async def tables(self, request: Request) -> Response:
+        if request.headers.get("if-none-match") == TAG:
+            return Response(status_code=304, headers={"ETag": TAG})
+        self.lists_sent += 1
         down = {"code": "event_log_unavailable", "detail": "the Dagster database of prod does not answer: tried again"}
         environments = [environment("uat", None), environment("prod", down)]
         keys = ("name", "environment", "schema", "asset_key", "partition_columns", "partitions", "rows", "bytes",
                 "materialized_at", "problem")  # fmt: skip
         shown = [{key: t[key] for key in keys} | {"warnings": len(t["warnings"])} for t in catalog()]
-        return JSONResponse({"environments": environments, "tables": shown})
+        return JSONResponse({"environments": environments, "tables": shown}, headers={"ETag": TAG})
 
     async def table(self, request: Request) -> Response:
         found = [t for t in catalog() if (t["schema"], t["name"]) == tuple(request.path_params.values())]
@@ -92,6 +99,11 @@ class Mock:
     async def partitions(self, request: Request) -> Response:
         one = request.path_params["table"] == "daily_org_aggregates"
         return Response(ipc(daily() if one else million_partitions() if self.big_map else partitions()))
+
+    async def history(self, request: Request) -> Response:
+        key = request.query_params["partition_key"]
+        runs = [self.runs[key]] if key in self.runs else []
+        return JSONResponse({"partition_key": key, "runs": runs, "materialized_at": None, "wiped_at": None})
 
     async def sql(self, request: Request) -> Response:
         asked = await request.json()

@@ -103,7 +103,8 @@ def test_a_click_on_a_hole_explains_it(page: Page, served: Served, state: str, d
     page.mouse.click(*point(page, state, day))
     hole = page.get_by_role("region", name="Missing partition")
     expect(hole).to_contain_text(f"state = {state}, date = {day}")
-    expect(hole).to_contain_text("never materialized, or it was wiped")
+    expect(hole).to_contain_text("Never materialized: Dagster knows of no run")
+    expect(hole.get_by_role("button", name="Query the neighbours")).to_be_in_viewport()
     expect(hole.get_by_role("link", name="Materialize it in Dagster")).to_have_attribute(
         "href",
         "http://localhost:3000/assets/Silver/TaxID/partitioned_organizations"
@@ -114,6 +115,34 @@ def test_a_click_on_a_hole_explains_it(page: Page, served: Served, state: str, d
     expect(page.get_by_test_id("row-count")).to_be_visible()
     before, after = (date.fromordinal(day.toordinal() + step) for step in (-1, 1))
     assert f"date between date '{before}' and date '{after}'" in served.mock.asked[-1]["sql"]
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        ("FAILURE", "The run failed: run 0f1e2d3c was to materialize it"),
+        ("STARTED", "A run is under way: run 0f1e2d3c is to materialize it"),
+    ],
+)
+def test_a_hole_names_the_run_that_was_to_fill_it(page: Page, served: Served, status: str, said: str) -> None:
+    made = {"run_id": "0f1e2d3c-aaaa", "status": status, "created_at": "2026-01-01T00:00:00Z"}
+    served.mock.runs["2024-01-16|CA"] = made
+    open_table(page, ORGANIZATIONS)
+    page.mouse.click(*point(page, "CA", date(2024, 1, 16)))
+    hole = page.get_by_role("region", name="Missing partition")
+    expect(hole).to_contain_text(said)
+    run = "http://localhost:3000/runs/0f1e2d3c-aaaa"
+    expect(hole.get_by_role("link", name="0f1e2d3c")).to_have_attribute("href", run)
+    why = hole.get_by_role("link", name="See why it failed")
+    expect(why).to_have_count(1 if status == "FAILURE" else 0)
+
+
+def test_an_unchanged_catalog_is_not_sent_again(page: Page, served: Served) -> None:
+    with page.expect_response("**/v1/tables") as answered:
+        page.get_by_role("button", name="Refresh the catalog").click()
+    assert answered.value.status == 304
+    assert served.mock.lists_sent == 1
+    expect(page.locator(f"[data-table='{ORGANIZATIONS}']")).to_be_visible()
 
 
 def test_the_map_is_walked_with_the_keyboard(page: Page, served: Served) -> None:

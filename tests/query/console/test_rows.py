@@ -78,6 +78,43 @@ def test_cells_are_selected_and_copied(page: Page) -> None:
     expect(page.get_by_text("Copied 240 cells")).to_be_visible()
 
 
+def test_a_button_copies_what_is_selected_or_all(page: Page) -> None:
+    run(page, "select 1")
+    copy = page.get_by_role("button", name="Copy", exact=True)
+    copy.click()
+    expect(page.get_by_text("Copied 48 rows")).to_be_visible()
+    assert clipboard(page).split("\n")[:2] == [
+        "npi\tname\tstate\tdate\tscore",
+        "1003000126\tAlder Street Clinic\tAK\t2024-01-01\t0",
+    ]
+    cell(page, 0, 1).click()
+    copy.click()
+    expect(page.get_by_text("Copied 1 cell")).to_be_visible()
+    assert clipboard(page) == "Alder Street Clinic"
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")  # as by plain HTTP
+    cell(page, 1, 1).click()
+    copy.click()
+    page.get_by_role("searchbox").first.focus()
+    page.keyboard.press("Control+V")
+    expect(page.get_by_role("searchbox").first).to_have_value("Bay Dental")
+
+
+def test_the_grid_keeps_its_place(page: Page) -> None:
+    run(page, "select million")
+    expect(page.get_by_test_id("row-count")).to_have_text("1,000,000 rows", timeout=30_000)
+    page.get_by_role("grid").focus()
+    page.keyboard.press("Control+End")
+    page.keyboard.press("Alt+N")
+    page.get_by_role("tab", name="Query 1").click()
+    expect(cell(page, 999_999, 0)).to_be_in_viewport()
+    page.get_by_role("tab", name="Scan").click()
+    page.get_by_role("tab", name="Rows").click()
+    expect(cell(page, 999_999, 0)).to_be_in_viewport()
+    page.get_by_role("grid").focus()
+    page.keyboard.press("ArrowUp")
+    expect(cell(page, 999_998, page.locator("[role=columnheader]").count() - 1)).to_have_class(re.compile("is-cursor"))
+
+
 def test_columns_are_resized(page: Page) -> None:
     run(page, "select 1")
     column = page.get_by_role("columnheader").nth(1)

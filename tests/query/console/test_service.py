@@ -78,6 +78,21 @@ def test_a_syntax_error_has_its_place(page: Page) -> None:
     expect(page.locator(".cm-lintRange-error")).to_have_text("andd")
 
 
+@pytest.mark.parametrize(
+    ("sql", "marked"),
+    [
+        (f"select n,\n  c.naem\nfrom {TABLE} c", "c.naem"),
+        (f"select n from {TABLE} where frob(n) = 1", "frob"),
+        ("select 'local.nowhere'\nfrom local.nowhere", "local.nowhere"),
+    ],
+)
+def test_a_name_that_means_nothing_is_marked(page: Page, sql: str, marked: str) -> None:
+    write(page, sql)
+    page.keyboard.press("Control+Enter")
+    expect(page.get_by_role("alert")).to_contain_text(f"line {sql[: sql.rindex(marked)].count(chr(10)) + 1}")
+    expect(page.locator(".cm-lintRange-error")).to_have_text(marked)
+
+
 def test_a_query_that_would_never_end_is_cancelled(page: Page) -> None:
     write(page, f"select count(*) from {TABLE} a, {TABLE} b, {TABLE} c where a.n + b.n + c.n < 0")
     page.keyboard.press("Control+Enter")
@@ -103,6 +118,7 @@ def test_the_map_leads_to_a_partition_and_around_a_hole(page: Page) -> None:
     partitions.focus()
     for key in ("ArrowRight", "ArrowRight", "ArrowRight", "Enter"):
         page.keyboard.press(key)
+    expect(page.get_by_role("region", name="Missing partition")).to_contain_text("Never materialized")
     page.get_by_role("button", name="Query the neighbours").click()
     expect(page.get_by_test_id("row-count")).to_have_text("2 rows")
     expect(page.locator("[data-row][data-column='0']")).to_have_text(["2024-01-02", "2024-01-04"])

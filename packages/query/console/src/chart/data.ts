@@ -15,7 +15,7 @@ export interface Drawable {
   labels: string[] | null;
   isTime: boolean;
   series: { name: string; y: (number | null)[] }[];
-  /** What the drawing leaves out, in words; empty when nothing. */
+  /** What the drawing leaves out or adds up, in words; empty when nothing. */
   left: string[];
 }
 
@@ -47,23 +47,30 @@ export function drawable(rows: Rows, choice: Choice): Drawable {
     xs.push(labels === null ? cellNumber(data, index) : placeOf(textAt(rows, row, choice.x), places, labels));
   }
   const lines = choice.mark === "scatter" ? scattered(rows, choice, xs) : summed(rows, choice, xs);
-  if (lines.series.length > MOST_SERIES) left.push(`${MOST_SERIES} of ${lines.series.length} series are drawn`);
   const name = rows.schema.fields[choice.x]?.name ?? "";
+  if (lines.isSummed) left.push(`rows of the same ${name} are added up`);
+  if (lines.series.length > MOST_SERIES) left.push(`${MOST_SERIES} of ${lines.series.length} series are drawn`);
   return { name, x: lines.x, labels, isTime: kind === "time", series: lines.series.slice(0, MOST_SERIES), left };
 }
 
-type Lines = Pick<Drawable, "x" | "series">;
+interface Lines extends Pick<Drawable, "x" | "series"> {
+  /** Whether a point stands for more than one row. */
+  isSummed: boolean;
+}
 
 /** One point for each x of a line: what several rows of it say adds up. */
 function summed(rows: Rows, choice: Choice, xs: readonly (number | null)[]): Lines {
   const lines = new Map<string, Map<number, number>>();
+  let isSummed = false;
   each(rows, choice, xs, (line, x, y) => {
     const points = lines.get(line) ?? new Map<number, number>();
     lines.set(line, points);
+    isSummed ||= points.has(x);
     points.set(x, (points.get(x) ?? 0) + y);
   });
   const x = [...new Set(xs.filter((value) => value !== null))].sort((a, b) => a - b);
-  return { x, series: [...lines].map(([name, points]) => ({ name, y: x.map((value) => points.get(value) ?? null) })) };
+  const series = [...lines].map(([name, points]) => ({ name, y: x.map((value) => points.get(value) ?? null) }));
+  return { x, series, isSummed };
 }
 
 /** One point for each row. */
@@ -73,6 +80,7 @@ function scattered(rows: Rows, choice: Choice, xs: readonly (number | null)[]): 
   points.sort((a, b) => a.x - b.x);
   const names = [...new Set(points.map(({ line }) => line))];
   return {
+    isSummed: false,
     x: points.map(({ x }) => x),
     series: names.map((name) => ({ name, y: points.map(({ line, y }) => (line === name ? y : null)) })),
   };

@@ -37,19 +37,24 @@ export function isTemporal(type: DataType): boolean {
 
 /** A type's name, as DataFusion's users know it. */
 export function typeName(type: DataType): string {
-  if (DataType.isUtf8(type) || DataType.isLargeUtf8(type)) return "string";
-  if (DataType.isBinary(type) || DataType.isLargeBinary(type)) return "binary";
+  const own = String(type).toLowerCase();
+  if (/^(large)?utf8(view)?$/.test(own)) return "string";
+  if (/^(large)?binary(view)?$/.test(own)) return "binary";
   if (DataType.isDecimal(type)) return `decimal(${type.precision}, ${type.scale})`;
   if (DataType.isDate(type)) return "date";
   if (DataType.isFloat(type)) return `float${[16, 32, 64][type.precision]}`;
   if (DataType.isInt(type)) return `${type.isSigned ? "" : "u"}int${type.bitWidth}`;
   if (DataType.isTimestamp(type))
     return type.timezone ? `timestamp(${unitName(type.unit)}, ${type.timezone})` : `timestamp(${unitName(type.unit)})`;
-  if (DataType.isList(type) || DataType.isFixedSizeList(type))
+  if (DataType.isTime(type)) return `time(${unitName(type.unit)})`;
+  if (DataType.isDuration(type)) return `duration(${unitName(type.unit)})`;
+  if (DataType.isInterval(type)) return "interval";
+  if (DataType.isMap(type)) return `map<${typeName(type.keyType)}, ${typeName(type.valueType)}>`;
+  if (DataType.isList(type) || DataType.isLargeList(type) || DataType.isFixedSizeList(type))
     return `list<${typeName(type.children[0]?.type as DataType)}>`;
   if (DataType.isStruct(type)) return `struct<${type.children.map(({ name }) => name).join(", ")}>`;
   if (DataType.isDictionary(type)) return typeName(type.dictionary as DataType);
-  return String(type).toLowerCase();
+  return own;
 }
 
 function unitName(unit: TimeUnit): string {

@@ -3,6 +3,8 @@
 import type { ComponentChildren } from "preact";
 import { Icon } from "./icons";
 
+const HEADS: Record<string, string> = { plan: "the statement cannot be planned", sql_syntax: "syntax error" };
+
 interface Props {
   code: string;
   message: string;
@@ -17,7 +19,7 @@ export function ProblemView({ code, message, position = null, queryId = null, ch
       <Icon name="warning" />
       <div>
         <p class="problem-head">
-          <b>{code.replaceAll("_", " ")}</b>
+          <b>{HEADS[code] ?? code.replaceAll("_", " ")}</b>
           {position !== null && (
             <span>
               line {position.line}, column {position.column}
