@@ -53,7 +53,7 @@ def test_a_table_it_may_not_read_is_as_one_that_is_not_there(ann: httpx.Client, 
             absent = sql(ann, statement.format(missing), path)
             assert (refused.status_code, refused.json()["code"]) == (400, "unknown_table")
             assert refused.json()["detail"].replace(table, "T") == absent.json()["detail"].replace(missing, "T")
-    for rest in ("", "/partitions", "/partitions?format=arrow"):
+    for rest in ("", "/partitions", "/partitions?format=arrow", "/history?partition_key=a"):
         assert ann.get(f"/v1/tables/{schema}/{name}{rest}").status_code == 404
 
 

@@ -23,6 +23,7 @@ GUARDED = [
     ("GET", "/v1/tables"),
     ("GET", "/v1/tables/a/b"),
     ("GET", "/v1/tables/a/b/partitions"),
+    ("GET", "/v1/tables/a/b/history"),
     ("GET", "/v1/session"),
     ("GET", "/metrics"),
     ("GET", "/openapi.json"),
