@@ -190,6 +190,23 @@ def test_a_token_made_while_it_runs_opens_and_a_revoked_one_closes(dagster_home:
     assert "revoked" in listed
 
 
+@pytest.mark.parametrize("door", ["url", "flight_url"])
+def test_what_runs_ends_with_its_token(dagster_home: Path, tmp_path: Path, door: str) -> None:
+    with served(tmp_path, "--dagster-home", str(dagster_home)) as server, server.client() as anonymous:
+        secret = run(tmp_path, "token", "create", "ann", "--grant", "local").stdout.strip()
+        with connect(getattr(server, door), token=secret, settings={}) as connection:
+            rows = iter(
+                connection.sql("SELECT a.value FROM generate_series(1, 1000000) a, generate_series(1, 1000000)")
+            )
+            next(rows)
+            assert run(tmp_path, "token", "revoke", "ann").returncode == 0
+            with pytest.raises(UnauthenticatedError, match="ann was revoked"):
+                list(rows)
+        [query] = anonymous.get("/v1/queries").json()["queries"]
+
+    assert (query["user"], query["state"], query["error"]["code"]) == ("ann", "failed", "unauthenticated")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_ends_at_a_signal_and_leaves_nothing(dagster_home: Path, tmp_path: Path, number: int) -> None:
     with served(tmp_path, "--dagster-home", str(dagster_home)) as server:

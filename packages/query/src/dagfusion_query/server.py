@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _CATALOG_WAIT_S = 10.0  # for the list of tables; the first reading may well take longer
+_RECHECK_S = 0.5  # between two looks at the tokens of running queries
 _OPERATOR = Caller(ANONYMOUS, ALL, "serve")
 
 
@@ -115,9 +116,17 @@ class _Process:
                 return
             await flight.start()
             await http.start()
+            stack.callback(asyncio.create_task(self._recheck(service)).cancel)
             announce(Ready((http.url, self._flight_url(flight.port)), [*service.environments(_OPERATOR).values()]))
             await self._stopping.wait()
             _log.info("stopping: running queries have %g s to end", self._config.service.cancel_grace_s)
+
+    async def _recheck(self, service: Service) -> None:
+        """End what runs for tokens that were revoked, or have expired, meanwhile."""
+        while True:
+            await asyncio.sleep(_RECHECK_S)
+            with suppress(SettingsError):  # the doors say that the tokens cannot be read
+                service.recheck(self._tokens.check)
 
     def _doors(self, service: Service) -> tuple[HttpDoor, FlightDoor]:
         settings = self._config.service

@@ -120,12 +120,14 @@ class Tokens:
         token = known.get(parts[1]) if parts else None
         expected = _digest("") if token is None else token.sha256
         if not hmac.compare_digest(_digest(secret), expected) or token is None:
-            raise UnauthenticatedError("the access token is not one of this service: ask its operator for another")
-        if token.revoked is not None:
-            raise UnauthenticatedError(f"the access token {token.name} was revoked: ask for another")
-        if not token.is_active(datetime.now(UTC)):
-            raise UnauthenticatedError(f"the access token {token.name} expired at {token.expires}: ask for another")
-        return token
+            raise _unknown()
+        return _active(token)
+
+    def check(self, token_id: str) -> None:
+        """Look whether a token that let somebody in would still do so; raises as `authenticate`."""
+        if (token := self._current().get(token_id)) is None:
+            raise _unknown()
+        _active(token)
 
     def _current(self) -> dict[str, Token]:
         """Return the tokens of the file as it is now; it is read only when it has changed."""
@@ -186,6 +188,18 @@ class Tokens:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
+
+
+def _active(token: Token) -> Token:
+    if token.revoked is not None:
+        raise UnauthenticatedError(f"the access token {token.name} was revoked: ask for another")
+    if not token.is_active(datetime.now(UTC)):
+        raise UnauthenticatedError(f"the access token {token.name} expired at {token.expires}: ask for another")
+    return token
+
+
+def _unknown() -> UnauthenticatedError:
+    return UnauthenticatedError("the access token is not one of this service: ask its operator for another")
 
 
 def _digest(secret: str) -> str:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from dagfusion_query.client.links import Answer, Links, restored_problem
 from dagfusion_query.client.remote import RemoteResult
-from dagfusion_query.errors import BrokenStreamError, QueryError
+from dagfusion_query.errors import BrokenStreamError, QueryError, UnauthenticatedError
 
 _MEDIA_TYPE = "application/vnd.apache.arrow.stream"
 _BROKEN = (OSError, http.client.HTTPException, pa.ArrowException)
@@ -79,13 +79,15 @@ class HttpResult(RemoteResult):
                 return None
             raise self._why(error) from error
 
-    def _why(self, error: Exception) -> QueryError:
+    def _why(self, broke: Exception) -> QueryError:
         broken = BrokenStreamError(
             f"the result of query {self.id} ended before its end, and the service at {self._links.shown} does not say "
-            f"why ({error}): run it again"
+            f"why ({broke}): run it again"
         )
         try:
             said = self._links.document("GET", f"/v1/queries/{self.id}")["error"]
+        except UnauthenticatedError as error:
+            return error
         except QueryError:
             return broken
         return broken if said is None else restored_problem(said)

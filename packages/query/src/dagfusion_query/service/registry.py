@@ -20,11 +20,11 @@ class Entry:
     """One query, as it goes on.
 
     Attributes:
-        owner: `Caller.owner` of whose it is.
+        caller: Whose it is.
     """
 
     info: QueryInfo
-    owner: str
+    caller: Caller
     stop: Callable[[QueryError], None] = field(default=lambda _: None)  # ends it, in whatever state it is
 
     def update(self, **changes: object) -> None:
@@ -58,7 +58,7 @@ class Registry:
         info = QueryInfo(
             secrets.token_hex(16), caller.user, caller.door, query.sql, State.queued, datetime.now(UTC), Stats()
         )
-        entry = self._running[info.id] = Entry(info, caller.owner)
+        entry = self._running[info.id] = Entry(info, caller)
         return entry
 
     def close(self, entry: Entry, *, keep: bool) -> None:
@@ -69,7 +69,7 @@ class Registry:
         sql = entry.info.sql
         if len(sql) > _REMEMBERED_SQL:
             entry.update(sql=f"{sql[:_REMEMBERED_SQL]} ... ({len(sql):,} characters)")
-        self._over[entry.info.id] = Entry(entry.info, entry.owner)
+        self._over[entry.info.id] = Entry(entry.info, entry.caller)
         while len(self._over) > self._finished:
             self._over.popitem(last=False)
 
@@ -100,7 +100,7 @@ class Registry:
 
 
 def _visible(entry: Entry, caller: Caller) -> bool:
-    return entry.owner == caller.owner or caller.grants.everything
+    return entry.caller.owner == caller.owner or caller.grants.everything
 
 
 def _report(info: QueryInfo) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -10,7 +10,13 @@ import pyarrow as pa
 from dagfusion_query.access.grants import ALL, restricted
 from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.config import Config
-from dagfusion_query.errors import QueryCancelledError, QueryError, ServiceUnavailableError, StatementTooLongError
+from dagfusion_query.errors import (
+    QueryCancelledError,
+    QueryError,
+    ServiceUnavailableError,
+    StatementTooLongError,
+    UnauthenticatedError,
+)
 from dagfusion_query.event_log.history import PartitionHistory
 from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.catalogs import Catalogs, told
@@ -119,6 +125,19 @@ class Service:
     def queries(self, caller: Caller) -> list[QueryInfo]:
         """Return a caller's queries, newest first; all of them to a caller that may read everything."""
         return self._registry.infos(caller)
+
+    def recheck(self, check: Callable[[str], None]) -> None:
+        """End the queries of those who may not ask any more.
+
+        Args:
+            check: Raises, for a token's id, why that is not valid any more.
+        """
+        for entry in self._registry.running:
+            try:
+                if entry.caller.token_id:
+                    check(entry.caller.token_id)
+            except UnauthenticatedError as error:
+                entry.stop(error)
 
     def environments(self, caller: Caller) -> Mapping[str, EnvironmentState]:
         """Return the environments that a caller may know of, with the tables that it may read."""
