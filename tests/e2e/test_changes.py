@@ -55,7 +55,7 @@ def test_a_new_partition_is_visible_without_a_refresh(small: Lake) -> None:
     with small.connect() as connection:
         assert connection.sql(COUNT).stats.files_total == 3
         assert small.materialize(EXTRACTS, "2024-01-02|AK")
-        wait_until(lambda: connection.sql(COUNT).stats.files_total == 4, timeout_s=5)
+        wait_until(lambda: connection.sql(COUNT).stats.files_total == 4, timeout_s=30)
         assert connection.sql(COUNT).to_arrow().to_pylist() == [stored(small)]
 
 
@@ -116,7 +116,7 @@ def test_a_store_that_is_down_is_named(services: Services, database: Database, t
             with pytest.raises(StoreUnavailableError) as raised:
                 connection.sql(query).to_arrow()
             assert deployment.variables["AWS_ENDPOINT_URL"] in str(raised.value)
-            assert time.monotonic() - started < 30
+            assert time.monotonic() - started < 90
         assert not deployment.materialize(REGISTER)
         assert len(deployment.instance.fetch_materializations(REGISTER, limit=10).records) == 1
 
@@ -127,4 +127,4 @@ def test_a_database_that_restarts_is_found_again(small: Lake, database: Database
         database.restart()
         assert connection.sql(COUNT).to_arrow() == before
         assert small.materialize(EXTRACTS, "2024-01-02|AK")
-        wait_until(lambda: connection.sql(COUNT).stats.files_total == 4, timeout_s=10)
+        wait_until(lambda: connection.sql(COUNT).stats.files_total == 4, timeout_s=30)

@@ -4,6 +4,7 @@ import itertools
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,10 +12,12 @@ import dagster as dg
 import psycopg
 import pytest
 
+from dagfusion_query.catalog.live import LiveCatalog
 from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.protocol import EventLog
 from dagfusion_stack import postgres
 from dagfusion_stack.postgres import Postgres
+from tests.query.following import Opened
 
 ORGANIZATIONS = ("Silver", "TaxID", "partitioned_organizations")
 
@@ -128,6 +131,13 @@ def on_postgres(tmp_path: Path, database: Callable[[], str]) -> Iterator[Deploym
     deployment.instance.dispose()
 
 
+@pytest.fixture
+def log(on_postgres: Deployment) -> Iterator[EventLog]:
+    made = on_postgres.open()
+    yield made
+    made.close()
+
+
 @pytest.fixture(scope="session")
 def sqlite_pattern(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("pattern")
@@ -152,3 +162,15 @@ def deployment(request: pytest.FixtureRequest) -> Deployment:
 @pytest.fixture(scope="session")
 def deployment_class() -> type[Deployment]:
     return Deployment
+
+
+@pytest.fixture
+def catalog_of() -> Iterator[Opened]:
+    with ExitStack() as stack:
+
+        def make(log: EventLog, state_dir: Path | None = None, **intervals: Any) -> LiveCatalog:
+            catalog = LiveCatalog(log, "uat", state_dir, **{"poll_interval_s": 0.05, **intervals})
+            stack.callback(catalog.close)
+            return catalog
+
+        yield make

@@ -21,7 +21,7 @@ def test_items_are_fetched_while_one_is_worked_on() -> None:
     taken = ahead(items(), 3)
     assert next(taken) == 0
     for _ in range(4):
-        assert fetched.acquire(timeout=10)
+        assert fetched.acquire(timeout=30)
     assert list(taken) == [1, 2, 3]
 
 

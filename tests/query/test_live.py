@@ -1,56 +1,16 @@
-"""The same behaviour over both event logs, and what a catalog does when its event log goes away."""
+"""The same behaviour over both event logs (`deployment` is PostgreSQL, then SQLite)."""
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 
-from dagfusion_query.catalog.live import LiveCatalog
-from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.catalog.snapshot import SnapshotStore
-from dagfusion_query.errors import EventLogUnavailableError
-from dagfusion_query.event_log.history import PartitionHistory
-from dagfusion_query.event_log.protocol import Cursor, Event, EventLog, Poll
-
-Record = Callable[..., dict[str, Any]]
-Opened = Callable[..., LiveCatalog]
-ORGS = TableName("uat_silver_tax_id", "partitioned_organizations")
-VISIBLE_WITHIN_S = 1.0
-PATIENCE_S = 20.0  # for a busy machine
-
-
-@pytest.fixture
-def catalog_of() -> Iterator[Opened]:
-    with ExitStack() as stack:
-
-        def make(log: EventLog, state_dir: Path | None = None, **intervals: Any) -> LiveCatalog:
-            catalog = LiveCatalog(log, "uat", state_dir, **{"poll_interval_s": 0.05, **intervals})
-            stack.callback(catalog.close)
-            return catalog
-
-        yield make
-
-
-def partitions(snapshot: Snapshot, name: TableName = ORGS) -> set[str]:
-    return set(snapshot.tables[name].files["partition_key"].to_pylist()) if name in snapshot.tables else set()
-
-
-def wait_for(condition: Callable[[], bool]) -> float:
-    """Wait until it holds, and return how long that took."""
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < PATIENCE_S, "it never came to hold"
-        time.sleep(0.005)
-    return time.monotonic() - started
-
-
-# ---- one behaviour, two event logs (`deployment` is PostgreSQL, then SQLite)
+from tests.query.following import ORGS, Opened, Record, partitions, wait_for
 
 
 def test_the_first_snapshot_holds_the_latest_of_each_partition(
@@ -102,18 +62,17 @@ def test_keys_and_partitions_of_any_text_are_read(deployment: Any, catalog_of: O
     assert table.files.select(["partition_key", "rows"]).to_pylist() == [{"partition_key": state, "rows": 5}]
 
 
-def test_a_new_materialization_is_visible_within_a_second(
+def test_a_new_materialization_becomes_visible_by_itself(
     deployment: Any, catalog_of: Opened, file_record: Record
 ) -> None:
     deployment.report(file_record("CA"))
     catalog = catalog_of(deployment.open(), poll_interval_s=0.25)
-    waits = []
     for state in ("NY", "TX", "WA"):
         before = catalog.current()
         deployment.report(file_record(state))
-        waits.append(wait_for(lambda before=before: catalog.current() is not before))  # type: ignore[misc]
+        wait_for(lambda before=before: catalog.current() is not before)  # type: ignore[misc]
     assert partitions(catalog.current()) == {f"2024-01-15|{state}" for state in ("CA", "NY", "TX", "WA")}
-    assert min(waits) < VISIBLE_WITHIN_S
+    assert catalog.lag().syncs == 1, "it looked for what is new, and read nothing again"
 
 
 def test_a_new_asset_appears(deployment: Any, catalog_of: Opened, file_record: Record) -> None:
@@ -265,126 +224,3 @@ def test_a_generation_that_a_query_holds_does_not_change(
     catalog.refresh()
     assert held.tables[ORGS].files["rows"].to_pylist() == [1]
     assert catalog.current().generation > held.generation
-
-
-# ---- an event log that fails
-
-
-class FailingLog:
-    """An event log that fails when told to."""
-
-    def __init__(self, log: EventLog) -> None:
-        self._log = log
-        self.down: Exception | None = None
-        self.closed = 0
-
-    def _fail(self) -> None:
-        if self.down is not None:
-            raise self.down
-
-    def identity(self) -> str:
-        self._fail()
-        return self._log.identity()
-
-    def sync(self, receive: Callable[[Sequence[Event]], None]) -> Cursor:
-        self._fail()
-        return self._log.sync(receive)
-
-    def poll(self, cursor: Cursor) -> Poll:
-        self._fail()
-        return self._log.poll(cursor)
-
-    def verify(self, cursor: Cursor) -> str | None:
-        self._fail()
-        return self._log.verify(cursor)
-
-    def history(self, asset_key: Sequence[str], partition_key: str) -> PartitionHistory:
-        self._fail()
-        return self._log.history(asset_key, partition_key)
-
-    def close(self) -> None:
-        self.closed += 1
-        self._log.close()
-
-
-def test_the_last_snapshot_is_served_while_the_log_is_away(
-    on_sqlite: Any, catalog_of: Opened, file_record: Record
-) -> None:
-    on_sqlite.report(file_record("CA"))
-    log = FailingLog(on_sqlite.open())
-    catalog = catalog_of(log)
-    log.down = EventLogUnavailableError("the event log is on holiday")
-    wait_for(lambda: catalog.lag().last_error is log.down)
-    assert partitions(catalog.current()) == {"2024-01-15|CA"}
-    with pytest.raises(EventLogUnavailableError, match="on holiday"):
-        catalog.refresh()
-    wait_for(lambda: catalog.lag().age_s > 0.1)
-    on_sqlite.report(file_record("NY"))
-    log.down = None
-    wait_for(lambda: partitions(catalog.current()) == {"2024-01-15|CA", "2024-01-15|NY"})
-    assert catalog.lag().last_error is None
-
-
-def test_an_error_that_nobody_foresaw_does_not_end_the_following(
-    on_sqlite: Any, catalog_of: Opened, file_record: Record
-) -> None:
-    on_sqlite.report(file_record("CA"))
-    log = FailingLog(on_sqlite.open())
-    catalog = catalog_of(log)
-    log.down = ZeroDivisionError("a bug")
-    wait_for(lambda: "a bug" in str(catalog.lag().last_error))
-    log.down = None
-    on_sqlite.report(file_record("NY"))
-    wait_for(lambda: partitions(catalog.current()) == {"2024-01-15|CA", "2024-01-15|NY"})
-
-
-def test_without_log_and_snapshot_there_is_nothing_to_serve(on_sqlite: Any) -> None:
-    log = FailingLog(on_sqlite.open())
-    log.down = EventLogUnavailableError("the event log is on holiday")
-    with pytest.raises(EventLogUnavailableError, match="on holiday"):
-        LiveCatalog(log, "uat")
-    assert log.closed == 1
-
-
-def test_a_stored_snapshot_is_served_while_the_log_is_away(
-    on_sqlite: Any, catalog_of: Opened, file_record: Record, tmp_path: Path
-) -> None:
-    on_sqlite.report(file_record("CA"))
-    catalog_of(on_sqlite.open(), tmp_path / "state").close()
-    log = FailingLog(on_sqlite.open())
-    log.down = EventLogUnavailableError("the event log is on holiday")
-    catalog = catalog_of(log, tmp_path / "state")
-    assert partitions(catalog.current()) == {"2024-01-15|CA"}
-    on_sqlite.report(file_record("NY"))
-    log.down = None
-    wait_for(lambda: partitions(catalog.current()) == {"2024-01-15|CA", "2024-01-15|NY"})
-    assert catalog.lag().syncs == 0
-
-
-def test_a_state_folder_that_fills_up_does_not_stop_the_catalog(
-    on_sqlite: Any, catalog_of: Opened, file_record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    on_sqlite.report(file_record("CA"))
-    catalog = catalog_of(on_sqlite.open(), tmp_path / "state")
-
-    def full(*_: object) -> None:
-        raise OSError("no space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", full)
-        on_sqlite.report(file_record("NY"))
-        assert partitions(catalog.refresh()) == {"2024-01-15|CA", "2024-01-15|NY"}
-    on_sqlite.report(file_record("TX"))
-    catalog.refresh()
-    catalog.close()
-    again = catalog_of(on_sqlite.open(), tmp_path / "state")
-    assert partitions(again.current()) == {"2024-01-15|CA", "2024-01-15|NY", "2024-01-15|TX"}
-    assert again.lag().syncs == 0
-
-
-def test_closing_twice_is_allowed(on_sqlite: Any, catalog_of: Opened, file_record: Record) -> None:
-    on_sqlite.report(file_record("CA"))
-    catalog = catalog_of(on_sqlite.open())
-    catalog.close()
-    catalog.close()
-    assert partitions(catalog.current()) == {"2024-01-15|CA"}

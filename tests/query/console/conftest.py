@@ -26,7 +26,7 @@ FLAGS = [
     "--disable-sync",
 ]
 REQUIRED = "DAGFUSION_REQUIRE_BROWSER" in os.environ
-expect.set_options(timeout=10_000)
+expect.set_options(timeout=30_000)
 
 
 def need(program: str) -> None:

@@ -211,7 +211,7 @@ def running(loop: asyncio.AbstractEventLoop) -> Iterator[Callable[[Coroutine[Any
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
-        yield lambda work: asyncio.run_coroutine_threadsafe(work, loop).result(20)
+        yield lambda work: asyncio.run_coroutine_threadsafe(work, loop).result(30)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
@@ -252,7 +252,7 @@ def url(door: FlightDoor) -> str:
     return f"grpc://127.0.0.1:{door.port}"
 
 
-def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> bool:
+def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> bool:
     """Wait for something to become true; tell whether it has."""
     deadline = time.monotonic() + timeout_s
     while not (fulfilled := condition()) and time.monotonic() < deadline:

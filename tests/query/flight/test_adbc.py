@@ -266,7 +266,7 @@ def test_cancelling_a_result_half_way(adbc: flight_sql.Connection, service: Fake
         threading.Timer(0.1, cursor.adbc_cancel).start()
         with pytest.raises((adbc_driver_manager.Error, OSError, pa.ArrowException), match=r"(?i)cancel"):
             reader.read_next_batch()
-        assert time.monotonic() - started < 1.0
+        assert time.monotonic() - started < 20
         assert until(lambda: not service.open)
 
 

@@ -138,7 +138,7 @@ def test_cancel(connection: FlightConnection, service: FakeService) -> None:
     thread.start()
     assert until(lambda: rows == [3])
     found.cancel()
-    thread.join(2.0)
+    thread.join(20)
     assert rows == [3]
     assert until(lambda: not service.open)
 

@@ -56,7 +56,7 @@ def test_no_text_takes_long(piece: str) -> None:
     started = time.perf_counter()
     with suppress(ParameterError):
         parameters(sql + "?")
-    assert time.perf_counter() - started < 5.0
+    assert time.perf_counter() - started < 20
 
 
 @pytest.mark.parametrize("sql", ["?," * 4097, "$4097", "$" + "9" * 5000, ",".join(f"$n{n}" for n in range(4097))])

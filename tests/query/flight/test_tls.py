@@ -46,7 +46,7 @@ def test_clients_that_do_not(doors: Doors, service: FakeService, files: dict[str
     for address, root in ((f"grpc+tls://localhost:{door.port}", trustme.CA()), (f"grpc://localhost:{door.port}", None)):
         options = {} if root is None else {"tls_root_certs": root.cert_pem.bytes()}
         with flight.connect(address, **options) as client, pytest.raises(flight.FlightUnavailableError):
-            query(client, "select * from orders", flight.FlightCallOptions(timeout=5.0))
+            query(client, "select * from orders", flight.FlightCallOptions(timeout=30.0))
 
 
 @pytest.mark.parametrize("missing", ["tls_certificate", "tls_key"])

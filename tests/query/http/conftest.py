@@ -35,5 +35,5 @@ def door(service: FakeService, tokens: Tokens, settings: ServiceSettings) -> Ite
 
 @pytest.fixture
 def client(door: HttpDoor) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=door.url, trust_env=False) as client:
+    with httpx.Client(base_url=door.url, trust_env=False, timeout=30) as client:
         yield client

@@ -166,17 +166,17 @@ def serving(
         await door.start()
         return door
 
-    door = asyncio.run_coroutine_threadsafe(opened(), loop).result(10)
+    door = asyncio.run_coroutine_threadsafe(opened(), loop).result(30)
     try:
         yield door
     finally:
-        asyncio.run_coroutine_threadsafe(door.stop(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(door.stop(), loop).result(30)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+        thread.join(30)
         loop.close()
 
 
-def eventually(check: Callable[[], bool], seconds: float = 5.0) -> bool:
+def eventually(check: Callable[[], bool], seconds: float = 20.0) -> bool:
     """Whether something comes to be true."""
     until = time.monotonic() + seconds
     while not check():

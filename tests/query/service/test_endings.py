@@ -35,7 +35,7 @@ UNYIELDING = "SELECT sum(x * y) FROM generate_series(1, 10000000) a(x) CROSS JOI
 # Cannot be interrupted at all while it is planned.
 SLOW_TO_PLAN = f"SELECT {'+'.join(['1'] * 20_000)}"
 ENDLESS_ROWS = "SELECT x, y FROM generate_series(1, 10000000) a(x) CROSS JOIN generate_series(1, 100000) b(y)"
-SOON_S = 1.0
+SOON_S = 20.0  # on the busiest machine; what was not ended goes on for minutes
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def cancelled(served: Served, future: "Future[Any]", query_id: str, caller: Call
     started = time.perf_counter()
     served.ask(lambda: served.service.cancel(query_id, caller))
     with pytest.raises(QueryCancelledError, match=f"cancelled by {caller.user}"):
-        future.result(10)
+        future.result(SOON_S)
     assert served.rows("SELECT 1 AS a", caller) == [{"a": 1}]
     assert served.service.query(query_id, caller).state is State.cancelled
     return time.perf_counter() - started
@@ -147,7 +147,7 @@ def test_a_query_that_takes_too_long_is_ended(one: Served, sql: str) -> None:
     assert isinstance(error, QueryTimeoutError)
     assert "0.3 s" in str(error)
     assert one.rows("SELECT 1 AS a") == [{"a": 1}]
-    assert time.perf_counter() - started < 0.3 + 2 * SOON_S
+    assert time.perf_counter() - started < 0.3 + SOON_S
     assert one.service.queries(ANN)[1].state is State.failed
 
 
@@ -165,7 +165,8 @@ def test_a_client_that_stalls_is_given_up(new_served: Serve) -> None:
         stream = await served.stream(ENDLESS_ROWS)
         chunks = aiter(stream)
         await anext(chunks)
-        await asyncio.sleep(0.6)
+        while not served.service.query(stream.id, ANN).state.is_over:  # noqa: ASYNC110  # it is told by a state
+            await asyncio.sleep(0.01)
         async for _ in chunks:
             pass
 
@@ -175,14 +176,14 @@ def test_a_client_that_stalls_is_given_up(new_served: Serve) -> None:
 
 
 def test_a_slow_client_is_not_a_stalled_one(new_served: Serve) -> None:
-    served = new_served(workers=1, client_stall_s=0.5)
+    served = new_served(workers=1, client_stall_s=3.0)
 
     async def take_slowly() -> int:
         stream = await served.stream("SELECT repeat('x', 1000000) AS x FROM generate_series(1, 10)")
         rows = 0
         async for chunk in stream:
             rows += len(chunk) > 0
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.4)
         return stream.stats.rows
 
     assert served.loop.run(take_slowly()) == 10
@@ -291,7 +292,7 @@ def test_a_worker_that_dies_takes_only_its_statement_along(new_served: Serve, nu
     os.kill(busiest(set(workers()) - {first}), number)
 
     with pytest.raises(WorkerDiedError, match=f"while running \\({number.name}"):
-        future.result(10)
+        future.result(SOON_S)
     assert served.rows("SELECT 1 AS a") == [{"a": 1}]
     assert served.service.query(other_id, BOB).state is State.running
     cancelled(served, other, other_id, BOB)
@@ -304,7 +305,7 @@ def test_workers_killed_while_idle_are_not_noticed(one: Served) -> None:
         killed = set(workers())
         for pid in killed:
             os.kill(pid, signal.SIGKILL)
-        one.wait_for(lambda killed=killed: killed.isdisjoint(workers()))  # type: ignore[misc]
+        one.wait_for(lambda killed=killed: killed.isdisjoint(one.service._pool.pids))  # type: ignore[misc]
         assert one.rows("SELECT 1 AS a") == [{"a": 1}]
     assert one.service.ready() is None
 
@@ -360,7 +361,7 @@ def test_closing_lets_queries_end_and_cancels_the_rest(new_served: Serve) -> Non
     served.loop.run(served.service.close())
     for query in (future, waiting):
         with pytest.raises(QueryCancelledError, match="stopping"):
-            query.result(1)
+            query.result(SOON_S)
     assert isinstance(served.error("SELECT 1"), ServiceUnavailableError)
     assert served.service.ready() is not None
     assert workers() == []

@@ -311,7 +311,7 @@ asyncio.run(main())
     pids = [int(pid) for pid in path.read_text().split()]
     service.kill()
     service.wait()
-    asyncio.run(asyncio.wait_for(until(lambda: not any(map(psutil.pid_exists, pids))), 5))
+    asyncio.run(asyncio.wait_for(until(lambda: not any(map(psutil.pid_exists, pids))), 30))
     left = list(Path(tempfile.gettempdir()).glob(f"dagfusion-worker-{service.pid}-*"))
     assert len(left) == 2
     run(one_statement)

@@ -1,0 +1,26 @@
+"""A catalog that follows an event log: what a test sees of it."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from dagfusion_query.catalog.live import LiveCatalog
+from dagfusion_query.catalog.model import Snapshot
+from dagfusion_query.catalog.naming import TableName
+
+Record = Callable[..., dict[str, Any]]
+Opened = Callable[..., LiveCatalog]
+ORGS = TableName("uat_silver_tax_id", "partitioned_organizations")
+PATIENCE_S = 20.0  # for a busy machine
+
+
+def partitions(snapshot: Snapshot, name: TableName = ORGS) -> set[str]:
+    return set(snapshot.tables[name].files["partition_key"].to_pylist()) if name in snapshot.tables else set()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until it holds."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to hold"
+        time.sleep(0.005)

@@ -1,0 +1,133 @@
+"""What a catalog does when its event log goes away, or its disk is full."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dagfusion_query.catalog.live import LiveCatalog
+from dagfusion_query.errors import EventLogUnavailableError
+from dagfusion_query.event_log.history import PartitionHistory
+from dagfusion_query.event_log.protocol import Cursor, Event, EventLog, Poll
+from tests.query.following import Opened, Record, partitions, wait_for
+
+
+class FailingLog:
+    """An event log that fails when told to."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self.down: Exception | None = None
+        self.closed = 0
+
+    def _fail(self) -> None:
+        if self.down is not None:
+            raise self.down
+
+    def identity(self) -> str:
+        self._fail()
+        return self._log.identity()
+
+    def sync(self, receive: Callable[[Sequence[Event]], None]) -> Cursor:
+        self._fail()
+        return self._log.sync(receive)
+
+    def poll(self, cursor: Cursor) -> Poll:
+        self._fail()
+        return self._log.poll(cursor)
+
+    def verify(self, cursor: Cursor) -> str | None:
+        self._fail()
+        return self._log.verify(cursor)
+
+    def history(self, asset_key: Sequence[str], partition_key: str) -> PartitionHistory:
+        self._fail()
+        return self._log.history(asset_key, partition_key)
+
+    def close(self) -> None:
+        self.closed += 1
+        self._log.close()
+
+
+def test_the_last_snapshot_is_served_while_the_log_is_away(
+    on_sqlite: Any, catalog_of: Opened, file_record: Record
+) -> None:
+    on_sqlite.report(file_record("CA"))
+    log = FailingLog(on_sqlite.open())
+    catalog = catalog_of(log)
+    log.down = EventLogUnavailableError("the event log is on holiday")
+    wait_for(lambda: catalog.lag().last_error is log.down)
+    assert partitions(catalog.current()) == {"2024-01-15|CA"}
+    with pytest.raises(EventLogUnavailableError, match="on holiday"):
+        catalog.refresh()
+    wait_for(lambda: catalog.lag().age_s > 0.1)
+    on_sqlite.report(file_record("NY"))
+    log.down = None
+    wait_for(lambda: partitions(catalog.current()) == {"2024-01-15|CA", "2024-01-15|NY"})
+    assert catalog.lag().last_error is None
+
+
+def test_an_error_that_nobody_foresaw_does_not_end_the_following(
+    on_sqlite: Any, catalog_of: Opened, file_record: Record
+) -> None:
+    on_sqlite.report(file_record("CA"))
+    log = FailingLog(on_sqlite.open())
+    catalog = catalog_of(log)
+    log.down = ZeroDivisionError("a bug")
+    wait_for(lambda: "a bug" in str(catalog.lag().last_error))
+    log.down = None
+    on_sqlite.report(file_record("NY"))
+    wait_for(lambda: partitions(catalog.current()) == {"2024-01-15|CA", "2024-01-15|NY"})
+
+
+def test_without_log_and_snapshot_there_is_nothing_to_serve(on_sqlite: Any) -> None:
+    log = FailingLog(on_sqlite.open())
+    log.down = EventLogUnavailableError("the event log is on holiday")
+    with pytest.raises(EventLogUnavailableError, match="on holiday"):
+        LiveCatalog(log, "uat")
+    assert log.closed == 1
+
+
+def test_a_stored_snapshot_is_served_while_the_log_is_away(
+    on_sqlite: Any, catalog_of: Opened, file_record: Record, tmp_path: Path
+) -> None:
+    on_sqlite.report(file_record("CA"))
+    catalog_of(on_sqlite.open(), tmp_path / "state").close()
+    log = FailingLog(on_sqlite.open())
+    log.down = EventLogUnavailableError("the event log is on holiday")
+    catalog = catalog_of(log, tmp_path / "state")
+    assert partitions(catalog.current()) == {"2024-01-15|CA"}
+    on_sqlite.report(file_record("NY"))
+    log.down = None
+    wait_for(lambda: partitions(catalog.current()) == {"2024-01-15|CA", "2024-01-15|NY"})
+    assert catalog.lag().syncs == 0
+
+
+def test_a_state_folder_that_fills_up_does_not_stop_the_catalog(
+    on_sqlite: Any, catalog_of: Opened, file_record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_sqlite.report(file_record("CA"))
+    catalog = catalog_of(on_sqlite.open(), tmp_path / "state")
+
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", full)
+        on_sqlite.report(file_record("NY"))
+        assert partitions(catalog.refresh()) == {"2024-01-15|CA", "2024-01-15|NY"}
+    on_sqlite.report(file_record("TX"))
+    catalog.refresh()
+    catalog.close()
+    again = catalog_of(on_sqlite.open(), tmp_path / "state")
+    assert partitions(again.current()) == {"2024-01-15|CA", "2024-01-15|NY", "2024-01-15|TX"}
+    assert again.lag().syncs == 0
+
+
+def test_closing_twice_is_allowed(on_sqlite: Any, catalog_of: Opened, file_record: Record) -> None:
+    on_sqlite.report(file_record("CA"))
+    catalog = catalog_of(on_sqlite.open())
+    catalog.close()
+    catalog.close()
+    assert partitions(catalog.current()) == {"2024-01-15|CA"}
