@@ -196,6 +196,19 @@ def test_partitions_come_in_the_order_of_their_values(client: httpx.Client) -> N
     }
 
 
+def test_a_partition_of_several_files_counts_once_and_is_listed_by_file(
+    client: httpx.Client, service: FakeService
+) -> None:
+    several = table("folder")
+    files = several.files.set_column(0, "event_id", pa.chunked_array([[7, 7, 7, 8]], pa.int64()))
+    found = replace(several, files=files)
+    service.catalog = {"uat": FakeEnvironment("uat", Snapshot(1, "uat", MappingProxyType({found.name: found})))}
+    (listed,) = client.get("/v1/tables").json()["tables"]
+    assert (listed["partitions"], listed["rows"], listed["bytes"]) == (2, 40, 400)
+    document = client.get(f"/v1/tables/{UAT}/folder/partitions").json()
+    assert (len(document["partitions"]), document["total"]) == (4, 4)
+
+
 def test_pages_of_partitions(client: httpx.Client) -> None:
     path = f"/v1/tables/{UAT}/orders/partitions"
     whole = client.get(path).json()["partitions"]

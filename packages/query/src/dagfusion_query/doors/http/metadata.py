@@ -85,7 +85,7 @@ class Metadata:
         limit = _number(request, "limit", PAGE_ROWS, PAGE_LIMIT_ROWS)
         offset = _number(request, "offset", 0, 2**62)
         rows = await asyncio.to_thread(page, table, offset, limit)
-        return document({"partitions": rows, "total": totals(table).partitions})
+        return document({"partitions": rows, "total": totals(table).files})
 
     async def history(self, request: Request) -> Response:
         """Say what Dagster did about one partition, also one that is missing."""

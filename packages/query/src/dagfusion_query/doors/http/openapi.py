@@ -76,7 +76,7 @@ def _paths() -> Document:
             ],
             "get": _operation(
                 "listPartitions",
-                "One table's partitions",
+                "One table's partitions: a row for each, or for each file of a folder",
                 "Partitions",
                 errors=(400, 401, 403, 404, 422),
                 other={MEDIA_TYPES[Format.arrow][0]: {}},

@@ -34,6 +34,7 @@ class Totals:
     """A table's partitions in sum."""
 
     partitions: int
+    files: int  # a folder that another IO manager wrote may hold several of one partition
     rows: int
     bytes: int
     materialized_at: datetime | None
@@ -51,7 +52,8 @@ def totals(table: Table) -> Totals:
         last = pc.max(files["materialized_at"])
         row = pc.index(files["materialized_at"], last).as_py() if last.is_valid else -1
         run_id = files["run_id"][row].as_py() if row >= 0 else None
-        known = Totals(len(files), _sum(files["rows"]), _sum(files["size_bytes"]), last.as_py(), run_id)
+        written = pc.count_distinct(files["event_id"]).as_py()
+        known = Totals(written, len(files), _sum(files["rows"]), _sum(files["size_bytes"]), last.as_py(), run_id)
         _totals[table] = known
     return known
 
@@ -141,7 +143,7 @@ def asset_url(dagster_url: str | None, asset_key: tuple[str, ...]) -> str | None
 
 
 def partitions(table: Table) -> pa.Table:
-    """Return one row a partition, in catalog order: the partition's columns, then what is known of it."""
+    """Return a row for each file, in catalog order: its partition's columns, then what is known of it."""
     files = table.files
     names = table.partition_schema.names
     columns = [pc.struct_field(files["partition"], [number]) for number in range(len(names))]
