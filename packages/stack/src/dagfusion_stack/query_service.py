@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_stack import binaries, ports, process
@@ -13,7 +14,7 @@ from dagfusion_stack.home import Home
 
 NAME = "query service"
 START_TIMEOUT_S = 60.0
-_ADDRESSES = ("http_address", "flight_address")
+_STACKS_OWN = ("http_address", "flight_address", "tls_certificate", "tls_key")  # loopback, without TLS
 
 
 def require_free(http_port: int, flight_port: int) -> None:
@@ -69,6 +70,9 @@ def answers(http_port: int) -> bool:
 
 
 def _limits(variables: Mapping[str, str]) -> dict[str, str]:
-    """Keep what the user's shell says of the service's limits; its addresses are the stack's."""
-    names = [field.metadata["variable"] for field in fields(ServiceSettings) if field.name not in _ADDRESSES]
-    return {name: variables[name] for name in names if variables.get(name)}
+    """Keep what the user's shell says of the service's limits and tokens; where it listens is the stack's."""
+    names = [field.metadata["variable"] for field in fields(ServiceSettings) if field.name not in _STACKS_OWN]
+    kept = {name: variables[name] for name in names if variables.get(name)}
+    if "DAGFUSION_TOKENS" in kept:  # relative to this folder, as for `dagfusion token`
+        kept["DAGFUSION_TOKENS"] = str(Path(kept["DAGFUSION_TOKENS"]).expanduser().absolute())
+    return kept
