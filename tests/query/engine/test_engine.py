@@ -394,6 +394,11 @@ def test_text_that_is_none_is_a_syntax_error(orgs: Any, sql: str, line: int, col
     assert orgs.sql("SELECT chr(0) AS a").to_pylist() == [{"a": "\0"}]
 
 
+def test_a_statement_that_is_nested_too_deeply_is_a_syntax_error(orgs: Any) -> None:
+    with pytest.raises(SqlSyntaxError, match="nested more than 50 deep: flatten it"):
+        orgs.sql(f"SELECT {'(' * 1000}1{')' * 1000}")
+
+
 @pytest.mark.parametrize("why", ["No space left on device (os error 28)", "Disk quota exceeded (os error 122)"])
 def test_a_full_disk_is_said(why: str) -> None:
     error = diagnose(Exception(f"Arrow error: Io error: IO error: {why}"), [], Stores({}))

@@ -97,6 +97,8 @@ def no_room() -> ResourcesError:
 
 
 def _syntax_error(text: str) -> SqlSyntaxError:
+    if nested := re.search(r"RecursionLimitExceeded \(current limit: (\d+)\)", text):
+        return SqlSyntaxError(f"syntax error: the statement is nested more than {nested[1]} deep: flatten it")
     position = _POSITION.search(text)
     inner = re.search(r'\("(.*)"\)', text, re.DOTALL)
     said = _POSITION.sub("", inner[1] if inner else text).replace('\\"', '"')

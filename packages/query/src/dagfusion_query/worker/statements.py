@@ -23,6 +23,7 @@ from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.engine.engine import Engine, Prepared, Run
 from dagfusion_query.engine.statement import no_room
 from dagfusion_query.errors import (
+    PlanError,
     QueryCancelledError,
     QueryError,
     ResourcesError,
@@ -49,6 +50,7 @@ _SOON_S = 0.002  # a batch that comes within it shares a chunk with the one befo
 _POOL_PERCENT = 60  # of a worker's memory is for joins, sorts and aggregates; scans and results need some, too
 _REST_S = 1.0  # that threads have to leave a run that was given up
 _SAID_BYTES = 1500  # of an error; up to three times as many where they are escaped
+_FILE_NAME = "input_file_name"
 _NAMED = 1000  # partitions and objects that an explanation names
 
 
@@ -127,7 +129,7 @@ class Statements:
             raise
         except BaseException as error:  # noqa: BLE001  # whatever it is, the service has to hear of it
             said = QueryCancelledError("the query was cancelled") if self._cancelled else self._error(error)
-            text = _cut(self._shown(str(said)))
+            text = _cut(self._redactor.text(str(said), self._objects))
             self._mark(Phase.resting)
             send(encode(Kind.failed, {"code": said.code, "text": text, "details": said.details()}))
             self._is_whole = False
@@ -139,6 +141,11 @@ class Statements:
         cached = self._engine.cached_plans
         prepared = self._engine.prepare(head["sql"], _params(frame.body), snapshot)
         self._objects = sorted({self._folder(scan.table) for scan in prepared.scans} - {""}, key=len, reverse=True)
+        if self._objects and _names_files(head["sql"], prepared):
+            raise PlanError(
+                "input_file_name() would show folders of the service's machine, where the files of these tables are: "
+                "select partition columns instead"
+            )
         planning_s = time.perf_counter() - started
         plans = self._explained(prepared).to_arrow() if prepared.is_explain else None
         schema = prepared.schema if plans is None else plans.schema
@@ -347,6 +354,11 @@ def _cut(text: str) -> str:
         return text
     start, end = encoded[: _SAID_BYTES * 2 // 3], encoded[-_SAID_BYTES // 3 :]
     return f"{start.decode(errors='ignore')} ... {end.decode(errors='ignore')}"
+
+
+def _names_files(sql: str, prepared: Prepared) -> bool:
+    """Tell whether a result may hold the paths of files."""
+    return _FILE_NAME in sql.lower() and f"{_FILE_NAME}(" in prepared.logical.display_indent()
 
 
 def _is_there(run: Batches, within_s: float) -> bool:
