@@ -394,6 +394,19 @@ def test_text_that_is_none_is_a_syntax_error(orgs: Any, sql: str, line: int, col
     assert orgs.sql("SELECT chr(0) AS a").to_pylist() == [{"a": "\0"}]
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        pa.UnionArray.from_sparse(pa.array([0], pa.int8()), [pa.array(["x"])])[0],
+        pa.RunEndEncodedArray.from_arrays([1], ["x"])[0],
+        "\ud800",
+    ],
+)
+def test_a_parameter_of_a_type_that_none_can_have(orgs: Any, value: Any) -> None:
+    with pytest.raises(PlanError, match=r"a parameter (has a type|of type str has no Arrow type)"):
+        orgs.sql("SELECT $1 AS x", [value])
+
+
 def test_a_statement_that_is_nested_too_deeply_is_a_syntax_error(orgs: Any) -> None:
     with pytest.raises(SqlSyntaxError, match="nested more than 50 deep: flatten it"):
         orgs.sql(f"SELECT {'(' * 1000}1{')' * 1000}")

@@ -92,6 +92,12 @@ def test_statements_and_parameters(adbc: flight_sql.Connection) -> None:
         assert cursor.fetch_arrow_table().num_rows == 3
 
 
+def test_a_parameter_of_a_type_that_none_can_have(adbc: flight_sql.Connection) -> None:
+    row = pa.record_batch({"x": pa.UnionArray.from_sparse(pa.array([0], pa.int8()), [pa.array([1])])})
+    with adbc.cursor() as cursor, pytest.raises(flight_sql.ProgrammingError, match="has a type that no parameter can"):
+        cursor.execute("select ? as x", row)
+
+
 def test_the_catalog(adbc: flight_sql.Connection) -> None:
     [catalog] = adbc.adbc_get_objects(depth="all").read_all().to_pylist()
     [schema] = catalog["catalog_db_schemas"]

@@ -160,7 +160,7 @@ def test_environments_are_restricted(served: Served) -> None:
         'SELECT * FROM uat_silver."nullable$scan"',
         "SELECT * FROM dataset",
         "SELECT substr(input_file_name(), 2) FROM uat_silver.orders",
-        'SELECT count(*) FROM uat_silver.orders WHERE "input_file_name"() LIKE \'%a%\'',
+        "SELECT count(*) FROM uat_silver.orders WHERE \"input_file_name\"() LIKE '%a%'",
         "WITH f AS (SELECT INPUT_FILE_NAME() AS n FROM uat_silver.nullable) SELECT n FROM f",
     ],
 )

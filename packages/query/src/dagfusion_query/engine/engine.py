@@ -213,7 +213,11 @@ class Run:
 
 
 def _read(context: SessionContext, sql: str, values: Values) -> DataFrame:
-    return context.sql_with_options(sql, READ_ONLY, param_values=dict(values) or None)
+    try:
+        return context.sql_with_options(sql, READ_ONLY, param_values=dict(values) or None)
+    except pa.ArrowException as error:
+        kinds = ", ".join(f"${name} is {value.type}" for name, value in values.items())
+        raise PlanError(f"a parameter has a type that no parameter can have: {kinds}") from error
 
 
 def _schema(optimized: LogicalPlan, context: SessionContext) -> pa.Schema:

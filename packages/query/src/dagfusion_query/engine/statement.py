@@ -21,7 +21,7 @@ _NO_ROOM = ("No space left on device", "Disk quota exceeded")
 _POSITION = re.compile(r" at Line: (\d+), Column: (\d+)")
 _NO_TABLE = re.compile(r"table '(?:datafusion\.)?(?:public\.)?([^']+)' not found")
 _NOISE = re.compile(
-    r"^(DataFusion error: |Error during planning: |Schema error: |Optimizer rule '\w+' failed\ncaused by\n)+"
+    r"^(DataFusion error: |Error during planning: |Schema error: |(?:Optimizer rule '\w+' failed|\w+)\ncaused by\n)+"
 )
 
 

@@ -249,7 +249,7 @@ def _info(schema: pa.Schema, descriptor: flight.FlightDescriptor, ticket: bytes,
 
 def _row(reader: flight.MetadataRecordBatchReader) -> pa.RecordBatch:
     """Return one row of parameters, or so many rows that they are refused: no more are read than shows that."""
-    found = pa.RecordBatch.from_pylist([], reader.schema)
+    found = pa.RecordBatch.from_arrays([pa.nulls(0, kind) for kind in reader.schema.types], schema=reader.schema)
     for chunk in reader:
         if chunk.data is not None and chunk.data.num_rows:
             if found.num_rows or chunk.data.num_rows > 1:
