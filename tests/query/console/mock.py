@@ -26,7 +26,6 @@ from starlette.routing import Route
 from dagfusion_query.doors.console import routes
 
 TOKEN = "dft_mock_secret"
-TAG = 'W/"1"'
 DAGSTER = "http://localhost:3000"
 START = date(2024, 1, 1)
 STATES = [
@@ -51,6 +50,7 @@ class Mock:
     big_map: bool = False
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     lists_sent: int = 0
+    generation: int = 1
 
     def app(self) -> Starlette:
         endpoints: list[tuple[str, str, Callable[..., Any]]] = [
@@ -82,15 +82,16 @@ class Mock:
         return JSONResponse({"user": user, "anonymous": not self.needs_token, "everything": True, "version": "0.1.0"})
 
     async def tables(self, request: Request) -> Response:
-        if request.headers.get("if-none-match") == TAG:
-            return Response(status_code=304, headers={"ETag": TAG})
+        tag = {"ETag": f'W/"{self.generation}"'}
+        if request.headers.get("if-none-match") == tag["ETag"]:
+            return Response(status_code=304, headers=tag)
         self.lists_sent += 1
         down = {"code": "event_log_unavailable", "detail": "the Dagster database of prod does not answer: tried again"}
         environments = [environment("uat", None), environment("prod", down)]
         keys = ("name", "environment", "schema", "asset_key", "partition_columns", "partitions", "rows", "bytes",
                 "materialized_at", "problem")  # fmt: skip
         shown = [{key: t[key] for key in keys} | {"warnings": len(t["warnings"])} for t in catalog()]
-        return JSONResponse({"environments": environments, "tables": shown}, headers={"ETag": TAG})
+        return JSONResponse({"environments": environments, "tables": shown}, headers=tag)
 
     async def table(self, request: Request) -> Response:
         found = [t for t in catalog() if (t["schema"], t["name"]) == tuple(request.path_params.values())]

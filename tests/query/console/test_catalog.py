@@ -137,6 +137,23 @@ def test_a_hole_names_the_run_that_was_to_fill_it(page: Page, served: Served, st
     expect(why).to_have_count(1 if status == "FAILURE" else 0)
 
 
+def test_a_page_stays_as_it_is_while_the_table_grows(page: Page, served: Served) -> None:
+    open_table(page, ORGANIZATIONS)
+    page.mouse.click(*point(page, "CA", date(2024, 1, 16)))
+    hole = page.get_by_role("region", name="Missing partition")
+    expect(hole).to_contain_text("Never materialized")
+    page.get_by_role("button", name="Zoom in").click()
+    page.evaluate("window.canvas = document.querySelector('.map-canvas canvas')")
+    served.mock.generation += 1
+    with page.expect_response("**/partitions?format=arrow") as answered:
+        page.get_by_role("button", name="Refresh the catalog").click()
+    answered.value.finished()
+    expect(page.locator(".legend")).to_contain_text("58 missing")
+    expect(hole).to_contain_text("state = CA, date = 2024-01-16")
+    expect(page.get_by_role("button", name="Show all")).to_be_enabled()
+    assert page.evaluate("canvas.isConnected")
+
+
 def test_an_unchanged_catalog_is_not_sent_again(page: Page, served: Served) -> None:
     with page.expect_response("**/v1/tables") as answered:
         page.get_by_role("button", name="Refresh the catalog").click()

@@ -10,6 +10,8 @@ import { type Spot, type View, boxOf, frameOf, panned, plot, revealing, slotAt, 
 interface Props {
   map: PartitionMap;
   metric: Metric;
+  /** The hole that is being explained. */
+  chosen: Spot | null;
   tell: (spot: Spot) => { place: string; facts: string };
   onChoose: (spot: Spot) => void;
 }
@@ -19,7 +21,7 @@ const LABEL_GLYPH = 6.6;
 const DRAG_PIXELS = 4;
 const ROOM_HEIGHT = 460;
 
-export function Canvas({ map, metric, tell, onChoose }: Props) {
+export function Canvas({ map, metric, chosen, tell, onChoose }: Props) {
   const host = useRef<HTMLDivElement>(null);
   const canvas = useRef<HTMLCanvasElement>(null);
   const drag = useRef<{ x: number; y: number; view: View; moved: boolean } | null>(null);
@@ -37,7 +39,7 @@ export function Canvas({ map, metric, tell, onChoose }: Props) {
   useEffect(() => {
     setView(whole(columns, rows));
     setSpot(null);
-  }, [map]);
+  }, [columns, rows, map.x.name, map.y.name]);
   useLayoutEffect(() => {
     const element = host.current;
     if (element === null) return undefined;
@@ -106,6 +108,8 @@ export function Canvas({ map, metric, tell, onChoose }: Props) {
 
   const told = spot === null ? null : tell(spot);
   const box = spot === null ? null : boxOf(view, frame, spot.column, spot.row);
+  const marked = [box, chosen === null ? null : boxOf(view, frame, chosen.column, chosen.row)];
+  const isChosen = chosen !== null && spot?.column === chosen.column && spot.row === chosen.row;
   const isZoomed = view.x1 - view.x0 < columns || view.y1 - view.y0 < rows;
   return (
     <div class="map-room" ref={host}>
@@ -125,13 +129,11 @@ export function Canvas({ map, metric, tell, onChoose }: Props) {
         style={{ width: `${frame.width}px`, height: `${frame.height}px` }}
       >
         <canvas ref={canvas} />
-        {box !== null && box.width > 0 && (
-          <div
-            class="map-cursor"
-            style={{ left: `${box.left}px`, top: `${box.top}px`, width: `${box.width}px`, height: `${box.height}px` }}
-          />
+        {marked.map(
+          (each) =>
+            each !== null && each.width > 0 && each.height > 0 && <div class="map-cursor" style={placed(each)} />,
         )}
-        {told !== null && box !== null && (
+        {told !== null && box !== null && !isChosen && (
           <div
             class={`map-tip ${box.left > frame.width / 2 ? "is-left" : ""}`}
             style={{ left: `${box.left + box.width / 2}px`, top: `${box.top + box.height + 8}px` }}
@@ -177,6 +179,10 @@ export function Canvas({ map, metric, tell, onChoose }: Props) {
       </div>
     </div>
   );
+}
+
+function placed({ left, top, width, height }: ReturnType<typeof boxOf>): Record<string, string> {
+  return { left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px` };
 }
 
 function labelWidth({ y }: PartitionMap): number {

@@ -27,6 +27,9 @@ export function Hole({ detail, partitions, map, spot, onClose }: Props) {
   const places = placesOf(map, spot);
   const { before, after } = neighbours(map, spot.column, spot.row);
   const key = partitionKey(partitions, new Map(places.map(({ axis, slot }) => [axis.name, axis.slots[slot] ?? null])));
+  const open = partitions.columns
+    .map(({ name }) => name)
+    .filter((name) => !places.some(({ axis }) => axis.name === name));
   const reason = useReason(detail, key);
   const failedRun = reason?.kind === "failed" && reason.runId !== null ? runLink(detail, reason.runId) : null;
   const card = useRef<HTMLElement>(null);
@@ -46,7 +49,7 @@ export function Hole({ detail, partitions, map, spot, onClose }: Props) {
         </button>
       </div>
       <p class="hole-reason" role="status" data-reason={reason === undefined ? "asking" : (reason?.kind ?? "unknown")}>
-        {reason === undefined ? "Asking Dagster…" : <Why detail={detail} reason={reason} />}
+        {reason === undefined ? "Asking Dagster…" : <Why detail={detail} reason={reason} open={open} />}
       </p>
       <p>
         No query reads anything for it. Nearest before: <b>{say(before)}</b>, nearest after: <b>{say(after)}</b>.
@@ -89,7 +92,20 @@ function useReason(detail: TableDetail, key: string | null): Reason | null | und
   return known?.key === key ? known?.reason : undefined;
 }
 
-function Why({ detail, reason }: { detail: TableDetail; reason: Reason | null }) {
+interface WhyProps {
+  detail: TableDetail;
+  reason: Reason | null;
+  /** The partition columns that the map leaves open. */
+  open: readonly string[];
+}
+
+function Why({ detail, reason, open }: WhyProps) {
+  if (open.length > 0)
+    return (
+      <>
+        <b>Nothing here for any {open.join(" and ")}</b>. Choose {open[0]} as an axis to ask about one partition.
+      </>
+    );
   if (reason === null)
     return <>It was never materialized, or it was wiped: Dagster's event log has no current materialization of it.</>;
   const when = ago(reason.at, now.value);

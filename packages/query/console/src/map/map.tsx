@@ -20,14 +20,17 @@ export function PartitionMapView({ detail, partitions }: { detail: TableDetail; 
   const [metric, setMetric] = useState<Metric>("rows");
   const [hole, setHole] = useState<Spot | null>(null);
   const map = useMemo(() => partitionMap(partitions, axes.x, axes.y), [partitions, axes]);
-  useEffect(() => setHole(null), [map]);
+  useEffect(() => {
+    if (map === null || (hole !== null && !isHole(map, hole))) setHole(null);
+  }, [map]);
+  useEffect(() => setHole(null), [axes, map?.x.slots.length, map?.y.slots.length]);
   const names = partitions.columns.map(({ name }) => name);
 
   const choose = (spot: Spot): void => {
     if (map === null) return;
-    const isHole = map.counts[spot.row * map.x.slots.length + spot.column] === 0;
-    setHole(isHole ? spot : null);
-    if (!isHole) openAndRun(partitionQuery(detail.schema, detail.name, placesOf(map, spot)), labelOf(map, spot));
+    setHole(isHole(map, spot) ? spot : null);
+    if (!isHole(map, spot))
+      openAndRun(partitionQuery(detail.schema, detail.name, placesOf(map, spot)), labelOf(map, spot));
   };
 
   return (
@@ -77,7 +80,13 @@ export function PartitionMapView({ detail, partitions }: { detail: TableDetail; 
         </p>
       ) : (
         <>
-          <Canvas map={map} metric={metric} tell={(spot) => tell(map, partitions, spot)} onChoose={choose} />
+          <Canvas
+            map={map}
+            metric={metric}
+            chosen={hole}
+            tell={(spot) => tell(map, partitions, spot)}
+            onChoose={choose}
+          />
           {hole !== null && (
             <Hole detail={detail} partitions={partitions} map={map} spot={hole} onClose={() => setHole(null)} />
           )}
@@ -85,6 +94,10 @@ export function PartitionMapView({ detail, partitions }: { detail: TableDetail; 
       )}
     </section>
   );
+}
+
+function isHole(map: PartitionMap, { column, row }: Spot): boolean {
+  return map.counts[row * map.x.slots.length + column] === 0;
 }
 
 function labelOf(map: PartitionMap, spot: Spot): string {

@@ -164,6 +164,7 @@ function paintAxes(context: CanvasRenderingContext2D, { map, view, frame, colour
 /** A slot's value as an axis shows it. */
 export function short(value: string | null, length: number): string {
   if (value === null) return "NULL";
-  const text = value === "" ? "(empty)" : value.replace(/ 00:00:00Z?$/, "");
+  const text =
+    value === "" ? "(empty)" : value.replace(/ 00:00:00Z?$/, "").replace(/^([\d-]{10} \d\d:\d\d):00Z?$/, "$1");
   return text.length > length ? `${text.slice(0, length - 1)}…` : text;
 }

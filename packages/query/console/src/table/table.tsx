@@ -1,6 +1,6 @@
 /** The page of a table: its facts, its partition map, its columns, its partitions. */
 
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { toProblem, type ServiceProblem } from "../api/problem";
 import type { TableDetail } from "../api/types";
 import { PartitionMapView } from "../map/map";
@@ -20,12 +20,15 @@ export function TablePage({ tab }: { tab: TableTab }) {
   const [problem, setProblem] = useState<ServiceProblem | null>(null);
   const [partitions, setPartitions] = useState<Partitions | null>(null);
   const name = `${tab.schema}.${tab.table}`;
-  const detail = details.value.get(name) ?? null;
+  const fresh = details.value.get(name) ?? null;
+  const last = useRef(fresh);
+  last.current = fresh ?? last.current; // what was shown stays until what is new is there
+  const detail = last.current;
 
   useEffect(() => {
     setProblem(null);
     void tableDetail(tab.schema, tab.table).catch((error: unknown) => setProblem(toProblem(error)));
-  }, [name, detail === null]);
+  }, [name, fresh === null]);
   useEffect(() => {
     if (detail === null || detail.problem !== null || detail.partition_columns.length === 0) return undefined;
     let isCurrent = true;
