@@ -147,8 +147,18 @@ def test_a_phone_is_wide_enough(page: Page) -> None:
     check()
 
 
-def test_a_service_that_is_gone_is_told(page: Page) -> None:
+def test_a_service_that_is_gone_is_told_and_asked_again(page: Page) -> None:
     page.route("**/v1/**", lambda route: route.abort())
+    page.get_by_role("button", name="Refresh the catalog").click()
+    environment = page.get_by_label("Environments").get_by_role("listitem").first
+    expect(environment).to_contain_text("is down")
+    page.locator("[data-table='uat_silver_tax_id.partitioned_organizations'] .tree-name").click()
+    expect(page.get_by_role("alert")).to_contain_text("it is down, or the network is")
+    page.unroute("**/v1/**")
+    expect(page.get_by_role("application")).to_be_visible()
+    expect(environment).to_contain_text("is up")
+    page.route("**/v1/**", lambda route: route.abort())
+    page.get_by_role("tab", name="Query 1").click()
     write(page, "select 1")
     page.keyboard.press("Control+Enter")
     expect(page.get_by_role("alert")).to_contain_text("The service does not answer")

@@ -19,7 +19,9 @@ export function isAbort(error: unknown): boolean {
 export function toProblem(error: unknown): ServiceProblem {
   if (error instanceof ServiceProblem) return error;
   const said = error instanceof Error ? error.message : String(error);
-  return new ServiceProblem("unreachable", `The service does not answer: ${said}`, 0);
+  const isAway = error instanceof TypeError && /fetch|network|load failed/i.test(said); // as browsers say it
+  const why = isAway ? "it is down, or the network is" : said;
+  return new ServiceProblem("unreachable", `The service does not answer: ${why}`, 0);
 }
 
 /** Read the problem document of an answer that is not a success. */

@@ -1,7 +1,7 @@
 /** The bar on top: what this is, who asks, and how it looks. */
 
 import { hasToken } from "../api/client";
-import { catalog } from "../state/catalog";
+import { catalog, catalogProblem } from "../state/catalog";
 import { session, signOut } from "../state/session";
 import { isDark, toggleTheme } from "../state/theme";
 import { QueriesTab, openTab } from "../state/tabs";
@@ -70,15 +70,19 @@ export function TopBar() {
 }
 
 function Environments() {
+  const unknown = catalogProblem.value?.message ?? null;
   return (
     <ul class="environments" aria-label="Environments">
-      {catalog.value?.environments.map(({ name, problem }) => (
-        <li key={name} title={problem?.detail ?? `${name} answers`}>
-          <span class={`dot ${problem === null ? "" : "is-bad"}`} />
-          {name}
-          <span class="visually-hidden">{problem === null ? "is up" : "is down"}</span>
-        </li>
-      ))}
+      {catalog.value?.environments.map(({ name, problem }) => {
+        const why = unknown ?? problem?.detail ?? null;
+        return (
+          <li key={name} title={why ?? `${name} answers`}>
+            <span class={`dot ${why === null ? "" : "is-bad"}`} />
+            {name}
+            <span class="visually-hidden">{why === null ? "is up" : "is down"}</span>
+          </li>
+        );
+      })}
     </ul>
   );
 }

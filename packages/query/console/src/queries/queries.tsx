@@ -9,7 +9,7 @@ import { now } from "../state/clock";
 import { forgetHistory, history } from "../state/history";
 import { session } from "../state/session";
 import { openSql } from "../state/tabs";
-import { ago, bytes, count, duration } from "../ui/format";
+import { ago, bytes, count, duration, plural } from "../ui/format";
 import { Icon } from "../ui/icons";
 import { notify } from "../ui/notice";
 import { ProblemView } from "../ui/problem";
@@ -97,7 +97,7 @@ function Item({ query, at, onCancel }: { query: QueryInfo; at: number; onCancel?
         <span>{query.user}</span>
         <span class="muted">{query.door}</span>
         <span class="muted">{ago(query.submitted_at, at)}</span>
-        {query.stats.rows > 0 && <span class="muted">{count(query.stats.rows)} rows</span>}
+        {query.stats.rows > 0 && <span class="muted">{plural(query.stats.rows, "row")}</span>}
         {query.stats.bytes_read > 0 && <span class="muted">{bytes(query.stats.bytes_read)} read</span>}
       </p>
       {query.error !== null && <p class="query-error">{query.error.message}</p>}
@@ -131,7 +131,7 @@ function History() {
           <p class="query-facts">
             <span class={`chip ${STATE_CHIPS[entry.outcome] ?? ""}`}>{entry.outcome}</span>
             <span>{duration(entry.ms)}</span>
-            <span class="muted">{count(entry.rows)} rows</span>
+            <span class="muted">{plural(entry.rows, "row")}</span>
             <span class="muted">{ago(entry.at, now.value)}</span>
           </p>
         </article>

@@ -6,6 +6,7 @@ import { type ServiceProblem, toProblem } from "../api/problem";
 import type { Catalog, TableDetail, TableSummary } from "../api/types";
 
 const EVERY_MS = 15_000;
+const AGAIN_MS = 3_000; // while the service does not answer
 
 export const catalog = signal<Catalog | null>(null);
 export const catalogProblem = signal<ServiceProblem | null>(null);
@@ -57,7 +58,14 @@ async function fetchDetail(key: string, schema: string, name: string): Promise<T
 }
 
 export function followCatalog(): void {
-  setInterval(() => {
-    if (!document.hidden && tokenWanted.peek() === null) void refreshCatalog();
-  }, EVERY_MS);
+  let askedAt = Date.now();
+  const look = (): void => {
+    const isDue = catalogProblem.peek() !== null || Date.now() - askedAt >= EVERY_MS;
+    if (document.hidden || tokenWanted.peek() !== null || !isDue) return;
+    askedAt = Date.now();
+    void refreshCatalog();
+  };
+  setInterval(look, AGAIN_MS);
+  addEventListener("online", look);
+  document.addEventListener("visibilitychange", look);
 }

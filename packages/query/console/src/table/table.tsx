@@ -7,7 +7,7 @@ import { PartitionMapView } from "../map/map";
 import type { Partitions } from "../map/model";
 import { fetchPartitions } from "../map/partitions";
 import { quoteName } from "../sql/literals";
-import { details, tableDetail } from "../state/catalog";
+import { catalogProblem, details, tableDetail } from "../state/catalog";
 import { now } from "../state/clock";
 import { type TableTab, openAndRun } from "../state/tabs";
 import { ago, bytes, count, plural } from "../ui/format";
@@ -25,12 +25,14 @@ export function TablePage({ tab }: { tab: TableTab }) {
   last.current = fresh ?? last.current; // what was shown stays until what is new is there
   const detail = last.current;
 
+  const isUp = catalogProblem.value === null;
   useEffect(() => {
+    if (!isUp) return;
     setProblem(null);
     void tableDetail(tab.schema, tab.table).catch((error: unknown) => setProblem(toProblem(error)));
-  }, [name, fresh === null]);
+  }, [name, fresh === null, isUp]);
   useEffect(() => {
-    if (detail === null || detail.problem !== null || detail.partition_columns.length === 0) return undefined;
+    if (!isUp || detail === null || detail.problem !== null || detail.partition_columns.length === 0) return undefined;
     let isCurrent = true;
     fetchPartitions(detail).then(
       (fetched) => isCurrent && setPartitions(fetched),
@@ -39,12 +41,13 @@ export function TablePage({ tab }: { tab: TableTab }) {
     return () => {
       isCurrent = false;
     };
-  }, [detail]);
+  }, [detail, isUp]);
 
+  const said = problem ?? (detail === null ? catalogProblem.value : null);
   return (
     <div class="page table-page">
-      {problem !== null && <ProblemView code={problem.code} message={problem.message} />}
-      {detail === null && problem === null && <p class="quiet-note">…</p>}
+      {said !== null && <ProblemView code={said.code} message={said.message} />}
+      {detail === null && said === null && <p class="quiet-note">…</p>}
       {detail !== null && <Head detail={detail} />}
       {detail?.problem && <ProblemView code={detail.problem.code} message={detail.problem.detail} />}
       {detail?.warnings.map((warning) => (
