@@ -55,7 +55,7 @@ def test_an_error_is_marked_at_its_place(page: Page) -> None:
     write(page, "select 1;\n\nselect npi\nfron syntax")
     page.keyboard.press("Control+Enter")
     problem = page.get_by_role("alert")
-    expect(problem).to_contain_text("sql syntax")
+    expect(problem).to_contain_text("syntax error")
     expect(problem).to_contain_text("line 2, column 6")
     expect(problem).to_contain_text("found: fron")
     marked = page.locator(".cm-lintRange-error")
