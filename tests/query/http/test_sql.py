@@ -149,9 +149,17 @@ def test_a_request_is_read_strictly(client: httpx.Client, service: FakeService, 
         (b'{"sql": "SELECT\\n\\u0000"}', "sql_syntax", "line 2, column 1: a statement must be Unicode"),
         (b'{"sql": "\\ud800"}', "sql_syntax", "got half of a surrogate pair"),
         (b'{"sql": "SELECT $1", "params": [{"\\ud800": 1}]}', "parameter", "got the fields ?"),
+        (
+            b'{"sql": "SELECT $1", "params": [' + b"1," * 4096 + b"1]}",
+            "parameter",
+            "at most 4,096 parameters, got 4,097",
+        ),
+        (b'{"sql": "SELECT $1", "params": [' + b"9" * 5000 + b"]}", "bad_request", "a number has too many digits"),
     ],
 )
-def test_text_that_is_none_is_refused(client: httpx.Client, body: bytes, code: str, said: str) -> None:
+def test_what_cannot_be_a_statement_or_its_parameters_is_refused(
+    client: httpx.Client, body: bytes, code: str, said: str
+) -> None:
     answer = client.post("/v1/sql", content=body)
 
     assert (answer.status_code, answer.json()["code"]) == (400, code)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from dagfusion_query.doors.http.params import MOST, check_count
 from dagfusion_query.errors import ParameterError
 
-_MOST = 4096
 # What is no parameter comes first: text, quoted names, comments, text in dollars. What does not end goes on to the last
 # character, so that nothing is looked at twice.
 _TOKEN = re.compile(
@@ -85,13 +85,13 @@ def parameters(sql: str) -> Parameters:
         if token["name"]:
             names[token["name"]] = None
         marks += token["mark"] is not None
-        _check(max(marks, len(names)))
+        check_count(max(marks, len(names)))
     if not names:
         return Parameters(_numbered(sql) if marks else sql, _up_to(marks))
     if all(name.isascii() and name.isdecimal() for name in names):
         # Python refuses to read very long numbers.
         return Parameters(
-            sql, _up_to(max(int(name) if len(name) <= len(str(_MOST)) else 10 ** len(str(_MOST)) for name in names))
+            sql, _up_to(max(int(name) if len(name) <= len(str(MOST)) else 10 ** len(str(MOST)) for name in names))
         )
     return Parameters(sql, tuple(names))
 
@@ -102,10 +102,5 @@ def _numbered(sql: str) -> str:
 
 
 def _up_to(count: int) -> tuple[str, ...]:
-    _check(count)
+    check_count(count)
     return tuple(str(number) for number in range(1, count + 1))
-
-
-def _check(count: int) -> None:
-    if count > _MOST:
-        raise ParameterError(f"a statement may have at most {_MOST:,} parameters, got {count:,} or more")

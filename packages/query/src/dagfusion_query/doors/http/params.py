@@ -12,6 +12,7 @@ import pyarrow as pa
 from dagfusion_query.errors import ParameterError
 from dagfusion_query.event_log.arrow_types import parse_flat_type
 
+MOST = 4096
 _INT64 = range(-(2**63), 2**63)
 _UINT64 = range(2**64)
 _SPECIAL_FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -35,8 +36,19 @@ def read_params(given: object) -> pa.RecordBatch | None:
         raise ParameterError(f"params must be a list or an object, got {_kind(given)}")
     if not named:
         return None
+    check_count(len(named))
     columns = [pa.array([value], value.type) for value in (_read(name, value) for name, value in named.items())]
     return pa.RecordBatch.from_arrays(columns, names=[_name(name) for name in named])
+
+
+def check_count(count: int) -> None:
+    """Look whether a statement may have so many parameters: each is a column, and all doors wait while they are made.
+
+    Raises:
+        ParameterError: It may not.
+    """
+    if count > MOST:
+        raise ParameterError(f"a statement may have at most {MOST:,} parameters, got {count:,} or more")
 
 
 def write_params(params: Sequence[Any] | Mapping[str, Any] | None) -> list[object] | dict[str, object] | None:

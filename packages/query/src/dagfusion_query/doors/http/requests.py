@@ -82,7 +82,9 @@ def _parse(body: bytes, fields: tuple[str, ...]) -> Mapping[str, Any]:
 def _why(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "it is not UTF-8"
-    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return "a number has too many digits" if "integer string conversion" in str(error) else str(error)
 
 
 def _refuse_constant(name: str) -> NoReturn:
