@@ -83,6 +83,17 @@ def test_everything_is_reached_by_keyboard(page: Page) -> None:
     expect(editor(page)).not_to_be_focused()
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_search_takes_the_keys_that_follow(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 740})
+    editor(page).focus()
+    page.keyboard.press("Control+K")
+    if width == 390:  # where it is in a drawer that opens first
+        expect(page.get_by_label("Search tables")).to_be_focused()
+    page.keyboard.type("raw")
+    expect(page.get_by_label("Search tables")).to_have_value("raw")
+
+
 def test_every_focus_is_seen(page: Page) -> None:
     """By an outline; the bars between panes change their colour, and the editor has its caret."""
     run(page, "select 1")

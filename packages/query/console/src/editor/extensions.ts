@@ -25,7 +25,7 @@ import {
 import type { Column } from "../api/types";
 import { catalog, details, tableDetail } from "../state/catalog";
 import { type Mention, mentions, suggest } from "../sql/completion";
-import { dataFusion } from "../sql/dialect";
+import { dataFusion, words } from "../sql/dialect";
 import { appearance } from "./theme";
 import { typeOver } from "./typeover";
 
@@ -55,7 +55,7 @@ export function extensions(keys: EditorKeys): Extension {
     EditorView.contentAttributes.of({ "aria-label": "SQL", spellcheck: "false", autocapitalize: "off" }),
     placeholder("select … from …   Ctrl+Enter runs"),
     sql({ dialect: dataFusion }),
-    autocompletion({ override: [fromCatalog, keywordCompletionSource(dataFusion)], icons: true }),
+    autocompletion({ override: [fromCatalog, keywordCompletionSource(words)], icons: true }),
     keymap.of([
       ...closeBracketsKeymap,
       { key: "Mod-/", run: toggleComment },

@@ -8,7 +8,7 @@ export const FUNCTIONS =
   "date_trunc date_part date_bin to_date to_timestamp now current_date extract lower upper trim substr length replace " +
   "concat split_part starts_with regexp_like regexp_replace cast try_cast arrow_cast arrow_typeof unnest";
 
-export const dataFusion = SQLDialect.define({
+const SPEC = {
   keywords:
     "all and anti any as asc between by case cross cube current describe desc distinct else end escape except exclude exists " +
     "explain filter following from full group grouping having ilike in inner intersect interval into is join lateral left like " +
@@ -21,4 +21,8 @@ export const dataFusion = SQLDialect.define({
   operatorChars: "*+-%<>!=&|^/~@",
   doubleDollarQuotedStrings: true,
   caseInsensitiveIdentifiers: true,
-});
+};
+
+export const dataFusion = SQLDialect.define(SPEC);
+/** The words alone: functions are offered as such. */
+export const words = SQLDialect.define({ ...SPEC, builtin: "" });

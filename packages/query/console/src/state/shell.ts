@@ -11,7 +11,15 @@ export const editorShare = signal(load("editor", 0.38));
 
 export function openSearch(): void {
   drawerShown.value = true;
-  requestAnimationFrame(() => document.querySelector<HTMLInputElement>("#catalog-search")?.select());
+  focusSearch(); // at once, for the next key may be there already
+  requestAnimationFrame(() => requestAnimationFrame(focusSearch)); // a drawer can be focused once it is drawn
+}
+
+function focusSearch(): void {
+  const search = document.querySelector<HTMLInputElement>("#catalog-search");
+  if (document.activeElement === search) return;
+  search?.focus();
+  search?.select();
 }
 
 export function keepShell(): void {
