@@ -5,7 +5,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -26,7 +26,8 @@ FLAGS = [
     "--disable-sync",
 ]
 REQUIRED = "DAGFUSION_REQUIRE_BROWSER" in os.environ
-expect.set_options(timeout=30_000)
+PATIENCE_S = 30.0  # for a busy machine
+expect.set_options(timeout=PATIENCE_S * 1000)
 
 
 def need(program: str) -> None:
@@ -119,3 +120,11 @@ def run(page: Page, text: str) -> None:
     write(page, text)
     page.keyboard.press("Control+Enter")
     expect(page.locator("[data-phase]")).to_have_attribute("data-phase", "finished", timeout=30_000)
+
+
+def until(page: Page, condition: Callable[[], bool]) -> None:
+    """Wait until something holds that no locator tells; the page goes on meanwhile."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to hold"
+        page.wait_for_timeout(20)

@@ -4,7 +4,7 @@ import re
 
 from playwright.sync_api import Page, expect
 
-from tests.query.console.conftest import Served, editor, run, write
+from tests.query.console.conftest import Served, editor, run, until, write
 
 FILTERED = "select npi from uat_silver_tax_id.partitioned_organizations"
 
@@ -76,7 +76,7 @@ def test_the_statement_at_the_cursor_runs_or_the_selection(page: Page, served: S
         page.keyboard.press("Shift+ArrowRight")
     expect(page.get_by_test_id("row-count")).to_be_visible()
     page.keyboard.press("Control+Enter")
-    page.wait_for_timeout(300)
+    until(page, lambda: len(served.mock.asked) == 3)
     assert [asked["sql"] for asked in served.mock.asked] == ["select 2", "select 1", "select"]
 
 
@@ -97,8 +97,7 @@ def test_escape_cancels_before_the_first_row(page: Page, served: Served) -> None
     expect(page.locator("[data-phase]")).to_have_attribute("data-phase", "cancelled")
     expect(page.get_by_role("button", name="Run", exact=True)).to_be_visible()
     expect(page.get_by_text("Cancelled before the first row.")).to_be_visible()
-    page.wait_for_timeout(200)
-    assert served.mock.queries["q1"]["state"] == "cancelled"
+    until(page, lambda: served.mock.queries["q1"]["state"] == "cancelled")
 
 
 def test_cancelling_amid_rows_tells_the_service_and_keeps_them(page: Page, served: Served) -> None:
