@@ -155,6 +155,7 @@ def test_a_page_stays_as_it_is_while_the_table_grows(page: Page, served: Served)
 
 
 def test_an_unchanged_catalog_is_not_sent_again(page: Page, served: Served) -> None:
+    expect(page.locator(f"[data-table='{ORGANIZATIONS}']")).to_be_visible()
     with page.expect_response("**/v1/tables") as answered:
         page.get_by_role("button", name="Refresh the catalog").click()
     assert answered.value.status == 304
