@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from dagfusion_query.config_file import KEYS
+
 SETTING = re.compile(r"ENVIRONMENT|DAGSTER_HOME|(?:DAGFUSION|AWS|S3|UAT_S3|PROD_S3)_[A-Z0-9_]+")
 PATH = re.compile(r"`([\w./-]+(?:\.py|/))`")
 
@@ -59,3 +61,8 @@ def test_every_setting_is_documented(root: Path) -> None:
     assert {"ENVIRONMENT", "S3_BUCKET", "DAGFUSION_EVENT_LOG"} <= settings
     text = (root / "README.md").read_text()
     assert sorted(name for name in settings if not re.search(rf"\b{name}\b", text)) == []
+
+
+def test_every_key_of_an_environment_is_documented(root: Path) -> None:
+    text = (root / "README.md").read_text()
+    assert [key for key in KEYS if f"`{key}`" not in text] == []
