@@ -2,9 +2,12 @@
 
 import gc
 import threading
+from pathlib import Path
 
 import pytest
+import trustme
 
+from dagfusion_query.access.tokens import Tokens
 from dagfusion_query.client.http import HttpConnection
 from dagfusion_query.client.http_result import HttpResult
 from dagfusion_query.doors.http.listen import HttpDoor
@@ -14,8 +17,9 @@ from dagfusion_query.errors import (
     ResourcesError,
     ServiceUnreachableError,
 )
+from dagfusion_query.service_settings import ServiceSettings
 from tests.query.client.pieces import pieces
-from tests.query.http.fake import FakeService, cancelled, eventually
+from tests.query.http.fake import FakeService, cancelled, eventually, serving
 
 
 @pytest.mark.parametrize("error", [ResourcesError("no memory"), cancelled()])
@@ -34,6 +38,7 @@ def test_a_stream_that_breaks_without_a_word(connection: HttpConnection, service
 
     with pytest.raises(BrokenStreamError, match="ended before its end"):
         list(result)
+    assert len(connection._links._idle) == 1, "that of the question why, and not the one that broke"
 
 
 def test_a_stream_that_lacks_its_end_marker(connection: HttpConnection, service: FakeService) -> None:
@@ -102,6 +107,23 @@ def test_closing_ends_all_queries(door: HttpDoor, service: FakeService) -> None:
     assert [list(result) for result in results] == [[], [], []]
     with pytest.raises(ServiceUnreachableError, match="is closed"):
         connection.sql("SELECT 1")
+
+
+def test_a_service_with_tls_ends_and_is_found_again(
+    service: FakeService, tokens: Tokens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / "tls.pem")
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    settings = ServiceSettings(tls_certificate=str(tmp_path / "tls.pem"), tls_key=str(tmp_path / "tls.pem"))
+    with serving(service, tokens, settings) as door:  # fails if its end has to wait for the connection
+        connection = HttpConnection(door.url)
+        connection.sql("SELECT n").to_arrow()
+
+    with serving(service, tokens, settings, f"127.0.0.1:{door.port}"), connection:
+        assert connection.sql("SELECT n").to_arrow().num_rows == 1
 
 
 def test_results_are_let_go(connection: HttpConnection) -> None:

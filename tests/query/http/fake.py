@@ -16,7 +16,7 @@ from dagfusion_query.access.grants import restricted
 from dagfusion_query.access.tokens import Tokens
 from dagfusion_query.catalog.live import Lag
 from dagfusion_query.catalog.model import Snapshot
-from dagfusion_query.doors.address import Address
+from dagfusion_query.doors.address import Address, tls_context
 from dagfusion_query.doors.http.app import create_app
 from dagfusion_query.doors.http.listen import HttpDoor
 from dagfusion_query.errors import QueryCancelledError, QueryError, UnknownQueryError
@@ -162,7 +162,8 @@ def serving(
     thread.start()
 
     async def opened() -> HttpDoor:
-        door = HttpDoor(create_app(service, tokens, settings), Address.parse(address, "address"))
+        app, tls = create_app(service, tokens, settings), tls_context(settings)
+        door = HttpDoor(app, Address.parse(address, "address"), tls=tls, grace_s=60)  # nothing here makes use of it
         await door.start()
         return door
 
@@ -170,10 +171,12 @@ def serving(
     try:
         yield door
     finally:
-        asyncio.run_coroutine_threadsafe(door.stop(), loop).result(30)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(30)
-        loop.close()
+        try:
+            asyncio.run_coroutine_threadsafe(door.stop(), loop).result(30)
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(30)
+            loop.close()
 
 
 def eventually(check: Callable[[], bool], seconds: float = 20.0) -> bool:

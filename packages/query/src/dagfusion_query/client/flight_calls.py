@@ -23,6 +23,8 @@ from dagfusion_query.errors import (
 
 T = TypeVar("T")
 FAILURES = (pa.ArrowException, flight.FlightError, OSError, KeyError)
+# A service that was away is found soon after it has come back; gRPC would wait up to two minutes.
+_RECONNECT = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
 _NOISE = (". Detail: ", ". gRPC client debug context: ")
 
 
@@ -84,7 +86,7 @@ class Calls(flight.ClientMiddlewareFactory):  # type: ignore[misc]
         self._last = threading.local()
         self._closed = False
         roots = {"tls_root_certs": _authorities()} if address.startswith("grpc+tls") else {}
-        self.client = flight.connect(address, middleware=[self], **roots)
+        self.client = flight.connect(address, middleware=[self], generic_options=_RECONNECT, **roots)
 
     def start_call(self, _info: flight.CallInfo) -> Call:
         """Listen to a call; it begins on the thread that makes it."""

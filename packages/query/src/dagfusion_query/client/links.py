@@ -17,7 +17,10 @@ _KEPT = 8
 _DETAILS = ("line", "column", "retry_after_s")
 _PROBLEM = "application/problem+json"
 _KEEP_ALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
-_GONE = (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected)
+_GONE = (
+    *(ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected),
+    *(ssl.SSLEOFError, ssl.SSLZeroReturnError),
+)
 
 
 class Links:
@@ -135,6 +138,7 @@ class Answer:
     def __init__(self, links: Links, link: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
         self._links, self._link, self._response = links, link, response
         self._socket = link.sock
+        self._is_broken = False
         self.headers = response.headers
 
     def check(self) -> None:
@@ -175,6 +179,7 @@ class Answer:
         try:
             return self._response.read(size)
         except (OSError, http.client.HTTPException) as error:
+            self._is_broken = True
             raise self._links.unreachable("broke off its answer") from error
 
     def read_into(self, room: memoryview) -> int:
@@ -184,7 +189,11 @@ class Answer:
             OSError: The connection broke.
             HTTPException: The answer has no end.
         """
-        return self._response.readinto(room)
+        try:
+            return self._response.readinto(room)
+        except BaseException:
+            self._is_broken = True
+            raise
 
     def cut(self) -> None:
         """End the connection, also while another thread reads from it."""
@@ -195,7 +204,7 @@ class Answer:
 
     def close(self) -> None:
         """Keep the connection for the next request, if this answer was read to its end."""
-        if self._response.isclosed() and not self._response.will_close:
+        if self._response.isclosed() and not (self._response.will_close or self._is_broken):
             self._links.keep(self._link)
         else:
             self._response.close()

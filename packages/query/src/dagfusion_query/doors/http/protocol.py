@@ -7,6 +7,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 HEAD_TIMEOUT_S = 10.0
 HEAD_LIMIT_BYTES = 64 << 10
 LINGER_S = 5.0
+GOODBYE_S = 0.2
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -63,6 +64,12 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._in_message:
             self._end_after(LINGER_S)
         super().on_response_complete()
+
+    def shutdown(self) -> None:
+        """Close the connection when its requests are answered; clients that only wait do not answer TLS's goodbye."""
+        super().shutdown()
+        if self.transport.is_closing():
+            self._end_after(GOODBYE_S)
 
     def _end_after(self, seconds: float) -> None:
         self._go_on()
