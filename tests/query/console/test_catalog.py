@@ -53,6 +53,20 @@ def test_the_tree_is_searched(page: Page) -> None:
     expect(page.locator("[data-table]")).to_have_count(4)
 
 
+def test_of_very_many_tables_the_schemas_are_listed(page: Page, served: Served) -> None:
+    pattern = page.request.get(f"{served.url}/v1/tables").json()
+    table = {**pattern["tables"][0], "problem": None}
+    many = [table | {"schema": f"uat_area_{place % 8}", "name": f"made_{place}"} for place in range(2000)]
+    page.route("**/v1/tables", lambda route: route.fulfill(json={**pattern, "tables": many}))
+    page.reload()
+    expect(page.get_by_role("treeitem", name="uat 2,000 tables")).to_be_visible()
+    expect(page.locator("[data-table]")).to_have_count(0)
+    page.get_by_role("treeitem", name="uat_area_3 250 tables").click()
+    expect(page.locator("[data-table]")).to_have_count(250)
+    page.get_by_label("Search tables").fill("made_1234")
+    expect(page.locator("[data-table]")).to_have_count(1)
+
+
 def test_a_table_is_queried_from_the_tree(page: Page, served: Served) -> None:
     page.locator(f"[data-table='{ORGANIZATIONS}']").hover()
     page.get_by_label(f"Query {ORGANIZATIONS}").click()

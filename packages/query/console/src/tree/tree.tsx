@@ -16,6 +16,7 @@ import { drawerShown } from "../state/shell";
 import { type EnvironmentNode, type SchemaNode, found } from "./filter";
 
 const PREVIEW_ROWS = 100;
+const MOST_OPEN = 300; // tables: of more, only the schemas are listed until one is opened
 
 export function CatalogTree() {
   const search = useSignal("");
@@ -29,7 +30,8 @@ export function CatalogTree() {
     if (!next.delete(id)) next.add(id);
     toggled.value = next;
   };
-  const shared = { toggled: toggled.value, toggle };
+  const startsOpen = nodes.reduce((sum, { tables }) => sum + tables, 0) <= MOST_OPEN;
+  const shared = { toggled: toggled.value, toggle, startsOpen };
   return (
     <div class="catalog">
       <div class="catalog-search">
@@ -88,13 +90,12 @@ export function CatalogTree() {
 interface Toggles {
   toggled: ReadonlySet<string>;
   toggle: (id: string) => void;
+  /** Whether a schema is open before anybody touched it. */
+  startsOpen: boolean;
 }
 
-function EnvironmentItem({
-  node: { environment, schemas, tables },
-  toggled,
-  toggle,
-}: Toggles & { node: EnvironmentNode }) {
+function EnvironmentItem({ node: { environment, schemas, tables }, ...toggles }: Toggles & { node: EnvironmentNode }) {
+  const { toggled, toggle } = toggles;
   const id = `environment:${environment.name}`;
   const isOpen = !toggled.has(id);
   const { problem } = environment;
@@ -112,11 +113,10 @@ function EnvironmentItem({
         <Icon name="chevron" />
         <span class={`dot ${problem === null ? "" : "is-bad"}`} />
         <span class="tree-name">{environment.name}</span>
-        <span class="tree-facts">{problem === null ? `${tables} tables` : "down"}</span>
+        <span class="tree-facts">{problem === null ? plural(tables, "table") : "down"}</span>
       </div>
       {isOpen && problem !== null && <Reason problem={problem} />}
-      {isOpen &&
-        schemas.map((schema) => <SchemaItem key={schema.name} schema={schema} toggled={toggled} toggle={toggle} />)}
+      {isOpen && schemas.map((schema) => <SchemaItem key={schema.name} schema={schema} {...toggles} />)}
       {isOpen && problem === null && environment.age_s !== null && environment.age_s > 60 && (
         <p class="tree-reason">The catalog is {age(environment.age_s)} old.</p>
       )}
@@ -124,9 +124,9 @@ function EnvironmentItem({
   );
 }
 
-function SchemaItem({ schema, toggled, toggle }: Toggles & { schema: SchemaNode }) {
-  const id = `schema:${schema.name}`;
-  const isOpen = !toggled.has(id);
+function SchemaItem({ schema, toggled, toggle, startsOpen }: Toggles & { schema: SchemaNode }) {
+  const id = `schema:${schema.name}:${startsOpen}`;
+  const isOpen = toggled.has(id) !== startsOpen;
   return (
     <>
       <div
@@ -139,6 +139,7 @@ function SchemaItem({ schema, toggled, toggle }: Toggles & { schema: SchemaNode 
       >
         <Icon name="chevron" />
         <span class="tree-name">{schema.name}</span>
+        {!isOpen && <span class="tree-facts">{plural(schema.tables.length, "table")}</span>}
       </div>
       {isOpen &&
         schema.tables.map((table) => <TableItem key={table.name} table={table} toggled={toggled} toggle={toggle} />)}
@@ -146,7 +147,7 @@ function SchemaItem({ schema, toggled, toggle }: Toggles & { schema: SchemaNode 
   );
 }
 
-function TableItem({ table, toggled, toggle }: Toggles & { table: TableSummary }) {
+function TableItem({ table, toggled, toggle }: Omit<Toggles, "startsOpen"> & { table: TableSummary }) {
   const name = fullName(table);
   const id = `table:${name}`;
   const isOpen = toggled.has(id);
