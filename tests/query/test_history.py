@@ -50,6 +50,9 @@ def test_runs_of_a_partition(deployment: Any, monkeypatch: pytest.MonkeyPatch, i
     assert [(r.run_id, r.status) for r in fifth.runs] == [(later, "FAILURE")]
     assert fifth.materialized_at_us is None
     assert (ninth.runs, ninth.materialized_at_us, ninth.wiped_at_us) == ([], None, None)
+    whole = log.history(("Gold", "daily"), None)
+    assert [(r.run_id, r.status) for r in whole.runs] == [(later, "FAILURE"), (good, "SUCCESS"), (failed, "FAILURE")]
+    assert whole.materialized_at_us >= third.materialized_at_us
     log.close()
 
 

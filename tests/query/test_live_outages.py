@@ -8,7 +8,7 @@ import pytest
 
 from dagfusion_query.catalog.live import LiveCatalog
 from dagfusion_query.errors import EventLogUnavailableError
-from dagfusion_query.event_log.history import PartitionHistory
+from dagfusion_query.event_log.history import History
 from dagfusion_query.event_log.protocol import Cursor, Event, EventLog, Poll
 from tests.query.following import Opened, Record, partitions, wait_for
 
@@ -41,7 +41,7 @@ class FailingLog:
         self._fail()
         return self._log.verify(cursor)
 
-    def history(self, asset_key: Sequence[str], partition_key: str) -> PartitionHistory:
+    def history(self, asset_key: Sequence[str], partition_key: str | None) -> History:
         self._fail()
         return self._log.history(asset_key, partition_key)
 

@@ -48,7 +48,7 @@ class Mock:
     cancelled: set[str] = field(default_factory=set)
     asked: list[dict[str, Any]] = field(default_factory=list)
     big_map: bool = False
-    runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    runs: dict[str | None, dict[str, Any]] = field(default_factory=dict)
     lists_sent: int = 0
     generation: int = 1
 
@@ -102,7 +102,7 @@ class Mock:
         return Response(ipc(daily() if one else million_partitions() if self.big_map else partitions()))
 
     async def history(self, request: Request) -> Response:
-        key = request.query_params["partition_key"]
+        key = request.query_params.get("partition_key")
         runs = [self.runs[key]] if key in self.runs else []
         return JSONResponse({"partition_key": key, "runs": runs, "materialized_at": None, "wiped_at": None})
 

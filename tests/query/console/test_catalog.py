@@ -151,6 +151,18 @@ def test_a_hole_names_the_run_that_was_to_fill_it(page: Page, served: Served, st
     expect(why).to_have_count(1 if status == "FAILURE" else 0)
 
 
+def test_a_page_says_that_the_last_run_failed(page: Page, served: Served) -> None:
+    served.mock.runs[None] = {"run_id": "0f1e2d3c-aaaa", "status": "FAILURE", "created_at": "2999-01-01T00:00:00Z"}
+    open_table(page, ORGANIZATIONS)
+    warning = page.get_by_text("The last run 0f1e2d3c, just now, failed")
+    expect(warning).to_be_visible()
+    expect(warning.get_by_role("link")).to_have_attribute("href", "http://localhost:3000/runs/0f1e2d3c-aaaa")
+    served.mock.runs[None]["created_at"] = "1999-01-01T00:00:00Z"
+    page.reload()
+    expect(page.get_by_role("application")).to_be_visible()
+    expect(warning).to_have_count(0)
+
+
 def test_a_page_stays_as_it_is_while_the_table_grows(page: Page, served: Served) -> None:
     open_table(page, ORGANIZATIONS)
     page.mouse.click(*point(page, "CA", date(2024, 1, 16)))

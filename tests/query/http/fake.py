@@ -20,7 +20,7 @@ from dagfusion_query.doors.address import Address, tls_context
 from dagfusion_query.doors.http.app import create_app
 from dagfusion_query.doors.http.listen import HttpDoor
 from dagfusion_query.errors import QueryCancelledError, QueryError, UnknownQueryError
-from dagfusion_query.event_log.history import PartitionHistory
+from dagfusion_query.event_log.history import History
 from dagfusion_query.service.query import Query, QueryInfo, State, Stats
 from dagfusion_query.service_settings import ServiceSettings
 
@@ -76,7 +76,7 @@ class FakeService:
         self.catalog: dict[str, FakeEnvironment] = {}
         self.known: dict[str, QueryInfo] = {}
         self.problem: QueryError | None = None
-        self.histories: dict[tuple[str, tuple[str, ...], str], PartitionHistory] = {}
+        self.histories: dict[tuple[str, tuple[str, ...], str | None], History] = {}
 
     async def run(self, query: Query, caller: Caller) -> FakeStream:
         await self._ask(query, caller)
@@ -119,8 +119,8 @@ class FakeService:
             if caller.grants.allow_environment(name)
         }
 
-    async def history(self, environment: str, asset_key: Sequence[str], partition_key: str) -> PartitionHistory:
-        return self.histories.get((environment, tuple(asset_key), partition_key), PartitionHistory([], None, None))
+    async def history(self, environment: str, asset_key: Sequence[str], partition_key: str | None) -> History:
+        return self.histories.get((environment, tuple(asset_key), partition_key), History([], None, None))
 
     def ready(self) -> QueryError | None:
         return self.problem

@@ -20,7 +20,7 @@ from dagfusion_query.errors import (
     NameCollisionError,
     SchemaConflictError,
 )
-from dagfusion_query.event_log.history import PartitionHistory, PlannedRun
+from dagfusion_query.event_log.history import History, PlannedRun
 from tests.query.http.fake import FakeEnvironment, FakeService
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -264,7 +264,7 @@ def test_many_partitions_are_streamed_piece_by_piece() -> None:
 
 def test_what_was_done_about_a_partition(client: httpx.Client, service: FakeService) -> None:
     runs = [PlannedRun("run-9", 60_000_000, "FAILURE"), PlannedRun("run-8", 0, None)]
-    service.histories["uat", ("Silver", "TaxID", "orders"), "2026-01-03|CA"] = PartitionHistory(runs, None, 1_500_000)
+    service.histories["uat", ("Silver", "TaxID", "orders"), "2026-01-03|CA"] = History(runs, None, 1_500_000)
     path = f"/v1/tables/{UAT}/orders/history"
 
     assert client.get(path, params={"partition_key": "2026-01-03|CA"}).json() == {
@@ -276,7 +276,9 @@ def test_what_was_done_about_a_partition(client: httpx.Client, service: FakeServ
         "materialized_at": None,
         "wiped_at": "1970-01-01T00:00:01.500000Z",
     }
-    for bad in ({}, {"partition_key": "a\0b"}, {"partition_key": "a" * 5000}):
+    whole = client.get(path).json()
+    assert (whole["partition_key"], whole["runs"]) == (None, [])
+    for bad in ({"partition_key": "a\0b"}, {"partition_key": "a" * 5000}):
         answer = client.get(path, params=bad)
         assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
 

@@ -21,7 +21,7 @@ from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.snapshot import SnapshotStore
 from dagfusion_query.config import Config, EnvironmentConfig
 from dagfusion_query.errors import QueryError
-from dagfusion_query.event_log.history import PartitionHistory
+from dagfusion_query.event_log.history import History
 from dagfusion_query.event_log.protocol import Cursor
 from dagfusion_query.event_log.watermark import Watermark
 from dagfusion_query.service.query import Format, Query, QueryInfo
@@ -64,7 +64,7 @@ class Kept:
         assert timeout_s > 0
         self.on_refresh()
 
-    def history(self, environment: str, asset_key: Sequence[str], partition_key: str) -> PartitionHistory:
+    def history(self, environment: str, asset_key: Sequence[str], partition_key: str | None) -> History:
         raise NotImplementedError
 
 

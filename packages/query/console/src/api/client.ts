@@ -2,7 +2,7 @@
 
 import { signal } from "@preact/signals";
 import { problemOf } from "./problem";
-import type { Catalog, DownloadFormat, Explanation, PartitionHistory, QueryInfo, Session, TableDetail } from "./types";
+import type { Catalog, DownloadFormat, Explanation, History, QueryInfo, Session, TableDetail } from "./types";
 
 const TOKEN = "dagfusion.token";
 
@@ -62,8 +62,10 @@ export const api = {
   catalog: freshCatalog,
   table: (schema: string, table: string) => json<TableDetail>(request(tablePath(schema, table))),
   partitions: (schema: string, table: string) => request(`${tablePath(schema, table)}/partitions?format=arrow`),
-  history: (schema: string, table: string, key: string) =>
-    json<PartitionHistory>(request(`${tablePath(schema, table)}/history?partition_key=${encodeURIComponent(key)}`)),
+  history: (schema: string, table: string, key?: string) => {
+    const query = key === undefined ? "" : `?partition_key=${encodeURIComponent(key)}`;
+    return json<History>(request(`${tablePath(schema, table)}/history${query}`));
+  },
   queries: async () => (await json<{ queries: QueryInfo[] }>(request("/v1/queries"))).queries,
   query: (id: string) => json<QueryInfo>(request(`/v1/queries/${encodeURIComponent(id)}`)),
   cancel: (id: string) => json<QueryInfo>(request(`/v1/queries/${encodeURIComponent(id)}`, { method: "DELETE" })),

@@ -45,9 +45,9 @@ export interface Catalog {
   tables: TableSummary[];
 }
 
-/** What Dagster did about one partition. */
-export interface PartitionHistory {
-  partition_key: string;
+/** What Dagster did about a table, or about one partition. */
+export interface History {
+  partition_key: string | null;
   /** The latest runs that were to materialize it, newest first; the status is Dagster's, null of a deleted run. */
   runs: { run_id: string; status: string | null; created_at: string }[];
   materialized_at: string | null;

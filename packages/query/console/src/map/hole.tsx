@@ -5,7 +5,7 @@ import { api } from "../api/client";
 import type { TableDetail } from "../api/types";
 import { now } from "../state/clock";
 import { openAndRun } from "../state/tabs";
-import { partitionLink, runLink } from "../table/dagster";
+import { RunName, partitionLink, runLink } from "../table/dagster";
 import { ago } from "../ui/format";
 import { Icon } from "../ui/icons";
 import { partitionKey } from "./key";
@@ -160,21 +160,4 @@ function Why({ detail, reason, open }: WhyProps) {
         </>
       );
   }
-}
-
-function RunName({ detail, id }: { detail: TableDetail; id: string }) {
-  const link = runLink(detail, id);
-  const text = <code>{id.slice(0, 8)}</code>;
-  return (
-    <>
-      run{" "}
-      {link === null ? (
-        text
-      ) : (
-        <a href={link} target="_blank" rel="noreferrer">
-          {text}
-        </a>
-      )}
-    </>
-  );
 }

@@ -1,6 +1,6 @@
 /** Why a partition is not there, by what Dagster did about it. Pure. */
 
-import type { PartitionHistory } from "../api/types";
+import type { History } from "../api/types";
 
 export interface Reason {
   kind: "never" | "failed" | "cancelled" | "underway" | "nothing" | "deleted" | "wiped" | "unreadable";
@@ -12,7 +12,7 @@ export interface Reason {
 const KINDS: Record<string, Reason["kind"]> = { FAILURE: "failed", CANCELED: "cancelled", SUCCESS: "nothing" };
 
 /** What happened last: a run, a wipe, or a materialization that the catalog cannot read. */
-export function reasonOf({ runs, materialized_at, wiped_at }: PartitionHistory): Reason {
+export function reasonOf({ runs, materialized_at, wiped_at }: History): Reason {
   const run = runs[0];
   const last = Math.max(time(run?.created_at), time(materialized_at));
   if (wiped_at !== null && time(wiped_at) > last) return { kind: "wiped", runId: null, at: wiped_at };

@@ -14,6 +14,7 @@ import { ago, bytes, count, plural } from "../ui/format";
 import { Icon } from "../ui/icons";
 import { ProblemView } from "../ui/problem";
 import { dagsterLink, runLink } from "./dagster";
+import { LastRun } from "./last-run";
 import { PartitionList } from "./partitions";
 
 export function TablePage({ tab }: { tab: TableTab }) {
@@ -50,6 +51,7 @@ export function TablePage({ tab }: { tab: TableTab }) {
       {detail === null && said === null && <p class="quiet-note">…</p>}
       {detail !== null && <Head detail={detail} />}
       {detail?.problem && <ProblemView code={detail.problem.code} message={detail.problem.detail} />}
+      {detail !== null && <LastRun detail={detail} />}
       {detail?.warnings.map((warning) => (
         <p key={warning} class="warning-line">
           <Icon name="warning" /> {warning}

@@ -21,7 +21,7 @@ from dagfusion_query.errors import (
     SnapshotError,
 )
 from dagfusion_query.event_log import open_event_log
-from dagfusion_query.event_log.history import PartitionHistory
+from dagfusion_query.event_log.history import History
 from dagfusion_query.event_log.protocol import EventLog
 from dagfusion_query.event_log.record import RecordReader
 
@@ -94,8 +94,8 @@ class Environments:
         finally:
             pool.shutdown(wait=False)
 
-    def history(self, environment: str, asset_key: Sequence[str], partition_key: str) -> PartitionHistory:
-        """Ask an environment's Dagster what was done about a partition; its text fits any caller when it fails.
+    def history(self, environment: str, asset_key: Sequence[str], partition_key: str | None) -> History:
+        """Ask an environment's Dagster what was done about a table or a partition.
 
         Raises:
             EnvironmentUnavailableError: The database does not answer.
@@ -145,13 +145,13 @@ class _Follower:
         except QueryError as error:
             _log.info("environment %s was not refreshed: %s", self._config.name, error)
 
-    def history(self, asset_key: Sequence[str], partition_key: str) -> PartitionHistory:
+    def history(self, asset_key: Sequence[str], partition_key: str | None) -> History:
         # By a reader of its own: the follower's may be in the middle of a full sync.
         reader = open_event_log(self._config.settings.event_log or "")
         try:
             return reader.history(asset_key, partition_key)
         except QueryError as error:
-            _log.info("environment %s: a partition's history cannot be read: %s", self._config.name, error)
+            _log.info("environment %s: a history cannot be read: %s", self._config.name, error)
             raise _public(self._config.name, error) from None
         finally:
             reader.close()

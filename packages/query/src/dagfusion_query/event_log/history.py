@@ -1,4 +1,4 @@
-"""What Dagster did about one partition: the runs that were to materialize it, and what became of them."""
+"""What Dagster did about a table or a partition: the runs that were to materialize it, and what became of them."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 Run = Callable[[str, Mapping[str, str]], Sequence[tuple[Any, ...]]]
 
 MOST_RUNS = 5
+_LATEST_EVENTS = 1000  # in which the latest runs of a table are looked for: a run may have one for each partition
 _MOST_RANGES = 100  # of the latest runs over many partitions, so that a long history takes no longer
 
 
 class PlannedRun(NamedTuple):
-    """A run that was to materialize a partition.
+    """A run that was to materialize a table or a partition.
 
     Attributes:
         at_us: When it was created, microseconds since 1970 in UTC.
@@ -23,12 +24,12 @@ class PlannedRun(NamedTuple):
     status: str | None
 
 
-class PartitionHistory(NamedTuple):
-    """What an event log says of one partition.
+class History(NamedTuple):
+    """What an event log says of a table or one of its partitions.
 
     Attributes:
         runs: The latest, newest first.
-        materialized_at_us: Of its last materialization that is still in the log, wiped or not.
+        materialized_at_us: Of the last materialization that is still in the log, wiped or not.
         wiped_at_us: When the whole asset was wiped last.
     """
 
@@ -55,26 +56,27 @@ class Dialect(NamedTuple):
     runs: str
 
 
-def partition_history(run: Run, dialect: Dialect, asset_key: Sequence[str], partition_key: str) -> PartitionHistory:
-    """Read a partition's history.
+def read_history(run: Run, dialect: Dialect, asset_key: Sequence[str], partition_key: str | None) -> History:
+    """Read the history of a partition, or of a whole table.
 
     Args:
         run: Runs a statement with named parameters, all in one transaction.
         dialect: Of the database.
         asset_key: The asset's.
-        partition_key: Dagster's, dimensions in the order of their names.
+        partition_key: Dagster's, dimensions in the order of their names; None for the table.
     """
     params = {
         "asset": json.dumps(asset_key),
-        "partition": partition_key,
+        "partition": partition_key or "",
         "quoted": json.dumps(partition_key),
     }
     texts = {name: dialect.parameter.format(name) for name in params}
     at = dialect.microseconds.format("timestamp")
-    planned = _PLANNED.format(at=at, position=dialect.position, bytewise=dialect.bytewise, runs=dialect.runs, **texts)
-    materialized = run(_MATERIALIZED.format(at=at, **texts), params)
+    statement, only = (_LATEST, "") if partition_key is None else (_PLANNED, f"and partition = {texts['partition']}")
+    planned = statement.format(at=at, position=dialect.position, bytewise=dialect.bytewise, runs=dialect.runs, **texts)
+    materialized = run(_MATERIALIZED.format(at=at, only=only, **texts), params)
     wiped = run(_WIPED.format(at=dialect.microseconds.format("wipe_timestamp"), **texts), params)
-    return PartitionHistory(
+    return History(
         [PlannedRun(*row) for row in run(planned, params)],
         materialized[0][0] if materialized else None,
         wiped[0][0] if wiped else None,
@@ -82,10 +84,15 @@ def partition_history(run: Run, dialect: Dialect, asset_key: Sequence[str], part
 
 
 _OF_ASSET = "from event_logs where asset_key = {asset} and dagster_event_type ="
-_MATERIALIZED = (
-    f"select {{at}} {_OF_ASSET} 'ASSET_MATERIALIZATION' and partition = {{partition}} order by id desc limit 1"
-)
+_MATERIALIZED = f"select {{at}} {_OF_ASSET} 'ASSET_MATERIALIZATION' {{only}} order by id desc limit 1"
 _WIPED = "select {at} from asset_keys where asset_key = {asset}"
+_LATEST = f"""
+with planned as (
+    select id, run_id, timestamp {_OF_ASSET} 'ASSET_MATERIALIZATION_PLANNED' order by id desc limit {_LATEST_EVENTS}
+), by_run as (select run_id, min(timestamp) as timestamp, max(id) as id from planned group by run_id)
+select p.run_id, {{at}}, r.status from by_run p left join {{runs}}runs r on r.run_id = p.run_id
+order by p.id desc limit {MOST_RUNS}
+"""
 # A run over many partitions plans them one by one, or in one event: as a set of keys, or as windows of time, which its
 # tags say in keys. Keys of more than one dimension are always a set.
 _PLANNED = f"""

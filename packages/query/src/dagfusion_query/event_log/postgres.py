@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from dagfusion_query.errors import EventLogError, EventLogLocationError, EventLogSchemaError, EventLogUnavailableError
 from dagfusion_query.event_log.ahead import ahead
-from dagfusion_query.event_log.history import Dialect, PartitionHistory, partition_history
+from dagfusion_query.event_log.history import Dialect, History, read_history
 from dagfusion_query.event_log.protocol import (
     BATCH,
     AssetKey,
@@ -145,9 +145,9 @@ class PostgresEventLog:
         """Compare number and sum of the settled ids; see `EventLog.verify`."""
         return self._read(lambda run: self._verify(run, cursor), _SYNC_TIMEOUT_S)
 
-    def history(self, asset_key: Sequence[str], partition_key: str) -> PartitionHistory:
-        """Return what was done about a partition; see `EventLog.history`."""
-        return self._read(lambda run: partition_history(run, _DIALECT, asset_key, partition_key), _HISTORY_TIMEOUT_S)
+    def history(self, asset_key: Sequence[str], partition_key: str | None) -> History:
+        """Return what was done about a table or a partition; see `EventLog.history`."""
+        return self._read(lambda run: read_history(run, _DIALECT, asset_key, partition_key), _HISTORY_TIMEOUT_S)
 
     def close(self) -> None:
         """Close the connection, and end a read that is under way in another thread."""

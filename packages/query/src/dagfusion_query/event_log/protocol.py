@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import orjson
 
 from dagfusion_query.errors import EventRecordError
-from dagfusion_query.event_log.history import PartitionHistory
+from dagfusion_query.event_log.history import History
 from dagfusion_query.event_log.record import DataFile, DataFiles, Foreign
 from dagfusion_query.event_log.watermark import Watermark
 
@@ -95,8 +95,8 @@ class EventLog(Protocol):
     def verify(self, cursor: Cursor) -> str | None:
         """Return why the events below the cursor are not those delivered (a run was deleted, say), or None."""
 
-    def history(self, asset_key: Sequence[str], partition_key: str) -> PartitionHistory:
-        """Return which runs were to materialize a partition, and what became of it."""
+    def history(self, asset_key: Sequence[str], partition_key: str | None) -> History:
+        """Return which runs were to materialize a partition, or any of a table where the key is None."""
 
     def close(self) -> None:
         """Let go of the database for good; from any thread, also while another one reads."""

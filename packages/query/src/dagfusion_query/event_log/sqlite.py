@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from dagfusion_query.errors import EventLogSchemaError, EventLogUnavailableError
-from dagfusion_query.event_log.history import Dialect, PartitionHistory, partition_history
+from dagfusion_query.event_log.history import Dialect, History, read_history
 from dagfusion_query.event_log.protocol import BATCH, Cursor, Event, Materialization, Poll, Wipe, parse_asset_key
 from dagfusion_query.event_log.record import RecordReader
 from dagfusion_query.event_log.watermark import Watermark
@@ -71,8 +71,8 @@ class SqliteEventLog:
         """Compare number, sum and latest of the ids; see `EventLog.verify`."""
         return self._read(lambda connection: _verify(connection, cursor))
 
-    def history(self, asset_key: Sequence[str], partition_key: str) -> PartitionHistory:
-        """Return what was done about a partition; see `EventLog.history`."""
+    def history(self, asset_key: Sequence[str], partition_key: str | None) -> History:
+        """Return what was done about a table or a partition; see `EventLog.history`."""
         return self._read(lambda connection: self._history(connection, asset_key, partition_key))
 
     def close(self) -> None:
@@ -97,10 +97,10 @@ class SqliteEventLog:
             return Poll([], cursor)
         return Poll(events, _cursor(connection, assets))
 
-    def _history(self, connection: sqlite3.Connection, asset_key: Sequence[str], key: str) -> PartitionHistory:
+    def _history(self, connection: sqlite3.Connection, asset_key: Sequence[str], key: str | None) -> History:
         connection.execute("commit")  # nothing can be attached inside a transaction
         connection.execute("attach ? as runs", (_read_only(self._path.parents[1] / "runs.db"),))
-        return partition_history(
+        return read_history(
             lambda query, params: connection.execute(query, params).fetchall(), _DIALECT, asset_key, key
         )
 

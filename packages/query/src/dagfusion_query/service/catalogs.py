@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from dagfusion_query.access.grants import Grants
 from dagfusion_query.catalog.environments import EnvironmentState
-from dagfusion_query.event_log.history import PartitionHistory
+from dagfusion_query.event_log.history import History
 
 
 class Catalogs(Protocol):
@@ -17,8 +17,8 @@ class Catalogs(Protocol):
     def refresh(self, timeout_s: float) -> None:
         """Read the event logs now."""
 
-    def history(self, environment: str, asset_key: Sequence[str], partition_key: str) -> PartitionHistory:
-        """Ask what was done about a partition."""
+    def history(self, environment: str, asset_key: Sequence[str], partition_key: str | None) -> History:
+        """Ask what was done about a table or a partition."""
 
 
 def told(catalogs: Catalogs, grants: Grants) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from dagfusion_query.errors import (
     StatementTooLongError,
     UnauthenticatedError,
 )
-from dagfusion_query.event_log.history import PartitionHistory
+from dagfusion_query.event_log.history import History
 from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.catalogs import Catalogs, told
 from dagfusion_query.service.metrics import Metrics
@@ -147,8 +147,8 @@ class Service:
             if caller.grants.allow_environment(name)
         }
 
-    async def history(self, environment: str, asset_key: Sequence[str], partition_key: str) -> PartitionHistory:
-        """Return what Dagster did about a partition of a table that the caller may read.
+    async def history(self, environment: str, asset_key: Sequence[str], partition_key: str | None) -> History:
+        """Return what Dagster did about a table that the caller may read, or about one of its partitions.
 
         Raises:
             EnvironmentUnavailableError: The environment's database does not answer.

@@ -7,7 +7,7 @@ from dagfusion_query.access.caller import Caller
 from dagfusion_query.catalog.live import Lag
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.errors import QueryError
-from dagfusion_query.event_log.history import PartitionHistory
+from dagfusion_query.event_log.history import History
 from dagfusion_query.service.query import Query, QueryInfo, Stats
 
 
@@ -77,8 +77,8 @@ class Service(Protocol):
     def environments(self, caller: Caller) -> Mapping[str, EnvironmentState]:
         """Return what the caller may read."""
 
-    async def history(self, environment: str, asset_key: Sequence[str], partition_key: str) -> PartitionHistory:
-        """Say what Dagster did about a partition."""
+    async def history(self, environment: str, asset_key: Sequence[str], partition_key: str | None) -> History:
+        """Say what Dagster did about a table or a partition."""
 
     def ready(self) -> QueryError | None:
         """Say why no statement can be run now."""

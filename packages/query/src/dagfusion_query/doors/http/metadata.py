@@ -88,11 +88,11 @@ class Metadata:
         return document({"partitions": rows, "total": totals(table).files})
 
     async def history(self, request: Request) -> Response:
-        """Say what Dagster did about one partition, also one that is missing."""
+        """Say what Dagster did about a table, or about one partition, also one that is missing."""
         state, table = self._find(request)
         key = request.query_params.get("partition_key")
-        if key is None or len(key) > KEY_LIMIT or "\0" in key:
-            raise BadRequestError(f"partition_key must be Dagster's key of a partition, got {(key or '')[:100]!r}")
+        if key is not None and (len(key) > KEY_LIMIT or "\0" in key):
+            raise BadRequestError(f"partition_key must be Dagster's key of a partition, got {key[:100]!r}")
         return document(history_document(key, await self._service.history(state.name, table.asset_key, key)))
 
     def _find(self, request: Request) -> tuple[EnvironmentState, Table]:

@@ -85,12 +85,14 @@ def _paths() -> Document:
         "/v1/tables/{schema}/{table}/history": {
             "parameters": [
                 *_TABLE,
-                {**_query("partition_key", {"type": "string"}, "Dagster's, such as 2024-01-15|CA."), "required": True},
+                _query(
+                    "partition_key", {"type": "string"}, "Dagster's, such as 2024-01-15|CA; else all are asked about."
+                ),
             ],
             "get": _operation(
-                "getPartitionHistory",
-                "What Dagster did about one partition, also one that is missing",
-                "PartitionHistory",
+                "getHistory",
+                "What Dagster did about a table, or about one partition, also one that is missing",
+                "History",
                 errors=(400, 401, 403, 404, 422, 503),
             ),
         },

@@ -159,7 +159,7 @@ SCHEMAS: Schema = {
             "total": _COUNT,
         }
     ),
-    "PartitionHistory": _object(
+    "History": _object(
         {
             "partition_key": _TEXT,
             "runs": {
@@ -172,9 +172,9 @@ SCHEMAS: Schema = {
                         }
                     )
                 ),
-                "description": "The latest runs that were to materialize it, newest first.",
+                "description": "The latest that were to materialize it, newest first.",
             },
-            "materialized_at": {**_or_null(_MOMENT), "description": "Its last materialization, wiped or not."},
+            "materialized_at": {**_or_null(_MOMENT), "description": "The last materialization, wiped or not."},
             "wiped_at": {**_or_null(_MOMENT), "description": "The last wipe of the whole asset."},
         }
     ),

@@ -15,7 +15,7 @@ from dagfusion_query.catalog.model import Table
 from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.doors.http.asked import EnvironmentState
 from dagfusion_query.errors import QueryError
-from dagfusion_query.event_log.history import PartitionHistory
+from dagfusion_query.event_log.history import History
 from dagfusion_query.worker.redact import without_files
 
 _OWN = {
@@ -119,8 +119,8 @@ def nameless_document(environment: str, name: TableName, problem: QueryError) ->
 NO_DETAILS: Mapping[str, Any] = {"columns": [], "last_run_id": None, "dagster_url": None, "warnings": []}
 
 
-def history_document(partition_key: str, history: PartitionHistory) -> Mapping[str, Any]:
-    """Describe what Dagster did about a partition."""
+def history_document(partition_key: str | None, history: History) -> Mapping[str, Any]:
+    """Describe what Dagster did about a table or a partition."""
     runs = [{"run_id": run.run_id, "status": run.status, "created_at": _moment(run.at_us)} for run in history.runs]
     return {
         "partition_key": partition_key,

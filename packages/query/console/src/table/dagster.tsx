@@ -1,4 +1,4 @@
-/** Where a table's asset is in Dagster's UI. */
+/** Where a table's asset and its runs are in Dagster's UI. */
 
 import type { TableDetail } from "../api/types";
 import { catalog } from "../state/catalog";
@@ -19,4 +19,22 @@ export function runLink(detail: TableDetail, runId: string): string | null {
   const environment = catalog.value?.environments.find(({ name }) => name === detail.environment);
   const base = webLink(environment?.dagster_url);
   return base === null ? null : `${base.replace(/\/$/, "")}/runs/${encodeURIComponent(runId)}`;
+}
+
+/** A run, with its page where it is known. */
+export function RunName({ detail, id }: { detail: TableDetail; id: string }) {
+  const link = runLink(detail, id);
+  const text = <code>{id.slice(0, 8)}</code>;
+  return (
+    <>
+      run{" "}
+      {link === null ? (
+        text
+      ) : (
+        <a href={link} target="_blank" rel="noreferrer">
+          {text}
+        </a>
+      )}
+    </>
+  );
 }
