@@ -51,6 +51,7 @@ def test_running_queries_are_listed_and_cancelled(page: Page, context: BrowserCo
 
 def test_everything_is_reached_by_keyboard(page: Page) -> None:
     """From the search over a table to a query, its rows and the help, without a pointer."""
+    expect(page.locator("[data-table]").first).to_be_visible()
     page.keyboard.press("Control+K")
     page.keyboard.type("raw")
     page.keyboard.press("ArrowDown")

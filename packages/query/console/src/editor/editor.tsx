@@ -52,7 +52,8 @@ export function Editor({ tab }: { tab: SqlTab }) {
     const made = new EditorView({ parent: mount, root, state: states.get(tab) ?? newState(tab) });
     view.current = made;
     shown = { tab, view: made };
-    if (!matchMedia("(pointer: coarse)").matches) made.focus();
+    const isTyping = document.activeElement instanceof HTMLInputElement; // in the search, which may be there first
+    if (!isTyping && !matchMedia("(pointer: coarse)").matches) made.focus();
     return () => {
       states.set(tab, made.state);
       if (shown?.view === made) shown = null; // the next editor may be there already
