@@ -54,6 +54,20 @@ class Grants:
         return any(name in (EVERYTHING, environment) or name.startswith(prefix) for name in self.names)
 
 
+def meaning(name: str) -> str:
+    """Say what a grant lets a caller read.
+
+    >>> meaning("uat_silver.*"), meaning("uat_silver.orders"), meaning("uat_silver")
+    ('schema uat_silver', 'table uat_silver.orders', 'environment uat_silver')
+    """
+    schema, _, table = name.strip().partition(".")
+    if schema == EVERYTHING:
+        return "everything"
+    if table == EVERYTHING:
+        return f"schema {schema}"
+    return f"table {schema}.{table}" if table else f"environment {schema}"
+
+
 ALL = Grants(frozenset({EVERYTHING}))
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from dagfusion_query.access.grants import meaning
 from dagfusion_query.access.tokens import Token, Tokens
 from dagfusion_query.errors import SettingsError
 
@@ -32,6 +33,7 @@ def create(name: str, grant: Grant, expires: Expires = "90d", config: ConfigFile
     secret = _tokens(config).create(name, grant, _expiry(expires, datetime.now(UTC)))
     typer.echo(secret)
     typer.echo(f"the token of {name}, which is shown only now; clients send it as `Authorization: Bearer`", err=True)
+    typer.echo(f"it may read: {', '.join(map(meaning, grant))}", err=True)
 
 
 @app.command("list")
