@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pyarrow as pa
 import pytest
 
@@ -25,7 +26,7 @@ from dagfusion_query.event_log.protocol import Event, Materialization
 from dagfusion_query.event_log.record import DataFile
 from dagfusion_query.service.query import Query
 from tests.query.engine.conftest import Lake
-from tests.query.service.conftest import ANN, Kept, Served, serving
+from tests.query.service.conftest import ANN, Kept, Serve, Served, serving
 
 SILVER = Caller("sam", Grants.parse(["uat_silver.*"]), "http")
 NOBODY = Caller("nobody", Grants.parse(["uat_nothing.*"]), "http")
@@ -255,3 +256,15 @@ def test_the_service_does_not_load_the_engine() -> None:
     code = "import dagfusion_query.service.service, sys; print('datafusion' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603  # ours
     assert out.stdout.strip() == "False"
+
+
+def test_workers_have_no_secret_in_their_variables(new_served: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("UAT_DATABASE_URL", "postgresql://ann:hunter2@db/dagster"), ("LAKE_SECRET", SECRET)):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("LAKE_REGION", "us-east-2")
+    engine = {"event_log": "postgresql://ann:hunter2@db/dagster", "access_key_id": KEY, "secret_access_key": SECRET}
+    served = new_served(engine=engine, workers=1)
+    for pid in served.ask(lambda: served.service._pool.pids):
+        variables = psutil.Process(pid).environ()
+        assert variables["LAKE_REGION"] == "us-east-2"
+        assert not {"UAT_DATABASE_URL", "LAKE_SECRET"} & variables.keys()

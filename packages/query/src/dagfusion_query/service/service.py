@@ -50,7 +50,8 @@ class Service:
             "memory_bytes": s.worker_memory_bytes,
             "settings": {e.name: _store_settings(e.settings) for e in config.environments},
         }
-        self._pool = Pool(s.workers, self._configuration, s.worker_memory_bytes)
+        secrets = {secret for e in config.environments for secret in _secrets(e.settings)}
+        self._pool = Pool(s.workers, self._configuration, s.worker_memory_bytes, secrets)
         admission = Admission(s.workers, s.user_queries, s.queue_length, s.user_queue_length)
         self._metrics = Metrics(self._pool, admission, environments)
         self._shared = Shared(s, environments, self._registry, self._pool, admission, self._metrics)
@@ -186,6 +187,12 @@ class Service:
                 "raise DAGFUSION_SQL_LIMIT_BYTES"
             )
         return Running(self._shared, query, caller, mode)
+
+
+def _secrets(settings: Settings) -> set[str]:
+    """Return an environment's passwords: `dagfusion.toml` takes them from variables of any name."""
+    event_log = settings.event_log if "://" in (settings.event_log or "") else None
+    return {secret for secret in (event_log, settings.secret_access_key, settings.session_token) if secret}
 
 
 def _store_settings(settings: Settings) -> dict[str, Any]:

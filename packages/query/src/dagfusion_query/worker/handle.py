@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,10 @@ class Handle:
 
     Args:
         died: Called on the loop when the process has ended.
+        secrets: Values of variables that the process must not have.
     """
 
-    def __init__(self, died: Callable[["Handle"], None]) -> None:
+    def __init__(self, died: Callable[["Handle"], None], secrets: Collection[str] = ()) -> None:
         self._loop = asyncio.get_running_loop()
         self._died = died
         self._decoder = Decoder()
@@ -63,7 +64,7 @@ class Handle:
                     stdin=subprocess.DEVNULL,
                     stdout=self._log,
                     stderr=self._log,
-                    env={**_environment(os.environ), "TMPDIR": self._scratch},
+                    env={**_environment(os.environ, secrets), "TMPDIR": self._scratch},
                     start_new_session=True,  # an interrupt at the terminal is the service's to handle
                 )
             except OSError:
@@ -225,11 +226,12 @@ def _set(future: "asyncio.Future[None]") -> None:
         future.set_result(None)
 
 
-def _environment(variables: Mapping[str, str]) -> dict[str, str]:
+def _environment(variables: Mapping[str, str], secrets: Collection[str]) -> dict[str, str]:
     """Return a worker's variables: the service's without its secrets, and with more threads than cores.
 
     A statement whose join does not yield would otherwise starve what else the engine has to do.
     """
-    kept = {k: v for k, v in variables.items() if k not in _SECRET and not k.startswith(_PRIVATE)}
+    named = {k: v for k, v in variables.items() if k not in _SECRET and not k.startswith(_PRIVATE)}
+    kept = {k: v for k, v in named.items() if v not in secrets}
     threads = max(4, 2 * (os.cpu_count() or 1))
     return {**kept, "TOKIO_WORKER_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import signal
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from dagfusion_query.errors import QueryError, ServiceUnavailableError
@@ -28,11 +28,18 @@ class Pool:
         size: How many statements run at once; there is one process more.
         configure: What a worker is told before its first statement.
         limit_bytes: The memory that statements may add to what a worker has when it is ready.
+        secrets: Values that no variable of a worker's may have.
     """
 
-    def __init__(self, size: int, configure: Callable[[], Mapping[str, Any]], limit_bytes: int) -> None:
+    def __init__(
+        self,
+        size: int,
+        configure: Callable[[], Mapping[str, Any]],
+        limit_bytes: int,
+        secrets: Collection[str] = (),
+    ) -> None:
         self._processes = size + 1
-        self._configure, self._limit_bytes = configure, limit_bytes
+        self._configure, self._limit_bytes, self._secrets = configure, limit_bytes, secrets
         self._all: set[Handle] = set()
         self._idle: list[Handle] = []  # the one used last at the end: its caches are the warmest
         self._busy: set[Handle] = set()
@@ -161,7 +168,7 @@ class Pool:
         """Start a worker and make it ready; `_ended` takes it from there when it does not come up."""
         await asyncio.sleep(delay_s)
         try:
-            handle = Handle(self._ended)
+            handle = Handle(self._ended, self._secrets)
         except OSError as error:
             self._failed(f"it cannot be started: {error}")
             self._spawn(self._retry_s())
