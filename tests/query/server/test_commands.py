@@ -73,6 +73,7 @@ def test_both_clients_answer_alike(server: Server, tmp_path: Path) -> None:
     ("arguments", "code", "said"),
     [
         (["tables", "--url", "http://127.0.0.1:1"], 1, "the query service at http://127.0.0.1:1 does not answer"),
+        (["serve", "--dagster-home", "/no/such/home"], 2, "there is none at /no/such/home"),
         (["tables", "--url", "ftp://x"], 2, "must begin with http://, https://"),
         (["tables", "--url", "http://x", "--event-log", "y"], 2, "give one of them"),
         (["tables", "--url", "http://x", "-e", "uat"], 1, "a service has its own environments"),

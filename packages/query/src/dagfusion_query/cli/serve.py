@@ -40,6 +40,8 @@ def serve(
 
     if event_log is not None and dagster_home is not None:
         raise typer.BadParameter("give --event-log or --dagster-home, not both")
+    if dagster_home is not None and not Path(dagster_home).expanduser().is_dir():
+        raise typer.BadParameter(f"--dagster-home must be a folder, and there is none at {dagster_home}")
     given = {
         "DAGFUSION_HTTP_ADDRESS": http_address,
         "DAGFUSION_FLIGHT_ADDRESS": flight_address,
