@@ -123,7 +123,7 @@ function Head({ detail }: { detail: TableDetail }) {
           <dd>{ago(detail.materialized_at, now.value)}</dd>
         </div>
         <div>
-          <dt>last run</dt>
+          <dt>by run</dt>
           <dd title={detail.last_run_id ?? undefined}>
             {run === null ? (
               <code>{detail.last_run_id?.slice(0, 8) || "–"}</code>
