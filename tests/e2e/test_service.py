@@ -210,7 +210,6 @@ def test_a_database_that_stops_and_starts(server_folder: Callable[[str], Path], 
                 assert connection.sql(COUNT).stats.files_total == 4
 
 
-@pytest.mark.embedded
 def started_again(store: object_store.ObjectStore, folder: Path, bucket: str) -> object_store.ObjectStore:
     """Start a store at its old port, which is some connection's own now and then, and wait for its bucket."""
     deadline = time.monotonic() + 60
@@ -222,6 +221,7 @@ def started_again(store: object_store.ObjectStore, folder: Path, bucket: str) ->
             time.sleep(0.5)
 
 
+@pytest.mark.embedded
 def test_a_store_that_stops_and_starts(server_folder: Callable[[str], Path], tmp_path: Path) -> None:
     database = EmbeddedDatabase(server_folder("postgres"))
     home = tmp_path / "home"
