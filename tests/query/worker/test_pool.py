@@ -1,6 +1,7 @@
 """Workers as processes: they come up, die in every way, and are replaced; a lease always comes to its end."""
 
 import asyncio
+import fcntl
 import os
 import signal
 import sys
@@ -320,6 +321,21 @@ asyncio.run(main())
 
 async def one_statement(workers: Pool) -> None:
     assert await rows(workers) == 1
+
+
+def test_a_worker_s_temporary_files_are_held() -> None:
+    async def test(workers: Pool) -> None:
+        handle = await workers.lease()
+        folder = os.open(handle._scratch, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as systemd does before it clears a folder
+        workers.give_back(handle, is_warm=False)
+        handle.kill()
+        await asyncio.shield(handle.exited)
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(folder)
+
+    run(test)
 
 
 def test_a_worker_knows_no_secret_but_what_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,8 @@ class Handle:
         self._scratch = tempfile.mkdtemp(
             prefix=f"{_SCRATCH}{os.getpid()}-"
         )  # so that what a killed process leaves is removed
+        self._held = os.open(self._scratch, os.O_RDONLY)
+        fcntl.flock(self._held, fcntl.LOCK_SH)  # so that what clears old temporary files (systemd) leaves it alone
         ours, theirs = socket.socketpair()
         with theirs:
             for end in (ours, theirs):
@@ -68,7 +70,7 @@ class Handle:
                     start_new_session=True,  # an interrupt at the terminal is the service's to handle
                 )
             except OSError:
-                shutil.rmtree(self._scratch, ignore_errors=True)
+                self._clear()
                 raise
         threading.Thread(target=self._wait, name=f"dagfusion-worker-{self.pid}", daemon=True).start()
 
@@ -191,11 +193,15 @@ class Handle:
 
     def _wait(self) -> None:
         code = self._process.wait()
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._clear()
         try:
             self._loop.call_soon_threadsafe(self._ended, code)
         except RuntimeError:  # the loop was closed before: nobody is there to hear
             return
+
+    def _clear(self) -> None:
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        os.close(self._held)
 
     def _ended(self, code: int) -> None:
         self.exit_code = code
