@@ -150,11 +150,14 @@ def test_a_worker_that_dies_while_it_plans_says_so() -> None:
     run(test)
 
 
-def test_a_worker_that_died_before_the_statement_is_not_the_statement_s_fault() -> None:
+def test_a_worker_that_died_before_the_statement_is_not_the_statement_s_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dagfusion_query.worker.pool.is_stopped", lambda _: False)
+
     async def test(workers: Pool) -> None:
         handle = await workers.lease()
         lease = Lease(workers, handle, 0.3, MEMORY)
         os.kill(handle.pid, signal.SIGSTOP)  # it will never read it
+        await until(lambda: psutil.Process(handle.pid).status() == psutil.STATUS_STOPPED)
         await lease.begin(statement("SELECT 1"), b"")
         os.kill(handle.pid, signal.SIGKILL)
         with pytest.raises(NeverStarted):
