@@ -77,6 +77,11 @@ def test_options_that_cannot_be(doors: Doors, service: FakeService) -> None:
             "query_timeout_s": invalid_value,
             "limit_rows": invalid_value,
         }
+        assert set_options(client, query_timeout_s=float("inf"), limit_rows=f"{10**30}") == {
+            "query_timeout_s": invalid_value,
+            "limit_rows": invalid_value,
+        }
+        assert set_options(client, limit_rows=float("inf")) == {"limit_rows": invalid_value}
         assert set_options(client, query_timeout_s=float("nan"), limit_rows=0) == {
             "query_timeout_s": invalid_value,
             "limit_rows": invalid_value,

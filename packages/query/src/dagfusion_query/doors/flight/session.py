@@ -21,6 +21,7 @@ from dagfusion_query.service_settings import ServiceSettings
 
 MIDDLEWARE = "dagfusion"
 COOKIE = "arrow_flight_session_id"
+_MOST = 2**63  # no more bits have room in an answer
 _LIFETIME_S = 24 * 3600.0
 _INVALID_NAME, _INVALID_VALUE = 1, 2
 _CLOSED = 1
@@ -48,9 +49,9 @@ class Session:
             case "query_timeout_s" | "limit_rows":
                 try:
                     number = None if given in (None, "") else (float if name == "query_timeout_s" else int)(given)
-                except (TypeError, ValueError):
+                except (TypeError, ValueError, OverflowError):
                     return _INVALID_VALUE
-                if number is not None and not 0 < number < float("inf"):
+                if number is not None and not 0 < number < _MOST:
                     return _INVALID_VALUE
                 setattr(self, name, number)
                 return None
