@@ -6,10 +6,10 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeAlias
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import pyarrow as pa
@@ -27,15 +27,14 @@ from dagfusion_query.errors import (
     QueryCancelledError,
     QueryError,
     ResourcesError,
-    ResultTooLargeError,
     restored,
 )
 from dagfusion_query.explain import explain
 from dagfusion_query.result import Batches, Finished
 from dagfusion_query.scan.layout import HIDDEN
 from dagfusion_query.settings import Settings
-from dagfusion_query.worker.encode import ENCODERS, Piece
 from dagfusion_query.worker.limits import out_of_memory
+from dagfusion_query.worker.output import Output, Send
 from dagfusion_query.worker.protocol import Frame, Kind, LinkLostError, Phase, encode
 from dagfusion_query.worker.quiet import EXIT_CODE, comes_to_rest
 from dagfusion_query.worker.redact import Redactor
@@ -43,9 +42,6 @@ from dagfusion_query.worker.requests import SentRequests
 
 _log = logging.getLogger(__name__)
 
-Encoded: TypeAlias = list[bytes | memoryview]
-Send = Callable[..., None]
-CHUNK_BYTES = 1 << 20
 _SOON_S = 0.002  # a batch that comes within it shares a chunk with the one before
 _POOL_PERCENT = 60  # of a worker's memory is for joins, sorts and aggregates; scans and results need some, too
 _REST_S = 1.0  # that threads have to leave a run that was given up
@@ -163,9 +159,9 @@ class Statements:
                 began = time.perf_counter()
                 run: Batches = Finished(plans) if plans is not None else self._engine.start(prepared)
                 run = _Shown(run, self._shown) if prepared.is_analysis else run
-                self._stream(run, _Output(head, schema, planned, send), began)
+                self._stream(run, Output(head, schema, planned, send), began)
 
-    def _stream(self, run: Batches, output: "_Output", began: float) -> None:
+    def _stream(self, run: Batches, output: Output, began: float) -> None:
         with self._lock:
             self._run = run
             if self._cancelled:
@@ -289,64 +285,6 @@ class _Shown:
         return self._run.bytes_read
 
 
-class _Output:
-    """A result's way out: encoded, within its limits, in chunks."""
-
-    def __init__(self, head: Mapping[str, Any], schema: pa.Schema, planned: Encoded, send: Send) -> None:
-        self._encoder = ENCODERS[head["format"]](schema)
-        self._send = send
-        self._limit_rows, self._limit_bytes, self._wanted = head["limit_rows"], head["limit_bytes"], head["wanted_rows"]
-        self._planned: list[Encoded] = [planned]  # until it was sent
-        self._pieces: list[Piece] = []
-        self._waiting = self._bytes = self._rows = 0
-        self._truncated = False
-
-    def write(self, batch: pa.RecordBatch) -> bool:
-        """Take a batch; return whether more is wanted."""
-        if self._wanted is not None and self._rows + batch.num_rows > self._wanted:
-            batch, self._truncated = batch.slice(0, self._wanted - self._rows), True
-        self._rows += batch.num_rows
-        if self._rows > self._limit_rows:
-            raise ResultTooLargeError(
-                f"the result has more than {self._limit_rows:,} rows: aggregate, filter or LIMIT it, "
-                "or raise DAGFUSION_RESULT_LIMIT_ROWS"
-            )
-        for part in _parts(batch):
-            self._take(self._encoder.write(part))
-            if self._waiting >= CHUNK_BYTES:
-                self.flush()
-        return not self._truncated
-
-    def flush(self) -> None:
-        """Send what there is."""
-        frames, self._planned = self._planned, []
-        if self._pieces:
-            frames.append(self._data())
-        if frames:
-            self._send(*frames)
-
-    def finish(self, facts: Mapping[str, Any]) -> None:
-        """Send the rest, and what the result cost."""
-        self._take(self._encoder.finish())
-        end = {**facts, "rows": self._rows, "result_bytes": self._bytes, "truncated": self._truncated}
-        self._send(*self._planned, self._data(), encode(Kind.end, end))
-
-    def _take(self, pieces: list[Piece]) -> None:
-        size = sum(len(piece) for piece in pieces)
-        self._bytes += size
-        if self._bytes > self._limit_bytes:
-            raise ResultTooLargeError(
-                f"the result has more than {self._limit_bytes:,} bytes: select fewer columns or rows, "
-                "or raise DAGFUSION_RESULT_LIMIT_BYTES"
-            )
-        self._pieces += pieces
-        self._waiting += size
-
-    def _data(self) -> Encoded:
-        pieces, self._pieces, self._waiting = self._pieces, [], 0
-        return encode(Kind.data, None, pieces)
-
-
 def _cut(text: str) -> str:
     """Return a text without its middle, if it is long: it may quote a statement, and clients of gRPC take 8 KiB."""
     encoded = text.encode("utf-8", "replace")
@@ -364,15 +302,6 @@ def _names_files(sql: str, prepared: Prepared) -> bool:
 def _is_there(run: Batches, within_s: float) -> bool:
     """Tell whether the next batch, or the end, is there within this time."""
     return not isinstance(run, Run) or run.wait(within_s)
-
-
-def _parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """Cut a batch that is large into some of about a chunk each."""
-    size = batch.nbytes
-    if size <= CHUNK_BYTES:
-        return iter((batch,))
-    step = max(1, batch.num_rows * CHUNK_BYTES // size)
-    return (batch.slice(start, step) for start in range(0, batch.num_rows, step))
 
 
 def _params(body: memoryview | bytes) -> dict[str, pa.Scalar] | None:

@@ -1,0 +1,88 @@
+"""A result's way out of a worker: encoded, within its limits, in chunks."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+
+from dagfusion_query.errors import ResultTooLargeError
+from dagfusion_query.worker.encode import ENCODERS, Piece
+from dagfusion_query.worker.protocol import Kind, encode
+
+Encoded: TypeAlias = list[bytes | memoryview]
+Send: TypeAlias = Callable[..., None]
+CHUNK_BYTES = 1 << 20
+
+
+class Output:
+    """Takes a result's batches and sends them.
+
+    Args:
+        head: The statement's: `format`, `limit_rows`, `limit_bytes` and `wanted_rows`.
+        schema: The result's columns.
+        planned: The frame that goes before everything else.
+        send: Sends encoded frames.
+    """
+
+    def __init__(self, head: Mapping[str, Any], schema: pa.Schema, planned: Encoded, send: Send) -> None:
+        self._encoder = ENCODERS[head["format"]](schema)
+        self._send = send
+        self._limit_rows, self._limit_bytes, self._wanted = head["limit_rows"], head["limit_bytes"], head["wanted_rows"]
+        self._planned: list[Encoded] = [planned]  # until it was sent
+        self._pieces: list[Piece] = []
+        self._waiting = self._bytes = self._rows = 0
+        self._truncated = False
+
+    def write(self, batch: pa.RecordBatch) -> bool:
+        """Take a batch; return whether more is wanted."""
+        if self._wanted is not None and self._rows + batch.num_rows > self._wanted:
+            batch, self._truncated = batch.slice(0, self._wanted - self._rows), True
+        self._rows += batch.num_rows
+        if self._rows > self._limit_rows:
+            raise ResultTooLargeError(
+                f"the result has more than {self._limit_rows:,} rows: aggregate, filter or LIMIT it, "
+                "or raise DAGFUSION_RESULT_LIMIT_ROWS"
+            )
+        for part in _parts(batch):
+            self._take(self._encoder.write(part))
+            if self._waiting >= CHUNK_BYTES:
+                self.flush()
+        return not self._truncated
+
+    def flush(self) -> None:
+        """Send what there is."""
+        frames, self._planned = self._planned, []
+        if self._pieces:
+            frames.append(self._data())
+        if frames:
+            self._send(*frames)
+
+    def finish(self, facts: Mapping[str, Any]) -> None:
+        """Send the rest, and what the result cost."""
+        self._take(self._encoder.finish())
+        end = {**facts, "rows": self._rows, "result_bytes": self._bytes, "truncated": self._truncated}
+        self._send(*self._planned, self._data(), encode(Kind.end, end))
+
+    def _take(self, pieces: list[Piece]) -> None:
+        size = sum(len(piece) for piece in pieces)
+        self._bytes += size
+        if self._bytes > self._limit_bytes:
+            raise ResultTooLargeError(
+                f"the result has more than {self._limit_bytes:,} bytes: select fewer columns or rows, "
+                "or raise DAGFUSION_RESULT_LIMIT_BYTES"
+            )
+        self._pieces += pieces
+        self._waiting += size
+
+    def _data(self) -> Encoded:
+        pieces, self._pieces, self._waiting = self._pieces, [], 0
+        return encode(Kind.data, None, pieces)
+
+
+def _parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Cut a batch that is large into some of about a chunk each."""
+    size = batch.nbytes
+    if size <= CHUNK_BYTES:
+        return iter((batch,))
+    step = max(1, batch.num_rows * CHUNK_BYTES // size)
+    return (batch.slice(start, step) for start in range(0, batch.num_rows, step))
