@@ -41,7 +41,8 @@ export function Grid({ rows, version, onCopied }: Props) {
   last.current = scroll;
 
   useLayoutEffect(() => box.current?.scrollTo(before.left, before.scroll.bar), [before]);
-  useEffect(() => keep(rows, { scroll, left, selection, resized }), [rows, scroll, left, selection, resized]);
+  // Not after the next paint, when another tab may have taken the place of this one.
+  useLayoutEffect(() => keep(rows, { scroll, left, selection, resized }), [rows, scroll, left, selection, resized]);
 
   const scrollTo = (top: number): void => {
     const next = at(top, content, bodyHeight);
