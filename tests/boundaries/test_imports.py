@@ -107,6 +107,7 @@ HOMES: Mapping[str, Sequence[str]] = {
         "dagfusion_query.discovery",
         "dagfusion_query.engine",
         "dagfusion_stack.lake",
+        "dagfusion_stack.object_store",
     ),
     "datafusion": ("dagfusion_query.engine", "dagfusion_query.scan"),
     "psycopg": ("dagfusion_query.event_log",),

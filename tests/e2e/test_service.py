@@ -211,7 +211,7 @@ def test_a_database_that_stops_and_starts(server_folder: Callable[[str], Path], 
 
 
 def started_again(store: object_store.ObjectStore, folder: Path, bucket: str) -> object_store.ObjectStore:
-    """Start a store at its old port, which is some connection's own now and then, and wait for its bucket."""
+    """Start a store at its old port, which is some connection's own now and then; return when it can be read."""
     deadline = time.monotonic() + 60
     while True:
         try:

@@ -6,7 +6,6 @@ from typing import Any
 
 import obstore
 import pytest
-from obstore.store import S3Store
 
 from dagfusion_stack import object_store, process
 from dagfusion_stack.cli import ASKED_DAYS, ASKED_STATES
@@ -75,15 +74,8 @@ def test_a_second_run_reuses_the_state_and_shows_every_answer(module_command: Co
 @pytest.mark.usefixtures("first")
 def test_an_object_that_was_replaced_fails_the_demo(module_command: Command) -> None:
     home = module_command.home
-    with object_store.running(home.s3, buckets=[]) as server:
-        store = S3Store(
-            "dagfusion-local",
-            endpoint=server.endpoint,
-            region=object_store.REGION,
-            access_key_id=server.credentials.access_key_id,
-            secret_access_key=server.credentials.secret_access_key,
-            client_options={"allow_http": True},
-        )
+    with object_store.running(home.s3, buckets=["dagfusion-local"]) as server:
+        store = server.bucket("dagfusion-local")
         obstore.put(store, POINT, bytes(obstore.get(store, POINT.replace("-05", "-04")).bytes()))
     result = module_command.run("demo", "--json", *EXTENT)
     assert result.returncode == 1

