@@ -107,6 +107,23 @@ def test_one_that_goes_down_serves_its_last_snapshot(on_sqlite: Any, follow: Fol
     assert orgs("uat") in later.snapshot.tables
 
 
+@pytest.mark.parametrize("gone", [".", "history"])
+def test_a_history_is_read_and_its_failure_names_no_folder(
+    on_sqlite: Any, follow: Follow, file_record: Record, tmp_path: Path, gone: str
+) -> None:
+    on_sqlite.report(file_record("CA"))
+    environments = follow(uat=str(on_sqlite.home))
+    environments.refresh(PATIENCE_S)
+    table = environments.states()["uat"].snapshot.tables[orgs("uat")]
+    key = table.files["partition_key"][0].as_py()
+    assert environments.history("uat", table.asset_key, key).materialized_at_us is not None
+
+    (on_sqlite.home / gone).rename(tmp_path / "elsewhere")
+    with pytest.raises(EnvironmentUnavailableError, match="environment uat") as caught:
+        environments.history("uat", table.asset_key, key)
+    assert str(on_sqlite.home) not in str(caught.value), "callers learn no folder"
+
+
 def test_a_restart_serves_what_was_left_while_the_database_is_down(
     on_sqlite: Any, follow: Follow, file_record: Record
 ) -> None:

@@ -1,5 +1,6 @@
 """A lake of Parquet files on local disk with the events that describe them, and an engine over it."""
 
+import datetime as dt
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,11 @@ from dagfusion_query.engine.engine import Engine, Prepared
 from dagfusion_query.event_log.protocol import Event, Materialization
 from dagfusion_query.event_log.record import RecordReader
 from dagfusion_query.settings import Settings
+
+ORGS = ("Silver", "TaxID", "orgs")
+TABLE = "local_silver_tax_id.orgs"
+STATES = ["CA", "NY", "TX", None]
+DAYS = [dt.date(2024, 1, day) for day in range(1, 8)]
 
 
 class Lake:
@@ -100,6 +106,15 @@ def lake(tmp_path: Path) -> Iterator[Lake]:
     made = Lake(tmp_path)
     yield made
     made.engine.close()
+
+
+@pytest.fixture
+def orgs(lake: Any) -> Any:
+    """4 states (one NULL) x 7 days; partition i of them has ids 10 i .. 10 i + 9."""
+    for i, (state, day) in enumerate((s, d) for s in STATES for d in DAYS):
+        rows = pa.table({"id": pa.array(range(10 * i, 10 * i + 10), pa.int64()), "name": [f"org {i}"] * 9 + [None]})
+        lake.write(ORGS, rows, {"state": pa.scalar(state, pa.string()), "date": pa.scalar(day, pa.date32())})
+    return lake
 
 
 @pytest.fixture

@@ -44,6 +44,7 @@ class Kept:
         self.root = root
         self._states: dict[str, EnvironmentState] = {}
         self.on_refresh: Callable[[], None] = lambda: None
+        self.on_history: Callable[[str, Sequence[str], str | None], History] = lambda *_: History([], None, None)
 
     def publish(self, snapshot: Snapshot) -> None:
         """Write a generation, as the catalog of an environment does."""
@@ -65,7 +66,7 @@ class Kept:
         self.on_refresh()
 
     def history(self, environment: str, asset_key: Sequence[str], partition_key: str | None) -> History:
-        raise NotImplementedError
+        return self.on_history(environment, asset_key, partition_key)
 
 
 class Loop:

@@ -1,5 +1,7 @@
 """What the service does for its doors, with real workers."""
 
+import threading
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,6 +17,7 @@ from dagfusion_query.errors import (
     UnknownQueryError,
     UnknownTableError,
 )
+from dagfusion_query.event_log.history import History
 from dagfusion_query.service.query import Format, Query, State
 from tests.query.engine.conftest import Lake
 from tests.query.service.conftest import ANN, Served
@@ -228,3 +231,22 @@ def test_metrics_count_queries_files_and_workers(served: Served) -> None:
     assert float(numbers['dagfusion_catalog_lag_seconds{environment="local"}']) == 0.25
     assert float(numbers['dagfusion_catalog_undiscovered{environment="local"}']) == 3
     assert "dagfusion_query_seconds_bucket" in text
+
+
+def test_few_histories_are_read_at_once_and_queries_go_on(served: Served) -> None:
+    begun, may_end = threading.Semaphore(0), threading.Event()
+    told = History([], 1, None)
+
+    def slowly(*_: object) -> History:
+        begun.release()
+        assert may_end.wait(60)
+        return told
+
+    served.catalogs.on_history = slowly
+    asked = [served.loop.start(served.service.history("local", ("a",), str(number))) for number in range(20)]
+    assert begun.acquire(timeout=60)
+    assert begun.acquire(timeout=60)
+    assert served.rows("SELECT 1 AS a") == [{"a": 1}]
+    assert not begun.acquire(blocking=False), "a slow database has two of them at most"
+    may_end.set()
+    assert [history.result(60) for history in asked] == [told] * 20

@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -147,14 +148,12 @@ class _Follower:
 
     def history(self, asset_key: Sequence[str], partition_key: str | None) -> History:
         # By a reader of its own: the follower's may be in the middle of a full sync.
-        reader = open_event_log(self._config.settings.event_log or "")
         try:
-            return reader.history(asset_key, partition_key)
+            with closing(open_event_log(self._config.settings.event_log or "")) as reader:
+                return reader.history(asset_key, partition_key)
         except QueryError as error:
             _log.info("environment %s: a history cannot be read: %s", self._config.name, error)
             raise _public(self._config.name, error) from None
-        finally:
-            reader.close()
 
     def stop(self) -> None:
         self._stopped.set()

@@ -8,7 +8,7 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
 _TLS_SEGMENTS = 2  # of a client's handshake: its hello, and its end
@@ -29,8 +29,7 @@ class SentRequests:
 
     def __init__(self, endpoints: Iterable[str | None]) -> None:
         self._plain_ports = frozenset(_plain_ports(endpoints))
-        self._before: Mapping[int, int] | None = {}
-        self.restart()
+        self._before = _segments(self._plain_ports)
 
     def restart(self) -> None:
         """Count from now on."""
