@@ -125,8 +125,11 @@ class _Process:
         """End what runs for tokens that were revoked, or have expired, meanwhile."""
         while True:
             await asyncio.sleep(_RECHECK_S)
-            with suppress(SettingsError):  # the doors say that the tokens cannot be read
-                service.recheck(self._tokens.check)
+            try:
+                with suppress(SettingsError):  # the doors say that the tokens cannot be read
+                    service.recheck(self._tokens.check)
+            except Exception:
+                _log.exception("the tokens of running queries were not looked at this time")
 
     def _doors(self, service: Service) -> tuple[HttpDoor, FlightDoor]:
         settings = self._config.service
