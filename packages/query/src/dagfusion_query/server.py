@@ -128,7 +128,7 @@ class _Process:
             try:
                 with suppress(SettingsError):  # the doors say that the tokens cannot be read
                     service.recheck(self._tokens.check)
-            except Exception:
+            except Exception:  # noqa: BLE001  # whatever it is, the next look may be right
                 _log.exception("the tokens of running queries were not looked at this time")
 
     def _doors(self, service: Service) -> tuple[HttpDoor, FlightDoor]:
