@@ -1,5 +1,6 @@
 """What one side writes the other reads: the golden events, and the names of tables."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def test_the_reader_reads_the_golden_event(name: str) -> None:
         entry[field] for field in ("uri", "size_bytes", "etag", "rows")
     )
     assert file.modified == entry["modified"]
+    assert file.checksum == entry.get("checksum")
     assert list(file.partition) == [column["value"] for column in entry["partition"]]
     assert orjson.loads(file.columns) == entry["columns"]
     assert file.layout.partition == pa.schema(
@@ -35,6 +37,14 @@ def test_the_reader_reads_the_golden_event(name: str) -> None:
     names = [field["name"] for field in entry["schema"]["fields"] if field["name"] not in partition]
     assert file.layout.file.names == names
     assert file.layout.fingerprint == entry["schema"]["fingerprint"]
+
+
+def test_a_checksum_is_optional() -> None:
+    checksum = f"sha256:{hashlib.sha256(b'').hexdigest()}"
+    for entry in GOLDEN.values():
+        without = {name: value for name, value in entry.items() if name != "checksum"}
+        reader = RecordReader()
+        assert reader.read(without | {"checksum": checksum}) == reader.read(without)._replace(checksum=checksum)
 
 
 @given(texts, st.lists(texts, min_size=1, max_size=3))

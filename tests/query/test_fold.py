@@ -33,6 +33,12 @@ def test_a_materialization_becomes_a_row(file_record: Record) -> None:
     assert row["entry"].endswith(found.files["entry"][0].as_py()[-4:])
 
 
+def test_a_file_has_the_checksum_of_its_record_or_none(file_record: Record) -> None:
+    checksum = f"sha256:{'0f' * 32}"
+    found = table(fold(EMPTY, [written(file_record("CA", checksum=checksum), 1), written(file_record("NY"), 2)]))
+    assert found.files.sort_by("event_id")["checksum"].to_pylist() == [checksum, None]
+
+
 def test_the_later_event_of_a_partition_replaces_the_earlier(file_record: Record) -> None:
     first = fold(EMPTY, [written(file_record(rows=1), 1), written(file_record("NY", rows=5), 2)])
     second = fold(first, [written(file_record(rows=2), 3)])

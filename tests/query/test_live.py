@@ -213,6 +213,20 @@ def test_a_damaged_snapshot_leads_to_a_full_sync(
     assert "the catalog is read anew" in caplog.text
 
 
+def test_a_snapshot_of_another_version_leads_to_a_full_sync(
+    on_sqlite: Any, catalog_of: Opened, file_record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_sqlite.report(file_record("CA", checksum=f"sha256:{'0f' * 32}"))
+    with monkeypatch.context() as patch:
+        patch.setattr("dagfusion_query.catalog.manifest.FORMAT", 2)
+        old = catalog_of(on_sqlite.open(), tmp_path / "state")
+        old.close()
+    catalog = catalog_of(on_sqlite.open(), tmp_path / "state")
+    assert catalog.lag().syncs == 1
+    assert catalog.current().generation > old.current().generation
+    assert catalog.current().tables[ORGS].files["checksum"].to_pylist() == [f"sha256:{'0f' * 32}"]
+
+
 def test_a_generation_that_a_query_holds_does_not_change(
     deployment: Any, catalog_of: Opened, file_record: Record
 ) -> None:

@@ -41,6 +41,13 @@ def test_a_record_becomes_a_data_file(file_record: Record) -> None:
     assert orjson.loads(file.columns)["npi"] == {"min": 1, "max": 9, "nulls": 0}
 
 
+def test_a_checksum_is_read_where_there_is_one(file_record: Record) -> None:
+    reader = RecordReader()
+    assert reader.read(file_record(checksum=f"sha256:{'0f' * 32}")).checksum == f"sha256:{'0f' * 32}"
+    assert reader.read(file_record(checksum=None)).checksum is None
+    assert reader.read(file_record()).checksum is None
+
+
 def test_a_partition_column_in_the_file_is_left_to_the_event(file_record: Record) -> None:
     schema = {"fingerprint": "f", "fields": [NPI, {"name": "date", "type": "string", "nullable": True}]}
     file = RecordReader().read(file_record(schema=schema))
@@ -79,6 +86,13 @@ def test_an_unknown_version_is_refused(file_record: Record, version: object) -> 
         ("rows", 1 << 63, r"rows must be a count"),
         ("modified", 17, r"modified must be a string, got 17"),
         ("etag", 17, r"etag must be a string or null, got 17"),
+        ("checksum", 17, r"checksum must be sha256: and 64 hexadecimal digits in lower case, got 17"),
+        ("checksum", "ab" * 32, r"checksum must be sha256: .* got 'abab"),
+        ("checksum", f"sha256:{'AB' * 32}", r"checksum must be sha256: .* got 'sha256:ABAB"),
+        ("checksum", f"sha256:{'ab' * 32}\n", r"checksum must be sha256:"),
+        ("checksum", f"sha256:{'ab' * 31}", r"checksum must be sha256:"),
+        ("checksum", f"sha256:{'ab' * 33}", r"checksum must be sha256:"),
+        ("checksum", f"sha512:{'ab' * 32}", r"checksum must be sha256:"),
         ("partition", None, r"partition must be a list, got None"),
         ("partition", [{"name": "a", "type": "string"}], r"partition must be a list of"),
         ("partition", [{"name": "a", "type": {"list": NPI}, "value": 1}], r"partition must be a list of .*flat types"),

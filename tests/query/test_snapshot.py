@@ -39,7 +39,7 @@ def snapshot(file_record: Record) -> Snapshot:
         ],
     }
     events: list[Event] = [
-        event(file_record("CA"), 1),
+        event(file_record("CA", checksum=f"sha256:{'0f' * 32}"), 1),
         event(file_record("NY"), 2),
         event(file_record("TX", schema=other, columns={}), 3),
         event(file_record(partition=[]), 4, ("Gold", "ü")),
@@ -47,7 +47,7 @@ def snapshot(file_record: Record) -> Snapshot:
         event(file_record(), 6, ("gone",)),
         Wipe(("gone",), 7),
     ]
-    return fold(fold(Snapshot(0, "uat"), events), [event(file_record("CA", rows=9), 8)])
+    return fold(fold(Snapshot(0, "uat"), events), [event(file_record("CA", rows=9, checksum=f"sha256:{'a0' * 32}"), 8)])
 
 
 def same(one: Snapshot, other: Snapshot) -> bool:

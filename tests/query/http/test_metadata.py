@@ -41,6 +41,7 @@ def table(name: str, rows: int = 4, environment: str = "uat") -> Table:
         "rows": [10] * rows,
         "modified": [START] * rows,
         "etag": [None] * rows,
+        "checksum": [None] * rows,
         "run_id": [f"run-{row}" for row in range(rows)],
         "materialized_at": [START + timedelta(minutes=row) for row in range(rows)],
         "schema_fingerprint": ["0"] * rows,

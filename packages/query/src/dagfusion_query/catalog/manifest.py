@@ -12,7 +12,7 @@ import pyarrow as pa
 from dagfusion_query.catalog.model import ABSENT_SCHEMA, Ledger, Segment
 from dagfusion_query.event_log.record import Layout
 
-FORMAT = 2
+FORMAT = 3
 _LAYOUT_FILE, _LAYOUT_PARTITION, _LAYOUT_NAMES = b"dagfusion.file", b"dagfusion.partition", b"dagfusion.layout"
 
 

@@ -34,6 +34,7 @@ def files_schema(partition: pa.Schema, stats: pa.DataType) -> pa.Schema:
             "rows": pa.int64(),
             "modified": TIME,
             "etag": pa.string(),
+            "checksum": pa.string(),
             "run_id": pa.string(),
             "materialized_at": TIME,
             "schema_fingerprint": pa.string(),

@@ -78,6 +78,7 @@ def _rows(layout: Layout, written: Sequence[Written]) -> pa.Table:
         pa.array([f.rows for f in files], pa.int64()),
         modified,
         pa.array([f.etag for f in files], pa.string()),
+        pa.array([f.checksum for f in files], pa.string()),
         pa.array([e.run_id for e in events], pa.string()),
         pa.array([e.at_us for e in events], pa.int64()).cast(TIME),
         pa.array([layout.fingerprint] * count, pa.string()),

@@ -5,6 +5,7 @@ statistics stay as JSON wrote them; `catalog.rows` converts them a column at a t
 """
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ FOREIGN = "foreign:"  # begins the fingerprints of what another IO manager wrote
 _MAX_LAYOUTS = 10_000
 _VALUE, _NAME_AND_TYPE = itemgetter("value"), itemgetter("name", "type")
 _SCHEMES = ("s3://", "file:///")
+_CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}")
 # An event is several times as long as its record, so the record is cut out where Dagster's serializer puts it; an event
 # that is written in another way is parsed as a whole. Inside a JSON string the quotes would be escaped.
 ENTRY_START = (
@@ -54,6 +56,7 @@ class DataFile(NamedTuple):
 
     Attributes:
         modified: The store's last-modified time, ISO 8601 in UTC.
+        checksum: `sha256:` and 64 hexadecimal digits, of the object's bytes; None when the event has none.
         partition: One value a partition column, in the layout's order.
         columns: JSON text of an object: column name to `{"min", "max", "nulls"}`.
     """
@@ -62,6 +65,7 @@ class DataFile(NamedTuple):
     size_bytes: int
     modified: str
     etag: str | None
+    checksum: str | None
     rows: int
     layout: Layout
     partition: Sequence[Any]
@@ -163,6 +167,7 @@ class RecordReader:
                 record["size_bytes"],
                 record["modified"],
                 record["etag"],
+                record.get("checksum"),
                 record["rows"],
                 self._layout(record["schema"], partition),
                 list(map(_VALUE, partition)),
@@ -178,6 +183,7 @@ class RecordReader:
             or not _is_count(file.size_bytes)
             or not _is_count(file.rows)
             or not (file.etag is None or type(file.etag) is str)
+            or not (file.checksum is None or _is_checksum(file.checksum))
         ):
             raise _malformed(record, self._places)
         return file
@@ -263,6 +269,10 @@ def _is_count(value: object) -> bool:
     return type(value) is int and 0 <= value < 1 << 63
 
 
+def _is_checksum(value: object) -> bool:
+    return type(value) is str and _CHECKSUM.fullmatch(value) is not None
+
+
 def _malformed(record: Mapping[str, Any], places: Sequence[str]) -> MalformedRecordError:
     """Say which field of a record that cannot be read is the wrong one."""
     for name, kind in _KINDS.items():
@@ -277,12 +287,15 @@ def _malformed(record: Mapping[str, Any], places: Sequence[str]) -> MalformedRec
     for name in ("fingerprint", "fields"):
         if name not in record["schema"]:
             return MalformedRecordError(f"{ENTRY}.schema.{name} is missing")
-    if not isinstance(record.get("etag", 0), str | None):
-        return MalformedRecordError(f"{ENTRY}.etag must be a string or null, got {record.get('etag', 'nothing')!r}")
-    return MalformedRecordError(
-        f'{ENTRY}.partition must be a list of {{"name", "type", "value"}} with flat types, '
-        f"got {record['partition']!r:.500}"
-    )
+    etag, checksum = record.get("etag", 0), record.get("checksum")
+    if not isinstance(etag, str | None):
+        says = f"etag must be a string or null, got {record.get('etag', 'nothing')!r}"
+    elif not (checksum is None or _is_checksum(checksum)):
+        says = f"checksum must be sha256: and 64 hexadecimal digits in lower case, got {checksum!r:.200}"
+    else:
+        flat = '{"name", "type", "value"} with flat types'
+        says = f"partition must be a list of {flat}, got {record['partition']!r:.500}"
+    return MalformedRecordError(f"{ENTRY}.{says}")
 
 
 _JSON = {str: "a string", int: "an integer", list: "a list", dict: "an object"}
