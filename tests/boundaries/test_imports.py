@@ -44,6 +44,7 @@ TOWERS: Mapping[str, Sequence[str]] = {
         "access",
         "scan",
         "engine",
+        "preview",
         "answers",
         "explain",
         "result",

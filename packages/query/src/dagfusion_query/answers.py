@@ -2,7 +2,8 @@
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
-from dagfusion_query.errors import ExecutionError
+from dagfusion_query.errors import ExecutionError, QueryCancelledError, QueryError
+from dagfusion_query.preview import Preview
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,27 +142,31 @@ class Explanation:
 class Result(ABC):
     """The result of a query. Its first batch is there, or the query is at its end, when it is made.
 
-    Iterating streams the batches, once; `to_arrow` and its siblings collect them.
+    Iterating streams the batches, once; `to_arrow` and its siblings collect them. Whatever reads Arrow's C stream reads
+    a result: `pl.DataFrame(result)`, `pa.table(result)`, `duckdb.sql("SELECT * FROM result")`; that takes the rows,
+    too. Showing a result shows its first rows and takes none.
     """
 
     schema: pa.Schema
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._taking = threading.Lock()
         self._taken = False
+        self._ahead: deque[pa.RecordBatch | QueryError | None] = deque()  # read for a preview; None is the end
 
     @property
     @abstractmethod
     def stats(self) -> QueryStats:
         """What the query has read so far."""
 
-    @abstractmethod
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         """Yield the batches, each once.
 
         Raises:
             ExecutionError: The query fails on the way, or its batches have been taken already.
         """
+        self._take()
+        yield from self._batches_left()
 
     @abstractmethod
     def cancel(self) -> None:
@@ -186,8 +192,76 @@ class Result(ABC):
         frame: pd.DataFrame = self.to_arrow().to_pandas()
         return frame
 
+    def __arrow_c_schema__(self) -> object:
+        """Return the result's columns as Arrow's C schema, without reading rows."""
+        return self.schema.__arrow_c_schema__()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Return the rows as Arrow's C stream, which yields the batches as they come, once.
+
+        Args:
+            requested_schema: A C schema to cast the columns to.
+
+        Raises:
+            ExecutionError: The batches have been taken already. An error of the query on the way is one of the stream.
+        """
+        self._take()
+        return pa.RecordBatchReader.from_batches(self.schema, self._batches_left()).__arrow_c_stream__(requested_schema)
+
+    def __repr__(self) -> str:
+        return self._preview().text()
+
+    def _repr_html_(self) -> str:
+        return self._preview().html()
+
+    def __dir__(self) -> Iterable[str]:
+        return [name for name in super().__dir__() if not name.startswith("_")]
+
+    @abstractmethod
+    def _next(self) -> pa.RecordBatch | None:
+        """Read the next batch; None at the end, or when the query was given up."""
+
+    @abstractmethod
+    def _batches_left(self) -> Iterator[pa.RecordBatch]:
+        """Yield the batches of a result whose rows were taken by the caller."""
+
+    def _pull(self) -> pa.RecordBatch | None:
+        """Return the next batch, from what a preview has read ahead or from where batches come from."""
+        if not self._ahead:
+            return self._next()
+        batch = self._ahead.popleft()
+        if isinstance(batch, QueryError):
+            raise batch
+        return batch
+
+    def _preview(self) -> Preview:
+        """Read ahead until there are rows to show, and keep them for whoever takes the rows."""
+        with self._taking:
+            if self._taken:
+                return Preview(self.schema, note="its rows have been taken already")
+            batches = [batch for batch in self._ahead if isinstance(batch, pa.RecordBatch)]
+            while len(batches) == len(self._ahead) and not any(batch.num_rows for batch in batches):
+                if (batch := self._read_ahead()) is not None:
+                    batches.append(batch)
+            last = self._ahead[-1]
+        if isinstance(last, QueryError):
+            return Preview(self.schema, batches, note=f"it failed: {last}")
+        return Preview(self.schema, batches, is_whole=last is None)
+
+    def _read_ahead(self) -> pa.RecordBatch | None:
+        try:
+            batch = self._next()
+        except QueryError as error:
+            self._ahead.append(error)  # for whoever takes the rows
+            return None
+        except BaseException:
+            self._ahead.append(QueryCancelledError("the query was interrupted while it was shown: run it again"))
+            raise
+        self._ahead.append(batch)
+        return batch
+
     def _take(self) -> None:
-        with self._lock:
+        with self._taking:
             if self._taken:
                 raise ExecutionError(
                     "this result's rows have been taken already: run the query again, or keep to_arrow()"

@@ -78,16 +78,6 @@ class EmbeddedResult(Result):
         generation = self._prepared.bound.snapshot.generation
         return QueryStats(total, read, total - read, self._batches.bytes_read, self._rows, self._seconds, generation)
 
-    def __iter__(self) -> Iterator[pa.RecordBatch]:
-        """Yield the batches, each once.
-
-        Raises:
-            ExecutionError: The query fails on the way, or its batches have been taken already.
-        """
-        self._take()
-        while (batch := self._pop()) is not None:
-            yield batch
-
     def to_arrow(self) -> pa.Table:
         """Return all rows as a `pyarrow.Table`.
 
@@ -108,14 +98,22 @@ class EmbeddedResult(Result):
     def cancel(self) -> None:
         """Give the query up."""
         self._batches.cancel()
-        self._first = None
+        self._ahead.clear()
+
+    def _next(self) -> pa.RecordBatch | None:
+        return self._batches.next()
+
+    def _batches_left(self) -> Iterator[pa.RecordBatch]:
+        while (batch := self._pop()) is not None:
+            yield batch
 
     def _start(self, prepared: Prepared) -> None:
         """Start a run and wait for its first batch, so that most of what can go wrong does so here."""
         self._prepared, self._rows, self._seconds = prepared, 0, 0.0
         self._batches = self._run(prepared)
+        self._ahead.clear()
         try:
-            self._first = self._batches.next()
+            self._ahead.append(self._batches.next())
         except StaleObjectError:
             self._restart()
         self._seconds = time.perf_counter() - self._started
@@ -132,9 +130,7 @@ class EmbeddedResult(Result):
         self._start(self._replan())
 
     def _pop(self) -> pa.RecordBatch | None:
-        batch, self._first = self._first, None
-        if batch is None:
-            batch = self._batches.next()
+        batch = self._pull()
         self._seconds = time.perf_counter() - self._started
         self._rows += batch.num_rows if batch is not None else 0
         return batch

@@ -52,8 +52,9 @@ class HttpResult(RemoteResult):
         """Give the query up, also while another thread takes its rows."""
         self._cancelled = True
         self._answer.cut()
-        if not self._taken:
-            self._end()
+        with self._taking:  # a preview that is reading ends first
+            if not self._taken:
+                self._end()
 
     def _ask_stats(self) -> Mapping[str, Any]:
         told: Mapping[str, Any] = self._links.document("GET", f"/v1/queries/{self.id}")["stats"]

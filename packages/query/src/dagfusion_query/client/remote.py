@@ -28,6 +28,7 @@ class RemoteResult(Result):
 
     def __init__(self, query_id: str, started: float, told: Mapping[str, Any] | None = None) -> None:
         super().__init__()
+        self._lock = threading.Lock()
         self.id, self._started, self._final = query_id, started, told
         self._is_over = False
         self._rows, self._seconds = 0, 0.0
@@ -42,16 +43,15 @@ class RemoteResult(Result):
                 self._final = told
         return read_stats(told, self._rows, self._seconds)
 
-    def __iter__(self) -> Iterator[pa.RecordBatch]:
-        """Yield the batches, each once; the query is cancelled when nobody wants more of them.
+    def _batches_left(self) -> Iterator[pa.RecordBatch]:
+        """Yield the batches that are left; the query is cancelled when nobody wants more of them.
 
         Raises:
-            ExecutionError: The query fails on the way, or its batches have been taken already.
+            ExecutionError: The query fails on the way.
             BrokenStreamError: The stream has no end, and the service does not say why.
         """
-        self._take()
         try:
-            while (batch := self._next()) is not None:
+            while (batch := self._pull()) is not None:
                 self._seconds = time.perf_counter() - self._started
                 self._rows += batch.num_rows
                 yield batch
@@ -67,10 +67,6 @@ class RemoteResult(Result):
     @abstractmethod
     def _ask_stats(self) -> Mapping[str, Any]:
         """Ask the service what the query has cost."""
-
-    @abstractmethod
-    def _next(self) -> pa.RecordBatch | None:
-        """Return the next batch; None at the end, or when the query was given up."""
 
     @abstractmethod
     def _end(self) -> None:
