@@ -8,7 +8,8 @@ PipelineError
 |-- PartitionError          rows and partitions do not agree
 |   `-- UnsortedStreamError a lazy frame came back to a partition that was already written
 `-- StoreError              the object store did not do what was asked
-    `-- MissingObjectError  an input's object is not there
+    |-- MissingObjectError  an input's object is not there
+    `-- CorruptObjectError  an input's object does not hold the bytes that were written
 """
 
 
@@ -46,3 +47,7 @@ class StoreError(PipelineError):
 
 class MissingObjectError(StoreError):
     """An input's object is not in the store."""
+
+
+class CorruptObjectError(StoreError):
+    """An input's object does not hold the bytes that its materialization wrote."""

@@ -10,14 +10,14 @@ import pyarrow as pa
 from pydantic import ConfigDict, Field
 
 from dagfusion_pipeline.dimensions import plain
-from dagfusion_pipeline.errors import ConfigurationError, FrameError, LayoutError, PartitionError
+from dagfusion_pipeline.errors import ConfigurationError, CorruptObjectError, FrameError, LayoutError, PartitionError
 from dagfusion_pipeline.event_metadata import AssetFacts, event_metadata, table_schema
 from dagfusion_pipeline.frames import Frame, check_frame_type, read_frame, write_frame
-from dagfusion_pipeline.latest_files import latest_uris
+from dagfusion_pipeline.latest_files import LatestFile, latest_files
 from dagfusion_pipeline.layout import file_key, hive_key
 from dagfusion_pipeline.naming import table_name
 from dagfusion_pipeline.partition_events import attach_metadata
-from dagfusion_pipeline.reader import read
+from dagfusion_pipeline.reader import Source, read
 from dagfusion_pipeline.run_partitions import RunPartitions
 from dagfusion_pipeline.store import ObjectStore
 from dagfusion_pipeline.writer import Target, WriteJob, Written, write
@@ -111,13 +111,11 @@ class _S3Parquet(dg.ConfigurableIOManager):
         frame_type = Any if context.dagster_type.is_any else context.dagster_type.typing_type
         check_frame_type(frame_type, partitions.asset)
         allow_missing = context.definition_metadata.get(ALLOW_MISSING_KEY, upstream.get(ALLOW_MISSING_KEY, False))
-        table = read(
-            partitions.asset,
-            self._existing_keys(context, partitions),
-            self.object_store,
-            self.upload_concurrency,
-            allow_missing=bool(plain(allow_missing)),
-        )
+        load = partial(self._read, context, partitions, allow_missing=bool(plain(allow_missing)))
+        try:
+            table = load()
+        except CorruptObjectError:  # another run may have replaced the object since its event was read
+            table = load()
         return write_frame(table, frame_type)
 
     @abstractmethod
@@ -131,6 +129,10 @@ class _S3Parquet(dg.ConfigurableIOManager):
     @abstractmethod
     def _file_schema(self, schema: pa.Schema, partitions: RunPartitions) -> pa.Schema:
         """The columns of the frame that go into the files."""
+
+    def _read(self, context: dg.InputContext, partitions: RunPartitions, *, allow_missing: bool) -> pa.Table:
+        sources = self._sources(context, partitions)
+        return read(partitions.asset, sources, self.object_store, self.upload_concurrency, allow_missing=allow_missing)
 
     def _write(self, context: dg.OutputContext, frame: Frame, partitions: RunPartitions) -> list[Written]:
         values = partitions.values(frame.schema)
@@ -172,24 +174,28 @@ class _S3Parquet(dg.ConfigurableIOManager):
                 )
         return targets
 
-    def _existing_keys(self, context: dg.InputContext, partitions: RunPartitions) -> dict[str | None, str | None]:
-        if self.file_naming == "stable":
-            path = context.asset_key.path
-            return {
-                key: self._object_key(path, partitions.columns_of(position), None)
-                for position, key in enumerate(partitions.keys)
-            }
-        uris = latest_uris(context.instance, context.asset_key, partitions.keys)
-        return {key: None if uri is None else self._key_of(uri, partitions.asset) for key, uri in uris.items()}
+    def _sources(self, context: dg.InputContext, partitions: RunPartitions) -> dict[str | None, Source | None]:
+        """The object of each partition: the one its latest event names, else the one of its `stable` name."""
+        latest = latest_files(context.instance, context.asset_key, partitions.keys)
+        return {
+            key: self._source(context.asset_key, partitions, position, latest.get(key))
+            for position, key in enumerate(partitions.keys)
+        }
 
-    def _key_of(self, uri: str, asset: str) -> str:
+    def _source(
+        self, asset_key: dg.AssetKey, partitions: RunPartitions, position: int, latest: LatestFile | None
+    ) -> Source | None:
         root = self.object_store.uri("")
-        if not uri.startswith(root):
-            raise ConfigurationError(
-                f"the latest materialization of asset {asset!r} wrote {uri}, and this IO manager reads {root}:"
-                " set bucket to the one it wrote to, or materialize the asset again"
-            )
-        return uri.removeprefix(root)
+        if latest is not None and latest.uri.startswith(root):
+            return Source(latest.uri.removeprefix(root), latest.checksum)
+        if self.file_naming == "stable":
+            return Source(self._object_key(asset_key.path, partitions.columns_of(position), None))
+        if latest is None:
+            return None
+        raise ConfigurationError(
+            f"the latest materialization of asset {partitions.asset!r} wrote {latest.uri}, and this IO manager reads"
+            f" {root}: set bucket to the one it wrote to, or materialize the asset again"
+        )
 
     def _facts(self, asset_key: dg.AssetKey, schema: pa.Schema, written: Written) -> AssetFacts:
         return AssetFacts(

@@ -1,6 +1,7 @@
-"""Which object each partition's latest materialization wrote, from Dagster's event log."""
+"""The object that each partition's latest materialization wrote, from Dagster's event log."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import dagster as dg
 
@@ -9,10 +10,20 @@ from dagfusion_pipeline.record import FILE_ENTRY_KEY
 _KEYS_A_PAGE = 500
 
 
-def latest_uris(
+@dataclass(frozen=True)
+class LatestFile:
+    """What an event recorded of its object; events of older versions have no checksum."""
+
+    uri: str
+    checksum: str | None
+
+
+def latest_files(
     instance: dg.DagsterInstance, asset_key: dg.AssetKey, partition_keys: Sequence[str | None]
-) -> dict[str | None, str | None]:
-    """The URI of each partition's latest file; None where no materialization with a file is logged.
+) -> dict[str | None, LatestFile]:
+    """Each partition's latest file, for the partitions that have one.
+
+    Materializations without a file, such as those that a person reports in Dagster's UI, are passed over.
 
     Args:
         instance: whose event log is read.
@@ -20,36 +31,41 @@ def latest_uris(
         partition_keys: the partitions, or only None for an unpartitioned asset.
     """
     if list(partition_keys) == [None]:
-        event = instance.get_latest_materialization_event(asset_key)
-        return {None: _uri(event.asset_materialization) if event else None}
+        return _latest_of(instance, asset_key, None)
     keys = [str(key) for key in partition_keys]
-    found: dict[str | None, str | None] = {}
+    found: dict[str | None, LatestFile] = {}
     for start in range(0, len(keys), _KEYS_A_PAGE):
         found |= _latest_of(instance, asset_key, keys[start : start + _KEYS_A_PAGE])
-    return {key: found.get(key) for key in keys}
-
-
-def _latest_of(
-    instance: dg.DagsterInstance, asset_key: dg.AssetKey, keys: Sequence[str]
-) -> dict[str | None, str | None]:
-    found: dict[str | None, str | None] = {}
-    left = set(keys)
-    cursor = None
-    while left:
-        records = dg.AssetRecordsFilter(asset_key, asset_partitions=sorted(left))
-        page = instance.fetch_materializations(records, limit=_KEYS_A_PAGE, cursor=cursor)
-        for record in page.records:
-            if record.partition_key in left:
-                left.remove(record.partition_key)
-                found[record.partition_key] = _uri(record.asset_materialization)
-        if not page.has_more:
-            break
-        cursor = page.cursor
     return found
 
 
-def _uri(materialization: dg.AssetMaterialization | None) -> str | None:
+def _latest_of(
+    instance: dg.DagsterInstance, asset_key: dg.AssetKey, keys: Sequence[str] | None
+) -> dict[str | None, LatestFile]:
+    """The latest file of each of the partitions, or of the whole asset when no keys are given."""
+    found: dict[str | None, LatestFile] = {}
+    left: set[str | None] = {None} if keys is None else {*keys}
+    limit, cursor = 1 if keys is None else _KEYS_A_PAGE, None
+    while left:
+        # Only the partitions that are left, because those that are found may have any number of older events.
+        partitions = None if keys is None else [key for key in keys if key in left]
+        records = dg.AssetRecordsFilter(asset_key, asset_partitions=partitions)
+        page = instance.fetch_materializations(records, limit=limit, cursor=cursor)
+        for record in page.records:
+            partition = None if keys is None else record.partition_key
+            file = _file(record.asset_materialization)
+            if file is not None and partition in left:
+                left.remove(partition)
+                found[partition] = file
+        if not page.has_more:
+            break
+        limit, cursor = _KEYS_A_PAGE, page.cursor
+    return found
+
+
+def _file(materialization: dg.AssetMaterialization | None) -> LatestFile | None:
     entry = materialization.metadata.get(FILE_ENTRY_KEY) if materialization else None
     if not isinstance(entry, dg.JsonMetadataValue) or not isinstance(entry.data, Mapping):
         return None
-    return str(entry.data["uri"])
+    checksum = entry.data.get("checksum")
+    return LatestFile(str(entry.data["uri"]), None if checksum is None else str(checksum))

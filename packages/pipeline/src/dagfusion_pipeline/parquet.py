@@ -111,6 +111,7 @@ class ParquetEncoder:
             use_dictionary=sum(table.num_rows for table in self._held) >= DICTIONARY_ROWS,
             write_statistics=self._bounded_columns(),
             write_page_index=True,
+            write_page_checksum=True,
         )
 
     def _bounded_columns(self) -> bool | list[str]:
@@ -143,9 +144,14 @@ def decode(content: Any) -> pa.Table:
 
     Args:
         content: the file's bytes, as any object with the buffer protocol, or its path.
+
+    Raises:
+        pa.ArrowException: the bytes are not a Parquet file, or a page does not have its checksum.
+        OSError: likewise.
+        ValueError: the footer does not hold what it should.
     """
     source = pa.memory_map(str(content)) if isinstance(content, Path) else pa.BufferReader(pa.py_buffer(content))
-    reader = pq.ParquetFile(source)
+    reader = pq.ParquetFile(source, page_checksum_verification=True)
     table = reader.read().replace_schema_metadata(None)
     entries = json.loads((reader.metadata.metadata or {}).get(PARTITION_METADATA_KEY, b"[]"))
     return append_partition(table, dict(map(parse_partition_entry, entries)))

@@ -1,19 +1,29 @@
 """Objects to one table: read together, decoded, and their columns unified."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
-from dagfusion_pipeline.errors import FrameError, MissingObjectError
+from dagfusion_pipeline.errors import CorruptObjectError, FrameError, MissingObjectError
 from dagfusion_pipeline.parquet import decode
-from dagfusion_pipeline.store import ObjectStore
+from dagfusion_pipeline.store import ObjectStore, checksum
 
 _PARTITIONS_SHOWN = 10
 
 
+@dataclass(frozen=True)
+class Source:
+    """One object to read; with a checksum, it must hold exactly the bytes that its materialization recorded."""
+
+    object_key: str
+    checksum: str | None = None
+
+
 def read(
     asset: str,
-    object_keys: Mapping[str | None, str | None],
+    sources: Mapping[str | None, Source | None],
     store: ObjectStore,
     concurrency: int,
     *,
@@ -25,26 +35,43 @@ def read(
 
     Args:
         asset: for messages.
-        object_keys: by partition key (None when unpartitioned) the object key, or None where none was ever logged.
+        sources: by partition key (None when unpartitioned) the object, or None where none was ever logged.
         store: where from.
         concurrency: objects read at once.
         allow_missing: leave out objects that are not there.
 
     Raises:
         MissingObjectError: an object is not there.
+        CorruptObjectError: an object does not hold the bytes that were written.
         FrameError: a column has types that no type holds both of.
     """
-    known = {partition: key for partition, key in object_keys.items() if key is not None}
-    contents = dict(zip(known, store.read_many(list(known.values()), concurrency), strict=True))
-    missing = [partition for partition in object_keys if contents.get(partition) is None]
+    known = {partition: source for partition, source in sources.items() if source is not None}
+    uris = {partition: store.uri(source.object_key) for partition, source in known.items()}
+    keys = [source.object_key for source in known.values()]
+    contents = dict(zip(known, store.read_many(keys, concurrency), strict=True))
+    missing = [partition for partition in sources if contents.get(partition) is None]
     if missing and not allow_missing:
-        raise _missing(asset, missing, {partition: store.uri(key) for partition, key in known.items()})
+        raise _missing(asset, missing, uris)
     tables = {}
-    for partition in known:
+    for partition, source in known.items():
         content = contents.pop(partition)  # freed as it is decoded
         if content is not None:
-            tables[partition] = decode(content)
+            tables[partition] = _decode(asset, content, uris[partition], source.checksum)
     return _unified(asset, tables)
+
+
+def _decode(asset: str, content: Any, uri: str, expected: str | None) -> pa.Table:
+    if expected is not None and (found := checksum(content)) != expected:
+        raise CorruptObjectError(
+            f"{uri} of asset {asset!r} does not hold the bytes that its latest materialization wrote: its checksum is"
+            f" {found}, and {expected} was recorded: materialize it again"
+        )
+    try:
+        return decode(content)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise CorruptObjectError(
+            f"{uri} of asset {asset!r} is damaged, or not a Parquet file: {error}: materialize it again"
+        ) from error
 
 
 def _unified(asset: str, tables: Mapping[str | None, pa.Table]) -> pa.Table:

@@ -22,6 +22,7 @@ class WrittenFile:
     Attributes:
         uri: the object's raw key behind `s3://bucket/`.
         modified: aware; when the store took the object.
+        checksum: of the object's bytes, `sha256:` and 64 hexadecimal digits; None where it is not known.
         rows: rows in the file.
         partition: partition columns in path order, as `arrow_types.partition_entry` writes them.
         schema: the columns physically in the file, as `schema_entry` writes them.
@@ -36,6 +37,7 @@ class WrittenFile:
     partition: Sequence[Mapping[str, Any]]
     schema: Mapping[str, Any]
     columns: Mapping[str, Mapping[str, Any]]
+    checksum: str | None = None
 
 
 def schema_entry(schema: pa.Schema) -> dict[str, Any]:
@@ -52,6 +54,7 @@ def file_entry(file: WrittenFile) -> dict[str, Any]:
         "uri": file.uri,
         "size_bytes": file.size_bytes,
         "etag": file.etag,
+        **({"checksum": file.checksum} if file.checksum else {}),
         "modified": file.modified.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
         "rows": file.rows,
         "partition": list(file.partition),

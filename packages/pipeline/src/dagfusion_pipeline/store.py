@@ -1,6 +1,7 @@
 """Objects in and out of a bucket: many at once, bounded in number and in bytes."""
 
 import asyncio
+import hashlib
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
@@ -27,12 +28,13 @@ _RETRIES: Any = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
 
 @dataclass(frozen=True)
 class StoredObject:
-    """An object as the store confirmed it."""
+    """An object as the store confirmed it; its checksum is known when this process wrote it."""
 
     key: str
     size_bytes: int
     etag: str | None
     modified: datetime
+    checksum: str | None = None
 
 
 @dataclass(frozen=True)
@@ -117,14 +119,14 @@ class ObjectStore:
         Raises:
             StoreError: the store did not confirm the object.
         """
-        size = _size(content)
+        size, digest = _size(content), checksum(content)
         # obstore takes unsigned bytes only, and Arrow's are signed.
         body = content if isinstance(content, Path) else memoryview(content).cast("B")
         try:
             answer = await obstore.put_async(self.client, key, body)
         except (BaseError, OSError) as error:
             raise self._failed("write", key, error) from error
-        return StoredObject(key, size, answer["e_tag"], datetime.now(UTC))
+        return StoredObject(key, size, answer["e_tag"], datetime.now(UTC), digest)
 
     def list_objects(self, prefix: str) -> Iterator[StoredObject]:
         """All objects below a folder, for maintenance: S3 answers with 1,000 at a time.
@@ -247,6 +249,18 @@ class _Batch:
 
     async def run(self) -> None:
         await _all_or_none([start() for start in self.work])
+
+
+def checksum(content: Any) -> str:
+    """The checksum of an object's bytes as event metadata v1 writes it: `sha256:` and 64 hexadecimal digits.
+
+    Args:
+        content: the bytes, as any object with the buffer protocol, or the path of a file that holds them.
+    """
+    if isinstance(content, Path):
+        with content.open("rb") as file:
+            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    return f"sha256:{hashlib.sha256(memoryview(content)).hexdigest()}"
 
 
 def _size(content: pa.Buffer | Path) -> int:

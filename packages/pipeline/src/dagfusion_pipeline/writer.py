@@ -166,6 +166,7 @@ class _OpenFiles:
             partition=target.partition,
             schema=schema,
             columns=facts.columns,
+            checksum=stored.checksum,
         )
 
     def _reopened(self, position: int) -> UnsortedStreamError:
