@@ -12,7 +12,7 @@ from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.engine.diagnose import diagnose, probe
 from dagfusion_query.engine.execute import Execution, StalledError
 from dagfusion_query.engine.fallback import fall_back
-from dagfusion_query.engine.plan_cache import PlanCache, is_repeatable
+from dagfusion_query.engine.plan_cache import PlanCache, is_repeatable, parameters_key
 from dagfusion_query.engine.runtime import PLANNERS, Loop, Planners
 from dagfusion_query.engine.session import READ_ONLY, Bound, Sessions
 from dagfusion_query.engine.statement import check_text, is_datafusion_error, missing_schema, planning_error
@@ -96,7 +96,7 @@ class Engine:
             bound = self._sessions.bind(snapshot)
             plans = self._plans_of(bound)
         values = _values(params)
-        key = (sql, tuple(sorted(values.items())))
+        key = (sql, _key(values))
         if (known := plans.get(key)) is not None:
             self.cached_plans += 1
             return known
@@ -216,8 +216,19 @@ def _read(context: SessionContext, sql: str, values: Values) -> DataFrame:
     try:
         return context.sql_with_options(sql, READ_ONLY, param_values=dict(values) or None)
     except pa.ArrowException as error:
-        kinds = ", ".join(f"${name} is {value.type}" for name, value in values.items())
-        raise PlanError(f"a parameter has a type that no parameter can have: {kinds}") from error
+        raise _unfit(values) from error
+
+
+def _key(values: Values) -> bytes:
+    try:
+        return parameters_key(values)
+    except pa.ArrowException as error:
+        raise _unfit(values) from error
+
+
+def _unfit(values: Values) -> PlanError:
+    kinds = ", ".join(f"${name} is {value.type}" for name, value in values.items())
+    return PlanError(f"a parameter has a type that no parameter can have: {kinds}")
 
 
 def _schema(optimized: LogicalPlan, context: SessionContext) -> pa.Schema:

@@ -3,11 +3,13 @@
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
+from functools import cache
 from typing import Generic, Protocol, TypeVar
 
-# What DataFusion computes while it plans, and so must be planned again.
-_VOLATILE = re.compile(r"\b(now|today|current_\w+|localtime\w*|random|uuid)\b", re.IGNORECASE)
+import pyarrow as pa
+
+from dagfusion_query.scan.predicate import scalar_functions
 
 
 class Sized(Protocol):
@@ -53,6 +55,30 @@ class PlanCache(Generic[V]):
                 self._bytes -= dropped.size_bytes
 
 
+def parameters_key(values: Mapping[str, pa.Scalar]) -> bytes:
+    """Return parameters as bytes that are equal only for the same names, types and values, bit for bit.
+
+    Scalars are no key: -0.0 equals 0.0, and NaN does not equal itself.
+    """
+    if not values:
+        return b""
+    names = sorted(values)
+    row = pa.record_batch([pa.repeat(values[name], 1) for name in names], names)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, row.schema) as stream:
+        stream.write_batch(row)
+    return bytes(sink.getvalue())
+
+
 def is_repeatable(sql: str) -> bool:
-    """Tell whether a statement's plan holds the next time too: it does not when it asks for the time or for chance."""
-    return _VOLATILE.search(sql) is None
+    """Return True if a statement's plan can be reused: it names no function that DataFusion may evaluate as it plans.
+
+    Such are the functions that are not immutable: `now()` is a constant of the plan.
+    """
+    return _not_immutable().search(sql) is None
+
+
+@cache
+def _not_immutable() -> re.Pattern[str]:
+    names = (re.escape(name) for name, is_immutable in scalar_functions().items() if not is_immutable)
+    return re.compile(rf"\b({'|'.join(names)})\b", re.IGNORECASE)

@@ -5,43 +5,58 @@ columns only it is exact, because a partition column has one value in a file.
 """
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import cast
 
-from datafusion import Expr, lit
+from datafusion import Expr, SessionConfig, SessionContext, lit
 
 # Columns of a pruning table, beside the partition columns; \x1f is in no column name that a person writes.
 MIN, MAX, NULLS, ROWS = "\x1fmin", "\x1fmax", "\x1fnulls", "\x1frows"
 MAX_IN_LIST = 64  # beyond this, the bounds of an IN list decide as fast as its members
 
+# Operators, which give equal results for equal operands. Functions are looked up by name.
+_OPERATORS = {
+    *("Alias", "Between", "BinaryExpr", "Case", "Cast", "InList", "Like", "Negative", "Not", "RLike", "TryCast"),
+    *("IsFalse", "IsNotFalse", "IsNotNull", "IsNotTrue", "IsNotUnknown", "IsNull", "IsTrue", "IsUnknown"),
+}
 _FLIPPED = {"=": "=", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+
+
+@cache
+def scalar_functions() -> Mapping[str, bool]:
+    """Return DataFusion's scalar functions, and whether each is immutable: its result depends on its arguments only."""
+    context = SessionContext(SessionConfig().with_information_schema(enabled=True))
+    routines = context.sql("SELECT * FROM information_schema.routines WHERE function_type = 'SCALAR'").to_arrow_table()
+    return dict(zip(routines["routine_name"].to_pylist(), routines["is_deterministic"].to_pylist(), strict=True))
 
 
 def column_names(expr: Expr) -> Iterator[str]:
     """Yield the names of the columns that an expression reads.
 
     Raises:
-        ValueError: The expression holds a part that cannot be looked into, such as a subquery.
+        ValueError: The expression is not a pure function of columns: it holds a function that is not immutable, such as
+            `random()`, or a part that does not show its operands, such as a subquery.
     """
     kind = expr.variant_name()
     if kind == "Column":
         yield expr.to_variant().name()
     elif kind != "Literal":
-        if "Subquery" in kind or kind == "Exists":
-            raise ValueError(f"{kind} is not a predicate over columns")
-        try:
-            operands = expr.rex_call_operands()
-        except Exception as error:
-            raise ValueError(f"{kind} does not show its operands") from error
-        for operand in operands:
+        if not (_is_immutable(expr) if kind == "ScalarFunction" else kind in _OPERATORS):
+            raise ValueError(f"{kind} is not a pure function of columns")
+        for operand in expr.rex_call_operands():
             yield from column_names(operand)
 
 
 def is_over(expr: Expr, columns: frozenset[str]) -> bool:
-    """Tell whether an expression reads only some of `columns` (and so at least whether it can be looked into)."""
+    """Return True if an expression is a pure function of some of `columns`, or a constant."""
     try:
         return columns.issuperset(column_names(expr))
     except ValueError:
         return False
+
+
+def _is_immutable(call: Expr) -> bool:
+    return scalar_functions().get(call.rex_call_operator(), False)
 
 
 def may_match(expr: Expr, partition: frozenset[str], statistics: Mapping[str, int]) -> Expr | None:
