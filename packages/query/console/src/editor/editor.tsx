@@ -9,7 +9,7 @@ import { setDiagnostics } from "@codemirror/lint";
 import { EditorSelection, EditorState } from "@codemirror/state";
 import { EditorView } from "@codemirror/view";
 import { useSignalEffect } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { nameLength, offsetOf } from "../sql/statements";
 import { type SqlTab, runTab } from "../state/tabs";
 import { extensions } from "./extensions";
@@ -42,7 +42,8 @@ export function Editor({ tab }: { tab: SqlTab }) {
   const host = useRef<HTMLDivElement>(null);
   const view = useRef<EditorView | null>(null);
 
-  useEffect(() => {
+  // Not after the next paint: by then a key may have moved the focus, or may be meant for this editor.
+  useLayoutEffect(() => {
     const element = host.current;
     if (element === null) return undefined;
     const root = element.shadowRoot ?? element.attachShadow({ mode: "open" });
@@ -52,8 +53,8 @@ export function Editor({ tab }: { tab: SqlTab }) {
     const made = new EditorView({ parent: mount, root, state: states.get(tab) ?? newState(tab) });
     view.current = made;
     shown = { tab, view: made };
-    const isTyping = document.activeElement instanceof HTMLInputElement; // in the search, which may be there first
-    if (!isTyping && !matchMedia("(pointer: coarse)").matches) made.focus();
+    const isWalking = document.activeElement?.matches("[role=tab]:focus-visible") === true; // by keyboard over the tabs
+    if (!isWalking && !matchMedia("(pointer: coarse)").matches) made.focus();
     return () => {
       states.set(tab, made.state);
       if (shown?.view === made) shown = null; // the next editor may be there already

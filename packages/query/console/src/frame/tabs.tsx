@@ -13,10 +13,14 @@ export function TabStrip() {
     strip.current?.querySelector(".tab.is-active")?.scrollIntoView({ block: "nearest", inline: "nearest" });
   }, [activeId.value]);
   const onKeyDown = (event: KeyboardEvent): void => {
-    if (event.target instanceof HTMLInputElement || (event.key !== "ArrowLeft" && event.key !== "ArrowRight")) return;
+    const focused = (event.target as HTMLElement).dataset["tab"];
+    if (focused === undefined) return;
+    if (event.key === "ArrowLeft") moveActive(-1);
+    else if (event.key === "ArrowRight") moveActive(1);
+    else if (event.key === "Delete") closeTab(focused);
+    else return;
     event.preventDefault();
-    moveActive(event.key === "ArrowLeft" ? -1 : 1);
-    requestAnimationFrame(() => strip.current?.querySelector<HTMLElement>("[aria-selected=true]")?.focus());
+    strip.current?.querySelector<HTMLElement>(`[data-tab="${CSS.escape(activeId.peek())}"]`)?.focus();
   };
   return (
     <div class="tabs">
@@ -51,6 +55,7 @@ function TabItem({ tab, isActive }: { tab: Tab; isActive: boolean }) {
           type="button"
           role="tab"
           class="tab-name"
+          data-tab={tab.id}
           aria-selected={isActive}
           tabIndex={isActive ? 0 : -1}
           title={tab.kind === "sql" ? `${name} (double-click or F2 renames)` : name}
@@ -58,7 +63,6 @@ function TabItem({ tab, isActive }: { tab: Tab; isActive: boolean }) {
           onDblClick={() => (isRenaming.value = true)}
           onKeyDown={(event) => {
             if (event.key === "F2") isRenaming.value = true;
-            if (event.key === "Delete") closeTab(tab.id);
           }}
         >
           {isRunning ? <span class="spinner" /> : <Icon name={ICONS[tab.kind]} />}

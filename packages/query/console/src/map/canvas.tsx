@@ -2,6 +2,7 @@
 
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { isDark } from "../state/theme";
+import { type Axes, carriedSpot, carriedView } from "./carry";
 import { readColours, shadeOf } from "./colour";
 import { type Metric, type PartitionMap, rangeOf } from "./model";
 import { paint, short } from "./paint";
@@ -26,9 +27,9 @@ export function Canvas({ map, metric, chosen, tell, onChoose }: Props) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const drag = useRef<{ x: number; y: number; view: View; moved: boolean } | null>(null);
   const [width, setWidth] = useState(0);
-  const [spot, setSpot] = useState<Spot | null>(null);
   const [columns, rows] = [map.x.slots.length, map.y.slots.length];
-  const [view, setView] = useState<View>(() => whole(columns, rows));
+  const [spot, setSpot] = useCarried<Spot | null>(map, null, (from, to, at) => at && carriedSpot(from, to, at));
+  const [view, setView] = useCarried<View>(map, whole(columns, rows), carriedView);
   const dark = isDark();
   const picture = useMemo(
     () => ({ colours: readColours(), shadeOf: shadeOf(rangeOf(map, metric), metric) }),
@@ -36,10 +37,6 @@ export function Canvas({ map, metric, chosen, tell, onChoose }: Props) {
   );
   const frame = frameOf(columns, rows, labelWidth(map), { width, height: ROOM_HEIGHT });
 
-  useEffect(() => {
-    setView(whole(columns, rows));
-    setSpot(null);
-  }, [columns, rows, map.x.name, map.y.name]);
   useLayoutEffect(() => {
     const element = host.current;
     if (element === null) return undefined;
@@ -48,8 +45,7 @@ export function Canvas({ map, metric, chosen, tell, onChoose }: Props) {
     return () => observer.disconnect();
   }, []);
   useLayoutEffect(() => {
-    if (canvas.current !== null && width > 0 && view.x1 <= columns && view.y1 <= rows)
-      paint(canvas.current, { map, metric, view, frame, ...picture });
+    if (canvas.current !== null && width > 0) paint(canvas.current, { map, metric, view, frame, ...picture });
   }, [picture, view, width]);
 
   const zoom = (factor: number, around: Spot | null): void => {
@@ -179,6 +175,18 @@ export function Canvas({ map, metric, chosen, tell, onChoose }: Props) {
       </div>
     </div>
   );
+}
+
+/** State that belongs to places of a map, and moves with them when the table grows. */
+function useCarried<T>(
+  { x, y }: PartitionMap,
+  first: T,
+  carried: (from: Axes, to: Axes, at: T) => T,
+): [at: T, setAt: (at: T) => void] {
+  const axes = useMemo(() => ({ x, y }), [x, y]);
+  const [kept, setKept] = useState({ axes, at: first });
+  const at = useMemo(() => (kept.axes === axes ? kept.at : carried(kept.axes, axes, kept.at)), [kept, axes]);
+  return [at, (next) => setKept({ axes, at: next })];
 }
 
 function placed({ left, top, width, height }: ReturnType<typeof boxOf>): Record<string, string> {

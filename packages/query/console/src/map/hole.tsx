@@ -1,6 +1,6 @@
 /** Why a cell of the map is empty, and what to do about it. */
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { api } from "../api/client";
 import type { TableDetail } from "../api/types";
 import { now } from "../state/clock";
@@ -20,10 +20,12 @@ interface Props {
   partitions: Partitions;
   map: PartitionMap;
   spot: Spot;
+  /** Another value each time that the user asks. */
+  asked: unknown;
   onClose: () => void;
 }
 
-export function Hole({ detail, partitions, map, spot, onClose }: Props) {
+export function Hole({ detail, partitions, map, spot, asked, onClose }: Props) {
   const places = placesOf(map, spot);
   const { before, after } = neighbours(map, spot.column, spot.row);
   const key = partitionKey(partitions, new Map(places.map(({ axis, slot }) => [axis.name, axis.slots[slot] ?? null])));
@@ -33,7 +35,7 @@ export function Hole({ detail, partitions, map, spot, onClose }: Props) {
   const reason = useReason(detail, key);
   const failedRun = reason?.kind === "failed" && reason.runId !== null ? runLink(detail, reason.runId) : null;
   const card = useRef<HTMLElement>(null);
-  useEffect(() => card.current?.scrollIntoView({ block: "nearest" }), [spot, reason]);
+  useRevealed(card, asked, reason);
   const dagster = partitionLink(detail, key);
   const across = places.slice(0, -1);
   const say = (slot: number | null): string => (slot === null ? "none" : short(map.x.slots[slot] ?? null, 40));
@@ -75,6 +77,23 @@ export function Hole({ detail, partitions, map, spot, onClose }: Props) {
       </div>
     </aside>
   );
+}
+
+/** Scroll the card into view, and again when it has grown by its reason, unless the user has scrolled on meanwhile. */
+function useRevealed(card: { current: HTMLElement | null }, asked: unknown, reason: unknown): void {
+  const top = useRef<number | null>(null);
+  const reveal = (): void => {
+    card.current?.scrollIntoView({ block: "nearest" });
+    top.current = topOf(card.current);
+  };
+  useLayoutEffect(reveal, [asked]);
+  useLayoutEffect(() => {
+    if (topOf(card.current) === top.current) reveal();
+  }, [reason]);
+}
+
+function topOf(element: HTMLElement | null): number | null {
+  return element === null ? null : element.getBoundingClientRect().top;
 }
 
 /** Why the partition is not there; undefined while Dagster is asked, null where nobody can tell. */

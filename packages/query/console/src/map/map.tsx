@@ -1,11 +1,12 @@
 /** The partition map of a table: what was materialized, and what was not. */
 
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 import type { TableDetail } from "../api/types";
 import { now } from "../state/clock";
 import { openAndRun } from "../state/tabs";
 import { ago, bytes, count, plural } from "../ui/format";
 import { Canvas } from "./canvas";
+import { type Axes, carriedSpot } from "./carry";
 import { Hole } from "./hole";
 import { Legend } from "./legend";
 import { type Metric, type PartitionMap, type Partitions, defaultAxes, partitionMap } from "./model";
@@ -18,17 +19,18 @@ const METRICS: readonly Metric[] = ["rows", "bytes", "age"];
 export function PartitionMapView({ detail, partitions }: { detail: TableDetail; partitions: Partitions }) {
   const [axes, setAxes] = useState(() => defaultAxes(partitions.columns));
   const [metric, setMetric] = useState<Metric>("rows");
-  const [hole, setHole] = useState<Spot | null>(null);
+  const [chosen, setChosen] = useState<Chosen | null>(null);
   const map = useMemo(() => partitionMap(partitions, axes.x, axes.y), [partitions, axes]);
-  useEffect(() => {
-    if (map === null || (hole !== null && !isHole(map, hole))) setHole(null);
-  }, [map]);
-  useEffect(() => setHole(null), [axes, map?.x.slots.length, map?.y.slots.length]);
+  const hole = useMemo(() => holeIn(map, chosen), [map, chosen]);
+  const pick = (next: typeof axes): void => {
+    setAxes(next);
+    setChosen(null);
+  };
   const names = partitions.columns.map(({ name }) => name);
 
   const choose = (spot: Spot): void => {
     if (map === null) return;
-    setHole(isHole(map, spot) ? spot : null);
+    setChosen(isHole(map, spot) ? { axes: { x: map.x, y: map.y }, spot } : null);
     if (!isHole(map, spot))
       openAndRun(partitionQuery(detail.schema, detail.name, placesOf(map, spot)), labelOf(map, spot));
   };
@@ -55,7 +57,7 @@ export function PartitionMapView({ detail, partitions }: { detail: TableDetail; 
             label="x"
             value={axes.x}
             names={names}
-            onPick={(x) => x !== null && setAxes({ x, y: x === axes.y ? axes.x : axes.y })}
+            onPick={(x) => x !== null && pick({ x, y: x === axes.y ? axes.x : axes.y })}
           />
         )}
         {names.length > 1 && (
@@ -65,7 +67,7 @@ export function PartitionMapView({ detail, partitions }: { detail: TableDetail; 
             names={names}
             canBeNone
             onPick={(y) =>
-              setAxes({
+              pick({
                 x: y === axes.x && axes.y !== null ? axes.y : axes.x,
                 y: y === axes.x && axes.y === null ? null : y,
               })
@@ -88,12 +90,31 @@ export function PartitionMapView({ detail, partitions }: { detail: TableDetail; 
             onChoose={choose}
           />
           {hole !== null && (
-            <Hole detail={detail} partitions={partitions} map={map} spot={hole} onClose={() => setHole(null)} />
+            <Hole
+              detail={detail}
+              partitions={partitions}
+              map={map}
+              spot={hole}
+              asked={chosen}
+              onClose={() => setChosen(null)}
+            />
           )}
         </>
       )}
     </section>
   );
+}
+
+interface Chosen {
+  axes: Axes;
+  spot: Spot;
+}
+
+/** The chosen hole on the map as it is now; null if it was filled. */
+function holeIn(map: PartitionMap | null, chosen: Chosen | null): Spot | null {
+  if (map === null || chosen === null) return null;
+  const spot = carriedSpot(chosen.axes, map, chosen.spot);
+  return spot !== null && isHole(map, spot) ? spot : null;
 }
 
 function isHole(map: PartitionMap, { column, row }: Spot): boolean {

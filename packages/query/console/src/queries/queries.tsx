@@ -1,14 +1,16 @@
 /** Queries that run in the service, those that ran, and this browser's history. */
 
 import { useSignal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
+import { useEffect, useMemo, useRef } from "preact/hooks";
 import { api, tokenWanted } from "../api/client";
+import { requestOrder } from "../api/order";
 import { type ServiceProblem, toProblem } from "../api/problem";
 import type { QueryInfo } from "../api/types";
 import { now } from "../state/clock";
 import { forgetHistory, history } from "../state/history";
 import { session } from "../state/session";
 import { openSql } from "../state/tabs";
+import { useKeptFocus } from "../ui/focus";
 import { ago, bytes, count, duration, plural } from "../ui/format";
 import { Icon } from "../ui/icons";
 import { notify } from "../ui/notice";
@@ -20,12 +22,19 @@ export function QueriesPage() {
   const queries = useSignal<readonly QueryInfo[] | null>(null);
   const problem = useSignal<ServiceProblem | null>(null);
   const at = useSignal(Date.now());
+  const asking = useMemo(requestOrder, []);
+  const page = useRef<HTMLDivElement>(null);
+  useKeptFocus(page, "button", sameQuery);
   const refresh = async (): Promise<void> => {
     if (document.hidden || tokenWanted.peek() !== null) return;
+    const isLatest = asking();
     try {
-      queries.value = await api.queries();
+      const answer = await api.queries();
+      if (!isLatest()) return;
+      queries.value = answer;
       problem.value = null;
     } catch (error) {
+      if (!isLatest()) return;
       problem.value = toProblem(error);
     }
     at.value = Date.now();
@@ -45,7 +54,7 @@ export function QueriesPage() {
     await refresh();
   };
   return (
-    <div class="page queries-page">
+    <div class="page queries-page" ref={page}>
       {problem.value !== null && <ProblemView code={problem.value.code} message={problem.value.message} />}
       <section class="card">
         <h3>
@@ -71,6 +80,16 @@ export function QueriesPage() {
       <History />
     </div>
   );
+}
+
+/** A query that ended is listed elsewhere: the focus goes to its statement there. */
+function sameQuery(buttons: HTMLElement[], _: number, lost: HTMLElement): HTMLElement | undefined {
+  const query = queryOf(lost);
+  return query === undefined ? undefined : buttons.find((button) => queryOf(button) === query);
+}
+
+function queryOf(button: HTMLElement): string | undefined {
+  return button.closest<HTMLElement>("[data-query]")?.dataset["query"];
 }
 
 function isRunning({ state }: QueryInfo): boolean {

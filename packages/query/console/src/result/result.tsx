@@ -1,12 +1,13 @@
 /** What a tab's last run gave: rows, chart, scan, or why not. */
 
 import { useSignal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import { Chart } from "../chart/chart";
 import { Grid } from "../grid/grid";
 import { ScanView } from "../scan/scan";
 import type { Run } from "../state/run";
 import type { ResultView, SqlTab } from "../state/tabs";
+import { useKeptFocus } from "../ui/focus";
 import { count, duration, percent } from "../ui/format";
 import { Icon, type IconName } from "../ui/icons";
 import { MOD } from "../ui/platform";
@@ -32,11 +33,19 @@ export function ResultPane({ tab }: { tab: SqlTab }) {
       </div>
     );
   }
+  return <Result tab={tab} run={run} />;
+}
+
+function Result({ tab, run }: { tab: SqlTab; run: Run }) {
+  const bar = useRef<HTMLDivElement>(null);
+  const body = useRef<HTMLDivElement>(null);
+  useKeptFocus(bar, "button, summary");
+  useKeptFocus(body, "[role=grid]"); // of the next run
   const view = tab.view.value;
   const hasRows = run.phase.value !== "waiting" && run.rows !== null;
   return (
     <section class="result" aria-label="Result">
-      <div class="result-bar">
+      <div class="result-bar" ref={bar}>
         <div class="segments" role="tablist" aria-label="Result as">
           {VIEWS.map(([each, name, icon]) => (
             <button
@@ -56,7 +65,7 @@ export function ResultPane({ tab }: { tab: SqlTab }) {
         {hasRows && view === "rows" && run.rows !== null && run.rows.length > 0 && <Copy rows={run.rows} />}
         {hasRows && <Download sql={run.statement.sql} name={tab.name.value} />}
       </div>
-      <div class="result-body">
+      <div class="result-body" ref={body}>
         <Body run={run} view={view} />
       </div>
     </section>

@@ -2,6 +2,7 @@
 
 import { signal } from "@preact/signals";
 import { api, tokenWanted } from "../api/client";
+import { requestOrder } from "../api/order";
 import { type ServiceProblem, toProblem } from "../api/problem";
 import type { Catalog, TableDetail, TableSummary } from "../api/types";
 
@@ -16,16 +17,20 @@ export function fullName(table: { schema: string; name: string }): string {
   return `${table.schema}.${table.name}`;
 }
 
+const asking = requestOrder();
+
 export async function refreshCatalog(): Promise<void> {
+  const isLatest = asking();
   try {
     const fresh = await api.catalog();
+    if (!isLatest()) return;
     if (fresh !== null) {
       forgetChanged(fresh.tables);
       catalog.value = fresh;
     }
     catalogProblem.value = null;
   } catch (error) {
-    catalogProblem.value = toProblem(error);
+    if (isLatest()) catalogProblem.value = toProblem(error);
   }
 }
 

@@ -101,6 +101,7 @@ export class Run {
     if (isAbort(error) || !this.running) return;
     const broken = this.rows !== null || error instanceof BrokenStream;
     const info = broken ? await this.info() : null;
+    if (!this.running) return; // cancelled meanwhile
     this.stats.value = info?.stats ?? this.stats.value;
     this.problem.value = broken ? brokenBy(error, info) : toProblem(error);
     this.end(info?.state === "cancelled" || this.problem.value.code === "query_cancelled" ? "cancelled" : "failed");

@@ -11,8 +11,7 @@ export const editorShare = signal(load("editor", 0.38));
 
 export function openSearch(): void {
   drawerShown.value = true;
-  focusSearch(); // at once, for the next key may be there already
-  requestAnimationFrame(() => requestAnimationFrame(focusSearch)); // a drawer can be focused once it is drawn
+  queueMicrotask(focusSearch); // after the render that shows the drawer, and before the next key
 }
 
 function focusSearch(): void {

@@ -40,7 +40,7 @@ export function PartitionList({ detail, partitions }: { detail: TableDetail; par
           </thead>
           <tbody>
             {shown.map((row) => (
-              <tr key={row}>
+              <tr key={partitions.keyOf(row) ?? row}>
                 <td>
                   <button
                     type="button"

@@ -1,7 +1,7 @@
 /** The catalog tree: environment, schema, table, columns. */
 
 import { useSignal } from "@preact/signals";
-import { useMemo, useRef } from "preact/hooks";
+import { useEffect, useMemo, useRef } from "preact/hooks";
 import { tokenWanted } from "../api/client";
 import type { Problem, TableSummary } from "../api/types";
 import { catalog, catalogProblem, details, fullName, refreshCatalog, tableDetail } from "../state/catalog";
@@ -9,6 +9,7 @@ import { now } from "../state/clock";
 import { SqlTab, activeTab, openAndRun, openTable } from "../state/tabs";
 import { insertText } from "../editor/editor";
 import { quoteName } from "../sql/literals";
+import { useKeptFocus } from "../ui/focus";
 import { age, ago, bytes, compact, plural } from "../ui/format";
 import { Icon } from "../ui/icons";
 import { notify } from "../ui/notice";
@@ -22,6 +23,7 @@ export function CatalogTree() {
   const search = useSignal("");
   const toggled = useSignal<ReadonlySet<string>>(new Set());
   const tree = useRef<HTMLDivElement>(null);
+  useKeptFocus(tree, "[role=treeitem]");
   const known = catalog.value;
   const nodes = useMemo(() => (known === null ? [] : found(known, search.value)), [known, search.value]);
   const isSearch = search.value !== "";
@@ -155,11 +157,6 @@ function TableItem({ table, toggled, toggle }: Omit<Toggles, "startsOpen"> & { t
     openTable(table.schema, table.name);
     drawerShown.value = false;
   };
-  const expand = (): void => {
-    toggle(id);
-    if (!isOpen && table.problem === null)
-      void tableDetail(table.schema, table.name).catch(() => notify(`The columns of ${name} cannot be read now.`));
-  };
   const isBad = table.problem !== null;
   return (
     <>
@@ -178,7 +175,7 @@ function TableItem({ table, toggled, toggle }: Omit<Toggles, "startsOpen"> & { t
           class="tree-toggle"
           tabIndex={-1}
           aria-label={isOpen ? "Hide columns" : "Show columns"}
-          onClick={(event) => (event.stopPropagation(), expand())}
+          onClick={(event) => (event.stopPropagation(), toggle(id))}
         >
           <Icon name="chevron" />
         </button>
@@ -211,7 +208,7 @@ function TableItem({ table, toggled, toggle }: Omit<Toggles, "startsOpen"> & { t
         </button>
       </div>
       {isBad && table.problem !== null && <Reason problem={table.problem} />}
-      {isOpen && !isBad && <Columns name={name} />}
+      {isOpen && !isBad && <Columns table={table} />}
     </>
   );
 }
@@ -221,8 +218,16 @@ function peek({ schema, name }: TableSummary): void {
   openAndRun(`select *\nfrom ${quoteName(schema)}.${quoteName(name)}\nlimit ${PREVIEW_ROWS}`, name);
 }
 
-function Columns({ name }: { name: string }) {
-  const detail = details.value.get(name);
+function Columns({ table }: { table: TableSummary }) {
+  const name = fullName(table);
+  const fresh = details.value.get(name);
+  const last = useRef(fresh);
+  last.current = fresh ?? last.current; // what was shown stays until what is new is there
+  const detail = last.current;
+  useEffect(() => {
+    if (fresh !== undefined) return;
+    void tableDetail(table.schema, table.name).catch(() => notify(`The columns of ${name} cannot be read now.`));
+  }, [fresh === undefined]);
   if (detail === undefined) return <p class="tree-reason">…</p>;
   return (
     <>

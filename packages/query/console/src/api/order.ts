@@ -1,0 +1,14 @@
+/** Drops answers that a later request's answer has overtaken. */
+
+/** Return a function to call at each request. What it returns is true at the answer unless a later one came first. */
+export function requestOrder(): () => () => boolean {
+  let [asked, answered] = [0, 0];
+  return () => {
+    const number = (asked += 1);
+    return () => {
+      if (number < answered) return false;
+      answered = number;
+      return true;
+    };
+  };
+}
