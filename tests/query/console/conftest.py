@@ -74,7 +74,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
     opened = browser.new_context(viewport={"width": 1280, "height": 800}, accept_downloads=True)
-    opened.set_default_timeout(10_000)
+    opened.set_default_timeout(PATIENCE_S * 1000)
     opened.grant_permissions(["clipboard-read", "clipboard-write"])
     yield opened
     opened.close()

@@ -48,6 +48,8 @@ class Mock:
     cancelled: set[str] = field(default_factory=set)
     asked: list[dict[str, Any]] = field(default_factory=list)
     big_map: bool = False
+    days: int = 365
+    hidden: set[str] = field(default_factory=set)
     runs: dict[str | None, dict[str, Any]] = field(default_factory=dict)
     lists_sent: int = 0
     generation: int = 1
@@ -91,6 +93,7 @@ class Mock:
         keys = ("name", "environment", "schema", "asset_key", "partition_columns", "partitions", "rows", "bytes",
                 "materialized_at", "problem")  # fmt: skip
         shown = [{key: t[key] for key in keys} | {"warnings": len(t["warnings"])} for t in catalog()]
+        shown = [each for each in shown if each["name"] not in self.hidden]
         return JSONResponse({"environments": environments, "tables": shown}, headers=tag)
 
     async def table(self, request: Request) -> Response:
@@ -99,7 +102,7 @@ class Mock:
 
     async def partitions(self, request: Request) -> Response:
         one = request.path_params["table"] == "daily_org_aggregates"
-        return Response(ipc(daily() if one else million_partitions() if self.big_map else partitions()))
+        return Response(ipc(daily() if one else million_partitions() if self.big_map else partitions(self.days)))
 
     async def history(self, request: Request) -> Response:
         key = request.query_params.get("partition_key")
@@ -259,11 +262,11 @@ def seasonal(place: int, day: int) -> int:
     return int(size * weekend * noise * (1.2 - math.cos(day / 58)))
 
 
-def partitions() -> pa.Table:
+def partitions(days: int = DAYS) -> pa.Table:
     """Date x state, with holes."""
     cells = [
         (state, day)
-        for state, day in itertools.product(STATES, range(DAYS))
+        for state, day in itertools.product(STATES, range(days))
         if (state, str(START + timedelta(day))) not in HOLES and str(START + timedelta(day)) != NO_DAY
     ]
     states = pa.array([state for state, _ in cells])

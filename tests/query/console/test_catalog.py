@@ -226,15 +226,15 @@ def test_a_million_partitions_are_drawn(page: Page, served: Served) -> None:
     page.locator(f"[data-table='{ORGANIZATIONS}'] .tree-name").click()
     expect(page.get_by_role("application")).to_be_visible(timeout=30_000)
     expect(page.locator(".legend")).to_contain_text("none missing")
-    took: float = page.get_by_role("application").evaluate(
+    is_drawn: bool = page.get_by_role("application").evaluate(
         """async map => {
-            const start = performance.now();
+            const before = map.querySelector("canvas").toDataURL();
             map.dispatchEvent(new KeyboardEvent("keydown", { key: "+", bubbles: true }));
             await new Promise(done => requestAnimationFrame(() => setTimeout(done)));
-            return performance.now() - start;
+            return map.querySelector("canvas").toDataURL() !== before;
         }"""
     )
-    assert took < 10_000  # about 100 ms where nothing else runs
+    assert is_drawn  # in the frame that follows the key
 
 
 def pixels(page: Page) -> str:

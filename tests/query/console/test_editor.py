@@ -107,8 +107,7 @@ def test_cancelling_amid_rows_tells_the_service_and_keeps_them(page: Page, serve
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator("[data-phase]")).to_have_attribute("data-phase", "cancelled")
     expect(page.get_by_test_id("row-count")).to_have_text("30,000 rows")
-    page.wait_for_timeout(200)
-    assert served.mock.cancelled == {"q1"}
+    until(page, lambda: served.mock.cancelled == {"q1"})
 
 
 def test_a_stream_without_an_end_is_an_error_and_the_service_says_which(page: Page) -> None:

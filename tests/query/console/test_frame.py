@@ -133,6 +133,8 @@ def test_a_phone_is_wide_enough(page: Page) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
 
     def check() -> None:
+        """Once what moves has come to rest."""
+        page.evaluate("Promise.allSettled(document.getAnimations().map(each => each.finished))")
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         outside = page.evaluate(
             """() => [...document.querySelectorAll("button, select, h2, h3, input")]
@@ -145,9 +147,9 @@ def test_a_phone_is_wide_enough(page: Page) -> None:
 
     run(page, "select 1")
     check()
-    for view in ("Chart", "Scan"):
+    for view, shown in (("Chart", page.locator(".chart-canvas canvas")), ("Scan", page.locator(".scan .plain"))):
         page.get_by_role("tab", name=view).click()
-        page.wait_for_timeout(300)
+        expect(shown).to_be_visible()
         check()
     page.get_by_role("button", name="Catalog", exact=True).click()
     check()

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { axis, ticks } from "../src/map/axis";
+import { type Axis, axis, ticks } from "../src/map/axis";
+import { carriedSpot, carriedView } from "../src/map/carry";
 import { partitionKey } from "../src/map/key";
 import { type Partitions, defaultAxes, neighbours, partitionMap, rangeOf } from "../src/map/model";
 import { neighboursQuery, partitionQuery, placesOf } from "../src/map/query";
@@ -161,5 +162,29 @@ describe("a view", () => {
     expect(zoomed(view, 100, 50, 1 / 100, 10, 3)).toEqual(whole(100, 50));
     expect(panned(view, 100, 50, -1000, 0).x0).toBe(0);
     expect(panned(view, 100, 50, 1000, 0).x1).toBe(100);
+  });
+});
+
+describe("places of a map that grows", () => {
+  const days = (from: number, to: number): string[] =>
+    Array.from({ length: to - from + 1 }, (_, step) => `2024-01-${String(from + step).padStart(2, "0")}`);
+  const axes = (dates: string[], states: string[]): { x: Axis; y: Axis } => ({
+    x: axis("date", "date32[day]", dates),
+    y: axis("state", "string", states),
+  });
+  const old = axes(days(3, 20), ["CA", "NY"]);
+
+  it("stay with their values, wherever the new ones are", () => {
+    const grown = axes(days(1, 25), ["AK", "CA", "NY"]);
+    expect(carriedSpot(old, grown, { column: 4, row: 1 })).toEqual({ column: 6, row: 2 });
+    expect(carriedView(old, grown, { x0: 2.5, x1: 8.5, y0: 0, y1: 2 })).toEqual({ x0: 4.5, x1: 10.5, y0: 0, y1: 3 });
+  });
+
+  it("are gone with their values, or on other axes", () => {
+    const shrunk = axes(days(10, 12), ["NY"]);
+    expect(carriedSpot(old, shrunk, { column: 4, row: 1 })).toBeNull();
+    expect(carriedSpot(old, { x: old.y, y: old.x }, { column: 1, row: 1 })).toBeNull();
+    expect(carriedView(old, shrunk, { x0: 2, x1: 8, y0: 0, y1: 2 })).toEqual({ x0: 0, x1: 3, y0: 0, y1: 1 });
+    expect(carriedView(old, shrunk, { x0: 8, x1: 16, y0: 0, y1: 2 })).toEqual({ x0: 0, x1: 3, y0: 0, y1: 1 });
   });
 });

@@ -40,6 +40,7 @@ export function Canvas({ map, metric, chosen, tell, onChoose }: Props) {
   useLayoutEffect(() => {
     const element = host.current;
     if (element === null) return undefined;
+    setWidth(element.clientWidth); // before anyone can point at a map of another size
     const observer = new ResizeObserver(() => setWidth(element.clientWidth));
     observer.observe(element);
     return () => observer.disconnect();
