@@ -128,7 +128,7 @@ def merged(environments: Environments) -> Snapshot:
     return Snapshot(1, "", tables)
 
 
-@pytest.mark.parametrize("path", ["splice", "dataset"])
+@pytest.mark.parametrize("path", ["splice", "staged"])
 def test_one_query_reads_buckets_of_one_name_at_two_endpoints(
     environments: tuple[Config, Environments], path: str
 ) -> None:
@@ -136,14 +136,14 @@ def test_one_query_reads_buckets_of_one_name_at_two_endpoints(
     snapshot = merged(followed)
     engine = Engine(Settings(), {environment.name: environment.settings for environment in config.environments})
     numbers = "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < 2) SELECT n FROM t"
-    source = f"({numbers})" if path == "dataset" else "(VALUES (1), (2))"
+    source = f"({numbers})" if path == "staged" else "(VALUES (1), (2))"
     sql = f"""
         SELECT t.n, u.value AS uat, p.value AS prod FROM {source} AS t(n)
         JOIN uat_default.orders u ON u.id = t.n JOIN prod_eu_default.orders p ON p.id = t.n ORDER BY 1
     """
     try:
         prepared = engine.prepare(sql, None, snapshot)
-        assert (prepared.spliced is None) == (path == "dataset")
+        assert prepared.path == path
         run = engine.start(prepared)
         rows = []
         while (batch := run.next()) is not None:

@@ -133,7 +133,8 @@ def new_lake(tmp_path: Path) -> Iterator[Callable[[], Lake]]:
 
 
 def _field(field: pa.Field) -> dict[str, Any]:
-    return {"name": field.name, "type": str(field.type), "nullable": field.nullable}
+    kind = {"struct": list(map(_field, field.type))} if pa.types.is_struct(field.type) else str(field.type)
+    return {"name": field.name, "type": kind, "nullable": field.nullable}
 
 
 def _statistics(column: pa.ChunkedArray) -> dict[str, Any]:

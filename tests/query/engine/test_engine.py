@@ -90,30 +90,6 @@ def test_subqueries_ctes_unions_and_windows(orgs: Any) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("sql", "expected"),
-    [
-        (f"SELECT count(*) AS n FROM generate_series(1, 3) g(x) JOIN {TABLE} o ON o.id = g.x AND o.state = 'CA'", 3),
-        (
-            f"""WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 3)
-                SELECT count(*) AS n FROM r JOIN {TABLE} o ON o.id = r.n WHERE o.state IS NOT NULL""",
-            3,
-        ),
-        ("SELECT count(*) AS n FROM information_schema.tables WHERE table_name = 'orgs'", 1),
-    ],
-)
-def test_statements_whose_plan_does_not_serialize_run_too(orgs: Any, sql: str, expected: int) -> None:
-    assert orgs.prepare(sql).spliced is None
-    assert orgs.rows(sql) == [{"n": expected}]
-
-
-def test_the_fallback_prunes_and_knows_null_partitions(orgs: Any) -> None:
-    sql = f"SELECT o.state, count(*) AS n FROM generate_series(1, 1) g(x), {TABLE} o WHERE o.state IS NULL GROUP BY 1"
-
-    assert orgs.rows(sql) == [{"state": None, "n": 70}]
-    assert orgs.files_read(sql) == [(7, 28)]
-
-
 def test_parameters_by_position_and_by_name(orgs: Any) -> None:
     by_position = f"SELECT count(*) AS n FROM {TABLE} WHERE state = $1 AND date = $2"
     by_name = f"SELECT count(*) AS n FROM {TABLE} WHERE state = $state"
@@ -175,7 +151,7 @@ def test_partition_columns_of_any_name(lake: Any, name: str, values: list[str | 
 
     assert lake.rows(sql, ["1"]) == [{name: "1"}]
     assert [scan.count for scan in lake.prepare(sql, ["1"]).scans] == [1]
-    assert lake.prepare(sql, ["1"]).spliced is not None
+    assert lake.prepare(sql, ["1"]).path == "splice"
     assert lake.sql("SELECT * FROM local_default.t").column_names == ["v", name]
 
 

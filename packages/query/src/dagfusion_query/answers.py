@@ -117,7 +117,8 @@ class Explanation:
         scans: What is read of each table.
         logical: DataFusion's logical plan.
         physical: DataFusion's physical plan, over the real files.
-        path: "splice" (DataFusion's own Parquet scan), or "dataset" where the plan does not serialize.
+        path: "splice" (DataFusion's own Parquet scan), "catalog" (no file is read), or "staged" (the rows of each table
+            are written to local files first, because the plan does not serialize).
     """
 
     scans: Sequence[ScanExplanation]

@@ -13,7 +13,7 @@ def explain(prepared: Prepared) -> Explanation:
         [_scan(scan) for scan in prepared.scans],
         prepared.logical.display_indent(),
         prepared.physical.display_indent(),
-        "dataset" if prepared.spliced is None else "splice",
+        prepared.path,
     )
 
 

@@ -10,7 +10,7 @@ import { phases } from "./times";
 
 const PATHS: Record<string, string> = {
   splice: "DataFusion's own Parquet scan over exactly these files",
-  dataset: "a plan that does not serialize: the same files through pyarrow, slower",
+  staged: "the plan does not serialize: the tables' rows were written to local files first",
   catalog: "answered from the catalog, no file was opened",
 };
 

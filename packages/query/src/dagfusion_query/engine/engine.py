@@ -3,16 +3,15 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 from datafusion import DataFrame, ExecutionPlan, LogicalPlan, SessionContext
 
 from dagfusion_query.catalog.model import Snapshot
-from dagfusion_query.engine.diagnose import diagnose, probe
-from dagfusion_query.engine.execute import Execution, StalledError
-from dagfusion_query.engine.fallback import fall_back
+from dagfusion_query.engine.execute import Execution
 from dagfusion_query.engine.plan_cache import PlanCache, is_repeatable, parameters_key
+from dagfusion_query.engine.run import Run, frame_batches, spliced_batches, staged_batches
 from dagfusion_query.engine.runtime import PLANNERS, Loop, Planners
 from dagfusion_query.engine.session import READ_ONLY, Bound, Sessions
 from dagfusion_query.engine.statement import check_text, is_datafusion_error, missing_schema, planning_error
@@ -20,8 +19,10 @@ from dagfusion_query.engine.stores import Stores
 from dagfusion_query.errors import EnvironmentUnavailableError, PlanError, UnknownTableError
 from dagfusion_query.scan.scanned import Scan
 from dagfusion_query.scan.splice import Breadth, NotSpliceable, Spliced, decode, splice
+from dagfusion_query.scan.stage import Staged, names_a_table, stage
 from dagfusion_query.settings import Settings
 
+Path = Literal["splice", "catalog", "staged"]
 Params = Sequence[Any] | Mapping[str, Any] | None
 Values = Mapping[str, pa.Scalar]
 T = TypeVar("T")
@@ -34,6 +35,7 @@ class Prepared:
     Attributes:
         schema: The result's columns.
         scans: What it reads.
+        work: The plan that runs; None for a statement that names no table and whose plan does not serialize.
         logical: DataFusion's optimized logical plan.
         is_explain: The statement was EXPLAIN, and this is the plan of the statement inside of it.
     """
@@ -43,13 +45,20 @@ class Prepared:
     logical: LogicalPlan
     is_explain: bool
     bound: Bound
-    spliced: Spliced | None
+    work: Spliced | Staged | None
     frame: DataFrame
 
     @property
     def size_bytes(self) -> int:
         """Bytes that the plan keeps in memory, about: the encoded plan, and the objects that DataFusion made of it."""
-        return 16_384 + 2 * (len(self.spliced.plan) if self.spliced is not None else 1 << 20)
+        return 16_384 + 2 * (self.work.size_bytes if self.work is not None else 0)
+
+    @property
+    def path(self) -> Path:
+        """How the statement runs."""
+        if isinstance(self.work, Staged) and self.work.stages:
+            return "staged"
+        return "splice" if any(scan.count for scan in self.scans) else "catalog"
 
     @property
     def is_analysis(self) -> bool:
@@ -59,7 +68,7 @@ class Prepared:
     @property
     def physical(self) -> ExecutionPlan:
         """DataFusion's physical plan over the real files."""
-        return self.frame.execution_plan() if self.spliced is None else decode(self.spliced, self.bound.context)
+        return decode(self.work, self.bound.context) if isinstance(self.work, Spliced) else self.frame.execution_plan()
 
 
 class Engine:
@@ -112,18 +121,22 @@ class Engine:
             self._plans = {**kept, bound: PlanCache(self._settings.plan_cache_bytes // (1 + len(kept)))}
         return self._plans[bound]
 
-    def start(self, prepared: Prepared) -> "Run":
+    def start(self, prepared: Prepared) -> Run:
         """Start a run of a planned statement."""
         return self._guarded(lambda: self._started(prepared), prepared.bound)
 
-    def _started(self, prepared: Prepared) -> "Run":
-        stall_s = self._settings.store_stall_s
-        if prepared.spliced is None:
-            execution = Execution(prepared.frame.execute_stream(), self._loop, stall_s)
-        else:
-            context, plan = prepared.bound.context, prepared.physical
-            execution = Execution(context.execute(plan, 0), self._loop, stall_s, plan)
-        return Run(execution, prepared, self._stores)
+    def _started(self, prepared: Prepared) -> Run:
+        plans: list[ExecutionPlan] = []
+        context = prepared.bound.context
+        match prepared.work:
+            case Spliced():
+                batches = spliced_batches(prepared.work, context, plans)
+            case Staged():
+                batches = staged_batches(prepared.work, context, plans, self._planners)
+            case None:
+                batches = frame_batches(prepared.frame)
+        execution = Execution(batches, self._loop, self._settings.store_stall_s, plans)
+        return Run(execution, prepared.schema, prepared.scans, self._stores)
 
     def close(self) -> None:
         """End the threads and remove the templates."""
@@ -153,63 +166,28 @@ class Engine:
         if is_explain := _is(frame.logical_plan(), "Explain"):
             frame = _inside(frame, bound.context)
         optimized = frame.optimized_logical_plan()
+        work = self._work(optimized, bound)
+        for environment, store in () if work is None else work.stores:
+            self._stores.register(bound.context, environment, store)
+        scans = () if work is None else work.scans
+        return Prepared(_schema(optimized, bound.context), scans, optimized, is_explain, bound, work, frame)
+
+    def _work(self, optimized: LogicalPlan, bound: Bound) -> Spliced | Staged | None:
+        tables = [*bound.tables.values()]
         try:
-            spliced = splice(optimized, bound.context, [*bound.tables.values()], self._breadth)
+            return splice(optimized, bound.context, tables, self._breadth)
         except NotSpliceable:
-            frame, scans = fall_back(optimized, bound, self._settings, self._stores, read)
-            return Prepared(
-                _schema(frame.optimized_logical_plan(), bound.context), scans, optimized, is_explain, bound, None, frame
-            )
-        for scan in spliced.scans:
-            if (store := bound.tables[scan.table.name].store) is not None:
-                self._stores.register(bound.context, scan.table.environment, store)
-        return Prepared(_schema(optimized, bound.context), spliced.scans, optimized, is_explain, bound, spliced, frame)
-
-
-class Run:
-    """One run of a planned statement, whose errors say what is wrong with which object."""
-
-    def __init__(self, execution: Execution, prepared: Prepared, stores: Stores) -> None:
-        self._execution, self._stores = execution, stores
-        self._scans, self._schema = prepared.scans, prepared.schema
-
-    def next(self) -> pa.RecordBatch | None:
-        """Return the next batch, or None at the end.
-
-        Raises:
-            StaleObjectError: An object is gone or has changed since its event.
-            StoreUnavailableError: The object store does not answer.
-            ExecutionError: The statement failed.
-        """
-        while True:
-            try:
-                batch = self._execution.next()
-            except StalledError:
-                if (why := probe(self._scans, self._stores)) is not None:
-                    self._execution.cancel()
-                    raise why from None
-            except Exception as error:
-                raise diagnose(error, self._scans, self._stores) from error
-            else:
-                return batch if batch is None or batch.schema == self._schema else self._declared(batch)
-
-    def _declared(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Give a batch the result's schema: DataFusion's own differs now and then in what may be NULL."""
-        return pa.RecordBatch.from_arrays(batch.columns, schema=self._schema)
-
-    def wait(self, timeout_s: float) -> bool:
-        """Have the next batch made while something else is done; tell whether it is there within this time."""
-        return self._execution.wait(timeout_s)
-
-    def cancel(self) -> None:
-        """Give the run up. May be called on another thread."""
-        self._execution.cancel()
-
-    @property
-    def bytes_read(self) -> int:
-        """Bytes asked of the object store so far; the size of the files where the engine does not count."""
-        counted = self._execution.bytes_read
-        return sum(scan.bytes for scan in self._scans) if counted is None else counted
+            pass
+        try:
+            return stage(optimized, bound.context, tables, self._breadth)
+        except NotSpliceable as error:
+            # Where DataFusion cannot plan the statement at all, this raises its own error.
+            bound.context.create_dataframe_from_logical_plan(optimized).execution_plan()
+            if not names_a_table(optimized, tables):
+                return None
+            raise PlanError(
+                f"this statement cannot be run over tables, because its plan does not serialize ({error})"
+            ) from error
 
 
 def _read(context: SessionContext, sql: str, values: Values) -> DataFrame:

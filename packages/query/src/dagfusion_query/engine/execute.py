@@ -1,5 +1,6 @@
-"""Run a physical plan: batches as they come, a bound on silence, and what it read."""
+"""Run a plan: batches as they come, a bound on silence, and what it read."""
 
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Future, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
 
@@ -17,17 +18,17 @@ class Execution:
     """One run of a plan.
 
     Args:
-        stream: The plan's batches.
+        batches: The plan's batches.
         loop: Where they are awaited: waiting there can be given up, which blocking in Rust cannot.
         stall_s: Seconds without a batch until `StalledError`.
-        plan: The plan, which counts what its scans read.
+        plans: The plans that read objects, which count what they read; a run may add to them.
     """
 
     def __init__(
-        self, stream: RecordBatchStream, loop: Loop, stall_s: float, plan: ExecutionPlan | None = None
+        self, batches: AsyncIterator[pa.RecordBatch], loop: Loop, stall_s: float, plans: Sequence[ExecutionPlan]
     ) -> None:
-        self._stream: RecordBatchStream | None = stream
-        self._loop, self._stall_s, self._plan = loop, stall_s, plan
+        self._batches: AsyncIterator[pa.RecordBatch] | None = batches
+        self._loop, self._stall_s, self._plans = loop, stall_s, plans
         self._pending: Future[pa.RecordBatch | None] | None = None
 
     def next(self) -> pa.RecordBatch | None:
@@ -51,7 +52,7 @@ class Execution:
             raise
         self._pending = None
         if batch is None:
-            self._stream = None
+            self._batches = None
         return batch
 
     def wait(self, timeout_s: float) -> bool:
@@ -60,27 +61,28 @@ class Execution:
         return pending is None or pending.done() or (timeout_s > 0 and bool(wait([pending], timeout_s).done))
 
     def _ask(self) -> "Future[pa.RecordBatch | None] | None":
-        if self._pending is None and self._stream is not None:
-            self._pending = self._loop.submit(_next(self._stream))
+        if self._pending is None and self._batches is not None:
+            self._pending = self._loop.submit(_next(self._batches))
         return self._pending
 
     def cancel(self) -> None:
         """Give the run up; what it holds is released. May be called on another thread."""
         if (pending := self._pending) is not None:
             pending.cancel()
-        self._stream = self._pending = None
+        self._batches = self._pending = None
 
     @property
-    def bytes_read(self) -> int | None:
-        """Bytes that the scans have asked the object store for, so far; None where nobody counts."""
-        if self._plan is None:
-            return None
-        return sum(metrics.sum_by_name("bytes_scanned") or 0 for _, metrics in self._plan.collect_metrics())
+    def bytes_read(self) -> int:
+        """Bytes that the scans have read so far."""
+        metrics = (metrics for plan in self._plans for _, metrics in plan.collect_metrics())
+        return sum(found.sum_by_name("bytes_scanned") or 0 for found in metrics)
 
 
-async def _next(stream: RecordBatchStream) -> pa.RecordBatch | None:
-    try:
-        batch = await stream.__anext__()
-    except StopAsyncIteration:
-        return None
-    return batch.to_pyarrow()
+async def arrow_batches(stream: RecordBatchStream) -> AsyncIterator[pa.RecordBatch]:
+    """Yield a stream's batches as pyarrow's."""
+    async for batch in stream:
+        yield batch.to_pyarrow()
+
+
+async def _next(batches: AsyncIterator[pa.RecordBatch]) -> pa.RecordBatch | None:
+    return await anext(batches, None)

@@ -1,9 +1,11 @@
 """`information_schema` as callers see it: the catalog's own tables, and nothing of the engine or its settings.
 
-DataFusion's own would show its settings, and the hidden tables that stand behind some views.
+DataFusion's own would show its settings, and the hidden tables that stand behind some views. Its tables are in memory,
+which a serialized plan cannot carry; these are local files.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import pyarrow as pa
 from datafusion import SessionContext
@@ -42,12 +44,15 @@ def information_schema(tables: Iterable[Table]) -> Mapping[str, pa.RecordBatch]:
     }
 
 
-def register_information_schema(context: SessionContext, batches: Mapping[str, pa.RecordBatch]) -> None:
-    """Give a context the description of its tables."""
-    schema = Schema.memory_schema()
-    context.catalog().register_schema(NAME, schema)
+def register_information_schema(context: SessionContext, batches: Mapping[str, pa.RecordBatch], folder: Path) -> None:
+    """Give a context the description of its tables, which is written to files in a folder of its own."""
+    context.catalog().register_schema(NAME, Schema.memory_schema())
+    folder.mkdir()
     for name, batch in batches.items():
-        context.register_record_batches(NAME, [[batch]])
+        path = folder / f"{name}.arrow"
+        with pa.ipc.new_file(path, batch.schema) as writer:
+            writer.write_batch(batch)
+        context.register_arrow(NAME, path, batch.schema)
         context.catalog().schema(NAME).register_table(name, context.table_provider(NAME))
         context.deregister_table(NAME)
 

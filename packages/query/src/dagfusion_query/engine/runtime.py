@@ -32,18 +32,27 @@ class Planners:
 
     def run(self, function: Callable[[], T]) -> T:
         """Run a function on a deep stack, and return or raise what it does."""
-        future: Future[T] = Future()
-        self._work.put((future, function))
-        return future.result()
+        return self._submit(function).result()
+
+    async def call(self, function: Callable[[], T]) -> T:
+        """Await a function that runs on a deep stack."""
+        return await asyncio.wrap_future(self._submit(function))
 
     def close(self) -> None:
         """End the threads once their work is done."""
         for _ in self._threads:
             self._work.put(None)
 
+    def _submit(self, function: Callable[[], T]) -> Future[T]:
+        future: Future[T] = Future()
+        self._work.put((future, function))
+        return future
+
     def _run(self) -> None:
         while (work := self._work.get()) is not None:
             future, function = work
+            if not future.set_running_or_notify_cancel():
+                continue
             try:
                 future.set_result(function())
             except BaseException as error:  # noqa: BLE001  # it is the caller's, who waits for it

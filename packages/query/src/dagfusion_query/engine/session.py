@@ -14,6 +14,7 @@ from datafusion.catalog import Schema
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.engine.information_schema import information_schema, register_information_schema
+from dagfusion_query.engine.series import SeriesFunctions
 from dagfusion_query.engine.stores import Stores
 from dagfusion_query.scan.layout import ScanLayout, scan_layout, view
 from dagfusion_query.scan.scanned import ScannedTable
@@ -32,10 +33,12 @@ class Session:
         tables: The tables, of any generation of that shape.
         settings: Memory, parallelism, caches.
         stores: The object stores, which the context is given as they are needed.
+        series: `generate_series` and `range`.
     """
 
-    def __init__(self, tables: Sequence[Table], settings: Settings, stores: Stores) -> None:
+    def __init__(self, tables: Sequence[Table], settings: Settings, stores: Stores, series: SeriesFunctions) -> None:
         self.context = new_context(settings)
+        series.register(self.context)
         self.stores = stores
         self._scratch = Scratch()
         self._templates: dict[TableName, Template] = {}
@@ -44,8 +47,7 @@ class Session:
             template = self._scratch.template(number, layout.partition_schema)
             register(self.context, table, layout, template.home)
             self._templates[table.name] = template
-        self.information = information_schema(tables)
-        register_information_schema(self.context, self.information)
+        register_information_schema(self.context, information_schema(tables), self._scratch.path / "information_schema")
 
     def template(self, name: TableName) -> Template:
         """Return the template folders of a table."""
@@ -77,7 +79,7 @@ class Sessions:
     """
 
     def __init__(self, settings: Settings, stores: Stores) -> None:
-        self._settings, self._stores = settings, stores
+        self._settings, self._stores, self._series = settings, stores, SeriesFunctions()
         self._bounds: OrderedDict[Shape, Bound] = OrderedDict()
 
     @property
@@ -95,7 +97,7 @@ class Sessions:
         layouts = {table.name: scan_layout(table) for table in tables}
         shape = frozenset((table.name, table.schema_id, layouts[table.name].nullable) for table in tables)
         known = self._bounds.get(shape)
-        session = Session(tables, self._settings, self._stores) if known is None else known.session
+        session = Session(tables, self._settings, self._stores, self._series) if known is None else known.session
         before = {} if known is None else known.tables
         scanned = {t.name: _scanned(t, layouts[t.name], session, before.get(t.name)) for t in tables}
         self._bounds[shape] = bound = Bound(session, snapshot, scanned)
@@ -129,6 +131,8 @@ def new_context(settings: Settings) -> SessionContext:
         .with_target_partitions(settings.parallelism)
         .set("datafusion.execution.collect_statistics", "false")  # the catalog has them
         .set("datafusion.execution.parquet.schema_force_view_types", "false")  # or batches disagree with their schema
+        # A plan in which it moved a struct's field below an aggregate does not survive serialization.
+        .set("datafusion.optimizer.enable_leaf_expression_pushdown", "false")
     )
     context = SessionContext(config, runtime)
     # Nothing but template folders is ever listed, and they are complete before they are.

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.engine.position import named_in, position_of
+from dagfusion_query.engine.series import series_error
 from dagfusion_query.errors import (
     ExecutionError,
     PlanError,
@@ -47,7 +48,7 @@ def is_datafusion_error(error: BaseException) -> bool:
 
 def planning_error(error: BaseException, tables: Iterable[TableName], sql: str) -> QueryError:
     """Say what is wrong with a statement that DataFusion did not plan, and where."""
-    text = str(error)
+    text = series_error(str(error)) or str(error)
     if text.startswith("SQL error:"):
         return _syntax_error(text)
     if missing := _NO_TABLE.search(text):

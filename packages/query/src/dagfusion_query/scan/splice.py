@@ -26,7 +26,7 @@ from dagfusion_query.scan.scanned import Filter, Scan, ScannedTable, prune_scan
 from dagfusion_query.scan.template import Template, folder_url
 from dagfusion_query.wire import children, fields, message, rewrite
 
-_PATHS, _FILTERS, _TABLE_NAME = 2, 6, 14
+PATHS, FILTERS, TABLE_NAME = 2, 6, 14
 _FILE_GROUPS, _STORE_URL = 1, 8
 _BASE_CONF, _PARQUET_OPTIONS, _GLOBAL, _ENABLE_PAGE_INDEX = 1, 4, 1, 1
 SMALL_BYTES = 1 << 20  # all of such a file is read as fast as its page index, which DataFusion asks for at each query
@@ -67,10 +67,22 @@ class Breadth(NamedTuple):
 
 @dataclass(frozen=True)
 class Spliced:
-    """A physical plan over real files, as bytes, and what it scans."""
+    """A physical plan over real files.
+
+    Attributes:
+        plan: The plan as bytes.
+        scans: What it reads.
+        stores: The environments and URLs of the stores that it reads from.
+    """
 
     plan: bytes
     scans: Sequence[Scan]
+    stores: frozenset[tuple[str, str]]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the encoded plan."""
+        return len(self.plan)
 
 
 def splice(
@@ -87,14 +99,11 @@ def splice(
     Raises:
         NotSpliceable: The plan does not serialize, or a scan was lost on the way.
     """
-    try:
-        logical = optimized.to_bytes()
-    except Exception as error:
-        raise NotSpliceable(f"the logical plan does not serialize: {error}") from error
+    logical = encoded_plan(optimized)
     slots: list[_Slot] = []
     answered: list[Scan] = []
     for scanned in tables:
-        logical = _answer_aggregates(logical, scanned, answered, context)
+        logical = answer_aggregates(logical, scanned, answered, context)
         logical = _point_at_witnesses(logical, scanned, slots, context, breadth)
     try:
         plan = LogicalPlan.from_bytes(context, logical)
@@ -104,11 +113,28 @@ def splice(
     except Exception as error:
         raise NotSpliceable(f"the plan does not serialize: {error}") from error
     for slot in slots:
+        if slot.witness not in encoded and slot.scan.count and not _is_merged(slot, slots, encoded):
+            raise NotSpliceable(f"the scan of {slot.scan.table.name} is not in the physical plan")
+    for slot in slots:
         encoded = _put_files(encoded, slot, breadth)
     _check(encoded, [scanned.template for scanned in tables])
     return Spliced(
-        message(_COALESCE, message(1, encoded)) if merged else encoded, [*answered, *(slot.scan for slot in slots)]
+        message(_COALESCE, message(1, encoded)) if merged else encoded,
+        [*answered, *(slot.scan for slot in slots)],
+        frozenset((s.scan.table.environment, s.scanned.store) for s in slots if s.scan.count and s.scanned.store),
     )
+
+
+def encoded_plan(optimized: LogicalPlan) -> bytes:
+    """Return a logical plan as bytes.
+
+    Raises:
+        NotSpliceable: It does not serialize.
+    """
+    try:
+        return bytes(optimized.to_bytes())
+    except Exception as error:
+        raise NotSpliceable(f"the logical plan does not serialize: {error}") from error
 
 
 def decode(spliced: Spliced, context: SessionContext) -> ExecutionPlan:
@@ -118,14 +144,39 @@ def decode(spliced: Spliced, context: SessionContext) -> ExecutionPlan:
 
 @dataclass(frozen=True)
 class _Slot:
-    """A scan and the template folder that stands for it while the query is planned."""
+    """A scan and the template folder that stands for it while the query is planned.
+
+    Attributes:
+        node: The encoded scan, without its path.
+    """
 
     scanned: ScannedTable
     scan: Scan
     folder: str
+    node: bytes
+
+    @property
+    def witness(self) -> bytes:
+        """The path of the folder as the physical plan has it."""
+        return self.folder.lstrip("/").encode()
 
 
-def _answer_aggregates(logical: bytes, scanned: ScannedTable, answered: list[Scan], context: SessionContext) -> bytes:
+def _is_merged(missing: _Slot, slots: Sequence[_Slot], physical: bytes) -> bool:
+    """Return True if another scan, which the plan has, reads the same rows: DataFusion merges equal subqueries.
+
+    It calls scans equal that differ in their paths alone, so the files have to be compared.
+    """
+    return any(
+        other.node == missing.node and other.witness in physical and _same_files(other.scan, missing.scan)
+        for other in slots
+    )
+
+
+def _same_files(one: Scan, other: Scan) -> bool:
+    return one.table is other.table and (one.files is other.files or one.kept["uri"].equals(other.kept["uri"]))
+
+
+def answer_aggregates(logical: bytes, scanned: ScannedTable, answered: list[Scan], context: SessionContext) -> bytes:
     """Replace the aggregates over scans of a table whose rows the catalog knows."""
     home = folder_url(scanned.template.home).encode()
     if home not in logical:
@@ -133,9 +184,9 @@ def _answer_aggregates(logical: bytes, scanned: ScannedTable, answered: list[Sca
 
     def change(node: bytes) -> bytes | None:
         found = aggregate_over_scan(node)
-        if found is None or home not in children(found.scan, _PATHS):
+        if found is None or home not in children(found.scan, PATHS):
             return None
-        filters = [Expr.from_bytes(data, context) for data in children(found.scan, _FILTERS)]
+        filters = [Expr.from_bytes(data, context) for data in children(found.scan, FILTERS)]
         mention = _mention(found.scan, scanned)
         rows = answer(found, filters, mention, context)
         if rows is not None:
@@ -155,30 +206,25 @@ def _point_at_witnesses(
         return logical
 
     def change(scan_node: bytes) -> bytes | None:
-        if home not in children(scan_node, _PATHS):
+        if home not in children(scan_node, PATHS):
             return None
-        encoded = children(scan_node, _FILTERS)
+        encoded = children(scan_node, FILTERS)
         filters = [Expr.from_bytes(data, context) for data in encoded]
         scan = prune_scan(scanned, filters, _mention(scan_node, scanned).relation)
         folder = scanned.template.path(len(slots), breadth.planned(scan.count))
-        slots.append(_Slot(scanned, scan, folder))
         undecided = [data for data, applied in zip(encoded, scan.filters, strict=True) if not applied.decided]
-        rest = b"".join(field.raw for field in fields(scan_node) if field.number not in (_PATHS, _FILTERS))
-        return message(_PATHS, folder_url(folder).encode()) + b"".join(message(_FILTERS, f) for f in undecided) + rest
+        rest = b"".join(field.raw for field in fields(scan_node) if field.number not in (PATHS, FILTERS))
+        slots.append(_Slot(scanned, scan, folder, node := b"".join(message(FILTERS, f) for f in undecided) + rest))
+        return message(PATHS, folder_url(folder).encode()) + node
 
     return rewrite(logical, home, change)
 
 
 def _put_files(physical: bytes, slot: _Slot, breadth: Breadth) -> bytes:
     """Replace the witnesses of one scan by its files."""
-    witness = slot.folder.lstrip("/").encode()
+    witness = slot.witness
     if witness not in physical:
-        if slot.scan.count:
-            # Optimized away, or merged with an equal scan: from here the two look alike, and only the first is
-            # harmless.
-            raise NotSpliceable(f"the scan of {slot.scan.table.name} is not in the physical plan")
-        return physical
-
+        return physical  # optimized away, or merged with an equal scan
     if slot.scanned.store is None:
         raise NotSpliceable(f"the files of {slot.scan.table.name} are in several stores")
     store = slot.scanned.store.encode()
@@ -252,5 +298,5 @@ def _check(physical: bytes, templates: Sequence[Template]) -> None:
 
 
 def _mention(scan_node: bytes, scanned: ScannedTable) -> Mention:
-    (reference,) = children(scan_node, _TABLE_NAME)
+    (reference,) = children(scan_node, TABLE_NAME)
     return Mention(reference, scanned.pruner)

@@ -82,7 +82,7 @@ class Stats:
         first_batch_s: Seconds from there to the first rows.
         total_s: Seconds from its arrival to its end.
         generations: The catalog generation of each environment that it saw.
-        path: `splice`, `dataset` or `catalog` (no file was needed).
+        path: `splice`, `staged` or `catalog` (no file was needed).
     """
 
     files_total: int = 0

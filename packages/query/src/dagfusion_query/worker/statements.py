@@ -20,7 +20,8 @@ from dagfusion_query.access.scopes import Scopes
 from dagfusion_query.answers import Explanation
 from dagfusion_query.catalog.mapped import MappedCatalog
 from dagfusion_query.catalog.model import Snapshot, Table
-from dagfusion_query.engine.engine import Engine, Prepared, Run
+from dagfusion_query.engine.engine import Engine, Prepared
+from dagfusion_query.engine.run import Run
 from dagfusion_query.engine.statement import no_room
 from dagfusion_query.errors import (
     PlanError,
@@ -201,9 +202,7 @@ class Statements:
             }
             for scan in prepared.scans
         ]
-        needs_files = any(scan["files_read"] for scan in scans)
-        path = "dataset" if prepared.spliced is None else "splice" if needs_files else "catalog"
-        return {"scans": scans, "path": path}
+        return {"scans": scans, "path": prepared.path}
 
     def _size(self, table: Table) -> int:
         """Return the bytes of all files of a table."""
@@ -215,7 +214,7 @@ class Statements:
         """Explain a statement as any caller may read it."""
         found = explain(prepared)
         logical, physical = (self._shown(text) for text in (found.logical, found.physical))
-        return replace(found, logical=logical, physical=physical, path=self._reads(prepared)["path"])
+        return replace(found, logical=logical, physical=physical)
 
     def _folder(self, table: Table) -> str:
         """Return the local folder that all files of a table lie in, "" when they are in a bucket."""

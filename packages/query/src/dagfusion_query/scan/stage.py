@@ -1,0 +1,206 @@
+"""How a statement runs whose physical plan does not serialize: over local files that hold the rows of its scans.
+
+Each mention of a table becomes a plan of its own (its columns, its filters), which is spliced like any other and whose
+rows are written to a local Arrow file. In the logical plan, which serializes, the mention then reads that file. So
+DataFusion evaluates every predicate, and objects are read and checked as they always are.
+
+    LogicalPlanNode {listing_scan 1}
+    ListingTableScanNode {paths 2, projection 4: {columns 1}, filters 6, table_name 14}
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from datafusion import DataFrame, Expr, LogicalPlan, SessionContext
+
+from dagfusion_query.catalog.entry import store_url
+from dagfusion_query.catalog.model import Table
+from dagfusion_query.scan.predicate import column_names
+from dagfusion_query.scan.scanned import Scan, ScannedTable
+from dagfusion_query.scan.splice import (
+    FILTERS,
+    PATHS,
+    TABLE_NAME,
+    Breadth,
+    NotSpliceable,
+    Spliced,
+    answer_aggregates,
+    encoded_plan,
+    splice,
+)
+from dagfusion_query.scan.template import folder_url
+from dagfusion_query.wire import children, fields, message, rewrite
+
+_SCAN, _PROJECTION, _COLUMNS = 1, 4, 1
+_OF_MENTION = (_PROJECTION, FILTERS, TABLE_NAME)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One mention of a table, whose rows are written to a local file before the statement runs.
+
+    Attributes:
+        marker: The path that stands for the file in the logical plan.
+        schema: The columns of the file.
+        reads: The plans that give its rows, one for each store that the table's files are in.
+    """
+
+    marker: bytes
+    schema: pa.Schema
+    reads: Sequence[Spliced]
+    table: Table
+
+    @property
+    def scans(self) -> Sequence[Scan]:
+        """What it reads; a scan of no file where the filters rule every row out."""
+        return [scan for read in self.reads for scan in read.scans] or [Scan(self.table, pa.array([], pa.int64()), [])]
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A logical plan, and what has to be staged before it can run.
+
+    Attributes:
+        logical: The plan as bytes; each stage's marker stands in it once.
+        answered: The scans that the catalog answered.
+    """
+
+    logical: bytes
+    stages: Sequence[Stage]
+    answered: Sequence[Scan]
+
+    @property
+    def scans(self) -> Sequence[Scan]:
+        """What the statement reads."""
+        return [*self.answered, *(scan for stage in self.stages for scan in stage.scans)]
+
+    @property
+    def stores(self) -> frozenset[tuple[str, str]]:
+        """The environments and URLs of the stores that the statement reads from."""
+        return frozenset(store for stage in self.stages for read in stage.reads for store in read.stores)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the encoded plans."""
+        return len(self.logical) + sum(len(read.plan) for stage in self.stages for read in stage.reads)
+
+    def frame(self, files: Sequence[Path], context: SessionContext) -> DataFrame:
+        """Return the statement over staged files.
+
+        Args:
+            files: One Arrow file a stage.
+            context: The session that the plan was made in.
+        """
+        logical = self.logical
+        for stage, file in zip(self.stages, files, strict=True):
+            scan = _arrow_scan(file, stage.schema)
+            logical = rewrite(logical, stage.marker, lambda node, s=stage, f=scan: _reading(node, s.marker, f))  # type: ignore[misc]
+        return context.create_dataframe_from_logical_plan(LogicalPlan.from_bytes(context, logical))
+
+
+def stage(optimized: LogicalPlan, context: SessionContext, tables: Sequence[ScannedTable], breadth: Breadth) -> Staged:
+    """Plan a statement over local files that hold the rows of its scans.
+
+    Args:
+        optimized: The statement's optimized logical plan over template tables.
+        context: The session that it was planned in.
+        tables: The tables that the statement can name.
+        breadth: How wide a scan is.
+
+    Raises:
+        NotSpliceable: The logical plan does not serialize, or cannot be read again.
+    """
+    logical = encoded_plan(optimized)
+    stages: list[Stage] = []
+    answered: list[Scan] = []
+    for scanned in tables:
+        home = folder_url(scanned.template.home).encode()
+        if home not in logical:
+            continue
+        logical = answer_aggregates(logical, scanned, answered, context)
+
+        def change(node: bytes, scanned: ScannedTable = scanned, home: bytes = home) -> bytes | None:
+            if home not in children(node, PATHS):
+                return None
+            marker = f"file:///staged/{len(stages)}/".encode()
+            stages.append(_stage(marker, node, scanned, context, breadth))
+            return _with_paths(node, marker)
+
+        logical = rewrite(logical, home, change)
+    try:
+        LogicalPlan.from_bytes(context, logical)
+    except Exception as error:
+        raise NotSpliceable(f"the logical plan cannot be read again: {error}") from error
+    return Staged(logical, stages, answered)
+
+
+def names_a_table(plan: LogicalPlan, tables: Sequence[ScannedTable]) -> bool:
+    """Return True if a plan scans one of these tables."""
+    heads = tuple(
+        f"TableScan: {catalog}{scanned.layout.name}{end}"
+        for scanned in tables
+        for catalog in ("", "datafusion.")
+        for end in (" ", ",", "\n")
+    )
+    return any(f"{line.strip()}\n".startswith(heads) for line in plan.display_indent().splitlines())
+
+
+def _stage(marker: bytes, node: bytes, scanned: ScannedTable, context: SessionContext, breadth: Breadth) -> Stage:
+    filters = [Expr.from_bytes(data, context) for data in children(node, FILTERS)]
+    leaf = LogicalPlan.from_bytes(context, message(_SCAN, _projecting(node, _columns(node, filters, scanned))))
+    frame = context.create_dataframe_from_logical_plan(leaf)
+    for expr in filters:
+        frame = frame.filter(expr)
+    optimized = frame.optimized_logical_plan()
+    reads = [splice(optimized, context, [part], breadth) for part in _by_store(scanned)]
+    return Stage(marker, context.create_dataframe_from_logical_plan(optimized).schema(), reads, scanned.table)
+
+
+def _columns(node: bytes, filters: Sequence[Expr], scanned: ScannedTable) -> Sequence[str]:
+    """Return the columns that a mention needs, in the table's order; one at least, whose rows can be counted."""
+    every = [*scanned.layout.partition_schema.names, *scanned.table.file_schema.names]
+    named = {name.decode() for columns in children(node, _PROJECTION) for name in children(columns, _COLUMNS)}
+    try:
+        needed = named.union(*(column_names(expr) for expr in filters))
+    except ValueError:  # a filter that cannot be looked into
+        return every
+    return [name for name in every if name in needed] or every[:1]
+
+
+def _by_store(scanned: ScannedTable) -> Iterator[ScannedTable]:
+    """Split a table by the stores that its files are in: a scan reads from one."""
+    if scanned.store is not None or not len(scanned.table.files):
+        yield scanned
+        return
+    uris = scanned.table.files["uri"].to_pylist()
+    stores = pa.array([store_url(uri) for uri in uris])
+    for store in stores.unique():
+        files = scanned.table.files.filter(pc.equal(stores, store))
+        yield ScannedTable(replace(scanned.table, files=files), scanned.layout, scanned.template)
+
+
+def _projecting(node: bytes, columns: Sequence[str]) -> bytes:
+    rest = b"".join(field.raw for field in fields(node) if field.number != _PROJECTION)
+    return rest + message(_PROJECTION, b"".join(message(_COLUMNS, name.encode()) for name in columns))
+
+
+def _with_paths(node: bytes, path: bytes) -> bytes:
+    return message(PATHS, path) + b"".join(field.raw for field in fields(node) if field.number != PATHS)
+
+
+def _arrow_scan(file: Path, schema: pa.Schema) -> bytes:
+    """Return the encoded scan of an Arrow file, without what a mention brings."""
+    context = SessionContext()
+    context.register_arrow("staged", file, schema)
+    (node,) = children(context.table("staged").logical_plan().to_bytes(), _SCAN)
+    return b"".join(field.raw for field in fields(node) if field.number not in _OF_MENTION)
+
+
+def _reading(node: bytes, marker: bytes, scan: bytes) -> bytes | None:
+    """Return a mention that reads a staged file; None for a node that is not the marked one."""
+    if marker not in children(node, PATHS):
+        return None
+    return scan + b"".join(field.raw for field in fields(node) if field.number in _OF_MENTION)
