@@ -195,6 +195,50 @@ def test_named_index_is_data_and_unnamed_is_not() -> None:
     assert as_table(frame.rename_axis(None)).column_names == ["x"]
 
 
+def test_index_levels_that_are_columns_too_are_one_column() -> None:
+    frame = pd.DataFrame({"id": [2, 1], "v": [3.5, None]})
+    expected = pa.table({"id": [2, 1], "v": [3.5, None]})
+    assert as_table(frame.set_index("id", drop=False)).equals(expected)
+    assert as_table(frame.set_index(["id", "v"], drop=False)).equals(expected)
+    assert as_table(frame.set_index(["id", "v"], drop=False).drop(columns="id")).equals(expected)
+    assert as_table(frame.iloc[:0].set_index("id", drop=False)).column_names == ["id", "v"]
+
+
+@pytest.mark.parametrize("names", [["state", None], [None, "state"], [None, None]])
+def test_index_levels_without_names_are_refused(names: list[str | None]) -> None:
+    index = pd.MultiIndex.from_tuples([("CA", 1), ("NY", 2)], names=names)
+    with pytest.raises(FrameError, match=r"asset 'a' must return .* whose index levels all have names; got \["):
+        as_table(pd.DataFrame({"v": [1, 2]}, index=index))
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pd.DataFrame([[1, 2]], columns=["x", "x"]),
+        pd.DataFrame([[1, 2]], columns=["1", 1]),
+        pd.DataFrame({"x": [1, 2]}, index=pd.Index([2, 1], name="x")),
+        pd.DataFrame({"v": [1]}, index=pd.MultiIndex.from_tuples([(1, 2)], names=["x", "x"])),
+        pd.DataFrame([[1, 2]], columns=["x", "x"], index=pd.Index([1], name="x")),
+    ],
+)
+def test_pandas_names_of_two_columns_are_refused(frame: pd.DataFrame) -> None:
+    with pytest.raises(FrameError, match=r"must return columns of different names; got '[x1]' more than once"):
+        as_table(frame)
+
+
+@pytest.mark.parametrize("index", [None, "x"])
+def test_periods_are_refused_because_their_numbers_mean_nothing_without_a_frequency(index: str | None) -> None:
+    frame = pd.DataFrame({"x": pd.period_range("2024-01", periods=2, freq="M"), "n": [1, 2]})
+    with pytest.raises(ColumnTypeError, match=r"column 'x' of asset 'a' has type extension<pandas.period<"):
+        as_table(frame if index is None else frame.set_index(index))
+
+
+@pytest.mark.parametrize("values", [[2**70], [object()], [1j]])
+def test_pandas_values_without_an_arrow_type_are_refused(values: list[object]) -> None:
+    with pytest.raises(ColumnTypeError, match=r"asset 'a' returned a pandas DataFrame that Arrow cannot hold"):
+        as_table(pd.DataFrame({"x": values}, dtype=object))
+
+
 def test_empty_frames_keep_their_schema() -> None:
     schema = pl.Schema({"n": pl.Int32, "s": pl.String})
     expected = pa.schema([("n", pa.int32()), ("s", pa.string())])

@@ -165,3 +165,13 @@ def test_nothing_leaks_into_the_working_folder(
 
     dg.materialize([numbers], resources={"io_manager": hive})
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("dagfusion-")] == []
+
+
+def test_the_object_store_can_be_used_before_a_run(hive: PartitionedS3ParquetIOManager) -> None:
+    @dg.asset
+    def t() -> pl.DataFrame:
+        return pl.DataFrame({"x": [1]})
+
+    assert list(hive.object_store.list_objects(hive.prefix)) == []
+    dg.materialize([t], resources={"io_manager": hive})
+    assert len(list(hive.object_store.list_objects(hive.prefix))) == 1

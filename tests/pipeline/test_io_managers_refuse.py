@@ -27,6 +27,7 @@ from dagfusion_pipeline.errors import (
 )
 from dagfusion_pipeline.store import ObjectStore, StoredObject
 from dagfusion_stack import object_store
+from tests.pipeline.written import key_range
 
 DAILY = dg.DailyPartitionsDefinition("2024-01-01", end_date="2024-02-01")
 STATES = dg.StaticPartitionsDefinition(["CA", "NY"])
@@ -300,3 +301,15 @@ def test_plain_use_warns_of_nothing() -> None:
         assert dg.materialize(
             [asset_of(rows, partitions_def=MULTI)], resources={"io_manager": InMemory(bucket="lake")}, tags=ONE_DAY
         ).success
+
+
+@pytest.mark.parametrize(("first", "last"), [("2024-01-02|CA", "2024-01-01|CA"), ("2024-01-01|NY", "2024-01-02|CA")])
+def test_a_range_without_partitions_is_refused(
+    first: str, last: str, hive: PartitionedS3ParquetIOManager, instance: dg.DagsterInstance
+) -> None:
+    @dg.asset(partitions_def=MULTI)
+    def nothing() -> pl.DataFrame:
+        return pl.DataFrame({"n": [1]})
+
+    with pytest.raises(PartitionError, match="partition range of this run selects no partition of asset 'nothing'"):
+        dg.materialize([nothing], resources={"io_manager": hive}, instance=instance, tags=key_range(first, last))

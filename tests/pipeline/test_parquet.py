@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -173,6 +174,39 @@ def test_a_column_with_nan_has_no_bounds_in_the_file_so_that_no_reader_skips_its
     group = pq.ParquetFile(pa.BufferReader(content_of(file))).metadata.row_group(0)
 
     assert [group.column(i).statistics is not None for i in range(3)] == [False, True, True]
+
+
+def test_float_columns_of_a_file_of_many_row_groups_have_no_bounds_because_a_nan_may_come_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "ROW_GROUP_BYTES", 1)
+    tables = [pa.table({"x": [1.0, last], "n": [1, 2]}) for last in (2.0, math.nan)]
+
+    file = encode(*tables, spill=tmp_path / "spill")
+
+    metadata = pq.ParquetFile(file.content).metadata
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    assert [[group.column(i).statistics is not None for i in range(2)] for group in groups] == [[False, True]] * 2
+    (above,) = duckdb.sql(f"SELECT count(*) FROM read_parquet('{file.content}') WHERE x > 5").fetchone() or ()
+    assert above == 1  # NaN is above every number
+
+
+@pytest.mark.parametrize(
+    ("value", "data_type"),
+    [
+        ({"x": math.nan}, pa.struct([("x", pa.float64())])),
+        ([math.nan], pa.list_(pa.float32())),
+        ([("a", math.nan)], pa.map_(pa.string(), pa.float64())),
+        ([{"y": [math.nan]}], pa.list_(pa.struct([("y", pa.list_(pa.float64()))]))),
+    ],
+)
+def test_floats_inside_other_types_have_no_bounds_in_the_file(value: object, data_type: pa.DataType) -> None:
+    file = encode(pa.table({"x": pa.array([value], data_type), "n": [1]}))
+
+    group = pq.ParquetFile(pa.BufferReader(content_of(file))).metadata.row_group(0)
+    bounded = {column.path_in_schema: column.statistics is not None for column in map(group.column, range(group.num_columns))}
+    assert bounded.pop("n")
+    assert not any(bounded.values())
 
 
 def test_half_floats_are_written_without_bounds() -> None:

@@ -1,7 +1,7 @@
 """The frames an asset may return or ask for, and the Arrow tables that files are written from."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +80,8 @@ def storable_type(data_type: pa.DataType) -> pa.DataType | None:
     if pa.types.is_nested(data_type):
         return _storable_nested(data_type)
     if isinstance(data_type, pa.BaseExtensionType):
+        if data_type.extension_name == "pandas.period":
+            return None  # its storage is a number that means nothing without the frequency
         return storable_type(data_type.storage_type)
     if pa.types.is_dictionary(data_type):
         return storable_type(data_type.value_type)
@@ -134,9 +136,7 @@ def _storable_field(field: pa.Field) -> pa.Field | None:
 def _storable_schema(schema: pa.Schema, asset: str) -> pa.Schema:
     if not schema.names:
         raise FrameError(f"asset {asset!r} must return a frame with columns; got one without")
-    repeated = sorted({name for name in schema.names if schema.names.count(name) > 1})
-    if repeated:
-        raise FrameError(f"asset {asset!r} must return columns of different names; got {repeated[0]!r} more than once")
+    _check_repeated(schema.names, asset)
     fields = []
     for field in schema:
         stored = _storable_field(field)
@@ -144,6 +144,12 @@ def _storable_schema(schema: pa.Schema, asset: str) -> pa.Schema:
             raise _unstorable(asset, field.name, field.type)
         fields.append(stored)
     return pa.schema(fields)
+
+
+def _check_repeated(names: Sequence[str], asset: str) -> None:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise FrameError(f"asset {asset!r} must return columns of different names; got {repeated[0]!r} more than once")
 
 
 def _unstorable(asset: str, column: str, data_type: object) -> ColumnTypeError:
@@ -200,13 +206,33 @@ def _holds_no_arrow_type(data_type: pl.DataType) -> bool:
 
 
 def _pandas_to_arrow(frame: Any, asset: str) -> pa.Table:
-    # A named index is data; an unnamed one counts rows.
-    if all(name is not None for name in frame.index.names):
-        frame = frame.reset_index()
+    frame = _with_index_columns(frame, asset)
+    _check_repeated([str(name) for name in frame.columns], asset)
     try:
         return pa.Table.from_pandas(frame, preserve_index=False)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
         raise ColumnTypeError(f"asset {asset!r} returned a pandas DataFrame that Arrow cannot hold: {error}") from error
+
+
+def _with_index_columns(frame: Any, asset: str) -> Any:
+    """Turn the levels of a named index into columns; a single index without a name only counts rows."""
+    index = frame.index
+    if index.nlevels == 1 and index.names[0] is None:
+        return frame
+    if None in index.names:
+        raise FrameError(
+            f"asset {asset!r} must return a pandas DataFrame whose index levels all have names; got"
+            f" {list(index.names)}: name them with rename_axis, or drop them with reset_index(drop=True)"
+        )
+    # set_index(..., drop=False) keeps a level as a column too.
+    repeated = [place for place in range(index.nlevels) if _is_column(frame, index.get_level_values(place))]
+    if repeated:
+        frame = frame.reset_index(level=repeated, drop=True)
+    return frame if len(repeated) == index.nlevels else frame.reset_index(allow_duplicates=True)
+
+
+def _is_column(frame: Any, level: Any) -> bool:
+    return list(frame.columns).count(level.name) == 1 and bool(level.equals(frame.set_index(level.name).index))
 
 
 def _is_pandas(value: object) -> bool:

@@ -2,12 +2,12 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, Literal
 
 import dagster as dg
 import pyarrow as pa
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, PrivateAttr
 
 from dagfusion_pipeline.dimensions import plain
 from dagfusion_pipeline.errors import ConfigurationError, CorruptObjectError, FrameError, LayoutError, PartitionError
@@ -55,9 +55,17 @@ class _S3Parquet(dg.ConfigurableIOManager):
         default=256 << 20, description="Rows of a LazyFrame that are held before files are closed."
     )
 
-    @cached_property
+    # Not a cached_property: Dagster would take the cached value for a configured field.
+    _object_store: ObjectStore | None = PrivateAttr(default=None)
+
+    @property
     def object_store(self) -> ObjectStore:
         """The bucket that the configuration names."""
+        if self._object_store is None:
+            self._object_store = self._connect()
+        return self._object_store
+
+    def _connect(self) -> ObjectStore:
         return ObjectStore.s3(
             self.bucket,
             endpoint_url=self.endpoint_url,
@@ -83,9 +91,10 @@ class _S3Parquet(dg.ConfigurableIOManager):
             PipelineError: the frame, its partitions or the store; no event says anything of this run's objects then.
         """
         self._check_settings(context)
-        frame = read_frame(obj, context.asset_key.to_user_string())
         partitions = RunPartitions.of(context, context.definition_metadata, self.partition_order)
         self._check_partitions(partitions)
+        partitions.check_any()
+        frame = read_frame(obj, context.asset_key.to_user_string())
         written = self._write(context, frame, partitions)
         facts = self._facts(context.asset_key, self._file_schema(frame.schema, partitions), written[0])
         metadata = {

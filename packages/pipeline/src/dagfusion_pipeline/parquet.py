@@ -109,16 +109,24 @@ class ParquetEncoder:
             self.schema,
             compression=self.compression,
             use_dictionary=sum(table.num_rows for table in self._held) >= DICTIONARY_ROWS,
-            write_statistics=self._bounded_columns(),
+            write_statistics=self._bounded_columns(more_rows=sink is self.spill_path),
             write_page_index=True,
             write_page_checksum=True,
         )
 
-    def _bounded_columns(self) -> bool | list[str]:
-        """Name the columns whose bounds the file may hold: Parquet's leave NaN out, and readers would skip it."""
-        floats = [field.name for field in self.schema if pa.types.is_floating(field.type)]
-        held = {name for table in self._held for name in floats if _may_hold_nan(table[name])}
-        return [name for name in self.schema.names if name not in held] if held else True
+    def _bounded_columns(self, *, more_rows: bool) -> bool | list[str]:
+        """The columns whose bounds the file may hold, or True for all of them.
+
+        Parquet's bounds leave NaN out, and readers skip row groups by them. So a column that holds NaN has none, nor
+        has a float column that may still get one: pyarrow cannot change its mind after the first row group.
+        """
+        unbounded = {field.name for field in self.schema if self._may_get_nan(field, more_rows=more_rows)}
+        return [name for name in self.schema.names if name not in unbounded] if unbounded else True
+
+    def _may_get_nan(self, column: pa.Field, *, more_rows: bool) -> bool:
+        if not pa.types.is_floating(column.type):
+            return pa.types.is_nested(column.type) and _holds_floats(column.type)
+        return more_rows or any(_may_hold_nan(table[column.name]) for table in self._held)
 
     def _encode(self, writer: pq.ParquetWriter) -> None:
         table = self._joined()
@@ -185,6 +193,12 @@ class _Statistics:
 @cache
 def _is_bounded(data_type: pa.DataType) -> bool:
     return any(kind(data_type) for kind in _BOUNDED)
+
+
+def _holds_floats(data_type: pa.DataType) -> bool:
+    if pa.types.is_nested(data_type):
+        return any(_holds_floats(data_type.field(index).type) for index in range(data_type.num_fields))
+    return bool(pa.types.is_floating(data_type))
 
 
 def _may_hold_nan(column: pa.ChunkedArray) -> bool:

@@ -47,6 +47,19 @@ class RunPartitions:
         keys = in_definition_order(context.asset_partition_keys, definition)
         return cls(asset, order, keys, [dimension_keys(key, definition, order) for key in keys])
 
+    def check_any(self) -> None:
+        """Refuse a run that writes nothing.
+
+        Raises:
+            PartitionError: the run selects no partition.
+        """
+        if not self.keys:
+            raise PartitionError(
+                f"the partition range of this run selects no partition of asset {self.asset!r}: it ends before it"
+                " begins, and a range over several dimensions does so when one of them does: start a run whose range"
+                " has partitions"
+            )
+
     def columns_of(self, position: int) -> list[tuple[str, str]]:
         """The partition columns and their keys of one partition, in path order."""
         columns = [dimension.column for dimension in self.dimensions]
