@@ -204,7 +204,9 @@ def test_floats_inside_other_types_have_no_bounds_in_the_file(value: object, dat
     file = encode(pa.table({"x": pa.array([value], data_type), "n": [1]}))
 
     group = pq.ParquetFile(pa.BufferReader(content_of(file))).metadata.row_group(0)
-    bounded = {column.path_in_schema: column.statistics is not None for column in map(group.column, range(group.num_columns))}
+    bounded = {
+        column.path_in_schema: column.statistics is not None for column in map(group.column, range(group.num_columns))
+    }
     assert bounded.pop("n")
     assert not any(bounded.values())
 

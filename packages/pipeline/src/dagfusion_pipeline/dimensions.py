@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import cache
 from itertools import repeat
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pyarrow as pa
@@ -13,6 +15,9 @@ from dagfusion_pipeline.arrow_types import is_partition_type
 from dagfusion_pipeline.errors import ColumnTypeError, ConfigurationError, PartitionError
 from dagfusion_pipeline.layout import HIVE_NULL
 
+# How far apart the looks at a zone's offset are: shorter than the shortest daylight saving time, Morocco's.
+_OFFSET_STEP = timedelta(days=14)
+_LAST_YEAR = 2037  # the last one for which time zone data lists changes
 _TIME_OF_DAY = ("%H", "%I", "%M", "%S", "%f", "%s", "%X", "%c", "%T")
 
 
@@ -29,7 +34,9 @@ class Dimension:
         """The column's type where the frame has no such column."""
         if not isinstance(self.definition, TimeWindowPartitionsDefinition):
             return pa.string()
-        return pa.timestamp("us") if _tells_hours(self.definition) else pa.date32()
+        if not _tells_hours(self.definition):
+            return pa.date32()
+        return pa.timestamp("us", "UTC" if _repeats_hours(self.definition) else None)
 
     def values(self, keys: Sequence[str], data_type: pa.DataType, asset: str) -> pa.Array:
         """The value of the column that stands for each of the dimension's keys.
@@ -179,12 +186,43 @@ def _tells_hours(definition: TimeWindowPartitionsDefinition) -> bool:
     return any(directive in definition.fmt for directive in _TIME_OF_DAY)
 
 
+def _repeats_hours(definition: TimeWindowPartitionsDefinition) -> bool:
+    """Return True if the definition has a partition for both hours that the end of daylight saving time makes equal."""
+    every_hour = definition.cron_schedule.split()[1] == "*"
+    return every_hour and _changes_offset(definition.timezone, definition.start.year)
+
+
+@cache
+def _changes_offset(zone: str, first_year: int) -> bool:
+    moment, end = datetime(first_year, 1, 1, tzinfo=ZoneInfo(zone)), datetime(_LAST_YEAR, 12, 31, tzinfo=ZoneInfo(zone))
+    first = moment.utcoffset()
+    while moment < end:
+        moment += _OFFSET_STEP
+        if moment.utcoffset() != first:
+            return True
+    return False
+
+
+def _is_repeated(definition: TimeWindowPartitionsDefinition, start: datetime) -> bool:
+    """Return True if another partition starts at the same local time, an hour earlier."""
+    earlier_key = start.replace(fold=0).strftime(definition.fmt)
+    earlier = definition.time_window_for_partition_key(earlier_key).start
+    same_clock = earlier.replace(tzinfo=None, fold=0) == start.replace(tzinfo=None, fold=0)
+    return same_clock and earlier.timestamp() != start.timestamp()
+
+
 def _window_value(
     definition: TimeWindowPartitionsDefinition, key: str, data_type: pa.DataType, column: str, asset: str
 ) -> pa.Scalar:
     start: datetime = definition.time_window_for_partition_key(key).start
     if pa.types.is_date32(data_type):
         return pa.scalar(start.date(), data_type)
+    if pa.types.is_timestamp(data_type) and data_type.tz is None and _is_repeated(definition, start):
+        raise PartitionError(
+            f"partition {key!r} of asset {asset!r} starts at {start}, and column {column!r} of type {data_type} cannot"
+            " tell it from the hour before, which has the same local time: give the column the time zone"
+            " 'UTC', wipe the asset, and materialize it again"
+        )
     if pa.types.is_timestamp(data_type):
         return pa.scalar(start if data_type.tz else start.replace(tzinfo=None), data_type)
     raise ColumnTypeError(

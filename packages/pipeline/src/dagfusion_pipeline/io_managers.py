@@ -13,7 +13,7 @@ from dagfusion_pipeline.dimensions import plain
 from dagfusion_pipeline.errors import ConfigurationError, CorruptObjectError, FrameError, LayoutError, PartitionError
 from dagfusion_pipeline.event_metadata import AssetFacts, event_metadata, table_schema
 from dagfusion_pipeline.frames import Frame, check_frame_type, read_frame, write_frame
-from dagfusion_pipeline.latest_files import LatestFile, latest_files
+from dagfusion_pipeline.latest_files import LatestFile, latest_files, latest_partition_types
 from dagfusion_pipeline.layout import file_key, hive_key
 from dagfusion_pipeline.naming import table_name
 from dagfusion_pipeline.partition_events import attach_metadata
@@ -144,7 +144,8 @@ class _S3Parquet(dg.ConfigurableIOManager):
         return read(partitions.asset, sources, self.object_store, self.upload_concurrency, allow_missing=allow_missing)
 
     def _write(self, context: dg.OutputContext, frame: Frame, partitions: RunPartitions) -> list[Written]:
-        values = partitions.values(frame.schema)
+        instance = context.step_context.instance
+        values = partitions.values(frame.schema, partial(latest_partition_types, instance, context.asset_key))
         index = partitions.index(frame.schema, values)
         schema = self._file_schema(frame.schema, partitions)
         measured = type(self).metrics is not _S3Parquet.metrics

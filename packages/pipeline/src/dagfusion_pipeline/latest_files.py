@@ -1,10 +1,13 @@
 """The object that each partition's latest materialization wrote, from Dagster's event log."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 
+from dagfusion_pipeline.arrow_types import flat_type
 from dagfusion_pipeline.record import FILE_ENTRY_KEY
 
 _KEYS_A_PAGE = 500
@@ -16,6 +19,7 @@ class LatestFile:
 
     uri: str
     checksum: str | None
+    partition_types: Mapping[str, pa.DataType] = field(default_factory=dict)
 
 
 def latest_files(
@@ -37,6 +41,12 @@ def latest_files(
     for start in range(0, len(keys), _KEYS_A_PAGE):
         found |= _latest_of(instance, asset_key, keys[start : start + _KEYS_A_PAGE])
     return found
+
+
+def latest_partition_types(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> Mapping[str, pa.DataType]:
+    """The types of the partition columns in the asset's latest materialization with a file; empty when it has none."""
+    latest = _latest_of(instance, asset_key, None).get(None)
+    return latest.partition_types if latest else {}
 
 
 def _latest_of(
@@ -67,5 +77,6 @@ def _file(materialization: dg.AssetMaterialization | None) -> LatestFile | None:
     entry = materialization.metadata.get(FILE_ENTRY_KEY) if materialization else None
     if not isinstance(entry, dg.JsonMetadataValue) or not isinstance(entry.data, Mapping):
         return None
-    checksum = entry.data.get("checksum")
-    return LatestFile(str(entry.data["uri"]), None if checksum is None else str(checksum))
+    record: Mapping[str, Any] = entry.data
+    types = {column["name"]: flat_type(column["type"]) for column in record["partition"]}
+    return LatestFile(record["uri"], record.get("checksum"), types)

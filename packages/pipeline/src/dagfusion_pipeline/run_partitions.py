@@ -1,6 +1,6 @@
 """The partitions one run writes or reads of an asset, and what they are in columns."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
@@ -72,18 +72,20 @@ class RunPartitions:
             return dict(zip(names, self.dimension_keys[position], strict=True))
         return self.keys[position]
 
-    def values(self, schema: pa.Schema) -> dict[str, pa.Array]:
+    def values(
+        self, schema: pa.Schema, recorded_types: Callable[[], Mapping[str, pa.DataType]] = dict
+    ) -> dict[str, pa.Array]:
         """For each partition column in path order, the value that stands for each partition.
 
         It has the type of the frame's column, or the dimension's own where the frame has none.
+
+        Args:
+            schema: the frame's.
+            recorded_types: the partition columns' types in the asset's latest event; called where that matters.
         """
         by_dimension = zip(*self.dimension_keys, strict=True) if self.keys else ()
         return {
-            dimension.column: dimension.values(
-                keys,
-                schema.field(dimension.column).type if dimension.column in schema.names else dimension.default_type,
-                self.asset,
-            )
+            dimension.column: dimension.values(keys, _column_type(dimension, schema, recorded_types), self.asset)
             for dimension, keys in zip(self.dimensions, by_dimension, strict=True)
         }
 
@@ -102,3 +104,16 @@ class RunPartitions:
             )
         present = {column: array for column, array in values.items() if column in schema.names}
         return PartitionIndex(self.asset, list(present), [str(key) for key in self.keys], list(present.values()))
+
+
+def _column_type(
+    dimension: Dimension, schema: pa.Schema, recorded_types: Callable[[], Mapping[str, pa.DataType]]
+) -> pa.DataType:
+    if dimension.column in schema.names:
+        return schema.field(dimension.column).type
+    default = dimension.default_type
+    if pa.types.is_timestamp(default) and default.tz is not None:
+        # Older events have local time here. A table keeps the type of its column until it is wiped.
+        local = pa.timestamp(default.unit)
+        return local if recorded_types().get(dimension.column) == local else default
+    return default
