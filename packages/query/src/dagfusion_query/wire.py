@@ -97,12 +97,16 @@ def children(data: bytes, number: int) -> list[bytes]:
 def rewrite(data: bytes, marker: bytes, change: Callable[[bytes], bytes | None]) -> bytes:
     """Let `change` replace sub-messages: it returns the new bytes, or None for those to look into.
 
-    Only messages in which `marker` occurs are looked at; all else is copied as it is.
+    Only messages in which `marker` occurs are looked at; all else is copied as it is, and so is text that holds it.
     """
     if (changed := change(data)) is not None:
         return changed
+    try:
+        found = list(fields(data))
+    except ValueError:
+        return data
     out = []
-    for field in fields(data):
+    for field in found:
         if isinstance(field.value, bytes) and marker in field.value and field.value != marker:
             out.append(message(field.number, rewrite(field.value, marker, change)))
         else:

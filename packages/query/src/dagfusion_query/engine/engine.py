@@ -10,11 +10,19 @@ from datafusion import DataFrame, ExecutionPlan, LogicalPlan, SessionContext
 
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.engine.execute import Execution
+from dagfusion_query.engine.from_first import with_select
+from dagfusion_query.engine.literals import may_change, read_in_context
 from dagfusion_query.engine.plan_cache import PlanCache, is_repeatable, parameters_key
 from dagfusion_query.engine.run import Run, frame_batches, spliced_batches, staged_batches
 from dagfusion_query.engine.runtime import PLANNERS, Loop, Planners
 from dagfusion_query.engine.session import READ_ONLY, Bound, Sessions
-from dagfusion_query.engine.statement import check_text, is_datafusion_error, missing_schema, planning_error
+from dagfusion_query.engine.statement import (
+    check_text,
+    is_datafusion_error,
+    is_syntax_error,
+    missing_schema,
+    planning_error,
+)
 from dagfusion_query.engine.stores import Stores
 from dagfusion_query.errors import EnvironmentUnavailableError, PlanError, UnknownTableError
 from dagfusion_query.scan.scanned import Scan
@@ -157,14 +165,11 @@ class Engine:
             raise wrong from error
 
     def _plan(self, sql: str, values: Values, bound: Bound) -> Prepared:
-        def read(context: SessionContext) -> DataFrame:
-            frame = _read(context, sql, values)
-            return _inside(frame, context) if is_explain else frame
-
-        is_explain = False
-        frame = read(bound.context)
+        frame = _read(bound.context, sql, values)
         if is_explain := _is(frame.logical_plan(), "Explain"):
             frame = _inside(frame, bound.context)
+        if may_change(sql, values):
+            frame = read_in_context(frame, bound.context)
         optimized = frame.optimized_logical_plan()
         work = self._work(optimized, bound)
         for environment, store in () if work is None else work.stores:
@@ -177,12 +182,11 @@ class Engine:
         try:
             return splice(optimized, bound.context, tables, self._breadth)
         except NotSpliceable:
-            pass
+            # Where DataFusion cannot plan the statement at all, this raises its own error.
+            bound.context.create_dataframe_from_logical_plan(optimized).execution_plan()
         try:
             return stage(optimized, bound.context, tables, self._breadth)
         except NotSpliceable as error:
-            # Where DataFusion cannot plan the statement at all, this raises its own error.
-            bound.context.create_dataframe_from_logical_plan(optimized).execution_plan()
             if not names_a_table(optimized, tables):
                 return None
             raise PlanError(
@@ -191,6 +195,16 @@ class Engine:
 
 
 def _read(context: SessionContext, sql: str, values: Values) -> DataFrame:
+    if (complete := with_select(sql)) != sql:
+        try:
+            return _parsed(context, complete, values)
+        except ValueError as error:
+            if not is_syntax_error(error):
+                raise
+    return _parsed(context, sql, values)  # whose errors have the positions of what was written
+
+
+def _parsed(context: SessionContext, sql: str, values: Values) -> DataFrame:
     try:
         return context.sql_with_options(sql, READ_ONLY, param_values=dict(values) or None)
     except pa.ArrowException as error:
@@ -210,8 +224,15 @@ def _unfit(values: Values) -> PlanError:
 
 
 def _schema(optimized: LogicalPlan, context: SessionContext) -> pa.Schema:
-    """Return the columns of a result as they will be: coercion, which is part of optimizing, may change their types."""
-    return context.create_dataframe_from_logical_plan(optimized).schema()
+    """Return the columns of a result as they will be: coercion, which is part of optimizing, may change their types.
+
+    Raises:
+        PlanError: There are none.
+    """
+    schema = context.create_dataframe_from_logical_plan(optimized).schema()
+    if not schema.names:
+        raise PlanError("the result has no columns: name them after SELECT, or write SELECT *")
+    return schema
 
 
 def _is(plan: LogicalPlan, kind: str) -> bool:

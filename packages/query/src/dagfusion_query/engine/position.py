@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-_TOKEN = re.compile(
+TOKEN = re.compile(
     r"""
     '(?:[^']|'')*'?                     # what names nothing: strings, comments, dollar quotes
     | --[^\n]* | /\*.*?(?:\*/|$)
@@ -61,7 +61,7 @@ def position_of(sql: str, name: str) -> Position | None:
 def _names(sql: str) -> Iterator[_Name]:
     parts: list[str] = []
     start, goes_on, is_alias = 0, False, False
-    for token in _TOKEN.finditer(sql):
+    for token in TOKEN.finditer(sql):
         word, quoted = token["word"], token["quoted"]
         part = word.lower() if word else quoted and quoted.replace('""', '"')
         if part is not None and goes_on:

@@ -46,10 +46,15 @@ def is_datafusion_error(error: BaseException) -> bool:
     return type(error) in (Exception, ValueError) or type(error).__name__ == "PanicException"
 
 
+def is_syntax_error(error: BaseException) -> bool:
+    """Return True if DataFusion could not parse the statement."""
+    return str(error).startswith("SQL error:")
+
+
 def planning_error(error: BaseException, tables: Iterable[TableName], sql: str) -> QueryError:
     """Say what is wrong with a statement that DataFusion did not plan, and where."""
     text = series_error(str(error)) or str(error)
-    if text.startswith("SQL error:"):
+    if is_syntax_error(error):
         return _syntax_error(text)
     if missing := _NO_TABLE.search(text):
         return _unknown_table(missing[1], [str(name) for name in tables], sql)
@@ -111,6 +116,10 @@ def _syntax_error(text: str) -> SqlSyntaxError:
 
 def _plan_error(text: str, sql: str) -> PlanError:
     name = named_in(text)
+    if "logical expression Wildcard" in text:
+        return PlanError("* is not a value: only count(*) takes it as an argument, and SELECT as a list of columns")
+    if "Error parsing timestamp" in text:
+        text = f"{text}. Write a timestamp as '2024-03-10 03:00:00', with an offset such as +01:00 where it matters"
     return PlanError(text, *(position_of(sql, name) or () if name else ()))
 
 
