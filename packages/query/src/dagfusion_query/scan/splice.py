@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from datafusion import ExecutionPlan, Expr, LogicalPlan, SessionContext
 
 from dagfusion_query.scan.answer import Mention, aggregate_over_scan, answer
+from dagfusion_query.scan.float_bounds import exact_float_bounds
 from dagfusion_query.scan.scanned import Filter, Scan, ScannedTable, prune_scan
 from dagfusion_query.scan.template import Template, folder_url
 from dagfusion_query.wire import children, fields, message, rewrite
@@ -105,6 +106,7 @@ def splice(
     for scanned in tables:
         logical = answer_aggregates(logical, scanned, answered, context)
         logical = _point_at_witnesses(logical, scanned, slots, context, breadth)
+    logical = exact_float_bounds(logical, context)
     try:
         plan = LogicalPlan.from_bytes(context, logical)
         physical = context.create_dataframe_from_logical_plan(plan).execution_plan()

@@ -18,6 +18,7 @@ from datafusion import DataFrame, Expr, LogicalPlan, SessionContext
 
 from dagfusion_query.catalog.entry import store_url
 from dagfusion_query.catalog.model import Table
+from dagfusion_query.scan.float_bounds import exact_float_bounds
 from dagfusion_query.scan.predicate import column_names
 from dagfusion_query.scan.scanned import Scan, ScannedTable
 from dagfusion_query.scan.splice import (
@@ -130,6 +131,7 @@ def stage(optimized: LogicalPlan, context: SessionContext, tables: Sequence[Scan
             return _with_paths(node, marker)
 
         logical = rewrite(logical, home, change)
+    logical = exact_float_bounds(logical, context)
     try:
         LogicalPlan.from_bytes(context, logical)
     except Exception as error:
