@@ -1,12 +1,13 @@
 """Events of one table as they come from the log, and what can be seen of the snapshots that they make."""
 
-from collections.abc import Callable
-from typing import Any
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.catalog.naming import TableName
-from dagfusion_query.event_log.protocol import Materialization
-from dagfusion_query.event_log.record import RecordReader
+from dagfusion_query.event_log.protocol import Event, Materialization, Wipe
+from dagfusion_query.event_log.record import DataFile, RecordReader
 
 Record = Callable[..., dict[str, Any]]
 ORGS = ("Silver", "TaxID", "orgs")
@@ -54,3 +55,51 @@ def seen(snapshot: Snapshot) -> dict[str, Any]:
             for name, table in snapshot.tables.items()
         },
     }
+
+
+class Expected(NamedTuple):
+    """What counts of an asset, worked out one event at a time: ids of events."""
+
+    files: set[int]
+    refused: set[int]
+    shown: set[int]  # the files of the newest definition
+    fileless: set[int]  # events that came after a file that is shown
+
+
+def expected(events: Sequence[Event], key: tuple[str, ...]) -> Expected:
+    wiped_at = max((e.at_us for e in events if isinstance(e, Wipe) and e.asset_key == key), default=0)
+    named: dict[str | None, Materialization] = {}
+    fileless: dict[str | None, Materialization] = {}
+    for event in events:
+        if isinstance(event, Materialization) and event.asset_key == key:
+            latest = fileless if event.file is None else named
+            latest[event.partition_key] = max(latest.get(event.partition_key, event), event, key=lambda e: e.event_id)
+    counting = {key: event for key, event in named.items() if event.at_us > wiped_at}
+    files = {k: e for k, e in counting.items() if isinstance(e.file, DataFile) and e.file.modified != "never"}
+    definitions = {e.event_id: set(e.file.layout.partition.names) for e in files.values() if e.file}  # type: ignore[union-attr]
+    shown = {k for k, e in files.items() if definitions[e.event_id] == definitions[max(definitions)]}
+    return Expected(
+        {event.event_id for event in files.values()},
+        {event.event_id for key, event in counting.items() if key not in files},
+        {files[key].event_id for key in shown},
+        {
+            event.event_id
+            for key, event in fileless.items()
+            if key in shown and event.event_id > files[key].event_id and event.at_us > wiped_at
+        },
+    )
+
+
+def check_table(snapshot: Snapshot, events: Sequence[Event], key: tuple[str, ...]) -> None:
+    """Compare an asset's table with what is expected of all events."""
+    counts = expected(events, key)
+    tables = {table.asset_key: table for table in snapshot.tables.values()}
+    assert (key in tables) == bool(counts.files or counts.refused)
+    if key not in tables:
+        return
+    warnings = " ".join(str(warning) for warning in tables[key].warnings)
+    assert {int(found) for found in re.findall(r"whose event (\d+) cannot", warnings)} == counts.refused
+    assert {int(found) for found in re.findall(r"\(event (\d+) of", warnings)} == set(sorted(counts.fileless)[-1:])
+    assert ("It leaves out" in warnings) == (counts.files != counts.shown)
+    assert set(tables[key].files["event_id"].to_pylist()) == counts.shown
+    assert (tables[key].problem is None) == bool(counts.shown)

@@ -77,13 +77,26 @@ def test_an_asset_that_is_not_ours_is_no_table() -> None:
     assert fold(EMPTY, [Materialization(("x",), 1, None, 1, "run", None)]).tables == {}
 
 
-def test_a_later_event_without_a_file_takes_the_partition_away(file_record: Record) -> None:
-    first = fold(EMPTY, [written(file_record("CA"), 1), written(file_record("NY"), 2)])
-    bare = Materialization(ORGS, 3, "CA|2024-01-15", 3000, "run", None)
-    assert table(fold(first, [bare])).files["event_id"].to_pylist() == [2]
-    assert table(fold(fold(EMPTY, [bare]), [written(file_record("CA"), 1), written(file_record("NY"), 2)])).files[
-        "event_id"
-    ].to_pylist() == [2]
+def test_a_later_event_without_a_file_hides_nothing_and_is_told(file_record: Record) -> None:
+    events = [written(file_record("CA"), 1), written(file_record("NY"), 2)]
+    fileless = Materialization(ORGS, 3, "CA|2024-01-15", 3_000_000, "run", None)
+    for snapshot in (fold(fold(EMPTY, events), [fileless]), fold(fold(EMPTY, [fileless]), events)):
+        assert sorted(table(snapshot).files["event_id"].to_pylist()) == [1, 2]
+        (warning,) = table(snapshot).warnings
+        assert str(warning) == (
+            f"table {NAME} shows an earlier materialization of partition 'CA|2024-01-15': the latest one names no file "
+            "(event 3 of partition 'CA|2024-01-15', 1970-01-01 00:00:03 UTC)"
+        )
+        assert table(fold(snapshot, [written(file_record("CA"), 4)])).warnings == ()
+
+
+def test_an_event_without_a_file_does_not_cure_a_refused_one(file_record: Record) -> None:
+    refused = Materialization(ORGS, 2, "CA|2024-01-15", 2, "run", MalformedRecordError("dagfusion/file.rows must be"))
+    events = [written(file_record("CA"), 1), refused, Materialization(ORGS, 3, "CA|2024-01-15", 3, "run", None)]
+    found = table(fold(EMPTY, events))
+    assert len(found.files) == 0
+    (warning,) = found.warnings
+    assert "leaves out partition 'CA|2024-01-15', whose event 2 cannot be used" in str(warning)
 
 
 def test_a_bad_event_hides_its_own_partition_only(file_record: Record) -> None:

@@ -1,6 +1,7 @@
 """The schema of a table whose partitions were written with different ones; and two assets of one name."""
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -82,14 +83,15 @@ def test_nested_types_unify_inside(file_record: Record) -> None:
 )
 def test_a_true_conflict_names_columns_and_partitions_of_both_sides(file_record: Record, kinds: list[Any]) -> None:
     found = evolved(file_record, kinds[0], kinds[1], kinds[1], kinds[1], kinds[1])
-    assert isinstance(found.problem, SchemaConflictError)
-    text = str(found.problem)
-    assert "column 'x' is" in text
+    assert isinstance(found.left_out["x"], SchemaConflictError)
+    assert found.warnings == (found.left_out["x"],)
+    text = str(found.left_out["x"])
+    assert "leaves out column 'x', because no type fits all of its partitions: it is " in text
     assert f"{found.name} " in text
     assert "in partition 'S1|2024-01-15'" in text
     assert "partition 'S2|2024-01-15', partition 'S3|2024-01-15', partition 'S4|2024-01-15' and 1 more" in text
     assert "materialize the partitions of one side again" in text
-    assert len(found.files) == 0
+    assert (found.problem, len(found.files), found.file_schema.names) == (None, 5, [])
 
 
 def test_a_conflict_goes_when_its_partition_is_written_again(file_record: Record) -> None:
@@ -98,21 +100,71 @@ def test_a_conflict_goes_when_its_partition_is_written_again(file_record: Record
 
     other = ("Silver", "other")
     conflict = fold(EMPTY, [of("CA", "int64", 1), of("NY", "string", 2), written(file_record(), 3, other)])
-    assert conflict.tables[NAME].problem is not None
-    assert conflict.tables[TableName("uat_silver", "other")].problem is None, "a conflict hides nothing else"
+    assert [*conflict.tables[NAME].left_out] == ["x"]
+    assert conflict.tables[TableName("uat_silver", "other")].left_out == {}, "a conflict hides nothing else"
     cured = fold(conflict, [of("CA", "string", 4)])
-    assert cured.tables[NAME].problem is None
+    assert cured.tables[NAME].left_out == {}
     assert cured.tables[NAME].file_schema == pa.schema({"x": pa.string()})
     assert sorted(cured.tables[NAME].files["event_id"].to_pylist()) == [2, 4]
 
 
-def test_partition_columns_that_disagree_name_both_sides(file_record: Record) -> None:
-    by_date = [{"name": "date", "type": "date32[day]", "value": "2024-01-16"}]
-    found = table(fold(EMPTY, [written(file_record(), 1), written(file_record(partition=by_date), 2)]))
+def test_a_conflict_leaves_the_other_columns(file_record: Record) -> None:
+    bounds = {"a": {"min": 1, "max": 2, "nulls": 0}, "x": {"nulls": 0}}
+    events = [
+        written(file_record(state, schema=schema(column("x", kind), column("a", "int64")), columns=bounds), number)
+        for number, (state, kind) in enumerate((("CA", "int64"), ("NY", "string")), 1)
+    ]
+    found = table(fold(EMPTY, events))
+    assert found.file_schema == pa.schema({"a": pa.int64()})
+    assert [row["stats"] for row in found.files.to_pylist()] == [{"a": bounds["a"]}] * 2
+
+
+def test_partition_columns_of_other_types_name_both_sides(file_record: Record) -> None:
+    as_text = [
+        {"name": "state", "type": "string", "value": "NY"},
+        {"name": "date", "type": "string", "value": "2024-01-16"},
+    ]
+    found = table(fold(EMPTY, [written(file_record(), 1), written(file_record(partition=as_text), 2)]))
     text = str(found.problem)
     assert "(state string, date date32[day]) in partition 'CA|2024-01-15'" in text
-    assert "(date date32[day]) in partition '2024-01-16'" in text
+    assert "(state string, date string) in partition 'NY|2024-01-16'" in text
     assert "wipe the asset" in text
+
+
+@pytest.mark.parametrize("kinds", [["", "date"], ["date", ""], ["date", "state"], ["date", "state date"]])
+def test_the_newest_definition_is_the_table(file_record: Record, kinds: Sequence[str]) -> None:
+    """Unpartitioned to partitioned, the other way, and other dimensions."""
+
+    def of(names: str, number: int) -> Materialization:
+        partition = [{"name": name, "type": "string", "value": f"{name}{number}"} for name in names.split()]
+        return written(file_record(partition=partition), number)
+
+    before, after = kinds
+    snapshot = fold(EMPTY, [of(before, 1), of(after, 2), of(after, 3)])
+    found = table(snapshot)
+    assert found.problem is None
+    assert found.partition_schema.names == after.split()
+    assert max(found.files["event_id"].to_pylist()) == 3
+    (warning,) = found.warnings
+    assert f"It leaves out {'partition' if before else 'the unpartitioned materialization'}" in str(warning)
+    assert table(fold(snapshot, [of(before, 4)])).partition_schema.names == before.split(), "the latest event decides"
+    wiped = fold(snapshot, [Wipe(ORGS, 1_000)])
+    assert table(wiped).warnings == (), "what was left out is wiped"
+
+
+@pytest.mark.parametrize("namings", [*itertools.product(["stable", "per_run"], repeat=3)])
+def test_the_latest_event_decides_whichever_way_its_file_is_named(
+    file_record: Record, namings: Sequence[str]
+) -> None:
+    uris = [
+        f"s3://bucket/orgs/state=CA/data{'' if naming == 'stable' else f'-{number}'}.parquet"
+        for number, naming in enumerate(namings, 1)
+    ]
+    events = [written(file_record(uri=uri, rows=number), number) for number, uri in enumerate(uris, 1)]
+    for order in itertools.permutations(events):
+        (row,) = table(fold(EMPTY, order)).files.to_pylist()
+        assert (row["uri"], row["rows"]) == (uris[-1], 3)
+        assert uris[-1].removeprefix("s3://bucket/").encode() in row["entry"]
 
 
 def test_added_and_dropped_columns_are_null_where_they_are_missing(file_record: Record) -> None:

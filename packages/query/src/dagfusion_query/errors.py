@@ -39,6 +39,7 @@ QueryError                          500 INTERNAL
 ├── EnvironmentUnavailableError     503 UNAVAILABLE: an environment of the service cannot be read now
 ├── EventRecordError                422: the record of one materialization cannot be used
 │   ├── MalformedRecordError        ... it breaks the contract
+│   ├── MissingRecordError          ... there is none: the event names no file
 │   ├── RecordVersionError          ... a newer pipeline wrote it
 │   └── UndiscoverableError         ... it names no Parquet that can be read
 └── UnsupportedTypeError            422: a column has a type that cannot be handled
@@ -332,6 +333,10 @@ class EventRecordError(QueryError):
 
 class MalformedRecordError(EventRecordError):
     """A `dagfusion/file` entry breaks the contract."""
+
+
+class MissingRecordError(EventRecordError):
+    """An event names no file; the partition's last event that names one is used."""
 
 
 class RecordVersionError(EventRecordError):

@@ -1,7 +1,8 @@
 """`fold(snapshot, events) -> snapshot`: pure, and the same snapshot for any order and repetition of the events.
 
-Of one partition's events the one with the highest id counts, unless its asset was wiped since. Only new events are
-looped over; rows that are there already are searched and replaced in Arrow columns, and stay where they are in memory.
+Of one partition's events that name a file the one with the highest id counts, unless its asset was wiped since. Events
+that name none take nothing away. Only new events are looped over; rows that are there already are searched and replaced
+in Arrow columns, and stay where they are in memory.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dagfusion_query.catalog.compact import compact, without
+from dagfusion_query.catalog.fileless import fold_fileless, not_wiped
 from dagfusion_query.catalog.model import Ledger, Segment, Snapshot, Table
-from dagfusion_query.catalog.rows import Absence, Written, absent_rows, build_segment
+from dagfusion_query.catalog.rows import Absence, Written, absent_rows, build_segment, find_partitions
 from dagfusion_query.catalog.tables import build_table, name_tables
 from dagfusion_query.errors import EventRecordError, UndiscoverableError
 from dagfusion_query.event_log.protocol import AssetKey, Event, Materialization, Wipe
@@ -22,9 +24,10 @@ from dagfusion_query.event_log.record import DataFiles, Foreign, Layout
 
 @dataclass
 class _News:
-    """The events of one asset in one fold: each partition's latest materialization, and the latest wipe."""
+    """The events of one asset in one fold: each partition's latest with and without a file, and the latest wipe."""
 
     latest: dict[str | None, Materialization] = field(default_factory=dict)
+    fileless: dict[str | None, Materialization] = field(default_factory=dict)
     wiped_at_us: int | None = None
 
 
@@ -92,7 +95,7 @@ def _holds_the_same(one: Ledger, other: Ledger) -> bool:
 
 def _events(ledger: Ledger) -> pa.Table:
     refused = ledger.absent.filter(pc.is_valid(ledger.absent["reason"]))
-    rows = [*(rows for segment in ledger.segments for rows in segment.live()), refused]
+    rows = [*(rows for segment in ledger.segments for rows in segment.live()), refused, not_wiped(ledger)]
     events = pa.concat_tables([part.select(["event_id", "materialized_at"]) for part in rows])
     return events.sort_by("event_id").combine_chunks()
 
@@ -105,11 +108,15 @@ def _by_asset(events: Iterable[Event]) -> dict[AssetKey, _News]:
             news = assets[event.asset_key] = _News()
         if isinstance(event, Wipe):
             news.wiped_at_us = _later(news.wiped_at_us, event.at_us)
-        else:
-            known = news.latest.get(event.partition_key)
-            if known is None or _age(event) > _age(known):
-                news.latest[event.partition_key] = event
+        elif not isinstance(event.file, Foreign):  # what it names has still to be looked at
+            _keep_latest(news.fileless if event.file is None else news.latest, event)
     return assets
+
+
+def _keep_latest(latest: dict[str | None, Materialization], event: Materialization) -> None:
+    known = latest.get(event.partition_key)
+    if known is None or _age(event) > _age(known):
+        latest[event.partition_key] = event
 
 
 def _age(event: Materialization) -> tuple[int, int]:
@@ -118,12 +125,10 @@ def _age(event: Materialization) -> tuple[int, int]:
 
 
 def _says(file: object) -> int:
-    return (
-        _NOTHING if file is None or isinstance(file, Foreign) else _WHY if isinstance(file, EventRecordError) else _FILE
-    )
+    return _WHY if isinstance(file, EventRecordError) else _FILE
 
 
-_NOTHING, _WHY, _FILE = range(3)
+_WHY, _FILE = range(2)
 
 
 def _later(one: int | None, other: int | None) -> int | None:
@@ -139,8 +144,9 @@ def _fold_asset(ledger: Ledger, news: _News) -> Ledger:
     explained = _explained(ledger.absent, fresh, wiped_at_us)
     gone = explained + _superseded(ledger.absent, fresh, keys, explained)
     absent = without(ledger.absent, gone) if gone else ledger.absent
+    fileless = fold_fileless(ledger, news.fileless, news.latest)
     if not fresh and not wiped_anew:
-        return ledger
+        return ledger if fileless is ledger.fileless else replace(ledger, fileless=fileless)
     absences: list[Absence] = []
     if wiped_anew and wiped_at_us is not None:
         segments, wiped = _wipe(segments, wiped_at_us)
@@ -151,7 +157,7 @@ def _fold_asset(ledger: Ledger, news: _News) -> Ledger:
         segments += [segment] if segment is not None else []
     if absences:
         absent = pa.concat_tables([absent, absent_rows(absences)]).combine_chunks()
-    return Ledger(compact(segments), absent, wiped_at_us)
+    return Ledger(compact(segments), absent, fileless, wiped_at_us)
 
 
 def _readable(
@@ -161,7 +167,7 @@ def _readable(
     groups: dict[Layout, list[Written]] = {}
     for event in events:
         file = event.file
-        if file is None or isinstance(file, Foreign) or (wiped_at_us is not None and event.at_us <= wiped_at_us):
+        if wiped_at_us is not None and event.at_us <= wiped_at_us:
             absences.append(Absence(event, None))
         elif isinstance(file, EventRecordError):
             absences.append(Absence(event, file))
@@ -191,14 +197,9 @@ def _superseded(
     """
     if not fresh:
         return []
-    keys = rows["partition_key"]
-    met = pc.indices_nonzero(pc.is_in(keys, value_set=fresh_keys))
-    if len(met) == 0:
-        return []
     ignored = set(dropped)
     gone: list[int] = []
-    met_rows = zip(met.to_pylist(), keys.take(met).to_pylist(), rows["event_id"].take(met).to_pylist(), strict=True)
-    for row, key, event_id in met_rows:
+    for row, key, event_id in find_partitions(rows, fresh_keys):
         if row in ignored or key not in fresh:
             continue
         if fresh[key].event_id > event_id:
@@ -209,7 +210,7 @@ def _superseded(
 
 
 def _explained(absent: pa.Table, fresh: dict[str | None, Materialization], wiped_at_us: int | None) -> list[int]:
-    """Find the partitions without a file of whose event more is known by now: its object has been looked at since."""
+    """Find the refused partitions of whose event more is known by now: its object has been looked at again."""
     if not absent.num_rows:
         return []
     told = {e.event_id: _says(e.file) for e in fresh.values() if wiped_at_us is None or e.at_us > wiped_at_us}
@@ -219,7 +220,7 @@ def _explained(absent: pa.Table, fresh: dict[str | None, Materialization], wiped
     return [number for number, row, known in zip(met, rows, said, strict=True) if told[row["event_id"]] > known]
 
 
-_SAYS = {None: _NOTHING, UndiscoverableError.code: _WHY}
+_SAYS = {UndiscoverableError.code: _WHY}
 
 
 def _wipe(segments: Sequence[Segment], wiped_at_us: int) -> tuple[list[Segment], list[pa.Table]]:

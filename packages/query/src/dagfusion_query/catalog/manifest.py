@@ -9,10 +9,10 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from dagfusion_query.catalog.model import ABSENT_SCHEMA, Ledger, Segment
+from dagfusion_query.catalog.model import ABSENT_SCHEMA, FILELESS_SCHEMA, Ledger, Segment
 from dagfusion_query.event_log.record import Layout
 
-FORMAT = 3
+FORMAT = 4
 _LAYOUT_FILE, _LAYOUT_PARTITION, _LAYOUT_NAMES = b"dagfusion.file", b"dagfusion.partition", b"dagfusion.layout"
 
 
@@ -67,7 +67,7 @@ def layout_metadata(layout: Layout) -> dict[bytes, bytes]:
     return {
         _LAYOUT_FILE: layout.file.serialize().to_pybytes(),
         _LAYOUT_PARTITION: layout.partition.serialize().to_pybytes(),
-        _LAYOUT_NAMES: orjson.dumps([layout.fingerprint, layout.key]),
+        _LAYOUT_NAMES: orjson.dumps([layout.fingerprint, layout.key, layout.unreadable]),
     }
 
 
@@ -84,12 +84,19 @@ def map_ledger(segments: Path, asset: Mapping[str, Any]) -> tuple[Ledger, list[t
     """
     found = list(_map_segments(segments, asset["segments"]))
     mapped = [(segment.rows, file) for segment, file in found]
-    absent = ABSENT_SCHEMA.empty_table()
-    if asset["absent"]:
-        file = File(**asset["absent"])
-        absent = map_rows(segments, file)
-        mapped.append((absent, file))
-    return Ledger(tuple(segment for segment, _ in found), absent, asset["wiped_at_us"]), mapped
+    others = {"absent": ABSENT_SCHEMA.empty_table(), "fileless": FILELESS_SCHEMA.empty_table()}
+    for name in others:
+        if asset[name]:
+            file = File(**asset[name])
+            others[name] = map_rows(segments, file)
+            mapped.append((others[name], file))
+    return Ledger(tuple(segment for segment, _ in found), wiped_at_us=asset["wiped_at_us"], **others), mapped
+
+
+def files_of(asset: Mapping[str, Any]) -> list[File]:
+    """Return the files that hold the rows of one asset of a manifest."""
+    entries = [entry["file"] for entry in asset["segments"]] + [asset["absent"], asset["fileless"]]
+    return [File(**entry) for entry in entries if entry]
 
 
 def _map_segments(segments: Path, entries: list[Mapping[str, Any]]) -> Iterator[tuple[Segment, File]]:
@@ -97,8 +104,9 @@ def _map_segments(segments: Path, entries: list[Mapping[str, Any]]) -> Iterator[
         file = File(**entry["file"])
         rows = map_rows(segments, file)
         metadata = rows.schema.metadata
-        fingerprint, key = orjson.loads(metadata[_LAYOUT_NAMES])
-        layout = Layout(_schema(metadata[_LAYOUT_FILE]), _schema(metadata[_LAYOUT_PARTITION]), fingerprint, key)
+        fingerprint, key, unreadable = orjson.loads(metadata[_LAYOUT_NAMES])
+        columns, partition = _schema(metadata[_LAYOUT_FILE]), _schema(metadata[_LAYOUT_PARTITION])
+        layout = Layout(columns, partition, fingerprint, key, tuple(map(tuple, unreadable)))
         yield Segment(layout, rows.replace_schema_metadata(None), tuple(entry["dropped"])), file
 
 

@@ -21,6 +21,7 @@ ABSENT_SCHEMA = pa.schema(
         "code": pa.string(),  # of the error whose text the reason is
     }
 )
+FILELESS_SCHEMA = pa.schema({"event_id": pa.int64(), "partition_key": pa.string(), "materialized_at": TIME})
 
 
 def files_schema(partition: pa.Schema, stats: pa.DataType) -> pa.Schema:
@@ -76,12 +77,14 @@ class Ledger:
 
     Attributes:
         segments: The files that count.
-        absent: Partitions whose latest event gives no file: wiped, without a record, or refused (then with a reason).
+        absent: Partitions whose latest event that names a file gives none: wiped, or refused (then with a reason).
+        fileless: The latest event of each partition that names no file, unless a later one names a file.
         wiped_at_us: Materializations up to this moment do not count; microseconds since 1970.
     """
 
     segments: tuple[Segment, ...] = ()
     absent: pa.Table = field(default_factory=ABSENT_SCHEMA.empty_table)
+    fileless: pa.Table = field(default_factory=FILELESS_SCHEMA.empty_table)
     wiped_at_us: int | None = None
 
 
@@ -95,8 +98,9 @@ class Table:
         schema_id: Identifies the two schemas.
         files: One row a partition, see `files_schema`; the order has no meaning.
         problem: Raised when a query names the table; `files` is empty then.
-        warnings: Partitions whose latest event was refused; they are not in `files`.
+        warnings: What the table does not show: partitions, materializations and columns, and why.
         environment: Whose event log and object stores the table is of.
+        left_out: Why columns that the files have are not in `file_schema`, by their names.
     """
 
     asset_key: AssetKey
@@ -108,6 +112,7 @@ class Table:
     problem: QueryError | None = None
     warnings: Sequence[QueryError] = ()
     environment: str = ""
+    left_out: Mapping[str, QueryError] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True)

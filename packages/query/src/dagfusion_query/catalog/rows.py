@@ -1,6 +1,6 @@
 """Materializations to catalog rows: one layout's values converted a column at a time, and blamed one by one."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from dagfusion_query.catalog.bounds import read_bounds, statistics_type, struct_array
 from dagfusion_query.catalog.entry import encode_entries
-from dagfusion_query.catalog.model import ABSENT_SCHEMA, TIME, Segment, files_schema
+from dagfusion_query.catalog.model import ABSENT_SCHEMA, FILELESS_SCHEMA, TIME, Segment, files_schema
 from dagfusion_query.catalog.values import convert
 from dagfusion_query.errors import EventRecordError, MalformedRecordError, UnsupportedTypeError
 from dagfusion_query.event_log.protocol import Materialization
@@ -23,7 +23,7 @@ class Written(NamedTuple):
 
 
 class Absence(NamedTuple):
-    """A partition whose latest event gives no file, and why if that is worth telling."""
+    """An event that names a file and gives none: why it was refused, or None when it was wiped."""
 
     event: Materialization
     why: EventRecordError | None
@@ -57,6 +57,22 @@ def absent_rows(absences: Iterable[Absence]) -> pa.Table:
     ]
     columns = list(zip(*rows, strict=True)) or [()] * len(ABSENT_SCHEMA)
     return pa.table([pa.array(c, f.type) for c, f in zip(columns, ABSENT_SCHEMA, strict=True)], schema=ABSENT_SCHEMA)
+
+
+def find_partitions(rows: pa.Table, keys: pa.Array) -> Iterator[tuple[int, str | None, int]]:
+    """Yield number, partition key and event id of the rows whose partition key is one of `keys`."""
+    found = pc.indices_nonzero(pc.is_in(rows["partition_key"], value_set=keys))
+    if len(found):
+        columns = rows.select(["partition_key", "event_id"]).take(found)
+        yield from zip(found.to_pylist(), *(column.to_pylist() for column in columns.columns), strict=True)
+
+
+def fileless_rows(events: Iterable[Materialization]) -> pa.Table:
+    """Build the rows of `Ledger.fileless`."""
+    rows = [(event.event_id, event.partition_key, event.at_us) for event in events]
+    columns = list(zip(*rows, strict=True)) or [()] * len(FILELESS_SCHEMA)
+    arrays = [pa.array(c, f.type) for c, f in zip(columns, FILELESS_SCHEMA, strict=True)]
+    return pa.table(arrays, schema=FILELESS_SCHEMA)
 
 
 def _rows(layout: Layout, written: Sequence[Written]) -> pa.Table:

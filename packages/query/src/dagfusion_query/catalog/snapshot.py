@@ -25,6 +25,7 @@ from dagfusion_query.catalog.fold import with_ledgers
 from dagfusion_query.catalog.manifest import (
     File,
     encode_manifest,
+    files_of,
     generation_of,
     layout_metadata,
     manifest_path,
@@ -166,13 +167,12 @@ class SnapshotStore:
                 rows, file = self._written[id(segment.rows)]
                 written[id(rows)] = (rows, file)
                 segments.append({"file": file, "dropped": segment.dropped})
-            absent = None
-            if ledger.absent.num_rows:
-                known = self._written.get(id(ledger.absent))
-                entry = known or (ledger.absent, self._write_rows(ledger.absent))
-                written[id(ledger.absent)] = entry
-                absent = entry[1]
-            assets.append({"key": asset_key, "wiped_at_us": ledger.wiped_at_us, "segments": segments, "absent": absent})
+            asset = {"key": asset_key, "wiped_at_us": ledger.wiped_at_us, "segments": segments}
+            for name, rows in (("absent", ledger.absent), ("fileless", ledger.fileless)):
+                if rows.num_rows:
+                    written[id(rows)] = self._written.get(id(rows)) or (rows, self._write_rows(rows))
+                asset[name] = written[id(rows)][1] if rows.num_rows else None
+            assets.append(asset)
         self._written = written
         watermark = cursor.watermark
         body = {
@@ -196,8 +196,7 @@ class SnapshotStore:
         _sync(self._folder)
 
     def _read(self, manifest: Mapping[str, Any], environment: str) -> Stored:
-        files = [File(**entry["file"]) for asset in manifest["assets"] for entry in asset["segments"]]
-        files += [File(**asset["absent"]) for asset in manifest["assets"] if asset["absent"]]
+        files = [file for asset in manifest["assets"] for file in files_of(asset)]
         with ThreadPoolExecutor() as pool:
             list(pool.map(self._check, files))
         ledgers = {tuple(asset["key"]): self._read_ledger(asset) for asset in manifest["assets"]}
@@ -228,8 +227,7 @@ class SnapshotStore:
         for path in manifests[-_KEPT_MANIFESTS:]:
             with suppress(ValueError, KeyError, TypeError):
                 for asset in read_manifest(path)["assets"]:
-                    used |= {entry["file"]["name"] for entry in asset["segments"]}
-                    used |= {asset["absent"]["name"]} if asset["absent"] else set()
+                    used |= {file.name for file in files_of(asset)}
         oldest = time.time() - _ORPHAN_AGE_S
         for path in self._segments.iterdir():
             if path.name not in used and path.stat().st_mtime < oldest:

@@ -10,43 +10,51 @@ import pyarrow.compute as pc
 from dagfusion_query.catalog.bounds import statistics_type, struct_array
 from dagfusion_query.catalog.model import Ledger, Segment, Table, files_schema
 from dagfusion_query.catalog.naming import TableName, table_name
-from dagfusion_query.catalog.unify import Conflict, unify_schemas
-from dagfusion_query.errors import (
-    MalformedRecordError,
-    NameCollisionError,
-    QueryError,
-    SchemaConflictError,
-    UndiscoverableError,
-    restored,
+from dagfusion_query.catalog.table_warnings import (
+    by_partition_columns,
+    columns,
+    fileless_events,
+    left_out_columns,
+    other_definitions,
+    partitions,
+    quoted,
+    refused_events,
 )
+from dagfusion_query.catalog.unify import unify_schemas
+from dagfusion_query.errors import NameCollisionError, QueryError, SchemaConflictError, UndiscoverableError
 from dagfusion_query.event_log.protocol import AssetKey
 from dagfusion_query.event_log.record import FOREIGN
 
-_MAX_WARNINGS = 20
-_NAMED_PARTITIONS = 3
 _EMPTY = pa.schema([])
 
 
 def build_table(environment: str, asset_key: AssetKey, ledger: Ledger) -> Table | None:
     """Build an asset's table, or None when no materialization of it counts and none was refused."""
     name = table_name(environment, asset_key)
-    warnings = _warnings(name, ledger)
-    segments = sorted(ledger.segments, key=_oldest_event)
-    if not segments and not warnings:
+    segments, others = _newest_definition(sorted(ledger.segments, key=_oldest_event))
+    refused = refused_events(name, ledger)
+    if not segments and not refused:
         return None
     file, conflicts = unify_schemas([segment.layout.file for segment in segments])
-    problem = _partition_problem(name, segments) or _conflict_problem(name, segments, conflicts)
-    problem = problem or _sharing_problem(name, segments)
-    if not segments:
+    left_out = left_out_columns(name, segments, conflicts)
+    file = pa.schema([field for field in file if field.name not in left_out])
+    partition = segments[0].layout.partition if segments else _EMPTY
+    warnings = [
+        *refused,
+        *fileless_events(name, ledger, segments),
+        *other_definitions(name, partition, others),
+        *left_out.values(),
+    ]
+    problem = _partition_problem(name, segments) or _sharing_problem(name, segments)
+    if not segments or not (file.names or partition.names or problem):
         problem = warnings[0]
     if problem is not None:
-        segments, file = [], _EMPTY
-    partition = segments[0].layout.partition if segments else _EMPTY
+        segments, file, partition, left_out = [], _EMPTY, _EMPTY, {}
     schema = files_schema(partition, statistics_type(file))
     slices = [conform(rows, segment, schema) for segment in segments for rows in segment.live()]
     files = pa.concat_tables(slices) if slices else schema.empty_table()
     schema_id = hashlib.sha256(f"{file!r}\x00{partition!r}".encode()).hexdigest()[:16]
-    return Table(asset_key, name, file, partition, schema_id, files, problem, tuple(warnings), environment)
+    return Table(asset_key, name, file, partition, schema_id, files, problem, tuple(warnings), environment, left_out)
 
 
 def name_tables(tables: Mapping[AssetKey, Table]) -> tuple[Mapping[TableName, Table], Mapping[TableName, QueryError]]:
@@ -111,52 +119,31 @@ def _oldest_event(segment: Segment) -> tuple[int, str]:
     return min(pc.min(rows["event_id"]).as_py() for rows in segment.live()), segment.layout.key
 
 
-def _warnings(name: TableName, ledger: Ledger) -> list[QueryError]:
-    refused = ledger.absent.filter(pc.is_valid(ledger.absent["reason"])).sort_by("event_id")
-    warnings: list[QueryError] = [
-        restored(
-            row["code"],
-            f"table {name} leaves out {_quoted(row['partition_key'])}, "
-            f"whose event {row['event_id']} cannot be used: {row['reason']}",
-            {},
-        )
-        for row in refused.slice(0, _MAX_WARNINGS).to_pylist()
-    ]
-    if refused.num_rows > _MAX_WARNINGS:
-        more = refused.num_rows - _MAX_WARNINGS
-        warnings.append(
-            MalformedRecordError(f"table {name} leaves out {more} more partitions whose events cannot be used")
-        )
-    return warnings
+def _latest_event(segment: Segment) -> int:
+    return max(pc.max(rows["event_id"]).as_py() for rows in segment.live())
+
+
+def _newest_definition(segments: Sequence[Segment]) -> tuple[list[Segment], list[Segment]]:
+    """Tell the segments of the latest definition from those of others: definitions differ in their partition columns.
+
+    Partitions by the same columns, in another order or of another type, have the same keys and are replaced one by one.
+    """
+    newest = max(segments, key=_latest_event, default=None)
+    if newest is None:
+        return [], []
+    names = set(newest.layout.partition.names)
+    shown = [segment for segment in segments if set(segment.layout.partition.names) == names]
+    return shown, [segment for segment in segments if set(segment.layout.partition.names) != names]
 
 
 def _partition_problem(name: TableName, segments: Sequence[Segment]) -> QueryError | None:
-    sides: dict[pa.Schema, list[Segment]] = {}
-    for segment in segments:
-        sides.setdefault(segment.layout.partition, []).append(segment)
+    sides = by_partition_columns(segments)
     if len(sides) <= 1:
         return None
-    described = [f"{_columns(schema)} in {_partitions(of)}" for schema, of in sides.items()]
+    described = [f"{columns(schema)} in {partitions(of)}" for schema, of in sides.items()]
     return SchemaConflictError(
         f"table {name} has partition columns that disagree: {'; '.join(described)}. "
         "Materialize the partitions of one side again, or wipe the asset and materialize it anew"
-    )
-
-
-def _conflict_problem(name: TableName, segments: Sequence[Segment], conflicts: Sequence[Conflict]) -> QueryError | None:
-    if not conflicts:
-        return None
-    described = [
-        f"column {conflict.column!r} is "
-        + " and ".join(
-            f"{kind} in {_partitions([segments[number] for number in numbers])}"
-            for kind, numbers in conflict.types.items()
-        )
-        for conflict in conflicts
-    ]
-    return SchemaConflictError(
-        f"table {name} has columns that no common type fits: {'; '.join(described)}. "
-        "Cast the column in the asset and materialize the partitions of one side again"
     )
 
 
@@ -173,22 +160,6 @@ def _sharing_problem(name: TableName, segments: Sequence[Segment]) -> QueryError
     shared = counts.filter(pc.greater(counts["uri_count"], 1))["uri"][0]
     keys = files.filter(pc.equal(files["uri"], shared))["partition_key"].to_pylist()
     return UndiscoverableError(
-        f"table {name} cannot tell its partitions apart: {_quoted(keys[0])} and {_quoted(keys[1])} name the same "
+        f"table {name} cannot tell its partitions apart: {quoted(keys[0])} and {quoted(keys[1])} name the same "
         f"object, {shared.as_py()!r}. Write an object for each partition, or materialize the asset without partitions"
     )
-
-
-def _columns(schema: pa.Schema) -> str:
-    return f"({', '.join(f'{field.name} {field.type}' for field in schema)})"
-
-
-def _partitions(segments: Sequence[Segment]) -> str:
-    """Name the first few partitions, and say how many more there are."""
-    keys = pa.chunked_array([chunk for s in segments for rows in s.live() for chunk in rows["partition_key"].chunks])
-    first = keys.take(pc.bottom_k_unstable(keys, k=min(_NAMED_PARTITIONS, len(keys)))).to_pylist()
-    named = ", ".join(map(_quoted, first))
-    return named if len(keys) == len(first) else f"{named} and {len(keys) - len(first)} more"
-
-
-def _quoted(partition_key: str | None) -> str:
-    return "the unpartitioned materialization" if partition_key is None else f"partition {partition_key!r}"

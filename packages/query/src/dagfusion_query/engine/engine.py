@@ -162,6 +162,8 @@ class Engine:
             wrong = planning_error(error, bound.snapshot.tables, sql)
             if isinstance(wrong, UnknownTableError):
                 _raise_problem(str(error), bound.snapshot)
+            if isinstance(wrong, PlanError) and (left_out := left_out_column(wrong, bound.snapshot.tables, sql)):
+                raise left_out from error
             raise wrong from error
 
     def _plan(self, sql: str, values: Values, bound: Bound) -> Prepared:

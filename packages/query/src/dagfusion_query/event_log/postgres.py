@@ -6,7 +6,7 @@ a pooler may sit in between.
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Any, TypeVar
@@ -34,6 +34,7 @@ T = TypeVar("T")
 
 _OVERLAP = 100_000  # ids below a full sync's highest that the first polls look at again
 _ROWS_AT_ONCE = 512
+_WINDOW_GROWTH = 8
 _CHUNKS_AHEAD = 16  # a socket holds a hundred rows or so, and beyond that the server would wait for their reader
 _CONNECT_TIMEOUT_S = 5
 _POLL_TIMEOUT_S = 30
@@ -83,6 +84,20 @@ where {_MICROSECONDS.format("e.timestamp")} > %(wiped)s
 """
 _LATEST_PARTITIONED = _LATEST.replace("{partition}", "partition is not null group by partition")
 _LATEST_UNPARTITIONED = _LATEST.replace("{partition}", "partition is null")
+# Of each partition whose latest event names no file, the next `window` events before it: the latest that may name one
+# (see `RecordReader.naming`), and the earliest. Their ids come from the index, and only their texts are looked at.
+_EARLIER = f"""
+with bare as (select * from unnest(%(partitions)s::text[], %(ids)s::bigint[]) as bare(partition, before)),
+earlier as (
+    select e.id, e.partition, row_number() over (partition by e.partition order by e.id desc) as number
+    from bare join event_logs e on {{same}} and e.id < bare.before
+    where e.asset_key = %(key)s and e.{_IS_MATERIALIZATION}
+)
+select earlier.partition, max(id) filter (where e.event ~ %(naming)s), min(id), count(*)
+from earlier join event_logs e using (id) where number <= %(window)s group by earlier.partition
+"""
+_EARLIER_PARTITIONED = _EARLIER.replace("{same}", "e.partition = bare.partition")
+_EARLIER_UNPARTITIONED = _EARLIER.replace("{same}", "e.partition is null")
 # Both counts come from an index; looking for a partition that is null does not.
 _HAS_UNPARTITIONED = f"""
 select (select count(*) from event_logs where asset_key = %(key)s and {_IS_MATERIALIZATION})
@@ -178,17 +193,43 @@ class PostgresEventLog:
             receive([Wipe(self._asset_key(key), wiped_at_us)])
         params = {"key": key, "wiped": _BEFORE_EVERYTHING if wiped_at_us is None else wiped_at_us}
         run(_NO_SPILL)
-        queries = [_LATEST_PARTITIONED]
+        queries = [(_LATEST_PARTITIONED, _EARLIER_PARTITIONED)]
         if run(_HAS_UNPARTITIONED, params)[0][0]:
-            queries.append(_LATEST_UNPARTITIONED)
-        for query in queries:
-            batch: list[Event] = []
-            for event in self._materializations(run, query, params):
-                batch.append(event)
-                if len(batch) == BATCH:
-                    receive(batch)
-                    batch = []
-            receive(batch)
+            queries.append((_LATEST_UNPARTITIONED, _EARLIER_UNPARTITIONED))
+        for latest, earlier in queries:
+            bare: dict[str | None, int] = {}
+            for batch in _batches(self._materializations(run, latest, params)):
+                receive(batch)
+                bare |= {event.partition_key: event.event_id for event in batch if event.file is None}
+            for batch in _batches(self._before(run, earlier, key, bare)):
+                receive(batch)
+
+    def _before(
+        self, run: "_Transaction", query: str, key: str, bare: Mapping[str | None, int]
+    ) -> Iterator[Materialization]:
+        """Yield the latest event that names a file of each partition whose latest event names none.
+
+        Args:
+            run: Runs statements.
+            query: One of `_EARLIER`.
+            key: The asset.
+            bare: By partition, the event that names none. Further back is looked in steps that grow, so that few events
+                are looked at where a file is near, and few statements are run where there is none.
+        """
+        window = 1
+        while bare:
+            params = {"key": key, "naming": self._records.naming, "window": window}
+            params |= {"partitions": [*bare], "ids": [*bare.values()]}
+            found = run(query, params)
+            bare = {partition: lowest for partition, named, lowest, count in found if not named and count == window}
+            ids = [named for _, named, _, _ in found if named]
+            for start in range(0, len(ids), BATCH):
+                for event in self._materializations(run, _BY_ID, (ids[start : start + BATCH],)):
+                    if event.file is None:  # the text only looked as if it named one
+                        bare[event.partition_key] = event.event_id
+                    else:
+                        yield event
+            window *= _WINDOW_GROWTH
 
     def _poll(self, run: "_Transaction", cursor: Cursor) -> Poll:
         xmin, xmax, visible = run(_VISIBLE, (cursor.watermark.settled,))[0]
@@ -302,6 +343,11 @@ class _Transaction:
             rows = cursor.stream(query.encode(), params, size=_ROWS_AT_ONCE)
             while chunk := list(islice(rows, _ROWS_AT_ONCE)):
                 yield chunk
+
+
+def _batches(events: Iterator[Materialization]) -> Iterator[list[Materialization]]:
+    while batch := list(islice(events, BATCH)):
+        yield batch
 
 
 def _first_line(error: Exception) -> str:

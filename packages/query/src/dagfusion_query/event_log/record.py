@@ -5,6 +5,7 @@ statistics stay as JSON wrote them; `catalog.rows` converts them a column at a t
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -21,6 +22,7 @@ from dagfusion_query.event_log.arrow_types import parse_field, parse_type
 ENTRY = "dagfusion/file"
 VERSION = 1
 FOREIGN = "foreign:"  # begins the fingerprints of what another IO manager wrote
+UNREADABLE = "unreadable"  # the field of a discovered schema that names the columns which it leaves out
 _MAX_LAYOUTS = 10_000
 _VALUE, _NAME_AND_TYPE = itemgetter("value"), itemgetter("name", "type")
 _SCHEMES = ("s3://", "file:///")
@@ -43,12 +45,14 @@ class Layout:
         partition: The partition columns in path order.
         fingerprint: The writer's fingerprint of the file's schema.
         key: Identifies the layout by its content.
+        unreadable: Name and type of columns that are in the file and cannot be read.
     """
 
     file: pa.Schema
     partition: pa.Schema
     fingerprint: str
     key: str
+    unreadable: tuple[tuple[str, str], ...] = ()
 
 
 class DataFile(NamedTuple):
@@ -109,6 +113,15 @@ class RecordReader:
         told = [*self._metadata_keys, *(self._places if self._places is not _SCHEMES else ())]
         return "|".join(told)
 
+    @property
+    def naming(self) -> str:
+        """A regular expression, for Python and PostgreSQL, that finds every stored event which names a file.
+
+        It may find others too.
+        """
+        labels = "|".join(re.escape(json.dumps(label)[1:-1]) for label in (ENTRY, *self._metadata_keys))
+        return rf'"label"\s*:\s*"({labels})"'
+
     def from_event(self, event: str) -> DataFile | Foreign | EventRecordError | None:
         """Read the record of one stored ASSET_MATERIALIZATION event.
 
@@ -123,15 +136,15 @@ class RecordReader:
             found = _cut_record(event)
             if found is not None:
                 return self.read(found[0])
-            materialization = orjson.loads(event)["dagster_event"]["event_specific_data"]["materialization"]
+            materialization = _parse(event)["dagster_event"]["event_specific_data"]["materialization"]
             for entry in materialization["metadata_entries"]:
                 if entry["label"] == ENTRY:
-                    return self.read(entry["entry_data"]["data"])
+                    return self.read(_strict(entry["entry_data"]["data"]))
             return find_foreign(materialization, self._metadata_keys)
         except EventRecordError as error:
             return error
-        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-            return MalformedRecordError(f"the stored event is not one that this reader knows: {error!r}")
+        except (ValueError, RecursionError, KeyError, TypeError) as error:
+            return MalformedRecordError(f"the stored event is not one that this reader knows: {error!r:.500}")
 
     def from_cut(self, text: str) -> DataFile | EventRecordError:
         """Read a record that was cut out of its event, between `ENTRY_START` and `ENTRY_END`.
@@ -195,8 +208,25 @@ class RecordReader:
         if layout is None:
             if len(self._layouts) >= _MAX_LAYOUTS:
                 self._layouts.clear()
-            layout = self._layouts[key] = _parse_layout(schema["fields"], fingerprint, partition)
+            layout = self._layouts[key] = _parse_layout(schema, partition)
         return layout
+
+
+def _parse(event: str) -> Any:
+    """Parse a stored event. Dagster writes Python's JSON, which also has NaN, infinities and lone surrogates."""
+    try:
+        return orjson.loads(event)
+    except orjson.JSONDecodeError:
+        return json.loads(event)
+
+
+def _strict(value: Any) -> Any:
+    """Return a part of a parsed event.
+
+    Raises:
+        ValueError: It has something that only Python's JSON has.
+    """
+    return orjson.loads(json.dumps(value, allow_nan=False))
 
 
 def find_foreign(materialization: Mapping[str, Any], keys: Sequence[str]) -> Foreign | None:
@@ -213,8 +243,9 @@ def find_foreign(materialization: Mapping[str, Any], keys: Sequence[str]) -> For
     if not named:
         return None
     tags = materialization.get("tags") or {}
-    of_partition = [(tag.removeprefix(_DIMENSION), tags[tag]) for tag in sorted(tags) if tag.startswith(_DIMENSION)]
-    return Foreign(next((text for text in named if text.startswith(_PLACES)), named[0]), tuple(of_partition))
+    of_partition = [[tag.removeprefix(_DIMENSION), tags[tag]] for tag in sorted(tags) if tag.startswith(_DIMENSION)]
+    uri = next((text for text in named if text.startswith(_PLACES)), named[0])
+    return Foreign(_strict(uri), tuple((name, value) for name, value in _strict(of_partition)))
 
 
 def _text(data: Mapping[str, Any]) -> str | None:
@@ -239,7 +270,9 @@ def _cut_record(event: str) -> tuple[object] | None:
     return None
 
 
-def _parse_layout(fields: object, fingerprint: object, partition: Sequence[Mapping[str, Any]]) -> Layout:
+def _parse_layout(schema: Mapping[str, Any], partition: Sequence[Mapping[str, Any]]) -> Layout:
+    fields, fingerprint = schema["fields"], schema["fingerprint"]
+    unreadable = schema.get(UNREADABLE) if str(fingerprint).startswith(FOREIGN) else None
     where = f"{ENTRY}.partition"
     columns = [pa.field(c["name"], parse_type(c["type"], f"{where}[{i}].type")) for i, c in enumerate(partition)]
     if type(fingerprint) is not str or type(fields) is not list:
@@ -251,7 +284,8 @@ def _parse_layout(fields: object, fingerprint: object, partition: Sequence[Mappi
     file_schema = pa.schema([field for field in file if field.name not in {column.name for column in columns}])
     partition_schema = pa.schema(columns)
     content = f"{file_schema!r}\x00{partition_schema!r}\x00{fingerprint}"
-    return Layout(file_schema, partition_schema, fingerprint, hashlib.sha256(content.encode()).hexdigest()[:16])
+    key = hashlib.sha256(content.encode()).hexdigest()[:16]
+    return Layout(file_schema, partition_schema, fingerprint, key, tuple((unreadable or {}).items()))
 
 
 _KINDS: dict[str, type] = {

@@ -4,6 +4,7 @@ SQLite has one writer at a time, so ids become visible in order. But a wipe or a
 rows may get their ids again: the latest event read is compared at every poll, number and sum of all when verified.
 """
 
+import re
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -40,6 +41,12 @@ with latest as (
 )
 select {_COLUMNS} from latest join event_logs e using (id)
 """
+# Ordered by the index, so that only the events that are taken are read.
+_EARLIER = f"""
+select {_COLUMNS} from event_logs e
+where e.asset_key = ? and e.{_IS_MATERIALIZATION} and e.partition is ? and e.id < ? and names_file(e.event)
+order by e.id desc
+"""
 _DIALECT = Dialect(_MICROSECONDS, "instr", ":{}", "", "runs.")
 
 
@@ -54,6 +61,8 @@ class SqliteEventLog:
     def __init__(self, path: Path, records: RecordReader | None = None) -> None:
         self._path = path.absolute()
         self._records = records or RecordReader()
+        naming = re.compile(self._records.naming)
+        self._names_file = lambda event: naming.search(event) is not None
 
     def identity(self) -> str:
         """Return the file's path and number, and how records are read."""
@@ -83,8 +92,16 @@ class SqliteEventLog:
         receive([Wipe(parse_asset_key(key), at_us) for key, at_us in assets.items() if at_us is not None])
         rows = connection.execute(_LATEST)
         while batch := rows.fetchmany(BATCH):
-            receive([self._materialization(row) for row in batch if row[1] in assets])
+            events = [(row[1], self._materialization(row)) for row in batch if row[1] in assets]
+            receive([event for _, event in events])
+            before = (self._before(connection, key, event) for key, event in events if event.file is None)
+            receive([event for event in before if event is not None])
         return _cursor(connection, assets)
+
+    def _before(self, connection: sqlite3.Connection, key: str, bare: Materialization) -> Materialization | None:
+        """Return the latest event of a partition that names a file, before one that names none."""
+        rows = connection.execute(_EARLIER, (key, bare.partition_key, bare.event_id))
+        return next((event for event in map(self._materialization, rows) if event.file is not None), None)
 
     def _poll(self, connection: sqlite3.Connection, cursor: Cursor) -> Poll:
         assets = dict(connection.execute(_ASSETS).fetchall())
@@ -112,6 +129,7 @@ class SqliteEventLog:
     def _read(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         try:
             with closing(self._open()) as connection:
+                connection.create_function("names_file", 1, self._names_file, deterministic=True)
                 connection.execute("begin")  # one moment for all statements
                 return operation(connection)
         except sqlite3.OperationalError as error:

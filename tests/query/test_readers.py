@@ -1,0 +1,112 @@
+"""Every reader gives the same table: full syncs, polls, snapshots of an earlier process, over both databases."""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import psycopg
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dagfusion_query.catalog.live import LiveCatalog
+from dagfusion_query.event_log.protocol import Event
+from dagfusion_query.event_log.watermark import Watermark
+from tests.query.folding import check_table, seen
+from tests.query.following import Opened
+
+Record = Callable[..., dict[str, Any]]
+Key = tuple[str, ...]
+Columns = Sequence[tuple[str, str]]
+
+PARTITIONS: Sequence[Columns] = (
+    [("state", "CA")],
+    [("state", "NY")],
+    [],
+    [("day", "CA")],  # the same key, of another definition
+    [("state", "CA"), ("day", "x")],
+)
+KINDS = ["file", "file", "fileless", "fileless", "many fileless", "decoy", "refused", "unreadable", "wipe", "delete"]
+STEPS = st.lists(st.tuples(st.sampled_from(KINDS), st.sampled_from(PARTITIONS), st.booleans()), max_size=8)
+
+
+def take(deployment: Any, record: Record, key: Key, kind: str, columns: Columns) -> None:
+    """Have one thing happen to an asset."""
+    partition_key = "|".join(value for _, value in sorted(columns)) or None
+    values = [{"name": name, "type": "string", "value": value} for name, value in columns]
+    changes = {"refused": {"version": 2}, "unreadable": {"modified": "never"}}.get(kind, {})
+    if kind in ("file", "refused", "unreadable"):
+        deployment.report(record(partition=values, columns={}, **changes), partition_key, key)
+    elif kind == "decoy":  # looks in the stored text as if it named a file
+        metadata = {"note": dg.MetadataValue.json({"label": "dagfusion/file"}), "mean": float("nan")}
+        event = dg.AssetMaterialization(dg.AssetKey(list(key)), partition=partition_key, metadata=metadata)
+        deployment.instance.report_runless_asset_event(event)
+    elif kind == "wipe":
+        deployment.wipe(key)
+    elif kind == "delete":
+        delete_latest(deployment, key)
+    else:
+        for _ in range(12 if kind == "many fileless" else 1):
+            deployment.report(None, partition_key, key)
+
+
+def delete_latest(deployment: Any, key: Key) -> None:
+    """Delete the asset's latest event, as deleting its run would do."""
+    latest = "delete from event_logs where id = (select max(id) from event_logs where asset_key = {})"
+    stored = dg.AssetKey(list(key)).to_string()
+    if deployment.url:
+        with psycopg.connect(deployment.url) as connection:
+            connection.execute(latest.format("%s").encode(), (stored,))
+        return
+    with sqlite3.connect(deployment.home / "history" / "runs" / "index.db") as file:
+        file.execute(latest.format("?"), (stored,))
+    file.close()
+
+
+def everything(deployment: Any) -> list[Event]:
+    """Return all events that are in the log, each read by its id, and the wipes."""
+    log = deployment.open()
+    synced: list[Event] = []
+    cursor = log.sync(synced.extend)
+    poll = log.poll(replace(cursor, watermark=Watermark(), top=None))
+    log.close()
+    return [*poll.events, *(event for event in synced if event not in poll.events)]
+
+
+def test_every_reader_gives_the_same_table(
+    deployment: Any, catalog_of: Opened, file_record: Record, tmp_path: Path
+) -> None:
+    calm = {"poll_interval_s": 600.0, "verify_interval_s": 0.0}
+    following = catalog_of(deployment.open(), **calm)
+    number = 0
+
+    def shown(catalog: LiveCatalog, key: Key) -> Any:
+        tables = {name: table for name, table in catalog.current().tables.items() if table.asset_key == key}
+        return seen(replace(catalog.current(), tables=tables))
+
+    @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(steps=STEPS)
+    def check(steps: Sequence[tuple[str, Columns, bool]]) -> None:
+        nonlocal number
+        number += 1
+        key = ("Gold", f"t{number}")
+        catalog_of(deployment.open(), tmp_path / str(number), **calm).close()
+        for kind, columns, look in steps:
+            take(deployment, file_record, key, kind, columns)
+            if look:
+                following.refresh()
+        following.refresh()
+        check_table(following.current(), everything(deployment), key)
+        restarted = catalog_of(deployment.open(), tmp_path / str(number), **calm)
+        again = catalog_of(deployment.open(), **calm)
+        expected = shown(following, key)
+        for catalog in (restarted, again):
+            assert shown(catalog, key) == expected
+            catalog.close()
+        stored = catalog_of(deployment.open(), tmp_path / str(number), **calm)
+        assert shown(stored, key) == expected
+        stored.close()
+
+    check()
