@@ -11,7 +11,7 @@ from dagfusion_query.catalog.fold import adopt, fold
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.errors import MalformedRecordError
-from dagfusion_query.event_log.protocol import Event, Materialization, Wipe
+from dagfusion_query.event_log.protocol import Event, Wipe
 from dagfusion_query.event_log.record import DataFile
 from tests.query.folding import (
     EMPTY,

@@ -153,9 +153,7 @@ def test_the_newest_definition_is_the_table(file_record: Record, kinds: Sequence
 
 
 @pytest.mark.parametrize("namings", [*itertools.product(["stable", "per_run"], repeat=3)])
-def test_the_latest_event_decides_whichever_way_its_file_is_named(
-    file_record: Record, namings: Sequence[str]
-) -> None:
+def test_the_latest_event_decides_whichever_way_its_file_is_named(file_record: Record, namings: Sequence[str]) -> None:
     uris = [
         f"s3://bucket/orgs/state=CA/data{'' if naming == 'stable' else f'-{number}'}.parquet"
         for number, naming in enumerate(namings, 1)

@@ -36,11 +36,11 @@ def take(deployment: Any, record: Record, key: Key, kind: str, columns: Columns)
     """Have one thing happen to an asset."""
     partition_key = "|".join(value for _, value in sorted(columns)) or None
     values = [{"name": name, "type": "string", "value": value} for name, value in columns]
-    changes = {"refused": {"version": 2}, "unreadable": {"modified": "never"}}.get(kind, {})
+    changes: dict[str, dict[str, Any]] = {"refused": {"version": 2}, "unreadable": {"modified": "never"}}
     if kind in ("file", "refused", "unreadable"):
-        deployment.report(record(partition=values, columns={}, **changes), partition_key, key)
+        deployment.report(record(partition=values, columns={}, **changes.get(kind, {})), partition_key, key)
     elif kind == "decoy":  # looks in the stored text as if it named a file
-        metadata = {"note": dg.MetadataValue.json({"label": "dagfusion/file"}), "mean": float("nan")}
+        metadata: dict[str, Any] = {"note": dg.MetadataValue.json({"label": "dagfusion/file"}), "mean": float("nan")}
         event = dg.AssetMaterialization(dg.AssetKey(list(key)), partition=partition_key, metadata=metadata)
         deployment.instance.report_runless_asset_event(event)
     elif kind == "wipe":

@@ -6,10 +6,12 @@ import dagster as dg
 import orjson
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dagfusion_query.errors import MalformedRecordError, RecordVersionError
 from dagfusion_query.event_log.arrow_types import parse_type
-from dagfusion_query.event_log.record import DataFile, RecordReader
+from dagfusion_query.event_log.record import DataFile, Foreign, RecordReader
 
 Record = Callable[..., dict[str, Any]]
 NPI = {"name": "npi", "type": "int64", "nullable": True}
@@ -238,3 +240,40 @@ def test_nested_types_read_as_json() -> None:
 def test_what_is_no_type_is_refused(spec: object) -> None:
     with pytest.raises(MalformedRecordError, match=r"^type"):
         parse_type(spec, "type")
+
+
+SPECIAL = st.sampled_from([float("nan"), float("inf"), float("-inf"), "\ud800"])
+METADATA = st.recursive(
+    SPECIAL | st.none() | st.integers() | st.text(),
+    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.text(max_size=3), inside, max_size=3),
+)
+
+
+@given(value=METADATA, is_cut=st.booleans())
+def test_metadata_that_only_python_writes_hides_nothing(file_record: Record, value: object, *, is_cut: bool) -> None:
+    """Dagster stores Python's JSON: NaN, infinities, lone surrogates and integers of any size."""
+    stored = event(file_record(), other=value)
+    stored = stored if is_cut else json.dumps(json.loads(stored), indent=1)
+    reader = RecordReader(("path",))
+    file = reader.from_event(stored)
+    assert isinstance(file, DataFile)
+    assert (file.rows, file.partition) == (321, ["CA", "2024-01-15"])
+    named = {"path": {"__class__": "PathMetadataEntryData", "path": "/lake/f.parquet"}}
+    entries = [
+        {"label": label, "entry_data": data}
+        for label, data in ({"other": {"__class__": "JsonMetadataEntryData", "data": value}} | named).items()
+    ]
+    document = {"dagster_event": {"event_specific_data": {"materialization": {"metadata_entries": entries}}}}
+    assert reader.from_event(json.dumps(document)) == Foreign("/lake/f.parquet", ())
+
+
+@pytest.mark.parametrize(
+    "change", [{"rows": float("nan")}, {"columns": {"npi": {"min": float("nan")}}}, {"uri": "\ud800"}]
+)
+def test_a_record_itself_must_be_json(file_record: Record, change: dict[str, Any]) -> None:
+    assert isinstance(RecordReader().from_event(event(file_record(**change))), MalformedRecordError)
+
+
+def test_metadata_nested_too_deep_is_refused_and_ends_nothing() -> None:
+    deep = event(None).replace('"data": null', f'"data": {"[" * 100_000}{"]" * 100_000}')
+    assert isinstance(RecordReader().from_event(deep), MalformedRecordError)

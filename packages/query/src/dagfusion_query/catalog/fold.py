@@ -19,7 +19,7 @@ from dagfusion_query.catalog.rows import Absence, Written, absent_rows, build_se
 from dagfusion_query.catalog.tables import build_table, name_tables
 from dagfusion_query.errors import EventRecordError, UndiscoverableError
 from dagfusion_query.event_log.protocol import AssetKey, Event, Materialization, Wipe
-from dagfusion_query.event_log.record import DataFiles, Foreign, Layout
+from dagfusion_query.event_log.record import DataFile, DataFiles, Foreign, Layout
 
 
 @dataclass
@@ -174,7 +174,7 @@ def _readable(
         elif isinstance(file, DataFiles):
             for one in file.files:
                 groups.setdefault(one.layout, []).append(Written(event, one))
-        else:
+        elif isinstance(file, DataFile):
             groups.setdefault(file.layout, []).append(Written(event, file))
     return groups
 

@@ -84,13 +84,14 @@ def map_ledger(segments: Path, asset: Mapping[str, Any]) -> tuple[Ledger, list[t
     """
     found = list(_map_segments(segments, asset["segments"]))
     mapped = [(segment.rows, file) for segment, file in found]
-    others = {"absent": ABSENT_SCHEMA.empty_table(), "fileless": FILELESS_SCHEMA.empty_table()}
-    for name in others:
+    others = []
+    for name, schema in (("absent", ABSENT_SCHEMA), ("fileless", FILELESS_SCHEMA)):
         if asset[name]:
             file = File(**asset[name])
-            others[name] = map_rows(segments, file)
-            mapped.append((others[name], file))
-    return Ledger(tuple(segment for segment, _ in found), wiped_at_us=asset["wiped_at_us"], **others), mapped
+            mapped.append((map_rows(segments, file), file))
+        others.append(mapped[-1][0] if asset[name] else schema.empty_table())
+    absent, fileless = others
+    return Ledger(tuple(segment for segment, _ in found), absent, fileless, asset["wiped_at_us"]), mapped
 
 
 def files_of(asset: Mapping[str, Any]) -> list[File]:

@@ -167,7 +167,7 @@ class SnapshotStore:
                 rows, file = self._written[id(segment.rows)]
                 written[id(rows)] = (rows, file)
                 segments.append({"file": file, "dropped": segment.dropped})
-            asset = {"key": asset_key, "wiped_at_us": ledger.wiped_at_us, "segments": segments}
+            asset: dict[str, Any] = {"key": asset_key, "wiped_at_us": ledger.wiped_at_us, "segments": segments}
             for name, rows in (("absent", ledger.absent), ("fileless", ledger.fileless)):
                 if rows.num_rows:
                     written[id(rows)] = self._written.get(id(rows)) or (rows, self._write_rows(rows))

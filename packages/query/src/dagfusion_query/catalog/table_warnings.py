@@ -80,25 +80,21 @@ def left_out_columns(
     for segment in segments:
         for column, kind in segment.layout.unreadable:
             unreadable.setdefault(column, {}).setdefault(kind, []).append(segment)
-    why: dict[str, QueryError] = {
-        conflict.column: SchemaConflictError(
+    why: dict[str, QueryError] = {}
+    for conflict in conflicts:
+        numbers = conflict.types.items()
+        described = " and ".join(f"{kind} in {partitions([segments[i] for i in of])}" for kind, of in numbers)
+        why[conflict.column] = SchemaConflictError(
             f"table {name} leaves out column {conflict.column!r}, because no type fits all of its partitions: it is "
-            + " and ".join(
-                f"{kind} in {partitions([segments[number] for number in numbers])}"
-                for kind, numbers in conflict.types.items()
-            )
-            + ". Cast the column in the asset and materialize the partitions of one side again"
+            f"{described}. Cast the column in the asset and materialize the partitions of one side again"
         )
-        for conflict in conflicts
-    }
-    return why | {
-        column: UndiscoverableError(
-            f"table {name} leaves out column {column!r}, because its type cannot be read: it is "
-            + " and ".join(f"{kind} in {partitions(of)}" for kind, of in kinds.items())
-            + ". Write the column as another type"
+    for column, kinds in unreadable.items():
+        described = " and ".join(f"{kind} in {partitions(of)}" for kind, of in kinds.items())
+        why[column] = UndiscoverableError(
+            f"table {name} leaves out column {column!r}, because its type cannot be read: it is {described}. "
+            "Write the column as another type"
         )
-        for column, kinds in unreadable.items()
-    }
+    return why
 
 
 def by_partition_columns(segments: Sequence[Segment]) -> Mapping[pa.Schema, list[Segment]]:

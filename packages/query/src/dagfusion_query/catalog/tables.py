@@ -120,7 +120,7 @@ def _oldest_event(segment: Segment) -> tuple[int, str]:
 
 
 def _latest_event(segment: Segment) -> int:
-    return max(pc.max(rows["event_id"]).as_py() for rows in segment.live())
+    return max(int(pc.max(rows["event_id"]).as_py()) for rows in segment.live())
 
 
 def _newest_definition(segments: Sequence[Segment]) -> tuple[list[Segment], list[Segment]]:

@@ -20,6 +20,7 @@ from dagfusion_query.engine.statement import (
     check_text,
     is_datafusion_error,
     is_syntax_error,
+    left_out_column,
     missing_schema,
     planning_error,
 )
@@ -162,7 +163,7 @@ class Engine:
             wrong = planning_error(error, bound.snapshot.tables, sql)
             if isinstance(wrong, UnknownTableError):
                 _raise_problem(str(error), bound.snapshot)
-            if isinstance(wrong, PlanError) and (left_out := left_out_column(wrong, bound.snapshot.tables, sql)):
+            if isinstance(wrong, PlanError) and (left_out := left_out_column(error, bound.snapshot.tables, sql)):
                 raise left_out from error
             raise wrong from error
 

@@ -43,6 +43,11 @@ def named_in(text: str) -> str | None:
     return found["name"] if found else None
 
 
+def parts_of(name: str) -> list[str]:
+    """Return the parts of a name that may be qualified and quoted."""
+    return [(quoted or plain).replace('""', '"') for quoted, plain in _PART.findall(name)]
+
+
 def position_of(sql: str, name: str) -> Position | None:
     """Return where a statement mentions a name first, an alias after AS aside.
 
@@ -50,7 +55,7 @@ def position_of(sql: str, name: str) -> Position | None:
         sql: The statement.
         name: Parts with dots between, quoted where they have to be.
     """
-    wanted = [(quoted or plain).replace('""', '"') for quoted, plain in _PART.findall(name)]
+    wanted = parts_of(name)
     found = next((mention for mention in _names(sql) if list(mention.parts) == wanted), None)
     if found is None:
         return None

@@ -2,10 +2,11 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from dagfusion_query.catalog.model import Table
 from dagfusion_query.catalog.naming import TableName
-from dagfusion_query.engine.position import named_in, position_of
+from dagfusion_query.engine.position import named_in, parts_of, position_of
 from dagfusion_query.engine.series import series_error
 from dagfusion_query.errors import (
     ExecutionError,
@@ -65,6 +66,17 @@ def planning_error(error: BaseException, tables: Iterable[TableName], sql: str) 
     if "SQL statements" in text or "single SQL statement" in text:
         return PlanError("one statement at a time: the text has none, or more than one")
     return execution_error(error) if "Resources exhausted" in text else _plan_error(_NOISE.sub("", text).strip(), sql)
+
+
+def left_out_column(error: BaseException, tables: Mapping[TableName, Table], sql: str) -> QueryError | None:
+    """Return why a table that a statement mentions leaves out the column that DataFusion did not find."""
+    text = _NOISE.sub("", str(error)).strip()
+    name = named_in(text) if text.startswith("No field named") else None
+    if name is None:
+        return None
+    column, mentioned = parts_of(name)[-1], sql.lower()
+    tables_with_it = (table for table in tables.values() if column in table.left_out)
+    return next((table.left_out[column] for table in tables_with_it if table.name.table in mentioned), None)
 
 
 def missing_schema(text: str) -> str | None:

@@ -9,6 +9,7 @@ the column again. Filters on the view's column reach the scan as filters on thes
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -102,4 +103,6 @@ def _placeholder(kind: pa.DataType) -> pa.Scalar:
     """Return any value of a type; nobody sees it."""
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind):
         return pa.scalar("").cast(kind)
+    if pa.types.is_decimal(kind):
+        return pa.scalar(Decimal(0), kind)
     return pa.scalar(0, pa.int32() if pa.types.is_date32(kind) else pa.int64()).cast(kind)
