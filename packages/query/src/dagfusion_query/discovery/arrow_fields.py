@@ -1,27 +1,55 @@
-"""Arrow fields as event metadata v1 writes them, normalised as our writers do. Pure."""
+"""The columns of a Parquet file as event metadata v1 writes them, normalised as our writers do. Pure."""
 
 import hashlib
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import orjson
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from dagfusion_query.errors import UndiscoverableError
 from dagfusion_query.event_log.arrow_types import parse_flat_type
-from dagfusion_query.event_log.record import FOREIGN
+from dagfusion_query.event_log.record import FOREIGN, UNREADABLE
 
 _DIGITS_128 = 38
 
 
-def describe_schema(schema: pa.Schema) -> dict[str, Any]:
-    """Return a record's `schema`: the fields and their fingerprint.
+class _UnreadableError(Exception):
+    """A column has a type that cannot be queried; the text is its name."""
 
-    Raises:
-        UndiscoverableError: A column has a type that cannot be queried.
+
+def describe_schema(metadata: pq.FileMetaData, schema: pa.Schema) -> dict[str, Any]:
+    """Return a record's `schema`: the fields, and by name the types of columns that are left out; their fingerprint.
+
+    Args:
+        metadata: The footer.
+        schema: The footer's columns as Arrow has them.
     """
-    fields = [_field(field, field.name) for field in schema]
-    canonical = orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
-    return {"fingerprint": FOREIGN + hashlib.sha256(canonical).hexdigest()[:16], "fields": fields}
+    leaves = (metadata.schema.column(number) for number in range(len(metadata.schema)))
+    fields: list[dict[str, Any]] = []
+    unreadable: dict[str, str] = {}
+    for field in schema:
+        own = islice(leaves, leaf_count(field.type))
+        try:
+            fields.append(_field(field, own))
+        except _UnreadableError as error:
+            unreadable[field.name] = str(error)
+            list(own)  # so that the next column begins at its own leaf
+    described = [fields, unreadable] if unreadable else fields
+    canonical = orjson.dumps(described, option=orjson.OPT_SORT_KEYS)
+    found = {"fingerprint": FOREIGN + hashlib.sha256(canonical).hexdigest()[:16], "fields": fields}
+    return found | ({UNREADABLE: unreadable} if unreadable else {})
+
+
+def leaf_count(given: pa.DataType) -> int:
+    """Return how many of a Parquet file's columns an Arrow column is."""
+    kind = plain(given)
+    if pa.types.is_struct(kind):
+        return sum(leaf_count(field.type) for field in kind)
+    if pa.types.is_map(kind):
+        return leaf_count(kind.key_type) + leaf_count(kind.item_type)
+    return leaf_count(kind.value_type) if pa.types.is_nested(kind) else 1
 
 
 def plain(kind: pa.DataType) -> pa.DataType:
@@ -39,21 +67,23 @@ def plain(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def _field(field: pa.Field, column: str) -> dict[str, Any]:
-    return {"name": field.name, "type": _type(field.type, column), "nullable": field.nullable}
+def _field(field: pa.Field, leaves: Iterator[pq.ColumnSchema]) -> dict[str, Any]:
+    return {"name": field.name, "type": _type(field.type, leaves), "nullable": field.nullable}
 
 
-def _type(given: pa.DataType, column: str) -> Any:
+def _type(given: pa.DataType, leaves: Iterator[pq.ColumnSchema]) -> Any:
     kind = plain(given)
     if pa.types.is_struct(kind):
-        return {"struct": [_field(field, column) for field in kind]}
+        return {"struct": [_field(field, leaves) for field in kind]}
     if pa.types.is_map(kind):
-        return {"map": [_field(kind.key_field, column), _field(kind.item_field, column)]}
+        return {"map": [_field(kind.key_field, leaves), _field(kind.item_field, leaves)]}
     if pa.types.is_nested(kind) and hasattr(kind, "value_field"):
-        return {"list": _field(kind.value_field, column)}
-    name = str(kind)
-    if parse_flat_type(name) is None:
-        raise UndiscoverableError(
-            f"column {column!r} has type {name}, which cannot be queried: write it as another type"
-        )
-    return name
+        return {"list": _field(kind.value_field, leaves)}
+    leaf = next(leaves)
+    if leaf.physical_type == "INT96":  # DataFusion reads microseconds, which hold the years that nanoseconds do not
+        kind = pa.timestamp("us")
+    if leaf.converted_type == "INTERVAL":
+        raise _UnreadableError("interval")
+    if parse_flat_type(str(kind)) is None:
+        raise _UnreadableError(str(kind))
+    return str(kind)

@@ -74,7 +74,7 @@ def describe(uri: str, tail: Tail) -> Described:
         tail: With the whole footer.
 
     Raises:
-        UndiscoverableError: It is not Parquet, or has columns that cannot be queried.
+        UndiscoverableError: It is not Parquet.
     """
     try:
         metadata = pq.read_metadata(pa.BufferReader(tail.data))
@@ -90,7 +90,7 @@ def describe(uri: str, tail: Tail) -> Described:
         "modified": f"{modified:%Y-%m-%dT%H:%M:%S}.{modified.microsecond:06d}Z",
         "rows": metadata.num_rows,
         "partition": [],
-        "schema": describe_schema(schema),
+        "schema": describe_schema(metadata, schema),
         "columns": column_statistics(metadata, schema),
     }
     return Described(schema, record)

@@ -23,7 +23,7 @@ from dagfusion_query.event_log.record import Foreign
 _log = logging.getLogger(__name__)
 
 FILE_NAME = "discovered.sqlite"
-_FORMAT = 1
+_FORMAT = 2
 _BUSY_TIMEOUT_S = 10
 _IDS_AT_ONCE = 500
 _TABLES = """

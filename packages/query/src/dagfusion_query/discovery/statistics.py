@@ -17,7 +17,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dagfusion_query.discovery.arrow_fields import plain
+from dagfusion_query.discovery.arrow_fields import leaf_count, plain
 
 _MAX_CHARACTERS = 64
 _EXACT_STRINGS = "parquet-cpp"  # leaves long bounds out, and has never cut one
@@ -51,19 +51,10 @@ def _flat_columns(schema: pa.Schema) -> Iterator[tuple[pa.Field, int]]:
     """Yield the flat columns and the numbers of their leaves in the file."""
     leaf = 0
     for field in schema:
-        leaves = _leaves(field.type)
+        leaves = leaf_count(field.type)
         if not pa.types.is_nested(plain(field.type)):
             yield field, leaf
         leaf += leaves
-
-
-def _leaves(given: pa.DataType) -> int:
-    kind = plain(given)
-    if pa.types.is_struct(kind):
-        return sum(_leaves(field.type) for field in kind)
-    if pa.types.is_map(kind):
-        return _leaves(kind.key_type) + _leaves(kind.item_type)
-    return _leaves(kind.value_type) if pa.types.is_nested(kind) else 1
 
 
 class _Bounds:
