@@ -51,6 +51,15 @@ def test_the_stats_say_what_a_query_cost(served: Served) -> None:
     assert served.ask(lambda: served.service.query(stream.id, ANN)).stats == stats
 
 
+@pytest.mark.parametrize(
+    ("sql", "files"), [(f"SELECT npi FROM {ORGS} WHERE day = 2", 2), (f"EXPLAIN SELECT npi FROM {ORGS}", 0)]
+)
+def test_files_are_read_that_were_opened(served: Served, sql: str, files: int) -> None:
+    stats = served.loop.run(served.read(sql))[1].stats
+
+    assert (stats.files_total, stats.files_read, stats.files_skipped) == (6, files, 6 - files)
+
+
 @pytest.mark.parametrize(("sql", "path"), [(f"SELECT count(*) FROM {ORGS}", "catalog"), ("SELECT 1", "catalog")])
 def test_what_needs_no_file_says_so(served: Served, sql: str, path: str) -> None:
     assert served.loop.run(served.read(sql))[1].stats.path == path

@@ -53,8 +53,8 @@ class QueryStats:
 
     Attributes:
         files_total: Files of the tables that the query scans, once for each scan.
-        files_read: Those that its filters keep.
-        files_skipped: Those that they do not.
+        files_read: Those that were opened so far.
+        files_skipped: Those that were not: no row of them can match, or the query has enough rows without them.
         bytes_read: Bytes asked of the object store so far; whole files where the engine does not count.
         rows: Rows returned so far.
         seconds: From the statement to the last batch so far, planning included.

@@ -24,11 +24,15 @@ class Batches(Protocol):
     def bytes_read(self) -> int:
         """Bytes read so far."""
 
+    @property
+    def files_read(self) -> int:
+        """Files opened so far."""
+
 
 class Finished:
     """The batches of a table that is there already."""
 
-    bytes_read = 0
+    bytes_read = files_read = 0
 
     def __init__(self, table: pa.Table) -> None:
         self._batches = iter(table.to_batches())
@@ -73,8 +77,7 @@ class EmbeddedResult(Result):
     @property
     def stats(self) -> QueryStats:
         """What the query has read so far."""
-        scans = self._prepared.scans
-        total, read = sum(len(s.table.files) for s in scans), sum(s.count for s in scans)
+        total, read = sum(len(scan.table.files) for scan in self._prepared.scans), self._batches.files_read
         generation = self._prepared.bound.snapshot.generation
         return QueryStats(total, read, total - read, self._batches.bytes_read, self._rows, self._seconds, generation)
 

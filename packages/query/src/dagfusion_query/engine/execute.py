@@ -74,8 +74,16 @@ class Execution:
     @property
     def bytes_read(self) -> int:
         """Bytes that the scans have read so far."""
+        return self._counted("bytes_scanned")
+
+    @property
+    def files_read(self) -> int:
+        """Files that the scans have opened so far: a LIMIT may end a run before the last."""
+        return self._counted("files_opened")
+
+    def _counted(self, metric: str) -> int:
         metrics = (metrics for plan in self._plans for _, metrics in plan.collect_metrics())
-        return sum(found.sum_by_name("bytes_scanned") or 0 for found in metrics)
+        return sum(found.sum_by_name(metric) or 0 for found in metrics)
 
 
 async def arrow_batches(stream: RecordBatchStream) -> AsyncIterator[pa.RecordBatch]:

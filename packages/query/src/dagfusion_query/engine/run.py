@@ -62,6 +62,11 @@ class Run:
         """Bytes of objects read so far."""
         return self._execution.bytes_read
 
+    @property
+    def files_read(self) -> int:
+        """Files opened so far."""
+        return self._execution.files_read
+
 
 def declared(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """Give a batch the declared schema: DataFusion's own differs now and then in what may be NULL."""

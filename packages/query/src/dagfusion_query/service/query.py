@@ -72,7 +72,9 @@ class Stats:
     """What a query cost.
 
     Attributes:
-        files_total: Files of the tables that it scans, once a scan; `files_read` of them are read, the others skipped.
+        files_total: Files of the tables that it scans, once a scan.
+        files_read: Those that were opened; until the end, those that may be.
+        files_skipped: The others.
         bytes_read: Asked of the object store.
         rows: Of the result.
         result_bytes: Of the encoded result.

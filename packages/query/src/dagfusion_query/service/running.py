@@ -276,6 +276,8 @@ class Running:
 
     def _end(self, frame: Frame) -> None:
         known = {name: value for name, value in frame.head.items() if name != "explanation"}
+        if "files_read" in known:
+            known["files_skipped"] = self._entry.info.stats.files_total - known["files_read"]
         self._entry.update_stats(**known)
         self._close(None)
 

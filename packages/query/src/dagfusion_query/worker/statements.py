@@ -183,8 +183,8 @@ class Statements:
         if not self._is_whole:
             self._mark(Phase.resting)
         took_s = time.perf_counter() - began if first_batch_s is None else first_batch_s
-        cost = {"first_batch_s": took_s, "bytes_read": run.bytes_read, "requests": self._requests.count()}
-        output.finish(cost)
+        counts = {"files_read": run.files_read, "bytes_read": run.bytes_read, "requests": self._requests.count()}
+        output.finish({"first_batch_s": took_s, **counts})
 
     def _check(self) -> None:
         if self._cancelled:
@@ -282,6 +282,11 @@ class _Shown:
     def bytes_read(self) -> int:
         """Bytes read so far."""
         return self._run.bytes_read
+
+    @property
+    def files_read(self) -> int:
+        """Files opened so far."""
+        return self._run.files_read
 
 
 def _cut(text: str) -> str:
