@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 _OVERLAP = 100_000  # ids below a full sync's highest that the first polls look at again
 _ROWS_AT_ONCE = 512
-_WINDOW_GROWTH = 8
+_WINDOW_GROWTH = 32
 _CHUNKS_AHEAD = 16  # a socket holds a hundred rows or so, and beyond that the server would wait for their reader
 _CONNECT_TIMEOUT_S = 5
 _POLL_TIMEOUT_S = 30
