@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -30,11 +30,15 @@ def server(dagster_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield server
 
 
-def wait_for_queries(client: httpx.Client, count: int) -> None:
+def wait_for(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + START_S
-    while len(client.get("/v1/queries").json()["queries"]) < count:
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def wait_for_queries(client: httpx.Client, count: int) -> None:
+    wait_for(lambda: len(client.get("/v1/queries").json()["queries"]) >= count)
 
 
 def ask(client: httpx.Client, sql: str, outcomes: list[httpx.HTTPError | int]) -> None:
@@ -257,7 +261,7 @@ def test_a_second_signal_ends_it_at_once(dagster_home: Path, tmp_path: Path) -> 
             thread.start()
             wait_for_queries(client, 1)
             server.process.send_signal(signal.SIGTERM)
-            time.sleep(0.5)
+            wait_for(lambda: "stopping: running queries have 300 s" in server.log.read_text())
             assert server.process.poll() is None
             server.stop()  # within seconds, of the minutes that a query would have
             thread.join(30)
@@ -266,11 +270,17 @@ def test_a_second_signal_ends_it_at_once(dagster_home: Path, tmp_path: Path) -> 
     assert [worker for worker in workers if worker.is_running()] == []
 
 
-@pytest.mark.parametrize("delay_s", [0.5, 0.8, 1.2])
-def test_a_signal_during_the_start_ends_it(dagster_home: Path, tmp_path: Path, delay_s: float) -> None:
+@pytest.mark.parametrize("phase", ["imports", "catalog", "workers"])
+def test_a_signal_during_the_start_ends_it(dagster_home: Path, tmp_path: Path, phase: str) -> None:
     free = ("--http-address", "127.0.0.1:0", "--flight-address", "127.0.0.1:0")
     process = start(tmp_path, "serve", "--dagster-home", str(dagster_home), *free)
-    time.sleep(delay_s)
+    maps, started = Path(f"/proc/{process.pid}/maps"), psutil.Process(process.pid)
+    reached = {
+        "imports": lambda: "pyarrow" in maps.read_text(),
+        "catalog": (tmp_path / "state").exists,
+        "workers": lambda: len(started.children()) > 0,
+    }
+    wait_for(reached[phase])
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     process.terminate()
     _, said = process.communicate(timeout=30)
