@@ -23,11 +23,21 @@ _TIME_OF_DAY = ("%H", "%I", "%M", "%S", "%f", "%s", "%X", "%c", "%T")
 
 @dataclass(frozen=True)
 class Dimension:
-    """One dimension of an asset's partitions: its name in Dagster, its column in the table and its definition."""
+    """One dimension of an asset's partitions: its name in Dagster, its column in the table and its definition.
+
+    `is_declared` says that the metadata `partition_expr` names the column, `is_named` that it or the definition does.
+    """
 
     name: str
     column: str
     definition: PartitionsDefinition[str]
+    is_declared: bool = False
+    is_named: bool = True
+
+    @property
+    def default_column(self) -> str:
+        """The column's name where nothing names it."""
+        return _default_column(self.definition)
 
     @property
     def default_type(self) -> pa.DataType:
@@ -37,6 +47,34 @@ class Dimension:
         if not _tells_hours(self.definition):
             return pa.date32()
         return pa.timestamp("us", "UTC" if _repeats_hours(self.definition) else None)
+
+    def has_windows_of(self, data_type: pa.DataType) -> bool:
+        """Return True if many values of the type lie in one partition's window."""
+        if not isinstance(self.definition, TimeWindowPartitionsDefinition):
+            return False
+        if pa.types.is_timestamp(data_type):
+            return True
+        schedule = self.definition.schedule_type
+        is_daily = schedule is not None and schedule.value == "DAILY"
+        return bool(pa.types.is_date32(data_type)) and not is_daily and not _tells_hours(self.definition)
+
+    def can_be(self, data_type: pa.DataType, keys: Sequence[str]) -> bool:
+        """Return True if values of the type can stand for the dimension's keys: all that are known, and the given."""
+        if isinstance(self.definition, TimeWindowPartitionsDefinition):
+            kinds = (pa.types.is_date32, pa.types.is_timestamp, pa.types.is_string)
+            return any(kind(data_type) for kind in kinds)
+        known = self.definition.get_partition_keys() if isinstance(self.definition, dg.StaticPartitionsDefinition) else []
+        return pa.types.is_string(data_type) or all(_is_value(key, data_type) for key in (*known, *keys))
+
+    def windows(self, keys: Sequence[str], data_type: pa.DataType, asset: str) -> tuple[pa.Array, pa.Array]:
+        """The starts and the ends of the keys' windows, as times of the given type.
+
+        Raises:
+            PartitionError: the type cannot tell a window from the one before, which has the same local time.
+        """
+        starts = self.values(keys, data_type, asset)
+        ends = [_window_end(self.definition, key, data_type) for key in keys]
+        return starts, pa.array(ends, data_type)
 
     def values(self, keys: Sequence[str], data_type: pa.DataType, asset: str) -> pa.Array:
         """The value of the column that stands for each of the dimension's keys.
@@ -99,7 +137,13 @@ def dimensions(
             f"partition_expr of asset {asset!r} must name a column of its own for each dimension; got {columns}"
         )
     order = _order(parts, plain(metadata.get("partition_order")), preferred_order, asset)
-    return tuple(Dimension(name, columns[name], parts[name]) for name in order)
+    is_single = not isinstance(definition, dg.MultiPartitionsDefinition)
+    declared = plain(metadata.get("partition_expr"))
+    declared_names = set(parts) if isinstance(declared, str) else set(declared) if isinstance(declared, Mapping) else set()
+    return tuple(
+        Dimension(name, columns[name], parts[name], name in declared_names, name in declared_names or not is_single)
+        for name in order
+    )
 
 
 def dimension_keys(key: str, definition: PartitionsDefinition[str], order: Sequence[Dimension]) -> tuple[str, ...]:
@@ -209,6 +253,28 @@ def _is_repeated(definition: TimeWindowPartitionsDefinition, start: datetime) ->
     earlier = definition.time_window_for_partition_key(earlier_key).start
     same_clock = earlier.replace(tzinfo=None, fold=0) == start.replace(tzinfo=None, fold=0)
     return same_clock and earlier.timestamp() != start.timestamp()
+
+
+def _is_value(key: str, data_type: pa.DataType) -> bool:
+    try:
+        pa.scalar(None if key == HIVE_NULL else key, pa.string()).cast(data_type)
+    except pa.ArrowException:
+        return False
+    return True
+
+
+def _window_end(definition: PartitionsDefinition[str], key: str, data_type: pa.DataType) -> pa.Scalar:
+    if not isinstance(definition, TimeWindowPartitionsDefinition):
+        raise TypeError(definition)
+    window = definition.time_window_for_partition_key(key)
+    if pa.types.is_date32(data_type):
+        return pa.scalar(window.end.date(), data_type)
+    if data_type.tz:
+        return pa.scalar(window.end, data_type)
+    start, end = window.start.replace(tzinfo=None), window.end.replace(tzinfo=None)
+    # The local clock is set back within the window: it ends when the clock has run for the window's real time.
+    real = timedelta(seconds=window.end.timestamp() - window.start.timestamp())
+    return pa.scalar(end if end > start else start + real, data_type)
 
 
 def _window_value(

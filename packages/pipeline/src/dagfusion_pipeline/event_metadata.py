@@ -9,9 +9,11 @@ from urllib.parse import quote
 import dagster as dg
 import pyarrow as pa
 
+from dagfusion_pipeline.naming import find_column
 from dagfusion_pipeline.record import FILE_ENTRY_KEY, file_entry
 from dagfusion_pipeline.writer import Written
 
+COLUMN_SCHEMA_KEY = "dagster/column_schema"
 _BYTES_PER_MB = 1_000_000
 
 
@@ -43,6 +45,20 @@ def table_schema(file_schema: pa.Schema, partition: Mapping[str, pa.Scalar]) -> 
     )
 
 
+def described(columns: dg.TableSchema, declared: object) -> dg.TableSchema:
+    """The columns with what the asset's definition says of them: descriptions, tags and constraints.
+
+    Args:
+        columns: as they were written.
+        declared: the definition's metadata `dagster/column_schema`, if it has one.
+    """
+    if not isinstance(declared, dg.TableSchema):
+        return columns
+    known = {column.name: column for column in declared.columns}
+    merged = [_described(column, find_column(column.name, list(known)), known) for column in columns.columns]
+    return dg.TableSchema(columns=merged, constraints=declared.constraints)
+
+
 def event_metadata(
     written: Written, asset: AssetFacts, partition_key: Mapping[str, str] | str | None
 ) -> dict[str, Any]:
@@ -60,7 +76,7 @@ def event_metadata(
         FILE_ENTRY_KEY: dg.MetadataValue.json(file_entry(file)),
         rows_key: file.rows,
         "dagster/uri": file.uri,
-        "dagster/column_schema": asset.column_schema,
+        COLUMN_SCHEMA_KEY: asset.column_schema,
         "dagster/table_name": asset.table_name,
         "file_size_mb": round(file.size_bytes / _BYTES_PER_MB, 6),
         "s3_path": dg.MetadataValue.url(_link(written.target.object_key, asset)),
@@ -78,6 +94,13 @@ def _keys(partition_key: Mapping[str, str] | str | None) -> dict[str, Any]:
         if isinstance(partition_key, str)
         else dict(partition_key)
     }
+
+
+def _described(column: dg.TableColumn, name: str | None, known: Mapping[str, dg.TableColumn]) -> dg.TableColumn:
+    if name is None:
+        return column
+    declared = known[name]
+    return dg.TableColumn(column.name, column.type, declared.description, declared.constraints, declared.tags)
 
 
 def _table_column(field: pa.Field) -> dg.TableColumn:

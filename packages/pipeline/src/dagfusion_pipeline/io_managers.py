@@ -2,8 +2,8 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import Any, Literal
+from functools import cache, partial
+from typing import Any, ClassVar, Literal
 
 import dagster as dg
 import pyarrow as pa
@@ -11,13 +11,17 @@ from pydantic import ConfigDict, Field, PrivateAttr
 
 from dagfusion_pipeline.dimensions import plain
 from dagfusion_pipeline.errors import ConfigurationError, CorruptObjectError, FrameError, LayoutError, PartitionError
-from dagfusion_pipeline.event_metadata import AssetFacts, event_metadata, table_schema
-from dagfusion_pipeline.frames import Frame, check_frame_type, read_frame, write_frame
+from dagfusion_pipeline.event_metadata import COLUMN_SCHEMA_KEY, AssetFacts, described, event_metadata, table_schema
+from dagfusion_pipeline.fallback import is_in_fallback, store_in_fallback
+from dagfusion_pipeline.frame_types import FRAME_TYPES, FrameType
+from dagfusion_pipeline.frames import Frame, asked_type, is_frame, is_frame_type, is_optional, read_frame
+from dagfusion_pipeline.inputs import annotation_of, as_asked, columns_of
 from dagfusion_pipeline.latest_files import LatestFile, latest_files, latest_partition_types
 from dagfusion_pipeline.layout import file_key, hive_key
 from dagfusion_pipeline.naming import table_name
+from dagfusion_pipeline.partition_columns import PartitionColumn
 from dagfusion_pipeline.partition_events import attach_metadata
-from dagfusion_pipeline.reader import Source, read
+from dagfusion_pipeline.reader import Source, read_each
 from dagfusion_pipeline.run_partitions import RunPartitions
 from dagfusion_pipeline.store import ObjectStore
 from dagfusion_pipeline.writer import Target, WriteJob, Written, write
@@ -54,9 +58,16 @@ class _S3Parquet(dg.ConfigurableIOManager):
     memory_budget_bytes: int = Field(
         default=256 << 20, description="Rows of a LazyFrame that are held before files are closed."
     )
+    console_url: str | None = Field(
+        default=None, description="The URL of the query service's console, which events link to."
+    )
+    fallback: dg.ResourceDependency[dg.IOManager | None] = None
 
     # Not a cached_property: Dagster would take the cached value for a configured field.
     _object_store: ObjectStore | None = PrivateAttr(default=None)
+
+    # The files leave out the partition columns, so their footers have them.
+    _has_footer_partition: ClassVar[bool] = False
 
     @property
     def object_store(self) -> ObjectStore:
@@ -84,48 +95,41 @@ class _S3Parquet(dg.ConfigurableIOManager):
         """
         return {}
 
+    def frame_types(self) -> Sequence[FrameType]:
+        """The types of frames that are stored, the first that holds a value first; a subclass may add its own."""
+        return FRAME_TYPES
+
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
         """Write a frame as one object a partition, and put each object's metadata on its partition's event.
+
+        None is not stored where the output is Optional. The fallback stores what is no frame, and outputs of ops.
 
         Raises:
             PipelineError: the frame, its partitions or the store; no event says anything of this run's objects then.
         """
-        self._check_settings(context)
-        partitions = RunPartitions.of(context, context.definition_metadata, self.partition_order)
-        self._check_partitions(partitions)
-        partitions.check_any()
-        frame = read_frame(obj, context.asset_key.to_user_string())
-        written = self._write(context, frame, partitions)
-        facts = self._facts(context.asset_key, self._file_schema(frame.schema, partitions), written[0])
-        metadata = {
-            one.target.partition_key: event_metadata(one, facts, partitions.names_of(position))
-            for position, one in enumerate(written)
-        }
-        attach_metadata(context, metadata)
-        size = sum(one.file.size_bytes for one in written)
-        context.log.info("wrote %d objects, %d bytes, under %s", len(written), size, self._root(context.asset_key))
+        self._check_settings()
+        if obj is None and is_optional(context.dagster_type.typing_type):
+            context.log.info("nothing is stored: the output is None")
+        elif self.fallback is not None and not (context.has_asset_key and is_frame(obj, self.frame_types())):
+            store_in_fallback(self.fallback, context, obj)
+        else:
+            self._check_asset(context)
+            self._store(context, obj)
 
     def load_input(self, context: dg.InputContext) -> object:
         """Read an asset, or the partitions of it that the run needs, as the input's annotation asks for it.
 
-        Rows are in the order of the partitions, and HIVE's partition columns come last.
+        Rows are in the order of the partitions, and HIVE's partition columns come last. The fallback loads what it
+        stored.
 
         Raises:
             PipelineError: an unknown annotation, a partition that is not there, or columns that do not fit together.
         """
-        self._check_settings(context)
-        upstream = context.upstream_output.definition_metadata if context.upstream_output else {}
-        partitions = RunPartitions.of(context, upstream, self.partition_order)
-        self._check_partitions(partitions)
-        frame_type = Any if context.dagster_type.is_any else context.dagster_type.typing_type
-        check_frame_type(frame_type, partitions.asset)
-        allow_missing = context.definition_metadata.get(ALLOW_MISSING_KEY, upstream.get(ALLOW_MISSING_KEY, False))
-        load = partial(self._read, context, partitions, allow_missing=bool(plain(allow_missing)))
-        try:
-            table = load()
-        except CorruptObjectError:  # another run may have replaced the object since its event was read
-            table = load()
-        return write_frame(table, frame_type)
+        self._check_settings()
+        if self.fallback is not None and self._is_of_fallback(context):
+            return self.fallback.load_input(context)
+        self._check_asset(context)
+        return self._load(context)
 
     @abstractmethod
     def _object_key(self, asset_key: Sequence[str], partition: Sequence[tuple[str, str]], run_id: str | None) -> str:
@@ -136,24 +140,41 @@ class _S3Parquet(dg.ConfigurableIOManager):
         """Refuse partitions that this IO manager has no layout for."""
 
     @abstractmethod
-    def _file_schema(self, schema: pa.Schema, partitions: RunPartitions) -> pa.Schema:
+    def _file_schema(self, schema: pa.Schema, asset: str, columns: Sequence[PartitionColumn]) -> pa.Schema:
         """The columns of the frame that go into the files."""
 
-    def _read(self, context: dg.InputContext, partitions: RunPartitions, *, allow_missing: bool) -> pa.Table:
-        sources = self._sources(context, partitions)
-        return read(partitions.asset, sources, self.object_store, self.upload_concurrency, allow_missing=allow_missing)
+    def _store(self, context: dg.OutputContext, obj: object) -> None:
+        partitions = RunPartitions.of(context, context.definition_metadata, self.partition_order)
+        self._check_partitions(partitions)
+        partitions.check_any()
+        frame = read_frame(obj, partitions.asset, self.frame_types())
+        recorded = partial(latest_partition_types, context.step_context.instance, context.asset_key)
+        columns = partitions.columns(frame.schema, cache(recorded))
+        written = self._write(context, frame, partitions, columns)
+        facts = self._facts(context, self._file_schema(frame.schema, partitions.asset, columns), written[0])
+        metadata = {
+            one.target.partition_key: event_metadata(one, facts, partitions.names_of(position))
+            for position, one in enumerate(written)
+        }
+        attach_metadata(context, metadata)
+        size = sum(one.file.size_bytes for one in written)
+        context.log.info("wrote %d objects, %d bytes, under %s", len(written), size, self._root(context.asset_key))
 
-    def _write(self, context: dg.OutputContext, frame: Frame, partitions: RunPartitions) -> list[Written]:
-        instance = context.step_context.instance
-        values = partitions.values(frame.schema, partial(latest_partition_types, instance, context.asset_key))
-        index = partitions.index(frame.schema, values)
-        schema = self._file_schema(frame.schema, partitions)
+    def _write(
+        self,
+        context: dg.OutputContext,
+        frame: Frame,
+        partitions: RunPartitions,
+        columns: Sequence[PartitionColumn],
+    ) -> list[Written]:
+        index = partitions.index(columns, frame.schema)
+        schema = self._file_schema(frame.schema, partitions.asset, columns)
         measured = type(self).metrics is not _S3Parquet.metrics
         job = WriteJob(
             asset=partitions.asset,
-            targets=self._targets(context, partitions, values),
+            targets=self._targets(context, partitions, columns),
             schema=schema,
-            footer_partition=schema is not frame.schema,
+            footer_partition=self._has_footer_partition and bool(columns),
             compression=self.compression,
             concurrency=self.upload_concurrency,
             budget_bytes=self.memory_budget_bytes if frame.streamed else None,
@@ -162,14 +183,60 @@ class _S3Parquet(dg.ConfigurableIOManager):
         pieces = (piece for table in frame.tables for piece in index.split(table))
         return write(job, pieces, self.object_store)
 
+    def _is_of_fallback(self, context: dg.InputContext) -> bool:
+        if not context.has_asset_key:
+            return True
+        annotation = annotation_of(context)
+        if annotation is not Any:
+            return not is_frame_type(annotation, self.frame_types())
+        keys = context.asset_partition_keys if context.has_asset_partitions else []
+        return is_in_fallback(context.instance, context.asset_key, keys)
+
+    def _load(self, context: dg.InputContext) -> object:
+        upstream = context.upstream_output.definition_metadata if context.upstream_output else {}
+        partitions = RunPartitions.of(context, upstream, self.partition_order)
+        self._check_partitions(partitions)
+        asked = asked_type(annotation_of(context), partitions.asset, self.frame_types())
+        allow_missing = context.definition_metadata.get(ALLOW_MISSING_KEY, upstream.get(ALLOW_MISSING_KEY, False))
+        load = partial(
+            self._read,
+            context,
+            partitions,
+            columns=columns_of(context.definition_metadata, partitions.asset),
+            allow_missing=asked.optional or bool(plain(allow_missing)),
+        )
+        try:
+            tables = load()
+        except CorruptObjectError:  # another run may have replaced the object since its event was read
+            tables = load()
+        return as_asked(tables, asked, partitions.asset, partitions.keys)
+
+    def _read(
+        self,
+        context: dg.InputContext,
+        partitions: RunPartitions,
+        *,
+        columns: Sequence[str] | None,
+        allow_missing: bool,
+    ) -> dict[str | None, pa.Table]:
+        return read_each(
+            partitions.asset,
+            self._sources(context, partitions),
+            self.object_store,
+            self.upload_concurrency,
+            columns=columns,
+            allow_missing=allow_missing,
+        )
+
     def _targets(
-        self, context: dg.OutputContext, partitions: RunPartitions, values: Mapping[str, pa.Array]
+        self, context: dg.OutputContext, partitions: RunPartitions, columns: Sequence[PartitionColumn]
     ) -> list[Target]:
         run_id = context.run_id if self.file_naming == "per_run" else None
+        values = partitions.values(columns)
         targets = [
             Target(
                 partition_key=key,
-                object_key=self._object_key(context.asset_key.path, partitions.columns_of(position), run_id),
+                object_key=self._object_key(context.asset_key.path, partitions.path_of(position, columns), run_id),
                 values={column: array[position] for column, array in values.items()},
             )
             for position, key in enumerate(partitions.keys)
@@ -199,7 +266,7 @@ class _S3Parquet(dg.ConfigurableIOManager):
         if latest is not None and latest.uri.startswith(root):
             return Source(latest.uri.removeprefix(root), latest.checksum)
         if self.file_naming == "stable":
-            return Source(self._object_key(asset_key.path, partitions.columns_of(position), None))
+            return Source(self._object_key(asset_key.path, partitions.path_of(position), None))
         if latest is None:
             return None
         raise ConfigurationError(
@@ -207,10 +274,11 @@ class _S3Parquet(dg.ConfigurableIOManager):
             f" {root}: set bucket to the one it wrote to, or materialize the asset again"
         )
 
-    def _facts(self, asset_key: dg.AssetKey, schema: pa.Schema, written: Written) -> AssetFacts:
+    def _facts(self, context: dg.OutputContext, schema: pa.Schema, written: Written) -> AssetFacts:
+        declared = context.definition_metadata.get(COLUMN_SCHEMA_KEY)
         return AssetFacts(
-            table_name=str(table_name(self.environment, asset_key.path)),
-            column_schema=table_schema(schema, written.target.values),
+            table_name=str(table_name(self.environment, context.asset_key.path)),
+            column_schema=described(table_schema(schema, written.target.values), plain(declared)),
             bucket=self.bucket,
             endpoint_url=self.endpoint_url,
             region=self.region,
@@ -219,10 +287,15 @@ class _S3Parquet(dg.ConfigurableIOManager):
     def _root(self, asset_key: dg.AssetKey) -> str:
         return self.object_store.uri("/".join(filter(None, [self.prefix, *asset_key.path])))
 
-    def _check_settings(self, context: dg.OutputContext | dg.InputContext) -> None:
-        kind = type(self).__name__
+    def _check_asset(self, context: dg.OutputContext | dg.InputContext) -> None:
         if not context.has_asset_key:
-            raise ConfigurationError(f"{kind} stores assets; {context.name!r} belongs to an op: make the op an asset")
+            raise ConfigurationError(
+                f"{type(self).__name__} stores assets; {context.name!r} belongs to an op: make the op an asset, give its"
+                " output another io_manager_key, or set fallback=dagster.FilesystemIOManager() to store such values"
+            )
+
+    def _check_settings(self) -> None:
+        kind = type(self).__name__
         if {"", ".", ".."} & set(self.prefix.split("/")) and self.prefix:
             raise ConfigurationError(f"prefix of {kind} must be folder names joined by slashes; got {self.prefix!r}")
         for name in ("upload_concurrency", "memory_budget_bytes"):
@@ -247,7 +320,12 @@ class S3ParquetIOManager(_S3Parquet):
                 f" {names}: use PartitionedS3ParquetIOManager"
             )
 
-    def _file_schema(self, schema: pa.Schema, partitions: RunPartitions) -> pa.Schema:  # noqa: ARG002 - all columns
+    def _file_schema(
+        self,
+        schema: pa.Schema,
+        asset: str,  # noqa: ARG002
+        columns: Sequence[PartitionColumn],  # noqa: ARG002 - the frame is written as it is
+    ) -> pa.Schema:
         return schema
 
 
@@ -257,20 +335,19 @@ class PartitionedS3ParquetIOManager(_S3Parquet):
     For assets with any partitions or none. The partition columns are in the path and the file's footer, not its rows.
     """
 
+    _has_footer_partition: ClassVar[bool] = True
+
     def _object_key(self, asset_key: Sequence[str], partition: Sequence[tuple[str, str]], run_id: str | None) -> str:
         return hive_key(self.prefix, asset_key, partition, run_id)
 
     def _check_partitions(self, partitions: RunPartitions) -> None:
         """HIVE has a folder for every dimension."""
 
-    def _file_schema(self, schema: pa.Schema, partitions: RunPartitions) -> pa.Schema:
-        if not partitions.dimensions:
-            return schema
-        columns = {dimension.column for dimension in partitions.dimensions}
-        fields = [field for field in schema if field.name not in columns]
+    def _file_schema(self, schema: pa.Schema, asset: str, columns: Sequence[PartitionColumn]) -> pa.Schema:
+        names = {column.name for column in columns}
+        fields = [field for field in schema if field.name not in names]
         if not fields:
             raise FrameError(
-                f"asset {partitions.asset!r} must return columns besides its partition columns {sorted(columns)};"
-                " got none"
+                f"asset {asset!r} must return columns besides its partition columns {sorted(names)}; got none"
             )
         return pa.schema(fields)

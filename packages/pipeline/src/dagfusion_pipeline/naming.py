@@ -169,3 +169,15 @@ def _ascii(character: str) -> str:
     if plain.isascii():
         return plain
     return f"_u{ord(character):x}_" if character.isalnum() else "_"
+
+
+def find_column(name: str, columns: Sequence[str]) -> str | None:
+    """The column of a name: exactly, or else the only one that differs in case, as SQL engines find it.
+
+    >>> find_column("DATE", ["date", "n"]), find_column("a", ["A", "a"]), find_column("x", ["y"])
+    ('date', 'a', None)
+    """
+    if name in columns:
+        return name
+    alike = [column for column in columns if column.casefold() == name.casefold()]
+    return alike[0] if len(alike) == 1 else None

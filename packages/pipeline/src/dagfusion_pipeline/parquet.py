@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dagfusion_pipeline.arrow_types import parse_partition_entry, value_entry
+from dagfusion_pipeline.naming import find_column
 
 Compression = Literal["zstd", "snappy"]
 
@@ -147,11 +148,12 @@ class ParquetEncoder:
         return FileFacts(self._rows, _column_entries(self._statistics, self.schema))
 
 
-def decode(content: Any) -> pa.Table:
+def decode(content: Any, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a Parquet file; the partition columns its footer names are appended, typed, in path order.
 
     Args:
         content: the file's bytes, as any object with the buffer protocol, or its path.
+        columns: only these, as far as the file and its footer have them; all of them when None.
 
     Raises:
         pa.ArrowException: the bytes are not a Parquet file, or a page does not have its checksum.
@@ -160,9 +162,20 @@ def decode(content: Any) -> pa.Table:
     """
     source = pa.memory_map(str(content)) if isinstance(content, Path) else pa.BufferReader(pa.py_buffer(content))
     reader = pq.ParquetFile(source, page_checksum_verification=True)
-    table = reader.read().replace_schema_metadata(None)
     entries = json.loads((reader.metadata.metadata or {}).get(PARTITION_METADATA_KEY, b"[]"))
-    return append_partition(table, dict(map(parse_partition_entry, entries)))
+    partition = dict(map(parse_partition_entry, entries))
+    if columns is None:
+        return append_partition(reader.read().replace_schema_metadata(None), partition)
+    file_names = reader.schema_arrow.names
+    names = [*file_names, *(name for name in partition if name not in file_names)]
+    found = list(dict.fromkeys(name for column in columns if (name := find_column(column, names)) is not None))
+    table = reader.read(columns=[name for name in found if name in file_names]).replace_schema_metadata(None)
+    return append_partition(_of_rows(table, reader.metadata.num_rows), partition).select(found)
+
+
+def _of_rows(table: pa.Table, rows: int) -> pa.Table:
+    """The table, with a placeholder column where it has none, because such a table has no number of rows."""
+    return table if table.num_columns else pa.table({"": pa.nulls(rows)})
 
 
 def append_partition(table: pa.Table, values: Mapping[str, pa.Scalar]) -> pa.Table:

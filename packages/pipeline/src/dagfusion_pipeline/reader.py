@@ -1,4 +1,4 @@
-"""Objects to one table: read together, decoded, and their columns unified."""
+"""Objects to tables: read together, verified and decoded, and their columns unified."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from dagfusion_pipeline.errors import CorruptObjectError, FrameError, MissingObjectError
+from dagfusion_pipeline.naming import find_column
 from dagfusion_pipeline.parquet import decode
 from dagfusion_pipeline.store import ObjectStore, checksum
 
@@ -21,29 +22,29 @@ class Source:
     checksum: str | None = None
 
 
-def read(
+def read_each(
     asset: str,
     sources: Mapping[str | None, Source | None],
     store: ObjectStore,
     concurrency: int,
     *,
+    columns: Sequence[str] | None = None,
     allow_missing: bool,
-) -> pa.Table:
-    """The rows of an asset's objects, in the order of the keys.
-
-    A column that some objects do not have is null in their rows, and one whose type differs gets the wider type.
+) -> dict[str | None, pa.Table]:
+    """The rows of each of an asset's objects, by partition key, in the order of the keys.
 
     Args:
         asset: for messages.
         sources: by partition key (None when unpartitioned) the object, or None where none was ever logged.
         store: where from.
         concurrency: objects read at once.
+        columns: only these, in this order; names may differ in case. All columns when None.
         allow_missing: leave out objects that are not there.
 
     Raises:
         MissingObjectError: an object is not there.
         CorruptObjectError: an object does not hold the bytes that were written.
-        FrameError: a column has types that no type holds both of.
+        FrameError: no object has a column that is asked for.
     """
     known = {partition: source for partition, source in sources.items() if source is not None}
     uris = {partition: store.uri(source.object_key) for partition, source in known.items()}
@@ -56,29 +57,47 @@ def read(
     for partition, source in known.items():
         content = contents.pop(partition)  # freed as it is decoded
         if content is not None:
-            tables[partition] = _decode(asset, content, uris[partition], source.checksum)
-    return _unified(asset, tables)
+            tables[partition] = _decode(asset, content, uris[partition], source.checksum, columns)
+    if columns is not None and tables:
+        _check_columns(asset, columns, tables)
+    return tables
 
 
-def _decode(asset: str, content: Any, uri: str, expected: str | None) -> pa.Table:
+def unify(asset: str, tables: Mapping[str | None, pa.Table]) -> pa.Table:
+    """All rows in one table, in the order of the keys.
+
+    A column that some objects do not have is null in their rows, and one whose type differs gets the wider type.
+
+    Raises:
+        FrameError: a column has types that no type holds both of.
+    """
+    try:
+        return pa.concat_tables(list(tables.values()), promote_options="permissive") if tables else pa.table({})
+    except pa.ArrowException as error:
+        raise _conflict(asset, tables) from error
+
+
+def _check_columns(asset: str, columns: Sequence[str], tables: Mapping[str | None, pa.Table]) -> None:
+    names = list(dict.fromkeys(name for table in tables.values() for name in table.column_names))
+    absent = [column for column in columns if find_column(column, names) is None]
+    if absent:
+        raise FrameError(
+            f"asset {asset!r} has no columns {absent}, which the input's metadata columns={list(columns)} names"
+        )
+
+
+def _decode(asset: str, content: Any, uri: str, expected: str | None, columns: Sequence[str] | None) -> pa.Table:
     if expected is not None and (found := checksum(content)) != expected:
         raise CorruptObjectError(
             f"{uri} of asset {asset!r} does not hold the bytes that its latest materialization wrote: its checksum is"
             f" {found}, and {expected} was recorded: materialize it again"
         )
     try:
-        return decode(content)
+        return decode(content, columns)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise CorruptObjectError(
             f"{uri} of asset {asset!r} is damaged, or not a Parquet file: {error}: materialize it again"
         ) from error
-
-
-def _unified(asset: str, tables: Mapping[str | None, pa.Table]) -> pa.Table:
-    try:
-        return pa.concat_tables(list(tables.values()), promote_options="permissive") if tables else pa.table({})
-    except pa.ArrowException as error:
-        raise _conflict(asset, tables) from error
 
 
 def _conflict(asset: str, tables: Mapping[str | None, pa.Table]) -> FrameError:

@@ -1,14 +1,15 @@
 """The partitions one run writes or reads of an asset, and what they are in columns."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
 import pyarrow as pa
 
 from dagfusion_pipeline.dimensions import Dimension, dimension_keys, dimensions, in_definition_order
-from dagfusion_pipeline.errors import PartitionError
-from dagfusion_pipeline.split import PartitionIndex
+from dagfusion_pipeline.errors import ConfigurationError, PartitionError
+from dagfusion_pipeline.partition_columns import PartitionColumn, RecordedTypes, partition_column
+from dagfusion_pipeline.split import PartitionIndex, Windows
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,13 @@ class RunPartitions:
                 " has partitions"
             )
 
-    def columns_of(self, position: int) -> list[tuple[str, str]]:
-        """The partition columns and their keys of one partition, in path order."""
-        columns = [dimension.column for dimension in self.dimensions]
-        return list(zip(columns, self.dimension_keys[position], strict=True))
+    def path_of(self, position: int, columns: Sequence[PartitionColumn] = ()) -> list[tuple[str, str]]:
+        """The partition columns and their keys of one partition, in path order.
+
+        Without `columns` they are called as the definition and its metadata call them.
+        """
+        names = [column.name for column in columns] or [dimension.column for dimension in self.dimensions]
+        return list(zip(names, self.dimension_keys[position], strict=True))
 
     def names_of(self, position: int) -> dict[str, str] | str | None:
         """The partition key as a person reads it: by dimension where there are several."""
@@ -72,48 +76,61 @@ class RunPartitions:
             return dict(zip(names, self.dimension_keys[position], strict=True))
         return self.keys[position]
 
-    def values(
-        self, schema: pa.Schema, recorded_types: Callable[[], Mapping[str, pa.DataType]] = dict
-    ) -> dict[str, pa.Array]:
-        """For each partition column in path order, the value that stands for each partition.
-
-        It has the type of the frame's column, or the dimension's own where the frame has none.
+    def columns(self, schema: pa.Schema, recorded: RecordedTypes = dict) -> list[PartitionColumn]:
+        """The partition columns of the table that a frame of the schema becomes, in path order.
 
         Args:
             schema: the frame's.
-            recorded_types: the partition columns' types in the asset's latest event; called where that matters.
+            recorded: gives the partition columns' types in the asset's latest event; called where that matters.
+
+        Raises:
+            ConfigurationError: a partition column has no name.
         """
-        by_dimension = zip(*self.dimension_keys, strict=True) if self.keys else ()
+        found = [
+            partition_column(dimension, keys, schema, recorded, self.asset)
+            for dimension, keys in zip(self.dimensions, self._keys_by_dimension, strict=True)
+        ]
+        names = [column.name for column in found]
+        if len(set(names)) < len(names):
+            raise ConfigurationError(
+                f"partition_expr of asset {self.asset!r} must name a column of its own for each dimension; got {names}"
+            )
+        return found
+
+    def values(self, columns: Sequence[PartitionColumn]) -> dict[str, pa.Array]:
+        """For each partition column, the value that stands for each partition."""
         return {
-            dimension.column: dimension.values(keys, _column_type(dimension, schema, recorded_types), self.asset)
-            for dimension, keys in zip(self.dimensions, by_dimension, strict=True)
+            column.name: column.dimension.values(keys, column.data_type, self.asset)
+            for column, keys in zip(columns, self._keys_by_dimension, strict=True)
         }
 
-    def index(self, schema: pa.Schema, values: Mapping[str, pa.Array]) -> PartitionIndex:
+    @property
+    def _keys_by_dimension(self) -> Sequence[Sequence[str]]:
+        return list(zip(*self.dimension_keys, strict=True)) if self.keys else [()] * len(self.dimensions)
+
+    def index(self, columns: Sequence[PartitionColumn], schema: pa.Schema) -> PartitionIndex:
         """What finds a row's partition in a frame of the schema.
 
         Raises:
             PartitionError: the run has several partitions, and the frame lacks a column that tells them apart.
         """
-        missing = [column for column in values if column not in schema.names]
+        missing = [column.name for column in columns if column.source is None]
         if missing and len(self.keys) > 1:
             raise PartitionError(
-                f"asset {self.asset!r} must return the partition columns {list(values)} in a run of {len(self.keys)}"
-                f" partitions; {missing} are missing from {schema.names}: add them, or name other columns in the"
-                " metadata partition_expr"
+                f"asset {self.asset!r} must return the partition columns {[column.name for column in columns]} in a run"
+                f" of {len(self.keys)} partitions; {missing} are missing from {schema.names}: add them, or name other"
+                " columns in the metadata partition_expr"
             )
-        present = {column: array for column, array in values.items() if column in schema.names}
-        return PartitionIndex(self.asset, list(present), [str(key) for key in self.keys], list(present.values()))
-
-
-def _column_type(
-    dimension: Dimension, schema: pa.Schema, recorded_types: Callable[[], Mapping[str, pa.DataType]]
-) -> pa.DataType:
-    if dimension.column in schema.names:
-        return schema.field(dimension.column).type
-    default = dimension.default_type
-    if pa.types.is_timestamp(default) and default.tz is not None:
-        # Older events have local time here. A table keeps the type of its column until it is wiped.
-        local = pa.timestamp(default.unit)
-        return local if recorded_types().get(dimension.column) == local else default
-    return default
+        values: dict[str, pa.Array] = {}
+        windows = {}
+        for column, keys in zip(columns, self._keys_by_dimension, strict=True):
+            if column.source is None:
+                continue
+            if column.is_window:
+                starts, ends = column.dimension.windows(keys, column.source_type, self.asset)
+                values[column.source], windows[column.source] = starts, Windows(starts, ends)
+            else:
+                values[column.source] = column.dimension.values(keys, column.data_type, self.asset)
+        return PartitionIndex(
+            self.asset, list(values), [str(key) for key in self.keys], list(values.values()), windows
+        )

@@ -1,9 +1,11 @@
 """One table to the partitions its rows belong to. Pure."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -11,6 +13,28 @@ from dagfusion_pipeline.errors import PartitionError
 
 _ROWS_SHOWN = 3
 _KEYS_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Spans of time, of which none overlaps another; an end is not part of its span."""
+
+    starts: pa.Array
+    ends: pa.Array
+
+    def starts_of(self, times: pa.ChunkedArray) -> pa.Array:
+        """The start of the span that each time lies in; null where it lies in none."""
+        order = pc.sort_indices(self.starts)
+        starts, ends = self.starts.take(order), self.ends.take(order)
+        counts = _ticks(times.combine_chunks())
+        places = np.searchsorted(_ticks(starts), counts, side="right") - 1
+        inside = (places >= 0) & (counts < _ticks(ends)[places]) & times.is_valid().to_numpy()
+        return starts.take(pa.array(places, mask=~inside))
+
+
+def _ticks(times: pa.Array) -> Any:
+    number = pa.int32() if pa.types.is_date32(times.type) else pa.int64()
+    return times.cast(number).fill_null(0).to_numpy(zero_copy_only=False)
 
 
 @dataclass(frozen=True)
@@ -22,12 +46,14 @@ class PartitionIndex:
         columns: the partition columns' names.
         keys: the run's partition keys.
         values: for each partition column, the value that stands for each of the keys, typed as the frame's column.
+        windows: of the columns that hold times within a partition's window; the values are their starts.
     """
 
     asset: str
     columns: Sequence[str]
     keys: Sequence[str]
     values: Sequence[pa.Array]
+    windows: Mapping[str, Windows] = field(default_factory=dict)
 
     def split(self, table: pa.Table) -> Iterator[tuple[int, pa.Table]]:
         """Cut a table into the rows of each partition; a partition comes once, its rows in the table's order.
@@ -54,7 +80,10 @@ class PartitionIndex:
         code = pa.repeat(pa.scalar(0, pa.int64()), table.num_rows)
         for column, distinct in zip(self.columns, self._distinct, strict=True):
             # A value of no key makes the code null, and so does the combination of values of no key below.
-            index = pc.index_in(table.column(column), value_set=distinct).combine_chunks().cast(pa.int64())
+            found = table.column(column)
+            if column in self.windows:
+                found = pa.chunked_array([self.windows[column].starts_of(found)])
+            index = pc.index_in(found, value_set=distinct).combine_chunks().cast(pa.int64())
             code = pc.add(pc.multiply(code, len(distinct)), index)
         return self._positions.take(code)
 
@@ -90,8 +119,9 @@ class PartitionIndex:
         examples = rows.select(list(self.columns)).slice(0, _ROWS_SHOWN).to_pylist()
         shown = "; ".join(", ".join(f"{name}={value}" for name, value in row.items()) for row in examples)
         keys = ", ".join(map(repr, self.keys[:_KEYS_SHOWN])) + (", ..." if len(self.keys) > _KEYS_SHOWN else "")
+        right = "a time of the partition's window" if self.windows else "the partition's value (a time partition's start)"
         return PartitionError(
             f"{rows.num_rows} rows of asset {self.asset!r} belong to no partition of this run, such as {shown};"
-            f" the run's partitions are {keys} ({len(self.keys)}), and a partition column holds exactly the partition's"
-            " value (a time partition's start): filter the rows, or name other columns in the metadata partition_expr"
+            f" the run's partitions are {keys} ({len(self.keys)}), and a partition column holds exactly {right}:"
+            " filter the rows, or name other columns in the metadata partition_expr"
         )

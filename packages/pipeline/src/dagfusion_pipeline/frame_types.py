@@ -1,0 +1,212 @@
+"""The types of frames that assets return and inputs ask for, each with its way to Arrow and back.
+
+An IO manager's `frame_types` lists them. To add one, subclass `FrameType`, and override `frame_types`.
+"""
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from dagfusion_pipeline.errors import ColumnTypeError, FrameError
+from dagfusion_pipeline.pandas_frames import pandas_to_arrow
+from dagfusion_pipeline.storable import unstorable
+
+_WITHOUT_ARROW_TYPE = tuple(
+    getattr(pl, name) for name in ("Object", "Int128", "UInt128") if hasattr(pl, name)
+)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Rows that are made as they are asked for, so that holding them all may not be possible."""
+
+    schema: pa.Schema
+    tables: Iterator[pa.Table]
+
+
+class FrameType(ABC):
+    """One type of frame.
+
+    Attributes:
+        name: as error messages list it; None for types that they leave out.
+    """
+
+    name: str | None = None
+
+    @abstractmethod
+    def holds(self, value: object) -> bool:
+        """Return True if the value, which an asset returned, is a frame of this type."""
+
+    @abstractmethod
+    def to_arrow(self, value: Any, asset: str) -> pa.Table | Stream:
+        """The frame's rows.
+
+        Args:
+            value: the frame.
+            asset: the asset's key as text, for messages.
+
+        Raises:
+            FrameError: Arrow cannot hold the frame.
+        """
+
+    @abstractmethod
+    def is_asked(self, annotation: object) -> bool:
+        """Return True if an input with the annotation asks for this type."""
+
+    @abstractmethod
+    def from_arrow(self, table: pa.Table) -> object:
+        """The table as a frame of this type."""
+
+
+class PolarsFrames(FrameType):
+    """`polars.DataFrame`."""
+
+    name = "polars.DataFrame"
+
+    def holds(self, value: object) -> bool:
+        return isinstance(value, pl.DataFrame)
+
+    def to_arrow(self, value: Any, asset: str) -> pa.Table:
+        return _polars_to_arrow(value, asset)
+
+    def is_asked(self, annotation: object) -> bool:
+        return annotation is pl.DataFrame
+
+    def from_arrow(self, table: pa.Table) -> pl.DataFrame:
+        frame = pl.from_arrow(table)
+        if not isinstance(frame, pl.DataFrame):
+            raise FrameError(f"polars made a {type(frame).__qualname__} of a table; a DataFrame is required")
+        frame.columns = table.column_names  # polars renames a column without a name
+        return frame
+
+
+class PolarsLazyFrames(FrameType):
+    """`polars.LazyFrame`, which is collected a batch at a time."""
+
+    name = "polars.LazyFrame"
+
+    def holds(self, value: object) -> bool:
+        return isinstance(value, pl.LazyFrame)
+
+    def to_arrow(self, value: Any, asset: str) -> Stream:
+        schema = _polars_to_arrow(pl.DataFrame(schema=value.collect_schema()), asset).schema
+        batches = value.collect_batches(maintain_order=True, lazy=True, engine="streaming")
+        return Stream(schema, (_polars_to_arrow(batch, asset) for batch in batches))
+
+    def is_asked(self, annotation: object) -> bool:
+        return annotation is pl.LazyFrame
+
+    def from_arrow(self, table: pa.Table) -> pl.LazyFrame:
+        return PolarsFrames().from_arrow(table).lazy()
+
+
+class ArrowTables(FrameType):
+    """`pyarrow.Table`."""
+
+    name = "pyarrow.Table"
+
+    def holds(self, value: object) -> bool:
+        return isinstance(value, pa.Table)
+
+    def to_arrow(self, value: Any, asset: str) -> pa.Table:  # noqa: ARG002 - a table is what is asked for
+        return value
+
+    def is_asked(self, annotation: object) -> bool:
+        return annotation is pa.Table
+
+    def from_arrow(self, table: pa.Table) -> pa.Table:
+        return table
+
+
+class PandasFrames(FrameType):
+    """`pandas.DataFrame`; pandas is not imported before somebody else has done so."""
+
+    name = "pandas.DataFrame"
+
+    def holds(self, value: object) -> bool:
+        pandas = sys.modules.get("pandas")
+        return pandas is not None and isinstance(value, pandas.DataFrame)
+
+    def to_arrow(self, value: Any, asset: str) -> pa.Table:
+        return pandas_to_arrow(value, asset)
+
+    def is_asked(self, annotation: object) -> bool:
+        pandas = sys.modules.get("pandas")
+        return pandas is not None and annotation is pandas.DataFrame
+
+    def from_arrow(self, table: pa.Table) -> object:
+        return table.to_pandas()
+
+
+class DuckDBRelations(FrameType):
+    """`duckdb.DuckDBPyRelation`, which is executed a batch at a time."""
+
+    def holds(self, value: object) -> bool:
+        return self.is_asked(type(value))
+
+    def to_arrow(self, value: Any, asset: str) -> Stream:  # noqa: ARG002 - Arrow holds every relation
+        return _stream(value)
+
+    def is_asked(self, annotation: object) -> bool:
+        duckdb = sys.modules.get("duckdb")
+        return duckdb is not None and annotation is duckdb.DuckDBPyRelation
+
+    def from_arrow(self, table: pa.Table) -> object:
+        return sys.modules["duckdb"].from_arrow(table)
+
+
+class ArrowStreams(FrameType):
+    """Anything with `__arrow_c_stream__`, such as a `pyarrow.RecordBatchReader`; an input gets such a reader."""
+
+    def holds(self, value: object) -> bool:
+        is_column = isinstance(value, pl.Series | pa.ChunkedArray) or type(value).__name__ == "Series"
+        return hasattr(value, "__arrow_c_stream__") and not isinstance(value, type) and not is_column
+
+    def to_arrow(self, value: Any, asset: str) -> Stream:
+        try:
+            return _stream(value)
+        except pa.ArrowException as error:
+            kind = type(value).__qualname__
+            raise ColumnTypeError(f"asset {asset!r} returned a {kind} that Arrow cannot import: {error}") from error
+
+    def is_asked(self, annotation: object) -> bool:
+        return annotation is pa.RecordBatchReader
+
+    def from_arrow(self, table: pa.Table) -> pa.RecordBatchReader:
+        return table.to_reader()
+
+
+# The first that holds a value takes it. An input without an annotation gets the first.
+FRAME_TYPES: Sequence[FrameType] = (
+    PolarsFrames(),
+    PolarsLazyFrames(),
+    ArrowTables(),
+    PandasFrames(),
+    DuckDBRelations(),
+    ArrowStreams(),
+)
+
+
+def _stream(value: Any) -> Stream:
+    reader = pa.RecordBatchReader.from_stream(value)
+    return Stream(reader.schema, (pa.Table.from_batches([batch]) for batch in reader))
+
+
+def _polars_to_arrow(frame: pl.DataFrame, asset: str) -> pa.Table:
+    for name, data_type in frame.schema.items():
+        if _holds_no_arrow_type(data_type):
+            raise unstorable(asset, name, data_type)
+    return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+
+
+def _holds_no_arrow_type(data_type: pl.DataType) -> bool:
+    if isinstance(data_type, pl.List | pl.Array):
+        return _holds_no_arrow_type(pl.Series(dtype=data_type.inner).dtype)
+    if isinstance(data_type, pl.Struct):
+        return any(_holds_no_arrow_type(pl.Series(dtype=field.dtype).dtype) for field in data_type.fields)
+    return isinstance(data_type, _WITHOUT_ARROW_TYPE)

@@ -1,0 +1,58 @@
+"""What an input asks for, and the tables of its partitions as that."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+from dagfusion_pipeline.dimensions import plain
+from dagfusion_pipeline.errors import ConfigurationError
+from dagfusion_pipeline.frames import InputType
+from dagfusion_pipeline.reader import unify
+
+COLUMNS_KEY = "columns"
+
+
+def annotation_of(context: dg.InputContext) -> object:
+    """The input's annotation; Any where it has none."""
+    return Any if context.dagster_type.is_any else context.dagster_type.typing_type
+
+
+def columns_of(metadata: Mapping[str, object], asset: str) -> list[str] | None:
+    """The only columns that an input reads, by its metadata `columns`; None for all of them.
+
+    Raises:
+        ConfigurationError: the metadata is no list of names.
+    """
+    columns = plain(metadata.get(COLUMNS_KEY))
+    if columns is None:
+        return None
+    if isinstance(columns, Sequence) and not isinstance(columns, str) and all(isinstance(name, str) for name in columns):
+        return list(columns)
+    raise ConfigurationError(
+        f"the metadata columns of an input that loads asset {asset!r} must be a list of column names; got {columns!r}"
+    )
+
+
+def as_asked(
+    tables: Mapping[str | None, pa.Table], asked: InputType, asset: str, partition_keys: Sequence[str | None]
+) -> object:
+    """The tables as an input's annotation asks for them.
+
+    Args:
+        tables: by partition key, those that are there.
+        asked: by the annotation.
+        asset: for messages.
+        partition_keys: all that the input selects.
+
+    Raises:
+        FrameError: a column has types that no type holds both of.
+    """
+    convert = asked.frame_type.from_arrow
+    if asked.by_partition:
+        keys = [key for key in partition_keys if asked.optional or key in tables]
+        return {key: convert(tables[key]) if key in tables else None for key in keys}
+    if asked.optional and not tables:
+        return None
+    return convert(unify(asset, tables))

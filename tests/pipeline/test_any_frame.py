@@ -1,0 +1,103 @@
+"""Any frame, of any types and partitions, through the IO managers and back: equal, or refused with an error of ours.
+
+The default run draws a few examples. FRAME_EXAMPLES=2000 draws more.
+"""
+
+import itertools
+import os
+from collections import Counter
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from dagfusion_pipeline import PartitionedS3ParquetIOManager, S3ParquetIOManager
+from dagfusion_pipeline.errors import ColumnTypeError, LayoutError, PipelineError
+from tests.pipeline.any_frame import Layout, Library, Returned, layouts, returned, tables
+
+EXAMPLES = int(os.environ.get("FRAME_EXAMPLES", "20"))
+_prefixes = itertools.count()
+seen: Counter[str] = Counter()
+libraries: st.SearchStrategy[Library] = st.sampled_from(["arrow", "polars", "lazy", "pandas", "pandas[pyarrow]"])
+
+
+def manager_of(draw: st.DataObject, fields: dict[str, Any], *, hive: bool) -> dg.ConfigurableIOManager:
+    kind = PartitionedS3ParquetIOManager if hive else S3ParquetIOManager
+    return kind(
+        **fields,
+        prefix=f"any-{next(_prefixes)}",
+        compression=draw.draw(st.sampled_from(["zstd", "snappy"])),
+        file_naming=draw.draw(st.sampled_from(["stable", "per_run"])),
+    )
+
+
+def through(frame: Returned, layout: Layout, manager: dg.ConfigurableIOManager, frame_type: Any) -> Any:
+    """Materialize an asset that returns the frame, and one that loads it; give what the second was given."""
+
+    @dg.asset(partitions_def=layout.definition)
+    def written() -> Any:
+        return frame.value
+
+    kept: list[Any] = []
+
+    def loaded(written):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202 - the annotation is the parameter
+        kept.append(written)
+
+    loaded.__annotations__ = {"written": frame_type, "return": None}
+    assets = [written, dg.asset(partitions_def=layout.definition)(loaded)]
+    dg.materialize(assets, partition_key=layout.key, resources={"io_manager": manager})
+    return kept[0]
+
+
+def plain(value: Any) -> Any:
+    """A value that is equal to what it became on its way: maps are lists of pairs in polars, and a NaN is a NaN."""
+    if isinstance(value, dict):
+        items = list(value.values())
+        return tuple(map(plain, items)) if list(value) == ["key", "value"] else {key: plain(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, tuple):
+        return tuple(map(plain, value))
+    if isinstance(value, pd.Timedelta | pd.Timestamp):
+        return value.value if value.unit == "ns" else value.as_unit("ns").value
+    if hasattr(value, "tzinfo") and hasattr(value, "year"):
+        return plain(pd.Timestamp(value))
+    if type(value).__name__ == "timedelta":
+        return plain(pd.Timedelta(value))
+    return repr(value) if isinstance(value, float) else value
+
+
+def rows_of(table: pa.Table) -> list[Any]:
+    return [[plain(value) for value in column.to_pylist()] for column in table.columns]
+
+
+@settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_any_frame_comes_back_equal_or_is_refused(s3_fields: dict[str, Any], data: st.DataObject) -> None:
+    hive = data.draw(st.booleans())
+    layout = data.draw(layouts(dimensions=2 if hive else 1))
+    table, refusable = data.draw(tables(without=list(layout.columns)))
+    library = data.draw(libraries)
+    frame = returned(table, library)
+    assume(frame is not None)
+    assert frame is not None
+    frame_type = data.draw(st.sampled_from([pa.Table, pl.DataFrame, pl.LazyFrame, pd.DataFrame]))
+    try:
+        loaded = through(frame, layout, manager_of(data, s3_fields, hive=hive), frame_type)
+    except ColumnTypeError as error:
+        assert refusable or frame.refusable, error
+        return
+    if isinstance(loaded, pd.DataFrame):
+        assert len(loaded) == frame.table.num_rows
+        assert list(loaded.columns) == [*frame.table.column_names, *(layout.columns if hive else ())]
+        return
+    result = loaded if isinstance(loaded, pa.Table) else pl.DataFrame(loaded.lazy().collect()).to_arrow()
+    columns = layout.columns if hive else {}
+    assert result.column_names == [*frame.table.column_names, *columns]
+    assert rows_of(result.select(frame.table.column_names)) == rows_of(frame.table)
+    for name, value in columns.items():
+        assert rows_of(result.select([name])) == [[plain(value.as_py())] * result.num_rows]
