@@ -26,7 +26,9 @@ moments = st.datetimes(dt.datetime(1680, 1, 1), dt.datetime(2260, 1, 1))  # noqa
 _INTEGERS = [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()]
 flat_types = st.one_of(
     st.sampled_from([*_INTEGERS, pa.bool_(), pa.float16(), pa.float32(), pa.float64(), pa.null()]),
-    st.sampled_from([pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.binary_view()]),
+    st.sampled_from(
+        [pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.binary_view()]
+    ),
     st.sampled_from([pa.binary(3), pa.date32(), pa.date64(), pa.decimal32(7, 2), pa.decimal64(15, 0)]),
     st.sampled_from([pa.decimal128(38, 10), pa.decimal256(20, 3), pa.decimal256(60, 0)]),
     st.sampled_from([pa.time32("s"), pa.time32("ms"), pa.time64("us"), pa.time64("ns")]),
@@ -109,30 +111,37 @@ def _flat_values(data_type: pa.DataType) -> st.SearchStrategy[Any]:  # noqa: C90
     if kinds.is_time(data_type):
         return st.integers(0, 86_399).map(lambda seconds: seconds * _TICKS[data_type.unit])
     if kinds.is_timestamp(data_type):
-        return moments.map(lambda moment: int((moment - dt.datetime(1970, 1, 1)).total_seconds()) * _TICKS[data_type.unit])  # noqa: DTZ001
+        return moments.map(lambda moment: int((moment - _EPOCH).total_seconds()) * _TICKS[data_type.unit])
     if kinds.is_duration(data_type):
         return st.integers(-(10**8), 10**8).map(lambda seconds: seconds * _TICKS[data_type.unit])
     return texts
 
 
+_EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - Arrow counts from it
 _TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _WIDE = decimal.Context(prec=80)
 
 
 @dataclass(frozen=True)
 class Returned:
-    """A frame as an asset returns it, the table it stands for, and whether it may be refused."""
+    """A frame as an asset returns it, and the table it stands for."""
 
     value: Any
     table: pa.Table
-    refusable: bool
 
 
 @st.composite
 def tables(draw: st.DrawFn, *, rows: int | None = None, without: Sequence[str] = ()) -> tuple[pa.Table, bool]:
     """A table of any columns, and whether one of them has a type that is refused."""
     free = [name for name in NAMES if name not in without]
-    names = draw(st.lists(st.one_of(st.sampled_from(free), texts.filter(lambda t: t not in without)), min_size=1, max_size=4, unique=True))
+    names = draw(
+        st.lists(
+            st.one_of(st.sampled_from(free), texts.filter(lambda t: t not in without)),
+            min_size=1,
+            max_size=4,
+            unique=True,
+        )
+    )
     count = draw(st.integers(0, MAX_ROWS)) if rows is None else rows
     refused = draw(st.integers(0, 9)) == 0
     kinds = [draw(types) for _ in names]
@@ -162,17 +171,24 @@ def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
 def returned(table: pa.Table, library: Library) -> Returned | None:
     """The table as a frame of the library, or None where the library itself cannot hold it."""
     if library == "arrow":
-        return Returned(table, table, refusable=False)
+        return Returned(table, table)
     try:
         if library in {"polars", "lazy"}:
             frame = pl.DataFrame(table)
             own = frame.to_arrow()
-            return Returned(frame if library == "polars" else frame.lazy(), own, refusable=False)
+            return Returned(frame if library == "polars" else frame.lazy(), own)
         pandas = table.to_pandas(**({"types_mapper": _pandas_arrow()} if library == "pandas[pyarrow]" else {}))
         own = pa.Table.from_pandas(pandas, preserve_index=False)
-    except (pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError, TypeError, OverflowError):
+    except (
+        pa.ArrowException,
+        pl.exceptions.PolarsError,
+        pl.exceptions.PanicException,
+        ValueError,
+        TypeError,
+        OverflowError,
+    ):
         return None
-    return Returned(pandas, own.replace_schema_metadata(None), refusable=False)
+    return Returned(pandas, own.replace_schema_metadata(None))
 
 
 def _pandas_arrow() -> Any:
@@ -192,7 +208,9 @@ class Layout:
 
 _KEY_TEXTS = st.one_of(
     st.sampled_from(["CA", "a/b", "..", ".", "100%", "x=y", "ü 日本", "NULL", HIVE_NULL, "2024-01-01", "7", "true"]),
-    texts.filter(lambda text: text and "|" not in text and "," not in text and "..." not in text and text.isprintable()),
+    texts.filter(
+        lambda text: text and "|" not in text and "," not in text and "..." not in text and text.isprintable()
+    ),
 )
 _DAY = dt.date(2024, 3, 10)
 

@@ -257,7 +257,9 @@ def test_unannotated_inputs_get_polars() -> None:
     assert isinstance(asked_type(Any, "a").frame_type.from_arrow(pa.table({"n": [1]})), pl.DataFrame)
 
 
-@pytest.mark.parametrize("frame_type", [dict, dict[str, int], pl.Series, int, int | None, pl.DataFrame | pa.Table | None])
+@pytest.mark.parametrize(
+    "frame_type", [dict, dict[str, int], pl.Series, int, int | None, pl.DataFrame | pa.Table | None]
+)
 def test_other_annotations_are_refused(frame_type: object) -> None:
     expected = r"an input that loads asset 'a' must be annotated with polars\.DataFrame, .* or pandas\.DataFrame; got "
     with pytest.raises(FrameError, match=expected):

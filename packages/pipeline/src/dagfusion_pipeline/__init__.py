@@ -1,6 +1,14 @@
 """Dagster IO managers that write HIVE-partitioned Parquet to S3 and log exactly what they wrote."""
 
+from dagfusion_pipeline.frame_types import FRAME_TYPES, FrameType, Stream
 from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager, S3ParquetIOManager
 from dagfusion_pipeline.partition_events import BULK_EVENT_SETTINGS
 
-__all__ = ["BULK_EVENT_SETTINGS", "PartitionedS3ParquetIOManager", "S3ParquetIOManager"]
+__all__ = [
+    "BULK_EVENT_SETTINGS",
+    "FRAME_TYPES",
+    "FrameType",
+    "PartitionedS3ParquetIOManager",
+    "S3ParquetIOManager",
+    "Stream",
+]

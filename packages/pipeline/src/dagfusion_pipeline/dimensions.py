@@ -63,7 +63,9 @@ class Dimension:
         if isinstance(self.definition, TimeWindowPartitionsDefinition):
             kinds = (pa.types.is_date32, pa.types.is_timestamp, pa.types.is_string)
             return any(kind(data_type) for kind in kinds)
-        known = self.definition.get_partition_keys() if isinstance(self.definition, dg.StaticPartitionsDefinition) else []
+        known = (
+            self.definition.get_partition_keys() if isinstance(self.definition, dg.StaticPartitionsDefinition) else []
+        )
         return pa.types.is_string(data_type) or all(_is_value(key, data_type) for key in (*known, *keys))
 
     def windows(self, keys: Sequence[str], data_type: pa.DataType, asset: str) -> tuple[pa.Array, pa.Array]:
@@ -139,7 +141,9 @@ def dimensions(
     order = _order(parts, plain(metadata.get("partition_order")), preferred_order, asset)
     is_single = not isinstance(definition, dg.MultiPartitionsDefinition)
     declared = plain(metadata.get("partition_expr"))
-    declared_names = set(parts) if isinstance(declared, str) else set(declared) if isinstance(declared, Mapping) else set()
+    declared_names = (
+        set(parts) if isinstance(declared, str) else set(declared) if isinstance(declared, Mapping) else set()
+    )
     return tuple(
         Dimension(name, columns[name], parts[name], name in declared_names, name in declared_names or not is_single)
         for name in order

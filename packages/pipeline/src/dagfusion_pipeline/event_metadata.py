@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import dagster as dg
 import pyarrow as pa
@@ -27,6 +27,8 @@ class AssetFacts:
         bucket: the bucket's name.
         endpoint_url: of the S3 server; None for AWS.
         region: of the bucket, where it is known.
+        object_url: a template of an object's link, with `{bucket}` and `{key}`; None for the server's own.
+        console_url: of the query service's console; None for no link.
     """
 
     table_name: str
@@ -34,6 +36,8 @@ class AssetFacts:
     bucket: str
     endpoint_url: str | None
     region: str | None
+    object_url: str | None = None
+    console_url: str | None = None
 
 
 def table_schema(file_schema: pa.Schema, partition: Mapping[str, pa.Scalar]) -> dg.TableSchema:
@@ -83,6 +87,7 @@ def event_metadata(
         "column_count": len(asset.column_schema.columns),
         "processed_at": dg.MetadataValue.timestamp(datetime.now(UTC)),
         **_keys(partition_key),
+        **_console(asset, written.target.partition_key),
     }
 
 
@@ -108,7 +113,17 @@ def _table_column(field: pa.Field) -> dg.TableColumn:
     return dg.TableColumn(field.name, str(field.type), constraints=constraints)
 
 
+def _console(asset: AssetFacts, partition_key: str | None) -> dict[str, Any]:
+    if asset.console_url is None:
+        return {}
+    partition = {} if partition_key is None else {"partition": str(partition_key)}
+    address = urlencode({"table": asset.table_name, **partition}, quote_via=quote)
+    return {"console": dg.MetadataValue.url(f"{asset.console_url.rstrip('/')}/#{address}")}
+
+
 def _link(object_key: str, asset: AssetFacts) -> str:
+    if asset.object_url:
+        return asset.object_url.format(bucket=asset.bucket, key=quote(object_key, safe="/="))
     if asset.endpoint_url:
         return f"{asset.endpoint_url.rstrip('/')}/{asset.bucket}/{quote(object_key, safe='/=')}"
     console = f"https://s3.console.aws.amazon.com/s3/object/{asset.bucket}"

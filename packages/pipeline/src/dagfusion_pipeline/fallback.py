@@ -14,9 +14,7 @@ def store_in_fallback(fallback: dg.IOManager, context: dg.OutputContext, value: 
         context.add_output_metadata({FALLBACK_KEY: type(fallback).__qualname__})
 
 
-def is_in_fallback(
-    instance: dg.DagsterInstance, asset_key: dg.AssetKey, partition_keys: Sequence[str | None]
-) -> bool:
+def is_in_fallback(instance: dg.DagsterInstance, asset_key: dg.AssetKey, partition_keys: Sequence[str | None]) -> bool:
     """Return True if the latest materialization of the asset, or of one of the partitions, went to the fallback."""
     keys = [key for key in partition_keys if key is not None]
     records = dg.AssetRecordsFilter(asset_key, asset_partitions=keys[:1] or None)

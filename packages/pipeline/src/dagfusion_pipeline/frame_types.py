@@ -16,9 +16,7 @@ from dagfusion_pipeline.errors import ColumnTypeError, FrameError
 from dagfusion_pipeline.pandas_frames import pandas_to_arrow
 from dagfusion_pipeline.storable import unstorable
 
-_WITHOUT_ARROW_TYPE = tuple(
-    getattr(pl, name) for name in ("Object", "Int128", "UInt128") if hasattr(pl, name)
-)
+_WITHOUT_ARROW_TYPE = tuple(getattr(pl, name) for name in ("Object", "Int128", "UInt128") if hasattr(pl, name))
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class FrameType(ABC):
         """The table as a frame of this type."""
 
 
-class PolarsFrames(FrameType):
+class _PolarsFrames(FrameType):
     """`polars.DataFrame`."""
 
     name = "polars.DataFrame"
@@ -85,7 +83,7 @@ class PolarsFrames(FrameType):
         return frame
 
 
-class PolarsLazyFrames(FrameType):
+class _PolarsLazyFrames(FrameType):
     """`polars.LazyFrame`, which is collected a batch at a time."""
 
     name = "polars.LazyFrame"
@@ -102,10 +100,10 @@ class PolarsLazyFrames(FrameType):
         return annotation is pl.LazyFrame
 
     def from_arrow(self, table: pa.Table) -> pl.LazyFrame:
-        return PolarsFrames().from_arrow(table).lazy()
+        return _PolarsFrames().from_arrow(table).lazy()
 
 
-class ArrowTables(FrameType):
+class _ArrowTables(FrameType):
     """`pyarrow.Table`."""
 
     name = "pyarrow.Table"
@@ -123,7 +121,7 @@ class ArrowTables(FrameType):
         return table
 
 
-class PandasFrames(FrameType):
+class _PandasFrames(FrameType):
     """`pandas.DataFrame`; pandas is not imported before somebody else has done so."""
 
     name = "pandas.DataFrame"
@@ -143,7 +141,7 @@ class PandasFrames(FrameType):
         return table.to_pandas()
 
 
-class DuckDBRelations(FrameType):
+class _DuckDBRelations(FrameType):
     """`duckdb.DuckDBPyRelation`, which is executed a batch at a time."""
 
     def holds(self, value: object) -> bool:
@@ -160,7 +158,7 @@ class DuckDBRelations(FrameType):
         return sys.modules["duckdb"].from_arrow(table)
 
 
-class ArrowStreams(FrameType):
+class _ArrowStreams(FrameType):
     """Anything with `__arrow_c_stream__`, such as a `pyarrow.RecordBatchReader`; an input gets such a reader."""
 
     def holds(self, value: object) -> bool:
@@ -183,12 +181,12 @@ class ArrowStreams(FrameType):
 
 # The first that holds a value takes it. An input without an annotation gets the first.
 FRAME_TYPES: Sequence[FrameType] = (
-    PolarsFrames(),
-    PolarsLazyFrames(),
-    ArrowTables(),
-    PandasFrames(),
-    DuckDBRelations(),
-    ArrowStreams(),
+    _PolarsFrames(),
+    _PolarsLazyFrames(),
+    _ArrowTables(),
+    _PandasFrames(),
+    _DuckDBRelations(),
+    _ArrowStreams(),
 )
 
 

@@ -28,7 +28,11 @@ def columns_of(metadata: Mapping[str, object], asset: str) -> list[str] | None:
     columns = plain(metadata.get(COLUMNS_KEY))
     if columns is None:
         return None
-    if isinstance(columns, Sequence) and not isinstance(columns, str) and all(isinstance(name, str) for name in columns):
+    if (
+        isinstance(columns, Sequence)
+        and not isinstance(columns, str)
+        and all(isinstance(name, str) for name in columns)
+    ):
         return list(columns)
     raise ConfigurationError(
         f"the metadata columns of an input that loads asset {asset!r} must be a list of column names; got {columns!r}"

@@ -61,7 +61,11 @@ class _S3Parquet(dg.ConfigurableIOManager):
     console_url: str | None = Field(
         default=None, description="The URL of the query service's console, which events link to."
     )
-    fallback: dg.ResourceDependency[dg.IOManager | None] = None
+    object_url: str | None = Field(
+        default=None, description="What s3_path links to, with {bucket} and {key}; by default the server's own page."
+    )
+    # Stores what is no frame, such as dg.FilesystemIOManager(); without it such values are refused.
+    fallback: dg.ResourceDependency[dg.IOManager | None] = None  # type: ignore[assignment]
 
     # Not a cached_property: Dagster would take the cached value for a configured field.
     _object_store: ObjectStore | None = PrivateAttr(default=None)
@@ -282,6 +286,8 @@ class _S3Parquet(dg.ConfigurableIOManager):
             bucket=self.bucket,
             endpoint_url=self.endpoint_url,
             region=self.region,
+            object_url=self.object_url,
+            console_url=self.console_url,
         )
 
     def _root(self, asset_key: dg.AssetKey) -> str:
@@ -290,7 +296,7 @@ class _S3Parquet(dg.ConfigurableIOManager):
     def _check_asset(self, context: dg.OutputContext | dg.InputContext) -> None:
         if not context.has_asset_key:
             raise ConfigurationError(
-                f"{type(self).__name__} stores assets; {context.name!r} belongs to an op: make the op an asset, give its"
+                f"{type(self).__name__} stores assets; {context.name!r} belongs to an op: make the op an asset, give the"
                 " output another io_manager_key, or set fallback=dagster.FilesystemIOManager() to store such values"
             )
 

@@ -54,7 +54,7 @@ def partition_column(
         ConfigurationError: the frame has the columns that a new partition column would be called.
     """
     source = find_column(dimension.column, schema.names) if dimension.is_declared else dimension.column
-    if source not in schema.names:
+    if source is None or source not in schema.names:
         return PartitionColumn(dimension, dimension.column, _derived_type(dimension, dimension.column, recorded))
     kind = schema.field(source).type
     if dimension.is_declared and dimension.has_windows_of(kind) and source not in recorded():

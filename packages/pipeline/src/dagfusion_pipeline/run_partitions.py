@@ -131,6 +131,4 @@ class RunPartitions:
                 values[column.source], windows[column.source] = starts, Windows(starts, ends)
             else:
                 values[column.source] = column.dimension.values(keys, column.data_type, self.asset)
-        return PartitionIndex(
-            self.asset, list(values), [str(key) for key in self.keys], list(values.values()), windows
-        )
+        return PartitionIndex(self.asset, list(values), [str(key) for key in self.keys], list(values.values()), windows)

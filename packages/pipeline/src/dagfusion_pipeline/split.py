@@ -119,7 +119,9 @@ class PartitionIndex:
         examples = rows.select(list(self.columns)).slice(0, _ROWS_SHOWN).to_pylist()
         shown = "; ".join(", ".join(f"{name}={value}" for name, value in row.items()) for row in examples)
         keys = ", ".join(map(repr, self.keys[:_KEYS_SHOWN])) + (", ..." if len(self.keys) > _KEYS_SHOWN else "")
-        right = "a time of the partition's window" if self.windows else "the partition's value (a time partition's start)"
+        right = (
+            "a time of the partition's window" if self.windows else "the partition's value (a time partition's start)"
+        )
         return PartitionError(
             f"{rows.num_rows} rows of asset {self.asset!r} belong to no partition of this run, such as {shown};"
             f" the run's partitions are {keys} ({len(self.keys)}), and a partition column holds exactly {right}:"
