@@ -296,8 +296,8 @@ class _S3Parquet(dg.ConfigurableIOManager):
     def _check_asset(self, context: dg.OutputContext | dg.InputContext) -> None:
         if not context.has_asset_key:
             raise ConfigurationError(
-                f"{type(self).__name__} stores assets; {context.name!r} belongs to an op: make the op an asset, give the"
-                " output another io_manager_key, or set fallback=dagster.FilesystemIOManager() to store such values"
+                f"{type(self).__name__} stores assets; {context.name!r} belongs to an op: make the op an asset, give"
+                " the output another io_manager_key, or set fallback=dagster.FilesystemIOManager() to store such values"
             )
 
     def _check_settings(self) -> None:
