@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
-from dagfusion_query.errors import ExecutionError, QueryCancelledError, QueryError
+from dagfusion_query.errors import ExecutionError, NotParquetError, QueryCancelledError, QueryError
 from dagfusion_query.preview import Preview
 
 if TYPE_CHECKING:
@@ -33,6 +33,10 @@ class TableInfo:
         partitions: How many partitions are materialized.
         problem: Why the table cannot be queried, if so.
         warnings: Partitions that are left out, and why.
+        problem_code: The kind of the problem, such as `not_parquet`: the asset's objects are not Parquet.
+        files: A partition may have several.
+        location: The folder that holds all files, or the only file; None where a service does not tell.
+        required: Columns that hold no NULL.
     """
 
     name: str
@@ -45,6 +49,15 @@ class TableInfo:
     materialized_at: datetime | None
     problem: str | None
     warnings: tuple[str, ...] = ()
+    problem_code: str | None = None
+    files: int = 0
+    location: str | None = None
+    required: tuple[str, ...] = ()
+
+    @property
+    def is_table(self) -> bool:
+        """Whether the asset's objects are Parquet; an asset whose values are pickled is none."""
+        return self.problem_code != NotParquetError.code
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from dagfusion_query.answers import Connection, Explanation, Params, TableInfo
 from dagfusion_query.catalog.folder import snapshot_folder
 from dagfusion_query.catalog.live import LiveCatalog
 from dagfusion_query.catalog.model import Snapshot, Table
+from dagfusion_query.catalog.whereabouts import whereabouts
 from dagfusion_query.discovery import open_discovery
 from dagfusion_query.engine.engine import Engine, Prepared
 from dagfusion_query.errors import EventLogUnavailableError, QueryError, SettingsError
@@ -137,6 +138,10 @@ def _info(table: Table) -> TableInfo:
         last,
         _text(table.problem),
         tuple(str(warning) for warning in table.warnings),
+        None if table.problem is None else table.problem.code,
+        len(files),
+        whereabouts(table),
+        tuple(field.name for field in columns if not field.nullable),
     )
 
 

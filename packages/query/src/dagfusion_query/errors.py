@@ -345,3 +345,7 @@ class RecordVersionError(EventRecordError):
 
 class UndiscoverableError(EventRecordError):
     """A materialization that another IO manager wrote names no Parquet that can be read."""
+
+
+class NotParquetError(UndiscoverableError):
+    """A materialization names something that is not Parquet, such as a pickle: its asset is no table."""

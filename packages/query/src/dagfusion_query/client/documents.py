@@ -22,6 +22,10 @@ def read_table(told: Document) -> TableInfo:
         None if told["materialized_at"] is None else datetime.fromisoformat(told["materialized_at"]),
         None if told["problem"] is None else told["problem"]["detail"],
         tuple(told["warnings"]),
+        None if told["problem"] is None else told["problem"]["code"],
+        told.get("files", 0),  # an older service does not tell the rest
+        told.get("location"),
+        tuple(column["name"] for column in told["columns"] if not column.get("nullable", True)),
     )
 
 

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.catalog.naming import TableName
+from dagfusion_query.catalog.whereabouts import whereabouts
 from dagfusion_query.doors.http.asked import EnvironmentState
 from dagfusion_query.errors import QueryError
 from dagfusion_query.event_log.history import History
@@ -92,7 +93,12 @@ def details_document(state: EnvironmentState, table: Table) -> Mapping[str, Any]
     fields = [(field, False) for field in table.file_schema] + [(field, True) for field in table.partition_schema]
     return {
         **table_document(state.name, table),
-        "columns": [{"name": f.name, "type": str(f.type), "partition": partition} for f, partition in fields],
+        "columns": [
+            {"name": f.name, "type": str(f.type), "nullable": f.nullable, "partition": partition}
+            for f, partition in fields
+        ],
+        "files": totals(table).files,
+        "location": _location(table),
         "last_run_id": totals(table).last_run_id,
         "dagster_url": asset_url(state.dagster_url, table.asset_key),
         "warnings": [without_files(str(warning)) for warning in table.warnings],
@@ -116,7 +122,14 @@ def nameless_document(environment: str, name: TableName, problem: QueryError) ->
     }
 
 
-NO_DETAILS: Mapping[str, Any] = {"columns": [], "last_run_id": None, "dagster_url": None, "warnings": []}
+NO_DETAILS: Mapping[str, Any] = {
+    "columns": [],
+    "files": 0,
+    "location": None,
+    "last_run_id": None,
+    "dagster_url": None,
+    "warnings": [],
+}
 
 
 def history_document(partition_key: str | None, history: History) -> Mapping[str, Any]:
@@ -178,6 +191,12 @@ def _taken(sink: io.BytesIO) -> bytes:
     sink.seek(0)
     sink.truncate()
     return taken
+
+
+def _location(table: Table) -> str | None:
+    """Return where a table is in an object store; callers are not told of this machine's folders."""
+    location = whereabouts(table)
+    return location if location and location.startswith("s3://") else None
 
 
 def _moment(at_us: int | None) -> datetime | None:
