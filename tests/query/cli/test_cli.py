@@ -4,63 +4,18 @@ import csv
 import io
 import json
 import os
+import pickle
+import re
+import shutil
+import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import dagster as dg
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from dagfusion_query.cli.main import main
-
-TABLE = "local_silver_tax_id.orgs"
-
-
-class Outcome(NamedTuple):
-    code: int
-    out: bytes
-    err: str
-
-
-Cli = Callable[..., Outcome]
-
-
-@pytest.fixture(scope="module")
-def dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three partitions of one asset, logged to SQLite by Dagster itself."""
-    home = tmp_path_factory.mktemp("dagster_home")
-    lake = tmp_path_factory.mktemp("lake")
-    (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
-    with dg.DagsterInstance.from_config(str(home)) as instance:
-        for number, state in enumerate(["CA", "NY", "TX"]):
-            path = lake / f"{state}.parquet"
-            rows = pa.table({"id": [10 * number, 10 * number + 1], "tags": [["a"], None]})
-            pq.write_table(rows, path)
-            instance.report_runless_asset_event(_materialization(path, state, number))
-    return home
-
-
-@pytest.fixture
-def cli(
-    dagster_home: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path
-) -> Cli:
-    for name in [name for name in os.environ if name.startswith(("DAGFUSION_", "AWS_", "DAGSTER_HOME", "ENVIRONMENT"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DAGSTER_HOME", str(dagster_home))
-
-    def run(*arguments: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["dagfusion", *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out, err = capfdbinary.readouterr()
-        code = stopped.value.code
-        return Outcome(code if isinstance(code, int) else 0, out, err.decode())
-
-    return run
+from tests.query.cli.conftest import TABLE, Cli
 
 
 def test_tables_lists_what_is_materialized(cli: Cli) -> None:
@@ -212,28 +167,108 @@ def test_without_an_event_log_it_says_how_to_get_one(cli: Cli, monkeypatch: pyte
     assert "DAGFUSION_EVENT_LOG" in outcome.err
 
 
-def _materialization(path: Path, state: str, number: int) -> dg.AssetMaterialization:
-    ids = [10 * number, 10 * number + 1]
-    record = {
-        "version": 1,
-        "uri": f"file://{path}",
-        "size_bytes": path.stat().st_size,
-        "etag": None,
-        "modified": "2024-01-15T12:00:00Z",
-        "rows": 2,
-        "partition": [{"name": "state", "type": "string", "value": state}],
-        "schema": {
-            "fingerprint": "0",
-            "fields": [
-                {"name": "id", "type": "int64", "nullable": True},
-                {
-                    "name": "tags",
-                    "type": {"list": {"name": "item", "type": "string", "nullable": True}},
-                    "nullable": True,
-                },
-            ],
-        },
-        "columns": {"id": {"min": ids[0], "max": ids[1], "nulls": 0}, "tags": {"nulls": 1}},
+@pytest.mark.parametrize(
+    "arguments", [["-h"], ["sql", "-h"], ["token", "-h"], ["token", "create", "-h"], ["serve", "-h"]]
+)
+def test_h_is_help_everywhere(cli: Cli, arguments: list[str]) -> None:
+    outcome = cli(*arguments)
+
+    assert outcome.code == 0
+    assert outcome.out.startswith(b"Usage: dagfusion ")
+    assert outcome.out == cli(*arguments[:-1], "--help").out
+
+
+def test_the_version_is_that_of_the_package(cli: Cli) -> None:
+    assert re.fullmatch(rb"dagfusion \d+\.\d+\.\d+\S*\n", cli("--version").out)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_shell_completes_commands(tmp_path: Path, shell: str) -> None:
+    program = [
+        sys.executable,
+        "-c",
+        "import sys; sys.argv[0] = 'dagfusion'; from dagfusion_query.cli.main import main; main()",
+    ]
+    variables = {**os.environ, "HOME": str(tmp_path), "_DAGFUSION_COMPLETE": f"complete_{shell}"}
+    words = {"COMP_WORDS": "dagfusion desc", "COMP_CWORD": "1", "_TYPER_COMPLETE_ARGS": "dagfusion desc"}
+    asked = {**variables, **words, "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+
+    ran = subprocess.run(program, env=asked, capture_output=True, text=True, check=True, timeout=120)  # noqa: S603
+
+    assert "describe" in ran.stdout
+
+
+def test_parameters_are_bound(cli: Cli) -> None:
+    named = cli(
+        "sql",
+        f"SELECT id FROM {TABLE} WHERE state = $state AND id > $least",
+        "-p",
+        "state=NY",
+        "-p",
+        "least=10",
+        "-F",
+        "jsonl",
+    )
+    numbered = cli("sql", "SELECT $1 AS a, $2 AS b", "-p", "'7'", "-p", "2024-01-05", "-F", "jsonl")
+    explained = cli("explain", f"SELECT id FROM {TABLE} WHERE state = $1", "-p", "NY")
+
+    assert named.out == b'{"id":11}\n'
+    assert numbered.out == b'{"a":"7","b":"2024-01-05"}\n'
+    assert "reads 1 of 3 files" in explained.out.decode()
+    assert cli("sql", "SELECT $1", "-p", "a=1", "-p", "2").code == 1
+
+
+def test_describe_says_all_that_is_known(cli: Cli, dagster_home: Path) -> None:
+    text = cli("describe", TABLE).out.decode()
+    (document,) = json.loads(cli("describe", TABLE.upper(), "-F", "json").out)
+
+    assert [line.split(maxsplit=1) for line in text.splitlines()[1:6]] == [
+        ["asset", "Silver/TaxID/orgs"],
+        ["location", document["location"]],
+        ["rows", "6"],
+        ["partitions", "3"],
+        ["files", next(line for line in text.splitlines() if "3 files" in line).split(maxsplit=1)[1]],
+    ]
+    assert "│ state  │ string             │ yes      │ yes       │" in text
+    assert document["location"].startswith("file:///")
+    assert document["location"].endswith("/")
+    assert (document["files"], document["partition_columns"], document["problem_code"]) == (3, ["state"], None)
+    unknown = cli("describe", "orgs")
+    assert (unknown.code, TABLE in unknown.err) == (1, True)
+    del dagster_home
+
+
+def test_assets_that_are_pickled_are_one_line(
+    cli: Cli, dagster_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(dagster_home, home)
+    (tmp_path / "model").write_bytes(pickle.dumps({"a": 1}))
+    (tmp_path / "torn").write_bytes(b"PAR1 and no end PAR1")
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        for name, file in (("model", "model"), ("features", "model"), ("torn", "torn")):
+            event = dg.AssetMaterialization(name, metadata={"path": dg.MetadataValue.path(str(tmp_path / file))})
+            instance.report_runless_asset_event(event)
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+
+    brief, every, known = cli("tables"), cli("tables", "--all"), cli("describe", "local_default.model")
+
+    listed = brief.out.decode()
+    assert TABLE in listed
+    assert "local_default.torn" in listed
+    assert "model" not in listed.replace(str(tmp_path), "")
+    assert (
+        brief.err
+        == "2 assets are not Parquet, and no tables: `dagfusion tables --all` lists them, each with the reason\n"
+    )
+    assert {"local_default.model", "local_default.features"} <= {*re.findall(r"local_default\.\w+", every.out.decode())}
+    assert "it is not Parquet" in every.out.decode()
+    assert every.err == ""
+    assert "it is not Parquet" in known.out.decode()
+    codes = {table["name"]: table["problem_code"] for table in json.loads(cli("tables", "-F", "json").out)}
+    assert codes == {
+        TABLE: None,
+        "local_default.features": "not_parquet",
+        "local_default.model": "not_parquet",
+        "local_default.torn": "undiscoverable",
     }
-    key = dg.AssetKey(["Silver", "TaxID", "orgs"])
-    return dg.AssetMaterialization(key, partition=state, metadata={"dagfusion/file": record})

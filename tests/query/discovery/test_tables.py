@@ -147,7 +147,7 @@ def test_what_cannot_be_read_is_listed_with_its_reason(
         "csv": (str(lake / "x.csv"), "it is not Parquet: it does not end as a Parquet file does"),
         "pickle": (str(lake / "pickled"), "it is not Parquet"),
         "gone": (str(lake / "none.parquet"), "is gone: there is no object and no folder of that name"),
-        "empty": (str(lake / "void.parquet"), "it is not Parquet: it is empty"),
+        "empty": (str(lake / "void.parquet"), "it is no whole Parquet file: it is empty"),
         "relative": ("lake/x.parquet", "which is no absolute path and no s3:// URI"),
         "web": ("https://example.org/x.parquet?token=hush", "it names a https:// URL"),
         "no parquet": (str(lake / "folder"), "holds no object whose name ends in .parquet"),

@@ -5,10 +5,11 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.query.server.process import Server, command, environ, run, served
@@ -16,6 +17,8 @@ from tests.query.server.process import Server, command, environ, run, served
 TABLE = "local_silver_tax_id.orgs"
 COST = re.compile(r"[\d.,]+ ([kM]?B|ms)")
 FOLDER = re.compile(r"(?:file:///|(?<![\w/]))(?:[\w.-]+/)+(?=orgs-\w+\.parquet)")  # a service does not say where it is
+
+LOCATION = re.compile(r"  location +file:///\S+\n")
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +32,10 @@ def server(dagster_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     [
         ["tables"],
         ["tables", "--format", "json"],
+        ["describe", TABLE],
+        ["describe", "local_silver.orgs"],
+        ["sql", "SELECT $1 AS a, $2 AS b, $3 AS c", "-p", "CA", "-p", "1.5", "-p", "2024-01-05", "-F", "jsonl"],
+        ["sql", f"SELECT id FROM {TABLE} WHERE state = $s AND id < 1003", "-p", "s=NY", "-F", "jsonl"],
         ["sql", f"SELECT id, state FROM {TABLE} WHERE state = 'NY' ORDER BY id"],
         ["sql", f"SELECT id FROM {TABLE} ORDER BY id", "--format", "csv"],
         ["sql", f"SELECT id, state FROM {TABLE} ORDER BY id", "--format", "json"],
@@ -55,7 +62,7 @@ def test_a_service_answers_as_the_embedded_engine(
     remote = run(tmp_path, *arguments, "--url", server.url)
 
     assert remote.returncode == embedded.returncode
-    assert remote.stdout == FOLDER.sub("[folder]/", embedded.stdout)
+    assert remote.stdout == FOLDER.sub("[folder]/", LOCATION.sub("", embedded.stdout))
     assert COST.sub("", remote.stderr) == COST.sub("", embedded.stderr)
 
 
@@ -158,3 +165,62 @@ def test_what_is_wrong_with_a_token(tmp_path: Path, arguments: list[str], code: 
 
     assert (outcome.returncode, outcome.stdout) == (code, "")
     assert said in outcome.stderr
+
+
+LONG = f"SELECT a.id FROM {TABLE} a, {TABLE} b, {TABLE} c"
+SLOW = f"SELECT count(*) FROM {TABLE} a, {TABLE} b, {TABLE} c WHERE (a.id * b.id + c.id) % 7 = 3"
+
+
+@pytest.mark.parametrize("form", ["table", "json", "jsonl", "csv", "arrow", "parquet"])
+def test_a_pipe_that_is_closed_is_no_error(dagster_home: Path, tmp_path: Path, form: str) -> None:
+    query = f"SELECT a.id FROM {TABLE} a, {TABLE} b LIMIT 200000"
+    asked = subprocess.Popen(  # noqa: S603  # our own command
+        command("sql", query, "-F", form, "--max-rows", "0"),
+        env=environ(tmp_path, {"DAGSTER_HOME": str(dagster_home)}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert asked.stdout is not None
+    assert asked.stderr is not None
+    asked.stdout.read(1)
+    asked.stdout.close()
+
+    assert asked.stderr.read() == b""
+    asked.stderr.close()
+    assert asked.wait(60) == 1
+
+
+@pytest.mark.parametrize("where", ["embedded", "http", "flight"])
+@pytest.mark.parametrize("query", [LONG, SLOW], ids=["rows", "no rows"])
+def test_an_interrupt_cancels(server: Server, dagster_home: Path, tmp_path: Path, where: str, query: str) -> None:
+    url = {"http": server.url, "flight": server.flight_url}.get(where)
+    asking = subprocess.Popen(  # noqa: S603  # likewise
+        command("sql", query, "-o", "x.csv"),
+        cwd=tmp_path,
+        env=environ(tmp_path, {"DAGSTER_HOME": str(dagster_home)} if url is None else {"DAGFUSION_URL": url}),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with server.client() as client:
+        if url is None:
+            wait_until(lambda: bool(list(tmp_path.glob(".x.csv.*"))))
+            time.sleep(1)  # now it connects, plans or runs: wherever it is, it ends
+        else:
+            wait_until(lambda: "running" in states(client))
+        asking.send_signal(signal.SIGINT)
+        _, said = asking.communicate(timeout=60)
+
+        assert (asking.returncode, said) == (130, "Interrupted\n")
+        assert not list(tmp_path.glob("*x.csv*"))
+        wait_until(lambda: "running" not in states(client))
+
+
+def states(client: httpx.Client) -> list[str]:
+    return [query["state"] for query in client.get("/v1/queries").json()["queries"]]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

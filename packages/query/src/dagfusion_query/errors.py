@@ -348,4 +348,10 @@ class UndiscoverableError(EventRecordError):
 
 
 class NotParquetError(UndiscoverableError):
-    """A materialization names something that is not Parquet, such as a pickle: its asset is no table."""
+    """A materialization names something that is not Parquet, such as a pickle: its asset is no table.
+
+    Attributes:
+        PREFIX: How the text of what is not Parquet begins.
+    """
+
+    PREFIX: ClassVar[str] = "it is not Parquet: "

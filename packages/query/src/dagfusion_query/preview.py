@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 ROWS, COLUMNS = 10, 20
 _TEXT_WIDTH, _HTML_WIDTH = 32, 120
@@ -84,25 +83,34 @@ class Preview:
         return columns
 
 
+def is_moment(kind: pa.DataType) -> bool:
+    """Return True for dates, times and timestamps."""
+    return bool(pa.types.is_date(kind) or pa.types.is_time(kind) or pa.types.is_timestamp(kind))
+
+
+def moments(column: pa.Array) -> pa.Array:
+    """Return dates, times or timestamps as text, in UTC where they have a time zone, without a fraction of zeros."""
+    import pyarrow.compute as pc  # noqa: PLC0415  # takes a while; a client that shows no rows needs none of it
+
+    if pa.types.is_timestamp(column.type) and column.type.tz:
+        column = column.cast(pa.timestamp(column.type.unit, "UTC"))
+    return pc.replace_substring_regex(column.cast(pa.string()), r"\.0+(Z?)$", r"\1")
+
+
 def _texts(column: pa.Array, width: int) -> list[str]:
     """Return a text for each value; none is made longer than what is shown of it, where Arrow can help that."""
+    import pyarrow.compute as pc  # noqa: PLC0415  # likewise
+
     kind = column.type
     if _is_text(kind):
         shown = pc.utf8_slice_codeunits(column.cast(pa.large_string()), 0, width + 1)
-    elif pa.types.is_timestamp(kind) and kind.tz:
-        shown = _trimmed(column.cast(pa.timestamp(kind.unit, "UTC")))
-    elif pa.types.is_temporal(kind) and not pa.types.is_interval(kind) and not pa.types.is_duration(kind):
-        shown = _trimmed(column)
+    elif is_moment(kind):
+        shown = moments(column)
     elif pa.types.is_boolean(kind) or pa.types.is_integer(kind) or _is_real(kind):
         shown = column.cast(pa.string())
     else:
         shown = pa.array([_described(column.slice(row, 1), width) for row in range(len(column))], pa.string())
     return [_NULL if value is None else _cut(value, width) for value in shown.to_pylist()]
-
-
-def _trimmed(column: pa.Array) -> pa.Array:
-    """Return moments as text, without the zeros of a fraction that is none."""
-    return pc.replace_substring_regex(column.cast(pa.string()), r"\.0+(Z?)$", r"\1")
 
 
 def _described(value: pa.Array, width: int) -> str | None:

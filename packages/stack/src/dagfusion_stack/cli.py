@@ -163,7 +163,7 @@ def _verdict(ok: bool, seconds: float) -> str:  # noqa: FBT001
 
 @contextlib.contextmanager
 def _reporting() -> Iterator[None]:
-    """Turn an error into one line on stderr and exit code 1, Ctrl-C into exit code 130."""
+    """Turn an error into one line on stderr and exit code 1, Ctrl-C into exit code 130, of which `dagfusion` tells."""
     try:
         yield
     except StackError as error:
@@ -173,5 +173,4 @@ def _reporting() -> Iterator[None]:
         console.say(f"error: {error.filename or 'the state folder'}: {error.strerror or error}")
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
-        console.say("Interrupted")
         raise typer.Exit(INTERRUPTED) from None

@@ -11,6 +11,7 @@ from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.catalog.unify import Conflict
 from dagfusion_query.errors import (
     MalformedRecordError,
+    NotParquetError,
     MissingRecordError,
     QueryError,
     SchemaConflictError,
@@ -36,9 +37,9 @@ def refused_events(name: TableName, ledger: Ledger) -> list[QueryError]:
     ]
     if refused.num_rows > _MAX_WARNINGS:
         more = refused.num_rows - _MAX_WARNINGS
-        warnings.append(
-            MalformedRecordError(f"table {name} leaves out {more} more partitions whose events cannot be used")
-        )
+        is_other = pc.all(pc.equal(refused["code"], NotParquetError.code)).as_py()
+        kind = NotParquetError if is_other else MalformedRecordError
+        warnings.append(kind(f"table {name} leaves out {more} more partitions whose events cannot be used"))
     return warnings
 
 

@@ -21,7 +21,13 @@ from dagfusion_query.catalog.table_warnings import (
     refused_events,
 )
 from dagfusion_query.catalog.unify import unify_schemas
-from dagfusion_query.errors import NameCollisionError, QueryError, SchemaConflictError, UndiscoverableError
+from dagfusion_query.errors import (
+    NameCollisionError,
+    NotParquetError,
+    QueryError,
+    SchemaConflictError,
+    UndiscoverableError,
+)
 from dagfusion_query.event_log.protocol import AssetKey
 from dagfusion_query.event_log.record import FOREIGN
 
@@ -47,7 +53,8 @@ def build_table(environment: str, asset_key: AssetKey, ledger: Ledger) -> Table 
     ]
     problem = _partition_problem(name, segments) or _sharing_problem(name, segments)
     if not segments or not (file.names or partition.names or problem):
-        problem = warnings[0]
+        # It is no table only if nothing in it is Parquet.
+        problem = min(warnings, key=lambda warning: isinstance(warning, NotParquetError))
     if problem is not None:
         segments, file, partition, left_out = [], _EMPTY, _EMPTY, {}
     schema = files_schema(partition, statistics_type(file))

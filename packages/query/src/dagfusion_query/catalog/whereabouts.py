@@ -1,6 +1,6 @@
 """Where a table's files are, as one URI. Pure."""
 
-import os
+from itertools import takewhile
 
 import pyarrow.compute as pc
 
@@ -15,7 +15,8 @@ def whereabouts(table: Table) -> str | None:
     if ends["min"] == ends["max"]:
         return str(ends["min"])
     # What the first and the last in order share, all share.
-    folder = os.path.commonprefix([ends["min"], ends["max"]]).rpartition("/")[0]
+    parts = zip(ends["min"].split("/"), ends["max"].split("/"), strict=False)
+    folder = "/".join(first for first, _ in takewhile(lambda pair: pair[0] == pair[1], parts))
     names = table.partition_schema.names
     kept, found, _ = folder.partition(f"/{names[0]}=") if names else (folder, "", "")
     return f"{kept if found else folder}/"

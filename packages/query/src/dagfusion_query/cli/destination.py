@@ -1,4 +1,4 @@
-"""Where a command's bytes go: stdout, or a file that appears when it is whole."""
+"""Where a command's rows go: stdout, or a file that appears when it is whole and whose name may say the format."""
 
 import contextlib
 import os
@@ -10,6 +10,37 @@ from pathlib import Path
 from typing import BinaryIO
 
 import typer
+
+from dagfusion_query.cli.options import Format
+
+# What the end of a file's name says.
+_FORMATS = {
+    ".txt": Format.table,
+    ".json": Format.json,
+    ".jsonl": Format.jsonl,
+    ".ndjson": Format.jsonl,
+    ".csv": Format.csv,
+    ".arrows": Format.arrow,
+    ".arrow": Format.arrow,
+    ".feather": Format.arrow,
+    ".parquet": Format.parquet,
+    ".pq": Format.parquet,
+}
+
+
+def chosen_format(form: Format | None, file: Path | None) -> Format:
+    """Return the format that is asked for, or that a file's name says.
+
+    Raises:
+        ValueError: The name says none.
+    """
+    if form is not None:
+        return form
+    if file is None:
+        return Format.table
+    if (found := _FORMATS.get(file.suffix.lower())) is None:
+        raise ValueError(f"the name of {file} says no format: end it in {', '.join(_FORMATS)}, or give --format")
+    return found
 
 
 @contextlib.contextmanager

@@ -22,8 +22,7 @@ def write_json(schema: pa.Schema, batches: Batches, out: BinaryIO) -> None:
 
 def write_jsonl(schema: pa.Schema, batches: Batches, out: BinaryIO) -> None:
     """Write an object a line."""
-    for row in _rows(schema, batches):
-        out.write(row + b"\n")
+    out.writelines(row + b"\n" for row in _rows(schema, batches))
 
 
 def write_csv(schema: pa.Schema, batches: Batches, out: BinaryIO) -> None:
@@ -61,8 +60,8 @@ def write_parquet(schema: pa.Schema, batches: Batches, out: BinaryIO) -> None:
     renamed = pa.schema([f.with_name(name) for f, name in zip(schema, unique_names(schema.names), strict=True)])
     encoder = ParquetEncoder(renamed)
     for batch in batches:
-        _write_all(encoder.write(batch), out)
-    _write_all(encoder.finish(), out)
+        out.writelines(encoder.write(batch))
+    out.writelines(encoder.finish())
 
 
 WRITERS: Mapping[str, Writer] = {
@@ -110,11 +109,6 @@ def _texts(column: pa.Array) -> pa.Array:
 
 def _is_text_in_csv(kind: pa.DataType) -> bool:
     return bool(pa.types.is_nested(kind) or pa.types.is_interval(kind))
-
-
-def _write_all(pieces: Iterable[bytes | memoryview], out: BinaryIO) -> None:
-    for piece in pieces:
-        out.write(piece)
 
 
 def _refuse_terminal(out: BinaryIO) -> None:

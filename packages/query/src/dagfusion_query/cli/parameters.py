@@ -61,13 +61,14 @@ def read_value(text: str) -> Any:
         return _WORDS[text.lower()]
     if _INTEGER.fullmatch(text) and int(text) in _INT64:
         return int(text)
-    if _NUMBER.fullmatch(text):
-        return float(text)
+    return float(text) if _NUMBER.fullmatch(text) else _moment(text)
+
+
+def _moment(text: str) -> date | datetime | str:
+    """Return a date or a timestamp, or the text of what is neither, such as the 30th of February."""
     try:
         if _DATE.fullmatch(text):
             return date.fromisoformat(text)
-        if _TIMESTAMP.fullmatch(text):
-            return datetime.fromisoformat(text)
-    except ValueError:  # such as the 30th of February
+        return datetime.fromisoformat(text) if _TIMESTAMP.fullmatch(text) else text
+    except ValueError:
         return text
-    return text

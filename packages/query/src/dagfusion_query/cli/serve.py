@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dagfusion_query.errors import NotParquetError
+
 if TYPE_CHECKING:
     from dagfusion_query.server import Ready
 
@@ -62,10 +64,13 @@ def _announce(ready: "Ready") -> None:
         if state.problem is not None:
             typer.echo(f"{state.name}: unavailable, and tried again: {state.problem}")
             continue
-        names = sorted(str(name) for name in state.snapshot.tables)
+        tables = state.snapshot.tables
+        names = sorted(str(name) for name, table in tables.items() if not isinstance(table.problem, NotParquetError))
         undiscovered = state.lag.undiscovered if state.lag is not None else 0
         more = f", and {undiscovered} materializations whose objects have still to be looked at" if undiscovered else ""
         typer.echo(f"{state.name}: {len(names)} {'table' if len(names) == 1 else 'tables'}{more}")
+        if others := len(tables) - len(names):
+            typer.echo(f"  beside {others} {'asset' if others == 1 else 'assets'} whose objects are not Parquet")
         for name in names[:SHOWN_TABLES]:
             typer.echo(f"  {name}")
         if len(names) > SHOWN_TABLES:

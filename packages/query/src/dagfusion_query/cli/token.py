@@ -4,13 +4,14 @@ import os
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dagfusion_query.access.grants import meaning
-from dagfusion_query.access.tokens import Token, Tokens
 from dagfusion_query.errors import SettingsError
+
+if TYPE_CHECKING:
+    from dagfusion_query.access.tokens import Token, Tokens
 
 app = typer.Typer(help="Access tokens of the query service.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -30,6 +31,8 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 @app.command()
 def create(name: str, grant: Grant, expires: Expires = "90d", config: ConfigFile = None) -> None:
     """Make a token, and print its secret: it is shown this once."""
+    from dagfusion_query.access.grants import meaning  # noqa: PLC0415  # imports pyarrow
+
     secret = _tokens(config).create(name, grant, _expiry(expires, datetime.now(UTC)))
     typer.echo(secret)
     typer.echo(f"the token of {name}, which is shown only now; clients send it as `Authorization: Bearer`", err=True)
@@ -52,7 +55,8 @@ def revoke(name: str, config: ConfigFile = None) -> None:
     typer.echo(f"revoked {token.name} ({token.id})")
 
 
-def _tokens(config: Path | None) -> Tokens:
+def _tokens(config: Path | None) -> "Tokens":
+    from dagfusion_query.access.tokens import Tokens  # noqa: PLC0415
     from dagfusion_query.config import read_tokens_file  # noqa: PLC0415
 
     return Tokens(read_tokens_file(os.environ, file=config))
@@ -68,7 +72,7 @@ def _expiry(text: str, now: datetime) -> datetime | None:
     return now + timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
-def _line(token: Token) -> tuple[str, ...]:
+def _line(token: "Token") -> tuple[str, ...]:
     now = datetime.now(UTC)
     state = "active" if token.is_active(now) else "expired" if token.revoked is None else "revoked"
     expires = "never" if token.expires is None else f"{token.expires:%Y-%m-%d %H:%M}"

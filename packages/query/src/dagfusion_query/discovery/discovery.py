@@ -171,7 +171,7 @@ class Discovery:
 
     def _resolved(self, event: Materialization, outcome: Outcome) -> Materialization:
         if isinstance(outcome, Refusal):
-            return event._replace(file=UndiscoverableError(outcome.reason))
+            return event._replace(file=outcome.error())
         try:
             files = [self._records.read(record) for record in outcome]
         except EventRecordError as error:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from dagfusion_query.discovery.arrow_fields import describe_schema
 from dagfusion_query.discovery.partition_columns import Columns
 from dagfusion_query.discovery.statistics import column_statistics
-from dagfusion_query.errors import UndiscoverableError
+from dagfusion_query.errors import NotParquetError, UndiscoverableError
 
 MAGIC = b"PAR1"
 _ENCRYPTED = b"PARE"
@@ -42,14 +42,16 @@ def footer_bytes(tail: Tail) -> int:
         UndiscoverableError: It is not Parquet.
     """
     if not tail.size:
-        raise UndiscoverableError("it is not Parquet: it is empty")
+        raise UndiscoverableError("it is no whole Parquet file: it is empty")
     if tail.data[-len(MAGIC) :] == _ENCRYPTED:
         raise UndiscoverableError("it is encrypted Parquet, which cannot be read")
     if len(tail.data) < _TRAILER_BYTES or tail.data[-len(MAGIC) :] != MAGIC:
-        raise UndiscoverableError("it is not Parquet: it does not end as a Parquet file does")
+        raise NotParquetError(f"{NotParquetError.PREFIX}it does not end as a Parquet file does")
     length = int.from_bytes(tail.data[-_TRAILER_BYTES : -len(MAGIC)], "little") + _TRAILER_BYTES
     if length > tail.size:
-        raise UndiscoverableError(f"it is not Parquet: a footer of {length:,} bytes in a file of {tail.size:,} bytes")
+        raise UndiscoverableError(
+            f"it is no whole Parquet file: a footer of {length:,} bytes in a file of {tail.size:,} bytes"
+        )
     return length
 
 

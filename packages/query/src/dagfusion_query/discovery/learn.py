@@ -9,7 +9,7 @@ from dagfusion_query.discovery.footer import Described, describe
 from dagfusion_query.discovery.objects import ObjectMissingError, Objects, PassingError
 from dagfusion_query.discovery.partition_columns import PARTITION_KEY, Columns, event_columns, hive_segments
 from dagfusion_query.discovery.places import Place, places, shown
-from dagfusion_query.errors import UndiscoverableError
+from dagfusion_query.errors import NotParquetError, UndiscoverableError
 from dagfusion_query.event_log.record import Foreign
 
 _FILES_AT_ONCE = 16
@@ -100,7 +100,9 @@ def _members(
     where the event names its dimensions, or the value is one that only a partition has; `1` may be anything's value.
     """
     if not files:
-        raise UndiscoverableError(f"the folder {shown(folder.uri)} holds no object whose name ends in .parquet")
+        raise NotParquetError(
+            f"{NotParquetError.PREFIX}the folder {shown(folder.uri)} holds no object whose name ends in .parquet"
+        )
     if partition_key is None:
         return [(file, ()) for file in files]
     members = [(file, _columns(file, foreign, partition_key)) for file in files]

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from dagfusion_query.errors import SnapshotError
+from dagfusion_query.errors import NotParquetError, SnapshotError, UndiscoverableError
 from dagfusion_query.event_log.protocol import Materialization
 from dagfusion_query.event_log.record import Foreign
 
@@ -38,6 +38,11 @@ class Refusal(NamedTuple):
 
     reason: str
     passing: bool = False  # it may be read later
+
+    def error(self) -> UndiscoverableError:
+        """Return the error that says so; the reason, which is what is stored, has its kind."""
+        is_other = self.reason.startswith(NotParquetError.PREFIX)
+        return NotParquetError(self.reason) if is_other else UndiscoverableError(self.reason)
 
 
 Outcome = Sequence[Mapping[str, Any]] | Refusal

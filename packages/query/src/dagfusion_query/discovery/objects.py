@@ -110,7 +110,7 @@ class Objects:
             except BaseError:
                 if obstore.head(store, place.key)["size"]:  # an empty object has no end that could be asked for
                     raise
-                raise UndiscoverableError("it is not Parquet: it is empty") from None
+                raise UndiscoverableError("it is no whole Parquet file: it is empty") from None
         meta = answer.meta
         return Tail(data, meta["size"], meta["e_tag"], meta["last_modified"])
 

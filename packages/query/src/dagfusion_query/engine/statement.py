@@ -58,7 +58,7 @@ def planning_error(error: BaseException, tables: Iterable[TableName], sql: str) 
     if is_syntax_error(error):
         return _syntax_error(text)
     if missing := _NO_TABLE.search(text):
-        return _unknown_table(missing[1], [str(name) for name in tables], sql)
+        return unknown_table(missing[1], [str(name) for name in tables], sql)
     if "Format not explicitly set" in text:
         return ReadOnlyError("only queries can be run here, and this statement is COPY: use SELECT")
     if refused := re.search(r"(DDL|DML|Statement) not supported: (\w+)", text):
@@ -135,7 +135,8 @@ def _plan_error(text: str, sql: str) -> PlanError:
     return PlanError(text, *(position_of(sql, name) or () if name else ()))
 
 
-def _unknown_table(name: str, known: list[str], sql: str) -> UnknownTableError:
+def unknown_table(name: str, known: list[str], sql: str) -> UnknownTableError:
+    """Return the error of a name that no table has; it names those that are near."""
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     # A name without its schema is the commonest slip.
     last = name.rsplit(".", 1)[-1]

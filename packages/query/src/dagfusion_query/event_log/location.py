@@ -7,13 +7,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-import yaml  # type: ignore[import-untyped]
-
 from dagfusion_query.errors import EventLogLocationError
-from dagfusion_query.event_log.postgres import PostgresEventLog
 from dagfusion_query.event_log.protocol import EventLog
 from dagfusion_query.event_log.record import RecordReader
-from dagfusion_query.event_log.sqlite import SqliteEventLog
 
 _POSTGRES = re.compile(r"postgres(ql)?(\+\w+)?://")
 _RUNS = Path("history", "runs")
@@ -49,14 +45,24 @@ def open_event_log(
         )
     instance = _instance(home / "dagster.yaml")
     where = _configured(home, instance, os.environ if variables is None else variables)
-    return SqliteEventLog(where, records) if isinstance(where, Path) else _open_postgres(where, records)
+    return _open_sqlite(where, records) if isinstance(where, Path) else _open_postgres(where, records)
+
+
+def _open_sqlite(path: Path, records: RecordReader | None) -> EventLog:
+    from dagfusion_query.event_log.sqlite import SqliteEventLog  # noqa: PLC0415
+
+    return SqliteEventLog(path, records)
 
 
 def _open_postgres(url: str, records: RecordReader | None) -> EventLog:
+    from dagfusion_query.event_log.postgres import PostgresEventLog  # noqa: PLC0415  # psycopg takes a while to import
+
     return PostgresEventLog(_POSTGRES.sub("postgresql://", url, count=1), records=records)
 
 
 def _instance(path: Path) -> Mapping[str, Any]:
+    import yaml  # type: ignore[import-untyped]  # noqa: PLC0415  # a URL needs none
+
     try:
         parsed = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
