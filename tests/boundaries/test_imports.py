@@ -74,6 +74,7 @@ TOWERS: Mapping[str, Sequence[str]] = {
         "object_store",
         "dagster",
         "query_service",
+        "restarts",
         "status",
         "supervisor",
         "background",

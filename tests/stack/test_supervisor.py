@@ -1,5 +1,6 @@
 """A supervisor leaves nothing behind, or what the next command finds; with the stores only, for the time."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -8,10 +9,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from dagfusion_stack import object_store, postgres, process
+from dagfusion_stack import object_store, postgres, process, status
 from dagfusion_stack.errors import AlreadyRunningError
 from dagfusion_stack.home import Home
+from dagfusion_stack.restarts import Restarts
 from dagfusion_stack.settings import Settings
 from dagfusion_stack.supervisor import child_environ, down, supervise, sweep
 from tests.stack.conftest import Command
@@ -20,8 +24,11 @@ STORES = {postgres.NAME, object_store.NAME}
 SUPERVISE = """
 import sys
 from pathlib import Path
+from dagfusion_stack.restarts import Restarts
 from dagfusion_stack.settings import Settings
+from dagfusion_stack.restarts import Restarts
 from dagfusion_stack.supervisor import supervise
+Restarts.LIMIT = int(sys.argv[2])
 with supervise(Settings(Path(sys.argv[1])), "up", lambda line: None) as stack:
     stack.start_stores()
     print("started", flush=True)
@@ -29,9 +36,12 @@ with supervise(Settings(Path(sys.argv[1])), "up", lambda line: None) as stack:
 """
 
 
-def start(home: Home) -> subprocess.Popen[str]:
+def start(home: Home, restarts: int = Restarts.LIMIT) -> subprocess.Popen[str]:
     supervisor = subprocess.Popen(  # noqa: S603
-        [sys.executable, "-c", SUPERVISE, str(home.path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", SUPERVISE, str(home.path), str(restarts)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert supervisor.stdout is not None
     assert supervisor.stdout.readline() == "started\n"
@@ -80,13 +90,62 @@ def test_what_a_killed_supervisor_left_is_ended_by_the_next_start(command: Comma
 
 
 @pytest.mark.parametrize("name", sorted(STORES))
-def test_a_service_that_dies_is_named_and_the_rest_is_stopped(command: Command, name: str) -> None:
-    supervisor = start(command.home)
-    [victim] = [one for one, service in process.marked(command.home.path).items() if service == name]
-    victim.kill()
-    assert f"ServiceError: {name} ended (killed by SIGKILL): " in finish(supervisor)
+def test_a_service_that_dies_too_often_is_named_and_the_rest_is_stopped(command: Command, name: str) -> None:
+    supervisor = start(command.home, restarts=0)
+    kill(command.home, name)
+    said = finish(supervisor)
+    assert f"ServiceError: {name} ended (killed by SIGKILL): " in said
+    assert "it ended more than 0 times in 10 minutes, so that the stack stops" in said
     assert supervisor.returncode == 1
     assert process.marked(command.home.path) == {}
+
+
+@pytest.mark.parametrize("name", sorted(STORES))
+def test_a_service_that_dies_is_started_again_where_it_was(command: Command, name: str) -> None:
+    supervisor = start(command.home)
+    variables = command.home.read_env()
+    kill(command.home, name)
+    deadline = time.monotonic() + 60
+    while (found := service_of(command.home, name)).restarts == 0:
+        assert supervisor.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert found.running
+    assert command.home.read_env() == variables
+    assert set(process.marked(command.home.path).values()) == STORES
+    assert "killed by SIGKILL" in str(found.last_end)
+    assert re.search(
+        rf"{name} .*\n    started again once; {name} ended \(killed by SIGKILL\)", command.run("status").stdout
+    )
+    supervisor.terminate()
+    finish(supervisor)
+    assert process.marked(command.home.path) == {}
+
+
+def kill(home: Home, name: str) -> None:
+    [victim] = [one for one, service in process.marked(home.path).items() if service == name]
+    victim.kill()
+
+
+def service_of(home: Home, name: str) -> status.ServiceStatus:
+    return next(service for service in status.read(home).services if service.name == name)
+
+
+@given(st.lists(st.floats(0, 900), min_size=1, max_size=40))
+def test_restarts_are_bounded_in_any_ten_minutes(pauses: list[float]) -> None:
+    restarts, now, ends = Restarts(), 0.0, []
+    for pause in pauses:
+        now += pause
+        ends.append(now)
+        if not restarts.ended(now, "it ended"):
+            assert len([end for end in ends if now - end < Restarts.WINDOW_S]) > Restarts.LIMIT
+            return
+        assert len([end for end in ends if now - end < Restarts.WINDOW_S]) <= Restarts.LIMIT
+        assert restarts.due is not None
+        assert now < restarts.due <= now + 8
+        now = restarts.due
+        restarts.started()
+    assert restarts.count == len(pauses)
 
 
 def test_two_homes_run_side_by_side_and_end_apart(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from dagfusion_stack import dagster, ports, process
+from dagfusion_stack import dagster, ports, process, query_service
 from tests.stack.conftest import Command
 
 SERVICES = ["PostgreSQL", "S3 server", "query service", "code location", "Dagster webserver", "Dagster daemon"]
@@ -50,21 +51,26 @@ def test_the_stack_runs_in_the_background_until_it_is_stopped(command: Command) 
     assert command.run("status").returncode == 3
 
 
-def test_a_service_that_dies_is_named_and_the_rest_is_stopped(command: Command) -> None:
-    foreground = command.start("up")
-    assert foreground.stderr is not None
-    said: list[str] = []
-    while not said or "Ctrl-C" not in said[-1]:
-        said.append(foreground.stderr.readline())
-        assert said[-1], "".join(said)
-    for victim, name in process.marked(command.home.path).items():
-        if name == dagster.DAEMON:
+@pytest.mark.parametrize("name", [dagster.DAEMON, query_service.NAME])
+def test_a_service_that_dies_is_started_again_and_the_ports_stay(command: Command, name: str) -> None:
+    assert command.run("up", "-d").returncode == 0
+    before = json.loads(command.run("status", "--json").stdout)["services"]
+    for victim, service in process.marked(command.home.path).items():
+        if service == name:
             victim.kill()
-    _, error = foreground.communicate(timeout=120)
-    assert foreground.returncode == 1
-    assert "error: Dagster daemon ended (killed by SIGKILL): " in error
-    assert str(command.home.logs / "dagster-daemon.log") in error
-    assert process.marked(command.home.path) == {}
+    deadline = time.monotonic() + 120
+    while not any(service["restarts"] for service in json.loads(command.run("status", "--json").stdout)["services"]):
+        assert time.monotonic() < deadline
+    after = json.loads(command.run("status", "--json").stdout)["services"]
+    assert {service["name"] for service in after if service["restarts"]} == {name}
+    assert [service["url"] for service in after] == [service["url"] for service in before]
+    assert command.run("down").returncode == 0
+
+    kept = command.with_variables(DAGFUSION_DAGSTER_PORT="", DAGFUSION_HTTP_PORT="", DAGFUSION_FLIGHT_PORT="")
+    again = kept.run("up", "-d")
+    assert again.returncode == 0, again.stderr
+    restarted = json.loads(command.run("status", "--json").stdout)["services"]
+    assert [service["url"] for service in restarted] == [service["url"] for service in before]
 
 
 @pytest.mark.parametrize("arguments", [["up"], ["up", "-d"]])

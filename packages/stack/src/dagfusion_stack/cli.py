@@ -14,7 +14,7 @@ import typer
 
 from dagfusion_stack import console
 from dagfusion_stack.errors import StackError
-from dagfusion_stack.ports import HIGHEST
+from dagfusion_stack.ports import HIGHEST, is_free
 from dagfusion_stack.settings import Settings
 
 NOT_RUNNING = 3
@@ -22,13 +22,21 @@ INTERRUPTED = 130
 ASKED_DAYS, ASKED_STATES = 5, 5  # the documented queries ask for 2024-01-05 and California
 
 DagsterPort = Annotated[
-    int | None, typer.Option(min=1, max=HIGHEST, help="Port of Dagster's web interface [default: 3000].")
+    int | None,
+    typer.Option(min=1, max=HIGHEST, help="Port of Dagster's web interface [default: the last one, else 3000]."),
 ]
 HttpPort = Annotated[
-    int | None, typer.Option(min=1, max=HIGHEST, help="Port of the query service and its console [default: 8080].")
+    int | None,
+    typer.Option(
+        min=1, max=HIGHEST, help="Port of the query service and its console [default: the last one, else 8080]."
+    ),
 ]
-FlightPort = Annotated[int | None, typer.Option(min=1, max=HIGHEST, help="Port of Flight SQL [default: 8081].")]
-S3Port = Annotated[int | None, typer.Option(min=0, max=HIGHEST, help="Port of the S3 server [default: a free one].")]
+FlightPort = Annotated[
+    int | None, typer.Option(min=1, max=HIGHEST, help="Port of Flight SQL [default: the last one, else 8081].")
+]
+S3Port = Annotated[
+    int | None, typer.Option(min=0, max=HIGHEST, help="Port of the S3 server [default: the last one, else a free one].")
+]
 
 
 def commands(app: typer.Typer) -> None:
@@ -106,9 +114,7 @@ def up(
     from dagfusion_stack.home import Home  # noqa: PLC0415
 
     with _reporting():
-        settings = Settings.read(
-            os.environ, dagster_port=dagster_port, http_port=http_port, flight_port=flight_port, s3_port=s3_port
-        )
+        settings = _settings(dagster_port=dagster_port, http_port=http_port, flight_port=flight_port, s3_port=s3_port)
         if detach:
             background.start(settings, console.say)
             console.show_status(stack_status.read(Home(settings.home)))
@@ -150,6 +156,16 @@ def status(*, as_json: Annotated[bool, typer.Option("--json", help="Show one JSO
             console.show_status(found)
         if not found.running:
             raise typer.Exit(NOT_RUNNING)
+
+
+def _settings(**given: int | None) -> Settings:
+    """Read the settings of `up`: a port that is not given is the last one, if that is free, so that URLs stay valid."""
+    from dagfusion_stack.home import Home  # noqa: PLC0415
+
+    kept = Home(Settings.read(os.environ).home).read_ports()
+    free = {name: port for name, port in kept.items() if is_free(int(port))}
+    said = {name: value for name, value in os.environ.items() if value}
+    return Settings.read({**free, **said}, **given)
 
 
 def _verdict(ok: bool, seconds: float) -> str:  # noqa: FBT001

@@ -25,6 +25,8 @@ class ServiceState:
     pid: int
     log: str
     url: str | None = None
+    restarts: int = 0
+    last_end: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,10 @@ class Home:
     @property
     def _state_file(self) -> Path:
         return self.path / "state.json"
+
+    @property
+    def _ports_file(self) -> Path:
+        return self.path / "ports.env"
 
     @property
     def _lock_file(self) -> Path:
@@ -170,16 +176,28 @@ class Home:
         holder = Holder(command, this.pid, this.create_time(), ready=ready, services=tuple(services))
         write_private(self._state_file, json.dumps(asdict(holder), indent=2))
 
+    def write_ports(self, http: int, flight: int, dagster: int) -> None:
+        """Remember the ports that a stack has started on, for the next start."""
+        ports = {"DAGFUSION_HTTP_PORT": http, "DAGFUSION_FLIGHT_PORT": flight, "DAGFUSION_DAGSTER_PORT": dagster}
+        write_private(self._ports_file, "".join(f"{name}={port}\n" for name, port in ports.items()))
+
+    def read_ports(self) -> dict[str, str]:
+        """Read what `write_ports` wrote last, as settings; empty when nothing was."""
+        return _read_variables(self._ports_file)
+
     def write_env(self, variables: Mapping[str, str]) -> None:
         """Write the settings by which others find the stack."""
         write_private(self.env_file, "".join(f"{name}={value}\n" for name, value in variables.items()))
 
     def read_env(self) -> dict[str, str]:
         """Read what `write_env` wrote; empty when nothing was."""
-        if not self.env_file.exists():
-            return {}
-        lines = self.env_file.read_text().splitlines()
-        return dict(line.split("=", 1) for line in lines)
+        return _read_variables(self.env_file)
+
+
+def _read_variables(file: Path) -> dict[str, str]:
+    if not file.exists():
+        return {}
+    return dict(line.split("=", 1) for line in file.read_text().splitlines())
 
 
 def write_private(file: Path, text: str) -> None:

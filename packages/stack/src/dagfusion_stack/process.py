@@ -57,11 +57,13 @@ class Child:
         Raises:
             ServiceError: it has ended; the message has its exit code, a line of its log, and where the log is.
         """
-        code = self.process.poll()
-        if code is not None:
-            raise ServiceError(
-                f"{self.name} ended ({_ending(code)}): {telling_line(_tail(self.log))}; its log is {self.log}"
-            )
+        if self.process.poll() is not None:
+            raise ServiceError(self.ending())
+
+    def ending(self) -> str:
+        """Say how the process, which has ended, did so."""
+        how = _ending(self.process.wait())
+        return f"{self.name} ended ({how}): {telling_line(_tail(self.log))}; its log is {self.log}"
 
     def stop(self) -> None:
         """Ask the process to stop, wait, and kill it when it does not."""

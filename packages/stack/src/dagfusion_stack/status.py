@@ -11,13 +11,15 @@ from dagfusion_stack.home import Home
 
 @dataclass(frozen=True)
 class ServiceStatus:
-    """One service: whether it runs, where, and where its log is."""
+    """One service: whether it runs, where, where its log is, and how often it was started again."""
 
     name: str
     running: bool
     pid: int
     url: str | None
     log: str
+    restarts: int = 0
+    last_end: str | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,22 @@ def read(home: Home) -> Status:
         leftover = sorted(set(process.marked(home.path).values()))
         return Status(str(home.path), False, False, None, None, (), leftover)  # noqa: FBT003
     services = [
-        ServiceStatus(service.name, psutil.pid_exists(service.pid), service.pid, service.url, service.log)
+        ServiceStatus(
+            service.name,
+            _runs(service.pid),
+            service.pid,
+            service.url,
+            service.log,
+            service.restarts,
+            service.last_end,
+        )
         for service in holder.services
     ]
     return Status(str(home.path), True, holder.ready, holder.command, holder.pid, services, ())  # noqa: FBT003
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False

@@ -5,14 +5,15 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from types import FrameType
 
 import psutil
 
 from dagfusion_stack import dagster, object_store, ports, postgres, process, query_service, sockets
-from dagfusion_stack.errors import ServiceError
+from dagfusion_stack.errors import PortBusyError, ServiceError
 from dagfusion_stack.home import Home, ServiceState
+from dagfusion_stack.restarts import Restarts
 from dagfusion_stack.settings import Settings
 
 WATCH_INTERVAL_S = 0.5
@@ -36,15 +37,20 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Service:
-    """A started service, and how it is stopped."""
+    """A started service, and how it is stopped and started again."""
 
     child: process.Child
     stop: Callable[[], None]
     url: str | None = None
+    again: Callable[[], "Service"] | None = None
+    restarts: Restarts = field(default_factory=Restarts)
 
     def state(self) -> ServiceState:
         """Describe the service to other processes."""
-        return ServiceState(self.child.name, self.child.process.pid, str(self.child.log), self.url)
+        told = self.restarts
+        return ServiceState(
+            self.child.name, self.child.process.pid, str(self.child.log), self.url, told.count, told.last_end
+        )
 
 
 class Supervisor:
@@ -56,6 +62,7 @@ class Supervisor:
         self._command = command
         self._say = say
         self._services: list[Service] = []
+        self._ready = False
 
     def start_stores(self) -> dict[str, str]:
         """Start PostgreSQL and the S3 server, and write `stack.env`.
@@ -64,18 +71,13 @@ class Supervisor:
             The variables of `stack.env`.
         """
         with self._starting(postgres.NAME):
-            database = postgres.start(self.home.postgres, log=self.home.logs / "postgres.log", mark=self.home.path)
-            self._started(Service(database.child, database.stop))
+            database = self._start_postgres()
+            self._started(_postgres_service(database, self._start_postgres))
             database.create_database(dagster.DATABASE)
         with self._starting(object_store.NAME):
-            store = object_store.start(
-                self.home.s3,
-                buckets=[self.settings.bucket],
-                port=self.settings.s3_port,
-                log=self.home.logs / "s3.log",
-                mark=self.home.path,
-            )
-            self._started(Service(store.child, store.stop, store.endpoint))
+            store = self._start_object_store(self.settings.s3_port)
+            # On its port again, because the others have its URL.
+            self._started(_store_service(store, lambda: self._start_object_store(store.port)))
         event_log = database.url(dagster.DATABASE)
         dagster.configure(self.home, event_log)
         variables = {
@@ -104,17 +106,21 @@ class Supervisor:
             service.wait_ready(
                 lambda: query_service.answers(self.settings.http_port), timeout_s=query_service.START_TIMEOUT_S
             )
-        self._write_state(ready=True)
+        self.home.write_ports(self.settings.http_port, self.settings.flight_port, self.settings.dagster_port)
+        self._ready = True
+        self._write_state()
 
     def start_dagster(self, variables: Mapping[str, str]) -> None:
         """Start the code location, the web interface and the daemon over the stores that `variables` name."""
         port = self.settings.dagster_port
         environ = child_environ(os.environ, variables)
         with self._starting(dagster.CODE_LOCATION):
-            code = self._launched(dagster.start_code_location(self.home, environ))
+            code = self._launched(lambda: dagster.start_code_location(self.home, environ))
             code.wait_ready(lambda: dagster.code_location_answers(self.home), timeout_s=dagster.START_TIMEOUT_S)
-        webserver = self._launched(dagster.start_webserver(self.home, port, environ), f"http://localhost:{port}")
-        daemon = self._launched(dagster.start_daemon(self.home, environ))
+        webserver = self._launched(
+            lambda: dagster.start_webserver(self.home, port, environ), f"http://localhost:{port}"
+        )
+        daemon = self._launched(lambda: dagster.start_daemon(self.home, environ))
         with self._starting(dagster.WEBSERVER):
             webserver.wait_ready(lambda: dagster.webserver_answers(port), timeout_s=dagster.START_TIMEOUT_S)
         if error := dagster.load_error(port):
@@ -123,15 +129,43 @@ class Supervisor:
             daemon.wait_ready(lambda: dagster.daemon_answers(port), timeout_s=dagster.START_TIMEOUT_S)
 
     def watch(self) -> None:
-        """Return never; a signal ends it as KeyboardInterrupt.
+        """Return never; a signal ends it as KeyboardInterrupt. A service that ends by itself is started again.
 
         Raises:
-            ServiceError: a service ended by itself.
+            ServiceError: a service ended more often than it may.
         """
         while True:
-            for service in self._services:
-                service.child.check()
+            for number, service in enumerate(self._services):
+                if service.child.process.poll() is not None:
+                    self._look_after(number, service)
             time.sleep(WATCH_INTERVAL_S)
+
+    def _look_after(self, number: int, service: Service) -> None:
+        """Note that a service has ended, or start it again when that is due."""
+        restarts, now = service.restarts, time.monotonic()
+        if restarts.due is None:
+            self._note_end(service, service.child.ending())
+        elif now >= restarts.due and service.again is not None:
+            try:
+                _end_leftovers(self.home, service.child.name)
+                started = service.again()
+            except (ServiceError, PortBusyError) as error:
+                self._note_end(service, str(error))
+            else:
+                restarts.started()
+                self._services[number] = replace(started, url=service.url, restarts=restarts)
+                self._say(f"Started {service.child.name} again (restart {restarts.count})")
+        else:
+            return
+        self._write_state()
+
+    def _note_end(self, service: Service, how: str) -> None:
+        if not service.restarts.ended(time.monotonic(), how) or service.again is None:
+            raise ServiceError(
+                f"{how}; it ended more than {Restarts.LIMIT} times in {Restarts.WINDOW_S / 60:.0f} minutes, so that "
+                "the stack stops: mend what the log says, then start the stack again"
+            )
+        self._say(f"{how}; it is started again")
 
     def stop(self) -> None:
         """Stop every service in reverse order, and whatever they started."""
@@ -145,19 +179,30 @@ class Supervisor:
         http, flight = self.settings.http_port, self.settings.flight_port
         dagster_url = f"http://localhost:{self.settings.dagster_port}"
         environ = child_environ(os.environ, variables)
-        child = query_service.start(self.home, http, flight, environ, dagster_url=dagster_url)
-        return self._launched(child, query_service.urls(http, flight))
+        return self._launched(
+            lambda: query_service.start(self.home, http, flight, environ, dagster_url=dagster_url),
+            query_service.urls(http, flight),
+        )
 
-    def _launched(self, child: process.Child, url: str | None = None) -> process.Child:
-        self._started(Service(child, child.stop, url))
-        return child
+    def _start_postgres(self) -> postgres.Postgres:
+        return postgres.start(self.home.postgres, log=self.home.logs / "postgres.log", mark=self.home.path)
+
+    def _start_object_store(self, port: int) -> object_store.ObjectStore:
+        buckets, log = [self.settings.bucket], self.home.logs / "s3.log"
+        return object_store.start(self.home.s3, buckets=buckets, port=port, log=log, mark=self.home.path)
+
+    def _launched(self, start: Callable[[], process.Child], url: str | None = None) -> process.Child:
+        service = _child_service(start, url)
+        self._started(service)
+        return service.child
 
     def _started(self, service: Service) -> None:
         self._services.append(service)
-        self._write_state(ready=False)
+        self._write_state()
 
-    def _write_state(self, *, ready: bool) -> None:
-        self.home.write_state(self._command, ready=ready, services=[service.state() for service in self._services])
+    def _write_state(self) -> None:
+        services = [service.state() for service in self._services]
+        self.home.write_state(self._command, ready=self._ready, services=services)
 
     @contextlib.contextmanager
     def _starting(self, name: str) -> Iterator[None]:
@@ -168,6 +213,27 @@ class Supervisor:
             service.child.check()
         url = next((service.url for service in self._services if service.child.name == name and service.url), "")
         self._say(f"  ready in {time.monotonic() - started:.1f} s {url}".rstrip())
+
+
+def _child_service(start: Callable[[], process.Child], url: str | None) -> Service:
+    child = start()
+    return Service(child, child.stop, url, lambda: _child_service(start, url))
+
+
+def _postgres_service(database: postgres.Postgres, start: Callable[[], postgres.Postgres]) -> Service:
+    return Service(database.child, database.stop, None, lambda: _postgres_service(start(), start))
+
+
+def _store_service(store: object_store.ObjectStore, start: Callable[[], object_store.ObjectStore]) -> Service:
+    return Service(store.child, store.stop, store.endpoint, lambda: _store_service(start(), start))
+
+
+def _end_leftovers(home: Home, name: str) -> None:
+    """End what a service that ended has left, runs of the code location excepted: they go on without it."""
+    left = {mate for mate, service in process.marked(home.path).items() if service == name}
+    if name == dagster.CODE_LOCATION:
+        left = {mate for mate in left if not dagster.is_run(mate)}
+    process.end(left, signal.SIGKILL, timeout_s=STOP_TIMEOUT_S)
 
 
 @contextlib.contextmanager

@@ -37,3 +37,6 @@ def show_status(status: "Status") -> None:
     for service in status.services:
         where = f"process {service.pid}" if service.running else "ended"
         show(f"  {service.name:<18}  {where:<15}  {service.url or '':<23}  {service.log}".rstrip())
+        if service.last_end is not None:
+            times = "once" if service.restarts == 1 else f"{service.restarts} times"
+            show(f"    started again {times}; {service.last_end}" if service.restarts else f"    {service.last_end}")
