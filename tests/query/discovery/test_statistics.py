@@ -199,7 +199,7 @@ def test_types_are_described_as_our_writers_describe_them() -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "not Parquet"),
+        (b"", "it is empty"),
         (b"a,b\n1,2\n", "it is not Parquet: it does not end as a Parquet file does"),
         (b"PAR1" + b"\xff\xff\xff\x7fPAR1", "a footer of 2,147,483,655 bytes in a file of 12 bytes"),
         (b"PAR1xxxx\x04\x00\x00\x00PAR1", "its Parquet footer cannot be read"),

@@ -155,10 +155,10 @@ def test_a_table_in_full(client: httpx.Client) -> None:
     document = client.get(f"/v1/tables/{UAT}/orders").json()
 
     assert document["columns"] == [
-        {"name": "id", "type": "int64", "partition": False},
-        {"name": "name", "type": "string", "partition": False},
-        {"name": "state", "type": "string", "partition": True},
-        {"name": "date", "type": "date32[day]", "partition": True},
+        {"name": "id", "type": "int64", "nullable": True, "partition": False},
+        {"name": "name", "type": "string", "nullable": True, "partition": False},
+        {"name": "state", "type": "string", "nullable": True, "partition": True},
+        {"name": "date", "type": "date32[day]", "nullable": True, "partition": True},
     ]
     assert document["last_run_id"] == "run-3"
     assert document["dagster_url"] == "https://dagster.example/uat/assets/Silver/TaxID/orders"

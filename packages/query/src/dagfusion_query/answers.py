@@ -35,7 +35,7 @@ class TableInfo:
         warnings: Partitions that are left out, and why.
         problem_code: The kind of the problem, such as `not_parquet`: the asset's objects are not Parquet.
         files: A partition may have several.
-        location: The folder that holds all files, or the only file; None where a service does not tell.
+        location: The folder that holds all files, or the only file; None at a service, which does not tell.
         required: Columns that hold no NULL.
     """
 

@@ -23,8 +23,8 @@ def read_table(told: Document) -> TableInfo:
         None if told["problem"] is None else told["problem"]["detail"],
         tuple(told["warnings"]),
         None if told["problem"] is None else told["problem"]["code"],
-        told.get("files", 0),  # an older service does not tell the rest
-        told.get("location"),
+        told.get("files", 0),  # an older service tells neither these nor what is nullable
+        None,
         tuple(column["name"] for column in told["columns"] if not column.get("nullable", True)),
     )
 

@@ -139,10 +139,6 @@ SCHEMAS: Schema = {
             **_TABLE,
             "columns": _list(_object({**_COLUMN, "nullable": _FLAG, "partition": _FLAG})),
             "files": _COUNT,
-            "location": {
-                "type": ["string", "null"],
-                "description": "The s3:// folder that holds all files, or the only file.",
-            },
             "last_run_id": {"type": ["string", "null"]},
             "dagster_url": {"type": ["string", "null"], "description": "The asset in Dagster's web interface."},
             "warnings": _list(_TEXT),

@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.catalog.naming import TableName
-from dagfusion_query.catalog.whereabouts import whereabouts
 from dagfusion_query.doors.http.asked import EnvironmentState
 from dagfusion_query.errors import QueryError
 from dagfusion_query.event_log.history import History
@@ -98,7 +97,6 @@ def details_document(state: EnvironmentState, table: Table) -> Mapping[str, Any]
             for f, partition in fields
         ],
         "files": totals(table).files,
-        "location": _location(table),
         "last_run_id": totals(table).last_run_id,
         "dagster_url": asset_url(state.dagster_url, table.asset_key),
         "warnings": [without_files(str(warning)) for warning in table.warnings],
@@ -125,7 +123,6 @@ def nameless_document(environment: str, name: TableName, problem: QueryError) ->
 NO_DETAILS: Mapping[str, Any] = {
     "columns": [],
     "files": 0,
-    "location": None,
     "last_run_id": None,
     "dagster_url": None,
     "warnings": [],
@@ -191,12 +188,6 @@ def _taken(sink: io.BytesIO) -> bytes:
     sink.seek(0)
     sink.truncate()
     return taken
-
-
-def _location(table: Table) -> str | None:
-    """Return where a table is in an object store; callers are not told of this machine's folders."""
-    location = whereabouts(table)
-    return location if location and location.startswith("s3://") else None
 
 
 def _moment(at_us: int | None) -> datetime | None:
