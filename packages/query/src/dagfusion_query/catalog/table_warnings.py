@@ -11,8 +11,8 @@ from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.catalog.unify import Conflict
 from dagfusion_query.errors import (
     MalformedRecordError,
-    NotParquetError,
     MissingRecordError,
+    NotParquetError,
     QueryError,
     SchemaConflictError,
     UndiscoverableError,

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.engine.position import named_in, parts_of, position_of
-from dagfusion_query.engine.series import series_error
 from dagfusion_query.errors import (
     ExecutionError,
     PlanError,
@@ -54,6 +53,8 @@ def is_syntax_error(error: BaseException) -> bool:
 
 def planning_error(error: BaseException, tables: Iterable[TableName], sql: str) -> QueryError:
     """Say what is wrong with a statement that DataFusion did not plan, and where."""
+    from dagfusion_query.engine.series import series_error  # noqa: PLC0415  # clients have no DataFusion
+
     text = series_error(str(error)) or str(error)
     if is_syntax_error(error):
         return _syntax_error(text)
