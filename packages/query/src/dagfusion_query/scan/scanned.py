@@ -1,6 +1,6 @@
 """A table as the scan knows it, and what one mention of it in a query reads."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -129,3 +129,26 @@ def prune_scan(scanned: ScannedTable, filters: Sequence[Expr], relation: str) ->
     pruned = scanned.pruner.prune(filters, relation)
     decided = zip(filters, pruned.decided, strict=True)
     return Scan(scanned.table, pruned.files, [Filter(expr, relation, exact, scanned.pruner) for expr, exact in decided])
+
+
+def may_hold_nan(scan: Scan) -> Iterator[str]:
+    """Yield the columns that may hold a NaN in a file that is read: a record bounds floats only where there is none."""
+    floats = [field.name for field in scan.table.file_schema if _has_floats(field.type)]
+    if not floats:
+        return
+    kept = scan.of(scan.table.files.select(["rows", "stats"]))
+    known = {field.name: column for field, column in zip(kept["stats"].type, kept["stats"].flatten(), strict=True)}
+    for name in floats:
+        if name not in known or not _is_bounded(known[name], kept["rows"]):
+            yield name
+
+
+def _is_bounded(stats: pa.ChunkedArray, rows: pa.ChunkedArray) -> bool:
+    of = {field.name: column for field, column in zip(stats.type, stats.flatten(), strict=True)}
+    bounded = pc.or_(pc.is_valid(of["min"]), pc.fill_null(pc.equal(of["nulls"], rows), False))  # noqa: FBT003
+    return bool(pc.all(bounded).as_py())
+
+
+def _has_floats(kind: pa.DataType) -> bool:
+    fields = (kind.field(number).type for number in range(kind.num_fields))
+    return pa.types.is_floating(kind) or any(map(_has_floats, fields))

@@ -6,12 +6,13 @@ unknown here survive:
 
     logical   ListingTableScanNode {paths 2, filters 6, table_name 14 | 1}
     physical  FileScanExecConf {file_groups 1, object_store_url 8}, in
-              ParquetScanExecNode {base_conf 1, parquet_options 4: {global 1: {enable_page_index 1}}}
+              ParquetScanExecNode {base_conf 1, predicate 3, parquet_options 4: {global 1: ParquetOptions}}
+              ParquetOptions {enable_page_index 1, pruning 2}
 
 Field numbers are those of datafusion-proto 55.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -23,13 +24,14 @@ from datafusion import ExecutionPlan, Expr, LogicalPlan, SessionContext
 
 from dagfusion_query.scan.answer import Mention, aggregate_over_scan, answer
 from dagfusion_query.scan.float_bounds import exact_float_bounds
-from dagfusion_query.scan.scanned import Filter, Scan, ScannedTable, prune_scan
+from dagfusion_query.scan.scanned import Filter, Scan, ScannedTable, may_hold_nan, prune_scan
 from dagfusion_query.scan.template import Template, folder_url
 from dagfusion_query.wire import children, fields, message, rewrite
 
 PATHS, FILTERS, TABLE_NAME = 2, 6, 14
 _FILE_GROUPS, _STORE_URL = 1, 8
-_BASE_CONF, _PARQUET_OPTIONS, _GLOBAL, _ENABLE_PAGE_INDEX = 1, 4, 1, 1
+_BASE_CONF, _PREDICATE, _PARQUET_OPTIONS, _GLOBAL = 1, 3, 4, 1
+_ENABLE_PAGE_INDEX, _PRUNING = 1, 2
 SMALL_BYTES = 1 << 20  # all of such a file is read as fast as its page index, which DataFusion asks for at each query
 _COALESCE = 13  # PhysicalPlanNode.merge: CoalescePartitionsExecNode {input 1}
 
@@ -232,6 +234,8 @@ def _put_files(physical: bytes, slot: _Slot, breadth: Breadth) -> bytes:
     store = slot.scanned.store.encode()
     files = slot.scan.of(slot.scanned.files.select(["entry", "size_bytes"]))
     are_small = pc.max(files["size_bytes"]).as_py() <= SMALL_BYTES
+    # Statistics in Parquet leave NaN out, and DataFusion would skip row groups and pages by them.
+    with_nan = [name.encode() for name in may_hold_nan(slot.scan)]
 
     def put(conf: bytes) -> bytes:
         count = breadth.spliced(len(children(conf, _FILE_GROUPS)), len(files), slot.scan.bytes)
@@ -247,7 +251,10 @@ def _put_files(physical: bytes, slot: _Slot, breadth: Breadth) -> bytes:
         confs = children(node, _BASE_CONF)
         if not (confs and _reads(confs[0], witness)):
             return None
-        fitting = _replace(node, _PARQUET_OPTIONS, _without_page_index) if are_small else node
+        options = {_ENABLE_PAGE_INDEX} if are_small else set()
+        if any(column in predicate for predicate in children(node, _PREDICATE) for column in with_nan):
+            options |= {_ENABLE_PAGE_INDEX, _PRUNING}
+        fitting = _replace(node, _PARQUET_OPTIONS, lambda given: _without(given, options)) if options else node
         return _replace(fitting, _BASE_CONF, put)
 
     return rewrite(physical, witness, change)
@@ -259,11 +266,10 @@ def _reads(conf: bytes, witness: bytes) -> bool:
     return any(path.startswith(witness) for file in first for path in children(file, 1))
 
 
-def _without_page_index(options: bytes) -> bytes:
+def _without(options: bytes, numbers: Collection[int]) -> bytes:
+    """Return options with these switched off, whose default in the encoding is off."""
     return _replace(
-        options,
-        _GLOBAL,
-        lambda given: b"".join(field.raw for field in fields(given) if field.number != _ENABLE_PAGE_INDEX),
+        options, _GLOBAL, lambda given: b"".join(field.raw for field in fields(given) if field.number not in numbers)
     )
 
 
