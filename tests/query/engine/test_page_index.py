@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dagfusion_query.scan import splice
+from dagfusion_query.scan import parquet_scan
 
 QUERY = "SELECT count(*) AS n, min(b) AS b FROM local_default.t WHERE a BETWEEN 5000 AND 5003 AND b >= 0"
 
@@ -23,7 +23,7 @@ def paged_lake(lake: Any, tmp_path: Path) -> Any:
 
 
 def bytes_read(lake: Any, monkeypatch: pytest.MonkeyPatch, *, small_bytes: int) -> int:
-    monkeypatch.setattr(splice, "SMALL_BYTES", small_bytes)
+    monkeypatch.setattr(parquet_scan, "SMALL_BYTES", small_bytes)
     run = lake.engine.start(lake.prepare(f"{QUERY} -- planned for {small_bytes}"))
     (row,) = [row for batch in iter(run.next, None) for row in batch.to_pylist()]
     assert row == {"n": 4, "b": 5000}
@@ -31,6 +31,6 @@ def bytes_read(lake: Any, monkeypatch: pytest.MonkeyPatch, *, small_bytes: int) 
 
 
 def test_pages_are_skipped_in_files_that_are_not_small(paged_lake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = bytes_read(paged_lake, monkeypatch, small_bytes=splice.SMALL_BYTES)
+    whole = bytes_read(paged_lake, monkeypatch, small_bytes=parquet_scan.SMALL_BYTES)
     paged = bytes_read(paged_lake, monkeypatch, small_bytes=0)
     assert paged < whole / 2

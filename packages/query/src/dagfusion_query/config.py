@@ -112,11 +112,14 @@ def read_config(
         environments = [_environment(name, variables, document, event_log, engine) for name in names]
     else:
         environments = [_plain(variables, document, event_log, environment, engine)]
-    placed = [
-        replace(e, settings=replace(e.settings, state_dir=str(state_dir / e.name), environment=e.name))
-        for e in environments
-    ]
+    placed = [replace(e, settings=_placed(e.settings, state_dir, e.name)) for e in environments]
     return Config(service, tuple(placed), state_dir)
+
+
+def _placed(settings: Settings, state_dir: Path, environment: str) -> Settings:
+    """Give an environment its folder, and the folder of local copies that all of them share."""
+    copies = settings.object_cache_dir or str(state_dir / "objects")
+    return replace(settings, state_dir=str(state_dir / environment), environment=environment, object_cache_dir=copies)
 
 
 def read_tokens_file(variables: Mapping[str, str], *, file: Path | None = None) -> Path:

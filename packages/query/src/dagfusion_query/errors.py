@@ -159,6 +159,13 @@ class StaleObjectError(ExecutionError):
     grpc_status = "UNAVAILABLE"
 
 
+class CorruptObjectError(ExecutionError):
+    """An object's bytes are not those that were written."""
+
+    http_status = 502
+    grpc_status = "INTERNAL"
+
+
 class StoreUnavailableError(ExecutionError):
     """The object store does not answer, or refuses."""
 

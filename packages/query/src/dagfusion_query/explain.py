@@ -12,7 +12,7 @@ def explain(prepared: Prepared) -> Explanation:
     return Explanation(
         [_scan(scan) for scan in prepared.scans],
         prepared.logical.display_indent(),
-        prepared.physical.display_indent(),
+        prepared.shown(prepared.physical.display_indent()),
         prepared.path,
     )
 

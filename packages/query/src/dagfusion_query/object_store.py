@@ -7,14 +7,17 @@ from obstore.store import LocalStore, ObjectStore, S3Store
 from dagfusion_query.settings import Settings
 
 
-def open_store(url: str, settings: Settings, *, connect_timeout: str, timeout: str) -> ObjectStore:
-    """Return a client for a store, which tries a request once.
+def open_store(
+    url: str, settings: Settings, *, connect_timeout: str, timeout: str, max_retries: int = 0
+) -> ObjectStore:
+    """Return a client for a store.
 
     Args:
         url: `s3://bucket/` or `file:///`.
         settings: Endpoint, region and credentials.
         connect_timeout: How long connecting may take, such as `2s`.
         timeout: How long a request may take.
+        max_retries: How often a request is tried again.
     """
     scheme, _, rest = url.partition("://")
     if scheme == "file":
@@ -29,4 +32,4 @@ def open_store(url: str, settings: Settings, *, connect_timeout: str, timeout: s
     http: Any = {"connect_timeout": connect_timeout, "timeout": timeout}
     http["allow_http"] = bool(settings.endpoint_url and settings.endpoint_url.startswith("http://"))
     set_options = {key: value for key, value in options.items() if value is not None}
-    return S3Store(rest.rstrip("/"), client_options=http, retry_config={"max_retries": 0}, **set_options)
+    return S3Store(rest.rstrip("/"), client_options=http, retry_config={"max_retries": max_retries}, **set_options)

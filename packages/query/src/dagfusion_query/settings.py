@@ -25,6 +25,9 @@ ENGINE_SETTINGS = (
     "memory_limit_bytes",
     "footer_cache_bytes",
     "plan_cache_bytes",
+    "object_cache_dir",
+    "object_cache_bytes",
+    "object_cache_object_bytes",
     "store_stall_s",
 )
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
@@ -86,6 +89,17 @@ class Settings:
     footer_cache_bytes: int = _setting("DAGFUSION_FOOTER_CACHE_BYTES", 256 << 20, "Memory of cached Parquet footers.")
     plan_cache_bytes: int = _setting(
         "DAGFUSION_PLAN_CACHE_BYTES", 64 << 20, "Memory of plans that repeated statements reuse."
+    )
+    object_cache_dir: str | None = _setting(
+        "DAGFUSION_OBJECT_CACHE_DIR",
+        None,
+        "Where local copies of objects are kept, by default beside the catalog's snapshots; none makes no copies.",
+    )
+    object_cache_bytes: int = _setting(
+        "DAGFUSION_OBJECT_CACHE_BYTES", 4 << 30, "Disk space of local copies of objects, for all processes together."
+    )
+    object_cache_object_bytes: int = _setting(
+        "DAGFUSION_OBJECT_CACHE_OBJECT_BYTES", 3 << 20, "The largest object that is fetched whole into a local copy."
     )
     store_stall_s: float = _setting(
         "DAGFUSION_STORE_STALL_S",

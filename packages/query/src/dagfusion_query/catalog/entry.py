@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from dagfusion_query.errors import UnsupportedTypeError
-from dagfusion_query.wire import LENGTH, message, uint, uints, varint
+from dagfusion_query.wire import LENGTH, children, fields, message, uint, uints, varint
 
 FILES = 1  # FileGroup.files: an entry is framed as that field, so a file group is its entries laid end to end
 _PATH, _SIZE, _MODIFIED_NS, _VALUE = 1, 2, 3, 4
@@ -72,6 +72,13 @@ def encode_entry(uri: str, size_bytes: int, modified_ns: int, values: Sequence[p
     encoded = b"".join(message(_VALUE, encode_scalar(value.as_py(), value.type, value)) for value in values)
     path = message(_PATH, object_path(uri).encode())
     return message(FILES, path + uint(_SIZE, size_bytes) + uint(_MODIFIED_NS, modified_ns) + encoded)
+
+
+def with_path(entry: bytes, path: str) -> bytes:
+    """Return an encoded file with another path inside its store; see `encode_entries`."""
+    (file,) = children(entry, FILES)
+    rest = b"".join(field.raw for field in fields(file) if field.number != _PATH)
+    return message(FILES, message(_PATH, path.encode()) + rest)
 
 
 def object_path(uri: str) -> str:

@@ -1,7 +1,7 @@
 """The engine: SQL over one generation of the catalog."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -12,8 +12,9 @@ from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.engine.execute import Execution
 from dagfusion_query.engine.from_first import with_select
 from dagfusion_query.engine.literals import may_change, read_in_context
+from dagfusion_query.engine.objects import Objects, copy_policy
 from dagfusion_query.engine.plan_cache import PlanCache, is_repeatable, parameters_key
-from dagfusion_query.engine.run import Run, frame_batches, spliced_batches, staged_batches
+from dagfusion_query.engine.run import Means, Run, frame_batches, spliced_batches, staged_batches
 from dagfusion_query.engine.runtime import PLANNERS, Loop, Planners
 from dagfusion_query.engine.session import READ_ONLY, Bound, Sessions
 from dagfusion_query.engine.statement import (
@@ -26,12 +27,16 @@ from dagfusion_query.engine.statement import (
 )
 from dagfusion_query.engine.stores import Stores
 from dagfusion_query.errors import EnvironmentUnavailableError, PlanError, UnknownTableError
+from dagfusion_query.object_cache.folder import open_copies
+from dagfusion_query.scan.copied import CopyPolicy
+from dagfusion_query.scan.parquet_scan import Breadth
 from dagfusion_query.scan.scanned import Scan
-from dagfusion_query.scan.splice import Breadth, NotSpliceable, Spliced, decode, splice
+from dagfusion_query.scan.splice import NotSpliceable, Spliced, decode, splice
 from dagfusion_query.scan.stage import Staged, names_a_table, stage
 from dagfusion_query.settings import Settings
 
 Path = Literal["splice", "catalog", "staged"]
+FILE_NAME = "input_file_name"
 Params = Sequence[Any] | Mapping[str, Any] | None
 Values = Mapping[str, pa.Scalar]
 T = TypeVar("T")
@@ -74,6 +79,14 @@ class Prepared:
         """Whether the statement is EXPLAIN ANALYZE, whose result is plans."""
         return _is(self.logical, "Analyze")
 
+    def shown(self, text: str) -> str:
+        """Return a text on the plan with the objects' paths in place of those of their local copies."""
+        if not isinstance(self.work, Spliced) or not self.work.copied:
+            return text
+        for copied in self.work.copied:
+            text = copied.named(text)
+        return text
+
     @property
     def physical(self) -> ExecutionPlan:
         """DataFusion's physical plan over the real files."""
@@ -98,6 +111,9 @@ class Engine:
         self._planners = Planners(planners)
         self._loop = Loop()
         self._breadth = Breadth(settings.parallelism, settings.scan_concurrency, settings.scan_window_bytes)
+        copies = open_copies(settings)
+        self._objects = Objects(self._stores, copies, settings.scan_concurrency)
+        self._policy = None if copies is None else copy_policy(copies, settings)
         self._plans: dict[Bound, PlanCache[Prepared]] = {}
         self._lock = threading.Lock()
         self.cached_plans = 0  # how often a statement's plan was there already
@@ -132,20 +148,18 @@ class Engine:
 
     def start(self, prepared: Prepared) -> Run:
         """Start a run of a planned statement."""
-        return self._guarded(lambda: self._started(prepared), prepared.bound)
+        means = Means(prepared.bound.context, self._planners, self._objects)
+        execution = Execution(self._batches(prepared, means), self._loop, self._settings.store_stall_s, means.plans)
+        return Run(execution, prepared.schema, prepared.scans, self._stores)
 
-    def _started(self, prepared: Prepared) -> Run:
-        plans: list[ExecutionPlan] = []
-        context = prepared.bound.context
+    def _batches(self, prepared: Prepared, means: Means) -> AsyncIterator[pa.RecordBatch]:
         match prepared.work:
             case Spliced():
-                batches = spliced_batches(prepared.work, context, plans)
+                return spliced_batches(prepared.work, means)
             case Staged():
-                batches = staged_batches(prepared.work, context, plans, self._planners)
+                return staged_batches(prepared.work, means)
             case None:
-                batches = frame_batches(prepared.frame)
-        execution = Execution(batches, self._loop, self._settings.store_stall_s, plans)
-        return Run(execution, prepared.schema, prepared.scans, self._stores)
+                return frame_batches(prepared.frame, means)
 
     def close(self) -> None:
         """End the threads and remove the templates."""
@@ -174,21 +188,23 @@ class Engine:
         if may_change(sql, values):
             frame = read_in_context(frame, bound.context)
         optimized = frame.optimized_logical_plan()
-        work = self._work(optimized, bound)
+        # A copy's path would be shown as the file's name.
+        policy = None if FILE_NAME in sql.lower() else self._policy
+        work = self._work(optimized, bound, policy)
         for environment, store in () if work is None else work.stores:
             self._stores.register(bound.context, environment, store)
         scans = () if work is None else work.scans
         return Prepared(_schema(optimized, bound.context), scans, optimized, is_explain, bound, work, frame)
 
-    def _work(self, optimized: LogicalPlan, bound: Bound) -> Spliced | Staged | None:
+    def _work(self, optimized: LogicalPlan, bound: Bound, policy: CopyPolicy | None) -> Spliced | Staged | None:
         tables = [*bound.tables.values()]
         try:
-            return splice(optimized, bound.context, tables, self._breadth)
+            return splice(optimized, bound.context, tables, self._breadth, policy)
         except NotSpliceable:
             # Where DataFusion cannot plan the statement at all, this raises its own error.
             bound.context.create_dataframe_from_logical_plan(optimized).execution_plan()
         try:
-            return stage(optimized, bound.context, tables, self._breadth)
+            return stage(optimized, bound.context, tables, self._breadth, policy)
         except NotSpliceable as error:
             if not names_a_table(optimized, tables):
                 return None

@@ -92,5 +92,11 @@ async def arrow_batches(stream: RecordBatchStream) -> AsyncIterator[pa.RecordBat
         yield batch.to_pyarrow()
 
 
+def opened_files(plan: ExecutionPlan) -> frozenset[str]:
+    """Return the paths of the files that a plan has opened."""
+    metrics = (metric for _, found in plan.collect_metrics() for metric in found.metrics())
+    return frozenset(name for metric in metrics if (name := metric.labels().get("filename")) is not None)
+
+
 async def _next(batches: AsyncIterator[pa.RecordBatch]) -> pa.RecordBatch | None:
     return await anext(batches, None)

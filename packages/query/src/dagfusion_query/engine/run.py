@@ -1,19 +1,25 @@
 """One run of a planned statement."""
 
+import logging
 from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pyarrow as pa
-from datafusion import DataFrame, ExecutionPlan, SessionContext
+from datafusion import DataFrame, ExecutionPlan, RecordBatchStream, SessionContext
 
 from dagfusion_query.engine.diagnose import diagnose, probe
-from dagfusion_query.engine.execute import Execution, StalledError, arrow_batches
+from dagfusion_query.engine.execute import Execution, StalledError, arrow_batches, opened_files
+from dagfusion_query.engine.objects import Objects
 from dagfusion_query.engine.runtime import Planners
 from dagfusion_query.engine.stores import Stores
 from dagfusion_query.scan.scanned import Scan
 from dagfusion_query.scan.splice import Spliced, decode
-from dagfusion_query.scan.stage import Stage, Staged
+from dagfusion_query.scan.stage import Staged
+
+_log = logging.getLogger(__name__)
 
 
 class Run:
@@ -73,51 +79,69 @@ def declared(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     return batch if batch.schema == schema else pa.RecordBatch.from_arrays(batch.columns, schema=schema)
 
 
-def frame_batches(frame: DataFrame) -> AsyncIterator[pa.RecordBatch]:
-    """Start a statement that reads no table, and return its batches."""
-    return arrow_batches(frame.execute_stream())
+@dataclass(frozen=True)
+class Means:
+    """What a run needs beside its plan.
 
-
-def spliced_batches(
-    spliced: Spliced, context: SessionContext, plans: list[ExecutionPlan]
-) -> AsyncIterator[pa.RecordBatch]:
-    """Start a spliced plan, and return its batches.
-
-    Args:
-        spliced: The plan.
-        context: The session that it was made in.
-        plans: Gets the plan that counts what is read.
-    """
-    plan = decode(spliced, context)
-    plans.append(plan)
-    return arrow_batches(context.execute(plan, 0))
-
-
-async def staged_batches(
-    staged: Staged, context: SessionContext, plans: list[ExecutionPlan], planners: Planners
-) -> AsyncIterator[pa.RecordBatch]:
-    """Write the rows of a statement's scans to local files, then yield the batches of the statement over them.
-
-    Args:
-        staged: The statement.
-        context: The session that it was planned in.
+    Attributes:
+        context: The session that the plan was made in.
+        planners: Deep stacks, on which plans are made and started.
+        objects: Local copies, and comparisons with the events.
         plans: Gets the plans that count what is read.
-        planners: Deep stacks.
     """
+
+    context: SessionContext
+    planners: Planners
+    objects: Objects
+    plans: list[ExecutionPlan] = field(default_factory=list)
+
+
+async def frame_batches(frame: DataFrame, means: Means) -> AsyncIterator[pa.RecordBatch]:
+    """Yield the batches of a statement that reads no table."""
+    async for batch in arrow_batches(await means.planners.call(frame.execute_stream)):
+        yield batch
+
+
+async def spliced_batches(spliced: Spliced, means: Means) -> AsyncIterator[pa.RecordBatch]:
+    """Yield the batches of a spliced plan. The last one comes when all that was read is known to be the events'."""
+    with ExitStack() as pins:
+        try:
+            missing = pins.enter_context(means.objects.pinned(spliced.copied))
+            if missing:
+                await means.objects.fetch(missing)
+        except OSError as error:
+            _log.warning("objects are read in place, because local copies of them cannot be made: %s", error)
+            spliced = await means.planners.call(spliced.without_copies)
+        plan, stream = await means.planners.call(lambda: _start(spliced, means.context))
+        means.plans.append(plan)
+        if not spliced.in_place:
+            async for batch in arrow_batches(stream):
+                yield batch
+            return
+        held = None
+        async for batch in arrow_batches(stream):
+            if held is not None:
+                yield held
+            held = batch
+        await means.objects.check(spliced.in_place, lambda: opened_files(plan))
+        if held is not None:
+            yield held
+
+
+async def staged_batches(staged: Staged, means: Means) -> AsyncIterator[pa.RecordBatch]:
+    """Write the rows of a statement's scans to local files, then yield the batches of the statement over them."""
     with TemporaryDirectory(prefix="dagfusion-") as folder:
         files = [Path(folder, f"{number}.arrow") for number in range(len(staged.stages))]
         for stage, file in zip(staged.stages, files, strict=True):
-            await _write(stage, file, context, plans, planners)
-        frame = await planners.call(lambda: staged.frame(files, context).execute_stream())
-        async for batch in arrow_batches(frame):
+            with pa.ipc.new_file(file, stage.schema) as writer:
+                for spliced in stage.reads:
+                    async for batch in spliced_batches(spliced, means):
+                        writer.write_batch(declared(batch, stage.schema))
+        frame = await means.planners.call(lambda: staged.frame(files, means.context))
+        async for batch in frame_batches(frame, means):
             yield batch
 
 
-async def _write(
-    stage: Stage, file: Path, context: SessionContext, plans: list[ExecutionPlan], planners: Planners
-) -> None:
-    with pa.ipc.new_file(file, stage.schema) as writer:
-        for spliced in stage.reads:
-            batches = await planners.call(lambda spliced=spliced: spliced_batches(spliced, context, plans))  # type: ignore[misc]
-            async for batch in batches:
-                writer.write_batch(declared(batch, stage.schema))
+def _start(spliced: Spliced, context: SessionContext) -> tuple[ExecutionPlan, RecordBatchStream]:
+    plan = decode(spliced, context)
+    return plan, context.execute(plan, 0)

@@ -14,7 +14,8 @@ from dagfusion_query.errors import StoreUnavailableError
 from dagfusion_query.object_store import open_store
 from dagfusion_query.settings import Settings
 
-_PROBE = {"connect_timeout": "2s", "timeout": "5s"}
+_PROBE = {"connect_timeout": "2s", "timeout": "5s", "max_retries": 0}
+_FETCH = {"connect_timeout": "5s", "timeout": "30s", "max_retries": 10}
 
 
 class Stores:
@@ -28,7 +29,7 @@ class Stores:
     def __init__(self, environments: Mapping[str, Settings]) -> None:
         self._environments = environments
         self._stores: dict[str, Any] = {}
-        self._direct: dict[tuple[str, str], ObjectStore] = {}
+        self._direct: dict[tuple[str, str, int], ObjectStore] = {}
         self._lock = Lock()
 
     def settings(self, environment: str) -> Settings:
@@ -72,10 +73,17 @@ class Stores:
 
     def direct(self, uri: str, environment: str) -> ObjectStore:
         """Return an obstore client for the store of a URI: one quick try, no long retries."""
-        key = environment, store_url(uri)
+        return self._client(uri, environment, **_PROBE)
+
+    def fetching(self, uri: str, environment: str) -> ObjectStore:
+        """Return an obstore client for the store of a URI that tries a request as often as a scan does."""
+        return self._client(uri, environment, **_FETCH)
+
+    def _client(self, uri: str, environment: str, **options: Any) -> ObjectStore:
+        key = environment, store_url(uri), options["max_retries"]
         with self._lock:
             if key not in self._direct:
-                self._direct[key] = open_store(key[1], self.settings(environment), **_PROBE)
+                self._direct[key] = open_store(key[1], self.settings(environment), **options)
             return self._direct[key]
 
     def _datafusion_store(self, scheme: str, bucket: str, s: Settings) -> Any:

@@ -5,67 +5,34 @@ plan, by the real ones. Three messages are rewritten and all around them is copi
 unknown here survive:
 
     logical   ListingTableScanNode {paths 2, filters 6, table_name 14 | 1}
-    physical  FileScanExecConf {file_groups 1, object_store_url 8}, in
-              ParquetScanExecNode {base_conf 1, predicate 3, parquet_options 4: {global 1: ParquetOptions}}
-              ParquetOptions {enable_page_index 1, pruning 2}
+    physical  see `parquet_scan`
 
 Field numbers are those of datafusion-proto 55.
 """
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from datafusion import ExecutionPlan, Expr, LogicalPlan, SessionContext
 
 from dagfusion_query.scan.answer import Mention, aggregate_over_scan, answer
+from dagfusion_query.scan.copied import MANY, Copied, CopyPolicy
 from dagfusion_query.scan.float_bounds import exact_float_bounds
-from dagfusion_query.scan.scanned import Filter, Scan, ScannedTable, may_hold_nan, prune_scan
+from dagfusion_query.scan.parquet_scan import Breadth, ParquetScan, rewrite_scan
+from dagfusion_query.scan.scanned import Filter, Scan, ScannedTable, prune_scan
 from dagfusion_query.scan.template import Template, folder_url
 from dagfusion_query.wire import children, fields, message, rewrite
 
 PATHS, FILTERS, TABLE_NAME = 2, 6, 14
-_FILE_GROUPS, _STORE_URL = 1, 8
-_BASE_CONF, _PREDICATE, _PARQUET_OPTIONS, _GLOBAL = 1, 3, 4, 1
-_ENABLE_PAGE_INDEX, _PRUNING = 1, 2
-SMALL_BYTES = 1 << 20  # all of such a file is read as fast as its page index, which DataFusion asks for at each query
+_LIMITED = re.compile(r"LimitExec|limit=|^(?!.*TopK).*fetch=", re.MULTILINE)
 _COALESCE = 13  # PhysicalPlanNode.merge: CoalescePartitionsExecNode {input 1}
 
 
 class NotSpliceable(Exception):  # noqa: N818
     """This plan cannot be spliced; it has to run another way. Never seen outside the engine."""
-
-
-class Breadth(NamedTuple):
-    """How many files a scan reads at once: its file groups.
-
-    A plan is made for `partitions` of them. Operators ask their input for its partitions when they run, so a plan for
-    several serves more: a scan of many small files gets more groups in the end, since waiting for S3 needs no thread.
-
-    Attributes:
-        partitions: The plan's partitions.
-        concurrency: The most file groups.
-        window_bytes: The most bytes that the files read at once may have, if those are more than `partitions`.
-    """
-
-    partitions: int
-    concurrency: int
-    window_bytes: int
-
-    def planned(self, files: int) -> int:
-        """Return the number of witnesses for a scan of so many files."""
-        return min(files, self.partitions)
-
-    def spliced(self, planned: int, files: int, size_bytes: int) -> int:
-        """Return the number of file groups of a scan that the physical plan has `planned` of."""
-        if planned < self.partitions:
-            return planned
-        in_window = self.window_bytes * files // max(size_bytes, 1)
-        return max(planned, min(files, self.concurrency, in_window))
 
 
 @dataclass(frozen=True)
@@ -75,12 +42,18 @@ class Spliced:
     Attributes:
         plan: The plan as bytes.
         scans: What it reads.
+        copied: The scans that read local copies, which have to be there before the plan runs.
+        in_place: The scans that read the objects in their store.
+        without_copies: Plans the query again, to read all objects in their stores.
         stores: The environments and URLs of the stores that it reads from.
     """
 
     plan: bytes
     scans: Sequence[Scan]
+    copied: Sequence[Copied]
+    in_place: Sequence[Scan]
     stores: frozenset[tuple[str, str]]
+    without_copies: "Callable[[], Spliced]" = field(repr=False)
 
     @property
     def size_bytes(self) -> int:
@@ -89,7 +62,11 @@ class Spliced:
 
 
 def splice(
-    optimized: LogicalPlan, context: SessionContext, tables: Sequence[ScannedTable], breadth: Breadth
+    optimized: LogicalPlan,
+    context: SessionContext,
+    tables: Sequence[ScannedTable],
+    breadth: Breadth,
+    policy: CopyPolicy | None = None,
 ) -> Spliced:
     """Plan a query over the files that its filters keep.
 
@@ -98,6 +75,7 @@ def splice(
         context: The session that it was planned in.
         tables: The tables that the query can name.
         breadth: How wide a scan is.
+        policy: Which scans read local copies of their objects; None for none.
 
     Raises:
         NotSpliceable: The plan does not serialize, or a scan was lost on the way.
@@ -119,13 +97,19 @@ def splice(
     for slot in slots:
         if slot.witness not in encoded and slot.scan.count and not _is_merged(slot, slots, encoded):
             raise NotSpliceable(f"the scan of {slot.scan.table.name} is not in the physical plan")
+    is_lazy = any(slot.scan.count > MANY for slot in slots) and bool(_LIMITED.search(physical.display_indent()))
+    reads: list[_Read] = []
     for slot in slots:
-        encoded = _put_files(encoded, slot, breadth)
+        reads.append(_put_files(encoded, slot, breadth, policy, is_lazy=is_lazy))
+        encoded = reads[-1].physical
     _check(encoded, [scanned.template for scanned in tables])
     return Spliced(
         message(_COALESCE, message(1, encoded)) if merged else encoded,
-        [*answered, *(slot.scan for slot in slots)],
+        [*answered, *(read.scan for read in reads)],
+        [read.copied for read in reads if read.copied is not None],
+        [read.scan for read in reads if read.copied is None and read.scan.count],
         frozenset((s.scan.table.environment, s.scanned.store) for s in slots if s.scan.count and s.scanned.store),
+        lambda: splice(optimized, context, tables, breadth),
     )
 
 
@@ -163,6 +147,14 @@ class _Slot:
     def witness(self) -> bytes:
         """The path of the folder as the physical plan has it."""
         return self.folder.lstrip("/").encode()
+
+
+class _Read(NamedTuple):
+    """A physical plan in which one scan has its files."""
+
+    physical: bytes
+    scan: Scan
+    copied: Copied | None
 
 
 def _is_merged(missing: _Slot, slots: Sequence[_Slot], physical: bytes) -> bool:
@@ -224,78 +216,23 @@ def _point_at_witnesses(
     return rewrite(logical, home, change)
 
 
-def _put_files(physical: bytes, slot: _Slot, breadth: Breadth) -> bytes:
+def _put_files(physical: bytes, slot: _Slot, breadth: Breadth, policy: CopyPolicy | None, *, is_lazy: bool) -> _Read:
     """Replace the witnesses of one scan by its files."""
-    witness = slot.witness
-    if witness not in physical:
-        return physical  # optimized away, or merged with an equal scan
-    if slot.scanned.store is None:
-        raise NotSpliceable(f"the files of {slot.scan.table.name} are in several stores")
-    store = slot.scanned.store.encode()
-    files = slot.scan.of(slot.scanned.files.select(["entry", "size_bytes"]))
-    are_small = pc.max(files["size_bytes"]).as_py() <= SMALL_BYTES
-    # Statistics in Parquet leave NaN out, and DataFusion would skip row groups and pages by them.
-    with_nan = [name.encode() for name in may_hold_nan(slot.scan)]
+    scan, copied, scanned = slot.scan, None, slot.scanned
+    if slot.witness not in physical:
+        return _Read(physical, scan, None)  # optimized away, or merged with an equal scan
+    if (store := scanned.store) is None:
+        raise NotSpliceable(f"the files of {scan.table.name} are in several stores")
 
-    def put(conf: bytes) -> bytes:
-        count = breadth.spliced(len(children(conf, _FILE_GROUPS)), len(files), slot.scan.bytes)
-        groups = _file_groups(files["entry"], files["size_bytes"], count)
-        rest = (
-            message(_STORE_URL, store) if field.number == _STORE_URL else field.raw
-            for field in fields(conf)
-            if field.number != _FILE_GROUPS
-        )
-        return b"".join([*(message(_FILE_GROUPS, group) for group in groups), *rest])
+    def put(node: ParquetScan) -> bytes:
+        nonlocal scan, copied
+        scan = node.limited(scan)
+        # A limit, or a join's filter on a partition column, may leave most files unopened.
+        skips = scan.count > MANY and (is_lazy or node.names(scanned.layout.partition_schema.names))
+        copied = None if policy is None or skips else policy.copied(scan)
+        return node.over(scan, scan.of(scanned.files.select(["entry"]))["entry"], store, breadth, copied)
 
-    def change(node: bytes) -> bytes | None:
-        confs = children(node, _BASE_CONF)
-        if not (confs and _reads(confs[0], witness)):
-            return None
-        options = {_ENABLE_PAGE_INDEX} if are_small else set()
-        if any(column in predicate for predicate in children(node, _PREDICATE) for column in with_nan):
-            options |= {_ENABLE_PAGE_INDEX, _PRUNING}
-        fitting = _replace(node, _PARQUET_OPTIONS, lambda given: _without(given, options)) if options else node
-        return _replace(fitting, _BASE_CONF, put)
-
-    return rewrite(physical, witness, change)
-
-
-def _reads(conf: bytes, witness: bytes) -> bool:
-    """Tell whether a message is the FileScanExecConf of a scan of these witnesses."""
-    first = [file for group in children(conf, _FILE_GROUPS)[:1] for file in children(group, 1)[:1]]
-    return any(path.startswith(witness) for file in first for path in children(file, 1))
-
-
-def _without(options: bytes, numbers: Collection[int]) -> bytes:
-    """Return options with these switched off, whose default in the encoding is off."""
-    return _replace(
-        options, _GLOBAL, lambda given: b"".join(field.raw for field in fields(given) if field.number not in numbers)
-    )
-
-
-def _replace(node: bytes, number: int, change: Callable[[bytes], bytes]) -> bytes:
-    """Return a message with a change to its sub-messages of one number."""
-    return b"".join(
-        message(number, change(field.value)) if field.number == number and isinstance(field.value, bytes) else field.raw
-        for field in fields(node)
-    )
-
-
-def _file_groups(entries: pa.ChunkedArray, sizes: pa.ChunkedArray, groups: int) -> list[bytes]:
-    """Cut the files, in order, into `groups` runs of about the same size in bytes, each encoded as a FileGroup.
-
-    A run is a slice of one buffer, so the work does not grow with a loop over the files.
-    """
-    array = entries.combine_chunks()
-    offsets = np.frombuffer(array.buffers()[1], np.int32, len(array) + 1, array.offset * 4)
-    data = memoryview(array.buffers()[2])
-    total = np.cumsum(sizes.to_numpy())
-    cuts = np.searchsorted(total, total[-1] * np.arange(1, groups) / groups)
-    # Strictly ascending, so that every group has a file: there are never more groups than files.
-    steps = np.arange(1, groups)
-    cuts = np.minimum(np.maximum.accumulate(np.maximum(cuts - steps, 0)), len(array) - groups) + steps
-    edges = [0, *cuts.tolist(), len(array)]
-    return [bytes(data[offsets[a] : offsets[b]]) for a, b in pairwise(edges)]
+    return _Read(rewrite_scan(physical, slot.witness, put), scan, copied)
 
 
 def _check(physical: bytes, templates: Sequence[Template]) -> None:

@@ -8,8 +8,9 @@ DataFusion evaluates every predicate, and objects are read and checked as they a
     ListingTableScanNode {paths 2, projection 4: {columns 1}, filters 6, table_name 14}
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,14 +19,15 @@ from datafusion import DataFrame, Expr, LogicalPlan, SessionContext
 
 from dagfusion_query.catalog.entry import store_url
 from dagfusion_query.catalog.model import Table
+from dagfusion_query.scan.copied import CopyPolicy
 from dagfusion_query.scan.float_bounds import exact_float_bounds
+from dagfusion_query.scan.parquet_scan import Breadth
 from dagfusion_query.scan.predicate import column_names
 from dagfusion_query.scan.scanned import Scan, ScannedTable
 from dagfusion_query.scan.splice import (
     FILTERS,
     PATHS,
     TABLE_NAME,
-    Breadth,
     NotSpliceable,
     Spliced,
     answer_aggregates,
@@ -102,7 +104,13 @@ class Staged:
         return context.create_dataframe_from_logical_plan(LogicalPlan.from_bytes(context, logical))
 
 
-def stage(optimized: LogicalPlan, context: SessionContext, tables: Sequence[ScannedTable], breadth: Breadth) -> Staged:
+def stage(
+    optimized: LogicalPlan,
+    context: SessionContext,
+    tables: Sequence[ScannedTable],
+    breadth: Breadth,
+    policy: CopyPolicy | None = None,
+) -> Staged:
     """Plan a statement over local files that hold the rows of its scans.
 
     Args:
@@ -110,11 +118,13 @@ def stage(optimized: LogicalPlan, context: SessionContext, tables: Sequence[Scan
         context: The session that it was planned in.
         tables: The tables that the statement can name.
         breadth: How wide a scan is.
+        policy: Which scans read local copies of their objects; None for none.
 
     Raises:
         NotSpliceable: The logical plan does not serialize, or cannot be read again.
     """
     logical = encoded_plan(optimized)
+    plan = partial(splice, context=context, breadth=breadth, policy=policy)
     stages: list[Stage] = []
     answered: list[Scan] = []
     for scanned in tables:
@@ -127,7 +137,7 @@ def stage(optimized: LogicalPlan, context: SessionContext, tables: Sequence[Scan
             if home not in children(node, PATHS):
                 return None
             marker = f"file:///staged/{len(stages)}/".encode()
-            stages.append(_stage(marker, node, scanned, context, breadth))
+            stages.append(_stage(marker, node, scanned, context, plan))
             return _with_paths(node, marker)
 
         logical = rewrite(logical, home, change)
@@ -150,14 +160,16 @@ def names_a_table(plan: LogicalPlan, tables: Sequence[ScannedTable]) -> bool:
     return any(f"{line.strip()}\n".startswith(heads) for line in plan.display_indent().splitlines())
 
 
-def _stage(marker: bytes, node: bytes, scanned: ScannedTable, context: SessionContext, breadth: Breadth) -> Stage:
+def _stage(
+    marker: bytes, node: bytes, scanned: ScannedTable, context: SessionContext, plan: Callable[..., Spliced]
+) -> Stage:
     filters = [Expr.from_bytes(data, context) for data in children(node, FILTERS)]
     leaf = LogicalPlan.from_bytes(context, message(_SCAN, _projecting(node, _columns(node, filters, scanned))))
     frame = context.create_dataframe_from_logical_plan(leaf)
     for expr in filters:
         frame = frame.filter(expr)
     optimized = frame.optimized_logical_plan()
-    reads = [splice(optimized, context, [part], breadth) for part in _by_store(scanned)]
+    reads = [plan(optimized, tables=[part]) for part in _by_store(scanned)]
     return Stage(marker, context.create_dataframe_from_logical_plan(optimized).schema(), reads, scanned.table)
 
 

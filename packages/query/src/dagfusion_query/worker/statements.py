@@ -159,7 +159,7 @@ class Statements:
             case _:
                 began = time.perf_counter()
                 run: Batches = Finished(plans) if plans is not None else self._engine.start(prepared)
-                run = _Shown(run, self._shown) if prepared.is_analysis else run
+                run = _Shown(run, lambda text: self._shown(prepared.shown(text))) if prepared.is_analysis else run
                 self._stream(run, Output(head, schema, planned, send), began)
 
     def _stream(self, run: Batches, output: Output, began: float) -> None:

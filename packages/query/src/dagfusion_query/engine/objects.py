@@ -1,0 +1,172 @@
+"""The objects of a run: fetched into local copies before it, or compared with their events after it.
+
+No answer mixes versions of an object. A copy holds the bytes of one GET, whose etag, size and checksum are those of the
+event. An object that is read in place, by several requests, is asked for its etag once more when all of it was read:
+if it still is the event's, all requests were answered from that version.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import obstore
+import pyarrow as pa
+from obstore.exceptions import BaseError, NotFoundError, PreconditionError
+
+from dagfusion_query.engine.stored import StoredObject, stored_objects
+from dagfusion_query.engine.stores import Stores
+from dagfusion_query.object_cache.copies import Copies, copy_key
+from dagfusion_query.scan.copied import Copied, CopyPolicy
+from dagfusion_query.scan.scanned import Scan
+from dagfusion_query.settings import Settings
+
+_IN_FLIGHT_BYTES = 128 << 20
+_TRIES = 2
+
+
+class Objects:
+    """What runs ask of object stores beside DataFusion's own requests.
+
+    Args:
+        stores: The stores.
+        copies: Where local copies are; None where there are none.
+        concurrency: Requests at once, for one scan.
+    """
+
+    def __init__(self, stores: Stores, copies: Copies | None, concurrency: int) -> None:
+        self._stores, self._copies, self._concurrency = stores, copies, concurrency
+
+    @contextmanager
+    def pinned(self, scans: Sequence[Copied]) -> Iterator[list[tuple[str, StoredObject]]]:
+        """Hold the copies of scans, and give the keys and objects of those that are not there yet.
+
+        Raises:
+            OSError: The copies' folder cannot be written to.
+        """
+        if self._copies is None or not scans:
+            yield []
+            return
+        with self._copies.pinned([key for scan in scans for key in scan.keys]):
+            yield list(self._missing(self._copies, scans))
+
+    def _missing(self, copies: Copies, scans: Sequence[Copied]) -> Iterator[tuple[str, StoredObject]]:
+        seen: set[str] = set()
+        for copied in scans:
+            sizes = copied.scan.kept["size_bytes"].to_pylist()
+            absent = [i for i, key in enumerate(copied.keys) if key not in seen and not copies.has(key, sizes[i])]
+            seen.update(copied.keys)
+            if absent:
+                files = stored_objects(_part(copied.scan, absent))
+                yield from zip([copied.keys[i] for i in absent], files, strict=True)
+
+    async def fetch(self, missing: Sequence[tuple[str, StoredObject]]) -> None:
+        """Make copies.
+
+        Raises:
+            StaleObjectError: An object is gone, or is not the event's.
+            CorruptObjectError: Its bytes are not those that were written.
+            StoreUnavailableError: The store did not answer, or refused.
+            OSError: There is no room for a copy.
+        """
+        largest = max(file.size_bytes for _, file in missing)
+        await _together(
+            (partial(self._copy, key, file) for key, file in missing),
+            max(1, min(self._concurrency, _IN_FLIGHT_BYTES // max(largest, 1))),
+        )
+
+    async def check(self, scans: Sequence[Scan], opened: Callable[[], Collection[str]]) -> None:
+        """Compare the objects that were read in place with their events, when all of them were read.
+
+        Args:
+            scans: What was read in place.
+            opened: Gives the paths of the objects that were opened.
+
+        Raises:
+            StaleObjectError: An object is gone, or is not the event's.
+            StoreUnavailableError: The store did not answer, or refused.
+        """
+        mutable = [file for scan in scans for file in stored_objects(scan) if not file.is_immutable]
+        if mutable:
+            paths = opened()
+            read = [file for file in mutable if file.path in paths]
+            await _together((partial(self._compare, file) for file in read), self._concurrency)
+
+    async def _copy(self, key: str, file: StoredObject) -> None:
+        for _ in range(_TRIES):
+            content = memoryview(await self._get(file))
+            digest = hashlib.sha256(content)
+            if file.checksum in (None, f"sha256:{digest.hexdigest()}"):
+                assert self._copies is not None  # noqa: S101  # what is missing is missing there
+                self._copies.put(key, content, digest.digest())
+                return
+        raise file.corrupt()
+
+    async def _get(self, file: StoredObject) -> obstore.Bytes:
+        """Return an object's bytes, of the event's version."""
+        environment = file.table.environment
+        try:
+            answer = await obstore.get_async(
+                self._stores.fetching(file.uri, environment), file.path, options={"if_match": file.etag}
+            )
+            if answer.meta["e_tag"] != file.etag or answer.meta["size"] != file.size_bytes:
+                raise file.changed(answer.meta["size"])
+            return await answer.bytes_async()
+        except PreconditionError:
+            raise file.changed() from None
+        except (NotFoundError, FileNotFoundError):
+            raise file.gone() from None
+        except BaseError as error:
+            raise file.unavailable(error, self._stores.settings(environment).endpoint_url) from error
+
+    async def _compare(self, file: StoredObject) -> None:
+        environment = file.table.environment
+        if file.uri.startswith("file:") and not file.etag:
+            size, etag = _local_size(file), None
+        else:
+            try:
+                meta = await obstore.head_async(self._stores.fetching(file.uri, environment), file.path)
+            except (NotFoundError, FileNotFoundError):
+                raise file.gone() from None
+            except BaseError as error:
+                raise file.unavailable(error, self._stores.settings(environment).endpoint_url) from error
+            size, etag = meta["size"], meta["e_tag"]
+        if size != file.size_bytes or (file.etag and etag and etag != file.etag):
+            raise file.changed(size)
+
+
+def copy_policy(copies: Copies, settings: Settings) -> CopyPolicy:
+    """Return which scans read local copies."""
+    return CopyPolicy(copies.path, copy_key, settings.object_cache_object_bytes, copies.limit_bytes // 2)
+
+
+def _part(scan: Scan, numbers: Sequence[int]) -> Scan:
+    """Return a scan of some of a scan's files, by their places in it."""
+    places = pa.array(numbers, pa.int64())
+    return Scan(scan.table, places if scan.files is None else scan.files.take(places), [])
+
+
+def _local_size(file: StoredObject) -> int:
+    try:
+        return Path(f"/{file.path}").stat().st_size
+    except FileNotFoundError:
+        raise file.gone() from None
+
+
+async def _together(calls: Iterable[Callable[[], Coroutine[Any, Any, None]]], concurrency: int) -> None:
+    """Await calls, so many at once; the first error ends all."""
+    waiting = iter(calls)
+
+    async def work() -> None:
+        for call in waiting:
+            await call()
+
+    tasks = [asyncio.ensure_future(work()) for _ in range(concurrency)]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -1,0 +1,189 @@
+"""Local copies of objects: where they are, whether one is whole, and which may not be removed.
+
+    {folder}/objects/{2 digits}/{30 digits}   an object's bytes, then their SHA-256
+    {folder}/pins/{random}                    the copies that one run needs, while it holds a lock on the file
+    {folder}/lock                             held to pin (shared) and to remove (exclusive)
+
+A copy is written under another name and renamed, and its digest is compared before a process uses it for the first
+time. So a copy that a crash tore, or that something altered, is never read. Copies are named by the version of their
+object, so they cannot be out of date.
+"""
+
+import fcntl
+import hashlib
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from secrets import token_hex
+
+from dagfusion_query.object_cache.eviction import Eviction, counted
+
+DIGEST_BYTES = hashlib.sha256().digest_size
+KEY_BYTES = 16
+_PRIVATE = 0o700
+_KNOWN = 1 << 20  # copies that a process remembers to be whole
+
+
+def copy_key(*version: str) -> str:
+    """Return the name of the copy of one version of an object, 32 hexadecimal digits."""
+    return hashlib.blake2b("\0".join(version).encode(), digest_size=KEY_BYTES).hexdigest()
+
+
+class Copies:
+    """A folder of local copies. Thread-safe; processes share it.
+
+    Args:
+        folder: Made if it is not there, for its owner only.
+        limit_bytes: How much the copies may take together. Those that runs need at the moment are kept in any case.
+
+    Raises:
+        OSError: The folder cannot be made.
+    """
+
+    def __init__(self, folder: Path, limit_bytes: int) -> None:
+        self.folder = folder
+        self.limit_bytes = limit_bytes
+        self._objects, self._pins, self._lock = folder / "objects", folder / "pins", folder / "lock"
+        for made in (folder, self._objects, self._pins):
+            made.mkdir(_PRIVATE, parents=True, exist_ok=True)
+        self._whole: dict[str, tuple[int, int, int]] = {}
+        self._eviction = Eviction(self._objects, folder / "ghosts", limit_bytes)
+        self._evicting = threading.Lock()
+
+    def path(self, key: str) -> str:
+        """Return where the copy with this key is, or would be."""
+        return f"{self._objects}/{key[:2]}/{key[2:]}"
+
+    @contextmanager
+    def pinned(self, keys: Sequence[str]) -> Iterator[None]:
+        """Keep copies from being removed, whether they are there already or come meanwhile.
+
+        Raises:
+            OSError: The folder cannot be written to.
+        """
+        pin = self._pins / token_hex(KEY_BYTES)
+        with _locked(self._lock, fcntl.LOCK_SH):
+            descriptor = os.open(pin, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                _write_all(descriptor, bytes.fromhex("".join(keys)))
+            except OSError:
+                _unpin(pin, descriptor)
+                raise
+        try:
+            yield
+        finally:
+            _unpin(pin, descriptor)
+
+    def has(self, key: str, size_bytes: int) -> bool:
+        """Return True if the copy of an object of this size is there and whole."""
+        path = self.path(key)
+        try:
+            status = os.stat(path)  # noqa: PTH116  # once for each object that a query reads
+        except FileNotFoundError:
+            return False
+        seen = (status.st_ino, status.st_size, status.st_mtime_ns)
+        if self._whole.get(key) != seen:
+            if status.st_size != size_bytes + DIGEST_BYTES or not _is_whole(path):
+                Path(path).unlink(missing_ok=True)
+                return False
+            self._remember(key, seen)
+        counted(path, status.st_mode)
+        return True
+
+    def put(self, key: str, content: bytes | memoryview, digest: bytes) -> None:
+        """Keep a copy.
+
+        Args:
+            key: Of the object's version.
+            content: The object's bytes.
+            digest: Their SHA-256.
+
+        Raises:
+            OSError: There is no room, or the folder cannot be written to.
+        """
+        path = Path(self.path(key))
+        temporary = path.with_name(f"{path.name}.{token_hex(4)}")
+        try:
+            _write(temporary, content, digest)
+        except FileNotFoundError:
+            path.parent.mkdir(_PRIVATE, exist_ok=True)
+            _write(temporary, content, digest)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        self._eviction.admit(temporary, key)
+        temporary.rename(path)
+        status = path.stat()
+        self._remember(key, (status.st_ino, status.st_size, status.st_mtime_ns))
+        self._eviction.wrote(status.st_size)
+        if self._eviction.is_due and self._evicting.acquire(blocking=False):
+            threading.Thread(target=self._evict, name="dagfusion-evict", daemon=True).start()
+
+    def _evict(self) -> None:
+        try:
+            with _locked(self._lock, fcntl.LOCK_EX):
+                self._eviction.run(frozenset(self._pinned()))
+        finally:
+            self._evicting.release()
+
+    def _pinned(self) -> Iterable[str]:
+        """Yield the keys that runs need; the pins of processes that are gone are removed."""
+        for pin in self._pins.iterdir():
+            try:
+                with pin.open("rb") as file:
+                    try:
+                        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                    except BlockingIOError:
+                        keys = file.read().hex()
+                        yield from (keys[at : at + 2 * KEY_BYTES] for at in range(0, len(keys), 2 * KEY_BYTES))
+                    else:
+                        pin.unlink(missing_ok=True)
+            except FileNotFoundError:
+                continue  # the run has ended
+
+    def _remember(self, key: str, seen: tuple[int, int, int]) -> None:
+        if len(self._whole) >= _KNOWN:
+            self._whole.clear()
+        self._whole[key] = seen
+
+
+@contextmanager
+def _locked(path: Path, kind: int) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, kind)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _write(path: Path, content: bytes | memoryview, digest: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        _write_all(descriptor, content)
+        _write_all(descriptor, digest)
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, content: bytes | memoryview) -> None:
+    left = memoryview(content)
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+def _unpin(pin: Path, descriptor: int) -> None:
+    pin.unlink(missing_ok=True)
+    os.close(descriptor)
+
+
+def _is_whole(path: str) -> bool:
+    """Compare a copy with its digest."""
+    try:
+        stored = Path(path).read_bytes()
+    except FileNotFoundError:
+        return False
+    return hashlib.sha256(memoryview(stored)[:-DIGEST_BYTES]).digest() == stored[-DIGEST_BYTES:]

@@ -1,0 +1,137 @@
+"""Which copies are removed: S3-FIFO (Yang et al., SOSP 2023), whose state is in the copies' files.
+
+A new copy enters the small queue, a tenth of the room. One that was asked for again moves to the main queue, the others
+leave, so a scan of everything cannot push out what is asked for often. A copy whose version left a short while ago
+enters the main queue at once. The time of modification is a copy's place in its queue; bits of its mode hold the queue
+and how often the copy was asked for, up to three times.
+"""
+
+import os
+from collections import deque
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+_SMALL_SHARE = 0.1
+_ROOM_SHARE = 0.05  # of the limit that is freed at once, so that eviction runs now and then
+_GHOSTS = 100_000
+_MODE = 0o600
+_MAIN = 0o001
+_COUNT = 0o030  # two bits
+_ONE = 0o010
+
+
+def counted(path: str, mode: int) -> None:
+    """Count that a copy was asked for."""
+    if mode & _COUNT < _COUNT:
+        with suppress(FileNotFoundError):  # removed meanwhile, by somebody's hand
+            os.chmod(path, (mode & 0o777) + _ONE)  # noqa: PTH101  # once for each object that a query reads
+
+
+@dataclass(frozen=True)
+class _Entry:
+    path: Path
+    key: str
+    size: int
+    mode: int
+    at_ns: int
+
+
+class Eviction:
+    """Removes copies.
+
+    Args:
+        objects: The folder of the copies.
+        ghosts: A file for the keys that left last.
+        limit_bytes: How much the copies may take together.
+    """
+
+    def __init__(self, objects: Path, ghosts: Path, limit_bytes: int) -> None:
+        self._objects, self._ghosts, self._limit_bytes = objects, ghosts, limit_bytes
+        self._gone: frozenset[str] | None = None
+        self._wrote: int | None = None  # since the last look at all copies; None before the first
+
+    def wrote(self, size_bytes: int) -> None:
+        """Count the bytes of a new copy."""
+        self._wrote = None if self._wrote is None else self._wrote + size_bytes
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the copies may take more than they should."""
+        return self._wrote is None or self._wrote > self._limit_bytes * _ROOM_SHARE
+
+    def admit(self, path: Path, key: str) -> None:
+        """Put a new copy into a queue."""
+        if self._gone is None:
+            self._gone = self._read_ghosts()
+        if key in self._gone:
+            path.chmod(_MODE | _MAIN)
+
+    def run(self, pinned: Collection[str]) -> None:
+        """Remove copies until there is room again.
+
+        Args:
+            pinned: The keys of copies that are needed now.
+        """
+        entries = sorted(self._entries(), key=lambda entry: entry.at_ns)
+        total = sum(entry.size for entry in entries)
+        target = self._limit_bytes * (1 - _ROOM_SHARE)
+        if total > target:
+            free = [entry for entry in entries if entry.key not in pinned]
+            left = self._evict(free, total, target)
+            self._gone = frozenset([*left, *self._read_ghosts()][:_GHOSTS])
+            self._write_ghosts()
+        self._wrote = 0
+
+    def _evict(self, entries: list[_Entry], total: float, target: float) -> list[str]:
+        """Remove copies, and return the keys of those that nobody asked for again."""
+        small = deque(entry for entry in entries if not entry.mode & _MAIN)
+        main = deque(entry for entry in entries if entry.mode & _MAIN)
+        small_bytes = sum(entry.size for entry in small)
+        ghosts: list[str] = []
+        while total > target and (small or main):
+            if small and (small_bytes > self._limit_bytes * _SMALL_SHARE or not main):
+                entry = small.popleft()
+                small_bytes -= entry.size
+                if entry.mode & _COUNT:
+                    main.append(_requeued(entry, _MODE | _MAIN))
+                    continue
+                ghosts.append(entry.key)
+            else:
+                entry = main.popleft()
+                if entry.mode & _COUNT:
+                    main.append(_requeued(entry, entry.mode - _ONE))
+                    continue
+            entry.path.unlink(missing_ok=True)
+            total -= entry.size
+        return ghosts
+
+    def _entries(self) -> Iterator[_Entry]:
+        for folder in os.scandir(self._objects):
+            for file in os.scandir(folder):
+                try:
+                    status = file.stat()
+                except FileNotFoundError:
+                    continue
+                mode = status.st_mode & 0o777
+                yield _Entry(Path(file.path), folder.name + file.name, status.st_size, mode, status.st_mtime_ns)
+
+    def _read_ghosts(self) -> frozenset[str]:
+        try:
+            return frozenset(self._ghosts.read_text("ascii").split())
+        except (FileNotFoundError, UnicodeDecodeError):
+            return frozenset()
+
+    def _write_ghosts(self) -> None:
+        temporary = self._ghosts.with_suffix(".new")
+        temporary.write_text("\n".join(self._gone or ()), "ascii")
+        temporary.rename(self._ghosts)
+
+
+def _requeued(entry: _Entry, mode: int) -> _Entry:
+    """Put a copy at the end of its queue."""
+    with suppress(FileNotFoundError):  # removed meanwhile, by somebody's hand
+        entry.path.chmod(mode)
+        os.utime(entry.path)
+    return _Entry(entry.path, entry.key, entry.size, mode & 0o777, entry.at_ns)

@@ -1,0 +1,155 @@
+"""One Parquet scan of an encoded physical plan: its witness files are replaced by a table's own.
+
+    ParquetScanExecNode {base_conf 1, predicate 3, parquet_options 4: {global 1: ParquetOptions}}
+    FileScanExecConf {file_groups 1, limit 5: {limit 1}, object_store_url 8}
+    ParquetOptions {enable_page_index 1, pruning 2}
+
+Field numbers are those of datafusion-proto 55.
+"""
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dagfusion_query.scan.copied import LOCAL_STORE, Copied
+from dagfusion_query.scan.scanned import Scan, may_hold_nan
+from dagfusion_query.wire import children, fields, message, rewrite
+
+_BASE_CONF, _PREDICATE, _PARQUET_OPTIONS, _GLOBAL = 1, 3, 4, 1
+_FILE_GROUPS, _LIMIT, _STORE_URL = 1, 5, 8
+_ENABLE_PAGE_INDEX, _PRUNING = 1, 2
+SMALL_BYTES = 1 << 20  # all of such a file is read as fast as its page index, which DataFusion asks for at each query
+
+
+class Breadth(NamedTuple):
+    """How many files a scan reads at once: its file groups.
+
+    A plan is made for `partitions` of them. Operators ask their input for its partitions when they run, so a plan for
+    several serves more: a scan of many small files gets more groups in the end, since waiting for S3 needs no thread.
+
+    Attributes:
+        partitions: The plan's partitions.
+        concurrency: The most file groups.
+        window_bytes: The most bytes that the files read at once may have, if those are more than `partitions`.
+    """
+
+    partitions: int
+    concurrency: int
+    window_bytes: int
+
+    def planned(self, files: int) -> int:
+        """Return the number of witnesses for a scan of so many files."""
+        return min(files, self.partitions)
+
+    def spliced(self, planned: int, files: int, size_bytes: int) -> int:
+        """Return the number of file groups of a scan that the physical plan has `planned` of."""
+        if planned < self.partitions:
+            return planned
+        in_window = self.window_bytes * files // max(size_bytes, 1)
+        return max(planned, min(files, self.concurrency, in_window))
+
+
+class ParquetScan:
+    """A scan of witness files in a physical plan.
+
+    Args:
+        node: The encoded ParquetScanExecNode.
+    """
+
+    def __init__(self, node: bytes) -> None:
+        self._node = node
+        (self._conf,) = children(node, _BASE_CONF)
+
+    def names(self, columns: Iterable[str]) -> bool:
+        """Return True if the predicate reads one of these columns; it may be True for another column's sake."""
+        return any(name.encode() in predicate for predicate in children(self._node, _PREDICATE) for name in columns)
+
+    def limited(self, scan: Scan) -> Scan:
+        """Return a scan of no more files than give the rows that the plan wants of it."""
+        limits = [field.value for limit in children(self._conf, _LIMIT) for field in fields(limit) if field.number == 1]
+        if not limits or children(self._node, _PREDICATE):
+            return scan
+        rows = np.cumsum(scan.kept["rows"].to_numpy())
+        count = int(np.searchsorted(rows, limits[0])) + 1
+        every = pa.array(range(scan.count), pa.int64()) if scan.files is None else scan.files
+        return replace(scan, files=every.slice(0, count))
+
+    def over(self, scan: Scan, entries: pa.ChunkedArray, store: str, breadth: Breadth, copied: Copied | None) -> bytes:
+        """Return the node over the files of a scan.
+
+        Args:
+            scan: What is read.
+            entries: Its encoded files.
+            store: The URL of their store.
+            breadth: How wide a scan is.
+            copied: Their local copies, which are read instead.
+        """
+        sizes = scan.kept["size_bytes"]
+        if copied is not None:
+            entries, store = copied.entries(entries), LOCAL_STORE
+        count = breadth.spliced(len(children(self._conf, _FILE_GROUPS)), len(entries), scan.bytes)
+        groups = [message(_FILE_GROUPS, group) for group in _file_groups(entries, sizes, count)]
+        rest = (
+            message(_STORE_URL, store.encode()) if field.number == _STORE_URL else field.raw
+            for field in fields(self._conf)
+            if field.number != _FILE_GROUPS
+        )
+        off = {_ENABLE_PAGE_INDEX} if pc.max(sizes).as_py() <= SMALL_BYTES else set()
+        # Statistics in Parquet leave NaN out, and DataFusion would skip row groups and pages by them.
+        if self.names(may_hold_nan(scan)):
+            off |= {_ENABLE_PAGE_INDEX, _PRUNING}
+        node = _replace(self._node, _PARQUET_OPTIONS, lambda given: _without(given, off)) if off else self._node
+        return _replace(node, _BASE_CONF, lambda _: b"".join([*groups, *rest]))
+
+
+def rewrite_scan(physical: bytes, witness: bytes, change: Callable[[ParquetScan], bytes]) -> bytes:
+    """Replace the scan of a template folder's witnesses in a physical plan."""
+
+    def changed(node: bytes) -> bytes | None:
+        confs = children(node, _BASE_CONF)
+        return change(ParquetScan(node)) if confs and _reads(confs[0], witness) else None
+
+    return rewrite(physical, witness, changed)
+
+
+def _reads(conf: bytes, witness: bytes) -> bool:
+    """Tell whether a message is the FileScanExecConf of a scan of these witnesses."""
+    first = [file for group in children(conf, _FILE_GROUPS)[:1] for file in children(group, 1)[:1]]
+    return any(path.startswith(witness) for file in first for path in children(file, 1))
+
+
+def _without(options: bytes, numbers: Collection[int]) -> bytes:
+    """Return options with these switched off, whose default in the encoding is off."""
+    return _replace(
+        options, _GLOBAL, lambda given: b"".join(field.raw for field in fields(given) if field.number not in numbers)
+    )
+
+
+def _replace(node: bytes, number: int, change: Callable[[bytes], bytes]) -> bytes:
+    """Return a message with a change to its sub-messages of one number."""
+    return b"".join(
+        message(number, change(field.value)) if field.number == number and isinstance(field.value, bytes) else field.raw
+        for field in fields(node)
+    )
+
+
+def _file_groups(entries: pa.ChunkedArray, sizes: pa.ChunkedArray, groups: int) -> list[bytes]:
+    """Cut the files, in order, into `groups` runs of about the same size in bytes, each encoded as a FileGroup.
+
+    A run is a slice of one buffer, so the work does not grow with a loop over the files.
+    """
+    array = entries.combine_chunks()
+    offsets = np.frombuffer(array.buffers()[1], np.int32, len(array) + 1, array.offset * 4)
+    data = memoryview(array.buffers()[2])
+    total = np.cumsum(sizes.to_numpy())
+    cuts = np.searchsorted(total, total[-1] * np.arange(1, groups) / groups)
+    # Strictly ascending, so that every group has a file: there are never more groups than files.
+    steps = np.arange(1, groups)
+    cuts = np.minimum(np.maximum.accumulate(np.maximum(cuts - steps, 0)), len(array) - groups) + steps
+    edges = [0, *cuts.tolist(), len(array)]
+    return [bytes(data[offsets[a] : offsets[b]]) for a, b in pairwise(edges)]
