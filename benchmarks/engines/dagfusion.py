@@ -21,7 +21,9 @@ class DagFusion:
     """
 
     def __init__(self, place: Place, variables: Mapping[str, str] | None = None) -> None:
-        self.connection = dagfusion_query.connect(settings={**place.variables, **(variables or {})})
+        self._copies = tempfile.TemporaryDirectory(prefix="dagfusion-bench-objects-", ignore_cleanup_errors=True)
+        own = {"DAGFUSION_OBJECT_CACHE_DIR": self._copies.name}  # a new session has no copies of objects
+        self.connection = dagfusion_query.connect(settings={**place.variables, **own, **(variables or {})})
 
     def run(self, query: Query) -> pa.Table:
         return self.ask(query).to_arrow()
@@ -32,6 +34,7 @@ class DagFusion:
 
     def close(self) -> None:
         self.connection.close()
+        self._copies.cleanup()
 
 
 @cache

@@ -4,7 +4,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagfusion_query.scan.splice import _file_groups
+from dagfusion_query.scan.parquet_scan import _file_groups
 
 
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=40), st.integers(1, 40))

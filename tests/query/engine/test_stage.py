@@ -64,7 +64,7 @@ def test_a_staged_statement_has_the_answer_of_a_spliced_one(table: Any, statemen
 
     assert table.prepare(spliced).path in ("splice", "catalog")
     assert table.prepare(staged).path == "staged"
-    assert repr(table.rows(staged)) == repr(table.rows(spliced))  # of which NaN equals NaN
+    assert sorted(map(repr, table.rows(staged))) == sorted(map(repr, table.rows(spliced)))  # NaN equals NaN
 
 
 def test_a_staged_statement_reads_the_files_that_its_filters_keep(orgs: Any) -> None:

@@ -68,14 +68,14 @@ def fields(data: bytes) -> Iterator[Field]:
     at = 0
     while at < len(data):
         start = at
-        tag, at = _read_varint(data, at)
+        tag, at = read_varint(data, at)
         number, wire = tag >> 3, tag & 7
         value: int | bytes
         if wire == VARINT:
-            value, at = _read_varint(data, at)
+            value, at = read_varint(data, at)
         else:
             if wire == LENGTH:
-                size, at = _read_varint(data, at)
+                size, at = read_varint(data, at)
             elif wire in (FIXED64, FIXED32):
                 size = 8 if wire == FIXED64 else 4
             else:
@@ -114,7 +114,12 @@ def rewrite(data: bytes, marker: bytes, change: Callable[[bytes], bytes | None])
     return b"".join(out)
 
 
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+def read_varint(data: bytes, at: int) -> tuple[int, int]:
+    """Return the unsigned integer that begins at a place, and the place after it.
+
+    Raises:
+        ValueError: The message ends inside of it.
+    """
     value = shift = 0
     while True:
         if at >= len(data):

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from dagfusion_query.errors import UnsupportedTypeError
-from dagfusion_query.wire import LENGTH, children, fields, message, uint, uints, varint
+from dagfusion_query.wire import LENGTH, message, read_varint, uint, uints, varint
 
 FILES = 1  # FileGroup.files: an entry is framed as that field, so a file group is its entries laid end to end
 _PATH, _SIZE, _MODIFIED_NS, _VALUE = 1, 2, 3, 4
@@ -74,11 +74,22 @@ def encode_entry(uri: str, size_bytes: int, modified_ns: int, values: Sequence[p
     return message(FILES, path + uint(_SIZE, size_bytes) + uint(_MODIFIED_NS, modified_ns) + encoded)
 
 
-def with_path(entry: bytes, path: str) -> bytes:
-    """Return an encoded file with another path inside its store; see `encode_entries`."""
-    (file,) = children(entry, FILES)
-    rest = b"".join(field.raw for field in fields(file) if field.number != _PATH)
-    return message(FILES, message(_PATH, path.encode()) + rest)
+def with_paths(entries: Iterable[bytes], paths: Iterable[str]) -> pa.Array:
+    """Return encoded files with other paths inside their store; see `encode_entries`."""
+    head = varint(FILES << 3 | LENGTH)
+    files = (
+        message(_PATH, path.encode()) + entry[_path_end(entry) :] for entry, path in zip(entries, paths, strict=True)
+    )
+    return pa.array([head + varint(len(file)) + file for file in files], pa.binary())
+
+
+def _path_end(entry: bytes) -> int:
+    """Return where the path of an encoded file ends: it comes first."""
+    at = 1
+    while entry[at] & 0x80:
+        at += 1
+    size, at = read_varint(entry, at + 2)
+    return at + size
 
 
 def object_path(uri: str) -> str:

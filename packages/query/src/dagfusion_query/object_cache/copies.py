@@ -108,9 +108,6 @@ class Copies:
         temporary = path.with_name(f"{path.name}.{token_hex(4)}")
         try:
             _write(temporary, content, digest)
-        except FileNotFoundError:
-            path.parent.mkdir(_PRIVATE, exist_ok=True)
-            _write(temporary, content, digest)
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
@@ -161,7 +158,12 @@ def _locked(path: Path, kind: int) -> Iterator[None]:
 
 
 def _write(path: Path, content: bytes | memoryview, digest: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    try:
+        descriptor = os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        path.parent.mkdir(_PRIVATE, parents=True, exist_ok=True)
+        descriptor = os.open(path, flags, 0o600)
     try:
         _write_all(descriptor, content)
         _write_all(descriptor, digest)

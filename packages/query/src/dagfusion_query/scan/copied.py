@@ -7,11 +7,13 @@ objects are read this way, which is also the fastest: one request an object inst
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dagfusion_query.catalog.entry import object_path, with_path
+from dagfusion_query.catalog.entry import object_path, with_paths
+from dagfusion_query.catalog.model import Table
 from dagfusion_query.scan.scanned import Scan
 
 _PATH = re.compile(r"[^\s\[\],:]+/[0-9a-f]{2}/[0-9a-f]{30}")
@@ -20,47 +22,18 @@ MANY = 256  # files from which a scan that may not need all of them reads the ob
 
 
 @dataclass(frozen=True)
-class CopyPolicy:
-    """Which scans read copies.
-
-    Attributes:
-        path: Gives the path of the copy with a key.
-        key: Gives the key of the copy of an object, from its environment, URI and etag.
-        object_bytes: The largest object that is copied.
-        scan_bytes: The most bytes that one scan may copy.
-    """
-
-    path: Callable[[str], str]
-    key: Callable[[str, str, str], str]
-    object_bytes: int
-    scan_bytes: int
-
-    def copied(self, scan: Scan) -> "Copied | None":
-        """Return a scan's copies; None where its objects are read in place: large, local or without an etag."""
-        kept = scan.kept.select(["uri", "size_bytes", "etag"])
-        sizes = kept["size_bytes"]
-        if (
-            kept["etag"].null_count
-            or pc.max(sizes).as_py() > self.object_bytes
-            or pc.sum(sizes).as_py() > self.scan_bytes
-            or not pc.all(pc.starts_with(kept["uri"], "s3://")).as_py()
-        ):
-            return None
-        versions = zip(kept["uri"].to_pylist(), kept["etag"].to_pylist(), strict=True)
-        return Copied(scan, [self.key(scan.table.environment, uri, etag) for uri, etag in versions], self.path)
-
-
-@dataclass(frozen=True)
 class Copied:
     """A scan that reads copies.
 
     Attributes:
         keys: Of the copies, in the scan's order.
+        entries: The scan's encoded files, with the paths of the copies.
         path: Gives the path of the copy with a key.
     """
 
     scan: Scan
     keys: Sequence[str]
+    entries: pa.ChunkedArray
     path: Callable[[str], str]
 
     def named(self, text: str) -> str:
@@ -69,8 +42,54 @@ class Copied:
         named = dict(zip(paths, map(object_path, self.scan.kept["uri"].to_pylist()), strict=True))
         return _PATH.sub(lambda found: named.get(found[0], found[0]), text)
 
-    def entries(self, entries: pa.ChunkedArray) -> pa.ChunkedArray:
-        """Return a scan's encoded files with the paths of the copies."""
-        local = (self.path(key).lstrip("/") for key in self.keys)
-        encoded = zip(entries.to_pylist(), local, strict=True)
-        return pa.chunked_array([pa.array([with_path(entry, path) for entry, path in encoded], pa.binary())])
+
+class CopyPolicy:
+    """Which scans read copies, and where those are.
+
+    Args:
+        path: Gives the path of the copy with a key.
+        key: Gives the key of the copy of an object, from its environment, URI and etag.
+        object_bytes: The largest object that is copied.
+        scan_bytes: The most bytes that one scan may copy.
+    """
+
+    def __init__(
+        self, path: Callable[[str], str], key: Callable[[str, str, str], str], object_bytes: int, scan_bytes: int
+    ) -> None:
+        self._path, self._key = path, key
+        self._object_bytes, self._scan_bytes = object_bytes, scan_bytes
+        # Of whole tables, made once a generation.
+        self._tables: WeakKeyDictionary[Table, tuple[list[str], pa.ChunkedArray]] = WeakKeyDictionary()
+
+    def copied(self, scan: Scan, entries: pa.ChunkedArray) -> Copied | None:
+        """Return a scan's copies; None where its objects are read in place: large, local or without an etag.
+
+        Args:
+            scan: The scan.
+            entries: The encoded files of its table.
+        """
+        kept = scan.kept.select(["uri", "size_bytes", "etag"])
+        sizes = kept["size_bytes"]
+        if (
+            kept["etag"].null_count
+            or pc.max(sizes).as_py() > self._object_bytes
+            or pc.sum(sizes).as_py() > self._scan_bytes
+            or not pc.all(pc.starts_with(kept["uri"], "s3://")).as_py()
+        ):
+            return None
+        if scan.count <= MANY:
+            keys, local = self._made(scan.table, kept, scan.of(pa.table({"entry": entries}))["entry"])
+            return Copied(scan, keys, local, self._path)
+        if scan.table not in self._tables:
+            self._tables[scan.table] = self._made(scan.table, scan.table.files, entries)
+        keys, local = self._tables[scan.table]
+        if scan.files is None:
+            return Copied(scan, keys, local, self._path)
+        return Copied(scan, [keys[number] for number in scan.files.to_pylist()], local.take(scan.files), self._path)
+
+    def _made(self, table: Table, files: pa.Table, entries: pa.ChunkedArray) -> tuple[list[str], pa.ChunkedArray]:
+        """Return the keys of files' copies, and the encoded copies."""
+        versions = zip(files["uri"].to_pylist(), files["etag"].to_pylist(), strict=True)
+        keys = [self._key(table.environment, uri, etag or "") for uri, etag in versions]
+        paths = (self._path(key).lstrip("/") for key in keys)
+        return keys, pa.chunked_array([with_paths(entries.to_pylist(), paths)])

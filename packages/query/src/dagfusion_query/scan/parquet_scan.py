@@ -91,7 +91,7 @@ class ParquetScan:
         """
         sizes = scan.kept["size_bytes"]
         if copied is not None:
-            entries, store = copied.entries(entries), LOCAL_STORE
+            entries, store = copied.entries, LOCAL_STORE
         count = breadth.spliced(len(children(self._conf, _FILE_GROUPS)), len(entries), scan.bytes)
         groups = [message(_FILE_GROUPS, group) for group in _file_groups(entries, sizes, count)]
         rest = (

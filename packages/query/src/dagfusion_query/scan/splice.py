@@ -229,7 +229,7 @@ def _put_files(physical: bytes, slot: _Slot, breadth: Breadth, policy: CopyPolic
         scan = node.limited(scan)
         # A limit, or a join's filter on a partition column, may leave most files unopened.
         skips = scan.count > MANY and (is_lazy or node.names(scanned.layout.partition_schema.names))
-        copied = None if policy is None or skips else policy.copied(scan)
+        copied = None if policy is None or skips else policy.copied(scan, scanned.files["entry"])
         return node.over(scan, scan.of(scanned.files.select(["entry"]))["entry"], store, breadth, copied)
 
     return _Read(rewrite_scan(physical, slot.witness, put), scan, copied)

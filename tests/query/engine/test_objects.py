@@ -1,0 +1,262 @@
+"""Objects of a store: fetched once into verified copies, or compared with their events after they were read."""
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import obstore
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dagfusion_query.engine.engine import Engine
+from dagfusion_query.errors import CorruptObjectError, StaleObjectError
+from dagfusion_query.event_log.protocol import Materialization
+from dagfusion_query.object_cache.copies import Copies
+from dagfusion_query.object_store import open_store
+from dagfusion_query.settings import Settings
+from dagfusion_stack import object_store
+from dagfusion_stack.object_store import ObjectStore
+from tests.e2e.wire import Recorded, recording
+from tests.query.engine.conftest import Lake, _field, _statistics
+
+BUCKET = "lake"
+T = "local_default.t"
+SUM = f"SELECT sum(x + 0) AS n FROM {T}"
+
+
+class StoredLake(Lake):
+    """A lake in a bucket; `put` writes an object and tells the catalog, or not."""
+
+    def __init__(self, root: Path, server: ObjectStore, endpoint: str, **settings: Any) -> None:
+        super().__init__(root)
+        self.engine.close()
+        variables = {**server.environ(), "AWS_ENDPOINT_URL": endpoint, "DAGFUSION_EVENT_LOG": "-"}
+        self.settings = replace(Settings.read(variables), state_dir=str(root / "state"), **settings)
+        self.engine = Engine(self.settings)
+        self._store = open_store(f"s3://{BUCKET}/", self.settings, connect_timeout="5s", timeout="30s")
+        self._prefix = root.name
+
+    def put(self, name: str, rows: pa.Table, *, logged: bool = True, **changes: Any) -> Materialization:
+        sink = pa.BufferOutputStream()
+        pq.write_table(rows, sink, compression="none", use_dictionary=False)
+        content = sink.getvalue().to_pybytes()
+        key = f"{self._prefix}/{changes.pop('file', f'p={name}/data.parquet')}"
+        put = obstore.put(self._store, key, content)
+        number = next(self._ids)
+        record = {
+            "version": 1,
+            "uri": f"s3://{BUCKET}/{key}",
+            "size_bytes": len(content),
+            "etag": put["e_tag"],
+            "checksum": f"sha256:{hashlib.sha256(content).hexdigest()}",
+            "modified": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+            "rows": rows.num_rows,
+            "partition": [{"name": "p", "type": "string", "value": name}],
+            "schema": {"fingerprint": str(rows.schema), "fields": [_field(field) for field in rows.schema]},
+            "columns": {name: _statistics(rows[name]) for name in rows.column_names},
+            **changes,
+        }
+        at_us = int(datetime.now(UTC).timestamp() * 1e6)
+        event = Materialization(("t",), number, name, at_us, "run", self._reader.read(record))
+        if logged:
+            self.fold([event])
+        return event
+
+
+@pytest.fixture(scope="module")
+def server(server_folder: Callable[[str], Path]) -> Iterator[ObjectStore]:
+    with object_store.running(server_folder("s3"), buckets=[BUCKET]) as running:
+        yield running
+
+
+@pytest.fixture
+def wire(server: ObjectStore) -> Iterator[Recorded]:
+    with recording(server.endpoint) as recorded:
+        yield recorded
+
+
+@pytest.fixture
+def stored(tmp_path: Path, server: ObjectStore, wire: Recorded) -> Iterator[Callable[..., StoredLake]]:
+    made: list[StoredLake] = []
+
+    def make(**settings: Any) -> StoredLake:
+        made.append(StoredLake(tmp_path, server, wire.endpoint, **settings))
+        return made[-1]
+
+    yield make
+    for lake in made:
+        lake.engine.close()
+
+
+def numbers(start: int, count: int = 10) -> pa.Table:
+    return pa.table({"x": pa.array(range(start, start + count), pa.int64())})
+
+
+def test_a_cold_object_takes_one_request_and_a_warm_one_none(stored: Callable[..., StoredLake], wire: Recorded) -> None:
+    lake = stored()
+    for number in range(20):
+        lake.put(str(number), numbers(number))
+    wire.requests.clear()
+
+    assert lake.rows(SUM) == [{"n": sum(sum(range(n, n + 10)) for n in range(20))}]
+    assert len(wire.requests) == 20
+    assert all(request.startswith("GET ") for request in wire.requests)
+
+    lake.rows(SUM)
+    lake.rows(f"SELECT * FROM {T} WHERE p = '7'")
+    other = stored()
+    other.snapshot = lake.snapshot
+    other.rows(SUM)
+    assert len(wire.requests) == 20
+
+
+@pytest.mark.parametrize("object_bytes", [1 << 20, 1], ids=["copied", "in place"])
+class TestReplaced:
+    def test_an_object_of_the_same_size_is_not_taken_for_the_one_of_the_event(
+        self, stored: Callable[..., StoredLake], object_bytes: int
+    ) -> None:
+        lake = stored(object_cache_object_bytes=object_bytes)
+        lake.put("a", numbers(0))
+        event = lake.put("a", numbers(100), logged=False)
+
+        with pytest.raises(StaleObjectError, match=r"p=a/data.parquet .* has changed since its event"):
+            lake.rows(SUM)
+        lake.fold([event])
+        assert lake.rows(SUM) == [{"n": sum(range(100, 110))}]
+
+    def test_an_object_that_is_gone(self, stored: Callable[..., StoredLake], object_bytes: int) -> None:
+        lake = stored(object_cache_object_bytes=object_bytes)
+        lake.put("a", numbers(0))
+        obstore.delete(lake._store, f"{lake._prefix}/p=a/data.parquet")
+
+        with pytest.raises(StaleObjectError, match="is gone from the object store"):
+            lake.rows(SUM)
+
+    def test_readers_see_no_mixture_while_an_object_is_rewritten(
+        self, stored: Callable[..., StoredLake], object_bytes: int
+    ) -> None:
+        """Every row of a version has one value, and versions have one size."""
+        lake = stored(object_cache_object_bytes=object_bytes)
+        lake.put("a", pa.table({"x": [0] * 1000, "y": [0] * 1000}))
+        stop = threading.Event()
+
+        def rewrite() -> None:
+            version = 0
+            while not stop.is_set():
+                version += 1
+                lake.put("a", pa.table({"x": [version] * 1000, "y": [version] * 1000}))
+
+        writer = threading.Thread(target=rewrite)
+        writer.start()
+        answers = stale = 0
+        try:
+            until = time.monotonic() + 60
+            while answers < 50 and time.monotonic() < until:
+                try:
+                    (row,) = lake.rows(f"SELECT min(x + 0) a, max(x + 0) b, min(y + 0) c, max(y + 0) d FROM {T}")
+                except StaleObjectError:
+                    stale += 1
+                    continue
+                assert len(set(row.values())) == 1, row
+                answers += 1
+        finally:
+            stop.set()
+            writer.join()
+        assert answers or stale
+
+
+def test_names_of_one_run_are_not_compared(stored: Callable[..., StoredLake], wire: Recorded) -> None:
+    lake = stored(object_cache_object_bytes=1)
+    lake.put("a", numbers(0), file="p=a/data-run.parquet")
+    lake.put("b", numbers(0))
+    wire.requests.clear()
+
+    lake.rows(SUM)
+
+    assert [request for request in wire.requests if request.startswith("HEAD")] == [
+        f"HEAD /{BUCKET}/{lake._prefix}/p%3Db/data.parquet"
+    ]
+
+
+def test_bytes_that_are_not_those_that_were_written_are_an_error(stored: Callable[..., StoredLake]) -> None:
+    lake = stored()
+    lake.put("a", numbers(0), checksum=f"sha256:{'0' * 64}")
+
+    with pytest.raises(CorruptObjectError, match=r"p=a/data.parquet .* do not have the checksum"):
+        lake.rows(SUM)
+
+
+def test_an_object_without_a_checksum_is_read(stored: Callable[..., StoredLake]) -> None:
+    lake = stored()
+    lake.put("a", numbers(0), checksum=None)
+
+    assert lake.rows(SUM) == [{"n": 45}]
+
+
+def test_a_copy_that_was_altered_is_fetched_again(stored: Callable[..., StoredLake], wire: Recorded) -> None:
+    lake = stored()
+    lake.put("a", numbers(0))
+    lake.rows(SUM)
+    (copy,) = Path(lake.settings.state_dir or "", "objects").glob("objects/*/*")
+    content = copy.read_bytes()
+    copy.write_bytes(content.replace((7).to_bytes(8, "little"), (8).to_bytes(8, "little"), 1))
+    wire.requests.clear()
+
+    assert lake.rows(SUM) == [{"n": 45}]
+    assert len(wire.requests) == 1
+
+
+@pytest.mark.parametrize("method", ["put", "pinned"])
+def test_a_full_disk_only_costs_speed(
+    stored: Callable[..., StoredLake], monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    lake = stored()
+    lake.put("a", numbers(0))
+    lake.put("b", numbers(0))
+    monkeypatch.setattr(Copies, method, full)
+
+    assert lake.rows(SUM) == [{"n": 90}]
+
+
+def test_copies_can_be_turned_off(stored: Callable[..., StoredLake]) -> None:
+    lake = stored(object_cache_dir="none")
+    lake.put("a", numbers(0))
+
+    assert lake.rows(SUM) == [{"n": 45}]
+    assert not list(lake.root.glob("state/**/objects"))
+
+
+def test_a_limit_reads_as_many_files_as_it_needs(stored: Callable[..., StoredLake], wire: Recorded) -> None:
+    lake = stored()
+    for number in range(20):
+        lake.put(str(number), numbers(number))
+    wire.requests.clear()
+
+    assert len(lake.rows(f"SELECT x FROM {T} LIMIT 15")) == 15
+    assert len(wire.requests) == 2
+    assert [scan.count for scan in lake.prepare(f"SELECT x FROM {T} LIMIT 15").scans] == [2]
+
+
+def test_plans_name_objects_and_not_their_copies(stored: Callable[..., StoredLake]) -> None:
+    lake = stored()
+    lake.put("a", numbers(0))
+    prepared = lake.prepare(SUM)
+
+    assert f"{lake._prefix}/p=a/data.parquet" in prepared.shown(prepared.physical.display_indent())
+
+
+def test_an_object_name_in_a_result_is_the_store_s(stored: Callable[..., StoredLake]) -> None:
+    lake = stored()
+    lake.put("a", numbers(0))
+
+    (row,) = lake.rows(f"SELECT DISTINCT input_file_name() AS name FROM {T}")
+    assert row["name"].endswith(f"{lake._prefix}/p=a/data.parquet")

@@ -1,0 +1,161 @@
+"""Local copies: whole or not there, bounded, and kept while a run needs them."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dagfusion_query.object_cache.copies import DIGEST_BYTES, Copies, copy_key
+from dagfusion_query.object_cache.eviction import Eviction
+
+SIZE = 100
+
+
+def put(copies: Copies, name: str, content: bytes | None = None) -> str:
+    key = copy_key(name)
+    content = name.encode().ljust(SIZE, b"-") if content is None else content
+    copies.put(key, content, hashlib.sha256(content).digest())
+    return key
+
+
+def evict(copies: Copies) -> None:
+    with copies._evicting:
+        copies._eviction.run(frozenset(copies._pinned()))
+
+
+@pytest.fixture
+def copies(tmp_path: Path) -> Iterator[Copies]:
+    """A cache whose evictions are asked for by the test."""
+    made = Copies(tmp_path / "copies", 1000 * (SIZE + DIGEST_BYTES))
+    made._eviction._wrote = 0
+    yield made
+
+
+def test_a_copy_is_its_object_then_a_digest(copies: Copies) -> None:
+    key = put(copies, "a", b"content")
+
+    assert copies.has(key, len(b"content"))
+    assert Path(copies.path(key)).read_bytes() == b"content" + hashlib.sha256(b"content").digest()
+    assert not copies.has(copy_key("b"), 7)
+
+
+@pytest.mark.parametrize("what", ["altered", "cut", "longer", "empty", "zeroed"])
+@pytest.mark.parametrize("is_new_process", [False, True])
+def test_a_copy_that_is_not_whole_is_removed(copies: Copies, what: str, is_new_process: bool) -> None:  # noqa: FBT001
+    key = put(copies, "a", b"content")
+    path = Path(copies.path(key))
+    stored = path.read_bytes()
+    changed = {
+        "altered": b"C" + stored[1:],
+        "cut": stored[:-1],
+        "longer": stored + b"x",
+        "empty": b"",
+        "zeroed": bytes(len(stored)),
+    }[what]
+    path.write_bytes(changed)
+    os.utime(path, ns=(1, 1))  # a clock may be coarse
+    reader = Copies(copies.folder, copies.limit_bytes) if is_new_process else copies
+
+    assert not reader.has(key, len(b"content"))
+    assert not path.exists()
+
+
+def test_versions_have_names_of_their_own() -> None:
+    assert len({copy_key("a", "b", "c"), copy_key("ab", "", "c"), copy_key("a", "b", "d"), copy_key("a", "bc")}) == 4
+
+
+def test_copies_stay_within_their_bound(copies: Copies) -> None:
+    for number in range(2000):
+        put(copies, str(number))
+    evict(copies)
+
+    sizes = [path.stat().st_size for path in copies.folder.glob("objects/*/*")]
+    assert 0 < sum(sizes) <= copies.limit_bytes
+
+
+def test_one_scan_of_everything_does_not_push_out_what_is_asked_for_often(copies: Copies) -> None:
+    hot = [put(copies, f"hot {number}") for number in range(100)]
+    assert all(copies.has(key, SIZE) for _ in range(3) for key in hot)
+
+    for scan in range(5):
+        for number in range(1000):
+            put(copies, f"scan {scan} {number}")
+        evict(copies)
+
+    assert sum(copies.has(key, SIZE) for key in hot) == len(hot)
+
+
+def test_what_comes_back_soon_stays(copies: Copies) -> None:
+    first = put(copies, "first")
+    for number in range(1100):
+        put(copies, str(number))
+    evict(copies)
+    assert not copies.has(first, SIZE)
+
+    put(copies, "first")
+    for number in range(5000, 5900):
+        put(copies, str(number))
+    evict(copies)
+
+    assert copies.has(first, SIZE)
+
+
+def test_what_a_run_needs_is_kept(copies: Copies) -> None:
+    needed = [put(copies, f"needed {number}") for number in range(50)]
+    coming = copy_key("coming")
+    with copies.pinned([*needed, coming]):
+        put(copies, "coming")
+        for number in range(3000):
+            put(copies, str(number))
+        evict(Copies(copies.folder, copies.limit_bytes))
+
+        assert all(copies.has(key, SIZE) for key in [*needed, coming])
+    assert list(copies.folder.glob("pins/*")) == []
+
+
+def test_the_pins_of_a_killed_process_are_removed(copies: Copies) -> None:
+    key = put(copies, "a")
+    code = (
+        "import sys, os, signal; from pathlib import Path; from dagfusion_query.object_cache.copies import Copies\n"
+        "with Copies(Path(sys.argv[1]), 10**9).pinned([sys.argv[2]]): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(copies.folder), key], check=False)  # noqa: S603
+    assert len(list(copies.folder.glob("pins/*"))) == 1
+
+    evict(copies)
+
+    assert list(copies.folder.glob("pins/*")) == []
+
+
+def test_an_object_that_cannot_be_written_leaves_nothing(copies: Copies, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OSError, match="No space"):
+        put(copies, "a")
+    monkeypatch.undo()
+
+    assert [path for path in copies.folder.glob("objects/*/*")] == []
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(st.integers(0, 40), st.booleans()), max_size=60))
+def test_any_order_of_puts_and_evictions_keeps_copies_whole(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, bool]]
+) -> None:
+    copies = Copies(tmp_path_factory.mktemp("copies"), 10 * (SIZE + DIGEST_BYTES))
+    for number, is_eviction in steps:
+        key = copy_key(str(number))
+        if not copies.has(key, SIZE):
+            put(copies, str(number))
+        if is_eviction:
+            Eviction(copies.folder / "objects", copies.folder / "ghosts", copies.limit_bytes).run([])
+        if copies.has(key, SIZE):
+            assert Path(copies.path(key)).read_bytes().startswith(str(number).encode() + b"-")
