@@ -44,6 +44,7 @@ TOWERS: Mapping[str, Sequence[str]] = {
         "config_file",
         "config",
         "object_store",
+        "object_cache",
         "event_log",
         "discovery",
         "catalog",

@@ -4,7 +4,6 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,11 +29,11 @@ def evict(copies: Copies) -> None:
 
 
 @pytest.fixture
-def copies(tmp_path: Path) -> Iterator[Copies]:
+def copies(tmp_path: Path) -> Copies:
     """A cache whose evictions are asked for by the test."""
     made = Copies(tmp_path / "copies", 1000 * (SIZE + DIGEST_BYTES))
     made._eviction._wrote = 0
-    yield made
+    return made
 
 
 def test_a_copy_is_its_object_then_a_digest(copies: Copies) -> None:
@@ -142,7 +141,7 @@ def test_an_object_that_cannot_be_written_leaves_nothing(copies: Copies, monkeyp
         put(copies, "a")
     monkeypatch.undo()
 
-    assert [path for path in copies.folder.glob("objects/*/*")] == []
+    assert list(copies.folder.glob("objects/*/*")) == []
 
 
 @settings(max_examples=30)

@@ -12,6 +12,7 @@ QueryError                          500 INTERNAL
 │   └── StatementTooLongError       413: ... is longer than the service takes
 ├── ExecutionError                  422: it failed while it ran
 │   ├── StaleObjectError            503 UNAVAILABLE: an object is gone, or is not the one its event describes
+│   ├── CorruptObjectError          502 INTERNAL: an object's bytes are not those that were written
 │   ├── StoreUnavailableError       503 UNAVAILABLE: the object store does not answer, or refuses
 │   ├── ResourcesError              507 RESOURCE_EXHAUSTED: it needs more memory than it may use
 │   ├── ResultTooLargeError         422 RESOURCE_EXHAUSTED: its result has more rows or bytes than allowed

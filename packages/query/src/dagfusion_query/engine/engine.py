@@ -68,6 +68,11 @@ class Prepared:
         return 16_384 + 2 * (self.work.size_bytes if self.work is not None else 0)
 
     @property
+    def spliced(self) -> Spliced | None:
+        """The physical plan; None where the statement is staged or names no table."""
+        return self.work if isinstance(self.work, Spliced) else None
+
+    @property
     def path(self) -> Path:
         """How the statement runs."""
         if isinstance(self.work, Staged) and self.work.stages:
