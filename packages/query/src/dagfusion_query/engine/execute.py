@@ -83,7 +83,9 @@ class Execution:
 
     def _counted(self, metric: str) -> int:
         metrics = (metrics for plan in self._plans for _, metrics in plan.collect_metrics())
-        return sum(found.sum_by_name(metric) or 0 for found in metrics)
+        # Only Parquet scans count bytes; the others are of the engine's own files.
+        scans = (found for found in metrics if found.sum_by_name("bytes_scanned") is not None)
+        return sum(found.sum_by_name(metric) or 0 for found in scans)
 
 
 async def arrow_batches(stream: RecordBatchStream) -> AsyncIterator[pa.RecordBatch]:
