@@ -152,6 +152,13 @@ def is_refused(kind: pa.DataType) -> bool:
     return pa.types.is_nested(kind) and any(is_refused(kind.field(index).type) for index in range(kind.num_fields))
 
 
+def is_too_wide_for_polars(kind: pa.DataType) -> bool:
+    """Return True if a stored column of the type has more digits than polars' decimals."""
+    if pa.types.is_dictionary(kind) or not pa.types.is_nested(kind):
+        return bool(pa.types.is_decimal(kind)) and kind.precision > pa.decimal128(38).precision
+    return any(is_too_wide_for_polars(kind.field(index).type) for index in range(kind.num_fields))
+
+
 def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     if pa.types.is_run_end_encoded(kind):
         return pa.compute.run_end_encode(pa.array(values, kind.value_type), kind.run_end_type)

@@ -46,7 +46,7 @@ crons = st.one_of(
 def definition_of(zone: str, day: dt.date, cron: str, fmt: str) -> dg.TimeWindowPartitionsDefinition:
     start, end = (
         dt.datetime.combine(day + dt.timedelta(days), dt.time(), ZoneInfo(zone))
-        for days in (-2, 40 if fmt == DAYS else 2)
+        for days in (-2, 75 if fmt == DAYS else 2)
     )
     return dg.TimeWindowPartitionsDefinition(start=start, end=end, cron_schedule=cron, fmt=fmt, timezone=zone)
 

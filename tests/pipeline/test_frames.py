@@ -253,6 +253,15 @@ def test_inputs_get_what_they_ask_for(frame_type: type) -> None:
     assert as_table(loaded).equals(pa.table({"n": [1, 2]}))
 
 
+@pytest.mark.parametrize("data_type", [pa.decimal256(39, 0), pa.list_(pa.struct([("x", pa.decimal256(60, 2))]))])
+def test_decimals_that_polars_cannot_hold_are_refused_by_name(data_type: pa.DataType) -> None:
+    table = pa.table({"n": [1], "wide": pa.nulls(1, data_type)})
+    for annotation in (pl.DataFrame, pl.LazyFrame, Any):
+        with pytest.raises(FrameError, match=r"no decimals of more than 38 digits, which columns \['wide'\] are"):
+            asked_type(annotation, "a").frame_type.from_arrow(table)
+    assert asked_type(pa.Table, "a").frame_type.from_arrow(table) is table
+
+
 def test_unannotated_inputs_get_polars() -> None:
     assert isinstance(asked_type(Any, "a").frame_type.from_arrow(pa.table({"n": [1]})), pl.DataFrame)
 

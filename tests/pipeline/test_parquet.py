@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -212,4 +213,4 @@ def test_floats_inside_other_types_have_no_bounds_in_the_file(value: object, dat
 
 
 def test_half_floats_are_written_without_bounds() -> None:
-    assert facts_of([1.5, None], pa.float16()) == {"nulls": 1}
+    assert facts_of([np.float16(1.5), None], pa.float16()) == {"nulls": 1}

@@ -76,6 +76,12 @@ class _PolarsFrames(FrameType):
         return annotation is pl.DataFrame
 
     def from_arrow(self, table: pa.Table) -> pl.DataFrame:
+        wide = [field.name for field in table.schema if _holds_wide_decimal(field.type)]
+        if wide:
+            raise FrameError(
+                f"polars has no decimals of more than 38 digits, which columns {wide} are: annotate the input with"
+                " pyarrow.Table"
+            )
         frame = pl.from_arrow(table)
         if not isinstance(frame, pl.DataFrame):
             raise FrameError(f"polars made a {type(frame).__qualname__} of a table; a DataFrame is required")
@@ -200,6 +206,12 @@ def _polars_to_arrow(frame: pl.DataFrame, asset: str) -> pa.Table:
         if _holds_no_arrow_type(data_type):
             raise unstorable(asset, name, data_type)
     return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+
+
+def _holds_wide_decimal(data_type: pa.DataType) -> bool:
+    if pa.types.is_nested(data_type):
+        return any(_holds_wide_decimal(data_type.field(index).type) for index in range(data_type.num_fields))
+    return bool(pa.types.is_decimal256(data_type))
 
 
 def _holds_no_arrow_type(data_type: pl.DataType) -> bool:

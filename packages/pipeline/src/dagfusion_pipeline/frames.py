@@ -118,9 +118,16 @@ def _normalised(rows: pa.Table | Stream, asset: str) -> Frame:
 
 
 def _slices(table: pa.Table) -> Iterator[pa.Table]:
-    rows = max(1, table.num_rows * _SLICE_BYTES // max(table.nbytes, 1))
+    rows = max(1, table.num_rows * _SLICE_BYTES // max(_size_bytes(table), 1))
     for start in range(0, table.num_rows, rows):
         yield table.slice(start, rows)
+
+
+def _size_bytes(table: pa.Table) -> int:
+    try:
+        return int(table.nbytes)
+    except pa.ArrowException:  # before pyarrow 23 string and binary views had no size of their own
+        return int(table.get_total_buffer_size())
 
 
 def _cast(table: pa.Table, schema: pa.Schema, asset: str) -> pa.Table:
