@@ -16,6 +16,7 @@ from benchmarks.gate import Baseline, Measured
 from benchmarks.wire import Meter
 from benchmarks.workload import POINT, QUERIES
 from dagfusion_query.engine import engine
+from dagfusion_query.engine.run import Run
 from dagfusion_query.scan.splice import splice
 
 MEASURED = Measured(
@@ -95,7 +96,7 @@ def test_a_list_does_not_pass(data: Dataset, meter: Meter, monkeypatch: pytest.M
     start = engine.Engine.start
     store = data.place.behind(meter.endpoint).store()
 
-    def listing_start(self: engine.Engine, prepared: engine.Prepared) -> engine.Run:
+    def listing_start(self: engine.Engine, prepared: engine.Prepared) -> Run:
         obstore.list_with_delimiter(store, prefix=f"{FOLDER}/state=CA")
         return start(self, prepared)
 

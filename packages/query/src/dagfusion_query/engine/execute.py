@@ -94,9 +94,12 @@ async def arrow_batches(stream: RecordBatchStream) -> AsyncIterator[pa.RecordBat
         yield batch.to_pyarrow()
 
 
-def opened_files(plan: ExecutionPlan) -> frozenset[str]:
-    """Return the paths of the files that a plan has opened."""
-    metrics = (metric for _, found in plan.collect_metrics() for metric in found.metrics())
+def opened_files(plan: ExecutionPlan, count: int) -> frozenset[str] | None:
+    """Return the paths of the files that a plan has opened; None where these are all of its `count` files."""
+    scans = [found for _, found in plan.collect_metrics()]
+    if sum(found.sum_by_name("files_opened") or 0 for found in scans) >= count:
+        return None
+    metrics = (metric for found in scans for metric in found.metrics())
     return frozenset(name for metric in metrics if (name := metric.labels().get("filename")) is not None)
 
 

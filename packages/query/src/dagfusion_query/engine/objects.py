@@ -78,12 +78,12 @@ class Objects:
             max(1, min(self._concurrency, _IN_FLIGHT_BYTES // max(largest, 1))),
         )
 
-    async def check(self, scans: Sequence[Scan], opened: Callable[[], Collection[str]]) -> None:
+    async def check(self, scans: Sequence[Scan], opened: Callable[[], Collection[str] | None]) -> None:
         """Compare the objects that were read in place with their events, when all of them were read.
 
         Args:
             scans: What was read in place.
-            opened: Gives the paths of the objects that were opened.
+            opened: Gives the paths of the objects that were opened; None for all.
 
         Raises:
             StaleObjectError: An object is gone, or is not the event's.
@@ -92,7 +92,7 @@ class Objects:
         mutable = [file for scan in scans for file in stored_objects(scan) if not file.is_immutable]
         if mutable:
             paths = opened()
-            read = [file for file in mutable if file.path in paths]
+            read = [file for file in mutable if paths is None or file.path in paths]
             await _together((partial(self._compare, file) for file in read), self._concurrency)
 
     async def _copy(self, key: str, file: StoredObject) -> None:

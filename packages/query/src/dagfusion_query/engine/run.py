@@ -123,7 +123,8 @@ async def spliced_batches(spliced: Spliced, means: Means) -> AsyncIterator[pa.Re
             if held is not None:
                 yield held
             held = batch
-        await means.objects.check(spliced.in_place, lambda: opened_files(plan))
+        count = sum(scan.count for scan in spliced.scans)
+        await means.objects.check(spliced.in_place, lambda: opened_files(plan, count))
         if held is not None:
             yield held
 
