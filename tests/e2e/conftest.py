@@ -77,6 +77,6 @@ def service_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(filled: Lake, service_folder: Path) -> Iterator[Server]:
-    """Serves the filled deployment as `local` and as `prod`."""
-    with service(service_folder, filled, "local", "prod") as server:
+    """Serves the filled deployment as `local` and as `prod`, to tests with and without tokens."""
+    with service(service_folder, filled, "local", "prod", DAGFUSION_ANONYMOUS="loopback") as server:
         yield server

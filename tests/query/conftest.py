@@ -17,6 +17,7 @@ from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.protocol import EventLog
 from dagfusion_stack import postgres
 from dagfusion_stack.postgres import Postgres
+from tests.query.disk import SmallDisk, mounted
 from tests.query.following import Opened
 
 ORGANIZATIONS = ("Silver", "TaxID", "partitioned_organizations")
@@ -24,6 +25,16 @@ ORGANIZATIONS = ("Silver", "TaxID", "partitioned_organizations")
 
 class RecordFactory(Protocol):
     def __call__(self, state: str = "CA", date: str = "2024-01-15", **changes: Any) -> dict[str, Any]: ...
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallDisk]:
+    """The folder for temporary files, on a file system of its own that can be filled."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    with mounted(folder) as disk:
+        monkeypatch.setattr(tempfile, "tempdir", str(folder))
+        yield disk
 
 
 @pytest.fixture(scope="session")

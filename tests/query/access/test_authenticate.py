@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from dagfusion_query.access.authenticate import identify, is_loopback
+from dagfusion_query.access.authenticate import check, identify, is_forwarded, is_loopback
 from dagfusion_query.access.grants import Grants
 from dagfusion_query.access.tokens import Tokens
 from dagfusion_query.errors import ServiceUnavailableError, UnauthenticatedError
-from dagfusion_query.service_settings import ServiceSettings
+from dagfusion_query.service_settings import ANONYMOUS, ServiceSettings
 
 SETTINGS = ServiceSettings()
 
@@ -29,14 +29,57 @@ def test_not_loopback(peer: str | None) -> None:
     assert not is_loopback(peer)
 
 
-def test_loopback_needs_no_token_by_default(tokens: Tokens) -> None:
+def test_loopback_needs_no_token_while_there_is_none(tokens: Tokens) -> None:
     caller = identify(tokens, SETTINGS, bearer=None, peer="127.0.0.1", door="http")
 
     assert (caller.user, caller.grants.everything, caller.door) == ("anonymous", True, "http")
+    check(tokens, SETTINGS, caller)
+
+
+def test_the_first_token_ends_that_also_for_those_who_were_let_in(tokens: Tokens) -> None:
+    caller = identify(tokens, SETTINGS, bearer=None, peer="127.0.0.1", door="http")
+    tokens.create("ann", ["uat"])
+    tokens.revoke("ann")
+
+    for ask in (
+        lambda: identify(tokens, SETTINGS, bearer=None, peer="127.0.0.1", door="http"),
+        lambda: check(tokens, SETTINGS, caller),
+        lambda: check(tokens, replace(SETTINGS, anonymous="never"), caller),
+    ):
+        with pytest.raises(UnauthenticatedError, match="wants an access token"):
+            ask()
+    for choice in ("loopback", "always"):
+        check(tokens, replace(SETTINGS, anonymous=choice), caller)
+
+
+def test_a_token_is_checked_whatever_the_choice(tokens: Tokens) -> None:
+    caller = identify(tokens, SETTINGS, bearer=tokens.create("ann", ["uat"]), peer=None, door="http")
+    for choice in ANONYMOUS:
+        check(tokens, replace(SETTINGS, anonymous=choice), caller)
+    tokens.revoke("ann")
+    for choice in ANONYMOUS:
+        with pytest.raises(UnauthenticatedError, match="was revoked"):
+            check(tokens, replace(SETTINGS, anonymous=choice), caller)
 
 
 @pytest.mark.parametrize(
-    ("anonymous", "peer"), [("loopback", "10.0.0.1"), ("loopback", None), ("never", "127.0.0.1"), ("never", None)]
+    ("name", "expected"),
+    [("forwarded", True), ("x-forwarded-port", True), ("cf-ray", True), ("x-request-id", False), ("accept", False)],
+)
+def test_headers_that_proxies_add(name: str, expected: bool) -> None:  # noqa: FBT001  # as parametrized
+    assert is_forwarded(["host", name]) is expected
+
+
+@pytest.mark.parametrize(
+    ("anonymous", "peer"),
+    [
+        ("auto", "10.0.0.1"),
+        ("auto", None),
+        ("loopback", "10.0.0.1"),
+        ("loopback", None),
+        ("never", "127.0.0.1"),
+        ("never", None),
+    ],
 )
 def test_others_need_one(tokens: Tokens, anonymous: str, peer: str | None) -> None:
     with pytest.raises(UnauthenticatedError, match="wants an access token"):
@@ -49,7 +92,7 @@ def test_nobody_needs_one_when_the_operator_says_so(tokens: Tokens) -> None:
     assert caller.user == "anonymous"
 
 
-@pytest.mark.parametrize("anonymous", ["loopback", "never", "always"])
+@pytest.mark.parametrize("anonymous", ANONYMOUS)
 def test_a_wrong_token_is_never_taken_for_none(tokens: Tokens, anonymous: str) -> None:
     with pytest.raises(UnauthenticatedError):
         identify(tokens, replace(SETTINGS, anonymous=anonymous), bearer="", peer="127.0.0.1", door="http")
@@ -64,12 +107,13 @@ def test_a_token_names_its_user_and_grants(tokens: Tokens) -> None:
     assert caller.owner == tokens.list()[0].id
 
 
-def test_a_damaged_file_lets_no_token_in_and_tells_no_path(tokens: Tokens, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_file_lets_nobody_in_and_tells_no_path(tokens: Tokens, caplog: pytest.LogCaptureFixture) -> None:
     secret = tokens.create("ann", ["uat"])
     tokens.path.write_text("{")
 
-    with pytest.raises(ServiceUnavailableError) as caught:
-        identify(tokens, SETTINGS, bearer=secret, peer="127.0.0.1", door="http")
+    for bearer in (secret, None):
+        with pytest.raises(ServiceUnavailableError) as caught:
+            identify(tokens, SETTINGS, bearer=bearer, peer="127.0.0.1", door="http")
 
-    assert str(tokens.path) not in str(caught.value)
+        assert str(tokens.path) not in str(caught.value)
     assert str(tokens.path) in caplog.text

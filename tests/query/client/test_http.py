@@ -149,16 +149,15 @@ def test_a_parameter_without_a_form_in_json(connection: HttpConnection, service:
     assert service.asked == []
 
 
-def test_from_afar_results_are_compressed(
-    connection: HttpConnection, service: FakeService, door: HttpDoor, tokens: Tokens
-) -> None:
-    with HttpConnection(door.url, tokens.create("ann", ["uat"])) as afar:
+def test_from_afar_results_are_compressed(service: FakeService, door: HttpDoor, tokens: Tokens) -> None:
+    secret = tokens.create("ann", ["uat"])
+    with HttpConnection(door.url, secret) as afar, HttpConnection(door.url, secret) as near:
         afar._codings = {"Accept-Encoding": "zstd", "X-Forwarded-For": "10.0.0.1"}
         for given in ([*pieces(5), 0.05], (arrow(3),)):
             service.pieces = given
             result = afar.sql("SELECT n")
             assert result._answer.headers["Content-Encoding"] == "zstd"
-            assert result.to_arrow() == connection.sql("SELECT n").to_arrow()
+            assert result.to_arrow() == near.sql("SELECT n").to_arrow()
         service.pieces = [*pieces(5)[:3], 0.05, ResourcesError("no memory")]
         with pytest.raises((BrokenStreamError, ResourcesError)):
             afar.sql("SELECT n").to_arrow()

@@ -16,8 +16,10 @@ from dagfusion_query.errors import (
     ResourcesError,
     SqlSyntaxError,
     StaleObjectError,
+    StatementError,
     UnknownTableError,
 )
+from dagfusion_query.explain import explain
 from tests.query.engine.conftest import TABLE
 
 
@@ -65,6 +67,49 @@ def test_names_that_mean_nothing_are_placed(orgs: Any, sql: str, line: int, colu
     with pytest.raises(PlacedError) as caught:
         orgs.rows(sql)
     assert caught.value.details() == {"line": line, "column": column}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "abs(*)",
+        "count(*), abs(*)",
+        "upper(*)",
+        "abs()",
+        "abs('a')",
+        "abs(1, 2)",
+        "frob(1)",
+        "sum(*)",
+        "coalesce()",
+        "id FROM {table} WHERE abs(*) > 1",
+        "id FROM {table} ORDER BY abs(*)",
+        "state FROM {table} GROUP BY state HAVING max(*) > 1",
+        "nope FROM {table}",
+        "'x'::int",
+        "arrow_cast(1, 'Nope')",
+    ],
+)
+def test_a_malformed_call_gets_the_same_error_inside_explain(orgs: Any, call: str) -> None:
+    sql = f"SELECT {call.format(table=TABLE)}"
+    with pytest.raises(StatementError) as plain:
+        orgs.rows(sql)
+    for prefix in ("EXPLAIN", "EXPLAIN VERBOSE", "EXPLAIN ANALYZE"):
+        with pytest.raises(StatementError) as inside:
+            _run(orgs, f"{prefix} {sql}")
+        assert (type(inside.value), str(inside.value)) == (type(plain.value), str(plain.value))
+
+
+def _run(orgs: Any, sql: str) -> None:
+    prepared = orgs.prepare(sql)
+    if prepared.is_explain:
+        explain(prepared, orgs.engine)
+    else:
+        orgs.rows(sql)
+
+
+def test_a_wildcard_in_a_call_is_explained(orgs: Any) -> None:
+    with pytest.raises(PlanError, match=r"\* is not an argument that this function takes"):
+        orgs.rows(f"SELECT abs(*) FROM {TABLE}")
 
 
 def test_a_failure_at_run_time_says_what(orgs: Any) -> None:

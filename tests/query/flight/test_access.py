@@ -89,14 +89,70 @@ def test_without_a_token(doors: Doors, service: FakeService) -> None:
         connection.adbc_get_table_types()
 
 
-def test_a_proxy_is_not_loopback(doors: Doors, service: FakeService) -> None:
-    door = doors.open(service)
+@pytest.mark.parametrize("anonymous", ["auto", "loopback"])
+def test_a_proxy_is_not_loopback(doors: Doors, service: FakeService, anonymous: str) -> None:
+    door = doors.open(service, anonymous=anonymous)
     with flight.connect(url(door)) as client:
         assert query(client, "select * from orders") == ORDERS
-        for name in (b"x-forwarded-for", b"forwarded", b"x-real-ip"):
+        for name in (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via", b"x-forwarded-proto", b"x-envoy-internal"):
             options = flight.FlightCallOptions(headers=[(name, b"127.0.0.1")])
             with pytest.raises(flight.FlightUnauthenticatedError):
                 query(client, "select * from orders", options)
+
+
+def test_the_first_token_closes_the_door_for_good(doors: Doors, service: FakeService) -> None:
+    door = doors.open(service)
+    with flight.connect(url(door)) as client:
+        started = client.get_flight_info(command("CommandStatementQuery", query="select * from orders"))
+        calls = (
+            lambda: query(client, "select * from orders"),
+            lambda: list(client.list_actions()),
+            lambda: list(client.list_flights()),
+            lambda: client.get_flight_info(command("CommandGetTables")),
+            lambda: client.do_get(started.endpoints[0].ticket).read_all(),
+            lambda: act(client, "dagfusion.Tables"),
+        )
+
+        def all_are_refused() -> None:
+            for call in calls:
+                with pytest.raises(flight.FlightUnauthenticatedError, match="wants an access token"):
+                    call()
+            with pytest.raises(pa.ArrowException, match="wants an access token"):  # pyarrow gives no status here
+                client.get_schema(command("CommandStatementQuery", query="select * from orders"))
+
+        assert query(client, "select * from orders") == ORDERS
+        secret = doors.tokens.create("ann", ["*"])
+        all_are_refused()
+        assert query(client, "select * from orders", bearing(secret)) == ORDERS
+        doors.tokens.revoke("ann")
+        all_are_refused()
+        doors.tokens.path.unlink()
+        all_are_refused()
+
+
+def test_loopback_is_a_choice_that_outlives_tokens(doors: Doors, service: FakeService) -> None:
+    doors.tokens.create("ann", ["uat"])
+    door = doors.open(service, anonymous="loopback")
+    with flight.connect(url(door)) as client:
+        assert query(client, "select * from orders") == ORDERS
+
+
+def test_damaged_tokens_let_nobody_in(doors: Doors, service: FakeService) -> None:
+    door = doors.open(service)
+    secret = doors.tokens.create("ann", ["*"])
+    doors.tokens.path.write_text("{")
+    with flight.connect(url(door)) as client:
+        for options in (None, bearing(secret)):
+            with pytest.raises(flight.FlightUnavailableError, match="cannot be checked now") as raised:
+                query(client, "select * from orders", options)
+            assert str(doors.tokens.path) not in str(raised.value)
+
+
+def test_credentials_come_once(doors: Doors, service: FakeService) -> None:
+    door = doors.open(service)
+    secret = doors.tokens.create("ann", ["*"])
+    with flight.connect(url(door)) as client, pytest.raises(pa.ArrowInvalid, match="may come once"):
+        query(client, "select * from orders", bearing(secret, (b"authorization", b"Bearer guess")))
 
 
 def test_other_environments_do_not_exist(doors: Doors, service: FakeService) -> None:

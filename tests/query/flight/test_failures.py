@@ -131,6 +131,30 @@ def test_nonsense_is_refused_politely(
     assert not [leak for leak in LEAKS[:4] if leak in str(raised.value)]
 
 
+@pytest.mark.parametrize(
+    ("kind", "buffers"),
+    [
+        (pa.string(), [None, pa.py_buffer(bytes([0, 0, 0, 0, 2, 0, 0, 0])), pa.py_buffer(b"\xff\xfe")]),
+        (pa.decimal128(3, 1), [None, pa.py_buffer(b"\x7f" * 16)]),
+    ],
+)
+def test_damaged_parameters_are_blamed_on_the_parameters(
+    client: flight.FlightClient, service: FakeService, kind: pa.DataType, buffers: list[pa.Buffer]
+) -> None:
+    service.results["select $1"] = result(ORDERS)
+    create = messages.packed("ActionCreatePreparedStatementRequest", query="select $1")
+    [made] = client.do_action(flight.Action("CreatePreparedStatement", create))
+    _, prepared = messages.unpack(made.body.to_pybytes())
+    handle = command("CommandPreparedStatementQuery", prepared_statement_handle=prepared.prepared_statement_handle)
+    column = pa.Array.from_buffers(kind, 1, buffers)
+
+    writer, _ = client.do_put(handle, pa.schema({"1": kind}))
+    writer.write_batch(pa.record_batch([column], names=["1"]))
+    with pytest.raises(pa.ArrowInvalid, match="the Arrow stream of the parameters cannot be read"):
+        writer.close()
+    assert service.streams == {}
+
+
 def test_writing_is_refused(client: flight.FlightClient) -> None:
     writer, _ = client.do_put(command("CommandStatementIngest"), ORDERS.schema)
     with pytest.raises(pa.ArrowInvalid, match="use SELECT") as raised:

@@ -124,7 +124,7 @@ def test_a_body_that_is_too_long_is_not_taken(door: HttpDoor, client: httpx.Clie
     chunked = client.post("/v1/sql", content=(b" " * 65_536 for _ in range(50)))
 
     for answer in (declared, chunked):
-        assert (answer.status_code, answer.json()["code"]) == (413, "statement_too_long")
+        assert (answer.status_code, answer.json()["code"]) == (413, "body_too_long")
     assert service.asked == []
     assert client.post("/v1/sql", json={"sql": "SELECT 1"}).status_code == 200
     del door
@@ -134,7 +134,7 @@ def test_who_goes_on_sending_after_the_answer_is_cut(door: HttpDoor, monkeypatch
     monkeypatch.setattr(protocol, "LINGER_S", 0.3)
     with connected(door) as link:
         link.sendall(b"POST /v1/sql HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000000000\r\n\r\n")
-        until(link, b"statement_too_long")
+        until(link, b"body_too_long")
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
             send_until_cut(link, b" " * 65_536)
 
@@ -148,6 +148,27 @@ def test_a_slow_upload_ends(door: HttpDoor, monkeypatch: pytest.MonkeyPatch) -> 
 
     assert b"400 Bad Request" in said
     assert b"did not come within" in said
+
+
+def test_a_body_that_ends_early_is_not_run(door: HttpDoor, service: FakeService) -> None:
+    for cut in (ASK[:-5], ASK[:-5].replace(b"Content-Length: 19", b"Transfer-Encoding: chunked")):
+        with connected(door) as link:
+            link.sendall(cut)
+            link.shutdown(socket.SHUT_WR)
+            assert b"200 OK" not in received(link)
+    assert service.asked == []
+
+
+def test_a_length_that_is_too_short_is_blamed_on_the_body(door: HttpDoor, service: FakeService) -> None:
+    with connected(door) as link:
+        link.sendall(ASK[:-5].replace(b"Content-Length: 19", b"Content-Length: 14"))
+        said = until(link, b"}")
+        link.sendall(ASK[-5:])
+        received(link)
+
+    assert b"400 Bad Request" in said
+    assert b"it ends after 14 bytes, before the JSON does" in said
+    assert service.asked == []
 
 
 def test_a_slow_head_ends(service: FakeService, door: HttpDoor, monkeypatch: pytest.MonkeyPatch) -> None:

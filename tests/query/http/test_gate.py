@@ -29,6 +29,7 @@ GUARDED = [
     ("GET", "/openapi.json"),
 ]
 OPEN = [("GET", "/healthz"), ("GET", "/readyz")]
+PROXY_HEADERS = ["X-Forwarded-For", "Forwarded", "X-Real-IP", "Via", "x-forwarded-host", "X-Envoy-External-Address"]
 
 
 @pytest.fixture
@@ -109,41 +110,90 @@ def test_an_expired_token_does_not_open(door: HttpDoor, tokens: Tokens) -> None:
     assert "expired" in answer.json()["detail"]
 
 
-def test_damaged_tokens_let_nobody_with_one_in(door: HttpDoor, tokens: Tokens) -> None:
+def test_damaged_tokens_let_nobody_in(door: HttpDoor, tokens: Tokens) -> None:
     secret = tokens.create("ann", ["*"])
     tokens.path.write_text("{")
 
-    answer = ask(door, headers={"Authorization": f"Bearer {secret}"})
+    for headers in ({"Authorization": f"Bearer {secret}"}, {}):
+        answer = ask(door, headers=headers)
 
-    assert answer.status_code == 503
-    assert str(tokens.path) not in answer.text
+        assert answer.status_code == 503
+        assert str(tokens.path) not in answer.text
 
 
-@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-IP", "Via", "x-forwarded-host"])
-def test_what_came_through_a_proxy_is_not_from_here(door: HttpDoor, header: str) -> None:
-    assert ask(door, headers={header: "127.0.0.1"}).status_code == 401
+@pytest.mark.parametrize("anonymous", ["auto", "loopback"])
+@pytest.mark.parametrize("header", PROXY_HEADERS)
+def test_what_came_through_a_proxy_is_not_from_here(
+    service: FakeService, tokens: Tokens, settings: ServiceSettings, header: str, anonymous: str
+) -> None:
+    with serving(service, tokens, replace(settings, anonymous=anonymous)) as door:
+        assert ask(door, headers={header: "127.0.0.1"}).status_code == 401
+
+
+def test_the_first_token_closes_the_door_for_good(door: HttpDoor, tokens: Tokens) -> None:
+    guarded = [("GET", "/v1/session"), ("GET", "/metrics"), ("GET", "/v1/tables"), ("POST", "/v1/sql")]
+
+    def refused() -> set[tuple[str, str]]:
+        return {known for known in guarded if ask(door, *known).status_code == 401}
+
+    assert refused() == set()
+    secret = tokens.create("ann", ["*"])
+    assert refused() == set(guarded)
+    assert ask(door, headers={"Authorization": f"Bearer {secret}"}).status_code == 200
+    assert {ask(door, *known).status_code for known in OPEN} == {200}
+    tokens.revoke("ann")
+    assert refused() == set(guarded)
+    tokens.path.unlink()
+    assert refused() == set(guarded)
+
+
+def test_loopback_is_a_choice_that_outlives_tokens(
+    service: FakeService, tokens: Tokens, settings: ServiceSettings
+) -> None:
+    tokens.create("ann", ["uat"])
+    with serving(service, tokens, replace(settings, anonymous="loopback")) as door:
+        assert ask(door).json()["everything"]
 
 
 @pytest.mark.parametrize(
-    "host", ["localhost", "LOCALHOST:80", "127.0.0.1:8080", "[::1]:8080", "x.localhost", "10.1.2.3", "localhost."]
+    "host", ["localhost", "LOCALHOST:80", "127.0.0.1:8080", "127.1.2.3", "[::1]:8080", "x.localhost", "localhost."]
 )
 def test_names_of_this_machine(door: HttpDoor, host: str) -> None:
     assert ask(door, headers={"Host": host}).status_code == 200
 
 
+@pytest.mark.parametrize("anonymous", ["auto", "loopback"])
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.nip.io", "box", "", "[", "a@b"]
+    "host",
+    [
+        "evil.example",
+        "evil.example:8080",
+        "localhost.evil.example",
+        "127.0.0.1.nip.io",
+        "127.0.0.1, evil.example",
+        "localhost:80@evil.example",
+        "10.1.2.3",
+        "[2001:db8::1]:8080",
+        "box",
+        "",
+        "[",
+        "a@b",
+    ],
 )
-def test_a_name_that_another_gave_this_address_is_refused(door: HttpDoor, tokens: Tokens, host: str) -> None:
-    secret = tokens.create("ann", ["*"])
+def test_a_name_that_another_gave_this_address_is_refused(
+    service: FakeService, tokens: Tokens, settings: ServiceSettings, host: str, anonymous: str
+) -> None:
+    with serving(service, tokens, replace(settings, anonymous=anonymous)) as door:
+        assert ask(door, headers={"Host": host}).status_code == 403
 
-    assert ask(door, headers={"Host": host}).status_code == 403
-    assert ask(door, headers={"Host": host, "Authorization": f"Bearer {secret}"}).status_code == 200
+        secret = tokens.create("ann", ["*"])
+        assert ask(door, headers={"Host": host, "Authorization": f"Bearer {secret}"}).status_code == 200
 
 
 def test_open_to_all_means_more_names(service: FakeService, tokens: Tokens, settings: ServiceSettings) -> None:
     with serving(service, tokens, replace(settings, anonymous="always")) as door:
         assert ask(door, headers={"Host": "dagfusion:8080"}).status_code == 200
+        assert ask(door, headers={"Host": "10.1.2.3"}).status_code == 200
         assert ask(door, headers={"Host": "evil.example"}).status_code == 403
 
 
@@ -226,8 +276,9 @@ def test_every_answer_has_the_headers_against_misuse(door: HttpDoor, method: str
 
 
 def test_metrics_are_for_who_may_read_everything(door: HttpDoor, tokens: Tokens) -> None:
-    some, everything = tokens.create("ann", ["uat"]), tokens.create("root", ["*"])
-
     assert ask(door, path="/metrics").text == "dagfusion_queries_total 1\n"
+
+    some, everything = tokens.create("ann", ["uat"]), tokens.create("root", ["*"])
+    assert ask(door, path="/metrics").status_code == 401
     assert ask(door, path="/metrics", headers={"Authorization": f"Bearer {everything}"}).status_code == 200
     assert ask(door, path="/metrics", headers={"Authorization": f"Bearer {some}"}).status_code == 403

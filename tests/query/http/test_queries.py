@@ -28,9 +28,10 @@ def test_a_query_in_full(client: httpx.Client) -> None:
     assert document["error"] == {"code": "sql_syntax", "message": "syntax error", "line": 1, "column": 2}
 
 
-def test_ones_own_queries_only(client: httpx.Client, ann: dict[str, str]) -> None:
+def test_ones_own_queries_only(client: httpx.Client, ann: dict[str, str], tokens: Tokens) -> None:
+    root = {"Authorization": f"Bearer {tokens.create('root', ['*'])}"}
     assert [query["id"] for query in client.get("/v1/queries", headers=ann).json()["queries"]] == ["q1"]
-    assert len(client.get("/v1/queries").json()["queries"]) == 2
+    assert len(client.get("/v1/queries", headers=root).json()["queries"]) == 2
     for method in ("GET", "DELETE"):
         answer = client.request(method, "/v1/queries/q2", headers=ann)
         assert (answer.status_code, answer.json()["code"]) == (404, "unknown_query")
@@ -41,6 +42,7 @@ def test_cancelling(client: httpx.Client, ann: dict[str, str]) -> None:
     assert client.get("/v1/queries/q1", headers=ann).json()["error"] is None
 
 
-def test_a_session_says_who_asks(client: httpx.Client, ann: dict[str, str]) -> None:
+def test_a_session_says_who_asks(client: httpx.Client, tokens: Tokens) -> None:
     assert client.get("/v1/session").json().items() >= {"user": "anonymous", "anonymous": True}.items()
+    ann = {"Authorization": f"Bearer {tokens.create('ann', ['uat'])}"}
     assert client.get("/v1/session", headers=ann).json()["user"] == "ann"

@@ -1,10 +1,13 @@
 """POST /v1/sql and /v1/explain: requests, results and errors."""
 
+import gzip
 import json
 
 import httpx
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from dagfusion_query.access.tokens import Tokens
 from dagfusion_query.errors import (
@@ -113,9 +116,18 @@ def test_the_body_chooses_before_accept(client: httpx.Client, service: FakeServi
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (b"", "the body must be JSON"),
-        (b"{", "the body must be JSON"),
-        (b"\xff", "it is not UTF-8"),
+        (b"", "it is empty"),
+        (b"{", "it ends after 1 bytes, before the JSON does"),
+        (b'{"sql": "SELEC', "it ends after 14 bytes, before the JSON does"),
+        (b'{"sql": "SELECT 1"', "it ends after 18 bytes, before the JSON does"),
+        (b'{"sql": "SELECT 1"}{"sql"', "the JSON ends after 19 bytes, and the body has 25"),
+        (b'{"sql": "SELECT 1"}\0\0', "its byte 19 of 21 is zero"),
+        (b'{"sql": "SELECT\0\0\0\0', "its byte 15 of 19 is zero"),
+        (b"\0" * 30, "its byte 0 of 30 is zero"),
+        (b'{"sql": "SELECT \xff"}', "it is not UTF-8 at byte 16 of 19"),
+        ('{"sql": "SELECT \'é\'"}'.encode("latin-1"), "it is not UTF-8 at byte"),
+        ('{"sql": "SELECT 1"}'.encode("utf-16-le"), "its byte 1 of 38 is zero"),
+        (b"SELECT 1", "Expecting value"),
         (b"[" * 100_000, "it is nested too deeply"),
         (b"[]", "must be an object"),
         (b"{}", "must have a statement"),
@@ -140,6 +152,43 @@ def test_a_request_is_read_strictly(client: httpx.Client, service: FakeService, 
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["code"] == "bad_request"
     assert said in answer.json()["detail"]
+    assert service.asked == []
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "identity, gzip", "GZIP", "x-gzip, identity"])
+@pytest.mark.parametrize("path", ["/v1/sql", "/v1/explain"])
+def test_a_compressed_body_is_refused(client: httpx.Client, service: FakeService, path: str, coding: str) -> None:
+    body = gzip.compress(b'{"sql": "SELECT 1"}')
+
+    for headers in ({"Content-Encoding": coding}, {}):
+        answer = client.post(path, content=body, headers=headers)
+
+        assert (answer.status_code, answer.json()["code"]) == (415, "content_encoding")
+        assert "send the JSON as it is" in answer.json()["detail"]
+        assert answer.headers["accept-encoding"] == "identity"
+    assert service.asked == []
+
+
+@pytest.mark.parametrize("coding", ["identity", "", "Identity ,identity"])
+def test_the_identity_coding_is_none(client: httpx.Client, coding: str) -> None:
+    assert client.post("/v1/sql", json=ONE, headers={"Content-Encoding": coding}).status_code == 200
+
+
+@given(data=st.data())
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_damaged_body_is_not_blamed_on_the_statement(
+    client: httpx.Client, service: FakeService, data: st.DataObject
+) -> None:
+    """Cut off, zeroed at the end, or with more behind it."""
+    whole = json.dumps({"sql": data.draw(st.text("abc 'é\"", min_size=1, max_size=50)) + "x"}).encode()
+    at = data.draw(st.integers(0, len(whole) - 1))
+    zeroed, cut, longer = whole[:at] + bytes(len(whole) - at), whole[:at], whole + data.draw(st.binary(min_size=1))
+
+    for body in (zeroed, cut, longer if longer.strip() != whole else whole + b"x"):
+        answer = client.post("/v1/sql", content=body)
+
+        assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+        assert "the body must be JSON" in answer.json()["detail"]
     assert service.asked == []
 
 
@@ -274,7 +323,7 @@ def test_compression_is_for_those_who_ask_from_afar(client: httpx.Client, servic
             return answer
 
     compressed = ask(ONE, **{"Accept-Encoding": "gzip, zstd"})
-    near = client.post("/v1/sql", json=ONE, headers={"Accept-Encoding": "zstd"})
+    near = client.post("/v1/sql", json=ONE, headers={"Authorization": afar["Authorization"], "Accept-Encoding": "zstd"})
 
     assert compressed.headers["content-encoding"] == "zstd"
     raw = pa.CompressedInputStream(pa.BufferReader(b"".join(compressed.stream)), "zstd").read()  # type: ignore[arg-type]

@@ -131,7 +131,7 @@ def test_a_token_is_shown_once(tmp_path: Path) -> None:
     made = run(tmp_path, "token", "create", "ann", "--grant", "uat", "--grant", "prod_silver.*", "--expires", "never")
 
     assert made.returncode == 0
-    assert made.stderr.endswith("it may read: environment uat, schema prod_silver\n")
+    assert "\nit may read: environment uat, schema prod_silver\n" in made.stderr
     secret = made.stdout.strip()
     assert re.fullmatch(r"dft_[0-9a-f]{12}_[A-Za-z0-9_-]{43}", secret)
     listed = run(tmp_path, "token", "list").stdout.splitlines()

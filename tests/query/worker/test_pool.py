@@ -27,6 +27,7 @@ from dagfusion_query.worker.handle import Handle
 from dagfusion_query.worker.lease import Lease, NeverStarted
 from dagfusion_query.worker.pool import Pool
 from dagfusion_query.worker.protocol import Frame, Kind
+from tests.query.disk import SmallDisk
 
 MEMORY = 1 << 30
 CONFIGURATION = {"memory_bytes": MEMORY, "settings": {"local": vars(Settings())}, "environments": {}, "folders": []}
@@ -108,6 +109,20 @@ def test_a_statement_is_planned_sent_and_ended() -> None:
         assert await workers.lease() is handle, "the one that is warm comes first"
 
     run(test)
+
+
+def test_workers_start_when_there_is_room_again(small_disk: SmallDisk) -> None:
+    async def test() -> None:
+        async with asyncio.timeout(50):
+            small_disk.fill()
+            workers = Pool(1, lambda: CONFIGURATION, MEMORY)
+            with pytest.raises(ResourcesError, match="no worker can be started because the folder for temporary files"):
+                await workers.start()
+            small_disk.empty()
+            async with pool() as made:
+                assert await rows(made) == 1
+
+    asyncio.run(test())
 
 
 def test_there_is_a_spare_and_both_take_statements() -> None:
@@ -272,7 +287,11 @@ def test_workers_that_cannot_come_up_are_an_error_and_tried_again(
                 workers.give_back(handle, is_warm=False)
             await until(lambda: workers.problem() is not None)
             assert isinstance(workers.problem(), QueryError)
+            with pytest.raises(ServiceUnavailableError, match="no worker can be started") as refused:
+                await workers.lease()
+            assert "no luck" not in str(refused.value)
             (tmp_path / "well").touch()
+            await until(lambda: workers.live > 0)
             assert await rows(workers) == 1
             assert workers.problem() is None
 

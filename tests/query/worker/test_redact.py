@@ -7,6 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from dagfusion_query.errors import (
+    EnvironmentUnavailableError,
+    ExecutionError,
+    PlanError,
+    QueryError,
+    SqlSyntaxError,
+    StaleObjectError,
+    StoreUnavailableError,
+    UnknownTableError,
+    UnsupportedTypeError,
+)
 from dagfusion_query.settings import Settings
 from dagfusion_query.worker.redact import Redactor
 
@@ -94,3 +105,111 @@ def test_folders_are_known_by_all_their_names(tmp_path: Path, monkeypatch: pytes
 
 def test_without_secrets_there_is_nothing_to_take_out() -> None:
     assert Redactor([Settings()]).text("a test") == "a test"
+
+
+STORE = "Generic S3 error: Error performing GET http://minio.internal:9000/bucket/x in 1s: error sending request"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        StoreUnavailableError(f"the object store did not give s3://bucket/x: {STORE}"),
+        StaleObjectError(f"s3://bucket/x is gone: {STORE}"),
+        EnvironmentUnavailableError("http://minio.internal:9000 is down"),
+        ExecutionError(f"Object Store error: {STORE}"),
+        ExecutionError(f"ParquetError: External: {STORE}"),
+        ExecutionError(f"Arrow error: External error: Object Store error: {STORE}"),
+    ],
+)
+def test_errors_of_a_store_name_no_endpoint(redactor: Redactor, error: QueryError) -> None:
+    assert "[endpoint]" in redactor.error(error)
+    assert "minio" not in redactor.error(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PlanError('No field named "http://minio.internal:9000".'),
+        PlanError(f"Arrow error: Cast error: Cannot cast string 'Object Store error: {STORE}' to value of Int32 type"),
+        ExecutionError("Arrow error: Cast error: Cannot cast string 'AKIAIOSFODNN7EXAMPLE' to value of Int32 type"),
+        UnknownTableError("there is no table /var/lib/dagfusion"),
+        UnsupportedTypeError("a column of the result has type struct<AKIAIOSFODNN7EXAMPLE: int64>"),
+        SqlSyntaxError("syntax error at line 1, column 1: found: minio.internal:9000"),
+    ],
+)
+def test_what_a_caller_wrote_is_left_as_it_is(redactor: Redactor, error: QueryError) -> None:
+    assert redactor.error(error) == str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("panicked at /opt/cargo/registry/src/arrow-55/src/lib.rs:10:5: no", "panicked at [source]: no"),
+        ("open /srv/tmp/dagfusion-abc1_x2z/0/s0/k1/x.parquet, y", "open [template], y"),
+        (
+            "[[srv/tmp/dagfusion-abc1_x2z/0.arrow], [tmp/dagfusion-abc1_x2z/information_schema/tables.arrow]]",
+            "[[[template]], [[template]]]",
+        ),
+        ("s3://dagfusion-local/orders/0.parquet", "s3://dagfusion-local/orders/0.parquet"),
+        (
+            "Internal error: x.\nThis issue was likely caused by a bug in DataFusion's code. Please",
+            "Internal error: x.",
+        ),
+        ("it failed\nTraceback (most recent call last):\n  File x", "it failed"),
+    ],
+)
+def test_what_is_taken_out_of_an_error_by_its_form(redactor: Redactor, text: str, seen: str) -> None:
+    assert redactor.error(ExecutionError(text)) == seen
+
+
+@pytest.mark.parametrize(
+    ("plan", "seen"),
+    [
+        (
+            "DataSourceExec: file_groups={2 groups: [[srv/a lake/orgs/state=CA/a.parquet:0..10, srv/b/c.parquet]]}, x",
+            "DataSourceExec: file_groups={2 groups: [[[folder]/state=CA/a.parquet:0..10, [folder]/c.parquet]]}, x",
+        ),
+        (
+            "file_groups={1 group: [[srv/x/a=1/b=2/f.parquet], ...]}",
+            "file_groups={1 group: [[[folder]/a=1/b=2/f.parquet], ...]}",
+        ),
+        (
+            "bytes_scanned{partition=0, filename=srv/a lake/orgs/state=CA/a.parquet}=12",
+            "bytes_scanned{partition=0, filename=[folder]/state=CA/a.parquet}=12",
+        ),
+        ("FilterExec: name@1 = srv/a lake/orgs", "FilterExec: name@1 = srv/a lake/orgs"),
+    ],
+)
+def test_folders_of_local_objects_are_taken_out_of_plans(redactor: Redactor, plan: str, seen: str) -> None:
+    assert redactor.plan(plan, has_folders=True) == seen
+    assert redactor.plan(plan, has_folders=False) == plan
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "x",
+        "/a",
+        "a/",
+        "\n",
+        " ",
+        "file_groups={1 group: [",
+        "filename=",
+        "a=1/",
+        ", a=1/",
+        "[a/",
+        "dagfusion-abcdefgh/",
+        "/a.rs",
+        "Object Store error: ",
+        "This issue ",
+        "backtrace",
+        "{filename=a/",
+        "External: ",
+        "/0/s0/k0",
+    ],
+)
+def test_long_texts_take_no_longer_than_their_length(redactor: Redactor, piece: str) -> None:
+    """What is quadratic would take hours."""
+    text = piece * (1_000_000 // len(piece))
+    assert redactor.plan(text, has_folders=True)
+    assert redactor.error(PlanError(f"x{text}"))

@@ -51,7 +51,7 @@ class EmbeddedConnection(Connection):
         started = time.perf_counter()
         prepared = self._engine.prepare(query, params, self._catalog.current())
         if prepared.is_explain:
-            plans = explain(prepared).to_arrow()
+            plans = explain(prepared, self._engine).to_arrow()
             return EmbeddedResult(prepared, plans.schema, lambda _: Finished(plans), lambda: prepared, started)
         return EmbeddedResult(
             prepared, prepared.schema, self._engine.start, lambda: self._replan(query, params), started
@@ -59,7 +59,7 @@ class EmbeddedConnection(Connection):
 
     def explain(self, query: str, params: Params = None) -> Explanation:
         """Say which files a query would read, why it skips the others, and how DataFusion would run it."""
-        return explain(self._engine.prepare(query, params, self._catalog.current()))
+        return explain(self._engine.prepare(query, params, self._catalog.current()), self._engine)
 
     def tables(self) -> list[TableInfo]:
         """Return the tables of the catalog, by name."""

@@ -25,6 +25,8 @@ QueryError                          500 INTERNAL
 │   ├── TooBusyError                429 RESOURCE_EXHAUSTED: too many queries; after how many seconds to try again
 │   ├── UnknownQueryError           404 NOT_FOUND: no query of the caller's has this id
 │   ├── BadRequestError             400 INVALID_ARGUMENT: the request is not one that the service knows
+│   │   └── BodyTooLongError        413: ... its body is longer than the service takes
+│   ├── ContentEncodingError        415: the request's body is compressed
 │   ├── UnsupportedError            501 UNIMPLEMENTED: the protocol has it, and this service does not
 │   ├── ServiceUnavailableError     503 UNAVAILABLE: it is starting, stopping or has no worker
 │   ├── ServiceUnreachableError     503 UNAVAILABLE: a client found nobody at the URL
@@ -256,6 +258,19 @@ class BadRequestError(RequestError):
 
     http_status = 400
     grpc_status = "INVALID_ARGUMENT"
+
+
+class BodyTooLongError(BadRequestError):
+    """The body of a request is longer than the service takes."""
+
+    http_status = 413
+
+
+class ContentEncodingError(RequestError):
+    """The body of a request has a content coding that the service does not take."""
+
+    http_status = 415
+    grpc_status = "UNIMPLEMENTED"
 
 
 class UnsupportedError(RequestError):

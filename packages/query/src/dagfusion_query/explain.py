@@ -3,18 +3,18 @@
 import pyarrow.compute as pc
 
 from dagfusion_query.answers import Explanation, FilterEffect, ScanExplanation
-from dagfusion_query.engine.engine import Prepared
+from dagfusion_query.engine.engine import Engine, Prepared
 from dagfusion_query.scan.scanned import Filter, Scan
 
 
-def explain(prepared: Prepared) -> Explanation:
-    """Explain a planned statement."""
-    return Explanation(
-        [_scan(scan) for scan in prepared.scans],
-        prepared.logical.display_indent(),
-        prepared.shown(prepared.physical.display_indent()),
-        prepared.path,
-    )
+def explain(prepared: Prepared, engine: Engine) -> Explanation:
+    """Explain a statement that an engine has planned.
+
+    Raises:
+        StatementError: The statement has no physical plan.
+    """
+    logical, physical = engine.plans(prepared)
+    return Explanation([_scan(scan) for scan in prepared.scans], logical, physical, prepared.path)
 
 
 def _scan(scan: Scan) -> ScanExplanation:

@@ -11,6 +11,7 @@ from typing import Any
 
 import uvloop
 
+from dagfusion_query.access.authenticate import check
 from dagfusion_query.access.caller import Caller
 from dagfusion_query.access.grants import ALL
 from dagfusion_query.access.tokens import ANONYMOUS, Tokens
@@ -60,6 +61,8 @@ def serve(config: Config, announce: Callable[[Ready], None]) -> None:
     config.make_folders()
     tokens = Tokens(config.tokens_file)
     check_exposure(config.service, tokens)
+    if (danger := danger_of(config.service, tokens)) is not None:
+        _log.warning("%s", danger)
     uvloop.run(_Process(config, tokens).run(announce))
 
 
@@ -92,6 +95,33 @@ def check_exposure(settings: ServiceSettings, tokens: Tokens) -> None:
             )
 
 
+def danger_of(settings: ServiceSettings, tokens: Tokens) -> str | None:
+    """Return what an operator must know about access without a token, or None if nobody gets in without one.
+
+    Raises:
+        SettingsError: The tokens cannot be read.
+    """
+    proxy = (
+        "A proxy on this machine that adds no Forwarded or X-Forwarded header looks like one, and then everybody whom "
+        "it serves can read all tables."
+    )
+    match settings.anonymous:
+        case "always":
+            return "DAGFUSION_ANONYMOUS=always: everybody who reaches this service can read all tables without a token."
+        case "loopback":
+            return (
+                f"DAGFUSION_ANONYMOUS=loopback: every program on this machine can read all tables without a token. "
+                f"{proxy} Remove the setting, and create tokens, before you start a proxy."
+            )
+        case "auto" if not tokens.exist():
+            return (
+                f"there is no access token: every program on this machine can read all tables without one. {proxy} "
+                "Create a token before you start a proxy: from then on requests without a token are refused."
+            )
+        case _:
+            return None
+
+
 class _Process:
     """What runs between the start and the end."""
 
@@ -122,12 +152,12 @@ class _Process:
             _log.info("stopping: running queries have %g s to end", self._config.service.cancel_grace_s)
 
     async def _recheck(self, service: Service) -> None:
-        """End what runs for tokens that were revoked, or have expired, meanwhile."""
+        """Cancel the queries of callers who would be refused now: revoked and expired tokens, the first token."""
         while True:
             await asyncio.sleep(_RECHECK_S)
             try:
                 with suppress(SettingsError):  # the doors say that the tokens cannot be read
-                    service.recheck(self._tokens.check)
+                    service.recheck(lambda caller: check(self._tokens, self._config.service, caller))
             except Exception:  # noqa: BLE001  # whatever it is, the next look may be right
                 _log.exception("the tokens of running queries were not looked at this time")
 

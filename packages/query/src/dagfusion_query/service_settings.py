@@ -7,7 +7,7 @@ from typing import Any
 
 from dagfusion_query.errors import SettingsError
 
-ANONYMOUS = ("loopback", "never", "always")
+ANONYMOUS = ("auto", "loopback", "never", "always")
 _CORES = os.cpu_count() or 1
 
 
@@ -24,7 +24,13 @@ class ServiceSettings:
     tls_certificate: str | None = _setting("DAGFUSION_TLS_CERTIFICATE", None, "PEM file: the certificate's chain.")
     tls_key: str | None = _setting("DAGFUSION_TLS_KEY", None, "PEM file: the certificate's key.")
     tokens: str | None = _setting("DAGFUSION_TOKENS", None, "The file of access tokens; else in the state folder.")
-    anonymous: str = _setting("DAGFUSION_ANONYMOUS", "loopback", "Who needs no token: loopback, never or always.")
+    anonymous: str = _setting(
+        "DAGFUSION_ANONYMOUS",
+        "auto",
+        "Who needs no token. auto: programs on this machine until the first token is created, then nobody. never: "
+        "nobody. loopback: programs on this machine, also when there are tokens. DANGER: a proxy on this machine that "
+        "adds no Forwarded header looks like one, and everybody whom it serves reads everything. always: everybody.",
+    )
     workers: int = _setting("DAGFUSION_WORKERS", _CORES, "Statements that run at once, each in a process.")
     worker_memory_bytes: int = _setting(
         "DAGFUSION_WORKER_MEMORY_BYTES", 4 << 30, "Memory of one worker; the operating system enforces it too."

@@ -63,6 +63,7 @@ class Tokens:
         self.path = path
         self._lock = threading.Lock()
         self._read: tuple[tuple[int, ...] | None, dict[str, Token]] = (None, {})
+        self._were_there = False
 
     def create(self, name: str, grants: Iterable[str], expires_at: datetime | None = None) -> str:
         """Add a token and return its secret, which is kept nowhere.
@@ -93,6 +94,15 @@ class Tokens:
             SettingsError: The file cannot be read.
         """
         return sorted(self._current().values(), key=lambda token: token.created)
+
+    def exist(self) -> bool:
+        """Return True once the file has a token, revoked and expired ones included, also if it is removed later.
+
+        Raises:
+            SettingsError: The file cannot be read.
+        """
+        self._were_there = self._were_there or bool(self._current())
+        return self._were_there
 
     def revoke(self, name_or_id: str) -> Token:
         """End a token for good.

@@ -33,10 +33,14 @@ def create(name: str, grant: Grant, expires: Expires = "90d", config: ConfigFile
     """Make a token, and print its secret: it is shown this once."""
     from dagfusion_query.access.grants import meaning  # noqa: PLC0415  # imports pyarrow
 
-    secret = _tokens(config).create(name, grant, _expiry(expires, datetime.now(UTC)))
+    tokens = _tokens(config)
+    is_first = not tokens.exist()
+    secret = tokens.create(name, grant, _expiry(expires, datetime.now(UTC)))
     typer.echo(secret)
     typer.echo(f"the token of {name}, which is shown only now; clients send it as `Authorization: Bearer`", err=True)
     typer.echo(f"it may read: {', '.join(map(meaning, grant))}", err=True)
+    if is_first:
+        typer.echo("it is the first: from now on requests without one are refused, by default", err=True)
 
 
 @app.command("list")

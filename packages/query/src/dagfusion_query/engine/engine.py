@@ -20,9 +20,11 @@ from dagfusion_query.engine.session import READ_ONLY, Bound, Sessions
 from dagfusion_query.engine.statement import (
     check_text,
     is_datafusion_error,
+    is_full_disk,
     is_syntax_error,
     left_out_column,
     missing_schema,
+    no_room_to_plan,
     planning_error,
 )
 from dagfusion_query.engine.stores import Stores
@@ -128,13 +130,21 @@ class Engine:
 
         Raises:
             StatementError: The statement cannot be run as it is written.
+            ResourcesError: The folder for temporary files is full.
             QueryError: A table that it names has a problem.
         """
         check_text(sql)
+        try:
+            return self._prepare(sql, _values(params), snapshot)
+        except OSError as error:
+            if not is_full_disk(error):
+                raise
+            raise no_room_to_plan() from error
+
+    def _prepare(self, sql: str, values: Values, snapshot: Snapshot) -> Prepared:
         with self._lock:
             bound = self._sessions.bind(snapshot)
             plans = self._plans_of(bound)
-        values = _values(params)
         key = (sql, _key(values))
         if (known := plans.get(key)) is not None:
             self.cached_plans += 1
@@ -156,6 +166,17 @@ class Engine:
         means = Means(prepared.bound.context, self._planners, self._objects)
         execution = Execution(self._batches(prepared, means), self._loop, self._settings.store_stall_s, means.plans)
         return Run(execution, prepared.schema, prepared.scans, self._stores)
+
+    def plans(self, prepared: Prepared) -> tuple[str, str]:
+        """Return the logical and the physical plan of a statement as text.
+
+        Raises:
+            StatementError: The statement has no physical plan.
+        """
+        return self._guarded(
+            lambda: (prepared.logical.display_indent(), prepared.shown(prepared.physical.display_indent())),
+            prepared.bound,
+        )
 
     def _batches(self, prepared: Prepared, means: Means) -> AsyncIterator[pa.RecordBatch]:
         match prepared.work:

@@ -4,7 +4,6 @@ DataFusion's own are custom tables, which a serialized plan cannot carry, so a c
 give the same values as views over literals: one list for a short series, and a cross join of digits for a long one.
 """
 
-import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -18,7 +17,6 @@ _DIGITS = 1_000  # values of one digit of a long series
 _MOST = _DIGITS**4  # values of a long series
 _DAY_NS = 86_400 * 10**9
 _UNITS = {"s": "Second", "ms": "Millisecond", "us": "Microsecond", "ns": "Nanosecond"}
-_ERROR = re.compile(r"<series: (.*?)>", re.DOTALL)
 
 
 class SeriesFunctions:
@@ -53,12 +51,6 @@ class SeriesFunctions:
     def _listed(self, values: pa.Array) -> DataFrame:
         row = pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), values)[0]
         return self._context.empty_table().select(lit(row).alias("value")).unnest_columns("value")
-
-
-def series_error(text: str) -> str | None:
-    """Return what DataFusion said of the arguments of a series, out of the error that comes of it."""
-    found = _ERROR.search(text)
-    return None if found is None else found[1].replace("\\'", "'").replace('\\"', '"')
 
 
 def _sql(argument: Expr) -> str:

@@ -1,6 +1,7 @@
 """What DataFusion says of a statement, in this package's errors."""
 
 import difflib
+import errno
 import re
 from collections.abc import Iterable, Mapping
 
@@ -21,6 +22,9 @@ _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _NO_ROOM = ("No space left on device", "Disk quota exceeded")
 _POSITION = re.compile(r" at Line: (\d+), Column: (\d+)")
 _NO_TABLE = re.compile(r"table '(?:datafusion\.)?(?:public\.)?([^']+)' not found")
+_NO_PLAN = "Physical plan does not support"
+_WILDCARD = f"{_NO_PLAN} logical expression Wildcard"
+_SERIES = re.compile(r"<series: (.*?)>", re.DOTALL)
 _NOISE = re.compile(
     r"^(DataFusion error: |Error during planning: |Schema error: |(?:Optimizer rule '\w+' failed|\w+)\ncaused by\n)+"
 )
@@ -53,8 +57,6 @@ def is_syntax_error(error: BaseException) -> bool:
 
 def planning_error(error: BaseException, tables: Iterable[TableName], sql: str) -> QueryError:
     """Say what is wrong with a statement that DataFusion did not plan, and where."""
-    from dagfusion_query.engine.series import series_error  # noqa: PLC0415  # clients have no DataFusion
-
     text = series_error(str(error)) or str(error)
     if is_syntax_error(error):
         return _syntax_error(text)
@@ -66,7 +68,8 @@ def planning_error(error: BaseException, tables: Iterable[TableName], sql: str) 
         return ReadOnlyError(f"only queries can be run here, and this statement is {refused[2]}: use SELECT")
     if "SQL statements" in text or "single SQL statement" in text:
         return PlanError("one statement at a time: the text has none, or more than one")
-    return execution_error(error) if "Resources exhausted" in text else _plan_error(_NOISE.sub("", text).strip(), sql)
+    is_late = "Resources exhausted" in text or is_no_room(text) or _NO_PLAN in text  # met after a part was planned
+    return execution_error(error) if is_late else _plan_error(_NOISE.sub("", text).strip(), sql)
 
 
 def left_out_column(error: BaseException, tables: Mapping[TableName, Table], sql: str) -> QueryError | None:
@@ -94,6 +97,10 @@ def execution_error(error: BaseException) -> QueryError:
     text = _NOISE.sub("", str(error)).strip()
     if is_no_room(text):
         return no_room()
+    if _WILDCARD in text:
+        return PlanError("* is not an argument that this function takes: name columns; only count(*) counts all rows")
+    if _NO_PLAN in text:
+        return PlanError(text)
     if "Resources exhausted" in text:
         return ResourcesError(
             f"the statement needs more memory than it may use ({text.splitlines()[0]}): "
@@ -102,9 +109,28 @@ def execution_error(error: BaseException) -> QueryError:
     return ExecutionError(text or type(error).__name__)
 
 
+def series_error(text: str) -> str | None:
+    """Return what DataFusion said of the arguments of a series, out of the error that comes of it."""
+    found = _SERIES.search(text)
+    return None if found is None else found[1].replace("\\'", "'").replace('\\"', '"')
+
+
 def is_no_room(text: str) -> bool:
     """Tell whether an error says that a disk is full."""
     return any(word in text for word in _NO_ROOM)
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Return True if an error of the operating system says that a disk is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def no_room_to_plan() -> ResourcesError:
+    """Return the error of a statement that cannot be planned because nothing can be written."""
+    return ResourcesError(
+        "the statement cannot be planned because the folder for temporary files (TMPDIR) of the process that runs it "
+        "is full: make room in it, and try again"
+    )
 
 
 def no_room() -> ResourcesError:

@@ -127,16 +127,15 @@ class Service:
         """Return a caller's queries, newest first; all of them to a caller that may read everything."""
         return self._registry.infos(caller)
 
-    def recheck(self, check: Callable[[str], None]) -> None:
+    def recheck(self, check: Callable[[Caller], None]) -> None:
         """End the queries of those who may not ask any more.
 
         Args:
-            check: Raises, for a token's id, why that is not valid any more.
+            check: Raises UnauthenticatedError for a caller that is no longer let in.
         """
         for entry in self._registry.running:
             try:
-                if entry.caller.token_id:
-                    check(entry.caller.token_id)
+                check(entry.caller)
             except UnauthenticatedError as error:
                 entry.stop(error)
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +39,18 @@ class Handle:
         self._loop = asyncio.get_running_loop()
         self._died = died
         self._decoder = Decoder()
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
-        fcntl.fcntl(self._log, fcntl.F_SETFL, os.O_APPEND)
-        self._phase = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # as the log
-        self._phase.write(Phase.idle.value)
+        with ExitStack() as opened:  # which a full disk closes again
+            self._log = opened.enter_context(tempfile.TemporaryFile())
+            fcntl.fcntl(self._log, fcntl.F_SETFL, os.O_APPEND)
+            self._phase = opened.enter_context(tempfile.TemporaryFile(buffering=0))
+            self._phase.write(Phase.idle.value)
+            self._scratch = tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-")  # removed also after a killed process
+            opened.pop_all()  # all of it lives as long as the process
         self.exit_code: int | None = None
         self.exited = self._loop.create_future()
         self.is_ready = False  # whether it has come up
         self.ready_bytes = 0  # the memory that it had then
         self.kill_reason = ""  # why this service killed it, if it did
-        self._scratch = tempfile.mkdtemp(
-            prefix=f"{_SCRATCH}{os.getpid()}-"
-        )  # so that what a killed process leaves is removed
         self._held = os.open(self._scratch, os.O_RDONLY)
         fcntl.flock(self._held, fcntl.LOCK_SH)  # so that what clears old temporary files (systemd) leaves it alone
         ours, theirs = socket.socketpair()

@@ -70,6 +70,14 @@ def out_of_memory(limit_bytes: int) -> ResourcesError:
     )
 
 
+def no_room_to_start() -> ResourcesError:
+    """Return the error of a service whose workers cannot be started because nothing can be written."""
+    return ResourcesError(
+        "no worker can be started because the folder for temporary files (TMPDIR) of the service is full: make room in "
+        "it; it is tried again"
+    )
+
+
 def _status_bytes(name: str) -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{name}:"):

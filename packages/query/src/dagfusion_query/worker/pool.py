@@ -7,9 +7,10 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from dagfusion_query.errors import QueryError, ServiceUnavailableError
+from dagfusion_query.engine.statement import is_full_disk, is_no_room
+from dagfusion_query.errors import QueryError, ResourcesError, ServiceUnavailableError
 from dagfusion_query.worker.handle import STOPPED, TOO_MUCH_MEMORY, Handle, sweep
-from dagfusion_query.worker.limits import is_stopped, memory_bytes
+from dagfusion_query.worker.limits import is_stopped, memory_bytes, no_room_to_start
 from dagfusion_query.worker.protocol import Kind, Phase, ProtocolError
 from dagfusion_query.worker.quiet import EXIT_CODE
 
@@ -46,7 +47,7 @@ class Pool:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures = 0
-        self._problem = "no worker has started yet"
+        self._problem: QueryError = ServiceUnavailableError("no worker is ready: none has started yet")
         self._closing = False
         self.restarts: Counter[str] = Counter()
 
@@ -66,10 +67,13 @@ class Pool:
         return [handle.pid for handle in (*self._idle, *self._busy)]
 
     def problem(self) -> QueryError | None:
-        """Return why no statement can run, if none can."""
-        if self.live:
-            return None
-        return ServiceUnavailableError(f"no worker is ready: {self._problem}; it is tried again")
+        """Return why no statement can run, if none can; for the operator."""
+        return None if self.live else self._problem
+
+    @property
+    def _is_down(self) -> bool:
+        """Whether workers have failed to start so often that statements do not wait for one."""
+        return not self.live and self._failures > self._processes
 
     async def start(self) -> None:
         """Start the workers, and wait for the first.
@@ -82,7 +86,7 @@ class Pool:
             self._spawn(0.0)
         self._keep(asyncio.create_task(self._watch()))
         deadline = asyncio.get_running_loop().time() + _START_TIMEOUT_S
-        while not self.live and self._failures <= self._processes:
+        while not self.live and not self._is_down:
             if asyncio.get_running_loop().time() > deadline:
                 break
             await asyncio.sleep(0.01)
@@ -108,7 +112,11 @@ class Pool:
             handle.close()
 
     async def lease(self) -> Handle:
-        """Return a worker that is the caller's alone, as soon as there is one. To be given back."""
+        """Return a worker that is the caller's alone, as soon as there is one. To be given back.
+
+        Raises:
+            QueryError: No worker can be started, and why.
+        """
         while True:
             if self._idle:
                 # One that rests would let the statement wait.
@@ -117,6 +125,8 @@ class Pool:
                 self._idle.remove(handle)
                 self._busy.add(handle)
                 return handle
+            if self._is_down:
+                raise self._refusal()
             waiting = asyncio.get_running_loop().create_future()
             self._waiting.append(waiting)
             try:
@@ -170,7 +180,7 @@ class Pool:
         try:
             handle = Handle(self._ended, self._secrets)
         except OSError as error:
-            self._failed(f"it cannot be started: {error}")
+            self._failed(f"it cannot be started: {error}", is_no_room=is_full_disk(error))
             self._spawn(self._retry_s())
             return
         self._all.add(handle)
@@ -199,10 +209,21 @@ class Pool:
             return False
         return frame is not None and frame.kind is Kind.ready
 
-    def _failed(self, why: str) -> None:
+    def _failed(self, why: str, *, is_no_room: bool) -> None:
+        """Note that a worker did not start; when none does, the statements that wait for one fail."""
         self._failures += 1
-        self._problem = why
+        unready = ServiceUnavailableError(f"no worker is ready: {why}; it is tried again")
+        self._problem = no_room_to_start() if is_no_room else unready
         _log.error("a worker did not come up: %s", why)
+        for waiting in self._waiting if self._is_down else ():
+            if not waiting.done():
+                waiting.set_exception(self._refusal())
+
+    def _refusal(self) -> QueryError:
+        """Return what a caller may know of the reason why no worker can be started."""
+        if isinstance(self._problem, ResourcesError):
+            return no_room_to_start()
+        return ServiceUnavailableError("no worker can be started, and the service's log says why: try again later")
 
     def _retry_s(self) -> float:
         return min(_LAST_RETRY_S, _FIRST_RETRY_S * 2 ** min(self._failures, 10)) if self._failures else 0.0
@@ -223,7 +244,7 @@ class Pool:
             self.restarts[reason] += 1
             _log.warning("worker %d has ended (%s) and is replaced: %s", handle.pid, how, said or "no output")
         else:
-            self._failed(f"{how}: {said[-300:]}")
+            self._failed(f"{how}: {said[-300:]}", is_no_room=is_no_room(said))
         self._spawn(self._retry_s())
 
     async def _watch(self) -> None:

@@ -1,4 +1,9 @@
-"""What of a text a caller may not know: where this service is installed, where its stores are, and with which keys."""
+"""What of a text a caller may not know: where this service is installed, where its stores are, and with which keys.
+
+A text that only this service and its libraries have written is searched for the secrets themselves. A text that may
+hold a caller's words (an error of a statement, a plan) is not: a caller who writes or computes a guess would learn
+from it whether the guess is right. There, what the engine says is known by its form, whatever the values are.
+"""
 
 import re
 import sys
@@ -7,12 +12,36 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from dagfusion_query.errors import (
+    ExecutionError,
+    QueryError,
+    StaleObjectError,
+    StatementError,
+    StoreUnavailableError,
+    UnsupportedTypeError,
+)
 from dagfusion_query.settings import Settings
 
 _SOURCE = re.compile(r"(?:/[\w.@+-]+)+/[\w.-]+\.(?:rs|py)(?::\d+)*")  # of this program or of a library
-_TRACE = re.compile(r"\n*(?:stack backtrace:|backtrace:|Traceback \(most recent call last\):).*", re.DOTALL)
-_BUG = re.compile(r"\s*This issue was likely caused by a bug in DataFusion's code\..*", re.DOTALL)
+_TRACE = re.compile(r"(?<!\n)\n*(?:stack backtrace:|backtrace:|Traceback \(most recent call last\):).*", re.DOTALL)
+_BUG = re.compile(r"(?<!\s)\s*This issue was likely caused by a bug in DataFusion's code\..*", re.DOTALL)
 _QUOTED_FILE = re.compile(r"""(['"])file:///(?:(?!\1).)*?((?:(?!\1)[^/])*/?)\1""")  # as messages quote it
+# Callers may write long texts: each pattern below begins where a word does, so that the search takes linear time.
+_PLACED_SOURCE = re.compile(r"(?<![\w.@+/-])[\w.@+-]*(?:/[\w.@+-]+)*/[\w.-]+\.(?:rs|py)(?::\d+)+")
+# Whole errors of an object store or of the file system: nothing that a caller controls comes before these words.
+_STORE = re.compile(
+    r"(?:(?:DataFusion|Object Store|ObjectStore|Arrow|Parquet|External|IO|Execution|Shared) ?(?:error)?: |"
+    r"ParquetError: )*"
+    r"(?:(?:Object Store|IO) error: |Generic \w+ error|Object at location |The operation lacked |Error performing )"
+)
+_SCRATCH = re.compile(  # files of a session, or of one statement, in the folder for temporary files
+    r"(?<![^\s,()\[\]{}'\"=])[^\s,()\[\]{}'\"=]*?dagfusion-[a-z0-9_]{8}/(?:\d+/s\d+/k\d+|information_schema/\w+\.arrow|\d+\.arrow)[^\s,()\[\]{}'\"]*"
+)
+_FILE_GROUPS = re.compile(r"file_groups=\{\d+ groups?: \[[^{}]*\]\}")
+_LISTED = re.compile(r"[^\[\],]+")
+_FILE_LABEL = re.compile(r"\bfilename=([^{},]*)")  # of a metric
+_STORE_ERRORS = (StaleObjectError, StoreUnavailableError)
+_CALLERS_WORDS = (StatementError, ExecutionError, UnsupportedTypeError)
 _SHORTEST_KEY = 12  # keys of test servers are words such as `test`, and are no secret
 
 
@@ -40,8 +69,32 @@ class Redactor:
         scratch = _any_of(name.strip("/") for name in _names([Path(tempfile.gettempdir())])).pattern
         self._template = re.compile(rf"(?:file://)?/?(?:{scratch})/dagfusion-[^\s,\]\)'\"]*")
 
+    def error(self, error: QueryError, objects: Iterable[str] = ()) -> str:
+        """Return the text of a statement's error that any caller may read.
+
+        Args:
+            error: Why the statement failed.
+            objects: Local folders in which objects lie that it may name.
+        """
+        text = str(error)
+        if isinstance(error, _STORE_ERRORS) or not isinstance(error, _CALLERS_WORDS) or _STORE.match(text):
+            return self.text(text, objects)
+        return _without_sources(text)
+
+    def plan(self, text: str, *, has_folders: bool) -> str:
+        """Return a plan that any caller may read.
+
+        Args:
+            text: The plan as DataFusion writes it.
+            has_folders: Whether its files are in local folders, which are taken out.
+        """
+        if has_folders:
+            text = _FILE_GROUPS.sub(lambda group: _LISTED.sub(lambda path: _without_folder(path[0]), group[0]), text)
+            text = _FILE_LABEL.sub(lambda label: f"filename={_without_folder(label[1])}", text)
+        return _without_sources(text)
+
     def text(self, text: str, objects: Iterable[str] = ()) -> str:
-        """Return a text that any caller may read.
+        """Return a text without a caller's words that any caller may read.
 
         Args:
             text: Whatever is to be said.
@@ -58,6 +111,21 @@ class Redactor:
 def without_files(text: str) -> str:
     """Return a text without the folders of the local files that it quotes; their names stay."""
     return _QUOTED_FILE.sub(r"\1[folder]/\2\1", text)
+
+
+def _without_folder(path: str) -> str:
+    """Return the path of a file without its folders but those of partition values, such as `state=CA`."""
+    *folders, name = path.split("/")
+    first = len(folders)
+    while first and "=" in folders[first - 1]:
+        first -= 1
+    blank = path[: len(path) - len(path.lstrip())]
+    return path if first == 0 else "/".join([f"{blank}[folder]", *folders[first:], name])
+
+
+def _without_sources(text: str) -> str:
+    """Return a text that may hold a caller's words without traces, source files and template folders."""
+    return _PLACED_SOURCE.sub("[source]", _SCRATCH.sub("[template]", _BUG.sub("", _TRACE.sub("", text))))
 
 
 def _names(folders: Iterable[Path]) -> set[str]:

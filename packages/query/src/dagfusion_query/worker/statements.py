@@ -1,6 +1,5 @@
 """Statements in a worker: planned and run by the engine, encoded, sent piece by piece."""
 
-import errno
 import logging
 import os
 import tempfile
@@ -22,7 +21,7 @@ from dagfusion_query.catalog.mapped import MappedCatalog
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.engine.engine import Engine, Prepared
 from dagfusion_query.engine.run import Run
-from dagfusion_query.engine.statement import no_room
+from dagfusion_query.engine.statement import is_full_disk, no_room
 from dagfusion_query.errors import (
     PlanError,
     QueryCancelledError,
@@ -48,6 +47,7 @@ _POOL_PERCENT = 60  # of a worker's memory is for joins, sorts and aggregates; s
 _REST_S = 1.0  # that threads have to leave a run that was given up
 _SAID_BYTES = 1500  # of an error; up to three times as many where they are escaped
 _FILE_NAME = "input_file_name"
+_POOL_SETTING = "DAGFUSION_MEMORY_LIMIT_BYTES"  # which a worker's memory may be below
 _NAMED = 1000  # partitions and objects that an explanation names
 
 
@@ -89,7 +89,11 @@ class Statements:
         except QueryError as error:
             _log.warning("this worker starts without the catalogs: %s", error)
             snapshot = Snapshot(0, "")
-        run = self._engine.start(self._engine.prepare("SELECT 1", None, snapshot))
+        try:
+            run = self._engine.start(self._engine.prepare("SELECT 1", None, snapshot))
+        except ResourcesError as error:
+            _log.warning("this worker starts cold: %s", error)  # and is ready when there is room again
+            return
         while run.next() is not None:
             pass
 
@@ -126,7 +130,7 @@ class Statements:
             raise
         except BaseException as error:  # noqa: BLE001  # whatever it is, the service has to hear of it
             said = QueryCancelledError("the query was cancelled") if self._cancelled else self._error(error)
-            text = _cut(self._redactor.text(str(said), self._objects))
+            text = _cut(self._redactor.error(said, self._objects))
             self._mark(Phase.resting)
             send(encode(Kind.failed, {"code": said.code, "text": text, "details": said.details()}))
             self._is_whole = False
@@ -154,7 +158,7 @@ class Statements:
             case "describe":
                 send(planned, encode(Kind.end))
             case "explain":
-                explanation = _explanation(self._explained(prepared), generations, self._shown)
+                explanation = _explanation(self._explained(prepared), generations, self._shown_uri)
                 send(planned, encode(Kind.end, {"explanation": explanation}))
             case _:
                 began = time.perf_counter()
@@ -212,7 +216,7 @@ class Statements:
 
     def _explained(self, prepared: Prepared) -> Explanation:
         """Explain a statement as any caller may read it."""
-        found = explain(prepared)
+        found = explain(prepared, self._engine)
         logical, physical = (self._shown(text) for text in (found.logical, found.physical))
         return replace(found, logical=logical, physical=physical)
 
@@ -226,18 +230,21 @@ class Statements:
         return self._local[table]
 
     def _shown(self, text: str) -> str:
-        """Return a text on the statement as any caller may read it."""
-        return self._redactor.text(text.replace(HIDDEN, ""), self._objects)
+        """Return a plan as any caller may read it."""
+        return self._redactor.plan(text.replace(HIDDEN, ""), has_folders=bool(self._objects))
+
+    def _shown_uri(self, uri: str) -> str:
+        return self._redactor.text(uri, self._objects)
 
     def _error(self, error: BaseException) -> QueryError:
         """Say what went wrong without what only the service's operator may know, which goes to the worker's log."""
-        if isinstance(error, ResourcesError) and self._is_cut:
+        if isinstance(error, ResourcesError) and self._is_cut and _POOL_SETTING in str(error):
             return out_of_memory(self._memory_bytes)
         if isinstance(error, QueryError):
             return error
         if isinstance(error, MemoryError):
             return out_of_memory(self._memory_bytes)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full_disk(error):
             return no_room()
         _log.error("a statement met a fault of this program", exc_info=error)
         return QueryError("the service failed at this statement, which is not the statement's fault; its log says how")

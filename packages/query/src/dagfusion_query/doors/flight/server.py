@@ -15,7 +15,7 @@ from dagfusion_query.doors.flight.extras import ACTIONS, Extras
 from dagfusion_query.doors.flight.failures import failure
 from dagfusion_query.doors.flight.session import MIDDLEWARE, Sessions
 from dagfusion_query.doors.flight.statements import Statements
-from dagfusion_query.errors import BadRequestError, ReadOnlyError, UnsupportedError
+from dagfusion_query.errors import BadRequestError, ParameterError, ReadOnlyError, UnsupportedError
 from dagfusion_query.service.service import Service
 
 P = ParamSpec("P")
@@ -248,10 +248,22 @@ def _info(schema: pa.Schema, descriptor: flight.FlightDescriptor, ticket: bytes,
 
 
 def _row(reader: flight.MetadataRecordBatchReader) -> pa.RecordBatch:
-    """Return one row of parameters, or so many rows that they are refused: no more are read than shows that."""
+    """Return one row of parameters, or so many rows that they are refused: no more are read than shows that.
+
+    Raises:
+        ParameterError: The stream is damaged.
+    """
+    try:
+        return _read_row(reader)
+    except (pa.ArrowException, OSError, UnicodeError) as error:
+        raise ParameterError(f"the Arrow stream of the parameters cannot be read: {error}") from error
+
+
+def _read_row(reader: flight.MetadataRecordBatchReader) -> pa.RecordBatch:
     found = pa.RecordBatch.from_arrays([pa.nulls(0, kind) for kind in reader.schema.types], schema=reader.schema)
     for chunk in reader:
         if chunk.data is not None and chunk.data.num_rows:
+            chunk.data.validate(full=True)  # offsets may point outside of the buffers, and text may not be Unicode
             if found.num_rows or chunk.data.num_rows > 1:
                 return pa.concat_batches([found, chunk.data])
             found = chunk.data

@@ -9,7 +9,7 @@ from typing import Any
 
 from pyarrow import flight
 
-from dagfusion_query.access.authenticate import identify
+from dagfusion_query.access.authenticate import identify, is_forwarded
 from dagfusion_query.access.caller import Caller
 from dagfusion_query.access.tokens import Tokens
 from dagfusion_query.doors.flight import messages
@@ -96,19 +96,25 @@ class Headers(flight.ServerMiddlewareFactory):  # type: ignore[misc]
     def start_call(self, _info: flight.CallInfo, headers: Mapping[str, Any]) -> Header:
         """Read one call's headers."""
         try:
-            bearer, is_basic = _credentials(_one(headers, "authorization"))
+            bearer, is_basic = _credentials(_authorization(headers))
             if bearer is not None:
                 identify(self._tokens, self._settings, bearer=bearer, peer=None, door="flight")
         except Exception as error:  # noqa: BLE001  # whatever it is, it must not leave as it is
             raise failure(error) from None
-        forwarded = any(name in headers for name in ("forwarded", "x-forwarded-for", "x-real-ip"))
-        cookie = _cookie(_one(headers, "cookie"))
+        forwarded = is_forwarded(name.lower() for name in headers)
+        cookie = _cookie(next(iter(_values(headers, "cookie")), None))
         return Header(bearer, is_forwarded=forwarded, cookie=cookie, shake_hands=is_basic)
 
 
-def _one(headers: Mapping[str, Any], name: str) -> str | None:
-    values = headers.get(name) or headers.get(name.title())
-    return str(values[0]) if values else None
+def _authorization(headers: Mapping[str, Any]) -> str | None:
+    values = _values(headers, "authorization")
+    if len(values) > 1:
+        raise BadRequestError(f"the header authorization may come once, got {len(values)}")
+    return values[0] if values else None
+
+
+def _values(headers: Mapping[str, Any], name: str) -> list[str]:
+    return [str(value) for value in headers.get(name) or headers.get(name.title()) or ()]
 
 
 def _credentials(header: str | None) -> tuple[str | None, bool]:

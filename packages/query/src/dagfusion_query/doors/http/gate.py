@@ -9,7 +9,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dagfusion_query.access.authenticate import identify
+from dagfusion_query.access.authenticate import identify, is_forwarded, is_loopback
 from dagfusion_query.access.caller import Caller
 from dagfusion_query.access.tokens import ANONYMOUS, Tokens
 from dagfusion_query.doors.http.problems import problem
@@ -17,7 +17,6 @@ from dagfusion_query.errors import BadRequestError, ForbiddenError, QueryError, 
 from dagfusion_query.service_settings import ServiceSettings
 
 _GUARDED = ("/v1/", "/metrics", "/openapi.json")
-_PROXIED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
 _ONCE = ("authorization", "host", "origin", "content-length")
 
 
@@ -57,18 +56,21 @@ class Gate:
         return caller
 
     def _check_host(self, host: str) -> None:
-        """Refuse a name that somebody else may have given this address, so that a page of theirs counts as ours.
+        """Refuse a name that is not this machine's own.
+
+        A page of another site may have a name that resolves to this address (DNS rebinding). A proxy on this machine
+        may pass on the name that its client asked for.
 
         Raises:
             ForbiddenError: The name is none of this machine's.
         """
-        if host == "localhost" or host.endswith(".localhost") or _is_address(host):
+        if host == "localhost" or host.endswith(".localhost") or is_loopback(host):
             return
-        if self._settings.anonymous == "always" and (host == self._own_name or (host and "." not in host)):
-            return  # no page of the open web has a name without a dot
+        if self._settings.anonymous == "always" and (host == self._own_name or _is_address(host) or _is_local(host)):
+            return
         raise ForbiddenError(
-            "without an access token this service answers only to localhost and IP addresses, not to the host name of "
-            "this request: use one of those, or send a token"
+            "without an access token this service answers only to localhost and loopback addresses, not to the host "
+            "name of this request: use one of those, or send a token"
         )
 
 
@@ -80,8 +82,7 @@ def caller_of(request: Request) -> Caller:
 
 def client_of(scope: Scope) -> str | None:
     """Return the client's IP address, or None when only a proxy's is known."""
-    names = {name for name, _ in scope["headers"]}
-    if any(name.encode() in names for name in _PROXIED) or not scope.get("client"):
+    if not scope.get("client") or is_forwarded(name.decode("latin-1") for name, _ in scope["headers"]):
         return None
     return str(scope["client"][0])
 
@@ -117,6 +118,11 @@ def _host(headers: Mapping[str, str]) -> str:
         return (urlsplit(f"//{headers.get('host', '')}").hostname or "").rstrip(".")
     except ValueError:
         return ""
+
+
+def _is_local(host: str) -> bool:
+    """Return True for a name without a dot: no page of the open web has one."""
+    return host != "" and "." not in host
 
 
 def _is_address(host: str) -> bool:

@@ -11,7 +11,7 @@ from dagfusion_query.service.query import Format
 Document = Mapping[str, Any]
 
 _OPEN: Sequence[Document] = ()
-_SQL_ERRORS = (400, 401, 403, 413, 422, 429, 499, 500, 503, 504, 507)
+_SQL_ERRORS = (400, 401, 403, 413, 415, 422, 429, 499, 500, 503, 504, 507)
 
 
 def describe(version: str) -> Document:

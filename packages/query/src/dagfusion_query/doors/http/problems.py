@@ -25,6 +25,8 @@ def problem(error: BaseException, query_id: str | None = None, status: int | Non
     headers = {}
     if error.http_status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
+    if error.http_status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
+        headers["Accept-Encoding"] = "identity"
     if "retry_after_s" in details:
         headers["Retry-After"] = str(math.ceil(details["retry_after_s"]))
     known = {} if query_id is None else {"query_id": query_id}

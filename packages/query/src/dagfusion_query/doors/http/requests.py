@@ -11,12 +11,13 @@ from starlette.requests import ClientDisconnect, Request
 from dagfusion_query.doors.http.negotiate import negotiated
 from dagfusion_query.doors.http.params import read_params
 from dagfusion_query.engine.statement import check_text
-from dagfusion_query.errors import BadRequestError, StatementTooLongError
+from dagfusion_query.errors import BadRequestError, BodyTooLongError, ContentEncodingError, StatementTooLongError
 from dagfusion_query.service.query import Format, Query
 from dagfusion_query.service_settings import ServiceSettings
 
 UPLOAD_TIMEOUT_S = 15.0
 PARAMS_LIMIT_BYTES = 1 << 20
+_GZIP = b"\x1f\x8b"
 _ESCAPED = 2  # JSON's escapes make a statement longer than it is
 _FIELDS = ("sql", "params", "format", "timeout_s", "limit_rows")
 
@@ -26,9 +27,11 @@ async def read_query(request: Request, settings: ServiceSettings, fields: tuple[
 
     Raises:
         BadRequestError: The body is not what it must be, or does not come.
+        BodyTooLongError: The body is longer than the service takes.
+        ContentEncodingError: The body is compressed.
         ParameterError: A parameter cannot be read.
         SqlSyntaxError: The statement is no Unicode text, or has a NUL.
-        StatementTooLongError: The statement, or the body, is longer than the service takes.
+        StatementTooLongError: The statement is longer than the service takes.
     """
     spec = _parse(await _body(request, settings), fields)
     if "sql" not in spec:
@@ -45,6 +48,8 @@ async def read_query(request: Request, settings: ServiceSettings, fields: tuple[
 
 async def _body(request: Request, settings: ServiceSettings) -> bytes:
     """Take the body, but no more of it than a statement may have, and no longer than it should take."""
+    if codings := [coding for coding in _codings(request) if coding != "identity"]:
+        raise _compressed(f"has the content coding {_shown(', '.join(codings))}")
     limit = _ESCAPED * settings.sql_limit_bytes + PARAMS_LIMIT_BYTES
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > limit:
@@ -63,15 +68,28 @@ async def _body(request: Request, settings: ServiceSettings) -> bytes:
     return bytes(body)
 
 
-def _too_long(limit: int) -> StatementTooLongError:
-    return StatementTooLongError(f"the request's body is longer than {limit:,} bytes: shorten the statement")
+def _codings(request: Request) -> list[str]:
+    listed = ",".join(request.headers.getlist("content-encoding")).split(",")
+    return [coding.strip().lower() for coding in listed if coding.strip()]
+
+
+def _compressed(how: str) -> ContentEncodingError:
+    return ContentEncodingError(f"the request's body {how}, and this service takes none: send the JSON as it is")
+
+
+def _too_long(limit: int) -> BodyTooLongError:
+    return BodyTooLongError(
+        f"the request's body is longer than {limit:,} bytes: shorten the statement or its parameters"
+    )
 
 
 def _parse(body: bytes, fields: tuple[str, ...]) -> Mapping[str, Any]:
+    if body.startswith(_GZIP):
+        raise _compressed("is compressed with gzip")
     try:
         spec = json.loads(body.decode(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise BadRequestError(f'the body must be JSON such as {{"sql": "SELECT 1"}}: {_why(error)}') from None
+        raise BadRequestError(f'the body must be JSON such as {{"sql": "SELECT 1"}}: {_why(error, body)}') from None
     if not isinstance(spec, dict):
         raise BadRequestError('the body must be an object such as {"sql": "SELECT 1"}')
     if unknown := sorted(spec.keys() - set(fields)):
@@ -79,12 +97,26 @@ def _parse(body: bytes, fields: tuple[str, ...]) -> Mapping[str, Any]:
     return spec
 
 
-def _why(error: Exception) -> str:
+def _why(error: Exception, body: bytes) -> str:
+    if not body:
+        return "it is empty"
+    if b"\0" in body:
+        return f"its byte {body.index(0):,} of {len(body):,} is zero"
     if isinstance(error, UnicodeDecodeError):
-        return "it is not UTF-8"
+        return f"it is not UTF-8 at byte {error.start:,} of {len(body):,}"
+    if isinstance(error, json.JSONDecodeError):
+        return _why_not_json(error, len(body))
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     return "a number has too many digits" if "integer string conversion" in str(error) else str(error)
+
+
+def _why_not_json(error: json.JSONDecodeError, size: int) -> str:
+    if error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string"):
+        return f"it ends after {size:,} bytes, before the JSON does"
+    if error.msg == "Extra data":
+        return f"the JSON ends after {len(error.doc[: error.pos].encode()):,} bytes, and the body has {size:,}"
+    return str(error)
 
 
 def _refuse_constant(name: str) -> NoReturn:
