@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator,
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import obstore
 import pyarrow as pa
@@ -26,6 +26,14 @@ from dagfusion_query.settings import Settings
 
 _IN_FLIGHT_BYTES = 128 << 20
 _TRIES = 2
+
+
+class _Fetched(NamedTuple):
+    """The bytes of an object, and their SHA-256, under the key of its copy."""
+
+    key: str
+    content: memoryview
+    digest: bytes
 
 
 class Objects:
@@ -73,10 +81,18 @@ class Objects:
             OSError: There is no room for a copy.
         """
         largest = max(file.size_bytes for _, file in missing)
-        await _together(
-            (partial(self._copy, key, file) for key, file in missing),
-            max(1, min(self._concurrency, _IN_FLIGHT_BYTES // max(largest, 1))),
+        concurrency = max(1, min(self._concurrency, len(missing), _IN_FLIGHT_BYTES // max(largest, 1)))
+        fetched: asyncio.Queue[_Fetched] = asyncio.Queue(concurrency)
+        # A file takes long to make on some systems, during which the next objects can come.
+        writer = asyncio.ensure_future(self._write(fetched, len(missing)))
+        gets = asyncio.ensure_future(
+            _together((partial(self._copy, key, file, fetched) for key, file in missing), concurrency)
         )
+        try:
+            await asyncio.gather(gets, writer)
+        finally:
+            gets.cancel()
+            writer.cancel()
 
     async def check(self, scans: Sequence[Scan], opened: Callable[[], Collection[str] | None]) -> None:
         """Compare the objects that were read in place with their events, when all of them were read.
@@ -95,13 +111,22 @@ class Objects:
             read = [file for file in mutable if paths is None or file.path in paths]
             await _together((partial(self._compare, file) for file in read), self._concurrency)
 
-    async def _copy(self, key: str, file: StoredObject) -> None:
+    async def _write(self, fetched: "asyncio.Queue[_Fetched]", count: int) -> None:
+        assert self._copies is not None  # noqa: S101  # what is missing is missing there
+        put = self._copies.put
+        while count:
+            batch = [await fetched.get()]
+            while not fetched.empty():
+                batch.append(fetched.get_nowait())
+            await asyncio.to_thread(lambda batch=batch: [put(*copy) for copy in batch])  # type: ignore[misc]
+            count -= len(batch)
+
+    async def _copy(self, key: str, file: StoredObject, fetched: "asyncio.Queue[_Fetched]") -> None:
         for _ in range(_TRIES):
             content = memoryview(await self._get(file))
             digest = hashlib.sha256(content)
             if file.checksum in (None, f"sha256:{digest.hexdigest()}"):
-                assert self._copies is not None  # noqa: S101  # what is missing is missing there
-                self._copies.put(key, content, digest.digest())
+                await fetched.put(_Fetched(key, content, digest.digest()))
                 return
         raise file.corrupt()
 
