@@ -76,6 +76,7 @@ def test_stats_tell_what_was_read(write: Write, connect: Callable[..., EmbeddedC
 
     stats = result.stats
     assert (stats.files_total, stats.files_read, stats.files_skipped, stats.rows) == (3, 1, 2, table.num_rows)
+    assert stats.path == "splice"
     assert stats.bytes_read > 0
     assert stats.seconds > 0
 

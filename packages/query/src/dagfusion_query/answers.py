@@ -73,6 +73,7 @@ class QueryStats:
         seconds: From the statement to the last batch so far, planning included.
         generation: The catalog generation that was read.
         requests: Requests sent to object stores, where a service counted them.
+        path: How the query ran: `splice`, `catalog` or `staged`; see `Explanation`.
     """
 
     files_total: int
@@ -83,6 +84,7 @@ class QueryStats:
     seconds: float
     generation: int
     requests: int | None = None
+    path: str = ""
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,16 @@ class EmbeddedResult(Result):
         """What the query has read so far."""
         total, read = sum(len(scan.table.files) for scan in self._prepared.scans), self._batches.files_read
         generation = self._prepared.bound.snapshot.generation
-        return QueryStats(total, read, total - read, self._batches.bytes_read, self._rows, self._seconds, generation)
+        return QueryStats(
+            total,
+            read,
+            total - read,
+            self._batches.bytes_read,
+            self._rows,
+            self._seconds,
+            generation,
+            path=self._prepared.path,
+        )
 
     def to_arrow(self) -> pa.Table:
         """Return all rows as a `pyarrow.Table`.

@@ -55,4 +55,5 @@ def read_stats(told: Document, rows: int, seconds: float) -> QueryStats:
         seconds,
         max(told["generations"].values(), default=0),
         told["requests"],
+        told["path"],
     )
