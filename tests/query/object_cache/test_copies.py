@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dagfusion_query.object_cache.copies import DIGEST_BYTES, Copies, copy_key
-from dagfusion_query.object_cache.eviction import Eviction
+from dagfusion_query.object_cache.eviction import Entry, Eviction
 
 SIZE = 100
 
@@ -25,7 +26,7 @@ def put(copies: Copies, name: str, content: bytes | None = None) -> str:
 
 def evict(copies: Copies) -> None:
     with copies._evicting:
-        copies._eviction.run(frozenset(copies._pinned()))
+        copies._eviction.run(copies._eviction.listed(), frozenset(copies._pinned()))
 
 
 @pytest.fixture
@@ -118,6 +119,31 @@ def test_what_a_run_needs_is_kept(copies: Copies) -> None:
     assert list(copies.folder.glob("pins/*")) == []
 
 
+def test_runs_start_while_copies_are_listed(copies: Copies, monkeypatch: pytest.MonkeyPatch) -> None:
+    listing, go_on, free = threading.Event(), threading.Event(), threading.Event()
+
+    def listed() -> list[Entry]:
+        listing.set()
+        go_on.wait()
+        return []
+
+    def start_a_run() -> None:
+        with copies.pinned([copy_key("a")]):
+            free.set()
+
+    monkeypatch.setattr(copies._eviction, "listed", listed)
+    copies._eviction._wrote = None  # so that the next copy starts an eviction
+    put(copies, "a")
+    listing.wait()
+    threading.Thread(target=start_a_run, daemon=True).start()
+    try:
+        assert free.wait(60)
+    finally:
+        go_on.set()
+    with copies._evicting:  # until the eviction has ended
+        pass
+
+
 def test_the_pins_of_a_killed_process_are_removed(copies: Copies) -> None:
     key = put(copies, "a")
     code = (
@@ -155,6 +181,7 @@ def test_any_order_of_puts_and_evictions_keeps_copies_whole(
         if not copies.has(key, SIZE):
             put(copies, str(number))
         if is_eviction:
-            Eviction(copies.folder / "objects", copies.folder / "ghosts", copies.limit_bytes).run([])
+            eviction = Eviction(copies.folder / "objects", copies.folder / "ghosts", copies.limit_bytes)
+            eviction.run(eviction.listed(), [])
         if copies.has(key, SIZE):
             assert Path(copies.path(key)).read_bytes().startswith(str(number).encode() + b"-")

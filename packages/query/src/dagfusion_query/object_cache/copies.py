@@ -121,8 +121,10 @@ class Copies:
 
     def _evict(self) -> None:
         try:
+            # Runs wait for the lock before they start, so the copies are listed without it.
+            listed = self._eviction.listed()
             with _locked(self._lock, fcntl.LOCK_EX):
-                self._eviction.run(frozenset(self._pinned()))
+                self._eviction.run(listed, frozenset(self._pinned()))
         finally:
             self._evicting.release()
 

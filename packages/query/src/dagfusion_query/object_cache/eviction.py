@@ -8,7 +8,7 @@ and how often the copy was asked for, up to three times.
 
 import os
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,9 @@ def counted(path: str, mode: int) -> None:
 
 
 @dataclass(frozen=True)
-class _Entry:
+class Entry:
+    """A copy as it is listed."""
+
     path: Path
     key: str
     size: int
@@ -68,13 +70,18 @@ class Eviction:
         if key in self._gone:
             path.chmod(_MODE | _MAIN)
 
-    def run(self, pinned: Collection[str]) -> None:
+    def listed(self) -> Sequence[Entry]:
+        """Return all copies, the oldest first."""
+        self._wrote = 0
+        return sorted(self._entries(), key=lambda entry: entry.at_ns)
+
+    def run(self, entries: Sequence[Entry], pinned: Collection[str]) -> None:
         """Remove copies until there is room again.
 
         Args:
+            entries: All copies, the oldest first.
             pinned: The keys of copies that are needed now.
         """
-        entries = sorted(self._entries(), key=lambda entry: entry.at_ns)
         total = sum(entry.size for entry in entries)
         target = self._limit_bytes * (1 - _ROOM_SHARE)
         if total > target:
@@ -82,9 +89,8 @@ class Eviction:
             left = self._evict(free, total, target)
             self._gone = frozenset([*left, *self._read_ghosts()][:_GHOSTS])
             self._write_ghosts()
-        self._wrote = 0
 
-    def _evict(self, entries: list[_Entry], total: float, target: float) -> list[str]:
+    def _evict(self, entries: list[Entry], total: float, target: float) -> list[str]:
         """Remove copies, and return the keys of those that nobody asked for again."""
         small = deque(entry for entry in entries if not entry.mode & _MAIN)
         main = deque(entry for entry in entries if entry.mode & _MAIN)
@@ -107,7 +113,7 @@ class Eviction:
             total -= entry.size
         return ghosts
 
-    def _entries(self) -> Iterator[_Entry]:
+    def _entries(self) -> Iterator[Entry]:
         for folder in os.scandir(self._objects):
             for file in os.scandir(folder):
                 try:
@@ -115,7 +121,7 @@ class Eviction:
                 except FileNotFoundError:
                     continue
                 mode = status.st_mode & 0o777
-                yield _Entry(Path(file.path), folder.name + file.name, status.st_size, mode, status.st_mtime_ns)
+                yield Entry(Path(file.path), folder.name + file.name, status.st_size, mode, status.st_mtime_ns)
 
     def _read_ghosts(self) -> frozenset[str]:
         try:
@@ -129,9 +135,9 @@ class Eviction:
         temporary.rename(self._ghosts)
 
 
-def _requeued(entry: _Entry, mode: int) -> _Entry:
+def _requeued(entry: Entry, mode: int) -> Entry:
     """Put a copy at the end of its queue."""
     with suppress(FileNotFoundError):  # removed meanwhile, by somebody's hand
         entry.path.chmod(mode)
         os.utime(entry.path)
-    return _Entry(entry.path, entry.key, entry.size, mode & 0o777, entry.at_ns)
+    return Entry(entry.path, entry.key, entry.size, mode & 0o777, entry.at_ns)
