@@ -27,7 +27,7 @@ def bounds_type(kind: pa.DataType) -> pa.DataType:
 
 
 def is_orderable(kind: pa.DataType) -> bool:
-    """Tell whether columns of this type have a minimum and a maximum in the record."""
+    """Return True if columns of this type have a minimum and a maximum in the record."""
     return not (
         pa.types.is_nested(kind)
         or pa.types.is_binary(kind)

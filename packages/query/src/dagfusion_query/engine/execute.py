@@ -56,7 +56,7 @@ class Execution:
         return batch
 
     def wait(self, timeout_s: float) -> bool:
-        """Have the next batch made, and tell whether `next` would return it, or raise, at once."""
+        """Start on the next batch, and return True if `next` would return it, or raise, at once."""
         pending = self._ask()
         return pending is None or pending.done() or (timeout_s > 0 and bool(wait([pending], timeout_s).done))
 

@@ -46,7 +46,7 @@ def check_text(sql: str) -> None:
 
 
 def is_datafusion_error(error: BaseException) -> bool:
-    """Tell whether DataFusion raised this: a bare Exception or ValueError, or a Rust panic, which is no Exception."""
+    """Return True if DataFusion raised this: a bare Exception or ValueError, or a Rust panic, which is no Exception."""
     return type(error) in (Exception, ValueError) or type(error).__name__ == "PanicException"
 
 
@@ -56,7 +56,7 @@ def is_syntax_error(error: BaseException) -> bool:
 
 
 def planning_error(error: BaseException, tables: Iterable[TableName], sql: str) -> QueryError:
-    """Say what is wrong with a statement that DataFusion did not plan, and where."""
+    """Return the error of a statement that DataFusion did not plan, with its position."""
     text = series_error(str(error)) or str(error)
     if is_syntax_error(error):
         return _syntax_error(text)
@@ -91,7 +91,7 @@ def missing_schema(text: str) -> str | None:
 
 
 def execution_error(error: BaseException) -> QueryError:
-    """Say what went wrong while a statement ran."""
+    """Return the error of a statement that failed while it ran."""
     if isinstance(error, QueryError):
         return error
     text = _NOISE.sub("", str(error)).strip()
@@ -116,7 +116,7 @@ def series_error(text: str) -> str | None:
 
 
 def is_no_room(text: str) -> bool:
-    """Tell whether an error says that a disk is full."""
+    """Return True if an error says that a disk is full."""
     return any(word in text for word in _NO_ROOM)
 
 

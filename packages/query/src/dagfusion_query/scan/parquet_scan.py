@@ -118,7 +118,7 @@ def rewrite_scan(physical: bytes, witness: bytes, change: Callable[[ParquetScan]
 
 
 def _reads(conf: bytes, witness: bytes) -> bool:
-    """Tell whether a message is the FileScanExecConf of a scan of these witnesses."""
+    """Return True if a message is the FileScanExecConf of a scan of these witnesses."""
     first = [file for group in children(conf, _FILE_GROUPS)[:1] for file in children(group, 1)[:1]]
     return any(path.startswith(witness) for file in first for path in children(file, 1))
 
