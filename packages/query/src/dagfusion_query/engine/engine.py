@@ -208,15 +208,14 @@ class Engine:
             raise wrong from error
 
     def _plan(self, sql: str, values: Values, bound: Bound) -> Prepared:
-        frame = _read(bound.context, sql, values)
-        if is_explain := _is(frame.logical_plan(), "Explain"):
-            frame = _inside(frame, bound.context)
-        if may_change(sql, values):
-            frame = read_in_context(frame, bound.context)
+        frame, is_explain = _frame(bound.context, sql, values)
         optimized = frame.optimized_logical_plan()
         # A copy's path would be shown as the file's name.
         policy = None if FILE_NAME in sql.lower() else self._policy
-        work = self._work(optimized, bound, policy)
+        try:
+            work = self._work(optimized, bound, policy)
+        except NotSpliceable as error:
+            work = self._unreduced_work(sql, values, bound, policy, error)
         for environment, store in () if work is None else work.stores:
             self._stores.register(bound.context, environment, store)
         scans = () if work is None else work.scans
@@ -231,12 +230,30 @@ class Engine:
             bound.context.create_dataframe_from_logical_plan(optimized).execution_plan()
         try:
             return stage(optimized, bound.context, tables, self._breadth, policy)
-        except NotSpliceable as error:
+        except NotSpliceable:
             if not names_a_table(optimized, tables):
                 return None
+            raise
+
+    def _unreduced_work(
+        self, sql: str, values: Values, bound: Bound, policy: CopyPolicy | None, reduced: NotSpliceable
+    ) -> Spliced | Staged | None:
+        """Plan a statement again, with what cannot have a row in its plan."""
+        frame, _ = _frame(bound.session.unreduced, sql, values)
+        try:
+            return self._work(frame.optimized_logical_plan(), bound, policy)
+        except NotSpliceable:
             raise PlanError(
-                f"this statement cannot be run over tables, because its plan does not serialize ({error})"
-            ) from error
+                f"this statement cannot be run over tables, because its plan does not serialize ({reduced})"
+            ) from reduced
+
+
+def _frame(context: SessionContext, sql: str, values: Values) -> tuple[DataFrame, bool]:
+    """Return a statement, or the statement inside of an EXPLAIN, and whether it was one."""
+    frame = _read(context, sql, values)
+    if is_explain := _is(frame.logical_plan(), "Explain"):
+        frame = _inside(frame, context)
+    return (read_in_context(frame, context) if may_change(sql, values) else frame), is_explain
 
 
 def _read(context: SessionContext, sql: str, values: Values) -> DataFrame:

@@ -6,7 +6,9 @@ shape: new partitions need no new session, and what DataFusion remembers of Parq
 
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import count
 
 from datafusion import RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions
 from datafusion.catalog import Schema
@@ -37,17 +39,27 @@ class Session:
     """
 
     def __init__(self, tables: Sequence[Table], settings: Settings, stores: Stores, series: SeriesFunctions) -> None:
-        self.context = new_context(settings)
-        series.register(self.context)
         self.stores = stores
         self._scratch = Scratch()
-        self._templates: dict[TableName, Template] = {}
-        for number, table in enumerate(tables):
-            layout = scan_layout(table)
-            template = self._scratch.template(number, layout.partition_schema)
-            register(self.context, table, layout, template.home)
-            self._templates[table.name] = template
-        register_information_schema(self.context, information_schema(tables), self._scratch.path / "information_schema")
+        self._settings, self._series, self._contexts = settings, series, count()
+        # Without their files, which are one generation's.
+        self._tables = [(replace(t, files=t.files.schema.empty_table()), scan_layout(t)) for t in tables]
+        self._templates = {
+            table.name: self._scratch.template(number, layout.partition_schema)
+            for number, (table, layout) in enumerate(self._tables)
+        }
+        self.context = self._new_context()
+
+    @cached_property
+    def unreduced(self) -> SessionContext:
+        """A context over the same tables whose optimized plans keep what cannot have a row.
+
+        DataFusion replaces it by an EmptyRelation, which loses its columns when a plan is serialized.
+        """
+        context = self._new_context()
+        for rule in ("eliminate_filter", "eliminate_join", "eliminate_limit"):
+            context.remove_optimizer_rule(rule)
+        return context
 
     def template(self, name: TableName) -> Template:
         """Return the template folders of a table."""
@@ -56,6 +68,17 @@ class Session:
     def close(self) -> None:
         """Remove the templates."""
         self._scratch.close()
+
+    def _new_context(self) -> SessionContext:
+        context = new_context(self._settings)
+        self._series.register(context)
+        for table, layout in self._tables:
+            register(context, table, layout, self._templates[table.name].home)
+        described = information_schema([table for table, _ in self._tables])
+        register_information_schema(
+            context, described, self._scratch.path / f"information_schema{next(self._contexts)}"
+        )
+        return context
 
 
 @dataclass(frozen=True, eq=False)

@@ -86,9 +86,8 @@ def splice(
     for scanned in tables:
         logical = answer_aggregates(logical, scanned, answered, context)
         logical = _point_at_witnesses(logical, scanned, slots, context, breadth)
-    logical = exact_float_bounds(logical, context)
     try:
-        plan = LogicalPlan.from_bytes(context, logical)
+        plan = LogicalPlan.from_bytes(context, exact_float_bounds(logical, context))
         physical = context.create_dataframe_from_logical_plan(plan).execution_plan()
         merged = physical.partition_count > 1
         encoded = physical.to_bytes()

@@ -141,9 +141,10 @@ def stage(
             return _with_paths(node, marker)
 
         logical = rewrite(logical, home, change)
-    logical = exact_float_bounds(logical, context)
     try:
-        LogicalPlan.from_bytes(context, logical)
+        logical = exact_float_bounds(logical, context)
+        plan_read = LogicalPlan.from_bytes(context, logical)
+        context.create_dataframe_from_logical_plan(plan_read).optimized_logical_plan()  # what a run begins with
     except Exception as error:
         raise NotSpliceable(f"the logical plan cannot be read again: {error}") from error
     return Staged(logical, stages, answered)

@@ -1,0 +1,153 @@
+"""Random statements over two tables, in the SQL that DataFusion and DuckDB read alike.
+
+A statement names the tables `{t}` and `{u}`. Where one engine means something else, the statement leaves it out: by
+what the statement is made of, never by its answer.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from tests.query.engine.expressions import Column, Expressions, aliased, named
+
+RECURSIVE = "WITH RECURSIVE r AS (SELECT 0 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 5)"
+
+
+class Statement(NamedTuple):
+    """A statement, and who can answer it.
+
+    Attributes:
+        sql: The text; `{t}` and `{u}` stand for the tables.
+        is_ordered: The order of its rows is total.
+        apart: Why an engine cannot be compared, by engine.
+    """
+
+    sql: str
+    is_ordered: bool
+    apart: Mapping[str, str]
+
+
+class Writer(Expressions):
+    """Writes one statement."""
+
+    def statement(self) -> Statement:
+        """Write a statement of any shape."""
+        shapes: list[tuple[int, Callable[[], tuple[str, bool]]]] = [
+            (5, self._select),
+            (4, self._totals),
+            (4, self._groups),
+            (2, self._distinct),
+            (4, self._join),
+            (2, self._window),
+            (2, self._set),
+            (2, self._series),
+            (1, self._nested),
+        ]
+        (shape,) = self.rng.choices([made for _, made in shapes], [weight for weight, _ in shapes])
+        sql, is_ordered = shape()
+        return Statement(sql, is_ordered, self.apart)
+
+    def _select(self) -> tuple[str, bool]:
+        table, scope = self._table()
+        sql = f"SELECT {self._items(scope, 2)} FROM {table}{self._where(scope, 3)}"
+        return self._limited(sql, [f"{scope[0][0]}.id"])
+
+    def _totals(self) -> tuple[str, bool]:
+        table, scope = self._table()
+        if self._half():  # what the catalog may answer
+            partition = [(alias, column) for alias, column in scope if column.is_partition]
+            where = self._where(partition, 2, subqueries=False) if partition else ""
+            items = aliased([self._plain_aggregate(scope) for _ in range(self.rng.randint(1, 4))])
+            return f"SELECT {items} FROM {table}{where}", False
+        items = aliased([self._aggregate(scope, grouped=False) for _ in range(self.rng.randint(1, 4))])
+        having = f" HAVING count(*) > {self.rng.randint(0, 3)}" if self._half() else ""
+        return f"SELECT {items} FROM {table}{self._where(scope, 3)}{having}", False
+
+    def _groups(self) -> tuple[str, bool]:
+        table, scope = self._table()
+        if self._half():
+            scope_of_keys = [(alias, column) for alias, column in scope if column.is_partition] or scope
+            keys = [named(self.rng.choice(scope_of_keys)) for _ in range(self.rng.randint(1, 2))]
+            aggregates = [self._plain_aggregate(scope, grouped=True) for _ in range(self.rng.randint(0, 3))]
+        else:
+            keys = [self._value(self._kind(), scope, 1) for _ in range(self.rng.randint(1, 2))]
+            aggregates = [self._aggregate(scope, grouped=True) for _ in range(self.rng.randint(1, 3))]
+        where = self._where(scope, 2)
+        numbers = ", ".join(str(n) for n in range(1, len(keys) + 1))
+        having = f" HAVING {self.rng.choice(['count(*)', 'min(' + scope[0][0] + '.id)'])} > 1" if self._half() else ""
+        return f"SELECT {aliased([*keys, *aggregates])} FROM {table}{where} GROUP BY {numbers}{having}", False
+
+    def _distinct(self) -> tuple[str, bool]:
+        table, scope = self._table()
+        return f"SELECT DISTINCT {self._items(scope, 1)} FROM {table}{self._where(scope, 2)}", False
+
+    def _join(self) -> tuple[str, bool]:
+        (left, of_left), (right, of_right) = self._table("t"), self._table(self.rng.choice("tu"))
+        scope = [*of_left, *of_right]
+        how = self.rng.choice(["JOIN", "JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"])
+        equal = self._same_kind(of_left, of_right)
+        if self.rng.random() < 0.3:
+            equal += f" AND {self._comparison(self._kind(), of_right, 1)}"
+        source = f"{left} {how} {right} ON {equal}"
+        where = self._where(scope, 2, subqueries=False)
+        if self._half():
+            items = aliased([self._aggregate(scope, grouped=False) for _ in range(2)])
+            return f"SELECT {items} FROM {source}{where}", False
+        return self._limited(
+            f"SELECT {self._items(scope, 1)} FROM {source}{where}", [f"{of_left[0][0]}.id", f"{of_right[0][0]}.id"]
+        )
+
+    def _window(self) -> tuple[str, bool]:
+        table, scope = self._table()
+        alias = scope[0][0]
+        without = {"struct", "float"} if self.negative_zeros else {"struct"}
+        keys = [named(column) for column in scope if column[1].kind not in without]
+        order = f"ORDER BY {self.rng.choice(keys)} {self._nulls()}, {alias}.id"
+        over = f"OVER (PARTITION BY {self.rng.choice(keys)} {order})"
+        of_int = self._value("int", scope, 1)
+        functions = [
+            "row_number()",
+            "rank()",
+            "count(*)",
+            f"sum({of_int})",
+            f"max({of_int})",
+            f"lag({named(self.rng.choice(scope))})",
+            f"first_value({named(self.rng.choice(scope))})",
+        ]
+        items = aliased([f"{alias}.id", *(f"{name} {over}" for name in self.rng.sample(functions, 2))])
+        return f"SELECT {items} FROM {table}{self._where(scope, 2)}", False
+
+    def _set(self) -> tuple[str, bool]:
+        kinds = [self._kind() for _ in range(self.rng.randint(1, 2))]
+        operator = self.rng.choice(["UNION", "UNION ALL", "EXCEPT", "INTERSECT"])
+        sides = []
+        for _ in range(2):
+            table, scope = self._table()
+            items = aliased([self._of_column(kind, scope) for kind in kinds])
+            sides.append(f"SELECT {items} FROM {table}{self._where(scope, 2)}")
+        return f" {operator} ".join(sides), False
+
+    def _series(self) -> tuple[str, bool]:
+        table, scope = self._table()
+        of_int = self._of_column("int", scope)
+        how = self.rng.choice(["JOIN", "LEFT JOIN"])
+        if self._half():
+            source, start = "generate_series(0, 5) AS g(n)", ""
+        else:
+            source, start = "r AS g", f"{RECURSIVE} "
+        items = aliased(["g.n", *(self._aggregate(scope, grouped=True) for _ in range(2))])
+        condition = f" AND {self._predicate(scope, 1, subqueries=False)}" if self._half() else ""
+        return f"{start}SELECT {items} FROM {source} {how} {table} ON {of_int} = g.n{condition} GROUP BY 1", False
+
+    def _nested(self) -> tuple[str, bool]:
+        table, scope = self._table()
+        kind = self._kind()
+        inner = (
+            f"SELECT {self._value(kind, scope, 1)} AS k, {self._value('int', scope, 1)} AS v FROM {table}"
+            f"{self._where(scope, 2)}"
+        )
+        outer = [("q", Column("k", kind, False)), ("q", Column("v", "int", False))]  # noqa: FBT003
+        items = aliased(["q.k", self._aggregate(outer[1:], grouped=True)])
+        where = self._where(outer, 2, subqueries=False)
+        if self._half():
+            return f"SELECT {items} FROM ({inner}) AS q{where} GROUP BY 1", False
+        return f"WITH q AS ({inner}) SELECT {items} FROM q{where} GROUP BY 1", False

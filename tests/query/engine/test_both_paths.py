@@ -1,0 +1,168 @@
+"""Random statements have one answer: spliced, staged, over the same rows in memory, and in DuckDB.
+
+`DAGFUSION_STATEMENTS` is how many statements are drawn, `DAGFUSION_SEED` what they are drawn from.
+"""
+
+import datetime as dt
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from decimal import Decimal
+from functools import partial
+from random import Random
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+from datafusion import SessionContext
+
+from dagfusion_query.engine.engine import Prepared
+from dagfusion_query.engine.session import new_context
+from dagfusion_query.scan.splice import NotSpliceable
+from dagfusion_query.scan.stage import stage
+from dagfusion_query.settings import Settings
+from tests.query.engine.random_tables import columns_of, random_files, whole
+from tests.query.engine.statements import Statement, Writer
+
+PER_TABLES = 50
+TABLES = max(1, int(os.environ.get("DAGFUSION_STATEMENTS", "300")) // PER_TABLES)
+SEED = int(os.environ.get("DAGFUSION_SEED", "8" if "CI" in os.environ else Random().randrange(10**6)))  # noqa: S311
+NAMES = ("t", "u")
+Answer = list[tuple[str, ...]]
+
+
+class World:
+    """Two random tables, in a lake, in memory and in DuckDB."""
+
+    def __init__(self, rng: Random, lake: Any) -> None:
+        self.lake = lake
+        self.memory = new_context(Settings.read({}))
+        self.duckdb = duckdb.connect()
+        self.duckdb.execute("SET TimeZone = 'UTC'; SET threads = 1")
+        self.negative_zeros = rng.random() < 0.3
+        self.columns = {name: self._add(rng, name) for name in NAMES}
+
+    def spliced(self, prepared: Prepared) -> pa.Table:
+        run = self.lake.engine.start(prepared)
+        return pa.Table.from_batches(list(iter(run.next, None)), prepared.schema)
+
+    def staged(self, prepared: Prepared, sql: str) -> pa.Table:
+        if not prepared.scans:
+            return self.spliced(prepared)
+        engine, bound = self.lake.engine, prepared.bound
+        plan = partial(
+            stage,
+            context=bound.context,
+            tables=[*bound.tables.values()],
+            breadth=engine._breadth,
+            policy=engine._policy,
+        )
+        try:
+            work = engine._planners.run(lambda: plan(prepared.logical))
+        except NotSpliceable:
+            unreduced = bound.session.unreduced.sql(sql).optimized_logical_plan()
+            work = engine._planners.run(lambda: plan(unreduced))
+        return self.spliced(replace(prepared, work=work))
+
+    def _add(self, rng: Random, name: str) -> Any:
+        files = random_files(rng, negative_zeros=self.negative_zeros)
+        for rows, values in files:
+            self.lake.write((name,), rows, values)
+        table = next(made for made in self.lake.snapshot.tables.values() if made.name.table == name)
+        schema = pa.schema([*table.file_schema, *table.partition_schema])
+        rows = whole(files, pa.schema([pa.field(field.name, field.type) for field in schema]))
+        _register(self.memory, name, rows)
+        self.duckdb.execute(f"CREATE TABLE {name} AS SELECT * FROM rows")
+        return columns_of(schema)
+
+
+@pytest.mark.parametrize("number", range(TABLES))
+def test_every_way_has_one_answer(
+    new_lake: Callable[[], Any], number: int, paths: Counter[str], request: pytest.FixtureRequest
+) -> None:
+    rng = Random(f"{SEED} {number}")  # noqa: S311
+    world = World(rng, new_lake())
+    request.addfinalizer(world.duckdb.close)
+    wrong: list[str] = []
+    for _ in range(PER_TABLES):
+        statement = Writer(rng, world.columns, negative_zeros=world.negative_zeros).statement()
+        wrong += _differences(world, statement, paths)
+    assert not wrong, f"DAGFUSION_SEED={SEED}, tables {number}:\n" + "\n".join(wrong)
+
+
+@pytest.fixture(scope="module")
+def paths() -> Iterator[Counter[str]]:
+    """Count how statements ran and who answered them."""
+    counted: Counter[str] = Counter()
+    yield counted
+    print(f"\nseed {SEED}: {dict(counted)}")  # noqa: T201
+    if counted["statements"] >= 300:
+        assert all(counted[name] for name in ("by splice", "by catalog", "by staged", "staged", "memory", "duckdb"))
+        assert counted["refused"] * 20 <= counted["statements"]
+
+
+def _differences(world: World, statement: Statement, paths: Counter[str]) -> Iterator[str]:
+    """Yield the ways of a statement whose answer is not the spliced one's."""
+    paths["statements"] += 1
+    over_lake = statement.sql.replace("{t}", "local_default.t").replace("{u}", "local_default.u")
+    plain = statement.sql.replace("{t}", "t").replace("{u}", "u")
+    answers: dict[str, Answer | str]
+    try:
+        prepared = world.lake.prepare(over_lake)
+    except Exception as error:  # noqa: BLE001
+        answers = dict.fromkeys(("spliced", "staged"), _refusal(error))
+    else:
+        paths[f"by {prepared.path}"] += 1
+        answers = {
+            "spliced": _answer(lambda: world.spliced(prepared), statement),
+            "staged": _answer(lambda: world.staged(prepared, over_lake), statement),
+        }
+    if "memory" not in statement.apart:
+        answers["memory"] = _answer(lambda: world.memory.sql(plain).to_arrow_table(), statement)
+    if all(isinstance(answer, str) for answer in answers.values()):
+        paths["refused"] += 1
+        return
+    if "duckdb" not in statement.apart:
+        answers["duckdb"] = _answer(lambda: world.duckdb.execute(plain).to_arrow_table(), statement)
+    paths.update(answers.keys())
+    if any(isinstance(answer, str) for answer in answers.values()) or len(set(map(repr, answers.values()))) > 1:
+        yield "\n".join([plain, *(f"    {way}: {_shown(answer)}" for way, answer in answers.items())])
+
+
+def _answer(run: Callable[[], pa.Table], statement: Statement) -> Answer | str:
+    try:
+        table = run()
+    except Exception as error:  # noqa: BLE001
+        return _refusal(error)
+    rows = list(zip(*([_cell(value) for value in column.to_pylist()] for column in table.columns), strict=True))
+    return rows if statement.is_ordered else sorted(rows)
+
+
+def _refusal(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _shown(answer: Answer | str) -> str:
+    return answer[:300] if isinstance(answer, str) else f"{len(answer)} rows, {str(answer)[:600]}"
+
+
+def _cell(value: Any) -> str:
+    """Return a value as text that equal values of all engines' types share; zeros are equal, and so are NaNs."""
+    match value:
+        case dt.datetime():
+            return repr(value.replace(tzinfo=None).isoformat(sep=" "))
+        case dict():
+            return repr({name: _cell(inner) for name, inner in value.items()})
+        case float():
+            return "nan" if math.isnan(value) else repr(value + 0.0)
+        case Decimal():
+            return str(int(value)) if value == int(value) else str(value.normalize())
+    return repr(value)
+
+
+def _register(context: SessionContext, name: str, rows: pa.Table) -> None:
+    batches = rows.to_batches() or [pa.RecordBatch.from_pylist([], rows.schema)]
+    context.register_record_batches(name, [batches])
