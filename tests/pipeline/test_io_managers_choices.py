@@ -1,7 +1,7 @@
 """What an asset, a subclass or a field of an IO manager chooses; and runs and streams that compete for room."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from polars.io.plugins import register_io_source
 
 from dagfusion_pipeline import PartitionedS3ParquetIOManager, S3ParquetIOManager
+from dagfusion_pipeline.defs.superseded import run_of
 from dagfusion_pipeline.store import ObjectStore
 from tests.pipeline.written import DAILY, JAN, MULTI, check_objects, entry_of, key_range, materializations, org_rows
 
@@ -47,6 +48,33 @@ def test_snappy_and_files_of_each_run(fields: dict[str, Any], store: ObjectStore
         check_objects(materializations(run), store)
     content = obstore.get(store.client, entries[0]["uri"].removeprefix("s3://lake/")).bytes()
     assert pq.ParquetFile(pa.BufferReader(content)).metadata.row_group(0).column(0).compression == "SNAPPY"
+
+
+def test_a_retry_of_a_step_replaces_no_object_of_its_run(fields: dict[str, Any], store: ObjectStore) -> None:
+    attempts: list[int] = []
+
+    @dg.multi_asset(
+        outs={"orgs": dg.AssetOut(), "after": dg.AssetOut()},
+        partitions_def=MULTI,
+        retry_policy=dg.RetryPolicy(max_retries=1),
+    )
+    def both() -> Iterator[dg.Output[pl.DataFrame]]:
+        attempts.append(len(attempts))
+        yield dg.Output(org_rows(["CA"], JAN[:1]), "orgs")
+        if attempts == [0]:
+            raise ValueError("once")
+        yield dg.Output(org_rows(["CA"], JAN[:1]), "after")
+
+    manager = PartitionedS3ParquetIOManager(**fields, file_naming="per_run")
+    run = dg.materialize([both], resources={"io_manager": manager}, partition_key="2024-01-01|CA")
+
+    names = [
+        entry_of(event.materialization)["uri"].rpartition("/")[2]
+        for event in run.get_asset_materialization_events()
+        if event.asset_key == dg.AssetKey("orgs")
+    ]
+    assert names == [f"data-{run.run_id}.parquet", f"data-{run.run_id}-1.parquet"]
+    assert {run_of(f"orgs/{name}") for name in names} == {run.run_id}
 
 
 def test_metadata_of_the_asset_survives(hive: PartitionedS3ParquetIOManager) -> None:

@@ -235,7 +235,7 @@ class _S3Parquet(dg.ConfigurableIOManager):
     def _targets(
         self, context: dg.OutputContext, partitions: RunPartitions, columns: Sequence[PartitionColumn]
     ) -> list[Target]:
-        run_id = context.run_id if self.file_naming == "per_run" else None
+        run_id = _attempt(context) if self.file_naming == "per_run" else None
         values = partitions.values(columns)
         targets = [
             Target(
@@ -357,3 +357,9 @@ class PartitionedS3ParquetIOManager(_S3Parquet):
                 f"asset {asset!r} must return columns besides its partition columns {sorted(names)}; got none"
             )
         return pa.schema(fields)
+
+
+def _attempt(context: dg.OutputContext) -> str:
+    """The run, and the retry of its step: a retry must not replace an object whose event is logged."""
+    retry = context.step_context.previous_attempt_count
+    return f"{context.run_id}-{retry}" if retry else context.run_id

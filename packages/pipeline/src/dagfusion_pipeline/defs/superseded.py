@@ -11,7 +11,7 @@ from datetime import datetime
 from dagfusion_pipeline.defs.recorded import Recorded
 from dagfusion_pipeline.store import StoredObject
 
-_RUN_NAMED = re.compile(r".*-(?P<run>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.parquet", re.DOTALL)
+_RUN_NAMED = re.compile(r".*-(?P<run>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(-\d+)?\.parquet", re.DOTALL)
 
 
 def needed_uris(newest_first: Iterable[Recorded], since: datetime) -> set[str]:
