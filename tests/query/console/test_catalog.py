@@ -67,6 +67,27 @@ def test_of_very_many_tables_the_schemas_are_listed(page: Page, served: Served) 
     expect(page.locator("[data-table]")).to_have_count(1)
 
 
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        (1, "1 asset is not Parquet, and no table: dagfusion tables --all lists it with the reason."),
+        (3, "3 assets are not Parquet, and no tables: dagfusion tables --all lists them, each with the reason."),
+    ],
+)
+def test_assets_that_are_not_parquet_are_counted_instead_of_listed(
+    page: Page, served: Served, others: int, said: str
+) -> None:
+    pattern = page.request.get(f"{served.url}/v1/tables").json()
+    problem = {"code": "not_parquet", "detail": "it is not Parquet: it does not begin as a Parquet file does"}
+    pickles = [{**pattern["tables"][0], "name": f"model_{place}", "problem": problem} for place in range(others)]
+    page.route("**/v1/tables", lambda route: route.fulfill(json={**pattern, "tables": pattern["tables"] + pickles}))
+    page.reload()
+    tree = page.get_by_role("tree")
+    expect(tree).to_contain_text(said)
+    expect(tree.locator(".is-environment").first).to_contain_text("uat4 tables")
+    expect(tree.locator("[data-table]")).to_have_count(4)
+
+
 def test_a_table_is_queried_from_the_tree(page: Page, served: Served) -> None:
     page.locator(f"[data-table='{ORGANIZATIONS}']").hover()
     page.get_by_label(f"Query {ORGANIZATIONS}").click()

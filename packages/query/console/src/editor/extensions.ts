@@ -26,6 +26,7 @@ import type { Column } from "../api/types";
 import { catalog, details, tableDetail } from "../state/catalog";
 import { type Mention, mentions, suggest } from "../sql/completion";
 import { dataFusion, words } from "../sql/dialect";
+import { isTable } from "../tree/filter";
 import { appearance } from "./theme";
 import { typeOver } from "./typeover";
 
@@ -76,7 +77,7 @@ async function fromCatalog(context: CompletionContext): Promise<CompletionResult
   const text = context.state.doc.toString();
   if (!context.explicit && !/[\p{L}\p{N}_."]$/u.test(text.slice(0, context.pos))) return null;
   await Promise.all(mentions(text).map(learn));
-  const found = suggest(text, context.pos, catalog.peek()?.tables ?? [], columnsOf);
+  const found = suggest(text, context.pos, catalog.peek()?.tables.filter(isTable) ?? [], columnsOf);
   if (found === null) return null;
   const options = found.options.map(({ label, apply, kind, detail, boost }) => ({
     label,

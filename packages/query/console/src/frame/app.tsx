@@ -2,11 +2,13 @@
 
 import { tokenWanted } from "../api/client";
 import { QueriesPage } from "../queries/queries";
+import { dismissLink, missingTable } from "../state/link";
 import { drawerShown, helpShown, keepShell, sidebarWidth } from "../state/shell";
 import { activeTab } from "../state/tabs";
 import { TablePage } from "../table/table";
 import { CatalogTree } from "../tree/tree";
 import { Notice } from "../ui/notice";
+import { ProblemView } from "../ui/problem";
 import { Splitter } from "../ui/splitter";
 import { Help } from "./help";
 import { SqlPage } from "./sql";
@@ -42,6 +44,7 @@ export function App() {
         />
         <main class="main">
           <TabStrip />
+          <BrokenLink />
           {tokenWanted.value === null && <Page />}
         </main>
       </div>
@@ -49,6 +52,19 @@ export function App() {
       {helpShown.value && <Help onClose={() => (helpShown.value = false)} />}
       {tokenWanted.value !== null && <TokenQuestion />}
     </div>
+  );
+}
+
+function BrokenLink() {
+  const table = missingTable.value;
+  if (table === null || tokenWanted.value !== null) return null;
+  return (
+    <ProblemView code="unknown_table" message={`The link names the table “${table}”, which is not in your catalog.`}>
+      <p>Its environment may be down, or your token may not include it.</p>
+      <button type="button" class="button" onClick={dismissLink}>
+        Dismiss
+      </button>
+    </ProblemView>
   );
 }
 

@@ -2,7 +2,7 @@
 
 import { equals, literal, quoteName } from "../sql/literals";
 import type { Axis } from "./axis";
-import type { PartitionMap } from "./model";
+import type { PartitionMap, Partitions } from "./model";
 import type { Spot } from "./view";
 
 export interface Place {
@@ -18,6 +18,12 @@ export function placesOf(map: PartitionMap, { column, row }: Spot): Place[] {
 
 export function partitionQuery(schema: string, table: string, places: readonly Place[]): string {
   return `${selectFrom(schema, table)}\nwhere ${places.map(condition).join("\n  and ")}`;
+}
+
+/** The query of one partition. */
+export function rowQuery(schema: string, table: string, { columns }: Partitions, row: number): string {
+  const filters = columns.map(({ name, type, values }) => equals(name, type, values[row] ?? null));
+  return `${selectFrom(schema, table)}\nwhere ${filters.join("\n  and ")}`;
 }
 
 /** What was materialized on both sides of a hole, counted by the column that runs along it. */

@@ -3,7 +3,7 @@
 import { useMemo, useState } from "preact/hooks";
 import type { TableDetail } from "../api/types";
 import type { Partitions } from "../map/model";
-import { equals, quoteName } from "../sql/literals";
+import { rowQuery } from "../map/query";
 import { now } from "../state/clock";
 import { openAndRun } from "../state/tabs";
 import { ago, bytes, count, plural } from "../ui/format";
@@ -45,7 +45,12 @@ export function PartitionList({ detail, partitions }: { detail: TableDetail; par
                   <button
                     type="button"
                     class="link"
-                    onClick={() => openAndRun(query(detail, partitions, row), partitions.keyOf(row) ?? detail.name)}
+                    onClick={() =>
+                      openAndRun(
+                        rowQuery(detail.schema, detail.name, partitions, row),
+                        partitions.keyOf(row) ?? detail.name,
+                      )
+                    }
                   >
                     {partitions.keyOf(row)}
                   </button>
@@ -77,11 +82,6 @@ function newest(partitions: Partitions, search: string): { found: number; shown:
   const late = rows.filter((row) => (times[row] ?? 0) > least);
   const even = rows.filter((row) => times[row] === least).slice(0, SHOWN - late.length);
   return { found: rows.length, shown: [...late.sort((a, b) => (times[b] ?? 0) - (times[a] ?? 0)), ...even] };
-}
-
-function query(detail: TableDetail, { columns }: Partitions, row: number): string {
-  const filters = columns.map(({ name, type, values }) => equals(name, type, values[row] ?? null));
-  return `select *\nfrom ${quoteName(detail.schema)}.${quoteName(detail.name)}\nwhere ${filters.join("\n  and ")}`;
 }
 
 function RunId({ detail, id }: { detail: TableDetail; id: string | null }) {

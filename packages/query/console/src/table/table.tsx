@@ -15,6 +15,7 @@ import { Icon } from "../ui/icons";
 import { ProblemView } from "../ui/problem";
 import { dagsterLink, runLink } from "./dagster";
 import { LastRun } from "./last-run";
+import { LinkedPartition } from "./linked";
 import { PartitionList } from "./partitions";
 
 export function TablePage({ tab }: { tab: TableTab }) {
@@ -51,6 +52,7 @@ export function TablePage({ tab }: { tab: TableTab }) {
       {detail === null && said === null && <p class="quiet-note">…</p>}
       {detail !== null && <Head detail={detail} />}
       {detail?.problem && <ProblemView code={detail.problem.code} message={detail.problem.detail} />}
+      {detail !== null && <LinkedPartition detail={detail} partitions={partitions} />}
       {detail !== null && <LastRun detail={detail} />}
       {detail?.warnings.map((warning) => (
         <p key={warning} class="warning-line">

@@ -13,10 +13,15 @@ export interface EnvironmentNode {
   tables: number;
 }
 
+/** Return true unless the objects of the asset are not Parquet, such as pickles. */
+export function isTable({ problem }: TableSummary): boolean {
+  return problem?.code !== "not_parquet";
+}
+
 /** Every word of the search has to be somewhere in a table's names or partition columns. */
 export function found({ environments, tables }: Catalog, search: string): EnvironmentNode[] {
   const words = search.toLowerCase().split(/\s+/).filter(Boolean);
-  const matching = tables.filter((table) => words.every((word) => haystack(table).includes(word)));
+  const matching = tables.filter((table) => isTable(table) && words.every((word) => haystack(table).includes(word)));
   return environments
     .map((environment) => {
       const own = matching.filter((table) => table.environment === environment.name);

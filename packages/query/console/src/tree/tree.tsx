@@ -10,11 +10,11 @@ import { SqlTab, activeTab, openAndRun, openTable } from "../state/tabs";
 import { insertText } from "../editor/editor";
 import { quoteName } from "../sql/literals";
 import { useKeptFocus } from "../ui/focus";
-import { age, ago, bytes, compact, plural } from "../ui/format";
+import { age, ago, bytes, compact, count, plural } from "../ui/format";
 import { Icon } from "../ui/icons";
 import { notify } from "../ui/notice";
 import { drawerShown } from "../state/shell";
-import { type EnvironmentNode, type SchemaNode, found } from "./filter";
+import { type EnvironmentNode, type SchemaNode, found, isTable } from "./filter";
 
 const PREVIEW_ROWS = 100;
 const MOST_OPEN = 300; // tables: of more, only the schemas are listed until one is opened
@@ -26,6 +26,7 @@ export function CatalogTree() {
   useKeptFocus(tree, "[role=treeitem]");
   const known = catalog.value;
   const nodes = useMemo(() => (known === null ? [] : found(known, search.value)), [known, search.value]);
+  const others = known === null ? 0 : known.tables.filter((table) => !isTable(table)).length;
   const isSearch = search.value !== "";
   const toggle = (id: string): void => {
     const next = new Set(toggled.value);
@@ -83,6 +84,15 @@ export function CatalogTree() {
         )}
         {known !== null && !isSearch && known.tables.length === 0 && nodes.length > 0 && (
           <p class="quiet-note">Nothing is materialized yet: run an asset in Dagster, and its table appears here.</p>
+        )}
+        {!isSearch && others > 0 && (
+          <p class="quiet-note">
+            {others === 1
+              ? "1 asset is not Parquet, and no table"
+              : `${count(others)} assets are not Parquet, and no tables`}
+            : <code>dagfusion tables --all</code> lists{" "}
+            {others === 1 ? "it with the reason" : "them, each with the reason"}.
+          </p>
         )}
       </div>
     </div>
