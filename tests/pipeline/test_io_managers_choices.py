@@ -50,7 +50,7 @@ def test_snappy_and_files_of_each_run(fields: dict[str, Any], store: ObjectStore
     assert pq.ParquetFile(pa.BufferReader(content)).metadata.row_group(0).column(0).compression == "SNAPPY"
 
 
-def test_a_retry_of_a_step_replaces_no_object_of_its_run(fields: dict[str, Any], store: ObjectStore) -> None:
+def test_a_retry_of_a_step_replaces_no_object_of_its_run(fields: dict[str, Any]) -> None:
     attempts: list[int] = []
 
     @dg.multi_asset(
