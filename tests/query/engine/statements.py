@@ -44,6 +44,8 @@ class Writer(Expressions):
         ]
         (shape,) = self.rng.choices([made for _, made in shapes], [weight for weight, _ in shapes])
         sql, is_ordered = shape()
+        if "['a']" in sql and any(f"{side} JOIN" in sql for side in ("LEFT", "RIGHT", "FULL")):
+            self.apart["duckdb"] = "fields of structs that an outer join makes NULL: issue 25120 of DataFusion"
         return Statement(sql, is_ordered, self.apart)
 
     def _select(self) -> tuple[str, bool]:

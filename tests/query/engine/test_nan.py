@@ -37,6 +37,15 @@ def test_a_join_on_a_float(table: Any) -> None:
     assert table.rows(sql) == [{"id": 200}]
 
 
+@pytest.mark.parametrize("order", ["x DESC", "y DESC, id"])
+@pytest.mark.parametrize("how", ["LEFT JOIN", "JOIN"])
+def test_a_condition_beside_the_filter_of_a_join_or_an_order(table: Any, how: str, order: str) -> None:
+    joined = f"SELECT t.id FROM generate_series(198, 201) g(n) {how} {T} t ON t.id = g.n AND (t.x > 5 OR t.y > 5)"
+
+    assert [row for row in table.rows(joined) if row["id"]] == [{"id": 200}]
+    assert table.rows(f"SELECT id FROM {T} WHERE x > 5 OR id < 0 ORDER BY {order} LIMIT 1") == [{"id": 200}]
+
+
 def test_pruning_of_other_columns_stays(table: Any) -> None:
     plan = table.prepare(f"SELECT x FROM {T} WHERE id > 190").physical.display_indent()
 

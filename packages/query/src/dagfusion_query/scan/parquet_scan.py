@@ -100,10 +100,13 @@ class ParquetScan:
             if field.number != _FILE_GROUPS
         )
         off = {_ENABLE_PAGE_INDEX} if pc.max(sizes).as_py() <= SMALL_BYTES else set()
-        # Statistics in Parquet leave NaN out, and DataFusion would skip row groups and pages by them.
+        node = self._node
+        # Statistics in Parquet leave NaN out, and DataFusion would skip row groups and pages by them. With a join's or
+        # an order's filter in it, the predicate skips row groups in spite of the option; rows are filtered above.
         if self.names(may_hold_nan(scan)):
             off |= {_ENABLE_PAGE_INDEX, _PRUNING}
-        node = _replace(self._node, _PARQUET_OPTIONS, lambda given: _without(given, off)) if off else self._node
+            node = _without(node, {_PREDICATE})
+        node = _replace(node, _PARQUET_OPTIONS, lambda given: _switched_off(given, off)) if off else node
         return _replace(node, _BASE_CONF, lambda _: b"".join([*groups, *rest]))
 
 
@@ -123,11 +126,13 @@ def _reads(conf: bytes, witness: bytes) -> bool:
     return any(path.startswith(witness) for file in first for path in children(file, 1))
 
 
-def _without(options: bytes, numbers: Collection[int]) -> bytes:
+def _switched_off(options: bytes, numbers: Collection[int]) -> bytes:
     """Return options with these switched off, whose default in the encoding is off."""
-    return _replace(
-        options, _GLOBAL, lambda given: b"".join(field.raw for field in fields(given) if field.number not in numbers)
-    )
+    return _replace(options, _GLOBAL, lambda given: _without(given, numbers))
+
+
+def _without(node: bytes, numbers: Collection[int]) -> bytes:
+    return b"".join(field.raw for field in fields(node) if field.number not in numbers)
 
 
 def _replace(node: bytes, number: int, change: Callable[[bytes], bytes]) -> bytes:
