@@ -12,7 +12,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("AWS_", "DAGFUSION_", "DAGSTER_", "S3_", "UAT_S3_", "PROD_S3_", "PG")
-KEPT = ("DAGFUSION_LOCALSTACK_IMAGE", "DAGFUSION_POSTGRES_IMAGE", "DAGFUSION_REQUIRE_CONTAINERS")
+KEPT = (
+    "DAGFUSION_REWRITING_S",
+    "DAGFUSION_LOCALSTACK_IMAGE",
+    "DAGFUSION_POSTGRES_IMAGE",
+    "DAGFUSION_REQUIRE_CONTAINERS",
+)
 
 # The time of one example says nothing on a shared machine. CI draws the same examples each time, so that what a change
 # breaks is told apart from what chance finds; every other run draws new ones.

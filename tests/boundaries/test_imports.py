@@ -54,6 +54,7 @@ TOWERS: Mapping[str, Sequence[str]] = {
         "preview",
         "answers",
         "explain",
+        "retries",
         "result",
         "connection",
         "worker",

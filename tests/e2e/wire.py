@@ -4,7 +4,7 @@ import contextlib
 import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -13,10 +13,30 @@ REQUEST = re.compile(rb"^(GET|HEAD|PUT|POST|DELETE) (\S+) HTTP/1\.1\r$", re.MULT
 
 @dataclass
 class Recorded:
-    """The requests of a relay so far, each as `METHOD /path`."""
+    """The requests of a relay so far, each as `METHOD /path`.
+
+    Attributes:
+        damage: Changes the body of an answer that comes in one piece, until it has changed one.
+    """
 
     endpoint: str
     requests: list[str] = field(default_factory=list)
+    damage: Callable[[bytes], bytes] | None = None
+
+    def sent(self, chunk: bytes) -> bytes:
+        """Write down the requests in what is relayed."""
+        self.requests += [f"{method.decode()} {path.decode()}" for method, path in REQUEST.findall(chunk)]
+        return chunk
+
+    def damaged(self, chunk: bytes) -> bytes:
+        """Return what is relayed instead of a part of an answer."""
+        if (damage := self.damage) is None:
+            return chunk
+        head, end, body = chunk.partition(b"\r\n\r\n") if chunk.startswith(b"HTTP/1.1 2") else (b"", b"", chunk)
+        if not body or (changed := damage(body)) == body:
+            return chunk
+        self.damage = None
+        return head + end + changed
 
 
 @contextlib.contextmanager
@@ -43,8 +63,8 @@ def _accept(listener: socket.socket, target: tuple[str, int], recorded: Recorded
             far = socket.create_connection(target)
             ends += [near, far]
             threads += [
-                threading.Thread(target=_relay, args=(near, far, recorded.requests)),
-                threading.Thread(target=_relay, args=(far, near, None)),
+                threading.Thread(target=_relay, args=(near, far, recorded.sent)),
+                threading.Thread(target=_relay, args=(far, near, recorded.damaged)),
             ]
             threads[-2].start()
             threads[-1].start()
@@ -57,11 +77,9 @@ def _accept(listener: socket.socket, target: tuple[str, int], recorded: Recorded
         end.close()
 
 
-def _relay(source: socket.socket, sink: socket.socket, requests: list[str] | None) -> None:
+def _relay(source: socket.socket, sink: socket.socket, change: Callable[[bytes], bytes]) -> None:
     with contextlib.suppress(OSError):  # either end went
         while chunk := source.recv(1 << 16):
-            if requests is not None:
-                requests += [f"{method.decode()} {path.decode()}" for method, path in REQUEST.findall(chunk)]
-            sink.sendall(chunk)
+            sink.sendall(change(chunk))
     with contextlib.suppress(OSError):
         sink.shutdown(socket.SHUT_WR)

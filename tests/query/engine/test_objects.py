@@ -1,6 +1,7 @@
 """Objects of a store: fetched once into verified copies, or compared with their events after they were read."""
 
 import hashlib
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,8 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from dagfusion_query.engine.engine import Engine
-from dagfusion_query.errors import CorruptObjectError, StaleObjectError
+from dagfusion_query.errors import CorruptObjectError, SettingsError, StaleObjectError
 from dagfusion_query.event_log.protocol import Materialization
+from dagfusion_query.event_log.record import DataFile
 from dagfusion_query.object_cache.copies import Copies
 from dagfusion_query.object_store import open_store
 from dagfusion_query.settings import Settings
@@ -171,6 +173,20 @@ class TestReplaced:
         assert answers or stale
 
 
+def test_a_run_that_is_not_read_to_its_end_is_compared_on_request(stored: Callable[..., StoredLake]) -> None:
+    """As a worker does when a client wants so many rows and no more."""
+    lake = stored(object_cache_object_bytes=1)
+    lake.put("a", numbers(0, 200_000))
+    run = lake.engine.start(lake.prepare(f"SELECT x + 0 AS x FROM {T}"))
+    assert run.next() is not None
+    run.check()
+    lake.put("a", numbers(1, 200_000), logged=False)
+
+    with pytest.raises(StaleObjectError, match=r"p=a/data.parquet .* has changed since its event"):
+        run.check()
+    run.cancel()
+
+
 def test_names_of_one_run_are_not_compared(stored: Callable[..., StoredLake], wire: Recorded) -> None:
     lake = stored(object_cache_object_bytes=1)
     lake.put("a", numbers(0), file="p=a/data-run.parquet")
@@ -190,6 +206,45 @@ def test_bytes_that_are_not_those_that_were_written_are_an_error(stored: Callabl
 
     with pytest.raises(CorruptObjectError, match=r"p=a/data.parquet .* do not have the checksum"):
         lake.rows(SUM)
+
+
+def written(event: Materialization) -> DataFile:
+    assert isinstance(event.file, DataFile)
+    return event.file
+
+
+def flipped(content: bytes, position: int) -> bytes:
+    changed = bytearray(content)
+    changed[position] ^= 1 << position % 8
+    return bytes(changed)
+
+
+def test_a_byte_that_is_damaged_on_the_way_is_read_again(stored: Callable[..., StoredLake], wire: Recorded) -> None:
+    """Wherever it is: in a page, in the footer, in its length."""
+    lake = stored()
+    size = written(lake.put("a", numbers(0))).size_bytes
+    for position in range(0, size, max(1, size // 60)):
+        lake.fold([lake.put("a", numbers(position))])
+        wire.damage = lambda body, position=position: flipped(body, position) if len(body) == size else body
+        assert lake.rows(SUM) == [{"n": sum(range(position, position + 10))}], position
+        assert wire.damage is None, "nothing was damaged"
+
+
+def test_a_byte_that_is_damaged_in_the_store_is_an_error(stored: Callable[..., StoredLake]) -> None:
+    lake = stored()
+    rows = numbers(0)
+    for position in range(0, written(lake.put("a", rows)).size_bytes, 40):
+        event = lake.put("a", rows, logged=False)
+        key = f"{lake._prefix}/p=a/data.parquet"
+        content = bytes(obstore.get(lake._store, key).bytes())
+        put = obstore.put(lake._store, key, flipped(content, position))
+        lake.fold([event])
+        with pytest.raises(StaleObjectError, match=r"p=a/data.parquet"):
+            lake.rows(SUM)
+        # A store that does not know of the damage gives the etag of the event.
+        lake.fold([event._replace(event_id=next(lake._ids), file=written(event)._replace(etag=put["e_tag"]))])
+        with pytest.raises(CorruptObjectError, match=r"p=a/data.parquet .* do not have the checksum"):
+            lake.rows(SUM)
 
 
 def test_an_object_without_a_checksum_is_read(stored: Callable[..., StoredLake]) -> None:
@@ -233,6 +288,32 @@ def test_copies_can_be_turned_off(stored: Callable[..., StoredLake]) -> None:
 
     assert lake.rows(SUM) == [{"n": 45}]
     assert not list(lake.root.glob("state/**/objects"))
+
+
+FOLDERS = ["!$&'()", "+,:;=@]^|", ' "#%<>\\`{}~', "ü日%41", "*", "?", "["]
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_folders_may_have_any_name(
+    server: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A folder for templates that DataFusion calls otherwise would leave every table empty."""
+    folder = tmp_path / f"a{name}b"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    try:
+        lake = StoredLake(folder, server, server.endpoint)
+        lake._prefix = tmp_path.name
+        lake.put("a", numbers(0))
+        for _ in range(2):
+            assert lake.rows(SUM) == [{"n": 45}]
+        staged = f"WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 2) SELECT x FROM {T}, r"
+        assert len(lake.rows(staged)) == 20
+    except SettingsError:
+        assert name in ("*", "?", "[")
+    else:
+        assert list(folder.glob("state/objects/objects/*/*"))
+        lake.engine.close()
 
 
 def test_a_limit_reads_as_many_files_as_it_needs(stored: Callable[..., StoredLake], wire: Recorded) -> None:

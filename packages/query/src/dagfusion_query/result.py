@@ -9,6 +9,7 @@ import pyarrow as pa
 from dagfusion_query.answers import QueryStats, Result
 from dagfusion_query.engine.engine import Prepared
 from dagfusion_query.errors import StaleObjectError
+from dagfusion_query.retries import StaleRetries
 
 
 class Batches(Protocol):
@@ -16,6 +17,9 @@ class Batches(Protocol):
 
     def next(self) -> pa.RecordBatch | None:
         """Return the next batch, or None at the end."""
+
+    def check(self) -> None:
+        """Compare the objects that were read so far with their events."""
 
     def cancel(self) -> None:
         """Give up what is not there yet."""
@@ -40,6 +44,9 @@ class Finished:
     def next(self) -> pa.RecordBatch | None:
         """Return the next batch, or None at the end."""
         return next(self._batches, None)
+
+    def check(self) -> None:
+        """Do nothing: no object was read."""
 
     def cancel(self) -> None:
         """Drop the batches that are left."""
@@ -71,7 +78,7 @@ class EmbeddedResult(Result):
         super().__init__()
         self.schema = schema
         self._run, self._replan, self._started = start, replan, started
-        self._retried = False
+        self._retries = StaleRetries()
         self._start(prepared)
 
     @property
@@ -103,7 +110,7 @@ class EmbeddedResult(Result):
                 while (batch := self._pop()) is not None:
                     batches.append(batch)
             except StaleObjectError:
-                self._restart()  # nothing has left this method yet
+                self._start(self._planned_again())  # nothing has left this method yet
             else:
                 return pa.Table.from_batches(batches, self.schema)
 
@@ -121,25 +128,28 @@ class EmbeddedResult(Result):
 
     def _start(self, prepared: Prepared) -> None:
         """Start a run and wait for its first batch, so that most of what can go wrong does so here."""
-        self._prepared, self._rows, self._seconds = prepared, 0, 0.0
-        self._batches = self._run(prepared)
-        self._ahead.clear()
-        try:
-            self._ahead.append(self._batches.next())
-        except StaleObjectError:
-            self._restart()
+        while True:
+            self._prepared, self._rows, self._seconds = prepared, 0, 0.0
+            self._batches = self._run(prepared)
+            self._ahead.clear()
+            try:
+                self._ahead.append(self._batches.next())
+            except StaleObjectError:
+                prepared = self._planned_again()
+            else:
+                break
         self._seconds = time.perf_counter() - self._started
 
-    def _restart(self) -> None:
-        """Run once more on a fresh catalog; the second time an object is stale, it is the error.
+    def _planned_again(self) -> Prepared:
+        """Plan once more on a fresh catalog, after a while if that has not helped before.
 
         Raises:
-            StaleObjectError: This was the second time.
+            StaleObjectError: The one that is handled, because it was tried often enough.
         """
-        if self._retried:
+        if (pause_s := self._retries.pause_s()) is None:
             raise  # noqa: PLE0704  # called while a StaleObjectError is handled
-        self._retried = True
-        self._start(self._replan())
+        time.sleep(pause_s)
+        return self._replan()
 
     def _pop(self) -> pa.RecordBatch | None:
         batch = self._pull()

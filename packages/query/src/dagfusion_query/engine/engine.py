@@ -165,7 +165,13 @@ class Engine:
         """Start a run of a planned statement."""
         means = Means(prepared.bound.context, self._planners, self._objects)
         execution = Execution(self._batches(prepared, means), self._loop, self._settings.store_stall_s, means.plans)
-        return Run(execution, prepared.schema, prepared.scans, self._stores)
+        return Run(
+            execution,
+            prepared.schema,
+            prepared.scans,
+            self._stores,
+            lambda: self._loop.submit(means.check()).result(),
+        )
 
     def plans(self, prepared: Prepared) -> tuple[str, str]:
         """Return the logical and the physical plan of a statement as text.

@@ -1,9 +1,10 @@
 """One run of a planned statement."""
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -30,10 +31,19 @@ class Run:
         schema: The result's columns.
         scans: What the statement reads.
         stores: Where the objects are.
+        check: Compares what was read so far with the events.
     """
 
-    def __init__(self, execution: Execution, schema: pa.Schema, scans: Sequence[Scan], stores: Stores) -> None:
+    def __init__(
+        self,
+        execution: Execution,
+        schema: pa.Schema,
+        scans: Sequence[Scan],
+        stores: Stores,
+        check: Callable[[], None],
+    ) -> None:
         self._execution, self._schema, self._scans, self._stores = execution, schema, scans, stores
+        self._check = check
 
     def next(self) -> pa.RecordBatch | None:
         """Return the next batch, or None at the end.
@@ -58,6 +68,17 @@ class Run:
     def wait(self, timeout_s: float) -> bool:
         """Have the next batch made while something else is done; tell whether it is there within this time."""
         return self._execution.wait(timeout_s)
+
+    def check(self) -> None:
+        """Compare the objects that were read so far with their events, for a caller that takes no more batches.
+
+        A run that comes to its end has done so before its last batch.
+
+        Raises:
+            StaleObjectError: An object is gone or has changed since its event.
+            StoreUnavailableError: The object store does not answer.
+        """
+        self._check()
 
     def cancel(self) -> None:
         """Give the run up. May be called on another thread."""
@@ -88,12 +109,20 @@ class Means:
         planners: Deep stacks, on which plans are made and started.
         objects: Local copies, and comparisons with the events.
         plans: Gets the plans that count what is read.
+        unchecked: Gets the plans whose objects were not all compared with their events yet.
     """
 
     context: SessionContext
     planners: Planners
     objects: Objects
     plans: list[ExecutionPlan] = field(default_factory=list)
+    unchecked: list[tuple[Spliced, ExecutionPlan]] = field(default_factory=list)
+
+    async def check(self) -> None:
+        """Compare the objects that were read in place so far with their events."""
+        for spliced, plan in self.unchecked:
+            count = sum(scan.count for scan in spliced.scans)
+            await self.objects.check(spliced.in_place, partial(opened_files, plan, count))
 
 
 async def frame_batches(frame: DataFrame, means: Means) -> AsyncIterator[pa.RecordBatch]:
@@ -114,6 +143,7 @@ async def spliced_batches(spliced: Spliced, means: Means) -> AsyncIterator[pa.Re
             spliced = await means.planners.call(spliced.without_copies)
         plan, stream = await means.planners.call(lambda: _start(spliced, means.context))
         means.plans.append(plan)
+        means.unchecked.append((spliced, plan))
         if not spliced.in_place:
             async for batch in arrow_batches(stream):
                 yield batch
@@ -123,8 +153,8 @@ async def spliced_batches(spliced: Spliced, means: Means) -> AsyncIterator[pa.Re
             if held is not None:
                 yield held
             held = batch
-        count = sum(scan.count for scan in spliced.scans)
-        await means.objects.check(spliced.in_place, lambda: opened_files(plan, count))
+        await means.check()
+        means.unchecked.clear()
         if held is not None:
             yield held
 

@@ -11,6 +11,7 @@ object, so they cannot be out of date.
 
 import fcntl
 import hashlib
+import logging
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +20,8 @@ from pathlib import Path
 from secrets import token_hex
 
 from dagfusion_query.object_cache.eviction import Eviction, counted
+
+_log = logging.getLogger(__name__)
 
 DIGEST_BYTES = hashlib.sha256().digest_size
 KEY_BYTES = 16
@@ -108,11 +111,11 @@ class Copies:
         temporary = path.with_name(f"{path.name}.{token_hex(4)}")
         try:
             _write(temporary, content, digest)
+            self._eviction.admit(temporary, key)
+            temporary.rename(path)
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
-        self._eviction.admit(temporary, key)
-        temporary.rename(path)
         status = path.stat()
         self._remember(key, (status.st_ino, status.st_size, status.st_mtime_ns))
         self._eviction.wrote(status.st_size)
@@ -125,6 +128,8 @@ class Copies:
             listed = self._eviction.listed()
             with _locked(self._lock, fcntl.LOCK_EX):
                 self._eviction.run(listed, frozenset(self._pinned()))
+        except OSError as error:
+            _log.warning("local copies of objects cannot be removed: %s", error)
         finally:
             self._evicting.release()
 

@@ -4,6 +4,7 @@ A table is registered over an empty folder. While a query is planned, each scan 
 that a table named twice stays two scans, with as many witness files as the scan shall have file groups.
 """
 
+import re
 import shutil
 import tempfile
 import weakref
@@ -12,7 +13,12 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
+from dagfusion_query.errors import SettingsError
+
 _WITNESS = b"PAR1"  # never read: the splice replaces it
+# What a URL of DataFusion has as it is. A URL that differs from DataFusion's would leave a table empty.
+_UNQUOTED = "/!$&'()+,:;=@]^|~"
+_GLOB = re.compile(r"[*?\[]")
 _VALUES = {"string": "w", "large_string": "w", "binary": "w", "bool": "false", "date32[day]": "1970-01-01"}
 
 
@@ -49,9 +55,18 @@ class Template:
 
 
 class Scratch:
-    """A temporary folder for the templates of one session, removed with it."""
+    """A temporary folder for the templates of one session, removed with it.
+
+    Raises:
+        SettingsError: DataFusion would read the folder's name as a pattern.
+    """
 
     def __init__(self) -> None:
+        if _GLOB.search(str(Path(tempfile.gettempdir()).resolve())):
+            raise SettingsError(
+                f"the folder for temporary files must not have *, ? or [ in its path, got {tempfile.gettempdir()}: set "
+                "TMPDIR to another"
+            )
         self.path = Path(tempfile.mkdtemp(prefix="dagfusion-")).resolve()
         # Queries of an older generation may hold the session for a while: the folder goes after the last of them.
         self.close = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
@@ -63,7 +78,7 @@ class Scratch:
 
 def folder_url(path: str) -> str:
     """Return the URL that DataFusion's logical plan holds for a local folder."""
-    return f"file://{quote(path)}"
+    return f"file://{quote(path, safe=_UNQUOTED)}"
 
 
 def _witness_value(kind: pa.DataType) -> str:

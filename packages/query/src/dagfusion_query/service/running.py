@@ -19,6 +19,7 @@ from dagfusion_query.errors import (
     StaleObjectError,
     TooBusyError,
 )
+from dagfusion_query.retries import StaleRetries
 from dagfusion_query.service.admission import Admission, Ticket
 from dagfusion_query.service.catalogs import Catalogs, told
 from dagfusion_query.service.metrics import Metrics
@@ -108,7 +109,7 @@ class Running:
         """
         try:
             await self._admission()
-            return await self._start(may_refresh=True)
+            return await self._start(StaleRetries())
         except QueryError as error:
             self._close(error)
             raise
@@ -195,7 +196,7 @@ class Running:
         finally:
             self._waiting = None
 
-    async def _start(self, *, may_refresh: bool) -> Answer:
+    async def _start(self, retries: StaleRetries) -> Answer:
         for _ in range(self._shared.settings.workers + _MORE_TRIES):
             pool = self._shared.pool
             handle = await self._interruptible(pool.lease(), partial(pool.give_back, is_warm=True))
@@ -215,14 +216,15 @@ class Running:
                 self._lease = None
             except StaleObjectError:
                 self._lease = None
-                if not may_refresh or self._error is not None:
+                if self._error is not None or (pause_s := retries.pause_s()) is None:
                     raise
+                await self._interruptible(asyncio.sleep(pause_s))
                 refresh = asyncio.to_thread(self._shared.environments.refresh, _REFRESH_S)
                 with contextlib.suppress(QueryError):
                     await self._interruptible(refresh)
                 if self._error is not None:
                     raise self._error from None
-                return await self._start(may_refresh=False)
+                return await self._start(retries)
         raise ServiceUnavailableError("several workers died before they took the statement: try again in a moment")
 
     async def _first(self, lease: Lease) -> Answer:

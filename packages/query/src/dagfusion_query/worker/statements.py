@@ -178,6 +178,7 @@ class Statements:
             first_batch_s = time.perf_counter() - began if first_batch_s is None else first_batch_s
             _is_there(run, 0.0)  # have the next one made while this one is encoded
             if not output.write(batch):
+                run.check()
                 self._is_whole = False
                 break
             if not _is_there(run, _SOON_S):
@@ -280,6 +281,10 @@ class _Shown:
             return None
         columns = [pa.array([self._shown(text) for text in column.to_pylist()], column.type) for column in batch]
         return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+
+    def check(self) -> None:
+        """Compare the objects that were read so far with their events."""
+        self._run.check()
 
     def cancel(self) -> None:
         """Give up what is not there yet."""
