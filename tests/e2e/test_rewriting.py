@@ -76,13 +76,14 @@ class Seen:
 
     answers: int = 0
     stale: int = 0
+    cut: int = 0
     mixtures: list[Row] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     slowest_s: float = 0.0
 
     def __str__(self) -> str:
         return (
-            f"{self.answers} answers, {self.stale} stale, {len(self.mixtures)} mixtures, "
+            f"{self.answers} answers, {self.stale} stale, {self.cut} cut off, {len(self.mixtures)} mixtures, "
             f"{len(self.failures)} failures, slowest {self.slowest_s:.1f} s"
         )
 
@@ -100,6 +101,8 @@ def read(ask: Ask, seen: Seen, stop: threading.Event, first: int) -> None:
             seen.stale += 1
             if f"s3://{BUCKET}/" not in str(error) or f"(table {TABLE}, partition " not in str(error):
                 seen.failures.append(str(error))
+        except httpx.RemoteProtocolError:
+            seen.cut += 1  # it failed after its first rows were sent, which the client sees
         except Exception as error:  # noqa: BLE001  # it is reported
             seen.failures.append(f"{type(error).__name__}: {error}")
         seen.slowest_s = max(seen.slowest_s, time.monotonic() - began)

@@ -23,6 +23,7 @@ _ABOUT_OBJECTS = (
     "EOF",
     "IO error",
     "Compute error",
+    "panicked",  # decoding pages of another version than the footer's
 )
 
 
