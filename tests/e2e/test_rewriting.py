@@ -114,7 +114,7 @@ def embedded(connection: EmbeddedConnection) -> Ask:
 
 def over_http(client: httpx.Client) -> Ask:
     def ask(sql: str) -> list[Row]:
-        # As a console asks, which wants so many rows and no more: here, exactly as many as there are in a batch or less.
+        # As a console asks, which wants so many rows and no more.
         answer = client.post("/v1/sql", json={"sql": sql, "format": "json", "limit_rows": ROWS})
         body = answer.json()
         if answer.status_code != httpx.codes.OK:

@@ -8,7 +8,7 @@ _LIMIT_S = 2.0
 
 
 class StaleRetries:
-    """The retries of one query: the first at once, then some within about two seconds, so that long queries have one."""
+    """The retries of one query: the first at once, then some within about two seconds; a long query has one."""
 
     def __init__(self) -> None:
         self._pauses = iter(_PAUSES_S)

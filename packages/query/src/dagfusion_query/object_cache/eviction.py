@@ -121,7 +121,8 @@ class Eviction:
                 except FileNotFoundError:
                     continue
                 mode = status.st_mode & 0o777
-                yield Entry(Path(file.path), folder.name + file.name, status.st_size, mode, status.st_mtime_ns)
+                key = (folder.name + file.name).partition(".")[0]  # a copy that is being written is pinned, too
+                yield Entry(Path(file.path), key, status.st_size, mode, status.st_mtime_ns)
 
     def _read_ghosts(self) -> frozenset[str]:
         try:
