@@ -101,8 +101,8 @@ def test_nobody_elses_session(doors: Doors, service: FakeService) -> None:
         assert get_options(client, [(b"authorization", ann), cookie])["limit_rows"] == 1
         for nonsense in (b"arrow_flight_session_id=zz", b"arrow_flight_session_id=00"):
             with pytest.raises(pa.ArrowInvalid, match="the session has expired"):
-                get_options(client, [(b"cookie", nonsense)])
-        assert get_options(client, [(b"cookie", b"other=1")]) == {"catalog": "datafusion"}
+                get_options(client, [(b"authorization", ann), (b"cookie", nonsense)])
+        assert get_options(client, [(b"authorization", ann), (b"cookie", b"other=1")]) == {"catalog": "datafusion"}
 
 
 def test_adbc_sets_and_reads_them(doors: Doors, service: FakeService) -> None:
