@@ -108,10 +108,12 @@ def test_a_store_that_is_down_is_named(services: Services, database: Database, t
     home.mkdir()
     with services.object_store(tmp_path / "s3") as store, lake(database, store, home) as deployment:
         assert deployment.materialize(REGISTER)
-        with deployment.connect() as connection:
+        with deployment.connect() as copied, deployment.connect(DAGFUSION_OBJECT_CACHE_DIR="none") as connection:
             query = f"select count(*) as n from {TABLES[REGISTER]} where npi > 0"
-            assert connection.sql(query).to_arrow()["n"].to_pylist() == [10_000]
+            for one in (copied, connection):
+                assert one.sql(query).to_arrow()["n"].to_pylist() == [10_000]
             store.stop()
+            assert copied.sql(query).to_arrow()["n"].to_pylist() == [10_000]
             started = time.monotonic()
             with pytest.raises(StoreUnavailableError) as raised:
                 connection.sql(query).to_arrow()
