@@ -175,7 +175,7 @@ SLOW = f"SELECT count(*) FROM {TABLE} a, {TABLE} b, {TABLE} c WHERE (a.id * b.id
 
 @pytest.mark.parametrize("form", ["table", "json", "jsonl", "csv", "arrow", "parquet"])
 def test_a_pipe_that_is_closed_is_no_error(dagster_home: Path, tmp_path: Path, form: str) -> None:
-    query = f"SELECT a.id FROM {TABLE} a, {TABLE} b LIMIT 200000"
+    query = f"SELECT random() AS id FROM {TABLE} a, {TABLE} b LIMIT 200000"  # more than a pipe holds
     asked = subprocess.Popen(  # noqa: S603  # our own command
         command("sql", query, "-F", form, "--max-rows", "0"),
         env=environ(tmp_path, {"DAGSTER_HOME": str(dagster_home)}),

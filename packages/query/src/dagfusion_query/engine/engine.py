@@ -1,5 +1,6 @@
 """The engine: SQL over one generation of the catalog."""
 
+import re
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ from dagfusion_query.settings import Settings
 
 Path = Literal["splice", "catalog", "staged"]
 FILE_NAME = "input_file_name"
+INFORMATION_SCHEMA_FILE = re.compile(r"[^\s\[\],:]*/information_schema\d*/(\w+)\.arrow")
 Params = Sequence[Any] | Mapping[str, Any] | None
 Values = Mapping[str, pa.Scalar]
 T = TypeVar("T")
@@ -87,10 +89,9 @@ class Prepared:
         return _is(self.logical, "Analyze")
 
     def shown(self, text: str) -> str:
-        """Return a text on the plan with the objects' paths in place of those of their local copies."""
-        if not isinstance(self.work, Spliced) or not self.work.copied:
-            return text
-        for copied in self.work.copied:
+        """Return a text on the plan with the names of objects and tables in place of the paths of local files."""
+        text = INFORMATION_SCHEMA_FILE.sub(r"information_schema/\1", text)
+        for copied in self.work.copied if isinstance(self.work, Spliced) else ():
             text = copied.named(text)
         return text
 
