@@ -61,7 +61,7 @@ async def pool(size: int = 1, limit_bytes: int = MEMORY) -> AsyncIterator[Pool]:
 
 def run(test: Callable[[Pool], Coroutine[Any, Any, None]], size: int = 1) -> None:
     async def within() -> None:
-        async with asyncio.timeout(50), pool(size) as made:
+        async with asyncio.timeout(180), pool(size) as made:
             await test(made)
 
     asyncio.run(within())
