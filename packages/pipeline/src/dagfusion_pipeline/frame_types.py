@@ -128,7 +128,7 @@ class _ArrowTables(FrameType):
 
 
 class _PandasFrames(FrameType):
-    """`pandas.DataFrame`; pandas is not imported before somebody else has done so."""
+    """`pandas.DataFrame`; it never imports pandas itself."""
 
     name = "pandas.DataFrame"
 

@@ -251,7 +251,7 @@ class Result(ABC):
         return batch
 
     def _preview(self) -> Preview:
-        """Read ahead until there are rows to show, and keep them for whoever takes the rows."""
+        """Read ahead until there are rows to show, and keep them for the next reader."""
         with self._taking:
             if self._taken:
                 return Preview(self.schema, note="its rows have been taken already")

@@ -30,7 +30,7 @@ def identify(tokens: Tokens, settings: ServiceSettings, *, bearer: str | None, p
 
     Raises:
         UnauthenticatedError: There is no token, or one that is not valid.
-        ServiceUnavailableError: The tokens cannot be read now; nobody gets in whom they decide about.
+        ServiceUnavailableError: The tokens cannot be read now, so no token is accepted.
     """
     try:
         if bearer is not None:
