@@ -34,9 +34,11 @@ def test_a_wheel_holds_its_sources_and_nothing_else(wheels: Mapping[str, Path], 
     expected = {name for name in written if "__pycache__" not in name}
     with zipfile.ZipFile(wheels[package]) as wheel:
         held = {name for name in wheel.namelist() if ".dist-info/" not in name}
+        licences = [name for name in wheel.namelist() if name.endswith(".dist-info/licenses/LICENSE")]
         metadata = next(wheel.read(name).decode() for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
     assert f"{package}/py.typed" in held
     assert held == expected
+    assert len(licences) == 1
     assert "file://" not in metadata
 
 
