@@ -15,7 +15,8 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, Request,
 
 from tests.query.console.mock import Mock
 
-CHROMIUM = "/usr/bin/chromium"
+# The headless shell renders the same and takes a third less CPU time.
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium"))), "chromium")
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
