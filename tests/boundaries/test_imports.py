@@ -39,6 +39,7 @@ TOWERS: Mapping[str, Sequence[str]] = {
     "dagfusion_query": (
         "errors",
         "wire",
+        "formats",
         "settings",
         "service_settings",
         "config_file",

@@ -53,7 +53,6 @@ class State:
 class Stream:
     """What a fake query gives: batches as chunks of an Arrow stream, each made when it is asked for."""
 
-    media_type = "application/vnd.apache.arrow.stream"
     stats = Stats(files_total=4, files_read=1, files_skipped=3)
 
     def __init__(self, id_: str, result: "Result", closed: Callable[[str], None]) -> None:

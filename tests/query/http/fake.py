@@ -21,10 +21,11 @@ from dagfusion_query.doors.http.app import create_app
 from dagfusion_query.doors.http.listen import HttpDoor
 from dagfusion_query.errors import QueryCancelledError, QueryError, UnknownQueryError
 from dagfusion_query.event_log.history import History
+from dagfusion_query.formats.result_format import Format
 from dagfusion_query.service.query import Query, QueryInfo, State, Stats
 from dagfusion_query.service_settings import ServiceSettings
 
-ARROW = "application/vnd.apache.arrow.stream"
+ARROW = Format.arrow.media_type
 Piece = bytes | QueryError | Exception | float  # bytes to send, an error to raise, seconds to wait
 
 
@@ -34,7 +35,6 @@ class FakeStream:
 
     id: str
     pieces: Sequence[Piece]
-    media_type: str = ARROW
     stats: Stats = field(default_factory=lambda: Stats(rows=1, files_total=3, files_read=1, generations={"uat": 7}))
     closed: threading.Event = field(default_factory=threading.Event)
     taken: int = 0
@@ -69,7 +69,6 @@ class FakeService:
         self.pieces: Sequence[Piece] = (arrow(1),)
         self.delay_s = 0.0
         self.error: Exception | None = None
-        self.media_type = ARROW
         self.asked: list[tuple[Query, Caller]] = []
         self.streams: list[FakeStream] = []
         self.cancelled = threading.Event()
@@ -80,7 +79,7 @@ class FakeService:
 
     async def run(self, query: Query, caller: Caller) -> FakeStream:
         await self._ask(query, caller)
-        stream = FakeStream(f"q{len(self.streams)}", self.pieces, self.media_type)
+        stream = FakeStream(f"q{len(self.streams)}", self.pieces)
         self.streams.append(stream)
         return stream
 

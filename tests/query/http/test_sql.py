@@ -20,7 +20,7 @@ from dagfusion_query.errors import (
     TooBusyError,
     UnknownTableError,
 )
-from dagfusion_query.service.query import Format
+from dagfusion_query.formats.result_format import Format
 from tests.query.http.fake import ARROW, FakeService, arrow, eventually, stream_of
 
 ONE = {"sql": "SELECT 1"}
@@ -96,6 +96,7 @@ def test_a_statement_needs_no_content_type(client: httpx.Client) -> None:
         ("application/json", Format.json),
         ("text/csv;q=0.5, application/vnd.apache.parquet", Format.parquet),
         ("application/x-ndjson", Format.jsonl),
+        ("application/json-lines", Format.jsonl),
         ("text/*", Format.csv),
         ("text/html, */*;q=0.1", Format.arrow),
         ("application/json;q=0, text/csv;q=0.1", Format.csv),

@@ -12,19 +12,12 @@ from typing import BinaryIO
 import typer
 
 from dagfusion_query.cli.options import Format
+from dagfusion_query.formats import result_format
 
 # What the end of a file's name says.
 _FORMATS = {
     ".txt": Format.table,
-    ".json": Format.json,
-    ".jsonl": Format.jsonl,
-    ".ndjson": Format.jsonl,
-    ".csv": Format.csv,
-    ".arrows": Format.arrow,
-    ".arrow": Format.arrow,
-    ".feather": Format.arrow,
-    ".parquet": Format.parquet,
-    ".pq": Format.parquet,
+    **{suffix: Format(form.value) for form in result_format.Format for suffix in form.row.suffixes},
 }
 
 

@@ -1,4 +1,4 @@
-"""Rows for programs: JSON, JSON lines, CSV, an Arrow stream or file, Parquet. Values are as `worker.plain` has them."""
+"""Rows for programs: JSON, JSON lines, CSV, an Arrow stream or file, Parquet. Values are as in `text_values`."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
@@ -54,7 +54,7 @@ def write_arrow_file(schema: pa.Schema, batches: Batches, out: BinaryIO) -> None
 
 def write_parquet(schema: pa.Schema, batches: Batches, out: BinaryIO) -> None:
     """Write a Parquet file in row groups of bounded size."""
-    from dagfusion_query.worker.encode import ParquetEncoder  # noqa: PLC0415
+    from dagfusion_query.formats.encoders import ParquetEncoder  # noqa: PLC0415
 
     _refuse_terminal(out)
     renamed = pa.schema([f.with_name(name) for f, name in zip(schema, unique_names(schema.names), strict=True)])
@@ -89,7 +89,7 @@ def unique_names(names: Sequence[str]) -> list[str]:
 
 def _rows(schema: pa.Schema, batches: Batches) -> Iterator[bytes]:
     """Yield each row as a JSON object."""
-    from dagfusion_query.worker.plain import json_values  # noqa: PLC0415
+    from dagfusion_query.formats.text_values import json_values  # noqa: PLC0415
 
     names = unique_names(schema.names)
     for batch in batches:
@@ -99,7 +99,7 @@ def _rows(schema: pa.Schema, batches: Batches) -> Iterator[bytes]:
 
 
 def _texts(column: pa.Array) -> pa.Array:
-    from dagfusion_query.worker.plain import json_values  # noqa: PLC0415
+    from dagfusion_query.formats.text_values import json_values  # noqa: PLC0415
 
     def text(value: Any) -> str | None:
         return value if value is None or isinstance(value, str) else orjson.dumps(value).decode()

@@ -6,16 +6,18 @@ from typing import Annotated
 
 import typer
 
+from dagfusion_query.formats import result_format
+
 
 class Format(StrEnum):
     """How rows are written."""
 
     table = "table"
-    json = "json"
-    jsonl = "jsonl"
-    csv = "csv"
-    arrow = "arrow"
-    parquet = "parquet"
+    json = result_format.Format.json.value
+    jsonl = result_format.Format.jsonl.value
+    csv = result_format.Format.csv.value
+    arrow = result_format.Format.arrow.value
+    parquet = result_format.Format.parquet.value
 
 
 EventLog = Annotated[

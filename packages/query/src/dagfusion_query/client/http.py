@@ -12,6 +12,7 @@ from dagfusion_query.client.links import Links
 from dagfusion_query.client.remote import RemoteConnection
 from dagfusion_query.doors.http.params import write_params
 from dagfusion_query.engine.statement import check_text
+from dagfusion_query.formats.result_format import Format
 
 
 class HttpConnection(RemoteConnection):
@@ -33,7 +34,7 @@ class HttpConnection(RemoteConnection):
     def sql(self, query: str, params: Params = None) -> HttpResult:
         """Run a query; see `Connection.sql`."""
         started = time.perf_counter()
-        body = {**_statement(query, params), "format": "arrow"}
+        body = {**_statement(query, params), "format": Format.arrow.value}
         result = HttpResult(self._links, self._links.ask("POST", "/v1/sql", body, self._codings), started, self._ended)
         self._opened(result)
         return result

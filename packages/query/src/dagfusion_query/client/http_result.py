@@ -11,8 +11,8 @@ import pyarrow as pa
 from dagfusion_query.client.links import Answer, Links, restored_problem
 from dagfusion_query.client.remote import RemoteResult
 from dagfusion_query.errors import BrokenStreamError, QueryError, UnauthenticatedError
+from dagfusion_query.formats.result_format import Format
 
-_MEDIA_TYPE = "application/vnd.apache.arrow.stream"
 _BROKEN = (OSError, http.client.HTTPException, pa.ArrowException)
 
 
@@ -37,7 +37,7 @@ class HttpResult(RemoteResult):
         self._links, self._answer, self._over = links, answer, over
         self._cancelled = False
         try:
-            answer.require(_MEDIA_TYPE)
+            answer.require(Format.arrow.media_type)
             zstd = answer.headers.get("Content-Encoding") == "zstd"
             source = pa.PythonFile(_Source(answer), mode="r")
             self._source = pa.CompressedInputStream(source, "zstd") if zstd else source

@@ -9,18 +9,9 @@ from typing import Any
 import pyarrow as pa
 
 from dagfusion_query.access.caller import Caller
+from dagfusion_query.formats.result_format import Format
 
-__all__ = ["Caller", "Format", "Query", "QueryInfo", "ScanStats", "State", "Stats"]
-
-
-class Format(StrEnum):
-    """How a result is encoded: all by the worker, so that the service only relays bytes."""
-
-    arrow = "arrow"  # an Arrow IPC stream
-    json = "json"  # one document: {"columns": [{"name", "type"}], "rows": [[...]]}
-    jsonl = "jsonl"  # an object a line
-    csv = "csv"
-    parquet = "parquet"
+__all__ = ["Caller", "Query", "QueryInfo", "ScanStats", "State", "Stats"]
 
 
 @dataclass(frozen=True)

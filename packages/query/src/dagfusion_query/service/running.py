@@ -32,13 +32,6 @@ from dagfusion_query.worker.protocol import Frame, Kind
 
 _log = logging.getLogger(__name__)
 
-MEDIA_TYPES = {
-    "arrow": "application/vnd.apache.arrow.stream",
-    "json": "application/json",
-    "jsonl": "application/jsonl",
-    "csv": "text/csv; charset=utf-8; header=present",
-    "parquet": "application/vnd.apache.parquet",
-}
 _MORE_TRIES = 2  # than there are workers, each of which may turn out to be at its end
 _REFRESH_S = 3.0
 
@@ -60,7 +53,6 @@ class Answer:
     """What is there when a query has begun: the schema, and the first bytes unless there are none."""
 
     schema: pa.Schema
-    media_type: str
     chunk: memoryview | bytes | None
     explanation: Mapping[str, Any] | None
 
@@ -228,7 +220,7 @@ class Running:
         raise ServiceUnavailableError("several workers died before they took the statement: try again in a moment")
 
     async def _first(self, lease: Lease) -> Answer:
-        schema, media_type = pa.schema([]), MEDIA_TYPES[self._query.format]
+        schema = pa.schema([])
         while True:
             frame = await lease.next()
             if frame.kind is Kind.planned:
@@ -236,12 +228,12 @@ class Running:
                 self._planned(frame.head)
             elif frame.kind is Kind.end:
                 self._end(frame)
-                return Answer(schema, media_type, None, frame.head.get("explanation"))
+                return Answer(schema, None, frame.head.get("explanation"))
             else:
                 self._stream()
                 if (end := lease.end()) is not None:
                     self._end(end)
-                return Answer(schema, media_type, frame.body, None)
+                return Answer(schema, frame.body, None)
 
     def _planned(self, head: Mapping[str, Any]) -> None:
         scans = tuple(ScanStats(**scan) for scan in head["scans"])

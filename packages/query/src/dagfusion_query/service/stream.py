@@ -15,7 +15,6 @@ class ResultStream:
     Attributes:
         id: The query's.
         schema: The result's columns.
-        media_type: Of the bytes.
     """
 
     def __init__(self, running: Running, answer: Answer) -> None:
@@ -23,7 +22,6 @@ class ResultStream:
         self._first = answer.chunk
         self.id = running.id
         self.schema: pa.Schema = answer.schema
-        self.media_type = answer.media_type
 
     @property
     def is_complete(self) -> bool:

@@ -6,7 +6,8 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 
 from dagfusion_query.errors import ResultTooLargeError
-from dagfusion_query.worker.encode import ENCODERS, Piece
+from dagfusion_query.formats.encoders import Piece
+from dagfusion_query.formats.result_format import Format
 from dagfusion_query.worker.protocol import Kind, encode
 
 Encoded: TypeAlias = list[bytes | memoryview]
@@ -25,7 +26,7 @@ class Output:
     """
 
     def __init__(self, head: Mapping[str, Any], schema: pa.Schema, planned: Encoded, send: Send) -> None:
-        self._encoder = ENCODERS[head["format"]](schema)
+        self._encoder = Format(head["format"]).encoder(schema)
         self._send = send
         self._limit_rows, self._limit_bytes, self._wanted = head["limit_rows"], head["limit_bytes"], head["wanted_rows"]
         self._planned: list[Encoded] = [planned]  # until it was sent

@@ -19,10 +19,6 @@ class ResultStream(Protocol):
         """The query's."""
 
     @property
-    def media_type(self) -> str:
-        """What the bytes are."""
-
-    @property
     def stats(self) -> Stats:
         """What the query cost so far."""
 

@@ -14,7 +14,6 @@ from dagfusion_query.doors.http.asked import EnvironmentState, Service
 from dagfusion_query.doors.http.documents import document
 from dagfusion_query.doors.http.entity_tag import entity_tag, is_known
 from dagfusion_query.doors.http.gate import caller_of
-from dagfusion_query.doors.http.negotiate import MEDIA_TYPES
 from dagfusion_query.doors.http.summaries import (
     NO_DETAILS,
     details_document,
@@ -27,7 +26,7 @@ from dagfusion_query.doors.http.summaries import (
     totals,
 )
 from dagfusion_query.errors import BadRequestError, UnknownTableError
-from dagfusion_query.service.query import Format
+from dagfusion_query.formats.result_format import Format
 
 PAGE_ROWS = 1000
 PAGE_LIMIT_ROWS = 100_000
@@ -79,7 +78,7 @@ class Metadata:
         _, table = self._find(request)
         form = request.query_params.get("format", "json")
         if form == Format.arrow:
-            return StreamingResponse(partition_stream(table), media_type=MEDIA_TYPES[Format.arrow][0])
+            return StreamingResponse(partition_stream(table), media_type=Format.arrow.media_type)
         if form != Format.json:
             raise BadRequestError(f"format must be json or arrow, got {form[:100]!r}")
         limit = _number(request, "limit", PAGE_ROWS, PAGE_LIMIT_ROWS)

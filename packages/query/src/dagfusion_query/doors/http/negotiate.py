@@ -3,16 +3,7 @@
 from collections.abc import Iterator
 
 from dagfusion_query.errors import BadRequestError
-from dagfusion_query.service.query import Format
-
-# The first of each is what an answer is called; `application/*` means the first row that it fits.
-MEDIA_TYPES = {
-    Format.arrow: ("application/vnd.apache.arrow.stream",),
-    Format.json: ("application/json",),
-    Format.jsonl: ("application/x-ndjson", "application/jsonl", "application/json-lines"),
-    Format.csv: ("text/csv",),
-    Format.parquet: ("application/vnd.apache.parquet",),
-}
+from dagfusion_query.formats.result_format import Format
 
 
 def negotiated(accept: str) -> Format:
@@ -22,13 +13,19 @@ def negotiated(accept: str) -> Format:
         BadRequestError: It takes none that there is.
     """
     for wanted in _by_quality(accept):
-        for form, names in MEDIA_TYPES.items():
-            if any(_fits(name, wanted) for name in names):
+        for form in Format:
+            if any(_fits(name, wanted) for name in form.row.media_types):
                 return form
-    known = ", ".join(names[0] for names in MEDIA_TYPES.values())
+    known = ", ".join(form.media_type for form in Format)
     raise BadRequestError(
         f"Accept must name a format that there is ({known}), or the body a format; got {accept[:200]!r}"
     )
+
+
+def content_type(form: Format, accept: str) -> str:
+    """Return what a result in a format is called: as the client calls it, if it does by one of the format's names."""
+    named = next((wanted for wanted in _by_quality(accept) if wanted in form.row.media_types), form.media_type)
+    return f"{named}{form.row.parameters}"
 
 
 def takes(accept_encoding: str, coding: str) -> bool:

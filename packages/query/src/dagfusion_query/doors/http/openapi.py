@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dagfusion_query.doors.http.negotiate import MEDIA_TYPES
 from dagfusion_query.doors.http.problems import MEDIA_TYPE as PROBLEM
 from dagfusion_query.doors.http.schemas import SCHEMAS
-from dagfusion_query.service.query import Format
+from dagfusion_query.formats.result_format import Format
 
 Document = Mapping[str, Any]
 
@@ -79,7 +78,7 @@ def _paths() -> Document:
                 "One table's partitions: a row for each, or for each file of a folder",
                 "Partitions",
                 errors=(400, 401, 403, 404, 422),
-                other={MEDIA_TYPES[Format.arrow][0]: {}},
+                other={Format.arrow.media_type: {}},
             ),
         },
         "/v1/tables/{schema}/{table}/history": {
@@ -121,8 +120,8 @@ def _paths() -> Document:
 
 def _run() -> Document:
     formats = {
-        "application/json": _of("Rows"),
-        **{names[0]: {} for f, names in MEDIA_TYPES.items() if f != Format.json},
+        Format.json.media_type: _of("Rows"),
+        **{name: {} for form in Format if form is not Format.json for name in form.row.media_types},
     }
     text = {"schema": {"type": "string"}}
     return {

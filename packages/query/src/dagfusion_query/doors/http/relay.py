@@ -33,14 +33,22 @@ class Relay:
     Args:
         stream: The result; closed when the answer is over, however it ends.
         leaving: Ends when the client leaves.
+        content_type: What the client is told that the bytes are.
         stall_s: Seconds that the client may take nothing.
         zstd: Whether to compress.
     """
 
     def __init__(
-        self, stream: ResultStream, leaving: asyncio.Task[None], *, stall_s: float, zstd: bool = False
+        self,
+        stream: ResultStream,
+        leaving: asyncio.Task[None],
+        *,
+        content_type: str,
+        stall_s: float,
+        zstd: bool = False,
     ) -> None:
-        self._stream, self._leaving, self._stall_s = stream, leaving, stall_s
+        self._stream, self._leaving = stream, leaving
+        self._content_type, self._stall_s = content_type, stall_s
         self._zstd = Zstd() if zstd else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -109,7 +117,7 @@ class Relay:
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
         headers = [
-            (b"content-type", self._stream.media_type.encode()),
+            (b"content-type", self._content_type.encode()),
             (b"dagfusion-query-id", self._stream.id.encode()),
             (b"vary", b"Accept, Accept-Encoding"),
         ]

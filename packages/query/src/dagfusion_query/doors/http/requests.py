@@ -12,7 +12,8 @@ from dagfusion_query.doors.http.negotiate import negotiated
 from dagfusion_query.doors.http.params import read_params
 from dagfusion_query.engine.statement import check_text
 from dagfusion_query.errors import BadRequestError, BodyTooLongError, ContentEncodingError, StatementTooLongError
-from dagfusion_query.service.query import Format, Query
+from dagfusion_query.formats.result_format import Format
+from dagfusion_query.service.query import Query
 from dagfusion_query.service_settings import ServiceSettings
 
 UPLOAD_TIMEOUT_S = 15.0

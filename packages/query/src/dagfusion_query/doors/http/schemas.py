@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dagfusion_query.service.query import Format, State
+from dagfusion_query.formats.result_format import Format
+from dagfusion_query.service.query import State
 
 Schema = Mapping[str, Any]
 

@@ -13,11 +13,11 @@ from dagfusion_query.access.authenticate import is_loopback
 from dagfusion_query.doors.http.asked import ResultStream, Service
 from dagfusion_query.doors.http.documents import document
 from dagfusion_query.doors.http.gate import caller_of, client_of
-from dagfusion_query.doors.http.negotiate import takes
+from dagfusion_query.doors.http.negotiate import content_type, takes
 from dagfusion_query.doors.http.relay import Relay, departure
 from dagfusion_query.doors.http.requests import read_query
 from dagfusion_query.errors import QueryCancelledError
-from dagfusion_query.service.query import Format, Query
+from dagfusion_query.service.query import Query
 from dagfusion_query.service_settings import ServiceSettings
 
 T = TypeVar("T")
@@ -45,8 +45,9 @@ class Statements:
         except BaseException:
             leaving.cancel()
             raise
-        zstd = query.format is not Format.parquet and _wants_zstd(request)
-        return Relay(stream, leaving, stall_s=self._settings.client_stall_s, zstd=zstd)
+        named = content_type(query.format, request.headers.get("accept", ""))
+        zstd = not query.format.row.is_compressed and _wants_zstd(request)
+        return Relay(stream, leaving, content_type=named, stall_s=self._settings.client_stall_s, zstd=zstd)
 
     async def explain(self, request: Request) -> Response:
         """Say what a statement would read, and why not more."""

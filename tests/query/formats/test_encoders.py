@@ -17,9 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagfusion_query.errors import UnsupportedTypeError
-from dagfusion_query.service.query import Format
-from dagfusion_query.worker.encode import ENCODERS
-from dagfusion_query.worker.plain import json_values, unique_names
+from dagfusion_query.formats.result_format import Format
+from dagfusion_query.formats.text_values import json_values, unique_names
 
 COLUMNS: dict[pa.DataType, st.SearchStrategy[Any]] = {
     pa.int64(): st.integers(-(2**63), 2**63 - 1),
@@ -59,16 +58,12 @@ def tables(draw: st.DrawFn) -> tuple[pa.Table, list[int]]:
 
 def encoded(form: str, table: pa.Table, cuts: list[int]) -> bytes:
     batch = table.combine_chunks().to_batches()[0] if len(table) else pa.RecordBatch.from_pylist([], table.schema)
-    encoder, pieces, at = ENCODERS[form](table.schema), [], 0
+    encoder, pieces, at = Format(form).encoder(table.schema), [], 0
     for cut in (*cuts, len(table)):
         if at < len(table):
             pieces += encoder.write(batch.slice(at, cut))
             at += cut
     return b"".join(bytes(piece) for piece in [*pieces, *encoder.finish()])
-
-
-def test_each_format_has_an_encoder() -> None:
-    assert {form.value for form in Format} == set(ENCODERS)
 
 
 @given(tables())
@@ -179,13 +174,13 @@ def test_what_no_text_can_hold_is_refused() -> None:
 
 def test_what_parquet_cannot_hold_is_refused() -> None:
     with pytest.raises(UnsupportedTypeError, match="cast it"):
-        ENCODERS["parquet"](pa.schema({"a": pa.month_day_nano_interval()}))
+        Format.parquet.encoder(pa.schema({"a": pa.month_day_nano_interval()}))
 
 
 def test_columns_of_one_name_are_told_apart() -> None:
     batch = pa.RecordBatch.from_arrays([pa.array([1]), pa.array([2])], names=["id", "id"])
     for form, read in READERS.items():
-        encoder = ENCODERS[form](batch.schema)
+        encoder = Format(form).encoder(batch.schema)
         document = b"".join(bytes(piece) for piece in [*encoder.write(batch), *encoder.finish()])
         assert read(document) == {"id": 1, "id:1": 2}
 
@@ -207,7 +202,7 @@ def test_unique_names_are_unique_and_keep_what_was(names: list[str]) -> None:
 
 def test_a_large_result_has_row_groups_of_bounded_size() -> None:
     batch = pa.record_batch({"a": pa.array(range(500_000))})
-    encoder = ENCODERS["parquet"](batch.schema)
+    encoder = Format.parquet.encoder(batch.schema)
     pieces = [bytes(piece) for _ in range(5) for piece in encoder.write(batch)]
     assert pieces, "a row group was given before the end"
     document = b"".join([*pieces, *(bytes(piece) for piece in encoder.finish())])

@@ -1,11 +1,10 @@
 """A result's batches as bytes of a format, in the worker; the service only relays them.
 
-Values in JSON and CSV are as `plain` says.
+Values in JSON and CSV are as `text_values` says.
 """
 
 import csv
 import io
-from collections.abc import Callable, Mapping
 from typing import Protocol, TypeAlias
 
 import orjson
@@ -14,7 +13,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from dagfusion_query.errors import UnsupportedTypeError
-from dagfusion_query.worker.plain import csv_column, json_values, unique_names
+from dagfusion_query.formats.text_values import csv_column, json_values, unique_names
 
 Piece: TypeAlias = bytes | memoryview  # or a pyarrow.Buffer, which has no type that mypy knows
 _GROUP_BYTES, _GROUP_ROWS = 32 << 20, 1 << 20  # of Arrow's memory, in a Parquet row group
@@ -174,12 +173,3 @@ class CsvEncoder:
         """Return the header, if no row was written."""
         head, self._head = self._head, b""
         return [head] if head else []
-
-
-ENCODERS: Mapping[str, Callable[[pa.Schema], Encoder]] = {
-    "arrow": ArrowEncoder,
-    "json": JsonEncoder,
-    "jsonl": JsonLinesEncoder,
-    "csv": CsvEncoder,
-    "parquet": ParquetEncoder,
-}
