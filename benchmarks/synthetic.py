@@ -9,7 +9,7 @@ from dagfusion_pipeline.defs.states import CODES
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.event_log.protocol import BATCH, Materialization
-from dagfusion_query.event_log.record import RecordReader
+from dagfusion_query.event_log.stored_event import EventReader
 
 ASSET_KEY = ("Synthetic", "organizations")
 TABLE = "local_synthetic.organizations"
@@ -55,7 +55,7 @@ def record(day: str, state: str) -> dict[str, Any]:
 
 def snapshot(count: int) -> Snapshot:
     """A catalog of `count` partitions, made as a reader of an event log would make it."""
-    model = RecordReader().read(record("2024-01-01", "CA"))
+    model = EventReader().read(record("2024-01-01", "CA"))
     events = (
         Materialization(
             ASSET_KEY,

@@ -7,7 +7,8 @@ import pytest
 
 from benchmarks import million, synthetic
 from benchmarks.planning import STATEMENTS, planner
-from dagfusion_query.event_log.record import DataFile, RecordReader
+from dagfusion_contract.record import DataFile
+from dagfusion_query.event_log.stored_event import EventReader
 
 
 @pytest.mark.parametrize("count", [1, 50, 51, 1_234])
@@ -34,7 +35,7 @@ def test_the_template_of_an_event_is_an_event_of_each_partition() -> None:
         }
     }
     event = million.fill_in(million.template(json.dumps(stored)), "1970-01-02", "CA")
-    file = RecordReader().from_event(event)
+    file = EventReader().from_event(event)
     assert isinstance(file, DataFile)
     assert file.uri.endswith("/state=CA/date=1970-01-02/data.parquet")
     assert list(file.partition) == ["CA", "1970-01-02"]

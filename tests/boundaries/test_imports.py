@@ -1,6 +1,7 @@
 """The arrows between the rooms, read from the imports: one straight tower a package, and one home a heavy library."""
 
 import ast
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -8,12 +9,10 @@ import pytest
 
 # From the ground up: a room may import itself and what is below it. A new room finds its floor here.
 TOWERS: Mapping[str, Sequence[str]] = {
+    "dagfusion_contract": ("errors", "naming", "layout", "arrow_types", "values", "record"),
     "dagfusion_pipeline": (
         "errors",
-        "arrow_types",
-        "naming",
         "environment",
-        "layout",
         "storable",
         "pandas_frames",
         "frame_types",
@@ -21,7 +20,6 @@ TOWERS: Mapping[str, Sequence[str]] = {
         "split",
         "parquet",
         "store",
-        "record",
         "writer",
         "reader",
         "dimensions",
@@ -92,11 +90,12 @@ TOWERS: Mapping[str, Sequence[str]] = {
         "cli",
     ),
 }
-# Which of our packages a package may import. What the pipeline writes and the query side reads is a contract of bytes.
+# Which of our packages a package may import. What the pipeline writes and the query side reads is the contract.
 NEIGHBOURS: Mapping[str, frozenset[str]] = {
-    "dagfusion_pipeline": frozenset(),
-    "dagfusion_query": frozenset(),
-    "dagfusion_stack": frozenset({"dagfusion_pipeline", "dagfusion_query"}),
+    "dagfusion_contract": frozenset(),
+    "dagfusion_pipeline": frozenset({"dagfusion_contract"}),
+    "dagfusion_query": frozenset({"dagfusion_contract"}),
+    "dagfusion_stack": frozenset({"dagfusion_contract", "dagfusion_pipeline", "dagfusion_query"}),
 }
 HOMES: Mapping[str, Sequence[str]] = {
     "dagster": (
@@ -188,6 +187,12 @@ def test_packages_keep_to_their_neighbours(imports: Imports, package: str) -> No
         if within(module, package) and name.partition(".")[0] in strangers
     ]
     assert crossing == []
+
+
+def test_the_contract_needs_pyarrow_alone(imports: Imports) -> None:
+    known = {"dagfusion_contract", "pyarrow", *sys.stdlib_module_names}
+    names = {name.partition(".")[0] for module, name in arrows(imports) if within(module, "dagfusion_contract")}
+    assert names - known == set()
 
 
 @pytest.mark.parametrize("package", TOWERS)

@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from dagfusion_pipeline.layout import HIVE_NULL
+from dagfusion_contract.layout import HIVE_NULL
 
 Library = Literal["arrow", "polars", "lazy", "pandas", "pandas[pyarrow]"]
 

@@ -9,9 +9,9 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 
+from dagfusion_contract.layout import HIVE_NULL
 from dagfusion_pipeline.dimensions import Dimension, dimension_keys, dimensions, in_definition_order
 from dagfusion_pipeline.errors import ColumnTypeError, ConfigurationError, PartitionError
-from dagfusion_pipeline.layout import HIVE_NULL
 
 DAILY = dg.DailyPartitionsDefinition("2024-01-01")
 HOURLY = dg.HourlyPartitionsDefinition("2024-01-01-00:00")

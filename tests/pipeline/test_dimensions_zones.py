@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dagfusion_contract.layout import file_key, hive_key, parse_hive_key
+from dagfusion_contract.values import parse_partition_entry, partition_entry
 from dagfusion_pipeline import PartitionedS3ParquetIOManager
-from dagfusion_pipeline.arrow_types import parse_partition_entry, partition_entry
 from dagfusion_pipeline.dimensions import Dimension
 from dagfusion_pipeline.errors import PartitionError
-from dagfusion_pipeline.layout import file_key, hive_key, parse_hive_key
 from tests.pipeline.written import entry_of, materializations
 
 NEW_YORK = "America/New_York"

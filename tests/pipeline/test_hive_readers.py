@@ -13,8 +13,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dagfusion_pipeline.arrow_types import partition_entry
-from dagfusion_pipeline.layout import HIVE_NULL, hive_key
+from dagfusion_contract.layout import HIVE_NULL, hive_key
+from dagfusion_contract.values import partition_entry
 from dagfusion_pipeline.parquet import Compression, ParquetEncoder, decode
 
 Row = tuple[str | None, str | None, int]

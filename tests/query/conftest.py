@@ -17,6 +17,7 @@ from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.protocol import EventLog
 from dagfusion_stack import postgres
 from dagfusion_stack.postgres import Postgres
+from tests.contract.records import file_record as make_record
 from tests.query.disk import SmallDisk, mounted
 from tests.query.following import Opened
 
@@ -40,31 +41,7 @@ def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Smal
 @pytest.fixture(scope="session")
 def file_record() -> RecordFactory:
     """Makes `dagfusion/file` records of one partition; keywords replace whole fields."""
-
-    def make(state: str = "CA", date: str = "2024-01-15", **changes: Any) -> dict[str, Any]:
-        folder = "datafusion_test/Silver/TaxID/partitioned_organizations"
-        return {
-            "version": 1,
-            "uri": f"s3://bucket/{folder}/state={state}/date={date}/data.parquet",
-            "size_bytes": 12345,
-            "etag": '"9b2c"',
-            "modified": "2024-01-15T12:00:00.123456Z",
-            "rows": 321,
-            "partition": [
-                {"name": "state", "type": "string", "value": state},
-                {"name": "date", "type": "date32[day]", "value": date},
-            ],
-            "schema": {
-                "fingerprint": "0011223344556677",
-                "fields": [
-                    {"name": "npi", "type": "int64", "nullable": True},
-                    {"name": "name", "type": "string", "nullable": True},
-                ],
-            },
-            "columns": {"npi": {"min": 1, "max": 9, "nulls": 0}, "name": {"nulls": 3}},
-        } | changes
-
-    return make
+    return make_record
 
 
 @pytest.fixture(scope="session")

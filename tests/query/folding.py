@@ -4,16 +4,17 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from dagfusion_contract.naming import TableName
+from dagfusion_contract.record import DataFile
 from dagfusion_query.catalog.model import Snapshot, Table
-from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.event_log.protocol import Event, Materialization, Wipe
-from dagfusion_query.event_log.record import DataFile, RecordReader
+from dagfusion_query.event_log.stored_event import EventReader
 
 Record = Callable[..., dict[str, Any]]
 ORGS = ("Silver", "TaxID", "orgs")
 NAME = TableName("uat_silver_tax_id", "orgs")
 EMPTY = Snapshot(0, "uat")
-READER = RecordReader()
+READER = EventReader()
 
 
 def written(

@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.live import LiveCatalog
 from dagfusion_query.catalog.model import Snapshot
-from dagfusion_query.catalog.naming import TableName
 
 Record = Callable[..., dict[str, Any]]
 Opened = Callable[..., LiveCatalog]

@@ -6,9 +6,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import files_schema
-from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.errors import MalformedRecordError
 from dagfusion_query.event_log.protocol import Materialization, Wipe
 from tests.query.folding import EMPTY, NAME, ORGS, Record, column, schema, table, written

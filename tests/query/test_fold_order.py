@@ -7,12 +7,12 @@ import pyarrow.compute as pc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dagfusion_contract.naming import TableName
+from dagfusion_contract.record import DataFile
 from dagfusion_query.catalog.fold import adopt, fold
 from dagfusion_query.catalog.model import Snapshot
-from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.errors import MalformedRecordError
 from dagfusion_query.event_log.protocol import Event, Wipe
-from dagfusion_query.event_log.record import DataFile
 from tests.query.folding import (
     EMPTY,
     NAME,

@@ -7,9 +7,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import Table
-from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.errors import NameCollisionError, SchemaConflictError
 from dagfusion_query.event_log.protocol import Materialization, Wipe
 from tests.query.folding import EMPTY, NAME, ORGS, Record, column, schema, table, written

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from dagfusion_query.catalog.naming import TableName
+from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.snapshot import SnapshotStore
 from tests.query.following import ORGS, Opened, Record, partitions, wait_for
 

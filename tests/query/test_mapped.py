@@ -16,7 +16,7 @@ from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.snapshot import SnapshotStore
 from dagfusion_query.errors import SnapshotError
 from dagfusion_query.event_log.protocol import Cursor, Event, Materialization, Wipe
-from dagfusion_query.event_log.record import RecordReader
+from dagfusion_query.event_log.stored_event import EventReader
 from dagfusion_query.event_log.watermark import Watermark
 
 CURSOR = Cursor(Watermark(0, 0, 0), {})
@@ -25,7 +25,7 @@ KEYS = (("a", "one"), ("a", "two"))
 
 @pytest.fixture
 def event(file_record: Callable[..., dict[str, Any]]) -> Callable[..., Event]:
-    reader = RecordReader()
+    reader = EventReader()
 
     def make(key: tuple[str, ...], number: int, state: str = "CA") -> Event:
         return Materialization(key, number, f"2024-01-15|{state}", number, "run", reader.read(file_record(state=state)))
@@ -100,7 +100,7 @@ def test_a_damaged_manifest_is_an_error(tmp_path: Path, event: Callable[..., Eve
 
 
 def _write(folder: Path, records: list[dict[str, Any]], generations: int) -> None:
-    store, reader, snapshot = SnapshotStore(folder), RecordReader(), Snapshot(0, "uat")
+    store, reader, snapshot = SnapshotStore(folder), EventReader(), Snapshot(0, "uat")
     for number in range(1, generations + 1):
         record = reader.read(records[number % len(records)])
         news = [Materialization(KEYS[0], number, f"p{number % 7}", number, "run", record)]

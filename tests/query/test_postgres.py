@@ -12,12 +12,13 @@ from typing import Any
 import psycopg
 import pytest
 
+from dagfusion_contract.record import DataFile
 from dagfusion_query.errors import (
     EventLogError,
 )
 from dagfusion_query.event_log.postgres import PostgresEventLog
 from dagfusion_query.event_log.protocol import Event, Wipe
-from dagfusion_query.event_log.record import DataFile, RecordReader
+from dagfusion_query.event_log.stored_event import EventReader
 from dagfusion_query.event_log.watermark import SLACK_S, Watermark
 from tests.query.copied import COPY_EVENT, materializations, pattern_event
 
@@ -243,7 +244,7 @@ def test_events_are_read_however_they_are_written(on_postgres: Any, file_record:
     cursor = log.sync(received.extend)
     read = {str(event.partition_key): event.file for event in materializations(received)}
     assert read.keys() == ways.keys()
-    expected = RecordReader().read(file_record(rows=7))
+    expected = EventReader().read(file_record(rows=7))
     for name, file in read.items():
         assert isinstance(file, DataFile), name
         assert file._replace(layout=expected.layout) == expected, name

@@ -12,7 +12,7 @@ from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.snapshot import SnapshotStore
 from dagfusion_query.errors import MalformedRecordError, SnapshotError
 from dagfusion_query.event_log.protocol import Cursor, Event, Materialization, Wipe
-from dagfusion_query.event_log.record import RecordReader
+from dagfusion_query.event_log.stored_event import EventReader
 from dagfusion_query.event_log.watermark import Watermark
 
 Record = Callable[..., dict[str, Any]]
@@ -22,7 +22,7 @@ CURSOR = Cursor(
     verified=True,
     top="run 2024",
 )
-READER = RecordReader()
+READER = EventReader()
 
 
 def event(record: dict[str, Any], event_id: int, key: tuple[str, ...] = ("Silver", "orgs")) -> Materialization:

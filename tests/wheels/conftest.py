@@ -1,4 +1,4 @@
-"""The three wheels, and fresh environments to install them in, away from the sources."""
+"""The wheels, and fresh environments to install them in, away from the sources."""
 
 import subprocess
 import sys

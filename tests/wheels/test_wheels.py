@@ -14,7 +14,7 @@ import pytest
 
 from tests.wheels.conftest import Run
 
-PACKAGES = ("dagfusion_pipeline", "dagfusion_query", "dagfusion_stack")
+PACKAGES = ("dagfusion_contract", "dagfusion_pipeline", "dagfusion_query", "dagfusion_stack")
 QUERY = """
 import importlib.util, json, sys
 import dagfusion_query
@@ -69,7 +69,7 @@ def test_the_query_package_works_without_dagster(
     home = tmp_path / "home"
     home.mkdir()
     materialize_counts(home, tmp_path / "objects")
-    programs = install(wheels["dagfusion_query"])
+    programs = install(wheels["dagfusion_contract"], wheels["dagfusion_query"])
     answer = json.loads(run([programs / "python", "-c", QUERY, home], tmp_path).splitlines()[-1])
     assert answer == {
         "present": [],
@@ -85,7 +85,7 @@ def test_the_query_package_works_without_dagster(
 def test_the_pipeline_package_works_without_the_query_package(
     install: Callable[..., Path], wheels: Mapping[str, Path], run: Run, tmp_path: Path
 ) -> None:
-    programs = install(wheels["dagfusion_pipeline"])
+    programs = install(wheels["dagfusion_contract"], wheels["dagfusion_pipeline"])
     program = "from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager, S3ParquetIOManager"
     run([programs / "python", "-c", program], tmp_path)
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.environments import Environments, EnvironmentState
 from dagfusion_query.catalog.mapped import MappedCatalog
-from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.catalog.snapshot import SnapshotStore
 from dagfusion_query.config import Config, EnvironmentConfig
 from dagfusion_query.engine.engine import Engine

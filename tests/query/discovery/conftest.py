@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.live import LiveCatalog
 from dagfusion_query.catalog.model import Table
-from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.discovery import Discovery, open_discovery
 from dagfusion_query.event_log import open_event_log
-from dagfusion_query.event_log.record import RecordReader
+from dagfusion_query.event_log.stored_event import EventReader
 from dagfusion_query.settings import METADATA_KEYS, Settings, listed
 
 PATIENCE_S = 20.0
@@ -62,7 +62,7 @@ def follow() -> Iterator[Follow]:
             bucket: str | None = None,
             discovery: Discovery | None = None,
         ) -> LiveCatalog:
-            records = RecordReader(listed(METADATA_KEYS), bucket)
+            records = EventReader(listed(METADATA_KEYS), bucket)
             catalog = LiveCatalog(
                 open_event_log(deployment.url or str(deployment.home), records=records),
                 "uat",

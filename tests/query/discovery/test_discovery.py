@@ -9,13 +9,14 @@ from typing import Any, cast
 
 import pytest
 
+from dagfusion_contract.record import DataFile
 from dagfusion_query.discovery import discovery as module
 from dagfusion_query.discovery.discovery import Discovery
 from dagfusion_query.discovery.learn import Learner
 from dagfusion_query.discovery.memory import Memory
 from dagfusion_query.errors import StoreUnavailableError, UndiscoverableError
 from dagfusion_query.event_log.protocol import Event, Materialization
-from dagfusion_query.event_log.record import DataFile, Foreign
+from dagfusion_query.event_log.stored_event import Foreign
 
 Record = Callable[..., dict[str, Any]]
 PATIENCE_S = 10.0

@@ -10,7 +10,7 @@ from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.errors import UndiscoverableError
 from dagfusion_query.event_log.protocol import Event, Materialization, Wipe
-from dagfusion_query.event_log.record import DataFiles, Foreign, RecordReader
+from dagfusion_query.event_log.stored_event import DataFiles, EventReader, Foreign
 
 KEY = ("a",)
 
@@ -28,7 +28,7 @@ def content(snapshot: Snapshot) -> object:
 
 @given(data=st.data())
 def test_any_order_gives_the_same_snapshot(file_record: Callable[..., dict[str, Any]], data: st.DataObject) -> None:
-    reader = RecordReader()
+    reader = EventReader()
 
     def files(number: int, count: int) -> DataFiles:
         uris = [f"s3://b/{number}/{i}.parquet" for i in range(count)]

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from dagfusion_query.catalog.bounds import read_bounds, statistics_type
 from dagfusion_query.discovery.footer import Tail, describe, footer_bytes
 from dagfusion_query.errors import UndiscoverableError
-from dagfusion_query.event_log.record import RecordReader
+from dagfusion_query.event_log.stored_event import EventReader
 
 Columns = dict[str, dict[str, Any]]
 NOW = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
@@ -166,7 +166,7 @@ def test_a_bound_is_the_columns_own_minimum_or_maximum(data: st.DataObject, writ
     kind, values = ORDERED[name]
     column = pa.array(data.draw(st.lists(st.none() | values, max_size=8)), kind)
     record = described(write(pa.table({name: column})))
-    file = RecordReader().read(record)
+    file = EventReader().read(record)
     (bounds,) = read_bounds(statistics_type(file.layout.file), [file.columns]).flatten()
     low, high, nulls = bounds.flatten()
     assert nulls[0].as_py() in (None, column.null_count)

@@ -8,8 +8,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from dagfusion_contract.naming import TableName
 from dagfusion_query import connect
-from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.errors import UndiscoverableError
 from tests.query.discovery.conftest import Follow, Report, Write, partitions, table
 

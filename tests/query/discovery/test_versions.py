@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dagfusion_query.catalog.naming import TableName
+from dagfusion_contract.naming import TableName
 from dagfusion_query.discovery import discovery as discovery_module
 from dagfusion_query.discovery.objects import Objects
 from tests.query.discovery.conftest import Follow, Report, Write, partitions, table, until

@@ -17,7 +17,7 @@ from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.engine.engine import Engine, Prepared
 from dagfusion_query.event_log.protocol import Event, Materialization
-from dagfusion_query.event_log.record import RecordReader
+from dagfusion_query.event_log.stored_event import EventReader
 from dagfusion_query.settings import Settings
 
 ORGS = ("Silver", "TaxID", "orgs")
@@ -33,7 +33,7 @@ class Lake:
         self.root = root
         self.snapshot = Snapshot(0, "local")
         self._ids = itertools.count(1)
-        self._reader = RecordReader()
+        self._reader = EventReader()
         self.engine = Engine(Settings.read({"DAGFUSION_HOME": str(root / "home")}))
 
     def write(

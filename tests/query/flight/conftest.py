@@ -15,11 +15,11 @@ import pyarrow as pa
 import pytest
 from pyarrow import flight
 
+from dagfusion_contract.naming import TableName
 from dagfusion_query.access.caller import Caller
 from dagfusion_query.access.grants import restricted
 from dagfusion_query.access.tokens import Tokens
 from dagfusion_query.catalog.model import Snapshot, Table, files_schema
-from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.doors.flight import messages
 from dagfusion_query.doors.flight.door import FlightDoor
 from dagfusion_query.errors import QueryCancelledError, QueryError, UnknownQueryError, UnknownTableError

@@ -9,6 +9,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
+from dagfusion_contract.record import DataFile
 from dagfusion_query.access.caller import Caller
 from dagfusion_query.access.grants import Grants
 from dagfusion_query.catalog.fold import fold
@@ -23,7 +24,6 @@ from dagfusion_query.errors import (
     UnknownTableError,
 )
 from dagfusion_query.event_log.protocol import Event, Materialization
-from dagfusion_query.event_log.record import DataFile
 from dagfusion_query.service.query import Query
 from tests.query.engine.conftest import Lake
 from tests.query.service.conftest import ANN, Kept, Serve, Served, serving

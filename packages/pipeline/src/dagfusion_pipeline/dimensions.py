@@ -11,9 +11,9 @@ import dagster as dg
 import pyarrow as pa
 from dagster import MultiPartitionKey, PartitionsDefinition, TimeWindowPartitionsDefinition
 
-from dagfusion_pipeline.arrow_types import is_partition_type
+from dagfusion_contract.layout import HIVE_NULL
+from dagfusion_contract.values import is_partition_type
 from dagfusion_pipeline.errors import ColumnTypeError, ConfigurationError, PartitionError
-from dagfusion_pipeline.layout import HIVE_NULL
 
 # How far apart the looks at a zone's offset are: shorter than the shortest daylight saving time, Morocco's.
 _OFFSET_STEP = timedelta(days=14)

@@ -9,8 +9,8 @@ from urllib.parse import quote, urlencode
 import dagster as dg
 import pyarrow as pa
 
-from dagfusion_pipeline.naming import find_column
-from dagfusion_pipeline.record import FILE_ENTRY_KEY, file_entry
+from dagfusion_contract.naming import find_column
+from dagfusion_contract.record import ENTRY, file_entry
 from dagfusion_pipeline.writer import Written
 
 COLUMN_SCHEMA_KEY = "dagster/column_schema"
@@ -77,7 +77,7 @@ def event_metadata(
     rows_key = "dagster/row_count" if partition_key is None else "dagster/partition_row_count"
     return {
         **written.metrics,
-        FILE_ENTRY_KEY: dg.MetadataValue.json(file_entry(file)),
+        ENTRY: dg.MetadataValue.json(file_entry(file)),
         rows_key: file.rows,
         "dagster/uri": file.uri,
         COLUMN_SCHEMA_KEY: asset.column_schema,

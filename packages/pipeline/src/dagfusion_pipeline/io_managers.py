@@ -9,6 +9,9 @@ import dagster as dg
 import pyarrow as pa
 from pydantic import ConfigDict, Field, PrivateAttr
 
+from dagfusion_contract import errors as contract
+from dagfusion_contract.layout import file_key, hive_key
+from dagfusion_contract.naming import table_name
 from dagfusion_pipeline.dimensions import plain
 from dagfusion_pipeline.errors import ConfigurationError, CorruptObjectError, FrameError, LayoutError, PartitionError
 from dagfusion_pipeline.event_metadata import COLUMN_SCHEMA_KEY, AssetFacts, described, event_metadata, table_schema
@@ -17,8 +20,6 @@ from dagfusion_pipeline.frame_types import FRAME_TYPES, FrameType
 from dagfusion_pipeline.frames import Frame, asked_type, is_frame, is_frame_type, is_optional, read_frame
 from dagfusion_pipeline.inputs import annotation_of, as_asked, columns_of
 from dagfusion_pipeline.latest_files import LatestFile, latest_files, latest_partition_types
-from dagfusion_pipeline.layout import file_key, hive_key
-from dagfusion_pipeline.naming import table_name
 from dagfusion_pipeline.partition_columns import PartitionColumn
 from dagfusion_pipeline.partition_events import attach_metadata
 from dagfusion_pipeline.reader import Source, read_each
@@ -232,6 +233,12 @@ class _S3Parquet(dg.ConfigurableIOManager):
             allow_missing=allow_missing,
         )
 
+    def _key_of(self, asset_key: Sequence[str], partition: Sequence[tuple[str, str]], run_id: str | None) -> str:
+        try:
+            return self._object_key(asset_key, partition, run_id)
+        except contract.LayoutError as error:
+            raise LayoutError(str(error)) from error
+
     def _targets(
         self, context: dg.OutputContext, partitions: RunPartitions, columns: Sequence[PartitionColumn]
     ) -> list[Target]:
@@ -240,7 +247,7 @@ class _S3Parquet(dg.ConfigurableIOManager):
         targets = [
             Target(
                 partition_key=key,
-                object_key=self._object_key(context.asset_key.path, partitions.path_of(position, columns), run_id),
+                object_key=self._key_of(context.asset_key.path, partitions.path_of(position, columns), run_id),
                 values={column: array[position] for column, array in values.items()},
             )
             for position, key in enumerate(partitions.keys)
@@ -270,7 +277,7 @@ class _S3Parquet(dg.ConfigurableIOManager):
         if latest is not None and latest.uri.startswith(root):
             return Source(latest.uri.removeprefix(root), latest.checksum)
         if self.file_naming == "stable":
-            return Source(self._object_key(asset_key.path, partitions.path_of(position), None))
+            return Source(self._key_of(asset_key.path, partitions.path_of(position), None))
         if latest is None:
             return None
         raise ConfigurationError(

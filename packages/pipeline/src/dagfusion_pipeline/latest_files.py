@@ -7,8 +7,8 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from dagfusion_pipeline.arrow_types import flat_type
-from dagfusion_pipeline.record import FILE_ENTRY_KEY
+from dagfusion_contract.arrow_types import parse_type
+from dagfusion_contract.record import ENTRY
 
 _KEYS_A_PAGE = 500
 
@@ -74,9 +74,12 @@ def _latest_of(
 
 
 def _file(materialization: dg.AssetMaterialization | None) -> LatestFile | None:
-    entry = materialization.metadata.get(FILE_ENTRY_KEY) if materialization else None
+    entry = materialization.metadata.get(ENTRY) if materialization else None
     if not isinstance(entry, dg.JsonMetadataValue) or not isinstance(entry.data, Mapping):
         return None
     record: Mapping[str, Any] = entry.data
-    types = {column["name"]: flat_type(column["type"]) for column in record["partition"]}
+    types = {
+        column["name"]: parse_type(column["type"], f"the type of partition column {column['name']!r}")
+        for column in record["partition"]
+    }
     return LatestFile(record["uri"], record.get("checksum"), types)

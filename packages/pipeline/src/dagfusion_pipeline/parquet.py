@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dagfusion_pipeline.arrow_types import parse_partition_entry, value_entry
-from dagfusion_pipeline.naming import find_column
+from dagfusion_contract.naming import find_column
+from dagfusion_contract.values import parse_partition_entry, value_entry
 
 Compression = Literal["zstd", "snappy"]
 

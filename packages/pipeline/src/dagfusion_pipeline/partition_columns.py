@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from dagfusion_pipeline.arrow_types import is_partition_type
+from dagfusion_contract.naming import find_column
+from dagfusion_contract.values import is_partition_type
 from dagfusion_pipeline.dimensions import Dimension
 from dagfusion_pipeline.errors import ConfigurationError
-from dagfusion_pipeline.naming import find_column
 
 RecordedTypes = Callable[[], Mapping[str, pa.DataType]]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from dagfusion_contract.naming import find_column
 from dagfusion_pipeline.errors import CorruptObjectError, FrameError, MissingObjectError
-from dagfusion_pipeline.naming import find_column
 from dagfusion_pipeline.parquet import decode
 from dagfusion_pipeline.store import ObjectStore, checksum
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from dagfusion_pipeline.arrow_types import partition_entry
+from dagfusion_contract.record import WrittenFile, schema_entry
+from dagfusion_contract.values import partition_entry
 from dagfusion_pipeline.errors import UnsortedStreamError
 from dagfusion_pipeline.parquet import Compression, FileFacts, ParquetEncoder, append_partition, decode
-from dagfusion_pipeline.record import WrittenFile, schema_entry
 from dagfusion_pipeline.store import ObjectStore, StoredObject, Uploads
 
 Measure = Callable[[pa.Table], Mapping[str, object]]

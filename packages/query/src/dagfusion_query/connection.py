@@ -16,7 +16,7 @@ from dagfusion_query.discovery import open_discovery
 from dagfusion_query.engine.engine import Engine, Prepared
 from dagfusion_query.errors import EventLogUnavailableError, QueryError, SettingsError
 from dagfusion_query.event_log import open_event_log
-from dagfusion_query.event_log.record import RecordReader
+from dagfusion_query.event_log.stored_event import EventReader
 from dagfusion_query.explain import explain
 from dagfusion_query.result import EmbeddedResult, Finished
 from dagfusion_query.settings import Settings, listed
@@ -103,7 +103,7 @@ def _follow(settings: Settings, event_log: str) -> LiveCatalog:
     Raises:
         EventLogUnavailableError: The database does not answer; when it is the local stack's, how to start that.
     """
-    log = open_event_log(event_log, records=RecordReader(listed(settings.metadata_keys)))
+    log = open_event_log(event_log, records=EventReader(listed(settings.metadata_keys)))
     try:
         folder = snapshot_folder(settings, log)
         return LiveCatalog(

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 from pydantic import Field
 
+from dagfusion_contract.layout import file_key
 from dagfusion_pipeline.defs.recorded import newest_recorded
 from dagfusion_pipeline.defs.resources import METRICS, MeasuredHiveParquet
 from dagfusion_pipeline.defs.superseded import needed_uris, superseded
-from dagfusion_pipeline.layout import file_key
 from dagfusion_pipeline.store import StoredObject
 
 TABLES = tuple(METRICS)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import dagster as dg
 
-from dagfusion_pipeline.record import FILE_ENTRY_KEY
+from dagfusion_contract.record import ENTRY
 
 _PAGE = 1_000
 
@@ -62,7 +62,7 @@ def _recorded(events: Iterable[dg.EventLogEntry], asset_key: dg.AssetKey) -> Ite
         if materialization is None or materialization.asset_key != asset_key:
             continue
         metrics: dict[str, Any] = {name: value.value for name, value in materialization.metadata.items()}
-        file = metrics.pop(FILE_ENTRY_KEY, None)
+        file = metrics.pop(ENTRY, None)
         if file is not None:
             at = datetime.fromtimestamp(event.timestamp, UTC)
             yield Recorded(materialization.partition, at, file["uri"], file["rows"], file["columns"], metrics)

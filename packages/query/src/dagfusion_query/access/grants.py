@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.model import Snapshot
-from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.errors import SettingsError
 
 EVERYTHING = "*"

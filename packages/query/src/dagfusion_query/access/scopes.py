@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from dagfusion_contract.naming import TableName
 from dagfusion_query.access.grants import Grants, restricted
 from dagfusion_query.catalog.model import Snapshot, Table
-from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.errors import QueryError
 
 REMEMBERED = 8

@@ -11,9 +11,9 @@ import orjson
 import pyarrow as pa
 from pyarrow import json
 
+from dagfusion_contract.record import ENTRY
 from dagfusion_query.catalog.values import cast, convert, json_type
 from dagfusion_query.errors import MalformedRecordError
-from dagfusion_query.event_log.record import ENTRY
 
 
 def statistics_type(file: pa.Schema) -> pa.DataType:

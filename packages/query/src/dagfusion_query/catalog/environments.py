@@ -24,7 +24,7 @@ from dagfusion_query.errors import (
 from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.history import History
 from dagfusion_query.event_log.protocol import EventLog
-from dagfusion_query.event_log.record import RecordReader
+from dagfusion_query.event_log.stored_event import EventReader
 
 _log = logging.getLogger(__name__)
 
@@ -187,7 +187,7 @@ class _Follower:
 
     def _open(self) -> LiveCatalog:
         config, settings = self._config, self._config.settings
-        records = RecordReader(config.metadata_keys, config.bucket)
+        records = EventReader(config.metadata_keys, config.bucket)
         self._event_log = open_event_log(settings.event_log or "", records=records)
         return LiveCatalog(
             self._event_log,

@@ -12,6 +12,7 @@ from types import MappingProxyType
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dagfusion_contract.record import DataFile, Layout
 from dagfusion_query.catalog.compact import compact, without
 from dagfusion_query.catalog.fileless import fold_fileless, not_wiped
 from dagfusion_query.catalog.model import Ledger, Segment, Snapshot, Table
@@ -19,7 +20,7 @@ from dagfusion_query.catalog.rows import Absence, Written, absent_rows, build_se
 from dagfusion_query.catalog.tables import build_table, name_tables
 from dagfusion_query.errors import EventRecordError, UndiscoverableError
 from dagfusion_query.event_log.protocol import AssetKey, Event, Materialization, Wipe
-from dagfusion_query.event_log.record import DataFile, DataFiles, Foreign, Layout
+from dagfusion_query.event_log.stored_event import DataFiles, Foreign
 
 
 @dataclass

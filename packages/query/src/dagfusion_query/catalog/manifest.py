@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
+from dagfusion_contract.record import Layout
 from dagfusion_query.catalog.model import ABSENT_SCHEMA, FILELESS_SCHEMA, Ledger, Segment
-from dagfusion_query.event_log.record import Layout
 
 FORMAT = 4
 _LAYOUT_FILE, _LAYOUT_PARTITION, _LAYOUT_NAMES = b"dagfusion.file", b"dagfusion.partition", b"dagfusion.layout"

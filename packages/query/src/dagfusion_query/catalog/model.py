@@ -6,10 +6,10 @@ from types import MappingProxyType
 
 import pyarrow as pa
 
-from dagfusion_query.catalog.naming import TableName
+from dagfusion_contract.naming import TableName
+from dagfusion_contract.record import Layout
 from dagfusion_query.errors import QueryError
 from dagfusion_query.event_log.protocol import AssetKey
-from dagfusion_query.event_log.record import Layout
 
 TIME = pa.timestamp("us", "UTC")
 ABSENT_SCHEMA = pa.schema(

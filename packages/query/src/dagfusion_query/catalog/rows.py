@@ -6,13 +6,13 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dagfusion_contract.record import ENTRY, DataFile, Layout
 from dagfusion_query.catalog.bounds import read_bounds, statistics_type, struct_array
 from dagfusion_query.catalog.entry import encode_entries
 from dagfusion_query.catalog.model import ABSENT_SCHEMA, FILELESS_SCHEMA, TIME, Segment, files_schema
 from dagfusion_query.catalog.values import convert
 from dagfusion_query.errors import EventRecordError, MalformedRecordError, UnsupportedTypeError
 from dagfusion_query.event_log.protocol import Materialization
-from dagfusion_query.event_log.record import ENTRY, DataFile, Layout
 
 
 class Written(NamedTuple):

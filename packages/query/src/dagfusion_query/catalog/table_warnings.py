@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.fileless import not_wiped
 from dagfusion_query.catalog.model import Ledger, Segment
-from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.catalog.unify import Conflict
 from dagfusion_query.errors import (
     MalformedRecordError,

@@ -7,9 +7,10 @@ from types import MappingProxyType
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dagfusion_contract.naming import TableName, table_name
+from dagfusion_contract.record import FOREIGN
 from dagfusion_query.catalog.bounds import statistics_type, struct_array
 from dagfusion_query.catalog.model import Ledger, Segment, Table, files_schema
-from dagfusion_query.catalog.naming import TableName, table_name
 from dagfusion_query.catalog.table_warnings import (
     by_partition_columns,
     columns,
@@ -29,7 +30,6 @@ from dagfusion_query.errors import (
     UndiscoverableError,
 )
 from dagfusion_query.event_log.protocol import AssetKey
-from dagfusion_query.event_log.record import FOREIGN
 
 _EMPTY = pa.schema([])
 

@@ -6,8 +6,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dagfusion_contract.record import ENTRY
 from dagfusion_query.errors import MalformedRecordError
-from dagfusion_query.event_log.record import ENTRY
 
 
 def convert(values: Sequence[Any], kind: pa.DataType, where: str) -> pa.Array:

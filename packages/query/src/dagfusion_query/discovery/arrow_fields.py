@@ -9,8 +9,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dagfusion_query.event_log.arrow_types import parse_flat_type
-from dagfusion_query.event_log.record import FOREIGN, UNREADABLE
+from dagfusion_contract.arrow_types import parse_flat_type
+from dagfusion_contract.record import FOREIGN, UNREADABLE
 
 _DIGITS_128 = 38
 

@@ -17,7 +17,7 @@ from dagfusion_query.discovery.memory import Memory, Outcome, Refusal
 from dagfusion_query.discovery.objects import PassingError
 from dagfusion_query.errors import EventRecordError, SnapshotError, StoreUnavailableError, UndiscoverableError
 from dagfusion_query.event_log.protocol import AssetKey, Event, Materialization
-from dagfusion_query.event_log.record import DataFiles, Foreign, RecordReader
+from dagfusion_query.event_log.stored_event import DataFiles, EventReader, Foreign
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Discovery:
 
     def __init__(self, learner: Learner, memory: Memory, concurrency: int = CONCURRENCY) -> None:
         self._learner, self._memory, self._concurrency = learner, memory, concurrency
-        self._records = RecordReader()
+        self._records = EventReader()
         self._changed = threading.Condition()
         # All of these are guarded by it.
         self._waiting: dict[Partition, Materialization] = {}  # the latest event of each partition, to be learnt

@@ -10,7 +10,7 @@ from dagfusion_query.discovery.objects import ObjectMissingError, Objects, Passi
 from dagfusion_query.discovery.partition_columns import PARTITION_KEY, Columns, event_columns, hive_segments
 from dagfusion_query.discovery.places import Place, places, shown
 from dagfusion_query.errors import NotParquetError, UndiscoverableError
-from dagfusion_query.event_log.record import Foreign
+from dagfusion_query.event_log.stored_event import Foreign
 
 _FILES_AT_ONCE = 16
 _TELLING = re.compile(r"\d{4}-\d{2}-\d{2}")

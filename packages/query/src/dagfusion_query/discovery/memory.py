@@ -18,7 +18,7 @@ import orjson
 
 from dagfusion_query.errors import NotParquetError, SnapshotError, UndiscoverableError
 from dagfusion_query.event_log.protocol import Materialization
-from dagfusion_query.event_log.record import Foreign
+from dagfusion_query.event_log.stored_event import Foreign
 
 _log = logging.getLogger(__name__)
 

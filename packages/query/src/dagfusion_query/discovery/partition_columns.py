@@ -6,10 +6,11 @@ All of them are strings: the event has the values as text, and readers of Hive f
 from collections.abc import Sequence
 from urllib.parse import unquote
 
+from dagfusion_contract.layout import HIVE_NULL
+
 Columns = tuple[tuple[str, str | None], ...]
 
 PARTITION_KEY = "partition_key"  # the column where nobody says what its dimension is called
-_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 def event_columns(partition_key: str | None, dimensions: Sequence[tuple[str, str]], key: str) -> Columns:
@@ -49,5 +50,5 @@ def hive_segments(key: str) -> Columns:
     for segment in key.split("/")[:-1]:
         name, equals, value = segment.partition("=")
         if name and equals:
-            found[unquote(name)] = None if value == _NULL else unquote(value)
+            found[unquote(name)] = None if value == HIVE_NULL else unquote(value)
     return tuple(found.items())

@@ -13,8 +13,8 @@ from itertools import count
 from datafusion import RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions
 from datafusion.catalog import Schema
 
+from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.model import Snapshot, Table
-from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.engine.information_schema import information_schema, register_information_schema
 from dagfusion_query.engine.series import SeriesFunctions
 from dagfusion_query.engine.stores import Stores

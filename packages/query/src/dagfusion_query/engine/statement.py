@@ -5,8 +5,8 @@ import errno
 import re
 from collections.abc import Iterable, Mapping
 
+from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.model import Table
-from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.engine.position import named_in, parts_of, position_of
 from dagfusion_query.errors import (
     ExecutionError,

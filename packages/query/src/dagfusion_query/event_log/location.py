@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 
 from dagfusion_query.errors import EventLogLocationError
 from dagfusion_query.event_log.protocol import EventLog
-from dagfusion_query.event_log.record import RecordReader
+from dagfusion_query.event_log.stored_event import EventReader
 
 _POSTGRES = re.compile(r"postgres(ql)?(\+\w+)?://")
 _RUNS = Path("history", "runs")
@@ -17,7 +17,7 @@ _INDEX = "index.db"
 
 
 def open_event_log(
-    location: str, variables: Mapping[str, str] | None = None, records: RecordReader | None = None
+    location: str, variables: Mapping[str, str] | None = None, records: EventReader | None = None
 ) -> EventLog:
     """Open a reader of Dagster's event log; nothing is connected to yet.
 
@@ -48,13 +48,13 @@ def open_event_log(
     return _open_sqlite(where, records) if isinstance(where, Path) else _open_postgres(where, records)
 
 
-def _open_sqlite(path: Path, records: RecordReader | None) -> EventLog:
+def _open_sqlite(path: Path, records: EventReader | None) -> EventLog:
     from dagfusion_query.event_log.sqlite import SqliteEventLog  # noqa: PLC0415
 
     return SqliteEventLog(path, records)
 
 
-def _open_postgres(url: str, records: RecordReader | None) -> EventLog:
+def _open_postgres(url: str, records: EventReader | None) -> EventLog:
     from dagfusion_query.event_log.postgres import PostgresEventLog  # noqa: PLC0415  # psycopg takes a while to import
 
     return PostgresEventLog(_POSTGRES.sub("postgresql://", url, count=1), records=records)

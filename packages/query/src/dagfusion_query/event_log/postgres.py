@@ -27,7 +27,7 @@ from dagfusion_query.event_log.protocol import (
     Wipe,
     parse_asset_key,
 )
-from dagfusion_query.event_log.record import ENTRY_END, ENTRY_START, RecordReader
+from dagfusion_query.event_log.stored_event import ENTRY_END, ENTRY_START, EventReader
 from dagfusion_query.event_log.watermark import Watermark
 
 T = TypeVar("T")
@@ -85,7 +85,7 @@ where {_MICROSECONDS.format("e.timestamp")} > %(wiped)s
 _LATEST_PARTITIONED = _LATEST.replace("{partition}", "partition is not null group by partition")
 _LATEST_UNPARTITIONED = _LATEST.replace("{partition}", "partition is null")
 # Of each partition whose latest event names no file, the next `window` events before it: the latest that may name one
-# (see `RecordReader.naming`), and the earliest. Their ids come from the index, and only their texts are looked at.
+# (see `EventReader.naming`), and the earliest. Their ids come from the index, and only their texts are looked at.
 _EARLIER = f"""
 with bare as (select * from unnest(%(partitions)s::text[], %(ids)s::bigint[]) as bare(partition, before)),
 earlier as (
@@ -122,7 +122,7 @@ class PostgresEventLog:
     """
 
     def __init__(
-        self, conninfo: str, clock: Callable[[], float] = time.monotonic, records: RecordReader | None = None
+        self, conninfo: str, clock: Callable[[], float] = time.monotonic, records: EventReader | None = None
     ) -> None:
         try:
             given = conninfo_to_dict(conninfo)
@@ -137,7 +137,7 @@ class PostgresEventLog:
         user, host, port, database = (given.get(part) or "" for part in ("user", "host", "port", "dbname"))
         self._name = f"postgresql://{user}@{host}{port and ':'}{port}/{database}"  # without the password
         self._clock = clock
-        self._records = records or RecordReader()
+        self._records = records or EventReader()
         self._keys: dict[str, AssetKey] = {}
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
         self._lock = threading.Lock()

@@ -6,9 +6,10 @@ from typing import NamedTuple, Protocol
 
 import orjson
 
+from dagfusion_contract.record import DataFile
 from dagfusion_query.errors import EventRecordError
 from dagfusion_query.event_log.history import History
-from dagfusion_query.event_log.record import DataFile, DataFiles, Foreign
+from dagfusion_query.event_log.stored_event import DataFiles, Foreign
 from dagfusion_query.event_log.watermark import Watermark
 
 AssetKey = tuple[str, ...]

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from dagfusion_query.errors import EventLogSchemaError, EventLogUnavailableError
 from dagfusion_query.event_log.history import Dialect, History, read_history
 from dagfusion_query.event_log.protocol import BATCH, Cursor, Event, Materialization, Poll, Wipe, parse_asset_key
-from dagfusion_query.event_log.record import RecordReader
+from dagfusion_query.event_log.stored_event import EventReader
 from dagfusion_query.event_log.watermark import Watermark
 
 T = TypeVar("T")
@@ -58,9 +58,9 @@ class SqliteEventLog:
         records: Reads what events say was written.
     """
 
-    def __init__(self, path: Path, records: RecordReader | None = None) -> None:
+    def __init__(self, path: Path, records: EventReader | None = None) -> None:
         self._path = path.absolute()
-        self._records = records or RecordReader()
+        self._records = records or EventReader()
         naming = re.compile(self._records.naming)
         self._names_file = lambda event: naming.search(event) is not None
 

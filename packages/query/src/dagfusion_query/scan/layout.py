@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 from datafusion import DataFrame, Expr, lit
 from datafusion import functions as f
 
+from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.entry import encode_entries
 from dagfusion_query.catalog.model import Table
-from dagfusion_query.catalog.naming import TableName
 
 HIDDEN = "$scan"  # an identifier to DataFusion, and never the end of a table's name
 _PLAIN = re.compile(r"\w+", re.ASCII)

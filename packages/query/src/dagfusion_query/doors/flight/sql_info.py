@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 import pyarrow as pa
 
-from dagfusion_query.catalog.naming import RESERVED
+from dagfusion_contract.naming import RESERVED
 
 HANDLE_TIMEOUT_S = 3600.0
 _NAME_LENGTH = 255

@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
+from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.model import Table
-from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.doors.http.asked import EnvironmentState, Service
 from dagfusion_query.doors.http.documents import document
 from dagfusion_query.doors.http.entity_tag import entity_tag, is_known

@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from dagfusion_contract.arrow_types import parse_flat_type
 from dagfusion_query.errors import ParameterError
-from dagfusion_query.event_log.arrow_types import parse_flat_type
 
 MOST = 4096
 _INT64 = range(-(2**63), 2**63)

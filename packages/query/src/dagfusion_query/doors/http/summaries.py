@@ -11,8 +11,8 @@ from weakref import WeakKeyDictionary
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.model import Table
-from dagfusion_query.catalog.naming import TableName
 from dagfusion_query.doors.http.asked import EnvironmentState
 from dagfusion_query.errors import QueryError
 from dagfusion_query.event_log.history import History

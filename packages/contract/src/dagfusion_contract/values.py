@@ -1,13 +1,14 @@
-"""Arrow types and values as the JSON of event metadata v1 writes them, and back. Pure."""
+"""Arrow values as the JSON of event metadata v1 writes them, and back. Pure."""
 
 import datetime as dt
 import math
-import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
 import pyarrow as pa
+
+from dagfusion_contract.arrow_types import parse_type, type_entry
 
 Entry = str | int | float | bool | None
 
@@ -21,37 +22,6 @@ _PARTITION_KINDS = (
     pa.types.is_timestamp,
 )
 _DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
-_DECIMAL = re.compile(r"(decimal128|decimal256)\((\d+), (-?\d+)\)")
-_ZONED = re.compile(r"timestamp\[(s|ms|us|ns), tz=(.+)\]")
-
-
-def field_entry(field: pa.Field) -> dict[str, Any]:
-    """A column as `{"name", "type", "nullable"}`."""
-    return {"name": field.name, "type": type_entry(field.type), "nullable": field.nullable}
-
-
-def type_entry(data_type: pa.DataType) -> str | dict[str, Any]:
-    """A type: Arrow's own name of a flat type, or one key that says how it nests."""
-    if pa.types.is_list(data_type):
-        return {"list": field_entry(data_type.value_field)}
-    if pa.types.is_struct(data_type):
-        return {"struct": [field_entry(data_type.field(index)) for index in range(data_type.num_fields)]}
-    if pa.types.is_map(data_type):
-        return {"map": [field_entry(data_type.key_field), field_entry(data_type.item_field)]}
-    return str(data_type)
-
-
-def flat_type(name: str) -> pa.DataType:
-    """The flat type of Arrow's name, the inverse of `type_entry`.
-
-    Raises:
-        ValueError: Arrow has no such type.
-    """
-    if match := _DECIMAL.fullmatch(name):
-        return getattr(pa, match[1])(int(match[2]), int(match[3]))
-    if match := _ZONED.fullmatch(name):
-        return pa.timestamp(match[1], match[2])
-    return pa.type_for_alias(name)
 
 
 def value_entry(scalar: pa.Scalar) -> Entry:
@@ -76,8 +46,12 @@ def partition_entry(name: str, value: pa.Scalar) -> dict[str, Any]:
 
 
 def parse_partition_entry(entry: Mapping[str, Any]) -> tuple[str, pa.Scalar]:
-    """Undo `partition_entry`."""
-    return entry["name"], parse_value(entry["value"], flat_type(entry["type"]))
+    """Undo `partition_entry`.
+
+    Raises:
+        MalformedRecordError: the type is none that Arrow has.
+    """
+    return entry["name"], parse_value(entry["value"], parse_type(entry["type"], f"partition {entry['name']!r}"))
 
 
 def is_partition_type(data_type: pa.DataType) -> bool:

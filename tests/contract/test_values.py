@@ -1,4 +1,4 @@
-"""Arrow types and values in the JSON of event metadata v1."""
+"""Arrow values in the JSON of event metadata v1."""
 
 import datetime as dt
 import decimal
@@ -10,54 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagfusion_pipeline.arrow_types import (
-    field_entry,
-    flat_type,
-    is_partition_type,
-    parse_partition_entry,
-    partition_entry,
-    type_entry,
-    value_entry,
-)
+from dagfusion_contract.values import is_partition_type, parse_partition_entry, partition_entry, value_entry
 
 moment = dt.datetime.fromisoformat
-
-FLAT = [
-    "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "halffloat", "float", "double", "bool",
-    "string", "binary", "date32[day]", "timestamp[us]", "timestamp[ns, tz=UTC]", "timestamp[ms, tz=America/New_York]",
-    "time64[us]", "time32[ms]", "duration[us]", "decimal128(12, 2)", "decimal256(50, 0)", "null",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("name", FLAT)
-def test_flat_types_have_arrows_name(name: str) -> None:
-    assert type_entry(flat_type(name)) == name
-
-
-def test_unknown_type_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"No type alias for varchar"):
-        flat_type("varchar")
-
-
-def test_nested_types_say_how_they_nest() -> None:
-    data_type = pa.list_(pa.field("item", pa.struct([pa.field("a", pa.int8(), nullable=False)])))
-    assert field_entry(pa.field("x", data_type)) == {
-        "name": "x",
-        "type": {
-            "list": {
-                "name": "item",
-                "type": {"struct": [{"name": "a", "type": "int8", "nullable": False}]},
-                "nullable": True,
-            }
-        },
-        "nullable": True,
-    }
-    assert type_entry(pa.map_(pa.string(), pa.int8())) == {
-        "map": [
-            {"name": "key", "type": "string", "nullable": False},
-            {"name": "value", "type": "int8", "nullable": True},
-        ]
-    }
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from dagfusion_pipeline.errors import LayoutError
+from dagfusion_contract.errors import LayoutError
 
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 MAX_KEY_BYTES = 1024

@@ -8,8 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from obstore.store import MemoryStore
 
-from dagfusion_pipeline.errors import LayoutError
-from dagfusion_pipeline.layout import (
+from dagfusion_contract.errors import LayoutError
+from dagfusion_contract.layout import (
     HIVE_NULL,
     MAX_KEY_BYTES,
     escape,

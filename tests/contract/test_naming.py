@@ -6,7 +6,7 @@ from datafusion import SessionContext
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dagfusion_query.catalog.naming import RESERVED, TableName, identifier, table_name
+from dagfusion_contract.naming import RESERVED, TableName, identifier, table_name
 
 UNQUOTED = re.compile(r"[a-z_][a-z0-9_]*")
 

@@ -5,7 +5,7 @@ import decimal
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
+from importlib.resources import files
 from typing import Any
 
 import dagster as dg
@@ -17,7 +17,7 @@ from obstore.store import MemoryStore
 from dagfusion_pipeline import PartitionedS3ParquetIOManager, S3ParquetIOManager
 from dagfusion_pipeline.store import ObjectStore, StoredObject
 
-GOLDEN: Mapping[str, Any] = json.loads((Path(__file__).parent / "event_v1.json").read_text())
+GOLDEN: Mapping[str, Any] = json.loads(files("dagfusion_contract").joinpath("golden", "event_v1.json").read_text())
 WRITTEN_AT = dt.datetime(2024, 1, 15, 12, 0, 0, 123456, tzinfo=dt.UTC)
 PARTITIONS = dg.MultiPartitionsDefinition(
     {

@@ -1,12 +1,13 @@
-"""Arrow types as event metadata v1 writes them: a flat type by its own name, a nested one as JSON."""
+"""Arrow types as event metadata v1 writes them, and back: a flat type by its own name, a nested one as JSON. Pure."""
 
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Any
 
 import pyarrow as pa
 
-from dagfusion_query.errors import MalformedRecordError
+from dagfusion_contract.errors import MalformedRecordError
 
 _PLAIN: dict[str, pa.DataType] = {
     str(kind): kind
@@ -25,6 +26,26 @@ _PLAIN |= dict.fromkeys(("large_binary", "binary_view"), pa.binary())
 _TIMESTAMP = re.compile(r"timestamp\[(s|ms|us|ns), tz=(.+)\]")
 _DECIMAL = re.compile(r"decimal(128|256)\((\d+), (-?\d+)\)")
 _FIXED_BINARY = re.compile(r"fixed_size_binary\[(\d+)\]")
+
+
+def field_entry(field: pa.Field) -> dict[str, Any]:
+    """Write a column as `{"name", "type", "nullable"}`."""
+    return {"name": field.name, "type": type_entry(field.type), "nullable": field.nullable}
+
+
+def type_entry(data_type: pa.DataType) -> str | dict[str, Any]:
+    """Write a type: a flat one as Arrow's own name of it, a nested one as an object with one key.
+
+    >>> type_entry(pa.timestamp("us", "UTC")), type_entry(pa.list_(pa.int8()))
+    ('timestamp[us, tz=UTC]', {'list': {'name': 'item', 'type': 'int8', 'nullable': True}})
+    """
+    if pa.types.is_list(data_type):
+        return {"list": field_entry(data_type.value_field)}
+    if pa.types.is_struct(data_type):
+        return {"struct": [field_entry(data_type.field(index)) for index in range(data_type.num_fields)]}
+    if pa.types.is_map(data_type):
+        return {"map": [field_entry(data_type.key_field), field_entry(data_type.item_field)]}
+    return str(data_type)
 
 
 def parse_field(spec: object, where: str) -> pa.Field:

@@ -1,39 +1,79 @@
-"""Event metadata v1: the `dagfusion/file` entry of a materialization, read strictly into a `DataFile`.
+"""Event metadata v1: one written object as the entry `dagfusion/file` of its materialization, written and read. Pure.
 
-This half checks what is cheap to check one by one: which fields are there, and their JSON types. Dates, decimals and
-statistics stay as JSON wrote them; `catalog.rows` converts them a column at a time.
+The reader checks what is cheap to check one by one: the fields that are present, and their JSON types. Values of
+partitions and statistics stay as JSON has them, so that a reader of many records can convert them a column at a time.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-import orjson
 import pyarrow as pa
 
-from dagfusion_query.errors import EventRecordError, MalformedRecordError, RecordVersionError
-from dagfusion_query.event_log.arrow_types import parse_field, parse_type
+from dagfusion_contract.arrow_types import field_entry, parse_field, parse_type
+from dagfusion_contract.errors import MalformedRecordError, RecordVersionError
 
 ENTRY = "dagfusion/file"
 VERSION = 1
-FOREIGN = "foreign:"  # begins the fingerprints of what another IO manager wrote
+FOREIGN = "foreign:"  # the fingerprints of files that another IO manager wrote begin with it
 UNREADABLE = "unreadable"  # the field of a discovered schema that names the columns which it leaves out
+SCHEMES = ("s3://", "file:///")
 _MAX_LAYOUTS = 10_000
 _VALUE, _NAME_AND_TYPE = itemgetter("value"), itemgetter("name", "type")
-_SCHEMES = ("s3://", "file:///")
 _CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}")
-# An event is several times as long as its record, so the record is cut out where Dagster's serializer puts it; an event
-# that is written in another way is parsed as a whole. Inside a JSON string the quotes would be escaped.
-ENTRY_START = (
-    '{"__class__": "EventMetadataEntry", "description": null, '
-    '"entry_data": {"__class__": "JsonMetadataEntryData", "data": '
-)
-ENTRY_END = f'}}, "label": "{ENTRY}"}}'
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    """One object that the store has confirmed.
+
+    Attributes:
+        uri: the object's raw key behind `s3://bucket/`.
+        modified: aware; when the store took the object.
+        checksum: of the object's bytes, `sha256:` and 64 hexadecimal digits; None where it is not known.
+        rows: rows in the file.
+        partition: partition columns in path order, as `values.partition_entry` writes them.
+        schema: the columns physically in the file, as `schema_entry` writes them.
+        columns: by column: nulls, and least and greatest value where they are exact and mean something.
+    """
+
+    uri: str
+    size_bytes: int
+    etag: str | None
+    modified: datetime
+    rows: int
+    partition: Sequence[Mapping[str, Any]]
+    schema: Mapping[str, Any]
+    columns: Mapping[str, Mapping[str, Any]]
+    checksum: str | None = None
+
+
+def schema_entry(schema: pa.Schema) -> dict[str, Any]:
+    """A file's columns and their fingerprint: the same for the same names, types and nullability in the same order."""
+    fields = [field_entry(field) for field in schema]
+    text = json.dumps(fields, separators=(",", ":"), sort_keys=True)
+    return {"fingerprint": hashlib.sha256(text.encode()).hexdigest()[:16], "fields": fields}
+
+
+def file_entry(file: WrittenFile) -> dict[str, Any]:
+    """The entry `dagfusion/file` of event metadata v1."""
+    return {
+        "version": VERSION,
+        "uri": file.uri,
+        "size_bytes": file.size_bytes,
+        "etag": file.etag,
+        **({"checksum": file.checksum} if file.checksum else {}),
+        "modified": file.modified.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "rows": file.rows,
+        "partition": list(file.partition),
+        "schema": dict(file.schema),
+        "columns": dict(file.columns),
+    }
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,90 +116,28 @@ class DataFile(NamedTuple):
     columns: bytes
 
 
-class DataFiles(NamedTuple):
-    """Several objects that one materialization wrote; all of them are its partition."""
-
-    files: Sequence[DataFile]
-
-
-class Foreign(NamedTuple):
-    """What another IO manager wrote, as its event names it; nothing of it has been looked at.
-
-    Attributes:
-        uri: As the metadata has it: an object, a folder, or nothing that can be read.
-        dimensions: Name and value of each dimension of a multi-dimensional partition, where the event tells.
-    """
-
-    uri: str
-    dimensions: tuple[tuple[str, str], ...]
+def _encode(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
 class RecordReader:
     """Reads records; layouts are parsed once each and shared.
 
     Args:
-        metadata_keys: The metadata that may name what another IO manager wrote, first choice first.
         bucket: The one bucket that files may be in; None allows any, and local files.
+        encode: Encodes `DataFile.columns`: JSON with sorted keys. A reader of many records passes a faster one.
     """
 
-    def __init__(self, metadata_keys: Sequence[str] = (), bucket: str | None = None) -> None:
+    def __init__(self, bucket: str | None = None, *, encode: Callable[[object], bytes] = _encode) -> None:
         self._layouts: dict[object, Layout] = {}
-        self._metadata_keys = metadata_keys
-        self._places = _SCHEMES if bucket is None else (f"s3://{bucket}/",)
-
-    @property
-    def rules(self) -> str:
-        """What this reader was told, as a part of the identity of what it reads; empty where that is nothing."""
-        told = [*self._metadata_keys, *(self._places if self._places is not _SCHEMES else ())]
-        return "|".join(told)
-
-    @property
-    def naming(self) -> str:
-        """A regular expression, for Python and PostgreSQL, that finds every stored event which names a file.
-
-        It may find others too.
-        """
-        labels = "|".join(re.escape(json.dumps(label)[1:-1]) for label in (ENTRY, *self._metadata_keys))
-        return rf'"label"\s*:\s*"({labels})"'
-
-    def from_event(self, event: str) -> DataFile | Foreign | EventRecordError | None:
-        """Read the record of one stored ASSET_MATERIALIZATION event.
-
-        Args:
-            event: The event as Dagster stores it, JSON.
-
-        Returns:
-            The file; what another IO manager wrote, or None, when the event has no `dagfusion/file` entry; the error
-            when it has one that cannot be used, so that one bad event hides nothing else.
-        """
-        try:
-            found = _cut_record(event)
-            if found is not None:
-                return self.read(found[0])
-            materialization = _parse(event)["dagster_event"]["event_specific_data"]["materialization"]
-            for entry in materialization["metadata_entries"]:
-                if entry["label"] == ENTRY:
-                    return self.read(_strict(entry["entry_data"]["data"]))
-            return find_foreign(materialization, self._metadata_keys)
-        except EventRecordError as error:
-            return error
-        except (ValueError, RecursionError, KeyError, TypeError) as error:
-            return MalformedRecordError(f"the stored event is not one that this reader knows: {error!r:.500}")
-
-    def from_cut(self, text: str) -> DataFile | EventRecordError:
-        """Read a record that was cut out of its event, between `ENTRY_START` and `ENTRY_END`.
-
-        Raises:
-            ValueError: It is no JSON, so the cut was not in the right places: read the event as a whole.
-        """
-        record = orjson.loads(text)
-        try:
-            return self.read(record)
-        except EventRecordError as error:
-            return error
+        self._places = SCHEMES if bucket is None else (f"s3://{bucket}/",)
+        self._encode = encode
 
     def read(self, record: object) -> DataFile:
         """Read one `dagfusion/file` record.
+
+        Args:
+            record: The entry, parsed from JSON.
 
         Raises:
             RecordVersionError: Its version is not 1.
@@ -184,10 +162,14 @@ class RecordReader:
                 record["rows"],
                 self._layout(record["schema"], partition),
                 list(map(_VALUE, partition)),
-                orjson.dumps(columns, option=orjson.OPT_SORT_KEYS),  # much smaller than objects
+                self._encode(columns),  # much smaller than objects
             )
+        except MalformedRecordError:
+            raise
         except (KeyError, TypeError) as error:
             raise _malformed(record, self._places) from error
+        except ValueError as error:  # NaN and infinities, which JSON cannot have
+            raise MalformedRecordError(f"{ENTRY}.columns must hold JSON values: {error}") from error
         if (
             type(file.uri) is not str
             or not file.uri.startswith(self._places)
@@ -210,64 +192,6 @@ class RecordReader:
                 self._layouts.clear()
             layout = self._layouts[key] = _parse_layout(schema, partition)
         return layout
-
-
-def _parse(event: str) -> Any:
-    """Parse a stored event. Dagster writes Python's JSON, which also has NaN, infinities and lone surrogates."""
-    try:
-        return orjson.loads(event)
-    except orjson.JSONDecodeError:
-        return json.loads(event)
-
-
-def _strict(value: Any) -> Any:
-    """Return a part of a parsed event.
-
-    Raises:
-        ValueError: It has something that only Python's JSON has.
-    """
-    return orjson.loads(json.dumps(value, allow_nan=False))
-
-
-def find_foreign(materialization: Mapping[str, Any], keys: Sequence[str]) -> Foreign | None:
-    """Return what a materialization's metadata says was written; None when it says nothing of that kind.
-
-    Args:
-        materialization: As Dagster serializes it.
-        keys: The metadata that may say it. The first that names a place counts, else the first that is there.
-    """
-    if not keys:
-        return None
-    texts = {entry["label"]: _text(entry["entry_data"]) for entry in materialization["metadata_entries"]}
-    named = [text for key in keys if (text := texts.get(key))]
-    if not named:
-        return None
-    tags = materialization.get("tags") or {}
-    of_partition = [[tag.removeprefix(_DIMENSION), tags[tag]] for tag in sorted(tags) if tag.startswith(_DIMENSION)]
-    uri = next((text for text in named if text.startswith(_PLACES)), named[0])
-    return Foreign(_strict(uri), tuple((name, value) for name, value in _strict(of_partition)))
-
-
-def _text(data: Mapping[str, Any]) -> str | None:
-    """Return the value of a path, URL or text; None for any other metadata."""
-    value = data.get(_TEXTS.get(data["__class__"], ""))
-    return value.strip() if isinstance(value, str) else None
-
-
-_DIMENSION = "dagster/partition/"
-_PLACES = ("s3://", "s3a://", "s3n://", "file:/", "/")
-_TEXTS = {"PathMetadataEntryData": "path", "UrlMetadataEntryData": "url", "TextMetadataEntryData": "text"}
-
-
-def _cut_record(event: str) -> tuple[object] | None:
-    """Return the entry's data, parsed, in a tuple; None when it is not where it usually is."""
-    end = event.find(ENTRY_END)
-    if end > 0 and event.find(ENTRY_END, end + 1) < 0:
-        start = event.rfind(ENTRY_START, 0, end)
-        if start > 0:
-            with suppress(orjson.JSONDecodeError):
-                return (orjson.loads(event[start + len(ENTRY_START) : end]),)
-    return None
 
 
 def _parse_layout(schema: Mapping[str, Any], partition: Sequence[Mapping[str, Any]]) -> Layout:
@@ -308,7 +232,7 @@ def _is_checksum(value: object) -> bool:
 
 
 def _malformed(record: Mapping[str, Any], places: Sequence[str]) -> MalformedRecordError:
-    """Say which field of a record that cannot be read is the wrong one."""
+    """Return the error for a record that cannot be read; it names the first field that is wrong."""
     for name, kind in _KINDS.items():
         value = record.get(name)
         if type(value) is not kind:

@@ -1,0 +1,1 @@
+"""What the pipeline writes and the query side reads: table names, object layout, and event metadata v1."""

@@ -1,0 +1,28 @@
+"""Every error of the contract, as one tree.
+
+ContractError                a value breaks the contract
+├── LayoutError              an asset or partition cannot become an object key, or a key is not of the layout
+└── RecordError              a `dagfusion/file` entry cannot be used
+    ├── MalformedRecordError a field is missing, or has a value that it cannot have
+    └── RecordVersionError   its version is not one that this reader knows
+"""
+
+
+class ContractError(ValueError):
+    """The base of every error of this package."""
+
+
+class LayoutError(ContractError):
+    """An asset key or a partition value cannot become an object key, or an object key is not of the layout."""
+
+
+class RecordError(ContractError):
+    """A `dagfusion/file` entry cannot be used."""
+
+
+class MalformedRecordError(RecordError):
+    """A field of a `dagfusion/file` entry is missing, or has a value that it cannot have."""
+
+
+class RecordVersionError(RecordError):
+    """The version of a `dagfusion/file` entry is not one that this reader knows."""

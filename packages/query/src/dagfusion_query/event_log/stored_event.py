@@ -1,0 +1,175 @@
+"""A stored event of Dagster's to what it says was written: our record, or what another IO manager's metadata names."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, NamedTuple
+
+import orjson
+
+from dagfusion_contract import errors as contract
+from dagfusion_contract.record import ENTRY, DataFile, RecordReader
+from dagfusion_query.errors import EventRecordError, MalformedRecordError, RecordVersionError
+
+# An event is several times as long as its record, so the record is cut out where Dagster's serializer puts it; an event
+# that is written in another way is parsed as a whole. Inside a JSON string the quotes would be escaped.
+ENTRY_START = (
+    '{"__class__": "EventMetadataEntry", "description": null, '
+    '"entry_data": {"__class__": "JsonMetadataEntryData", "data": '
+)
+ENTRY_END = f'}}, "label": "{ENTRY}"}}'
+
+
+class DataFiles(NamedTuple):
+    """Several objects that one materialization wrote; all of them are its partition."""
+
+    files: Sequence[DataFile]
+
+
+class Foreign(NamedTuple):
+    """What another IO manager wrote, as its event names it; nothing of it has been looked at.
+
+    Attributes:
+        uri: As the metadata has it: an object, a folder, or nothing that can be read.
+        dimensions: Name and value of each dimension of a multi-dimensional partition, where the event tells.
+    """
+
+    uri: str
+    dimensions: tuple[tuple[str, str], ...]
+
+
+class EventReader:
+    """Reads stored events and the records in them.
+
+    Args:
+        metadata_keys: The metadata that may name what another IO manager wrote, first choice first.
+        bucket: The one bucket that files may be in; None allows any, and local files.
+    """
+
+    def __init__(self, metadata_keys: Sequence[str] = (), bucket: str | None = None) -> None:
+        self._records = RecordReader(bucket, encode=partial(orjson.dumps, option=orjson.OPT_SORT_KEYS))
+        self._metadata_keys, self._bucket = metadata_keys, bucket
+
+    @property
+    def rules(self) -> str:
+        """What this reader was told, as a part of the identity of what it reads; empty where that is nothing."""
+        return "|".join([*self._metadata_keys, *(() if self._bucket is None else (f"s3://{self._bucket}/",))])
+
+    @property
+    def naming(self) -> str:
+        """A regular expression, for Python and PostgreSQL, that finds every stored event which names a file.
+
+        It may find others too.
+        """
+        labels = "|".join(re.escape(json.dumps(label)[1:-1]) for label in (ENTRY, *self._metadata_keys))
+        return rf'"label"\s*:\s*"({labels})"'
+
+    def from_event(self, event: str) -> DataFile | Foreign | EventRecordError | None:
+        """Read the record of one stored ASSET_MATERIALIZATION event.
+
+        Args:
+            event: The event as Dagster stores it, JSON.
+
+        Returns:
+            The file; what another IO manager wrote, or None, when the event has no `dagfusion/file` entry; the error
+            when it has one that cannot be used, so that one bad event hides nothing else.
+        """
+        try:
+            found = _cut_record(event)
+            if found is not None:
+                return self.read(found[0])
+            materialization = _parse(event)["dagster_event"]["event_specific_data"]["materialization"]
+            for entry in materialization["metadata_entries"]:
+                if entry["label"] == ENTRY:
+                    return self.read(_strict(entry["entry_data"]["data"]))
+            return find_foreign(materialization, self._metadata_keys)
+        except EventRecordError as error:
+            return error
+        except (ValueError, RecursionError, KeyError, TypeError) as error:
+            return MalformedRecordError(f"the stored event is not one that this reader knows: {error!r:.500}")
+
+    def from_cut(self, text: str) -> DataFile | EventRecordError:
+        """Read a record that was cut out of its event, between `ENTRY_START` and `ENTRY_END`.
+
+        Raises:
+            ValueError: It is no JSON, so the cut was not in the right places: read the event as a whole.
+        """
+        record = orjson.loads(text)
+        try:
+            return self.read(record)
+        except EventRecordError as error:
+            return error
+
+    def read(self, record: object) -> DataFile:
+        """Read one `dagfusion/file` record.
+
+        Raises:
+            RecordVersionError: Its version is not 1.
+            MalformedRecordError: It breaks the contract; the message names the field.
+        """
+        try:
+            return self._records.read(record)
+        except contract.RecordVersionError as error:
+            raise RecordVersionError(str(error)) from error
+        except contract.MalformedRecordError as error:
+            raise MalformedRecordError(str(error)) from error
+
+
+def _parse(event: str) -> Any:
+    """Parse a stored event. Dagster writes Python's JSON, which also has NaN, infinities and lone surrogates."""
+    try:
+        return orjson.loads(event)
+    except orjson.JSONDecodeError:
+        return json.loads(event)
+
+
+def _strict(value: Any) -> Any:
+    """Return a part of a parsed event.
+
+    Raises:
+        ValueError: It has something that only Python's JSON has.
+    """
+    return orjson.loads(json.dumps(value, allow_nan=False))
+
+
+def find_foreign(materialization: Mapping[str, Any], keys: Sequence[str]) -> Foreign | None:
+    """Return what a materialization's metadata says was written; None when it says nothing of that kind.
+
+    Args:
+        materialization: As Dagster serializes it.
+        keys: The metadata that may say it. The first that names a place counts, else the first that is there.
+    """
+    if not keys:
+        return None
+    texts = {entry["label"]: _text(entry["entry_data"]) for entry in materialization["metadata_entries"]}
+    named = [text for key in keys if (text := texts.get(key))]
+    if not named:
+        return None
+    tags = materialization.get("tags") or {}
+    of_partition = [[tag.removeprefix(_DIMENSION), tags[tag]] for tag in sorted(tags) if tag.startswith(_DIMENSION)]
+    uri = next((text for text in named if text.startswith(_PLACES)), named[0])
+    return Foreign(_strict(uri), tuple((name, value) for name, value in _strict(of_partition)))
+
+
+def _text(data: Mapping[str, Any]) -> str | None:
+    """Return the value of a path, URL or text; None for any other metadata."""
+    value = data.get(_TEXTS.get(data["__class__"], ""))
+    return value.strip() if isinstance(value, str) else None
+
+
+_DIMENSION = "dagster/partition/"
+_PLACES = ("s3://", "s3a://", "s3n://", "file:/", "/")
+_TEXTS = {"PathMetadataEntryData": "path", "UrlMetadataEntryData": "url", "TextMetadataEntryData": "text"}
+
+
+def _cut_record(event: str) -> tuple[object] | None:
+    """Return the entry's data, parsed, in a tuple; None when it is not where it usually is."""
+    end = event.find(ENTRY_END)
+    if end > 0 and event.find(ENTRY_END, end + 1) < 0:
+        start = event.rfind(ENTRY_START, 0, end)
+        if start > 0:
+            with suppress(orjson.JSONDecodeError):
+                return (orjson.loads(event[start + len(ENTRY_START) : end]),)
+    return None
