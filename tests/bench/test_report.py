@@ -85,11 +85,23 @@ def test_the_report_tells_what_seeding_took() -> None:
     assert "It took 61 s with the start of the stack, and its process had 813 MB at most." in text
 
 
-def test_the_readme_shows_lines_of_the_report(root: Path) -> None:
-    benchmarks = (root / "README.md").read_text().partition("\n## Benchmarks\n")[2].partition("\n## ")[0]
+def test_the_documents_show_lines_of_the_report(root: Path) -> None:
+    benchmarks = (root / "docs/explanation/benchmarks.md").read_text()
     shown = [line for line in benchmarks.splitlines() if line.startswith("|")]
     assert len(shown) > 3
     assert {*shown} <= {*(root / "benchmarks/report/report.md").read_text().splitlines()}
+
+
+def test_the_figures_of_the_readme_are_those_of_the_report(root: Path) -> None:
+    """One day in all states: DagFusion, and the engines that list the bucket and see what was just written."""
+    report_text = (root / "benchmarks/report/report.md").read_text()
+    warm = report_text.partition("\n## Warm")[2].partition("\n## ")[0].partition("\nThe physical limit")[0]
+    rows = [line.strip("| ").split(" | ") for line in warm.splitlines() if line.startswith("| ")][2:]
+    day = {row[0]: row[3] for row in rows if row[-1] == "yes"}
+    own, others = day["DagFusion"], {time for name, time in day.items() if not name.startswith("DagFusion")}
+    readme = " ".join((root / "README.md").read_text().split())
+    assert f"takes {own}." in readme
+    assert f"take {min(others).removesuffix(' s')} to {max(others)} when they list" in readme
 
 
 def test_the_committed_report_is_made_of_the_committed_measurements(root: Path) -> None:

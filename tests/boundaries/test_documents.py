@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from dagfusion_query.config_file import KEYS
+from scripts import reference
 
 SETTING = re.compile(r"ENVIRONMENT|DAGSTER_HOME|(?:DAGFUSION|AWS|S3|UAT_S3|PROD_S3)_[A-Z0-9_]+")
+README_BYTES = 6000
 PATH = re.compile(r"`([\w./-]+(?:\.py|/))`")
 
 
@@ -59,10 +61,22 @@ def test_architecture_md_names_every_room(root: Path, architecture: frozenset[st
 def test_every_setting_is_documented(root: Path) -> None:
     settings = {text for text in strings(root) if SETTING.fullmatch(text)}
     assert {"ENVIRONMENT", "S3_BUCKET", "DAGFUSION_EVENT_LOG"} <= settings
-    text = (root / "README.md").read_text()
+    text = (root / "docs" / "reference" / "settings.md").read_text()
     assert sorted(name for name in settings if not re.search(rf"\b{name}\b", text)) == []
 
 
 def test_every_key_of_an_environment_is_documented(root: Path) -> None:
-    text = (root / "README.md").read_text()
+    text = (root / "docs" / "how-to" / "environments.md").read_text()
     assert [key for key in KEYS if f"`{key}`" not in text] == []
+
+
+def test_the_generated_reference_is_that_of_the_code() -> None:
+    pages = sorted(reference.FOLDER.glob("*.md"))
+    written = {part[1] for page in pages for part in reference.PART.findall(page.read_text())}
+    assert written == {*reference.PARTS}
+    stale = [page.name for page in pages if reference.fill(page.read_text()) != page.read_text()]
+    assert stale == [], "run `python scripts/reference.py`"
+
+
+def test_the_readme_is_short(root: Path) -> None:
+    assert len((root / "README.md").read_bytes()) <= README_BYTES

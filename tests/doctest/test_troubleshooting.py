@@ -1,4 +1,4 @@
-"""TROUBLESHOOTING.md names every error that there is, and quotes only messages that the code can give."""
+"""The guide to errors names every error that there is, and quotes only messages that the code can give."""
 
 import ast
 import inspect
@@ -19,7 +19,7 @@ TELLING_LETTERS = 8  # fewer could match anything
 
 @pytest.fixture(scope="module")
 def document(root: Path) -> str:
-    return (root / "TROUBLESHOOTING.md").read_text()
+    return (root / "docs" / "how-to" / "troubleshooting.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ class ServiceSettings:
         """
         given = dict(table or {})
         if unknown := sorted(given.keys() - {setting.name for setting in fields(cls)}):
-            raise SettingsError(f"[service] has no settings {', '.join(unknown)}: see the README's table")
+            raise SettingsError(f"[service] has no settings {', '.join(unknown)}: see docs/reference/settings.md")
         values = {s.name: _value(s, f"[service] {s.name}", given[s.name]) for s in fields(cls) if s.name in given}
         for setting in fields(cls):
             variable = setting.metadata["variable"]

@@ -1,0 +1,291 @@
+"""Write the generated parts of `docs/reference/` from the code: settings, errors, HTTP, the command line, Python.
+
+    python scripts/reference.py
+
+A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. The rest of a page is written by hand.
+"""
+
+import ast
+import dataclasses
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.main import get_command
+
+import dagfusion_pipeline
+import dagfusion_pipeline.errors
+import dagfusion_query
+import dagfusion_query.errors
+import dagfusion_stack.errors
+from dagfusion_query.cli.main import COMMANDS, app
+from dagfusion_query.config_file import KEYS
+from dagfusion_query.doors.http.openapi import describe
+from dagfusion_query.service_settings import ServiceSettings
+from dagfusion_query.settings import ENGINE_SETTINGS, Settings
+from dagfusion_stack.settings import Settings as StackSettings
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "docs" / "reference"
+PART = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+SECTION = re.compile(r"(Args|Attributes|Returns|Yields|Raises):")
+WIDTH = 100
+# Defaults that are another setting, a folder of the user, or a number of the machine.
+DEFAULTS = {
+    "DAGFUSION_EVENT_LOG": "`DAGSTER_HOME`",
+    "AWS_ENDPOINT_URL": "AWS",
+    "AWS_REGION": "`us-east-2` for `uat` and `prod`, else `us-east-1`",
+    "AWS_ACCESS_KEY_ID": "AWS's default chain",
+    "AWS_SECRET_ACCESS_KEY": "AWS's default chain",
+    "DAGFUSION_STATE_DIR": "a folder in the user's cache folder",
+    "DAGFUSION_OBJECT_CACHE_DIR": "beside the snapshots",
+    "DAGFUSION_PARALLELISM": "the number of cores, at least 4",
+    "DAGFUSION_TOKENS": "`tokens.json` in the state folder",
+    "DAGFUSION_WORKERS": "the number of cores",
+    "DAGFUSION_USER_QUERIES": "the number of cores",
+}
+
+
+def main() -> None:
+    """Write every page that has a generated part."""
+    for path in sorted(FOLDER.glob("*.md")):
+        path.write_text(fill(path.read_text()))
+
+
+def fill(page: str) -> str:
+    """Return a page with its generated parts as the code has them now."""
+    return PART.sub(lambda found: f"{found[1]}\n{PARTS[found[2]]().strip()}\n\n{found[3]}", page)
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [heads, ["---"] * len(heads), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def settings_table(kind: Any) -> str:
+    """Return the table of a settings class whose fields have a variable and a help text."""
+    told = [setting for setting in dataclasses.fields(kind) if "variable" in setting.metadata]
+    heads = ("Variable", "Default", "Meaning")
+    return table(heads, ([f"`{s.metadata['variable']}`", default(s), s.metadata["help"]] for s in told))
+
+
+def default(setting: "dataclasses.Field[Any]") -> str:
+    """Return the default of a setting as the page shows it."""
+    variable = setting.metadata["variable"]
+    if variable in DEFAULTS:
+        return DEFAULTS[variable]
+    return "none" if setting.default in (None, "") else f"`{setting.default}`"
+
+
+def io_manager_table() -> str:
+    """Return the fields of the IO managers."""
+    fields = dagfusion_pipeline.PartitionedS3ParquetIOManager.model_fields
+    described = ((name, field) for name, field in fields.items() if field.description)
+    rows = ([f"`{name}`", shown_field(field), field.description or ""] for name, field in described)
+    return table(("Field", "Default", "Meaning"), rows)
+
+
+def shown_field(field: Any) -> str:
+    """Return the default of a pydantic field as the page shows it."""
+    if field.is_required():
+        return "required"
+    return "none" if field.default in (None, []) else f"`{field.default}`"
+
+
+def keys_list() -> str:
+    """Return the keys of the tables of `dagfusion.toml`."""
+    service = [*(setting.name for setting in dataclasses.fields(ServiceSettings)), "state_dir"]
+    tables = {"[service]": service, "[engine]": ENGINE_SETTINGS, "[environments.NAME]": KEYS}
+    return table(
+        ("Table", "Keys"), ([f"`{name}`", ", ".join(f"`{key}`" for key in keys)] for name, keys in tables.items())
+    )
+
+
+def errors_tables() -> str:
+    """Return one table of errors for each package."""
+    return "\n\n".join(
+        [
+            "## `dagfusion_query.errors`",
+            table(
+                ("Error", "Base", "Code", "HTTP", "gRPC", "Meaning"),
+                (
+                    [
+                        f"`{e.__name__}`",
+                        f"`{e.__base__.__name__}`",
+                        f"`{e.code}`",
+                        str(e.http_status),
+                        e.grpc_status,
+                        summary(e),
+                    ]
+                    for e in tree(dagfusion_query.errors.QueryError)
+                ),
+            ),
+            *(
+                part
+                for base in (dagfusion_pipeline.errors.PipelineError, dagfusion_stack.errors.StackError)
+                for part in (f"## `{base.__module__}`", plain_errors(base))
+            ),
+        ]
+    )
+
+
+def plain_errors(base: type[Exception]) -> str:
+    """Return the table of a package whose errors have no status."""
+    return table(
+        ("Error", "Base", "Meaning"), ([f"`{e.__name__}`", f"`{base_name(e)}`", summary(e)] for e in tree(base))
+    )
+
+
+def base_name(error: type[Exception]) -> str:
+    """Return the name of an error's base class."""
+    return error.__bases__[0].__name__
+
+
+def tree(base: Any) -> Iterator[Any]:
+    """Yield a class and all below it in the order of the code."""
+    yield base
+    for kind in base.__subclasses__():
+        if kind.__module__ == base.__module__:
+            yield from tree(kind)
+
+
+def summary(thing: object) -> str:
+    """Return the first paragraph of a docstring as one line."""
+    return " ".join(inspect.cleandoc(thing.__doc__ or "").split("\n\n")[0].split())
+
+
+def http_table() -> str:
+    """Return the paths of the HTTP API."""
+    rows = []
+    for path, item in describe("")["paths"].items():
+        for method, operation in item.items():
+            if method != "parameters":
+                statuses = ", ".join(status for status in operation["responses"] if status != "200")
+                rows.append([f"`{method.upper()} {path}`", operation["summary"], statuses])
+    return table(("Request", "Meaning", "Errors"), rows)
+
+
+def http_body() -> str:
+    """Return the fields of the body of `POST /v1/sql`."""
+    schema = describe("")["components"]["schemas"]["SqlRequest"]
+    required = schema.get("required", [])
+    rows = (
+        [f"`{name}`", "yes" if name in required else "no", field.get("description", "")]
+        for name, field in schema["properties"].items()
+    )
+    return table(("Field", "Required", "Meaning"), rows)
+
+
+def cli_help() -> str:
+    """Return the help of every command, those of the stack included."""
+    for entry in entry_points(group=COMMANDS):
+        add: Callable[[typer.Typer], None] = entry.load()
+        add(app)
+    return "\n\n".join(command_help(get_command(app), "dagfusion"))
+
+
+def command_help(command: Any, name: str, parent: Any = None) -> Iterator[str]:
+    """Yield a section for a command, and for each below it."""
+    context = command.context_class(
+        command,
+        info_name=name,
+        parent=parent,
+        terminal_width=WIDTH,
+        max_content_width=WIDTH,
+        help_option_names=["-h", "--help"],
+    )
+    yield f"## `{context.command_path}`\n\n```text\n{command.get_help(context).rstrip()}\n```"
+    for child, below in getattr(command, "commands", {}).items():
+        yield from command_help(below, child, context)
+
+
+def python_names() -> str:
+    """Return the public names of the packages with their docstrings."""
+    return "\n\n".join(part for module in (dagfusion_query, dagfusion_pipeline) for part in module_names(module))
+
+
+def module_names(module: Any) -> Iterator[str]:
+    """Yield a section for a package, and for each of its public names."""
+    yield f"## `{module.__name__}`"
+    yield summary(module)
+    for name in sorted(module.__all__):
+        value = getattr(module, name)
+        if inspect.isclass(value):
+            yield from class_parts(name, value)
+        elif inspect.isfunction(value):
+            yield f"### `{name}`\n\n```text\n{signature(value)}\n```\n\n{docstring(value)}"
+        elif isinstance(value, dict):
+            yield f"### `{name}`\n\n`{value!r}`"
+
+
+def class_parts(name: str, kind: type) -> Iterator[str]:
+    """Yield the section of a class, and one for each public method that it has a docstring for."""
+    yield f"### `{name}`\n\n{docstring(kind)}"
+    for method, value in members(kind).items():
+        function = value.fget if isinstance(value, property) else value
+        if inspect.isfunction(function) and function.__doc__ and function.__module__.startswith("dagfusion"):
+            call = method if isinstance(value, property) else signature(function)
+            yield f"#### `{name}.{method}`\n\n```text\n{call}\n```\n\n{docstring(function)}"
+
+
+def members(kind: type) -> Mapping[str, Any]:
+    """Return the public members of a class, those of private bases included, base first."""
+    private = [base for base in reversed(kind.__mro__[1:]) if base.__name__.startswith("_")]
+    found = {name: value for owner in (*private, kind) for name, value in vars(owner).items()}
+    return {name: value for name, value in found.items() if not name.startswith("_")}
+
+
+def signature(function: Callable[..., Any]) -> str:
+    """Return the signature of a function as its source has it."""
+    node = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+    if not isinstance(node, ast.FunctionDef):
+        raise TypeError(f"the source of a function must be its definition, got {ast.unparse(node)}")
+    node.args.args = [argument for argument in node.args.args if argument.arg != "self"]
+    returned = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+    return f"{node.name}({ast.unparse(node.args)}){returned}"
+
+
+def docstring(thing: Any) -> str:
+    """Return a Google docstring as Markdown: a list for each section of it."""
+    parts = []
+    for paragraph in inspect.cleandoc(thing.__doc__ or "").split("\n\n"):
+        title, _, body = paragraph.partition("\n")
+        if SECTION.fullmatch(title):
+            parts.append(f"{title}\n\n{entries(textwrap.dedent(body))}")
+        else:
+            parts.append(paragraph)
+    return "\n\n".join(parts)
+
+
+def entries(body: str) -> str:
+    """Return the entries of a section as a list; a line that is indented continues the entry before it."""
+    lines: list[str] = []
+    for line in body.splitlines():
+        if line.startswith(" ") and lines:
+            lines[-1] += f" {line.strip()}"
+        else:
+            lines.append(re.sub(r"^([\w, ]+): ", r"`\1`: ", line))
+    return "\n".join(f"- {line}" for line in lines)
+
+
+PARTS: Mapping[str, Callable[[], str]] = {
+    "query-settings": lambda: settings_table(Settings),
+    "service-settings": lambda: settings_table(ServiceSettings),
+    "stack-settings": lambda: settings_table(StackSettings),
+    "io-manager-fields": io_manager_table,
+    "configuration-keys": keys_list,
+    "errors": errors_tables,
+    "http-paths": http_table,
+    "http-body": http_body,
+    "cli": cli_help,
+    "python": python_names,
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Every Python, shell and SQL block of the documents runs as it is printed, in the order of its page."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+import dagfusion_query
+from benchmarks.service import Server
+from dagfusion_query.config import read_config
+from tests.doctest.documents import LANGUAGES, NOT_RUN, ROOT, RUN, Block, blocks, commands, documents, why_not
+
+WITH_CODE = [document for document in documents() if any(block.language in RUN for block in blocks(document))]
+MOST_NOT_RUN = 12
+
+
+@pytest.fixture
+def names() -> dict[str, object]:
+    """The namespace that the Python blocks of one page share."""
+    return {"__name__": "document"}
+
+
+@pytest.mark.parametrize("document", WITH_CODE, ids=str)
+def test_the_blocks_of_a_document_run(
+    document: Path,
+    names: dict[str, object],
+    service: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DAGFUSION_TOKENS", str(tmp_path / "tokens.json"))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    ports = {"localhost:8080": f"localhost:{service.http_port}", "localhost:8081": f"localhost:{service.flight_port}"}
+    run: Mapping[str, Callable[[Path, Block, str], None]] = {
+        "python": lambda page, block, code: run_python(page, block, code, names),
+        "sh": run_shell,
+        "sql": run_sql,
+    }
+    for block in blocks(document):
+        code = block.code
+        for address, here in ports.items():
+            code = code.replace(address, here)
+        if block.language in RUN:
+            run[block.language](document, block, code)
+
+
+def run_python(document: Path, block: Block, code: str, names: dict[str, object]) -> None:
+    exec(compile("\n" * block.line + code, str(document), "exec"), names)  # noqa: S102  # our own document
+
+
+def run_shell(document: Path, block: Block, code: str) -> None:
+    script = "\n".join(command for command in commands(code) if why_not(command) is None)
+    done = subprocess.run(  # noqa: S603  # our own document
+        ["/bin/bash", "-euo", "pipefail", "-c", script], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, f"{document}:{block.line}: {done.stdout}{done.stderr}"
+
+
+def run_sql(document: Path, block: Block, code: str) -> None:
+    with dagfusion_query.connect() as connection:
+        assert connection.sql(code).to_arrow().num_rows > 0, f"{document}:{block.line}"
+
+
+def test_every_block_has_a_language_that_a_test_reads() -> None:
+    told = {(str(document), block.line, block.language) for document in documents() for block in blocks(document)}
+    assert [place for place in sorted(told) if place[2] not in LANGUAGES] == []
+    assert {language for _, _, language in told} == LANGUAGES
+
+
+def test_what_does_not_run_is_little_and_runs_elsewhere() -> None:
+    scripts = [block.code for document in documents() for block in blocks(document) if block.language == "sh"]
+    used = {why_not(command) for script in scripts for command in commands(script)} - {None}
+    assert used == {*NOT_RUN}
+    assert len(NOT_RUN) <= MOST_NOT_RUN
+    assert [test for test in NOT_RUN.values() if not (ROOT / test).is_file()] == []
+
+
+def test_data_in_documents_is_well_formed() -> None:
+    found = [block.code for document in documents() for block in blocks(document) if block.language == "json"]
+    assert len([json.loads(code) for code in found]) > 0
+
+
+def test_the_configuration_in_documents_is_one(tmp_path: Path) -> None:
+    found = [block.code for document in documents() for block in blocks(document) if block.language == "toml"]
+    assert len(found) > 0
+    databases = {f"{name}_DATABASE_URL": f"postgresql://dagster@db/{name}" for name in ("UAT", "PROD")}
+    for code in found:
+        (tmp_path / "dagfusion.toml").write_text(code)
+        config = read_config(databases, file=tmp_path / "dagfusion.toml")
+        assert [environment.name for environment in config.environments] == ["uat", "prod"]
