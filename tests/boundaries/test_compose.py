@@ -55,6 +55,14 @@ def test_nothing_keeps_the_service_from_starting(config: Config, tmp_path: Path)
     assert config.state_dir.parent == Path("/opt/dagster")  # which the image gives to the user that it runs as
 
 
+def test_events_link_to_what_the_host_can_open(services: Mapping[str, Any]) -> None:
+    links = services["code-location"]["environment"]
+    [console, _] = services["query"]["ports"]
+    [store] = services["s3"]["ports"]
+    assert links["DAGFUSION_CONSOLE_URL"] == f"http://localhost:{console.split(':')[1]}"
+    assert links["DAGFUSION_OBJECT_URL"] == f"http://localhost:{store.split(':')[1]}/{{bucket}}/{{key}}"
+
+
 def test_the_service_reads_what_dagster_writes(services: Mapping[str, Any], config: Config) -> None:
     dagster = services["daemon"]["environment"]
     [environment] = config.environments

@@ -17,7 +17,7 @@ Library = Literal["arrow", "polars", "lazy", "pandas", "pandas[pyarrow]"]
 
 MAX_ROWS = 6
 NAMES = ["n", "date", "partition", "hour", "a b", 'quo"te', "dot.ted", "ü/日本", "%20", "SELECT", "__index_level_0__"]
-ZONES = [None, "UTC", "America/New_York", "+05:30"]
+ZONES = [None, "UTC", "America/New_York", "EST5EDT", "+05:30", "-03:30"]
 UNITS = ["s", "ms", "us", "ns"]
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)

@@ -5,6 +5,7 @@ The default run draws a few examples. FRAME_EXAMPLES=2000 draws more.
 
 import itertools
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from dagfusion_pipeline.errors import ColumnTypeError, FrameError
+from dagfusion_pipeline.storable import storable_schema
 from tests.pipeline.any_frame import (
     Layout,
     Library,
@@ -29,6 +31,7 @@ from tests.pipeline.any_frame import (
 from tests.pipeline.in_memory import Flat, Hive
 
 EXAMPLES = int(os.environ.get("FRAME_EXAMPLES", "20"))
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _prefixes = itertools.count()
 libraries: st.SearchStrategy[Library] = st.sampled_from(["arrow", "polars", "lazy", "pandas", "pandas[pyarrow]"])
 
@@ -42,10 +45,20 @@ def manager_of(draw: st.DataObject, *, hive: bool) -> dg.ConfigurableIOManager:
     )
 
 
-def through(frame: Returned, layout: Layout, manager: dg.ConfigurableIOManager, frame_type: Any) -> Any:
-    """Materialize an asset that returns the frame, and one that loads it; give what the second was given."""
+@pytest.fixture(scope="module")
+def instance() -> Iterator[dg.DagsterInstance]:
+    """One for all examples, whose assets have keys of their own: to make one takes longer than an example."""
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
 
-    @dg.asset(partitions_def=layout.definition)
+
+def through(
+    frame: Returned, layout: Layout, manager: dg.ConfigurableIOManager, frame_type: Any, instance: dg.DagsterInstance
+) -> Any:
+    """Materialize an asset that returns the frame, and one that loads it; give what the second was given."""
+    prefix = [manager.prefix]  # type: ignore[attr-defined]  # of both IO managers
+
+    @dg.asset(partitions_def=layout.definition, key_prefix=prefix)
     def written() -> Any:
         return frame.value
 
@@ -55,8 +68,11 @@ def through(frame: Returned, layout: Layout, manager: dg.ConfigurableIOManager, 
         kept.append(written)
 
     loaded.__annotations__ = {"written": frame_type, "return": None}
-    assets = [written, dg.asset(partitions_def=layout.definition)(loaded)]
-    dg.materialize(assets, partition_key=layout.key, resources={"io_manager": manager})
+    ins = {"written": dg.AssetIn(written.key)}
+    assets = [written, dg.asset(partitions_def=layout.definition, key_prefix=prefix, ins=ins)(loaded)]
+    dg.materialize(
+        assets, partition_key=layout.key, resources={"io_manager": manager}, instance=instance, run_config=QUIET
+    )
     return kept[0]
 
 
@@ -85,8 +101,8 @@ def rows_of(table: pa.Table) -> list[Any]:
 
 
 @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
-@given(st.data())
-def test_any_frame_comes_back_equal_or_is_refused(data: st.DataObject) -> None:
+@given(data=st.data())
+def test_any_frame_comes_back_equal_or_is_refused(instance: dg.DagsterInstance, data: st.DataObject) -> None:
     hive = data.draw(st.booleans())
     layout = data.draw(layouts(dimensions=2 if hive else 1))
     table = data.draw(tables(without=list(layout.columns)))
@@ -98,16 +114,20 @@ def test_any_frame_comes_back_equal_or_is_refused(data: st.DataObject) -> None:
     manager = manager_of(data, hive=hive)
     if any(map(is_refused, frame.table.schema.types)):
         with pytest.raises(ColumnTypeError, match="cast it or leave it out"):
-            through(frame, layout, manager, frame_type)
+            through(frame, layout, manager, frame_type, instance)
         return
     if frame_type in {pl.DataFrame, pl.LazyFrame} and any(map(is_too_wide_for_polars, frame.table.schema.types)):
         with pytest.raises(FrameError, match="polars has no decimals of more than 38 digits"):
-            through(frame, layout, manager, frame_type)
+            through(frame, layout, manager, frame_type, instance)
         return
-    loaded = through(frame, layout, manager, frame_type)
+    loaded = through(frame, layout, manager, frame_type, instance)
     if isinstance(loaded, pd.DataFrame):
         assert len(loaded) == frame.table.num_rows
         assert list(loaded.columns) == [*frame.table.column_names, *(layout.columns if hive else ())]
+        stored = frame.table.cast(storable_schema(frame.table.schema, "written")).to_pandas()
+        assert {name: repr(list(loaded[name])) for name in stored} == {
+            name: repr(list(stored[name])) for name in stored
+        }
         return
     result = loaded if isinstance(loaded, pa.Table) else pl.DataFrame(loaded.lazy().collect()).to_arrow()
     columns = layout.columns if hive else {}

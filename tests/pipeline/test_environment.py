@@ -30,6 +30,16 @@ KEYS = {"AWS_ACCESS_KEY_ID": "AKIA-do-not-show", "AWS_SECRET_ACCESS_KEY": SECRET
             Environment("local", "dagfusion-local", "us-east-1", "a/b_c", "http://127.0.0.1:8333"),
         ),
         (
+            {"DAGFUSION_CONSOLE_URL": "https://sql.example/", "DAGFUSION_OBJECT_URL": "https://s3.example/{key}"},
+            Environment(
+                "local",
+                "dagfusion-local",
+                "us-east-1",
+                console_url="https://sql.example/",
+                object_url="https://s3.example/{key}",
+            ),
+        ),
+        (
             {"AWS_ENDPOINT_URL": "https://[::1]:9000"},
             Environment("local", "dagfusion-local", "us-east-1", endpoint_url="https://[::1]:9000"),
         ),
@@ -66,6 +76,10 @@ def test_settings_become_an_environment(settings: dict[str, str], expected: Envi
         (
             {"AWS_ENDPOINT_URL": "localhost:8333"},
             "AWS_ENDPOINT_URL must be a URL such as http://127.0.0.1:8333; got 'localhost:8333'",
+        ),
+        (
+            {"DAGFUSION_CONSOLE_URL": "8080"},
+            "DAGFUSION_CONSOLE_URL must be a URL such as http://localhost:8080, without a user or password; got '8080'",
         ),
         ({"S3_PREFIX": "a/../b"}, "S3_PREFIX must be folder names joined by slashes; got 'a/../b'"),
     ],

@@ -202,6 +202,12 @@ def test_prefixes_that_are_no_folders(prefix: str) -> None:
     assert message == f"prefix of InMemory must be folder names joined by slashes; got {prefix!r}"
 
 
+def test_links_to_objects_that_name_none() -> None:
+    manager = InMemory(bucket="lake", object_url="https://s3.example/{bucket}")
+    message = refused(ConfigurationError, asset_of(pl.DataFrame({"n": [1]})), manager)
+    assert message == "object_url of InMemory must be a URL with {key} in it; got 'https://s3.example/{bucket}'"
+
+
 @pytest.mark.parametrize("field", ["upload_concurrency", "memory_budget_bytes"])
 def test_numbers_below_one(field: str) -> None:
     manager: dict[str, Any] = {"bucket": "lake", field: 0}

@@ -1,15 +1,21 @@
 """`dagfusion seed`: what is missing is materialized, what is there stays, and the seed decides the data."""
 
 import contextlib
+import hashlib
 import json
 import subprocess
 import time
+import urllib.request
 from typing import Any
 
+import dagster as dg
 import psycopg
 import pytest
 
 from dagfusion_query.connection import connect_embedded
+from dagfusion_stack import materialize
+from dagfusion_stack.settings import Settings
+from dagfusion_stack.stores import running_stores
 from tests.stack.conftest import Command
 
 ORGANIZATIONS = "local_silver_tax_id.partitioned_organizations"
@@ -34,6 +40,23 @@ def test_only_what_is_missing_is_written(module_command: Command) -> None:
         "local_bronze_commerce.raw_orders": (1, 0),
         ORDERS: (9, 3),
     }
+
+
+def test_the_links_on_events_open_the_console_and_the_object(module_command: Command) -> None:
+    _seed(module_command, "--days", "2", "--states", "3")
+    settings = Settings(module_command.home.path, http_port=module_command.http_port)
+    asked = dg.AssetRecordsFilter(dg.AssetKey(["Silver", "TaxID", "partitioned_organizations"]), ["2024-01-02|AK"])
+    with running_stores(settings, "test", print), materialize.instance(settings.home / "dagster") as instance:
+        [record] = instance.fetch_materializations(asked, limit=1).records
+        assert record.asset_materialization is not None
+        metadata = record.asset_materialization.metadata
+        with urllib.request.urlopen(str(metadata["s3_path"].value), timeout=30) as response:  # noqa: S310
+            content = response.read()
+
+    console = f"http://localhost:{module_command.http_port}/#table={ORGANIZATIONS}&partition=2024-01-02%7CAK"
+    assert metadata["console"].value == console
+    file: Any = metadata["dagfusion/file"].value
+    assert file["checksum"] == f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def test_the_seed_decides_the_data(command: Command, module_command: Command) -> None:

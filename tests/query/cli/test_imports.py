@@ -1,6 +1,7 @@
 """What a command imports before it answers: that is most of its time, and what decides is a list, not a clock."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -89,7 +90,14 @@ def test_the_engine_is_asked_without_what_only_other_commands_need(tmp_path: Pat
     found = imported(tmp_path, "sql", "SELECT 1", DAGSTER_HOME=str(dagster_home))
 
     assert "datafusion" in found
-    assert found & (NEVER | {"psycopg", "pyarrow.flight", "google.protobuf"}) == set()
+    assert found & (NEVER | {"psycopg", "pyarrow.flight", "pyarrow.parquet", "google.protobuf"}) == set()
+
+
+def test_a_home_without_a_configuration_needs_no_parser(tmp_path: Path, dagster_home: Path) -> None:
+    shutil.copytree(dagster_home, tmp_path / "home")
+    (tmp_path / "home" / "dagster.yaml").unlink()
+
+    assert "yaml" not in imported(tmp_path, "sql", "SELECT 1", DAGSTER_HOME=str(tmp_path / "home"))
 
 
 def test_a_process_that_has_pandas_keeps_it() -> None:

@@ -45,6 +45,7 @@ class Environment:
 
     Without `credentials`, AWS's default chain applies (environment, profile, IAM role).
     Without `endpoint_url`, AWS's own endpoint of the region applies.
+    Events link to `console_url`, the query service's console, and to `object_url`, which has `{bucket}` and `{key}`.
     """
 
     name: str
@@ -53,6 +54,8 @@ class Environment:
     prefix: str = _DEFAULT_PREFIX
     endpoint_url: str | None = None
     credentials: Credentials | None = None
+    console_url: str | None = None
+    object_url: str | None = None
 
     @classmethod
     def read(cls, settings: Mapping[str, str]) -> Self:
@@ -72,6 +75,8 @@ class Environment:
             prefix=_checked(settings, "S3_PREFIX", _DEFAULT_PREFIX, _is_prefix, "folder names joined by slashes"),
             endpoint_url=_endpoint_url(settings),
             credentials=_credentials(settings),
+            console_url=_console_url(settings),
+            object_url=settings.get("DAGFUSION_OBJECT_URL") or None,
         )
 
     @classmethod
@@ -91,6 +96,8 @@ class Environment:
             "access_key_id": keys.access_key_id if keys else None,
             "secret_access_key": keys.secret_access_key if keys else None,
             "session_token": keys.session_token if keys else None,
+            "console_url": self.console_url,
+            "object_url": self.object_url,
         }
         return {name: value for name, value in fields.items() if value is not None}
 
@@ -117,6 +124,14 @@ def _endpoint_url(settings: Mapping[str, str]) -> str | None:
     if not _is_server(value):
         raise _wrong(variable, "a URL such as http://127.0.0.1:8333", value)
     return value.rstrip("/")
+
+
+def _console_url(settings: Mapping[str, str]) -> str | None:
+    variable = "DAGFUSION_CONSOLE_URL"
+    value = settings.get(variable)
+    if value and ("@" in value or not _is_server(value)):
+        raise _wrong(variable, "a URL such as http://localhost:8080, without a user or password", value)
+    return value or None
 
 
 def _credentials(settings: Mapping[str, str]) -> Credentials | None:

@@ -14,6 +14,8 @@ from dagfusion_contract.record import ENTRY, file_entry
 from dagfusion_pipeline.writer import Written
 
 COLUMN_SCHEMA_KEY = "dagster/column_schema"
+KEY = "{key}"  # where `object_url` has the object's key
+_BUCKET = "{bucket}"
 _BYTES_PER_MB = 1_000_000
 
 
@@ -123,7 +125,7 @@ def _console(asset: AssetFacts, partition_key: str | None) -> dict[str, Any]:
 
 def _link(object_key: str, asset: AssetFacts) -> str:
     if asset.object_url:
-        return asset.object_url.format(bucket=asset.bucket, key=quote(object_key, safe="/="))
+        return asset.object_url.replace(_BUCKET, asset.bucket).replace(KEY, quote(object_key, safe="/="))
     if asset.endpoint_url:
         return f"{asset.endpoint_url.rstrip('/')}/{asset.bucket}/{quote(object_key, safe='/=')}"
     console = f"https://s3.console.aws.amazon.com/s3/object/{asset.bucket}"

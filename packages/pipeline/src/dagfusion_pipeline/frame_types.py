@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from dagfusion_pipeline.errors import ColumnTypeError, FrameError
 from dagfusion_pipeline.pandas_frames import pandas_to_arrow
+from dagfusion_pipeline.polars_frames import polars_from_arrow
 from dagfusion_pipeline.storable import unstorable
 
 _WITHOUT_ARROW_TYPE = tuple(getattr(pl, name) for name in ("Object", "Int128", "UInt128") if hasattr(pl, name))
@@ -76,17 +77,7 @@ class _PolarsFrames(FrameType):
         return annotation is pl.DataFrame
 
     def from_arrow(self, table: pa.Table) -> pl.DataFrame:
-        wide = [field.name for field in table.schema if _holds_wide_decimal(field.type)]
-        if wide:
-            raise FrameError(
-                f"polars has no decimals of more than 38 digits, which columns {wide} are: annotate the input with"
-                " pyarrow.Table"
-            )
-        frame = pl.from_arrow(table)
-        if not isinstance(frame, pl.DataFrame):
-            raise FrameError(f"polars made a {type(frame).__qualname__} of a table; a DataFrame is required")
-        frame.columns = table.column_names  # polars renames a column without a name
-        return frame
+        return polars_from_arrow(table)
 
 
 class _PolarsLazyFrames(FrameType):
@@ -106,7 +97,7 @@ class _PolarsLazyFrames(FrameType):
         return annotation is pl.LazyFrame
 
     def from_arrow(self, table: pa.Table) -> pl.LazyFrame:
-        return _PolarsFrames().from_arrow(table).lazy()
+        return polars_from_arrow(table).lazy()
 
 
 class _ArrowTables(FrameType):
@@ -144,7 +135,12 @@ class _PandasFrames(FrameType):
         return pandas is not None and annotation is pandas.DataFrame
 
     def from_arrow(self, table: pa.Table) -> object:
-        return table.to_pandas()
+        try:
+            return table.to_pandas()
+        except (pa.ArrowException, LookupError, ValueError, OverflowError) as error:  # an unknown zone is a LookupError
+            raise FrameError(
+                f"pandas cannot hold the columns {table.column_names}: {error}: annotate the input with pyarrow.Table"
+            ) from error
 
 
 class _DuckDBRelations(FrameType):
@@ -206,12 +202,6 @@ def _polars_to_arrow(frame: pl.DataFrame, asset: str) -> pa.Table:
         if _holds_no_arrow_type(data_type):
             raise unstorable(asset, name, data_type)
     return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-
-
-def _holds_wide_decimal(data_type: pa.DataType) -> bool:
-    if pa.types.is_nested(data_type):
-        return any(_holds_wide_decimal(data_type.field(index).type) for index in range(data_type.num_fields))
-    return bool(pa.types.is_decimal256(data_type))
 
 
 def _holds_no_arrow_type(data_type: pl.DataType) -> bool:

@@ -14,7 +14,14 @@ from dagfusion_contract.layout import file_key, hive_key
 from dagfusion_contract.naming import table_name
 from dagfusion_pipeline.dimensions import plain
 from dagfusion_pipeline.errors import ConfigurationError, CorruptObjectError, FrameError, LayoutError, PartitionError
-from dagfusion_pipeline.event_metadata import COLUMN_SCHEMA_KEY, AssetFacts, described, event_metadata, table_schema
+from dagfusion_pipeline.event_metadata import (
+    COLUMN_SCHEMA_KEY,
+    KEY,
+    AssetFacts,
+    described,
+    event_metadata,
+    table_schema,
+)
 from dagfusion_pipeline.fallback import is_in_fallback, store_in_fallback
 from dagfusion_pipeline.frame_types import FRAME_TYPES, FrameType
 from dagfusion_pipeline.frames import Frame, asked_type, is_frame, is_frame_type, is_optional, read_frame
@@ -311,6 +318,8 @@ class _S3Parquet(dg.ConfigurableIOManager):
         kind = type(self).__name__
         if {"", ".", ".."} & set(self.prefix.split("/")) and self.prefix:
             raise ConfigurationError(f"prefix of {kind} must be folder names joined by slashes; got {self.prefix!r}")
+        if self.object_url and KEY not in self.object_url:
+            raise ConfigurationError(f"object_url of {kind} must be a URL with {KEY} in it; got {self.object_url!r}")
         for name in ("upload_concurrency", "memory_budget_bytes"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} of {kind} must be at least 1; got {getattr(self, name)}")

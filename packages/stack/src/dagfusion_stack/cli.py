@@ -59,7 +59,7 @@ def demo(
     from dagfusion_stack.console import report  # noqa: PLC0415
 
     with _reporting():
-        settings = Settings.read(os.environ, s3_port=s3_port)
+        settings = _settings(s3_port=s3_port)
         with report.progress() as progress:
             with progress.step("Loading Dagster and DataFusion", 1):
                 from dagfusion_stack import demo as flow  # noqa: PLC0415
@@ -88,7 +88,7 @@ def seed(
     from dagfusion_stack.console import report  # noqa: PLC0415
 
     with _reporting():
-        settings = Settings.read(os.environ)
+        settings = _settings()
         with report.progress() as progress:
             with progress.step("Loading Dagster and DataFusion", 1):
                 from dagfusion_stack import seed as flow  # noqa: PLC0415
@@ -159,7 +159,7 @@ def status(*, as_json: Annotated[bool, typer.Option("--json", help="Show one JSO
 
 
 def _settings(**given: int | None) -> Settings:
-    """Read the settings of `up`: a port that is not given is the last one, if that is free, so that URLs stay valid."""
+    """Read the settings: a port that is not given is the last one, if that is free, so that URLs stay valid."""
     from dagfusion_stack.home import Home  # noqa: PLC0415
 
     kept = Home(Settings.read(os.environ).home).read_ports()

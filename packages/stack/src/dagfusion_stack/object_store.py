@@ -57,6 +57,11 @@ class ObjectStore:
         """The URL that S3 clients connect to."""
         return f"http://{ports.LOOPBACK}:{self.port}"
 
+    @property
+    def object_url(self) -> str:
+        """The URL at which a browser opens an object, at the inner file server, which wants no signature."""
+        return f"http://{ports.LOOPBACK}:{self.inner_ports['filer.port']}/buckets/{{bucket}}/{{key}}"
+
     def environ(self) -> dict[str, str]:
         """Give the variables by which AWS clients, the pipeline and the query side find the server."""
         return {

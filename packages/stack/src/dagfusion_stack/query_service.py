@@ -56,7 +56,12 @@ def start(
 
 def urls(http_port: int, flight_port: int) -> str:
     """Say where the service is."""
-    return f"http://localhost:{http_port} grpc://localhost:{flight_port}"
+    return f"{console_url(http_port)} grpc://localhost:{flight_port}"
+
+
+def console_url(http_port: int) -> str:
+    """Return the URL of the service's console."""
+    return f"http://localhost:{http_port}"
 
 
 def answers(http_port: int) -> bool:

@@ -3,14 +3,16 @@
 import hashlib
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dagfusion_contract.arrow_types import parse_flat_type
 from dagfusion_contract.record import FOREIGN, UNREADABLE
+
+if TYPE_CHECKING:  # most processes read no footer
+    import pyarrow.parquet as pq
 
 _DIGITS_128 = 38
 
@@ -19,7 +21,7 @@ class _UnreadableError(Exception):
     """A column has a type that cannot be queried; the text is its name."""
 
 
-def describe_schema(metadata: pq.FileMetaData, schema: pa.Schema) -> dict[str, Any]:
+def describe_schema(metadata: "pq.FileMetaData", schema: pa.Schema) -> dict[str, Any]:
     """Return a record's `schema`: the fields, and by name the types of columns that are left out; their fingerprint.
 
     Args:
@@ -67,11 +69,11 @@ def plain(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def _field(field: pa.Field, leaves: Iterator[pq.ColumnSchema]) -> dict[str, Any]:
+def _field(field: pa.Field, leaves: "Iterator[pq.ColumnSchema]") -> dict[str, Any]:
     return {"name": field.name, "type": _type(field.type, leaves), "nullable": field.nullable}
 
 
-def _type(given: pa.DataType, leaves: Iterator[pq.ColumnSchema]) -> Any:
+def _type(given: pa.DataType, leaves: "Iterator[pq.ColumnSchema]") -> Any:
     kind = plain(given)
     if pa.types.is_struct(kind):
         return {"struct": [_field(field, leaves) for field in kind]}

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dagfusion_query.discovery.arrow_fields import describe_schema
 from dagfusion_query.discovery.partition_columns import Columns
@@ -78,6 +77,8 @@ def describe(uri: str, tail: Tail) -> Described:
     Raises:
         UndiscoverableError: It is not Parquet.
     """
+    import pyarrow.parquet as pq  # noqa: PLC0415  # most processes read no footer
+
     try:
         metadata = pq.read_metadata(pa.BufferReader(tail.data))
         schema = metadata.schema.to_arrow_schema()

@@ -11,13 +11,15 @@ and files are skipped by it. So there are none for
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Context, Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dagfusion_query.discovery.arrow_fields import leaf_count, plain
+
+if TYPE_CHECKING:  # most processes read no footer
+    import pyarrow.parquet as pq
 
 _MAX_CHARACTERS = 64
 _EXACT_STRINGS = "parquet-cpp"  # leaves long bounds out, and has never cut one
@@ -28,7 +30,7 @@ _EXACT = Context(prec=76)
 _UNITS = {"milliseconds": "ms", "microseconds": "us", "nanoseconds": "ns"}
 
 
-def column_statistics(metadata: pq.FileMetaData, schema: pa.Schema) -> dict[str, dict[str, Any]]:
+def column_statistics(metadata: "pq.FileMetaData", schema: pa.Schema) -> dict[str, dict[str, Any]]:
     """Return a record's `columns`: for each flat column what is known of `min`, `max` and `nulls`.
 
     Args:
@@ -63,7 +65,7 @@ class _Bounds:
     def __init__(self, kind: pa.DataType, *, strings: bool) -> None:
         self._kind, self._strings = kind, strings
 
-    def of(self, chunks: list[pq.ColumnChunkMetaData], *, required: bool) -> dict[str, Any]:
+    def of(self, chunks: "list[pq.ColumnChunkMetaData]", *, required: bool) -> dict[str, Any]:
         """Return what is known of a column over all of a file's row groups."""
         known: dict[str, Any] = {}
         lows, highs = [], []
@@ -90,7 +92,7 @@ class _Bounds:
             known |= {} if None in texts else dict(zip(("min", "max"), texts, strict=True))
         return known
 
-    def _has(self, stats: pq.Statistics | None) -> bool:
+    def _has(self, stats: "pq.Statistics | None") -> bool:
         if stats is None or not stats.has_min_max or stats.physical_type == "INT96":
             return False
         if not pa.types.is_timestamp(self._kind):

@@ -61,14 +61,16 @@ def _open_postgres(url: str, records: EventReader | None) -> EventLog:
 
 
 def _instance(path: Path) -> Mapping[str, Any]:
-    import yaml  # type: ignore[import-untyped]  # noqa: PLC0415  # a URL needs none
-
     try:
-        parsed = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise EventLogLocationError(f"{path} cannot be read: {error}") from error
+    import yaml  # type: ignore[import-untyped]  # noqa: PLC0415  # a URL, or a folder without the file, needs none
+
+    try:
+        parsed = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)  # the whole text might quote a password
         where = f" at line {mark.line + 1}" if mark else ""

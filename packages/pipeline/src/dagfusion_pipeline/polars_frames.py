@@ -1,0 +1,55 @@
+"""Arrow tables to polars frames, the types that polars lacks included."""
+
+import re
+
+import polars as pl
+import pyarrow as pa
+
+from dagfusion_pipeline.errors import FrameError
+
+_OFFSET = re.compile(r"[+-]\d{2}(:?\d{2})?|Z")
+_ADVICE = "annotate the input with pyarrow.Table"
+
+
+def polars_from_arrow(table: pa.Table) -> pl.DataFrame:
+    """The table as a polars frame; instants whose zone is an offset from UTC are in UTC, because polars has no offsets.
+
+    Raises:
+        FrameError: polars cannot hold a column.
+    """
+    wide = [field.name for field in table.schema if _holds_wide_decimal(field.type)]
+    if wide:
+        raise FrameError(f"polars has no decimals of more than 38 digits, which columns {wide} are: {_ADVICE}")
+    fields = [pa.field(field.name, _without_offsets(field.type), field.nullable) for field in table.schema]
+    try:
+        frame = pl.from_arrow(table.cast(pa.schema(fields)))
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        reason = str(error).splitlines()[0]
+        raise FrameError(f"polars cannot hold the columns {table.column_names}: {reason}: {_ADVICE}") from error
+    if not isinstance(frame, pl.DataFrame):
+        raise FrameError(f"polars made a {type(frame).__qualname__} of a table; a DataFrame is required")
+    frame.columns = table.column_names  # polars renames a column without a name
+    return frame
+
+
+def _holds_wide_decimal(data_type: pa.DataType) -> bool:
+    if pa.types.is_nested(data_type):
+        return any(_holds_wide_decimal(data_type.field(index).type) for index in range(data_type.num_fields))
+    return bool(pa.types.is_decimal256(data_type))
+
+
+def _without_offsets(data_type: pa.DataType) -> pa.DataType:
+    """The type of a stored column, which nests lists, maps and structs only, with UTC in place of offsets."""
+    if pa.types.is_map(data_type):
+        return pa.map_(_field(data_type.key_field), _field(data_type.item_field))
+    if pa.types.is_struct(data_type):
+        return pa.struct([_field(data_type.field(index)) for index in range(data_type.num_fields)])
+    if pa.types.is_list(data_type):
+        return pa.list_(_field(data_type.value_field))
+    if pa.types.is_timestamp(data_type) and _OFFSET.fullmatch(data_type.tz or ""):
+        return pa.timestamp(data_type.unit, "UTC")
+    return data_type
+
+
+def _field(field: pa.Field) -> pa.Field:
+    return field.with_type(_without_offsets(field.type))

@@ -1,0 +1,54 @@
+"""Stored columns that polars or pandas cannot hold as they are: instants in UTC, or an error that names the way out."""
+
+import datetime as dt
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from dagfusion_pipeline.errors import FrameError
+from dagfusion_pipeline.frame_types import FRAME_TYPES
+from dagfusion_pipeline.polars_frames import polars_from_arrow
+
+MOMENT = dt.datetime(2024, 1, 1, 6, tzinfo=dt.UTC)
+
+
+@pytest.mark.parametrize("zone", ["+05:30", "-0330", "+05", "+00:00", "Z"])
+def test_instants_at_an_offset_are_in_utc_at_any_depth(zone: str) -> None:
+    kind = pa.timestamp("us", zone)
+    table = pa.table(
+        {
+            "at": pa.array([MOMENT, None], kind),
+            "list": pa.array([[MOMENT], None], pa.list_(kind)),
+            "map": pa.array([[("k", MOMENT)], None], pa.map_(pa.string(), kind)),
+            "struct": pa.array([{"x": MOMENT, "y": 1}, None], pa.struct([("x", kind), ("y", pa.int8())])),
+        }
+    )
+
+    frame = polars_from_arrow(table)
+
+    utc = pl.Datetime("us", "UTC")
+    assert (frame.schema["at"], frame.schema["list"]) == (utc, pl.List(utc))
+    assert frame.schema["struct"] == pl.Struct({"x": utc, "y": pl.Int8})
+    assert frame["at"].to_list() == [MOMENT, None]
+    assert frame["list"].to_list() == [[MOMENT], None]
+    assert frame["struct"].to_list() == [{"x": MOMENT, "y": 1}, None]
+    assert str(MOMENT) in str(frame["map"].to_list())
+
+
+def test_a_zone_of_the_database_stays() -> None:
+    frame = polars_from_arrow(pa.table({"at": pa.array([MOMENT], pa.timestamp("us", "America/New_York"))}))
+
+    assert frame.schema["at"] == pl.Datetime("us", "America/New_York")
+
+
+@pytest.mark.parametrize("asked", [pl.DataFrame, pl.LazyFrame, pd.DataFrame])
+def test_a_zone_that_a_library_does_not_know_is_an_error_of_ours(asked: type) -> None:
+    table = pa.table({"at": pa.array([MOMENT], pa.timestamp("us", "Mars/Base"))})
+    [frame_type] = [one for one in FRAME_TYPES if one.is_asked(asked)]
+
+    with pytest.raises(
+        FrameError, match=r"cannot hold the columns \['at'\]: .*Mars/Base.*annotate the input with pyarrow.Table"
+    ):
+        frame_type.from_arrow(table)
