@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from dagfusion_pipeline.errors import ColumnTypeError, FrameError
-from dagfusion_pipeline.storable import storable_schema
+from dagfusion_pipeline.frame_types import FRAME_TYPES
+from dagfusion_pipeline.frames import read_frame
 from tests.pipeline.any_frame import (
     Layout,
     Library,
@@ -124,7 +125,8 @@ def test_any_frame_comes_back_equal_or_is_refused(instance: dg.DagsterInstance, 
     if isinstance(loaded, pd.DataFrame):
         assert len(loaded) == frame.table.num_rows
         assert list(loaded.columns) == [*frame.table.column_names, *(layout.columns if hive else ())]
-        stored = frame.table.cast(storable_schema(frame.table.schema, "written")).to_pandas()
+        read = read_frame(frame.table, "written", FRAME_TYPES)
+        stored = pa.concat_tables([read.schema.empty_table(), *read.tables]).to_pandas()
         assert {name: repr(list(loaded[name])) for name in stored} == {
             name: repr(list(stored[name])) for name in stored
         }

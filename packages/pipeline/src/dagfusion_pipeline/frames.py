@@ -136,8 +136,15 @@ def _cast(table: pa.Table, schema: pa.Schema, asset: str) -> pa.Table:
     columns = []
     for column, field in zip(table.columns, schema, strict=True):
         try:
-            columns.append(column.cast(field.type))
+            columns.append(_cast_column(column, field.type))
         except pa.ArrowException as error:
             found = f"column {field.name!r} of asset {asset!r}"
             raise ColumnTypeError(f"{found} cannot be written as {field.type}: {error}") from error
     return pa.table(columns, schema=schema)
+
+
+def _cast_column(column: pa.ChunkedArray, data_type: pa.DataType) -> pa.ChunkedArray:
+    try:
+        return column.cast(data_type)
+    except pa.ArrowIndexError:  # below a null list of fixed size are indices, even when the dictionary is empty
+        return pa.chunked_array([pa.array(column.to_pylist(), data_type)])
