@@ -15,6 +15,7 @@ TOWERS: Mapping[str, Sequence[str]] = {
         "environment",
         "storable",
         "pandas_frames",
+        "polars_frames",
         "frame_types",
         "frames",
         "split",
