@@ -110,3 +110,60 @@ def test_every_reader_gives_the_same_table(
         stored.close()
 
     check()
+
+
+def name_a_file_in_place(deployment: Any, record: dict[str, Any], key: Key) -> None:
+    """Have an asset's first event name a file; its id, its run and its time stay."""
+    model = "select event from event_logs where asset_key = {0} order by id desc limit 1"
+    change = "update event_logs set event = {0} where id = (select min(id) from event_logs where asset_key = {0})"
+    stored, like = (dg.AssetKey(list(name)).to_string() for name in (key, ("Model",)))
+    deployment.report(record, None, ("Model",))
+    if deployment.url:
+        with psycopg.connect(deployment.url) as connection:
+            (event,) = connection.execute(model.format("%s").encode(), (like,)).fetchone() or ()
+            connection.execute(change.format("%s").encode(), (event, stored))
+        return
+    with sqlite3.connect(deployment.home / "history" / "runs" / "index.db") as file:
+        (event,) = file.execute(model.format("?"), (like,)).fetchone()
+        file.execute(change.format("?"), (event, stored))
+    file.close()
+
+
+def test_a_history_without_files_is_searched_once(deployment: Any, file_record: Record) -> None:
+    key = ("Gold", "elsewhere")
+    others = ("Gold", "others")
+
+    def files_of(log: Any) -> list[Any]:
+        events: list[Any] = []
+        log.sync(events.extend)
+        return [event.file for event in events if event.asset_key == key and event.file is not None]
+
+    log = deployment.open()
+    for _ in range(4):
+        deployment.report(None, None, key)
+    deployment.report(None, None, others)
+    assert files_of(log) == []
+    name_a_file_in_place(deployment, file_record(partition=[]), key)
+    assert files_of(log) == [], "events that were searched are not searched again"
+    fresh = deployment.open()
+    assert len(files_of(fresh)) == 1
+    fresh.close()
+    delete_latest(deployment, others)
+    assert len(files_of(log)) == 1, "other events were deleted, so these are searched again"
+    deployment.report(None, None, key)
+    assert len(files_of(log)) == 1, "the asset names a file now, so its history counts"
+    log.close()
+
+
+def test_a_file_after_events_without_one_is_found_under_later_ones(deployment: Any, file_record: Record) -> None:
+    log = deployment.open()
+    for _ in range(2):
+        deployment.report(None, "CA")
+        log.sync(lambda _: None)
+    deployment.report(file_record(partition=[{"name": "state", "type": "string", "value": "CA"}]), "CA")
+    for _ in range(4):
+        deployment.report(None, "CA")
+    events: list[Any] = []
+    log.sync(events.extend)
+    assert [event.file is None for event in events] == [True, False]
+    log.close()

@@ -6,7 +6,7 @@ a pooler may sit in between.
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Any, TypeVar
@@ -15,7 +15,6 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from dagfusion_query.errors import EventLogError, EventLogLocationError, EventLogSchemaError, EventLogUnavailableError
-from dagfusion_query.event_log.ahead import ahead
 from dagfusion_query.event_log.history import Dialect, History, read_history
 from dagfusion_query.event_log.protocol import (
     BATCH,
@@ -27,15 +26,15 @@ from dagfusion_query.event_log.protocol import (
     Wipe,
     parse_asset_key,
 )
+from dagfusion_query.event_log.searched import Searched
 from dagfusion_query.event_log.stored_event import ENTRY_END, ENTRY_START, EventReader
+from dagfusion_query.event_log.transaction import Transaction
 from dagfusion_query.event_log.watermark import Watermark
 
 T = TypeVar("T")
 
 _OVERLAP = 100_000  # ids below a full sync's highest that the first polls look at again
-_ROWS_AT_ONCE = 512
 _WINDOW_GROWTH = 32
-_CHUNKS_AHEAD = 16  # a socket holds a hundred rows or so, and beyond that the server would wait for their reader
 _CONNECT_TIMEOUT_S = 5
 _POLL_TIMEOUT_S = 30
 _HISTORY_TIMEOUT_S = 5
@@ -57,6 +56,10 @@ from pg_current_snapshot() s
 """
 _HIGHEST = f"select coalesce(max(id), 0) from event_logs where {_IS_MATERIALIZATION}"
 _FINGERPRINT = f"select count(*), coalesce(sum(id), 0)::bigint from event_logs where id <= %s and {_IS_MATERIALIZATION}"
+_EVIDENCE = f"""
+select count(*), coalesce(sum(id), 0)::bigint, (select run_id || ' ' || timestamp from event_logs where id = %(up_to)s)
+from event_logs where id <= %(up_to)s and {_IS_MATERIALIZATION}
+"""
 _COLUMNS = f"e.id, e.asset_key, e.partition, {_MICROSECONDS.format('e.timestamp')}, e.run_id"
 # The record is a fifth of its event: the server cuts it out, as `record` does, where the end is there once. `offset 0`
 # keeps each step from being computed, and the event from being decompressed, as often as it is mentioned.
@@ -90,7 +93,7 @@ _EARLIER = f"""
 with bare as (select * from unnest(%(partitions)s::text[], %(ids)s::bigint[]) as bare(partition, before)),
 earlier as (
     select e.id, e.partition, row_number() over (partition by e.partition order by e.id desc) as number
-    from bare join event_logs e on {{same}} and e.id < bare.before
+    from bare join event_logs e on {{same}} and e.id < bare.before and e.id > %(above)s
     where e.asset_key = %(key)s and e.{_IS_MATERIALIZATION}
 )
 select earlier.partition, max(id) filter (where e.event ~ %(naming)s), min(id), count(*)
@@ -139,6 +142,7 @@ class PostgresEventLog:
         self._clock = clock
         self._records = records or EventReader()
         self._keys: dict[str, AssetKey] = {}
+        self._searched = Searched()
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
         self._lock = threading.Lock()
         self._closed = False
@@ -174,21 +178,41 @@ class PostgresEventLog:
         with self._lock:
             self._disconnect()
 
-    def _sync(self, run: "_Transaction", receive: Callable[[Sequence[Event]], None]) -> Cursor:
+    def _sync(self, run: Transaction, receive: Callable[[Sequence[Event]], None]) -> Cursor:
         now = self._clock()
-        settled = max(0, run(_HIGHEST)[0][0] - _OVERLAP)
+        highest = run(_HIGHEST)[0][0]
+        settled = max(0, highest - _OVERLAP)
         _, xmax, visible = run(_VISIBLE, (settled,))[0]
         count, total = run(_FINGERPRINT, (settled,))[0]
         start = Watermark(settled, count, total)
         watermark = start.advance(visible, 0, xmax, now).watermark
         assets = dict(run(_ASSETS))
-        for key, wiped_at_us in assets.items():
-            self._sync_asset(run, key, wiped_at_us, receive)
+        searched = self._searched
+        if _evidence(run, searched.up_to) != searched.evidence:
+            searched = Searched()
+        named = {
+            key for key, wiped in assets.items() if self._sync_asset(run, key, wiped, receive, searched.above(key))
+        }
+        self._searched = Searched(highest, _evidence(run, highest), frozenset(assets.keys() - named))
         return Cursor(watermark, assets)
 
     def _sync_asset(
-        self, run: "_Transaction", key: str, wiped_at_us: int | None, receive: Callable[[Sequence[Event]], None]
-    ) -> None:
+        self,
+        run: Transaction,
+        key: str,
+        wiped_at_us: int | None,
+        receive: Callable[[Sequence[Event]], None],
+        above: int = 0,
+    ) -> bool:
+        """Hand over what counts of an asset, and return True if an event names a file.
+
+        Args:
+            run: Runs statements.
+            key: The asset.
+            wiped_at_us: When it was wiped.
+            receive: Takes the events.
+            above: The id above which an event may name a file.
+        """
         if wiped_at_us is not None:
             receive([Wipe(self._asset_key(key), wiped_at_us)])
         params = {"key": key, "wiped": _BEFORE_EVERYTHING if wiped_at_us is None else wiped_at_us}
@@ -196,16 +220,21 @@ class PostgresEventLog:
         queries = [(_LATEST_PARTITIONED, _EARLIER_PARTITIONED)]
         if run(_HAS_UNPARTITIONED, params)[0][0]:
             queries.append((_LATEST_UNPARTITIONED, _EARLIER_UNPARTITIONED))
+        names_file = False
         for latest, earlier in queries:
             bare: dict[str | None, int] = {}
             for batch in _batches(self._materializations(run, latest, params)):
                 receive(batch)
-                bare |= {event.partition_key: event.event_id for event in batch if event.file is None}
-            for batch in _batches(self._before(run, earlier, key, bare)):
+                without = {event.partition_key: event.event_id for event in batch if event.file is None}
+                names_file |= len(without) < len(batch)
+                bare |= {partition: event_id for partition, event_id in without.items() if event_id > above}
+            for batch in _batches(self._before(run, earlier, key, bare, above)):
                 receive(batch)
+                names_file = True
+        return names_file
 
     def _before(
-        self, run: "_Transaction", query: str, key: str, bare: Mapping[str | None, int]
+        self, run: Transaction, query: str, key: str, bare: Mapping[str | None, int], above: int
     ) -> Iterator[Materialization]:
         """Yield the latest event that names a file of each partition whose latest event names none.
 
@@ -215,10 +244,11 @@ class PostgresEventLog:
             key: The asset.
             bare: By partition, the event that names none. Further back is looked in steps that grow, so that few events
                 are looked at where a file is near, and few statements are run where there is none.
+            above: The id above which an event may name a file.
         """
         window = 1
         while bare:
-            params = {"key": key, "naming": self._records.naming, "window": window}
+            params = {"key": key, "naming": self._records.naming, "window": window, "above": above}
             params |= {"partitions": [*bare], "ids": [*bare.values()]}
             found = run(query, params)
             bare = {partition: lowest for partition, named, lowest, count in found if not named and count == window}
@@ -231,7 +261,7 @@ class PostgresEventLog:
                         yield event
             window *= _WINDOW_GROWTH
 
-    def _poll(self, run: "_Transaction", cursor: Cursor) -> Poll:
+    def _poll(self, run: Transaction, cursor: Cursor) -> Poll:
         xmin, xmax, visible = run(_VISIBLE, (cursor.watermark.settled,))[0]
         advance = cursor.watermark.advance(visible, xmin, xmax, self._clock())
         fresh, watermark = advance.fresh, advance.watermark
@@ -255,13 +285,13 @@ class PostgresEventLog:
             resync = self._verify(run, moved)
         return Poll(events, moved, resync)
 
-    def _verify(self, run: "_Transaction", cursor: Cursor) -> str | None:
+    def _verify(self, run: Transaction, cursor: Cursor) -> str | None:
         count, total = run(_FINGERPRINT, (cursor.watermark.settled,))[0]
         if (count, total) == (cursor.watermark.count, cursor.watermark.total):
             return None
         return f"{cursor.watermark.count} events were read up to id {cursor.watermark.settled}, now there are {count}"
 
-    def _materializations(self, run: "_Transaction", query: str, params: Any) -> Iterator[Materialization]:
+    def _materializations(self, run: Transaction, query: str, params: Any) -> Iterator[Materialization]:
         not_cut = []
         for event_id, key, partition_key, at_us, run_id, record, event in run.stream(query, params):
             try:
@@ -278,7 +308,7 @@ class PostgresEventLog:
             self._keys[key] = parse_asset_key(key)
         return self._keys[key]
 
-    def _read(self, operation: Callable[["_Transaction"], T], timeout_s: int, *, retry: bool = True) -> T:
+    def _read(self, operation: Callable[[Transaction], T], timeout_s: int, *, retry: bool = True) -> T:
         with self._lock:
             fresh = self._connection is None
             try:
@@ -288,7 +318,7 @@ class PostgresEventLog:
                     raise
             return self._transact(operation, timeout_s)  # it was an old connection: the server may be back already
 
-    def _transact(self, operation: Callable[["_Transaction"], T], timeout_s: int) -> T:
+    def _transact(self, operation: Callable[[Transaction], T], timeout_s: int) -> T:
         if self._closed:
             raise EventLogUnavailableError(f"the event log at {self._name} was closed")
         try:
@@ -297,7 +327,7 @@ class PostgresEventLog:
                 self._connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
                 self._connection.read_only = True
             with self._connection.transaction():
-                run = _Transaction(self._connection)
+                run = Transaction(self._connection)
                 run(f"set local statement_timeout = {timeout_s * 1000}")
                 return operation(run)
         except psycopg.errors.QueryCanceled as error:
@@ -323,26 +353,8 @@ class PostgresEventLog:
             self._connection = None
 
 
-class _Transaction:
-    """Runs statements inside one transaction."""
-
-    def __init__(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
-        self._connection = connection
-
-    def __call__(self, query: str, params: Any = None) -> list[tuple[Any, ...]]:
-        cursor = self._connection.execute(query.encode(), params)
-        return cursor.fetchall() if cursor.description else []
-
-    def stream(self, query: str, params: Any) -> Iterator[tuple[Any, ...]]:
-        """Yield rows while the server still finds them, so that both work at once and neither holds them all."""
-        for rows in ahead(self._chunks(query, params), _CHUNKS_AHEAD):
-            yield from rows
-
-    def _chunks(self, query: str, params: Any) -> Generator[list[tuple[Any, ...]]]:
-        with self._connection.cursor() as cursor:
-            rows = cursor.stream(query.encode(), params, size=_ROWS_AT_ONCE)
-            while chunk := list(islice(rows, _ROWS_AT_ONCE)):
-                yield chunk
+def _evidence(run: Transaction, up_to: int) -> Sequence[Any]:
+    return run(_EVIDENCE, {"up_to": up_to})[0]
 
 
 def _batches(events: Iterator[Materialization]) -> Iterator[list[Materialization]]:

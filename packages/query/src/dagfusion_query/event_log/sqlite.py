@@ -15,6 +15,7 @@ from urllib.parse import quote
 from dagfusion_query.errors import EventLogSchemaError, EventLogUnavailableError
 from dagfusion_query.event_log.history import Dialect, History, read_history
 from dagfusion_query.event_log.protocol import BATCH, Cursor, Event, Materialization, Poll, Wipe, parse_asset_key
+from dagfusion_query.event_log.searched import Searched
 from dagfusion_query.event_log.stored_event import EventReader
 from dagfusion_query.event_log.watermark import Watermark
 
@@ -44,7 +45,8 @@ select {_COLUMNS} from latest join event_logs e using (id)
 # Ordered by the index, so that only the events that are taken are read.
 _EARLIER = f"""
 select {_COLUMNS} from event_logs e
-where e.asset_key = ? and e.{_IS_MATERIALIZATION} and e.partition is ? and e.id < ? and names_file(e.event)
+where e.asset_key = ? and e.{_IS_MATERIALIZATION} and e.partition is ? and e.id < ? and e.id > ?
+    and names_file(e.event)
 order by e.id desc
 """
 _DIALECT = Dialect(_MICROSECONDS, "instr", ":{}", "", "runs.")
@@ -61,6 +63,7 @@ class SqliteEventLog:
     def __init__(self, path: Path, records: EventReader | None = None) -> None:
         self._path = path.absolute()
         self._records = records or EventReader()
+        self._searched = Searched()
         naming = re.compile(self._records.naming)
         self._names_file = lambda event: naming.search(event) is not None
 
@@ -90,17 +93,29 @@ class SqliteEventLog:
     def _sync(self, connection: sqlite3.Connection, receive: Callable[[Sequence[Event]], None]) -> Cursor:
         assets = dict(connection.execute(_ASSETS).fetchall())
         receive([Wipe(parse_asset_key(key), at_us) for key, at_us in assets.items() if at_us is not None])
+        searched = self._searched
+        if _evidence(connection, searched.up_to) != searched.evidence:
+            searched = Searched()
+        named: set[str] = set()
         rows = connection.execute(_LATEST)
         while batch := rows.fetchmany(BATCH):
             events = [(row[1], self._materialization(row)) for row in batch if row[1] in assets]
             receive([event for _, event in events])
-            before = (self._before(connection, key, event) for key, event in events if event.file is None)
-            receive([event for event in before if event is not None])
-        return _cursor(connection, assets)
+            bare = [(key, event) for key, event in events if event.file is None]
+            before = [(key, self._before(connection, key, event, searched.above(key))) for key, event in bare]
+            receive([event for _, event in before if event is not None])
+            named.update(key for key, event in events if event.file is not None)
+            named.update(key for key, event in before if event is not None)
+        cursor = _cursor(connection, assets)
+        up_to = cursor.watermark.settled
+        self._searched = Searched(up_to, _evidence(connection, up_to), frozenset(assets.keys() - named))
+        return cursor
 
-    def _before(self, connection: sqlite3.Connection, key: str, bare: Materialization) -> Materialization | None:
-        """Return the latest event of a partition that names a file, before one that names none."""
-        rows = connection.execute(_EARLIER, (key, bare.partition_key, bare.event_id))
+    def _before(
+        self, connection: sqlite3.Connection, key: str, bare: Materialization, above: int
+    ) -> Materialization | None:
+        """Return the latest event of a partition that names a file, before one that names none, above an id."""
+        rows = connection.execute(_EARLIER, (key, bare.partition_key, bare.event_id, above))
         return next((event for event in map(self._materialization, rows) if event.file is not None), None)
 
     def _poll(self, connection: sqlite3.Connection, cursor: Cursor) -> Poll:
@@ -162,6 +177,10 @@ def _cursor(connection: sqlite3.Connection, assets: Mapping[str, int | None]) ->
 def _top(connection: sqlite3.Connection, event_id: int) -> str | None:
     row = connection.execute(_TOP, (event_id,)).fetchone()
     return None if row is None else str(row[0])
+
+
+def _evidence(connection: sqlite3.Connection, up_to: int) -> Sequence[Any]:
+    return *connection.execute(_FINGERPRINT, (up_to,)).fetchone(), _top(connection, up_to)
 
 
 def _verify(connection: sqlite3.Connection, cursor: Cursor) -> str | None:

@@ -1,0 +1,35 @@
+"""Statements inside one transaction of PostgreSQL."""
+
+from collections.abc import Generator, Iterator
+from itertools import islice
+from typing import Any
+
+import psycopg
+
+from dagfusion_query.event_log.ahead import ahead
+
+_ROWS_AT_ONCE = 512
+_CHUNKS_AHEAD = 16  # a socket holds a hundred rows or so, and beyond that the server would wait for their reader
+
+
+class Transaction:
+    """Runs statements inside one transaction."""
+
+    def __init__(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+        self._connection = connection
+
+    def __call__(self, query: str, params: Any = None) -> list[tuple[Any, ...]]:
+        """Return all rows of a statement."""
+        cursor = self._connection.execute(query.encode(), params)
+        return cursor.fetchall() if cursor.description else []
+
+    def stream(self, query: str, params: Any) -> Iterator[tuple[Any, ...]]:
+        """Yield rows while the server still finds them, so that both work at once and neither holds them all."""
+        for rows in ahead(self._chunks(query, params), _CHUNKS_AHEAD):
+            yield from rows
+
+    def _chunks(self, query: str, params: Any) -> Generator[list[tuple[Any, ...]]]:
+        with self._connection.cursor() as cursor:
+            rows = cursor.stream(query.encode(), params, size=_ROWS_AT_ONCE)
+            while chunk := list(islice(rows, _ROWS_AT_ONCE)):
+                yield chunk
