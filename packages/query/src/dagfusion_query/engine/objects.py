@@ -2,13 +2,15 @@
 
 No answer mixes versions of an object. A copy holds the bytes of one GET, whose etag, size and checksum are those of the
 event. An object that is read in place, by several requests, is asked for its etag once more when all of it was read:
-if it still is the event's, all requests were answered from that version.
+if it still is the event's, all requests were answered from that version, unless the object was replaced twice meanwhile
+and got back its first bytes. Its last modification does not prove more: a store reports whole seconds, and an event has
+the clock of the writer.
 """
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,8 +50,8 @@ class Objects:
     def __init__(self, stores: Stores, copies: Copies | None, concurrency: int) -> None:
         self._stores, self._copies, self._concurrency = stores, copies, concurrency
 
-    @contextmanager
-    def pinned(self, scans: Sequence[Copied]) -> Iterator[list[tuple[str, StoredObject]]]:
+    @asynccontextmanager
+    async def pinned(self, scans: Sequence[Copied]) -> AsyncIterator[list[tuple[str, StoredObject]]]:
         """Hold the copies of scans, and give the keys and objects of those that are not there yet.
 
         Raises:
@@ -58,8 +60,20 @@ class Objects:
         if self._copies is None or not scans:
             yield []
             return
-        with self._copies.pinned([key for scan in scans for key in scan.keys]):
-            yield list(self._missing(self._copies, scans))
+        pins = ExitStack()
+        # Locks, files and checksums block, and other runs share the event loop.
+        pinning = asyncio.ensure_future(asyncio.to_thread(self._pin, pins, self._copies, scans))
+        try:
+            yield await asyncio.shield(pinning)
+        finally:
+            if pinning.done():
+                pins.close()
+            else:  # the run was cancelled, but the thread goes on
+                pinning.add_done_callback(lambda _: pins.close())
+
+    def _pin(self, pins: ExitStack, copies: Copies, scans: Sequence[Copied]) -> list[tuple[str, StoredObject]]:
+        pins.enter_context(copies.pinned([key for scan in scans for key in scan.keys]))
+        return list(self._missing(copies, scans))
 
     def _missing(self, copies: Copies, scans: Sequence[Copied]) -> Iterator[tuple[str, StoredObject]]:
         seen: set[str] = set()

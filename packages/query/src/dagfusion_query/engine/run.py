@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -133,9 +133,9 @@ async def frame_batches(frame: DataFrame, means: Means) -> AsyncIterator[pa.Reco
 
 async def spliced_batches(spliced: Spliced, means: Means) -> AsyncIterator[pa.RecordBatch]:
     """Yield the batches of a spliced plan. The last one comes when all that was read is known to be the events'."""
-    with ExitStack() as pins:
+    async with AsyncExitStack() as pins:
         try:
-            missing = pins.enter_context(means.objects.pinned(spliced.copied))
+            missing = await pins.enter_async_context(means.objects.pinned(spliced.copied))
             if missing:
                 await means.objects.fetch(missing)
         except OSError as error:
