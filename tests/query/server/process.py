@@ -15,8 +15,9 @@ import httpx
 import psutil
 
 READY = re.compile(r"console and HTTP  (\S+)\nArrow Flight SQL  (\S+)\n(.*: \d+ tables?|.*unavailable)", re.DOTALL)
+UNREAD = "is being read for the first time"
 STOP_S = 30.0
-START_S = 60.0
+START_S = 300.0  # a process that hangs is told from one that has little of the machine
 
 
 @dataclass
@@ -112,6 +113,7 @@ def served(folder: Path, *arguments: str, variables: Mapping[str, str] | None = 
         )
     try:
         http, flight = _ready(process, said, log)
+        _wait_for_catalogs(http, said)
         yield Server(process, http, flight, log, said)
     finally:
         if process.poll() is None:
@@ -130,3 +132,15 @@ def _ready(process: "subprocess.Popen[bytes]", said: Path, log: Path) -> tuple[s
         assert time.monotonic() < deadline, f"it is not ready: {said.read_text()} {log.read_text()}"
         time.sleep(0.02)
     return match[1], match[2]
+
+
+def _wait_for_catalogs(http: str, said: Path) -> None:
+    """Wait for environments whose first reading takes longer than the service waits before it listens."""
+    deadline = time.monotonic() + START_S
+    while UNREAD in said.read_text() and UNREAD in _tables(http):
+        assert time.monotonic() < deadline, f"environments are still not read: {said.read_text()}"
+        time.sleep(0.1)
+
+
+def _tables(http: str) -> str:
+    return httpx.get(f"{http}/v1/tables", trust_env=False, timeout=60, verify=False).text  # noqa: S501  # loopback

@@ -6,13 +6,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.query.server.process import Server, command, environ, run, served
+from tests.query.server.process import START_S, Server, command, environ, run, served
 
 TABLE = "local_silver_tax_id.orgs"
 COST = re.compile(r"[\d.,]+ ([kM]?B|ms)")
@@ -109,21 +110,17 @@ def test_an_interrupt_cancels_the_query(server: Server, tmp_path: Path) -> None:
     process = subprocess.Popen(  # noqa: S603  # our own command
         command("sql", sql, "--url", server.url), cwd=tmp_path, env=environ(tmp_path, {}), stderr=subprocess.PIPE
     )
-    with server.client() as client:
-        deadline = time.monotonic() + 60
+    with process, server.client() as client, ending(process):
 
         def asked() -> dict[str, Any]:
             queries = client.get("/v1/queries").json()["queries"]
             return next((query for query in queries if query["sql"] == sql), {})
 
-        while not asked():
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: bool(asked()))
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
-        while (query := asked())["state"] in {"queued", "running", "streaming"}:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        process.communicate(timeout=START_S)
+        wait_until(lambda: asked()["state"] not in {"queued", "running", "streaming"})
+        query = asked()
 
     assert process.returncode != 0
     assert query["state"] == "cancelled"
@@ -182,14 +179,14 @@ def test_a_pipe_that_is_closed_is_no_error(dagster_home: Path, tmp_path: Path, f
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    assert asked.stdout is not None
-    assert asked.stderr is not None
-    asked.stdout.read(1)
-    asked.stdout.close()
+    with asked, ending(asked):
+        assert asked.stdout is not None
+        assert asked.stderr is not None
+        asked.stdout.read(1)
+        asked.stdout.close()
 
-    assert asked.stderr.read() == b""
-    asked.stderr.close()
-    assert asked.wait(60) == 1
+        assert asked.stderr.read() == b""
+        assert asked.wait(START_S) == 1
 
 
 @pytest.mark.parametrize("where", ["embedded", "http", "flight"])
@@ -203,18 +200,27 @@ def test_an_interrupt_cancels(server: Server, dagster_home: Path, tmp_path: Path
         stderr=subprocess.PIPE,
         text=True,
     )
-    with server.client() as client:
+    with asking, server.client() as client, ending(asking):
         if url is None:
             wait_until(lambda: bool(list(tmp_path.glob(".x.csv.*"))))
             time.sleep(1)  # now it connects, plans or runs: wherever it is, it ends
         else:
             wait_until(lambda: "running" in states(client))
         asking.send_signal(signal.SIGINT)
-        _, said = asking.communicate(timeout=60)
+        _, said = asking.communicate(timeout=START_S)
 
         assert (asking.returncode, said) == (130, "Interrupted\n")
         assert not list(tmp_path.glob("*x.csv*"))
         wait_until(lambda: "running" not in states(client))
+
+
+@contextmanager
+def ending(process: "subprocess.Popen[Any]") -> Iterator[None]:
+    """Kill a process that is still there when a test has failed."""
+    try:
+        yield
+    finally:
+        process.kill()
 
 
 def states(client: httpx.Client) -> list[str]:
@@ -222,7 +228,7 @@ def states(client: httpx.Client) -> list[str]:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + START_S
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -334,7 +334,7 @@ def test_a_signal_during_the_start_ends_it(dagster_home: Path, tmp_path: Path, p
     wait_for(reached[phase])
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     process.terminate()
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=START_S)
 
     assert b"Traceback" not in said
     assert [member for member in family if member.is_running()] == []
