@@ -73,7 +73,7 @@ class Mock:
     def guard(self, answer: Callable[..., Any]) -> Callable[[Request], Any]:
         async def checked(request: Request) -> Response:
             if self.needs_token and request.headers.get("authorization") != f"Bearer {TOKEN}":
-                return problem(401, "unauthenticated", "this service wants an access token")
+                return problem(401, "unauthenticated", "this service requires an access token")
             response: Response = await answer(request)
             return response
 

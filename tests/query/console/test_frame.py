@@ -19,7 +19,7 @@ def test_a_token_is_asked_for_and_forgotten(page: Page, served: Served) -> None:
         page.keyboard.press("Escape")
     question.get_by_label("Token").fill("dft_wrong")
     question.get_by_role("button", name="Sign in").click()
-    expect(question.get_by_role("alert")).to_contain_text("this service wants an access token")
+    expect(question.get_by_role("alert")).to_contain_text("this service requires an access token")
     question.get_by_label("Token").fill(TOKEN)
     page.keyboard.press("Enter")
     expect(question).to_have_count(0)

@@ -147,7 +147,7 @@ def test_a_slow_upload_ends(door: HttpDoor, monkeypatch: pytest.MonkeyPatch) -> 
         said = received(link)
 
     assert b"400 Bad Request" in said
-    assert b"did not come within" in said
+    assert b"was not received within" in said
 
 
 def test_a_body_that_ends_early_is_not_run(door: HttpDoor, service: FakeService) -> None:

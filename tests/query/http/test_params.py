@@ -126,7 +126,7 @@ def typed(kind: str, value: Any) -> dict[str, Any]:
         ({"a": {"type": "int64"}}, "parameter $a must be {"),
         ({"a": {"type": 1, "value": 1}}, "parameter $a must be {"),
         ({"a": {"value": 1, "type": "int64", "x": 1}}, "got the fields type, value, x"),
-        ([typed("integer", 1)], "parameter $1 has a type that no parameter can have: 'integer'"),
+        ([typed("integer", 1)], "parameter $1 has an unsupported type: 'integer'"),
         ([typed("x" * 1000, 1)], "parameter $1 has a type"),
         ([typed("int8", 128)], "parameter $1 is no int8: got '128'"),
         ([typed("int8", "1")], "is no int8"),

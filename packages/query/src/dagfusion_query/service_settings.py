@@ -27,9 +27,10 @@ class ServiceSettings:
     anonymous: str = _setting(
         "DAGFUSION_ANONYMOUS",
         "auto",
-        "Who needs no token. auto: programs on this machine until the first token is created, then nobody. never: "
-        "nobody. loopback: programs on this machine, also when there are tokens. DANGER: a proxy on this machine that "
-        "adds no Forwarded header looks like one, and everybody whom it serves reads everything. always: everybody.",
+        "Who may connect without a token. auto: programs on this machine, until the first token is created. never: "
+        "nobody. loopback: programs on this machine, even after tokens are created. DANGER: a proxy on this machine "
+        "that adds no Forwarded header looks like such a program, and all its clients can read everything. always: "
+        "everybody.",
     )
     workers: int = _setting("DAGFUSION_WORKERS", _CORES, "Statements that run at once, each in a process.")
     worker_memory_bytes: int = _setting(

@@ -75,7 +75,9 @@ def _needs_no_token(tokens: Tokens, settings: ServiceSettings, peer: str | None)
 
 
 def _token_wanted() -> UnauthenticatedError:
-    return UnauthenticatedError("this service wants an access token: send the header `Authorization: Bearer <token>`")
+    return UnauthenticatedError(
+        "this service requires an access token: send the header `Authorization: Bearer <token>`"
+    )
 
 
 def is_loopback(peer: str | None) -> bool:

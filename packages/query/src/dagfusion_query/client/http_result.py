@@ -82,7 +82,7 @@ class HttpResult(RemoteResult):
 
     def _why(self, broke: Exception) -> QueryError:
         broken = BrokenStreamError(
-            f"the result of query {self.id} ended before its end, and the service at {self._links.shown} does not say "
+            f"the result of query {self.id} was cut off, and the service at {self._links.shown} does not say "
             f"why ({broke}): run it again"
         )
         try:

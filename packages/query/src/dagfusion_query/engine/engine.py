@@ -289,7 +289,7 @@ def _key(values: Values) -> bytes:
 
 def _unfit(values: Values) -> PlanError:
     kinds = ", ".join(f"${name} is {value.type}" for name, value in values.items())
-    return PlanError(f"a parameter has a type that no parameter can have: {kinds}")
+    return PlanError(f"a parameter has an unsupported type: {kinds}")
 
 
 def _schema(optimized: LogicalPlan, context: SessionContext) -> pa.Schema:

@@ -81,7 +81,9 @@ class Registry:
         """
         entry = self._running.get(query_id) or self._over.get(query_id)
         if entry is None or not _visible(entry, caller):
-            raise UnknownQueryError(f"there is no query {query_id[:64]!r} of yours, or it is long over")
+            raise UnknownQueryError(
+                f"there is no query {query_id[:64]!r} of yours: check the id; queries that ended long ago are forgotten"
+            )
         return entry.info
 
     def entry(self, query_id: str, caller: Caller) -> Entry | None:

@@ -110,7 +110,7 @@ class Running:
             raise
         except Exception as error:
             _log.exception("query %s met a fault of this program", self.id)
-            fault = QueryError("the service failed at this query; its log says how")
+            fault = QueryError("internal error: see the service's log")
             self.stop(fault)
             raise fault from error
 
@@ -261,7 +261,7 @@ class Running:
         if idle_s >= limit_s:
             self.stop(
                 QueryCancelledError(
-                    f"the client took nothing of its result for {limit_s:g} s (DAGFUSION_CLIENT_STALL_S)"
+                    f"the client read nothing of its result for {limit_s:g} s (DAGFUSION_CLIENT_STALL_S)"
                 )
             )
         elif not self.is_over:

@@ -72,4 +72,4 @@ def encoded(error: QueryError) -> bytes:
 def _unexpected(error: BaseException) -> QueryError:
     number = secrets.token_hex(6)
     LOG.error("unexpected error %s", number, exc_info=error)
-    return QueryError(f"something went wrong that should not have; the service's log has it as {number}")
+    return QueryError(f"internal error {number}: see the service's log")

@@ -185,7 +185,7 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
         try:
             endpoints = flight.FlightInfo.deserialize(info).endpoints
         except pa.ArrowException as error:
-            raise BadRequestError("what is to be cancelled must be a FlightInfo of this service") from error
+            raise BadRequestError("the request to cancel must hold a FlightInfo of this service") from error
         for endpoint in endpoints:
             name, ticket = messages.unpack(endpoint.ticket.ticket)
             if name != "TicketStatementQuery":
@@ -235,7 +235,7 @@ def _unknown(name: str) -> Exception:
         return ReadOnlyError(f"only queries can be run here, and {name} would change something: use SELECT")
     if name in _TRANSACTIONS:
         return UnsupportedError(_NO_TRANSACTIONS)
-    return UnsupportedError(f"{name[:100]!r} is not something that this Flight SQL service does")
+    return UnsupportedError(f"this Flight SQL service does not support {name[:100]!r}")
 
 
 def _refuse_transaction(command: Any) -> None:

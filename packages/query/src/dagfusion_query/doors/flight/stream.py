@@ -69,7 +69,7 @@ class Rows:
         except Exception as error:  # noqa: BLE001  # the thread that sends raises it
             self._buffer.end(error)
         except asyncio.CancelledError:
-            self._buffer.end(BrokenStreamError("the result was given up before its end"))
+            self._buffer.end(BrokenStreamError("the result was closed before its end"))
             raise
 
     @property

@@ -59,6 +59,6 @@ async def _not_found(_: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     codes = {404: "not_found", 405: "method_not_allowed"}
-    texts = {404: "there is nothing here: /openapi.json says what there is", 405: "this method does nothing here"}
+    texts = {404: "not found; see /openapi.json", 405: "method not allowed; see /openapi.json"}
     code = error.status_code
     return answer(code, codes.get(code, "bad_request"), texts.get(code, error.detail), dict(error.headers or {}))

@@ -100,7 +100,7 @@ def _check_origin(headers: Mapping[str, str]) -> None:
         foreign = True
     embedded = headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate"
     if foreign or embedded:
-        raise ForbiddenError("this service takes no requests from pages of other sites")
+        raise ForbiddenError("this service refuses requests from pages of other sites")
 
 
 def _bearer(authorization: str | None) -> str | None:

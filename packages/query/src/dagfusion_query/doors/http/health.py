@@ -48,7 +48,7 @@ class Health:
     async def metrics(self, request: Request) -> Response:
         """Return Prometheus's text; it counts all users' queries, so that only who may read everything may read it."""
         if not caller_of(request).grants.everything:
-            raise ForbiddenError("metrics are of all users: they need a token with the grant *")
+            raise ForbiddenError("metrics cover the queries of all users: send a token with the grant *")
         return Response(self._service.metrics(), headers={"Content-Type": PROMETHEUS})
 
     async def openapi(self, _: Request) -> Response:

@@ -17,9 +17,7 @@ def negotiated(accept: str) -> Format:
             if any(_fits(name, wanted) for name in form.row.media_types):
                 return form
     known = ", ".join(form.media_type for form in Format)
-    raise BadRequestError(
-        f"Accept must name a format that there is ({known}), or the body a format; got {accept[:200]!r}"
-    )
+    raise BadRequestError(f"Accept must name one of {known}, unless the body has a format; got {accept[:200]!r}")
 
 
 def content_type(form: Format, accept: str) -> str:

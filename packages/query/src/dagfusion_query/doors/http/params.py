@@ -96,7 +96,7 @@ def _typed(name: str, spec: dict[str, object]) -> pa.Scalar:
     kind = parse_flat_type(spec["type"])
     reader = None if kind is None else next((read for matches, read in _READERS if matches(kind)), None)
     if reader is None:
-        raise ParameterError(f"parameter ${name} has a type that no parameter can have: {spec['type'][:100]!r}")
+        raise ParameterError(f"parameter ${name} has an unsupported type: {spec['type'][:100]!r}")
     value = spec["value"]
     if value is None:
         return pa.scalar(None, kind)
@@ -171,7 +171,7 @@ def _write(name: str, value: object) -> object:
     if kind in (pa.int64(), pa.bool_(), pa.string()) or (kind == pa.float64() and not isinstance(written, str)):
         return written
     if not any(matches(kind) for matches, _ in _READERS):
-        raise ParameterError(f"parameter ${name} has a type that no parameter can have: {str(kind)[:100]!r}")
+        raise ParameterError(f"parameter ${name} has an unsupported type: {str(kind)[:100]!r}")
     return {"type": str(kind), "value": written}
 
 

@@ -37,7 +37,7 @@ def internal(error: BaseException) -> Response:
     """Answer an error that says nothing to a client; the log has it under the same id."""
     reference = secrets.token_hex(4)
     _log.error("error %s", reference, exc_info=error)
-    return answer(500, "internal", f"the service failed at this request; its log says more under error {reference}")
+    return answer(500, "internal", f"internal error {reference}: see the service's log")
 
 
 def answer(status: int, code: str, detail: str, headers: dict[str, str] | None = None, **more: str | float) -> Response:

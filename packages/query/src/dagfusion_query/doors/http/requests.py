@@ -63,9 +63,9 @@ async def _body(request: Request, settings: ServiceSettings) -> bytes:
                 if len(body) > limit:
                     raise _too_long(limit)
     except TimeoutError:
-        raise BadRequestError(f"the request's body did not come within {UPLOAD_TIMEOUT_S:.0f} s") from None
+        raise BadRequestError(f"the request's body was not received within {UPLOAD_TIMEOUT_S:.0f} s") from None
     except ClientDisconnect:
-        raise BadRequestError("the client left before its request was there") from None
+        raise BadRequestError("the client disconnected before its request was complete") from None
     return bytes(body)
 
 
