@@ -15,7 +15,9 @@ RUN = {"python", "sh", "sql"}
 # Commands that cannot run where these tests do, each with the test that runs it or what it would repeat.
 NOT_RUN = {
     "pip install uv && uv run dagfusion demo": "tests/stack/test_demo.py",
-    "pip install -c constraints.txt": "tests/wheels/test_wheels.py",
+    "uv pip install": "tests/wheels/test_wheels.py",
+    "uv tool install": "tests/wheels/test_wheels.py",
+    "export $(grep": "tests/stack/test_up.py",
     "dagfusion up": "tests/stack/test_up.py",
     "dagfusion status": "tests/stack/test_up.py",
     "dagfusion down": "tests/stack/test_up.py",
