@@ -37,6 +37,7 @@ class Writer(Expressions):
             (4, self._groups),
             (2, self._distinct),
             (4, self._join),
+            (2, self._chain),
             (2, self._window),
             (2, self._set),
             (2, self._series),
@@ -97,6 +98,20 @@ class Writer(Expressions):
         return self._limited(
             f"SELECT {self._items(scope, 1)} FROM {source}{where}", [f"{of_left[0][0]}.id", f"{of_right[0][0]}.id"]
         )
+
+    def _chain(self) -> tuple[str, bool]:
+        """Three tables, of which columns of one name go on together."""
+        scopes, source = [], ""
+        for name in ("t", self.rng.choice("tu"), self.rng.choice("tu")):
+            table, scope = self._table(name)
+            how = self.rng.choice(["JOIN", "LEFT JOIN", "RIGHT JOIN"])
+            source += f" {how} {table} ON {self._same_kind(self.rng.choice(scopes), scope)}" if scopes else table
+            scopes.append(scope)
+        ids = [f"{scope[0][0]}.id" for scope in scopes]
+        items = [*ids, f"{ids[0]} + {ids[1]}", *(named(self.rng.choice(scope)) for scope in scopes)]
+        where = self._where([column for scope in scopes for column in scope], 2, subqueries=False)
+        self.rng.shuffle(ids)
+        return self._limited(f"SELECT {', '.join(items)} FROM {source}{where}", ids)
 
     def _window(self) -> tuple[str, bool]:
         table, scope = self._table()

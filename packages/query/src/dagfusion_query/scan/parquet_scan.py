@@ -69,6 +69,10 @@ class ParquetScan:
         """Return True if the predicate reads one of these columns; it may be True for another column's sake."""
         return any(name.encode() in predicate for predicate in children(self._node, _PREDICATE) for name in columns)
 
+    def unfiltered(self) -> "ParquetScan":
+        """Return the scan without its predicate, which only skips row groups and pages."""
+        return ParquetScan(_without(self._node, {_PREDICATE}))
+
     def limited(self, scan: Scan) -> Scan:
         """Return a scan of no more files than give the rows that the plan wants of it."""
         limits = [field.value for limit in children(self._conf, _LIMIT) for field in fields(limit) if field.number == 1]
@@ -100,14 +104,15 @@ class ParquetScan:
             if field.number != _FILE_GROUPS
         )
         off = {_ENABLE_PAGE_INDEX} if pc.max(sizes).as_py() <= SMALL_BYTES else set()
-        node = self._node
+        node = self
         # Statistics in Parquet leave NaN out, and DataFusion would skip row groups and pages by them. With a join's or
         # an order's filter in it, the predicate skips row groups in spite of the option; rows are filtered above.
         if self.names(may_hold_nan(scan)):
             off |= {_ENABLE_PAGE_INDEX, _PRUNING}
-            node = _without(node, {_PREDICATE})
-        node = _replace(node, _PARQUET_OPTIONS, lambda given: _switched_off(given, off)) if off else node
-        return _replace(node, _BASE_CONF, lambda _: b"".join([*groups, *rest]))
+            node = self.unfiltered()
+        given = node._node
+        changed = _replace(given, _PARQUET_OPTIONS, lambda options: _switched_off(options, off)) if off else given
+        return _replace(changed, _BASE_CONF, lambda _: b"".join([*groups, *rest]))
 
 
 def rewrite_scan(physical: bytes, witness: bytes, change: Callable[[ParquetScan], bytes]) -> bytes:

@@ -22,6 +22,7 @@ from dagfusion_query.scan.answer import Mention, aggregate_over_scan, answer
 from dagfusion_query.scan.copied import MANY, Copied, CopyPolicy
 from dagfusion_query.scan.float_bounds import exact_float_bounds
 from dagfusion_query.scan.parquet_scan import Breadth, ParquetScan, rewrite_scan
+from dagfusion_query.scan.same_names import may_misplace_filters
 from dagfusion_query.scan.scanned import Filter, Scan, ScannedTable, prune_scan
 from dagfusion_query.scan.template import Template, folder_url
 from dagfusion_query.wire import children, fields, message, rewrite
@@ -97,9 +98,10 @@ def splice(
         if slot.witness not in encoded and slot.scan.count and not _is_merged(slot, slots, encoded):
             raise NotSpliceable(f"the scan of {slot.scan.table.name} is not in the physical plan")
     is_lazy = any(slot.scan.count > MANY for slot in slots) and bool(_LIMITED.search(physical.display_indent()))
+    misplaced = may_misplace_filters(optimized, context)
     reads: list[_Read] = []
     for slot in slots:
-        reads.append(_put_files(encoded, slot, breadth, policy, is_lazy=is_lazy))
+        reads.append(_put_files(encoded, slot, breadth, policy, is_lazy=is_lazy, misplaced=misplaced))
         encoded = reads[-1].physical
     _check(encoded, [scanned.template for scanned in tables])
     return Spliced(
@@ -215,7 +217,9 @@ def _point_at_witnesses(
     return rewrite(logical, home, change)
 
 
-def _put_files(physical: bytes, slot: _Slot, breadth: Breadth, policy: CopyPolicy | None, *, is_lazy: bool) -> _Read:
+def _put_files(
+    physical: bytes, slot: _Slot, breadth: Breadth, policy: CopyPolicy | None, *, is_lazy: bool, misplaced: bool
+) -> _Read:
     """Replace the witnesses of one scan by its files."""
     scan, copied, scanned = slot.scan, None, slot.scanned
     if slot.witness not in physical:
@@ -226,6 +230,7 @@ def _put_files(physical: bytes, slot: _Slot, breadth: Breadth, policy: CopyPolic
     def put(node: ParquetScan) -> bytes:
         nonlocal scan, copied
         scan = node.limited(scan)
+        node = node.unfiltered() if misplaced else node
         # A limit, or a join's filter on a partition column, may leave most files unopened.
         skips = scan.count > MANY and (is_lazy or node.names(scanned.layout.partition_schema.names))
         copied = None if policy is None or skips else policy.copied(scan, scanned.files["entry"])
