@@ -231,7 +231,8 @@ class Expressions:
             return sql, False
         order = ", ".join(f"{key} {self.rng.choice(['ASC', 'DESC'])} {self._nulls()}" for key in keys)
         offset = f" OFFSET {self.rng.randint(0, 3)}" if self.rng.random() < 0.3 else ""
-        return f"{sql} ORDER BY {order} LIMIT {self.rng.randint(0, 9)}{offset}", True
+        limit = f" LIMIT {self.rng.randint(0, 9)}" if not offset or self._half() else ""
+        return f"{sql} ORDER BY {order}{limit}{offset}", True
 
     def _nulls(self) -> str:
         return self.rng.choice(["NULLS FIRST", "NULLS LAST"])

@@ -38,6 +38,7 @@ class Writer(Expressions):
             (2, self._distinct),
             (4, self._join),
             (2, self._chain),
+            (1, self._counted),
             (2, self._window),
             (2, self._set),
             (2, self._series),
@@ -113,6 +114,15 @@ class Writer(Expressions):
         self.rng.shuffle(ids)
         return self._limited(f"SELECT {', '.join(items)} FROM {source}{where}", ids)
 
+    def _counted(self) -> tuple[str, bool]:
+        """Rows without an order, of which only the number is certain, and that none comes twice."""
+        table, scope = self._table()
+        limit = f" LIMIT {self.rng.choice([0, 1, 3, 20, 70, 200, 1 << 33])}" if self._half() else ""
+        offset = f" OFFSET {self.rng.choice([0, 1, 2, 5, 100])}" if not limit or self._half() else ""
+        where = self._where(scope, 1) if self._half() else ""
+        some = f"SELECT {scope[0][0]}.id AS id FROM {table}{where}{limit}{offset}"
+        return f"SELECT count(*), count(DISTINCT q.id) FROM ({some}) AS q", False
+
     def _window(self) -> tuple[str, bool]:
         table, scope = self._table()
         alias = scope[0][0]
@@ -126,11 +136,17 @@ class Writer(Expressions):
             "rank()",
             "count(*)",
             f"sum({of_int})",
+            f"sum({of_int}) FILTER (WHERE {self._predicate(scope, 1, subqueries=False)})",
             f"max({of_int})",
             f"lag({named(self.rng.choice(scope))})",
             f"first_value({named(self.rng.choice(scope))})",
         ]
-        items = aliased([f"{alias}.id", *(f"{name} {over}" for name in self.rng.sample(functions, 2))])
+        chosen = self.rng.sample(functions, 2)
+        if self.rng.random() < 0.2:
+            value = named(self.rng.choice(scope))
+            chosen[0] = f"{self.rng.choice(['first_value', 'last_value', 'lag', 'lead'])}({value}) IGNORE NULLS"
+            self.apart["duckdb"] = "it writes IGNORE NULLS inside of the brackets"
+        items = aliased([f"{alias}.id", *(f"{name} {over}" for name in chosen)])
         return f"SELECT {items} FROM {table}{self._where(scope, 2)}", False
 
     def _set(self) -> tuple[str, bool]:

@@ -6,11 +6,16 @@ import struct
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dagfusion_query.engine.parameters import arrow_values
 from dagfusion_query.engine.plan_cache import parameters_key
+from dagfusion_query.errors import PlanError
 
 # Values that compare equal, or not even to themselves, grouped by what tells them apart.
 ALIKE = [
@@ -88,3 +93,38 @@ def test_the_plan_of_nan_is_found_again(lake: Any) -> None:
         assert math.isnan(lake.rows("SELECT $1 AS x", [math.nan])[0]["x"])
 
     assert lake.engine.cached_plans == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "scalar"),
+    [
+        (2**63 - 1, pa.scalar(2**63 - 1)),
+        (2**64 - 1, pa.scalar(2**64 - 1, pa.uint64())),
+        (np.uint64(2**64 - 1), pa.scalar(2**64 - 1, pa.uint64())),
+        (np.datetime64("2024-01-01"), pa.scalar(dt.date(2024, 1, 1))),
+        (np.datetime64("NaT", "us"), pa.scalar(None, pa.timestamp("us"))),
+        (np.str_("a"), pa.scalar("a")),
+        (pd.NaT, pa.scalar(None, pa.timestamp("us"))),
+        (pd.Timestamp("2024-01-01"), pa.scalar(dt.datetime(2024, 1, 1), pa.timestamp("us"))),  # noqa: DTZ001
+    ],
+)
+def test_values(value: Any, scalar: pa.Scalar) -> None:
+    found = arrow_values([value])["1"]
+
+    assert found.as_py() == scalar.as_py()
+    assert found.type == scalar.type
+
+
+@pytest.mark.parametrize(
+    "value",
+    [2**64, -(2**63) - 1, Decimal("Infinity"), Decimal(10) ** 80, np.timedelta64(1, "D"), 1j, object(), "\ud800"],
+)
+def test_values_that_arrow_lacks(value: Any) -> None:
+    with pytest.raises(PlanError, match=type(value).__name__):
+        arrow_values([value])
+
+
+def test_the_greatest_partition(lake: Any) -> None:
+    lake.write(("t",), pa.table({"id": [1]}), {"u": pa.scalar(2**64 - 1, pa.uint64())})
+
+    assert lake.rows("SELECT id FROM local_default.t WHERE u = $1", [2**64 - 1]) == [{"id": 1}]

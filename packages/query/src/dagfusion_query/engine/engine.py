@@ -14,6 +14,7 @@ from dagfusion_query.engine.execute import Execution
 from dagfusion_query.engine.from_first import with_select
 from dagfusion_query.engine.literals import may_change, read_in_context
 from dagfusion_query.engine.objects import Objects, copy_policy
+from dagfusion_query.engine.parameters import Params, Values, arrow_values
 from dagfusion_query.engine.plan_cache import PlanCache, is_repeatable, parameters_key
 from dagfusion_query.engine.run import Means, Run, frame_batches, spliced_batches, staged_batches
 from dagfusion_query.engine.runtime import PLANNERS, Loop, Planners
@@ -41,8 +42,6 @@ from dagfusion_query.settings import Settings
 Path = Literal["splice", "catalog", "staged"]
 FILE_NAME = "input_file_name"
 INFORMATION_SCHEMA_FILE = re.compile(r"[^\s\[\],:]*/information_schema\d*/(\w+)\.arrow")
-Params = Sequence[Any] | Mapping[str, Any] | None
-Values = Mapping[str, pa.Scalar]
 T = TypeVar("T")
 
 
@@ -136,7 +135,7 @@ class Engine:
         """
         check_text(sql)
         try:
-            return self._prepare(sql, _values(params), snapshot)
+            return self._prepare(sql, arrow_values(params), snapshot)
         except OSError as error:
             if not is_full_disk(error):
                 raise
@@ -314,21 +313,6 @@ def _is(plan: LogicalPlan, kind: str) -> bool:
 def _inside(frame: DataFrame, context: SessionContext) -> DataFrame:
     """Return the statement inside of an EXPLAIN."""
     return context.create_dataframe_from_logical_plan(frame.logical_plan().inputs()[0])
-
-
-def _values(params: Params) -> Values:
-    """Return parameters by name: `$1`, `$2`, ... for a sequence."""
-    if params is None:
-        return {}
-    named = params.items() if isinstance(params, Mapping) else ((str(i), v) for i, v in enumerate(params, 1))
-    return {name: _scalar(value) for name, value in named}
-
-
-def _scalar(value: Any) -> pa.Scalar:
-    try:
-        return value if isinstance(value, pa.Scalar) else pa.scalar(value)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeError) as error:
-        raise PlanError(f"a parameter of type {type(value).__name__} has no Arrow type: {error}") from error
 
 
 def _raise_problem(text: str, snapshot: Snapshot) -> None:

@@ -151,14 +151,17 @@ def _replace(node: bytes, number: int, change: Callable[[bytes], bytes]) -> byte
 def _file_groups(entries: pa.ChunkedArray, sizes: pa.ChunkedArray, groups: int) -> list[bytes]:
     """Cut the files, in order, into `groups` runs of about the same size in bytes, each encoded as a FileGroup.
 
-    A run is a slice of one buffer, so the work does not grow with a loop over the files.
+    A run is a slice of one buffer, so the work does not grow with a loop over the files. Fewer files than groups, as a
+    limit leaves them, leave the last groups empty: the plan has operators for each group.
     """
     array = entries.combine_chunks()
+    if (empty := groups - len(array)) > 0:
+        return [*_file_groups(entries, sizes, len(array)), *[b""] * empty]
     offsets = np.frombuffer(array.buffers()[1], np.int32, len(array) + 1, array.offset * 4)
     data = memoryview(array.buffers()[2])
     total = np.cumsum(sizes.to_numpy())
     cuts = np.searchsorted(total, total[-1] * np.arange(1, groups) / groups)
-    # Strictly ascending, so that every group has a file: there are never more groups than files.
+    # Strictly ascending, so that every group has a file.
     steps = np.arange(1, groups)
     cuts = np.minimum(np.maximum.accumulate(np.maximum(cuts - steps, 0)), len(array) - groups) + steps
     edges = [0, *cuts.tolist(), len(array)]

@@ -21,6 +21,7 @@ from datafusion import ExecutionPlan, Expr, LogicalPlan, SessionContext
 from dagfusion_query.scan.answer import Mention, aggregate_over_scan, answer
 from dagfusion_query.scan.copied import MANY, Copied, CopyPolicy
 from dagfusion_query.scan.float_bounds import exact_float_bounds
+from dagfusion_query.scan.lossy import keep_unlimited, lost_in_physical_plan
 from dagfusion_query.scan.parquet_scan import Breadth, ParquetScan, rewrite_scan
 from dagfusion_query.scan.same_names import may_misplace_filters
 from dagfusion_query.scan.scanned import Filter, Scan, ScannedTable, prune_scan
@@ -79,8 +80,10 @@ def splice(
         policy: Which scans read local copies of their objects; None for none.
 
     Raises:
-        NotSpliceable: The plan does not serialize, or a scan was lost on the way.
+        NotSpliceable: The plan does not serialize, or loses a part on the way.
     """
+    if lost := lost_in_physical_plan(optimized):
+        raise NotSpliceable(f"the physical plan would lose {lost}")
     logical = encoded_plan(optimized)
     slots: list[_Slot] = []
     answered: list[Scan] = []
@@ -121,7 +124,7 @@ def encoded_plan(optimized: LogicalPlan) -> bytes:
         NotSpliceable: It does not serialize.
     """
     try:
-        return bytes(optimized.to_bytes())
+        return keep_unlimited(bytes(optimized.to_bytes()))
     except Exception as error:
         raise NotSpliceable(f"the logical plan does not serialize: {error}") from error
 

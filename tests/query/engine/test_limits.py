@@ -1,0 +1,59 @@
+"""LIMIT and OFFSET without an order: every row at most once, and as many as asked for."""
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+T = "local_default.t"
+FILES, ROWS = 40, 10
+R = "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 1)"
+
+
+@pytest.fixture
+def table(lake: Any) -> Any:
+    for number in range(FILES):
+        ids = pa.array(range(number * ROWS, (number + 1) * ROWS))
+        lake.write(("t",), pa.table({"id": ids}), {"p": pa.scalar(f"p{number:02}")})
+    return lake
+
+
+@pytest.mark.parametrize("limit", [1, 5, 10, 11, 15, 20, 25, 35, 399, 400, 500, 5_000_000_000, (1 << 63) - 1])
+@pytest.mark.parametrize("offset", ["", " OFFSET 0", " OFFSET 3", " OFFSET 395"])
+def test_no_row_comes_twice(table: Any, limit: int, offset: str) -> None:
+    skipped = int(offset.split()[-1]) if offset else 0
+
+    ids = table.sql(f"SELECT id FROM {T} LIMIT {limit}{offset}")["id"].to_pylist()
+
+    assert len(ids) == min(limit, FILES * ROWS - skipped)
+    assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize("limit", ["", "LIMIT ALL ", "LIMIT 5000000000 "])
+@pytest.mark.parametrize(
+    ("source", "rows"),
+    [
+        (f"SELECT id FROM {T}", 400),
+        (f"SELECT id FROM {T} WHERE id >= 40", 360),
+        (f"SELECT DISTINCT p FROM {T}", 40),
+        (f"SELECT id FROM {T} UNION ALL SELECT id FROM {T}", 800),
+        (f"SELECT id FROM {T} ORDER BY id", 400),
+        (f"SELECT id FROM (SELECT id FROM {T} OFFSET 5)", 395),
+        (f"SELECT id FROM (SELECT id FROM {T} LIMIT 50)", 50),
+        (f"{R} SELECT t.id FROM {T} t, r", 400),
+    ],
+)
+def test_an_offset_without_a_limit(table: Any, source: str, rows: int, limit: str) -> None:
+    assert table.sql(f"{source} {limit}OFFSET 7").num_rows == rows - 7
+
+
+def test_a_large_offset(table: Any) -> None:
+    assert table.sql(f"SELECT id FROM {T} LIMIT 5 OFFSET 4294967296").num_rows == 0
+
+
+def test_as_many_files_are_read_as_the_rows_need(table: Any) -> None:
+    prepared = table.prepare(f"SELECT id FROM {T} LIMIT 15")
+    run = table.engine.start(prepared)
+
+    assert sum(batch.num_rows for batch in iter(run.next, None)) == 15
+    assert run.files_read == 2
