@@ -7,7 +7,7 @@ what the statement is made of, never by its answer.
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from tests.query.engine.expressions import Column, Expressions, aliased, named
+from tests.query.engine.expressions import Column, Expressions, Scope, aliased, named
 
 RECURSIVE = "WITH RECURSIVE r AS (SELECT 0 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 5)"
 
@@ -102,7 +102,8 @@ class Writer(Expressions):
 
     def _chain(self) -> tuple[str, bool]:
         """Three tables, of which columns of one name go on together."""
-        scopes, source = [], ""
+        scopes: list[Scope] = []
+        source = ""
         for name in ("t", self.rng.choice("tu"), self.rng.choice("tu")):
             table, scope = self._table(name)
             how = self.rng.choice(["JOIN", "LEFT JOIN", "RIGHT JOIN"])

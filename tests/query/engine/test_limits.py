@@ -19,13 +19,11 @@ def table(lake: Any) -> Any:
 
 
 @pytest.mark.parametrize("limit", [1, 5, 10, 11, 15, 20, 25, 35, 399, 400, 500, 5_000_000_000, (1 << 63) - 1])
-@pytest.mark.parametrize("offset", ["", " OFFSET 0", " OFFSET 3", " OFFSET 395"])
-def test_no_row_comes_twice(table: Any, limit: int, offset: str) -> None:
-    skipped = int(offset.split()[-1]) if offset else 0
+@pytest.mark.parametrize("offset", [0, 3, 395])
+def test_no_row_comes_twice(table: Any, limit: int, offset: int) -> None:
+    ids = table.sql(f"SELECT id FROM {T} LIMIT {limit} OFFSET {offset}")["id"].to_pylist()
 
-    ids = table.sql(f"SELECT id FROM {T} LIMIT {limit}{offset}")["id"].to_pylist()
-
-    assert len(ids) == min(limit, FILES * ROWS - skipped)
+    assert len(ids) == min(limit, FILES * ROWS - offset)
     assert len(set(ids)) == len(ids)
 
 

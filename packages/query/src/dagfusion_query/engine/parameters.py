@@ -39,4 +39,4 @@ def _scalar(value: Any) -> pa.Scalar:
                 return pa.scalar(None, pa.timestamp("us"))
         return pa.scalar(value)
     except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
-        raise PlanError(f"a parameter of type {type(value).__name__} has no Arrow value: {error}") from error
+        raise PlanError(f"a parameter of type {type(value).__name__} has no Arrow type: {error}") from error

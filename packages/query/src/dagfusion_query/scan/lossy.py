@@ -12,7 +12,7 @@ import re
 
 from datafusion import LogicalPlan
 
-from dagfusion_query.wire import LENGTH, VARINT, fields, message, rewrite, uint
+from dagfusion_query.wire import LENGTH, VARINT, children, fields, message, rewrite, uint
 
 _INPUT, _SKIP, _FETCH = 1, 2, 3
 _GREATEST = (1 << 63) - 1
@@ -45,7 +45,6 @@ def _unlimited(node: bytes) -> bytes | None:
         return None
     if not wires.keys() <= {_INPUT, _SKIP, _FETCH}:
         return None
-    below = found[_INPUT].value
-    assert isinstance(below, bytes)
+    (below,) = children(node, _INPUT)
     skip = found[_SKIP].raw if _SKIP in found else b""
     return message(_INPUT, keep_unlimited(below)) + skip + _NONE

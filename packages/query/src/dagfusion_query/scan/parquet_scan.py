@@ -104,15 +104,14 @@ class ParquetScan:
             if field.number != _FILE_GROUPS
         )
         off = {_ENABLE_PAGE_INDEX} if pc.max(sizes).as_py() <= SMALL_BYTES else set()
-        node = self
+        node = self._node
         # Statistics in Parquet leave NaN out, and DataFusion would skip row groups and pages by them. With a join's or
         # an order's filter in it, the predicate skips row groups in spite of the option; rows are filtered above.
         if self.names(may_hold_nan(scan)):
             off |= {_ENABLE_PAGE_INDEX, _PRUNING}
-            node = self.unfiltered()
-        given = node._node
-        changed = _replace(given, _PARQUET_OPTIONS, lambda options: _switched_off(options, off)) if off else given
-        return _replace(changed, _BASE_CONF, lambda _: b"".join([*groups, *rest]))
+            node = _without(node, {_PREDICATE})
+        node = _replace(node, _PARQUET_OPTIONS, lambda given: _switched_off(given, off)) if off else node
+        return _replace(node, _BASE_CONF, lambda _: b"".join([*groups, *rest]))
 
 
 def rewrite_scan(physical: bytes, witness: bytes, change: Callable[[ParquetScan], bytes]) -> bytes:
