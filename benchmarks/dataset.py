@@ -15,9 +15,9 @@ import polars as pl
 from obstore.store import S3Store
 
 from benchmarks.workload import QUERIES, STATE, Query, Row, rows
-from dagfusion_pipeline.defs.partitions import FIRST_DAY
-from dagfusion_pipeline.defs.states import CODES
 from dagfusion_query.connection import connect_embedded
+from dagfusion_reference.defs.partitions import FIRST_DAY
+from dagfusion_reference.defs.states import CODES
 from dagfusion_stack import dagster, documented_queries, lake, materialize
 from dagfusion_stack.settings import Settings
 from dagfusion_stack.stores import running_stores

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from itertools import islice, product
 from typing import Any
 
-from dagfusion_pipeline.defs.states import CODES
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.event_log.protocol import BATCH, Materialization
 from dagfusion_query.event_log.stored_event import EventReader
+from dagfusion_reference.defs.states import CODES
 
 ASSET_KEY = ("Synthetic", "organizations")
 TABLE = "local_synthetic.organizations"

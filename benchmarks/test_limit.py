@@ -8,7 +8,7 @@ from benchmarks.conftest import Clock
 from benchmarks.dataset import Dataset
 from benchmarks.engines.limit import Limit
 from benchmarks.workload import DATE_QUERY, FULL_SCAN, POINT, STATE_QUERY, Query, Row
-from dagfusion_pipeline.defs.states import CODES
+from dagfusion_reference.defs.states import CODES
 
 _COLUMNS = {
     POINT.name: ["npi", "organization_name", "specialty", "provider_count"],

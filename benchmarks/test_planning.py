@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.conftest import Clock
 from benchmarks.planning import STATEMENTS, Planner, planner
-from dagfusion_pipeline.defs.states import CODES
+from dagfusion_reference.defs.states import CODES
 
 SIZES = (100, 1_000, 10_000, 18_250, 100_000, 1_000_000)
 

@@ -86,7 +86,14 @@ def test_the_image_has_the_programs_and_files_that_it_is_asked_for(root: Path, s
     assert {service["command"][0] for service in ours} == {
         "python", "dagster", "dagster-webserver", "dagster-daemon", "dagfusion",
     }  # fmt: skip
-    for package in ("./packages/pipeline", "./packages/query", "dagster-webserver", "dagster-postgres"):
+    for package in (
+        "./packages/contract",
+        "./packages/pipeline",
+        "./packages/query",
+        "./packages/reference",
+        "dagster-webserver",
+        "dagster-postgres",
+    ):
         assert package in dockerfile
     copied = [path for line in dockerfile.splitlines() if line.startswith("COPY") for path in line.split()[1:-1]]
     assert [path for path in copied if not (root / path).exists()] == []

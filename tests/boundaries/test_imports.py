@@ -32,8 +32,9 @@ TOWERS: Mapping[str, Sequence[str]] = {
         "event_metadata",
         "partition_events",
         "io_managers",
-        "defs",
-        "definitions",
+        "recorded",
+        "superseded",
+        "vacuum",
     ),
     "dagfusion_query": (
         "errors",
@@ -64,6 +65,7 @@ TOWERS: Mapping[str, Sequence[str]] = {
         "client",
         "cli",
     ),
+    "dagfusion_reference": ("defs", "definitions"),
     "dagfusion_stack": (
         "errors",
         "ports",
@@ -96,12 +98,13 @@ NEIGHBOURS: Mapping[str, frozenset[str]] = {
     "dagfusion_contract": frozenset(),
     "dagfusion_pipeline": frozenset({"dagfusion_contract"}),
     "dagfusion_query": frozenset({"dagfusion_contract"}),
-    "dagfusion_stack": frozenset({"dagfusion_contract", "dagfusion_pipeline", "dagfusion_query"}),
+    "dagfusion_reference": frozenset({"dagfusion_pipeline"}),
+    "dagfusion_stack": frozenset(
+        {"dagfusion_contract", "dagfusion_pipeline", "dagfusion_query", "dagfusion_reference"}
+    ),
 }
 HOMES: Mapping[str, Sequence[str]] = {
     "dagster": (
-        "dagfusion_pipeline.definitions",
-        "dagfusion_pipeline.defs",
         "dagfusion_pipeline.dimensions",
         "dagfusion_pipeline.event_metadata",
         "dagfusion_pipeline.fallback",
@@ -109,7 +112,10 @@ HOMES: Mapping[str, Sequence[str]] = {
         "dagfusion_pipeline.io_managers",
         "dagfusion_pipeline.latest_files",
         "dagfusion_pipeline.partition_events",
+        "dagfusion_pipeline.recorded",
         "dagfusion_pipeline.run_partitions",
+        "dagfusion_pipeline.vacuum",
+        "dagfusion_reference",
         "dagfusion_stack",
     ),
     "dagster._": ("dagfusion_pipeline.partition_events",),

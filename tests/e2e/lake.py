@@ -14,10 +14,10 @@ import dagster as dg
 import polars as pl
 from botocore.client import BaseClient
 
-from dagfusion_pipeline.definitions import code_location
-from dagfusion_pipeline.defs.resources import resources
 from dagfusion_pipeline.environment import Environment
 from dagfusion_query.connection import EmbeddedConnection, connect_embedded
+from dagfusion_reference.definitions import code_location
+from dagfusion_reference.defs.resources import resources
 from tests.e2e.services import Database, ObjectStore
 
 PREFIX = "datafusion_test"

@@ -14,7 +14,7 @@ import pytest
 
 from tests.wheels.conftest import Run
 
-PACKAGES = ("dagfusion_contract", "dagfusion_pipeline", "dagfusion_query", "dagfusion_stack")
+PACKAGES = ("dagfusion_contract", "dagfusion_pipeline", "dagfusion_query", "dagfusion_reference", "dagfusion_stack")
 QUERY = """
 import importlib.util, json, sys
 import dagfusion_query
@@ -57,7 +57,7 @@ def test_the_command_shows_its_parts(everything: Path, run: Run, tmp_path: Path)
 
 
 def test_the_code_location_loads(everything: Path, run: Run, tmp_path: Path) -> None:
-    command = [everything / "dagster", "definitions", "validate", "-m", "dagfusion_pipeline.definitions"]
+    command = [everything / "dagster", "definitions", "validate", "-m", "dagfusion_reference.definitions"]
     home = tmp_path / "home"
     home.mkdir()
     assert "successful" in run(command, tmp_path, DAGSTER_HOME=str(home), DAGSTER_DISABLE_TELEMETRY="yes")

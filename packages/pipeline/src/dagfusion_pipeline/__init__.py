@@ -3,6 +3,7 @@
 from dagfusion_pipeline.frame_types import FRAME_TYPES, FrameType, Stream
 from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager, S3ParquetIOManager
 from dagfusion_pipeline.partition_events import BULK_EVENT_SETTINGS
+from dagfusion_pipeline.vacuum import build_vacuum_job
 
 __all__ = [
     "BULK_EVENT_SETTINGS",
@@ -11,4 +12,5 @@ __all__ = [
     "PartitionedS3ParquetIOManager",
     "S3ParquetIOManager",
     "Stream",
+    "build_vacuum_job",
 ]

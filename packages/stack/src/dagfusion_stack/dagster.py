@@ -20,7 +20,7 @@ CODE_LOCATION = "code location"
 WEBSERVER = "Dagster webserver"
 DAEMON = "Dagster daemon"
 DATABASE = "dagster"
-MODULE = "dagfusion_pipeline.definitions"
+MODULE = "dagfusion_reference.definitions"
 START_TIMEOUT_S = 300.0  # for a busy machine: importing Dagster takes ten seconds of CPU time
 # One partition's event takes 10 ms alone, and a run may write thousands.
 RUN_ENVIRON = {"DAGSTER_EVENT_BATCH_SIZE": "1000", "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS": "1"}

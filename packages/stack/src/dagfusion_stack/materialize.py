@@ -9,11 +9,11 @@ from pathlib import Path
 import dagster as dg
 import pyarrow as pa
 
-from dagfusion_pipeline.definitions import code_location
-from dagfusion_pipeline.defs.partitions import FIRST_DAY
-from dagfusion_pipeline.defs.resources import MeasuredHiveParquet, Metrics, resources
-from dagfusion_pipeline.defs.states import CODES
 from dagfusion_pipeline.environment import Environment
+from dagfusion_reference.definitions import code_location
+from dagfusion_reference.defs.partitions import FIRST_DAY
+from dagfusion_reference.defs.resources import MeasuredHiveParquet, Metrics, resources
+from dagfusion_reference.defs.states import CODES
 from dagfusion_stack import documented_queries as tables
 from dagfusion_stack.errors import DemoError
 

@@ -1,0 +1,134 @@
+"""The vacuum: deletes the objects that per-run file names leave behind, once nothing reads them."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+from pydantic import Field
+
+from dagfusion_contract.layout import file_key
+from dagfusion_pipeline.errors import ConfigurationError
+from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager, S3ParquetIOManager
+from dagfusion_pipeline.recorded import newest_recorded
+from dagfusion_pipeline.store import StoredObject
+from dagfusion_pipeline.superseded import needed_uris, superseded
+
+Manager = S3ParquetIOManager | PartitionedS3ParquetIOManager
+
+_UNFINISHED = (
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+)
+_NAMED_IN_THE_LOG = 20
+
+
+class VacuumConfig(dg.Config):
+    """Which objects a run of the job deletes."""
+
+    older_than_hours: float = Field(default=24, ge=1, description="How long an object stays after it was superseded.")
+    dry_run: bool = Field(default=True, description="Only log what would be deleted.")
+
+
+def build_vacuum_job(
+    assets: Iterable[dg.AssetsDefinition | dg.AssetSpec | dg.AssetKey],
+    *,
+    io_manager_key: str = "io_manager",
+    name: str = "vacuum",
+) -> dg.JobDefinition:
+    """Build a job that deletes objects of the assets once later runs have superseded them.
+
+    It is for assets with `file_naming="per_run"`; objects with stable names are never deleted. An object is deleted
+    once it has not been its partition's newest for `older_than_hours`, and only by a run that has `dry_run: false`.
+
+    Args:
+        assets: the assets whose objects are compared with the event log.
+        io_manager_key: the resource of an IO manager with the bucket and the prefix of these assets.
+        name: the job's.
+
+    Example:
+        >>> import dagster as dg
+        >>> job = build_vacuum_job([dg.AssetKey(["Silver", "orgs"])], io_manager_key="hive_parquet")
+        >>> job.name
+        'vacuum'
+    """
+    keys = tuple(_keys(assets))
+
+    @dg.op(name=f"{name}_delete_superseded", required_resource_keys={io_manager_key})
+    def delete_superseded(context: dg.OpExecutionContext, config: VacuumConfig) -> None:
+        """Compare the assets' folders with the event log and delete what has long been superseded."""
+        manager = getattr(context.resources, io_manager_key)
+        if not isinstance(manager, Manager):
+            raise ConfigurationError(
+                f"resource {io_manager_key!r} of job {name!r} must be one of DagFusion's IO managers;"
+                f" got {type(manager).__name__}"
+            )
+        since = _now() - timedelta(hours=config.older_than_hours)
+        for key in keys:
+            found = superseded_objects(context.instance, manager, key, since)
+            _log(context.log, key, found, config)
+            if found and not config.dry_run:
+                manager.object_store.delete_objects([stored.key for stored in found])
+
+    @dg.job(
+        name=name,
+        description="Deletes superseded objects of per-run file names; a dry run unless `dry_run` is set to false.",
+    )
+    def vacuum() -> None:
+        # Definitions of ops have names of their own in a code location; this one is the same in every job.
+        delete_superseded.alias("delete_superseded")()
+
+    return vacuum
+
+
+def _keys(assets: Iterable[dg.AssetsDefinition | dg.AssetSpec | dg.AssetKey]) -> Iterator[dg.AssetKey]:
+    for asset in assets:
+        if isinstance(asset, dg.AssetsDefinition):
+            yield from sorted(asset.keys)
+        else:
+            yield asset if isinstance(asset, dg.AssetKey) else asset.key
+
+
+def superseded_objects(
+    instance: dg.DagsterInstance, manager: Manager, asset_key: dg.AssetKey, since: datetime
+) -> list[StoredObject]:
+    """The objects of an asset that nothing has needed since then; none of an asset that has no record at all."""
+    # The objects come first: one that is written meanwhile is not among them, and its event is.
+    objects = list(_objects_of(manager, asset_key))
+    unfinished = {run.run_id for run in instance.get_runs(dg.RunsFilter(statuses=list(_UNFINISHED)))}
+    needed = needed_uris(newest_recorded(instance, asset_key), since)
+    if not needed:
+        return []
+    root = manager.object_store.uri("")
+    return superseded(objects, {uri.removeprefix(root) for uri in needed}, unfinished, since)
+
+
+def _objects_of(manager: Manager, asset_key: dg.AssetKey) -> Iterator[StoredObject]:
+    path = file_key(manager.prefix, asset_key.path, None, None).removesuffix(".parquet")
+    for stored in manager.object_store.list_objects(path.rpartition("/")[0]):
+        if stored.key.startswith((f"{path}/", f"{path}-")):
+            yield stored
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _log(
+    log: dg.DagsterLogManager, asset_key: dg.AssetKey, found: Sequence[StoredObject], config: VacuumConfig
+) -> None:
+    log.info(
+        "%s: %d objects of %d bytes %s%s",
+        asset_key.to_user_string(),
+        len(found),
+        sum(stored.size_bytes for stored in found),
+        "would be deleted" if config.dry_run else "are deleted",
+        _names(found),
+    )
+
+
+def _names(found: Sequence[StoredObject]) -> str:
+    names = [stored.key for stored in found[:_NAMED_IN_THE_LOG]]
+    return "".join(f"\n  {name}" for name in [*names, *(["..."] if len(found) > len(names) else [])])

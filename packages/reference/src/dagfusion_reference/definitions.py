@@ -1,0 +1,33 @@
+"""The reference code location: `dagster dev -m dagfusion_reference.definitions`."""
+
+from collections.abc import Mapping
+
+import dagster as dg
+
+from dagfusion_pipeline.environment import Environment
+from dagfusion_reference.defs.ecommerce.assets import assets as ecommerce_assets
+from dagfusion_reference.defs.ecommerce.checks import checks as ecommerce_checks
+from dagfusion_reference.defs.healthcare.assets import assets as healthcare_assets
+from dagfusion_reference.defs.healthcare.checks import checks as healthcare_checks
+from dagfusion_reference.defs.maintenance import vacuum
+from dagfusion_reference.defs.resources import resources
+from dagfusion_reference.defs.schedules import schedules
+from dagfusion_reference.defs.sensors import sensors
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """The code location over the store that this process's environment names."""
+    return code_location(resources(Environment.from_process(), secrets_by_name=True))
+
+
+def code_location(provided: Mapping[str, object]) -> dg.Definitions:
+    """The six assets, their checks, schedules, sensors and maintenance over the given resources."""
+    return dg.Definitions(
+        assets=[*healthcare_assets, *ecommerce_assets],
+        asset_checks=[*healthcare_checks, *ecommerce_checks],
+        jobs=[vacuum],
+        schedules=schedules,
+        sensors=sensors,
+        resources=provided,
+    )

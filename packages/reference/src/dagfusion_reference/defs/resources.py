@@ -1,0 +1,65 @@
+"""The IO managers of the code location, with each domain's metrics on the events."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import dagster as dg
+import pyarrow as pa
+
+from dagfusion_pipeline.environment import Environment
+from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager, S3ParquetIOManager
+from dagfusion_reference.defs.ecommerce import assets as ecommerce
+from dagfusion_reference.defs.ecommerce.metrics import order_metrics, sales_metrics
+from dagfusion_reference.defs.healthcare import assets as healthcare
+from dagfusion_reference.defs.healthcare.metrics import aggregate_metrics, organization_metrics
+from dagfusion_reference.defs.seed import Seed
+
+Metrics = Mapping[str, int | float]
+
+SECRETS = {
+    "access_key_id": "AWS_ACCESS_KEY_ID",
+    "secret_access_key": "AWS_SECRET_ACCESS_KEY",
+    "session_token": "AWS_SESSION_TOKEN",
+}
+
+METRICS: Mapping[dg.AssetKey, Callable[[pa.Table], Metrics]] = {
+    healthcare.raw_organizations.key: organization_metrics,
+    healthcare.partitioned_organizations.key: organization_metrics,
+    healthcare.daily_org_aggregates.key: aggregate_metrics,
+    ecommerce.raw_orders.key: order_metrics,
+    ecommerce.partitioned_orders.key: order_metrics,
+    ecommerce.daily_sales_aggregates.key: sales_metrics,
+}
+
+
+class MeasuredParquet(S3ParquetIOManager):
+    """`S3ParquetIOManager` with the metrics of the asset's domain."""
+
+    def metrics(self, context: dg.OutputContext, table: pa.Table) -> Metrics:
+        """The domain's numbers about one written table."""
+        return METRICS[context.asset_key](table)
+
+
+class MeasuredHiveParquet(PartitionedS3ParquetIOManager):
+    """`PartitionedS3ParquetIOManager` with the metrics of the asset's domain."""
+
+    def metrics(self, context: dg.OutputContext, table: pa.Table) -> Metrics:
+        """The domain's numbers about one written partition."""
+        return METRICS[context.asset_key](table)
+
+
+def resources(
+    environment: Environment, *, secrets_by_name: bool = False, file_naming: Literal["stable", "per_run"] = "stable"
+) -> dict[str, object]:
+    """What the assets of the code location need.
+
+    Args:
+        environment: the store to write to.
+        secrets_by_name: hand over the names of the process's variables in place of the secrets, because Dagster tells
+            its UI how a resource is configured.
+        file_naming: whether a run writes over the files of earlier runs, or beside them.
+    """
+    fields: dict[str, Any] = {**environment.io_manager_fields(), "file_naming": file_naming}
+    if secrets_by_name:
+        fields |= {name: dg.EnvVar(variable) for name, variable in SECRETS.items() if name in fields}
+    return {"parquet": MeasuredParquet(**fields), "hive_parquet": MeasuredHiveParquet(**fields), "seed": Seed()}

@@ -1,0 +1,81 @@
+"""Which objects of per-run names nothing needs any more."""
+
+import random
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dagfusion_pipeline.recorded import Recorded
+from dagfusion_pipeline.store import StoredObject
+from dagfusion_pipeline.superseded import needed_uris, run_of, superseded
+
+NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
+RUNS = [str(UUID(int=number)) for number in range(4)]
+
+
+def recorded(partition: str | None = "2024-01-01|CA", *, hours: float = 0, uri: str = "") -> Recorded:
+    return Recorded(partition, NOON + timedelta(hours=hours), uri, 100, {}, {})
+
+
+def test_an_object_is_needed_while_and_until_it_is_the_newest() -> None:
+    newest_first = [
+        recorded("a", hours=5, uri="a5"),
+        recorded("b", hours=4, uri="b4"),
+        recorded("a", hours=3, uri="a3"),
+        recorded("a", hours=2, uri="a2"),
+        recorded("b", hours=1, uri="b1"),
+        recorded(None, hours=0, uri="whole"),
+    ]
+    assert needed_uris(newest_first, NOON + timedelta(hours=10)) == {"a5", "b4", "whole"}
+    assert needed_uris(newest_first, NOON + timedelta(hours=4.5)) == {"a5", "a3", "b4", "whole"}
+    assert needed_uris(newest_first, NOON + timedelta(hours=2.5)) == {"a5", "a3", "a2", "b4", "b1", "whole"}
+    assert needed_uris([], NOON) == set()
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 50)), max_size=30),
+    st.integers(0, 60),
+    st.randoms(),
+)
+def test_every_reader_since_then_finds_its_objects(
+    events: list[tuple[str, int]], since: int, shuffle: random.Random
+) -> None:
+    history = sorted(events, key=lambda pair: pair[1])
+    log = [recorded(partition, hours=hour, uri=f"{number}") for number, (partition, hour) in enumerate(history)]
+    needed = needed_uris(reversed(log), NOON + timedelta(hours=since))
+    for moment in (since, since + shuffle.random() * 60, 1_000):
+        seen = {record.partition: record.uri for record in log if record.at <= NOON + timedelta(hours=moment)}
+        assert set(seen.values()) <= needed
+
+
+def test_only_old_run_named_objects_of_finished_runs_that_are_not_needed_are_superseded() -> None:
+    def stored(key: str, hours: float = -1) -> StoredObject:
+        return StoredObject(key, 1, None, NOON + timedelta(hours=hours))
+
+    gone = [stored(f"t/state=CA/data-{RUNS[0]}.parquet"), stored(f"t-{RUNS[0]}.parquet")]
+    kept = [
+        stored(f"t/state=CA/data-{RUNS[1]}.parquet"),
+        stored(f"t/state=CA/data-{RUNS[2]}.parquet"),
+        stored(f"t/state=NY/data-{RUNS[0]}.parquet", hours=1),
+        stored("t/state=CA/data.parquet"),
+        stored("t/state=CA/somebody-elses.parquet"),
+        stored(f"t/state=CA/data-{RUNS[0]}.parquet.bak"),
+    ]
+    assert superseded([*gone, *kept], {kept[0].key}, {RUNS[2]}, NOON) == gone
+
+
+@pytest.mark.parametrize(
+    ("key", "run"),
+    [
+        (f"t/data-{RUNS[3]}.parquet", RUNS[3]),
+        (f"t/x\n=1/data-{RUNS[3]}.parquet", RUNS[3]),
+        (f"t/{RUNS[3]}.parquet", None),
+        ("t/data.parquet", None),
+        (f"t/data-{RUNS[3]}/x.parquet", None),
+    ],
+)
+def test_an_object_is_named_after_its_run(key: str, run: str | None) -> None:
+    assert run_of(key) == run
