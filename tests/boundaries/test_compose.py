@@ -89,7 +89,7 @@ def test_the_image_has_the_programs_and_files_that_it_is_asked_for(root: Path, s
     for package in (
         "./packages/contract",
         "./packages/pipeline",
-        "./packages/query",
+        "./packages/query[server]",
         "./packages/reference",
         "dagster-webserver",
         "dagster-postgres",

@@ -38,6 +38,7 @@ TOWERS: Mapping[str, Sequence[str]] = {
     ),
     "dagfusion_query": (
         "errors",
+        "package_extras",
         "wire",
         "formats",
         "settings",

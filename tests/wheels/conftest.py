@@ -12,9 +12,9 @@ Run = Callable[..., str]
 
 @pytest.fixture(scope="session")
 def run() -> Run:
-    """Run a program; gives what it printed, and fails with it."""
+    """Run a program; gives what it printed, and fails with it if it exits with another code than `code`."""
 
-    def run(command: Sequence[str | Path], folder: Path, **environ: str) -> str:
+    def run(command: Sequence[str | Path], folder: Path, *, code: int = 0, **environ: str) -> str:
         arguments = list(map(str, command))
         variables = {"PATH": str(Path(arguments[0]).parent), **environ} if environ else None
         done = subprocess.run(  # noqa: S603
@@ -26,7 +26,7 @@ def run() -> Run:
             stderr=subprocess.STDOUT,
             check=False,
         )
-        assert done.returncode == 0, f"{arguments} exited with {done.returncode}:\n{done.stdout}"
+        assert done.returncode == code, f"{arguments} exited with {done.returncode}:\n{done.stdout}"
         return done.stdout
 
     return run

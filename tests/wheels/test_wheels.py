@@ -18,7 +18,10 @@ PACKAGES = ("dagfusion_contract", "dagfusion_pipeline", "dagfusion_query", "dagf
 QUERY = """
 import importlib.util, json, sys
 import dagfusion_query
-strangers = ("dagster", "polars", "pandas", "dagfusion_pipeline")
+strangers = (
+    *("dagster", "polars", "pandas", "dagfusion_pipeline"),
+    *("google", "prometheus_client", "starlette", "typer", "uvicorn"),
+)
 present = [name for name in strangers if importlib.util.find_spec(name) is not None]
 with dagfusion_query.connect(sys.argv[1], settings={"DAGFUSION_HOME": "none"}) as connection:
     result = connection.sql("select state, sum(n) n from local_default.counts where date = '2024-01-02' group by state")
@@ -48,6 +51,7 @@ def test_there_is_a_wheel_of_each_package_and_no_other(wheels: Mapping[str, Path
 
 @pytest.fixture(scope="module")
 def everything(install: Callable[..., Path], wheels: Mapping[str, Path]) -> Path:
+    """All wheels; the stack asks for the extras that it needs."""
     return install(*wheels.values())
 
 
@@ -63,23 +67,44 @@ def test_the_code_location_loads(everything: Path, run: Run, tmp_path: Path) -> 
     assert "successful" in run(command, tmp_path, DAGSTER_HOME=str(home), DAGSTER_DISABLE_TELEMETRY="yes")
 
 
-def test_the_query_package_works_without_dagster(
-    install: Callable[..., Path], wheels: Mapping[str, Path], run: Run, tmp_path: Path
-) -> None:
-    home = tmp_path / "home"
+@pytest.fixture(scope="module")
+def dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Dagster whose event log has a table of two partitions."""
+    folder = tmp_path_factory.mktemp("dagster")
+    home = folder / "home"
     home.mkdir()
-    materialize_counts(home, tmp_path / "objects")
+    materialize_counts(home, folder / "objects")
+    return home
+
+
+def test_the_query_package_alone_answers_sql(
+    install: Callable[..., Path], wheels: Mapping[str, Path], run: Run, dagster_home: Path, tmp_path: Path
+) -> None:
     programs = install(wheels["dagfusion_contract"], wheels["dagfusion_query"])
-    answer = json.loads(run([programs / "python", "-c", QUERY, home], tmp_path).splitlines()[-1])
-    assert answer == {
-        "present": [],
-        "rows": [{"state": "CA", "n": 12}],
-        "files": [1, 2],
-    }
-    shown = run(
-        [programs / "dagfusion", "sql", "select count(*) from local_default.counts"], tmp_path, DAGSTER_HOME=str(home)
-    )
+    answer = json.loads(run([programs / "python", "-c", QUERY, dagster_home], tmp_path).splitlines()[-1])
+    assert answer == {"present": [], "rows": [{"state": "CA", "n": 12}], "files": [1, 2]}
+
+    shown = run([programs / "dagfusion", "serve"], tmp_path, code=1)
+    assert "Traceback" not in shown
+    assert "pip install 'dagfusion-query[server]'" in shown
+    remote = "import dagfusion_query; dagfusion_query.connect('grpc://localhost:1')"
+    shown = run([programs / "python", "-c", remote], tmp_path, code=1)
+    assert shown.splitlines()[-1].endswith("pip install 'dagfusion-query[flight]'")
+
+
+def test_the_command_line_is_an_extra_and_the_service_another(
+    install: Callable[..., Path], wheels: Mapping[str, Path], run: Run, dagster_home: Path, tmp_path: Path
+) -> None:
+    query = f"dagfusion-query[cli] @ {wheels['dagfusion_query'].as_uri()}"
+    programs = install(wheels["dagfusion_contract"], query)
+    statement = "select count(*) from local_default.counts"
+    shown = run([programs / "dagfusion", "sql", statement], tmp_path, DAGSTER_HOME=str(dagster_home))
     assert "6" in shown
+
+    shown = run([programs / "dagfusion", "serve"], tmp_path, code=1)
+    assert shown == (
+        "error: `dagfusion serve` needs uvloop, which is not installed: pip install 'dagfusion-query[server]'\n"
+    )
 
 
 def test_the_pipeline_package_works_without_the_query_package(

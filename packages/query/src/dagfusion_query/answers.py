@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pyarrow as pa
 
 from dagfusion_query.errors import ExecutionError, NotParquetError, QueryCancelledError, QueryError
+from dagfusion_query.package_extras import needs
 from dagfusion_query.preview import Preview
 
 if TYPE_CHECKING:
@@ -198,13 +199,17 @@ class Result(ABC):
 
     def to_polars(self) -> "pl.DataFrame":
         """Return all rows as a polars DataFrame. Needs the extra `polars`."""
-        import polars as pl  # noqa: PLC0415  # optional
+        with needs("polars", "to_polars()"):
+            import polars as pl  # noqa: PLC0415  # optional
 
         frame = pl.from_arrow(self.to_arrow())
         return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()
 
     def to_pandas(self) -> "pd.DataFrame":
         """Return all rows as a pandas DataFrame. Needs the extra `pandas`."""
+        with needs("pandas", "to_pandas()"):
+            import pandas as pd  # noqa: PLC0415  # optional
+
         frame: pd.DataFrame = self.to_arrow().to_pandas()
         return frame
 

@@ -2,6 +2,7 @@
 
 QueryError                          500 INTERNAL
 ├── SettingsError                   a setting is missing or has a value it cannot have
+├── MissingExtraError               an optional library is not installed: the extra that installs it
 ├── StatementError                  400 INVALID_ARGUMENT: the statement cannot be run as it is written
 │   ├── PlacedError                 ... is wrong at one place: line and column, where they are known
 │   │   ├── SqlSyntaxError          ... does not parse
@@ -97,6 +98,10 @@ def _by_code() -> dict[str, type[QueryError]]:
 
 class SettingsError(QueryError):
     """A setting is missing or has a value that it cannot have."""
+
+
+class MissingExtraError(QueryError):
+    """An optional library is not installed; the text names the extra that installs it."""
 
 
 class StatementError(QueryError):

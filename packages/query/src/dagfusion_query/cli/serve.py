@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dagfusion_query.errors import NotParquetError
+from dagfusion_query.package_extras import needs
 
 if TYPE_CHECKING:
     from dagfusion_query.server import Ready
@@ -37,7 +38,8 @@ def serve(
     workers: Workers = None,
 ) -> None:
     """Serve SQL over HTTP and Arrow Flight SQL, with a web console."""
-    from dagfusion_query import server  # noqa: PLC0415  # takes a while to import
+    with needs("server", "`dagfusion serve`"):
+        from dagfusion_query import server  # noqa: PLC0415  # takes a while to import
     from dagfusion_query.config import read_config  # noqa: PLC0415
 
     if event_log is not None and dagster_home is not None:

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from dagfusion_query.answers import Connection
 from dagfusion_query.errors import SettingsError
+from dagfusion_query.package_extras import needs
 
 # By the scheme of a service's URL, so that none imports what only another needs.
 _CLIENTS = {
@@ -38,6 +39,7 @@ def connect(
 
     Raises:
         SettingsError: A setting is missing or has a value that it cannot have.
+        MissingExtraError: A `grpc://` URL needs the extra `flight`.
         QueryError: The event log cannot be read, or the service does not answer.
     """
     variables = os.environ if settings is None else settings
@@ -56,6 +58,7 @@ def connect(
             f"a service has its own environments, so that {environment!r} cannot be chosen here: name their schemas"
         )
     module, name = client
-    make = getattr(import_module(f"dagfusion_query.client.{module}"), name)
+    with needs("flight", "a connection over Arrow Flight SQL"):
+        make = getattr(import_module(f"dagfusion_query.client.{module}"), name)
     connection: Connection = make(url, token or variables.get("DAGFUSION_TOKEN") or None)
     return connection
