@@ -77,7 +77,7 @@ def expected(events: Sequence[Event], key: tuple[str, ...]) -> Expected:
             latest[event.partition_key] = max(latest.get(event.partition_key, event), event, key=lambda e: e.event_id)
     counting = {key: event for key, event in named.items() if event.at_us > wiped_at}
     files = {k: e for k, e in counting.items() if isinstance(e.file, DataFile) and e.file.modified != "never"}
-    definitions = {e.event_id: set(e.file.layout.partition.names) for e in files.values() if e.file}  # type: ignore[union-attr]
+    definitions = {e.event_id: {(f.name, f.type) for f in e.file.layout.partition} for e in files.values() if e.file}  # type: ignore[union-attr]
     shown = {k for k, e in files.items() if definitions[e.event_id] == definitions[max(definitions)]}
     return Expected(
         {event.event_id for event in files.values()},

@@ -39,7 +39,9 @@ PARTITIONS: Sequence[Sequence[tuple[str, str, str]]] = (
     *([("state", "string", state)] for state in ("CA", "NY", "TX")),
     [],
     [("day", "string", "CA")],  # the key of another definition
+    [("day", "date32[day]", "2024-01-15")],  # the same name with another type
     [("state", "string", "CA"), ("day", "string", "x")],
+    [("day", "string", "y"), ("state", "string", "CA")],  # the same columns in another order
 )
 
 

@@ -119,16 +119,43 @@ def test_a_conflict_leaves_the_other_columns(file_record: Record) -> None:
     assert [row["stats"] for row in found.files.to_pylist()] == [{"a": bounds["a"]}] * 2
 
 
-def test_partition_columns_of_other_types_name_both_sides(file_record: Record) -> None:
-    as_text = [
-        {"name": "state", "type": "string", "value": "NY"},
-        {"name": "date", "type": "string", "value": "2024-01-16"},
-    ]
-    found = table(fold(EMPTY, [written(file_record(), 1), written(file_record(partition=as_text), 2)]))
-    text = str(found.problem)
-    assert "(state string, date date32[day]) in partition 'CA|2024-01-15'" in text
-    assert "(state string, date string) in partition 'NY|2024-01-16'" in text
-    assert "wipe the asset" in text
+@pytest.mark.parametrize("kinds", [("string", "date32[day]"), ("date32[day]", "string"), ("timestamp[us]", "date32[day]")])
+def test_a_partition_column_of_another_type_is_another_definition(file_record: Record, kinds: tuple[str, str]) -> None:
+    def of(kind: str, number: int) -> Materialization:
+        value = f"2024-01-{number:02}" + ("T00:00:00" if kind.startswith("timestamp") else "")
+        return written(file_record(partition=[{"name": "date", "type": kind, "value": value}]), number)
+
+    before, after = kinds
+    found = table(fold(EMPTY, [of(before, 1), of(after, 2), of(before, 3), of(after, 4)]))
+    assert found.problem is None
+    assert str(found.partition_schema.field("date").type) == after
+    assert sorted(found.files["event_id"].to_pylist()) == [2, 4]
+    (warning,) = found.warnings
+    assert f"partitioned by (date {before})" in str(warning)
+
+
+def test_partition_columns_in_another_order_are_the_same_definition(file_record: Record) -> None:
+    def of(state: str, day: int, number: int, *, is_turned: bool = False) -> Materialization:
+        columns = [
+            {"name": "state", "type": "string", "value": state},
+            {"name": "day", "type": "int32", "value": day},
+        ]
+        return written(file_record(partition=columns[::-1] if is_turned else columns, etag=None), number)
+
+    turned = of("NY", 7, 3, is_turned=True)
+    found = table(fold(EMPTY, [of("CA", 5, 1), of("TX", 6, 2), turned]))
+    assert found.problem is None
+    assert found.warnings == ()
+    assert found.partition_schema.names == ["day", "state"], "the latest order"
+    rows = {row["event_id"]: row for row in found.files.to_pylist()}
+    assert {number: row["partition"] for number, row in rows.items()} == {
+        1: {"day": 5, "state": "CA"},
+        2: {"day": 6, "state": "TX"},
+        3: {"day": 7, "state": "NY"},
+    }
+    for number, (state, day) in {1: ("CA", 5), 2: ("TX", 6)}.items():
+        alone = table(fold(EMPTY, [of(state, day, number, is_turned=True)])).files.to_pylist()[0]
+        assert rows[number]["entry"] == alone["entry"], "the values are in the scan's order"
 
 
 @pytest.mark.parametrize("kinds", [["", "date"], ["date", ""], ["date", "state"], ["date", "state date"]])

@@ -10,14 +10,12 @@ import pyarrow.compute as pc
 from dagfusion_contract.naming import TableName, table_name
 from dagfusion_contract.record import FOREIGN
 from dagfusion_query.catalog.bounds import statistics_type, struct_array
+from dagfusion_query.catalog.entry import encode_entries
 from dagfusion_query.catalog.model import Ledger, Segment, Table, files_schema
 from dagfusion_query.catalog.table_warnings import (
-    by_partition_columns,
-    columns,
     fileless_events,
     left_out_columns,
     other_definitions,
-    partitions,
     quoted,
     refused_events,
 )
@@ -26,7 +24,6 @@ from dagfusion_query.errors import (
     NameCollisionError,
     NotParquetError,
     QueryError,
-    SchemaConflictError,
     UndiscoverableError,
 )
 from dagfusion_query.event_log.protocol import AssetKey
@@ -44,14 +41,14 @@ def build_table(environment: str, asset_key: AssetKey, ledger: Ledger) -> Table 
     file, conflicts = unify_schemas([segment.layout.file for segment in segments])
     left_out = left_out_columns(name, segments, conflicts)
     file = pa.schema([field for field in file if field.name not in left_out])
-    partition = segments[0].layout.partition if segments else _EMPTY
+    partition = max(segments, key=_latest_event).layout.partition if segments else _EMPTY
     warnings = [
         *refused,
         *fileless_events(name, ledger, segments),
         *other_definitions(name, partition, others),
         *left_out.values(),
     ]
-    problem = _partition_problem(name, segments) or _sharing_problem(name, segments)
+    problem = _sharing_problem(name, segments)
     if not segments or not (file.names or partition.names or problem):
         # It is no table only if nothing in it is Parquet.
         problem = min(warnings, key=lambda warning: isinstance(warning, NotParquetError))
@@ -82,13 +79,27 @@ def name_tables(tables: Mapping[AssetKey, Table]) -> tuple[Mapping[TableName, Ta
 
 
 def conform(rows: pa.Table, segment: Segment, schema: pa.Schema) -> pa.Table:
-    """Give a segment's rows the statistics of the table's columns, sharing memory where the types agree."""
+    """Give a segment's rows the table's partition columns and statistics, sharing memory where the types agree."""
     if rows.schema.equals(schema):
         return rows
+    if rows.schema.field("partition").type != schema.field("partition").type:
+        rows = _in_order(rows, schema)
     at = schema.get_field_index("stats")
     stats = schema.field(at).type
     chunks = [_conform_statistics(batch, stats, segment.layout.file) for batch in rows.to_batches()]
     return rows.set_column(at, schema.field(at), pa.chunked_array(chunks, stats))
+
+
+def _in_order(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Put the partition values of rows into the table's order of columns."""
+    kind = schema.field("partition").type
+    values = rows["partition"].combine_chunks()
+    partition = struct_array(kind, len(rows), [values.field(field.name) for field in kind])
+    modified_ns = pc.multiply(rows["modified"].cast(pa.int64()), 1000).to_pylist()
+    entries = encode_entries(rows["uri"].to_pylist(), rows["size_bytes"].to_pylist(), modified_ns, partition)
+    for name, column in (("partition", partition), ("entry", entries)):
+        rows = rows.set_column(rows.schema.get_field_index(name), schema.field(name), column)
+    return rows
 
 
 def _conform_statistics(batch: pa.RecordBatch, stats: pa.DataType, file: pa.Schema) -> pa.StructArray:
@@ -131,27 +142,20 @@ def _latest_event(segment: Segment) -> int:
 
 
 def _newest_definition(segments: Sequence[Segment]) -> tuple[list[Segment], list[Segment]]:
-    """Tell the segments of the latest definition from those of others: definitions differ in their partition columns.
+    """Separate the segments of the latest definition from those of others.
 
-    Partitions by the same columns, in another order or of another type, have the same keys and are replaced one by one.
+    Definitions differ in the names and types of their partition columns. The same columns in another order have the
+    same keys, and are one definition.
     """
     newest = max(segments, key=_latest_event, default=None)
     if newest is None:
         return [], []
-    names = set(newest.layout.partition.names)
-    shown = [segment for segment in segments if set(segment.layout.partition.names) == names]
-    return shown, [segment for segment in segments if set(segment.layout.partition.names) != names]
+    shown = [segment for segment in segments if _definition(segment) == _definition(newest)]
+    return shown, [segment for segment in segments if _definition(segment) != _definition(newest)]
 
 
-def _partition_problem(name: TableName, segments: Sequence[Segment]) -> QueryError | None:
-    sides = by_partition_columns(segments)
-    if len(sides) <= 1:
-        return None
-    described = [f"{columns(schema)} in {partitions(of)}" for schema, of in sides.items()]
-    return SchemaConflictError(
-        f"table {name} has partition columns that disagree: {'; '.join(described)}. "
-        "Materialize the partitions of one side again, or wipe the asset and materialize it anew"
-    )
+def _definition(segment: Segment) -> frozenset[tuple[str, pa.DataType]]:
+    return frozenset((field.name, field.type) for field in segment.layout.partition)
 
 
 def _sharing_problem(name: TableName, segments: Sequence[Segment]) -> QueryError | None:
