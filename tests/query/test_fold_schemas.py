@@ -119,7 +119,9 @@ def test_a_conflict_leaves_the_other_columns(file_record: Record) -> None:
     assert [row["stats"] for row in found.files.to_pylist()] == [{"a": bounds["a"]}] * 2
 
 
-@pytest.mark.parametrize("kinds", [("string", "date32[day]"), ("date32[day]", "string"), ("timestamp[us]", "date32[day]")])
+@pytest.mark.parametrize(
+    "kinds", [("string", "date32[day]"), ("date32[day]", "string"), ("timestamp[us]", "date32[day]")]
+)
 def test_a_partition_column_of_another_type_is_another_definition(file_record: Record, kinds: tuple[str, str]) -> None:
     def of(kind: str, number: int) -> Materialization:
         value = f"2024-01-{number:02}" + ("T00:00:00" if kind.startswith("timestamp") else "")

@@ -170,6 +170,54 @@ def test_an_object_that_cannot_be_written_leaves_nothing(copies: Copies, monkeyp
     assert list(copies.folder.glob("objects/*/*")) == []
 
 
+@pytest.mark.parametrize(
+    ("stray", "stays"),
+    [
+        ("objects/.DS_Store", True),
+        ("objects/folder/file", True),
+        ("objects/ab/.DS_Store", True),
+        ("objects/ab/folder/file", True),
+        (f"objects/ab/{'c' * 30}/file", True),  # a folder in a copy's place
+        (f"objects/{copy_key('0')[:2]}", False),  # a file in the place of a folder of copies
+        ("pins/.DS_Store", False),
+        ("pins/folder/file", True),
+        ("ghosts/file", True),
+    ],
+)
+def test_strays_do_not_stop_eviction(
+    tmp_path: Path,
+    stray: str,
+    stays: bool,
+    caplog: pytest.LogCaptureFixture,  # noqa: FBT001
+) -> None:
+    copies = Copies(tmp_path, 50 * (SIZE + DIGEST_BYTES))
+    copies._eviction._wrote = -(10**9)  # evictions are asked for by the test
+    path = copies.folder / stray
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"stray")
+
+    keys = [put(copies, str(number)) for number in range(100)]
+    copies._evicting.acquire()
+    copies._evict()
+
+    left = [key for key in keys if copies.has(key, SIZE)]
+    assert 0 < len(left) <= 50
+    assert path.is_file() == stays
+    assert "cannot be removed" not in caplog.text or stray == "ghosts/file"
+
+
+@pytest.mark.parametrize("place", ["copy", "shard"])
+def test_a_copy_takes_its_place_back(copies: Copies, place: str) -> None:
+    path = Path(copies.path(copy_key("a")))
+    if place == "copy":
+        (path / "folder").mkdir(parents=True)
+    else:
+        path.parent.write_bytes(b"stray")
+    assert not copies.has(copy_key("a"), SIZE)
+
+    assert copies.has(put(copies, "a"), SIZE)
+
+
 @settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 40), st.booleans()), max_size=60))
 def test_any_order_of_puts_and_evictions_keeps_copies_whole(

@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import logging
 import os
+import shutil
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -85,12 +86,12 @@ class Copies:
         path = self.path(key)
         try:
             status = os.stat(path)  # noqa: PTH116  # once for each object that a query reads
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
         seen = (status.st_ino, status.st_size, status.st_mtime_ns)
         if self._whole.get(key) != seen:
             if status.st_size != size_bytes + DIGEST_BYTES or not _is_whole(path):
-                Path(path).unlink(missing_ok=True)
+                _remove(Path(path))
                 return False
             self._remember(key, seen)
         counted(path, status.st_mode)
@@ -145,8 +146,8 @@ class Copies:
                         yield from (keys[at : at + 2 * KEY_BYTES] for at in range(0, len(keys), 2 * KEY_BYTES))
                     else:
                         pin.unlink(missing_ok=True)
-            except FileNotFoundError:
-                continue  # the run has ended
+            except (FileNotFoundError, IsADirectoryError):
+                continue  # the run has ended, or it is no pin
 
     def _remember(self, key: str, seen: tuple[int, int, int]) -> None:
         if len(self._whole) >= _KNOWN:
@@ -168,7 +169,9 @@ def _write(path: Path, content: bytes | memoryview, digest: bytes) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     try:
         descriptor = os.open(path, flags, 0o600)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
+        if path.parent.is_file():  # which is no copy
+            path.parent.unlink()
         path.parent.mkdir(_PRIVATE, parents=True, exist_ok=True)
         descriptor = os.open(path, flags, 0o600)
     try:
@@ -187,6 +190,14 @@ def _write_all(descriptor: int, content: bytes | memoryview) -> None:
 def _unpin(pin: Path, descriptor: int) -> None:
     pin.unlink(missing_ok=True)
     os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    """Remove what is in a copy's place, which may be a folder."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _is_whole(path: str) -> bool:

@@ -7,6 +7,7 @@ and how often the copy was asked for, up to three times.
 """
 
 import os
+import re
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
@@ -20,6 +21,8 @@ _MODE = 0o600
 _MAIN = 0o001
 _COUNT = 0o030  # two bits
 _ONE = 0o010
+_SHARD = re.compile(r"[0-9a-f]{2}")
+_COPY = re.compile(r"([0-9a-f]{30})(?:\.[0-9a-f]{8})?")  # with an end while it is written
 
 
 def counted(path: str, mode: int) -> None:
@@ -114,20 +117,24 @@ class Eviction:
         return ghosts
 
     def _entries(self) -> Iterator[Entry]:
-        for folder in os.scandir(self._objects):
-            for file in os.scandir(folder):
+        """Yield the copies, also those that are being written; files and folders of other names are not ours."""
+        shards = [shard for shard in os.scandir(self._objects) if _SHARD.fullmatch(shard.name) and shard.is_dir()]
+        for shard in shards:
+            for file in os.scandir(shard):
+                name = _COPY.fullmatch(file.name)
                 try:
+                    if name is None or not file.is_file(follow_symlinks=False):
+                        continue
                     status = file.stat()
                 except FileNotFoundError:
                     continue
                 mode = status.st_mode & 0o777
-                key = (folder.name + file.name).partition(".")[0]  # a copy that is being written is pinned, too
-                yield Entry(Path(file.path), key, status.st_size, mode, status.st_mtime_ns)
+                yield Entry(Path(file.path), shard.name + name[1], status.st_size, mode, status.st_mtime_ns)
 
     def _read_ghosts(self) -> frozenset[str]:
         try:
             return frozenset(self._ghosts.read_text("ascii").split())
-        except (FileNotFoundError, UnicodeDecodeError):
+        except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError):
             return frozenset()
 
     def _write_ghosts(self) -> None:
