@@ -47,7 +47,7 @@ def test_a_copy_is_its_object_then_a_digest(copies: Copies) -> None:
 
 @pytest.mark.parametrize("what", ["altered", "cut", "longer", "empty", "zeroed"])
 @pytest.mark.parametrize("is_new_process", [False, True])
-def test_a_copy_that_is_not_whole_is_removed(copies: Copies, what: str, is_new_process: bool) -> None:  # noqa: FBT001
+def test_a_copy_that_is_not_whole_is_removed(copies: Copies, what: str, is_new_process: bool) -> None:
     key = put(copies, "a", b"content")
     path = Path(copies.path(key))
     stored = path.read_bytes()
@@ -188,7 +188,7 @@ def test_strays_do_not_stop_eviction(
     tmp_path: Path,
     stray: str,
     stays: bool,
-    caplog: pytest.LogCaptureFixture,  # noqa: FBT001
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     copies = Copies(tmp_path, 50 * (SIZE + DIGEST_BYTES))
     copies._eviction._wrote = -(10**9)  # evictions are asked for by the test
