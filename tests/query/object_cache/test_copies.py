@@ -47,7 +47,7 @@ def test_a_copy_is_its_object_then_a_digest(copies: Copies) -> None:
 
 @pytest.mark.parametrize("what", ["altered", "cut", "longer", "empty", "zeroed"])
 @pytest.mark.parametrize("is_new_process", [False, True])
-def test_a_copy_that_is_not_whole_is_removed(copies: Copies, what: str, is_new_process: bool) -> None:
+def test_a_copy_that_is_not_whole_is_removed(copies: Copies, what: str, is_new_process: bool) -> None:  # noqa: FBT001
     key = put(copies, "a", b"content")
     path = Path(copies.path(key))
     stored = path.read_bytes()
@@ -187,7 +187,7 @@ def test_an_object_that_cannot_be_written_leaves_nothing(copies: Copies, monkeyp
 def test_strays_do_not_stop_eviction(
     tmp_path: Path,
     stray: str,
-    stays: bool,
+    stays: bool,  # noqa: FBT001
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     copies = Copies(tmp_path, 50 * (SIZE + DIGEST_BYTES))
