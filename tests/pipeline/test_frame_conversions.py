@@ -1,6 +1,7 @@
 """Columns that Arrow, polars or pandas cannot convert as they are: converted in another way, or an error of ours."""
 
 import datetime as dt
+from typing import Any
 
 import pandas as pd
 import polars as pl
@@ -11,6 +12,7 @@ from dagfusion_pipeline.errors import FrameError
 from dagfusion_pipeline.frame_types import FRAME_TYPES
 from dagfusion_pipeline.frames import read_frame
 from dagfusion_pipeline.polars_frames import polars_from_arrow
+from dagfusion_pipeline.storable import storable_schema
 
 MOMENT = dt.datetime(2024, 1, 1, 6, tzinfo=dt.UTC)
 
@@ -63,3 +65,18 @@ def test_a_zone_that_a_library_does_not_know_is_an_error_of_ours(asked: type) ->
         FrameError, match=r"cannot hold the columns \['at'\]: .*Mars/Base.*annotate the input with pyarrow.Table"
     ):
         frame_type.from_arrow(table)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pa.table({"a\0b": [1]}),
+        pa.table({"s": pa.array([{"x\0": 1}])}),
+        pl.DataFrame({"a\0b": [1]}),
+        pl.LazyFrame({"a\0b": [1]}),
+        pd.DataFrame({"a\0b": [1]}),
+    ],
+)
+def test_a_nul_character_in_a_name_is_refused(frame: Any) -> None:
+    with pytest.raises(FrameError, match="NUL characters"):
+        storable_schema(read_frame(frame, "asset", FRAME_TYPES).schema, "asset")

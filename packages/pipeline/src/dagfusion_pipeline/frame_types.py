@@ -15,7 +15,7 @@ import pyarrow as pa
 from dagfusion_pipeline.errors import ColumnTypeError, FrameError
 from dagfusion_pipeline.pandas_frames import pandas_to_arrow
 from dagfusion_pipeline.polars_frames import polars_from_arrow
-from dagfusion_pipeline.storable import unstorable
+from dagfusion_pipeline.storable import nul_in_name, unstorable
 
 _WITHOUT_ARROW_TYPE = tuple(getattr(pl, name) for name in ("Object", "Int128", "UInt128") if hasattr(pl, name))
 
@@ -201,7 +201,13 @@ def _polars_to_arrow(frame: pl.DataFrame, asset: str) -> pa.Table:
     for name, data_type in frame.schema.items():
         if _holds_no_arrow_type(data_type):
             raise unstorable(asset, name, data_type)
-    return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+    try:
+        return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+    except pl.exceptions.PanicException as error:
+        bad = [name for name in frame.columns if "\0" in name]
+        if bad:
+            raise nul_in_name(asset, bad[0]) from error
+        raise FrameError(f"polars cannot make Arrow columns of asset {asset!r}: {error}") from error
 
 
 def _holds_no_arrow_type(data_type: pl.DataType) -> bool:

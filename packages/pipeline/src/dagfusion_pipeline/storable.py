@@ -71,7 +71,7 @@ def storable_schema(schema: pa.Schema, asset: str) -> pa.Schema:
     """The schema that a Parquet file returns for columns of the given one.
 
     Raises:
-        FrameError: there are no columns, or two of the same name.
+        FrameError: there are no columns, two of the same name, or a name with a NUL character.
         ColumnTypeError: Parquet cannot hold a column's type.
     """
     if not schema.names:
@@ -79,11 +79,26 @@ def storable_schema(schema: pa.Schema, asset: str) -> pa.Schema:
     check_repeated(schema.names, asset)
     fields = []
     for field in schema:
+        if _has_nul(field):
+            raise nul_in_name(asset, field.name)
         stored = _storable_field(field)
         if stored is None:
             raise unstorable(asset, field.name, field.type)
         fields.append(stored)
     return pa.schema(fields)
+
+
+def _has_nul(field: pa.Field) -> bool:
+    """Whether a name has a NUL character, at any depth: Arrow's C interface would end the name there."""
+    nested = pa.types.is_nested(field.type)
+    return "\0" in field.name or (
+        nested and any(_has_nul(field.type.field(index)) for index in range(field.type.num_fields))
+    )
+
+
+def nul_in_name(asset: str, column: str) -> FrameError:
+    """The error for a column whose name, or the name of a field in it, has a NUL character."""
+    return FrameError(f"asset {asset!r} must return columns without NUL characters in their names; got {column!r}")
 
 
 def check_repeated(names: Sequence[str], asset: str) -> None:
