@@ -55,6 +55,7 @@ TOWERS: Mapping[str, Sequence[str]] = {
         "engine",
         "preview",
         "answers",
+        "documents",
         "explain",
         "retries",
         "result",

@@ -20,10 +20,11 @@ from dagfusion_query.access.caller import Caller
 from dagfusion_query.access.grants import restricted
 from dagfusion_query.access.tokens import Tokens
 from dagfusion_query.catalog.model import Snapshot, Table, files_schema
+from dagfusion_query.documents.queries import ExplanationDocument, Stats
 from dagfusion_query.doors.flight import messages
 from dagfusion_query.doors.flight.door import FlightDoor
 from dagfusion_query.errors import QueryCancelledError, QueryError, UnknownQueryError, UnknownTableError
-from dagfusion_query.service.query import Query, Stats
+from dagfusion_query.service.query import Query
 from dagfusion_query.service_settings import ServiceSettings
 
 T = TypeVar("T")
@@ -165,9 +166,9 @@ class FakeService:
             raise UnknownQueryError(f"there is no query {query_id}")
         return {"id": query_id}
 
-    async def explain(self, query: Query, caller: Caller) -> dict[str, Any]:
+    async def explain(self, query: Query, caller: Caller) -> ExplanationDocument:
         self._result(query, caller)
-        return {"path": "splice"}
+        return ExplanationDocument([], "l", "p", "splice")
 
     def cancel(self, query_id: str, caller: Caller) -> None:
         self.query(query_id, caller)

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
 
 import pyarrow as pa
 
@@ -16,13 +15,15 @@ from dagfusion_query.access.grants import restricted
 from dagfusion_query.access.tokens import Tokens
 from dagfusion_query.catalog.live import Lag
 from dagfusion_query.catalog.model import Snapshot
+from dagfusion_query.documents.failures import Failure
+from dagfusion_query.documents.queries import ExplanationDocument, QueryInfo, State, Stats
 from dagfusion_query.doors.address import Address, tls_context
 from dagfusion_query.doors.http.app import create_app
 from dagfusion_query.doors.http.listen import HttpDoor
 from dagfusion_query.errors import QueryCancelledError, QueryError, UnknownQueryError
 from dagfusion_query.event_log.history import History
 from dagfusion_query.formats.result_format import Format
-from dagfusion_query.service.query import Query, QueryInfo, State, Stats
+from dagfusion_query.service.query import Query
 from dagfusion_query.service_settings import ServiceSettings
 
 ARROW = Format.arrow.media_type
@@ -83,9 +84,9 @@ class FakeService:
         self.streams.append(stream)
         return stream
 
-    async def explain(self, query: Query, caller: Caller) -> Mapping[str, Any]:
+    async def explain(self, query: Query, caller: Caller) -> ExplanationDocument:
         await self._ask(query, caller)
-        return {"path": "splice", "scans": [], "logical": "l", "physical": "p", "generations": {}}
+        return ExplanationDocument([], "l", "p", "splice")
 
     async def _ask(self, query: Query, caller: Caller) -> None:
         self.asked.append((query, caller))
@@ -129,7 +130,7 @@ class FakeService:
 
     def remember(self, query_id: str, user: str, error: QueryError | None = None) -> None:
         """Know of a query."""
-        said = None if error is None else {"code": error.code, "message": str(error), **error.details()}
+        said = None if error is None else Failure.of(error)
         state = State.finished if error is None else State.failed
         moment = datetime(2026, 1, 2, tzinfo=UTC)
         self.known[query_id] = QueryInfo(query_id, user, "http", "SELECT 1", state, moment, Stats(rows=5), said)

@@ -13,7 +13,7 @@ from dagfusion_contract.naming import TableName
 from dagfusion_query.access.tokens import Tokens
 from dagfusion_query.catalog.live import Lag
 from dagfusion_query.catalog.model import Snapshot, Table, files_schema
-from dagfusion_query.doors.http.summaries import partition_stream, partitions
+from dagfusion_query.doors.summaries import partition_stream, partitions
 from dagfusion_query.errors import (
     EnvironmentUnavailableError,
     MalformedRecordError,

@@ -20,12 +20,13 @@ from dagfusion_query.catalog.live import Lag
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.snapshot import SnapshotStore
 from dagfusion_query.config import Config, EnvironmentConfig
+from dagfusion_query.documents.queries import QueryInfo
 from dagfusion_query.errors import QueryError
 from dagfusion_query.event_log.history import History
 from dagfusion_query.event_log.protocol import Cursor
 from dagfusion_query.event_log.watermark import Watermark
 from dagfusion_query.formats.result_format import Format
-from dagfusion_query.service.query import Query, QueryInfo
+from dagfusion_query.service.query import Query
 from dagfusion_query.service.service import Service
 from dagfusion_query.service.stream import ResultStream
 from dagfusion_query.service_settings import ServiceSettings

@@ -14,6 +14,7 @@ import pytest
 
 from dagfusion_query.access.caller import Caller
 from dagfusion_query.access.grants import ALL
+from dagfusion_query.documents.queries import QueryInfo, State
 from dagfusion_query.errors import (
     ExecutionError,
     QueryCancelledError,
@@ -26,7 +27,6 @@ from dagfusion_query.errors import (
     WorkerDiedError,
 )
 from dagfusion_query.service import running
-from dagfusion_query.service.query import QueryInfo, State
 from tests.query.engine.conftest import Lake
 from tests.query.service.conftest import ANN, Kept, Serve, Served
 

@@ -4,14 +4,17 @@ import asyncio
 
 import pytest
 
+from dagfusion_query.access.caller import Caller
 from dagfusion_query.access.grants import ALL, Grants
+from dagfusion_query.documents.queries import State
 from dagfusion_query.errors import UnknownQueryError
 from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.metrics import Metrics
-from dagfusion_query.service.query import Caller, Query, State
+from dagfusion_query.service.query import Query
 from dagfusion_query.service.registry import Registry
 from dagfusion_query.service.running import Running, Shared
 from dagfusion_query.service_settings import ServiceSettings
+from dagfusion_query.worker.messages import Configuration, Mode
 from dagfusion_query.worker.pool import Pool
 
 
@@ -29,14 +32,17 @@ class NoCatalogs:
     def refresh(self, timeout_s: float) -> None: ...
 
 
+CONFIGURATION = Configuration(folders=[], memory_bytes=1, settings={}, environments={})
+
+
 def test_the_worker_is_given_back() -> None:
     async def leave() -> None:
-        pool = Pool(1, dict, 1 << 30)
+        pool = Pool(1, lambda: CONFIGURATION, 1 << 30)
         pool._idle.append(Worker())  # type: ignore[arg-type]
         registry, admission = Registry(10), Admission(1, 1, 10, 10)
         metrics = Metrics(pool, admission, NoCatalogs())  # type: ignore[arg-type]
         shared = Shared(ServiceSettings(), NoCatalogs(), registry, pool, admission, metrics)  # type: ignore[arg-type]
-        running = Running(shared, Query("SELECT 1"), Caller("ann", ALL, "http"), "run")
+        running = Running(shared, Query("SELECT 1"), Caller("ann", ALL, "http"), Mode.run)
         task = asyncio.create_task(running.begin())
         while not pool.busy:  # noqa: ASYNC110  # step by step: what is tested happens between two
             await asyncio.sleep(0)

@@ -8,6 +8,7 @@ import pytest
 
 from dagfusion_query.access.caller import Caller
 from dagfusion_query.access.grants import Grants
+from dagfusion_query.documents.queries import State
 from dagfusion_query.errors import (
     ExecutionError,
     PlanError,
@@ -19,7 +20,7 @@ from dagfusion_query.errors import (
 )
 from dagfusion_query.event_log.history import History
 from dagfusion_query.formats.result_format import Format
-from dagfusion_query.service.query import Query, State
+from dagfusion_query.service.query import Query
 from tests.query.engine.conftest import Lake
 from tests.query.service.conftest import ANN, Served
 
@@ -153,13 +154,13 @@ def test_what_only_plans_is_not_among_the_queries(served: Served) -> None:
 
 
 def test_explain_says_what_would_be_read(served: Served) -> None:
-    document = served.loop.run(served.service.explain(Query(f"SELECT npi FROM {ORGS} WHERE day = 2 AND npi > 5"), ANN))
-    (scan,) = document["scans"]
-    assert (document["path"], scan["files_total"], scan["files_read"]) == ("splice", 6, 2)
-    assert scan["partitions"] == ["CA|2", "NY|2"]
-    assert [(f["skipped"], f["by"]) for f in scan["filters"]] == [(4, "partition values"), (0, "statistics")]
-    assert all(uri.startswith("[folder]/") for uri in scan["uris"])
-    assert document["generations"] == {"local": 7}
+    found = served.loop.run(served.service.explain(Query(f"SELECT npi FROM {ORGS} WHERE day = 2 AND npi > 5"), ANN))
+    (scan,) = found.scans
+    assert (found.path, scan.files_total, scan.files_read) == ("splice", 6, 2)
+    assert scan.partitions == ["CA|2", "NY|2"]
+    assert [(f.skipped, f.by) for f in scan.filters] == [(4, "partition values"), (0, "statistics")]
+    assert all(uri.startswith("[folder]/") for uri in scan.uris)
+    assert found.generations == {"local": 7}
 
 
 @pytest.mark.parametrize(

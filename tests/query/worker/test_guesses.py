@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dagfusion_query.worker.messages import Configuration
 from dagfusion_query.worker.protocol import HEADER, Frame, Kind
 from dagfusion_query.worker.statements import Statements
 from tests.query.engine.conftest import Lake
@@ -71,9 +72,11 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
 @pytest.fixture(scope="module")
 def ask(lake: Lake) -> Iterator[Ask]:
     """Ask a worker that knows the secrets."""
-    head = {"folders": ["/var/lib/dagfusion"], "memory_bytes": 1 << 30, "settings": {"local": vars(SETTINGS)}}
-    statements = Statements(head, lambda _: None)
-    statements._snapshot = lambda _: (lake.snapshot, {})  # type: ignore[method-assign, assignment]  # not a mapped one
+    configuration = Configuration(
+        folders=["/var/lib/dagfusion"], memory_bytes=1 << 30, settings={"local": SETTINGS}, environments={}
+    )
+    statements = Statements(configuration, lambda _: None)
+    statements._snapshot = lambda *_: (lake.snapshot, {})  # type: ignore[method-assign]  # not a mapped one
 
     def answer(sql: str, mode: str) -> str:
         statement = {"id": "1", "sql": sql, "mode": mode, "format": "json", "wanted_rows": None}

@@ -25,28 +25,19 @@ from dagfusion_query.errors import (
 from dagfusion_query.settings import Settings
 from dagfusion_query.worker.handle import Handle
 from dagfusion_query.worker.lease import Lease, NeverStarted
+from dagfusion_query.worker.messages import Configuration, Statement
 from dagfusion_query.worker.pool import Pool
 from dagfusion_query.worker.protocol import Frame, Kind
 from tests.query.disk import SmallDisk
 
 MEMORY = 1 << 30
-CONFIGURATION = {"memory_bytes": MEMORY, "settings": {"local": vars(Settings())}, "environments": {}, "folders": []}
+CONFIGURATION = Configuration(memory_bytes=MEMORY, settings={"local": Settings()}, environments={}, folders=[])
 ENDLESS = "SELECT sum(x * y) FROM generate_series(1, 10000000) a(x) CROSS JOIN generate_series(1, 1000000) b(y)"
 ENDLESS_ROWS = "SELECT x, y FROM generate_series(1, 10000000) a(x) CROSS JOIN generate_series(1, 100000) b(y)"
 
 
-def statement(sql: str, **changes: Any) -> dict[str, Any]:
-    return {
-        "id": "1",
-        "mode": "run",
-        "sql": sql,
-        "format": "arrow",
-        "wanted_rows": None,
-        "limit_rows": 10**9,
-        "limit_bytes": 10**12,
-        "environments": {},
-        "grants": ["*"],
-    } | changes
+def statement(sql: str) -> Statement:
+    return Statement(id="1", sql=sql, limit_rows=10**9, limit_bytes=10**12, environments={}, grants=["*"])
 
 
 @asynccontextmanager
@@ -104,7 +95,10 @@ def test_a_statement_is_planned_sent_and_ended() -> None:
         planned, *data, end = [frame async for frame in frames(lease)]
         assert (planned.kind, {frame.kind for frame in data}, end.kind) == (Kind.planned, {Kind.data}, Kind.end)
         assert pa.ipc.read_schema(pa.py_buffer(planned.body)).names == ["value"]
-        assert (end.head["rows"], end.head["result_bytes"]) == (3, sum(len(frame.body) for frame in data))
+        assert (end.head["cost"]["rows"], end.head["cost"]["result_bytes"]) == (
+            3,
+            sum(len(frame.body) for frame in data),
+        )
         assert lease.is_over
         assert await workers.lease() is handle, "the one that is warm comes first"
 

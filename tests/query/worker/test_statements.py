@@ -8,17 +8,20 @@ from typing import Any
 import orjson
 import pytest
 
+from dagfusion_query.documents import codec
 from dagfusion_query.engine.engine import Engine
+from dagfusion_query.settings import Settings
+from dagfusion_query.worker.messages import Configuration, Statement
 from dagfusion_query.worker.protocol import HEADER, Frame, Kind
 from dagfusion_query.worker.statements import Statements
 
-HEAD = {"folders": [], "memory_bytes": 1 << 30, "settings": {"local": {}}}
-STATEMENT = {"id": "1", "sql": "SELECT 1", "mode": "run", "environments": {}, "grants": ["*"]}
+CONFIGURATION = Configuration(folders=[], memory_bytes=1 << 30, settings={"local": Settings()}, environments={})
+STATEMENT = Statement(id="1", sql="SELECT 1", environments={}, grants=["*"], limit_rows=1, limit_bytes=1)
 
 
 @pytest.fixture
 def statements() -> Iterator[Statements]:
-    made = Statements(HEAD, lambda _: None)
+    made = Statements(CONFIGURATION, lambda _: None)
     yield made
     made._engine.close()
 
@@ -34,10 +37,10 @@ def test_a_full_disk_is_no_fault_of_the_program(
 
     monkeypatch.setattr(Engine, "prepare", fail)
     sent: list[Any] = []
-    statements.run(Frame(Kind.statement, STATEMENT), lambda *frames: sent.extend(frames))
+    statements.run(Frame(Kind.statement, orjson.loads(codec.encode(STATEMENT))), lambda *frames: sent.extend(frames))
 
     [[failed]] = sent
     head = orjson.loads(failed[HEADER.size :])
     assert failed[:1] == Kind.failed.value
     assert head["code"] == code
-    assert "/srv" not in head["text"]
+    assert "/srv" not in head["message"]

@@ -1,59 +1,46 @@
-"""The service's JSON documents as this package's values. Pure."""
+"""The service's documents as what the embedded engine answers. Pure."""
 
-from collections.abc import Mapping
-from datetime import datetime
-from typing import Any
-
-from dagfusion_query.answers import Explanation, FilterEffect, QueryStats, ScanExplanation, TableInfo
-
-Document = Mapping[str, Any]
+from dagfusion_query.answers import QueryStats, TableInfo
+from dagfusion_query.documents.catalog import TableDocument
+from dagfusion_query.documents.queries import Stats
 
 
-def read_table(told: Document) -> TableInfo:
-    """Read what is told of one table in full."""
+def table_info(table: TableDocument) -> TableInfo:
+    """Return what a service tells of a table in full."""
+    problem = table.problem
     return TableInfo(
-        f"{told['schema']}.{told['name']}",
-        tuple(told["asset_key"]),
-        tuple(told["partition_columns"]),
-        {column["name"]: column["type"] for column in told["columns"]},
-        told["partitions"],
-        told["rows"],
-        told["bytes"],
-        None if told["materialized_at"] is None else datetime.fromisoformat(told["materialized_at"]),
-        None if told["problem"] is None else told["problem"]["detail"],
-        tuple(told["warnings"]),
-        None if told["problem"] is None else told["problem"]["code"],
-        told.get("files", 0),  # an older service tells neither these nor what is nullable
-        None,
-        tuple(column["name"] for column in told["columns"] if not column.get("nullable", True)),
+        name=f"{table.schema}.{table.name}",
+        asset_key=tuple(table.asset_key),
+        partition_columns=tuple(table.partition_columns),
+        columns={column.name: column.type for column in table.columns},
+        partitions=table.partitions,
+        rows=table.rows,
+        bytes=table.bytes,
+        materialized_at=table.materialized_at,
+        problem=None if problem is None else problem.detail,
+        warnings=tuple(table.warnings),
+        problem_code=None if problem is None else problem.code,
+        files=table.files,
+        required=tuple(column.name for column in table.columns if not column.nullable),
     )
 
 
-def read_explanation(told: Document) -> Explanation:
-    """Read what is told of a statement's plan."""
-    scans = [
-        ScanExplanation(**{**scan, "filters": [FilterEffect(**effect) for effect in scan["filters"]]})
-        for scan in told["scans"]
-    ]
-    return Explanation(scans, told["logical"], told["physical"], told["path"])
-
-
-def read_stats(told: Document, rows: int, seconds: float) -> QueryStats:
-    """Read what is told of a query's cost.
+def query_stats(stats: Stats, rows: int, seconds: float) -> QueryStats:
+    """Return what a service tells of a query's cost.
 
     Args:
-        told: The service's stats.
+        stats: The service's.
         rows: Returned to the client so far.
         seconds: From the statement to the last batch so far.
     """
     return QueryStats(
-        told["files_total"],
-        told["files_read"],
-        told["files_skipped"],
-        told["bytes_read"],
-        rows,
-        seconds,
-        max(told["generations"].values(), default=0),
-        told["requests"],
-        told["path"],
+        files_total=stats.files_total,
+        files_read=stats.files_read,
+        files_skipped=stats.files_skipped,
+        bytes_read=stats.bytes_read,
+        rows=rows,
+        seconds=seconds,
+        generation=max(stats.generations.values(), default=0),
+        requests=stats.requests,
+        path=stats.path,
     )

@@ -5,15 +5,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import orjson
 import pyarrow as pa
 from pyarrow import flight
 
 from dagfusion_query.answers import Explanation, Params
-from dagfusion_query.client.documents import read_explanation
 from dagfusion_query.client.flight_calls import Calls
 from dagfusion_query.client.flight_result import FlightResult
 from dagfusion_query.client.remote import RemoteConnection
+from dagfusion_query.documents.catalog import TablesDocument
 from dagfusion_query.doors.flight import messages
 from dagfusion_query.engine.statement import check_text
 from dagfusion_query.errors import ParameterError
@@ -47,16 +46,13 @@ class FlightConnection(RemoteConnection):
     def explain(self, query: str, params: Params = None) -> Explanation:
         """Say which files a query would read, why it skips the others, and how DataFusion would run it."""
         with self._command(query, params) as command:
-            return read_explanation(self._document(messages.EXPLAIN, command))
+            return self._calls.document(Explanation, messages.EXPLAIN, command)
 
-    def _catalog(self, tables: str) -> Any:
-        return self._document(messages.TABLES, tables.encode())
+    def _catalog(self, tables: str) -> TablesDocument:
+        return self._calls.document(TablesDocument, messages.TABLES, tables.encode())
 
     def _disconnect(self) -> None:
         self._calls.close()
-
-    def _document(self, action: str, body: bytes) -> Any:
-        return orjson.loads(b"".join(self._calls.act(action, body)))
 
     @contextmanager
     def _command(self, query: str, params: Params) -> Iterator[bytes]:

@@ -12,13 +12,15 @@ import orjson
 import pyarrow as pa
 from pyarrow import flight
 
+from dagfusion_query.documents import codec
+from dagfusion_query.documents.failures import FlightFailure
+from dagfusion_query.documents.queries import Stats
 from dagfusion_query.doors.flight.messages import ERROR_TRAILER, STATS_TRAILER
 from dagfusion_query.errors import (
     QueryError,
     ServiceUnreachableError,
     SettingsError,
     UnauthenticatedError,
-    restored,
 )
 
 T = TypeVar("T")
@@ -33,14 +35,14 @@ class Call(flight.ClientMiddleware):  # type: ignore[misc]
 
     def __init__(self) -> None:
         self._said: bytes | None = None
-        self.stats: Mapping[str, Any] | None = None  # of a result, when it came to its end
+        self.stats: Stats | None = None  # of a result, when it came to its end
 
     def received_headers(self, headers: Mapping[str, Any]) -> None:
         """Keep the error, or the stats, which come with the call's trailers."""
         if said := headers.get(ERROR_TRAILER):
             self._said = said[0]
         if stats := headers.get(STATS_TRAILER):
-            self.stats = orjson.loads(stats[0])
+            self.stats = codec.read(Stats, orjson.loads(stats[0]))
 
     def error(self, raised: BaseException, shown: str) -> QueryError:
         """Return what went wrong.
@@ -50,8 +52,7 @@ class Call(flight.ClientMiddleware):  # type: ignore[misc]
             shown: The service's URL.
         """
         if self._said is not None:
-            told = orjson.loads(self._said)
-            return restored(told["code"], told["message"], told["details"])
+            return codec.read(FlightFailure, orjson.loads(self._said)).error()
         text = str(raised.args[0]) if raised.args else str(raised)
         for noise in _NOISE:
             text = text.partition(noise)[0]
@@ -119,6 +120,15 @@ class Calls(flight.ClientMiddlewareFactory):  # type: ignore[misc]
                 answer.body.to_pybytes() for answer in client.do_action(flight.Action(action, body), options)
             ]
         )
+
+    def document(self, kind: type[T], action: str, body: bytes) -> T:
+        """Do an action that is answered with a JSON document, and return the value; raises as `make`."""
+        try:
+            return codec.read(kind, orjson.loads(b"".join(self.act(action, body))))
+        except (orjson.JSONDecodeError, codec.DocumentError) as error:
+            raise ServiceUnreachableError(
+                f"the service at {self.shown} answered with another document ({error}), and is no query service"
+            ) from error
 
     def close(self) -> None:
         """Let the connection go."""

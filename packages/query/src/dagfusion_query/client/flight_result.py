@@ -2,15 +2,13 @@
 
 import threading
 import time
-from collections.abc import Mapping
-from typing import Any
 
-import orjson
 import pyarrow as pa
 from pyarrow import flight
 
 from dagfusion_query.client.flight_calls import FAILURES, Calls
 from dagfusion_query.client.remote import RemoteResult
+from dagfusion_query.documents.queries import QueryInfo, Stats
 from dagfusion_query.doors.flight import messages
 
 
@@ -40,9 +38,8 @@ class FlightResult(RemoteResult):
         self._cancelled.set()
         self._end()
 
-    def _ask_stats(self) -> Mapping[str, Any]:
-        told: Mapping[str, Any] = orjson.loads(b"".join(self._calls.act(messages.QUERY, self.id.encode())))["stats"]
-        return told
+    def _ask_stats(self) -> Stats:
+        return self._calls.document(QueryInfo, messages.QUERY, self.id.encode()).stats
 
     def _next(self) -> pa.RecordBatch | None:
         if self._cancelled.is_set():

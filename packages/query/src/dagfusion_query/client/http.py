@@ -2,14 +2,13 @@
 
 import ipaddress
 import time
-from typing import Any
 from urllib.parse import urlsplit
 
 from dagfusion_query.answers import Explanation, Params
-from dagfusion_query.client.documents import read_explanation
 from dagfusion_query.client.http_result import HttpResult
 from dagfusion_query.client.links import Links
 from dagfusion_query.client.remote import RemoteConnection
+from dagfusion_query.documents.catalog import TablesDocument
 from dagfusion_query.doors.http.params import write_params
 from dagfusion_query.engine.statement import check_text
 from dagfusion_query.formats.result_format import Format
@@ -41,10 +40,10 @@ class HttpConnection(RemoteConnection):
 
     def explain(self, query: str, params: Params = None) -> Explanation:
         """Say which files a query would read, why it skips the others, and how DataFusion would run it."""
-        return read_explanation(self._links.document("POST", "/v1/explain", _statement(query, params)))
+        return self._links.document(Explanation, "POST", "/v1/explain", _statement(query, params))
 
-    def _catalog(self, tables: str) -> Any:
-        return self._links.document("GET", f"/v1/tables?tables={tables}")
+    def _catalog(self, tables: str) -> TablesDocument:
+        return self._links.document(TablesDocument, "GET", f"/v1/tables?tables={tables}")
 
     def _disconnect(self) -> None:
         self._links.close()

@@ -2,14 +2,16 @@
 
 import http.client
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 import pyarrow as pa
 
-from dagfusion_query.client.links import Answer, Links, restored_problem
+from dagfusion_query.client.links import Answer, Links
 from dagfusion_query.client.remote import RemoteResult
+from dagfusion_query.documents import codec
+from dagfusion_query.documents.queries import QueryInfo, Stats
 from dagfusion_query.errors import BrokenStreamError, QueryError, UnauthenticatedError
 from dagfusion_query.formats.result_format import Format
 
@@ -31,9 +33,8 @@ class HttpResult(RemoteResult):
 
     def __init__(self, links: Links, answer: Answer, started: float, over: Callable[["HttpResult"], None]) -> None:
         told = answer.headers.get("DagFusion-Stats")
-        super().__init__(
-            answer.headers.get("DagFusion-Query-Id", ""), started, None if told is None else orjson.loads(told)
-        )
+        stats = None if told is None else codec.read(Stats, orjson.loads(told))
+        super().__init__(answer.headers.get("DagFusion-Query-Id", ""), started, stats)
         self._links, self._answer, self._over = links, answer, over
         self._cancelled = False
         try:
@@ -56,9 +57,11 @@ class HttpResult(RemoteResult):
             if not self._taken:
                 self._end()
 
-    def _ask_stats(self) -> Mapping[str, Any]:
-        told: Mapping[str, Any] = self._links.document("GET", f"/v1/queries/{self.id}")["stats"]
-        return told
+    def _ask_stats(self) -> Stats:
+        return self._ask_info().stats
+
+    def _ask_info(self) -> QueryInfo:
+        return self._links.document(QueryInfo, "GET", f"/v1/queries/{self.id}")
 
     def _next(self) -> pa.RecordBatch | None:
         return None if self._cancelled else self._read(self._read_batch)
@@ -86,12 +89,12 @@ class HttpResult(RemoteResult):
             f"why ({broke}): run it again"
         )
         try:
-            said = self._links.document("GET", f"/v1/queries/{self.id}")["error"]
+            said = self._ask_info().error
         except UnauthenticatedError as error:
             return error
         except QueryError:
             return broken
-        return broken if said is None else restored_problem(said)
+        return broken if said is None else said.error()
 
     def _end(self) -> None:
         """Let the connection go; where rows are left, that cancels the query."""

@@ -5,16 +5,19 @@ import socket
 import ssl
 import threading
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 import orjson
 
-from dagfusion_query.errors import QueryError, ServiceUnreachableError, SettingsError, restored
+from dagfusion_query.documents import codec
+from dagfusion_query.documents.failures import ProblemDocument
+from dagfusion_query.errors import ServiceUnreachableError, SettingsError
+
+T = TypeVar("T")
 
 _CONNECT_TIMEOUT_S = 10.0
 _KEPT = 8
-_DETAILS = ("line", "column", "retry_after_s")
 _PROBLEM = "application/problem+json"
 _KEEP_ALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 _GONE = (
@@ -73,14 +76,14 @@ class Links:
                 answer.check()
                 return answer
 
-    def document(self, method: str, path: str, body: object = None) -> Any:
-        """Return the JSON document that answers a request.
+    def document(self, kind: type[T], method: str, path: str, body: object = None) -> T:
+        """Return the value whose JSON document answers a request.
 
         Raises:
             QueryError: As `ask`.
         """
         with self.ask(method, path, body) as answer:
-            return answer.document()
+            return answer.document(kind)
 
     def keep(self, link: http.client.HTTPConnection) -> None:
         """Take a connection back whose answer was read to its end."""
@@ -152,7 +155,7 @@ class Answer:
         with self:
             if self.headers.get_content_type() != _PROBLEM:
                 raise self._links.unreachable(f"answered {self._response.status}, and is no query service")
-            raise restored_problem(self.document())
+            raise self.document(ProblemDocument).error()
 
     def require(self, media_type: str) -> None:
         """Check what the body is.
@@ -163,12 +166,20 @@ class Answer:
         if self.headers.get_content_type() != media_type:
             raise self._links.unreachable(f"answered without {media_type}, and is no query service")
 
-    def document(self) -> Any:
-        """Return the body as JSON."""
+    def document(self, kind: type[T]) -> T:
+        """Return the body as the value whose document it is.
+
+        Raises:
+            ServiceUnreachableError: It is another document, or none.
+        """
         try:
-            return orjson.loads(self.read())
+            return codec.read(kind, orjson.loads(self.read()))
         except orjson.JSONDecodeError as error:
             raise self._links.unreachable("answered without JSON, and is no query service") from error
+        except codec.DocumentError as error:
+            raise self._links.unreachable(
+                f"answered with another document ({error}), and is no query service"
+            ) from error
 
     def read(self, size: int | None = None) -> bytes:
         """Read so many bytes, or all.
@@ -215,13 +226,6 @@ class Answer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def restored_problem(problem: Mapping[str, Any]) -> QueryError:
-    """Make the error of a problem document."""
-    details = {name: problem[name] for name in _DETAILS if name in problem}
-    text = str(problem.get("detail") or problem.get("message") or "the service failed")
-    return restored(str(problem.get("code")), text, details)
 
 
 def _checked(url: str) -> SplitResult:

@@ -3,14 +3,15 @@
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 from weakref import WeakSet
 
 import pyarrow as pa
 
 from dagfusion_query.answers import Connection, QueryStats, Result, TableInfo
-from dagfusion_query.client.documents import read_stats, read_table
+from dagfusion_query.client.documents import query_stats, table_info
+from dagfusion_query.documents.catalog import TableDocument, TablesDocument
+from dagfusion_query.documents.queries import Stats
 from dagfusion_query.errors import EnvironmentUnavailableError
 
 _REFRESH_TIMEOUT_S = 30.0
@@ -26,7 +27,7 @@ class RemoteResult(Result):
         told: Its stats, if they have come with it.
     """
 
-    def __init__(self, query_id: str, started: float, told: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, query_id: str, started: float, told: Stats | None = None) -> None:
         super().__init__()
         self._lock = threading.Lock()
         self.id, self._started, self._final = query_id, started, told
@@ -41,7 +42,7 @@ class RemoteResult(Result):
             told = self._ask_stats()
             if self._is_over:
                 self._final = told
-        return read_stats(told, self._rows, self._seconds)
+        return query_stats(told, self._rows, self._seconds)
 
     def _batches_left(self) -> Iterator[pa.RecordBatch]:
         """Yield the batches that are left; the query is cancelled when nobody wants more of them.
@@ -65,7 +66,7 @@ class RemoteResult(Result):
             self._end()
 
     @abstractmethod
-    def _ask_stats(self) -> Mapping[str, Any]:
+    def _ask_stats(self) -> Stats:
         """Ask the service what the query has cost."""
 
     @abstractmethod
@@ -87,7 +88,8 @@ class RemoteConnection(Connection):
 
     def tables(self) -> list[TableInfo]:
         """Return the tables of the catalog, by name."""
-        return sorted(map(read_table, self._catalog("full")["tables"]), key=lambda table: table.name)
+        tables = (table for table in self._catalog("full").tables if isinstance(table, TableDocument))
+        return sorted(map(table_info, tables), key=lambda table: table.name)
 
     def refresh(self) -> None:
         """Return when the service's catalog has what the event logs had when this was called.
@@ -98,8 +100,8 @@ class RemoteConnection(Connection):
         called = time.monotonic()
         while True:
             asked = time.monotonic()
-            states = self._catalog("none")["environments"]
-            behind = [s["name"] for s in states if s["age_s"] is None or asked - s["age_s"] < called]
+            states = self._catalog("none").environments
+            behind = [s.name for s in states if s.age_s is None or asked - s.age_s < called]
             if not behind:
                 return
             if asked - called > _REFRESH_TIMEOUT_S:
@@ -126,8 +128,8 @@ class RemoteConnection(Connection):
             self._open.discard(result)
 
     @abstractmethod
-    def _catalog(self, tables: str) -> Any:
-        """Return the service's document of its catalog, with tables `full` or `none`."""
+    def _catalog(self, tables: str) -> TablesDocument:
+        """Return the service's catalog, with tables `full` or `none`."""
 
     @abstractmethod
     def _disconnect(self) -> None:

@@ -1,11 +1,13 @@
 """What the service wants of the catalogs of its environments."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from dagfusion_query.access.grants import Grants
 from dagfusion_query.catalog.environments import EnvironmentState
+from dagfusion_query.documents.failures import Failure
 from dagfusion_query.event_log.history import History
+from dagfusion_query.worker.messages import EnvironmentSource
 
 
 class Catalogs(Protocol):
@@ -21,12 +23,12 @@ class Catalogs(Protocol):
         """Ask what was done about a table or a partition."""
 
 
-def told(catalogs: Catalogs, grants: Grants) -> dict[str, Any]:
-    """Return what a worker is told of the environments that may be known: where a snapshot is, or what is wrong."""
-    return {name: _told(state) for name, state in catalogs.states().items() if grants.allow_environment(name)}
+def sources(catalogs: Catalogs, grants: Grants) -> dict[str, EnvironmentSource]:
+    """Return where a worker finds the environments that may be known, or what is wrong with them."""
+    return {name: _source(state) for name, state in catalogs.states().items() if grants.allow_environment(name)}
 
 
-def _told(state: EnvironmentState) -> dict[str, Any]:
+def _source(state: EnvironmentState) -> EnvironmentSource:
     if state.problem is not None:
-        return {"problem": {"code": state.problem.code, "text": str(state.problem)}}
-    return {"folder": str(state.folder), "generation": state.snapshot.generation}
+        return EnvironmentSource(problem=Failure.of(state.problem))
+    return EnvironmentSource(folder=str(state.folder), generation=state.snapshot.generation)

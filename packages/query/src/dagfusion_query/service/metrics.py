@@ -6,9 +6,9 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from dagfusion_query.documents.queries import QueryInfo, State
 from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.catalogs import Catalogs
-from dagfusion_query.service.query import QueryInfo, State
 from dagfusion_query.worker.pool import Pool
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -46,7 +46,7 @@ class Metrics:
 
     def over(self, info: QueryInfo) -> None:
         """Count a query that is over."""
-        outcome = State.finished.value if info.error is None else str(info.error["code"])
+        outcome = State.finished.value if info.error is None else info.error.code
         self._queries.labels(info.door, outcome).inc()
         stats = info.stats
         self._queued.observe(stats.queued_s)

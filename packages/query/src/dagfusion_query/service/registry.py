@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from dagfusion_query.access.caller import Caller
+from dagfusion_query.documents.queries import QueryInfo, State, Stats
 from dagfusion_query.errors import QueryError, UnknownQueryError
-from dagfusion_query.service.query import Caller, Query, QueryInfo, State, Stats
+from dagfusion_query.service.query import Query
 
 _log = logging.getLogger(__name__)
 
@@ -107,7 +109,7 @@ def _visible(entry: Entry, caller: Caller) -> bool:
 
 def _report(info: QueryInfo) -> None:
     """Log one line: neither text nor parameters, which may be secret."""
-    outcome = info.state.value if info.error is None else info.error["code"]
+    outcome = info.state.value if info.error is None else info.error.code
     stats = info.stats
     _log.info(
         "query %s user=%s door=%s outcome=%s ms=%.1f rows=%d files=%d/%d",

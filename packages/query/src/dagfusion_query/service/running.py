@@ -4,13 +4,16 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
+from dagfusion_query.access.caller import Caller
+from dagfusion_query.documents.failures import Failure
+from dagfusion_query.documents.queries import ExplanationDocument, State, Stats
 from dagfusion_query.errors import (
     QueryCancelledError,
     QueryError,
@@ -21,12 +24,13 @@ from dagfusion_query.errors import (
 )
 from dagfusion_query.retries import StaleRetries
 from dagfusion_query.service.admission import Admission, Ticket
-from dagfusion_query.service.catalogs import Catalogs, told
+from dagfusion_query.service.catalogs import Catalogs, sources
 from dagfusion_query.service.metrics import Metrics
-from dagfusion_query.service.query import Caller, Query, ScanStats, State, Stats
+from dagfusion_query.service.query import Query
 from dagfusion_query.service.registry import Registry
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.worker.lease import Lease, NeverStarted
+from dagfusion_query.worker.messages import End, Mode, Planned, Statement
 from dagfusion_query.worker.pool import Pool
 from dagfusion_query.worker.protocol import Frame, Kind
 
@@ -54,7 +58,7 @@ class Answer:
 
     schema: pa.Schema
     chunk: memoryview | bytes | None
-    explanation: Mapping[str, Any] | None
+    explanation: ExplanationDocument | None
 
 
 class Running:
@@ -64,10 +68,10 @@ class Running:
         shared: The service's parts.
         query: The statement and its own limits.
         caller: Who asks.
-        mode: `run`, `describe` or `explain`.
+        mode: What is wanted of it.
     """
 
-    def __init__(self, shared: Shared, query: Query, caller: Caller, mode: str) -> None:
+    def __init__(self, shared: Shared, query: Query, caller: Caller, mode: Mode) -> None:
         self._shared, self._query, self._caller, self._mode = shared, query, caller, mode
         self._loop = asyncio.get_running_loop()
         self._arrived = time.perf_counter()
@@ -201,8 +205,7 @@ class Running:
             try:
                 if self._error is not None:
                     self._lease.stop(self._error)
-                statement, body = self._statement()
-                await self._lease.begin(statement, body)
+                await self._lease.begin(self._statement(), _encoded(self._query.params))
                 return await self._first(self._lease)
             except NeverStarted:
                 self._lease = None
@@ -225,29 +228,28 @@ class Running:
             frame = await lease.next()
             if frame.kind is Kind.planned:
                 schema = pa.ipc.read_schema(pa.py_buffer(frame.body))
-                self._planned(frame.head)
+                self._planned(frame.read(Planned))
             elif frame.kind is Kind.end:
                 self._end(frame)
-                return Answer(schema, None, frame.head.get("explanation"))
+                return Answer(schema, None, frame.read(End).explanation)
             else:
                 self._stream()
                 if (end := lease.end()) is not None:
                     self._end(end)
                 return Answer(schema, frame.body, None)
 
-    def _planned(self, head: Mapping[str, Any]) -> None:
-        scans = tuple(ScanStats(**scan) for scan in head["scans"])
-        total, read = sum(scan.files_total for scan in scans), sum(scan.files_read for scan in scans)
+    def _planned(self, plan: Planned) -> None:
+        total, read = sum(scan.files_total for scan in plan.scans), sum(scan.files_read for scan in plan.scans)
         self._entry.update_stats(
             files_total=total,
             files_read=read,
             files_skipped=total - read,
-            planning_s=head["planning_s"],
-            generations=head["generations"],
-            path=head["path"],
-            scans=scans,
+            planning_s=plan.planning_s,
+            generations=plan.generations,
+            path=plan.path,
+            scans=plan.scans,
         )
-        self._shared.metrics.planned(cached=head["cached"])
+        self._shared.metrics.planned(cached=plan.cached)
 
     def _stream(self) -> None:
         self._entry.update(state=State.streaming)
@@ -269,10 +271,9 @@ class Running:
             del self._timers[1:-1]
 
     def _end(self, frame: Frame) -> None:
-        known = {name: value for name, value in frame.head.items() if name != "explanation"}
-        if "files_read" in known:
-            known["files_skipped"] = self._entry.info.stats.files_total - known["files_read"]
-        self._entry.update_stats(**known)
+        if (cost := frame.read(End).cost) is not None:
+            skipped = self._entry.info.stats.files_total - cost.files_read
+            self._entry.update_stats(**vars(cost), files_skipped=skipped)
         self._close(None)
 
     def _close(self, error: QueryError | None) -> None:
@@ -286,29 +287,28 @@ class Running:
         state, said = State.finished, None
         if error is not None:
             state = State.cancelled if isinstance(error, QueryCancelledError) else State.failed
-            said = {"code": error.code, "message": str(error), **error.details()}
+            said = Failure.of(error)
         self._entry.update(state=state, error=said)
-        is_answer = self._mode == "run"  # what only plans is kept when it failed
+        is_answer = self._mode is Mode.run  # what only plans is kept when it failed
         self._shared.registry.close(self._entry, keep=is_answer or error is not None)
         if is_answer:
             self._shared.metrics.over(self._entry.info)
         if self._ticket is not None:
             self._shared.admission.leave(self._ticket, now - self._began if self._began else None)
 
-    def _statement(self) -> tuple[dict[str, Any], bytes]:
+    def _statement(self) -> Statement:
         query, settings, wanted = self._query, self._shared.settings, self._query.limit_rows
-        head = {
-            "id": self.id,
-            "mode": self._mode,
-            "sql": query.sql,
-            "format": query.format.value,
-            "wanted_rows": None if wanted is None else min(wanted, settings.result_limit_rows + 1),  # 64 bits at most
-            "limit_rows": settings.result_limit_rows,
-            "limit_bytes": settings.result_limit_bytes,
-            "environments": told(self._shared.environments, self._caller.grants),
-            "grants": sorted(self._caller.grants.names),
-        }
-        return head, _encoded(query.params)
+        return Statement(
+            id=self.id,
+            mode=self._mode,
+            sql=query.sql,
+            format=query.format,
+            wanted_rows=None if wanted is None else min(wanted, settings.result_limit_rows + 1),  # 64 bits at most
+            limit_rows=settings.result_limit_rows,
+            limit_bytes=settings.result_limit_bytes,
+            environments=sources(self._shared.environments, self._caller.grants),
+            grants=sorted(self._caller.grants.names),
+        )
 
 
 def _encoded(params: pa.RecordBatch | None) -> bytes:

@@ -3,13 +3,14 @@
 import asyncio
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import pyarrow as pa
 
+from dagfusion_query.access.caller import Caller
 from dagfusion_query.access.grants import ALL, restricted
 from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.config import Config
+from dagfusion_query.documents.queries import ExplanationDocument, QueryInfo
 from dagfusion_query.errors import (
     QueryCancelledError,
     QueryError,
@@ -19,13 +20,14 @@ from dagfusion_query.errors import (
 )
 from dagfusion_query.event_log.history import History
 from dagfusion_query.service.admission import Admission
-from dagfusion_query.service.catalogs import Catalogs, told
+from dagfusion_query.service.catalogs import Catalogs, sources
 from dagfusion_query.service.metrics import Metrics
-from dagfusion_query.service.query import Caller, Query, QueryInfo
+from dagfusion_query.service.query import Query
 from dagfusion_query.service.registry import Registry
 from dagfusion_query.service.running import Running, Shared
 from dagfusion_query.service.stream import ResultStream
 from dagfusion_query.settings import Settings
+from dagfusion_query.worker.messages import Configuration, Mode
 from dagfusion_query.worker.pool import Pool
 
 _DRAIN_LOOK_S = 0.02
@@ -45,11 +47,12 @@ class Service:
         self._environments = environments
         s = config.service
         self._registry = Registry(s.history_queries)
-        self._worker = {
-            "folders": [str(config.state_dir)],
-            "memory_bytes": s.worker_memory_bytes,
-            "settings": {e.name: _store_settings(e.settings) for e in config.environments},
-        }
+        self._configured = Configuration(
+            folders=[str(config.state_dir)],
+            memory_bytes=s.worker_memory_bytes,
+            settings={e.name: _store_settings(e.settings) for e in config.environments},
+            environments={},
+        )
         secrets = {secret for e in config.environments for secret in _secrets(e.settings)}
         self._pool = Pool(s.workers, self._configuration, s.worker_memory_bytes, secrets)
         admission = Admission(s.workers, s.user_queries, s.queue_length, s.user_queue_length)
@@ -84,7 +87,7 @@ class Service:
         Raises:
             QueryError: The statement, its limits, the service or the object store does not let it run.
         """
-        running = self._open(query, caller, "run")
+        running = self._open(query, caller, Mode.run)
         answer = await running.begin()
         return ResultStream(running, answer)
 
@@ -94,16 +97,18 @@ class Service:
         Raises:
             QueryError: As `run`.
         """
-        return (await self._open(query, caller, "describe").begin()).schema
+        return (await self._open(query, caller, Mode.describe).begin()).schema
 
-    async def explain(self, query: Query, caller: Caller) -> dict[str, Any]:
-        """Return what a statement would read, why it skips the rest, and its plans; for JSON.
+    async def explain(self, query: Query, caller: Caller) -> ExplanationDocument:
+        """Return what a statement would read, why it skips the rest, and its plans.
 
         Raises:
             QueryError: As `run`.
         """
-        answer = await self._open(query, caller, "explain").begin()
-        return dict(answer.explanation or {})
+        answer = await self._open(query, caller, Mode.explain).begin()
+        if answer.explanation is None:
+            raise QueryError("the worker sent no explanation")
+        return answer.explanation
 
     def cancel(self, query_id: str, caller: Caller) -> QueryInfo:
         """Cancel a query; one that is over stays as it is.
@@ -166,9 +171,8 @@ class Service:
         """Return what is counted, in Prometheus's text format."""
         return self._metrics.text()
 
-    def _configuration(self) -> dict[str, Any]:
-        """Return what a worker is told before its first statement: also the catalogs, so that it knows them by then."""
-        return {**self._worker, "environments": told(self._environments, ALL)}
+    def _configuration(self) -> Configuration:
+        return dataclasses.replace(self._configured, environments=sources(self._environments, ALL))
 
     async def _drained(self, limit_s: float) -> None:
         """Wait for the queries that run, but no longer than this."""
@@ -176,7 +180,7 @@ class Service:
         while (self._registry.running or self._pool.busy) and self.loop.time() < deadline:  # noqa: ASYNC110  # rare
             await asyncio.sleep(_DRAIN_LOOK_S)
 
-    def _open(self, query: Query, caller: Caller, mode: str) -> Running:
+    def _open(self, query: Query, caller: Caller, mode: Mode) -> Running:
         if self._stopping:
             raise ServiceUnavailableError("the service is starting or stopping: try again in a moment")
         limit, size = self._settings.sql_limit_bytes, len(query.sql.encode())
@@ -194,6 +198,6 @@ def _secrets(settings: Settings) -> set[str]:
     return {secret for secret in (event_log, settings.secret_access_key, settings.session_token) if secret}
 
 
-def _store_settings(settings: Settings) -> dict[str, Any]:
+def _store_settings(settings: Settings) -> Settings:
     """Return an environment's settings without what a worker has no use for: the event log's password is in there."""
-    return dataclasses.asdict(dataclasses.replace(settings, event_log=None, home="", state_dir=None))
+    return dataclasses.replace(settings, event_log=None, home="", state_dir=None)

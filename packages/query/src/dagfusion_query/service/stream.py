@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pyarrow as pa
 
+from dagfusion_query.documents.queries import Stats
 from dagfusion_query.errors import QueryCancelledError
-from dagfusion_query.service.query import Stats
 from dagfusion_query.service.running import Answer, Running
 
 

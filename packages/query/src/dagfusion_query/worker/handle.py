@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from dagfusion_query.worker.protocol import Decoder, Frame, Kind, Phase, ProtocolError, encode
 
@@ -80,7 +79,7 @@ class Handle:
         """The process id."""
         return self._process.pid
 
-    async def send(self, kind: Kind, head: Mapping[str, Any], body: bytes = b"") -> None:
+    async def send(self, kind: Kind, head: object, body: bytes = b"") -> None:
         """Send a frame.
 
         Raises:
@@ -88,7 +87,7 @@ class Handle:
         """
         await self._loop.sock_sendall(self._socket, b"".join(encode(kind, head, [body])))
 
-    def send_now(self, kind: Kind, head: Mapping[str, Any]) -> None:
+    def send_now(self, kind: Kind, head: object) -> None:
         """Send a short frame without waiting; it is lost if the process takes nothing."""
         try:
             self._socket.send(b"".join(encode(kind, head)))

@@ -4,12 +4,12 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Mapping
-from typing import Any
 
-from dagfusion_query.errors import QueryError, WorkerDiedError, restored
+from dagfusion_query.documents.failures import Failure
+from dagfusion_query.errors import QueryError, WorkerDiedError
 from dagfusion_query.worker.handle import STOPPED, Handle
 from dagfusion_query.worker.limits import out_of_memory
+from dagfusion_query.worker.messages import Cancel, Statement
 from dagfusion_query.worker.pool import Pool
 from dagfusion_query.worker.protocol import Frame, Kind, Phase, ProtocolError
 
@@ -52,7 +52,7 @@ class Lease:
         """Whether the worker has come to its end with this statement."""
         return self._over
 
-    async def begin(self, statement: Mapping[str, Any], body: bytes) -> None:
+    async def begin(self, statement: Statement, body: bytes) -> None:
         """Give the worker the statement.
 
         Raises:
@@ -61,7 +61,7 @@ class Lease:
         """
         if self._error is not None:
             raise self._error
-        self._statement = statement["id"]
+        self._statement = statement.id
         try:
             await self._handle.send(Kind.statement, statement, body)
             self._is_sent = True
@@ -114,7 +114,7 @@ class Lease:
             return
         if not self._is_sent:
             self._handle.kill("cancelled")
-        self._handle.send_now(Kind.cancel, {"id": self._statement})
+        self._handle.send_now(Kind.cancel, Cancel(self._statement))
         self._killer = self._loop.call_later(self._grace_s, self._handle.kill, "cancelled")
         if not self._reading:
             self._start_drain()
@@ -134,7 +134,7 @@ class Lease:
                 raise await self._death()
             self._has_begun = True
             if frame.kind is Kind.failed:
-                error = self._error or restored(frame.head["code"], frame.head["text"], frame.head["details"])
+                error = self._error or frame.read(Failure).error()
                 if type(error) is QueryError:  # a fault of this program, which the worker's log describes
                     _log.error("a statement failed in worker %d: %s", self._handle.pid, self._handle.log().strip())
                 self._finish()

@@ -1,13 +1,13 @@
 """A result's way out of a worker: encoded, within its limits, in chunks."""
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 import pyarrow as pa
 
 from dagfusion_query.errors import ResultTooLargeError
 from dagfusion_query.formats.encoders import Piece
-from dagfusion_query.formats.result_format import Format
+from dagfusion_query.worker.messages import Cost, End, Statement
 from dagfusion_query.worker.protocol import Kind, encode
 
 Encoded: TypeAlias = list[bytes | memoryview]
@@ -19,16 +19,17 @@ class Output:
     """Takes a result's batches and sends them.
 
     Args:
-        head: The statement's: `format`, `limit_rows`, `limit_bytes` and `wanted_rows`.
+        statement: Its format and limits.
         schema: The result's columns.
         planned: The frame that goes before everything else.
         send: Sends encoded frames.
     """
 
-    def __init__(self, head: Mapping[str, Any], schema: pa.Schema, planned: Encoded, send: Send) -> None:
-        self._encoder = Format(head["format"]).encoder(schema)
+    def __init__(self, statement: Statement, schema: pa.Schema, planned: Encoded, send: Send) -> None:
+        self._encoder = statement.format.encoder(schema)
         self._send = send
-        self._limit_rows, self._limit_bytes, self._wanted = head["limit_rows"], head["limit_bytes"], head["wanted_rows"]
+        self._limit_rows, self._limit_bytes = statement.limit_rows, statement.limit_bytes
+        self._wanted = statement.wanted_rows
         self._planned: list[Encoded] = [planned]  # until it was sent
         self._pieces: list[Piece] = []
         self._waiting = self._bytes = self._rows = 0
@@ -58,11 +59,19 @@ class Output:
         if frames:
             self._send(*frames)
 
-    def finish(self, facts: Mapping[str, Any]) -> None:
+    def finish(self, *, first_batch_s: float, files_read: int, bytes_read: int, requests: int | None) -> None:
         """Send the rest, and what the result cost."""
         self._take(self._encoder.finish())
-        end = {**facts, "rows": self._rows, "result_bytes": self._bytes, "truncated": self._truncated}
-        self._send(*self._planned, self._data(), encode(Kind.end, end))
+        cost = Cost(
+            first_batch_s=first_batch_s,
+            files_read=files_read,
+            bytes_read=bytes_read,
+            requests=requests,
+            rows=self._rows,
+            result_bytes=self._bytes,
+            truncated=self._truncated,
+        )
+        self._send(*self._planned, self._data(), encode(Kind.end, End(cost)))
 
     def _take(self, pieces: list[Piece]) -> None:
         size = sum(len(piece) for piece in pieces)

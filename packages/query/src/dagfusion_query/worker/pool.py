@@ -4,13 +4,13 @@ import asyncio
 import logging
 import signal
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection
 
 from dagfusion_query.engine.statement import is_full_disk, is_no_room
 from dagfusion_query.errors import QueryError, ResourcesError, ServiceUnavailableError
 from dagfusion_query.worker.handle import STOPPED, TOO_MUCH_MEMORY, Handle, sweep
 from dagfusion_query.worker.limits import is_stopped, memory_bytes, no_room_to_start
+from dagfusion_query.worker.messages import Configuration
 from dagfusion_query.worker.protocol import Kind, Phase, ProtocolError
 from dagfusion_query.worker.quiet import EXIT_CODE
 
@@ -35,7 +35,7 @@ class Pool:
     def __init__(
         self,
         size: int,
-        configure: Callable[[], Mapping[str, Any]],
+        configure: Callable[[], Configuration],
         limit_bytes: int,
         secrets: Collection[str] = (),
     ) -> None:

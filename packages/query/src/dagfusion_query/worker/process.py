@@ -10,6 +10,7 @@ from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING
 
 from dagfusion_query.worker import limits
+from dagfusion_query.worker.messages import Cancel, Configuration
 from dagfusion_query.worker.protocol import Decoder, Frame, Kind, LinkLostError, Phase, encode
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Worker:
                 if frame.kind is Kind.statement:
                     return frame
                 if frame.kind is Kind.cancel:
-                    self._statements.cancel(frame.head["id"])
+                    self._statements.cancel(frame.read(Cancel).id)
             return None
 
 
@@ -130,7 +131,8 @@ def _configured(frame: Frame, mark: Callable[[Phase], None]) -> "Statements":
     sys.meta_path.insert(0, _WithoutPandas())
     from dagfusion_query.worker.statements import Statements  # noqa: PLC0415  # imports DataFusion, which takes 0.2 s
 
-    statements = Statements(frame.head, mark)
-    statements.warm_up(frame.head)
-    limits.limit_memory(frame.head["memory_bytes"])
+    configuration = frame.read(Configuration)
+    statements = Statements(configuration, mark)
+    statements.warm_up(configuration)
+    limits.limit_memory(configuration.memory_bytes)
     return statements

@@ -10,13 +10,16 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
+
+from dagfusion_query.documents import codec
 
 HEADER = struct.Struct(">cIQ")
 LONGEST = 1 << 36  # a body that says it is longer is none: the stream is out of step
 _AHEAD = 1 << 16
+T = TypeVar("T")
 
 
 class ProtocolError(Exception):
@@ -56,18 +59,24 @@ class Phase(Enum):
 
 @dataclass(frozen=True)
 class Frame:
-    """One message."""
+    """One message. `messages` has the values that heads are of."""
 
     kind: Kind
     head: Mapping[str, Any] = field(default_factory=dict)
     body: memoryview | bytes = b""
 
+    def read(self, kind: type[T]) -> T:
+        """Return the head as a value.
 
-def encode(
-    kind: Kind, head: Mapping[str, Any] | None = None, body: Sequence[bytes | memoryview] = ()
-) -> list[bytes | memoryview]:
+        Raises:
+            DocumentError: It is none.
+        """
+        return codec.read(kind, self.head)
+
+
+def encode(kind: Kind, head: object = None, body: Sequence[bytes | memoryview] = ()) -> list[bytes | memoryview]:
     """Return a frame as pieces to be sent one after another; those of the body are not copied."""
-    encoded = orjson.dumps(head) if head else b""
+    encoded = b"" if head is None else codec.encode(head)
     views = [memoryview(piece).cast("B") for piece in body]
     return [HEADER.pack(kind.value, len(encoded), sum(len(view) for view in views)) + encoded, *views]
 

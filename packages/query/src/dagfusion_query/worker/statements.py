@@ -5,10 +5,9 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import pyarrow as pa
@@ -19,6 +18,8 @@ from dagfusion_query.access.scopes import Scopes
 from dagfusion_query.answers import Explanation
 from dagfusion_query.catalog.mapped import MappedCatalog
 from dagfusion_query.catalog.model import Snapshot, Table
+from dagfusion_query.documents.failures import Failure
+from dagfusion_query.documents.queries import ExplanationDocument, ScanStats
 from dagfusion_query.engine.engine import Engine, Prepared
 from dagfusion_query.engine.run import Run
 from dagfusion_query.engine.statement import is_full_disk, no_room
@@ -27,13 +28,13 @@ from dagfusion_query.errors import (
     QueryCancelledError,
     QueryError,
     ResourcesError,
-    restored,
 )
 from dagfusion_query.explain import explain
 from dagfusion_query.result import Batches, Finished
 from dagfusion_query.scan.layout import HIDDEN
 from dagfusion_query.settings import Settings
 from dagfusion_query.worker.limits import out_of_memory
+from dagfusion_query.worker.messages import Configuration, End, EnvironmentSource, Mode, Planned, Statement
 from dagfusion_query.worker.output import Output, Send
 from dagfusion_query.worker.protocol import Frame, Kind, LinkLostError, Phase, encode
 from dagfusion_query.worker.quiet import EXIT_CODE, comes_to_rest
@@ -55,11 +56,11 @@ class Statements:
     """Runs statements over the catalogs of a service's environments.
 
     Args:
-        head: What the service configures: settings of the environments and limits.
+        configuration: Settings of the environments, and limits.
         mark: Notes what this process is at.
     """
 
-    def __init__(self, head: Mapping[str, Any], mark: Callable[[Phase], None]) -> None:
+    def __init__(self, configuration: Configuration, mark: Callable[[Phase], None]) -> None:
         self._mark = mark
         self._catalogs: dict[tuple[str, str], MappedCatalog] = {}
         self._scopes = Scopes()
@@ -72,20 +73,20 @@ class Statements:
         self._local: WeakKeyDictionary[Table, str] = WeakKeyDictionary()
         self._objects: Sequence[str] = ()  # local folders of what the statement reads
         self._is_whole = True  # whether the statement came to its own end
-        environments = {name: Settings(**values) for name, values in head["settings"].items()}
-        self._memory_bytes = int(head["memory_bytes"])
+        environments = configuration.settings
+        self._memory_bytes = configuration.memory_bytes
         base = next(iter(environments.values()), Settings())  # limits and caches are the same in all
         pool_bytes = min(base.memory_limit_bytes, self._memory_bytes * _POOL_PERCENT // 100)
         self._is_cut = pool_bytes < base.memory_limit_bytes
-        folders = (*head["folders"], tempfile.gettempdir())  # the latter is this process's own
+        folders = (*configuration.folders, tempfile.gettempdir())  # the latter is this process's own
         self._redactor = Redactor(environments.values(), map(Path, folders))
         self._requests = SentRequests(settings.endpoint_url for settings in environments.values())
         self._engine = Engine(replace(base, memory_limit_bytes=pool_bytes), environments, planners=1)
 
-    def warm_up(self, head: Mapping[str, Any]) -> None:
+    def warm_up(self, configuration: Configuration) -> None:
         """Have everything loaded that a first statement would wait for: the engine, and the catalogs as they are."""
         try:
-            snapshot, _ = self._snapshot({**head, "grants": [EVERYTHING]})
+            snapshot, _ = self._snapshot(configuration.environments, [EVERYTHING])
         except QueryError as error:
             _log.warning("this worker starts without the catalogs: %s", error)
             snapshot = Snapshot(0, "")
@@ -121,28 +122,29 @@ class Statements:
             self._mark(Phase.idle)
 
     def _run_one(self, frame: Frame, send: Send) -> None:
+        statement = frame.read(Statement)
         with self._lock:
-            self._current, self._cancelled, self._is_whole = frame.head["id"], False, True
+            self._current, self._cancelled, self._is_whole = statement.id, False, True
         self._mark(Phase.planning)
         try:
-            self._answer(frame, send)
+            self._answer(statement, frame.body, send)
         except LinkLostError:
             raise
         except BaseException as error:  # noqa: BLE001  # whatever it is, the service has to hear of it
             said = QueryCancelledError("the query was cancelled") if self._cancelled else self._error(error)
             text = _cut(self._redactor.error(said, self._objects))
             self._mark(Phase.resting)
-            send(encode(Kind.failed, {"code": said.code, "text": text, "details": said.details()}))
+            send(encode(Kind.failed, Failure.of(said, text)))
             self._is_whole = False
 
-    def _answer(self, frame: Frame, send: Send) -> None:
+    def _answer(self, statement: Statement, body: memoryview | bytes, send: Send) -> None:
         started = time.perf_counter()
-        head, self._objects = frame.head, ()
-        snapshot, generations = self._snapshot(head)
+        self._objects = ()
+        snapshot, generations = self._snapshot(statement.environments, statement.grants)
         cached = self._engine.cached_plans
-        prepared = self._engine.prepare(head["sql"], _params(frame.body), snapshot)
+        prepared = self._engine.prepare(statement.sql, _params(body), snapshot)
         self._objects = sorted({self._folder(scan.table) for scan in prepared.scans} - {""}, key=len, reverse=True)
-        if self._objects and _names_files(head["sql"], prepared):
+        if self._objects and _names_files(statement.sql, prepared):
             raise PlanError(
                 "input_file_name() would show folders of the service's machine, where the files of these tables are: "
                 "select partition columns instead"
@@ -151,20 +153,26 @@ class Statements:
         plans = self._explained(prepared).to_arrow() if prepared.is_explain else None
         schema = prepared.schema if plans is None else plans.schema
         was_there = self._engine.cached_plans > cached
-        facts = {"planning_s": planning_s, "generations": generations, "cached": was_there, **self._reads(prepared)}
+        facts = Planned(
+            planning_s=planning_s,
+            generations=generations,
+            cached=was_there,
+            scans=self._scans(prepared),
+            path=prepared.path,
+        )
         planned = encode(Kind.planned, facts, [memoryview(schema.serialize())])
         self._mark(Phase.running)
-        match head["mode"]:
-            case "describe":
-                send(planned, encode(Kind.end))
-            case "explain":
+        match statement.mode:
+            case Mode.describe:
+                send(planned, encode(Kind.end, End()))
+            case Mode.explain:
                 explanation = _explanation(self._explained(prepared), generations, self._shown_uri)
-                send(planned, encode(Kind.end, {"explanation": explanation}))
-            case _:
+                send(planned, encode(Kind.end, End(explanation=explanation)))
+            case Mode.run:
                 began = time.perf_counter()
                 run: Batches = Finished(plans) if plans is not None else self._engine.start(prepared)
                 run = _Shown(run, lambda text: self._shown(prepared.shown(text))) if prepared.is_analysis else run
-                self._stream(run, Output(head, schema, planned, send), began)
+                self._stream(run, Output(statement, schema, planned, send), began)
 
     def _stream(self, run: Batches, output: Output, began: float) -> None:
         with self._lock:
@@ -188,26 +196,29 @@ class Statements:
         if not self._is_whole:
             self._mark(Phase.resting)
         took_s = time.perf_counter() - began if first_batch_s is None else first_batch_s
-        counts = {"files_read": run.files_read, "bytes_read": run.bytes_read, "requests": self._requests.count()}
-        output.finish({"first_batch_s": took_s, **counts})
+        output.finish(
+            first_batch_s=took_s,
+            files_read=run.files_read,
+            bytes_read=run.bytes_read,
+            requests=self._requests.count(),
+        )
 
     def _check(self) -> None:
         if self._cancelled:
             raise QueryCancelledError("the query was cancelled")
 
-    def _reads(self, prepared: Prepared) -> dict[str, Any]:
-        """Say what a planned statement reads, and how."""
-        scans = [
-            {
-                "table": str(scan.table.name),
-                "files_total": len(scan.table.files),
-                "files_read": scan.count,
-                "bytes_total": self._size(scan.table),
-                "bytes_kept": self._size(scan.table) if scan.files is None else scan.bytes,
-            }
+    def _scans(self, prepared: Prepared) -> list[ScanStats]:
+        """Return what a planned statement reads of each table."""
+        return [
+            ScanStats(
+                table=str(scan.table.name),
+                files_total=len(scan.table.files),
+                files_read=scan.count,
+                bytes_total=self._size(scan.table),
+                bytes_kept=self._size(scan.table) if scan.files is None else scan.bytes,
+            )
             for scan in prepared.scans
         ]
-        return {"scans": scans, "path": prepared.path}
 
     def _size(self, table: Table) -> int:
         """Return the bytes of all files of a table."""
@@ -250,23 +261,23 @@ class Statements:
         _log.error("a statement met a fault of this program", exc_info=error)
         return QueryError("the service failed at this statement, which is not the statement's fault; its log says how")
 
-    def _snapshot(self, head: Mapping[str, Any]) -> tuple[Snapshot, dict[str, int]]:
+    def _snapshot(
+        self, sources: Mapping[str, EnvironmentSource], grants: Collection[str]
+    ) -> tuple[Snapshot, dict[str, int]]:
         """Return what the caller sees, and the generation of each environment."""
         snapshots: dict[str, Snapshot] = {}
         unavailable: dict[str, QueryError] = {}
-        for name, state in head["environments"].items():
-            if "problem" in state:
-                unavailable[name] = restored(state["problem"]["code"], state["problem"]["text"], {})
+        for name, source in sources.items():
+            if source.problem is not None:
+                unavailable[name] = source.problem.error()
                 continue
-            key = (name, state["folder"])
+            key = (name, source.folder)
             catalog = self._catalogs.get(key)
             if catalog is None:
-                catalog = self._catalogs[key] = MappedCatalog(Path(state["folder"]), name)
-            snapshots[name] = catalog.at(state["generation"])
-        grants = Grants(frozenset(head["grants"]))
-        return self._scopes.merged(snapshots, unavailable, grants), {
-            name: s.generation for name, s in snapshots.items()
-        }
+                catalog = self._catalogs[key] = MappedCatalog(Path(source.folder), name)
+            snapshots[name] = catalog.at(source.generation)
+        merged = self._scopes.merged(snapshots, unavailable, Grants(frozenset(grants)))
+        return merged, {name: snapshot.generation for name, snapshot in snapshots.items()}
 
 
 class _Shown:
@@ -328,27 +339,17 @@ def _params(body: memoryview | bytes) -> dict[str, pa.Scalar] | None:
     return {name: column[0] for name, column in zip(row.schema.names, row.columns, strict=True)}
 
 
-def _explanation(found: Explanation, generations: Mapping[str, int], shown: Callable[[str], str]) -> dict[str, Any]:
+def _explanation(
+    found: Explanation, generations: Mapping[str, int], shown: Callable[[str], str]
+) -> ExplanationDocument:
+    """Return an explanation as it is sent: with as many partitions and objects as anyone reads."""
     scans = [
-        {
-            "table": scan.table,
-            "files_total": scan.files_total,
-            "files_read": scan.files_read,
-            "bytes_total": scan.bytes_total,
-            "bytes_kept": scan.bytes_kept,
-            "filters": [
-                {"text": effect.text.replace(HIDDEN, ""), "skipped": effect.skipped, "by": effect.by}
-                for effect in scan.filters
-            ],
-            "partitions": list(scan.partitions[:_NAMED]),
-            "uris": list(map(shown, scan.uris[:_NAMED])),
-        }
+        replace(
+            scan,
+            filters=[replace(effect, text=effect.text.replace(HIDDEN, "")) for effect in scan.filters],
+            partitions=scan.partitions[:_NAMED],
+            uris=list(map(shown, scan.uris[:_NAMED])),
+        )
         for scan in found.scans
     ]
-    return {
-        "path": found.path,
-        "scans": scans,
-        "logical": found.logical,
-        "physical": found.physical,
-        "generations": dict(generations),
-    }
+    return ExplanationDocument(scans, found.logical, found.physical, found.path, generations=generations)

@@ -1,16 +1,17 @@
 """What this package's own client asks beyond Flight SQL: answers are the HTTP door's JSON documents."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from dagfusion_query.access.caller import Caller
 from dagfusion_query.catalog.environments import EnvironmentState
+from dagfusion_query.documents.catalog import TablesDocument
+from dagfusion_query.documents.codec import encode
+from dagfusion_query.documents.queries import QueryInfo
 from dagfusion_query.doors.flight import messages
 from dagfusion_query.doors.flight.bridge import Bridge, Call
 from dagfusion_query.doors.flight.messages import EXPLAIN, QUERY, TABLES
 from dagfusion_query.doors.flight.statements import Statements
-from dagfusion_query.doors.http.documents import encode
-from dagfusion_query.doors.http.summaries import details_document, environment_document
+from dagfusion_query.doors.summaries import details_document, environment_document
 from dagfusion_query.errors import BadRequestError
 from dagfusion_query.service.service import Service
 
@@ -56,13 +57,12 @@ class Extras:
     async def _states(self, caller: Caller) -> Sequence[EnvironmentState]:
         return list(self._service.environments(caller).values())
 
-    async def _query(self, query_id: str, caller: Caller) -> Any:
+    async def _query(self, query_id: str, caller: Caller) -> QueryInfo:
         return self._service.query(query_id, caller)
 
 
-def _tables(states: Sequence[EnvironmentState], *, with_tables: bool) -> dict[str, Any]:
+def _tables(states: Sequence[EnvironmentState], *, with_tables: bool) -> TablesDocument:
     tables = [(state, table) for state in states for table in state.snapshot.tables.values() if with_tables]
-    return {
-        "environments": [environment_document(state) for state in states],
-        "tables": [details_document(state, table) for state, table in tables],
-    }
+    return TablesDocument(
+        [environment_document(state) for state in states], [details_document(state, table) for state, table in tables]
+    )

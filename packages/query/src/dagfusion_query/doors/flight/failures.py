@@ -9,6 +9,8 @@ import orjson
 import pyarrow as pa
 from pyarrow import flight
 
+from dagfusion_query.documents.codec import encode
+from dagfusion_query.documents.failures import FlightFailure
 from dagfusion_query.doors.flight.messages import ERROR_TRAILER
 from dagfusion_query.errors import QueryError, TooBusyError
 
@@ -66,7 +68,7 @@ def failure(error: BaseException, context: Any = None) -> Exception:
 
 def encoded(error: QueryError) -> bytes:
     """Encode an error as the trailer has it."""
-    return orjson.dumps({"code": error.code, "message": str(error), "details": error.details()})
+    return encode(FlightFailure.of(error))
 
 
 def _unexpected(error: BaseException) -> QueryError:

@@ -1,14 +1,15 @@
 """What this door asks of the service."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from dagfusion_query.access.caller import Caller
 from dagfusion_query.catalog.live import Lag
 from dagfusion_query.catalog.model import Snapshot
+from dagfusion_query.documents.queries import ExplanationDocument, QueryInfo, Stats
 from dagfusion_query.errors import QueryError
 from dagfusion_query.event_log.history import History
-from dagfusion_query.service.query import Query, QueryInfo, Stats
+from dagfusion_query.service.query import Query
 
 
 class ResultStream(Protocol):
@@ -58,7 +59,7 @@ class Service(Protocol):
     async def run(self, query: Query, caller: Caller) -> ResultStream:
         """Run a statement until its first rows are there."""
 
-    async def explain(self, query: Query, caller: Caller) -> Mapping[str, Any]:
+    async def explain(self, query: Query, caller: Caller) -> ExplanationDocument:
         """Say what a statement would read."""
 
     def cancel(self, query_id: str, caller: Caller) -> QueryInfo:

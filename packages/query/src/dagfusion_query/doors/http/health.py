@@ -7,8 +7,9 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from dagfusion_query.access.tokens import ANONYMOUS
+from dagfusion_query.documents.session import SessionDocument, StatusDocument
+from dagfusion_query.doors.http.answers import document
 from dagfusion_query.doors.http.asked import Service
-from dagfusion_query.doors.http.documents import document
 from dagfusion_query.doors.http.gate import caller_of
 from dagfusion_query.doors.http.openapi import describe
 from dagfusion_query.doors.http.problems import answer
@@ -36,13 +37,13 @@ class Health:
 
     async def alive(self, _: Request) -> Response:
         """Answer for as long as the process does."""
-        return document({"status": "alive"})
+        return document(StatusDocument("alive"))
 
     async def ready(self, _: Request) -> Response:
         """Say whether statements can be run. Anybody may ask, so that a reason is named only by its code."""
         problem = self._service.ready()
         if problem is None:
-            return document({"status": "ready"})
+            return document(StatusDocument("ready"))
         return answer(503, problem.code, "no statement can be run now: the service's log says why")
 
     async def metrics(self, request: Request) -> Response:
@@ -59,10 +60,10 @@ class Health:
         """Say who the caller is."""
         caller = caller_of(request)
         return document(
-            {
-                "user": caller.user,
-                "anonymous": caller.user == ANONYMOUS,
-                "everything": caller.grants.everything,
-                "version": self._version,
-            }
+            SessionDocument(
+                user=caller.user,
+                anonymous=caller.user == ANONYMOUS,
+                everything=caller.grants.everything,
+                version=self._version,
+            )
         )

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -10,19 +9,19 @@ from starlette.routing import BaseRoute, Route
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.model import Table
+from dagfusion_query.documents.catalog import BriefTableDocument, PartitionsDocument, TableDocument, TablesDocument
+from dagfusion_query.doors.http.answers import document
 from dagfusion_query.doors.http.asked import EnvironmentState, Service
-from dagfusion_query.doors.http.documents import document
 from dagfusion_query.doors.http.entity_tag import entity_tag, is_known
 from dagfusion_query.doors.http.gate import caller_of
-from dagfusion_query.doors.http.summaries import (
-    NO_DETAILS,
+from dagfusion_query.doors.summaries import (
+    brief_document,
     details_document,
     environment_document,
     history_document,
-    nameless_document,
+    nameless,
     page,
     partition_stream,
-    table_document,
     totals,
 )
 from dagfusion_query.errors import BadRequestError, UnknownTableError
@@ -31,6 +30,7 @@ from dagfusion_query.formats.result_format import Format
 PAGE_ROWS = 1000
 PAGE_LIMIT_ROWS = 100_000
 KEY_LIMIT = 4096
+Listed = TableDocument | BriefTableDocument
 
 
 class Metadata:
@@ -60,10 +60,10 @@ class Metadata:
             return Response(status_code=304, headers={"ETag": tag})
         return await asyncio.to_thread(
             lambda: document(
-                {
-                    "environments": [environment_document(state) for state in states],
-                    "tables": [table for state in states for table in _LISTS[wanted](state)],
-                },
+                TablesDocument(
+                    [environment_document(state) for state in states],
+                    [table for state in states for table in _LISTS[wanted](state)],
+                ),
                 headers={"ETag": tag},
             )
         )
@@ -84,7 +84,7 @@ class Metadata:
         limit = _number(request, "limit", PAGE_ROWS, PAGE_LIMIT_ROWS)
         offset = _number(request, "offset", 0, 2**62)
         rows = await asyncio.to_thread(page, table, offset, limit)
-        return document({"partitions": rows, "total": totals(table).files})
+        return document(PartitionsDocument(totals(table).files, rows))
 
     async def history(self, request: Request) -> Response:
         """Say what Dagster did about a table, or about one partition, also one that is missing."""
@@ -110,22 +110,28 @@ class Metadata:
         raise UnknownTableError(f"there is no table {str(name)[:200]}: /v1/tables lists all")
 
 
-def _brief(state: EnvironmentState) -> list[Any]:
-    tables = {name: table_document(state.name, table) for name, table in state.snapshot.tables.items()}
-    nameless = {name: nameless_document(state.name, name, problem) for name, problem in state.snapshot.problems.items()}
-    return [shown for _, shown in sorted({**nameless, **tables}.items())]
-
-
-def _full(state: EnvironmentState) -> list[Any]:
-    tables = {name: details_document(state, table) for name, table in state.snapshot.tables.items()}
-    nameless = {
-        name: {**nameless_document(state.name, name, problem), **NO_DETAILS}
+def _brief(state: EnvironmentState) -> list[Listed]:
+    tables = {name: brief_document(state.name, table) for name, table in state.snapshot.tables.items()}
+    problems = {
+        name: BriefTableDocument(**nameless(state.name, name, problem))
         for name, problem in state.snapshot.problems.items()
     }
-    return [shown for _, shown in sorted({**nameless, **tables}.items())]
+    return [shown for _, shown in sorted({**problems, **tables}.items())]
 
 
-_LISTS: Mapping[str, Callable[[EnvironmentState], list[Any]]] = {"brief": _brief, "full": _full, "none": lambda _: []}
+def _full(state: EnvironmentState) -> list[Listed]:
+    tables = {name: details_document(state, table) for name, table in state.snapshot.tables.items()}
+    problems = {
+        name: TableDocument(**nameless(state.name, name, problem)) for name, problem in state.snapshot.problems.items()
+    }
+    return [shown for _, shown in sorted({**problems, **tables}.items())]
+
+
+_LISTS: Mapping[str, Callable[[EnvironmentState], list[Listed]]] = {
+    "brief": _brief,
+    "full": _full,
+    "none": lambda _: [],
+}
 
 
 def _number(request: Request, name: str, default: int, most: int) -> int:

@@ -4,10 +4,12 @@ import logging
 import math
 import secrets
 from http import HTTPStatus
+from typing import Any
 
 from starlette.responses import Response
 
-from dagfusion_query.doors.http.documents import encode
+from dagfusion_query.documents.codec import encode
+from dagfusion_query.documents.failures import ProblemDocument
 from dagfusion_query.errors import EventLogError, QueryError, SettingsError, SnapshotError
 
 _log = logging.getLogger(__name__)
@@ -40,11 +42,11 @@ def internal(error: BaseException) -> Response:
     return answer(500, "internal", f"internal error {reference}: see the service's log")
 
 
-def answer(status: int, code: str, detail: str, headers: dict[str, str] | None = None, **more: str | float) -> Response:
+def answer(status: int, code: str, detail: str, headers: dict[str, str] | None = None, **more: Any) -> Response:
     """Make a problem document's answer."""
     said = detail.encode("utf-8", "replace").decode()  # it may quote what is no Unicode text
-    content = {"type": "about:blank", "title": _title(status), "status": status, "code": code, "detail": said}
-    return Response(encode(content | more), status, headers, MEDIA_TYPE)
+    content = ProblemDocument(title=_title(status), status=status, code=code, detail=said, **more)
+    return Response(encode(content), status, headers, MEDIA_TYPE)
 
 
 def _title(status: int) -> str:

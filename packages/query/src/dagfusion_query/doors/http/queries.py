@@ -4,8 +4,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from dagfusion_query.documents.queries import QueriesDocument
+from dagfusion_query.doors.http.answers import document
 from dagfusion_query.doors.http.asked import Service
-from dagfusion_query.doors.http.documents import document
 from dagfusion_query.doors.http.gate import caller_of
 
 
@@ -25,7 +26,7 @@ class Queries:
 
     async def list(self, request: Request) -> Response:
         """Return the caller's queries, the newest first."""
-        return document({"queries": self._service.queries(caller_of(request))})
+        return document(QueriesDocument(self._service.queries(caller_of(request))))
 
     async def show(self, request: Request) -> Response:
         """Return what is known of one query, its error too."""

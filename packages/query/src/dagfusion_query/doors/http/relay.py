@@ -1,17 +1,17 @@
 """A result on its way to a client: the service's chunks as they are, for as long as somebody takes them."""
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncIterator, Callable
 
 from starlette.types import Receive, Scope, Send
 
+from dagfusion_query.documents.codec import encode
+from dagfusion_query.documents.queries import Stats
 from dagfusion_query.doors.http.asked import ResultStream
 from dagfusion_query.doors.http.compress import Zstd
 from dagfusion_query.doors.http.problems import problem
 from dagfusion_query.errors import QueryError
-from dagfusion_query.service.query import Stats
 
 _log = logging.getLogger(__name__)
 
@@ -136,4 +136,4 @@ def _forget(task: "asyncio.Future[Chunk | None]") -> None:
 
 def _stats(stats: Stats) -> tuple[bytes, bytes]:
     """Return the header `DagFusion-Stats`; the scans, of which there may be many, are left to `/v1/queries/{id}`."""
-    return b"dagfusion-stats", json.dumps(stats.short(), default=dict).encode()
+    return b"dagfusion-stats", encode(stats.short())

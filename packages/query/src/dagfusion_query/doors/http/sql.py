@@ -10,8 +10,8 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from dagfusion_query.access.authenticate import is_loopback
+from dagfusion_query.doors.http.answers import document
 from dagfusion_query.doors.http.asked import ResultStream, Service
-from dagfusion_query.doors.http.documents import document
 from dagfusion_query.doors.http.gate import caller_of, client_of
 from dagfusion_query.doors.http.negotiate import content_type, takes
 from dagfusion_query.doors.http.relay import Relay, departure

@@ -1,8 +1,8 @@
 """What the catalog knows of a table, as documents and as Arrow; a million partitions are no Python objects."""
 
 import io
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -13,18 +13,23 @@ import pyarrow.compute as pc
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.model import Table
+from dagfusion_query.documents.catalog import (
+    BriefTableDocument,
+    ColumnDocument,
+    EnvironmentDocument,
+    HistoryDocument,
+    PartitionDocument,
+    RunDocument,
+    TableDocument,
+)
+from dagfusion_query.documents.failures import TroubleDocument
 from dagfusion_query.doors.http.asked import EnvironmentState
 from dagfusion_query.errors import QueryError
 from dagfusion_query.event_log.history import History
 from dagfusion_query.worker.redact import without_files
 
-_OWN = {
-    "partition_key": "partition_key",
-    "rows": "rows",
-    "size_bytes": "bytes",
-    "materialized_at": "materialized_at",
-    "run_id": "run_id",
-}
+# What is told of each file, by the catalog's column.
+_OWN = {{"bytes": "size_bytes"}.get(name, name): name for name in (known.name for known in fields(PartitionDocument))}
 _STREAMED_ROWS = 1 << 16
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -58,91 +63,51 @@ def totals(table: Table) -> Totals:
     return known
 
 
-def environment_document(state: EnvironmentState) -> Mapping[str, Any]:
+def environment_document(state: EnvironmentState) -> EnvironmentDocument:
     """Describe an environment."""
-    return {
-        "name": state.name,
-        "generation": state.snapshot.generation,
-        "age_s": None if state.lag is None else round(state.lag.age_s, 3),
-        "problem": problem_document(state.trouble),
-        "dagster_url": state.dagster_url,
-    }
+    age_s = None if state.lag is None else round(state.lag.age_s, 3)
+    return EnvironmentDocument(
+        state.name, state.snapshot.generation, age_s, problem_document(state.trouble), state.dagster_url
+    )
 
 
-def table_document(environment: str, table: Table) -> Mapping[str, Any]:
+def brief_document(environment: str, table: Table) -> BriefTableDocument:
     """Describe a table in a line of a list."""
-    total = totals(table)
-    return {
-        "environment": environment,
-        "schema": table.name.schema,
-        "name": table.name.table,
-        "asset_key": table.asset_key,
-        "partition_columns": table.partition_schema.names,
-        "partitions": total.partitions,
-        "rows": total.rows,
-        "bytes": total.bytes,
-        "materialized_at": total.materialized_at,
-        "problem": problem_document(table.problem),
-        "warnings": len(table.warnings),
-    }
+    return BriefTableDocument(**_facts(environment, table), warnings=len(table.warnings))
 
 
-def details_document(state: EnvironmentState, table: Table) -> Mapping[str, Any]:
+def details_document(state: EnvironmentState, table: Table) -> TableDocument:
     """Describe a table in full."""
-    fields = [(field, False) for field in table.file_schema] + [(field, True) for field in table.partition_schema]
-    return {
-        **table_document(state.name, table),
-        "columns": [
-            {"name": f.name, "type": str(f.type), "nullable": f.nullable, "partition": partition}
-            for f, partition in fields
-        ],
-        "files": totals(table).files,
-        "last_run_id": totals(table).last_run_id,
-        "dagster_url": asset_url(state.dagster_url, table.asset_key),
-        "warnings": [without_files(str(warning)) for warning in table.warnings],
-    }
+    columns = [(field, False) for field in table.file_schema] + [(field, True) for field in table.partition_schema]
+    return TableDocument(
+        **_facts(state.name, table),
+        columns=[ColumnDocument(f.name, str(f.type), f.nullable, partition) for f, partition in columns],
+        files=totals(table).files,
+        last_run_id=totals(table).last_run_id,
+        dagster_url=asset_url(state.dagster_url, table.asset_key),
+        warnings=[without_files(str(warning)) for warning in table.warnings],
+    )
 
 
-def nameless_document(environment: str, name: TableName, problem: QueryError) -> Mapping[str, Any]:
-    """Describe a name that no table could be given."""
+def nameless(environment: str, name: TableName, problem: QueryError) -> dict[str, Any]:
+    """Return what is known of a name that no table could be given."""
     return {
         "environment": environment,
         "schema": name.schema,
         "name": name.table,
-        "asset_key": [],
-        "partition_columns": [],
-        "partitions": 0,
-        "rows": 0,
-        "bytes": 0,
-        "materialized_at": None,
         "problem": problem_document(problem),
-        "warnings": 0,
     }
 
 
-NO_DETAILS: Mapping[str, Any] = {
-    "columns": [],
-    "files": 0,
-    "last_run_id": None,
-    "dagster_url": None,
-    "warnings": [],
-}
-
-
-def history_document(partition_key: str | None, history: History) -> Mapping[str, Any]:
+def history_document(partition_key: str | None, history: History) -> HistoryDocument:
     """Describe what Dagster did about a table or a partition."""
-    runs = [{"run_id": run.run_id, "status": run.status, "created_at": _moment(run.at_us)} for run in history.runs]
-    return {
-        "partition_key": partition_key,
-        "runs": runs,
-        "materialized_at": _moment(history.materialized_at_us),
-        "wiped_at": _moment(history.wiped_at_us),
-    }
+    runs = [RunDocument(run.run_id, run.status, _moment(run.at_us)) for run in history.runs]
+    return HistoryDocument(partition_key, runs, _moment(history.materialized_at_us), _moment(history.wiped_at_us))
 
 
-def problem_document(problem: QueryError | None) -> Mapping[str, Any] | None:
+def problem_document(problem: QueryError | None) -> TroubleDocument | None:
     """Describe what is wrong with something."""
-    return None if problem is None else {"code": problem.code, "detail": without_files(str(problem))}
+    return None if problem is None else TroubleDocument(problem.code, without_files(str(problem)))
 
 
 def asset_url(dagster_url: str | None, asset_key: tuple[str, ...]) -> str | None:
@@ -181,6 +146,23 @@ def partition_stream(table: Table) -> Iterator[bytes]:
             writer.write_batch(batch)
             yield _taken(sink)
     yield _taken(sink)
+
+
+def _facts(environment: str, table: Table) -> dict[str, Any]:
+    """Return what brief and full descriptions of a table have in common."""
+    total = totals(table)
+    return {
+        "environment": environment,
+        "schema": table.name.schema,
+        "name": table.name.table,
+        "asset_key": table.asset_key,
+        "partition_columns": table.partition_schema.names,
+        "partitions": total.partitions,
+        "rows": total.rows,
+        "bytes": total.bytes,
+        "materialized_at": total.materialized_at,
+        "problem": problem_document(table.problem),
+    }
 
 
 def _taken(sink: io.BytesIO) -> bytes:

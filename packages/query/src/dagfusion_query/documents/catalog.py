@@ -1,0 +1,167 @@
+"""The catalog: environments, tables, partitions, and what Dagster did about them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from dagfusion_query.documents.codec import shown_as
+from dagfusion_query.documents.failures import TroubleDocument
+
+
+@dataclass(frozen=True)
+class EnvironmentDocument:
+    """One environment.
+
+    Attributes:
+        generation: Of its catalog; a number that rises with each change.
+        age_s: Seconds since the event log was read.
+        problem: Why it cannot be read now; what was read before is served.
+        dagster_url: Dagster's web interface.
+    """
+
+    name: str
+    generation: int
+    age_s: float | None
+    problem: TroubleDocument | None
+    dagster_url: str | None = None
+
+
+@dataclass(frozen=True)
+class ColumnDocument:
+    """One column of a table.
+
+    Attributes:
+        type: Arrow's name of the type.
+        nullable: Whether it may hold NULL.
+        partition: Whether it is a partition column.
+    """
+
+    name: str
+    type: str
+    nullable: bool = True
+    partition: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TableFacts:
+    """What every description of a table has.
+
+    Attributes:
+        asset_key: Dagster's.
+        partition_columns: In path order.
+        partitions: How many are materialized.
+        materialized_at: The last materialization.
+        problem: Why it cannot be queried.
+    """
+
+    environment: str
+    schema: str
+    name: str
+    asset_key: Sequence[str] = ()
+    partition_columns: Sequence[str] = ()
+    partitions: int = 0
+    rows: int = 0
+    bytes: int = 0
+    materialized_at: datetime | None = None
+    problem: TroubleDocument | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BriefTableDocument(_TableFacts):
+    """A table in a line of a list.
+
+    Attributes:
+        warnings: Partitions left out.
+    """
+
+    warnings: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableDocument(_TableFacts):
+    """A table in full.
+
+    Attributes:
+        columns: Partition columns last.
+        files: A partition may have several.
+        last_run_id: The run of the last materialization.
+        dagster_url: The asset in Dagster's web interface.
+        warnings: Partitions and columns that are left out, and why.
+    """
+
+    columns: Sequence[ColumnDocument] = ()
+    files: int = 0
+    last_run_id: str | None = None
+    dagster_url: str | None = None
+    warnings: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class TablesDocument:
+    """Environments and their tables.
+
+    Attributes:
+        tables: All of them brief, all of them in full, or none, as was asked.
+    """
+
+    environments: Sequence[EnvironmentDocument]
+    tables: Sequence[TableDocument | BriefTableDocument]
+
+
+@dataclass(frozen=True)
+class PartitionDocument:
+    """A partition, or a file of a folder: beside its partition columns.
+
+    Attributes:
+        partition_key: Dagster's.
+        run_id: The run that materialized it.
+    """
+
+    partition_key: str | None
+    rows: int
+    bytes: int
+    materialized_at: datetime
+    run_id: str | None
+
+
+@dataclass(frozen=True)
+class PartitionsDocument:
+    """A page of a table's partitions.
+
+    Attributes:
+        total: Rows of all pages.
+    """
+
+    total: int
+    partitions: Sequence[Mapping[str, Any]] = shown_as(Sequence[PartitionDocument])
+
+
+@dataclass(frozen=True)
+class RunDocument:
+    """A run that was to materialize something.
+
+    Attributes:
+        status: Dagster's; null of a deleted run.
+    """
+
+    run_id: str
+    status: str | None
+    created_at: datetime | None
+
+
+@dataclass(frozen=True)
+class HistoryDocument:
+    """What Dagster did about a table, or about one of its partitions.
+
+    Attributes:
+        partition_key: The partition that was asked about; null for the whole table.
+        runs: The latest that were to materialize it, newest first.
+        materialized_at: The last materialization, wiped or not.
+        wiped_at: The last wipe of the whole asset.
+    """
+
+    partition_key: str | None
+    runs: Sequence[RunDocument]
+    materialized_at: datetime | None
+    wiped_at: datetime | None

@@ -1,0 +1,117 @@
+"""Queries, what they cost, and how they run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from dagfusion_query.answers import Explanation
+from dagfusion_query.documents.codec import details
+from dagfusion_query.documents.failures import Failure
+
+
+class State(StrEnum):
+    """Where a query is."""
+
+    queued = "queued"
+    running = "running"  # a worker has it, and no row has come
+    streaming = "streaming"
+    finished = "finished"
+    failed = "failed"
+    cancelled = "cancelled"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more happens to it."""
+        return self in (State.finished, State.failed, State.cancelled)
+
+
+@dataclass(frozen=True)
+class ScanStats:
+    """What one mention of a table reads."""
+
+    table: str
+    files_total: int
+    files_read: int
+    bytes_total: int
+    bytes_kept: int
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What a query cost.
+
+    Attributes:
+        files_total: Files of the tables that it scans, once a scan.
+        files_read: Those that were opened; until the end, those that may be.
+        files_skipped: The others.
+        bytes_read: Asked of the object store.
+        rows: Of the result.
+        result_bytes: Of the encoded result.
+        requests: Sent to object stores; None until the end, for a query that failed, and on systems other than Linux.
+        queued_s: Seconds it waited for a worker.
+        planning_s: Seconds from the worker's start on it to the plan over its files.
+        first_batch_s: Seconds from there to the first rows.
+        total_s: Seconds from its arrival to its end.
+        generations: The catalog generation of each environment that it saw.
+        path: `splice`, `staged` or `catalog` (no file was needed).
+    """
+
+    files_total: int = 0
+    files_read: int = 0
+    files_skipped: int = 0
+    bytes_read: int = 0
+    rows: int = 0
+    result_bytes: int = 0
+    requests: int | None = None
+    queued_s: float = 0.0
+    planning_s: float = 0.0
+    first_batch_s: float = 0.0
+    total_s: float = 0.0
+    generations: Mapping[str, int] = field(default_factory=dict)
+    path: str = ""
+    scans: Sequence[ScanStats] = ()
+    truncated: bool = False
+
+    def short(self) -> dict[str, Any]:
+        """Return everything but the scans, of which there may be more than a header holds."""
+        return {name: value for name, value in details(self).items() if name != "scans"}
+
+
+@dataclass(frozen=True)
+class QueryInfo:
+    """What the service knows of one query, running or over.
+
+    Attributes:
+        id: As in the header `DagFusion-Query-Id`.
+        door: `http`, `console` or `flight`.
+        error: Of a query that failed.
+    """
+
+    id: str
+    user: str
+    door: str
+    sql: str
+    state: State
+    submitted_at: datetime
+    stats: Stats
+    error: Failure | None = None
+
+
+@dataclass(frozen=True)
+class QueriesDocument:
+    """A caller's queries, the newest first."""
+
+    queries: Sequence[QueryInfo]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplanationDocument(Explanation):
+    """What a statement reads, why not more, and its plans.
+
+    Attributes:
+        generations: The catalog generation of each environment that it saw.
+    """
+
+    generations: Mapping[str, int] = field(default_factory=dict)
