@@ -90,7 +90,7 @@ def template(event: str) -> str:
 def probe(event_log: str, state_dir: Path) -> Probed:
     """Open a catalog and plan over it, in this process."""
     started = time.perf_counter()
-    catalog = LiveCatalog(open_event_log(event_log), "local", state_dir)
+    catalog = LiveCatalog(open_event_log(event_log), "local", state_dir, poll_interval_s=0.25)
     ready_s, ready_peak = time.perf_counter() - started, peak_rss_mb()
     planner = Planner(catalog.current())
     [scan] = planner.plan("point").scans

@@ -27,6 +27,7 @@ from dagfusion_query.cli.main import COMMANDS, app
 from dagfusion_query.config_file import KEYS
 from dagfusion_query.doors.http.openapi import describe
 from dagfusion_query.service_settings import ServiceSettings
+from dagfusion_query.setting import names
 from dagfusion_query.settings import ENGINE_SETTINGS, Settings
 from dagfusion_stack.settings import Settings as StackSettings
 
@@ -35,20 +36,6 @@ FOLDER = ROOT / "docs" / "reference"
 PART = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 SECTION = re.compile(r"(Args|Attributes|Returns|Yields|Raises):")
 WIDTH = 100
-# Defaults that are another setting, a folder of the user, or a number of the machine.
-DEFAULTS = {
-    "DAGFUSION_EVENT_LOG": "`DAGSTER_HOME`",
-    "AWS_ENDPOINT_URL": "AWS",
-    "AWS_REGION": "`us-east-2` for `uat` and `prod`, else `us-east-1`",
-    "AWS_ACCESS_KEY_ID": "AWS's default chain",
-    "AWS_SECRET_ACCESS_KEY": "AWS's default chain",
-    "DAGFUSION_STATE_DIR": "a folder in the user's cache folder",
-    "DAGFUSION_OBJECT_CACHE_DIR": "beside the snapshots",
-    "DAGFUSION_PARALLELISM": "the number of cores, at least 4",
-    "DAGFUSION_TOKENS": "`tokens.json` in the state folder",
-    "DAGFUSION_WORKERS": "the number of cores",
-    "DAGFUSION_USER_QUERIES": "the number of cores",
-}
 
 
 def main() -> None:
@@ -77,9 +64,8 @@ def settings_table(kind: Any) -> str:
 
 def default(setting: "dataclasses.Field[Any]") -> str:
     """Return the default of a setting as the page shows it."""
-    variable = setting.metadata["variable"]
-    if variable in DEFAULTS:
-        return DEFAULTS[variable]
+    if shown := setting.metadata.get("shown"):
+        return str(shown)
     return "none" if setting.default in (None, "") else f"`{setting.default}`"
 
 
@@ -100,8 +86,7 @@ def shown_field(field: Any) -> str:
 
 def keys_list() -> str:
     """Return the keys of the tables of `dagfusion.toml`."""
-    service = [*(setting.name for setting in dataclasses.fields(ServiceSettings)), "state_dir"]
-    tables = {"[service]": service, "[engine]": ENGINE_SETTINGS, "[environments.NAME]": KEYS}
+    tables = {"[service]": names(ServiceSettings), "[engine]": ENGINE_SETTINGS, "[environments.NAME]": KEYS}
     return table(
         ("Table", "Keys"), ([f"`{name}`", ", ".join(f"`{key}`" for key in keys)] for name, keys in tables.items())
     )

@@ -41,6 +41,7 @@ TOWERS: Mapping[str, Sequence[str]] = {
         "package_extras",
         "wire",
         "formats",
+        "setting",
         "settings",
         "service_settings",
         "config_file",

@@ -85,7 +85,7 @@ def test_without_log_and_snapshot_there_is_nothing_to_serve(on_sqlite: Any) -> N
     log = FailingLog(on_sqlite.open())
     log.down = EventLogUnavailableError("the event log is on holiday")
     with pytest.raises(EventLogUnavailableError, match="on holiday"):
-        LiveCatalog(log, "uat")
+        LiveCatalog(log, "uat", poll_interval_s=0.05)
     assert log.closed == 1
 
 

@@ -137,7 +137,7 @@ def test_the_state_folder_is_private(write: Write, tmp_path: Path) -> None:
         ("[environments.UAT]\nevent_log='/h'\n", "must be a lower-case identifier such as uat or prod_eu, got 'UAT'"),
         ("[environments.a]\nevent_log='/h'\n[environments.a_b]\nevent_log='/h'\n", "a schema that begins with a_b_"),
         ("[service]\nworkers = 0\n", r"\[service\] workers must be a positive whole number"),
-        ("[engine]\nparallelism = 'many'\n", "DAGFUSION_PARALLELISM must be a positive whole number"),
+        ("[engine]\nparallelism = 'many'\n", r"\[engine\] parallelism must be a positive whole number"),
         ("service = 3\n", r"\[service\] must be a table, got a int"),
         ("environments = 3\n", "environments must be tables"),
         ("[service\n", "must be TOML, and is not"),

@@ -5,7 +5,7 @@ word about environments there is one: that of the plain variables, as `connect` 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,14 @@ from urllib.parse import urlsplit
 from dagfusion_query.config_file import KEYS, Document, read_document
 from dagfusion_query.errors import SettingsError
 from dagfusion_query.service_settings import ServiceSettings
+from dagfusion_query.setting import declared, given
 from dagfusion_query.settings import (
+    HOME,
     NO_STATE,
+    EnvironmentSettings,
     Settings,
     check_environment_name,
     default_region,
-    engine_settings,
     listed,
 )
 
@@ -104,9 +106,9 @@ def read_config(
     """
     variables = {name: value for name, value in variables.items() if value != ""}
     document = read_document(variables, file)
-    state_dir = _state_dir(variables, document)
     service = ServiceSettings.read(variables, document.service)
-    engine = _engine(variables, document)
+    state_dir = _state_dir(variables, service)
+    engine = given(declared(Settings, "engine"), variables, document.engine)
     names = _names(variables, document, event_log, environment)
     if names:
         environments = [_environment(name, variables, document, event_log, engine) for name in names]
@@ -130,26 +132,20 @@ def read_tokens_file(variables: Mapping[str, str], *, file: Path | None = None) 
     """
     variables = {name: value for name, value in variables.items() if value != ""}
     document = read_document(variables, file)
-    return _tokens_file(ServiceSettings.read(variables, document.service), _state_dir(variables, document))
+    service = ServiceSettings.read(variables, document.service)
+    return _tokens_file(service, _state_dir(variables, service))
 
 
 def _tokens_file(service: ServiceSettings, state_dir: Path) -> Path:
     return state_dir / "tokens.json" if service.tokens is None else Path(service.tokens).expanduser()
 
 
-def _state_dir(variables: Mapping[str, str], document: Document) -> Path:
-    given = variables.get("DAGFUSION_STATE_DIR") or document.state_dir
-    if given == NO_STATE:
+def _state_dir(variables: Mapping[str, str], service: ServiceSettings) -> Path:
+    folder = service.state_dir
+    if folder == NO_STATE:
         raise SettingsError("DAGFUSION_STATE_DIR must be a folder for the service: its workers read the catalog there")
-    home = Path(variables.get("DAGFUSION_HOME", ".dagfusion"))
-    return (Path(given).expanduser() if given else home / "service").absolute()
-
-
-def _engine(variables: Mapping[str, str], document: Document) -> Mapping[str, Any]:
-    """Return the settings that all environments share, by field name."""
-    told = [setting for setting in fields(Settings) if setting.name in document.engine]
-    of_file = {setting.metadata["variable"]: str(document.engine[setting.name]) for setting in told}
-    return engine_settings({**of_file, **variables})
+    home = Path(variables.get("DAGFUSION_HOME", HOME))
+    return (Path(folder).expanduser() if folder else home / "service").absolute()
 
 
 def _names(
@@ -179,34 +175,41 @@ def _names(
 def _environment(
     name: str, variables: Mapping[str, str], document: Document, event_log: str | None, engine: Mapping[str, Any]
 ) -> EnvironmentConfig:
-    prefix = f"DAGFUSION_{name.upper()}_"
-    own = {key: variables[prefix + key.upper()] for key in KEYS if prefix + key.upper() in variables}
-    of_file = document.environments.get(name, {})
-    given = {key: value for key, value in of_file.items() if key not in _AWS_KEY} | own
-    given |= {key: variables[key.upper()] for key in _AWS if key.upper() in variables and key not in given}
+    own, of_file = _own(name, variables), document.environments.get(name, {})
+    found = {key: value for key, value in of_file.items() if key not in _AWS_KEY} | own
+    found |= {key: variables[key.upper()] for key in _AWS if key.upper() in variables and key not in found}
     plain = {key: variables[key.upper()] for key in _AWS_KEY if key.upper() in variables}
     source = next((s for s in (own, of_file, plain) if any(key in s for key in _AWS_KEY)), {})
-    given |= {key: source[key] for key in _AWS_KEY if key in source}
-    if event_log is not None:
-        given["event_log"] = event_log
-    if "event_log" not in given:
+    found |= {key: source[key] for key in _AWS_KEY if key in source}
+    told = EnvironmentSettings(**found | ({} if event_log is None else {"event_log": event_log}))
+    if told.event_log is None:
         raise SettingsError(
-            f"environment {name} has no event log: set {prefix}EVENT_LOG, or event_log under [environments.{name}] of "
-            "dagfusion.toml, to a postgresql:// URL or a DAGSTER_HOME folder"
+            f"environment {name} has no event log: set {_prefix(name)}EVENT_LOG, or event_log under "
+            f"[environments.{name}] of dagfusion.toml, to a postgresql:// URL or a DAGSTER_HOME folder"
         )
-    if bool(given.get("aws_access_key_id")) != bool(given.get("aws_secret_access_key")):
+    if bool(told.aws_access_key_id) != bool(told.aws_secret_access_key):
         raise SettingsError(f"environment {name} has one half of an AWS key: set the id and the secret, or neither")
     settings = Settings(
-        event_log=given["event_log"],
+        event_log=told.event_log,
         environment=name,
-        endpoint_url=given.get("aws_endpoint_url"),
-        region=given.get("aws_region") or default_region(name),
-        access_key_id=given.get("aws_access_key_id"),
-        secret_access_key=given.get("aws_secret_access_key"),
-        session_token=given.get("aws_session_token"),
+        endpoint_url=told.aws_endpoint_url,
+        region=told.aws_region or default_region(name),
+        access_key_id=told.aws_access_key_id,
+        secret_access_key=told.aws_secret_access_key,
+        session_token=told.aws_session_token,
         **engine,
     )
-    return _with_options(name, settings, given, variables)
+    return _with_options(name, settings, told, variables)
+
+
+def _prefix(environment: str) -> str:
+    return f"DAGFUSION_{environment.upper()}_"
+
+
+def _own(environment: str, variables: Mapping[str, str]) -> dict[str, str]:
+    """Return what variables say of one environment, by key."""
+    prefix = _prefix(environment)
+    return {key: variables[prefix + key.upper()] for key in KEYS if prefix + key.upper() in variables}
 
 
 def _plain(
@@ -224,22 +227,21 @@ def _plain(
             f"{settings.home}), name one by --dagster-home or DAGFUSION_EVENT_LOG, or describe environments in "
             "dagfusion.toml"
         )
-    prefix = f"DAGFUSION_{settings.environment.upper()}_"
-    own = {key: variables[prefix + key.upper()] for key in KEYS if prefix + key.upper() in variables}
+    name = settings.environment
+    own = _own(name, variables)
     if "DAGFUSION_DAGSTER_URL" in variables:
         own.setdefault("dagster_url", variables["DAGFUSION_DAGSTER_URL"])
-    return _with_options(
-        settings.environment, settings, {**document.environments.get(settings.environment, {}), **own}, variables
-    )
+    told = EnvironmentSettings(**{**document.environments.get(name, {}), **own})
+    return _with_options(name, settings, told, variables)
 
 
 def _with_options(
-    name: str, settings: Settings, given: Mapping[str, str], variables: Mapping[str, str]
+    name: str, settings: Settings, told: EnvironmentSettings, variables: Mapping[str, str]
 ) -> EnvironmentConfig:
-    url = given.get("dagster_url")
+    url = told.dagster_url
     if url is not None and (urlsplit(url).scheme not in ("http", "https") or "@" in urlsplit(url).netloc):
         raise SettingsError(
             f"environment {name}: dagster_url must be the http:// or https:// URL of Dagster's UI, without a password"
         )
-    keys = given.get("metadata_keys") or variables.get("DAGFUSION_METADATA_KEYS") or settings.metadata_keys
-    return EnvironmentConfig(name, settings, url and url.rstrip("/"), given.get("s3_bucket"), listed(keys))
+    keys = told.metadata_keys or variables.get("DAGFUSION_METADATA_KEYS") or settings.metadata_keys
+    return EnvironmentConfig(name, settings, url and url.rstrip("/"), told.s3_bucket, listed(keys))

@@ -10,22 +10,13 @@ from typing import Any
 
 from dagfusion_query.errors import SettingsError
 from dagfusion_query.service_settings import ServiceSettings
-from dagfusion_query.settings import ENGINE_SETTINGS
+from dagfusion_query.setting import declared, names
+from dagfusion_query.settings import ENGINE_SETTINGS, EnvironmentSettings
 
 NAME = "dagfusion.toml"
 # What can be said of an environment; as a variable DAGFUSION_<NAME>_<KEY>, in upper case.
-KEYS = (
-    "event_log",
-    "s3_bucket",
-    "aws_region",
-    "aws_endpoint_url",
-    "aws_access_key_id",
-    "aws_secret_access_key",
-    "aws_session_token",
-    "dagster_url",
-    "metadata_keys",
-)
-_SERVICE_PATHS = ("tokens", "tls_certificate", "tls_key", "state_dir")
+KEYS = tuple(known.name for known in fields(EnvironmentSettings))
+_SERVICE_PATHS = tuple(known.name for known in declared(ServiceSettings) if known.metadata["is_path"])
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -35,13 +26,11 @@ class Document:
 
     Attributes:
         service: `[service]`, by field of `ServiceSettings`.
-        state_dir: The service's state folder.
         engine: `[engine]`, by field of `Settings`.
         environments: `[environments.<name>]`, by key.
     """
 
     service: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
-    state_dir: str | None = None
     engine: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
     environments: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: _EMPTY, repr=False)
 
@@ -76,7 +65,7 @@ class _Reader:
 
     def document(self, parsed: Mapping[str, Any]) -> Document:
         self._check(parsed, ("service", "engine", "environments"), "has no table or key")
-        service = self._table(parsed, "service", [*(s.name for s in fields(ServiceSettings)), "state_dir"])
+        service = self._table(parsed, "service", names(ServiceSettings))
         engine = self._table(parsed, "engine", ENGINE_SETTINGS)
         environments = parsed.get("environments", {})
         if not isinstance(environments, dict):
@@ -85,7 +74,7 @@ class _Reader:
         for key in _SERVICE_PATHS:
             if key in service:
                 service[key] = self._absolute(str(service[key]))
-        return Document(service, service.pop("state_dir", None), engine, read)
+        return Document(service, engine, read)
 
     def _environment(self, environments: Mapping[str, Any], name: str) -> Mapping[str, str]:
         table = self._table(environments, name, KEYS, f"environments.{name}")

@@ -7,104 +7,122 @@ What the caller passes comes before the environment. Where neither names an even
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dagfusion_query.errors import SettingsError
+from dagfusion_query.setting import declared, names, setting
+from dagfusion_query.setting import given as said
 
 NO_STATE = "none"  # as DAGFUSION_STATE_DIR: keep no snapshots
 ENVIRONMENTS = ("local", "uat", "prod")
 METADATA_KEYS = "dagster/uri,uri,path,s3_path"
-# What a query engine is told, whichever environment it reads.
-ENGINE_SETTINGS = (
-    "poll_interval_s",
-    "parallelism",
-    "scan_concurrency",
-    "scan_window_bytes",
-    "memory_limit_bytes",
-    "footer_cache_bytes",
-    "plan_cache_bytes",
-    "object_cache_dir",
-    "object_cache_bytes",
-    "object_cache_object_bytes",
-    "store_stall_s",
-)
+HOME = ".dagfusion"
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _CORES = os.cpu_count() or 1
-
-
-def _setting(variable: str, default: Any, help_text: str, *, secret: bool = False) -> Any:
-    return field(default=default, repr=not secret, metadata={"variable": variable, "help": help_text})
 
 
 @dataclass(frozen=True)
 class Settings:
     """Everything the query side can be told; `Settings.read` makes one from variables."""
 
-    event_log: str | None = _setting(
+    event_log: str | None = setting(
         "DAGFUSION_EVENT_LOG",
         None,
         "Dagster's event log: a postgresql:// URL, or a DAGSTER_HOME folder. Else DAGSTER_HOME.",
-        secret=True,
+        is_secret=True,
+        shown="`DAGSTER_HOME`",
     )
-    environment: str = _setting("ENVIRONMENT", "local", "local, uat or prod: the prefix of every schema's name.")
-    endpoint_url: str | None = _setting("AWS_ENDPOINT_URL", None, "The S3 endpoint; unset for AWS itself.")
-    region: str | None = _setting(
-        "AWS_REGION", None, "The buckets' region; us-east-2 for uat and prod, else us-east-1."
+    environment: str = setting(
+        "ENVIRONMENT", "local", "local, uat or prod: the prefix of every schema's name.", choices=ENVIRONMENTS
     )
-    access_key_id: str | None = _setting(
-        "AWS_ACCESS_KEY_ID", None, "S3 access key; unset for AWS's own credential chain.", secret=True
+    endpoint_url: str | None = setting("AWS_ENDPOINT_URL", None, "The S3 endpoint; unset for AWS itself.", shown="AWS")
+    region: str | None = setting(
+        "AWS_REGION",
+        None,
+        "The buckets' region; us-east-2 for uat and prod, else us-east-1.",
+        shown="`us-east-2` for `uat` and `prod`, else `us-east-1`",
     )
-    secret_access_key: str | None = _setting("AWS_SECRET_ACCESS_KEY", None, "Its secret.", secret=True)
-    session_token: str | None = _setting(
-        "AWS_SESSION_TOKEN", None, "Its session token, for temporary keys.", secret=True
+    access_key_id: str | None = setting(
+        "AWS_ACCESS_KEY_ID",
+        None,
+        "S3 access key; unset for AWS's own credential chain.",
+        is_secret=True,
+        shown="AWS's default chain",
     )
-    home: str = _setting(
-        "DAGFUSION_HOME", ".dagfusion", "The local stack's folder; its stack.env is read where no event log is named."
+    secret_access_key: str | None = setting(
+        "AWS_SECRET_ACCESS_KEY", None, "Its secret.", is_secret=True, shown="AWS's default chain"
     )
-    state_dir: str | None = _setting(
+    session_token: str | None = setting(
+        "AWS_SESSION_TOKEN", None, "Its session token, for temporary keys.", is_secret=True
+    )
+    home: str = setting(
+        "DAGFUSION_HOME", HOME, "The local stack's folder; its stack.env is read where no event log is named."
+    )
+    state_dir: str | None = setting(
         "DAGFUSION_STATE_DIR",
         None,
         "Where catalog snapshots are kept between processes, by default in the user's cache folder; none keeps none.",
+        shown="a folder in the user's cache folder",
     )
-    metadata_keys: str = _setting(
+    metadata_keys: str = setting(
         "DAGFUSION_METADATA_KEYS",
         METADATA_KEYS,
         "Metadata that may name the Parquet of assets that other IO managers wrote, first choice first.",
     )
-    poll_interval_s: float = _setting("DAGFUSION_POLL_INTERVAL_S", 0.5, "Seconds between two looks at the event log.")
-    parallelism: int = _setting(
-        "DAGFUSION_PARALLELISM", max(4, _CORES), "Partitions of a plan: how many threads one query keeps busy."
+    poll_interval_s: float = setting(
+        "DAGFUSION_POLL_INTERVAL_S", 0.5, "Seconds between two looks at the event log.", section="engine"
     )
-    scan_concurrency: int = _setting(
-        "DAGFUSION_SCAN_CONCURRENCY", 64, "Objects that one scan reads at once, if they are small."
+    parallelism: int = setting(
+        "DAGFUSION_PARALLELISM",
+        max(4, _CORES),
+        "Partitions of a plan: how many threads one query keeps busy.",
+        shown="the number of cores, at least 4",
+        section="engine",
     )
-    scan_window_bytes: int = _setting(
-        "DAGFUSION_SCAN_WINDOW_BYTES", 256 << 20, "Bytes of objects that one scan reads at once: fewer of large ones."
+    scan_concurrency: int = setting(
+        "DAGFUSION_SCAN_CONCURRENCY", 64, "Objects that one scan reads at once, if they are small.", section="engine"
     )
-    memory_limit_bytes: int = _setting(
-        "DAGFUSION_MEMORY_LIMIT_BYTES", 2 << 30, "Memory of joins, sorts and aggregates."
+    scan_window_bytes: int = setting(
+        "DAGFUSION_SCAN_WINDOW_BYTES",
+        256 << 20,
+        "Bytes of objects that one scan reads at once: fewer of large ones.",
+        section="engine",
     )
-    footer_cache_bytes: int = _setting("DAGFUSION_FOOTER_CACHE_BYTES", 256 << 20, "Memory of cached Parquet footers.")
-    plan_cache_bytes: int = _setting(
-        "DAGFUSION_PLAN_CACHE_BYTES", 64 << 20, "Memory of plans that repeated statements reuse."
+    memory_limit_bytes: int = setting(
+        "DAGFUSION_MEMORY_LIMIT_BYTES", 2 << 30, "Memory of joins, sorts and aggregates.", section="engine"
     )
-    object_cache_dir: str | None = _setting(
+    footer_cache_bytes: int = setting(
+        "DAGFUSION_FOOTER_CACHE_BYTES", 256 << 20, "Memory of cached Parquet footers.", section="engine"
+    )
+    plan_cache_bytes: int = setting(
+        "DAGFUSION_PLAN_CACHE_BYTES", 64 << 20, "Memory of plans that repeated statements reuse.", section="engine"
+    )
+    object_cache_dir: str | None = setting(
         "DAGFUSION_OBJECT_CACHE_DIR",
         None,
         "Where local copies of objects are kept, by default beside the catalog's snapshots; none makes no copies.",
+        shown="beside the snapshots",
+        section="engine",
     )
-    object_cache_bytes: int = _setting(
-        "DAGFUSION_OBJECT_CACHE_BYTES", 4 << 30, "Disk space of local copies of objects, for all processes together."
+    object_cache_bytes: int = setting(
+        "DAGFUSION_OBJECT_CACHE_BYTES",
+        4 << 30,
+        "Disk space of local copies of objects, for all processes together.",
+        section="engine",
     )
-    object_cache_object_bytes: int = _setting(
-        "DAGFUSION_OBJECT_CACHE_OBJECT_BYTES", 3 << 20, "The largest object that is fetched whole into a local copy."
+    object_cache_object_bytes: int = setting(
+        "DAGFUSION_OBJECT_CACHE_OBJECT_BYTES",
+        3 << 20,
+        "The largest object that is fetched whole into a local copy.",
+        section="engine",
     )
-    store_stall_s: float = _setting(
+    store_stall_s: float = setting(
         "DAGFUSION_STORE_STALL_S",
         5.0,
         "Seconds without a batch after which the object store is asked whether it is there.",
+        section="engine",
     )
 
     cache_dir: str | None = field(
@@ -123,29 +141,35 @@ class Settings:
         """
         stack = _stack_variables(variables, given)
         merged = {**{k: v for k, v in variables.items() if v != ""}, **stack}
-        values = {s.name: _parse(s, merged) for s in fields(cls) if s.metadata.get("variable") in merged}
-        values |= {name: value for name, value in given.items() if value is not None}
+        given = {name: value for name, value in given.items() if value is not None}
+        values = {**said([known for known in declared(cls) if known.name not in given], merged), **given}
         if not values.get("event_log") and merged.get("DAGSTER_HOME"):
             values["event_log"] = merged["DAGSTER_HOME"]
         environment = values.setdefault("environment", "local")
-        if given.get("environment") is not None:
-            check_environment_name(environment)
-        elif environment not in ENVIRONMENTS:
-            raise SettingsError(f"ENVIRONMENT must be one of {', '.join(ENVIRONMENTS)}, got {environment!r}")
+        check_environment_name(environment)
         values.setdefault("region", default_region(environment))
         if bool(values.get("access_key_id")) != bool(values.get("secret_access_key")):
             raise SettingsError("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY go together: set both or neither, got one")
         return cls(**values, is_local_stack=bool(stack), cache_dir=_cache_dir(variables))
 
 
-def engine_settings(variables: Mapping[str, str]) -> dict[str, Any]:
-    """Return what variables say of `ENGINE_SETTINGS`, by field name.
+# What a query engine is told, whichever environment it reads.
+ENGINE_SETTINGS = names(Settings, "engine")
 
-    Raises:
-        SettingsError: A variable has a value that it cannot have.
-    """
-    told = [setting for setting in fields(Settings) if setting.name in ENGINE_SETTINGS]
-    return {s.name: _parse(s, variables) for s in told if variables.get(s.metadata["variable"])}
+
+@dataclass(frozen=True)
+class EnvironmentSettings:
+    """What can be told of one of several environments: in `[environments.<name>]`, or as `DAGFUSION_<NAME>_<KEY>`."""
+
+    event_log: str | None = field(default=None, repr=False, metadata={"help": "A postgresql:// URL or a DAGSTER_HOME."})
+    s3_bucket: str | None = field(default=None, metadata={"help": "The only bucket that may be read; else any."})
+    aws_region: str | None = field(default=None, metadata={"help": "The buckets' region."})
+    aws_endpoint_url: str | None = field(default=None, metadata={"help": "The S3 endpoint; AWS itself without it."})
+    aws_access_key_id: str | None = field(default=None, repr=False, metadata={"help": "S3 access key."})
+    aws_secret_access_key: str | None = field(default=None, repr=False, metadata={"help": "Its secret."})
+    aws_session_token: str | None = field(default=None, repr=False, metadata={"help": "For temporary keys."})
+    dagster_url: str | None = field(default=None, metadata={"help": "Dagster's web interface, for links."})
+    metadata_keys: str | None = field(default=None, metadata={"help": "As DAGFUSION_METADATA_KEYS."})
 
 
 def check_environment_name(name: str) -> None:
@@ -179,20 +203,6 @@ def _cache_dir(variables: Mapping[str, str]) -> str | None:
     return str(Path(variables["HOME"], ".cache")) if variables.get("HOME") else None
 
 
-def _parse(setting: Any, variables: Mapping[str, str]) -> Any:
-    variable, text = setting.metadata["variable"], variables[setting.metadata["variable"]]
-    kind = type(setting.default)
-    if kind not in (int, float):
-        return text
-    try:
-        value = kind(text)
-    except ValueError:
-        value = 0
-    if value <= 0:
-        raise SettingsError(f"{variable} must be a positive {'whole ' if kind is int else ''}number, got {text!r}")
-    return value
-
-
 def _stack_variables(variables: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, str]:
     """Return what the local stack says of itself, unless the caller points somewhere else.
 
@@ -200,7 +210,7 @@ def _stack_variables(variables: Mapping[str, str], given: Mapping[str, Any]) -> 
     """
     if given.get("event_log") or variables.get("DAGFUSION_EVENT_LOG") or variables.get("DAGSTER_HOME"):
         return {}
-    path = Path(variables.get("DAGFUSION_HOME") or ".dagfusion") / "stack.env"
+    path = Path(variables.get("DAGFUSION_HOME") or HOME) / "stack.env"
     try:
         lines = path.read_text("utf-8").splitlines()
     except FileNotFoundError:

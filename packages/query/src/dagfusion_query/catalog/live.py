@@ -107,7 +107,7 @@ class LiveCatalog:
         environment: str,
         state_dir: Path | None = None,
         *,
-        poll_interval_s: float = 0.25,
+        poll_interval_s: float,
         verify_interval_s: float = 60.0,
         sync_interval_s: float = 3600.0,
         shared: bool = False,

@@ -10,6 +10,8 @@ import typer
 
 from dagfusion_query.errors import NotParquetError
 from dagfusion_query.package_extras import needs
+from dagfusion_query.service_settings import ServiceSettings
+from dagfusion_query.setting import as_variables, meaning
 
 if TYPE_CHECKING:
     from dagfusion_query.server import Ready
@@ -20,9 +22,15 @@ EventLog = Annotated[
 ]
 DagsterHome = Annotated[str | None, typer.Option("--dagster-home", metavar="DIR", help="A DAGSTER_HOME folder.")]
 Environment = Annotated[str | None, typer.Option("--environment", "-e", help="The only environment to serve.")]
-HttpAddress = Annotated[str | None, typer.Option("--http-address", metavar="HOST:PORT", help="HTTP and the console.")]
-FlightAddress = Annotated[str | None, typer.Option("--flight-address", metavar="HOST:PORT", help="Arrow Flight SQL.")]
-Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Statements that run at once.")]
+HttpAddress = Annotated[
+    str | None,
+    typer.Option("--http-address", metavar="HOST:PORT", help=meaning(ServiceSettings, "http_address")),
+]
+FlightAddress = Annotated[
+    str | None,
+    typer.Option("--flight-address", metavar="HOST:PORT", help=meaning(ServiceSettings, "flight_address")),
+]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, help=meaning(ServiceSettings, "workers"))]
 
 SHOWN_TABLES = 20
 
@@ -46,12 +54,8 @@ def serve(
         raise typer.BadParameter("give --event-log or --dagster-home, not both")
     if dagster_home is not None and not Path(dagster_home).expanduser().is_dir():
         raise typer.BadParameter(f"--dagster-home must be a folder, and there is none at {dagster_home}")
-    given = {
-        "DAGFUSION_HTTP_ADDRESS": http_address,
-        "DAGFUSION_FLIGHT_ADDRESS": flight_address,
-        "DAGFUSION_WORKERS": workers,
-    }
-    variables = {**os.environ, **{name: str(value) for name, value in given.items() if value is not None}}
+    given = {"http_address": http_address, "flight_address": flight_address, "workers": workers}
+    variables = {**os.environ, **as_variables(ServiceSettings, given)}
     read = read_config(variables, file=config, event_log=event_log or dagster_home, environment=environment)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     server.serve(read, _announce)

@@ -1,0 +1,113 @@
+"""The table of settings: all that is declared is said by a variable or in the file, and is checked alike in both."""
+
+from dataclasses import Field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.main import get_command
+
+from dagfusion_query.cli.serve import serve
+from dagfusion_query.config import read_config
+from dagfusion_query.errors import SettingsError
+from dagfusion_query.service_settings import ServiceSettings
+from dagfusion_query.setting import declared, names
+from dagfusion_query.settings import ENGINE_SETTINGS, Settings
+
+TABLES = {"service": ServiceSettings, "engine": Settings}
+IN_FILES = [(section, known) for section, kind in TABLES.items() for known in declared(kind, section)]
+NUMBERS = [(section, known) for section, known in IN_FILES if isinstance(known.default, int | float)]
+PAIRS = {"tls_certificate": "tls_key", "tls_key": "tls_certificate"}
+
+
+def ids(value: object) -> str:
+    return str(getattr(value, "name", value))
+
+
+def said(known: "Field[Any]") -> Any:
+    """Return a value that a setting can have, and does not have by itself."""
+    if known.metadata["choices"]:
+        return known.metadata["choices"][-1]
+    return f"/{known.name}" if isinstance(known.default, str | None) else 7.0 if isinstance(known.default, float) else 7
+
+
+def read(section: str, name: str, variables: dict[str, str] | None = None) -> Any:
+    config = read_config({"DAGFUSION_EVENT_LOG": "/home", **(variables or {})})
+    if name == "state_dir":
+        return str(config.state_dir)
+    return getattr(config.service if section == "service" else config.environments[0].settings, name)
+
+
+@pytest.mark.parametrize(("section", "known"), IN_FILES, ids=ids)
+def test_a_setting_is_said_by_a_variable_or_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, section: str, known: "Field[Any]"
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    value, variable = said(known), known.metadata["variable"]
+    other = {key: value for key in [PAIRS.get(known.name)] if key}
+    variables = {variable: str(value), **{f"DAGFUSION_{name.upper()}": str(value) for name in other}}
+
+    assert read(section, known.name, variables) == value
+
+    lines = [f"{name} = {value!r}" for name in (known.name, *other)]
+    (tmp_path / "dagfusion.toml").write_text("\n".join([f"[{section}]", *lines]))
+    assert read(section, known.name) == value
+    if isinstance(value, int | float):
+        assert read(section, known.name, {variable: "9"}) == 9, "variables come before the file"
+
+
+@pytest.mark.parametrize(("section", "known"), NUMBERS, ids=ids)
+@pytest.mark.parametrize("value", ["0", "-1", "many", "nan"])
+def test_a_number_is_checked_wherever_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, section: str, known: "Field[Any]", value: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError, match=f"^{known.metadata['variable']} must be a positive"):
+        read(section, known.name, {known.metadata["variable"]: value})
+
+    (tmp_path / "dagfusion.toml").write_text(f"[{section}]\n{known.name} = {value!r}\n")
+    with pytest.raises(SettingsError, match=rf"^\[{section}\] {known.name} must be a positive"):
+        read(section, known.name)
+
+
+@pytest.mark.parametrize(("section", "name"), [("service", "workers"), ("engine", "parallelism")])
+def test_a_whole_number_is_not_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, section: str, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dagfusion.toml").write_text(f"[{section}]\n{name} = 2.5\n")
+
+    with pytest.raises(SettingsError, match=r"must be a positive whole number, got 2\.5"):
+        read(section, name)
+
+
+def test_a_choice_is_checked_wherever_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError, match=r"^DAGFUSION_ANONYMOUS must be one of auto, loopback, never, always"):
+        read("service", "anonymous", {"DAGFUSION_ANONYMOUS": "all"})
+    with pytest.raises(SettingsError, match=r"^ENVIRONMENT must be one of local, uat, prod"):
+        read("", "environment", {"ENVIRONMENT": "test"})
+    (tmp_path / "dagfusion.toml").write_text("[service]\nanonymous = 'all'\n")
+    with pytest.raises(SettingsError, match=r"^\[service\] anonymous must be one of"):
+        read("service", "anonymous")
+
+
+@pytest.mark.parametrize("kind", [Settings, ServiceSettings])
+def test_a_variable_is_one_setting_and_means_something(kind: type) -> None:
+    variables = [known.metadata["variable"] for known in declared(kind)]
+
+    assert len({*variables}) == len(variables) > 10
+    assert all(known.metadata["help"].endswith(".") for known in declared(kind))
+
+
+def test_options_are_settings_with_their_meaning() -> None:
+    app = typer.Typer()
+    app.command()(serve)
+    options: dict[str, Any] = {str(option.name): option for option in get_command(app).params}
+
+    for name in ("http_address", "flight_address", "workers"):
+        (known,) = (known for known in declared(ServiceSettings) if known.name == name)
+        assert options[name].help == known.metadata["help"]
+
+
+def test_the_engines_settings_are_a_part_of_all() -> None:
+    assert {*ENGINE_SETTINGS} < {*names(Settings)}
