@@ -1,52 +1,7 @@
-"""Every error of the query side, with its code and the status that the doors give it.
+"""Every error of the query side as a tree, with the statuses that the doors give it.
 
-QueryError                          500 INTERNAL
-├── SettingsError                   a setting is missing or has a value it cannot have
-├── MissingExtraError               an optional library is not installed: the extra that installs it
-├── StatementError                  400 INVALID_ARGUMENT: the statement cannot be run as it is written
-│   ├── PlacedError                 ... is wrong at one place: line and column, where they are known
-│   │   ├── SqlSyntaxError          ... does not parse
-│   │   ├── UnknownTableError       ... names a table that is not there: the nearest names
-│   │   └── PlanError               ... does not make sense: unknown column, wrong type
-│   ├── ReadOnlyError               ... would change something
-│   ├── ParameterError              ... has a parameter that cannot be read
-│   └── StatementTooLongError       413: ... is longer than the service takes
-├── ExecutionError                  422: it failed while it ran
-│   ├── StaleObjectError            503 UNAVAILABLE: an object is gone, or is not the one its event describes
-│   ├── CorruptObjectError          502 INTERNAL: an object's bytes are not those that were written
-│   ├── StoreUnavailableError       503 UNAVAILABLE: the object store does not answer, or refuses
-│   ├── ResourcesError              507 RESOURCE_EXHAUSTED: it needs more memory than it may use
-│   ├── ResultTooLargeError         422 RESOURCE_EXHAUSTED: its result has more rows or bytes than allowed
-│   ├── QueryTimeoutError           504 DEADLINE_EXCEEDED: it took longer than allowed
-│   ├── QueryCancelledError         499 CANCELLED: somebody cancelled it
-│   └── WorkerDiedError             500 INTERNAL: it ended the process that ran it
-├── RequestError                    the service does not take a request
-│   ├── UnauthenticatedError        401 UNAUTHENTICATED: no token, or not a valid one
-│   ├── ForbiddenError              403 PERMISSION_DENIED: the caller may not do this
-│   ├── TooBusyError                429 RESOURCE_EXHAUSTED: too many queries; after how many seconds to try again
-│   ├── UnknownQueryError           404 NOT_FOUND: no query of the caller's has this id
-│   ├── BadRequestError             400 INVALID_ARGUMENT: the request is not one that the service knows
-│   │   └── BodyTooLongError        413: ... its body is longer than the service takes
-│   ├── ContentEncodingError        415: the request's body is compressed
-│   ├── UnsupportedError            501 UNIMPLEMENTED: the protocol has it, and this service does not
-│   ├── ServiceUnavailableError     503 UNAVAILABLE: it is starting, stopping or has no worker
-│   ├── ServiceUnreachableError     503 UNAVAILABLE: a client found nobody at the URL
-│   └── BrokenStreamError           500 INTERNAL: a client's result ended before its end
-├── CatalogError                    422: the catalog cannot describe a table
-│   ├── NameCollisionError          ... two asset keys fall on one table name
-│   ├── SchemaConflictError         ... partitions of one table disagree
-│   └── SnapshotError               ... a stored snapshot is torn, damaged or foreign
-├── EventLogError                   503 UNAVAILABLE: Dagster's event log cannot be read
-│   ├── EventLogLocationError       ... the location names none
-│   ├── EventLogUnavailableError    ... its database does not answer
-│   └── EventLogSchemaError         ... the database is not Dagster's
-├── EnvironmentUnavailableError     503 UNAVAILABLE: an environment of the service cannot be read now
-├── EventRecordError                422: the record of one materialization cannot be used
-│   ├── MalformedRecordError        ... it breaks the contract
-│   ├── MissingRecordError          ... there is none: the event names no file
-│   ├── RecordVersionError          ... a newer pipeline wrote it
-│   └── UndiscoverableError         ... it names no Parquet that can be read
-└── UnsupportedTypeError            422: a column has a type that cannot be handled
+A class has its base's statuses where it names none, and a code that its name says. The page of errors is made from this
+tree.
 """
 
 import re
@@ -66,8 +21,9 @@ class QueryError(Exception):
     grpc_status: ClassVar[str] = "INTERNAL"
     code: ClassVar[str] = "query"
 
-    def __init_subclass__(cls) -> None:
-        """Give each class the code that its name says: `UnknownTableError` is `unknown_table`."""
+    def __init_subclass__(cls, http: int | None = None, grpc: str | None = None) -> None:
+        """Give each class its statuses, and the code that its name says: `UnknownTableError` is `unknown_table`."""
+        cls.http_status, cls.grpc_status = http or cls.http_status, grpc or cls.grpc_status
         cls.code = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__.removesuffix("Error")).lower()
 
     def details(self) -> dict[str, int | float]:
@@ -104,11 +60,8 @@ class MissingExtraError(QueryError):
     """An optional library is not installed; the text names the extra that installs it."""
 
 
-class StatementError(QueryError):
+class StatementError(QueryError, http=400, grpc="INVALID_ARGUMENT"):
     """A statement cannot be run as it is written."""
-
-    http_status = 400
-    grpc_status = "INVALID_ARGUMENT"
 
 
 class PlacedError(StatementError):
@@ -148,99 +101,64 @@ class ParameterError(StatementError):
     """A parameter of a statement cannot be read."""
 
 
-class StatementTooLongError(StatementError):
+class StatementTooLongError(StatementError, http=413):
     """A statement is longer than the service takes."""
 
-    http_status = 413
 
-
-class ExecutionError(QueryError):
+class ExecutionError(QueryError, http=422):
     """A statement failed while it ran."""
 
-    http_status = 422
 
-
-class StaleObjectError(ExecutionError):
+class StaleObjectError(ExecutionError, http=503, grpc="UNAVAILABLE"):
     """An object is gone, or is not the one that its event describes."""
 
-    http_status = 503
-    grpc_status = "UNAVAILABLE"
 
-
-class CorruptObjectError(ExecutionError):
+class CorruptObjectError(ExecutionError, http=502, grpc="INTERNAL"):
     """An object's bytes are not those that were written."""
 
-    http_status = 502
-    grpc_status = "INTERNAL"
 
-
-class StoreUnavailableError(ExecutionError):
+class StoreUnavailableError(ExecutionError, http=503, grpc="UNAVAILABLE"):
     """The object store does not answer, or refuses."""
 
-    http_status = 503
-    grpc_status = "UNAVAILABLE"
 
-
-class ResourcesError(ExecutionError):
+class ResourcesError(ExecutionError, http=507, grpc="RESOURCE_EXHAUSTED"):
     """A statement needs more memory than it may use."""
 
-    http_status = 507
-    grpc_status = "RESOURCE_EXHAUSTED"
 
-
-class ResultTooLargeError(ExecutionError):
+class ResultTooLargeError(ExecutionError, grpc="RESOURCE_EXHAUSTED"):
     """A result has more rows or bytes than the service gives."""
 
-    grpc_status = "RESOURCE_EXHAUSTED"
 
-
-class QueryTimeoutError(ExecutionError):
+class QueryTimeoutError(ExecutionError, http=504, grpc="DEADLINE_EXCEEDED"):
     """A query took longer than it may."""
 
-    http_status = 504
-    grpc_status = "DEADLINE_EXCEEDED"
 
-
-class QueryCancelledError(ExecutionError):
+class QueryCancelledError(ExecutionError, http=499, grpc="CANCELLED"):
     """A query was cancelled: by a request, or because its client went away."""
 
-    http_status = 499
-    grpc_status = "CANCELLED"
 
-
-class WorkerDiedError(ExecutionError):
+class WorkerDiedError(ExecutionError, http=500):
     """A statement ended the process that ran it."""
-
-    http_status = 500
 
 
 class RequestError(QueryError):
     """The service does not take a request."""
 
 
-class UnauthenticatedError(RequestError):
+class UnauthenticatedError(RequestError, http=401, grpc="UNAUTHENTICATED"):
     """A request has no token, or one that is not valid."""
 
-    http_status = 401
-    grpc_status = "UNAUTHENTICATED"
 
-
-class ForbiddenError(RequestError):
+class ForbiddenError(RequestError, http=403, grpc="PERMISSION_DENIED"):
     """The caller may not do this."""
 
-    http_status = 403
-    grpc_status = "PERMISSION_DENIED"
 
-
-class TooBusyError(RequestError):
+class TooBusyError(RequestError, http=429, grpc="RESOURCE_EXHAUSTED"):
     """The service, or the caller, has as many queries as it may.
 
     Attributes:
         retry_after_s: Seconds after which another try makes sense.
     """
-
-    http_status = 429
-    grpc_status = "RESOURCE_EXHAUSTED"
 
     def __init__(self, text: str, retry_after_s: float = 1.0) -> None:
         super().__init__(text)
@@ -251,68 +169,44 @@ class TooBusyError(RequestError):
         return {"retry_after_s": self.retry_after_s}
 
 
-class UnknownQueryError(RequestError):
+class UnknownQueryError(RequestError, http=404, grpc="NOT_FOUND"):
     """No query of the caller's has this id."""
 
-    http_status = 404
-    grpc_status = "NOT_FOUND"
 
-
-class BadRequestError(RequestError):
+class BadRequestError(RequestError, http=400, grpc="INVALID_ARGUMENT"):
     """A request is not one that the service knows."""
 
-    http_status = 400
-    grpc_status = "INVALID_ARGUMENT"
 
-
-class BodyTooLongError(BadRequestError):
+class BodyTooLongError(BadRequestError, http=413):
     """The body of a request is longer than the service takes."""
 
-    http_status = 413
 
-
-class ContentEncodingError(RequestError):
+class ContentEncodingError(RequestError, http=415, grpc="UNIMPLEMENTED"):
     """The body of a request has a content coding that the service does not take."""
 
-    http_status = 415
-    grpc_status = "UNIMPLEMENTED"
 
-
-class UnsupportedError(RequestError):
+class UnsupportedError(RequestError, http=501, grpc="UNIMPLEMENTED"):
     """The protocol has this, and the service does not; clients know how to do without."""
 
-    http_status = 501
-    grpc_status = "UNIMPLEMENTED"
 
-
-class ServiceUnavailableError(RequestError):
+class ServiceUnavailableError(RequestError, http=503, grpc="UNAVAILABLE"):
     """The service is starting, stopping or without a worker."""
 
-    http_status = 503
-    grpc_status = "UNAVAILABLE"
 
-
-class ServiceUnreachableError(RequestError):
+class ServiceUnreachableError(RequestError, http=503, grpc="UNAVAILABLE"):
     """A client found nobody at the service's URL."""
-
-    http_status = 503
-    grpc_status = "UNAVAILABLE"
 
 
 class BrokenStreamError(RequestError):
     """A client's result ended before its end."""
 
 
-class UnsupportedTypeError(QueryError):
+class UnsupportedTypeError(QueryError, http=422):
     """A column has a type that cannot be handled here."""
 
-    http_status = 422
 
-
-class CatalogError(QueryError):
+class CatalogError(QueryError, http=422):
     """The catalog cannot describe a table."""
-
-    http_status = 422
 
 
 class NameCollisionError(CatalogError):
@@ -327,11 +221,8 @@ class SnapshotError(CatalogError):
     """A stored snapshot is torn, damaged, of another format or of another event log."""
 
 
-class EventLogError(QueryError):
+class EventLogError(QueryError, http=503, grpc="UNAVAILABLE"):
     """Dagster's event log cannot be read."""
-
-    http_status = 503
-    grpc_status = "UNAVAILABLE"
 
 
 class EventLogLocationError(EventLogError):
@@ -346,17 +237,12 @@ class EventLogSchemaError(EventLogError):
     """The database answers, but it is not an event log of Dagster's."""
 
 
-class EnvironmentUnavailableError(QueryError):
+class EnvironmentUnavailableError(QueryError, http=503, grpc="UNAVAILABLE"):
     """An environment of the service cannot be read now; its tables are unavailable, and nothing else."""
 
-    http_status = 503
-    grpc_status = "UNAVAILABLE"
 
-
-class EventRecordError(QueryError):
+class EventRecordError(QueryError, http=422):
     """The record of one materialization cannot be used; it concerns one partition of one table."""
-
-    http_status = 422
 
 
 class MalformedRecordError(EventRecordError):
