@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagfusion_query.engine.parameters import arrow_values
 from dagfusion_query.engine.plan_cache import parameters_key
-from dagfusion_query.errors import PlanError
+from dagfusion_query.errors import ParameterError
+from dagfusion_query.parameters import scalars
 
 # Values that compare equal, or not even to themselves, grouped by what tells them apart.
 ALIKE = [
@@ -109,7 +109,7 @@ def test_the_plan_of_nan_is_found_again(lake: Any) -> None:
     ],
 )
 def test_values(value: Any, scalar: pa.Scalar) -> None:
-    found = arrow_values([value])["1"]
+    found = scalars([value])["1"]
 
     assert found.as_py() == scalar.as_py()
     assert found.type == scalar.type
@@ -120,8 +120,8 @@ def test_values(value: Any, scalar: pa.Scalar) -> None:
     [2**64, -(2**63) - 1, Decimal("Infinity"), Decimal(10) ** 80, np.timedelta64(1, "D"), 1j, object(), "\ud800"],
 )
 def test_values_that_arrow_lacks(value: Any) -> None:
-    with pytest.raises(PlanError, match=type(value).__name__):
-        arrow_values([value])
+    with pytest.raises(ParameterError, match=type(value).__name__):
+        scalars([value])
 
 
 def test_the_greatest_partition(lake: Any) -> None:

@@ -7,19 +7,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import pyarrow as pa
 
 from dagfusion_query.errors import ExecutionError, NotParquetError, QueryCancelledError, QueryError
 from dagfusion_query.package_extras import needs
+from dagfusion_query.parameters import Params
 from dagfusion_query.preview import Preview
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
-
-Params = Sequence[Any] | Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)

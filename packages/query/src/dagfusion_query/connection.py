@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dagfusion_query.answers import Connection, Explanation, Params, TableInfo
+from dagfusion_query.answers import Connection, Explanation, TableInfo
 from dagfusion_query.catalog.folder import snapshot_folder
 from dagfusion_query.catalog.live import LiveCatalog
 from dagfusion_query.catalog.model import Snapshot, Table
@@ -18,6 +18,7 @@ from dagfusion_query.errors import EventLogUnavailableError, QueryError, Setting
 from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.stored_event import EventReader
 from dagfusion_query.explain import explain
+from dagfusion_query.parameters import Params
 from dagfusion_query.result import EmbeddedResult, Finished
 from dagfusion_query.settings import Settings, listed
 

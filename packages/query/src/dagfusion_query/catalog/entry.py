@@ -1,7 +1,6 @@
 """A data file as DataFusion's scan reads it: the `PartitionedFile` protobuf message, made once per materialization.
 
-Field numbers are those of datafusion-proto: PartitionedFile {path 1, size 2, last_modified_ns 3, partition_values 4}
-and ScalarValue, whose null carries its ArrowType.
+A partition value is a ScalarValue, whose null carries its ArrowType.
 """
 
 import struct
@@ -12,31 +11,50 @@ from typing import Any
 import pyarrow as pa
 
 from dagfusion_query.errors import UnsupportedTypeError
-from dagfusion_query.wire import LENGTH, message, read_varint, uint, uints, varint
+from dagfusion_query.plan_messages import (
+    ArrowType,
+    Decimal128,
+    DecimalType,
+    FileGroup,
+    PartitionedFile,
+    ScalarTimestampValue,
+    ScalarValue,
+    TimestampType,
+    TimeUnit,
+)
+from dagfusion_query.wire import FIXED32, FIXED64, LENGTH, message, read_varint, uint, uints, varint
 
-FILES = 1  # FileGroup.files: an entry is framed as that field, so a file group is its entries laid end to end
-_PATH, _SIZE, _MODIFIED_NS, _VALUE = 1, 2, 3, 4
-_NULL = 33
-_TIMESTAMP, _TIMEZONE = 26, 5
-_DECIMAL128 = 20
 _EXACT = Context(prec=76)
-_TIMESTAMP_UNIT = {"us": 1, "ns": 2, "s": 3, "ms": 4}  # ScalarTimestampValue's fields
-_ARROW_UNIT = {"s": 0, "ms": 1, "us": 2, "ns": 3}  # the TimeUnit enum
-
+_TIMESTAMP_UNIT = {
+    "s": ScalarTimestampValue.SECOND,
+    "ms": ScalarTimestampValue.MILLISECOND,
+    "us": ScalarTimestampValue.MICROSECOND,
+    "ns": ScalarTimestampValue.NANOSECOND,
+}
+_ARROW_UNIT = {
+    "s": TimeUnit.SECOND,
+    "ms": TimeUnit.MILLISECOND,
+    "us": TimeUnit.MICROSECOND,
+    "ns": TimeUnit.NANOSECOND,
+}
 # ScalarValue field and ArrowType field of each flat type
 _INTEGER = {
-    pa.bool_(): (1, 2),
-    pa.int8(): (4, 4),
-    pa.int16(): (5, 6),
-    pa.int32(): (6, 8),
-    pa.int64(): (7, 10),
-    pa.uint8(): (8, 3),
-    pa.uint16(): (9, 5),
-    pa.uint32(): (10, 7),
-    pa.uint64(): (11, 9),
-    pa.date32(): (14, 17),
+    pa.bool_(): (ScalarValue.BOOL, ArrowType.BOOL),
+    pa.int8(): (ScalarValue.INT8, ArrowType.INT8),
+    pa.int16(): (ScalarValue.INT16, ArrowType.INT16),
+    pa.int32(): (ScalarValue.INT32, ArrowType.INT32),
+    pa.int64(): (ScalarValue.INT64, ArrowType.INT64),
+    pa.uint8(): (ScalarValue.UINT8, ArrowType.UINT8),
+    pa.uint16(): (ScalarValue.UINT16, ArrowType.UINT16),
+    pa.uint32(): (ScalarValue.UINT32, ArrowType.UINT32),
+    pa.uint64(): (ScalarValue.UINT64, ArrowType.UINT64),
+    pa.date32(): (ScalarValue.DATE32, ArrowType.DATE32),
 }
-_BYTES = {pa.string(): (2, 14), pa.large_string(): (3, 32), pa.binary(): (28, 15)}
+_BYTES = {
+    pa.string(): (ScalarValue.UTF8, ArrowType.UTF8),
+    pa.large_string(): (ScalarValue.LARGE_UTF8, ArrowType.LARGE_UTF8),
+    pa.binary(): (ScalarValue.BINARY, ArrowType.BINARY),
+}
 
 
 def encode_entries(
@@ -57,28 +75,34 @@ def encode_entries(
         UnsupportedTypeError: A partition column has a type that partition values cannot have.
     """
     parts: list[Iterable[bytes]] = [
-        [message(_PATH, object_path(uri).encode()) for uri in uris],
-        uints(_SIZE, sizes),
-        uints(_MODIFIED_NS, modified_ns),
+        [message(PartitionedFile.PATH, object_path(uri).encode()) for uri in uris],
+        uints(PartitionedFile.SIZE, sizes),
+        uints(PartitionedFile.LAST_MODIFIED_NS, modified_ns),
         *(_encode_column(partition.field(i)) for i in range(partition.type.num_fields)),
     ]
     files = list(map(b"".join, zip(*parts, strict=True)))
-    head = varint(FILES << 3 | LENGTH)
+    head = varint(FileGroup.FILES << 3 | LENGTH)
     return pa.array([head + varint(len(file)) + file for file in files], pa.binary())
 
 
 def encode_entry(uri: str, size_bytes: int, modified_ns: int, values: Sequence[pa.Scalar]) -> bytes:
     """Encode one file; see `encode_entries`."""
-    encoded = b"".join(message(_VALUE, encode_scalar(value.as_py(), value.type, value)) for value in values)
-    path = message(_PATH, object_path(uri).encode())
-    return message(FILES, path + uint(_SIZE, size_bytes) + uint(_MODIFIED_NS, modified_ns) + encoded)
+    encoded = b"".join(
+        message(PartitionedFile.PARTITION_VALUES, encode_scalar(value.as_py(), value.type, value)) for value in values
+    )
+    path = message(PartitionedFile.PATH, object_path(uri).encode())
+    return message(
+        FileGroup.FILES,
+        path + uint(PartitionedFile.SIZE, size_bytes) + uint(PartitionedFile.LAST_MODIFIED_NS, modified_ns) + encoded,
+    )
 
 
 def with_paths(entries: Iterable[bytes], paths: Iterable[str]) -> pa.Array:
     """Return encoded files with other paths inside their store; see `encode_entries`."""
-    head = varint(FILES << 3 | LENGTH)
+    head = varint(FileGroup.FILES << 3 | LENGTH)
     files = (
-        message(_PATH, path.encode()) + entry[_path_end(entry) :] for entry, path in zip(entries, paths, strict=True)
+        message(PartitionedFile.PATH, path.encode()) + entry[_path_end(entry) :]
+        for entry, path in zip(entries, paths, strict=True)
     )
     return pa.array([head + varint(len(file)) + file for file in files], pa.binary())
 
@@ -113,7 +137,7 @@ def encode_scalar(value: object, kind: pa.DataType, scalar: pa.Scalar | None = N
     """
     encode = _encoder(kind)
     if value is None:
-        return message(_NULL, _arrow_type(kind))
+        return message(ScalarValue.NULL, _arrow_type(kind))
     return encode(_storage(scalar if scalar is not None else pa.scalar(value, kind)))
 
 
@@ -122,8 +146,8 @@ def _encode_column(column: pa.Array) -> list[bytes]:
     encoded = column.dictionary_encode()
     kind = column.type
     encode = _encoder(kind)
-    values = [message(_VALUE, encode(_storage(value))) for value in encoded.dictionary]
-    null = message(_VALUE, message(_NULL, _arrow_type(kind)))
+    values = [message(PartitionedFile.PARTITION_VALUES, encode(_storage(value))) for value in encoded.dictionary]
+    null = message(PartitionedFile.PARTITION_VALUES, message(ScalarValue.NULL, _arrow_type(kind)))
     return [null if index is None else values[index] for index in encoded.indices.to_pylist()]
 
 
@@ -142,15 +166,19 @@ def _encoder(kind: pa.DataType) -> Callable[[Any], bytes]:
         number = _BYTES[kind][0]
         return lambda value: message(number, value.encode() if isinstance(value, str) else value)
     if pa.types.is_float64(kind):
-        return lambda value: varint(13 << 3 | 1) + struct.pack("<d", value)
+        return lambda value: varint(ScalarValue.FLOAT64 << 3 | FIXED64) + struct.pack("<d", value)
     if pa.types.is_float32(kind):
-        return lambda value: varint(12 << 3 | 5) + struct.pack("<f", value)
+        return lambda value: varint(ScalarValue.FLOAT32 << 3 | FIXED32) + struct.pack("<f", value)
     if pa.types.is_timestamp(kind):
-        zone = message(_TIMEZONE, kind.tz.encode()) if kind.tz else b""
-        return lambda value: message(_TIMESTAMP, uint(_TIMESTAMP_UNIT[kind.unit], value) + zone)
+        zone = message(ScalarTimestampValue.TIMEZONE, kind.tz.encode()) if kind.tz else b""
+        return lambda value: message(ScalarValue.TIMESTAMP, uint(_TIMESTAMP_UNIT[kind.unit], value) + zone)
     if pa.types.is_decimal128(kind):
-        precision = uint(2, kind.precision) + (uint(3, kind.scale) if kind.scale else b"")
-        return lambda value: message(_DECIMAL128, message(1, _unscaled(value, kind.scale)) + precision)
+        precision = uint(Decimal128.PRECISION, kind.precision) + (
+            uint(Decimal128.SCALE, kind.scale) if kind.scale else b""
+        )
+        return lambda value: message(
+            ScalarValue.DECIMAL128, message(Decimal128.VALUE, _unscaled(value, kind.scale)) + precision
+        )
     raise UnsupportedTypeError(
         f"a partition column has type {kind}; partition columns can be booleans, integers, floats, decimals, strings, "
         "dates and timestamps: cast it in the asset"
@@ -163,11 +191,14 @@ def _unscaled(value: Decimal, scale: int) -> bytes:
 
 def _arrow_type(kind: pa.DataType) -> bytes:
     if pa.types.is_timestamp(kind):
-        zone = message(2, kind.tz.encode()) if kind.tz else b""
+        zone = message(TimestampType.TIMEZONE, kind.tz.encode()) if kind.tz else b""
         unit = _ARROW_UNIT[kind.unit]
-        return message(20, (uint(1, unit) if unit else b"") + zone)
+        return message(ArrowType.TIMESTAMP, (uint(TimestampType.UNIT, unit) if unit else b"") + zone)
     if pa.types.is_decimal128(kind):
-        return message(24, uint(3, kind.precision) + (uint(4, kind.scale) if kind.scale else b""))
+        return message(
+            ArrowType.DECIMAL128,
+            uint(DecimalType.PRECISION, kind.precision) + (uint(DecimalType.SCALE, kind.scale) if kind.scale else b""),
+        )
     if pa.types.is_floating(kind):
-        return message(13 if pa.types.is_float64(kind) else 12, b"")
+        return message(ArrowType.FLOAT64 if pa.types.is_float64(kind) else ArrowType.FLOAT32, b"")
     return message((_INTEGER.get(kind) or _BYTES[kind])[1], b"")

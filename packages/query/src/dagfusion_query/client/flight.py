@@ -1,21 +1,20 @@
 """A query service over Arrow Flight SQL, asked as the embedded engine is."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pyarrow as pa
 from pyarrow import flight
 
-from dagfusion_query.answers import Explanation, Params
+from dagfusion_query.answers import Explanation
 from dagfusion_query.client.flight_calls import Calls
 from dagfusion_query.client.flight_result import FlightResult
 from dagfusion_query.client.remote import RemoteConnection
 from dagfusion_query.documents.catalog import TablesDocument
 from dagfusion_query.doors.flight import messages
-from dagfusion_query.engine.statement import check_text
-from dagfusion_query.errors import ParameterError
+from dagfusion_query.parameters import Params, row, scalars
+from dagfusion_query.sql_text import check_text
 
 
 class FlightConnection(RemoteConnection):
@@ -61,13 +60,13 @@ class FlightConnection(RemoteConnection):
         if not params:
             yield messages.packed("CommandStatementQuery", query=query)
             return
-        row = _row(params)
+        bound = row(scalars(params))
         request = messages.packed("ActionCreatePreparedStatementRequest", query=query)
         _, made = messages.unpack(b"".join(self._calls.act("CreatePreparedStatement", request)))
         handle = made.prepared_statement_handle
         try:
             command = messages.packed("CommandPreparedStatementQuery", prepared_statement_handle=handle)
-            self._bind(flight.FlightDescriptor.for_command(command), row)
+            self._bind(flight.FlightDescriptor.for_command(command), bound)
             yield command
         finally:
             request = messages.packed("ActionClosePreparedStatementRequest", prepared_statement_handle=handle)
@@ -82,24 +81,3 @@ class FlightConnection(RemoteConnection):
                 answers.read()
 
         self._calls.make(bind)
-
-
-def _row(params: Params) -> pa.RecordBatch:
-    """Return parameters as one row.
-
-    Raises:
-        ParameterError: One has no Arrow type.
-    """
-    named: Mapping[str, Any] = (
-        params if isinstance(params, Mapping) else {str(number): value for number, value in enumerate(params or (), 1)}
-    )
-    columns = []
-    for name, value in named.items():
-        try:
-            scalar = value if isinstance(value, pa.Scalar) else pa.scalar(value)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeError) as error:
-            raise ParameterError(
-                f"parameter ${name} of type {type(value).__name__} has no Arrow type: {error}"
-            ) from None
-        columns.append(pa.array([scalar.as_py()], scalar.type))
-    return pa.RecordBatch.from_arrays(columns, names=[str(name) for name in named])

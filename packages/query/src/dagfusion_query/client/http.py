@@ -4,14 +4,15 @@ import ipaddress
 import time
 from urllib.parse import urlsplit
 
-from dagfusion_query.answers import Explanation, Params
+from dagfusion_query.answers import Explanation
 from dagfusion_query.client.http_result import HttpResult
 from dagfusion_query.client.links import Links
 from dagfusion_query.client.remote import RemoteConnection
 from dagfusion_query.documents.catalog import TablesDocument
 from dagfusion_query.doors.http.params import write_params
-from dagfusion_query.engine.statement import check_text
 from dagfusion_query.formats.result_format import Format
+from dagfusion_query.parameters import Params
+from dagfusion_query.sql_text import check_text
 
 
 class HttpConnection(RemoteConnection):

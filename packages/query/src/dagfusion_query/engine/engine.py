@@ -14,13 +14,11 @@ from dagfusion_query.engine.execute import Execution
 from dagfusion_query.engine.from_first import with_select
 from dagfusion_query.engine.literals import may_change, read_in_context
 from dagfusion_query.engine.objects import Objects, copy_policy
-from dagfusion_query.engine.parameters import Params, Values, arrow_values
 from dagfusion_query.engine.plan_cache import PlanCache, is_repeatable, parameters_key
 from dagfusion_query.engine.run import Means, Run, frame_batches, spliced_batches, staged_batches
 from dagfusion_query.engine.runtime import PLANNERS, Loop, Planners
 from dagfusion_query.engine.session import READ_ONLY, Bound, Sessions
 from dagfusion_query.engine.statement import (
-    check_text,
     is_datafusion_error,
     is_full_disk,
     is_syntax_error,
@@ -32,12 +30,14 @@ from dagfusion_query.engine.statement import (
 from dagfusion_query.engine.stores import Stores
 from dagfusion_query.errors import EnvironmentUnavailableError, PlanError, UnknownTableError
 from dagfusion_query.object_cache.folder import open_copies
+from dagfusion_query.parameters import Params, Values, scalars, unfit
 from dagfusion_query.scan.copied import CopyPolicy
 from dagfusion_query.scan.parquet_scan import Breadth
 from dagfusion_query.scan.scanned import Scan
 from dagfusion_query.scan.splice import NotSpliceable, Spliced, decode, splice
 from dagfusion_query.scan.stage import Staged, names_a_table, stage
 from dagfusion_query.settings import Settings
+from dagfusion_query.sql_text import check_text
 
 Path = Literal["splice", "catalog", "staged"]
 FILE_NAME = "input_file_name"
@@ -135,7 +135,7 @@ class Engine:
         """
         check_text(sql)
         try:
-            return self._prepare(sql, arrow_values(params), snapshot)
+            return self._prepare(sql, scalars(params), snapshot)
         except OSError as error:
             if not is_full_disk(error):
                 raise
@@ -276,19 +276,14 @@ def _parsed(context: SessionContext, sql: str, values: Values) -> DataFrame:
     try:
         return context.sql_with_options(sql, READ_ONLY, param_values=dict(values) or None)
     except pa.ArrowException as error:
-        raise _unfit(values) from error
+        raise unfit(values) from error
 
 
 def _key(values: Values) -> bytes:
     try:
         return parameters_key(values)
     except pa.ArrowException as error:
-        raise _unfit(values) from error
-
-
-def _unfit(values: Values) -> PlanError:
-    kinds = ", ".join(f"${name} is {value.type}" for name, value in values.items())
-    return PlanError(f"a parameter has an unsupported type: {kinds}")
+        raise unfit(values) from error
 
 
 def _schema(optimized: LogicalPlan, context: SessionContext) -> pa.Schema:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 
-from dagfusion_query.engine.position import TOKEN
+from dagfusion_query.sql_text import Kind, Token, tokens
 
 _SELECT = "SELECT * "
 _BEFORE_QUERY = {"WITH", "EXPLAIN"}  # what follows them, up to the query's first word, is theirs
@@ -63,28 +63,22 @@ def with_select(sql: str) -> str:
     ended: list[_Query] = []
     levels = [_Query()]
     before = ""
-    for token in TOKEN.finditer(sql):
-        other, word = token["other"], _keyword(token, before)
-        if _is_comment(token[0]):
+    for token in tokens(sql):
+        if token.kind is Kind.comment:
             continue
-        if other == "(":
-            levels[-1].read(other, token.start())
+        if token.text == "(":
+            levels[-1].read(token.text, token.start)
             levels.append(_Query())
-        elif other == ")" and len(levels) > 1:
+        elif token.text == ")" and len(levels) > 1:
             ended.append(levels.pop())
-        elif (query := levels[-1].read(word, token.start())) is not levels[-1]:
+        elif (query := levels[-1].read(_keyword(token, before), token.start)) is not levels[-1]:
             ended.append(levels[-1])
             levels[-1] = query
-        before = token[0]
+        before = token.text
     starts = sorted(query.bare_from for query in (*ended, *levels) if query.bare_from is not None)
     edges = [0, *starts, len(sql)]
     return _SELECT.join(sql[start:end] for start, end in pairwise(edges))
 
 
-def _keyword(token: re.Match[str], before: str) -> str:
-    word = token["word"]
-    return word.upper() if word and before != "." else token[0]
-
-
-def _is_comment(text: str) -> bool:
-    return text.startswith(("--", "/*"))
+def _keyword(token: Token, before: str) -> str:
+    return token.text.upper() if token.kind is Kind.word and before != "." else token.text

@@ -5,9 +5,7 @@ is a timestamp, also as Dagster writes the keys of hourly partitions, `2024-03-1
 double in SQL's text, and the nearest double of 0.1 is not 0.1: as a decimal it is the number that was written. (The
 engine's option `parse_float_as_decimal` would make all such numbers decimals: then `1 / 3.0` is 0.3333.)
 
-The plan is taken after DataFusion's analysis, which makes each cast explicit, and before a constant is computed:
-
-    LogicalExprNode {alias 2 {expr 1, alias 2}, literal 3 ScalarValue, cast 11 {expr 1, arrow_type 2}}
+The plan is taken after DataFusion's analysis, which makes each cast explicit, and before a constant is computed.
 """
 
 import math
@@ -21,12 +19,11 @@ import pyarrow as pa
 from datafusion import DataFrame, Expr, LogicalPlan, SessionContext
 
 from dagfusion_query.catalog.entry import encode_scalar
+from dagfusion_query.plan_messages import AliasNode, ArrowType, CastNode, LogicalExprNode, ScalarValue
 from dagfusion_query.wire import children, fields, message, rewrite
 
-_ALIAS, _LITERAL, _CAST = 2, 3, 11
-_STRINGS, _FLOAT64 = (2, 3, 23), 13  # ScalarValue: utf8, large_utf8, utf8_view, float64
-_TIMESTAMP = 20  # ArrowType
-_DECIMALS = (24, 36, 40, 41)  # ArrowType: of 128, 256, 32 and 64 bits
+_STRINGS = (ScalarValue.UTF8, ScalarValue.LARGE_UTF8, ScalarValue.UTF8_VIEW)
+_DECIMALS = (ArrowType.DECIMAL128, ArrowType.DECIMAL256, ArrowType.DECIMAL32, ArrowType.DECIMAL64)
 _PRECISION = 38  # of decimal128
 _DECIMAL_MARKS = tuple(message(number, b"")[:-1] for number in _DECIMALS)
 
@@ -75,7 +72,7 @@ def read_in_context(frame: DataFrame, context: SessionContext) -> DataFrame:
 
 def _changed(plan: bytes) -> bytes:
     for mark in set(_MINUTE.findall(plan)):
-        plan = rewrite(plan, mark, lambda node: _recast(node, (_TIMESTAMP,), _timestamp))
+        plan = rewrite(plan, mark, lambda node: _recast(node, (ArrowType.TIMESTAMP,), _timestamp))
     for mark in _DECIMAL_MARKS:
         plan = rewrite(plan, mark, lambda node: _recast(node, _DECIMALS, _decimal))
     return plan
@@ -109,16 +106,16 @@ def _recast(node: bytes, kinds: tuple[int, ...], change: Callable[[bytes], bytes
 
     The new constant has the old one's name, which other nodes of the plan may refer to.
     """
-    cast = _only(node, _CAST)
-    operand, kind = _only(cast, 1), _only(cast, 2)
+    cast = _only(node, LogicalExprNode.CAST)
+    operand, kind = _only(cast, CastNode.EXPR), _only(cast, CastNode.ARROW_TYPE)
     if not any(children(kind, number) for number in kinds):
         return None
-    if (changed := change(_only(operand, _LITERAL))) is None:
+    if (changed := change(_only(operand, LogicalExprNode.LITERAL))) is None:
         return None
     name = str(Expr.from_bytes(operand, _analysis()).schema_name())
-    alias = message(1, message(_LITERAL, changed)) + message(2, name.encode())
-    rest = b"".join(field.raw for field in fields(cast) if field.number != 1)
-    return message(_CAST, message(1, message(_ALIAS, alias)) + rest)
+    alias = message(AliasNode.EXPR, message(LogicalExprNode.LITERAL, changed)) + message(AliasNode.ALIAS, name.encode())
+    rest = b"".join(field.raw for field in fields(cast) if field.number != CastNode.EXPR)
+    return message(LogicalExprNode.CAST, message(CastNode.EXPR, message(LogicalExprNode.ALIAS, alias)) + rest)
 
 
 def _only(node: bytes, number: int) -> bytes:
@@ -137,7 +134,7 @@ def _timestamp(literal: bytes) -> bytes | None:
 
 def _decimal(literal: bytes) -> bytes | None:
     """Return a double as the number that was written: the shortest one that is read as this double."""
-    for bits in children(literal, _FLOAT64):
+    for bits in children(literal, ScalarValue.FLOAT64):
         (number,) = struct.unpack("<d", bits)
         written = Decimal(repr(number)) if math.isfinite(number) else Decimal("1e999")
         _, digits, exponent = written.as_tuple()

@@ -4,17 +4,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-TOKEN = re.compile(
-    r"""
-    '(?:[^']|'')*'?                     # what names nothing: strings, comments, dollar quotes
-    | --[^\n]* | /\*.*?(?:\*/|$)
-    | (?P<dollars>\$\w*\$).*?(?:(?P=dollars)|$)
-    | "(?P<quoted>(?:[^"]|"")*)"
-    | (?P<word>[^\W\d]\w*)
-    | (?P<other>\S)
-    """,
-    re.VERBOSE | re.DOTALL,
-)
+from dagfusion_query.sql_text import tokens
+
 _NAMED = re.compile(
     r"""^(?:No\ field\ named\ |Invalid\ function\ '|Ambiguous\ reference\ to\ unqualified\ field\ )
     (?P<name>(?:"(?:[^"]|"")*"|[^\s."']+)(?:\.(?:"(?:[^"]|"")*"|[^\s."']+))*)""",
@@ -66,16 +57,15 @@ def position_of(sql: str, name: str) -> Position | None:
 def _names(sql: str) -> Iterator[_Name]:
     parts: list[str] = []
     start, goes_on, is_alias = 0, False, False
-    for token in TOKEN.finditer(sql):
-        word, quoted = token["word"], token["quoted"]
-        part = word.lower() if word else quoted and quoted.replace('""', '"')
+    for token in tokens(sql):
+        part = token.name
         if part is not None and goes_on:
             parts.append(part)
-        elif token["other"] != "." or not parts:
+        elif token.text != "." or not parts:
             if parts and not is_alias:
                 yield _Name(parts, start)
             is_alias = parts == ["as"]
-            parts, start = ([] if part is None else [part]), token.start()
-        goes_on = token["other"] == "." and bool(parts)
+            parts, start = ([] if part is None else [part]), token.start
+        goes_on = token.text == "." and bool(parts)
     if parts and not is_alias:
         yield _Name(parts, start)

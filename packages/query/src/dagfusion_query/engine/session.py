@@ -22,6 +22,7 @@ from dagfusion_query.scan.layout import ScanLayout, scan_layout, view
 from dagfusion_query.scan.scanned import ScannedTable
 from dagfusion_query.scan.template import Scratch, Template
 from dagfusion_query.settings import Settings
+from dagfusion_query.sql_text import qualified
 
 READ_ONLY = SQLOptions().with_allow_ddl(allow=False).with_allow_dml(allow=False).with_allow_statements(allow=False)
 SESSIONS = 4  # kept at once: callers with other grants see other tables
@@ -172,16 +173,11 @@ def register(context: SessionContext, table: Table, layout: ScanLayout, folder: 
     if table.name.schema not in context.catalog().schema_names():
         context.catalog().register_schema(table.name.schema, Schema.memory_schema())
     context.register_listing_table(
-        quoted(layout.name),
+        qualified(layout.name),
         folder,
         schema=table.file_schema,
         table_partition_cols=[(field.name, field.type) for field in layout.partition_schema],
     )
     if layout.is_hidden:
-        context.register_view(quoted(table.name), view(context.table(quoted(layout.name)), table, layout))
-        context.deregister_table(quoted(layout.name))  # the view holds it; no one else shall name it
-
-
-def quoted(name: TableName) -> str:
-    """Return a table's name as SQL that no character of it can break."""
-    return ".".join('"' + part.replace('"', '""') + '"' for part in name)
+        context.register_view(qualified(table.name), view(context.table(qualified(layout.name)), table, layout))
+        context.deregister_table(qualified(layout.name))  # the view holds it; no one else shall name it

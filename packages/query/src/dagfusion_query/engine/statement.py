@@ -18,7 +18,6 @@ from dagfusion_query.errors import (
     UnknownTableError,
 )
 
-_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _NO_ROOM = ("No space left on device", "Disk quota exceeded")
 _POSITION = re.compile(r" at Line: (\d+), Column: (\d+)")
 _NO_TABLE = re.compile(r"table '(?:datafusion\.)?(?:public\.)?([^']+)' not found")
@@ -28,21 +27,6 @@ _SERIES = re.compile(r"<series: (.*?)>", re.DOTALL)
 _NOISE = re.compile(
     r"^(DataFusion error: |Error during planning: |Schema error: |(?:Optimizer rule '\w+' failed|\w+)\ncaused by\n)+"
 )
-
-
-def check_text(sql: str) -> None:
-    """Look whether a statement is text that can be sent, planned, and shown in a column's name.
-
-    Raises:
-        SqlSyntaxError: There is a NUL in it, or half of a surrogate pair.
-    """
-    if (found := _NO_TEXT.search(sql)) is None:
-        return
-    before = sql[: found.start()]
-    line, column = before.count("\n") + 1, found.start() - before.rfind("\n")
-    what = "a NUL, which chr(0) gives" if found[0] == "\0" else "half of a surrogate pair"
-    wrong = f"a statement must be Unicode text without NUL, got {what}"
-    raise SqlSyntaxError(f"syntax error at line {line}, column {column}: {wrong}", line, column)
 
 
 def is_datafusion_error(error: BaseException) -> bool:

@@ -16,23 +16,39 @@ from datafusion import functions as f
 
 from dagfusion_query.catalog.entry import encode_scalar
 from dagfusion_query.errors import UnsupportedTypeError
+from dagfusion_query.plan_messages import (
+    AggregateNode,
+    AggregateUDFExprNode,
+    AliasNode,
+    Column,
+    LogicalExprNode,
+    LogicalPlanNode,
+    ProjectionNode,
+    ScalarValue,
+    SubqueryAliasNode,
+    TableReference,
+    ValuesNode,
+)
 from dagfusion_query.scan.predicate import MAX, MIN, NULLS, ROWS, is_over
 from dagfusion_query.scan.prune import Pruner
+from dagfusion_query.sql_text import qualified, quoted
 from dagfusion_query.wire import children, fields, message, uint
 
 MAX_ROWS = 5_000  # beyond this, planning the rows takes longer than it saves
 
-_SCAN, _PROJECTION, _AGGREGATE, _VALUES, _SUBQUERY_ALIAS = 1, 3, 6, 16, 21
-_AGGREGATE_FUNCTION = 19  # LogicalExprNode.aggregate_udf_expr {fun_name 1, args 2}; all it can have besides changes it
-_COLUMN, _LITERAL = 1, 3  # LogicalExprNode.column {name 1}, LogicalExprNode.literal
-_NULL = 33  # ScalarValue.null_value
+_PLAIN_CALL = [AggregateUDFExprNode.FUN_NAME, AggregateUDFExprNode.ARGS]  # all that a call can have besides changes it
 _KNOWN = "known"  # a column of the answer: whether every statistic that went into it is there
 
 
 def spelled(reference: bytes) -> str:
     """Return an encoded TableReference as SQL: `"schema"."table"`, with as many parts as the query gave."""
-    parts = [part.decode() for level in (1, 2, 3) for name in children(reference, level) for part in _strings(name)]
-    return ".".join(_quoted(part) for part in parts)
+    parts = [
+        part.decode()
+        for level in TableReference.LEVELS
+        for name in children(reference, level)
+        for part in _strings(name)
+    ]
+    return qualified(parts)
 
 
 @dataclass(frozen=True)
@@ -65,17 +81,18 @@ class Mention:
 
 def aggregate_over_scan(node: bytes) -> AggregateOverScan | None:
     """Take a LogicalPlanNode apart; None when it is not such an aggregate."""
-    aggregates = children(node, _AGGREGATE)
-    if len(aggregates) != 1 or len(inputs := children(aggregates[0], 1)) != 1:
+    aggregates = children(node, LogicalPlanNode.AGGREGATE)
+    if len(aggregates) != 1 or len(inputs := children(aggregates[0], AggregateNode.INPUT)) != 1:
         return None
     below, alias = inputs[0], None
-    if aliases := children(below, _SUBQUERY_ALIAS):
-        (alias,) = children(aliases[0], 3) or (None,)
-        (below,) = children(aliases[0], 1) or (b"",)
-    scans = children(below, _SCAN)
+    if aliases := children(below, LogicalPlanNode.SUBQUERY_ALIAS):
+        (alias,) = children(aliases[0], SubqueryAliasNode.ALIAS) or (None,)
+        (below,) = children(aliases[0], SubqueryAliasNode.INPUT) or (b"",)
+    scans = children(below, LogicalPlanNode.LISTING_SCAN)
     if len(scans) != 1:
         return None
-    return AggregateOverScan(scans[0], alias, children(aggregates[0], 2), children(aggregates[0], 3))
+    groups, calls = (children(aggregates[0], part) for part in (AggregateNode.GROUP_EXPR, AggregateNode.AGGR_EXPR))
+    return AggregateOverScan(scans[0], alias, groups, calls)
 
 
 def answer(found: AggregateOverScan, filters: Sequence[Expr], table: Mention, context: SessionContext) -> bytes | None:
@@ -134,12 +151,14 @@ def _aggregate(encoded: bytes, name: str, pruner: Pruner) -> _Aggregate | None:
         return None
     always = lit(True)  # noqa: FBT003  # a literal
     count = f.coalesce(f.sum(Expr.column(ROWS)), lit(0))
-    literals = children(argument, _LITERAL)
+    literals = children(argument, LogicalExprNode.LITERAL)
     if literals:
-        is_count = function == "count" and not children(literals[0], _NULL)
+        is_count = function == "count" and not children(literals[0], ScalarValue.NULL)
         return _Aggregate(name, count, always) if is_count else None
     columns = [
-        column.decode() for encoded_column in children(argument, _COLUMN) for column in children(encoded_column, 1)
+        column.decode()
+        for encoded_column in children(argument, LogicalExprNode.COLUMN)
+        for column in children(encoded_column, Column.NAME)
     ]
     if len(columns) != 1:
         return None
@@ -148,7 +167,7 @@ def _aggregate(encoded: bytes, name: str, pruner: Pruner) -> _Aggregate | None:
 
 def _of_column(function: str, column: str, name: str, pruner: Pruner, count: _Aggregate) -> _Aggregate | None:
     if column in pruner.partition:
-        value = Expr.column(_quoted(column))
+        value = Expr.column(quoted(column))
         return count if function == "count" else _Aggregate(name, getattr(f, function)(value), count.known)
     number = pruner.statistics.get(column)
     if number is None:
@@ -163,10 +182,10 @@ def _of_column(function: str, column: str, name: str, pruner: Pruner, count: _Ag
 
 def _call(encoded: bytes) -> tuple[str, bytes] | None:
     """Return a function and its only argument, encoded; None when there is anything else to the call."""
-    calls = children(encoded, _AGGREGATE_FUNCTION)
-    if len(calls) != 1 or sorted(field.number for field in fields(calls[0])) != [1, 2]:
+    calls = children(encoded, LogicalExprNode.AGGREGATE_UDF)
+    if len(calls) != 1 or sorted(field.number for field in fields(calls[0])) != _PLAIN_CALL:
         return None
-    (function,), (argument,) = children(calls[0], 1), children(calls[0], 2)
+    (function,), (argument,) = (children(calls[0], part) for part in _PLAIN_CALL)
     return function.decode(), argument
 
 
@@ -186,12 +205,14 @@ def _rows(frame: DataFrame, groups: list[Expr], aggregates: list[_Aggregate]) ->
 def _values(rows: pa.Table, names: Sequence[_Name]) -> bytes | None:
     """Encode rows as a Projection over Values, whose columns have the aggregate's names."""
     try:
-        cells = b"".join(message(2, message(3, cell)) for cell in _cells(rows))
+        cells = b"".join(
+            message(ValuesNode.VALUES_LIST, message(LogicalExprNode.LITERAL, cell)) for cell in _cells(rows)
+        )
     except UnsupportedTypeError:
         return None
-    values = message(_VALUES, uint(1, rows.num_columns) + cells)
-    columns = b"".join(message(2, _renamed(f"column{i}", name)) for i, name in enumerate(names, 1))
-    return message(_PROJECTION, message(1, values) + columns)
+    values = message(LogicalPlanNode.VALUES, uint(ValuesNode.N_COLS, rows.num_columns) + cells)
+    columns = b"".join(message(ProjectionNode.EXPR, _renamed(f"column{i}", name)) for i, name in enumerate(names, 1))
+    return message(LogicalPlanNode.PROJECTION, message(ProjectionNode.INPUT, values) + columns)
 
 
 def _cells(rows: pa.Table) -> Iterator[bytes]:
@@ -202,10 +223,10 @@ def _cells(rows: pa.Table) -> Iterator[bytes]:
 
 
 def _renamed(column: str, name: _Name) -> bytes:
-    """Encode `column AS name`: LogicalExprNode.alias {expr 1, alias 2, relation 3}."""
-    source = message(1, message(1, message(1, column.encode())))
-    relation = b"" if name.qualifier is None else message(3, name.qualifier)
-    return message(2, source + message(2, name.name.encode()) + relation)
+    """Encode `column AS name`."""
+    source = message(AliasNode.EXPR, message(LogicalExprNode.COLUMN, message(Column.NAME, column.encode())))
+    relation = b"" if name.qualifier is None else message(AliasNode.RELATION, name.qualifier)
+    return message(LogicalExprNode.ALIAS, source + message(AliasNode.ALIAS, name.name.encode()) + relation)
 
 
 def _aliased(frame: DataFrame, alias: bytes | None) -> DataFrame:
@@ -220,8 +241,3 @@ def _group_name(expr: Expr, qualifier: bytes) -> _Name:
 
 def _strings(name: bytes) -> list[bytes]:
     return [field.value for field in fields(name) if isinstance(field.value, bytes)]
-
-
-def _quoted(name: str) -> str:
-    escaped = name.replace('"', '""')
-    return f'"{escaped}"'

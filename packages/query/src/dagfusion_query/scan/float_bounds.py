@@ -5,10 +5,6 @@ nothing: {inf} has the minimum 1.797e308, and what becomes of a NaN depends on t
 (apache/datafusion#24432). Without groups they are right: -0.0 is less than 0.0, and NaN is greater than infinity.
 `first_value(x ORDER BY x)` has that order in groups too. It takes two to five times as long, so other types keep their
 functions.
-
-    LogicalPlanNode {aggregate 6 {input 1, group_expr 2, aggr_expr 3}}
-    LogicalExprNode {alias 2 {expr 1, alias 2}, aggregate_udf_expr 19 {fun_name 1, args 2, filter 3, order_by 4}}
-    SortExprNode {expr 1, asc 2, nulls_first 3}
 """
 
 from collections.abc import Sequence
@@ -16,12 +12,17 @@ from collections.abc import Sequence
 import pyarrow as pa
 from datafusion import Expr, LogicalPlan, SessionContext
 
+from dagfusion_query.plan_messages import (
+    AggregateNode,
+    AggregateUDFExprNode,
+    AliasNode,
+    LogicalExprNode,
+    LogicalPlanNode,
+    SortExprNode,
+)
 from dagfusion_query.wire import children, fields, message, rewrite, uint
 
-_AGGREGATE, _INPUT, _GROUPS, _CALLS = 6, 1, 2, 3
-_ALIAS, _FUNCTION = 2, 19
-_NAME, _ARGUMENT, _FILTER, _ORDER = 1, 2, 3, 4
-_ASCENDING = {b"min": uint(2, 1), b"max": b""}
+_ASCENDING = {b"min": uint(SortExprNode.ASC, 1), b"max": b""}
 
 
 def exact_float_bounds(logical: bytes, context: SessionContext) -> bytes:
@@ -38,7 +39,7 @@ def exact_float_bounds(logical: bytes, context: SessionContext) -> bytes:
 
 def _with_exact(logical: bytes, name: bytes, context: SessionContext) -> bytes:
     """Replace one of the two functions."""
-    marker = message(_NAME, name)
+    marker = message(AggregateUDFExprNode.FUN_NAME, name)
 
     def change(node: bytes) -> bytes | None:
         calls = _grouped_calls(node)
@@ -46,21 +47,31 @@ def _with_exact(logical: bytes, name: bytes, context: SessionContext) -> bytes:
             return None
         floats = zip(calls, _are_floats(node, len(calls), context), strict=True)
         changed = [_ordered(call, name, context) if is_float else call for call, is_float in floats]
-        (aggregate,) = children(node, _AGGREGATE)
-        (below,) = children(aggregate, _INPUT)
-        groups = b"".join(field.raw for field in fields(aggregate) if field.number not in (_INPUT, _CALLS))
-        parts = message(_INPUT, rewrite(below, marker, change)) + groups
-        return message(_AGGREGATE, parts + b"".join(message(_CALLS, call) for call in changed))
+        (aggregate,) = children(node, LogicalPlanNode.AGGREGATE)
+        (below,) = children(aggregate, AggregateNode.INPUT)
+        groups = b"".join(
+            field.raw
+            for field in fields(aggregate)
+            if field.number not in (AggregateNode.INPUT, AggregateNode.AGGR_EXPR)
+        )
+        parts = message(AggregateNode.INPUT, rewrite(below, marker, change)) + groups
+        return message(
+            LogicalPlanNode.AGGREGATE, parts + b"".join(message(AggregateNode.AGGR_EXPR, call) for call in changed)
+        )
 
     return rewrite(logical, marker, change)
 
 
 def _grouped_calls(node: bytes) -> Sequence[bytes]:
     """Return the aggregate expressions of an encoded node; none if it is no aggregate, or one without groups."""
-    aggregates = children(node, _AGGREGATE)
-    if len(aggregates) != 1 or len(children(aggregates[0], _INPUT)) != 1 or not children(aggregates[0], _GROUPS):
+    aggregates = children(node, LogicalPlanNode.AGGREGATE)
+    if (
+        len(aggregates) != 1
+        or len(children(aggregates[0], AggregateNode.INPUT)) != 1
+        or not children(aggregates[0], AggregateNode.GROUP_EXPR)
+    ):
         return []
-    return children(aggregates[0], _CALLS)
+    return children(aggregates[0], AggregateNode.AGGR_EXPR)
 
 
 def _are_floats(node: bytes, count: int, context: SessionContext) -> Sequence[bool]:
@@ -71,29 +82,36 @@ def _are_floats(node: bytes, count: int, context: SessionContext) -> Sequence[bo
 
 def _ordered(call: bytes, name: bytes, context: SessionContext) -> bytes:
     """Return the first value in a call's order; the call as it is if it is of another function."""
-    functions = children(call, _FUNCTION)
+    functions = children(call, LogicalExprNode.AGGREGATE_UDF)
     if not functions:
         return b"".join(
-            message(_ALIAS, _renamed(field.value, name, context))
-            if field.number == _ALIAS and isinstance(field.value, bytes)
+            message(LogicalExprNode.ALIAS, _renamed(field.value, name, context))
+            if field.number == LogicalExprNode.ALIAS and isinstance(field.value, bytes)
             else field.raw
             for field in fields(call)
         )
-    if children(functions[0], _NAME) != [name]:
+    if children(functions[0], AggregateUDFExprNode.FUN_NAME) != [name]:
         return call
-    (argument,) = children(functions[0], _ARGUMENT)
-    first = message(_NAME, b"first_value") + message(_ARGUMENT, argument)
-    first += b"".join(message(_FILTER, condition) for condition in children(functions[0], _FILTER))
-    first += message(_ORDER, message(1, argument) + _ASCENDING[name])
+    (argument,) = children(functions[0], AggregateUDFExprNode.ARGS)
+    first = message(AggregateUDFExprNode.FUN_NAME, b"first_value") + message(AggregateUDFExprNode.ARGS, argument)
+    first += b"".join(
+        message(AggregateUDFExprNode.FILTER, condition)
+        for condition in children(functions[0], AggregateUDFExprNode.FILTER)
+    )
+    first += message(AggregateUDFExprNode.ORDER_BY, message(SortExprNode.EXPR, argument) + _ASCENDING[name])
     column = str(Expr.from_bytes(call, context).schema_name())
-    return message(_ALIAS, message(1, message(_FUNCTION, first)) + message(2, column.encode()))
+    return message(
+        LogicalExprNode.ALIAS,
+        message(AliasNode.EXPR, message(LogicalExprNode.AGGREGATE_UDF, first))
+        + message(AliasNode.ALIAS, column.encode()),
+    )
 
 
 def _renamed(alias: bytes, name: bytes, context: SessionContext) -> bytes:
     """Return an alias of a call, whose name stays."""
     return b"".join(
-        message(1, _ordered(field.value, name, context))
-        if field.number == 1 and isinstance(field.value, bytes)
+        message(AliasNode.EXPR, _ordered(field.value, name, context))
+        if field.number == AliasNode.EXPR and isinstance(field.value, bytes)
         else field.raw
         for field in fields(alias)
     )

@@ -19,6 +19,7 @@ from datafusion import functions as f
 from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.entry import encode_entries
 from dagfusion_query.catalog.model import Table
+from dagfusion_query.sql_text import quoted
 
 HIDDEN = "$scan"  # an identifier to DataFusion, and never the end of a table's name
 _PLAIN = re.compile(r"\w+", re.ASCII)
@@ -95,8 +96,7 @@ def _parts(number: int, field: pa.Field, nullable: frozenset[str]) -> tuple[Sequ
 
 
 def _column(name: str) -> Expr:
-    quoted = name.replace('"', '""')
-    return Expr.column(f'"{quoted}"')
+    return Expr.column(quoted(name))
 
 
 def _placeholder(kind: pa.DataType) -> pa.Scalar:

@@ -4,20 +4,18 @@
 - Limits and offsets are 32 bits wide in some operators and scans.
 - A logical limit without a row count is encoded as the greatest 64-bit number, and decoded as that, to which an
   offset is added later. A negative number is decoded as none.
-
-    LimitNode {input 1, skip 2, fetch 3}
 """
 
 import re
 
 from datafusion import LogicalPlan
 
+from dagfusion_query.plan_messages import LimitNode
 from dagfusion_query.wire import LENGTH, VARINT, children, fields, message, rewrite, uint
 
-_INPUT, _SKIP, _FETCH = 1, 2, 3
 _GREATEST = (1 << 63) - 1
-_UNLIMITED = uint(_FETCH, _GREATEST)
-_NONE = uint(_FETCH, -1)
+_UNLIMITED = uint(LimitNode.FETCH, _GREATEST)
+_NONE = uint(LimitNode.FETCH, -1)
 _LOST = re.compile(r"WindowAggr: .*(?:FILTER \(WHERE|IGNORE NULLS)|(?:skip|fetch)=\d{10}", re.DOTALL)
 
 
@@ -41,10 +39,14 @@ def _unlimited(node: bytes) -> bytes | None:
     except ValueError:
         return None
     wires = {number: field.wire for number, field in found.items()}
-    if wires.get(_INPUT) != LENGTH or wires.get(_FETCH) != VARINT or found[_FETCH].value != _GREATEST:
+    if (
+        wires.get(LimitNode.INPUT) != LENGTH
+        or wires.get(LimitNode.FETCH) != VARINT
+        or found[LimitNode.FETCH].value != _GREATEST
+    ):
         return None
-    if not wires.keys() <= {_INPUT, _SKIP, _FETCH}:
+    if not wires.keys() <= {LimitNode.INPUT, LimitNode.SKIP, LimitNode.FETCH}:
         return None
-    (below,) = children(node, _INPUT)
-    skip = found[_SKIP].raw if _SKIP in found else b""
-    return message(_INPUT, keep_unlimited(below)) + skip + _NONE
+    (below,) = children(node, LimitNode.INPUT)
+    skip = found[LimitNode.SKIP].raw if LimitNode.SKIP in found else b""
+    return message(LimitNode.INPUT, keep_unlimited(below)) + skip + _NONE

@@ -16,13 +16,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dagfusion_query.plan_messages import (
+    FileGroup,
+    FileScanExecConf,
+    ParquetOptions,
+    ParquetScanExecNode,
+    PartitionedFile,
+    ScanLimit,
+    TableParquetOptions,
+)
 from dagfusion_query.scan.copied import LOCAL_STORE, Copied
 from dagfusion_query.scan.scanned import Scan, may_hold_nan
 from dagfusion_query.wire import children, fields, message, rewrite
 
-_BASE_CONF, _PREDICATE, _PARQUET_OPTIONS, _GLOBAL = 1, 3, 4, 1
-_FILE_GROUPS, _LIMIT, _STORE_URL = 1, 5, 8
-_ENABLE_PAGE_INDEX, _PRUNING = 1, 2
 SMALL_BYTES = 1 << 20  # all of such a file is read as fast as its page index, which DataFusion asks for at each query
 
 
@@ -63,20 +69,29 @@ class ParquetScan:
 
     def __init__(self, node: bytes) -> None:
         self._node = node
-        (self._conf,) = children(node, _BASE_CONF)
+        (self._conf,) = children(node, ParquetScanExecNode.BASE_CONF)
 
     def names(self, columns: Iterable[str]) -> bool:
         """Return True if the predicate reads one of these columns; it may be True for another column's sake."""
-        return any(name.encode() in predicate for predicate in children(self._node, _PREDICATE) for name in columns)
+        return any(
+            name.encode() in predicate
+            for predicate in children(self._node, ParquetScanExecNode.PREDICATE)
+            for name in columns
+        )
 
     def unfiltered(self) -> "ParquetScan":
         """Return the scan without its predicate, which only skips row groups and pages."""
-        return ParquetScan(_without(self._node, {_PREDICATE}))
+        return ParquetScan(_without(self._node, {ParquetScanExecNode.PREDICATE}))
 
     def limited(self, scan: Scan) -> Scan:
         """Return a scan of no more files than give the rows that the plan wants of it."""
-        limits = [field.value for limit in children(self._conf, _LIMIT) for field in fields(limit) if field.number == 1]
-        if not limits or children(self._node, _PREDICATE):
+        limits = [
+            field.value
+            for limit in children(self._conf, FileScanExecConf.LIMIT)
+            for field in fields(limit)
+            if field.number == ScanLimit.LIMIT
+        ]
+        if not limits or children(self._node, ParquetScanExecNode.PREDICATE):
             return scan
         rows = np.cumsum(scan.kept["rows"].to_numpy())
         count = int(np.searchsorted(rows, limits[0])) + 1
@@ -96,29 +111,35 @@ class ParquetScan:
         sizes = scan.kept["size_bytes"]
         if copied is not None:
             entries, store = copied.entries, LOCAL_STORE
-        count = breadth.spliced(len(children(self._conf, _FILE_GROUPS)), len(entries), scan.bytes)
-        groups = [message(_FILE_GROUPS, group) for group in _file_groups(entries, sizes, count)]
+        count = breadth.spliced(len(children(self._conf, FileScanExecConf.FILE_GROUPS)), len(entries), scan.bytes)
+        groups = [message(FileScanExecConf.FILE_GROUPS, group) for group in _file_groups(entries, sizes, count)]
         rest = (
-            message(_STORE_URL, store.encode()) if field.number == _STORE_URL else field.raw
+            message(FileScanExecConf.OBJECT_STORE_URL, store.encode())
+            if field.number == FileScanExecConf.OBJECT_STORE_URL
+            else field.raw
             for field in fields(self._conf)
-            if field.number != _FILE_GROUPS
+            if field.number != FileScanExecConf.FILE_GROUPS
         )
-        off = {_ENABLE_PAGE_INDEX} if pc.max(sizes).as_py() <= SMALL_BYTES else set()
+        off = {ParquetOptions.ENABLE_PAGE_INDEX} if pc.max(sizes).as_py() <= SMALL_BYTES else set()
         node = self._node
         # Statistics in Parquet leave NaN out, and DataFusion would skip row groups and pages by them. With a join's or
         # an order's filter in it, the predicate skips row groups in spite of the option; rows are filtered above.
         if self.names(may_hold_nan(scan)):
-            off |= {_ENABLE_PAGE_INDEX, _PRUNING}
-            node = _without(node, {_PREDICATE})
-        node = _replace(node, _PARQUET_OPTIONS, lambda given: _switched_off(given, off)) if off else node
-        return _replace(node, _BASE_CONF, lambda _: b"".join([*groups, *rest]))
+            off |= {ParquetOptions.ENABLE_PAGE_INDEX, ParquetOptions.PRUNING}
+            node = _without(node, {ParquetScanExecNode.PREDICATE})
+        node = (
+            _replace(node, ParquetScanExecNode.PARQUET_OPTIONS, lambda given: _switched_off(given, off))
+            if off
+            else node
+        )
+        return _replace(node, ParquetScanExecNode.BASE_CONF, lambda _: b"".join([*groups, *rest]))
 
 
 def rewrite_scan(physical: bytes, witness: bytes, change: Callable[[ParquetScan], bytes]) -> bytes:
     """Replace the scan of a template folder's witnesses in a physical plan."""
 
     def changed(node: bytes) -> bytes | None:
-        confs = children(node, _BASE_CONF)
+        confs = children(node, ParquetScanExecNode.BASE_CONF)
         return change(ParquetScan(node)) if confs and _reads(confs[0], witness) else None
 
     return rewrite(physical, witness, changed)
@@ -126,13 +147,17 @@ def rewrite_scan(physical: bytes, witness: bytes, change: Callable[[ParquetScan]
 
 def _reads(conf: bytes, witness: bytes) -> bool:
     """Return True if a message is the FileScanExecConf of a scan of these witnesses."""
-    first = [file for group in children(conf, _FILE_GROUPS)[:1] for file in children(group, 1)[:1]]
-    return any(path.startswith(witness) for file in first for path in children(file, 1))
+    first = [
+        file
+        for group in children(conf, FileScanExecConf.FILE_GROUPS)[:1]
+        for file in children(group, FileGroup.FILES)[:1]
+    ]
+    return any(path.startswith(witness) for file in first for path in children(file, PartitionedFile.PATH))
 
 
 def _switched_off(options: bytes, numbers: Collection[int]) -> bytes:
     """Return options with these switched off, whose default in the encoding is off."""
-    return _replace(options, _GLOBAL, lambda given: _without(given, numbers))
+    return _replace(options, TableParquetOptions.GLOBAL, lambda given: _without(given, numbers))
 
 
 def _without(node: bytes, numbers: Collection[int]) -> bytes:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import pyarrow as pa
 from datafusion import ExecutionPlan, Expr, LogicalPlan, SessionContext
 
+from dagfusion_query.plan_messages import CoalescePartitionsExecNode, ListingTableScanNode, PhysicalPlanNode
 from dagfusion_query.scan.answer import Mention, aggregate_over_scan, answer
 from dagfusion_query.scan.copied import MANY, Copied, CopyPolicy
 from dagfusion_query.scan.float_bounds import exact_float_bounds
@@ -28,9 +29,7 @@ from dagfusion_query.scan.scanned import Filter, Scan, ScannedTable, prune_scan
 from dagfusion_query.scan.template import Template, folder_url
 from dagfusion_query.wire import children, fields, message, rewrite
 
-PATHS, FILTERS, TABLE_NAME = 2, 6, 14
 _LIMITED = re.compile(r"LimitExec|limit=|^(?!.*TopK).*fetch=", re.MULTILINE)
-_COALESCE = 13  # PhysicalPlanNode.merge: CoalescePartitionsExecNode {input 1}
 
 
 class NotSpliceable(Exception):  # noqa: N818
@@ -108,7 +107,7 @@ def splice(
         encoded = reads[-1].physical
     _check(encoded, [scanned.template for scanned in tables])
     return Spliced(
-        message(_COALESCE, message(1, encoded)) if merged else encoded,
+        message(PhysicalPlanNode.MERGE, message(CoalescePartitionsExecNode.INPUT, encoded)) if merged else encoded,
         [*answered, *(read.scan for read in reads)],
         [read.copied for read in reads if read.copied is not None],
         [read.scan for read in reads if read.copied is None and read.scan.count],
@@ -184,9 +183,9 @@ def answer_aggregates(logical: bytes, scanned: ScannedTable, answered: list[Scan
 
     def change(node: bytes) -> bytes | None:
         found = aggregate_over_scan(node)
-        if found is None or home not in children(found.scan, PATHS):
+        if found is None or home not in children(found.scan, ListingTableScanNode.PATHS):
             return None
-        filters = [Expr.from_bytes(data, context) for data in children(found.scan, FILTERS)]
+        filters = [Expr.from_bytes(data, context) for data in children(found.scan, ListingTableScanNode.FILTERS)]
         mention = _mention(found.scan, scanned)
         rows = answer(found, filters, mention, context)
         if rows is not None:
@@ -206,16 +205,27 @@ def _point_at_witnesses(
         return logical
 
     def change(scan_node: bytes) -> bytes | None:
-        if home not in children(scan_node, PATHS):
+        if home not in children(scan_node, ListingTableScanNode.PATHS):
             return None
-        encoded = children(scan_node, FILTERS)
+        encoded = children(scan_node, ListingTableScanNode.FILTERS)
         filters = [Expr.from_bytes(data, context) for data in encoded]
         scan = prune_scan(scanned, filters, _mention(scan_node, scanned).relation)
         folder = scanned.template.path(len(slots), breadth.planned(scan.count))
         undecided = [data for data, applied in zip(encoded, scan.filters, strict=True) if not applied.decided]
-        rest = b"".join(field.raw for field in fields(scan_node) if field.number not in (PATHS, FILTERS))
-        slots.append(_Slot(scanned, scan, folder, node := b"".join(message(FILTERS, f) for f in undecided) + rest))
-        return message(PATHS, folder_url(folder).encode()) + node
+        rest = b"".join(
+            field.raw
+            for field in fields(scan_node)
+            if field.number not in (ListingTableScanNode.PATHS, ListingTableScanNode.FILTERS)
+        )
+        slots.append(
+            _Slot(
+                scanned,
+                scan,
+                folder,
+                node := b"".join(message(ListingTableScanNode.FILTERS, f) for f in undecided) + rest,
+            )
+        )
+        return message(ListingTableScanNode.PATHS, folder_url(folder).encode()) + node
 
     return rewrite(logical, home, change)
 
@@ -250,5 +260,5 @@ def _check(physical: bytes, templates: Sequence[Template]) -> None:
 
 
 def _mention(scan_node: bytes, scanned: ScannedTable) -> Mention:
-    (reference,) = children(scan_node, TABLE_NAME)
+    (reference,) = children(scan_node, ListingTableScanNode.TABLE_NAME)
     return Mention(reference, scanned.pruner)

@@ -19,15 +19,13 @@ from datafusion import DataFrame, Expr, LogicalPlan, SessionContext
 
 from dagfusion_query.catalog.entry import store_url
 from dagfusion_query.catalog.model import Table
+from dagfusion_query.plan_messages import ListingTableScanNode, LogicalPlanNode, ProjectionColumns
 from dagfusion_query.scan.copied import CopyPolicy
 from dagfusion_query.scan.float_bounds import exact_float_bounds
 from dagfusion_query.scan.parquet_scan import Breadth
 from dagfusion_query.scan.predicate import column_names
 from dagfusion_query.scan.scanned import Scan, ScannedTable
 from dagfusion_query.scan.splice import (
-    FILTERS,
-    PATHS,
-    TABLE_NAME,
     NotSpliceable,
     Spliced,
     answer_aggregates,
@@ -37,8 +35,11 @@ from dagfusion_query.scan.splice import (
 from dagfusion_query.scan.template import folder_url
 from dagfusion_query.wire import children, fields, message, rewrite
 
-_SCAN, _PROJECTION, _COLUMNS = 1, 4, 1
-_OF_MENTION = (_PROJECTION, FILTERS, TABLE_NAME)
+_OF_MENTION = (
+    ListingTableScanNode.PROJECTION,
+    ListingTableScanNode.FILTERS,
+    ListingTableScanNode.TABLE_NAME,
+)
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def stage(
         logical = answer_aggregates(logical, scanned, answered, context)
 
         def change(node: bytes, scanned: ScannedTable = scanned, home: bytes = home) -> bytes | None:
-            if home not in children(node, PATHS):
+            if home not in children(node, ListingTableScanNode.PATHS):
                 return None
             marker = f"file:///staged/{len(stages)}/".encode()
             stages.append(_stage(marker, node, scanned, context, plan))
@@ -164,8 +165,10 @@ def names_a_table(plan: LogicalPlan, tables: Sequence[ScannedTable]) -> bool:
 def _stage(
     marker: bytes, node: bytes, scanned: ScannedTable, context: SessionContext, plan: Callable[..., Spliced]
 ) -> Stage:
-    filters = [Expr.from_bytes(data, context) for data in children(node, FILTERS)]
-    leaf = LogicalPlan.from_bytes(context, message(_SCAN, _projecting(node, _columns(node, filters, scanned))))
+    filters = [Expr.from_bytes(data, context) for data in children(node, ListingTableScanNode.FILTERS)]
+    leaf = LogicalPlan.from_bytes(
+        context, message(LogicalPlanNode.LISTING_SCAN, _projecting(node, _columns(node, filters, scanned)))
+    )
     frame = context.create_dataframe_from_logical_plan(leaf)
     for expr in filters:
         frame = frame.filter(expr)
@@ -177,7 +180,11 @@ def _stage(
 def _columns(node: bytes, filters: Sequence[Expr], scanned: ScannedTable) -> Sequence[str]:
     """Return the columns that a mention needs, in the table's order; one at least, whose rows can be counted."""
     every = [*scanned.layout.partition_schema.names, *scanned.table.file_schema.names]
-    named = {name.decode() for columns in children(node, _PROJECTION) for name in children(columns, _COLUMNS)}
+    named = {
+        name.decode()
+        for columns in children(node, ListingTableScanNode.PROJECTION)
+        for name in children(columns, ProjectionColumns.COLUMNS)
+    }
     try:
         needed = named.union(*(column_names(expr) for expr in filters))
     except ValueError:  # a filter that cannot be looked into
@@ -198,24 +205,28 @@ def _by_store(scanned: ScannedTable) -> Iterator[ScannedTable]:
 
 
 def _projecting(node: bytes, columns: Sequence[str]) -> bytes:
-    rest = b"".join(field.raw for field in fields(node) if field.number != _PROJECTION)
-    return rest + message(_PROJECTION, b"".join(message(_COLUMNS, name.encode()) for name in columns))
+    rest = b"".join(field.raw for field in fields(node) if field.number != ListingTableScanNode.PROJECTION)
+    return rest + message(
+        ListingTableScanNode.PROJECTION, b"".join(message(ProjectionColumns.COLUMNS, name.encode()) for name in columns)
+    )
 
 
 def _with_paths(node: bytes, path: bytes) -> bytes:
-    return message(PATHS, path) + b"".join(field.raw for field in fields(node) if field.number != PATHS)
+    return message(ListingTableScanNode.PATHS, path) + b"".join(
+        field.raw for field in fields(node) if field.number != ListingTableScanNode.PATHS
+    )
 
 
 def _arrow_scan(file: Path, schema: pa.Schema) -> bytes:
     """Return the encoded scan of an Arrow file, without what a mention brings."""
     context = SessionContext()
     context.register_arrow("staged", file, schema)
-    (node,) = children(context.table("staged").logical_plan().to_bytes(), _SCAN)
+    (node,) = children(context.table("staged").logical_plan().to_bytes(), LogicalPlanNode.LISTING_SCAN)
     return b"".join(field.raw for field in fields(node) if field.number not in _OF_MENTION)
 
 
 def _reading(node: bytes, marker: bytes, scan: bytes) -> bytes | None:
     """Return a mention that reads a staged file; None for a node that is not the marked one."""
-    if marker not in children(node, PATHS):
+    if marker not in children(node, ListingTableScanNode.PATHS):
         return None
     return scan + b"".join(field.raw for field in fields(node) if field.number in _OF_MENTION)

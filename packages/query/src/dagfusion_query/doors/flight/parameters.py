@@ -1,23 +1,13 @@
 """Parameters of a statement: `?` as DataFusion's `$1`, and one row of values under the parameters' names. Pure."""
 
-import itertools
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
-from dagfusion_query.doors.http.params import MOST, check_count
 from dagfusion_query.errors import ParameterError
-
-# What is no parameter comes first: text, quoted names, comments, text in dollars. What does not end goes on to the last
-# character, so that nothing is looked at twice.
-_TOKEN = re.compile(
-    r"""'(?:[^']|'')*(?:'|\Z) | "(?:[^"]|"")*(?:"|\Z) | `[^`]*(?:`|\Z) | --[^\n]* | /\*.*?(?:\*/|\Z)
-      | \$(?P<tag>(?:[^\W\d]\w*)?)\$.*?(?:\$(?P=tag)\$|\Z)
-      | \$(?P<name>\w+) | (?P<mark>\?)""",
-    re.VERBOSE | re.DOTALL,
-)
+from dagfusion_query.parameters import MOST, check_count
+from dagfusion_query.sql_text import Kind, tokens
 
 
 @dataclass(frozen=True)
@@ -81,10 +71,10 @@ def parameters(sql: str) -> Parameters:
         return Parameters(sql, ())
     names: dict[str, None] = {}
     marks = 0
-    for token in _TOKEN.finditer(sql):
-        if token["name"]:
-            names[token["name"]] = None
-        marks += token["mark"] is not None
+    for token in tokens(sql):
+        if token.kind is Kind.parameter:
+            names[token.text[1:]] = None
+        marks += token.text == "?"
         check_count(max(marks, len(names)))
     if not names:
         return Parameters(_numbered(sql) if marks else sql, _up_to(marks))
@@ -97,8 +87,13 @@ def parameters(sql: str) -> Parameters:
 
 
 def _numbered(sql: str) -> str:
-    numbers = itertools.count(1)
-    return _TOKEN.sub(lambda token: f"${next(numbers)}" if token["mark"] else token[0], sql)
+    """Return a statement with `$1`, `$2`, ... for each `?`."""
+    pieces, end = [], 0
+    marks = (token.start for token in tokens(sql) if token.text == "?")
+    for number, start in enumerate(marks, 1):
+        pieces += [sql[end:start], f"${number}"]
+        end = start + 1
+    return "".join([*pieces, sql[end:]])
 
 
 def _up_to(count: int) -> tuple[str, ...]:

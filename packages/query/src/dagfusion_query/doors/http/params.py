@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from dagfusion_contract.arrow_types import parse_flat_type
 from dagfusion_query.errors import ParameterError
+from dagfusion_query.parameters import Params, check_count, row, scalar
 
-MOST = 4096
 _INT64 = range(-(2**63), 2**63)
 _UINT64 = range(2**64)
 _SPECIAL_FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -37,21 +37,10 @@ def read_params(given: object) -> pa.RecordBatch | None:
     if not named:
         return None
     check_count(len(named))
-    columns = [pa.array([value], value.type) for value in (_read(name, value) for name, value in named.items())]
-    return pa.RecordBatch.from_arrays(columns, names=[_name(name) for name in named])
+    return row({_name(name): _read(name, value) for name, value in named.items()})
 
 
-def check_count(count: int) -> None:
-    """Look whether a statement may have so many parameters: each is a column, and all doors wait while they are made.
-
-    Raises:
-        ParameterError: It may not.
-    """
-    if count > MOST:
-        raise ParameterError(f"a statement may have at most {MOST:,} parameters, got {count:,} or more")
-
-
-def write_params(params: Sequence[Any] | Mapping[str, Any] | None) -> list[object] | dict[str, object] | None:
+def write_params(params: Params) -> list[object] | dict[str, object] | None:
     """Write parameters so that `read_params` gives the same.
 
     Args:
@@ -160,12 +149,9 @@ _READERS: Sequence[tuple[Callable[[pa.DataType], bool], Callable[[object, pa.Dat
 
 
 def _write(name: str, value: object) -> object:
-    try:
-        scalar = value if isinstance(value, pa.Scalar) else pa.scalar(value)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeError) as error:
-        raise ParameterError(f"parameter ${name} of type {type(value).__name__} has no Arrow type: {error}") from error
-    kind = _plain_type(scalar.type)
-    written = _json(scalar.cast(kind))
+    given = scalar(name, value)
+    kind = _plain_type(given.type)
+    written = _json(given.cast(kind))
     if written is None:
         return None if pa.types.is_null(kind) else {"type": str(kind), "value": None}
     if kind in (pa.int64(), pa.bool_(), pa.string()) or (kind == pa.float64() and not isinstance(written, str)):

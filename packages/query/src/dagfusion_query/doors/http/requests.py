@@ -10,11 +10,11 @@ from starlette.requests import ClientDisconnect, Request
 
 from dagfusion_query.doors.http.negotiate import negotiated
 from dagfusion_query.doors.http.params import read_params
-from dagfusion_query.engine.statement import check_text
 from dagfusion_query.errors import BadRequestError, BodyTooLongError, ContentEncodingError, StatementTooLongError
 from dagfusion_query.formats.result_format import Format
 from dagfusion_query.service.query import Query
 from dagfusion_query.service_settings import ServiceSettings
+from dagfusion_query.sql_text import check_text
 
 UPLOAD_TIMEOUT_S = 15.0
 PARAMS_LIMIT_BYTES = 1 << 20

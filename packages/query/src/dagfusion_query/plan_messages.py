@@ -1,0 +1,223 @@
+"""DataFusion's serialized plans: every message and field number that this package reads or writes.
+
+They are those of `datafusion.proto` and `datafusion_common.proto` in the version that is pinned, which may change them
+in any release. `tests/query/engine/test_plan_messages.py` finds them in plans of the installed version.
+"""
+
+from typing import Final
+
+VERSION: Final = "55.0.0"
+
+
+class LogicalPlanNode:
+    """One node of a logical plan; a field for each kind of node."""
+
+    LISTING_SCAN = 1
+    PROJECTION = 3
+    LIMIT = 5
+    AGGREGATE = 6
+    VALUES = 16
+    SUBQUERY_ALIAS = 21
+
+
+class ListingTableScanNode:
+    """A scan of a table that is files in a folder."""
+
+    PATHS = 2
+    PROJECTION = 4
+    FILTERS = 6
+    TABLE_NAME = 14
+
+
+class ProjectionColumns:
+    """The columns of a scan."""
+
+    COLUMNS = 1
+
+
+class ProjectionNode:
+    """A projection."""
+
+    INPUT, EXPR = 1, 2
+
+
+class LimitNode:
+    """A limit and an offset."""
+
+    INPUT, SKIP, FETCH = 1, 2, 3
+
+
+class AggregateNode:
+    """An aggregate, with groups or without."""
+
+    INPUT, GROUP_EXPR, AGGR_EXPR = 1, 2, 3
+
+
+class ValuesNode:
+    """Rows of constants."""
+
+    N_COLS, VALUES_LIST = 1, 2
+
+
+class SubqueryAliasNode:
+    """`AS name` of a table or a subquery."""
+
+    INPUT, ALIAS = 1, 3
+
+
+class TableReference:
+    """A table's name, as a field for each number of parts."""
+
+    LEVELS = (1, 2, 3)
+
+
+class LogicalExprNode:
+    """An expression; a field for each kind."""
+
+    COLUMN = 1
+    ALIAS = 2
+    LITERAL = 3
+    CAST = 11
+    AGGREGATE_UDF = 19
+
+
+class Column:
+    """A column's name."""
+
+    NAME = 1
+
+
+class AliasNode:
+    """`AS name` of an expression."""
+
+    EXPR, ALIAS, RELATION = 1, 2, 3
+
+
+class CastNode:
+    """A cast."""
+
+    EXPR, ARROW_TYPE = 1, 2
+
+
+class AggregateUDFExprNode:
+    """A call of an aggregate function."""
+
+    FUN_NAME, ARGS, FILTER, ORDER_BY = 1, 2, 3, 4
+
+
+class SortExprNode:
+    """One expression of an ORDER BY."""
+
+    EXPR, ASC = 1, 2
+
+
+class ScalarValue:
+    """A constant; a field for each type."""
+
+    BOOL = 1
+    UTF8, LARGE_UTF8, UTF8_VIEW = 2, 3, 23
+    INT8, INT16, INT32, INT64 = 4, 5, 6, 7
+    UINT8, UINT16, UINT32, UINT64 = 8, 9, 10, 11
+    FLOAT32, FLOAT64 = 12, 13
+    DATE32 = 14
+    DECIMAL128 = 20
+    TIMESTAMP = 26
+    BINARY = 28
+    NULL = 33
+
+
+class ScalarTimestampValue:
+    """A timestamp; a field for each unit."""
+
+    MICROSECOND, NANOSECOND, SECOND, MILLISECOND, TIMEZONE = 1, 2, 3, 4, 5
+
+
+class Decimal128:
+    """A decimal."""
+
+    VALUE, PRECISION, SCALE = 1, 2, 3
+
+
+class ArrowType:
+    """A type; a field for each."""
+
+    BOOL = 2
+    UINT8, INT8, UINT16, INT16, UINT32, INT32, UINT64, INT64 = 3, 4, 5, 6, 7, 8, 9, 10
+    FLOAT32, FLOAT64 = 12, 13
+    UTF8, LARGE_UTF8 = 14, 32
+    BINARY = 15
+    DATE32 = 17
+    TIMESTAMP = 20
+    DECIMAL32, DECIMAL64, DECIMAL128, DECIMAL256 = 40, 41, 24, 36
+
+
+class TimestampType:
+    """Unit and zone of a timestamp's type."""
+
+    UNIT, TIMEZONE = 1, 2
+
+
+class TimeUnit:
+    """The enum of units."""
+
+    SECOND, MILLISECOND, MICROSECOND, NANOSECOND = 0, 1, 2, 3
+
+
+class DecimalType:
+    """Precision and scale of a decimal's type."""
+
+    PRECISION, SCALE = 3, 4
+
+
+class PhysicalPlanNode:
+    """One node of a physical plan; a field for each kind of node."""
+
+    MERGE = 13  # CoalescePartitionsExecNode
+
+
+class CoalescePartitionsExecNode:
+    """One partition of several."""
+
+    INPUT = 1
+
+
+class ParquetScanExecNode:
+    """A scan of Parquet files."""
+
+    BASE_CONF, PREDICATE, PARQUET_OPTIONS = 1, 3, 4
+
+
+class TableParquetOptions:
+    """Options of a Parquet scan."""
+
+    GLOBAL = 1
+
+
+class ParquetOptions:
+    """Those that are the same for all columns; what is off is left out."""
+
+    ENABLE_PAGE_INDEX, PRUNING = 1, 2
+
+
+class FileScanExecConf:
+    """What a scan reads."""
+
+    FILE_GROUPS, LIMIT, OBJECT_STORE_URL = 1, 5, 8
+
+
+class ScanLimit:
+    """The most rows of a scan."""
+
+    LIMIT = 1
+
+
+class FileGroup:
+    """The files that one partition of a scan reads one after another."""
+
+    FILES = 1
+
+
+class PartitionedFile:
+    """One file of a scan."""
+
+    PATH, SIZE, LAST_MODIFIED_NS, PARTITION_VALUES = 1, 2, 3, 4
