@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import cast
 
 import pyarrow as pa
 
@@ -24,6 +25,7 @@ from dagfusion_query.errors import QueryCancelledError, QueryError, UnknownQuery
 from dagfusion_query.event_log.history import History
 from dagfusion_query.formats.result_format import Format
 from dagfusion_query.service.query import Query
+from dagfusion_query.service.service import Service
 from dagfusion_query.service_settings import ServiceSettings
 
 ARROW = Format.arrow.media_type
@@ -162,7 +164,7 @@ def serving(
     thread.start()
 
     async def opened() -> HttpDoor:
-        app, tls = create_app(service, tokens, settings), tls_context(settings)
+        app, tls = create_app(cast("Service", service), tokens, settings), tls_context(settings)
         door = HttpDoor(app, Address.parse(address, "address"), tls=tls, grace_s=60)  # nothing here makes use of it
         await door.start()
         return door

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 import httpx
 import pytest
@@ -11,6 +12,7 @@ from dagfusion_query.access.tokens import Tokens
 from dagfusion_query.doors.http.app import api_routes
 from dagfusion_query.doors.http.listen import HttpDoor
 from dagfusion_query.errors import ServiceUnavailableError
+from dagfusion_query.service.service import Service
 from dagfusion_query.service_settings import ServiceSettings
 from tests.query.http.fake import FakeService, serving
 
@@ -47,7 +49,7 @@ def ask(
 def test_every_endpoint_is_one_of_these(service: FakeService, settings: ServiceSettings) -> None:
     templates = {("/v1/tables/{schema}/{table}"): "/v1/tables/a/b", "/v1/queries/{id}": "/v1/queries/q0"}
     known = {path for _, path in (*GUARDED, *OPEN)}
-    routes = [str(getattr(route, "path", "")) for route in api_routes(service, settings)]
+    routes = [str(getattr(route, "path", "")) for route in api_routes(cast("Service", service), settings)]
     for template, example in templates.items():
         routes = [route.replace(template, example) for route in routes]
 

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 from starlette.routing import Route
 
 from dagfusion_query.doors.http.app import api_routes
+from dagfusion_query.service.service import Service
 from dagfusion_query.service_settings import ServiceSettings
 from tests.query.http.fake import FakeService
 
@@ -30,7 +31,7 @@ def references(value: Any) -> Iterator[str]:
 
 
 def test_it_describes_exactly_the_routes(description: Any, service: FakeService, settings: ServiceSettings) -> None:
-    routes = [route for route in api_routes(service, settings) if isinstance(route, Route)]
+    routes = [route for route in api_routes(cast("Service", service), settings) if isinstance(route, Route)]
     there = {(route.path, method.lower()) for route in routes for method in route.methods or () if method != "HEAD"}
     methods = {"get", "post", "delete", "put", "patch"}
     described = {(path, name) for path, item in description["paths"].items() for name in item if name in methods}

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pyarrow as pa
 import pytest
 
 from dagfusion_query.access.caller import Caller
 from dagfusion_query.access.grants import ALL
-from dagfusion_query.catalog.environments import EnvironmentState
+from dagfusion_query.catalog.environments import Environments, EnvironmentState
 from dagfusion_query.catalog.live import Lag
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.snapshot import SnapshotStore
@@ -100,7 +100,7 @@ class Served:
         attached = (replace(Settings(), **engine, environment=name, state_dir=None) for name in names)
         environments = tuple(EnvironmentConfig(s.environment, s, None, None, ()) for s in attached)
         limits = replace(ServiceSettings(), **{"workers": 2, **settings})
-        self.service = Service(Config(limits, environments, catalogs.root), catalogs)
+        self.service = Service(Config(limits, environments, catalogs.root), cast("Environments", catalogs))
         self._id: str | None = None
 
     async def stream(self, sql: str, caller: Caller = ANN, **query: Any) -> ResultStream:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dagfusion_contract.naming import TableName
+from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.documents.catalog import (
     BriefTableDocument,
@@ -23,7 +24,6 @@ from dagfusion_query.documents.catalog import (
     TableDocument,
 )
 from dagfusion_query.documents.failures import TroubleDocument
-from dagfusion_query.doors.http.asked import EnvironmentState
 from dagfusion_query.errors import QueryError
 from dagfusion_query.event_log.history import History
 from dagfusion_query.worker.redact import without_files

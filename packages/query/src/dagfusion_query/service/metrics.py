@@ -6,9 +6,9 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from dagfusion_query.catalog.environments import Environments
 from dagfusion_query.documents.queries import QueryInfo, State
 from dagfusion_query.service.admission import Admission
-from dagfusion_query.service.catalogs import Catalogs
 from dagfusion_query.worker.pool import Pool
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -18,7 +18,7 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 class Metrics:
     """Counters of finished queries, and the state of the service at the moment it is asked."""
 
-    def __init__(self, pool: Pool, admission: Admission, environments: Catalogs) -> None:
+    def __init__(self, pool: Pool, admission: Admission, environments: Environments) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_State(pool, admission, environments))
         r = self._registry
@@ -69,7 +69,7 @@ class Metrics:
 class _State(Collector):
     """What is so at the moment of asking."""
 
-    def __init__(self, pool: Pool, admission: Admission, environments: Catalogs) -> None:
+    def __init__(self, pool: Pool, admission: Admission, environments: Environments) -> None:
         self._pool, self._admission, self._environments = pool, admission, environments
 
     def describe(self) -> list[GaugeMetricFamily]:

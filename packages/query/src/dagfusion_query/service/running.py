@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from dagfusion_query.access.caller import Caller
+from dagfusion_query.catalog.environments import Environments
 from dagfusion_query.documents.failures import Failure
 from dagfusion_query.documents.queries import ExplanationDocument, State, Stats
 from dagfusion_query.errors import (
@@ -24,10 +25,10 @@ from dagfusion_query.errors import (
 )
 from dagfusion_query.retries import StaleRetries
 from dagfusion_query.service.admission import Admission, Ticket
-from dagfusion_query.service.catalogs import Catalogs, sources
 from dagfusion_query.service.metrics import Metrics
 from dagfusion_query.service.query import Query
 from dagfusion_query.service.registry import Registry
+from dagfusion_query.service.sources import sources
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.worker.lease import Lease, NeverStarted
 from dagfusion_query.worker.messages import End, Mode, Planned, Statement
@@ -45,7 +46,7 @@ class Shared:
     """What all queries of a service share."""
 
     settings: ServiceSettings
-    environments: Catalogs
+    environments: Environments
     registry: Registry
     pool: Pool
     admission: Admission

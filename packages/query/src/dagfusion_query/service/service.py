@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from dagfusion_query.access.caller import Caller
 from dagfusion_query.access.grants import ALL, restricted
-from dagfusion_query.catalog.environments import EnvironmentState
+from dagfusion_query.catalog.environments import Environments, EnvironmentState
 from dagfusion_query.config import Config
 from dagfusion_query.documents.queries import ExplanationDocument, QueryInfo
 from dagfusion_query.errors import (
@@ -20,11 +20,11 @@ from dagfusion_query.errors import (
 )
 from dagfusion_query.event_log.history import History
 from dagfusion_query.service.admission import Admission
-from dagfusion_query.service.catalogs import Catalogs, sources
 from dagfusion_query.service.metrics import Metrics
 from dagfusion_query.service.query import Query
 from dagfusion_query.service.registry import Registry
 from dagfusion_query.service.running import Running, Shared
+from dagfusion_query.service.sources import sources
 from dagfusion_query.service.stream import ResultStream
 from dagfusion_query.settings import Settings
 from dagfusion_query.worker.messages import Configuration, Mode
@@ -42,7 +42,7 @@ class Service:
         environments: The catalogs; whoever made them closes them.
     """
 
-    def __init__(self, config: Config, environments: Catalogs) -> None:
+    def __init__(self, config: Config, environments: Environments) -> None:
         self._settings = config.service
         self._environments = environments
         s = config.service

@@ -10,7 +10,6 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from dagfusion_query.access.tokens import Tokens
-from dagfusion_query.doors.http.asked import Service
 from dagfusion_query.doors.http.gate import Gate
 from dagfusion_query.doors.http.health import Health
 from dagfusion_query.doors.http.metadata import Metadata
@@ -19,6 +18,7 @@ from dagfusion_query.doors.http.queries import Queries
 from dagfusion_query.doors.http.shield import Shield
 from dagfusion_query.doors.http.sql import Statements
 from dagfusion_query.errors import QueryError, UnknownTableError
+from dagfusion_query.service.service import Service
 from dagfusion_query.service_settings import ServiceSettings
 
 

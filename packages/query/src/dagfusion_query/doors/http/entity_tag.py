@@ -4,7 +4,7 @@ import hashlib
 import secrets
 from collections.abc import Iterable
 
-from dagfusion_query.doors.http.asked import EnvironmentState
+from dagfusion_query.catalog.environments import EnvironmentState
 
 _PROCESS = secrets.token_hex(8)  # generations may begin anew with another process
 _AGE_STEP_S = 60

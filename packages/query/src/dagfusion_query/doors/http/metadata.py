@@ -8,10 +8,10 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from dagfusion_contract.naming import TableName
+from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.documents.catalog import BriefTableDocument, PartitionsDocument, TableDocument, TablesDocument
 from dagfusion_query.doors.http.answers import document
-from dagfusion_query.doors.http.asked import EnvironmentState, Service
 from dagfusion_query.doors.http.entity_tag import entity_tag, is_known
 from dagfusion_query.doors.http.gate import caller_of
 from dagfusion_query.doors.summaries import (
@@ -26,6 +26,7 @@ from dagfusion_query.doors.summaries import (
 )
 from dagfusion_query.errors import BadRequestError, UnknownTableError
 from dagfusion_query.formats.result_format import Format
+from dagfusion_query.service.service import Service
 
 PAGE_ROWS = 1000
 PAGE_LIMIT_ROWS = 100_000

@@ -6,8 +6,8 @@ from starlette.routing import BaseRoute, Route
 
 from dagfusion_query.documents.queries import QueriesDocument
 from dagfusion_query.doors.http.answers import document
-from dagfusion_query.doors.http.asked import Service
 from dagfusion_query.doors.http.gate import caller_of
+from dagfusion_query.service.service import Service
 
 
 class Queries:

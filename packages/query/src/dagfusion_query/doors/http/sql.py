@@ -11,13 +11,14 @@ from starlette.types import ASGIApp
 
 from dagfusion_query.access.authenticate import is_loopback
 from dagfusion_query.doors.http.answers import document
-from dagfusion_query.doors.http.asked import ResultStream, Service
 from dagfusion_query.doors.http.gate import caller_of, client_of
 from dagfusion_query.doors.http.negotiate import content_type, takes
 from dagfusion_query.doors.http.relay import Relay, departure
 from dagfusion_query.doors.http.requests import read_query
 from dagfusion_query.errors import QueryCancelledError
 from dagfusion_query.service.query import Query
+from dagfusion_query.service.service import Service
+from dagfusion_query.service.stream import ResultStream
 from dagfusion_query.service_settings import ServiceSettings
 
 T = TypeVar("T")
