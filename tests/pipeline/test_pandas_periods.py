@@ -51,13 +51,13 @@ def framed(values: pd.PeriodIndex, place: str) -> tuple[pd.DataFrame, str]:
 
 
 @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
-@given(periods(), st.sampled_from(PLACES), st.data())
+@given(values=periods(), place=st.sampled_from(PLACES), data=st.data())
 def test_periods_come_back_from_the_timestamps_of_their_starts(
-    values: pd.PeriodIndex, place: str, data: st.DataObject
+    instance: dg.DagsterInstance, values: pd.PeriodIndex, place: str, data: st.DataObject
 ) -> None:
     frame, column = framed(values, place)
     manager = manager_of(data, hive=data.draw(st.booleans()))
-    loaded = through(Returned(frame, pa.table({})), _UNPARTITIONED, manager, pd.DataFrame)
+    loaded = through(Returned(frame, pa.table({})), _UNPARTITIONED, manager, pd.DataFrame, instance)
     assert loaded["n"].tolist() == frame["n"].tolist()
     assert pd.PeriodIndex(loaded[column], freq=values.freq).equals(values.rename(column))
     assert loaded[column].equals(pd.Series(values.to_timestamp(), name=column))
@@ -106,7 +106,8 @@ def test_periods_are_a_partition_column() -> None:
     assert rows == {"2024-03-01": 1, "2024-03-02": 1, "2024-03-03": 1}
 
 
-def test_a_level_without_a_name_does_not_replace_a_column() -> None:
+def test_a_level_without_a_name_does_not_replace_a_column(instance: dg.DagsterInstance) -> None:
     frame, column = framed(pd.PeriodIndex(["2024-01"], freq="M"), "unnamed level")
+    twice = Returned(frame.assign(**{column: 1}), pa.table({}))
     with pytest.raises(FrameError, match="must return columns of different names; got 'level_1' more than once"):
-        through(Returned(frame.assign(**{column: 1}), pa.table({})), _UNPARTITIONED, Hive(bucket="lake"), pd.DataFrame)
+        through(twice, _UNPARTITIONED, Hive(bucket="lake"), pd.DataFrame, instance)
