@@ -7,12 +7,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from dagfusion_query.engine.diagnose import diagnose
+from dagfusion_query.engine.statement import execution_error
 from dagfusion_query.engine.stores import Stores
 from dagfusion_query.errors import (
     ExecutionError,
     ParameterError,
     PlacedError,
     PlanError,
+    QueryError,
     ReadOnlyError,
     ResourcesError,
     SqlSyntaxError,
@@ -178,3 +180,45 @@ def test_a_full_disk_is_said(why: str) -> None:
 
     assert isinstance(error, ResourcesError)
     assert "more room for temporary files" in str(error)
+
+
+WORDS = [
+    "Resources exhausted: x",
+    "No space left on device",
+    "Physical plan does not support logical expression Wildcard",
+    "Format not explicitly set",
+    "DDL not supported: DropTable",
+    "No SQL statements were provided",
+    "table 'x' not found",
+    "Error parsing timestamp",
+]
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_errors_are_classed_by_what_the_engine_says(orgs: Any, words: str) -> None:
+    """Not by what the caller wrote, which errors quote."""
+    text = words.replace("'", "''")
+    with pytest.raises(PlanError, match="No field named") as unknown:
+        orgs.rows(f'SELECT "{words}" FROM {TABLE}')
+    with pytest.raises(QueryError, match="Cannot cast string") as cast:
+        orgs.rows(f"SELECT CAST('{text}' AS INT)")
+    with pytest.raises(QueryError, match="Cannot cast string") as late:
+        orgs.rows(f"SELECT CAST(concat('{text}', id) AS INT) FROM {TABLE}")
+    assert type(unknown.value) is PlanError
+    assert type(cast.value) is PlanError
+    assert type(late.value) is ExecutionError
+    assert "Write a timestamp" not in str(unknown.value) + str(cast.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "is_no_room"),
+    [
+        ("DataFusion error: IO error: No space left on device (os error 28)", True),
+        ("DataFusion error: a sort\ncaused by\nArrow error: Io error: No space left on device (os error 28)", True),
+        ("Execution error: Failed to spill: No space left on device (os error 28)", True),
+        ("Execution error: Unsupported granularity: 'No space left on device'", False),
+        ("DataFusion error: Arrow error: Cast error: 'x\ncaused by\nIO error: No space left on device'", False),
+    ],
+)
+def test_a_full_disk_is_known_by_the_kind_of_the_error(said: str, is_no_room: bool) -> None:  # noqa: FBT001
+    assert isinstance(execution_error(Exception(said)), ResourcesError) == is_no_room

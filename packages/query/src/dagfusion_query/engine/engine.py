@@ -1,6 +1,5 @@
 """The engine: SQL over one generation of the catalog."""
 
-import re
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from dagfusion_query.engine.from_first import with_select
 from dagfusion_query.engine.literals import may_change, read_in_context
 from dagfusion_query.engine.objects import Objects, copy_policy
 from dagfusion_query.engine.plan_cache import PlanCache, is_repeatable, parameters_key
+from dagfusion_query.engine.plan_text import with_names
 from dagfusion_query.engine.run import Means, Run, frame_batches, spliced_batches, staged_batches
 from dagfusion_query.engine.runtime import PLANNERS, Loop, Planners
 from dagfusion_query.engine.session import READ_ONLY, Bound, Sessions
@@ -41,7 +41,6 @@ from dagfusion_query.sql_text import check_text
 
 Path = Literal["splice", "catalog", "staged"]
 FILE_NAME = "input_file_name"
-INFORMATION_SCHEMA_FILE = re.compile(r"[^\s\[\],:]*/information_schema\d*/(\w+)\.arrow")
 T = TypeVar("T")
 
 
@@ -89,10 +88,8 @@ class Prepared:
 
     def shown(self, text: str) -> str:
         """Return a text on the plan with the names of objects and tables in place of the paths of local files."""
-        text = INFORMATION_SCHEMA_FILE.sub(r"information_schema/\1", text)
-        for copied in self.work.copied if isinstance(self.work, Spliced) else ():
-            text = copied.named(text)
-        return text
+        copied = self.work.copied if isinstance(self.work, Spliced) else ()
+        return with_names(text, dict(named for scan in copied for named in scan.objects))
 
     @property
     def physical(self) -> ExecutionPlan:

@@ -19,10 +19,29 @@ from dagfusion_query.errors import (
 )
 
 _NO_ROOM = ("No space left on device", "Disk quota exceeded")
+# An error begins with its kind, below what DataFusion says of where it arose. Callers' words come only after the kind.
+_KIND = r"Arrow error|Schema error|SQL error|Error during planning|Execution error|This feature is not implemented"
+_CONTEXT = re.compile(rf"DataFusion error: |(?!{_KIND})[^\n\"]*\ncaused by\n")
+_IO = re.compile(
+    r"(?:(?:Arrow error|External error|ParquetError|Parquet error|External): )*"
+    r"(?:(?:I[Oo] error|Resources exhausted|Object Store error): |Execution error: (?=.*(?:os error|code:) \d))",
+    re.DOTALL,
+)
+_MEMORY = re.compile(r"(?:(?:Arrow error|External error): )*Resources exhausted: ")
 _POSITION = re.compile(r" at Line: (\d+), Column: (\d+)")
-_NO_TABLE = re.compile(r"table '(?:datafusion\.)?(?:public\.)?([^']+)' not found")
-_NO_PLAN = "Physical plan does not support"
+_NO_TABLE = re.compile(r"Error during planning: table '(?:datafusion\.)?(?:public\.)?([^']+)' not found")
+_REFUSED = re.compile(r"Error during planning: (?:DDL|DML|Statement) not supported: (\w+)")
+_COPY = "Invalid or Unsupported Configuration: Format not explicitly set"
+_NOT_ONE = (
+    "Error during planning: No SQL statements were provided",
+    "This feature is not implemented: The context currently only supports a single SQL statement",
+)
+_NO_PLAN = "This feature is not implemented: Physical plan does not support"
 _WILDCARD = f"{_NO_PLAN} logical expression Wildcard"
+_TIMESTAMP = re.compile(r"(?:Arrow error: )?(?:Parser|Cast) error: Error parsing timestamp")
+_PLANNED_WILDCARD = re.compile(
+    r"(?:This feature is not implemented: |Internal error: )?[\w ]*logical expression Wildcard"
+)
 _SERIES = re.compile(r"<series: (.*?)>", re.DOTALL)
 _NOISE = re.compile(
     r"^(DataFusion error: |Error during planning: |Schema error: |(?:Optimizer rule '\w+' failed|\w+)\ncaused by\n)+"
@@ -44,15 +63,16 @@ def planning_error(error: BaseException, tables: Iterable[TableName], sql: str) 
     text = series_error(str(error)) or str(error)
     if is_syntax_error(error):
         return _syntax_error(text)
-    if missing := _NO_TABLE.search(text):
+    said = _said(text)
+    if missing := _NO_TABLE.match(said):
         return unknown_table(missing[1], [str(name) for name in tables], sql)
-    if "Format not explicitly set" in text:
+    if said.startswith(_COPY):
         return ReadOnlyError("only queries can be run here, and this statement is COPY: use SELECT")
-    if refused := re.search(r"(DDL|DML|Statement) not supported: (\w+)", text):
-        return ReadOnlyError(f"only queries can be run here, and this statement is {refused[2]}: use SELECT")
-    if "SQL statements" in text or "single SQL statement" in text:
+    if refused := _REFUSED.match(said):
+        return ReadOnlyError(f"only queries can be run here, and this statement is {refused[1]}: use SELECT")
+    if said.startswith(_NOT_ONE):
         return PlanError("one statement at a time: the text has none, or more than one")
-    is_late = "Resources exhausted" in text or is_no_room(text) or _NO_PLAN in text  # met after a part was planned
+    is_late = _MEMORY.match(said) or is_no_room(text) or said.startswith(_NO_PLAN)  # met after a part was planned
     return execution_error(error) if is_late else _plan_error(_NOISE.sub("", text).strip(), sql)
 
 
@@ -69,7 +89,7 @@ def left_out_column(error: BaseException, tables: Mapping[TableName, Table], sql
 
 def missing_schema(text: str) -> str | None:
     """Return the schema of the table that DataFusion says is not there."""
-    missing = _NO_TABLE.search(text)
+    missing = _NO_TABLE.match(_said(text))
     schema, dot, _ = missing[1].rpartition(".") if missing else ("", "", "")
     return schema.rpartition(".")[2] if dot else None
 
@@ -78,14 +98,14 @@ def execution_error(error: BaseException) -> QueryError:
     """Return the error of a statement that failed while it ran."""
     if isinstance(error, QueryError):
         return error
-    text = _NOISE.sub("", str(error)).strip()
-    if is_no_room(text):
+    text, said = _NOISE.sub("", str(error)).strip(), _said(str(error))
+    if is_no_room(said):
         return no_room()
-    if _WILDCARD in text:
+    if said.startswith(_WILDCARD):
         return PlanError("* is not an argument that this function takes: name columns; only count(*) counts all rows")
-    if _NO_PLAN in text:
+    if said.startswith(_NO_PLAN):
         return PlanError(text)
-    if "Resources exhausted" in text:
+    if _MEMORY.match(said):
         return ResourcesError(
             f"the statement needs more memory than it may use ({text.splitlines()[0]}): "
             "filter or aggregate earlier, or raise DAGFUSION_MEMORY_LIMIT_BYTES"
@@ -100,8 +120,21 @@ def series_error(text: str) -> str | None:
 
 
 def is_no_room(text: str) -> bool:
-    """Return True if an error says that a disk is full."""
+    """Return True if DataFusion's error says that a disk is full."""
+    said = _said(text)
+    return _IO.match(said) is not None and says_no_room(said)
+
+
+def says_no_room(text: str) -> bool:
+    """Return True if a text without a caller's words says that a disk is full."""
     return any(word in text for word in _NO_ROOM)
+
+
+def _said(text: str) -> str:
+    """Return an error from its kind on."""
+    while context := _CONTEXT.match(text):
+        text = text[context.end() :]
+    return text
 
 
 def is_full_disk(error: BaseException) -> bool:
@@ -126,7 +159,7 @@ def no_room() -> ResourcesError:
 
 
 def _syntax_error(text: str) -> SqlSyntaxError:
-    if nested := re.search(r"RecursionLimitExceeded \(current limit: (\d+)\)", text):
+    if nested := re.match(r"SQL error: RecursionLimitExceeded \(current limit: (\d+)\)", text):
         return SqlSyntaxError(f"syntax error: the statement is nested more than {nested[1]} deep: flatten it")
     position = _POSITION.search(text)
     inner = re.search(r'\("(.*)"\)', text, re.DOTALL)
@@ -139,9 +172,9 @@ def _syntax_error(text: str) -> SqlSyntaxError:
 
 def _plan_error(text: str, sql: str) -> PlanError:
     name = named_in(text)
-    if "logical expression Wildcard" in text:
+    if _PLANNED_WILDCARD.match(text):
         return PlanError("* is not a value: only count(*) takes it as an argument, and SELECT as a list of columns")
-    if "Error parsing timestamp" in text:
+    if _TIMESTAMP.match(text):
         text = f"{text}. Write a timestamp as '2024-03-10 03:00:00', with an offset such as +01:00 where it matters"
     return PlanError(text, *(position_of(sql, name) or () if name else ()))
 

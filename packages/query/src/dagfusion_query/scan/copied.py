@@ -4,8 +4,7 @@ An object that is fetched whole by one request has the bytes of one version, and
 objects are read this way, which is also the fastest: one request an object instead of three, and none the next time.
 """
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -16,7 +15,6 @@ from dagfusion_query.catalog.entry import object_path, with_paths
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.scan.scanned import Scan
 
-_PATH = re.compile(r"[^\s\[\],:]+/[0-9a-f]{2}/[0-9a-f]{30}")
 LOCAL_STORE = "file:///"
 MANY = 256  # files from which a scan that may not need all of them reads the objects in place
 
@@ -28,19 +26,17 @@ class Copied:
     Attributes:
         keys: Of the copies, in the scan's order.
         entries: The scan's encoded files, with the paths of the copies.
-        path: Gives the path of the copy with a key.
     """
 
     scan: Scan
     keys: Sequence[str]
     entries: pa.ChunkedArray
-    path: Callable[[str], str]
 
-    def named(self, text: str) -> str:
-        """Return a text with the objects' paths in place of those of the copies."""
-        paths = (self.path(key).lstrip("/") for key in self.keys)
-        named = dict(zip(paths, map(object_path, self.scan.kept["uri"].to_pylist()), strict=True))
-        return _PATH.sub(lambda found: named.get(found[0], found[0]), text)
+    @property
+    def objects(self) -> Iterator[tuple[str, str]]:
+        """The last two parts of each copy's path, with the path of its object."""
+        names = (f"{key[:2]}/{key[2:]}" for key in self.keys)
+        return zip(names, map(object_path, self.scan.kept["uri"].to_pylist()), strict=True)
 
 
 class CopyPolicy:
@@ -79,13 +75,13 @@ class CopyPolicy:
             return None
         if scan.count <= MANY:
             keys, local = self._made(scan.table, kept, scan.of(pa.table({"entry": entries}))["entry"])
-            return Copied(scan, keys, local, self._path)
+            return Copied(scan, keys, local)
         if scan.table not in self._tables:
             self._tables[scan.table] = self._made(scan.table, scan.table.files, entries)
         keys, local = self._tables[scan.table]
         if scan.files is None:
-            return Copied(scan, keys, local, self._path)
-        return Copied(scan, [keys[number] for number in scan.files.to_pylist()], local.take(scan.files), self._path)
+            return Copied(scan, keys, local)
+        return Copied(scan, [keys[number] for number in scan.files.to_pylist()], local.take(scan.files))
 
     def _made(self, table: Table, files: pa.Table, entries: pa.ChunkedArray) -> tuple[list[str], pa.ChunkedArray]:
         """Return the keys of files' copies, and the encoded copies."""

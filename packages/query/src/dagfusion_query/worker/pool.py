@@ -6,7 +6,7 @@ import signal
 from collections import Counter, deque
 from collections.abc import Callable, Collection
 
-from dagfusion_query.engine.statement import is_full_disk, is_no_room
+from dagfusion_query.engine.statement import is_full_disk, says_no_room
 from dagfusion_query.errors import QueryError, ResourcesError, ServiceUnavailableError
 from dagfusion_query.worker.handle import STOPPED, TOO_MUCH_MEMORY, Handle, sweep
 from dagfusion_query.worker.limits import is_stopped, memory_bytes, no_room_to_start
@@ -244,7 +244,7 @@ class Pool:
             self.restarts[reason] += 1
             _log.warning("worker %d has ended (%s) and is replaced: %s", handle.pid, how, said or "no output")
         else:
-            self._failed(f"{how}: {said[-300:]}", is_no_room=is_no_room(said))
+            self._failed(f"{how}: {said[-300:]}", is_no_room=says_no_room(said))
         self._spawn(self._retry_s())
 
     async def _watch(self) -> None:
