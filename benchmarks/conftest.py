@@ -1,8 +1,4 @@
-"""The data set, the engines and the clock of every benchmark.
-
-    pytest benchmarks                                  30 days x 50 states, a few minutes
-    pytest benchmarks --days 365 --million \\
-        --benchmark-json=benchmarks/report/benchmark.json    the full run; `tox -e bench` does this and the report
+"""The data set, the engines and the clock of every benchmark; benchmarks/options.py has the options.
 
 DAGFUSION_BENCH_HOME names the folder that keeps the data from one run to the next; without it, it is made each time.
 """
@@ -32,17 +28,6 @@ HOME = os.environ.get("DAGFUSION_BENCH_HOME")
 T = TypeVar("T")
 Findings = dict[str, Any]
 FINDINGS = pytest.StashKey[Findings]()
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("dagfusion")
-    group.addoption("--days", type=int, default=30, help="days of the data set, times 50 states (default: 30)")
-    group.addoption("--million", action="store_true", help="also measure a catalog of 1,000,000 partitions")
-    group.addoption("--budget", type=float, default=3.0, help="seconds that one benchmark may take, about (default: 3)")
-    group.addoption("--soak", type=float, default=5.0, help="seconds that 200 clients ask the service (default: 5)")
-    group.addoption(
-        "--localstack", action="store_true", help="keep the objects in LocalStack (a Docker container), not embedded S3"
-    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -289,12 +289,16 @@ def plot(run: Run, folder: Path) -> None:
     plots.planning(run.planning, folder / "planning.png")
 
 
-def main() -> None:
-    [name] = sys.argv[1:]
-    file = Path(name)
+def write(file: Path) -> None:
+    """Write the report of a run, given pytest-benchmark's JSON, and its plots beside that."""
     run = read(json.loads(file.read_text()))
     (file.parent / "report.md").write_text(markdown(run))
     plot(run, file.parent)
+
+
+def main() -> None:
+    [name] = sys.argv[1:]
+    write(Path(name))
 
 
 if __name__ == "__main__":

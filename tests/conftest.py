@@ -66,7 +66,7 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def server_folder() -> Iterator[Callable[[str], Path]]:
+def server_folder(processes: None) -> Iterator[Callable[[str], Path]]:  # noqa: ARG001  # it starts some
     """Makes folders for servers that run as another user, who may not enter pytest's own folders."""
     with tempfile.TemporaryDirectory(prefix="dagfusion-tests-", ignore_cleanup_errors=True) as folder:
 

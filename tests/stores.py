@@ -1,7 +1,7 @@
 """A real S3 server, and for each test a folder of its own in its bucket."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,9 @@ _prefixes = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def s3_fields(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def s3_fields(server_folder: Callable[[str], Path]) -> Iterator[dict[str, Any]]:
     """The fields of an IO manager that name the server and its bucket."""
-    folder: Path = tmp_path_factory.mktemp("s3")
-    with object_store.running(folder, buckets=[BUCKET]) as server:
+    with object_store.running(server_folder("s3"), buckets=[BUCKET]) as server:
         yield {
             "bucket": BUCKET,
             "endpoint_url": server.endpoint,

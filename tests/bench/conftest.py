@@ -11,7 +11,7 @@ from benchmarks.wire import Meter, metered
 
 
 @pytest.fixture(scope="session")
-def data(server_folder: Callable[[str], Path]) -> Iterator[Dataset]:
+def data(server_folder: Callable[[str], Path], alone: None) -> Iterator[Dataset]:  # noqa: ARG001  # what it does is counted
     with dataset.running(server_folder("gate"), regression.DAYS, print) as running:
         yield running
 

@@ -109,6 +109,7 @@ def test_a_list_does_not_pass(data: Dataset, meter: Meter, monkeypatch: pytest.M
     ]
 
 
+@pytest.mark.usefixtures("alone")
 def test_a_splice_that_works_twice_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     def twice(*args: Any) -> Any:
         splice(*args)
@@ -120,6 +121,7 @@ def test_a_splice_that_works_twice_does_not_pass(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("alone")
 def test_a_plan_that_takes_much_longer_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     def slow(*args: Any) -> Any:
         time.sleep(0.05)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 LARGEST_BYTES = 1_000_000
 IMAGES = {".png"}
 REGISTRIES = re.compile(

@@ -25,7 +25,7 @@ NOT_RUN = {
     "dagfusion serve": "tests/doctest/conftest.py",
     "docker compose": "tests/boundaries/test_compose.py",
     "uv sync": "tox.ini",
-    "uv run --group test pytest": "tox.ini",
+    "uv run --group": "tox.ini",
     "uv run tox": "tox.ini",
     "uv run python scripts/pin.py": "tests/boundaries/test_pins.py",
 }

@@ -16,7 +16,8 @@ from psycopg import sql
 from testcontainers.community.localstack import LocalStackContainer
 from testcontainers.community.postgres import PostgresContainer
 
-from dagfusion_stack import object_store, ports, postgres
+from dagfusion_stack import object_store, postgres
+from tests.ports import kept_ports
 
 POSTGRES_IMAGE = "postgres:17"
 LOCALSTACK_IMAGE = "localstack/localstack:4.14.0"
@@ -143,7 +144,7 @@ class Containers:
     def database(self, folder: Path) -> Iterator[Database]:
         del folder  # the data lies in the container
         image = os.environ.get("DAGFUSION_POSTGRES_IMAGE", POSTGRES_IMAGE)
-        [port] = ports.free_ports(1)  # a fixed one, which a restart keeps
+        [port] = kept_ports(1)  # a fixed one, which a restart keeps
         with PostgresContainer(image, driver=None).with_bind_ports(5432, port) as container:
             yield ContainerDatabase(container)
 

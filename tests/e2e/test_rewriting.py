@@ -140,6 +140,7 @@ def home(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("alone")  # every reader has to get its answers in time
 @pytest.mark.parametrize("naming", ["stable", "per_run"])
 def test_no_answer_mixes_versions(
     store: object_store.ObjectStore, home: Path, tmp_path: Path, naming: str, capsys: pytest.CaptureFixture[str]

@@ -10,10 +10,10 @@ KEYS = {"AWS_ACCESS_KEY_ID": "AKIA-do-not-show", "AWS_SECRET_ACCESS_KEY": SECRET
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({}, Environment("local", "dagfusion-local", "us-east-1")),
+        ({}, Environment("local", "dagster-parquet-data", "us-east-1")),
         (
             {"ENVIRONMENT": "", "S3_BUCKET": "", "AWS_ENDPOINT_URL": ""},
-            Environment("local", "dagfusion-local", "us-east-1"),
+            Environment("local", "dagster-parquet-data", "us-east-1"),
         ),
         ({"S3_BUCKET": "mine"}, Environment("local", "mine", "us-east-1")),
         ({"ENVIRONMENT": "uat", "UAT_S3_BUCKET": "u-bucket"}, Environment("uat", "u-bucket", "us-east-2")),
@@ -27,13 +27,13 @@ KEYS = {"AWS_ACCESS_KEY_ID": "AKIA-do-not-show", "AWS_SECRET_ACCESS_KEY": SECRET
         ),
         (
             {"AWS_ENDPOINT_URL": "http://127.0.0.1:8333/", "S3_PREFIX": "a/b_c"},
-            Environment("local", "dagfusion-local", "us-east-1", "a/b_c", "http://127.0.0.1:8333"),
+            Environment("local", "dagster-parquet-data", "us-east-1", "a/b_c", "http://127.0.0.1:8333"),
         ),
         (
             {"DAGFUSION_CONSOLE_URL": "https://sql.example/", "DAGFUSION_OBJECT_URL": "https://s3.example/{key}"},
             Environment(
                 "local",
-                "dagfusion-local",
+                "dagster-parquet-data",
                 "us-east-1",
                 console_url="https://sql.example/",
                 object_url="https://s3.example/{key}",
@@ -41,12 +41,12 @@ KEYS = {"AWS_ACCESS_KEY_ID": "AKIA-do-not-show", "AWS_SECRET_ACCESS_KEY": SECRET
         ),
         (
             {"AWS_ENDPOINT_URL": "https://[::1]:9000"},
-            Environment("local", "dagfusion-local", "us-east-1", endpoint_url="https://[::1]:9000"),
+            Environment("local", "dagster-parquet-data", "us-east-1", endpoint_url="https://[::1]:9000"),
         ),
         (
             {**KEYS, "AWS_SESSION_TOKEN": "t"},
             Environment(
-                "local", "dagfusion-local", "us-east-1", credentials=Credentials("AKIA-do-not-show", SECRET, "t")
+                "local", "dagster-parquet-data", "us-east-1", credentials=Credentials("AKIA-do-not-show", SECRET, "t")
             ),
         ),
     ],
@@ -143,7 +143,7 @@ def test_no_representation_holds_a_secret() -> None:
 def test_fields_of_the_io_managers() -> None:
     assert Environment.read({}).io_manager_fields() == {
         "environment": "local",
-        "bucket": "dagfusion-local",
+        "bucket": "dagster-parquet-data",
         "prefix": "datafusion_test",
         "region": "us-east-1",
     }

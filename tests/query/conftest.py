@@ -29,7 +29,7 @@ class RecordFactory(Protocol):
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallDisk]:
+def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: None) -> Iterator[SmallDisk]:  # noqa: ARG001  # `mount`
     """The folder for temporary files, on a file system of its own that can be filled."""
     folder = tmp_path / "small"
     folder.mkdir()
@@ -45,13 +45,9 @@ def file_record() -> RecordFactory:
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[Postgres]:
-    with (
-        tempfile.TemporaryDirectory() as folder
-    ):  # as root the server is another user, who may not see pytest's folders
-        Path(folder).chmod(0o711)
-        with postgres.running(Path(folder, "server")) as server:
-            yield server
+def postgres_server(server_folder: Callable[[str], Path]) -> Iterator[Postgres]:
+    with postgres.running(server_folder("postgres")) as server:
+        yield server
 
 
 class Deployment:
@@ -142,7 +138,7 @@ def on_sqlite(tmp_path: Path, sqlite_pattern: Path) -> Iterator[Deployment]:
 
 
 @pytest.fixture(params=["postgres", "sqlite"])
-def deployment(request: pytest.FixtureRequest) -> Deployment:
+def deployment(request: pytest.FixtureRequest, processes: None) -> Deployment:  # noqa: ARG001  # one may start PostgreSQL
     made: Deployment = request.getfixturevalue(f"on_{request.param}")
     return made
 

@@ -107,6 +107,7 @@ def _write(folder: Path, records: list[dict[str, Any]], generations: int) -> Non
         snapshot = store.save(fold(snapshot, news), CURSOR, "log")
 
 
+@pytest.mark.usefixtures("processes")
 def test_following_a_process_that_writes_without_a_pause(
     tmp_path: Path, file_record: Callable[..., dict[str, Any]]
 ) -> None:

@@ -1,6 +1,5 @@
 """The event log in PostgreSQL when its server goes away, is slow, or is another's; and when it is closed."""
 
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,19 +24,18 @@ Record = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def own_server() -> Iterator[Callable[[], Postgres]]:
+def own_server(server_folder: Callable[[str], Path]) -> Iterator[Callable[[], Postgres]]:
     """Starts and, called again, starts anew a server over one folder."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o711)
-        servers: list[Postgres] = []
+    folder = server_folder("postgres")
+    servers: list[Postgres] = []
 
-        def start() -> Postgres:
-            servers.append(postgres.start(Path(folder, "server")))
-            return servers[-1]
+    def start() -> Postgres:
+        servers.append(postgres.start(folder))
+        return servers[-1]
 
-        yield start
-        for server in servers:
-            server.stop()
+    yield start
+    for server in servers:
+        server.stop()
 
 
 @pytest.mark.slow

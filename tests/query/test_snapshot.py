@@ -260,6 +260,7 @@ def _write_generations(folder: Path, record: dict[str, Any], first: int) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("processes")
 def test_two_processes_share_a_folder(tmp_path: Path, file_record: Record) -> None:
     spawn = multiprocessing.get_context("spawn")
     processes = [spawn.Process(target=_write_generations, args=(tmp_path, file_record(), first)) for first in (1, 2)]

@@ -86,6 +86,7 @@ def metadata_of(result: dg.ExecuteInProcessResult, key: dg.AssetKey) -> dict[str
     return {event.partition: {name: value.value for name, value in event.metadata.items()} for event in events}
 
 
+@pytest.mark.usefixtures("processes")
 def test_the_code_location_loads_without_a_warning() -> None:
     program = "import dagster, dagfusion_reference.definitions as d; dagster.Definitions.validate_loadable(d.defs())"
     command = [sys.executable, "-W", "error", "-c", program]

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from dagfusion_stack import ports, supervisor
+from dagfusion_stack import supervisor
 from dagfusion_stack.home import Home
+from tests.ports import kept_ports
 
 MAIN = "from dagfusion_query.cli.main import main; main()"
 
@@ -27,7 +28,7 @@ class Command:
 
     @classmethod
     def over(cls, home: Path) -> "Command":
-        dagster_port, http_port, flight_port = ports.free_ports(3)
+        dagster_port, http_port, flight_port = kept_ports(3)
         return cls(Home(home), dagster_port, http_port, flight_port)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
@@ -59,7 +60,7 @@ class Command:
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> Iterator[Command]:
+def command(tmp_path: Path, processes: None) -> Iterator[Command]:  # noqa: ARG001  # it starts some
     """The command line over a new state folder; whatever runs there at the end is ended."""
     made = Command.over(tmp_path / "home")
     yield made
@@ -67,7 +68,7 @@ def command(tmp_path: Path) -> Iterator[Command]:
 
 
 @pytest.fixture(scope="module")
-def module_command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
+def module_command(tmp_path_factory: pytest.TempPathFactory, processes: None) -> Iterator[Command]:  # noqa: ARG001  # it starts some
     """The command line over one state folder for all tests of a module."""
     made = Command.over(tmp_path_factory.mktemp("stack") / "home")
     yield made

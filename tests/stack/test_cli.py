@@ -3,8 +3,12 @@
 import subprocess
 import sys
 
+import pytest
+
 from dagfusion_pipeline import BULK_EVENT_SETTINGS
 from dagfusion_stack import dagster
+
+pytestmark = pytest.mark.usefixtures("processes")
 
 HEAVY = ("dagster", "datafusion", "polars", "pyarrow", "rich", "psutil", "urllib.request")
 LOADED = f"import sys, dagfusion_stack.cli; print(sorted(set({HEAVY}) & set(sys.modules)))"

@@ -74,8 +74,8 @@ def test_a_second_run_reuses_the_state_and_shows_every_answer(module_command: Co
 @pytest.mark.usefixtures("first")
 def test_an_object_that_was_replaced_fails_the_demo(module_command: Command) -> None:
     home = module_command.home
-    with object_store.running(home.s3, buckets=["dagfusion-local"]) as server:
-        store = server.bucket("dagfusion-local")
+    with object_store.running(home.s3, buckets=["dagster-parquet-data"]) as server:
+        store = server.bucket("dagster-parquet-data")
         obstore.put(store, POINT, bytes(obstore.get(store, POINT.replace("-05", "-04")).bytes()))
     result = module_command.run("demo", "--json", *EXTENT)
     assert result.returncode == 1

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dagfusion_stack import cli
 from dagfusion_stack.errors import AlreadyRunningError, HomeError, SettingError
 from dagfusion_stack.home import Home, ServiceState
 from dagfusion_stack.settings import Settings
@@ -29,6 +30,7 @@ def home(tmp_path: Path) -> Home:
     return home
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_second_holder_is_told_of_the_first(home: Home) -> None:
     other = subprocess.Popen([sys.executable, "-c", HOLD, str(home.path)], stdout=subprocess.PIPE)  # noqa: S603
     assert other.stdout is not None
@@ -87,6 +89,18 @@ def test_given_settings_win_over_variables(tmp_path: Path) -> None:
     settings = Settings.read({"DAGFUSION_HOME": str(tmp_path), "DAGFUSION_S3_PORT": "1"}, s3_port=2, dagster_port=None)
     assert settings == Settings(tmp_path, s3_port=2)
     assert Settings.read(settings.environ()) == settings
+
+
+def test_a_stack_keeps_its_bucket(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGFUSION_HOME", str(home.path))
+    assert cli._settings().bucket == "dagster-parquet-data"
+    home.write_env({"S3_BUCKET": "dagfusion-local", "ENVIRONMENT": "local"})
+    assert cli._settings().bucket == "dagfusion-local"
+    monkeypatch.setenv("S3_BUCKET", "given")
+    assert cli._settings().bucket == "given"
+    monkeypatch.setenv("DAGFUSION_HOME", str(tmp_path / "another"))
+    monkeypatch.delenv("S3_BUCKET")
+    assert cli._settings().bucket == "dagster-parquet-data"
 
 
 @pytest.mark.parametrize("text", ["-1", "0", "65536", "three", "3.0"])

@@ -16,6 +16,8 @@ from obstore.store import S3Store
 from dagfusion_stack import object_store, ports, process
 from dagfusion_stack.errors import PortBusyError, ServiceError
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 
 def store(server: object_store.ObjectStore, **others: str) -> S3Store:
     keys = {

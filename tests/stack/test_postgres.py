@@ -13,6 +13,8 @@ import pytest
 from dagfusion_stack import postgres, process
 from dagfusion_stack.errors import ServiceError
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 
 def ask(server: postgres.Postgres, statement: str, database: str = "postgres") -> list[tuple[object, ...]]:
     with psycopg.connect(server.url(database)) as connection:

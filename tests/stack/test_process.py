@@ -12,6 +12,8 @@ import pytest
 from dagfusion_stack import process
 from dagfusion_stack.errors import ServiceError
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 SLEEP = "import time; time.sleep(600)"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); {SLEEP}"
 PARENT = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {SLEEP!r}], start_new_session=True)"

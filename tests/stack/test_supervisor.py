@@ -148,6 +148,7 @@ def test_restarts_are_bounded_in_any_ten_minutes(pauses: list[float]) -> None:
     assert restarts.count == len(pauses)
 
 
+@pytest.mark.usefixtures("processes")
 def test_two_homes_run_side_by_side_and_end_apart(tmp_path: Path) -> None:
     one, other = Settings(tmp_path / "one"), Settings(tmp_path / "one more")
     with (

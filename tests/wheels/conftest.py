@@ -11,7 +11,7 @@ Run = Callable[..., str]
 
 
 @pytest.fixture(scope="session")
-def run() -> Run:
+def run(processes: None) -> Run:  # noqa: ARG001  # it starts some
     """Run a program; gives what it printed, and fails with it if it exits with another code than `code`."""
 
     def run(command: Sequence[str | Path], folder: Path, *, code: int = 0, **environ: str) -> str:

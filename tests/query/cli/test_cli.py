@@ -183,6 +183,7 @@ def test_the_version_is_that_of_the_package(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.usefixtures("processes")
 def test_the_shell_completes_commands(tmp_path: Path, shell: str) -> None:
     program = [
         sys.executable,

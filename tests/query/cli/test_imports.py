@@ -15,6 +15,8 @@ from dagfusion_query.doors.http.listen import HttpDoor
 from dagfusion_query.service_settings import ServiceSettings
 from tests.query.http.fake import FakeService, serving
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 PROGRAM = """
 import sys
 sys.argv = ["dagfusion", *sys.argv[1:]]

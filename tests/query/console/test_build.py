@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def sources(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def node(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The console's sources in a folder of their own, with what they need installed."""
     need("npm")
     folder = tmp_path_factory.mktemp("console") / "console"
@@ -26,20 +26,20 @@ def npm(folder: Path, *arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_sources_give_the_files_that_the_wheel_ships(sources: Path, root: Path, tmp_path: Path) -> None:
-    npm(sources, "run", "build", "--", f"--outDir={tmp_path}")
+def test_the_sources_give_the_files_that_the_wheel_ships(node: Path, root: Path, tmp_path: Path) -> None:
+    npm(node, "run", "build", "--", f"--outDir={tmp_path}")
     shipped = contents(root / "packages/query/src/dagfusion_query/doors/console/static")
     built = contents(tmp_path)
     assert sorted(built) == sorted(shipped), "run `npm ci && npm run build` in packages/query/console and commit"
     assert [name for name in built if built[name] != shipped[name]] == []
 
 
-def test_types_are_right(sources: Path) -> None:
-    npm(sources, "run", "check")
+def test_types_are_right(node: Path) -> None:
+    npm(node, "run", "check")
 
 
-def test_units_are_right(sources: Path) -> None:
-    npm(sources, "test")
+def test_units_are_right(node: Path) -> None:
+    npm(node, "test")
 
 
 def test_the_lock_file_names_no_host(root: Path) -> None:

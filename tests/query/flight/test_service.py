@@ -59,7 +59,10 @@ def opened(root: Path, **settings: Any) -> Iterator[tuple[Served, FlightDoor]]:
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, FlightDoor]]:
+def both(
+    tmp_path_factory: pytest.TempPathFactory,
+    processes: None,  # noqa: ARG001  # it starts some
+) -> Iterator[tuple[Served, FlightDoor]]:
     with opened(tmp_path_factory.mktemp("flight")) as made:
         yield made
 

@@ -144,6 +144,7 @@ def test_runs_start_while_copies_are_listed(copies: Copies, monkeypatch: pytest.
         pass
 
 
+@pytest.mark.usefixtures("processes")
 def test_the_pins_of_a_killed_process_are_removed(copies: Copies) -> None:
     key = put(copies, "a")
     code = (

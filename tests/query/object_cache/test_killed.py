@@ -12,6 +12,8 @@ import pytest
 
 from dagfusion_query.object_cache.copies import DIGEST_BYTES, Copies, copy_key
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 SIZE = 20_000
 LIMIT_BYTES = 40 * (SIZE + DIGEST_BYTES)
 OBJECTS = 200

@@ -10,6 +10,11 @@ import pytest
 STATES = ("CA", "NY", "TX")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def started(processes: None) -> None:
+    """Every test here starts processes."""
+
+
 @pytest.fixture(scope="session")
 def dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home, lake = tmp_path_factory.mktemp("dagster_home"), tmp_path_factory.mktemp("lake")

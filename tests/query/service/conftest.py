@@ -175,7 +175,7 @@ def serving(root: Path) -> Iterator[Serve]:
 
 
 @pytest.fixture
-def new_served(tmp_path: Path) -> Iterator[Serve]:
+def new_served(tmp_path: Path, processes: None) -> Iterator[Serve]:  # noqa: ARG001  # it starts some
     """Starts services: `new_served(catalogs, workers=1)`; keywords are service settings, `engine` the engine's."""
     with serving(tmp_path) as serve:
         yield serve
@@ -196,7 +196,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
 
 
 @pytest.fixture(scope="module")
-def served(lake: Lake, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(lake: Lake, tmp_path_factory: pytest.TempPathFactory, processes: None) -> Iterator[Served]:  # noqa: ARG001  # it starts some
     """A service over the lake, with two workers."""
     root = tmp_path_factory.mktemp("served")
     catalogs = Kept(root)

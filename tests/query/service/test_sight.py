@@ -46,7 +46,7 @@ class Events(Lake):
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(tmp_path_factory: pytest.TempPathFactory, processes: None) -> Iterator[Served]:  # noqa: ARG001  # it starts some
     """The environments uat and prod, and dev, which is down."""
     root = tmp_path_factory.mktemp("sight")
     lake = Events(root)
@@ -252,6 +252,7 @@ def assert_nothing_leaks(text: str) -> None:
         assert secret not in text, secret
 
 
+@pytest.mark.usefixtures("processes")
 def test_the_service_does_not_load_the_engine() -> None:
     code = "import dagfusion_query.service.service, sys; print('datafusion' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603  # ours

@@ -30,6 +30,8 @@ from dagfusion_query.worker.pool import Pool
 from dagfusion_query.worker.protocol import Frame, Kind
 from tests.query.disk import SmallDisk
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 MEMORY = 1 << 30
 CONFIGURATION = Configuration(memory_bytes=MEMORY, settings={"local": Settings()}, environments={}, folders=[])
 ENDLESS = "SELECT sum(x * y) FROM generate_series(1, 10000000) a(x) CROSS JOIN generate_series(1, 1000000) b(y)"

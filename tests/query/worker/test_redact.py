@@ -150,7 +150,7 @@ def test_what_a_caller_wrote_is_left_as_it_is(redactor: Redactor, error: QueryEr
             "[[srv/tmp/dagfusion-abc1_x2z/0.arrow], [tmp/dagfusion-abc1_x2z/information_schema/tables.arrow]]",
             "[[[template]], [[template]]]",
         ),
-        ("s3://dagfusion-local/orders/0.parquet", "s3://dagfusion-local/orders/0.parquet"),
+        ("s3://dagster-parquet-data/orders/0.parquet", "s3://dagster-parquet-data/orders/0.parquet"),
         (
             "Internal error: x.\nThis issue was likely caused by a bug in DataFusion's code. Please",
             "Internal error: x.",

@@ -73,6 +73,7 @@ def serving(context: ssl.SSLContext | None) -> Iterator[int]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
 @pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.usefixtures("processes")
 def test_as_many_as_were_sent(scheme: str, tmp_path: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "authority.pem")

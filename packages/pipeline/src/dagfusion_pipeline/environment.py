@@ -24,7 +24,7 @@ class _Defaults:
 
 
 _ENVIRONMENTS: Mapping[str, _Defaults] = {
-    "local": _Defaults("S3_BUCKET", "dagfusion-local", "us-east-1"),
+    "local": _Defaults("S3_BUCKET", "dagster-parquet-data", "us-east-1"),
     "uat": _Defaults("UAT_S3_BUCKET", None, "us-east-2"),
     "prod": _Defaults("PROD_S3_BUCKET", None, "us-east-2"),
 }

@@ -159,13 +159,13 @@ def status(*, as_json: Annotated[bool, typer.Option("--json", help="Show one JSO
 
 
 def _settings(**given: int | None) -> Settings:
-    """Read the settings: a port that is not given is the last one, if that is free, so that URLs stay valid."""
+    """Read the settings: what is not given is as at the last start, the bucket always and a port if it is free."""
     from dagfusion_stack.home import Home  # noqa: PLC0415
 
-    kept = Home(Settings.read(os.environ).home).read_ports()
-    free = {name: port for name, port in kept.items() if is_free(int(port))}
+    home = Home(Settings.read(os.environ).home)
+    kept = {name: port for name, port in home.read_ports().items() if is_free(int(port))} | home.read_bucket()
     said = {name: value for name, value in os.environ.items() if value}
-    return Settings.read({**free, **said}, **given)
+    return Settings.read({**kept, **said}, **given)
 
 
 def _verdict(ok: bool, seconds: float) -> str:  # noqa: FBT001

@@ -193,6 +193,10 @@ class Home:
         """Read what `write_env` wrote; empty when nothing was."""
         return _read_variables(self.env_file)
 
+    def read_bucket(self) -> dict[str, str]:
+        """Read the bucket of the last start, as a setting; empty when there was none."""
+        return {name: value for name, value in self.read_env().items() if name == "S3_BUCKET"}
+
 
 def _read_variables(file: Path) -> dict[str, str]:
     if not file.exists():

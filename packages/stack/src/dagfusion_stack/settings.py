@@ -41,8 +41,11 @@ class Settings:
         metadata={"variable": "DAGFUSION_FLIGHT_PORT", "lowest": 1, "help": "The port of Arrow Flight SQL."},
     )
     bucket: str = field(
-        default="dagfusion-local",
-        metadata={"variable": "S3_BUCKET", "help": "The bucket that the assets are written to."},
+        default="dagster-parquet-data",
+        metadata={
+            "variable": "S3_BUCKET",
+            "help": "The bucket that the assets are written to. If it is not set, a state folder keeps its last one.",
+        },
     )
 
     @classmethod

@@ -1,0 +1,94 @@
+"""The tier of a test follows from its fixtures: `pytest -m fast` selects one tier, and no test is marked by hand.
+
+    browser   the test uses a browser, or Node
+    e2e       the test uses the fixture `end_to_end`, as all of tests/e2e do
+    unit      the test starts processes
+    fast      the rest
+
+A test or fixture that starts a process asks for the fixture `processes`. A session of fast tests alone, as of
+`tox -e fast`, fails where a test starts a process and does not ask. A test that asks for `alone` decides by time or by
+work, so nothing else may run beside it: such tests run without pytest-xdist, by `tox -e alone`.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ALONE, FAST, SLOW = "alone", "fast", "slow"
+TIERS = {"browser": {"browser", "node"}, "e2e": {"end_to_end"}, "unit": {"processes"}}
+STARTS = {"subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"}
+COSTS = {SLOW: 200, FAST: 1}  # roughly, where any other test costs 20
+COST = 20
+FOLDER = Path(__file__).parent
+
+
+def tier_of(fixtures: Iterable[str]) -> str:
+    """Return the tier of a test that uses these fixtures."""
+    used = set(fixtures)
+    return next((tier for tier, names in TIERS.items() if used & names), FAST)
+
+
+class Guard:
+    """An audit hook that lets a session of fast tests start no process; Python has no way to remove such a hook."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+        sys.addaudithook(self._audit)
+
+    def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event in STARTS and self.is_closed:
+            pytest.fail(f"a fast test starts a process, {event}{arguments[:2]}: let it ask for the fixture `processes`")
+
+
+GUARD = Guard()
+
+
+@pytest.fixture(scope="session")
+def processes() -> None:
+    """Asked for by whatever starts a process."""
+    if GUARD.is_closed:
+        pytest.fail("a fast test gets `processes` by `getfixturevalue`: let it ask for it by an argument")
+
+
+@pytest.fixture(scope="session")
+def alone() -> None:
+    """Asked for by tests beside which nothing else may run."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for tier in (FAST, *TIERS):
+        config.addinivalue_line("markers", f"{tier}: a tier of tests, which follows from fixtures: see tests/tiers.py")
+    config.addinivalue_line("markers", f"{ALONE}: nothing else may run beside it; follows from the fixture `{ALONE}`")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by mark
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if FOLDER not in item.path.parents:
+            continue  # a benchmark, or the example of a docstring
+        fixtures = getattr(item, "fixturenames", ())
+        item.add_marker(tier_of(fixtures))
+        if ALONE in fixtures:
+            item.add_marker(ALONE)
+    if hasattr(config, "workerinput"):
+        _put_long_files_first(items)
+
+
+def _put_long_files_first(items: list[pytest.Item]) -> None:
+    """Let pytest-xdist, which hands out files in order, begin with those that take longest."""
+    costs: Counter[object] = Counter()
+    for item in items:
+        costs[item.path] += next((cost for mark, cost in COSTS.items() if item.get_closest_marker(mark)), COST)
+    items.sort(key=lambda item: -costs[item.path])
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    GUARD.is_closed = bool(session.items) and all(item.get_closest_marker(FAST) for item in session.items)
+
+
+def pytest_sessionfinish() -> None:
+    GUARD.is_closed = False
