@@ -20,7 +20,7 @@ import psutil
 
 from dagfusion_stack import binaries, ports
 
-READY_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 300.0  # only a service that hangs takes this long
 BUFFER_BYTES = 1 << 20
 MEBIBYTE = 1 << 20
 
@@ -62,7 +62,7 @@ def serving(variables: Mapping[str, str], folder: Path) -> Iterator[Server]:
         yield Server(http_port, flight_port, psutil.Process(process.pid))
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(120)
 
 
 def _wait_ready(port: int, process: subprocess.Popen[bytes]) -> None:

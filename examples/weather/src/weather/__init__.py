@@ -1,0 +1,1 @@
+"""A small Dagster project whose assets are tables."""
