@@ -27,8 +27,8 @@ from dagfusion_query.event_log.protocol import Cursor
 from dagfusion_query.event_log.watermark import Watermark
 from dagfusion_query.formats.result_format import Format
 from dagfusion_query.service.query import Query
+from dagfusion_query.service.running import Running
 from dagfusion_query.service.service import Service
-from dagfusion_query.service.stream import ResultStream
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.settings import Settings
 from tests.query.engine.conftest import Lake
@@ -103,14 +103,14 @@ class Served:
         self.service = Service(Config(limits, environments, catalogs.root), cast("Environments", catalogs))
         self._id: str | None = None
 
-    async def stream(self, sql: str, caller: Caller = ANN, **query: Any) -> ResultStream:
+    async def stream(self, sql: str, caller: Caller = ANN, **query: Any) -> Running:
         return await self.service.run(Query(sql, **query), caller)
 
-    async def read(self, sql: str, caller: Caller = ANN, **query: Any) -> tuple[bytes, ResultStream]:
+    async def read(self, sql: str, caller: Caller = ANN, **query: Any) -> tuple[bytes, Running]:
         stream = await self.stream(sql, caller, **query)
         return b"".join([bytes(chunk) async for chunk in stream]), stream
 
-    def start(self, sql: str, caller: Caller = ANN, **query: Any) -> "Future[tuple[bytes, ResultStream]]":
+    def start(self, sql: str, caller: Caller = ANN, **query: Any) -> "Future[tuple[bytes, Running]]":
         """Start a query that is read to its end."""
         return self.loop.start(self.read(sql, caller, **query))
 

@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 
@@ -31,7 +31,7 @@ from dagfusion_query.service.registry import Registry
 from dagfusion_query.service.sources import sources
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.worker.lease import Lease, NeverStarted
-from dagfusion_query.worker.messages import End, Mode, Planned, Statement
+from dagfusion_query.worker.messages import End, Mode, Planned, Statement, encode_parameters
 from dagfusion_query.worker.pool import Pool
 from dagfusion_query.worker.protocol import Frame, Kind
 
@@ -53,17 +53,16 @@ class Shared:
     metrics: Metrics
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What is there when a query has begun: the schema, and the first bytes unless there are none."""
-
-    schema: pa.Schema
-    chunk: memoryview | bytes | None
-    explanation: ExplanationDocument | None
-
-
 class Running:
-    """One query. `stop` ends it in whatever state it is.
+    """One query, from its arrival to its end; `stop` ends it in whatever state it is.
+
+    `begin` waits for what comes first. Then iterate once over the encoded bytes of the result, as they come from the
+    worker, and `close`.
+
+    Attributes:
+        id: The query's.
+        schema: The result's columns, once it has begun.
+        explanation: What a statement that is explained would read, once it has begun.
 
     Args:
         shared: The service's parts.
@@ -79,6 +78,9 @@ class Running:
         self._entry = shared.registry.open(query, caller)
         self._entry.stop = self.stop
         self.id = self._entry.info.id
+        self.schema: pa.Schema = pa.schema([])
+        self.explanation: ExplanationDocument | None = None
+        self._first: memoryview | bytes | None = None  # came with the answer's beginning
         self._error: QueryError | None = None
         self._ticket: Ticket | None = None
         self._began = 0.0
@@ -89,24 +91,24 @@ class Running:
         self._timers = [self._loop.call_later(limit_s, self.stop, _timeout(limit_s))]
 
     @property
-    def is_over(self) -> bool:
-        """Whether nothing more is awaited of the worker."""
+    def is_complete(self) -> bool:
+        """Whether the worker has sent everything, so that the stats are final; what came is still to be taken."""
         return self._entry.info.state.is_over
 
     @property
     def stats(self) -> Stats:
-        """What the query has cost so far."""
+        """What the query has cost so far; in all, once its last bytes were taken."""
         return self._entry.info.stats
 
-    async def begin(self) -> Answer:
-        """Wait for a worker and what it says first.
+    async def begin(self) -> Self:
+        """Wait for a worker and what it says first: the schema, and the first bytes unless there are none.
 
         Raises:
             QueryError: The query cannot run, failed, or was stopped.
         """
         try:
             await self._admission()
-            return await self._start(StaleRetries())
+            await self._start(StaleRetries())
         except QueryError as error:
             self._close(error)
             raise
@@ -118,8 +120,28 @@ class Running:
             fault = QueryError("internal error: see the service's log")
             self.stop(fault)
             raise fault from error
+        return self
 
-    async def next(self) -> memoryview | bytes | None:
+    async def __aiter__(self) -> AsyncIterator[memoryview | bytes]:
+        """Yield the bytes; in the Arrow format each piece is whole messages.
+
+        Raises:
+            QueryError: The query fails on the way. What was taken is no whole result then.
+        """
+        try:
+            chunk, self._first = self._first, None
+            while chunk is not None or (chunk := await self._next()) is not None:
+                yield chunk
+                chunk = None
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """Cancel what is not finished. May be called often."""
+        self._first = None
+        self.stop(_left())
+
+    async def _next(self) -> memoryview | bytes | None:
         """Return the next bytes, or None at the end.
 
         Raises:
@@ -128,7 +150,7 @@ class Running:
         self._taken_at = None
         if self._error is not None:
             raise self._error
-        if self.is_over or self._lease is None:
+        if self.is_complete or self._lease is None:
             return None
         try:
             frame = await self._lease.next()
@@ -137,7 +159,7 @@ class Running:
             self._close(error)
             raise
         except BaseException:
-            self.stop(QueryCancelledError("the client left before the end of the result"))
+            self.stop(_left())
             raise
         if frame.kind is Kind.end:
             self._end(frame)
@@ -147,7 +169,7 @@ class Running:
 
     def stop(self, error: QueryError) -> None:
         """End the query with this error, if it is not over."""
-        if self._error is not None or self.is_over:
+        if self._error is not None or self.is_complete:
             return
         self._error = error
         if self._lease is not None:
@@ -193,7 +215,7 @@ class Running:
         finally:
             self._waiting = None
 
-    async def _start(self, retries: StaleRetries) -> Answer:
+    async def _start(self, retries: StaleRetries) -> None:
         for _ in range(self._shared.settings.workers + _MORE_TRIES):
             pool = self._shared.pool
             handle = await self._interruptible(pool.lease(), partial(pool.give_back, is_warm=True))
@@ -206,8 +228,8 @@ class Running:
             try:
                 if self._error is not None:
                     self._lease.stop(self._error)
-                await self._lease.begin(self._statement(), _encoded(self._query.params))
-                return await self._first(self._lease)
+                await self._lease.begin(self._statement(), encode_parameters(self._query.params))
+                await self._receive_first(self._lease)
             except NeverStarted:
                 self._lease = None
             except StaleObjectError:
@@ -220,24 +242,28 @@ class Running:
                     await self._interruptible(refresh)
                 if self._error is not None:
                     raise self._error from None
-                return await self._start(retries)
+                await self._start(retries)
+                return
+            else:
+                return
         raise ServiceUnavailableError("several workers died before they took the statement: try again in a moment")
 
-    async def _first(self, lease: Lease) -> Answer:
-        schema = pa.schema([])
+    async def _receive_first(self, lease: Lease) -> None:
         while True:
             frame = await lease.next()
             if frame.kind is Kind.planned:
-                schema = pa.ipc.read_schema(pa.py_buffer(frame.body))
+                self.schema = pa.ipc.read_schema(pa.py_buffer(frame.body))
                 self._planned(frame.read(Planned))
             elif frame.kind is Kind.end:
+                self.explanation = frame.read(End).explanation
                 self._end(frame)
-                return Answer(schema, None, frame.read(End).explanation)
+                return
             else:
                 self._stream()
                 if (end := lease.end()) is not None:
                     self._end(end)
-                return Answer(schema, frame.body, None)
+                self._first = frame.body
+                return
 
     def _planned(self, plan: Planned) -> None:
         total, read = sum(scan.files_total for scan in plan.scans), sum(scan.files_read for scan in plan.scans)
@@ -267,7 +293,7 @@ class Running:
                     f"the client read nothing of its result for {limit_s:g} s (DAGFUSION_CLIENT_STALL_S)"
                 )
             )
-        elif not self.is_over:
+        elif not self.is_complete:
             self._timers.append(self._loop.call_later(limit_s - idle_s, self._watch_client))
             del self._timers[1:-1]
 
@@ -279,7 +305,7 @@ class Running:
 
     def _close(self, error: QueryError | None) -> None:
         """Note how the query ended, and let the next one have its place."""
-        if self.is_over:
+        if self.is_complete:
             return
         for timer in self._timers:
             timer.cancel()
@@ -312,14 +338,8 @@ class Running:
         )
 
 
-def _encoded(params: pa.RecordBatch | None) -> bytes:
-    if params is None or not params.num_columns:
-        return b""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, params.schema) as writer:
-        writer.write_batch(params)
-    encoded: bytes = sink.getvalue().to_pybytes()
-    return encoded
+def _left() -> QueryCancelledError:
+    return QueryCancelledError("the client left before the end of the result")
 
 
 def _timeout(limit_s: float) -> QueryTimeoutError:

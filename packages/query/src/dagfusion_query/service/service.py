@@ -25,7 +25,6 @@ from dagfusion_query.service.query import Query
 from dagfusion_query.service.registry import Registry
 from dagfusion_query.service.running import Running, Shared
 from dagfusion_query.service.sources import sources
-from dagfusion_query.service.stream import ResultStream
 from dagfusion_query.settings import Settings
 from dagfusion_query.worker.messages import Configuration, Mode
 from dagfusion_query.worker.pool import Pool
@@ -81,15 +80,13 @@ class Service:
         await self._drained(self._settings.cancel_grace_s + 1.0)
         await self._pool.close()
 
-    async def run(self, query: Query, caller: Caller) -> ResultStream:
+    async def run(self, query: Query, caller: Caller) -> Running:
         """Run a statement; returns with its first rows, or at its end.
 
         Raises:
             QueryError: The statement, its limits, the service or the object store does not let it run.
         """
-        running = self._open(query, caller, Mode.run)
-        answer = await running.begin()
-        return ResultStream(running, answer)
+        return await self._open(query, caller, Mode.run).begin()
 
     async def describe(self, query: Query, caller: Caller) -> pa.Schema:
         """Return the columns that a statement's result would have.
@@ -105,10 +102,10 @@ class Service:
         Raises:
             QueryError: As `run`.
         """
-        answer = await self._open(query, caller, Mode.explain).begin()
-        if answer.explanation is None:
+        explained = await self._open(query, caller, Mode.explain).begin()
+        if explained.explanation is None:
             raise QueryError("the worker sent no explanation")
-        return answer.explanation
+        return explained.explanation
 
     def cancel(self, query_id: str, caller: Caller) -> QueryInfo:
         """Cancel a query; one that is over stays as it is.

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+import pyarrow as pa
+
 from dagfusion_query.documents.failures import Failure
 from dagfusion_query.documents.queries import ExplanationDocument, ScanStats
 from dagfusion_query.formats.result_format import Format
@@ -123,3 +125,22 @@ class End:
 
     cost: Cost | None = None
     explanation: ExplanationDocument | None = None
+
+
+def encode_parameters(row: pa.RecordBatch | None) -> bytes:
+    """Return a statement's parameters as its frame's body has them: one row, as an Arrow IPC stream."""
+    if row is None or not row.num_columns:
+        return b""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, row.schema) as writer:
+        writer.write_batch(row)
+    encoded: bytes = sink.getvalue().to_pybytes()
+    return encoded
+
+
+def decode_parameters(body: memoryview | bytes) -> dict[str, pa.Scalar] | None:
+    """Return the parameters by name; None if there are none."""
+    if not len(body):
+        return None
+    row = pa.ipc.open_stream(pa.py_buffer(body)).read_next_batch()
+    return {name: column[0] for name, column in zip(row.schema.names, row.columns, strict=True)}

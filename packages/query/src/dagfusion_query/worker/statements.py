@@ -34,7 +34,15 @@ from dagfusion_query.result import Batches, Finished
 from dagfusion_query.scan.layout import HIDDEN
 from dagfusion_query.settings import Settings
 from dagfusion_query.worker.limits import out_of_memory
-from dagfusion_query.worker.messages import Configuration, End, EnvironmentSource, Mode, Planned, Statement
+from dagfusion_query.worker.messages import (
+    Configuration,
+    End,
+    EnvironmentSource,
+    Mode,
+    Planned,
+    Statement,
+    decode_parameters,
+)
 from dagfusion_query.worker.output import Output, Send
 from dagfusion_query.worker.protocol import Frame, Kind, LinkLostError, Phase, encode
 from dagfusion_query.worker.quiet import EXIT_CODE, comes_to_rest
@@ -142,7 +150,7 @@ class Statements:
         self._objects = ()
         snapshot, generations = self._snapshot(statement.environments, statement.grants)
         cached = self._engine.cached_plans
-        prepared = self._engine.prepare(statement.sql, _params(body), snapshot)
+        prepared = self._engine.prepare(statement.sql, decode_parameters(body), snapshot)
         self._objects = sorted({self._folder(scan.table) for scan in prepared.scans} - {""}, key=len, reverse=True)
         if self._objects and _names_files(statement.sql, prepared):
             raise PlanError(
@@ -329,14 +337,6 @@ def _names_files(sql: str, prepared: Prepared) -> bool:
 def _is_there(run: Batches, within_s: float) -> bool:
     """Tell whether the next batch, or the end, is there within this time."""
     return not isinstance(run, Run) or run.wait(within_s)
-
-
-def _params(body: memoryview | bytes) -> dict[str, pa.Scalar] | None:
-    """Read the parameters: one row of columns that are called as they are."""
-    if not len(body):
-        return None
-    row = pa.ipc.open_stream(pa.py_buffer(body)).read_next_batch()
-    return {name: column[0] for name, column in zip(row.schema.names, row.columns, strict=True)}
 
 
 def _explanation(

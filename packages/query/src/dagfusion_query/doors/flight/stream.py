@@ -15,8 +15,8 @@ from dagfusion_query.doors.flight.failures import failure
 from dagfusion_query.doors.flight.messages import STATS_TRAILER
 from dagfusion_query.errors import BrokenStreamError
 from dagfusion_query.service.query import Query
+from dagfusion_query.service.running import Running
 from dagfusion_query.service.service import Service
-from dagfusion_query.service.stream import ResultStream
 
 # Clients refuse larger messages: 16 MiB is ADBC's default, and a few bytes of it are not the batch's.
 _MESSAGE_BYTES = 8 << 20
@@ -36,7 +36,7 @@ class Rows:
     def __init__(self, service: Service, query: Query, caller: Caller, bridge: Bridge) -> None:
         self._service, self._query, self._caller, self._bridge = service, query, caller, bridge
         self._buffer: Buffer
-        self._stream: ResultStream | None = None
+        self._stream: Running | None = None
         self._filling: asyncio.Task[None] | None = None
         self._is_closed = False
 
@@ -60,7 +60,7 @@ class Rows:
             await self._close()
         return self._stream.schema
 
-    async def _fill(self, stream: ResultStream) -> None:
+    async def _fill(self, stream: Running) -> None:
         try:
             async for chunk in stream:
                 await self._buffer.put(chunk)

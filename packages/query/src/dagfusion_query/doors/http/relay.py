@@ -11,7 +11,7 @@ from dagfusion_query.documents.queries import Stats
 from dagfusion_query.doors.http.compress import Zstd
 from dagfusion_query.doors.http.problems import problem
 from dagfusion_query.errors import QueryError
-from dagfusion_query.service.stream import ResultStream
+from dagfusion_query.service.running import Running
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Relay:
 
     def __init__(
         self,
-        stream: ResultStream,
+        stream: Running,
         leaving: asyncio.Task[None],
         *,
         content_type: str,

@@ -17,8 +17,8 @@ from dagfusion_query.doors.http.relay import Relay, departure
 from dagfusion_query.doors.http.requests import read_query
 from dagfusion_query.errors import QueryCancelledError
 from dagfusion_query.service.query import Query
+from dagfusion_query.service.running import Running
 from dagfusion_query.service.service import Service
-from dagfusion_query.service.stream import ResultStream
 from dagfusion_query.service_settings import ServiceSettings
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ class Statements:
         finally:
             leaving.cancel()
 
-    async def _run(self, query: Query, request: Request, leaving: asyncio.Task[None]) -> ResultStream:
+    async def _run(self, query: Query, request: Request, leaving: asyncio.Task[None]) -> Running:
         running = asyncio.ensure_future(self._service.run(query, caller_of(request)))
         try:
             return await unless(leaving, asyncio.shield(running))

@@ -1,0 +1,152 @@
+"""A query's states, from what a worker sends: the frames are written here, and no process is started."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pytest
+
+from dagfusion_query.access.caller import Caller
+from dagfusion_query.access.grants import ALL
+from dagfusion_query.documents import codec
+from dagfusion_query.documents.queries import ExplanationDocument
+from dagfusion_query.errors import ResourcesError, StaleObjectError
+from dagfusion_query.service import running as module
+from dagfusion_query.service.admission import Admission
+from dagfusion_query.service.query import Query
+from dagfusion_query.service.registry import Registry
+from dagfusion_query.service.running import Running, Shared
+from dagfusion_query.service_settings import ServiceSettings
+from dagfusion_query.worker.messages import Cost, End, Mode, Planned
+from dagfusion_query.worker.protocol import Frame, Kind
+
+ANN = Caller("ann", ALL, "http")
+SCHEMA = pa.schema({"a": pa.int64()})
+Step = Frame | Exception
+Begin = Callable[..., Running]
+
+
+def frame(kind: Kind, head: object, body: bytes | memoryview = b"") -> Frame:
+    return Frame(kind, orjson.loads(codec.encode(head)), body)
+
+
+PLAN = Planned(planning_s=0.1, generations={"uat": 1}, cached=False, scans=[], path="catalog")
+COST = Cost(first_batch_s=0.1, files_read=0, bytes_read=0, requests=None, rows=1, result_bytes=3, truncated=False)
+PLANNED, END = frame(Kind.planned, PLAN, memoryview(SCHEMA.serialize())), frame(Kind.end, End(COST))
+FIRST, SECOND = Frame(Kind.data, {}, b"a"), Frame(Kind.data, {}, b"b")
+
+
+class Scripted:
+    """In place of a lease: gives the frames of a script."""
+
+    def __init__(self, script: list[Step]) -> None:
+        self._steps = list(script)
+
+    async def begin(self, *_: object) -> None: ...
+
+    async def next(self) -> Frame:
+        step = self._steps.pop(0)
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+    def end(self) -> Frame | None:
+        return self._steps.pop(0) if self._steps[:1] == [END] else None  # type: ignore[return-value]
+
+    def stop(self, _: Exception) -> None: ...
+
+
+class Nothing:
+    """The pool, the metrics and the environments, as far as they are asked."""
+
+    async def lease(self) -> None: ...
+
+    def give_back(self, *_: object, **__: object) -> None: ...
+
+    def planned(self, **_: object) -> None: ...
+
+    def over(self, *_: object) -> None: ...
+
+    def refresh(self, _: float) -> None: ...
+
+    def states(self) -> dict[str, object]:
+        return {}
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Running, Registry]]:
+    """Open a query whose workers follow these scripts, one after another."""
+
+    def open_one(*scripts: list[Step], mode: Mode = Mode.run) -> tuple[Running, Registry]:
+        waiting = list(scripts)
+        monkeypatch.setattr(module, "Lease", lambda *_: Scripted(waiting.pop(0)))
+        registry, nothing = Registry(10), Nothing()
+        shared = Shared(ServiceSettings(), nothing, registry, nothing, Admission(1, 1, 10, 10), nothing)  # type: ignore[arg-type]
+        return Running(shared, Query("SELECT 1"), ANN, mode), registry
+
+    return open_one
+
+
+def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("script", [[PLANNED, FIRST, END], [PLANNED, FIRST, SECOND, END], [PLANNED, END]])
+def test_the_bytes_come_in_order_and_the_stats_are_final(opened: Any, script: list[Frame]) -> None:
+    async def test() -> None:
+        query, registry = opened(script)
+        assert await query.begin() is query
+        assert query.schema == SCHEMA
+        assert query.is_complete is (len(script) < 4)
+        assert [bytes(piece) async for piece in query] == [bytes(f.body) for f in script if f.kind is Kind.data]
+        assert (query.is_complete, query.stats.rows, query.stats.path) == (True, 1, "catalog")
+        assert [info.state for info in registry.infos(ANN)] == ["finished"]
+
+    run(test)
+
+
+def test_an_error_on_the_way_is_raised_and_remembered(opened: Any) -> None:
+    async def test() -> None:
+        query, registry = opened([PLANNED, FIRST, ResourcesError("too much")])
+        await query.begin()
+        pieces = aiter(query)
+        assert await anext(pieces) == b"a"
+        with pytest.raises(ResourcesError, match="too much"):
+            await anext(pieces)
+        assert [info.error.code for info in registry.infos(ANN)] == ["resources"]
+
+    run(test)
+
+
+def test_leaving_cancels_what_is_not_finished(opened: Any) -> None:
+    async def test() -> None:
+        query, registry = opened([PLANNED, FIRST, SECOND, END])
+        await query.begin()
+        await query.close()
+        await query.close()
+        assert [info.state for info in registry.infos(ANN)] == ["cancelled"]
+
+    run(test)
+
+
+def test_a_stale_object_starts_it_over(opened: Any) -> None:
+    async def test() -> None:
+        query, _ = opened([StaleObjectError("replaced")], [PLANNED, SECOND, END])
+        await query.begin()
+        assert [bytes(piece) async for piece in query] == [b"b"]
+
+    run(test)
+
+
+def test_what_only_plans_gives_the_schema_and_the_explanation(opened: Any) -> None:
+    async def test() -> None:
+        described, registry = opened([PLANNED, frame(Kind.end, End())], mode=Mode.describe)
+        assert (await described.begin()).schema == SCHEMA
+        assert registry.infos(ANN) == []
+        found = ExplanationDocument([], "l", "p", "splice", generations={"uat": 1})
+        explained, _ = opened([PLANNED, frame(Kind.end, End(explanation=found))], mode=Mode.explain)
+        assert (await explained.begin()).explanation == found
+
+    run(test)
