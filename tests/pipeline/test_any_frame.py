@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -97,6 +98,17 @@ def plain(value: Any) -> Any:  # noqa: PLR0911 - one a kind of value
     return repr(value) if isinstance(value, float) else value
 
 
+def in_pandas(value: Any) -> Any:
+    """A value of a pandas frame as text in which a number beside a null, which is a float there, is that number."""
+    if isinstance(value, dict):
+        return {key: in_pandas(item) for key, item in value.items()}
+    if isinstance(value, pd.Series | np.ndarray | list | tuple):
+        return [in_pandas(item) for item in value]
+    if isinstance(value, int | float | np.integer | np.floating):
+        return repr(float(value))
+    return "nan" if value is None or value is pd.NA else repr(value)
+
+
 def rows_of(table: pa.Table) -> list[Any]:
     return [[plain(value) for value in column.to_pylist()] for column in table.columns]
 
@@ -131,9 +143,7 @@ def test_any_frame_comes_back_equal_or_is_refused(instance: dg.DagsterInstance, 
         assert list(loaded.columns) == [*frame.table.column_names, *(layout.columns if hive else ())]
         read = read_frame(frame.table, "written", FRAME_TYPES)
         stored = pa.concat_tables([read.schema.empty_table(), *read.tables]).to_pandas()
-        assert {name: repr(list(loaded[name])) for name in stored} == {
-            name: repr(list(stored[name])) for name in stored
-        }
+        assert {name: in_pandas(loaded[name]) for name in stored} == {name: in_pandas(stored[name]) for name in stored}
         return
     result = loaded if isinstance(loaded, pa.Table) else pl.DataFrame(loaded.lazy().collect()).to_arrow()
     columns = layout.columns if hive else {}

@@ -46,7 +46,7 @@ def test_the_first_token_ends_that_also_for_those_who_were_let_in(tokens: Tokens
         lambda: check(tokens, SETTINGS, caller),
         lambda: check(tokens, replace(SETTINGS, anonymous="never"), caller),
     ):
-        with pytest.raises(UnauthenticatedError, match="wants an access token"):
+        with pytest.raises(UnauthenticatedError, match="requires an access token"):
             ask()
     for choice in ("loopback", "always"):
         check(tokens, replace(SETTINGS, anonymous=choice), caller)
@@ -82,7 +82,7 @@ def test_headers_that_proxies_add(name: str, expected: bool) -> None:  # noqa: F
     ],
 )
 def test_others_need_one(tokens: Tokens, anonymous: str, peer: str | None) -> None:
-    with pytest.raises(UnauthenticatedError, match="wants an access token"):
+    with pytest.raises(UnauthenticatedError, match="requires an access token"):
         identify(tokens, replace(SETTINGS, anonymous=anonymous), bearer=None, peer=peer, door="http")
 
 

@@ -115,9 +115,9 @@ def test_the_first_token_closes_the_door_for_good(doors: Doors, service: FakeSer
 
         def all_are_refused() -> None:
             for call in calls:
-                with pytest.raises(flight.FlightUnauthenticatedError, match="wants an access token"):
+                with pytest.raises(flight.FlightUnauthenticatedError, match="requires an access token"):
                     call()
-            with pytest.raises(pa.ArrowException, match="wants an access token"):  # pyarrow gives no status here
+            with pytest.raises(pa.ArrowException, match="requires an access token"):  # pyarrow gives no status here
                 client.get_schema(command("CommandStatementQuery", query="select * from orders"))
 
         assert query(client, "select * from orders") == ORDERS

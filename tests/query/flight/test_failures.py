@@ -111,7 +111,7 @@ def test_what_nobody_expected_is_logged_and_gets_an_id(
         (
             lambda c: list(c.do_action(flight.Action("CancelFlightInfo", b"\x0a\x02zz"))),
             pa.ArrowInvalid,
-            "must be a FlightInfo",
+            "must hold a FlightInfo",
         ),
         (lambda c: list(c.do_action(flight.Action("CreatePreparedStatement", b"zz"))), pa.ArrowInvalid, "Flight SQL"),
         (

@@ -127,7 +127,7 @@ def typed(kind: str, value: Any) -> dict[str, Any]:
         ({"a": {"type": 1, "value": 1}}, "parameter $a must be {"),
         ({"a": {"value": 1, "type": "int64", "x": 1}}, "got the fields type, value, x"),
         ([typed("integer", 1)], "parameter $1 has an unsupported type: 'integer'"),
-        ([typed("x" * 1000, 1)], "parameter $1 has a type"),
+        ([typed("x" * 1000, 1)], "parameter $1 has an unsupported type"),
         ([typed("int8", 128)], "parameter $1 is no int8: got '128'"),
         ([typed("int8", "1")], "is no int8"),
         ([typed("int64", 1.0)], "is no int64"),

@@ -237,9 +237,9 @@ def test_the_first_token_ends_what_runs_without_one(dagster_home: Path, tmp_path
             next(rows)
             made = run(tmp_path, "token", "create", "ann", "--grant", "*")
             assert "it is the first" in made.stderr
-            with pytest.raises(UnauthenticatedError, match="wants an access token"):
+            with pytest.raises(UnauthenticatedError, match="requires an access token"):
                 list(rows)
-            with pytest.raises(UnauthenticatedError, match="wants an access token"):
+            with pytest.raises(UnauthenticatedError, match="requires an access token"):
                 connection.sql("SELECT 1").to_arrow()
         with connect(getattr(server, door), token=made.stdout.strip(), settings={}) as connection:
             assert connection.sql("SELECT 1 AS n").to_arrow()["n"].to_pylist() == [1]
