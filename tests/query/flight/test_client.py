@@ -166,7 +166,10 @@ def test_tokens(doors: Doors, service: FakeService) -> None:
         assert connection.sql("select * from orders").to_arrow() == ORDERS
     with FlightConnection(url(door), "guess") as connection, pytest.raises(UnauthenticatedError, match="not one of"):
         connection.tables()
-    with FlightConnection(url(door)) as connection, pytest.raises(UnauthenticatedError, match="requires an access token"):
+    with (
+        FlightConnection(url(door)) as connection,
+        pytest.raises(UnauthenticatedError, match="requires an access token"),
+    ):
         connection.sql("select * from orders")
 
 
