@@ -17,10 +17,12 @@ COUNT = f"select count(npi) as n from {ORGANIZATIONS}"
 UNREADABLE = (SECRET, TABLES[REGISTER], "prod_gold_analytics.daily_org_aggregates")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # as the folder is: its tests may come in parts
 def token(service_folder: Path) -> str:
     """May read one table of `local`."""
-    return run(service_folder, "token", "create", "ann", "--grant", ORGANIZATIONS).stdout.strip()
+    created = run(service_folder, "token", "create", "ann", "--grant", ORGANIZATIONS)
+    assert created.returncode == 0, created.stderr
+    return created.stdout.strip()
 
 
 @pytest.fixture
