@@ -17,7 +17,7 @@ COUNT = f"select count(npi) as n from {ORGANIZATIONS}"
 UNREADABLE = (SECRET, TABLES[REGISTER], "prod_gold_analytics.daily_org_aggregates")
 
 
-@pytest.fixture(scope="session")  # as the folder is: its tests may come in parts
+@pytest.fixture(scope="module")
 def token(service_folder: Path) -> str:
     """May read one table of `local`."""
     created = run(service_folder, "token", "create", "ann", "--grant", ORGANIZATIONS)

@@ -136,7 +136,9 @@ def _cast(table: pa.Table, schema: pa.Schema, asset: str) -> pa.Table:
     columns = []
     for column, field in zip(table.columns, schema, strict=True):
         try:
-            columns.append(_cast_column(column, field.type))
+            cast = _cast_column(column, field.type)
+            cast.validate()  # Arrow's casts of nested columns can give offsets beyond the values
+            columns.append(cast)
         except pa.ArrowException as error:
             found = f"column {field.name!r} of asset {asset!r}"
             raise ColumnTypeError(f"{found} cannot be written as {field.type}: {error}") from error
