@@ -61,7 +61,7 @@ def test_only_old_run_named_objects_of_finished_runs_that_are_not_needed_are_sup
         stored(f"t/state=CA/data-{RUNS[2]}.parquet"),
         stored(f"t/state=NY/data-{RUNS[0]}.parquet", hours=1),
         stored("t/state=CA/data.parquet"),
-        stored("t/state=CA/somebody-elses.parquet"),
+        stored("t/state=CA/foreign.parquet"),
         stored(f"t/state=CA/data-{RUNS[0]}.parquet.bak"),
     ]
     assert superseded([*gone, *kept], {kept[0].key}, {RUNS[2]}, NOON) == gone

@@ -194,7 +194,7 @@ class ServiceUnavailableError(RequestError, http=503, grpc="UNAVAILABLE"):
 
 
 class ServiceUnreachableError(RequestError, http=503, grpc="UNAVAILABLE"):
-    """A client found nobody at the service's URL."""
+    """No service answers at the URL."""
 
 
 class BrokenStreamError(RequestError):

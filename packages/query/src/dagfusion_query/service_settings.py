@@ -47,10 +47,10 @@ class ServiceSettings:
     anonymous: str = setting(
         "DAGFUSION_ANONYMOUS",
         "auto",
-        "Who may connect without a token. auto: programs on this machine, until the first token is created. never: "
-        "nobody. loopback: programs on this machine, even after tokens are created. DANGER: a proxy on this machine "
-        "that adds no Forwarded header looks like such a program, and all its clients can read everything. always: "
-        "everybody.",
+        "Who may connect without a token. auto: programs on this machine, until the first token is created. never: no "
+        "one. loopback: programs on this machine, even after tokens are created. DANGER: a proxy on this machine that "
+        "adds no Forwarded header looks like such a program, and all its clients can read everything. always: any "
+        "client.",
         section="service",
         choices=ANONYMOUS,
     )

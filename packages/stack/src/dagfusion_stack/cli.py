@@ -84,7 +84,7 @@ def seed(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Show one JSON document.")] = False,
 ) -> None:
-    """Materialize both partitioned assets in full through Dagster, one run an asset; what is there stays."""
+    """Materialize both partitioned assets in full through Dagster, one run an asset. Partitions that exist are kept."""
     from dagfusion_stack.console import report  # noqa: PLC0415
 
     with _reporting():
