@@ -1,5 +1,6 @@
 """`pytest --benchmark`, from the root of the repository."""
 
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -14,12 +15,14 @@ pytestmark = pytest.mark.usefixtures("processes")
 
 def run(root: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "pytest", "--benchmark", "-p", "no:cacheprovider", "--quiet", *arguments]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)  # noqa: S603  # ours
+    # It is no worker of the run of tests that it is started from.
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST_")}
+    return subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True, check=False)  # noqa: S603  # ours
 
 
 def test_it_runs_the_benchmarks_and_nothing_else(root: Path) -> None:
     done = run(root, "--days", "3", "--collect-only")
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     collected = [line for line in done.stdout.splitlines() if "::" in line]
     assert any("test_queries" in line for line in collected)
     assert [line for line in collected if not line.startswith("benchmarks/")] == []

@@ -2,30 +2,70 @@
 
 import asyncio
 import gc
+import sys
+import threading
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import CancelledError
 
 import pytest
 
 from dagfusion_query.engine.runtime import Loop
 
+ROUNDS = 200
+
 
 async def _forever() -> None:
     await asyncio.Event().wait()
 
 
-def test_a_loop_that_is_closed_ends_what_runs_and_what_was_just_submitted() -> None:
-    loop = Loop()
-    running = loop.submit(_forever())
-    loop._loop.call_soon_threadsafe(loop._loop.stop)
-    loop._thread.join()
-    late = loop.submit(_forever())
+async def _nothing() -> None:
+    pass
 
+
+@pytest.fixture
+def complaints(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What Python says of coroutines that are dropped."""
+    said: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: said.append(str(unraisable.exc_value)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        loop.close()
-        gc.collect()
+        yield said
 
-    for future in (running, late):
-        with pytest.raises(CancelledError):
-            future.result(timeout=0)
+
+def test_a_loop_that_is_closed_cancels_what_runs_and_takes_no_more(complaints: list[str]) -> None:
+    loop = Loop()
+    running = loop.submit(_forever())
+
+    loop.close()
+    loop.close()
+
+    with pytest.raises(CancelledError):
+        running.result(timeout=0)
+    with pytest.raises(RuntimeError, match="the engine is closed"):
+        loop.submit(_forever())
+    gc.collect()
+    assert complaints == []
+
+
+def test_a_loop_may_be_closed_while_another_thread_submits(complaints: list[str]) -> None:
+    """Ctrl-C in the command closes the engine while its other thread asks for the next batch."""
+    for _ in range(ROUNDS):
+        loop, asks = Loop(), threading.Event()
+
+        def ask(loop: Loop = loop, asks: threading.Event = asks) -> None:
+            try:
+                while True:
+                    submitted = loop.submit(_nothing())
+                    asks.set()
+                    submitted.result(timeout=60)
+            except (CancelledError, RuntimeError):
+                pass
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        asks.wait()
+        loop.close()
+        asking.join()
+    gc.collect()
+    assert complaints == []

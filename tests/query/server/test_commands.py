@@ -189,6 +189,27 @@ def test_a_pipe_that_is_closed_is_no_error(dagster_home: Path, tmp_path: Path, f
         assert asked.wait(START_S) == 1
 
 
+@pytest.mark.parametrize("after_s", [0, 0.3, 0.6, 0.9])
+def test_an_interrupt_is_heeded_while_the_command_imports_and_connects(
+    dagster_home: Path, tmp_path: Path, after_s: float
+) -> None:
+    asking = subprocess.Popen(  # noqa: S603  # our own command
+        command("sql", SLOW, "-o", "x.csv"),
+        cwd=tmp_path,
+        env=environ(tmp_path, {"DAGSTER_HOME": str(dagster_home)}),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with asking, ending(asking):
+        wait_until(lambda: bool(list(tmp_path.glob(".x.csv.*"))))
+        time.sleep(after_s)
+        asking.send_signal(signal.SIGINT)
+        _, said = asking.communicate(timeout=START_S)
+
+    assert (asking.returncode, said) == (130, "Interrupted\n")
+    assert not list(tmp_path.glob("*x.csv*"))
+
+
 @pytest.mark.parametrize("where", ["embedded", "http", "flight"])
 @pytest.mark.parametrize("query", [LONG, SLOW], ids=["rows", "no rows"])
 def test_an_interrupt_cancels(server: Server, dagster_home: Path, tmp_path: Path, where: str, query: str) -> None:

@@ -50,7 +50,7 @@ def tables(
 ) -> None:
     """List the tables of the catalog."""
     with _connect(event_log, environment, url, token) as connection:
-        _output(form).tables(connection.tables(), every_asset=every_asset)
+        interruptibly(lambda: _output(form).tables(connection.tables(), every_asset=every_asset))
 
 
 def describe(
@@ -64,7 +64,7 @@ def describe(
 ) -> None:
     """Show a table's columns, where its data is, how much there is, and what is wrong with it."""
     with _connect(event_log, environment, url, token) as connection:
-        _output(form).table(_find(table, connection.tables()))
+        interruptibly(lambda: _output(form).table(_find(table, connection.tables())))
 
 
 def sql(
@@ -113,10 +113,14 @@ def _connect(event_log: str | None, environment: str | None, url: str | None, to
         raise typer.BadParameter("--event-log is read here, and --url asks a service: give one of them")
     if url is not None and urlsplit(url).scheme.lower() not in _SERVICES:
         raise typer.BadParameter(f"--url must begin with http://, https://, grpc:// or grpc+tls://, got {url!r}")
+    return interruptibly(lambda: _open(event_log or url, environment, token))
+
+
+def _open(target: str | None, environment: str | None, token: str | None) -> "Connection":
     import_without_pandas()
     from dagfusion_query.client.connect import connect  # noqa: PLC0415
 
-    return connect(event_log or url, token=token, environment=environment)
+    return connect(target, token=token, environment=environment)
 
 
 def _output(form: Format, out: BinaryIO | None = None, file: Path | None = None, max_rows: int = 0) -> "Output":

@@ -1,25 +1,45 @@
 """Ctrl-C, heeded at once."""
 
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_CHECK_S = 0.2
+_THREAD = "dagfusion-ask"
 
 
-def interruptibly(work: Callable[[], None]) -> None:
+def interruptibly(work: Callable[[], T]) -> T:
     """Do something on another thread, and return or raise what it does.
 
     Python heeds a signal on its main thread, between two steps of its own: never while a library waits there for a
-    service. An interrupted thread is left alone; closing the connection ends what it does, and the process ends it.
+    service, and an import may drop the exception. So whatever imports, connects or waits is done here. An interrupted
+    thread is left alone: closing the connection ends what it does, and `end_abandoned` the process.
     """
-    outcome: Future[None] = Future()
-    threading.Thread(target=_run, args=(work, outcome), name="dagfusion-ask", daemon=True).start()
-    outcome.result()
+    outcome: Future[T] = Future()
+    threading.Thread(target=_run, args=(work, outcome), name=_THREAD, daemon=True).start()
+    while True:
+        try:
+            return outcome.result(_CHECK_S)  # a signal that comes just before the wait does not end it
+        except FutureTimeoutError:
+            if outcome.done():  # it is the work's own
+                raise
 
 
-def _run(work: Callable[[], None], outcome: "Future[None]") -> None:
+def end_abandoned(code: int) -> None:
+    """End the process at once, if an interrupted thread is left: one that imports a library aborts Python's own end."""
+    if any(thread.name == _THREAD for thread in threading.enumerate()):
+        os._exit(code)
+
+
+def _run(work: Callable[[], T], outcome: "Future[T]") -> None:
     try:
-        work()
+        done = work()
     except BaseException as error:  # noqa: BLE001  # it is the waiting thread's
         outcome.set_exception(error)
     else:
-        outcome.set_result(None)
+        outcome.set_result(done)

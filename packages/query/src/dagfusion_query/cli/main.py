@@ -13,6 +13,7 @@ import typer
 
 from dagfusion_query.cli import ask, serve
 from dagfusion_query.cli import token as tokens
+from dagfusion_query.cli.interrupt import end_abandoned
 from dagfusion_query.errors import QueryError
 
 COMMANDS = "dagfusion.commands"  # the entry-point group of packages that add commands
@@ -68,5 +69,6 @@ def run(commands: Callable[[], None]) -> int:
     except SystemExit as ended:
         if ended.code == INTERRUPTED:
             typer.echo("Interrupted", err=True)
+            end_abandoned(INTERRUPTED)
         raise
     return 0

@@ -65,25 +65,35 @@ class Loop:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._lock, self._closed = threading.Lock(), False
         self._thread = threading.Thread(target=self._loop.run_forever, name="dagfusion-execute", daemon=True)
         self._thread.start()
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> "Future[T]":
-        """Start a coroutine; cancelling the future cancels it."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        """Start a coroutine; cancelling the future cancels it.
+
+        Raises:
+            RuntimeError: The loop is closed.
+        """
+        with self._lock:
+            if self._closed:
+                coroutine.close()  # one that is dropped unstarted prints a warning
+                raise RuntimeError("the engine is closed")
+            return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def close(self) -> None:
-        """Stop the loop; once more does nothing."""
-        if self._loop.is_closed():
-            return
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
+        """Cancel what was submitted and stop the loop; once more does nothing."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
         self._loop.run_until_complete(self._end())
         self._loop.close()
 
     async def _end(self) -> None:
-        """Cancel what was submitted while the loop stopped: a coroutine that never starts prints a warning."""
+        """Start what was submitted last, and cancel it with the rest: a task that never starts prints a warning."""
         await asyncio.sleep(0)
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
