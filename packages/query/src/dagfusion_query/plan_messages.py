@@ -14,6 +14,7 @@ class LogicalPlanNode:
 
     LISTING_SCAN = 1
     PROJECTION = 3
+    SELECTION = 4
     LIMIT = 5
     AGGREGATE = 6
     VALUES = 16
@@ -37,6 +38,12 @@ class ProjectionColumns:
 
 class ProjectionNode:
     """A projection."""
+
+    INPUT, EXPR = 1, 2
+
+
+class SelectionNode:
+    """A filter."""
 
     INPUT, EXPR = 1, 2
 
@@ -77,6 +84,7 @@ class LogicalExprNode:
     COLUMN = 1
     ALIAS = 2
     LITERAL = 3
+    BINARY = 4
     CAST = 11
     AGGREGATE_UDF = 19
 
@@ -85,6 +93,12 @@ class Column:
     """A column's name."""
 
     NAME = 1
+
+
+class BinaryExprNode:
+    """Operands between which one operator stands."""
+
+    OPERANDS, OP = 1, 3
 
 
 class AliasNode:

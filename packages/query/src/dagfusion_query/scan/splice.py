@@ -24,7 +24,7 @@ from dagfusion_query.scan.copied import MANY, Copied, CopyPolicy
 from dagfusion_query.scan.float_bounds import exact_float_bounds
 from dagfusion_query.scan.lossy import keep_unlimited, lost_in_physical_plan
 from dagfusion_query.scan.parquet_scan import Breadth, ParquetScan, rewrite_scan
-from dagfusion_query.scan.same_names import may_misplace_filters
+from dagfusion_query.scan.same_names import keep_filters_in_place, may_misplace_filters
 from dagfusion_query.scan.scanned import Filter, Scan, ScannedTable, prune_scan
 from dagfusion_query.scan.template import Template, folder_url
 from dagfusion_query.wire import children, fields, message, rewrite
@@ -89,8 +89,10 @@ def splice(
     for scanned in tables:
         logical = answer_aggregates(logical, scanned, answered, context)
         logical = _point_at_witnesses(logical, scanned, slots, context, breadth)
+    misplaced = may_misplace_filters(optimized, context)
     try:
-        plan = LogicalPlan.from_bytes(context, exact_float_bounds(logical, context))
+        logical = exact_float_bounds(logical, context)
+        plan = LogicalPlan.from_bytes(context, keep_filters_in_place(logical, context) if misplaced else logical)
         physical = context.create_dataframe_from_logical_plan(plan).execution_plan()
         merged = physical.partition_count > 1
         encoded = physical.to_bytes()
@@ -100,7 +102,6 @@ def splice(
         if slot.witness not in encoded and slot.scan.count and not _is_merged(slot, slots, encoded):
             raise NotSpliceable(f"the scan of {slot.scan.table.name} is not in the physical plan")
     is_lazy = any(slot.scan.count > MANY for slot in slots) and bool(_LIMITED.search(physical.display_indent()))
-    misplaced = may_misplace_filters(optimized, context)
     reads: list[_Read] = []
     for slot in slots:
         reads.append(_put_files(encoded, slot, breadth, policy, is_lazy=is_lazy, misplaced=misplaced))

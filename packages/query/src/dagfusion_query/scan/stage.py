@@ -24,6 +24,7 @@ from dagfusion_query.scan.copied import CopyPolicy
 from dagfusion_query.scan.float_bounds import exact_float_bounds
 from dagfusion_query.scan.parquet_scan import Breadth
 from dagfusion_query.scan.predicate import column_names
+from dagfusion_query.scan.same_names import keep_filters_in_place, may_misplace_filters
 from dagfusion_query.scan.scanned import Scan, ScannedTable
 from dagfusion_query.scan.splice import (
     NotSpliceable,
@@ -144,6 +145,8 @@ def stage(
         logical = rewrite(logical, home, change)
     try:
         logical = exact_float_bounds(logical, context)
+        if may_misplace_filters(optimized, context):
+            logical = keep_filters_in_place(logical, context)
         plan_read = LogicalPlan.from_bytes(context, logical)
         context.create_dataframe_from_logical_plan(plan_read).optimized_logical_plan()  # what a run begins with
     except Exception as error:
