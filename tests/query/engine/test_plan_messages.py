@@ -148,3 +148,19 @@ def test_a_limit(context: SessionContext) -> None:
     found = {field.number: field.value for field in fields(children(plan, messages.LogicalPlanNode.LIMIT)[0])}
     assert (found[limit.SKIP], found[limit.FETCH]) == (3, 7)
     assert isinstance(found[limit.INPUT], bytes)
+
+
+def test_a_filter_and_an_operator(context: SessionContext) -> None:
+    plan = context.sql("SELECT a FROM t WHERE a > 1 OR name = 'q'").logical_plan().to_bytes()
+    binary = messages.BinaryExprNode
+
+    (filtered,) = holders(plan, (messages.LogicalPlanNode.PROJECTION, messages.ProjectionNode.INPUT))
+    (selection,) = children(filtered, messages.LogicalPlanNode.SELECTION)
+    assert len(children(selection, messages.SelectionNode.INPUT)) == 1
+    (condition,) = children(selection, messages.SelectionNode.EXPR)
+    (either,) = children(condition, messages.LogicalExprNode.BINARY)
+    assert children(either, binary.OP) == [b"Or"]
+    assert [len(children(side, messages.LogicalExprNode.BINARY)) for side in children(either, binary.OPERANDS)] == [
+        1,
+        1,
+    ]

@@ -1,5 +1,7 @@
-"""Columns of one name on both sides of a join: no row group is skipped by a filter on the other side's column."""
+"""Columns of one name on both sides of a join: no filter reaches the other side's column."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +9,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datafusion import SessionConfig, SessionContext
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 T, U = "local_default.t", "local_default.u"
 COUNT = 40_000  # some batches of 8,192 rows
 LARGE = pa.table({"id": range(COUNT), "i": range(COUNT - 1, -1, -1), "y": [float(n) for n in range(COUNT)]})
 SMALL = LARGE.slice(0, COUNT // 2)
+FEW = {  # rows of two tables
+    "t": pa.table({"k": [1, 1, 2, None], "x": [1, 5, 0, None], "y": [0, None, 2, 1]}),
+    "u": pa.table({"k": [1, 1, 2, 3], "x": [9, 0, None, 4], "y": [1, 0, 0, 5]}),
+}
+BOTH_SIDES = (
+    "SELECT a.x AS c0, b.x AS c1 FROM {t} AS a RIGHT JOIN {u} AS b ON a.k = b.k WHERE b.y < 2 AND (a.x > 2 OR b.k = 9)"
+)
+RIGHT = [{"c0": 5, "c1": 0}, {"c0": 5, "c1": 9}]
 FIRST = [{"a": n, "b": COUNT - 1 - n, "s": COUNT - 1.0} for n in range(3)]
 
 
@@ -51,6 +63,74 @@ def test_other_joins_skip_row_groups(tables: Any) -> None:
 
     assert "pruning_predicate=y" in plan
     assert "DynamicFilter" in plan
+
+
+@pytest.fixture
+def few(new_lake: Callable[[], Any]) -> Any:
+    made = new_lake()
+    for name, rows in FEW.items():
+        made.write((name,), rows, {})
+    return made
+
+
+@pytest.mark.parametrize(("limit", "path"), [("", "splice"), (" LIMIT 9999999999", "staged")])
+def test_a_filter_of_both_sides_stays_above_the_join(few: Any, limit: str, path: str) -> None:
+    sql = BOTH_SIDES.format(t=T, u=U) + limit
+
+    assert few.prepare(sql).path == path
+    assert sorted(few.rows(sql), key=lambda row: row["c1"]) == RIGHT
+
+
+def test_a_filter_inside_a_scalar_subquery_stays_above_the_join(few: Any) -> None:
+    assert few.rows(f"SELECT (SELECT sum(c1) FROM ({BOTH_SIDES.format(t=T, u=U)})) AS s") == [{"s": 9}]
+
+
+COLUMN = st.sampled_from([f"{side}.{name}" for side in "ab" for name in "kxy"])
+COMPARISON = st.one_of(
+    st.builds("{} {} {}".format, COLUMN, st.sampled_from(["=", "<", ">="]), st.integers(0, 3)),
+    st.builds("{} IS NULL".format, COLUMN),
+    st.builds("{} IN (0, 1, 2, 5)".format, COLUMN),
+    st.builds("({} IS DISTINCT FROM {})".format, COLUMN, COLUMN),
+    st.builds("{} + {} < 3".format, COLUMN, COLUMN),
+)
+EITHER = st.builds("({} OR {})".format, COMPARISON, COMPARISON)
+CONDITION = st.lists(COMPARISON | EITHER, min_size=1, max_size=4).map(" AND ".join)
+SHAPES = [
+    "SELECT {0} AS c0, {1} AS c1 FROM {source}",
+    "SELECT {0} AS c0, {1} AS c1 FROM {source} GROUP BY {0}, {1} HAVING {1} IS NULL OR {0} > 0 OR count(*) > 2",
+    """SELECT q.c0, q.n FROM (SELECT {0} AS c0, {1} AS c1, count(*) OVER (PARTITION BY {0}, {1}) AS n
+    FROM {source}) AS q WHERE q.c1 > 0 OR q.n = 1""",
+]
+SOURCES = st.builds(
+    "{{t}} AS a {} {{u}} AS b ON a.{} = b.{} WHERE {}".format,
+    st.sampled_from(["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"]),
+    st.sampled_from("kxy"),
+    st.sampled_from("kxy"),
+    CONDITION,
+)
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(SHAPES), st.lists(COLUMN, min_size=2, max_size=2, unique=True), SOURCES)
+def test_names_make_no_difference(few: Any, shape: str, columns: list[str], source: str) -> None:
+    """The answer is that of DataFusion over rows in memory whose columns all have other names."""
+    sql = shape.format(*columns, source=source)
+    plain = SessionContext()
+    for name, side in (("t", "a"), ("u", "b")):
+        plain.from_arrow(FEW[name].rename_columns([column + side for column in FEW[name].column_names]), name)
+    renamed = re.sub(r"\b([ab])\.([kxy])\b", r"\1.\2\1", sql)
+
+    found = few.rows(sql.format(t=T, u=U))
+    assert sorted(map(repr, found)) == sorted(map(repr, plain.sql(renamed.format(t="t", u="u")).to_pylist()))
+
+
+def test_datafusion_needs_filters_to_stay() -> None:
+    """When this fails, DataFusion has mended its issue 25296 for filters of statements."""
+    context = SessionContext()
+    for name, rows in FEW.items():
+        context.from_arrow(rows, name)
+
+    assert context.sql(BOTH_SIDES.format(t="t", u="u")).to_pylist() != RIGHT
 
 
 def test_datafusion_needs_this(tmp_path: Path) -> None:

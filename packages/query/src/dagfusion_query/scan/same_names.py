@@ -19,7 +19,7 @@ from dagfusion_query.wire import LENGTH, fields, message, rewrite, varint
 _PASSIVE = ("Projection:", "SubqueryAlias:", "Limit:", "Union", "TableScan:", "Sort:")
 _TOP_K = "fetch="
 _SELECTION = varint(LogicalPlanNode.SELECTION << 3 | LENGTH)
-_NEVER = bytes((f.random() < lit(0.0)).to_bytes())  # volatile, so that no rule moves an expression that has it
+_NEVER = bytes((f.random() < lit(0.0)).to_bytes())
 
 
 def may_misplace_filters(optimized: LogicalPlan, context: SessionContext) -> bool:
@@ -53,7 +53,7 @@ def _has_same_names(node: LogicalPlan, context: SessionContext) -> bool:
 def keep_filters_in_place(logical: bytes, context: SessionContext) -> bytes:
     """Return an encoded plan in which a filter stays above the operators whose output has two columns of one name.
 
-    Its condition is `condition OR random() < 0`, which is never true, and which the pushdown must not move.
+    Its condition is `condition OR random() < 0`: the addition is never true, and the pushdown moves no volatile expression.
     """
 
     def change(node: bytes) -> bytes | None:
@@ -76,7 +76,7 @@ def _filter_parts(node: bytes) -> tuple[bytes, bytes] | None:
     """Return the input and the condition of an encoded filter; None if the node is none."""
     try:
         (only,) = fields(node)
-        below, condition = fields(only.value) if isinstance(only.value, bytes) else ()
+        below, condition = fields(only.value if isinstance(only.value, bytes) else b"")
     except ValueError:
         return None
     numbers = (only.number, below.number, condition.number)
