@@ -53,7 +53,7 @@ def _has_same_names(node: LogicalPlan, context: SessionContext) -> bool:
 def keep_filters_in_place(logical: bytes, context: SessionContext) -> bytes:
     """Return an encoded plan in which a filter stays above the operators whose output has two columns of one name.
 
-    Its condition is `condition OR random() < 0`: the addition is never true, and the pushdown moves no volatile expression.
+    Its condition becomes `condition OR random() < 0`. The addition is never true, and no volatile condition is moved.
     """
 
     def change(node: bytes) -> bytes | None:
