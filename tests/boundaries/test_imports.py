@@ -14,6 +14,7 @@ TOWERS: Mapping[str, Sequence[str]] = {
         "errors",
         "environment",
         "storable",
+        "casts",
         "pandas_frames",
         "polars_frames",
         "frame_types",

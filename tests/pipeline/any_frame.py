@@ -178,6 +178,8 @@ def returned(table: pa.Table, library: Library) -> Returned | None:
             return Returned(frame if library == "polars" else frame.lazy(), own)
         pandas = table.to_pandas(**({"types_mapper": _pandas_arrow()} if library == "pandas[pyarrow]" else {}))
         own = pa.Table.from_pandas(pandas, preserve_index=False)
+        if library == "pandas":
+            own.validate(full=True)  # texts mixed with bytes below a list are no strings
     except (
         pa.ArrowException,
         pl.exceptions.PolarsError,

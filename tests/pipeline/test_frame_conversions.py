@@ -8,10 +8,11 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from dagfusion_pipeline.errors import FrameError
+from dagfusion_pipeline.errors import ColumnTypeError, FrameError
 from dagfusion_pipeline.frame_types import FRAME_TYPES
 from dagfusion_pipeline.frames import read_frame
 from dagfusion_pipeline.polars_frames import polars_from_arrow
+from dagfusion_pipeline.reader import unify
 from dagfusion_pipeline.storable import storable_schema
 
 MOMENT = dt.datetime(2024, 1, 1, 6, tzinfo=dt.UTC)
@@ -80,3 +81,46 @@ def test_a_zone_that_a_library_does_not_know_is_an_error_of_ours(asked: type) ->
 def test_a_nul_character_in_a_name_is_refused(frame: Any) -> None:
     with pytest.raises(FrameError, match="NUL characters"):
         storable_schema(read_frame(frame, "asset", FRAME_TYPES).schema, "asset")
+
+
+NULL_LISTS = [
+    pa.array([[None, None], None, [], [None] * 5], pa.list_(pa.null())),
+    pa.array([[None, None], None, [], [None] * 5], pa.large_list(pa.null())),
+    pa.array([[None, None], None, [None, None]], pa.list_(pa.null(), 2)),
+    pa.array([[[None] * 3], None, [[], [None]]], pa.list_(pa.large_list(pa.null()))),
+    pa.array([[("k", [None] * 3)], None, [("l", None)]], pa.map_(pa.string(), pa.large_list(pa.null()))),
+    pa.array([{"x": [None] * 3}, None, {"x": None}], pa.struct([("x", pa.large_list(pa.null()))])),
+]
+
+
+@pytest.mark.parametrize("rows", [slice(None), slice(1, None)])
+@pytest.mark.parametrize("values", NULL_LISTS, ids=lambda values: str(values.type))
+def test_nulls_below_lists_are_as_many_as_they_were(values: pa.Array, rows: slice) -> None:
+    table = pa.table({"x": values, "at": pa.nulls(len(values), pa.timestamp("us", "+05:30"))})[rows]
+
+    [stored] = read_frame(table, "nulls", FRAME_TYPES).tables
+    stored.validate(full=True)
+    assert stored["x"].to_pylist() == table["x"].to_pylist()
+
+    loaded = polars_from_arrow(stored).to_arrow()
+    assert loaded.num_rows == table.num_rows
+    assert loaded["x"].to_pylist() == table["x"].to_pylist()
+
+
+@pytest.mark.parametrize("values", NULL_LISTS, ids=lambda values: str(values.type))
+def test_nulls_below_lists_are_as_many_beside_a_partition_with_more_fields(values: pa.Array) -> None:
+    narrow = pa.table({"x": pa.array([{"a": value} for value in values.to_pylist()], pa.struct([("a", values.type)]))})
+    wide = pa.table({"x": pa.array([{"a": None, "b": 1}], pa.struct([("a", values.type), ("b", pa.int64())]))})
+
+    both = unify("nulls", {"one": narrow, "two": wide, "three": pa.table({"y": [1]})})
+
+    both.validate(full=True)
+    known = [{**row, "b": None} for row in narrow["x"].to_pylist()]
+    assert both["x"].to_pylist() == [*known, {"a": None, "b": 1}, None]
+
+
+def test_texts_mixed_with_bytes_below_a_list_are_refused() -> None:
+    frame = pd.DataFrame({"x": [[("k", b"\x95")]]})
+
+    with pytest.raises(ColumnTypeError, match=r"asset 'mixed' returned a pandas DataFrame that Arrow cannot hold"):
+        read_frame(frame, "mixed", FRAME_TYPES)

@@ -20,6 +20,7 @@ from dagfusion_query.errors import UnsupportedTypeError
 from dagfusion_query.formats.result_format import Format
 from dagfusion_query.formats.text_values import json_values, unique_names
 
+MAP_OF_NULL_LISTS = pa.map_(pa.string(), pa.list_(pa.null()))
 COLUMNS: dict[pa.DataType, st.SearchStrategy[Any]] = {
     pa.int64(): st.integers(-(2**63), 2**63 - 1),
     pa.uint64(): st.integers(0, 2**64 - 1),
@@ -156,6 +157,10 @@ def test_a_header_is_quoted_where_it_must_be() -> None:
         (pa.array([[1, 2], None], pa.list_(pa.int8(), 2)), [[1, 2], None]),
         (pa.array([["x"], None], pa.large_list(pa.string())).slice(1), [None]),
         (pa.array([[("a", [b"\xff"])], None], pa.map_(pa.string(), pa.list_(pa.binary()))), [[["a", ["/w=="]]], None]),
+        (
+            pa.array([[("a", [])], [("b", [None] * 3), ("c", None)], None, []], MAP_OF_NULL_LISTS).slice(1),
+            [[["b", [None, None, None]], ["c", None]], None, []],
+        ),
         (pa.array(["a", None], pa.string_view()), ["a", None]),
         (pa.nulls(2), [None, None]),
         (pa.array([Decimal("0.00000001")]), ["0.00000001"]),

@@ -7,6 +7,7 @@ from typing import Any, Union, get_args, get_origin
 
 import pyarrow as pa
 
+from dagfusion_pipeline.casts import cast_column
 from dagfusion_pipeline.errors import ColumnTypeError, FrameError
 from dagfusion_pipeline.frame_types import FRAME_TYPES, FrameType, Stream
 from dagfusion_pipeline.storable import storable_schema
@@ -136,17 +137,8 @@ def _cast(table: pa.Table, schema: pa.Schema, asset: str) -> pa.Table:
     columns = []
     for column, field in zip(table.columns, schema, strict=True):
         try:
-            cast = _cast_column(column, field.type)
-            cast.validate()  # Arrow's casts of nested columns can give offsets beyond the values
-            columns.append(cast)
-        except pa.ArrowException as error:
+            columns.append(cast_column(column, field.type))
+        except (pa.ArrowException, ValueError) as error:
             found = f"column {field.name!r} of asset {asset!r}"
             raise ColumnTypeError(f"{found} cannot be written as {field.type}: {error}") from error
     return pa.table(columns, schema=schema)
-
-
-def _cast_column(column: pa.ChunkedArray, data_type: pa.DataType) -> pa.ChunkedArray:
-    try:
-        return column.cast(data_type)
-    except pa.ArrowIndexError:  # below a null list of fixed size are indices, even when the dictionary is empty
-        return pa.chunked_array([pa.array(column.to_pylist(), data_type)])

@@ -23,9 +23,18 @@ def pandas_to_arrow(frame: Any, asset: str) -> pa.Table:
     frame = _with_index_columns(frame)
     check_repeated([str(name) for name in frame.columns], asset)
     try:
-        return pa.Table.from_pandas(_with_timestamps(frame), preserve_index=False)
+        table = pa.Table.from_pandas(_with_timestamps(frame), preserve_index=False)
+        _check_inferred(frame, table)
     except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
         raise ColumnTypeError(f"asset {asset!r} returned a pandas DataFrame that Arrow cannot hold: {error}") from error
+    return table
+
+
+def _check_inferred(frame: Any, table: pa.Table) -> None:
+    """Check the columns whose types Arrow inferred, because it makes strings of nested texts mixed with bytes."""
+    for column, dtype in zip(table.columns, frame.dtypes, strict=True):
+        if dtype == "object":
+            column.validate(full=True)
 
 
 def _with_index_columns(frame: Any) -> Any:

@@ -5,6 +5,7 @@ import re
 import polars as pl
 import pyarrow as pa
 
+from dagfusion_pipeline.casts import cast_table
 from dagfusion_pipeline.errors import FrameError
 
 _OFFSET = re.compile(r"[+-]\d{2}(:?\d{2})?|Z")
@@ -22,7 +23,7 @@ def polars_from_arrow(table: pa.Table) -> pl.DataFrame:
         raise FrameError(f"polars has no decimals of more than 38 digits, which columns {wide} are: {_ADVICE}")
     fields = [pa.field(field.name, _without_offsets(field.type), field.nullable) for field in table.schema]
     try:
-        frame = pl.from_arrow(table.cast(pa.schema(fields)))
+        frame = pl.from_arrow(cast_table(table, pa.schema(fields)))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         reason = str(error).splitlines()[0]
         raise FrameError(f"polars cannot hold the columns {table.column_names}: {reason}: {_ADVICE}") from error

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from dagfusion_contract.naming import find_column
+from dagfusion_pipeline.casts import concat_tables
 from dagfusion_pipeline.errors import CorruptObjectError, FrameError, MissingObjectError
 from dagfusion_pipeline.parquet import decode
 from dagfusion_pipeline.store import ObjectStore, checksum
@@ -72,7 +73,7 @@ def unify(asset: str, tables: Mapping[str | None, pa.Table]) -> pa.Table:
         FrameError: a column has types that no type holds both of.
     """
     try:
-        return pa.concat_tables(list(tables.values()), promote_options="permissive") if tables else pa.table({})
+        return concat_tables(list(tables.values())) if tables else pa.table({})
     except pa.ArrowException as error:
         raise _conflict(asset, tables) from error
 

@@ -47,9 +47,7 @@ def json_values(array: pa.Array) -> list[Any]:
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind) or _is_list_view(kind):
         return _lists(array)
     if types.is_map(kind):
-        entries = pa.struct({"key": kind.key_type, "value": kind.item_type})
-        rows = _lists(array.cast(pa.list_(entries)))
-        return [None if row is None else [[entry["key"], entry["value"]] for entry in row] for row in rows]
+        return _maps(array)
     if types.is_struct(kind):
         return _structs(array)
     return _texts(array)
@@ -141,6 +139,15 @@ def _lists(array: pa.Array) -> list[Any]:
         rows.append(None if length is None else values[at : at + length])
         at += length or 0
     return rows
+
+
+def _maps(array: pa.Array) -> list[Any]:
+    # A cast to lists of structs would damage null columns below lists.
+    offsets = array.offsets.to_pylist()
+    entries = slice(offsets[0], offsets[-1])
+    pairs = list(map(list, zip(json_values(array.keys[entries]), json_values(array.items[entries]), strict=True)))
+    spans = zip(offsets, offsets[1:], array.is_valid().to_pylist(), strict=False)
+    return [pairs[start - offsets[0] : end - offsets[0]] if valid else None for start, end, valid in spans]
 
 
 def _fixed(array: pa.Array) -> list[int | None]:
