@@ -18,12 +18,15 @@ from tests.query.http.fake import FakeService, serving
 pytestmark = pytest.mark.usefixtures("processes")
 
 PROGRAM = """
+import gc
 import sys
 sys.argv = ["dagfusion", *sys.argv[1:]]
-from dagfusion_query.cli.main import main
+from dagfusion_query.cli.program import main
+before = gc.get_stats()[2]["collections"]
 try:
     main()
 finally:
+    print("full collections", gc.get_stats()[2]["collections"] - before, file=sys.stderr)
     print("imported", *sys.modules, file=sys.stderr)
 """
 # No command that asks needs any of these; each takes longer to import than a small query.
@@ -57,6 +60,11 @@ def door(tmp_path: Path) -> Iterator[HttpDoor]:
 
 def imported(folder: Path, *arguments: str, **variables: str) -> set[str]:
     """Run a command to its end, and return the names of the modules that it has imported."""
+    return {*errors_of(folder, *arguments, **variables).rpartition("imported ")[2].split()}
+
+
+def errors_of(folder: Path, *arguments: str, **variables: str) -> str:
+    """Run a command to its end, and return what it and `PROGRAM` wrote to stderr."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("DAGFUSION_", "DAGSTER_"))}
     ran = subprocess.run(  # noqa: S603  # our own command
         [sys.executable, "-c", PROGRAM, *arguments],
@@ -67,7 +75,7 @@ def imported(folder: Path, *arguments: str, **variables: str) -> set[str]:
         timeout=120,
     )
     assert ran.returncode == 0, ran.stderr
-    return {*ran.stderr.decode().rpartition("imported ")[2].split()}
+    return ran.stderr.decode()
 
 
 @pytest.mark.parametrize(
@@ -93,6 +101,12 @@ def test_the_engine_is_asked_without_what_only_other_commands_need(tmp_path: Pat
 
     assert "datafusion" in found
     assert found & (NEVER | {"psycopg", "pyarrow.flight", "pyarrow.parquet", "google.protobuf"}) == set()
+
+
+def test_no_full_garbage_collection_delays_a_command(tmp_path: Path, dagster_home: Path) -> None:
+    errors = errors_of(tmp_path, "sql", "SELECT 1", DAGSTER_HOME=str(dagster_home))
+
+    assert "full collections 0\n" in errors
 
 
 def test_a_home_without_a_configuration_needs_no_parser(tmp_path: Path, dagster_home: Path) -> None:

@@ -13,6 +13,7 @@ import typer
 
 from dagfusion_query.cli.arrow import import_without_pandas
 from dagfusion_query.cli.destination import chosen_format, opened
+from dagfusion_query.cli.imports import uncollected
 from dagfusion_query.cli.interrupt import interruptibly
 from dagfusion_query.cli.options import (
     Environment,
@@ -117,10 +118,11 @@ def _connect(event_log: str | None, environment: str | None, url: str | None, to
 
 
 def _open(target: str | None, environment: str | None, token: str | None) -> "Connection":
-    import_without_pandas()
-    from dagfusion_query.client.connect import connect  # noqa: PLC0415
+    with uncollected():
+        import_without_pandas()
+        from dagfusion_query.client.connect import connect  # noqa: PLC0415
 
-    return connect(target, token=token, environment=environment)
+        return connect(target, token=token, environment=environment)
 
 
 def _output(form: Format, out: BinaryIO | None = None, file: Path | None = None, max_rows: int = 0) -> "Output":

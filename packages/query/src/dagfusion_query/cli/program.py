@@ -2,6 +2,7 @@
 
 import sys
 
+from dagfusion_query.cli.imports import uncollected
 from dagfusion_query.errors import MissingExtraError
 from dagfusion_query.package_extras import needs
 
@@ -9,7 +10,7 @@ from dagfusion_query.package_extras import needs
 def main() -> None:
     """Run the command line, if what it needs is installed."""
     try:
-        with needs("cli", "the command `dagfusion`"):
+        with needs("cli", "the command `dagfusion`"), uncollected():
             from dagfusion_query.cli.main import main as run  # noqa: PLC0415  # imports typer
     except MissingExtraError as error:
         serving = "; for `dagfusion serve`: pip install 'dagfusion-query[server]'"
