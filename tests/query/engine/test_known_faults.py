@@ -67,3 +67,12 @@ def test_numbers_that_are_computed_are_doubles(context: SessionContext) -> None:
         _value(context, "SELECT count(*) AS a FROM t WHERE amount < 1e20")
     large = "CAST('100000000000000000000' AS DECIMAL(38, 2))"
     assert _value(context, f"SELECT count(*) AS a FROM t WHERE amount < {large}") == 1
+
+
+@pytest.mark.parametrize("value", ["n IN (1, 2) AND n IN (3, 4)", "n NOT IN (1, 2) OR n NOT IN (3, 4)"])
+def test_lists_of_one_value_outside_of_filters(context: SessionContext, value: str) -> None:
+    """Change 24258. `engine/in_lists.py` has the filters of WHERE and HAVING."""
+    nulls = "(SELECT nullif(n, n) AS n FROM t)"
+
+    assert _value(context, f"SELECT {value} AS a FROM {nulls}") is not None
+    assert _value(context, f"SELECT n = 1 OR n NOT IN (1, 2) AS a FROM {nulls}") is None

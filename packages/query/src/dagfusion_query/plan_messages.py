@@ -85,7 +85,9 @@ class LogicalExprNode:
     ALIAS = 2
     LITERAL = 3
     BINARY = 4
+    NOT = 8
     CAST = 11
+    IN_LIST = 14
     AGGREGATE_UDF = 19
 
 
@@ -99,6 +101,18 @@ class BinaryExprNode:
     """Operands between which one operator stands."""
 
     OPERANDS, OP = 1, 3
+
+
+class NotNode:
+    """NOT of a condition."""
+
+    EXPR = 1
+
+
+class InListNode:
+    """`IN` of a list, or `NOT IN`."""
+
+    EXPR, LIST, NEGATED = 1, 2, 3
 
 
 class AliasNode:

@@ -5,7 +5,8 @@ is a timestamp, also as Dagster writes the keys of hourly partitions, `2024-03-1
 double in SQL's text, and the nearest double of 0.1 is not 0.1: as a decimal it is the number that was written. (The
 engine's option `parse_float_as_decimal` would make all such numbers decimals: then `1 / 3.0` is 0.3333.)
 
-The plan is taken after DataFusion's analysis, which makes each cast explicit, and before a constant is computed.
+The plan is taken after DataFusion's analysis, which makes each cast explicit, and before a constant is computed. Lists
+that DataFusion would merge wrongly are kept apart in the same pass: see `in_lists`.
 """
 
 import math
@@ -19,6 +20,7 @@ import pyarrow as pa
 from datafusion import DataFrame, Expr, LogicalPlan, SessionContext
 
 from dagfusion_query.catalog.entry import encode_scalar
+from dagfusion_query.engine.in_lists import keep_lists_apart, may_merge_lists
 from dagfusion_query.plan_messages import AliasNode, ArrowType, CastNode, LogicalExprNode, ScalarValue
 from dagfusion_query.wire import children, fields, message, rewrite
 
@@ -43,9 +45,11 @@ _TEXT = re.compile(
 
 
 def may_change(sql: str, values: Mapping[str, pa.Scalar]) -> bool:
-    """Return True if a statement, or a parameter of it, may have a constant that `read_in_context` changes."""
-    return _WRITTEN.search(sql) is not None or any(
-        pa.types.is_floating(value.type) or pa.types.is_string(value.type) for value in values.values()
+    """Return True if `read_in_context` may change a statement or the type of a parameter."""
+    return (
+        _WRITTEN.search(sql) is not None
+        or may_merge_lists(sql)
+        or any(pa.types.is_floating(value.type) or pa.types.is_string(value.type) for value in values.values())
     )
 
 
@@ -71,6 +75,7 @@ def read_in_context(frame: DataFrame, context: SessionContext) -> DataFrame:
 
 
 def _changed(plan: bytes) -> bytes:
+    plan = keep_lists_apart(plan)
     for mark in set(_MINUTE.findall(plan)):
         plan = rewrite(plan, mark, lambda node: _recast(node, (ArrowType.TIMESTAMP,), _timestamp))
     for mark in _DECIMAL_MARKS:

@@ -10,16 +10,15 @@ two kinds of such filters:
   groups and pages. Scans of such plans have no filter: they read more, and the rows are filtered above all the same.
 """
 
-from datafusion import LogicalPlan, SessionContext, lit
-from datafusion import functions as f
+from datafusion import LogicalPlan, SessionContext
 
-from dagfusion_query.plan_messages import BinaryExprNode, LogicalExprNode, LogicalPlanNode, SelectionNode
+from dagfusion_query.plan_messages import LogicalPlanNode, SelectionNode
+from dagfusion_query.scan.unmoved import unmoved
 from dagfusion_query.wire import LENGTH, fields, message, rewrite, varint
 
 _PASSIVE = ("Projection:", "SubqueryAlias:", "Limit:", "Union", "TableScan:", "Sort:")
 _TOP_K = "fetch="
 _SELECTION = varint(LogicalPlanNode.SELECTION << 3 | LENGTH)
-_NEVER = bytes((f.random() < lit(0.0)).to_bytes())
 
 
 def may_misplace_filters(optimized: LogicalPlan, context: SessionContext) -> bool:
@@ -51,10 +50,7 @@ def _has_same_names(node: LogicalPlan, context: SessionContext) -> bool:
 
 
 def keep_filters_in_place(logical: bytes, context: SessionContext) -> bytes:
-    """Return an encoded plan in which a filter stays above the operators whose output has two columns of one name.
-
-    Its condition becomes `condition OR random() < 0`. The addition is never true, and no volatile condition is moved.
-    """
+    """Return an encoded plan in which a filter stays above the operators whose output has two columns of one name."""
 
     def change(node: bytes) -> bytes | None:
         if (parts := _filter_parts(node)) is None:
@@ -65,7 +61,7 @@ def keep_filters_in_place(logical: bytes, context: SessionContext) -> bytes:
         except Exception:  # noqa: BLE001  # DataFusion's errors have no class; this is a message of another kind
             return None
         if _reaches_same_names(plan, context, filtered=True):
-            condition = message(LogicalExprNode.BINARY, _either(condition, _NEVER))
+            condition = unmoved(condition)
         selection = message(SelectionNode.INPUT, below) + message(SelectionNode.EXPR, condition)
         return message(LogicalPlanNode.SELECTION, selection)
 
@@ -85,8 +81,3 @@ def _filter_parts(node: bytes) -> tuple[bytes, bytes] | None:
     if not (isinstance(below.value, bytes) and isinstance(condition.value, bytes)):
         return None
     return below.value, condition.value
-
-
-def _either(one: bytes, other: bytes) -> bytes:
-    operands = message(BinaryExprNode.OPERANDS, one) + message(BinaryExprNode.OPERANDS, other)
-    return operands + message(BinaryExprNode.OP, b"Or")
