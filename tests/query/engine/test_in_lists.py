@@ -47,6 +47,16 @@ def test_rows_of_null_stay_out(table: Any, condition: str) -> None:
 
 
 @pytest.mark.parametrize("condition", NEEDED)
+def test_rows_of_null_stay_out_of_subqueries(table: Any, condition: str) -> None:
+    inner = f"SELECT count(*) FROM {T} WHERE s = 'CA' AND ({condition})"
+
+    assert (
+        len(table.rows(f"SELECT x FROM {T} WHERE x > 5 OR ({inner}) = {len(NEEDED[condition])}")) == 2 * ROWS.num_rows
+    )
+    assert table.rows(f"SELECT ({inner}) AS n, sum(y) FROM {T} HAVING sum(y) > 0")[0]["n"] == len(NEEDED[condition])
+
+
+@pytest.mark.parametrize("condition", NEEDED)
 def test_datafusion_needs_this(condition: str) -> None:
     """When these fail, DataFusion has its change 24258, and `engine/in_lists.py` can go."""
     context = SessionContext()

@@ -43,17 +43,17 @@ def may_merge_lists(sql: str) -> bool:
 
 def keep_lists_apart(plan: bytes) -> bytes:
     """Return an encoded plan in whose filters no two lists can be merged wrongly."""
+    return rewrite(plan, _SELECTION, _filter_apart)
 
-    def change(node: bytes) -> bytes | None:
-        filters = [found for found in children(node, LogicalPlanNode.SELECTION) if _is_filter(found)]
-        if len(filters) != 1 or len(list(fields(node))) != 1:
-            return None
-        (below,) = children(filters[0], SelectionNode.INPUT)
-        (condition,) = children(filters[0], SelectionNode.EXPR)
-        parts = message(SelectionNode.INPUT, rewrite(below, _SELECTION, change))
-        return message(LogicalPlanNode.SELECTION, parts + message(SelectionNode.EXPR, _apart(condition)))
 
-    return rewrite(plan, _SELECTION, change)
+def _filter_apart(node: bytes) -> bytes | None:
+    filters = [found for found in children(node, LogicalPlanNode.SELECTION) if _is_filter(found)]
+    if len(filters) != 1 or len([*fields(node)]) != 1:
+        return None
+    (below,) = children(filters[0], SelectionNode.INPUT)
+    (condition,) = children(filters[0], SelectionNode.EXPR)
+    parts = message(SelectionNode.INPUT, keep_lists_apart(below)) + message(SelectionNode.EXPR, _apart(condition))
+    return message(LogicalPlanNode.SELECTION, parts)
 
 
 def _is_filter(node: bytes) -> bool:
@@ -73,7 +73,7 @@ def _apart(expr: bytes) -> bytes:
         operands = [*_operands(expr, operator)]
         if len(operands) > 1:
             return joined(operator, [*_kept_apart([_apart(operand) for operand in operands], operator)])
-    return expr
+    return keep_lists_apart(expr)  # it may have a subquery
 
 
 def _kept_apart(operands: Sequence[bytes], operator: bytes) -> Iterator[bytes]:
