@@ -62,7 +62,6 @@ TOWERS: Mapping[str, Sequence[str]] = {
         "answers",
         "documents",
         "explain",
-        "retries",
         "result",
         "connection",
         "worker",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dagfusion_query.discovery.partition_columns import Columns, event_columns, hive_segments
+from dagfusion_query.discovery.places import Columns, event_columns, hive_segments
 
 
 @pytest.mark.parametrize(

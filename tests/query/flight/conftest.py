@@ -16,8 +16,7 @@ import pytest
 from pyarrow import flight
 
 from dagfusion_contract.naming import TableName
-from dagfusion_query.access.caller import Caller
-from dagfusion_query.access.grants import restricted
+from dagfusion_query.access.grants import Caller, restricted
 from dagfusion_query.access.tokens import Tokens
 from dagfusion_query.catalog.model import Snapshot, Table, files_schema
 from dagfusion_query.documents.queries import ExplanationDocument, Stats

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from dagfusion_query.doors.flight import handles, messages, metadata
 from dagfusion_query.doors.flight.handles import Handles
-from dagfusion_query.doors.flight.like import like
-from dagfusion_query.doors.flight.metadata import answer, answer_schema
+from dagfusion_query.doors.flight.metadata import answer, answer_schema, like
 from dagfusion_query.doors.flight.parameters import parameters
 from dagfusion_query.doors.flight.types import sql_type
 from dagfusion_query.errors import BadRequestError, ParameterError, UnknownQueryError

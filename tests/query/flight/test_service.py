@@ -18,8 +18,7 @@ import pytest
 from adbc_driver_flightsql import DatabaseOptions
 from pyarrow import flight
 
-from dagfusion_query.access.caller import Caller
-from dagfusion_query.access.grants import ALL
+from dagfusion_query.access.grants import ALL, Caller
 from dagfusion_query.access.tokens import ANONYMOUS, Tokens
 from dagfusion_query.client.flight import FlightConnection
 from dagfusion_query.doors.flight.door import FlightDoor

@@ -11,8 +11,7 @@ from typing import cast
 
 import pyarrow as pa
 
-from dagfusion_query.access.caller import Caller
-from dagfusion_query.access.grants import restricted
+from dagfusion_query.access.grants import Caller, restricted
 from dagfusion_query.access.tokens import Tokens
 from dagfusion_query.catalog.live import Lag
 from dagfusion_query.catalog.model import Snapshot

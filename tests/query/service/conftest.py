@@ -13,8 +13,7 @@ from typing import Any, TypeVar, cast
 import pyarrow as pa
 import pytest
 
-from dagfusion_query.access.caller import Caller
-from dagfusion_query.access.grants import ALL
+from dagfusion_query.access.grants import ALL, Caller
 from dagfusion_query.catalog.environments import Environments, EnvironmentState
 from dagfusion_query.catalog.live import Lag
 from dagfusion_query.catalog.model import Snapshot

@@ -12,8 +12,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from dagfusion_query.access.caller import Caller
-from dagfusion_query.access.grants import ALL
+from dagfusion_query.access.grants import ALL, Caller
 from dagfusion_query.documents.queries import QueryInfo, State
 from dagfusion_query.errors import (
     ExecutionError,

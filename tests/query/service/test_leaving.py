@@ -4,8 +4,7 @@ import asyncio
 
 import pytest
 
-from dagfusion_query.access.caller import Caller
-from dagfusion_query.access.grants import ALL, Grants
+from dagfusion_query.access.grants import ALL, Caller, Grants
 from dagfusion_query.documents.queries import State
 from dagfusion_query.errors import UnknownQueryError
 from dagfusion_query.service.admission import Admission

@@ -8,8 +8,7 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from dagfusion_query.access.caller import Caller
-from dagfusion_query.access.grants import ALL
+from dagfusion_query.access.grants import ALL, Caller
 from dagfusion_query.documents import codec
 from dagfusion_query.documents.queries import ExplanationDocument
 from dagfusion_query.errors import ResourcesError, StaleObjectError

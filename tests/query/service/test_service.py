@@ -6,8 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dagfusion_query.access.caller import Caller
-from dagfusion_query.access.grants import Grants
+from dagfusion_query.access.grants import Caller, Grants
 from dagfusion_query.documents.queries import State
 from dagfusion_query.errors import (
     ExecutionError,

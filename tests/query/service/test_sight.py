@@ -10,8 +10,7 @@ import pyarrow as pa
 import pytest
 
 from dagfusion_contract.record import DataFile
-from dagfusion_query.access.caller import Caller
-from dagfusion_query.access.grants import Grants
+from dagfusion_query.access.grants import Caller, Grants
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.errors import (

@@ -8,10 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dagfusion_query.answers import Connection, Explanation, TableInfo
-from dagfusion_query.catalog.folder import snapshot_folder
 from dagfusion_query.catalog.live import LiveCatalog
-from dagfusion_query.catalog.model import Snapshot, Table
-from dagfusion_query.catalog.whereabouts import whereabouts
+from dagfusion_query.catalog.manifest import snapshot_folder
+from dagfusion_query.catalog.model import Snapshot, Table, whereabouts
 from dagfusion_query.discovery import open_discovery
 from dagfusion_query.engine.engine import Engine, Prepared
 from dagfusion_query.errors import EventLogUnavailableError, QueryError, SettingsError

@@ -12,8 +12,7 @@ from typing import Any
 import uvloop
 
 from dagfusion_query.access.authenticate import check
-from dagfusion_query.access.caller import Caller
-from dagfusion_query.access.grants import ALL
+from dagfusion_query.access.grants import ALL, Caller
 from dagfusion_query.access.tokens import ANONYMOUS, Tokens
 from dagfusion_query.catalog.environments import Environments, EnvironmentState
 from dagfusion_query.config import Config

@@ -4,8 +4,7 @@ import ipaddress
 import logging
 from collections.abc import Iterable
 
-from dagfusion_query.access.caller import Caller
-from dagfusion_query.access.grants import ALL, Grants
+from dagfusion_query.access.grants import ALL, Caller, Grants
 from dagfusion_query.access.tokens import ANONYMOUS, Tokens
 from dagfusion_query.errors import ServiceUnavailableError, SettingsError, UnauthenticatedError
 from dagfusion_query.service_settings import ServiceSettings

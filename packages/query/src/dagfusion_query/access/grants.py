@@ -1,4 +1,4 @@
-"""Which tables a caller may read; what it may not read does not exist for it. Pure."""
+"""Who asks, and which tables it may read; what it may not read does not exist for it. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -80,3 +80,25 @@ def restricted(snapshot: Snapshot, grants: Grants, environment: str) -> Snapshot
     return replace(
         snapshot, tables=MappingProxyType(tables), problems=MappingProxyType(problems), ledgers=MappingProxyType({})
     )
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks.
+
+    Attributes:
+        user: The token's name, or `anonymous`.
+        grants: What it may read.
+        door: `http`, `flight` or `console`.
+        token_id: The token's; empty without one.
+    """
+
+    user: str
+    grants: Grants
+    door: str
+    token_id: str = ""
+
+    @property
+    def owner(self) -> str:
+        """Whose its queries, sessions and statements are: a name may be given anew, an id is not."""
+        return self.token_id or self.user

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from types import MappingProxyType
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.record import Layout
@@ -132,3 +134,18 @@ class Snapshot:
     problems: Mapping[TableName, QueryError] = field(default_factory=lambda: MappingProxyType({}))
     ledgers: Mapping[AssetKey, Ledger] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     unavailable: Mapping[str, QueryError] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def whereabouts(table: Table) -> str | None:
+    """Return the folder that holds all files of a table, or the file where there is one; None where there is none."""
+    if not len(table.files):
+        return None
+    ends = pc.min_max(table.files["uri"]).as_py()
+    if ends["min"] == ends["max"]:
+        return str(ends["min"])
+    # What the first and the last in order share, all share.
+    parts = zip(ends["min"].split("/"), ends["max"].split("/"), strict=False)
+    folder = "/".join(first for first, _ in takewhile(lambda pair: pair[0] == pair[1], parts))
+    names = table.partition_schema.names
+    kept, found, _ = folder.partition(f"/{names[0]}=") if names else (folder, "", "")
+    return f"{kept if found else folder}/"

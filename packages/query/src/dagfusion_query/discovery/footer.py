@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from dagfusion_query.discovery.arrow_fields import describe_schema
-from dagfusion_query.discovery.partition_columns import Columns
+from dagfusion_query.discovery.places import Columns
 from dagfusion_query.discovery.statistics import column_statistics
 from dagfusion_query.errors import NotParquetError, UndiscoverableError
 

@@ -7,8 +7,7 @@ from typing import Any
 
 from dagfusion_query.discovery.footer import Described, describe
 from dagfusion_query.discovery.objects import ObjectMissingError, Objects, PassingError
-from dagfusion_query.discovery.partition_columns import PARTITION_KEY, Columns, event_columns, hive_segments
-from dagfusion_query.discovery.places import Place, places, shown
+from dagfusion_query.discovery.places import PARTITION_KEY, Columns, Place, event_columns, hive_segments, places, shown
 from dagfusion_query.errors import NotParquetError, UndiscoverableError
 from dagfusion_query.event_log.stored_event import Foreign
 

@@ -23,10 +23,10 @@ from dagfusion_query.event_log.protocol import (
     Event,
     Materialization,
     Poll,
+    Searched,
     Wipe,
     parse_asset_key,
 )
-from dagfusion_query.event_log.searched import Searched
 from dagfusion_query.event_log.stored_event import ENTRY_END, ENTRY_START, EventReader
 from dagfusion_query.event_log.transaction import Transaction
 from dagfusion_query.event_log.watermark import Watermark

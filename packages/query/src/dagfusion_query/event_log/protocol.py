@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
@@ -106,3 +106,25 @@ class EventLog(Protocol):
 def parse_asset_key(stored: str) -> AssetKey:
     """Read an asset key as Dagster stores it: a JSON list of its components."""
     return tuple(orjson.loads(stored))
+
+
+@dataclass(frozen=True)
+class Searched:
+    """The assets that named no file when they were searched, so that a full sync does not search the same events again.
+
+    An asset that another IO manager stores may never name a file. Every full sync would search its whole history,
+    because any earlier event could be the last that names one. What was found holds as long as the events are the same.
+
+    Attributes:
+        up_to: The id of the log's latest event at that time.
+        evidence: The number of the events up to it, the sum of their ids, and the run and time of the latest.
+        fileless: The assets, as Dagster stores their keys, none of whose events named a file.
+    """
+
+    up_to: int = 0
+    evidence: Sequence[Any] = ()
+    fileless: frozenset[str] = frozenset()
+
+    def above(self, asset_key: str) -> int:
+        """Return the id above which an asset's events have to be searched."""
+        return self.up_to if asset_key in self.fileless else 0

@@ -14,8 +14,16 @@ from urllib.parse import quote
 
 from dagfusion_query.errors import EventLogSchemaError, EventLogUnavailableError
 from dagfusion_query.event_log.history import Dialect, History, read_history
-from dagfusion_query.event_log.protocol import BATCH, Cursor, Event, Materialization, Poll, Wipe, parse_asset_key
-from dagfusion_query.event_log.searched import Searched
+from dagfusion_query.event_log.protocol import (
+    BATCH,
+    Cursor,
+    Event,
+    Materialization,
+    Poll,
+    Searched,
+    Wipe,
+    parse_asset_key,
+)
 from dagfusion_query.event_log.stored_event import EventReader
 from dagfusion_query.event_log.watermark import Watermark
 

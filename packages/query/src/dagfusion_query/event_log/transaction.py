@@ -1,12 +1,13 @@
-"""Statements inside one transaction of PostgreSQL."""
+"""Statements inside one transaction of PostgreSQL, whose rows are fetched ahead."""
 
+from collections import deque
 from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
-
-from dagfusion_query.event_log.ahead import ahead
 
 _ROWS_AT_ONCE = 512
 _CHUNKS_AHEAD = 16  # a socket holds a hundred rows or so, and beyond that the server would wait for their reader
@@ -33,3 +34,24 @@ class Transaction:
             rows = cursor.stream(query.encode(), params, size=_ROWS_AT_ONCE)
             while chunk := list(islice(rows, _ROWS_AT_ONCE)):
                 yield chunk
+
+
+T = TypeVar("T")
+
+
+def ahead(items: Generator[T], count: int) -> Generator[T]:
+    """Yield items, up to `count` of which a thread fetches in advance.
+
+    Args:
+        items: Runs in that thread, and is closed when the last item was taken or no more are wanted.
+        count: At least 1.
+    """
+    with closing(items), ThreadPoolExecutor(1, "dagfusion-fetch") as thread:
+        pending = deque(thread.submit(next, items, None) for _ in range(count))
+        try:
+            while (item := pending.popleft().result()) is not None:
+                pending.append(thread.submit(next, items, None))
+                yield item
+        finally:
+            for fetch in pending:
+                fetch.cancel()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from dagfusion_query.access.caller import Caller
+from dagfusion_query.access.grants import Caller
 from dagfusion_query.documents.queries import QueryInfo, State, Stats
 from dagfusion_query.errors import QueryError, UnknownQueryError
 from dagfusion_query.service.query import Query

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from dagfusion_query.access.caller import Caller
+from dagfusion_query.access.grants import Caller
 from dagfusion_query.catalog.environments import Environments
 from dagfusion_query.documents.failures import Failure
 from dagfusion_query.documents.queries import ExplanationDocument, State, Stats
@@ -23,7 +23,7 @@ from dagfusion_query.errors import (
     StaleObjectError,
     TooBusyError,
 )
-from dagfusion_query.retries import StaleRetries
+from dagfusion_query.result import StaleRetries
 from dagfusion_query.service.admission import Admission, Ticket
 from dagfusion_query.service.metrics import Metrics
 from dagfusion_query.service.query import Query

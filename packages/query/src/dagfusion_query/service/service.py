@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pyarrow as pa
 
-from dagfusion_query.access.caller import Caller
-from dagfusion_query.access.grants import ALL, restricted
+from dagfusion_query.access.grants import ALL, Caller, restricted
 from dagfusion_query.catalog.environments import Environments, EnvironmentState
 from dagfusion_query.config import Config
 from dagfusion_query.documents.queries import ExplanationDocument, QueryInfo

@@ -33,7 +33,7 @@ from dagfusion_query.explain import explain
 from dagfusion_query.result import Batches, Finished
 from dagfusion_query.scan.layout import HIDDEN
 from dagfusion_query.settings import Settings
-from dagfusion_query.worker.limits import out_of_memory
+from dagfusion_query.worker.limits import EXIT_CODE, comes_to_rest, out_of_memory
 from dagfusion_query.worker.messages import (
     Configuration,
     End,
@@ -45,7 +45,6 @@ from dagfusion_query.worker.messages import (
 )
 from dagfusion_query.worker.output import Output, Send
 from dagfusion_query.worker.protocol import Frame, Kind, LinkLostError, Phase, encode
-from dagfusion_query.worker.quiet import EXIT_CODE, comes_to_rest
 from dagfusion_query.worker.redact import Redactor
 from dagfusion_query.worker.requests import SentRequests
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from dagfusion_query.access.caller import Caller
+from dagfusion_query.access.grants import Caller
 from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.documents.catalog import TablesDocument
 from dagfusion_query.documents.codec import encode

@@ -7,7 +7,7 @@ from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 import pyarrow as pa
 from pyarrow import flight
 
-from dagfusion_query.access.caller import Caller
+from dagfusion_query.access.grants import Caller
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.doors.flight import messages, metadata
 from dagfusion_query.doors.flight.bridge import Bridge

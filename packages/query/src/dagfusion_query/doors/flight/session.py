@@ -10,7 +10,7 @@ from typing import Any
 from pyarrow import flight
 
 from dagfusion_query.access.authenticate import identify, is_forwarded
-from dagfusion_query.access.caller import Caller
+from dagfusion_query.access.grants import Caller
 from dagfusion_query.access.tokens import Tokens
 from dagfusion_query.doors.flight import messages
 from dagfusion_query.doors.flight.failures import failure

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dagfusion_query.access.caller import Caller
+from dagfusion_query.access.grants import Caller
 from dagfusion_query.doors.flight.bridge import Bridge, Call
 from dagfusion_query.doors.flight.handles import Handles
 from dagfusion_query.doors.flight.parameters import Parameters, parameters

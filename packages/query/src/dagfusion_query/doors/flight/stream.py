@@ -7,10 +7,9 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import flight
 
-from dagfusion_query.access.caller import Caller
+from dagfusion_query.access.grants import Caller
 from dagfusion_query.documents.codec import encode
-from dagfusion_query.doors.flight.bridge import Bridge, Call
-from dagfusion_query.doors.flight.buffer import Buffer
+from dagfusion_query.doors.flight.bridge import Bridge, Buffer, Call
 from dagfusion_query.doors.flight.failures import failure
 from dagfusion_query.doors.flight.messages import STATS_TRAILER
 from dagfusion_query.errors import BrokenStreamError

@@ -14,9 +14,8 @@ from dagfusion_query.doors.http.gate import Gate
 from dagfusion_query.doors.http.health import Health
 from dagfusion_query.doors.http.metadata import Metadata
 from dagfusion_query.doors.http.problems import answer, problem
-from dagfusion_query.doors.http.queries import Queries
 from dagfusion_query.doors.http.shield import Shield
-from dagfusion_query.doors.http.sql import Statements
+from dagfusion_query.doors.http.sql import Queries, Statements
 from dagfusion_query.errors import QueryError, UnknownTableError
 from dagfusion_query.service.service import Service
 from dagfusion_query.service_settings import ServiceSettings

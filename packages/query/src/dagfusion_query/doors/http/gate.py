@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dagfusion_query.access.authenticate import identify, is_forwarded, is_loopback
-from dagfusion_query.access.caller import Caller
+from dagfusion_query.access.grants import Caller
 from dagfusion_query.access.tokens import ANONYMOUS, Tokens
 from dagfusion_query.doors.http.problems import problem
 from dagfusion_query.errors import BadRequestError, ForbiddenError, QueryError, UnauthenticatedError

@@ -8,10 +8,9 @@ from starlette.routing import BaseRoute, Route
 
 from dagfusion_query.access.tokens import ANONYMOUS
 from dagfusion_query.documents.session import SessionDocument, StatusDocument
-from dagfusion_query.doors.http.answers import document
 from dagfusion_query.doors.http.gate import caller_of
 from dagfusion_query.doors.http.openapi import describe
-from dagfusion_query.doors.http.problems import answer
+from dagfusion_query.doors.http.problems import answer, document
 from dagfusion_query.errors import ForbiddenError
 from dagfusion_query.service.service import Service
 

@@ -1,7 +1,9 @@
-"""The catalog: tables, columns, partitions, as far as the caller may read them."""
+"""The catalog: tables, columns, partitions, as far as the caller may read them, and the tag that tells of changes."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+import hashlib
+import secrets
+from collections.abc import Callable, Iterable, Mapping
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -11,9 +13,8 @@ from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.documents.catalog import BriefTableDocument, PartitionsDocument, TableDocument, TablesDocument
-from dagfusion_query.doors.http.answers import document
-from dagfusion_query.doors.http.entity_tag import entity_tag, is_known
 from dagfusion_query.doors.http.gate import caller_of
+from dagfusion_query.doors.http.problems import document
 from dagfusion_query.doors.summaries import (
     brief_document,
     details_document,
@@ -140,3 +141,29 @@ def _number(request: Request, name: str, default: int, most: int) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= len(str(most)) and int(text) <= most):
         raise BadRequestError(f"{name} must be a whole number from 0 to {most}, got {text[:100]!r}")
     return int(text)
+
+
+_PROCESS = secrets.token_hex(8)  # generations may begin anew with another process
+_AGE_STEP_S = 60
+
+
+def entity_tag(states: Iterable[EnvironmentState], *asked: str) -> str:
+    """Return what changes with the catalog: with a generation, a trouble, each minute that an environment lags behind.
+
+    Args:
+        states: The environments as the caller sees them.
+        asked: What else the answer depends on, such as the caller's grants.
+    """
+    parts = [(state.name, state.snapshot.generation, str(state.trouble), _age(state)) for state in states]
+    digest = hashlib.blake2b(repr((_PROCESS, asked, parts)).encode(), digest_size=16)
+    return f'W/"{digest.hexdigest()}"'
+
+
+def is_known(if_none_match: str | None, tag: str) -> bool:
+    """Tell whether a client has what a tag stands for."""
+    known = (part.strip().removeprefix("W/") for part in (if_none_match or "").split(","))
+    return tag.removeprefix("W/") in known
+
+
+def _age(state: EnvironmentState) -> int | None:
+    return None if state.lag is None else int(state.lag.age_s // _AGE_STEP_S)

@@ -1,8 +1,9 @@
-"""Errors as `application/problem+json` (RFC 9457): what a client may know of them, and nothing else."""
+"""JSON answers: documents, and errors as `application/problem+json` (RFC 9457), with what a client may know of them."""
 
 import logging
 import math
 import secrets
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -54,3 +55,8 @@ def _title(status: int) -> str:
         return HTTPStatus(status).phrase
     except ValueError:
         return "Client Closed Request"  # 499 is nginx's
+
+
+def document(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Answer with a value as JSON."""
+    return Response(encode(value), status, headers, media_type="application/json")

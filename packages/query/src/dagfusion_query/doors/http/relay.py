@@ -8,7 +8,7 @@ from starlette.types import Receive, Scope, Send
 
 from dagfusion_query.documents.codec import encode
 from dagfusion_query.documents.queries import Stats
-from dagfusion_query.doors.http.compress import Zstd
+from dagfusion_query.doors.http.negotiate import Zstd
 from dagfusion_query.doors.http.problems import problem
 from dagfusion_query.errors import QueryError
 from dagfusion_query.service.running import Running

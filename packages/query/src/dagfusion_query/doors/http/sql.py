@@ -1,4 +1,4 @@
-"""Statements: run, with the result as it comes, and explained."""
+"""Statements: run, with the result as it comes, explained, listed and cancelled."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -10,9 +10,10 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from dagfusion_query.access.authenticate import is_loopback
-from dagfusion_query.doors.http.answers import document
+from dagfusion_query.documents.queries import QueriesDocument
 from dagfusion_query.doors.http.gate import caller_of, client_of
 from dagfusion_query.doors.http.negotiate import content_type, takes
+from dagfusion_query.doors.http.problems import document
 from dagfusion_query.doors.http.relay import Relay, departure
 from dagfusion_query.doors.http.requests import read_query
 from dagfusion_query.errors import QueryCancelledError
@@ -90,3 +91,30 @@ async def unless(leaving: asyncio.Task[None], work: Awaitable[T]) -> T:
 def _wants_zstd(request: Request) -> bool:
     """Tell whether compressing pays: on loopback bytes are cheaper than the time it takes."""
     return takes(request.headers.get("accept-encoding", ""), "zstd") and not is_loopback(client_of(request.scope))
+
+
+class Queries:
+    """The endpoints of queries."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def routes(self) -> list[BaseRoute]:
+        """Return the endpoints."""
+        return [
+            Route("/v1/queries", self.list, methods=["GET"]),
+            Route("/v1/queries/{id}", self.show, methods=["GET"]),
+            Route("/v1/queries/{id}", self.cancel, methods=["DELETE"]),
+        ]
+
+    async def list(self, request: Request) -> Response:
+        """Return the caller's queries, the newest first."""
+        return document(QueriesDocument(self._service.queries(caller_of(request))))
+
+    async def show(self, request: Request) -> Response:
+        """Return what is known of one query, its error too."""
+        return document(self._service.query(request.path_params["id"], caller_of(request)))
+
+    async def cancel(self, request: Request) -> Response:
+        """End a query."""
+        return document(self._service.cancel(request.path_params["id"], caller_of(request)))
