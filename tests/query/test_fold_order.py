@@ -130,3 +130,22 @@ def test_adopting_a_full_sync_keeps_what_holds_the_same(file_record: Record) -> 
     assert adopted.tables[NAME] is old.tables[NAME]
     assert seen(adopted) == seen(new)
     assert TableName("uat_silver", "gone") not in adopted.tables
+
+
+def test_an_id_that_is_given_again_after_a_wipe_is_a_new_event(file_record: Record) -> None:
+    """SQLite does so; a sync between the wipe's moment and the removal of its rows has seen the id wiped."""
+    wiped = fold(EMPTY, [written(file_record(rows=1), 1, at_us=10), Wipe(ORGS, 20)])
+    again = written(file_record(rows=2), 1, at_us=30)
+
+    for known in (wiped, adopt(wiped, fold(EMPTY, [Wipe(ORGS, 20)]))):
+        assert table(fold(known, [again])).files["rows"].to_pylist() == [2]
+    assert seen(fold(EMPTY, [again, Wipe(ORGS, 20), written(file_record(rows=1), 1, at_us=10)])) == seen(
+        fold(wiped, [again])
+    )
+
+
+def test_an_id_that_is_given_again_counts_for_events_without_a_file(file_record: Record) -> None:
+    named = written(file_record(rows=1), 1, at_us=10)
+    told = fold(fold(EMPTY, [named]), [named._replace(file=None, at_us=30)])
+    assert [str(warning) for warning in table(told).warnings] != []
+    assert [*table(fold(told, [written(file_record(rows=2), 1, at_us=40)])).warnings] == []

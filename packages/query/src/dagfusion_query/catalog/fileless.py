@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 
 from dagfusion_query.catalog.compact import without
 from dagfusion_query.catalog.model import Ledger
-from dagfusion_query.catalog.rows import fileless_rows, find_partitions
+from dagfusion_query.catalog.rows import fileless_rows, find_partitions, rank
 from dagfusion_query.event_log.protocol import Materialization
 
 Latest = Mapping[str | None, Materialization]
@@ -24,15 +24,15 @@ def fold_fileless(ledger: Ledger, fileless: Latest, named: Latest) -> pa.Table:
     before = ledger.fileless
     if not fileless and not (named and before.num_rows):
         return before
-    fresh = {key: event for key, event in fileless.items() if not _is_later(named.get(key), event.event_id)}
+    fresh = {key: event for key, event in fileless.items() if not _is_later(named.get(key), rank(event))}
     keys = pa.array(fresh, pa.string())
     for rows in (*(rows for segment in ledger.segments for rows in segment.live()), ledger.absent):
-        for _, key, event_id in find_partitions(rows, keys):
-            if key in fresh and event_id > fresh[key].event_id:
+        for _, key, known in find_partitions(rows, keys):
+            if key in fresh and known > rank(fresh[key]):
                 del fresh[key]
     gone = []
-    for row, key, event_id in find_partitions(before, pa.array({**fresh, **named}, pa.string())):
-        if _is_later(named.get(key), event_id) or _is_later(fresh.get(key), event_id):
+    for row, key, known in find_partitions(before, pa.array({**fresh, **named}, pa.string())):
+        if _is_later(named.get(key), known) or _is_later(fresh.get(key), known):
             gone.append(row)
         else:
             fresh.pop(key, None)
@@ -50,5 +50,5 @@ def not_wiped(ledger: Ledger) -> pa.Table:
     return ledger.fileless.filter(pc.greater(ledger.fileless["materialized_at"], moment))
 
 
-def _is_later(event: Materialization | None, event_id: int) -> bool:
-    return event is not None and event.event_id > event_id
+def _is_later(event: Materialization | None, known: tuple[int, int]) -> bool:
+    return event is not None and rank(event) > known

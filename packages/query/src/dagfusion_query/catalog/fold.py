@@ -16,7 +16,7 @@ from dagfusion_contract.record import DataFile, Layout
 from dagfusion_query.catalog.compact import compact, without
 from dagfusion_query.catalog.fileless import fold_fileless, not_wiped
 from dagfusion_query.catalog.model import Ledger, Segment, Snapshot, Table
-from dagfusion_query.catalog.rows import Absence, Written, absent_rows, build_segment, find_partitions
+from dagfusion_query.catalog.rows import Absence, Written, absent_rows, build_segment, find_partitions, rank
 from dagfusion_query.catalog.tables import build_table, name_tables
 from dagfusion_query.errors import EventRecordError, UndiscoverableError
 from dagfusion_query.event_log.protocol import AssetKey, Event, Materialization, Wipe
@@ -120,9 +120,9 @@ def _keep_latest(latest: dict[str | None, Materialization], event: Materializati
         latest[event.partition_key] = event
 
 
-def _age(event: Materialization) -> tuple[int, int]:
+def _age(event: Materialization) -> tuple[int, int, int]:
     """Order the events of a partition. What was learnt of an object later has its event's id, and says more."""
-    return event.event_id, _says(event.file)
+    return *rank(event), _says(event.file)
 
 
 def _says(file: object) -> int:
@@ -191,7 +191,7 @@ def _superseded(
     """Find the rows that fresh events replace; events that are not newer than their row are taken out of `fresh`.
 
     Args:
-        rows: With `partition_key` and `event_id`.
+        rows: With `partition_key`, `event_id` and `materialized_at`.
         fresh: By partition key.
         fresh_keys: These keys, or more.
         dropped: Row numbers that do not count.
@@ -200,10 +200,10 @@ def _superseded(
         return []
     ignored = set(dropped)
     gone: list[int] = []
-    for row, key, event_id in find_partitions(rows, fresh_keys):
+    for row, key, known in find_partitions(rows, fresh_keys):
         if row in ignored or key not in fresh:
             continue
-        if fresh[key].event_id > event_id:
+        if rank(fresh[key]) > known:
             gone.append(row)
         else:
             del fresh[key]

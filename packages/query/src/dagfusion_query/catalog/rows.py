@@ -59,12 +59,19 @@ def absent_rows(absences: Iterable[Absence]) -> pa.Table:
     return pa.table([pa.array(c, f.type) for c, f in zip(columns, ABSENT_SCHEMA, strict=True)], schema=ABSENT_SCHEMA)
 
 
-def find_partitions(rows: pa.Table, keys: pa.Array) -> Iterator[tuple[int, str | None, int]]:
-    """Yield number, partition key and event id of the rows whose partition key is one of `keys`."""
+def find_partitions(rows: pa.Table, keys: pa.Array) -> Iterator[tuple[int, str | None, tuple[int, int]]]:
+    """Yield number, partition key and rank of the rows whose partition key is one of `keys`."""
     found = pc.indices_nonzero(pc.is_in(rows["partition_key"], value_set=keys))
     if len(found):
-        columns = rows.select(["partition_key", "event_id"]).take(found)
-        yield from zip(found.to_pylist(), *(column.to_pylist() for column in columns.columns), strict=True)
+        taken = rows.select(["partition_key", "event_id", "materialized_at"]).take(found)
+        moments = taken["materialized_at"].cast(pa.int64())
+        ranks = zip(taken["event_id"].to_pylist(), moments.to_pylist(), strict=True)
+        yield from zip(found.to_pylist(), taken["partition_key"].to_pylist(), ranks, strict=True)
+
+
+def rank(event: Materialization) -> tuple[int, int]:
+    """Return what orders the events of a partition: the id, and the moment, because SQLite gives wiped ids again."""
+    return event.event_id, event.at_us
 
 
 def fileless_rows(events: Iterable[Materialization]) -> pa.Table:
