@@ -10,6 +10,8 @@ from datafusion import SessionContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dagfusion_query.engine.in_lists import may_merge_lists
+
 ROWS = pa.table({"x": [None, 1, 2, 3, 5], "y": [None, 1, 2, None, 0]})
 T = "local_default.t"
 NEEDED = {  # what plain DataFusion answers with other rows
@@ -90,6 +92,14 @@ def test_any_lists(table: Any, rows: duckdb.DuckDBPyConnection, condition: str) 
 
     found = [tuple(row.values()) for row in table.rows(sql.format(T))]
     assert sorted(map(repr, found)) == sorted(map(repr, rows.execute(sql.format("t")).fetchall()))
+
+
+@pytest.mark.parametrize(
+    ("condition", "may_merge"),
+    [*((condition, True) for condition in NEEDED), ("x NOT IN (1, 2) AND y IS NOT NULL", False)],
+)
+def test_few_statements_are_looked_into(condition: str, *, may_merge: bool) -> None:
+    assert may_merge_lists(f"SELECT x FROM t WHERE {condition}") is may_merge
 
 
 def test_other_lists_prune_files(table: Any) -> None:

@@ -27,6 +27,7 @@ from dagfusion_query.wire import LENGTH, children, fields, message, rewrite, var
 _AND, _OR, _EQUAL = b"And", b"Or", b"Eq"
 _SELECTION = varint(LogicalPlanNode.SELECTION << 3 | LENGTH)
 _NEGATED = re.compile(r"\bNOT\b(?!\s+(?:NULL|I?LIKE|BETWEEN|EXISTS|DISTINCT|TRUE|FALSE|UNKNOWN)\b)", re.IGNORECASE)
+_PART_OF_LISTS = re.compile(r"\b(?:IN|OR)\b", re.IGNORECASE)
 
 
 class _List(NamedTuple):
@@ -38,7 +39,7 @@ class _List(NamedTuple):
 
 def may_merge_lists(sql: str) -> bool:
     """Return True if a statement may have lists that `keep_lists_apart` changes."""
-    return _NEGATED.search(sql) is not None
+    return _NEGATED.search(sql) is not None and len(_PART_OF_LISTS.findall(sql)) > 1
 
 
 def keep_lists_apart(plan: bytes) -> bytes:
