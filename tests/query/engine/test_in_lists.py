@@ -80,6 +80,7 @@ CONDITIONS = st.recursive(
     lambda inner: st.one_of(
         st.builds("({} {} {})".format, inner, st.sampled_from(["AND", "OR"]), inner),
         st.builds("NOT ({})".format, inner),
+        st.builds("CASE WHEN {} THEN {} ELSE y > 0 END".format, inner, inner),
     ),
     max_leaves=5,
 )

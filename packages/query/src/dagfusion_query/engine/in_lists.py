@@ -26,6 +26,7 @@ from dagfusion_query.wire import LENGTH, children, fields, message, rewrite, var
 
 _AND, _OR, _EQUAL = b"And", b"Or", b"Eq"
 _SELECTION = varint(LogicalPlanNode.SELECTION << 3 | LENGTH)
+_BINARY = varint(LogicalExprNode.BINARY << 3 | LENGTH)
 _NEGATED = re.compile(r"\bNOT\b(?!\s+(?:NULL|I?LIKE|BETWEEN|EXISTS|DISTINCT|TRUE|FALSE|UNKNOWN)\b)", re.IGNORECASE)
 _PART_OF_LISTS = re.compile(r"\b(?:IN|OR)\b", re.IGNORECASE)
 
@@ -74,7 +75,13 @@ def _apart(expr: bytes) -> bytes:
         operands = [*_operands(expr, operator)]
         if len(operands) > 1:
             return joined(operator, [*_kept_apart([_apart(operand) for operand in operands], operator)])
-    return keep_lists_apart(expr)  # it may have a subquery
+    inside = rewrite(expr, _BINARY, _binary_apart)  # such as the conditions of CASE
+    return keep_lists_apart(inside)  # and subqueries
+
+
+def _binary_apart(node: bytes) -> bytes | None:
+    is_joined = any(len([*_operands(node, operator)]) > 1 for operator in (_AND, _OR))
+    return _apart(node) if is_joined and len([*fields(node)]) == 1 else None
 
 
 def _kept_apart(operands: Sequence[bytes], operator: bytes) -> Iterator[bytes]:
