@@ -62,6 +62,7 @@ TOWERS: Mapping[str, Sequence[str]] = {
         "answers",
         "documents",
         "explain",
+        "retries",
         "result",
         "connection",
         "worker",

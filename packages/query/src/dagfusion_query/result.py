@@ -1,4 +1,4 @@
-"""What a query gives: batches as they come, or all of them as a table; it starts over when an object was replaced."""
+"""What a query gives: batches as they come, or all of them as a table, and what it cost."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +9,7 @@ import pyarrow as pa
 from dagfusion_query.answers import QueryStats, Result
 from dagfusion_query.engine.engine import Prepared
 from dagfusion_query.errors import StaleObjectError
+from dagfusion_query.retries import StaleRetries
 
 
 class Batches(Protocol):
@@ -155,25 +156,3 @@ class EmbeddedResult(Result):
         self._seconds = time.perf_counter() - self._started
         self._rows += batch.num_rows if batch is not None else 0
         return batch
-
-
-# Until the run that writes the object has logged its event, every try finds it replaced.
-_PAUSES_S = (0.0, 0.1, 0.2, 0.4, 0.6)
-_LIMIT_S = 2.0
-
-
-class StaleRetries:
-    """The retries of one query: the first at once, then some within about two seconds; a long query has one."""
-
-    def __init__(self) -> None:
-        self._pauses = iter(_PAUSES_S)
-        self._first_at: float | None = None
-
-    def pause_s(self) -> float | None:
-        """Return how long to wait before the catalog is refreshed and the query tried again; None to give up."""
-        pause_s = next(self._pauses, None)
-        if self._first_at is None:
-            self._first_at = time.monotonic()
-        elif pause_s is not None and time.monotonic() + pause_s - self._first_at > _LIMIT_S:
-            return None
-        return pause_s
