@@ -54,8 +54,10 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, exitstatus: pytest.ExitCode, config: pytest.Config
 ) -> None:
     """Write the report once pytest-benchmark has written its JSON; a run that failed has none."""
+    if exitstatus != pytest.ExitCode.OK or not config.getoption("--benchmark"):
+        return  # other runs may do without pytest-benchmark, whose option the next line reads
     file: Path | None = config.option.benchmark_json
-    if exitstatus != pytest.ExitCode.OK or file is None or not config.getoption("--benchmark"):
+    if file is None:
         return
     from benchmarks import report  # noqa: PLC0415  # other runs of pytest do without its imports
 

@@ -93,6 +93,13 @@ NULL_LISTS = [
 ]
 
 
+def as_pairs(value: Any) -> Any:
+    """The entries of maps as pairs; before polars 2 they are structs."""
+    if isinstance(value, dict):
+        return tuple(value.values()) if list(value) == ["key", "value"] else value
+    return [as_pairs(item) for item in value] if isinstance(value, list) else value
+
+
 @pytest.mark.parametrize("rows", [slice(None), slice(1, None)])
 @pytest.mark.parametrize("values", NULL_LISTS, ids=lambda values: str(values.type))
 def test_nulls_below_lists_are_as_many_as_they_were(values: pa.Array, rows: slice) -> None:
@@ -104,7 +111,7 @@ def test_nulls_below_lists_are_as_many_as_they_were(values: pa.Array, rows: slic
 
     loaded = polars_from_arrow(stored).to_arrow()
     assert loaded.num_rows == table.num_rows
-    assert loaded["x"].to_pylist() == table["x"].to_pylist()
+    assert as_pairs(loaded["x"].to_pylist()) == as_pairs(table["x"].to_pylist())
 
 
 @pytest.mark.parametrize("values", NULL_LISTS, ids=lambda values: str(values.type))

@@ -1,7 +1,9 @@
 """The stack's commands are quick to load, and its runs have the settings that the pipeline asks for."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -20,3 +22,22 @@ def test_the_commands_load_nothing_heavy() -> None:
 
 def test_runs_store_their_events_in_batches() -> None:
     assert dagster.RUN_ENVIRON == BULK_EVENT_SETTINGS
+
+
+def test_a_reader_that_has_gone_is_no_error_of_the_state_folder(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [str(Path(sys.executable).with_name("dagfusion")), "status", "--json"]
+    try:
+        ran = subprocess.run(  # noqa: S603  # our own command
+            command,
+            env={**os.environ, "DAGFUSION_HOME": str(tmp_path)},
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=120,
+        )
+    finally:
+        os.close(writer)
+
+    assert (ran.returncode, ran.stderr) == (1, b"")

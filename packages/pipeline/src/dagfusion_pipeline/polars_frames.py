@@ -9,6 +9,7 @@ from dagfusion_pipeline.casts import cast_table
 from dagfusion_pipeline.errors import FrameError
 
 _OFFSET = re.compile(r"[+-]\d{2}(:?\d{2})?|Z")
+_HAS_MAPS = hasattr(pl, "Map")  # before it had, polars made a null map an empty list
 _ADVICE = "annotate the input with pyarrow.Table"
 
 
@@ -21,7 +22,7 @@ def polars_from_arrow(table: pa.Table) -> pl.DataFrame:
     wide = [field.name for field in table.schema if _holds_wide_decimal(field.type)]
     if wide:
         raise FrameError(f"polars has no decimals of more than 38 digits, which columns {wide} are: {_ADVICE}")
-    fields = [pa.field(field.name, _without_offsets(field.type), field.nullable) for field in table.schema]
+    fields = [pa.field(field.name, _supported(field.type), field.nullable) for field in table.schema]
     try:
         frame = pl.from_arrow(cast_table(table, pa.schema(fields)))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
@@ -39,10 +40,12 @@ def _holds_wide_decimal(data_type: pa.DataType) -> bool:
     return bool(pa.types.is_decimal256(data_type))
 
 
-def _without_offsets(data_type: pa.DataType) -> pa.DataType:
-    """The type of a stored column, which nests lists, maps and structs only, with UTC in place of offsets."""
+def _supported(data_type: pa.DataType) -> pa.DataType:
+    """The type as polars has it, of a stored column, which nests lists, maps and structs only."""
     if pa.types.is_map(data_type):
-        return pa.map_(_field(data_type.key_field), _field(data_type.item_field))
+        key, value = _field(data_type.key_field), _field(data_type.item_field)
+        entry = pa.struct([key.with_name("key"), value.with_name("value")])
+        return pa.map_(key, value) if _HAS_MAPS else pa.list_(entry)
     if pa.types.is_struct(data_type):
         return pa.struct([_field(data_type.field(index)) for index in range(data_type.num_fields)])
     if pa.types.is_list(data_type):
@@ -53,4 +56,4 @@ def _without_offsets(data_type: pa.DataType) -> pa.DataType:
 
 
 def _field(field: pa.Field) -> pa.Field:
-    return field.with_type(_without_offsets(field.type))
+    return field.with_type(_supported(field.type))

@@ -185,6 +185,8 @@ def _reporting() -> Iterator[None]:
     except StackError as error:
         console.say(f"error: {error}")
         raise typer.Exit(1) from error
+    except BrokenPipeError:  # of a reader such as `head`; Click exits without a word
+        raise
     except OSError as error:
         console.say(f"error: {error.filename or 'the state folder'}: {error.strerror or error}")
         raise typer.Exit(1) from error
