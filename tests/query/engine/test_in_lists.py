@@ -1,16 +1,19 @@
 """Lists of one value in a filter keep their meaning, NULL included, whichever rule of DataFusion could merge them."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datafusion import SessionContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dagfusion_query.engine.in_lists import may_merge_lists
+from dagfusion_query.engine.literals import read_in_context
 
 ROWS = pa.table({"x": [None, 1, 2, 3, 5], "y": [None, 1, 2, None, 0]})
 T = "local_default.t"
@@ -110,3 +113,22 @@ def test_other_lists_prune_files(table: Any) -> None:
         "s NOT IN ('NY') AND s NOT IN ('TX')",
     ):
         assert table.files_read(f"SELECT x FROM {T} WHERE {condition}") == [(1, 2)]
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "NOT (x IN (1, 2)) OR (y = 1 AND (x > 1 AND (y > 1 OR (x < 0 OR y < 0))))",
+        "TRUE NOT IN (SELECT TRUE FROM t b WHERE 7 IN (0)) OR EXISTS (SELECT 1 FROM t c WHERE c.x = a.y)",
+    ],
+)
+def test_a_statement_without_such_lists_is_left_alone(tmp_path: Path, condition: str) -> None:
+    """DataFusion cannot optimize each plan that it decoded."""
+    context = SessionContext()
+    pq.write_table(ROWS, tmp_path / "t.parquet")
+    context.register_parquet("t", str(tmp_path / "t.parquet"))
+    sql = f"SELECT x FROM t a WHERE {condition}"
+    frame = context.sql(sql)
+
+    assert may_merge_lists(sql)
+    assert read_in_context(frame, context) is frame
