@@ -45,6 +45,27 @@ def test_an_offset_without_a_limit(table: Any, source: str, rows: int, limit: st
     assert table.sql(f"{source} {limit}OFFSET 7").num_rows == rows - 7
 
 
+@pytest.mark.parametrize(
+    ("where", "limit"),
+    [
+        ("a.m < 2.5 OR a.id IS NULL OR b.id IS NULL", "OFFSET 0"),
+        ("TRUE", "LIMIT 9223372036854775807"),
+        ("TRUE", "LIMIT 9223372036854775807 OFFSET 0"),
+    ],
+)
+def test_an_order_of_all_rows_is_kept(table: Any, where: str, limit: str) -> None:
+    """A comparison with a decimal has the statement encoded before it is planned."""
+    lines = pa.table({"id": range(100), "m": pa.array([None, 1] * 50, pa.decimal128(5, 2))})
+    table.write(("u",), lines, {"p": pa.scalar("a")})
+    joined = "local_default.u AS a FULL JOIN local_default.u AS b ON a.m = b.m"
+    query = f"SELECT a.id AS i, b.id AS j FROM {joined} WHERE {where}"
+    found = table.sql(f"{query} ORDER BY a.id NULLS FIRST, b.id NULLS FIRST {limit}").to_pylist()
+
+    ranks = [(row["i"] is not None, row["i"], row["j"] is not None, row["j"]) for row in found]
+    assert len(ranks) == 50 * 50 + 100
+    assert ranks == sorted(ranks, key=lambda rank: tuple(value or 0 for value in rank))
+
+
 def test_a_large_offset(table: Any) -> None:
     assert table.sql(f"SELECT id FROM {T} LIMIT 5 OFFSET 4294967296").num_rows == 0
 

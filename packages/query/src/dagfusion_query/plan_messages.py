@@ -54,6 +54,12 @@ class LimitNode:
     INPUT, SKIP, FETCH = 1, 2, 3
 
 
+class SortNode:
+    """An order of rows, of which there may be a first so many."""
+
+    INPUT, EXPR, FETCH = 1, 2, 3
+
+
 class AggregateNode:
     """An aggregate, with groups or without."""
 

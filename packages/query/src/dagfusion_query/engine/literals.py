@@ -22,6 +22,7 @@ from datafusion import DataFrame, Expr, LogicalPlan, SessionContext
 from dagfusion_query.catalog.entry import encode_scalar
 from dagfusion_query.engine.in_lists import keep_lists_apart, may_merge_lists
 from dagfusion_query.plan_messages import AliasNode, ArrowType, CastNode, LogicalExprNode, ScalarValue
+from dagfusion_query.scan.lossy import keep_unlimited
 from dagfusion_query.wire import children, fields, message, rewrite
 
 _STRINGS = (ScalarValue.UTF8, ScalarValue.LARGE_UTF8, ScalarValue.UTF8_VIEW)
@@ -65,7 +66,7 @@ def read_in_context(frame: DataFrame, context: SessionContext) -> DataFrame:
     """
     try:
         analyzed = _analysis().create_dataframe_from_logical_plan(frame.logical_plan()).optimized_logical_plan()
-        plan = analyzed.to_bytes()
+        plan = keep_unlimited(analyzed.to_bytes())
         changed = _changed(plan)
         if changed == plan:
             return frame

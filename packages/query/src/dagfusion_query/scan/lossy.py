@@ -3,19 +3,22 @@
 - A physical window function loses its FILTER and its IGNORE NULLS.
 - Limits and offsets are 32 bits wide in some operators and scans.
 - A logical limit without a row count is encoded as the greatest 64-bit number, and decoded as that, to which an
-  offset is added later. A negative number is decoded as none.
+  offset is added later. The first so many rows of an order are in the wrong order then. A negative number is none.
 """
 
 import re
 
 from datafusion import LogicalPlan
 
-from dagfusion_query.plan_messages import LimitNode
-from dagfusion_query.wire import LENGTH, VARINT, children, fields, message, rewrite, uint
+from dagfusion_query.plan_messages import LimitNode, SortNode
+from dagfusion_query.wire import LENGTH, VARINT, Field, fields, message, rewrite, uint
 
 _GREATEST = (1 << 63) - 1
 _UNLIMITED = uint(LimitNode.FETCH, _GREATEST)
 _NONE = uint(LimitNode.FETCH, -1)
+_LIMIT = {(LimitNode.INPUT, LENGTH), (LimitNode.FETCH, VARINT)}
+_OPTIONAL = {(LimitNode.SKIP, VARINT)}
+_SORT = {(SortNode.INPUT, LENGTH), (SortNode.EXPR, LENGTH), (SortNode.FETCH, VARINT)}
 _LOST = re.compile(r"WindowAggr: .*(?:FILTER \(WHERE|IGNORE NULLS)|(?:skip|fetch)=\d{10}", re.DOTALL)
 
 
@@ -35,18 +38,17 @@ def keep_unlimited(logical: bytes) -> bytes:
 
 def _unlimited(node: bytes) -> bytes | None:
     try:
-        found = {field.number: field for field in fields(node)}
+        found = list(fields(node))
     except ValueError:
         return None
-    wires = {number: field.wire for number, field in found.items()}
-    if (
-        wires.get(LimitNode.INPUT) != LENGTH
-        or wires.get(LimitNode.FETCH) != VARINT
-        or found[LimitNode.FETCH].value != _GREATEST
-    ):
+    kinds = {(field.number, field.wire) for field in found}
+    is_greatest = any(field.number == LimitNode.FETCH and field.value == _GREATEST for field in found)
+    if not is_greatest or not (_LIMIT <= kinds <= _LIMIT | _OPTIONAL or kinds == _SORT):
         return None
-    if not wires.keys() <= {LimitNode.INPUT, LimitNode.SKIP, LimitNode.FETCH}:
-        return None
-    (below,) = children(node, LimitNode.INPUT)
-    skip = found[LimitNode.SKIP].raw if LimitNode.SKIP in found else b""
-    return message(LimitNode.INPUT, keep_unlimited(below)) + skip + _NONE
+    return b"".join(_NONE if field.number == LimitNode.FETCH else _below(field) for field in found)
+
+
+def _below(field: Field) -> bytes:
+    if field.number == LimitNode.INPUT and isinstance(field.value, bytes):
+        return message(LimitNode.INPUT, keep_unlimited(field.value))
+    return field.raw
