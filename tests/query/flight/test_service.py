@@ -29,6 +29,8 @@ from tests.query.engine.conftest import Lake
 from tests.query.flight.conftest import command, until, url
 from tests.query.service.conftest import Kept, Served, serving
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 ORGS = "local_silver_tax_id.orgs"
 SLOW = (
     "select count(*) from generate_series(1, 100000) a, generate_series(1, 1000000) b where a.value * b.value % 7 = 3"
