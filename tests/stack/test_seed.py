@@ -70,7 +70,7 @@ def test_the_seed_decides_the_data(command: Command, module_command: Command) ->
 
 
 def test_a_killed_run_leaves_what_was_logged_and_the_next_one_completes_it(command: Command) -> None:
-    days, partitions = 60, 60 * 50
+    days, partitions = 30, 30 * 50
     seed = command.start("seed", "--days", str(days))
     logged = _kill_while_it_logs(seed, command)
 
@@ -100,7 +100,7 @@ def _kill_while_it_logs(seed: subprocess.Popen[str], command: Command) -> set[st
     with contextlib.ExitStack() as stack:
         stack.callback(seed.communicate)
         stack.callback(seed.kill)
-        until = time.monotonic() + 120
+        until = time.monotonic() + 300
         while len(_logged(command)) == 0:
             assert seed.poll() is None, "it ended before it logged anything"
             assert time.monotonic() < until
