@@ -1,4 +1,4 @@
-"""Who asks, and which tables it may read; what it may not read does not exist for it. Pure."""
+"""The caller, and the tables that it may read. Other tables are unknown to it. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -84,7 +84,7 @@ def restricted(snapshot: Snapshot, grants: Grants, environment: str) -> Snapshot
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks.
+    """The identity and the rights of a client.
 
     Attributes:
         user: The token's name, or `anonymous`.

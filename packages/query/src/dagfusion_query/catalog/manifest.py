@@ -129,7 +129,7 @@ def snapshot_folder(settings: Settings, event_log: EventLog) -> Path | None:
     works, only slower, so what stands against it is logged.
 
     Raises:
-        EventLogError: The event log cannot be read. A snapshot that nobody asked for must not hide this.
+        EventLogError: The event log cannot be read.
     """
     if settings.state_dir is not None:
         return None if settings.state_dir == NO_STATE else Path(settings.state_dir)

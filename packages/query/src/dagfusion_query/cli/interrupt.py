@@ -3,8 +3,7 @@
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures import Future, wait
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -22,12 +21,9 @@ def interruptibly(work: Callable[[], T]) -> T:
     """
     outcome: Future[T] = Future()
     threading.Thread(target=_run, args=(work, outcome), name=_THREAD, daemon=True).start()
-    while True:
-        try:
-            return outcome.result(_CHECK_S)  # a signal that comes just before the wait does not end it
-        except FutureTimeoutError:
-            if outcome.done():  # it is the work's own
-                raise
+    while not outcome.done():
+        wait([outcome], _CHECK_S)  # with an end, because a signal that comes just before it does not end it
+    return outcome.result()
 
 
 def end_abandoned(code: int) -> None:

@@ -96,7 +96,7 @@ def _local(path: str) -> Place:
 
 Columns = tuple[tuple[str, str | None], ...]
 
-PARTITION_KEY = "partition_key"  # the column where nobody says what its dimension is called
+PARTITION_KEY = "partition_key"  # the column's name where the dimension has none
 
 
 def event_columns(partition_key: str | None, dimensions: Sequence[tuple[str, str]], key: str) -> Columns:

@@ -44,9 +44,9 @@ class Execution:
         try:
             batch = pending.result(self._stall_s)
         except FutureTimeoutError as error:
-            if pending.done():  # the query's own TimeoutError, not ours
-                raise
-            raise StalledError from error
+            if not pending.done():
+                raise StalledError from error
+            batch = pending.result()  # it came just now, or the error is the query's own
         except BaseException:
             self.cancel()
             raise

@@ -110,7 +110,7 @@ def comes_to_rest(within_s: float) -> bool:
 
 
 def _is_at_rest() -> bool:
-    """Tell whether no other thread runs or would like to."""
+    """Return True if no other thread runs or waits for a processor."""
     if not _TASKS.exists():  # not Linux
         before = time.process_time()
         time.sleep(4 * _LOOK_S)

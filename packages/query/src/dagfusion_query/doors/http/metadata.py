@@ -160,7 +160,7 @@ def entity_tag(states: Iterable[EnvironmentState], *asked: str) -> str:
 
 
 def is_known(if_none_match: str | None, tag: str) -> bool:
-    """Tell whether a client has what a tag stands for."""
+    """Return True if the client has the version of the catalog that the tag names."""
     known = (part.strip().removeprefix("W/") for part in (if_none_match or "").split(","))
     return tag.removeprefix("W/") in known
 
