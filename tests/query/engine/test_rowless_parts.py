@@ -31,3 +31,12 @@ def test_a_statement_without_rows_reads_nothing(orgs: Any, sql: str) -> None:
 
     assert prepared.path == "catalog"
     assert orgs.sql(sql.replace("{t}", TABLE)).num_rows == 0
+
+
+@pytest.mark.parametrize(("before", "beside"), [("", ""), (RECURSIVE, "r, ")])
+def test_an_aggregate_over_no_rows_keeps_its_filter(orgs: Any, before: str, beside: str) -> None:
+    extreme = "min(DATE '1969-12-31') FILTER (WHERE CAST(o.id AS DOUBLE) IS NOT DISTINCT FROM 'NaN')"
+    sql = f"{before}SELECT {extreme} AS d, count(*) AS n FROM {beside}{TABLE} o WHERE 1 = 0"
+
+    assert orgs.rows(sql) == [{"d": None, "n": 0}]
+    assert orgs.rows(f"{sql} HAVING count(*) > 2") == []

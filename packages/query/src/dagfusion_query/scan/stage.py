@@ -126,14 +126,16 @@ def stage(
         NotSpliceable: The logical plan does not serialize, or cannot be read again.
     """
     logical = encoded_plan(optimized)
+    answered: list[Scan] = []
+    for scanned in tables:
+        logical = answer_aggregates(logical, scanned, answered, context)
+    logical = _replannable(logical, optimized, context)
     plan = partial(splice, context=context, breadth=breadth, policy=policy)
     stages: list[Stage] = []
-    answered: list[Scan] = []
     for scanned in tables:
         home = folder_url(scanned.template.home).encode()
         if home not in logical:
             continue
-        logical = answer_aggregates(logical, scanned, answered, context)
 
         def change(node: bytes, scanned: ScannedTable = scanned, home: bytes = home) -> bytes | None:
             if home not in children(node, ListingTableScanNode.PATHS):
@@ -143,15 +145,19 @@ def stage(
             return _with_paths(node, marker)
 
         logical = rewrite(logical, home, change)
+    return Staged(logical, stages, answered)
+
+
+def _replannable(logical: bytes, optimized: LogicalPlan, context: SessionContext) -> bytes:
+    """Return an encoded plan that keeps its meaning when it is planned again, which is what a run begins with."""
     try:
         logical = exact_float_bounds(logical, context)
         if may_misplace_filters(optimized, context):
             logical = keep_filters_in_place(logical, context)
-        plan_read = LogicalPlan.from_bytes(context, logical)
-        context.create_dataframe_from_logical_plan(plan_read).optimized_logical_plan()  # what a run begins with
+        context.create_dataframe_from_logical_plan(LogicalPlan.from_bytes(context, logical)).execution_plan()
     except Exception as error:
-        raise NotSpliceable(f"the logical plan cannot be read again: {error}") from error
-    return Staged(logical, stages, answered)
+        raise NotSpliceable(f"the logical plan cannot be planned again: {error}") from error
+    return logical
 
 
 def names_a_table(plan: LogicalPlan, tables: Sequence[ScannedTable]) -> bool:
