@@ -167,10 +167,10 @@ def _connect(path: Path | None) -> sqlite3.Connection:
     try:
         with closing(database.execute("pragma user_version")) as rows:
             version = rows.fetchone()[0]
-        if version not in (0, _FORMAT):
+        if version != _FORMAT:
             for table in ("learnt", "waiting", "about"):
                 database.execute(f"drop table if exists {table}")
-        database.executescript(f"{_TABLES} pragma user_version = {_FORMAT};")
+            database.executescript(f"{_TABLES} pragma user_version = {_FORMAT};")  # waits for the disk four times
     except BaseException:
         database.close()
         raise
