@@ -13,10 +13,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dagfusion_contract.record import DataFile, Layout
-from dagfusion_query.catalog.compact import compact, without
-from dagfusion_query.catalog.fileless import fold_fileless, not_wiped
 from dagfusion_query.catalog.model import Ledger, Segment, Snapshot, Table
-from dagfusion_query.catalog.rows import Absence, Written, absent_rows, build_segment, find_partitions, rank
+from dagfusion_query.catalog.rows import (
+    Absence,
+    Written,
+    absent_rows,
+    build_segment,
+    compact,
+    find_partitions,
+    fold_fileless,
+    not_wiped,
+    rank,
+    without,
+)
 from dagfusion_query.catalog.tables import build_table, name_tables
 from dagfusion_query.errors import EventRecordError, UndiscoverableError
 from dagfusion_query.event_log.protocol import AssetKey, Event, Materialization, Wipe

@@ -10,9 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dagfusion_query.catalog.compact import LARGE_ROWS
 from dagfusion_query.catalog.fold import adopt, fold
 from dagfusion_query.catalog.model import Snapshot
+from dagfusion_query.catalog.rows import LARGE_ROWS
 from dagfusion_query.catalog.snapshot import SnapshotStore
 from dagfusion_query.discovery.discovery import Discovery
 from dagfusion_query.errors import EventLogUnavailableError, QueryError, SnapshotError

@@ -1,10 +1,11 @@
-"""A generation on disk: its folder, the manifest that names its segments, and the segments as they are mapped."""
+"""A generation on disk: its folder, its manifest, its segments as they are mapped, and a catalog that follows it."""
 
 import hashlib
 import logging
+import time
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,17 @@ import orjson
 import pyarrow as pa
 
 from dagfusion_contract.record import Layout
-from dagfusion_query.catalog.model import ABSENT_SCHEMA, FILELESS_SCHEMA, Ledger, Segment
-from dagfusion_query.event_log.protocol import EventLog
+from dagfusion_query.catalog.fold import with_ledgers
+from dagfusion_query.catalog.model import ABSENT_SCHEMA, FILELESS_SCHEMA, Ledger, Segment, Snapshot
+from dagfusion_query.errors import SnapshotError
+from dagfusion_query.event_log.protocol import AssetKey, EventLog
 from dagfusion_query.settings import NO_STATE, Settings
 
 FORMAT = 4
 _LAYOUT_FILE, _LAYOUT_PARTITION, _LAYOUT_NAMES = b"dagfusion.file", b"dagfusion.partition", b"dagfusion.layout"
+_log = logging.getLogger(__name__)
+_WAIT_S = 2.0
+_LOOK_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -104,24 +110,6 @@ def files_of(asset: Mapping[str, Any]) -> list[File]:
     return [File(**entry) for entry in entries if entry]
 
 
-def _map_segments(segments: Path, entries: list[Mapping[str, Any]]) -> Iterator[tuple[Segment, File]]:
-    for entry in entries:
-        file = File(**entry["file"])
-        rows = map_rows(segments, file)
-        metadata = rows.schema.metadata
-        fingerprint, key, unreadable = orjson.loads(metadata[_LAYOUT_NAMES])
-        columns, partition = _schema(metadata[_LAYOUT_FILE]), _schema(metadata[_LAYOUT_PARTITION])
-        layout = Layout(columns, partition, fingerprint, key, tuple(map(tuple, unreadable)))
-        yield Segment(layout, rows.replace_schema_metadata(None), tuple(entry["dropped"])), file
-
-
-def _schema(serialized: bytes) -> pa.Schema:
-    return pa.ipc.read_schema(pa.py_buffer(serialized))
-
-
-_log = logging.getLogger(__name__)
-
-
 def snapshot_folder(settings: Settings, event_log: EventLog) -> Path | None:
     """Return the folder for the snapshots of an event log, or None to keep none.
 
@@ -151,3 +139,83 @@ def snapshot_folder(settings: Settings, event_log: EventLog) -> Path | None:
         )
         return None
     return folder
+
+
+class MappedCatalog:
+    """Follows the state folder of a `LiveCatalog` in another process. Not thread-safe.
+
+    Tables that did not change are the same objects from one generation to the next, and files are mapped once. What
+    they hold is believed: the process that wrote them has checked it.
+
+    Args:
+        folder: The `state_dir` of the catalog.
+        environment: The first word of each schema's name.
+    """
+
+    def __init__(self, folder: Path, environment: str) -> None:
+        self._folder = folder
+        self._snapshot = Snapshot(-1, environment)
+        self._entries: Mapping[AssetKey, Any] = {}
+
+    def at(self, generation: int) -> Snapshot:
+        """Return this generation, or a later one.
+
+        Raises:
+            SnapshotError: It does not appear within two seconds, or is damaged.
+        """
+        deadline = time.monotonic() + _WAIT_S
+        while self._snapshot.generation < generation:
+            try:
+                self._follow()
+            except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+                # The next generation may have replaced this one between the look and the opening.
+                if time.monotonic() > deadline:
+                    raise SnapshotError(f"the catalog's snapshot cannot be used: {error!r}") from error
+            if self._snapshot.generation < generation:
+                if time.monotonic() > deadline:
+                    raise SnapshotError(f"generation {generation} of the catalog did not appear in its state folder")
+                time.sleep(_LOOK_S)
+        return self._snapshot
+
+    def _follow(self) -> None:
+        """Map the latest generation."""
+        paths = manifest_paths(self._folder)
+        if not paths:
+            return
+        manifest = read_manifest(paths[-1])
+        generation = manifest["generation"]
+        if generation <= self._snapshot.generation:
+            return
+        entries = {tuple(asset["key"]): asset for asset in manifest["assets"]}
+        changed: dict[AssetKey, Ledger] = {}
+        for key, asset in entries.items():
+            if asset != self._entries.get(key):
+                changed[key], _ = map_ledger(self._folder / "segments", asset)
+        self._snapshot = _next_snapshot(self._snapshot, generation, changed, self._entries.keys() - entries.keys())
+        self._entries = entries
+
+
+def _map_segments(segments: Path, entries: list[Mapping[str, Any]]) -> Iterator[tuple[Segment, File]]:
+    for entry in entries:
+        file = File(**entry["file"])
+        rows = map_rows(segments, file)
+        metadata = rows.schema.metadata
+        fingerprint, key, unreadable = orjson.loads(metadata[_LAYOUT_NAMES])
+        columns, partition = _schema(metadata[_LAYOUT_FILE]), _schema(metadata[_LAYOUT_PARTITION])
+        layout = Layout(columns, partition, fingerprint, key, tuple(map(tuple, unreadable)))
+        yield Segment(layout, rows.replace_schema_metadata(None), tuple(entry["dropped"])), file
+
+
+def _schema(serialized: bytes) -> pa.Schema:
+    return pa.ipc.read_schema(pa.py_buffer(serialized))
+
+
+def _next_snapshot(
+    before: Snapshot, generation: int, changed: Mapping[AssetKey, Ledger], gone: set[AssetKey]
+) -> Snapshot:
+    """Return the next generation, in which tables are the same objects where their assets did not change."""
+    if not changed and not gone:
+        return replace(before, generation=generation)
+    kept = {key: ledger for key, ledger in before.ledgers.items() if key not in gone}
+    tables = {name: table for name, table in before.tables.items() if table.asset_key not in gone}
+    return replace(with_ledgers(replace(before, tables=tables, ledgers=kept), changed), generation=generation)

@@ -1,18 +1,22 @@
-"""Materializations to catalog rows: one layout's values converted a column at a time, and blamed one by one."""
+"""Materializations as rows of segments: converted a column at a time, refused one by one, merged to few segments."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dagfusion_contract.record import ENTRY, DataFile, Layout
-from dagfusion_query.catalog.bounds import read_bounds, statistics_type, struct_array
 from dagfusion_query.catalog.entry import encode_entries
-from dagfusion_query.catalog.model import ABSENT_SCHEMA, FILELESS_SCHEMA, TIME, Segment, files_schema
-from dagfusion_query.catalog.values import convert
+from dagfusion_query.catalog.model import ABSENT_SCHEMA, FILELESS_SCHEMA, TIME, Ledger, Segment, files_schema
+from dagfusion_query.catalog.values import convert, read_bounds, statistics_type, struct_array
 from dagfusion_query.errors import EventRecordError, MalformedRecordError, UnsupportedTypeError
 from dagfusion_query.event_log.protocol import Materialization
+
+TIER = 8  # this many segments of one size are merged into one of the next size
+LARGE_ROWS = TIER**5  # such segments are not merged any more
+_MAX_DROPPED = 64
+Latest = Mapping[str | None, Materialization]
 
 
 class Written(NamedTuple):
@@ -82,6 +86,58 @@ def fileless_rows(events: Iterable[Materialization]) -> pa.Table:
     return pa.table(arrays, schema=FILELESS_SCHEMA)
 
 
+def compact(segments: Sequence[Segment]) -> tuple[Segment, ...]:
+    """Leave out segments of which nothing counts, rewrite those with many gaps, merge the small ones of a layout."""
+    layouts: dict[str, list[Segment]] = {}
+    for segment in segments:
+        if segment.live_count:
+            layouts.setdefault(segment.layout.key, []).append(_without_gaps(segment))
+    return tuple(segment for group in layouts.values() for segment in _merge_small(group))
+
+
+def without(rows: pa.Table, gone: Collection[int]) -> pa.Table:
+    """Return a copy of the rows but for those whose numbers are given."""
+    kept = sorted(set(range(rows.num_rows)).difference(gone))
+    return rows.take(pa.array(kept, pa.int64())).combine_chunks()
+
+
+def fold_fileless(ledger: Ledger, fileless: Latest, named: Latest) -> pa.Table:
+    """Return the next `Ledger.fileless`; the ledger's own when the events say nothing new.
+
+    Args:
+        ledger: What was known before.
+        fileless: By partition key, the latest new event that names no file.
+        named: By partition key, the latest new event that names a file, also one that was refused or wiped.
+    """
+    before = ledger.fileless
+    if not fileless and not (named and before.num_rows):
+        return before
+    fresh = {key: event for key, event in fileless.items() if not _is_later(named.get(key), rank(event))}
+    keys = pa.array(fresh, pa.string())
+    for rows in (*(rows for segment in ledger.segments for rows in segment.live()), ledger.absent):
+        for _, key, known in find_partitions(rows, keys):
+            if key in fresh and known > rank(fresh[key]):
+                del fresh[key]
+    gone = []
+    for row, key, known in find_partitions(before, pa.array({**fresh, **named}, pa.string())):
+        if _is_later(named.get(key), known) or _is_later(fresh.get(key), known):
+            gone.append(row)
+        else:
+            fresh.pop(key, None)
+    if not gone and not fresh:
+        return before
+    kept = without(before, gone) if gone else before
+    return pa.concat_tables([kept, fileless_rows(fresh.values())]).combine_chunks()
+
+
+def not_wiped(ledger: Ledger) -> pa.Table:
+    """Return the rows of `Ledger.fileless` that came after the latest wipe."""
+    if ledger.wiped_at_us is None or not ledger.fileless.num_rows:
+        return ledger.fileless
+    moment = pa.scalar(ledger.wiped_at_us, pa.int64()).cast(pa.timestamp("us", "UTC"))
+    return ledger.fileless.filter(pc.greater(ledger.fileless["materialized_at"], moment))
+
+
 def _rows(layout: Layout, written: Sequence[Written]) -> pa.Table:
     events, files = [w.event for w in written], [w.file for w in written]
     count = len(files)
@@ -122,3 +178,26 @@ def _entries(files: Sequence[DataFile], modified: pa.Array, partition: pa.Struct
         raise MalformedRecordError(
             f"{ENTRY}.modified must be before the year 2262, got {files[0].modified!r}"
         ) from error
+
+
+def _merge_small(segments: Sequence[Segment]) -> list[Segment]:
+    left = list(segments)
+    size = TIER
+    while size <= LARGE_ROWS:
+        small = [segment for segment in left if segment.live_count < size]
+        if len(small) >= TIER:
+            rows = pa.concat_tables([rows for segment in small for rows in segment.live()])
+            left = [segment for segment in left if segment.live_count >= size]
+            left.append(Segment(small[0].layout, rows.combine_chunks()))
+        size *= TIER
+    return left
+
+
+def _without_gaps(segment: Segment) -> Segment:
+    if len(segment.dropped) <= min(_MAX_DROPPED, segment.rows.num_rows // 2):
+        return segment
+    return Segment(segment.layout, without(segment.rows, segment.dropped))
+
+
+def _is_later(event: Materialization | None, known: tuple[int, int]) -> bool:
+    return event is not None and rank(event) > known

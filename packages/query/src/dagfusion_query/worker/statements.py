@@ -13,10 +13,9 @@ from weakref import WeakKeyDictionary
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dagfusion_query.access.grants import EVERYTHING, Grants
-from dagfusion_query.access.scopes import Scopes
+from dagfusion_query.access.grants import EVERYTHING, Grants, Scopes
 from dagfusion_query.answers import Explanation
-from dagfusion_query.catalog.mapped import MappedCatalog
+from dagfusion_query.catalog.manifest import MappedCatalog
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.documents.failures import Failure
 from dagfusion_query.documents.queries import ExplanationDocument, ScanStats

@@ -5,8 +5,7 @@ from types import MappingProxyType
 import pyarrow as pa
 
 from dagfusion_contract.naming import TableName
-from dagfusion_query.access.grants import ALL, Grants
-from dagfusion_query.access.scopes import REMEMBERED, Scopes
+from dagfusion_query.access.grants import ALL, REMEMBERED, Grants, Scopes
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.errors import EnvironmentUnavailableError, QueryError
 

@@ -10,8 +10,7 @@ import pyarrow as pa
 import pytest
 
 from dagfusion_query.catalog.fold import fold
-from dagfusion_query.catalog.manifest import manifest_paths
-from dagfusion_query.catalog.mapped import MappedCatalog
+from dagfusion_query.catalog.manifest import MappedCatalog, manifest_paths
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.snapshot import SnapshotStore
 from dagfusion_query.errors import SnapshotError
