@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from dagfusion_query.doors.flight.parameters import parameters
 from dagfusion_query.engine.from_first import with_select
-from dagfusion_query.engine.position import position_of
+from dagfusion_query.engine.statement import position_of
 from dagfusion_query.sql_text import Kind, check_text, qualified, quoted, tokens, unquoted
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=8)

@@ -53,7 +53,7 @@ class Writer(Expressions):
         if "['a']" in sql and any(f"{side} JOIN" in sql for side in ("LEFT", "RIGHT", "FULL")):
             self.apart["duckdb"] = "fields of structs that an outer join makes NULL: issue 25120 of DataFusion"
         if any(lists > 1 for lists in Counter(_IN_LIST.findall(sql)).values()):
-            self.apart["memory"] = "DataFusion merges lists of one value and ignores NULL; see `engine/in_lists.py`"
+            self.apart["memory"] = "DataFusion merges lists of one value and ignores NULL; see `engine/literals.py`"
             if "CASE" in sql or " ON " in sql:
                 self.apart["duckdb"] = "there the engine leaves them to DataFusion"
         if " OR " in sql and any(len(re.findall(rf"{a or b}\b", sql)) > 1 for a, b in _DISTINCT.findall(sql)):

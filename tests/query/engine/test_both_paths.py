@@ -138,7 +138,7 @@ def _differences(world: World, statement: Statement, paths: Counter[str]) -> Ite
 def _renamed(sql: str, tables: Mapping[str, Sequence[Column]]) -> str:
     """Return a statement in which columns of different mentions of tables have different names.
 
-    Plain DataFusion 55 may filter the other column of one name: see `scan/same_names.py`.
+    Plain DataFusion 55 may filter the other column of one name: see `scan/plan_faults.py`.
     """
 
     def mention(found: re.Match[str]) -> str:

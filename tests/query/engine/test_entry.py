@@ -9,8 +9,9 @@ from datafusion import Expr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagfusion_query.catalog.entry import encode_entries, encode_entry, encode_scalar, object_path, store_url
+from dagfusion_query.catalog.entry import encode_entries, encode_entry, encode_scalar
 from dagfusion_query.errors import UnsupportedTypeError
+from dagfusion_query.object_store import object_path, store_url
 from dagfusion_query.wire import children, uint, uints
 
 LITERAL = 3  # LogicalExprNode.literal

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dagfusion_query.engine.diagnose import diagnose
+from dagfusion_query.engine.objects import diagnose
 from dagfusion_query.engine.statement import execution_error
 from dagfusion_query.engine.stores import Stores
 from dagfusion_query.errors import (
@@ -22,7 +22,7 @@ from dagfusion_query.errors import (
     StatementError,
     UnknownTableError,
 )
-from dagfusion_query.explain import explain
+from dagfusion_query.result import explain
 from tests.query.engine.conftest import TABLE
 
 

@@ -134,7 +134,7 @@ def test_datafusion_needs_filters_to_stay() -> None:
 
 
 def test_datafusion_needs_this(tmp_path: Path) -> None:
-    """When this fails, DataFusion has mended its issue 25296, and `scan/same_names.py` can go."""
+    """When this fails, DataFusion has mended its issue 25296, and `keep_filters_in_place` can go."""
     context = SessionContext(SessionConfig().with_target_partitions(1).set("datafusion.execution.batch_size", "64"))
     for name, rows in (("t", LARGE), ("u", SMALL)):
         pq.write_table(rows, tmp_path / f"{name}.parquet", row_group_size=64)

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dagfusion_query.engine.plan_cache import is_repeatable
-from dagfusion_query.scan.predicate import scalar_functions
+from dagfusion_query.scan.prune import scalar_functions
 
 TABLE = "local_default.t"
 FILES, ROWS = 4, 800

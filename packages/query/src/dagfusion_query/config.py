@@ -14,15 +14,16 @@ from urllib.parse import urlsplit
 from dagfusion_query.config_file import KEYS, Document, read_document
 from dagfusion_query.errors import SettingsError
 from dagfusion_query.service_settings import ServiceSettings
-from dagfusion_query.setting import declared, given
 from dagfusion_query.settings import (
     HOME,
     NO_STATE,
     EnvironmentSettings,
     Settings,
     check_environment_name,
+    declared,
     default_region,
     listed,
+    read_values,
 )
 
 _PRIVATE = 0o700
@@ -108,7 +109,7 @@ def read_config(
     document = read_document(variables, file)
     service = ServiceSettings.read(variables, document.service)
     state_dir = _state_dir(variables, service)
-    engine = given(declared(Settings, "engine"), variables, document.engine)
+    engine = read_values(declared(Settings, "engine"), variables, document.engine)
     names = _names(variables, document, event_log, environment)
     if names:
         environments = [_environment(name, variables, document, event_log, engine) for name in names]

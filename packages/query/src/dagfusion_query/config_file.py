@@ -10,8 +10,7 @@ from typing import Any
 
 from dagfusion_query.errors import SettingsError
 from dagfusion_query.service_settings import ServiceSettings
-from dagfusion_query.setting import declared, names
-from dagfusion_query.settings import ENGINE_SETTINGS, EnvironmentSettings
+from dagfusion_query.settings import ENGINE_SETTINGS, EnvironmentSettings, declared, names
 
 NAME = "dagfusion.toml"
 # What can be said of an environment; as a variable DAGFUSION_<NAME>_<KEY>, in upper case.

@@ -16,9 +16,8 @@ from dagfusion_query.engine.engine import Engine, Prepared
 from dagfusion_query.errors import EventLogUnavailableError, QueryError, SettingsError
 from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.stored_event import EventReader
-from dagfusion_query.explain import explain
 from dagfusion_query.parameters import Params
-from dagfusion_query.result import EmbeddedResult, Finished
+from dagfusion_query.result import EmbeddedResult, Finished, explain
 from dagfusion_query.settings import Settings, listed
 
 _DISCOVERY_WAIT_S = 60.0  # for what is there when a connection is made; the rest appears as it is learnt

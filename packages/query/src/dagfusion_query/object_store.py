@@ -1,10 +1,34 @@
-"""Direct requests to an object store: an obstore client made from a URL and settings."""
+"""Object stores: what a URI names, an obstore client for a store, and the retries after an object was replaced."""
 
+import time
 from typing import Any
 
 from obstore.store import LocalStore, ObjectStore, S3Store
 
 from dagfusion_query.settings import Settings
+
+# Until the run that writes the object has logged its event, every try finds it replaced.
+_PAUSES_S = (0.0, 0.1, 0.2, 0.4, 0.6)
+_LIMIT_S = 2.0
+
+
+def object_path(uri: str) -> str:
+    """Return what names an object inside its store: the key, or the path without its leading slash."""
+    _, _, rest = uri.partition("://")
+    _, _, path = rest.partition("/")
+    return path
+
+
+def store_url(uri: str) -> str:
+    """Return the part of a URI that names its store: `s3://bucket/`, or `file:///`."""
+    scheme, _, rest = uri.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}/"
+
+
+def store_parts(url: str) -> tuple[str, str]:
+    """Return the scheme and the bucket of a store's URL."""
+    scheme, _, rest = url.partition("://")
+    return scheme, rest.rstrip("/")
 
 
 def open_store(
@@ -19,7 +43,7 @@ def open_store(
         timeout: How long a request may take.
         max_retries: How often a request is tried again.
     """
-    scheme, _, rest = url.partition("://")
+    scheme, bucket = store_parts(url)
     if scheme == "file":
         return LocalStore("/")
     options: dict[str, Any] = {
@@ -32,4 +56,21 @@ def open_store(
     http: Any = {"connect_timeout": connect_timeout, "timeout": timeout}
     http["allow_http"] = bool(settings.endpoint_url and settings.endpoint_url.startswith("http://"))
     set_options = {key: value for key, value in options.items() if value is not None}
-    return S3Store(rest.rstrip("/"), client_options=http, retry_config={"max_retries": max_retries}, **set_options)
+    return S3Store(bucket, client_options=http, retry_config={"max_retries": max_retries}, **set_options)
+
+
+class StaleRetries:
+    """The retries of one query: the first at once, then some within about two seconds; a long query has one."""
+
+    def __init__(self) -> None:
+        self._pauses = iter(_PAUSES_S)
+        self._first_at: float | None = None
+
+    def pause_s(self) -> float | None:
+        """Return how long to wait before the catalog is refreshed and the query tried again; None to give up."""
+        pause_s = next(self._pauses, None)
+        if self._first_at is None:
+            self._first_at = time.monotonic()
+        elif pause_s is not None and time.monotonic() + pause_s - self._first_at > _LIMIT_S:
+            return None
+        return pause_s

@@ -1,15 +1,17 @@
-"""What a query gives: batches as they come, or all of them as a table, and what it cost."""
+"""What a query of the embedded engine gives: batches as they come or all of them as a table, stats, an explanation."""
 
 import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from dagfusion_query.answers import QueryStats, Result
-from dagfusion_query.engine.engine import Prepared
+from dagfusion_query.answers import Explanation, FilterEffect, QueryStats, Result, ScanExplanation
+from dagfusion_query.engine.engine import Engine, Prepared
 from dagfusion_query.errors import StaleObjectError
-from dagfusion_query.retries import StaleRetries
+from dagfusion_query.object_store import StaleRetries
+from dagfusion_query.scan.scanned import Filter, Scan
 
 
 class Batches(Protocol):
@@ -156,3 +158,34 @@ class EmbeddedResult(Result):
         self._seconds = time.perf_counter() - self._started
         self._rows += batch.num_rows if batch is not None else 0
         return batch
+
+
+def explain(prepared: Prepared, engine: Engine) -> Explanation:
+    """Explain a statement that an engine has planned.
+
+    Raises:
+        StatementError: The statement has no physical plan.
+    """
+    logical, physical = engine.plans(prepared)
+    return Explanation([_explained_scan(scan) for scan in prepared.scans], logical, physical, prepared.path)
+
+
+def _explained_scan(scan: Scan) -> ScanExplanation:
+    kept = scan.kept
+    files = scan.table.files
+    return ScanExplanation(
+        str(scan.table.name),
+        len(files),
+        len(kept),
+        int(pc.sum(files["size_bytes"]).as_py() or 0),
+        scan.bytes,
+        kept["partition_key"].to_pylist(),
+        kept["uri"].to_pylist(),
+        [_filter_effect(applied, len(files)) for applied in scan.filters],
+    )
+
+
+def _filter_effect(applied: Filter, total: int) -> FilterEffect:
+    kept = applied.kept()
+    by = "partition values" if applied.decided else "nothing" if kept is None else "statistics"
+    return FilterEffect(applied.text, 0 if kept is None else total - kept, by)

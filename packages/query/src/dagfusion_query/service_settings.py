@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dagfusion_query.errors import SettingsError
-from dagfusion_query.setting import declared, given, setting
+from dagfusion_query.settings import declared, read_values, setting
 
 ANONYMOUS = ("auto", "loopback", "never", "always")
 _CORES = os.cpu_count() or 1
@@ -118,7 +118,7 @@ class ServiceSettings:
         Raises:
             SettingsError: A value is one that its setting cannot have.
         """
-        settings = cls(**given(declared(cls), variables, table))
+        settings = cls(**read_values(declared(cls), variables, table))
         if (settings.tls_certificate is None) != (settings.tls_key is None):
             raise SettingsError("DAGFUSION_TLS_CERTIFICATE and DAGFUSION_TLS_KEY go together: set both or neither")
         return settings

@@ -1,19 +1,21 @@
 """Settings of the query side: read once from a mapping into a frozen value.
 
+A setting is declared as a field of a frozen dataclass, with its variable, its default and its meaning. All else follows
+from the declaration: what is read from variables and from `dagfusion.toml`, what is refused, the options of commands,
+and the page of settings.
+
 What the caller passes comes before the environment. Where neither names an event log, the local stack's `stack.env` in
 `$DAGFUSION_HOME` does, and its own endpoint and keys go with it: those of the shell are for another store.
 """
 
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from dagfusion_query.errors import SettingsError
-from dagfusion_query.setting import declared, names, setting
-from dagfusion_query.setting import given as said
 
 NO_STATE = "none"  # as DAGFUSION_STATE_DIR: keep no snapshots
 ENVIRONMENTS = ("local", "uat", "prod")
@@ -21,6 +23,40 @@ METADATA_KEYS = "dagster/uri,uri,path,s3_path"
 HOME = ".dagfusion"
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _CORES = os.cpu_count() or 1
+
+
+def setting(  # one row of a table
+    variable: str,
+    default: Any,
+    help_text: str,
+    *,
+    shown: str = "",
+    section: str = "",
+    choices: Sequence[str] = (),
+    is_path: bool = False,
+    is_secret: bool = False,
+) -> Any:
+    """Declare a setting. The type of the default says what its values are: positive numbers, or texts.
+
+    Args:
+        variable: The environment variable.
+        default: Its value where nothing is said.
+        help_text: Its meaning, with the unit.
+        shown: The default as documents show it, where it depends on something.
+        section: The table of `dagfusion.toml` that may have it, by the field's name.
+        choices: The values that it can have, if they are few.
+        is_path: Whether it is a path; in `dagfusion.toml`, relative to the file.
+        is_secret: Whether it is shown nowhere.
+    """
+    metadata = {
+        "variable": variable,
+        "help": help_text,
+        "shown": shown,
+        "section": section,
+        "choices": choices,
+        "is_path": is_path,
+    }
+    return field(default=default, repr=not is_secret, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -142,7 +178,7 @@ class Settings:
         stack = _stack_variables(variables, given)
         merged = {**{k: v for k, v in variables.items() if v != ""}, **stack}
         given = {name: value for name, value in given.items() if value is not None}
-        values = {**said([known for known in declared(cls) if known.name not in given], merged), **given}
+        values = {**read_values([known for known in declared(cls) if known.name not in given], merged), **given}
         if not values.get("event_log") and merged.get("DAGSTER_HOME"):
             values["event_log"] = merged["DAGSTER_HOME"]
         environment = values.setdefault("environment", "local")
@@ -151,6 +187,17 @@ class Settings:
         if bool(values.get("access_key_id")) != bool(values.get("secret_access_key")):
             raise SettingsError("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY go together: set both or neither, got one")
         return cls(**values, is_local_stack=bool(stack), cache_dir=_cache_dir(variables))
+
+
+def declared(kind: Any, section: str | None = None) -> list["Field[Any]"]:
+    """Return the settings of a class, or only those of one table of `dagfusion.toml`."""
+    found = [known for known in fields(kind) if "variable" in known.metadata]
+    return [known for known in found if section is None or known.metadata["section"] == section]
+
+
+def names(kind: Any, section: str | None = None) -> tuple[str, ...]:
+    """Return the names of `declared` settings."""
+    return tuple(known.name for known in declared(kind, section))
 
 
 # What a query engine is told, whichever environment it reads.
@@ -195,6 +242,35 @@ def listed(text: str) -> tuple[str, ...]:
     return tuple(item.strip() for item in text.split(",") if item.strip())
 
 
+def meaning(kind: Any, name: str) -> str:
+    """Return what a setting means."""
+    return next(str(known.metadata["help"]) for known in declared(kind) if known.name == name)
+
+
+def as_variables(kind: Any, values: Mapping[str, Any]) -> dict[str, str]:
+    """Return values by field name as the variables that say the same; None is not said."""
+    by_name = {known.name: known.metadata["variable"] for known in declared(kind)}
+    return {by_name[name]: str(value) for name, value in values.items() if value is not None}
+
+
+def read_values(
+    settings: Collection["Field[Any]"], variables: Mapping[str, str], table: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return what is said of settings, by field name: by variables, else by their table of `dagfusion.toml`.
+
+    Raises:
+        SettingsError: A value is one that its setting cannot have.
+    """
+    values = {}
+    for known in settings:
+        variable, section = known.metadata["variable"], known.metadata["section"]
+        if variables.get(variable):
+            values[known.name] = _value(known, variable, variables[variable])
+        elif known.name in (table or {}):
+            values[known.name] = _value(known, f"[{section}] {known.name}", (table or {})[known.name])
+    return values
+
+
 def _cache_dir(variables: Mapping[str, str]) -> str | None:
     """Return where XDG keeps what can be made again; None where the variables tell of no user."""
     named = variables.get("XDG_CACHE_HOME", "")
@@ -218,3 +294,18 @@ def _stack_variables(variables: Mapping[str, str], given: Mapping[str, Any]) -> 
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
     return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+
+
+def _value(known: "Field[Any]", where: str, said: Any) -> Any:
+    kind, choices = type(known.default), known.metadata["choices"]
+    if kind not in (int, float):
+        if choices and str(said) not in choices:
+            raise SettingsError(f"{where} must be one of {', '.join(choices)}, got {str(said)!r}")
+        return str(said)
+    try:
+        value = kind(str(said))  # as text: 2.5 is no whole number
+    except ValueError:
+        value = 0
+    if not value > 0:  # so that NaN is refused, too
+        raise SettingsError(f"{where} must be a positive {'whole ' if kind is int else ''}number, got {said!r}")
+    return value

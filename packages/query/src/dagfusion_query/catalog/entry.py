@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from dagfusion_query.errors import UnsupportedTypeError
+from dagfusion_query.object_store import object_path
 from dagfusion_query.plan_messages import (
     ArrowType,
     Decimal128,
@@ -114,19 +115,6 @@ def _path_end(entry: bytes) -> int:
         at += 1
     size, at = read_varint(entry, at + 2)
     return at + size
-
-
-def object_path(uri: str) -> str:
-    """Return what names an object inside its store: the key, or the path without its leading slash."""
-    _, _, rest = uri.partition("://")
-    _, _, path = rest.partition("/")
-    return path
-
-
-def store_url(uri: str) -> str:
-    """Return the part of a URI that names its store: `s3://bucket/`, or `file:///`."""
-    scheme, _, rest = uri.partition("://")
-    return f"{scheme}://{rest.partition('/')[0]}/"
 
 
 def encode_scalar(value: object, kind: pa.DataType, scalar: pa.Scalar | None = None) -> bytes:

@@ -11,7 +11,7 @@ import typer
 from dagfusion_query.errors import NotParquetError
 from dagfusion_query.package_extras import needs
 from dagfusion_query.service_settings import ServiceSettings
-from dagfusion_query.setting import as_variables, meaning
+from dagfusion_query.settings import as_variables, meaning
 
 if TYPE_CHECKING:
     from dagfusion_query.server import Ready

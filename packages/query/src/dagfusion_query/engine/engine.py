@@ -9,13 +9,11 @@ import pyarrow as pa
 from datafusion import DataFrame, ExecutionPlan, LogicalPlan, SessionContext
 
 from dagfusion_query.catalog.model import Snapshot
-from dagfusion_query.engine.execute import Execution
 from dagfusion_query.engine.from_first import with_select
 from dagfusion_query.engine.literals import may_change, read_in_context
 from dagfusion_query.engine.objects import Objects, copy_policy
 from dagfusion_query.engine.plan_cache import PlanCache, is_repeatable, parameters_key
-from dagfusion_query.engine.plan_text import with_names
-from dagfusion_query.engine.run import Means, Run, frame_batches, spliced_batches, staged_batches
+from dagfusion_query.engine.run import Execution, Means, Run, frame_batches, spliced_batches, staged_batches
 from dagfusion_query.engine.runtime import PLANNERS, Loop, Planners
 from dagfusion_query.engine.session import READ_ONLY, Bound, Sessions
 from dagfusion_query.engine.statement import (
@@ -26,13 +24,13 @@ from dagfusion_query.engine.statement import (
     missing_schema,
     no_room_to_plan,
     planning_error,
+    with_names,
 )
 from dagfusion_query.engine.stores import Stores
 from dagfusion_query.errors import EnvironmentUnavailableError, PlanError, UnknownTableError
-from dagfusion_query.object_cache.folder import open_copies
+from dagfusion_query.object_cache.copies import open_copies
 from dagfusion_query.parameters import Params, Values, scalars, unfit
-from dagfusion_query.scan.copied import CopyPolicy
-from dagfusion_query.scan.parquet_scan import Breadth
+from dagfusion_query.scan.parquet_scan import Breadth, CopyPolicy
 from dagfusion_query.scan.scanned import Scan
 from dagfusion_query.scan.splice import NotSpliceable, Spliced, decode, splice
 from dagfusion_query.scan.stage import Staged, names_a_table, stage

@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 import pyarrow as pa
 
-from dagfusion_query.scan.predicate import scalar_functions
+from dagfusion_query.scan.prune import scalar_functions
 
 
 class Sized(Protocol):

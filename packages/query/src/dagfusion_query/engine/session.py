@@ -2,31 +2,50 @@
 
 A session is made for a shape of the catalog (which tables, with which columns) and shared by the generations of that
 shape: new partitions need no new session, and what DataFusion remembers of Parquet footers survives them.
+
+DataFusion's own `information_schema` would show its settings, and the hidden tables that stand behind some views. Its
+tables are in memory, which a serialized plan cannot carry. Ours has the catalog's own tables, as local files.
 """
 
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
+from pathlib import Path
 
+import pyarrow as pa
 from datafusion import RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions
 from datafusion.catalog import Schema
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.model import Snapshot, Table
-from dagfusion_query.engine.information_schema import information_schema, register_information_schema
 from dagfusion_query.engine.series import SeriesFunctions
 from dagfusion_query.engine.stores import Stores
-from dagfusion_query.scan.layout import ScanLayout, scan_layout, view
+from dagfusion_query.scan.layout import ScanLayout, Scratch, Template, scan_layout, view
 from dagfusion_query.scan.scanned import ScannedTable
-from dagfusion_query.scan.template import Scratch, Template
 from dagfusion_query.settings import Settings
 from dagfusion_query.sql_text import qualified
 
 READ_ONLY = SQLOptions().with_allow_ddl(allow=False).with_allow_dml(allow=False).with_allow_statements(allow=False)
 SESSIONS = 4  # kept at once: callers with other grants see other tables
 Shape = frozenset[tuple[TableName, str, frozenset[str]]]
+NAME = "information_schema"
+CATALOG = "datafusion"
+_TABLES = ("table_catalog", "table_schema", "table_name", "table_type")
+_SCHEMATA = ("catalog_name", "schema_name")
+_COLUMNS = pa.schema(
+    {
+        "table_catalog": pa.string(),
+        "table_schema": pa.string(),
+        "table_name": pa.string(),
+        "column_name": pa.string(),
+        "ordinal_position": pa.uint64(),
+        "column_default": pa.string(),
+        "is_nullable": pa.string(),
+        "data_type": pa.string(),
+    }
+)
 
 
 class Session:
@@ -138,14 +157,6 @@ class Sessions:
         self._bounds.clear()
 
 
-def _scanned(table: Table, layout: ScanLayout, session: Session, before: ScannedTable | None) -> ScannedTable:
-    """Return the table as the scan knows it, as it was when nothing about it has changed."""
-    template = session.template(table.name)
-    if before is not None and before.table is table and before.template is template:
-        return before
-    return ScannedTable(table, layout, template)
-
-
 def new_context(settings: Settings) -> SessionContext:
     """Return a context with this service's limits and caches and no tables."""
     runtime = RuntimeEnvBuilder().with_disk_manager_os().with_fair_spill_pool(settings.memory_limit_bytes)
@@ -181,3 +192,48 @@ def register(context: SessionContext, table: Table, layout: ScanLayout, folder: 
     if layout.is_hidden:
         context.register_view(qualified(table.name), view(context.table(qualified(layout.name)), table, layout))
         context.deregister_table(qualified(layout.name))  # the view holds it; no one else shall name it
+
+
+def information_schema(tables: Iterable[Table]) -> Mapping[str, pa.RecordBatch]:
+    """Describe tables as `information_schema` does, by the names of its tables."""
+    ordered = sorted(tables, key=lambda table: table.name)
+    named = [(CATALOG, table.name.schema, table.name.table, "BASE TABLE") for table in ordered]
+    schemata = [(CATALOG, schema) for schema in sorted({table.name.schema for table in ordered})]
+    columns = [row for table in ordered for row in _column_rows(table)]
+    return {
+        "tables": _batch(named, pa.schema({name: pa.string() for name in _TABLES})),
+        "columns": _batch(columns, _COLUMNS),
+        "schemata": _batch(schemata, pa.schema({name: pa.string() for name in _SCHEMATA})),
+    }
+
+
+def register_information_schema(context: SessionContext, batches: Mapping[str, pa.RecordBatch], folder: Path) -> None:
+    """Give a context the description of its tables, which is written to files in a folder of its own."""
+    context.catalog().register_schema(NAME, Schema.memory_schema())
+    folder.mkdir()
+    for name, batch in batches.items():
+        path = folder / f"{name}.arrow"
+        with pa.ipc.new_file(path, batch.schema) as writer:
+            writer.write_batch(batch)
+        context.register_arrow(NAME, path, batch.schema)
+        context.catalog().schema(NAME).register_table(name, context.table_provider(NAME))
+        context.deregister_table(NAME)
+
+
+def _scanned(table: Table, layout: ScanLayout, session: Session, before: ScannedTable | None) -> ScannedTable:
+    """Return the table as the scan knows it, as it was when nothing about it has changed."""
+    template = session.template(table.name)
+    if before is not None and before.table is table and before.template is template:
+        return before
+    return ScannedTable(table, layout, template)
+
+
+def _column_rows(table: Table) -> Iterable[tuple[object, ...]]:
+    fields = [*table.file_schema, *table.partition_schema]
+    for position, field in enumerate(fields, 1):
+        yield (CATALOG, *table.name, field.name, position, None, "YES", str(field.type))
+
+
+def _batch(rows: Sequence[tuple[object, ...]], schema: pa.Schema) -> pa.RecordBatch:
+    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
+    return pa.record_batch([pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema)

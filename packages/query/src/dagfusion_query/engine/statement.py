@@ -1,13 +1,19 @@
-"""What DataFusion says of a statement, in this package's errors."""
+"""What DataFusion says of a statement, in this package's errors and with the caller's names.
+
+An error has the place in the statement that it is about: DataFusion gives one for syntax errors only. A plan's text has
+the names of objects and tables in place of the paths of local files. Paths are known by their place in the text and by
+their end, whatever folder comes before: a caller who writes a folder into a statement does not learn whether it is the
+right one.
+"""
 
 import difflib
 import errno
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.model import Table
-from dagfusion_query.engine.position import named_in, parts_of, position_of
 from dagfusion_query.errors import (
     ExecutionError,
     PlanError,
@@ -17,6 +23,7 @@ from dagfusion_query.errors import (
     SqlSyntaxError,
     UnknownTableError,
 )
+from dagfusion_query.sql_text import tokens
 
 _NO_ROOM = ("No space left on device", "Disk quota exceeded")
 # An error begins with its kind, below what DataFusion says of where it arose. Callers' words come only after the kind.
@@ -46,6 +53,17 @@ _SERIES = re.compile(r"<series: (.*?)>", re.DOTALL)
 _NOISE = re.compile(
     r"^(DataFusion error: |Error during planning: |Schema error: |(?:Optimizer rule '\w+' failed|\w+)\ncaused by\n)+"
 )
+_NAMED = re.compile(
+    r"""^(?:No\ field\ named\ |Invalid\ function\ '|Ambiguous\ reference\ to\ unqualified\ field\ )
+    (?P<name>(?:"(?:[^"]|"")*"|[^\s."']+)(?:\.(?:"(?:[^"]|"")*"|[^\s."']+))*)""",
+    re.VERBOSE,
+)
+_PART = re.compile(r'"((?:[^"]|"")*)"|([^."]+)')
+# Callers may write long texts: each pattern ends where the next one may begin, so that the search takes linear time.
+_FILE_GROUPS = re.compile(r"file_groups=\{\d+ groups?: (?:(?!file_groups=\{).)*?\]\}", re.DOTALL)
+_FILE_LABEL = re.compile(r"\bfilename=[^{}]*")  # of a metric
+_END = re.compile(r"/(?:(?P<copy>[0-9a-f]{2}/[0-9a-f]{30})|information_schema\d*/(?P<table>\w+)\.arrow)(?=[\],:}]|$)")
+_BEFORE = re.compile(r"(?:file_groups=\{\d+ groups?: |filename=|:\d+\.\.\d+)?[\[\], ]*")
 
 
 def is_datafusion_error(error: BaseException) -> bool:
@@ -130,13 +148,6 @@ def says_no_room(text: str) -> bool:
     return any(word in text for word in _NO_ROOM)
 
 
-def _said(text: str) -> str:
-    """Return an error from its kind on."""
-    while context := _CONTEXT.match(text):
-        text = text[context.end() :]
-    return text
-
-
 def is_full_disk(error: BaseException) -> bool:
     """Return True if an error of the operating system says that a disk is full."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -156,6 +167,75 @@ def no_room() -> ResourcesError:
         "the statement needs more room for temporary files than there is: filter or aggregate earlier, or make room in "
         "the folder for temporary files (TMPDIR) of the process that runs it"
     )
+
+
+def unknown_table(name: str, known: list[str], sql: str) -> UnknownTableError:
+    """Return the error of a name that no table has; it names those that are near."""
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    # A name without its schema is the commonest slip.
+    last = name.rsplit(".", 1)[-1]
+    near += [other for other in known if other.endswith(f".{last}") and other not in near]
+    hint = f"did you mean {' or '.join(near[:3])}?" if near else _hint(known)
+    return UnknownTableError(f"there is no table {name}: {hint}", *(position_of(sql, name) or ()))
+
+
+class Position(NamedTuple):
+    """A place in a statement, both 1-based."""
+
+    line: int
+    column: int
+
+
+class _Name(NamedTuple):
+    """A name of one or more parts, as the engine reads it, and where it begins."""
+
+    parts: Sequence[str]
+    start: int
+
+
+def named_in(text: str) -> str | None:
+    """Return the column or function that an error of DataFusion's is about."""
+    found = _NAMED.search(text)
+    return found["name"] if found else None
+
+
+def parts_of(name: str) -> list[str]:
+    """Return the parts of a name that may be qualified and quoted."""
+    return [(quoted or plain).replace('""', '"') for quoted, plain in _PART.findall(name)]
+
+
+def position_of(sql: str, name: str) -> Position | None:
+    """Return where a statement mentions a name first, an alias after AS aside.
+
+    Args:
+        sql: The statement.
+        name: Parts with dots between, quoted where they have to be.
+    """
+    wanted = parts_of(name)
+    found = next((mention for mention in _names_in(sql) if list(mention.parts) == wanted), None)
+    if found is None:
+        return None
+    line_start = sql.rfind("\n", 0, found.start) + 1
+    return Position(sql.count("\n", 0, found.start) + 1, found.start - line_start + 1)
+
+
+def with_names(text: str, objects: Mapping[str, str]) -> str:
+    """Return a plan's text with names in place of local paths.
+
+    Args:
+        text: The plan as DataFusion writes it.
+        objects: By the last two parts of the path of a copy, the path of its object.
+    """
+    for place in (_FILE_GROUPS, _FILE_LABEL):
+        text = place.sub(lambda found: _named_files(found[0], objects), text)
+    return text
+
+
+def _said(text: str) -> str:
+    """Return an error from its kind on."""
+    while context := _CONTEXT.match(text):
+        text = text[context.end() :]
+    return text
 
 
 def _syntax_error(text: str) -> SqlSyntaxError:
@@ -179,17 +259,35 @@ def _plan_error(text: str, sql: str) -> PlanError:
     return PlanError(text, *(position_of(sql, name) or () if name else ()))
 
 
-def unknown_table(name: str, known: list[str], sql: str) -> UnknownTableError:
-    """Return the error of a name that no table has; it names those that are near."""
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    # A name without its schema is the commonest slip.
-    last = name.rsplit(".", 1)[-1]
-    near += [other for other in known if other.endswith(f".{last}") and other not in near]
-    hint = f"did you mean {' or '.join(near[:3])}?" if near else _hint(known)
-    return UnknownTableError(f"there is no table {name}: {hint}", *(position_of(sql, name) or ()))
-
-
 def _hint(known: list[str]) -> str:
     if not known:
         return "the catalog is empty; materialize an asset first"
     return "`SELECT * FROM information_schema.tables` lists those that there are"
+
+
+def _names_in(sql: str) -> Iterator[_Name]:
+    parts: list[str] = []
+    start, goes_on, is_alias = 0, False, False
+    for token in tokens(sql):
+        part = token.name
+        if part is not None and goes_on:
+            parts.append(part)
+        elif token.text != "." or not parts:
+            if parts and not is_alias:
+                yield _Name(parts, start)
+            is_alias = parts == ["as"]
+            parts, start = ([] if part is None else [part]), token.start
+        goes_on = token.text == "." and bool(parts)
+    if parts and not is_alias:
+        yield _Name(parts, start)
+
+
+def _named_files(listed: str, objects: Mapping[str, str]) -> str:
+    shown, last = "", 0
+    for end in _END.finditer(listed):
+        name = f"information_schema/{end['table']}" if end["table"] else objects.get(end["copy"])
+        if name is not None:
+            before = _BEFORE.match(listed, last)
+            shown += ("" if before is None else before[0]) + name
+            last = end.end()
+    return shown + listed[last:]

@@ -9,9 +9,8 @@ from datafusion import SessionContext
 from datafusion.object_store import AmazonS3
 from obstore.store import ObjectStore
 
-from dagfusion_query.catalog.entry import object_path, store_url
 from dagfusion_query.errors import StoreUnavailableError
-from dagfusion_query.object_store import open_store
+from dagfusion_query.object_store import object_path, open_store, store_parts, store_url
 from dagfusion_query.settings import Settings
 
 _PROBE = {"connect_timeout": "2s", "timeout": "5s", "max_retries": 0}
@@ -53,7 +52,7 @@ class Stores:
         Raises:
             StoreUnavailableError: The store cannot be set up from the settings.
         """
-        scheme, bucket = _parts(url)
+        scheme, bucket = store_parts(url)
         if scheme == "file":
             return  # every context has the local file system
         with self._lock:
@@ -104,9 +103,3 @@ class Stores:
                 f"the S3 client for bucket {bucket!r} cannot be made: "
                 "check AWS_ENDPOINT_URL, AWS_REGION and the AWS_* keys"
             ) from error
-
-
-def _parts(url: str) -> tuple[str, str]:
-    """Return the scheme and the bucket of a store's URL."""
-    scheme, _, rest = url.partition("://")
-    return scheme, rest.rstrip("/")

@@ -29,8 +29,7 @@ from dagfusion_query.plan_messages import (
     TableReference,
     ValuesNode,
 )
-from dagfusion_query.scan.predicate import MAX, MIN, NULLS, ROWS, is_over
-from dagfusion_query.scan.prune import Pruner
+from dagfusion_query.scan.prune import MAX, MIN, NULLS, ROWS, Pruner, is_over
 from dagfusion_query.sql_text import qualified, quoted
 from dagfusion_query.wire import children, fields, message, uint
 

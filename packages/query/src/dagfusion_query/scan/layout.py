@@ -1,15 +1,23 @@
-"""Partition columns as DataFusion's scan can have them: never NULL, with names that a folder can have.
+"""A table as DataFusion plans over it: partition columns that a listing table can have, and template folders to list.
 
 ListingTable declares its partition columns NOT NULL, and the optimizer believes that: `state IS NULL` becomes false
 before any file is looked at. It also looks for their names in folder names, where `größe` or `a b` stand escaped. So a
 column with a NULL, or such a name, is scanned as a value and, where it has a NULL, a flag; a view over the scan makes
 the column again. Filters on the view's column reach the scan as filters on these, and prune as exactly as any.
+
+A table is registered over an empty folder, the template. While a query is planned, each scan gets a folder of its own
+(a slot), so that a table named twice stays two scans, with as many witness files as the scan shall have file groups.
 """
 
 import re
+import shutil
+import tempfile
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,10 +27,16 @@ from datafusion import functions as f
 from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.entry import encode_entries
 from dagfusion_query.catalog.model import Table
+from dagfusion_query.errors import SettingsError
 from dagfusion_query.sql_text import quoted
 
 HIDDEN = "$scan"  # an identifier to DataFusion, and never the end of a table's name
 _PLAIN = re.compile(r"\w+", re.ASCII)
+_WITNESS = b"PAR1"  # never read: the splice replaces it
+# What a URL of DataFusion has as it is. A URL that differs from DataFusion's would leave a table empty.
+_UNQUOTED = "/!$&'()+,:;=@]^|~"
+_GLOB = re.compile(r"[*?\[]")
+_VALUES = {"string": "w", "large_string": "w", "binary": "w", "bool": "false", "date32[day]": "1970-01-01"}
 
 
 @dataclass(frozen=True)
@@ -83,6 +97,65 @@ def view(scan: DataFrame, table: Table, layout: ScanLayout) -> DataFrame:
     )
 
 
+class Template:
+    """The template folders of one table.
+
+    Args:
+        folder: A folder that is this table's alone.
+        partition_schema: The partition columns in path order.
+    """
+
+    def __init__(self, folder: Path, partition_schema: pa.Schema) -> None:
+        self.folder = folder
+        self._leaf = Path(*(f"{f.name}={_witness_value(f.type)}" for f in partition_schema))
+        self._ready: set[tuple[int, int]] = set()
+
+    @property
+    def home(self) -> str:
+        """The empty folder that the table is registered over, with a slash at its end."""
+        return self.path(0, 0)
+
+    def path(self, slot: int, groups: int) -> str:
+        """Return the folder for a scan in `slot` with `groups` file groups, with a slash at its end."""
+        folder = self.folder / f"s{slot}" / f"k{groups}"
+        if (slot, groups) not in self._ready:
+            # A missing template would be an empty table: a wrong answer, not an error. So it is complete before it is
+            # known.
+            leaf = folder / self._leaf
+            leaf.mkdir(parents=True, exist_ok=True)
+            for i in range(groups):
+                (leaf / f"{i}.parquet").write_bytes(_WITNESS)
+            self._ready.add((slot, groups))
+        return f"{folder}/"
+
+
+class Scratch:
+    """A temporary folder for the templates of one session, removed with it.
+
+    Raises:
+        SettingsError: DataFusion would read the folder's name as a pattern.
+    """
+
+    def __init__(self) -> None:
+        if _GLOB.search(str(Path(tempfile.gettempdir()).resolve())):
+            raise SettingsError(
+                f"the folder for temporary files must not have *, ? or [ in its path, got {tempfile.gettempdir()}: set "
+                "TMPDIR to another"
+            )
+        self.path = Path(tempfile.mkdtemp(prefix="dagfusion-")).resolve()
+        # Queries of an older generation may hold the session for a while: the folder goes after the last of them.
+        self.close = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+    def template(self, number: int, partition_schema: pa.Schema) -> Template:
+        """Return the template of table `number`."""
+        return Template(self.path / str(number), partition_schema)
+
+
+def folder_url(path: str) -> str:
+    """Return the URL that DataFusion's logical plan holds for a local folder."""
+    return f"file://{quote(path, safe=_UNQUOTED)}"
+
+
 def _parts(number: int, field: pa.Field, nullable: frozenset[str]) -> tuple[Sequence[pa.Field], Expr]:
     """Return the scan's columns for a partition column, and the expression that makes it of them."""
     value, flag = f"value${number}", f"null${number}"
@@ -106,3 +179,9 @@ def _placeholder(kind: pa.DataType) -> pa.Scalar:
     if pa.types.is_decimal(kind):
         return pa.scalar(Decimal(0), kind)
     return pa.scalar(0, pa.int32() if pa.types.is_date32(kind) else pa.int64()).cast(kind)
+
+
+def _witness_value(kind: pa.DataType) -> str:
+    if pa.types.is_timestamp(kind):
+        return quote("1970-01-01T00:00:00", safe="")
+    return _VALUES.get(str(kind), "0")

@@ -1,21 +1,28 @@
-"""One Parquet scan of an encoded physical plan: its witness files are replaced by a table's own.
+"""One Parquet scan of an encoded physical plan: its witness files are replaced by a table's own, or by local copies.
 
     ParquetScanExecNode {base_conf 1, predicate 3, parquet_options 4: {global 1: ParquetOptions}}
     FileScanExecConf {file_groups 1, limit 5: {limit 1}, object_store_url 8}
     ParquetOptions {enable_page_index 1, pruning 2}
 
 Field numbers are those of datafusion-proto 55.
+
+An object that is fetched whole by one request has the bytes of one version, and a checksum can be compared. Small
+objects are read this way, which is also the fastest: one request an object instead of three, and none the next time.
 """
 
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dagfusion_query.catalog.entry import with_paths
+from dagfusion_query.catalog.model import Table
+from dagfusion_query.object_store import object_path
 from dagfusion_query.plan_messages import (
     FileGroup,
     FileScanExecConf,
@@ -25,11 +32,12 @@ from dagfusion_query.plan_messages import (
     ScanLimit,
     TableParquetOptions,
 )
-from dagfusion_query.scan.copied import LOCAL_STORE, Copied
 from dagfusion_query.scan.scanned import Scan, may_hold_nan
 from dagfusion_query.wire import children, fields, message, rewrite
 
 SMALL_BYTES = 1 << 20  # all of such a file is read as fast as its page index, which DataFusion asks for at each query
+LOCAL_STORE = "file:///"
+MANY = 256  # files from which a scan that may not need all of them reads the objects in place
 
 
 class Breadth(NamedTuple):
@@ -58,6 +66,26 @@ class Breadth(NamedTuple):
             return planned
         in_window = self.window_bytes * files // max(size_bytes, 1)
         return max(planned, min(files, self.concurrency, in_window))
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A scan that reads copies.
+
+    Attributes:
+        keys: Of the copies, in the scan's order.
+        entries: The scan's encoded files, with the paths of the copies.
+    """
+
+    scan: Scan
+    keys: Sequence[str]
+    entries: pa.ChunkedArray
+
+    @property
+    def objects(self) -> Iterator[tuple[str, str]]:
+        """The last two parts of each copy's path, with the path of its object."""
+        names = (f"{key[:2]}/{key[2:]}" for key in self.keys)
+        return zip(names, map(object_path, self.scan.kept["uri"].to_pylist()), strict=True)
 
 
 class ParquetScan:
@@ -143,6 +171,58 @@ def rewrite_scan(physical: bytes, witness: bytes, change: Callable[[ParquetScan]
         return change(ParquetScan(node)) if confs and _reads(confs[0], witness) else None
 
     return rewrite(physical, witness, changed)
+
+
+class CopyPolicy:
+    """Which scans read copies, and where those are.
+
+    Args:
+        path: Gives the path of the copy with a key.
+        key: Gives the key of the copy of an object, from its environment, URI and etag.
+        object_bytes: The largest object that is copied.
+        scan_bytes: The most bytes that one scan may copy.
+    """
+
+    def __init__(
+        self, path: Callable[[str], str], key: Callable[[str, str, str], str], object_bytes: int, scan_bytes: int
+    ) -> None:
+        self._path, self._key = path, key
+        self._object_bytes, self._scan_bytes = object_bytes, scan_bytes
+        # Of whole tables, made once a generation.
+        self._tables: WeakKeyDictionary[Table, tuple[list[str], pa.ChunkedArray]] = WeakKeyDictionary()
+
+    def copied(self, scan: Scan, entries: pa.ChunkedArray) -> Copied | None:
+        """Return a scan's copies; None where its objects are read in place: large, local or without an etag.
+
+        Args:
+            scan: The scan.
+            entries: The encoded files of its table.
+        """
+        kept = scan.kept.select(["uri", "size_bytes", "etag"])
+        sizes = kept["size_bytes"]
+        if (
+            kept["etag"].null_count
+            or pc.max(sizes).as_py() > self._object_bytes
+            or pc.sum(sizes).as_py() > self._scan_bytes
+            or not pc.all(pc.starts_with(kept["uri"], "s3://")).as_py()
+        ):
+            return None
+        if scan.count <= MANY:
+            keys, local = self._made(scan.table, kept, scan.of(pa.table({"entry": entries}))["entry"])
+            return Copied(scan, keys, local)
+        if scan.table not in self._tables:
+            self._tables[scan.table] = self._made(scan.table, scan.table.files, entries)
+        keys, local = self._tables[scan.table]
+        if scan.files is None:
+            return Copied(scan, keys, local)
+        return Copied(scan, [keys[number] for number in scan.files.to_pylist()], local.take(scan.files))
+
+    def _made(self, table: Table, files: pa.Table, entries: pa.ChunkedArray) -> tuple[list[str], pa.ChunkedArray]:
+        """Return the keys of files' copies, and the encoded copies."""
+        versions = zip(files["uri"].to_pylist(), files["etag"].to_pylist(), strict=True)
+        keys = [self._key(table.environment, uri, etag or "") for uri, etag in versions]
+        paths = (self._path(key).lstrip("/") for key in keys)
+        return keys, pa.chunked_array([with_paths(entries.to_pylist(), paths)])
 
 
 def _reads(conf: bytes, witness: bytes) -> bool:

@@ -8,11 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datafusion import Expr
 
-from dagfusion_query.catalog.entry import store_url
 from dagfusion_query.catalog.model import Table
-from dagfusion_query.scan.layout import ScanLayout, scan_files
+from dagfusion_query.object_store import store_url
+from dagfusion_query.scan.layout import ScanLayout, Template, scan_files
 from dagfusion_query.scan.prune import Pruner
-from dagfusion_query.scan.template import Template
 
 FEW = 64  # files of a scan that are taken out of the catalog one by one
 

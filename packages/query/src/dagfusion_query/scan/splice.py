@@ -20,13 +20,16 @@ from datafusion import ExecutionPlan, Expr, LogicalPlan, SessionContext
 
 from dagfusion_query.plan_messages import CoalescePartitionsExecNode, ListingTableScanNode, PhysicalPlanNode
 from dagfusion_query.scan.answer import Mention, aggregate_over_scan, answer
-from dagfusion_query.scan.copied import MANY, Copied, CopyPolicy
-from dagfusion_query.scan.float_bounds import exact_float_bounds
-from dagfusion_query.scan.lossy import keep_unlimited, lost_in_physical_plan
-from dagfusion_query.scan.parquet_scan import Breadth, ParquetScan, rewrite_scan
-from dagfusion_query.scan.same_names import keep_filters_in_place, may_misplace_filters
+from dagfusion_query.scan.layout import Template, folder_url
+from dagfusion_query.scan.parquet_scan import MANY, Breadth, Copied, CopyPolicy, ParquetScan, rewrite_scan
+from dagfusion_query.scan.plan_faults import (
+    exact_float_bounds,
+    keep_filters_in_place,
+    keep_unlimited,
+    lost_in_physical_plan,
+    may_misplace_filters,
+)
 from dagfusion_query.scan.scanned import Filter, Scan, ScannedTable, prune_scan
-from dagfusion_query.scan.template import Template, folder_url
 from dagfusion_query.wire import children, fields, message, rewrite
 
 _LIMITED = re.compile(r"LimitExec|limit=|^(?!.*TopK).*fetch=", re.MULTILINE)

@@ -17,14 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datafusion import DataFrame, Expr, LogicalPlan, SessionContext
 
-from dagfusion_query.catalog.entry import store_url
 from dagfusion_query.catalog.model import Table
+from dagfusion_query.object_store import store_url
 from dagfusion_query.plan_messages import ListingTableScanNode, LogicalPlanNode, ProjectionColumns
-from dagfusion_query.scan.copied import CopyPolicy
-from dagfusion_query.scan.float_bounds import exact_float_bounds
-from dagfusion_query.scan.parquet_scan import Breadth
-from dagfusion_query.scan.predicate import column_names
-from dagfusion_query.scan.same_names import keep_filters_in_place, may_misplace_filters
+from dagfusion_query.scan.layout import folder_url
+from dagfusion_query.scan.parquet_scan import Breadth, CopyPolicy
+from dagfusion_query.scan.plan_faults import exact_float_bounds, keep_filters_in_place, may_misplace_filters
+from dagfusion_query.scan.prune import column_names
 from dagfusion_query.scan.scanned import Scan, ScannedTable
 from dagfusion_query.scan.splice import (
     NotSpliceable,
@@ -33,7 +32,6 @@ from dagfusion_query.scan.splice import (
     encoded_plan,
     splice,
 )
-from dagfusion_query.scan.template import folder_url
 from dagfusion_query.wire import children, fields, message, rewrite
 
 _OF_MENTION = (

@@ -23,7 +23,7 @@ from dagfusion_query.errors import (
     StaleObjectError,
     TooBusyError,
 )
-from dagfusion_query.retries import StaleRetries
+from dagfusion_query.object_store import StaleRetries
 from dagfusion_query.service.admission import Admission, Ticket
 from dagfusion_query.service.metrics import Metrics
 from dagfusion_query.service.query import Query

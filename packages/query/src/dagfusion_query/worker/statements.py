@@ -28,8 +28,7 @@ from dagfusion_query.errors import (
     QueryError,
     ResourcesError,
 )
-from dagfusion_query.explain import explain
-from dagfusion_query.result import Batches, Finished
+from dagfusion_query.result import Batches, Finished, explain
 from dagfusion_query.scan.layout import HIDDEN
 from dagfusion_query.settings import Settings
 from dagfusion_query.worker.limits import EXIT_CODE, comes_to_rest, out_of_memory

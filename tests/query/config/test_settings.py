@@ -12,8 +12,7 @@ from dagfusion_query.cli.serve import serve
 from dagfusion_query.config import read_config
 from dagfusion_query.errors import SettingsError
 from dagfusion_query.service_settings import ServiceSettings
-from dagfusion_query.setting import declared, names
-from dagfusion_query.settings import ENGINE_SETTINGS, Settings
+from dagfusion_query.settings import ENGINE_SETTINGS, Settings, declared, names
 
 TABLES = {"service": ServiceSettings, "engine": Settings}
 IN_FILES = [(section, known) for section, kind in TABLES.items() for known in declared(kind, section)]

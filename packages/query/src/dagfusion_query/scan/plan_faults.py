@@ -1,0 +1,258 @@
+"""What DataFusion 55 gets wrong in plans, and how a statement is kept right.
+
+**Filters that reach the wrong column.** The physical filter pushdown finds columns by name. Where a join's output has
+two columns of one name, a filter on one of them can reach the other side of the join (apache/datafusion#25296 and
+#21246, fixed after 55 by #25259). There are two kinds of such filters:
+
+- A filter of the statement. A filter operator below the join takes it over, and the one above the join is removed: the
+  answer has other rows. `keep_filters_in_place` prevents this.
+- A filter that is made at run time, by a join or the first rows of an order. It reaches scans only, where it skips row
+  groups and pages. Scans of such plans have no filter: they read more, and the rows are filtered above all the same.
+
+**Minima and maxima of floats in groups.** `min` and `max` start from the largest and smallest finite number, and
+compare NaN with nothing: {inf} has the minimum 1.797e308, and the result with a NaN depends on the order of the rows
+(apache/datafusion#24432). Without groups they are right: -0.0 is less than 0.0, and NaN is greater than infinity.
+`first_value(x ORDER BY x)` has that order in groups too. It takes two to five times as long, so other types keep their
+functions.
+
+**What an encoded plan loses.**
+
+- A physical window function loses its FILTER and its IGNORE NULLS.
+- Limits and offsets are 32 bits wide in some operators and scans.
+- A logical limit without a row count is encoded as the greatest 64-bit number, and decoded as that, to which an offset
+  is added later. The first rows of an order are in the wrong order then. A negative number is no limit.
+
+**Conditions that are moved or merged.** `condition OR random() < 0` has the value of the condition, NULL included: the
+addition is always false. No rule moves a volatile condition, or merges it with another one. See also `engine.literals`.
+"""
+
+import re
+from collections.abc import Sequence
+
+import pyarrow as pa
+from datafusion import Expr, LogicalPlan, SessionContext, lit
+from datafusion import functions as f
+
+from dagfusion_query.plan_messages import (
+    AggregateNode,
+    AggregateUDFExprNode,
+    AliasNode,
+    BinaryExprNode,
+    LimitNode,
+    LogicalExprNode,
+    LogicalPlanNode,
+    SelectionNode,
+    SortExprNode,
+    SortNode,
+)
+from dagfusion_query.wire import LENGTH, VARINT, Field, children, fields, message, rewrite, uint, varint
+
+_GREATEST = (1 << 63) - 1
+_UNLIMITED = uint(LimitNode.FETCH, _GREATEST)
+_NONE = uint(LimitNode.FETCH, -1)
+_LIMIT = {(LimitNode.INPUT, LENGTH), (LimitNode.FETCH, VARINT)}
+_OPTIONAL = {(LimitNode.SKIP, VARINT)}
+_SORT = {(SortNode.INPUT, LENGTH), (SortNode.EXPR, LENGTH), (SortNode.FETCH, VARINT)}
+_LOST = re.compile(r"WindowAggr: .*(?:FILTER \(WHERE|IGNORE NULLS)|(?:skip|fetch)=\d{10}", re.DOTALL)
+_NEVER = bytes((f.random() < lit(0.0)).to_bytes())
+_PASSIVE = ("Projection:", "SubqueryAlias:", "Limit:", "Union", "TableScan:", "Sort:")
+_TOP_K = "fetch="
+_SELECTION = varint(LogicalPlanNode.SELECTION << 3 | LENGTH)
+_ASCENDING = {b"min": uint(SortExprNode.ASC, 1), b"max": b""}
+
+
+def lost_in_physical_plan(optimized: LogicalPlan) -> str | None:
+    """Return the part of a plan that its encoded physical plan would lack; None if there is none.
+
+    The plan's text is looked at, so a name or a literal may count, which costs only time.
+    """
+    found = _LOST.search(optimized.display_indent())
+    return found and found[0][-40:]
+
+
+def keep_unlimited(logical: bytes) -> bytes:
+    """Return a logical plan whose limits without a row count are decoded as such."""
+    return rewrite(logical, _UNLIMITED, _unlimited) if _UNLIMITED in logical else logical
+
+
+def unmoved(condition: bytes) -> bytes:
+    """Return an encoded condition that has the value of this one and stays where it is."""
+    return joined(b"Or", [condition, _NEVER])
+
+
+def joined(operator: bytes, operands: list[bytes]) -> bytes:
+    """Return an encoded expression of operands between which one operator stands."""
+    parts = b"".join(message(BinaryExprNode.OPERANDS, operand) for operand in operands)
+    return message(LogicalExprNode.BINARY, parts + message(BinaryExprNode.OP, operator))
+
+
+def may_misplace_filters(optimized: LogicalPlan, context: SessionContext) -> bool:
+    """Return True if a filter may reach an operator whose output has two columns of one name.
+
+    Filters come from WHERE and HAVING, and at run time from joins, aggregates and the first rows of an order. A plan
+    with a join and a scalar subquery counts as well, because a plan's inputs do not include its subqueries.
+    """
+    text = optimized.display_indent()
+    if "Join" not in text:
+        return False
+    return "Subquery:" in text or _reaches_same_names(optimized, context, filtered=False)
+
+
+def keep_filters_in_place(logical: bytes, context: SessionContext) -> bytes:
+    """Return an encoded plan in which a filter stays above the operators whose output has two columns of one name."""
+
+    def change(node: bytes) -> bytes | None:
+        if (parts := _filter_parts(node)) is None:
+            return None
+        below, condition = (rewrite(part, _SELECTION, change) for part in parts)
+        try:
+            plan = LogicalPlan.from_bytes(context, parts[0])
+        except Exception:  # noqa: BLE001  # DataFusion's errors have no class; this is a message of another kind
+            return None
+        if _reaches_same_names(plan, context, filtered=True):
+            condition = unmoved(condition)
+        selection = message(SelectionNode.INPUT, below) + message(SelectionNode.EXPR, condition)
+        return message(LogicalPlanNode.SELECTION, selection)
+
+    return rewrite(logical, _SELECTION, change)
+
+
+def exact_float_bounds(logical: bytes, context: SessionContext) -> bytes:
+    """Return an encoded logical plan whose groups have the right minima and maxima of floats.
+
+    Args:
+        logical: The plan; its columns keep their names.
+        context: The session that it was planned in.
+    """
+    for name in _ASCENDING:
+        logical = _with_exact(logical, name, context)
+    return logical
+
+
+def _unlimited(node: bytes) -> bytes | None:
+    try:
+        found = list(fields(node))
+    except ValueError:
+        return None
+    kinds = {(field.number, field.wire) for field in found}
+    is_greatest = any(field.number == LimitNode.FETCH and field.value == _GREATEST for field in found)
+    if not is_greatest or not (_LIMIT <= kinds <= _LIMIT | _OPTIONAL or kinds == _SORT):
+        return None
+    return b"".join(_NONE if field.number == LimitNode.FETCH else _below(field) for field in found)
+
+
+def _below(field: Field) -> bytes:
+    if field.number == LimitNode.INPUT and isinstance(field.value, bytes):
+        return message(LimitNode.INPUT, keep_unlimited(field.value))
+    return field.raw
+
+
+def _reaches_same_names(node: LogicalPlan, context: SessionContext, *, filtered: bool) -> bool:
+    if filtered and _has_same_names(node, context):
+        return True
+    filtered = filtered or _filters(node.display())
+    return any(_reaches_same_names(child, context, filtered=filtered) for child in node.inputs())
+
+
+def _filters(operator: str) -> bool:
+    return not operator.startswith(_PASSIVE) or (operator.startswith("Sort:") and _TOP_K in operator)
+
+
+def _has_same_names(node: LogicalPlan, context: SessionContext) -> bool:
+    names = context.create_dataframe_from_logical_plan(node).schema().names
+    return len(set(names)) < len(names)
+
+
+def _filter_parts(node: bytes) -> tuple[bytes, bytes] | None:
+    """Return the input and the condition of an encoded filter; None if the node is none."""
+    try:
+        (only,) = fields(node)
+        below, condition = fields(only.value if isinstance(only.value, bytes) else b"")
+    except ValueError:
+        return None
+    numbers = (only.number, below.number, condition.number)
+    if numbers != (LogicalPlanNode.SELECTION, SelectionNode.INPUT, SelectionNode.EXPR):
+        return None
+    if not (isinstance(below.value, bytes) and isinstance(condition.value, bytes)):
+        return None
+    return below.value, condition.value
+
+
+def _with_exact(logical: bytes, name: bytes, context: SessionContext) -> bytes:
+    """Replace one of the two functions."""
+    marker = message(AggregateUDFExprNode.FUN_NAME, name)
+
+    def change(node: bytes) -> bytes | None:
+        calls = _grouped_calls(node)
+        if not calls:
+            return None
+        floats = zip(calls, _are_floats(node, len(calls), context), strict=True)
+        changed = [_ordered(call, name, context) if is_float else call for call, is_float in floats]
+        (aggregate,) = children(node, LogicalPlanNode.AGGREGATE)
+        (below,) = children(aggregate, AggregateNode.INPUT)
+        groups = b"".join(
+            field.raw
+            for field in fields(aggregate)
+            if field.number not in (AggregateNode.INPUT, AggregateNode.AGGR_EXPR)
+        )
+        parts = message(AggregateNode.INPUT, rewrite(below, marker, change)) + groups
+        return message(
+            LogicalPlanNode.AGGREGATE, parts + b"".join(message(AggregateNode.AGGR_EXPR, call) for call in changed)
+        )
+
+    return rewrite(logical, marker, change)
+
+
+def _grouped_calls(node: bytes) -> Sequence[bytes]:
+    """Return the aggregate expressions of an encoded node; none if it is no aggregate, or one without groups."""
+    aggregates = children(node, LogicalPlanNode.AGGREGATE)
+    if (
+        len(aggregates) != 1
+        or len(children(aggregates[0], AggregateNode.INPUT)) != 1
+        or not children(aggregates[0], AggregateNode.GROUP_EXPR)
+    ):
+        return []
+    return children(aggregates[0], AggregateNode.AGGR_EXPR)
+
+
+def _are_floats(node: bytes, count: int, context: SessionContext) -> Sequence[bool]:
+    """Return for each of an aggregate's last columns whether it is of floats."""
+    schema = context.create_dataframe_from_logical_plan(LogicalPlan.from_bytes(context, node)).schema()
+    return [pa.types.is_floating(kind) for kind in schema.types[-count:]]
+
+
+def _ordered(call: bytes, name: bytes, context: SessionContext) -> bytes:
+    """Return the first value in a call's order; the call as it is if it is of another function."""
+    functions = children(call, LogicalExprNode.AGGREGATE_UDF)
+    if not functions:
+        return b"".join(
+            message(LogicalExprNode.ALIAS, _renamed(field.value, name, context))
+            if field.number == LogicalExprNode.ALIAS and isinstance(field.value, bytes)
+            else field.raw
+            for field in fields(call)
+        )
+    if children(functions[0], AggregateUDFExprNode.FUN_NAME) != [name]:
+        return call
+    (argument,) = children(functions[0], AggregateUDFExprNode.ARGS)
+    first = message(AggregateUDFExprNode.FUN_NAME, b"first_value") + message(AggregateUDFExprNode.ARGS, argument)
+    first += b"".join(
+        message(AggregateUDFExprNode.FILTER, condition)
+        for condition in children(functions[0], AggregateUDFExprNode.FILTER)
+    )
+    first += message(AggregateUDFExprNode.ORDER_BY, message(SortExprNode.EXPR, argument) + _ASCENDING[name])
+    column = str(Expr.from_bytes(call, context).schema_name())
+    return message(
+        LogicalExprNode.ALIAS,
+        message(AliasNode.EXPR, message(LogicalExprNode.AGGREGATE_UDF, first))
+        + message(AliasNode.ALIAS, column.encode()),
+    )
+
+
+def _renamed(alias: bytes, name: bytes, context: SessionContext) -> bytes:
+    """Return an alias of a call, whose name stays."""
+    return b"".join(
+        message(AliasNode.EXPR, _ordered(field.value, name, context))
+        if field.number == AliasNode.EXPR and isinstance(field.value, bytes)
+        else field.raw
+        for field in fields(alias)
+    )
