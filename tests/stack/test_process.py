@@ -73,11 +73,16 @@ def test_never_ready_is_an_error_too(tmp_path: Path) -> None:
     child.stop()
 
 
-def test_the_log_of_the_start_before_is_kept(tmp_path: Path) -> None:
-    for word in ("first", "second"):
-        start(tmp_path, f"print({word!r})").process.wait()
-    assert (tmp_path / "log").read_text() == "second\n"
-    assert (tmp_path / "log.1").read_text() == "first\n"
+def test_starts_share_a_log_and_an_ending_has_a_line_of_its_own_start(tmp_path: Path) -> None:
+    endings = []
+    for code in ("print('\x1b[31mfirst\x1b[0m')", "print('second')", "pass"):
+        child = start(tmp_path, code)
+        child.process.wait()
+        endings.append(child.ending())
+    assert (tmp_path / "log").read_text() == "\x1b[31mfirst\x1b[0m\nsecond\n"
+    log = tmp_path / "log"
+    lines = ("first", "second", "no output")
+    assert endings == [f"test ended (exit code 0): {line}; its log is {log}" for line in lines]
 
 
 def test_finding_takes_no_time(tmp_path: Path) -> None:

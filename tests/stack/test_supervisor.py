@@ -86,6 +86,7 @@ def test_what_a_killed_supervisor_left_is_ended_by_the_next_start(command: Comma
     with supervise(Settings(command.home.path), "up", said.append) as stack:
         stack.start_stores()
         assert not left & set(process.marked(command.home.path))
+        assert "ready to accept connections" in (command.home.logs / "postgres.log.1").read_text()
     assert said[0] == "Ended what was left of an earlier start: PostgreSQL, S3 server"
 
 
@@ -98,6 +99,12 @@ def test_a_service_that_dies_too_often_is_named_and_the_rest_is_stopped(command:
     assert "it ended more than 0 times in 10 minutes, so that the stack stops" in said
     assert supervisor.returncode == 1
     assert process.marked(command.home.path) == {}
+    shown = command.run("status")
+    assert shown.returncode == 3
+    assert f"is not running.\nIt stopped with an error: {name} ended (killed by SIGKILL): " in shown.stdout
+    with command.home.hold("up"):
+        pass
+    assert status.read(command.home).error is None
 
 
 @pytest.mark.parametrize("name", sorted(STORES))

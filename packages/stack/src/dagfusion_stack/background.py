@@ -12,7 +12,7 @@ import sys
 
 from dagfusion_stack import process
 from dagfusion_stack.errors import ServiceError, StackError
-from dagfusion_stack.home import Home
+from dagfusion_stack.home import SUPERVISOR_LOG, Home
 from dagfusion_stack.settings import Settings
 from dagfusion_stack.supervisor import SUPERVISOR_STOP_TIMEOUT_S, Say, supervise
 
@@ -27,7 +27,7 @@ def start(settings: Settings, say: Say) -> None:
     """
     home = Home(settings.home)
     home.prepare()
-    log = home.logs / "supervisor.log"
+    log = home.logs / SUPERVISOR_LOG
     with log.open("ab") as errors:
         child = subprocess.Popen(  # noqa: S603  # this module
             [sys.executable, "-m", __name__],

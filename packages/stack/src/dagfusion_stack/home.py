@@ -15,6 +15,7 @@ from dagfusion_stack.errors import AlreadyRunningError, HomeError
 
 FORMAT = 1
 LOCK_PATIENCE_S = 1.0
+SUPERVISOR_LOG = "supervisor.log"
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Home:
 
     @property
     def logs(self) -> Path:
-        """One log a service, and the one before it as `.1`."""
+        """One log a service, which its restarts share, and the log of the stack's last start as `.1`."""
         return self.path / "logs"
 
     @property
@@ -87,6 +88,10 @@ class Home:
     @property
     def _ports_file(self) -> Path:
         return self.path / "ports.env"
+
+    @property
+    def _error_file(self) -> Path:
+        return self.path / "error"
 
     @property
     def _lock_file(self) -> Path:
@@ -123,6 +128,12 @@ class Home:
                 "upgrade DagFusion, or set DAGFUSION_HOME to another folder"
             )
 
+    def keep_logs(self) -> None:
+        """Keep the services' logs of the last start as `.1`, so that this start has new ones."""
+        for log in self.logs.glob("*.log"):
+            if log.name != SUPERVISOR_LOG:
+                log.replace(log.with_name(f"{log.name}.1"))
+
     @contextlib.contextmanager
     def hold(self, command: str) -> Iterator[None]:
         """Hold the folder for this process; the system lets go of it when the process ends, however it ends.
@@ -134,6 +145,7 @@ class Home:
         try:
             self._lock(descriptor)
             self.write_state(command, ready=False, services=())
+            self._error_file.unlink(missing_ok=True)
             yield
             self._state_file.unlink(missing_ok=True)
         finally:
@@ -175,6 +187,14 @@ class Home:
         this = psutil.Process()
         holder = Holder(command, this.pid, this.create_time(), ready=ready, services=tuple(services))
         write_private(self._state_file, json.dumps(asdict(holder), indent=2))
+
+    def write_error(self, error: str) -> None:
+        """Remember the error that stopped the stack, until another command holds the folder."""
+        write_private(self._error_file, error)
+
+    def read_error(self) -> str | None:
+        """Read the error that stopped the stack; None when it was stopped by a command, or runs."""
+        return self._error_file.read_text() if self._error_file.exists() else None
 
     def write_ports(self, http: int, flight: int, dagster: int) -> None:
         """Remember the ports that a stack has started on, for the next start."""

@@ -24,6 +24,7 @@ MARK = "_DAGFUSION_STACK"
 SERVICE = "_DAGFUSION_SERVICE"
 POLL_INTERVAL_S = 0.02
 LOG_TAIL_BYTES = 16_384
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 # PostgreSQL, Go (glog, panic) and Python, each in its own words.
 TELLING = re.compile(r"FATAL|PANIC|^F\d{4} |^panic:|[A-Za-z]*(Error|Exception)\b.*:|\berror:|could not |No space left")
 
@@ -37,6 +38,7 @@ class Child:
     log: Path
     stop_signal: signal.Signals = signal.SIGTERM
     stop_timeout_s: float = 15.0
+    log_start: int = 0  # where the output of this process begins in the log
 
     def wait_ready(self, ready: Callable[[], bool], *, timeout_s: float) -> None:
         """Wait until `ready` says so.
@@ -63,7 +65,7 @@ class Child:
     def ending(self) -> str:
         """Say how the process, which has ended, did so."""
         how = _ending(self.process.wait())
-        return f"{self.name} ended ({how}): {telling_line(_tail(self.log))}; its log is {self.log}"
+        return f"{self.name} ended ({how}): {telling_line(_tail(self.log, self.log_start))}; its log is {self.log}"
 
     def stop(self) -> None:
         """Ask the process to stop, wait, and kill it when it does not."""
@@ -87,7 +89,7 @@ def start(
     stop_signal: signal.Signals = signal.SIGTERM,
     cwd: Path | None = None,
 ) -> Child:
-    """Start a service in a session of its own, with its output in `log` (the log before is kept as `.1`).
+    """Start a service in a session of its own, with its output at the end of `log`.
 
     Args:
         name: the service, as people read it.
@@ -99,9 +101,8 @@ def start(
         stop_signal: how the service is asked to stop.
         cwd: the working folder; the folder of the log when not given.
     """
-    with contextlib.suppress(FileNotFoundError):
-        log.replace(log.with_name(f"{log.name}.1"))
     with log.open("ab") as output:
+        log_start = output.tell()
         process = subprocess.Popen(  # noqa: S603  # the commands are ours
             [str(part) for part in command],
             stdin=subprocess.DEVNULL,
@@ -112,7 +113,7 @@ def start(
             start_new_session=True,
             **identity(account),
         )
-    return Child(name, process, log, stop_signal)
+    return Child(name, process, log, stop_signal, log_start=log_start)
 
 
 class Identity(TypedDict):
@@ -168,11 +169,11 @@ def telling_line(lines: Iterable[str]) -> str:
     return next((line for line in reversed(said) if TELLING.search(line)), said[-1] if said else "no output")
 
 
-def _tail(log: Path) -> list[str]:
+def _tail(log: Path, start: int) -> list[str]:
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - LOG_TAIL_BYTES))
-            return file.read().decode(errors="replace").splitlines()
+            file.seek(max(start, log.stat().st_size - LOG_TAIL_BYTES))
+            return COLOUR.sub("", file.read().decode(errors="replace")).splitlines()
     except OSError as error:
         return [f"no log ({error.strerror})"]
 

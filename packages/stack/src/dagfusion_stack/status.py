@@ -24,7 +24,10 @@ class ServiceStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """One stack: who runs it, whether everything has started, its services, and processes nobody supervises."""
+    """One stack: who runs it, whether everything has started, its services, and processes nobody supervises.
+
+    `error` is what stopped a stack that does not run, unless a command stopped it.
+    """
 
     home: str
     running: bool
@@ -33,6 +36,7 @@ class Status:
     pid: int | None
     services: Sequence[ServiceStatus]
     leftover: Sequence[str]
+    error: str | None = None
 
 
 def read(home: Home) -> Status:
@@ -40,7 +44,7 @@ def read(home: Home) -> Status:
     holder = home.holder()
     if holder is None:
         leftover = sorted(set(process.marked(home.path).values()))
-        return Status(str(home.path), False, False, None, None, (), leftover)  # noqa: FBT003
+        return Status(str(home.path), False, False, None, None, (), leftover, home.read_error())  # noqa: FBT003
     services = [
         ServiceStatus(
             service.name,

@@ -11,7 +11,7 @@ from types import FrameType
 import psutil
 
 from dagfusion_stack import dagster, object_store, ports, postgres, process, query_service, sockets
-from dagfusion_stack.errors import PortBusyError, ServiceError
+from dagfusion_stack.errors import PortBusyError, ServiceError, StackError
 from dagfusion_stack.home import Home, ServiceState
 from dagfusion_stack.restarts import Restarts
 from dagfusion_stack.settings import Settings
@@ -256,9 +256,14 @@ def supervise(settings: Settings, command: str, say: Say) -> Iterator[Supervisor
     with home.hold(command), _signals_interrupt():
         if left := sweep(home):
             say(f"Ended what was left of an earlier start: {', '.join(left)}")
+        home.keep_logs()
         supervisor = Supervisor(settings, command, say)
         try:
             yield supervisor
+        except StackError as error:
+            with contextlib.suppress(OSError):  # a full disk must not hide what stopped the stack
+                home.write_error(str(error))
+            raise
         finally:
             with _signals_ignored():
                 supervisor.stop()

@@ -29,6 +29,8 @@ def show_status(status: "Status") -> None:
     """Show what runs, one line a service."""
     if not status.running:
         show(f"The stack in {status.home} is not running.")
+        if status.error is not None:
+            show(f"It stopped with an error: {status.error}")
         if status.leftover:
             show(f"Left by a killed supervisor: {', '.join(status.leftover)}; `dagfusion down` ends it.")
         return
