@@ -51,6 +51,18 @@ def test_a_result(connection: FlightConnection) -> None:
     assert connection.sql("select * from orders").to_polars()["id"].to_list() == [1, 2, 3]
 
 
+@pytest.mark.parametrize("rows", [1, 3, 12, 100, 5000])
+def test_values_are_aligned_for_the_readers_of_a_result(
+    service: FakeService, connection: FlightConnection, rows: int
+) -> None:
+    table = pa.table({"id": range(rows), "name": [f"n{n}" for n in range(rows)], "at": pa.array(range(rows), "date64")})
+    service.results["select aligned"] = result(table)
+    found = connection.sql("select aligned").to_arrow()
+    assert found == table
+    chunks = [chunk for name in ("id", "at") for chunk in found[name].chunks]
+    assert [chunk.buffers()[1].address % 8 for chunk in chunks] == [0] * len(chunks)
+
+
 @pytest.mark.parametrize(
     ("sql", "params", "row"),
     [

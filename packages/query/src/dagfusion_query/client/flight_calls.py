@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import orjson
 import pyarrow as pa
-from pyarrow import flight
+from pyarrow import flight, ipc
 
 from dagfusion_query.documents import codec
 from dagfusion_query.documents.failures import FlightFailure
@@ -27,6 +27,8 @@ T = TypeVar("T")
 FAILURES = (pa.ArrowException, flight.FlightError, OSError, KeyError)
 # A service that was away is found soon after it has come back; gRPC would wait up to two minutes.
 _RECONNECT = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
+# gRPC puts buffers anywhere, and readers of the rows need values at multiples of their size: DuckDB's scan warns.
+_ALIGNED = ipc.IpcReadOptions(ensure_alignment=ipc.Alignment.DataTypeSpecific)
 _NOISE = (". Detail: ", ". gRPC client debug context: ")
 
 
@@ -83,7 +85,7 @@ class Calls(flight.ClientMiddlewareFactory):  # type: ignore[misc]
         if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
             raise SettingsError("an access token must be printable ASCII without spaces: was it copied as a whole?")
         headers = [] if token is None else [(b"authorization", f"Bearer {token}".encode())]
-        self.options = flight.FlightCallOptions(headers=headers)
+        self.options = flight.FlightCallOptions(headers=headers, read_options=_ALIGNED)
         self._last = threading.local()
         self._closed = False
         roots = {"tls_root_certs": _authorities()} if address.startswith("grpc+tls") else {}
