@@ -90,7 +90,7 @@ def test_days_inside_a_week_are_not_its_start() -> None:
     asset = asset_of(rows, partitions_def=dg.WeeklyPartitionsDefinition("2024-01-07"))
     message = refused(PartitionError, asset, partition_key="2024-01-07")
     assert "a partition column holds exactly the partition's value (a time partition's start)" in message
-    assert "name other columns in the metadata partition_expr" in message
+    assert "give the partition column another name with the metadata partition_expr" in message
 
 
 def test_missing_partition_columns() -> None:

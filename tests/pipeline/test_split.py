@@ -90,6 +90,6 @@ def test_long_lists_of_keys_are_cut_in_the_message() -> None:
     assert str(refused.value) == (
         "7 rows of asset 'Silver/orgs' belong to no partition of this run, such as a=z, b=1; a=z, b=1; a=z, b=1;"
         " the run's partitions are 'x|0', 'x|1', 'x|2', 'x|3', 'x|4', ... (9), and a partition column holds exactly the"
-        " partition's value (a time partition's start): filter the rows, or name other columns in the metadata"
-        " partition_expr"
+        " partition's value (a time partition's start): filter the rows, or, if such a column is data, give the"
+        " partition column another name with the metadata partition_expr"
     )

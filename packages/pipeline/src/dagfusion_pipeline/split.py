@@ -125,5 +125,6 @@ class PartitionIndex:
         return PartitionError(
             f"{rows.num_rows} rows of asset {self.asset!r} belong to no partition of this run, such as {shown};"
             f" the run's partitions are {keys} ({len(self.keys)}), and a partition column holds exactly {right}:"
-            " filter the rows, or name other columns in the metadata partition_expr"
+            " filter the rows, or, if such a column is data, give the partition column another name with the metadata"
+            " partition_expr"
         )
