@@ -27,8 +27,7 @@ from dagfusion_query.cli.main import COMMANDS, app
 from dagfusion_query.config_file import KEYS
 from dagfusion_query.doors.http.openapi import describe
 from dagfusion_query.service_settings import ServiceSettings
-from dagfusion_query.settings import names
-from dagfusion_query.settings import ENGINE_SETTINGS, Settings
+from dagfusion_query.settings import ENGINE_SETTINGS, Settings, names
 from dagfusion_stack.settings import Settings as StackSettings
 
 ROOT = Path(__file__).resolve().parents[1]
