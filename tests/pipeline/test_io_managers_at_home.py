@@ -91,6 +91,27 @@ def test_without_a_fallback_each_value_is_refused_with_what_to_do(instance: dg.D
         dg.materialize([subscribers], resources=resources, instance=instance)
 
 
+@dg.asset(partitions_def=DAILY)
+def limits(context: dg.AssetExecutionContext) -> dict[str, str]:
+    return {"day": context.partition_key}
+
+
+@dg.asset(ins={"limits": dg.AssetIn(metadata={"allow_missing_partitions": True})})
+def strictest(limits) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001 - as people write them
+    LOADED.append(limits)
+
+
+@pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run:DeprecationWarning")  # Dagster's own call
+def test_partitions_are_found_in_the_fallback_where_the_first_is_missing(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    fallback = dg.FilesystemIOManager(base_dir=str(tmp_path))
+    resources = {"io_manager": Flat(bucket="lake", prefix="limits", fallback=fallback)}
+    dg.materialize([limits], partition_key="2024-01-02", resources=resources, instance=instance)
+    dg.materialize([limits, strictest], selection=[strictest], resources=resources, instance=instance)
+    assert LOADED.pop() == {"2024-01-02": {"day": "2024-01-02"}}
+
+
 # A shop: orders have a time, each day is backfilled in one run, and the columns are called as the database called them.
 
 
