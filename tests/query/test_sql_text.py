@@ -5,10 +5,10 @@ from datafusion import SessionContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dagfusion_query.doors.flight.parameters import parameters
+from dagfusion_query.doors.flight.flight_statements import parameters
 from dagfusion_query.engine.from_first import with_select
 from dagfusion_query.engine.statement import position_of
-from dagfusion_query.sql_text import Kind, check_text, qualified, quoted, tokens, unquoted
+from dagfusion_query.sql_text import TokenKind, check_text, qualified, quoted, tokens, unquoted
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=8)
 # What holds a question mark, a parameter, a parenthesis and a FROM, none of which mean anything there.
@@ -32,7 +32,7 @@ INSIDE = "? $x ) ( FROM t"
 @pytest.mark.parametrize("hiding", HIDING)
 def test_what_stands_in_text_and_comments_is_not_read(hiding: str) -> None:
     inside = hiding.format(INSIDE)
-    found = [token for token in tokens(f"SELECT {inside}, a.b") if token.kind is not Kind.comment]
+    found = [token for token in tokens(f"SELECT {inside}, a.b") if token.kind is not TokenKind.comment]
 
     assert [token.text for token in found][-4:] == [",", "a", ".", "b"]
     assert not {"?", "$x", "(", "FROM"} & {token.text for token in found}
@@ -54,7 +54,7 @@ def test_the_engine_reads_the_same_tokens(hiding: str) -> None:
 def test_a_quoted_name_is_that_name_for_the_engine(name: str) -> None:
     (token,) = tokens(quoted(name))
 
-    assert (token.kind, token.name, unquoted(token.text)) == (Kind.quoted, name, name)
+    assert (token.kind, token.name, unquoted(token.text)) == (TokenKind.quoted, name, name)
     assert SessionContext().sql(f"SELECT 1 AS {quoted(name)}").schema().names == [name]
 
 

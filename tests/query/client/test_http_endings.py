@@ -8,8 +8,7 @@ import pytest
 import trustme
 
 from dagfusion_query.access.tokens import Tokens
-from dagfusion_query.client.http import HttpConnection
-from dagfusion_query.client.http_result import HttpResult
+from dagfusion_query.client.http import HttpConnection, HttpResult
 from dagfusion_query.doors.http.listen import HttpDoor
 from dagfusion_query.errors import (
     BrokenStreamError,

@@ -12,8 +12,8 @@ import pytest
 from dagfusion_contract.record import DataFile
 from dagfusion_query.discovery import discovery as module
 from dagfusion_query.discovery.discovery import Discovery
-from dagfusion_query.discovery.learn import Learner
 from dagfusion_query.discovery.memory import Memory
+from dagfusion_query.discovery.record_reader import RecordReader
 from dagfusion_query.errors import StoreUnavailableError, UndiscoverableError
 from dagfusion_query.event_log.protocol import Event, Materialization
 from dagfusion_query.event_log.stored_event import Foreign
@@ -22,7 +22,7 @@ Record = Callable[..., dict[str, Any]]
 PATIENCE_S = 10.0
 
 
-class FakeLearner:
+class FakeReader:
     """Answers with one record a URI, as slowly and as badly as it is told."""
 
     def __init__(self, record: Record) -> None:
@@ -32,7 +32,7 @@ class FakeLearner:
         self.most_at_once = self._now = 0
         self._lock = threading.Lock()
 
-    def learn(self, foreign: Foreign, partition_key: str | None) -> list[dict[str, Any]]:
+    def read(self, foreign: Foreign, partition_key: str | None) -> list[dict[str, Any]]:
         with self._lock:
             self.asked.append(foreign.uri)
             self._now += 1
@@ -54,16 +54,16 @@ class FakeLearner:
 
 
 @pytest.fixture
-def learner(file_record: Record) -> FakeLearner:
-    return FakeLearner(file_record)
+def reader(file_record: Record) -> FakeReader:
+    return FakeReader(file_record)
 
 
 @pytest.fixture
-def opened(learner: FakeLearner) -> Iterator[Callable[..., Discovery]]:
+def opened(reader: FakeReader) -> Iterator[Callable[..., Discovery]]:
     with ExitStack() as stack:
 
         def make(state_dir: Path | None = None, concurrency: int = 4) -> Discovery:
-            discovery = Discovery(cast("Learner", learner), Memory(state_dir), concurrency)
+            discovery = Discovery(cast("RecordReader", reader), Memory(state_dir), concurrency)
             discovery.recognise("log", resume=True)
             stack.callback(discovery.close)
             return discovery
@@ -87,7 +87,7 @@ def learnt(discovery: Discovery, count: int) -> list[Event]:
 
 
 def test_what_is_not_known_is_held_back_until_it_is_learnt(
-    opened: Callable[..., Discovery], learner: FakeLearner
+    opened: Callable[..., Discovery], reader: FakeReader
 ) -> None:
     discovery = opened()
     own = Materialization(("own",), 1, None, 1, "run", None)
@@ -97,50 +97,50 @@ def test_what_is_not_known_is_held_back_until_it_is_learnt(
     assert isinstance(found.file, DataFile)
     assert (found.event_id, found.file.uri, discovery.waiting) == (2, "s3://b/2.parquet", 0)
     assert [e.event_id for e in discovery.resolve([event(2)]) if isinstance(e, Materialization)] == [2]
-    assert learner.asked == ["s3://b/2.parquet"]
+    assert reader.asked == ["s3://b/2.parquet"]
 
 
-def test_so_many_are_looked_at_at_once_and_no_more(opened: Callable[..., Discovery], learner: FakeLearner) -> None:
+def test_so_many_are_looked_at_at_once_and_no_more(opened: Callable[..., Discovery], reader: FakeReader) -> None:
     discovery = opened(concurrency=3)
-    learner.slow = True
+    reader.slow = True
     discovery.resolve([event(number, str(number)) for number in range(50)])
     deadline = time.monotonic() + PATIENCE_S
-    while learner.most_at_once < 3:
+    while reader.most_at_once < 3:
         assert time.monotonic() < deadline
         time.sleep(0.005)
     time.sleep(0.1)
-    learner.slow = False
+    reader.slow = False
     assert len(learnt(discovery, 50)) == 50
-    assert learner.most_at_once == 3
+    assert reader.most_at_once == 3
 
 
-def test_of_a_partition_the_latest_is_learnt(opened: Callable[..., Discovery], learner: FakeLearner) -> None:
+def test_of_a_partition_the_latest_is_learnt(opened: Callable[..., Discovery], reader: FakeReader) -> None:
     discovery = opened(concurrency=1)
-    learner.slow = True
+    reader.slow = True
     discovery.resolve([event(1, "busy")])
     discovery.resolve([event(number, "p") for number in range(2, 10)])
     discovery.resolve([event(10, "busy")])
-    learner.slow = False
+    reader.slow = False
     found = {e.event_id for e in learnt(discovery, 2) if isinstance(e, Materialization)}
     assert found == {9, 10}
-    assert len(learner.asked) <= 3
+    assert len(reader.asked) <= 3
 
 
 def test_a_store_that_is_down_is_asked_again(
-    opened: Callable[..., Discovery], learner: FakeLearner, monkeypatch: pytest.MonkeyPatch
+    opened: Callable[..., Discovery], reader: FakeReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_FIRST_RETRY_S", 0.05)
-    learner.down = True
+    reader.down = True
     discovery = opened(concurrency=4)
     discovery.resolve([event(number, str(number)) for number in range(100)])
     discovery.wait(PATIENCE_S)
     assert (discovery.take(), discovery.waiting) == ([], 100)
-    assert len(learner.asked) <= 8, "not each object finds out by itself"
-    learner.down = False
+    assert len(reader.asked) <= 8, "not each object finds out by itself"
+    reader.down = False
     assert len(learnt(discovery, 100)) == 100
 
 
-def test_refusals_are_events_with_a_reason(opened: Callable[..., Discovery], learner: FakeLearner) -> None:
+def test_refusals_are_events_with_a_reason(opened: Callable[..., Discovery], reader: FakeReader) -> None:
     discovery = opened()
     discovery.resolve([event(1, "csv", "s3://b/x.csv"), event(2, "bug", "s3://b/x.bug")])
     found = {e.partition_key: e.file for e in learnt(discovery, 2) if isinstance(e, Materialization)}
@@ -148,19 +148,19 @@ def test_refusals_are_events_with_a_reason(opened: Callable[..., Discovery], lea
     assert "looking at it failed" in str(found["bug"])
     assert {type(file) for file in found.values()} == {UndiscoverableError}
     assert len(discovery.resolve([event(1, "csv", "s3://b/x.csv")])) == 1
-    assert len(learner.asked) == 2
+    assert len(reader.asked) == 2
 
 
 def test_what_was_learnt_and_what_was_not_survive(
-    opened: Callable[..., Discovery], learner: FakeLearner, tmp_path: Path
+    opened: Callable[..., Discovery], reader: FakeReader, tmp_path: Path
 ) -> None:
     before = opened(tmp_path)
     before.resolve([event(1, "a")])
     learnt(before, 1)
-    learner.slow = True
+    reader.slow = True
     before.resolve([event(2, "b")])
     before.flush()
-    learner.slow = False
+    reader.slow = False
     before.close()
     after = opened(tmp_path)
     found = {e.event_id for e in learnt(after, 2) if isinstance(e, Materialization)}
@@ -174,7 +174,7 @@ def test_what_was_learnt_and_what_was_not_survive(
 
 
 def test_another_event_of_the_same_number_is_another(
-    opened: Callable[..., Discovery], learner: FakeLearner, tmp_path: Path
+    opened: Callable[..., Discovery], reader: FakeReader, tmp_path: Path
 ) -> None:
     discovery = opened(tmp_path)
     discovery.resolve([event(1)])
@@ -183,7 +183,7 @@ def test_another_event_of_the_same_number_is_another(
     assert discovery.resolve([event(1, uri="s3://b/other.parquet")]) == []
     assert discovery.resolve([event(1)._replace(at_us=99)]) == []
     discovery.wait(PATIENCE_S)
-    assert "s3://b/other.parquet" in learner.asked
+    assert "s3://b/other.parquet" in reader.asked
 
 
 def test_another_event_log_starts_from_nothing(opened: Callable[..., Discovery], tmp_path: Path) -> None:
@@ -197,14 +197,14 @@ def test_another_event_log_starts_from_nothing(opened: Callable[..., Discovery],
     memory.close()
 
 
-def test_after_a_full_sync_only_its_events_count(opened: Callable[..., Discovery], learner: FakeLearner) -> None:
+def test_after_a_full_sync_only_its_events_count(opened: Callable[..., Discovery], reader: FakeReader) -> None:
     discovery = opened(concurrency=1)
-    learner.slow = True
+    reader.slow = True
     discovery.resolve([event(1, "a"), event(2, "b"), event(3, "c")])
     discovery.start_sync()
     assert discovery.resolve([event(2, "b"), event(4, "d")]) == []
     discovery.end_sync()
-    learner.slow = False
+    reader.slow = False
     found = {e.event_id for e in learnt(discovery, 2) if isinstance(e, Materialization)}
     discovery.wait(PATIENCE_S)
     assert (found, discovery.take()) == ({2, 4}, [])
@@ -217,10 +217,10 @@ def test_a_damaged_memory_is_begun_anew(tmp_path: Path) -> None:
     memory.close()
 
 
-def test_closing_does_not_wait_for_the_queue(opened: Callable[..., Discovery], learner: FakeLearner) -> None:
+def test_closing_does_not_wait_for_the_queue(opened: Callable[..., Discovery], reader: FakeReader) -> None:
     discovery = opened(concurrency=2)
-    learner.slow = True
+    reader.slow = True
     discovery.resolve([event(number, str(number)) for number in range(100)])
-    threading.Timer(0.2, lambda: setattr(learner, "slow", False)).start()
+    threading.Timer(0.2, lambda: setattr(reader, "slow", False)).start()
     discovery.close()
-    assert len(learner.asked) <= 4
+    assert len(reader.asked) <= 4

@@ -2,7 +2,8 @@
 
 import pytest
 
-from dagfusion_query.discovery.places import Columns, event_columns, hive_segments
+from dagfusion_query.discovery.footer import Columns
+from dagfusion_query.discovery.record_reader import event_columns, hive_segments
 
 
 @pytest.mark.parametrize(

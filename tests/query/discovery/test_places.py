@@ -2,7 +2,7 @@
 
 import pytest
 
-from dagfusion_query.discovery.places import places
+from dagfusion_query.discovery.foreign_objects import places
 from dagfusion_query.errors import UndiscoverableError
 
 

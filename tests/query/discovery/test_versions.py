@@ -12,7 +12,7 @@ import pytest
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.discovery import discovery as discovery_module
-from dagfusion_query.discovery.objects import Objects
+from dagfusion_query.discovery.foreign_objects import ForeignObjects
 from tests.query.discovery.conftest import Follow, Report, Write, partitions, table, until
 
 ORDERS = TableName("uat_default", "orders")
@@ -22,13 +22,13 @@ ORDERS = TableName("uat_default", "orders")
 def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The objects whose ends are read."""
     seen: list[str] = []
-    tail = Objects.tail
+    tail = ForeignObjects.tail
 
-    def counted(self: Objects, place: Any) -> Any:
+    def counted(self: ForeignObjects, place: Any) -> Any:
         seen.append(place.uri)
         return tail(self, place)
 
-    monkeypatch.setattr(Objects, "tail", counted)
+    monkeypatch.setattr(ForeignObjects, "tail", counted)
     return seen
 
 
@@ -74,13 +74,13 @@ def test_what_is_served_stays_until_the_new_version_is_learnt(
     report(on_sqlite, write("a.parquet", n=[1]), "a")
     catalog = follow(on_sqlite)
     held = True
-    tail = Objects.tail
+    tail = ForeignObjects.tail
 
-    def slow(self: Objects, place: Any) -> Any:
+    def slow(self: ForeignObjects, place: Any) -> Any:
         until(lambda: not held)
         return tail(self, place)
 
-    monkeypatch.setattr(Objects, "tail", slow)
+    monkeypatch.setattr(ForeignObjects, "tail", slow)
     report(on_sqlite, write("a.parquet", n=[1, 2]), "a")
     report(on_sqlite, write("b.parquet", n=[1, 2, 3]), "b")
     until(lambda: catalog.lag().undiscovered == 2)
@@ -143,13 +143,13 @@ def test_a_run_that_is_deleted_while_it_is_learnt_leaves_nothing(
     report(on_sqlite, write("a.parquet", n=[1]), "a")
     catalog = follow(on_sqlite)
     held = True
-    tail = Objects.tail
+    tail = ForeignObjects.tail
 
-    def slow(self: Objects, place: Any) -> Any:
+    def slow(self: ForeignObjects, place: Any) -> Any:
         until(lambda: not held)
         return tail(self, place)
 
-    monkeypatch.setattr(Objects, "tail", slow)
+    monkeypatch.setattr(ForeignObjects, "tail", slow)
     report(on_sqlite, write("b.parquet", n=[1, 2]), "b")
     until(lambda: catalog.lag().undiscovered == 1)
     on_sqlite.wipe(("orders",))
@@ -179,7 +179,7 @@ def test_a_slow_store_holds_nothing_else_up(
     on_sqlite.report(file_record("CA"))
     catalog = follow(on_sqlite)
     held = True
-    monkeypatch.setattr(Objects, "tail", lambda *_: until(lambda: not held))
+    monkeypatch.setattr(ForeignObjects, "tail", lambda *_: until(lambda: not held))
     for number in range(50):
         report(on_sqlite, f"/nowhere/{number}.parquet", str(number))
     on_sqlite.report(file_record("NY"))

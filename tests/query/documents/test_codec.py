@@ -13,18 +13,18 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dagfusion_query import errors
-from dagfusion_query.documents import catalog, codec, failures, queries, session
+from dagfusion_query.documents import catalog, codec, failures, queries
 from dagfusion_query.documents.codec import DocumentError
 from dagfusion_query.documents.failures import Failure, FlightFailure, ProblemDocument
 from dagfusion_query.errors import QueryError
-from dagfusion_query.worker import messages
+from dagfusion_query.worker import frames
 
 KINDS = sorted(
     {
         found
-        for module in (catalog, failures, queries, session, messages)
+        for module in (catalog, failures, queries, frames)
         for found in vars(module).values()
-        if dataclasses.is_dataclass(found) and isinstance(found, type)
+        if dataclasses.is_dataclass(found) and isinstance(found, type) and found is not frames.Frame
     },
     key=lambda kind: kind.__name__,
 )
@@ -115,7 +115,7 @@ def test_a_field_that_is_missing_has_its_default_or_is_named(kind: type, data: s
         (queries.Stats, {"rows": True}, r"Stats.rows: 'True' is no int"),
         (queries.Stats, {"scans": [{"table": 1}]}, r"Stats.scans: ScanStats.table: '1' is no str"),
         (queries.Stats, [], r"is no dict"),
-        (messages.Statement, {}, r"Statement has no id"),
+        (frames.Statement, {}, r"Statement has no id"),
         (catalog.TablesDocument, {"environments": [], "tables": [{}]}, r"Tables.tables: BriefTable has no environment"),
         (catalog.RunDocument, {"run_id": "", "status": None, "created_at": "x"}, r"Run.created_at: Invalid isoformat"),
     ],

@@ -23,7 +23,7 @@ from dagfusion_query.documents.queries import ExplanationDocument, Stats
 from dagfusion_query.doors.flight import messages
 from dagfusion_query.doors.flight.door import FlightDoor
 from dagfusion_query.errors import QueryCancelledError, QueryError, UnknownQueryError, UnknownTableError
-from dagfusion_query.service.query import Query
+from dagfusion_query.service.registry import Query
 from dagfusion_query.service_settings import ServiceSettings
 
 T = TypeVar("T")

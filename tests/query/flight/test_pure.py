@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagfusion_query.doors.flight import handles, messages, metadata
+from dagfusion_query.doors.flight.flight_statements import parameters
 from dagfusion_query.doors.flight.handles import Handles
 from dagfusion_query.doors.flight.metadata import answer, answer_schema, like
-from dagfusion_query.doors.flight.parameters import parameters
-from dagfusion_query.doors.flight.types import sql_type
+from dagfusion_query.doors.flight.sql_info import sql_type
 from dagfusion_query.errors import BadRequestError, ParameterError, UnknownQueryError
 
 

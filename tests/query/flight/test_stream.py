@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import flight
 
-from dagfusion_query.doors.flight import messages, statements
+from dagfusion_query.doors.flight import flight_statements, messages
 from dagfusion_query.doors.flight.door import FlightDoor
 from dagfusion_query.errors import ExecutionError, StoreUnavailableError
 from tests.query.flight.conftest import ORDERS, Doors, FakeService, Result, act, command, query, result, until, url
@@ -119,7 +119,7 @@ def test_a_client_that_leaves_in_the_middle(door: FlightDoor, service: FakeServi
 def test_a_ticket_that_nobody_redeems(
     client: flight.FlightClient, service: FakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(statements, "_HOLD_S", 0.1)
+    monkeypatch.setattr(flight_statements, "_HOLD_S", 0.1)
     service.results["select hangs"] = result(ORDERS, hangs=True)
     info = started(client, "select hangs")
     assert service.open

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagfusion_query.errors import UnsupportedTypeError
-from dagfusion_query.formats.result_format import Format
+from dagfusion_query.formats import Format
 from dagfusion_query.formats.text_values import json_values, unique_names
 
 MAP_OF_NULL_LISTS = pa.map_(pa.string(), pa.list_(pa.null()))

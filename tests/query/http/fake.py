@@ -22,8 +22,8 @@ from dagfusion_query.doors.http.app import create_app
 from dagfusion_query.doors.http.listen import HttpDoor
 from dagfusion_query.errors import QueryCancelledError, QueryError, UnknownQueryError
 from dagfusion_query.event_log.history import History
-from dagfusion_query.formats.result_format import Format
-from dagfusion_query.service.query import Query
+from dagfusion_query.formats import Format
+from dagfusion_query.service.registry import Query
 from dagfusion_query.service.service import Service
 from dagfusion_query.service_settings import ServiceSettings
 

@@ -21,7 +21,7 @@ from dagfusion_query.errors import (
     TooBusyError,
     UnknownTableError,
 )
-from dagfusion_query.formats.result_format import Format
+from dagfusion_query.formats import Format
 from tests.query.http.fake import ARROW, FakeService, arrow, eventually, stream_of
 
 ONE = {"sql": "SELECT 1"}

@@ -14,7 +14,7 @@ import pytest
 
 from dagfusion_query.cli import options
 from dagfusion_query.cli.formats import WRITERS
-from dagfusion_query.formats.result_format import Format
+from dagfusion_query.formats import Format
 from tests.query.server.process import Server, served
 
 SQL = "SELECT id, state FROM local_silver_tax_id.orgs WHERE id < 3 ORDER BY id"
@@ -69,5 +69,5 @@ def test_every_name_is_in_the_description(server: Server) -> None:
 
 
 def test_the_command_line_has_all_formats_and_the_table() -> None:
-    assert {*options.Format} == {*Format, "table"}
+    assert {*options.OutputFormat} == {*Format, "table"}
     assert {*WRITERS} == {*Format}

@@ -24,8 +24,8 @@ from dagfusion_query.errors import QueryError
 from dagfusion_query.event_log.history import History
 from dagfusion_query.event_log.protocol import Cursor
 from dagfusion_query.event_log.watermark import Watermark
-from dagfusion_query.formats.result_format import Format
-from dagfusion_query.service.query import Query
+from dagfusion_query.formats import Format
+from dagfusion_query.service.registry import Query
 from dagfusion_query.service.running import Running
 from dagfusion_query.service.service import Service
 from dagfusion_query.service_settings import ServiceSettings

@@ -9,11 +9,10 @@ from dagfusion_query.documents.queries import State
 from dagfusion_query.errors import UnknownQueryError
 from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.metrics import Metrics
-from dagfusion_query.service.query import Query
-from dagfusion_query.service.registry import Registry
+from dagfusion_query.service.registry import Query, Registry
 from dagfusion_query.service.running import Running, Shared
 from dagfusion_query.service_settings import ServiceSettings
-from dagfusion_query.worker.messages import Configuration, Mode
+from dagfusion_query.worker.frames import Configuration, Mode
 from dagfusion_query.worker.pool import Pool
 
 

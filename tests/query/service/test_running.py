@@ -14,12 +14,10 @@ from dagfusion_query.documents.queries import ExplanationDocument
 from dagfusion_query.errors import ResourcesError, StaleObjectError
 from dagfusion_query.service import running as module
 from dagfusion_query.service.admission import Admission
-from dagfusion_query.service.query import Query
-from dagfusion_query.service.registry import Registry
+from dagfusion_query.service.registry import Query, Registry
 from dagfusion_query.service.running import Running, Shared
 from dagfusion_query.service_settings import ServiceSettings
-from dagfusion_query.worker.messages import Cost, End, Mode, Planned
-from dagfusion_query.worker.protocol import Frame, Kind
+from dagfusion_query.worker.frames import Cost, End, Frame, Kind, Mode, Planned
 
 ANN = Caller("ann", ALL, "http")
 SCHEMA = pa.schema({"a": pa.int64()})

@@ -18,8 +18,8 @@ from dagfusion_query.errors import (
     UnknownTableError,
 )
 from dagfusion_query.event_log.history import History
-from dagfusion_query.formats.result_format import Format
-from dagfusion_query.service.query import Query
+from dagfusion_query.formats import Format
+from dagfusion_query.service.registry import Query
 from tests.query.engine.conftest import Lake
 from tests.query.service.conftest import ANN, Served
 

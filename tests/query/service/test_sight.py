@@ -23,7 +23,7 @@ from dagfusion_query.errors import (
     UnknownTableError,
 )
 from dagfusion_query.event_log.protocol import Event, Materialization
-from dagfusion_query.service.query import Query
+from dagfusion_query.service.registry import Query
 from tests.query.engine.conftest import Lake
 from tests.query.service.conftest import ANN, Kept, Serve, Served, serving
 

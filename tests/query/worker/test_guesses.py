@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dagfusion_query.worker.messages import Configuration
-from dagfusion_query.worker.protocol import HEADER, Frame, Kind
+from dagfusion_query.worker.frames import HEADER, Configuration, Frame, Kind
 from dagfusion_query.worker.statements import Statements
 from tests.query.engine.conftest import Lake
 from tests.query.worker.test_redact import SETTINGS

@@ -23,11 +23,10 @@ from dagfusion_query.errors import (
     WorkerDiedError,
 )
 from dagfusion_query.settings import Settings
+from dagfusion_query.worker.frames import Configuration, Frame, Kind, Statement
 from dagfusion_query.worker.handle import Handle
 from dagfusion_query.worker.lease import Lease, NeverStarted
-from dagfusion_query.worker.messages import Configuration, Statement
 from dagfusion_query.worker.pool import Pool
-from dagfusion_query.worker.protocol import Frame, Kind
 from tests.query.disk import SmallDisk
 
 pytestmark = pytest.mark.usefixtures("processes")

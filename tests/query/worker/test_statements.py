@@ -11,8 +11,7 @@ import pytest
 from dagfusion_query.documents import codec
 from dagfusion_query.engine.engine import Engine
 from dagfusion_query.settings import Settings
-from dagfusion_query.worker.messages import Configuration, Statement
-from dagfusion_query.worker.protocol import HEADER, Frame, Kind
+from dagfusion_query.worker.frames import HEADER, Configuration, Frame, Kind, Statement
 from dagfusion_query.worker.statements import Statements
 
 CONFIGURATION = Configuration(folders=[], memory_bytes=1 << 30, settings={"local": Settings()}, environments={})

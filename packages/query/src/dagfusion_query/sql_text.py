@@ -24,7 +24,7 @@ _TOKEN = re.compile(
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 
 
-class Kind(Enum):
+class TokenKind(Enum):
     """What a token is."""
 
     text = "text"  # a string, quoted or in dollars
@@ -35,22 +35,22 @@ class Kind(Enum):
     other = "other"  # a number, or one character, such as `?` and `(`
 
 
-class Token(NamedTuple):
+class SqlToken(NamedTuple):
     """A token, and where it begins."""
 
-    kind: Kind
+    kind: TokenKind
     text: str
     start: int
 
     @property
     def name(self) -> str | None:
         """The name that it is, as the engine reads it; None if it is none."""
-        if self.kind is Kind.word:
+        if self.kind is TokenKind.word:
             return self.text.lower()
-        return unquoted(self.text) if self.kind is Kind.quoted else None
+        return unquoted(self.text) if self.kind is TokenKind.quoted else None
 
 
-def tokens(sql: str) -> Iterator[Token]:
+def tokens(sql: str) -> Iterator[SqlToken]:
     """Yield the tokens of a statement; what is between them is space.
 
     >>> [token.text for token in tokens("SELECT 'a''b' /* c /* d */ */ + $1")]
@@ -58,10 +58,10 @@ def tokens(sql: str) -> Iterator[Token]:
     """
     position = 0
     while (found := _TOKEN.search(sql, position)) is not None:
-        kind, position = Kind(found.lastgroup if found.lastgroup != "tag" else "text"), found.end()
+        kind, position = TokenKind(found.lastgroup if found.lastgroup != "tag" else "text"), found.end()
         if found[0] == "/*":
             position = _end_of_comment(sql, position)
-        yield Token(kind, sql[found.start() : position], found.start())
+        yield SqlToken(kind, sql[found.start() : position], found.start())
 
 
 def check_text(sql: str) -> None:

@@ -11,27 +11,26 @@ from urllib.parse import urlsplit
 
 import typer
 
-from dagfusion_query.cli.arrow import import_without_pandas
-from dagfusion_query.cli.destination import chosen_format, opened
-from dagfusion_query.cli.imports import uncollected
-from dagfusion_query.cli.interrupt import interruptibly
 from dagfusion_query.cli.options import (
     Environment,
     EventLog,
     EveryAsset,
     File,
-    Format,
     FormatOption,
     MaxRows,
     OutputFile,
+    OutputFormat,
     Params,
     Query,
     ResultFormat,
     TableName,
     Token,
     Url,
+    chosen_format,
+    opened,
+    read_parameters,
 )
-from dagfusion_query.cli.parameters import read_parameters
+from dagfusion_query.cli.program import import_without_pandas, interruptibly, uncollected
 
 if TYPE_CHECKING:
     from dagfusion_query.answers import Connection, TableInfo
@@ -46,7 +45,7 @@ def tables(
     environment: Environment = None,
     url: Url = None,
     token: Token = None,
-    form: FormatOption = Format.table,
+    form: FormatOption = OutputFormat.table,
     every_asset: EveryAsset = False,
 ) -> None:
     """List the tables of the catalog."""
@@ -61,7 +60,7 @@ def describe(
     environment: Environment = None,
     url: Url = None,
     token: Token = None,
-    form: FormatOption = Format.table,
+    form: FormatOption = OutputFormat.table,
 ) -> None:
     """Show a table's columns, where its data is, how much there is, and what is wrong with it."""
     with _connect(event_log, environment, url, token) as connection:
@@ -101,7 +100,7 @@ def explain(
     environment: Environment = None,
     url: Url = None,
     token: Token = None,
-    form: FormatOption = Format.table,
+    form: FormatOption = OutputFormat.table,
 ) -> None:
     """Show which partitions, files and bytes a query reads, why it skips the rest, and DataFusion's plan."""
     statement, values = _statement(query, file), read_parameters(param or ())
@@ -125,7 +124,7 @@ def _open(target: str | None, environment: str | None, token: str | None) -> "Co
         return connect(target, token=token, environment=environment)
 
 
-def _output(form: Format, out: BinaryIO | None = None, file: Path | None = None, max_rows: int = 0) -> "Output":
+def _output(form: OutputFormat, out: BinaryIO | None = None, file: Path | None = None, max_rows: int = 0) -> "Output":
     from dagfusion_query.cli.output import output  # noqa: PLC0415
 
     return output(form, out or sys.stdout.buffer, max_rows, file=file)

@@ -13,7 +13,7 @@ import typer
 
 from dagfusion_query.cli import ask, serve
 from dagfusion_query.cli import token as tokens
-from dagfusion_query.cli.interrupt import end_abandoned
+from dagfusion_query.cli.program import end_abandoned
 from dagfusion_query.errors import QueryError
 
 COMMANDS = "dagfusion.commands"  # the entry-point group of packages that add commands

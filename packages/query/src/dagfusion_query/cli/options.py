@@ -1,36 +1,26 @@
-"""The options that commands share."""
+"""The options that commands share, and what is made of their values: parameters of a statement, an output file."""
 
+import contextlib
+import os
+import re
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, BinaryIO
 
 import typer
 
-from dagfusion_query.formats import result_format
-
-
-class Format(StrEnum):
-    """How rows are written."""
-
-    table = "table"
-    json = result_format.Format.json.value
-    jsonl = result_format.Format.jsonl.value
-    csv = result_format.Format.csv.value
-    arrow = result_format.Format.arrow.value
-    parquet = result_format.Format.parquet.value
-
+from dagfusion_query import formats
+from dagfusion_query.errors import ParameterError
 
 EventLog = Annotated[
     str | None, typer.Option("--event-log", metavar="URL|DIR", help="postgresql:// URL or DAGSTER_HOME folder.")
 ]
 Environment = Annotated[str | None, typer.Option("--environment", "-e", help="Its name, such as local, uat or prod.")]
-FormatOption = Annotated[Format, typer.Option("--format", "-F", help="How rows are written.")]
-ResultFormat = Annotated[
-    Format | None,
-    typer.Option(
-        "--format", "-F", help="How rows are written; by default a table, or what the name of the output file says."
-    ),
-]
 Query = Annotated[str | None, typer.Argument(help="One SELECT statement; read from stdin when it is missing or `-`.")]
 File = Annotated[Path | None, typer.Option("--file", "-f", metavar="FILE", help="Read the statement from a file.")]
 Params = Annotated[
@@ -64,3 +54,157 @@ Token = Annotated[
 MaxRows = Annotated[int, typer.Option("--max-rows", min=0, help="Rows a table shows; 0 for all.")]
 EveryAsset = Annotated[bool, typer.Option("--all", help="List assets that are not Parquet, too, each with the reason.")]
 TableName = Annotated[str, typer.Argument(metavar="TABLE", help="schema.table, as `dagfusion tables` lists it.")]
+_NAMED = re.compile(r"\$?([A-Za-z_]\w*|[1-9]\d{0,3})=(.*)", re.DOTALL)
+_INTEGER = re.compile(r"-?(0|[1-9]\d{0,18})")  # 01234 is a postal code
+_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_TIMESTAMP = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}:\d{2})?")
+_WORDS = {"true": True, "false": False, "null": None}
+_INT64 = range(-(2**63), 2**63)
+Values = list[Any] | dict[str, Any]
+
+
+class OutputFormat(StrEnum):
+    """How rows are written."""
+
+    table = "table"
+    json = formats.Format.json.value
+    jsonl = formats.Format.jsonl.value
+    csv = formats.Format.csv.value
+    arrow = formats.Format.arrow.value
+    parquet = formats.Format.parquet.value
+
+
+FormatOption = Annotated[OutputFormat, typer.Option("--format", "-F", help="How rows are written.")]
+ResultFormat = Annotated[
+    OutputFormat | None,
+    typer.Option(
+        "--format", "-F", help="How rows are written; by default a table, or what the name of the output file says."
+    ),
+]
+# What the end of a file's name says.
+_FORMATS = {
+    ".txt": OutputFormat.table,
+    **{suffix: OutputFormat(form.value) for form in formats.Format for suffix in form.row.suffixes},
+}
+
+
+def chosen_format(form: OutputFormat | None, file: Path | None) -> OutputFormat:
+    """Return the format that is asked for, or that a file's name says.
+
+    Raises:
+        ValueError: The name says none.
+    """
+    if form is not None:
+        return form
+    if file is None:
+        return OutputFormat.table
+    if (found := _FORMATS.get(file.suffix.lower())) is None:
+        raise ValueError(f"the name of {file} says no format: end it in {', '.join(_FORMATS)}, or give --format")
+    return found
+
+
+@contextlib.contextmanager
+def opened(path: Path | None) -> Iterator[BinaryIO]:
+    """Open stdout, or a file that replaces `path` at the end of the block; an error leaves what was there.
+
+    Raises:
+        BadParameter: The file cannot be written.
+    """
+    if path is None:
+        yield sys.stdout.buffer
+        return
+    try:
+        target = path.expanduser().resolve()
+        draft = None if _is_special(target) else _draft(target)
+        file = target.open("wb") if draft is None else draft.open("wb")
+    except OSError as error:
+        raise typer.BadParameter(f"{path} cannot be written: {error.strerror or error}") from error
+    try:
+        with file:
+            yield file
+        if draft is not None:
+            draft.replace(target)
+    except BaseException:
+        if draft is not None:
+            draft.unlink(missing_ok=True)
+        raise
+
+
+def read_parameters(given: Sequence[str]) -> Values | None:
+    """Read `name=value`, for `$name`, or `value`, for the next of `$1`, `$2`, ...; `2=value` is for `$2`.
+
+    >>> read_parameters(["state=CA", "day=2024-01-05"])
+    {'state': 'CA', 'day': datetime.date(2024, 1, 5)}
+    >>> read_parameters(["7", "1.5", "true", "null", "01234", "'7'"])
+    [7, 1.5, True, None, '01234', '7']
+
+    Raises:
+        ParameterError: One is given twice or is missing, or some have names and others have none.
+    """
+    if not given:
+        return None
+    values: dict[str, Any] = {}
+    for position, text in enumerate(given, 1):
+        named = _NAMED.fullmatch(text)
+        name, value = named.groups() if named else (str(position), text)
+        if name in values:
+            raise ParameterError(f"parameter ${name} is given twice")
+        values[name] = read_value(value)
+    positions = [name for name in values if name.isdecimal()]
+    if not positions:
+        return values
+    if len(positions) < len(values):
+        name = next(name for name in values if not name.isdecimal())
+        raise ParameterError(
+            f"parameters either all have names or none has: got ${name} and ${positions[0]}. "
+            "Text that contains = is given as 1=TEXT"
+        )
+    wanted = [str(number) for number in range(1, len(values) + 1)]
+    if missing := next((name for name in wanted if name not in values), None):
+        raise ParameterError(f"parameter ${missing} is missing: got ${', $'.join(positions)}")
+    return [values[name] for name in wanted]
+
+
+def read_value(text: str) -> Any:
+    """Return the value that a text means; what looks like none of the types is text."""
+    if len(text) > 1 and text[0] == text[-1] == "'":
+        return text[1:-1].replace("''", "'")
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    if _INTEGER.fullmatch(text) and int(text) in _INT64:
+        return int(text)
+    return float(text) if _NUMBER.fullmatch(text) else _moment(text)
+
+
+def _draft(target: Path) -> Path:
+    """Create an empty file beside the target, with the access that the target has or would get."""
+    if target.is_dir():
+        raise IsADirectoryError(0, "it is a folder")
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.", suffix=".part")
+    try:
+        os.fchmod(handle, stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666 & ~_umask())
+    finally:
+        os.close(handle)
+    return Path(name)
+
+
+def _is_special(target: Path) -> bool:
+    """Return True for a pipe or a device, which cannot be replaced."""
+    return target.exists() and not target.is_file() and not target.is_dir()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _moment(text: str) -> date | datetime | str:
+    """Return a date or a timestamp, or the text of what is neither, such as the 30th of February."""
+    try:
+        if _DATE.fullmatch(text):
+            return date.fromisoformat(text)
+        return datetime.fromisoformat(text) if _TIMESTAMP.fullmatch(text) else text
+    except ValueError:
+        return text

@@ -9,9 +9,9 @@ import pyarrow as pa
 import typer
 
 from dagfusion_query.answers import Explanation, Result, TableInfo
-from dagfusion_query.cli.cost import cost
 from dagfusion_query.cli.formats import WRITERS, Writer, write_arrow_file
-from dagfusion_query.cli.options import Format
+from dagfusion_query.cli.options import OutputFormat
+from dagfusion_query.cli.screen import cost
 
 _ARROW_FILES = (".arrow", ".feather")  # Arrow's file format; a stream is `.arrows`
 
@@ -32,7 +32,7 @@ class Output(Protocol):
         """Show how a query would run."""
 
 
-def output(form: Format, out: BinaryIO, max_rows: int = 0, *, file: Path | None = None) -> Output:
+def output(form: OutputFormat, out: BinaryIO, max_rows: int = 0, *, file: Path | None = None) -> Output:
     """Return the output of a format.
 
     Args:
@@ -41,11 +41,11 @@ def output(form: Format, out: BinaryIO, max_rows: int = 0, *, file: Path | None 
         max_rows: How many rows a table shows; 0 for all.
         file: The file that `out` is, if it is one.
     """
-    if form == Format.table:
+    if form == OutputFormat.table:
         from dagfusion_query.cli.screen import TableOutput  # noqa: PLC0415  # only people need rich
 
         return TableOutput(0 if file else max_rows, out if file else None)
-    is_arrow_file = file is not None and form == Format.arrow and file.suffix.lower() in _ARROW_FILES
+    is_arrow_file = file is not None and form == OutputFormat.arrow and file.suffix.lower() in _ARROW_FILES
     return RowsOutput(write_arrow_file if is_arrow_file else WRITERS[form], out, file)
 
 

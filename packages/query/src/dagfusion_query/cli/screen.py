@@ -1,22 +1,79 @@
-"""How results look to people: tables on stdout, what they cost on stderr."""
+"""How results look to people: tables on stdout, folded to the terminal's width; what a query read on stderr."""
 
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from itertools import zip_longest
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 import typer
 
-from dagfusion_query.answers import Explanation, Result, ScanExplanation, TableInfo
-from dagfusion_query.cli.cost import cost, counted, size
-from dagfusion_query.cli.grid import Grid
+from dagfusion_query.answers import Explanation, QueryStats, Result, ScanExplanation, TableInfo
 from dagfusion_query.preview import is_moment, moments
 
 SHOWN_PARTITIONS = 8
+_BOX = ("┏━┳┓", "┃", "┡━╇┩", "│", "└─┴┘")
+_PLAIN_BOX = ("+-++", "|", "+-++", "|", "+-++")  # where the terminal knows no other signs
+_LEAST = 4  # columns are not folded to less, whatever the width
+Style = Callable[[str], str]
+
+
+@dataclass
+class Grid:
+    """A table.
+
+    Attributes:
+        names: Of the columns.
+        right: Which columns stand to the right.
+        rows: Texts by column; None is NULL.
+    """
+
+    names: Sequence[str]
+    right: Sequence[bool]
+    rows: list[Sequence[str | None]] = field(default_factory=list)
+
+    def lines(
+        self, width: int | None = None, *, is_plain: bool = False, null: Style = str, head: Style = str
+    ) -> Iterator[str]:
+        """Yield the table, line by line.
+
+        Args:
+            width: Of the terminal; a table that is wider is folded. None folds nothing.
+            is_plain: Whether only ASCII can be shown around the texts.
+            null: Marks up what stands for NULL.
+            head: Marks up names of columns.
+        """
+        top, head_bar, middle, bar, bottom = _PLAIN_BOX if is_plain else _BOX
+        cells = [[_lines("NULL" if cell is None else cell) for cell in row] for row in self.rows]
+        names = [_lines(name) for name in self.names]
+        widths = _fitting(_widths([names, *cells], len(names)), width)
+        yield _rule(top, widths)
+        yield from self._row(names, widths, head_bar, [head] * len(names))
+        yield _rule(middle, widths)
+        for row, texts in zip(self.rows, cells, strict=True):
+            yield from self._row(texts, widths, bar, [null if cell is None else str for cell in row])
+        yield _rule(bottom, widths)
+
+    def _row(
+        self, cells: Sequence[Sequence[str]], widths: Sequence[int], bar: str, styles: Sequence[Style]
+    ) -> Iterator[str]:
+        folded = [
+            [piece for line in cell for piece in _folded(line, width)]
+            for cell, width in zip(cells, widths, strict=True)
+        ]
+        for pieces in zip_longest(*folded, fillvalue=""):
+            texts = []
+            for piece, width, right, style in zip(pieces, widths, self.right, styles, strict=True):
+                room = " " * (width - _terminal_columns(piece))
+                shown = style(piece) if piece else piece
+                texts.append(f" {room}{shown} " if right else f" {shown}{room} ")
+            yield f"{bar}{bar.join(texts)}{bar}"
 
 
 class TableOutput:
@@ -68,7 +125,7 @@ class TableOutput:
             if fact:
                 self._print(f"  {name:<12}  {fact}")
         if table.columns:
-            self._grid(_columns(table))
+            self._grid(_columns_of(table))
         for warning in table.warnings:
             if warning != table.problem:
                 _say(f"warning: {warning}")
@@ -110,6 +167,27 @@ class TableOutput:
         sys.stdout.flush()
 
 
+def cost(stats: QueryStats) -> str:
+    """Say in one line what a query read."""
+    files = f"{stats.files_read:,} of {stats.files_total:,} files read, " if stats.files_total else ""
+    requests = f" in {counted(stats.requests, 'request')}" if stats.requests else ""
+    return f"{counted(stats.rows, 'row')}; {files}{size(stats.bytes_read)}{requests}, {stats.seconds * 1000:,.1f} ms"
+
+
+def counted(count: int, what: str) -> str:
+    """Write a number of things: `1 row`, `1,200 rows`."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def size(count: float) -> str:
+    """Write a number of bytes as a person does: `741 B`, `1.2 MB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:  # noqa: PLR2004
+            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"
+
+
 def _say(line: str) -> None:
     typer.echo(line, err=True)
 
@@ -122,7 +200,7 @@ def _bold(text: str) -> str:
     return text if os.environ.get("NO_COLOR") else typer.style(text, bold=True)
 
 
-def _columns(table: TableInfo) -> Grid:
+def _columns_of(table: TableInfo) -> Grid:
     shown = Grid(["column", "type", "nullable", "partition"], [False] * 4)
     for name, kind in table.columns.items():
         nullable = "no" if name in table.required else "yes"
@@ -175,17 +253,52 @@ def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
-_TABLES = pa.schema(
-    {
-        "name": pa.string(),
-        "asset_key": pa.list_(pa.string()),
-        "partition_columns": pa.list_(pa.string()),
-        "columns": pa.map_(pa.string(), pa.string()),
-        "partitions": pa.int64(),
-        "rows": pa.int64(),
-        "bytes": pa.int64(),
-        "materialized_at": pa.timestamp("us", "UTC"),
-        "problem": pa.string(),
-        "warnings": pa.list_(pa.string()),
-    }
-)
+def _rule(signs: Sequence[str], widths: Sequence[int]) -> str:
+    left, line, cross, right = signs
+    return f"{left}{cross.join(line * (width + 2) for width in widths)}{right}"
+
+
+def _lines(text: str) -> list[str]:
+    """Return a text's lines, with what a terminal would obey written out."""
+    return [
+        "".join(char if char.isprintable() else repr(char)[1:-1] for char in line.expandtabs(4))
+        for line in text.split("\n")
+    ]
+
+
+def _widths(rows: Sequence[Sequence[Sequence[str]]], count: int) -> list[int]:
+    return [max(_terminal_columns(line) for row in rows for line in row[number]) for number in range(count)]
+
+
+def _fitting(widths: Sequence[int], room: int | None) -> list[int]:
+    """Make the widest columns narrower until all fit, as far as that goes."""
+    if room is None or not widths:
+        return list(widths)
+    room -= 3 * len(widths) + 1
+    most = max(widths)
+    while most > _LEAST and sum(min(width, most) for width in widths) > room:
+        most -= 1
+    return [min(width, most) for width in widths]
+
+
+def _folded(line: str, width: int) -> Iterator[str]:
+    start = taken = 0
+    for at, char in enumerate(line):
+        if taken + (own := _terminal_columns(char)) > width:
+            yield line[start:at]
+            start, taken = at, 0
+        taken += own
+    yield line[start:]
+
+
+def _terminal_columns(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(_sign(char) for char in text)
+
+
+def _sign(char: str) -> int:
+    if unicodedata.combining(char):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1

@@ -1,20 +1,199 @@
-"""A query service over Arrow Flight SQL, asked as the embedded engine is."""
+"""A query service over Arrow Flight SQL: the same connection as the embedded engine, results, and errors of calls."""
 
+import os
+import ssl
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
+import orjson
 import pyarrow as pa
-from pyarrow import flight
+from pyarrow import flight, ipc
 
 from dagfusion_query.answers import Explanation
-from dagfusion_query.client.flight_calls import Calls
-from dagfusion_query.client.flight_result import FlightResult
-from dagfusion_query.client.remote import RemoteConnection
+from dagfusion_query.client.remote import RemoteConnection, RemoteResult
+from dagfusion_query.documents import codec
 from dagfusion_query.documents.catalog import TablesDocument
+from dagfusion_query.documents.failures import FlightFailure
+from dagfusion_query.documents.queries import QueryInfo, Stats
 from dagfusion_query.doors.flight import messages
+from dagfusion_query.doors.flight.messages import ERROR_TRAILER, STATS_TRAILER
+from dagfusion_query.errors import (
+    QueryError,
+    ServiceUnreachableError,
+    SettingsError,
+    UnauthenticatedError,
+)
 from dagfusion_query.parameters import Params, row, scalars
 from dagfusion_query.sql_text import check_text
+
+T = TypeVar("T")
+FAILURES = (pa.ArrowException, flight.FlightError, OSError, KeyError)
+# A service that was away is found soon after it has come back; gRPC would wait up to two minutes.
+_RECONNECT = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
+# gRPC puts buffers anywhere, and readers of the rows need values at multiples of their size: DuckDB's scan warns.
+_ALIGNED = ipc.IpcReadOptions(ensure_alignment=ipc.Alignment.DataTypeSpecific)
+_NOISE = (". Detail: ", ". gRPC client debug context: ")
+
+
+class FlightCall(flight.ClientMiddleware):  # type: ignore[misc]
+    """One call: listens to what the service says of an error."""
+
+    def __init__(self) -> None:
+        self._said: bytes | None = None
+        self.stats: Stats | None = None  # of a result, when it came to its end
+
+    def received_headers(self, headers: Mapping[str, Any]) -> None:
+        """Keep the error, or the stats, which come with the call's trailers."""
+        if said := headers.get(ERROR_TRAILER):
+            self._said = said[0]
+        if stats := headers.get(STATS_TRAILER):
+            self.stats = codec.read(Stats, orjson.loads(stats[0]))
+
+    def error(self, raised: BaseException, shown: str) -> QueryError:
+        """Return what went wrong.
+
+        Args:
+            raised: What pyarrow makes of it.
+            shown: The service's URL.
+        """
+        if self._said is not None:
+            return codec.read(FlightFailure, orjson.loads(self._said)).error()
+        text = str(raised.args[0]) if raised.args else str(raised)
+        for noise in _NOISE:
+            text = text.partition(noise)[0]
+        if isinstance(raised, flight.FlightUnauthenticatedError):
+            return UnauthenticatedError(text)
+        if isinstance(raised, flight.FlightUnavailableError | flight.FlightTimedOutError):
+            why = text.rpartition("with message: ")[2].rpartition("remote host: ")[2]
+            return ServiceUnreachableError(
+                f"the query service at {shown} does not answer ({why}): is `dagfusion serve` running, is this its "
+                "Flight address, and is its certificate trusted here?"
+            )
+        return QueryError(text)
+
+
+class FlightCalls(flight.ClientMiddlewareFactory):  # type: ignore[misc]
+    """Calls a service. Thread-safe.
+
+    Args:
+        url: `grpc://host:port` or `grpc+tls://host:port`.
+        token: The access token; None where the service wants none.
+
+    Raises:
+        SettingsError: The URL or the token is none.
+    """
+
+    def __init__(self, url: str, token: str | None) -> None:
+        address, self.shown = _checked(url)
+        if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
+            raise SettingsError("an access token must be printable ASCII without spaces: was it copied as a whole?")
+        headers = [] if token is None else [(b"authorization", f"Bearer {token}".encode())]
+        self.options = flight.FlightCallOptions(headers=headers, read_options=_ALIGNED)
+        self._last = threading.local()
+        self._closed = False
+        roots = {"tls_root_certs": _authorities()} if address.startswith("grpc+tls") else {}
+        self.client = flight.connect(address, middleware=[self], generic_options=_RECONNECT, **roots)
+
+    def start_call(self, _info: flight.CallInfo) -> FlightCall:
+        """Listen to a call; it begins on the thread that makes it."""
+        call = self._last.call = FlightCall()
+        return call
+
+    def make(self, step: Callable[[flight.FlightClient, flight.FlightCallOptions], T]) -> T:
+        """Make a call.
+
+        Raises:
+            QueryError: What the service says is wrong, or that there is none.
+        """
+        return self.listened(step)[0]
+
+    def listened(self, step: Callable[[flight.FlightClient, flight.FlightCallOptions], T]) -> tuple[T, FlightCall]:
+        """Make a call that goes on; its errors are told by what is returned beside the answer. Raises as `make`."""
+        if self._closed:
+            raise ServiceUnreachableError(f"this connection to {self.shown} is closed: connect again")
+        self._last.call = FlightCall()
+        try:
+            answer = step(self.client, self.options)
+        except FAILURES as error:
+            raise self._last.call.error(error, self.shown) from error
+        return answer, self._last.call
+
+    def act(self, action: str, body: bytes = b"") -> list[bytes]:
+        """Do one of Flight's actions and return its answers; raises as `make`."""
+        return self.make(
+            lambda client, options: [
+                answer.body.to_pybytes() for answer in client.do_action(flight.Action(action, body), options)
+            ]
+        )
+
+    def document(self, kind: type[T], action: str, body: bytes) -> T:
+        """Do an action that is answered with a JSON document, and return the value; raises as `make`."""
+        try:
+            return codec.read(kind, orjson.loads(b"".join(self.act(action, body))))
+        except (orjson.JSONDecodeError, codec.DocumentError) as error:
+            raise ServiceUnreachableError(
+                f"the service at {self.shown} answered with another document ({error}), and is no query service"
+            ) from error
+
+    def close(self) -> None:
+        """Let the connection go."""
+        self._closed = True
+        self.client.close()
+
+
+class FlightResult(RemoteResult):
+    """The result of a query at a service. Its first batch is on its way, or the query is at its end, when it is made.
+
+    Args:
+        calls: To the service.
+        info: Where the rows are.
+        started: When the statement was sent (`time.perf_counter`).
+
+    Raises:
+        QueryError: The rows are not there any more.
+    """
+
+    def __init__(self, calls: FlightCalls, info: flight.FlightInfo, started: float) -> None:
+        super().__init__(info.app_metadata.decode(), started)
+        self._calls = calls
+        self.schema: pa.Schema = info.schema
+        self._cancelled = threading.Event()
+        ticket = info.endpoints[0].ticket
+        self._reader, self._call = calls.listened(lambda client, options: client.do_get(ticket, options))
+        self._seconds = time.perf_counter() - started
+
+    def cancel(self) -> None:
+        """Give the query up, also while another thread takes its rows."""
+        self._cancelled.set()
+        self._end()
+
+    def _ask_stats(self) -> Stats:
+        return self._calls.document(QueryInfo, messages.QUERY, self.id.encode()).stats
+
+    def _next(self) -> pa.RecordBatch | None:
+        if self._cancelled.is_set():
+            return None
+        try:
+            batch = self._reader.read_chunk().data
+        except StopIteration:
+            batch, self._is_over, self._final = None, True, self._call.stats
+        except FAILURES as error:
+            if self._cancelled.is_set():
+                return None
+            raise self._call.error(error, self._calls.shown) from error
+        return batch
+
+    def _end(self) -> None:
+        """Cancel what is left of the stream."""
+        with self._lock:
+            is_over, self._is_over = self._is_over, True
+        if not is_over:
+            self._reader.cancel()
 
 
 class FlightConnection(RemoteConnection):
@@ -29,7 +208,7 @@ class FlightConnection(RemoteConnection):
     """
 
     def __init__(self, url: str, token: str | None = None) -> None:
-        self._calls = Calls(url, token)
+        self._calls = FlightCalls(url, token)
         super().__init__(self._calls.shown)
 
     def sql(self, query: str, params: Params = None) -> FlightResult:
@@ -81,3 +260,31 @@ class FlightConnection(RemoteConnection):
                 answers.read()
 
         self._calls.make(bind)
+
+
+def _checked(url: str) -> tuple[str, str]:
+    """Return the URL as Flight wants it, and as it is shown.
+
+    Raises:
+        SettingsError: It is none.
+    """
+    parts = urlsplit(url)
+    try:
+        usable = parts.scheme in ("grpc", "grpc+tcp", "grpc+tls") and parts.hostname and parts.port
+    except ValueError:
+        usable = None
+    if not usable or parts.path.strip("/") or parts.query or parts.fragment:
+        raise SettingsError(f"a Flight service's URL must be grpc://host:port or grpc+tls://host:port, got {url!r}")
+    if "@" in parts.netloc:
+        raise SettingsError("a service's URL must have no user or token in it: give the token as `token`")
+    address = f"{parts.scheme}://{parts.netloc}"
+    return address, address
+
+
+def _authorities() -> bytes:
+    """Return the certificates that the other libraries of this process trust; gRPC has its own list else."""
+    paths = ssl.get_default_verify_paths()
+    for name in (os.environ.get(paths.openssl_cafile_env), paths.cafile, paths.openssl_cafile):
+        if name and Path(name).is_file():
+            return Path(name).read_bytes()
+    return b""

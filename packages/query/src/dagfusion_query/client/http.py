@@ -1,18 +1,118 @@
-"""A query service over HTTP, asked as the embedded engine is."""
+"""A query service over HTTP: the same connection as the embedded engine, and results read from an Arrow stream."""
 
+import http.client
 import ipaddress
 import time
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlsplit
 
+import orjson
+import pyarrow as pa
+
 from dagfusion_query.answers import Explanation
-from dagfusion_query.client.http_result import HttpResult
-from dagfusion_query.client.links import Links
-from dagfusion_query.client.remote import RemoteConnection
+from dagfusion_query.client.connection_pool import ConnectionPool, HttpResponse
+from dagfusion_query.client.remote import RemoteConnection, RemoteResult
+from dagfusion_query.documents import codec
 from dagfusion_query.documents.catalog import TablesDocument
+from dagfusion_query.documents.queries import QueryInfo, Stats
 from dagfusion_query.doors.http.params import write_params
-from dagfusion_query.formats.result_format import Format
+from dagfusion_query.errors import BrokenStreamError, QueryError, UnauthenticatedError
+from dagfusion_query.formats import Format
 from dagfusion_query.parameters import Params
 from dagfusion_query.sql_text import check_text
+
+_BROKEN = (OSError, http.client.HTTPException, pa.ArrowException)
+
+
+class HttpResult(RemoteResult):
+    """The result of a query at a service. Its first batch is on its way, or the query is at its end, when it is made.
+
+    Args:
+        links: For what is to be asked afterwards: stats, and errors of a stream that broke.
+        answer: The response.
+        started: When the statement was sent (`time.perf_counter`).
+        over: Called when nothing more is read.
+
+    Raises:
+        QueryError: The answer is no Arrow stream, or breaks at once.
+    """
+
+    def __init__(
+        self, links: ConnectionPool, answer: HttpResponse, started: float, over: Callable[["HttpResult"], None]
+    ) -> None:
+        told = answer.headers.get("DagFusion-Stats")
+        stats = None if told is None else codec.read(Stats, orjson.loads(told))
+        super().__init__(answer.headers.get("DagFusion-Query-Id", ""), started, stats)
+        self._links, self._answer, self._over = links, answer, over
+        self._cancelled = False
+        try:
+            answer.require(Format.arrow.media_type)
+            zstd = answer.headers.get("Content-Encoding") == "zstd"
+            source = pa.PythonFile(_Source(answer), mode="r")
+            self._source = pa.CompressedInputStream(source, "zstd") if zstd else source
+            self._batches = self._read(lambda: pa.ipc.open_stream(self._source))
+        except BaseException:
+            self._end()
+            raise
+        self.schema: pa.Schema = self._batches.schema
+        self._seconds = time.perf_counter() - started
+
+    def cancel(self) -> None:
+        """Give the query up, also while another thread takes its rows."""
+        self._cancelled = True
+        self._answer.cut()
+        with self._taking:  # a preview that is reading ends first
+            if not self._taken:
+                self._end()
+
+    def _ask_stats(self) -> Stats:
+        return self._ask_info().stats
+
+    def _ask_info(self) -> QueryInfo:
+        return self._links.document(QueryInfo, "GET", f"/v1/queries/{self.id}")
+
+    def _next(self) -> pa.RecordBatch | None:
+        return None if self._cancelled else self._read(self._read_batch)
+
+    def _read_batch(self) -> pa.RecordBatch | None:
+        try:
+            return self._batches.read_next_batch()
+        except StopIteration:
+            if self._source.read(1):
+                raise BrokenStreamError("the service sent more than its result") from None
+            return None
+
+    def _read(self, step: Callable[[], Any]) -> Any:
+        """Take a step of reading, and find out what is wrong with a stream that breaks."""
+        try:
+            return step()
+        except _BROKEN as error:
+            if self._cancelled:
+                return None
+            raise self._why(error) from error
+
+    def _why(self, broke: Exception) -> QueryError:
+        broken = BrokenStreamError(
+            f"the result of query {self.id} was cut off, and the service at {self._links.shown} does not say "
+            f"why ({broke}): run it again"
+        )
+        try:
+            said = self._ask_info().error
+        except UnauthenticatedError as error:
+            return error
+        except QueryError:
+            return broken
+        return broken if said is None else said.error()
+
+    def _end(self) -> None:
+        """Let the connection go; where rows are left, that cancels the query."""
+        with self._lock:
+            if self._is_over:
+                return
+            self._is_over = True
+        self._answer.close()
+        self._over(self)
 
 
 class HttpConnection(RemoteConnection):
@@ -27,7 +127,7 @@ class HttpConnection(RemoteConnection):
     """
 
     def __init__(self, url: str, token: str | None = None) -> None:
-        self._links = Links(url, token)
+        self._links = ConnectionPool(url, token)
         super().__init__(self._links.shown)
         self._codings = {} if _is_near(url) else {"Accept-Encoding": "zstd"}
 
@@ -48,6 +148,36 @@ class HttpConnection(RemoteConnection):
 
     def _disconnect(self) -> None:
         self._links.close()
+
+
+class _Source:
+    """A response as the file that Arrow reads: straight into Arrow's own memory."""
+
+    closed = False
+
+    def __init__(self, answer: HttpResponse) -> None:
+        self._answer = answer
+
+    def read(self, size: int) -> bytes:
+        """Read so many bytes, or fewer at the end."""
+        room = bytearray(size)
+        count = self._fill(memoryview(room))
+        return bytes(room) if count == size else bytes(room[:count])
+
+    def read_buffer(self, size: int) -> pa.Buffer:
+        """Read without a copy."""
+        buffer = pa.allocate_buffer(size)
+        count = self._fill(memoryview(buffer).cast("B"))
+        return buffer if count == size else buffer.slice(0, count)
+
+    def close(self) -> None:
+        """Leave the response to its owner."""
+
+    def _fill(self, room: memoryview) -> int:
+        count = 0
+        while count < len(room) and (got := self._answer.read_into(room[count:])):
+            count += got
+        return count
 
 
 def _statement(query: str, params: Params) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""What the clients of a service have in common, whatever they speak."""
+"""What the clients of a service have in common, and its documents as the values of the embedded engine."""
 
 import threading
 import time
@@ -9,7 +9,6 @@ from weakref import WeakSet
 import pyarrow as pa
 
 from dagfusion_query.answers import Connection, QueryStats, Result, TableInfo
-from dagfusion_query.client.documents import query_stats, table_info
 from dagfusion_query.documents.catalog import TableDocument, TablesDocument
 from dagfusion_query.documents.queries import Stats
 from dagfusion_query.errors import EnvironmentUnavailableError
@@ -134,3 +133,44 @@ class RemoteConnection(Connection):
     @abstractmethod
     def _disconnect(self) -> None:
         """Let the connections go."""
+
+
+def table_info(table: TableDocument) -> TableInfo:
+    """Return what a service tells of a table in full."""
+    problem = table.problem
+    return TableInfo(
+        name=f"{table.schema}.{table.name}",
+        asset_key=tuple(table.asset_key),
+        partition_columns=tuple(table.partition_columns),
+        columns={column.name: column.type for column in table.columns},
+        partitions=table.partitions,
+        rows=table.rows,
+        bytes=table.bytes,
+        materialized_at=table.materialized_at,
+        problem=None if problem is None else problem.detail,
+        warnings=tuple(table.warnings),
+        problem_code=None if problem is None else problem.code,
+        files=table.files,
+        required=tuple(column.name for column in table.columns if not column.nullable),
+    )
+
+
+def query_stats(stats: Stats, rows: int, seconds: float) -> QueryStats:
+    """Return what a service tells of a query's cost.
+
+    Args:
+        stats: The service's.
+        rows: Returned to the client so far.
+        seconds: From the statement to the last batch so far.
+    """
+    return QueryStats(
+        files_total=stats.files_total,
+        files_read=stats.files_read,
+        files_skipped=stats.files_skipped,
+        bytes_read=stats.bytes_read,
+        rows=rows,
+        seconds=seconds,
+        generation=max(stats.generations.values(), default=0),
+        requests=stats.requests,
+        path=stats.path,
+    )

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from dagfusion_query.discovery.learn import Learner
+from dagfusion_query.discovery.foreign_objects import PassingError
 from dagfusion_query.discovery.memory import Memory, Outcome, Refusal
-from dagfusion_query.discovery.objects import PassingError
+from dagfusion_query.discovery.record_reader import RecordReader
 from dagfusion_query.errors import EventRecordError, SnapshotError, StoreUnavailableError, UndiscoverableError
 from dagfusion_query.event_log.protocol import AssetKey, Event, Materialization
 from dagfusion_query.event_log.stored_event import DataFiles, EventReader, Foreign
@@ -30,7 +30,7 @@ _CLOSE_TIMEOUT_S = 5.0
 Partition = tuple[AssetKey, str | None]
 
 
-class _Learnt(NamedTuple):
+class _Finding(NamedTuple):
     event: Materialization
     outcome: Outcome
 
@@ -39,19 +39,19 @@ class Discovery:
     """Learns materializations. `resolve`, `take` and what else the catalog calls are called from one thread at a time.
 
     Args:
-        learner: Looks at one; called on several threads.
+        reader: Looks at one; called on several threads.
         memory: What was learnt before.
         concurrency: The most materializations that are looked at at once.
     """
 
-    def __init__(self, learner: Learner, memory: Memory, concurrency: int = CONCURRENCY) -> None:
-        self._learner, self._memory, self._concurrency = learner, memory, concurrency
+    def __init__(self, reader: RecordReader, memory: Memory, concurrency: int = CONCURRENCY) -> None:
+        self._reader, self._memory, self._concurrency = reader, memory, concurrency
         self._records = EventReader()
         self._changed = threading.Condition()
         # All of these are guarded by it.
         self._waiting: dict[Partition, Materialization] = {}  # the latest event of each partition, to be learnt
         self._queue: deque[Partition] = deque()
-        self._learnt: list[_Learnt] = []
+        self._findings: list[_Finding] = []
         self._active = 0
         self._resume_at, self._retry_s = 0.0, _FIRST_RETRY_S
         self._closed = False
@@ -65,7 +65,7 @@ class Discovery:
     def waiting(self) -> int:
         """How many materializations have still to be learnt."""
         with self._changed:
-            return len(self._waiting) + len(self._learnt)
+            return len(self._waiting) + len(self._findings)
 
     def recognise(self, identity: str, *, resume: bool) -> None:
         """Take up what was known of an event log.
@@ -79,7 +79,7 @@ class Discovery:
         if resume:
             known = self._known(left)
             with self._changed:
-                self._learnt += [_Learnt(*learnt) for learnt in known]
+                self._findings += [_Finding(*found) for found in known]
             learnt_ids = {event.event_id for event, _ in known}
             self._wait_for(event for event in left if event.event_id not in learnt_ids)
 
@@ -96,7 +96,7 @@ class Discovery:
         with self._changed:
             self._waiting.clear()
             self._queue.clear()
-            self._learnt = [known for known in self._learnt if known.event.event_id in self._events_of_sync]
+            self._findings = [known for known in self._findings if known.event.event_id in self._events_of_sync]
         self._wait_for(found.values())
 
     def resolve(self, events: Sequence[Event]) -> Sequence[Event]:
@@ -117,7 +117,7 @@ class Discovery:
     def take(self) -> list[Event]:
         """Return some of what was learnt since the last time, and have what could not be read looked at again."""
         with self._changed:
-            learnt, self._learnt = self._learnt[:TAKEN_AT_ONCE], self._learnt[TAKEN_AT_ONCE:]
+            learnt, self._findings = self._findings[:TAKEN_AT_ONCE], self._findings[TAKEN_AT_ONCE:]
         now = time.monotonic()
         for event, outcome in learnt:
             if isinstance(outcome, Refusal) and outcome.passing:
@@ -212,11 +212,11 @@ class Discovery:
                     self._retry_s = _FIRST_RETRY_S
                     if self._waiting.get(_partition(event)) is event:
                         del self._waiting[_partition(event)]
-                        self._learnt.append(_Learnt(event, outcome))
+                        self._findings.append(_Finding(event, outcome))
 
     def _look_at(self, event: Materialization) -> Outcome:
         try:
-            return self._learner.learn(event.file, event.partition_key) if isinstance(event.file, Foreign) else []
+            return self._reader.read(event.file, event.partition_key) if isinstance(event.file, Foreign) else []
         except (UndiscoverableError, PassingError) as error:
             return Refusal(str(error), isinstance(error, PassingError))
         except StoreUnavailableError:

@@ -1,20 +1,50 @@
-"""A Parquet footer to a record of event metadata v1. Pure."""
+"""A Parquet footer to a record of event metadata v1: the schema as our writers have it, exact statistics. Pure.
 
+A bound that is not the column's own minimum or maximum would give wrong answers, since aggregates are answered from it
+and files are skipped by it. So there are none for
+
+- floats: a writer may or may not have counted a NaN, and DataFusion sorts it above all numbers;
+- strings, but of Arrow's C++ writer: others cut long ones short, and mostly do not say so;
+- INT96 timestamps, and dates and times that Python has no notion of.
+"""
+
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
+import orjson
 import pyarrow as pa
 
-from dagfusion_query.discovery.arrow_fields import describe_schema
-from dagfusion_query.discovery.places import Columns
-from dagfusion_query.discovery.statistics import column_statistics
+from dagfusion_contract.arrow_types import parse_flat_type
+from dagfusion_contract.record import FOREIGN, UNREADABLE
 from dagfusion_query.errors import NotParquetError, UndiscoverableError
+
+if TYPE_CHECKING:  # most processes read no footer
+    import pyarrow.parquet as pq
+from datetime import date, timedelta
+from decimal import Context, Decimal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # most processes read no footer
+    import pyarrow.parquet as pq
+
 
 MAGIC = b"PAR1"
 _ENCRYPTED = b"PARE"
 _LENGTH_BYTES = 4
 _TRAILER_BYTES = _LENGTH_BYTES + len(MAGIC)
+Columns = tuple[tuple[str, str | None], ...]
+_DIGITS_128 = 38
+_MAX_CHARACTERS = 64
+_EXACT_STRINGS = "parquet-cpp"  # leaves long bounds out, and has never cut one
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NANOSECONDS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+_DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
+_EXACT = Context(prec=76)
+_UNITS = {"milliseconds": "ms", "microseconds": "us", "nanoseconds": "ns"}
 
 
 @dataclass(frozen=True)
@@ -97,3 +127,193 @@ def describe(uri: str, tail: Tail) -> Described:
         "columns": column_statistics(metadata, schema),
     }
     return Described(schema, record)
+
+
+class _UnreadableError(Exception):
+    """A column has a type that cannot be queried; the text is its name."""
+
+
+def describe_schema(metadata: "pq.FileMetaData", schema: pa.Schema) -> dict[str, Any]:
+    """Return a record's `schema`: the fields, and by name the types of columns that are left out; their fingerprint.
+
+    Args:
+        metadata: The footer.
+        schema: The footer's columns as Arrow has them.
+    """
+    leaves = (metadata.schema.column(number) for number in range(len(metadata.schema)))
+    fields: list[dict[str, Any]] = []
+    unreadable: dict[str, str] = {}
+    for field in schema:
+        own = islice(leaves, leaf_count(field.type))
+        try:
+            fields.append(_field(field, own))
+        except _UnreadableError as error:
+            unreadable[field.name] = str(error)
+            list(own)  # so that the next column begins at its own leaf
+    described = [fields, unreadable] if unreadable else fields
+    canonical = orjson.dumps(described, option=orjson.OPT_SORT_KEYS)
+    found = {"fingerprint": FOREIGN + hashlib.sha256(canonical).hexdigest()[:16], "fields": fields}
+    return found | ({UNREADABLE: unreadable} if unreadable else {})
+
+
+def leaf_count(given: pa.DataType) -> int:
+    """Return how many of a Parquet file's columns an Arrow column is."""
+    kind = plain(given)
+    if pa.types.is_struct(kind):
+        return sum(leaf_count(field.type) for field in kind)
+    if pa.types.is_map(kind):
+        return leaf_count(kind.key_type) + leaf_count(kind.item_type)
+    return leaf_count(kind.value_type) if pa.types.is_nested(kind) else 1
+
+
+def plain(kind: pa.DataType) -> pa.DataType:
+    """Return the type that a reader gives a flat column, whatever its writer kept it in."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return plain(kind.storage_type)
+    if pa.types.is_dictionary(kind):
+        return plain(kind.value_type)
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
+        return pa.binary()
+    if pa.types.is_decimal(kind) and kind.precision <= _DIGITS_128:
+        return pa.decimal128(kind.precision, kind.scale)
+    return kind
+
+
+def column_statistics(metadata: "pq.FileMetaData", schema: pa.Schema) -> dict[str, dict[str, Any]]:
+    """Return a record's `columns`: for each flat column what is known of `min`, `max` and `nulls`.
+
+    Args:
+        metadata: The footer.
+        schema: The footer's columns as Arrow has them.
+    """
+    strings = (metadata.created_by or "").startswith(_EXACT_STRINGS)
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    found: dict[str, dict[str, Any]] = {}
+    for field, leaf in _flat_columns(schema):
+        chunks = [group.column(leaf) for group in groups]
+        required = metadata.schema.column(leaf).max_definition_level == 0
+        known = _Bounds(plain(field.type), strings=strings).of(chunks, required=required)
+        if known:
+            found[field.name] = known
+    return found
+
+
+class _Bounds:
+    """Reads the bounds of one column."""
+
+    def __init__(self, kind: pa.DataType, *, strings: bool) -> None:
+        self._kind, self._strings = kind, strings
+
+    def of(self, chunks: "list[pq.ColumnChunkMetaData]", *, required: bool) -> dict[str, Any]:
+        """Return what is known of a column over all of a file's row groups."""
+        known: dict[str, Any] = {}
+        lows, highs = [], []
+        nulls: int | None = 0
+        bounded = True
+        for chunk in chunks:
+            if chunk.num_values == 0:
+                continue
+            stats = chunk.statistics
+            here = 0 if required else stats.null_count if stats is not None and stats.has_null_count else None
+            nulls = None if nulls is None or here is None else nulls + here
+            if here == chunk.num_values:
+                continue
+            low, high = (self._read(stats.min_raw), self._read(stats.max_raw)) if self._has(stats) else (None, None)
+            if low is None or high is None or low > high:  # an order that is not the column's turns them round
+                bounded = False
+            else:
+                lows.append(low)
+                highs.append(high)
+        if nulls is not None:
+            known["nulls"] = nulls
+        if bounded and lows:
+            texts = self._text(min(lows)), self._text(max(highs))
+            known |= {} if None in texts else dict(zip(("min", "max"), texts, strict=True))
+        return known
+
+    def _has(self, stats: "pq.Statistics | None") -> bool:
+        if stats is None or not stats.has_min_max or stats.physical_type == "INT96":
+            return False
+        if not pa.types.is_timestamp(self._kind):
+            return True
+        stored = orjson.loads(stats.logical_type.to_json()).get("timeUnit")
+        return bool(_UNITS.get(stored) == self._kind.unit)
+
+    def _read(self, raw: Any) -> Any:
+        """Return a bound as something that sorts as the column does; None where it cannot be relied on."""
+        kind = self._kind
+        if pa.types.is_string(kind):
+            return _decoded(raw) if self._strings and isinstance(raw, bytes) else None
+        if pa.types.is_decimal(kind) and isinstance(raw, bytes):
+            return int.from_bytes(raw, "big", signed=True)
+        if pa.types.is_boolean(kind):
+            return raw if isinstance(raw, bool) else None
+        if type(raw) is not int:
+            return None
+        if pa.types.is_unsigned_integer(kind):
+            return raw % (1 << kind.bit_width)
+        is_whole = pa.types.is_integer(kind) or pa.types.is_decimal(kind)
+        return raw if is_whole or pa.types.is_date32(kind) or pa.types.is_timestamp(kind) else None
+
+    def _text(self, value: Any) -> Any:
+        """Return a bound as the contract writes it; None where it has no way to."""
+        kind = self._kind
+        if pa.types.is_string(kind):
+            return value if len(value) <= _MAX_CHARACTERS else None
+        if pa.types.is_decimal(kind):
+            return f"{Decimal(value).scaleb(-kind.scale, _EXACT):f}" if abs(value) < 10**kind.precision else None
+        try:
+            if pa.types.is_date32(kind):
+                return (date(1970, 1, 1) + timedelta(days=value)).isoformat()
+            return _moment(value, kind) if pa.types.is_timestamp(kind) else value
+        except OverflowError:
+            return None
+
+
+def _field(field: pa.Field, leaves: "Iterator[pq.ColumnSchema]") -> dict[str, Any]:
+    return {"name": field.name, "type": _type(field.type, leaves), "nullable": field.nullable}
+
+
+def _type(given: pa.DataType, leaves: "Iterator[pq.ColumnSchema]") -> Any:
+    kind = plain(given)
+    if pa.types.is_struct(kind):
+        return {"struct": [_field(field, leaves) for field in kind]}
+    if pa.types.is_map(kind):
+        return {"map": [_field(kind.key_field, leaves), _field(kind.item_field, leaves)]}
+    if pa.types.is_nested(kind) and hasattr(kind, "value_field"):
+        return {"list": _field(kind.value_field, leaves)}
+    leaf = next(leaves)
+    if leaf.physical_type == "INT96":  # DataFusion reads microseconds, which hold the years that nanoseconds do not
+        kind = pa.timestamp("us")
+    if leaf.converted_type == "INTERVAL":
+        raise _UnreadableError("interval")
+    if parse_flat_type(str(kind)) is None:
+        raise _UnreadableError(str(kind))
+    return str(kind)
+
+
+def _flat_columns(schema: pa.Schema) -> Iterator[tuple[pa.Field, int]]:
+    """Yield the flat columns and the numbers of their leaves in the file."""
+    leaf = 0
+    for field in schema:
+        leaves = leaf_count(field.type)
+        if not pa.types.is_nested(plain(field.type)):
+            yield field, leaf
+        leaf += leaves
+
+
+def _moment(value: int, kind: pa.TimestampType) -> str:
+    seconds, nanoseconds = divmod(value * _NANOSECONDS[kind.unit], 10**9)
+    text = (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S").zfill(19)
+    digits = _DIGITS[kind.unit]
+    fraction = f".{nanoseconds:09d}"[: digits + 1] if digits else ""
+    return f"{text}{fraction}{'Z' if kind.tz else ''}"
+
+
+def _decoded(raw: bytes) -> str | None:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return None

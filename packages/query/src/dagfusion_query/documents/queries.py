@@ -1,4 +1,4 @@
-"""Queries, what they cost, and how they run."""
+"""Queries, what they cost, and how they run; who the caller is, and whether the service can run statements."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -115,3 +115,30 @@ class ExplanationDocument(Explanation):
     """
 
     generations: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SessionDocument:
+    """The caller.
+
+    Attributes:
+        anonymous: Whether it came without a token.
+        everything: Whether it may read all tables.
+        version: The service's.
+    """
+
+    user: str
+    anonymous: bool
+    everything: bool
+    version: str
+
+
+@dataclass(frozen=True)
+class StatusDocument:
+    """Whether a process lives or is ready.
+
+    Attributes:
+        status: `alive` or `ready`.
+    """
+
+    status: str

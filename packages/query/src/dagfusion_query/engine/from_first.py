@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 
-from dagfusion_query.sql_text import Kind, Token, tokens
+from dagfusion_query.sql_text import SqlToken, TokenKind, tokens
 
 _SELECT = "SELECT * "
 _BEFORE_QUERY = {"WITH", "EXPLAIN"}  # what follows them, up to the query's first word, is theirs
@@ -64,7 +64,7 @@ def with_select(sql: str) -> str:
     levels = [_Query()]
     before = ""
     for token in tokens(sql):
-        if token.kind is Kind.comment:
+        if token.kind is TokenKind.comment:
             continue
         if token.text == "(":
             levels[-1].read(token.text, token.start)
@@ -80,5 +80,5 @@ def with_select(sql: str) -> str:
     return _SELECT.join(sql[start:end] for start, end in pairwise(edges))
 
 
-def _keyword(token: Token, before: str) -> str:
-    return token.text.upper() if token.kind is Kind.word and before != "." else token.text
+def _keyword(token: SqlToken, before: str) -> str:
+    return token.text.upper() if token.kind is TokenKind.word and before != "." else token.text

@@ -1,4 +1,4 @@
-"""The queries that run, and those that ran last."""
+"""Queries: what a door asks for, those that run, those that ran last, and where their workers find the catalogs."""
 
 import logging
 import secrets
@@ -7,18 +7,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from dagfusion_query.access.grants import Caller
+import pyarrow as pa
+
+from dagfusion_query.access.grants import Caller, Grants
+from dagfusion_query.catalog.environments import Environments, EnvironmentState
+from dagfusion_query.documents.failures import Failure
 from dagfusion_query.documents.queries import QueryInfo, State, Stats
 from dagfusion_query.errors import QueryError, UnknownQueryError
-from dagfusion_query.service.query import Query
+from dagfusion_query.formats import Format
+from dagfusion_query.worker.frames import EnvironmentSource
 
 _log = logging.getLogger(__name__)
-
 _REMEMBERED_SQL = 10_000  # characters of a statement that is over
 
 
 @dataclass(eq=False)
-class Entry:
+class RegisteredQuery:
     """One query, as it goes on.
 
     Attributes:
@@ -38,6 +42,23 @@ class Entry:
         self.info = replace(self.info, stats=replace(self.info.stats, **changes))  # type: ignore[arg-type]
 
 
+@dataclass(frozen=True)
+class Query:
+    """One statement to run.
+
+    Attributes:
+        params: One row; columns are called `1`, `2`, ... for `$1`, `$2`, ..., or by the parameters' names.
+        timeout_s: Seconds it may take, if that is less than the service allows.
+        limit_rows: Rows after which the result is cut, without an error; None for all.
+    """
+
+    sql: str
+    params: pa.RecordBatch | None = None
+    format: Format = Format.arrow
+    timeout_s: float | None = None
+    limit_rows: int | None = None
+
+
 class Registry:
     """Queries by their ids.
 
@@ -47,23 +68,23 @@ class Registry:
 
     def __init__(self, finished: int) -> None:
         self._finished = finished
-        self._running: dict[str, Entry] = {}
-        self._over: OrderedDict[str, Entry] = OrderedDict()
+        self._running: dict[str, RegisteredQuery] = {}
+        self._over: OrderedDict[str, RegisteredQuery] = OrderedDict()
 
     @property
-    def running(self) -> list[Entry]:
+    def running(self) -> list[RegisteredQuery]:
         """The queries that are not over."""
         return list(self._running.values())
 
-    def open(self, query: Query, caller: Caller) -> Entry:
+    def open(self, query: Query, caller: Caller) -> RegisteredQuery:
         """Begin to keep a query."""
         info = QueryInfo(
             secrets.token_hex(16), caller.user, caller.door, query.sql, State.queued, datetime.now(UTC), Stats()
         )
-        entry = self._running[info.id] = Entry(info, caller)
+        entry = self._running[info.id] = RegisteredQuery(info, caller)
         return entry
 
-    def close(self, entry: Entry, *, keep: bool) -> None:
+    def close(self, entry: RegisteredQuery, *, keep: bool) -> None:
         """Note that a query is over; it is kept for a while, if it shall be."""
         if self._running.pop(entry.info.id, None) is None or not keep:
             return
@@ -71,7 +92,7 @@ class Registry:
         sql = entry.info.sql
         if len(sql) > _REMEMBERED_SQL:
             entry.update(sql=f"{sql[:_REMEMBERED_SQL]} ... ({len(sql):,} characters)")
-        self._over[entry.info.id] = Entry(entry.info, entry.caller)
+        self._over[entry.info.id] = RegisteredQuery(entry.info, entry.caller)
         while len(self._over) > self._finished:
             self._over.popitem(last=False)
 
@@ -88,7 +109,7 @@ class Registry:
             )
         return entry.info
 
-    def entry(self, query_id: str, caller: Caller) -> Entry | None:
+    def entry(self, query_id: str, caller: Caller) -> RegisteredQuery | None:
         """Return a query that is not over, None if it is.
 
         Raises:
@@ -103,7 +124,12 @@ class Registry:
         return [entry.info for entry in entries if _visible(entry, caller)]
 
 
-def _visible(entry: Entry, caller: Caller) -> bool:
+def sources(environments: Environments, grants: Grants) -> dict[str, EnvironmentSource]:
+    """Return where a worker finds the environments that may be known, or what is wrong with them."""
+    return {name: _source(state) for name, state in environments.states().items() if grants.allow_environment(name)}
+
+
+def _visible(entry: RegisteredQuery, caller: Caller) -> bool:
     return entry.caller.owner == caller.owner or caller.grants.everything
 
 
@@ -124,3 +150,9 @@ def _report(info: QueryInfo) -> None:
             stats.files_total,
         ),
     )
+
+
+def _source(state: EnvironmentState) -> EnvironmentSource:
+    if state.problem is not None:
+        return EnvironmentSource(problem=Failure.of(state.problem))
+    return EnvironmentSource(folder=str(state.folder), generation=state.snapshot.generation)

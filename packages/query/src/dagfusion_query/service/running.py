@@ -26,14 +26,11 @@ from dagfusion_query.errors import (
 from dagfusion_query.object_store import StaleRetries
 from dagfusion_query.service.admission import Admission, Ticket
 from dagfusion_query.service.metrics import Metrics
-from dagfusion_query.service.query import Query
-from dagfusion_query.service.registry import Registry
-from dagfusion_query.service.sources import sources
+from dagfusion_query.service.registry import Query, Registry, sources
 from dagfusion_query.service_settings import ServiceSettings
+from dagfusion_query.worker.frames import End, Frame, Kind, Mode, Planned, Statement, encode_parameters
 from dagfusion_query.worker.lease import Lease, NeverStarted
-from dagfusion_query.worker.messages import End, Mode, Planned, Statement, encode_parameters
 from dagfusion_query.worker.pool import Pool
-from dagfusion_query.worker.protocol import Frame, Kind
 
 _log = logging.getLogger(__name__)
 

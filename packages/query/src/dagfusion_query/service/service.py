@@ -20,12 +20,10 @@ from dagfusion_query.errors import (
 from dagfusion_query.event_log.history import History
 from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.metrics import Metrics
-from dagfusion_query.service.query import Query
-from dagfusion_query.service.registry import Registry
+from dagfusion_query.service.registry import Query, Registry, sources
 from dagfusion_query.service.running import Running, Shared
-from dagfusion_query.service.sources import sources
 from dagfusion_query.settings import Settings
-from dagfusion_query.worker.messages import Configuration, Mode
+from dagfusion_query.worker.frames import Configuration, Mode
 from dagfusion_query.worker.pool import Pool
 
 _DRAIN_LOOK_S = 0.02

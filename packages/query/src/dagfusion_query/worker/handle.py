@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from dagfusion_query.worker.protocol import Decoder, Frame, Kind, Phase, ProtocolError, encode
+from dagfusion_query.worker.frames import Decoder, Frame, Kind, Phase, ProtocolError, encode
 
 _BUFFER_BYTES = 4 << 20  # in the socket; the system may give less
 _TAIL_BYTES = 4096  # of a dead worker's log

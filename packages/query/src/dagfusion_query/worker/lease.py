@@ -7,11 +7,10 @@ import signal
 
 from dagfusion_query.documents.failures import Failure
 from dagfusion_query.errors import QueryError, WorkerDiedError
+from dagfusion_query.worker.frames import Cancel, Frame, Kind, Phase, ProtocolError, Statement
 from dagfusion_query.worker.handle import STOPPED, Handle
 from dagfusion_query.worker.limits import out_of_memory
-from dagfusion_query.worker.messages import Cancel, Statement
 from dagfusion_query.worker.pool import Pool
-from dagfusion_query.worker.protocol import Frame, Kind, Phase, ProtocolError
 
 _log = logging.getLogger(__name__)
 

@@ -1,7 +1,11 @@
-"""What the operating system lets a worker do, how much memory one has, and whether it still computes.
+"""What the operating system lets a worker do, and what it counts: memory, CPU time, requests to object stores.
 
-The setting is for what statements take: it counts from a worker that is ready. Catalog snapshots are mapped read-only,
-and mapped files do not count.
+The memory setting is for what statements take: it counts from a worker that is ready. Catalog snapshots are mapped
+read-only, and mapped files do not count.
+
+DataFusion does not count requests. But a worker has no other TCP connections, an S3 client speaks HTTP/1.1 without
+pipelining, and a request for an object has no body: each is one segment with data, and Linux counts those per
+connection.
 """
 
 import contextlib
@@ -9,16 +13,29 @@ import ctypes
 import os
 import resource
 import signal
+import socket
+import stat
+import struct
 import sys
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from dagfusion_query.errors import ResourcesError
 
 _PAGE = resource.getpagesize()
 _PR_SET_PDEATHSIG = 1
 _FIRST_TO_KILL = 800  # of 1000, by Linux's out-of-memory killer: a worker is replaced, the service is not
+_TASKS = Path("/proc/self/task")
+_LOOKS = 3  # in a row that have to agree: a thread sleeps now and then
+_LOOK_S = 0.005
+EXIT_CODE = 75  # of a worker that ends because it cannot come to rest
+_TLS_SEGMENTS = 2  # of a client's handshake: its hello, and its end
+_HTTP_PORT = 80
+# Of struct tcp_info in linux/tcp.h: segments sent again, segments sent with data, bytes sent again.
+_TCP_INFO = struct.Struct("=100xI52xI48xQ")
 
 
 def live_no_longer_than_the_service(service_pid: int) -> None:
@@ -80,19 +97,6 @@ def no_room_to_start() -> ResourcesError:
     )
 
 
-def _status_bytes(name: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) * 1024
-    raise OSError(f"/proc/self/status has no {name}")
-
-
-_TASKS = Path("/proc/self/task")
-_LOOKS = 3  # in a row that have to agree: a thread sleeps now and then
-_LOOK_S = 0.005
-EXIT_CODE = 75  # of a worker that ends because it cannot come to rest
-
-
 def comes_to_rest(within_s: float) -> bool:
     """Wait until no other thread runs; return whether that was so in time.
 
@@ -107,6 +111,39 @@ def comes_to_rest(within_s: float) -> bool:
             return False
         time.sleep(_LOOK_S)
     return True
+
+
+class SentRequests:
+    """Counts requests from one moment to another.
+
+    What was sent on connections that the store has closed meanwhile is not counted. A request counts twice where it is
+    larger than a network's segments, which takes a session token of more than about 1 KB and no jumbo frames.
+
+    Args:
+        endpoints: The stores' own endpoints; None for AWS, which is asked over TLS.
+    """
+
+    def __init__(self, endpoints: Iterable[str | None]) -> None:
+        self._plain_ports = frozenset(_plain_ports(endpoints))
+        self._before = _segments(self._plain_ports)
+
+    def restart(self) -> None:
+        """Count from now on."""
+        self._before = _segments(self._plain_ports)
+
+    def count(self) -> int | None:
+        """Return the requests sent since; None on systems that do not tell."""
+        before, now = self._before, _segments(self._plain_ports)
+        if before is None or now is None:
+            return None
+        return sum(max(0, sent - before.get(connection, 0)) for connection, sent in now.items())
+
+
+def _status_bytes(name: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"/proc/self/status has no {name}")
 
 
 def _is_at_rest() -> bool:
@@ -125,3 +162,44 @@ def _is_running(task: Path) -> bool:
     except OSError:  # it has ended
         return False
     return state == "R"
+
+
+def _plain_ports(endpoints: Iterable[str | None]) -> Iterator[int]:
+    """Yield the ports at which stores are asked without TLS."""
+    for endpoint in endpoints:
+        if endpoint is not None and endpoint.startswith("http://"):
+            yield urlsplit(endpoint).port or _HTTP_PORT
+
+
+def _segments(plain_ports: frozenset[int]) -> dict[int, int] | None:
+    """Return the segments with data that each connection has sent, without those of TLS handshakes; None if unknown."""
+    try:
+        descriptors = [int(name) for name in os.listdir("/proc/self/fd")]  # noqa: PTH208  # it is asked at each query's end
+    except OSError:
+        return None
+    sent = {}
+    for descriptor in descriptors:
+        try:
+            status = os.fstat(descriptor)
+            if stat.S_ISSOCK(status.st_mode):
+                sent[status.st_ino] = _sent(descriptor, plain_ports)
+        except OSError:
+            continue  # closed meanwhile, not of TCP, or without a peer
+    return sent
+
+
+def _sent(descriptor: int, plain_ports: frozenset[int]) -> int:
+    """Return the segments that one connection has sent.
+
+    Raises:
+        OSError: It is none.
+    """
+    borrowed = socket.socket(socket.AF_INET, socket.SOCK_STREAM, fileno=descriptor)  # whatever its real family is
+    try:
+        told = borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+        is_plain = borrowed.getpeername()[1] in plain_ports
+    finally:
+        borrowed.detach()
+    again, with_data, bytes_again = _TCP_INFO.unpack(told.ljust(_TCP_INFO.size, b"\0"))
+    is_of_data = bytes_again > 0  # and not of the connection's first segment, which has none
+    return int(with_data - (again if is_of_data else 0) - (0 if is_plain else _TLS_SEGMENTS))

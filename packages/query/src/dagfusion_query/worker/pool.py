@@ -8,10 +8,9 @@ from collections.abc import Callable, Collection
 
 from dagfusion_query.engine.statement import is_full_disk, says_no_room
 from dagfusion_query.errors import QueryError, ResourcesError, ServiceUnavailableError
+from dagfusion_query.worker.frames import Configuration, Kind, Phase, ProtocolError
 from dagfusion_query.worker.handle import STOPPED, TOO_MUCH_MEMORY, Handle, sweep
 from dagfusion_query.worker.limits import EXIT_CODE, is_stopped, memory_bytes, no_room_to_start
-from dagfusion_query.worker.messages import Configuration
-from dagfusion_query.worker.protocol import Kind, Phase, ProtocolError
 
 _log = logging.getLogger(__name__)
 

@@ -10,8 +10,7 @@ from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING
 
 from dagfusion_query.worker import limits
-from dagfusion_query.worker.messages import Cancel, Configuration
-from dagfusion_query.worker.protocol import Decoder, Frame, Kind, LinkLostError, Phase, encode
+from dagfusion_query.worker.frames import Cancel, Configuration, Decoder, Frame, Kind, LinkLostError, Phase, encode
 
 if TYPE_CHECKING:
     from dagfusion_query.worker.statements import Statements

@@ -31,20 +31,23 @@ from dagfusion_query.errors import (
 from dagfusion_query.result import Batches, Finished, explain
 from dagfusion_query.scan.layout import HIDDEN
 from dagfusion_query.settings import Settings
-from dagfusion_query.worker.limits import EXIT_CODE, comes_to_rest, out_of_memory
-from dagfusion_query.worker.messages import (
+from dagfusion_query.worker.frames import (
     Configuration,
     End,
     EnvironmentSource,
+    Frame,
+    Kind,
+    LinkLostError,
     Mode,
+    Phase,
     Planned,
     Statement,
     decode_parameters,
+    encode,
 )
-from dagfusion_query.worker.output import Output, Send
-from dagfusion_query.worker.protocol import Frame, Kind, LinkLostError, Phase, encode
+from dagfusion_query.worker.limits import EXIT_CODE, SentRequests, comes_to_rest, out_of_memory
 from dagfusion_query.worker.redact import Redactor
-from dagfusion_query.worker.requests import SentRequests
+from dagfusion_query.worker.result_chunks import ResultChunks, Send
 
 _log = logging.getLogger(__name__)
 
@@ -177,9 +180,9 @@ class Statements:
                 began = time.perf_counter()
                 run: Batches = Finished(plans) if plans is not None else self._engine.start(prepared)
                 run = _Shown(run, lambda text: self._shown(prepared.shown(text))) if prepared.is_analysis else run
-                self._stream(run, Output(statement, schema, planned, send), began)
+                self._stream(run, ResultChunks(statement, schema, planned, send), began)
 
-    def _stream(self, run: Batches, output: Output, began: float) -> None:
+    def _stream(self, run: Batches, output: ResultChunks, began: float) -> None:
         with self._lock:
             self._run = run
             if self._cancelled:

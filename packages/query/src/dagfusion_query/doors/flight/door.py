@@ -13,8 +13,8 @@ import pyarrow as pa
 from dagfusion_query.access.tokens import Tokens
 from dagfusion_query.doors.address import Address
 from dagfusion_query.doors.flight.bridge import LOOK_S, Bridge
-from dagfusion_query.doors.flight.server import FlightSqlServer
-from dagfusion_query.doors.flight.session import MIDDLEWARE, Headers, NoHandshake, Sessions
+from dagfusion_query.doors.flight.flight_sessions import MIDDLEWARE, FlightSessions, Headers, NoHandshake
+from dagfusion_query.doors.flight.flight_sql_server import FlightSqlServer
 from dagfusion_query.errors import SettingsError
 from dagfusion_query.service.service import Service
 from dagfusion_query.service_settings import ServiceSettings
@@ -62,7 +62,7 @@ class FlightDoor:
         try:
             self._server = FlightSqlServer(
                 self._service,
-                Sessions(self._tokens, settings),
+                FlightSessions(self._tokens, settings),
                 self._bridge,
                 settings.sql_limit_bytes,
                 location=f"{scheme}://{settings.flight_address}",

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.doors.flight import sql_info
-from dagfusion_query.doors.flight.types import TYPES, sql_type, type_info_row
+from dagfusion_query.doors.flight.sql_info import TYPES, sql_type, type_info_row
 from dagfusion_query.errors import BadRequestError
 
 CATALOG = "datafusion"  # the engine's name for the only catalog that it has

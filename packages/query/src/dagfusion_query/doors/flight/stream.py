@@ -10,10 +10,10 @@ from pyarrow import flight
 from dagfusion_query.access.grants import Caller
 from dagfusion_query.documents.codec import encode
 from dagfusion_query.doors.flight.bridge import Bridge, Buffer, Call
-from dagfusion_query.doors.flight.failures import failure
+from dagfusion_query.doors.flight.flight_errors import failure
 from dagfusion_query.doors.flight.messages import STATS_TRAILER
 from dagfusion_query.errors import BrokenStreamError
-from dagfusion_query.service.query import Query
+from dagfusion_query.service.registry import Query
 from dagfusion_query.service.running import Running
 from dagfusion_query.service.service import Service
 

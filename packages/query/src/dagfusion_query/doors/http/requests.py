@@ -1,18 +1,17 @@
-"""What a client asks to be run: bounded before it is read, and read strictly."""
+"""A client's request: its body bounded before it is read and read strictly, and the format that its headers ask for."""
 
 import asyncio
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 from starlette.requests import ClientDisconnect, Request
 
-from dagfusion_query.doors.http.negotiate import negotiated
 from dagfusion_query.doors.http.params import read_params
 from dagfusion_query.errors import BadRequestError, BodyTooLongError, ContentEncodingError, StatementTooLongError
-from dagfusion_query.formats.result_format import Format
-from dagfusion_query.service.query import Query
+from dagfusion_query.formats import Format
+from dagfusion_query.service.registry import Query
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.sql_text import check_text
 
@@ -45,6 +44,31 @@ async def read_query(request: Request, settings: ServiceSettings, fields: tuple[
         raise BadRequestError(f"limit_rows must be a whole number from 0 on, got {_shown(limit_rows)}")
     form = _format(spec.get("format"), request.headers.get("accept", "*/*")) if "format" in fields else Format.arrow
     return Query(sql, read_params(spec.get("params")), form, timeout_s, limit_rows)
+
+
+def negotiated(accept: str) -> Format:
+    """Return the format that a client likes best.
+
+    Raises:
+        BadRequestError: It takes none that there is.
+    """
+    for wanted in _by_quality(accept):
+        for form in Format:
+            if any(_fits(name, wanted) for name in form.row.media_types):
+                return form
+    known = ", ".join(form.media_type for form in Format)
+    raise BadRequestError(f"Accept must name one of {known}, unless the body has a format; got {accept[:200]!r}")
+
+
+def content_type(form: Format, accept: str) -> str:
+    """Return what a result in a format is called: as the client calls it, if it does by one of the format's names."""
+    named = next((wanted for wanted in _by_quality(accept) if wanted in form.row.media_types), form.media_type)
+    return f"{named}{form.row.parameters}"
+
+
+def takes(accept_encoding: str, coding: str) -> bool:
+    """Tell whether a client has asked for a content coding by its name."""
+    return coding in _by_quality(accept_encoding)
 
 
 async def _body(request: Request, settings: ServiceSettings) -> bytes:
@@ -152,3 +176,26 @@ def _is_number(value: object) -> bool:
 def _shown(value: object) -> str:
     text = json.dumps(value)
     return text if len(text) <= 100 else f"{text[:100]}..."  # noqa: PLR2004  # enough to recognise it
+
+
+def _by_quality(header: str) -> Iterator[str]:
+    """Yield what a header lists, the best first, without what it refuses."""
+    listed: list[tuple[float, int, str]] = []
+    for item in header.split(","):
+        name, *parameters = (part.strip().lower() for part in item.split(";"))
+        quality = next((_quality(p.removeprefix("q=")) for p in parameters if p.startswith("q=")), 1.0)
+        if name and quality > 0:
+            listed.append((-quality, len(listed), name))
+    return (name for _, _, name in sorted(listed))
+
+
+def _quality(text: str) -> float:
+    try:
+        return min(float(text), 1.0)
+    except ValueError:
+        return 0.0
+
+
+def _fits(name: str, wanted: str) -> bool:
+    kind, _, rest = wanted.partition("/")
+    return wanted in (name, "*/*") or (rest == "*" and name.startswith(f"{kind}/"))

@@ -1,31 +1,36 @@
-"""Statements: run, with the result as it comes, explained, listed and cancelled."""
+"""Statements: run, with the result streamed to the client, explained, listed and cancelled."""
 
 import asyncio
-from collections.abc import Awaitable
+import io
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
+import pyarrow as pa
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dagfusion_query.access.authenticate import is_loopback
-from dagfusion_query.documents.queries import QueriesDocument
-from dagfusion_query.doors.http.gate import caller_of, client_of
-from dagfusion_query.doors.http.negotiate import content_type, takes
-from dagfusion_query.doors.http.problems import document
-from dagfusion_query.doors.http.relay import Relay, departure
-from dagfusion_query.doors.http.requests import read_query
-from dagfusion_query.errors import QueryCancelledError
-from dagfusion_query.service.query import Query
+from dagfusion_query.documents.codec import encode
+from dagfusion_query.documents.queries import QueriesDocument, Stats
+from dagfusion_query.doors.http.middleware import caller_of, client_of
+from dagfusion_query.doors.http.problems import document, problem
+from dagfusion_query.doors.http.requests import content_type, read_query, takes
+from dagfusion_query.errors import QueryCancelledError, QueryError
+from dagfusion_query.service.registry import Query
 from dagfusion_query.service.running import Running
 from dagfusion_query.service.service import Service
 from dagfusion_query.service_settings import ServiceSettings
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
+AHEAD_S = 0.01  # so long the first chunk waits for the news that it was the last
+Chunk = memoryview | bytes
 
 
-class Statements:
+class StatementRoutes:
     """The endpoints that run and explain statements."""
 
     def __init__(self, service: Service, settings: ServiceSettings) -> None:
@@ -88,12 +93,7 @@ async def unless(leaving: asyncio.Task[None], work: Awaitable[T]) -> T:
     raise QueryCancelledError("the client left while its statement was planned")
 
 
-def _wants_zstd(request: Request) -> bool:
-    """Tell whether compressing pays: on loopback bytes are cheaper than the time it takes."""
-    return takes(request.headers.get("accept-encoding", ""), "zstd") and not is_loopback(client_of(request.scope))
-
-
-class Queries:
+class QueryRoutes:
     """The endpoints of queries."""
 
     def __init__(self, service: Service) -> None:
@@ -118,3 +118,154 @@ class Queries:
     async def cancel(self, request: Request) -> Response:
         """End a query."""
         return document(self._service.cancel(request.path_params["id"], caller_of(request)))
+
+
+async def departure(receive: Receive) -> None:
+    """Return when the client has left. The request's body must have been taken before."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class Relay:
+    """The answer that carries a result. An ASGI application.
+
+    A result that breaks after its first chunk lacks the end of its chunked encoding, so that nobody takes it for whole.
+
+    Args:
+        stream: The result; closed when the answer is over, however it ends.
+        leaving: Ends when the client leaves.
+        content_type: What the client is told that the bytes are.
+        stall_s: Seconds that the client may take nothing.
+        zstd: Whether to compress.
+    """
+
+    def __init__(
+        self,
+        stream: Running,
+        leaving: asyncio.Task[None],
+        *,
+        content_type: str,
+        stall_s: float,
+        zstd: bool = False,
+    ) -> None:
+        self._stream, self._leaving = stream, leaving
+        self._content_type, self._stall_s = content_type, stall_s
+        self._zstd = Zstd() if zstd else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the result until it or the client is gone."""
+        abort: Callable[[], None] | None = scope.get("state", {}).get("abort")
+        sending = asyncio.create_task(self._send(scope, receive, send))
+        try:
+            await asyncio.wait({sending, self._leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                await sending
+        except TimeoutError:
+            _log.info("query %s: its client took nothing for %g s", self._stream.id, self._stall_s)
+            if abort is not None:
+                abort()
+        finally:
+            sending.cancel()
+            self._leaving.cancel()
+            await asyncio.gather(sending, self._leaving, return_exceptions=True)
+            await self._stream.close()
+
+    async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
+        chunks = aiter(self._stream)
+        try:
+            first = await _next(chunks)
+            ahead = asyncio.create_task(_next(chunks))
+            try:
+                await asyncio.wait({ahead}, timeout=AHEAD_S)
+                if ahead.done() and ahead.result() is None:
+                    await self._send_whole(first, send)
+                    return
+            except BaseException:
+                _forget(ahead)
+                raise
+        except QueryError as error:
+            await problem(error, self._stream.id)(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": self._headers()})
+        try:
+            await self._send_chunk(first, send)
+            while (chunk := await ahead) is not None:
+                await self._send_chunk(chunk, send)
+                ahead = asyncio.ensure_future(_next(chunks))
+        except QueryError as error:  # the client sees that there is no end, and asks for the query's error
+            _log.info("query %s broke on its way: %s", self._stream.id, error.code)
+            return
+        finally:
+            _forget(ahead)
+        await send({"type": "http.response.body", "body": self._zstd.finish() if self._zstd else b""})
+
+    async def _send_whole(self, only: Chunk | None, send: Send) -> None:
+        """Send a result that is there already, with what it cost."""
+        body = b"" if only is None else only
+        if self._zstd:
+            body = self._zstd.add(body) + self._zstd.finish()
+        headers = [*self._headers(), _stats(self._stream.stats), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _send_chunk(self, chunk: Chunk | None, send: Send) -> None:
+        body = chunk
+        if self._zstd and body is not None:
+            body = await asyncio.to_thread(self._zstd.add, body)
+        if body:
+            async with asyncio.timeout(self._stall_s):
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+
+    def _headers(self) -> list[tuple[bytes, bytes]]:
+        headers = [
+            (b"content-type", self._content_type.encode()),
+            (b"dagfusion-query-id", self._stream.id.encode()),
+            (b"vary", b"Accept, Accept-Encoding"),
+        ]
+        return [*headers, (b"content-encoding", b"zstd")] if self._zstd else headers
+
+
+class Zstd:
+    """One zstd frame, given as it grows: what was added can be read at once."""
+
+    def __init__(self) -> None:
+        self._sink = io.BytesIO()
+        self._stream = pa.CompressedOutputStream(pa.PythonFile(self._sink, mode="w"), "zstd")
+
+    def add(self, chunk: bytes | memoryview) -> bytes:
+        """Return what is to be sent for a chunk."""
+        self._stream.write(chunk)
+        self._stream.flush()
+        return self._taken()
+
+    def finish(self) -> bytes:
+        """Return the frame's end."""
+        self._sink.close = lambda: None  # type: ignore[method-assign]  # Arrow closes it, and the end is still to be read
+        self._stream.close()
+        return self._taken()
+
+    def _taken(self) -> bytes:
+        taken = self._sink.getvalue()
+        self._sink.seek(0)
+        self._sink.truncate()
+        return taken
+
+
+def _wants_zstd(request: Request) -> bool:
+    """Tell whether compressing pays: on loopback bytes are cheaper than the time it takes."""
+    return takes(request.headers.get("accept-encoding", ""), "zstd") and not is_loopback(client_of(request.scope))
+
+
+async def _next(chunks: AsyncIterator[Chunk]) -> Chunk | None:
+    return await anext(chunks, None)
+
+
+def _forget(task: "asyncio.Future[Chunk | None]") -> None:
+    """Give a piece up that nobody takes any more, whatever has come of it."""
+    task.cancel()
+    task.add_done_callback(lambda over: over.cancelled() or over.exception())
+
+
+def _stats(stats: Stats) -> tuple[bytes, bytes]:
+    """Return the header `DagFusion-Stats`; the scans, of which there may be many, are left to `/v1/queries/{id}`."""
+    return b"dagfusion-stats", encode(stats.short())

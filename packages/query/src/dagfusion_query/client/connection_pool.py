@@ -1,4 +1,4 @@
-"""HTTP connections to one service, kept for the next request."""
+"""HTTP connections to one service, reused by later requests."""
 
 import http.client
 import socket
@@ -26,7 +26,7 @@ _GONE = (
 )
 
 
-class Links:
+class ConnectionPool:
     """Asks a service. Thread-safe.
 
     Args:
@@ -48,7 +48,9 @@ class Links:
         self._idle: list[http.client.HTTPConnection] = []
         self._closed = False
 
-    def ask(self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None) -> "Answer":
+    def ask(
+        self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
+    ) -> "HttpResponse":
         """Send a request, and return the answer when its headers are there.
 
         Raises:
@@ -61,7 +63,7 @@ class Links:
             link, is_new = self._link()
             try:
                 link.request(method, f"{self._url.path.rstrip('/')}{path}", content, sent)
-                answer = Answer(self, link, link.getresponse())
+                answer = HttpResponse(self, link, link.getresponse())
             except _GONE as error:
                 link.close()
                 if is_new:
@@ -135,10 +137,12 @@ class Links:
         return self.unreachable(f"does not answer ({why}): is `dagfusion serve` running, and is this its address?")
 
 
-class Answer:
+class HttpResponse:
     """A response whose body is still to be read. A context manager."""
 
-    def __init__(self, links: Links, link: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
+    def __init__(
+        self, links: ConnectionPool, link: http.client.HTTPConnection, response: http.client.HTTPResponse
+    ) -> None:
         self._links, self._link, self._response = links, link, response
         self._socket = link.sock
         self._is_broken = False

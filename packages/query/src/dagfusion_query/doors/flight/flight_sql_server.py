@@ -1,20 +1,25 @@
-"""The Flight SQL server: which call of a client does what."""
+"""The Flight SQL server: which call of a client does what, and the actions of this package's own client."""
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 import pyarrow as pa
 from pyarrow import flight
 
 from dagfusion_query.access.grants import Caller
+from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.model import Snapshot
+from dagfusion_query.documents.catalog import TablesDocument
+from dagfusion_query.documents.codec import encode
+from dagfusion_query.documents.queries import QueryInfo
 from dagfusion_query.doors.flight import messages, metadata
-from dagfusion_query.doors.flight.bridge import Bridge
-from dagfusion_query.doors.flight.extras import ACTIONS, Extras
-from dagfusion_query.doors.flight.failures import failure
-from dagfusion_query.doors.flight.session import MIDDLEWARE, Sessions
-from dagfusion_query.doors.flight.statements import Statements
+from dagfusion_query.doors.flight.bridge import Bridge, Call
+from dagfusion_query.doors.flight.flight_errors import failure
+from dagfusion_query.doors.flight.flight_sessions import MIDDLEWARE, FlightSessions
+from dagfusion_query.doors.flight.flight_statements import FlightStatements
+from dagfusion_query.doors.flight.messages import EXPLAIN, QUERY, TABLES
+from dagfusion_query.doors.summaries import details_document, environment_document
 from dagfusion_query.errors import BadRequestError, ParameterError, ReadOnlyError, UnsupportedError
 from dagfusion_query.service.service import Service
 
@@ -25,6 +30,11 @@ _CANCELLED = 1
 _WRITES = frozenset(["CommandStatementUpdate", "CommandPreparedStatementUpdate", "CommandStatementIngest"])
 _TRANSACTIONS = frozenset(["BeginTransaction", "BeginSavepoint", "EndTransaction", "EndSavepoint"])
 _NO_TRANSACTIONS = "there are no transactions here: each statement sees one state of the catalog"
+ACTIONS = {
+    EXPLAIN: "Return what a statement would read, in JSON; the body is its Flight SQL command.",
+    QUERY: "Return what is known of a query, in JSON; the body is its id, which a FlightInfo's app_metadata has.",
+    TABLES: "Return environments and tables, in JSON; only the environments where the body is `none`.",
+}
 _ACTIONS = {
     "CreatePreparedStatement": "Keep a statement, to be run with parameters.",
     "ClosePreparedStatement": "Forget a prepared statement.",
@@ -64,12 +74,12 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
     """
 
     def __init__(
-        self, service: Service, sessions: Sessions, bridge: Bridge, sql_limit_bytes: int, **options: Any
+        self, service: Service, sessions: FlightSessions, bridge: Bridge, sql_limit_bytes: int, **options: Any
     ) -> None:
         self._service, self._sessions, self._bridge = service, sessions, bridge
         self._sql_limit_bytes = sql_limit_bytes
-        self.statements = Statements(service, bridge, sql_limit_bytes)
-        self._extras = Extras(service, bridge, self.statements)
+        self.statements = FlightStatements(service, bridge, sql_limit_bytes)
+        self._extras = Actions(service, bridge, self.statements)
         super().__init__(**options)
 
     @_guarded
@@ -210,6 +220,45 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
         raise UnsupportedError("DoExchange is not part of Flight SQL")
 
 
+class Actions:
+    """Answers the actions.
+
+    Args:
+        service: Behind this door.
+        bridge: To its loop.
+        statements: The prepared ones, too.
+    """
+
+    def __init__(self, service: Service, bridge: Bridge, statements: FlightStatements) -> None:
+        self._service, self._bridge, self._statements = service, bridge, statements
+
+    def answer(self, action: str, body: bytes, caller: Caller, call: Call) -> bytes:
+        """Answer one of `ACTIONS`.
+
+        Raises:
+            BadRequestError: The body is not what the action wants.
+            QueryError: The statement cannot be planned, or there is no such query.
+        """
+        if action == TABLES:
+            return encode(_tables(self._bridge.call(self._states(caller), call), with_tables=body != b"none"))
+        if action == QUERY:
+            return encode(self._bridge.call(self._query(body.decode("utf-8", "replace"), caller), call))
+        name, command = messages.unpack(body)
+        if name == "CommandStatementQuery":
+            query = self._statements.unbound(command.query)
+        elif name == "CommandPreparedStatementQuery":
+            query = self._statements.bound(command.prepared_statement_handle, caller)
+        else:
+            raise BadRequestError(f"only statements are explained, got {name}")
+        return encode(self._bridge.call(self._service.explain(query, caller), call))
+
+    async def _states(self, caller: Caller) -> Sequence[EnvironmentState]:
+        return list(self._service.environments(caller).values())
+
+    async def _query(self, query_id: str, caller: Caller) -> QueryInfo:
+        return self._service.query(query_id, caller)
+
+
 def _command(descriptor: flight.FlightDescriptor) -> tuple[str, Any]:
     if not descriptor.command:
         raise BadRequestError("a FlightDescriptor must hold a Flight SQL command, this one has a path or nothing")
@@ -268,3 +317,10 @@ def _read_row(reader: flight.MetadataRecordBatchReader) -> pa.RecordBatch:
                 return pa.concat_batches([found, chunk.data])
             found = chunk.data
     return found
+
+
+def _tables(states: Sequence[EnvironmentState], *, with_tables: bool) -> TablesDocument:
+    tables = [(state, table) for state in states for table in state.snapshot.tables.values() if with_tables]
+    return TablesDocument(
+        [environment_document(state) for state in states], [details_document(state, table) for state, table in tables]
+    )

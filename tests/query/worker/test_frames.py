@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagfusion_query.worker.protocol import HEADER, LONGEST, Decoder, Frame, Kind, ProtocolError, encode
+from dagfusion_query.worker.frames import HEADER, LONGEST, Decoder, Frame, Kind, ProtocolError, encode
 
 SCALARS = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=20)
 HEADS = st.dictionaries(st.text(max_size=8), SCALARS | st.lists(SCALARS, max_size=3), max_size=4)

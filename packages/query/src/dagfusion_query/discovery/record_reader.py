@@ -1,23 +1,34 @@
-"""One materialization of another IO manager: from what its event names to records of event metadata v1."""
+"""One materialization of another IO manager: from what its event names to records of event metadata v1.
+
+The partition columns are those of the event and of the `name=value` folders of the object's key.
+"""
 
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import unquote
 
-from dagfusion_query.discovery.footer import Described, describe
-from dagfusion_query.discovery.objects import ObjectMissingError, Objects, PassingError
-from dagfusion_query.discovery.places import PARTITION_KEY, Columns, Place, event_columns, hive_segments, places, shown
+from dagfusion_contract.layout import HIVE_NULL
+from dagfusion_query.discovery.footer import Columns, Described, describe
+from dagfusion_query.discovery.foreign_objects import (
+    ForeignObjects,
+    ObjectMissingError,
+    PassingError,
+    Place,
+    places,
+    shown,
+)
 from dagfusion_query.errors import NotParquetError, UndiscoverableError
 from dagfusion_query.event_log.stored_event import Foreign
 
 _FILES_AT_ONCE = 16
 _TELLING = re.compile(r"\d{4}-\d{2}-\d{2}")
-
 Record = dict[str, Any]
+PARTITION_KEY = "partition_key"  # the column's name where the dimension has none
 
 
-class Learner:
+class RecordReader:
     """Looks at what events name.
 
     Args:
@@ -25,10 +36,10 @@ class Learner:
         bucket: The one bucket that may be read; None allows any, and local files.
     """
 
-    def __init__(self, objects: Objects, bucket: str | None) -> None:
+    def __init__(self, objects: ForeignObjects, bucket: str | None) -> None:
         self._objects, self._bucket = objects, bucket
 
-    def learn(self, foreign: Foreign, partition_key: str | None) -> list[Record]:
+    def read(self, foreign: Foreign, partition_key: str | None) -> list[Record]:
         """Return a record for each file.
 
         Args:
@@ -84,6 +95,49 @@ class Learner:
 
     def _describe(self, place: Place) -> Described:
         return describe(place.uri, self._objects.tail(place))
+
+
+def event_columns(partition_key: str | None, dimensions: Sequence[tuple[str, str]], key: str) -> Columns:
+    """Return the partition columns that an event tells.
+
+    All of them are strings: the event has the values as text, and readers of Hive folders disagree on their types.
+
+    Args:
+        partition_key: Dagster's; the values of several dimensions are joined by `|`, in the order of their names.
+        dimensions: Name and value of each dimension, where the event tells.
+        key: Of the object or folder. Its `name=value` segments name the dimensions where the event does not, and order
+            them where it does.
+
+    Returns:
+        Names and values in path order; none for an unpartitioned materialization; `partition_key` where no name is
+        known.
+    """
+    if partition_key is None:
+        return ()
+    segments = hive_segments(key)
+    if dimensions:
+        order = [name for name, _ in segments]
+        if {name for name, _ in dimensions} <= set(order):
+            return tuple(sorted(dimensions, key=lambda column: order.index(column[0])))
+        return tuple(dimensions)
+    whole = [segment for segment in segments if segment[1] == partition_key]
+    if whole:
+        return (whole[-1],)
+    values = partition_key.split("|")
+    found = tuple(segment for segment in segments if segment[1] in values)
+    if [value for _, value in sorted(found)] == values and len(values) > 1:
+        return found
+    return ((PARTITION_KEY, partition_key),)
+
+
+def hive_segments(key: str) -> Columns:
+    """Return the `name=value` folders of a key, outermost first, each name once."""
+    found: dict[str, str | None] = {}
+    for segment in key.split("/")[:-1]:
+        name, equals, value = segment.partition("=")
+        if name and equals:
+            found[unquote(name)] = None if value == HIVE_NULL else unquote(value)
+    return tuple(found.items())
 
 
 def _columns(place: Place, foreign: Foreign, partition_key: str | None) -> Columns:

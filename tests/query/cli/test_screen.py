@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagfusion_query.cli.grid import Grid, _columns
+from dagfusion_query.cli.screen import Grid, _terminal_columns
 
 TEXTS = st.none() | st.text(st.characters(codec="utf-8") | st.sampled_from("日本\n\t\x1b[é"), max_size=40)
 
@@ -20,10 +20,10 @@ def grids(draw: st.DrawFn) -> Grid:
 def test_every_line_is_as_wide_as_the_table(grid: Grid, width: int | None, is_plain: bool) -> None:  # noqa: FBT001
     lines = list(grid.lines(width, is_plain=is_plain))
 
-    assert len({_columns(line) for line in lines}) == 1
+    assert len({_terminal_columns(line) for line in lines}) == 1
     assert all(line.isprintable() for line in lines)
     least = 7 * len(grid.names) + 1
-    assert width is None or _columns(lines[0]) <= max(width, least)
+    assert width is None or _terminal_columns(lines[0]) <= max(width, least)
 
 
 @given(grids())

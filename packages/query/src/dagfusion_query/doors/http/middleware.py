@@ -1,26 +1,40 @@
-"""Who gets in: tokens, and the checks that keep other sites' pages out."""
+"""Middleware: security headers and no internal errors in responses; tokens, and checks of origin and host."""
 
 import ipaddress
+import logging
 import socket
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dagfusion_query.access.authenticate import identify, is_forwarded, is_loopback
 from dagfusion_query.access.grants import Caller
 from dagfusion_query.access.tokens import ANONYMOUS, Tokens
-from dagfusion_query.doors.http.problems import problem
+from dagfusion_query.doors.http.problems import internal, problem
 from dagfusion_query.errors import BadRequestError, ForbiddenError, QueryError, UnauthenticatedError
 from dagfusion_query.service_settings import ServiceSettings
 
 _GUARDED = ("/v1/", "/metrics", "/openapi.json")
 _ONCE = ("authorization", "host", "origin", "content-length")
+_log = logging.getLogger(__name__)
+_HEADERS = (
+    (
+        b"content-security-policy",
+        b"default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+_NOT_KEPT = (b"cache-control", b"no-store")
 
 
-class Gate:
+class AuthenticationMiddleware:
     """Middleware that knows each caller before a request is read any further.
 
     Args:
@@ -85,6 +99,37 @@ def client_of(scope: Scope) -> str | None:
     if not scope.get("client") or is_forwarded(name.decode("latin-1") for name, _ in scope["headers"]):
         return None
     return str(scope["client"][0])
+
+
+class SecurityMiddleware:
+    """Middleware around everything: an unexpected error is logged, and answered by its id alone."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def send_shielded(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                given = [*message.get("headers", ())]
+                names = {name for name, _ in given}
+                message["headers"] = given + [header for header in (*_HEADERS, _NOT_KEPT) if header[0] not in names]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_shielded)
+        except Exception as error:  # noqa: BLE001  # whatever it is, a client must not see it
+            if not started:
+                await internal(error)(scope, receive, send_shielded)
+            else:
+                _log.exception("an answer broke off")  # and is not completed: the connection is cut
 
 
 def _check_origin(headers: Mapping[str, str]) -> None:

@@ -7,15 +7,14 @@ import pyarrow as pa
 
 from dagfusion_query.errors import ResultTooLargeError
 from dagfusion_query.formats.encoders import Piece
-from dagfusion_query.worker.messages import Cost, End, Statement
-from dagfusion_query.worker.protocol import Kind, encode
+from dagfusion_query.worker.frames import Cost, End, Kind, Statement, encode
 
 Encoded: TypeAlias = list[bytes | memoryview]
 Send: TypeAlias = Callable[..., None]
 CHUNK_BYTES = 1 << 20
 
 
-class Output:
+class ResultChunks:
     """Takes a result's batches and sends them.
 
     Args:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagfusion_query.cli.parameters import read_parameters, read_value
+from dagfusion_query.cli.options import read_parameters, read_value
 from dagfusion_query.errors import ParameterError
 
 

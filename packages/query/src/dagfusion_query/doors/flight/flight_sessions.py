@@ -13,7 +13,7 @@ from dagfusion_query.access.authenticate import identify, is_forwarded
 from dagfusion_query.access.grants import Caller
 from dagfusion_query.access.tokens import Tokens
 from dagfusion_query.doors.flight import messages
-from dagfusion_query.doors.flight.failures import failure
+from dagfusion_query.doors.flight.flight_errors import failure
 from dagfusion_query.doors.flight.handles import Handles
 from dagfusion_query.doors.flight.metadata import CATALOG
 from dagfusion_query.errors import BadRequestError, UnauthenticatedError, UnknownQueryError
@@ -28,7 +28,7 @@ _CLOSED = 1
 
 
 @dataclass
-class Session:
+class FlightSession:
     """What a client has set for the calls to come.
 
     Attributes:
@@ -162,12 +162,12 @@ class NoHandshake(flight.ServerAuthHandler):  # type: ignore[misc]
 
 
 @dataclass
-class Sessions:
+class FlightSessions:
     """Callers and their sessions, by cookie."""
 
     tokens: Tokens
     settings: ServiceSettings
-    _open: Handles[Session] = field(default_factory=lambda: Handles("session", _LIFETIME_S))
+    _open: Handles[FlightSession] = field(default_factory=lambda: Handles("session", _LIFETIME_S))
 
     def caller(self, context: flight.ServerCallContext) -> Caller:
         """Tell who calls.
@@ -179,11 +179,11 @@ class Sessions:
         peer = None if header.is_forwarded else _address(context.peer())
         return identify(self.tokens, self.settings, bearer=header.bearer, peer=peer, door="flight")
 
-    def of(self, context: flight.ServerCallContext, caller: Caller) -> Session:
+    def of(self, context: flight.ServerCallContext, caller: Caller) -> FlightSession:
         """Return the options that hold for a call: nothing is set where there is no session."""
         cookie = context.get_middleware(MIDDLEWARE).cookie
         if cookie is None:
-            return Session()
+            return FlightSession()
         try:
             return self._open.get(caller.owner, _handle(cookie))
         except UnknownQueryError as error:

@@ -13,7 +13,7 @@ from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.documents.catalog import BriefTableDocument, PartitionsDocument, TableDocument, TablesDocument
-from dagfusion_query.doors.http.gate import caller_of
+from dagfusion_query.doors.http.middleware import caller_of
 from dagfusion_query.doors.http.problems import document
 from dagfusion_query.doors.summaries import (
     brief_document,
@@ -26,7 +26,7 @@ from dagfusion_query.doors.summaries import (
     totals,
 )
 from dagfusion_query.errors import BadRequestError, UnknownTableError
-from dagfusion_query.formats.result_format import Format
+from dagfusion_query.formats import Format
 from dagfusion_query.service.service import Service
 
 PAGE_ROWS = 1000
@@ -35,7 +35,7 @@ KEY_LIMIT = 4096
 Listed = TableDocument | BriefTableDocument
 
 
-class Metadata:
+class CatalogRoutes:
     """The endpoints of the catalog."""
 
     def __init__(self, service: Service) -> None:

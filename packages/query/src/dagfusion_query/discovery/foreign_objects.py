@@ -1,17 +1,19 @@
-"""The store's side of discovery: the end of an object, and the objects of a folder."""
+"""Objects that other IO managers wrote: where their metadata says they are, the end of one, and those of a folder."""
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from urllib.parse import unquote
 
 import obstore
 from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import ObjectStore
 
 from dagfusion_query.discovery.footer import Tail, footer_bytes
-from dagfusion_query.discovery.places import Place, shown
 from dagfusion_query.errors import StoreUnavailableError, UndiscoverableError
 from dagfusion_query.object_store import open_store
 from dagfusion_query.settings import Settings
@@ -24,6 +26,12 @@ _OTHER_FORMATS = {
     ".hoodie/": "a Hudi table, whose timeline says which of its files count",
 }
 _ICEBERG = ".metadata.json"
+_MISSING = (NotFoundError, FileNotFoundError, NotADirectoryError)
+_REFUSED = (PermissionDeniedError, UnauthenticatedError, PermissionError)
+_STATUS = re.compile(r"status code: ([34]\d\d) ([A-Za-z ]*)")  # the only place where some errors say it
+_LATER = ("408", "425", "429")
+_S3 = ("s3", "s3a", "s3n")
+_SHOWN = 300
 
 
 class PassingError(Exception):
@@ -34,7 +42,35 @@ class ObjectMissingError(PassingError):
     """There is no such object."""
 
 
-class Objects:
+@dataclass(frozen=True)
+class Place:
+    """An object or a folder in a store.
+
+    Attributes:
+        store: `s3://bucket/`, or `file:///`.
+        key: The object's key, or the path without its leading slash; ends in a slash where only a folder can be meant.
+    """
+
+    store: str
+    key: str
+
+    @property
+    def uri(self) -> str:
+        """The URI as a record has it: nothing is escaped beyond what the key itself contains."""
+        return f"{self.store}{self.key}"
+
+    @property
+    def folder(self) -> "Place":
+        """The folder of this name."""
+        return self if not self.key or self.key.endswith("/") else Place(self.store, f"{self.key}/")
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether only a folder can be meant."""
+        return self.folder == self
+
+
+class ForeignObjects:
     """Reads the objects of one environment.
 
     Every method raises StoreUnavailableError while the store does not answer, and PassingError when it refuses.
@@ -121,11 +157,30 @@ class Objects:
             return self._stores[place.store]
 
 
-_MISSING = (NotFoundError, FileNotFoundError, NotADirectoryError)
-_REFUSED = (PermissionDeniedError, UnauthenticatedError, PermissionError)
+def places(text: str, bucket: str | None = None) -> list[Place]:
+    """Return the places that a text can mean, the likeliest first.
 
-_STATUS = re.compile(r"status code: ([34]\d\d) ([A-Za-z ]*)")  # the only place where some errors say it
-_LATER = ("408", "425", "429")
+    Args:
+        text: `s3://bucket/key`, `s3a://...`, `file:///path` or an absolute path. A key that holds `%` is meant as it
+            is, and as an escaped one where there is no such object.
+        bucket: The one bucket that it may be in; None allows any, and local files.
+
+    Raises:
+        UndiscoverableError: It names no place, or one that may not be read.
+    """
+    raw = _place(text)
+    if bucket is not None and raw.store != f"s3://{bucket}/":
+        raise UndiscoverableError(
+            f"it names {shown(raw.uri)}, which is outside of this environment's bucket: put the object there, or "
+            "change s3_bucket in the service's configuration"
+        )
+    plain = Place(raw.store, unquote(raw.key))
+    return [raw] if plain == raw else [raw, plain]
+
+
+def shown(text: str) -> str:
+    """Return a text from an event, cut to what a message can hold."""
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
 
 
 @contextmanager
@@ -145,3 +200,31 @@ def _meaning(place: Place) -> Iterator[None]:
             raise PassingError(f"the store refuses to give {shown(place.uri)}: {status[1]} {status[2]}") from error
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise StoreUnavailableError(f"the object store did not give {shown(place.uri)}: {first}") from error
+
+
+def _place(text: str) -> Place:
+    scheme, separator, rest = text.partition("://")
+    scheme = scheme.lower()
+    if separator and scheme in _S3:
+        bucket, _, key = rest.partition("/")
+        if not bucket or not key.strip("/") or "@" in bucket:
+            raise UndiscoverableError("its S3 URI must read s3://bucket/key, and has no key, no bucket, or a password")
+        return Place(f"s3://{bucket}/", key)
+    if text.lower().startswith("file:/"):
+        path = rest.removeprefix("localhost") if separator else text[len("file:") :]
+        if path.startswith("/"):
+            return _local(path)
+    if text.startswith("/"):
+        return _local(text)
+    if separator and scheme.isalnum():
+        raise UndiscoverableError(f"it names a {scheme}:// URL, and only s3:// and local files can be read")
+    raise UndiscoverableError(
+        f"it names {shown(text)}, which is no absolute path and no s3:// URI: log the whole path or URI in the metadata"
+    )
+
+
+def _local(path: str) -> Place:
+    normal = os.path.normpath(path).lstrip("/")
+    if not normal:
+        raise UndiscoverableError("it names the root folder")
+    return Place("file:///", f"{normal}/" if path.endswith("/") else normal)

@@ -15,7 +15,7 @@ from typing import NoReturn
 import pytest
 import trustme
 
-from dagfusion_query.worker.requests import SentRequests
+from dagfusion_query.worker.limits import SentRequests
 
 # Asks for objects, some at once, in three rounds; prints what was counted in each.
 CLIENT = """
@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 import obstore
 from dagfusion_query.object_store import open_store
 from dagfusion_query.settings import Settings
-from dagfusion_query.worker.requests import SentRequests
+from dagfusion_query.worker.limits import SentRequests
 
 endpoint = sys.argv[1]
 settings = Settings(endpoint_url=endpoint, region="us-east-1", access_key_id="a", secret_access_key="b")
