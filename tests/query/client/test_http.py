@@ -156,7 +156,7 @@ def test_from_afar_results_are_compressed(service: FakeService, door: HttpDoor, 
         for given in ([*pieces(5), 0.05], (arrow(3),)):
             service.pieces = given
             result = afar.sql("SELECT n")
-            assert result._answer.headers["Content-Encoding"] == "zstd"
+            assert result._response.headers["Content-Encoding"] == "zstd"
             assert result.to_arrow() == near.sql("SELECT n").to_arrow()
         service.pieces = [*pieces(5)[:3], 0.05, ResourcesError("no memory")]
         with pytest.raises((BrokenStreamError, ResourcesError)):

@@ -37,7 +37,7 @@ def test_a_stream_that_breaks_without_a_word(connection: HttpConnection, service
 
     with pytest.raises(BrokenStreamError, match="was cut off"):
         list(result)
-    assert len(connection._links._idle) == 1, "that of the question why, and not the one that broke"
+    assert len(connection._pool._idle) == 1, "that of the question why, and not the one that broke"
 
 
 def test_a_stream_that_lacks_its_end_marker(connection: HttpConnection, service: FakeService) -> None:

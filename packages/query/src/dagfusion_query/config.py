@@ -114,7 +114,7 @@ def read_config(
     if names:
         environments = [_environment(name, variables, document, event_log, engine) for name in names]
     else:
-        environments = [_plain(variables, document, event_log, environment, engine)]
+        environments = [_from_variables(variables, document, event_log, environment, engine)]
     placed = [replace(e, settings=_placed(e.settings, state_dir, e.name)) for e in environments]
     return Config(service, tuple(placed), state_dir)
 
@@ -213,7 +213,7 @@ def _own(environment: str, variables: Mapping[str, str]) -> dict[str, str]:
     return {key: variables[prefix + key.upper()] for key in KEYS if prefix + key.upper() in variables}
 
 
-def _plain(
+def _from_variables(
     variables: Mapping[str, str],
     document: Document,
     event_log: str | None,

@@ -17,7 +17,7 @@ from dagfusion_query.errors import ServiceUnreachableError, SettingsError
 T = TypeVar("T")
 
 _CONNECT_TIMEOUT_S = 10.0
-_KEPT = 8
+_MAX_IDLE = 8
 _PROBLEM = "application/problem+json"
 _KEEP_ALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 _GONE = (
@@ -48,7 +48,7 @@ class ConnectionPool:
         self._idle: list[http.client.HTTPConnection] = []
         self._closed = False
 
-    def ask(
+    def request(
         self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
     ) -> "HttpResponse":
         """Send a request, and return the answer when its headers are there.
@@ -60,72 +60,72 @@ class ConnectionPool:
         content = None if body is None else orjson.dumps(body)
         sent = {**self._headers, **({} if content is None else {"Content-Type": "application/json"}), **(headers or {})}
         while True:
-            link, is_new = self._link()
+            connection, is_new = self._connected()
             try:
-                link.request(method, f"{self._url.path.rstrip('/')}{path}", content, sent)
-                answer = HttpResponse(self, link, link.getresponse())
+                connection.request(method, f"{self._url.path.rstrip('/')}{path}", content, sent)
+                response = HttpResponse(self, connection, connection.getresponse())
             except _GONE as error:
-                link.close()
+                connection.close()
                 if is_new:
                     raise self._unreachable(error) from error  # an old one may well have been closed meanwhile
             except (OSError, http.client.HTTPException) as error:
-                link.close()
+                connection.close()
                 raise self._unreachable(error) from error
             except BaseException:
-                link.close()
+                connection.close()
                 raise
             else:
-                answer.check()
-                return answer
+                response.check()
+                return response
 
     def document(self, kind: type[T], method: str, path: str, body: object = None) -> T:
         """Return the value whose JSON document answers a request.
 
         Raises:
-            QueryError: As `ask`.
+            QueryError: As `request`.
         """
-        with self.ask(method, path, body) as answer:
-            return answer.document(kind)
+        with self.request(method, path, body) as response:
+            return response.document(kind)
 
-    def keep(self, link: http.client.HTTPConnection) -> None:
+    def release(self, connection: http.client.HTTPConnection) -> None:
         """Take a connection back whose answer was read to its end."""
         with self._lock:
-            if not self._closed and len(self._idle) < _KEPT:
-                self._idle.append(link)
+            if not self._closed and len(self._idle) < _MAX_IDLE:
+                self._idle.append(connection)
                 return
-        link.close()
+        connection.close()
 
     def close(self) -> None:
         """Close what is idle, and ask no more."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
-        for link in idle:
-            link.close()
+        for connection in idle:
+            connection.close()
 
     def unreachable(self, why: str) -> ServiceUnreachableError:
         """Return the error of a service that does not do what one does."""
         return ServiceUnreachableError(f"the query service at {self.shown} {why}")
 
-    def _link(self) -> tuple[http.client.HTTPConnection, bool]:
+    def _connected(self) -> tuple[http.client.HTTPConnection, bool]:
         with self._lock:
             if self._closed:
                 raise ServiceUnreachableError(f"this connection to {self.shown} is closed: connect again")
             if self._idle:
                 return self._idle.pop(), False
         host, port = self._url.hostname or "", self._url.port
-        link = (
+        connection = (
             http.client.HTTPConnection(host, port, timeout=_CONNECT_TIMEOUT_S)
             if self._tls is None
             else http.client.HTTPSConnection(host, port, timeout=_CONNECT_TIMEOUT_S, context=self._tls)
         )
         try:
-            link.connect()
+            connection.connect()
         except OSError as error:
-            link.close()
+            connection.close()
             raise self._unreachable(error) from error
-        _have_patience(link.sock)
-        return link, True
+        _set_socket_options(connection.sock)
+        return connection, True
 
     def _unreachable(self, error: Exception) -> ServiceUnreachableError:
         if isinstance(error, ssl.SSLCertVerificationError):
@@ -141,10 +141,10 @@ class HttpResponse:
     """A response whose body is still to be read. A context manager."""
 
     def __init__(
-        self, links: ConnectionPool, link: http.client.HTTPConnection, response: http.client.HTTPResponse
+        self, pool: ConnectionPool, connection: http.client.HTTPConnection, response: http.client.HTTPResponse
     ) -> None:
-        self._links, self._link, self._response = links, link, response
-        self._socket = link.sock
+        self._pool, self._connection, self._response = pool, connection, response
+        self._socket = connection.sock
         self._is_broken = False
         self.headers = response.headers
 
@@ -158,7 +158,7 @@ class HttpResponse:
             return
         with self:
             if self.headers.get_content_type() != _PROBLEM:
-                raise self._links.unreachable(f"answered {self._response.status}, and is no query service")
+                raise self._pool.unreachable(f"answered {self._response.status}, and is no query service")
             raise self.document(ProblemDocument).error()
 
     def require(self, media_type: str) -> None:
@@ -168,7 +168,7 @@ class HttpResponse:
             ServiceUnreachableError: Something else.
         """
         if self.headers.get_content_type() != media_type:
-            raise self._links.unreachable(f"answered without {media_type}, and is no query service")
+            raise self._pool.unreachable(f"answered without {media_type}, and is no query service")
 
     def document(self, kind: type[T]) -> T:
         """Return the body as the value whose document it is.
@@ -179,9 +179,9 @@ class HttpResponse:
         try:
             return codec.read(kind, orjson.loads(self.read()))
         except orjson.JSONDecodeError as error:
-            raise self._links.unreachable("answered without JSON, and is no query service") from error
+            raise self._pool.unreachable("answered without JSON, and is no query service") from error
         except codec.DocumentError as error:
-            raise self._links.unreachable(
+            raise self._pool.unreachable(
                 f"answered with another document ({error}), and is no query service"
             ) from error
 
@@ -195,7 +195,7 @@ class HttpResponse:
             return self._response.read(size)
         except (OSError, http.client.HTTPException) as error:
             self._is_broken = True
-            raise self._links.unreachable("broke off its answer") from error
+            raise self._pool.unreachable("broke off its answer") from error
 
     def read_into(self, room: memoryview) -> int:
         """Read as many bytes as there is room for, or fewer at the end.
@@ -220,10 +220,10 @@ class HttpResponse:
     def close(self) -> None:
         """Keep the connection for the next request, if this answer was read to its end."""
         if self._response.isclosed() and not (self._response.will_close or self._is_broken):
-            self._links.keep(self._link)
+            self._pool.release(self._connection)
         else:
             self._response.close()
-            self._link.close()
+            self._connection.close()
 
     def __enter__(self) -> Self:
         return self
@@ -245,11 +245,11 @@ def _checked(url: str) -> SplitResult:
     return parts
 
 
-def _have_patience(link: socket.socket) -> None:
+def _set_socket_options(connection: socket.socket) -> None:
     """Wait for answers as long as they take, and find out when the other machine is gone."""
-    link.settimeout(None)
-    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.settimeout(None)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEP_ALIVE:
         if hasattr(socket, name):
-            link.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

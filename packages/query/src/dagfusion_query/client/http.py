@@ -29,8 +29,8 @@ class HttpResult(RemoteResult):
     """The result of a query at a service. Its first batch is on its way, or the query is at its end, when it is made.
 
     Args:
-        links: For what is to be asked afterwards: stats, and errors of a stream that broke.
-        answer: The response.
+        pool: For later requests: stats, and errors of a stream that broke.
+        response: The response.
         started: When the statement was sent (`time.perf_counter`).
         over: Called when nothing more is read.
 
@@ -39,17 +39,17 @@ class HttpResult(RemoteResult):
     """
 
     def __init__(
-        self, links: ConnectionPool, answer: HttpResponse, started: float, over: Callable[["HttpResult"], None]
+        self, pool: ConnectionPool, response: HttpResponse, started: float, over: Callable[["HttpResult"], None]
     ) -> None:
-        told = answer.headers.get("DagFusion-Stats")
-        stats = None if told is None else codec.read(Stats, orjson.loads(told))
-        super().__init__(answer.headers.get("DagFusion-Query-Id", ""), started, stats)
-        self._links, self._answer, self._over = links, answer, over
+        shown = response.headers.get("DagFusion-Stats")
+        stats = None if shown is None else codec.read(Stats, orjson.loads(shown))
+        super().__init__(response.headers.get("DagFusion-Query-Id", ""), started, stats)
+        self._pool, self._response, self._over = pool, response, over
         self._cancelled = False
         try:
-            answer.require(Format.arrow.media_type)
-            zstd = answer.headers.get("Content-Encoding") == "zstd"
-            source = pa.PythonFile(_Source(answer), mode="r")
+            response.require(Format.arrow.media_type)
+            zstd = response.headers.get("Content-Encoding") == "zstd"
+            source = pa.PythonFile(_Source(response), mode="r")
             self._source = pa.CompressedInputStream(source, "zstd") if zstd else source
             self._batches = self._read(lambda: pa.ipc.open_stream(self._source))
         except BaseException:
@@ -61,7 +61,7 @@ class HttpResult(RemoteResult):
     def cancel(self) -> None:
         """Give the query up, also while another thread takes its rows."""
         self._cancelled = True
-        self._answer.cut()
+        self._response.cut()
         with self._taking:  # a preview that is reading ends first
             if not self._taken:
                 self._end()
@@ -70,7 +70,7 @@ class HttpResult(RemoteResult):
         return self._ask_info().stats
 
     def _ask_info(self) -> QueryInfo:
-        return self._links.document(QueryInfo, "GET", f"/v1/queries/{self.id}")
+        return self._pool.document(QueryInfo, "GET", f"/v1/queries/{self.id}")
 
     def _next(self) -> pa.RecordBatch | None:
         return None if self._cancelled else self._read(self._read_batch)
@@ -94,7 +94,7 @@ class HttpResult(RemoteResult):
 
     def _why(self, broke: Exception) -> QueryError:
         broken = BrokenStreamError(
-            f"the result of query {self.id} was cut off, and the service at {self._links.shown} does not say "
+            f"the result of query {self.id} was cut off, and the service at {self._pool.shown} does not say "
             f"why ({broke}): run it again"
         )
         try:
@@ -111,7 +111,7 @@ class HttpResult(RemoteResult):
             if self._is_over:
                 return
             self._is_over = True
-        self._answer.close()
+        self._response.close()
         self._over(self)
 
 
@@ -127,27 +127,29 @@ class HttpConnection(RemoteConnection):
     """
 
     def __init__(self, url: str, token: str | None = None) -> None:
-        self._links = ConnectionPool(url, token)
-        super().__init__(self._links.shown)
+        self._pool = ConnectionPool(url, token)
+        super().__init__(self._pool.shown)
         self._codings = {} if _is_near(url) else {"Accept-Encoding": "zstd"}
 
     def sql(self, query: str, params: Params = None) -> HttpResult:
         """Run a query; see `Connection.sql`."""
         started = time.perf_counter()
         body = {**_statement(query, params), "format": Format.arrow.value}
-        result = HttpResult(self._links, self._links.ask("POST", "/v1/sql", body, self._codings), started, self._ended)
+        result = HttpResult(
+            self._pool, self._pool.request("POST", "/v1/sql", body, self._codings), started, self._ended
+        )
         self._opened(result)
         return result
 
     def explain(self, query: str, params: Params = None) -> Explanation:
         """Say which files a query would read, why it skips the others, and how DataFusion would run it."""
-        return self._links.document(Explanation, "POST", "/v1/explain", _statement(query, params))
+        return self._pool.document(Explanation, "POST", "/v1/explain", _statement(query, params))
 
     def _catalog(self, tables: str) -> TablesDocument:
-        return self._links.document(TablesDocument, "GET", f"/v1/tables?tables={tables}")
+        return self._pool.document(TablesDocument, "GET", f"/v1/tables?tables={tables}")
 
     def _disconnect(self) -> None:
-        self._links.close()
+        self._pool.close()
 
 
 class _Source:
@@ -155,8 +157,8 @@ class _Source:
 
     closed = False
 
-    def __init__(self, answer: HttpResponse) -> None:
-        self._answer = answer
+    def __init__(self, response: HttpResponse) -> None:
+        self._response = response
 
     def read(self, size: int) -> bytes:
         """Read so many bytes, or fewer at the end."""
@@ -175,7 +177,7 @@ class _Source:
 
     def _fill(self, room: memoryview) -> int:
         count = 0
-        while count < len(room) and (got := self._answer.read_into(room[count:])):
+        while count < len(room) and (got := self._response.read_into(room[count:])):
             count += got
         return count
 

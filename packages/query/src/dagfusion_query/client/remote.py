@@ -23,25 +23,25 @@ class RemoteResult(Result):
     Args:
         query_id: The service's id of the query.
         started: When the statement was sent (`time.perf_counter`).
-        told: Its stats, if they have come with it.
+        stats: Its stats, if they came with the response.
     """
 
-    def __init__(self, query_id: str, started: float, told: Stats | None = None) -> None:
+    def __init__(self, query_id: str, started: float, stats: Stats | None = None) -> None:
         super().__init__()
         self._lock = threading.Lock()
-        self.id, self._started, self._final = query_id, started, told
+        self.id, self._started, self._final = query_id, started, stats
         self._is_over = False
         self._rows, self._seconds = 0, 0.0
 
     @property
     def stats(self) -> QueryStats:
         """What the query has read so far; the service is asked for it."""
-        told = self._final
-        if told is None:
-            told = self._ask_stats()
+        stats = self._final
+        if stats is None:
+            stats = self._ask_stats()
             if self._is_over:
-                self._final = told
-        return query_stats(told, self._rows, self._seconds)
+                self._final = stats
+        return query_stats(stats, self._rows, self._seconds)
 
     def _batches_left(self) -> Iterator[pa.RecordBatch]:
         """Yield the batches that are left; the query is cancelled when nobody wants more of them.

@@ -158,7 +158,7 @@ def describe_schema(metadata: "pq.FileMetaData", schema: pa.Schema) -> dict[str,
 
 def leaf_count(given: pa.DataType) -> int:
     """Return how many of a Parquet file's columns an Arrow column is."""
-    kind = plain(given)
+    kind = reader_type(given)
     if pa.types.is_struct(kind):
         return sum(leaf_count(field.type) for field in kind)
     if pa.types.is_map(kind):
@@ -166,12 +166,12 @@ def leaf_count(given: pa.DataType) -> int:
     return leaf_count(kind.value_type) if pa.types.is_nested(kind) else 1
 
 
-def plain(kind: pa.DataType) -> pa.DataType:
+def reader_type(kind: pa.DataType) -> pa.DataType:
     """Return the type that a reader gives a flat column, whatever its writer kept it in."""
     if isinstance(kind, pa.BaseExtensionType):
-        return plain(kind.storage_type)
+        return reader_type(kind.storage_type)
     if pa.types.is_dictionary(kind):
-        return plain(kind.value_type)
+        return reader_type(kind.value_type)
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return pa.string()
     if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
@@ -194,7 +194,7 @@ def column_statistics(metadata: "pq.FileMetaData", schema: pa.Schema) -> dict[st
     for field, leaf in _flat_columns(schema):
         chunks = [group.column(leaf) for group in groups]
         required = metadata.schema.column(leaf).max_definition_level == 0
-        known = _Bounds(plain(field.type), strings=strings).of(chunks, required=required)
+        known = _Bounds(reader_type(field.type), strings=strings).of(chunks, required=required)
         if known:
             found[field.name] = known
     return found
@@ -277,7 +277,7 @@ def _field(field: pa.Field, leaves: "Iterator[pq.ColumnSchema]") -> dict[str, An
 
 
 def _type(given: pa.DataType, leaves: "Iterator[pq.ColumnSchema]") -> Any:
-    kind = plain(given)
+    kind = reader_type(given)
     if pa.types.is_struct(kind):
         return {"struct": [_field(field, leaves) for field in kind]}
     if pa.types.is_map(kind):
@@ -299,7 +299,7 @@ def _flat_columns(schema: pa.Schema) -> Iterator[tuple[pa.Field, int]]:
     leaf = 0
     for field in schema:
         leaves = leaf_count(field.type)
-        if not pa.types.is_nested(plain(field.type)):
+        if not pa.types.is_nested(reader_type(field.type)):
             yield field, leaf
         leaf += leaves
 

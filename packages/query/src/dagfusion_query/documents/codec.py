@@ -45,7 +45,7 @@ def shown_as(kind: Any) -> Any:
 def encode(value: object) -> bytes:
     """Write a value as JSON: dataclasses by their fields, moments in ISO 8601."""
     options = orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS
-    return orjson.dumps(value, default=_plain, option=options)
+    return orjson.dumps(value, default=_as_json, option=options)
 
 
 def read(kind: type[T], document: object) -> T:
@@ -79,7 +79,7 @@ def schemas(*kinds: type) -> dict[str, Mapping[str, Any]]:
     return found
 
 
-def _plain(value: Any) -> Any:
+def _as_json(value: Any) -> Any:
     if is_dataclass(value):
         return details(value)
     if isinstance(value, Mapping):
@@ -106,37 +106,37 @@ def _reader(kind: Any) -> Callable[[Any], Any]:
     if is_dataclass(kind):
         return _Reader(cast("type", kind))
     if kind is datetime:
-        return lambda told: _converted(datetime.fromisoformat, told)
+        return lambda value: _converted(datetime.fromisoformat, value)
     if isinstance(kind, type) and issubclass(kind, StrEnum):
-        return lambda told: _converted(kind, told)
+        return lambda value: _converted(kind, value)
     if kind is Any:
-        return lambda told: told
+        return lambda value: value
     allowed = _SCALARS[kind]
-    return lambda told: _checked(told, *allowed)
+    return lambda value: _checked(value, *allowed)
 
 
 def _reader_of_parts(origin: Any, arguments: Sequence[Any]) -> Callable[[Any], Any]:
     if origin in (Union, types.UnionType):
         return _either([_reader(a) for a in arguments if a is not types.NoneType], types.NoneType in arguments)
     if origin is Mapping:
-        value = _reader(arguments[1])
-        return lambda told: {name: value(inner) for name, inner in _checked(told, dict).items()}
+        read = _reader(arguments[1])
+        return lambda value: {name: read(inner) for name, inner in _checked(value, dict).items()}
     item, made = _reader(arguments[0]), tuple if origin is tuple else list
-    return lambda told: made(map(item, _checked(told, list)))
+    return lambda value: made(map(item, _checked(value, list)))
 
 
 def _either(readers: Sequence[Callable[[Any], Any]], can_be_null: bool) -> Callable[[Any], Any]:  # noqa: FBT001
     """Return what reads a value of one of several types: as the first one that it fits."""
 
-    def read_one(told: Any) -> Any:
-        if told is None and can_be_null:
+    def read_one(value: Any) -> Any:
+        if value is None and can_be_null:
             return None
         for inner in readers[:-1]:
             try:
-                return inner(told)
+                return inner(value)
             except DocumentError:
                 continue
-        return readers[-1](told)
+        return readers[-1](value)
 
     return read_one
 
@@ -148,8 +148,8 @@ class _Reader:
         self._kind = kind
         self._fields: Sequence[tuple[str, Callable[[Any], Any], bool]] | None = None
 
-    def __call__(self, told: Any) -> Any:
-        document = _checked(told, dict)
+    def __call__(self, value: Any) -> Any:
+        document = _checked(value, dict)
         if self._fields is None:
             hints = get_type_hints(self._kind)
             self._fields = [
@@ -173,15 +173,15 @@ def _is_required(known: "Field[Any]") -> bool:
     return known.default is MISSING and known.default_factory is MISSING
 
 
-def _checked(told: Any, *allowed: type) -> Any:
-    if not isinstance(told, allowed) or (isinstance(told, bool) and bool not in allowed):
-        raise DocumentError(f"{str(told)[:100]!r} is no {allowed[-1].__name__}")
-    return told
+def _checked(value: Any, *allowed: type) -> Any:
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        raise DocumentError(f"{str(value)[:100]!r} is no {allowed[-1].__name__}")
+    return value
 
 
-def _converted(convert: Callable[[Any], Any], told: Any) -> Any:
+def _converted(convert: Callable[[Any], Any], value: Any) -> Any:
     try:
-        return convert(told)
+        return convert(value)
     except (TypeError, ValueError) as error:
         raise DocumentError(str(error)) from None
 

@@ -1,4 +1,4 @@
-"""Statements inside one transaction of PostgreSQL, whose rows are fetched ahead."""
+"""Statements inside one transaction of PostgreSQL, whose rows are prefetched."""
 
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -26,7 +26,7 @@ class Transaction:
 
     def stream(self, query: str, params: Any) -> Iterator[tuple[Any, ...]]:
         """Yield rows while the server still finds them, so that both work at once and neither holds them all."""
-        for rows in ahead(self._chunks(query, params), _CHUNKS_AHEAD):
+        for rows in prefetched(self._chunks(query, params), _CHUNKS_AHEAD):
             yield from rows
 
     def _chunks(self, query: str, params: Any) -> Generator[list[tuple[Any, ...]]]:
@@ -39,7 +39,7 @@ class Transaction:
 T = TypeVar("T")
 
 
-def ahead(items: Generator[T], count: int) -> Generator[T]:
+def prefetched(items: Generator[T], count: int) -> Generator[T]:
     """Yield items, up to `count` of which a thread fetches in advance.
 
     Args:

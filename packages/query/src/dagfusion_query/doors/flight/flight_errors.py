@@ -29,22 +29,22 @@ class _NoTraceback(Exception):  # noqa: N818  # a mixin
         raise AttributeError("this exception does not show where it was raised")
 
 
-def _quiet(name: str, base: type[Exception]) -> type[Exception]:
+def _without_traceback(name: str, base: type[Exception]) -> type[Exception]:
     return type(name, (_NoTraceback, base), {"__doc__": f"{name}: clients are shown this name."})
 
 
 _STATUSES: Mapping[str, type[Exception]] = {
-    "INVALID_ARGUMENT": _quiet("InvalidArgument", pa.ArrowInvalid),
-    "NOT_FOUND": _quiet("NotFound", pa.ArrowKeyError),
-    "UNIMPLEMENTED": _quiet("Unimplemented", pa.ArrowNotImplementedError),
-    "UNAUTHENTICATED": _quiet("Unauthenticated", flight.FlightUnauthenticatedError),
-    "PERMISSION_DENIED": _quiet("PermissionDenied", flight.FlightUnauthorizedError),
-    "DEADLINE_EXCEEDED": _quiet("DeadlineExceeded", flight.FlightTimedOutError),
-    "CANCELLED": _quiet("Cancelled", flight.FlightCancelledError),
-    "UNAVAILABLE": _quiet("Unavailable", flight.FlightUnavailableError),
-    "INTERNAL": _quiet("Internal", flight.FlightInternalError),
+    "INVALID_ARGUMENT": _without_traceback("InvalidArgument", pa.ArrowInvalid),
+    "NOT_FOUND": _without_traceback("NotFound", pa.ArrowKeyError),
+    "UNIMPLEMENTED": _without_traceback("Unimplemented", pa.ArrowNotImplementedError),
+    "UNAUTHENTICATED": _without_traceback("Unauthenticated", flight.FlightUnauthenticatedError),
+    "PERMISSION_DENIED": _without_traceback("PermissionDenied", flight.FlightUnauthorizedError),
+    "DEADLINE_EXCEEDED": _without_traceback("DeadlineExceeded", flight.FlightTimedOutError),
+    "CANCELLED": _without_traceback("Cancelled", flight.FlightCancelledError),
+    "UNAVAILABLE": _without_traceback("Unavailable", flight.FlightUnavailableError),
+    "INTERNAL": _without_traceback("Internal", flight.FlightInternalError),
     # pyarrow cannot say this status: the text has its name, and the trailer its code.
-    "RESOURCE_EXHAUSTED": _quiet("ResourceExhausted", flight.FlightServerError),
+    "RESOURCE_EXHAUSTED": _without_traceback("ResourceExhausted", flight.FlightServerError),
 }
 
 

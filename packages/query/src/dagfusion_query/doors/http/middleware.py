@@ -89,7 +89,7 @@ class AuthenticationMiddleware:
 
 
 def caller_of(request: Request) -> Caller:
-    """Return who asks; only what the gate guards knows."""
+    """Return who asks; known for the paths that AuthenticationMiddleware guards."""
     caller: Caller = request.scope["state"]["caller"]
     return caller
 
@@ -114,7 +114,7 @@ class SecurityMiddleware:
             return
         started = False
 
-        async def send_shielded(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
@@ -124,10 +124,10 @@ class SecurityMiddleware:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_shielded)
+            await self._app(scope, receive, send_with_headers)
         except Exception as error:  # noqa: BLE001  # whatever it is, a client must not see it
             if not started:
-                await internal(error)(scope, receive, send_shielded)
+                await internal(error)(scope, receive, send_with_headers)
             else:
                 _log.exception("an answer broke off")  # and is not completed: the connection is cut
 

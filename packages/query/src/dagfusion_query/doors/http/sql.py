@@ -54,7 +54,7 @@ class StatementRoutes:
             raise
         named = content_type(query.format, request.headers.get("accept", ""))
         zstd = not query.format.row.is_compressed and _wants_zstd(request)
-        return Relay(stream, leaving, content_type=named, stall_s=self._settings.client_stall_s, zstd=zstd)
+        return ResultResponse(stream, leaving, content_type=named, stall_s=self._settings.client_stall_s, zstd=zstd)
 
     async def explain(self, request: Request) -> Response:
         """Say what a statement would read, and why not more."""
@@ -126,7 +126,7 @@ async def departure(receive: Receive) -> None:
         pass
 
 
-class Relay:
+class ResultResponse:
     """The answer that carries a result. An ASGI application.
 
     A result that breaks after its first chunk lacks the end of its chunked encoding, so that nobody takes it for whole.

@@ -3,11 +3,11 @@ from collections.abc import Generator
 
 import pytest
 
-from dagfusion_query.event_log.transaction import ahead
+from dagfusion_query.event_log.transaction import prefetched
 
 
 def test_items_come_in_order() -> None:
-    assert list(ahead((n for n in range(100)), 7)) == list(range(100))
+    assert list(prefetched((n for n in range(100)), 7)) == list(range(100))
 
 
 def test_items_are_fetched_while_one_is_worked_on() -> None:
@@ -18,7 +18,7 @@ def test_items_are_fetched_while_one_is_worked_on() -> None:
             fetched.release()
             yield number
 
-    taken = ahead(items(), 3)
+    taken = prefetched(items(), 3)
     assert next(taken) == 0
     for _ in range(4):
         assert fetched.acquire(timeout=30)
@@ -30,7 +30,7 @@ def test_an_error_comes_after_what_was_fetched_before_it() -> None:
         yield 1
         raise OSError("gone")
 
-    taken = ahead(items(), 5)
+    taken = prefetched(items(), 5)
     assert next(taken) == 1
     with pytest.raises(OSError, match="gone"):
         next(taken)
@@ -45,7 +45,7 @@ def test_who_wants_no_more_ends_the_fetching() -> None:
         finally:
             closed.set()
 
-    taken = ahead(items(), 2)
+    taken = prefetched(items(), 2)
     assert next(taken) == 0
     before = threading.active_count()
     taken.close()
