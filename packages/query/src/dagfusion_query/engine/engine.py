@@ -13,7 +13,7 @@ from dagfusion_query.engine.from_first import with_select
 from dagfusion_query.engine.literals import may_change, read_in_context
 from dagfusion_query.engine.objects import Objects, copy_policy
 from dagfusion_query.engine.plan_cache import PlanCache, is_repeatable, parameters_key
-from dagfusion_query.engine.run import Execution, Means, Run, frame_batches, spliced_batches, staged_batches
+from dagfusion_query.engine.run import Execution, Run, RunContext, frame_batches, spliced_batches, staged_batches
 from dagfusion_query.engine.runtime import PLANNERS, Loop, Planners
 from dagfusion_query.engine.session import READ_ONLY, Bound, Sessions
 from dagfusion_query.engine.statement import (
@@ -158,14 +158,16 @@ class Engine:
 
     def start(self, prepared: Prepared) -> Run:
         """Start a run of a planned statement."""
-        means = Means(prepared.bound.context, self._planners, self._objects)
-        execution = Execution(self._batches(prepared, means), self._loop, self._settings.store_stall_s, means.plans)
+        run_context = RunContext(prepared.bound.context, self._planners, self._objects)
+        execution = Execution(
+            self._batches(prepared, run_context), self._loop, self._settings.store_stall_s, run_context.plans
+        )
         return Run(
             execution,
             prepared.schema,
             prepared.scans,
             self._stores,
-            lambda: self._loop.submit(means.check()).result(),
+            lambda: self._loop.submit(run_context.check()).result(),
         )
 
     def plans(self, prepared: Prepared) -> tuple[str, str]:
@@ -179,14 +181,14 @@ class Engine:
             prepared.bound,
         )
 
-    def _batches(self, prepared: Prepared, means: Means) -> AsyncIterator[pa.RecordBatch]:
+    def _batches(self, prepared: Prepared, run_context: RunContext) -> AsyncIterator[pa.RecordBatch]:
         match prepared.work:
             case Spliced():
-                return spliced_batches(prepared.work, means)
+                return spliced_batches(prepared.work, run_context)
             case Staged():
-                return staged_batches(prepared.work, means)
+                return staged_batches(prepared.work, run_context)
             case None:
-                return frame_batches(prepared.frame, means)
+                return frame_batches(prepared.frame, run_context)
 
     def close(self) -> None:
         """End the threads and remove the templates."""

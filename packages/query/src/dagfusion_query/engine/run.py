@@ -175,7 +175,7 @@ def declared(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 
 @dataclass(frozen=True)
-class Means:
+class RunContext:
     """What a run needs beside its plan.
 
     Attributes:
@@ -199,25 +199,25 @@ class Means:
             await self.objects.check(spliced.in_place, partial(opened_files, plan, count))
 
 
-async def frame_batches(frame: DataFrame, means: Means) -> AsyncIterator[pa.RecordBatch]:
+async def frame_batches(frame: DataFrame, run_context: RunContext) -> AsyncIterator[pa.RecordBatch]:
     """Yield the batches of a statement that reads no table."""
-    async for batch in arrow_batches(await means.planners.call(frame.execute_stream)):
+    async for batch in arrow_batches(await run_context.planners.call(frame.execute_stream)):
         yield batch
 
 
-async def spliced_batches(spliced: Spliced, means: Means) -> AsyncIterator[pa.RecordBatch]:
+async def spliced_batches(spliced: Spliced, run_context: RunContext) -> AsyncIterator[pa.RecordBatch]:
     """Yield the batches of a spliced plan. The last one comes when all that was read is known to be the events'."""
     async with AsyncExitStack() as pins:
         try:
-            missing = await pins.enter_async_context(means.objects.pinned(spliced.copied))
+            missing = await pins.enter_async_context(run_context.objects.pinned(spliced.copied))
             if missing:
-                await means.objects.fetch(missing)
+                await run_context.objects.fetch(missing)
         except OSError as error:
             _log.warning("objects are read in place, because local copies of them cannot be made: %s", error)
-            spliced = await means.planners.call(spliced.without_copies)
-        plan, stream = await means.planners.call(lambda: _start(spliced, means.context))
-        means.plans.append(plan)
-        means.unchecked.append((spliced, plan))
+            spliced = await run_context.planners.call(spliced.without_copies)
+        plan, stream = await run_context.planners.call(lambda: _start(spliced, run_context.context))
+        run_context.plans.append(plan)
+        run_context.unchecked.append((spliced, plan))
         if not spliced.in_place:
             async for batch in arrow_batches(stream):
                 yield batch
@@ -227,23 +227,23 @@ async def spliced_batches(spliced: Spliced, means: Means) -> AsyncIterator[pa.Re
             if held is not None:
                 yield held
             held = batch
-        await means.check()
-        means.unchecked.clear()
+        await run_context.check()
+        run_context.unchecked.clear()
         if held is not None:
             yield held
 
 
-async def staged_batches(staged: Staged, means: Means) -> AsyncIterator[pa.RecordBatch]:
+async def staged_batches(staged: Staged, run_context: RunContext) -> AsyncIterator[pa.RecordBatch]:
     """Write the rows of a statement's scans to local files, then yield the batches of the statement over them."""
     with TemporaryDirectory(prefix="dagfusion-") as folder:
         files = [Path(folder, f"{number}.arrow") for number in range(len(staged.stages))]
         for stage, file in zip(staged.stages, files, strict=True):
             with pa.ipc.new_file(file, stage.schema) as writer:
                 for spliced in stage.reads:
-                    async for batch in spliced_batches(spliced, means):
+                    async for batch in spliced_batches(spliced, run_context):
                         writer.write_batch(declared(batch, stage.schema))
-        frame = await means.planners.call(lambda: staged.frame(files, means.context))
-        async for batch in frame_batches(frame, means):
+        frame = await run_context.planners.call(lambda: staged.frame(files, run_context.context))
+        async for batch in frame_batches(frame, run_context):
             yield batch
 
 

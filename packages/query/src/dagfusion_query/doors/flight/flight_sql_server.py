@@ -30,7 +30,7 @@ _CANCELLED = 1
 _WRITES = frozenset(["CommandStatementUpdate", "CommandPreparedStatementUpdate", "CommandStatementIngest"])
 _TRANSACTIONS = frozenset(["BeginTransaction", "BeginSavepoint", "EndTransaction", "EndSavepoint"])
 _NO_TRANSACTIONS = "there are no transactions here: each statement sees one state of the catalog"
-ACTIONS = {
+_OWN_ACTIONS = {
     EXPLAIN: "Return what a statement would read, in JSON; the body is its Flight SQL command.",
     QUERY: "Return what is known of a query, in JSON; the body is its id, which a FlightInfo's app_metadata has.",
     TABLES: "Return environments and tables, in JSON; only the environments where the body is `none`.",
@@ -43,7 +43,7 @@ _ACTIONS = {
     "SetSessionOptions": "Set catalog, query_timeout_s or limit_rows for the calls to come.",
     "GetSessionOptions": "Return the options that are set.",
     "CloseSession": "Forget the session's options.",
-    **ACTIONS,
+    **_OWN_ACTIONS,
 }
 
 
@@ -79,7 +79,7 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
         self._service, self._sessions, self._bridge = service, sessions, bridge
         self._sql_limit_bytes = sql_limit_bytes
         self.statements = FlightStatements(service, bridge, sql_limit_bytes)
-        self._extras = Actions(service, bridge, self.statements)
+        self._actions = Actions(service, bridge, self.statements)
         super().__init__(**options)
 
     @_guarded
@@ -176,8 +176,8 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
                 request = _body(body, "ActionClosePreparedStatementRequest")
                 self.statements.close_prepared(request.prepared_statement_handle, caller)
                 return []
-            case name if name in ACTIONS:
-                return [self._extras.answer(name, body, caller, context)]
+            case name if name in _OWN_ACTIONS:
+                return [self._actions.answer(name, body, caller, context)]
             case name:
                 raise _unknown(name)
 
@@ -233,7 +233,7 @@ class Actions:
         self._service, self._bridge, self._statements = service, bridge, statements
 
     def answer(self, action: str, body: bytes, caller: Caller, call: Call) -> bytes:
-        """Answer one of `ACTIONS`.
+        """Answer one of `_OWN_ACTIONS`.
 
         Raises:
             BadRequestError: The body is not what the action wants.
