@@ -12,7 +12,7 @@ import pytest
 from dagfusion_contract.record import DataFile
 from dagfusion_query.discovery import discovery as module
 from dagfusion_query.discovery.discovery import Discovery
-from dagfusion_query.discovery.memory import Memory
+from dagfusion_query.discovery.record_cache import RecordCache
 from dagfusion_query.discovery.record_reader import RecordReader
 from dagfusion_query.errors import StoreUnavailableError, UndiscoverableError
 from dagfusion_query.event_log.protocol import Event, Materialization
@@ -63,7 +63,7 @@ def opened(reader: FakeReader) -> Iterator[Callable[..., Discovery]]:
     with ExitStack() as stack:
 
         def make(state_dir: Path | None = None, concurrency: int = 4) -> Discovery:
-            discovery = Discovery(cast("RecordReader", reader), Memory(state_dir), concurrency)
+            discovery = Discovery(cast("RecordReader", reader), RecordCache(state_dir), concurrency)
             discovery.recognise("log", resume=True)
             stack.callback(discovery.close)
             return discovery
@@ -191,10 +191,10 @@ def test_another_event_log_starts_from_nothing(opened: Callable[..., Discovery],
     discovery.resolve([event(1)])
     learnt(discovery, 1)
     discovery.close()
-    memory = Memory(tmp_path)
-    assert memory.recognise("another log") == []
-    assert memory.find([event(1)]) == {}
-    memory.close()
+    cache = RecordCache(tmp_path)
+    assert cache.recognise("another log") == []
+    assert cache.find([event(1)]) == {}
+    cache.close()
 
 
 def test_after_a_full_sync_only_its_events_count(opened: Callable[..., Discovery], reader: FakeReader) -> None:
@@ -210,11 +210,11 @@ def test_after_a_full_sync_only_its_events_count(opened: Callable[..., Discovery
     assert (found, discovery.take()) == ({2, 4}, [])
 
 
-def test_a_damaged_memory_is_begun_anew(tmp_path: Path) -> None:
+def test_a_damaged_cache_is_begun_anew(tmp_path: Path) -> None:
     (tmp_path / "discovered.sqlite").write_bytes(b"this is no database, whatever its name says" * 100)
-    memory = Memory(tmp_path)
-    assert memory.recognise("log") == []
-    memory.close()
+    cache = RecordCache(tmp_path)
+    assert cache.recognise("log") == []
+    cache.close()
 
 
 def test_closing_does_not_wait_for_the_queue(opened: Callable[..., Discovery], reader: FakeReader) -> None:

@@ -27,7 +27,7 @@ from dagfusion_query.errors import ExecutionError, QueryCancelledError, QueryErr
 from dagfusion_query.service_settings import ServiceSettings
 from tests.query.engine.conftest import Lake
 from tests.query.flight.conftest import command, until, url
-from tests.query.service.conftest import Kept, Served, serving
+from tests.query.service.conftest import PublishedCatalogs, Served, serving
 
 pytestmark = pytest.mark.usefixtures("processes")
 
@@ -48,7 +48,7 @@ def opened(root: Path, **settings: Any) -> Iterator[tuple[Served, FlightDoor]]:
         for state in ("CA", "NY"):
             rows = pa.table({"npi": range(1000), "name": [f"{state} {number}" for number in range(1000)]})
             lake.write(("Silver", "TaxID", "orgs"), rows, {"state": pa.scalar(state)})
-        catalogs = Kept(root)
+        catalogs = PublishedCatalogs(root)
         catalogs.publish(lake.snapshot)
         served = serve(catalogs, **settings)
         limits = replace(ServiceSettings(flight_address="127.0.0.1:0"), **settings)

@@ -38,7 +38,7 @@ LAG = Lag(age_s=0.25, last_poll_s=0.001, last_error=None, syncs=1, last_sync_rea
 ANN = Caller("ann", ALL, "http")
 
 
-class Kept:
+class PublishedCatalogs:
     """Catalogs that change when a test says so."""
 
     def __init__(self, root: Path) -> None:
@@ -93,7 +93,9 @@ class Loop:
 class Served:
     """A running service, and short ways to ask it."""
 
-    def __init__(self, loop: Loop, catalogs: Kept, settings: Mapping[str, Any], engine: Mapping[str, Any]) -> None:
+    def __init__(
+        self, loop: Loop, catalogs: PublishedCatalogs, settings: Mapping[str, Any], engine: Mapping[str, Any]
+    ) -> None:
         self.loop, self.catalogs = loop, catalogs
         names = list(catalogs.states()) or ["local"]
         attached = (replace(Settings(), **engine, environment=name, state_dir=None) for name in names)
@@ -159,8 +161,10 @@ def serving(root: Path) -> Iterator[Serve]:
     loop = Loop()
     services: list[Served] = []
 
-    def serve(catalogs: Kept | None = None, *, engine: Mapping[str, Any] | None = None, **settings: Any) -> Served:
-        kept = catalogs or Kept(root / f"service{len(services)}")
+    def serve(
+        catalogs: PublishedCatalogs | None = None, *, engine: Mapping[str, Any] | None = None, **settings: Any
+    ) -> Served:
+        kept = catalogs or PublishedCatalogs(root / f"service{len(services)}")
         services.append(Served(loop, kept, settings, engine or {}))
         loop.run(services[-1].service.start())
         return services[-1]
@@ -198,7 +202,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
 def served(lake: Lake, tmp_path_factory: pytest.TempPathFactory, processes: None) -> Iterator[Served]:  # noqa: ARG001  # it starts some
     """A service over the lake, with two workers."""
     root = tmp_path_factory.mktemp("served")
-    catalogs = Kept(root)
+    catalogs = PublishedCatalogs(root)
     catalogs.publish(lake.snapshot)
     with serving(root) as serve:
         yield serve(catalogs)

@@ -27,7 +27,7 @@ from dagfusion_query.errors import (
 )
 from dagfusion_query.service import running
 from tests.query.engine.conftest import Lake
-from tests.query.service.conftest import ANN, Kept, Serve, Served
+from tests.query.service.conftest import ANN, PublishedCatalogs, Serve, Served
 
 BOB = Caller("bob", ALL, "http")
 # Goes on for minutes after it was told to stop.
@@ -353,7 +353,7 @@ def workers() -> list[int]:
 def test_an_object_that_was_replaced_is_read_again(new_served: Serve, tmp_path: Any) -> None:
     lake = Lake(tmp_path)
     path = lake.write(("a", "t"), pa.table({"x": [1, 2]}), folder="f")
-    catalogs = Kept(tmp_path / "catalogs")
+    catalogs = PublishedCatalogs(tmp_path / "catalogs")
     catalogs.publish(lake.snapshot)
     served = new_served(catalogs, workers=1)
     assert served.rows("SELECT sum(x) AS x FROM local_a.t") == [{"x": 3}]

@@ -6,7 +6,7 @@ import pytest
 from dagfusion_query.errors import ResourcesError
 from tests.query.disk import SmallDisk
 from tests.query.engine.conftest import Lake
-from tests.query.service.conftest import Kept, Serve
+from tests.query.service.conftest import PublishedCatalogs, Serve
 
 TABLE = "local_silver_tax_id.orgs"
 SPILLS = (
@@ -16,7 +16,7 @@ SPILLS = (
 
 
 def test_statements_fail_and_workers_stay(small_disk: SmallDisk, lake: Lake, new_served: Serve) -> None:
-    catalogs = Kept(small_disk.folder.parent / "service")
+    catalogs = PublishedCatalogs(small_disk.folder.parent / "service")
     catalogs.publish(lake.snapshot)
     served = new_served(catalogs, workers=1, engine={"memory_limit_bytes": 32 << 20})
     served.wait_for(lambda: served.service._pool.live == 2)

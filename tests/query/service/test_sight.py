@@ -25,7 +25,7 @@ from dagfusion_query.errors import (
 from dagfusion_query.event_log.protocol import Event, Materialization
 from dagfusion_query.service.registry import Query
 from tests.query.engine.conftest import Lake
-from tests.query.service.conftest import ANN, Kept, Serve, Served, serving
+from tests.query.service.conftest import ANN, PublishedCatalogs, Serve, Served, serving
 
 SILVER = Caller("sam", Grants.parse(["uat_silver.*"]), "http")
 NOBODY = Caller("nobody", Grants.parse(["uat_nothing.*"]), "http")
@@ -55,7 +55,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, processes: None) -> Iterato
         lake.write(("Silver", "nullable"), pa.table({"x": [day]}), {"part": nullable})
     lake.write(("Gold", "secrets"), pa.table({"salary": [1]}))
     lake.events.append(_elsewhere(lake))
-    catalogs = Kept(root / "catalogs")
+    catalogs = PublishedCatalogs(root / "catalogs")
     for name in ("uat", "prod"):
         catalogs.publish(fold(Snapshot(0, name), lake.events))
     catalogs.break_down("dev", EnvironmentUnavailableError("environment dev cannot be read now: it is tried again"))

@@ -11,7 +11,7 @@ from dagfusion_query.answers import Explanation, FilterEffect, QueryStats, Resul
 from dagfusion_query.engine.engine import Engine, Prepared
 from dagfusion_query.errors import StaleObjectError
 from dagfusion_query.object_store import StaleRetries
-from dagfusion_query.scan.scanned import Filter, Scan
+from dagfusion_query.scan.table_scan import Filter, Scan
 
 
 class Batches(Protocol):

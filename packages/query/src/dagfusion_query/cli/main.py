@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from dagfusion_query.cli import ask, serve
+from dagfusion_query.cli import query_commands, serve
 from dagfusion_query.cli import token as tokens
 from dagfusion_query.cli.program import end_abandoned
 from dagfusion_query.errors import QueryError
@@ -46,7 +46,13 @@ def options(
     del show_version
 
 
-for command in (ask.tables, ask.describe, ask.sql, ask.explain, serve.serve):
+for command in (
+    query_commands.tables,
+    query_commands.describe,
+    query_commands.sql,
+    query_commands.explain,
+    serve.serve,
+):
     app.command()(command)
 app.add_typer(tokens.app, name="token")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dagfusion_query.discovery.discovery import Discovery
 from dagfusion_query.discovery.foreign_objects import ForeignObjects
-from dagfusion_query.discovery.memory import Memory
+from dagfusion_query.discovery.record_cache import RecordCache
 from dagfusion_query.discovery.record_reader import RecordReader
 from dagfusion_query.settings import Settings
 
@@ -22,4 +22,4 @@ def open_discovery(settings: Settings, state_dir: Path | None, bucket: str | Non
     Raises:
         SnapshotError: The state folder cannot be used.
     """
-    return Discovery(RecordReader(ForeignObjects(settings), bucket), Memory(state_dir))
+    return Discovery(RecordReader(ForeignObjects(settings), bucket), RecordCache(state_dir))

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from dagfusion_query.discovery.foreign_objects import PassingError
-from dagfusion_query.discovery.memory import Memory, Outcome, Refusal
+from dagfusion_query.discovery.record_cache import Outcome, RecordCache, Refusal
 from dagfusion_query.discovery.record_reader import RecordReader
 from dagfusion_query.errors import EventRecordError, SnapshotError, StoreUnavailableError, UndiscoverableError
 from dagfusion_query.event_log.protocol import AssetKey, Event, Materialization
@@ -40,12 +40,12 @@ class Discovery:
 
     Args:
         reader: Looks at one; called on several threads.
-        memory: What was learnt before.
+        cache: What was read before.
         concurrency: The most materializations that are looked at at once.
     """
 
-    def __init__(self, reader: RecordReader, memory: Memory, concurrency: int = CONCURRENCY) -> None:
-        self._reader, self._memory, self._concurrency = reader, memory, concurrency
+    def __init__(self, reader: RecordReader, cache: RecordCache, concurrency: int = CONCURRENCY) -> None:
+        self._reader, self._cache, self._concurrency = reader, cache, concurrency
         self._records = EventReader()
         self._changed = threading.Condition()
         # All of these are guarded by it.
@@ -75,7 +75,7 @@ class Discovery:
             resume: Whether the catalog goes on from where it was left, so that events that were waiting will not be
                 read again.
         """
-        left = self._memory.recognise(identity)
+        left = self._cache.recognise(identity)
         if resume:
             known = self._known(left)
             with self._changed:
@@ -91,7 +91,7 @@ class Discovery:
         """The full sync is complete: nothing else needs to be learnt, or remembered."""
         found = self._found_by_sync or {}
         self._found_by_sync = None
-        self._memory.keep_only(self._events_of_sync)
+        self._cache.keep_only(self._events_of_sync)
         self._refused = {key: kept for key, kept in self._refused.items() if kept[0].event_id in self._events_of_sync}
         with self._changed:
             self._waiting.clear()
@@ -123,7 +123,7 @@ class Discovery:
             if isinstance(outcome, Refusal) and outcome.passing:
                 self._refused[_partition(event)] = event, outcome, now + _LOOK_AGAIN_S
             else:
-                self._memory.remember(event, outcome)
+                self._cache.remember(event, outcome)
                 self._refused.pop(_partition(event), None)
         self._taken += [event.event_id for event, _ in learnt]
         due = [event for event, _, at in self._refused.values() if now >= at]
@@ -138,11 +138,11 @@ class Discovery:
         Raises:
             SnapshotError: It cannot be written.
         """
-        self._memory.flush()
+        self._cache.flush()
 
     def published(self) -> None:
         """What was taken is in a stored snapshot."""
-        self._memory.published(self._taken)
+        self._cache.published(self._taken)
         self._taken = []
 
     def wait(self, timeout_s: float) -> None:
@@ -157,12 +157,12 @@ class Discovery:
             self._queue.clear()
             self._changed.wait_for(lambda: not self._active, _CLOSE_TIMEOUT_S)
         with suppress(SnapshotError):  # then it is learnt again
-            self._memory.flush()
-        self._memory.close()
+            self._cache.flush()
+        self._cache.close()
 
     def _known(self, events: Iterable[Materialization]) -> list[tuple[Materialization, Outcome]]:
         events = list(events)
-        found = self._memory.find(events)
+        found = self._cache.find(events)
         for event in events:
             refused = self._refused.get(_partition(event))
             if refused is not None and refused[0] == event:
@@ -190,7 +190,7 @@ class Discovery:
                     self._queue.append(key)
                     new.append(event)
             self._start_threads()
-        self._memory.wait_for(new)
+        self._cache.wait_for(new)
 
     def _start_threads(self) -> None:
         if self._closed or time.monotonic() < self._resume_at:

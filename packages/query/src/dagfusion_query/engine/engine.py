@@ -31,9 +31,9 @@ from dagfusion_query.errors import EnvironmentUnavailableError, PlanError, Unkno
 from dagfusion_query.object_cache.copies import open_copies
 from dagfusion_query.parameters import Params, Values, scalars, unfit
 from dagfusion_query.scan.parquet_scan import Breadth, CopyPolicy
-from dagfusion_query.scan.scanned import Scan
 from dagfusion_query.scan.splice import NotSpliceable, Spliced, decode, splice
 from dagfusion_query.scan.stage import Staged, names_a_table, stage
+from dagfusion_query.scan.table_scan import Scan
 from dagfusion_query.settings import Settings
 from dagfusion_query.sql_text import check_text
 

@@ -28,7 +28,7 @@ from dagfusion_query.errors import CorruptObjectError, QueryError, StaleObjectEr
 from dagfusion_query.object_cache.copies import Copies, copy_key
 from dagfusion_query.object_store import object_path
 from dagfusion_query.scan.parquet_scan import Copied, CopyPolicy
-from dagfusion_query.scan.scanned import Scan
+from dagfusion_query.scan.table_scan import Scan
 from dagfusion_query.settings import Settings
 
 _IN_FLIGHT_BYTES = 128 << 20

@@ -16,9 +16,9 @@ from datafusion import DataFrame, ExecutionPlan, RecordBatchStream, SessionConte
 from dagfusion_query.engine.objects import Objects, diagnose, probe
 from dagfusion_query.engine.runtime import Loop, Planners
 from dagfusion_query.engine.stores import Stores
-from dagfusion_query.scan.scanned import Scan
 from dagfusion_query.scan.splice import Spliced, decode
 from dagfusion_query.scan.stage import Staged
+from dagfusion_query.scan.table_scan import Scan
 
 _log = logging.getLogger(__name__)
 

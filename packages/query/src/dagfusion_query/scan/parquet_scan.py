@@ -32,7 +32,7 @@ from dagfusion_query.plan_messages import (
     ScanLimit,
     TableParquetOptions,
 )
-from dagfusion_query.scan.scanned import Scan, may_hold_nan
+from dagfusion_query.scan.table_scan import Scan, may_hold_nan
 from dagfusion_query.wire import children, fields, message, rewrite
 
 SMALL_BYTES = 1 << 20  # all of such a file is read as fast as its page index, which DataFusion asks for at each query

@@ -29,7 +29,7 @@ from dagfusion_query.scan.plan_faults import (
     lost_in_physical_plan,
     may_misplace_filters,
 )
-from dagfusion_query.scan.scanned import Filter, Scan, ScannedTable, prune_scan
+from dagfusion_query.scan.table_scan import Filter, Scan, ScannedTable, prune_scan
 from dagfusion_query.wire import children, fields, message, rewrite
 
 _LIMITED = re.compile(r"LimitExec|limit=|^(?!.*TopK).*fetch=", re.MULTILINE)

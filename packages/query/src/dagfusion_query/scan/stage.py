@@ -24,7 +24,6 @@ from dagfusion_query.scan.layout import folder_url
 from dagfusion_query.scan.parquet_scan import Breadth, CopyPolicy
 from dagfusion_query.scan.plan_faults import exact_float_bounds, keep_filters_in_place, may_misplace_filters
 from dagfusion_query.scan.prune import column_names
-from dagfusion_query.scan.scanned import Scan, ScannedTable
 from dagfusion_query.scan.splice import (
     NotSpliceable,
     Spliced,
@@ -32,6 +31,7 @@ from dagfusion_query.scan.splice import (
     encoded_plan,
     splice,
 )
+from dagfusion_query.scan.table_scan import Scan, ScannedTable
 from dagfusion_query.wire import children, fields, message, rewrite
 
 _OF_MENTION = (

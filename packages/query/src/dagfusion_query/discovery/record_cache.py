@@ -1,7 +1,7 @@
-"""What was learnt, kept in a small SQLite file of the state folder, so that nothing is learnt twice.
+"""A cache of records: one small SQLite file of the state folder, so that no footer is read twice.
 
     learnt   by event: the records of its files, or why there are none
-    waiting  events that have been read from the event log and not been learnt, or not been published yet
+    waiting  events from the event log whose records have not been read, or not been published yet
 
 An event's id may be given out again where rows were deleted (SQLite), so what else is known of it is compared.
 """
@@ -49,7 +49,7 @@ Outcome = Sequence[Mapping[str, Any]] | Refusal
 """The records of a materialization's files, or why there are none."""
 
 
-class Memory:
+class RecordCache:
     """Remembers outcomes. Used by one thread at a time.
 
     Args:
