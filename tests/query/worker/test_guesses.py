@@ -75,7 +75,7 @@ def ask(lake: Lake) -> Iterator[Ask]:
         folders=["/var/lib/dagfusion"], memory_bytes=1 << 30, settings={"local": SETTINGS}, environments={}
     )
     statements = Statements(configuration, lambda _: None)
-    statements._snapshot = lambda *_: (lake.snapshot, {})  # type: ignore[method-assign]  # not a mapped one
+    statements._engine.snapshot = lambda *_: (lake.snapshot, {})  # type: ignore[method-assign]  # not a mapped one
 
     def answer(sql: str, mode: str) -> str:
         statement = {"id": "1", "sql": sql, "mode": mode, "format": "json", "wanted_rows": None}
@@ -85,7 +85,7 @@ def ask(lake: Lake) -> Iterator[Ask]:
         return said([b"".join(map(bytes, frame)) for frame in sent])
 
     yield answer
-    statements._engine.close()
+    statements._engine._engine.close()
 
 
 def said(frames: Sequence[bytes]) -> str:

@@ -1,1 +1,5 @@
-"""The processes that run statements, and the pool that the service has of them."""
+"""Both ends of the socket between the service and the worker processes that run its statements.
+
+Service: `pool`, `handle`, `lease`. Worker process: `process`, `statements`, `worker_engine`, `result_chunks`. Both:
+`frames`, `limits`, `redact`.
+"""

@@ -1,4 +1,7 @@
-"""`python -m dagfusion_query.worker <socket> <file of the phase> <service's process id>`."""
+"""Worker process: its entry point.
+
+`python -m dagfusion_query.worker <socket> <file of the phase> <service's process id>`
+"""
 
 import sys
 

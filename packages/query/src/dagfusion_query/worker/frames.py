@@ -1,4 +1,4 @@
-"""What the service and a worker say to each other, as frames on a socket. Pure: no input or output happens here.
+"""Both ends of the socket: the frames that the service and a worker process send each other. Pure, without any I/O.
 
 frame    kind: 1 byte | length of head: u32 | length of body: u64 | head: JSON | body
 

@@ -1,4 +1,4 @@
-"""The service's end of one worker: the process, its socket, its death."""
+"""Service: one worker process, the service's end of its socket, and its exit."""
 
 import asyncio
 import fcntl

@@ -1,4 +1,4 @@
-"""One statement on one worker, from its start to its end, whatever ends it."""
+"""Service: one statement on one worker, from its start to its end, whatever ends it."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,7 @@
-"""What the operating system lets a worker do, and what it counts: memory, CPU time, requests to object stores.
+"""Both processes: what the operating system lets a worker do, and what it counts.
+
+The worker process limits its memory, comes to rest and counts its requests to object stores. The service reads the
+memory and the state of a worker process, and has the errors of its limits.
 
 The memory setting is for what statements take: it counts from a worker that is ready. Catalog snapshots are mapped
 read-only, and mapped files do not count.

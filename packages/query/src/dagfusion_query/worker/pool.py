@@ -1,4 +1,4 @@
-"""The workers of a service: as many as it may use at once, and a spare one that is ready when one of them dies."""
+"""Service: its workers, as many as it may use at once, and a spare one that is ready when one of them dies."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""One worker: takes statements from its socket and runs them, one at a time, until the socket ends."""
+"""Worker process: takes statements from its end of the socket and runs them, one at a time, until the socket ends."""
 
 import os
 import socket

@@ -1,4 +1,7 @@
-"""What of a text a caller may not know: where this service is installed, where its stores are, and with which keys.
+"""Both processes: redacts where this service is installed, where its stores are, and with which keys.
+
+Everything that decides what a caller may be shown is here: in a worker process for the errors, plans and URIs of a
+statement, in the service for the warnings of a catalog.
 
 A text that only this service and its libraries have written is searched for the secrets themselves. A text that may
 hold a caller's words (an error of a statement, a plan) is not: a caller who writes or computes a guess would learn
@@ -8,10 +11,15 @@ from it whether the guess is right. There, what the engine says is known by its 
 import re
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import pyarrow as pa
+
+from dagfusion_query.answers import Explanation
 from dagfusion_query.errors import (
     ExecutionError,
     QueryError,
@@ -21,6 +29,9 @@ from dagfusion_query.errors import (
     UnsupportedTypeError,
 )
 from dagfusion_query.settings import Settings
+
+if TYPE_CHECKING:
+    from dagfusion_query.result import Batches  # whose module loads DataFusion, which the service never does
 
 _SOURCE = re.compile(r"(?:/[\w.@+-]+)+/[\w.-]+\.(?:rs|py)(?::\d+)*")  # of this program or of a library
 _TRACE = re.compile(r"(?<!\n)\n*(?:stack backtrace:|backtrace:|Traceback \(most recent call last\):).*", re.DOTALL)
@@ -43,6 +54,7 @@ _FILE_LABEL = re.compile(r"\bfilename=([^{},]*)")  # of a metric
 _STORE_ERRORS = (StaleObjectError, StoreUnavailableError)
 _CALLERS_WORDS = (StatementError, ExecutionError, UnsupportedTypeError)
 _SHORTEST_KEY = 12  # keys of test servers are words such as `test`, and are no secret
+_ERROR_BYTES = 1500  # of an error; up to three times as many where they are escaped
 
 
 class Redactor:
@@ -108,9 +120,83 @@ class Redactor:
         return _SOURCE.sub("[source]", self._folders.sub("[folder]", text))
 
 
+class StatementRedactor:
+    """Redacts what the caller of one statement is shown.
+
+    Args:
+        redactor: Knows the secrets of the service.
+        folders: Local folders that hold objects of the statement's tables, the longest first.
+    """
+
+    def __init__(self, redactor: Redactor, folders: Sequence[str] = ()) -> None:
+        self._redactor, self._folders = redactor, folders
+
+    def error(self, error: QueryError) -> str:
+        """Return the text of an error that ends the statement, shortened if it is long."""
+        return _cut(self._redactor.error(error, self._folders))
+
+    def plan(self, text: str) -> str:
+        """Return a plan as DataFusion writes it without what its caller may not know."""
+        return self._redactor.plan(text, has_folders=bool(self._folders))
+
+    def explanation(self, found: Explanation) -> Explanation:
+        """Return an explanation with redacted plans. Its URIs stay; see `uri`."""
+        return replace(found, logical=self.plan(found.logical), physical=self.plan(found.physical))
+
+    def uri(self, uri: str) -> str:
+        """Return the URI of an object without its local folder."""
+        return self._redactor.text(uri, self._folders)
+
+
+class RedactedPlans:
+    """The batches of an EXPLAIN ANALYZE, whose texts are plans.
+
+    Args:
+        batches: The plans as DataFusion writes them.
+        shown: Returns a plan as the caller may read it.
+    """
+
+    def __init__(self, batches: "Batches", shown: Callable[[str], str]) -> None:
+        self._batches, self._shown = batches, shown
+
+    def next(self) -> pa.RecordBatch | None:
+        """Return the next batch, or None at the end."""
+        if (batch := self._batches.next()) is None:
+            return None
+        columns = [pa.array([self._shown(text) for text in column.to_pylist()], column.type) for column in batch]
+        return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+
+    def check(self) -> None:
+        """Compare the objects that were read so far with their events."""
+        self._batches.check()
+
+    def cancel(self) -> None:
+        """Cancel the batches that are left."""
+        self._batches.cancel()
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes read so far."""
+        return self._batches.bytes_read
+
+    @property
+    def files_read(self) -> int:
+        """Files opened so far."""
+        return self._batches.files_read
+
+
 def without_files(text: str) -> str:
     """Return a text without the folders of the local files that it quotes; their names stay."""
     return _QUOTED_FILE.sub(r"\1[folder]/\2\1", text)
+
+
+def _cut(text: str) -> str:
+    """Return a text without its middle, if it is long: it may quote a statement, and clients of gRPC take 8 KiB."""
+    encoded = text.encode("utf-8", "replace")
+    if len(encoded) <= _ERROR_BYTES:
+        return text
+    start, end = encoded[: _ERROR_BYTES * 2 // 3], encoded[-_ERROR_BYTES // 3 :]
+    return f"{start.decode(errors='ignore')} ... {end.decode(errors='ignore')}"
 
 
 def _without_folder(path: str) -> str:

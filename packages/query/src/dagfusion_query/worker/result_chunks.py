@@ -1,4 +1,4 @@
-"""A result's way out of a worker: encoded, within its limits, in chunks."""
+"""Worker process: encodes a result, holds it to its limits, and sends it in chunks."""
 
 from collections.abc import Callable, Iterator
 from typing import TypeAlias

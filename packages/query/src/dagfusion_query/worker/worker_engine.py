@@ -1,0 +1,189 @@
+"""Worker process: its engine, and the catalogs; which snapshot a statement is planned over, and explained."""
+
+import logging
+import os
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from weakref import WeakKeyDictionary
+
+import pyarrow.compute as pc
+
+from dagfusion_query.access.grants import EVERYTHING, Grants, Scopes
+from dagfusion_query.answers import Explanation
+from dagfusion_query.catalog.manifest import MappedCatalog
+from dagfusion_query.catalog.model import Snapshot, Table
+from dagfusion_query.documents.queries import ScanStats
+from dagfusion_query.engine.engine import Engine, Prepared
+from dagfusion_query.engine.run import Run
+from dagfusion_query.engine.statement import is_full_disk, no_room
+from dagfusion_query.errors import PlanError, QueryError, ResourcesError
+from dagfusion_query.result import explain
+from dagfusion_query.scan.layout import HIDDEN
+from dagfusion_query.settings import Settings
+from dagfusion_query.worker.frames import Configuration, EnvironmentSource, Planned, Statement, decode_parameters
+from dagfusion_query.worker.limits import out_of_memory
+
+_log = logging.getLogger(__name__)
+
+_POOL_PERCENT = 60  # of a worker's memory is for joins, sorts and aggregates; scans and results need some, too
+_FILE_NAME = "input_file_name"
+_POOL_SETTING = "DAGFUSION_MEMORY_LIMIT_BYTES"  # which a worker's memory may be below
+
+
+@dataclass(frozen=True)
+class StatementPlan:
+    """A planned statement.
+
+    Attributes:
+        prepared: The engine's plan.
+        facts: What the service is told of it.
+        folders: The local folders that hold the objects of its tables, the longest first; none for objects in buckets.
+    """
+
+    prepared: Prepared
+    facts: Planned
+    folders: Sequence[str]
+
+
+class WorkerEngine:
+    """The engine of a worker process, and the catalogs that statements are planned over.
+
+    Args:
+        configuration: Settings of the environments, and limits.
+    """
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._catalogs: dict[tuple[str, str], MappedCatalog] = {}
+        self._scopes = Scopes()
+        self._sizes: WeakKeyDictionary[Table, int] = WeakKeyDictionary()
+        self._folders: WeakKeyDictionary[Table, str] = WeakKeyDictionary()
+        self._memory_bytes = configuration.memory_bytes
+        environments = configuration.settings
+        base = next(iter(environments.values()), Settings())  # limits and caches are the same in all
+        pool_bytes = min(base.memory_limit_bytes, self._memory_bytes * _POOL_PERCENT // 100)
+        self._is_cut = pool_bytes < base.memory_limit_bytes
+        self._engine = Engine(replace(base, memory_limit_bytes=pool_bytes), environments, planners=1)
+
+    def warm_up(self, environments: Mapping[str, EnvironmentSource]) -> None:
+        """Load what the first statement would wait for: the engine, and the current catalogs."""
+        try:
+            snapshot, _ = self.snapshot(environments, [EVERYTHING])
+        except QueryError as error:
+            _log.warning("this worker starts without the catalogs: %s", error)
+            snapshot = Snapshot(0, "")
+        try:
+            run = self._engine.start(self._engine.prepare("SELECT 1", None, snapshot))
+        except ResourcesError as error:
+            _log.warning("this worker starts cold: %s", error)  # and is ready when there is room again
+            return
+        while run.next() is not None:
+            pass
+
+    def snapshot(
+        self, sources: Mapping[str, EnvironmentSource], grants: Collection[str]
+    ) -> tuple[Snapshot, dict[str, int]]:
+        """Return the tables that these grants allow, and the generation of each environment."""
+        snapshots: dict[str, Snapshot] = {}
+        unavailable: dict[str, QueryError] = {}
+        for name, source in sources.items():
+            if source.problem is not None:
+                unavailable[name] = source.problem.error()
+                continue
+            key = (name, source.folder)
+            catalog = self._catalogs.get(key)
+            if catalog is None:
+                catalog = self._catalogs[key] = MappedCatalog(Path(source.folder), name)
+            snapshots[name] = catalog.at(source.generation)
+        merged = self._scopes.merged(snapshots, unavailable, Grants(frozenset(grants)))
+        return merged, {name: snapshot.generation for name, snapshot in snapshots.items()}
+
+    def plan(self, statement: Statement, body: memoryview | bytes) -> StatementPlan:
+        """Plan a statement over the snapshot that its caller may read.
+
+        Raises:
+            QueryError: The statement cannot be run.
+        """
+        started = time.perf_counter()
+        snapshot, generations = self.snapshot(statement.environments, statement.grants)
+        cached = self._engine.cached_plans
+        prepared = self._engine.prepare(statement.sql, decode_parameters(body), snapshot)
+        folders = sorted({self._folder(scan.table) for scan in prepared.scans} - {""}, key=len, reverse=True)
+        if folders and _names_files(statement.sql, prepared):
+            raise PlanError(
+                "input_file_name() would show folders of the service's machine, where the files of these tables are: "
+                "select partition columns instead"
+            )
+        facts = Planned(
+            planning_s=time.perf_counter() - started,
+            generations=generations,
+            cached=self._engine.cached_plans > cached,
+            scans=self._scans(prepared),
+            path=prepared.path,
+        )
+        return StatementPlan(prepared, facts, folders)
+
+    def start(self, prepared: Prepared) -> Run:
+        """Start a run of a planned statement."""
+        return self._engine.start(prepared)
+
+    def explain(self, prepared: Prepared) -> Explanation:
+        """Explain a planned statement, with the names of tables in place of those of their scans."""
+        found = explain(prepared, self._engine)
+        scans = [
+            replace(scan, filters=[replace(effect, text=with_tables(effect.text)) for effect in scan.filters])
+            for scan in found.scans
+        ]
+        return replace(found, scans=scans, logical=with_tables(found.logical), physical=with_tables(found.physical))
+
+    def failure(self, error: BaseException) -> QueryError:
+        """Return an error as one of this package's. The details of a fault of this program go to the worker's log."""
+        if isinstance(error, ResourcesError) and self._is_cut and _POOL_SETTING in str(error):
+            return out_of_memory(self._memory_bytes)
+        if isinstance(error, QueryError):
+            return error
+        if isinstance(error, MemoryError):
+            return out_of_memory(self._memory_bytes)
+        if is_full_disk(error):
+            return no_room()
+        _log.error("a statement met a fault of this program", exc_info=error)
+        return QueryError("the service failed at this statement, which is not the statement's fault; its log says how")
+
+    def _scans(self, prepared: Prepared) -> list[ScanStats]:
+        """Return what a planned statement reads of each table."""
+        return [
+            ScanStats(
+                table=str(scan.table.name),
+                files_total=len(scan.table.files),
+                files_read=scan.count,
+                bytes_total=self._size(scan.table),
+                bytes_kept=self._size(scan.table) if scan.files is None else scan.bytes,
+            )
+            for scan in prepared.scans
+        ]
+
+    def _size(self, table: Table) -> int:
+        """Return the bytes of all files of a table."""
+        if table not in self._sizes:
+            self._sizes[table] = int(pc.sum(table.files["size_bytes"]).as_py() or 0)
+        return self._sizes[table]
+
+    def _folder(self, table: Table) -> str:
+        """Return the local folder that holds all files of a table, "" if they are in a bucket."""
+        if table not in self._folders:
+            uris = table.files["uri"].filter(pc.starts_with(table.files["uri"], "file:///"))
+            ends = pc.min_max(uris).as_py()
+            folders = {str(PurePosixPath(uri.removeprefix("file://")).parent) for uri in ends.values() if uri}
+            self._folders[table] = os.path.commonpath(folders).rstrip("/") if folders else ""
+        return self._folders[table]
+
+
+def with_tables(text: str) -> str:
+    """Return a text of a plan with the names of tables in place of those of their scans."""
+    return text.replace(HIDDEN, "")
+
+
+def _names_files(sql: str, prepared: Prepared) -> bool:
+    """Return True if a result may hold the paths of files."""
+    return _FILE_NAME in sql.lower() and f"{_FILE_NAME}(" in prepared.logical.display_indent()
