@@ -14,6 +14,16 @@ ORGS = TableName("uat_silver_tax_id", "partitioned_organizations")
 PATIENCE_S = 20.0  # for a busy machine
 
 
+class Clock:
+    """A clock that moves only when the test moves it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 def partitions(snapshot: Snapshot, name: TableName = ORGS) -> set[str]:
     return set(snapshot.tables[name].files["partition_key"].to_pylist()) if name in snapshot.tables else set()
 

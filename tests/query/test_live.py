@@ -10,7 +10,7 @@ import pytest
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.snapshot import SnapshotStore
-from tests.query.following import ORGS, Opened, Record, partitions, wait_for
+from tests.query.following import ORGS, Clock, Opened, Record, partitions, wait_for
 
 
 def test_the_first_snapshot_holds_the_latest_of_each_partition(
@@ -129,11 +129,14 @@ def test_a_deleted_latest_event_uncovers_the_one_before(
 
 def test_a_full_sync_comes_on_schedule(deployment: Any, catalog_of: Opened, file_record: Record) -> None:
     deployment.report(file_record("CA"))
-    catalog = catalog_of(deployment.open(), sync_interval_s=0.1)
+    clock = Clock()
+    catalog = catalog_of(deployment.open(), poll_interval_s=600, sync_interval_s=3600, clock=clock)
     before = catalog.current()
-    wait_for(lambda: catalog.lag().syncs >= 3)
-    assert catalog.current() is before, "a sync that finds nothing new changes nothing"
-    assert "the last full sync was" in str(catalog.lag().last_sync_reason)
+    for syncs, passed_s in ((1, 3599), (2, 1), (2, 3599), (3, 1)):
+        clock.now += passed_s
+        assert catalog.refresh() is before, "a sync that finds nothing new changes nothing"
+        assert catalog.lag().syncs == syncs
+    assert catalog.lag().last_sync_reason == "the last full sync was 3600 s ago"
 
 
 def test_assets_of_others_are_no_tables(deployment: Any, catalog_of: Opened, file_record: Record) -> None:

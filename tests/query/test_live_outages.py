@@ -10,7 +10,7 @@ from dagfusion_query.catalog.live import LiveCatalog
 from dagfusion_query.errors import EventLogUnavailableError
 from dagfusion_query.event_log.history import History
 from dagfusion_query.event_log.protocol import Cursor, Event, EventLog, Poll
-from tests.query.following import Opened, Record, partitions, wait_for
+from tests.query.following import Clock, Opened, Record, partitions, wait_for
 
 
 class FailingLog:
@@ -54,18 +54,19 @@ def test_the_last_snapshot_is_served_while_the_log_is_away(
     on_sqlite: Any, catalog_of: Opened, file_record: Record
 ) -> None:
     on_sqlite.report(file_record("CA"))
-    log = FailingLog(on_sqlite.open())
-    catalog = catalog_of(log)
+    log, clock = FailingLog(on_sqlite.open()), Clock()
+    catalog = catalog_of(log, clock=clock)
     log.down = EventLogUnavailableError("the event log is on holiday")
     wait_for(lambda: catalog.lag().last_error is log.down)
     assert partitions(catalog.current()) == {"2024-01-15|CA"}
     with pytest.raises(EventLogUnavailableError, match="on holiday"):
         catalog.refresh()
-    wait_for(lambda: catalog.lag().age_s > 0.1)
+    clock.now += 60
+    assert catalog.lag().age_s == 60
     on_sqlite.report(file_record("NY"))
     log.down = None
     wait_for(lambda: partitions(catalog.current()) == {"2024-01-15|CA", "2024-01-15|NY"})
-    assert catalog.lag().last_error is None
+    wait_for(lambda: catalog.lag().last_error is None and catalog.lag().age_s == 0)
 
 
 def test_an_error_that_nobody_foresaw_does_not_end_the_following(
@@ -123,6 +124,30 @@ def test_a_state_folder_that_fills_up_does_not_stop_the_catalog(
     again = catalog_of(on_sqlite.open(), tmp_path / "state")
     assert partitions(again.current()) == {"2024-01-15|CA", "2024-01-15|NY", "2024-01-15|TX"}
     assert again.lag().syncs == 0
+
+
+def test_a_shared_catalog_serves_what_is_on_disk_and_says_why_it_is_behind(
+    on_sqlite: Any, catalog_of: Opened, file_record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_sqlite.report(file_record("CA"))
+    clock = Clock()
+    catalog = catalog_of(on_sqlite.open(), tmp_path / "state", poll_interval_s=600, shared=True, clock=clock)
+
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    on_sqlite.report(file_record("NY"))
+    clock.now += 10
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", full)
+        assert partitions(catalog.refresh()) == {"2024-01-15|CA"}
+    clock.now += 1.5
+    assert partitions(catalog.refresh()) == {"2024-01-15|CA"}, "it is not tried again yet"
+    assert "no space left on device" in str(catalog.lag().last_error)
+    assert catalog.lag().age_s == 11.5
+    clock.now += 0.5
+    assert partitions(catalog.refresh()) == {"2024-01-15|CA", "2024-01-15|NY"}
+    assert (catalog.lag().last_error, catalog.lag().age_s) == (None, 0)
 
 
 def test_closing_twice_is_allowed(on_sqlite: Any, catalog_of: Opened, file_record: Record) -> None:

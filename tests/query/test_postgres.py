@@ -21,18 +21,9 @@ from dagfusion_query.event_log.protocol import Event, Wipe
 from dagfusion_query.event_log.stored_event import EventReader
 from dagfusion_query.event_log.watermark import SLACK_S, Watermark
 from tests.query.copied import COPY_EVENT, materializations, pattern_event
+from tests.query.following import Clock
 
 Record = Callable[..., dict[str, Any]]
-
-
-class Clock:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_a_transaction_that_commits_late_is_not_missed(on_postgres: Any, file_record: Record) -> None:

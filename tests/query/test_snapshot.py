@@ -9,11 +9,12 @@ import pytest
 
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import Snapshot
-from dagfusion_query.catalog.snapshot import SnapshotStore
+from dagfusion_query.catalog.snapshot import SnapshotStore, SnapshotWriter, Stored
 from dagfusion_query.errors import MalformedRecordError, SnapshotError
 from dagfusion_query.event_log.protocol import Cursor, Event, Materialization, Wipe
 from dagfusion_query.event_log.stored_event import EventReader
 from dagfusion_query.event_log.watermark import Watermark
+from tests.query.following import Clock
 
 Record = Callable[..., dict[str, Any]]
 CURSOR = Cursor(
@@ -273,3 +274,41 @@ def test_two_processes_share_a_folder(tmp_path: Path, file_record: Record) -> No
             parity = int(stored.identity[-1]) % 2
             assert {event_id % 2 for event_id in found.files["event_id"].to_pylist()} == {parity}
     assert [process.exitcode for process in processes] == [0, 0]
+
+
+def test_a_writer_saves_what_changed_and_retries_what_failed(
+    tmp_path: Path, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    latest, clock = Stored(snapshot, CURSOR, "log 1"), Clock()
+    writer = SnapshotWriter(SnapshotStore(tmp_path), clock=clock)
+
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    assert writer.save(latest, changed=False) is snapshot
+    assert SnapshotStore(tmp_path).load("uat") is None, "nothing changed, so nothing was saved"
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", full)
+        for _ in range(2):
+            assert writer.save(latest, changed=True) is snapshot
+            clock.now += 2
+    assert "no space left on device" in str(writer.error)
+    assert len(caplog.records) == 1, "a failure that lasts is logged once"
+    clock.now -= 0.5
+    assert writer.save(latest, changed=True) is snapshot, "it is not time yet"
+    clock.now += 0.5
+    saved = writer.save(latest, changed=False)
+    assert saved is writer.saved
+    assert saved is not snapshot
+    assert writer.error is None
+    assert writer.save(Stored(saved, CURSOR, "log 1"), changed=False) is saved
+    stored = SnapshotStore(tmp_path).load("uat")
+    assert stored is not None
+    assert same(stored.snapshot, snapshot)
+
+
+def test_a_writer_without_a_store_saves_nothing(snapshot: Snapshot) -> None:
+    writer = SnapshotWriter(None)
+    assert writer.seal(snapshot) is snapshot
+    assert writer.save(Stored(snapshot, CURSOR, "log 1"), changed=True) is snapshot
+    assert (writer.saved, writer.error) == (None, None)

@@ -15,6 +15,7 @@ from dagfusion_query.doors.flight.handles import Handles
 from dagfusion_query.doors.flight.metadata import answer, answer_schema, like
 from dagfusion_query.doors.flight.sql_info import sql_type
 from dagfusion_query.errors import BadRequestError, ParameterError, UnknownQueryError
+from tests.query.following import Clock
 
 
 @given(st.text("ab%_\\", max_size=8), st.text("ab%_\\", max_size=8))
@@ -76,13 +77,6 @@ def test_a_row_goes_under_the_parameters_names() -> None:
     for values in (row.slice(0, 0), pa.record_batch({"0": [1]}), pa.record_batch({"0": [1, 2], "1": [1, 2]})):
         with pytest.raises(ParameterError):
             parameters("select ?, ?").row(values)
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_handles_are_their_owners_for_a_while() -> None:

@@ -9,10 +9,11 @@ processes may share a folder: segments never change, and manifests and clearing 
 """
 
 import fcntl
+import logging
 import os
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -35,12 +36,17 @@ from dagfusion_query.catalog.manifest import (
     read_manifest,
 )
 from dagfusion_query.catalog.model import Ledger, Segment, Snapshot
+from dagfusion_query.catalog.rows import LARGE_ROWS
+from dagfusion_query.discovery.discovery import Discovery
 from dagfusion_query.errors import SnapshotError
 from dagfusion_query.event_log.protocol import AssetKey, Cursor
 from dagfusion_query.event_log.watermark import Watermark
 
+_log = logging.getLogger(__name__)
+
 _KEPT_MANIFESTS = 2
 _ORPHAN_AGE_S = 3600.0  # a segment that no manifest names may still be waiting for one
+_RETRY_S = 2.0  # until a generation that could not be saved is tried again
 _CHUNK = 1 << 20
 
 
@@ -238,6 +244,65 @@ class SnapshotStore:
         with (self._folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+class SnapshotWriter:
+    """Saves generations as they come, and tries again some seconds after a failure. Used by one thread at a time.
+
+    Args:
+        store: Where they are saved; None saves none.
+        discovery: Its records are written before the generation that needs them; None if there is none.
+        clock: A monotonic clock, seconds.
+
+    Attributes:
+        saved: The generation on disk, or None. Any thread may read it.
+        error: Why the latest generation is not on disk, or None.
+    """
+
+    def __init__(
+        self,
+        store: SnapshotStore | None,
+        discovery: Discovery | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store, self._discovery, self._clock = store, discovery, clock
+        self.saved: Snapshot | None = None
+        self.error: SnapshotError | None = None
+        self._retry_at: float | None = None
+
+    def seal(self, snapshot: Snapshot) -> Snapshot:
+        """Return a snapshot with its large segments on disk, or as it is if they cannot be written."""
+        if self._store is not None:
+            with suppress(OSError):  # they stay in memory, and saving will say why
+                return self._store.seal(snapshot, LARGE_ROWS)
+        return snapshot
+
+    def save(self, latest: Stored, *, changed: bool) -> Snapshot:
+        """Save a generation if it changed, or if it is time to try again.
+
+        Args:
+            latest: The generation, its cursor and the event log's identity.
+            changed: Whether it differs from the one before.
+
+        Returns:
+            The snapshot with its rows mapped from disk, or as it was if it was not saved.
+        """
+        is_due = changed if self._retry_at is None else self._clock() >= self._retry_at
+        if self._store is None or not is_due:
+            return latest.snapshot
+        try:
+            if self._discovery is not None:
+                self._discovery.flush()
+            self.saved = self._store.save(latest.snapshot, latest.cursor, latest.identity)
+        except SnapshotError as error:
+            if self.error is None:
+                _log.warning("the catalog goes on without its latest snapshot on disk: %s", error)
+            self.error, self._retry_at = error, self._clock() + _RETRY_S
+            return latest.snapshot
+        self.error = self._retry_at = None
+        if self._discovery is not None:
+            self._discovery.published()
+        return self.saved
 
 
 def _checksum(path: Path) -> int:

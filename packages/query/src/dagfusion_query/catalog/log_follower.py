@@ -1,0 +1,219 @@
+"""Reads an event log, in full or what is new, and folds the events into a snapshot."""
+
+import gc
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from dagfusion_query.catalog.fold import adopt, fold
+from dagfusion_query.catalog.model import Snapshot
+from dagfusion_query.catalog.snapshot import Stored
+from dagfusion_query.discovery.discovery import Discovery
+from dagfusion_query.event_log.protocol import Cursor, Event, EventLog
+
+_log = logging.getLogger(__name__)
+
+_SWITCH_INTERVAL_S = 0.0005
+
+
+class _BulkWork:
+    """Sets the interpreter up for full syncs, from the start of the first to the end of the last.
+
+    The cycle collector would walk each batch over and over: there are no cycles in it. And the thread that fetches rows
+    would wait the usual 5 ms for its turn, while PostgreSQL waits for it after every 200 KB that a socket holds.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._syncs = 0
+        self._before = (True, 0.0)
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._syncs += 1
+            if self._syncs == 1:
+                self._before = gc.isenabled(), sys.getswitchinterval()
+                gc.disable()
+                sys.setswitchinterval(min(self._before[1], _SWITCH_INTERVAL_S))
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._syncs -= 1
+            if self._syncs == 0:
+                was_enabled, interval_s = self._before
+                sys.setswitchinterval(interval_s)
+                if was_enabled:
+                    gc.enable()
+
+
+_BULK_WORK = _BulkWork()
+
+
+@dataclass(frozen=True)
+class SyncSchedule:
+    """When to verify what was read, and when to read the event log in full.
+
+    Attributes:
+        verify_interval_s: Seconds between two checks that what was read is still there.
+        sync_interval_s: Seconds between two full syncs, whatever the checks say.
+        verified_at: When the last check was made, by a monotonic clock, seconds.
+        synced_at: When the last full sync was made, by the same clock.
+    """
+
+    verify_interval_s: float
+    sync_interval_s: float
+    verified_at: float
+    synced_at: float
+
+    def is_verify_due(self, now_s: float) -> bool:
+        """Return True if what was read has to be checked."""
+        return now_s - self.verified_at >= self.verify_interval_s
+
+    def sync_reason(self, now_s: float) -> str | None:
+        """Return why a full sync is due, or None if it is not."""
+        age_s = now_s - self.synced_at
+        return f"the last full sync was {age_s:.0f} s ago" if age_s >= self.sync_interval_s else None
+
+
+class FullSyncs(NamedTuple):
+    """The number of full syncs since the start, and the reason for the latest."""
+
+    number: int = 0
+    last_reason: str | None = None
+
+
+class Reading(NamedTuple):
+    """The catalog after one look at the event log.
+
+    Attributes:
+        latest: The snapshot, its cursor and the event log's identity.
+        changed: True if the snapshot or its cursor differ from those before, so that they have to be saved.
+    """
+
+    latest: Stored
+    changed: bool
+
+
+class LogFollower:
+    """Keeps a snapshot up to date with an event log. Used by one thread at a time; any thread may read the attributes.
+
+    Args:
+        event_log: Read, but not closed.
+        environment: The first word of each schema's name.
+        schedule: When full syncs are due.
+        seal: Called with the snapshot of a full sync after each batch; returns it with large segments moved to disk.
+        discovery: Looks at what other IO managers wrote; None leaves it out.
+        clock: A monotonic clock, seconds.
+
+    Attributes:
+        snapshot: The latest. After it has been saved, the same one with its rows mapped from disk is put in its place.
+        full_syncs: The full syncs since the start.
+    """
+
+    def __init__(
+        self,
+        event_log: EventLog,
+        environment: str,
+        schedule: SyncSchedule,
+        seal: Callable[[Snapshot], Snapshot],
+        *,
+        discovery: Discovery | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._event_log, self._discovery, self._seal, self._clock = event_log, discovery, seal, clock
+        self._schedule = schedule
+        self.snapshot = Snapshot(0, environment)
+        self.full_syncs = FullSyncs()
+        self._cursor: Cursor | None = None
+        self._stored_identity: str | None = None  # of the event log that the stored snapshot is of
+        self._identity: str | None = None  # of this event log, once the stored snapshot was compared with it
+        self._stale: str | None = "there is no snapshot yet"  # why a full sync is due
+        self._adoptable = True  # whether a full sync may take unchanged tables from the snapshot before
+
+    @property
+    def has_snapshot(self) -> bool:
+        """Whether there is a snapshot to serve: a stored one, or one read from the event log."""
+        return self._cursor is not None
+
+    def resume(self, stored: Stored) -> None:
+        """Continue from a stored snapshot; the first `read` checks that it is this event log's, and still true."""
+        self.snapshot, self._cursor, self._stored_identity = stored.snapshot, stored.cursor, stored.identity
+        self._stale = None
+
+    def read(self) -> Reading:
+        """Read what is new, or everything if a full sync is due, and fold it into the snapshot.
+
+        Raises:
+            EventLogError: The event log cannot be read.
+            SnapshotError: What was discovered cannot be read or noted.
+        """
+        identity = self._recognise()
+        if self._cursor is None or self._stale is not None:
+            return self._sync(identity)
+        return self._advance(self._cursor, identity)
+
+    def _recognise(self) -> str:
+        """Find out once whether a stored snapshot is this event log's, and still true; return the log's identity."""
+        if self._identity is not None:
+            return self._identity
+        identity = self._event_log.identity()
+        if self._cursor is not None and identity != self._stored_identity:
+            self._stale, self._adoptable = "the snapshot is of another event log", False
+        elif self._cursor is not None:
+            self._stale = self._event_log.verify(self._cursor)
+        if self._discovery is not None:
+            self._discovery.recognise(identity, resume=self._cursor is not None and self._stale is None)
+        self._identity = identity
+        return identity
+
+    def _advance(self, cursor: Cursor, identity: str) -> Reading:
+        poll = self._event_log.poll(cursor)
+        now_s = self._clock()
+        self._stale = poll.resync
+        if self._stale is None and self._schedule.is_verify_due(now_s):
+            self._stale = self._event_log.verify(poll.cursor)
+            self._schedule = replace(self._schedule, verified_at=now_s)
+        if self._stale is None:
+            self._stale = self._schedule.sync_reason(now_s)
+        if self._stale is None:
+            return self._take_in(fold(self.snapshot, self._discovered(poll.events)), poll.cursor, identity)
+        return self._sync(identity)
+
+    def _discovered(self, events: Sequence[Event]) -> Sequence[Event]:
+        """Return events with what is known of other IO managers' files, and what was learnt since the last time."""
+        if self._discovery is None:
+            return events
+        return [*self._discovery.resolve(events), *self._discovery.take()]
+
+    def _sync(self, identity: str) -> Reading:
+        environment = self.snapshot.environment
+        snapshot = Snapshot(0, environment)
+        if (discovery := self._discovery) is not None:
+            discovery.start_sync()
+
+        def receive(events: Sequence[Event]) -> None:
+            nonlocal snapshot
+            snapshot = self._seal(fold(snapshot, events if discovery is None else discovery.resolve(events)))
+
+        with _BULK_WORK:
+            cursor = self._event_log.sync(receive)
+        _log.info("read the event log in full: %s", self._stale)
+        self.full_syncs = FullSyncs(self.full_syncs.number + 1, self._stale)
+        now_s = self._clock()
+        self._schedule = replace(self._schedule, verified_at=now_s, synced_at=now_s)
+        self._stale = None
+        if discovery is not None:
+            discovery.end_sync()
+        before = self.snapshot if self._adoptable else Snapshot(self.snapshot.generation + 1, environment)
+        self._adoptable = True
+        return self._take_in(adopt(before, snapshot), cursor, identity)
+
+    def _take_in(self, snapshot: Snapshot, cursor: Cursor, identity: str) -> Reading:
+        known = self._cursor
+        changed = snapshot is not self.snapshot or known is None or known.watermark.settled != cursor.watermark.settled
+        self.snapshot, self._cursor = snapshot, cursor
+        return Reading(Stored(snapshot, cursor, identity), changed)

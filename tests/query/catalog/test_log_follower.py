@@ -1,0 +1,181 @@
+"""When a follower verifies and reads in full, and what it does with a stored snapshot; over an event log in memory."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dagfusion_query.catalog.fold import fold
+from dagfusion_query.catalog.log_follower import LogFollower, SyncSchedule
+from dagfusion_query.catalog.model import Snapshot
+from dagfusion_query.catalog.snapshot import Stored
+from dagfusion_query.discovery import Discovery
+from dagfusion_query.errors import EventLogUnavailableError, SnapshotError
+from dagfusion_query.event_log.history import History
+from dagfusion_query.event_log.protocol import Cursor, Event, Poll
+from dagfusion_query.event_log.watermark import Watermark
+from tests.query.folding import EMPTY, Record, seen, written
+from tests.query.following import Clock
+
+VERIFY_S, SYNC_S = 60.0, 3600.0
+
+
+class MemoryLog:
+    """An event log that holds its events, and notes the calls."""
+
+    def __init__(self, events: Sequence[Event]) -> None:
+        self.events = [*events]
+        self.calls: list[str] = []
+        self.mismatch: str | None = None
+        self.failing = ""  # the method that fails
+
+    def _note(self, call: str) -> None:
+        if call == self.failing:
+            raise EventLogUnavailableError("the event log is down")
+        self.calls.append(call)
+
+    def identity(self) -> str:
+        self._note("identity")
+        return "this"
+
+    def sync(self, receive: Callable[[Sequence[Event]], None]) -> Cursor:
+        self._note("sync")
+        receive(self.events)
+        return self._cursor()
+
+    def poll(self, cursor: Cursor) -> Poll:
+        self._note("poll")
+        return Poll(self.events[cursor.watermark.settled :], self._cursor())
+
+    def verify(self, cursor: Cursor) -> str | None:  # noqa: ARG002  # of the protocol
+        self._note("verify")
+        return self.mismatch
+
+    def history(self, asset_key: Sequence[str], partition_key: str | None) -> History:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise AssertionError("a follower does not close its event log")
+
+    def _cursor(self) -> Cursor:
+        return Cursor(Watermark(len(self.events)), {})
+
+    def take_calls(self) -> list[str]:
+        calls, self.calls = self.calls, []
+        return calls
+
+
+def following(log: MemoryLog, clock: Clock, discovery: Any = None) -> LogFollower:
+    schedule = SyncSchedule(VERIFY_S, SYNC_S, clock(), clock())
+    found = cast("Discovery | None", discovery)
+    return LogFollower(log, "uat", schedule, lambda snapshot: snapshot, discovery=found, clock=clock)
+
+
+def stored(events: Sequence[Event], identity: str) -> Stored:
+    return Stored(fold(Snapshot(6, "uat"), events), Cursor(Watermark(len(events)), {}), identity)
+
+
+@pytest.fixture
+def log(file_record: Record) -> MemoryLog:
+    return MemoryLog([written(file_record("CA"), 1), written(file_record("NY"), 2)])
+
+
+@given(steps=st.lists(st.integers(0, 2 * int(SYNC_S)), max_size=20))
+def test_verifications_and_full_syncs_come_when_they_are_due(steps: list[int]) -> None:
+    clock, log = Clock(), MemoryLog([])
+    follower = following(log, clock)
+    follower.read()
+    assert log.take_calls() == ["identity", "sync"]
+    verified = synced = clock()
+    for step in steps:
+        clock.now += step
+        expected = ["poll"]
+        if clock() - verified >= VERIFY_S:
+            expected.append("verify")
+            verified = clock()
+        if clock() - synced >= SYNC_S:
+            expected.append("sync")
+            verified = synced = clock()
+        follower.read()
+        assert log.take_calls() == expected
+
+
+def test_what_is_new_is_folded_and_nothing_new_is_no_change(log: MemoryLog, file_record: Record) -> None:
+    follower = following(log, Clock())
+    assert follower.read().changed
+    assert not follower.read().changed
+    log.events.append(written(file_record("CA", rows=9), 3))
+    latest, changed = follower.read()
+    assert changed
+    assert latest.snapshot is follower.snapshot
+    assert seen(follower.snapshot) == seen(fold(EMPTY, log.events))
+    assert (latest.identity, latest.cursor.watermark.settled) == ("this", 3)
+
+
+def test_a_full_sync_that_fails_stays_due_for_the_same_reason(log: MemoryLog) -> None:
+    clock = Clock()
+    follower = following(log, clock)
+    follower.read()
+    clock.now += VERIFY_S
+    log.mismatch = "2 events were read, now there is 1"
+    log.failing = "sync"
+    with pytest.raises(EventLogUnavailableError):
+        follower.read()
+    assert follower.full_syncs == (1, "there is no snapshot yet")
+    log.failing = ""
+    log.take_calls()
+    follower.read()
+    assert log.take_calls() == ["sync"]
+    assert follower.full_syncs == (2, "2 events were read, now there is 1")
+
+
+def test_a_stored_snapshot_is_verified_once(log: MemoryLog) -> None:
+    follower = following(log, Clock())
+    follower.resume(stored(log.events, "this"))
+    before = follower.snapshot
+    log.failing = "verify"
+    with pytest.raises(EventLogUnavailableError):
+        follower.read()
+    log.failing = ""
+    log.take_calls()
+    for expected in (["identity", "verify", "poll"], ["poll"]):
+        assert not follower.read().changed
+        assert log.take_calls() == expected
+    assert follower.snapshot is before
+    assert follower.full_syncs == (0, None)
+
+
+class FailingOnce:
+    """A discovery that cannot be opened the first time."""
+
+    def __init__(self) -> None:
+        self.resumed: list[bool] = []
+
+    def recognise(self, identity: str, *, resume: bool) -> None:  # noqa: ARG002  # of `Discovery`
+        self.resumed.append(resume)
+        if len(self.resumed) == 1:
+            raise SnapshotError("the cache of records is locked")
+
+    def start_sync(self) -> None: ...
+
+    def end_sync(self) -> None: ...
+
+    def resolve(self, events: Sequence[Event]) -> Sequence[Event]:
+        return events
+
+
+def test_a_snapshot_of_another_event_log_is_never_continued(log: MemoryLog, file_record: Record) -> None:
+    discovery = FailingOnce()
+    follower = following(log, Clock(), discovery)
+    other = stored([written(file_record("TX"), 1), *log.events[1:]], "other")
+    follower.resume(other)
+    with pytest.raises(SnapshotError):
+        follower.read()
+    latest, changed = follower.read()
+    assert changed
+    assert discovery.resumed == [False, False]
+    assert follower.full_syncs == (1, "the snapshot is of another event log")
+    assert latest.snapshot.generation > other.snapshot.generation
+    assert seen(latest.snapshot) == seen(fold(EMPTY, log.events))
