@@ -1,6 +1,7 @@
 """A lake of Parquet files on local disk with the events that describe them, and an engine over it."""
 
 import datetime as dt
+import gc
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -130,6 +131,8 @@ def new_lake(tmp_path: Path) -> Iterator[Callable[[], Lake]]:
     yield make
     for one in made:
         one.engine.close()
+    made.clear()
+    gc.collect()  # little of Python's memory refers to much of DataFusion's
 
 
 def _field(field: pa.Field) -> dict[str, Any]:
