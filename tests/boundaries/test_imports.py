@@ -17,6 +17,7 @@ TOWERS: Mapping[str, Sequence[str]] = {
         "casts",
         "pandas_frames",
         "polars_frames",
+        "object_layouts",
         "frame_types",
         "frames",
         "split",

@@ -1,7 +1,6 @@
 """What a reader sees when the lake changes under it, or a part of it fails."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
@@ -14,6 +13,7 @@ from dagfusion_reference.defs.resources import MeasuredHiveParquet, Metrics
 from dagfusion_reference.defs.seed import Seed
 from tests.e2e.lake import EXTRACTS, REGISTER, TABLES, Lake, lake
 from tests.e2e.services import Database, Services
+from tests.waiting import eventually
 
 ORGANIZATIONS = TABLES[EXTRACTS]
 COUNT = f"select count(npi) as n, sum(provider_count) as providers from {ORGANIZATIONS}"
@@ -22,13 +22,6 @@ COUNT = f"select count(npi) as n, sum(provider_count) as providers from {ORGANIZ
 def stored(deployment: Lake) -> dict[str, int]:
     rows = deployment.stored(EXTRACTS)
     return {"n": rows.height, "providers": int(rows["provider_count"].sum())}
-
-
-def wait_until(true: Callable[[], bool], timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not true():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s"
-        time.sleep(0.05)
 
 
 class FailingHiveParquet(MeasuredHiveParquet):
@@ -55,7 +48,7 @@ def test_a_new_partition_is_visible_without_a_refresh(small: Lake) -> None:
     with small.connect() as connection:
         assert connection.sql(COUNT).stats.files_total == 3
         assert small.materialize(EXTRACTS, "2024-01-02|AK")
-        wait_until(lambda: connection.sql(COUNT).stats.files_total == 4, timeout_s=30)
+        assert eventually(lambda: connection.sql(COUNT).stats.files_total == 4)
         assert connection.sql(COUNT).to_arrow().to_pylist() == [stored(small)]
 
 
@@ -129,4 +122,4 @@ def test_a_database_that_restarts_is_found_again(small: Lake, database: Database
         database.restart()
         assert connection.sql(COUNT).to_arrow() == before
         assert small.materialize(EXTRACTS, "2024-01-02|AK")
-        wait_until(lambda: connection.sql(COUNT).stats.files_total == 4, timeout_s=30)
+        assert eventually(lambda: connection.sql(COUNT).stats.files_total == 4)

@@ -30,19 +30,13 @@ from tests.e2e.services import EmbeddedDatabase
 from tests.e2e.serving import service
 from tests.e2e.wire import recording
 from tests.query.server.process import Server
+from tests.waiting import eventually
 
 ORGANIZATIONS = TABLES[EXTRACTS]
 COUNT = f"select count(npi) as n, sum(provider_count) as providers from {ORGANIZATIONS} where npi > 0"
 # Both run for minutes: one has rows from the start, the other never.
 ENDLESS = f"select a.npi from {ORGANIZATIONS} a, {ORGANIZATIONS} b"
 BUSY = f"select sum(sin(a.npi + b.npi)) as n from {ORGANIZATIONS} a, {ORGANIZATIONS} b, generate_series(1, 1000) as c"
-
-
-def wait_until(true: Callable[[], bool], timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not true():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +127,7 @@ def test_a_worker_that_is_killed_takes_only_its_own_query(server: Server) -> Non
                 pass
         other.join(30)
         assert connection.sql(COUNT).to_arrow().num_rows == 1
-        wait_until(lambda: len(server.workers()) == len(by_id), 30)
+        assert eventually(lambda: len(server.workers()) == len(by_id))
         assert {worker.pid for worker in server.workers()} != by_id
 
 
@@ -147,7 +141,7 @@ def test_a_query_is_cancelled_at_once(server: Server) -> None:
                 queries = client.get("/v1/queries").json()["queries"]
                 return [q["id"] for q in queries if q["sql"] == statement and q["state"] in {"running", "streaming"}]
 
-            wait_until(lambda running=running: bool(running()), 30)  # type: ignore[misc]
+            assert eventually(lambda running=running: bool(running()))  # type: ignore[misc]
             [query_id] = running()
             started = time.monotonic()
             client.delete(f"/v1/queries/{query_id}")
@@ -175,10 +169,10 @@ def test_a_client_that_leaves_frees_its_worker(server: Server) -> None:
 
         with client.stream("POST", "/v1/sql", json={"sql": ENDLESS}) as answer:
             assert next(answer.iter_raw())
-        wait_until(none_runs, 20)
+        assert eventually(none_runs)
         with pytest.raises(httpx.TimeoutException):
             client.post("/v1/sql", json={"sql": BUSY}, timeout=0.7)
-        wait_until(none_runs, 20)
+        assert eventually(none_runs)
 
 
 @pytest.mark.embedded
@@ -205,7 +199,7 @@ def test_a_database_that_stops_and_starts(server_folder: Callable[[str], Path], 
                     assert client.get("/readyz").status_code == 200
                 database.restart()
                 assert deployment.materialize(EXTRACTS, "2024-01-02|AK")
-                wait_until(lambda: connection.sql(COUNT).to_arrow() != before, 60)
+                assert eventually(lambda: connection.sql(COUNT).to_arrow() != before)
                 connection.refresh()
                 assert connection.sql(COUNT).stats.files_total == 4
 

@@ -268,6 +268,7 @@ class FailsAtTheLast(ObjectStore):
         return await super().put(key, content)
 
 
+@pytest.mark.usefixtures("processes")
 def test_server_that_stops_is_an_error_and_no_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dagfusion_pipeline.store._RETRIES", {"max_retries": 1})
     server = object_store.start(tmp_path / "s3", buckets=["lake"])

@@ -18,7 +18,8 @@ from dagfusion_query.errors import (
 )
 from dagfusion_query.service_settings import ServiceSettings
 from tests.query.client.pieces import pieces
-from tests.query.http.fake import FakeService, cancelled, eventually, serving
+from tests.query.http.fake import FakeService, cancelled, serving
+from tests.waiting import eventually
 
 
 @pytest.mark.parametrize("error", [ResourcesError("no memory"), cancelled()])

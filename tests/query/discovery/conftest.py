@@ -1,7 +1,6 @@
 """Catalogs over deployments whose assets other IO managers wrote."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
@@ -112,10 +111,3 @@ def table(catalog: LiveCatalog, name: str = "orders") -> Table:
 def partitions(catalog: LiveCatalog, name: str = "orders") -> list[dict[str, Any]]:
     rows = table(catalog, name).files.select(["partition", "rows"]).to_pylist()
     return sorted(({**row["partition"], "rows": row["rows"]} for row in rows), key=str)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to hold"
-        time.sleep(0.01)

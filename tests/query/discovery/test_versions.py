@@ -13,7 +13,8 @@ import pytest
 from dagfusion_contract.naming import TableName
 from dagfusion_query.discovery import discovery as discovery_module
 from dagfusion_query.discovery.foreign_objects import ForeignObjects
-from tests.query.discovery.conftest import Follow, Report, Write, partitions, table, until
+from tests.query.discovery.conftest import Follow, Report, Write, partitions, table
+from tests.waiting import eventually
 
 ORDERS = TableName("uat_default", "orders")
 
@@ -77,16 +78,16 @@ def test_what_is_served_stays_until_the_new_version_is_learnt(
     tail = ForeignObjects.tail
 
     def slow(self: ForeignObjects, place: Any) -> Any:
-        until(lambda: not held)
+        assert eventually(lambda: not held)
         return tail(self, place)
 
     monkeypatch.setattr(ForeignObjects, "tail", slow)
     report(on_sqlite, write("a.parquet", n=[1, 2]), "a")
     report(on_sqlite, write("b.parquet", n=[1, 2, 3]), "b")
-    until(lambda: catalog.lag().undiscovered == 2)
+    assert eventually(lambda: catalog.lag().undiscovered == 2)
     assert [row["rows"] for row in partitions(catalog)] == [1]
     held = False
-    until(lambda: sorted(row["rows"] for row in partitions(catalog)) == [2, 3])
+    assert eventually(lambda: sorted(row["rows"] for row in partitions(catalog)) == [2, 3])
 
 
 def test_what_was_not_learnt_is_taken_up_after_a_restart(
@@ -99,9 +100,9 @@ def test_what_was_not_learnt_is_taken_up_after_a_restart(
         patch.setattr(discovery_module.Discovery, "_start_threads", lambda _: None)
         report(on_sqlite, write("b.parquet", n=[1, 2]), "b")
         report(on_sqlite, write("c.parquet", n=[1]), key="c")
-        until(lambda: before.lag().undiscovered == 2)
+        assert eventually(lambda: before.lag().undiscovered == 2)
         # Its cursor moves on: a restart does not read these events again.
-        until(lambda: "b" in _waiting(state))
+        assert eventually(lambda: "b" in _waiting(state))
         before.close()
     after = follow(on_sqlite, state)
     assert after.lag().syncs == 0
@@ -124,7 +125,7 @@ def test_an_object_that_comes_later_is_found(
     catalog = follow(on_sqlite)
     assert "is gone" in str(table(catalog).problem)
     shutil.move(f"{path}.hidden", path)
-    until(lambda: table(catalog).problem is None)
+    assert eventually(lambda: table(catalog).problem is None)
     assert len(partitions(catalog)) == 1
 
 
@@ -132,9 +133,9 @@ def test_wiped_assets_are_no_tables(deployment: Any, follow: Follow, report: Rep
     report(deployment, write("a.parquet", n=[1]))
     catalog = follow(deployment)
     deployment.wipe(("orders",))
-    until(lambda: ORDERS not in catalog.current().tables)
+    assert eventually(lambda: ORDERS not in catalog.current().tables)
     report(deployment, write("a.parquet", n=[1, 2]))
-    until(lambda: ORDERS in catalog.current().tables)
+    assert eventually(lambda: ORDERS in catalog.current().tables)
 
 
 def test_a_run_that_is_deleted_while_it_is_learnt_leaves_nothing(
@@ -146,14 +147,14 @@ def test_a_run_that_is_deleted_while_it_is_learnt_leaves_nothing(
     tail = ForeignObjects.tail
 
     def slow(self: ForeignObjects, place: Any) -> Any:
-        until(lambda: not held)
+        assert eventually(lambda: not held)
         return tail(self, place)
 
     monkeypatch.setattr(ForeignObjects, "tail", slow)
     report(on_sqlite, write("b.parquet", n=[1, 2]), "b")
-    until(lambda: catalog.lag().undiscovered == 1)
+    assert eventually(lambda: catalog.lag().undiscovered == 1)
     on_sqlite.wipe(("orders",))
-    until(lambda: ORDERS not in catalog.current().tables)
+    assert eventually(lambda: ORDERS not in catalog.current().tables)
     held = False
     time.sleep(0.5)
     assert ORDERS not in catalog.current().tables
@@ -179,11 +180,11 @@ def test_a_slow_store_holds_nothing_else_up(
     on_sqlite.report(file_record("CA"))
     catalog = follow(on_sqlite)
     held = True
-    monkeypatch.setattr(ForeignObjects, "tail", lambda *_: until(lambda: not held))
+    monkeypatch.setattr(ForeignObjects, "tail", lambda *_: eventually(lambda: not held))
     for number in range(50):
         report(on_sqlite, f"/nowhere/{number}.parquet", str(number))
     on_sqlite.report(file_record("NY"))
     own = TableName("uat_silver_tax_id", "partitioned_organizations")
-    until(lambda: len(catalog.current().tables[own].files) == 2)
+    assert eventually(lambda: len(catalog.current().tables[own].files) == 2)
     assert catalog.lag().undiscovered == 50
     held = False

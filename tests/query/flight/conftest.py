@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -249,14 +248,6 @@ def service() -> FakeService:
 
 def url(door: FlightDoor) -> str:
     return f"grpc://127.0.0.1:{door.port}"
-
-
-def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> bool:
-    """Wait for something to become true; tell whether it has."""
-    deadline = time.monotonic() + timeout_s
-    while not (fulfilled := condition()) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return fulfilled
 
 
 @pytest.fixture

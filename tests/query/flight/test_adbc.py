@@ -22,7 +22,8 @@ from dagfusion_query.errors import (
     TooBusyError,
     UnknownQueryError,
 )
-from tests.query.flight.conftest import ORDERS, FakeService, result, until
+from tests.query.flight.conftest import ORDERS, FakeService, result
+from tests.waiting import eventually
 
 
 def said(error: Any) -> bytes:
@@ -244,7 +245,7 @@ def test_cancelling_a_query_that_waits(adbc: flight_sql.Connection, service: Fak
         cursor.adbc_statement.set_sql_query("select waits")
 
         def cancel() -> None:
-            assert until(lambda: service.waiting == 1)
+            assert eventually(lambda: service.waiting == 1)
             cursor.adbc_cancel()
 
         canceller = threading.Thread(target=cancel)
@@ -253,7 +254,7 @@ def test_cancelling_a_query_that_waits(adbc: flight_sql.Connection, service: Fak
             cursor.adbc_statement.execute_query()
         canceller.join()
     assert raised.value.status_code == Status.CANCELLED
-    assert until(lambda: service.waiting == 0)
+    assert eventually(lambda: service.waiting == 0)
 
 
 def test_cancelling_a_result_half_way(adbc: flight_sql.Connection, service: FakeService) -> None:
@@ -267,7 +268,7 @@ def test_cancelling_a_result_half_way(adbc: flight_sql.Connection, service: Fake
         with pytest.raises((adbc_driver_manager.Error, OSError, pa.ArrowException), match=r"(?i)cancel"):
             reader.read_next_batch()
         assert time.monotonic() - started < 20
-        assert until(lambda: not service.open)
+        assert eventually(lambda: not service.open)
 
 
 def test_partitions_are_read_by_another_connection(
@@ -280,4 +281,4 @@ def test_partitions_are_read_by_another_connection(
         for _ in range(2):  # a client may try again
             cursor.adbc_read_partition(partitions[0])
             assert cursor.fetch_arrow_table() == ORDERS
-    assert until(lambda: not service.open)
+    assert eventually(lambda: not service.open)

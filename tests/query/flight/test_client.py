@@ -26,7 +26,8 @@ from dagfusion_query.errors import (
     UnauthenticatedError,
     UnknownTableError,
 )
-from tests.query.flight.conftest import ORDERS, Doors, FakeService, result, until, url
+from tests.query.flight.conftest import ORDERS, Doors, FakeService, result, url
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -148,11 +149,11 @@ def test_cancel(connection: FlightConnection, service: FakeService) -> None:
     rows: list[int] = []
     thread = threading.Thread(target=lambda: rows.extend(batch.num_rows for batch in found))
     thread.start()
-    assert until(lambda: rows == [3])
+    assert eventually(lambda: rows == [3])
     found.cancel()
     thread.join(20)
     assert rows == [3]
-    assert until(lambda: not service.open)
+    assert eventually(lambda: not service.open)
 
 
 def test_results_that_nobody_wants_are_given_up(door: FlightDoor, service: FakeService) -> None:
@@ -160,14 +161,14 @@ def test_results_that_nobody_wants_are_given_up(door: FlightDoor, service: FakeS
     with FlightConnection(url(door)) as connection:
         connection.sql("select hangs")
         gc.collect()
-        assert until(lambda: not service.open)
+        assert eventually(lambda: not service.open)
         for batch in connection.sql("select hangs"):
             assert batch.num_rows == 3
             break
         gc.collect()
-        assert until(lambda: not service.open)
+        assert eventually(lambda: not service.open)
         held = connection.sql("select hangs")
-    assert until(lambda: not service.open)
+    assert eventually(lambda: not service.open)
     assert held.to_arrow().num_rows == 0
 
 

@@ -26,8 +26,9 @@ from dagfusion_query.doors.flight.door import FlightDoor
 from dagfusion_query.errors import ExecutionError, QueryCancelledError, QueryError, TooBusyError, UnknownTableError
 from dagfusion_query.service_settings import ServiceSettings
 from tests.query.engine.conftest import Lake
-from tests.query.flight.conftest import command, until, url
+from tests.query.flight.conftest import command, url
 from tests.query.service.conftest import PublishedCatalogs, Served, serving
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("processes")
 
@@ -176,13 +177,13 @@ def test_cancelling_frees_the_worker(served: Served, adbc: flight_sql.Connection
             assert time.monotonic() - started < 20
     with adbc.cursor() as cursor:
         assert cursor.execute("select 1").fetchone() == (1,)
-    assert until(lambda: served.latest().state.is_over)
+    assert eventually(lambda: served.latest().state.is_over)
 
 
 def test_a_client_whose_deadline_passes(served: Served, door: FlightDoor) -> None:
     with flight.connect(url(door)) as client, pytest.raises(flight.FlightTimedOutError):
         client.get_flight_info(command("CommandStatementQuery", query=SLOW), flight.FlightCallOptions(timeout=0.5))
-    assert until(lambda: served.latest().state == "cancelled")
+    assert eventually(lambda: served.latest().state == "cancelled")
 
 
 def test_cancelled_by_somebody_else(served: Served, connection: FlightConnection) -> None:

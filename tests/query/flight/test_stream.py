@@ -12,7 +12,8 @@ from pyarrow import flight
 from dagfusion_query.doors.flight import flight_statements, messages
 from dagfusion_query.doors.flight.door import FlightDoor
 from dagfusion_query.errors import ExecutionError, StoreUnavailableError
-from tests.query.flight.conftest import ORDERS, Doors, FakeService, Result, act, command, query, result, until, url
+from tests.query.flight.conftest import ORDERS, Doors, FakeService, Result, act, command, query, result, url
+from tests.waiting import eventually
 
 BATCH = pa.record_batch({"number": pa.array(range(1 << 17), pa.int64())})  # 1 MiB
 MEBIBYTE = 1 << 20
@@ -65,7 +66,7 @@ def test_a_result_that_breaks(client: flight.FlightClient, service: FakeService,
     with pytest.raises(flight.FlightError, match=str(error)) as raised:
         reader.read_chunk()
     assert "Traceback" not in str(raised.value)
-    assert until(lambda: not service.open)
+    assert eventually(lambda: not service.open)
 
 
 @pytest.mark.parametrize("at_once", [False, True])
@@ -113,7 +114,7 @@ def test_a_client_that_leaves_in_the_middle(door: FlightDoor, service: FakeServi
         reader.read_chunk()
         reader.cancel()
         del reader
-    assert until(lambda: not service.open)
+    assert eventually(lambda: not service.open)
 
 
 def test_a_ticket_that_nobody_redeems(
@@ -123,7 +124,7 @@ def test_a_ticket_that_nobody_redeems(
     service.results["select hangs"] = result(ORDERS, hangs=True)
     info = started(client, "select hangs")
     assert service.open
-    assert until(lambda: not service.open)
+    assert eventually(lambda: not service.open)
     del service.results["select hangs"]
     service.results["select hangs"] = result(ORDERS)
     assert client.do_get(info.endpoints[0].ticket).read_all() == ORDERS  # it runs again
@@ -143,7 +144,7 @@ def test_cancel_by_the_flight_info(client: flight.FlightClient, service: FakeSer
             reader.read_next_batch()
         with pytest.raises(pa.ArrowKeyError, match="no such ticket"):
             client.do_get(info.endpoints[0].ticket).read_all()
-        assert until(lambda: not service.open)
+        assert eventually(lambda: not service.open)
 
 
 def test_a_deadline_of_the_clients(client: flight.FlightClient, service: FakeService) -> None:
@@ -152,7 +153,7 @@ def test_a_deadline_of_the_clients(client: flight.FlightClient, service: FakeSer
         client.get_flight_info(
             command("CommandStatementQuery", query="select waits"), flight.FlightCallOptions(timeout=0.2)
         )
-    assert until(lambda: service.waiting == 0)
+    assert eventually(lambda: service.waiting == 0)
 
 
 def test_a_client_that_takes_nothing_does_not_keep_the_door_open(doors: Doors, service: FakeService) -> None:
@@ -166,7 +167,7 @@ def test_a_client_that_takes_nothing_does_not_keep_the_door_open(doors: Doors, s
         doors.stop(door)
         assert time.monotonic() - began < 20
         assert door.port == 0
-        assert until(lambda: not service.open)
+        assert eventually(lambda: not service.open)
         with pytest.raises(flight.FlightError):
             sum(chunk.data.num_rows for chunk in reader)
         with pytest.raises(flight.FlightUnavailableError):

@@ -11,7 +11,8 @@ import pytest
 
 from dagfusion_query.doors.http import listen, requests
 from dagfusion_query.doors.http.listen import HttpDoor
-from tests.query.http.fake import FakeService, arrow, eventually
+from tests.query.http.fake import FakeService, arrow
+from tests.waiting import eventually
 
 ASK = b'POST /v1/sql HTTP/1.1\r\nHost: localhost\r\nContent-Length: 19\r\n\r\n{"sql": "SELECT 1"}'
 

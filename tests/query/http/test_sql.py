@@ -22,7 +22,8 @@ from dagfusion_query.errors import (
     UnknownTableError,
 )
 from dagfusion_query.formats import Format
-from tests.query.http.fake import ARROW, FakeService, arrow, eventually, stream_of
+from tests.query.http.fake import ARROW, FakeService, arrow, stream_of
+from tests.waiting import eventually
 
 ONE = {"sql": "SELECT 1"}
 

@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from tests.query.server.process import START_S, Server, command, environ, run, served
+from tests.waiting import eventually
 
 TABLE = "local_silver_tax_id.orgs"
 COST = re.compile(r"[\d.,]+ ([kM]?B|ms)")
@@ -116,10 +117,10 @@ def test_an_interrupt_cancels_the_query(server: Server, tmp_path: Path) -> None:
             queries = client.get("/v1/queries").json()["queries"]
             return next((query for query in queries if query["sql"] == sql), {})
 
-        wait_until(lambda: bool(asked()))
+        assert eventually(lambda: bool(asked()))
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=START_S)
-        wait_until(lambda: asked()["state"] not in {"queued", "running", "streaming"})
+        assert eventually(lambda: asked()["state"] not in {"queued", "running", "streaming"})
         query = asked()
 
     assert process.returncode != 0
@@ -201,7 +202,7 @@ def test_an_interrupt_is_heeded_while_the_command_imports_and_connects(
         text=True,
     )
     with asking, ending(asking):
-        wait_until(lambda: bool(list(tmp_path.glob(".x.csv.*"))))
+        assert eventually(lambda: bool(list(tmp_path.glob(".x.csv.*"))))
         time.sleep(after_s)
         asking.send_signal(signal.SIGINT)
         _, said = asking.communicate(timeout=START_S)
@@ -223,16 +224,16 @@ def test_an_interrupt_cancels(server: Server, dagster_home: Path, tmp_path: Path
     )
     with asking, server.client() as client, ending(asking):
         if url is None:
-            wait_until(lambda: bool(list(tmp_path.glob(".x.csv.*"))))
+            assert eventually(lambda: bool(list(tmp_path.glob(".x.csv.*"))))
             time.sleep(1)  # now it connects, plans or runs: wherever it is, it ends
         else:
-            wait_until(lambda: "running" in states(client))
+            assert eventually(lambda: "running" in states(client))
         asking.send_signal(signal.SIGINT)
         _, said = asking.communicate(timeout=START_S)
 
         assert (asking.returncode, said) == (130, "Interrupted\n")
         assert not list(tmp_path.glob("*x.csv*"))
-        wait_until(lambda: "running" not in states(client))
+        assert eventually(lambda: "running" not in states(client))
 
 
 @contextmanager
@@ -246,10 +247,3 @@ def ending(process: "subprocess.Popen[Any]") -> Iterator[None]:
 
 def states(client: httpx.Client) -> list[str]:
     return [query["state"] for query in client.get("/v1/queries").json()["queries"]]
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + START_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

@@ -89,17 +89,17 @@ def ask(lake: Lake) -> Iterator[Ask]:
 
 
 def said(frames: Sequence[bytes]) -> str:
-    """Return everything that a worker said but how long it took."""
-    texts = []
+    """Return everything that a worker said but how long it took, and where it cut the result into frames."""
+    texts, result = [], b""
     for frame in frames:
         kind, rest = frame[:1], frame[HEADER.size :]
         if kind == Kind.failed.value:
             texts.append(str(orjson.loads(rest)))
         elif kind == Kind.data.value:
-            texts.append(rest.decode("utf-8", "replace"))
+            result += rest
         elif kind == Kind.end.value:
             texts.append(str(orjson.loads(rest).get("explanation")))
-    return "\n".join(texts)
+    return "\n".join([result.decode("utf-8", "replace"), *texts])
 
 
 @st.composite

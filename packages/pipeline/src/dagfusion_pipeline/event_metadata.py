@@ -10,8 +10,8 @@ import dagster as dg
 import pyarrow as pa
 
 from dagfusion_contract.naming import find_column
-from dagfusion_contract.record import ENTRY, file_entry
-from dagfusion_pipeline.writer import Written
+from dagfusion_contract.record import ENTRY, WrittenFile, file_entry
+from dagfusion_pipeline.writer import Target
 
 COLUMN_SCHEMA_KEY = "dagster/column_schema"
 KEY = "{key}"  # where `object_url` has the object's key
@@ -66,30 +66,29 @@ def described(columns: dg.TableSchema, declared: object) -> dg.TableSchema:
 
 
 def event_metadata(
-    written: Written, asset: AssetFacts, partition_key: Mapping[str, str] | str | None
+    target: Target, file: WrittenFile, asset: AssetFacts, partition_key: Mapping[str, str] | str | None
 ) -> dict[str, Any]:
-    """All metadata of one object's event; what was measured of it may not replace the rest.
+    """All metadata of one object's event.
 
     Args:
-        written: the object.
+        target: the object as it was to be written.
+        file: the object as it was written.
         asset: what all events of the asset share.
         partition_key: the partition key by dimension, or the only one; None for an unpartitioned asset.
     """
-    file = written.file
     rows_key = "dagster/row_count" if partition_key is None else "dagster/partition_row_count"
     return {
-        **written.metrics,
         ENTRY: dg.MetadataValue.json(file_entry(file)),
         rows_key: file.rows,
         "dagster/uri": file.uri,
         COLUMN_SCHEMA_KEY: asset.column_schema,
         "dagster/table_name": asset.table_name,
         "file_size_mb": round(file.size_bytes / _BYTES_PER_MB, 6),
-        "s3_path": dg.MetadataValue.url(_link(written.target.object_key, asset)),
+        "s3_path": dg.MetadataValue.url(_link(target.object_key, asset)),
         "column_count": len(asset.column_schema.columns),
         "processed_at": dg.MetadataValue.timestamp(datetime.now(UTC)),
         **_keys(partition_key),
-        **_console(asset, written.target.partition_key),
+        **_console(asset, target.partition_key),
     }
 
 

@@ -1,7 +1,7 @@
 """Dagster IO managers that keep assets as Parquet objects in S3, and log exactly what they wrote."""
 
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any, ClassVar, Literal
 
@@ -9,11 +9,9 @@ import dagster as dg
 import pyarrow as pa
 from pydantic import ConfigDict, Field, PrivateAttr
 
-from dagfusion_contract import errors as contract
-from dagfusion_contract.layout import file_key, hive_key
 from dagfusion_contract.naming import table_name
 from dagfusion_pipeline.dimensions import plain
-from dagfusion_pipeline.errors import ConfigurationError, CorruptObjectError, FrameError, LayoutError, PartitionError
+from dagfusion_pipeline.errors import ConfigurationError, CorruptObjectError, LayoutError
 from dagfusion_pipeline.event_metadata import (
     COLUMN_SCHEMA_KEY,
     KEY,
@@ -27,12 +25,13 @@ from dagfusion_pipeline.frame_types import FRAME_TYPES, FrameType
 from dagfusion_pipeline.frames import Frame, asked_type, is_frame, is_frame_type, is_optional, read_frame
 from dagfusion_pipeline.inputs import annotation_of, as_asked, columns_of
 from dagfusion_pipeline.latest_files import LatestFile, latest_files, latest_partition_types
+from dagfusion_pipeline.object_layouts import FileLayout, HiveLayout, ObjectLayout
 from dagfusion_pipeline.partition_columns import PartitionColumn
 from dagfusion_pipeline.partition_events import attach_metadata
 from dagfusion_pipeline.reader import Source, read_each
 from dagfusion_pipeline.run_partitions import RunPartitions
 from dagfusion_pipeline.store import ObjectStore
-from dagfusion_pipeline.writer import Target, WriteJob, Written, write
+from dagfusion_pipeline.writer import Target, WriteJob, write
 
 ALLOW_MISSING_KEY = "allow_missing_partitions"
 
@@ -78,8 +77,7 @@ class _S3Parquet(dg.ConfigurableIOManager):
     # Not a cached_property: Dagster would take the cached value for a configured field.
     _object_store: ObjectStore | None = PrivateAttr(default=None)
 
-    # The files leave out the partition columns, so their footers have them.
-    _has_footer_partition: ClassVar[bool] = False
+    _layout: ClassVar[ObjectLayout]
 
     @property
     def object_store(self) -> ObjectStore:
@@ -143,57 +141,56 @@ class _S3Parquet(dg.ConfigurableIOManager):
         self._check_asset(context)
         return self._load(context)
 
-    @abstractmethod
-    def _object_key(self, asset_key: Sequence[str], partition: Sequence[tuple[str, str]], run_id: str | None) -> str:
-        """Where one partition's object is."""
-
-    @abstractmethod
-    def _check_partitions(self, partitions: RunPartitions) -> None:
-        """Refuse partitions that this IO manager has no layout for."""
-
-    @abstractmethod
-    def _file_schema(self, schema: pa.Schema, asset: str, columns: Sequence[PartitionColumn]) -> pa.Schema:
-        """The columns of the frame that go into the files."""
-
     def _store(self, context: dg.OutputContext, obj: object) -> None:
-        partitions = RunPartitions.of(context, context.definition_metadata, self.partition_order)
-        self._check_partitions(partitions)
+        partitions = self._partitions(context, context.definition_metadata)
         partitions.check_any()
         frame = read_frame(obj, partitions.asset, self.frame_types())
         recorded = partial(latest_partition_types, context.step_context.instance, context.asset_key)
         columns = partitions.columns(frame.schema, cache(recorded))
-        written = self._write(context, frame, partitions, columns)
-        facts = self._facts(context, self._file_schema(frame.schema, partitions.asset, columns), written[0])
+        metrics: dict[str | None, Mapping[str, Any]] = {}
+
+        def measure(target: Target, rows: pa.Table) -> None:
+            metrics[target.partition_key] = self.metrics(context, rows)
+
+        job = self._job(context, partitions, columns, frame)
+        if type(self).metrics is not _S3Parquet.metrics:
+            job = replace(job, measure=measure)
+        index = partitions.index(columns, frame.schema)
+        files = write(job, (piece for table in frame.tables for piece in index.split(table)), self.object_store)
+        facts = self._facts(context, job)
         metadata = {
-            one.target.partition_key: event_metadata(one, facts, partitions.names_of(position))
-            for position, one in enumerate(written)
+            # What was measured may not replace the rest.
+            target.partition_key: {
+                **metrics.get(target.partition_key, {}),
+                **event_metadata(target, file, facts, partitions.names_of(position)),
+            }
+            for position, (target, file) in enumerate(zip(job.targets, files, strict=True))
         }
         attach_metadata(context, metadata)
-        size = sum(one.file.size_bytes for one in written)
-        context.log.info("wrote %d objects, %d bytes, under %s", len(written), size, self._root(context.asset_key))
+        size = sum(file.size_bytes for file in files)
+        context.log.info("wrote %d objects, %d bytes, under %s", len(files), size, self._root(context.asset_key))
 
-    def _write(
+    def _job(
         self,
         context: dg.OutputContext,
-        frame: Frame,
         partitions: RunPartitions,
         columns: Sequence[PartitionColumn],
-    ) -> list[Written]:
-        index = partitions.index(columns, frame.schema)
-        schema = self._file_schema(frame.schema, partitions.asset, columns)
-        measured = type(self).metrics is not _S3Parquet.metrics
-        job = WriteJob(
+        frame: Frame,
+    ) -> WriteJob:
+        return WriteJob(
             asset=partitions.asset,
             targets=self._targets(context, partitions, columns),
-            schema=schema,
-            footer_partition=self._has_footer_partition and bool(columns),
+            schema=self._layout.file_schema(frame.schema, [column.name for column in columns], partitions.asset),
+            footer_partition=self._layout.writes_partition_to_footer and bool(columns),
             compression=self.compression,
             concurrency=self.upload_concurrency,
             budget_bytes=self.memory_budget_bytes if frame.streamed else None,
-            measure=partial(self.metrics, context) if measured else None,
         )
-        pieces = (piece for table in frame.tables for piece in index.split(table))
-        return write(job, pieces, self.object_store)
+
+    def _partitions(self, context: dg.OutputContext | dg.InputContext, metadata: Mapping[str, object]) -> RunPartitions:
+        partitions = RunPartitions.of(context, metadata, self.partition_order)
+        self._layout.check_dimensions([dimension.name for dimension in partitions.dimensions], partitions.asset)
+        return partitions
 
     def _is_of_fallback(self, context: dg.InputContext) -> bool:
         if not context.has_asset_key:
@@ -206,8 +203,7 @@ class _S3Parquet(dg.ConfigurableIOManager):
 
     def _load(self, context: dg.InputContext) -> object:
         upstream = context.upstream_output.definition_metadata if context.upstream_output else {}
-        partitions = RunPartitions.of(context, upstream, self.partition_order)
-        self._check_partitions(partitions)
+        partitions = self._partitions(context, upstream)
         asked = asked_type(annotation_of(context), partitions.asset, self.frame_types())
         allow_missing = context.definition_metadata.get(ALLOW_MISSING_KEY, upstream.get(ALLOW_MISSING_KEY, False))
         load = partial(
@@ -240,12 +236,6 @@ class _S3Parquet(dg.ConfigurableIOManager):
             allow_missing=allow_missing,
         )
 
-    def _key_of(self, asset_key: Sequence[str], partition: Sequence[tuple[str, str]], run_id: str | None) -> str:
-        try:
-            return self._object_key(asset_key, partition, run_id)
-        except contract.LayoutError as error:
-            raise LayoutError(str(error)) from error
-
     def _targets(
         self, context: dg.OutputContext, partitions: RunPartitions, columns: Sequence[PartitionColumn]
     ) -> list[Target]:
@@ -254,7 +244,9 @@ class _S3Parquet(dg.ConfigurableIOManager):
         targets = [
             Target(
                 partition_key=key,
-                object_key=self._key_of(context.asset_key.path, partitions.path_of(position, columns), run_id),
+                object_key=self._layout.key(
+                    self.prefix, context.asset_key.path, partitions.path_of(position, columns), run_id
+                ),
                 values={column: array[position] for column, array in values.items()},
             )
             for position, key in enumerate(partitions.keys)
@@ -284,7 +276,7 @@ class _S3Parquet(dg.ConfigurableIOManager):
         if latest is not None and latest.uri.startswith(root):
             return Source(latest.uri.removeprefix(root), latest.checksum)
         if self.file_naming == "stable":
-            return Source(self._key_of(asset_key.path, partitions.path_of(position), None))
+            return Source(self._layout.key(self.prefix, asset_key.path, partitions.path_of(position), None))
         if latest is None:
             return None
         raise ConfigurationError(
@@ -292,11 +284,11 @@ class _S3Parquet(dg.ConfigurableIOManager):
             f" {root}: set bucket to the one it wrote to, or materialize the asset again"
         )
 
-    def _facts(self, context: dg.OutputContext, schema: pa.Schema, written: Written) -> AssetFacts:
+    def _facts(self, context: dg.OutputContext, job: WriteJob) -> AssetFacts:
         declared = context.definition_metadata.get(COLUMN_SCHEMA_KEY)
         return AssetFacts(
             table_name=str(table_name(self.environment, context.asset_key.path)),
-            column_schema=described(table_schema(schema, written.target.values), plain(declared)),
+            column_schema=described(table_schema(job.schema, job.targets[0].values), plain(declared)),
             bucket=self.bucket,
             endpoint_url=self.endpoint_url,
             region=self.region,
@@ -331,24 +323,7 @@ class S3ParquetIOManager(_S3Parquet):
     For unpartitioned assets and those with one dimension. The frame is written as it is.
     """
 
-    def _object_key(self, asset_key: Sequence[str], partition: Sequence[tuple[str, str]], run_id: str | None) -> str:
-        return file_key(self.prefix, asset_key, partition[0] if partition else None, run_id)
-
-    def _check_partitions(self, partitions: RunPartitions) -> None:
-        if len(partitions.dimensions) > 1:
-            names = [dimension.name for dimension in partitions.dimensions]
-            raise PartitionError(
-                f"S3ParquetIOManager keeps assets with one dimension of partitions; asset {partitions.asset!r} has"
-                f" {names}: use PartitionedS3ParquetIOManager"
-            )
-
-    def _file_schema(
-        self,
-        schema: pa.Schema,
-        asset: str,  # noqa: ARG002
-        columns: Sequence[PartitionColumn],  # noqa: ARG002 - the frame is written as it is
-    ) -> pa.Schema:
-        return schema
+    _layout: ClassVar[ObjectLayout] = FileLayout()
 
 
 class PartitionedS3ParquetIOManager(_S3Parquet):
@@ -357,22 +332,7 @@ class PartitionedS3ParquetIOManager(_S3Parquet):
     For assets with any partitions or none. The partition columns are in the path and the file's footer, not its rows.
     """
 
-    _has_footer_partition: ClassVar[bool] = True
-
-    def _object_key(self, asset_key: Sequence[str], partition: Sequence[tuple[str, str]], run_id: str | None) -> str:
-        return hive_key(self.prefix, asset_key, partition, run_id)
-
-    def _check_partitions(self, partitions: RunPartitions) -> None:
-        """HIVE has a folder for every dimension."""
-
-    def _file_schema(self, schema: pa.Schema, asset: str, columns: Sequence[PartitionColumn]) -> pa.Schema:
-        names = {column.name for column in columns}
-        fields = [field for field in schema if field.name not in names]
-        if not fields:
-            raise FrameError(
-                f"asset {asset!r} must return columns besides its partition columns {sorted(names)}; got none"
-            )
-        return pa.schema(fields)
+    _layout: ClassVar[ObjectLayout] = HiveLayout()
 
 
 def _attempt(context: dg.OutputContext) -> str:

@@ -16,8 +16,6 @@ from dagfusion_pipeline.errors import UnsortedStreamError
 from dagfusion_pipeline.parquet import Compression, FileFacts, ParquetEncoder, append_partition, decode
 from dagfusion_pipeline.store import ObjectStore, StoredObject, Uploads
 
-Measure = Callable[[pa.Table], Mapping[str, object]]
-
 
 @dataclass(frozen=True)
 class Target:
@@ -33,6 +31,9 @@ class Target:
         return [partition_entry(name, value) for name, value in self.values.items()]
 
 
+Measure = Callable[[Target, pa.Table], None]
+
+
 @dataclass(frozen=True)
 class WriteJob:
     """What one run writes of one asset.
@@ -45,7 +46,7 @@ class WriteJob:
         compression: Parquet's codec.
         concurrency: uploads at once.
         budget_bytes: rows held before the files touched longest ago are closed; None for no limit.
-        measure: called once a file with all its rows, partition columns included; its answer goes to the file's event.
+        measure: called once an object with all its rows, partition columns included.
     """
 
     asset: str
@@ -55,20 +56,11 @@ class WriteJob:
     compression: Compression
     concurrency: int
     budget_bytes: int | None
-    measure: Measure | None
+    measure: Measure | None = None
 
 
-@dataclass(frozen=True)
-class Written:
-    """One object that is in the store, and what was measured of it."""
-
-    target: Target
-    file: WrittenFile
-    metrics: Mapping[str, object]
-
-
-def write(job: WriteJob, pieces: Iterator[tuple[int, pa.Table]], store: ObjectStore) -> list[Written]:
-    """Write every target of the job; one without rows becomes an empty file with the schema.
+def write(job: WriteJob, pieces: Iterator[tuple[int, pa.Table]], store: ObjectStore) -> list[WrittenFile]:
+    """Write every target of the job, in order; one without rows becomes an empty file with the schema.
 
     Args:
         job: what to write.
@@ -98,7 +90,6 @@ class _OpenFiles:
         self._open: OrderedDict[int, ParquetEncoder] = OrderedDict()
         self._held_bytes = 0
         self._facts: dict[int, FileFacts] = {}
-        self._metrics: dict[int, Mapping[str, object]] = {}
         self._stored: dict[int, StoredObject] = {}
 
     def add(self, position: int, rows: pa.Table, uploads: Uploads) -> None:
@@ -124,12 +115,9 @@ class _OpenFiles:
         for encoder in self._open.values():
             encoder.discard()
 
-    def written(self, store: ObjectStore) -> list[Written]:
+    def written(self, store: ObjectStore) -> list[WrittenFile]:
         schema = schema_entry(self._job.schema)
-        return [
-            Written(target, self._record(position, target, schema, store), self._metrics.get(position, {}))
-            for position, target in enumerate(self._job.targets)
-        ]
+        return [self._written(position, target, schema, store) for position, target in enumerate(self._job.targets)]
 
     def _new(self, position: int) -> ParquetEncoder:
         job = self._job
@@ -146,7 +134,7 @@ class _OpenFiles:
         file = encoder.finish()
         if self._job.measure:
             table = decode(file.content) if rows is None else rows
-            self._metrics[position] = self._job.measure(append_partition(table, target.values))
+            self._job.measure(target, append_partition(table, target.values))
         self._facts[position] = file.facts
         uploads.put(target.object_key, file.content, partial(self._confirm, position, file.content))
 
@@ -155,7 +143,7 @@ class _OpenFiles:
         if isinstance(content, Path):
             content.unlink()
 
-    def _record(self, position: int, target: Target, schema: Mapping[str, Any], store: ObjectStore) -> WrittenFile:
+    def _written(self, position: int, target: Target, schema: Mapping[str, Any], store: ObjectStore) -> WrittenFile:
         facts, stored = self._facts[position], self._stored[position]
         return WrittenFile(
             uri=store.uri(target.object_key),

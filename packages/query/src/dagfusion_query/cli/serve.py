@@ -68,7 +68,7 @@ def _announce(ready: "Ready") -> None:
     typer.echo(f"Arrow Flight SQL  {flight}")
     for state in ready.environments:
         if state.problem is not None:
-            typer.echo(f"{state.name}: unavailable, and tried again: {state.problem}")
+            typer.echo(f"{state.name}: no tables yet: {state.problem}")
             continue
         tables = state.snapshot.tables
         names = sorted(str(name) for name, table in tables.items() if not isinstance(table.problem, NotParquetError))
