@@ -17,6 +17,7 @@ class LogicalPlanNode:
     SELECTION = 4
     LIMIT = 5
     AGGREGATE = 6
+    JOIN = 7
     VALUES = 16
     SUBQUERY_ALIAS = 21
 
@@ -60,6 +61,13 @@ class SortNode:
     INPUT, EXPR, FETCH = 1, 2, 3
 
 
+class JoinNode:
+    """A join; the types after `LAST_OUTER` are semi, anti and mark joins."""
+
+    LEFT, RIGHT, TYPE, FILTER = 1, 2, 3, 8
+    LAST_OUTER = 3
+
+
 class AggregateNode:
     """An aggregate, with groups or without."""
 
@@ -92,6 +100,7 @@ class LogicalExprNode:
     LITERAL = 3
     BINARY = 4
     NOT = 8
+    BETWEEN = 9
     CAST = 11
     IN_LIST = 14
     AGGREGATE_UDF = 19
@@ -113,6 +122,12 @@ class NotNode:
     """NOT of a condition."""
 
     EXPR = 1
+
+
+class BetweenNode:
+    """`expr BETWEEN low AND high`."""
+
+    EXPR, NEGATED, LOW, HIGH = 1, 2, 3, 4
 
 
 class InListNode:

@@ -107,7 +107,7 @@ def rewrite(data: bytes, marker: bytes, change: Callable[[bytes], bytes | None])
         return data
     out = []
     for field in found:
-        if isinstance(field.value, bytes) and marker in field.value and field.value != marker:
+        if field.wire == LENGTH and isinstance(field.value, bytes) and marker in field.value and field.value != marker:
             out.append(message(field.number, rewrite(field.value, marker, change)))
         else:
             out.append(field.raw)

@@ -12,6 +12,10 @@ The simplification merges two lists of one value, and ignores NULL in three case
     x IN (1, 2) AND x NOT IN (5, NULL)       becomes x IN (1, 2), and is never true
     NOT (x IN (1, 2) AND x IN (3, 4))        becomes true, also where x is NULL
 
+A comparison has its constant last. DataFusion pushes `x = 3` and `3 = x` down together as a contradiction, and of
+`x <= 3` and `3 > x` only the first (apache/datafusion#24763, fixed after 55). It puts constants last itself, but not in
+the conditions of joins, and not if it has to compute them: `DATE '2024-01-01' = x`.
+
 The plan is taken after DataFusion's analysis, which makes each cast explicit, and before a constant is computed.
 """
 
@@ -30,17 +34,20 @@ from dagfusion_query.catalog.entry import encode_scalar
 from dagfusion_query.plan_messages import (
     AliasNode,
     ArrowType,
+    BetweenNode,
     BinaryExprNode,
     CastNode,
     InListNode,
+    JoinNode,
     LogicalExprNode,
     LogicalPlanNode,
     NotNode,
     ScalarValue,
     SelectionNode,
 )
-from dagfusion_query.scan.plan_faults import joined, keep_unlimited, unmoved
-from dagfusion_query.wire import LENGTH, children, fields, message, rewrite, varint
+from dagfusion_query.scan.plan_faults import filter_parts, joined, keep_unlimited, unmoved
+from dagfusion_query.scan.prune import is_over
+from dagfusion_query.wire import LENGTH, Field, children, fields, message, rewrite, varint
 
 _STRINGS = (ScalarValue.UTF8, ScalarValue.LARGE_UTF8, ScalarValue.UTF8_VIEW)
 _DECIMALS = (ArrowType.DECIMAL128, ArrowType.DECIMAL256, ArrowType.DECIMAL32, ArrowType.DECIMAL64)
@@ -60,9 +67,19 @@ _TEXT = re.compile(
     r"(?P<offset> ?(?:[Zz]|[+-]\d\d:?\d\d))?"
 )
 _AND, _OR, _EQUAL = b"And", b"Or", b"Eq"
+_TURNED = {b"Eq": b"Eq", b"NotEq": b"NotEq", b"Lt": b"Gt", b"LtEq": b"GtEq", b"Gt": b"Lt", b"GtEq": b"LtEq"}
 _SELECTION = varint(LogicalPlanNode.SELECTION << 3 | LENGTH)
+_ANYTHING = b""
+_MARK = "LeftMark Join"
+_JOIN = varint(LogicalPlanNode.JOIN << 3 | LENGTH)
 _BINARY = varint(LogicalExprNode.BINARY << 3 | LENGTH)
 _NEGATED = re.compile(r"\bNOT\b(?!\s+(?:NULL|I?LIKE|BETWEEN|EXISTS|DISTINCT|TRUE|FALSE|UNKNOWN)\b)", re.IGNORECASE)
+# The end of a constant, or of what may be one: a string, a call or cast, a parameter, a type, a number, a truth value.
+_CONSTANT_FIRST = re.compile(
+    r"""(?:['")?]|[$:]\w+|(?<![\w.])[\d.]+(?:[eE][+-]?\d+)?|\b(?:TRUE|FALSE))"""
+    r"""\s*(?:[=<>]|!=|\b(?:NOT\s+)?(?:IN|BETWEEN)\b)""",
+    re.IGNORECASE,
+)
 _PART_OF_LISTS = re.compile(r"\b(?:IN|OR)\b", re.IGNORECASE)
 
 
@@ -71,6 +88,7 @@ def may_change(sql: str, values: Mapping[str, pa.Scalar]) -> bool:
     return (
         _WRITTEN.search(sql) is not None
         or may_merge_lists(sql)
+        or _CONSTANT_FIRST.search(sql) is not None
         or any(pa.types.is_floating(value.type) or pa.types.is_string(value.type) for value in values.values())
     )
 
@@ -83,7 +101,7 @@ def read_in_context(frame: DataFrame, context: SessionContext) -> DataFrame:
         context: The session that it was planned in.
 
     Returns:
-        The same frame if there is nothing to change, or if its plan does not serialize.
+        The same frame if there is nothing to change, if its plan does not serialize, or if the change would cost more.
     """
     try:
         analyzed = _analysis().create_dataframe_from_logical_plan(frame.logical_plan()).optimized_logical_plan()
@@ -91,9 +109,20 @@ def read_in_context(frame: DataFrame, context: SessionContext) -> DataFrame:
         changed = _changed(plan)
         if changed == plan:
             return frame
-        return context.create_dataframe_from_logical_plan(LogicalPlan.from_bytes(context, changed))
+        read = context.create_dataframe_from_logical_plan(LogicalPlan.from_bytes(context, changed))
+        return frame if _MARK in analyzed.display_indent() and _has_more_marks(read, frame) else read
     except Exception:  # noqa: BLE001  # DataFusion's errors have no class. What is wrong with the statement is raised
         return frame  # when it is optimized; one that only does not serialize runs as it was written.
+
+
+def _has_more_marks(read: DataFrame, frame: DataFrame) -> bool:
+    """Return True if a statement has more of the joins that ignore NULLs (apache/datafusion#25347) than another one.
+
+    Subqueries become joins before the statement is simplified here. `NOT (x IN (SELECT ...) OR 1 > 2)` becomes such a
+    join then, and a join that does not ignore NULLs otherwise.
+    """
+    marks, others = (one.optimized_logical_plan().display_indent().count(_MARK) for one in (read, frame))
+    return marks > others
 
 
 def timestamp_text(text: str) -> str | None:
@@ -125,8 +154,15 @@ def keep_lists_apart(plan: bytes) -> bytes:
     return rewrite(plan, _SELECTION, _filter_apart)
 
 
+def put_constants_last(plan: bytes) -> bytes:
+    """Return an encoded plan in whose filters, and conditions of joins, no comparison begins with a constant."""
+    for marker, change in ((_SELECTION, _filter_with_constants_last), (_JOIN, _join_with_constants_last)):
+        plan = rewrite(plan, marker, change)
+    return plan
+
+
 def _changed(plan: bytes) -> bytes:
-    plan = keep_lists_apart(plan)
+    plan = put_constants_last(keep_lists_apart(plan))
     for mark in set(_MINUTE.findall(plan)):
         plan = rewrite(plan, mark, lambda node: _recast(node, (ArrowType.TIMESTAMP,), _timestamp))
     for mark in _DECIMAL_MARKS:
@@ -189,24 +225,105 @@ def _decimal(literal: bytes) -> bytes | None:
     return None
 
 
-def _filter_apart(node: bytes) -> bytes | None:
-    filters = [found for found in children(node, LogicalPlanNode.SELECTION) if _is_filter(found)]
-    if len(filters) != 1 or len([*fields(node)]) != 1:
+def _filter_with_constants_last(node: bytes) -> bytes | None:
+    if (parts := filter_parts(node)) is None:
         return None
-    (below,) = children(filters[0], SelectionNode.INPUT)
-    (condition,) = children(filters[0], SelectionNode.EXPR)
-    parts = message(SelectionNode.INPUT, keep_lists_apart(below)) + message(SelectionNode.EXPR, _apart(condition))
-    return message(LogicalPlanNode.SELECTION, parts)
+    below, condition = parts
+    return _filter(rewrite(below, _SELECTION, _filter_with_constants_last), _with_constants_last(condition))
 
 
-def _is_filter(node: bytes) -> bool:
+def _join_with_constants_last(node: bytes) -> bytes | None:
+    joins = children(node, LogicalPlanNode.JOIN)
+    if len(joins) != 1 or len([*fields(node)]) != 1:
+        return None
+    parts = [*fields(joins[0])]
+    kind = next((part.value for part in parts if part.number == JoinNode.TYPE), 0)
+    if not {JoinNode.LEFT, JoinNode.RIGHT, JoinNode.FILTER} <= {part.number for part in parts}:
+        return None
+    if not isinstance(kind, int) or kind > JoinNode.LAST_OUTER:  # made of a subquery, whose filters are not moved
+        return None
+    return message(LogicalPlanNode.JOIN, b"".join(map(_part_with_constants_last, parts)))
+
+
+def _part_with_constants_last(part: Field) -> bytes:
+    if isinstance(part.value, bytes) and part.number in (JoinNode.LEFT, JoinNode.RIGHT):
+        return message(part.number, rewrite(part.value, _JOIN, _join_with_constants_last))
+    if isinstance(part.value, bytes) and part.number == JoinNode.FILTER:
+        return message(part.number, _with_constants_last(part.value))
+    return part.raw
+
+
+def _with_constants_last(condition: bytes) -> bytes:
+    return rewrite(condition, _ANYTHING, _with_constant_last)
+
+
+def _with_constant_last(expr: bytes) -> bytes | None:
+    """Return a comparison of a constant, which comes last then; None for any other message."""
     try:
-        return [(field.number, field.wire) for field in fields(node)] == [
-            (SelectionNode.INPUT, LENGTH),
-            (SelectionNode.EXPR, LENGTH),
-        ]
+        (kind,) = fields(expr)
     except ValueError:
-        return False
+        return None
+    if not isinstance(kind.value, bytes):
+        return None
+    match kind.number:
+        case LogicalExprNode.BINARY:
+            return _turned(kind.value)
+        case LogicalExprNode.IN_LIST:
+            return _compared_with_one(kind.value)
+        case LogicalExprNode.BETWEEN:
+            return _compared_with_two(kind.value)
+    return None
+
+
+def _turned(binary: bytes) -> bytes | None:
+    operands, operators = children(binary, BinaryExprNode.OPERANDS), children(binary, BinaryExprNode.OP)
+    turned = _TURNED.get(operators[0]) if len(operators) == 1 else None
+    if turned is None or len(operands) != 2 or not _begins_with_constant(*operands):  # noqa: PLR2004
+        return None
+    return joined(turned, operands[::-1])
+
+
+def _compared_with_one(in_list: bytes) -> bytes | None:
+    values, listed = children(in_list, InListNode.EXPR), children(in_list, InListNode.LIST)
+    if len(values) != 1 or len(listed) != 1 or not _begins_with_constant(values[0], listed[0]):
+        return None
+    return joined(b"NotEq" if _flag(in_list, InListNode.NEGATED) else b"Eq", [listed[0], values[0]])
+
+
+def _compared_with_two(between: bytes) -> bytes | None:
+    values, lows, highs = (
+        children(between, number) for number in (BetweenNode.EXPR, BetweenNode.LOW, BetweenNode.HIGH)
+    )
+    if not len(values) == len(lows) == len(highs) == 1 or not _begins_with_constant(values[0], lows[0], highs[0]):
+        return None
+    (value,), (low,), (high,) = values, lows, highs
+    if _flag(between, BetweenNode.NEGATED):
+        return joined(_OR, [joined(b"Gt", [low, value]), joined(b"Lt", [high, value])])
+    return joined(_AND, [joined(b"LtEq", [low, value]), joined(b"GtEq", [high, value])])
+
+
+def _flag(node: bytes, number: int) -> bool:
+    return any(field.number == number and field.value for field in fields(node))
+
+
+def _begins_with_constant(first: bytes, *rest: bytes) -> bool:
+    return _is_constant(first) and not all(map(_is_constant, rest))
+
+
+def _is_constant(expr: bytes) -> bool:
+    return is_over(Expr.from_bytes(expr, _analysis()), frozenset())
+
+
+def _filter_apart(node: bytes) -> bytes | None:
+    if (parts := filter_parts(node)) is None:
+        return None
+    below, condition = parts
+    return _filter(keep_lists_apart(below), _apart(condition))
+
+
+def _filter(below: bytes, condition: bytes) -> bytes:
+    parts = message(SelectionNode.INPUT, below) + message(SelectionNode.EXPR, condition)
+    return message(LogicalPlanNode.SELECTION, parts)
 
 
 def _apart(expr: bytes) -> bytes:
@@ -252,7 +369,7 @@ def _list(expr: bytes) -> _List | None:
         return found and _List(found.value, not found.negated)
     for node in children(expr, LogicalExprNode.IN_LIST):
         (value,) = children(node, InListNode.EXPR)
-        return _List(value, any(field.number == InListNode.NEGATED and field.value for field in fields(node)))
+        return _List(value, _flag(node, InListNode.NEGATED))
     sides = [{*_operands(comparison, _EQUAL)} for comparison in _operands(expr, _OR)]
     common = set.intersection(*sides) if len(sides) > 1 else set()
     return _List(common.pop(), negated=False) if common else None

@@ -86,6 +86,21 @@ def joined(operator: bytes, operands: list[bytes]) -> bytes:
     return message(LogicalExprNode.BINARY, parts + message(BinaryExprNode.OP, operator))
 
 
+def filter_parts(node: bytes) -> tuple[bytes, bytes] | None:
+    """Return the input and the condition of an encoded filter; None for any other message."""
+    try:
+        (only,) = fields(node)
+        below, condition = fields(only.value if isinstance(only.value, bytes) else b"")
+    except ValueError:
+        return None
+    numbers = (only.number, below.number, condition.number)
+    if numbers != (LogicalPlanNode.SELECTION, SelectionNode.INPUT, SelectionNode.EXPR):
+        return None
+    if not (isinstance(below.value, bytes) and isinstance(condition.value, bytes)):
+        return None
+    return below.value, condition.value
+
+
 def may_misplace_filters(optimized: LogicalPlan, context: SessionContext) -> bool:
     """Return True if a filter may reach an operator whose output has two columns of one name.
 
@@ -102,7 +117,7 @@ def keep_filters_in_place(logical: bytes, context: SessionContext) -> bytes:
     """Return an encoded plan in which a filter stays above the operators whose output has two columns of one name."""
 
     def change(node: bytes) -> bytes | None:
-        if (parts := _filter_parts(node)) is None:
+        if (parts := filter_parts(node)) is None:
             return None
         below, condition = (rewrite(part, _SELECTION, change) for part in parts)
         try:
@@ -161,21 +176,6 @@ def _filters(operator: str) -> bool:
 def _has_same_names(node: LogicalPlan, context: SessionContext) -> bool:
     names = context.create_dataframe_from_logical_plan(node).schema().names
     return len(set(names)) < len(names)
-
-
-def _filter_parts(node: bytes) -> tuple[bytes, bytes] | None:
-    """Return the input and the condition of an encoded filter; None if the node is none."""
-    try:
-        (only,) = fields(node)
-        below, condition = fields(only.value if isinstance(only.value, bytes) else b"")
-    except ValueError:
-        return None
-    numbers = (only.number, below.number, condition.number)
-    if numbers != (LogicalPlanNode.SELECTION, SelectionNode.INPUT, SelectionNode.EXPR):
-        return None
-    if not (isinstance(below.value, bytes) and isinstance(condition.value, bytes)):
-        return None
-    return below.value, condition.value
 
 
 def _with_exact(logical: bytes, name: bytes, context: SessionContext) -> bytes:
