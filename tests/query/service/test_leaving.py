@@ -13,14 +13,18 @@ from dagfusion_query.service.registry import Query, Registry
 from dagfusion_query.service.running import Running, Shared
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.worker.frames import Configuration, Mode
+from dagfusion_query.worker.handle import Lifecycle, Transition
 from dagfusion_query.worker.pool import Pool
 
 
 class Worker:
     """One that is idle."""
 
-    phase = exit_code = None
-    kill_reason = ""
+    phase = None
+
+    def __init__(self) -> None:
+        self.life = Lifecycle()
+        self.life.move(Transition.ready)
 
 
 class NoCatalogs:
@@ -42,8 +46,9 @@ def test_the_worker_is_given_back() -> None:
         shared = Shared(ServiceSettings(), NoCatalogs(), registry, pool, admission, metrics)  # type: ignore[arg-type]
         running = Running(shared, Query("SELECT 1"), Caller("ann", ALL, "http"), Mode.run)
         task = asyncio.create_task(running.begin())
-        while not pool.busy:  # noqa: ASYNC110  # step by step: what is tested happens between two
-            await asyncio.sleep(0)
+        while not pool.busy:
+            assert not task.done()
+            await asyncio.sleep(0)  # step by step: what is tested happens between two
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

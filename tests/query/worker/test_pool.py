@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import os
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -24,7 +25,7 @@ from dagfusion_query.errors import (
 )
 from dagfusion_query.settings import Settings
 from dagfusion_query.worker.frames import Configuration, Frame, Kind, Statement
-from dagfusion_query.worker.handle import Handle
+from dagfusion_query.worker.handle import Handle, WorkerState
 from dagfusion_query.worker.lease import Lease, NeverStarted
 from dagfusion_query.worker.pool import Pool
 from tests.query.disk import SmallDisk
@@ -195,6 +196,64 @@ def test_a_worker_that_somebody_stops_is_replaced() -> None:
     run(test)
 
 
+def test_a_worker_that_was_killed_is_not_leased_before_its_exit() -> None:
+    async def test(workers: Pool) -> None:
+        await until(lambda: workers.live == 2)
+        handle = await workers.lease()
+        workers.give_back(handle, is_warm=True)
+        handle.kill("by the test")
+        assert await workers.lease() is not handle
+        assert await workers.lease() is not handle, "it waits for the one that replaces it"
+        assert workers.restarts == {"by the test": 1}
+
+    run(test)
+
+
+def test_a_worker_that_took_half_a_statement_is_replaced() -> None:
+    async def test(workers: Pool) -> None:
+        lease = Lease(workers, handle := await workers.lease(), 0.3, MEMORY)
+        handle._socket.shutdown(socket.SHUT_WR)
+        with pytest.raises(NeverStarted):
+            await lease.begin(statement("SELECT 1"), b"")
+        assert (lease.is_over, handle.life.state) == (True, WorkerState.gone)
+        assert await rows(workers) == 1
+        await until(lambda: workers.restarts == {"died": 1} and workers.live == 2)
+
+    run(test)
+
+
+def test_a_statement_that_is_stopped_while_it_is_sent_ends_with_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dagfusion_query.worker.pool.is_stopped", lambda _: False)
+
+    async def test(workers: Pool) -> None:
+        lease = Lease(workers, handle := await workers.lease(), 60, MEMORY)
+        os.kill(handle.pid, signal.SIGSTOP)
+        begun = asyncio.create_task(lease.begin(statement("SELECT 1"), b" " * (32 << 20)))  # more than a socket takes
+        await until(lambda: handle.life.state is WorkerState.sending)
+        lease.stop(QueryCancelledError("by the test"))
+        assert handle.life.state is WorkerState.lost
+        with pytest.raises(QueryCancelledError, match="by the test"):
+            await begun
+        await lease.ended()
+        assert (lease.is_over, handle.life.state) == (True, WorkerState.gone)
+        assert await rows(workers) == 1
+
+    run(test)
+
+
+def test_a_statement_that_is_stopped_leaves_an_idle_worker() -> None:
+    async def test(workers: Pool) -> None:
+        lease, handle = await begin(workers, "SELECT value FROM generate_series(1, 1000000000)", grace_s=60)
+        while (await lease.next()).kind is not Kind.data:
+            pass
+        lease.stop(QueryCancelledError("by the test"))
+        assert handle.life.state is WorkerState.stopping
+        await lease.ended()
+        assert (lease.is_over, handle.life.state, handle.life.kill_reason) == (True, WorkerState.idle, "")
+
+    run(test)
+
+
 def test_a_worker_that_hears_nothing_is_killed_after_the_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dagfusion_query.worker.pool.is_stopped", lambda _: False)  # as where nobody knows
 
@@ -204,7 +263,7 @@ def test_a_worker_that_hears_nothing_is_killed_after_the_grace(monkeypatch: pyte
         lease.stop(QueryCancelledError("by the test"))
         with pytest.raises(QueryCancelledError, match="by the test"):
             await lease.next()
-        await until(lambda: handle.exit_code == -signal.SIGKILL)
+        await until(lambda: handle.life.exit_code == -signal.SIGKILL)
         await until(lambda: workers.restarts == {"cancelled": 1})
 
     run(test)

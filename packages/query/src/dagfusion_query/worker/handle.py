@@ -1,4 +1,4 @@
-"""Service: one worker process, the service's end of its socket, and its exit."""
+"""Service: one worker process, the service's end of its socket, its states, and its exit."""
 
 import asyncio
 import fcntl
@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
+from enum import Enum, auto
 from pathlib import Path
 
 from dagfusion_query.worker.frames import Decoder, Frame, Kind, Phase, ProtocolError, encode
@@ -26,8 +27,105 @@ _SCRATCH = "dagfusion-worker-"  # and the service's process id
 _PRIVATE = ("DAGFUSION_", "DAGSTER_", "PG")
 
 
+class WorkerState(Enum):
+    """The state of a worker, as the service sees it. `Phase` is what the process itself reports."""
+
+    starting = auto()  # the process is not ready yet
+    idle = auto()  # in the pool; no other state can be leased
+    leased = auto()  # a lease has it, and has sent nothing
+    sending = auto()  # its socket may hold half a statement: it runs the statement, or it is killed
+    running = auto()  # it has a statement
+    stopping = auto()  # it was told to cancel the statement, and is killed after the grace
+    lost = auto()  # killed or exited; its lease still reads what it has sent
+    gone = auto()  # killed or exited, and without a lease
+
+
+class Transition(Enum):
+    """What changes the state of a worker."""
+
+    ready = auto()  # by the pool
+    lease = auto()  # by the pool
+    release = auto()  # by the pool, when a lease is over
+    send = auto()  # by the lease
+    sent = auto()  # by the lease
+    stop = auto()  # by the lease
+    die = auto()  # by whoever kills it, and by its exit
+
+
+_IN_USE = (WorkerState.leased, WorkerState.sending, WorkerState.running, WorkerState.stopping)
+_DEAD = (WorkerState.lost, WorkerState.gone)
+_NEXT: Mapping[Transition, Mapping[WorkerState, WorkerState]] = {
+    Transition.ready: {WorkerState.starting: WorkerState.idle},
+    Transition.lease: {WorkerState.idle: WorkerState.leased},
+    Transition.send: {WorkerState.leased: WorkerState.sending},
+    Transition.sent: {WorkerState.sending: WorkerState.running},
+    Transition.stop: {WorkerState.running: WorkerState.stopping},
+    Transition.release: {
+        WorkerState.leased: WorkerState.idle,
+        WorkerState.running: WorkerState.idle,
+        WorkerState.stopping: WorkerState.idle,
+        WorkerState.lost: WorkerState.gone,
+    },
+    Transition.die: {
+        WorkerState.starting: WorkerState.gone,
+        WorkerState.idle: WorkerState.gone,
+        **dict.fromkeys(_IN_USE, WorkerState.lost),
+    },
+}
+
+
+class Lifecycle:
+    """The state of one worker, which only `move` changes. Pure.
+
+    - The pool leases a worker only when it is idle.
+    - A worker that is released is idle again, unless it is dead. Half a statement makes it useless: it is killed first.
+    - The pool and the lease may kill it in any state. A dead worker stays dead. Its lease learns of that when it reads,
+      so every transition but `lease` is allowed until then, and only `release` has an effect.
+
+    Attributes:
+        state: The state now.
+        was_ready: Whether the process has come up.
+        kill_reason: Why the service killed it first, "" if it did not or gave no reason.
+        exit_code: That of the process; None until it has exited.
+    """
+
+    def __init__(self) -> None:
+        self.state = WorkerState.starting
+        self.was_ready = False
+        self.kill_reason = ""
+        self.exit_code: int | None = None
+
+    def move(self, transition: Transition) -> WorkerState:
+        """Change the state, and return it.
+
+        Raises:
+            RuntimeError: The transition is not allowed in this state, which is a fault of this program.
+        """
+        following = _NEXT[transition].get(self.state)
+        if following is None and (self.state not in _DEAD or transition is Transition.lease):
+            raise RuntimeError(f"transition {transition.name} of a worker that is {self.state.name}")
+        self.state = following or self.state
+        self.was_ready = self.was_ready or transition is Transition.ready
+        return self.state
+
+    def kill(self, reason: str) -> None:
+        """Note that the service kills it; the first reason counts."""
+        self.kill_reason = self.kill_reason or reason
+        self.move(Transition.die)
+
+    def exit(self, code: int) -> None:
+        """Note that the process has exited."""
+        self.exit_code = code
+        self.move(Transition.die)
+
+
 class Handle:
     """A worker process. All on one event loop.
+
+    Attributes:
+        life: Its state.
+        exited: A future of the exit code.
+        ready_bytes: The memory that it had when it was ready.
 
     Args:
         died: Called on the loop when the process has ended.
@@ -45,11 +143,9 @@ class Handle:
             self._phase.write(Phase.idle.value)
             self._scratch = tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-")  # removed also after a killed process
             opened.pop_all()  # all of it lives as long as the process
-        self.exit_code: int | None = None
+        self.life = Lifecycle()
         self.exited = self._loop.create_future()
-        self.is_ready = False  # whether it has come up
-        self.ready_bytes = 0  # the memory that it had then
-        self.kill_reason = ""  # why this service killed it, if it did
+        self.ready_bytes = 0
         self._held = os.open(self._scratch, os.O_RDONLY)
         fcntl.flock(self._held, fcntl.LOCK_SH)  # so that what clears old temporary files (systemd) leaves it alone
         ours, theirs = socket.socketpair()
@@ -157,9 +253,9 @@ class Handle:
                 self._loop.remove_reader(descriptor)
 
     def kill(self, reason: str = "") -> None:
-        """End the process at once."""
-        self.kill_reason = self.kill_reason or reason
-        if self.exit_code is None:
+        """Kill the process, in whatever state it is."""
+        self.life.kill(reason)
+        if self.life.exit_code is None:
             self._process.kill()
 
     def close(self) -> None:
@@ -184,7 +280,7 @@ class Handle:
     def ran_out_of_memory(self) -> bool:
         """Whether that is what ended the process."""
         log = self.log()
-        return self.kill_reason == TOO_MUCH_MEMORY or any(word in log for word in _NO_MEMORY)
+        return self.life.kill_reason == TOO_MUCH_MEMORY or any(word in log for word in _NO_MEMORY)
 
     def trim_log(self) -> None:
         """Keep the log short."""
@@ -204,7 +300,7 @@ class Handle:
         os.close(self._held)
 
     def _ended(self, code: int) -> None:
-        self.exit_code = code
+        self.life.exit(code)
         self.exited.set_result(code)
         self._died(self)
 

@@ -8,7 +8,7 @@ import signal
 from dagfusion_query.documents.failures import Failure
 from dagfusion_query.errors import QueryError, WorkerDiedError
 from dagfusion_query.worker.frames import Cancel, Frame, Kind, Phase, ProtocolError, Statement
-from dagfusion_query.worker.handle import STOPPED, Handle
+from dagfusion_query.worker.handle import STOPPED, Handle, Transition, WorkerState
 from dagfusion_query.worker.limits import out_of_memory
 from dagfusion_query.worker.pool import Pool
 
@@ -25,7 +25,8 @@ class Lease:
     """One statement on one worker.
 
     `next` may be cancelled, and `stop` called, at any time; the worker goes back to its pool by itself, as soon as it
-    has come to its end, or is killed when that takes longer than the grace.
+    has come to its end, or is killed when that takes longer than the grace. `Lifecycle` has the worker's state; the
+    lease changes it until it is over, and never after.
 
     Args:
         pool: Where the worker is from.
@@ -41,7 +42,7 @@ class Lease:
         self._statement = ""
         self._error: QueryError | None = None
         self._ahead: Frame | None = None  # was read, and not taken
-        self._over = self._is_sent = self._is_warm = self._has_begun = False
+        self._over = self._is_warm = self._has_begun = False
         self._reading = False
         self._drain: asyncio.Task[None] | None = None
         self._killer: asyncio.TimerHandle | None = None
@@ -61,12 +62,14 @@ class Lease:
         if self._error is not None:
             raise self._error
         self._statement = statement.id
+        self._handle.life.move(Transition.send)
         try:
             await self._handle.send(Kind.statement, statement, body)
-            self._is_sent = True
+            self._handle.life.move(Transition.sent)
         except OSError:
+            self._handle.kill()  # it has closed its socket, so it is about to exit by itself
             self._finish()
-            raise NeverStarted from None
+            raise self._error or NeverStarted from None
         except asyncio.CancelledError:
             self._handle.kill("cancelled")  # it may have got half of the frame
             self._finish()
@@ -111,8 +114,9 @@ class Lease:
         if not self._statement:
             self._finish()
             return
-        if not self._is_sent:
+        if self._handle.life.state is WorkerState.sending:
             self._handle.kill("cancelled")
+        self._handle.life.move(Transition.stop)
         self._handle.send_now(Kind.cancel, Cancel(self._statement))
         self._killer = self._loop.call_later(self._grace_s, self._handle.kill, "cancelled")
         if not self._reading:
@@ -166,6 +170,8 @@ class Lease:
         except TimeoutError:
             self._handle.kill("it closed its socket")
             await asyncio.shield(self._handle.exited)
+        if self._over:  # `begin` has met the closed socket first, and the files of the worker are closed
+            return self._error or NeverStarted()
         phase = self._handle.phase
         cause = self._error or (self._cause(phase) if phase.is_statement or self._has_begun else NeverStarted())
         self._finish()
@@ -175,11 +181,11 @@ class Lease:
         handle = self._handle
         if handle.ran_out_of_memory:
             return out_of_memory(self._limit_bytes)
-        if handle.kill_reason == STOPPED:
+        if handle.life.kill_reason == STOPPED:
             return WorkerDiedError(
                 "somebody stopped the process that ran the statement (SIGSTOP), and it was replaced: run it again"
             )
-        code = handle.exit_code or 0
+        code = handle.life.exit_code or 0
         how = f"exit code {code}" if code >= 0 else _signal(-code)
         return WorkerDiedError(
             f"the statement ended the process that ran it, while {phase.name} ({how}): "

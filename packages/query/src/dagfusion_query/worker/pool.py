@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from dagfusion_query.engine.statement import is_full_disk, says_no_room
 from dagfusion_query.errors import QueryError, ResourcesError, ServiceUnavailableError
 from dagfusion_query.worker.frames import Configuration, Kind, Phase, ProtocolError
-from dagfusion_query.worker.handle import STOPPED, TOO_MUCH_MEMORY, Handle, sweep
+from dagfusion_query.worker.handle import STOPPED, TOO_MUCH_MEMORY, Handle, Transition, WorkerState, sweep
 from dagfusion_query.worker.limits import EXIT_CODE, is_stopped, memory_bytes, no_room_to_start
 
 _log = logging.getLogger(__name__)
@@ -40,7 +40,8 @@ class Pool:
         self._processes = size + 1
         self._configure, self._limit_bytes, self._secrets = configure, limit_bytes, secrets
         self._all: set[Handle] = set()
-        self._idle: list[Handle] = []  # the one used last at the end: its caches are the warmest
+        # The one used last is at the end: its caches are the warmest. One that is killed stays until it has exited.
+        self._idle: list[Handle] = []
         self._busy: set[Handle] = set()
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -116,10 +117,11 @@ class Pool:
             QueryError: No worker can be started, and why.
         """
         while True:
-            if self._idle:
+            if idle := [handle for handle in self._idle if handle.life.state is WorkerState.idle]:
                 # One that rests would let the statement wait.
-                rested = (handle for handle in reversed(self._idle) if handle.phase is not Phase.resting)
-                handle = next(rested, self._idle[-1])
+                rested = (handle for handle in reversed(idle) if handle.phase is not Phase.resting)
+                handle = next(rested, idle[-1])
+                handle.life.move(Transition.lease)
                 self._idle.remove(handle)
                 self._busy.add(handle)
                 return handle
@@ -144,14 +146,13 @@ class Pool:
             handle: The worker.
             is_warm: Whether it comes first; one that was interrupted may have to come to rest.
         """
+        state = handle.life.move(Transition.release)
         self._busy.discard(handle)
-        if handle.exit_code is not None:
+        if state is WorkerState.idle and not self._closing:
+            self._idle.insert(len(self._idle) if is_warm else 0, handle)
+            self._wake()
+        elif handle.life.exit_code is not None:
             handle.close()
-            return
-        if handle.kill_reason or self._closing:
-            return
-        self._idle.insert(len(self._idle) if is_warm else 0, handle)
-        self._wake()
 
     def _wake(self) -> None:
         while self._waiting:
@@ -194,9 +195,10 @@ class Pool:
             handle.kill("it could not be told its work")  # `_ended` starts another
             raise
         self._failures = 0
-        handle.is_ready, handle.ready_bytes = True, memory_bytes(handle.pid)
-        self._idle.insert(0, handle)
-        self._wake()
+        handle.ready_bytes = memory_bytes(handle.pid)
+        if handle.life.move(Transition.ready) is WorkerState.idle:
+            self._idle.insert(0, handle)
+            self._wake()
 
     async def _is_ready(self, handle: Handle) -> bool:
         """Configure a worker, and wait until it is ready; False when it ends instead."""
@@ -233,12 +235,12 @@ class Pool:
             self._idle.remove(handle)
         said = handle.log().strip()
         reason = _reason(handle)
-        if handle not in self._busy:  # else its lease still reads what it has said
+        if handle.life.state is WorkerState.gone:
             handle.close()
         if self._closing:
             return
-        how = handle.kill_reason or _how(handle.exit_code)
-        if handle.is_ready:
+        how = handle.life.kill_reason or _how(handle.life.exit_code)
+        if handle.life.was_ready:
             self.restarts[reason] += 1
             _log.warning("worker %d has ended (%s) and is replaced: %s", handle.pid, how, said or "no output")
         else:
@@ -270,7 +272,7 @@ def _grown_bytes(handle: Handle) -> int:
 def _reason(handle: Handle) -> str:
     if handle.ran_out_of_memory:
         return TOO_MUCH_MEMORY
-    return "did not yield" if handle.exit_code == EXIT_CODE else handle.kill_reason or "died"
+    return "did not yield" if handle.life.exit_code == EXIT_CODE else handle.life.kill_reason or "died"
 
 
 def _how(code: int | None) -> str:
