@@ -50,8 +50,8 @@ started = time.perf_counter()
 pieces = (piece for table in frame.tables for piece in index.split(table))
 written = write(job, pieces, ObjectStore(MemoryStore(), "memory:"))
 seconds = time.perf_counter() - started
-assert len({one.file.uri for one in written}) == DAYS * STATES
-assert {one.file.rows for one in written} == {ROWS}
+assert len({one.uri for one in written}) == DAYS * STATES
+assert {one.rows for one in written} == {ROWS}
 # Unlike ru_maxrss, it does not begin at what the process that started this one had.
 (peak,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
 print(json.dumps({"seconds": seconds, "mb": int(peak.split()[1]) / 1e3}))

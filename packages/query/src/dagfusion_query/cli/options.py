@@ -3,9 +3,9 @@
 import contextlib
 import os
 import re
+import secrets
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from enum import StrEnum
@@ -114,20 +114,18 @@ def opened(path: Path | None) -> Iterator[BinaryIO]:
     if path is None:
         yield sys.stdout.buffer
         return
+    target = path.expanduser().resolve()
+    # The name is known before there is a file, so an interrupt at any moment leaves none.
+    draft = None if _is_special(target) else target.parent / f".{target.name[:100]}.{secrets.token_hex(4)}.part"
     try:
-        target = path.expanduser().resolve()
-        draft = None if _is_special(target) else _draft(target)
-        file = target.open("wb") if draft is None else draft.open("wb")
-    except OSError as error:
-        raise typer.BadParameter(f"{path} cannot be written: {error.strerror or error}") from error
-    try:
-        with file:
+        with _created(path, target, draft) as file:
             yield file
         if draft is not None:
             draft.replace(target)
     except BaseException:
         if draft is not None:
-            draft.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                draft.unlink()
         raise
 
 
@@ -177,27 +175,24 @@ def read_value(text: str) -> Any:
     return float(text) if _NUMBER.fullmatch(text) else _moment(text)
 
 
-def _draft(target: Path) -> Path:
-    """Create an empty file beside the target, with the access that the target has or would get."""
-    if target.is_dir():
-        raise IsADirectoryError(0, "it is a folder")
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.", suffix=".part")
+def _created(path: Path, target: Path, draft: Path | None) -> BinaryIO:
+    """Open the draft of a file, with the access that the file has or would get; the target itself without a draft."""
     try:
-        os.fchmod(handle, stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666 & ~_umask())
-    finally:
-        os.close(handle)
-    return Path(name)
+        if target.is_dir():
+            raise IsADirectoryError(0, "it is a folder")
+        if draft is None:
+            return target.open("wb")
+        file = draft.open("xb")
+        if target.exists():
+            os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))
+    except OSError as error:
+        raise typer.BadParameter(f"{path} cannot be written: {error.strerror or error}") from error
+    return file
 
 
 def _is_special(target: Path) -> bool:
     """Return True for a pipe or a device, which cannot be replaced."""
     return target.exists() and not target.is_file() and not target.is_dir()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _moment(text: str) -> date | datetime | str:
