@@ -6,7 +6,6 @@ Ctrl-C.
 
 import sys
 from collections.abc import Callable
-from importlib.metadata import entry_points, version
 from typing import Annotated
 
 import typer
@@ -31,6 +30,8 @@ app = typer.Typer(
 
 def _show_version(asked: bool) -> None:  # noqa: FBT001  # as typer calls it
     if asked:
+        from importlib.metadata import version  # noqa: PLC0415  # takes a while to import
+
         typer.echo(f"dagfusion {version('dagfusion-query')}")
         raise typer.Exit
 
@@ -59,6 +60,11 @@ app.add_typer(tokens.app, name="token")
 
 def main() -> None:
     """Run the command line, with the commands that other installed packages add."""
+    own = {command.callback.__name__ for command in app.registered_commands if command.callback is not None}
+    if sys.argv[1:2] and sys.argv[1] in own:  # a command of this package starts without looking for others
+        sys.exit(run(app))
+    from importlib.metadata import entry_points  # noqa: PLC0415
+
     for entry in entry_points(group=COMMANDS):
         add: Callable[[typer.Typer], None] = entry.load()
         add(app)

@@ -27,7 +27,10 @@ def main() -> None:
     except MissingExtraError as error:
         serving = "; for `dagfusion serve`: pip install 'dagfusion-query[server]'"
         sys.exit(f"error: {error}{serving}")
-    run()
+    try:
+        run()
+    finally:
+        gc.freeze()  # or Python looks for cycles in all that was imported before it ends, a seventh of a small command
 
 
 class _NoPandas(MetaPathFinder):
