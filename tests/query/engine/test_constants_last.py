@@ -1,6 +1,6 @@
 """Comparisons that begin with a constant, beside others of the same column, in filters and conditions of joins."""
 
-import operator
+import datetime as dt
 from collections.abc import Callable
 from typing import Any
 
@@ -10,16 +10,10 @@ from datafusion import SessionContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.query.engine.expressions import COMPARISONS
+
 TABLE = "local_default.t"
 ROWS = [0, 1, 2, 3, 4, None]
-COMPARISONS = {
-    "=": operator.eq,
-    "<>": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
 Condition = tuple[str, Callable[[int], bool]]
 """The text of a condition on `{x}`, and whether it holds for a value that is not NULL."""
 
@@ -82,6 +76,19 @@ def test_they_hold_in_every_place(t: Any, sql: str) -> None:
 
 def test_parameters_are_constants(t: Any) -> None:
     assert t.rows(f"SELECT i FROM {TABLE} WHERE $1 + 1 = i AND i = $2", [1, 2]) == [{"i": 2}]
+
+
+@pytest.mark.parametrize("today", ["current_date()", "CURRENT_DATE", "CAST(now() AS DATE)"])
+def test_the_time_of_a_statement_is_a_constant(lake: Any, today: str) -> None:
+    now = dt.datetime.now(dt.UTC).date()
+    rows = pa.table({"d": [now - dt.timedelta(1), now, now + dt.timedelta(1)]})
+    lake.write(("t",), rows)
+
+    def found(where: str) -> list[dt.date]:
+        return [row["d"] for row in lake.rows(f"SELECT d FROM {TABLE} WHERE {where}")]
+
+    assert found(f"{today} > d AND d <= {today}") == rows["d"].to_pylist()[:1]
+    assert found(f"{today} = d AND d = {today}") == rows["d"].to_pylist()[1:2]
 
 
 def test_names_of_results_stay(t: Any) -> None:

@@ -2,7 +2,6 @@
 
 import datetime as dt
 import math
-import operator
 from decimal import Decimal
 from typing import Any
 
@@ -14,18 +13,11 @@ from hypothesis import strategies as st
 
 from dagfusion_query.engine import literals
 from dagfusion_query.errors import PlanError
+from tests.query.engine.expressions import COMPARISONS
 
 TABLE = "local_default.t"
 HOURS = [dt.datetime(2024, 3, 9 + day, hour, tzinfo=dt.UTC) for day in (0, 1) for hour in (0, 3, 23)]
 AMOUNTS = [Decimal(text) for text in ("12345678.90", "0.10", "0.30", "-0.10", "9999999999.99", "1.00")]
-OPERATORS = {
-    "=": operator.eq,
-    "<>": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
 EXACT = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -52,7 +44,7 @@ def _found(lake: Any, where: str, params: Any = None) -> set[int]:
 
 
 def _those(values: list[Any], op: str, value: Any) -> set[int]:
-    return {i for i, one in enumerate(values) if OPERATORS[op](one, value)}
+    return {i for i, one in enumerate(values) if COMPARISONS[op](one, value)}
 
 
 TIMES = st.builds(
@@ -74,7 +66,7 @@ TIMES = st.builds(
 
 
 @EXACT
-@given(TIMES, TIMES, st.sampled_from(["hour", "at"]), st.sampled_from(sorted(OPERATORS)))
+@given(TIMES, TIMES, st.sampled_from(["hour", "at"]), st.sampled_from(sorted(COMPARISONS)))
 def test_timestamps_without_seconds_compare(
     t: Any, time: tuple[dt.datetime, str], other: tuple[dt.datetime, str], column: str, op: str
 ) -> None:
@@ -94,7 +86,7 @@ NUMBERS = st.sampled_from(AMOUNTS) | st.decimals(-2, 2, places=4) | st.decimals(
 
 
 @EXACT
-@given(NUMBERS, NUMBERS, st.sampled_from(["amount", "price"]), st.sampled_from(sorted(OPERATORS)))
+@given(NUMBERS, NUMBERS, st.sampled_from(["amount", "price"]), st.sampled_from(sorted(COMPARISONS)))
 def test_decimals_compare_with_the_number_that_is_written(
     t: Any, number: Decimal, other: Decimal, column: str, op: str
 ) -> None:
@@ -109,7 +101,7 @@ def test_decimals_compare_with_the_number_that_is_written(
 
 
 @EXACT
-@given(st.sampled_from(AMOUNTS), st.sampled_from(sorted(OPERATORS)))
+@given(st.sampled_from(AMOUNTS), st.sampled_from(sorted(COMPARISONS)))
 def test_doubles_compare_as_doubles(t: Any, number: Decimal, op: str) -> None:
     assert _found(t, f"x {op} {number:f}") == _those([float(amount) for amount in AMOUNTS], op, float(number))
 

@@ -24,7 +24,7 @@ class ServiceStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """One stack: who runs it, whether everything has started, its services, and processes nobody supervises.
+    """The state of one stack: its supervisor, its services, and processes that have no supervisor.
 
     `error` is what stopped a stack that does not run, unless a command stopped it.
     """

@@ -46,7 +46,7 @@ from dagfusion_query.plan_messages import (
     SelectionNode,
 )
 from dagfusion_query.scan.plan_faults import filter_parts, joined, keep_unlimited, unmoved
-from dagfusion_query.scan.prune import is_over
+from dagfusion_query.scan.prune import is_constant
 from dagfusion_query.wire import LENGTH, Field, children, fields, message, rewrite, varint
 
 _STRINGS = (ScalarValue.UTF8, ScalarValue.LARGE_UTF8, ScalarValue.UTF8_VIEW)
@@ -76,7 +76,7 @@ _BINARY = varint(LogicalExprNode.BINARY << 3 | LENGTH)
 _NEGATED = re.compile(r"\bNOT\b(?!\s+(?:NULL|I?LIKE|BETWEEN|EXISTS|DISTINCT|TRUE|FALSE|UNKNOWN)\b)", re.IGNORECASE)
 # The end of a constant, or of what may be one: a string, a call or cast, a parameter, a type, a number, a truth value.
 _CONSTANT_FIRST = re.compile(
-    r"""(?:['")?]|[$:]\w+|(?<![\w.])[\d.]+(?:[eE][+-]?\d+)?|\b(?:TRUE|FALSE))"""
+    r"""(?:['")?]|[$:]\w+|(?<![\w.])[\d.]+(?:[eE][+-]?\d+)?|\b(?:TRUE|FALSE|CURRENT_\w+))"""
     r"""\s*(?:[=<>]|!=|\b(?:NOT\s+)?(?:IN|BETWEEN)\b)""",
     re.IGNORECASE,
 )
@@ -101,7 +101,8 @@ def read_in_context(frame: DataFrame, context: SessionContext) -> DataFrame:
         context: The session that it was planned in.
 
     Returns:
-        The same frame if there is nothing to change, if its plan does not serialize, or if the change would cost more.
+        The same frame if there is nothing to change, if its plan does not serialize, or if the change would let
+        more joins ignore NULLs.
     """
     try:
         analyzed = _analysis().create_dataframe_from_logical_plan(frame.logical_plan()).optimized_logical_plan()
@@ -311,7 +312,7 @@ def _begins_with_constant(first: bytes, *rest: bytes) -> bool:
 
 
 def _is_constant(expr: bytes) -> bool:
-    return is_over(Expr.from_bytes(expr, _analysis()), frozenset())
+    return is_constant(Expr.from_bytes(expr, _analysis()))
 
 
 def _filter_apart(node: bytes) -> bytes | None:

@@ -22,6 +22,8 @@ _FILE = "\x1ffile"  # the number of a file in the table's catalog
 MIN, MAX, NULLS, ROWS = "\x1fmin", "\x1fmax", "\x1fnulls", "\x1frows"
 MAX_IN_LIST = 64  # beyond this, the bounds of an IN list decide as fast as its members
 # Operators, which give equal results for equal operands. Functions are looked up by name.
+# DataFusion computes them once, when it plans a statement.
+_FIXED_IN_STATEMENT = frozenset({"now", "current_date", "current_time"})
 _OPERATORS = {
     *("Alias", "Between", "BinaryExpr", "Case", "Cast", "InList", "Like", "Negative", "Not", "RLike", "TryCast"),
     *("IsFalse", "IsNotFalse", "IsNotNull", "IsNotTrue", "IsNotUnknown", "IsNull", "IsTrue", "IsUnknown"),
@@ -105,8 +107,12 @@ def scalar_functions() -> Mapping[str, bool]:
     return dict(zip(routines["routine_name"].to_pylist(), routines["is_deterministic"].to_pylist(), strict=True))
 
 
-def column_names(expr: Expr) -> Iterator[str]:
+def column_names(expr: Expr, also_pure: frozenset[str] = frozenset()) -> Iterator[str]:
     """Yield the names of the columns that an expression reads.
+
+    Args:
+        expr: The expression.
+        also_pure: Functions that are allowed although they are not immutable.
 
     Raises:
         ValueError: The expression is not a pure function of columns: it holds a function that is not immutable, such as
@@ -116,10 +122,18 @@ def column_names(expr: Expr) -> Iterator[str]:
     if kind == "Column":
         yield expr.to_variant().name()
     elif kind != "Literal":
-        if not (_is_immutable(expr) if kind == "ScalarFunction" else kind in _OPERATORS):
+        if not (_is_pure(expr, also_pure) if kind == "ScalarFunction" else kind in _OPERATORS):
             raise ValueError(f"{kind} is not a pure function of columns")
         for operand in expr.rex_call_operands():
-            yield from column_names(operand)
+            yield from column_names(operand, also_pure)
+
+
+def is_constant(expr: Expr) -> bool:
+    """Return True if an expression has one value for a whole statement."""
+    try:
+        return not list(column_names(expr, _FIXED_IN_STATEMENT))
+    except ValueError:
+        return False
 
 
 def is_over(expr: Expr, columns: frozenset[str]) -> bool:
@@ -163,8 +177,9 @@ def _children(column: pa.ChunkedArray) -> dict[str, pa.ChunkedArray]:
     return dict(zip((field.name for field in column.type), column.flatten(), strict=True))
 
 
-def _is_immutable(call: Expr) -> bool:
-    return scalar_functions().get(call.rex_call_operator(), False)
+def _is_pure(call: Expr, also_pure: frozenset[str]) -> bool:
+    name = call.rex_call_operator()
+    return name in also_pure or scalar_functions().get(name, False)
 
 
 def _binary(expr: Expr, partition: frozenset[str], statistics: Mapping[str, int]) -> Expr | None:

@@ -49,7 +49,7 @@ class Transition(Enum):
     send = auto()  # by the lease
     sent = auto()  # by the lease
     stop = auto()  # by the lease
-    die = auto()  # by whoever kills it, and by its exit
+    die = auto()  # by the pool or the lease, which kill the process, and by its exit
 
 
 _IN_USE = (WorkerState.leased, WorkerState.sending, WorkerState.running, WorkerState.stopping)

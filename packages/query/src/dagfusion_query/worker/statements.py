@@ -202,7 +202,7 @@ class Statements:
             run.answer(frame.body, send)
             with self._lock:
                 self._current = None
-            # Some of DataFusion's joins go on although nobody wants more of them.
+            # Some of DataFusion's joins continue after their result was dropped.
             if run.abandon() and not comes_to_rest(_REST_S):
                 os._exit(EXIT_CODE)
             self._requests.restart()

@@ -89,7 +89,7 @@ class AuthenticationMiddleware:
 
 
 def caller_of(request: Request) -> Caller:
-    """Return who asks; known for the paths that AuthenticationMiddleware guards."""
+    """Return the caller, which AuthenticationMiddleware has put on the request: only paths that it guards have one."""
     caller: Caller = request.scope["state"]["caller"]
     return caller
 

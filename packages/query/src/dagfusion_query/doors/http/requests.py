@@ -67,7 +67,7 @@ def content_type(form: Format, accept: str) -> str:
 
 
 def takes(accept_encoding: str, coding: str) -> bool:
-    """Tell whether a client has asked for a content coding by its name."""
+    """Return True if a client accepts a content coding and has named it."""
     return coding in _by_quality(accept_encoding)
 
 

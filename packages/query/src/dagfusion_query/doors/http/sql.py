@@ -129,7 +129,7 @@ async def departure(receive: Receive) -> None:
 class ResultResponse:
     """The answer that carries a result. An ASGI application.
 
-    A result that breaks after its first chunk lacks the end of its chunked encoding, so that nobody takes it for whole.
+    A result that breaks after its first chunk has no final chunk, so that clients see that it is incomplete.
 
     Args:
         stream: The result; closed when the answer is over, however it ends.
@@ -252,7 +252,7 @@ class Zstd:
 
 
 def _wants_zstd(request: Request) -> bool:
-    """Tell whether compressing pays: on loopback bytes are cheaper than the time it takes."""
+    """Return True if the result is compressed: not on loopback, where compression takes longer than it saves."""
     return takes(request.headers.get("accept-encoding", ""), "zstd") and not is_loopback(client_of(request.scope))
 
 
@@ -261,7 +261,7 @@ async def _next(chunks: AsyncIterator[Chunk]) -> Chunk | None:
 
 
 def _forget(task: "asyncio.Future[Chunk | None]") -> None:
-    """Give a piece up that nobody takes any more, whatever has come of it."""
+    """Cancel the read of a chunk that is not needed, and ignore its error."""
     task.cancel()
     task.add_done_callback(lambda over: over.cancelled() or over.exception())
 
