@@ -2,15 +2,17 @@
 
 import json
 import os
+import socket
 import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import trustme
@@ -56,9 +58,18 @@ class Objects(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+class LateServer(ThreadingHTTPServer):
+    """Accepts a connection every 0.4 s and lets one wait: the others' first segments are sent again."""
+
+    request_queue_size = 1
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        time.sleep(0.4)
+        return super().get_request()
+
+
 @contextmanager
-def serving(context: ssl.SSLContext | None) -> Iterator[int]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Objects)
+def serving(server: ThreadingHTTPServer, context: ssl.SSLContext | None) -> Iterator[int]:
     if context is not None:
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever)
@@ -72,14 +83,17 @@ def serving(context: ssl.SSLContext | None) -> Iterator[int]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
-@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize(
+    ("scheme", "kind"), [("http", ThreadingHTTPServer), ("https", ThreadingHTTPServer), ("http", LateServer)]
+)
 @pytest.mark.usefixtures("processes")
-def test_as_many_as_were_sent(scheme: str, tmp_path: Path) -> None:
+def test_as_many_as_were_sent(scheme: str, kind: type[ThreadingHTTPServer], tmp_path: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "authority.pem")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
-    with serving(context if scheme == "https" else None) as port:
+    server = kind(("127.0.0.1", 0), Objects)
+    with serving(server, context if scheme == "https" else None) as port:
         found = subprocess.run(  # noqa: S603  # our own script
             [sys.executable, "-c", CLIENT, f"{scheme}://localhost:{port}"],
             env={**os.environ, "SSL_CERT_FILE": str(tmp_path / "authority.pem")},

@@ -37,8 +37,8 @@ _LOOK_S = 0.005
 EXIT_CODE = 75  # of a worker that ends because it cannot come to rest
 _TLS_SEGMENTS = 2  # of a client's handshake: its hello, and its end
 _HTTP_PORT = 80
-# Of struct tcp_info in linux/tcp.h: segments sent again, segments sent with data, bytes sent again.
-_TCP_INFO = struct.Struct("=100xI52xI48xQ")
+# Of struct tcp_info in linux/tcp.h: segments sent again, segments sent with data, bytes sent, bytes sent again.
+_TCP_INFO = struct.Struct("=100xI52xI40xQQ")
 
 
 def live_no_longer_than_the_service(service_pid: int) -> None:
@@ -203,6 +203,16 @@ def _sent(descriptor: int, plain_ports: frozenset[int]) -> int:
         is_plain = borrowed.getpeername()[1] in plain_ports
     finally:
         borrowed.detach()
-    again, with_data, bytes_again = _TCP_INFO.unpack(told.ljust(_TCP_INFO.size, b"\0"))
-    is_of_data = bytes_again > 0  # and not of the connection's first segment, which has none
-    return int(with_data - (again if is_of_data else 0) - (0 if is_plain else _TLS_SEGMENTS))
+    again, with_data, bytes_sent, bytes_again = _TCP_INFO.unpack(told.ljust(_TCP_INFO.size, b"\0"))
+    return _sent_once(again, with_data, bytes_sent, bytes_again) - (0 if is_plain else _TLS_SEGMENTS)
+
+
+def _sent_once(again: int, with_data: int, bytes_sent: int, bytes_again: int) -> int:
+    """Return the segments with data without those sent again.
+
+    A store that accepts connections slowly has their first segments sent again too. Those are among `again` but have no
+    data, so the bytes tell how many of `again` had: a connection's requests are about equally long.
+    """
+    if bytes_again == 0:
+        return with_data
+    return with_data - min(again, round(with_data * bytes_again / bytes_sent))
