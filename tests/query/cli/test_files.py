@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 import typer
 
-from dagfusion_query.cli.formats import WRITERS
 from dagfusion_query.cli.options import opened
+from dagfusion_query.cli.output import WRITERS
 from tests.query.cli.conftest import TABLE, Cli
 
 QUERY = f"SELECT id, tags, state FROM {TABLE} ORDER BY id"

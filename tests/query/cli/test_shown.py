@@ -9,7 +9,7 @@ from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.live import Lag
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.cli.screen import TableOutput
-from dagfusion_query.cli.serve import _announce
+from dagfusion_query.cli.service_commands import _announce
 from dagfusion_query.server import Ready
 
 

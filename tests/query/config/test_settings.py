@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.main import get_command
 
-from dagfusion_query.cli.serve import serve
+from dagfusion_query.cli.service_commands import serve
 from dagfusion_query.config import read_config
 from dagfusion_query.errors import SettingsError
 from dagfusion_query.service_settings import ServiceSettings

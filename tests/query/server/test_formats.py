@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dagfusion_query.cli import options
-from dagfusion_query.cli.formats import WRITERS
+from dagfusion_query.cli.output import WRITERS
 from dagfusion_query.formats import Format
 from tests.query.server.process import Server, served
 

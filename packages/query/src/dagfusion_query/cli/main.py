@@ -10,8 +10,7 @@ from typing import Annotated
 
 import typer
 
-from dagfusion_query.cli import query_commands, serve
-from dagfusion_query.cli import token as tokens
+from dagfusion_query.cli import query_commands, service_commands
 from dagfusion_query.cli.program import end_abandoned
 from dagfusion_query.errors import QueryError
 
@@ -52,10 +51,10 @@ for command in (
     query_commands.describe,
     query_commands.sql,
     query_commands.explain,
-    serve.serve,
+    service_commands.serve,
 ):
     app.command()(command)
-app.add_typer(tokens.app, name="token")
+app.add_typer(service_commands.token, name="token")
 
 
 def main() -> None:
