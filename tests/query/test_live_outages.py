@@ -7,9 +7,14 @@ from typing import Any
 import pytest
 
 from dagfusion_query.catalog.live import LiveCatalog
-from dagfusion_query.errors import EventLogUnavailableError
+from dagfusion_query.discovery.discovery import Discovery
+from dagfusion_query.discovery.foreign_objects import ForeignObjects
+from dagfusion_query.discovery.record_cache import RecordCache
+from dagfusion_query.discovery.record_reader import RecordReader
+from dagfusion_query.errors import EventLogUnavailableError, SnapshotError
 from dagfusion_query.event_log.history import History
 from dagfusion_query.event_log.protocol import Cursor, Event, EventLog, Poll
+from dagfusion_query.settings import Settings
 from tests.query.following import Clock, Opened, Record, partitions, wait_for
 
 
@@ -88,6 +93,18 @@ def test_without_log_and_snapshot_there_is_nothing_to_serve(on_sqlite: Any) -> N
     with pytest.raises(EventLogUnavailableError, match="on holiday"):
         LiveCatalog(log, "uat", poll_interval_s=0.05)
     assert log.closed == 1
+
+
+def test_a_state_folder_that_cannot_be_made_leaves_nothing_open(on_sqlite: Any, tmp_path: Path) -> None:
+    log = FailingLog(on_sqlite.open())
+    records = RecordCache(None)
+    (tmp_path / "file").write_text("")
+    discovery = Discovery(RecordReader(ForeignObjects(Settings()), None), records)
+    with pytest.raises(SnapshotError, match="cannot be written"):
+        LiveCatalog(log, "uat", tmp_path / "file" / "state", poll_interval_s=0.05, discovery=discovery)
+    assert log.closed == 1
+    with pytest.raises(SnapshotError, match="closed"):
+        records.recognise("this")
 
 
 def test_a_stored_snapshot_is_served_while_the_log_is_away(

@@ -148,26 +148,76 @@ def test_a_stored_snapshot_is_verified_once(log: MemoryLog) -> None:
 
 
 class FailingOnce:
-    """A discovery that cannot be opened the first time."""
+    """A discovery one of whose methods fails once.
 
-    def __init__(self) -> None:
+    Args:
+        failing: The method.
+    """
+
+    def __init__(self, failing: str) -> None:
+        self.failing = failing
         self.resumed: list[bool] = []
+
+    def _fail(self, method: str) -> None:
+        if method == self.failing:
+            self.failing = ""
+            raise SnapshotError("the cache of records is locked")
 
     def recognise(self, identity: str, *, resume: bool) -> None:  # noqa: ARG002  # of `Discovery`
         self.resumed.append(resume)
-        if len(self.resumed) == 1:
-            raise SnapshotError("the cache of records is locked")
+        self._fail("recognise")
 
-    def start_sync(self) -> None: ...
+    def start_sync(self) -> None:
+        self._fail("start_sync")
 
-    def end_sync(self) -> None: ...
+    def end_sync(self) -> None:
+        self._fail("end_sync")
 
     def resolve(self, events: Sequence[Event]) -> Sequence[Event]:
+        self._fail("resolve")
         return events
+
+    def take(self) -> list[Event]:
+        self._fail("take")
+        return []
+
+
+@pytest.mark.parametrize("failing", ["start_sync", "resolve", "end_sync"])
+def test_a_full_sync_whose_records_cannot_be_kept_stays_due(
+    log: MemoryLog, file_record: Record, failing: str
+) -> None:
+    clock = Clock()
+    discovery = FailingOnce("")
+    follower = following(log, clock, discovery)
+    follower.read()
+    clock.now += VERIFY_S
+    log.mismatch = "2 events were read, now there is 1"
+    log.events[1] = written(file_record("TX"), 3)  # the event log was restored: a poll would not see this
+    discovery.failing = failing
+    with pytest.raises(SnapshotError):
+        follower.read()
+    assert follower.full_syncs == (1, "there is no snapshot yet")
+    log.mismatch = None
+    follower.read()
+    assert follower.full_syncs == (2, "2 events were read, now there is 1")
+    assert seen(follower.snapshot) == seen(fold(EMPTY, log.events))
+
+
+@pytest.mark.parametrize("failing", ["resolve", "take"])
+def test_events_whose_records_cannot_be_read_are_read_again(log: MemoryLog, file_record: Record, failing: str) -> None:
+    discovery = FailingOnce("")
+    follower = following(log, Clock(), discovery)
+    follower.read()
+    log.events.append(written(file_record("TX"), 3))
+    discovery.failing = failing
+    with pytest.raises(SnapshotError):
+        follower.read()
+    assert follower.read().changed
+    assert seen(follower.snapshot) == seen(fold(EMPTY, log.events))
 
 
 def test_a_snapshot_of_another_event_log_is_never_continued(log: MemoryLog, file_record: Record) -> None:
-    discovery = FailingOnce()
+    discovery = FailingOnce("recognise")
     follower = following(log, Clock(), discovery)
     other = stored([written(file_record("TX"), 1), *log.events[1:]], "other")
     follower.resume(other)

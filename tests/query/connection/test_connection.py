@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -13,8 +14,16 @@ import pyarrow.parquet as pq
 import pytest
 
 import dagfusion_query
+from dagfusion_query import connection as embedded
+from dagfusion_query.catalog.live import LiveCatalog
 from dagfusion_query.connection import EmbeddedConnection, connect_embedded
-from dagfusion_query.errors import EventLogUnavailableError, ExecutionError, SettingsError, StaleObjectError
+from dagfusion_query.errors import (
+    EventLogSchemaError,
+    EventLogUnavailableError,
+    ExecutionError,
+    SettingsError,
+    StaleObjectError,
+)
 from dagfusion_query.settings import Settings
 
 TABLE = "local_default.orders"
@@ -227,6 +236,48 @@ def test_a_stack_that_does_not_run_says_how_to_start_it(tmp_path: Path) -> None:
 
     with pytest.raises(EventLogUnavailableError, match=r"start it with `dagfusion up -d` \("):
         dagfusion_query.connect(settings={"DAGFUSION_HOME": str(home)})
+
+
+class ClosedLog:
+    """An event log that cannot be read, and notes that it was closed."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def identity(self) -> str:
+        raise EventLogSchemaError("the database is not one of Dagster's")
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_an_event_log_that_cannot_be_read_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = ClosedLog()
+    monkeypatch.setattr(embedded, "open_event_log", lambda *_, **__: log)
+    with pytest.raises(EventLogSchemaError):
+        connect_embedded(str(tmp_path), settings={"XDG_CACHE_HOME": str(tmp_path)})
+    assert log.closed > 0
+
+
+def test_a_catalog_is_closed_if_there_is_no_engine_for_it(
+    dagster_home: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("2024-01-01", [1])
+    followed = []
+    follow = embedded._follow  # noqa: SLF001
+
+    def note(*given: Any) -> LiveCatalog:
+        followed.append(follow(*given))
+        return followed[0]
+
+    def fail(_: Settings) -> None:
+        raise OSError("no threads")
+
+    monkeypatch.setattr(embedded, "_follow", note)
+    monkeypatch.setattr(embedded, "Engine", fail)
+    with pytest.raises(OSError, match="no threads"):
+        connect_embedded(str(dagster_home), settings={})
+    assert not followed[0]._thread.is_alive()  # noqa: SLF001
 
 
 def test_a_partition_that_is_left_out_is_told(

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -37,8 +38,11 @@ class EmbeddedConnection(Connection):
                 f"{settings.home}), or set DAGFUSION_EVENT_LOG to a postgresql:// URL or a DAGSTER_HOME folder"
             )
         self.settings = settings
-        self._catalog = _follow(settings, settings.event_log)
-        self._engine = Engine(settings)
+        with ExitStack() as opened:
+            self._catalog = _follow(settings, settings.event_log)
+            opened.callback(self._catalog.close)
+            self._engine = Engine(settings)
+            opened.pop_all()
 
     @property
     def snapshot(self) -> Snapshot:
@@ -113,9 +117,9 @@ def _follow(settings: Settings, event_log: str) -> LiveCatalog:
             discovery=open_discovery(settings, folder),
             discovery_wait_s=_DISCOVERY_WAIT_S,
         )
-    except EventLogUnavailableError as error:
+    except BaseException as error:
         log.close()
-        if not settings.is_local_stack:
+        if not isinstance(error, EventLogUnavailableError) or not settings.is_local_stack:
             raise
         raise EventLogUnavailableError(
             f"the local stack in {settings.home} does not run: start it with `dagfusion up -d` ({error})"

@@ -47,7 +47,7 @@ class LiveCatalog:
     The first snapshot is there when the constructor returns: from `state_dir` if one was left, else from a full sync.
 
     Args:
-        event_log: Read and closed by this catalog from now on.
+        event_log: Read and closed by this catalog from now on, also if the constructor fails.
         environment: The first word of each schema's name.
         state_dir: Where snapshots are kept between processes; None keeps none.
         poll_interval_s: Seconds between two looks at the event log.
@@ -61,6 +61,7 @@ class LiveCatalog:
 
     Raises:
         EventLogError: The event log cannot be read, and no snapshot was left.
+        SnapshotError: `state_dir` cannot be made.
     """
 
     def __init__(
@@ -80,24 +81,23 @@ class LiveCatalog:
         self._event_log, self._environment, self._clock = event_log, environment, clock
         self._poll_interval_s, self._shared = poll_interval_s, shared
         self._discovery, self._discovery_wait_s = discovery, discovery_wait_s
-        store = None if state_dir is None else SnapshotStore(state_dir)
-        now_s = clock()
-        schedule = SyncSchedule(verify_interval_s, sync_interval_s, verified_at=now_s, synced_at=now_s)
-        self._writer = SnapshotWriter(store, discovery, clock)
-        self._follower = LogFollower(
-            event_log, environment, schedule, self._writer.seal, discovery=discovery, clock=clock
-        )
         self._reading = threading.Lock()  # held while the follower and the writer are used
         self._stop = threading.Event()
         self._lag = Lag(0.0, 0.0, None, 0, None)
-        self._read_at = now_s
+        self._read_at = now_s = clock()
+        schedule = SyncSchedule(verify_interval_s, sync_interval_s, verified_at=now_s, synced_at=now_s)
         try:
+            store = None if state_dir is None else SnapshotStore(state_dir)
+            self._writer = SnapshotWriter(store, discovery, clock)
+            self._follower = LogFollower(
+                event_log, environment, schedule, self._writer.seal, discovery=discovery, clock=clock
+            )
             self._start(store)
+            self._thread = threading.Thread(target=self._follow, name="dagfusion-catalog", daemon=True)
+            self._thread.start()
         except BaseException:
             self._let_go()
             raise
-        self._thread = threading.Thread(target=self._follow, name="dagfusion-catalog", daemon=True)
-        self._thread.start()
 
     def current(self) -> Snapshot:
         """Return the latest generation, without a look at the event log."""

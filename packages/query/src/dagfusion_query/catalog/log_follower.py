@@ -201,13 +201,13 @@ class LogFollower:
 
         with _BULK_WORK:
             cursor = self._event_log.sync(receive)
+        if discovery is not None:
+            discovery.end_sync()  # if it fails, the full sync is still due
         _log.info("read the event log in full: %s", self._stale)
         self.full_syncs = FullSyncs(self.full_syncs.number + 1, self._stale)
         now_s = self._clock()
         self._schedule = replace(self._schedule, verified_at=now_s, synced_at=now_s)
         self._stale = None
-        if discovery is not None:
-            discovery.end_sync()
         before = self.snapshot if self._adoptable else Snapshot(self.snapshot.generation + 1, environment)
         self._adoptable = True
         return self._take_in(adopt(before, snapshot), cursor, identity)
