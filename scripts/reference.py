@@ -11,6 +11,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -23,16 +24,18 @@ import dagfusion_pipeline.errors
 import dagfusion_query
 import dagfusion_query.errors
 import dagfusion_stack.errors
+from dagfusion_pipeline.environment import Credentials, Environment
 from dagfusion_query.cli.main import COMMANDS, app
 from dagfusion_query.config_file import KEYS
 from dagfusion_query.doors.http.openapi import describe
-from dagfusion_query.service_settings import ServiceSettings
-from dagfusion_query.settings import ENGINE_SETTINGS, Settings, names
+from dagfusion_query.service_settings import ConfigSettings, ServiceSettings
+from dagfusion_query.settings import ENGINE_SETTINGS, ClientSettings, EnvironmentSettings, Settings, names
 from dagfusion_stack.settings import Settings as StackSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "reference"
 PART = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+COMPOSE = re.compile(r"\$\{(\w+):-([^}]*)\}")
 SECTION = re.compile(r"(Args|Attributes|Returns|Yields|Raises):")
 WIDTH = 100
 
@@ -54,11 +57,36 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def settings_table(kind: Any) -> str:
-    """Return the table of a settings class whose fields have a variable and a help text."""
-    told = [setting for setting in dataclasses.fields(kind) if "variable" in setting.metadata]
+def settings(part: str) -> "list[dataclasses.Field[Any]]":
+    """Return the settings of a part of the page: the fields that have a variable and a help text."""
+    return [known for kind in SETTINGS[part] for known in dataclasses.fields(kind) if "variable" in known.metadata]
+
+
+def settings_table(part: str) -> str:
+    """Return the table of settings of a part of the page."""
     heads = ("Variable", "Default", "Meaning")
-    return table(heads, ([f"`{s.metadata['variable']}`", default(s), s.metadata["help"]] for s in told))
+    return table(heads, ([f"`{s.metadata['variable']}`", default(s), s.metadata["help"]] for s in settings(part)))
+
+
+def environment_table() -> str:
+    """Return the keys of an environment, as variables and with their meaning."""
+    return table(
+        ("Key", "Variable of `uat`", "Meaning"),
+        (
+            [f"`{key.name}`", f"`DAGFUSION_UAT_{key.name.upper()}`", key.metadata["help"]]
+            for key in dataclasses.fields(EnvironmentSettings)
+        ),
+    )
+
+
+def compose_settings() -> dict[str, str]:
+    """Return the variables of `docker-compose.yml` with their defaults."""
+    return dict(COMPOSE.findall((ROOT / "docker-compose.yml").read_text()))
+
+
+def compose_table() -> str:
+    """Return the table of the variables of `docker-compose.yml`."""
+    return table(("Variable", "Default"), ([f"`{name}`", f"`{text}`"] for name, text in compose_settings().items()))
 
 
 def default(setting: "dataclasses.Field[Any]") -> str:
@@ -258,10 +286,18 @@ def entries(body: str) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
+SETTINGS: Mapping[str, Sequence[Any]] = {
+    "query-settings": [Settings],
+    "service-settings": [ServiceSettings],
+    "config-settings": [ConfigSettings],
+    "client-settings": [ClientSettings],
+    "stack-settings": [StackSettings],
+    "store-settings": [Environment, Credentials],
+}
 PARTS: Mapping[str, Callable[[], str]] = {
-    "query-settings": lambda: settings_table(Settings),
-    "service-settings": lambda: settings_table(ServiceSettings),
-    "stack-settings": lambda: settings_table(StackSettings),
+    **{part: partial(settings_table, part) for part in SETTINGS},
+    "environment-keys": environment_table,
+    "compose-settings": compose_table,
     "io-manager-fields": io_manager_table,
     "configuration-keys": keys_list,
     "errors": errors_tables,

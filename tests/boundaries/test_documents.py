@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,11 @@ from dagfusion_query.config_file import KEYS
 from scripts import reference
 
 SETTING = re.compile(r"ENVIRONMENT|DAGSTER_HOME|(?:DAGFUSION|AWS|S3|UAT_S3|PROD_S3)_[A-Z0-9_]+")
+OURS = re.compile(r"(?<![A-Z0-9_])DAGFUSION_[A-Z0-9_]*")
+ROW = re.compile(r"^\| `([A-Z][A-Z0-9_]+)` \|", re.MULTILINE)
+# How documents write the variables of one of several environments.
+OF_ENVIRONMENT = re.compile(rf"DAGFUSION_(?:UAT|PROD|PROD_EU)_(?:{'|'.join(KEYS).upper()})")
+OF_TESTS = frozenset({"DAGFUSION_REQUIRE_CONTAINERS"})  # settings of the tests, which the documents name
 README_BYTES = 6000
 PATH = re.compile(r"`([\w./-]+(?:\.py|/))`")
 
@@ -63,6 +68,44 @@ def test_every_setting_is_documented(root: Path) -> None:
     assert {"ENVIRONMENT", "S3_BUCKET", "DAGFUSION_EVENT_LOG"} <= settings
     text = (root / "docs" / "reference" / "settings.md").read_text()
     assert sorted(name for name in settings if not re.search(rf"\b{name}\b", text)) == []
+
+
+def prose(root: Path) -> Iterator[Path]:
+    """Each file in which a user may read the name of a setting, the sources included."""
+    for pattern in ("*.md", "*.yml", "docs/**/*.md", "deploy/**/*", "examples/**/*", "packages/*/README.md"):
+        yield from (path for path in root.glob(pattern) if path.is_file())
+    yield from root.glob("packages/*/src/**/*.py")
+
+
+def is_known(name: str, variables: Collection[str]) -> bool:
+    """Return True for the name of a setting, and for the beginning of one: `DAGFUSION_OBJECT_CACHE_*`."""
+    if name.endswith("_"):
+        return any(variable.startswith(name) for variable in variables)
+    return name in variables or OF_ENVIRONMENT.fullmatch(name) is not None
+
+
+@pytest.fixture(scope="module")
+def variables() -> frozenset[str]:
+    """The variables of the tables of settings, and those of the containers."""
+    known = {setting.metadata["variable"] for part in reference.SETTINGS for setting in reference.settings(part)}
+    return frozenset(known | reference.compose_settings().keys())
+
+
+def test_every_name_of_a_setting_is_in_the_table(root: Path, variables: frozenset[str]) -> None:
+    paths = [*prose(root)]
+    assert len(paths) > 100
+    unknown = {
+        f"{path.relative_to(root)}: {name}"
+        for path in paths
+        for name in OURS.findall(path.read_text(errors="replace"))
+        if not is_known(name, variables | OF_TESTS)
+    }
+    assert unknown == set()
+
+
+def test_the_page_of_settings_has_the_table_and_no_other_variable(root: Path, variables: frozenset[str]) -> None:
+    shown = ROW.findall((root / "docs" / "reference" / "settings.md").read_text())
+    assert {*shown} == variables
 
 
 def test_every_key_of_an_environment_is_documented(root: Path) -> None:

@@ -105,7 +105,9 @@ def test_a_stack_keeps_its_bucket(home: Home, tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize("text", ["-1", "0", "65536", "three", "3.0"])
 def test_a_port_that_is_none_is_named(text: str) -> None:
-    with pytest.raises(SettingError, match=f"DAGFUSION_DAGSTER_PORT must be a port from 1 to 65535, got '{text}'"):
+    with pytest.raises(
+        SettingError, match=f"DAGFUSION_DAGSTER_PORT must be a whole number from 1 to 65535, got '{text}'"
+    ):
         Settings.read({"DAGFUSION_DAGSTER_PORT": text})
 
 

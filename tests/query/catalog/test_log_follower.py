@@ -183,9 +183,7 @@ class FailingOnce:
 
 
 @pytest.mark.parametrize("failing", ["start_sync", "resolve", "end_sync"])
-def test_a_full_sync_whose_records_cannot_be_kept_stays_due(
-    log: MemoryLog, file_record: Record, failing: str
-) -> None:
+def test_a_full_sync_whose_records_cannot_be_kept_stays_due(log: MemoryLog, file_record: Record, failing: str) -> None:
     clock = Clock()
     discovery = FailingOnce("")
     follower = following(log, clock, discovery)

@@ -1,18 +1,29 @@
 """The table of settings: all that is declared is said by a variable or in the file, and is checked alike in both."""
 
-from dataclasses import Field
+from dataclasses import Field, dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.main import get_command
 
 from dagfusion_query.cli.service_commands import serve
 from dagfusion_query.config import read_config
 from dagfusion_query.errors import SettingsError
-from dagfusion_query.service_settings import ServiceSettings
-from dagfusion_query.settings import ENGINE_SETTINGS, Settings, declared, names
+from dagfusion_query.service_settings import ConfigSettings, ServiceSettings
+from dagfusion_query.settings import (
+    ENGINE_SETTINGS,
+    ClientSettings,
+    Settings,
+    declared,
+    names,
+    one,
+    read_values,
+    setting,
+)
 
 TABLES = {"service": ServiceSettings, "engine": Settings}
 IN_FILES = [(section, known) for section, kind in TABLES.items() for known in declared(kind, section)]
@@ -90,11 +101,38 @@ def test_a_choice_is_checked_wherever_it_is_said(tmp_path: Path, monkeypatch: py
         read("service", "anonymous")
 
 
-@pytest.mark.parametrize("kind", [Settings, ServiceSettings])
+@pytest.mark.parametrize("kind", [ClientSettings, ConfigSettings])
+def test_what_only_variables_say_is_read(kind: Any) -> None:
+    variables = {known.metadata["variable"]: known.name for known in declared(kind)}
+
+    assert vars(kind.read(variables)) == {name: name for name in variables.values()}
+    assert kind.read(dict.fromkeys(variables, "")) == kind.read({}) == kind()
+
+
+def test_the_token_of_a_client_is_not_shown() -> None:
+    assert "dft_" not in repr(ClientSettings.read({"DAGFUSION_TOKEN": "dft_secret"}))
+
+
+@dataclass(frozen=True)
+class Ports:
+    port: int = setting("PORT", 80, "A port.", numbers=range(65_536))
+
+
+@given(text=st.integers(-70_000, 70_000).map(str) | st.text(st.characters(exclude_categories=["Nd"]), min_size=1))
+def test_a_range_of_numbers_is_checked(text: str) -> None:
+    allowed = text.removeprefix("-").isdecimal() and 0 <= int(text) <= 65_535
+    if allowed:
+        assert read_values(declared(Ports), {"PORT": text}) == {"port": int(text)}
+    else:
+        with pytest.raises(SettingsError, match=r"^PORT must be a whole number from 0 to 65535, got "):
+            read_values(declared(Ports), {"PORT": text})
+
+
+@pytest.mark.parametrize("kind", [Settings, ServiceSettings, ClientSettings, ConfigSettings])
 def test_a_variable_is_one_setting_and_means_something(kind: type) -> None:
     variables = [known.metadata["variable"] for known in declared(kind)]
 
-    assert len({*variables}) == len(variables) > 10
+    assert len({*variables}) == len(variables) > 1
     assert all(known.metadata["help"].endswith(".") for known in declared(kind))
 
 
@@ -104,8 +142,9 @@ def test_options_are_settings_with_their_meaning() -> None:
     options: dict[str, Any] = {str(option.name): option for option in get_command(app).params}
 
     for name in ("http_address", "flight_address", "workers"):
-        (known,) = (known for known in declared(ServiceSettings) if known.name == name)
-        assert options[name].help == known.metadata["help"]
+        assert options[name].help == one(ServiceSettings, name).metadata["help"]
+    assert options["config"].help == "The configuration file. Default: DAGFUSION_CONFIG, then ./dagfusion.toml."
+    assert options["event_log"].help.endswith(" folder. Default: DAGFUSION_EVENT_LOG, then DAGSTER_HOME.")
 
 
 def test_the_engines_settings_are_a_part_of_all() -> None:

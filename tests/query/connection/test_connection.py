@@ -264,7 +264,7 @@ def test_a_catalog_is_closed_if_there_is_no_engine_for_it(
 ) -> None:
     write("2024-01-01", [1])
     followed = []
-    follow = embedded._follow  # noqa: SLF001
+    follow = embedded._follow
 
     def note(*given: Any) -> LiveCatalog:
         followed.append(follow(*given))
@@ -277,7 +277,7 @@ def test_a_catalog_is_closed_if_there_is_no_engine_for_it(
     monkeypatch.setattr(embedded, "Engine", fail)
     with pytest.raises(OSError, match="no threads"):
         connect_embedded(str(dagster_home), settings={})
-    assert not followed[0]._thread.is_alive()  # noqa: SLF001
+    assert not followed[0]._thread.is_alive()
 
 
 def test_a_partition_that_is_left_out_is_told(

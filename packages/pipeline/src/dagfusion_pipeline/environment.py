@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -30,13 +30,24 @@ _ENVIRONMENTS: Mapping[str, _Defaults] = {
 }
 
 
+def _read_from(  # one row of the table of settings in the documents
+    variable: str, help_text: str, *, default: Any = MISSING, shown: str = "", is_secret: bool = False
+) -> Any:
+    metadata = {"variable": variable, "help": help_text, "shown": shown}
+    return field(default=default, repr=not is_secret, metadata=metadata)
+
+
 @dataclass(frozen=True)
 class Credentials:
     """An AWS access key, which its representation does not show."""
 
-    access_key_id: str = field(repr=False)
-    secret_access_key: str = field(repr=False)
-    session_token: str | None = field(default=None, repr=False)
+    access_key_id: str = _read_from("AWS_ACCESS_KEY_ID", "S3 access key.", shown="AWS's default chain", is_secret=True)
+    secret_access_key: str = _read_from(
+        "AWS_SECRET_ACCESS_KEY", "Its secret; set both or neither.", shown="AWS's default chain", is_secret=True
+    )
+    session_token: str | None = _read_from(
+        "AWS_SESSION_TOKEN", "Its session token, for temporary keys.", default=None, is_secret=True
+    )
 
 
 @dataclass(frozen=True)
@@ -48,14 +59,31 @@ class Environment:
     Events link to `console_url`, the query service's console, and to `object_url`, which has `{bucket}` and `{key}`.
     """
 
-    name: str
-    bucket: str
-    region: str
-    prefix: str = _DEFAULT_PREFIX
-    endpoint_url: str | None = None
+    name: str = _read_from(
+        "ENVIRONMENT", "local, uat or prod: the bucket, the region, and the first word of table names.", shown="`local`"
+    )
+    bucket: str = _read_from(
+        "S3_BUCKET",
+        "The bucket of `local`. `uat` and `prod` have `UAT_S3_BUCKET` and `PROD_S3_BUCKET`, which are required.",
+        shown="`dagster-parquet-data`",
+    )
+    region: str = _read_from(
+        "AWS_REGION", "The bucket's region.", shown="`us-east-1` for `local`, `us-east-2` for `uat` and `prod`"
+    )
+    prefix: str = _read_from("S3_PREFIX", "The prefix of every object key.", default=_DEFAULT_PREFIX)
+    endpoint_url: str | None = _read_from("AWS_ENDPOINT_URL", "The S3 server's URL.", default=None, shown="AWS")
     credentials: Credentials | None = None
-    console_url: str | None = None
-    object_url: str | None = None
+    console_url: str | None = _read_from(
+        "DAGFUSION_CONSOLE_URL",
+        "The query service's console, which events link to. The local stack sets its own.",
+        default=None,
+    )
+    object_url: str | None = _read_from(
+        "DAGFUSION_OBJECT_URL",
+        "The target of the link `s3_path` on events, with `{bucket}` and `{key}`. It has no signature.",
+        default=None,
+        shown="AWS's console, or the endpoint",
+    )
 
     @classmethod
     def read(cls, settings: Mapping[str, str]) -> Self:

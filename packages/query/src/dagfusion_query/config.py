@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from dagfusion_query.config_file import KEYS, Document, read_document
 from dagfusion_query.errors import SettingsError
-from dagfusion_query.service_settings import ServiceSettings
+from dagfusion_query.service_settings import ConfigSettings, ServiceSettings
 from dagfusion_query.settings import (
     HOME,
     NO_STATE,
@@ -153,7 +153,7 @@ def _names(
     variables: Mapping[str, str], document: Document, event_log: str | None, environment: str | None
 ) -> list[str]:
     """Return the names of the environments to serve; none when only the plain variables speak of one."""
-    names = [*(listed(variables.get("DAGFUSION_ENVIRONMENTS", "")) or document.environments)]
+    names = [*(listed(ConfigSettings.read(variables).environments or "") or document.environments)]
     for name in names + ([environment] if environment else []):
         check_environment_name(name)
     if twice := {name for name in names if names.count(name) > 1}:
@@ -230,8 +230,8 @@ def _from_variables(
         )
     name = settings.environment
     own = _own(name, variables)
-    if "DAGFUSION_DAGSTER_URL" in variables:
-        own.setdefault("dagster_url", variables["DAGFUSION_DAGSTER_URL"])
+    if (dagster_url := ConfigSettings.read(variables).dagster_url) is not None:
+        own.setdefault("dagster_url", dagster_url)
     told = EnvironmentSettings(**{**document.environments.get(name, {}), **own})
     return _with_options(name, settings, told, variables)
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from dagfusion_query.errors import SettingsError
-from dagfusion_query.service_settings import ServiceSettings
+from dagfusion_query.service_settings import ConfigSettings, ServiceSettings
 from dagfusion_query.settings import ENGINE_SETTINGS, EnvironmentSettings, declared, names
 
 NAME = "dagfusion.toml"
@@ -40,7 +40,8 @@ def read_document(variables: Mapping[str, str], file: Path | None) -> Document:
     Raises:
         SettingsError: It is not there although it is named, cannot be read, or says what is not known.
     """
-    named = file or (Path(variables["DAGFUSION_CONFIG"]) if "DAGFUSION_CONFIG" in variables else None)
+    told = ConfigSettings.read(variables).config
+    named = file or (Path(told) if told else None)
     path = named or Path(NAME)
     try:
         parsed = tomllib.loads(path.read_text("utf-8"))

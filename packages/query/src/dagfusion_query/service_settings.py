@@ -13,6 +13,30 @@ _CORES = os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
+class ConfigSettings:
+    """Where the service's configuration is. These are variables only: `dagfusion.toml` cannot have them."""
+
+    config: str | None = setting("DAGFUSION_CONFIG", None, "The configuration file.", shown="`./dagfusion.toml`")
+    environments: str | None = setting(
+        "DAGFUSION_ENVIRONMENTS",
+        None,
+        "Names of environments, separated by commas. Variables such as `DAGFUSION_UAT_EVENT_LOG` set the keys of each.",
+        shown="those of `dagfusion.toml`, else one",
+    )
+    dagster_url: str | None = setting(
+        "DAGFUSION_DAGSTER_URL",
+        None,
+        "Dagster's web interface, for links, if there is one environment. `DAGFUSION_UAT_DAGSTER_URL` is for one of "
+        "several.",
+    )
+
+    @classmethod
+    def read(cls, variables: Mapping[str, str]) -> "ConfigSettings":
+        """Make settings from variables."""
+        return cls(**read_values(declared(cls), variables))
+
+
+@dataclass(frozen=True)
 class ServiceSettings:
     """Everything the service can be told beside its environments."""
 

@@ -2,7 +2,7 @@
 
 A setting is declared as a field of a frozen dataclass, with its variable, its default and its meaning. All else follows
 from the declaration: what is read from variables and from `dagfusion.toml`, what is refused, the options of commands,
-and the page of settings.
+and the page of settings. The service's and the stack's settings are declared in the same way.
 
 What the caller passes comes before the environment. Where neither names an event log, the local stack's `stack.env` in
 `$DAGFUSION_HOME` does, and its own endpoint and keys go with it: those of the shell are for another store.
@@ -33,6 +33,7 @@ def setting(  # one row of a table
     shown: str = "",
     section: str = "",
     choices: Sequence[str] = (),
+    numbers: range | None = None,
     is_path: bool = False,
     is_secret: bool = False,
 ) -> Any:
@@ -45,6 +46,7 @@ def setting(  # one row of a table
         shown: The default as documents show it, where it depends on something.
         section: The table of `dagfusion.toml` that may have it, by the field's name.
         choices: The values that it can have, if they are few.
+        numbers: The whole numbers that it can have, if not all positive ones.
         is_path: Whether it is a path; in `dagfusion.toml`, relative to the file.
         is_secret: Whether it is shown nowhere.
     """
@@ -54,6 +56,7 @@ def setting(  # one row of a table
         "shown": shown,
         "section": section,
         "choices": choices,
+        "numbers": numbers,
         "is_path": is_path,
     }
     return field(default=default, repr=not is_secret, metadata=metadata)
@@ -66,7 +69,7 @@ class Settings:
     event_log: str | None = setting(
         "DAGFUSION_EVENT_LOG",
         None,
-        "Dagster's event log: a postgresql:// URL, or a DAGSTER_HOME folder. Else DAGSTER_HOME.",
+        "Dagster's event log: a postgresql:// URL, or a DAGSTER_HOME folder.",
         is_secret=True,
         shown="`DAGSTER_HOME`",
     )
@@ -189,6 +192,24 @@ class Settings:
         return cls(**values, is_local_stack=bool(stack), cache_dir=_cache_dir(variables))
 
 
+@dataclass(frozen=True)
+class ClientSettings:
+    """The service that clients use; `connect` and the commands that query take arguments for both."""
+
+    url: str | None = setting("DAGFUSION_URL", None, "The query service, http:// or grpc://, instead of an event log.")
+    token: str | None = setting(
+        "DAGFUSION_TOKEN",
+        None,
+        "The access token for the query service. Other users of the machine can see an argument, but not a variable.",
+        is_secret=True,
+    )
+
+    @classmethod
+    def read(cls, variables: Mapping[str, str]) -> "ClientSettings":
+        """Make settings from variables."""
+        return cls(**read_values(declared(cls), variables))
+
+
 def declared(kind: Any, section: str | None = None) -> list["Field[Any]"]:
     """Return the settings of a class, or only those of one table of `dagfusion.toml`."""
     found = [known for known in fields(kind) if "variable" in known.metadata]
@@ -242,9 +263,22 @@ def listed(text: str) -> tuple[str, ...]:
     return tuple(item.strip() for item in text.split(",") if item.strip())
 
 
+def one(kind: Any, name: str) -> "Field[Any]":
+    """Return the declaration of a setting."""
+    (known,) = (known for known in declared(kind) if known.name == name)
+    return known
+
+
 def meaning(kind: Any, name: str) -> str:
     """Return what a setting means."""
-    return next(str(known.metadata["help"]) for known in declared(kind) if known.name == name)
+    return str(one(kind, name).metadata["help"])
+
+
+def option_help(kind: Any, name: str) -> str:
+    """Return the help of an option that stands in for a variable."""
+    known = one(kind, name).metadata
+    sources = [known["variable"], *([known["shown"].replace("`", "")] if known["shown"] else [])]
+    return f"{known['help']} Default: {', then '.join(sources)}."
 
 
 def as_variables(kind: Any, values: Mapping[str, Any]) -> dict[str, str]:
@@ -302,10 +336,13 @@ def _value(known: "Field[Any]", where: str, said: Any) -> Any:
         if choices and str(said) not in choices:
             raise SettingsError(f"{where} must be one of {', '.join(choices)}, got {str(said)!r}")
         return str(said)
+    numbers = known.metadata["numbers"]
     try:
         value = kind(str(said))  # as text: 2.5 is no whole number
     except ValueError:
-        value = 0
-    if not value > 0:  # so that NaN is refused, too
+        value = -1
+    if numbers is not None and value not in numbers:
+        raise SettingsError(f"{where} must be a whole number from {numbers[0]} to {numbers[-1]}, got {said!r}")
+    if numbers is None and not value > 0:  # so that NaN is refused, too
         raise SettingsError(f"{where} must be a positive {'whole ' if kind is int else ''}number, got {said!r}")
     return value

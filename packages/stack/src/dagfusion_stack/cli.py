@@ -8,35 +8,33 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from dagfusion_query.settings import one
 from dagfusion_stack import console
 from dagfusion_stack.errors import StackError
-from dagfusion_stack.ports import HIGHEST, is_free
+from dagfusion_stack.ports import is_free
 from dagfusion_stack.settings import Settings
 
 NOT_RUNNING = 3
 INTERRUPTED = 130
 ASKED_DAYS, ASKED_STATES = 5, 5  # the documented queries ask for 2024-01-05 and California
 
-DagsterPort = Annotated[
-    int | None,
-    typer.Option(min=1, max=HIGHEST, help="Port of Dagster's web interface [default: the last one, else 3000]."),
-]
-HttpPort = Annotated[
-    int | None,
-    typer.Option(
-        min=1, max=HIGHEST, help="Port of the query service and its console [default: the last one, else 8080]."
-    ),
-]
-FlightPort = Annotated[
-    int | None, typer.Option(min=1, max=HIGHEST, help="Port of Flight SQL [default: the last one, else 8081].")
-]
-S3Port = Annotated[
-    int | None, typer.Option(min=0, max=HIGHEST, help="Port of the S3 server [default: the last one, else a free one].")
-]
+
+def _port(name: str) -> Any:
+    """Return the option of a port."""
+    known = one(Settings, name)
+    numbers, meaning = known.metadata["numbers"], known.metadata["help"]
+    default = f" Default: the last one, else {known.default}." if known.default else ""  # of 0, the meaning says it
+    return typer.Option(min=numbers[0], max=numbers[-1], help=f"{meaning}{default}")
+
+
+DagsterPort = Annotated[int | None, _port("dagster_port")]
+HttpPort = Annotated[int | None, _port("http_port")]
+FlightPort = Annotated[int | None, _port("flight_port")]
+S3Port = Annotated[int | None, _port("s3_port")]
 
 
 def commands(app: typer.Typer) -> None:

@@ -5,10 +5,10 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 
 from dagfusion_query.service_settings import ServiceSettings
+from dagfusion_query.settings import declared
 from dagfusion_stack import binaries, ports, process
 from dagfusion_stack.home import Home
 
@@ -76,7 +76,7 @@ def answers(http_port: int) -> bool:
 
 def _limits(variables: Mapping[str, str]) -> dict[str, str]:
     """Keep what the user's shell says of the service's limits and tokens; where it listens is the stack's."""
-    names = [field.metadata["variable"] for field in fields(ServiceSettings) if field.name not in _STACKS_OWN]
+    names = [known.metadata["variable"] for known in declared(ServiceSettings) if known.name not in _STACKS_OWN]
     kept = {name: variables[name] for name in names if variables.get(name)}
     if "DAGFUSION_TOKENS" in kept:  # relative to this folder, as for `dagfusion token`
         kept["DAGFUSION_TOKENS"] = str(Path(kept["DAGFUSION_TOKENS"]).expanduser().absolute())

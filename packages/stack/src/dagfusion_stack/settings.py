@@ -2,50 +2,40 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
+from dagfusion_query.errors import SettingsError
+from dagfusion_query.settings import HOME, as_variables, declared, read_values, setting
 from dagfusion_stack.errors import SettingError
 from dagfusion_stack.ports import HIGHEST
 
 BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_PORTS = range(1, HIGHEST + 1)
+_PORTS_OR_ANY = range(HIGHEST + 1)
 
 
 @dataclass(frozen=True)
 class Settings:
     """Everything the stack can be told; `Settings.read` makes one from variables."""
 
-    home: Path = field(
-        default=Path(".dagfusion"),
-        metadata={"variable": "DAGFUSION_HOME", "help": "The folder that holds all state of the stack."},
+    home: Path = setting(  # noqa: RUF009  # it makes a field
+        "DAGFUSION_HOME", Path(HOME), "The folder that holds all state of the stack."
     )
-    dagster_port: int = field(
-        default=3000,
-        metadata={"variable": "DAGFUSION_DAGSTER_PORT", "lowest": 1, "help": "The port of Dagster's web interface."},
+    dagster_port: int = setting("DAGFUSION_DAGSTER_PORT", 3000, "The port of Dagster's web interface.", numbers=_PORTS)
+    s3_port: int = setting(
+        "DAGFUSION_S3_PORT",
+        0,
+        "The port of the S3 server; 0 keeps the last one, or chooses a free one.",
+        numbers=_PORTS_OR_ANY,
     )
-    s3_port: int = field(
-        default=0,
-        metadata={
-            "variable": "DAGFUSION_S3_PORT",
-            "lowest": 0,
-            "help": "The port of the S3 server; 0 keeps the last one, or chooses a free one.",
-        },
-    )
-    http_port: int = field(
-        default=8080,
-        metadata={"variable": "DAGFUSION_HTTP_PORT", "lowest": 1, "help": "The port of the query service and console."},
-    )
-    flight_port: int = field(
-        default=8081,
-        metadata={"variable": "DAGFUSION_FLIGHT_PORT", "lowest": 1, "help": "The port of Arrow Flight SQL."},
-    )
-    bucket: str = field(
-        default="dagster-parquet-data",
-        metadata={
-            "variable": "S3_BUCKET",
-            "help": "The bucket that the assets are written to. If it is not set, a state folder keeps its last one.",
-        },
+    http_port: int = setting("DAGFUSION_HTTP_PORT", 8080, "The port of the query service and console.", numbers=_PORTS)
+    flight_port: int = setting("DAGFUSION_FLIGHT_PORT", 8081, "The port of Arrow Flight SQL.", numbers=_PORTS)
+    bucket: str = setting(
+        "S3_BUCKET",
+        "dagster-parquet-data",
+        "The bucket that the assets are written to. If it is not set, a state folder keeps its last one.",
     )
 
     @classmethod
@@ -55,9 +45,11 @@ class Settings:
         Raises:
             SettingError: a variable has a value that it cannot have.
         """
-        found = {setting.name: _parse(setting.metadata, setting.default, variables) for setting in fields(cls)}
-        found |= {name: value for name, value in given.items() if value is not None}
-        settings = cls(**found)
+        try:
+            found = read_values(declared(cls), variables)
+        except SettingsError as error:
+            raise SettingError(str(error)) from None
+        settings = cls(**{**found, **{name: value for name, value in given.items() if value is not None}})
         if not BUCKET_NAME.fullmatch(settings.bucket):
             raise SettingError(
                 "S3_BUCKET must be a bucket name (3 to 63 lower-case letters, digits, dots and hyphens), "
@@ -67,14 +59,4 @@ class Settings:
 
     def environ(self) -> dict[str, str]:
         """Give the variables that `read` would make these settings of."""
-        return {setting.metadata["variable"]: str(getattr(self, setting.name)) for setting in fields(self)}
-
-
-def _parse(about: Mapping[str, Any], default: Any, variables: Mapping[str, str]) -> Any:
-    variable = about["variable"]
-    text = variables.get(variable, "")
-    if not text:
-        return default
-    if isinstance(default, int) and not (text.isdecimal() and about["lowest"] <= int(text) <= HIGHEST):
-        raise SettingError(f"{variable} must be a port from {about['lowest']} to {HIGHEST}, got {text!r}")
-    return type(default)(text)
+        return as_variables(type(self), vars(self))

@@ -16,9 +16,10 @@ import typer
 
 from dagfusion_query import formats
 from dagfusion_query.errors import ParameterError
+from dagfusion_query.settings import ClientSettings, Settings, option_help
 
 EventLog = Annotated[
-    str | None, typer.Option("--event-log", metavar="URL|DIR", help="postgresql:// URL or DAGSTER_HOME folder.")
+    str | None, typer.Option("--event-log", metavar="URL|DIR", help=option_help(Settings, "event_log"))
 ]
 Environment = Annotated[str | None, typer.Option("--environment", "-e", help="Its name, such as local, uat or prod.")]
 Query = Annotated[str | None, typer.Argument(help="One SELECT statement; read from stdin when it is missing or `-`.")]
@@ -42,15 +43,8 @@ OutputFile = Annotated[
         help="Write the rows to a file, which is replaced when all of them are there.",
     ),
 ]
-Url = Annotated[
-    str | None, typer.Option("--url", metavar="URL", help="A query service, http:// or grpc://; else DAGFUSION_URL.")
-]
-Token = Annotated[
-    str | None,
-    typer.Option(
-        "--token", metavar="TOKEN", help="For the service; better DAGFUSION_TOKEN, which no list of processes shows."
-    ),
-]
+Url = Annotated[str | None, typer.Option("--url", metavar="URL", help=option_help(ClientSettings, "url"))]
+Token = Annotated[str | None, typer.Option("--token", metavar="TOKEN", help=option_help(ClientSettings, "token"))]
 MaxRows = Annotated[int, typer.Option("--max-rows", min=0, help="Rows a table shows; 0 for all.")]
 EveryAsset = Annotated[bool, typer.Option("--all", help="List assets that are not Parquet, too, each with the reason.")]
 TableName = Annotated[str, typer.Argument(metavar="TABLE", help="schema.table, as `dagfusion tables` lists it.")]

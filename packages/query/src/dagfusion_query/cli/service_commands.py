@@ -12,8 +12,8 @@ import typer
 
 from dagfusion_query.errors import NotParquetError, SettingsError
 from dagfusion_query.package_extras import needs
-from dagfusion_query.service_settings import ServiceSettings
-from dagfusion_query.settings import as_variables, meaning
+from dagfusion_query.service_settings import ConfigSettings, ServiceSettings
+from dagfusion_query.settings import Settings, as_variables, meaning, option_help
 
 if TYPE_CHECKING:
     from dagfusion_query.access.tokens import Token, Tokens
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 token = typer.Typer(help="Access tokens of the query service.", no_args_is_help=True, rich_markup_mode=None)
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="dagfusion.toml is the default.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help=option_help(ConfigSettings, "config"))
+]
 Grant = Annotated[
     list[str],
     typer.Option(
@@ -90,7 +92,7 @@ def _line(known: "Token") -> tuple[str, ...]:
 
 
 EventLog = Annotated[
-    str | None, typer.Option("--event-log", metavar="URL|DIR", help="postgresql:// URL or DAGSTER_HOME folder.")
+    str | None, typer.Option("--event-log", metavar="URL|DIR", help=option_help(Settings, "event_log"))
 ]
 DagsterHome = Annotated[str | None, typer.Option("--dagster-home", metavar="DIR", help="A DAGSTER_HOME folder.")]
 Environment = Annotated[str | None, typer.Option("--environment", "-e", help="The only environment to serve.")]

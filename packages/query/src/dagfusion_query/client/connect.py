@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from dagfusion_query.answers import Connection
 from dagfusion_query.errors import SettingsError
 from dagfusion_query.package_extras import needs
+from dagfusion_query.settings import ClientSettings
 
 # By the scheme of a service's URL, so that none imports what only another needs.
 _CLIENTS = {
@@ -43,7 +44,8 @@ def connect(
         QueryError: The event log cannot be read, or the service does not answer.
     """
     variables = os.environ if settings is None else settings
-    url = source or variables.get("DAGFUSION_URL") or ""
+    told = ClientSettings.read(variables)
+    url = source or told.url or ""
     client = _CLIENTS.get(urlsplit(url).scheme.lower())
     if client is None:
         if url and not source:
@@ -60,5 +62,5 @@ def connect(
     module, name = client
     with needs("flight", "a connection over Arrow Flight SQL"):
         make = getattr(import_module(f"dagfusion_query.client.{module}"), name)
-    connection: Connection = make(url, token or variables.get("DAGFUSION_TOKEN") or None)
+    connection: Connection = make(url, token or told.token)
     return connection
