@@ -18,8 +18,8 @@ from dagfusion_query.event_log.protocol import EventLog
 from dagfusion_stack import postgres
 from dagfusion_stack.postgres import Postgres
 from tests.contract.records import file_record as make_record
+from tests.query.catalog.following import Opened
 from tests.query.disk import SmallDisk, mounted
-from tests.query.following import Opened
 
 ORGANIZATIONS = ("Silver", "TaxID", "partitioned_organizations")
 

@@ -16,8 +16,8 @@ from dagfusion_query.errors import EventLogUnavailableError, SnapshotError
 from dagfusion_query.event_log.history import History
 from dagfusion_query.event_log.protocol import Cursor, Event, Poll
 from dagfusion_query.event_log.watermark import Watermark
-from tests.query.folding import EMPTY, Record, seen, written
-from tests.query.following import Clock
+from tests.query.catalog.folding import EMPTY, Record, seen, written
+from tests.query.catalog.following import Clock
 
 VERIFY_S, SYNC_S = 60.0, 3600.0
 

@@ -15,7 +15,7 @@ from dagfusion_query.doors.flight.handles import Handles
 from dagfusion_query.doors.flight.metadata import answer, answer_schema, like
 from dagfusion_query.doors.flight.sql_info import sql_type
 from dagfusion_query.errors import BadRequestError, ParameterError, UnknownQueryError
-from tests.query.following import Clock
+from tests.query.catalog.following import Clock
 
 
 @given(st.text("ab%_\\", max_size=8), st.text("ab%_\\", max_size=8))

@@ -15,7 +15,7 @@ from dagfusion_query.errors import EventLogUnavailableError, SnapshotError
 from dagfusion_query.event_log.history import History
 from dagfusion_query.event_log.protocol import Cursor, Event, EventLog, Poll
 from dagfusion_query.settings import Settings
-from tests.query.following import Clock, Opened, Record, partitions, wait_for
+from tests.query.catalog.following import Clock, Opened, Record, partitions, wait_for
 
 
 class FailingLog:

@@ -13,7 +13,7 @@ from dagfusion_query.catalog.fold import adopt, fold
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.errors import MalformedRecordError
 from dagfusion_query.event_log.protocol import Event, Wipe
-from tests.query.folding import (
+from tests.query.catalog.folding import (
     EMPTY,
     NAME,
     ORGS,

@@ -20,8 +20,8 @@ from dagfusion_query.event_log.postgres import PostgresEventLog
 from dagfusion_query.event_log.protocol import Event, Wipe
 from dagfusion_query.event_log.stored_event import EventReader
 from dagfusion_query.event_log.watermark import SLACK_S, Watermark
-from tests.query.copied import COPY_EVENT, materializations, pattern_event
-from tests.query.following import Clock
+from tests.query.catalog.following import Clock
+from tests.query.event_log.copied import COPY_EVENT, materializations, pattern_event
 
 Record = Callable[..., dict[str, Any]]
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from dagfusion_query.catalog.live import LiveCatalog
 from dagfusion_query.event_log.protocol import Event
 from dagfusion_query.event_log.watermark import Watermark
-from tests.query.folding import check_table, seen
-from tests.query.following import Opened
+from tests.query.catalog.folding import check_table, seen
+from tests.query.catalog.following import Opened
 
 Record = Callable[..., dict[str, Any]]
 Key = tuple[str, ...]

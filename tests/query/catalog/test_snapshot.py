@@ -14,7 +14,7 @@ from dagfusion_query.errors import MalformedRecordError, SnapshotError
 from dagfusion_query.event_log.protocol import Cursor, Event, Materialization, Wipe
 from dagfusion_query.event_log.stored_event import EventReader
 from dagfusion_query.event_log.watermark import Watermark
-from tests.query.following import Clock
+from tests.query.catalog.following import Clock
 
 Record = Callable[..., dict[str, Any]]
 CURSOR = Cursor(

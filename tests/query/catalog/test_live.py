@@ -10,7 +10,7 @@ import pytest
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.snapshot import SnapshotStore
-from tests.query.following import ORGS, Clock, Opened, Record, partitions, wait_for
+from tests.query.catalog.following import ORGS, Clock, Opened, Record, partitions, wait_for
 
 
 def test_the_first_snapshot_holds_the_latest_of_each_partition(

@@ -12,7 +12,7 @@ from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.errors import NameCollisionError, SchemaConflictError
 from dagfusion_query.event_log.protocol import Materialization, Wipe
-from tests.query.folding import EMPTY, NAME, ORGS, Record, column, schema, table, written
+from tests.query.catalog.folding import EMPTY, NAME, ORGS, Record, column, schema, table, written
 
 
 def evolved(file_record: Record, *kinds: Any) -> Table:

@@ -18,7 +18,7 @@ from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.postgres import PostgresEventLog
 from dagfusion_stack import postgres
 from dagfusion_stack.postgres import Postgres
-from tests.query.copied import COPY_EVENT, materializations, pattern_event
+from tests.query.event_log.copied import COPY_EVENT, materializations, pattern_event
 
 Record = Callable[..., dict[str, Any]]
 

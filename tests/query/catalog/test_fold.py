@@ -11,7 +11,7 @@ from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import files_schema
 from dagfusion_query.errors import MalformedRecordError
 from dagfusion_query.event_log.protocol import Materialization, Wipe
-from tests.query.folding import EMPTY, NAME, ORGS, Record, column, schema, table, written
+from tests.query.catalog.folding import EMPTY, NAME, ORGS, Record, column, schema, table, written
 
 
 def test_a_materialization_becomes_a_row(file_record: Record) -> None:
