@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-READY = re.compile(r"console and HTTP  (\S+)\nArrow Flight SQL  (\S+)\n(.*: \d+ tables?|.*unavailable)", re.DOTALL)
+READY = re.compile(r"console and HTTP  (\S+)\nArrow Flight SQL  (\S+)\n(.*: \d+ tables?|.*no tables yet)", re.DOTALL)
 UNREAD = "is being read for the first time"
 STOP_S = 30.0
 START_S = 300.0  # a process that hangs is told from one that has little of the machine
