@@ -1,6 +1,8 @@
 """The arrows between the rooms, read from the imports: one straight tower a package, and one home a heavy library."""
 
 import ast
+import importlib
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -242,6 +244,29 @@ def test_heavy_libraries_stay_at_home(imports: Imports, library: str) -> None:
         if within(name, library) and not any(within(module, home) for home in HOMES[library])
     ]
     assert elsewhere == []
+
+
+def test_each_module_of_the_workers_says_its_end_of_the_socket_and_keeps_to_it(root: Path, imports: Imports) -> None:
+    home = "dagfusion_query.worker"
+    ends: dict[str, set[str]] = {"Service": set(), "Worker process": set(), "Both processes": set()}
+    for path in (root / "packages/query/src/dagfusion_query/worker").glob("*.py"):
+        if path.name != "__init__.py":
+            ends[(ast.get_docstring(ast.parse(path.read_text())) or "").partition(":")[0]].add(f"{home}.{path.stem}")
+    listed = {f"{home}.{name}" for name in re.findall(r"`(\w+)`", importlib.import_module(home).__doc__ or "")}
+    assert set().union(*ends.values()) == listed | {f"{home}.__main__"}
+    strangers = {
+        "Service": ends["Worker process"],
+        "Worker process": ends["Service"],
+        "Both processes": ends["Service"] | ends["Worker process"],
+    }
+    crossing = [
+        f"{module} imports {name}"
+        for end, modules in ends.items()
+        for module in sorted(modules)
+        for name in sorted(imports[module])
+        if any(within(name, stranger) for stranger in strangers[end])
+    ]
+    assert crossing == []
 
 
 @pytest.mark.parametrize("package", NEIGHBOURS)

@@ -13,14 +13,14 @@ from dagfusion_query.service.registry import Query, Registry
 from dagfusion_query.service.running import Running, Shared
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.worker.frames import Configuration, Mode
-from dagfusion_query.worker.handle import Lifecycle, Transition
+from dagfusion_query.worker.lifecycle import Lifecycle, Transition
 from dagfusion_query.worker.pool import Pool
 
 
 class Worker:
     """One that is idle."""
 
-    phase = None
+    phase, rank, pid = None, 0, 1
 
     def __init__(self) -> None:
         self.life = Lifecycle()
@@ -39,8 +39,8 @@ CONFIGURATION = Configuration(folders=[], memory_bytes=1, settings={}, environme
 
 def test_the_worker_is_given_back() -> None:
     async def leave() -> None:
-        pool = Pool(1, lambda: CONFIGURATION, 1 << 30)
-        pool._idle.append(Worker())  # type: ignore[arg-type]
+        pool = Pool(1, lambda: CONFIGURATION, 1 << 30, 0.3)
+        pool._workers.add(Worker())  # type: ignore[arg-type]
         registry, admission = Registry(10), Admission(1, 1, 10, 10)
         metrics = Metrics(pool, admission, NoCatalogs())  # type: ignore[arg-type]
         shared = Shared(ServiceSettings(), NoCatalogs(), registry, pool, admission, metrics)  # type: ignore[arg-type]
@@ -52,7 +52,7 @@ def test_the_worker_is_given_back() -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert (pool.busy, len(pool._idle), admission.running) == (0, 1, 0)
+        assert (pool.busy, pool.live, admission.running) == (0, 1, 0)
         [info] = registry.infos(Caller("ann", ALL, "http"))
         assert info.state is State.cancelled
 

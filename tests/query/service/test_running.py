@@ -12,7 +12,6 @@ from dagfusion_query.access.grants import ALL, Caller
 from dagfusion_query.documents import codec
 from dagfusion_query.documents.queries import ExplanationDocument
 from dagfusion_query.errors import ResourcesError, StaleObjectError
-from dagfusion_query.service import running as module
 from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.registry import Query, Registry
 from dagfusion_query.service.running import Running, Shared
@@ -55,12 +54,18 @@ class Scripted:
     def stop(self, _: Exception) -> None: ...
 
 
+class Workers:
+    """A pool whose workers follow scripts, one after another."""
+
+    def __init__(self, *scripts: list[Step]) -> None:
+        self._scripts = list(scripts)
+
+    async def lease(self) -> Scripted:
+        return Scripted(self._scripts.pop(0))
+
+
 class Nothing:
-    """The pool, the metrics and the environments, as far as they are asked."""
-
-    async def lease(self) -> None: ...
-
-    def give_back(self, *_: object, **__: object) -> None: ...
+    """The metrics and the environments, as far as they are asked."""
 
     def planned(self, **_: object) -> None: ...
 
@@ -73,14 +78,12 @@ class Nothing:
 
 
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Running, Registry]]:
+def opened() -> Callable[..., tuple[Running, Registry]]:
     """Open a query whose workers follow these scripts, one after another."""
 
     def open_one(*scripts: list[Step], mode: Mode = Mode.run) -> tuple[Running, Registry]:
-        waiting = list(scripts)
-        monkeypatch.setattr(module, "Lease", lambda *_: Scripted(waiting.pop(0)))
         registry, nothing = Registry(10), Nothing()
-        shared = Shared(ServiceSettings(), nothing, registry, nothing, Admission(1, 1, 10, 10), nothing)  # type: ignore[arg-type]
+        shared = Shared(ServiceSettings(), nothing, registry, Workers(*scripts), Admission(1, 1, 10, 10), nothing)  # type: ignore[arg-type]
         return Running(shared, Query("SELECT 1"), ANN, mode), registry
 
     return open_one

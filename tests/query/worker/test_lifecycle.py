@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagfusion_query.worker.handle import Lifecycle, Transition, WorkerState
+from dagfusion_query.worker.lifecycle import Lifecycle, Transition, WorkerState
 
 DEAD = (WorkerState.lost, WorkerState.gone)
 ANY = st.lists(st.sampled_from(Transition), max_size=20)
@@ -112,12 +112,32 @@ def test_a_dead_worker_stays_dead(before: list[Transition], later: list[Transiti
     assert life.state is was or (was is WorkerState.lost and RELEASE in later)
 
 
+@pytest.mark.parametrize("state", WorkerState)
+def test_a_worker_is_idle_or_leased_or_neither(state: WorkerState) -> None:
+    life = after(*PATHS[state])
+    in_use = (WorkerState.leased, WorkerState.sending, WorkerState.running, WorkerState.stopping, WorkerState.lost)
+    assert (life.is_idle, life.is_leased) == (state is WorkerState.idle, state in in_use)
+    assert not life.is_over
+    life.exit(1)
+    assert life.is_over is (state not in in_use), "a lease still reads what the process has sent"
+
+
 @given(transitions=ANY)
 def test_a_worker_comes_up_once(transitions: list[Transition]) -> None:
     life = attempted(transitions)
     assert life.was_ready is (READY in transitions)
     if life.state is not WorkerState.gone:
         assert life.was_ready is (life.state is not WorkerState.starting)
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [(3, "exit code 3"), (-9, "SIGKILL: Killed"), (-11, "SIGSEGV: Segmentation fault"), (-63, "signal 63")],
+)
+def test_how_a_worker_ended_is_told(code: int, text: str) -> None:
+    life = after(READY)
+    life.exit(code)
+    assert life.exit_text == text
 
 
 def test_the_first_reason_to_kill_counts() -> None:

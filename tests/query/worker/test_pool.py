@@ -25,8 +25,9 @@ from dagfusion_query.errors import (
 )
 from dagfusion_query.settings import Settings
 from dagfusion_query.worker.frames import Configuration, Frame, Kind, Statement
-from dagfusion_query.worker.handle import Handle, WorkerState
+from dagfusion_query.worker.handle import Handle
 from dagfusion_query.worker.lease import Lease, NeverStarted
+from dagfusion_query.worker.lifecycle import WorkerState
 from dagfusion_query.worker.pool import Pool
 from tests.query.disk import SmallDisk
 
@@ -43,8 +44,8 @@ def statement(sql: str) -> Statement:
 
 
 @asynccontextmanager
-async def pool(size: int = 1, limit_bytes: int = MEMORY) -> AsyncIterator[Pool]:
-    made = Pool(size, lambda: CONFIGURATION, limit_bytes)
+async def pool(limit_bytes: int = MEMORY, grace_s: float = 0.3) -> AsyncIterator[Pool]:
+    made = Pool(1, lambda: CONFIGURATION, limit_bytes, grace_s)
     await made.start()
     try:
         yield made
@@ -52,19 +53,18 @@ async def pool(size: int = 1, limit_bytes: int = MEMORY) -> AsyncIterator[Pool]:
         await made.close()
 
 
-def run(test: Callable[[Pool], Coroutine[Any, Any, None]], size: int = 1) -> None:
+def run(test: Callable[[Pool], Coroutine[Any, Any, None]], grace_s: float = 0.3) -> None:
     async def within() -> None:
-        async with asyncio.timeout(180), pool(size) as made:
+        async with asyncio.timeout(180), pool(grace_s=grace_s) as made:
             await test(made)
 
     asyncio.run(within())
 
 
-async def begin(workers: Pool, sql: str, grace_s: float = 0.3) -> tuple[Lease, Handle]:
-    handle = await workers.lease()
-    lease = Lease(workers, handle, grace_s, MEMORY)
+async def begin(workers: Pool, sql: str) -> tuple[Lease, Handle]:
+    lease = await workers.lease()
     await lease.begin(statement(sql), b"")
-    return lease, handle
+    return lease, lease.worker
 
 
 async def rows(workers: Pool, sql: str = "SELECT 1 AS a") -> int:
@@ -102,7 +102,7 @@ def test_a_statement_is_planned_sent_and_ended() -> None:
             sum(len(frame.body) for frame in data),
         )
         assert lease.is_over
-        assert await workers.lease() is handle, "the one that is warm comes first"
+        assert (await workers.lease()).worker is handle, "the one that is warm comes first"
 
     run(test)
 
@@ -111,7 +111,7 @@ def test_workers_start_when_there_is_room_again(small_disk: SmallDisk) -> None:
     async def test() -> None:
         async with asyncio.timeout(50):
             small_disk.fill()
-            workers = Pool(1, lambda: CONFIGURATION, MEMORY)
+            workers = Pool(1, lambda: CONFIGURATION, MEMORY, 0.3)
             with pytest.raises(ResourcesError, match="no worker can be started because the folder for temporary files"):
                 await workers.start()
             small_disk.empty()
@@ -125,7 +125,7 @@ def test_there_is_a_spare_and_both_take_statements() -> None:
     async def test(workers: Pool) -> None:
         await until(lambda: workers.live == 2)
         first, second = await workers.lease(), await workers.lease()
-        assert first is not second
+        assert first.worker is not second.worker
         assert workers.busy == 2
 
     run(test)
@@ -165,8 +165,8 @@ def test_a_worker_that_died_before_the_statement_is_not_the_statement_s_fault(mo
     monkeypatch.setattr("dagfusion_query.worker.pool.is_stopped", lambda _: False)
 
     async def test(workers: Pool) -> None:
-        handle = await workers.lease()
-        lease = Lease(workers, handle, 0.3, MEMORY)
+        lease = await workers.lease()
+        handle = lease.worker
         os.kill(handle.pid, signal.SIGSTOP)  # it will never read it
         await until(lambda: psutil.Process(handle.pid).status() == psutil.STATUS_STOPPED)
         await lease.begin(statement("SELECT 1"), b"")
@@ -175,7 +175,7 @@ def test_a_worker_that_died_before_the_statement_is_not_the_statement_s_fault(mo
             await lease.next()
         await asyncio.shield(handle.exited)
         with pytest.raises(NeverStarted):
-            await Lease(workers, handle, 0.3, MEMORY).begin(statement("SELECT 1"), b"")
+            await Lease(handle, workers._take_back, 0.3, MEMORY).begin(statement("SELECT 1"), b"")
 
     run(test)
 
@@ -199,11 +199,12 @@ def test_a_worker_that_somebody_stops_is_replaced() -> None:
 def test_a_worker_that_was_killed_is_not_leased_before_its_exit() -> None:
     async def test(workers: Pool) -> None:
         await until(lambda: workers.live == 2)
-        handle = await workers.lease()
-        workers.give_back(handle, is_warm=True)
-        handle.kill("by the test")
-        assert await workers.lease() is not handle
-        assert await workers.lease() is not handle, "it waits for the one that replaces it"
+        lease = await workers.lease()
+        lease.release()
+        lease.worker.kill("by the test")
+        assert workers.live == 1
+        assert (await workers.lease()).worker is not lease.worker
+        assert (await workers.lease()).worker is not lease.worker, "it waits for the one that replaces it"
         assert workers.restarts == {"by the test": 1}
 
     run(test)
@@ -211,7 +212,8 @@ def test_a_worker_that_was_killed_is_not_leased_before_its_exit() -> None:
 
 def test_a_worker_that_took_half_a_statement_is_replaced() -> None:
     async def test(workers: Pool) -> None:
-        lease = Lease(workers, handle := await workers.lease(), 0.3, MEMORY)
+        lease = await workers.lease()
+        handle = lease.worker
         handle._socket.shutdown(socket.SHUT_WR)
         with pytest.raises(NeverStarted):
             await lease.begin(statement("SELECT 1"), b"")
@@ -226,7 +228,8 @@ def test_a_statement_that_is_stopped_while_it_is_sent_ends_with_its_worker(monke
     monkeypatch.setattr("dagfusion_query.worker.pool.is_stopped", lambda _: False)
 
     async def test(workers: Pool) -> None:
-        lease = Lease(workers, handle := await workers.lease(), 60, MEMORY)
+        lease = await workers.lease()
+        handle = lease.worker
         os.kill(handle.pid, signal.SIGSTOP)
         begun = asyncio.create_task(lease.begin(statement("SELECT 1"), b" " * (32 << 20)))  # more than a socket takes
         await until(lambda: handle.life.state is WorkerState.sending)
@@ -238,12 +241,12 @@ def test_a_statement_that_is_stopped_while_it_is_sent_ends_with_its_worker(monke
         assert (lease.is_over, handle.life.state) == (True, WorkerState.gone)
         assert await rows(workers) == 1
 
-    run(test)
+    run(test, grace_s=60)
 
 
 def test_a_statement_that_is_stopped_leaves_an_idle_worker() -> None:
     async def test(workers: Pool) -> None:
-        lease, handle = await begin(workers, "SELECT value FROM generate_series(1, 1000000000)", grace_s=60)
+        lease, handle = await begin(workers, "SELECT value FROM generate_series(1, 1000000000)")
         while (await lease.next()).kind is not Kind.data:
             pass
         lease.stop(QueryCancelledError("by the test"))
@@ -251,7 +254,7 @@ def test_a_statement_that_is_stopped_leaves_an_idle_worker() -> None:
         await lease.ended()
         assert (lease.is_over, handle.life.state, handle.life.kill_reason) == (True, WorkerState.idle, "")
 
-    run(test)
+    run(test, grace_s=60)
 
 
 def test_a_worker_that_hears_nothing_is_killed_after_the_grace(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,10 +338,12 @@ def test_workers_that_cannot_come_up_are_an_error_and_tried_again(
         (tmp_path / "well").touch()
         async with asyncio.timeout(50), pool() as workers:
             (tmp_path / "well").unlink()
-            for handle in (await workers.lease(), await workers.lease()):
-                os.kill(handle.pid, signal.SIGKILL)
-                await asyncio.shield(handle.exited)
-                workers.give_back(handle, is_warm=False)
+            for lease in (await workers.lease(), await workers.lease()):
+                os.kill(lease.worker.pid, signal.SIGKILL)
+                await asyncio.shield(lease.worker.exited)
+                assert workers.busy > 0
+                lease.release()
+            assert workers.live == 0
             await until(lambda: workers.problem() is not None)
             assert isinstance(workers.problem(), QueryError)
             with pytest.raises(ServiceUnavailableError, match="no worker can be started") as refused:
@@ -350,6 +355,31 @@ def test_workers_that_cannot_come_up_are_an_error_and_tried_again(
             assert workers.problem() is None
 
     asyncio.run(test())
+
+
+def test_a_lease_that_outlives_its_pool_says_how_its_worker_ended() -> None:
+    async def test(workers: Pool) -> None:
+        lease, handle = await begin(workers, ENDLESS)
+        await until(lambda: handle.phase.name == "running")
+        await workers.close()
+        with pytest.raises(WorkerDiedError, match=r"while running \(SIGKILL"):
+            await lease.next()
+        assert (lease.is_over, workers.busy) == (True, 0)
+
+    run(test)
+
+
+def test_a_frame_that_was_peeked_at_is_read_again() -> None:
+    async def test(workers: Pool) -> None:
+        lease, _ = await begin(workers, "SELECT value FROM generate_series(1, 3)")
+        kinds = []
+        while not lease.is_over:
+            await until(lambda: lease.worker.peek() is not None)
+            kinds.append((lease.end() or await lease.next()).kind)
+        assert [kinds[0], {*kinds[1:-1]}, kinds[-1]] == [Kind.planned, {Kind.data}, Kind.end]
+        assert await rows(workers) == 1, "the end was not left for the next lease"
+
+    run(test)
 
 
 def test_workers_end_with_their_service() -> None:
@@ -401,11 +431,12 @@ async def one_statement(workers: Pool) -> None:
 
 def test_a_worker_s_temporary_files_are_held() -> None:
     async def test(workers: Pool) -> None:
-        handle = await workers.lease()
+        lease = await workers.lease()
+        handle = lease.worker
         folder = os.open(handle._scratch, os.O_RDONLY)
         with pytest.raises(BlockingIOError):
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as systemd does before it clears a folder
-        workers.give_back(handle, is_warm=False)
+        lease.release()
         handle.kill()
         await asyncio.shield(handle.exited)
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -419,7 +450,7 @@ def test_a_worker_knows_no_secret_but_what_it_is_told(monkeypatch: pytest.Monkey
         monkeypatch.setenv(name, "hunter2")
 
     async def test(workers: Pool) -> None:
-        process = psutil.Process((await workers.lease()).pid)
+        process = psutil.Process((await workers.lease()).worker.pid)
         assert "hunter2" not in str(process.environ()) + str(process.cmdline())
         assert process.rlimit(psutil.RLIMIT_CORE) == (0, 0)
         assert Path(f"/proc/{process.pid}/oom_score_adj").read_text().strip() == "800"  # noqa: ASYNC240  # not a disk

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Self
 
 import pyarrow as pa
@@ -214,19 +213,12 @@ class Running:
 
     async def _start(self, retries: StaleRetries) -> None:
         for _ in range(self._shared.settings.workers + _MORE_TRIES):
-            pool = self._shared.pool
-            handle = await self._interruptible(pool.lease(), partial(pool.give_back, is_warm=True))
-            self._lease = Lease(
-                self._shared.pool,
-                handle,
-                self._shared.settings.cancel_grace_s,
-                self._shared.settings.worker_memory_bytes,
-            )
+            lease = self._lease = await self._interruptible(self._shared.pool.lease(), Lease.release)
             try:
                 if self._error is not None:
-                    self._lease.stop(self._error)
-                await self._lease.begin(self._statement(), encode_parameters(self._query.params))
-                await self._receive_first(self._lease)
+                    lease.stop(self._error)
+                await lease.begin(self._statement(), encode_parameters(self._query.params))
+                await self._receive_first(lease)
             except NeverStarted:
                 self._lease = None
             except StaleObjectError:

@@ -50,7 +50,7 @@ class Service:
             environments={},
         )
         secrets = {secret for e in config.environments for secret in _secrets(e.settings)}
-        self._pool = Pool(s.workers, self._configuration, s.worker_memory_bytes, secrets)
+        self._pool = Pool(s.workers, self._configuration, s.worker_memory_bytes, s.cancel_grace_s, secrets)
         admission = Admission(s.workers, s.user_queries, s.queue_length, s.user_queue_length)
         self._metrics = Metrics(self._pool, admission, environments)
         self._shared = Shared(s, environments, self._registry, self._pool, admission, self._metrics)

@@ -1,5 +1,5 @@
 """Both ends of the socket between the service and the worker processes that run its statements.
 
-Service: `pool`, `handle`, `lease`. Worker process: `process`, `statements`, `worker_engine`, `result_chunks`. Both:
-`frames`, `limits`, `redact`.
+Service: `pool`, `lease`, `handle`, `lifecycle`. Worker process: `process`, `statements`, `worker_engine`,
+`result_chunks`. Both: `frames`, `limits`, `redact`.
 """

@@ -1,4 +1,4 @@
-"""Both ends of the socket: the frames that the service and a worker process send each other. Pure, without any I/O.
+"""Both processes: the frames that they send each other over the socket. Pure, without any I/O.
 
 frame    kind: 1 byte | length of head: u32 | length of body: u64 | head: JSON | body
 

@@ -1,4 +1,4 @@
-"""Service: one worker process, the service's end of its socket, its states, and its exit."""
+"""Service: one worker process, the service's end of its socket, and its exit."""
 
 import asyncio
 import fcntl
@@ -11,10 +11,10 @@ import tempfile
 import threading
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
-from enum import Enum, auto
 from pathlib import Path
 
 from dagfusion_query.worker.frames import Decoder, Frame, Kind, Phase, ProtocolError, encode
+from dagfusion_query.worker.lifecycle import Lifecycle
 
 _BUFFER_BYTES = 4 << 20  # in the socket; the system may give less
 _TAIL_BYTES = 4096  # of a dead worker's log
@@ -27,98 +27,6 @@ _SCRATCH = "dagfusion-worker-"  # and the service's process id
 _PRIVATE = ("DAGFUSION_", "DAGSTER_", "PG")
 
 
-class WorkerState(Enum):
-    """The state of a worker, as the service sees it. `Phase` is what the process itself reports."""
-
-    starting = auto()  # the process is not ready yet
-    idle = auto()  # in the pool; no other state can be leased
-    leased = auto()  # a lease has it, and has sent nothing
-    sending = auto()  # its socket may hold half a statement: it runs the statement, or it is killed
-    running = auto()  # it has a statement
-    stopping = auto()  # it was told to cancel the statement, and is killed after the grace
-    lost = auto()  # killed or exited; its lease still reads what it has sent
-    gone = auto()  # killed or exited, and without a lease
-
-
-class Transition(Enum):
-    """What changes the state of a worker."""
-
-    ready = auto()  # by the pool
-    lease = auto()  # by the pool
-    release = auto()  # by the pool, when a lease is over
-    send = auto()  # by the lease
-    sent = auto()  # by the lease
-    stop = auto()  # by the lease
-    die = auto()  # by the pool or the lease, which kill the process, and by its exit
-
-
-_IN_USE = (WorkerState.leased, WorkerState.sending, WorkerState.running, WorkerState.stopping)
-_DEAD = (WorkerState.lost, WorkerState.gone)
-_NEXT: Mapping[Transition, Mapping[WorkerState, WorkerState]] = {
-    Transition.ready: {WorkerState.starting: WorkerState.idle},
-    Transition.lease: {WorkerState.idle: WorkerState.leased},
-    Transition.send: {WorkerState.leased: WorkerState.sending},
-    Transition.sent: {WorkerState.sending: WorkerState.running},
-    Transition.stop: {WorkerState.running: WorkerState.stopping},
-    Transition.release: {
-        WorkerState.leased: WorkerState.idle,
-        WorkerState.running: WorkerState.idle,
-        WorkerState.stopping: WorkerState.idle,
-        WorkerState.lost: WorkerState.gone,
-    },
-    Transition.die: {
-        WorkerState.starting: WorkerState.gone,
-        WorkerState.idle: WorkerState.gone,
-        **dict.fromkeys(_IN_USE, WorkerState.lost),
-    },
-}
-
-
-class Lifecycle:
-    """The state of one worker, which only `move` changes. Pure.
-
-    - The pool leases a worker only when it is idle.
-    - A worker that is released is idle again, unless it is dead. Half a statement makes it useless: it is killed first.
-    - The pool and the lease may kill it in any state. A dead worker stays dead. Its lease learns of that when it reads,
-      so every transition but `lease` is allowed until then, and only `release` has an effect.
-
-    Attributes:
-        state: The state now.
-        was_ready: Whether the process has come up.
-        kill_reason: Why the service killed it first, "" if it did not or gave no reason.
-        exit_code: That of the process; None until it has exited.
-    """
-
-    def __init__(self) -> None:
-        self.state = WorkerState.starting
-        self.was_ready = False
-        self.kill_reason = ""
-        self.exit_code: int | None = None
-
-    def move(self, transition: Transition) -> WorkerState:
-        """Change the state, and return it.
-
-        Raises:
-            RuntimeError: The transition is not allowed in this state, which is a fault of this program.
-        """
-        following = _NEXT[transition].get(self.state)
-        if following is None and (self.state not in _DEAD or transition is Transition.lease):
-            raise RuntimeError(f"transition {transition.name} of a worker that is {self.state.name}")
-        self.state = following or self.state
-        self.was_ready = self.was_ready or transition is Transition.ready
-        return self.state
-
-    def kill(self, reason: str) -> None:
-        """Note that the service kills it; the first reason counts."""
-        self.kill_reason = self.kill_reason or reason
-        self.move(Transition.die)
-
-    def exit(self, code: int) -> None:
-        """Note that the process has exited."""
-        self.exit_code = code
-        self.move(Transition.die)
-
-
 class Handle:
     """A worker process. All on one event loop.
 
@@ -126,6 +34,7 @@ class Handle:
         life: Its state.
         exited: A future of the exit code.
         ready_bytes: The memory that it had when it was ready.
+        rank: Of idle workers, the one with the highest is leased first. The pool sets it.
 
     Args:
         died: Called on the loop when the process has ended.
@@ -136,6 +45,7 @@ class Handle:
         self._loop = asyncio.get_running_loop()
         self._died = died
         self._decoder = Decoder()
+        self._ahead: Frame | None = None  # was peeked at
         with ExitStack() as opened:  # which a full disk closes again
             self._log = opened.enter_context(tempfile.TemporaryFile())
             fcntl.fcntl(self._log, fcntl.F_SETFL, os.O_APPEND)
@@ -145,7 +55,8 @@ class Handle:
             opened.pop_all()  # all of it lives as long as the process
         self.life = Lifecycle()
         self.exited = self._loop.create_future()
-        self.ready_bytes = 0
+        self.ready_bytes = self.rank = 0
+        self._last_phase = Phase.idle
         self._held = os.open(self._scratch, os.O_RDONLY)
         fcntl.flock(self._held, fcntl.LOCK_SH)  # so that what clears old temporary files (systemd) leaves it alone
         ours, theirs = socket.socketpair()
@@ -207,6 +118,9 @@ class Handle:
         Raises:
             ProtocolError: What the process says makes no sense; it was killed for that.
         """
+        frame, self._ahead = self._ahead, None
+        if frame is not None:
+            return frame
         try:
             return self._decoder.next()
         except ProtocolError:
@@ -214,9 +128,12 @@ class Handle:
             raise
 
     def peek(self) -> Frame | None:
-        """Return the next frame if it is there, without waiting."""
-        frame = self.received()
-        while frame is None:
+        """Return the next frame if it is there, without waiting; `received` and `receive` return it again.
+
+        Raises:
+            ProtocolError: As `received`.
+        """
+        while (frame := self.received()) is None:
             try:
                 count = self._socket.recv_into(self._decoder.room())
             except OSError:
@@ -224,7 +141,7 @@ class Handle:
             if not count:
                 return None
             self._decoder.received(count)
-            frame = self.received()
+        self._ahead = frame
         return frame
 
     async def _fill(self) -> int:
@@ -260,6 +177,7 @@ class Handle:
 
     def close(self) -> None:
         """Close the socket, which ends the process when it is idle, and its files."""
+        self._last_phase = self.phase
         self._socket.close()
         self._log.close()
         self._phase.close()
@@ -267,7 +185,7 @@ class Handle:
     @property
     def phase(self) -> Phase:
         """What the process is at, or was at when it ended."""
-        return Phase(os.pread(self._phase.fileno(), 1, 0))
+        return self._last_phase if self._phase.closed else Phase(os.pread(self._phase.fileno(), 1, 0))
 
     def log(self) -> str:
         """Return the end of what the process has written to its log, until that is closed."""

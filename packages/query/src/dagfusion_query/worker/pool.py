@@ -2,14 +2,15 @@
 
 import asyncio
 import logging
-import signal
 from collections import Counter, deque
 from collections.abc import Callable, Collection
 
 from dagfusion_query.engine.statement import is_full_disk, says_no_room
 from dagfusion_query.errors import QueryError, ResourcesError, ServiceUnavailableError
 from dagfusion_query.worker.frames import Configuration, Kind, Phase, ProtocolError
-from dagfusion_query.worker.handle import STOPPED, TOO_MUCH_MEMORY, Handle, Transition, WorkerState, sweep
+from dagfusion_query.worker.handle import STOPPED, TOO_MUCH_MEMORY, Handle, sweep
+from dagfusion_query.worker.lease import Lease
+from dagfusion_query.worker.lifecycle import Transition
 from dagfusion_query.worker.limits import EXIT_CODE, is_stopped, memory_bytes, no_room_to_start
 
 _log = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ class Pool:
         size: How many statements run at once; there is one process more.
         configure: What a worker is told before its first statement.
         limit_bytes: The memory that statements may add to what a worker has when it is ready.
+        grace_s: Seconds that a worker has to yield after its statement was stopped.
         secrets: Values that no variable of a worker's may have.
     """
 
@@ -35,14 +37,14 @@ class Pool:
         size: int,
         configure: Callable[[], Configuration],
         limit_bytes: int,
+        grace_s: float,
         secrets: Collection[str] = (),
     ) -> None:
         self._processes = size + 1
-        self._configure, self._limit_bytes, self._secrets = configure, limit_bytes, secrets
-        self._all: set[Handle] = set()
-        # The one used last is at the end: its caches are the warmest. One that is killed stays until it has exited.
-        self._idle: list[Handle] = []
-        self._busy: set[Handle] = set()
+        self._configure, self._secrets = configure, secrets
+        self._limit_bytes, self._grace_s = limit_bytes, grace_s
+        self._workers: set[Handle] = set()  # in any state, until they have exited and are not leased
+        self._ranks = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures = 0
@@ -53,17 +55,17 @@ class Pool:
     @property
     def live(self) -> int:
         """Workers that take statements, or run one."""
-        return len(self._idle) + len(self._busy)
+        return len(self.pids)
 
     @property
     def busy(self) -> int:
         """Workers that run a statement."""
-        return len(self._busy)
+        return sum(worker.life.is_leased for worker in self._workers)
 
     @property
     def pids(self) -> list[int]:
         """The process ids of the workers that take statements, or run one."""
-        return [handle.pid for handle in (*self._idle, *self._busy)]
+        return [worker.pid for worker in self._workers if worker.life.is_idle or worker.life.is_leased]
 
     def problem(self) -> QueryError | None:
         """Return why no statement can run, if none can; for the operator."""
@@ -102,29 +104,26 @@ class Pool:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        handles = list(self._all)
-        for handle in handles:
-            handle.kill("the service is stopping")
-        if handles:
-            await asyncio.wait([handle.exited for handle in handles], timeout=_CLOSE_S)
-        for handle in handles:
-            handle.close()
+        workers = self._running()
+        for worker in workers:
+            worker.kill("the service is stopping")
+        if workers:
+            await asyncio.wait([worker.exited for worker in workers], timeout=_CLOSE_S)
+        for worker in workers:
+            worker.close()
 
-    async def lease(self) -> Handle:
-        """Return a worker that is the caller's alone, as soon as there is one. To be given back.
+    async def lease(self) -> Lease:
+        """Lease a worker, as soon as there is an idle one. Its statement is begun, or it is released.
 
         Raises:
             QueryError: No worker can be started, and why.
         """
         while True:
-            if idle := [handle for handle in self._idle if handle.life.state is WorkerState.idle]:
+            if idle := [worker for worker in self._workers if worker.life.is_idle]:
                 # One that rests would let the statement wait.
-                rested = (handle for handle in reversed(idle) if handle.phase is not Phase.resting)
-                handle = next(rested, idle[-1])
-                handle.life.move(Transition.lease)
-                self._idle.remove(handle)
-                self._busy.add(handle)
-                return handle
+                worker = max(idle, key=lambda worker: (worker.phase is not Phase.resting, worker.rank))
+                worker.life.move(Transition.lease)
+                return Lease(worker, self._take_back, self._grace_s, self._limit_bytes)
             if self._is_down:
                 raise self._refusal()
             waiting = asyncio.get_running_loop().create_future()
@@ -139,20 +138,27 @@ class Pool:
                 if waiting in self._waiting:
                     self._waiting.remove(waiting)
 
-    def give_back(self, handle: Handle, *, is_warm: bool) -> None:
-        """Return a worker whose statement is over.
+    def _take_back(self, worker: Handle, is_warm: bool) -> None:  # noqa: FBT001  # called by the lease
+        worker.life.move(Transition.release)
+        self._offer(worker, is_warm=is_warm)
+        self._forget(worker)
 
-        Args:
-            handle: The worker.
-            is_warm: Whether it comes first; one that was interrupted may have to come to rest.
-        """
-        state = handle.life.move(Transition.release)
-        self._busy.discard(handle)
-        if state is WorkerState.idle and not self._closing:
-            self._idle.insert(len(self._idle) if is_warm else 0, handle)
+    def _offer(self, worker: Handle, *, is_warm: bool) -> None:
+        """Have a worker leased next, since its caches are the warmest, or last; unless it is dead."""
+        if worker.life.is_idle:
+            self._ranks += 1
+            worker.rank = self._ranks if is_warm else -self._ranks
             self._wake()
-        elif handle.life.exit_code is not None:
-            handle.close()
+
+    def _forget(self, worker: Handle) -> None:
+        """Close a worker that is over, and only such a one."""
+        if worker.life.is_over:
+            self._workers.discard(worker)
+            worker.close()
+
+    def _running(self) -> list[Handle]:
+        """Return the workers whose processes have not exited."""
+        return [worker for worker in self._workers if worker.life.exit_code is None]
 
     def _wake(self) -> None:
         while self._waiting:
@@ -177,34 +183,33 @@ class Pool:
         """Start a worker and make it ready; `_ended` takes it from there when it does not come up."""
         await asyncio.sleep(delay_s)
         try:
-            handle = Handle(self._ended, self._secrets)
+            worker = Handle(self._ended, self._secrets)
         except OSError as error:
             self._failed(f"it cannot be started: {error}", is_no_room=is_full_disk(error))
             self._spawn(self._retry_s())
             return
-        self._all.add(handle)
+        self._workers.add(worker)
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
-                if not await self._is_ready(handle):
-                    await asyncio.shield(handle.exited)
+                if not await self._is_ready(worker):
+                    await asyncio.shield(worker.exited)
                     return
         except TimeoutError:
-            handle.kill("it did not come up")
+            worker.kill("it did not come up")
             return
         except Exception:
-            handle.kill("it could not be told its work")  # `_ended` starts another
+            worker.kill("it could not be told its work")  # `_ended` starts another
             raise
         self._failures = 0
-        handle.ready_bytes = memory_bytes(handle.pid)
-        if handle.life.move(Transition.ready) is WorkerState.idle:
-            self._idle.insert(0, handle)
-            self._wake()
+        worker.ready_bytes = memory_bytes(worker.pid)
+        worker.life.move(Transition.ready)
+        self._offer(worker, is_warm=False)
 
-    async def _is_ready(self, handle: Handle) -> bool:
+    async def _is_ready(self, worker: Handle) -> bool:
         """Configure a worker, and wait until it is ready; False when it ends instead."""
         try:
-            await handle.send(Kind.configure, self._configure())
-            frame = await handle.receive()
+            await worker.send(Kind.configure, self._configure())
+            frame = await worker.receive()
         except (OSError, ProtocolError):
             return False
         return frame is not None and frame.kind is Kind.ready
@@ -228,21 +233,17 @@ class Pool:
     def _retry_s(self) -> float:
         return min(_LAST_RETRY_S, _FIRST_RETRY_S * 2 ** min(self._failures, 10)) if self._failures else 0.0
 
-    def _ended(self, handle: Handle) -> None:
+    def _ended(self, worker: Handle) -> None:
         """Replace a worker that is no more."""
-        self._all.discard(handle)
-        if handle in self._idle:
-            self._idle.remove(handle)
-        said = handle.log().strip()
-        reason = _reason(handle)
-        if handle.life.state is WorkerState.gone:
-            handle.close()
+        said = worker.log().strip()
+        reason = _reason(worker)
+        self._forget(worker)
         if self._closing:
             return
-        how = handle.life.kill_reason or _how(handle.life.exit_code)
-        if handle.life.was_ready:
+        how = worker.life.kill_reason or worker.life.exit_text
+        if worker.life.was_ready:
             self.restarts[reason] += 1
-            _log.warning("worker %d has ended (%s) and is replaced: %s", handle.pid, how, said or "no output")
+            _log.warning("worker %d has ended (%s) and is replaced: %s", worker.pid, how, said or "no output")
         else:
             self._failed(f"{how}: {said[-300:]}", is_no_room=says_no_room(said))
         self._spawn(self._retry_s())
@@ -251,34 +252,23 @@ class Pool:
         """Kill what is stopped or takes more memory than it may; replace what kept half of that after its statement."""
         while True:
             await asyncio.sleep(_WATCH_S)
-            for handle in tuple(self._all):
-                if is_stopped(handle.pid):
-                    handle.kill(STOPPED)
-            for handle in self._busy:
-                if _grown_bytes(handle) > self._limit_bytes:
-                    handle.kill(TOO_MUCH_MEMORY)
-            for handle in tuple(self._idle):
-                handle.trim_log()
-                if _grown_bytes(handle) > self._limit_bytes // 2:
-                    self._idle.remove(handle)
-                    handle.kill("bloat")
+            for worker in self._running():
+                if is_stopped(worker.pid):
+                    worker.kill(STOPPED)
+                elif worker.life.is_leased and _grown_bytes(worker) > self._limit_bytes:
+                    worker.kill(TOO_MUCH_MEMORY)
+                elif worker.life.is_idle:
+                    worker.trim_log()
+                    if _grown_bytes(worker) > self._limit_bytes // 2:
+                        worker.kill("bloat")
 
 
-def _grown_bytes(handle: Handle) -> int:
+def _grown_bytes(worker: Handle) -> int:
     """Return the memory that statements have added."""
-    return memory_bytes(handle.pid) - handle.ready_bytes
+    return memory_bytes(worker.pid) - worker.ready_bytes
 
 
-def _reason(handle: Handle) -> str:
-    if handle.ran_out_of_memory:
+def _reason(worker: Handle) -> str:
+    if worker.ran_out_of_memory:
         return TOO_MUCH_MEMORY
-    return "did not yield" if handle.life.exit_code == EXIT_CODE else handle.life.kill_reason or "died"
-
-
-def _how(code: int | None) -> str:
-    if code is None or code >= 0:
-        return f"exit code {code}"
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"
+    return "did not yield" if worker.life.exit_code == EXIT_CODE else worker.life.kill_reason or "died"
