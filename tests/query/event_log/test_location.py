@@ -39,7 +39,7 @@ def test_no_error_shows_the_password(url: str) -> None:
 def conninfo(location: Path, variables: dict[str, str] | None = None) -> str:
     log = open_event_log(str(location), variables or {})
     assert isinstance(log, PostgresEventLog)
-    return log._conninfo
+    return log._database._conninfo
 
 
 def test_a_dagster_home_may_name_postgresql(tmp_path: Path) -> None:

@@ -247,4 +247,4 @@ def test_nothing_is_written(on_postgres: Any, file_record: Record, log: Postgres
     on_postgres.report(file_record())
     log.sync(lambda _: None)
     with pytest.raises(EventLogError, match="cannot execute DELETE in a read-only transaction"):
-        log._read(lambda run: run("delete from event_logs"), 5)
+        log._database.run(lambda run: run("delete from event_logs"), 5)

@@ -89,8 +89,8 @@ def test_an_ended_session_is_replaced_without_an_error(
 
 def test_a_statement_that_takes_too_long_is_ended(log: PostgresEventLog) -> None:
     with pytest.raises(EventLogUnavailableError, match=r"did not answer within 1 s: .*statement timeout"):
-        log._read(lambda run: run("select pg_sleep(20)"), 1)
-    assert log._read(lambda run: run("select 1"), 1) == [(1,)]
+        log._database.run(lambda run: run("select pg_sleep(20)"), 1)
+    assert log._database.run(lambda run: run("select 1"), 1) == [(1,)]
 
 
 def test_a_database_that_is_not_dagsters_is_told(postgres_server: Postgres) -> None:

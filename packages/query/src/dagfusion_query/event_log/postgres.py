@@ -1,20 +1,10 @@
-"""Dagster's event log in PostgreSQL.
+"""Dagster's event log in PostgreSQL. Every call is one transaction, so its statements see one moment."""
 
-Every call is one read-only, repeatable-read transaction with a statement timeout, so its statements see one moment, and
-a pooler may sit in between.
-"""
-
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
-import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
-
-from dagfusion_query.errors import EventLogError, EventLogLocationError, EventLogSchemaError, EventLogUnavailableError
 from dagfusion_query.event_log.history import Dialect, History, read_history
 from dagfusion_query.event_log.protocol import (
     BATCH,
@@ -28,14 +18,11 @@ from dagfusion_query.event_log.protocol import (
     parse_asset_key,
 )
 from dagfusion_query.event_log.stored_event import ENTRY_END, ENTRY_START, EventReader
-from dagfusion_query.event_log.transaction import Transaction
+from dagfusion_query.event_log.transaction import Database, Transaction
 from dagfusion_query.event_log.watermark import Watermark
-
-T = TypeVar("T")
 
 _OVERLAP = 100_000  # ids below a full sync's highest that the first polls look at again
 _WINDOW_GROWTH = 32
-_CONNECT_TIMEOUT_S = 5
 _POLL_TIMEOUT_S = 30
 _HISTORY_TIMEOUT_S = 5
 _SYNC_TIMEOUT_S = 600
@@ -127,56 +114,38 @@ class PostgresEventLog:
     def __init__(
         self, conninfo: str, clock: Callable[[], float] = time.monotonic, records: EventReader | None = None
     ) -> None:
-        try:
-            given = conninfo_to_dict(conninfo)
-        except psycopg.Error:  # its text may quote the password
-            raise EventLogLocationError(
-                "the event log's URL must read postgresql://user:password@host:port/database, with any special "
-                "character of the password percent-encoded; PostgreSQL's client cannot parse the one given"
-            ) from None
-        given.setdefault("connect_timeout", _CONNECT_TIMEOUT_S)
-        given.setdefault("application_name", "dagfusion")
-        self._conninfo = make_conninfo("", **given)
-        user, host, port, database = (given.get(part) or "" for part in ("user", "host", "port", "dbname"))
-        self._name = f"postgresql://{user}@{host}{port and ':'}{port}/{database}"  # without the password
+        self._database = Database(conninfo)
         self._clock = clock
         self._records = records or EventReader()
         self._keys: dict[str, AssetKey] = {}
         self._searched = Searched()
-        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
-        self._lock = threading.Lock()
-        self._closed = False
 
     def identity(self) -> str:
         """Return the database cluster's, the database's and the table's own numbers, and how records are read."""
-        return self._read(lambda run: "/".join(map(str, (*run(_IDENTITY)[0], self._records.rules))), _POLL_TIMEOUT_S)
+        return self._database.run(
+            lambda run: "/".join(map(str, (*run(_IDENTITY)[0], self._records.rules))), _POLL_TIMEOUT_S
+        )
 
     def sync(self, receive: Callable[[Sequence[Event]], None]) -> Cursor:
         """Hand over all that counts now; see `EventLog.sync`."""
         self.identity()  # a stale connection is found and replaced here, before anything was handed over
-        return self._read(lambda run: self._sync(run, receive), _SYNC_TIMEOUT_S, retry=False)
+        return self._database.run(lambda run: self._sync(run, receive), _SYNC_TIMEOUT_S, retry=False)
 
     def poll(self, cursor: Cursor) -> Poll:
         """Return what is new; see `EventLog.poll`."""
-        return self._read(lambda run: self._poll(run, cursor), _POLL_TIMEOUT_S)
+        return self._database.run(lambda run: self._poll(run, cursor), _POLL_TIMEOUT_S)
 
     def verify(self, cursor: Cursor) -> str | None:
         """Compare number and sum of the settled ids; see `EventLog.verify`."""
-        return self._read(lambda run: self._verify(run, cursor), _SYNC_TIMEOUT_S)
+        return self._database.run(lambda run: self._verify(run, cursor), _SYNC_TIMEOUT_S)
 
     def history(self, asset_key: Sequence[str], partition_key: str | None) -> History:
         """Return what was done about a table or a partition; see `EventLog.history`."""
-        return self._read(lambda run: read_history(run, _DIALECT, asset_key, partition_key), _HISTORY_TIMEOUT_S)
+        return self._database.run(lambda run: read_history(run, _DIALECT, asset_key, partition_key), _HISTORY_TIMEOUT_S)
 
     def close(self) -> None:
         """Close the connection, and end a read that is under way in another thread."""
-        self._closed = True
-        connection = self._connection
-        if connection is not None and self._lock.locked():
-            with suppress(psycopg.Error):
-                connection.cancel_safe(timeout=_CONNECT_TIMEOUT_S)
-        with self._lock:
-            self._disconnect()
+        self._database.close()
 
     def _sync(self, run: Transaction, receive: Callable[[Sequence[Event]], None]) -> Cursor:
         now = self._clock()
@@ -308,50 +277,6 @@ class PostgresEventLog:
             self._keys[key] = parse_asset_key(key)
         return self._keys[key]
 
-    def _read(self, operation: Callable[[Transaction], T], timeout_s: int, *, retry: bool = True) -> T:
-        with self._lock:
-            fresh = self._connection is None
-            try:
-                return self._transact(operation, timeout_s)
-            except EventLogUnavailableError:
-                if fresh or not retry or self._connection is not None:
-                    raise
-            return self._transact(operation, timeout_s)  # it was an old connection: the server may be back already
-
-    def _transact(self, operation: Callable[[Transaction], T], timeout_s: int) -> T:
-        if self._closed:
-            raise EventLogUnavailableError(f"the event log at {self._name} was closed")
-        try:
-            if self._connection is None:
-                self._connection = psycopg.connect(self._conninfo)
-                self._connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-                self._connection.read_only = True
-            with self._connection.transaction():
-                run = Transaction(self._connection)
-                run(f"set local statement_timeout = {timeout_s * 1000}")
-                return operation(run)
-        except psycopg.errors.QueryCanceled as error:
-            raise EventLogUnavailableError(
-                f"the event log at {self._name} did not answer within {timeout_s} s: {_first_line(error)}"
-            ) from error
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            self._disconnect()
-            raise EventLogUnavailableError(
-                f"the event log at {self._name} cannot be reached; is PostgreSQL running there? {_first_line(error)}"
-            ) from error
-        except psycopg.ProgrammingError as error:
-            raise EventLogSchemaError(
-                f"the database at {self._name} does not look like Dagster's, or may not be read: {_first_line(error)}"
-            ) from error
-        except psycopg.Error as error:
-            self._disconnect()
-            raise EventLogError(f"the event log at {self._name} cannot be read: {_first_line(error)}") from error
-
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
 
 def _evidence(run: Transaction, up_to: int) -> Sequence[Any]:
     return run(_EVIDENCE, {"up_to": up_to})[0]
@@ -360,7 +285,3 @@ def _evidence(run: Transaction, up_to: int) -> Sequence[Any]:
 def _batches(events: Iterator[Materialization]) -> Iterator[list[Materialization]]:
     while batch := list(islice(events, BATCH)):
         yield batch
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

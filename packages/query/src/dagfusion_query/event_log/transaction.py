@@ -1,16 +1,26 @@
-"""Statements inside one transaction of PostgreSQL, whose rows are prefetched."""
+"""A PostgreSQL database: its connection, its transactions, and the meaning of its errors.
 
+A transaction is read-only and repeatable-read, with a statement timeout. A pooler may sit in between.
+"""
+
+import threading
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import islice
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from dagfusion_query.errors import EventLogError, EventLogLocationError, EventLogSchemaError, EventLogUnavailableError
+
+_CONNECT_TIMEOUT_S = 5
 _ROWS_AT_ONCE = 512
 _CHUNKS_AHEAD = 16  # a socket holds a hundred rows or so, and beyond that the server would wait for their reader
+
+T = TypeVar("T")
 
 
 class Transaction:
@@ -36,7 +46,100 @@ class Transaction:
                 yield chunk
 
 
-T = TypeVar("T")
+class Database:
+    """Runs transactions, one at a time, over a connection that is made when it is needed. Thread-safe.
+
+    Args:
+        conninfo: A libpq connection string or URL, without a dialect.
+
+    Raises:
+        EventLogLocationError: `conninfo` is not one.
+    """
+
+    def __init__(self, conninfo: str) -> None:
+        try:
+            given = conninfo_to_dict(conninfo)
+        except psycopg.Error:  # its text may quote the password
+            raise EventLogLocationError(
+                "the event log's URL must read postgresql://user:password@host:port/database, with any special "
+                "character of the password percent-encoded; PostgreSQL's client cannot parse the one given"
+            ) from None
+        given.setdefault("connect_timeout", _CONNECT_TIMEOUT_S)
+        given.setdefault("application_name", "dagfusion")
+        self._conninfo = make_conninfo("", **given)
+        user, host, port, database = (given.get(part) or "" for part in ("user", "host", "port", "dbname"))
+        self._name = f"postgresql://{user}@{host}{port and ':'}{port}/{database}"  # without the password
+        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def run(self, operation: Callable[[Transaction], T], timeout_s: int, *, retry: bool = True) -> T:
+        """Return what an operation makes of a transaction.
+
+        Args:
+            operation: Called with the transaction.
+            timeout_s: Seconds that each of its statements may take.
+            retry: Whether it is called again if an old connection turns out to be closed.
+
+        Raises:
+            EventLogError: The database cannot be reached, is not Dagster's, or does not answer in time.
+        """
+        with self._lock:
+            fresh = self._connection is None
+            try:
+                return self._transact(operation, timeout_s)
+            except EventLogUnavailableError:
+                if fresh or not retry or self._connection is not None:
+                    raise
+            return self._transact(operation, timeout_s)  # it was an old connection: the server may be back already
+
+    def close(self) -> None:
+        """Close the connection, and end a transaction that is under way in another thread."""
+        self._closed = True
+        connection = self._connection
+        if connection is not None and self._lock.locked():
+            with suppress(psycopg.Error):
+                connection.cancel_safe(timeout=_CONNECT_TIMEOUT_S)
+        with self._lock:
+            self._disconnect()
+
+    def _transact(self, operation: Callable[[Transaction], T], timeout_s: int) -> T:
+        if self._closed:
+            raise EventLogUnavailableError(f"the event log at {self._name} was closed")
+        try:
+            if self._connection is None:
+                self._connection = psycopg.connect(self._conninfo)
+                self._connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+                self._connection.read_only = True
+            with self._connection.transaction():
+                run = Transaction(self._connection)
+                run(f"set local statement_timeout = {timeout_s * 1000}")
+                return operation(run)
+        except psycopg.errors.QueryCanceled as error:
+            raise EventLogUnavailableError(
+                f"the event log at {self._name} did not answer within {timeout_s} s: {_first_line(error)}"
+            ) from error
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            self._disconnect()
+            raise EventLogUnavailableError(
+                f"the event log at {self._name} cannot be reached; is PostgreSQL running there? {_first_line(error)}"
+            ) from error
+        except psycopg.ProgrammingError as error:
+            raise EventLogSchemaError(
+                f"the database at {self._name} does not look like Dagster's, or may not be read: {_first_line(error)}"
+            ) from error
+        except psycopg.Error as error:
+            self._disconnect()
+            raise EventLogError(f"the event log at {self._name} cannot be read: {_first_line(error)}") from error
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def prefetched(items: Generator[T], count: int) -> Generator[T]:
