@@ -155,3 +155,18 @@ def test_a_file_that_is_named_must_be_there(write: Write, tmp_path: Path) -> Non
         read_config({"DAGFUSION_CONFIG": str(tmp_path / "none.toml")})
     with pytest.raises(SettingsError, match="not configured; there are uat, prod"):
         read_config({"UAT_KEY": "id"}, file=write(TWO), environment="dev")
+
+
+@pytest.mark.parametrize("environments", [{}, {"DAGFUSION_ENVIRONMENTS": "uat", "DAGFUSION_UAT_EVENT_LOG": "/uat"}])
+def test_the_keys_of_metadata_are_those_of_the_environment_else_of_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environments: dict[str, str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    variables = {"DAGFUSION_EVENT_LOG": "/home", "ENVIRONMENT": "uat", **environments}
+    (read,) = read_config(variables).environments
+    assert read.metadata_keys == ("dagster/uri", "uri", "path", "s3_path")
+    (read,) = read_config({**variables, "DAGFUSION_METADATA_KEYS": "a, b"}).environments
+    assert read.metadata_keys == ("a", "b")
+    own = {"DAGFUSION_METADATA_KEYS": "a, b", "DAGFUSION_UAT_METADATA_KEYS": "c"}
+    (read,) = read_config({**variables, **own}).environments
+    assert read.metadata_keys == ("c",)

@@ -18,9 +18,9 @@ from dagfusion_query.settings import (
     ENGINE_SETTINGS,
     ClientSettings,
     Settings,
+    declaration,
     declared,
     names,
-    one,
     read_values,
     setting,
 )
@@ -142,7 +142,7 @@ def test_options_are_settings_with_their_meaning() -> None:
     options: dict[str, Any] = {str(option.name): option for option in get_command(app).params}
 
     for name in ("http_address", "flight_address", "workers"):
-        assert options[name].help == one(ServiceSettings, name).metadata["help"]
+        assert options[name].help == declaration(ServiceSettings, name).metadata["help"]
     assert options["config"].help == "The configuration file. Default: DAGFUSION_CONFIG, then ./dagfusion.toml."
     assert options["event_log"].help.endswith(" folder. Default: DAGFUSION_EVENT_LOG, then DAGSTER_HOME.")
 

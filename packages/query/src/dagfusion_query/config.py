@@ -20,6 +20,7 @@ from dagfusion_query.settings import (
     EnvironmentSettings,
     Settings,
     check_environment_name,
+    declaration,
     declared,
     default_region,
     listed,
@@ -109,7 +110,9 @@ def read_config(
     document = read_document(variables, file)
     service = ServiceSettings.read(variables, document.service)
     state_dir = _state_dir(variables, service)
-    engine = read_values(declared(Settings, "engine"), variables, document.engine)
+    engine = read_values(
+        [*declared(Settings, "engine"), declaration(Settings, "metadata_keys")], variables, document.engine
+    )
     names = _names(variables, document, event_log, environment)
     if names:
         environments = [_environment(name, variables, document, event_log, engine) for name in names]
@@ -200,7 +203,7 @@ def _environment(
         session_token=told.aws_session_token,
         **engine,
     )
-    return _with_options(name, settings, told, variables)
+    return _with_options(name, settings, told)
 
 
 def _prefix(environment: str) -> str:
@@ -233,16 +236,14 @@ def _from_variables(
     if (dagster_url := ConfigSettings.read(variables).dagster_url) is not None:
         own.setdefault("dagster_url", dagster_url)
     told = EnvironmentSettings(**{**document.environments.get(name, {}), **own})
-    return _with_options(name, settings, told, variables)
+    return _with_options(name, settings, told)
 
 
-def _with_options(
-    name: str, settings: Settings, told: EnvironmentSettings, variables: Mapping[str, str]
-) -> EnvironmentConfig:
+def _with_options(name: str, settings: Settings, told: EnvironmentSettings) -> EnvironmentConfig:
     url = told.dagster_url
     if url is not None and (urlsplit(url).scheme not in ("http", "https") or "@" in urlsplit(url).netloc):
         raise SettingsError(
             f"environment {name}: dagster_url must be the http:// or https:// URL of Dagster's UI, without a password"
         )
-    keys = told.metadata_keys or variables.get("DAGFUSION_METADATA_KEYS") or settings.metadata_keys
-    return EnvironmentConfig(name, settings, url and url.rstrip("/"), told.s3_bucket, listed(keys))
+    keys = listed(told.metadata_keys or settings.metadata_keys)
+    return EnvironmentConfig(name, settings, url and url.rstrip("/"), told.s3_bucket, keys)

@@ -263,7 +263,7 @@ def listed(text: str) -> tuple[str, ...]:
     return tuple(item.strip() for item in text.split(",") if item.strip())
 
 
-def one(kind: Any, name: str) -> "Field[Any]":
+def declaration(kind: Any, name: str) -> "Field[Any]":
     """Return the declaration of a setting."""
     (known,) = (known for known in declared(kind) if known.name == name)
     return known
@@ -271,12 +271,12 @@ def one(kind: Any, name: str) -> "Field[Any]":
 
 def meaning(kind: Any, name: str) -> str:
     """Return what a setting means."""
-    return str(one(kind, name).metadata["help"])
+    return str(declaration(kind, name).metadata["help"])
 
 
 def option_help(kind: Any, name: str) -> str:
     """Return the help of an option that stands in for a variable."""
-    known = one(kind, name).metadata
+    known = declaration(kind, name).metadata
     sources = [known["variable"], *([known["shown"].replace("`", "")] if known["shown"] else [])]
     return f"{known['help']} Default: {', then '.join(sources)}."
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dagfusion_query.settings import one
+from dagfusion_query.settings import declaration
 from dagfusion_stack import console
 from dagfusion_stack.errors import StackError
 from dagfusion_stack.ports import is_free
@@ -25,7 +25,7 @@ ASKED_DAYS, ASKED_STATES = 5, 5  # the documented queries ask for 2024-01-05 and
 
 def _port(name: str) -> Any:
     """Return the option of a port."""
-    known = one(Settings, name)
+    known = declaration(Settings, name)
     numbers, meaning = known.metadata["numbers"], known.metadata["help"]
     default = f" Default: the last one, else {known.default}." if known.default else ""  # of 0, the meaning says it
     return typer.Option(min=numbers[0], max=numbers[-1], help=f"{meaning}{default}")
