@@ -2,12 +2,9 @@
 
 import socket
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from typing import Any
 
-import pandas as pd
-import polars as pl
 import pyarrow as pa
 import pytest
 
@@ -20,7 +17,6 @@ from dagfusion_query.doors.http.listen import HttpDoor
 from dagfusion_query.errors import (
     BrokenStreamError,
     EnvironmentUnavailableError,
-    ExecutionError,
     ParameterError,
     QueryError,
     ResourcesError,
@@ -30,16 +26,6 @@ from dagfusion_query.errors import (
 )
 from tests.query.client.pieces import pieces
 from tests.query.http.fake import FakeEnvironment, FakeService, arrow
-
-
-def test_a_result_in_every_form(connection: HttpConnection, service: FakeService) -> None:
-    service.pieces = (arrow(3),)
-
-    assert connection.sql("SELECT n").to_arrow() == pa.table({"n": [0, 1, 2]})
-    assert connection.sql("SELECT n").to_polars().equals(pl.DataFrame({"n": [0, 1, 2]}))
-    pd.testing.assert_frame_equal(connection.sql("SELECT n").to_pandas(), pd.DataFrame({"n": [0, 1, 2]}))
-    assert [batch.num_rows for batch in connection.sql("SELECT n")] == [3]
-    assert connection.sql("SELECT n").schema == pa.schema({"n": pa.int64()})
 
 
 def test_a_stream_comes_batch_by_batch(connection: HttpConnection, service: FakeService) -> None:
@@ -83,14 +69,6 @@ def test_stats_of_a_long_result_are_asked_for(connection: HttpConnection, servic
     assert (result.stats.rows, result.stats.generation) == (2000, 0)
 
 
-def test_rows_are_taken_once(connection: HttpConnection) -> None:
-    result = connection.sql("SELECT n")
-    result.to_arrow()
-
-    with pytest.raises(ExecutionError, match="taken already"):
-        result.to_arrow()
-
-
 @pytest.mark.parametrize(
     "error",
     [
@@ -117,13 +95,6 @@ def test_an_error_of_a_kind_that_is_not_known_here(connection: HttpConnection, s
         connection.sql("SELECT 1")
 
     assert type(caught.value) is QueryError
-
-
-def test_threads_share_a_connection(connection: HttpConnection) -> None:
-    with ThreadPoolExecutor(8) as threads:
-        tables = list(threads.map(lambda _: connection.sql("SELECT n").to_arrow(), range(100)))
-
-    assert all(table.num_rows == 1 for table in tables)
 
 
 def test_a_connection_is_used_again(connection: HttpConnection, monkeypatch: pytest.MonkeyPatch) -> None:

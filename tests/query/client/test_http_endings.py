@@ -12,9 +12,9 @@ from dagfusion_query.client.http import HttpConnection, HttpResult
 from dagfusion_query.doors.http.listen import HttpDoor
 from dagfusion_query.errors import (
     BrokenStreamError,
+    ConnectionClosedError,
     QueryError,
     ResourcesError,
-    ServiceUnreachableError,
 )
 from dagfusion_query.service_settings import ServiceSettings
 from tests.query.client.pieces import pieces
@@ -105,7 +105,7 @@ def test_closing_ends_all_queries(door: HttpDoor, service: FakeService) -> None:
 
     assert all(stream.closed.wait(20) for stream in service.streams)
     assert [list(result) for result in results] == [[], [], []]
-    with pytest.raises(ServiceUnreachableError, match="is closed"):
+    with pytest.raises(ConnectionClosedError, match="is closed"):
         connection.sql("SELECT 1")
 
 

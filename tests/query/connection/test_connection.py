@@ -2,13 +2,10 @@
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import pandas as pd
-import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -20,7 +17,6 @@ from dagfusion_query.connection import EmbeddedConnection, connect_embedded
 from dagfusion_query.errors import (
     EventLogSchemaError,
     EventLogUnavailableError,
-    ExecutionError,
     SettingsError,
     StaleObjectError,
 )
@@ -65,59 +61,6 @@ def connect(dagster_home: Path) -> Iterator[Callable[..., EmbeddedConnection]]:
         connection.close()
 
 
-def test_a_result_in_every_form(write: Write, connect: Callable[..., EmbeddedConnection]) -> None:
-    write("2024-01-01", [1, 2])
-    connection = connect()
-    query = f"SELECT sum(amount) AS total FROM {TABLE}"
-
-    assert connection.sql(query).to_arrow() == pa.table({"total": [3]})
-    assert connection.sql(query).to_polars().equals(pl.DataFrame({"total": [3]}))
-    pd.testing.assert_frame_equal(connection.sql(query).to_pandas(), pd.DataFrame({"total": [3]}))
-    assert [batch.to_pylist() for batch in connection.sql(query)] == [[{"total": 3}]]
-
-
-def test_stats_tell_what_was_read(write: Write, connect: Callable[..., EmbeddedConnection]) -> None:
-    for day in ("2024-01-01", "2024-01-02", "2024-01-03"):
-        write(day, [1, 2])
-
-    result = connect().sql(f"SELECT * FROM {TABLE} WHERE date = '2024-01-02'")
-    table = result.to_arrow()
-
-    stats = result.stats
-    assert (stats.files_total, stats.files_read, stats.files_skipped, stats.rows) == (3, 1, 2, table.num_rows)
-    assert stats.path == "splice"
-    assert stats.bytes_read > 0
-    assert stats.seconds > 0
-
-
-def test_rows_are_taken_once(write: Write, connect: Callable[..., EmbeddedConnection]) -> None:
-    write("2024-01-01", [1])
-    result = connect().sql(f"SELECT * FROM {TABLE}")
-    result.to_arrow()
-
-    with pytest.raises(ExecutionError, match="taken already"):
-        result.to_arrow()
-
-
-def test_tables_tells_of_each(write: Write, connect: Callable[..., EmbeddedConnection]) -> None:
-    write("2024-01-01", [1, 2])
-    (table,) = connect().tables()
-
-    assert (table.name, table.partitions, table.rows) == (TABLE, 1, 2)
-    assert table.materialized_at is not None
-    assert table.columns == {"amount": "int64", "date": "date32[day]"}
-
-
-def test_explain_statements_answer_with_plans(write: Write, connect: Callable[..., EmbeddedConnection]) -> None:
-    write("2024-01-01", [1, 2])
-
-    plans = connect().sql(f"EXPLAIN SELECT * FROM {TABLE}").to_arrow().to_pylist()
-
-    assert [row["plan_type"] for row in plans] == ["files", "logical_plan", "physical_plan"]
-    assert plans[0]["plan"].startswith(f"{TABLE}: 1 of 1 files")
-    assert "2024-01-01.parquet" in plans[2]["plan"]
-
-
 def test_a_materialization_becomes_visible_by_itself(write: Write, connect: Callable[..., EmbeddedConnection]) -> None:
     write("2024-01-01", [1])
     connection = connect()
@@ -156,21 +99,6 @@ def test_an_object_that_was_replaced_behind_dagsters_back_is_named(
         connection.sql(f"SELECT sum(amount) FROM {TABLE}").to_arrow()
 
     assert "materialize it again: asset orders, partition 2024-01-01" in str(caught.value)
-
-
-def test_threads_share_a_connection(write: Write, connect: Callable[..., EmbeddedConnection]) -> None:
-    for day in range(1, 9):
-        write(f"2024-01-0{day}", [day])
-    connection = connect()
-
-    def query(day: int) -> int:
-        total = connection.sql(f"SELECT sum(amount) AS n FROM {TABLE} WHERE date = $1", [f"2024-01-0{day}"]).to_arrow()[
-            "n"
-        ][0]
-        return int(total.as_py())
-
-    with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(query, [1, 2, 3, 4, 5, 6, 7, 8] * 4)) == [1, 2, 3, 4, 5, 6, 7, 8] * 4
 
 
 @pytest.mark.parametrize(

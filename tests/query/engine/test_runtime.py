@@ -10,7 +10,8 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from dagfusion_query.engine.runtime import Loop
+from dagfusion_query.engine.runtime import Loop, Planners
+from dagfusion_query.errors import ConnectionClosedError
 
 ROUNDS = 200
 
@@ -42,7 +43,7 @@ def test_a_loop_that_is_closed_cancels_what_runs_and_takes_no_more(complaints: l
 
     with pytest.raises(CancelledError):
         running.result(timeout=0)
-    with pytest.raises(RuntimeError, match="the engine is closed"):
+    with pytest.raises(ConnectionClosedError, match="is closed: connect again"):
         loop.submit(_forever())
     gc.collect()
     assert complaints == []
@@ -59,7 +60,7 @@ def test_a_loop_may_be_closed_while_another_thread_submits(complaints: list[str]
                     submitted = loop.submit(_nothing())
                     asks.set()
                     submitted.result(timeout=60)
-            except (CancelledError, RuntimeError):
+            except (CancelledError, ConnectionClosedError):
                 pass
 
         asking = threading.Thread(target=ask)
@@ -69,3 +70,12 @@ def test_a_loop_may_be_closed_while_another_thread_submits(complaints: list[str]
         asking.join()
     gc.collect()
     assert complaints == []
+
+
+def test_planners_that_are_closed_take_no_more() -> None:
+    planners = Planners(2)
+    planners.close()
+    planners.close()
+
+    with pytest.raises(ConnectionClosedError):
+        planners.run(lambda: 1)

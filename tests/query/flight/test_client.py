@@ -14,8 +14,8 @@ import dagfusion_query
 from dagfusion_query.client.flight import FlightConnection
 from dagfusion_query.doors.flight.door import FlightDoor
 from dagfusion_query.errors import (
+    ConnectionClosedError,
     ExecutionError,
-    ParameterError,
     QueryCancelledError,
     QueryError,
     ServiceUnavailableError,
@@ -40,16 +40,6 @@ def test_the_way_in(door: FlightDoor) -> None:
     with dagfusion_query.connect(url(door), settings={}) as made:
         assert isinstance(made, FlightConnection)
         assert made.sql("select * from orders").to_arrow() == ORDERS
-
-
-def test_a_result(connection: FlightConnection) -> None:
-    found = connection.sql("select * from orders")
-    assert found.schema == ORDERS.schema
-    assert pa.Table.from_batches(list(found)) == ORDERS
-    with pytest.raises(ExecutionError, match="taken already"):
-        found.to_arrow()
-    assert connection.sql("select * from orders").to_pandas()["id"].tolist() == [1, 2, 3]
-    assert connection.sql("select * from orders").to_polars()["id"].to_list() == [1, 2, 3]
 
 
 @pytest.mark.parametrize("rows", [1, 3, 12, 100, 5000])
@@ -81,14 +71,6 @@ def test_parameters(connection: FlightConnection, service: FakeService, sql: str
     assert asked.to_pylist() == [row]
 
 
-def test_parameters_that_cannot_be(connection: FlightConnection, service: FakeService) -> None:
-    service.results["select $1"] = result(ORDERS)
-    with pytest.raises(ParameterError, match=r"parameter \$1 of type object"):
-        connection.sql("select $1", [object()])
-    with pytest.raises(ParameterError, match="has 1 parameters, got values for 2"):
-        connection.sql("select $1", [1, 2])
-
-
 @pytest.mark.parametrize(
     "error",
     [
@@ -117,18 +99,8 @@ def test_stats_of_what_was_read_to_its_end_outlive_the_connection(door: FlightDo
         found, left = connection.sql("select * from orders"), connection.sql("select * from orders")
         found.to_arrow()
     assert (found.stats.files_total, found.stats.files_read, found.stats.rows) == (4, 1, 3)
-    with pytest.raises(ServiceUnreachableError, match="is closed: connect again"):
+    with pytest.raises(ConnectionClosedError, match="is closed: connect again"):
         _ = left.stats
-
-
-@pytest.mark.parametrize("sql", ["select '\0'", "select '\ud800'"])
-def test_text_that_is_none_is_not_sent(connection: FlightConnection, service: FakeService, sql: str) -> None:
-    for ask in (connection.sql, connection.explain):
-        with pytest.raises(SqlSyntaxError, match="line 1, column 9: a statement must be Unicode text without NUL"):
-            ask(sql)
-    with pytest.raises(ParameterError):
-        connection.sql("select $1", ["\ud800"])
-    assert service.asked == []
 
 
 def test_tables(connection: FlightConnection) -> None:

@@ -23,7 +23,7 @@ from dagfusion_query.access.grants import ALL, Caller
 from dagfusion_query.access.tokens import ANONYMOUS, Tokens
 from dagfusion_query.client.flight import FlightConnection
 from dagfusion_query.doors.flight.door import FlightDoor
-from dagfusion_query.errors import ExecutionError, QueryCancelledError, QueryError, TooBusyError, UnknownTableError
+from dagfusion_query.errors import QueryCancelledError, QueryError, TooBusyError
 from dagfusion_query.service_settings import ServiceSettings
 from tests.query.engine.conftest import Lake
 from tests.query.flight.conftest import command, url
@@ -111,43 +111,6 @@ def test_the_catalog(adbc: flight_sql.Connection) -> None:
     assert f"{schema['db_schema_name']}.{table['table_name']}" == ORGS
     assert [column["column_name"] for column in table["table_columns"]] == ["npi", "name", "state"]
     assert adbc.adbc_get_table_schema("orgs").names == ["npi", "name", "state"]
-
-
-def test_this_packages_own_client(connection: FlightConnection) -> None:
-    found = connection.sql(f"select * from {ORGS} where state = $1", ["CA"])
-    assert found.to_arrow().num_rows == 1000
-    assert (found.stats.files_total, found.stats.files_read, found.stats.rows) == (2, 1, 1000)
-    explained = connection.explain(f"select * from {ORGS} where state = $state", {"state": "NY"})
-    assert [(scan.table, scan.files_read) for scan in explained.scans] == [(ORGS, 1)]
-    [table] = connection.tables()
-    assert (table.name, table.partitions, table.rows) == (ORGS, 2, 2000)
-
-
-def test_what_is_wrong_is_said(adbc: flight_sql.Connection, connection: FlightConnection) -> None:
-    with adbc.cursor() as cursor:
-        for sql, text in (
-            ("selec 1", "syntax error at line 1"),
-            ("select * from nothing", "there is no table nothing"),
-            (f"delete from {ORGS}", "only queries can be run here"),
-            (f"select nothing from {ORGS}", "nothing"),
-        ):
-            with pytest.raises(adbc_driver_manager.ProgrammingError, match=text) as raised:
-                cursor.execute(sql)
-            assert raised.value.status_code == adbc_driver_manager.AdbcStatusCode.INVALID_ARGUMENT
-            assert "Traceback" not in str(raised.value)
-    with pytest.raises(UnknownTableError, match="did you mean"):
-        connection.sql("select * from orgs")
-
-
-def test_a_result_that_breaks_in_the_middle(adbc: flight_sql.Connection, connection: FlightConnection) -> None:
-    sql = "select value, 1 / (3000000 - value) as x from generate_series(1, 4000000)"
-    with adbc.cursor() as cursor:
-        reader = cursor.execute(sql).fetch_record_batch()
-        assert reader.read_next_batch().num_rows > 0
-        with pytest.raises((adbc_driver_manager.Error, OSError, pa.ArrowException), match=r"(?i)divide by zero"):
-            reader.read_all()
-    with pytest.raises(ExecutionError, match=r"(?i)divide by zero"):
-        connection.sql(sql).to_arrow()
 
 
 def test_a_large_result_in_flat_memory(adbc: flight_sql.Connection) -> None:

@@ -135,7 +135,6 @@ def test_the_body_chooses_before_accept(client: httpx.Client, service: FakeServi
         (b"[]", "must be an object"),
         (b"{}", "must have a statement"),
         (b'{"sql": 1}', "sql must be a text"),
-        (b'{"sql": " "}', "sql must be a text"),
         (b'{"sql": "SELECT 1", "statement": 1, "x": 2}', 'unknown fields ["statement", "x"]'),
         (b'{"sql": "SELECT 1", "timeout_s": 0}', "timeout_s must be a positive number"),
         (b'{"sql": "SELECT 1", "timeout_s": true}', "timeout_s must be a positive number"),
@@ -230,13 +229,6 @@ def test_a_parameter_that_cannot_be_read_is_named(client: httpx.Client) -> None:
 
     assert (answer.status_code, answer.json()["code"]) == (400, "parameter")
     assert answer.json()["detail"] == "parameter $b is no int8: got '300'"
-
-
-def test_a_statement_that_is_too_long(client: httpx.Client, service: FakeService) -> None:
-    answer = client.post("/v1/sql", json={"sql": f"SELECT '{'x' * 1000}'"})
-
-    assert (answer.status_code, answer.json()["code"]) == (413, "statement_too_long")
-    assert service.asked == []
 
 
 @pytest.mark.parametrize(

@@ -31,56 +31,6 @@ def server(dagster_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [
-        ["tables"],
-        ["tables", "--format", "json"],
-        ["describe", TABLE],
-        ["describe", "local_silver.orgs"],
-        ["sql", "SELECT $1 AS a, $2 AS b, $3 AS c", "-p", "CA", "-p", "1.5", "-p", "2024-01-05", "-F", "jsonl"],
-        ["sql", f"SELECT id FROM {TABLE} WHERE state = $s AND id < 1003", "-p", "s=NY", "-F", "jsonl"],
-        ["sql", f"SELECT id, state FROM {TABLE} WHERE state = 'NY' ORDER BY id"],
-        ["sql", f"SELECT id FROM {TABLE} ORDER BY id", "--format", "csv"],
-        ["sql", f"SELECT id, state FROM {TABLE} ORDER BY id", "--format", "json"],
-        ["sql", f"SELECT id, state FROM {TABLE} ORDER BY id", "--format", "arrow"],
-        ["sql", f"SELECT id FROM {TABLE} WHERE id < 0", "--format", "json"],
-        ["sql", "SELECT 1.50 AS a, X'00ff' AS b, NULL AS c, INTERVAL '1 day' AS d", "--format", "json"],
-        ["explain", f"SELECT id FROM {TABLE} WHERE state = 'CA' AND id > 3"],
-        ["explain", f"SELECT id FROM {TABLE} WHERE state = 'CA'", "--format", "json"],
-        ["sql", f"EXPLAIN SELECT id FROM {TABLE} WHERE state = 'CA'", "--format", "json"],
-        ["sql", "SELECT * FROM orgs"],
-        ["sql", "SELEC 1"],
-        ["sql", f"SELECT nothing FROM {TABLE}"],
-        ["sql", "DROP TABLE orgs"],
-        ["sql", "SELECT 1/0"],
-        ["sql", "SELECT 1", "--file", "x"],
-        ["sql", "--file", "missing.sql"],
-    ],
-    ids=" ".join,
-)
-def test_a_service_answers_as_the_embedded_engine(
-    server: Server, dagster_home: Path, tmp_path: Path, arguments: list[str]
-) -> None:
-    embedded = run(tmp_path, *arguments, variables={"DAGSTER_HOME": str(dagster_home)})
-    remote = run(tmp_path, *arguments, "--url", server.url)
-
-    assert remote.returncode == embedded.returncode
-    told = JSON_LOCATION.sub('"location":null', LOCATION.sub("", embedded.stdout))
-    assert remote.stdout == FOLDER.sub("[folder]/", told)
-    assert COST.sub("", remote.stderr) == COST.sub("", embedded.stderr)
-
-
-def test_both_clients_answer_alike(server: Server, tmp_path: Path) -> None:
-    query = ("sql", f"SELECT id FROM {TABLE} ORDER BY id", "--format", "csv")
-
-    over_http = run(tmp_path, *query, variables={"DAGFUSION_URL": server.url})
-    over_flight = run(tmp_path, *query, variables={"DAGFUSION_URL": server.flight_url})
-
-    assert over_http.stdout == over_flight.stdout
-    assert len(over_http.stdout.splitlines()) == 3001
-
-
-@pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
         (["tables", "--url", "http://127.0.0.1:1"], 1, "the query service at http://127.0.0.1:1 does not answer"),

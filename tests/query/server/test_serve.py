@@ -69,14 +69,6 @@ def test_it_says_where_it_is_and_what_there_is(server: Server) -> None:
         assert said.endswith(f"local: 2 tables\n  local_silver_tax_id.orders\n  {TABLE}\n")
 
 
-def test_http_and_flight_answer_alike(server: Server) -> None:
-    for url in (server.url, server.flight_url):
-        with connect(url, settings={}) as connection:
-            result = connection.sql(f"SELECT sum(id) AS s FROM {TABLE} WHERE state = $1", ["NY"])
-            assert result.to_arrow()["s"].to_pylist() == [sum(range(1000, 2000))]
-            assert [table.name for table in connection.tables()] == ["local_silver_tax_id.orders", TABLE]
-
-
 def test_each_query_is_a_line_in_the_log_without_its_text(server: Server) -> None:
     with connect(server.url, settings={}) as connection:
         connection.sql(f"SELECT id, $1 AS s FROM {TABLE} WHERE state = 'CA'", ["confidential"]).to_arrow()

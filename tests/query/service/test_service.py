@@ -13,30 +13,17 @@ from dagfusion_query.errors import (
     PlanError,
     ReadOnlyError,
     SqlSyntaxError,
-    StatementTooLongError,
     UnknownQueryError,
     UnknownTableError,
 )
 from dagfusion_query.event_log.history import History
 from dagfusion_query.formats import Format
 from dagfusion_query.service.registry import Query
-from tests.query.engine.conftest import Lake
 from tests.query.service.conftest import ANN, Served
 from tests.waiting import eventually
 
 ORGS = "local_silver_tax_id.orgs"
 BOB = Caller("bob", Grants.parse(["local"]), "flight")
-
-
-def test_answers_are_those_of_the_embedded_engine(served: Served, lake: Lake) -> None:
-    for sql in (
-        f"SELECT state, day, sum(npi) AS npi FROM {ORGS} GROUP BY state, day ORDER BY state, day",
-        f"SELECT name FROM {ORGS} WHERE day = 2 AND state = 'CA' AND npi = 7",
-        f"SELECT count(*) FROM {ORGS} WHERE state = 'NY'",
-        "SELECT value FROM generate_series(1, 100000)",
-        f"SELECT * FROM {ORGS} WHERE false",
-    ):
-        assert served.table(sql).equals(lake.sql(sql)), sql
 
 
 def test_the_stats_say_what_a_query_cost(served: Served) -> None:
@@ -124,14 +111,6 @@ def test_empty_results_have_their_columns(served: Served) -> None:
     assert pq.read_table(pa.BufferReader(served.bytes(sql, "parquet"))).num_rows == 0
 
 
-def test_parameters_are_bound(served: Served) -> None:
-    positional = pa.record_batch({"1": ["CA"], "2": pa.array([2], pa.int64())})
-    sql = f"SELECT count(*) AS n FROM {ORGS} WHERE state = $1 AND day = $2"
-    assert served.rows(sql, params=positional) == [{"n": 1000}]
-    named = pa.record_batch({"state": ["NY' OR true --"]})
-    assert served.rows(f"SELECT count(*) AS n FROM {ORGS} WHERE state = $state", params=named) == [{"n": 0}]
-
-
 def test_a_wanted_cut_is_no_error(served: Served) -> None:
     encoded, stream = served.loop.run(served.read("SELECT value FROM generate_series(1, 1000000)", limit_rows=10))
     assert pa.ipc.open_stream(encoded).read_all().num_rows == 10
@@ -185,23 +164,12 @@ def test_errors_cross_the_process(served: Served, sql: str, error: type[Exceptio
     assert info.error is not None
 
 
-def test_a_syntax_error_has_its_position(served: Served) -> None:
-    error = served.error("SELECT 1\nFROM a b c")
-    assert error.details() == {"line": 2, "column": 10}
-
-
 @pytest.mark.parametrize("long", ["x" * 100_000, "\u20ac" * 30_000])
 def test_a_long_error_has_its_ends(served: Served, long: str) -> None:
     said = str(served.error(f'SELECT "{long}"'))
     assert said.startswith("No field named")
     assert len(said.encode()) < 1600, "more is no message of gRPC's, and a history of a thousand fills the memory"
     assert str(served.error(f'SELECT * FROM "{long}"')).endswith("lists those that there are")
-
-
-def test_a_long_statement_is_refused(served: Served) -> None:
-    error = served.error(f"SELECT '{'x' * (1 << 20)}'")
-    assert isinstance(error, StatementTooLongError)
-    assert "DAGFUSION_SQL_LIMIT_BYTES" in str(error)
 
 
 def test_queries_are_seen_by_their_user_and_by_who_may_see_everything(served: Served) -> None:

@@ -14,6 +14,7 @@ from dagfusion_query.catalog.manifest import snapshot_folder
 from dagfusion_query.catalog.model import Snapshot, Table, whereabouts
 from dagfusion_query.discovery import open_discovery
 from dagfusion_query.engine.engine import Engine, Prepared
+from dagfusion_query.engine.runtime import closed
 from dagfusion_query.errors import EventLogUnavailableError, QueryError, SettingsError
 from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.stored_event import EventReader
@@ -43,6 +44,7 @@ class EmbeddedConnection(Connection):
             opened.callback(self._catalog.close)
             self._engine = Engine(settings)
             opened.pop_all()
+        self._is_closed = False
 
     @property
     def snapshot(self) -> Snapshot:
@@ -52,7 +54,7 @@ class EmbeddedConnection(Connection):
     def sql(self, query: str, params: Params = None) -> EmbeddedResult:
         """Run a query; see `Connection.sql`."""
         started = time.perf_counter()
-        prepared = self._engine.prepare(query, params, self._catalog.current())
+        prepared = self._engine.prepare(query, params, self._open_catalog().current())
         if prepared.is_explain:
             plans = explain(prepared, self._engine).to_arrow()
             return EmbeddedResult(prepared, plans.schema, lambda _: Finished(plans), lambda: prepared, started)
@@ -62,20 +64,31 @@ class EmbeddedConnection(Connection):
 
     def explain(self, query: str, params: Params = None) -> Explanation:
         """Say which files a query would read, why it skips the others, and how DataFusion would run it."""
-        return explain(self._engine.prepare(query, params, self._catalog.current()), self._engine)
+        return explain(self._engine.prepare(query, params, self._open_catalog().current()), self._engine)
 
     def tables(self) -> list[TableInfo]:
         """Return the tables of the catalog, by name."""
-        return [_info(table) for _, table in sorted(self._catalog.current().tables.items())]
+        return [_info(table) for _, table in sorted(self._open_catalog().current().tables.items())]
 
     def refresh(self) -> Snapshot:
         """Read now what the event log has gained, instead of within a second, and return the catalog."""
-        return self._catalog.refresh()
+        return self._open_catalog().refresh()
 
     def close(self) -> None:
         """Stop following the event log and release what the engine holds."""
+        self._is_closed = True
         self._catalog.close()
         self._engine.close()
+
+    def _open_catalog(self) -> LiveCatalog:
+        """Return the catalog.
+
+        Raises:
+            ConnectionClosedError: This connection was closed.
+        """
+        if self._is_closed:
+            raise closed()
+        return self._catalog
 
     def _replan(self, query: str, params: Params) -> Prepared:
         return self._engine.prepare(query, params, self._catalog.refresh())

@@ -197,6 +197,10 @@ class ServiceUnreachableError(RequestError, http=503, grpc="UNAVAILABLE"):
     """No service answers at the URL."""
 
 
+class ConnectionClosedError(RequestError):
+    """A connection is used after it was closed."""
+
+
 class BrokenStreamError(RequestError):
     """A client's result ended before its end."""
 

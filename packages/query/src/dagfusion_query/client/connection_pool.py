@@ -12,7 +12,7 @@ import orjson
 
 from dagfusion_query.documents import codec
 from dagfusion_query.documents.failures import ProblemDocument
-from dagfusion_query.errors import ServiceUnreachableError, SettingsError
+from dagfusion_query.errors import ConnectionClosedError, ServiceUnreachableError, SettingsError
 
 T = TypeVar("T")
 
@@ -110,7 +110,7 @@ class ConnectionPool:
     def _connected(self) -> tuple[http.client.HTTPConnection, bool]:
         with self._lock:
             if self._closed:
-                raise ServiceUnreachableError(f"this connection to {self.shown} is closed: connect again")
+                raise ConnectionClosedError(f"this connection to {self.shown} is closed: connect again")
             if self._idle:
                 return self._idle.pop(), False
         host, port = self._url.hostname or "", self._url.port

@@ -21,8 +21,9 @@ from dagfusion_query.documents.catalog import TablesDocument
 from dagfusion_query.documents.failures import FlightFailure
 from dagfusion_query.documents.queries import QueryInfo, Stats
 from dagfusion_query.doors.flight import messages
-from dagfusion_query.doors.flight.messages import ERROR_TRAILER, STATS_TRAILER
+from dagfusion_query.doors.flight.messages import ERROR_TRAILER, NAMED, STATS_TRAILER
 from dagfusion_query.errors import (
+    ConnectionClosedError,
     QueryError,
     ServiceUnreachableError,
     SettingsError,
@@ -115,7 +116,7 @@ class FlightCalls(flight.ClientMiddlewareFactory):  # type: ignore[misc]
     def listened(self, step: Callable[[flight.FlightClient, flight.FlightCallOptions], T]) -> tuple[T, FlightCall]:
         """Make a call that goes on; its errors are told by what is returned beside the answer. Raises as `make`."""
         if self._closed:
-            raise ServiceUnreachableError(f"this connection to {self.shown} is closed: connect again")
+            raise ConnectionClosedError(f"this connection to {self.shown} is closed: connect again")
         self._last.call = FlightCall()
         try:
             answer = step(self.client, self.options)
@@ -239,7 +240,7 @@ class FlightConnection(RemoteConnection):
         if not params:
             yield messages.packed("CommandStatementQuery", query=query)
             return
-        bound = row(scalars(params))
+        bound = row(scalars(params)).replace_schema_metadata(NAMED)
         request = messages.packed("ActionCreatePreparedStatementRequest", query=query)
         _, made = messages.unpack(b"".join(self._calls.act("CreatePreparedStatement", request)))
         handle = made.prepared_statement_handle

@@ -7,6 +7,8 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from dagfusion_query.errors import ConnectionClosedError
+
 T = TypeVar("T")
 
 STACK_BYTES = (
@@ -15,11 +17,17 @@ STACK_BYTES = (
 PLANNERS = 4
 
 
+def closed() -> ConnectionClosedError:
+    """Return the error of whoever still asks a connection of this process that is closed."""
+    return ConnectionClosedError("this connection is closed: connect again")
+
+
 class Planners:
     """A few threads with stacks deep enough that no statement overflows them while it is planned."""
 
     def __init__(self, count: int = PLANNERS) -> None:
         self._work: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self._lock, self._closed = threading.Lock(), False
         before = threading.stack_size(STACK_BYTES)
         try:
             self._threads = [
@@ -31,7 +39,11 @@ class Planners:
             threading.stack_size(before)
 
     def run(self, function: Callable[[], T]) -> T:
-        """Run a function on a deep stack, and return or raise what it does."""
+        """Run a function on a deep stack, and return or raise what it does.
+
+        Raises:
+            ConnectionClosedError: The threads have ended.
+        """
         return self._submit(function).result()
 
     async def call(self, function: Callable[[], T]) -> T:
@@ -39,13 +51,20 @@ class Planners:
         return await asyncio.wrap_future(self._submit(function))
 
     def close(self) -> None:
-        """End the threads once their work is done."""
-        for _ in self._threads:
-            self._work.put(None)
+        """End the threads once their work is done; once more does nothing."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            for _ in self._threads:
+                self._work.put(None)
 
     def _submit(self, function: Callable[[], T]) -> Future[T]:
         future: Future[T] = Future()
-        self._work.put((future, function))
+        with self._lock:
+            if self._closed:
+                raise closed()
+            self._work.put((future, function))
         return future
 
     def _run(self) -> None:
@@ -73,12 +92,12 @@ class Loop:
         """Start a coroutine; cancelling the future cancels it.
 
         Raises:
-            RuntimeError: The loop is closed.
+            ConnectionClosedError: The loop is closed.
         """
         with self._lock:
             if self._closed:
                 coroutine.close()  # one that is dropped unstarted prints a warning
-                raise RuntimeError("the engine is closed")
+                raise closed()
             return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def close(self) -> None:

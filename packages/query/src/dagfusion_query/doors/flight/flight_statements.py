@@ -14,6 +14,7 @@ from dagfusion_query.access.grants import Caller
 from dagfusion_query.doors.flight.bridge import Bridge, Call
 from dagfusion_query.doors.flight.flight_sessions import FlightSession
 from dagfusion_query.doors.flight.handles import Handles
+from dagfusion_query.doors.flight.messages import NAMED
 from dagfusion_query.doors.flight.sql_info import HANDLE_TIMEOUT_S
 from dagfusion_query.doors.flight.stream import Rows
 from dagfusion_query.errors import ParameterError, PlanError, StatementTooLongError
@@ -66,7 +67,8 @@ class Parameters:
         """Return one row of values under the parameters' names, None when there is nothing to set.
 
         Args:
-            values: One row; columns with exactly the parameters' names, else in their order.
+            values: One row; columns with exactly the parameters' names, else in their order. A row of this package's
+                client has names always, and is judged by the engine, as the parameters of every other door.
 
         Raises:
             ParameterError: The number of rows or columns is not right.
@@ -75,6 +77,9 @@ class Parameters:
             raise ParameterError(
                 f"a statement runs with one row of parameters, got {values.num_rows}: execute it once for each row"
             )
+        if NAMED.keys() <= (values.schema.metadata or {}).keys():
+            check_count(values.num_columns)
+            return values.replace_schema_metadata(None)
         if values.num_columns != len(self.names) or (values.num_rows == 0 and self.names):
             got = values.num_columns if values.num_rows else 0
             raise ParameterError(f"the statement has {len(self.names)} parameters, got values for {got}")

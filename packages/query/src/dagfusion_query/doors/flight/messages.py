@@ -13,6 +13,7 @@ from dagfusion_query.errors import BadRequestError
 
 # What this package's own client asks and hears beyond Flight SQL: JSON, as the HTTP door's documents.
 EXPLAIN, QUERY, TABLES = "dagfusion.Explain", "dagfusion.Query", "dagfusion.Tables"
+NAMED = {b"dagfusion.parameters": b"named"}  # of a row of parameters: its columns have the parameters' names
 ERROR_TRAILER = "dagfusion-error-bin"  # {"code", "message", "details"}
 STATS_TRAILER = "dagfusion-stats-bin"  # of a result that was sent to its end, as the header `DagFusion-Stats`
 

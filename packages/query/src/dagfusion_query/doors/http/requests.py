@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from starlette.requests import ClientDisconnect, Request
 
 from dagfusion_query.doors.http.params import read_params
-from dagfusion_query.errors import BadRequestError, BodyTooLongError, ContentEncodingError, StatementTooLongError
+from dagfusion_query.errors import BadRequestError, BodyTooLongError, ContentEncodingError
 from dagfusion_query.formats import Format
 from dagfusion_query.service.registry import Query
 from dagfusion_query.service_settings import ServiceSettings
@@ -31,12 +31,11 @@ async def read_query(request: Request, settings: ServiceSettings, fields: tuple[
         ContentEncodingError: The body is compressed.
         ParameterError: A parameter cannot be read.
         SqlSyntaxError: The statement is no Unicode text, or has a NUL.
-        StatementTooLongError: The statement is longer than the service takes.
     """
     spec = _parse(await _body(request, settings), fields)
     if "sql" not in spec:
         raise BadRequestError('the body must have a statement: {"sql": "SELECT ..."}')
-    sql = _sql(spec["sql"], settings)
+    sql = _sql(spec["sql"])
     timeout_s, limit_rows = spec.get("timeout_s"), spec.get("limit_rows")
     if timeout_s is not None and (not _is_number(timeout_s) or not 0 < timeout_s < math.inf):
         raise BadRequestError(f"timeout_s must be a positive number, got {_shown(timeout_s)}")
@@ -148,15 +147,10 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def _sql(sql: object, settings: ServiceSettings) -> str:
-    if not isinstance(sql, str) or not sql.strip():
+def _sql(sql: object) -> str:
+    if not isinstance(sql, str):
         raise BadRequestError(f"sql must be a text with one statement, got {_shown(sql)}")
     check_text(sql)
-    if (size := len(sql.encode())) > settings.sql_limit_bytes:
-        raise StatementTooLongError(
-            f"the statement has {size:,} bytes, and this service takes {settings.sql_limit_bytes:,}: "
-            "put long lists of values into a table or a parameter"
-        )
     return sql
 
 

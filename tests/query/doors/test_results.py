@@ -1,8 +1,6 @@
 """A result behaves alike wherever it comes from: the embedded engine, HTTP and Flight SQL."""
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import duckdb
 import pandas as pd
@@ -11,33 +9,15 @@ import pyarrow as pa
 import pytest
 
 import dagfusion_query
-from dagfusion_query import Connection
+from dagfusion_query import Connection, Result
 from dagfusion_query.errors import ExecutionError
 from dagfusion_query.preview import ROWS
-from tests.query.server.process import Server, served
 
 TABLE = "local_silver_tax_id.orgs"
 ALL = f"SELECT id, state FROM {TABLE}"
 LARGE = f"SELECT a.id FROM {TABLE} a, {TABLE} b, {TABLE} c"
 # Its first batches come, and then it fails.
-FAILS = f"SELECT 1 / (a.id * 3000 + b.id - 2999 * 3001) AS x FROM {TABLE} a, {TABLE} b"
-
-
-@pytest.fixture(scope="module")
-def server(dagster_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with served(tmp_path_factory.mktemp("served"), "--dagster-home", str(dagster_home)) as server:
-        yield server
-
-
-@pytest.fixture(scope="module", params=["embedded", "http", "flight"])
-def connection(request: pytest.FixtureRequest, dagster_home: Path) -> Iterator[Connection]:
-    if request.param == "embedded":
-        made = dagfusion_query.connect(str(dagster_home), settings={})
-    else:
-        server: Server = request.getfixturevalue("server")
-        made = dagfusion_query.connect(server.url if request.param == "http" else server.flight_url, settings={})
-    with made:
-        yield made
+FAILS = "SELECT 1 / (300000 - value) AS x FROM generate_series(1, 500000)"
 
 
 def test_what_speaks_arrow_reads_a_result(connection: Connection) -> None:
@@ -70,11 +50,19 @@ def test_the_schema_is_known_before_the_rows(connection: Connection) -> None:
     assert result.to_arrow().num_rows == 3000
 
 
+def test_frames(connection: Connection) -> None:
+    expected = connection.sql(f"{ALL} ORDER BY id").to_arrow()
+
+    assert connection.sql(f"{ALL} ORDER BY id").to_polars().equals(pl.DataFrame(expected))
+    pd.testing.assert_frame_equal(connection.sql(f"{ALL} ORDER BY id").to_pandas(), expected.to_pandas())
+    assert pa.Table.from_batches(list(connection.sql(f"{ALL} ORDER BY id"))) == expected
+
+
 def test_a_stream_takes_the_rows_and_a_second_one_says_so(connection: Connection) -> None:
     result = connection.sql(ALL)
     pa.table(result)
 
-    for take in (pa.table, pl.DataFrame, pa.RecordBatchReader.from_stream, list):
+    for take in (pa.table, pl.DataFrame, pa.RecordBatchReader.from_stream, list, Result.to_arrow):
         with pytest.raises(ExecutionError, match="taken already"):
             take(result)
 
@@ -87,6 +75,17 @@ def test_an_error_on_the_way_is_the_streams_error(connection: Connection) -> Non
 def test_a_large_result_is_streamed_and_can_be_left(connection: Connection) -> None:
     with pa.RecordBatchReader.from_stream(connection.sql(LARGE)) as reader:  # 27,000,000,000 rows
         assert reader.read_next_batch().num_rows > 0
+
+
+def test_a_result_that_is_cancelled_has_no_more_rows(connection: Connection) -> None:
+    result = connection.sql(LARGE)
+    batches = iter(result)
+    next(batches)
+    result.cancel()
+    result.cancel()
+
+    assert list(batches) == []
+    assert connection.sql("SELECT 1 AS n").to_arrow().num_rows == 1
 
 
 def test_showing_a_result_takes_nothing(connection: Connection) -> None:

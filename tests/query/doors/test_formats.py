@@ -3,8 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import polars as pl
@@ -15,7 +14,7 @@ import pytest
 from dagfusion_query.cli import options
 from dagfusion_query.cli.output import WRITERS
 from dagfusion_query.formats import Format
-from tests.query.server.process import Server, served
+from tests.query.server.process import Server
 
 SQL = "SELECT id, state FROM local_silver_tax_id.orgs WHERE id < 3 ORDER BY id"
 ROWS = [{"id": number, "state": "CA"} for number in range(3)]
@@ -29,12 +28,6 @@ READ: Mapping[Format, Callable[[bytes], list[dict[str, Any]]]] = {
     Format.parquet: lambda body: pq.read_table(pa.BufferReader(body)).to_pylist(),
 }
 NAMES = [(form, name) for form in Format for name in form.row.media_types]
-
-
-@pytest.fixture(scope="module")
-def server(dagster_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with served(tmp_path_factory.mktemp("served"), "--dagster-home", str(dagster_home)) as server:
-        yield server
 
 
 @pytest.mark.parametrize(("form", "name"), NAMES, ids=[name for _, name in NAMES])
