@@ -9,6 +9,10 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from tests.tiers import FAST
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("AWS_", "DAGFUSION_", "DAGSTER_", "S3_", "UAT_S3_", "PROD_S3_", "PG")
@@ -23,6 +27,7 @@ KEPT = (
 # breaks is told apart from what chance finds; every other run draws new ones.
 PROFILE = hypothesis.settings.get_profile("ci" if "CI" in os.environ else "default")
 hypothesis.settings.register_profile("shared", parent=PROFILE, deadline=None)
+hypothesis.settings.register_profile(FAST, parent=hypothesis.settings.get_profile("shared"), max_examples=10)
 hypothesis.settings.load_profile("shared")
 
 
@@ -30,7 +35,9 @@ TEMPROOT = "PYTEST_DEBUG_TEMPROOT"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each session a folder of its own, and Ctrl-C a meaning."""
+    """Give each session its examples, a folder of its own, and the default handler of Ctrl-C."""
+    if config.option.markexpr == FAST:
+        hypothesis.settings.load_profile(FAST)
     # A shell's background job ignores it, and so would the servers that the tests interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # pytest's common folder is closed to servers' users by the next session.
@@ -56,6 +63,23 @@ def clean_environ(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("DAGSTER_DISABLE_TELEMETRY", "yes")
         patch.setenv("DAGFUSION_HOME", str(nowhere / "no-stack"))
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def migrations_read_once() -> Iterator[None]:
+    """Let alembic keep Dagster's migrations, which are 90 modules, and which it reads for each new instance."""
+    read = ScriptDirectory.from_config
+    known: dict[str | None, ScriptDirectory] = {}
+
+    def from_config(config: Config) -> ScriptDirectory:
+        location = config.get_main_option("script_location")
+        if location not in known:
+            known[location] = read(config)
+        return known[location]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScriptDirectory, "from_config", from_config)
         yield
 
 

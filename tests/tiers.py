@@ -2,28 +2,39 @@
 
     browser   the test uses a browser, or Node
     e2e       the test uses the fixture `end_to_end`, as all of tests/e2e do
-    unit      the test starts processes
+    unit      the test starts processes, or uses the fixture `heavy`
     fast      the rest
 
-A test or fixture that starts a process asks for the fixture `processes`. A session of fast tests alone, as of
-`tox -e fast`, fails where a test starts a process and does not ask. A test that asks for `alone` decides by time or by
-work, so nothing else may run beside it: such tests run without pytest-xdist, by `tox -e alone`.
+A test that needs seconds of CPU asks for `heavy`. A session of fast tests alone, as of `tox -e fast`, draws fewer
+examples for properties (`examples`), where every other session draws all of them.
+
+A test or fixture that starts a process asks for the fixture `processes`. A session of fast tests alone fails where a
+test starts a process and does not ask. A test that asks for `alone` decides by time or by work, so nothing else may run
+beside it: such tests run without pytest-xdist, by `tox -e alone`.
 """
 
+import gc
 import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 ALONE, FAST, SLOW = "alone", "fast", "slow"
-TIERS = {"browser": {"browser", "node"}, "e2e": {"end_to_end"}, "unit": {"processes"}}
+TIERS = {"browser": {"browser", "node"}, "e2e": {"end_to_end"}, "unit": {"processes", "heavy"}}
 STARTS = {"subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"}
 COSTS = {SLOW: 200, FAST: 1}  # roughly, where any other test costs 20
 COST = 20
+WHOLE = 100  # the examples of a property that names no number
 FOLDER = Path(__file__).parent
+
+
+def examples(count: int) -> int:
+    """Return how many examples a property draws, of those that it draws outside of the tier `fast`."""
+    return max(1, count * hypothesis.settings().max_examples // WHOLE)
 
 
 def tier_of(fixtures: Iterable[str]) -> str:
@@ -52,6 +63,11 @@ def processes() -> None:
     """Asked for by whatever starts a process."""
     if GUARD.is_closed:
         pytest.fail("a fast test gets `processes` by `getfixturevalue`: let it ask for it by an argument")
+
+
+@pytest.fixture(scope="session")
+def heavy() -> None:
+    """Asked for by tests that need seconds of CPU."""
 
 
 @pytest.fixture(scope="session")
@@ -87,6 +103,7 @@ def _put_long_files_first(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
+    gc.freeze()  # what the imports made stays, so that no collection looks at it again
     GUARD.is_closed = bool(session.items) and all(item.get_closest_marker(FAST) for item in session.items)
 
 

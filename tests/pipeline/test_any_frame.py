@@ -31,6 +31,7 @@ from tests.pipeline.any_frame import (
     tables,
 )
 from tests.pipeline.in_memory import Flat, Hive
+from tests.tiers import examples
 
 EXAMPLES = int(os.environ.get("FRAME_EXAMPLES", "20"))
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -125,7 +126,7 @@ def rows_of(table: pa.Table) -> list[Any]:
     return [[plain(value) for value in column.to_pylist()] for column in table.columns]
 
 
-@settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(EXAMPLES), suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_frame_comes_back_equal_or_is_refused(instance: dg.DagsterInstance, data: st.DataObject) -> None:
     hive = data.draw(st.booleans())

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from dagfusion_contract.layout import HIVE_NULL, hive_key
 from dagfusion_contract.values import partition_entry
 from dagfusion_pipeline.parquet import Compression, ParquetEncoder, decode
+from tests.tiers import examples
 
 Row = tuple[str | None, str | None, int]
 
@@ -69,7 +70,7 @@ def distinct_folders(keys: Sequence[tuple[str, str]]) -> bool:
     return len({hive_key("", ASSET, [("a", a), ("b", b)], None) for a, b in keys}) == len(keys)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(partitions.filter(distinct_folders))
 @example([("a/b", "c=d"), ("100%", "%2F"), ("..", "."), ("", HIVE_NULL), ("ü/日本", "a b+c"), ("'\"", "[x]{y}?*")])
 @example([("\0", "\x7f\n"), (" lead", "trail "), ("~", "`$&;|<>")])

@@ -17,6 +17,7 @@ from dagfusion_pipeline.errors import FrameError
 from tests.pipeline.any_frame import Layout, Returned
 from tests.pipeline.in_memory import STORE, Hive
 from tests.pipeline.test_any_frame import EXAMPLES, manager_of, through
+from tests.tiers import examples
 
 PLACES = ["column", "category", "named", "unnamed", "also a column", "level", "unnamed level", "first unnamed level"]
 _UNPARTITIONED = Layout(None, None, {})
@@ -50,7 +51,7 @@ def framed(values: pd.PeriodIndex, place: str) -> tuple[pd.DataFrame, str]:
     return rows.set_axis(values.rename("month" if place == "named" else None)), "month" if place == "named" else "index"
 
 
-@settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(EXAMPLES), suppress_health_check=list(HealthCheck))
 @given(values=periods(), place=st.sampled_from(PLACES), data=st.data())
 def test_periods_come_back_from_the_timestamps_of_their_starts(
     instance: dg.DagsterInstance, values: pd.PeriodIndex, place: str, data: st.DataObject

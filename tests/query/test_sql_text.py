@@ -9,6 +9,7 @@ from dagfusion_query.doors.flight.flight_statements import parameters
 from dagfusion_query.engine.from_first import with_select
 from dagfusion_query.engine.statement import position_of
 from dagfusion_query.sql_text import TokenKind, check_text, qualified, quoted, tokens, unquoted
+from tests.tiers import examples
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=8)
 # What holds a question mark, a parameter, a parenthesis and a FROM, none of which mean anything there.
@@ -49,7 +50,7 @@ def test_the_engine_reads_the_same_tokens(hiding: str) -> None:
     assert row["b"] == 2
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(NAMES)
 def test_a_quoted_name_is_that_name_for_the_engine(name: str) -> None:
     (token,) = tokens(quoted(name))

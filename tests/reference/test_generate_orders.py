@@ -17,6 +17,7 @@ from dagfusion_reference.defs.ecommerce.metrics import order_metrics, sales_metr
 from dagfusion_reference.defs.ecommerce.sales import activity, state_orders
 from dagfusion_reference.defs.partitions import StateDay
 from dagfusion_reference.defs.states import BY_CODE, CODES
+from tests.tiers import examples
 
 EXPORTED = export_of_orders(7)
 YEAR = [dt.date(2024, 1, 1) + dt.timedelta(days=day) for day in range(366)]
@@ -36,7 +37,7 @@ def test_the_export_is_the_same_for_a_seed_and_another_for_another() -> None:
     assert not export_of_orders(8).equals(EXPORTED)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=examples(5), deadline=None)
 @given(st.integers(-(2**63), 2**63))
 def test_the_export_keeps_its_rules_for_any_seed(seed: int) -> None:
     exported = export_of_orders(seed)
@@ -102,7 +103,7 @@ def test_orders_repeat_baskets_of_the_export() -> None:
     assert (written["total_amount"] == written["unit_price"] * written["quantity"]).all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(st.lists(partitions, min_size=1, max_size=12, unique=True), st.integers(1, 3), st.randoms())
 def test_a_partition_is_the_same_in_any_run(run: list[StateDay], seed: int, shuffle: random.Random) -> None:
     alone = pl.concat([state_orders(EXPORTED, [partition], seed).collect() for partition in run])

@@ -18,6 +18,7 @@ from dagfusion_reference.defs.healthcare.register import npi_is_valid, register_
 from dagfusion_reference.defs.healthcare.taxonomy import EIN_PREFIXES, TAXONOMIES
 from dagfusion_reference.defs.partitions import StateDay
 from dagfusion_reference.defs.states import BY_CODE, CODES, STATES, state_of_zip
+from tests.tiers import examples
 
 REGISTERED = register_of_organizations(7)
 DAYS = [dt.date(2024, 1, 1) + dt.timedelta(days=day) for day in range(5)]
@@ -61,7 +62,7 @@ def test_the_register_is_the_same_for_a_seed_and_another_for_another() -> None:
     assert not register_of_organizations(8).equals(REGISTERED)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=examples(5), deadline=None)
 @given(st.integers(-(2**63), 2**63))
 def test_the_register_keeps_its_rules_for_any_seed(seed: int) -> None:
     registered = register_of_organizations(seed)
@@ -135,7 +136,7 @@ def test_organizations_come_from_the_register_and_their_state() -> None:
     assert change.n_unique() > 10
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(st.lists(partitions, min_size=1, max_size=12, unique=True), st.integers(1, 3), st.randoms())
 def test_a_partition_is_the_same_in_any_run(run: list[StateDay], seed: int, shuffle: random.Random) -> None:
     alone = pl.concat([state_extracts(REGISTERED, [partition], seed).collect() for partition in run])

@@ -26,6 +26,7 @@ from tests.query.catalog.folding import (
     table,
     written,
 )
+from tests.tiers import examples
 
 KEYS = (ORGS, ("Silver", "TaxID", "Orgs"), ("Gold", "x"))
 COLUMNS = (
@@ -78,7 +79,7 @@ def check(snapshot: Snapshot, events: Sequence[Event]) -> None:
     check_table(snapshot, events, KEYS[-1])  # the others have one name
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(data=st.data())
 def test_any_order_and_repetition_gives_the_same_snapshot(file_record: Record, data: st.DataObject) -> None:
     events = data.draw(histories(file_record))
@@ -94,7 +95,7 @@ def test_any_order_and_repetition_gives_the_same_snapshot(file_record: Record, d
     assert adopt(replayed, snapshot) is replayed
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(data=st.data())
 def test_many_small_folds_are_compacted_to_the_same(file_record: Record, data: st.DataObject) -> None:
     states = data.draw(st.lists(st.sampled_from([f"S{i}" for i in range(60)]), min_size=1, max_size=150))

@@ -1,5 +1,6 @@
 """The Python way in, over a plain DAGSTER_HOME: results, freshness, errors, many threads."""
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,11 +28,8 @@ Write = Callable[..., None]
 
 
 @pytest.fixture
-def dagster_home(tmp_path: Path) -> Path:
-    home = tmp_path / "dagster_home"
-    home.mkdir()
-    (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
-    return home
+def dagster_home(tmp_path: Path, sqlite_pattern: Path) -> Path:
+    return Path(shutil.copytree(sqlite_pattern, tmp_path / "dagster_home"))
 
 
 @pytest.fixture
@@ -269,16 +267,14 @@ def test_a_catalog_is_kept_in_the_users_cache_folder(
 
 
 def test_event_logs_and_environments_have_folders_of_their_own(
-    tmp_path: Path, write: Write, connect: Callable[..., EmbeddedConnection]
+    tmp_path: Path, sqlite_pattern: Path, write: Write, connect: Callable[..., EmbeddedConnection]
 ) -> None:
     write("2024-01-01", [1])
     cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     connect(**cache)
     connect(**cache, ENVIRONMENT="uat")
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
-    with dg.DagsterInstance.from_config(str(other)), dagfusion_query.connect(str(other), settings=cache) as empty:
+    other = shutil.copytree(sqlite_pattern, tmp_path / "other")
+    with dagfusion_query.connect(str(other), settings=cache) as empty:
         assert empty.tables() == []
     folders = {path.name for path in (tmp_path / "cache/dagfusion").iterdir()}
     assert len(folders - {"objects"}) == 3

@@ -18,6 +18,7 @@ from dagfusion_query.documents.codec import DocumentError
 from dagfusion_query.documents.failures import Failure, FlightFailure, ProblemDocument
 from dagfusion_query.errors import QueryError
 from dagfusion_query.worker import frames
+from tests.tiers import examples
 
 KINDS = sorted(
     {
@@ -77,7 +78,7 @@ def fits(value: Any, schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> b
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 @given(st.data())
 def test_what_is_written_is_read_again(kind: type, data: st.DataObject) -> None:
     value = data.draw(values(kind))
@@ -92,7 +93,7 @@ def test_what_is_written_is_read_again(kind: type, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 @given(st.data())
 def test_a_field_that_is_missing_has_its_default_or_is_named(kind: type, data: st.DataObject) -> None:
     document = orjson.loads(codec.encode(data.draw(values(kind))))

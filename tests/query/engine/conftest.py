@@ -4,6 +4,7 @@ import datetime as dt
 import gc
 import itertools
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,10 +33,25 @@ class Lake:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.snapshot = Snapshot(0, "local")
+        self._snapshot = Snapshot(0, "local")
+        self._unfolded: list[Event] = []
+        self._lock = threading.Lock()
         self._ids = itertools.count(1)
         self._reader = EventReader()
         self.engine = Engine(Settings.read({"DAGFUSION_HOME": str(root / "home")}))
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The catalog, which folds all new events at once: a fold for each file would take most of a test's time."""
+        with self._lock:
+            if self._unfolded:
+                self._snapshot, self._unfolded = fold(self._snapshot, self._unfolded), []
+            return self._snapshot
+
+    @snapshot.setter
+    def snapshot(self, snapshot: Snapshot) -> None:
+        with self._lock:
+            self._snapshot, self._unfolded = snapshot, []
 
     def write(
         self,
@@ -75,7 +91,8 @@ class Lake:
 
     def fold(self, events: list[Event]) -> None:
         """Let the catalog learn of events."""
-        self.snapshot = fold(self.snapshot, events)
+        with self._lock:
+            self._unfolded += events
 
     def prepare(self, sql: str, params: Any = None) -> Prepared:
         """Plan a statement over the catalog as it is now."""

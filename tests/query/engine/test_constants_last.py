@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.query.engine.expressions import COMPARISONS
+from tests.tiers import examples
 
 TABLE = "local_default.t"
 ROWS = [0, 1, 2, 3, 4, None]
@@ -46,7 +47,7 @@ def t(lake: Any) -> Any:
 
 
 @given(st.lists(conditions(), min_size=2, max_size=3), st.sampled_from("ip"), st.booleans())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_they_hold_together(t: Any, found: list[Condition], column: str, joined: bool) -> None:  # noqa: FBT001
     texts = [text.format(x=f"b.{column}") for text, _ in found]
     if joined:

@@ -10,6 +10,8 @@ from datafusion import SessionContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.tiers import examples
+
 TABLE = "local_default.t"
 INF, NAN = math.inf, math.nan
 LARGEST = 1.7976931348623157e308
@@ -37,7 +39,7 @@ def _each(lake: Any, bound: str, keys: Sequence[int], key: str) -> dict[int, str
     return {k: _bits(lake.rows(f"SELECT {bound} AS b FROM {TABLE} WHERE {key} = {k}")[0]["b"]) for k in keys}
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(GROUPS, KINDS, st.sampled_from(["min", "max"]), st.sampled_from(["p", "g"]))
 def test_groups_have_the_bounds_of_their_rows(
     new_lake: Callable[[], Any], groups: list[list[float | None]], kind: pa.DataType, name: str, key: str

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dagfusion_query.engine.literals import may_merge_lists, read_in_context
+from tests.tiers import examples
 
 ROWS = pa.table({"x": [None, 1, 2, 3, 5], "y": [None, 1, 2, None, 0]})
 T = "local_default.t"
@@ -88,7 +89,7 @@ CONDITIONS = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(CONDITIONS)
 def test_any_lists(table: Any, rows: duckdb.DuckDBPyConnection, condition: str) -> None:
     sql = f"SELECT x, y, s FROM {{}} WHERE {condition}"

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from dagfusion_query.engine import literals
 from dagfusion_query.errors import PlanError
 from tests.query.engine.expressions import COMPARISONS
+from tests.tiers import examples
 
 TABLE = "local_default.t"
 HOURS = [dt.datetime(2024, 3, 9 + day, hour, tzinfo=dt.UTC) for day in (0, 1) for hour in (0, 3, 23)]
 AMOUNTS = [Decimal(text) for text in ("12345678.90", "0.10", "0.30", "-0.10", "9999999999.99", "1.00")]
-EXACT = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+EXACT = settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture

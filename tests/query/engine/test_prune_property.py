@@ -9,6 +9,8 @@ from datafusion import SessionContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.tiers import examples
+
 STATE = st.sampled_from(["CA", "NY", "a:b", "..", "100%", "ü/日本", "", "null"]) | st.none()
 DATE = st.dates(dt.date(2024, 1, 1), dt.date(2024, 1, 6)) | st.none()
 SHARD = st.integers(-2, 2) | st.none()
@@ -74,7 +76,7 @@ AGGREGATES = [
 ]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(partitions=PARTITIONS, predicates=st.lists(PREDICATES, min_size=1, max_size=4))
 def test_pruning_never_changes_an_answer(
     new_lake: Callable[[], Any],

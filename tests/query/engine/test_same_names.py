@@ -12,6 +12,8 @@ from datafusion import SessionConfig, SessionContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.tiers import examples
+
 T, U = "local_default.t", "local_default.u"
 COUNT = 40_000  # some batches of 8,192 rows
 LARGE = pa.table({"id": range(COUNT), "i": range(COUNT - 1, -1, -1), "y": [float(n) for n in range(COUNT)]})
@@ -110,7 +112,7 @@ SOURCES = st.builds(
 )
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(120), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(SHAPES), st.lists(COLUMN, min_size=2, max_size=2, unique=True), SOURCES)
 def test_names_make_no_difference(few: Any, shape: str, columns: list[str], source: str) -> None:
     """The answer is that of DataFusion over rows in memory whose columns all have other names."""

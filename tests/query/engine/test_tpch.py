@@ -26,7 +26,11 @@ PARTITIONED_BY = {
 
 
 @pytest.fixture(scope="module")
-def tpch(tmp_path_factory: pytest.TempPathFactory, lake_class: Any) -> Iterator[tuple[Any, duckdb.DuckDBPyConnection]]:
+def tpch(
+    tmp_path_factory: pytest.TempPathFactory,
+    lake_class: Any,
+    heavy: None,  # noqa: ARG001
+) -> Iterator[tuple[Any, duckdb.DuckDBPyConnection]]:
     peer = duckdb.connect(config={"allow_unsigned_extensions": False})
     (extension,) = Path(duckdb_extension_tpch.__file__).parent.rglob("*.duckdb_extension")
     peer.load_extension(str(extension))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from dagfusion_query.engine.plan_cache import is_repeatable
 from dagfusion_query.scan.prune import scalar_functions
+from tests.tiers import examples
 
 TABLE = "local_default.t"
 FILES, ROWS = 4, 800
@@ -50,7 +51,7 @@ def test_plans_of_functions_that_are_not_immutable_are_not_kept(call: str) -> No
     assert is_repeatable("SELECT known, upper(random_state) FROM t")
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(UNIQUE, st.sampled_from(DISTINCT))
 def test_each_row_has_its_own_value(t: Any, unique: str, statement: str) -> None:
     sql = statement.format(unique, TABLE)

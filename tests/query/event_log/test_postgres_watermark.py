@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dagfusion_query.event_log.watermark import SLACK_S, Watermark
+from tests.tiers import examples
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Server:
         return min(self.open, default=self.next_transaction)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.data())
 def test_each_id_is_delivered_once_and_none_is_missed(data: st.DataObject) -> None:
     server, watermark, delivered, now = Server(), Watermark(), list[int](), 0.0

@@ -16,6 +16,7 @@ from dagfusion_query.event_log.protocol import Event
 from dagfusion_query.event_log.watermark import Watermark
 from tests.query.catalog.folding import check_table, seen
 from tests.query.catalog.following import Opened
+from tests.tiers import examples
 
 Record = Callable[..., dict[str, Any]]
 Key = tuple[str, ...]
@@ -86,7 +87,7 @@ def test_every_reader_gives_the_same_table(
         tables = {name: table for name, table in catalog.current().tables.items() if table.asset_key == key}
         return seen(replace(catalog.current(), tables=tables))
 
-    @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=examples(12), suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(steps=STEPS)
     def check(steps: Sequence[tuple[str, Columns, bool]]) -> None:
         nonlocal number

@@ -23,6 +23,7 @@ from dagfusion_query.errors import (
 )
 from dagfusion_query.formats import Format
 from tests.query.http.fake import ARROW, FakeService, arrow, stream_of
+from tests.tiers import examples
 from tests.waiting import eventually
 
 ONE = {"sql": "SELECT 1"}
@@ -177,7 +178,7 @@ def test_the_identity_coding_is_none(client: httpx.Client, coding: str) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_damaged_body_is_not_blamed_on_the_statement(
     client: httpx.Client, service: FakeService, data: st.DataObject
 ) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from dagfusion_query.object_cache.copies import DIGEST_BYTES, Copies, copy_key
 from dagfusion_query.object_cache.eviction import Entry, Eviction
+from tests.tiers import examples
 
 SIZE = 100
 
@@ -219,7 +220,7 @@ def test_a_copy_takes_its_place_back(copies: Copies, place: str) -> None:
     assert copies.has(put(copies, "a"), SIZE)
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(st.lists(st.tuples(st.integers(0, 40), st.booleans()), max_size=60))
 def test_any_order_of_puts_and_evictions_keeps_copies_whole(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, bool]]

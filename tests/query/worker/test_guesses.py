@@ -15,6 +15,7 @@ from dagfusion_query.worker.frames import HEADER, Configuration, Frame, Kind
 from dagfusion_query.worker.statements import Statements
 from tests.query.engine.conftest import Lake
 from tests.query.worker.test_redact import SETTINGS
+from tests.tiers import examples
 
 TABLE = "local_silver_tax_id.orgs"
 ENDPOINT = str(SETTINGS.endpoint_url).rstrip("/")
@@ -121,7 +122,7 @@ def _other_letter(secret: str) -> str:
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_the_answer_to_a_guess_does_not_say_whether_it_is_right(ask: Ask, lake: Lake, data: st.DataObject) -> None:
     folder = str(lake.root / "Silver" / "TaxID" / "orgs")
     secrets = [ENDPOINT, ENDPOINT.removeprefix("http://"), SETTINGS.access_key_id, SETTINGS.secret_access_key]
