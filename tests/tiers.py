@@ -2,7 +2,7 @@
 
     browser   the test uses a browser, or Node
     e2e       the test uses the fixture `end_to_end`, as all of tests/e2e do
-    unit      the test starts processes, or uses the fixture `heavy`
+    unit      the test starts processes, or uses the fixture `heavy` or `alone`
     fast      the rest
 
 A test that needs seconds of CPU asks for `heavy`. A session of fast tests alone, as of `tox -e fast`, draws fewer
@@ -24,7 +24,7 @@ import hypothesis
 import pytest
 
 ALONE, FAST, SLOW = "alone", "fast", "slow"
-TIERS = {"browser": {"browser", "node"}, "e2e": {"end_to_end"}, "unit": {"processes", "heavy"}}
+TIERS = {"browser": {"browser", "node"}, "e2e": {"end_to_end"}, "unit": {"processes", "heavy", "alone"}}
 STARTS = {"subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"}
 COSTS = {SLOW: 200, FAST: 1}  # roughly, where any other test costs 20
 COST = 20

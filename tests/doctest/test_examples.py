@@ -47,6 +47,7 @@ def test_the_notebook_has_no_outputs() -> None:
     assert [cell["id"] for cell in found if cell.get("outputs")] == []
 
 
+@pytest.mark.usefixtures("processes")  # of a run, whose output Dagster keeps
 def test_an_existing_home_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "home").mkdir()
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))

@@ -58,6 +58,7 @@ def test_a_few_go_the_public_way(monkeypatch: pytest.MonkeyPatch) -> None:
     check(materialize("k0000", "k0019"), KEYS[:20])
 
 
+@pytest.mark.usefixtures("heavy")
 def test_many_go_the_bulk_way(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[bool] = []
     bulk = partition_events.attach_in_bulk

@@ -160,6 +160,7 @@ def test_refresh_waits_for_the_event_logs(
         connection.refresh()
 
 
+@pytest.mark.usefixtures("heavy")
 def test_memory_stays_flat(connection: HttpConnection, service: FakeService) -> None:
     service.pieces = pieces(400, 100_000)
     before = pa.total_allocated_bytes()

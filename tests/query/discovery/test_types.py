@@ -57,6 +57,7 @@ def reads(on_sqlite: Any, report: Report) -> Any:
         connection.close()
 
 
+@pytest.mark.usefixtures("heavy")
 def test_every_type_that_arrow_writes_is_read(reads: Any, tmp_path: Path) -> None:
     paths: dict[Path, pa.Table] = {}
     for number, (kind, value) in enumerate(VALUES.items()):

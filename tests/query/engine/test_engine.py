@@ -223,6 +223,7 @@ def test_threads_share_an_engine(orgs: Any) -> None:
         assert list(pool.map(query, range(8))) == [5 * sum(range(10 * i, 10 * i + 10)) for i in range(8)]
 
 
+@pytest.mark.usefixtures("heavy")
 def test_a_huge_statement_does_not_end_the_process(orgs: Any) -> None:
     terms = " OR ".join(f"id = {i}" for i in range(3_000))
 

@@ -1,5 +1,6 @@
 """LIMIT and OFFSET without an order: every row at most once, and as many as asked for."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -10,12 +11,14 @@ FILES, ROWS = 40, 10
 R = "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 1)"
 
 
-@pytest.fixture
-def table(lake: Any) -> Any:
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory, lake_class: Any) -> Iterator[Any]:
+    lake = lake_class(tmp_path_factory.mktemp("lake"))
     for number in range(FILES):
         ids = pa.array(range(number * ROWS, (number + 1) * ROWS))
         lake.write(("t",), pa.table({"id": ids}), {"p": pa.scalar(f"p{number:02}")})
-    return lake
+    yield lake
+    lake.engine.close()
 
 
 @pytest.mark.parametrize("limit", [1, 5, 10, 11, 15, 20, 25, 35, 399, 400, 500, 5_000_000_000, (1 << 63) - 1])

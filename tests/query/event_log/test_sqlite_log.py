@@ -35,6 +35,7 @@ def test_only_new_events_are_read(on_sqlite: Any, file_record: Record) -> None:
     assert log.verify(poll.cursor) is None
 
 
+@pytest.mark.usefixtures("processes")  # of a run, whose output Dagster keeps
 def test_an_id_that_is_given_out_again_is_noticed(on_sqlite: Any, file_record: Record) -> None:
     log = on_sqlite.open()
     first = on_sqlite.materialize(file_record(partition=[], rows=1))
@@ -48,6 +49,7 @@ def test_an_id_that_is_given_out_again_is_noticed(on_sqlite: Any, file_record: R
     assert len(received) == 1
 
 
+@pytest.mark.usefixtures("processes")  # of a run, whose output Dagster keeps
 def test_a_deleted_earlier_run_is_found_by_verifying(on_sqlite: Any, file_record: Record) -> None:
     log = on_sqlite.open()
     first = on_sqlite.materialize(file_record(partition=[]), key="first")

@@ -51,6 +51,7 @@ def test_parameters_are_found(sql: str, planned: str | None, names: tuple[str, .
 
 
 @pytest.mark.parametrize("piece", ["/*", "$a$ $b$ ", "$", "'", '"', "`", "'a\"b", "?", "$1", "--", "/"])
+@pytest.mark.usefixtures("heavy")
 def test_the_time_grows_with_the_length_of_a_text_and_not_with_its_square(piece: str) -> None:
     def cpu_s(length: int) -> float:
         sql = piece * (length // len(piece)) + "?"

@@ -80,6 +80,7 @@ def test_copies_stay_within_their_bound(copies: Copies) -> None:
     assert 0 < sum(sizes) <= copies.limit_bytes
 
 
+@pytest.mark.usefixtures("heavy")
 def test_one_scan_of_everything_does_not_push_out_what_is_asked_for_often(copies: Copies) -> None:
     hot = [put(copies, f"hot {number}") for number in range(100)]
     assert all(copies.has(key, SIZE) for _ in range(3) for key in hot)
@@ -92,6 +93,7 @@ def test_one_scan_of_everything_does_not_push_out_what_is_asked_for_often(copies
     assert sum(copies.has(key, SIZE) for key in hot) == len(hot)
 
 
+@pytest.mark.usefixtures("heavy")
 def test_what_comes_back_soon_stays(copies: Copies) -> None:
     first = put(copies, "first")
     for number in range(1100):
@@ -107,6 +109,7 @@ def test_what_comes_back_soon_stays(copies: Copies) -> None:
     assert copies.has(first, SIZE)
 
 
+@pytest.mark.usefixtures("heavy")
 def test_what_a_run_needs_is_kept(copies: Copies) -> None:
     needed = [put(copies, f"needed {number}") for number in range(50)]
     coming = copy_key("coming")

@@ -208,6 +208,7 @@ def test_folders_of_local_objects_are_taken_out_of_plans(redactor: Redactor, pla
         "/0/s0/k0",
     ],
 )
+@pytest.mark.usefixtures("heavy")
 def test_long_texts_take_no_longer_than_their_length(redactor: Redactor, piece: str) -> None:
     """What is quadratic would take hours."""
     text = piece * (1_000_000 // len(piece))
