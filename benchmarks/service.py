@@ -54,7 +54,7 @@ def serving(variables: Mapping[str, str], folder: Path) -> Iterator[Server]:
     addresses = [
         f"--{door}-address={ports.LOOPBACK}:{port}" for door, port in (("http", http_port), ("flight", flight_port))
     ]
-    environ = {**variables, "DAGFUSION_STATE_DIR": str(folder / "state")}
+    environ = {**variables, "DAGFUSION_STATE_DIR": str(folder / "state"), "DAGFUSION_RESULT_CACHE_DIR": "none"}
     with (folder / "serve.log").open("wb") as log:
         process = subprocess.Popen([*command, *addresses], env=environ, stdout=log, stderr=log)  # noqa: S603
     try:

@@ -62,6 +62,7 @@ def clean_environ(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         patch.setenv("DAGSTER_DISABLE_TELEMETRY", "yes")
         patch.setenv("DAGFUSION_HOME", str(nowhere / "no-stack"))
+        patch.setenv("DAGFUSION_RESULT_CACHE_DIR", "none")  # a statement that comes again is to read its objects again
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
 

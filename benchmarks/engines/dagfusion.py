@@ -22,7 +22,8 @@ class DagFusion:
 
     def __init__(self, place: Place, variables: Mapping[str, str] | None = None) -> None:
         self._copies = tempfile.TemporaryDirectory(prefix="dagfusion-bench-objects-", ignore_cleanup_errors=True)
-        own = {"DAGFUSION_OBJECT_CACHE_DIR": self._copies.name}  # a new session has no copies of objects
+        # A new session has no copies of objects, and a repeated query is to be run again.
+        own = {"DAGFUSION_OBJECT_CACHE_DIR": self._copies.name, "DAGFUSION_RESULT_CACHE_DIR": "none"}
         self.connection = dagfusion_query.connect(settings={**place.variables, **own, **(variables or {})})
 
     def run(self, query: Query) -> pa.Table:

@@ -256,7 +256,8 @@ def test_a_catalog_is_kept_in_the_users_cache_folder(
     write("2024-01-01", [1, 2])
     variables = {"HOME": str(tmp_path / "user"), "XDG_CACHE_HOME": "not/absolute"}
     first = connect(**variables)
-    (folder,) = set((tmp_path / "user/.cache/dagfusion").iterdir()) - {tmp_path / "user/.cache/dagfusion/objects"}
+    kept_for_all = {tmp_path / "user/.cache/dagfusion" / name for name in ("objects", "results")}
+    (folder,) = set((tmp_path / "user/.cache/dagfusion").iterdir()) - kept_for_all
     assert {path.stat().st_mode & 0o777 for path in (folder, folder.parent, folder / "segments")} == {0o700}
     kept = generations(tmp_path / "user/.cache")
     assert kept
@@ -277,7 +278,7 @@ def test_event_logs_and_environments_have_folders_of_their_own(
     with dagfusion_query.connect(str(other), settings=cache) as empty:
         assert empty.tables() == []
     folders = {path.name for path in (tmp_path / "cache/dagfusion").iterdir()}
-    assert len(folders - {"objects"}) == 3
+    assert len(folders - {"objects", "results"}) == 3
 
 
 @pytest.mark.parametrize("variables", [{}, {"DAGFUSION_STATE_DIR": "none", "HOME": "{home}"}])
@@ -299,10 +300,11 @@ def test_a_cache_folder_that_cannot_be_made_costs_only_time(
     connection = connect(XDG_CACHE_HOME=str(tmp_path / "file"))
     connection.refresh()
     assert connection.tables()[0].partitions == 1
-    snapshot, copies = [record.getMessage() for record in caplog.records]
+    snapshot, copies, results = [record.getMessage() for record in caplog.records]
     assert "cannot be kept: " in snapshot
     assert "DAGFUSION_STATE_DIR" in snapshot
-    assert "copies of objects cannot be kept in " in copies
+    assert copies.startswith("copies of objects cannot be kept in ")
+    assert results.startswith("results cannot be kept in ")
 
 
 def test_a_catalog_that_nobody_asked_for_does_not_hide_that_the_event_log_is_gone(

@@ -2,12 +2,14 @@
 
 import datetime as dt
 import gc
+import hashlib
 import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -29,16 +31,24 @@ DAYS = [dt.date(2024, 1, day) for day in range(1, 8)]
 
 
 class Lake:
-    """Files and their events; `snapshot` is the catalog of all so far."""
+    """Files and their events; `snapshot` is the catalog of all so far.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    Args:
+        root: The folder.
+        with_checksums: Whether the events tell the files' checksums.
+        settings: Variables of the engine.
+    """
+
+    def __init__(
+        self, root: Path, *, with_checksums: bool = False, settings: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        self.root, self.with_checksums = root, with_checksums
         self._snapshot = Snapshot(0, "local")
         self._unfolded: list[Event] = []
         self._lock = threading.Lock()
         self._ids = itertools.count(1)
         self._reader = EventReader()
-        self.engine = Engine(Settings.read({"DAGFUSION_HOME": str(root / "home")}))
+        self.engine = Engine(Settings.read({"DAGFUSION_HOME": str(root / "home"), **settings}))
 
     @property
     def snapshot(self) -> Snapshot:
@@ -79,6 +89,7 @@ class Lake:
             "uri": f"file://{path}",
             "size_bytes": path.stat().st_size,
             "etag": None,
+            "checksum": f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}" if self.with_checksums else None,
             "modified": datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat().replace("+00:00", "Z"),
             "rows": rows.num_rows,
             "partition": [{"name": k, "type": str(v.type), "value": _json(v)} for k, v in values.items()],

@@ -57,10 +57,16 @@ def test_options_hold_for_the_calls_to_come(doors: Doors, service: FakeService) 
         query(client, "select * from orders", flight.FlightCallOptions(headers=cookie))
         assert (service.asked[-1][0].timeout_s, service.asked[-1][0].limit_rows) == (2.5, 10)
 
+        assert set_options(client, cookie, result_cache=False) == {}
+        assert get_options(client, cookie)["result_cache"] is False
+        query(client, "select * from orders", flight.FlightCallOptions(headers=cookie))
+        assert not service.asked[-1][0].result_cache
+        assert set_options(client, cookie, result_cache="true") == {}  # as ADBC sends it
+
         assert set_options(client, cookie, query_timeout_s=None) == {}  # a value with nothing set unsets
         assert get_options(client, cookie) == {"catalog": "datafusion", "limit_rows": 10}
         query(client, "select * from orders")  # another client's, without the cookie
-        assert service.asked[-1][0].limit_rows is None
+        assert (service.asked[-1][0].limit_rows, service.asked[-1][0].result_cache) == (None, True)
 
         [closed] = act(client, "CloseSession", b"", cookie)
         assert messages.decode("CloseSessionResult", closed).status == 1
@@ -81,7 +87,10 @@ def test_options_that_cannot_be(doors: Doors, service: FakeService) -> None:
             "query_timeout_s": invalid_value,
             "limit_rows": invalid_value,
         }
-        assert set_options(client, limit_rows=float("inf")) == {"limit_rows": invalid_value}
+        assert set_options(client, limit_rows=float("inf"), result_cache="perhaps") == {
+            "limit_rows": invalid_value,
+            "result_cache": invalid_value,
+        }
         assert set_options(client, query_timeout_s=float("nan"), limit_rows=0) == {
             "query_timeout_s": invalid_value,
             "limit_rows": invalid_value,

@@ -1,5 +1,6 @@
 """A plain DAGSTER_HOME with a table of three partitions, for services to be started over."""
 
+import hashlib
 from pathlib import Path
 
 import dagster as dg
@@ -34,6 +35,7 @@ def _materialization(asset: str, path: Path, state: str) -> dg.AssetMaterializat
         "uri": f"file://{path}",
         "size_bytes": path.stat().st_size,
         "etag": None,
+        "checksum": f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}",
         "modified": "2024-01-15T12:00:00Z",
         "rows": 1000,
         "partition": [{"name": "state", "type": "string", "value": state}],

@@ -98,7 +98,9 @@ class Served:
     ) -> None:
         self.loop, self.catalogs = loop, catalogs
         names = list(catalogs.states()) or ["local"]
-        attached = (replace(Settings(), **engine, environment=name, state_dir=None) for name in names)
+        attached = (
+            replace(Settings(result_cache_dir="none"), **engine, environment=name, state_dir=None) for name in names
+        )
         environments = tuple(EnvironmentConfig(s.environment, s, None, None, ()) for s in attached)
         limits = replace(ServiceSettings(), **{"workers": 2, **settings})
         self.service = Service(Config(limits, environments, catalogs.root), cast("Environments", catalogs))

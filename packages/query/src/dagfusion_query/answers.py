@@ -73,7 +73,8 @@ class QueryStats:
         seconds: From the statement to the last batch so far, planning included.
         generation: The catalog generation that was read.
         requests: Requests sent to object stores, where a service counted them.
-        path: How the query ran: `splice`, `catalog` or `staged`; see `Explanation`.
+        path: How the query ran: `splice`, `catalog` or `staged`, see `Explanation`; or `cache`, where the result of an
+            equal query was kept and nothing was read.
     """
 
     files_total: int

@@ -123,9 +123,14 @@ def read_config(
 
 
 def _placed(settings: Settings, state_dir: Path, environment: str) -> Settings:
-    """Give an environment its folder, and the folder of local copies that all of them share."""
-    copies = settings.object_cache_dir or str(state_dir / "objects")
-    return replace(settings, state_dir=str(state_dir / environment), environment=environment, object_cache_dir=copies)
+    """Give an environment its folder, and the folders of local copies and of results that all of them share."""
+    return replace(
+        settings,
+        state_dir=str(state_dir / environment),
+        environment=environment,
+        object_cache_dir=settings.object_cache_dir or str(state_dir / "objects"),
+        result_cache_dir=settings.result_cache_dir or str(state_dir / "results"),
+    )
 
 
 def read_tokens_file(variables: Mapping[str, str], *, file: Path | None = None) -> Path:

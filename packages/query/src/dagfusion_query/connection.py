@@ -14,12 +14,13 @@ from dagfusion_query.catalog.manifest import snapshot_folder
 from dagfusion_query.catalog.model import Snapshot, Table, whereabouts
 from dagfusion_query.discovery import open_discovery
 from dagfusion_query.engine.engine import Engine, Prepared
+from dagfusion_query.engine.run import Finished
 from dagfusion_query.engine.runtime import closed
 from dagfusion_query.errors import EventLogUnavailableError, QueryError, SettingsError
 from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.stored_event import EventReader
 from dagfusion_query.parameters import Params
-from dagfusion_query.result import EmbeddedResult, Finished, explain
+from dagfusion_query.result import EmbeddedResult, explain
 from dagfusion_query.settings import Settings, listed
 
 _DISCOVERY_WAIT_S = 60.0  # for what is there when a connection is made; the rest appears as it is learnt
@@ -59,7 +60,7 @@ class EmbeddedConnection(Connection):
             plans = explain(prepared, self._engine).to_arrow()
             return EmbeddedResult(prepared, plans.schema, lambda _: Finished(plans), lambda: prepared, started)
         return EmbeddedResult(
-            prepared, prepared.schema, self._engine.start, lambda: self._replan(query, params), started
+            prepared, prepared.schema, self._engine.answer, lambda: self._replan(query, params), started
         )
 
     def explain(self, query: str, params: Params = None) -> Explanation:

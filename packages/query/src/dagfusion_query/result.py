@@ -2,57 +2,16 @@
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dagfusion_query.answers import Explanation, FilterEffect, QueryStats, Result, ScanExplanation
 from dagfusion_query.engine.engine import Engine, Prepared
+from dagfusion_query.engine.run import Batches
 from dagfusion_query.errors import StaleObjectError
 from dagfusion_query.object_store import StaleRetries
 from dagfusion_query.scan.table_scan import Filter, Scan
-
-
-class Batches(Protocol):
-    """Where a result's batches come from."""
-
-    def next(self) -> pa.RecordBatch | None:
-        """Return the next batch, or None at the end."""
-
-    def check(self) -> None:
-        """Compare the objects that were read so far with their events."""
-
-    def cancel(self) -> None:
-        """Give up what is not there yet."""
-
-    @property
-    def bytes_read(self) -> int:
-        """Bytes read so far."""
-
-    @property
-    def files_read(self) -> int:
-        """Files opened so far."""
-
-
-class Finished:
-    """The batches of a table that is there already."""
-
-    bytes_read = files_read = 0
-
-    def __init__(self, table: pa.Table) -> None:
-        self._batches = iter(table.to_batches())
-
-    def next(self) -> pa.RecordBatch | None:
-        """Return the next batch, or None at the end."""
-        return next(self._batches, None)
-
-    def check(self) -> None:
-        """Do nothing: no object was read."""
-
-    def cancel(self) -> None:
-        """Drop the batches that are left."""
-        self._batches = iter(())
 
 
 class EmbeddedResult(Result):
@@ -96,7 +55,7 @@ class EmbeddedResult(Result):
             self._rows,
             self._seconds,
             generation,
-            path=self._prepared.path,
+            path=self._batches.path or self._prepared.path,
         )
 
     def to_arrow(self) -> pa.Table:

@@ -157,6 +157,22 @@ class Settings:
         "The largest object that is fetched whole into a local copy.",
         section="engine",
     )
+    result_cache_dir: str | None = setting(
+        "DAGFUSION_RESULT_CACHE_DIR",
+        None,
+        "Where results are kept for equal queries, by default beside the catalog's snapshots; none keeps none.",
+        shown="beside the snapshots",
+        section="engine",
+    )
+    result_cache_bytes: int = setting(
+        "DAGFUSION_RESULT_CACHE_BYTES",
+        512 << 20,
+        "Disk space of kept results, for all processes together.",
+        section="engine",
+    )
+    result_cache_result_bytes: int = setting(
+        "DAGFUSION_RESULT_CACHE_RESULT_BYTES", 8 << 20, "The largest result that is kept.", section="engine"
+    )
     store_stall_s: float = setting(
         "DAGFUSION_STORE_STALL_S",
         5.0,

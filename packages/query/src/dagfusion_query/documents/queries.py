@@ -55,7 +55,7 @@ class Stats:
         first_batch_s: Seconds from there to the first rows.
         total_s: Seconds from its arrival to its end.
         generations: The catalog generation of each environment that it saw.
-        path: `splice`, `staged` or `catalog` (no file was needed).
+        path: `splice`, `staged`, `catalog` (no file was needed) or `cache` (the result of an equal query was kept).
     """
 
     files_total: int = 0

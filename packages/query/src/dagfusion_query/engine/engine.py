@@ -3,6 +3,7 @@
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, TypeVar
 
 import pyarrow as pa
@@ -13,7 +14,17 @@ from dagfusion_query.engine.from_first import with_select
 from dagfusion_query.engine.literals import may_change, read_in_context
 from dagfusion_query.engine.objects import Objects, copy_policy
 from dagfusion_query.engine.plan_cache import PlanCache, is_repeatable, parameters_key
-from dagfusion_query.engine.run import Execution, Run, RunContext, frame_batches, spliced_batches, staged_batches
+from dagfusion_query.engine.result_cache import Keeper, ResultCache, identity
+from dagfusion_query.engine.run import (
+    Batches,
+    Execution,
+    Finished,
+    Run,
+    RunContext,
+    frame_batches,
+    spliced_batches,
+    staged_batches,
+)
 from dagfusion_query.engine.runtime import PLANNERS, Loop, Planners
 from dagfusion_query.engine.session import READ_ONLY, Bound, Sessions
 from dagfusion_query.engine.statement import (
@@ -28,7 +39,8 @@ from dagfusion_query.engine.statement import (
 )
 from dagfusion_query.engine.stores import Stores
 from dagfusion_query.errors import EnvironmentUnavailableError, PlanError, UnknownTableError
-from dagfusion_query.object_cache.copies import open_copies
+from dagfusion_query.object_cache import CACHE
+from dagfusion_query.object_cache.copies import open_copies, open_results
 from dagfusion_query.parameters import Params, Values, scalars, unfit
 from dagfusion_query.scan.parquet_scan import Breadth, CopyPolicy
 from dagfusion_query.scan.splice import NotSpliceable, Spliced, decode, splice
@@ -52,12 +64,14 @@ class Prepared:
         work: The plan that runs; None for a statement that names no table and whose plan does not serialize.
         logical: DataFusion's optimized logical plan.
         is_explain: The statement was EXPLAIN, and this is the plan of the statement inside of it.
+        is_repeatable: The statement has the same answer as long as its tables have the same rows.
     """
 
     schema: pa.Schema
     scans: Sequence[Scan]
     logical: LogicalPlan
     is_explain: bool
+    is_repeatable: bool
     bound: Bound
     work: Spliced | Staged | None
     frame: DataFrame
@@ -78,6 +92,13 @@ class Prepared:
         if isinstance(self.work, Staged) and self.work.stages:
             return "staged"
         return "splice" if any(scan.count for scan in self.scans) else "catalog"
+
+    @cached_property
+    def identity(self) -> str | None:
+        """What equal plans over the same versions of objects share; None where a run may have another result."""
+        if self.spliced is None or self.is_analysis or not self.is_repeatable:
+            return None
+        return identity(self.spliced.plan, self.schema, self.scans)
 
     @property
     def is_analysis(self) -> bool:
@@ -116,6 +137,8 @@ class Engine:
         copies = open_copies(settings)
         self._objects = Objects(self._stores, copies, settings.scan_concurrency)
         self._policy = None if copies is None else copy_policy(copies, settings)
+        results = open_results(settings)
+        self._results = None if results is None else ResultCache(results, settings.result_cache_result_bytes)
         self._plans: dict[Bound, PlanCache[Prepared]] = {}
         self._lock = threading.Lock()
         self.cached_plans = 0  # how often a statement's plan was there already
@@ -145,7 +168,7 @@ class Engine:
             self.cached_plans += 1
             return known
         prepared = self._guarded(lambda: self._plan(sql, values, bound), bound, sql)
-        if is_repeatable(sql):
+        if prepared.is_repeatable:
             plans.put(key, prepared)
         return prepared
 
@@ -156,8 +179,22 @@ class Engine:
             self._plans = {**kept, bound: PlanCache(self._settings.plan_cache_bytes // (1 + len(kept)))}
         return self._plans[bound]
 
-    def start(self, prepared: Prepared) -> Run:
-        """Start a run of a planned statement."""
+    def answer(self, prepared: Prepared, *, result_cache: bool = True) -> Batches:
+        """Return the result of a planned statement, if one was kept, else start a run of it.
+
+        Args:
+            prepared: The statement.
+            result_cache: Whether a result may be taken that was kept, or be kept.
+        """
+        if self._results is None or not result_cache or prepared.identity is None:
+            return self.start(prepared)
+        kept = self._results.find(prepared.identity, prepared.schema)
+        if kept is not None:
+            return Finished(kept, CACHE)
+        return self.start(prepared, self._results.keeper(prepared.identity, prepared.schema))
+
+    def start(self, prepared: Prepared, keeper: Keeper | None = None) -> Run:
+        """Start a run of a planned statement; `keeper` is shown its batches."""
         run_context = RunContext(prepared.bound.context, self._planners, self._objects)
         execution = Execution(
             self._batches(prepared, run_context), self._loop, self._settings.store_stall_s, run_context.plans
@@ -168,6 +205,7 @@ class Engine:
             prepared.scans,
             self._stores,
             lambda: self._loop.submit(run_context.check()).result(),
+            keeper=keeper,
         )
 
     def plans(self, prepared: Prepared) -> tuple[str, str]:
@@ -192,6 +230,8 @@ class Engine:
 
     def close(self) -> None:
         """End the threads and remove the templates."""
+        if self._results is not None:
+            self._results.close()
         self._planners.close()
         self._loop.close()
         self._sessions.close()
@@ -222,7 +262,8 @@ class Engine:
         for environment, store in () if work is None else work.stores:
             self._stores.register(bound.context, environment, store)
         scans = () if work is None else work.scans
-        return Prepared(_schema(optimized, bound.context), scans, optimized, is_explain, bound, work, frame)
+        schema = _schema(optimized, bound.context)
+        return Prepared(schema, scans, optimized, is_explain, is_repeatable(sql), bound, work, frame)
 
     def _work(self, optimized: LogicalPlan, bound: Bound, policy: CopyPolicy | None) -> Spliced | Staged | None:
         tables = [*bound.tables.values()]

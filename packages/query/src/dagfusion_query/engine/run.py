@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Protocol
 
 import pyarrow as pa
 from datafusion import DataFrame, ExecutionPlan, RecordBatchStream, SessionContext
 
 from dagfusion_query.engine.objects import Objects, diagnose, probe
+from dagfusion_query.engine.result_cache import Keeper, timed
 from dagfusion_query.engine.runtime import Loop, Planners
 from dagfusion_query.engine.stores import Stores
 from dagfusion_query.scan.splice import Spliced, decode
@@ -21,6 +23,57 @@ from dagfusion_query.scan.stage import Staged
 from dagfusion_query.scan.table_scan import Scan
 
 _log = logging.getLogger(__name__)
+
+
+class Batches(Protocol):
+    """Where a result's batches come from."""
+
+    @property
+    def path(self) -> str | None:
+        """How they come about, where it is not as the plan says."""
+
+    def next(self) -> pa.RecordBatch | None:
+        """Return the next batch, or None at the end."""
+
+    def check(self) -> None:
+        """Compare the objects that were read so far with their events."""
+
+    def cancel(self) -> None:
+        """Give up what is not there yet."""
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes read so far."""
+
+    @property
+    def files_read(self) -> int:
+        """Files opened so far."""
+
+
+class Finished:
+    """The batches of a table that is there already.
+
+    Args:
+        table: The table.
+        path: See `Batches`.
+    """
+
+    bytes_read = files_read = 0
+
+    def __init__(self, table: pa.Table, path: str | None = None) -> None:
+        self.path: str | None = path
+        self._batches = iter(table.to_batches())
+
+    def next(self) -> pa.RecordBatch | None:
+        """Return the next batch, or None at the end."""
+        return next(self._batches, None)
+
+    def check(self) -> None:
+        """Do nothing: no object was read."""
+
+    def cancel(self) -> None:
+        """Drop the batches that are left."""
+        self._batches = iter(())
 
 
 class Execution:
@@ -106,7 +159,10 @@ class Run:
         scans: What the statement reads.
         stores: Where the objects are.
         check: Compares what was read so far with the events.
+        keeper: Is shown the batches, for the next run of an equal plan; None where nothing is kept.
     """
+
+    path: str | None = None
 
     def __init__(
         self,
@@ -115,9 +171,11 @@ class Run:
         scans: Sequence[Scan],
         stores: Stores,
         check: Callable[[], None],
+        *,
+        keeper: Keeper | None = None,
     ) -> None:
         self._execution, self._schema, self._scans, self._stores = execution, schema, scans, stores
-        self._check = check
+        self._check, self._keeper = check, keeper
 
     def next(self) -> pa.RecordBatch | None:
         """Return the next batch, or None at the end.
@@ -127,6 +185,9 @@ class Run:
             StoreUnavailableError: The object store does not answer.
             ExecutionError: The statement failed.
         """
+        return self._next() if self._keeper is None else timed(self._next, self._keeper)
+
+    def _next(self) -> pa.RecordBatch | None:
         while True:
             try:
                 batch = self._execution.next()
@@ -156,6 +217,8 @@ class Run:
 
     def cancel(self) -> None:
         """Give the run up. May be called on another thread."""
+        if self._keeper is not None:
+            self._keeper.drop()
         self._execution.cancel()
 
     @property

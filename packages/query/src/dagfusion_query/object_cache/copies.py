@@ -30,6 +30,7 @@ DIGEST_BYTES = hashlib.sha256().digest_size
 KEY_BYTES = 16
 _PRIVATE = 0o700
 _KNOWN = 1 << 20  # copies that a process remembers to be whole
+_CALLED = {"objects": "copies of objects", "results": "results"}  # by their folders' names
 
 
 def copy_key(*version: str) -> str:
@@ -99,6 +100,20 @@ class Copies:
         counted(path, status.st_mode)
         return True
 
+    def read(self, key: str) -> memoryview | None:
+        """Return the bytes of a copy; None if there is no whole one."""
+        path = Path(self.path(key))
+        try:
+            stored = path.read_bytes()
+            mode = path.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+        if not _has_digest(stored):
+            _remove(path)
+            return None
+        counted(str(path), mode)
+        return memoryview(stored)[:-DIGEST_BYTES]
+
     def put(self, key: str, content: bytes | memoryview, digest: bytes) -> None:
         """Keep a copy.
 
@@ -158,25 +173,39 @@ class Copies:
 
 
 def open_copies(settings: Settings) -> Copies | None:
-    """Return the local copies of the settings' folder, or of the process's own where no folder can be kept.
+    """Return the local copies of objects.
 
     Returns:
         None if the settings want no copies, or no folder can be written to.
     """
-    if settings.object_cache_dir == NO_STATE:
+    return _open(settings, "objects", settings.object_cache_dir, settings.object_cache_bytes)
+
+
+def open_results(settings: Settings) -> Copies | None:
+    """Return the results that are kept.
+
+    Returns:
+        None if the settings want none to be kept, or no folder can be written to.
+    """
+    return _open(settings, "results", settings.result_cache_dir, settings.result_cache_bytes)
+
+
+def _open(settings: Settings, name: str, folder: str | None, limit_bytes: int) -> Copies | None:
+    """Return the copies in the settings' folder, or in the process's own where no folder can be kept."""
+    if folder == NO_STATE:
         return None
-    for folder in _folders(settings):
+    for kept in _folders(settings, name, folder):
         try:
-            return Copies(folder, settings.object_cache_bytes)
+            return Copies(kept, limit_bytes)
         except OSError as error:
-            _log.warning("copies of objects cannot be kept in %s: %s", folder, error)
+            _log.warning("%s cannot be kept in %s: %s", _CALLED[name], kept, error)
     try:
-        folder = Path(tempfile.mkdtemp(prefix="dagfusion-"))
-        copies = Copies(folder, settings.object_cache_bytes)
+        temporary = Path(tempfile.mkdtemp(prefix="dagfusion-"))
+        copies = Copies(temporary, limit_bytes)
     except OSError as error:
-        _log.warning("every object is read in its store, because no folder for copies can be made: %s", error)
+        _log.warning("%s are not kept, because no folder for them can be made: %s", _CALLED[name], error)
         return None
-    weakref.finalize(copies, shutil.rmtree, folder, ignore_errors=True)
+    weakref.finalize(copies, shutil.rmtree, temporary, ignore_errors=True)
     return copies
 
 
@@ -228,17 +257,20 @@ def _remove(path: Path) -> None:
 def _is_whole(path: str) -> bool:
     """Compare a copy with its digest."""
     try:
-        stored = Path(path).read_bytes()
+        return _has_digest(Path(path).read_bytes())
     except FileNotFoundError:
         return False
+
+
+def _has_digest(stored: bytes) -> bool:
     return hashlib.sha256(memoryview(stored)[:-DIGEST_BYTES]).digest() == stored[-DIGEST_BYTES:]
 
 
-def _folders(settings: Settings) -> Iterator[Path]:
-    if settings.object_cache_dir is not None:
-        yield Path(settings.object_cache_dir).expanduser()
+def _folders(settings: Settings, name: str, folder: str | None) -> Iterator[Path]:
+    if folder is not None:
+        yield Path(folder).expanduser()
     elif settings.state_dir is not None:
         if settings.state_dir != NO_STATE:
-            yield Path(settings.state_dir, "objects")
+            yield Path(settings.state_dir, name)
     elif settings.cache_dir is not None:
-        yield Path(settings.cache_dir, "dagfusion", "objects")
+        yield Path(settings.cache_dir, "dagfusion", name)

@@ -8,6 +8,7 @@ from prometheus_client.registry import Collector
 
 from dagfusion_query.catalog.environments import Environments
 from dagfusion_query.documents.queries import QueryInfo, State
+from dagfusion_query.object_cache import CACHE
 from dagfusion_query.service.admission import Admission
 from dagfusion_query.worker.pool import Pool
 
@@ -39,6 +40,9 @@ class Metrics:
         self._rows = Counter("dagfusion_result_rows", "Rows of results.", registry=r)
         self._bytes = Counter("dagfusion_result_bytes", "Encoded bytes of results.", registry=r)
         self._plans = Counter("dagfusion_plans", "Plans, by whether a worker had one already.", ["cache"], registry=r)
+        self._results = Counter(
+            "dagfusion_results", "Results, by whether one was kept for an equal query.", ["cache"], registry=r
+        )
 
     def planned(self, *, cached: bool) -> None:
         """Count a statement that was planned, or whose plan was there."""
@@ -58,6 +62,8 @@ class Metrics:
         self._bytes_read.inc(stats.bytes_read)
         self._requests.inc(stats.requests or 0)
         self._bytes_skipped.inc(sum(scan.bytes_total - scan.bytes_kept for scan in stats.scans))
+        if stats.path:
+            self._results.labels("hit" if stats.path == CACHE else "miss").inc()
         self._rows.inc(stats.rows)
         self._bytes.inc(stats.result_bytes)
 

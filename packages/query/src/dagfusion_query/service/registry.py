@@ -50,6 +50,7 @@ class Query:
         params: One row; columns are called `1`, `2`, ... for `$1`, `$2`, ..., or by the parameters' names.
         timeout_s: Seconds it may take, if that is less than the service allows.
         limit_rows: Rows after which the result is cut, without an error; None for all.
+        result_cache: Whether the result may be one that was kept for an equal query, and be kept.
     """
 
     sql: str
@@ -57,6 +58,7 @@ class Query:
     format: Format = Format.arrow
     timeout_s: float | None = None
     limit_rows: int | None = None
+    result_cache: bool = True
 
 
 class Registry:

@@ -320,6 +320,7 @@ class Running:
             sql=query.sql,
             format=query.format,
             wanted_rows=None if wanted is None else min(wanted, settings.result_limit_rows + 1),  # 64 bits at most
+            result_cache=query.result_cache,
             limit_rows=settings.result_limit_rows,
             limit_bytes=settings.result_limit_bytes,
             environments=sources(self._shared.environments, self._caller.grants),

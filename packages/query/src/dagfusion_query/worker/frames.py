@@ -202,6 +202,7 @@ class Statement:
     Attributes:
         id: The query's.
         wanted_rows: Rows after which the result is cut, without an error; None for all.
+        result_cache: Whether the result may be one that was kept, and be kept.
         limit_rows: Rows that a result may have.
         limit_bytes: Bytes that an encoded result may have.
         environments: Those that the caller may know of.
@@ -215,6 +216,7 @@ class Statement:
     limit_rows: int
     limit_bytes: int
     wanted_rows: int | None = None
+    result_cache: bool = True
     mode: Mode = Mode.run
     format: Format = Format.arrow
 
@@ -234,7 +236,7 @@ class Planned:
         planning_s: Seconds since the worker took it.
         generations: The catalog generation of each environment that it sees.
         cached: Whether its plan was there already.
-        path: `splice`, `staged` or `catalog`.
+        path: `splice`, `staged`, `catalog` or `cache`.
     """
 
     planning_s: float

@@ -31,7 +31,7 @@ from dagfusion_query.errors import (
 from dagfusion_query.settings import Settings
 
 if TYPE_CHECKING:
-    from dagfusion_query.result import Batches  # whose module loads DataFusion, which the service never does
+    from dagfusion_query.engine.run import Batches  # whose module loads DataFusion, which the service never does
 
 _SOURCE = re.compile(r"(?:/[\w.@+-]+)+/[\w.-]+\.(?:rs|py)(?::\d+)*")  # of this program or of a library
 _TRACE = re.compile(r"(?<!\n)\n*(?:stack backtrace:|backtrace:|Traceback \(most recent call last\):).*", re.DOTALL)
@@ -173,6 +173,11 @@ class RedactedPlans:
     def cancel(self) -> None:
         """Cancel the batches that are left."""
         self._batches.cancel()
+
+    @property
+    def path(self) -> str | None:
+        """How they come about, where it is not as the plan says."""
+        return self._batches.path
 
     @property
     def bytes_read(self) -> int:

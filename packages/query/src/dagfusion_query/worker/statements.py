@@ -16,9 +16,8 @@ from dagfusion_query.answers import Explanation
 from dagfusion_query.documents.failures import Failure
 from dagfusion_query.documents.queries import ExplanationDocument
 from dagfusion_query.engine.engine import Prepared
-from dagfusion_query.engine.run import Run
+from dagfusion_query.engine.run import Batches, Finished, Run
 from dagfusion_query.errors import QueryCancelledError
-from dagfusion_query.result import Batches, Finished
 from dagfusion_query.worker.frames import Configuration, End, Frame, Kind, LinkLostError, Mode, Phase, Statement, encode
 from dagfusion_query.worker.limits import EXIT_CODE, SentRequests, comes_to_rest
 from dagfusion_query.worker.redact import RedactedPlans, Redactor, StatementRedactor
@@ -104,7 +103,8 @@ class StatementRun:
         prepared = plan.prepared
         plans = self._explained(prepared).to_arrow() if prepared.is_explain else None
         schema = prepared.schema if plans is None else plans.schema
-        planned = encode(Kind.planned, plan.facts, [memoryview(schema.serialize())])
+        described = [memoryview(schema.serialize())]
+        planned = encode(Kind.planned, plan.facts, described)
         self._mark(Phase.running)
         match self._statement.mode:
             case Mode.describe:
@@ -114,10 +114,15 @@ class StatementRun:
                 send(planned, encode(Kind.end, End(explanation=document)))
             case Mode.run:
                 began = time.perf_counter()
-                batches: Batches = Finished(plans) if plans is not None else self._engine.start(prepared)
+                batches = Finished(plans) if plans is not None else self._batches_of(prepared)
+                if batches.path is not None:
+                    planned = encode(Kind.planned, replace(plan.facts, path=batches.path), described)
                 if prepared.is_analysis:
                     batches = RedactedPlans(batches, lambda text: self._shown.plan(with_tables(prepared.shown(text))))
                 self._stream(batches, ResultChunks(self._statement, schema, planned, send), began)
+
+    def _batches_of(self, prepared: Prepared) -> Batches:
+        return self._engine.answer(prepared, result_cache=self._statement.result_cache)
 
     def _stream(self, batches: Batches, output: ResultChunks, began: float) -> None:
         with self._lock:

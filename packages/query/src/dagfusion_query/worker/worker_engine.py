@@ -16,7 +16,7 @@ from dagfusion_query.catalog.manifest import MappedCatalog
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.documents.queries import ScanStats
 from dagfusion_query.engine.engine import Engine, Prepared
-from dagfusion_query.engine.run import Run
+from dagfusion_query.engine.run import Batches
 from dagfusion_query.engine.statement import is_full_disk, no_room
 from dagfusion_query.errors import PlanError, QueryError, ResourcesError
 from dagfusion_query.result import explain
@@ -124,9 +124,9 @@ class WorkerEngine:
         )
         return StatementPlan(prepared, facts, folders)
 
-    def start(self, prepared: Prepared) -> Run:
-        """Start a run of a planned statement."""
-        return self._engine.start(prepared)
+    def answer(self, prepared: Prepared, *, result_cache: bool) -> Batches:
+        """Return the result of a planned statement, if one was kept and may be taken, else start a run of it."""
+        return self._engine.answer(prepared, result_cache=result_cache)
 
     def explain(self, prepared: Prepared) -> Explanation:
         """Explain a planned statement, with the names of tables in place of those of their scans."""

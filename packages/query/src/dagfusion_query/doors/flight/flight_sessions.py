@@ -25,6 +25,7 @@ _MOST = 2**63  # no more bits have room in an answer
 _LIFETIME_S = 24 * 3600.0
 _INVALID_NAME, _INVALID_VALUE = 1, 2
 _CLOSED = 1
+_SWITCH = {"true": True, "false": False, "none": True, "": True}  # also as a text; unset is on
 
 
 @dataclass
@@ -34,10 +35,12 @@ class FlightSession:
     Attributes:
         query_timeout_s: Seconds that its queries may take; None for as long as the service allows.
         limit_rows: Rows after which its results are cut; None for all.
+        result_cache: Whether its results may be those that were kept for equal queries, and be kept.
     """
 
     query_timeout_s: float | None = None
     limit_rows: int | None = None
+    result_cache: bool = True
 
     def set(self, name: str, value: Any) -> int | None:
         """Set or, with a value that has nothing set, unset an option; return Flight's number of what is wrong."""
@@ -55,6 +58,10 @@ class FlightSession:
                     return _INVALID_VALUE
                 setattr(self, name, number)
                 return None
+            case "result_cache":
+                text = str(given).lower()
+                self.result_cache = _SWITCH.get(text, self.result_cache)
+                return None if text in _SWITCH else _INVALID_VALUE
             case _:
                 return _INVALID_NAME
 
@@ -213,6 +220,8 @@ class FlightSessions:
             result.session_options["query_timeout_s"].double_value = session.query_timeout_s
         if session.limit_rows is not None:
             result.session_options["limit_rows"].int64_value = session.limit_rows
+        if not session.result_cache:
+            result.session_options["result_cache"].bool_value = False
         encoded: bytes = result.SerializeToString()
         return encoded
 

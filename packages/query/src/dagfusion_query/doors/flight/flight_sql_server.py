@@ -40,7 +40,7 @@ _ACTIONS = {
     "ClosePreparedStatement": "Forget a prepared statement.",
     "CancelQuery": "Cancel the query of a FlightInfo (the older way).",
     "CancelFlightInfo": "Cancel the query of a FlightInfo.",
-    "SetSessionOptions": "Set catalog, query_timeout_s or limit_rows for the calls to come.",
+    "SetSessionOptions": "Set catalog, query_timeout_s, limit_rows or result_cache for the calls to come.",
     "GetSessionOptions": "Return the options that are set.",
     "CloseSession": "Forget the session's options.",
     **_OWN_ACTIONS,

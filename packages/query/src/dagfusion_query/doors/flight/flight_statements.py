@@ -282,7 +282,13 @@ def parameters(sql: str) -> Parameters:
 
 
 def _query(sql: str, row: pa.RecordBatch | None, session: FlightSession) -> Query:
-    return Query(sql, row, timeout_s=session.query_timeout_s, limit_rows=session.limit_rows)
+    return Query(
+        sql,
+        row,
+        timeout_s=session.query_timeout_s,
+        limit_rows=session.limit_rows,
+        result_cache=session.result_cache,
+    )
 
 
 def _numbered(sql: str) -> str:

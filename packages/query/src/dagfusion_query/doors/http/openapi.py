@@ -252,6 +252,7 @@ _REQUESTS: Schema = {
             "format": {"enum": [form.value for form in Format], "description": "Else as Accept says, else arrow."},
             "timeout_s": {"type": ["number", "null"], "exclusiveMinimum": 0},
             "limit_rows": {"type": ["integer", "null"], "minimum": 0},
+            "result_cache": {"type": "boolean", "description": "Whether a kept result may be taken. Default: true."},
         },
     ),
     "ExplainRequest": _object({"sql": _TEXT}, {"params": _PARAMS}),

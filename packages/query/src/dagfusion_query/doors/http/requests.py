@@ -19,7 +19,7 @@ UPLOAD_TIMEOUT_S = 15.0
 PARAMS_LIMIT_BYTES = 1 << 20
 _GZIP = b"\x1f\x8b"
 _ESCAPED = 2  # JSON's escapes make a statement longer than it is
-_FIELDS = ("sql", "params", "format", "timeout_s", "limit_rows")
+_FIELDS = ("sql", "params", "format", "timeout_s", "limit_rows", "result_cache")
 
 
 async def read_query(request: Request, settings: ServiceSettings, fields: tuple[str, ...] = _FIELDS) -> Query:
@@ -42,7 +42,10 @@ async def read_query(request: Request, settings: ServiceSettings, fields: tuple[
     if limit_rows is not None and (not _is_number(limit_rows) or not isinstance(limit_rows, int) or limit_rows < 0):
         raise BadRequestError(f"limit_rows must be a whole number from 0 on, got {_shown(limit_rows)}")
     form = _format(spec.get("format"), request.headers.get("accept", "*/*")) if "format" in fields else Format.arrow
-    return Query(sql, read_params(spec.get("params")), form, timeout_s, limit_rows)
+    result_cache = spec.get("result_cache", True)
+    if not isinstance(result_cache, bool):
+        raise BadRequestError(f"result_cache must be true or false, got {_shown(result_cache)}")
+    return Query(sql, read_params(spec.get("params")), form, timeout_s, limit_rows, result_cache=result_cache)
 
 
 def negotiated(accept: str) -> Format:

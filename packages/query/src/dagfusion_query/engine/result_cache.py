@@ -1,0 +1,179 @@
+"""Results that are kept for equal queries, each under the identity of its plan.
+
+A plan names its objects, and the catalog knows the version of each. So a plan over the same versions has the same
+answer, whoever asks and however the statement was written; when a partition that it reads is materialized again, the
+plan has another identity. Nothing is ever invalidated: results that nobody asks for leave as the room is needed.
+
+A result costs a file. It is kept when it took long, else when its plan comes a second time.
+"""
+
+import hashlib
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import version
+from threading import BoundedSemaphore
+
+import datafusion
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dagfusion_query.object_cache.copies import KEY_BYTES, Copies
+from dagfusion_query.scan.table_scan import Scan
+
+_log = logging.getLogger(__name__)
+_FORMAT = 1  # of identities and kept results
+_VERSION = ("uri", "size_bytes", "etag", "checksum", "run_id", "event_id")  # columns of the catalog that tell a version
+_LONG_S = 0.05
+_REMEMBERED = 100_000  # plans that came once
+_WAITING = 8  # results that wait to be written; more are not kept
+
+
+def identity(plan: bytes, schema: pa.Schema, scans: Sequence[Scan]) -> str | None:
+    """Return what two planned statements share only if they have one answer, 32 hexadecimal digits.
+
+    Args:
+        plan: The encoded physical plan.
+        schema: The result's columns.
+        scans: What the plan reads.
+
+    Returns:
+        None if the plan reads no object, or one whose version is not known.
+    """
+    if not any(scan.count for scan in scans):
+        return None
+    digest = hashlib.blake2b(_programs(), digest_size=KEY_BYTES)
+    for part in (schema.serialize(), plan):
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    for scan in scans:
+        objects = scan.kept.select(_VERSION).combine_chunks()
+        if not _have_versions(objects):
+            return None
+        digest.update(str(scan.table.name).encode() + b"\0")
+        digest.update(_encoded(objects))
+    return digest.hexdigest()
+
+
+class Keeper:
+    """Collects the batches of one run, and hands them over at its end if they are worth it.
+
+    Args:
+        limit_bytes: The largest result that is kept.
+        keep: Takes the batches, and the seconds that were waited for them.
+    """
+
+    def __init__(self, limit_bytes: int, keep: Callable[[Sequence[pa.RecordBatch], float], None]) -> None:
+        self._keep, self._left = keep, limit_bytes
+        self._batches: list[pa.RecordBatch] | None = []
+        self._waited_s = 0.0
+
+    def take(self, batch: pa.RecordBatch | None, waited_s: float) -> None:
+        """Take the next batch, or None at the end, and the seconds that it was waited for."""
+        self._waited_s += waited_s
+        batches = self._batches
+        if batches is None:
+            return
+        if batch is None:
+            self.drop()
+            self._keep(batches, self._waited_s)
+            return
+        self._left -= batch.nbytes
+        batches.append(batch)
+        if self._left < 0:
+            self.drop()
+
+    def drop(self) -> None:
+        """Keep nothing: a run that is given up looks as if it were at its end. May be called on another thread."""
+        self._batches = None
+
+
+class ResultCache:
+    """Kept results. Thread-safe; processes share the folder.
+
+    Args:
+        copies: The folder.
+        limit_bytes: The largest result that is kept.
+    """
+
+    def __init__(self, copies: Copies, limit_bytes: int) -> None:
+        self._copies, self._limit_bytes = copies, limit_bytes
+        self._seen: OrderedDict[str, None] = OrderedDict()
+        self._writer = ThreadPoolExecutor(1, "dagfusion-results")
+        self._room = BoundedSemaphore(_WAITING)
+
+    def find(self, key: str, schema: pa.Schema) -> pa.Table | None:
+        """Return the result with this identity, if there is one."""
+        try:
+            content = self._copies.read(key)
+            found = None if content is None else pa.ipc.open_stream(pa.py_buffer(content)).read_all()
+        except (OSError, pa.ArrowException) as error:
+            _log.warning("a kept result cannot be read: %s", error)
+            return None
+        return found if found is not None and found.schema.equals(schema, check_metadata=True) else None
+
+    def keeper(self, key: str, schema: pa.Schema) -> Keeper:
+        """Return what takes the batches of a run whose result is not there."""
+        is_known = key in self._seen
+        self._remember(key)
+
+        def keep(batches: Sequence[pa.RecordBatch], took_s: float) -> None:
+            if (is_known or took_s >= _LONG_S) and self._room.acquire(blocking=False):
+                with suppress(RuntimeError):  # the engine was closed meanwhile
+                    self._writer.submit(self._write, key, schema, batches)
+
+        return Keeper(self._limit_bytes, keep)
+
+    def close(self) -> None:
+        """Write what waits."""
+        self._writer.shutdown()
+
+    def _remember(self, key: str) -> None:
+        self._seen[key] = None
+        while len(self._seen) > _REMEMBERED:
+            self._seen.popitem(last=False)
+
+    def _write(self, key: str, schema: pa.Schema, batches: Sequence[pa.RecordBatch]) -> None:
+        try:
+            content = memoryview(_stream(schema, batches))
+            if len(content) <= self._limit_bytes:
+                self._copies.put(key, content, hashlib.sha256(content).digest())
+        except OSError as error:
+            _log.warning("a result cannot be kept: %s", error)
+        finally:
+            self._room.release()
+
+
+def timed(take: Callable[[], pa.RecordBatch | None], keeper: Keeper) -> pa.RecordBatch | None:
+    """Take the next batch of a run, and show it to its keeper."""
+    began = time.perf_counter()
+    batch = take()
+    keeper.take(batch, time.perf_counter() - began)
+    return batch
+
+
+@cache
+def _programs() -> bytes:
+    """Return which programs made a result: another version of one may answer otherwise."""
+    return f"{_FORMAT} {version('dagfusion-query')} {datafusion.__version__} {pa.__version__}".encode()
+
+
+def _have_versions(objects: pa.Table) -> bool:
+    """Return True if the store's etag or a checksum of each object is known."""
+    return bool(pc.all(pc.or_(pc.is_valid(objects["etag"]), pc.is_valid(objects["checksum"]))).as_py() in (True, None))
+
+
+def _encoded(objects: pa.Table) -> memoryview:
+    return memoryview(_stream(objects.schema, objects.to_batches()))
+
+
+def _stream(schema: pa.Schema, batches: Sequence[pa.RecordBatch]) -> pa.Buffer:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    return sink.getvalue()
