@@ -12,18 +12,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import pytest
 import trustme
 
 from dagfusion_query.worker.limits import SentRequests
 
-# Asks for objects, some at once, in three rounds; prints what was counted in each.
+# Asks for objects, some at once, in three rounds; prints what was counted in each, and which connections were open.
 CLIENT = """
 import json, sys
 from concurrent.futures import ThreadPoolExecutor
-import obstore
+import obstore, psutil
 from dagfusion_query.object_store import open_store
 from dagfusion_query.settings import Settings
 from dagfusion_query.worker.limits import SentRequests
@@ -32,21 +32,32 @@ endpoint = sys.argv[1]
 settings = Settings(endpoint_url=endpoint, region="us-east-1", access_key_id="a", secret_access_key="b")
 store = open_store("s3://bucket/", settings, connect_timeout="10s", timeout="30s")
 sent, counted = SentRequests([endpoint]), []
-for at_once, times in ((1, 3), (8, 100), (2, 7)):
+
+def open_ports():
+    return sorted(found.laddr.port for found in psutil.Process().net_connections("tcp") if found.raddr)
+
+def ask(number):
+    obstore.get_range(store, f"{number}.parquet", start=0, length=10)
+
+for at_once, numbers in ((1, range(3)), (8, range(100, 200)), (2, range(200, 207))):
     sent.restart()
     with ThreadPoolExecutor(at_once) as pool:
-        list(pool.map(lambda number: obstore.get_range(store, f"{number}.parquet", start=0, length=10), range(times)))
-    counted.append(sent.count())
+        list(pool.map(ask, numbers))
+    ports = None
+    while ports != open_ports():  # one may be about to be closed
+        ports, count = open_ports(), sent.count()
+    counted.append([count, ports])
 print(json.dumps(counted))
 """
 
 
 class Objects(BaseHTTPRequestHandler):
-    """Answers each request for a range with ten bytes."""
+    """Answers each request for a range with ten bytes, and notes from where each object was asked for."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
+        cast("CountedServer", self.server).ports[int(Path(self.path).stem)] = self.client_address[1]
         self.send_response(206)
         self.send_header("Content-Range", "bytes 0-9/100")
         self.send_header("Content-Length", "10")
@@ -58,7 +69,15 @@ class Objects(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-class LateServer(ThreadingHTTPServer):
+class CountedServer(ThreadingHTTPServer):
+    """Knows the client's port of the connection on which each object was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Objects)
+        self.ports: dict[int, int] = {}
+
+
+class LateServer(CountedServer):
     """Accepts a connection every 0.4 s and lets one wait: the others' first segments are sent again."""
 
     request_queue_size = 1
@@ -69,7 +88,7 @@ class LateServer(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(server: ThreadingHTTPServer, context: ssl.SSLContext | None) -> Iterator[int]:
+def serving(server: CountedServer, context: ssl.SSLContext | None) -> Iterator[int]:
     if context is not None:
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever)
@@ -83,16 +102,14 @@ def serving(server: ThreadingHTTPServer, context: ssl.SSLContext | None) -> Iter
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
-@pytest.mark.parametrize(
-    ("scheme", "kind"), [("http", ThreadingHTTPServer), ("https", ThreadingHTTPServer), ("http", LateServer)]
-)
+@pytest.mark.parametrize(("scheme", "kind"), [("http", CountedServer), ("https", CountedServer), ("http", LateServer)])
 @pytest.mark.usefixtures("processes")
-def test_as_many_as_were_sent(scheme: str, kind: type[ThreadingHTTPServer], tmp_path: Path) -> None:
+def test_as_many_as_were_sent(scheme: str, kind: type[CountedServer], tmp_path: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "authority.pem")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
-    server = kind(("127.0.0.1", 0), Objects)
+    server = kind()
     with serving(server, context if scheme == "https" else None) as port:
         found = subprocess.run(  # noqa: S603  # our own script
             [sys.executable, "-c", CLIENT, f"{scheme}://localhost:{port}"],
@@ -103,7 +120,11 @@ def test_as_many_as_were_sent(scheme: str, kind: type[ThreadingHTTPServer], tmp_
             check=False,
         )
     assert found.returncode == 0, found.stderr
-    assert json.loads(found.stdout) == [3, 100, 7]
+    for numbers, (counted, ports) in zip(
+        (range(3), range(100, 200), range(200, 207)), json.loads(found.stdout), strict=True
+    ):
+        assert counted == sum(server.ports[number] in ports for number in numbers)
+        assert counted > len(numbers) // 2
 
 
 def test_a_system_that_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:

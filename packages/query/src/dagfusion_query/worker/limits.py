@@ -119,7 +119,8 @@ def comes_to_rest(within_s: float) -> bool:
 class SentRequests:
     """Counts requests from one moment to another.
 
-    What was sent on connections that the store has closed meanwhile is not counted. A request counts twice where it is
+    What was sent on connections that were closed meanwhile is not counted: the store closes some, and now and then the
+    client closes one after its first request. A request counts twice where it is
     larger than a network's segments, which takes a session token of more than about 1 KB and no jumbo frames.
 
     Args:
