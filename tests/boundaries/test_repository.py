@@ -64,6 +64,12 @@ def test_no_path_of_a_machine_is_named(texts: dict[str, str], root: Path) -> Non
     assert matches(texts, re.compile("|".join(checkout))) == []
 
 
+def test_every_property_draws_fewer_examples_in_the_fast_tier(texts: dict[str, str]) -> None:
+    tests = {name: text for name, text in texts.items() if name.startswith("tests/") and name.endswith(".py")}
+    assert matches(tests, re.compile(r"settings\(.*max_examples=examples\(")) != []
+    assert matches(tests, re.compile(r"settings\(.*max_examples=(?!examples)")) == []
+
+
 def test_no_package_is_a_folder_of_leftovers(texts: dict[str, str]) -> None:
     """A module called `utils` has no one job."""
     vague = {"utils", "util", "helpers", "helper", "common", "misc", "manager"}

@@ -19,6 +19,7 @@ from dagfusion_query.errors import (
 )
 from tests.query.doors.conftest import CONNECTIONS, Doors
 from tests.query.doors.doors import Door
+from tests.tiers import examples
 
 MOMENT = dt.datetime(2024, 1, 5, 1, 2, 3, tzinfo=dt.UTC)
 VALUES: Sequence[Any] = (
@@ -67,7 +68,7 @@ ANY = st.one_of(
 
 
 def test_any_parameters_are_the_same_for_all_connections(doors: Doors) -> None:
-    @settings(max_examples=25)
+    @settings(max_examples=examples(25))
     @given(st.lists(ANY, min_size=1, max_size=4))
     def check(values: list[Any]) -> None:
         sql = "SELECT " + ", ".join(f"${n} AS c{n}" for n in range(1, len(values) + 1))
