@@ -13,7 +13,8 @@ import pytest
 from dagfusion_query.access.tokens import Tokens
 from dagfusion_query.doors.http.listen import HttpDoor
 from dagfusion_query.service_settings import ServiceSettings
-from tests.query.http.fake import FakeService, serving
+from tests.query.fake_service import FakeService, arrow
+from tests.query.http.serving import serving
 
 pytestmark = pytest.mark.usefixtures("processes")
 
@@ -54,7 +55,7 @@ def dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def door(tmp_path: Path) -> Iterator[HttpDoor]:
-    with serving(FakeService(), Tokens(tmp_path / "tokens.json"), ServiceSettings()) as door:
+    with serving(FakeService(pieces=(arrow(1),)), Tokens(tmp_path / "tokens.json"), ServiceSettings()) as door:
         yield door
 
 

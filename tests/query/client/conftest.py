@@ -9,12 +9,13 @@ from dagfusion_query.access.tokens import Tokens
 from dagfusion_query.client.http import HttpConnection
 from dagfusion_query.doors.http.listen import HttpDoor
 from dagfusion_query.service_settings import ServiceSettings
-from tests.query.http.fake import FakeService, serving
+from tests.query.fake_service import FakeService, arrow
+from tests.query.http.serving import serving
 
 
 @pytest.fixture
 def service() -> FakeService:
-    return FakeService()
+    return FakeService(pieces=(arrow(1),))
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from tests.query.http.fake import Piece
+from tests.query.fake_service import Piece
 
 
 def pieces(batches: int, rows: int = 1000) -> list[Piece]:

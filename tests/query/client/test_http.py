@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from dagfusion_query.access.tokens import Tokens
+from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.live import Lag
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.client import remote
@@ -25,7 +26,7 @@ from dagfusion_query.errors import (
     UnknownTableError,
 )
 from tests.query.client.pieces import pieces
-from tests.query.http.fake import FakeEnvironment, FakeService, arrow
+from tests.query.fake_service import FakeService, arrow, environment
 
 
 def test_a_stream_comes_batch_by_batch(connection: HttpConnection, service: FakeService) -> None:
@@ -55,7 +56,7 @@ def test_stats_come_with_a_short_result(connection: HttpConnection, service: Fak
     result.to_arrow()
 
     stats = result.stats
-    assert (stats.files_total, stats.files_read, stats.rows, stats.generation) == (3, 1, 3, 7)
+    assert (stats.files_total, stats.files_read, stats.rows, stats.generation) == (4, 1, 3, 7)
     assert stats.seconds > 0
 
 
@@ -137,8 +138,8 @@ def test_from_afar_results_are_compressed(service: FakeService, door: HttpDoor, 
 def test_refresh_waits_for_the_event_logs(
     connection: HttpConnection, service: FakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def state(age_s: float) -> FakeEnvironment:
-        return FakeEnvironment("uat", Snapshot(1, "uat"), None, Lag(age_s, 0.0, None, 1, None))
+    def state(age_s: float) -> EnvironmentState:
+        return environment("uat", Snapshot(1, "uat"), None, Lag(age_s, 0.0, None, 1, None))
 
     service.catalog = {"uat": state(60.0)}
     done = threading.Event()

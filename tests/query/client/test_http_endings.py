@@ -13,16 +13,18 @@ from dagfusion_query.doors.http.listen import HttpDoor
 from dagfusion_query.errors import (
     BrokenStreamError,
     ConnectionClosedError,
+    QueryCancelledError,
     QueryError,
     ResourcesError,
 )
 from dagfusion_query.service_settings import ServiceSettings
 from tests.query.client.pieces import pieces
-from tests.query.http.fake import FakeService, cancelled, serving
+from tests.query.fake_service import FakeService
+from tests.query.http.serving import serving
 from tests.waiting import eventually
 
 
-@pytest.mark.parametrize("error", [ResourcesError("no memory"), cancelled()])
+@pytest.mark.parametrize("error", [ResourcesError("no memory"), QueryCancelledError("the query was cancelled by ann")])
 def test_a_stream_that_breaks_says_why(connection: HttpConnection, service: FakeService, error: QueryError) -> None:
     service.pieces = [*pieces(3)[:3], 0.1, error]
     result = connection.sql("SELECT n")

@@ -11,7 +11,8 @@ from adbc_driver_flightsql import DatabaseOptions
 from pyarrow import flight
 
 from dagfusion_query.doors.flight import messages
-from tests.query.flight.conftest import ORDERS, Doors, FakeService, act, command, query, result, url
+from tests.query.fake_service import FakeService, result
+from tests.query.flight.conftest import ORDERS, Doors, act, command, query, url
 
 PASSWORD = {"username": "whoever"}
 
@@ -176,7 +177,7 @@ def test_other_environments_do_not_exist(doors: Doors, service: FakeService) -> 
 def test_what_one_has_nobody_else_can_use(doors: Doors, service: FakeService) -> None:
     door = doors.open(service, anonymous="never")
     service.results["select hangs"] = result(ORDERS, hangs=True)
-    ann, bob = (bearing(doors.tokens.create(name, ["*"])) for name in ("ann", "bob"))
+    ann, bob = (bearing(doors.tokens.create(name, ["uat", "prod"])) for name in ("ann", "bob"))
     with flight.connect(url(door)) as client:
         info = client.get_flight_info(command("CommandStatementQuery", query="select hangs"), ann)
         with pytest.raises(pa.ArrowKeyError, match="no such ticket of yours"):

@@ -22,7 +22,8 @@ from dagfusion_query.errors import (
     TooBusyError,
     UnknownQueryError,
 )
-from tests.query.flight.conftest import ORDERS, FakeService, result
+from tests.query.fake_service import FakeService, result
+from tests.query.flight.conftest import ORDERS
 from tests.waiting import eventually
 
 

@@ -8,7 +8,8 @@ from pyarrow import flight
 
 from dagfusion_query.doors.flight import messages
 from dagfusion_query.errors import QueryError, TooBusyError
-from tests.query.flight.conftest import ORDERS, FakeService, command, result
+from tests.query.fake_service import FakeService, result
+from tests.query.flight.conftest import ORDERS, command
 
 COMMAND = command("CommandStatementQuery", query="select")
 PREPARE = flight.Action(
@@ -152,7 +153,7 @@ def test_damaged_parameters_are_blamed_on_the_parameters(
     writer.write_batch(pa.record_batch([column], names=["1"]))
     with pytest.raises(pa.ArrowInvalid, match="the Arrow stream of the parameters cannot be read"):
         writer.close()
-    assert service.streams == {}
+    assert service.streams == []
 
 
 def test_writing_is_refused(client: flight.FlightClient) -> None:

@@ -12,7 +12,8 @@ from pyarrow import flight
 from dagfusion_query.doors.flight import flight_statements, messages
 from dagfusion_query.doors.flight.door import FlightDoor
 from dagfusion_query.errors import ExecutionError, StoreUnavailableError
-from tests.query.flight.conftest import ORDERS, Doors, FakeService, Result, act, command, query, result, url
+from tests.query.fake_service import FakeService, Result, result
+from tests.query.flight.conftest import ORDERS, Doors, act, command, query, url
 from tests.waiting import eventually
 
 BATCH = pa.record_batch({"number": pa.array(range(1 << 17), pa.int64())})  # 1 MiB
@@ -49,10 +50,10 @@ def test_a_client_that_takes_nothing_holds_little(client: flight.FlightClient, s
     service.results["select much"] = endless(400)
     reader = client.do_get(started(client, "select much").endpoints[0].ticket)
     reader.read_chunk()
-    [stream] = service.streams.values()
+    [stream] = service.streams
     taken = -1
-    while stream.given != taken:
-        taken = stream.given
+    while stream.taken != taken:
+        taken = stream.taken
         time.sleep(0.5)
     assert taken < 60  # what gRPC and the kernel hold of it, and 4 MiB that are read ahead
     assert sum(chunk.data.num_rows for chunk in reader) == 399 * BATCH.num_rows

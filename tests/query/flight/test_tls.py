@@ -10,7 +10,8 @@ from pyarrow import flight
 
 from dagfusion_query.doors.flight.door import FlightDoor
 from dagfusion_query.errors import SettingsError
-from tests.query.flight.conftest import ORDERS, Doors, FakeService, query
+from tests.query.fake_service import FakeService
+from tests.query.flight.conftest import ORDERS, Doors, query
 
 
 @pytest.fixture

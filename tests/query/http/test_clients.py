@@ -11,7 +11,7 @@ import pytest
 
 from dagfusion_query.doors.http import listen, requests
 from dagfusion_query.doors.http.listen import HttpDoor
-from tests.query.http.fake import FakeService, arrow
+from tests.query.fake_service import FakeService, arrow
 from tests.waiting import eventually
 
 ASK = b'POST /v1/sql HTTP/1.1\r\nHost: localhost\r\nContent-Length: 19\r\n\r\n{"sql": "SELECT 1"}'
@@ -56,7 +56,7 @@ def test_leaving_before_the_first_row_cancels(door: HttpDoor, service: FakeServi
         link.sendall(ASK)
         assert eventually(lambda: bool(service.asked))
 
-    assert service.cancelled.wait(20)
+    assert service.gone.wait(20)
 
 
 def test_leaving_before_an_explanation_cancels(door: HttpDoor, service: FakeService) -> None:
@@ -65,7 +65,7 @@ def test_leaving_before_an_explanation_cancels(door: HttpDoor, service: FakeServ
         link.sendall(ASK.replace(b"/v1/sql", b"/v1/explain"))
         assert eventually(lambda: bool(service.asked))
 
-    assert service.cancelled.wait(20)
+    assert service.gone.wait(20)
 
 
 def test_leaving_in_the_middle_closes_the_stream(door: HttpDoor, service: FakeService) -> None:

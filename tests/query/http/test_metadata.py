@@ -21,7 +21,7 @@ from dagfusion_query.errors import (
     SchemaConflictError,
 )
 from dagfusion_query.event_log.history import History, PlannedRun
-from tests.query.http.fake import FakeEnvironment, FakeService
+from tests.query.fake_service import FakeService, environment
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 PARTITION = pa.schema({"state": pa.string(), "date": pa.date32()})
@@ -69,8 +69,8 @@ def catalog(service: FakeService) -> None:
     snapshot = Snapshot(7, "uat", MappingProxyType(tables), MappingProxyType(twice))
     lag = Lag(0.25, 0.01, None, 1, None)
     service.catalog = {
-        "uat": FakeEnvironment("uat", snapshot, None, lag, "https://dagster.example/uat/"),
-        "prod": FakeEnvironment(
+        "uat": environment("uat", snapshot, None, lag, "https://dagster.example/uat/"),
+        "prod": environment(
             "prod", Snapshot(0, "prod"), EnvironmentUnavailableError("environment prod cannot be read now")
         ),
     }
@@ -136,7 +136,7 @@ def test_an_unchanged_catalog_is_not_sent_again(client: httpx.Client, service: F
     uat = service.catalog["uat"]
     changes = [
         replace(uat, snapshot=replace(uat.snapshot, generation=8)),
-        replace(uat, trouble=EnvironmentUnavailableError("environment uat cannot be read now")),
+        replace(uat, problem=EnvironmentUnavailableError("environment uat cannot be read now")),
         replace(uat, lag=Lag(61.0, 0.01, None, 1, None)),
     ]
     for change in changes:
@@ -206,7 +206,7 @@ def test_a_partition_of_several_files_counts_once_and_is_listed_by_file(
     several = table("folder")
     files = several.files.set_column(0, "event_id", pa.chunked_array([[7, 7, 7, 8]], pa.int64()))
     found = replace(several, files=files)
-    service.catalog = {"uat": FakeEnvironment("uat", Snapshot(1, "uat", MappingProxyType({found.name: found})))}
+    service.catalog = {"uat": environment("uat", Snapshot(1, "uat", MappingProxyType({found.name: found})))}
     (listed,) = client.get("/v1/tables").json()["tables"]
     assert (listed["partitions"], listed["rows"], listed["bytes"]) == (2, 40, 400)
     document = client.get(f"/v1/tables/{UAT}/folder/partitions").json()

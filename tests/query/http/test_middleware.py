@@ -14,7 +14,8 @@ from dagfusion_query.doors.http.listen import HttpDoor
 from dagfusion_query.errors import ServiceUnavailableError
 from dagfusion_query.service.service import Service
 from dagfusion_query.service_settings import ServiceSettings
-from tests.query.http.fake import FakeService, serving
+from tests.query.fake_service import FakeService
+from tests.query.http.serving import serving
 
 GUARDED = [
     ("POST", "/v1/sql"),

@@ -11,7 +11,7 @@ from starlette.routing import Route
 from dagfusion_query.doors.http.app import api_routes
 from dagfusion_query.service.service import Service
 from dagfusion_query.service_settings import ServiceSettings
-from tests.query.http.fake import FakeService
+from tests.query.fake_service import FakeService
 
 
 @pytest.fixture

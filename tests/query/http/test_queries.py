@@ -5,7 +5,7 @@ import pytest
 
 from dagfusion_query.access.tokens import Tokens
 from dagfusion_query.errors import SqlSyntaxError
-from tests.query.http.fake import FakeService
+from tests.query.fake_service import FakeService
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ from dagfusion_query.errors import (
     UnknownTableError,
 )
 from dagfusion_query.formats import Format
-from tests.query.http.fake import ARROW, FakeService, arrow, stream_of
+from tests.query.fake_service import FakeService, arrow, stream_of
 from tests.tiers import examples
 from tests.waiting import eventually
 
@@ -33,7 +33,7 @@ def test_a_short_result_comes_in_one_piece_with_its_stats(client: httpx.Client, 
     answer = client.post("/v1/sql", json=ONE)
 
     assert answer.status_code == 200
-    assert answer.headers["content-type"] == ARROW
+    assert answer.headers["content-type"] == Format.arrow.media_type
     assert answer.headers["dagfusion-query-id"] == "q0"
     assert json.loads(answer.headers["dagfusion-stats"])["generations"] == {"uat": 7}
     assert "scans" not in json.loads(answer.headers["dagfusion-stats"])

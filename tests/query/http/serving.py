@@ -1,0 +1,40 @@
+"""The HTTP door over a service of a test, on a real socket."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dagfusion_query.access.tokens import Tokens
+from dagfusion_query.doors.address import Address, tls_context
+from dagfusion_query.doors.http.app import create_app
+from dagfusion_query.doors.http.listen import HttpDoor
+from dagfusion_query.service.service import Service
+from dagfusion_query.service_settings import ServiceSettings
+
+
+@contextmanager
+def serving(
+    service: Service, tokens: Tokens, settings: ServiceSettings, address: str = "127.0.0.1:0"
+) -> Iterator[HttpDoor]:
+    """Open the door on a thread with a loop of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="http-door")
+    thread.start()
+
+    async def opened() -> HttpDoor:
+        app, tls = create_app(service, tokens, settings), tls_context(settings)
+        door = HttpDoor(app, Address.parse(address, "address"), tls=tls, grace_s=60)  # nothing here makes use of it
+        await door.start()
+        return door
+
+    door = asyncio.run_coroutine_threadsafe(opened(), loop).result(30)
+    try:
+        yield door
+    finally:
+        try:
+            asyncio.run_coroutine_threadsafe(door.stop(), loop).result(30)
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(30)
+            loop.close()
