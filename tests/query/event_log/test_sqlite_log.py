@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dagfusion_query.errors import EventLogSchemaError, EventLogUnavailableError
-from dagfusion_query.event_log.protocol import Event, Materialization
+from dagfusion_query.event_log.protocol import Event
 from dagfusion_query.event_log.sqlite import SqliteEventLog
 
 Record = Callable[..., dict[str, Any]]
@@ -16,23 +16,6 @@ Record = Callable[..., dict[str, Any]]
 
 def index(home: Path) -> Path:
     return home / "history" / "runs" / "index.db"
-
-
-def test_only_new_events_are_read(on_sqlite: Any, file_record: Record) -> None:
-    log = on_sqlite.open()
-    for state in ("CA", "NY"):
-        on_sqlite.report(file_record(state))
-    received: list[Event] = []
-    cursor = log.sync(received.extend)
-    assert len(received) == 2
-    assert log.poll(cursor).events == []
-    on_sqlite.report(file_record("TX"))
-    poll = log.poll(cursor)
-    (event,) = poll.events
-    assert isinstance(event, Materialization)
-    assert event.partition_key == "2024-01-15|TX"
-    assert log.poll(poll.cursor).events == []
-    assert log.verify(poll.cursor) is None
 
 
 @pytest.mark.usefixtures("processes")  # of a run, whose output Dagster keeps
@@ -47,16 +30,6 @@ def test_an_id_that_is_given_out_again_is_noticed(on_sqlite: Any, file_record: R
     again = log.sync(received.extend)
     assert again.watermark.settled <= cursor.watermark.settled, "SQLite did give the id out again"
     assert len(received) == 1
-
-
-@pytest.mark.usefixtures("processes")  # of a run, whose output Dagster keeps
-def test_a_deleted_earlier_run_is_found_by_verifying(on_sqlite: Any, file_record: Record) -> None:
-    log = on_sqlite.open()
-    first = on_sqlite.materialize(file_record(partition=[]), key="first")
-    on_sqlite.materialize(file_record(partition=[]), key="second")
-    cursor = log.sync(lambda _: None)
-    on_sqlite.instance.delete_run(first)
-    assert "2 events were read" in str(log.verify(cursor))
 
 
 def test_nothing_is_written_and_a_writer_does_not_stop_the_reader(on_sqlite: Any, file_record: Record) -> None:

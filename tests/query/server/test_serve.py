@@ -36,10 +36,7 @@ def server(dagster_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + START_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    assert eventually(condition, START_S)
 
 
 def wait_for_queries(client: httpx.Client, count: int) -> None:
