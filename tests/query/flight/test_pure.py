@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagfusion_query.doors.flight import handles, messages, metadata
+from dagfusion_query.doors.flight import expiring_handles, messages, metadata
+from dagfusion_query.doors.flight.expiring_handles import Handles
 from dagfusion_query.doors.flight.flight_statements import parameters
-from dagfusion_query.doors.flight.handles import Handles
 from dagfusion_query.doors.flight.metadata import answer, answer_schema, like
 from dagfusion_query.doors.flight.sql_info import sql_type
 from dagfusion_query.errors import BadRequestError, ParameterError, UnknownQueryError
@@ -110,7 +110,7 @@ def test_handles_are_their_owners_for_a_while() -> None:
 
 @pytest.mark.parametrize(("limit", "size"), [("_OWNER_COUNT", 1), ("_OWNER_BYTES", 10)])
 def test_an_owner_has_only_so_many_handles(monkeypatch: pytest.MonkeyPatch, limit: str, size: int) -> None:
-    monkeypatch.setattr(handles, limit, 3 * size)
+    monkeypatch.setattr(expiring_handles, limit, 3 * size)
     gone: list[int] = []
     kept: Handles[int] = Handles("thing", 10.0, gone.append)
     others = kept.add("bob", -1, size)

@@ -1,11 +1,12 @@
-"""Settings of the query side: read once from a mapping into a frozen value.
+"""Settings of the engine, of clients and of environments: read once from a mapping into a frozen value.
 
 A setting is declared as a field of a frozen dataclass, with its variable, its default and its meaning. All else follows
-from the declaration: what is read from variables and from `dagfusion.toml`, what is refused, the options of commands,
-and the page of settings. The service's and the stack's settings are declared in the same way.
+from the declaration: reading it from variables and from `dagfusion.toml`, validation, the options of commands, and the
+page of settings. `service_settings.py` and the stack's `settings.py` declare theirs in the same way. After a change,
+`scripts/reference.py` writes the page again.
 
-What the caller passes comes before the environment. Where neither names an event log, the local stack's `stack.env` in
-`$DAGFUSION_HOME` does, and its own endpoint and keys go with it: those of the shell are for another store.
+Arguments override variables. If neither names an event log, the local stack's `stack.env` in `$DAGFUSION_HOME` provides
+it, together with its endpoint and keys. Those of the shell are ignored then, because they are for another store.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""The commands that ask: `tables`, `describe`, `sql` and `explain`.
+"""The commands that query: `tables`, `describe`, `sql` and `explain`.
 
-What they need is imported when they run, so that `--help` and the shell's completion do not wait for it.
+They import their libraries when they run, so that `--help` and the shell's completion are fast.
 """
 
 import sys
@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from dagfusion_query.cli.interrupts import interruptibly
 from dagfusion_query.cli.options import (
     Environment,
     EventLog,
@@ -30,7 +31,7 @@ from dagfusion_query.cli.options import (
     opened,
     read_parameters,
 )
-from dagfusion_query.cli.program import import_without_pandas, interruptibly, uncollected
+from dagfusion_query.cli.startup import import_without_pandas, uncollected
 
 if TYPE_CHECKING:
     from dagfusion_query.answers import Connection, TableInfo

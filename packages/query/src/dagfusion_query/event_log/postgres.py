@@ -1,4 +1,4 @@
-"""Dagster's event log in PostgreSQL. Every call is one transaction, so its statements see one moment."""
+"""Reads Dagster's event log in PostgreSQL. A call is one transaction, so all its statements read the same state."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Any
 
 from dagfusion_query.event_log.history import Dialect, History, read_history
+from dagfusion_query.event_log.postgres_connection import Database, Transaction
 from dagfusion_query.event_log.protocol import (
     BATCH,
     AssetKey,
@@ -18,7 +19,6 @@ from dagfusion_query.event_log.protocol import (
     parse_asset_key,
 )
 from dagfusion_query.event_log.stored_event import ENTRY_END, ENTRY_START, EventReader
-from dagfusion_query.event_log.transaction import Database, Transaction
 from dagfusion_query.event_log.watermark import Watermark
 
 _OVERLAP = 100_000  # ids below a full sync's highest that the first polls look at again

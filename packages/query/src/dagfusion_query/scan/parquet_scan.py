@@ -1,5 +1,8 @@
 """One Parquet scan of an encoded physical plan: its witness files are replaced by a table's own, or by local copies.
 
+DataFusion skips row groups and pages by the predicate and the options of the scan. `ParquetScan.over` removes them
+where skipping would lose rows with NaN, and `ParquetScan.unfiltered` where the predicate may name the wrong column.
+
     ParquetScanExecNode {base_conf 1, predicate 3, parquet_options 4: {global 1: ParquetOptions}}
     FileScanExecConf {file_groups 1, limit 5: {limit 1}, object_store_url 8}
     ParquetOptions {enable_page_index 1, pruning 2}

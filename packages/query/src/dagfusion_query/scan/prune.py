@@ -1,9 +1,11 @@
-"""Which files of a table can hold rows that a query wants: its filters run over the catalog, in DataFusion itself.
+"""Prunes the files of a table: evaluates the filters of a query over the catalog, with DataFusion itself.
 
 So pruning means exactly what the filter means: casts, functions, NULLs and time zones included. A filter becomes a
 predicate over a file's partition values and column statistics. `may_match` is conservative: it keeps every file that
 could hold a matching row. For a filter that names partition columns only it is exact, because a partition column has
 one value in a file.
+
+DataFusion skips row groups and pages of the files that are kept; see `parquet_scan`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""From gRPC's threads to the service's loop, and a result's chunks back to the thread that sends them."""
+"""Runs coroutines of the service's event loop for gRPC's threads, and passes the chunks of results back to them."""
 
 import asyncio
 import contextlib

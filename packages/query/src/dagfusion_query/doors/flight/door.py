@@ -1,4 +1,4 @@
-"""The Flight SQL door: opened and closed with the service."""
+"""The Flight SQL door: starts and stops the gRPC server together with the service."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Errors as Flight says them: the status that the error's class names, its text, and nothing of this machine."""
+"""Converts errors to Flight errors: the gRPC status of the class and the text, without details of this machine."""
 
 import logging
 import secrets

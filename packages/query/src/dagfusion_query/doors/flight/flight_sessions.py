@@ -1,4 +1,4 @@
-"""Who calls, and the options of its session."""
+"""Authentication of Flight calls, and the session options of each client."""
 
 import base64
 import binascii
@@ -13,8 +13,8 @@ from dagfusion_query.access.authenticate import identify, is_forwarded
 from dagfusion_query.access.grants import Caller
 from dagfusion_query.access.tokens import Tokens
 from dagfusion_query.doors.flight import messages
+from dagfusion_query.doors.flight.expiring_handles import Handles
 from dagfusion_query.doors.flight.flight_errors import failure
-from dagfusion_query.doors.flight.handles import Handles
 from dagfusion_query.doors.flight.metadata import CATALOG
 from dagfusion_query.errors import BadRequestError, UnauthenticatedError, UnknownQueryError
 from dagfusion_query.service_settings import ServiceSettings

@@ -1,4 +1,4 @@
-"""The Flight SQL server: which call of a client does what, and the actions of this package's own client."""
+"""The Flight SQL server: one method for each call of a client, and the actions of this package's own client."""
 
 import functools
 from collections.abc import Callable, Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Statements between a client's calls: what runs until its ticket is redeemed, and what was prepared.
+"""Statements that live longer than one call: those that run until their ticket is redeemed, and prepared ones.
 
 A prepared statement's `?` becomes DataFusion's `$1`, and its values are one row under the parameters' names.
 """
@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from dagfusion_query.access.grants import Caller
 from dagfusion_query.doors.flight.bridge import Bridge, Call
+from dagfusion_query.doors.flight.expiring_handles import Handles
 from dagfusion_query.doors.flight.flight_sessions import FlightSession
-from dagfusion_query.doors.flight.handles import Handles
 from dagfusion_query.doors.flight.messages import NAMED
 from dagfusion_query.doors.flight.sql_info import HANDLE_TIMEOUT_S
 from dagfusion_query.doors.flight.stream import Rows
@@ -24,7 +24,7 @@ from dagfusion_query.service.service import Service
 from dagfusion_query.sql_text import TokenKind, tokens
 
 _TICKET_LIFETIME_S = 600.0
-_HOLD_S = 5.0  # a client that wants its rows asks at once: no worker waits longer for one that does not
+_HOLD_S = 5.0  # how long a worker waits for the client to fetch the rows; a client usually does so immediately
 
 
 class _Ticketed:
@@ -40,13 +40,13 @@ class _Ticketed:
         self._lock = threading.Lock()
 
     def take(self) -> Rows | None:
-        """Return the rows that wait, to the first who asks."""
+        """Return the rows to the first caller, and None to later ones."""
         with self._lock:
             rows, self._rows = self._rows, None
         return rows
 
     def release(self) -> None:
-        """Let the rows go, unless they were taken."""
+        """Close the rows unless they were taken."""
         if (rows := self.take()) is not None:
             rows.close()
 
@@ -151,7 +151,7 @@ class FlightStatements:
         return schema, handle, rows.id
 
     def redeem(self, handle: bytes, caller: Caller, call: Call) -> Rows:
-        """Return the rows of a ticket; the statement runs again where they are gone: taken, or not asked for in time.
+        """Return the rows of a ticket. The statement runs again if they were taken, or not fetched in time.
 
         Raises:
             UnknownQueryError: The ticket is not one of the caller's, or has expired.

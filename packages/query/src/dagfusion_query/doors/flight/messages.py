@@ -1,6 +1,7 @@
-"""The protobuf messages of Flight SQL and of Flight's own actions, built from their published wire layout.
+"""Encodes and decodes the protobuf messages of Flight SQL (commands, tickets) and of Flight's own actions.
 
-Built when the module is imported: there is no generated code to keep in step with an installed protobuf.
+The message classes are built from their published wire layout when the module is imported. So there is no generated
+code that has to match the installed protobuf.
 """
 
 from collections.abc import Mapping, Sequence

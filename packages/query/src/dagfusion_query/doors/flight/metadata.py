@@ -1,4 +1,4 @@
-"""What a caller may read of the catalog, as Flight SQL's metadata commands want it. Pure."""
+"""The results of Flight SQL's metadata commands, with the tables that the caller may read. Pure."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -1,6 +1,6 @@
-"""What clients ask of a server's SQL and types, by the numbers that Flight SQL, JDBC and ODBC give them. Pure.
+"""The SQL features and types of this server, by the numbers that Flight SQL, JDBC and ODBC define. Pure.
 
-A driver takes what is missing for false, 0 or empty at best, and fails at worst: so nothing that JDBC asks is missing.
+All values that JDBC drivers request are here: a driver takes a missing value for false, 0 or empty, or fails.
 """
 
 from collections.abc import Collection, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""A query's result on its way to a client, as fast as the client takes it."""
+"""Streams the result of a query to a Flight client, as fast as the client reads it."""
 
 import asyncio
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""What clients hold a handle of: each thing its owner's alone, for a while."""
+"""Random handles that a client holds of values in the service. A handle is valid for its owner only, and expires."""
 
 import secrets
 import threading
@@ -24,15 +24,15 @@ class _Entry(Generic[T]):
 
 
 class Handles(Generic[T]):
-    """Things under random handles. Thread-safe.
+    """Values under random handles. Thread-safe.
 
-    An owner may have 2,000 of them and 32 MiB; past that the ones not used for longest are dropped.
+    An owner may have 2,000 of them and 32 MiB. Beyond that, those that were used least recently are dropped.
 
     Args:
-        what: What the things are called in errors.
-        lifetime_s: Seconds after which an unused one is dropped.
-        dropped: Is told of each thing that is let go, from any thread.
-        clock: Seconds.
+        what: The name of a value in errors, such as "ticket".
+        lifetime_s: Seconds after which an unused value is dropped.
+        dropped: Called with each value that is dropped, from any thread.
+        clock: A monotonic clock, seconds.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Handles(Generic[T]):
         self._usage: dict[str, tuple[int, int]] = {}
 
     def add(self, owner: str, value: T, size_bytes: int) -> bytes:
-        """Keep a thing and return its handle."""
+        """Keep a value and return its handle."""
         handle = secrets.token_bytes(16)
         with self._lock:
             self._put(handle, _Entry(owner, value, size_bytes, self._clock() + self._lifetime_s))
@@ -57,10 +57,10 @@ class Handles(Generic[T]):
         return handle
 
     def get(self, owner: str, handle: bytes) -> T:
-        """Return a thing, which is used thereby.
+        """Return a value, and count it as used.
 
         Raises:
-            UnknownQueryError: There is none, it is somebody else's, or it was dropped.
+            UnknownQueryError: The handle is unknown, belongs to another owner, or was dropped.
         """
         with self._lock:
             gone = self._expired()
@@ -76,7 +76,7 @@ class Handles(Generic[T]):
         return entry.value
 
     def replace(self, owner: str, handle: bytes, value: T, size_bytes: int) -> None:
-        """Put another thing in the place of one; raises as `get` does."""
+        """Replace the value of a handle. Raises as `get` does."""
         self.get(owner, handle)
         with self._lock:
             if handle in self._entries:
@@ -84,7 +84,7 @@ class Handles(Generic[T]):
             self._put(handle, _Entry(owner, value, size_bytes, self._clock() + self._lifetime_s))
 
     def pop(self, owner: str, handle: bytes) -> T | None:
-        """Let a thing go without telling of it; None when there is none."""
+        """Remove a value without calling `dropped`, and return it; None if there is none."""
         with self._lock:
             entry = self._entries.get(handle)
             if entry is None or entry.owner != owner:
@@ -92,7 +92,7 @@ class Handles(Generic[T]):
             return self._remove(handle)
 
     def clear(self) -> None:
-        """Let everything go."""
+        """Drop all values."""
         with self._lock:
             gone = [self._remove(handle) for handle in list(self._entries)]
         self._tell(gone)

@@ -1,6 +1,6 @@
-"""A PostgreSQL database: its connection, its transactions, and the meaning of its errors.
+"""The connection to PostgreSQL: connects, reconnects once after a loss, runs transactions and translates errors.
 
-A transaction is read-only and repeatable-read, with a statement timeout. A pooler may sit in between.
+A transaction is read-only and repeatable-read, with a statement timeout. A connection pooler may be in between.
 """
 
 import threading

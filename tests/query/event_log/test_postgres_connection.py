@@ -3,7 +3,7 @@ from collections.abc import Generator
 
 import pytest
 
-from dagfusion_query.event_log.transaction import prefetched
+from dagfusion_query.event_log.postgres_connection import prefetched
 
 
 def test_items_come_in_order() -> None:
