@@ -1,4 +1,4 @@
-"""SQL over what Dagster materialized: the event log is the catalog, DataFusion reads exactly the files of a query."""
+"""SQL over what Dagster materialized. The event log is the catalog, and a query reads exactly the files it needs."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""What queries and the catalog answer, whoever is asked: this process, or a service."""
+"""The values that both connections return, embedded and to a service: results, stats, explanations, tables."""
 
 import threading
 from abc import ABC, abstractmethod
@@ -26,16 +26,16 @@ class TableInfo:
     """One table of the catalog.
 
     Attributes:
-        name: `schema.table`, as SQL wants it.
-        asset_key: Dagster's.
+        name: `schema.table`, as SQL uses it.
+        asset_key: The asset key in Dagster.
         partition_columns: In path order.
         columns: All columns by name with their types; partition columns last.
         partitions: How many partitions are materialized.
-        problem: Why the table cannot be queried, if so.
+        problem: The reason why the table cannot be queried; None if it can.
         warnings: Partitions that are left out, and why.
         problem_code: The kind of the problem, such as `not_parquet`: the asset's objects are not Parquet.
-        files: A partition may have several.
-        location: The folder that holds all files, or the only file; None at a service, which does not tell.
+        files: The number of files; a partition may have several.
+        location: The folder that holds all files, or the only file; None for tables of a service.
         required: Columns that hold no NULL.
     """
 
@@ -56,25 +56,25 @@ class TableInfo:
 
     @property
     def is_table(self) -> bool:
-        """Whether the asset's objects are Parquet; an asset whose values are pickled is none."""
+        """True if the asset's objects are Parquet, and False if they are not, such as pickles."""
         return self.problem_code != NotParquetError.code
 
 
 @dataclass(frozen=True)
 class QueryStats:
-    """What a query read.
+    """The cost of a query.
 
     Attributes:
         files_total: Files of the tables that the query scans, once for each scan.
-        files_read: Those that were opened so far.
-        files_skipped: Those that were not: no row of them can match, or the query has enough rows without them.
-        bytes_read: Bytes asked of the object store so far; whole files where the engine does not count.
+        files_read: Files that were opened so far.
+        files_skipped: Files that were not opened, because none of their rows can match, or a limit was reached before.
+        bytes_read: Bytes requested from the object store so far. A file counts in full where the engine does not count.
         rows: Rows returned so far.
-        seconds: From the statement to the last batch so far, planning included.
+        seconds: Time from the statement to the last batch so far, planning included.
         generation: The catalog generation that was read.
-        requests: Requests sent to object stores, where a service counted them.
-        path: How the query ran: `splice`, `catalog` or `staged`, see `Explanation`; or `cache`, where the result of an
-            equal query was kept and nothing was read.
+        requests: Requests sent to object stores; None if they were not counted.
+        path: How the query ran: `splice`, `catalog` or `staged`, see `Explanation`; or `cache` if the kept result of an
+            equal query was used and nothing was read.
     """
 
     files_total: int
@@ -90,11 +90,11 @@ class QueryStats:
 
 @dataclass(frozen=True)
 class FilterEffect:
-    """One filter of a scan: how many files it skips by itself, and by what.
+    """One filter of a scan: how many files it skips by itself, and how.
 
     Attributes:
         text: The filter, as DataFusion writes it.
-        skipped: Files that it rules out by itself.
+        skipped: The number of files that it skips by itself.
         by: "partition values" (exact), "statistics" (bounds of a column), or "nothing" (rows are filtered while they
             are read).
     """
@@ -106,13 +106,13 @@ class FilterEffect:
 
 @dataclass(frozen=True)
 class ScanExplanation:
-    """One mention of a table: what of it is read.
+    """One scan of a table: the partitions and files that it reads.
 
     Attributes:
         table: `schema.table`.
         partitions: Dagster's keys of the partitions that are read, in catalog order.
         bytes_total: Size of all files; `bytes_kept` of those that are read.
-        filters: What each filter does.
+        filters: The effect of each filter.
     """
 
     table: str
@@ -130,7 +130,7 @@ class Explanation:
     """How a query runs.
 
     Attributes:
-        scans: What is read of each table.
+        scans: The scans of the tables, each with what it reads.
         logical: DataFusion's logical plan.
         physical: DataFusion's physical plan, over the real files.
         path: "splice" (DataFusion's own Parquet scan), "catalog" (no file is read), or "staged" (the rows of each table
@@ -148,7 +148,7 @@ class Explanation:
         return pa.table({"plan_type": [*rows], "plan": [*rows.values()]})
 
     def summary(self) -> str:
-        """Say for each scan what it reads, a line each."""
+        """Return one line for each scan: the files and bytes that it reads."""
         return "\n".join(
             f"{scan.table}: {scan.files_read:,} of {scan.files_total:,} files, "
             f"{scan.bytes_kept:,} of {scan.bytes_total:,} bytes"
@@ -157,11 +157,11 @@ class Explanation:
 
 
 class Result(ABC):
-    """The result of a query. Its first batch is there, or the query is at its end, when it is made.
+    """The result of a query. When it is returned, its first batch is ready, or the query has ended.
 
-    Iterating streams the batches, once; `to_arrow` and its siblings collect them. Whatever reads Arrow's C stream reads
-    a result: `pl.DataFrame(result)`, `pa.table(result)`, `duckdb.sql("SELECT * FROM result")`; that takes the rows,
-    too. Showing a result shows its first rows and takes none.
+    The rows can be read once. Iterate to stream the batches, or collect them with `to_arrow`, `to_polars` or
+    `to_pandas`. Libraries that read Arrow's C stream read a result: `pl.DataFrame(result)`, `pa.table(result)`,
+    `duckdb.sql("SELECT * FROM result")`. Displaying a result shows its first rows and does not consume them.
     """
 
     schema: pa.Schema
@@ -174,7 +174,7 @@ class Result(ABC):
     @property
     @abstractmethod
     def stats(self) -> QueryStats:
-        """What the query has read so far."""
+        """The cost of the query so far."""
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         """Yield the batches, each once.
@@ -187,7 +187,7 @@ class Result(ABC):
 
     @abstractmethod
     def cancel(self) -> None:
-        """Give the query up."""
+        """Cancel the query."""
 
     def to_arrow(self) -> pa.Table:
         """Return all rows as a `pyarrow.Table`.
@@ -240,14 +240,14 @@ class Result(ABC):
 
     @abstractmethod
     def _next(self) -> pa.RecordBatch | None:
-        """Read the next batch; None at the end, or when the query was given up."""
+        """Read the next batch; None at the end, or if the query was cancelled."""
 
     @abstractmethod
     def _batches_left(self) -> Iterator[pa.RecordBatch]:
         """Yield the batches of a result whose rows were taken by the caller."""
 
     def _pull(self) -> pa.RecordBatch | None:
-        """Return the next batch, from what a preview has read ahead or from where batches come from."""
+        """Return the next batch: one that a preview has read ahead, or a new one."""
         if not self._ahead:
             return self._next()
         batch = self._ahead.popleft()
@@ -273,7 +273,7 @@ class Result(ABC):
         try:
             batch = self._next()
         except QueryError as error:
-            self._ahead.append(error)  # for whoever takes the rows
+            self._ahead.append(error)  # raised when the rows are read
             return None
         except BaseException:
             self._ahead.append(QueryCancelledError("the query was interrupted while it was shown: run it again"))
@@ -302,17 +302,17 @@ class Connection(ABC):
             params: Values for `$1`, `$2`, ... as a sequence, or for `$name` as a mapping.
 
         Returns:
-            The result, with its first batch ready or on its way.
+            The result.
 
         Raises:
             StatementError: The statement cannot be run as it is written.
             ExecutionError: It failed while it ran.
-            RequestError: A service does not take it.
+            RequestError: The service refuses the request.
         """
 
     @abstractmethod
     def explain(self, query: str, params: Params = None) -> Explanation:
-        """Say which files a query would read, why it skips the others, and how DataFusion would run it."""
+        """Return the files that a query would read, why it skips the others, and DataFusion's plans."""
 
     @abstractmethod
     def tables(self) -> list[TableInfo]:
@@ -320,11 +320,11 @@ class Connection(ABC):
 
     @abstractmethod
     def refresh(self) -> object:
-        """Return when the catalog has what the event log had when this was called."""
+        """Read new events now, and return when the catalog has all that were logged before the call."""
 
     @abstractmethod
     def close(self) -> None:
-        """Give up what runs, and release what is held."""
+        """Cancel running queries and release all resources."""
 
     def __enter__(self) -> Self:
         return self

@@ -1,7 +1,7 @@
-"""What `dagfusion serve` is told: the service's settings, and the environments that it attaches.
+"""The configuration of `dagfusion serve`: the settings of the service, and its environments.
 
-Arguments come before variables, those before `dagfusion.toml`, and that before the local stack's `stack.env`. Without a
-word about environments there is one: that of the plain variables, as `connect` has it.
+Arguments override variables, these override `dagfusion.toml`, and that overrides the local stack's `stack.env`. If no
+environments are configured, there is one: that of the plain variables, as for `connect`.
 """
 
 from collections.abc import Mapping
@@ -54,7 +54,7 @@ class EnvironmentConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """All that the service is told.
+    """The configuration of a service.
 
     Attributes:
         environments: At least one.
@@ -94,7 +94,7 @@ def read_config(
     event_log: str | None = None,
     environment: str | None = None,
 ) -> Config:
-    """Read what the service is told.
+    """Read the configuration.
 
     Args:
         variables: The process's environment. `DAGFUSION_ENVIRONMENTS=uat,prod` and `DAGFUSION_UAT_EVENT_LOG`,

@@ -1,4 +1,4 @@
-"""`dagfusion.toml`: read strictly, so that a misspelt key is an error and not a setting that does nothing."""
+"""Reads `dagfusion.toml` strictly: an unknown key is an error."""
 
 import difflib
 import tomllib
@@ -13,7 +13,7 @@ from dagfusion_query.service_settings import ConfigSettings, ServiceSettings
 from dagfusion_query.settings import ENGINE_SETTINGS, EnvironmentSettings, declared, names
 
 NAME = "dagfusion.toml"
-# What can be said of an environment; as a variable DAGFUSION_<NAME>_<KEY>, in upper case.
+# The keys of an environment. As variables they are DAGFUSION_<NAME>_<KEY>, in upper case.
 KEYS = tuple(known.name for known in fields(EnvironmentSettings))
 _SERVICE_PATHS = tuple(known.name for known in declared(ServiceSettings) if known.metadata["is_path"])
 _EMPTY: Mapping[str, Any] = MappingProxyType({})

@@ -1,4 +1,4 @@
-"""The way in: a connection to what Dagster has materialized."""
+"""The embedded connection: the engine and the catalog in the caller's process."""
 
 import os
 import time
@@ -64,7 +64,7 @@ class EmbeddedConnection(Connection):
         )
 
     def explain(self, query: str, params: Params = None) -> Explanation:
-        """Say which files a query would read, why it skips the others, and how DataFusion would run it."""
+        """Return the files that a query would read, why it skips the others, and DataFusion's plans."""
         return explain(self._engine.prepare(query, params, self._open_catalog().current()), self._engine)
 
     def tables(self) -> list[TableInfo]:

@@ -1,1 +1,1 @@
-"""Who may read what: grants, and the tokens that carry them."""
+"""Access control: grants, and the tokens that have them."""

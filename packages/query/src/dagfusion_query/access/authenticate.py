@@ -1,4 +1,4 @@
-"""Who asks: the bearer of a token, or somebody who needs none."""
+"""Authentication: identifies the caller of a request by its token, or as a local program that needs none."""
 
 import ipaddress
 import logging
@@ -18,13 +18,13 @@ _PROXY_PREFIXES = ("x-forwarded", "x-original-", "x-envoy-", "cf-")
 
 
 def identify(tokens: Tokens, settings: ServiceSettings, *, bearer: str | None, peer: str | None, door: str) -> Caller:
-    """Tell who asks.
+    """Return the caller of a request.
 
     Args:
-        tokens: Of the service.
-        settings: Say who needs no token.
-        bearer: The secret that came with the request. One that is not valid is refused, also where none is needed.
-        peer: The IP address of the other end, or None when that is not the client's: unknown, or a proxy's.
+        tokens: The tokens of the service.
+        settings: The settings of the service, which decide whether a token is needed.
+        bearer: The secret that came with the request. An invalid one is refused, also if no token is needed.
+        peer: The client's IP address, or None if it is unknown because a proxy passed the request on.
         door: `http`, `flight` or `console`.
 
     Raises:
@@ -44,7 +44,7 @@ def identify(tokens: Tokens, settings: ServiceSettings, *, bearer: str | None, p
 
 
 def check(tokens: Tokens, settings: ServiceSettings, caller: Caller) -> None:
-    """Check that a caller who was let in before may still ask.
+    """Check that a caller who was authenticated before is still allowed.
 
     Raises:
         UnauthenticatedError: Its token is no longer valid, or it has none and there are tokens now.
@@ -80,7 +80,7 @@ def _token_wanted() -> UnauthenticatedError:
 
 
 def is_loopback(peer: str | None) -> bool:
-    """Tell whether an IP address is this machine's own; a name, or nothing, is not."""
+    """Return True for a loopback IP address, and False for a name or None."""
     try:
         address = ipaddress.ip_address(peer or "")
     except ValueError:

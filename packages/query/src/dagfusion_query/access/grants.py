@@ -1,4 +1,4 @@
-"""The caller, the tables that it may read, and the catalog as it sees it."""
+"""Grants: the tables that a caller may read, and the catalog without the others."""
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -44,21 +44,21 @@ class Grants:
 
     @property
     def everything(self) -> bool:
-        """Whether nothing is hidden."""
+        """True if all tables may be read."""
         return EVERYTHING in self.names
 
     def allow(self, environment: str, name: TableName) -> bool:
-        """Tell whether a table of an environment may be read."""
+        """Return True if a table of an environment may be read."""
         return not self.names.isdisjoint((EVERYTHING, environment, f"{name.schema}.*", str(name)))
 
     def allow_environment(self, environment: str) -> bool:
-        """Tell whether anything of an environment may be read, so that its state is no secret."""
+        """Return True if any table of an environment may be read, so that its state may be shown."""
         prefix = f"{environment}_"
         return any(name in (EVERYTHING, environment) or name.startswith(prefix) for name in self.names)
 
 
 def meaning(name: str) -> str:
-    """Say what a grant lets a caller read.
+    """Describe what a grant allows to read.
 
     >>> meaning("uat_silver.*"), meaning("uat_silver.orders"), meaning("uat_silver")
     ('schema uat_silver', 'table uat_silver.orders', 'environment uat_silver')
@@ -103,7 +103,7 @@ class Caller:
 
     @property
     def owner(self) -> str:
-        """Whose its queries, sessions and statements are: a name may be given anew, an id is not."""
+        """The owner of its queries, sessions and statements. An id is unique, while a name can be used again."""
         return self.token_id or self.user
 
 

@@ -28,12 +28,12 @@ _OTHERS_MAY_WRITE = 0o022
 
 @dataclass(frozen=True)
 class Token:
-    """What is kept of a token.
+    """A token as the file has it.
 
     Attributes:
-        id: Part of the secret, so that its token is found without a look at the others.
-        name: The user that it stands for.
-        sha256: Of the secret, in hexadecimal digits. The secret has 256 random bits, so that nothing slower is needed.
+        id: Part of the secret, by which the token is found.
+        name: The user.
+        sha256: Of the secret, in hexadecimal digits. The secret has 256 random bits, so a slow hash is not needed.
         grants: What it may read.
         expires: When it ends by itself; None for never.
         revoked: When it was revoked; None while it was not.
@@ -48,15 +48,15 @@ class Token:
     revoked: datetime | None = None
 
     def is_active(self, now: datetime) -> bool:
-        """Tell whether it still lets anybody in."""
+        """Return True if it is neither revoked nor expired."""
         return self.revoked is None and (self.expires is None or now < self.expires)
 
 
 class Tokens:
-    """The tokens of a service. Thread-safe, and safe between processes: what one revokes ends at once in all others.
+    """The tokens of a service. Thread-safe, and safe between processes: all refuse a token once one has revoked it.
 
     Args:
-        path: The file; it need not be there.
+        path: The file, which does not have to exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -66,7 +66,7 @@ class Tokens:
         self._were_there = False
 
     def create(self, name: str, grants: Iterable[str], expires_at: datetime | None = None) -> str:
-        """Add a token and return its secret, which is kept nowhere.
+        """Add a token and return its secret, which is not stored.
 
         Raises:
             SettingsError: The name or a grant is not one, the name is taken, or the file cannot be read or written.
@@ -134,7 +134,7 @@ class Tokens:
         return _active(token)
 
     def check(self, token_id: str) -> None:
-        """Look whether a token that let somebody in would still do so; raises as `authenticate`."""
+        """Check that a token that was authenticated before is still valid. Raises as `authenticate` does."""
         if (token := self._current().get(token_id)) is None:
             raise _unknown()
         _active(token)
@@ -174,7 +174,7 @@ class Tokens:
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, Token]]:
-        """Give the tokens to be changed, and put the file in its place as a whole when that went well."""
+        """Yield the tokens to be changed, and replace the file atomically if the block succeeds."""
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with self.path.with_name(f"{self.path.name}.lock").open("w") as lock:

@@ -1,4 +1,4 @@
-"""The catalogs of several environments, each followed by itself: one that is down takes nothing from the others."""
+"""The catalogs of several environments. Each is followed separately, so an outage of one does not affect the others."""
 
 import logging
 import threading

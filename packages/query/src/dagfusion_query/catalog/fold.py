@@ -1,8 +1,8 @@
 """`fold(snapshot, events) -> snapshot`: pure, and the same snapshot for any order and repetition of the events.
 
-Of one partition's events that name a file the one with the highest id counts, unless its asset was wiped since. Events
-that name none take nothing away. Only new events are looped over; rows that are there already are searched and replaced
-in Arrow columns, and stay where they are in memory.
+Of the events of a partition that name a file, the one with the highest id counts, unless its asset was wiped after it.
+Events that name no file change nothing. The loop is over new events only. Existing rows are searched and replaced in
+Arrow columns, without a copy of the others.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -248,7 +248,7 @@ def _wipe(segments: Sequence[Segment], wiped_at_us: int) -> tuple[list[Segment],
 
 
 def _without_reasons(absent: pa.Table, wiped_at_us: int) -> pa.Table:
-    """Nobody needs to hear about a refused event that was wiped since."""
+    """Drop the reasons of refused events that were wiped after them."""
     moment = pa.scalar(wiped_at_us, pa.int64()).cast(pa.timestamp("us", "UTC"))
     told = pc.if_else(pc.less_equal(absent["materialized_at"], moment), pa.scalar(None, pa.string()), absent["reason"])
     return absent.set_column(absent.schema.get_field_index("reason"), "reason", told)

@@ -1,4 +1,4 @@
-"""The catalog as it is now: follows an event log, and serves one immutable snapshot after another."""
+"""The live catalog: follows an event log, and publishes immutable snapshots."""
 
 import logging
 import threading
@@ -105,7 +105,7 @@ class LiveCatalog:
 
     @property
     def is_saved(self) -> bool:
-        """Whether there is a generation on disk."""
+        """True if a generation is on disk."""
         return self._writer.saved is not None
 
     def refresh(self) -> Snapshot:
@@ -120,7 +120,7 @@ class LiveCatalog:
             return self.current()
 
     def lag(self) -> Lag:
-        """Say how far behind the catalog may be."""
+        """Return how far the catalog may be behind the event log."""
         syncs, last_sync_reason = self._follower.full_syncs
         return replace(
             self._lag,

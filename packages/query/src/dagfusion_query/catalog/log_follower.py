@@ -1,4 +1,4 @@
-"""Reads an event log, in full or what is new, and folds the events into a snapshot."""
+"""Reads an event log, in full or only new events, and folds the events into a snapshot."""
 
 import gc
 import logging
@@ -136,7 +136,7 @@ class LogFollower:
 
     @property
     def has_snapshot(self) -> bool:
-        """Whether there is a snapshot to serve: a stored one, or one read from the event log."""
+        """True if a snapshot can be served: a stored one, or one read from the event log."""
         return self._cursor is not None
 
     def resume(self, stored: Stored) -> None:

@@ -1,4 +1,4 @@
-"""A generation on disk: its folder, its manifest, its segments as they are mapped, and a catalog that follows it."""
+"""Generations on disk: the folder, the manifests, mapped segments, and a catalog that reads generations from there."""
 
 import hashlib
 import logging
@@ -46,7 +46,7 @@ def manifest_path(folder: Path, generation: int) -> Path:
 
 
 def generation_of(path: Path) -> int:
-    """Return the generation that a manifest's name tells."""
+    """Return the generation in a manifest's name."""
     return int(path.stem.rpartition("-")[2])
 
 

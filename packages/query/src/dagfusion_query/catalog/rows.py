@@ -1,4 +1,4 @@
-"""Materializations as rows of segments: converted a column at a time, refused one by one, merged to few segments."""
+"""Converts materializations to rows of segments, one column at a time. A record that is wrong is refused by itself."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple

@@ -3,9 +3,9 @@
     {state_dir}/segments/{hash}.arrow        rows of one layout; the layout is in the schema's metadata
     {state_dir}/manifest-{generation}.json   which segments each asset has, and the cursor they belong to
 
-A file is written beside its name, synced and renamed, so a crash leaves the generation before. Each file's size and
-checksum is in the manifest, and the manifest's in its own first line: what is torn or damaged is found on load. Several
-processes may share a folder: segments never change, and manifests and clearing up are guarded by a lock.
+A file is written under a temporary name, synced and renamed, so a crash leaves the previous generation. The manifest
+has the size and checksum of each segment, and its first line has its own, so damaged files are found on load. Several
+processes may share a folder: segments never change, and a lock guards manifests and the removal of old files.
 """
 
 import fcntl
@@ -135,7 +135,7 @@ class SnapshotStore:
         return max((generation_of(path) for path in manifest_paths(self._folder)), default=0)
 
     def _forget_removed(self) -> None:
-        """Have segments written again that somebody removed; they are still mapped here."""
+        """Have segments written again that were removed from the folder; they are still mapped here."""
         present = {entry.name for entry in os.scandir(self._segments)}
         self._written = {key: (rows, file) for key, (rows, file) in self._written.items() if file.name in present}
 

@@ -1,4 +1,4 @@
-"""A ledger's segments put together: one schema, one row a partition, warnings, or the error that says why not."""
+"""Makes a table of a ledger's segments: one schema, one row for each partition, warnings, or the table's error."""
 
 import hashlib
 from collections.abc import Mapping, Sequence

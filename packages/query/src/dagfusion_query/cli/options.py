@@ -1,4 +1,4 @@
-"""The options that commands share, and what is made of their values: parameters of a statement, an output file."""
+"""The options that commands share, and the conversion of their values to parameters and an output file."""
 
 import contextlib
 import os
@@ -84,7 +84,7 @@ _FORMATS = {
 
 
 def chosen_format(form: OutputFormat | None, file: Path | None) -> OutputFormat:
-    """Return the format that is asked for, or that a file's name says.
+    """Return the given format, or that of the output file's name.
 
     Raises:
         ValueError: The name says none.
@@ -159,7 +159,7 @@ def read_parameters(given: Sequence[str]) -> Values | None:
 
 
 def read_value(text: str) -> Any:
-    """Return the value that a text means; what looks like none of the types is text."""
+    """Return the value of a text. It is text if it has the form of no other type."""
     if len(text) > 1 and text[0] == text[-1] == "'":
         return text[1:-1].replace("''", "'")
     if text.lower() in _WORDS:

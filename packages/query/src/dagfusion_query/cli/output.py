@@ -1,4 +1,4 @@
-"""Where the commands' values go: a table for people, or rows of a format for programs."""
+"""Writes the values that commands return: as a table for people, or as rows of a format for programs."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -65,7 +65,7 @@ class RowsOutput:
         self._write, self._out, self._file = write, out, file
 
     def tables(self, tables: Sequence[TableInfo], *, every_asset: bool = True) -> None:
-        """Write a row for each table, and for each asset that is none: `problem_code` tells them apart."""
+        """Write a row for each table, and for each asset that is not Parquet, which has a `problem_code`."""
         del every_asset
         rows = [asdict(table) | {"columns": [*table.columns.items()]} for table in tables]
         self._table(pa.Table.from_pylist(rows, _TABLES))
@@ -173,7 +173,7 @@ WRITERS: Mapping[str, Writer] = {
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
-    """Tell columns of one name apart, as objects and Parquet need it: `state`, `state_2`."""
+    """Make the names of columns unique, as objects and Parquet need it: `state`, `state_2`."""
     taken: set[str] = set()
     unique: list[str] = []
     for name in names:

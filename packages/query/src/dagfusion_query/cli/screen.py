@@ -1,4 +1,4 @@
-"""How results look to people: tables on stdout, folded to the terminal's width; what a query read on stderr."""
+"""Output for people: tables on stdout, folded to the width of the terminal, and the cost of a query on stderr."""
 
 import os
 import shutil
@@ -168,7 +168,7 @@ class TableOutput:
 
 
 def cost(stats: QueryStats) -> str:
-    """Say in one line what a query read."""
+    """Return the cost of a query in one line."""
     files = f"{stats.files_read:,} of {stats.files_total:,} files read, " if stats.files_total else ""
     requests = f" in {counted(stats.requests, 'request')}" if stats.requests else ""
     return f"{counted(stats.rows, 'row')}; {files}{size(stats.bytes_read)}{requests}, {stats.seconds * 1000:,.1f} ms"

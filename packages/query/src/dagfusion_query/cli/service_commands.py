@@ -1,4 +1,4 @@
-"""The commands of who runs the service: `dagfusion serve` and `dagfusion token`."""
+"""The commands for operators of the service: `dagfusion serve` and `dagfusion token`."""
 
 import logging
 import os
@@ -136,7 +136,7 @@ def serve(
 
 
 def _announce(ready: "Ready") -> None:
-    """Say where the doors are, and which tables there are."""
+    """Print the addresses of the doors, and the tables."""
     http, flight = ready.urls
     typer.echo(f"console and HTTP  {http}")
     typer.echo(f"Arrow Flight SQL  {flight}")

@@ -1,4 +1,4 @@
-"""The way in: SQL over what Dagster has materialized, in this process or by a service."""
+"""`connect`: returns an embedded connection, or one to a service."""
 
 import os
 from collections.abc import Mapping

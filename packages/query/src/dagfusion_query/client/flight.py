@@ -1,4 +1,4 @@
-"""A query service over Arrow Flight SQL: the same connection as the embedded engine, results, and errors of calls."""
+"""The client over Arrow Flight SQL, with the same interface as the embedded connection."""
 
 import os
 import ssl
@@ -223,7 +223,7 @@ class FlightConnection(RemoteConnection):
         return result
 
     def explain(self, query: str, params: Params = None) -> Explanation:
-        """Say which files a query would read, why it skips the others, and how DataFusion would run it."""
+        """Return the files that a query would read, why it skips the others, and DataFusion's plans."""
         with self._command(query, params) as command:
             return self._calls.document(Explanation, messages.EXPLAIN, command)
 

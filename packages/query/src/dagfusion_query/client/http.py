@@ -1,4 +1,4 @@
-"""A query service over HTTP: the same connection as the embedded engine, and results read from an Arrow stream."""
+"""The client over HTTP, with the same interface as the embedded connection. Results are Arrow streams."""
 
 import http.client
 import ipaddress
@@ -142,7 +142,7 @@ class HttpConnection(RemoteConnection):
         return result
 
     def explain(self, query: str, params: Params = None) -> Explanation:
-        """Say which files a query would read, why it skips the others, and how DataFusion would run it."""
+        """Return the files that a query would read, why it skips the others, and DataFusion's plans."""
         return self._pool.document(Explanation, "POST", "/v1/explain", _statement(query, params))
 
     def _catalog(self, tables: str) -> TablesDocument:
@@ -189,7 +189,7 @@ def _statement(query: str, params: Params) -> dict[str, object]:
 
 
 def _is_near(url: str) -> bool:
-    """Tell whether a service is on this machine, where compressing takes longer than sending."""
+    """Return True if a service is on this machine, where compression takes longer than sending."""
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback

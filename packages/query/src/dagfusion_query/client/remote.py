@@ -1,4 +1,4 @@
-"""What the clients of a service have in common, and its documents as the values of the embedded engine."""
+"""The common parts of both clients, and the conversion of a service's documents to values of the embedded engine."""
 
 import threading
 import time
@@ -35,7 +35,7 @@ class RemoteResult(Result):
 
     @property
     def stats(self) -> QueryStats:
-        """What the query has read so far; the service is asked for it."""
+        """The cost of the query so far, fetched from the service."""
         stats = self._final
         if stats is None:
             stats = self._ask_stats()
@@ -44,7 +44,7 @@ class RemoteResult(Result):
         return query_stats(stats, self._rows, self._seconds)
 
     def _batches_left(self) -> Iterator[pa.RecordBatch]:
-        """Yield the batches that are left; the query is cancelled when nobody wants more of them.
+        """Yield the batches that are left; the query is cancelled if the iteration stops early.
 
         Raises:
             ExecutionError: The query fails on the way.
@@ -60,7 +60,7 @@ class RemoteResult(Result):
             self._end()
 
     def __del__(self) -> None:
-        """Give the query up when nobody can take its rows any more."""
+        """Cancel the query when the result is garbage-collected."""
         if not getattr(self, "_is_over", True):
             self._end()
 
@@ -136,7 +136,7 @@ class RemoteConnection(Connection):
 
 
 def table_info(table: TableDocument) -> TableInfo:
-    """Return what a service tells of a table in full."""
+    """Return a table from its document."""
     problem = table.problem
     return TableInfo(
         name=f"{table.schema}.{table.name}",
@@ -156,7 +156,7 @@ def table_info(table: TableDocument) -> TableInfo:
 
 
 def query_stats(stats: Stats, rows: int, seconds: float) -> QueryStats:
-    """Return what a service tells of a query's cost.
+    """Return the stats of a query from its document.
 
     Args:
         stats: The service's.
