@@ -106,6 +106,10 @@ class Served:
         self.service = Service(Config(limits, environments, catalogs.root), cast("Environments", catalogs))
         self._id: str | None = None
 
+    def generation(self, environment: str) -> int:
+        """Return the generation of an environment's catalog."""
+        return self.catalogs.states()[environment].snapshot.generation
+
     async def stream(self, sql: str, caller: Caller = ANN, **query: Any) -> Running:
         return await self.service.run(Query(sql, **query), caller)
 
