@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from dagfusion_query.engine import result_cache
 from dagfusion_query.engine.session import new_context
+from dagfusion_query.errors import ExecutionError
 from dagfusion_query.object_cache import CACHE
 from dagfusion_query.settings import Settings
 from tests.query.engine.conftest import Lake
@@ -136,6 +137,86 @@ def test_a_result_that_is_dropped_on_its_way_is_not_kept(
     assert batches.next() is None  # as at the end
     lake.engine.close()
     assert not list(tmp_path.glob("results/objects/*/*"))
+
+
+def test_the_batches_before_an_error_are_not_kept(
+    keeping: Callable[..., KeepingLake], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(result_cache, "_LONG_S", 0.0)
+    lake = keeping()
+    lake.write(("t",), pa.table({"s": ["1"] * 10_000}), {"p": pa.scalar("a")}, folder="p=a")
+    lake.write(("t",), pa.table({"s": ["1"] * 10_000 + ["no number"]}), {"p": pa.scalar("b")}, folder="p=b")
+    batches = lake.engine.answer(lake.prepare(f"SELECT CAST(s AS BIGINT) AS x FROM {T}"))
+    with pytest.raises(ExecutionError):
+        list(iter(batches.next, None))
+    assert batches.next() is None  # as at the end
+    lake.engine.close()
+    assert not list(tmp_path.glob("results/objects/*/*"))
+
+
+JOIN = f"SELECT l.x, r.x AS y FROM {T} l JOIN {T} r ON l.x = r.x AND l.p = r.p WHERE l.p = 'a' ORDER BY l.x"
+
+
+@pytest.mark.parametrize(
+    "sql", [JOIN, f"SELECT x FROM {T} WHERE p = 'a' AND x IN (SELECT x + 1 FROM {T} WHERE p = 'a')"]
+)
+def test_joins_have_an_identity_of_their_own(sql: str, keeping: Callable[..., KeepingLake]) -> None:
+    """DataFusion numbers the filters of joins, in the order in which a process plans them."""
+    lake = keeping()
+    lake.put("a", [1, 2])
+    lake.put("b", [3])
+    known = lake.prepare(sql).identity
+    lake.put("b", [4])
+    other = keeping()
+    other.snapshot = lake.snapshot
+    assert known is not None
+    assert {lake.prepare(sql).identity, other.prepare(sql).identity} == {known}
+    lake.put("a", [1])
+    assert lake.prepare(sql).identity != known
+
+
+def test_a_constant_that_looks_like_the_number_of_a_filter_is_told_apart(keeping: Callable[..., KeepingLake]) -> None:
+    lake = keeping()
+    lake.put("a", [1])
+    of = f"SELECT l.x, arrow_cast(X'220412020801F001{{}}', 'Binary') AS b FROM {T} l JOIN {T} r ON l.x = r.x"
+    assert lake.prepare(of.format("07")).identity != lake.prepare(of.format("08")).identity
+
+
+def test_the_version_of_every_object_counts(
+    keeping: Callable[..., KeepingLake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(result_cache, "_ROWS", 2)
+    lake = keeping()
+    for p in "abcde":
+        lake.put(p, [1])
+    seen = {lake.prepare(SUM).identity}
+    for p in "abcde":
+        lake.put(p, [2])
+        seen.add(lake.prepare(SUM).identity)
+    assert len(seen) == 6
+
+
+def test_small_batches_are_kept_as_large_ones() -> None:
+    kept: list[pa.RecordBatch] = []
+    keeper = result_cache.Keeper(1 << 20, lambda batches, _: kept.extend(batches))
+    for number in range(100):
+        keeper.take(pa.record_batch({"x": [number], "name": pa.array([str(number)]).dictionary_encode()}), 0.0)
+    keeper.take(None, 0.0)
+    assert len(kept) < 10
+    assert pa.Table.from_batches(kept).to_pylist() == [{"x": n, "name": str(n)} for n in range(100)]
+
+
+def test_small_results_stay_within_the_disk_space(
+    keeping: Callable[..., KeepingLake], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(result_cache, "_LONG_S", 0.0)
+    lake = keeping(DAGFUSION_RESULT_CACHE_BYTES="40000")
+    lake.put("a", range(10))
+    for number in range(30):
+        lake.ask(f"SELECT x FROM {T} WHERE x <> {number}")
+    lake.engine.close()
+    blocks = 10  # of 4096 bytes, one a result: 9 within the limit, and one that came while others were removed
+    assert eventually(lambda: len(list(tmp_path.glob("results/objects/*/*"))) <= blocks)
 
 
 def test_large_results_are_not_kept(keeping: Callable[..., KeepingLake], monkeypatch: pytest.MonkeyPatch) -> None:

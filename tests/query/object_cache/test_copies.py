@@ -15,7 +15,7 @@ from dagfusion_query.object_cache.copies import DIGEST_BYTES, Copies, copy_key
 from dagfusion_query.object_cache.eviction import Entry, Eviction
 from tests.tiers import examples
 
-SIZE = 100
+SIZE = 4096 - DIGEST_BYTES  # a copy takes one block of the disk
 
 
 def put(copies: Copies, name: str, content: bytes | None = None) -> str:

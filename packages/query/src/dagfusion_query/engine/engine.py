@@ -65,6 +65,7 @@ class Prepared:
         logical: DataFusion's optimized logical plan.
         is_explain: The statement was EXPLAIN, and this is the plan of the statement inside of it.
         is_repeatable: The statement has the same answer as long as its tables have the same rows.
+        statement: Its text and its parameters.
     """
 
     schema: pa.Schema
@@ -72,6 +73,7 @@ class Prepared:
     logical: LogicalPlan
     is_explain: bool
     is_repeatable: bool
+    statement: tuple[str, bytes]
     bound: Bound
     work: Spliced | Staged | None
     frame: DataFrame
@@ -98,7 +100,9 @@ class Prepared:
         """What equal plans over the same versions of objects share; None where a run may have another result."""
         if self.spliced is None or self.is_analysis or not self.is_repeatable:
             return None
-        return identity(self.spliced.plan, self.schema, self.scans)
+        sql, parameters = self.statement
+        statement = sql.encode() + b"\0" + parameters
+        return identity(self.spliced.plan, statement, self.schema, self.scans)
 
     @property
     def is_analysis(self) -> bool:
@@ -167,7 +171,7 @@ class Engine:
         if (known := plans.get(key)) is not None:
             self.cached_plans += 1
             return known
-        prepared = self._guarded(lambda: self._plan(sql, values, bound), bound, sql)
+        prepared = self._guarded(lambda: self._plan(key, values, bound), bound, sql)
         if prepared.is_repeatable:
             plans.put(key, prepared)
         return prepared
@@ -250,7 +254,8 @@ class Engine:
                 raise left_out from error
             raise wrong from error
 
-    def _plan(self, sql: str, values: Values, bound: Bound) -> Prepared:
+    def _plan(self, statement: tuple[str, bytes], values: Values, bound: Bound) -> Prepared:
+        sql, _ = statement
         frame, is_explain = _frame(bound.context, sql, values)
         optimized = frame.optimized_logical_plan()
         # A copy's path would be shown as the file's name.
@@ -263,7 +268,7 @@ class Engine:
             self._stores.register(bound.context, environment, store)
         scans = () if work is None else work.scans
         schema = _schema(optimized, bound.context)
-        return Prepared(schema, scans, optimized, is_explain, is_repeatable(sql), bound, work, frame)
+        return Prepared(schema, scans, optimized, is_explain, is_repeatable(sql), statement, bound, work, frame)
 
     def _work(self, optimized: LogicalPlan, bound: Bound, policy: CopyPolicy | None) -> Spliced | Staged | None:
         tables = [*bound.tables.values()]

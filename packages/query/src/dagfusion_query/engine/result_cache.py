@@ -9,6 +9,7 @@ A result costs a file. It is kept when it took long, else when its plan comes a 
 
 import hashlib
 import logging
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -31,13 +32,19 @@ _VERSION = ("uri", "size_bytes", "etag", "checksum", "run_id", "event_id")  # co
 _LONG_S = 0.05
 _REMEMBERED = 100_000  # plans that came once
 _WAITING = 8  # results that wait to be written; more are not kept
+_TOGETHER = 32  # batches that become one
+_ROWS = 8192  # of the catalog that are encoded at once
+# The end of a dynamic filter, as joins and ORDER BY ... LIMIT have it, before it is known: a constant `true`, then a
+# number that this process counts up for each filter that it plans.
+_FILTER_NUMBER = re.compile(rb"(?<=\x22\x04\x12\x02\x08\x01\xf0\x01)[\x80-\xff]{0,9}[\x00-\x7f]")
 
 
-def identity(plan: bytes, schema: pa.Schema, scans: Sequence[Scan]) -> str | None:
+def identity(plan: bytes, statement: bytes, schema: pa.Schema, scans: Sequence[Scan]) -> str | None:
     """Return what two planned statements share only if they have one answer, 32 hexadecimal digits.
 
     Args:
         plan: The encoded physical plan.
+        statement: The text and the parameters that it was made of.
         schema: The result's columns.
         scans: What the plan reads.
 
@@ -47,15 +54,18 @@ def identity(plan: bytes, schema: pa.Schema, scans: Sequence[Scan]) -> str | Non
     if not any(scan.count for scan in scans):
         return None
     digest = hashlib.blake2b(_programs(), digest_size=KEY_BYTES)
-    for part in (schema.serialize(), plan):
+    numbered = _numbered(plan)
+    # A constant that looks like a filter's number is told apart by the text.
+    for part in (schema.serialize(), numbered, b"" if numbered == plan else statement):
         digest.update(len(part).to_bytes(8, "big"))
         digest.update(part)
     for scan in scans:
-        objects = scan.kept.select(_VERSION).combine_chunks()
+        objects = scan.of(scan.table.files.select(_VERSION))
         if not _have_versions(objects):
             return None
-        digest.update(str(scan.table.name).encode() + b"\0")
-        digest.update(_encoded(objects))
+        digest.update(f"{scan.table.name}\0{len(objects)}\0".encode())
+        for start in range(0, len(objects), _ROWS):  # all at once would take gigabytes for a million objects
+            digest.update(_encoded(objects.slice(start, _ROWS).combine_chunks()))
     return digest.hexdigest()
 
 
@@ -70,6 +80,7 @@ class Keeper:
     def __init__(self, limit_bytes: int, keep: Callable[[Sequence[pa.RecordBatch], float], None]) -> None:
         self._keep, self._left = keep, limit_bytes
         self._batches: list[pa.RecordBatch] | None = []
+        self._apart = 0  # how many of the last batches are not joined yet
         self._waited_s = 0.0
 
     def take(self, batch: pa.RecordBatch | None, waited_s: float) -> None:
@@ -84,12 +95,23 @@ class Keeper:
             return
         self._left -= batch.nbytes
         batches.append(batch)
+        self._apart += 1
         if self._left < 0:
             self.drop()
+        elif self._apart == _TOGETHER:
+            self._join(batches)
 
     def drop(self) -> None:
         """Keep nothing: a run that is given up looks as if it were at its end. May be called on another thread."""
         self._batches = None
+
+    def _join(self, batches: list[pa.RecordBatch]) -> None:
+        """Make one batch of the last ones: a batch of a few rows holds many times their bytes in memory."""
+        try:
+            batches[-_TOGETHER:] = [pa.concat_batches(batches[-_TOGETHER:])]
+        except (pa.ArrowException, MemoryError):  # nested dictionaries, for example
+            self.drop()
+        self._apart = 0
 
 
 class ResultCache:
@@ -111,7 +133,7 @@ class ResultCache:
         try:
             content = self._copies.read(key)
             found = None if content is None else pa.ipc.open_stream(pa.py_buffer(content)).read_all()
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, MemoryError, pa.ArrowException) as error:
             _log.warning("a kept result cannot be read: %s", error)
             return None
         return found if found is not None and found.schema.equals(schema, check_metadata=True) else None
@@ -151,7 +173,11 @@ class ResultCache:
 def timed(take: Callable[[], pa.RecordBatch | None], keeper: Keeper) -> pa.RecordBatch | None:
     """Take the next batch of a run, and show it to its keeper."""
     began = time.perf_counter()
-    batch = take()
+    try:
+        batch = take()
+    except BaseException:
+        keeper.drop()  # a run that has failed looks as if it were at its end, too
+        raise
     keeper.take(batch, time.perf_counter() - began)
     return batch
 
@@ -160,6 +186,12 @@ def timed(take: Callable[[], pa.RecordBatch | None], keeper: Keeper) -> pa.Recor
 def _programs() -> bytes:
     """Return which programs made a result: another version of one may answer otherwise."""
     return f"{_FORMAT} {version('dagfusion-query')} {datafusion.__version__} {pa.__version__}".encode()
+
+
+def _numbered(plan: bytes) -> bytes:
+    """Return a plan whose dynamic filters are numbered from 0 on, each by its first mention."""
+    numbers: dict[bytes, bytes] = {}
+    return _FILTER_NUMBER.sub(lambda found: numbers.setdefault(found[0], b"%d;" % len(numbers)), plan)
 
 
 def _have_versions(objects: pa.Table) -> bool:

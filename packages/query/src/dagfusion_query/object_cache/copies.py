@@ -258,7 +258,7 @@ def _is_whole(path: str) -> bool:
     """Compare a copy with its digest."""
     try:
         return _has_digest(Path(path).read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         return False
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 _SMALL_SHARE = 0.1
 _ROOM_SHARE = 0.05  # of the limit that is freed at once, so that eviction runs now and then
 _GHOSTS = 100_000
+_BLOCK_BYTES = 4096  # of the disk: a file takes whole ones
 _MODE = 0o600
 _MAIN = 0o001
 _COUNT = 0o030  # two bits
@@ -34,7 +35,7 @@ def counted(path: str, mode: int) -> None:
 
 @dataclass(frozen=True)
 class Entry:
-    """A copy as it is listed."""
+    """A copy as it is listed, and how many bytes of the disk it takes."""
 
     path: Path
     key: str
@@ -58,8 +59,8 @@ class Eviction:
         self._wrote: int | None = None  # since the last look at all copies; None before the first
 
     def wrote(self, size_bytes: int) -> None:
-        """Count the bytes of a new copy."""
-        self._wrote = None if self._wrote is None else self._wrote + size_bytes
+        """Count the room of a new copy."""
+        self._wrote = None if self._wrote is None else self._wrote + _room(size_bytes)
 
     @property
     def is_due(self) -> bool:
@@ -129,7 +130,7 @@ class Eviction:
                 except FileNotFoundError:
                     continue
                 mode = status.st_mode & 0o777
-                yield Entry(Path(file.path), shard.name + name[1], status.st_size, mode, status.st_mtime_ns)
+                yield Entry(Path(file.path), shard.name + name[1], _room(status.st_size), mode, status.st_mtime_ns)
 
     def _read_ghosts(self) -> frozenset[str]:
         try:
@@ -141,6 +142,10 @@ class Eviction:
         temporary = self._ghosts.with_suffix(".new")
         temporary.write_text("\n".join(self._gone or ()), "ascii")
         temporary.rename(self._ghosts)
+
+
+def _room(size_bytes: int) -> int:
+    return -(-size_bytes // _BLOCK_BYTES) * _BLOCK_BYTES
 
 
 def _requeued(entry: Entry, mode: int) -> Entry:
