@@ -145,7 +145,7 @@ def test_refusals_are_events_with_a_reason(opened: Callable[..., Discovery], rea
     discovery.resolve([event(1, "csv", "s3://b/x.csv"), event(2, "bug", "s3://b/x.bug")])
     found = {e.partition_key: e.file for e in learnt(discovery, 2) if isinstance(e, Materialization)}
     assert str(found["csv"]) == "it is not Parquet"
-    assert "looking at it failed" in str(found["bug"])
+    assert "it could not be read because of an internal error" in str(found["bug"])
     assert {type(file) for file in found.values()} == {UndiscoverableError}
     assert len(discovery.resolve([event(1, "csv", "s3://b/x.csv")])) == 1
     assert len(reader.asked) == 2

@@ -34,10 +34,10 @@ def test_a_text_names_places(text: str, uris: list[str]) -> None:
         ("s3://key:secret@bucket/a", "or a password"),
         ("https://host/a.parquet?X-Amz-Signature=secret", "it names a https:// URL"),
         ("postgresql://me:secret@host/db", "it names a postgresql:// URL"),
-        ("data/a.parquet", "no absolute path"),
+        ("data/a.parquet", "neither an absolute path"),
         ("file://elsewhere/a.parquet", "it names a file:// URL"),
         ("/", "the root folder"),
-        ("", "no absolute path"),
+        ("", "neither an absolute path"),
         ("x" * 10_000, r"xxx\.\.\."),
     ],
 )

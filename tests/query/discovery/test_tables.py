@@ -148,7 +148,7 @@ def test_what_cannot_be_read_is_listed_with_its_reason(
         "pickle": (str(lake / "pickled"), "it is not Parquet"),
         "gone": (str(lake / "none.parquet"), "is gone: there is no object and no folder of that name"),
         "empty": (str(lake / "void.parquet"), "it is no whole Parquet file: it is empty"),
-        "relative": ("lake/x.parquet", "which is no absolute path and no s3:// URI"),
+        "relative": ("lake/x.parquet", "which is neither an absolute path nor an s3:// URI"),
         "web": ("https://example.org/x.parquet?token=hush", "it names a https:// URL"),
         "no parquet": (str(lake / "folder"), "holds no object whose name ends in .parquet"),
         "broken": (str(lake / "broken"), "b.parquet'): it is not Parquet"),

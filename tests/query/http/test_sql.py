@@ -229,7 +229,7 @@ def test_a_parameter_that_cannot_be_read_is_named(client: httpx.Client) -> None:
     answer = client.post("/v1/sql", json={"sql": "SELECT $b", "params": {"a": 1, "b": {"type": "int8", "value": 300}}})
 
     assert (answer.status_code, answer.json()["code"]) == (400, "parameter")
-    assert answer.json()["detail"] == "parameter $b is no int8: got '300'"
+    assert answer.json()["detail"] == "parameter $b must be int8, got '300'"
 
 
 @pytest.mark.parametrize(

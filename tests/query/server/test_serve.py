@@ -139,7 +139,7 @@ def test_beyond_this_machine_it_wants_tls_and_a_token(dagster_home: Path, tmp_pa
     outcome = run(tmp_path, "serve", *home, "--http-address", "0.0.0.0:0", variables=tls)
 
     assert outcome.returncode == 1
-    assert "there is no access token: make one by `dagfusion token create" in outcome.stderr
+    assert "there is no access token: create one with `dagfusion token create" in outcome.stderr
 
 
 def test_damaged_tokens_are_an_error_at_the_start(dagster_home: Path, tmp_path: Path) -> None:
@@ -227,14 +227,14 @@ def test_the_first_token_ends_what_runs_without_one(dagster_home: Path, tmp_path
             )
             next(rows)
             made = run(tmp_path, "token", "create", "ann", "--grant", "*")
-            assert "it is the first" in made.stderr
+            assert "this is the first token" in made.stderr
             with pytest.raises(UnauthenticatedError, match="requires an access token"):
                 list(rows)
             with pytest.raises(UnauthenticatedError, match="requires an access token"):
                 connection.sql("SELECT 1").to_arrow()
         with connect(getattr(server, door), token=made.stdout.strip(), settings={}) as connection:
             assert connection.sql("SELECT 1 AS n").to_arrow()["n"].to_pylist() == [1]
-    assert "it is the first" not in run(tmp_path, "token", "create", "bob", "--grant", "*").stderr
+    assert "this is the first token" not in run(tmp_path, "token", "create", "bob", "--grant", "*").stderr
 
 
 @pytest.mark.parametrize(

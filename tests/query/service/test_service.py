@@ -169,7 +169,7 @@ def test_a_long_error_has_its_ends(served: Served, long: str) -> None:
     said = str(served.error(f'SELECT "{long}"'))
     assert said.startswith("No field named")
     assert len(said.encode()) < 1600, "more is no message of gRPC's, and a history of a thousand fills the memory"
-    assert str(served.error(f'SELECT * FROM "{long}"')).endswith("lists those that there are")
+    assert str(served.error(f'SELECT * FROM "{long}"')).endswith("lists the tables")
 
 
 def test_queries_are_seen_by_their_user_and_by_who_may_see_everything(served: Served) -> None:

@@ -189,7 +189,7 @@ def test_a_worker_that_somebody_stops_is_replaced() -> None:
         lease, handle = await begin(workers, ENDLESS)
         await until(lambda: handle.phase.name == "running")
         os.kill(handle.pid, signal.SIGSTOP)
-        with pytest.raises(WorkerDiedError, match="somebody stopped the process"):
+        with pytest.raises(WorkerDiedError, match="the statement was stopped"):
             await rest(lease)
         assert await rows(workers) == 1
 

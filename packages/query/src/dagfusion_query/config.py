@@ -170,7 +170,7 @@ def _names(
         if other.startswith(f"{one}_"):
             raise SettingsError(
                 f"environments {one} and {other} cannot be served together: a schema that begins with {other}_ could "
-                "be either's; rename one of them"
+                "belong to either; rename one of them"
             )
     if event_log is not None:
         return [environment] if environment is not None and environment in names else []
@@ -233,7 +233,7 @@ def _from_variables(
     if not settings.event_log:
         raise SettingsError(
             f"there is no event log to serve: start the local stack with `dagfusion up -d` (none was found in "
-            f"{settings.home}), name one by --dagster-home or DAGFUSION_EVENT_LOG, or describe environments in "
+            f"{settings.home}), name one with --dagster-home or DAGFUSION_EVENT_LOG, or describe environments in "
             "dagfusion.toml"
         )
     name = settings.environment

@@ -1,7 +1,7 @@
-"""Every error of the query side as a tree, with the statuses that the doors give it.
+"""The errors of the query side as a tree, with their HTTP and gRPC statuses.
 
-A class has its base's statuses where it names none, and a code that its name says. The page of errors is made from this
-tree.
+A class without statuses has those of its base. Its code is its name in snake case. `scripts/reference.py` makes the
+page of errors from this tree.
 """
 
 import re
@@ -9,12 +9,12 @@ from typing import ClassVar, Self
 
 
 class QueryError(Exception):
-    """The base of all errors of this package; its text is one that a user can act on.
+    """The base of all errors of this package. The text names what is wrong and what to do.
 
     Attributes:
-        http_status: What the HTTP door answers with.
-        grpc_status: What the Flight door answers with, by the name of gRPC's status code.
-        code: Names the kind of error for programs, such as `unknown_table`.
+        http_status: The status of the HTTP response.
+        grpc_status: The name of the gRPC status that the Flight door returns.
+        code: The kind of error for programs, such as `unknown_table`.
     """
 
     http_status: ClassVar[int] = 500
@@ -22,22 +22,22 @@ class QueryError(Exception):
     code: ClassVar[str] = "query"
 
     def __init_subclass__(cls, http: int | None = None, grpc: str | None = None) -> None:
-        """Give each class its statuses, and the code that its name says: `UnknownTableError` is `unknown_table`."""
+        """Set the statuses of a class, and its code: that of `UnknownTableError` is `unknown_table`."""
         cls.http_status, cls.grpc_status = http or cls.http_status, grpc or cls.grpc_status
         cls.code = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__.removesuffix("Error")).lower()
 
     def details(self) -> dict[str, int | float]:
-        """Return what the error says beside its text, by name."""
+        """Return the values that the error has beside its text, by name."""
         return {}
 
     @classmethod
     def restore(cls, text: str, details: dict[str, int | float]) -> Self:
-        """Make an error again of its text and details, as another process wrote them."""
+        """Return the error of a text and details that another process sent."""
         return cls(text, **details)
 
 
 def restored(code: str, text: str, details: dict[str, int | float]) -> QueryError:
-    """Make an error again that another process described; one of an unknown kind is a plain `QueryError`."""
+    """Return the error that another process sent. If its code is unknown, it is a `QueryError`."""
     found = _by_code().get(code)
     return QueryError(text) if found is None else found.restore(text, details)
 
@@ -65,11 +65,11 @@ class StatementError(QueryError, http=400, grpc="INVALID_ARGUMENT"):
 
 
 class PlacedError(StatementError):
-    """A statement is wrong at one place of it.
+    """A statement is wrong at one place, whose line and column are given if they are known.
 
     Attributes:
-        line: 1-based line, or None where it is not known.
-        column: 1-based column, likewise.
+        line: The line, from 1; None if it is not known.
+        column: The column, from 1; None if it is not known.
     """
 
     def __init__(self, text: str, line: int | None = None, column: int | None = None) -> None:
@@ -77,7 +77,7 @@ class PlacedError(StatementError):
         self.line, self.column = line, column
 
     def details(self) -> dict[str, int | float]:
-        """Return the position, where it is known."""
+        """Return the position, if it is known."""
         return {} if self.line is None or self.column is None else {"line": self.line, "column": self.column}
 
 
@@ -90,11 +90,11 @@ class UnknownTableError(PlacedError):
 
 
 class ReadOnlyError(StatementError):
-    """A statement would change something."""
+    """A statement would change data or settings; only queries are allowed."""
 
 
 class PlanError(PlacedError):
-    """A statement does not make sense: an unknown column or function, a wrong type, a missing parameter."""
+    """A statement cannot be planned: an unknown column or function, a wrong type, a missing parameter."""
 
 
 class ParameterError(StatementError):
@@ -102,7 +102,7 @@ class ParameterError(StatementError):
 
 
 class StatementTooLongError(StatementError, http=413):
-    """A statement is longer than the service takes."""
+    """A statement is longer than the service accepts."""
 
 
 class ExecutionError(QueryError, http=422):
@@ -110,7 +110,7 @@ class ExecutionError(QueryError, http=422):
 
 
 class StaleObjectError(ExecutionError, http=503, grpc="UNAVAILABLE"):
-    """An object is gone, or is not the one that its event describes."""
+    """An object was deleted, or replaced by one that its event does not describe."""
 
 
 class CorruptObjectError(ExecutionError, http=502, grpc="INTERNAL"):
@@ -118,46 +118,46 @@ class CorruptObjectError(ExecutionError, http=502, grpc="INTERNAL"):
 
 
 class StoreUnavailableError(ExecutionError, http=503, grpc="UNAVAILABLE"):
-    """The object store does not answer, or refuses."""
+    """The object store does not answer, or refuses the request."""
 
 
 class ResourcesError(ExecutionError, http=507, grpc="RESOURCE_EXHAUSTED"):
-    """A statement needs more memory than it may use."""
+    """A statement needs more memory or disk space than it may use."""
 
 
 class ResultTooLargeError(ExecutionError, grpc="RESOURCE_EXHAUSTED"):
-    """A result has more rows or bytes than the service gives."""
+    """A result has more rows or bytes than the limit."""
 
 
 class QueryTimeoutError(ExecutionError, http=504, grpc="DEADLINE_EXCEEDED"):
-    """A query took longer than it may."""
+    """A query exceeded its timeout."""
 
 
 class QueryCancelledError(ExecutionError, http=499, grpc="CANCELLED"):
-    """A query was cancelled: by a request, or because its client went away."""
+    """A query was cancelled by a request, or because its client disconnected."""
 
 
 class WorkerDiedError(ExecutionError, http=500):
-    """A statement ended the process that ran it."""
+    """The worker process ended while it ran the statement."""
 
 
 class RequestError(QueryError):
-    """The service does not take a request."""
+    """The base of the errors of requests to a service."""
 
 
 class UnauthenticatedError(RequestError, http=401, grpc="UNAUTHENTICATED"):
-    """A request has no token, or one that is not valid."""
+    """A request has no token, or an invalid one."""
 
 
 class ForbiddenError(RequestError, http=403, grpc="PERMISSION_DENIED"):
-    """The caller may not do this."""
+    """The caller is not allowed to send this request."""
 
 
 class TooBusyError(RequestError, http=429, grpc="RESOURCE_EXHAUSTED"):
-    """The service, or the caller, has as many queries as it may.
+    """The service or the user has reached the limit of queries.
 
     Attributes:
-        retry_after_s: Seconds after which another try makes sense.
+        retry_after_s: Seconds to wait before the next attempt.
     """
 
     def __init__(self, text: str, retry_after_s: float = 1.0) -> None:
@@ -165,32 +165,32 @@ class TooBusyError(RequestError, http=429, grpc="RESOURCE_EXHAUSTED"):
         self.retry_after_s = retry_after_s
 
     def details(self) -> dict[str, int | float]:
-        """Return when to try again."""
+        """Return the time until the next attempt."""
         return {"retry_after_s": self.retry_after_s}
 
 
 class UnknownQueryError(RequestError, http=404, grpc="NOT_FOUND"):
-    """No query of the caller's has this id."""
+    """The caller has no query, ticket or prepared statement with this id."""
 
 
 class BadRequestError(RequestError, http=400, grpc="INVALID_ARGUMENT"):
-    """A request is not one that the service knows."""
+    """A request is not valid for this API."""
 
 
 class BodyTooLongError(BadRequestError, http=413):
-    """The body of a request is longer than the service takes."""
+    """The body of a request is longer than the service accepts."""
 
 
 class ContentEncodingError(RequestError, http=415, grpc="UNIMPLEMENTED"):
-    """The body of a request has a content coding that the service does not take."""
+    """The body of a request has a content coding, such as gzip. The service accepts none."""
 
 
 class UnsupportedError(RequestError, http=501, grpc="UNIMPLEMENTED"):
-    """The protocol has this, and the service does not; clients know how to do without."""
+    """A part of the Flight SQL protocol that the service does not implement."""
 
 
 class ServiceUnavailableError(RequestError, http=503, grpc="UNAVAILABLE"):
-    """The service is starting, stopping or without a worker."""
+    """The service is starting or stopping, or has no worker."""
 
 
 class ServiceUnreachableError(RequestError, http=503, grpc="UNAVAILABLE"):
@@ -198,31 +198,31 @@ class ServiceUnreachableError(RequestError, http=503, grpc="UNAVAILABLE"):
 
 
 class ConnectionClosedError(RequestError):
-    """A connection is used after it was closed."""
+    """A connection was used after it was closed."""
 
 
 class BrokenStreamError(RequestError):
-    """A client's result ended before its end."""
+    """The stream of a result was cut off."""
 
 
 class UnsupportedTypeError(QueryError, http=422):
-    """A column has a type that cannot be handled here."""
+    """A column has a type that is not supported."""
 
 
 class CatalogError(QueryError, http=422):
-    """The catalog cannot describe a table."""
+    """The base of the errors of tables and snapshots of the catalog."""
 
 
 class NameCollisionError(CatalogError):
-    """Two asset keys fall on one table name."""
+    """Two asset keys have the same table name."""
 
 
 class SchemaConflictError(CatalogError):
-    """The partitions of a table disagree on columns that no common type fits."""
+    """The partitions of a table have columns or partition columns without a common type."""
 
 
 class SnapshotError(CatalogError):
-    """A stored snapshot is torn, damaged, of another format or of another event log."""
+    """A stored snapshot cannot be read or written: it is damaged, or of another format or event log."""
 
 
 class EventLogError(QueryError, http=503, grpc="UNAVAILABLE"):
@@ -230,7 +230,7 @@ class EventLogError(QueryError, http=503, grpc="UNAVAILABLE"):
 
 
 class EventLogLocationError(EventLogError):
-    """The location given does not name an event log."""
+    """The given location is not one of an event log."""
 
 
 class EventLogUnavailableError(EventLogError):
@@ -238,23 +238,23 @@ class EventLogUnavailableError(EventLogError):
 
 
 class EventLogSchemaError(EventLogError):
-    """The database answers, but it is not an event log of Dagster's."""
+    """The database has no event log of Dagster, or the user may not read it."""
 
 
 class EnvironmentUnavailableError(QueryError, http=503, grpc="UNAVAILABLE"):
-    """An environment of the service cannot be read now; its tables are unavailable, and nothing else."""
+    """An environment of the service cannot be read now. Only its tables are unavailable."""
 
 
 class EventRecordError(QueryError, http=422):
-    """The record of one materialization cannot be used; it concerns one partition of one table."""
+    """The record of one materialization cannot be used. It affects one partition of one table."""
 
 
 class MalformedRecordError(EventRecordError):
-    """A `dagfusion/file` entry breaks the contract."""
+    """A `dagfusion/file` entry does not follow the contract."""
 
 
 class MissingRecordError(EventRecordError):
-    """An event names no file; the partition's last event that names one is used."""
+    """An event names no file. The partition keeps the file of its last event that names one."""
 
 
 class RecordVersionError(EventRecordError):
@@ -262,14 +262,14 @@ class RecordVersionError(EventRecordError):
 
 
 class UndiscoverableError(EventRecordError):
-    """A materialization that another IO manager wrote names no Parquet that can be read."""
+    """A materialization of another IO manager names no Parquet file that can be read."""
 
 
 class NotParquetError(UndiscoverableError):
-    """A materialization names something that is not Parquet, such as a pickle: its asset is no table.
+    """A materialization names an object that is not Parquet, such as a pickle, so its asset is not a table.
 
     Attributes:
-        PREFIX: How the text of what is not Parquet begins.
+        PREFIX: The beginning of the text.
     """
 
     PREFIX: ClassVar[str] = "it is not Parquet: "

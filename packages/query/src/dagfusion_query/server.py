@@ -1,4 +1,4 @@
-"""The service as one process: catalogs, workers and doors, from the start to the last signal."""
+"""The process of the service: starts and stops the catalogs, the workers and the doors."""
 
 import asyncio
 import logging
@@ -66,7 +66,7 @@ def serve(config: Config, announce: Callable[[Ready], None]) -> None:
 
 
 def check_exposure(settings: ServiceSettings, tokens: Tokens) -> None:
-    """Refuse to be reached by other machines before somebody has said who may ask, and hidden what they say.
+    """Refuse to listen on an address that other machines can reach without tokens and TLS.
 
     Raises:
         SettingsError: There is no TLS or no token, the tokens cannot be read, or an address is none.
@@ -85,17 +85,18 @@ def check_exposure(settings: ServiceSettings, tokens: Tokens) -> None:
             raise SettingsError(
                 f"{name} is {address.host}, which other machines can reach, and there is no TLS to keep tokens and "
                 "results secret: set DAGFUSION_TLS_CERTIFICATE and DAGFUSION_TLS_KEY, listen on 127.0.0.1 behind a "
-                "proxy that has TLS, or set DAGFUSION_ANONYMOUS=always where the network is to be trusted"
+                "proxy that has TLS, or set DAGFUSION_ANONYMOUS=always in a trusted network"
             )
         if not there_are_tokens:
             raise SettingsError(
-                f"{name} is {address.host}, which other machines can reach, and there is no access token: make one by "
-                "`dagfusion token create NAME --grant ...`, or set DAGFUSION_ANONYMOUS=always to let everybody in"
+                f"{name} is {address.host}, which other machines can reach, and there is no access token: create one "
+                "with `dagfusion token create NAME --grant ...`, or set DAGFUSION_ANONYMOUS=always to allow access "
+                "without tokens"
             )
 
 
 def danger_of(settings: ServiceSettings, tokens: Tokens) -> str | None:
-    """Return what an operator must know about access without a token, or None if nobody gets in without one.
+    """Return what an operator must know about access without a token, or None if all requests need one.
 
     Raises:
         SettingsError: The tokens cannot be read.

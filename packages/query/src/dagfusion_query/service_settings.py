@@ -1,4 +1,4 @@
-"""Settings of the service: addresses, limits, access. Variables come before `[service]` of `dagfusion.toml`."""
+"""Settings of the service: addresses, limits, access. Variables override `[service]` of `dagfusion.toml`."""
 
 import os
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ class ConfigSettings:
 
 @dataclass(frozen=True)
 class ServiceSettings:
-    """Everything the service can be told beside its environments."""
+    """The settings of the service, without its environments."""
 
     http_address: str = setting(
         "DAGFUSION_HTTP_ADDRESS", "127.0.0.1:8080", "Host and port of HTTP and the console.", section="service"
@@ -49,21 +49,21 @@ class ServiceSettings:
     state_dir: str | None = setting(
         "DAGFUSION_STATE_DIR",
         None,
-        "The state folder: snapshots, which the workers read, and access tokens.",
+        "The state folder: catalog snapshots, which the workers read, and access tokens.",
         section="service",
         shown="`service` in `DAGFUSION_HOME`",
         is_path=True,
     )
     tls_certificate: str | None = setting(
-        "DAGFUSION_TLS_CERTIFICATE", None, "PEM file: the certificate's chain.", section="service", is_path=True
+        "DAGFUSION_TLS_CERTIFICATE", None, "PEM file with the certificate chain.", section="service", is_path=True
     )
     tls_key: str | None = setting(
-        "DAGFUSION_TLS_KEY", None, "PEM file: the certificate's key.", section="service", is_path=True
+        "DAGFUSION_TLS_KEY", None, "PEM file with the certificate's private key.", section="service", is_path=True
     )
     tokens: str | None = setting(
         "DAGFUSION_TOKENS",
         None,
-        "The file of access tokens; else in the state folder.",
+        "The file of access tokens.",
         section="service",
         shown="`tokens.json` in the state folder",
         is_path=True,
@@ -92,55 +92,55 @@ class ServiceSettings:
         section="service",
     )
     sql_limit_bytes: int = setting(
-        "DAGFUSION_SQL_LIMIT_BYTES", 1 << 20, "Length of a statement's text.", section="service"
+        "DAGFUSION_SQL_LIMIT_BYTES", 1 << 20, "The longest statement that is accepted.", section="service"
     )
     query_timeout_s: float = setting(
-        "DAGFUSION_QUERY_TIMEOUT_S", 300.0, "Seconds a query may take in all.", section="service"
+        "DAGFUSION_QUERY_TIMEOUT_S", 300.0, "Query timeout, in seconds.", section="service"
     )
     client_stall_s: float = setting(
         "DAGFUSION_CLIENT_STALL_S",
         60.0,
-        "Seconds a client may take none of its result before the query is cancelled.",
+        "Idle timeout: seconds without a read by the client before a streaming query is cancelled.",
         section="service",
     )
     result_limit_rows: int = setting(
-        "DAGFUSION_RESULT_LIMIT_ROWS", 1_000_000_000, "Rows of one result.", section="service"
+        "DAGFUSION_RESULT_LIMIT_ROWS", 1_000_000_000, "The most rows of a result.", section="service"
     )
     result_limit_bytes: int = setting(
-        "DAGFUSION_RESULT_LIMIT_BYTES", 64 << 30, "Bytes of one result.", section="service"
+        "DAGFUSION_RESULT_LIMIT_BYTES", 64 << 30, "The most bytes of a result.", section="service"
     )
     user_queries: int = setting(
         "DAGFUSION_USER_QUERIES",
         _CORES,
-        "Queries that one user may have running; others of the user's wait.",
+        "The most running queries of one user. Other queries of the user wait.",
         section="service",
         shown="the number of cores",
     )
     queue_length: int = setting(
-        "DAGFUSION_QUEUE_LENGTH", 256, "Queries that may wait for a worker, in all.", section="service"
+        "DAGFUSION_QUEUE_LENGTH", 256, "The most queries that wait for a worker.", section="service"
     )
     user_queue_length: int = setting(
-        "DAGFUSION_USER_QUEUE_LENGTH", 128, "Queries of one user that may wait.", section="service"
+        "DAGFUSION_USER_QUEUE_LENGTH", 128, "The most waiting queries of one user.", section="service"
     )
     queue_timeout_s: float = setting(
-        "DAGFUSION_QUEUE_TIMEOUT_S", 30.0, "Seconds a query may wait for a worker.", section="service"
+        "DAGFUSION_QUEUE_TIMEOUT_S", 30.0, "Queue timeout: seconds that a query waits for a worker.", section="service"
     )
     cancel_grace_s: float = setting(
         "DAGFUSION_CANCEL_GRACE_S",
         0.3,
-        "Seconds a cancelled statement has to yield before its worker is killed.",
+        "Grace period: seconds that a cancelled statement has to stop before its worker is killed.",
         section="service",
     )
     history_queries: int = setting(
-        "DAGFUSION_HISTORY_QUERIES", 1000, "Finished queries that are remembered.", section="service"
+        "DAGFUSION_HISTORY_QUERIES", 1000, "Finished queries that `GET /v1/queries` keeps.", section="service"
     )
 
     @classmethod
     def read(cls, variables: Mapping[str, str], table: Mapping[str, Any] | None = None) -> "ServiceSettings":
-        """Make settings from variables and, for what they do not say, a table of values by field name.
+        """Make settings from variables, and from a table of values by field name for those that are not set.
 
         Raises:
-            SettingsError: A value is one that its setting cannot have.
+            SettingsError: A setting has a value that it cannot have.
         """
         settings = cls(**read_values(declared(cls), variables, table))
         if (settings.tls_certificate is None) != (settings.tls_key is None):

@@ -38,18 +38,18 @@ def setting(  # one row of a table
     is_path: bool = False,
     is_secret: bool = False,
 ) -> Any:
-    """Declare a setting. The type of the default says what its values are: positive numbers, or texts.
+    """Declare a setting. Its values have the type of the default: text, or positive numbers.
 
     Args:
         variable: The environment variable.
-        default: Its value where nothing is said.
+        default: The value if nothing sets it.
         help_text: Its meaning, with the unit.
-        shown: The default as documents show it, where it depends on something.
+        shown: The default as documents show it, if it is not a constant.
         section: The table of `dagfusion.toml` that may have it, by the field's name.
         choices: The values that it can have, if they are few.
         numbers: The whole numbers that it can have, if not all positive ones.
         is_path: Whether it is a path; in `dagfusion.toml`, relative to the file.
-        is_secret: Whether it is shown nowhere.
+        is_secret: Whether it is left out of `repr`.
     """
     metadata = {
         "variable": variable,
@@ -65,7 +65,7 @@ def setting(  # one row of a table
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything the query side can be told; `Settings.read` makes one from variables."""
+    """The settings of the engine and of one environment; `Settings.read` makes them from variables."""
 
     event_log: str | None = setting(
         "DAGFUSION_EVENT_LOG",
@@ -77,72 +77,75 @@ class Settings:
     environment: str = setting(
         "ENVIRONMENT", "local", "local, uat or prod: the prefix of every schema's name.", choices=ENVIRONMENTS
     )
-    endpoint_url: str | None = setting("AWS_ENDPOINT_URL", None, "The S3 endpoint; unset for AWS itself.", shown="AWS")
+    endpoint_url: str | None = setting("AWS_ENDPOINT_URL", None, "The S3 endpoint. Not set: AWS.", shown="AWS")
     region: str | None = setting(
         "AWS_REGION",
         None,
-        "The buckets' region; us-east-2 for uat and prod, else us-east-1.",
+        "The region of the buckets.",
         shown="`us-east-2` for `uat` and `prod`, else `us-east-1`",
     )
     access_key_id: str | None = setting(
         "AWS_ACCESS_KEY_ID",
         None,
-        "S3 access key; unset for AWS's own credential chain.",
+        "The S3 access key. Not set: AWS's default credential chain.",
         is_secret=True,
         shown="AWS's default chain",
     )
     secret_access_key: str | None = setting(
-        "AWS_SECRET_ACCESS_KEY", None, "Its secret.", is_secret=True, shown="AWS's default chain"
+        "AWS_SECRET_ACCESS_KEY", None, "The secret of the access key.", is_secret=True, shown="AWS's default chain"
     )
     session_token: str | None = setting(
-        "AWS_SESSION_TOKEN", None, "Its session token, for temporary keys.", is_secret=True
+        "AWS_SESSION_TOKEN", None, "The session token of a temporary access key.", is_secret=True
     )
     home: str = setting(
-        "DAGFUSION_HOME", HOME, "The local stack's folder; its stack.env is read where no event log is named."
+        "DAGFUSION_HOME", HOME, "The local stack's folder. Its stack.env is read if no event log is named."
     )
     state_dir: str | None = setting(
         "DAGFUSION_STATE_DIR",
         None,
-        "Where catalog snapshots are kept between processes, by default in the user's cache folder; none keeps none.",
+        "The folder of catalog snapshots, which later processes load. `none` stores no snapshots.",
         shown="a folder in the user's cache folder",
     )
     metadata_keys: str = setting(
         "DAGFUSION_METADATA_KEYS",
         METADATA_KEYS,
-        "Metadata that may name the Parquet of assets that other IO managers wrote, first choice first.",
+        "Metadata keys that name the Parquet files of other IO managers, in order of preference.",
     )
     poll_interval_s: float = setting(
-        "DAGFUSION_POLL_INTERVAL_S", 0.5, "Seconds between two looks at the event log.", section="engine"
+        "DAGFUSION_POLL_INTERVAL_S", 0.5, "Seconds between two polls of the event log.", section="engine"
     )
     parallelism: int = setting(
         "DAGFUSION_PARALLELISM",
         max(4, _CORES),
-        "Partitions of a plan: how many threads one query keeps busy.",
+        "The partitions of a plan: the number of threads that one query uses.",
         shown="the number of cores, at least 4",
         section="engine",
     )
     scan_concurrency: int = setting(
-        "DAGFUSION_SCAN_CONCURRENCY", 64, "Objects that one scan reads at once, if they are small.", section="engine"
+        "DAGFUSION_SCAN_CONCURRENCY", 64, "The most objects that one scan reads at once.", section="engine"
     )
     scan_window_bytes: int = setting(
         "DAGFUSION_SCAN_WINDOW_BYTES",
         256 << 20,
-        "Bytes of objects that one scan reads at once: fewer of large ones.",
+        "Bytes of objects that one scan reads at once: the larger they are, the fewer.",
         section="engine",
     )
     memory_limit_bytes: int = setting(
-        "DAGFUSION_MEMORY_LIMIT_BYTES", 2 << 30, "Memory of joins, sorts and aggregates.", section="engine"
+        "DAGFUSION_MEMORY_LIMIT_BYTES", 2 << 30, "The most memory of joins, sorts and aggregates.", section="engine"
     )
     footer_cache_bytes: int = setting(
-        "DAGFUSION_FOOTER_CACHE_BYTES", 256 << 20, "Memory of cached Parquet footers.", section="engine"
+        "DAGFUSION_FOOTER_CACHE_BYTES", 256 << 20, "Memory of the cache of Parquet footers.", section="engine"
     )
     plan_cache_bytes: int = setting(
-        "DAGFUSION_PLAN_CACHE_BYTES", 64 << 20, "Memory of plans that repeated statements reuse.", section="engine"
+        "DAGFUSION_PLAN_CACHE_BYTES",
+        64 << 20,
+        "Memory of the cache of plans, which repeated statements reuse.",
+        section="engine",
     )
     object_cache_dir: str | None = setting(
         "DAGFUSION_OBJECT_CACHE_DIR",
         None,
-        "Where local copies of objects are kept, by default beside the catalog's snapshots; none makes no copies.",
+        "The folder of local copies of objects. `none` makes no copies.",
         shown="beside the snapshots",
         section="engine",
     )
@@ -161,7 +164,7 @@ class Settings:
     result_cache_dir: str | None = setting(
         "DAGFUSION_RESULT_CACHE_DIR",
         None,
-        "Where results are kept for equal queries, by default beside the catalog's snapshots; none keeps none.",
+        "The folder of results that are kept for equal queries. `none` keeps no results.",
         shown="beside the snapshots",
         section="engine",
     )
@@ -177,7 +180,7 @@ class Settings:
     store_stall_s: float = setting(
         "DAGFUSION_STORE_STALL_S",
         5.0,
-        "Seconds without a batch after which the object store is asked whether it is there.",
+        "Seconds without a batch after which the query checks that the object store answers.",
         section="engine",
     )
 

@@ -78,11 +78,12 @@ def seed(
     states: Annotated[int, typer.Option(min=1, max=50, help="States, from Alabama.")] = 50,
     scale: Annotated[float, typer.Option(min=0.001, max=10, help="Multiplies the days.")] = 1.0,
     random_seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help="What the data starts from; the same seed, the same bytes.")
+        int | None,
+        typer.Option("--seed", min=0, help="The seed of the generated data. The same seed gives the same bytes."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Show one JSON document.")] = False,
 ) -> None:
-    """Materialize both partitioned assets in full through Dagster, one run an asset. Partitions that exist are kept."""
+    """Materialize both partitioned assets through Dagster, in one run each. Existing partitions are kept."""
     from dagfusion_stack.console import report  # noqa: PLC0415
 
     with _reporting():
@@ -100,7 +101,9 @@ def seed(
 
 def up(
     *,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when everything is ready.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Run in the background, and return when everything is ready.")
+    ] = False,
     dagster_port: DagsterPort = None,
     http_port: HttpPort = None,
     flight_port: FlightPort = None,
@@ -131,7 +134,7 @@ def up(
 
 
 def down() -> None:
-    """Stop the stack of this folder, and whatever a killed one left."""
+    """Stop the stack of this folder, and processes that a killed stack left."""
     from dagfusion_stack import supervisor  # noqa: PLC0415
     from dagfusion_stack.home import Home  # noqa: PLC0415
 
@@ -142,7 +145,7 @@ def down() -> None:
 
 
 def status(*, as_json: Annotated[bool, typer.Option("--json", help="Show one JSON document.")] = False) -> None:
-    """Show what runs, where it answers and where its logs are; the exit code is 3 when nothing runs."""
+    """Show the running services with their addresses and logs. The exit code is 3 if nothing runs."""
     from dagfusion_stack import status as stack_status  # noqa: PLC0415
     from dagfusion_stack.home import Home  # noqa: PLC0415
 

@@ -164,8 +164,8 @@ class Supervisor:
     def _note_end(self, service: Service, how: str) -> None:
         if not service.restarts.ended(time.monotonic(), how) or service.again is None:
             raise ServiceError(
-                f"{how}; it ended more than {Restarts.LIMIT} times in {Restarts.WINDOW_S / 60:.0f} minutes, so that "
-                "the stack stops: mend what the log says, then start the stack again"
+                f"{how}; it ended more than {Restarts.LIMIT} times in {Restarts.WINDOW_S / 60:.0f} minutes, so the "
+                "stack stops: fix the error in the log, then start the stack again"
             )
         self._say(f"{how}; it is started again")
 

@@ -19,7 +19,7 @@ INTERRUPTED = 130
 
 app = typer.Typer(
     name="dagfusion",
-    help="SQL over what Dagster materialized to S3: only the objects a query needs are read.",
+    help="SQL over what Dagster materialized to S3. A query reads only the objects that it needs.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -42,7 +42,7 @@ def options(
         bool, typer.Option("--version", "-V", is_eager=True, callback=_show_version, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """SQL over what Dagster materialized to S3: only the objects a query needs are read."""
+    """SQL over what Dagster materialized to S3. A query reads only the objects that it needs."""
     del show_version
 
 

@@ -21,8 +21,13 @@ from dagfusion_query.settings import ClientSettings, Settings, option_help
 EventLog = Annotated[
     str | None, typer.Option("--event-log", metavar="URL|DIR", help=option_help(Settings, "event_log"))
 ]
-Environment = Annotated[str | None, typer.Option("--environment", "-e", help="Its name, such as local, uat or prod.")]
-Query = Annotated[str | None, typer.Argument(help="One SELECT statement; read from stdin when it is missing or `-`.")]
+Environment = Annotated[
+    str | None,
+    typer.Option("--environment", "-e", help="The name of the event log's environment, such as local, uat or prod."),
+]
+Query = Annotated[
+    str | None, typer.Argument(help="One SELECT statement. If it is missing or `-`, it is read from stdin.")
+]
 File = Annotated[Path | None, typer.Option("--file", "-f", metavar="FILE", help="Read the statement from a file.")]
 Params = Annotated[
     list[str] | None,
@@ -30,8 +35,8 @@ Params = Annotated[
         "--param",
         "-p",
         metavar="[NAME=]VALUE",
-        help="A value for $NAME, or without a name for the next of $1, $2, ...: a number, true, false, null, a date or "
-        "a timestamp, else text; '...' in quotes is text. Repeatable.",
+        help="A value for $NAME, or without a name for the next of $1, $2, ... It is a number, true, false, null, a "
+        "date or a timestamp if it looks like one, and text otherwise or in single quotes. Repeatable.",
     ),
 ]
 OutputFile = Annotated[
@@ -40,12 +45,12 @@ OutputFile = Annotated[
         "--output",
         "-o",
         metavar="FILE",
-        help="Write the rows to a file, which is replaced when all of them are there.",
+        help="Write the rows to a file. An existing file is replaced after the last row.",
     ),
 ]
 Url = Annotated[str | None, typer.Option("--url", metavar="URL", help=option_help(ClientSettings, "url"))]
 Token = Annotated[str | None, typer.Option("--token", metavar="TOKEN", help=option_help(ClientSettings, "token"))]
-MaxRows = Annotated[int, typer.Option("--max-rows", min=0, help="Rows a table shows; 0 for all.")]
+MaxRows = Annotated[int, typer.Option("--max-rows", min=0, help="The most rows that a table shows; 0 shows all.")]
 EveryAsset = Annotated[bool, typer.Option("--all", help="List assets that are not Parquet, too, each with the reason.")]
 TableName = Annotated[str, typer.Argument(metavar="TABLE", help="schema.table, as `dagfusion tables` lists it.")]
 _NAMED = re.compile(r"\$?([A-Za-z_]\w*|[1-9]\d{0,3})=(.*)", re.DOTALL)
@@ -59,7 +64,7 @@ Values = list[Any] | dict[str, Any]
 
 
 class OutputFormat(StrEnum):
-    """How rows are written."""
+    """The format of the rows."""
 
     table = "table"
     json = formats.Format.json.value
@@ -69,12 +74,10 @@ class OutputFormat(StrEnum):
     parquet = formats.Format.parquet.value
 
 
-FormatOption = Annotated[OutputFormat, typer.Option("--format", "-F", help="How rows are written.")]
+FormatOption = Annotated[OutputFormat, typer.Option("--format", "-F", help="The format of the rows.")]
 ResultFormat = Annotated[
     OutputFormat | None,
-    typer.Option(
-        "--format", "-F", help="How rows are written; by default a table, or what the name of the output file says."
-    ),
+    typer.Option("--format", "-F", help="The format of the rows. Default: that of the output file's name, else table."),
 ]
 # What the end of a file's name says.
 _FORMATS = {
@@ -94,7 +97,7 @@ def chosen_format(form: OutputFormat | None, file: Path | None) -> OutputFormat:
     if file is None:
         return OutputFormat.table
     if (found := _FORMATS.get(file.suffix.lower())) is None:
-        raise ValueError(f"the name of {file} says no format: end it in {', '.join(_FORMATS)}, or give --format")
+        raise ValueError(f"the name of {file} has no known format: end it in {', '.join(_FORMATS)}, or give --format")
     return found
 
 

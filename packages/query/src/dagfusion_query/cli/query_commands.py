@@ -63,7 +63,7 @@ def describe(
     token: Token = None,
     form: FormatOption = OutputFormat.table,
 ) -> None:
-    """Show a table's columns, where its data is, how much there is, and what is wrong with it."""
+    """Show the columns of a table, the location and size of its data, and its problems."""
     with _connect(event_log, environment, url, token) as connection:
         interruptibly(lambda: _output(form).table(_find(table, connection.tables())))
 
@@ -103,7 +103,7 @@ def explain(
     token: Token = None,
     form: FormatOption = OutputFormat.table,
 ) -> None:
-    """Show which partitions, files and bytes a query reads, why it skips the rest, and DataFusion's plan."""
+    """Show the partitions, files and bytes that a query reads, why it skips the others, and DataFusion's plan."""
     statement, values = _statement(query, file), read_parameters(param or ())
     with _connect(event_log, environment, url, token) as connection:
         interruptibly(lambda: _output(form).explanation(connection.explain(statement, values)))
@@ -111,7 +111,7 @@ def explain(
 
 def _connect(event_log: str | None, environment: str | None, url: str | None, token: str | None) -> "Connection":
     if event_log is not None and (url is not None or token is not None):
-        raise typer.BadParameter("--event-log is read here, and --url asks a service: give one of them")
+        raise typer.BadParameter("give --event-log or --url, not both: a service reads its own event log")
     if url is not None and urlsplit(url).scheme.lower() not in _SERVICES:
         raise typer.BadParameter(f"--url must begin with http://, https://, grpc:// or grpc+tls://, got {url!r}")
     return interruptibly(lambda: _open(event_log or url, environment, token))

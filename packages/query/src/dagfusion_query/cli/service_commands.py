@@ -27,10 +27,14 @@ ConfigFile = Annotated[
 Grant = Annotated[
     list[str],
     typer.Option(
-        "--grant", metavar="WHAT", help="uat, uat_silver_tax_id.*, uat_silver_tax_id.orders or *; repeatable."
+        "--grant",
+        metavar="WHAT",
+        help="What the token may read: uat, uat_silver_tax_id.*, uat_silver_tax_id.orders or *. Repeatable.",
     ),
 ]
-Expires = Annotated[str, typer.Option("--expires", metavar="TIME", help="Such as 90d, 12h or never.")]
+Expires = Annotated[
+    str, typer.Option("--expires", metavar="TIME", help="The lifetime of the token, such as 90d, 12h or never.")
+]
 
 _DURATION = re.compile(r"([1-9]\d{0,4})([mhd])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
@@ -38,17 +42,17 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 @token.command()
 def create(name: str, grant: Grant, expires: Expires = "90d", config: ConfigFile = None) -> None:
-    """Make a token, and print its secret: it is shown this once."""
+    """Create a token and print its secret, which is shown only once."""
     from dagfusion_query.access.grants import meaning  # noqa: PLC0415  # imports pyarrow
 
     tokens = _tokens(config)
     is_first = not tokens.exist()
     secret = tokens.create(name, grant, _expiry(expires, datetime.now(UTC)))
     typer.echo(secret)
-    typer.echo(f"the token of {name}, which is shown only now; clients send it as `Authorization: Bearer`", err=True)
+    typer.echo(f"the token of {name}, which is shown only once; clients send it as `Authorization: Bearer`", err=True)
     typer.echo(f"it may read: {', '.join(map(meaning, grant))}", err=True)
     if is_first:
-        typer.echo("it is the first: from now on requests without one are refused, by default", err=True)
+        typer.echo("this is the first token: from now on, requests without a token are refused by default", err=True)
 
 
 @token.command("list")
@@ -62,7 +66,7 @@ def show(config: ConfigFile = None) -> None:
 
 @token.command()
 def revoke(name: str, config: ConfigFile = None) -> None:
-    """End a token, by its name or id; a running service takes it no more."""
+    """Revoke a token, by its name or id. A running service refuses it from then on."""
     revoked = _tokens(config).revoke(name)
     typer.echo(f"revoked {revoked.name} ({revoked.id})")
 
@@ -147,10 +151,10 @@ def _announce(ready: "Ready") -> None:
         tables = state.snapshot.tables
         names = sorted(str(name) for name, table in tables.items() if not isinstance(table.problem, NotParquetError))
         undiscovered = state.lag.undiscovered if state.lag is not None else 0
-        more = f", and {undiscovered} materializations whose objects have still to be looked at" if undiscovered else ""
+        more = f", and {undiscovered} materializations whose files are not discovered yet" if undiscovered else ""
         typer.echo(f"{state.name}: {len(names)} {'table' if len(names) == 1 else 'tables'}{more}")
         if others := len(tables) - len(names):
-            typer.echo(f"  beside {others} {'asset' if others == 1 else 'assets'} whose objects are not Parquet")
+            typer.echo(f"  and {others} {'asset' if others == 1 else 'assets'} whose objects are not Parquet")
         for name in names[:SHOWN_TABLES]:
             typer.echo(f"  {name}")
         if len(names) > SHOWN_TABLES:

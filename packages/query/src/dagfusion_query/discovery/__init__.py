@@ -1,4 +1,4 @@
-"""What other IO managers wrote: their Parquet, looked at once each and described as our own records describe it."""
+"""Discovery: reads the footers of Parquet that other IO managers wrote, and makes records of event metadata v1."""
 
 from pathlib import Path
 

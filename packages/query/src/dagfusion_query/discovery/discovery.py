@@ -1,7 +1,7 @@
-"""Discovery: looks in the background at what other IO managers wrote, each materialization once.
+"""Discovery in the background: reads the objects of other IO managers, once for each materialization.
 
-Between event log and catalog: of the events that are read, those of other IO managers are held back until their objects
-have been looked at; whatever was there of their partitions before is served meanwhile.
+Discovery is between the event log and the catalog. It holds back the events of other IO managers until their objects
+have been read. Until then the catalog serves the previous files of their partitions.
 """
 
 import logging
@@ -222,8 +222,8 @@ class Discovery:
         except StoreUnavailableError:
             raise
         except Exception:  # noqa: BLE001  # a bug that one object brings to light must not hide the others
-            _log.exception("event %s of %s could not be looked at", event.event_id, "/".join(event.asset_key))
-            return Refusal("looking at it failed; the log of this program says how", passing=True)
+            _log.exception("discovery of event %s of %s failed", event.event_id, "/".join(event.asset_key))
+            return Refusal("it could not be read because of an internal error: see the log", passing=True)
 
     def _next(self) -> Materialization | None:
         with self._changed:
@@ -236,12 +236,12 @@ class Discovery:
             return None
 
     def _back_off(self, event: Materialization, error: StoreUnavailableError) -> None:
-        """Leave the store alone for a while; it is asked again by `take`."""
+        """Send no requests to the store for a while. `take` retries later."""
         now = time.monotonic()
         with self._changed:
             self._queue.append(_partition(event))
             if now >= self._resume_at:
-                _log.warning("%s; it is asked again in %.0f s", error, self._retry_s)
+                _log.warning("%s; retrying in %.0f s", error, self._retry_s)
                 self._resume_at = now + self._retry_s
                 self._retry_s = min(2 * self._retry_s, _LAST_RETRY_S)
 

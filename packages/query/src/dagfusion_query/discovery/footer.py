@@ -1,11 +1,11 @@
-"""A Parquet footer to a record of event metadata v1: the schema as our writers have it, exact statistics. Pure.
+"""Converts a Parquet footer to a record of event metadata v1, with exact statistics only. Pure.
 
 A bound that is not the column's own minimum or maximum would give wrong answers, since aggregates are answered from it
 and files are skipped by it. So there are none for
 
 - floats: a writer may or may not have counted a NaN, and DataFusion sorts it above all numbers;
-- strings, but of Arrow's C++ writer: others cut long ones short, and mostly do not say so;
-- INT96 timestamps, and dates and times that Python has no notion of.
+- strings, unless Arrow's C++ writer wrote them: other writers truncate long ones, and most do not mark that;
+- INT96 timestamps, and dates and times that Python cannot represent.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Objects that other IO managers wrote: where their metadata says they are, the end of one, and those of a folder."""
+"""Finds the objects of other IO managers by the metadata of their events, and reads their footers."""
 
 import os
 import re
@@ -66,7 +66,7 @@ class Place:
 
     @property
     def is_folder(self) -> bool:
-        """Whether only a folder can be meant."""
+        """True if this can be a folder only."""
         return self.folder == self
 
 
@@ -219,7 +219,8 @@ def _place(text: str) -> Place:
     if separator and scheme.isalnum():
         raise UndiscoverableError(f"it names a {scheme}:// URL, and only s3:// and local files can be read")
     raise UndiscoverableError(
-        f"it names {shown(text)}, which is no absolute path and no s3:// URI: log the whole path or URI in the metadata"
+        f"it names {shown(text)}, which is neither an absolute path nor an s3:// URI: log the whole path or URI in "
+        "the metadata"
     )
 
 

@@ -1,9 +1,9 @@
 """A cache of records: one small SQLite file of the state folder, so that no footer is read twice.
 
-    learnt   by event: the records of its files, or why there are none
+    learnt   by event: the records of its files, or the reason why there are none
     waiting  events from the event log whose records have not been read, or not been published yet
 
-An event's id may be given out again where rows were deleted (SQLite), so what else is known of it is compared.
+SQLite may use an event's id again after rows were deleted, so the other columns of the event are compared, too.
 """
 
 import logging
@@ -144,7 +144,7 @@ class RecordCache:
         try:
             yield
         except sqlite3.Error as error:
-            raise SnapshotError(f"what was learnt of assets cannot be kept in {self._path}: {error}") from error
+            raise SnapshotError(f"the records of discovered files cannot be stored in {self._path}: {error}") from error
 
     def _open(self) -> sqlite3.Connection:
         try:
@@ -152,11 +152,13 @@ class RecordCache:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
             return _connect(self._path)
         except OSError as error:
-            raise SnapshotError(f"what was learnt of assets cannot be kept in {self._path}: {error}") from error
+            raise SnapshotError(f"the records of discovered files cannot be stored in {self._path}: {error}") from error
         except sqlite3.DatabaseError as error:
             if self._path is None or isinstance(error, sqlite3.OperationalError):
-                raise SnapshotError(f"what was learnt of assets cannot be kept in {self._path}: {error}") from error
-            _log.warning("%s is damaged, and what it held is learnt again: %s", self._path, error)
+                raise SnapshotError(
+                    f"the records of discovered files cannot be stored in {self._path}: {error}"
+                ) from error
+            _log.warning("%s is damaged; its files are discovered again: %s", self._path, error)
             self._path.unlink()
             return _connect(self._path)
 

@@ -1,4 +1,4 @@
-"""One materialization of another IO manager: from what its event names to records of event metadata v1.
+"""Reads one materialization of another IO manager, and makes records of event metadata v1.
 
 The partition columns are those of the event and of the `name=value` folders of the object's key.
 """
@@ -98,7 +98,7 @@ class RecordReader:
 
 
 def event_columns(partition_key: str | None, dimensions: Sequence[tuple[str, str]], key: str) -> Columns:
-    """Return the partition columns that an event tells.
+    """Return the partition columns of an event.
 
     All of them are strings: the event has the values as text, and readers of Hive folders disagree on their types.
 

@@ -1,1 +1,1 @@
-"""What crosses a process's boundary: frozen dataclasses, with one writer, one reader and one schema for all of them."""
+"""Documents: the frozen dataclasses that are sent between processes, with one writer, one reader and one schema."""

@@ -1,4 +1,4 @@
-"""The catalog: environments, tables, partitions, and what Dagster did about them."""
+"""Documents of the catalog: environments, tables, partitions, and their runs in Dagster."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class ColumnDocument:
 
 @dataclass(frozen=True, kw_only=True)
 class _TableFacts:
-    """What every description of a table has.
+    """The fields of every description of a table.
 
     Attributes:
         asset_key: Dagster's.
@@ -152,7 +152,7 @@ class RunDocument:
 
 @dataclass(frozen=True)
 class HistoryDocument:
-    """What Dagster did about a table, or about one of its partitions.
+    """The runs in Dagster of a table, or of one of its partitions.
 
     Attributes:
         partition_key: The partition that was asked about; null for the whole table.

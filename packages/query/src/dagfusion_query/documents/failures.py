@@ -1,4 +1,4 @@
-"""Errors on their way to another process. Each of them becomes the same class again there."""
+"""Documents of errors. The receiving process raises the same class again."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

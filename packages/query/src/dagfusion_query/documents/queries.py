@@ -1,4 +1,4 @@
-"""Queries, what they cost, and how they run; who the caller is, and whether the service can run statements."""
+"""Documents of queries: state, stats, plans; of the caller; and of the health of the service."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,1 +1,1 @@
-"""The doors: how callers reach the service."""
+"""The doors: the protocols of the service, HTTP and Arrow Flight SQL."""

@@ -1,4 +1,4 @@
-"""Where a door listens."""
+"""The address and the TLS files of a door."""
 
 import socket
 import ssl
@@ -32,7 +32,7 @@ class Address:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can reach it."""
+        """True if only this machine can reach it."""
         return self.host == "localhost" or is_loopback(self.host)
 
     def url(self, scheme: str, port: int) -> str:
@@ -50,7 +50,7 @@ class Address:
             found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         except OSError as error:
             raise SettingsError(
-                f"{self.host} is no address of this machine ({error}): choose one by {option}"
+                f"{self.host} is not an address of this machine ({error}): choose one with {option}"
             ) from error
         family, kind, protocol, _, where = min(found, key=lambda info: info[0] != socket.AF_INET)
         listening = socket.socket(family, kind, protocol)
@@ -61,7 +61,7 @@ class Address:
             listening.close()
             raise SettingsError(
                 f"{self.host}:{self.port} cannot be listened on ({error.strerror}): stop what listens there, or choose "
-                f"another address by {option}"
+                f"another address with {option}"
             ) from error
         return listening
 

@@ -1,4 +1,4 @@
-"""What the catalog knows of a table, as documents and as Arrow; a million partitions are no Python objects."""
+"""Converts tables of the catalog to documents, and their partitions to Arrow without a Python object for each."""
 
 import io
 from collections.abc import Iterator

@@ -262,7 +262,7 @@ def _plan_error(text: str, sql: str) -> PlanError:
 def _hint(known: list[str]) -> str:
     if not known:
         return "the catalog is empty; materialize an asset first"
-    return "`SELECT * FROM information_schema.tables` lists those that there are"
+    return "`SELECT * FROM information_schema.tables` lists the tables"
 
 
 def _names_in(sql: str) -> Iterator[_Name]:

@@ -109,7 +109,7 @@ class Running:
             self._close(error)
             raise
         except asyncio.CancelledError:
-            self.stop(QueryCancelledError("the client left before the result began"))
+            self.stop(QueryCancelledError("the client disconnected before the result began"))
             raise
         except Exception as error:
             _log.exception("query %s met a fault of this program", self.id)
@@ -329,7 +329,7 @@ class Running:
 
 
 def _left() -> QueryCancelledError:
-    return QueryCancelledError("the client left before the end of the result")
+    return QueryCancelledError("the client disconnected before the end of the result")
 
 
 def _timeout(limit_s: float) -> QueryTimeoutError:

@@ -186,7 +186,7 @@ class Lease:
             return out_of_memory(self._limit_bytes)
         if worker.life.kill_reason == STOPPED:
             return WorkerDiedError(
-                "somebody stopped the process that ran the statement (SIGSTOP), and it was replaced: run it again"
+                "the process that ran the statement was stopped (SIGSTOP), and was replaced: run the statement again"
             )
         return WorkerDiedError(
             f"the statement ended the process that ran it, while {phase.name} ({worker.life.exit_text}): "

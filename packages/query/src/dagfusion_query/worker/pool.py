@@ -195,7 +195,7 @@ class Pool:
                     await asyncio.shield(worker.exited)
                     return
         except TimeoutError:
-            worker.kill("it did not come up")
+            worker.kill("it did not start")
             return
         except Exception:
             worker.kill("it could not be told its work")  # `_ended` starts another
@@ -219,7 +219,7 @@ class Pool:
         self._failures += 1
         unready = ServiceUnavailableError(f"no worker is ready: {why}; it is tried again")
         self._problem = no_room_to_start() if is_no_room else unready
-        _log.error("a worker did not come up: %s", why)
+        _log.error("a worker did not start: %s", why)
         for waiting in self._waiting if self._is_down else ():
             if not waiting.done():
                 waiting.set_exception(self._refusal())

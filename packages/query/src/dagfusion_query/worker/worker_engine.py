@@ -148,7 +148,7 @@ class WorkerEngine:
         if is_full_disk(error):
             return no_room()
         _log.error("a statement met a fault of this program", exc_info=error)
-        return QueryError("the service failed at this statement, which is not the statement's fault; its log says how")
+        return QueryError("internal error: the statement is not the cause; see the service's log")
 
     def _scans(self, prepared: Prepared) -> list[ScanStats]:
         """Return what a planned statement reads of each table."""

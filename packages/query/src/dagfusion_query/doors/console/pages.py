@@ -1,4 +1,4 @@
-"""The console's files: read once, compressed once, and served from memory."""
+"""Serves the console's files from memory; they are read and compressed once."""
 
 import gzip
 import hashlib

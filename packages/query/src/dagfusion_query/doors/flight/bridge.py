@@ -16,10 +16,10 @@ LOOK_S = 0.25  # how often a waiting thread asks whether its client is still the
 
 
 class Call(Protocol):
-    """What a waiting thread asks of its `ServerCallContext`."""
+    """The part of `ServerCallContext` that a waiting thread uses."""
 
     def is_cancelled(self) -> bool:
-        """Whether the client went away, cancelled, or let its deadline pass."""
+        """True if the client disconnected or cancelled, or its deadline has passed."""
 
 
 class Bridge:
@@ -74,7 +74,7 @@ class Bridge:
             ServiceUnavailableError: The door is closing.
         """
         if call.is_cancelled():
-            raise QueryCancelledError("the query was cancelled: its client went away")
+            raise QueryCancelledError("the query was cancelled: its client disconnected")
         if self._closing.is_set():
             raise ServiceUnavailableError(_STOPPING)
 
@@ -87,7 +87,7 @@ class Bridge:
         self._closing.set()
 
     def post(self, work: Coroutine[Any, Any, None]) -> None:
-        """Start a coroutine that nobody waits for; where there is no loop any more, it need not run."""
+        """Start a coroutine without waiting for it. It does not run if the loop is closed."""
         try:
             asyncio.run_coroutine_threadsafe(work, self._loop)
         except RuntimeError:
@@ -127,7 +127,7 @@ class Buffer:
             await self._room.wait()
 
     def end(self, error: BaseException | None = None) -> None:
-        """Say that there is no more, and why, if that is not as it should be. On the loop."""
+        """End the stream, with an error if it failed. Called on the loop."""
         with self._changed:
             self._is_over, self._error = True, error
             self._changed.notify()

@@ -30,7 +30,7 @@ _SWITCH = {"true": True, "false": False, "none": True, "": True}  # also as a te
 
 @dataclass
 class FlightSession:
-    """What a client has set for the calls to come.
+    """The options that a client has set for later calls.
 
     Attributes:
         query_timeout_s: Seconds that its queries may take; None for as long as the service allows.
@@ -67,11 +67,11 @@ class FlightSession:
 
 
 class Header(flight.ServerMiddleware):  # type: ignore[misc]
-    """What a call's headers say of its caller.
+    """The caller of a call, from its headers.
 
     Attributes:
         bearer: The access token.
-        is_forwarded: Whether somebody passes the call on, so that its address says nothing.
+        is_forwarded: True if a proxy passed the call on, so that its address is not the client's.
         cookie: The session's.
     """
 
@@ -161,10 +161,10 @@ class NoHandshake(flight.ServerAuthHandler):  # type: ignore[misc]
     """Lets Flight's handshake pass: the headers that come with it say who calls."""
 
     def authenticate(self, _outgoing: object, _incoming: object) -> None:
-        """Do nothing: `Headers` has refused whoever must be refused."""
+        """Do nothing: `Headers` has already refused invalid callers."""
 
     def is_valid(self, _token: bytes) -> str:
-        """Accept Flight's own tokens, which nobody is given."""
+        """Accept Flight's own tokens, which are never issued."""
         return ""
 
 
@@ -177,7 +177,7 @@ class FlightSessions:
     _open: Handles[FlightSession] = field(default_factory=lambda: Handles("session", _LIFETIME_S))
 
     def caller(self, context: flight.ServerCallContext) -> Caller:
-        """Tell who calls.
+        """Return the caller.
 
         Raises:
             UnauthenticatedError: It has no token, and needs one.
@@ -226,7 +226,7 @@ class FlightSessions:
         return encoded
 
     def close(self, context: flight.ServerCallContext, caller: Caller) -> bytes:
-        """Answer `CloseSession`: also where there is none, because that is what is asked for."""
+        """Answer `CloseSession`. It succeeds if there is no session, too."""
         cookie = context.get_middleware(MIDDLEWARE).cookie
         if cookie is not None:
             self._open.pop(caller.owner, _handle(cookie))

@@ -103,7 +103,7 @@ def answer_schema(name: str, command: Any) -> pa.Schema | None:
 
 
 def needs_tables(name: str) -> bool:
-    """Tell whether a command's answer depends on what the caller may read."""
+    """Return True if the result of a command depends on the caller's grants."""
     return name in ("CommandGetDbSchemas", "CommandGetTables")
 
 

@@ -151,7 +151,7 @@ class _Chunks:
 
     @property
     def is_between(self) -> bool:
-        """Whether more can only come with the next chunk."""
+        """True if all received chunks are used up."""
         return not self._left
 
     def _refill(self) -> bool:

@@ -1,1 +1,1 @@
-"""HTTP: statements, their results, the catalog, and how the service is."""
+"""The HTTP API: statements, results, the catalog, and the health of the service."""

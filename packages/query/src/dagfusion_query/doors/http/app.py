@@ -75,7 +75,7 @@ class StatusRoutes:
         return document(StatusDocument("alive"))
 
     async def ready(self, _: Request) -> Response:
-        """Say whether statements can be run. Anybody may ask, so that a reason is named only by its code."""
+        """Report whether statements can run. The request needs no token, so a reason is given by its code only."""
         problem = self._service.ready()
         if problem is None:
             return document(StatusDocument("ready"))
@@ -92,7 +92,7 @@ class StatusRoutes:
         return document(describe(self._version))
 
     async def session(self, request: Request) -> Response:
-        """Say who the caller is."""
+        """Return the caller."""
         caller = caller_of(request)
         return document(
             SessionDocument(

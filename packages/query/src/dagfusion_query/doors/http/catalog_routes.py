@@ -1,4 +1,4 @@
-"""The catalog: tables, columns, partitions, as far as the caller may read them, and the tag that tells of changes."""
+"""Endpoints of the catalog: the tables, columns and partitions that the caller may read, with an entity tag."""
 
 import asyncio
 import hashlib
@@ -89,7 +89,7 @@ class CatalogRoutes:
         return document(PartitionsDocument(totals(table).files, rows))
 
     async def history(self, request: Request) -> Response:
-        """Say what Dagster did about a table, or about one partition, also one that is missing."""
+        """Return the runs in Dagster of a table, or of one partition, also of a missing one."""
         state, table = self._find(request)
         key = request.query_params.get("partition_key")
         if key is not None and (len(key) > KEY_LIMIT or "\0" in key):

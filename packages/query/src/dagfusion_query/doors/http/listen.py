@@ -1,4 +1,4 @@
-"""The HTTP door: an application that listens on the event loop that starts it; slow or long requests are cut off."""
+"""The HTTP door: listens on the event loop that starts it, and closes connections whose requests are slow or long."""
 
 import asyncio
 import contextlib
@@ -73,7 +73,7 @@ class HttpDoor:
         return self._address.url(self._scheme, self.port)
 
     def bind(self) -> socket.socket:
-        """Take the address, so that nobody else does; clients are let in by `start`.
+        """Bind the address. `start` accepts clients.
 
         Raises:
             SettingsError: The address is taken, or none of this machine.

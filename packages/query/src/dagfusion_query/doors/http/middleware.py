@@ -1,4 +1,4 @@
-"""Middleware: security headers and no internal errors in responses; tokens, and checks of origin and host."""
+"""Middleware: security headers, internal errors hidden from clients, authentication, checks of origin and host."""
 
 import ipaddress
 import logging

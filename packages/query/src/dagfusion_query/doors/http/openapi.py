@@ -45,7 +45,7 @@ def _paths() -> Document:
         "/v1/explain": {
             "post": _operation(
                 "explain",
-                "Say which partitions a statement reads, and why not more",
+                "Explain a statement: the partitions that it reads, and why it skips the others",
                 "Explanation",
                 errors=_SQL_ERRORS,
                 body="ExplainRequest",
@@ -57,7 +57,7 @@ def _paths() -> Document:
         "/v1/queries/{id}": {
             "parameters": [_path("id", "From the header DagFusion-Query-Id.")],
             "get": _operation("getQuery", "One query, its cost and its error", "QueryInfo", errors=(401, 403, 404)),
-            "delete": _operation("cancelQuery", "End a query", "QueryInfo", errors=(401, 403, 404)),
+            "delete": _operation("cancelQuery", "Cancel a query", "QueryInfo", errors=(401, 403, 404)),
         },
         "/v1/tables": {
             "parameters": [
@@ -78,7 +78,7 @@ def _paths() -> Document:
             ],
             "get": _operation(
                 "listPartitions",
-                "One table's partitions: a row for each, or for each file of a folder",
+                "The partitions of a table: one row for each, or for each file of a folder",
                 "Partitions",
                 errors=(400, 401, 403, 404, 422),
                 other={Format.arrow.media_type: {}},
@@ -88,23 +88,25 @@ def _paths() -> Document:
             "parameters": [
                 *_TABLE,
                 _query(
-                    "partition_key", {"type": "string"}, "Dagster's, such as 2024-01-15|CA; else all are asked about."
+                    "partition_key",
+                    {"type": "string"},
+                    "Dagster's key of a partition, such as 2024-01-15|CA. Default: the whole table.",
                 ),
             ],
             "get": _operation(
                 "getHistory",
-                "What Dagster did about a table, or about one partition, also one that is missing",
+                "The runs in Dagster of a table, or of one partition, also of a missing one",
                 "History",
                 errors=(400, 401, 403, 404, 422, 503),
             ),
         },
-        "/v1/session": {"get": _operation("getSession", "Who the caller is", "Session", errors=(401, 403))},
-        "/healthz": {"get": _open("getHealth", "Whether the process lives", errors=())},
-        "/readyz": {"get": _open("getReadiness", "Whether statements can be run", errors=(503,))},
+        "/v1/session": {"get": _operation("getSession", "The caller", "Session", errors=(401, 403))},
+        "/healthz": {"get": _open("getHealth", "Report whether the process is alive", errors=())},
+        "/readyz": {"get": _open("getReadiness", "Report whether statements can run", errors=(503,))},
         "/metrics": {
             "get": {
                 "operationId": "getMetrics",
-                "summary": "Prometheus's text; for callers that may read everything",
+                "summary": "Metrics as Prometheus text; needs the grant *",
                 "responses": {"200": {"description": "Metrics.", "content": {"text/plain": {}}}, **_problems(401, 403)},
             }
         },
@@ -131,9 +133,9 @@ def _run() -> Document:
         "operationId": "runSql",
         "summary": "Run a statement, and stream its result",
         "description": (
-            "The status is sent with the first rows, so that most errors are problem documents. A result that breaks "
-            "later ends without the end of its chunked encoding (and, as Arrow, without the end-of-stream marker); "
-            "/v1/queries/{id} then has the error. The query is cancelled when the client leaves."
+            "The status is sent with the first rows, so most errors are problem documents. If a query fails later, the "
+            "response is cut off without its final chunk (and, as Arrow, without the end-of-stream marker), and "
+            "/v1/queries/{id} has the error. The query is cancelled if the client disconnects."
         ),
         "requestBody": _body("SqlRequest"),
         "responses": {
@@ -143,7 +145,7 @@ def _run() -> Document:
                     "DagFusion-Query-Id": {**text, "description": "The query's id."},
                     "DagFusion-Stats": {
                         **text,
-                        "description": "Stats in JSON, when the result was there in one piece.",
+                        "description": "Stats as JSON, if the whole result was ready at once.",
                     },
                 },
                 "content": formats,

@@ -1,4 +1,4 @@
-"""Parameters of a statement in JSON: read strictly into one row of Arrow, and written by clients."""
+"""Parameters of a statement as JSON: the service reads them strictly into one row of Arrow, and clients write them."""
 
 import base64
 import binascii
@@ -92,7 +92,7 @@ def _typed(name: str, spec: dict[str, object]) -> pa.Scalar:
     try:
         return reader(value, kind)
     except (pa.ArrowException, ValueError, OverflowError, InvalidOperation, _NotOneError) as error:
-        raise ParameterError(f"parameter ${name} is no {kind}: got {str(value)[:100]!r}") from error
+        raise ParameterError(f"parameter ${name} must be {kind}, got {str(value)[:100]!r}") from error
 
 
 class _NotOneError(Exception):

@@ -1,4 +1,4 @@
-"""JSON answers: documents, and errors as `application/problem+json` (RFC 9457), with what a client may know of them."""
+"""JSON responses: documents, and errors as `application/problem+json` (RFC 9457) with their HTTP status."""
 
 import logging
 import math
@@ -16,12 +16,12 @@ from dagfusion_query.errors import EventLogError, QueryError, SettingsError, Sna
 _log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-# Their texts are for the operator: they name settings, hosts and paths.
+# Their texts are for the operator, because they name settings, hosts and paths. Clients get an internal error.
 _PRIVATE = (SettingsError, EventLogError, SnapshotError)
 
 
 def problem(error: BaseException, query_id: str | None = None, status: int | None = None) -> Response:
-    """Make the answer that an error is for its client; one that is not for clients is logged, and answered by an id."""
+    """Return the response for an error. An error that is not for clients is logged, and its response has an id."""
     if not isinstance(error, QueryError) or isinstance(error, _PRIVATE):
         return internal(error)
     details = error.details()
@@ -37,14 +37,14 @@ def problem(error: BaseException, query_id: str | None = None, status: int | Non
 
 
 def internal(error: BaseException) -> Response:
-    """Answer an error that says nothing to a client; the log has it under the same id."""
+    """Return a response without details. The log has the error under the same id."""
     reference = secrets.token_hex(4)
     _log.error("error %s", reference, exc_info=error)
     return answer(500, "internal", f"internal error {reference}: see the service's log")
 
 
 def answer(status: int, code: str, detail: str, headers: dict[str, str] | None = None, **more: Any) -> Response:
-    """Make a problem document's answer."""
+    """Return the response of a problem document."""
     said = detail.encode("utf-8", "replace").decode()  # it may quote what is no Unicode text
     content = ProblemDocument(title=_title(status), status=status, code=code, detail=said, **more)
     return Response(encode(content), status, headers, MEDIA_TYPE)
@@ -58,5 +58,5 @@ def _title(status: int) -> str:
 
 
 def document(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Answer with a value as JSON."""
+    """Return a response with a value as JSON."""
     return Response(encode(value), status, headers, media_type="application/json")

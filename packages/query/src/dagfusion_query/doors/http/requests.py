@@ -1,4 +1,4 @@
-"""A client's request: its body bounded before it is read and read strictly, and the format that its headers ask for."""
+"""Reads requests: the body, limited in size and read strictly, and the result format that the headers name."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Statements: run, with the result streamed to the client, explained, listed and cancelled."""
+"""Endpoints of statements: run them and stream the result, explain, list and cancel them."""
 
 import asyncio
 import io
@@ -57,7 +57,7 @@ class StatementRoutes:
         return ResultResponse(stream, leaving, content_type=named, stall_s=self._settings.client_stall_s, zstd=zstd)
 
     async def explain(self, request: Request) -> Response:
-        """Say what a statement would read, and why not more."""
+        """Return the files that a statement would read, and why it skips the others."""
         query = await read_query(request, self._settings, ("sql", "params"))
         leaving = asyncio.create_task(departure(request.receive))
         try:
@@ -90,7 +90,7 @@ async def unless(leaving: asyncio.Task[None], work: Awaitable[T]) -> T:
             return task.result()
     finally:
         task.cancel()
-    raise QueryCancelledError("the client left while its statement was planned")
+    raise QueryCancelledError("the client disconnected while its statement was planned")
 
 
 class QueryRoutes:
