@@ -1,4 +1,4 @@
-"""Object stores: what a URI names, an obstore client for a store, and the retries after an object was replaced."""
+"""Object stores: parses URIs, makes obstore clients, and has the retry times after an object was replaced."""
 
 import time
 from typing import Any

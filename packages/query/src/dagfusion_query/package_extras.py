@@ -1,4 +1,4 @@
-"""The optional parts of the package: what needs one raises an error that names the extra to install."""
+"""The extras of the package: if a library of one is missing, the error names the extra to install."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""What a query of the embedded engine gives: batches as they come or all of them as a table, stats, an explanation."""
+"""The result of a query of the embedded engine, with its stats and explanation."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""SQL as text: what can be sent, how names are quoted, and the tokens of DataFusion's dialect. Pure."""
+"""SQL as text: checks a statement's characters, quotes names, and tokenizes DataFusion's dialect. Pure."""
 
 import re
 from collections.abc import Iterable, Iterator

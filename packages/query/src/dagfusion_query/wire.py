@@ -1,7 +1,7 @@
 """The protobuf wire format: just enough to read, write and rewrite a field deep inside a message.
 
-Messages are `bytes`; a field is its number, its wire type, its value and the raw bytes it came from, so that whatever a
-caller does not understand can be copied as it is.
+A message is `bytes`. A field has its number, wire type, value and raw bytes, so fields that are not understood can be
+copied unchanged.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -97,7 +97,7 @@ class Prepared:
 
     @cached_property
     def identity(self) -> str | None:
-        """What equal plans over the same versions of objects share; None where a run may have another result."""
+        """The identity that equal plans over the same object versions share; None if the result is not repeatable."""
         if self.spliced is None or self.is_analysis or not self.is_repeatable:
             return None
         sql, parameters = self.statement
@@ -177,7 +177,7 @@ class Engine:
         return prepared
 
     def _plans_of(self, bound: Bound) -> PlanCache[Prepared]:
-        """Return the plans over one generation; those over generations that nobody asks for any more are dropped."""
+        """Return the plans over one generation; those over generations that are no longer in use are dropped."""
         if bound not in self._plans:
             kept = {other: plans for other, plans in self._plans.items() if other in self._sessions.bounds}
             self._plans = {**kept, bound: PlanCache(self._settings.plan_cache_bytes // (1 + len(kept)))}

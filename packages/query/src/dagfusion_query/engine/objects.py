@@ -1,9 +1,9 @@
-"""The objects of a run: fetched into local copies before it, or compared with their events after it or when it failed.
+"""The objects of a run: copies them before it, or compares them with their events after it or after an error.
 
 No answer mixes versions of an object. A copy holds the bytes of one GET, whose etag, size and checksum are those of the
-event. An object that is read in place, by several requests, is asked for its etag once more when all of it was read:
-if it still is the event's, all requests were answered from that version, unless the object was replaced twice meanwhile
-and got back its first bytes. Its last modification does not prove more: a store reports whole seconds, and an event has
+event. An object that is read in place takes several requests, and its etag is requested once more after the last one.
+If it is still the event's, all requests read that version, unless the object was replaced twice in between and ended
+with its first bytes. The time of its last modification does not help: a store reports whole seconds, and an event has
 the clock of the writer.
 """
 
@@ -78,12 +78,12 @@ class StoredObject:
 
     @property
     def path(self) -> str:
-        """What names it inside of its store."""
+        """The path of the object in its store."""
         return object_path(self.uri)
 
     @property
     def is_immutable(self) -> bool:
-        """Whether its name is of one run alone, so that no other object takes its place."""
+        """True if its name contains its run, so that no other object replaces it."""
         return bool(self.run_id) and self.run_id in self.uri.rpartition("/")[2]
 
     def gone(self) -> StaleObjectError:
@@ -129,7 +129,7 @@ class StoredObject:
 
 
 class Objects:
-    """What runs ask of object stores beside DataFusion's own requests.
+    """Requests to object stores beside DataFusion's own.
 
     Args:
         stores: The stores.
@@ -297,7 +297,7 @@ def diagnose(error: BaseException, scans: Sequence[Scan], stores: Stores) -> Que
 
 
 def probe(scans: Sequence[Scan], stores: Stores) -> QueryError | None:
-    """Ask the store of a silent scan whether it is there; None when it is."""
+    """Check that the store of a stalled scan answers. Return None if it does, and an error if not."""
     for scan in scans:
         for file in stored_objects(scan, 1):
             why = check(file, stores)

@@ -1,10 +1,10 @@
-"""Results that are kept for equal queries, each under the identity of its plan.
+"""Kept results: the result of a query is stored under the identity of its plan, and used for equal queries.
 
-A plan names its objects, and the catalog knows the version of each. So a plan over the same versions has the same
-answer, whoever asks and however the statement was written; when a partition that it reads is materialized again, the
-plan has another identity. Nothing is ever invalidated: results that nobody asks for leave as the room is needed.
+A plan names its objects, and the catalog has the version of each. So a plan over the same versions has the same result,
+for every user and every spelling of the statement. If a partition that it reads is materialized again, the plan has
+another identity. Nothing is invalidated: results that are not used are evicted when the space is needed.
 
-A result costs a file. It is kept when it took long, else when its plan comes a second time.
+A result is a file. It is kept at once if the query took long, else when an equal plan runs a second time.
 """
 
 import hashlib
@@ -70,7 +70,7 @@ def identity(plan: bytes, statement: bytes, schema: pa.Schema, scans: Sequence[S
 
 
 class Keeper:
-    """Collects the batches of one run, and hands them over at its end if they are worth it.
+    """Collects the batches of one run, and stores them at its end if the result is worth keeping.
 
     Args:
         limit_bytes: The largest result that is kept.
@@ -102,7 +102,7 @@ class Keeper:
             self._join(batches)
 
     def drop(self) -> None:
-        """Keep nothing: a run that is given up looks as if it were at its end. May be called on another thread."""
+        """Keep nothing, because a cancelled run looks like one at its end. May be called on another thread."""
         self._batches = None
 
     def _join(self, batches: list[pa.RecordBatch]) -> None:
@@ -139,7 +139,7 @@ class ResultCache:
         return found if found is not None and found.schema.equals(schema, check_metadata=True) else None
 
     def keeper(self, key: str, schema: pa.Schema) -> Keeper:
-        """Return what takes the batches of a run whose result is not there."""
+        """Return the keeper of a run whose result is not stored."""
         is_known = key in self._seen
         self._remember(key)
 
@@ -151,7 +151,7 @@ class ResultCache:
         return Keeper(self._limit_bytes, keep)
 
     def close(self) -> None:
-        """Write what waits."""
+        """Write the results that are queued."""
         self._writer.shutdown()
 
     def _remember(self, key: str) -> None:
@@ -171,7 +171,7 @@ class ResultCache:
 
 
 def timed(take: Callable[[], pa.RecordBatch | None], keeper: Keeper) -> pa.RecordBatch | None:
-    """Take the next batch of a run, and show it to its keeper."""
+    """Read the next batch of a run, and pass it to its keeper."""
     began = time.perf_counter()
     try:
         batch = take()
@@ -184,7 +184,7 @@ def timed(take: Callable[[], pa.RecordBatch | None], keeper: Keeper) -> pa.Recor
 
 @cache
 def _programs() -> bytes:
-    """Return which programs made a result: another version of one may answer otherwise."""
+    """Return the versions of the programs that made a result: another version may give another result."""
     return f"{_FORMAT} {version('dagfusion-query')} {datafusion.__version__} {pa.__version__}".encode()
 
 

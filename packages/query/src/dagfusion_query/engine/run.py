@@ -1,4 +1,4 @@
-"""One run of a planned statement: batches as they come, a limit on time without a batch, and what was read."""
+"""One run of a planned statement: streams the batches, detects stalls, and counts what was read."""
 
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -239,7 +239,7 @@ def declared(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 @dataclass(frozen=True)
 class RunContext:
-    """What a run needs beside its plan.
+    """The parts of an engine that a run needs beside its plan.
 
     Attributes:
         context: The session that the plan was made in.

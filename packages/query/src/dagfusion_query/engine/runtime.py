@@ -18,7 +18,7 @@ PLANNERS = 4
 
 
 def closed() -> ConnectionClosedError:
-    """Return the error of whoever still asks a connection of this process that is closed."""
+    """Return the error of a call on a closed embedded connection."""
     return ConnectionClosedError("this connection is closed: connect again")
 
 

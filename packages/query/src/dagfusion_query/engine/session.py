@@ -1,7 +1,7 @@
 """Sessions: DataFusion contexts in which the catalog's tables have their names.
 
-A session is made for a shape of the catalog (which tables, with which columns) and shared by the generations of that
-shape: new partitions need no new session, and what DataFusion remembers of Parquet footers survives them.
+A session is made for a shape of the catalog (its tables and their columns), and all generations of that shape share it.
+So new partitions need no new session, and DataFusion's cache of Parquet footers stays warm.
 
 DataFusion's own `information_schema` would show its settings, and the hidden tables that stand behind some views. Its
 tables are in memory, which a serialized plan cannot carry. Ours has the catalog's own tables, as local files.

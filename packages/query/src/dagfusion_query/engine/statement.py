@@ -1,9 +1,9 @@
-"""What DataFusion says of a statement, in this package's errors and with the caller's names.
+"""Converts DataFusion's errors to those of this package, and its plans to texts with the caller's names.
 
-An error has the place in the statement that it is about: DataFusion gives one for syntax errors only. A plan's text has
-the names of objects and tables in place of the paths of local files. Paths are known by their place in the text and by
-their end, whatever folder comes before: a caller who writes a folder into a statement does not learn whether it is the
-right one.
+An error has its position in the statement; DataFusion gives one for syntax errors only. The text of a plan has the
+names of objects and tables instead of the paths of local files. A path is recognised by its position in the text and by
+its end, whatever its folder is. So a caller who writes a folder into a statement does not learn whether it is the real
+one.
 """
 
 import difflib

@@ -1,4 +1,4 @@
-"""What Dagster did about a table or a partition: the runs that were to materialize it, and what became of them."""
+"""The history of a table or a partition: the runs that were to materialize it, and their outcome."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence

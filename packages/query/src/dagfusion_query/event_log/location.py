@@ -1,4 +1,4 @@
-"""Where an event log is: a PostgreSQL URL, or a DAGSTER_HOME folder with its `dagster.yaml`."""
+"""Opens an event log by its location: a PostgreSQL URL, or a DAGSTER_HOME folder with its `dagster.yaml`."""
 
 import os
 import re

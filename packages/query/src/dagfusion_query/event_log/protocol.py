@@ -1,4 +1,4 @@
-"""What an event log is to the catalog: materializations and wipes, read in full or since a cursor."""
+"""The interface of an event log to the catalog: materializations and wipes, read in full or since a cursor."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ class Poll:
     Attributes:
         events: New since the cursor, in any order; some may be repeated.
         cursor: Where to poll from next.
-        resync: Why only a full sync can tell what the log holds now, else None.
+        resync: The reason why a full sync is needed, or None.
     """
 
     events: Sequence[Event]
@@ -85,7 +85,7 @@ class EventLog(Protocol):
     """
 
     def identity(self) -> str:
-        """Return what tells this event log from every other, without a secret in it."""
+        """Return a text that identifies this event log, without secrets."""
 
     def sync(self, receive: Callable[[Sequence[Event]], None]) -> Cursor:
         """Hand all that counts now to `receive`, in batches: each partition's latest event, and every wipe."""
@@ -100,7 +100,7 @@ class EventLog(Protocol):
         """Return which runs were to materialize a partition, or any of a table where the key is None."""
 
     def close(self) -> None:
-        """Let go of the database for good; from any thread, also while another one reads."""
+        """Close the connection for good. May be called from any thread, also while another one reads."""
 
 
 def parse_asset_key(stored: str) -> AssetKey:

@@ -1,7 +1,8 @@
 """Dagster's event log in a plain DAGSTER_HOME: the SQLite file that gathers the asset events of all runs.
 
 SQLite has one writer at a time, so ids become visible in order. But a wipe or a deleted run removes rows, and later
-rows may get their ids again: the latest event read is compared at every poll, number and sum of all when verified.
+rows may get their ids again. So each poll compares the latest event that was read, and `verify` compares the number and
+the sum of all ids.
 """
 
 import re

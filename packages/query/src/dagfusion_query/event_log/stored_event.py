@@ -1,4 +1,4 @@
-"""A stored event of Dagster's to what it says was written: our record, or what another IO manager's metadata names."""
+"""Reads a stored event of Dagster: the record of an IO manager of DagFusion, or the files that other metadata names."""
 
 import json
 import re
@@ -29,7 +29,7 @@ class DataFiles(NamedTuple):
 
 
 class Foreign(NamedTuple):
-    """What another IO manager wrote, as its event names it; nothing of it has been looked at.
+    """The files of another IO manager, as the event names them. They have not been read yet.
 
     Attributes:
         uri: As the metadata has it: an object, a folder, or nothing that can be read.

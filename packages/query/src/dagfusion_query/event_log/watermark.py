@@ -1,7 +1,7 @@
 """The gap-safe watermark: follow ids that become visible out of order, and miss none. Pure.
 
-An id is handed out when a row is inserted and becomes visible when its transaction commits, so a reader that remembers
-the highest id skips the rows of transactions that were open at that moment. Here the watermark moves to a poll's
+An id is assigned when a row is inserted, and becomes visible when its transaction commits. So a reader that keeps the
+highest id only would skip the rows of transactions that were open at that time. Here the watermark moves to a poll's
 highest id only once every transaction that was open at that poll has ended (its `xmax` is not above a later poll's
 `xmin`); until then ids above it are read again and told apart by `seen`.
 """
@@ -23,7 +23,7 @@ class Horizon(NamedTuple):
 
 @dataclass(frozen=True)
 class Watermark:
-    """Which ids have been delivered.
+    """The ids that have been delivered.
 
     Attributes:
         settled: Ids up to this one have been delivered, or will never become visible.

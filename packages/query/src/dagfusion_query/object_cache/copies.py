@@ -1,12 +1,12 @@
-"""Local copies of objects: where they are, whether one is whole, and which may not be removed.
+"""Local copies of objects: their paths, their verification, and pins that protect them from eviction.
 
     {folder}/objects/{2 digits}/{30 digits}   an object's bytes, then their SHA-256
     {folder}/pins/{random}                    the copies that one run needs, while it holds a lock on the file
     {folder}/lock                             held to pin (shared) and to remove (exclusive)
 
-A copy is written under another name and renamed, and its digest is compared before a process uses it for the first
-time. So a copy that a crash tore, or that something altered, is never read. Copies are named by the version of their
-object, so they cannot be out of date.
+A copy is written under a temporary name and renamed, and its digest is compared before a process uses it for the first
+time. So an incomplete or altered copy is never read. The name of a copy is the version of its object, so it cannot be
+out of date.
 """
 
 import fcntl

@@ -1,9 +1,9 @@
-"""Which copies are removed: S3-FIFO (Yang et al., SOSP 2023), whose state is in the copies' files.
+"""Evicts copies by S3-FIFO (Yang et al., SOSP 2023). Its state is in the metadata of the copies' files.
 
-A new copy enters the small queue, a tenth of the room. One that was asked for again moves to the main queue, the others
-leave, so a scan of everything cannot push out what is asked for often. A copy whose version left a short while ago
-enters the main queue at once. The time of modification is a copy's place in its queue; bits of its mode hold the queue
-and how often the copy was asked for, up to three times.
+A new copy enters the small queue, which has a tenth of the space. A copy that is used again moves to the main queue,
+and the others are evicted. So a scan of everything does not evict copies that are used often. A copy that was evicted a
+short time ago enters the main queue at once. The modification time of a file is its position in its queue, and bits of
+its mode have the queue and the number of uses, up to three.
 """
 
 import os
@@ -27,9 +27,9 @@ _COPY = re.compile(r"([0-9a-f]{30})(?:\.[0-9a-f]{8})?")  # with an end while it 
 
 
 def counted(path: str, mode: int) -> None:
-    """Count that a copy was asked for."""
+    """Count a use of a copy."""
     if mode & _COUNT < _COUNT:
-        with suppress(FileNotFoundError):  # removed meanwhile, by somebody's hand
+        with suppress(FileNotFoundError):  # removed by hand in the meantime
             os.chmod(path, (mode & 0o777) + _ONE)  # noqa: PTH101  # once for each object that a query reads
 
 
@@ -64,7 +64,7 @@ class Eviction:
 
     @property
     def is_due(self) -> bool:
-        """Whether the copies may take more than they should."""
+        """True if the copies may exceed their limit."""
         return self._wrote is None or self._wrote > self._limit_bytes * _ROOM_SHARE
 
     def admit(self, path: Path, key: str) -> None:
@@ -95,7 +95,7 @@ class Eviction:
             self._write_ghosts()
 
     def _evict(self, entries: list[Entry], total: float, target: float) -> list[str]:
-        """Remove copies, and return the keys of those that nobody asked for again."""
+        """Remove copies, and return the keys of those that were not used again."""
         small = deque(entry for entry in entries if not entry.mode & _MAIN)
         main = deque(entry for entry in entries if entry.mode & _MAIN)
         small_bytes = sum(entry.size for entry in small)
@@ -150,7 +150,7 @@ def _room(size_bytes: int) -> int:
 
 def _requeued(entry: Entry, mode: int) -> Entry:
     """Put a copy at the end of its queue."""
-    with suppress(FileNotFoundError):  # removed meanwhile, by somebody's hand
+    with suppress(FileNotFoundError):  # removed by hand in the meantime
         entry.path.chmod(mode)
         os.utime(entry.path)
     return Entry(entry.path, entry.key, entry.size, mode & 0o777, entry.at_ns)

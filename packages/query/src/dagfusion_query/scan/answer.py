@@ -1,8 +1,8 @@
-"""Aggregates that the catalog can answer, so that no object is read: counts and bounds, by partition columns.
+"""Answers aggregates from the catalog, so that no object is read: counts and bounds, grouped by partition columns.
 
-`SELECT state, count(*), max(npi) ... GROUP BY state` asks nothing that the events have not said. In the serialized
-logical plan such an aggregate, with the scan below it, is replaced by its rows. All of these have to be known exactly:
-the filters (over partition columns), the groups (likewise), and each aggregate for each file; else the plan stays.
+The events have all values for `SELECT state, count(*), max(npi) ... GROUP BY state`. In the serialized logical plan,
+the aggregate and the scan below it are replaced by the rows of the answer. This needs filters and groups over partition
+columns only, and an exact value of each aggregate for each file. Otherwise the plan is not changed.
 
     LogicalPlanNode {listing_scan 1, projection 3, aggregate 6, values 16, subquery_alias 21}
 """

@@ -55,7 +55,7 @@ class ScanLayout:
 
     @property
     def is_hidden(self) -> bool:
-        """Whether a view stands before the scan."""
+        """True if a view is over the scan."""
         return self.name.table.endswith(HIDDEN)
 
 
@@ -173,7 +173,7 @@ def _column(name: str) -> Expr:
 
 
 def _placeholder(kind: pa.DataType) -> pa.Scalar:
-    """Return any value of a type; nobody sees it."""
+    """Return any value of a type; it is never visible."""
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind):
         return pa.scalar("").cast(kind)
     if pa.types.is_decimal(kind):

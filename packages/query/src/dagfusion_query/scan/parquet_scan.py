@@ -177,7 +177,7 @@ def rewrite_scan(physical: bytes, witness: bytes, change: Callable[[ParquetScan]
 
 
 class CopyPolicy:
-    """Which scans read copies, and where those are.
+    """Decides which scans read copies, and gives their paths.
 
     Args:
         path: Gives the path of the copy with a key.

@@ -1,4 +1,4 @@
-"""What DataFusion 55 gets wrong in plans, and how a statement is kept right.
+"""Faults of DataFusion 55 in plans, and their workarounds.
 
 **Filters that reach the wrong column.** The physical filter pushdown finds columns by name. Where a join's output has
 two columns of one name, a filter on one of them can reach the other side of the join (apache/datafusion#25296 and

@@ -1,8 +1,8 @@
-"""From pruned files to a DataFusion plan that reads exactly those, with DataFusion's own Parquet scan and no LIST.
+"""Splices pruned files into a DataFusion plan, which reads exactly those with its own Parquet scan and without a LIST.
 
-A query is planned over template folders; then the template's witness files are replaced, in the serialized physical
-plan, by the real ones. Three messages are rewritten and all around them is copied byte for byte, so plan nodes that are
-unknown here survive:
+A query is planned over template folders. Then the witness files of a template are replaced by the real ones, in the
+serialized physical plan. Three messages are rewritten and everything else is copied byte for byte, so plan nodes that
+this code does not know are kept:
 
     logical   ListingTableScanNode {paths 2, filters 6, table_name 14 | 1}
     physical  see `parquet_scan`

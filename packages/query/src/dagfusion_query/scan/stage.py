@@ -1,4 +1,4 @@
-"""How a statement runs whose physical plan does not serialize: over local files that hold the rows of its scans.
+"""Stages a statement whose physical plan does not serialize: it runs over local files with the rows of its scans.
 
 Each mention of a table becomes a plan of its own (its columns, its filters), which is spliced like any other and whose
 rows are written to a local Arrow file. In the logical plan, which serializes, the mention then reads that file. So

@@ -1,4 +1,4 @@
-"""A table as the scan knows it, and what one mention of it in a query reads."""
+"""A table as the scan sees it, and one scan of it: the files and columns that are read."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class ScannedTable:
 
     @cached_property
     def pruner(self) -> Pruner:
-        """What decides which files a filter keeps."""
+        """Evaluates filters over the files of the table."""
         return Pruner(self.layout, self.files)
 
     @cached_property

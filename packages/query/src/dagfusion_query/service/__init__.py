@@ -1,1 +1,1 @@
-"""The service: every door asks it, and it asks the workers."""
+"""The service: runs the queries of the doors on the workers."""

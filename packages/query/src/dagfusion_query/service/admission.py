@@ -1,4 +1,4 @@
-"""Whose query runs next. Pure: no waiting happens here."""
+"""Admission: decides whether a query runs, waits in the queue or is refused, and which one is next. Pure."""
 
 import math
 from collections import Counter, OrderedDict, deque

@@ -1,4 +1,4 @@
-"""What the service counts, for Prometheus."""
+"""The metrics of the service, for Prometheus."""
 
 from collections.abc import Iterator, Mapping
 
@@ -17,7 +17,7 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 
 
 class Metrics:
-    """Counters of finished queries, and the state of the service at the moment it is asked."""
+    """Counters of finished queries, and the state of the service at the time of the request."""
 
     def __init__(self, pool: Pool, admission: Admission, environments: Environments) -> None:
         self._registry = CollectorRegistry()
@@ -34,7 +34,7 @@ class Metrics:
         self._total = Histogram("dagfusion_query_seconds", "Arrival to end.", buckets=_SECONDS, registry=r)
         self._files_read = Counter("dagfusion_files_read", "Files that queries read.", registry=r)
         self._files_skipped = Counter("dagfusion_files_skipped", "Files that queries did not need.", registry=r)
-        self._bytes_read = Counter("dagfusion_bytes_read", "Bytes asked of object stores.", registry=r)
+        self._bytes_read = Counter("dagfusion_bytes_read", "Bytes read from object stores.", registry=r)
         self._requests = Counter("dagfusion_store_requests", "Requests sent to object stores.", registry=r)
         self._bytes_skipped = Counter("dagfusion_bytes_skipped", "Bytes of files not needed.", registry=r)
         self._rows = Counter("dagfusion_result_rows", "Rows of results.", registry=r)

@@ -1,4 +1,4 @@
-"""Queries: what a door asks for, those that run, those that ran last, and where their workers find the catalogs."""
+"""Queries: the request of a door, running queries, the last finished ones, and the catalogs that they read."""
 
 import logging
 import secrets

@@ -1,4 +1,4 @@
-"""One query from its arrival to its end: admission, a worker, the first rows, the rest."""
+"""One query from its arrival to its end: admission, lease of a worker, first rows, streaming."""
 
 import asyncio
 import contextlib

@@ -38,7 +38,7 @@ class LinkLostError(Exception):
 
 
 class Kind(Enum):
-    """What a frame says; the value is its first byte."""
+    """The kind of a frame; the value is its first byte."""
 
     configure = b"C"  # environments' settings and the limits: once, and when they change
     statement = b"S"  # one statement to run; the body holds its parameters as an Arrow IPC stream
@@ -51,7 +51,7 @@ class Kind(Enum):
 
 
 class Phase(Enum):
-    """What a worker is at, as it marks it; the value is the mark."""
+    """The phase of a worker, as it marks it in its file; the value is the mark."""
 
     idle = b"-"
     resting = b"z"  # it waits for the end of what a statement has left behind
@@ -156,7 +156,7 @@ class Decoder:
 
 
 class Mode(StrEnum):
-    """What is wanted of a statement."""
+    """The mode of a statement: run it, or explain it."""
 
     run = "run"
     describe = "describe"  # the columns of its result

@@ -1,4 +1,4 @@
-"""Service: one statement on one worker, from its start to its end, whatever ends it."""
+"""Service: one statement on one worker, from its start to its end."""
 
 import asyncio
 import contextlib
@@ -159,7 +159,7 @@ class Lease:
             self._drain = asyncio.create_task(self._drained())
 
     async def _drained(self) -> None:
-        """Read to the end what nobody wants, so that the worker gets there."""
+        """Read the remaining frames and drop them, so that the worker can finish."""
         try:
             await self._next()
         except (QueryError, NeverStarted):

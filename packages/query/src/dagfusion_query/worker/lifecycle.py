@@ -19,7 +19,7 @@ class WorkerState(Enum):
 
 
 class Transition(Enum):
-    """What changes the state of a worker."""
+    """The transitions between the states of a worker."""
 
     ready = auto()  # by the pool
     lease = auto()  # by the pool
@@ -75,17 +75,17 @@ class Lifecycle:
 
     @property
     def is_idle(self) -> bool:
-        """Whether it can be leased."""
+        """True if it can be leased."""
         return self.state is WorkerState.idle
 
     @property
     def is_leased(self) -> bool:
-        """Whether a lease has it, dead or alive."""
+        """True if a lease has it, dead or alive."""
         return self.state in _IN_USE or self.state is WorkerState.lost
 
     @property
     def is_over(self) -> bool:
-        """Whether the process has exited, and no lease reads what it has sent."""
+        """True if the process has exited and no lease reads its frames."""
         return self.state is WorkerState.gone and self.exit_code is not None
 
     @property

@@ -1,14 +1,14 @@
-"""Both processes: what the operating system lets a worker do, and what it counts.
+"""Both processes: limits of a worker process that the operating system enforces, and counters that it has.
 
-The worker process limits its memory, comes to rest and counts its requests to object stores. The service reads the
-memory and the state of a worker process, and has the errors of its limits.
+The worker process limits its memory, waits for its threads and counts its requests to object stores. The service reads
+the memory and the state of a worker process, and has the errors of its limits.
 
-The memory setting is for what statements take: it counts from a worker that is ready. Catalog snapshots are mapped
+The memory limit is for statements: it counts from the memory of a worker that is ready. Catalog snapshots are mapped
 read-only, and mapped files do not count.
 
 DataFusion does not count requests. But a worker has no other TCP connections, an S3 client speaks HTTP/1.1 without
-pipelining, and a request for an object has no body: each is one segment with data, and Linux counts those per
-connection.
+pipelining, and a request for an object has no body. So each request is one segment with data, and Linux counts those
+for each connection.
 """
 
 import contextlib
@@ -77,7 +77,7 @@ def memory_bytes(pid: int) -> int:
 
 
 def is_stopped(pid: int) -> bool:
-    """Tell whether somebody has stopped a process (SIGSTOP); elsewhere than on Linux nobody knows."""
+    """Return True if a process is stopped (SIGSTOP). On systems other than Linux, return False."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
     except (OSError, IndexError):
@@ -103,8 +103,8 @@ def no_room_to_start() -> ResourcesError:
 def comes_to_rest(within_s: float) -> bool:
     """Wait until no other thread runs; return whether that was so in time.
 
-    A statement's execution is asked to stop; some of DataFusion's joins do not hear of it, and go on for minutes. A
-    process in which they do is of no use any more.
+    The execution of a cancelled statement should stop, but some joins of DataFusion ignore that and run for minutes. A
+    process in which one does cannot be used again.
     """
     deadline = time.monotonic() + within_s
     looks = 0

@@ -1,4 +1,4 @@
-"""Service: its workers, as many as it may use at once, and a spare one that is ready when one of them dies."""
+"""Service: the pool of its workers, with a spare one that replaces a worker that died."""
 
 import asyncio
 import logging
@@ -73,7 +73,7 @@ class Pool:
 
     @property
     def _is_down(self) -> bool:
-        """Whether workers have failed to start so often that statements do not wait for one."""
+        """True if workers have failed to start so often that statements do not wait for one."""
         return not self.live and self._failures > self._processes
 
     async def start(self) -> None:

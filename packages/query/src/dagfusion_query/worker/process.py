@@ -96,7 +96,7 @@ class _WithoutPandas(MetaPathFinder):
     """Hides pandas from pyarrow, which would import it where it is installed: 0.2 s and 30 MB for nothing."""
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:  # noqa: ARG002  # as called
-        """Say that there is no pandas, and nothing of other modules."""
+        """Raise that pandas is missing, and find no other module."""
         if fullname == "pandas":
             raise ModuleNotFoundError(fullname)
 
