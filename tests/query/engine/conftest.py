@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from obstore.store import LocalStore
 
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import Snapshot
@@ -36,13 +37,19 @@ class Lake:
     Args:
         root: The folder.
         with_checksums: Whether the events tell the files' checksums.
+        with_etags: Whether they tell the files' etags.
         settings: Variables of the engine.
     """
 
     def __init__(
-        self, root: Path, *, with_checksums: bool = False, settings: Mapping[str, str] = MappingProxyType({})
+        self,
+        root: Path,
+        *,
+        with_checksums: bool = False,
+        with_etags: bool = False,
+        settings: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self.root, self.with_checksums = root, with_checksums
+        self.root, self.with_checksums, self.with_etags = root, with_checksums, with_etags
         self._snapshot = Snapshot(0, "local")
         self._unfolded: list[Event] = []
         self._lock = threading.Lock()
@@ -88,7 +95,7 @@ class Lake:
             "version": 1,
             "uri": f"file://{path}",
             "size_bytes": path.stat().st_size,
-            "etag": None,
+            "etag": local_etag(path) if self.with_etags else None,
             "checksum": f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}" if self.with_checksums else None,
             "modified": datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat().replace("+00:00", "Z"),
             "rows": rows.num_rows,
@@ -161,6 +168,11 @@ def new_lake(tmp_path: Path) -> Iterator[Callable[[], Lake]]:
         one.engine.close()
     made.clear()
     gc.collect()  # little of Python's memory refers to much of DataFusion's
+
+
+def local_etag(path: Path) -> str | None:
+    """Return the etag that obstore gives a file."""
+    return LocalStore(path.parent).head(path.name)["e_tag"]
 
 
 def _field(field: pa.Field) -> dict[str, Any]:

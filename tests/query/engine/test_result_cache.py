@@ -27,7 +27,7 @@ class KeepingLake(Lake):
 
     def __init__(self, root: Path, results: Path, **variables: str) -> None:
         kept = {"DAGFUSION_RESULT_CACHE_DIR": str(results), **variables}
-        super().__init__(root, with_checksums=True, settings=kept)
+        super().__init__(root, with_checksums=True, with_etags=True, settings=kept)
 
     def put(self, p: str, numbers: Sequence[int]) -> None:
         self.write(("t",), pa.table({"x": pa.array(numbers, pa.int64())}), {"p": pa.scalar(p)}, folder=f"p={p}")
@@ -119,7 +119,7 @@ def test_what_may_have_another_result_is_not_kept(sql: str, keeping: Callable[..
 def test_files_of_unknown_versions_have_no_kept_results(keeping: Callable[..., KeepingLake]) -> None:
     lake = keeping()
     lake.put("a", [1])
-    lake.with_checksums = False
+    lake.with_etags = False  # a run does not compare the checksum of an object that it reads in place
     lake.put("b", [2])
     assert lake.prepare(SUM).identity is None
     assert lake.prepare(OF_A).identity is not None
