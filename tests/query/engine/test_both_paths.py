@@ -22,17 +22,21 @@ from datafusion import SessionContext
 
 from dagfusion_query.engine.engine import Prepared
 from dagfusion_query.engine.session import new_context
+from dagfusion_query.scan import large_objects, splice
 from dagfusion_query.scan.splice import NotSpliceable
 from dagfusion_query.scan.stage import stage
 from dagfusion_query.settings import Settings
+from tests.query.engine.consolidating import consolidate
 from tests.query.engine.expressions import Column
-from tests.query.engine.random_tables import columns_of, random_files, whole
+from tests.query.engine.random_tables import Files, columns_of, random_files, whole
 from tests.query.engine.statements import Statement, Writer
 
 PER_TABLES = 50
 TABLES = max(1, int(os.environ.get("DAGFUSION_STATEMENTS", "300")) // PER_TABLES)
 SEED = int(os.environ.get("DAGFUSION_SEED", "8" if "CI" in os.environ else Random().randrange(10**6)))  # noqa: S311
 NAMES = ("t", "u")
+CONSOLIDATED = float(os.environ.get("DAGFUSION_CONSOLIDATED", "0.6"))  # the share of lakes with large objects
+REWRITTEN = 0.1  # the share of statements before which a partition is written once more
 Answer = list[tuple[str, ...]]
 
 
@@ -45,7 +49,23 @@ class World:
         self.duckdb = duckdb.connect()
         self.duckdb.execute("SET TimeZone = 'UTC'; SET threads = 1")
         self.negative_zeros = rng.random() < 0.3
+        self.files: dict[str, Files] = {}
         self.columns = {name: self._add(rng, name) for name in NAMES}
+        self.is_consolidated = rng.random() < CONSOLIDATED
+        self.consolidate(rng)
+
+    def consolidate(self, rng: Random) -> None:
+        """Write partitions of the tables into large objects."""
+        for table in [*self.lake.snapshot.tables.values()] if self.is_consolidated else []:
+            consolidate(self.lake, table, rng, share=rng.choice([0.7, 1.0]), group_rows=rng.choice([1, 20, 1000]))
+
+    def rewrite(self, rng: Random) -> None:
+        """Write a partition once more with the same rows, and consolidate again now and then."""
+        name = rng.choice(NAMES)
+        rows, values = rng.choice(self.files[name])
+        self.lake.write((name,), rows, values)
+        if rng.random() < 0.5:
+            self.consolidate(rng)
 
     def spliced(self, prepared: Prepared) -> pa.Table:
         run = self.lake.engine.start(prepared)
@@ -70,7 +90,7 @@ class World:
         return self.spliced(replace(prepared, work=work))
 
     def _add(self, rng: Random, name: str) -> Any:
-        files = random_files(rng, negative_zeros=self.negative_zeros)
+        files = self.files[name] = random_files(rng, negative_zeros=self.negative_zeros)
         for rows, values in files:
             self.lake.write((name,), rows, values)
         table = next(made for made in self.lake.snapshot.tables.values() if made.name.table == name)
@@ -83,13 +103,21 @@ class World:
 
 @pytest.mark.parametrize("number", range(TABLES))
 def test_every_way_has_one_answer(
-    new_lake: Callable[[], Any], number: int, paths: Counter[str], request: pytest.FixtureRequest
+    new_lake: Callable[[], Any],
+    number: int,
+    paths: Counter[str],
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    for module in (large_objects, splice):
+        monkeypatch.setattr(module, "FOOTER_REQUESTS", -(1 << 20))  # few files are worth a large object, too
     rng = Random(f"{SEED} {number}")  # noqa: S311
     world = World(rng, new_lake())
     request.addfinalizer(world.duckdb.close)
     wrong: list[str] = []
     for _ in range(PER_TABLES):
+        if rng.random() < REWRITTEN:
+            world.rewrite(rng)
         statement = Writer(rng, world.columns, negative_zeros=world.negative_zeros).statement()
         wrong += _differences(world, statement, paths)
     assert not wrong, f"DAGFUSION_SEED={SEED}, tables {number}:\n" + "\n".join(wrong)
@@ -103,6 +131,7 @@ def paths(heavy: None) -> Iterator[Counter[str]]:  # noqa: ARG001
     print(f"\nseed {SEED}: {dict(counted)}")  # noqa: T201
     if counted["statements"] >= 300:
         assert all(counted[name] for name in ("by splice", "by catalog", "by staged", "staged", "memory", "duckdb"))
+        assert 0 < counted["mixed"] < counted["large"]
         assert counted["refused"] * 20 <= counted["statements"]
 
 
@@ -119,6 +148,8 @@ def _differences(world: World, statement: Statement, paths: Counter[str]) -> Ite
         answers = dict.fromkeys(("spliced", "staged"), _refusal(error))
     else:
         paths[f"by {prepared.path}"] += 1
+        paths["large"] += any(scan.large is not None for scan in prepared.scans)
+        paths["mixed"] += any(len(scan.parts) > 1 for scan in prepared.scans)
         answers = {
             "spliced": _answer(lambda: world.spliced(prepared), statement),
             "staged": _answer(lambda: world.staged(prepared, over_lake), statement),

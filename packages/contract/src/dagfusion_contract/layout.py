@@ -7,6 +7,7 @@ from dagfusion_contract.errors import LayoutError
 
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 MAX_KEY_BYTES = 1024
+CONSOLIDATED = "_consolidated"  # Hive and Spark pass over folders that begin with an underscore
 
 # What Hive's FileUtils.escapePathName escapes, and NUL, which Hive forgets.
 _CONTROL_CHARACTERS = [chr(code) for code in range(0x20)]
@@ -108,6 +109,32 @@ def parse_hive_key(prefix: str, asset_key: Sequence[str], key: str) -> list[tupl
     if not key.startswith(f"{table}/"):
         raise LayoutError(f"an object of asset {'/'.join(asset_key)} must be under {table}/; got {key!r}")
     return [parse_hive_segment(segment) for segment in key.removeprefix(f"{table}/").split("/")[:-1]]
+
+
+def consolidated_folder(prefix: str, asset_key: Sequence[str]) -> str:
+    """The folder of an asset's large objects, which no reader of its table looks into.
+
+    >>> consolidated_folder("lake", ["Silver", "orgs"])
+    'lake/_consolidated/Silver/orgs'
+    """
+    return _table("/".join([*([prefix] if prefix else []), CONSOLIDATED]), asset_key)
+
+
+def consolidated_key(prefix: str, asset_key: Sequence[str], run_id: str, attempt: str, number: int) -> str:
+    """The object key of a large object: no other object ever has it.
+
+    Args:
+        prefix: what every key begins with; may be empty.
+        asset_key: its components become folders.
+        run_id: of the run that writes it.
+        attempt: random, because a run may be retried.
+        number: of the object in the run.
+
+    Raises:
+        LayoutError: the key would be empty, longer than S3 allows, or not valid UTF-8.
+    """
+    name = f"data-{attempt}-{run_id}-{number}.parquet"
+    return _checked(f"{consolidated_folder(prefix, asset_key)}/{name}", asset_key, [])
 
 
 def _table(prefix: str, asset_key: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """Dagster IO managers that write HIVE-partitioned Parquet to S3 and log exactly what they wrote."""
 
+from dagfusion_pipeline.consolidate import build_consolidate_job, build_consolidate_schedule
 from dagfusion_pipeline.frame_types import FRAME_TYPES, FrameType, Stream
 from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager, S3ParquetIOManager
 from dagfusion_pipeline.partition_events import BULK_EVENT_SETTINGS
@@ -12,5 +13,7 @@ __all__ = [
     "PartitionedS3ParquetIOManager",
     "S3ParquetIOManager",
     "Stream",
+    "build_consolidate_job",
+    "build_consolidate_schedule",
     "build_vacuum_job",
 ]

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -121,8 +121,7 @@ class ParquetEncoder:
         Parquet's bounds leave NaN out, and readers skip row groups by them. So a column that holds NaN has none, nor
         has a float column that may still get one: pyarrow cannot change its mind after the first row group.
         """
-        unbounded = {field.name for field in self.schema if self._may_get_nan(field, more_rows=more_rows)}
-        return [name for name in self.schema.names if name not in unbounded] if unbounded else True
+        return _all_but(self.schema, {f.name for f in self.schema if self._may_get_nan(f, more_rows=more_rows)})
 
     def _may_get_nan(self, column: pa.Field, *, more_rows: bool) -> bool:
         if not pa.types.is_floating(column.type):
@@ -206,6 +205,15 @@ class _Statistics:
 @cache
 def _is_bounded(data_type: pa.DataType) -> bool:
     return any(kind(data_type) for kind in _BOUNDED)
+
+
+def columns_without_nan(schema: pa.Schema) -> bool | list[str]:
+    """The columns of a file whose bounds it may hold before its rows are known, or True for all of them."""
+    return _all_but(schema, {field.name for field in schema if _holds_floats(field.type)})
+
+
+def _all_but(schema: pa.Schema, unbounded: Collection[str]) -> bool | list[str]:
+    return [name for name in schema.names if name not in unbounded] if unbounded else True
 
 
 def _holds_floats(data_type: pa.DataType) -> bool:

@@ -11,11 +11,11 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import obstore
 import pyarrow as pa
-from obstore.exceptions import BaseError
+from obstore.exceptions import BaseError, PreconditionError
 from obstore.store import MemoryStore, S3Store
 
 from dagfusion_pipeline.errors import ConfigurationError, MissingObjectError, StoreError
@@ -35,6 +35,14 @@ class StoredObject:
     etag: str | None
     modified: datetime
     checksum: str | None = None
+
+
+class ObjectVersion(NamedTuple):
+    """An object as an event describes it."""
+
+    key: str
+    etag: str
+    size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -112,6 +120,37 @@ class ObjectStore:
             return None
         except (BaseError, OSError) as error:
             raise self._failed("read", key, error) from error
+
+    def read_versions(self, wanted: Sequence["ObjectVersion"], concurrency: int) -> list[obstore.Bytes | None]:
+        """Get versions of objects, in order; None for one that is not there any more.
+
+        Raises:
+            StoreError: an object could not be read.
+        """
+        with _background_loop() as loop:
+            return asyncio.run_coroutine_threadsafe(self._read_versions(wanted, concurrency), loop).result()
+
+    async def _read_versions(self, wanted: Sequence["ObjectVersion"], concurrency: int) -> list[obstore.Bytes | None]:
+        slots = asyncio.Semaphore(concurrency)
+
+        async def read(version: ObjectVersion) -> obstore.Bytes | None:
+            async with slots:
+                return await self._read_version(version)
+
+        return await _all_or_none([read(version) for version in wanted])
+
+    async def _read_version(self, version: "ObjectVersion") -> obstore.Bytes | None:
+        try:
+            answer = await obstore.get_async(self.client, version.key, options={"if_match": version.etag})
+            if answer.meta["e_tag"] != version.etag or answer.meta["size"] != version.size_bytes:
+                return None
+            return await answer.bytes_async()
+        except (FileNotFoundError, PreconditionError) as error:
+            if "NoSuchBucket" in str(error):
+                raise self._failed("read", version.key, error) from error
+            return None
+        except (BaseError, OSError) as error:
+            raise self._failed("read", version.key, error) from error
 
     async def put(self, key: str, content: pa.Buffer | Path) -> StoredObject:
         """Put one object, from memory or from a file.

@@ -1,17 +1,25 @@
-"""The vacuum: deletes the objects that per-run file names leave behind, once nothing reads them."""
+"""The vacuum: deletes the objects that per-run file names and consolidations leave behind, once nothing reads them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import dagster as dg
 from pydantic import Field
 
-from dagfusion_contract.layout import file_key
+from dagfusion_contract.layout import consolidated_folder, file_key
+from dagfusion_pipeline.consolidation_plan import holdings
 from dagfusion_pipeline.errors import ConfigurationError
 from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager, S3ParquetIOManager
+from dagfusion_pipeline.partition_files import (
+    LoggedConsolidation,
+    current_files,
+    logged_consolidations,
+    logged_files,
+)
 from dagfusion_pipeline.recorded import newest_recorded
 from dagfusion_pipeline.store import StoredObject
-from dagfusion_pipeline.superseded import needed_uris, superseded
+from dagfusion_pipeline.superseded import needed_events, needed_uris, superseded
 
 Manager = S3ParquetIOManager | PartitionedS3ParquetIOManager
 
@@ -40,8 +48,9 @@ def build_vacuum_job(
 ) -> dg.JobDefinition:
     """Build a job that deletes objects of the assets once later runs have superseded them.
 
-    It is for assets with `file_naming="per_run"`; objects with stable names are never deleted. An object is deleted
-    once it has not been its partition's newest for `older_than_hours`, and only by a run that has `dry_run: false`.
+    It is for assets with `file_naming="per_run"` and for those that are consolidated; objects with stable names are
+    never deleted. An object is deleted once it has not been its partition's newest for `older_than_hours`, and a large
+    object once queries have not read it for as long. Only a run that has `dry_run: false` deletes.
 
     Args:
         assets: the assets whose objects are compared with the event log.
@@ -67,14 +76,18 @@ def build_vacuum_job(
             )
         since = _now() - timedelta(hours=config.older_than_hours)
         for key in keys:
-            found = superseded_objects(context.instance, manager, key, since)
+            found = [
+                *superseded_objects(context.instance, manager, key, since),
+                *superseded_large_objects(context.instance, manager, key, since),
+            ]
             _log(context.log, key, found, config)
             if found and not config.dry_run:
                 manager.object_store.delete_objects([stored.key for stored in found])
 
     @dg.job(
         name=name,
-        description="Deletes superseded objects of per-run file names; a dry run unless `dry_run` is set to false.",
+        description="Deletes superseded objects of per-run file names and consolidations; a dry run unless `dry_run` is"
+        " set to false.",
     )
     def vacuum() -> None:
         # Definitions of ops have names of their own in a code location; this one is the same in every job.
@@ -97,12 +110,65 @@ def superseded_objects(
     """The objects of an asset that nothing has needed since then; none of an asset that has no record at all."""
     # The objects come first: one that is written meanwhile is not among them, and its event is.
     objects = list(_objects_of(manager, asset_key))
-    unfinished = {run.run_id for run in instance.get_runs(dg.RunsFilter(statuses=list(_UNFINISHED)))}
+    unfinished = _unfinished_runs(instance)
     needed = needed_uris(newest_recorded(instance, asset_key), since)
     if not needed:
         return []
     root = manager.object_store.uri("")
     return superseded(objects, {uri.removeprefix(root) for uri in needed}, unfinished, since)
+
+
+def superseded_large_objects(
+    instance: dg.DagsterInstance, manager: Manager, asset_key: dg.AssetKey, since: datetime
+) -> list[StoredObject]:
+    """The large objects of an asset that no query has needed since then."""
+    objects = list(manager.object_store.list_objects(consolidated_folder(manager.prefix, asset_key.path)))
+    if not objects:
+        return []
+    unfinished = _unfinished_runs(instance)
+    logged = logged_consolidations(instance, asset_key)
+    events = needed_events(logged_files(instance, asset_key), since)
+    needed = needed_uris(_holders(logged, events, _owners(instance, asset_key, logged), since), since)
+    root = manager.object_store.uri("")
+    return superseded(objects, {uri.removeprefix(root) for uri in needed}, unfinished, since)
+
+
+class _Holder(NamedTuple):
+    """A large object that holds the rows of a materialization, as a version of that."""
+
+    partition: int
+    at: datetime
+    uri: str
+
+
+def _owners(
+    instance: dg.DagsterInstance, asset_key: dg.AssetKey, newest_first: Sequence[LoggedConsolidation]
+) -> dict[int, str]:
+    """The large object that queries read the rows of a materialization from."""
+    objects = [one for logged in reversed(newest_first) for one in logged.objects]
+    owners: dict[int, str] = {}
+    for layout in current_files(instance, asset_key):
+        files = layout.files
+        owner = holdings(files, objects).owner.tolist()
+        owned = zip(files["event_id"].to_pylist(), owner, strict=True)
+        owners |= {event: objects[number].uri for event, number in owned if number >= 0}
+    return owners
+
+
+def _holders(
+    newest_first: Iterable[LoggedConsolidation], events: Collection[int], owners: Mapping[int, str], since: datetime
+) -> Iterator[_Holder]:
+    """Yield the large objects that hold events; one that queries do not read makes no older one superfluous."""
+    for logged in newest_first:
+        for one in logged.objects:
+            for group in one.row_groups:
+                for event in group.events:
+                    if event in events:
+                        yield _Holder(event, logged.at if owners.get(event) == one.uri else since, one.uri)
+
+
+def _unfinished_runs(instance: dg.DagsterInstance) -> set[str]:
+    return {run.run_id for run in instance.get_runs(dg.RunsFilter(statuses=list(_UNFINISHED)))}
 
 
 def _objects_of(manager: Manager, asset_key: dg.AssetKey) -> Iterator[StoredObject]:

@@ -112,7 +112,10 @@ class ScanExplanation:
         table: `schema.table`.
         partitions: Dagster's keys of the partitions that are read, in catalog order.
         bytes_total: Size of all files; `bytes_kept` of those that are read.
+        uris: Of the objects that they are read from, one a partition.
         filters: The effect of each filter.
+        consolidated: Partitions that are read from large objects.
+        large_objects: The URIs of these objects.
     """
 
     table: str
@@ -123,6 +126,20 @@ class ScanExplanation:
     partitions: Sequence[str | None]
     uris: Sequence[str]
     filters: Sequence[FilterEffect]
+    consolidated: int = 0
+    large_objects: Sequence[str] = ()
+
+    @property
+    def in_large(self) -> str:
+        """What is read of large objects, as words after the number of files; empty for nothing."""
+        if not self.consolidated:
+            return ""
+        objects = (
+            "1 consolidated object"
+            if len(self.large_objects) == 1
+            else f"{len(self.large_objects):,} consolidated objects"
+        )
+        return f" ({self.consolidated:,} of them in {objects})"
 
 
 @dataclass(frozen=True)
@@ -150,7 +167,7 @@ class Explanation:
     def summary(self) -> str:
         """Return one line for each scan: the files and bytes that it reads."""
         return "\n".join(
-            f"{scan.table}: {scan.files_read:,} of {scan.files_total:,} files, "
+            f"{scan.table}: {scan.files_read:,} of {scan.files_total:,} files{scan.in_large}, "
             f"{scan.bytes_kept:,} of {scan.bytes_total:,} bytes"
             for scan in self.scans
         )

@@ -221,13 +221,21 @@ class DecimalType:
 class PhysicalPlanNode:
     """One node of a physical plan; a field for each kind of node."""
 
+    PARQUET_SCAN = 1
     MERGE = 13  # CoalescePartitionsExecNode
+    UNION = 19
 
 
 class CoalescePartitionsExecNode:
     """One partition of several."""
 
     INPUT = 1
+
+
+class UnionExecNode:
+    """The partitions of several plans."""
+
+    INPUTS = 1
 
 
 class ParquetScanExecNode:
@@ -251,7 +259,7 @@ class ParquetOptions:
 class FileScanExecConf:
     """What a scan reads."""
 
-    FILE_GROUPS, LIMIT, OBJECT_STORE_URL = 1, 5, 8
+    FILE_GROUPS, LIMIT, PARTITION_COLUMNS, OBJECT_STORE_URL = 1, 5, 7, 8
 
 
 class ScanLimit:
@@ -269,4 +277,10 @@ class FileGroup:
 class PartitionedFile:
     """One file of a scan."""
 
-    PATH, SIZE, LAST_MODIFIED_NS, PARTITION_VALUES = 1, 2, 3, 4
+    PATH, SIZE, LAST_MODIFIED_NS, PARTITION_VALUES, RANGE = 1, 2, 3, 4, 5
+
+
+class FileRange:
+    """The part of a file in which a row group has to begin to be read."""
+
+    START, END = 1, 2

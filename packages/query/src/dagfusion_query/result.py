@@ -139,8 +139,10 @@ def _explained_scan(scan: Scan) -> ScanExplanation:
         int(pc.sum(files["size_bytes"]).as_py() or 0),
         scan.bytes,
         kept["partition_key"].to_pylist(),
-        kept["uri"].to_pylist(),
+        scan.objects,
         [_filter_effect(applied, len(files)) for applied in scan.filters],
+        0 if scan.large is None else len(scan.large.files),
+        [] if scan.large is None else scan.large.table.files["uri"].to_pylist(),
     )
 
 

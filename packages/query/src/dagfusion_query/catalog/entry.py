@@ -17,6 +17,7 @@ from dagfusion_query.plan_messages import (
     Decimal128,
     DecimalType,
     FileGroup,
+    FileRange,
     PartitionedFile,
     ScalarTimestampValue,
     ScalarValue,
@@ -96,6 +97,14 @@ def encode_entry(uri: str, size_bytes: int, modified_ns: int, values: Sequence[p
         FileGroup.FILES,
         path + uint(PartitionedFile.SIZE, size_bytes) + uint(PartitionedFile.LAST_MODIFIED_NS, modified_ns) + encoded,
     )
+
+
+def encode_range_entry(uri: str, size_bytes: int, modified_ns: int, start: int, end: int) -> bytes:
+    """Encode the row groups of a file whose first page begins at `start` or later, and before `end`."""
+    path = message(PartitionedFile.PATH, object_path(uri).encode())
+    head = uint(PartitionedFile.SIZE, size_bytes) + uint(PartitionedFile.LAST_MODIFIED_NS, modified_ns)
+    part = message(PartitionedFile.RANGE, uint(FileRange.START, start) + uint(FileRange.END, end))
+    return message(FileGroup.FILES, path + head + part)
 
 
 def with_paths(entries: Iterable[bytes], paths: Iterable[str]) -> pa.Array:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dagfusion_contract.record import DataFile, Layout
+from dagfusion_query.catalog.consolidated import fold_consolidated
 from dagfusion_query.catalog.model import Ledger, Segment, Snapshot, Table
 from dagfusion_query.catalog.rows import (
     Absence,
@@ -28,16 +29,24 @@ from dagfusion_query.catalog.rows import (
 )
 from dagfusion_query.catalog.tables import build_table, name_tables
 from dagfusion_query.errors import EventRecordError, UndiscoverableError
-from dagfusion_query.event_log.protocol import AssetKey, Event, Materialization, Wipe
+from dagfusion_query.event_log.protocol import AssetKey, Consolidation, Event, Materialization, Wipe
 from dagfusion_query.event_log.stored_event import DataFiles, Foreign
 
 
 @dataclass
 class _News:
-    """The events of one asset in one fold: each partition's latest with and without a file, and the latest wipe."""
+    """The events of one asset in one fold.
+
+    Attributes:
+        latest: Each partition's latest with a file.
+        fileless: Each partition's latest without one.
+        consolidations: All of them.
+        wiped_at_us: When it was wiped last.
+    """
 
     latest: dict[str | None, Materialization] = field(default_factory=dict)
     fileless: dict[str | None, Materialization] = field(default_factory=dict)
+    consolidations: list[Consolidation] = field(default_factory=list)
     wiped_at_us: int | None = None
 
 
@@ -100,7 +109,11 @@ def adopt(old: Snapshot, new: Snapshot) -> Snapshot:
 
 def _holds_the_same(one: Ledger, other: Ledger) -> bool:
     """Compare ledgers by their events: one of the same id and moment is the same event."""
-    return one.wiped_at_us == other.wiped_at_us and _events(one).equals(_events(other))
+    return (
+        one.wiped_at_us == other.wiped_at_us
+        and _events(one).equals(_events(other))
+        and pc.unique(one.consolidated["event_id"]).equals(pc.unique(other.consolidated["event_id"]))
+    )
 
 
 def _events(ledger: Ledger) -> pa.Table:
@@ -118,6 +131,8 @@ def _by_asset(events: Iterable[Event]) -> dict[AssetKey, _News]:
             news = assets[event.asset_key] = _News()
         if isinstance(event, Wipe):
             news.wiped_at_us = _later(news.wiped_at_us, event.at_us)
+        elif isinstance(event, Consolidation):
+            news.consolidations.append(event)
         elif not isinstance(event.file, Foreign):  # what it names has still to be looked at
             _keep_latest(news.fileless if event.file is None else news.latest, event)
     return assets
@@ -155,8 +170,11 @@ def _fold_asset(ledger: Ledger, news: _News) -> Ledger:
     gone = explained + _superseded(ledger.absent, fresh, keys, explained)
     absent = without(ledger.absent, gone) if gone else ledger.absent
     fileless = fold_fileless(ledger, news.fileless, news.latest)
+    consolidated = fold_consolidated(ledger, news.consolidations, wiped_at_us)
     if not fresh and not wiped_anew:
-        return ledger if fileless is ledger.fileless else replace(ledger, fileless=fileless)
+        if fileless is ledger.fileless and consolidated is ledger.consolidated:
+            return ledger
+        return replace(ledger, fileless=fileless, consolidated=consolidated)
     absences: list[Absence] = []
     if wiped_anew and wiped_at_us is not None:
         segments, wiped = _wipe(segments, wiped_at_us)
@@ -167,7 +185,7 @@ def _fold_asset(ledger: Ledger, news: _News) -> Ledger:
         segments += [segment] if segment is not None else []
     if absences:
         absent = pa.concat_tables([absent, absent_rows(absences)]).combine_chunks()
-    return Ledger(compact(segments), absent, fileless, wiped_at_us)
+    return Ledger(compact(segments), absent, fileless, wiped_at_us, consolidated)
 
 
 def _readable(

@@ -14,12 +14,14 @@ import pyarrow as pa
 
 from dagfusion_contract.record import Layout
 from dagfusion_query.catalog.fold import with_ledgers
-from dagfusion_query.catalog.model import ABSENT_SCHEMA, FILELESS_SCHEMA, Ledger, Segment, Snapshot
+from dagfusion_query.catalog.model import ABSENT_SCHEMA, CONSOLIDATED_SCHEMA, FILELESS_SCHEMA, Ledger, Segment, Snapshot
 from dagfusion_query.errors import SnapshotError
 from dagfusion_query.event_log.protocol import AssetKey, EventLog
 from dagfusion_query.settings import NO_STATE, Settings
 
-FORMAT = 4
+FORMAT = 5
+READABLE = (4, FORMAT)  # 4 has no consolidations
+OTHER_ROWS = ("absent", "fileless", "consolidated")  # of an asset, beside its segments
 _LAYOUT_FILE, _LAYOUT_PARTITION, _LAYOUT_NAMES = b"dagfusion.file", b"dagfusion.partition", b"dagfusion.layout"
 _log = logging.getLogger(__name__)
 _WAIT_S = 2.0
@@ -67,7 +69,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if checksum != b"%08x" % zlib.crc32(encoded):
         raise ValueError(f"{path} is torn or damaged")
     manifest: dict[str, Any] = orjson.loads(encoded)
-    if manifest["format"] != FORMAT:
+    if manifest["format"] not in READABLE:
         raise ValueError(f"{path} has format {manifest['format']}, this version reads {FORMAT}")
     return manifest
 
@@ -95,18 +97,20 @@ def map_ledger(segments: Path, asset: Mapping[str, Any]) -> tuple[Ledger, list[t
     found = list(_map_segments(segments, asset["segments"]))
     mapped = [(segment.rows, file) for segment, file in found]
     others = []
-    for name, schema in (("absent", ABSENT_SCHEMA), ("fileless", FILELESS_SCHEMA)):
-        if asset[name]:
+    schemas = (ABSENT_SCHEMA, FILELESS_SCHEMA, CONSOLIDATED_SCHEMA)
+    for name, schema in zip(OTHER_ROWS, schemas, strict=True):
+        if asset.get(name):
             file = File(**asset[name])
             mapped.append((map_rows(segments, file), file))
-        others.append(mapped[-1][0] if asset[name] else schema.empty_table())
-    absent, fileless = others
-    return Ledger(tuple(segment for segment, _ in found), absent, fileless, asset["wiped_at_us"]), mapped
+        others.append(mapped[-1][0] if asset.get(name) else schema.empty_table())
+    absent, fileless, consolidated = others
+    segments_found = tuple(segment for segment, _ in found)
+    return Ledger(segments_found, absent, fileless, asset["wiped_at_us"], consolidated), mapped
 
 
 def files_of(asset: Mapping[str, Any]) -> list[File]:
     """Return the files that hold the rows of one asset of a manifest."""
-    entries = [entry["file"] for entry in asset["segments"]] + [asset["absent"], asset["fileless"]]
+    entries = [entry["file"] for entry in asset["segments"]] + [asset.get(name) for name in OTHER_ROWS]
     return [File(**entry) for entry in entries if entry]
 
 

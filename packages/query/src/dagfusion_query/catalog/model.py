@@ -23,6 +23,22 @@ ABSENT_SCHEMA = pa.schema(
         "code": pa.string(),  # of the error whose text the reason is
     }
 )
+CONSOLIDATED_SCHEMA = pa.schema(
+    {
+        "event_id": pa.int64(),
+        "logged_at": TIME,
+        "run_id": pa.string(),
+        "uri": pa.string(),
+        "size_bytes": pa.int64(),
+        "modified": TIME,
+        "etag": pa.string(),
+        "checksum": pa.string(),
+        "offset": pa.int64(),
+        "rows": pa.int64(),
+        "times": pa.int64(),
+        "events": pa.list_(pa.int64()),
+    }
+)
 FILELESS_SCHEMA = pa.schema({"event_id": pa.int64(), "partition_key": pa.string(), "materialized_at": TIME})
 
 
@@ -82,12 +98,15 @@ class Ledger:
         absent: Partitions whose latest event that names a file gives none: wiped, or refused (then with a reason).
         fileless: The latest event of each partition that names no file, unless a later one names a file.
         wiped_at_us: Materializations up to this moment do not count; microseconds since 1970.
+        consolidated: One row a row group of large objects: the latest consolidations, whatever has become of what
+            they hold.
     """
 
     segments: tuple[Segment, ...] = ()
     absent: pa.Table = field(default_factory=ABSENT_SCHEMA.empty_table)
     fileless: pa.Table = field(default_factory=FILELESS_SCHEMA.empty_table)
     wiped_at_us: int | None = None
+    consolidated: pa.Table = field(default_factory=CONSOLIDATED_SCHEMA.empty_table)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +122,7 @@ class Table:
         warnings: What the table does not show: partitions, materializations and columns, and why.
         environment: Whose event log and object stores the table is of.
         left_out: Why columns that the files have are not in `file_schema`, by their names.
+        consolidated: Row groups of large objects that may hold the rows of some files; see `Ledger.consolidated`.
     """
 
     asset_key: AssetKey
@@ -115,6 +135,7 @@ class Table:
     warnings: Sequence[QueryError] = ()
     environment: str = ""
     left_out: Mapping[str, QueryError] = field(default_factory=lambda: MappingProxyType({}))
+    consolidated: pa.Table = field(default_factory=CONSOLIDATED_SCHEMA.empty_table)
 
 
 @dataclass(frozen=True)

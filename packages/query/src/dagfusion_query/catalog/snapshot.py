@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from dagfusion_query.catalog.fold import with_ledgers
 from dagfusion_query.catalog.manifest import (
+    OTHER_ROWS,
     File,
     encode_manifest,
     files_of,
@@ -174,7 +175,8 @@ class SnapshotStore:
                 written[id(rows)] = (rows, file)
                 segments.append({"file": file, "dropped": segment.dropped})
             asset: dict[str, Any] = {"key": asset_key, "wiped_at_us": ledger.wiped_at_us, "segments": segments}
-            for name, rows in (("absent", ledger.absent), ("fileless", ledger.fileless)):
+            for name in OTHER_ROWS:
+                rows = getattr(ledger, name)
                 if rows.num_rows:
                     written[id(rows)] = self._written.get(id(rows)) or (rows, self._write_rows(rows))
                 asset[name] = written[id(rows)][1] if rows.num_rows else None

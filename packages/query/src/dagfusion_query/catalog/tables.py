@@ -58,7 +58,19 @@ def build_table(environment: str, asset_key: AssetKey, ledger: Ledger) -> Table 
     slices = [conform(rows, segment, schema) for segment in segments for rows in segment.live()]
     files = pa.concat_tables(slices) if slices else schema.empty_table()
     schema_id = hashlib.sha256(f"{file!r}\x00{partition!r}".encode()).hexdigest()[:16]
-    return Table(asset_key, name, file, partition, schema_id, files, problem, tuple(warnings), environment, left_out)
+    return Table(
+        asset_key,
+        name,
+        file,
+        partition,
+        schema_id,
+        files,
+        problem,
+        tuple(warnings),
+        environment,
+        left_out,
+        ledger.consolidated,
+    )
 
 
 def name_tables(tables: Mapping[AssetKey, Table]) -> tuple[Mapping[TableName, Table], Mapping[TableName, QueryError]]:

@@ -209,7 +209,7 @@ def _columns_of(table: TableInfo) -> Grid:
 
 
 def _scan_text(scan: ScanExplanation) -> str:
-    files = f"{scan.files_read:,} of {scan.files_total:,} files"
+    files = f"{scan.files_read:,} of {scan.files_total:,} files{scan.in_large}"
     lines = [f"{scan.table}: reads {files}, {size(scan.bytes_kept)} of {size(scan.bytes_total)}"]
     for effect in scan.filters:
         what = (

@@ -1,14 +1,16 @@
 """The engine: SQL over one generation of the catalog."""
 
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import pyarrow as pa
 from datafusion import DataFrame, ExecutionPlan, LogicalPlan, SessionContext
 
+from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.engine.from_first import with_select
 from dagfusion_query.engine.literals import may_change, read_in_context
@@ -51,6 +53,7 @@ from dagfusion_query.sql_text import check_text
 
 Path = Literal["splice", "catalog", "staged"]
 FILE_NAME = "input_file_name"
+AVOID_S = 300.0  # that the large objects of a table are not read, after one of them could not be
 T = TypeVar("T")
 
 
@@ -145,6 +148,7 @@ class Engine:
         self._results = None if results is None else ResultCache(results, settings.result_cache_result_bytes)
         self._plans: dict[Bound, PlanCache[Prepared]] = {}
         self._lock = threading.Lock()
+        self._avoided: dict[TableName, float] = {}  # tables whose large objects are not read, and until when
         self.cached_plans = 0  # how often a statement's plan was there already
 
     def prepare(self, sql: str, params: Params, snapshot: Snapshot) -> Prepared:
@@ -199,9 +203,13 @@ class Engine:
 
     def start(self, prepared: Prepared, keeper: Keeper | None = None) -> Run:
         """Start a run of a planned statement; `keeper` is shown its batches."""
-        run_context = RunContext(prepared.bound.context, self._planners, self._objects)
+        run_context = RunContext(prepared.bound.context, self._planners, self._objects, self._avoid_large)
         execution = Execution(
-            self._batches(prepared, run_context), self._loop, self._settings.store_stall_s, run_context.plans
+            self._batches(prepared, run_context),
+            self._loop,
+            self._settings.store_stall_s,
+            run_context.plans,
+            run_context.split,
         )
         return Run(
             execution,
@@ -254,47 +262,66 @@ class Engine:
                 raise left_out from error
             raise wrong from error
 
+    def _avoid_large(self, scans: Sequence[Scan]) -> None:
+        """Plan the next statements over these tables without large objects."""
+        until = time.monotonic() + AVOID_S
+        with self._lock:
+            self._avoided |= {scan.table.name: until for scan in scans if scan.large is not None}
+            self._plans.clear()
+
+    def _avoided_now(self) -> frozenset[TableName]:
+        now = time.monotonic()
+        return frozenset(name for name, until in [*self._avoided.items()] if until > now)
+
     def _plan(self, statement: tuple[str, bytes], values: Values, bound: Bound) -> Prepared:
         sql, _ = statement
         frame, is_explain = _frame(bound.context, sql, values)
         optimized = frame.optimized_logical_plan()
-        # A copy's path would be shown as the file's name.
-        policy = None if FILE_NAME in sql.lower() else self._policy
+        # A copy's path, or a large object's, would be shown as the file's name.
+        names_files = FILE_NAME in sql.lower()
+        choice = _Choice(None, frozenset(bound.tables)) if names_files else _Choice(self._policy, self._avoided_now())
         try:
-            work = self._work(optimized, bound, policy)
+            work = self._work(optimized, bound, choice)
         except NotSpliceable as error:
-            work = self._unreduced_work(sql, values, bound, policy, error)
+            work = self._unreduced_work(sql, values, bound, choice, error)
         for environment, store in () if work is None else work.stores:
             self._stores.register(bound.context, environment, store)
         scans = () if work is None else work.scans
         schema = _schema(optimized, bound.context)
         return Prepared(schema, scans, optimized, is_explain, is_repeatable(sql), statement, bound, work, frame)
 
-    def _work(self, optimized: LogicalPlan, bound: Bound, policy: CopyPolicy | None) -> Spliced | Staged | None:
-        tables = [*bound.tables.values()]
+    def _work(self, optimized: LogicalPlan, bound: Bound, choice: "_Choice") -> Spliced | Staged | None:
+        tables, policy, avoid = [*bound.tables.values()], *choice
         try:
-            return splice(optimized, bound.context, tables, self._breadth, policy)
+            return splice(optimized, bound.context, tables, self._breadth, policy, avoid=avoid)
         except NotSpliceable:
             # Where DataFusion cannot plan the statement at all, this raises its own error.
             bound.context.create_dataframe_from_logical_plan(optimized).execution_plan()
         try:
-            return stage(optimized, bound.context, tables, self._breadth, policy)
+            return stage(optimized, bound.context, tables, self._breadth, policy, avoid=avoid)
         except NotSpliceable:
             if not names_a_table(optimized, tables):
                 return None
             raise
 
     def _unreduced_work(
-        self, sql: str, values: Values, bound: Bound, policy: CopyPolicy | None, reduced: NotSpliceable
+        self, sql: str, values: Values, bound: Bound, choice: "_Choice", reduced: NotSpliceable
     ) -> Spliced | Staged | None:
         """Plan a statement again, with what cannot have a row in its plan."""
         frame, _ = _frame(bound.session.unreduced, sql, values)
         try:
-            return self._work(frame.optimized_logical_plan(), bound, policy)
+            return self._work(frame.optimized_logical_plan(), bound, choice)
         except NotSpliceable:
             raise PlanError(
                 f"this statement cannot be run over tables, because its plan does not serialize ({reduced})"
             ) from reduced
+
+
+class _Choice(NamedTuple):
+    """Which local copies a statement reads, and of which tables it reads no large object."""
+
+    policy: CopyPolicy | None
+    avoid: frozenset[TableName]
 
 
 def _frame(context: SessionContext, sql: str, values: Values) -> tuple[DataFrame, bool]:

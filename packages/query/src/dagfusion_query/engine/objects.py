@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,6 +66,7 @@ class StoredObject:
         etag: The store's; None where the event has none.
         checksum: `sha256:` and 64 hexadecimal digits; None where the event has none.
         run_id: Of the run that wrote it.
+        is_large: Whether it is a large object of a consolidation.
     """
 
     table: Table
@@ -75,6 +76,7 @@ class StoredObject:
     etag: str | None
     checksum: str | None
     run_id: str
+    is_large: bool = False
 
     @property
     def path(self) -> str:
@@ -83,8 +85,8 @@ class StoredObject:
 
     @property
     def is_immutable(self) -> bool:
-        """True if its name contains its run, so that no other object replaces it."""
-        return bool(self.run_id) and self.run_id in self.uri.rpartition("/")[2]
+        """True if its name contains its run or is a large object's, so that no other object replaces it."""
+        return self.is_large or (bool(self.run_id) and self.run_id in self.uri.rpartition("/")[2])
 
     def gone(self) -> StaleObjectError:
         """Return the error of an object that is not in the store."""
@@ -117,10 +119,12 @@ class StoredObject:
 
     @property
     def _where(self) -> str:
-        return f"{self.uri} (table {self.table.name}, {self._partition})"
+        return f"{self.uri} (table {self.table.name}, {'consolidated' if self.is_large else self._partition})"
 
     @property
     def _cure(self) -> str:
+        if self.is_large:
+            return f"consolidate the table again: asset {'/'.join(self.table.asset_key)}"
         return f"materialize it again: asset {'/'.join(self.table.asset_key)}, {self._partition}"
 
     @property
@@ -276,7 +280,14 @@ def stored_objects(scan: Scan, limit: int | None = None) -> Iterator[StoredObjec
     """Yield the objects that a scan reads, the first `limit` of them."""
     columns = ["partition_key", "uri", "size_bytes", "etag", "checksum", "run_id"]
     for row in scan.kept.select(columns).slice(0, limit).to_pylist():
-        yield StoredObject(scan.table, *row.values())
+        yield replace(StoredObject(scan.table, *row.values()), is_large=scan.is_large)
+
+
+def is_about_objects(error: BaseException) -> bool:
+    """Return True if an error may come of an object or its store."""
+    if isinstance(error, QueryError):
+        return isinstance(error, StaleObjectError | CorruptObjectError | StoreUnavailableError)
+    return not is_no_room(str(error)) and any(word in str(error) for word in _ABOUT_OBJECTS)
 
 
 def diagnose(error: BaseException, scans: Sequence[Scan], stores: Stores) -> QueryError:
@@ -286,7 +297,7 @@ def diagnose(error: BaseException, scans: Sequence[Scan], stores: Stores) -> Que
     text = str(error)
     if is_no_room(text) or not any(word in text for word in _ABOUT_OBJECTS):
         return execution_error(error)
-    files = [file for scan in scans for file in stored_objects(scan)]
+    files = [file for scan in scans for part in scan.parts for file in stored_objects(part)]
     named = [file for file in files if file.path in text]
     with ThreadPoolExecutor(_CONCURRENCY) as pool:
         found = [
@@ -298,8 +309,8 @@ def diagnose(error: BaseException, scans: Sequence[Scan], stores: Stores) -> Que
 
 def probe(scans: Sequence[Scan], stores: Stores) -> QueryError | None:
     """Check that the store of a stalled scan answers. Return None if it does, and an error if not."""
-    for scan in scans:
-        for file in stored_objects(scan, 1):
+    for part in (part for scan in scans for part in scan.parts):
+        for file in stored_objects(part, 1):
             why = check(file, stores)
             if isinstance(why, StoreUnavailableError):
                 return why
@@ -322,7 +333,7 @@ def check(file: StoredObject, stores: Stores) -> QueryError | None:
 def _part(scan: Scan, numbers: Sequence[int]) -> Scan:
     """Return a scan of some of a scan's files, by their places in it."""
     places = pa.array(numbers, pa.int64())
-    return Scan(scan.table, places if scan.files is None else scan.files.take(places), [])
+    return replace(scan, files=places if scan.files is None else scan.files.take(places))
 
 
 def _local_size(file: StoredObject) -> int:

@@ -14,7 +14,7 @@ from typing import Protocol
 import pyarrow as pa
 from datafusion import DataFrame, ExecutionPlan, RecordBatchStream, SessionContext
 
-from dagfusion_query.engine.objects import Objects, diagnose, probe
+from dagfusion_query.engine.objects import Objects, diagnose, is_about_objects, probe
 from dagfusion_query.engine.result_cache import Keeper, timed
 from dagfusion_query.engine.runtime import Loop, Planners
 from dagfusion_query.engine.stores import Stores
@@ -84,13 +84,19 @@ class Execution:
         loop: Where they are awaited: waiting there can be given up, which blocking in Rust cannot.
         stall_s: Seconds without a batch until `StalledError`.
         plans: The plans that read objects, which count what they read; a run may add to them.
+        split: Those that read some objects in parts.
     """
 
     def __init__(
-        self, batches: AsyncIterator[pa.RecordBatch], loop: Loop, stall_s: float, plans: Sequence[ExecutionPlan]
+        self,
+        batches: AsyncIterator[pa.RecordBatch],
+        loop: Loop,
+        stall_s: float,
+        plans: Sequence[ExecutionPlan],
+        split: Sequence[ExecutionPlan] = (),
     ) -> None:
         self._batches: AsyncIterator[pa.RecordBatch] | None = batches
-        self._loop, self._stall_s, self._plans = loop, stall_s, plans
+        self._loop, self._stall_s, self._plans, self._split = loop, stall_s, plans, split
         self._pending: Future[pa.RecordBatch | None] | None = None
 
     def next(self) -> pa.RecordBatch | None:
@@ -141,7 +147,7 @@ class Execution:
     @property
     def files_read(self) -> int:
         """Files that the scans have opened so far: a LIMIT may end a run before the last."""
-        return self._counted("files_opened")
+        return self._counted("files_opened") - sum(_opened_again(plan) for plan in self._split)
 
     def _counted(self, metric: str) -> int:
         metrics = (metrics for plan in self._plans for _, metrics in plan.collect_metrics())
@@ -245,20 +251,24 @@ class RunContext:
         context: The session that the plan was made in.
         planners: Deep stacks, on which plans are made and started.
         objects: Local copies, and comparisons with the events.
+        lost: Called with the scans whose large objects cannot be read.
         plans: Gets the plans that count what is read.
+        split: Gets those that read some objects in parts.
         unchecked: Gets the plans whose objects were not all compared with their events yet.
     """
 
     context: SessionContext
     planners: Planners
     objects: Objects
+    lost: Callable[[Sequence[Scan]], None]
     plans: list[ExecutionPlan] = field(default_factory=list)
+    split: list[ExecutionPlan] = field(default_factory=list)
     unchecked: list[tuple[Spliced, ExecutionPlan]] = field(default_factory=list)
 
     async def check(self) -> None:
         """Compare the objects that were read in place so far with their events."""
         for spliced, plan in self.unchecked:
-            count = sum(scan.count for scan in spliced.scans)
+            count = sum(scan.most_opened for scan in spliced.scans)
             await self.objects.check(spliced.in_place, partial(opened_files, plan, count))
 
 
@@ -269,7 +279,32 @@ async def frame_batches(frame: DataFrame, run_context: RunContext) -> AsyncItera
 
 
 async def spliced_batches(spliced: Spliced, run_context: RunContext) -> AsyncIterator[pa.RecordBatch]:
-    """Yield the batches of a spliced plan. The last one comes when all that was read is known to be the events'."""
+    """Yield the batches of a spliced plan. The last one comes when all that was read is known to be the events'.
+
+    A large object that is gone or damaged costs time only: the statement starts over, from small objects. Where batches
+    were taken already, it fails, and is planned without large objects when it is run again.
+    """
+    has_begun = False
+    try:
+        async for batch in _spliced_batches(spliced, run_context):
+            has_begun = True
+            yield batch
+    except Exception as error:
+        if spliced.without_large is None or not is_about_objects(error):
+            raise
+        run_context.lost(spliced.scans)
+        if has_begun:
+            raise
+        _log.warning("large objects cannot be read, so the small ones are: %s", error)
+        run_context.plans.clear()
+        run_context.split.clear()
+        run_context.unchecked.clear()
+        without_large = await run_context.planners.call(spliced.without_large)
+        async for batch in _spliced_batches(without_large, run_context):
+            yield batch
+
+
+async def _spliced_batches(spliced: Spliced, run_context: RunContext) -> AsyncIterator[pa.RecordBatch]:
     async with AsyncExitStack() as pins:
         try:
             missing = await pins.enter_async_context(run_context.objects.pinned(spliced.copied))
@@ -280,6 +315,8 @@ async def spliced_batches(spliced: Spliced, run_context: RunContext) -> AsyncIte
             spliced = await run_context.planners.call(spliced.without_copies)
         plan, stream = await run_context.planners.call(lambda: _start(spliced, run_context.context))
         run_context.plans.append(plan)
+        if spliced.without_large is not None:
+            run_context.split.append(plan)
         run_context.unchecked.append((spliced, plan))
         if not spliced.in_place:
             async for batch in arrow_batches(stream):
@@ -327,6 +364,13 @@ def opened_files(plan: ExecutionPlan, count: int) -> frozenset[str] | None:
         return None
     metrics = (metric for found in scans for metric in found.metrics())
     return frozenset(name for metric in metrics if (name := metric.labels().get("filename")) is not None)
+
+
+def _opened_again(plan: ExecutionPlan) -> int:
+    """Return how often a plan has opened a file that it had opened before, to read another part of it."""
+    scans = [found for _, found in plan.collect_metrics() if found.sum_by_name("bytes_scanned") is not None]
+    names = {metric.labels().get("filename") for found in scans for metric in found.metrics()} - {None}
+    return max(0, sum(found.sum_by_name("files_opened") or 0 for found in scans) - len(names))
 
 
 def _start(spliced: Spliced, context: SessionContext) -> tuple[ExecutionPlan, RecordBatchStream]:

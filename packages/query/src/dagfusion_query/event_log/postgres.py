@@ -1,7 +1,7 @@
 """Reads Dagster's event log in PostgreSQL. A call is one transaction, so all its statements read the same state."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -9,13 +9,17 @@ from dagfusion_query.event_log.history import Dialect, History, read_history
 from dagfusion_query.event_log.postgres_connection import Database, Transaction
 from dagfusion_query.event_log.protocol import (
     BATCH,
+    FEW,
     AssetKey,
+    Consolidation,
     Cursor,
     Event,
     Materialization,
     Poll,
     Searched,
     Wipe,
+    consolidations,
+    observations_since,
     parse_asset_key,
 )
 from dagfusion_query.event_log.stored_event import ENTRY_END, ENTRY_START, EventReader
@@ -88,6 +92,9 @@ from earlier join event_logs e using (id) where number <= %(window)s group by ea
 """
 _EARLIER_PARTITIONED = _EARLIER.replace("{same}", "e.partition = bare.partition")
 _EARLIER_UNPARTITIONED = _EARLIER.replace("{same}", "e.partition is null")
+_CONSOLIDATIONS = consolidations(_MICROSECONDS, "strpos", "id > 0")
+_OBSERVED = observations_since("%s")
+_CONSOLIDATIONS_BY_ID = consolidations(_MICROSECONDS, "strpos", "id = any(%s)")
 # Both counts come from an index; looking for a partition that is null does not.
 _HAS_UNPARTITIONED = f"""
 select (select count(*) from event_logs where asset_key = %(key)s and {_IS_MATERIALIZATION})
@@ -119,6 +126,7 @@ class PostgresEventLog:
         self._records = records or EventReader()
         self._keys: dict[str, AssetKey] = {}
         self._searched = Searched()
+        self._observed: frozenset[int] = frozenset()  # above the cursor, and looked at
 
     def identity(self) -> str:
         """Return the database cluster's, the database's and the table's own numbers, and how records are read."""
@@ -162,6 +170,9 @@ class PostgresEventLog:
         named = {
             key for key, wiped in assets.items() if self._sync_asset(run, key, wiped, receive, searched.above(key))
         }
+        found = self._consolidations(run.stream(_CONSOLIDATIONS, ()))
+        while some := list(islice(found, FEW)):
+            receive(some)
         self._searched = Searched(highest, _evidence(run, highest), frozenset(assets.keys() - named))
         return Cursor(watermark, assets)
 
@@ -243,6 +254,7 @@ class PostgresEventLog:
                 self._sync_asset(run, key, wiped_at_us, events.extend)
             elif wiped_at_us is not None and wiped_at_us != cursor.assets[key]:
                 events.append(Wipe(self._asset_key(key), wiped_at_us))
+        events += self._observations(run, cursor.watermark.settled)
         settled = watermark.settled != cursor.watermark.settled or not watermark.pending
         moved = Cursor(watermark, assets, verified=cursor.verified or settled)
         resync = None
@@ -253,6 +265,21 @@ class PostgresEventLog:
         elif moved.verified and not cursor.verified:
             resync = self._verify(run, moved)
         return Poll(events, moved, resync)
+
+    def _observations(self, run: Transaction, since: int) -> Iterator[Consolidation]:
+        """Yield the consolidations above an id that were not looked at yet.
+
+        All ids up to the watermark are visible. One that is missed above it costs speed until the next full sync.
+        """
+        ids = frozenset(event_id for (event_id,) in run(_OBSERVED, (since,)))
+        fresh, self._observed = ids - self._observed, ids
+        if fresh:
+            yield from self._consolidations(run.stream(_CONSOLIDATIONS_BY_ID, (sorted(fresh),)))
+
+    def _consolidations(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[Consolidation]:
+        for event_id, key, at_us, run_id, event in rows:
+            if objects := self._records.from_observation(event):
+                yield Consolidation(self._asset_key(key), event_id, at_us, run_id, objects)
 
     def _verify(self, run: Transaction, cursor: Cursor) -> str | None:
         count, total = run(_FINGERPRINT, (cursor.watermark.settled,))[0]

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 import orjson
 
+from dagfusion_contract.consolidation import CONSOLIDATED_ENTRY, CONSOLIDATIONS, LargeObject
 from dagfusion_contract.record import DataFile
 from dagfusion_query.errors import EventRecordError
 from dagfusion_query.event_log.history import History
@@ -15,6 +16,7 @@ from dagfusion_query.event_log.watermark import Watermark
 AssetKey = tuple[str, ...]
 
 BATCH = 32_768  # events that a full sync hands over at once
+FEW = 32  # consolidations that it hands over at once: each may name many partitions
 
 
 class Materialization(NamedTuple):
@@ -43,7 +45,23 @@ class Wipe(NamedTuple):
     at_us: int
 
 
-Event = Materialization | Wipe
+class Consolidation(NamedTuple):
+    """An observation that says which large objects hold the rows of which materializations.
+
+    Attributes:
+        event_id: The row's id in Dagster's event log.
+        at_us: When it was logged, microseconds since 1970 in UTC.
+        run_id: Of the run that wrote the objects; empty outside of a run.
+    """
+
+    asset_key: AssetKey
+    event_id: int
+    at_us: int
+    run_id: str
+    objects: tuple[LargeObject, ...]
+
+
+Event = Materialization | Wipe | Consolidation
 
 
 @dataclass(frozen=True)
@@ -78,6 +96,36 @@ class Poll:
     resync: str | None = None
 
 
+def consolidations(microseconds: str, find: str, condition: str) -> str:
+    """Return the query of each asset's latest consolidations: id, asset key, time, run id and text of each.
+
+    Args:
+        microseconds: The time, as `Dialect.microseconds` has it.
+        find: The function that finds a text in another.
+        condition: On the events that are looked at.
+    """
+    return f"""
+    with found as (
+        select id, row_number() over (partition by asset_key order by id desc) as number from event_logs
+        where {condition} and dagster_event_type = '{_OBSERVATION}' and asset_key is not null and partition is null
+            and {find}(event, '"{CONSOLIDATED_ENTRY}"') > 0
+    )
+    select e.id, e.asset_key, {microseconds.format("e.timestamp")}, e.run_id, e.event
+    from found join event_logs e using (id) where number <= {CONSOLIDATIONS}
+    """
+
+
+def observations_since(parameter: str) -> str:
+    """Return the query of the ids of observations that may be consolidations, above the id that is its parameter."""
+    return (
+        f"select id from event_logs where dagster_event_type = '{_OBSERVATION}' and id > {parameter} "
+        "and asset_key is not null and partition is null"
+    )
+
+
+_OBSERVATION = "ASSET_OBSERVATION"
+
+
 class EventLog(Protocol):
     """A reader of one Dagster event log; its methods are called from one thread at a time.
 
@@ -88,7 +136,10 @@ class EventLog(Protocol):
         """Return a text that identifies this event log, without secrets."""
 
     def sync(self, receive: Callable[[Sequence[Event]], None]) -> Cursor:
-        """Hand all that counts now to `receive`, in batches: each partition's latest event, and every wipe."""
+        """Hand all that counts now to `receive`, in batches.
+
+        That is each partition's latest event, every wipe, and each asset's latest consolidations.
+        """
 
     def poll(self, cursor: Cursor) -> Poll:
         """Return what is new since `cursor`."""

@@ -9,6 +9,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -17,12 +18,16 @@ from dagfusion_query.errors import EventLogSchemaError, EventLogUnavailableError
 from dagfusion_query.event_log.history import Dialect, History, read_history
 from dagfusion_query.event_log.protocol import (
     BATCH,
+    FEW,
+    Consolidation,
     Cursor,
     Event,
     Materialization,
     Poll,
     Searched,
     Wipe,
+    consolidations,
+    observations_since,
     parse_asset_key,
 )
 from dagfusion_query.event_log.stored_event import EventReader
@@ -51,6 +56,9 @@ with latest as (
 )
 select {_COLUMNS} from latest join event_logs e using (id)
 """
+_CONSOLIDATIONS = consolidations(_MICROSECONDS, "instr", "id > 0")
+_OBSERVED = observations_since("?")
+_CONSOLIDATION = consolidations(_MICROSECONDS, "instr", "id = ?")
 # Ordered by the index, so that only the events that are taken are read.
 _EARLIER = f"""
 select {_COLUMNS} from event_logs e
@@ -73,6 +81,7 @@ class SqliteEventLog:
         self._path = path.absolute()
         self._records = records or EventReader()
         self._searched = Searched()
+        self._observed: frozenset[int] = frozenset()  # above the cursor, and looked at
         naming = re.compile(self._records.naming)
         self._names_file = lambda event: naming.search(event) is not None
 
@@ -115,6 +124,9 @@ class SqliteEventLog:
             receive([event for _, event in before if event is not None])
             named.update(key for key, event in events if event.file is not None)
             named.update(key for key, event in before if event is not None)
+        found = map(self._consolidation, connection.execute(_CONSOLIDATIONS))
+        while some := list(islice(found, FEW)):
+            receive([event for event in some if event.objects])
         cursor = _cursor(connection, assets)
         up_to = cursor.watermark.settled
         self._searched = Searched(up_to, _evidence(connection, up_to), frozenset(assets.keys() - named))
@@ -134,9 +146,17 @@ class SqliteEventLog:
         if _top(connection, cursor.watermark.settled) != cursor.top:
             return Poll([], cursor, f"event {cursor.watermark.settled} is not the one that was read under this id")
         events = [self._materialization(row) for row in connection.execute(_SINCE, (cursor.watermark.settled,))]
+        large = self._consolidations(connection, cursor.watermark.settled)
         if not events and assets == cursor.assets:
-            return Poll([], cursor)
-        return Poll(events, _cursor(connection, assets))
+            return Poll(large, cursor)
+        return Poll([*events, *large], _cursor(connection, assets))
+
+    def _consolidations(self, connection: sqlite3.Connection, since: int) -> list[Consolidation]:
+        """Return the consolidations above an id that were not looked at yet."""
+        ids = frozenset(event_id for (event_id,) in connection.execute(_OBSERVED, (since,)))
+        fresh, self._observed = ids - self._observed, ids
+        rows = (row for event_id in sorted(fresh) for row in connection.execute(_CONSOLIDATION, (event_id,)))
+        return [event for event in map(self._consolidation, rows) if event.objects]
 
     def _history(self, connection: sqlite3.Connection, asset_key: Sequence[str], key: str | None) -> History:
         connection.execute("commit")  # nothing can be attached inside a transaction
@@ -149,6 +169,10 @@ class SqliteEventLog:
         event_id, key, partition_key, at_us, run_id, event = row
         file = self._records.from_event(event)
         return Materialization(parse_asset_key(key), event_id, partition_key, at_us, run_id, file)
+
+    def _consolidation(self, row: tuple[Any, ...]) -> Consolidation:
+        event_id, key, at_us, run_id, event = row
+        return Consolidation(parse_asset_key(key), event_id, at_us, run_id, self._records.from_observation(event))
 
     def _read(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         try:

@@ -1,6 +1,7 @@
 """Reads a stored event of Dagster: the record of an IO manager of DagFusion, or the files that other metadata names."""
 
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -10,8 +11,11 @@ from typing import Any, NamedTuple
 import orjson
 
 from dagfusion_contract import errors as contract
+from dagfusion_contract.consolidation import CONSOLIDATED_ENTRY, LargeObject, read_consolidated
 from dagfusion_contract.record import ENTRY, DataFile, RecordReader
 from dagfusion_query.errors import EventRecordError, MalformedRecordError, RecordVersionError
+
+_log = logging.getLogger(__name__)
 
 # An event is several times as long as its record, so the record is cut out where Dagster's serializer puts it; an event
 # that is written in another way is parsed as a whole. Inside a JSON string the quotes would be escaped.
@@ -89,6 +93,20 @@ class EventReader:
             return error
         except (ValueError, RecursionError, KeyError, TypeError) as error:
             return MalformedRecordError(f"the stored event is not one that this reader knows: {error!r:.500}")
+
+    def from_observation(self, event: str) -> tuple[LargeObject, ...]:
+        """Read the large objects of one stored ASSET_OBSERVATION event; none where it is no consolidation.
+
+        A record that cannot be used is logged and left out: the partitions are read from their small objects then.
+        """
+        try:
+            observation = _parse(event)["dagster_event"]["event_specific_data"]["asset_observation"]
+            for entry in observation["metadata_entries"]:
+                if entry["label"] == CONSOLIDATED_ENTRY:
+                    return read_consolidated(_strict(entry["entry_data"]["data"]), self._bucket)
+        except (contract.ContractError, ValueError, RecursionError, KeyError, TypeError) as error:
+            _log.warning("a consolidation is not used: %.500s", error)
+        return ()
 
     def from_cut(self, text: str) -> DataFile | EventRecordError:
         """Read a record that was cut out of its event, between `ENTRY_START` and `ENTRY_END`.

@@ -3,14 +3,19 @@
 DataFusion skips row groups and pages by the predicate and the options of the scan. `ParquetScan.over` removes them
 where skipping would lose rows with NaN, and `ParquetScan.unfiltered` where the predicate may name the wrong column.
 
+    PhysicalPlanNode {parquet_scan 1, merge 13, union 19}
     ParquetScanExecNode {base_conf 1, predicate 3, parquet_options 4: {global 1: ParquetOptions}}
-    FileScanExecConf {file_groups 1, limit 5: {limit 1}, object_store_url 8}
+    FileScanExecConf {file_groups 1, limit 5: {limit 1}, table_partition_cols 7, object_store_url 8}
     ParquetOptions {enable_page_index 1, pruning 2}
 
 Field numbers are those of datafusion-proto 55.
 
 An object that is fetched whole by one request has the bytes of one version, and a checksum can be compared. Small
 objects are read this way, which is also the fastest: one request an object instead of three, and none the next time.
+
+A scan that reads large objects and small ones becomes a union of two scans. The encoded schema has the file's columns
+and then the partition columns, so the scan of large objects, where they are columns of the file, is the same node
+without the list of partition columns.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -27,14 +32,18 @@ from dagfusion_query.catalog.entry import with_paths
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.object_store import object_path
 from dagfusion_query.plan_messages import (
+    CoalescePartitionsExecNode,
     FileGroup,
     FileScanExecConf,
     ParquetOptions,
     ParquetScanExecNode,
     PartitionedFile,
+    PhysicalPlanNode,
     ScanLimit,
     TableParquetOptions,
+    UnionExecNode,
 )
+from dagfusion_query.scan.large_objects import LargeRead
 from dagfusion_query.scan.table_scan import Scan, may_hold_nan
 from dagfusion_query.wire import children, fields, message, rewrite
 
@@ -70,6 +79,46 @@ class Breadth(NamedTuple):
         in_window = self.window_bytes * files // max(size_bytes, 1)
         return max(planned, min(files, self.concurrency, in_window))
 
+    def shared(self, planned: int, files: "Sequence[FilesToRead]") -> Sequence[int]:
+        """Return the number of file groups of each part of a scan that the physical plan has `planned` groups of.
+
+        They add up to as many as the plan can have. Where that is one, each part has one, and they have to be merged.
+        """
+        sizes = [part.size_bytes for part in files]
+        total = self.spliced(planned, sum(len(part.entries) for part in files), sum(sizes))
+        if len(files) == 1:
+            return [total]
+        total = max(total, len(files))
+        first = round(total * sizes[0] / max(sum(sizes), 1))
+        first = min(max(first, 1), total - 1)
+        return [first, total - first]
+
+
+@dataclass(frozen=True)
+class FilesToRead:
+    """The files of one scan in a physical plan.
+
+    Attributes:
+        entries: The encoded files.
+        sizes: Bytes that are read of each, in the same order.
+        largest: Bytes of the largest file.
+        store: The URL of their store.
+        copied: Their local copies, which are read instead; or None.
+        is_large: Whether they are large objects, in which partition columns are columns of the file.
+    """
+
+    entries: pa.ChunkedArray
+    sizes: pa.ChunkedArray
+    largest: int
+    store: str
+    copied: "Copied | None" = None
+    is_large: bool = False
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that are read of all of them."""
+        return int(pc.sum(self.sizes).as_py() or 0)
+
 
 @dataclass(frozen=True)
 class Copied:
@@ -77,7 +126,7 @@ class Copied:
 
     Attributes:
         keys: Of the copies, in the scan's order.
-        entries: The scan's encoded files, with the paths of the copies.
+        entries: The scan's encoded files, or parts of them, with the paths of the copies.
     """
 
     scan: Scan
@@ -114,44 +163,48 @@ class ParquetScan:
         """Return the scan without its predicate, which only skips row groups and pages."""
         return ParquetScan(_without(self._node, {ParquetScanExecNode.PREDICATE}))
 
+    @property
+    def planned(self) -> int:
+        """The number of its file groups."""
+        return len(children(self._conf, FileScanExecConf.FILE_GROUPS))
+
+    @property
+    def limit(self) -> int | None:
+        """The most rows that it gives; None for all."""
+        limits = (fields(limit) for limit in children(self._conf, FileScanExecConf.LIMIT))
+        found = [f.value for limit in limits for f in limit if f.number == ScanLimit.LIMIT and isinstance(f.value, int)]
+        return found[0] if found else None
+
     def limited(self, scan: Scan) -> Scan:
         """Return a scan of no more files than give the rows that the plan wants of it."""
-        limits = [
-            field.value
-            for limit in children(self._conf, FileScanExecConf.LIMIT)
-            for field in fields(limit)
-            if field.number == ScanLimit.LIMIT
-        ]
-        if not limits or children(self._node, ParquetScanExecNode.PREDICATE):
+        if self.limit is None or children(self._node, ParquetScanExecNode.PREDICATE):
             return scan
         rows = np.cumsum(scan.kept["rows"].to_numpy())
-        count = int(np.searchsorted(rows, limits[0])) + 1
+        count = int(np.searchsorted(rows, self.limit)) + 1
         every = pa.array(range(scan.count), pa.int64()) if scan.files is None else scan.files
         return replace(scan, files=every.slice(0, count))
 
-    def over(self, scan: Scan, entries: pa.ChunkedArray, store: str, breadth: Breadth, copied: Copied | None) -> bytes:
-        """Return the node over the files of a scan.
+    def over(self, scan: Scan, files: FilesToRead, groups: int) -> bytes:
+        """Return the node over some files of a scan.
 
         Args:
-            scan: What is read.
-            entries: Its encoded files.
-            store: The URL of their store.
-            breadth: How wide a scan is.
-            copied: Their local copies, which are read instead.
+            scan: All that is read of the table.
+            files: What this node reads.
+            groups: The number of its file groups.
         """
-        sizes = scan.kept["size_bytes"]
-        if copied is not None:
-            entries, store = copied.entries, LOCAL_STORE
-        count = breadth.spliced(len(children(self._conf, FileScanExecConf.FILE_GROUPS)), len(entries), scan.bytes)
-        groups = [message(FileScanExecConf.FILE_GROUPS, group) for group in _file_groups(entries, sizes, count)]
+        entries, store = files.entries, files.store
+        if files.copied is not None:
+            entries, store = files.copied.entries, LOCAL_STORE
+        encoded = [message(FileScanExecConf.FILE_GROUPS, g) for g in _file_groups(entries, files.sizes, groups)]
+        dropped = {FileScanExecConf.FILE_GROUPS} | ({FileScanExecConf.PARTITION_COLUMNS} if files.is_large else set())
         rest = (
             message(FileScanExecConf.OBJECT_STORE_URL, store.encode())
             if field.number == FileScanExecConf.OBJECT_STORE_URL
             else field.raw
             for field in fields(self._conf)
-            if field.number != FileScanExecConf.FILE_GROUPS
+            if field.number not in dropped
         )
-        off = {ParquetOptions.ENABLE_PAGE_INDEX} if pc.max(sizes).as_py() <= SMALL_BYTES else set()
+        off = {ParquetOptions.ENABLE_PAGE_INDEX} if files.largest <= SMALL_BYTES else set()
         node = self._node
         # Statistics in Parquet leave NaN out, and DataFusion would skip row groups and pages by them. With a join's or
         # an order's filter in it, the predicate skips row groups in spite of the option; rows are filtered above.
@@ -163,15 +216,33 @@ class ParquetScan:
             if off
             else node
         )
-        return _replace(node, ParquetScanExecNode.BASE_CONF, lambda _: b"".join([*groups, *rest]))
+        return _replace(node, ParquetScanExecNode.BASE_CONF, lambda _: b"".join([*encoded, *rest]))
+
+    def over_all(self, scan: Scan, parts: Sequence[FilesToRead], breadth: Breadth) -> bytes:
+        """Return the plan node that reads all parts of a scan."""
+        groups = breadth.shared(self.planned, parts)
+        nodes = [
+            message(PhysicalPlanNode.PARQUET_SCAN, self.over(scan, part, count))
+            for part, count in zip(parts, groups, strict=True)
+        ]
+        if len(nodes) == 1:
+            return nodes[0]
+        union = message(PhysicalPlanNode.UNION, b"".join(message(UnionExecNode.INPUTS, node) for node in nodes))
+        if self.planned > 1:
+            return union
+        # The operators above were planned for one partition.
+        return message(PhysicalPlanNode.MERGE, message(CoalescePartitionsExecNode.INPUT, union))
 
 
 def rewrite_scan(physical: bytes, witness: bytes, change: Callable[[ParquetScan], bytes]) -> bytes:
-    """Replace the scan of a template folder's witnesses in a physical plan."""
+    """Replace the plan node that scans a template folder's witnesses in a physical plan."""
 
     def changed(node: bytes) -> bytes | None:
-        confs = children(node, ParquetScanExecNode.BASE_CONF)
-        return change(ParquetScan(node)) if confs and _reads(confs[0], witness) else None
+        for scan in children(node, PhysicalPlanNode.PARQUET_SCAN):
+            confs = children(scan, ParquetScanExecNode.BASE_CONF)
+            if confs and _reads(confs[0], witness):
+                return change(ParquetScan(scan))
+        return None
 
     return rewrite(physical, witness, changed)
 
@@ -202,13 +273,7 @@ class CopyPolicy:
             entries: The encoded files of its table.
         """
         kept = scan.kept.select(["uri", "size_bytes", "etag"])
-        sizes = kept["size_bytes"]
-        if (
-            kept["etag"].null_count
-            or pc.max(sizes).as_py() > self._object_bytes
-            or pc.sum(sizes).as_py() > self._scan_bytes
-            or not pc.all(pc.starts_with(kept["uri"], "s3://")).as_py()
-        ):
+        if not self._takes(kept):
             return None
         if scan.count <= MANY:
             keys, local = self._made(scan.table, kept, scan.of(pa.table({"entry": entries}))["entry"])
@@ -219,6 +284,27 @@ class CopyPolicy:
         if scan.files is None:
             return Copied(scan, keys, local)
         return Copied(scan, [keys[number] for number in scan.files.to_pylist()], local.take(scan.files))
+
+    def copied_large(self, read: LargeRead) -> Copied | None:
+        """Return the copies of large objects; None where they are read in place."""
+        files = read.table.files
+        if not self._takes(files):
+            return None
+        versions = zip(files["uri"].to_pylist(), files["etag"].to_pylist(), strict=True)
+        keys = [self._key(read.table.environment, uri, etag or "") for uri, etag in versions]
+        paths = (self._path(keys[number]).lstrip("/") for number in read.objects)
+        scan = Scan(read.table, None, [], is_large=True)
+        return Copied(scan, keys, pa.chunked_array([with_paths(read.entries, paths)]))
+
+    def _takes(self, files: pa.Table) -> bool:
+        """Return True if all of these objects can be copied."""
+        sizes = files["size_bytes"]
+        return not (
+            files["etag"].null_count
+            or pc.max(sizes).as_py() > self._object_bytes
+            or pc.sum(sizes).as_py() > self._scan_bytes
+            or not pc.all(pc.starts_with(files["uri"], "s3://")).as_py()
+        )
 
     def _made(self, table: Table, files: pa.Table, entries: pa.ChunkedArray) -> tuple[list[str], pa.ChunkedArray]:
         """Return the keys of files' copies, and the encoded copies."""

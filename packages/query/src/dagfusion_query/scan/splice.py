@@ -11,17 +11,28 @@ Field numbers are those of datafusion-proto 55.
 """
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from datafusion import ExecutionPlan, Expr, LogicalPlan, SessionContext
 
+from dagfusion_contract.naming import TableName
 from dagfusion_query.plan_messages import CoalescePartitionsExecNode, ListingTableScanNode, PhysicalPlanNode
 from dagfusion_query.scan.answer import Mention, aggregate_over_scan, answer
+from dagfusion_query.scan.large_objects import FOOTER_REQUESTS
 from dagfusion_query.scan.layout import Template, folder_url
-from dagfusion_query.scan.parquet_scan import MANY, Breadth, Copied, CopyPolicy, ParquetScan, rewrite_scan
+from dagfusion_query.scan.parquet_scan import (
+    MANY,
+    Breadth,
+    Copied,
+    CopyPolicy,
+    FilesToRead,
+    ParquetScan,
+    rewrite_scan,
+)
 from dagfusion_query.scan.plan_faults import (
     exact_float_bounds,
     keep_filters_in_place,
@@ -49,6 +60,7 @@ class Spliced:
         copied: The scans that read local copies, which have to be there before the plan runs.
         in_place: The scans that read the objects in their store.
         without_copies: Plans the query again, to read all objects in their stores.
+        without_large: Plans the query again, to read no large object; None where it reads none.
         stores: The environments and URLs of the stores that it reads from.
     """
 
@@ -58,6 +70,7 @@ class Spliced:
     in_place: Sequence[Scan]
     stores: frozenset[tuple[str, str]]
     without_copies: "Callable[[], Spliced]" = field(repr=False)
+    without_large: "Callable[[], Spliced] | None" = field(default=None, repr=False)
 
     @property
     def size_bytes(self) -> int:
@@ -71,6 +84,8 @@ def splice(
     tables: Sequence[ScannedTable],
     breadth: Breadth,
     policy: CopyPolicy | None = None,
+    *,
+    avoid: Container[TableName] = (),
 ) -> Spliced:
     """Plan a query over the files that its filters keep.
 
@@ -80,6 +95,7 @@ def splice(
         tables: The tables that the query can name.
         breadth: How wide a scan is.
         policy: Which scans read local copies of their objects; None for none.
+        avoid: The tables of which no large object is read.
 
     Raises:
         NotSpliceable: The plan does not serialize, or loses a part on the way.
@@ -107,16 +123,20 @@ def splice(
     is_lazy = any(slot.scan.count > MANY for slot in slots) and bool(_LIMITED.search(physical.display_indent()))
     reads: list[_Read] = []
     for slot in slots:
-        reads.append(_put_files(encoded, slot, breadth, policy, is_lazy=is_lazy, misplaced=misplaced))
+        wanted = slot if slot.scan.table.name in avoid else slot.with_large()
+        reads.append(_put_files(encoded, wanted, breadth, policy, is_lazy=is_lazy, misplaced=misplaced))
         encoded = reads[-1].physical
     _check(encoded, [scanned.template for scanned in tables])
     return Spliced(
         message(PhysicalPlanNode.MERGE, message(CoalescePartitionsExecNode.INPUT, encoded)) if merged else encoded,
         [*answered, *(read.scan for read in reads)],
-        [read.copied for read in reads if read.copied is not None],
-        [read.scan for read in reads if read.copied is None and read.scan.count],
+        [copied for read in reads for copied in read.copied],
+        [scan for read in reads for scan in read.in_place],
         frozenset((s.scan.table.environment, s.scanned.store) for s in slots if s.scan.count and s.scanned.store),
-        lambda: splice(optimized, context, tables, breadth),
+        lambda: splice(optimized, context, tables, breadth, avoid=avoid),
+        (lambda: splice(optimized, context, tables, breadth, policy, avoid={scanned.table.name for scanned in tables}))
+        if any(read.scan.large for read in reads)
+        else None,
     )
 
 
@@ -155,13 +175,21 @@ class _Slot:
         """The path of the folder as the physical plan has it."""
         return self.folder.lstrip("/").encode()
 
+    def with_large(self) -> "_Slot":
+        """Return the slot of a scan that reads large objects where that takes fewer requests."""
+        # What stands for which file is found out once a generation, and a query of one partition need not wait for it.
+        large = self.scanned.large if self.scan.count > FOOTER_REQUESTS else None
+        read = None if large is None else large.read(self.scan.files)
+        return self if read is None else replace(self, scan=replace(self.scan, large=read))
+
 
 class _Read(NamedTuple):
-    """A physical plan in which one scan has its files."""
+    """A physical plan in which one scan has its files: local copies, or objects in place."""
 
     physical: bytes
     scan: Scan
-    copied: Copied | None
+    copied: Sequence[Copied]
+    in_place: Sequence[Scan]
 
 
 def _is_merged(missing: _Slot, slots: Sequence[_Slot], physical: bytes) -> bool:
@@ -238,22 +266,41 @@ def _put_files(
     physical: bytes, slot: _Slot, breadth: Breadth, policy: CopyPolicy | None, *, is_lazy: bool, misplaced: bool
 ) -> _Read:
     """Replace the witnesses of one scan by its files."""
-    scan, copied, scanned = slot.scan, None, slot.scanned
-    if slot.witness not in physical:
-        return _Read(physical, scan, None)  # optimized away, or merged with an equal scan
+    scan, scanned = slot.scan, slot.scanned
+    if slot.witness not in physical:  # optimized away, or merged with an equal scan
+        return _Read(physical, scan, [], [scan] if scan.count else [])
     if (store := scanned.store) is None:
         raise NotSpliceable(f"the files of {scan.table.name} are in several stores")
+    parts: list[FilesToRead] = []
 
     def put(node: ParquetScan) -> bytes:
-        nonlocal scan, copied
-        scan = node.limited(scan)
+        nonlocal scan, parts
+        scan = node.limited(scan if node.limit is None else replace(scan, large=None))
         node = node.unfiltered() if misplaced else node
         # A limit, or a join's filter on a partition column, may leave most files unopened.
         skips = scan.count > MANY and (is_lazy or node.names(scanned.layout.partition_schema.names))
-        copied = None if policy is None or skips else policy.copied(scan, scanned.files["entry"])
-        return node.over(scan, scan.of(scanned.files.select(["entry"]))["entry"], store, breadth, copied)
+        parts = list(_parts(scan, scanned, store, None if skips else policy))
+        return node.over_all(scan, parts, breadth)
 
-    return _Read(rewrite_scan(physical, slot.witness, put), scan, copied)
+    encoded = rewrite_scan(physical, slot.witness, put)
+    in_place = [read for read, part in zip(scan.parts, parts, strict=False) if part.copied is None]
+    return _Read(encoded, scan, [part.copied for part in parts if part.copied is not None], in_place)
+
+
+def _parts(scan: Scan, scanned: ScannedTable, store: str, policy: CopyPolicy | None) -> Iterator[FilesToRead]:
+    """Yield the files of each part of a scan."""
+    for part in scan.parts:
+        sizes = part.kept["size_bytes"]
+        largest = pc.max(sizes).as_py()
+        if not part.is_large or scan.large is None:
+            copied = None if policy is None else policy.copied(part, scanned.files["entry"])
+            entries = part.of(scanned.files.select(["entry"]))["entry"]
+            yield FilesToRead(entries, sizes, largest, store, copied)
+        else:
+            copied = None if policy is None else policy.copied_large(scan.large)
+            runs = pa.chunked_array([pa.array(scan.large.entries, pa.binary())])
+            read = pa.chunked_array([pa.array(scan.large.sizes, pa.int64())])
+            yield FilesToRead(runs, read, largest, store, copied, is_large=True)
 
 
 def _check(physical: bytes, templates: Sequence[Template]) -> None:

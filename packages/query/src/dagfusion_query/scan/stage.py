@@ -8,7 +8,7 @@ DataFusion evaluates every predicate, and objects are read and checked as they a
     ListingTableScanNode {paths 2, projection 4: {columns 1}, filters 6, table_name 14}
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datafusion import DataFrame, Expr, LogicalPlan, SessionContext
 
+from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.object_store import store_url
 from dagfusion_query.plan_messages import ListingTableScanNode, LogicalPlanNode, ProjectionColumns
@@ -110,6 +111,8 @@ def stage(
     tables: Sequence[ScannedTable],
     breadth: Breadth,
     policy: CopyPolicy | None = None,
+    *,
+    avoid: Container[TableName] = (),
 ) -> Staged:
     """Plan a statement over local files that hold the rows of its scans.
 
@@ -119,6 +122,7 @@ def stage(
         tables: The tables that the statement can name.
         breadth: How wide a scan is.
         policy: Which scans read local copies of their objects; None for none.
+        avoid: The tables of which no large object is read.
 
     Raises:
         NotSpliceable: The logical plan does not serialize, or cannot be read again.
@@ -128,7 +132,7 @@ def stage(
     for scanned in tables:
         logical = answer_aggregates(logical, scanned, answered, context)
     logical = _replannable(logical, optimized, context)
-    plan = partial(splice, context=context, breadth=breadth, policy=policy)
+    plan = partial(splice, context=context, breadth=breadth, policy=policy, avoid=avoid)
     stages: list[Stage] = []
     for scanned in tables:
         home = folder_url(scanned.template.home).encode()

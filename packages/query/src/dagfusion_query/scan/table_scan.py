@@ -1,7 +1,7 @@
 """A table as the scan sees it, and one scan of it: the files and columns that are read."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import pyarrow as pa
@@ -10,6 +10,7 @@ from datafusion import Expr
 
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.object_store import store_url
+from dagfusion_query.scan.large_objects import LargeObjects, LargeRead
 from dagfusion_query.scan.layout import ScanLayout, Template, scan_files
 from dagfusion_query.scan.prune import Pruner
 
@@ -55,6 +56,16 @@ class ScannedTable:
         same = pc.all(pc.starts_with(uris, store)).as_py()
         return scan_store(self.table.environment, store) if same else None
 
+    @cached_property
+    def large(self) -> LargeObjects | None:
+        """The row groups that stand for files; None for a table that is always read from its files.
+
+        Where a view stands before the scan, its columns are not those of a large object.
+        """
+        if self.layout.is_hidden or self.store is None or not len(self.table.consolidated):
+            return None
+        return LargeObjects(self.table)
+
 
 @dataclass(frozen=True)
 class Filter:
@@ -92,17 +103,45 @@ class Scan:
         files: The numbers of the files it reads (rows of `Table.files`); None for all of them.
         filters: What it is filtered by.
         answered: The catalog answered the aggregate above it, so it reads no file.
+        large: What it reads of large objects instead of files.
+        is_large: Whether its table's files are large objects.
     """
 
     table: Table
     files: pa.Array | None
     filters: Sequence[Filter]
     answered: bool = False
+    large: LargeRead | None = None
+    is_large: bool = False
+
+    @property
+    def parts(self) -> "Sequence[Scan]":
+        """What it reads: the scan itself, or a scan of the files that are left and one of the large objects."""
+        if self.large is None:
+            return [self] if self.count else []
+        rest = replace(self, files=self.large.rest, large=None)
+        return [*rest.parts, Scan(self.large.table, None, self.filters, is_large=True)]
 
     @property
     def count(self) -> int:
         """How many files are read."""
         return len(self.table.files) if self.files is None else len(self.files)
+
+    @property
+    def most_opened(self) -> int:
+        """How many files and parts of large objects its plan has."""
+        return self.count if self.large is None else len(self.large.rest) + len(self.large.entries)
+
+    @property
+    def objects(self) -> Sequence[str]:
+        """For each file that is kept, the URI of the object that its rows are read from."""
+        uris: list[str] = self.kept["uri"].to_pylist()
+        if self.large is None:
+            return uris
+        names = self.large.table.files["uri"].to_pylist()
+        held = dict(zip(self.large.files.to_pylist(), self.large.holders.tolist(), strict=True))
+        numbers = range(self.count) if self.files is None else self.files.to_pylist()
+        return [names[held[number]] if number in held else uri for number, uri in zip(numbers, uris, strict=True)]
 
     @property
     def bytes(self) -> int:

@@ -163,7 +163,12 @@ class StatementRun:
     def _document(self, found: Explanation, generations: Mapping[str, int]) -> ExplanationDocument:
         """Return an explanation as it is sent: with at most so many partitions and objects as a person reads."""
         scans = [
-            replace(scan, partitions=scan.partitions[:_NAMED], uris=list(map(self._shown.uri, scan.uris[:_NAMED])))
+            replace(
+                scan,
+                partitions=scan.partitions[:_NAMED],
+                uris=list(map(self._shown.uri, scan.uris[:_NAMED])),
+                large_objects=list(map(self._shown.uri, scan.large_objects[:_NAMED])),
+            )
             for scan in found.scans
         ]
         return ExplanationDocument(scans, found.logical, found.physical, found.path, generations=generations)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from weakref import WeakKeyDictionary
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from dagfusion_query.access.grants import EVERYTHING, Grants, Scopes
@@ -172,7 +173,8 @@ class WorkerEngine:
     def _folder(self, table: Table) -> str:
         """Return the local folder that holds all files of a table, "" if they are in a bucket."""
         if table not in self._folders:
-            uris = table.files["uri"].filter(pc.starts_with(table.files["uri"], "file:///"))
+            uris = pa.concat_tables([table.files.select(["uri"]), table.consolidated.select(["uri"])])["uri"]
+            uris = uris.filter(pc.starts_with(uris, "file:///"))
             ends = pc.min_max(uris).as_py()
             folders = {str(PurePosixPath(uri.removeprefix("file://")).parent) for uri in ends.values() if uri}
             self._folders[table] = os.path.commonpath(folders).rstrip("/") if folders else ""

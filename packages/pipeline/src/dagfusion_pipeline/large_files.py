@@ -1,0 +1,170 @@
+"""Small objects to one large Parquet file whose row groups hold whole partitions, in bounded memory."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dagfusion_contract.consolidation import TIMES, RowGroup
+from dagfusion_pipeline.parquet import Compression, columns_without_nan
+from dagfusion_pipeline.partition_files import FILE_FIELDS
+from dagfusion_pipeline.store import ObjectStore, ObjectVersion, checksum
+
+GROUP_ROWS = 8192
+GROUP_BYTES = 32 << 20  # of rows in memory
+PARTITION_BYTES = 64 << 20  # of rows in memory: a partition of more is left out
+_WINDOW_FILES, _WINDOW_BYTES = 512, 32 << 20  # of small objects that are fetched at once
+
+
+class PartitionRows(NamedTuple):
+    """The rows of one small object, partition columns included, and the event that wrote it."""
+
+    event_id: int
+    at_us: int
+    rows: pa.Table
+
+
+@dataclass
+class LargeFile:
+    """Writes one large file, a row group at a time.
+
+    Attributes:
+        path: where.
+        schema: all columns; None until the first partition.
+        groups: events, rows and times of the row groups that are written.
+        group_rows: that a row group has at least, but for the last.
+    """
+
+    path: Path
+    compression: Compression
+    schema: pa.Schema | None = None
+    groups: list[tuple[list[int], int, int]] = field(default_factory=list)
+    group_rows: int = GROUP_ROWS
+    _held: list[PartitionRows] = field(default_factory=list)
+    _writer: pq.ParquetWriter | None = None
+
+    def add(self, partition: PartitionRows) -> bool:
+        """Take a partition; one with other columns than the first is left out."""
+        self.schema = self.schema or partition.rows.schema
+        if not partition.rows.schema.equals(self.schema):
+            return False
+        self._held.append(partition)
+        rows = sum(held.rows.num_rows for held in self._held)
+        if rows >= self.group_rows or sum(held.rows.nbytes for held in self._held) >= GROUP_BYTES:
+            self._flush()
+        return True
+
+    def finish(self) -> list[RowGroup]:
+        """Close the file and return its row groups; none when there is no row, and no file then."""
+        if any(held.rows.num_rows for held in self._held):
+            self._flush()
+        elif self.groups:  # partitions without rows belong to the row group before
+            events, rows, times = self.groups[-1]
+            self.groups[-1] = (
+                [*events, *(h.event_id for h in self._held)],
+                rows,
+                times + sum(h.at_us for h in self._held),
+            )
+        self._held.clear()
+        if self._writer is None:
+            return []
+        self._writer.close()
+        metadata = pq.read_metadata(self.path)
+        return [
+            RowGroup(_offset(metadata.row_group(number)), rows, tuple(sorted(events)), times % TIMES)
+            for number, (events, rows, times) in enumerate(self.groups)
+        ]
+
+    def discard(self) -> None:
+        """Give up the file."""
+        if self._writer is not None:
+            self._writer.close()
+        self.path.unlink(missing_ok=True)
+
+    def _flush(self) -> None:
+        held, self._held = self._held, []
+        table = pa.concat_tables([partition.rows for partition in held])
+        if self._writer is None:
+            self._writer = self._open(table.schema)
+        self._writer.write_table(table, row_group_size=table.num_rows)
+        self.groups.append(([h.event_id for h in held], table.num_rows, sum(h.at_us for h in held)))
+
+    def _open(self, schema: pa.Schema) -> pq.ParquetWriter:
+        return pq.ParquetWriter(
+            self.path,
+            schema,
+            compression=self.compression,
+            # Parquet's bounds leave NaN out, and readers skip row groups by them.
+            write_statistics=columns_without_nan(schema),
+            write_page_index=True,
+            write_page_checksum=True,
+        )
+
+
+def partition_rows(
+    files: pa.Table, partition: pa.Schema, store: ObjectStore, concurrency: int
+) -> Iterator[PartitionRows]:
+    """Yield the rows of small objects, in order; those that are not their events' objects any more are left out.
+
+    Args:
+        files: as `partition_files.CurrentFiles.files` has them.
+        partition: the partition columns.
+        store: where the objects are.
+        concurrency: objects fetched at once.
+    """
+    root = store.uri("")
+    for window in _windows(files):
+        rows = window.select([*FILE_FIELDS]).to_pylist()
+        wanted = [ObjectVersion(row["uri"].removeprefix(root), row["etag"], row["size_bytes"]) for row in rows]
+        contents: list[Any] = list(store.read_versions(wanted, concurrency))
+        for number, row in enumerate(rows):
+            content, contents[number] = contents[number], None  # freed as it is decoded
+            if content is None or row["checksum"] not in (None, checksum(content)):
+                continue
+            table = _decode(content)
+            if table is not None and table.num_rows == row["rows"]:
+                values = {name: window[name][number] for name in partition.names}
+                yield PartitionRows(row["event_id"], row["at_us"], with_partition(table, partition, values))
+
+
+def with_partition(table: pa.Table, partition: pa.Schema, values: Mapping[str, pa.Scalar]) -> pa.Table:
+    """Return the rows of a partition with its columns at the end; the file's columns of these names are dropped."""
+    names = [name for name in table.column_names if name not in partition.names]
+    table = table.select(names)
+    for column in partition:
+        repeated = pa.repeat(values[column.name], table.num_rows)
+        table = table.append_column(column.with_nullable(False), repeated)  # noqa: FBT003
+    return table.replace_schema_metadata(None)
+
+
+def _windows(files: pa.Table) -> Iterator[pa.Table]:
+    sizes: Sequence[int] = files["size_bytes"].to_pylist()
+    start, size = 0, 0
+    for end, of_file in enumerate(sizes):
+        if end > start and (size + of_file > _WINDOW_BYTES or end - start >= _WINDOW_FILES):
+            yield files.slice(start, end - start)
+            start, size = end, 0
+        size += of_file
+    if start < len(sizes):
+        yield files.slice(start)
+
+
+def _decode(content: Any) -> pa.Table | None:
+    """Return the rows of a small file, or None where they take too much memory."""
+    reader = pq.ParquetFile(pa.BufferReader(pa.py_buffer(content)), page_checksum_verification=True)
+    batches, size = [], 0
+    for batch in reader.iter_batches():
+        batches.append(batch)
+        size += batch.nbytes
+        if size > PARTITION_BYTES:
+            return None
+    return pa.Table.from_batches(batches, reader.schema_arrow)
+
+
+def _offset(group: Any) -> int:
+    """Return where a row group begins, as DataFusion computes it: by the first page of its first column."""
+    column = group.column(0)
+    return int(column.dictionary_page_offset if column.has_dictionary_page else column.data_page_offset)

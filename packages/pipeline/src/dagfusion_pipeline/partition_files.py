@@ -1,0 +1,157 @@
+"""The object of each partition's latest materialization, and the consolidations of an asset, from the event log.
+
+A table of a million partitions has to fit into memory, so its files are rows of Arrow tables.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+import dagster as dg
+import pyarrow as pa
+
+from dagfusion_contract.arrow_types import parse_type
+from dagfusion_contract.consolidation import CONSOLIDATED_ENTRY, CONSOLIDATIONS, LargeObject, read_consolidated
+from dagfusion_contract.errors import RecordError
+from dagfusion_contract.record import ENTRY
+from dagfusion_contract.values import parse_value
+
+_PAGE = 1_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+FILE_FIELDS = {
+    "event_id": pa.int64(),
+    "at_us": pa.int64(),
+    "uri": pa.string(),
+    "size_bytes": pa.int64(),
+    "etag": pa.string(),
+    "checksum": pa.string(),
+    "rows": pa.int64(),
+}
+
+
+class LoggedFile(NamedTuple):
+    """What one materialization recorded of its object.
+
+    Attributes:
+        event_id: of the row in the event log.
+        at_us: microseconds since 1970, as the event log's readers see them.
+        record: the entry `dagfusion/file`.
+    """
+
+    event_id: int
+    partition: str | None
+    at_us: int
+    record: Mapping[str, Any]
+
+
+@dataclass
+class CurrentFiles:
+    """The current files of an asset that have the same columns.
+
+    Attributes:
+        schema: the files' columns, as event metadata v1 writes them.
+        partition: the partition columns in path order.
+        files: one row a partition: `FILE_FIELDS`, and the partition columns.
+    """
+
+    schema: Mapping[str, Any]
+    partition: pa.Schema
+    batches: list[pa.RecordBatch] = field(default_factory=list)
+
+    @property
+    def files(self) -> pa.Table:
+        """All files."""
+        return pa.Table.from_batches(self.batches, self.fields)
+
+    @property
+    def fields(self) -> pa.Schema:
+        """The columns of `files`."""
+        return pa.schema([*(pa.field(*f) for f in FILE_FIELDS.items()), *self.partition])
+
+
+class LoggedConsolidation(NamedTuple):
+    """The large objects that one observation names, and when it was logged."""
+
+    event_id: int
+    at: datetime
+    objects: tuple[LargeObject, ...]
+
+
+def logged_files(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> Iterator[LoggedFile]:
+    """All that is recorded of an asset's objects, the newest first."""
+    cursor, more = None, True
+    while more:
+        page = instance.fetch_materializations(asset_key, limit=_PAGE, cursor=cursor)
+        for record in page.records:
+            materialization = record.asset_materialization
+            entry = materialization.metadata.get(ENTRY) if materialization else None
+            if isinstance(entry, dg.JsonMetadataValue) and isinstance(entry.data, Mapping):
+                at_us = microseconds(record.event_log_entry.timestamp)
+                yield LoggedFile(record.storage_id, record.partition_key, at_us, entry.data)
+        cursor, more = page.cursor, page.has_more
+
+
+def current_files(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> list[CurrentFiles]:
+    """The file of each partition's latest materialization that has one, by the columns of the files."""
+    layouts: dict[tuple[Any, ...], CurrentFiles] = {}
+    pending: dict[tuple[Any, ...], list[LoggedFile]] = {}
+    seen: set[str | None] = set()
+    for file in logged_files(instance, asset_key):
+        if file.partition in seen:
+            continue
+        seen.add(file.partition)
+        columns = tuple((column["name"], column["type"]) for column in file.record["partition"])
+        key = (file.record["schema"]["fingerprint"], columns)
+        if key not in layouts:
+            layouts[key] = CurrentFiles(file.record["schema"], _partition_schema(columns))
+        pending.setdefault(key, []).append(file)
+        if len(pending[key]) >= _PAGE:
+            layouts[key].batches.append(_batch(layouts[key], pending.pop(key)))
+    for key, files in pending.items():
+        layouts[key].batches.append(_batch(layouts[key], files))
+    return list(layouts.values())
+
+
+def logged_consolidations(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> list[LoggedConsolidation]:
+    """The latest consolidations of an asset, those that a query reads; the newest first."""
+    found: list[LoggedConsolidation] = []
+    cursor, more = None, True
+    while more and len(found) < CONSOLIDATIONS:
+        page = instance.fetch_observations(asset_key, limit=_PAGE, cursor=cursor)
+        for record in page.records:
+            observation = record.event_log_entry.asset_observation
+            entry = observation.metadata.get(CONSOLIDATED_ENTRY) if observation else None
+            if isinstance(entry, dg.JsonMetadataValue):
+                at = _EPOCH + timedelta(microseconds=microseconds(record.event_log_entry.timestamp))
+                found.append(LoggedConsolidation(record.storage_id, at, _objects(entry.data)))
+        cursor, more = page.cursor, page.has_more
+    return found[:CONSOLIDATIONS]
+
+
+def microseconds(timestamp: float) -> int:
+    """An event's time as event log storages keep it."""
+    return (datetime.fromtimestamp(timestamp, UTC) - _EPOCH) // timedelta(microseconds=1)
+
+
+def _objects(data: object) -> tuple[LargeObject, ...]:
+    try:
+        return read_consolidated(data)
+    except RecordError:  # of a newer version: this version neither uses nor deletes its objects
+        return ()
+
+
+def _partition_schema(columns: Sequence[tuple[str, Any]]) -> pa.Schema:
+    return pa.schema([pa.field(name, parse_type(kind, f"partition column {name!r}")) for name, kind in columns])
+
+
+def _batch(layout: CurrentFiles, files: Sequence[LoggedFile]) -> pa.RecordBatch:
+    columns: list[pa.Array] = [
+        pa.array([file.event_id for file in files], pa.int64()),
+        pa.array([file.at_us for file in files], pa.int64()),
+        *(pa.array([file.record.get(name) for file in files], kind) for name, kind in [*FILE_FIELDS.items()][2:]),
+    ]
+    for number, column in enumerate(layout.partition):
+        values = [parse_value(file.record["partition"][number]["value"], column.type) for file in files]
+        columns.append(pa.array(values, column.type))
+    return pa.RecordBatch.from_arrays(columns, schema=layout.fields)

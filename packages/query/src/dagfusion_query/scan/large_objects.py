@@ -1,0 +1,223 @@
+"""Which row groups of large objects a scan reads in place of small objects.
+
+A row group holds the rows of some materializations. It stands for their files while all of them are their partitions'
+latest, and a scan that keeps all of them may read it instead. So no filter has to be evaluated anew, and an answer is
+the same whichever way it is read.
+
+A large object takes about two requests for its footer and one a row group, a small object takes one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dagfusion_contract.consolidation import TIMES
+from dagfusion_query.catalog.entry import encode_range_entry
+from dagfusion_query.catalog.model import Table, files_schema
+from dagfusion_query.object_store import store_url
+
+FOOTER_REQUESTS = 2
+# Neighbouring row groups that one partition of a scan reads at once
+RUN_BYTES, LEAST_RUN_BYTES, RUNS = 16 << 20, 256 << 10, 8
+_OBJECT = ("run_id", "uri", "size_bytes", "modified", "etag", "checksum")
+Numbers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class LargeRead:
+    """The part of a scan that reads large objects.
+
+    Attributes:
+        table: The table, with the large objects that are read as its files.
+        entries: The encoded runs of row groups.
+        objects: For each run, the number of its object in `table.files`.
+        sizes: For each run, its bytes.
+        files: The numbers of the table's files that the runs stand for, ascending.
+        holders: For each of them, the number of its object in `table.files`.
+        rest: The numbers of the files that are read as they are, ascending.
+    """
+
+    table: Table
+    entries: Sequence[bytes]
+    objects: Sequence[int]
+    sizes: Sequence[int]
+    files: pa.Array
+    holders: Numbers
+    rest: pa.Array
+
+
+class LargeObjects:
+    """The row groups that stand for files of one generation of a table.
+
+    Args:
+        table: The table; all its files are in one store.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._of_file, self._rows, self._places = _current(table)
+        self._sizes: Numbers = np.bincount(self._of_file[self._of_file >= 0], minlength=len(self._rows))
+
+    def read(self, files: pa.Array | None) -> LargeRead | None:
+        """Return what a scan of these files (None for all) reads of large objects; None for nothing."""
+        if not len(self._rows):
+            return None
+        return self._whole if files is None else self._read(np.asarray(files, np.int64))
+
+    @cached_property
+    def _whole(self) -> LargeRead | None:
+        return self._read(np.arange(len(self._of_file), dtype=np.int64))
+
+    def _read(self, files: Numbers) -> LargeRead | None:
+        groups = self._of_file[files]
+        taken = self._worthwhile(np.bincount(groups[groups >= 0], minlength=len(self._sizes)) == self._sizes)
+        if not taken.any():
+            return None
+        is_read = (groups >= 0) & taken[groups]
+        return self._runs(np.flatnonzero(taken), files[is_read], groups[is_read], files[~is_read])
+
+    def _worthwhile(self, whole: Flags) -> Flags:
+        """Return those of the row groups whose object takes fewer requests than the files that they stand for."""
+        count = self._object.max(initial=-1) + 1
+        groups = np.bincount(self._object[whole], minlength=count)
+        files = np.bincount(self._object[whole], weights=self._sizes[whole], minlength=count)
+        worth: Flags = whole & (files > groups + FOOTER_REQUESTS)[self._object]
+        return worth
+
+    def _runs(self, taken: Numbers, files: Numbers, groups: Numbers, rest: Numbers) -> LargeRead:
+        """Join row groups that follow one another in an object, but leave runs enough to be read side by side.
+
+        A run is read as a range of the file, so no other row group may be between two of it.
+        """
+        uris, offsets, sizes = self._uris, self._offsets, self._bytes
+        most = max(LEAST_RUN_BYTES, min(RUN_BYTES, int(sizes[taken].sum()) // RUNS))
+        runs: list[list[int]] = []
+        for number in taken.tolist():
+            last = runs[-1] if runs else None
+            if last is not None and self._follows(last[1], number) and sizes[last[0] : number + 1].sum() <= most:
+                last[1] = number
+            else:
+                runs.append([number, number])
+        numbers = {uri: i for i, uri in enumerate(dict.fromkeys(uris[first] for first, _ in runs))}
+        firsts = list({uris[first]: first for first, _ in reversed(runs)}.values())[::-1]
+        objects = self._rows.select(list(_OBJECT)).take(pa.array(firsts, pa.int64()))
+        described = dict(zip(objects["uri"].to_pylist(), objects.to_pylist(), strict=True))
+        entries = [
+            encode_range_entry(
+                uri := uris[first],
+                described[uri]["size_bytes"],
+                int(described[uri]["modified"].timestamp() * 1_000_000) * 1000,
+                int(offsets[first]),
+                int(offsets[last]) + 1,
+            )
+            for first, last in runs
+        ]
+        return LargeRead(
+            replace(self._table, files=_as_files(objects.take(_order(objects, numbers)), self._table)),
+            entries,
+            [numbers[uris[first]] for first, _ in runs],
+            [int(sizes[first : last + 1].sum()) for first, last in runs],
+            pa.array(files, pa.int64()),
+            np.array([numbers[uris[group]] for group in groups.tolist()], np.int64),
+            pa.array(rest, pa.int64()),
+        )
+
+    def _follows(self, number: int, after: int) -> bool:
+        """Return True if a row group comes right after another in the same object."""
+        return bool(
+            self._places[after] == self._places[number] + 1
+            and self._uris[after] == self._uris[number]
+            and self._offsets[after] > self._offsets[number]
+        )
+
+    @cached_property
+    def _uris(self) -> Sequence[str]:
+        return list(self._rows["uri"].to_pylist())
+
+    @cached_property
+    def _offsets(self) -> Numbers:
+        return np.asarray(self._rows["offset"], np.int64)
+
+    @cached_property
+    def _object(self) -> Numbers:
+        """For each row group, the number of its object."""
+        encoded = self._rows["uri"].combine_chunks().dictionary_encode()
+        return np.asarray(encoded.indices, np.int64)
+
+    @cached_property
+    def _bytes(self) -> Numbers:
+        """For each row group, about how many bytes it has."""
+        ends = np.append(self._offsets[1:], 0)
+        is_last = np.append(self._object[1:] != self._object[:-1], [True])
+        ends = np.where(is_last | (ends < self._offsets), np.asarray(self._rows["size_bytes"], np.int64), ends)
+        return np.maximum(ends - self._offsets, 1)
+
+
+def _current(table: Table) -> tuple[Numbers, pa.Table, Numbers]:
+    """Return for each file the row group that stands for it, -1 for none; the row groups, and their places among all.
+
+    Of several that hold a file the latest counts. One whose files do not all count does not count either.
+    """
+    files, rows = table.files, _in_store(table)
+    of_file = np.full(len(files), -1, np.int64)
+    if not len(rows) or not len(files):
+        return of_file, rows.slice(0, 0), np.array([], np.int64)
+    lists = rows["events"].combine_chunks()
+    lengths: Numbers = np.asarray(lists.value_lengths(), np.int64)
+    group = np.repeat(np.arange(len(rows)), lengths)
+    file, is_there = _find(np.asarray(files["event_id"], np.int64), np.asarray(lists.flatten(), np.int64))
+    group, file = group[is_there], file[is_there]
+    is_whole = np.bincount(group, minlength=len(rows)) == lengths
+    is_whole &= _sums(np.asarray(files["rows"], np.int64)[file], group, len(rows)) == np.asarray(rows["rows"])
+    times = _sums(np.asarray(files["materialized_at"].cast(pa.int64()))[file], group, len(rows))
+    is_whole &= (times & (TIMES - 1)) == np.asarray(rows["times"])
+    counts = is_whole[group]
+    of_file[file[counts]] = group[counts]  # row groups come in the order of their events: the last one stays
+    held = np.bincount(of_file[of_file >= 0], minlength=len(rows))
+    usable = is_whole & (held == lengths) & (lengths > 0)
+    number = np.where(usable, np.cumsum(usable) - 1, -1)
+    of_file = np.where(of_file >= 0, number[of_file], -1)
+    places = np.flatnonzero(usable)
+    return of_file, rows.take(pa.array(places, pa.int64())), places
+
+
+def _in_store(table: Table) -> pa.Table:
+    """Return the row groups whose objects are in the store of the table's files."""
+    rows = table.consolidated
+    if not len(rows) or not len(table.files):
+        return rows.slice(0, 0)
+    return rows.filter(pc.starts_with(rows["uri"], store_url(table.files["uri"][0].as_py())))
+
+
+def _find(ids: Numbers, wanted: Numbers) -> tuple[Numbers, Flags]:
+    """Return where ids are, and which of them are there exactly once."""
+    order = np.argsort(ids, kind="stable")
+    ascending = ids[order]
+    first = np.searchsorted(ascending, wanted, "left")
+    is_there = np.searchsorted(ascending, wanted, "right") == first + 1
+    return order[np.minimum(first, len(ids) - 1)], is_there
+
+
+def _sums(values: Numbers, group: Numbers, count: int) -> Numbers:
+    sums = np.zeros(count, np.int64)
+    np.add.at(sums, group, values)
+    return sums
+
+
+def _order(objects: pa.Table, numbers: dict[str, int]) -> pa.Array:
+    places = [numbers[uri] for uri in objects["uri"].to_pylist()]
+    return pa.array(np.argsort(places), pa.int64())
+
+
+def _as_files(objects: pa.Table, table: Table) -> pa.Table:
+    """Return objects as files of a table, without partition values and statistics."""
+    schema = files_schema(table.partition_schema, table.files.schema.field("stats").type)
+    return pa.table(
+        [objects[f.name] if f.name in _OBJECT else pa.nulls(len(objects), f.type) for f in schema], schema=schema
+    )

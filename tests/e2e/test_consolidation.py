@@ -1,0 +1,219 @@
+"""Consolidated tables: the same answers while partitions are rewritten, wiped, added and consolidated, whatever fails.
+
+`DAGFUSION_KILLS` is how often a consolidation is killed.
+"""
+
+import datetime as dt
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from dagfusion_pipeline import build_vacuum_job, vacuum
+from dagfusion_pipeline.partition_files import logged_consolidations
+from dagfusion_pipeline.store import ObjectStore
+from dagfusion_query.connection import EmbeddedConnection, connect_embedded
+from dagfusion_stack import object_store, postgres
+from tests.e2e.consolidation import DAYS, KEY, PARTITIONS, STATES, Readings, consolidating
+
+BUCKET = "lake"
+KILLS = int(os.environ.get("DAGFUSION_KILLS", "3"))
+
+
+@pytest.fixture(scope="module")
+def store(server_folder: Callable[[str], Path]) -> Iterator[object_store.ObjectStore]:
+    with object_store.running(server_folder("s3"), buckets=[BUCKET]) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def database(server_folder: Callable[[str], Path]) -> Iterator[postgres.Postgres]:
+    server = postgres.start(server_folder("postgres"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def home(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    folder = tmp_path / "dagster"
+    folder.mkdir()
+    lines = ["telemetry: {enabled: false}", "python_logs: {python_log_level: ERROR}"]
+    if request.param == "postgres":
+        server = request.getfixturevalue("database")
+        name = f"consolidation_{request.node.originalname}".lower()
+        server.create_database(name)
+        url = server.url(name).replace("postgresql://", "postgresql+psycopg2://", 1)
+        lines.append(f'storage: {{postgres: {{postgres_url: "{url}"}}}}')
+    (folder / "dagster.yaml").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.fixture
+def fields(store: object_store.ObjectStore, request: pytest.FixtureRequest) -> dict[str, Any]:
+    environ = store.environ()
+    return {
+        "bucket": BUCKET,
+        "prefix": request.node.name.replace("[", "-").replace("]", ""),
+        "endpoint_url": store.endpoint,
+        "region": environ["AWS_REGION"],
+        "access_key_id": environ["AWS_ACCESS_KEY_ID"],
+        "secret_access_key": environ["AWS_SECRET_ACCESS_KEY"],
+    }
+
+
+@pytest.fixture
+def readings(home: Path, fields: dict[str, Any]) -> Iterator[Readings]:
+    """All partitions in their first version."""
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        made = Readings(instance, fields)
+        made.write(STATES, DAYS)
+        yield made
+
+
+@pytest.fixture
+def connected(home: Path, store: object_store.ObjectStore, tmp_path: Path) -> Callable[..., Any]:
+    @contextmanager
+    def connect(**variables: str) -> Iterator[EmbeddedConnection]:
+        settings: Mapping[str, str] = {**store.environ(), "DAGFUSION_STATE_DIR": str(tmp_path / "state"), **variables}
+        with connect_embedded(str(home), settings=settings) as connection:
+            yield connection
+
+    return connect
+
+
+def test_answers_stay_right_while_everything_changes(readings: Readings, connected: Callable[..., Any]) -> None:
+    rng = Random(7)  # noqa: S311
+    used = []
+    with connected() as connection:
+        assert readings.check(connection, rng) == [0] * 5
+        assert readings.consolidate().partitions == len(STATES) * len(DAYS)
+        whole = readings.check(connection, rng)
+        assert whole[0] == len(STATES) * len(DAYS)
+        assert readings.consolidate().partitions == 0
+        for turn in range(6):
+            readings.rewrite(rng)
+            used += readings.check(connection, rng)
+            if turn % 2:
+                readings.consolidate()
+                used += readings.check(connection, rng)
+        assert any(used)
+        readings.wipe()
+        readings.write(STATES, DAYS)
+        assert readings.check(connection, rng) == [0] * 5
+        readings.consolidate()
+        assert readings.check(connection, rng)[0] == len(STATES) * len(DAYS)
+    with connected() as connection:  # from the snapshot that was left
+        assert readings.check(connection, rng)[0] == len(STATES) * len(DAYS)
+    with connected(DAGFUSION_STATE_DIR="none", DAGFUSION_OBJECT_CACHE_DIR="none") as connection:  # from a full sync
+        assert readings.check(connection, rng)[0] == len(STATES) * len(DAYS)
+
+
+def test_a_rewrite_during_a_consolidation_is_not_in_it(
+    readings: Readings, connected: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = Random(7)  # noqa: S311
+    read = ObjectStore.read_versions
+    late: list[bool] = []
+
+    def rewrite_and_read(store: ObjectStore, *args: Any) -> Any:
+        if not late:
+            late.append(True)
+            readings.write(STATES[1:2], DAYS[3:5])
+        contents = read(store, *args)
+        if len(late) == 1:
+            late.append(True)
+            readings.write(STATES[2:], DAYS[:1])
+        return contents
+
+    monkeypatch.setattr(ObjectStore, "read_versions", rewrite_and_read)
+    assert readings.consolidate().partitions == len(STATES) * len(DAYS) - 2
+    with connected() as connection:
+        used = readings.check(connection, rng)
+        assert 0 < used[0] < len(STATES) * len(DAYS)
+        readings.consolidate()
+        assert readings.check(connection, rng)[0] == len(STATES) * len(DAYS)
+
+
+@pytest.mark.parametrize("damage", ["gone", "altered", "torn"])
+@pytest.mark.parametrize("cache", ["copies", "none"])
+def test_a_damaged_large_object_costs_time_only(
+    readings: Readings, connected: Callable[..., Any], tmp_path: Path, damage: str, cache: str
+) -> None:
+    rng = Random(7)  # noqa: S311
+    readings.consolidate()
+    bucket = readings.manager.object_store
+    (logged,) = logged_consolidations(readings.instance, KEY)
+    key = logged.objects[0].uri.removeprefix(bucket.uri(""))
+    if damage == "gone":
+        bucket.delete_objects([key])
+    else:
+        size = logged.objects[0].size_bytes
+        content = b"PAR1" + bytes(size - 4 if damage == "altered" else size // 2)
+        bucket.client.put(key, content)
+    folder = "none" if cache == "none" else str(tmp_path / "copies")
+    with connected(DAGFUSION_OBJECT_CACHE_DIR=folder) as connection:
+        connection.refresh()
+        readings.check(connection, rng)
+        assert readings.check(connection, rng) == [0] * 5  # the next ones do not try again
+
+
+@pytest.mark.parametrize("home", ["sqlite"], indirect=True)
+def test_a_killed_consolidation_leaves_the_catalog_right(
+    readings: Readings, connected: Callable[..., Any], home: Path, fields: dict[str, Any]
+) -> None:
+    rng = Random()  # noqa: S311
+    with connected() as connection:
+        for _ in range(KILLS):
+            with consolidating(home, fields) as process:
+                time.sleep(rng.random() * 1.5)
+                process.kill()
+                process.join()
+            readings.check(connection, rng)
+            readings.write(STATES, DAYS[:6])
+            readings.check(connection, rng)
+        readings.consolidate()
+        assert readings.check(connection, rng)[0] == len(STATES) * len(DAYS)
+        _vacuum(readings, hours=0)
+        assert readings.check(connection, rng)[0] == len(STATES) * len(DAYS)
+    root = readings.manager.object_store.uri("")
+    logged = logged_consolidations(readings.instance, KEY)
+    assert _large_objects(readings) <= {one.uri.removeprefix(root) for event in logged for one in event.objects}
+
+
+def test_the_vacuum_keeps_what_queries_read(readings: Readings, connected: Callable[..., Any]) -> None:
+    rng = Random(7)  # noqa: S311
+    readings.consolidate()
+    first = _large_objects(readings)
+    readings.write(STATES, DAYS[2:4])
+    with connected() as connection:
+        _vacuum(readings, hours=0)
+        assert _large_objects(readings) == first  # some of its row groups are current
+        readings.consolidate()
+        second = _large_objects(readings) - first
+        _vacuum(readings, hours=2)
+        assert _large_objects(readings) == first | second  # a query may still read it
+        _vacuum(readings, hours=0)
+        assert _large_objects(readings) == second
+        assert readings.check(connection, rng)[0] == len(STATES) * len(DAYS)
+
+
+def _vacuum(readings: Readings, hours: float) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        # As if the job ran an hour later.
+        patch.setattr(vacuum, "_now", lambda now=vacuum._now: now() + dt.timedelta(hours=1, seconds=1))
+        asset = dg.AssetSpec(KEY, partitions_def=PARTITIONS)
+        job = build_vacuum_job([asset], io_manager_key="hive")
+        defs = dg.Definitions(assets=[asset], jobs=[job], resources={"hive": readings.manager})
+        config = {"ops": {"delete_superseded": {"config": {"dry_run": False, "older_than_hours": 1 + hours}}}}
+        assert defs.resolve_job_def("vacuum").execute_in_process(instance=readings.instance, run_config=config).success
+
+
+def _large_objects(readings: Readings) -> set[str]:
+    prefix = f"{readings.manager.prefix}/_consolidated"
+    return {stored.key for stored in readings.manager.object_store.list_objects(prefix)}

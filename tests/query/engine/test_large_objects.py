@@ -1,0 +1,119 @@
+"""Which row groups stand for files: exactly those of which every event is current, and each file is read once."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dagfusion_contract.consolidation import TIMES
+from dagfusion_contract.naming import TableName
+from dagfusion_query.catalog.model import CONSOLIDATED_SCHEMA, Table, files_schema
+from dagfusion_query.plan_messages import FileGroup, FileRange, PartitionedFile
+from dagfusion_query.scan import large_objects
+from dagfusion_query.scan.large_objects import LargeObjects
+from dagfusion_query.wire import children, fields
+
+PARTITION = pa.schema({"p": pa.int64()})
+MOMENT = datetime(2024, 1, 1, tzinfo=UTC)
+SPACING = 100
+
+# Events are numbers; a partition's current one is at its place in a list.
+events = st.lists(st.integers(1, 40), min_size=1, max_size=25, unique=True)
+group = st.lists(st.integers(1, 40), min_size=1, max_size=5, unique=True).map(sorted)
+consolidations = st.lists(st.lists(st.lists(group, min_size=1, max_size=6), max_size=3), max_size=3)
+
+
+def made(current: list[int], logged: list[list[list[list[int]]]], wrong_times: set[int]) -> Table:
+    """A table with these current events, and objects of row groups of these events."""
+    schema = files_schema(PARTITION, pa.struct([]))
+    count = len(current)
+    files = {
+        "event_id": pa.array(current, pa.int64()),
+        "uri": pa.array([f"s3://b/{event}" for event in current]),
+        "size_bytes": pa.array([10] * count, pa.int64()),
+        "rows": pa.array(current, pa.int64()),
+        "materialized_at": pa.array([1_000_000 * event for event in current], pa.int64()).cast(
+            schema.field("materialized_at").type
+        ),
+    }
+    arrays = [files.get(field.name, pa.nulls(count, field.type)) for field in schema]
+    rows = []
+    for number, objects in enumerate(logged):
+        for place, groups in enumerate(objects):
+            for at, held in enumerate(groups):
+                times = sum(1_000_000 * event for event in held) + (at in wrong_times)
+                row = {
+                    "event_id": 100 + number,
+                    "logged_at": MOMENT,
+                    "run_id": "",
+                    "uri": f"s3://b/large{number}-{place}",
+                }
+                row |= {"size_bytes": 10_000, "modified": MOMENT, "etag": None, "checksum": None}
+                rows.append(
+                    row | {"offset": 4 + at * SPACING, "rows": sum(held), "times": times % TIMES, "events": held}
+                )
+    consolidated = pa.Table.from_pylist(rows, CONSOLIDATED_SCHEMA)
+    name = TableName("local_default", "t")
+    return Table(("t",), name, pa.schema([]), PARTITION, "", pa.table(arrays, schema=schema), consolidated=consolidated)
+
+
+def ranges(read: large_objects.LargeRead) -> list[tuple[str, int, int]]:
+    """Path, start and end of each run of row groups."""
+    found = []
+    for entry in read.entries:
+        (file,) = children(entry, FileGroup.FILES)
+        (path,) = children(file, PartitionedFile.PATH)
+        (part,) = children(file, PartitionedFile.RANGE)
+        bounds: dict[int, Any] = {field.number: field.value for field in fields(part)}
+        found.append((path.decode(), bounds[FileRange.START], bounds[FileRange.END]))
+    return found
+
+
+@settings(max_examples=400, deadline=None)
+@given(events, consolidations, st.sets(st.integers(0, 5), max_size=1), st.data())
+def test_each_file_is_read_once(
+    current: list[int], logged: list[list[list[list[int]]]], wrong_times: set[int], data: st.DataObject
+) -> None:
+    table = made(current, logged, wrong_times)
+    kept = data.draw(st.none() | st.sets(st.sampled_from(range(len(current)))).map(sorted))
+    large_objects.FOOTER_REQUESTS, requests = -1000, large_objects.FOOTER_REQUESTS
+    try:
+        read = LargeObjects(table).read(None if kept is None else pa.array(kept, pa.int64()))
+    finally:
+        large_objects.FOOTER_REQUESTS = requests
+    wanted = sorted(current[number] for number in (range(len(current)) if kept is None else kept))
+    if read is None:
+        return
+    seen = [current[number] for number in read.rest.to_pylist()]
+    held = {
+        (f"large{number}-{place}", 4 + at * SPACING): (at, events)
+        for number, objects in enumerate(logged)
+        for place, groups in enumerate(objects)
+        for at, events in enumerate(groups)
+    }
+    for path, start, end in ranges(read):
+        inside = [found for (name, offset), found in held.items() if name == path and start <= offset < end]
+        assert inside
+        for at, of_group in inside:
+            assert at not in wrong_times
+            seen += of_group
+    assert sorted(seen) == wanted
+    assert len(read.files) + len(read.rest) == len(wanted)
+
+
+def test_a_large_object_is_read_where_it_takes_fewer_requests() -> None:
+    current = [*range(1, 11)]
+    table = made(current, [[[[1, 2, 3], [4, 5]], [[6, 7, 8]]]], set())
+    read = LargeObjects(table).read(None)
+    assert read is not None
+    assert read.table.files["uri"].to_pylist() == ["s3://b/large0-0"]
+    assert [current[number] for number in read.rest.to_pylist()] == [6, 7, 8, 9, 10]
+    assert LargeObjects(table).read(pa.array([0, 1, 2], pa.int64())) is None
+    assert LargeObjects(table).read(pa.array([0, 1, 2, 3, 4], pa.int64())) is not None
+
+
+def test_an_event_of_several_files_is_not_taken_from_a_large_object() -> None:
+    table = made([1, 2, 3, 4, 4], [[[[1, 2, 3, 4]]]], set())
+    assert LargeObjects(table).read(None) is None
