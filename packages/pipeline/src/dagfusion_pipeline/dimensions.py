@@ -1,4 +1,4 @@
-"""Dagster's partitions as columns: which column a dimension is, and which value of it a partition key is."""
+"""Maps the dimensions of Dagster's partitions to columns, and partition keys to values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Which store the pipeline writes to: `ENVIRONMENT=local|uat|prod` and its settings, read once into a frozen value."""
+"""The settings of the pipeline's store: `ENVIRONMENT=local|uat|prod` and others, read once into a frozen value."""
 
 import os
 import re

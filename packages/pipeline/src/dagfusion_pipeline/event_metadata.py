@@ -1,4 +1,4 @@
-"""What is on an asset's materialization event: the record for machines, Dagster's own keys, and what a person reads."""
+"""The metadata of a materialization event: the record, Dagster's own keys, and entries for people."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _BYTES_PER_MB = 1_000_000
 
 @dataclass(frozen=True)
 class AssetFacts:
-    """What is the same on every event of one asset in one run.
+    """The metadata that all events of one asset in one run have in common.
 
     Attributes:
         table_name: the asset's table, such as `uat_silver_tax_id.raw_organizations`.

@@ -1,4 +1,4 @@
-"""Values that are no frames: another IO manager stores them, where one is configured."""
+"""The fallback: another IO manager, which stores values that are not frames."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What an asset returns as Arrow tables of types that Parquet holds, and what an input asks for."""
+"""Converts the value of an asset to Arrow tables that Parquet can hold, and finds the frame type of an input."""
 
 import types
 from collections.abc import Iterator, Mapping, Sequence

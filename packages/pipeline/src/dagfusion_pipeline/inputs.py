@@ -1,4 +1,4 @@
-"""What an input asks for, and the tables of its partitions as that."""
+"""Loads inputs: converts the tables of the partitions to the type of the annotation."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

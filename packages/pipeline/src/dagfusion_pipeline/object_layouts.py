@@ -1,4 +1,4 @@
-"""The layouts of an asset's objects: which object a partition is, and which columns are in its rows."""
+"""The layouts of an asset's objects: the object key of a partition, and the columns in its file."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

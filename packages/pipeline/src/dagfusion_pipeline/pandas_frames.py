@@ -1,4 +1,4 @@
-"""pandas frames to Arrow: what is in the index, periods, and which names and values are refused."""
+"""Converts pandas frames to Arrow, with their index and periods, and refuses names and values that do not fit."""
 
 import sys
 from typing import Any

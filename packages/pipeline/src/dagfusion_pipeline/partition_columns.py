@@ -1,4 +1,4 @@
-"""Which column of a frame is a dimension of its partitions, and which column of the table the dimension becomes."""
+"""Finds the column of a frame for each dimension, and the partition column that the dimension becomes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

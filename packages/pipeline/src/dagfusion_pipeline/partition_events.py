@@ -1,4 +1,4 @@
-"""Metadata on the materialization events of many partitions at once: the only home of a private Dagster name.
+"""Puts metadata on the events of many partitions at once. Only this module uses private names of Dagster.
 
 A run that writes thousands of partitions should be started with `BULK_EVENT_SETTINGS` in its environment: Dagster then
 stores its events in batches (18,250 in about 12 s, instead of minutes).

@@ -1,4 +1,4 @@
-"""The partitions one run writes or reads of an asset, and what they are in columns."""
+"""The partitions of an asset that one run writes or reads, and their values in the partition columns."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

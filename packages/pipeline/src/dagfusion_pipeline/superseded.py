@@ -1,7 +1,7 @@
-"""Which objects nothing needs any more, when every run writes files of its own names. Pure.
+"""Finds superseded objects, which the vacuum may delete, for `file_naming="per_run"`. Pure.
 
-An object is needed while the event log names it as a partition's newest, and for a while after: a query that began
-before the newer event still reads it.
+An object is needed while it is its partition's newest in the event log, and for a while after that, because queries
+that began before the newer event still read it.
 """
 
 import re

@@ -36,7 +36,7 @@ Measure = Callable[[Target, pa.Table], None]
 
 @dataclass(frozen=True)
 class WriteJob:
-    """What one run writes of one asset.
+    """The writing of one asset by one run: its objects, schema and limits.
 
     Attributes:
         asset: for messages.

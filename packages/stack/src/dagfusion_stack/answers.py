@@ -1,4 +1,4 @@
-"""What the demo found, and the comparison of an answer with its independent computation."""
+"""The results of the demo, and the comparison of an answer with its independent computation."""
 
 import math
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Report:
-    """What the demo found."""
+    """The results of the demo."""
 
     seconds: float
     assets: Sequence[AssetReport]
@@ -54,7 +54,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether every answer is right."""
+        """True if all answers are right."""
         return all(answer.report.ok for answer in self.answers)
 
     def document(self) -> dict[str, object]:
@@ -68,7 +68,7 @@ class Report:
 
 
 def difference(given: Sequence[Row], expected: Sequence[Row]) -> str | None:
-    """Say where an answer differs from what it should be; None when it does not.
+    """Return the first difference between an answer and the expected one, or None.
 
     >>> difference([("CA", 3)], [("CA", 3)])
     >>> difference([("CA", 3)], [("CA", 4)])

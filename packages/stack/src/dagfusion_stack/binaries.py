@@ -1,4 +1,4 @@
-"""Where the programs are that the packages installed."""
+"""Finds the programs that packages installed."""
 
 from importlib import metadata, util
 from pathlib import Path

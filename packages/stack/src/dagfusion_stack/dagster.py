@@ -65,7 +65,7 @@ def start_code_location(home: Home, environ: Mapping[str, str]) -> process.Child
 
 
 def is_run(candidate: psutil.Process) -> bool:
-    """Tell the runs of the code location from its servers and their helpers.
+    """Return True for a run of the code location, not for its servers and helpers.
 
     A run has to log that it was stopped; a server has no state, and takes half a minute to stop when asked.
     """
@@ -106,7 +106,7 @@ def start_daemon(home: Home, environ: Mapping[str, str]) -> process.Child:
 
 
 def code_location_answers(home: Home) -> bool:
-    """Tell whether the code location is loaded: its server opens the socket after that."""
+    """Return True if the code location is loaded: its server opens the socket after that."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(str(_code_socket(home)))
@@ -116,12 +116,12 @@ def code_location_answers(home: Home) -> bool:
 
 
 def webserver_answers(port: int) -> bool:
-    """Tell whether the web interface serves."""
+    """Return True if the web interface answers."""
     return _ask(port, "server_info") is not None
 
 
 def load_error(port: int) -> str | None:
-    """Tell why the web interface could not load the code location; None when it could."""
+    """Return the error with which the web interface failed to load the code location, or None."""
     error = "locationOrLoadError {... on PythonError {message}}"
     answer = _ask(
         port, "graphql", {"query": f"{{workspaceOrError {{... on Workspace {{locationEntries {{{error}}}}}}}}}"}
@@ -132,7 +132,7 @@ def load_error(port: int) -> str | None:
 
 
 def daemon_answers(port: int) -> bool:
-    """Tell whether every daemon that the instance needs has given a heartbeat, as the web interface sees it."""
+    """Return True if the web interface reports a heartbeat of every daemon that the instance needs."""
     query = "{instance {daemonHealth {allDaemonStatuses {healthy required}}}}"
     answer = _ask(port, "graphql", {"query": query})
     if answer is None:

@@ -1,4 +1,4 @@
-"""The state folder: what lies where in it, who holds it, and the settings it gives to others."""
+"""The state folder: its paths, its lock, and the settings that it gives to other programs."""
 
 import contextlib
 import fcntl
@@ -98,7 +98,7 @@ class Home:
         return self.path / "lock"
 
     def exists(self) -> bool:
-        """Tell whether a stack has ever been started here."""
+        """Return True if a stack was ever started here."""
         return self._format_file.exists()
 
     def prepare(self) -> None:
@@ -169,7 +169,7 @@ class Home:
                 return
 
     def holder(self) -> Holder | None:
-        """Tell who holds the folder now; None when nobody does."""
+        """Return the process that holds the folder now, or None."""
         try:
             with self._lock_file.open("rb") as file, contextlib.suppress(BlockingIOError):
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -183,7 +183,7 @@ class Home:
         return holder if alive else None
 
     def write_state(self, command: str, *, ready: bool, services: Sequence[ServiceState]) -> None:
-        """Say what the holder of the folder, this process, runs."""
+        """Write the services that this process, the holder of the folder, runs."""
         this = psutil.Process()
         holder = Holder(command, this.pid, this.create_time(), ready=ready, services=tuple(services))
         write_private(self._state_file, json.dumps(asdict(holder), indent=2))

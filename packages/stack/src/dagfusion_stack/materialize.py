@@ -49,7 +49,7 @@ class Extent:
         return CODES[: self.states]
 
     def is_partial(self) -> bool:
-        """Tell whether states are left out, so that a day's aggregates lack them."""
+        """Return True if states are left out, so that they are missing in a day's aggregates."""
         return self.states < len(CODES)
 
 

@@ -91,7 +91,7 @@ class ObjectStore:
                 socket.unlink(missing_ok=True)
 
     def lost_a_port(self) -> bool:
-        """Tell whether somebody else has a port of this server, which has ended."""
+        """Return True if another program has a port of this server, which has ended."""
         return not all(ports.is_free(port) for port in self._ports())
 
     def _ports(self) -> list[int]:

@@ -11,7 +11,7 @@ HIGHEST = 65_535
 
 
 def is_free(port: int) -> bool:
-    """Tell whether a server could listen on `port` of the loopback interface now."""
+    """Return True if a server can listen on `port` of the loopback interface now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

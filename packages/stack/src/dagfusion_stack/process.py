@@ -1,7 +1,7 @@
-"""Child processes that can always be found again.
+"""Child processes, which are found again by their environment variables.
 
 Every child carries two environment variables, the folder that it serves and the service that it is. Its own children
-inherit them, so the process table itself says what runs, and no pid file can lie. (PostgreSQL's backends overwrite
+inherit them, so the process table has all that runs, and no pid file is needed. (PostgreSQL's backends overwrite
 theirs, and end with their postmaster.)
 """
 
@@ -63,7 +63,7 @@ class Child:
             raise ServiceError(self.ending())
 
     def ending(self) -> str:
-        """Say how the process, which has ended, did so."""
+        """Return how the process ended."""
         how = _ending(self.process.wait())
         return f"{self.name} ended ({how}): {telling_line(_tail(self.log, self.log_start))}; its log is {self.log}"
 

@@ -55,7 +55,7 @@ def start(
 
 
 def urls(http_port: int, flight_port: int) -> str:
-    """Say where the service is."""
+    """Return the URLs of the service."""
     return f"{console_url(http_port)} grpc://localhost:{flight_port}"
 
 
@@ -65,7 +65,7 @@ def console_url(http_port: int) -> str:
 
 
 def answers(http_port: int) -> bool:
-    """Tell whether the service has its catalog and its workers."""
+    """Return True if the service has its catalog and its workers."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(f"http://{ports.LOOPBACK}:{http_port}/readyz", timeout=5) as response:

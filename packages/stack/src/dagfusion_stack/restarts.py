@@ -1,4 +1,4 @@
-"""How often a service that ends by itself is started again. Pure."""
+"""Decides whether a service that ended by itself is started again. Pure."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar

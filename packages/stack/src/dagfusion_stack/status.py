@@ -1,4 +1,4 @@
-"""What runs in a state folder, as the process table says."""
+"""The services that run in a state folder, from the process table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The stack as one thing: its services start in order, are watched, and stop in reverse order."""
+"""The supervisor: starts the services in order, watches them, and stops them in reverse order."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""What the stack's commands show: results on stdout, progress and errors on stderr."""
+"""The output of the stack's commands: results on stdout, progress and errors on stderr."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""How the demo looks: progress bars on stderr while it works, tables on stdout at the end."""
+"""The output of the demo: progress bars on stderr while it works, tables on stdout at the end."""
 
 import sys
 import time
