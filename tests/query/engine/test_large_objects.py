@@ -14,6 +14,7 @@ from dagfusion_query.plan_messages import FileGroup, FileRange, PartitionedFile
 from dagfusion_query.scan import large_objects
 from dagfusion_query.scan.large_objects import LargeObjects
 from dagfusion_query.wire import children, fields
+from tests.tiers import examples
 
 PARTITION = pa.schema({"p": pa.int64()})
 MOMENT = datetime(2024, 1, 1, tzinfo=UTC)
@@ -71,7 +72,7 @@ def ranges(read: large_objects.LargeRead) -> list[tuple[str, int, int]]:
     return found
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(events, consolidations, st.sets(st.integers(0, 5), max_size=1), st.data())
 def test_each_file_is_read_once(
     current: list[int], logged: list[list[list[list[int]]]], wrong_times: set[int], data: st.DataObject
