@@ -205,8 +205,11 @@ def _find(ids: Numbers, wanted: Numbers) -> tuple[Numbers, Flags]:
 
 
 def _sums(values: Numbers, group: Numbers, count: int) -> Numbers:
+    """Return the sum of the values of each group; groups ascend."""
     sums = np.zeros(count, np.int64)
-    np.add.at(sums, group, values)
+    if len(group):
+        starts = np.flatnonzero(np.diff(group, prepend=-1))
+        sums[group[starts]] = np.add.reduceat(values, starts)
     return sums
 
 
