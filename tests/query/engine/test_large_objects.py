@@ -77,8 +77,30 @@ def ranges(read: large_objects.LargeRead) -> list[tuple[str, int, int]]:
 def test_each_file_is_read_once(
     current: list[int], logged: list[list[list[list[int]]]], wrong_times: set[int], data: st.DataObject
 ) -> None:
-    table = made(current, logged, wrong_times)
     kept = data.draw(st.none() | st.sets(st.sampled_from(range(len(current)))).map(sorted))
+    check(current, logged, wrong_times, kept)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.permutations(range(1, 13)),
+    st.lists(st.integers(1, 4), min_size=12, max_size=12),
+    st.sets(st.integers(1, 12), max_size=3),
+    st.none() | st.sets(st.integers(0, 11), min_size=8).map(sorted),
+)
+def test_no_row_group_between_two_others_is_read_with_them(
+    order: list[int], sizes: list[int], superseded: set[int], kept: list[int] | None
+) -> None:
+    groups = [sorted(order[sum(sizes[:at]) : sum(sizes[: at + 1])]) for at in range(len(sizes))]
+    current = [event + 50 if event in superseded else event for event in range(1, 13)]
+    check(current, [[[group for group in groups if group]]], set(), kept)
+
+
+def check(
+    current: list[int], logged: list[list[list[list[int]]]], wrong_times: set[int], kept: list[int] | None
+) -> None:
+    """Compare the row groups and files that a scan reads with what it keeps."""
+    table = made(current, logged, wrong_times)
     large_objects.FOOTER_REQUESTS, requests = -1000, large_objects.FOOTER_REQUESTS
     try:
         read = LargeObjects(table).read(None if kept is None else pa.array(kept, pa.int64()))
