@@ -287,7 +287,7 @@ def test_copies_can_be_turned_off(stored: Callable[..., StoredLake]) -> None:
     lake.put("a", numbers(0))
 
     assert lake.rows(SUM) == [{"n": 45}]
-    assert not list(lake.root.glob("state/**/objects"))
+    assert not (lake.root / "state/objects").exists()
 
 
 FOLDERS = ["!$&'()", "+,:;=@]^|", ' "#%<>\\`{}~', "ü日%41", "*", "?", "["]
