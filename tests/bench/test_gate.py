@@ -111,9 +111,9 @@ def test_a_list_does_not_pass(data: Dataset, meter: Meter, monkeypatch: pytest.M
 
 @pytest.mark.usefixtures("alone")
 def test_a_splice_that_works_twice_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    def twice(*args: Any) -> Any:
-        splice(*args)
-        return splice(*args)
+    def twice(*args: Any, **options: Any) -> Any:
+        splice(*args, **options)
+        return splice(*args, **options)
 
     monkeypatch.setattr("dagfusion_query.engine.engine.splice", twice)
     run = dataclasses.replace(gate.load().measured, work=planning.work())
@@ -123,9 +123,9 @@ def test_a_splice_that_works_twice_does_not_pass(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.slow
 @pytest.mark.usefixtures("alone")
 def test_a_plan_that_takes_much_longer_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow(*args: Any) -> Any:
+    def slow(*args: Any, **options: Any) -> Any:
         time.sleep(0.05)
-        return splice(*args)
+        return splice(*args, **options)
 
     monkeypatch.setattr("dagfusion_query.engine.engine.splice", slow)
     run = dataclasses.replace(gate.load().measured, ratios=planning.ratios())

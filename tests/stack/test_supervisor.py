@@ -96,7 +96,7 @@ def test_a_service_that_dies_too_often_is_named_and_the_rest_is_stopped(command:
     kill(command.home, name)
     said = finish(supervisor)
     assert f"ServiceError: {name} ended (killed by SIGKILL): " in said
-    assert "it ended more than 0 times in 10 minutes, so that the stack stops" in said
+    assert "it ended more than 0 times in 10 minutes, so the stack stops" in said
     assert supervisor.returncode == 1
     assert process.marked(command.home.path) == {}
     shown = command.run("status")

@@ -22,7 +22,9 @@ def test_a_problem_is_not_repeated_as_a_warning(capsys: pytest.CaptureFixture[st
     assert said.err == f"warning: {other}\n"
 
 
-@pytest.mark.parametrize(("undiscovered", "more"), [(0, ""), (7, ", and 7 materializations whose objects have still")])
+@pytest.mark.parametrize(
+    ("undiscovered", "more"), [(0, ""), (7, ", and 7 materializations whose files are not discovered yet")]
+)
 def test_serve_says_that_tables_are_still_to_come(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, undiscovered: int, more: str
 ) -> None:

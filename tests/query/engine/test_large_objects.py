@@ -81,7 +81,7 @@ def test_each_file_is_read_once(
     check(current, logged, wrong_times, kept)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     st.permutations(range(1, 13)),
     st.lists(st.integers(1, 4), min_size=12, max_size=12),

@@ -36,9 +36,9 @@ def server(dagster_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         (["tables", "--url", "http://127.0.0.1:1"], 1, "the query service at http://127.0.0.1:1 does not answer"),
         (["serve", "--dagster-home", "/no/such/home"], 2, "there is none at /no/such/home"),
         (["tables", "--url", "ftp://x"], 2, "must begin with http://, https://"),
-        (["tables", "--url", "http://x", "--event-log", "y"], 2, "give one of them"),
+        (["tables", "--url", "http://x", "--event-log", "y"], 2, "not both"),
         (["tables", "--url", "http://x", "-e", "uat"], 1, "a service has its own environments"),
-        (["tables", "--token", "x", "--event-log", "y"], 2, "give one of them"),
+        (["tables", "--token", "x", "--event-log", "y"], 2, "not both"),
     ],
 )
 def test_wrong_usage(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:

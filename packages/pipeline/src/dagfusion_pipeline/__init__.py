@@ -1,10 +1,18 @@
-"""Dagster IO managers that write HIVE-partitioned Parquet to S3 and log exactly what they wrote."""
+"""Dagster IO managers that write HIVE-partitioned Parquet to S3 and log exactly what they wrote.
 
-from dagfusion_pipeline.consolidate import build_consolidate_job, build_consolidate_schedule
-from dagfusion_pipeline.frame_types import FRAME_TYPES, FrameType, Stream
-from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager, S3ParquetIOManager
-from dagfusion_pipeline.partition_events import BULK_EVENT_SETTINGS
-from dagfusion_pipeline.vacuum import build_vacuum_job
+A module is imported when one of its names is used: the command `dagfusion` imports this package for one of its own
+commands, and the others need not wait for Dagster.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dagfusion_pipeline.consolidate import build_consolidate_job, build_consolidate_schedule
+    from dagfusion_pipeline.frame_types import FRAME_TYPES, FrameType, Stream
+    from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager, S3ParquetIOManager
+    from dagfusion_pipeline.partition_events import BULK_EVENT_SETTINGS
+    from dagfusion_pipeline.vacuum import build_vacuum_job
 
 __all__ = [
     "BULK_EVENT_SETTINGS",
@@ -17,3 +25,26 @@ __all__ = [
     "build_consolidate_schedule",
     "build_vacuum_job",
 ]
+
+_MODULES = {
+    "BULK_EVENT_SETTINGS": "partition_events",
+    "FRAME_TYPES": "frame_types",
+    "FrameType": "frame_types",
+    "PartitionedS3ParquetIOManager": "io_managers",
+    "S3ParquetIOManager": "io_managers",
+    "Stream": "frame_types",
+    "build_consolidate_job": "consolidate",
+    "build_consolidate_schedule": "consolidate",
+    "build_vacuum_job": "vacuum",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -79,7 +79,7 @@ class ObjectStore:
             region=REGION,
             access_key_id=self.credentials.access_key_id,
             secret_access_key=self.credentials.secret_access_key,
-            client_options={"allow_http": True, "timeout": "5s"},
+            client_options={"allow_http": True, "timeout": "30s"},
             retry_config={"max_retries": 0},
         )
 
