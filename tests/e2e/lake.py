@@ -66,7 +66,9 @@ class Lake:
         ).success
 
     def connect(self, **variables: str) -> EmbeddedConnection:
-        return connect_embedded(self.event_log, settings={**self.variables, **variables})
+        """Connect; a statement that comes again is to read its objects again."""
+        own = {"DAGFUSION_RESULT_CACHE_DIR": "none"}
+        return connect_embedded(self.event_log, settings={**own, **self.variables, **variables})
 
     def objects(self, key: dg.AssetKey) -> list[str]:
         """The keys of the asset's objects in the bucket, whatever the event log says."""

@@ -4,6 +4,7 @@
 """
 
 import datetime as dt
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,7 @@ from dagfusion_stack import object_store, postgres
 from tests.e2e.consolidation import DAYS, KEY, PARTITIONS, STATES, Readings, consolidating
 
 BUCKET = "lake"
+NUMBERS = itertools.count()
 KILLS = int(os.environ.get("DAGFUSION_KILLS", "3"))
 
 
@@ -46,7 +48,7 @@ def home(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     lines = ["telemetry: {enabled: false}", "python_logs: {python_log_level: ERROR}"]
     if request.param == "postgres":
         server = request.getfixturevalue("database")
-        name = f"consolidation_{request.node.originalname}".lower()
+        name = f"consolidation{next(NUMBERS)}"
         server.create_database(name)
         url = server.url(name).replace("postgresql://", "postgresql+psycopg2://", 1)
         lines.append(f'storage: {{postgres: {{postgres_url: "{url}"}}}}')
@@ -80,7 +82,8 @@ def readings(home: Path, fields: dict[str, Any]) -> Iterator[Readings]:
 def connected(home: Path, store: object_store.ObjectStore, tmp_path: Path) -> Callable[..., Any]:
     @contextmanager
     def connect(**variables: str) -> Iterator[EmbeddedConnection]:
-        settings: Mapping[str, str] = {**store.environ(), "DAGFUSION_STATE_DIR": str(tmp_path / "state"), **variables}
+        own = {"DAGFUSION_STATE_DIR": str(tmp_path / "state"), "DAGFUSION_RESULT_CACHE_DIR": "none"}
+        settings: Mapping[str, str] = {**store.environ(), **own, **variables}
         with connect_embedded(str(home), settings=settings) as connection:
             yield connection
 
