@@ -146,7 +146,7 @@ class FakeService(Service):
     Attributes:
         asked: The statements, and who asked.
         waiting: Statements that wait for their first piece.
-        gone: Set when somebody left while a statement waited.
+        gone: Set when a client disconnects while its statement waits.
     """
 
     def __init__(

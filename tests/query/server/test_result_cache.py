@@ -1,4 +1,4 @@
-"""Kept results over a real service: shared by its workers and doors, said in the stats, and never somebody else's."""
+"""Kept results of a real service: all workers and doors share them, stats report them, and grants still hold."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +35,7 @@ def ask(server: Server, token: str, **body: Any) -> httpx.Response:
 
 @pytest.fixture(scope="module")
 def tokens(folder: Path) -> dict[str, str]:
-    """The secrets of somebody who may read everything, and of somebody who may read another table."""
+    """Two access tokens: `all` grants every table, and `other` grants only the table `orders`."""
     grants = {"all": "*", "other": "local_silver_tax_id.orders"}
     return {
         name: run(folder, "token", "create", name, "--grant", grant).stdout.strip() for name, grant in grants.items()
