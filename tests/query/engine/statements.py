@@ -67,6 +67,8 @@ class Writer(Expressions):
             self.apart["memory"] = "NULLs of an IN subquery, unless the engine knows that the OR is not needed"
         if "count(DISTINCT" in sql and re.search(r"\b(?:min|max)\(", sql):
             self.apart["memory"] = "DataFusion makes groups for it, whose extremes of floats may be none of the data"
+        if "count(DISTINCT" in sql and re.search(r"(?<!IS )(?<!IS NOT )\bNULL\b", sql):
+            self.apart["memory"] = "DataFusion counts a constant NULL as a value of rows in memory"
         return Statement(sql, is_ordered, self.apart)
 
     def _select(self) -> tuple[str, bool]:

@@ -76,3 +76,11 @@ def test_lists_of_one_value_outside_of_filters(context: SessionContext, value: s
 
     assert _value(context, f"SELECT {value} AS a FROM {nulls}") is not None
     assert _value(context, f"SELECT n = 1 OR n NOT IN (1, 2) AS a FROM {nulls}") is None
+
+
+def test_a_constant_null_is_a_distinct_value_of_rows_in_memory(context: SessionContext) -> None:
+    """The statistics of a constant column say that it has one value. Scans of files have no statistics."""
+    counted = "SELECT count(*), count(DISTINCT x) AS a FROM (SELECT CAST(NULL AS DOUBLE) AS x FROM t)"
+
+    assert _value(context, counted) == 1
+    assert _value(context, counted.replace("count(*), ", "")) == 0
