@@ -86,7 +86,7 @@ def ask(lake: Lake) -> Iterator[Ask]:
         return said([b"".join(map(bytes, frame)) for frame in sent])
 
     yield answer
-    statements._engine._engine.close()
+    statements._engine.close()
 
 
 def said(frames: Sequence[bytes]) -> str:

@@ -22,7 +22,7 @@ STATEMENT = Statement(id="1", sql="SELECT 1", environments={}, grants=["*"], lim
 def statements() -> Iterator[Statements]:
     made = Statements(CONFIGURATION, lambda _: None)
     yield made
-    made._engine._engine.close()
+    made._engine.close()
 
 
 @pytest.mark.parametrize(

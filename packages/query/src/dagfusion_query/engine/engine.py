@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple, TypeVar
@@ -19,7 +19,6 @@ from dagfusion_query.engine.plan_cache import PlanCache, is_repeatable, paramete
 from dagfusion_query.engine.result_cache import Keeper, ResultCache, identity
 from dagfusion_query.engine.run import (
     Batches,
-    Execution,
     Finished,
     Run,
     RunContext,
@@ -45,7 +44,7 @@ from dagfusion_query.object_cache import CACHE
 from dagfusion_query.object_cache.copies import open_copies, open_results
 from dagfusion_query.parameters import Params, Values, scalars, unfit
 from dagfusion_query.scan.parquet_scan import Breadth, CopyPolicy
-from dagfusion_query.scan.splice import NotSpliceable, Spliced, decode, splice
+from dagfusion_query.scan.splice import NotSpliceable, Spliced, splice
 from dagfusion_query.scan.stage import Staged, names_a_table, stage
 from dagfusion_query.scan.table_scan import Scan
 from dagfusion_query.settings import Settings
@@ -120,7 +119,8 @@ class Prepared:
     @property
     def physical(self) -> ExecutionPlan:
         """DataFusion's physical plan over the real files."""
-        return decode(self.work, self.bound.context) if isinstance(self.work, Spliced) else self.frame.execution_plan()
+        work = self.work
+        return work.decoded(self.bound.context) if isinstance(work, Spliced) else self.frame.execution_plan()
 
 
 class Engine:
@@ -160,22 +160,20 @@ class Engine:
             QueryError: A table that it names has a problem.
         """
         check_text(sql)
+        values = scalars(params)
+        key = (sql, _key(values))
         try:
-            return self._prepare(sql, scalars(params), snapshot)
+            with self._lock:
+                bound = self._sessions.bind(snapshot)
+                plans = self._plans_of(bound)
+            if (known := plans.get(key)) is not None:
+                self.cached_plans += 1
+                return known
+            prepared = self._guarded(lambda: self._plan(key, values, bound), bound, sql)
         except OSError as error:
             if not is_full_disk(error):
                 raise
             raise no_room_to_plan() from error
-
-    def _prepare(self, sql: str, values: Values, snapshot: Snapshot) -> Prepared:
-        with self._lock:
-            bound = self._sessions.bind(snapshot)
-            plans = self._plans_of(bound)
-        key = (sql, _key(values))
-        if (known := plans.get(key)) is not None:
-            self.cached_plans += 1
-            return known
-        prepared = self._guarded(lambda: self._plan(key, values, bound), bound, sql)
         if prepared.is_repeatable:
             plans.put(key, prepared)
         return prepared
@@ -203,22 +201,23 @@ class Engine:
 
     def start(self, prepared: Prepared, keeper: Keeper | None = None) -> Run:
         """Start a run of a planned statement; `keeper` is shown its batches."""
-        run_context = RunContext(prepared.bound.context, self._planners, self._objects, self._avoid_large)
-        execution = Execution(
-            self._batches(prepared, run_context),
+        run_context = RunContext(
+            prepared.bound.context,
+            self._planners,
             self._loop,
             self._settings.store_stall_s,
-            run_context.plans,
-            run_context.split,
-        )
-        return Run(
-            execution,
-            prepared.schema,
-            prepared.scans,
             self._stores,
-            lambda: self._loop.submit(run_context.check()).result(),
-            keeper=keeper,
+            self._objects,
+            self._avoid_large,
         )
+        match prepared.work:
+            case Spliced():
+                batches = spliced_batches(prepared.work, run_context)
+            case Staged():
+                batches = staged_batches(prepared.work, run_context)
+            case None:
+                batches = frame_batches(prepared.frame, run_context)
+        return Run(batches, run_context, prepared.schema, prepared.scans, keeper)
 
     def plans(self, prepared: Prepared) -> tuple[str, str]:
         """Return the logical and the physical plan of a statement as text.
@@ -230,15 +229,6 @@ class Engine:
             lambda: (prepared.logical.display_indent(), prepared.shown(prepared.physical.display_indent())),
             prepared.bound,
         )
-
-    def _batches(self, prepared: Prepared, run_context: RunContext) -> AsyncIterator[pa.RecordBatch]:
-        match prepared.work:
-            case Spliced():
-                return spliced_batches(prepared.work, run_context)
-            case Staged():
-                return staged_batches(prepared.work, run_context)
-            case None:
-                return frame_batches(prepared.frame, run_context)
 
     def close(self) -> None:
         """End the threads and remove the templates."""

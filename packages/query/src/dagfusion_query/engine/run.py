@@ -18,7 +18,7 @@ from dagfusion_query.engine.objects import Objects, diagnose, is_about_objects, 
 from dagfusion_query.engine.result_cache import Keeper, timed
 from dagfusion_query.engine.runtime import Loop, Planners
 from dagfusion_query.engine.stores import Stores
-from dagfusion_query.scan.splice import Spliced, decode
+from dagfusion_query.scan.splice import Spliced
 from dagfusion_query.scan.stage import Staged
 from dagfusion_query.scan.table_scan import Scan
 
@@ -76,95 +76,14 @@ class Finished:
         self._batches = iter(())
 
 
-class Execution:
-    """One run of a plan.
-
-    Args:
-        batches: The plan's batches.
-        loop: Where they are awaited: waiting there can be given up, which blocking in Rust cannot.
-        stall_s: Seconds without a batch until `StalledError`.
-        plans: The plans that read objects, which count what they read; a run may add to them.
-        split: Those that read some objects in parts.
-    """
-
-    def __init__(
-        self,
-        batches: AsyncIterator[pa.RecordBatch],
-        loop: Loop,
-        stall_s: float,
-        plans: Sequence[ExecutionPlan],
-        split: Sequence[ExecutionPlan] = (),
-    ) -> None:
-        self._batches: AsyncIterator[pa.RecordBatch] | None = batches
-        self._loop, self._stall_s, self._plans, self._split = loop, stall_s, plans, split
-        self._pending: Future[pa.RecordBatch | None] | None = None
-
-    def next(self) -> pa.RecordBatch | None:
-        """Return the next batch, or None at the end.
-
-        Raises:
-            StalledError: None came in time. The batch is still awaited: call again to go on.
-            Exception: What DataFusion raises.
-        """
-        pending = self._ask()
-        if pending is None:
-            return None
-        try:
-            batch = pending.result(self._stall_s)
-        except FutureTimeoutError as error:
-            if not pending.done():
-                raise StalledError from error
-            batch = pending.result()  # it came just now, or the error is the query's own
-        except BaseException:
-            self.cancel()
-            raise
-        self._pending = None
-        if batch is None:
-            self._batches = None
-        return batch
-
-    def wait(self, timeout_s: float) -> bool:
-        """Start on the next batch, and return True if `next` would return it, or raise, at once."""
-        pending = self._ask()
-        return pending is None or pending.done() or (timeout_s > 0 and bool(wait([pending], timeout_s).done))
-
-    def _ask(self) -> "Future[pa.RecordBatch | None] | None":
-        if self._pending is None and self._batches is not None:
-            self._pending = self._loop.submit(_next(self._batches))
-        return self._pending
-
-    def cancel(self) -> None:
-        """Give the run up; what it holds is released. May be called on another thread."""
-        if (pending := self._pending) is not None:
-            pending.cancel()
-        self._batches = self._pending = None
-
-    @property
-    def bytes_read(self) -> int:
-        """Bytes that the scans have read so far."""
-        return self._counted("bytes_scanned")
-
-    @property
-    def files_read(self) -> int:
-        """Files that the scans have opened so far: a LIMIT may end a run before the last."""
-        return self._counted("files_opened") - sum(_opened_again(plan) for plan in self._split)
-
-    def _counted(self, metric: str) -> int:
-        metrics = (metrics for plan in self._plans for _, metrics in plan.collect_metrics())
-        # Only Parquet scans count bytes; the others are of the engine's own files.
-        scans = (found for found in metrics if found.sum_by_name("bytes_scanned") is not None)
-        return sum(found.sum_by_name(metric) or 0 for found in scans)
-
-
 class Run:
     """One run of a planned statement, whose errors say what is wrong with which object.
 
     Args:
-        execution: The run.
+        batches: The plan's batches.
+        run_context: What the batches are made with. It gets the plans that count what they read.
         schema: The result's columns.
         scans: What the statement reads.
-        stores: Where the objects are.
-        check: Compares what was read so far with the events.
         keeper: Is shown the batches, for the next run of an equal plan; None where nothing is kept.
     """
 
@@ -172,16 +91,15 @@ class Run:
 
     def __init__(
         self,
-        execution: Execution,
+        batches: AsyncIterator[pa.RecordBatch],
+        run_context: "RunContext",
         schema: pa.Schema,
         scans: Sequence[Scan],
-        stores: Stores,
-        check: Callable[[], None],
-        *,
         keeper: Keeper | None = None,
     ) -> None:
-        self._execution, self._schema, self._scans, self._stores = execution, schema, scans, stores
-        self._check, self._keeper = check, keeper
+        self._batches: AsyncIterator[pa.RecordBatch] | None = batches
+        self._run_context, self._schema, self._scans, self._keeper = run_context, schema, scans, keeper
+        self._pending: Future[pa.RecordBatch | None] | None = None
 
     def next(self) -> pa.RecordBatch | None:
         """Return the next batch, or None at the end.
@@ -196,19 +114,49 @@ class Run:
     def _next(self) -> pa.RecordBatch | None:
         while True:
             try:
-                batch = self._execution.next()
-            except StalledError:
-                if (why := probe(self._scans, self._stores)) is not None:
-                    self._execution.cancel()
+                batch = self._received()
+            except _StalledError:
+                if (why := probe(self._scans, self._run_context.stores)) is not None:
+                    self._release()
                     raise why from None
             except Exception as error:
-                raise diagnose(error, self._scans, self._stores) from error
+                raise diagnose(error, self._scans, self._run_context.stores) from error
             else:
                 return batch if batch is None else declared(batch, self._schema)
 
+    def _received(self) -> pa.RecordBatch | None:
+        """Wait for the next batch, and return it, or None at the end.
+
+        Raises:
+            _StalledError: None came in time. The batch is still awaited: call again to go on.
+            Exception: What DataFusion raises.
+        """
+        pending = self._ask()
+        if pending is None:
+            return None
+        try:
+            batch = pending.result(self._run_context.stall_s)
+        except FutureTimeoutError as error:
+            if not pending.done():
+                raise _StalledError from error
+            batch = pending.result()  # it came just now, or the error is the query's own
+        except BaseException:
+            self._release()
+            raise
+        self._pending = None
+        if batch is None:
+            self._batches = None
+        return batch
+
     def wait(self, timeout_s: float) -> bool:
-        """Have the next batch made while something else is done; tell whether it is there within this time."""
-        return self._execution.wait(timeout_s)
+        """Start on the next batch, and return True if `next` would return it, or raise, at once."""
+        pending = self._ask()
+        return pending is None or pending.done() or (timeout_s > 0 and bool(wait([pending], timeout_s).done))
+
+    def _ask(self) -> "Future[pa.RecordBatch | None] | None":
+        if self._pending is None and self._batches is not None:
+            self._pending = self._run_context.loop.submit(_next(self._batches))
+        return self._pending
 
     def check(self) -> None:
         """Compare the objects that were read so far with their events, for a caller that takes no more batches.
@@ -219,23 +167,34 @@ class Run:
             StaleObjectError: An object is gone or has changed since its event.
             StoreUnavailableError: The object store does not answer.
         """
-        self._check()
+        self._run_context.loop.submit(self._run_context.check()).result()
 
     def cancel(self) -> None:
-        """Give the run up. May be called on another thread."""
+        """Give the run up; what it holds is released. May be called on another thread."""
         if self._keeper is not None:
             self._keeper.drop()
-        self._execution.cancel()
+        self._release()
+
+    def _release(self) -> None:
+        if (pending := self._pending) is not None:
+            pending.cancel()
+        self._batches = self._pending = None
 
     @property
     def bytes_read(self) -> int:
-        """Bytes of objects read so far."""
-        return self._execution.bytes_read
+        """Bytes of objects that the scans have read so far."""
+        return self._counted("bytes_scanned")
 
     @property
     def files_read(self) -> int:
-        """Files opened so far."""
-        return self._execution.files_read
+        """Files that the scans have opened so far: a LIMIT may end a run before the last."""
+        return self._counted("files_opened") - sum(_opened_again(plan) for plan in self._run_context.split)
+
+    def _counted(self, metric: str) -> int:
+        metrics = (metrics for plan in self._run_context.plans for _, metrics in plan.collect_metrics())
+        # Only Parquet scans count bytes; the others are of the engine's own files.
+        scans = (found for found in metrics if found.sum_by_name("bytes_scanned") is not None)
+        return sum(found.sum_by_name(metric) or 0 for found in scans)
 
 
 def declared(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
@@ -250,6 +209,9 @@ class RunContext:
     Attributes:
         context: The session that the plan was made in.
         planners: Deep stacks, on which plans are made and started.
+        loop: Where batches are awaited: waiting there can be given up, which blocking in Rust cannot.
+        stall_s: Seconds without a batch after which the stores are probed.
+        stores: Where the objects are.
         objects: Local copies, and comparisons with the events.
         lost: Called with the scans whose large objects cannot be read.
         plans: Gets the plans that count what is read.
@@ -259,6 +221,9 @@ class RunContext:
 
     context: SessionContext
     planners: Planners
+    loop: Loop
+    stall_s: float
+    stores: Stores
     objects: Objects
     lost: Callable[[Sequence[Scan]], None]
     plans: list[ExecutionPlan] = field(default_factory=list)
@@ -274,8 +239,8 @@ class RunContext:
 
 async def frame_batches(frame: DataFrame, run_context: RunContext) -> AsyncIterator[pa.RecordBatch]:
     """Yield the batches of a statement that reads no table."""
-    async for batch in arrow_batches(await run_context.planners.call(frame.execute_stream)):
-        yield batch
+    async for batch in await run_context.planners.call(frame.execute_stream):
+        yield batch.to_pyarrow()
 
 
 async def spliced_batches(spliced: Spliced, run_context: RunContext) -> AsyncIterator[pa.RecordBatch]:
@@ -319,14 +284,14 @@ async def _spliced_batches(spliced: Spliced, run_context: RunContext) -> AsyncIt
             run_context.split.append(plan)
         run_context.unchecked.append((spliced, plan))
         if not spliced.in_place:
-            async for batch in arrow_batches(stream):
-                yield batch
+            async for batch in stream:
+                yield batch.to_pyarrow()
             return
         held = None
-        async for batch in arrow_batches(stream):
+        async for batch in stream:
             if held is not None:
                 yield held
-            held = batch
+            held = batch.to_pyarrow()
         await run_context.check()
         run_context.unchecked.clear()
         if held is not None:
@@ -347,14 +312,8 @@ async def staged_batches(staged: Staged, run_context: RunContext) -> AsyncIterat
             yield batch
 
 
-class StalledError(Exception):
+class _StalledError(Exception):
     """No batch came in time; the caller finds out why, and goes on waiting or gives up."""
-
-
-async def arrow_batches(stream: RecordBatchStream) -> AsyncIterator[pa.RecordBatch]:
-    """Yield a stream's batches as pyarrow's."""
-    async for batch in stream:
-        yield batch.to_pyarrow()
 
 
 def opened_files(plan: ExecutionPlan, count: int) -> frozenset[str] | None:
@@ -374,7 +333,7 @@ def _opened_again(plan: ExecutionPlan) -> int:
 
 
 def _start(spliced: Spliced, context: SessionContext) -> tuple[ExecutionPlan, RecordBatchStream]:
-    plan = decode(spliced, context)
+    plan = spliced.decoded(context)
     return plan, context.execute(plan, 0)
 
 

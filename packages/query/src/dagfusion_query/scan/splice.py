@@ -77,6 +77,10 @@ class Spliced:
         """Bytes of the encoded plan."""
         return len(self.plan)
 
+    def decoded(self, context: SessionContext) -> ExecutionPlan:
+        """Return the plan, ready to be executed once."""
+        return ExecutionPlan.from_bytes(context, self.plan)
+
 
 def splice(
     optimized: LogicalPlan,
@@ -150,11 +154,6 @@ def encoded_plan(optimized: LogicalPlan) -> bytes:
         return keep_unlimited(bytes(optimized.to_bytes()))
     except Exception as error:
         raise NotSpliceable(f"the logical plan does not serialize: {error}") from error
-
-
-def decode(spliced: Spliced, context: SessionContext) -> ExecutionPlan:
-    """Return the plan, ready to be executed once."""
-    return ExecutionPlan.from_bytes(context, spliced.plan)
 
 
 @dataclass(frozen=True)

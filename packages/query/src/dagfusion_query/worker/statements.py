@@ -114,15 +114,16 @@ class StatementRun:
                 send(planned, encode(Kind.end, End(explanation=document)))
             case Mode.run:
                 began = time.perf_counter()
-                batches = Finished(plans) if plans is not None else self._batches_of(prepared)
+                batches: Batches
+                if plans is not None:
+                    batches = Finished(plans)
+                else:
+                    batches = self._engine.answer(prepared, result_cache=self._statement.result_cache)
                 if batches.path is not None:
                     planned = encode(Kind.planned, replace(plan.facts, path=batches.path), described)
                 if prepared.is_analysis:
                     batches = RedactedPlans(batches, lambda text: self._shown.plan(with_tables(prepared.shown(text))))
                 self._stream(batches, ResultChunks(self._statement, schema, planned, send), began)
-
-    def _batches_of(self, prepared: Prepared) -> Batches:
-        return self._engine.answer(prepared, result_cache=self._statement.result_cache)
 
     def _stream(self, batches: Batches, output: ResultChunks, began: float) -> None:
         with self._lock:

@@ -17,7 +17,6 @@ from dagfusion_query.catalog.manifest import MappedCatalog
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.documents.queries import ScanStats
 from dagfusion_query.engine.engine import Engine, Prepared
-from dagfusion_query.engine.run import Batches
 from dagfusion_query.engine.statement import is_full_disk, no_room
 from dagfusion_query.errors import PlanError, QueryError, ResourcesError
 from dagfusion_query.result import explain
@@ -48,8 +47,8 @@ class StatementPlan:
     folders: Sequence[str]
 
 
-class WorkerEngine:
-    """The engine of a worker process, and the catalogs that statements are planned over.
+class WorkerEngine(Engine):
+    """The engine of a worker process, with the catalogs that statements are planned over.
 
     Args:
         configuration: Settings of the environments, and limits.
@@ -65,7 +64,7 @@ class WorkerEngine:
         base = next(iter(environments.values()), Settings())  # limits and caches are the same in all
         pool_bytes = min(base.memory_limit_bytes, self._memory_bytes * _POOL_PERCENT // 100)
         self._is_cut = pool_bytes < base.memory_limit_bytes
-        self._engine = Engine(replace(base, memory_limit_bytes=pool_bytes), environments, planners=1)
+        super().__init__(replace(base, memory_limit_bytes=pool_bytes), environments, planners=1)
 
     def warm_up(self, environments: Mapping[str, EnvironmentSource]) -> None:
         """Load what the first statement would wait for: the engine, and the current catalogs."""
@@ -75,7 +74,7 @@ class WorkerEngine:
             _log.warning("this worker starts without the catalogs: %s", error)
             snapshot = Snapshot(0, "")
         try:
-            run = self._engine.start(self._engine.prepare("SELECT 1", None, snapshot))
+            run = self.start(self.prepare("SELECT 1", None, snapshot))
         except ResourcesError as error:
             _log.warning("this worker starts cold: %s", error)  # and is ready when there is room again
             return
@@ -108,8 +107,8 @@ class WorkerEngine:
         """
         started = time.perf_counter()
         snapshot, generations = self.snapshot(statement.environments, statement.grants)
-        cached = self._engine.cached_plans
-        prepared = self._engine.prepare(statement.sql, decode_parameters(body), snapshot)
+        cached = self.cached_plans
+        prepared = self.prepare(statement.sql, decode_parameters(body), snapshot)
         folders = sorted({self._folder(scan.table) for scan in prepared.scans} - {""}, key=len, reverse=True)
         if folders and _names_files(statement.sql, prepared):
             raise PlanError(
@@ -119,19 +118,15 @@ class WorkerEngine:
         facts = Planned(
             planning_s=time.perf_counter() - started,
             generations=generations,
-            cached=self._engine.cached_plans > cached,
+            cached=self.cached_plans > cached,
             scans=self._scans(prepared),
             path=prepared.path,
         )
         return StatementPlan(prepared, facts, folders)
 
-    def answer(self, prepared: Prepared, *, result_cache: bool) -> Batches:
-        """Return the result of a planned statement, if one was kept and may be taken, else start a run of it."""
-        return self._engine.answer(prepared, result_cache=result_cache)
-
     def explain(self, prepared: Prepared) -> Explanation:
         """Explain a planned statement, with the names of tables in place of those of their scans."""
-        found = explain(prepared, self._engine)
+        found = explain(prepared, self)
         scans = [
             replace(scan, filters=[replace(effect, text=with_tables(effect.text)) for effect in scan.filters])
             for scan in found.scans
