@@ -25,6 +25,7 @@ from dagfusion_query.event_log.history import History
 from dagfusion_query.service.registry import Query
 from dagfusion_query.service.running import Running
 from dagfusion_query.service.service import Service
+from dagfusion_query.worker.frames import Mode
 
 HANGS = math.inf
 Piece = bytes | Exception | float  # bytes to send, an error to raise, seconds to wait; HANGS until it is cancelled
@@ -173,7 +174,7 @@ class FakeService(Service):
         """The queries that the door has not closed."""
         return [stream for stream in self.streams if not stream.closed.is_set()]
 
-    async def run(self, query: Query, caller: Caller) -> FakeStream:
+    async def run(self, query: Query, caller: Caller, mode: Mode = Mode.run) -> FakeStream:  # noqa: ARG002  # as it is
         """Begin what the test has scripted."""
         found = await self._ask(query, caller)
         id_ = f"q{len(self.streams)}"

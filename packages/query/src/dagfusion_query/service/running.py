@@ -118,36 +118,29 @@ class Running:
             raise fault from error
         return self
 
-    async def __aiter__(self) -> AsyncIterator[memoryview | bytes]:
-        """Yield the bytes; in the Arrow format each piece is whole messages.
-
-        Raises:
-            QueryError: The query fails on the way. What was taken is no whole result then.
-        """
-        try:
-            chunk, self._first = self._first, None
-            while chunk is not None or (chunk := await self._next()) is not None:
-                yield chunk
-                chunk = None
-        finally:
-            await self.close()
+    def __aiter__(self) -> AsyncIterator[memoryview | bytes]:
+        """Iterate over the bytes; in the Arrow format each piece is whole messages."""
+        return self
 
     async def close(self) -> None:
         """Cancel what is not finished. May be called often."""
         self._first = None
         self.stop(_left())
 
-    async def _next(self) -> memoryview | bytes | None:
-        """Return the next bytes, or None at the end.
+    async def __anext__(self) -> memoryview | bytes:
+        """Return the next bytes.
 
         Raises:
-            QueryError: The query failed, or was stopped.
+            QueryError: The query failed, or was stopped. What was taken is no whole result then.
         """
+        if (first := self._first) is not None:
+            self._first = None
+            return first
         self._taken_at = None
         if self._error is not None:
             raise self._error
         if self.is_complete or self._lease is None:
-            return None
+            raise StopAsyncIteration
         try:
             frame = await self._lease.next()
         except QueryError as error:
@@ -159,7 +152,7 @@ class Running:
             raise
         if frame.kind is Kind.end:
             self._end(frame)
-            return None
+            raise StopAsyncIteration
         self._taken_at = time.perf_counter()
         return frame.body
 

@@ -77,13 +77,21 @@ class Service:
         await self._drained(self._settings.cancel_grace_s + 1.0)
         await self._pool.close()
 
-    async def run(self, query: Query, caller: Caller) -> Running:
+    async def run(self, query: Query, caller: Caller, mode: Mode = Mode.run) -> Running:
         """Run a statement; returns with its first rows, or at its end.
 
         Raises:
             QueryError: The statement, its limits, the service or the object store does not let it run.
         """
-        return await self._open(query, caller, Mode.run).begin()
+        if self._stopping:
+            raise _not_running()
+        limit, size = self._settings.sql_limit_bytes, len(query.sql.encode())
+        if size > limit:
+            raise StatementTooLongError(
+                f"the statement has {size:,} bytes, more than the {limit:,} that the service takes: shorten it, or "
+                "raise DAGFUSION_SQL_LIMIT_BYTES"
+            )
+        return await Running(self._shared, query, caller, mode).begin()
 
     async def describe(self, query: Query, caller: Caller) -> pa.Schema:
         """Return the columns that a statement's result would have.
@@ -91,7 +99,7 @@ class Service:
         Raises:
             QueryError: As `run`.
         """
-        return (await self._open(query, caller, Mode.describe).begin()).schema
+        return (await self.run(query, caller, Mode.describe)).schema
 
     async def explain(self, query: Query, caller: Caller) -> ExplanationDocument:
         """Return what a statement would read, why it skips the rest, and its plans.
@@ -99,7 +107,7 @@ class Service:
         Raises:
             QueryError: As `run`.
         """
-        explained = await self._open(query, caller, Mode.explain).begin()
+        explained = await self.run(query, caller, Mode.explain)
         if explained.explanation is None:
             raise QueryError("the worker sent no explanation")
         return explained.explanation
@@ -157,9 +165,7 @@ class Service:
 
     def ready(self) -> QueryError | None:
         """Return why no query can run now, if so."""
-        if self._stopping:
-            return ServiceUnavailableError("the service is starting or stopping: try again in a moment")
-        return self._pool.problem()
+        return _not_running() if self._stopping else self._pool.problem()
 
     def metrics(self) -> bytes:
         """Return what is counted, in Prometheus's text format."""
@@ -174,16 +180,9 @@ class Service:
         while (self._registry.running or self._pool.busy) and self.loop.time() < deadline:  # noqa: ASYNC110  # rare
             await asyncio.sleep(_DRAIN_LOOK_S)
 
-    def _open(self, query: Query, caller: Caller, mode: Mode) -> Running:
-        if self._stopping:
-            raise ServiceUnavailableError("the service is starting or stopping: try again in a moment")
-        limit, size = self._settings.sql_limit_bytes, len(query.sql.encode())
-        if size > limit:
-            raise StatementTooLongError(
-                f"the statement has {size:,} bytes, more than the {limit:,} that the service takes: shorten it, or "
-                "raise DAGFUSION_SQL_LIMIT_BYTES"
-            )
-        return Running(self._shared, query, caller, mode)
+
+def _not_running() -> ServiceUnavailableError:
+    return ServiceUnavailableError("the service is starting or stopping: try again in a moment")
 
 
 def _secrets(settings: Settings) -> set[str]:

@@ -3,7 +3,7 @@
 import asyncio
 import io
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import pyarrow as pa
@@ -19,7 +19,6 @@ from dagfusion_query.doors.http.middleware import caller_of, client_of
 from dagfusion_query.doors.http.problems import document, problem
 from dagfusion_query.doors.http.requests import content_type, read_query, takes
 from dagfusion_query.errors import QueryCancelledError, QueryError
-from dagfusion_query.service.registry import Query
 from dagfusion_query.service.running import Running
 from dagfusion_query.service.service import Service
 from dagfusion_query.service_settings import ServiceSettings
@@ -48,7 +47,7 @@ class StatementRoutes:
         query = await read_query(request, self._settings)
         leaving = asyncio.create_task(departure(request.receive))
         try:
-            stream = await self._run(query, request, leaving)
+            stream = await unless(leaving, self._service.run(query, caller_of(request)), Running.close)
         except BaseException:
             leaving.cancel()
             raise
@@ -65,31 +64,31 @@ class StatementRoutes:
         finally:
             leaving.cancel()
 
-    async def _run(self, query: Query, request: Request, leaving: asyncio.Task[None]) -> Running:
-        running = asyncio.ensure_future(self._service.run(query, caller_of(request)))
-        try:
-            return await unless(leaving, asyncio.shield(running))
-        except BaseException:
-            running.cancel()
-            await asyncio.wait({running})
-            if not running.cancelled() and running.exception() is None:
-                await running.result().close()  # it came while the client went
-            raise
 
+async def unless(
+    leaving: asyncio.Task[None], work: Awaitable[T], undo: Callable[[T], Awaitable[None]] | None = None
+) -> T:
+    """Return what some work gives, unless the client leaves before: then the work is cancelled.
 
-async def unless(leaving: asyncio.Task[None], work: Awaitable[T]) -> T:
-    """Return what some work gives, unless the client leaves before.
+    Args:
+        leaving: Ends when the client leaves.
+        work: What the client waits for.
+        undo: Takes back what the work gave in the moment in which the client left.
 
     Raises:
         QueryCancelledError: The client has left.
     """
-    task = asyncio.ensure_future(work)
+    task, is_in_time = asyncio.ensure_future(work), False
     try:
         await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
+        if is_in_time := task.done():
             return task.result()
     finally:
-        task.cancel()
+        if not is_in_time:
+            task.cancel()
+            await asyncio.wait({task})
+            if undo is not None and not task.cancelled() and task.exception() is None:
+                await undo(task.result())
     raise QueryCancelledError("the client disconnected while its statement was planned")
 
 
@@ -173,8 +172,8 @@ class ResultResponse:
     async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
         chunks = aiter(self._stream)
         try:
-            first = await _next(chunks)
-            ahead = asyncio.create_task(_next(chunks))
+            first = await anext(chunks, None)
+            ahead = asyncio.ensure_future(anext(chunks, None))
             try:
                 await asyncio.wait({ahead}, timeout=AHEAD_S)
                 if ahead.done() and ahead.result() is None:
@@ -191,7 +190,7 @@ class ResultResponse:
             await self._send_chunk(first, send)
             while (chunk := await ahead) is not None:
                 await self._send_chunk(chunk, send)
-                ahead = asyncio.ensure_future(_next(chunks))
+                ahead = asyncio.ensure_future(anext(chunks, None))
         except QueryError as error:  # the client sees that there is no end, and asks for the query's error
             _log.info("query %s broke on its way: %s", self._stream.id, error.code)
             return
@@ -254,10 +253,6 @@ class Zstd:
 def _wants_zstd(request: Request) -> bool:
     """Return True if the result is compressed: not on loopback, where compression takes longer than it saves."""
     return takes(request.headers.get("accept-encoding", ""), "zstd") and not is_loopback(client_of(request.scope))
-
-
-async def _next(chunks: AsyncIterator[Chunk]) -> Chunk | None:
-    return await anext(chunks, None)
 
 
 def _forget(task: "asyncio.Future[Chunk | None]") -> None:
