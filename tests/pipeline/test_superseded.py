@@ -1,6 +1,7 @@
 """Which objects of per-run names nothing needs any more."""
 
 import random
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from dagfusion_pipeline.recorded import Recorded
 from dagfusion_pipeline.store import StoredObject
-from dagfusion_pipeline.superseded import needed_uris, run_of, superseded
+from dagfusion_pipeline.superseded import needed, run_of, superseded
 
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
 RUNS = [str(UUID(int=number)) for number in range(4)]
@@ -18,6 +19,10 @@ RUNS = [str(UUID(int=number)) for number in range(4)]
 
 def recorded(partition: str | None = "2024-01-01|CA", *, hours: float = 0, uri: str = "") -> Recorded:
     return Recorded(partition, NOON + timedelta(hours=hours), uri, 100, {}, {})
+
+
+def uris(newest_first: Iterable[Recorded], since: datetime) -> set[str]:
+    return {record.uri for record in needed(newest_first, since)}
 
 
 def test_an_object_is_needed_while_and_until_it_is_the_newest() -> None:
@@ -29,10 +34,10 @@ def test_an_object_is_needed_while_and_until_it_is_the_newest() -> None:
         recorded("b", hours=1, uri="b1"),
         recorded(None, hours=0, uri="whole"),
     ]
-    assert needed_uris(newest_first, NOON + timedelta(hours=10)) == {"a5", "b4", "whole"}
-    assert needed_uris(newest_first, NOON + timedelta(hours=4.5)) == {"a5", "a3", "b4", "whole"}
-    assert needed_uris(newest_first, NOON + timedelta(hours=2.5)) == {"a5", "a3", "a2", "b4", "b1", "whole"}
-    assert needed_uris([], NOON) == set()
+    assert uris(newest_first, NOON + timedelta(hours=10)) == {"a5", "b4", "whole"}
+    assert uris(newest_first, NOON + timedelta(hours=4.5)) == {"a5", "a3", "b4", "whole"}
+    assert uris(newest_first, NOON + timedelta(hours=2.5)) == {"a5", "a3", "a2", "b4", "b1", "whole"}
+    assert uris([], NOON) == set()
 
 
 @given(
@@ -45,10 +50,10 @@ def test_every_reader_since_then_finds_its_objects(
 ) -> None:
     history = sorted(events, key=lambda pair: pair[1])
     log = [recorded(partition, hours=hour, uri=f"{number}") for number, (partition, hour) in enumerate(history)]
-    needed = needed_uris(reversed(log), NOON + timedelta(hours=since))
+    kept = uris(reversed(log), NOON + timedelta(hours=since))
     for moment in (since, since + shuffle.random() * 60, 1_000):
         seen = {record.partition: record.uri for record in log if record.at <= NOON + timedelta(hours=moment)}
-        assert set(seen.values()) <= needed
+        assert set(seen.values()) <= kept
 
 
 def test_only_old_run_named_objects_of_finished_runs_that_are_not_needed_are_superseded() -> None:

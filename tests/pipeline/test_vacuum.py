@@ -9,6 +9,7 @@ import pytest
 
 from dagfusion_pipeline import PartitionedS3ParquetIOManager, S3ParquetIOManager, build_vacuum_job, vacuum
 from dagfusion_pipeline.errors import ConfigurationError
+from dagfusion_pipeline.maintenance import asset_keys
 
 OLD = {"config": {"dry_run": False, "older_than_hours": 1}}
 
@@ -78,5 +79,5 @@ def test_another_io_manager_is_refused(instance: dg.DagsterInstance) -> None:
 
 
 def test_assets_are_named_by_definition_spec_or_key() -> None:
-    keys = vacuum._keys([whole, dg.AssetSpec("spec"), dg.AssetKey(["a", "b"])])
+    keys = asset_keys([whole, dg.AssetSpec("spec"), dg.AssetKey(["a", "b"])])
     assert list(keys) == [whole.key, dg.AssetKey("spec"), dg.AssetKey(["a", "b"])]

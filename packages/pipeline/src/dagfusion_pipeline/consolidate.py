@@ -21,14 +21,12 @@ from dagfusion_contract.consolidation import CONSOLIDATED_ENTRY, LargeObject, Ro
 from dagfusion_contract.layout import consolidated_key
 from dagfusion_contract.record import schema_entry
 from dagfusion_pipeline.consolidation_plan import TARGET_BYTES, Numbers, holdings, plan_objects, sorted_files
-from dagfusion_pipeline.errors import ConfigurationError
-from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager, S3ParquetIOManager
 from dagfusion_pipeline.large_files import LargeFile, partition_rows
+from dagfusion_pipeline.maintenance import Manager, asset_keys, io_manager_of
 from dagfusion_pipeline.parquet import Compression
 from dagfusion_pipeline.partition_files import CurrentFiles, current_files, logged_consolidations
 from dagfusion_pipeline.store import ObjectStore, StoredObject
 
-Manager = S3ParquetIOManager | PartitionedS3ParquetIOManager
 Observe = Callable[[dg.AssetObservation], None]
 
 _EVENT_PARTITIONS = 20_000  # that one observation names, about
@@ -84,17 +82,12 @@ def build_consolidate_job(
         >>> job.name
         'consolidate'
     """
-    keys = tuple(_keys(assets))
+    keys = tuple(asset_keys(assets))
 
     @dg.op(name=f"{name}_partitions", required_resource_keys={io_manager_key})
     def consolidate_partitions(context: dg.OpExecutionContext, config: ConsolidateConfig) -> None:
         """Write new partitions of each asset into large objects, and log which."""
-        manager = getattr(context.resources, io_manager_key)
-        if not isinstance(manager, Manager):
-            raise ConfigurationError(
-                f"resource {io_manager_key!r} of job {name!r} must be one of DagFusion's IO managers;"
-                f" got {type(manager).__name__}"
-            )
+        manager = io_manager_of(context, io_manager_key)
         for key in keys:
             found = consolidate_asset(
                 context.instance,
@@ -270,11 +263,3 @@ def _observation(asset_key: dg.AssetKey, objects: Sequence[LargeObject]) -> dg.A
     }
     description = f"{partitions} partitions are also in {len(objects)} large objects, which DagFusion's queries read."
     return dg.AssetObservation(asset_key=asset_key, description=description, metadata=metadata)
-
-
-def _keys(assets: Iterable[dg.AssetsDefinition | dg.AssetSpec | dg.AssetKey]) -> Iterator[dg.AssetKey]:
-    for asset in assets:
-        if isinstance(asset, dg.AssetsDefinition):
-            yield from sorted(asset.keys)
-        else:
-            yield asset if isinstance(asset, dg.AssetKey) else asset.key

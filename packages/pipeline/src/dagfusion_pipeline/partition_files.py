@@ -44,6 +44,11 @@ class LoggedFile(NamedTuple):
     at_us: int
     record: Mapping[str, Any]
 
+    @property
+    def at(self) -> datetime:
+        """When it was logged."""
+        return _EPOCH + timedelta(microseconds=self.at_us)
+
 
 @dataclass
 class CurrentFiles:

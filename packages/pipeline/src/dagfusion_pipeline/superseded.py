@@ -5,18 +5,17 @@ that began before the newer event still read it.
 """
 
 import re
-from collections.abc import Collection, Hashable, Iterable
-from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from collections.abc import Collection, Hashable, Iterable, Iterator
+from datetime import datetime
+from typing import Protocol, TypeVar
 
-from dagfusion_pipeline.partition_files import LoggedFile
 from dagfusion_pipeline.store import StoredObject
 
 _RUN_NAMED = re.compile(r".*-(?P<run>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(-\d+)?\.parquet", re.DOTALL)
 
 
 class LoggedVersion(Protocol):
-    """An object that a partition, or what counts as one, had from a moment on."""
+    """What a partition, or what counts as one, had from a moment on."""
 
     @property
     def partition(self) -> Hashable:
@@ -26,32 +25,18 @@ class LoggedVersion(Protocol):
     def at(self) -> datetime:
         """When it was logged."""
 
-    @property
-    def uri(self) -> str:
-        """The object."""
+
+Version = TypeVar("Version", bound=LoggedVersion)
 
 
-def needed_uris(newest_first: Iterable[LoggedVersion], since: datetime) -> set[str]:
-    """The objects that were a partition's newest at any moment since then."""
-    needed, settled = set(), set()
-    for record in newest_first:
-        if record.partition not in settled:
-            needed.add(record.uri)
-            if record.at < since:
-                settled.add(record.partition)
-    return needed
-
-
-def needed_events(newest_first: Iterable[LoggedFile], since: datetime) -> set[int]:
-    """The materializations that were a partition's newest at any moment since then."""
-    since_us = (since - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-    needed, settled = set[int](), set[str | None]()
-    for file in newest_first:
-        if file.partition not in settled:
-            needed.add(file.event_id)
-            if file.at_us < since_us:
-                settled.add(file.partition)
-    return needed
+def needed(newest_first: Iterable[Version], since: datetime) -> Iterator[Version]:
+    """Yield those that were a partition's newest at any moment since then."""
+    settled = set[Hashable]()
+    for version in newest_first:
+        if version.partition not in settled:
+            yield version
+            if version.at < since:
+                settled.add(version.partition)
 
 
 def superseded(

@@ -9,8 +9,7 @@ from pydantic import Field
 
 from dagfusion_contract.layout import consolidated_folder, file_key
 from dagfusion_pipeline.consolidation_plan import holdings
-from dagfusion_pipeline.errors import ConfigurationError
-from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager, S3ParquetIOManager
+from dagfusion_pipeline.maintenance import Manager, asset_keys, io_manager_of
 from dagfusion_pipeline.partition_files import (
     LoggedConsolidation,
     current_files,
@@ -19,9 +18,7 @@ from dagfusion_pipeline.partition_files import (
 )
 from dagfusion_pipeline.recorded import newest_recorded
 from dagfusion_pipeline.store import StoredObject
-from dagfusion_pipeline.superseded import needed_events, needed_uris, superseded
-
-Manager = S3ParquetIOManager | PartitionedS3ParquetIOManager
+from dagfusion_pipeline.superseded import needed, superseded
 
 _UNFINISHED = (
     dg.DagsterRunStatus.QUEUED,
@@ -63,17 +60,12 @@ def build_vacuum_job(
         >>> job.name
         'vacuum'
     """
-    keys = tuple(_keys(assets))
+    keys = tuple(asset_keys(assets))
 
     @dg.op(name=f"{name}_delete_superseded", required_resource_keys={io_manager_key})
     def delete_superseded(context: dg.OpExecutionContext, config: VacuumConfig) -> None:
         """Compare the assets' folders with the event log and delete what has long been superseded."""
-        manager = getattr(context.resources, io_manager_key)
-        if not isinstance(manager, Manager):
-            raise ConfigurationError(
-                f"resource {io_manager_key!r} of job {name!r} must be one of DagFusion's IO managers;"
-                f" got {type(manager).__name__}"
-            )
+        manager = io_manager_of(context, io_manager_key)
         since = _now() - timedelta(hours=config.older_than_hours)
         for key in keys:
             found = [
@@ -96,14 +88,6 @@ def build_vacuum_job(
     return vacuum
 
 
-def _keys(assets: Iterable[dg.AssetsDefinition | dg.AssetSpec | dg.AssetKey]) -> Iterator[dg.AssetKey]:
-    for asset in assets:
-        if isinstance(asset, dg.AssetsDefinition):
-            yield from sorted(asset.keys)
-        else:
-            yield asset if isinstance(asset, dg.AssetKey) else asset.key
-
-
 def superseded_objects(
     instance: dg.DagsterInstance, manager: Manager, asset_key: dg.AssetKey, since: datetime
 ) -> list[StoredObject]:
@@ -111,11 +95,11 @@ def superseded_objects(
     # The objects come first: one that is written meanwhile is not among them, and its event is.
     objects = list(_objects_of(manager, asset_key))
     unfinished = _unfinished_runs(instance)
-    needed = needed_uris(newest_recorded(instance, asset_key), since)
-    if not needed:
+    uris = {one.uri for one in needed(newest_recorded(instance, asset_key), since)}
+    if not uris:
         return []
     root = manager.object_store.uri("")
-    return superseded(objects, {uri.removeprefix(root) for uri in needed}, unfinished, since)
+    return superseded(objects, {uri.removeprefix(root) for uri in uris}, unfinished, since)
 
 
 def superseded_large_objects(
@@ -127,10 +111,10 @@ def superseded_large_objects(
         return []
     unfinished = _unfinished_runs(instance)
     logged = logged_consolidations(instance, asset_key)
-    events = needed_events(logged_files(instance, asset_key), since)
-    needed = needed_uris(_holders(logged, events, _owners(instance, asset_key, logged), since), since)
+    events = {file.event_id for file in needed(logged_files(instance, asset_key), since)}
+    holders = needed(_holders(logged, events, _owners(instance, asset_key, logged), since), since)
     root = manager.object_store.uri("")
-    return superseded(objects, {uri.removeprefix(root) for uri in needed}, unfinished, since)
+    return superseded(objects, {one.uri.removeprefix(root) for one in holders}, unfinished, since)
 
 
 class _Holder(NamedTuple):
