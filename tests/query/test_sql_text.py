@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dagfusion_query.doors.flight.flight_statements import parameters
-from dagfusion_query.engine.from_first import with_select
 from dagfusion_query.engine.statement import position_of
-from dagfusion_query.sql_text import TokenKind, check_text, qualified, quoted, tokens, unquoted
+from dagfusion_query.sql_text import TokenKind, check_text, qualified, quoted, tokens, unquoted, with_select
 from tests.tiers import examples
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=8)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagfusion_contract.consolidation import LargeObject, RowGroup
-from dagfusion_query.catalog import consolidated, manifest
+from dagfusion_query.catalog import manifest
 from dagfusion_query.catalog.fold import adopt, fold
 from dagfusion_query.catalog.manifest import encode_manifest, manifest_paths, read_manifest
 from dagfusion_query.catalog.model import Snapshot
@@ -44,7 +44,7 @@ EVENTS = st.one_of(
 @given(st.lists(EVENTS, max_size=10), st.randoms(use_true_random=False))
 def test_any_order_gives_the_same(events: list[Event], rng: Any) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(consolidated, "CONSOLIDATIONS", 4)
+        patch.setattr("dagfusion_query.catalog.fold.CONSOLIDATIONS", 4)
         snapshot = fold(EMPTY, events)
         shuffled = rng.sample([*events, *events], 2 * len(events))
         other = EMPTY

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagfusion_query.engine.plan_cache import parameters_key
+from dagfusion_query.engine.reuse import parameters_key
 from dagfusion_query.errors import ParameterError
 from dagfusion_query.parameters import scalars
 

@@ -8,7 +8,7 @@ from datafusion import SessionContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dagfusion_query.engine.plan_cache import is_repeatable
+from dagfusion_query.engine.reuse import is_repeatable
 from dagfusion_query.scan.prune import scalar_functions
 from tests.tiers import examples
 

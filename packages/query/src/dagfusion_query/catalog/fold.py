@@ -3,18 +3,21 @@
 Of the events of a partition that name a file, the one with the highest id counts, unless its asset was wiped after it.
 Events that name no file change nothing. The loop is over new events only. Existing rows are searched and replaced in
 Arrow columns, without a copy of the others.
+
+Consolidations become rows too: one for each row group of a large object, of the latest consolidations of an asset.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from types import MappingProxyType
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dagfusion_contract.consolidation import CONSOLIDATIONS, LargeObject, RowGroup
 from dagfusion_contract.record import DataFile, Layout
-from dagfusion_query.catalog.consolidated import fold_consolidated
-from dagfusion_query.catalog.model import Ledger, Segment, Snapshot, Table
+from dagfusion_query.catalog.model import CONSOLIDATED_SCHEMA, Ledger, Segment, Snapshot, Table
 from dagfusion_query.catalog.rows import (
     Absence,
     Written,
@@ -23,6 +26,7 @@ from dagfusion_query.catalog.rows import (
     compact,
     find_partitions,
     fold_fileless,
+    moment,
     not_wiped,
     rank,
     without,
@@ -170,7 +174,7 @@ def _fold_asset(ledger: Ledger, news: _News) -> Ledger:
     gone = explained + _superseded(ledger.absent, fresh, keys, explained)
     absent = without(ledger.absent, gone) if gone else ledger.absent
     fileless = fold_fileless(ledger, news.fileless, news.latest)
-    consolidated = fold_consolidated(ledger, news.consolidations, wiped_at_us)
+    consolidated = _fold_consolidated(ledger, news.consolidations, wiped_at_us)
     if not fresh and not wiped_anew:
         if fileless is ledger.fileless and consolidated is ledger.consolidated:
             return ledger
@@ -254,9 +258,9 @@ _SAYS = {UndiscoverableError.code: _WHY}
 def _wipe(segments: Sequence[Segment], wiped_at_us: int) -> tuple[list[Segment], list[pa.Table]]:
     """Drop the rows that a wipe makes not count, and return them as rows of `Ledger.absent`."""
     left, wiped = [], []
-    moment = pa.scalar(wiped_at_us, pa.int64()).cast(pa.timestamp("us", "UTC"))
+    at = moment(wiped_at_us)
     for segment in segments:
-        hit = pc.indices_nonzero(pc.less_equal(segment.rows["materialized_at"], moment)).to_pylist()
+        hit = pc.indices_nonzero(pc.less_equal(segment.rows["materialized_at"], at)).to_pylist()
         gone = sorted(set(hit).difference(segment.dropped))
         rows = segment.rows.select(["event_id", "partition_key", "materialized_at"]).take(pa.array(gone, pa.int64()))
         untold = pa.nulls(len(gone), pa.string())
@@ -267,6 +271,60 @@ def _wipe(segments: Sequence[Segment], wiped_at_us: int) -> tuple[list[Segment],
 
 def _without_reasons(absent: pa.Table, wiped_at_us: int) -> pa.Table:
     """Drop the reasons of refused events that were wiped after them."""
-    moment = pa.scalar(wiped_at_us, pa.int64()).cast(pa.timestamp("us", "UTC"))
-    told = pc.if_else(pc.less_equal(absent["materialized_at"], moment), pa.scalar(None, pa.string()), absent["reason"])
+    is_wiped = pc.less_equal(absent["materialized_at"], moment(wiped_at_us))
+    told = pc.if_else(is_wiped, pa.scalar(None, pa.string()), absent["reason"])
     return absent.set_column(absent.schema.get_field_index("reason"), "reason", told)
+
+
+def _fold_consolidated(ledger: Ledger, events: Collection[Consolidation], wiped_at_us: int | None) -> pa.Table:
+    """Return the next `Ledger.consolidated`; the ledger's own when nothing about it changes.
+
+    What a wipe takes away was written before it, and so was what consolidations before it hold. Which of the row groups
+    are of use depends on the files, and is decided when a table is scanned.
+
+    Args:
+        ledger: What was known before.
+        events: New or repeated, in any order.
+        wiped_at_us: When the asset was wiped, microseconds since 1970.
+    """
+    known = ledger.consolidated
+    ids = set(pc.unique(known["event_id"]).to_pylist())
+    fresh = {event.event_id: event for event in events if event.event_id not in ids}
+    rows = known
+    if fresh:
+        rows = pa.concat_tables([known, _consolidated_rows(fresh.values())])
+    if wiped_at_us is not None and rows.num_rows:
+        rows = rows.filter(pc.greater(rows["logged_at"], moment(wiped_at_us)))
+    latest = sorted(pc.unique(rows["event_id"]).to_pylist())[-CONSOLIDATIONS:]
+    if latest:
+        rows = rows.filter(pc.greater_equal(rows["event_id"], latest[0]))
+    if rows.num_rows == known.num_rows and not fresh:
+        return known
+    return rows.sort_by([("event_id", "ascending"), ("uri", "ascending"), ("offset", "ascending")]).combine_chunks()
+
+
+def _consolidated_rows(events: Iterable[Consolidation]) -> pa.Table:
+    """Build the rows of `Ledger.consolidated`."""
+    rows = [
+        _consolidated_row(event, one, group) for event in events for one in event.objects for group in one.row_groups
+    ]
+    columns = list(zip(*rows, strict=True)) or [()] * len(CONSOLIDATED_SCHEMA)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, CONSOLIDATED_SCHEMA, strict=True)]
+    return pa.table(arrays, schema=CONSOLIDATED_SCHEMA)
+
+
+def _consolidated_row(event: Consolidation, one: LargeObject, group: RowGroup) -> tuple[object, ...]:
+    return (
+        event.event_id,
+        moment(event.at_us),
+        event.run_id,
+        one.uri,
+        one.size_bytes,
+        datetime.fromisoformat(one.modified),
+        one.etag,
+        one.checksum,
+        group.offset,
+        group.rows,
+        group.times,
+        list(group.events),
+    )

@@ -11,9 +11,8 @@ from dagfusion_contract.naming import TableName, table_name
 from dagfusion_contract.record import FOREIGN
 from dagfusion_query.catalog.entry import encode_entries
 from dagfusion_query.catalog.model import Ledger, Segment, Table, files_schema
-from dagfusion_query.catalog.rows import not_wiped
+from dagfusion_query.catalog.rows import not_wiped, statistics_type, struct_array
 from dagfusion_query.catalog.unify import Conflict, unify_schemas
-from dagfusion_query.catalog.values import statistics_type, struct_array
 from dagfusion_query.errors import (
     MalformedRecordError,
     MissingRecordError,

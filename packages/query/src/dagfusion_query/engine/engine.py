@@ -12,11 +12,9 @@ from datafusion import DataFrame, ExecutionPlan, LogicalPlan, SessionContext
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.model import Snapshot
-from dagfusion_query.engine.from_first import with_select
 from dagfusion_query.engine.literals import may_change, read_in_context
 from dagfusion_query.engine.objects import Objects, copy_policy
-from dagfusion_query.engine.plan_cache import PlanCache, is_repeatable, parameters_key
-from dagfusion_query.engine.result_cache import Keeper, ResultCache, identity
+from dagfusion_query.engine.reuse import Keeper, PlanCache, ResultCache, identity, is_repeatable, parameters_key
 from dagfusion_query.engine.run import (
     Batches,
     Finished,
@@ -26,7 +24,7 @@ from dagfusion_query.engine.run import (
     spliced_batches,
     staged_batches,
 )
-from dagfusion_query.engine.runtime import PLANNERS, Loop, Planners
+from dagfusion_query.engine.runtime import PLANNERS, Loop, Planners, Stores
 from dagfusion_query.engine.session import READ_ONLY, Bound, Sessions
 from dagfusion_query.engine.statement import (
     is_datafusion_error,
@@ -38,7 +36,6 @@ from dagfusion_query.engine.statement import (
     planning_error,
     with_names,
 )
-from dagfusion_query.engine.stores import Stores
 from dagfusion_query.errors import EnvironmentUnavailableError, PlanError, UnknownTableError
 from dagfusion_query.object_cache import CACHE
 from dagfusion_query.object_cache.copies import open_copies, open_results
@@ -48,7 +45,7 @@ from dagfusion_query.scan.splice import NotSpliceable, Spliced, splice
 from dagfusion_query.scan.stage import Staged, names_a_table, stage
 from dagfusion_query.scan.table_scan import Scan
 from dagfusion_query.settings import Settings
-from dagfusion_query.sql_text import check_text
+from dagfusion_query.sql_text import check_text, with_select
 
 Path = Literal["splice", "catalog", "staged"]
 FILE_NAME = "input_file_name"

@@ -15,9 +15,8 @@ import pyarrow as pa
 from datafusion import DataFrame, ExecutionPlan, RecordBatchStream, SessionContext
 
 from dagfusion_query.engine.objects import Objects, diagnose, is_about_objects, probe
-from dagfusion_query.engine.result_cache import Keeper, timed
-from dagfusion_query.engine.runtime import Loop, Planners
-from dagfusion_query.engine.stores import Stores
+from dagfusion_query.engine.reuse import Keeper, timed
+from dagfusion_query.engine.runtime import Loop, Planners, Stores
 from dagfusion_query.scan.splice import Spliced
 from dagfusion_query.scan.stage import Staged
 from dagfusion_query.scan.table_scan import Scan

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dagfusion_query.engine import result_cache
+from dagfusion_query.engine import reuse
 from dagfusion_query.engine.session import new_context
 from dagfusion_query.errors import ExecutionError
 from dagfusion_query.object_cache import CACHE
@@ -128,7 +128,7 @@ def test_files_of_unknown_versions_have_no_kept_results(keeping: Callable[..., K
 def test_a_result_that_is_dropped_on_its_way_is_not_kept(
     keeping: Callable[..., KeepingLake], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(result_cache, "_LONG_S", 0.0)
+    monkeypatch.setattr(reuse, "_LONG_S", 0.0)
     lake = keeping()
     lake.put("a", range(100_000))
     batches = lake.engine.answer(lake.prepare(f"SELECT x FROM {T}"))
@@ -142,7 +142,7 @@ def test_a_result_that_is_dropped_on_its_way_is_not_kept(
 def test_the_batches_before_an_error_are_not_kept(
     keeping: Callable[..., KeepingLake], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(result_cache, "_LONG_S", 0.0)
+    monkeypatch.setattr(reuse, "_LONG_S", 0.0)
     lake = keeping()
     lake.write(("t",), pa.table({"s": ["1"] * 10_000}), {"p": pa.scalar("a")}, folder="p=a")
     lake.write(("t",), pa.table({"s": ["1"] * 10_000 + ["no number"]}), {"p": pa.scalar("b")}, folder="p=b")
@@ -185,7 +185,7 @@ def test_a_constant_that_looks_like_the_number_of_a_filter_is_told_apart(keeping
 def test_the_version_of_every_object_counts(
     keeping: Callable[..., KeepingLake], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(result_cache, "_ROWS", 2)
+    monkeypatch.setattr(reuse, "_ROWS", 2)
     lake = keeping()
     for p in "abcde":
         lake.put(p, [1])
@@ -198,7 +198,7 @@ def test_the_version_of_every_object_counts(
 
 def test_small_batches_are_kept_as_large_ones() -> None:
     kept: list[pa.RecordBatch] = []
-    keeper = result_cache.Keeper(1 << 20, lambda batches, _: kept.extend(batches))
+    keeper = reuse.Keeper(1 << 20, lambda batches, _: kept.extend(batches))
     for number in range(100):
         keeper.take(pa.record_batch({"x": [number], "name": pa.array([str(number)]).dictionary_encode()}), 0.0)
     keeper.take(None, 0.0)
@@ -209,7 +209,7 @@ def test_small_batches_are_kept_as_large_ones() -> None:
 def test_small_results_stay_within_the_disk_space(
     keeping: Callable[..., KeepingLake], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(result_cache, "_LONG_S", 0.0)
+    monkeypatch.setattr(reuse, "_LONG_S", 0.0)
     lake = keeping(DAGFUSION_RESULT_CACHE_BYTES="40000")
     lake.put("a", range(10))
     for number in range(30):
@@ -220,7 +220,7 @@ def test_small_results_stay_within_the_disk_space(
 
 
 def test_large_results_are_not_kept(keeping: Callable[..., KeepingLake], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(result_cache, "_LONG_S", 0.0)
+    monkeypatch.setattr(reuse, "_LONG_S", 0.0)
     lake = keeping(DAGFUSION_RESULT_CACHE_RESULT_BYTES="4000")
     lake.put("a", range(1000))
     few, all_rows = f"SELECT x FROM {T} WHERE x < 100", f"SELECT x FROM {T}"
@@ -232,7 +232,7 @@ def test_large_results_are_not_kept(keeping: Callable[..., KeepingLake], monkeyp
 def test_a_short_query_is_kept_when_it_comes_again(
     keeping: Callable[..., KeepingLake], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(result_cache, "_LONG_S", float("inf"))
+    monkeypatch.setattr(reuse, "_LONG_S", float("inf"))
     lake = keeping()
     lake.put("a", [1])
     lake.ask(SUM)

@@ -1,8 +1,11 @@
-"""Kept results: the result of a query is stored under the identity of its plan, and used for equal queries.
+"""Reuse of plans and of results: the plans used last, and results that are kept on disk for equal queries.
 
-A plan names its objects, and the catalog has the version of each. So a plan over the same versions has the same result,
-for every user and every spelling of the statement. If a partition that it reads is materialized again, the plan has
-another identity. Nothing is invalidated: results that are not used are evicted when the space is needed.
+A plan is used again for the same text and parameters over the same generation of the catalog.
+
+A result is stored under the identity of its plan. A plan names its objects, and the catalog has the version of each. So
+a plan over the same versions has the same result, for every user and every spelling of the statement. If a partition
+that it reads is materialized again, the plan has another identity. Nothing is invalidated: results that are not used
+are evicted when the space is needed.
 
 A result is a file. It is kept at once if the query took long, else when an equal plan runs a second time.
 """
@@ -10,19 +13,22 @@ A result is a file. It is kept at once if the query took long, else when an equa
 import hashlib
 import logging
 import re
+import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from threading import BoundedSemaphore
+from typing import Generic, Protocol, TypeVar
 
 import datafusion
 import pyarrow as pa
 
 from dagfusion_query.object_cache.copies import KEY_BYTES, Copies
+from dagfusion_query.scan.prune import scalar_functions
 from dagfusion_query.scan.table_scan import Scan
 
 _log = logging.getLogger(__name__)
@@ -36,6 +42,75 @@ _ROWS = 8192  # of the catalog that are encoded at once
 # The end of a dynamic filter, as joins and ORDER BY ... LIMIT have it, before it is known: a constant `true`, then a
 # number that this process counts up for each filter that it plans.
 _FILTER_NUMBER = re.compile(rb"(?<=\x22\x04\x12\x02\x08\x01\xf0\x01)[\x80-\xff]{0,9}[\x00-\x7f]")
+
+
+class Sized(Protocol):
+    """A value that knows how much memory it takes."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that it keeps in memory."""
+
+
+V = TypeVar("V", bound=Sized)
+
+
+class PlanCache(Generic[V]):
+    """The plans used last, up to a number of bytes. Thread-safe.
+
+    Args:
+        limit_bytes: How much the plans may take together.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._plans: OrderedDict[Hashable, V] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable) -> V | None:
+        """Return a plan, which is then the one used last."""
+        with self._lock:
+            if key in self._plans:
+                self._plans.move_to_end(key)
+            return self._plans.get(key)
+
+    def put(self, key: Hashable, plan: V) -> None:
+        """Keep a plan, and drop those that were not used for the longest time."""
+        with self._lock:
+            if key in self._plans or plan.size_bytes > self._limit_bytes:
+                return
+            self._plans[key] = plan
+            self._bytes += plan.size_bytes
+            while self._bytes > self._limit_bytes:
+                _, dropped = self._plans.popitem(last=False)
+                self._bytes -= dropped.size_bytes
+
+
+def parameters_key(values: Mapping[str, pa.Scalar]) -> bytes:
+    """Return parameters as bytes that are equal only for the same names, types and values, bit for bit.
+
+    Scalars are no key: -0.0 equals 0.0, and NaN does not equal itself.
+    """
+    if not values:
+        return b""
+    names = sorted(values)
+    row = pa.record_batch([pa.repeat(values[name], 1) for name in names], names)
+    return bytes(_stream(row.schema, [row]))
+
+
+def is_repeatable(sql: str) -> bool:
+    """Return True if a statement's plan can be reused: it names no function that DataFusion may evaluate as it plans.
+
+    Such are the functions that are not immutable: `now()` is a constant of the plan.
+    """
+    return _not_immutable().search(sql) is None
+
+
+@cache
+def _not_immutable() -> re.Pattern[str]:
+    names = (re.escape(name) for name, is_immutable in scalar_functions().items() if not is_immutable)
+    return re.compile(rf"\b({'|'.join(names)})\b", re.IGNORECASE)
 
 
 def identity(plan: bytes, statement: bytes, schema: pa.Schema, scans: Sequence[Scan]) -> str | None:
@@ -55,16 +130,17 @@ def identity(plan: bytes, statement: bytes, schema: pa.Schema, scans: Sequence[S
     digest = hashlib.blake2b(_programs(), digest_size=KEY_BYTES)
     numbered = _numbered(plan)
     # A constant that looks like a filter's number is told apart by the text.
-    for part in (schema.serialize(), numbered, b"" if numbered == plan else statement):
-        digest.update(len(part).to_bytes(8, "big"))
-        digest.update(part)
+    for encoded in (schema.serialize(), numbered, b"" if numbered == plan else statement):
+        digest.update(len(encoded).to_bytes(8, "big"))
+        digest.update(encoded)
     for scan in scans:
         objects = scan.of(scan.table.files.select(_VERSION))
         if not _have_versions(objects):
             return None
         digest.update(f"{scan.table.name}\0{len(objects)}\0".encode())
         for start in range(0, len(objects), _ROWS):  # all at once would take gigabytes for a million objects
-            digest.update(_encoded(objects.slice(start, _ROWS).combine_chunks()))
+            part = objects.slice(start, _ROWS).combine_chunks()
+            digest.update(memoryview(_stream(part.schema, part.to_batches())))
     return digest.hexdigest()
 
 
@@ -199,10 +275,6 @@ def _have_versions(objects: pa.Table) -> bool:
     An object without one may be another than the event's while it is read, and that one's again later.
     """
     return not objects["etag"].null_count
-
-
-def _encoded(objects: pa.Table) -> memoryview:
-    return memoryview(_stream(objects.schema, objects.to_batches()))
 
 
 def _stream(schema: pa.Schema, batches: Sequence[pa.RecordBatch]) -> pa.Buffer:
