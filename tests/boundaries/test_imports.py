@@ -49,7 +49,6 @@ TOWERS: Mapping[str, Sequence[str]] = {
     ),
     "dagfusion_query": (
         "errors",
-        "package_extras",
         "wire",
         "plan_messages",
         "sql_text",
@@ -57,7 +56,6 @@ TOWERS: Mapping[str, Sequence[str]] = {
         "formats",
         "settings",
         "service_settings",
-        "config_file",
         "config",
         "object_store",
         "object_cache",

@@ -10,8 +10,7 @@ from packaging.requirements import Requirement
 import dagfusion_query
 from dagfusion_query import Result
 from dagfusion_query.cli import program
-from dagfusion_query.errors import MissingExtraError
-from dagfusion_query.package_extras import OPTIONAL, needs
+from dagfusion_query.errors import OPTIONAL, MissingExtraError, needs
 
 
 def test_the_optional_modules_are_those_of_the_extras(root: Path) -> None:

@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 import typer
 
-from dagfusion_query.cli.interrupts import interruptibly
 from dagfusion_query.cli.options import (
     Environment,
     EventLog,
@@ -31,7 +30,7 @@ from dagfusion_query.cli.options import (
     opened,
     read_parameters,
 )
-from dagfusion_query.cli.startup import import_without_pandas, uncollected
+from dagfusion_query.cli.process import import_without_pandas, interruptibly, uncollected
 
 if TYPE_CHECKING:
     from dagfusion_query.answers import Connection, TableInfo
@@ -120,7 +119,7 @@ def _connect(event_log: str | None, environment: str | None, url: str | None, to
 def _open(target: str | None, environment: str | None, token: str | None) -> "Connection":
     with uncollected():
         import_without_pandas()
-        from dagfusion_query.client.connect import connect  # noqa: PLC0415
+        from dagfusion_query.client import connect  # noqa: PLC0415
 
         return connect(target, token=token, environment=environment)
 
