@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from dagfusion_query.cli import query_commands, service_commands
-from dagfusion_query.cli.process import end_abandoned
+from dagfusion_query.cli.command_process import end_abandoned
 from dagfusion_query.errors import QueryError
 
 COMMANDS = "dagfusion.commands"  # the entry-point group of packages that add commands

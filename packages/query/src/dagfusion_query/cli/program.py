@@ -3,7 +3,7 @@
 import gc
 import sys
 
-from dagfusion_query.cli.process import uncollected
+from dagfusion_query.cli.command_process import uncollected
 from dagfusion_query.errors import MissingExtraError, needs
 
 

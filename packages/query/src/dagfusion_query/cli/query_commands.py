@@ -30,7 +30,7 @@ from dagfusion_query.cli.options import (
     opened,
     read_parameters,
 )
-from dagfusion_query.cli.process import import_without_pandas, interruptibly, uncollected
+from dagfusion_query.cli.command_process import import_without_pandas, interruptibly, uncollected
 
 if TYPE_CHECKING:
     from dagfusion_query.answers import Connection, TableInfo
