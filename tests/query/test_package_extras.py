@@ -53,7 +53,7 @@ def test_a_frame_without_its_library_names_its_extra(monkeypatch: pytest.MonkeyP
 
 
 def test_the_command_without_its_library_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    without(monkeypatch, "typer", "dagfusion_query.cli.main", "dagfusion_query.cli.query_commands")
+    without(monkeypatch, "typer", "dagfusion_query.cli.main")
     with pytest.raises(SystemExit) as ended:
         program.main()
     assert str(ended.value) == (

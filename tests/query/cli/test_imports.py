@@ -119,7 +119,8 @@ def test_a_home_without_a_configuration_needs_no_parser(tmp_path: Path, dagster_
 
 def test_a_process_that_has_pandas_keeps_it() -> None:
     code = (
-        "import pyarrow as pa; from dagfusion_query.cli.command_process import import_without_pandas; import_without_pandas();"
+        "import pyarrow as pa; from dagfusion_query.cli.command_process import import_without_pandas;"
+        "import_without_pandas();"
         "print(pa.table({'a': [1]}).to_pandas().shape)"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)  # noqa: S603
