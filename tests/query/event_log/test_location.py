@@ -98,3 +98,13 @@ def test_what_is_no_location_is_told(tmp_path: Path) -> None:
         open_event_log(f"mysql://u:{SECRET}@h/d")
     with pytest.raises(EventLogLocationError, match="which is no folder"):
         open_event_log(str(tmp_path / "nowhere"))
+
+
+def test_the_file_of_sqlite_is_a_location(tmp_path: Path) -> None:
+    file = tmp_path / "index.db"
+    with pytest.raises(EventLogLocationError, match="which is no folder"):
+        open_event_log(str(file))
+    file.touch()
+    log = open_event_log(str(file))
+    assert isinstance(log, SqliteEventLog)
+    assert log.identity() == SqliteEventLog(file).identity()

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from dagfusion_pipeline.frame_types import FRAME_TYPES, FrameType, Stream
     from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager, S3ParquetIOManager
     from dagfusion_pipeline.partition_events import BULK_EVENT_SETTINGS
+    from dagfusion_pipeline.sql_assets.sql_asset import sql_asset
     from dagfusion_pipeline.vacuum import build_vacuum_job
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "build_consolidate_job",
     "build_consolidate_schedule",
     "build_vacuum_job",
+    "sql_asset",
 ]
 
 _MODULES = {
@@ -36,6 +38,7 @@ _MODULES = {
     "build_consolidate_job": "consolidate",
     "build_consolidate_schedule": "consolidate",
     "build_vacuum_job": "vacuum",
+    "sql_asset": "sql_assets.sql_asset",
 }
 
 

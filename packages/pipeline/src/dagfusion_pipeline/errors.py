@@ -2,6 +2,8 @@
 
 PipelineError
 |-- ConfigurationError      an environment variable, an IO manager's field or an asset's metadata is not usable
+|-- MissingExtraError       a library of an extra of this package is not installed
+|-- SqlError                the SQL of an asset, or what it depends on, is not usable
 |-- LayoutError             an asset key or a partition value cannot become an object key
 |-- FrameError              a value that the IO managers cannot store or load
 |   `-- ColumnTypeError     a column whose type Parquet cannot hold, or not as a partition column
@@ -19,6 +21,14 @@ class PipelineError(Exception):
 
 class ConfigurationError(PipelineError):
     """An environment variable, an IO manager's field or an asset's metadata is not usable."""
+
+
+class MissingExtraError(PipelineError):
+    """A library is needed that only an extra of this package installs."""
+
+
+class SqlError(PipelineError):
+    """The SQL of an asset, or what it depends on, is not usable."""
 
 
 class LayoutError(PipelineError):

@@ -193,7 +193,8 @@ FRAME_TYPES: Sequence[FrameType] = (
 
 
 def _stream(value: Any) -> Stream:
-    reader = pa.RecordBatchReader.from_stream(value)
+    # A reader is read as it is: errors of its source would lose their types in Arrow's C stream.
+    reader = value if isinstance(value, pa.RecordBatchReader) else pa.RecordBatchReader.from_stream(value)
     return Stream(reader.schema, (pa.Table.from_batches([batch]) for batch in reader))
 
 

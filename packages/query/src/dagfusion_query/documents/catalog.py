@@ -6,19 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from dagfusion_query.documents.codec import shown_as
-
-
-@dataclass(frozen=True)
-class TroubleDocument:
-    """Why a table or an environment cannot be read.
-
-    Attributes:
-        code: The kind of the error, such as `not_parquet`.
-        detail: Its text.
-    """
-
-    code: str
-    detail: str
+from dagfusion_query.documents.failures import TroubleDocument
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ def open_event_log(
 
     Args:
         location: `postgresql://...` (an SQLAlchemy dialect such as `+psycopg2` is ignored), or a DAGSTER_HOME folder. A
-            folder whose `dagster.yaml` names PostgreSQL is read there, any other from its SQLite files.
+            folder whose `dagster.yaml` names PostgreSQL is read there, any other from its SQLite files. The path of
+            the SQLite file itself, `index.db`, is right too.
         variables: What `env:` in `dagster.yaml` refers to; the process's environment by default.
         records: Reads what events say was written; by default only records of this project's IO managers.
 
@@ -38,6 +39,8 @@ def open_event_log(
             f"the event log must be a postgresql:// URL or a DAGSTER_HOME folder, got a {scheme}:// URL"
         )
     home = Path(location).expanduser()
+    if home.name == _INDEX and home.is_file():
+        return _open_sqlite(home, records)
     if not home.is_dir():
         got = "something with an @ in it" if "@" in location else repr(str(home))  # a misspelt URL has its password
         raise EventLogLocationError(

@@ -1,0 +1,57 @@
+"""Selections: chosen partitions of chosen assets, under names of the caller's choice, in place of the whole catalog."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dagfusion_contract.naming import TableName
+from dagfusion_query.catalog.model import Snapshot, Table
+from dagfusion_query.event_log.protocol import AssetKey
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Some partitions of one asset.
+
+    Attributes:
+        asset_key: The asset.
+        names: The names that a statement uses for its table.
+        partitions: Dagster's keys of the partitions; None for all that there are.
+    """
+
+    asset_key: AssetKey
+    names: tuple[TableName, ...]
+    partitions: frozenset[str] | None = None
+
+
+def find_table(snapshot: Snapshot, asset_key: AssetKey) -> Table | None:
+    """Return the table of an asset, or None if the catalog has none."""
+    return next((table for table in snapshot.tables.values() if table.asset_key == asset_key), None)
+
+
+def missing_partitions(snapshot: Snapshot, selection: Selection) -> list[str]:
+    """Return the partitions of a selection that the catalog has no file of, in the order of their keys."""
+    table = find_table(snapshot, selection.asset_key)
+    there = set() if table is None else set(table.files["partition_key"].to_pylist())
+    return sorted((selection.partitions or frozenset()) - there)
+
+
+def selected(snapshot: Snapshot, selections: Iterable[Selection]) -> Snapshot:
+    """Return a catalog that has the selected files alone. An asset without a table is left out."""
+    tables: dict[TableName, Table] = {}
+    for selection in selections:
+        table = find_table(snapshot, selection.asset_key)
+        if table is not None:
+            kept = _restricted(table, selection.partitions)
+            tables |= {name: replace(kept, name=name) for name in selection.names}
+    return replace(snapshot, tables=MappingProxyType(tables), problems=MappingProxyType({}))
+
+
+def _restricted(table: Table, partitions: frozenset[str] | None) -> Table:
+    if partitions is None:
+        return table
+    keys = pa.array(sorted(partitions), pa.string())
+    return replace(table, files=table.files.filter(pc.is_in(table.files["partition_key"], value_set=keys)))
