@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datafusion import SessionContext
+from datafusion import SessionConfig, SessionContext
 
 from dagfusion_query import plan_messages as messages
 from dagfusion_query.wire import children, fields
@@ -164,3 +164,66 @@ def test_a_filter_and_an_operator(context: SessionContext) -> None:
         1,
         1,
     ]
+
+
+def test_a_join(context: SessionContext) -> None:
+    sql = "SELECT b.a FROM t AS b LEFT JOIN t AS c ON b.a = c.a + 1 AND b.x < c.x"
+    plan = context.sql(sql).optimized_logical_plan().to_bytes()
+    node, join = messages.LogicalPlanNode, messages.JoinNode
+
+    (found,) = [inner for inner in holders(plan, (node.JOIN,)) if parts(inner, join.LEFT_ON)]
+    assert [field.value for field in fields(found) if field.number == join.TYPE] == [1]
+    assert [len(children(found, number)) for number in (join.LEFT, join.RIGHT, join.FILTER)] == [1, 1, 1]
+    (left,) = children(found, join.LEFT_ON)
+    (column,) = children(left, messages.LogicalExprNode.COLUMN)
+    (relation,) = children(column, messages.Column.RELATION)
+    assert children(relation, messages.ColumnRelation.RELATION) == [b"b"]
+    (right,) = children(found, join.RIGHT_ON)
+    assert children(right, messages.LogicalExprNode.BINARY)
+
+
+def test_an_anti_join_that_treats_null_apart(context: SessionContext) -> None:
+    plan = context.sql("SELECT a FROM t WHERE x NOT IN (SELECT a FROM t)").optimized_logical_plan().to_bytes()
+
+    joins = [
+        {field.number: field.value for field in fields(found)}
+        for found in holders(plan, (messages.LogicalPlanNode.JOIN,))
+        if parts(found, messages.JoinNode.LEFT_ON)
+    ]
+    assert [(found[messages.JoinNode.TYPE], found[messages.JoinNode.NULL_AWARE]) for found in joins] == [(5, 1)]
+
+
+def test_a_window_an_order_and_a_union(context: SessionContext) -> None:
+    node = messages.LogicalPlanNode
+    window = context.sql("SELECT row_number() OVER (ORDER BY a) FROM t").optimized_logical_plan().to_bytes()
+    order = context.sql("SELECT a FROM t ORDER BY a LIMIT 3").optimized_logical_plan().to_bytes()
+    union = context.sql("SELECT a FROM t UNION ALL SELECT day FROM t").optimized_logical_plan().to_bytes()
+
+    assert holders(window, (messages.ProjectionNode.INPUT, node.WINDOW, messages.WindowNode.INPUT, node.LISTING_SCAN))
+    (found,) = children(order, node.SORT)
+    assert [field.value for field in fields(found) if field.number == messages.SortNode.FETCH] == [3]
+    assert len(holders(union, (node.UNION, messages.UnionNode.INPUTS))) == 2
+
+
+def test_statistics_of_a_physical_scan(folder: Path) -> None:
+    options = {"table_partition_cols": [("day", pa.int64())], "file_extension": ".parquet"}
+    counts = {}
+    for collected in ("false", "true"):
+        config = SessionConfig().set("datafusion.execution.collect_statistics", collected)
+        context = SessionContext(config)
+        context.register_listing_table("t", folder, **options)  # type: ignore[arg-type]
+        plan = context.sql("SELECT a FROM t").execution_plan().to_bytes()
+        (scan,) = children(plan, messages.PhysicalPlanNode.PARQUET_SCAN)
+        (conf,) = children(scan, messages.ParquetScanExecNode.BASE_CONF)
+        (counts[collected],) = children(conf, messages.FileScanExecConf.STATISTICS)
+
+    (rows,) = children(counts["true"], messages.Statistics.NUM_ROWS)
+    assert not [field for field in fields(rows) if field.number == messages.Precision.INFO]  # exact
+    absent = [(messages.Precision.INFO, messages.Precision.ABSENT), (messages.Precision.VALUE, b"")]
+    statistics = children(counts["false"], messages.Statistics.COLUMN_STATS)
+    assert len(statistics) == 4
+    for number in (messages.Statistics.NUM_ROWS, messages.Statistics.TOTAL_BYTE_SIZE):
+        (value,) = children(counts["false"], number)
+        assert [(field.number, field.value) for field in fields(value)] == absent
+    for column in statistics:
+        assert [field.number for field in fields(column)] == [*messages.ColumnStats.ALL]

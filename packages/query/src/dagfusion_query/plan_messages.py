@@ -18,7 +18,10 @@ class LogicalPlanNode:
     LIMIT = 5
     AGGREGATE = 6
     JOIN = 7
+    SORT = 8
+    WINDOW = 13
     VALUES = 16
+    UNION = 19
     SUBQUERY_ALIAS = 21
 
 
@@ -64,7 +67,7 @@ class SortNode:
 class JoinNode:
     """A join; the types after `LAST_OUTER` are semi, anti and mark joins."""
 
-    LEFT, RIGHT, TYPE, FILTER = 1, 2, 3, 8
+    LEFT, RIGHT, TYPE, LEFT_ON, RIGHT_ON, FILTER, NULL_AWARE = 1, 2, 3, 5, 6, 8, 9
     LAST_OUTER = 3
 
 
@@ -72,6 +75,18 @@ class AggregateNode:
     """An aggregate, with groups or without."""
 
     INPUT, GROUP_EXPR, AGGR_EXPR = 1, 2, 3
+
+
+class WindowNode:
+    """Window functions over rows."""
+
+    INPUT = 1
+
+
+class UnionNode:
+    """The rows of several plans, whose columns are matched by their places."""
+
+    INPUTS = 1
 
 
 class ValuesNode:
@@ -107,9 +122,15 @@ class LogicalExprNode:
 
 
 class Column:
-    """A column's name."""
+    """A column's name, and the table's."""
 
-    NAME = 1
+    NAME, RELATION = 1, 2
+
+
+class ColumnRelation:
+    """The table of a column."""
+
+    RELATION = 1
 
 
 class BinaryExprNode:
@@ -259,7 +280,26 @@ class ParquetOptions:
 class FileScanExecConf:
     """What a scan reads."""
 
-    FILE_GROUPS, LIMIT, PARTITION_COLUMNS, OBJECT_STORE_URL = 1, 5, 7, 8
+    FILE_GROUPS, LIMIT, STATISTICS, PARTITION_COLUMNS, OBJECT_STORE_URL = 1, 5, 6, 7, 8
+
+
+class Statistics:
+    """Rows and bytes of a scan, and what is known of each column."""
+
+    NUM_ROWS, TOTAL_BYTE_SIZE, COLUMN_STATS = 1, 2, 3
+
+
+class ColumnStats:
+    """What is known of a column: the least and greatest value, sum, NULLs, distinct values, bytes."""
+
+    ALL = (1, 2, 3, 4, 5, 6)
+
+
+class Precision:
+    """A number or a value that is exact, inexact or absent."""
+
+    INFO, VALUE = 1, 2
+    ABSENT = 2
 
 
 class ScanLimit:

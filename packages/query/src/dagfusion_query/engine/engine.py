@@ -280,7 +280,9 @@ class Engine:
     def _work(self, optimized: LogicalPlan, bound: Bound, choice: "_Choice") -> Spliced | Staged | None:
         tables, policy, avoid = [*bound.tables.values()], *choice
         try:
-            return splice(optimized, bound.context, tables, self._breadth, policy, avoid=avoid)
+            return splice(
+                optimized, bound.context, tables, self._breadth, policy, avoid=avoid, counting=bound.session.counting
+            )
         except NotSpliceable:
             # Where DataFusion cannot plan the statement at all, this raises its own error.
             bound.context.create_dataframe_from_logical_plan(optimized).execution_plan()

@@ -81,6 +81,15 @@ class Session:
             context.remove_optimizer_rule(rule)
         return context
 
+    @cached_property
+    def counting(self) -> SessionContext:
+        """A context that counts the rows of witnesses, for plans with small inputs of joins: see `scan.join_order`."""
+        context = new_context(self._settings)
+        context.sql("SET datafusion.execution.collect_statistics = true").collect()
+        context.sql("SET datafusion.optimizer.join_reordering = false").collect()  # the inputs are in order
+        self._series.register(context)
+        return context
+
     def template(self, name: TableName) -> Template:
         """Return the template folders of a table."""
         return self._templates[name]

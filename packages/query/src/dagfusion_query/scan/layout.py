@@ -9,6 +9,7 @@ A table is registered over an empty folder, the template. While a query is plann
 (a slot), so that a table named twice stays two scans, with as many witness files as the scan shall have file groups.
 """
 
+import io
 import re
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
@@ -32,9 +34,9 @@ from dagfusion_query.sql_text import quoted
 
 HIDDEN = "$scan"  # an identifier to DataFusion, and never the end of a table's name
 _PLAIN = re.compile(r"\w+", re.ASCII)
-_WITNESS = b"PAR1"  # never read: the splice replaces it
 # What a URL of DataFusion has as it is. A URL that differs from DataFusion's would leave a table empty.
 _UNQUOTED = "/!$&'()+,:;=@]^|~"
+_MANY_ROWS = 1 << 24  # filters leave more of them than a small table has
 _GLOB = re.compile(r"[*?\[]")
 _VALUES = {"string": "w", "large_string": "w", "binary": "w", "bool": "false", "date32[day]": "1970-01-01"}
 
@@ -108,24 +110,27 @@ class Template:
     def __init__(self, folder: Path, partition_schema: pa.Schema) -> None:
         self.folder = folder
         self._leaf = Path(*(f"{f.name}={_witness_value(f.type)}" for f in partition_schema))
-        self._ready: set[tuple[int, int]] = set()
+        self._ready: set[Path] = set()
 
     @property
     def home(self) -> str:
         """The empty folder that the table is registered over, with a slash at its end."""
         return self.path(0, 0)
 
-    def path(self, slot: int, groups: int) -> str:
-        """Return the folder for a scan in `slot` with `groups` file groups, with a slash at its end."""
-        folder = self.folder / f"s{slot}" / f"k{groups}"
-        if (slot, groups) not in self._ready:
+    def path(self, slot: int, groups: int, *, is_small: bool = False) -> str:
+        """Return the folder for a scan in `slot` with `groups` file groups, with a slash at its end.
+
+        The witnesses of a small scan have one row each, those of others many.
+        """
+        folder = self.folder / f"s{slot}" / f"{'small' if is_small else 'k'}{groups}"
+        if folder not in self._ready:
             # A missing template would be an empty table: a wrong answer, not an error. So it is complete before it is
             # known.
             leaf = folder / self._leaf
             leaf.mkdir(parents=True, exist_ok=True)
             for i in range(groups):
-                (leaf / f"{i}.parquet").write_bytes(_WITNESS)
-            self._ready.add((slot, groups))
+                (leaf / f"{i}.parquet").write_bytes(_witness(1 if is_small else _MANY_ROWS))
+            self._ready.add(folder)
         return f"{folder}/"
 
 
@@ -179,6 +184,16 @@ def _placeholder(kind: pa.DataType) -> pa.Scalar:
     if pa.types.is_decimal(kind):
         return pa.scalar(Decimal(0), kind)
     return pa.scalar(0, pa.int32() if pa.types.is_date32(kind) else pa.int64()).cast(kind)
+
+
+@cache
+def _witness(rows: int) -> bytes:
+    """Return a file that is never read but for its footer, which has the number of rows, and no other column."""
+    import pyarrow.parquet as pq  # noqa: PLC0415  # as late as the first query
+
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"witness": pa.nulls(rows, pa.bool_())}), sink)
+    return sink.getvalue()
 
 
 def _witness_value(kind: pa.DataType) -> str:

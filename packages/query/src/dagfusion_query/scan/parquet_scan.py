@@ -33,19 +33,22 @@ from dagfusion_query.catalog.model import Table
 from dagfusion_query.object_store import object_path
 from dagfusion_query.plan_messages import (
     CoalescePartitionsExecNode,
+    ColumnStats,
     FileGroup,
     FileScanExecConf,
     ParquetOptions,
     ParquetScanExecNode,
     PartitionedFile,
     PhysicalPlanNode,
+    Precision,
     ScanLimit,
+    Statistics,
     TableParquetOptions,
     UnionExecNode,
 )
 from dagfusion_query.scan.large_objects import LargeRead
 from dagfusion_query.scan.table_scan import Scan, may_hold_nan
-from dagfusion_query.wire import children, fields, message, rewrite
+from dagfusion_query.wire import children, fields, message, rewrite, uint
 
 SMALL_BYTES = 1 << 20  # all of such a file is read as fast as its page index, which DataFusion asks for at each query
 LOCAL_STORE = "file:///"
@@ -197,9 +200,13 @@ class ParquetScan:
             entries, store = files.copied.entries, LOCAL_STORE
         encoded = [message(FileScanExecConf.FILE_GROUPS, g) for g in _file_groups(entries, files.sizes, groups)]
         dropped = {FileScanExecConf.FILE_GROUPS} | ({FileScanExecConf.PARTITION_COLUMNS} if files.is_large else set())
+        changed = {
+            FileScanExecConf.OBJECT_STORE_URL: lambda _: store.encode(),
+            FileScanExecConf.STATISTICS: _unknown,  # they are those of the witnesses
+        }
         rest = (
-            message(FileScanExecConf.OBJECT_STORE_URL, store.encode())
-            if field.number == FileScanExecConf.OBJECT_STORE_URL
+            message(field.number, changed[field.number](field.value))
+            if field.number in changed and isinstance(field.value, bytes)
             else field.raw
             for field in fields(self._conf)
             if field.number not in dropped
@@ -322,6 +329,15 @@ def _reads(conf: bytes, witness: bytes) -> bool:
         for file in children(group, FileGroup.FILES)[:1]
     ]
     return any(path.startswith(witness) for file in first for path in children(file, PartitionedFile.PATH))
+
+
+def _unknown(statistics: bytes) -> bytes:
+    """Return statistics of the same columns of which nothing is known."""
+    absent = uint(Precision.INFO, Precision.ABSENT) + message(Precision.VALUE, b"")
+    column = b"".join(message(number, absent) for number in ColumnStats.ALL)
+    count = len(children(statistics, Statistics.COLUMN_STATS))
+    known = (Statistics.NUM_ROWS, Statistics.TOTAL_BYTE_SIZE)
+    return b"".join(message(number, absent) for number in known) + message(Statistics.COLUMN_STATS, column) * count
 
 
 def _switched_off(options: bytes, numbers: Collection[int]) -> bytes:

@@ -13,6 +13,7 @@ Field numbers are those of datafusion-proto 55.
 import re
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -22,6 +23,7 @@ from datafusion import ExecutionPlan, Expr, LogicalPlan, SessionContext
 from dagfusion_contract.naming import TableName
 from dagfusion_query.plan_messages import CoalescePartitionsExecNode, ListingTableScanNode, PhysicalPlanNode
 from dagfusion_query.scan.answer import Mention, aggregate_over_scan, answer
+from dagfusion_query.scan.join_order import SMALL_ROWS, result_columns, small_side_first
 from dagfusion_query.scan.large_objects import FOOTER_REQUESTS
 from dagfusion_query.scan.layout import Template, folder_url
 from dagfusion_query.scan.parquet_scan import (
@@ -90,6 +92,7 @@ def splice(
     policy: CopyPolicy | None = None,
     *,
     avoid: Container[TableName] = (),
+    counting: SessionContext | None = None,
 ) -> Spliced:
     """Plan a query over the files that its filters keep.
 
@@ -100,6 +103,7 @@ def splice(
         breadth: How wide a scan is.
         policy: Which scans read local copies of their objects; None for none.
         avoid: The tables of which no large object is read.
+        counting: The session that plans joins with small tables: it counts the rows of witnesses.
 
     Raises:
         NotSpliceable: The plan does not serialize, or loses a part on the way.
@@ -109,14 +113,17 @@ def splice(
     logical = encoded_plan(optimized)
     slots: list[_Slot] = []
     answered: list[Scan] = []
+    is_join = "Join" in optimized.display_indent()
     for scanned in tables:
         logical = answer_aggregates(logical, scanned, answered, context)
-        logical = _point_at_witnesses(logical, scanned, slots, context, breadth)
+        logical = _point_at_witnesses(logical, scanned, slots, context, breadth, is_join=is_join)
     misplaced = may_misplace_filters(optimized, context)
+    if is_join:
+        logical = small_side_first(logical, _rows_of(slots), result_columns(optimized))
     try:
         logical = exact_float_bounds(logical, context)
-        plan = LogicalPlan.from_bytes(context, keep_filters_in_place(logical, context) if misplaced else logical)
-        physical = context.create_dataframe_from_logical_plan(plan).execution_plan()
+        logical = keep_filters_in_place(logical, context) if misplaced else logical
+        physical = _counted(logical, slots, counting) or _physical(logical, context)
         merged = physical.partition_count > 1
         encoded = physical.to_bytes()
     except Exception as error:
@@ -131,16 +138,16 @@ def splice(
         reads.append(_put_files(encoded, wanted, breadth, policy, is_lazy=is_lazy, misplaced=misplaced))
         encoded = reads[-1].physical
     _check(encoded, [scanned.template for scanned in tables])
+    every = {scanned.table.name for scanned in tables}
+    without_large = partial(splice, optimized, context, tables, breadth, policy, avoid=every, counting=counting)
     return Spliced(
         message(PhysicalPlanNode.MERGE, message(CoalescePartitionsExecNode.INPUT, encoded)) if merged else encoded,
         [*answered, *(read.scan for read in reads)],
         [copied for read in reads for copied in read.copied],
         [scan for read in reads for scan in read.in_place],
         frozenset((s.scan.table.environment, s.scanned.store) for s in slots if s.scan.count and s.scanned.store),
-        lambda: splice(optimized, context, tables, breadth, avoid=avoid),
-        (lambda: splice(optimized, context, tables, breadth, policy, avoid={scanned.table.name for scanned in tables}))
-        if any(read.scan.large for read in reads)
-        else None,
+        lambda: splice(optimized, context, tables, breadth, avoid=avoid, counting=counting),
+        without_large if any(read.scan.large for read in reads) else None,
     )
 
 
@@ -162,12 +169,14 @@ class _Slot:
 
     Attributes:
         node: The encoded scan, without its path.
+        is_small: Whether it is an input of a join that may be read as a whole.
     """
 
     scanned: ScannedTable
     scan: Scan
     folder: str
     node: bytes
+    is_small: bool = False
 
     @property
     def witness(self) -> bytes:
@@ -189,6 +198,31 @@ class _Read(NamedTuple):
     scan: Scan
     copied: Sequence[Copied]
     in_place: Sequence[Scan]
+
+
+def _physical(logical: bytes, context: SessionContext) -> ExecutionPlan:
+    return context.create_dataframe_from_logical_plan(LogicalPlan.from_bytes(context, logical)).execution_plan()
+
+
+def _counted(logical: bytes, slots: Sequence[_Slot], counting: SessionContext | None) -> ExecutionPlan | None:
+    """Return the plan in which small inputs of joins are read as a whole; None where there is none, or no such plan.
+
+    The session knows the rows of witnesses instead of those of tables. A plan without one of the scans may have an
+    answer that was taken from them.
+    """
+    if counting is None or len(slots) < 2 or not any(slot.is_small for slot in slots):  # noqa: PLR2004
+        return None
+    try:
+        plan = _physical(logical, counting)
+        encoded = plan.to_bytes()
+    except Exception:  # noqa: BLE001  # it has no class
+        return None
+    return plan if all(slot.witness in encoded for slot in slots if slot.scan.count) else None
+
+
+def _rows_of(slots: Sequence[_Slot]) -> Callable[[bytes], int | None]:
+    rows = {folder_url(slot.folder).encode(): slot.scan for slot in slots}
+    return lambda path: rows[path].rows if path in rows else None
 
 
 def _is_merged(missing: _Slot, slots: Sequence[_Slot], physical: bytes) -> bool:
@@ -228,7 +262,13 @@ def answer_aggregates(logical: bytes, scanned: ScannedTable, answered: list[Scan
 
 
 def _point_at_witnesses(
-    logical: bytes, scanned: ScannedTable, slots: list[_Slot], context: SessionContext, breadth: Breadth
+    logical: bytes,
+    scanned: ScannedTable,
+    slots: list[_Slot],
+    context: SessionContext,
+    breadth: Breadth,
+    *,
+    is_join: bool,
 ) -> bytes:
     """Give each scan of a table a template folder of its own, and drop the filters that the catalog decided."""
     home = folder_url(scanned.template.home).encode()
@@ -241,7 +281,8 @@ def _point_at_witnesses(
         encoded = children(scan_node, ListingTableScanNode.FILTERS)
         filters = [Expr.from_bytes(data, context) for data in encoded]
         scan = prune_scan(scanned, filters, _mention(scan_node, scanned).relation)
-        folder = scanned.template.path(len(slots), breadth.planned(scan.count))
+        is_small = is_join and scan.rows <= SMALL_ROWS
+        folder = scanned.template.path(len(slots), breadth.planned(scan.count), is_small=is_small)
         undecided = [data for data, applied in zip(encoded, scan.filters, strict=True) if not applied.decided]
         rest = b"".join(
             field.raw
@@ -254,6 +295,7 @@ def _point_at_witnesses(
                 scan,
                 folder,
                 node := b"".join(message(ListingTableScanNode.FILTERS, f) for f in undecided) + rest,
+                is_small,
             )
         )
         return message(ListingTableScanNode.PATHS, folder_url(folder).encode()) + node

@@ -149,6 +149,11 @@ class Scan:
         return int(pc.sum(self.of(self.table.files.select(["size_bytes"]))["size_bytes"]).as_py() or 0)
 
     @property
+    def rows(self) -> int:
+        """The rows of the files that are read."""
+        return int(pc.sum(self.of(self.table.files.select(["rows"]))["rows"]).as_py() or 0)
+
+    @property
     def kept(self) -> pa.Table:
         """The rows of the catalog that are read."""
         return self.of(self.table.files)

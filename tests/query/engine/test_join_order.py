@@ -1,0 +1,171 @@
+"""Joins begin with the smaller input, by the rows of the catalog, whatever the statement's order."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dagfusion_query.engine.engine import Engine
+from dagfusion_query.scan import splice
+from dagfusion_query.settings import Settings
+
+FILES, ROWS, DIM, MID = 6, 400, 20, 90
+STAR = "SELECT d.name, m.label, sum(v) AS total FROM {} GROUP BY 1, 2"
+ORDERS = [
+    "fact f JOIN dim d ON f.k = d.k JOIN mid m ON f.m = m.m",
+    "dim d JOIN fact f ON f.k = d.k JOIN mid m ON f.m = m.m",
+    "mid m JOIN fact f ON f.m = m.m JOIN dim d ON f.k = d.k",
+    "fact f, mid m, dim d WHERE f.k = d.k AND f.m = m.m",
+]
+# Statements with one join, and how the plan that begins with the small table calls it.
+JOINS = {
+    "SELECT * FROM fact f JOIN dim d ON f.k = d.k": "Inner",
+    "SELECT * FROM fact f JOIN dim d ON f.k = d.k ORDER BY v LIMIT 5": "Inner",
+    "SELECT * FROM dim d JOIN fact f ON f.k = d.k": "Inner",
+    "SELECT v, name FROM fact f LEFT JOIN dim d ON f.k = d.k": "Right",
+    "SELECT v, name FROM dim d RIGHT JOIN fact f ON f.k = d.k": "Right",
+    "SELECT v, name FROM fact f FULL JOIN dim d ON f.k = d.k AND v > 0.5": "Full",
+    "SELECT v FROM fact WHERE k IN (SELECT k FROM dim WHERE name > 'n2')": "RightSemi",
+    "SELECT v FROM fact f WHERE NOT EXISTS (SELECT 1 FROM dim d WHERE d.k = f.k)": "RightAnti",
+    "SELECT count(*) AS c, (SELECT count(*) FROM (FROM dim LIMIT 7)) AS n FROM fact f JOIN dim d ON f.k = d.k": "Inner",
+}
+# Statements whose answer has to be right, whatever their plan is.
+OTHERS = [
+    "SELECT v FROM fact WHERE k NOT IN (SELECT k FROM dim)",
+    "SELECT v FROM fact WHERE k NOT IN (SELECT nullif(k, 3) FROM dim)",
+    "SELECT v FROM fact WHERE v > 0.9 OR k IN (SELECT k FROM dim WHERE name = 'n2')",
+    "SELECT * FROM fact f JOIN dim d ON f.k = d.k UNION ALL SELECT * FROM fact f LEFT JOIN dim d ON f.m = d.k",
+    "SELECT count(*), max(f.p), min(m.r) FROM fact f CROSS JOIN mid m",
+    "SELECT count(*), sum(v) FROM fact f JOIN dim d ON f.k < d.k",
+    "SELECT count(*) FROM (SELECT DISTINCT k FROM fact) f JOIN (SELECT k FROM dim LIMIT 3) d ON f.k = d.k",
+    "SELECT min(p), max(p) FROM fact WHERE p IN (SELECT 'p' || k FROM dim)",
+    "SELECT f.p, m.r, count(*) FROM fact f JOIN mid m ON f.m = m.m GROUP BY ALL ORDER BY f.p",
+    "SELECT count(*) FROM dim CROSS JOIN (VALUES (1), (2)) v",
+    "SELECT f.k, row_number() OVER (ORDER BY v, f.k) FROM fact f JOIN dim d ON f.k = d.k",
+]
+
+
+@pytest.fixture
+def star(lake: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, duckdb.DuckDBPyConnection]]:
+    """A large table and two small ones, in a lake and in DuckDB."""
+    monkeypatch.setattr(splice, "SMALL_ROWS", ROWS)
+    lake.with_etags = True  # a plan has an identity then
+    rng, peer = np.random.default_rng(1), duckdb.connect()
+    keys: dict[str, list[tuple[pa.Table, dict[str, pa.Scalar]]]] = {"fact": [], "dim": [], "mid": []}
+    for number in range(FILES):
+        columns = {"k": rng.integers(0, DIM + 5, ROWS), "m": rng.integers(0, MID, ROWS), "v": rng.random(ROWS)}
+        keys["fact"].append((pa.table(columns), {"p": pa.scalar(f"p{number}")}))
+    keys["dim"].append((pa.table({"k": np.arange(DIM), "name": [f"n{i % 7}" for i in range(DIM)]}), {}))
+    labels = [f"l{i % 9}" for i in range(MID)]
+    keys["mid"].append((pa.table({"m": np.arange(MID), "label": labels}), {"r": pa.scalar("x")}))
+    for name, files in keys.items():
+        for rows, values in files:
+            lake.write((name,), rows, values)
+        parts = [rows.append_column("p", pa.repeat(v["p"], len(rows))) if "p" in v else rows for rows, v in files]
+        parts = [rows.append_column("r", pa.repeat("x", len(rows))) if name == "mid" else rows for rows in parts]
+        peer.register(name, pa.concat_tables(parts))
+    yield lake, peer
+    peer.close()
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_star_is_read_past_its_small_tables(star: Any, order: str) -> None:
+    lake, peer = star
+    sql = STAR.format(order)
+
+    plan = _plan(lake, sql)
+
+    builds = [_tables(build) for build in _builds(plan)]
+    assert sorted(builds) == [["dim"], ["mid"]]
+    assert plan.count("mode=CollectLeft") == 2
+    assert _rounded(lake.sql(_named(sql))) == _rounded(peer.execute(sql).to_arrow_table())
+
+
+@pytest.mark.parametrize("sql", JOINS)
+def test_a_join_begins_with_the_small_table(star: Any, sql: str) -> None:
+    lake, peer = star
+
+    plan = _plan(lake, sql)
+
+    assert [_tables(build) for build in _builds(plan)] == [["dim"]]
+    assert f"join_type={JOINS[sql]}," in plan
+    answer, expected = lake.sql(_named(sql)), peer.execute(sql).to_arrow_table()
+    assert answer.column_names == [name.removesuffix("_1") for name in expected.column_names]
+    assert _rounded(answer) == _rounded(expected)
+
+
+@pytest.mark.parametrize("sql", OTHERS)
+def test_no_answer_is_taken_from_witnesses(star: Any, sql: str) -> None:
+    lake, peer = star
+
+    assert _rounded(lake.sql(_named(sql))) == _rounded(peer.execute(sql).to_arrow_table())
+
+
+def test_pruning_counts(star: Any) -> None:
+    lake, _ = star
+    lake.write(("wide",), pa.table({"m": np.arange(2 * ROWS)}))
+
+    first = [_tables(b) for b in _builds(_plan(lake, "SELECT count(*) FROM fact f JOIN wide w ON f.m = w.m"))]
+    pruned = _plan(lake, "SELECT count(*) FROM wide w JOIN fact f ON f.m = w.m WHERE f.p = 'p1'")
+
+    assert first == [["wide"]]
+    assert [_tables(b) for b in _builds(pruned)] == [["fact"]]
+
+
+def test_a_joined_input_is_not_taken_for_a_small_one(star: Any) -> None:
+    lake, _ = star
+    sql = "SELECT count(*) FROM fact f JOIN mid m ON f.m = m.m JOIN (SELECT * FROM fact WHERE v > 0.5) g ON f.v = g.v"
+
+    plan = _plan(lake, sql)
+
+    assert plan.count("mode=CollectLeft") == 1
+    assert plan.count("mode=Partitioned") == 1
+
+
+def test_every_process_makes_the_same_plan(star: Any) -> None:
+    lake, _ = star
+    sql = _named(STAR.format(ORDERS[0]))
+    other = Engine(Settings.read({"DAGFUSION_HOME": str(lake.root / "home")}))
+
+    identities = {engine.prepare(sql, None, lake.snapshot).identity for engine in (lake.engine, other)}
+    other.close()
+
+    assert len(identities) == 1
+    assert None not in identities
+
+
+def _named(sql: str) -> str:
+    return re.sub(r"\b(fact|dim|mid|wide)\b(?! *[.=])", r"local_default.\1", sql)
+
+
+def _plan(lake: Any, sql: str) -> str:
+    prepared = lake.prepare(_named(sql))
+    assert prepared.path == "splice"
+    return str(lake.engine.plans(prepared)[1])
+
+
+def _builds(plan: str) -> list[str]:
+    """Return the first input of each hash join of a plan's text."""
+    lines = plan.splitlines()
+    found = []
+    for number, line in enumerate(lines):
+        if line.lstrip().startswith("HashJoinExec"):
+            depth = len(lines[number + 1]) - len(lines[number + 1].lstrip())
+            after = lines[number + 2 :]
+            end = next(i for i, one in enumerate(after) if len(one) - len(one.lstrip()) <= depth)
+            found.append("\n".join([lines[number + 1], *after[:end]]))
+    return found
+
+
+def _tables(plan: str) -> list[str]:
+    return sorted(set(re.findall(r"/(fact|dim|mid|wide)/", plan)))
+
+
+def _rounded(table: pa.Table) -> list[tuple[Any, ...]]:
+    columns = [column.to_pylist() for column in table.columns]
+    rows = zip(*([round(v, 6) if isinstance(v, float) else v for v in column] for column in columns), strict=True)
+    return sorted(rows, key=repr)
