@@ -26,7 +26,7 @@ import dagfusion_query.errors
 import dagfusion_stack.errors
 from dagfusion_pipeline.environment import Credentials, Environment
 from dagfusion_query.cli.main import COMMANDS, app
-from dagfusion_query.config_file import KEYS
+from dagfusion_query.config import ENVIRONMENT_KEYS
 from dagfusion_query.doors.http.openapi import describe
 from dagfusion_query.service_settings import ConfigSettings, ServiceSettings
 from dagfusion_query.settings import ENGINE_SETTINGS, ClientSettings, EnvironmentSettings, Settings, names
@@ -113,7 +113,7 @@ def shown_field(field: Any) -> str:
 
 def keys_list() -> str:
     """Return the keys of the tables of `dagfusion.toml`."""
-    tables = {"[service]": names(ServiceSettings), "[engine]": ENGINE_SETTINGS, "[environments.NAME]": KEYS}
+    tables = {"[service]": names(ServiceSettings), "[engine]": ENGINE_SETTINGS, "[environments.NAME]": ENVIRONMENT_KEYS}
     return table(
         ("Table", "Keys"), ([f"`{name}`", ", ".join(f"`{key}`" for key in keys)] for name, keys in tables.items())
     )

@@ -11,7 +11,7 @@ import yaml  # type: ignore[import-untyped]
 from typer.testing import CliRunner
 
 from dagfusion_query import server
-from dagfusion_query.access.tokens import Tokens
+from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.cli.main import app
 from dagfusion_query.config import Config
 from dagfusion_query.doors.address import Address

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from dagfusion_query.config_file import KEYS
+from dagfusion_query.config import ENVIRONMENT_KEYS
 from scripts import reference
 
 SETTING = re.compile(r"ENVIRONMENT|DAGSTER_HOME|(?:DAGFUSION|AWS|S3|UAT_S3|PROD_S3)_[A-Z0-9_]+")
 OURS = re.compile(r"(?<![A-Z0-9_])DAGFUSION_[A-Z0-9_]*")
 ROW = re.compile(r"^\| `([A-Z][A-Z0-9_]+)` \|", re.MULTILINE)
 # How documents write the variables of one of several environments.
-OF_ENVIRONMENT = re.compile(rf"DAGFUSION_(?:UAT|PROD|PROD_EU)_(?:{'|'.join(KEYS).upper()})")
+OF_ENVIRONMENT = re.compile(rf"DAGFUSION_(?:UAT|PROD|PROD_EU)_(?:{'|'.join(ENVIRONMENT_KEYS).upper()})")
 OF_TESTS = frozenset({"DAGFUSION_REQUIRE_CONTAINERS"})  # settings of the tests, which the documents name
 README_BYTES = 6000
 PATH = re.compile(r"`([\w./-]+(?:\.py|/))`")
@@ -110,7 +110,7 @@ def test_the_page_of_settings_has_the_table_and_no_other_variable(root: Path, va
 
 def test_every_key_of_an_environment_is_documented(root: Path) -> None:
     text = (root / "docs" / "how-to" / "environments.md").read_text()
-    assert [key for key in KEYS if f"`{key}`" not in text] == []
+    assert [key for key in ENVIRONMENT_KEYS if f"`{key}`" not in text] == []
 
 
 def test_the_generated_reference_is_that_of_the_code() -> None:

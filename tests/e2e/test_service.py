@@ -16,7 +16,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from dagfusion_query.client.connect import connect
+from dagfusion_query.client import connect
 from dagfusion_query.errors import (
     QueryError,
     StoreUnavailableError,

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dagfusion_query.client.connect import connect
+from dagfusion_query.client import connect
 from dagfusion_query.errors import UnauthenticatedError, UnknownTableError
 from tests.e2e.lake import EXTRACTS, ORDERS_BY_STATE, REGISTER, TABLES, Lake
 from tests.query.server.process import Server, run

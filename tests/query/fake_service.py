@@ -18,10 +18,9 @@ from dagfusion_query.access.grants import Caller, restricted
 from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.live import Lag
 from dagfusion_query.catalog.model import Snapshot
-from dagfusion_query.documents.failures import Failure
-from dagfusion_query.documents.queries import ExplanationDocument, QueryInfo, State, Stats
+from dagfusion_query.documents.queries import ExplanationDocument, Failure, QueryInfo, State, Stats
 from dagfusion_query.errors import QueryCancelledError, QueryError, UnknownQueryError, UnknownTableError
-from dagfusion_query.event_log.history import History
+from dagfusion_query.event_log.protocol import History
 from dagfusion_query.service.registry import Query
 from dagfusion_query.service.running import Running
 from dagfusion_query.service.service import Service

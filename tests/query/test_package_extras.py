@@ -10,8 +10,7 @@ from packaging.requirements import Requirement
 import dagfusion_query
 from dagfusion_query import Result
 from dagfusion_query.cli import program
-from dagfusion_query.errors import MissingExtraError
-from dagfusion_query.package_extras import OPTIONAL, needs
+from dagfusion_query.errors import OPTIONAL, MissingExtraError, needs
 
 
 def test_the_optional_modules_are_those_of_the_extras(root: Path) -> None:
@@ -54,7 +53,7 @@ def test_a_frame_without_its_library_names_its_extra(monkeypatch: pytest.MonkeyP
 
 
 def test_the_command_without_its_library_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    without(monkeypatch, "typer", "dagfusion_query.cli.main", "dagfusion_query.cli.query_commands")
+    without(monkeypatch, "typer", "dagfusion_query.cli.main")
     with pytest.raises(SystemExit) as ended:
         program.main()
     assert str(ended.value) == (

@@ -12,8 +12,7 @@ from dagfusion_query.discovery.foreign_objects import ForeignObjects
 from dagfusion_query.discovery.record_cache import RecordCache
 from dagfusion_query.discovery.record_reader import RecordReader
 from dagfusion_query.errors import EventLogUnavailableError, SnapshotError
-from dagfusion_query.event_log.history import History
-from dagfusion_query.event_log.protocol import Cursor, Event, EventLog, Poll
+from dagfusion_query.event_log.protocol import Cursor, Event, EventLog, History, Poll
 from dagfusion_query.settings import Settings
 from tests.query.catalog.following import Clock, Opened, Record, partitions, wait_for
 

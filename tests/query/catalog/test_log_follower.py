@@ -13,9 +13,7 @@ from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.snapshot import Stored
 from dagfusion_query.discovery import Discovery
 from dagfusion_query.errors import EventLogUnavailableError, SnapshotError
-from dagfusion_query.event_log.history import History
-from dagfusion_query.event_log.protocol import Cursor, Event, Poll
-from dagfusion_query.event_log.watermark import Watermark
+from dagfusion_query.event_log.protocol import Cursor, Event, History, Poll, Watermark
 from tests.query.catalog.folding import EMPTY, Record, seen, written
 from tests.query.catalog.following import Clock
 

@@ -14,9 +14,8 @@ from dagfusion_query.catalog.manifest import MappedCatalog, manifest_paths
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.snapshot import SnapshotStore
 from dagfusion_query.errors import SnapshotError
-from dagfusion_query.event_log.protocol import Cursor, Event, Materialization, Wipe
+from dagfusion_query.event_log.protocol import Cursor, Event, Materialization, Watermark, Wipe
 from dagfusion_query.event_log.stored_event import EventReader
-from dagfusion_query.event_log.watermark import Watermark
 
 CURSOR = Cursor(Watermark(0, 0, 0), {})
 KEYS = (("a", "one"), ("a", "two"))

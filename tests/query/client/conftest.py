@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dagfusion_query.access.tokens import Tokens
+from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.client.http import HttpConnection
 from dagfusion_query.doors.http.listen import HttpDoor
 from dagfusion_query.service_settings import ServiceSettings

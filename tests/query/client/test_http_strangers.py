@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from dagfusion_query.access.tokens import Tokens
+from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.client.http import HttpConnection
 from dagfusion_query.doors.http.listen import HttpDoor
 from dagfusion_query.errors import (

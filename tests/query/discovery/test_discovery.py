@@ -1,5 +1,6 @@
 """The queue of discovery: bounded, the latest first to count, patient with a store that is down."""
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,10 +12,11 @@ import pytest
 
 from dagfusion_contract.record import DataFile
 from dagfusion_query.discovery import discovery as module
+from dagfusion_query.discovery import record_cache
 from dagfusion_query.discovery.discovery import Discovery
 from dagfusion_query.discovery.record_cache import RecordCache
 from dagfusion_query.discovery.record_reader import RecordReader
-from dagfusion_query.errors import StoreUnavailableError, UndiscoverableError
+from dagfusion_query.errors import SnapshotError, StoreUnavailableError, UndiscoverableError
 from dagfusion_query.event_log.protocol import Event, Materialization
 from dagfusion_query.event_log.stored_event import Foreign
 
@@ -215,6 +217,27 @@ def test_a_damaged_cache_is_begun_anew(tmp_path: Path) -> None:
     cache = RecordCache(tmp_path)
     assert cache.recognise("log") == []
     cache.close()
+
+
+@pytest.mark.parametrize(
+    "failure", [sqlite3.OperationalError("disk is full"), sqlite3.DatabaseError("malformed"), OSError(28, "full")]
+)
+def test_a_cache_that_cannot_be_begun_anew_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    file = tmp_path / "discovered.sqlite"
+    file.write_bytes(b"this is no database, whatever its name says" * 100)
+    connect = record_cache._connect
+
+    def fail_once_it_is_gone(path: Path | None) -> sqlite3.Connection:
+        if file.exists():
+            return connect(path)
+        raise failure
+
+    monkeypatch.setattr(record_cache, "_connect", fail_once_it_is_gone)
+    with pytest.raises(SnapshotError, match="cannot be stored") as caught:
+        RecordCache(tmp_path)
+    assert caught.value.__cause__ is failure
 
 
 def test_closing_does_not_wait_for_the_queue(opened: Callable[..., Discovery], reader: FakeReader) -> None:

@@ -13,9 +13,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dagfusion_query import errors
-from dagfusion_query.documents import catalog, codec, failures, queries
+from dagfusion_query.documents import catalog, codec, queries
 from dagfusion_query.documents.codec import DocumentError
-from dagfusion_query.documents.failures import Failure, FlightFailure, ProblemDocument
+from dagfusion_query.documents.queries import Failure, FlightFailure, ProblemDocument
 from dagfusion_query.errors import QueryError
 from dagfusion_query.worker import frames
 from tests.tiers import examples
@@ -23,7 +23,7 @@ from tests.tiers import examples
 KINDS = sorted(
     {
         found
-        for module in (catalog, failures, queries, frames)
+        for module in (catalog, queries, frames)
         for found in vars(module).values()
         if dataclasses.is_dataclass(found) and isinstance(found, type) and found is not frames.Frame
     },

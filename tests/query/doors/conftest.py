@@ -15,7 +15,7 @@ from adbc_driver_flightsql import DatabaseOptions
 
 import dagfusion_query
 from dagfusion_query import Connection
-from dagfusion_query.access.tokens import Tokens
+from dagfusion_query.access.authentication import Tokens
 from tests.query.doors.doors import AdbcDoor, CommandLine, ConnectionDoor, Door
 from tests.query.server.process import Server, served
 

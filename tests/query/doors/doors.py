@@ -20,7 +20,7 @@ import pytest
 from dagfusion_query import Connection
 from dagfusion_query.cli.main import main
 from dagfusion_query.documents import codec
-from dagfusion_query.documents.failures import FlightFailure
+from dagfusion_query.documents.queries import FlightFailure
 from dagfusion_query.errors import QueryError
 
 

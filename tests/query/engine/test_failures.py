@@ -22,7 +22,6 @@ from dagfusion_query.errors import (
     StatementError,
     UnknownTableError,
 )
-from dagfusion_query.result import explain
 from tests.query.engine.conftest import TABLE
 
 
@@ -105,7 +104,7 @@ def test_a_malformed_call_gets_the_same_error_inside_explain(orgs: Any, call: st
 def _run(orgs: Any, sql: str) -> None:
     prepared = orgs.prepare(sql)
     if prepared.is_explain:
-        explain(prepared, orgs.engine)
+        orgs.engine.explain(prepared)
     else:
         orgs.rows(sql)
 

@@ -12,8 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dagfusion_query.catalog.live import LiveCatalog
-from dagfusion_query.event_log.protocol import Event
-from dagfusion_query.event_log.watermark import Watermark
+from dagfusion_query.event_log.protocol import Event, Watermark
 from tests.query.catalog.folding import check_table, seen
 from tests.query.catalog.following import Opened
 from tests.tiers import examples

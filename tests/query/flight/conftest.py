@@ -15,7 +15,7 @@ import pytest
 from pyarrow import flight
 
 from dagfusion_contract.naming import TableName
-from dagfusion_query.access.tokens import Tokens
+from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.catalog.model import Snapshot, Table, files_schema
 from dagfusion_query.doors.flight import messages
 from dagfusion_query.doors.flight.door import FlightDoor

@@ -19,8 +19,8 @@ import pytest
 from adbc_driver_flightsql import DatabaseOptions
 from pyarrow import flight
 
+from dagfusion_query.access.authentication import ANONYMOUS, Tokens
 from dagfusion_query.access.grants import ALL, Caller
-from dagfusion_query.access.tokens import ANONYMOUS, Tokens
 from dagfusion_query.client.flight import FlightConnection
 from dagfusion_query.doors.flight.door import FlightDoor
 from dagfusion_query.errors import QueryCancelledError, QueryError, TooBusyError

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dagfusion_query.access.tokens import Tokens
+from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.doors.http.listen import HttpDoor
 from dagfusion_query.service_settings import ServiceSettings
 from tests.query.fake_service import FakeService, arrow

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from dagfusion_contract.naming import TableName
-from dagfusion_query.access.tokens import Tokens
+from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.catalog.live import Lag
 from dagfusion_query.catalog.model import Snapshot, Table, files_schema
 from dagfusion_query.doors.summaries import partition_stream, partitions
@@ -20,7 +20,7 @@ from dagfusion_query.errors import (
     NameCollisionError,
     SchemaConflictError,
 )
-from dagfusion_query.event_log.history import History, PlannedRun
+from dagfusion_query.event_log.protocol import History, PlannedRun
 from tests.query.fake_service import FakeService, environment
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -8,7 +8,7 @@ from typing import cast
 import httpx
 import pytest
 
-from dagfusion_query.access.tokens import Tokens
+from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.doors.http.app import api_routes
 from dagfusion_query.doors.http.listen import HttpDoor
 from dagfusion_query.errors import ServiceUnavailableError

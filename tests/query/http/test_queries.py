@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from dagfusion_query.access.tokens import Tokens
+from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.errors import SqlSyntaxError
 from tests.query.fake_service import FakeService
 

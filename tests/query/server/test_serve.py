@@ -15,8 +15,8 @@ import psutil
 import pytest
 import trustme
 
-from dagfusion_query.access.tokens import Tokens
-from dagfusion_query.client.connect import connect
+from dagfusion_query.access.authentication import Tokens
+from dagfusion_query.client import connect
 from dagfusion_query.errors import ServiceUnreachableError, UnauthenticatedError
 from dagfusion_query.server import danger_of
 from dagfusion_query.service_settings import ServiceSettings

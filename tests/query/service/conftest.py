@@ -21,9 +21,7 @@ from dagfusion_query.catalog.snapshot import SnapshotStore
 from dagfusion_query.config import Config, EnvironmentConfig
 from dagfusion_query.documents.queries import QueryInfo
 from dagfusion_query.errors import QueryError
-from dagfusion_query.event_log.history import History
-from dagfusion_query.event_log.protocol import Cursor
-from dagfusion_query.event_log.watermark import Watermark
+from dagfusion_query.event_log.protocol import Cursor, History, Watermark
 from dagfusion_query.formats import Format
 from dagfusion_query.service.registry import Query
 from dagfusion_query.service.running import Running

@@ -16,7 +16,7 @@ from dagfusion_query.errors import (
     UnknownQueryError,
     UnknownTableError,
 )
-from dagfusion_query.event_log.history import History
+from dagfusion_query.event_log.protocol import History
 from dagfusion_query.formats import Format
 from dagfusion_query.service.registry import Query
 from tests.query.service.conftest import ANN, Served

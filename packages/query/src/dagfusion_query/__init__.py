@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dagfusion_query.answers import Connection, Explanation, QueryStats, Result, TableInfo
-    from dagfusion_query.client.connect import connect
+    from dagfusion_query.client import connect
     from dagfusion_query.errors import QueryError
 
 __all__ = ["Connection", "Explanation", "QueryError", "QueryStats", "Result", "TableInfo", "connect"]
@@ -17,7 +17,7 @@ _HOMES = {
     "QueryStats": "answers",
     "Result": "answers",
     "TableInfo": "answers",
-    "connect": "client.connect",
+    "connect": "client",
 }
 
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 import pyarrow as pa
 
-from dagfusion_query.errors import ExecutionError, NotParquetError, QueryCancelledError, QueryError
-from dagfusion_query.package_extras import needs
+from dagfusion_query.errors import ExecutionError, NotParquetError, QueryCancelledError, QueryError, needs
 from dagfusion_query.parameters import Params
 from dagfusion_query.preview import Preview
 

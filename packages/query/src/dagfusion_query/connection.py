@@ -1,30 +1,141 @@
-"""The embedded connection: the engine and the catalog in the caller's process."""
+"""The embedded connection: the engine and the catalog in the caller's process, and the results of its queries."""
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dagfusion_query.answers import Connection, Explanation, TableInfo
+from dagfusion_query.answers import (
+    Connection,
+    Explanation,
+    QueryStats,
+    Result,
+    TableInfo,
+)
 from dagfusion_query.catalog.live import LiveCatalog
 from dagfusion_query.catalog.manifest import snapshot_folder
 from dagfusion_query.catalog.model import Snapshot, Table, whereabouts
 from dagfusion_query.catalog.selection import Selection, selected
 from dagfusion_query.discovery import open_discovery
 from dagfusion_query.engine.engine import Engine, Prepared
-from dagfusion_query.engine.run import Finished
+from dagfusion_query.engine.run import Batches, Finished
 from dagfusion_query.engine.runtime import closed
-from dagfusion_query.errors import EventLogUnavailableError, QueryError, SettingsError
+from dagfusion_query.errors import EventLogUnavailableError, QueryError, SettingsError, StaleObjectError
 from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.stored_event import EventReader
+from dagfusion_query.object_store import StaleRetries
 from dagfusion_query.parameters import Params
-from dagfusion_query.result import EmbeddedResult, explain
 from dagfusion_query.settings import Settings, listed
 
 _DISCOVERY_WAIT_S = 60.0  # for what is there when a connection is made; the rest appears as it is learnt
+
+
+class EmbeddedResult(Result):
+    """The result of a query. Its first batch is there, or the query is at its end, when it is made.
+
+    Iterating streams the batches, once; `to_arrow` and its siblings collect them. A result of which nothing has been
+    taken yet starts over, on a fresh catalog, when an object that it reads has been replaced meanwhile.
+
+    Args:
+        prepared: The planned statement.
+        schema: The result's columns.
+        start: Starts a run of a planned statement.
+        replan: Refreshes the catalog and plans the statement again.
+        started: When the statement came in (`time.perf_counter`).
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        schema: pa.Schema,
+        start: Callable[[Prepared], Batches],
+        replan: Callable[[], Prepared],
+        started: float,
+    ) -> None:
+        super().__init__()
+        self.schema = schema
+        self._run, self._replan, self._started = start, replan, started
+        self._retries = StaleRetries()
+        self._start(prepared)
+
+    @property
+    def stats(self) -> QueryStats:
+        """What the query has read so far."""
+        total, read = sum(len(scan.table.files) for scan in self._prepared.scans), self._batches.files_read
+        generation = self._prepared.bound.snapshot.generation
+        return QueryStats(
+            total,
+            read,
+            total - read,
+            self._batches.bytes_read,
+            self._rows,
+            self._seconds,
+            generation,
+            path=self._batches.path or self._prepared.path,
+        )
+
+    def to_arrow(self) -> pa.Table:
+        """Return all rows as a `pyarrow.Table`.
+
+        Raises:
+            ExecutionError: The query fails on the way, or its batches have been taken already.
+        """
+        self._take()
+        while True:
+            batches = []
+            try:
+                while (batch := self._pop()) is not None:
+                    batches.append(batch)
+            except StaleObjectError:
+                self._start(self._planned_again())  # nothing has left this method yet
+            else:
+                return pa.Table.from_batches(batches, self.schema)
+
+    def cancel(self) -> None:
+        """Give the query up."""
+        self._batches.cancel()
+        self._ahead.clear()
+
+    def _next(self) -> pa.RecordBatch | None:
+        return self._batches.next()
+
+    def _batches_left(self) -> Iterator[pa.RecordBatch]:
+        while (batch := self._pop()) is not None:
+            yield batch
+
+    def _start(self, prepared: Prepared) -> None:
+        """Start a run and wait for its first batch, so that most of what can go wrong does so here."""
+        while True:
+            self._prepared, self._rows, self._seconds = prepared, 0, 0.0
+            self._batches = self._run(prepared)
+            self._ahead.clear()
+            try:
+                self._ahead.append(self._batches.next())
+            except StaleObjectError:
+                prepared = self._planned_again()
+            else:
+                break
+        self._seconds = time.perf_counter() - self._started
+
+    def _planned_again(self) -> Prepared:
+        """Plan once more on a fresh catalog, after a while if that has not helped before.
+
+        Raises:
+            StaleObjectError: The one that is handled, because it was tried often enough.
+        """
+        if (pause_s := self._retries.pause_s()) is None:
+            raise  # noqa: PLE0704  # called while a StaleObjectError is handled
+        time.sleep(pause_s)
+        return self._replan()
+
+    def _pop(self) -> pa.RecordBatch | None:
+        batch = self._pull()
+        self._seconds = time.perf_counter() - self._started
+        self._rows += batch.num_rows if batch is not None else 0
+        return batch
 
 
 class EmbeddedConnection(Connection):
@@ -67,7 +178,7 @@ class EmbeddedConnection(Connection):
         started = time.perf_counter()
         prepared = self._engine.prepare(query, params, _chosen(self._open_catalog().current(), selections))
         if prepared.is_explain:
-            plans = explain(prepared, self._engine).to_arrow()
+            plans = self._engine.explain(prepared).to_arrow()
             return EmbeddedResult(prepared, plans.schema, lambda _: Finished(plans), lambda: prepared, started)
         return EmbeddedResult(
             prepared, prepared.schema, self._engine.answer, lambda: self._replan(query, params, selections), started
@@ -75,7 +186,7 @@ class EmbeddedConnection(Connection):
 
     def explain(self, query: str, params: Params = None) -> Explanation:
         """Return the files that a query would read, why it skips the others, and DataFusion's plans."""
-        return explain(self._engine.prepare(query, params, self._open_catalog().current()), self._engine)
+        return self._engine.explain(self._engine.prepare(query, params, self._open_catalog().current()))
 
     def tables(self) -> list[TableInfo]:
         """Return the tables of the catalog, by name."""

@@ -1,11 +1,30 @@
-"""The errors of the query side as a tree, with their HTTP and gRPC statuses.
+"""The errors of the query side as a tree, with their HTTP and gRPC statuses, and the extra that a library needs.
 
 A class without statuses has those of its base. Its code is its name in snake case. `scripts/reference.py` makes the
 page of errors from this tree.
+
+`needs` turns the import error of an optional library into an error that names the extra to install.
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar, Self
+
+# Top-level modules of the libraries that only extras install.
+OPTIONAL = frozenset(
+    {
+        "google",  # protobuf
+        "httptools",
+        "pandas",
+        "polars",
+        "prometheus_client",
+        "starlette",
+        "typer",
+        "uvicorn",
+        "uvloop",
+    }
+)
 
 
 class QueryError(Exception):
@@ -273,3 +292,33 @@ class NotParquetError(UndiscoverableError):
     """
 
     PREFIX: ClassVar[str] = "it is not Parquet: "
+
+
+@contextmanager
+def needs(extra: str, what: str) -> Iterator[None]:
+    """Import inside of this what an extra installs.
+
+    Args:
+        extra: The extra of the distribution `dagfusion-query`, such as `server`.
+        what: What needs it, for the message.
+
+    Raises:
+        MissingExtraError: An optional library is not installed. Other imports that fail raise what they raise.
+
+    Example:
+        >>> with needs("server", "the query service"):
+        ...     raise ModuleNotFoundError(name="starlette.applications")
+        Traceback (most recent call last):
+            ...
+        dagfusion_query.errors.MissingExtraError: the query service needs starlette, which is not installed: pip install 'dagfusion-query[server]'
+    """  # noqa: E501
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module not in OPTIONAL:
+            raise
+        library = "protobuf" if module == "google" else module
+        raise MissingExtraError(
+            f"{what} needs {library}, which is not installed: pip install 'dagfusion-query[{extra}]'"
+        ) from None

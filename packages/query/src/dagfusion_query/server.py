@@ -11,9 +11,8 @@ from typing import Any
 
 import uvloop
 
-from dagfusion_query.access.authenticate import check
+from dagfusion_query.access.authentication import ANONYMOUS, Tokens, check
 from dagfusion_query.access.grants import ALL, Caller
-from dagfusion_query.access.tokens import ANONYMOUS, Tokens
 from dagfusion_query.catalog.environments import Environments, EnvironmentState
 from dagfusion_query.config import Config
 from dagfusion_query.doors import console

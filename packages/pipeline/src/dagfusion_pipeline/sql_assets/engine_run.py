@@ -23,8 +23,7 @@ from dagfusion_pipeline.sql_assets.table_keys import names_of
 from dagfusion_pipeline.sql_assets.upstreams import Upstream
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.catalog.selection import Selection, find_table, missing_partitions
-from dagfusion_query.connection import EmbeddedConnection, connect_embedded
-from dagfusion_query.result import EmbeddedResult
+from dagfusion_query.connection import EmbeddedConnection, EmbeddedResult, connect_embedded
 from dagfusion_query.settings import Settings, as_variables
 
 _DEFAULT_SCHEMA = "public"  # DataFusion's, of names in one part

@@ -22,8 +22,7 @@ from dagfusion_query.errors import (
     SnapshotError,
 )
 from dagfusion_query.event_log import open_event_log
-from dagfusion_query.event_log.history import History
-from dagfusion_query.event_log.protocol import EventLog
+from dagfusion_query.event_log.protocol import EventLog, History
 from dagfusion_query.event_log.stored_event import EventReader
 
 _log = logging.getLogger(__name__)

@@ -40,8 +40,7 @@ from dagfusion_query.catalog.model import Ledger, Segment, Snapshot
 from dagfusion_query.catalog.rows import LARGE_ROWS
 from dagfusion_query.discovery.discovery import Discovery
 from dagfusion_query.errors import SnapshotError
-from dagfusion_query.event_log.protocol import AssetKey, Cursor
-from dagfusion_query.event_log.watermark import Watermark
+from dagfusion_query.event_log.protocol import AssetKey, Cursor, Watermark
 
 _log = logging.getLogger(__name__)
 

@@ -1,21 +1,47 @@
-"""The `dagfusion` command.
+"""The `dagfusion` command: the application, and the commands that query.
 
 Results go to stdout and all else to stderr; the exit code is 1 for a failed statement, 2 for wrong usage, 130 after
-Ctrl-C.
+Ctrl-C. The commands import their libraries when they run, so that `--help` and the shell's completion are fast.
 """
 
 import sys
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO
+from urllib.parse import urlsplit
 
 import typer
 
-from dagfusion_query.cli import query_commands, service_commands
-from dagfusion_query.cli.interrupts import end_abandoned
+from dagfusion_query.cli import service_commands
+from dagfusion_query.cli.command_process import end_abandoned, import_without_pandas, interruptibly, uncollected
+from dagfusion_query.cli.options import (
+    Environment,
+    EventLog,
+    EveryAsset,
+    File,
+    FormatOption,
+    MaxRows,
+    OutputFile,
+    OutputFormat,
+    Params,
+    Query,
+    ResultFormat,
+    TableName,
+    Token,
+    Url,
+    chosen_format,
+    opened,
+    read_parameters,
+)
 from dagfusion_query.errors import QueryError
+
+if TYPE_CHECKING:
+    from dagfusion_query.answers import Connection, TableInfo
+    from dagfusion_query.cli.output import Output
 
 COMMANDS = "dagfusion.commands"  # the entry-point group of packages that add commands
 INTERRUPTED = 130
+_SERVICES = ("http", "https", "grpc", "grpc+tcp", "grpc+tls")
 
 app = typer.Typer(
     name="dagfusion",
@@ -25,6 +51,128 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def tables(
+    *,
+    event_log: EventLog = None,
+    environment: Environment = None,
+    url: Url = None,
+    token: Token = None,
+    form: FormatOption = OutputFormat.table,
+    every_asset: EveryAsset = False,
+) -> None:
+    """List the tables of the catalog."""
+    with _connect(event_log, environment, url, token) as connection:
+        interruptibly(lambda: _output(form).tables(connection.tables(), every_asset=every_asset))
+
+
+def describe(
+    table: TableName,
+    *,
+    event_log: EventLog = None,
+    environment: Environment = None,
+    url: Url = None,
+    token: Token = None,
+    form: FormatOption = OutputFormat.table,
+) -> None:
+    """Show the columns of a table, the location and size of its data, and its problems."""
+    with _connect(event_log, environment, url, token) as connection:
+        interruptibly(lambda: _output(form).table(_find(table, connection.tables())))
+
+
+def sql(
+    query: Query = None,
+    *,
+    param: Params = None,
+    file: File = None,
+    event_log: EventLog = None,
+    environment: Environment = None,
+    url: Url = None,
+    token: Token = None,
+    form: ResultFormat = None,
+    output_file: OutputFile = None,
+    max_rows: MaxRows = 40,
+) -> None:
+    """Run a query."""
+    statement, values = _statement(query, file), read_parameters(param or ())
+    path = None if output_file is None or str(output_file) == "-" else output_file
+    try:
+        chosen = chosen_format(form, path)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    with opened(path) as out, _connect(event_log, environment, url, token) as connection:
+        interruptibly(lambda: _output(chosen, out, path, max_rows).result(connection.sql(statement, values)))
+
+
+def explain(
+    query: Query = None,
+    *,
+    param: Params = None,
+    file: File = None,
+    event_log: EventLog = None,
+    environment: Environment = None,
+    url: Url = None,
+    token: Token = None,
+    form: FormatOption = OutputFormat.table,
+) -> None:
+    """Show the partitions, files and bytes that a query reads, why it skips the others, and DataFusion's plan."""
+    statement, values = _statement(query, file), read_parameters(param or ())
+    with _connect(event_log, environment, url, token) as connection:
+        interruptibly(lambda: _output(form).explanation(connection.explain(statement, values)))
+
+
+def _connect(event_log: str | None, environment: str | None, url: str | None, token: str | None) -> "Connection":
+    if event_log is not None and (url is not None or token is not None):
+        raise typer.BadParameter("give --event-log or --url, not both: a service reads its own event log")
+    if url is not None and urlsplit(url).scheme.lower() not in _SERVICES:
+        raise typer.BadParameter(f"--url must begin with http://, https://, grpc:// or grpc+tls://, got {url!r}")
+    return interruptibly(lambda: _open(event_log or url, environment, token))
+
+
+def _open(target: str | None, environment: str | None, token: str | None) -> "Connection":
+    with uncollected():
+        import_without_pandas()
+        from dagfusion_query.client import connect  # noqa: PLC0415
+
+        return connect(target, token=token, environment=environment)
+
+
+def _output(form: OutputFormat, out: BinaryIO | None = None, file: Path | None = None, max_rows: int = 0) -> "Output":
+    from dagfusion_query.cli.output import output  # noqa: PLC0415
+
+    return output(form, out or sys.stdout.buffer, max_rows, file=file)
+
+
+def _find(name: str, tables: "Sequence[TableInfo]") -> "TableInfo":
+    """Return the table of a name.
+
+    Raises:
+        UnknownTableError: There is none; the error names those that are near.
+    """
+    from dagfusion_query.engine.statement import unknown_table  # noqa: PLC0415
+
+    wanted = name.replace('"', "").lower()
+    found = next((table for table in tables if table.name == wanted), None)
+    if found is None:
+        raise unknown_table(wanted, [table.name for table in tables], name)
+    return found
+
+
+def _statement(query: str | None, file: Path | None) -> str:
+    """Return the statement from the argument, a file or stdin."""
+    if query is not None and file is not None:
+        raise typer.BadParameter("give the statement as an argument or with --file, not both")
+    if file is not None and str(file) != "-":
+        try:
+            return file.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise typer.BadParameter(f"{file} cannot be read: {error}") from error
+    if query is None or query == "-":
+        if sys.stdin.isatty():
+            raise typer.BadParameter("there is no statement: give one as an argument, with --file, or on stdin")
+        return sys.stdin.read()
+    return query
 
 
 def _show_version(asked: bool) -> None:  # noqa: FBT001  # as typer calls it
@@ -47,10 +195,10 @@ def options(
 
 
 for command in (
-    query_commands.tables,
-    query_commands.describe,
-    query_commands.sql,
-    query_commands.explain,
+    tables,
+    describe,
+    sql,
+    explain,
     service_commands.serve,
 ):
     app.command()(command)

@@ -3,9 +3,8 @@
 import gc
 import sys
 
-from dagfusion_query.cli.startup import uncollected
-from dagfusion_query.errors import MissingExtraError
-from dagfusion_query.package_extras import needs
+from dagfusion_query.cli.command_process import uncollected
+from dagfusion_query.errors import MissingExtraError, needs
 
 
 def main() -> None:

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dagfusion_query.errors import NotParquetError, SettingsError
-from dagfusion_query.package_extras import needs
+from dagfusion_query.errors import NotParquetError, SettingsError, needs
 from dagfusion_query.service_settings import ConfigSettings, ServiceSettings
 from dagfusion_query.settings import Settings, as_variables, meaning, option_help
 
 if TYPE_CHECKING:
-    from dagfusion_query.access.tokens import Token, Tokens
+    from dagfusion_query.access.authentication import Token, Tokens
     from dagfusion_query.server import Ready
 
 token = typer.Typer(help="Access tokens of the query service.", no_args_is_help=True, rich_markup_mode=None)
@@ -72,7 +71,7 @@ def revoke(name: str, config: ConfigFile = None) -> None:
 
 
 def _tokens(config: Path | None) -> "Tokens":
-    from dagfusion_query.access.tokens import Tokens  # noqa: PLC0415
+    from dagfusion_query.access.authentication import Tokens  # noqa: PLC0415
     from dagfusion_query.config import read_tokens_file  # noqa: PLC0415
 
     return Tokens(read_tokens_file(os.environ, file=config))

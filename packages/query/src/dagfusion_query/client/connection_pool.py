@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 import orjson
 
 from dagfusion_query.documents import codec
-from dagfusion_query.documents.failures import ProblemDocument
+from dagfusion_query.documents.queries import ProblemDocument
 from dagfusion_query.errors import ConnectionClosedError, ServiceUnreachableError, SettingsError
 
 T = TypeVar("T")

@@ -18,8 +18,7 @@ from dagfusion_query.answers import Explanation
 from dagfusion_query.client.remote import RemoteConnection, RemoteResult
 from dagfusion_query.documents import codec
 from dagfusion_query.documents.catalog import TablesDocument
-from dagfusion_query.documents.failures import FlightFailure
-from dagfusion_query.documents.queries import QueryInfo, Stats
+from dagfusion_query.documents.queries import FlightFailure, QueryInfo, Stats
 from dagfusion_query.doors.flight import messages
 from dagfusion_query.doors.flight.messages import ERROR_TRAILER, NAMED, STATS_TRAILER
 from dagfusion_query.errors import (

@@ -143,23 +143,20 @@ class RecordCache:
     def _access(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
             raise SnapshotError(f"the records of discovered files cannot be stored in {self._path}: {error}") from error
 
     def _open(self) -> sqlite3.Connection:
-        try:
+        with self._access():
             if self._path is not None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-            return _connect(self._path)
-        except OSError as error:
-            raise SnapshotError(f"the records of discovered files cannot be stored in {self._path}: {error}") from error
-        except sqlite3.DatabaseError as error:
-            if self._path is None or isinstance(error, sqlite3.OperationalError):
-                raise SnapshotError(
-                    f"the records of discovered files cannot be stored in {self._path}: {error}"
-                ) from error
-            _log.warning("%s is damaged; its files are discovered again: %s", self._path, error)
-            self._path.unlink()
+            try:
+                return _connect(self._path)
+            except sqlite3.DatabaseError as error:
+                if self._path is None or isinstance(error, sqlite3.OperationalError):
+                    raise
+                _log.warning("%s is damaged; its files are discovered again: %s", self._path, error)
+                self._path.unlink(missing_ok=True)
             return _connect(self._path)
 
 

@@ -6,7 +6,19 @@ from datetime import datetime
 from typing import Any
 
 from dagfusion_query.documents.codec import shown_as
-from dagfusion_query.documents.failures import TroubleDocument
+
+
+@dataclass(frozen=True)
+class TroubleDocument:
+    """Why a table or an environment cannot be read.
+
+    Attributes:
+        code: The kind of the error, such as `not_parquet`.
+        detail: Its text.
+    """
+
+    code: str
+    detail: str
 
 
 @dataclass(frozen=True)

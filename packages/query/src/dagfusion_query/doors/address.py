@@ -4,7 +4,7 @@ import socket
 import ssl
 from dataclasses import dataclass
 
-from dagfusion_query.access.authenticate import is_loopback
+from dagfusion_query.access.authentication import is_loopback
 from dagfusion_query.errors import SettingsError
 from dagfusion_query.service_settings import ServiceSettings
 

@@ -22,10 +22,10 @@ from dagfusion_query.documents.catalog import (
     PartitionDocument,
     RunDocument,
     TableDocument,
+    TroubleDocument,
 )
-from dagfusion_query.documents.failures import TroubleDocument
 from dagfusion_query.errors import QueryError
-from dagfusion_query.event_log.history import History
+from dagfusion_query.event_log.protocol import History
 from dagfusion_query.worker.redact import without_files
 
 # What is told of each file, by the catalog's column.

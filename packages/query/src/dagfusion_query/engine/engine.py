@@ -11,6 +11,7 @@ import pyarrow as pa
 from datafusion import DataFrame, ExecutionPlan, LogicalPlan, SessionContext
 
 from dagfusion_contract.naming import TableName
+from dagfusion_query.answers import Explanation
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.engine.literals import may_change, read_in_context
 from dagfusion_query.engine.objects import Objects, copy_policy
@@ -216,16 +217,17 @@ class Engine:
                 batches = frame_batches(prepared.frame, run_context)
         return Run(batches, run_context, prepared.schema, prepared.scans, keeper)
 
-    def plans(self, prepared: Prepared) -> tuple[str, str]:
-        """Return the logical and the physical plan of a statement as text.
+    def explain(self, prepared: Prepared) -> Explanation:
+        """Explain a planned statement.
 
         Raises:
             StatementError: The statement has no physical plan.
         """
-        return self._guarded(
+        logical, physical = self._guarded(
             lambda: (prepared.logical.display_indent(), prepared.shown(prepared.physical.display_indent())),
             prepared.bound,
         )
+        return Explanation([scan.explanation for scan in prepared.scans], logical, physical, prepared.path)
 
     def close(self) -> None:
         """End the threads and remove the templates."""

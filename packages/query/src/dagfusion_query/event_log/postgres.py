@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from dagfusion_query.event_log.history import Dialect, History, read_history
+from dagfusion_query.event_log.dialect import Dialect, consolidations, observations_since, read_history
 from dagfusion_query.event_log.postgres_connection import Database, Transaction
 from dagfusion_query.event_log.protocol import (
     BATCH,
@@ -14,16 +14,15 @@ from dagfusion_query.event_log.protocol import (
     Consolidation,
     Cursor,
     Event,
+    History,
     Materialization,
     Poll,
     Searched,
+    Watermark,
     Wipe,
-    consolidations,
-    observations_since,
     parse_asset_key,
 )
 from dagfusion_query.event_log.stored_event import ENTRY_END, ENTRY_START, EventReader
-from dagfusion_query.event_log.watermark import Watermark
 
 _OVERLAP = 100_000  # ids below a full sync's highest that the first polls look at again
 _WINDOW_GROWTH = 32

@@ -1,22 +1,21 @@
-"""The interface of an event log to the catalog: materializations and wipes, read in full or since a cursor."""
+"""The interface of an event log to the catalog: events, read in full or since a cursor with a gap-safe watermark."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import orjson
 
-from dagfusion_contract.consolidation import CONSOLIDATED_ENTRY, CONSOLIDATIONS, LargeObject
+from dagfusion_contract.consolidation import LargeObject
 from dagfusion_contract.record import DataFile
 from dagfusion_query.errors import EventRecordError
-from dagfusion_query.event_log.history import History
 from dagfusion_query.event_log.stored_event import DataFiles, Foreign
-from dagfusion_query.event_log.watermark import Watermark
 
 AssetKey = tuple[str, ...]
 
 BATCH = 32_768  # events that a full sync hands over at once
 FEW = 32  # consolidations that it hands over at once: each may name many partitions
+SLACK_S = 1.0  # between an id being handed out and its transaction getting a number of its own
 
 
 class Materialization(NamedTuple):
@@ -64,6 +63,83 @@ class Consolidation(NamedTuple):
 Event = Materialization | Wipe | Consolidation
 
 
+class Horizon(NamedTuple):
+    """What one poll saw: `highest` is the highest id, `xmax` the first transaction number not yet given out."""
+
+    at_s: float
+    xmax: int
+    highest: int
+
+
+@dataclass(frozen=True)
+class Watermark:
+    """The ids that have been delivered: follow ids that become visible out of order, and miss none.
+
+    An id is assigned when a row is inserted, and becomes visible when its transaction commits. So a reader that keeps
+    the highest id only would skip the rows of transactions that were open at that time. Here the watermark moves to a
+    poll's highest id only once every transaction that was open at that poll has ended (its `xmax` is not above a later
+    poll's `xmin`); until then ids above it are read again and told apart by `seen`.
+
+    Attributes:
+        settled: Ids up to this one have been delivered, or will never become visible.
+        count: How many there are up to `settled`.
+        total: Their sum; with `count` it tells whether rows went away or came late.
+        seen: The delivered ids above `settled`.
+        pending: Earlier polls whose transactions may still be open, oldest first.
+    """
+
+    settled: int = 0
+    count: int = 0
+    total: int = 0
+    seen: frozenset[int] = field(default=frozenset(), repr=False)
+    pending: tuple[Horizon, ...] = field(default=(), repr=False, compare=False)
+
+    def advance(self, visible: Collection[int], xmin: int, xmax: int, now_s: float) -> "Advance":
+        """Take in one poll.
+
+        Args:
+            visible: Every visible id above `settled`.
+            xmin: The lowest transaction number still open in the poll's snapshot.
+            xmax: The first number not given out yet in that snapshot.
+            now_s: A monotonic clock, seconds.
+
+        Returns:
+            What to deliver, and the watermark to poll with next.
+        """
+        now_visible = frozenset(visible)
+        highest = max(visible, default=self.settled)
+        pending = [*self.pending]
+        if highest > (pending[-1].highest if pending else self.settled):
+            pending.append(Horizon(now_s, xmax, highest))
+        settled = self.settled
+        while pending and pending[0].xmax <= xmin and now_s - pending[0].at_s >= SLACK_S:
+            settled = max(settled, pending.pop(0).highest)
+        passed = [event_id for event_id in now_visible if event_id <= settled]
+        moved = Watermark(
+            settled,
+            self.count + len(passed),
+            self.total + sum(passed),
+            now_visible.difference(passed),
+            tuple(pending),
+        )
+        return Advance(sorted(now_visible - self.seen), sorted(self.seen - now_visible), moved)
+
+
+@dataclass(frozen=True)
+class Advance:
+    """The outcome of one poll.
+
+    Attributes:
+        fresh: Ids that were not delivered before, ascending.
+        gone: Delivered ids whose rows were deleted since, ascending.
+        watermark: To poll with next.
+    """
+
+    fresh: Sequence[int]
+    gone: Sequence[int]
+    watermark: Watermark
+
+
 @dataclass(frozen=True)
 class Cursor:
     """Where a reader stands in an event log; immutable, and kept beside the snapshot it belongs to.
@@ -96,34 +172,31 @@ class Poll:
     resync: str | None = None
 
 
-def consolidations(microseconds: str, find: str, condition: str) -> str:
-    """Return the query of each asset's latest consolidations: id, asset key, time, run id and text of each.
+class PlannedRun(NamedTuple):
+    """A run that was to materialize a table or a partition.
 
-    Args:
-        microseconds: The time, as `Dialect.microseconds` has it.
-        find: The function that finds a text in another.
-        condition: On the events that are looked at.
-    """
-    return f"""
-    with found as (
-        select id, row_number() over (partition by asset_key order by id desc) as number from event_logs
-        where {condition} and dagster_event_type = '{_OBSERVATION}' and asset_key is not null and partition is null
-            and {find}(event, '"{CONSOLIDATED_ENTRY}"') > 0
-    )
-    select e.id, e.asset_key, {microseconds.format("e.timestamp")}, e.run_id, e.event
-    from found join event_logs e using (id) where number <= {CONSOLIDATIONS}
+    Attributes:
+        at_us: When it was created, microseconds since 1970 in UTC.
+        status: As Dagster stores it, such as FAILURE; None when the run was deleted.
     """
 
-
-def observations_since(parameter: str) -> str:
-    """Return the query of the ids of observations that may be consolidations, above the id that is its parameter."""
-    return (
-        f"select id from event_logs where dagster_event_type = '{_OBSERVATION}' and id > {parameter} "
-        "and asset_key is not null and partition is null"
-    )
+    run_id: str
+    at_us: int
+    status: str | None
 
 
-_OBSERVATION = "ASSET_OBSERVATION"
+class History(NamedTuple):
+    """What an event log says of a table or one of its partitions.
+
+    Attributes:
+        runs: The latest, newest first.
+        materialized_at_us: Of the last materialization that is still in the log, wiped or not.
+        wiped_at_us: When the whole asset was wiped last.
+    """
+
+    runs: Sequence[PlannedRun]
+    materialized_at_us: int | None
+    wiped_at_us: int | None
 
 
 class EventLog(Protocol):

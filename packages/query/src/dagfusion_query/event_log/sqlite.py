@@ -15,23 +15,22 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from dagfusion_query.errors import EventLogSchemaError, EventLogUnavailableError
-from dagfusion_query.event_log.history import Dialect, History, read_history
+from dagfusion_query.event_log.dialect import Dialect, consolidations, observations_since, read_history
 from dagfusion_query.event_log.protocol import (
     BATCH,
     FEW,
     Consolidation,
     Cursor,
     Event,
+    History,
     Materialization,
     Poll,
     Searched,
+    Watermark,
     Wipe,
-    consolidations,
-    observations_since,
     parse_asset_key,
 )
 from dagfusion_query.event_log.stored_event import EventReader
-from dagfusion_query.event_log.watermark import Watermark
 
 T = TypeVar("T")
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datafusion import Expr
 
+from dagfusion_query.answers import FilterEffect, ScanExplanation
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.object_store import store_url
 from dagfusion_query.scan.large_objects import LargeObjects, LargeRead
@@ -88,10 +89,11 @@ class Filter:
         """The filter as DataFusion writes it."""
         return str(self.expr.canonical_name())
 
-    def kept(self) -> int | None:
-        """Count the files that this filter keeps by itself; None when it says nothing about files."""
+    def effect(self, total: int) -> FilterEffect:
+        """Return how many of a table's files this filter skips by itself, and how."""
         files = self.pruner.prune([self.expr], self.relation).files
-        return None if files is None else len(files)
+        by = "partition values" if self.decided else "nothing" if files is None else "statistics"
+        return FilterEffect(self.text, 0 if files is None else total - len(files), by)
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,23 @@ class Scan:
     def bytes(self) -> int:
         """The size of the files that are read."""
         return int(pc.sum(self.of(self.table.files.select(["size_bytes"]))["size_bytes"]).as_py() or 0)
+
+    @property
+    def explanation(self) -> ScanExplanation:
+        """What is read of the table, and why not more."""
+        kept, files = self.kept, self.table.files
+        return ScanExplanation(
+            str(self.table.name),
+            len(files),
+            len(kept),
+            int(pc.sum(files["size_bytes"]).as_py() or 0),
+            self.bytes,
+            kept["partition_key"].to_pylist(),
+            self.objects,
+            [applied.effect(len(files)) for applied in self.filters],
+            0 if self.large is None else len(self.large.files),
+            [] if self.large is None else self.large.table.files["uri"].to_pylist(),
+        )
 
     @property
     def rows(self) -> int:

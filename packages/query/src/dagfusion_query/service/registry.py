@@ -11,8 +11,7 @@ import pyarrow as pa
 
 from dagfusion_query.access.grants import Caller, Grants
 from dagfusion_query.catalog.environments import Environments, EnvironmentState
-from dagfusion_query.documents.failures import Failure
-from dagfusion_query.documents.queries import QueryInfo, State, Stats
+from dagfusion_query.documents.queries import Failure, QueryInfo, State, Stats
 from dagfusion_query.errors import QueryError, UnknownQueryError
 from dagfusion_query.formats import Format
 from dagfusion_query.worker.frames import EnvironmentSource

@@ -17,7 +17,7 @@ from dagfusion_query.errors import (
     StatementTooLongError,
     UnauthenticatedError,
 )
-from dagfusion_query.event_log.history import History
+from dagfusion_query.event_log.protocol import History
 from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.metrics import Metrics
 from dagfusion_query.service.registry import Query, Registry, sources

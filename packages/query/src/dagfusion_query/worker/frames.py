@@ -18,8 +18,7 @@ import orjson
 import pyarrow as pa
 
 from dagfusion_query.documents import codec
-from dagfusion_query.documents.failures import Failure
-from dagfusion_query.documents.queries import ExplanationDocument, ScanStats
+from dagfusion_query.documents.queries import ExplanationDocument, Failure, ScanStats
 from dagfusion_query.formats import Format
 from dagfusion_query.settings import Settings
 

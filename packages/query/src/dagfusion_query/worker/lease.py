@@ -5,7 +5,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 
-from dagfusion_query.documents.failures import Failure
+from dagfusion_query.documents.queries import Failure
 from dagfusion_query.errors import QueryError, WorkerDiedError
 from dagfusion_query.worker.frames import Cancel, Frame, Kind, Phase, ProtocolError, Statement
 from dagfusion_query.worker.handle import STOPPED, Handle

@@ -13,8 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dagfusion_query.answers import Explanation
-from dagfusion_query.documents.failures import Failure
-from dagfusion_query.documents.queries import ExplanationDocument
+from dagfusion_query.documents.queries import ExplanationDocument, Failure
 from dagfusion_query.engine.engine import Prepared
 from dagfusion_query.engine.run import Batches, Finished, Run
 from dagfusion_query.errors import QueryCancelledError

@@ -19,7 +19,6 @@ from dagfusion_query.documents.queries import ScanStats
 from dagfusion_query.engine.engine import Engine, Prepared
 from dagfusion_query.engine.statement import is_full_disk, no_room
 from dagfusion_query.errors import PlanError, QueryError, ResourcesError
-from dagfusion_query.result import explain
 from dagfusion_query.scan.layout import HIDDEN
 from dagfusion_query.settings import Settings
 from dagfusion_query.worker.frames import Configuration, EnvironmentSource, Planned, Statement, decode_parameters
@@ -126,7 +125,7 @@ class WorkerEngine(Engine):
 
     def explain(self, prepared: Prepared) -> Explanation:
         """Explain a planned statement, with the names of tables in place of those of their scans."""
-        found = explain(prepared, self)
+        found = super().explain(prepared)
         scans = [
             replace(scan, filters=[replace(effect, text=with_tables(effect.text)) for effect in scan.filters])
             for scan in found.scans

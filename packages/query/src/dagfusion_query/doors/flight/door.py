@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dagfusion_query.access.tokens import Tokens
+from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.doors.address import Address
 from dagfusion_query.doors.flight.bridge import LOOK_S, Bridge
 from dagfusion_query.doors.flight.flight_sessions import MIDDLEWARE, FlightSessions, Headers, NoHandshake

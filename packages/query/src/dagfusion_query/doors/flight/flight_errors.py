@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyarrow import flight
 
 from dagfusion_query.documents.codec import encode
-from dagfusion_query.documents.failures import FlightFailure
+from dagfusion_query.documents.queries import FlightFailure
 from dagfusion_query.doors.flight.messages import ERROR_TRAILER
 from dagfusion_query.errors import QueryError, TooBusyError
 

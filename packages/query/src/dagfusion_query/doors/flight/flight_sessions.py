@@ -9,9 +9,8 @@ from typing import Any
 
 from pyarrow import flight
 
-from dagfusion_query.access.authenticate import identify, is_forwarded
+from dagfusion_query.access.authentication import Tokens, identify, is_forwarded
 from dagfusion_query.access.grants import Caller
-from dagfusion_query.access.tokens import Tokens
 from dagfusion_query.doors.flight import messages
 from dagfusion_query.doors.flight.expiring_handles import Handles
 from dagfusion_query.doors.flight.flight_errors import failure

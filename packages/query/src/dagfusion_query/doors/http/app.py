@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from dagfusion_query.access.tokens import ANONYMOUS, Tokens
+from dagfusion_query.access.authentication import ANONYMOUS, Tokens
 from dagfusion_query.documents.queries import SessionDocument, StatusDocument
 from dagfusion_query.doors.http.catalog_routes import CatalogRoutes
 from dagfusion_query.doors.http.middleware import AuthenticationMiddleware, SecurityMiddleware, caller_of

@@ -10,9 +10,8 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dagfusion_query.access.authenticate import identify, is_forwarded, is_loopback
+from dagfusion_query.access.authentication import ANONYMOUS, Tokens, identify, is_forwarded, is_loopback
 from dagfusion_query.access.grants import Caller
-from dagfusion_query.access.tokens import ANONYMOUS, Tokens
 from dagfusion_query.doors.http.problems import internal, problem
 from dagfusion_query.errors import BadRequestError, ForbiddenError, QueryError, UnauthenticatedError
 from dagfusion_query.service_settings import ServiceSettings

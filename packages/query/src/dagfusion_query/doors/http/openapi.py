@@ -5,8 +5,13 @@ from typing import Any
 
 from dagfusion_query.documents.catalog import HistoryDocument, PartitionsDocument, TablesDocument
 from dagfusion_query.documents.codec import schemas
-from dagfusion_query.documents.failures import ProblemDocument
-from dagfusion_query.documents.queries import ExplanationDocument, QueriesDocument, SessionDocument, StatusDocument
+from dagfusion_query.documents.queries import (
+    ExplanationDocument,
+    ProblemDocument,
+    QueriesDocument,
+    SessionDocument,
+    StatusDocument,
+)
 from dagfusion_query.doors.http.problems import MEDIA_TYPE as PROBLEM
 from dagfusion_query.formats import Format
 

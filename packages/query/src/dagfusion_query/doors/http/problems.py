@@ -10,7 +10,7 @@ from typing import Any
 from starlette.responses import Response
 
 from dagfusion_query.documents.codec import encode
-from dagfusion_query.documents.failures import ProblemDocument
+from dagfusion_query.documents.queries import ProblemDocument
 from dagfusion_query.errors import EventLogError, QueryError, SettingsError, SnapshotError
 
 _log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dagfusion_query.access.authenticate import is_loopback
+from dagfusion_query.access.authentication import is_loopback
 from dagfusion_query.documents.codec import encode
 from dagfusion_query.documents.queries import QueriesDocument, Stats
 from dagfusion_query.doors.http.middleware import caller_of, client_of

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dagfusion_query.access.authenticate import check, identify, is_forwarded, is_loopback
+from dagfusion_query.access.authentication import Tokens, check, identify, is_forwarded, is_loopback
 from dagfusion_query.access.grants import Grants
-from dagfusion_query.access.tokens import Tokens
 from dagfusion_query.errors import ServiceUnavailableError, UnauthenticatedError
 from dagfusion_query.service_settings import ANONYMOUS, ServiceSettings
 

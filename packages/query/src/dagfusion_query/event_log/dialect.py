@@ -1,41 +1,18 @@
-"""The history of a table or a partition: the runs that were to materialize it, and their outcome."""
+"""The SQL that both readers run, in the dialect of each database: consolidations, and the history of a table."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from dagfusion_contract.consolidation import CONSOLIDATED_ENTRY, CONSOLIDATIONS
+from dagfusion_query.event_log.protocol import History, PlannedRun
+
 Run = Callable[[str, Mapping[str, str]], Sequence[tuple[Any, ...]]]
 
+_OBSERVATION = "ASSET_OBSERVATION"
 MOST_RUNS = 5
 _LATEST_EVENTS = 1000  # in which the latest runs of a table are looked for: a run may have one for each partition
 _MOST_RANGES = 100  # of the latest runs over many partitions, so that a long history takes no longer
-
-
-class PlannedRun(NamedTuple):
-    """A run that was to materialize a table or a partition.
-
-    Attributes:
-        at_us: When it was created, microseconds since 1970 in UTC.
-        status: As Dagster stores it, such as FAILURE; None when the run was deleted.
-    """
-
-    run_id: str
-    at_us: int
-    status: str | None
-
-
-class History(NamedTuple):
-    """What an event log says of a table or one of its partitions.
-
-    Attributes:
-        runs: The latest, newest first.
-        materialized_at_us: Of the last materialization that is still in the log, wiped or not.
-        wiped_at_us: When the whole asset was wiped last.
-    """
-
-    runs: Sequence[PlannedRun]
-    materialized_at_us: int | None
-    wiped_at_us: int | None
 
 
 class Dialect(NamedTuple):
@@ -54,6 +31,33 @@ class Dialect(NamedTuple):
     parameter: str
     bytewise: str
     runs: str
+
+
+def consolidations(microseconds: str, find: str, condition: str) -> str:
+    """Return the query of each asset's latest consolidations: id, asset key, time, run id and text of each.
+
+    Args:
+        microseconds: The time, as `Dialect.microseconds` has it.
+        find: The function that finds a text in another.
+        condition: On the events that are looked at.
+    """
+    return f"""
+    with found as (
+        select id, row_number() over (partition by asset_key order by id desc) as number from event_logs
+        where {condition} and dagster_event_type = '{_OBSERVATION}' and asset_key is not null and partition is null
+            and {find}(event, '"{CONSOLIDATED_ENTRY}"') > 0
+    )
+    select e.id, e.asset_key, {microseconds.format("e.timestamp")}, e.run_id, e.event
+    from found join event_logs e using (id) where number <= {CONSOLIDATIONS}
+    """
+
+
+def observations_since(parameter: str) -> str:
+    """Return the query of the ids of observations that may be consolidations, above the id that is its parameter."""
+    return (
+        f"select id from event_logs where dagster_event_type = '{_OBSERVATION}' and id > {parameter} "
+        "and asset_key is not null and partition is null"
+    )
 
 
 def read_history(run: Run, dialect: Dialect, asset_key: Sequence[str], partition_key: str | None) -> History:
