@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dagfusion_query.doors.flight.flight_statements import parameters
-from dagfusion_query.engine.statement import position_of
+from dagfusion_query.engine.datafusion_errors import position_of
 from dagfusion_query.sql_text import TokenKind, check_text, qualified, quoted, tokens, unquoted, with_select
 from tests.tiers import examples
 

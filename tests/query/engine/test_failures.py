@@ -6,9 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dagfusion_query.engine.datafusion_errors import execution_error
 from dagfusion_query.engine.objects import diagnose
 from dagfusion_query.engine.runtime import Stores
-from dagfusion_query.engine.statement import execution_error
 from dagfusion_query.errors import (
     ExecutionError,
     ParameterError,

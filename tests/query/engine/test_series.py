@@ -8,8 +8,8 @@ from datafusion import LogicalPlan, SessionContext
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dagfusion_query.engine.datafusion_errors import series_error
 from dagfusion_query.engine.series import SHORT, SeriesFunctions
-from dagfusion_query.engine.statement import series_error
 
 BUILTIN, OURS = SessionContext(), SessionContext()
 SeriesFunctions().register(OURS)

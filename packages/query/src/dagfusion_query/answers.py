@@ -130,7 +130,7 @@ class ScanExplanation:
 
     @property
     def in_large(self) -> str:
-        """What is read of large objects, as words after the number of files; empty for nothing."""
+        """The part that is read of large objects, as words after the number of files; empty for nothing."""
         if not self.consolidated:
             return ""
         objects = (
@@ -143,7 +143,7 @@ class ScanExplanation:
 
 @dataclass(frozen=True)
 class Explanation:
-    """How a query runs.
+    """The way a query runs.
 
     Attributes:
         scans: The scans of the tables, each with what it reads.

@@ -63,7 +63,7 @@ class EmbeddedResult(Result):
 
     @property
     def stats(self) -> QueryStats:
-        """What the query has read so far."""
+        """The cost of the query so far."""
         total, read = sum(len(scan.table.files) for scan in self._prepared.scans), self._batches.files_read
         generation = self._prepared.bound.snapshot.generation
         return QueryStats(

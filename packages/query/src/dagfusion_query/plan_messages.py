@@ -278,7 +278,7 @@ class ParquetOptions:
 
 
 class FileScanExecConf:
-    """What a scan reads."""
+    """The files and columns of a scan."""
 
     FILE_GROUPS, LIMIT, STATISTICS, PARTITION_COLUMNS, OBJECT_STORE_URL = 1, 5, 6, 7, 8
 

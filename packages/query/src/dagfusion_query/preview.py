@@ -13,7 +13,7 @@ _NULL = "NULL"
 
 @dataclass(frozen=True)
 class Preview:
-    """What is known of a result without taking its rows.
+    """The first rows of a result, read without taking them.
 
     Attributes:
         schema: The result's columns.

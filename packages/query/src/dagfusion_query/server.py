@@ -34,7 +34,7 @@ _OPERATOR = Caller(ANONYMOUS, ALL, "serve")
 
 @dataclass(frozen=True)
 class Ready:
-    """What there is when the service takes statements.
+    """The addresses and environments of a service that takes statements.
 
     Attributes:
         urls: Of the doors: HTTP, then Flight SQL.
@@ -122,7 +122,7 @@ def danger_of(settings: ServiceSettings, tokens: Tokens) -> str | None:
 
 
 class _Process:
-    """What runs between the start and the end."""
+    """The running parts of the service."""
 
     def __init__(self, config: Config, tokens: Tokens) -> None:
         self._config, self._tokens = config, tokens

@@ -14,7 +14,7 @@ _CORES = os.cpu_count() or 1
 
 @dataclass(frozen=True)
 class ConfigSettings:
-    """Where the service's configuration is. These are variables only: `dagfusion.toml` cannot have them."""
+    """The location of the service's configuration. These are variables only: `dagfusion.toml` cannot have them."""
 
     config: str | None = setting("DAGFUSION_CONFIG", None, "The configuration file.", shown="`./dagfusion.toml`")
     environments: str | None = setting(

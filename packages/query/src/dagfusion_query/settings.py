@@ -247,7 +247,7 @@ ENGINE_SETTINGS = names(Settings, "engine")
 
 @dataclass(frozen=True)
 class EnvironmentSettings:
-    """What can be told of one of several environments: in `[environments.<name>]`, or as `DAGFUSION_<NAME>_<KEY>`."""
+    """The settings of one of several environments: in `[environments.<name>]`, or as `DAGFUSION_<NAME>_<KEY>`."""
 
     event_log: str | None = field(default=None, repr=False, metadata={"help": "A postgresql:// URL or a DAGSTER_HOME."})
     s3_bucket: str | None = field(default=None, metadata={"help": "The only bucket that may be read; else any."})

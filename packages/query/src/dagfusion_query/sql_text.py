@@ -41,7 +41,7 @@ _BARE_FROM = re.compile(
 
 
 class TokenKind(Enum):
-    """What a token is."""
+    """The kind of a token."""
 
     text = "text"  # a string, quoted or in dollars
     comment = "comment"

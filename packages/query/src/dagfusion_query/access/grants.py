@@ -16,7 +16,7 @@ REMEMBERED = 8
 
 @dataclass(frozen=True)
 class Grants:
-    """What a caller may read.
+    """The tables that a caller may read.
 
     Attributes:
         names: `*` for everything, an environment (`uat`), a schema (`uat_silver_tax_id.*`) or a table

@@ -59,7 +59,7 @@ class EnvironmentState:
 
     @property
     def trouble(self) -> QueryError | None:
-        """Why the environment cannot be read now; without a `problem`, its last catalog is served meanwhile."""
+        """The reason why the environment cannot be read now; without a `problem`, its last catalog is served."""
         if self.problem is not None or self.lag is None or self.lag.last_error is None:
             return self.problem
         return _public(self.name, self.lag.last_error)

@@ -22,7 +22,7 @@ _CLOSE_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True)
 class Lag:
-    """How far behind the catalog may be.
+    """The lag of the catalog behind its event log.
 
     Attributes:
         age_s: Seconds since the catalog was known to hold all that the event log did.

@@ -55,7 +55,7 @@ _BULK_WORK = _BulkWork()
 
 @dataclass(frozen=True)
 class SyncSchedule:
-    """When to verify what was read, and when to read the event log in full.
+    """The times to verify what was read, and to read the event log in full.
 
     Attributes:
         verify_interval_s: Seconds between two checks that what was read is still there.

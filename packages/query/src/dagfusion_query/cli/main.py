@@ -150,7 +150,7 @@ def _find(name: str, tables: "Sequence[TableInfo]") -> "TableInfo":
     Raises:
         UnknownTableError: There is none; the error names those that are near.
     """
-    from dagfusion_query.engine.statement import unknown_table  # noqa: PLC0415
+    from dagfusion_query.engine.datafusion_errors import unknown_table  # noqa: PLC0415
 
     wanted = name.replace('"', "").lower()
     found = next((table for table in tables if table.name == wanted), None)

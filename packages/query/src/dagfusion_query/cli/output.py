@@ -20,7 +20,7 @@ _ARROW_FILES = (".arrow", ".feather")  # Arrow's file format; a stream is `.arro
 
 
 class Output(Protocol):
-    """Where the commands' values go."""
+    """The destination of the values that commands return."""
 
     def tables(self, tables: Sequence[TableInfo], *, every_asset: bool = False) -> None:
         """Show the catalog."""

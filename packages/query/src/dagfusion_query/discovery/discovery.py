@@ -63,7 +63,7 @@ class Discovery:
 
     @property
     def waiting(self) -> int:
-        """How many materializations have still to be learnt."""
+        """The number of materializations whose files are not discovered yet."""
         with self._changed:
             return len(self._waiting) + len(self._findings)
 
@@ -141,7 +141,7 @@ class Discovery:
         self._cache.flush()
 
     def published(self) -> None:
-        """What was taken is in a stored snapshot."""
+        """Note that all records that were taken are in a stored snapshot."""
         self._cache.published(self._taken)
         self._taken = []
 

@@ -86,7 +86,7 @@ def footer_bytes(tail: Tail) -> int:
 
 @dataclass(frozen=True)
 class Described:
-    """What a footer says of its file."""
+    """The content of a footer."""
 
     schema: pa.Schema
     record: dict[str, Any]

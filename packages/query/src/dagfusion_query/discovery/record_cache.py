@@ -34,7 +34,7 @@ create table if not exists about (identity text);
 
 
 class Refusal(NamedTuple):
-    """Why nothing can be read of a materialization."""
+    """The reason why no file of a materialization can be read."""
 
     reason: str
     passing: bool = False  # it may be read later

@@ -10,7 +10,7 @@ from dagfusion_query.documents.codec import shown_as
 
 @dataclass(frozen=True)
 class TroubleDocument:
-    """Why a table or an environment cannot be read.
+    """The reason why a table or an environment cannot be read.
 
     Attributes:
         code: The kind of the error, such as `not_parquet`.

@@ -16,7 +16,7 @@ from dagfusion_query.errors import QueryError, restored
 
 @dataclass(frozen=True, kw_only=True)
 class Details:
-    """What some errors have beside their text.
+    """The values that some errors have beside their text.
 
     Attributes:
         line: 1-based line of the statement.
@@ -99,7 +99,7 @@ class FlightFailure:
 
 
 class State(StrEnum):
-    """Where a query is."""
+    """The state of a query."""
 
     queued = "queued"
     running = "running"  # a worker has it, and no row has come
@@ -110,13 +110,13 @@ class State(StrEnum):
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more happens to it."""
+        """True if the query has ended."""
         return self in (State.finished, State.failed, State.cancelled)
 
 
 @dataclass(frozen=True)
 class ScanStats:
-    """What one mention of a table reads."""
+    """The files that one scan of a table reads."""
 
     table: str
     files_total: int
@@ -127,7 +127,7 @@ class ScanStats:
 
 @dataclass(frozen=True)
 class Stats:
-    """What a query cost.
+    """The cost of a query.
 
     Attributes:
         files_total: Files of the tables that it scans, once a scan.
@@ -168,7 +168,7 @@ class Stats:
 
 @dataclass(frozen=True)
 class QueryInfo:
-    """What the service knows of one query, running or over.
+    """One query, running or ended.
 
     Attributes:
         id: As in the header `DagFusion-Query-Id`.
@@ -195,7 +195,7 @@ class QueriesDocument:
 
 @dataclass(frozen=True, kw_only=True)
 class ExplanationDocument(Explanation):
-    """What a statement reads, why not more, and its plans.
+    """The files that a statement reads, the effect of its filters, and its plans.
 
     Attributes:
         generations: The catalog generation of each environment that it saw.
@@ -222,7 +222,7 @@ class SessionDocument:
 
 @dataclass(frozen=True)
 class StatusDocument:
-    """Whether a process lives or is ready.
+    """The health of a process.
 
     Attributes:
         status: `alive` or `ready`.

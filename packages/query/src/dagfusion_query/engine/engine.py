@@ -13,6 +13,16 @@ from datafusion import DataFrame, ExecutionPlan, LogicalPlan, SessionContext
 from dagfusion_contract.naming import TableName
 from dagfusion_query.answers import Explanation
 from dagfusion_query.catalog.model import Snapshot
+from dagfusion_query.engine.datafusion_errors import (
+    is_datafusion_error,
+    is_full_disk,
+    is_syntax_error,
+    left_out_column,
+    missing_schema,
+    no_room_to_plan,
+    planning_error,
+    with_names,
+)
 from dagfusion_query.engine.literals import may_change, read_in_context
 from dagfusion_query.engine.objects import Objects, copy_policy
 from dagfusion_query.engine.reuse import Keeper, PlanCache, ResultCache, identity, is_repeatable, parameters_key
@@ -27,16 +37,6 @@ from dagfusion_query.engine.run import (
 )
 from dagfusion_query.engine.runtime import PLANNERS, Loop, Planners, Stores
 from dagfusion_query.engine.session import READ_ONLY, Bound, Sessions
-from dagfusion_query.engine.statement import (
-    is_datafusion_error,
-    is_full_disk,
-    is_syntax_error,
-    left_out_column,
-    missing_schema,
-    no_room_to_plan,
-    planning_error,
-    with_names,
-)
 from dagfusion_query.errors import EnvironmentUnavailableError, PlanError, UnknownTableError
 from dagfusion_query.object_cache import CACHE
 from dagfusion_query.object_cache.copies import open_copies, open_results
@@ -90,7 +90,7 @@ class Prepared:
 
     @property
     def path(self) -> Path:
-        """How the statement runs."""
+        """The way the statement runs."""
         if isinstance(self.work, Staged) and self.work.stages:
             return "staged"
         return "splice" if any(scan.count for scan in self.scans) else "catalog"
@@ -106,7 +106,7 @@ class Prepared:
 
     @property
     def is_analysis(self) -> bool:
-        """Whether the statement is EXPLAIN ANALYZE, whose result is plans."""
+        """True if the statement is EXPLAIN ANALYZE, whose result is plans."""
         return _is(self.logical, "Analyze")
 
     def shown(self, text: str) -> str:

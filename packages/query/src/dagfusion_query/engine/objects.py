@@ -22,8 +22,8 @@ import pyarrow as pa
 from obstore.exceptions import BaseError, NotFoundError, PreconditionError
 
 from dagfusion_query.catalog.model import Table
+from dagfusion_query.engine.datafusion_errors import execution_error, is_no_room
 from dagfusion_query.engine.runtime import Stores
-from dagfusion_query.engine.statement import execution_error, is_no_room
 from dagfusion_query.errors import CorruptObjectError, QueryError, StaleObjectError, StoreUnavailableError
 from dagfusion_query.object_cache.copies import Copies, copy_key
 from dagfusion_query.object_store import object_path

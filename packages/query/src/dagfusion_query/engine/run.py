@@ -25,11 +25,11 @@ _log = logging.getLogger(__name__)
 
 
 class Batches(Protocol):
-    """Where a result's batches come from."""
+    """The source of the batches of a result."""
 
     @property
     def path(self) -> str | None:
-        """How they come about, where it is not as the plan says."""
+        """The way they are made, if it is not the plan's."""
 
     def next(self) -> pa.RecordBatch | None:
         """Return the next batch, or None at the end."""

@@ -16,7 +16,7 @@ _MOST_RANGES = 100  # of the latest runs over many partitions, so that a long hi
 
 
 class Dialect(NamedTuple):
-    """How a database says what the databases say differently.
+    """The expressions that are spelled differently in each database.
 
     Attributes:
         microseconds: Of a timestamp, for `format`.

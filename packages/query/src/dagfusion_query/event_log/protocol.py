@@ -64,7 +64,7 @@ Event = Materialization | Wipe | Consolidation
 
 
 class Horizon(NamedTuple):
-    """What one poll saw: `highest` is the highest id, `xmax` the first transaction number not yet given out."""
+    """The state of one poll: `highest` is the highest id, `xmax` the first transaction number not yet given out."""
 
     at_s: float
     xmax: int
@@ -142,7 +142,7 @@ class Advance:
 
 @dataclass(frozen=True)
 class Cursor:
-    """Where a reader stands in an event log; immutable, and kept beside the snapshot it belongs to.
+    """The position of a reader in an event log; immutable, and kept beside the snapshot it belongs to.
 
     Attributes:
         watermark: Which event ids have been delivered, or will never be.
@@ -186,7 +186,7 @@ class PlannedRun(NamedTuple):
 
 
 class History(NamedTuple):
-    """What an event log says of a table or one of its partitions.
+    """The history of a table or of one of its partitions.
 
     Attributes:
         runs: The latest, newest first.

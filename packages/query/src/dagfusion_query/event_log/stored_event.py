@@ -58,7 +58,7 @@ class EventReader:
 
     @property
     def rules(self) -> str:
-        """What this reader was told, as a part of the identity of what it reads; empty where that is nothing."""
+        """The metadata keys and the bucket, as a part of the identity of what is read; empty if it has neither."""
         return "|".join([*self._metadata_keys, *(() if self._bucket is None else (f"s3://{self._bucket}/",))])
 
     @property

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """What the table has about one format.
+    """The entry of one format in the table.
 
     Attributes:
         media_types: Its names in `Accept`; the first is the one that answers have, unless the client names another.
@@ -34,7 +34,7 @@ class Row:
 
 
 class Format(StrEnum):
-    """How a result is encoded: all by the worker, so that the service only relays bytes.
+    """The encoding of a result, which the worker does, so that the service only relays bytes.
 
     The order decides which format a range such as `application/*` means.
     """

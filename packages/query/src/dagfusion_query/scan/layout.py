@@ -43,7 +43,7 @@ _VALUES = {"string": "w", "large_string": "w", "binary": "w", "bool": "false", "
 
 @dataclass(frozen=True)
 class ScanLayout:
-    """How a table's partition columns stand in its scan.
+    """The partition columns of a table in its scan.
 
     Attributes:
         name: The scan's name: the table's own, or a hidden one when a view stands before it.

@@ -56,7 +56,7 @@ MANY = 256  # files from which a scan that may not need all of them reads the ob
 
 
 class Breadth(NamedTuple):
-    """How many files a scan reads at once: its file groups.
+    """The number of files that a scan reads at once: its file groups.
 
     A plan is made for `partitions` of them. Operators ask their input for its partitions when they run, so a plan for
     several serves more: a scan of many small files gets more groups in the end, since waiting for S3 needs no thread.

@@ -59,7 +59,7 @@ class Stage:
 
     @property
     def scans(self) -> Sequence[Scan]:
-        """What it reads; a scan of no file where the filters rule every row out."""
+        """The scan that it reads; a scan of no file where the filters rule every row out."""
         return [scan for read in self.reads for scan in read.scans] or [Scan(self.table, pa.array([], pa.int64()), [])]
 
 
@@ -78,7 +78,7 @@ class Staged:
 
     @property
     def scans(self) -> Sequence[Scan]:
-        """What the statement reads."""
+        """The scans of the statement."""
         return [*self.answered, *(scan for stage in self.stages for scan in stage.scans)]
 
     @property

@@ -118,7 +118,7 @@ class Scan:
 
     @property
     def parts(self) -> "Sequence[Scan]":
-        """What it reads: the scan itself, or a scan of the files that are left and one of the large objects."""
+        """Its parts: the scan itself, or a scan of the files that are left and one of the large objects."""
         if self.large is None:
             return [self] if self.count else []
         rest = replace(self, files=self.large.rest, large=None)
@@ -126,12 +126,12 @@ class Scan:
 
     @property
     def count(self) -> int:
-        """How many files are read."""
+        """The number of files that are read."""
         return len(self.table.files) if self.files is None else len(self.files)
 
     @property
     def most_opened(self) -> int:
-        """How many files and parts of large objects its plan has."""
+        """The number of files and parts of large objects in its plan."""
         return self.count if self.large is None else len(self.large.rest) + len(self.large.entries)
 
     @property
@@ -152,7 +152,7 @@ class Scan:
 
     @property
     def explanation(self) -> ScanExplanation:
-        """What is read of the table, and why not more."""
+        """The files that are read of the table, and the effect of each filter."""
         kept, files = self.kept, self.table.files
         return ScanExplanation(
             str(self.table.name),

@@ -5,7 +5,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable, Collection
 
-from dagfusion_query.engine.statement import is_full_disk, says_no_room
+from dagfusion_query.engine.datafusion_errors import is_full_disk, says_no_room
 from dagfusion_query.errors import QueryError, ResourcesError, ServiceUnavailableError
 from dagfusion_query.worker.frames import Configuration, Kind, Phase, ProtocolError
 from dagfusion_query.worker.handle import STOPPED, TOO_MUCH_MEMORY, Handle, sweep

@@ -16,8 +16,8 @@ from dagfusion_query.answers import Explanation
 from dagfusion_query.catalog.manifest import MappedCatalog
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.documents.queries import ScanStats
+from dagfusion_query.engine.datafusion_errors import is_full_disk, no_room
 from dagfusion_query.engine.engine import Engine, Prepared
-from dagfusion_query.engine.statement import is_full_disk, no_room
 from dagfusion_query.errors import PlanError, QueryError, ResourcesError
 from dagfusion_query.scan.layout import HIDDEN
 from dagfusion_query.settings import Settings

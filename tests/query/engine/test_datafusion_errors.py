@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagfusion_query.engine.statement import Position, named_in, position_of, with_names
+from dagfusion_query.engine.datafusion_errors import Position, named_in, position_of, with_names
 
 COPIES = {f"{n:02x}/{n:030x}": f"lake/p={n}/data.parquet" for n in range(4)}
 # Folders of all kinds of characters. One that has an end of the list in it is none of a file system that we know.
