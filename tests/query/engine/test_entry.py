@@ -1,6 +1,7 @@
 """An entry holds values as DataFusion itself writes them."""
 
 import datetime as dt
+from collections.abc import Sequence
 from decimal import Decimal
 
 import pyarrow as pa
@@ -9,10 +10,11 @@ from datafusion import Expr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagfusion_query.catalog.entry import encode_entries, encode_entry, encode_scalar
+from dagfusion_query.catalog.entry import encode_entries, encode_scalar
 from dagfusion_query.errors import UnsupportedTypeError
 from dagfusion_query.object_store import object_path, store_url
-from dagfusion_query.wire import children, uint, uints
+from dagfusion_query.plan_messages import FileGroup, PartitionedFile
+from dagfusion_query.wire import children, message, uint, uints
 
 LITERAL = 3  # LogicalExprNode.literal
 
@@ -45,6 +47,17 @@ SCALARS = st.sampled_from(list(TYPES)).flatmap(
 )
 
 
+def one_file(uri: str, size_bytes: int, modified_ns: int, values: Sequence[pa.Scalar]) -> bytes:
+    """A file group's entry, put together field by field."""
+    fields = [
+        message(PartitionedFile.PATH, object_path(uri).encode()),
+        uint(PartitionedFile.SIZE, size_bytes),
+        uint(PartitionedFile.LAST_MODIFIED_NS, modified_ns),
+        *(message(PartitionedFile.PARTITION_VALUES, encode_scalar(v.as_py(), v.type, v)) for v in values),
+    ]
+    return message(FileGroup.FILES, b"".join(fields))
+
+
 @given(SCALARS)
 def test_scalars_are_encoded_as_datafusion_encodes_literals(value: pa.Scalar) -> None:
     (expected,) = children(Expr.literal(value).to_bytes(), LITERAL)
@@ -61,7 +74,7 @@ def test_many_files_are_encoded_as_one_by_one(rows: list[tuple[str, int | None]]
 
     together = encode_entries(uris, counts, counts, partition).to_pylist()
 
-    assert together == [encode_entry(u, i, i, [states[i], numbers[i]]) for u, i in zip(uris, counts, strict=True)]
+    assert together == [one_file(u, i, i, [states[i], numbers[i]]) for u, i in zip(uris, counts, strict=True)]
 
 
 def test_types_that_no_partition_has_are_refused() -> None:

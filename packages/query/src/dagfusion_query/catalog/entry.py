@@ -87,18 +87,6 @@ def encode_entries(
     return pa.array([head + varint(len(file)) + file for file in files], pa.binary())
 
 
-def encode_entry(uri: str, size_bytes: int, modified_ns: int, values: Sequence[pa.Scalar]) -> bytes:
-    """Encode one file; see `encode_entries`."""
-    encoded = b"".join(
-        message(PartitionedFile.PARTITION_VALUES, encode_scalar(value.as_py(), value.type, value)) for value in values
-    )
-    path = message(PartitionedFile.PATH, object_path(uri).encode())
-    return message(
-        FileGroup.FILES,
-        path + uint(PartitionedFile.SIZE, size_bytes) + uint(PartitionedFile.LAST_MODIFIED_NS, modified_ns) + encoded,
-    )
-
-
 def encode_range_entry(uri: str, size_bytes: int, modified_ns: int, start: int, end: int) -> bytes:
     """Encode the row groups of a file whose first page begins at `start` or later, and before `end`."""
     path = message(PartitionedFile.PATH, object_path(uri).encode())
