@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagfusion_query.catalog.entry import encode_scalar
+from dagfusion_query.catalog.partitioned_file import encode_scalar
 from dagfusion_query.scan.layout import _placeholder
 
 INTEGERS = (pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())

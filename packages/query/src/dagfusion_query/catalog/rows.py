@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from pyarrow import json
 
 from dagfusion_contract.record import ENTRY, DataFile, Layout
-from dagfusion_query.catalog.entry import encode_entries
 from dagfusion_query.catalog.model import ABSENT_SCHEMA, FILELESS_SCHEMA, TIME, Ledger, Segment, files_schema
+from dagfusion_query.catalog.partitioned_file import encode_entries
 from dagfusion_query.errors import EventRecordError, MalformedRecordError, UnsupportedTypeError
 from dagfusion_query.event_log.protocol import Materialization
 

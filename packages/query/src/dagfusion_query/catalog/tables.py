@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 
 from dagfusion_contract.naming import TableName, table_name
 from dagfusion_contract.record import FOREIGN
-from dagfusion_query.catalog.entry import encode_entries
 from dagfusion_query.catalog.model import Ledger, Segment, Table, files_schema
+from dagfusion_query.catalog.partitioned_file import encode_entries
 from dagfusion_query.catalog.rows import not_wiped, statistics_type, struct_array
 from dagfusion_query.catalog.unify import Conflict, unify_schemas
 from dagfusion_query.errors import (

@@ -30,7 +30,7 @@ from typing import NamedTuple
 import pyarrow as pa
 from datafusion import DataFrame, Expr, LogicalPlan, SessionContext
 
-from dagfusion_query.catalog.entry import encode_scalar
+from dagfusion_query.catalog.partitioned_file import encode_scalar
 from dagfusion_query.plan_messages import (
     AliasNode,
     ArrowType,

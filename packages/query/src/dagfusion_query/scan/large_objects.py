@@ -1,4 +1,4 @@
-"""Which row groups of large objects a scan reads in place of small objects.
+"""The row groups of large objects that a scan reads in place of small objects.
 
 A row group holds the rows of some materializations. It stands for their files while all of them are their partitions'
 latest, and a scan that keeps all of them may read it instead. So no filter has to be evaluated anew, and an answer is
@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dagfusion_contract.consolidation import TIMES
-from dagfusion_query.catalog.entry import encode_range_entry
 from dagfusion_query.catalog.model import Table, files_schema
+from dagfusion_query.catalog.partitioned_file import encode_range_entry
 from dagfusion_query.object_store import store_url
 
 FOOTER_REQUESTS = 2

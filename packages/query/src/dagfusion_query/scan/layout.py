@@ -27,8 +27,8 @@ from datafusion import DataFrame, Expr, lit
 from datafusion import functions as f
 
 from dagfusion_contract.naming import TableName
-from dagfusion_query.catalog.entry import encode_entries
 from dagfusion_query.catalog.model import Table
+from dagfusion_query.catalog.partitioned_file import encode_entries
 from dagfusion_query.errors import SettingsError
 from dagfusion_query.sql_text import quoted
 

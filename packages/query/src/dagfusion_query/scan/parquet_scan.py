@@ -28,8 +28,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dagfusion_query.catalog.entry import with_paths
 from dagfusion_query.catalog.model import Table
+from dagfusion_query.catalog.partitioned_file import with_paths
 from dagfusion_query.object_store import object_path
 from dagfusion_query.plan_messages import (
     CoalescePartitionsExecNode,

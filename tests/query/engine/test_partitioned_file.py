@@ -10,7 +10,7 @@ from datafusion import Expr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagfusion_query.catalog.entry import encode_entries, encode_scalar
+from dagfusion_query.catalog.partitioned_file import encode_entries, encode_scalar
 from dagfusion_query.errors import UnsupportedTypeError
 from dagfusion_query.object_store import object_path, store_url
 from dagfusion_query.plan_messages import FileGroup, PartitionedFile

@@ -14,7 +14,7 @@ import pyarrow as pa
 from datafusion import DataFrame, Expr, SessionContext, lit
 from datafusion import functions as f
 
-from dagfusion_query.catalog.entry import encode_scalar
+from dagfusion_query.catalog.partitioned_file import encode_scalar
 from dagfusion_query.errors import UnsupportedTypeError
 from dagfusion_query.plan_messages import (
     AggregateNode,
