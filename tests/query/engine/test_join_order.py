@@ -145,7 +145,7 @@ def _named(sql: str) -> str:
 def _plan(lake: Any, sql: str) -> str:
     prepared = lake.prepare(_named(sql))
     assert prepared.path == "splice"
-    return str(lake.engine.plans(prepared)[1])
+    return str(lake.engine.explain(prepared).physical)
 
 
 def _builds(plan: str) -> list[str]:
