@@ -277,25 +277,18 @@ def test_heavy_libraries_stay_at_home(imports: Imports, library: str) -> None:
     assert elsewhere == []
 
 
-def test_each_module_of_the_workers_says_its_end_of_the_socket_and_keeps_to_it(root: Path, imports: Imports) -> None:
+def test_what_runs_in_a_worker_process_is_not_imported_by_the_service(root: Path, imports: Imports) -> None:
     home = "dagfusion_query.worker"
-    ends: dict[str, set[str]] = {"Service": set(), "Worker process": set(), "Both processes": set()}
+    runs_in: dict[str, set[str]] = {"Worker process": set(), "Both processes": set()}
     for path in (root / "packages/query/src/dagfusion_query/worker").glob("*.py"):
         if path.name != "__init__.py":
-            ends[(ast.get_docstring(ast.parse(path.read_text())) or "").partition(":")[0]].add(f"{home}.{path.stem}")
+            runs_in[(ast.get_docstring(ast.parse(path.read_text())) or "").partition(":")[0]].add(f"{home}.{path.stem}")
     listed = {f"{home}.{name}" for name in re.findall(r"`(\w+)`", importlib.import_module(home).__doc__ or "")}
-    assert set().union(*ends.values()) == listed | {f"{home}.__main__"}
-    strangers = {
-        "Service": ends["Worker process"],
-        "Worker process": ends["Service"],
-        "Both processes": ends["Service"] | ends["Worker process"],
-    }
+    assert set().union(*runs_in.values()) == listed | {f"{home}.__main__"}
     crossing = [
         f"{module} imports {name}"
-        for end, modules in ends.items()
-        for module in sorted(modules)
-        for name in sorted(imports[module])
-        if any(within(name, stranger) for stranger in strangers[end])
+        for module, name in arrows(imports)
+        if module not in runs_in["Worker process"] and any(within(name, own) for own in runs_in["Worker process"])
     ]
     assert crossing == []
 

@@ -11,10 +11,10 @@ from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.metrics import Metrics
 from dagfusion_query.service.registry import Query, Registry
 from dagfusion_query.service.running import Running, Shared
+from dagfusion_query.service.worker_handle import Lifecycle, Transition
+from dagfusion_query.service.worker_pool import Pool
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.worker.frames import Configuration, Mode
-from dagfusion_query.worker.lifecycle import Lifecycle, Transition
-from dagfusion_query.worker.pool import Pool
 
 
 class Worker:

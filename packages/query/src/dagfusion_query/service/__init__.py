@@ -1,1 +1,1 @@
-"""The service: runs the queries of the doors on the workers."""
+"""The service: runs the queries of the doors on worker processes, which it starts, watches and replaces."""

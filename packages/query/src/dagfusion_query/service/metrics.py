@@ -10,7 +10,7 @@ from dagfusion_query.catalog.environments import Environments
 from dagfusion_query.documents.queries import QueryInfo, State
 from dagfusion_query.object_cache import CACHE
 from dagfusion_query.service.admission import Admission
-from dagfusion_query.worker.pool import Pool
+from dagfusion_query.service.worker_pool import Pool
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)

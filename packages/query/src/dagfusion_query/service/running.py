@@ -25,10 +25,10 @@ from dagfusion_query.object_store import StaleRetries
 from dagfusion_query.service.admission import Admission, Ticket
 from dagfusion_query.service.metrics import Metrics
 from dagfusion_query.service.registry import Query, Registry, sources
+from dagfusion_query.service.worker_lease import Lease, NeverStarted
+from dagfusion_query.service.worker_pool import Pool
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.worker.frames import End, Frame, Kind, Mode, Planned, Statement, encode_parameters
-from dagfusion_query.worker.lease import Lease, NeverStarted
-from dagfusion_query.worker.pool import Pool
 
 _log = logging.getLogger(__name__)
 

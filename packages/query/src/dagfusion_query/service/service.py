@@ -22,9 +22,9 @@ from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.metrics import Metrics
 from dagfusion_query.service.registry import Query, Registry, sources
 from dagfusion_query.service.running import Running, Shared
+from dagfusion_query.service.worker_pool import Pool
 from dagfusion_query.settings import Settings
 from dagfusion_query.worker.frames import Configuration, Mode
-from dagfusion_query.worker.pool import Pool
 
 _DRAIN_LOOK_S = 0.02
 _HISTORIES = 2  # at a time: a database that is slow must not take all threads

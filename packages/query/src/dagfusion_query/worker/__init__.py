@@ -1,5 +1,4 @@
-"""Both ends of the socket between the service and the worker processes that run its statements.
+"""The worker processes that run the service's statements; the service's end of their sockets is in `service/`.
 
-Service: `pool`, `lease`, `handle`, `lifecycle`. Worker process: `process`, `statements`, `worker_engine`,
-`result_chunks`. Both: `frames`, `limits`, `redact`.
+Worker process: `statements`, `worker_engine`. Both processes: `frames`, `limits`, `redact`.
 """

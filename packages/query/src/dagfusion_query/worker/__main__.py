@@ -1,10 +1,109 @@
-"""Worker process: its entry point.
+"""Worker process: its end of the socket, and its start.
 
 `python -m dagfusion_query.worker <socket> <file of the phase> <service's process id>`
 """
 
+import os
+import socket
 import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from importlib.abc import MetaPathFinder
+from typing import TYPE_CHECKING
 
-from dagfusion_query.worker.process import main
+from dagfusion_query.worker import limits
+from dagfusion_query.worker.frames import Configuration, Decoder, Frame, Kind, LinkLostError, Phase, encode
 
-main(*map(int, sys.argv[1:]))
+if TYPE_CHECKING:
+    from dagfusion_query.worker.statements import Statements
+
+_PIECES = 512  # sent at once, below the system's IOV_MAX
+
+
+class Link:
+    """The worker's end of the socket. `send` blocks while the service takes nothing: that is the flow control."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._socket = socket.socket(fileno=descriptor)
+        self._socket.settimeout(None)
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield what the service says, until it closes its end."""
+        decoder = Decoder()
+        while True:
+            while (frame := decoder.next()) is not None:
+                yield frame
+            count = self._socket.recv_into(decoder.room())
+            if not count:
+                return
+            decoder.received(count)
+
+    def send(self, *frames: Sequence[bytes | memoryview]) -> None:
+        """Send encoded frames.
+
+        Raises:
+            LinkLostError: The service is gone.
+        """
+        pieces = [memoryview(piece) for frame in frames for piece in frame]
+        while pieces:
+            try:
+                sent = self._socket.sendmsg(pieces[:_PIECES])
+            except OSError as error:
+                raise LinkLostError from error
+            done = 0
+            while done < len(pieces) and sent >= len(pieces[done]):
+                sent -= len(pieces[done])
+                done += 1
+            del pieces[:done]
+            if sent:
+                pieces[0] = pieces[0][sent:]
+
+
+class _WithoutPandas(MetaPathFinder):
+    """Hides pandas from pyarrow, which would import it where it is installed: 0.2 s and 30 MB for nothing."""
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:  # noqa: ARG002  # as called
+        """Raise that pandas is missing, and find no other module."""
+        if fullname == "pandas":
+            raise ModuleNotFoundError(fullname)
+
+
+def main(descriptor: int, phase_file: int, service_pid: int) -> None:
+    """Run a worker.
+
+    Args:
+        descriptor: The socket.
+        phase_file: A file whose first byte says what the worker is at.
+        service_pid: The process that started this one.
+    """
+    limits.live_no_longer_than_the_service(service_pid)
+    limits.go_first()
+    limits.leave_no_core()
+    link = Link(descriptor)
+    frames = link.frames()
+    statements = _configured(next(frames), lambda phase: _mark(phase_file, phase))
+    link.send(encode(Kind.ready))
+    serve = partial(statements.serve, frames, link.send)
+    threading.Thread(target=serve, name="dagfusion-serve", daemon=True).start()
+    serve()
+
+
+def _mark(phase_file: int, phase: Phase) -> None:
+    os.pwrite(phase_file, phase.value, 0)
+
+
+def _configured(frame: Frame, mark: Callable[[Phase], None]) -> "Statements":
+    """Make the engine, and limit memory once it is there."""
+    sys.meta_path.insert(0, _WithoutPandas())
+    from dagfusion_query.worker.statements import Statements  # noqa: PLC0415  # imports DataFusion, which takes 0.2 s
+
+    configuration = frame.read(Configuration)
+    statements = Statements(configuration, mark)
+    statements.warm_up(configuration)
+    limits.limit_memory(configuration.memory_bytes)
+    return statements
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

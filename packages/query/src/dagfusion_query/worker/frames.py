@@ -65,7 +65,7 @@ class Phase(Enum):
 
 @dataclass(frozen=True)
 class Frame:
-    """One message. `messages` has the values that heads are of."""
+    """One message. Its head is one of the dataclasses below, as JSON."""
 
     kind: Kind
     head: Mapping[str, Any] = field(default_factory=dict)

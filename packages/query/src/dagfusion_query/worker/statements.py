@@ -1,31 +1,124 @@
 """Worker process: runs the statements that arrive on the socket, one at a time, and sends their frames.
 
-`Statements` takes them one after another, and `StatementRun` is one of them. `worker_engine` plans, runs and explains
-them; `redact` decides what their callers are shown.
+`Statements` takes them one after another, `StatementRun` is one of them, and `ResultChunks` encodes its result and
+holds it to its limits. `worker_engine` plans, runs and explains; `redact` decides what callers are shown.
 """
 
 import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
+
+import pyarrow as pa
 
 from dagfusion_query.answers import Explanation
 from dagfusion_query.documents.queries import ExplanationDocument, Failure
 from dagfusion_query.engine.engine import Prepared
 from dagfusion_query.engine.run import Batches, Finished, Run
-from dagfusion_query.errors import QueryCancelledError
-from dagfusion_query.worker.frames import Configuration, End, Frame, Kind, LinkLostError, Mode, Phase, Statement, encode
+from dagfusion_query.errors import QueryCancelledError, ResultTooLargeError
+from dagfusion_query.formats.encoders import Piece
+from dagfusion_query.worker.frames import (
+    Cancel,
+    Configuration,
+    Cost,
+    End,
+    Frame,
+    Kind,
+    LinkLostError,
+    Mode,
+    Phase,
+    Statement,
+    encode,
+)
 from dagfusion_query.worker.limits import EXIT_CODE, SentRequests, comes_to_rest
 from dagfusion_query.worker.redact import RedactedPlans, Redactor, StatementRedactor
-from dagfusion_query.worker.result_chunks import ResultChunks, Send
 from dagfusion_query.worker.worker_engine import WorkerEngine, with_tables
 
+Encoded: TypeAlias = list[bytes | memoryview]
+Send: TypeAlias = Callable[..., None]
+CHUNK_BYTES = 1 << 20
 _SOON_S = 0.002  # a batch that comes within it shares a chunk with the one before
 _REST_S = 1.0  # that threads have to leave a run that was given up
 _NAMED = 1000  # partitions and objects that an explanation names
+
+
+class ResultChunks:
+    """Takes a result's batches and sends them.
+
+    Args:
+        statement: Its format and limits.
+        schema: The result's columns.
+        planned: The frame that goes before everything else.
+        send: Sends encoded frames.
+    """
+
+    def __init__(self, statement: Statement, schema: pa.Schema, planned: Encoded, send: Send) -> None:
+        self._encoder = statement.format.encoder(schema)
+        self._send = send
+        self._limit_rows, self._limit_bytes = statement.limit_rows, statement.limit_bytes
+        self._wanted = statement.wanted_rows
+        self._planned: list[Encoded] = [planned]  # until it was sent
+        self._pieces: list[Piece] = []
+        self._waiting = self._bytes = self._rows = 0
+        self._truncated = False
+
+    def write(self, batch: pa.RecordBatch) -> bool:
+        """Take a batch; return whether more is wanted."""
+        if self._wanted is not None and self._rows + batch.num_rows > self._wanted:
+            batch, self._truncated = batch.slice(0, self._wanted - self._rows), True
+        self._rows += batch.num_rows
+        if self._rows > self._limit_rows:
+            raise ResultTooLargeError(
+                f"the result has more than {self._limit_rows:,} rows: aggregate, filter or LIMIT it, "
+                "or raise DAGFUSION_RESULT_LIMIT_ROWS"
+            )
+        for part in _parts(batch):
+            self._take(self._encoder.write(part))
+            if self._waiting >= CHUNK_BYTES:
+                self.flush()
+        return not self._truncated
+
+    def flush(self) -> None:
+        """Send what there is."""
+        frames, self._planned = self._planned, []
+        if self._pieces:
+            frames.append(self._data())
+        if frames:
+            self._send(*frames)
+
+    def finish(self, *, first_batch_s: float, files_read: int, bytes_read: int, requests: int | None) -> None:
+        """Send the rest, and what the result cost."""
+        self._take(self._encoder.finish())
+        cost = Cost(
+            first_batch_s=first_batch_s,
+            files_read=files_read,
+            bytes_read=bytes_read,
+            requests=requests,
+            rows=self._rows,
+            result_bytes=self._bytes,
+            truncated=self._truncated,
+        )
+        self._send(*self._planned, self._data(), encode(Kind.end, End(cost)))
+
+    def _take(self, pieces: list[Piece]) -> None:
+        size = sum(len(piece) for piece in pieces)
+        self._bytes += size
+        if self._bytes > self._limit_bytes:
+            raise ResultTooLargeError(
+                f"the result has more than {self._limit_bytes:,} bytes: select fewer columns or rows, "
+                "or raise DAGFUSION_RESULT_LIMIT_BYTES"
+            )
+        self._pieces += pieces
+        self._waiting += size
+
+    def _data(self) -> Encoded:
+        pieces, self._pieces, self._waiting = self._pieces, [], 0
+        return encode(Kind.data, None, pieces)
 
 
 class StatementRun:
@@ -177,6 +270,8 @@ class StatementRun:
 class Statements:
     """Runs the statements of a worker process, one at a time.
 
+    Two threads call `serve`: while one of them runs a statement, the other one hears of cancellations.
+
     Args:
         configuration: Settings of the environments, and limits.
         mark: Marks the phase of this process.
@@ -184,6 +279,7 @@ class Statements:
 
     def __init__(self, configuration: Configuration, mark: Callable[[Phase], None]) -> None:
         self._mark = mark
+        self._listening = threading.Lock()
         self._turn = threading.Lock()
         self._lock = threading.Lock()  # of the next one
         self._current: StatementRun | None = None
@@ -197,7 +293,34 @@ class Statements:
         """Load what the first statement would wait for: the engine, and the current catalogs."""
         self._engine.warm_up(configuration.environments)
 
-    def cancel(self, statement: str) -> None:
+    def serve(self, frames: Iterator[Frame], send: Send) -> None:
+        """Run statements until the service is gone, then end this process.
+
+        Args:
+            frames: What the service sends. Two threads share it.
+            send: Sends encoded frames.
+        """
+        try:
+            while (frame := self._next(frames)) is not None:
+                self.run(frame, send)
+        except (OSError, LinkLostError):
+            os._exit(0)
+        except BaseException:  # noqa: BLE001  # the service waits for an answer that will not come
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+
+    def _next(self, frames: Iterator[Frame]) -> Frame | None:
+        """Return the next statement; None when the service is gone."""
+        with self._listening:
+            for frame in frames:
+                if frame.kind is Kind.statement:
+                    return frame
+                if frame.kind is Kind.cancel:
+                    self._cancel(frame.read(Cancel).id)
+            return None
+
+    def _cancel(self, statement: str) -> None:
         """Cancel the statement with this id, if it is the one that runs. Called on another thread."""
         with self._lock:
             if self._current is not None and self._current.id == statement:
@@ -226,3 +349,12 @@ def _cancelled() -> QueryCancelledError:
 def _is_there(batches: Batches, within_s: float) -> bool:
     """Return True if the next batch, or the end, arrives within this time."""
     return not isinstance(batches, Run) or batches.wait(within_s)
+
+
+def _parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Cut a batch that is large into some of about a chunk each."""
+    size = batch.nbytes
+    if size <= CHUNK_BYTES:
+        return iter((batch,))
+    step = max(1, batch.num_rows * CHUNK_BYTES // size)
+    return (batch.slice(start, step) for start in range(0, batch.num_rows, step))

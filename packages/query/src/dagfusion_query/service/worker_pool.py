@@ -1,4 +1,4 @@
-"""Service: the pool of its workers, with a spare one that replaces a worker that died."""
+"""The pool of worker processes, with a spare one that replaces a worker that died."""
 
 import asyncio
 import logging
@@ -7,10 +7,9 @@ from collections.abc import Callable, Collection
 
 from dagfusion_query.engine.datafusion_errors import is_full_disk, says_no_room
 from dagfusion_query.errors import QueryError, ResourcesError, ServiceUnavailableError
+from dagfusion_query.service.worker_handle import STOPPED, TOO_MUCH_MEMORY, Handle, Transition, sweep
+from dagfusion_query.service.worker_lease import Lease
 from dagfusion_query.worker.frames import Configuration, Kind, Phase, ProtocolError
-from dagfusion_query.worker.handle import STOPPED, TOO_MUCH_MEMORY, Handle, sweep
-from dagfusion_query.worker.lease import Lease
-from dagfusion_query.worker.lifecycle import Transition
 from dagfusion_query.worker.limits import EXIT_CODE, is_stopped, memory_bytes, no_room_to_start
 
 _log = logging.getLogger(__name__)

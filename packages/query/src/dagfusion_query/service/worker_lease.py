@@ -1,4 +1,4 @@
-"""Service: one statement on one worker, from its start to its end."""
+"""One statement on one worker process, from its start to its end."""
 
 import asyncio
 import contextlib
@@ -7,9 +7,8 @@ from collections.abc import Callable
 
 from dagfusion_query.documents.queries import Failure
 from dagfusion_query.errors import QueryError, WorkerDiedError
+from dagfusion_query.service.worker_handle import STOPPED, Handle, Transition, WorkerState
 from dagfusion_query.worker.frames import Cancel, Frame, Kind, Phase, ProtocolError, Statement
-from dagfusion_query.worker.handle import STOPPED, Handle
-from dagfusion_query.worker.lifecycle import Transition, WorkerState
 from dagfusion_query.worker.limits import out_of_memory
 
 _log = logging.getLogger(__name__)

@@ -1,16 +1,11 @@
 """Workers as processes: they come up, die in every way, and are replaced; a lease always comes to its end."""
 
 import asyncio
-import fcntl
 import os
 import signal
 import socket
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pyarrow as pa
@@ -23,72 +18,27 @@ from dagfusion_query.errors import (
     ServiceUnavailableError,
     WorkerDiedError,
 )
-from dagfusion_query.settings import Settings
-from dagfusion_query.worker.frames import Configuration, Frame, Kind, Statement
-from dagfusion_query.worker.handle import Handle
-from dagfusion_query.worker.lease import Lease, NeverStarted
-from dagfusion_query.worker.lifecycle import WorkerState
-from dagfusion_query.worker.pool import Pool
+from dagfusion_query.service.worker_handle import WorkerState
+from dagfusion_query.service.worker_lease import Lease, NeverStarted
+from dagfusion_query.service.worker_pool import Pool
+from dagfusion_query.worker.frames import Frame, Kind
 from tests.query.disk import SmallDisk
+from tests.query.service.workers import (
+    CONFIGURATION,
+    ENDLESS,
+    ENDLESS_ROWS,
+    MEMORY,
+    begin,
+    frames,
+    pool,
+    rest,
+    rows,
+    run,
+    statement,
+    until,
+)
 
 pytestmark = pytest.mark.usefixtures("processes")
-
-MEMORY = 1 << 30
-CONFIGURATION = Configuration(memory_bytes=MEMORY, settings={"local": Settings()}, environments={}, folders=[])
-ENDLESS = "SELECT sum(x * y) FROM generate_series(1, 10000000) a(x) CROSS JOIN generate_series(1, 1000000) b(y)"
-ENDLESS_ROWS = "SELECT x, y FROM generate_series(1, 10000000) a(x) CROSS JOIN generate_series(1, 100000) b(y)"
-
-
-def statement(sql: str) -> Statement:
-    return Statement(id="1", sql=sql, limit_rows=10**9, limit_bytes=10**12, environments={}, grants=["*"])
-
-
-@asynccontextmanager
-async def pool(limit_bytes: int = MEMORY, grace_s: float = 0.3) -> AsyncIterator[Pool]:
-    made = Pool(1, lambda: CONFIGURATION, limit_bytes, grace_s)
-    await made.start()
-    try:
-        yield made
-    finally:
-        await made.close()
-
-
-def run(test: Callable[[Pool], Coroutine[Any, Any, None]], grace_s: float = 0.3) -> None:
-    async def within() -> None:
-        async with asyncio.timeout(180), pool(grace_s=grace_s) as made:
-            await test(made)
-
-    asyncio.run(within())
-
-
-async def begin(workers: Pool, sql: str) -> tuple[Lease, Handle]:
-    lease = await workers.lease()
-    await lease.begin(statement(sql), b"")
-    return lease, lease.worker
-
-
-async def rows(workers: Pool, sql: str = "SELECT 1 AS a") -> int:
-    lease, _ = await begin(workers, sql)
-    received = b""
-    while (frame := await lease.next()).kind is not Kind.end:
-        received += bytes(frame.body) if frame.kind is Kind.data else b""
-    count: int = pa.ipc.open_stream(received).read_all().num_rows
-    return count
-
-
-async def frames(lease: Lease) -> AsyncIterator[Frame]:
-    while not lease.is_over:
-        yield await lease.next()
-
-
-async def rest(lease: Lease) -> None:
-    while await lease.next():
-        pass
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110  # of any kind
-        await asyncio.sleep(0.01)
 
 
 def test_a_statement_is_planned_sent_and_ended() -> None:
@@ -162,7 +112,7 @@ def test_a_worker_that_dies_while_it_plans_says_so() -> None:
 
 
 def test_a_worker_that_died_before_the_statement_is_not_the_statement_s_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dagfusion_query.worker.pool.is_stopped", lambda _: False)
+    monkeypatch.setattr("dagfusion_query.service.worker_pool.is_stopped", lambda _: False)
 
     async def test(workers: Pool) -> None:
         lease = await workers.lease()
@@ -225,7 +175,7 @@ def test_a_worker_that_took_half_a_statement_is_replaced() -> None:
 
 
 def test_a_statement_that_is_stopped_while_it_is_sent_ends_with_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dagfusion_query.worker.pool.is_stopped", lambda _: False)
+    monkeypatch.setattr("dagfusion_query.service.worker_pool.is_stopped", lambda _: False)
 
     async def test(workers: Pool) -> None:
         lease = await workers.lease()
@@ -258,7 +208,7 @@ def test_a_statement_that_is_stopped_leaves_an_idle_worker() -> None:
 
 
 def test_a_worker_that_hears_nothing_is_killed_after_the_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dagfusion_query.worker.pool.is_stopped", lambda _: False)  # as where nobody knows
+    monkeypatch.setattr("dagfusion_query.service.worker_pool.is_stopped", lambda _: False)  # as where nobody knows
 
     async def test(workers: Pool) -> None:
         lease, handle = await begin(workers, ENDLESS)
@@ -378,81 +328,5 @@ def test_a_frame_that_was_peeked_at_is_read_again() -> None:
             kinds.append((lease.end() or await lease.next()).kind)
         assert [kinds[0], {*kinds[1:-1]}, kinds[-1]] == [Kind.planned, {Kind.data}, Kind.end]
         assert await rows(workers) == 1, "the end was not left for the next lease"
-
-    run(test)
-
-
-def test_workers_end_with_their_service() -> None:
-    pids: list[int] = []
-
-    async def test(workers: Pool) -> None:
-        await until(lambda: workers.live == 2)
-        pids.extend(workers.pids)
-        lease, _ = await begin(workers, ENDLESS)
-        assert not lease.is_over
-
-    run(test)
-    assert len(pids) == 2
-    assert not any(psutil.pid_exists(pid) for pid in pids)
-
-
-def test_workers_end_when_their_service_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # where no other service removes what is left
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    code = f"""
-import asyncio
-from tests.query.worker.test_pool import ENDLESS, begin, pool, until
-
-async def main():
-    async with pool() as workers:
-        await until(lambda: workers.live == 2)
-        await begin(workers, ENDLESS)
-        open({str(tmp_path / "pids")!r}, "w").write(" ".join(map(str, workers.pids)))
-        await asyncio.sleep(60)
-
-asyncio.run(main())
-"""
-    service = psutil.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[3])
-    path = tmp_path / "pids"
-    asyncio.run(asyncio.wait_for(until(lambda: path.exists() and bool(path.read_text())), 30))
-    pids = [int(pid) for pid in path.read_text().split()]
-    service.kill()
-    service.wait()
-    asyncio.run(asyncio.wait_for(until(lambda: not any(map(psutil.pid_exists, pids))), 30))
-    left = list(Path(tempfile.gettempdir()).glob(f"dagfusion-worker-{service.pid}-*"))
-    assert len(left) == 2
-    run(one_statement)
-    assert not any(folder.exists() for folder in left), "the next service has removed it"
-
-
-async def one_statement(workers: Pool) -> None:
-    assert await rows(workers) == 1
-
-
-def test_a_worker_s_temporary_files_are_held() -> None:
-    async def test(workers: Pool) -> None:
-        lease = await workers.lease()
-        handle = lease.worker
-        folder = os.open(handle._scratch, os.O_RDONLY)
-        with pytest.raises(BlockingIOError):
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as systemd does before it clears a folder
-        lease.release()
-        handle.kill()
-        await asyncio.shield(handle.exited)
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.close(folder)
-
-    run(test)
-
-
-def test_a_worker_knows_no_secret_but_what_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_SECRET_ACCESS_KEY", "DAGFUSION_EVENT_LOG", "PGPASSWORD", "DAGFUSION_UAT_AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "hunter2")
-
-    async def test(workers: Pool) -> None:
-        process = psutil.Process((await workers.lease()).worker.pid)
-        assert "hunter2" not in str(process.environ()) + str(process.cmdline())
-        assert process.rlimit(psutil.RLIMIT_CORE) == (0, 0)
-        assert Path(f"/proc/{process.pid}/oom_score_adj").read_text().strip() == "800"  # noqa: ASYNC240  # not a disk
 
     run(test)

@@ -1,0 +1,92 @@
+"""The ends of worker processes with their service, their temporary files, and the secrets that they do not get."""
+
+import asyncio
+import fcntl
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dagfusion_query.service.worker_pool import Pool
+from tests.query.service.workers import ENDLESS, begin, rows, run, until
+
+pytestmark = pytest.mark.usefixtures("processes")
+
+
+def test_workers_end_with_their_service() -> None:
+    pids: list[int] = []
+
+    async def test(workers: Pool) -> None:
+        await until(lambda: workers.live == 2)
+        pids.extend(workers.pids)
+        lease, _ = await begin(workers, ENDLESS)
+        assert not lease.is_over
+
+    run(test)
+    assert len(pids) == 2
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+def test_workers_end_when_their_service_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # where no other service removes what is left
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    code = f"""
+import asyncio
+from tests.query.service.workers import ENDLESS, begin, pool, until
+
+async def main():
+    async with pool() as workers:
+        await until(lambda: workers.live == 2)
+        await begin(workers, ENDLESS)
+        open({str(tmp_path / "pids")!r}, "w").write(" ".join(map(str, workers.pids)))
+        await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+    service = psutil.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[3])
+    path = tmp_path / "pids"
+    asyncio.run(asyncio.wait_for(until(lambda: path.exists() and bool(path.read_text())), 30))
+    pids = [int(pid) for pid in path.read_text().split()]
+    service.kill()
+    service.wait()
+    asyncio.run(asyncio.wait_for(until(lambda: not any(map(psutil.pid_exists, pids))), 30))
+    left = list(Path(tempfile.gettempdir()).glob(f"dagfusion-worker-{service.pid}-*"))
+    assert len(left) == 2
+    run(one_statement)
+    assert not any(folder.exists() for folder in left), "the next service has removed it"
+
+
+async def one_statement(workers: Pool) -> None:
+    assert await rows(workers) == 1
+
+
+def test_a_worker_s_temporary_files_are_held() -> None:
+    async def test(workers: Pool) -> None:
+        lease = await workers.lease()
+        handle = lease.worker
+        folder = os.open(handle._scratch, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as systemd does before it clears a folder
+        lease.release()
+        handle.kill()
+        await asyncio.shield(handle.exited)
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(folder)
+
+    run(test)
+
+
+def test_a_worker_knows_no_secret_but_what_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_SECRET_ACCESS_KEY", "DAGFUSION_EVENT_LOG", "PGPASSWORD", "DAGFUSION_UAT_AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "hunter2")
+
+    async def test(workers: Pool) -> None:
+        process = psutil.Process((await workers.lease()).worker.pid)
+        assert "hunter2" not in str(process.environ()) + str(process.cmdline())
+        assert process.rlimit(psutil.RLIMIT_CORE) == (0, 0)
+        assert Path(f"/proc/{process.pid}/oom_score_adj").read_text().strip() == "800"  # noqa: ASYNC240  # not a disk
+
+    run(test)
