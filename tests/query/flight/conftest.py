@@ -17,7 +17,7 @@ from pyarrow import flight
 from dagfusion_contract.naming import TableName
 from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.catalog.model import Snapshot, Table, files_schema
-from dagfusion_query.doors.flight import messages
+from dagfusion_query.doors.flight import commands_and_tickets
 from dagfusion_query.doors.flight.door import FlightDoor
 from dagfusion_query.service_settings import ServiceSettings
 from tests.query.fake_service import FakeService, environment, result
@@ -121,7 +121,7 @@ def client(door: FlightDoor) -> Iterator[flight.FlightClient]:
 
 
 def command(name: str, **fields: Any) -> flight.FlightDescriptor:
-    return flight.FlightDescriptor.for_command(messages.packed(name, **fields))
+    return flight.FlightDescriptor.for_command(commands_and_tickets.packed(name, **fields))
 
 
 def query(client: flight.FlightClient, sql: str, options: flight.FlightCallOptions | None = None) -> pa.Table:

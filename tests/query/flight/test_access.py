@@ -10,7 +10,7 @@ import pytest
 from adbc_driver_flightsql import DatabaseOptions
 from pyarrow import flight
 
-from dagfusion_query.doors.flight import messages
+from dagfusion_query.doors.flight import commands_and_tickets
 from tests.query.fake_service import FakeService, result
 from tests.query.flight.conftest import ORDERS, Doors, act, command, query, url
 
@@ -182,18 +182,20 @@ def test_what_one_has_nobody_else_can_use(doors: Doors, service: FakeService) ->
         info = client.get_flight_info(command("CommandStatementQuery", query="select hangs"), ann)
         with pytest.raises(pa.ArrowKeyError, match="no such ticket of yours"):
             client.do_get(info.endpoints[0].ticket, bob).read_all()
-        cancel = flight.Action("CancelFlightInfo", messages.encoded("CancelFlightInfoRequest", info=info.serialize()))
+        cancel = flight.Action(
+            "CancelFlightInfo", commands_and_tickets.encoded("CancelFlightInfoRequest", info=info.serialize())
+        )
         with pytest.raises(pa.ArrowKeyError, match="no such ticket of yours"):
             list(client.do_action(cancel, bob))
 
-        create = messages.packed("ActionCreatePreparedStatementRequest", query="select * from orders")
+        create = commands_and_tickets.packed("ActionCreatePreparedStatementRequest", query="select * from orders")
         [made] = client.do_action(flight.Action("CreatePreparedStatement", create), ann)
-        _, prepared = messages.unpack(made.body.to_pybytes())
+        _, prepared = commands_and_tickets.unpack(made.body.to_pybytes())
         handle = prepared.prepared_statement_handle
         stolen = command("CommandPreparedStatementQuery", prepared_statement_handle=handle)
         with pytest.raises(pa.ArrowKeyError, match="no such prepared statement of yours"):
             client.get_flight_info(stolen, bob)
-        close = messages.packed("ActionClosePreparedStatementRequest", prepared_statement_handle=handle)
+        close = commands_and_tickets.packed("ActionClosePreparedStatementRequest", prepared_statement_handle=handle)
         list(client.do_action(flight.Action("ClosePreparedStatement", close), bob))
         assert client.get_flight_info(stolen, ann).schema == ORDERS.schema
         with pytest.raises(pa.ArrowKeyError):

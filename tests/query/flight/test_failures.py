@@ -6,14 +6,14 @@ import pyarrow as pa
 import pytest
 from pyarrow import flight
 
-from dagfusion_query.doors.flight import messages
+from dagfusion_query.doors.flight import commands_and_tickets
 from dagfusion_query.errors import QueryError, TooBusyError
 from tests.query.fake_service import FakeService, result
 from tests.query.flight.conftest import ORDERS, command
 
 COMMAND = command("CommandStatementQuery", query="select")
 PREPARE = flight.Action(
-    "CreatePreparedStatement", messages.packed("ActionCreatePreparedStatementRequest", query="select")
+    "CreatePreparedStatement", commands_and_tickets.packed("ActionCreatePreparedStatementRequest", query="select")
 )
 Unimplemented = pa.ArrowNotImplementedError
 LEAKS = ("Traceback", ".py", "File ", "dagfusion_query", "secret_detail", "ZeroDivision")
@@ -80,7 +80,7 @@ def test_what_nobody_expected_is_logged_and_gets_an_id(
         (lambda c: c.do_get(flight.Ticket(b"x")).read_all(), pa.ArrowInvalid, "Flight SQL"),
         (
             lambda c: c.do_get(
-                flight.Ticket(messages.packed("TicketStatementQuery", statement_handle=b"x"))
+                flight.Ticket(commands_and_tickets.packed("TicketStatementQuery", statement_handle=b"x"))
             ).read_all(),
             pa.ArrowKeyError,
             "no such ticket",
@@ -143,9 +143,9 @@ def test_damaged_parameters_are_blamed_on_the_parameters(
     client: flight.FlightClient, service: FakeService, kind: pa.DataType, buffers: list[pa.Buffer]
 ) -> None:
     service.results["select $1"] = result(ORDERS)
-    create = messages.packed("ActionCreatePreparedStatementRequest", query="select $1")
+    create = commands_and_tickets.packed("ActionCreatePreparedStatementRequest", query="select $1")
     [made] = client.do_action(flight.Action("CreatePreparedStatement", create))
-    _, prepared = messages.unpack(made.body.to_pybytes())
+    _, prepared = commands_and_tickets.unpack(made.body.to_pybytes())
     handle = command("CommandPreparedStatementQuery", prepared_statement_handle=prepared.prepared_statement_handle)
     column = pa.Array.from_buffers(kind, 1, buffers)
 

@@ -7,7 +7,7 @@ import pytest
 from adbc_driver_flightsql import DatabaseOptions
 from pyarrow import flight
 
-from dagfusion_query.doors.flight import messages
+from dagfusion_query.doors.flight import commands_and_tickets
 from tests.query.fake_service import FakeService
 from tests.query.flight.conftest import Doors, act, query, url
 
@@ -33,19 +33,22 @@ class Jar(flight.ClientMiddleware):  # type: ignore[misc]
 
 
 def set_options(client: flight.FlightClient, headers: Headers = [], **options: object) -> dict[str, int]:  # noqa: B006
-    request = messages.make("SetSessionOptionsRequest")
+    request = commands_and_tickets.make("SetSessionOptionsRequest")
     for name, value in options.items():
         kind = {str: "string_value", int: "int64_value", float: "double_value", bool: "bool_value"}.get(type(value))
         entry = request.session_options[name]
         if kind is not None:
             setattr(entry, kind, value)
     [answer] = act(client, "SetSessionOptions", request.SerializeToString(), headers)
-    return {name: error.value for name, error in messages.decode("SetSessionOptionsResult", answer).errors.items()}
+    return {
+        name: error.value
+        for name, error in commands_and_tickets.decode("SetSessionOptionsResult", answer).errors.items()
+    }
 
 
 def get_options(client: flight.FlightClient, headers: Headers = []) -> dict[str, object]:  # noqa: B006
     [answer] = act(client, "GetSessionOptions", b"", headers)
-    options = messages.decode("GetSessionOptionsResult", answer).session_options
+    options = commands_and_tickets.decode("GetSessionOptionsResult", answer).session_options
     return {name: getattr(value, value.WhichOneof("option_value")) for name, value in options.items()}
 
 
@@ -70,7 +73,7 @@ def test_options_hold_for_the_calls_to_come(doors: Doors, service: FakeService) 
         assert (service.asked[-1][0].limit_rows, service.asked[-1][0].result_cache) == (None, True)
 
         [closed] = act(client, "CloseSession", b"", cookie)
-        assert messages.decode("CloseSessionResult", closed).status == 1
+        assert commands_and_tickets.decode("CloseSessionResult", closed).status == 1
         with pytest.raises(pa.ArrowInvalid, match="the session has expired"):
             get_options(client, cookie)
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import flight
 
-from dagfusion_query.doors.flight import flight_statements, messages
+from dagfusion_query.doors.flight import commands_and_tickets, flight_statements
 from dagfusion_query.doors.flight.door import FlightDoor
 from dagfusion_query.errors import ExecutionError, StoreUnavailableError
 from tests.query.fake_service import FakeService, Result, result
@@ -134,8 +134,8 @@ def test_a_ticket_that_nobody_redeems(
 def test_cancel_by_the_flight_info(client: flight.FlightClient, service: FakeService) -> None:
     service.results["select hangs"] = result(ORDERS, hangs=True)
     for action, encode, request in (
-        ("CancelFlightInfo", messages.encoded, "CancelFlightInfoRequest"),
-        ("CancelQuery", messages.packed, "ActionCancelQueryRequest"),
+        ("CancelFlightInfo", commands_and_tickets.encoded, "CancelFlightInfoRequest"),
+        ("CancelQuery", commands_and_tickets.packed, "ActionCancelQueryRequest"),
     ):
         info = started(client, "select hangs")
         reader = client.do_get(info.endpoints[0].ticket).to_reader()

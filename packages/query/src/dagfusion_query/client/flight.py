@@ -19,8 +19,16 @@ from dagfusion_query.client.remote import RemoteConnection, RemoteResult
 from dagfusion_query.documents import codec
 from dagfusion_query.documents.catalog import TablesDocument
 from dagfusion_query.documents.queries import FlightFailure, QueryInfo, Stats
-from dagfusion_query.doors.flight import messages
-from dagfusion_query.doors.flight.messages import ERROR_TRAILER, NAMED, STATS_TRAILER
+from dagfusion_query.doors.flight.commands_and_tickets import (
+    ERROR_TRAILER,
+    EXPLAIN,
+    NAMED,
+    QUERY,
+    STATS_TRAILER,
+    TABLES,
+    packed,
+    unpack,
+)
 from dagfusion_query.errors import (
     ConnectionClosedError,
     QueryError,
@@ -173,7 +181,7 @@ class FlightResult(RemoteResult):
         self._end()
 
     def _ask_stats(self) -> Stats:
-        return self._calls.document(QueryInfo, messages.QUERY, self.id.encode()).stats
+        return self._calls.document(QueryInfo, QUERY, self.id.encode()).stats
 
     def _next(self) -> pa.RecordBatch | None:
         if self._cancelled.is_set():
@@ -224,10 +232,10 @@ class FlightConnection(RemoteConnection):
     def explain(self, query: str, params: Params = None) -> Explanation:
         """Return the files that a query would read, why it skips the others, and DataFusion's plans."""
         with self._command(query, params) as command:
-            return self._calls.document(Explanation, messages.EXPLAIN, command)
+            return self._calls.document(Explanation, EXPLAIN, command)
 
     def _catalog(self, tables: str) -> TablesDocument:
-        return self._calls.document(TablesDocument, messages.TABLES, tables.encode())
+        return self._calls.document(TablesDocument, TABLES, tables.encode())
 
     def _disconnect(self) -> None:
         self._calls.close()
@@ -237,18 +245,18 @@ class FlightConnection(RemoteConnection):
         """Give the Flight SQL command of a statement; with parameters, of one that is prepared meanwhile."""
         check_text(query)
         if not params:
-            yield messages.packed("CommandStatementQuery", query=query)
+            yield packed("CommandStatementQuery", query=query)
             return
         bound = row(scalars(params)).replace_schema_metadata(NAMED)
-        request = messages.packed("ActionCreatePreparedStatementRequest", query=query)
-        _, made = messages.unpack(b"".join(self._calls.act("CreatePreparedStatement", request)))
+        request = packed("ActionCreatePreparedStatementRequest", query=query)
+        _, made = unpack(b"".join(self._calls.act("CreatePreparedStatement", request)))
         handle = made.prepared_statement_handle
         try:
-            command = messages.packed("CommandPreparedStatementQuery", prepared_statement_handle=handle)
+            command = packed("CommandPreparedStatementQuery", prepared_statement_handle=handle)
             self._bind(flight.FlightDescriptor.for_command(command), bound)
             yield command
         finally:
-            request = messages.packed("ActionClosePreparedStatementRequest", prepared_statement_handle=handle)
+            request = packed("ActionClosePreparedStatementRequest", prepared_statement_handle=handle)
             self._calls.act("ClosePreparedStatement", request)
 
     def _bind(self, descriptor: flight.FlightDescriptor, row: pa.RecordBatch) -> None:

@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.doors.address import Address
-from dagfusion_query.doors.flight.bridge import LOOK_S, Bridge
-from dagfusion_query.doors.flight.flight_sessions import MIDDLEWARE, FlightSessions, Headers, NoHandshake
+from dagfusion_query.doors.flight.flight_calls import LOOK_S, MIDDLEWARE, Bridge, Headers, NoHandshake
+from dagfusion_query.doors.flight.flight_sessions import FlightSessions
 from dagfusion_query.doors.flight.flight_sql_server import FlightSqlServer
 from dagfusion_query.errors import SettingsError
 from dagfusion_query.service.service import Service

@@ -1,25 +1,27 @@
-"""Authentication of Flight calls, and the session options of each client."""
+"""The sessions of Flight clients and their options, and the random handles under which a client's values are kept.
 
-import base64
-import binascii
-import http.cookies
-from collections.abc import Callable, Mapping
+A handle is valid for its owner only, and expires.
+"""
+
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from pyarrow import flight
-
-from dagfusion_query.access.authentication import Tokens, identify, is_forwarded
+from dagfusion_query.access.authentication import Tokens, identify
 from dagfusion_query.access.grants import Caller
-from dagfusion_query.doors.flight import messages
-from dagfusion_query.doors.flight.expiring_handles import Handles
-from dagfusion_query.doors.flight.flight_errors import failure
+from dagfusion_query.doors.flight.commands_and_tickets import decode, encoded, make
+from dagfusion_query.doors.flight.flight_calls import COOKIE, MIDDLEWARE, Context
 from dagfusion_query.doors.flight.metadata import CATALOG
-from dagfusion_query.errors import BadRequestError, UnauthenticatedError, UnknownQueryError
+from dagfusion_query.errors import BadRequestError, UnknownQueryError
 from dagfusion_query.service_settings import ServiceSettings
 
-MIDDLEWARE = "dagfusion"
-COOKIE = "arrow_flight_session_id"
+T = TypeVar("T")
+_OWNER_COUNT = 2_000
+_OWNER_BYTES = 32 << 20
 _MOST = 2**63  # no more bits have room in an answer
 _LIFETIME_S = 24 * 3600.0
 _INVALID_NAME, _INVALID_VALUE = 1, 2
@@ -65,106 +67,123 @@ class FlightSession:
                 return _INVALID_NAME
 
 
-class Header(flight.ServerMiddleware):  # type: ignore[misc]
-    """The caller of a call, from its headers.
+@dataclass
+class _Entry(Generic[T]):
+    owner: str
+    value: T
+    size_bytes: int
+    expires: float
 
-    Attributes:
-        bearer: The access token.
-        is_forwarded: True if a proxy passed the call on, so that its address is not the client's.
-        cookie: The session's.
+
+class Handles(Generic[T]):
+    """Values under random handles. Thread-safe.
+
+    An owner may have 2,000 of them and 32 MiB. Beyond that, those that were used least recently are dropped.
+
+    Args:
+        what: The name of a value in errors, such as "ticket".
+        lifetime_s: Seconds after which an unused value is dropped.
+        dropped: Called with each value that is dropped, from any thread.
+        clock: A monotonic clock, seconds.
     """
 
-    def __init__(self, bearer: str | None, *, is_forwarded: bool, cookie: str | None, shake_hands: bool) -> None:
-        self.bearer, self.is_forwarded, self.cookie = bearer, is_forwarded, cookie
-        self._shake_hands = shake_hands
-        self._at_end: Callable[[], None] | None = None
+    def __init__(
+        self,
+        what: str,
+        lifetime_s: float,
+        dropped: Callable[[T], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._what, self._lifetime_s, self._dropped, self._clock = what, lifetime_s, dropped, clock
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[bytes, _Entry[T]] = OrderedDict()  # the one used last is last
+        self._usage: dict[str, tuple[int, int]] = {}
 
-    def sending_headers(self) -> Mapping[str, str]:
-        """Return the access token as a bearer's to someone who came with a name and a password."""
-        return {"authorization": f"Bearer {self.bearer}"} if self._shake_hands and self.bearer else {}
+    def add(self, owner: str, value: T, size_bytes: int) -> bytes:
+        """Keep a value and return its handle."""
+        handle = secrets.token_bytes(16)
+        with self._lock:
+            self._put(handle, _Entry(owner, value, size_bytes, self._clock() + self._lifetime_s))
+            gone = self._expired() + self._excess(owner)
+        self._tell(gone)
+        return handle
 
-    def at_end(self, step: Callable[[], None]) -> None:
-        """Have something done when the call is over: a stream that its client never began to read ends here only."""
-        self._at_end = step
+    def get(self, owner: str, handle: bytes) -> T:
+        """Return a value, and count it as used.
 
-    def call_completed(self, _exception: Exception | None) -> None:
-        """Do what is to be done at the end."""
-        if self._at_end is not None:
-            self._at_end()
+        Raises:
+            UnknownQueryError: The handle is unknown, belongs to another owner, or was dropped.
+        """
+        with self._lock:
+            gone = self._expired()
+            entry = self._entries.get(handle)
+            if entry is not None and entry.owner == owner:
+                entry.expires = self._clock() + self._lifetime_s
+                self._entries.move_to_end(handle)
+            else:
+                entry = None
+        self._tell(gone)
+        if entry is None:
+            raise UnknownQueryError(f"there is no such {self._what} of yours, or it has expired: make it again")
+        return entry.value
 
+    def replace(self, owner: str, handle: bytes, value: T, size_bytes: int) -> None:
+        """Replace the value of a handle. Raises as `get` does."""
+        self.get(owner, handle)
+        with self._lock:
+            if handle in self._entries:
+                self._remove(handle)
+            self._put(handle, _Entry(owner, value, size_bytes, self._clock() + self._lifetime_s))
 
-class Headers(flight.ServerMiddlewareFactory):  # type: ignore[misc]
-    """Reads each call's headers. A token that is not valid is refused here, before anything else happens."""
+    def pop(self, owner: str, handle: bytes) -> T | None:
+        """Remove a value without calling `dropped`, and return it; None if there is none."""
+        with self._lock:
+            entry = self._entries.get(handle)
+            if entry is None or entry.owner != owner:
+                return None
+            return self._remove(handle)
 
-    def __init__(self, tokens: Tokens, settings: ServiceSettings) -> None:
-        self._tokens, self._settings = tokens, settings
+    def clear(self) -> None:
+        """Drop all values."""
+        with self._lock:
+            gone = [self._remove(handle) for handle in list(self._entries)]
+        self._tell(gone)
 
-    def start_call(self, _info: flight.CallInfo, headers: Mapping[str, Any]) -> Header:
-        """Read one call's headers."""
-        try:
-            bearer, is_basic = _credentials(_authorization(headers))
-            if bearer is not None:
-                identify(self._tokens, self._settings, bearer=bearer, peer=None, door="flight")
-        except Exception as error:  # noqa: BLE001  # whatever it is, it must not leave as it is
-            raise failure(error) from None
-        forwarded = is_forwarded(name.lower() for name in headers)
-        cookie = _cookie(next(iter(_values(headers, "cookie")), None))
-        return Header(bearer, is_forwarded=forwarded, cookie=cookie, shake_hands=is_basic)
+    def _put(self, handle: bytes, entry: _Entry[T]) -> None:
+        count, size_bytes = self._usage.get(entry.owner, (0, 0))
+        self._usage[entry.owner] = count + 1, size_bytes + entry.size_bytes
+        self._entries[handle] = entry
 
+    def _remove(self, handle: bytes) -> T:
+        entry = self._entries.pop(handle)
+        count, size_bytes = self._usage.pop(entry.owner)
+        if count > 1:
+            self._usage[entry.owner] = count - 1, size_bytes - entry.size_bytes
+        return entry.value
 
-def _authorization(headers: Mapping[str, Any]) -> str | None:
-    values = _values(headers, "authorization")
-    if len(values) > 1:
-        raise BadRequestError(f"the header authorization may come once, got {len(values)}")
-    return values[0] if values else None
+    def _expired(self) -> list[T]:
+        now, gone = self._clock(), []
+        while self._entries and next(iter(self._entries.values())).expires <= now:
+            gone.append(self._remove(next(iter(self._entries))))
+        return gone
 
+    def _excess(self, owner: str) -> list[T]:
+        if self._is_within(owner):
+            return []
+        gone = []
+        for handle in [handle for handle, entry in self._entries.items() if entry.owner == owner][:-1]:
+            if self._is_within(owner):
+                break
+            gone.append(self._remove(handle))
+        return gone
 
-def _values(headers: Mapping[str, Any], name: str) -> list[str]:
-    return [str(value) for value in headers.get(name) or headers.get(name.title()) or ()]
+    def _is_within(self, owner: str) -> bool:
+        count, size_bytes = self._usage[owner]
+        return count <= _OWNER_COUNT and size_bytes <= _OWNER_BYTES
 
-
-def _credentials(header: str | None) -> tuple[str | None, bool]:
-    """Return the access token of an authorization header, and whether it came as the password of basic authentication.
-
-    Raises:
-        UnauthenticatedError: The header has something else.
-    """
-    scheme, _, value = (header or "").partition(" ")
-    if not scheme:
-        return None, False
-    if scheme.lower() == "bearer":
-        return value.strip(), False
-    if scheme.lower() == "basic":
-        try:
-            padded = value.strip() + "=" * (-len(value.strip()) % 4)  # Go's clients leave the padding out
-            _, _, password = base64.b64decode(padded, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
-            raise UnauthenticatedError("the header `authorization: Basic` must hold user:password in base64") from None
-        if not password:
-            raise UnauthenticatedError(
-                "the password must be an access token: give one, or neither user nor password where none is needed"
-            )
-        return password, True
-    raise UnauthenticatedError("send an access token as `authorization: Bearer <token>`, or as the password")
-
-
-def _cookie(header: str | None) -> str | None:
-    try:
-        found = http.cookies.SimpleCookie(header or "").get(COOKIE)
-    except http.cookies.CookieError:
-        return None
-    return found.value if found is not None and found.value else None
-
-
-class NoHandshake(flight.ServerAuthHandler):  # type: ignore[misc]
-    """Lets Flight's handshake pass: the headers that come with it say who calls."""
-
-    def authenticate(self, _outgoing: object, _incoming: object) -> None:
-        """Do nothing: `Headers` has already refused invalid callers."""
-
-    def is_valid(self, _token: bytes) -> str:
-        """Accept Flight's own tokens, which are never issued."""
-        return ""
+    def _tell(self, gone: list[T]) -> None:
+        for value in gone:
+            self._dropped(value)
 
 
 @dataclass
@@ -175,7 +194,7 @@ class FlightSessions:
     settings: ServiceSettings
     _open: Handles[FlightSession] = field(default_factory=lambda: Handles("session", _LIFETIME_S))
 
-    def caller(self, context: flight.ServerCallContext) -> Caller:
+    def caller(self, context: Context) -> Caller:
         """Return the caller.
 
         Raises:
@@ -185,7 +204,7 @@ class FlightSessions:
         peer = None if header.is_forwarded else _address(context.peer())
         return identify(self.tokens, self.settings, bearer=header.bearer, peer=peer, door="flight")
 
-    def of(self, context: flight.ServerCallContext, caller: Caller) -> FlightSession:
+    def of(self, context: Context, caller: Caller) -> FlightSession:
         """Return the options that hold for a call: nothing is set where there is no session."""
         cookie = context.get_middleware(MIDDLEWARE).cookie
         if cookie is None:
@@ -195,25 +214,25 @@ class FlightSessions:
         except UnknownQueryError as error:
             raise BadRequestError("the session has expired: drop its cookie, and set its options again") from error
 
-    def set_options(self, context: flight.ServerCallContext, caller: Caller, body: bytes) -> bytes:
+    def set_options(self, context: Context, caller: Caller, body: bytes) -> bytes:
         """Answer `SetSessionOptions`; a caller without a session gets one, and its cookie."""
-        request = messages.decode("SetSessionOptionsRequest", body)
+        request = decode("SetSessionOptionsRequest", body)
         header = context.get_middleware(MIDDLEWARE)
         session = self.of(context, caller)
-        result = messages.make("SetSessionOptionsResult")
+        result = make("SetSessionOptionsResult")
         for name, value in request.session_options.items():
             if (wrong := session.set(name, value)) is not None:
                 result.errors[name].value = wrong
         if header.cookie is None:
             handle = self._open.add(caller.owner, session, 0)
             context.add_header("set-cookie", f"{COOKIE}={handle.hex()}; HttpOnly; SameSite=Strict")
-        encoded: bytes = result.SerializeToString()
-        return encoded
+        encoding: bytes = result.SerializeToString()
+        return encoding
 
-    def get_options(self, context: flight.ServerCallContext, caller: Caller) -> bytes:
+    def get_options(self, context: Context, caller: Caller) -> bytes:
         """Answer `GetSessionOptions`."""
         session = self.of(context, caller)
-        result = messages.make("GetSessionOptionsResult")
+        result = make("GetSessionOptionsResult")
         result.session_options["catalog"].string_value = CATALOG
         if session.query_timeout_s is not None:
             result.session_options["query_timeout_s"].double_value = session.query_timeout_s
@@ -221,15 +240,15 @@ class FlightSessions:
             result.session_options["limit_rows"].int64_value = session.limit_rows
         if not session.result_cache:
             result.session_options["result_cache"].bool_value = False
-        encoded: bytes = result.SerializeToString()
-        return encoded
+        encoding: bytes = result.SerializeToString()
+        return encoding
 
-    def close(self, context: flight.ServerCallContext, caller: Caller) -> bytes:
+    def close(self, context: Context, caller: Caller) -> bytes:
         """Answer `CloseSession`. It succeeds if there is no session, too."""
         cookie = context.get_middleware(MIDDLEWARE).cookie
         if cookie is not None:
             self._open.pop(caller.owner, _handle(cookie))
-        return messages.encoded("CloseSessionResult", status=_CLOSED)
+        return encoded("CloseSessionResult", status=_CLOSED)
 
 
 def _handle(cookie: str) -> bytes:

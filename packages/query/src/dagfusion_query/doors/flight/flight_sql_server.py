@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pyarrow as pa
 from pyarrow import flight
@@ -13,19 +13,17 @@ from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.documents.catalog import TablesDocument
 from dagfusion_query.documents.codec import encode
 from dagfusion_query.documents.queries import QueryInfo
-from dagfusion_query.doors.flight import messages, metadata
-from dagfusion_query.doors.flight.bridge import Bridge, Call
-from dagfusion_query.doors.flight.flight_errors import failure
-from dagfusion_query.doors.flight.flight_sessions import MIDDLEWARE, FlightSessions
+from dagfusion_query.doors.flight import metadata
+from dagfusion_query.doors.flight.commands_and_tickets import EXPLAIN, QUERY, TABLES, decode, encoded, packed, unpack
+from dagfusion_query.doors.flight.flight_calls import MIDDLEWARE, Bridge, Context, failure
+from dagfusion_query.doors.flight.flight_sessions import FlightSessions
 from dagfusion_query.doors.flight.flight_statements import FlightStatements
-from dagfusion_query.doors.flight.messages import EXPLAIN, QUERY, TABLES
 from dagfusion_query.doors.summaries import details_document, environment_document
 from dagfusion_query.errors import BadRequestError, ParameterError, ReadOnlyError, UnsupportedError
 from dagfusion_query.service.service import Service
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Context: TypeAlias = flight.ServerCallContext
 _CANCELLED = 1
 _WRITES = frozenset(["CommandStatementUpdate", "CommandPreparedStatementUpdate", "CommandStatementIngest"])
 _TRANSACTIONS = frozenset(["BeginTransaction", "BeginSavepoint", "EndTransaction", "EndSavepoint"])
@@ -98,7 +96,7 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
             case _:
                 return _info(_metadata_schema(name, command), descriptor, descriptor.command, b"")
         schema, handle, query_id = started
-        ticket = messages.packed("TicketStatementQuery", statement_handle=handle)
+        ticket = packed("TicketStatementQuery", statement_handle=handle)
         return _info(schema, descriptor, ticket, query_id.encode())
 
     @_guarded
@@ -120,7 +118,7 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
     def do_get(self, context: Context, ticket: flight.Ticket) -> flight.FlightDataStream:
         """Send the rows of a ticket."""
         caller = self._sessions.caller(context)
-        name, command = messages.unpack(ticket.ticket)
+        name, command = unpack(ticket.ticket)
         if name == "TicketStatementQuery":
             rows = self.statements.redeem(command.statement_handle, caller, context)
             context.get_middleware(MIDDLEWARE).at_end(rows.close)
@@ -150,7 +148,7 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
             raise _unknown(name)
         handle = command.prepared_statement_handle
         self.statements.bind(handle, _row(reader), caller)
-        writer.write(messages.encoded("DoPutPreparedStatementResult", prepared_statement_handle=handle))
+        writer.write(encoded("DoPutPreparedStatementResult", prepared_statement_handle=handle))
 
     @_guarded
     def do_action(self, context: Context, action: flight.Action) -> list[bytes]:  # noqa: PLR0911  # a table
@@ -165,11 +163,11 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
             case "CloseSession":
                 return [self._sessions.close(context, caller)]
             case "CancelFlightInfo":
-                self._cancel(messages.decode("CancelFlightInfoRequest", body).info, caller, context)
-                return [messages.encoded("CancelFlightInfoResult", status=_CANCELLED)]
+                self._cancel(decode("CancelFlightInfoRequest", body).info, caller, context)
+                return [encoded("CancelFlightInfoResult", status=_CANCELLED)]
             case "CancelQuery":
                 self._cancel(_body(body, "ActionCancelQueryRequest").info, caller, context)
-                return [messages.packed("ActionCancelQueryResult", result=_CANCELLED)]
+                return [packed("ActionCancelQueryResult", result=_CANCELLED)]
             case "CreatePreparedStatement":
                 return [self._prepare(_body(body, "ActionCreatePreparedStatementRequest"), caller, context)]
             case "ClosePreparedStatement":
@@ -184,7 +182,7 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
     def _prepare(self, request: Any, caller: Caller, context: Context) -> bytes:
         _refuse_transaction(request)
         handle, columns, parameters = self.statements.prepare(request.query, caller, context)
-        return messages.packed(
+        return packed(
             "ActionCreatePreparedStatementResult",
             prepared_statement_handle=handle,
             dataset_schema=b"" if columns is None else columns.serialize().to_pybytes(),
@@ -197,7 +195,7 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
         except pa.ArrowException as error:
             raise BadRequestError("the request to cancel must hold a FlightInfo of this service") from error
         for endpoint in endpoints:
-            name, ticket = messages.unpack(endpoint.ticket.ticket)
+            name, ticket = unpack(endpoint.ticket.ticket)
             if name != "TicketStatementQuery":
                 raise BadRequestError("only a statement can be cancelled: this FlightInfo is of a metadata command")
             self.statements.cancel(ticket.statement_handle, caller, context)
@@ -232,7 +230,7 @@ class Actions:
     def __init__(self, service: Service, bridge: Bridge, statements: FlightStatements) -> None:
         self._service, self._bridge, self._statements = service, bridge, statements
 
-    def answer(self, action: str, body: bytes, caller: Caller, call: Call) -> bytes:
+    def answer(self, action: str, body: bytes, caller: Caller, context: Context) -> bytes:
         """Answer one of `_OWN_ACTIONS`.
 
         Raises:
@@ -240,17 +238,17 @@ class Actions:
             QueryError: The statement cannot be planned, or there is no such query.
         """
         if action == TABLES:
-            return encode(_tables(self._bridge.call(self._states(caller), call), with_tables=body != b"none"))
+            return encode(_tables(self._bridge.call(self._states(caller), context), with_tables=body != b"none"))
         if action == QUERY:
-            return encode(self._bridge.call(self._query(body.decode("utf-8", "replace"), caller), call))
-        name, command = messages.unpack(body)
+            return encode(self._bridge.call(self._query(body.decode("utf-8", "replace"), caller), context))
+        name, command = unpack(body)
         if name == "CommandStatementQuery":
             query = self._statements.unbound(command.query)
         elif name == "CommandPreparedStatementQuery":
             query = self._statements.bound(command.prepared_statement_handle, caller)
         else:
             raise BadRequestError(f"only statements are explained, got {name}")
-        return encode(self._bridge.call(self._service.explain(query, caller), call))
+        return encode(self._bridge.call(self._service.explain(query, caller), context))
 
     async def _states(self, caller: Caller) -> Sequence[EnvironmentState]:
         return list(self._service.environments(caller).values())
@@ -262,11 +260,11 @@ class Actions:
 def _command(descriptor: flight.FlightDescriptor) -> tuple[str, Any]:
     if not descriptor.command:
         raise BadRequestError("a FlightDescriptor must hold a Flight SQL command, this one has a path or nothing")
-    return messages.unpack(descriptor.command)
+    return unpack(descriptor.command)
 
 
 def _body(body: bytes, expected: str) -> Any:
-    name, message = messages.unpack(body)
+    name, message = unpack(body)
     if name != expected:
         raise BadRequestError(f"the body of this action must be an {expected}, got {name}")
     return message

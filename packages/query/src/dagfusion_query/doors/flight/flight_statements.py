@@ -11,12 +11,11 @@ from typing import Any
 import pyarrow as pa
 
 from dagfusion_query.access.grants import Caller
-from dagfusion_query.doors.flight.bridge import Bridge, Call
-from dagfusion_query.doors.flight.expiring_handles import Handles
-from dagfusion_query.doors.flight.flight_sessions import FlightSession
-from dagfusion_query.doors.flight.messages import NAMED
+from dagfusion_query.doors.flight.commands_and_tickets import NAMED
+from dagfusion_query.doors.flight.flight_calls import Bridge, Context
+from dagfusion_query.doors.flight.flight_results import Rows
+from dagfusion_query.doors.flight.flight_sessions import FlightSession, Handles
 from dagfusion_query.doors.flight.sql_info import HANDLE_TIMEOUT_S
-from dagfusion_query.doors.flight.stream import Rows
 from dagfusion_query.errors import ParameterError, PlanError, StatementTooLongError
 from dagfusion_query.parameters import MOST, check_count
 from dagfusion_query.service.registry import Query
@@ -127,30 +126,32 @@ class FlightStatements:
         self._tickets: Handles[_Ticketed] = Handles("ticket", _TICKET_LIFETIME_S, _Ticketed.release)
         self._prepared: Handles[_Prepared] = Handles("prepared statement", HANDLE_TIMEOUT_S)
 
-    def execute(self, sql: str, caller: Caller, session: FlightSession, call: Call) -> tuple[pa.Schema, bytes, str]:
+    def execute(
+        self, sql: str, caller: Caller, session: FlightSession, context: Context
+    ) -> tuple[pa.Schema, bytes, str]:
         """Start a statement; return its result's columns, the ticket's handle, and the query's id.
 
         Raises:
             QueryError: It does not run.
         """
-        return self._started(_query(self._parameters(sql).sql, None, session), caller, call)
+        return self._started(_query(self._parameters(sql).sql, None, session), caller, context)
 
     def execute_prepared(
-        self, handle: bytes, caller: Caller, session: FlightSession, call: Call
+        self, handle: bytes, caller: Caller, session: FlightSession, context: Context
     ) -> tuple[pa.Schema, bytes, str]:
         """Start a prepared statement with what was bound to it last; as `execute`."""
         prepared = self._prepared.get(caller.owner, handle)
-        return self._started(_query(prepared.statement.sql, prepared.row, session), caller, call)
+        return self._started(_query(prepared.statement.sql, prepared.row, session), caller, context)
 
-    def _started(self, query: Query, caller: Caller, call: Call) -> tuple[pa.Schema, bytes, str]:
+    def _started(self, query: Query, caller: Caller, context: Context) -> tuple[pa.Schema, bytes, str]:
         rows = Rows(self._service, query, caller, self._bridge)
-        schema = rows.start(call)
+        schema = rows.start(context)
         ticketed = _Ticketed(query, rows)
         handle = self._tickets.add(caller.owner, ticketed, len(query.sql))
         self._bridge.later(_HOLD_S, ticketed.release)
         return schema, handle, rows.id
 
-    def redeem(self, handle: bytes, caller: Caller, call: Call) -> Rows:
+    def redeem(self, handle: bytes, caller: Caller, context: Context) -> Rows:
         """Return the rows of a ticket. The statement runs again if they were taken, or not fetched in time.
 
         Raises:
@@ -160,11 +161,11 @@ class FlightStatements:
         if (rows := ticketed.take()) is not None:
             return rows
         rows = Rows(self._service, ticketed.query, caller, self._bridge)
-        rows.start(call)
+        rows.start(context)
         ticketed.id = rows.id
         return rows
 
-    def cancel(self, handle: bytes, caller: Caller, call: Call) -> None:
+    def cancel(self, handle: bytes, caller: Caller, context: Context) -> None:
         """Cancel the query behind a ticket, and the ticket.
 
         Raises:
@@ -172,28 +173,28 @@ class FlightStatements:
         """
         ticketed = self._tickets.get(caller.owner, handle)
         self._tickets.pop(caller.owner, handle)
-        self._bridge.call(self._cancelled(ticketed.id, caller), call)
+        self._bridge.call(self._cancelled(ticketed.id, caller), context)
 
     async def _cancelled(self, query_id: str, caller: Caller) -> None:
         self._service.cancel(query_id, caller)
 
-    def describe(self, sql: str, caller: Caller, call: Call) -> pa.Schema:
+    def describe(self, sql: str, caller: Caller, context: Context) -> pa.Schema:
         """Return the columns of a statement's result.
 
         Raises:
             QueryError: It cannot be planned.
         """
         statement = self._parameters(sql)
-        return self._described(statement, statement.nulls, caller, call)
+        return self._described(statement, statement.nulls, caller, context)
 
-    def describe_prepared(self, handle: bytes, caller: Caller, call: Call) -> pa.Schema:
+    def describe_prepared(self, handle: bytes, caller: Caller, context: Context) -> pa.Schema:
         """Return the columns of a prepared statement's result; as `describe`."""
         prepared = self._prepared.get(caller.owner, handle)
         row = prepared.statement.nulls if prepared.row is None else prepared.row
-        return self._described(prepared.statement, row, caller, call)
+        return self._described(prepared.statement, row, caller, context)
 
-    def _described(self, statement: Parameters, row: Any, caller: Caller, call: Call) -> pa.Schema:
-        return self._bridge.call(self._service.describe(Query(statement.sql, row), caller), call)
+    def _described(self, statement: Parameters, row: Any, caller: Caller, context: Context) -> pa.Schema:
+        return self._bridge.call(self._service.describe(Query(statement.sql, row), caller), context)
 
     def unbound(self, sql: str) -> Query:
         """Return a statement without parameters, as the service takes it."""
@@ -204,7 +205,7 @@ class FlightStatements:
         prepared = self._prepared.get(caller.owner, handle)
         return Query(prepared.statement.sql, prepared.row)
 
-    def prepare(self, sql: str, caller: Caller, call: Call) -> tuple[bytes, pa.Schema | None, pa.Schema]:
+    def prepare(self, sql: str, caller: Caller, context: Context) -> tuple[bytes, pa.Schema | None, pa.Schema]:
         """Keep a statement; return its handle, its result's columns where they can be known yet, and its parameters.
 
         Raises:
@@ -213,7 +214,7 @@ class FlightStatements:
         statement = self._parameters(sql)
         columns = None
         try:
-            columns = self._described(statement, statement.nulls, caller, call)
+            columns = self._described(statement, statement.nulls, caller, context)
         except PlanError:
             if not statement.names:
                 raise

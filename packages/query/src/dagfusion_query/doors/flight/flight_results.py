@@ -1,6 +1,8 @@
-"""Streams the result of a query to a Flight client, as fast as the client reads it."""
+"""Streams the result of a query from the service's event loop to a Flight client, as fast as the client reads it."""
 
 import asyncio
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,9 +11,8 @@ from pyarrow import flight
 
 from dagfusion_query.access.grants import Caller
 from dagfusion_query.documents.codec import encode
-from dagfusion_query.doors.flight.bridge import Bridge, Buffer, Call
-from dagfusion_query.doors.flight.flight_errors import failure
-from dagfusion_query.doors.flight.messages import STATS_TRAILER
+from dagfusion_query.doors.flight.commands_and_tickets import STATS_TRAILER
+from dagfusion_query.doors.flight.flight_calls import LOOK_S, Bridge, Context, failure
 from dagfusion_query.errors import BrokenStreamError
 from dagfusion_query.service.registry import Query
 from dagfusion_query.service.running import Running
@@ -20,6 +21,68 @@ from dagfusion_query.service.service import Service
 # Clients refuse larger messages: 16 MiB is ADBC's default, and a few bytes of it are not the batch's.
 _MESSAGE_BYTES = 8 << 20
 _MERGED_BYTES = 1 << 20
+_READ_AHEAD_BYTES = 4 << 20
+
+
+class Buffer:
+    """A queue that is bounded in bytes. Filled on the loop that it was made on, emptied by one thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._chunks: deque[Any] = deque()
+        self._size_bytes = 0
+        self._is_over = False
+        self._error: BaseException | None = None
+        self._changed = threading.Condition()
+        self._room = asyncio.Event()
+
+    async def put(self, chunk: Any) -> None:
+        """Add a chunk; returns when there is room for another."""
+        with self._changed:
+            self._chunks.append(chunk)
+            self._size_bytes += len(chunk)
+            is_full = self._size_bytes >= _READ_AHEAD_BYTES
+            if is_full:
+                self._room.clear()
+            self._changed.notify()
+        if is_full:
+            await self._room.wait()
+
+    def end(self, error: BaseException | None = None) -> None:
+        """End the stream, with an error if it failed. Called on the loop."""
+        with self._changed:
+            self._is_over, self._error = True, error
+            self._changed.notify()
+
+    def take_all(self, limit_bytes: int) -> Any:
+        """Return everything, if it is there, whole and within the limit; None otherwise. From the thread."""
+        with self._changed:
+            if not self._is_over or self._error is not None or self._size_bytes > limit_bytes:
+                return None
+            chunks = list(self._chunks)
+            self._chunks.clear()
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def take(self, bridge: Bridge, context: Context) -> Any:
+        """Return the next chunk, or None at the end. From the thread.
+
+        Raises:
+            QueryError: The query fails on the way, its client went away, or the door is closing.
+        """
+        with self._changed:
+            while not self._chunks and not self._is_over:
+                if not self._changed.wait(LOOK_S):
+                    bridge.check(context)
+            if not self._chunks:
+                if self._error is not None:
+                    raise self._error
+                return None
+            chunk = self._chunks.popleft()
+            was_full = self._size_bytes >= _READ_AHEAD_BYTES
+            self._size_bytes -= len(chunk)
+        if was_full and self._size_bytes < _READ_AHEAD_BYTES:
+            self._loop.call_soon_threadsafe(self._room.set)
+        return chunk
 
 
 class Rows:
@@ -39,14 +102,14 @@ class Rows:
         self._filling: asyncio.Task[None] | None = None
         self._is_closed = False
 
-    def start(self, call: Call) -> pa.Schema:
+    def start(self, context: Context) -> pa.Schema:
         """Run the query up to its first rows and return the result's columns.
 
         Raises:
             QueryError: What can go wrong mostly goes wrong here.
         """
         try:
-            return self._bridge.call(self._start(), call)
+            return self._bridge.call(self._start(), context)
         except BaseException:
             self.close()
             raise
@@ -76,7 +139,7 @@ class Rows:
         """The query's id; empty before it has started."""
         return "" if self._stream is None else self._stream.id
 
-    def send(self, context: flight.ServerCallContext) -> flight.FlightDataStream:
+    def send(self, context: Context) -> flight.FlightDataStream:
         """Return the stream that Flight takes the rows from. Only once, and after `start`."""
         schema = self._stream.schema if self._stream is not None else pa.schema([])
         has_dictionaries = any(map(_has_dictionary, schema.types))
@@ -86,7 +149,7 @@ class Rows:
             return flight.RecordBatchStream(pa.ipc.open_stream(everything).read_all().combine_chunks())
         return flight.GeneratorStream(schema, self._messages(context, has_dictionaries=has_dictionaries))
 
-    def _messages(self, context: flight.ServerCallContext, *, has_dictionaries: bool) -> Iterator[Any]:
+    def _messages(self, context: Context, *, has_dictionaries: bool) -> Iterator[Any]:
         try:
             chunks = _Chunks(lambda: self._buffer.take(self._bridge, context))
             reader = pa.ipc.open_stream(pa.PythonFile(chunks, "r"))
@@ -102,7 +165,7 @@ class Rows:
         finally:
             self.close()
 
-    def _tell_stats(self, context: flight.ServerCallContext) -> None:
+    def _tell_stats(self, context: Context) -> None:
         """Send what a finished query has cost behind its rows."""
         if self._stream is not None:
             context.add_trailer(STATS_TRAILER, encode(self._stream.stats.short()))

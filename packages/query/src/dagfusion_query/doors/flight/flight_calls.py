@@ -1,0 +1,271 @@
+"""What all Flight calls share: their headers and caller's token, their waits for the service, and their errors.
+
+gRPC runs calls on threads of its own, and the service is on one event loop. So a call's thread waits for a coroutine of
+the loop. An error leaves as a Flight error: the gRPC status of its class and its text, without details of this machine.
+"""
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import http.cookies
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import CancelledError
+from typing import Any, NoReturn, TypeAlias, TypeVar
+
+import orjson
+import pyarrow as pa
+from pyarrow import flight
+
+from dagfusion_query.access.authentication import Tokens, identify, is_forwarded
+from dagfusion_query.documents.codec import encode
+from dagfusion_query.documents.queries import FlightFailure
+from dagfusion_query.doors.flight.commands_and_tickets import ERROR_TRAILER
+from dagfusion_query.errors import (
+    BadRequestError,
+    QueryCancelledError,
+    QueryError,
+    ServiceUnavailableError,
+    TooBusyError,
+    UnauthenticatedError,
+)
+from dagfusion_query.service_settings import ServiceSettings
+
+T = TypeVar("T")
+Context: TypeAlias = flight.ServerCallContext
+LOG = logging.getLogger("dagfusion.flight")
+MIDDLEWARE = "dagfusion"
+COOKIE = "arrow_flight_session_id"
+LOOK_S = 0.25  # how often a waiting thread asks whether its client is still there
+_STOPPING = "the service is stopping: connect again in a moment"
+
+
+class Header(flight.ServerMiddleware):  # type: ignore[misc]
+    """The caller of a call, from its headers.
+
+    Attributes:
+        bearer: The access token.
+        is_forwarded: True if a proxy passed the call on, so that its address is not the client's.
+        cookie: The session's.
+    """
+
+    def __init__(self, bearer: str | None, *, is_forwarded: bool, cookie: str | None, shake_hands: bool) -> None:
+        self.bearer, self.is_forwarded, self.cookie = bearer, is_forwarded, cookie
+        self._shake_hands = shake_hands
+        self._at_end: Callable[[], None] | None = None
+
+    def sending_headers(self) -> Mapping[str, str]:
+        """Return the access token as a bearer's to someone who came with a name and a password."""
+        return {"authorization": f"Bearer {self.bearer}"} if self._shake_hands and self.bearer else {}
+
+    def at_end(self, step: Callable[[], None]) -> None:
+        """Have something done when the call is over: a stream that its client never began to read ends here only."""
+        self._at_end = step
+
+    def call_completed(self, _exception: Exception | None) -> None:
+        """Do what is to be done at the end."""
+        if self._at_end is not None:
+            self._at_end()
+
+
+class Headers(flight.ServerMiddlewareFactory):  # type: ignore[misc]
+    """Reads each call's headers. A token that is not valid is refused here, before anything else happens."""
+
+    def __init__(self, tokens: Tokens, settings: ServiceSettings) -> None:
+        self._tokens, self._settings = tokens, settings
+
+    def start_call(self, _info: flight.CallInfo, headers: Mapping[str, Any]) -> Header:
+        """Read one call's headers."""
+        try:
+            bearer, is_basic = _credentials(_authorization(headers))
+            if bearer is not None:
+                identify(self._tokens, self._settings, bearer=bearer, peer=None, door="flight")
+        except Exception as error:  # noqa: BLE001  # whatever it is, it must not leave as it is
+            raise failure(error) from None
+        forwarded = is_forwarded(name.lower() for name in headers)
+        cookie = _cookie(next(iter(_values(headers, "cookie")), None))
+        return Header(bearer, is_forwarded=forwarded, cookie=cookie, shake_hands=is_basic)
+
+
+def _authorization(headers: Mapping[str, Any]) -> str | None:
+    values = _values(headers, "authorization")
+    if len(values) > 1:
+        raise BadRequestError(f"the header authorization may come once, got {len(values)}")
+    return values[0] if values else None
+
+
+def _values(headers: Mapping[str, Any], name: str) -> list[str]:
+    return [str(value) for value in headers.get(name) or headers.get(name.title()) or ()]
+
+
+def _credentials(header: str | None) -> tuple[str | None, bool]:
+    """Return the access token of an authorization header, and whether it came as the password of basic authentication.
+
+    Raises:
+        UnauthenticatedError: The header has something else.
+    """
+    scheme, _, value = (header or "").partition(" ")
+    if not scheme:
+        return None, False
+    if scheme.lower() == "bearer":
+        return value.strip(), False
+    if scheme.lower() == "basic":
+        try:
+            padded = value.strip() + "=" * (-len(value.strip()) % 4)  # Go's clients leave the padding out
+            _, _, password = base64.b64decode(padded, validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            raise UnauthenticatedError("the header `authorization: Basic` must hold user:password in base64") from None
+        if not password:
+            raise UnauthenticatedError(
+                "the password must be an access token: give one, or neither user nor password where none is needed"
+            )
+        return password, True
+    raise UnauthenticatedError("send an access token as `authorization: Bearer <token>`, or as the password")
+
+
+def _cookie(header: str | None) -> str | None:
+    try:
+        found = http.cookies.SimpleCookie(header or "").get(COOKIE)
+    except http.cookies.CookieError:
+        return None
+    return found.value if found is not None and found.value else None
+
+
+class NoHandshake(flight.ServerAuthHandler):  # type: ignore[misc]
+    """Lets Flight's handshake pass: the headers that come with it say who calls."""
+
+    def authenticate(self, _outgoing: object, _incoming: object) -> None:
+        """Do nothing: `Headers` has already refused invalid callers."""
+
+    def is_valid(self, _token: bytes) -> str:
+        """Accept Flight's own tokens, which are never issued."""
+        return ""
+
+
+class Bridge:
+    """Runs coroutines on the service's loop for threads that wait for them.
+
+    Args:
+        loop: The service's.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._closing = threading.Event()
+
+    def call(self, work: Coroutine[Any, Any, T], context: Context) -> T:
+        """Run a coroutine and wait for what it returns, as long as the client waits.
+
+        Raises:
+            QueryCancelledError: The client went away; the coroutine is cancelled.
+            ServiceUnavailableError: The door is closing; likewise. Or the loop is closed.
+        """
+        try:
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError as error:
+            work.close()
+            raise ServiceUnavailableError(_STOPPING) from error
+        while True:
+            try:
+                return future.result(LOOK_S)
+            except CancelledError:
+                raise ServiceUnavailableError(_STOPPING) from None
+            except TimeoutError:
+                if future.done():
+                    raise
+                try:
+                    self.check(context)
+                except BaseException:
+                    future.cancel()
+                    raise
+
+    def check(self, context: Context) -> None:
+        """Look whether it makes sense to wait on.
+
+        Raises:
+            QueryCancelledError: The client went away.
+            ServiceUnavailableError: The door is closing.
+        """
+        if context.is_cancelled():
+            raise QueryCancelledError("the query was cancelled: its client disconnected")
+        if self._closing.is_set():
+            raise ServiceUnavailableError(_STOPPING)
+
+    def close(self) -> None:
+        """End every wait."""
+        self._closing.set()
+
+    def post(self, work: Coroutine[Any, Any, None]) -> None:
+        """Start a coroutine without waiting for it. It does not run if the loop is closed."""
+        try:
+            asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:
+            work.close()
+
+    def later(self, seconds: float, step: Callable[[], None]) -> None:
+        """Call something on the loop after a while, if there is a loop then."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._loop.call_later, seconds, step)
+
+
+class _NoTraceback(Exception):  # noqa: N818  # a mixin
+    """An exception that the traceback module cannot format.
+
+    pyarrow sends the formatted traceback of an exception that is no FlightError along with its text, paths and source
+    lines included. Where formatting fails, it sends the name of the exception's class instead.
+    """
+
+    @property
+    def __cause__(self) -> NoReturn:  # type: ignore[override]  # that it cannot be written is the point
+        raise AttributeError("this exception does not show where it was raised")
+
+
+def _without_traceback(name: str, base: type[Exception]) -> type[Exception]:
+    return type(name, (_NoTraceback, base), {"__doc__": f"{name}: clients are shown this name."})
+
+
+_STATUSES: Mapping[str, type[Exception]] = {
+    "INVALID_ARGUMENT": _without_traceback("InvalidArgument", pa.ArrowInvalid),
+    "NOT_FOUND": _without_traceback("NotFound", pa.ArrowKeyError),
+    "UNIMPLEMENTED": _without_traceback("Unimplemented", pa.ArrowNotImplementedError),
+    "UNAUTHENTICATED": _without_traceback("Unauthenticated", flight.FlightUnauthenticatedError),
+    "PERMISSION_DENIED": _without_traceback("PermissionDenied", flight.FlightUnauthorizedError),
+    "DEADLINE_EXCEEDED": _without_traceback("DeadlineExceeded", flight.FlightTimedOutError),
+    "CANCELLED": _without_traceback("Cancelled", flight.FlightCancelledError),
+    "UNAVAILABLE": _without_traceback("Unavailable", flight.FlightUnavailableError),
+    "INTERNAL": _without_traceback("Internal", flight.FlightInternalError),
+    # pyarrow cannot say this status: the text has its name, and the trailer its code.
+    "RESOURCE_EXHAUSTED": _without_traceback("ResourceExhausted", flight.FlightServerError),
+}
+
+
+def failure(error: BaseException, context: Any = None) -> Exception:
+    """Return what a handler raises for an error.
+
+    Args:
+        error: Anything that went wrong. What is no QueryError is logged with an id, and the client gets the id only.
+        context: The call's `ServerCallContext`; with it, the error also travels in the trailer.
+    """
+    said = error if isinstance(error, QueryError) else _unexpected(error)
+    if context is not None:
+        context.add_trailer(ERROR_TRAILER, encoded(said))
+    if isinstance(said, TooBusyError):
+        hint = "" if "try again in" in str(said) else f" (try again in {said.retry_after_s:g} s)"
+        # On UNAVAILABLE clients try again, which is right here.
+        return _STATUSES["UNAVAILABLE"](f"{said}{hint}", orjson.dumps(said.details()))
+    text = f"{said.grpc_status}: {said}" if said.grpc_status == "RESOURCE_EXHAUSTED" else str(said)
+    return _STATUSES[said.grpc_status](text)
+
+
+def encoded(error: QueryError) -> bytes:
+    """Encode an error as the trailer has it."""
+    return encode(FlightFailure.of(error))
+
+
+def _unexpected(error: BaseException) -> QueryError:
+    number = secrets.token_hex(6)
+    LOG.error("unexpected error %s", number, exc_info=error)
+    return QueryError(f"internal error {number}: see the service's log")
