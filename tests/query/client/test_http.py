@@ -14,7 +14,7 @@ from dagfusion_query.catalog.live import Lag
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.client import remote
 from dagfusion_query.client.http import HttpConnection
-from dagfusion_query.doors.http.listen import HttpDoor
+from dagfusion_query.doors.http.http_door import HttpDoor
 from dagfusion_query.errors import (
     BrokenStreamError,
     EnvironmentUnavailableError,

@@ -18,7 +18,7 @@ from dagfusion_contract.naming import TableName
 from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.catalog.model import Snapshot, Table, files_schema
 from dagfusion_query.doors.flight import commands_and_tickets
-from dagfusion_query.doors.flight.door import FlightDoor
+from dagfusion_query.doors.flight.flight_door import FlightDoor
 from dagfusion_query.service_settings import ServiceSettings
 from tests.query.fake_service import FakeService, environment, result
 

@@ -12,7 +12,7 @@ import trustme
 
 import dagfusion_query
 from dagfusion_query.client.flight import FlightConnection
-from dagfusion_query.doors.flight.door import FlightDoor
+from dagfusion_query.doors.flight.flight_door import FlightDoor
 from dagfusion_query.errors import (
     ConnectionClosedError,
     ExecutionError,

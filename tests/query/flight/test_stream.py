@@ -10,7 +10,7 @@ import pytest
 from pyarrow import flight
 
 from dagfusion_query.doors.flight import commands_and_tickets, flight_statements
-from dagfusion_query.doors.flight.door import FlightDoor
+from dagfusion_query.doors.flight.flight_door import FlightDoor
 from dagfusion_query.errors import ExecutionError, StoreUnavailableError
 from tests.query.fake_service import FakeService, Result, result
 from tests.query.flight.conftest import ORDERS, Doors, act, command, query, url

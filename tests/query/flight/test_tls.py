@@ -8,7 +8,7 @@ import trustme
 from adbc_driver_flightsql import DatabaseOptions
 from pyarrow import flight
 
-from dagfusion_query.doors.flight.door import FlightDoor
+from dagfusion_query.doors.flight.flight_door import FlightDoor
 from dagfusion_query.errors import SettingsError
 from tests.query.fake_service import FakeService
 from tests.query.flight.conftest import ORDERS, Doors, query

@@ -7,8 +7,7 @@ from contextlib import contextmanager
 
 from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.doors.address import Address, tls_context
-from dagfusion_query.doors.http.app import create_app
-from dagfusion_query.doors.http.listen import HttpDoor
+from dagfusion_query.doors.http.http_door import HttpDoor, create_app
 from dagfusion_query.service.service import Service
 from dagfusion_query.service_settings import ServiceSettings
 

@@ -9,8 +9,7 @@ import httpx
 import pytest
 
 from dagfusion_query.access.authentication import Tokens
-from dagfusion_query.doors.http.app import api_routes
-from dagfusion_query.doors.http.listen import HttpDoor
+from dagfusion_query.doors.http.http_door import HttpDoor, api_routes
 from dagfusion_query.errors import ServiceUnavailableError
 from dagfusion_query.service.service import Service
 from dagfusion_query.service_settings import ServiceSettings

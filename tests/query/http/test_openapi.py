@@ -8,7 +8,7 @@ import httpx
 import pytest
 from starlette.routing import Route
 
-from dagfusion_query.doors.http.app import api_routes
+from dagfusion_query.doors.http.http_door import api_routes
 from dagfusion_query.service.service import Service
 from dagfusion_query.service_settings import ServiceSettings
 from tests.query.fake_service import FakeService

@@ -17,9 +17,8 @@ from dagfusion_query.catalog.environments import Environments, EnvironmentState
 from dagfusion_query.config import Config
 from dagfusion_query.doors import console
 from dagfusion_query.doors.address import Address, tls_context
-from dagfusion_query.doors.flight.door import FlightDoor
-from dagfusion_query.doors.http.app import create_app
-from dagfusion_query.doors.http.listen import HttpDoor
+from dagfusion_query.doors.flight.flight_door import FlightDoor
+from dagfusion_query.doors.http.http_door import HttpDoor, create_app
 from dagfusion_query.errors import SettingsError
 from dagfusion_query.service.service import Service
 from dagfusion_query.service_settings import ServiceSettings

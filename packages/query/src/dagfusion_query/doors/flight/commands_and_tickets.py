@@ -1,7 +1,7 @@
 """Encodes and decodes the commands and tickets of Flight SQL, and the messages of Flight's own actions.
 
-All are protobuf messages. Their classes are built from their published wire layout when the module is imported. So there
-is no generated code that has to match the installed protobuf.
+All are protobuf messages. Their classes are built from their published wire layout when the module is imported, so no
+generated code has to match the installed protobuf.
 """
 
 from collections.abc import Mapping, Sequence

@@ -14,7 +14,7 @@ from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.documents.catalog import BriefTableDocument, PartitionsDocument, TableDocument, TablesDocument
 from dagfusion_query.doors.http.middleware import caller_of
-from dagfusion_query.doors.http.problems import document
+from dagfusion_query.doors.http.requests_and_responses import document
 from dagfusion_query.doors.summaries import (
     brief_document,
     details_document,

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dagfusion_query.access.authentication import ANONYMOUS, Tokens, identify, is_forwarded, is_loopback
 from dagfusion_query.access.grants import Caller
-from dagfusion_query.doors.http.problems import internal, problem
+from dagfusion_query.doors.http.requests_and_responses import internal, problem
 from dagfusion_query.errors import BadRequestError, ForbiddenError, QueryError, UnauthenticatedError
 from dagfusion_query.service_settings import ServiceSettings
 

@@ -12,7 +12,7 @@ from dagfusion_query.documents.queries import (
     SessionDocument,
     StatusDocument,
 )
-from dagfusion_query.doors.http.problems import MEDIA_TYPE as PROBLEM
+from dagfusion_query.doors.http.requests_and_responses import MEDIA_TYPE as PROBLEM
 from dagfusion_query.formats import Format
 
 Document = Mapping[str, Any]

@@ -16,8 +16,7 @@ from dagfusion_query.access.authentication import is_loopback
 from dagfusion_query.documents.codec import encode
 from dagfusion_query.documents.queries import QueriesDocument, Stats
 from dagfusion_query.doors.http.middleware import caller_of, client_of
-from dagfusion_query.doors.http.problems import document, problem
-from dagfusion_query.doors.http.requests import content_type, read_query, takes
+from dagfusion_query.doors.http.requests_and_responses import content_type, document, problem, read_query, takes
 from dagfusion_query.errors import QueryCancelledError, QueryError
 from dagfusion_query.service.running import Running
 from dagfusion_query.service.service import Service
