@@ -16,10 +16,9 @@ from dagfusion_query.client.remote import RemoteConnection, RemoteResult
 from dagfusion_query.documents import codec
 from dagfusion_query.documents.catalog import TablesDocument
 from dagfusion_query.documents.queries import QueryInfo, Stats
-from dagfusion_query.doors.http.params import write_params
 from dagfusion_query.errors import BrokenStreamError, QueryError, UnauthenticatedError
 from dagfusion_query.formats import Format
-from dagfusion_query.parameters import Params
+from dagfusion_query.parameters import Params, write_params
 from dagfusion_query.sql_text import check_text
 
 _BROKEN = (OSError, http.client.HTTPException, pa.ArrowException)

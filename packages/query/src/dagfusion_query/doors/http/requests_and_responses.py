@@ -18,7 +18,6 @@ from starlette.responses import Response
 
 from dagfusion_query.documents.codec import encode
 from dagfusion_query.documents.queries import ProblemDocument
-from dagfusion_query.doors.http.params import read_params
 from dagfusion_query.errors import (
     BadRequestError,
     BodyTooLongError,
@@ -29,6 +28,7 @@ from dagfusion_query.errors import (
     SnapshotError,
 )
 from dagfusion_query.formats import Format
+from dagfusion_query.parameters import read_params
 from dagfusion_query.service.registry import Query
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.sql_text import check_text

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagfusion_query.doors.http.params import read_params, write_params
 from dagfusion_query.errors import ParameterError
+from dagfusion_query.parameters import read_params, write_params
 
 PLAIN = st.one_of(
     st.none(),
