@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal, NamedTuple, TypeVar
 
 import pyarrow as pa
@@ -117,8 +117,9 @@ class Prepared:
     @property
     def physical(self) -> ExecutionPlan:
         """DataFusion's physical plan over the real files."""
-        work = self.work
-        return work.decoded(self.bound.context) if isinstance(work, Spliced) else self.frame.execution_plan()
+        if self.spliced is None:
+            return self.frame.execution_plan()
+        return ExecutionPlan.from_bytes(self.bound.context, self.spliced.plan)
 
 
 class Engine:
@@ -324,18 +325,15 @@ def _frame(context: SessionContext, sql: str, values: Values) -> tuple[DataFrame
 
 
 def _read(context: SessionContext, sql: str, values: Values) -> DataFrame:
-    if (complete := with_select(sql)) != sql:
-        try:
-            return _parsed(context, complete, values)
-        except ValueError as error:
-            if not is_syntax_error(error):
-                raise
-    return _parsed(context, sql, values)  # whose errors have the positions of what was written
-
-
-def _parsed(context: SessionContext, sql: str, values: Values) -> DataFrame:
+    parse = partial(context.sql_with_options, options=READ_ONLY, param_values=dict(values) or None)
+    complete = with_select(sql)
     try:
-        return context.sql_with_options(sql, READ_ONLY, param_values=dict(values) or None)
+        try:
+            return parse(complete)
+        except ValueError as error:
+            if complete == sql or not is_syntax_error(error):
+                raise
+            return parse(sql)  # whose errors have the positions of what was written
     except pa.ArrowException as error:
         raise unfit(values) from error
 

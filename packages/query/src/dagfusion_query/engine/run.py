@@ -332,7 +332,7 @@ def _opened_again(plan: ExecutionPlan) -> int:
 
 
 def _start(spliced: Spliced, context: SessionContext) -> tuple[ExecutionPlan, RecordBatchStream]:
-    plan = spliced.decoded(context)
+    plan = ExecutionPlan.from_bytes(context, spliced.plan)  # which is executed once
     return plan, context.execute(plan, 0)
 
 

@@ -79,10 +79,6 @@ class Spliced:
         """Bytes of the encoded plan."""
         return len(self.plan)
 
-    def decoded(self, context: SessionContext) -> ExecutionPlan:
-        """Return the plan, ready to be executed once."""
-        return ExecutionPlan.from_bytes(context, self.plan)
-
 
 def splice(
     optimized: LogicalPlan,
