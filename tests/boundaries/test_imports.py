@@ -33,7 +33,13 @@ TOWERS: Mapping[str, Sequence[str]] = {
         "inputs",
         "fallback",
         "latest_files",
+        "latest_events",
         "event_metadata",
+        "check_rules",
+        "check_definitions",
+        "check_results",
+        "checked_partitions",
+        "asset_checks",
         "partition_events",
         "io_managers",
         "maintenance",
@@ -119,6 +125,10 @@ NEIGHBOURS: Mapping[str, frozenset[str]] = {
 CROSSING = {("dagfusion_pipeline.sql_assets.engine_run", "dagfusion_query")}
 HOMES: Mapping[str, Sequence[str]] = {
     "dagster": (
+        "dagfusion_pipeline.asset_checks",
+        "dagfusion_pipeline.check_definitions",
+        "dagfusion_pipeline.check_results",
+        "dagfusion_pipeline.checked_partitions",
         "dagfusion_pipeline.consolidate",
         "dagfusion_pipeline.consolidate_table",
         "dagfusion_pipeline.dimensions",
@@ -126,6 +136,7 @@ HOMES: Mapping[str, Sequence[str]] = {
         "dagfusion_pipeline.fallback",
         "dagfusion_pipeline.inputs",
         "dagfusion_pipeline.io_managers",
+        "dagfusion_pipeline.latest_events",
         "dagfusion_pipeline.latest_files",
         "dagfusion_pipeline.maintenance",
         "dagfusion_pipeline.partition_events",

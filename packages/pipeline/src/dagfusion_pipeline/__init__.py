@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dagfusion_pipeline.asset_checks import partition_checks
     from dagfusion_pipeline.consolidate import build_consolidate_job, build_consolidate_schedule
     from dagfusion_pipeline.frame_types import FRAME_TYPES, FrameType, Stream
     from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager, S3ParquetIOManager
@@ -25,6 +26,7 @@ __all__ = [
     "build_consolidate_job",
     "build_consolidate_schedule",
     "build_vacuum_job",
+    "partition_checks",
     "sql_asset",
 ]
 
@@ -38,6 +40,7 @@ _MODULES = {
     "build_consolidate_job": "consolidate",
     "build_consolidate_schedule": "consolidate",
     "build_vacuum_job": "vacuum",
+    "partition_checks": "asset_checks",
     "sql_asset": "sql_assets.sql_asset",
 }
 

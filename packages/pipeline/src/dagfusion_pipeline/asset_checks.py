@@ -1,0 +1,126 @@
+"""Asset checks over the records of an asset's partitions; no object is read."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Literal
+
+import dagster as dg
+
+from dagfusion_pipeline.check_definitions import Options, PlannedCheck, planned_checks
+from dagfusion_pipeline.check_results import Checked, judged
+from dagfusion_pipeline.check_rules import Bound
+from dagfusion_pipeline.checked_partitions import asset_partitions, checked_partitions
+from dagfusion_pipeline.errors import ConfigurationError
+
+
+def partition_checks(
+    asset: dg.AssetsDefinition | dg.AssetSpec | dg.AssetKey,
+    *,
+    rows: tuple[int | None, int | None] | None = None,
+    not_null: Sequence[str] = (),
+    bounds: Mapping[str, tuple[Bound | None, Bound | None]] | None = None,
+    complete: bool = False,
+    schema: bool | Literal["names"] = False,
+    fresh_within: timedelta | None = None,
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
+    unknown: Literal["warn", "fail"] = "warn",
+    blocking: bool = False,
+    partitioned: bool = False,
+    name: str | None = None,
+) -> dg.AssetChecksDefinition:
+    """Build checks of an asset from the records of its materializations: rows, nulls, values, columns and times.
+
+    No object is read. In a run with partitions the checks look at the run's partitions, in another run at the latest
+    materialization of every partition that the definition has. A check passes only if the records prove it. If they do
+    not tell (another IO manager wrote the partition, a text is long, a float column has NaN), `unknown` decides.
+
+    Args:
+        asset: an asset that DagFusion's IO managers write. Its definition or spec lets more mistakes be found early.
+        rows: the fewest and the most rows of a partition, both included; None is no bound.
+        not_null: columns without nulls.
+        bounds: for each column the least and the greatest value, both included; None is no bound. Nulls pass.
+        complete: every partition is materialized.
+        schema: every partition has the columns that the asset's metadata `dagster/column_schema` declares, or those of
+            the newest other partition if it declares none; `"names"` compares the names only.
+        fresh_within: every partition is materialized within this time after its time window ended. Without time
+            windows, the latest materialization of every partition is at most this old.
+        severity: of a result that fails. Only `ERROR` blocks.
+        unknown: whether a partition whose record does not tell is a warning, or a failure with `severity`.
+        blocking: whether assets downstream in the same run wait for the checks, and are skipped if one fails.
+        partitioned: whether Dagster keeps a result for each partition (a preview in Dagster 1.13).
+        name: of the op; by default it is made from the asset's key and the checks.
+
+    Raises:
+        ConfigurationError: an option, or a column that the declared schema does not have.
+
+    Example:
+        >>> import dagster as dg
+        >>> checks = partition_checks(dg.AssetKey("orgs"), rows=(1, None), not_null=["npi"], bounds={"age": (0, 130)})
+        >>> sorted(key.name for key in checks.check_keys)
+        ['age_in_bounds', 'npi_not_null', 'row_count']
+    """
+    if isinstance(not_null, str):
+        raise ConfigurationError(f"not_null must be a list of columns, got {not_null!r}: write [{not_null!r}]")
+    options = Options(rows, tuple(not_null), dict(bounds or {}), complete, schema, fresh_within, unknown)
+    spec = _spec(asset)
+    planned = {check.name: check for check in planned_checks(spec, options)}
+    specs = [_check_spec(spec, check, blocking=blocking, partitioned=partitioned) for check in planned.values()]
+
+    @dg.multi_asset_check(name=name or _op_name(spec.key, planned), specs=specs, can_subset=True)
+    def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        """Compare the records of the partitions with the rules."""
+        definition = asset_partitions(context, spec)
+        checked: Checked = checked_partitions(context, spec.key, definition)
+        selected = {key.name for key in context.selected_asset_check_keys}
+        for one in planned.values():
+            if one.name in selected:
+                yield judged(one, checked, severity, unknown)
+
+    return check
+
+
+def _spec(asset: dg.AssetsDefinition | dg.AssetSpec | dg.AssetKey) -> dg.AssetSpec:
+    if isinstance(asset, dg.AssetSpec):
+        return asset
+    if isinstance(asset, dg.AssetKey):
+        return dg.AssetSpec(asset)
+    if not isinstance(asset, dg.AssetsDefinition):
+        raise ConfigurationError(
+            f"asset must be an AssetsDefinition, an AssetSpec or an AssetKey, got {asset!r}: pass dagster.AssetKey(...)"
+        )
+    keys = sorted(asset.keys)
+    if len(keys) != 1:
+        raise ConfigurationError(
+            f"partition_checks checks one asset, and {[key.to_user_string() for key in keys]} are defined together:"
+            " pass definition.get_asset_spec(key) of one of them"
+        )
+    return asset.get_asset_spec(keys[0])
+
+
+def _check_spec(spec: dg.AssetSpec, check: PlannedCheck, *, blocking: bool, partitioned: bool) -> dg.AssetCheckSpec:
+    if not partitioned:
+        return dg.AssetCheckSpec(check.name, asset=spec.key, description=check.description, blocking=blocking)
+    if spec.partitions_def is None:
+        raise ConfigurationError(
+            f"partitioned checks of {spec.key.to_user_string()!r} need its partitions: pass the asset's definition or"
+            " its spec, with a partitions_def"
+        )
+    try:
+        return dg.AssetCheckSpec(
+            check.name,
+            asset=spec.key,
+            description=check.description,
+            blocking=blocking,
+            partitions_def=spec.partitions_def,
+        )
+    except TypeError:
+        raise ConfigurationError(
+            f"Dagster {dg.__version__} has no partitioned asset checks: use dagster 1.13, or leave partitioned out"
+        ) from None
+
+
+def _op_name(key: dg.AssetKey, names: Mapping[str, PlannedCheck]) -> str:
+    # Two definitions for one asset, such as warnings beside blocking checks, are two ops with names of their own.
+    digest = hashlib.sha256("\0".join(sorted(names)).encode()).hexdigest()[:8]
+    return f"{key.to_python_identifier()}_partition_checks_{digest}"

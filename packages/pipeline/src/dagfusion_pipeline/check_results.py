@@ -1,0 +1,145 @@
+"""The results of checks: what the rules say of all partitions, as Dagster shows it."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import dagster as dg
+
+from dagfusion_pipeline.check_definitions import AlikeColumns, Complete, Fresh, PlannedCheck
+from dagfusion_pipeline.check_rules import HOLDS, Partition, PartitionReader, Rule, SameColumns, Verdict, column_types
+from dagfusion_pipeline.latest_events import LatestEvent
+
+LISTED = 20  # partitions that a result names
+_NAMED = 3  # partitions that its description names
+Judged = tuple[str | None, Verdict]
+
+
+@dataclass
+class Checked:
+    """The partitions that checks look at; None is the one of an unpartitioned asset.
+
+    Attributes:
+        keys: in the order of the definition.
+        events: the latest materialization of each that has one, and of partitions that are not looked at.
+        now: when the checks began.
+        window_end: gives the end of a partition's time window; None for partitions without time.
+        selected: whether the run names the partitions.
+        other: the newest materialization of a partition that the run does not name.
+    """
+
+    keys: Sequence[str | None]
+    events: Mapping[Any, LatestEvent]
+    now: datetime
+    window_end: Callable[[str], datetime] | None = None
+    selected: bool = False
+    other: LatestEvent | None = None
+
+    @cached_property
+    def partitions(self) -> list[tuple[str | None, Partition | Verdict]]:
+        """The record of each partition, or why there is none."""
+        reader = PartitionReader()
+        return [(key, self._partition(reader, key)) for key in self.keys if self.selected or key in self.events]
+
+    def _partition(self, reader: PartitionReader, key: str | None) -> Partition | Verdict:
+        event = self.events.get(key)
+        if event is None:
+            return Verdict("unknown", "not materialized")
+        if event.record is None:
+            return Verdict("unknown", "its latest materialization has no record of DagFusion")
+        return reader.read(event.record)
+
+
+def judged(check: PlannedCheck, checked: Checked, severity: dg.AssetCheckSeverity, unknown: str) -> dg.AssetCheckResult:
+    """The result of a check: it passes if its rule holds of every partition, and there is one."""
+    verdicts = list(_verdicts(check.rule, checked)) or [(None, Verdict("unknown", "nothing is materialized"))]
+    broken = [one for one in verdicts if one[1].state == "broken"]
+    untold = [one for one in verdicts if one[1].state == "unknown"]
+    only_untold = untold and not broken and unknown == "warn"
+    return dg.AssetCheckResult(
+        passed=not broken and not untold,
+        check_name=check.name,
+        severity=dg.AssetCheckSeverity.WARN if only_untold else severity,
+        description=_described(broken, untold, len(verdicts)),
+        metadata={
+            "partitions": len(verdicts),
+            "broken_partitions": len(broken),
+            "unknown_partitions": len(untold),
+            **_extremes(verdict for _, verdict in verdicts),
+            **_listed("broken", broken),
+            **_listed("unknown", untold),
+            **_outside(checked),
+        },
+    )
+
+
+def _verdicts(rule: Rule | Complete | Fresh | AlikeColumns, checked: Checked) -> Iterator[Judged]:
+    if isinstance(rule, Complete):
+        missing = Verdict("broken", "not materialized")
+        yield from ((key, HOLDS if key in checked.events else missing) for key in checked.keys)
+    elif isinstance(rule, Fresh):
+        yield from ((key, _freshness(rule, checked, key)) for key in checked.keys)
+    else:
+        told = _alike(rule, checked) if isinstance(rule, AlikeColumns) else rule
+        for key, partition in checked.partitions:
+            yield key, partition if isinstance(partition, Verdict) else told.judge(partition)
+
+
+def _freshness(rule: Fresh, checked: Checked, key: str | None) -> Verdict:
+    event = checked.events.get(key)
+    at = "never materialized" if event is None else f"materialized {event.at.isoformat(timespec='seconds')}"
+    if checked.window_end is not None and key is not None:
+        end = checked.window_end(key)
+        late = checked.now - end > rule.within and (event is None or event.at < end)
+        return Verdict("broken", f"{at}, and its time window ended {end.isoformat()}") if late else HOLDS
+    return Verdict("broken", at) if event is None or checked.now - event.at > rule.within else HOLDS
+
+
+def _alike(rule: AlikeColumns, checked: Checked) -> Rule:
+    """The columns of the newest other partition, or of the newest that is looked at."""
+    reader = PartitionReader()
+    newest = sorted((checked.events[key] for key in checked.keys if key in checked.events), key=lambda e: -e.event_id)
+    for event in [*([checked.other] if checked.other else []), *newest]:
+        partition = reader.read(event.record) if event.record is not None else None
+        if isinstance(partition, Partition):
+            types = column_types(partition.file.layout)
+            return SameColumns(dict.fromkeys(types) if rule.names_only else types)
+    return SameColumns({})
+
+
+def _described(broken: Sequence[Judged], untold: Sequence[Judged], count: int) -> str:
+    if not broken and not untold:
+        return "" if count == 1 else f"All {count} partitions pass."
+    parts = []
+    for word, some in (("fail", broken), ("are unknown", untold)):
+        if some:
+            named = [f"{key}: {verdict.found}" if key else verdict.found for key, verdict in some[:_NAMED]]
+            more = ", ..." if len(some) > len(named) else ""
+            parts.append(f"{len(some)} of {count} partitions {word} ({', '.join(named)}{more}).")
+    return " ".join(parts)
+
+
+def _listed(word: str, some: Sequence[Judged]) -> dict[str, dg.TableMetadataValue]:
+    if not some:
+        return {}
+    records = [dg.TableRecord({"partition": key or "", "found": verdict.found}) for key, verdict in some[:LISTED]]
+    return {f"first_{word}": dg.MetadataValue.table(records)}
+
+
+def _extremes(verdicts: Iterable[Verdict]) -> dict[str, Any]:
+    """The least and the greatest value of all partitions whose records tell them."""
+    seen = [verdict for verdict in verdicts if verdict.lowest and verdict.highest]
+    if not seen:
+        return {}
+    lowest = min((verdict.lowest for verdict in seen if verdict.lowest), key=lambda value: value[0])
+    highest = max((verdict.highest for verdict in seen if verdict.highest), key=lambda value: value[0])
+    return {"lowest": lowest[1], "highest": highest[1]}
+
+
+def _outside(checked: Checked) -> dict[str, int]:
+    """How many materialized partitions the definition does not have (any more)."""
+    known = {*checked.keys}
+    outside = 0 if checked.selected else sum(1 for key in checked.events if key not in known)
+    return {"partitions_outside_definition": outside} if outside else {}

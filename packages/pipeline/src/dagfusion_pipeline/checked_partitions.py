@@ -1,0 +1,85 @@
+"""The partitions that a run's checks look at, with the latest materialization of each."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+import dagster as dg
+
+from dagfusion_pipeline.check_results import Checked
+from dagfusion_pipeline.latest_events import LatestEvent, latest_event, latest_events
+
+_NEWEST = 1_000  # events that are searched for a partition which the run has not written
+
+
+def asset_partitions(context: dg.AssetCheckExecutionContext, spec: dg.AssetSpec) -> dg.PartitionsDefinition | None:
+    """The partitions of an asset as its definition has them, also where the checks know only its key."""
+    if spec.partitions_def is not None:
+        return spec.partitions_def
+    layer = context.job_def.asset_layer
+    found: dg.PartitionsDefinition | None = layer.get(spec.key).partitions_def if layer.has(spec.key) else None
+    return found
+
+
+def checked_partitions(
+    context: dg.AssetCheckExecutionContext, asset_key: dg.AssetKey, definition: dg.PartitionsDefinition | None
+) -> Checked:
+    """The run's partitions if it has some of this asset, else all of the definition."""
+    now = datetime.now(UTC)
+    if definition is None:
+        event = latest_event(context.instance, asset_key)
+        return Checked([None], {} if event is None else {None: event}, now)
+    window_end = _window_end(definition)
+    keys = [str(key) for key in definition.get_partition_keys(dynamic_partitions_store=context.instance)]
+    selected = _keys_of_run(context, keys, definition)
+    if not {*selected} & {*keys}:  # a run without partitions, or with those of another asset
+        return Checked(keys, latest_events(context.instance, asset_key), now, window_end=window_end)
+    events = latest_events(context.instance, asset_key, selected)
+    other = _newest_other(context.instance, asset_key, {*selected})
+    return Checked(selected, events, now, window_end=window_end, selected=True, other=other)
+
+
+def _keys_of_run(
+    context: dg.AssetCheckExecutionContext, keys: Sequence[str], definition: dg.PartitionsDefinition
+) -> list[str]:
+    """The keys that a run's tags select; `context.partition_keys` is not for runs over several definitions."""
+    if context.has_partition_key:
+        return [str(context.partition_key)]
+    ends = [context.run.tags.get(f"dagster/asset_partition_range_{end}") for end in ("start", "end")]
+    if not {*ends} <= {*keys}:
+        return []
+    if not isinstance(definition, dg.MultiPartitionsDefinition):
+        first, last = (keys.index(str(end)) for end in ends)
+        return [*keys[first : last + 1]]
+    dimensions = {key: definition.get_partition_key_from_str(key).keys_by_dimension for key in keys}
+    selected = {*keys}
+    for name in dimensions[keys[0]]:
+        order = {key: place for place, key in enumerate(dict.fromkeys(one[name] for one in dimensions.values()))}
+        first, last = (order[dimensions[str(end)][name]] for end in ends)
+        selected = {key for key in selected if first <= order[dimensions[key][name]] <= last}
+    return [key for key in keys if key in selected]
+
+
+def _newest_other(instance: dg.DagsterInstance, asset_key: dg.AssetKey, keys: set[str]) -> LatestEvent | None:
+    """The newest materialization of a partition that is not among these."""
+    for record in instance.fetch_materializations(asset_key, limit=min(len(keys) + 1, _NEWEST)).records:
+        if record.partition_key is not None and record.partition_key not in keys:
+            return latest_events(instance, asset_key, [record.partition_key])[record.partition_key]
+    return None
+
+
+def _window_end(definition: dg.PartitionsDefinition) -> Any:
+    """Return what gives the end of a partition's time window; None for partitions without time."""
+    if isinstance(definition, dg.TimeWindowPartitionsDefinition):
+        return lambda key: definition.time_window_for_partition_key(key).end
+    if not isinstance(definition, dg.MultiPartitionsDefinition):
+        return None
+    for dimension in definition.partitions_defs:
+        time = dimension.partitions_def
+        if isinstance(time, dg.TimeWindowPartitionsDefinition):
+            end = cache(lambda key, time=time: time.time_window_for_partition_key(key).end)
+            return lambda key, name=dimension.name: end(
+                definition.get_partition_key_from_str(key).keys_by_dimension[name]
+            )
+    return None

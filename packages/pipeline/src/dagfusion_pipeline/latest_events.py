@@ -1,0 +1,113 @@
+"""The latest materialization of each partition of an asset, read in bulk.
+
+Dagster's `fetch_materializations` makes objects of everything that an event has, and takes 4 to 7 s for 18,250 events.
+Only the time and the entry `dagfusion/file` are needed here, so they are taken from the text of the events. Storages
+without SQL are read with `fetch_materializations`.
+"""
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import dagster as dg
+
+from dagfusion_contract.record import ENTRY
+
+_IDS_A_QUERY = 1_000
+_KEYS_A_QUERY = 500
+_DATA = '"entry_data": {"__class__": "JsonMetadataEntryData", "data": '
+_LABEL = f'}}, "label": "{ENTRY}"}}'
+_TIME = '"timestamp": '
+_decoder = json.JSONDecoder()
+
+
+class LatestEvent(NamedTuple):
+    """The latest materialization of a partition, or of an unpartitioned asset.
+
+    Attributes:
+        event_id: of the row in the event log.
+        at: when it was logged.
+        record: the entry `dagfusion/file`; None where the event has none.
+    """
+
+    event_id: int
+    at: datetime
+    record: Mapping[str, Any] | None
+
+
+def latest_event(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> LatestEvent | None:
+    """The latest materialization of an unpartitioned asset.
+
+    It is None if the asset is not materialized, or was partitioned when it was last materialized.
+    """
+    records = instance.fetch_materializations(asset_key, limit=1).records
+    if not records or records[0].partition_key is not None:
+        return None
+    return _of_entry(records[0].storage_id, records[0].event_log_entry)
+
+
+def latest_events(
+    instance: dg.DagsterInstance, asset_key: dg.AssetKey, partition_keys: Collection[str] | None = None
+) -> dict[str, LatestEvent]:
+    """The latest materialization of each partition that has one since the asset was last wiped.
+
+    Args:
+        instance: whose event log is read.
+        asset_key: the asset.
+        partition_keys: only these partitions; all that were ever materialized when None.
+    """
+    partitions = {event_id: key for key, event_id in _latest_ids(instance, asset_key, partition_keys).items()}
+    ids = sorted(partitions)
+    found: dict[str, LatestEvent] = {}
+    for start in range(0, len(ids), _IDS_A_QUERY):
+        for event in _events(instance, asset_key, ids[start : start + _IDS_A_QUERY]):
+            found[partitions[event.event_id]] = event
+    return found
+
+
+def _latest_ids(
+    instance: dg.DagsterInstance, asset_key: dg.AssetKey, partition_keys: Collection[str] | None
+) -> Mapping[str, int]:
+    latest, kind = instance.event_log_storage.get_latest_storage_id_by_partition, dg.DagsterEventType
+    if partition_keys is None or len(partition_keys) > _KEYS_A_QUERY:
+        ids = latest(asset_key, kind.ASSET_MATERIALIZATION)
+        return ids if partition_keys is None else {key: ids[key] for key in partition_keys if key in ids}
+    # An empty set would mean all partitions.
+    return latest(asset_key, kind.ASSET_MATERIALIZATION, partitions={*partition_keys}) if partition_keys else {}
+
+
+def _events(instance: dg.DagsterInstance, asset_key: dg.AssetKey, ids: Sequence[int]) -> Iterator[LatestEvent]:
+    connection_to_index = getattr(instance.event_log_storage, "index_connection", None)
+    if connection_to_index is None:
+        records = dg.AssetRecordsFilter(asset_key, storage_ids=ids)
+        for record in instance.fetch_materializations(records, limit=len(ids)).records:
+            yield _of_entry(record.storage_id, record.event_log_entry)
+        return
+    numbers = ",".join(map(str, ids))
+    with connection_to_index() as connection:
+        rows = connection.exec_driver_sql(f"SELECT id, event FROM event_logs WHERE id IN ({numbers})").fetchall()
+    for event_id, text in rows:
+        yield _of_text(event_id, text)
+
+
+def _of_entry(event_id: int, entry: dg.EventLogEntry) -> LatestEvent:
+    materialization = entry.asset_materialization
+    value = materialization.metadata.get(ENTRY) if materialization else None
+    record = value.data if isinstance(value, dg.JsonMetadataValue) and isinstance(value.data, Mapping) else None
+    return LatestEvent(event_id, datetime.fromtimestamp(entry.timestamp, UTC), record)
+
+
+def _of_text(event_id: int, text: str) -> LatestEvent:
+    """Read an event from its JSON; quotes in its strings are escaped there, so no string looks like what is sought."""
+    try:
+        at = datetime.fromtimestamp(_decoder.raw_decode(text, text.rindex(_TIME) + len(_TIME))[0], UTC)
+        if f'"{ENTRY}"' not in text:
+            return LatestEvent(event_id, at, None)
+        label = text.index(_LABEL)
+        record, end = _decoder.raw_decode(text, text.rindex(_DATA, 0, label) + len(_DATA))
+        if end == label and isinstance(record, dict):
+            return LatestEvent(event_id, at, record)
+    except (ValueError, TypeError):  # another version of Dagster writes its events in another way
+        pass
+    return _of_entry(event_id, dg.deserialize_value(text, dg.EventLogEntry))
