@@ -15,7 +15,7 @@ from dagfusion_pipeline.latest_events import latest_event, latest_events
 KEY = dg.AssetKey(["Silver", "orgs"])
 RECORD = {"version": 1, "uri": "s3://lake/a", "rows": 3, "columns": {"n": {"min": 1, "max": 2, "nulls": 0}}}
 TEXT = st.text(max_size=20) | st.sampled_from(
-    ['"dagfusion/file"', '}, "label": "dagfusion/file"}', '"timestamp": 5', module._DATA]  # noqa: SLF001 - what is sought
+    ['"dagfusion/file"', '}, "label": "dagfusion/file"}', '"timestamp": 5', module._DATA]
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**9), 10**9) | TEXT,

@@ -1,7 +1,7 @@
 """Checks from what materializations recorded, over real runs."""
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import dagster as dg
@@ -32,12 +32,14 @@ class NoStore(PartitionedS3ParquetIOManager):
 
 
 def orgs_asset(partitions_def: dg.PartitionsDefinition | None, **options: Any) -> dg.AssetsDefinition:
-    @dg.asset(partitions_def=partitions_def, io_manager_key="io", **options)
     def orgs(context: dg.AssetExecutionContext) -> pl.DataFrame:
         keys = context.partition_keys if context.has_partition_key or context.has_partition_key_range else [""]
         return pl.concat(rows_of(key) for key in keys)
 
-    return orgs
+    decorate: Callable[..., dg.AssetsDefinition] = dg.asset(
+        partitions_def=partitions_def, io_manager_key="io", **options
+    )
+    return decorate(orgs)
 
 
 def rows_of(key: str) -> pl.DataFrame:
