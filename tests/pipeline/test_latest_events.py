@@ -17,9 +17,10 @@ RECORD = {"version": 1, "uri": "s3://lake/a", "rows": 3, "columns": {"n": {"min"
 TEXT = st.text(max_size=20) | st.sampled_from(
     ['"dagfusion/file"', '}, "label": "dagfusion/file"}', '"timestamp": 5', module._DATA]
 )
+NAMES = TEXT.filter(lambda name: not name.startswith("__"))  # Dagster's own, such as `__class__`
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**9), 10**9) | TEXT,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
     max_leaves=8,
 )
 
@@ -86,7 +87,7 @@ def log() -> Iterator[dg.DagsterInstance]:
 
 @given(
     metadata=st.dictionaries(TEXT.filter(bool), TEXT | JSON.map(lambda data: dg.MetadataValue.json({"x": data}))),
-    record=st.none() | st.dictionaries(TEXT, JSON, max_size=3),
+    record=st.none() | st.dictionaries(NAMES, JSON, max_size=3),
 )
 def test_text_is_read_as_dagster_reads_it(
     log: dg.DagsterInstance, metadata: dict[str, Any], record: dict[str, Any] | None
