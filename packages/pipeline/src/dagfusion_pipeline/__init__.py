@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager, S3ParquetIOManager
     from dagfusion_pipeline.partition_events import BULK_EVENT_SETTINGS
     from dagfusion_pipeline.sql_assets.sql_asset import sql_asset
+    from dagfusion_pipeline.sql_assets.sql_asset_component import SqlAssetComponent
     from dagfusion_pipeline.vacuum import build_vacuum_job
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "FrameType",
     "PartitionedS3ParquetIOManager",
     "S3ParquetIOManager",
+    "SqlAssetComponent",
     "Stream",
     "build_consolidate_job",
     "build_consolidate_schedule",
@@ -36,6 +38,7 @@ _MODULES = {
     "FrameType": "frame_types",
     "PartitionedS3ParquetIOManager": "io_managers",
     "S3ParquetIOManager": "io_managers",
+    "SqlAssetComponent": "sql_assets.sql_asset_component",
     "Stream": "frame_types",
     "build_consolidate_job": "consolidate",
     "build_consolidate_schedule": "consolidate",
