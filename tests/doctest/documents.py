@@ -8,8 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PATTERNS = ("*.md", "docs/**/*.md", "packages/*/README.md", "examples/**/*.md")
 FENCE = re.compile(r"^( *)```([a-z]*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
-# `text` is output, `json` and `toml` are data: other tests read them.
-LANGUAGES = {"python", "sh", "sql", "text", "json", "toml"}
+# `text` is output, `json`, `toml` and `yaml` are data: other tests read them.
+LANGUAGES = {"python", "sh", "sql", "text", "json", "toml", "yaml"}
 RUN = {"python", "sh", "sql"}
 
 # Commands that cannot run where these tests do, each with the test that runs it or what it would repeat.

@@ -1,5 +1,6 @@
 """Every Python, shell and SQL block of the documents runs as it is printed, in the order of its page."""
 
+import importlib
 import json
 import os
 import shutil
@@ -8,7 +9,9 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import dagster as dg
 import pytest
+import yaml  # type: ignore[import-untyped]
 
 import dagfusion_query
 from benchmarks.service import Server
@@ -85,6 +88,18 @@ def test_what_does_not_run_is_little_and_runs_elsewhere() -> None:
 def test_data_in_documents_is_well_formed() -> None:
     found = [block.code for document in documents() for block in blocks(document) if block.language == "json"]
     assert len([json.loads(code) for code in found]) > 0
+
+
+@pytest.mark.filterwarnings("ignore:.parse_obj_as. is deprecated")  # Dagster's own call
+def test_components_in_documents_resolve() -> None:
+    found = [block.code for document in documents() for block in blocks(document) if block.language == "yaml"]
+    assert len(found) > 0
+    for code in found:
+        declared = yaml.safe_load(code)
+        package, _, name = declared["type"].rpartition(".")
+        component = getattr(importlib.import_module(package), name)
+        assert issubclass(component, dg.Component)
+        assert isinstance(component.resolve_from_dict(declared["attributes"]), component)
 
 
 def test_the_configuration_in_documents_is_one(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from dagfusion_reference.defs.partitions import StateDay
 from dagfusion_reference.defs.resources import METRICS, MeasuredHiveParquet, resources
 from dagfusion_reference.defs.schedules import all_states_of
 from dagfusion_reference.defs.seed import Seed
+from dagfusion_reference.defs.sql_twins import twins
 from dagfusion_reference.defs.states import CODES
 
 REGISTER = dg.AssetKey(["Silver", "TaxID", "raw_organizations"])
@@ -97,7 +98,7 @@ def test_the_code_location_loads_without_a_warning() -> None:
 def test_there_are_six_described_assets_with_metrics_and_checks(location: dg.Definitions) -> None:
     graph = location.resolve_asset_graph()
     keys = {REGISTER, EXTRACTS, ORG_AGGREGATES, EXPORT, ORDERS, SALES}
-    assert graph.get_all_asset_keys() == keys == METRICS.keys()
+    assert graph.get_all_asset_keys() == keys | {twin.key for twin in twins} == METRICS.keys()
     for key in keys:
         node = graph.get(key)
         assert node.description

@@ -1,1 +1,1 @@
-"""The reference code location: six assets of two domains over the IO managers of `dagfusion_pipeline`."""
+"""The reference code location: assets of two domains over the IO managers of `dagfusion_pipeline`."""

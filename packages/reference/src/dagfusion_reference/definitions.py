@@ -13,6 +13,7 @@ from dagfusion_reference.defs.maintenance import consolidate, consolidate_every_
 from dagfusion_reference.defs.resources import resources
 from dagfusion_reference.defs.schedules import schedules
 from dagfusion_reference.defs.sensors import sensors
+from dagfusion_reference.defs.sql_twins import twins
 
 
 @dg.definitions
@@ -22,9 +23,9 @@ def defs() -> dg.Definitions:
 
 
 def code_location(provided: Mapping[str, object]) -> dg.Definitions:
-    """The six assets, their checks, schedules, sensors and maintenance over the given resources."""
+    """The six assets and two twins in SQL, with checks, schedules, sensors and maintenance over the given resources."""
     return dg.Definitions(
-        assets=[*healthcare_assets, *ecommerce_assets],
+        assets=[*healthcare_assets, *ecommerce_assets, *twins],
         asset_checks=[*healthcare_checks, *ecommerce_checks],
         jobs=[vacuum, consolidate],
         schedules=[*schedules, consolidate_every_night],

@@ -34,8 +34,8 @@ class SqlAssetComponent(dg.Component, dg.Resolvable, dg.Model):
     asset: Annotated[
         dg.ResolvedAssetSpec,
         Field(
-            description="The asset: its key, partitions, group, owners and so on. The tables of the SQL are dependencies"
-            " without being named here. Their names are looked for among deps first."
+            description="The asset: its key, partitions, group, owners and so on. The tables of the SQL are"
+            " dependencies without being named here. Their names are looked for among deps first."
         ),
     ]
     sql: Annotated[str | None, Field(description="The query; or give sql_file.")] = None

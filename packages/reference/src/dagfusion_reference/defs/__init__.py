@@ -1,1 +1,1 @@
-"""The reference code location: six assets of two domains, their checks, schedules, sensors and maintenance."""
+"""The reference code location: six assets, two twins in SQL, checks, schedules, sensors and maintenance."""

@@ -1,4 +1,4 @@
-"""The vacuum over the six assets, and the consolidation of those with two dimensions of partitions."""
+"""The vacuum over all assets, and the consolidation of those with two dimensions of partitions."""
 
 from dagfusion_pipeline import build_consolidate_job, build_consolidate_schedule, build_vacuum_job
 from dagfusion_reference.defs.ecommerce.assets import partitioned_orders

@@ -13,6 +13,7 @@ from dagfusion_reference.defs.ecommerce.metrics import order_metrics, sales_metr
 from dagfusion_reference.defs.healthcare import assets as healthcare
 from dagfusion_reference.defs.healthcare.metrics import aggregate_metrics, organization_metrics
 from dagfusion_reference.defs.seed import Seed
+from dagfusion_reference.defs.sql_twins import daily_org_aggregates_sql, daily_sales_aggregates_sql
 
 Metrics = Mapping[str, int | float]
 
@@ -29,6 +30,8 @@ METRICS: Mapping[dg.AssetKey, Callable[[pa.Table], Metrics]] = {
     ecommerce.raw_orders.key: order_metrics,
     ecommerce.partitioned_orders.key: order_metrics,
     ecommerce.daily_sales_aggregates.key: sales_metrics,
+    daily_org_aggregates_sql.key: aggregate_metrics,
+    daily_sales_aggregates_sql.key: sales_metrics,
 }
 
 
