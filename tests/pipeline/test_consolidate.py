@@ -110,6 +110,39 @@ def test_what_queries_would_not_read_is_not_written(fields: dict[str, Any], inst
     assert logged_consolidations(instance, parts.key) == []
 
 
+def test_a_run_without_news_reads_no_materialization(
+    fields: dict[str, Any], instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    defs, manager = location(fields), PartitionedS3ParquetIOManager(**fields)
+    write(defs, instance)
+
+    def consolidated() -> int:
+        run = consolidate_asset(instance, manager, parts.key, "run", instance.report_runless_asset_event)
+        return run.partitions
+
+    assert consolidated() == len(LETTERS)
+    reads = 0
+    fetch = instance.fetch_materializations
+
+    def counted(*args: Any, **options: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        return fetch(*args, **options)
+
+    monkeypatch.setattr(instance, "fetch_materializations", counted)
+    assert (consolidated(), reads) == (0, 0)
+    # What cannot be consolidated is no news: the file of a partition that is large, or has no etag.
+    write(defs, instance)
+    with monkeypatch.context() as patched:
+        patched.setattr("dagfusion_pipeline.consolidation_plan.LARGE_FILE_BYTES", 1)
+        assert (consolidated(), reads) == (0, 1)
+    # Files that were written again are, and a partition whose latest event has no file has the file before.
+    assert (consolidated(), reads) == (len(LETTERS), 3)
+    instance.report_runless_asset_event(dg.AssetMaterialization(parts.key, partition="a"))
+    reads = 0
+    assert (consolidated(), reads) == (0, 2)
+
+
 def test_the_command_consolidates_a_table(
     fields: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from dagfusion_contract.consolidation import TIMES, LargeObject, RowGroup
-from dagfusion_pipeline.consolidation_plan import holdings, plan_objects, sorted_files
+from dagfusion_pipeline.consolidation_plan import held_events, holdings, plan_objects, sorted_files
 
 PARTITION = pa.schema({"state": pa.string(), "day": pa.int32()})
 
@@ -148,3 +148,4 @@ def test_plans_settle_and_name_each_file_once(seed: int) -> None:
         known += written(ordered, objects)
         owner = holdings(ordered, known).owner
         assert (owner[numbers.astype(np.int64)] >= 0).all()
+        assert np.array_equal(held_events(np.asarray(ordered["event_id"], np.int64), known), owner >= 0)

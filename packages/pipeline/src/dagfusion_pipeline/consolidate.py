@@ -6,13 +6,14 @@ The small objects stay. A crash leaves objects that no event names, which the va
 import re
 import tempfile
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
@@ -20,11 +21,25 @@ from dagfusion_contract.arrow_types import type_entry
 from dagfusion_contract.consolidation import CONSOLIDATED_ENTRY, LargeObject, RowGroup, consolidated_entry, utc_text
 from dagfusion_contract.layout import consolidated_key
 from dagfusion_contract.record import schema_entry
-from dagfusion_pipeline.consolidation_plan import TARGET_BYTES, Numbers, holdings, plan_objects, sorted_files
+from dagfusion_pipeline.consolidation_plan import (
+    TARGET_BYTES,
+    Numbers,
+    held_events,
+    holdings,
+    is_fit,
+    plan_objects,
+    sorted_files,
+)
 from dagfusion_pipeline.large_files import LargeFile, partition_rows
 from dagfusion_pipeline.maintenance import Manager, asset_keys, io_manager_of
 from dagfusion_pipeline.parquet import Compression
-from dagfusion_pipeline.partition_files import CurrentFiles, current_files, logged_consolidations
+from dagfusion_pipeline.partition_files import (
+    CurrentFiles,
+    current_files,
+    latest_events,
+    logged_consolidations,
+    records_of,
+)
 from dagfusion_pipeline.store import ObjectStore, StoredObject
 
 Observe = Callable[[dg.AssetObservation], None]
@@ -32,6 +47,7 @@ Observe = Callable[[dg.AssetObservation], None]
 _EVENT_PARTITIONS = 20_000  # that one observation names, about
 _EVENT_OBJECTS = 64  # that are written before their observation is logged
 _PLAIN = re.compile(r"\w+", re.ASCII)
+_FEW_BESIDE = 500  # partitions that no object holds, whose events are read before all are
 _BYTES_PER_MB = 1_000_000
 
 
@@ -144,7 +160,10 @@ def consolidate_asset(
     """
     writer = _Writer(manager, asset_key, run_id)
     # Oldest first: where two of them hold a partition, the later counts.
-    known = [one for logged in reversed(logged_consolidations(instance, asset_key)) for one in logged.objects]
+    logged = logged_consolidations(instance, asset_key)
+    known = [one for consolidation in reversed(logged) for one in consolidation.objects]
+    if known and not _is_new(instance, asset_key, known):
+        return Consolidated()
     layouts = current_files(instance, asset_key)
     partitions, unfit, written = 0, [], list[LargeObject]()
     for layout in layouts:
@@ -224,6 +243,20 @@ def _confirm(
 ) -> None:
     path.unlink()
     objects.append(described(stored))
+
+
+def _is_new(instance: dg.DagsterInstance, asset_key: dg.AssetKey, known: Sequence[LargeObject]) -> bool:
+    """Return False if no partition can be written: all are held, or cannot be held.
+
+    To read all events takes seconds for ten thousand partitions, and their ids a tenth of a second.
+    """
+    latest = np.array(list(latest_events(instance, asset_key)), np.int64)
+    beside: list[int] = latest[~held_events(latest, known)].tolist()
+    if len(beside) > _FEW_BESIDE or not len(latest):
+        return True
+    # An event without a file leaves the partition the file before.
+    records = list(records_of(instance, asset_key, beside))
+    return len(records) < len(beside) or any(not isinstance(one, Mapping) or is_fit(one) for one in records)
 
 
 def _unfit(layout: CurrentFiles, files: pa.Table, store: ObjectStore) -> str | None:

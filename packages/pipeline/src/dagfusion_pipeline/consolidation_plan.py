@@ -5,15 +5,16 @@ already stays there, unless an object is small and enough new partitions have co
 with them. So the objects of a table stay few, and each row is written a few times only.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dagfusion_contract.consolidation import TIMES, LargeObject
+from dagfusion_contract.consolidation import TIMES, LargeObject, RowGroup
 
 Numbers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -48,30 +49,53 @@ def holdings(files: pa.Table, objects: Sequence[LargeObject]) -> Holdings:
         objects: the oldest first; of several that hold a file the latest counts.
     """
     ids, at_us, rows = (np.asarray(files[name], np.int64) for name in ("event_id", "at_us", "rows"))
+    groups = [(number, group) for number, one in enumerate(objects) for group in one.row_groups]
+
+    def is_same(group: RowGroup, held: Numbers) -> bool:
+        return bool(rows[held].sum() == group.rows and int(at_us[held].sum()) % TIMES == group.times)
+
+    group_of, usable = _groups(ids, [group for _, group in groups], is_same)
+    number_of = np.array([number for number, _ in groups], np.int64)
+    owner = np.full(len(ids), -1, np.int64)
+    owner[group_of >= 0] = number_of[group_of[group_of >= 0]]
+    is_whole = np.ones(len(objects), np.bool_)
+    is_whole[number_of[~usable]] = False
+    return Holdings(owner, np.array([one.size_bytes for one in objects], np.int64), is_whole)
+
+
+def held_events(events: Numbers, objects: Sequence[LargeObject]) -> Flags:
+    """Find which current events objects hold, by their ids alone.
+
+    Args:
+        events: the latest event of each partition.
+        objects: the oldest first, logged after the events that they hold: no later event has the id of one of those.
+    """
+    group_of, _ = _groups(events, [group for one in objects for group in one.row_groups], lambda _group, _held: True)
+    return group_of >= 0
+
+
+def _groups(
+    ids: Numbers, groups: Sequence[RowGroup], is_same: Callable[[RowGroup, Numbers], bool]
+) -> tuple[Numbers, Flags]:
+    """Return for each event the row group that holds it, -1 for none, and which of the row groups are usable."""
     order = np.argsort(ids)
     ascending = ids[order]
-    owner = np.full(len(ids), -1, np.int64)
     group_of = np.full(len(ids), -1, np.int64)
-    groups = [(number, group) for number, one in enumerate(objects) for group in one.row_groups]
     is_current = np.zeros(len(groups), np.bool_)
-    for index, (_, group) in enumerate(groups):
+    for index, group in enumerate(groups):
         events = np.asarray(group.events, np.int64)
         places = np.searchsorted(ascending, events)
         if len(ids) == 0 or places[-1] >= len(ids) or not np.array_equal(ascending[places], events):
             continue
         held = order[places]
-        is_current[index] = rows[held].sum() == group.rows and int(at_us[held].sum()) % TIMES == group.times
+        is_current[index] = is_same(group, held)
         if is_current[index]:
             group_of[held] = index
     counts = np.bincount(group_of[group_of >= 0], minlength=len(groups))
-    usable = is_current & (counts == np.array([len(group.events) for _, group in groups], np.int64))
-    number_of = np.array([number for number, _ in groups], np.int64)
+    usable = is_current & (counts == np.array([len(group.events) for group in groups], np.int64))
     known = group_of >= 0
-    known[known] = usable[group_of[known]]
-    owner[known] = number_of[group_of[known]]
-    is_whole = np.ones(len(objects), np.bool_)
-    is_whole[number_of[~usable]] = False
-    return Holdings(owner, np.array([one.size_bytes for one in objects], np.int64), is_whole)
+    group_of[known] = np.where(usable[group_of[known]], group_of[known], -1)
+    return group_of, usable
 
 
 def sorted_files(files: pa.Table, partition: pa.Schema) -> pa.Table:
@@ -82,6 +106,11 @@ def sorted_files(files: pa.Table, partition: pa.Schema) -> pa.Table:
     is_fit = pc.and_(pc.is_valid(files["etag"]), pc.less(files["size_bytes"], LARGE_FILE_BYTES))
     fit = files.filter(is_fit)
     return fit.sort_by([(name, "ascending") for name in partition.names]) if partition.names else fit.slice(0, 0)
+
+
+def is_fit(record: Mapping[str, Any]) -> bool:
+    """Return True if the file of a record can be consolidated: the rule of `sorted_files` for one file."""
+    return record.get("etag") is not None and int(record["size_bytes"]) < LARGE_FILE_BYTES
 
 
 def plan_objects(files: pa.Table, leading: str, held: Holdings, target_bytes: int = TARGET_BYTES) -> list[Numbers]:
