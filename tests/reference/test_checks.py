@@ -4,12 +4,17 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import dagster as dg
+import pyarrow as pa
 import pytest
 
+from dagfusion_contract.record import WrittenFile, file_entry, schema_entry
 from dagfusion_pipeline.recorded import Recorded
 from dagfusion_reference.defs.checks import PartitionRule, judge
 from dagfusion_reference.defs.ecommerce.checks import ORDERS, SALES
+from dagfusion_reference.defs.ecommerce.checks import checks as ecommerce
 from dagfusion_reference.defs.healthcare.checks import AGGREGATES, EXTRACTS
+from dagfusion_reference.defs.healthcare.checks import checks as healthcare
 
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
 
@@ -39,20 +44,16 @@ GOOD_SALES = recorded("2024-01-01", metrics={"states": 50}, columns={"revenue": 
             EXTRACTS,
             GOOD_EXTRACT,
             {
-                "rows_fit_the_state": GOOD_EXTRACT._replace(rows=49, metrics={"organizations": 49}),
                 "state_is_valid": GOOD_EXTRACT._replace(partition="2024-01-01|PR"),
                 "organization_is_unique": GOOD_EXTRACT._replace(metrics={"organizations": 59}),
-                "organization_has_providers": GOOD_EXTRACT._replace(columns={"provider_count": {"min": 0}}),
             },
         ),
         (
             ORDERS,
             GOOD_ORDERS,
             {
-                "rows_fit_the_state": GOOD_ORDERS._replace(rows=1001, metrics={"orders": 1001}),
                 "state_is_valid": GOOD_ORDERS._replace(partition=None),
                 "order_id_is_unique": GOOD_ORDERS._replace(metrics={"orders": 99}),
-                "total_is_not_negative": GOOD_ORDERS._replace(columns={"total_amount": {"min": "-0.01"}}),
             },
         ),
         (
@@ -60,7 +61,6 @@ GOOD_SALES = recorded("2024-01-01", metrics={"states": 50}, columns={"revenue": 
             GOOD_AGGREGATES,
             {
                 "every_state_is_there": GOOD_AGGREGATES._replace(metrics={"states": 49}),
-                "has_organizations": GOOD_AGGREGATES._replace(columns={}),
             },
         ),
         (
@@ -68,7 +68,6 @@ GOOD_SALES = recorded("2024-01-01", metrics={"states": 50}, columns={"revenue": 
             GOOD_SALES,
             {
                 "every_state_is_there": GOOD_SALES._replace(metrics={"states": 49}),
-                "revenue_is_not_negative": GOOD_SALES._replace(columns={"revenue": {"min": "-1.00"}}),
             },
         ),
     ],
@@ -80,6 +79,46 @@ def test_each_rule_finds_what_it_is_for_and_nothing_else(
     for name, record in bad.items():
         assert [rule.name for rule in rules if rule.broken(record)] == [name]
         assert not any(rule.broken(good) for rule in rules)
+
+
+@pytest.mark.parametrize(
+    ("check", "good", "bad"),
+    [
+        (healthcare[1], {"rows": 60, "provider_count": 1}, {"row_count": 49, "provider_count_in_bounds": 0}),
+        (healthcare[3], {"organizations": 51}, {"organizations_in_bounds": 0}),
+        (ecommerce[1], {"rows": 100, "total_amount": "0.00"}, {"row_count": 1001, "total_amount_in_bounds": "-0.01"}),
+        (ecommerce[3], {"revenue": "10.00"}, {"revenue_in_bounds": "-1.00"}),
+    ],
+)
+def test_each_check_of_records_finds_what_it_is_for_and_nothing_else(
+    check: dg.AssetChecksDefinition, good: dict[str, Any], bad: dict[str, Any]
+) -> None:
+    assert {key.name for key in check.check_keys} == bad.keys()
+    assert failing(check, good) == set()
+    for name, value in bad.items():
+        field = name.removesuffix("_in_bounds").replace("row_count", "rows")
+        assert failing(check, {**good, field: value}) == {name}
+
+
+def failing(check: dg.AssetChecksDefinition, values: Mapping[str, Any]) -> set[str]:
+    """The checks that fail over one partition with these rows and least values."""
+    (asset,) = {key.asset_key for key in check.check_keys}
+    partition = "2024-01-01|CA" if asset.path[0] == "Silver" else "2024-01-01"
+    columns = {name: value for name, value in values.items() if name != "rows"}
+    kinds = {name: pa.decimal128(10, 2) if isinstance(value, str) else pa.int64() for name, value in columns.items()}
+    statistics = {name: {"min": value, "max": value, "nulls": 0} for name, value in columns.items()}
+    rows = values.get("rows", 1)
+    entry = file_entry(
+        WrittenFile("s3://b/a", 1, None, NOON, rows, [], schema_entry(pa.schema([*kinds.items()])), statistics)
+    )
+    with dg.DagsterInstance.ephemeral() as instance:
+        event = dg.AssetMaterialization(asset, partition=partition, metadata={"dagfusion/file": entry})
+        instance.report_runless_asset_event(event)
+        defs = dg.Definitions(asset_checks=[check])
+        job = defs.resolve_implicit_global_asset_job_def()
+        results = job.execute_in_process(instance=instance).get_asset_check_evaluations()
+    assert {result.severity for result in results} == {dg.AssetCheckSeverity.ERROR}
+    return {result.check_name for result in results if not result.passed}
 
 
 def test_a_judgement_names_what_breaks_the_rule() -> None:

@@ -2,7 +2,8 @@
 
 import polars as pl
 
-from dagfusion_reference.defs.checks import PartitionRule, RowRule, partition_checks, row_checks
+from dagfusion_pipeline import partition_checks
+from dagfusion_reference.defs.checks import PartitionRule, RowRule, metric_checks, row_checks
 from dagfusion_reference.defs.healthcare import assets, extracts
 from dagfusion_reference.defs.healthcare.register import npi_is_valid
 from dagfusion_reference.defs.states import CODES, state_of_zip
@@ -17,11 +18,6 @@ REGISTER = (
 )
 EXTRACTS = (
     PartitionRule(
-        "rows_fit_the_state",
-        f"Every partition has {extracts.FEWEST_ROWS} to {extracts.MOST_ROWS} rows.",
-        lambda record: not extracts.FEWEST_ROWS <= record.rows <= extracts.MOST_ROWS,
-    ),
-    PartitionRule(
         "state_is_valid",
         "Every partition is of one of the 50 states.",
         lambda record: (record.partition or "").rpartition("|")[2] not in CODES,
@@ -31,23 +27,22 @@ EXTRACTS = (
         "No organization comes twice in a partition.",
         lambda record: record.metrics["organizations"] != record.rows,
     ),
-    PartitionRule(
-        "organization_has_providers",
-        "Every organization has a provider.",
-        lambda record: (record.lowest("provider_count") or 0) < 1,
-    ),
 )
 AGGREGATES = (
     PartitionRule(
         "every_state_is_there", "A day has all states.", lambda record: record.metrics["states"] != len(CODES)
     ),
-    PartitionRule(
-        "has_organizations", "Every state has organizations.", lambda record: (record.lowest("organizations") or 0) < 1
-    ),
 )
 
 checks = [
     row_checks(assets.raw_organizations, REGISTER),
-    partition_checks(assets.partitioned_organizations, EXTRACTS),
-    partition_checks(assets.daily_org_aggregates, AGGREGATES),
+    partition_checks(
+        assets.partitioned_organizations,
+        rows=(extracts.FEWEST_ROWS, extracts.MOST_ROWS),
+        bounds={"provider_count": (1, None)},
+        unknown="fail",
+    ),
+    metric_checks(assets.partitioned_organizations, EXTRACTS),
+    partition_checks(assets.daily_org_aggregates, bounds={"organizations": (1, None)}, unknown="fail"),
+    metric_checks(assets.daily_org_aggregates, AGGREGATES),
 ]
