@@ -1,0 +1,172 @@
+"""A table's columns as an Iceberg schema, partition spec and name mapping. Pure."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+
+from dagfusion_contract.record import Layout
+from dagfusion_query.catalog.model import Ledger, Table
+from dagfusion_query.iceberg.iceberg_types import (
+    FieldIds,
+    Json,
+    NotInIcebergError,
+    column_type,
+    partition_type,
+)
+
+SCHEMA_ID = 0
+SPEC_ID = 0
+_FIRST_PARTITION_FIELD = 1000
+_UNREAD = "is not read"
+_MAX_BOUNDED = 100  # columns, as Iceberg's writers limit them
+_OTHER = re.compile(r"[^A-Za-z0-9_]")
+
+
+@dataclass(frozen=True)
+class IcebergColumn:
+    """One column of a table as Iceberg has it.
+
+    Attributes:
+        id: Of the field.
+        kind: Iceberg's type, as its JSON has it.
+    """
+
+    name: str
+    id: int
+    kind: Json
+
+
+@dataclass(frozen=True)
+class IcebergSchema:
+    """What Iceberg says of a table's columns.
+
+    Attributes:
+        columns: Those of the files.
+        partition: Those that no file has; their values are in the partition of each file.
+        left_out: Why other columns of the table are not there, by their names.
+        unread: An id that no column has for each name that a column of a file may have and that is not read from it.
+    """
+
+    columns: tuple[IcebergColumn, ...]
+    partition: tuple[IcebergColumn, ...]
+    left_out: Mapping[str, str]
+    unread: Mapping[str, int]
+
+    @cached_property
+    def schema(self) -> dict[str, Any]:
+        """The schema."""
+        return {
+            "type": "struct",
+            "schema-id": SCHEMA_ID,
+            "fields": [
+                {"id": column.id, "name": column.name, "required": False, "type": column.kind}
+                for column in (*self.columns, *self.partition)
+            ],
+        }
+
+    @cached_property
+    def spec(self) -> list[dict[str, Any]]:
+        """The fields of the partition spec: each partition column as it is."""
+        return [
+            {"source-id": column.id, "field-id": number, "name": column.name, "transform": "identity"}
+            for number, column in enumerate(self.partition, _FIRST_PARTITION_FIELD)
+        ]
+
+    @property
+    def last_partition_id(self) -> int:
+        """The highest id of a partition field."""
+        return _FIRST_PARTITION_FIELD - 1 + len(self.partition)
+
+    @cached_property
+    def last_column_id(self) -> int:
+        """The highest id of a field."""
+        return max(_ids(self.schema))
+
+    @cached_property
+    def name_mapping(self) -> list[dict[str, Any]]:
+        """Finds the columns of files by their names, because the files have no ids.
+
+        PyIceberg refuses a file with a column whose name is not mapped, so columns that are left out have entries. So
+        have partition columns, because their values come from the partition also if a file has the column.
+        """
+        read = [_mapped(column.name, column.id, column.kind) for column in self.columns]
+        return read + [{"field-id": id_, "names": [name]} for name, id_ in self.unread.items()]
+
+    @property
+    def bounded(self) -> tuple[IcebergColumn, ...]:
+        """The columns that may have bounds in manifests."""
+        return tuple(column for column in self.columns if isinstance(column.kind, str))[:_MAX_BOUNDED]
+
+
+def iceberg_schema(table: Table, layouts: Sequence[Layout]) -> IcebergSchema:
+    """Return what Iceberg says of a table's columns.
+
+    Args:
+        table: The table.
+        layouts: Those of its files; a type must be readable in each of them.
+    """
+    ids = FieldIds()
+    left_out = {name: str(reason) for name, reason in table.left_out.items()}
+    columns, partition = [], []
+    for field in table.file_schema:
+        of_files = [layout.file.field(field.name).type for layout in layouts if field.name in layout.file.names]
+        id_ = ids.take((field.name,))
+        try:
+            kind = column_type(field.type, of_files, (field.name,), ids.take)
+        except NotInIcebergError as error:
+            left_out[field.name] = str(error)
+        else:
+            columns.append(IcebergColumn(field.name, id_, kind))
+    for field in table.partition_schema:
+        try:
+            partition.append(IcebergColumn(field.name, ids.take((field.name,)), partition_type(field.type)))
+        except NotInIcebergError as error:
+            left_out[field.name] = str(error)
+    unread = dict.fromkeys([*left_out, *(column.name for column in partition)])
+    return IcebergSchema(
+        tuple(columns), tuple(partition), left_out, {name: ids.take((name, _UNREAD)) for name in unread}
+    )
+
+
+def layouts_of(table: Table, ledger: Ledger) -> list[Layout]:
+    """Return the layouts of the files that a table shows: those with its partition columns."""
+    shown = _definition(table.partition_schema)
+    return [segment.layout for segment in ledger.segments if _definition(segment.layout.partition) == shown]
+
+
+def avro_name(name: str) -> str:
+    """Return a name that Avro takes: other characters become their code points."""
+    safe = _OTHER.sub(lambda found: f"_x{ord(found[0]):X}", name)
+    return safe if safe and not safe[0].isdigit() else f"_{safe}"
+
+
+def _definition(partition: pa.Schema) -> frozenset[tuple[str, pa.DataType]]:
+    return frozenset((field.name, field.type) for field in partition)
+
+
+def _mapped(name: str, id_: int, kind: Json) -> dict[str, Any]:
+    entry: dict[str, Any] = {"field-id": id_, "names": [name]}
+    if fields := [_mapped(*child) for child in _children(kind)]:
+        entry["fields"] = fields
+    return entry
+
+
+def _children(kind: Json) -> list[tuple[str, int, Json]]:
+    """Return name, id and type of what is inside a nested type."""
+    if isinstance(kind, str):
+        return []
+    if kind["type"] == "struct":
+        return [(field["name"], field["id"], field["type"]) for field in kind["fields"]]
+    names = ("element",) if kind["type"] == "list" else ("key", "value")
+    return [(name, kind[f"{name}-id"], kind[name]) for name in names]
+
+
+def _ids(kind: Json) -> Iterable[int]:
+    yield 0
+    for _, id_, inner in _children(kind):
+        yield id_
+        yield from _ids(inner)

@@ -1,0 +1,152 @@
+"""Writes the Iceberg metadata of tables to an object store, when it is asked for, and only what changed.
+
+All objects are named by their content. So several services may write to one prefix at a time, a crash leaves nothing
+that is named by anything, and writing an object twice changes nothing. `metadata.json` is written last.
+"""
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+import obstore
+import pyarrow as pa
+from obstore.exceptions import BaseError
+from obstore.store import ObjectStore
+
+from dagfusion_contract.naming import TableName
+from dagfusion_contract.record import Layout
+from dagfusion_query.catalog.model import Table
+from dagfusion_query.errors import StoreUnavailableError, UnsupportedTypeError
+from dagfusion_query.iceberg.iceberg_manifest import content_key, encode_manifest_file
+from dagfusion_query.iceberg.iceberg_schema import IcebergSchema, iceberg_schema
+from dagfusion_query.iceberg.manifest_groups import manifest_groups
+from dagfusion_query.iceberg.table_metadata import (
+    WrittenManifest,
+    encode_manifest_list,
+    encode_metadata,
+    version_of,
+)
+from dagfusion_query.object_store import object_path, open_store, store_url
+from dagfusion_query.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_WRITES = 16  # at once
+_COLUMNS = ("uri", "size_bytes", "rows", "partition", "stats")  # all that is in a manifest
+
+
+@dataclass(frozen=True)
+class Published:
+    """One version of a table, whose metadata is in the object store.
+
+    Attributes:
+        uri: Of `metadata.json`.
+        metadata: Its content.
+    """
+
+    uri: str
+    metadata: bytes
+
+
+@dataclass
+class _Known:
+    """What was written last of a table: its manifests by what identifies their content, and the version."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    table: Table | None = None
+    manifests: Mapping[str, WrittenManifest] = field(default_factory=dict)
+    published: Published | None = None
+
+
+class Publisher:
+    """The Iceberg metadata of one environment's tables. Thread-safe.
+
+    Args:
+        prefix: The URI of the folder that metadata is written to.
+        settings: Endpoint, region and credentials of its store.
+    """
+
+    def __init__(self, prefix: str, settings: Settings) -> None:
+        self.prefix = prefix.rstrip("/")
+        self._store: ObjectStore = open_store(
+            store_url(self.prefix), settings, connect_timeout="5s", timeout="30s", max_retries=3
+        )
+        self._pool = ThreadPoolExecutor(_WRITES, thread_name_prefix="dagfusion-iceberg")
+        self._lock = threading.Lock()
+        self._known: dict[TableName, _Known] = {}
+
+    def publish(self, table: Table, layouts: Sequence[Layout]) -> Published:
+        """Return the metadata of a table, after everything it names is in the object store.
+
+        Args:
+            table: One version; asked for again, it is not looked at again.
+            layouts: Those of its files.
+
+        Raises:
+            UnsupportedTypeError: Iceberg has none of the table's columns.
+            StoreUnavailableError: The metadata cannot be written.
+        """
+        with self._lock:
+            known = self._known.setdefault(table.name, _Known())
+        with known.lock:
+            if known.table is not table or known.published is None:
+                known.published = self._written(known, table, iceberg_schema(table, layouts))
+                known.table = table
+            return known.published
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _written(self, known: _Known, table: Table, schema: IcebergSchema) -> Published:
+        if not schema.columns and not schema.partition:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in schema.left_out.items())
+            raise UnsupportedTypeError(f"table {table.name} has no column that Iceberg has a type for: {reasons}")
+        try:
+            manifests = self._write_manifests(known.manifests, table, schema)
+            listed = list(manifests.values())
+            version = version_of(table, schema, listed)
+            content = encode_manifest_list(version, listed)
+            list_uri = self._put(table, f"{_digest(content)}-list.avro", content)
+            metadata = encode_metadata(table, schema, version, listed, list_uri)
+            uri = self._put(table, f"{version.sequence}-{_digest(metadata)}.metadata.json", metadata)
+        except (BaseError, OSError) as error:
+            _log.warning("the Iceberg metadata of table %s cannot be written: %s", table.name, error)
+            raise StoreUnavailableError(f"the Iceberg metadata of table {table.name} cannot be written now") from error
+        known.manifests = manifests
+        return Published(uri, metadata)
+
+    def _write_manifests(
+        self, before: Mapping[str, WrittenManifest], table: Table, schema: IcebergSchema
+    ) -> dict[str, WrittenManifest]:
+        """Write the manifests that were not there before, and return all of the table."""
+        leading = schema.partition[0].name if schema.partition else None
+        groups = manifest_groups(table.files.select(_COLUMNS), leading)
+        keyed = {content_key(files, schema): files for files in groups}
+        waiting = {
+            key: self._pool.submit(self._write_manifest, table, files, schema)
+            for key, files in keyed.items()
+            if key not in before
+        }
+        try:
+            return {key: waiting[key].result() if key in waiting else before[key] for key in keyed}
+        finally:
+            for future in waiting.values():
+                future.cancel()
+
+    def _write_manifest(self, table: Table, files: pa.Table, schema: IcebergSchema) -> WrittenManifest:
+        made = encode_manifest_file(files, schema)
+        uri = self._put(table, f"{_digest(made.content)}-manifest.avro", made.content)
+        return WrittenManifest(uri, len(made.content), made.files, made.rows, made.partitions)
+
+    def _put(self, table: Table, name: str, content: bytes) -> str:
+        uri = f"{self.prefix}/{table.name.schema}/{table.name.table}/{name}"
+        obstore.put(self._store, object_path(uri), content)
+        return uri
+
+
+def _digest(content: bytes) -> str:
+    return sha256(content).hexdigest()[:32]

@@ -1,0 +1,111 @@
+"""Reads what the door writes, with PyIceberg: an implementation that is not ours."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pyiceberg.conversions import from_bytes
+from pyiceberg.io.pyarrow import PyArrowFileIO
+from pyiceberg.manifest import DataFile, ManifestEntryStatus, ManifestFile
+from pyiceberg.table import StaticTable
+
+from dagfusion_query.catalog.fold import fold
+from dagfusion_query.catalog.model import Snapshot, Table
+from dagfusion_query.iceberg.iceberg_schema import layouts_of
+from dagfusion_query.iceberg.publisher import Published, Publisher
+from tests.query.catalog.folding import ORGS, column, schema, written
+
+IO = PyArrowFileIO({})
+
+
+def publish(publisher: Publisher, snapshot: Snapshot) -> Published:
+    """Publish the only table of a snapshot."""
+    (table,) = snapshot.tables.values()
+    return publisher.publish(table, layouts_of(table, snapshot.ledgers[table.asset_key]))
+
+
+def opened(published: Published) -> StaticTable:
+    return StaticTable.from_metadata(published.uri)
+
+
+def manifests(published: Published) -> Sequence[ManifestFile]:
+    snapshot = opened(published).current_snapshot()
+    assert snapshot is not None
+    return snapshot.manifests(IO)
+
+
+def data_files(published: Published) -> list[DataFile]:
+    """All files of a table, by URI."""
+    found = []
+    for manifest in manifests(published):
+        for entry in manifest.fetch_manifest_entry(IO):
+            assert entry.status == ManifestEntryStatus.ADDED
+            assert entry.snapshot_id == manifest.added_snapshot_id
+            found.append(entry.data_file)
+    return sorted(found, key=lambda file: file.file_path)
+
+
+def bounds_of(published: Published, file: DataFile) -> Mapping[str, tuple[Any, Any, int]]:
+    """Lower bound, upper bound and nulls of a file's columns."""
+    fields = {field.field_id: field for field in opened(published).schema().fields}
+    lower, upper, nulls = file.lower_bounds or {}, file.upper_bounds or {}, file.null_value_counts or {}
+    assert set(file.value_counts or {}) == set(nulls)
+    assert set((file.value_counts or {}).values()) <= {file.record_count}
+    return {
+        fields[id_].name: (
+            from_bytes(fields[id_].field_type, lower[id_]) if id_ in lower else None,  # type: ignore[arg-type]  # flat
+            from_bytes(fields[id_].field_type, upper[id_]) if id_ in upper else None,  # type: ignore[arg-type]
+            nulls[id_],
+        )
+        for id_ in nulls
+    }
+
+
+@dataclass(frozen=True)
+class Part:
+    """One object of a table of tests.
+
+    Attributes:
+        values: Of the partition columns, as JSON has them.
+        columns: Name to type.
+        stats: As the record has them.
+    """
+
+    values: Sequence[Any]
+    columns: Mapping[str, Any]
+    stats: Mapping[str, Any]
+    rows: int = 3
+    number: int | None = None  # of the object; else the event's
+
+
+def record(number: int, part: Part, kinds: Mapping[str, str]) -> dict[str, Any]:
+    """The record of a part, whose partition columns are `kinds`."""
+    number = number if part.number is None else part.number
+    pairs = zip(kinds.items(), part.values, strict=True)
+    return {
+        "version": 1,
+        "uri": f"s3://bucket/orgs/{number}.parquet",
+        "size_bytes": 1000 + number,
+        "etag": None,
+        "modified": "2024-01-15T12:00:00.123456Z",
+        "rows": part.rows,
+        "partition": [{"name": name, "type": kind, "value": value} for (name, kind), value in pairs],
+        "schema": schema(*(column(name, kind) for name, kind in part.columns.items())),
+        "columns": dict(part.stats),
+    }
+
+
+def folded(parts: Sequence[Part], kinds: Mapping[str, str], onto: Snapshot | None = None, first: int = 1) -> Snapshot:
+    """A catalog of one table."""
+    events = [written(record(first + n, part, kinds), first + n) for n, part in enumerate(parts)]
+    return fold(onto or Snapshot(0, "uat"), events)
+
+
+def only(snapshot: Snapshot) -> Table:
+    (table,) = snapshot.tables.values()
+    assert table.asset_key == ORGS
+    return table
+
+
+def arrow_types(published: Published) -> dict[str, str]:
+    return {field.name: str(field.field_type) for field in opened(published).schema().fields}

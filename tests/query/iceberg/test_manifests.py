@@ -1,0 +1,233 @@
+"""Manifests: what PyIceberg reads is what the events say, and what did not change is not written again."""
+
+import datetime as dt
+from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import hypothesis.strategies as st
+import obstore
+import pyarrow as pa
+import pytest
+
+from dagfusion_contract.arrow_types import parse_type
+from dagfusion_contract.values import value_entry
+from dagfusion_query.errors import StoreUnavailableError
+from dagfusion_query.iceberg.manifest_groups import manifest_groups
+from dagfusion_query.iceberg.publisher import Published, Publisher
+from dagfusion_query.settings import Settings
+from tests.query.iceberg.reading import Part, bounds_of, data_files, folded, manifests, only, opened, publish
+from tests.tiers import examples
+
+EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001  # as Arrow counts
+MICROSECOND = dt.timedelta(microseconds=1)
+TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
+DECIMALS = st.integers(-(10**12) + 1, 10**12 - 1).map(lambda number: Decimal(number).scaleb(-2))
+# Arrow's type to its values.
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "bool": st.booleans(),
+    "int16": st.integers(-(2**15), 2**15 - 1),
+    "int64": st.integers(-(2**63), 2**63 - 1),
+    "uint32": st.integers(0, 2**32 - 1),
+    "string": TEXT,
+    "decimal128(12, 2)": DECIMALS,
+    "date32[day]": st.dates(),
+    "timestamp[ms]": st.datetimes().map(lambda at: at.replace(microsecond=at.microsecond // 1000 * 1000)),
+    "timestamp[us]": st.datetimes(),
+    "timestamp[us, tz=UTC]": st.datetimes().map(lambda at: at.replace(tzinfo=dt.UTC)),
+}
+BOUNDED = VALUES | {"double": st.floats(allow_nan=False, allow_infinity=False), "time64[us]": st.times()}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "_iceberg"
+
+
+@pytest.fixture
+def publisher(folder: Path) -> Iterator[Publisher]:
+    made = Publisher(f"file://{folder}", Settings())
+    yield made
+    made.close()
+
+
+def as_json(value: Any, kind: str) -> Any:
+    return None if value is None else value_entry(pa.scalar(value, parse_type(kind, "type")))
+
+
+def in_iceberg(value: Any) -> Any:
+    """The number by which Iceberg's metadata has a date or a time; anything else is itself."""
+    if isinstance(value, dt.datetime):
+        return (value.replace(tzinfo=None) - EPOCH) // MICROSECOND
+    if isinstance(value, dt.date):
+        return (value - EPOCH.date()).days
+    if isinstance(value, dt.time):
+        return (dt.datetime.combine(EPOCH.date(), value) - EPOCH) // MICROSECOND
+    return value
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> tuple[dict[str, str], dict[str, str], list[tuple[list[Any], dict[str, Any]]]]:
+    """Partition columns, columns of files, and files: partition values, and least, greatest and nulls by column."""
+    names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=6)
+    found = draw(st.lists(names, min_size=2, max_size=5, unique=True))
+    count = draw(st.integers(0, len(found) - 1))
+    kinds = {name: draw(st.sampled_from(sorted(VALUES))) for name in found[:count]}
+    columns = {name: draw(st.sampled_from(sorted(BOUNDED))) for name in found[count:]}
+    files = []
+    for values in draw(
+        st.lists(
+            st.tuples(*(st.none() | VALUES[kind] for kind in kinds.values())),
+            min_size=1,
+            max_size=6 if kinds else 1,
+            unique_by=repr,
+        )
+    ):
+        stats = {}
+        for name, kind in columns.items():
+            ends = draw(st.none() | st.lists(BOUNDED[kind], min_size=2, max_size=2))
+            low, high = (None, None) if ends is None else sorted(ends)
+            stats[name] = (low, high, draw(st.integers(0, 3)))
+        files.append((list(values), stats))
+    return kinds, columns, files
+
+
+@hypothesis.given(tables())
+@hypothesis.settings(max_examples=examples(50), suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+def test_what_is_read_is_what_the_events_say(
+    publisher: Publisher,
+    table: tuple[dict[str, str], dict[str, str], list[tuple[list[Any], dict[str, Any]]]],
+) -> None:
+    kinds, columns, files = table
+    parts = []
+    for values, stats in files:
+        encoded = {
+            name: {"nulls": nulls}
+            | ({} if low is None else {"min": as_json(low, columns[name]), "max": as_json(high, columns[name])})
+            for name, (low, high, nulls) in stats.items()
+        }
+        named = [as_json(value, kind) for value, kind in zip(values, kinds.values(), strict=True)]
+        parts.append(Part(named, columns, encoded))
+    published = publish(publisher, folded(parts, kinds))
+    found = data_files(published)
+    assert [file.file_path for file in found] == [f"s3://bucket/orgs/{n}.parquet" for n in range(1, len(files) + 1)]
+    for number, (file, (values, stats)) in enumerate(zip(found, files, strict=True), 1):
+        assert (file.record_count, file.file_size_in_bytes) == (3, 1000 + number)
+        assert [plain(file.partition[at]) for at in range(len(values))] == [in_iceberg(value) for value in values]
+        expected = {name: (in_iceberg(low), in_iceberg(high), nulls) for name, (low, high, nulls) in stats.items()}
+        assert bounds_of(published, file) == expected
+    assert opened(published).metadata.location == "s3://bucket/orgs"
+
+
+def plain(value: Any) -> Any:
+    return in_iceberg(value) if isinstance(value, (dt.date, dt.datetime)) else value
+
+
+def test_zero_is_either_zero(publisher: Publisher) -> None:
+    """Iceberg orders -0.0 before 0.0, and a record's bound may be one while the file has the other."""
+    parts = [Part((), {"v": "double"}, {"v": {"min": 0.0, "max": -0.0, "nulls": 0}})]
+    published = publish(publisher, folded(parts, {}))
+    low, high, _ = bounds_of(published, data_files(published)[0])["v"]
+    assert [str(low), str(high)] == ["-0.0", "0.0"]
+
+
+def test_a_column_that_a_file_lacks_is_null_in_all_of_its_rows(publisher: Publisher) -> None:
+    parts = [Part(("a",), {"x": "int64"}, {}), Part(("b",), {"y": "int64"}, {"y": {"min": 1, "max": 2, "nulls": 0}})]
+    published = publish(publisher, folded(parts, {"p": "string"}))
+    first, second = data_files(published)
+    assert bounds_of(published, first) == {"y": (None, None, 3)}, "nothing is known of x"
+    assert bounds_of(published, second) == {"x": (None, None, 3), "y": (1, 2, 0)}
+
+
+def states(*names: str, days: int = 40, first: int = 0) -> list[Part]:
+    dates = [(dt.date(2024, 1, 1) + dt.timedelta(day)).isoformat() for day in range(first, first + days)]
+    return [Part((name, date), {"id": "int64"}, {}) for name in names for date in dates]
+
+
+KINDS = {"state": "string", "date": "date32[day]"}
+
+
+def uris(published: Published) -> set[str]:
+    return {manifest.manifest_path for manifest in manifests(published)}
+
+
+def test_a_manifest_has_one_leading_value_and_says_its_range(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dagfusion_query.iceberg.manifest_groups._MIN_FILES", 30)
+    published = publish(publisher, folded(states("CA", "NY"), KINDS))
+    found = manifests(published)
+    assert [(m.added_files_count, m.added_rows_count) for m in found] == [(40, 120), (40, 120)]
+    parts = [m.partitions or [] for m in found]
+    assert sorted((state.lower_bound, state.upper_bound) for state, _ in parts) == [(b"CA", b"CA"), (b"NY", b"NY")]
+    assert not any(part.contains_null for summaries in parts for part in summaries)
+
+
+def test_only_what_changed_is_written(publisher: Publisher, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dagfusion_query.iceberg.manifest_groups._MIN_FILES", 30)
+    before = folded(states("CA", "NY", "TX"), KINDS)
+    first = publish(publisher, before)
+    assert publish(publisher, before) is first
+    after = folded(states("NY", days=1, first=40), KINDS, before, 1000)
+    second = publish(publisher, after)
+    assert (len(uris(first) & uris(second)), len(uris(second))) == (2, 3)
+    assert len(data_files(second)) == 121
+    rewritten = folded([replace(part, number=1000) for part in states("NY", days=1, first=40)], KINDS, after, 2000)
+    third = publish(publisher, rewritten)
+    assert uris(second) == uris(third), "the object was replaced by one of its name, size and statistics"
+    assert len({opened(p).metadata.current_snapshot_id for p in (first, second, third)}) == 3
+    files = {path.name for path in folder.rglob("*") if path.is_file()}
+    assert len(files) == 3 + 1 + 3 * 2, "manifests, and a manifest list and a document of each version"
+
+
+def test_services_agree_without_speaking_to_each_other(publisher: Publisher, folder: Path) -> None:
+    parts = states("CA", "NY")
+    first = publish(publisher, folded(parts, KINDS))
+    files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    other = Publisher(f"file://{folder}", Settings())
+    # It followed the log in other steps, so that its generations and segments differ.
+    halves = folded(parts[40:], KINDS, folded(parts[:40], KINDS), 41)
+    second = publish(other, halves)
+    other.close()
+    assert second == first
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == files
+
+
+def test_a_store_that_fails_leaves_no_version_behind(
+    publisher: Publisher, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = folded(states("CA"), KINDS)
+    real, left = obstore.put, [2]
+
+    def put(*arguments: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError("the disk is full")
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(obstore, "put", put)
+        with pytest.raises(StoreUnavailableError, match="cannot be written now"):
+            publish(publisher, snapshot)
+    assert not list(folder.rglob("*.metadata.json"))
+    assert len(data_files(publish(publisher, snapshot))) == 40
+
+
+@hypothesis.given(st.data())
+@hypothesis.settings(max_examples=examples(50))
+def test_groups_have_each_file_once_and_change_little(data: st.DataObject) -> None:
+    by_state = data.draw(st.dictionaries(st.none() | TEXT, st.integers(1, 40), min_size=1, max_size=30))
+    keys = [(state, f"2024-{n:04}") for state, count in by_state.items() for n in range(count)]
+    parts = [Part(key, {"id": "int64"}, {}) for key in keys]
+    kinds = {"state": "string", "day": "string"}
+    files = only(folded(parts, kinds)).files
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dagfusion_query.iceberg.manifest_groups.MAX_FILES", 16)
+        patch.setattr("dagfusion_query.iceberg.manifest_groups._MIN_FILES", 8)
+        groups = [sorted(group["event_id"].to_pylist()) for group in manifest_groups(files, "state")]
+        order = data.draw(st.permutations(range(len(files))))
+        assert [sorted(g["event_id"].to_pylist()) for g in manifest_groups(files.take(order), "state")] == groups
+        assert sorted(id_ for group in groups for id_ in group) == sorted(files["event_id"].to_pylist())
