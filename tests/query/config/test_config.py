@@ -108,6 +108,16 @@ def test_plain_variables_are_one_environment(tmp_path: Path) -> None:
     assert uat.settings.state_dir == str(tmp_path / ".dagfusion/service/uat")
 
 
+def test_where_iceberg_metadata_goes(write: Write) -> None:
+    write(TWO.replace('event_log = "homes/prod"', 'event_log = "homes/prod"\niceberg_metadata = "s3://acme/_iceberg/"'))
+    told = {"UAT_KEY": "id", "DAGFUSION_PROD_ICEBERG_CREDENTIALS": "keys", "DAGFUSION_ICEBERG_METADATA": "s3://no/no"}
+    uat, prod = read_config(told).environments
+    assert (uat.iceberg_metadata, uat.iceberg_credentials) == (None, "none")
+    assert (prod.iceberg_metadata, prod.iceberg_credentials) == ("s3://acme/_iceberg", "keys")
+    (only,) = read_config({**told, "DAGFUSION_ICEBERG_METADATA": "file:///x"}, event_log="/h").environments
+    assert (only.iceberg_metadata, only.iceberg_credentials) == ("file:///x", "none")
+
+
 def test_secrets_show_nowhere(write: Write) -> None:
     write(TWO)
     shown = repr(read_config({"UAT_KEY": "hidden"}))
@@ -134,6 +144,10 @@ def test_the_state_folder_is_private(write: Write, tmp_path: Path) -> None:
         ("[environments.uat]\ns3_bucket = 'b'\n", "environment uat has no event log: set DAGFUSION_UAT_EVENT_LOG"),
         ("[environments.uat]\nevent_log='/h'\naws_access_key_id='k'\n", "uat has one half of an AWS key"),
         ("[environments.uat]\nevent_log='/h'\ndagster_url='http://me:pw@ui'\n", "without a password"),
+        ("[environments.uat]\nevent_log='/h'\niceberg_metadata='bucket/x'\n", "must be s3://bucket/folder or file:///"),
+        ("[environments.uat]\nevent_log='/h'\niceberg_metadata='s3:///x'\n", "must be s3://bucket/folder or file:///"),
+        ("[environments.uat]\nevent_log='/h'\niceberg_metadata='s3://b/a%20b'\n", "without [?], # and %"),
+        ("[environments.uat]\nevent_log='/h'\niceberg_credentials='all'\n", "must be one of none, keys, got 'all'"),
         ("[environments.UAT]\nevent_log='/h'\n", "must be a lower-case identifier such as uat or prod_eu, got 'UAT'"),
         ("[environments.a]\nevent_log='/h'\n[environments.a_b]\nevent_log='/h'\n", "a schema that begins with a_b_"),
         ("[service]\nworkers = 0\n", r"\[service\] workers must be a positive whole number"),

@@ -2,8 +2,10 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+
+from starlette.routing import BaseRoute
 
 from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.doors.address import Address, tls_context
@@ -14,7 +16,11 @@ from dagfusion_query.service_settings import ServiceSettings
 
 @contextmanager
 def serving(
-    service: Service, tokens: Tokens, settings: ServiceSettings, address: str = "127.0.0.1:0"
+    service: Service,
+    tokens: Tokens,
+    settings: ServiceSettings,
+    address: str = "127.0.0.1:0",
+    pages: Sequence[BaseRoute] = (),
 ) -> Iterator[HttpDoor]:
     """Open the door on a thread with a loop of its own."""
     loop = asyncio.new_event_loop()
@@ -22,7 +28,7 @@ def serving(
     thread.start()
 
     async def opened() -> HttpDoor:
-        app, tls = create_app(service, tokens, settings), tls_context(settings)
+        app, tls = create_app(service, tokens, settings, pages), tls_context(settings)
         door = HttpDoor(app, Address.parse(address, "address"), tls=tls, grace_s=60)  # nothing here makes use of it
         await door.start()
         return door

@@ -7,7 +7,7 @@ unknown key is an error.
 
 import difflib
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import permutations
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dagfusion_query.errors import SettingsError
-from dagfusion_query.service_settings import ConfigSettings, ServiceSettings
+from dagfusion_query.service_settings import ICEBERG_CREDENTIALS, ConfigSettings, ServiceSettings
 from dagfusion_query.settings import (
     ENGINE_SETTINGS,
     HOME,
@@ -35,6 +35,7 @@ from dagfusion_query.settings import (
 _PRIVATE = 0o700
 # A key's parts belong together: where one source gives a key, no other completes it.
 _AWS_KEY = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+_ESCAPED = frozenset("?#%")  # in URIs, which clients read in different ways
 _AWS = ("aws_region", "aws_endpoint_url")
 FILE_NAME = "dagfusion.toml"
 # The keys of an environment. As variables they are DAGFUSION_<NAME>_<KEY>, in upper case.
@@ -68,6 +69,8 @@ class EnvironmentConfig:
         dagster_url: Where its Dagster UI is, for links.
         bucket: The one bucket that its objects may be in; None allows any, and local files.
         metadata_keys: The metadata that may name what another IO manager wrote, first choice first.
+        iceberg_metadata: The folder of Iceberg metadata; None keeps the environment out of the Iceberg catalog.
+        iceberg_credentials: `none`, or `keys` to give clients of that catalog the environment's keys.
     """
 
     name: str
@@ -75,6 +78,8 @@ class EnvironmentConfig:
     dagster_url: str | None
     bucket: str | None
     metadata_keys: tuple[str, ...]
+    iceberg_metadata: str | None = None
+    iceberg_credentials: str = "none"
 
 
 @dataclass(frozen=True)
@@ -263,8 +268,10 @@ def _from_variables(
         )
     name = settings.environment
     own = _own(name, variables)
-    if (dagster_url := ConfigSettings.read(variables).dagster_url) is not None:
-        own.setdefault("dagster_url", dagster_url)
+    plain = ConfigSettings.read(variables)
+    for key in ("dagster_url", "iceberg_metadata", "iceberg_credentials"):
+        if (value := getattr(plain, key)) is not None:
+            own.setdefault(key, value)
     told = EnvironmentSettings(**{**document.environments.get(name, {}), **own})
     return _with_options(name, settings, told)
 
@@ -276,7 +283,34 @@ def _with_options(name: str, settings: Settings, told: EnvironmentSettings) -> E
             f"environment {name}: dagster_url must be the http:// or https:// URL of Dagster's UI, without a password"
         )
     keys = listed(told.metadata_keys or settings.metadata_keys)
-    return EnvironmentConfig(name, settings, url and url.rstrip("/"), told.s3_bucket, keys)
+    return EnvironmentConfig(
+        name,
+        settings,
+        url and url.rstrip("/"),
+        told.s3_bucket,
+        keys,
+        _iceberg_folder(name, told.iceberg_metadata),
+        _one_of(name, "iceberg_credentials", told.iceberg_credentials or "none", ICEBERG_CREDENTIALS),
+    )
+
+
+def _iceberg_folder(environment: str, folder: str | None) -> str | None:
+    if folder is None:
+        return None
+    scheme, _, rest = folder.partition("://")
+    is_place = (scheme, rest.startswith("/")) in (("s3", False), ("file", True)) and rest.strip("/")
+    if not is_place or not _ESCAPED.isdisjoint(folder):
+        raise SettingsError(
+            f"environment {environment}: iceberg_metadata must be s3://bucket/folder or file:///folder without ?, # "
+            f"and %, got {folder!r}"
+        )
+    return folder.rstrip("/")
+
+
+def _one_of(environment: str, key: str, value: str, choices: Sequence[str]) -> str:
+    if value not in choices:
+        raise SettingsError(f"environment {environment}: {key} must be one of {', '.join(choices)}, got {value!r}")
+    return value
 
 
 def read_document(variables: Mapping[str, str], file: Path | None) -> Document:

@@ -19,6 +19,7 @@ from dagfusion_query.doors import console
 from dagfusion_query.doors.address import Address, tls_context
 from dagfusion_query.doors.flight.flight_door import FlightDoor
 from dagfusion_query.doors.http.http_door import HttpDoor, create_app
+from dagfusion_query.doors.iceberg.iceberg_routes import IcebergRoutes
 from dagfusion_query.errors import SettingsError
 from dagfusion_query.service.service import Service
 from dagfusion_query.service_settings import ServiceSettings
@@ -162,7 +163,8 @@ class _Process:
     def _doors(self, service: Service) -> tuple[HttpDoor, FlightDoor]:
         settings = self._config.service
         Address.parse(settings.flight_address, "DAGFUSION_FLIGHT_ADDRESS").bind("--flight-address").close()
-        app = create_app(service, self._tokens, settings, console.routes())
+        iceberg = IcebergRoutes(service, self._config, self._tokens)
+        app = create_app(service, self._tokens, settings, [*console.routes(), *iceberg.mounts()])
         address = Address.parse(settings.http_address, "DAGFUSION_HTTP_ADDRESS")
         http = HttpDoor(app, address, tls=tls_context(settings), grace_s=settings.cancel_grace_s + 2)
         return http, FlightDoor(service, self._tokens, settings)

@@ -9,6 +9,7 @@ from dagfusion_query.errors import SettingsError
 from dagfusion_query.settings import declared, read_values, setting
 
 ANONYMOUS = ("auto", "loopback", "never", "always")
+ICEBERG_CREDENTIALS = ("none", "keys")
 _CORES = os.cpu_count() or 1
 
 
@@ -28,6 +29,20 @@ class ConfigSettings:
         None,
         "Dagster's web interface, for links, if there is one environment. `DAGFUSION_UAT_DAGSTER_URL` is for one of "
         "several.",
+    )
+    iceberg_metadata: str | None = setting(
+        "DAGFUSION_ICEBERG_METADATA",
+        None,
+        "A folder such as `s3://bucket/_iceberg`, outside of the tables, for Iceberg metadata. If it is set, "
+        "`/iceberg` on the HTTP address is an Iceberg REST catalog. `DAGFUSION_UAT_ICEBERG_METADATA` is for one of "
+        "several environments.",
+    )
+    iceberg_credentials: str | None = setting(
+        "DAGFUSION_ICEBERG_CREDENTIALS",
+        None,
+        "The S3 credentials that clients of the Iceberg catalog get. none: clients use their own. keys: DANGER: the "
+        "service's own keys, and with them all that they open, whatever the client's token may read.",
+        shown="`none`",
     )
 
     @classmethod

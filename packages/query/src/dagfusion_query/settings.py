@@ -258,6 +258,8 @@ class EnvironmentSettings:
     aws_session_token: str | None = field(default=None, repr=False, metadata={"help": "For temporary keys."})
     dagster_url: str | None = field(default=None, metadata={"help": "Dagster's web interface, for links."})
     metadata_keys: str | None = field(default=None, metadata={"help": "As DAGFUSION_METADATA_KEYS."})
+    iceberg_metadata: str | None = field(default=None, metadata={"help": "As DAGFUSION_ICEBERG_METADATA."})
+    iceberg_credentials: str | None = field(default=None, metadata={"help": "As DAGFUSION_ICEBERG_CREDENTIALS."})
 
 
 def check_environment_name(name: str) -> None:

@@ -44,7 +44,11 @@ def start(
     """
     require_free(http_port, flight_port)
     addresses = [f"--http-address={ports.LOOPBACK}:{http_port}", f"--flight-address={ports.LOOPBACK}:{flight_port}"]
-    own = {"DAGFUSION_STATE_DIR": str(home.service), "DAGFUSION_DAGSTER_URL": dagster_url}
+    own = {
+        "DAGFUSION_STATE_DIR": str(home.service),
+        "DAGFUSION_DAGSTER_URL": dagster_url,
+        "DAGFUSION_ICEBERG_METADATA": f"s3://{environ['S3_BUCKET']}/_iceberg",
+    }
     return process.start(
         NAME,
         [sys.executable, binaries.script("dagfusion-query", "dagfusion"), "serve", *addresses],
@@ -75,8 +79,9 @@ def answers(http_port: int) -> bool:
 
 
 def _limits(variables: Mapping[str, str]) -> dict[str, str]:
-    """Keep what the user's shell says of the service's limits and tokens; where it listens is the stack's."""
+    """Keep the settings that the user's shell may have of the service; where it listens is the stack's."""
     names = [known.metadata["variable"] for known in declared(ServiceSettings) if known.name not in _STACKS_OWN]
+    names.append("DAGFUSION_ICEBERG_CREDENTIALS")
     kept = {name: variables[name] for name in names if variables.get(name)}
     if "DAGFUSION_TOKENS" in kept:  # relative to this folder, as for `dagfusion token`
         kept["DAGFUSION_TOKENS"] = str(Path(kept["DAGFUSION_TOKENS"]).expanduser().absolute())

@@ -3,11 +3,12 @@
 import ipaddress
 import logging
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dagfusion_query.access.authentication import ANONYMOUS, Tokens, identify, is_forwarded, is_loopback
@@ -40,21 +41,37 @@ class AuthenticationMiddleware:
         app: What it guards.
         tokens: Of the service.
         settings: Say who needs no token.
+        guarded: How the paths begin that only known callers may ask for.
+        unguarded: How those of them begin that anybody may ask for.
+        refuse: Makes the response for a request that is not let in.
     """
 
-    def __init__(self, app: ASGIApp, tokens: Tokens, settings: ServiceSettings) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        tokens: Tokens,
+        settings: ServiceSettings,
+        *,
+        guarded: tuple[str, ...] = _GUARDED,
+        unguarded: tuple[str, ...] = (),
+        refuse: Callable[[QueryError], Response] = problem,
+    ) -> None:
         self._app, self._tokens, self._settings = app, tokens, settings
+        self._guarded, self._unguarded, self._refuse = guarded, unguarded, refuse
         self._own_name = socket.gethostname().lower()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request in, with its caller, or answer why not."""
-        if scope["type"] == "http" and scope["path"].startswith(_GUARDED):
+        if scope["type"] == "http" and self._guards(scope["path"]):
             try:
                 scope.setdefault("state", {})["caller"] = self._caller(Headers(scope=scope), client_of(scope))
             except QueryError as error:
-                await problem(error)(scope, receive, send)
+                await self._refuse(error)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+    def _guards(self, path: str) -> bool:
+        return path.startswith(self._guarded) and not path.startswith(self._unguarded)
 
     def _caller(self, headers: Headers, client: str | None) -> Caller:
         for name in _ONCE:

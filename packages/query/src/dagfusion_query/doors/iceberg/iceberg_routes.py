@@ -1,0 +1,239 @@
+"""The endpoints of the Iceberg REST protocol below `/iceberg`. All that would write is refused."""
+
+import asyncio
+import base64
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+from urllib.parse import parse_qsl, unquote_plus
+
+import orjson
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+
+from dagfusion_query.access.authentication import Tokens
+from dagfusion_query.catalog.environments import EnvironmentState
+from dagfusion_query.catalog.model import Table, whereabouts
+from dagfusion_query.config import Config
+from dagfusion_query.doors.http.middleware import AuthenticationMiddleware, caller_of
+from dagfusion_query.doors.iceberg.iceberg_credentials import storage_configuration
+from dagfusion_query.doors.iceberg.iceberg_errors import JSON, MissingError, failed, refusal
+from dagfusion_query.doors.iceberg.visible_tables import VisibleTables
+from dagfusion_query.errors import BodyTooLongError, SettingsError, UnauthenticatedError
+from dagfusion_query.iceberg.iceberg_schema import layouts_of
+from dagfusion_query.iceberg.publisher import Published, Publisher
+from dagfusion_query.object_store import store_url
+from dagfusion_query.service.service import Service
+
+PATH = "/iceberg"
+_NAMESPACE = "/v1/{prefix}/namespaces/{namespace}"
+ENDPOINTS = (
+    "GET /v1/{prefix}/namespaces",
+    f"GET {_NAMESPACE}",
+    f"HEAD {_NAMESPACE}",
+    f"GET {_NAMESPACE}/tables",
+    f"GET {_NAMESPACE}/tables/{{table}}",
+    f"HEAD {_NAMESPACE}/tables/{{table}}",
+    f"GET {_NAMESPACE}/tables/{{table}}/credentials",
+    f"POST {_NAMESPACE}/tables/{{table}}/metrics",
+    f"GET {_NAMESPACE}/views",
+    f"GET {_NAMESPACE}/views/{{view}}",
+    f"HEAD {_NAMESPACE}/views/{{view}}",
+)
+_METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
+_PUBLISHING = 2  # tables at a time: each takes a core
+_FORM_BYTES = 1 << 16
+_VENDED = "vended-credentials"
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class IcebergRoutes:
+    """The endpoints.
+
+    Args:
+        service: Has the catalogs.
+        config: Which environments have a folder for metadata.
+        tokens: Of the service.
+    """
+
+    def __init__(self, service: Service, config: Config, tokens: Tokens) -> None:
+        self._tokens, self._settings = tokens, config.service
+        self._configured = {e.name: e for e in config.environments if e.iceberg_metadata}
+        self._publishers = {
+            name: Publisher(e.iceberg_metadata or "", e.settings) for name, e in self._configured.items()
+        }
+        self._visible = VisibleTables(service, [*self._configured])
+        self._publishing = asyncio.Semaphore(_PUBLISHING)
+
+    def mounts(self) -> list[Mount]:
+        """Return the routes; none if no environment has a folder for metadata."""
+        if not self._configured:
+            return []
+        namespace, table = "/v1/namespaces/{namespace}", "/v1/namespaces/{namespace}/tables/{table}"
+        reading: Mapping[str, Endpoint] = {
+            "/v1/config": self.configuration,
+            "/v1/namespaces": self.namespaces,
+            namespace: self.namespace,
+            f"{namespace}/tables": self.tables,
+            table: self.table,
+            f"{table}/credentials": self.credentials,
+            f"{namespace}/views": self.views,
+            f"{namespace}/views/{{view}}": self.view,
+        }
+        routes = [Route(path, _answered(endpoint), methods=["GET"]) for path, endpoint in reading.items()]
+        routes += [
+            Route(f"{table}/metrics", _answered(self.metrics), methods=["POST"]),
+            Route("/v1/oauth/tokens", _answered(self.token), methods=["POST"]),
+            Route("/{path:path}", _answered(self.other), methods=_METHODS),
+        ]
+        guard = Middleware(
+            AuthenticationMiddleware,
+            tokens=self._tokens,
+            settings=self._settings,
+            guarded=(f"{PATH}/v1/",),
+            unguarded=(f"{PATH}/v1/oauth/tokens",),
+            refuse=refusal,
+        )
+        return [Mount(PATH, routes=routes, middleware=[guard])]
+
+    async def configuration(self, _: Request) -> Response:
+        """Return what the catalog has: clients call nothing else."""
+        return _document({"defaults": {}, "overrides": {}, "endpoints": ENDPOINTS})
+
+    async def namespaces(self, request: Request) -> Response:
+        """List the namespaces; none is in another."""
+        caller = caller_of(request)
+        parent = request.query_params.get("parent")
+        if parent:
+            self._visible.check_namespace(caller, parent)
+            return _document({"namespaces": []})
+        return _document({"namespaces": [[name] for name in self._visible.namespaces(caller)]})
+
+    async def namespace(self, request: Request) -> Response:
+        """Return a namespace."""
+        name = request.path_params["namespace"]
+        self._visible.check_namespace(caller_of(request), name)
+        return _found(request, {"namespace": [name], "properties": {}})
+
+    async def tables(self, request: Request) -> Response:
+        """List the tables of a namespace."""
+        name = request.path_params["namespace"]
+        tables = self._visible.tables(caller_of(request), name)
+        return _document({"identifiers": [{"namespace": [name], "name": table} for table in tables]})
+
+    async def table(self, request: Request) -> Response:
+        """Return a table as the event log has it. It has one snapshot, so `snapshots` changes nothing."""
+        state, table = self._visible.find(caller_of(request), *_names(request))
+        published = await self._publish(state, table)
+        if request.method == "HEAD":
+            return Response(status_code=204)
+        wanted = request.headers.get("x-iceberg-access-delegation", "")
+        storage = storage_configuration(self._configured[state.name]) if _VENDED in wanted else {}
+        tag = f'"{hashlib.sha256(orjson.dumps([published.uri, storage])).hexdigest()[:32]}"'
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers={"ETag": tag})
+        loaded = {
+            "metadata-location": published.uri,
+            "metadata": orjson.Fragment(published.metadata),
+            "config": storage,
+            **({"storage-credentials": self._credentials(state, table, storage)} if storage else {}),
+        }
+        return _document(loaded, {"ETag": tag})
+
+    async def credentials(self, request: Request) -> Response:
+        """Return the keys for a table's objects, if the operator lets clients have any."""
+        state, table = self._visible.find(caller_of(request), *_names(request))
+        storage = storage_configuration(self._configured[state.name])
+        return _document({"storage-credentials": self._credentials(state, table, storage)})
+
+    async def metrics(self, request: Request) -> Response:
+        """Take a client's report of a scan. Nothing is kept of it."""
+        self._visible.find(caller_of(request), *_names(request))
+        return Response(status_code=204)
+
+    async def views(self, request: Request) -> Response:
+        """List the views of a namespace: there are none."""
+        self._visible.check_namespace(caller_of(request), request.path_params["namespace"])
+        return _document({"identifiers": []})
+
+    async def view(self, request: Request) -> Response:
+        """Answer that there is no such view."""
+        name = f"{request.path_params['namespace']}.{request.path_params['view']}"
+        raise MissingError(f"there is no view {name[:200]}", "NoSuchViewException")
+
+    async def token(self, request: Request) -> Response:
+        """Check an access token that comes as a client's secret, and return it as the bearer token to use."""
+        form = dict(parse_qsl((await _body(request)).decode("utf-8", "replace")))
+        if form.get("grant_type") != "client_credentials":
+            return _document({"error": "unsupported_grant_type"}, status=400)
+        secret = form.get("client_secret") or _basic_secret(request.headers.get("authorization", ""))
+        try:
+            self._tokens.authenticate(secret)
+        except UnauthenticatedError as error:
+            return _document({"error": "invalid_client", "error_description": str(error)}, status=401)
+        except SettingsError as error:
+            return refusal(error)
+        token_type = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105  # a name
+        granted = {"access_token": secret, "token_type": "bearer", "issued_token_type": token_type}
+        return _document(granted)
+
+    async def other(self, request: Request) -> Response:
+        """Answer what no endpoint takes: a change is refused, and nothing else is there."""
+        if request.method in ("GET", "HEAD"):
+            raise MissingError(f"there is no {request.url.path[:200]}")
+        return failed(403, "ForbiddenException", "this catalog is read-only: Dagster writes the tables")
+
+    async def _publish(self, state: EnvironmentState, table: Table) -> Published:
+        layouts = layouts_of(table, state.snapshot.ledgers[table.asset_key])
+        async with self._publishing:
+            return await asyncio.to_thread(self._publishers[state.name].publish, table, layouts)
+
+    def _credentials(self, state: EnvironmentState, table: Table, storage: Mapping[str, str]) -> list[dict[str, Any]]:
+        """Return the keys for the buckets of a table's files and of its metadata."""
+        places = {store_url(uri) for uri in (self._publishers[state.name].prefix, whereabouts(table)) if uri}
+        return [{"prefix": place, "config": storage} for place in sorted(places)] if storage else []
+
+
+def _answered(endpoint: Endpoint) -> Endpoint:
+    """Return an endpoint whose errors are in the protocol's form."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except Exception as error:  # noqa: BLE001  # whatever it is, a client must not see it
+            return refusal(error)
+
+    return answer
+
+
+async def _body(request: Request) -> bytes:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _FORM_BYTES:
+            raise BodyTooLongError(f"the form must have at most {_FORM_BYTES} bytes")
+    return body
+
+
+def _basic_secret(authorization: str) -> str:
+    """Return the secret of basic authentication, in which DuckDB sends it; empty if there is none."""
+    scheme, _, encoded = authorization.partition(" ")
+    try:
+        pair = base64.b64decode(encoded, validate=True).decode() if scheme.lower() == "basic" else ""
+    except ValueError:
+        return ""
+    return unquote_plus(pair.partition(":")[2])
+
+
+def _names(request: Request) -> tuple[str, str]:
+    return request.path_params["namespace"], request.path_params["table"]
+
+
+def _found(request: Request, content: Mapping[str, Any]) -> Response:
+    return Response(status_code=204) if request.method == "HEAD" else _document(content)
+
+
+def _document(content: Mapping[str, Any], headers: Mapping[str, str] | None = None, status: int = 200) -> Response:
+    return Response(orjson.dumps(content), status, headers, JSON)

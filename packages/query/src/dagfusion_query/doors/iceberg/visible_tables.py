@@ -1,0 +1,87 @@
+"""The namespaces and tables that a caller sees through the Iceberg door. Names are those of SQL."""
+
+from collections.abc import Iterator, Sequence
+
+from dagfusion_contract.naming import TableName
+from dagfusion_query.access.authentication import ANONYMOUS
+from dagfusion_query.access.grants import ALL, Caller
+from dagfusion_query.catalog.environments import EnvironmentState
+from dagfusion_query.catalog.model import Table
+from dagfusion_query.doors.iceberg.iceberg_errors import MissingError
+from dagfusion_query.service.service import Service
+
+# A caller's own view has no ledgers, and the layouts of files are in them.
+_EVERYTHING = Caller(ANONYMOUS, ALL, "http")
+
+
+class VisibleTables:
+    """Looks tables up.
+
+    Args:
+        service: Has the catalogs.
+        environments: The names of those that the door serves.
+    """
+
+    def __init__(self, service: Service, environments: Sequence[str]) -> None:
+        self._service, self._environments = service, environments
+
+    def namespaces(self, caller: Caller) -> list[str]:
+        """Return all namespaces with a table that the caller may read."""
+        return sorted({name.schema for _, name in self._tables(caller)})
+
+    def tables(self, caller: Caller, namespace: str) -> list[str]:
+        """Return the tables of a namespace.
+
+        Raises:
+            QueryError: As `check_namespace`.
+        """
+        self.check_namespace(caller, namespace)
+        return sorted(name.table for _, name in self._tables(caller) if name.schema == namespace)
+
+    def check_namespace(self, caller: Caller, namespace: str) -> None:
+        """Check that there is a namespace.
+
+        Raises:
+            MissingError: It has no table that the caller may read.
+            QueryError: Its environment cannot be read now.
+        """
+        if not any(name.schema == namespace for _, name in self._tables(caller)):
+            self._check_environment(caller, namespace)
+            raise MissingError(f"there is no namespace {namespace[:200]}", "NoSuchNamespaceException")
+
+    def find(self, caller: Caller, namespace: str, table: str) -> tuple[EnvironmentState, Table]:
+        """Return a table.
+
+        Raises:
+            MissingError: There is none that the caller may read.
+            QueryError: The table has an error, or its environment cannot be read now.
+        """
+        name = TableName(namespace, table)
+        for state in self._states(caller):
+            if not caller.grants.allow(state.name, name):
+                continue
+            if (problem := state.snapshot.problems.get(name)) is not None:
+                raise problem
+            if (found := state.snapshot.tables.get(name)) is not None:
+                if found.problem is not None:
+                    raise found.problem
+                return state, found
+        self._check_environment(caller, namespace)
+        raise MissingError(f"there is no table {str(name)[:200]}", "NoSuchTableException")
+
+    def _tables(self, caller: Caller) -> Iterator[tuple[EnvironmentState, TableName]]:
+        """Yield the tables without an error: engines that load all that is listed stop at the first error."""
+        for state in self._states(caller):
+            for name, table in state.snapshot.tables.items():
+                if table.problem is None and caller.grants.allow(state.name, name):
+                    yield state, name
+
+    def _states(self, caller: Caller) -> Iterator[EnvironmentState]:
+        for name, state in self._service.environments(_EVERYTHING).items():
+            if name in self._environments and caller.grants.allow_environment(name):
+                yield state
+
+    def _check_environment(self, caller: Caller, namespace: str) -> None:
+        for state in self._states(caller):
+            if state.problem is not None and namespace.startswith(f"{state.name}_"):
+                raise state.problem

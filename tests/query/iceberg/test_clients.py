@@ -1,0 +1,182 @@
+"""DuckDB, PyIceberg and Polars, unmodified, give DagFusion's answers over the same catalog."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+import obstore
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyiceberg.exceptions import ForbiddenError, NoSuchTableError
+
+from dagfusion_contract.record import schema_entry
+from dagfusion_pipeline import PartitionedS3ParquetIOManager, S3ParquetIOManager
+from tests.pipeline.written import key_range
+from tests.query.iceberg.lake import Lake, rows_of
+
+HOSTILE = ("a b", "a/b", "50%", "x=1", "ü ñ", "'quoted\"", "a%2Fb", "semi;colon,comma", "__x__", "2024-01-01")
+# Polars says that it plans with PyIceberg, and guesses no region.
+pytestmark = pytest.mark.filterwarnings("ignore::polars.exceptions.PerformanceWarning")
+
+
+def same(lake: Lake, table: str, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+    """The rows that all clients give."""
+    answers = lake.answers(table, columns)
+    for client, rows in answers.items():
+        assert rows == answers["dagfusion"], client
+    return answers["dagfusion"]
+
+
+def test_the_life_of_a_partitioned_table(lake: Lake, hive: PartitionedS3ParquetIOManager, name: str) -> None:
+    """Hostile values, a rewrite, a column more, a wider column, a column that goes, a NULL partition, and a wipe."""
+    frames: list[pl.DataFrame] = []
+
+    @dg.asset(name=name, partitions_def=dg.StaticPartitionsDefinition([*HOSTILE]), metadata={"partition_expr": "place"})
+    def made() -> pl.DataFrame:
+        return frames[-1]
+
+    def rows(places: Sequence[str], **columns: Any) -> pl.DataFrame:
+        return pl.DataFrame({"place": places}).with_columns(**columns)
+
+    table = f"uat_default.{name}"
+    frames.append(rows(HOSTILE, n=pl.int_range(10).cast(pl.Int32), text=pl.lit("é")))
+    run = lake.materialize(made, hive, tags=key_range(HOSTILE[0], HOSTILE[-1]))
+    column = partition_column(lake, table)
+    first = same(lake, table, [column, "n", "text"])
+    assert [row[0] for row in first] == sorted(HOSTILE, key=repr)
+    loaded = lake.pyiceberg().load_table(table)
+    snapshot = loaded.current_snapshot()
+    assert snapshot is not None
+    assert snapshot.summary is not None
+    assert snapshot.summary["dagster.run-id"] == run
+
+    frames.append(rows(["a/b"], n=pl.lit(2**40), more=pl.lit(1.5)))
+    lake.materialize(made, hive, partition_key="a/b")
+    changed = same(lake, table, [column, "n", "text", "more"])
+    assert ("a/b", 2**40, None, 1.5) in changed
+    assert ("50%", 2, "é", None) in changed
+    later = lake.pyiceberg().load_table(table)
+    assert ids(later)["n"] == ids(loaded)["n"]
+    assert later.metadata.table_uuid == loaded.metadata.table_uuid
+
+    lake.report(name, "none", {**raw(lake, name, pa.table({"n": [7]})), "partition": [partition(column, None)]})
+    assert (None, 7, None, None) in same(lake, table, [column, "n", "text", "more"])
+    check_filters(lake, table, column)
+
+    lake.wipe(name)
+    with pytest.raises(NoSuchTableError):
+        lake.pyiceberg().load_table(table)
+    frames.append(rows(["50%"], n=pl.lit(1)))
+    lake.materialize(made, hive, partition_key="50%")
+    assert same(lake, table, [column, "n"]) == [("50%", 1)]
+
+
+def check_filters(lake: Lake, table: str, column: str) -> None:
+    loaded = lake.pyiceberg().load_table(table)
+    expected = dict(rows_of(lake.own(f"SELECT {column}, n FROM {table}")))
+    assert set(expected) == {*HOSTILE, None}
+    with lake.duckdb() as duck:
+        for value, n in expected.items():
+            text = "NULL" if value is None else "'" + value.replace("'", "''") + "'"
+            where = f"{column} IS NOT DISTINCT FROM {text}"
+            assert duck.execute(f"SELECT n FROM lake.{table} WHERE {where}").fetchall() == [(n,)], where
+            if "'" not in text[1:-1]:  # PyIceberg's own text has no way to write a quote
+                filtered = f"{column} IS NULL" if value is None else f"{column} = {text}"
+                assert loaded.scan(filtered).to_arrow()["n"].to_pylist() == [n], where
+
+
+def test_types_and_unpartitioned_tables(lake: Lake, flat: S3ParquetIOManager, name: str) -> None:
+    table = pa.table(
+        {
+            "id": [1, 2, 3],
+            "u32": pa.array([2**32 - 1, 0, None], pa.uint32()),
+            "u8": pa.array([255, 0, None], pa.uint8()),
+            "price": pa.array(["1.25", "-99.99", None]).cast(pa.decimal128(6, 2)),
+            "day": pa.array(["2024-02-29", "1969-12-31", None]).cast(pa.date32()),
+            "local": pa.array(["2024-02-29T12:34:56.789", None, None]).cast(pa.timestamp("ms")),
+            "at": pa.array(["2024-02-29T12:34:56.123456Z", None, None]).cast(pa.timestamp("us", "UTC")),
+            "flag": [True, False, None],
+            "raw": [b"\0\xff", b"", None],
+            "list": [[1, None], [], None],
+            "struct": [{"a": 1, "b": "x"}, {"a": None, "b": None}, None],
+            "big": pa.array([2**64 - 1, 0, None], pa.uint64()),
+        }
+    )
+
+    @dg.asset(name=name)
+    def made() -> pa.Table:
+        return table
+
+    lake.materialize(made, flat)
+    full = f"uat_default.{name}"
+    assert len(same(lake, full, [column for column in table.column_names if column != "big"])) == 3
+    loaded = lake.pyiceberg().load_table(full)
+    assert "big" not in loaded.schema().column_names
+    assert loaded.properties["dagfusion.left-out.big"].startswith("its type is uint64")
+    with lake.duckdb() as duck:
+        assert duck.execute(f"SELECT count(*), sum(u32) FROM lake.{full} WHERE id > 1").fetchall() == [(2, 0)]
+
+
+def test_what_a_token_may_not_read_does_not_exist(lake: Lake, flat: S3ParquetIOManager, name: str) -> None:
+    for asset in (name, f"{name}_secret"):
+
+        @dg.asset(name=asset)
+        def made() -> pl.DataFrame:
+            return pl.DataFrame({"id": [1]})
+
+        lake.materialize(made, flat)
+    secret = lake.tokens.create(name, [f"uat_default.{name}"])
+    try:
+        login = {"credential": f"anybody:{secret}", "oauth2-server-uri": f"{lake.url}/v1/oauth/tokens"}
+        for properties in ({"token": secret}, login):
+            catalog = lake.pyiceberg(auth=None, **properties)
+            assert catalog.list_namespaces() == [("uat_default",)]
+            assert catalog.list_tables("uat_default") == [("uat_default", name)]
+            assert catalog.table_exists(f"uat_default.{name}")
+            assert not catalog.table_exists(f"uat_default.{name}_secret")
+            with pytest.raises(NoSuchTableError):
+                catalog.load_table(f"uat_default.{name}_secret")
+            with pytest.raises((ForbiddenError, NotImplementedError)):
+                catalog.drop_table(f"uat_default.{name}")
+        for options in (f"TOKEN '{secret}'", f"CLIENT_ID 'anybody', CLIENT_SECRET '{secret}'"):
+            with lake.duckdb(options) as duck:
+                assert duck.execute(f"SELECT * FROM lake.uat_default.{name}").fetchall() == [(1,)]
+                assert duck.execute(
+                    "SELECT table_name FROM duckdb_tables() WHERE database_name = 'lake'"
+                ).fetchall() == [(name,)]
+    finally:
+        lake.tokens.path.unlink()
+
+
+def raw(lake: Lake, name: str, table: pa.Table) -> dict[str, Any]:
+    """Write an object, and return its record without a partition."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    content, key = sink.getvalue().to_pybytes(), f"iceberg/raw/{name}.parquet"
+    obstore.put(lake.store, key, content)
+    return {
+        "version": 1,
+        "uri": f"s3://lake/{key}",
+        "size_bytes": len(content),
+        "etag": None,
+        "modified": "2024-01-15T12:00:00.123456Z",
+        "rows": len(table),
+        "partition": [],
+        "schema": schema_entry(table.schema),
+        "columns": {},
+    }
+
+
+def partition(name: str, value: str | None) -> dict[str, Any]:
+    return {"name": name, "type": "string", "value": value}
+
+
+def partition_column(lake: Lake, table: str) -> str:
+    (field,) = lake.pyiceberg().load_table(table).spec().fields
+    return str(field.name)
+
+
+def ids(table: Any) -> dict[str, int]:
+    return {field.name: field.field_id for field in table.schema().fields}

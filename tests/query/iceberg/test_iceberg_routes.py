@@ -1,0 +1,246 @@
+"""The door's responses: those of the protocol, as PyIceberg's models have them, without what a caller may not see."""
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import httpx
+import pytest
+from pyiceberg.catalog.rest import (
+    ConfigResponse,
+    ListNamespaceResponse,
+    ListTablesResponse,
+    LoadCredentialsResponse,
+    NamespaceResponse,
+    TableResponse,
+)
+from pyiceberg.catalog.rest.response import ErrorResponse
+
+from dagfusion_contract.naming import TableName
+from dagfusion_query.access.authentication import Tokens
+from dagfusion_query.catalog.fold import fold
+from dagfusion_query.catalog.model import Snapshot
+from dagfusion_query.config import Config, EnvironmentConfig
+from dagfusion_query.doors.iceberg.iceberg_routes import ENDPOINTS, IcebergRoutes
+from dagfusion_query.errors import EnvironmentUnavailableError, NameCollisionError
+from dagfusion_query.service_settings import ServiceSettings
+from dagfusion_query.settings import Settings
+from tests.query.catalog.folding import EMPTY, written
+from tests.query.fake_service import FakeService, environment
+from tests.query.http.serving import serving
+from tests.query.iceberg.reading import Part, record
+
+TABLE = "/iceberg/v1/namespaces/uat_silver/tables/orders"
+DELEGATED = {"X-Iceberg-Access-Delegation": "vended-credentials"}
+
+
+def snapshot() -> Snapshot:
+    part = Part(("CA",), {"id": "int64"}, {"id": {"min": 1, "max": 3, "nulls": 0}})
+    keys = [("Silver", "orders"), ("Silver", "returns"), ("Gold", "sales")]
+    events = [written(record(n, part, {"state": "string"}), n, key) for n, key in enumerate(keys, 1)]
+    half = record(9, Part((), {"h": "halffloat"}, {}), {})
+    folded = fold(EMPTY, [*events, written(half, 9, ("Silver", "half"))])
+    problems = {TableName("uat_silver", "twice"): NameCollisionError("two assets claim it")}
+    return Snapshot(7, "uat", folded.tables, MappingProxyType(problems), folded.ledgers)
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Tokens:
+    return Tokens(tmp_path / "tokens.json")
+
+
+@pytest.fixture
+def environments(tmp_path: Path) -> list[EnvironmentConfig]:
+    settings = Settings(access_key_id="AKID", secret_access_key="the secret", region="us-east-2", environment="uat")
+    folder = f"file://{tmp_path}/_iceberg"
+    return [
+        EnvironmentConfig("uat", settings, None, None, (), folder),
+        EnvironmentConfig("prod", settings, None, None, (), folder, "keys"),
+        EnvironmentConfig("dev", settings, None, None, ()),
+    ]
+
+
+@pytest.fixture
+def client(tmp_path: Path, tokens: Tokens, environments: list[EnvironmentConfig]) -> Iterator[httpx.Client]:
+    down = EnvironmentUnavailableError("environment prod cannot be read now")
+    service = FakeService(
+        {
+            "uat": environment("uat", snapshot()),
+            "prod": environment("prod", Snapshot(0, "prod"), down),
+            "dev": environment("dev", snapshot()),
+        }
+    )
+    config = Config(ServiceSettings(), tuple(environments), tmp_path)
+    routes = IcebergRoutes(service, config, tokens)
+    with (
+        serving(service, tokens, config.service, pages=routes.mounts()) as door,
+        httpx.Client(base_url=door.url, trust_env=False, timeout=30) as client,
+    ):
+        yield client
+
+
+def refused(response: httpx.Response, status: int, kind: str) -> str:
+    """Check an error, and return its text."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    error = ErrorResponse.model_validate_json(response.text).error
+    assert (error.code, error.type) == (status, kind)
+    return error.message
+
+
+def test_config(client: httpx.Client) -> None:
+    config = ConfigResponse.model_validate_json(client.get("/iceberg/v1/config").text)
+    assert config.endpoints is not None
+    assert {str(endpoint) for endpoint in config.endpoints} == set(ENDPOINTS)
+    for endpoint in ENDPOINTS:
+        method, path = endpoint.replace("/{prefix}", "").split(" ")
+        filled = path.format(namespace="uat_silver", table="orders", view="none")
+        expected = 404 if "none" in filled else 204 if method != "GET" else 200
+        assert client.request(method, f"/iceberg{filled}").status_code == expected, endpoint
+
+
+def test_namespaces(client: httpx.Client) -> None:
+    listed = ListNamespaceResponse.model_validate_json(client.get("/iceberg/v1/namespaces").text)
+    assert [tuple(name) for name in listed.namespaces] == [("uat_gold",), ("uat_silver",)]
+    one = NamespaceResponse.model_validate_json(client.get("/iceberg/v1/namespaces/uat_gold").text)
+    assert tuple(one.namespace) == ("uat_gold",)
+    assert client.get("/iceberg/v1/namespaces?parent=uat_gold").json() == {"namespaces": []}
+    for path in ("uat_none", "uat_silver%1Forders", "uat_silver%00", "%2e%2e"):
+        refused(client.get(f"/iceberg/v1/namespaces/{path}"), 404, "NoSuchNamespaceException")
+        assert client.head(f"/iceberg/v1/namespaces/{path}").status_code == 404
+    refused(client.get("/iceberg/v1/namespaces?parent=uat_none"), 404, "NoSuchNamespaceException")
+    refused(client.get("/iceberg/v1/namespaces/prod_silver"), 503, "ServiceUnavailableException")
+
+
+def test_tables(client: httpx.Client) -> None:
+    listed = ListTablesResponse.model_validate_json(client.get("/iceberg/v1/namespaces/uat_silver/tables").text)
+    assert [(tuple(i.namespace), i.name) for i in listed.identifiers] == [
+        (("uat_silver",), name) for name in ("half", "orders", "returns")
+    ]
+    refused(client.get("/iceberg/v1/namespaces/uat_none/tables"), 404, "NoSuchNamespaceException")
+    refused(client.get("/iceberg/v1/namespaces/uat_silver/tables/none"), 404, "NoSuchTableException")
+    refused(client.get("/iceberg/v1/namespaces/prod_silver/tables/orders"), 503, "ServiceUnavailableException")
+    assert "two assets claim it" in client.get("/iceberg/v1/namespaces/uat_silver/tables/twice").text
+    assert "halffloat" in refused(
+        client.get("/iceberg/v1/namespaces/uat_silver/tables/half"), 422, "UnsupportedTypeError"
+    )
+
+
+@pytest.mark.parametrize("snapshots", ["", "?snapshots=all", "?snapshots=refs"])
+def test_a_table(client: httpx.Client, snapshots: str) -> None:
+    response = client.get(f"{TABLE}{snapshots}", headers=DELEGATED)
+    loaded = TableResponse.model_validate_json(response.text)
+    assert loaded.metadata_location is not None
+    written = Path(loaded.metadata_location.removeprefix("file://")).read_bytes()
+    assert written in response.content
+    assert [snapshot.snapshot_id for snapshot in loaded.metadata.snapshots] == [loaded.metadata.current_snapshot_id]
+    assert "the secret" not in response.text
+    assert (loaded.config, loaded.storage_credentials) == ({}, [])
+    again = client.get(f"{TABLE}{snapshots}", headers={**DELEGATED, "If-None-Match": response.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_keys_are_for_those_who_ask_where_the_operator_says_so(
+    client: httpx.Client, environments: list[EnvironmentConfig], tmp_path: Path, tokens: Tokens
+) -> None:
+    said = LoadCredentialsResponse.model_validate_json(client.get(f"{TABLE}/credentials").text)
+    assert said.storage_credentials == []
+    service = FakeService({"prod": environment("prod", snapshot())})
+    config = Config(ServiceSettings(), (environments[1],), tmp_path)
+    with (
+        serving(service, tokens, config.service, pages=IcebergRoutes(service, config, tokens).mounts()) as door,
+        httpx.Client(base_url=door.url, trust_env=False, timeout=30) as other,
+    ):
+        assert "the secret" not in other.get(TABLE).text
+        loaded = TableResponse.model_validate_json(other.get(TABLE, headers=DELEGATED).text)
+        given = LoadCredentialsResponse.model_validate_json(other.get(f"{TABLE}/credentials").text)
+    assert loaded.config["s3.secret-access-key"] == "the secret"
+    assert loaded.storage_credentials == given.storage_credentials
+    assert [credential.prefix for credential in given.storage_credentials] == ["file:///", "s3://bucket/"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "namespaces"),
+        ("DELETE", "namespaces/uat_silver"),
+        ("POST", "namespaces/uat_silver/properties"),
+        ("POST", "namespaces/uat_silver/tables"),
+        ("POST", "namespaces/uat_silver/tables/orders"),
+        ("DELETE", "namespaces/uat_silver/tables/orders"),
+        ("POST", "namespaces/uat_silver/register"),
+        ("POST", "namespaces/uat_silver/views"),
+        ("POST", "tables/rename"),
+        ("POST", "transactions/commit"),
+    ],
+)
+def test_changes_are_refused(client: httpx.Client, method: str, path: str) -> None:
+    response = client.request(method, f"/iceberg/v1/{path}")
+    assert "read-only" in refused(response, 403, "ForbiddenException")
+
+
+def test_what_is_not_there(client: httpx.Client) -> None:
+    refused(client.get("/iceberg/v1/nothing"), 404, "NotFoundException")
+    refused(client.get("/iceberg/v2/config"), 404, "NotFoundException")
+    refused(client.get("/iceberg/v1/namespaces/uat_silver/views/none"), 404, "NoSuchViewException")
+    assert client.get("/iceberg/v1/namespaces/uat_silver/views").json() == {"identifiers": []}
+    refused(client.get("/iceberg/v1/namespaces/dev_silver"), 404, "NoSuchNamespaceException")
+
+
+def test_tokens(client: httpx.Client, tokens: Tokens) -> None:
+    secret = tokens.create("ada", ["uat_silver.orders"])
+    refused(client.get("/iceberg/v1/config"), 401, "NotAuthorizedException")
+    refused(client.get(TABLE, headers={"Authorization": "Bearer dft_wrong"}), 401, "NotAuthorizedException")
+    bearer = {"Authorization": f"Bearer {secret}"}
+    assert client.get("/iceberg/v1/namespaces", headers=bearer).json() == {"namespaces": [["uat_silver"]]}
+    listed = client.get("/iceberg/v1/namespaces/uat_silver/tables", headers=bearer).json()["identifiers"]
+    assert [table["name"] for table in listed] == ["orders"]
+    assert client.get(TABLE, headers=bearer).status_code == 200
+    returns = TABLE.replace("orders", "returns")
+    for path in (returns, f"{returns}/credentials"):
+        assert client.get(path, headers=bearer).json() == not_there("uat_silver.returns")
+    assert client.post(f"{returns}/metrics", headers=bearer).status_code == 404
+    hidden = "/iceberg/v1/namespaces/uat_silver/tables/twice"
+    assert client.get(hidden, headers=bearer).json() == not_there("uat_silver.twice")
+    refused(client.get("/iceberg/v1/namespaces/uat_gold", headers=bearer), 404, "NoSuchNamespaceException")
+    refused(client.get("/iceberg/v1/namespaces/prod_silver", headers=bearer), 404, "NoSuchNamespaceException")
+
+
+def not_there(name: str) -> dict[str, Any]:
+    return {"error": {"message": f"there is no table {name}", "type": "NoSuchTableException", "code": 404}}
+
+
+def test_a_token_as_the_secret_of_a_client(client: httpx.Client, tokens: Tokens) -> None:
+    secret = tokens.create("ada", ["uat"])
+    form = {"grant_type": "client_credentials", "client_id": "any", "client_secret": secret, "scope": "catalog"}
+    response = client.post("/iceberg/v1/oauth/tokens", data=form)
+    assert response.json() == {
+        "access_token": secret,
+        "token_type": "bearer",
+        "issued_token_type": "urn:ietf:params:oauth:token-type:access_token",
+    }
+    basic = base64.b64encode(f"any:{secret}".encode()).decode()
+    by_header = client.post(
+        "/iceberg/v1/oauth/tokens",
+        data={"grant_type": "client_credentials"},
+        headers={"Authorization": f"Basic {basic}"},
+    )
+    assert by_header.json() == response.json()
+    for wrong in ({**form, "client_secret": "no"}, {"grant_type": "client_credentials"}):
+        denied = client.post("/iceberg/v1/oauth/tokens", data=wrong)
+        assert (denied.status_code, denied.json()["error"]) == (401, "invalid_client")
+    other = client.post("/iceberg/v1/oauth/tokens", data={**form, "grant_type": "password"})
+    assert (other.status_code, other.json()) == (400, {"error": "unsupported_grant_type"})
+    refused(client.post("/iceberg/v1/oauth/tokens", content=b"x" * 100_000), 413, "BodyTooLongError")
+
+
+def test_pages_of_other_sites_are_refused(client: httpx.Client) -> None:
+    refused(client.get("/iceberg/v1/config", headers={"Origin": "https://example.org"}), 403, "ForbiddenException")
+
+
+def test_without_a_folder_there_is_no_door(
+    tmp_path: Path, tokens: Tokens, environments: list[EnvironmentConfig]
+) -> None:
+    assert IcebergRoutes(FakeService(), Config(ServiceSettings(), (environments[2],), tmp_path), tokens).mounts() == []
