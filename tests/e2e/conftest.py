@@ -70,6 +70,7 @@ def filled(database: Database, object_store: ObjectStore, tmp_path_factory: pyte
                 assert deployment.materialize(key, f"{DAYS[0]}|AL", f"{DAYS[-1]}|WY")
             for key in (ORG_AGGREGATES, SALES_AGGREGATES):
                 assert deployment.materialize(key, DAYS[0], DAYS[-1])
+            patch.undo()  # other tests may run in this process before these servers end
             yield deployment
 
 
@@ -83,9 +84,9 @@ def small(database: Database, object_store: ObjectStore, tmp_path: Path) -> Iter
 
 
 @pytest.fixture(scope="session")
-def service_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def service_folder(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the service below has its configuration and its tokens."""
-    return tmp_path_factory.mktemp("service")
+    return tmp_path_factory.mktemp(f"service-{services.name}-")
 
 
 @pytest.fixture(scope="session")
