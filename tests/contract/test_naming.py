@@ -94,6 +94,7 @@ QUERIES = [
 ]
 
 
+@pytest.mark.usefixtures("heavy")
 def test_every_keyword_is_usable_as_a_table_without_quotes() -> None:
     keywords = {word for (word,) in duckdb.sql("select keyword_name from duckdb_keywords()").fetchall()} | RESERVED
     context = SessionContext()

@@ -31,6 +31,7 @@ def test_every_error_is_named(module: ModuleType, document: str) -> None:
     assert sorted(name for name in errors if f"`{name}`" not in document) == []
 
 
+@pytest.mark.usefixtures("heavy")
 def test_every_message_is_one_that_the_code_gives(root: Path, document: str) -> None:
     given = re.compile("|".join(patterns(root)), re.DOTALL)
     quoted = [line for block in BLOCK.findall(document) for line in block.splitlines()]

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from dagfusion_query.catalog import manifest
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.manifest import MappedCatalog, manifest_paths
 from dagfusion_query.catalog.model import Snapshot
@@ -29,6 +30,12 @@ def event(file_record: Callable[..., dict[str, Any]]) -> Callable[..., Event]:
         return Materialization(key, number, f"2024-01-15|{state}", number, "run", reader.read(file_record(state=state)))
 
     return make
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test knows never comes is not waited for as long as a reader would."""
+    monkeypatch.setattr(manifest, "_WAIT_S", 0.05)
 
 
 def contents(snapshot: Snapshot) -> dict[str, list[Any]]:
@@ -72,6 +79,7 @@ def test_rows_are_mapped_not_read(tmp_path: Path, event: Callable[..., Event]) -
     assert pa.total_allocated_bytes() - before < table.files.nbytes / 10
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_generation_that_never_comes_is_an_error(tmp_path: Path, event: Callable[..., Event]) -> None:
     saved = SnapshotStore(tmp_path).save(fold(Snapshot(0, "uat"), [event(KEYS[0], 1)]), CURSOR, "log")
     with pytest.raises(SnapshotError, match=f"generation {saved.generation + 1}"):
@@ -89,6 +97,7 @@ def test_a_generation_that_comes_soon_is_waited_for(tmp_path: Path, event: Calla
     timer.join()
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_damaged_manifest_is_an_error(tmp_path: Path, event: Callable[..., Event]) -> None:
     SnapshotStore(tmp_path).save(fold(Snapshot(0, "uat"), [event(KEYS[0], 1)]), CURSOR, "log")
     path = manifest_paths(tmp_path)[-1]

@@ -4,6 +4,10 @@ import asyncio
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import SimpleNamespace
+from unittest import mock
+
+import uvicorn.server
 
 from starlette.routing import BaseRoute
 
@@ -12,6 +16,9 @@ from dagfusion_query.doors.address import Address, tls_context
 from dagfusion_query.doors.http.http_door import HttpDoor, create_app
 from dagfusion_query.service.service import Service
 from dagfusion_query.service_settings import ServiceSettings
+
+# uvicorn sleeps for a tenth of a second before it looks whether it shall end, and once more when it ends.
+BRISK = SimpleNamespace(**vars(asyncio) | {"sleep": lambda seconds: asyncio.sleep(seconds / 20)})
 
 
 @contextmanager
@@ -33,13 +40,14 @@ def serving(
         await door.start()
         return door
 
-    door = asyncio.run_coroutine_threadsafe(opened(), loop).result(30)
-    try:
-        yield door
-    finally:
+    with mock.patch.object(uvicorn.server, "asyncio", BRISK):
+        door = asyncio.run_coroutine_threadsafe(opened(), loop).result(30)
         try:
-            asyncio.run_coroutine_threadsafe(door.stop(), loop).result(30)
+            yield door
         finally:
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join(30)
-            loop.close()
+            try:
+                asyncio.run_coroutine_threadsafe(door.stop(), loop).result(30)
+            finally:
+                loop.call_soon_threadsafe(loop.stop)
+                thread.join(30)
+                loop.close()
