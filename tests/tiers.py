@@ -15,7 +15,6 @@ beside it: such tests run without pytest-xdist, by `tox -e alone`.
 
 import gc
 import sys
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,9 @@ from typing import Any
 import hypothesis
 import pytest
 
-ALONE, FAST, SLOW = "alone", "fast", "slow"
+ALONE, FAST = "alone", "fast"
 TIERS = {"browser": {"browser", "node"}, "e2e": {"end_to_end"}, "unit": {"processes", "heavy", "alone"}}
 STARTS = {"subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"}
-COSTS = {SLOW: 200, FAST: 1}  # roughly, where any other test costs 20
-COST = 20
 WHOLE = 100  # the examples of a property that names no number
 FOLDER = Path(__file__).parent
 
@@ -82,7 +79,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by mark
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if FOLDER not in item.path.parents:
             continue  # a benchmark, or the example of a docstring
@@ -90,16 +87,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.add_marker(tier_of(fixtures))
         if ALONE in fixtures:
             item.add_marker(ALONE)
-    if hasattr(config, "workerinput"):
-        _put_long_files_first(items)
-
-
-def _put_long_files_first(items: list[pytest.Item]) -> None:
-    """Let pytest-xdist, which hands out files in order, begin with those that take longest."""
-    costs: Counter[object] = Counter()
-    for item in items:
-        costs[item.path] += next((cost for mark, cost in COSTS.items() if item.get_closest_marker(mark)), COST)
-    items.sort(key=lambda item: -costs[item.path])
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

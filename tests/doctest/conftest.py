@@ -1,7 +1,7 @@
 """A folder in which `dagfusion demo` might have run, and a service over it, for all documents together."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,10 @@ from tests.e2e.services import Embedded
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory, server_folder: Callable[[str], Path]) -> Iterator[None]:
-    """The variables of a user whose Dagster has materialized 7 days x 50 states."""
+def variables(
+    tmp_path_factory: pytest.TempPathFactory, server_folder: Callable[[str], Path]
+) -> Iterator[Mapping[str, str]]:
+    """Those of a user whose Dagster has materialized 7 days x 50 states."""
     home = tmp_path_factory.mktemp("dagster")
     services = Embedded()
     with (
@@ -29,14 +31,25 @@ def stack(tmp_path_factory: pytest.TempPathFactory, server_folder: Callable[[str
                 assert deployment.materialize(key, "2024-01-01|AL", "2024-01-07|WY")
             for key in (ORG_AGGREGATES, SALES_AGGREGATES):
                 assert deployment.materialize(key, "2024-01-01", "2024-01-07")
-            for name, value in {**deployment.variables, "DAGFUSION_EVENT_LOG": deployment.event_log}.items():
-                patch.setenv(name, value)
-            patch.setenv("DAGSTER_HOME", str(home))
-            yield
+            patch.undo()  # other tests may run in this process before these servers end
+            own = {"DAGFUSION_EVENT_LOG": deployment.event_log, "DAGSTER_HOME": str(home)}
+            yield {**deployment.variables, **own}
 
 
 @pytest.fixture(scope="session")
-def service(stack: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:  # noqa: ARG001  # its variables
-    """`dagfusion serve` over the stack."""
-    with serving(os.environ, tmp_path_factory.mktemp("service")) as server:
+def serve(variables: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving({**os.environ, **variables}, tmp_path_factory.mktemp("service")) as server:
         yield server
+
+
+@pytest.fixture
+def stack(variables: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gives this process the user's variables."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def service(stack: None, serve: Server) -> Server:  # noqa: ARG001  # its variables
+    """`dagfusion serve` over the stack."""
+    return serve

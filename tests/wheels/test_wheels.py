@@ -14,6 +14,7 @@ import pytest
 
 from tests.wheels.conftest import Run
 
+pytestmark = pytest.mark.slow
 PACKAGES = ("dagfusion_contract", "dagfusion_pipeline", "dagfusion_query", "dagfusion_reference", "dagfusion_stack")
 QUERY = """
 import importlib.util, json, sys

@@ -5,12 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
+import pytest
 from datafusion import SessionContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.tiers import examples
 
+pytestmark = pytest.mark.slow
 STATE = st.sampled_from(["CA", "NY", "a:b", "..", "100%", "ü/日本", "", "null"]) | st.none()
 DATE = st.dates(dt.date(2024, 1, 1), dt.date(2024, 1, 6)) | st.none()
 SHARD = st.integers(-2, 2) | st.none()
