@@ -52,6 +52,7 @@ def seen(snapshot: Snapshot) -> dict[str, Any]:
                 table.files.sort_by("event_id").to_pylist(),
                 str(table.problem),
                 [str(warning) for warning in table.warnings],
+                table.view,
             )
             for name, table in snapshot.tables.items()
         },

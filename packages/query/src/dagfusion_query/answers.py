@@ -36,6 +36,7 @@ class TableInfo:
         files: The number of files; a partition may have several.
         location: The folder that holds all files, or the only file; None for tables of a service.
         required: Columns that hold no NULL.
+        view: The statement of a view, which has no partitions of its own; None for a table.
     """
 
     name: str
@@ -52,6 +53,7 @@ class TableInfo:
     files: int = 0
     location: str | None = None
     required: tuple[str, ...] = ()
+    view: str | None = None
 
     @property
     def is_table(self) -> bool:

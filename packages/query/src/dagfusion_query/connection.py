@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from datetime import UTC, datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -268,6 +269,8 @@ def _chosen(snapshot: Snapshot, selections: Sequence[Selection] | None) -> Snaps
 def _info(table: Table) -> TableInfo:
     files = table.files
     last = pc.max(files["materialized_at"]).as_py() if len(files) else None
+    if table.view is not None:
+        last = datetime.fromtimestamp(table.view.at_us / 1e6, UTC)
     columns = [*table.file_schema, *table.partition_schema]
     return TableInfo(
         str(table.name),
@@ -284,6 +287,7 @@ def _info(table: Table) -> TableInfo:
         len(files),
         whereabouts(table),
         tuple(field.name for field in columns if not field.nullable),
+        None if table.view is None else table.view.view.sql,
     )
 
 

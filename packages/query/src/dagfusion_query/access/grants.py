@@ -78,11 +78,23 @@ def restricted(snapshot: Snapshot, grants: Grants, environment: str) -> Snapshot
     """Return one environment's snapshot as a caller sees it: without the tables that the grants leave out."""
     if grants.everything:
         return snapshot
-    tables = {name: table for name, table in snapshot.tables.items() if grants.allow(environment, name)}
     problems = {name: problem for name, problem in snapshot.problems.items() if grants.allow(environment, name)}
     return replace(
-        snapshot, tables=MappingProxyType(tables), problems=MappingProxyType(problems), ledgers=MappingProxyType({})
+        snapshot,
+        tables=_readable(snapshot, grants, environment),
+        problems=MappingProxyType(problems),
+        ledgers=MappingProxyType({}),
     )
+
+
+def _readable(snapshot: Snapshot, grants: Grants, environment: str) -> Mapping[TableName, Table]:
+    """Return the tables that may be read, and the views all of whose tables may be."""
+    views = {name: table.view.view for name, table in snapshot.tables.items() if table.view is not None}
+    names = {name for name in snapshot.tables if name not in views and grants.allow(environment, name)}
+    while more := [name for name, view in views.items() if names.issuperset(view.tables)]:
+        names.update(more)
+        views = {name: view for name, view in views.items() if name not in names}
+    return MappingProxyType({name: table for name, table in snapshot.tables.items() if name in names})
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ Of the events of a partition that name a file, the one with the highest id count
 Events that name no file change nothing. The loop is over new events only. Existing rows are searched and replaced in
 Arrow columns, without a copy of the others.
 
-Consolidations become rows too: one for each row group of a large object, of the latest consolidations of an asset.
+Consolidations become rows too: one for each row group of a large object, of the latest consolidations of an asset. A
+view is kept as it was published last.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -17,7 +18,8 @@ import pyarrow.compute as pc
 
 from dagfusion_contract.consolidation import CONSOLIDATIONS, LargeObject, RowGroup
 from dagfusion_contract.record import DataFile, Layout
-from dagfusion_query.catalog.model import CONSOLIDATED_SCHEMA, Ledger, Segment, Snapshot, Table
+from dagfusion_contract.view import View
+from dagfusion_query.catalog.model import CONSOLIDATED_SCHEMA, Ledger, PublishedView, Segment, Snapshot, Table
 from dagfusion_query.catalog.rows import (
     Absence,
     Written,
@@ -115,6 +117,7 @@ def _holds_the_same(one: Ledger, other: Ledger) -> bool:
     """Compare ledgers by their events: one of the same id and moment is the same event."""
     return (
         one.wiped_at_us == other.wiped_at_us
+        and one.view == other.view
         and _events(one).equals(_events(other))
         and pc.unique(one.consolidated["event_id"]).equals(pc.unique(other.consolidated["event_id"]))
     )
@@ -138,8 +141,13 @@ def _by_asset(events: Iterable[Event]) -> dict[AssetKey, _News]:
         elif isinstance(event, Consolidation):
             news.consolidations.append(event)
         elif not isinstance(event.file, Foreign):  # what it names has still to be looked at
-            _keep_latest(news.fileless if event.file is None else news.latest, event)
+            _keep_latest(news.latest if _is_shown(event) else news.fileless, event)
     return assets
+
+
+def _is_shown(event: Materialization) -> bool:
+    """Return True if an event names what its partition is. A view has no partitions."""
+    return event.file is not None and not (isinstance(event.file, View) and event.partition_key is not None)
 
 
 def _keep_latest(latest: dict[str | None, Materialization], event: Materialization) -> None:
@@ -168,6 +176,8 @@ def _fold_asset(ledger: Ledger, news: _News) -> Ledger:
     wiped_at_us = _later(ledger.wiped_at_us, news.wiped_at_us)
     wiped_anew = wiped_at_us != ledger.wiped_at_us
     fresh = dict(news.latest)
+    if ledger.view is not None and None in fresh and rank(fresh[None]) <= ledger.view.rank:
+        del fresh[None]
     keys = pa.array(fresh, pa.string())
     segments = [_supersede(segment, fresh, keys) for segment in ledger.segments]
     explained = _explained(ledger.absent, fresh, wiped_at_us)
@@ -180,6 +190,7 @@ def _fold_asset(ledger: Ledger, news: _News) -> Ledger:
             return ledger
         return replace(ledger, fileless=fileless, consolidated=consolidated)
     absences: list[Absence] = []
+    view = _fold_view(ledger.view, fresh.get(None), wiped_at_us, absences)
     if wiped_anew and wiped_at_us is not None:
         segments, wiped = _wipe(segments, wiped_at_us)
         absent = _without_reasons(pa.concat_tables([absent, *wiped]), wiped_at_us).combine_chunks()
@@ -189,7 +200,28 @@ def _fold_asset(ledger: Ledger, news: _News) -> Ledger:
         segments += [segment] if segment is not None else []
     if absences:
         absent = pa.concat_tables([absent, absent_rows(absences)]).combine_chunks()
-    return Ledger(compact(segments), absent, fileless, wiped_at_us, consolidated)
+    return Ledger(compact(segments), absent, fileless, wiped_at_us, consolidated, view)
+
+
+def _fold_view(
+    known: PublishedView | None, latest: Materialization | None, wiped_at_us: int | None, absences: list[Absence]
+) -> PublishedView | None:
+    """Return the view of an asset; one that was wiped joins `absences`.
+
+    Args:
+        known: The one before.
+        latest: A later event without a partition, if there is one. If it was wiped, it is an absence already.
+        wiped_at_us: When the asset was wiped, microseconds since 1970.
+        absences: Events that give nothing any more.
+    """
+    if latest is not None:
+        is_wiped = wiped_at_us is not None and latest.at_us <= wiped_at_us
+        file = None if is_wiped else latest.file
+        return PublishedView(*rank(latest), latest.run_id, file) if isinstance(file, View) else None
+    if known is None or wiped_at_us is None or known.at_us > wiped_at_us:
+        return known
+    absences.append(Absence(Materialization((), known.event_id, None, known.at_us, known.run_id, known.view), None))
+    return None
 
 
 def _readable(

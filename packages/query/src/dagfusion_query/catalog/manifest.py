@@ -13,14 +13,23 @@ import orjson
 import pyarrow as pa
 
 from dagfusion_contract.record import Layout
+from dagfusion_contract.view import read_view, view_entry
 from dagfusion_query.catalog.fold import with_ledgers
-from dagfusion_query.catalog.model import ABSENT_SCHEMA, CONSOLIDATED_SCHEMA, FILELESS_SCHEMA, Ledger, Segment, Snapshot
+from dagfusion_query.catalog.model import (
+    ABSENT_SCHEMA,
+    CONSOLIDATED_SCHEMA,
+    FILELESS_SCHEMA,
+    Ledger,
+    PublishedView,
+    Segment,
+    Snapshot,
+)
 from dagfusion_query.errors import SnapshotError
 from dagfusion_query.event_log.protocol import AssetKey, EventLog
 from dagfusion_query.settings import NO_STATE, Settings
 
-FORMAT = 5
-READABLE = (4, FORMAT)  # 4 has no consolidations
+FORMAT = 6
+READABLE = (4, 5, FORMAT)  # 4 has no consolidations, 5 no views
 OTHER_ROWS = ("absent", "fileless", "consolidated")  # of an asset, beside its segments
 _LAYOUT_FILE, _LAYOUT_PARTITION, _LAYOUT_NAMES = b"dagfusion.file", b"dagfusion.partition", b"dagfusion.layout"
 _log = logging.getLogger(__name__)
@@ -105,7 +114,22 @@ def map_ledger(segments: Path, asset: Mapping[str, Any]) -> tuple[Ledger, list[t
         others.append(mapped[-1][0] if asset.get(name) else schema.empty_table())
     absent, fileless, consolidated = others
     segments_found = tuple(segment for segment, _ in found)
-    return Ledger(segments_found, absent, fileless, asset["wiped_at_us"], consolidated), mapped
+    view = _read_view(asset.get("view"))
+    return Ledger(segments_found, absent, fileless, asset["wiped_at_us"], consolidated, view), mapped
+
+
+def encode_view(published: PublishedView | None) -> dict[str, Any] | None:
+    """Return the view of an asset as manifests have it."""
+    if published is None:
+        return None
+    told = {"event_id": published.event_id, "at_us": published.at_us, "run_id": published.run_id}
+    return {**told, "record": view_entry(published.view)}
+
+
+def _read_view(entry: Mapping[str, Any] | None) -> PublishedView | None:
+    if entry is None:
+        return None
+    return PublishedView(entry["event_id"], entry["at_us"], entry["run_id"], read_view(entry["record"]))
 
 
 def files_of(asset: Mapping[str, Any]) -> list[File]:

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.record import Layout
+from dagfusion_contract.view import View
 from dagfusion_query.errors import QueryError
 from dagfusion_query.event_log.protocol import AssetKey
 
@@ -89,6 +90,26 @@ class Segment:
         return [self.rows.slice(start, end - start) for start, end in zip(starts, ends, strict=True) if end > start]
 
 
+@dataclass(frozen=True)
+class PublishedView:
+    """A view, and the materialization that published it.
+
+    Attributes:
+        at_us: Microseconds since 1970 in UTC.
+        run_id: Empty outside of a run.
+    """
+
+    event_id: int
+    at_us: int
+    run_id: str
+    view: View
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """What orders the events of a partition: the id, and the moment, because SQLite gives wiped ids again."""
+        return self.event_id, self.at_us
+
+
 @dataclass(frozen=True, eq=False)
 class Ledger:
     """All that the events of one asset have left to know: what `fold` continues from.
@@ -100,6 +121,7 @@ class Ledger:
         wiped_at_us: Materializations up to this moment do not count; microseconds since 1970.
         consolidated: One row a row group of large objects: the latest consolidations, whatever has become of what
             they hold.
+        view: The view that was published last, unless a later event without a partition names a file.
     """
 
     segments: tuple[Segment, ...] = ()
@@ -107,11 +129,12 @@ class Ledger:
     fileless: pa.Table = field(default_factory=FILELESS_SCHEMA.empty_table)
     wiped_at_us: int | None = None
     consolidated: pa.Table = field(default_factory=CONSOLIDATED_SCHEMA.empty_table)
+    view: PublishedView | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """One version of a table.
+    """One version of a table, or of a view, which has no files.
 
     Attributes:
         file_schema: The union of all files' columns, partition columns left out, every field nullable.
@@ -123,6 +146,7 @@ class Table:
         environment: Whose event log and object stores the table is of.
         left_out: Why columns that the files have are not in `file_schema`, by their names.
         consolidated: Row groups of large objects that may hold the rows of some files; see `Ledger.consolidated`.
+        view: What the rows are the result of; None for a table.
     """
 
     asset_key: AssetKey
@@ -136,6 +160,7 @@ class Table:
     environment: str = ""
     left_out: Mapping[str, QueryError] = field(default_factory=lambda: MappingProxyType({}))
     consolidated: pa.Table = field(default_factory=CONSOLIDATED_SCHEMA.empty_table)
+    view: PublishedView | None = None
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,8 @@ def fold_fileless(ledger: Ledger, fileless: Latest, named: Latest) -> pa.Table:
         for _, key, known in find_partitions(rows, keys):
             if key in fresh and known > rank(fresh[key]):
                 del fresh[key]
+    if ledger.view is not None and None in fresh and ledger.view.rank > rank(fresh[None]):
+        del fresh[None]
     gone = []
     for row, key, known in find_partitions(before, pa.array({**fresh, **named}, pa.string())):
         if _is_later(named.get(key), known) or _is_later(fresh.get(key), known):

@@ -27,6 +27,7 @@ from dagfusion_query.catalog.manifest import (
     OTHER_ROWS,
     File,
     encode_manifest,
+    encode_view,
     files_of,
     generation_of,
     layout_metadata,
@@ -174,6 +175,7 @@ class SnapshotStore:
                 written[id(rows)] = (rows, file)
                 segments.append({"file": file, "dropped": segment.dropped})
             asset: dict[str, Any] = {"key": asset_key, "wiped_at_us": ledger.wiped_at_us, "segments": segments}
+            asset["view"] = encode_view(ledger.view)
             for name in OTHER_ROWS:
                 rows = getattr(ledger, name)
                 if rows.num_rows:

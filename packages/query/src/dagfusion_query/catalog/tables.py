@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from dagfusion_contract.naming import TableName, table_name
 from dagfusion_contract.record import FOREIGN
-from dagfusion_query.catalog.model import Ledger, Segment, Table, files_schema
+from dagfusion_query.catalog.model import Ledger, PublishedView, Segment, Table, files_schema
 from dagfusion_query.catalog.partitioned_file import encode_entries
 from dagfusion_query.catalog.rows import not_wiped, statistics_type, struct_array
 from dagfusion_query.catalog.unify import Conflict, unify_schemas
@@ -33,6 +33,8 @@ _NAMED_PARTITIONS = 3
 def build_table(environment: str, asset_key: AssetKey, ledger: Ledger) -> Table | None:
     """Build an asset's table, or None when no materialization of it counts and none was refused."""
     name = table_name(environment, asset_key)
+    if ledger.view is not None and ledger.view.event_id > max(map(_latest_event, ledger.segments), default=0):
+        return _view_table(environment, asset_key, name, ledger.view)
     segments, others = _newest_definition(sorted(ledger.segments, key=_oldest_event))
     refused = refused_events(name, ledger)
     if not segments and not refused:
@@ -70,6 +72,14 @@ def build_table(environment: str, asset_key: AssetKey, ledger: Ledger) -> Table 
         left_out,
         ledger.consolidated,
     )
+
+
+def _view_table(environment: str, asset_key: AssetKey, name: TableName, published: PublishedView) -> Table:
+    columns = published.view.columns
+    files = files_schema(_EMPTY, statistics_type(columns)).empty_table()
+    identity = f"{published.view.sql}\x00{columns!r}"
+    schema_id = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    return Table(asset_key, name, columns, _EMPTY, schema_id, files, environment=environment, view=published)
 
 
 def name_tables(tables: Mapping[AssetKey, Table]) -> tuple[Mapping[TableName, Table], Mapping[TableName, QueryError]]:

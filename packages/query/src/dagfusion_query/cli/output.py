@@ -106,6 +106,7 @@ _TABLES = pa.schema(
         "files": pa.int64(),
         "location": pa.string(),
         "required": pa.list_(pa.string()),
+        "view": pa.string(),
     }
 )
 

@@ -97,7 +97,10 @@ class TableOutput:
         for table in listed:
             numbers = (f"{table.partitions:,}", f"{table.rows:,}", size(table.bytes))
             last = table.problem or _moment(table.materialized_at)
-            shown.rows.append([table.name, ", ".join(table.partition_columns), *numbers, last])
+            partitioned = ", ".join(table.partition_columns)
+            shown.rows.append(
+                [table.name, *((partitioned, *numbers) if table.view is None else ("(view)", "", "", "")), last]
+            )
         self._grid(shown)
         for warning in (text for table in listed for text in table.warnings if text != table.problem):
             _say(f"warning: {warning}")
@@ -113,10 +116,11 @@ class TableOutput:
         """Show all that is known of a table."""
         facts = {
             "asset": "/".join(table.asset_key),
+            "view": table.view,
             "location": table.location,
-            "rows": f"{table.rows:,}",
-            "partitions": f"{table.partitions:,}",
-            "files": f"{counted(table.files, 'file')}, {size(table.bytes)}",
+            "rows": f"{table.rows:,}" if table.view is None else None,
+            "partitions": f"{table.partitions:,}" if table.view is None else None,
+            "files": f"{counted(table.files, 'file')}, {size(table.bytes)}" if table.view is None else None,
             "materialized": _moment(table.materialized_at),
             "problem": table.problem,
         }

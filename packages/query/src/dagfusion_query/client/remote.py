@@ -152,6 +152,7 @@ def table_info(table: TableDocument) -> TableInfo:
         problem_code=None if problem is None else problem.code,
         files=table.files,
         required=tuple(column.name for column in table.columns if not column.nullable),
+        view=table.sql,
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from dagfusion_query.documents.codec import shown_as
 
@@ -65,11 +65,13 @@ class _TableFacts:
         partitions: How many are materialized.
         materialized_at: The last materialization.
         problem: Why it cannot be queried.
+        kind: `table`, or `view`, which has no partitions of its own.
     """
 
     environment: str
     schema: str
     name: str
+    kind: Literal["table", "view"] = "table"
     asset_key: Sequence[str] = ()
     partition_columns: Sequence[str] = ()
     partitions: int = 0
@@ -100,6 +102,8 @@ class TableDocument(_TableFacts):
         last_run_id: The run of the last materialization.
         dagster_url: The asset in Dagster's web interface.
         warnings: Partitions and columns that are left out, and why.
+        sql: The statement of a view.
+        reads: The tables and views that a view reads.
     """
 
     columns: Sequence[ColumnDocument] = ()
@@ -107,6 +111,8 @@ class TableDocument(_TableFacts):
     last_run_id: str | None = None
     dagster_url: str | None = None
     warnings: Sequence[str] = ()
+    sql: str | None = None
+    reads: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -78,14 +78,17 @@ def brief_document(environment: str, table: Table) -> BriefTableDocument:
 
 def details_document(state: EnvironmentState, table: Table) -> TableDocument:
     """Describe a table in full."""
+    published = table.view
     columns = [(field, False) for field in table.file_schema] + [(field, True) for field in table.partition_schema]
     return TableDocument(
         **_facts(state.name, table),
         columns=[ColumnDocument(f.name, str(f.type), f.nullable, partition) for f, partition in columns],
         files=totals(table).files,
-        last_run_id=totals(table).last_run_id,
+        last_run_id=totals(table).last_run_id if published is None else published.run_id or None,
         dagster_url=asset_url(state.dagster_url, table.asset_key),
         warnings=[without_files(str(warning)) for warning in table.warnings],
+        sql=None if published is None else published.view.sql,
+        reads=() if published is None else [str(name) for name in published.view.tables],
     )
 
 
@@ -160,7 +163,8 @@ def _facts(environment: str, table: Table) -> dict[str, Any]:
         "partitions": total.partitions,
         "rows": total.rows,
         "bytes": total.bytes,
-        "materialized_at": total.materialized_at,
+        "materialized_at": total.materialized_at if table.view is None else _moment(table.view.at_us),
+        "kind": "table" if table.view is None else "view",
         "problem": problem_document(table.problem),
     }
 

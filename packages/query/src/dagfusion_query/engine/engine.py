@@ -37,6 +37,7 @@ from dagfusion_query.engine.run import (
 )
 from dagfusion_query.engine.runtime import PLANNERS, Loop, Planners, Stores
 from dagfusion_query.engine.session import READ_ONLY, Bound, Sessions
+from dagfusion_query.engine.views import expanded
 from dagfusion_query.errors import EnvironmentUnavailableError, PlanError, UnknownTableError
 from dagfusion_query.object_cache import CACHE
 from dagfusion_query.object_cache.copies import open_copies, open_results
@@ -65,7 +66,7 @@ class Prepared:
         logical: DataFusion's optimized logical plan.
         is_explain: The statement was EXPLAIN, and this is the plan of the statement inside of it.
         is_repeatable: The statement has the same answer as long as its tables have the same rows.
-        statement: Its text and its parameters.
+        statement: Its text, with those of the views that it may read, and its parameters.
     """
 
     schema: pa.Schema
@@ -136,8 +137,8 @@ class Engine:
     ) -> None:
         self._settings = settings
         self._stores = Stores({settings.environment: settings} if environments is None else environments)
-        self._sessions = Sessions(settings, self._stores)
         self._planners = Planners(planners)
+        self._sessions = Sessions(settings, self._stores, self._view)
         self._loop = Loop()
         self._breadth = Breadth(settings.parallelism, settings.scan_concurrency, settings.scan_window_bytes)
         copies = open_copies(settings)
@@ -247,7 +248,7 @@ class Engine:
                 raise
             wrong = planning_error(error, bound.snapshot.tables, sql)
             if isinstance(wrong, UnknownTableError):
-                _raise_problem(str(error), bound.snapshot)
+                _raise_problem(str(error), bound)
             if isinstance(wrong, PlanError) and (left_out := left_out_column(error, bound.snapshot.tables, sql)):
                 raise left_out from error
             raise wrong from error
@@ -264,11 +265,12 @@ class Engine:
         return frozenset(name for name, until in [*self._avoided.items()] if until > now)
 
     def _plan(self, statement: tuple[str, bytes], values: Values, bound: Bound) -> Prepared:
-        sql, _ = statement
-        frame, is_explain = _frame(bound.context, sql, values)
+        sql, key = statement
+        text = expanded(sql, bound.session.views)
+        frame, is_explain = _frame(bound.context, sql, values, text)
         optimized = frame.optimized_logical_plan()
         # A copy's path, or a large object's, would be shown as the file's name.
-        names_files = FILE_NAME in sql.lower()
+        names_files = FILE_NAME in text.lower()
         choice = _Choice(None, frozenset(bound.tables)) if names_files else _Choice(self._policy, self._avoided_now())
         try:
             work = self._work(optimized, bound, choice)
@@ -278,7 +280,11 @@ class Engine:
             self._stores.register(bound.context, environment, store)
         scans = () if work is None else work.scans
         schema = _schema(optimized, bound.context)
-        return Prepared(schema, scans, optimized, is_explain, is_repeatable(sql), statement, bound, work, frame)
+        return Prepared(schema, scans, optimized, is_explain, is_repeatable(text), (text, key), bound, work, frame)
+
+    def _view(self, context: SessionContext, sql: str) -> DataFrame:
+        """Plan a view, on a deep stack."""
+        return self._planners.run(lambda: _read_view(context, sql))
 
     def _work(self, optimized: LogicalPlan, bound: Bound, choice: "_Choice") -> Spliced | Staged | None:
         tables, policy, avoid = [*bound.tables.values()], *choice
@@ -300,7 +306,7 @@ class Engine:
         self, sql: str, values: Values, bound: Bound, choice: "_Choice", reduced: NotSpliceable
     ) -> Spliced | Staged | None:
         """Plan a statement again, with what cannot have a row in its plan."""
-        frame, _ = _frame(bound.session.unreduced, sql, values)
+        frame, _ = _frame(bound.session.unreduced, sql, values, expanded(sql, bound.session.views))
         try:
             return self._work(frame.optimized_logical_plan(), bound, choice)
         except NotSpliceable:
@@ -316,12 +322,17 @@ class _Choice(NamedTuple):
     avoid: frozenset[TableName]
 
 
-def _frame(context: SessionContext, sql: str, values: Values) -> tuple[DataFrame, bool]:
-    """Return a statement, or the statement inside of an EXPLAIN, and whether it was one."""
+def _read_view(context: SessionContext, sql: str) -> DataFrame:
+    frame = _parsed(context, sql, {})
+    return read_in_context(frame, context) if may_change(sql, {}) else frame
+
+
+def _frame(context: SessionContext, sql: str, values: Values, text: str) -> tuple[DataFrame, bool]:
+    """Return a statement, or the statement inside of an EXPLAIN, and whether it was one; `text` has its views' too."""
     frame = _read(context, sql, values)
     if is_explain := _is(frame.logical_plan(), "Explain"):
         frame = _inside(frame, context)
-    return (read_in_context(frame, context) if may_change(sql, values) else frame), is_explain
+    return (read_in_context(frame, context) if may_change(text, values) else frame), is_explain
 
 
 def _read(context: SessionContext, sql: str, values: Values) -> DataFrame:
@@ -369,12 +380,13 @@ def _inside(frame: DataFrame, context: SessionContext) -> DataFrame:
     return context.create_dataframe_from_logical_plan(frame.logical_plan().inputs()[0])
 
 
-def _raise_problem(text: str, snapshot: Snapshot) -> None:
-    """Raise what is wrong with a table that is named, known and not queryable."""
+def _raise_problem(text: str, bound: Bound) -> None:
+    """Raise what is wrong with a table or view that is named, known and not queryable."""
+    snapshot = bound.snapshot
     for name, table in snapshot.tables.items():
         if table.problem is not None and str(name) in text:
             raise table.problem
-    for name, problem in snapshot.problems.items():
+    for name, problem in (*bound.session.problems.items(), *snapshot.problems.items()):
         if str(name) in text:
             raise problem
     schema = missing_schema(text)

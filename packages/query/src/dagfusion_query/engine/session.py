@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 from datafusion import RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions
@@ -22,6 +23,8 @@ from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.engine.runtime import Stores
 from dagfusion_query.engine.series import SeriesFunctions
+from dagfusion_query.engine.views import PlanView, Views, register_views
+from dagfusion_query.errors import QueryError
 from dagfusion_query.scan.layout import ScanLayout, Scratch, Template, scan_layout, view
 from dagfusion_query.scan.table_scan import ScannedTable
 from dagfusion_query.settings import Settings
@@ -30,6 +33,7 @@ from dagfusion_query.sql_text import qualified
 READ_ONLY = SQLOptions().with_allow_ddl(allow=False).with_allow_dml(allow=False).with_allow_statements(allow=False)
 SESSIONS = 4  # kept at once: callers with other grants see other tables
 Shape = frozenset[tuple[TableName, str, frozenset[str]]]
+Columns = Mapping[TableName, pa.Schema]
 NAME = "information_schema"
 CATALOG = "datafusion"
 _TABLES = ("table_catalog", "table_schema", "table_name", "table_type")
@@ -48,20 +52,38 @@ _COLUMNS = pa.schema(
 )
 
 
+class Means(NamedTuple):
+    """What all sessions share.
+
+    Attributes:
+        settings: Memory, parallelism, caches.
+        stores: The object stores, which a context is given as they are needed.
+        series: `generate_series` and `range`.
+        plan: Plans the statement of a view.
+    """
+
+    settings: Settings
+    stores: Stores
+    series: SeriesFunctions
+    plan: PlanView
+
+
 class Session:
     """A DataFusion context over the tables of one shape of the catalog.
 
     Args:
         tables: The tables, of any generation of that shape.
-        settings: Memory, parallelism, caches.
-        stores: The object stores, which the context is given as they are needed.
-        series: `generate_series` and `range`.
+        views: The views.
+        means: What all sessions share.
+
+    Attributes:
+        problems: Why views cannot be named.
     """
 
-    def __init__(self, tables: Sequence[Table], settings: Settings, stores: Stores, series: SeriesFunctions) -> None:
-        self.stores = stores
+    def __init__(self, tables: Sequence[Table], views: Views, means: Means) -> None:
+        self.stores, self.views, self._means = means.stores, views, means
         self._scratch = Scratch()
-        self._settings, self._series, self._contexts = settings, series, count()
+        self._contexts = count()
         # Without their files, which are one generation's.
         self._tables = [(replace(t, files=t.files.schema.empty_table()), scan_layout(t)) for t in tables]
         self._templates = {
@@ -99,11 +121,15 @@ class Session:
         self._scratch.close()
 
     def _new_context(self) -> SessionContext:
-        context = new_context(self._settings)
-        self._series.register(context)
+        context = new_context(self._means.settings)
+        self._means.series.register(context)
         for table, layout in self._tables:
             register(context, table, layout, self._templates[table.name].home)
-        described = information_schema([table for table, _ in self._tables])
+        planned = register_views(context, self.views, self._means.plan)
+        self.problems = {name: found for name, found in planned.items() if isinstance(found, QueryError)}
+        columns = {table.name: pa.schema([*table.file_schema, *table.partition_schema]) for table, _ in self._tables}
+        views = {name: found for name, found in planned.items() if isinstance(found, pa.Schema)}
+        described = information_schema(columns, views)
         register_information_schema(
             context, described, self._scratch.path / f"information_schema{next(self._contexts)}"
         )
@@ -130,8 +156,8 @@ class Sessions:
     What still fits is kept from one generation to the next.
     """
 
-    def __init__(self, settings: Settings, stores: Stores) -> None:
-        self._settings, self._stores, self._series = settings, stores, SeriesFunctions()
+    def __init__(self, settings: Settings, stores: Stores, plan: PlanView) -> None:
+        self._means = Means(settings, stores, SeriesFunctions(), plan)
         self._bounds: OrderedDict[Shape, Bound] = OrderedDict()
 
     @property
@@ -145,11 +171,15 @@ class Sessions:
             if bound.snapshot is snapshot:
                 self._bounds.move_to_end(shape)
                 return bound
-        tables = [table for table in snapshot.tables.values() if table.problem is None]
+        named = [table for table in snapshot.tables.values() if table.problem is None]
+        tables = [table for table in named if table.view is None]
+        views = {table.name: table.view.view for table in named if table.view is not None}
         layouts = {table.name: scan_layout(table) for table in tables}
-        shape = frozenset((table.name, table.schema_id, layouts[table.name].nullable) for table in tables)
+        shape = frozenset((table.name, table.schema_id, layouts[table.name].nullable) for table in tables) | frozenset(
+            (table.name, table.schema_id, frozenset()) for table in named if table.view is not None
+        )
         known = self._bounds.get(shape)
-        session = Session(tables, self._settings, self._stores, self._series) if known is None else known.session
+        session = Session(tables, views, self._means) if known is None else known.session
         before = {} if known is None else known.tables
         scanned = {t.name: _scanned(t, layouts[t.name], session, before.get(t.name)) for t in tables}
         self._bounds[shape] = bound = Bound(session, snapshot, scanned)
@@ -207,12 +237,12 @@ def register(context: SessionContext, table: Table, layout: ScanLayout, folder: 
         context.deregister_table(qualified(layout.name))  # the view holds it; no one else shall name it
 
 
-def information_schema(tables: Iterable[Table]) -> Mapping[str, pa.RecordBatch]:
-    """Describe tables as `information_schema` does, by the names of its tables."""
-    ordered = sorted(tables, key=lambda table: table.name)
-    named = [(CATALOG, table.name.schema, table.name.table, "BASE TABLE") for table in ordered]
-    schemata = [(CATALOG, schema) for schema in sorted({table.name.schema for table in ordered})]
-    columns = [row for table in ordered for row in _column_rows(table)]
+def information_schema(tables: Columns, views: Columns) -> Mapping[str, pa.RecordBatch]:
+    """Describe the columns of tables and views as `information_schema` does, by the names of its tables."""
+    ordered = sorted([*tables.items(), *views.items()])
+    named = [(CATALOG, *name, "VIEW" if name in views else "BASE TABLE") for name, _ in ordered]
+    schemata = [(CATALOG, schema) for schema in sorted({name.schema for name, _ in ordered})]
+    columns = [row for name, schema in ordered for row in _column_rows(name, schema)]
     return {
         "tables": _batch(named, pa.schema({name: pa.string() for name in _TABLES})),
         "columns": _batch(columns, _COLUMNS),
@@ -241,10 +271,9 @@ def _scanned(table: Table, layout: ScanLayout, session: Session, before: Scanned
     return ScannedTable(table, layout, template)
 
 
-def _column_rows(table: Table) -> Iterable[tuple[object, ...]]:
-    fields = [*table.file_schema, *table.partition_schema]
-    for position, field in enumerate(fields, 1):
-        yield (CATALOG, *table.name, field.name, position, None, "YES", str(field.type))
+def _column_rows(name: TableName, columns: pa.Schema) -> Iterable[tuple[object, ...]]:
+    for position, field in enumerate(columns, 1):
+        yield (CATALOG, *name, field.name, position, None, "YES", str(field.type))
 
 
 def _batch(rows: Sequence[tuple[object, ...]], schema: pa.Schema) -> pa.RecordBatch:

@@ -8,6 +8,7 @@ import orjson
 
 from dagfusion_contract.consolidation import LargeObject
 from dagfusion_contract.record import DataFile
+from dagfusion_contract.view import View
 from dagfusion_query.errors import EventRecordError
 from dagfusion_query.event_log.stored_event import DataFiles, Foreign
 
@@ -25,8 +26,8 @@ class Materialization(NamedTuple):
         event_id: The row's id in Dagster's event log; of one partition's events the highest counts.
         partition_key: Dagster's partition key, None for an unpartitioned materialization.
         at_us: When it happened, microseconds since 1970 in UTC.
-        file: What was written; None when the event does not say, an error when what it says cannot be used, `Foreign`
-            when it has still to be looked at.
+        file: What was written, or the view that was published; None when the event does not say, an error when what it
+            says cannot be used, `Foreign` when it has still to be looked at.
     """
 
     asset_key: AssetKey
@@ -34,7 +35,7 @@ class Materialization(NamedTuple):
     partition_key: str | None
     at_us: int
     run_id: str
-    file: DataFile | DataFiles | Foreign | EventRecordError | None
+    file: DataFile | DataFiles | View | Foreign | EventRecordError | None
 
 
 class Wipe(NamedTuple):

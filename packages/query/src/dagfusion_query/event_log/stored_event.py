@@ -1,21 +1,23 @@
-"""Reads a stored event of Dagster: the record of an IO manager of DagFusion, or the files that other metadata names."""
+"""Reads a stored event of Dagster: the record of an IO manager of DagFusion, a view, or metadata that names files."""
 
 import json
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
 from dagfusion_contract import errors as contract
 from dagfusion_contract.consolidation import CONSOLIDATED_ENTRY, LargeObject, read_consolidated
 from dagfusion_contract.record import ENTRY, DataFile, RecordReader
+from dagfusion_contract.view import VIEW_ENTRY, View, read_view
 from dagfusion_query.errors import EventRecordError, MalformedRecordError, RecordVersionError
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 # An event is several times as long as its record, so the record is cut out where Dagster's serializer puts it; an event
 # that is written in another way is parsed as a whole. Inside a JSON string the quotes would be escaped.
@@ -63,22 +65,23 @@ class EventReader:
 
     @property
     def naming(self) -> str:
-        """A regular expression, for Python and PostgreSQL, that finds every stored event which names a file.
+        """A regular expression, for Python and PostgreSQL, that finds every stored event which names a file or a view.
 
         It may find others too.
         """
-        labels = "|".join(re.escape(json.dumps(label)[1:-1]) for label in (ENTRY, *self._metadata_keys))
+        labels = "|".join(re.escape(json.dumps(label)[1:-1]) for label in (ENTRY, VIEW_ENTRY, *self._metadata_keys))
         return rf'"label"\s*:\s*"({labels})"'
 
-    def from_event(self, event: str) -> DataFile | Foreign | EventRecordError | None:
+    def from_event(self, event: str) -> DataFile | View | Foreign | EventRecordError | None:
         """Read the record of one stored ASSET_MATERIALIZATION event.
 
         Args:
             event: The event as Dagster stores it, JSON.
 
         Returns:
-            The file; what another IO manager wrote, or None, when the event has no `dagfusion/file` entry; the error
-            when it has one that cannot be used, so that one bad event hides nothing else.
+            The file or the view; what another IO manager wrote, or None, when the event has no `dagfusion/file` or
+            `dagfusion/view` entry; the error when it has one that cannot be used, so that one bad event hides nothing
+            else.
         """
         try:
             found = _cut_record(event)
@@ -88,6 +91,8 @@ class EventReader:
             for entry in materialization["metadata_entries"]:
                 if entry["label"] == ENTRY:
                     return self.read(_strict(entry["entry_data"]["data"]))
+                if entry["label"] == VIEW_ENTRY:
+                    return _read(read_view, _strict(entry["entry_data"]["data"]))
             return find_foreign(materialization, self._metadata_keys)
         except EventRecordError as error:
             return error
@@ -127,12 +132,17 @@ class EventReader:
             RecordVersionError: Its version is not 1.
             MalformedRecordError: It breaks the contract; the message names the field.
         """
-        try:
-            return self._records.read(record)
-        except contract.RecordVersionError as error:
-            raise RecordVersionError(str(error)) from error
-        except contract.MalformedRecordError as error:
-            raise MalformedRecordError(str(error)) from error
+        return _read(self._records.read, record)
+
+
+def _read(read: Callable[[object], T], record: object) -> T:
+    """Read a record, and raise what is wrong with it in this package's errors."""
+    try:
+        return read(record)
+    except contract.RecordVersionError as error:
+        raise RecordVersionError(str(error)) from error
+    except contract.MalformedRecordError as error:
+        raise MalformedRecordError(str(error)) from error
 
 
 def _parse(event: str) -> Any:

@@ -52,7 +52,11 @@ def spelled(reference: bytes) -> str:
 
 @dataclass(frozen=True)
 class AggregateOverScan:
-    """An aggregate node of a logical plan, right above a scan or above a scan's alias; all parts encoded."""
+    """An aggregate node of a logical plan, right above a scan or above its aliases, as views have them; all encoded.
+
+    Attributes:
+        alias: The outermost.
+    """
 
     scan: bytes
     alias: bytes | None
@@ -84,8 +88,8 @@ def aggregate_over_scan(node: bytes) -> AggregateOverScan | None:
     if len(aggregates) != 1 or len(inputs := children(aggregates[0], AggregateNode.INPUT)) != 1:
         return None
     below, alias = inputs[0], None
-    if aliases := children(below, LogicalPlanNode.SUBQUERY_ALIAS):
-        (alias,) = children(aliases[0], SubqueryAliasNode.ALIAS) or (None,)
+    while aliases := children(below, LogicalPlanNode.SUBQUERY_ALIAS):
+        alias = alias or next(iter(children(aliases[0], SubqueryAliasNode.ALIAS)), None)
         (below,) = children(aliases[0], SubqueryAliasNode.INPUT) or (b"",)
     scans = children(below, LogicalPlanNode.LISTING_SCAN)
     if len(scans) != 1:

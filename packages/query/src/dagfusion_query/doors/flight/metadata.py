@@ -12,7 +12,7 @@ from dagfusion_query.doors.flight.sql_info import TYPES, sql_type, type_info_row
 from dagfusion_query.errors import BadRequestError
 
 CATALOG = "datafusion"  # the engine's name for the only catalog that it has
-TABLE = "TABLE"
+TABLE, VIEW = "TABLE", "VIEW"
 _TEXT = pa.utf8()
 
 
@@ -125,7 +125,7 @@ def answer(name: str, command: Any, snapshots: Iterable[Snapshot], statement_lim
         case "CommandGetTables":
             rows = _table_rows(command, snapshots)
         case "CommandGetTableTypes":
-            rows = [{"table_type": TABLE}]
+            rows = [{"table_type": TABLE}, {"table_type": VIEW}]
         case "CommandGetSqlInfo":
             return sql_info.sql_info(frozenset(command.info), statement_limit_bytes)
         case "CommandGetXdbcTypeInfo":
@@ -143,12 +143,15 @@ def _schema_rows(command: Any, snapshots: Iterable[Snapshot]) -> list[dict[str, 
 
 
 def _table_rows(command: Any, snapshots: Iterable[Snapshot]) -> list[dict[str, Any]]:
-    if not _is_ours(command) or (command.table_types and TABLE not in command.table_types):
+    if not _is_ours(command):
         return []
+    kinds = command.table_types or (TABLE, VIEW)
     schemas, names = _pattern(command, "db_schema_filter_pattern"), _pattern(command, "table_name_filter_pattern")
-    found = [(s, n, t) for s, n, t in _tables(snapshots) if schemas(s) and names(n)]
+    found = [(s, n, t) for s, n, t in _tables(snapshots) if schemas(s) and names(n) and _kind(t) in kinds]
     found.sort(key=lambda entry: entry[:2])
-    rows = [{"catalog_name": CATALOG, "db_schema_name": s, "table_name": n, "table_type": TABLE} for s, n, _ in found]
+    rows = [
+        {"catalog_name": CATALOG, "db_schema_name": s, "table_name": n, "table_type": _kind(t)} for s, n, t in found
+    ]
     if command.include_schema:
         for row, (_, _, table) in zip(rows, found, strict=True):
             row["table_schema"] = columns(table).serialize().to_pybytes()
@@ -159,6 +162,10 @@ def _tables(snapshots: Iterable[Snapshot]) -> Iterator[tuple[str, str, Table]]:
     for snapshot in snapshots:
         for name, table in snapshot.tables.items():
             yield name.schema, name.table, table
+
+
+def _kind(table: Table) -> str:
+    return TABLE if table.view is None else VIEW
 
 
 def columns(table: Table) -> pa.Schema:
