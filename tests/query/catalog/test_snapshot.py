@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pyarrow as pa
 import pytest
 
+from dagfusion_contract.naming import TableName
+from dagfusion_contract.view import View
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.snapshot import SnapshotStore, SnapshotWriter, Stored
@@ -23,6 +26,7 @@ CURSOR = Cursor(
     top="run 2024",
 )
 READER = EventReader()
+VIEW = View("SELECT n FROM uat_silver.orgs", (TableName("uat_silver", "orgs"),), pa.schema({"n": pa.int8()}))
 
 
 def event(record: dict[str, Any], event_id: int, key: tuple[str, ...] = ("Silver", "orgs")) -> Materialization:
@@ -46,6 +50,7 @@ def snapshot(file_record: Record) -> Snapshot:
         Materialization(("Silver", "orgs"), 5, "bad", 5, "run", MalformedRecordError("it is bad")),
         event(file_record(), 6, ("gone",)),
         Wipe(("gone",), 7),
+        Materialization(("Gold", "view"), 9, None, 9, "run", VIEW),
     ]
     return fold(fold(Snapshot(0, "uat"), events), [event(file_record("CA", rows=9, checksum=f"sha256:{'a0' * 32}"), 8)])
 
@@ -56,6 +61,7 @@ def same(one: Snapshot, other: Snapshot) -> bool:
         and one.tables[name].file_schema == other.tables[name].file_schema
         and one.tables[name].partition_schema == other.tables[name].partition_schema
         and one.tables[name].schema_id == other.tables[name].schema_id
+        and one.tables[name].view == other.tables[name].view
         and [str(w) for w in one.tables[name].warnings] == [str(w) for w in other.tables[name].warnings]
         for name in one.tables
     )

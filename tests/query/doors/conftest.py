@@ -14,6 +14,8 @@ import pytest
 from adbc_driver_flightsql import DatabaseOptions
 
 import dagfusion_query
+from dagfusion_contract.naming import TableName
+from dagfusion_contract.view import VIEW_ENTRY, View, view_entry
 from dagfusion_query import Connection
 from dagfusion_query.access.authentication import Tokens
 from tests.query.doors.doors import AdbcDoor, CommandLine, ConnectionDoor, Door
@@ -23,6 +25,11 @@ STATES = ("CA", "NY", "TX")
 LIMIT_ROWS = 1_000_000
 LIMIT_BYTES = 100_000
 GRANT = "local_silver_tax_id.orgs"
+VIEW = View(
+    f"SELECT id, name FROM {GRANT} WHERE id % 2 = 0",
+    [TableName(*GRANT.split("."))],
+    pa.schema({"id": pa.int64(), "name": pa.string()}),
+)
 # Without anonymous callers' own word, the first token would close the service to them.
 LIMITS = {
     "DAGFUSION_ANONYMOUS": "loopback",
@@ -45,7 +52,7 @@ class Service:
 
 @pytest.fixture(scope="session")
 def dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two tables of three partitions, of 1,000 rows each."""
+    """Two tables of three partitions, of 1,000 rows each, and a view of one of them."""
     home, lake = tmp_path_factory.mktemp("dagster_home"), tmp_path_factory.mktemp("lake")
     (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
     with dg.DagsterInstance.from_config(str(home)) as instance:
@@ -55,6 +62,8 @@ def dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 path = lake / f"{asset}-{state}.parquet"
                 pq.write_table(pa.table({"id": ids, "name": [f"n{n}" if n % 2 else None for n in ids]}), path)
                 instance.report_runless_asset_event(_materialization(asset, path, state, ids))
+        published = {VIEW_ENTRY: dg.MetadataValue.json(view_entry(VIEW))}
+        instance.report_runless_asset_event(dg.AssetMaterialization(["Gold", "evens"], metadata=published))
     return home
 
 

@@ -25,7 +25,7 @@ from dagfusion_query.errors import (
     StatementTooLongError,
     UnknownTableError,
 )
-from tests.query.doors.conftest import CONNECTIONS, GRANT, LIMIT_BYTES, LIMIT_ROWS, Doors
+from tests.query.doors.conftest import CONNECTIONS, GRANT, LIMIT_BYTES, LIMIT_ROWS, VIEW, Doors
 from tests.query.doors.doors import CommandLine, Door
 from tests.query.server.process import Server
 
@@ -203,7 +203,9 @@ def test_explain_fails_as_the_statement_does(connection: Connection, sql: str) -
 def test_a_token_opens_its_table_and_no_other(restricted: Door) -> None:
     assert restricted.table(f"SELECT count(*) AS n FROM {GRANT}")["n"].to_pylist() == [3000]
     listed = restricted.table("SELECT DISTINCT table_schema AS s, table_name AS t FROM information_schema.tables")
-    assert listed.to_pylist() == [{"s": "local_silver_tax_id", "t": "orgs"}]
+    names = sorted(f"{row['s']}.{row['t']}" for row in listed.to_pylist())
+    assert names == ["local_gold.evens", GRANT], "a view has the rights of its tables"
+    assert restricted.table("SELECT count(*) AS n FROM local_gold.evens")["n"].to_pylist() == [1500]
     for name in (OTHER, "prod_silver_tax_id.orgs", "no.where"):
         for sql in (f"SELECT * FROM {name}", f"SELECT * FROM {GRANT} WHERE id IN (SELECT id FROM {name})"):
             error = restricted.error(sql)
@@ -237,12 +239,16 @@ def test_tables(doors: Doors, connection: Connection) -> None:
 
     assert found == shown(doors.connection("embedded"))
     assert [(table.name, table.partitions, table.files, table.rows) for table in found] == [
+        ("local_gold.evens", 0, 0, 0),
         (OTHER, 3, 3, 3000),
         (TABLE, 3, 3, 3000),
     ]
-    assert dict(found[1].columns) == {"id": "int64", "name": "string", "state": "string"}
-    assert found[1].partition_columns == ("state",)
-    assert found[1].materialized_at is not None
+    view, _, table = found
+    assert dict(table.columns) == {"id": "int64", "name": "string", "state": "string"}
+    assert (table.partition_columns, table.view) == (("state",), None)
+    assert (dict(view.columns), view.view) == ({"id": "int64", "name": "string"}, VIEW.sql)
+    assert view.materialized_at is not None
+    assert table.materialized_at is not None
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
+import pyarrow as pa
 import pytest
 
+from dagfusion_contract.naming import TableName
 from dagfusion_contract.record import DataFile
+from dagfusion_contract.view import VIEW_ENTRY, View, view_entry
 from dagfusion_query.errors import RecordVersionError
 from dagfusion_query.event_log.protocol import Event, EventLog, Materialization, Wipe
 from tests.query.event_log.copied import materializations
@@ -72,6 +76,18 @@ def test_a_poll_and_a_sync_read_an_event_alike(deployment: Any, file_record: Rec
         again = read[number]
         assert again[:5] == event[:5]
         assert str(again.file) == str(event.file)
+
+
+def test_a_view_is_read_by_a_sync_and_a_poll(deployment: Any, log: EventLog) -> None:
+    view = View("SELECT n FROM uat_silver.orgs", (TableName("uat_silver", "orgs"),), pa.schema({"n": pa.int8()}))
+    metadata = {VIEW_ENTRY: dg.MetadataValue.json(view_entry(view))}
+    cursor = log.sync(lambda _: None)
+    deployment.instance.report_runless_asset_event(dg.AssetMaterialization(["Gold", "view"], metadata=metadata))
+    deployment.instance.report_runless_asset_event(dg.AssetMaterialization(["Gold", "view"]))  # says nothing new
+
+    polled = {event.event_id: event.file for event in materializations([*log.poll(cursor).events])}
+    assert [polled[number] for number in sorted(polled)] == [view, None]
+    assert view in [event.file for event in materializations(synced(log))]
 
 
 def test_a_wipe_is_told(deployment: Any, file_record: Record, log: EventLog) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from dagfusion_query.documents.codec import shown_as
 
@@ -71,7 +71,7 @@ class _TableFacts:
     environment: str
     schema: str
     name: str
-    kind: Literal["table", "view"] = "table"
+    kind: str = "table"
     asset_key: Sequence[str] = ()
     partition_columns: Sequence[str] = ()
     partitions: int = 0
