@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dagfusion_pipeline.partition_events import BULK_EVENT_SETTINGS
     from dagfusion_pipeline.sql_assets.sql_asset import sql_asset
     from dagfusion_pipeline.sql_assets.sql_asset_component import SqlAssetComponent
+    from dagfusion_pipeline.sql_assets.sql_view import sql_view
     from dagfusion_pipeline.vacuum import build_vacuum_job
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "build_vacuum_job",
     "partition_checks",
     "sql_asset",
+    "sql_view",
 ]
 
 _MODULES = {
@@ -45,6 +47,7 @@ _MODULES = {
     "build_vacuum_job": "vacuum",
     "partition_checks": "asset_checks",
     "sql_asset": "sql_assets.sql_asset",
+    "sql_view": "sql_assets.sql_view",
 }
 
 

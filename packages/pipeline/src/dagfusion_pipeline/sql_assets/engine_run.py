@@ -6,19 +6,23 @@ the asset's partition mappings give for the run, so the engine reads exactly the
 
 import os
 import weakref
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import dagster as dg
 import pyarrow as pa
 
+from dagfusion_contract.arrow_types import field_entry, parse_field
+from dagfusion_contract.errors import ContractError
 from dagfusion_contract.naming import TableName
+from dagfusion_contract.view import View
 from dagfusion_pipeline.dimensions import plain
-from dagfusion_pipeline.errors import ConfigurationError, MissingObjectError, PartitionError
+from dagfusion_pipeline.errors import ConfigurationError, MissingObjectError, PartitionError, SqlError
 from dagfusion_pipeline.io_managers import ALLOW_MISSING_KEY
 from dagfusion_pipeline.sql_assets.column_lineage import COLUMN_LINEAGE_KEY, column_lineage
 from dagfusion_pipeline.sql_assets.definition import Defined
-from dagfusion_pipeline.sql_assets.statement import Statement
+from dagfusion_pipeline.sql_assets.statement import Reference, Statement, with_tables
 from dagfusion_pipeline.sql_assets.table_keys import names_of
 from dagfusion_pipeline.sql_assets.upstreams import Upstream
 from dagfusion_query.catalog.model import Snapshot, Table
@@ -66,6 +70,46 @@ def run_query(context: dg.AssetExecutionContext, query: Defined, storage: Storag
         connection.close()
         raise
     return pa.RecordBatchReader.from_batches(rows.schema, rows)
+
+
+def plan_view(context: dg.AssetExecutionContext, query: Defined, storage: Storage) -> View:
+    """Plan the SQL of a view over the tables as they are, and return the view with the tables' full names.
+
+    Raises:
+        ConfigurationError: the run's event log cannot be queried, or the SQL names another environment.
+        MissingObjectError: an upstream has no materialization.
+        SqlError: two columns have one name, or a column has a type that no table can have.
+        dagfusion_query.QueryError: the engine refuses the statement.
+    """
+    _check_environment(context, query, storage)
+    settings = _variables(storage)
+    event_log = _event_log(context.instance)
+    with connect_embedded(event_log, environment=storage.environment, settings=settings) as connection:
+        snapshot = connection.refresh()
+        names: dict[Reference, TableName] = {}
+        for upstream in query.upstreams:
+            table = find_table(snapshot, tuple(upstream.key.path))
+            if table is None:
+                raise _no_table(context, upstream, snapshot)
+            names |= dict.fromkeys(upstream.references, table.name)
+        sql = with_tables(query.statement, names)
+        schema = connection.sql(sql).schema
+    _attach_lineage(context, query, snapshot, schema)
+    _check_columns(context, schema)
+    columns = pa.schema([field.with_nullable(nullable=True).remove_metadata() for field in schema])
+    return View(sql, tuple(dict.fromkeys(names.values())), columns)
+
+
+def _check_columns(context: dg.AssetExecutionContext, schema: pa.Schema) -> None:
+    name = context.asset_key.to_user_string()
+    twice = [column for column, number in Counter(schema.names).items() if number > 1]
+    if twice:
+        raise SqlError(f"the SQL of view {name!r} has two columns {twice[0]!r}: name one of them with AS")
+    for field in schema:
+        try:
+            parse_field(field_entry(field), "its type")
+        except ContractError as error:
+            raise SqlError(f"the SQL of view {name!r}: cast column {field.name!r} to another type: {error}") from error
 
 
 class _Rows:

@@ -1,6 +1,7 @@
 """The SQL of an asset: one query, the tables and parameters that it names, and its version."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -45,6 +46,16 @@ class Statement:
     references: tuple[Reference, ...]
     parameters: frozenset[str]
     version: str
+
+
+def with_tables(statement: Statement, names: Mapping[Reference, object]) -> str:
+    """Return the text of a statement with other names for its tables; all else stays as it is written."""
+    text = statement.sql
+    for table in reversed(tables_of(statement.query)):
+        first = table.args.get("db") or table.this
+        start, end = first.meta["start"], table.this.meta["end"] + 1
+        text = f"{text[:start]}{names[reference_of(table, '')]}{text[end:]}"
+    return text
 
 
 def parse_statement(sql: str, asset: str) -> Statement:

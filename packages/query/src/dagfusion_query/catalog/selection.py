@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.model import Snapshot, Table
+from dagfusion_query.errors import PlanError
 from dagfusion_query.event_log.protocol import AssetKey
 
 
@@ -40,14 +41,39 @@ def missing_partitions(snapshot: Snapshot, selection: Selection) -> list[str]:
 
 
 def selected(snapshot: Snapshot, selections: Iterable[Selection]) -> Snapshot:
-    """Return a catalog that has the selected files alone. An asset without a table is left out."""
+    """Return a catalog that has the selected files alone, and what selected views read.
+
+    An asset without a table is left out.
+
+    Raises:
+        PlanError: A view needs all partitions of a table, some of which were selected under its own name.
+    """
     tables: dict[TableName, Table] = {}
     for selection in selections:
         table = find_table(snapshot, selection.asset_key)
         if table is not None:
             kept = _restricted(table, selection.partitions)
             tables |= {name: replace(kept, name=name) for name in selection.names}
+    for name, table in _read_by_views([*tables.values()], snapshot).items():
+        if tables.setdefault(name, table).files is not table.files:
+            raise PlanError(
+                f"this statement reads some partitions of {name}, of which one of its views reads all: "
+                f"name the table in another way than {name}, such as by the asset's key in double quotes"
+            )
     return replace(snapshot, tables=MappingProxyType(tables), problems=MappingProxyType({}))
+
+
+def _read_by_views(tables: Iterable[Table], snapshot: Snapshot) -> dict[TableName, Table]:
+    """Return the tables and views below the views of some tables."""
+    found: dict[TableName, Table] = {}
+    left = [*tables]
+    while left:
+        view = left.pop().view
+        for name in () if view is None else view.view.tables:
+            if name in snapshot.tables and name not in found:
+                found[name] = snapshot.tables[name]
+                left.append(found[name])
+    return found
 
 
 def _restricted(table: Table, partitions: frozenset[str] | None) -> Table:

@@ -106,10 +106,10 @@ class Session:
     @cached_property
     def counting(self) -> SessionContext:
         """A context that counts the rows of witnesses, for plans with small inputs of joins: see `scan.join_order`."""
-        context = new_context(self._settings)
+        context = new_context(self._means.settings)
         context.sql("SET datafusion.execution.collect_statistics = true").collect()
         context.sql("SET datafusion.optimizer.join_reordering = false").collect()  # the inputs are in order
-        self._series.register(context)
+        self._means.series.register(context)
         return context
 
     def template(self, name: TableName) -> Template:
