@@ -79,10 +79,12 @@ def test_any_order_and_repetition_gives_the_same_view(file_record: Record, data:
 
 
 def test_a_view_has_the_columns_of_its_record_and_no_files() -> None:
-    found = table(fold(EMPTY, [published(7)]))
+    event = published(7)
+    found = table(fold(EMPTY, [event]))
+    assert isinstance(event.file, View)
 
     assert (found.file_schema, len(found.files), found.problem) == (COLUMNS, 0, None)
-    assert found.view == PublishedView(7, 7000, "run", published(7).file)
+    assert found.view == PublishedView(7, 7000, "run", event.file)
 
 
 def test_a_view_that_changes_is_another_table() -> None:

@@ -73,7 +73,7 @@ def sql_view(
         from dagfusion_pipeline.sql_assets.engine_run import plan_view  # noqa: PLC0415 - DataFusion takes a while
 
         view = plan_view(context, defined, getattr(context.resources, io_manager_key))
-        published = {
+        published: dict[str, Any] = {
             VIEW_ENTRY: dg.MetadataValue.json(view_entry(view)),
             COLUMN_SCHEMA_KEY: table_schema(view.columns, {}),
         }

@@ -12,7 +12,7 @@ from datafusion.catalog import Schema
 
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.view import View
-from dagfusion_query.engine.statement import planning_error
+from dagfusion_query.engine.datafusion_errors import planning_error
 from dagfusion_query.errors import PlanError, QueryError
 from dagfusion_query.sql_text import qualified
 
