@@ -323,7 +323,7 @@ class _Choice(NamedTuple):
 
 
 def _read_view(context: SessionContext, sql: str) -> DataFrame:
-    frame = _parsed(context, sql, {})
+    frame = context.sql_with_options(sql, READ_ONLY)
     return read_in_context(frame, context) if may_change(sql, {}) else frame
 
 
