@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from unittest import mock
 
 import uvicorn.server
-
 from starlette.routing import BaseRoute
 
 from dagfusion_query.access.authentication import Tokens
