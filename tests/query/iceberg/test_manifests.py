@@ -183,6 +183,17 @@ def test_only_what_changed_is_written(publisher: Publisher, folder: Path, monkey
     assert len(files) == 3 + 1 + 3 * 2, "manifests, and a manifest list and a document of each version"
 
 
+def test_many_files_have_bounds_of_few_columns(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dagfusion_query.iceberg.iceberg_schema._MAX_BOUNDS", 16)
+    stats = {name: {"min": 1, "max": 2, "nulls": 0} for name in "abcd"}
+    parts = [Part((str(n),), dict.fromkeys("abcd", "int64"), stats) for n in range(6)]
+    four = folded(parts[:4], {"p": "string"})
+    first = publish(publisher, four)
+    assert [set(bounds_of(first, file)) for file in data_files(first)] == [{*"abcd"}] * 4
+    six = publish(publisher, folded(parts[4:], {"p": "string"}, four, 5))
+    assert [set(bounds_of(six, file)) for file in data_files(six)] == [{"a", "b"}] * 6
+
+
 def test_services_agree_without_speaking_to_each_other(publisher: Publisher, folder: Path) -> None:
     parts = states("CA", "NY")
     first = publish(publisher, folded(parts, KINDS))

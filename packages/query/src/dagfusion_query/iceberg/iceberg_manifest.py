@@ -36,7 +36,7 @@ class Manifest:
 
 def content_key(files: pa.Table, schema: IcebergSchema) -> str:
     """Return what identifies a manifest's content without encoding it."""
-    digest = hashlib.blake2b(json.dumps([schema.schema, schema.spec]).encode(), digest_size=16)
+    digest = hashlib.blake2b(json.dumps([schema.schema, schema.spec, len(schema.bounded)]).encode(), digest_size=16)
     for batch in files.combine_chunks().to_batches():
         digest.update(batch.serialize())
     return digest.hexdigest()

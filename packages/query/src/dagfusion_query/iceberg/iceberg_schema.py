@@ -23,6 +23,9 @@ SPEC_ID = 0
 _FIRST_PARTITION_FIELD = 1000
 _UNREAD = "is not read"
 _MAX_BOUNDED = 100  # columns, as Iceberg's writers limit them
+# Bounds in all manifests of a table: columns times files. DuckDB 1.5 reads every entry for every query: a point query
+# of 18,250 files takes four times as long with the bounds of nine columns as with none.
+_MAX_BOUNDS = 1 << 16
 _OTHER = re.compile(r"[^A-Za-z0-9_]")
 
 
@@ -49,12 +52,14 @@ class IcebergSchema:
         partition: Those that no file has; their values are in the partition of each file.
         left_out: Why other columns of the table are not there, by their names.
         unread: An id that no column has for each name that a column of a file may have and that is not read from it.
+        bounded: The columns that have bounds in manifests, as far as they are known: the fewer, the more files.
     """
 
     columns: tuple[IcebergColumn, ...]
     partition: tuple[IcebergColumn, ...]
     left_out: Mapping[str, str]
     unread: Mapping[str, int]
+    bounded: tuple[IcebergColumn, ...]
 
     @cached_property
     def schema(self) -> dict[str, Any]:
@@ -96,11 +101,6 @@ class IcebergSchema:
         read = [_mapped(column.name, column.id, column.kind) for column in self.columns]
         return read + [{"field-id": id_, "names": [name]} for name, id_ in self.unread.items()]
 
-    @property
-    def bounded(self) -> tuple[IcebergColumn, ...]:
-        """The columns that may have bounds in manifests."""
-        return tuple(column for column in self.columns if isinstance(column.kind, str))[:_MAX_BOUNDED]
-
 
 def iceberg_schema(table: Table, layouts: Sequence[Layout]) -> IcebergSchema:
     """Return what Iceberg says of a table's columns.
@@ -127,9 +127,24 @@ def iceberg_schema(table: Table, layouts: Sequence[Layout]) -> IcebergSchema:
         except NotInIcebergError as error:
             left_out[field.name] = str(error)
     unread = dict.fromkeys([*left_out, *(column.name for column in partition)])
+    flat = [column for column in columns if isinstance(column.kind, str)]
     return IcebergSchema(
-        tuple(columns), tuple(partition), left_out, {name: ids.take((name, _UNREAD)) for name in unread}
+        tuple(columns),
+        tuple(partition),
+        left_out,
+        {name: ids.take((name, _UNREAD)) for name in unread},
+        tuple(flat[: bounded_columns(len(table.files))]),
     )
+
+
+def bounded_columns(files: int) -> int:
+    """Return how many columns of a table have bounds; it changes only where the number of files doubles.
+
+    >>> [bounded_columns(files) for files in (1, 600, 18_250, 1_000_000)]
+    [100, 64, 2, 0]
+    """
+    doubled = 1 << (files - 1).bit_length()
+    return min(_MAX_BOUNDED, _MAX_BOUNDS // doubled)
 
 
 def layouts_of(table: Table, ledger: Ledger) -> list[Layout]:
