@@ -231,6 +231,9 @@ def described(key: str, columns: list[tuple[str, str]], dimensions: list[tuple[s
         "problem": None,
         "warnings": [],
         "columns": shown,
+        "files": 1,
+        "consolidated": 0,
+        "would_gain": False,
         "last_run_id": "5f2c81aa-8a41-4c6b-9f0e-0c6cf9e3b0aa",
         "dagster_url": f"{DAGSTER}/assets/{key}",
     }

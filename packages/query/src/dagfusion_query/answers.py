@@ -37,6 +37,8 @@ class TableInfo:
         location: The folder that holds all files, or the only file; None for tables of a service.
         required: Columns that hold no NULL.
         view: The statement of a view, which has no partitions of its own; None for a table.
+        consolidated: How many of the files are also in consolidated objects, which queries read.
+        would_gain: True if a consolidation would make scans faster: many small files are in no such object.
     """
 
     name: str
@@ -54,6 +56,8 @@ class TableInfo:
     location: str | None = None
     required: tuple[str, ...] = ()
     view: str | None = None
+    consolidated: int = 0
+    would_gain: bool = False
 
     @property
     def is_table(self) -> bool:

@@ -29,6 +29,7 @@ from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.stored_event import EventReader
 from dagfusion_query.object_store import StaleRetries
 from dagfusion_query.parameters import Params
+from dagfusion_query.scan.gain import gain
 from dagfusion_query.settings import Settings, listed
 
 _DISCOVERY_WAIT_S = 60.0  # for what is there when a connection is made; the rest appears as it is learnt
@@ -288,6 +289,7 @@ def _info(table: Table) -> TableInfo:
         whereabouts(table),
         tuple(field.name for field in columns if not field.nullable),
         None if table.view is None else table.view.view.sql,
+        *gain(table),
     )
 
 

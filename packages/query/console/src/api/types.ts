@@ -38,6 +38,11 @@ export interface TableDetail extends Omit<TableSummary, "warnings"> {
   last_run_id: string | null;
   dagster_url: string | null;
   warnings: string[];
+  files: number;
+  /** Files that are also in consolidated objects, which queries read. */
+  consolidated: number;
+  /** Many small files are in no such object. */
+  would_gain: boolean;
 }
 
 export interface Catalog {
@@ -110,6 +115,9 @@ export interface ExplainedScan extends ScanStats {
   filters: Filter[];
   partitions: (string | null)[];
   uris: string[];
+  /** Partitions that are read from large objects, and the URIs of these. */
+  consolidated: number;
+  large_objects: string[];
 }
 
 export interface Explanation {

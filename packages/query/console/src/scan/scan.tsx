@@ -98,6 +98,8 @@ function TableScan({ scan }: { scan: ScanStats | ExplainedScan }) {
   const skipped = scan.files_total - scan.files_read;
   const filters = "filters" in scan ? scan.filters : [];
   const partitions = "partitions" in scan ? scan.partitions : [];
+  const consolidated = "consolidated" in scan ? scan.consolidated : 0;
+  const objects = "large_objects" in scan ? scan.large_objects.length : 0;
   return (
     <section class="card" aria-label={`Scan of ${scan.table}`}>
       <h3>
@@ -110,6 +112,7 @@ function TableScan({ scan }: { scan: ScanStats | ExplainedScan }) {
       <p class="proportion-text">
         <b>{plural(scan.files_read, "partition")} read</b>, {count(skipped)} of {count(scan.files_total)} skipped (
         {percent(skipped, scan.files_total)})
+        {consolidated > 0 && `, ${count(consolidated)} of them from ${plural(objects, "consolidated object")}`}
       </p>
       {filters.length > 0 && (
         <table class="plain">

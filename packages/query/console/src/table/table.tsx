@@ -10,7 +10,7 @@ import { quoteName } from "../sql/literals";
 import { catalogProblem, details, tableDetail } from "../state/catalog";
 import { now } from "../state/clock";
 import { type TableTab, openAndRun } from "../state/tabs";
-import { ago, bytes, count, plural } from "../ui/format";
+import { ago, bytes, count, percent, plural } from "../ui/format";
 import { Icon } from "../ui/icons";
 import { ProblemView } from "../ui/problem";
 import { dagsterLink, runLink } from "./dagster";
@@ -120,6 +120,15 @@ function Head({ detail }: { detail: TableDetail }) {
           <dt>size</dt>
           <dd>{bytes(detail.bytes)}</dd>
         </div>
+        {(detail.consolidated > 0 || detail.would_gain) && (
+          <div title={detail.would_gain ? `dagfusion consolidate ${detail.schema}.${detail.name}` : undefined}>
+            <dt>consolidated</dt>
+            <dd>
+              {percent(detail.consolidated, detail.files)}
+              {detail.would_gain && <small>more would make scans faster</small>}
+            </dd>
+          </div>
+        )}
         <div title={detail.materialized_at ?? undefined}>
           <dt>materialized</dt>
           <dd>{ago(detail.materialized_at, now.value)}</dd>

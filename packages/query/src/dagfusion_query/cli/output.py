@@ -107,6 +107,8 @@ _TABLES = pa.schema(
         "location": pa.string(),
         "required": pa.list_(pa.string()),
         "view": pa.string(),
+        "consolidated": pa.int64(),
+        "would_gain": pa.bool_(),
     }
 )
 

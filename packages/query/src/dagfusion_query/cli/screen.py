@@ -102,6 +102,8 @@ class TableOutput:
                 [table.name, *((partitioned, *numbers) if table.view is None else ("(view)", "", "", "")), last]
             )
         self._grid(shown)
+        if gaining := [table.name for table in listed if table.would_gain]:
+            _say(f"many small objects: `dagfusion consolidate TABLE` makes scans of {', '.join(gaining)} faster")
         for warning in (text for table in listed for text in table.warnings if text != table.problem):
             _say(f"warning: {warning}")
         if others := len(tables) - len(listed):
@@ -121,6 +123,7 @@ class TableOutput:
             "rows": f"{table.rows:,}" if table.view is None else None,
             "partitions": f"{table.partitions:,}" if table.view is None else None,
             "files": f"{counted(table.files, 'file')}, {size(table.bytes)}" if table.view is None else None,
+            "consolidated": consolidation(table),
             "materialized": _moment(table.materialized_at),
             "problem": table.problem,
         }
@@ -176,6 +179,14 @@ def cost(stats: QueryStats) -> str:
     files = f"{stats.files_read:,} of {stats.files_total:,} files read, " if stats.files_total else ""
     requests = f" in {counted(stats.requests, 'request')}" if stats.requests else ""
     return f"{counted(stats.rows, 'row')}; {files}{size(stats.bytes_read)}{requests}, {stats.seconds * 1000:,.1f} ms"
+
+
+def consolidation(table: TableInfo) -> str:
+    """Write the share of a table's files that are consolidated: `97 %`; empty where none is, and none should be."""
+    if not table.consolidated:
+        return "no; it would make scans faster" if table.would_gain else ""
+    share = f"{100 * table.consolidated // max(table.files, 1)} %"
+    return f"{share}; the rest would make scans faster" if table.would_gain else share
 
 
 def counted(count: int, what: str) -> str:

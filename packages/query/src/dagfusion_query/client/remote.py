@@ -153,6 +153,8 @@ def table_info(table: TableDocument) -> TableInfo:
         files=table.files,
         required=tuple(column.name for column in table.columns if not column.nullable),
         view=table.sql,
+        consolidated=table.consolidated,
+        would_gain=table.would_gain,
     )
 
 

@@ -104,6 +104,8 @@ class TableDocument(_TableFacts):
         warnings: Partitions and columns that are left out, and why.
         sql: The statement of a view.
         reads: The tables and views that a view reads.
+        consolidated: How many of the files are also in consolidated objects, which queries read.
+        would_gain: Whether a consolidation would make scans faster: many small files are in no such object.
     """
 
     columns: Sequence[ColumnDocument] = ()
@@ -113,6 +115,8 @@ class TableDocument(_TableFacts):
     warnings: Sequence[str] = ()
     sql: str | None = None
     reads: Sequence[str] = ()
+    consolidated: int = 0
+    would_gain: bool = False
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,11 @@ class LargeObjects:
         self._of_file, self._rows, self._places = _current(table)
         self._sizes: Numbers = np.bincount(self._of_file[self._of_file >= 0], minlength=len(self._rows))
 
+    @property
+    def held(self) -> Flags:
+        """Whether a row group stands for a file, for each file of the table."""
+        return self._of_file >= 0
+
     def read(self, files: pa.Array | None) -> LargeRead | None:
         """Return what a scan of these files (None for all) reads of large objects; None for nothing."""
         if not len(self._rows):

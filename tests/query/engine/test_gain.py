@@ -1,0 +1,88 @@
+"""Which tables would gain from a consolidation, and how much of a table is consolidated."""
+
+from random import Random
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from dagfusion_query.answers import TableInfo
+from dagfusion_query.cli.screen import consolidation
+from dagfusion_query.scan import gain
+from dagfusion_query.scan.gain import Gain
+from tests.query.engine.consolidating import consolidate
+
+NAME = ("t",)
+
+
+def table(lake: Any) -> Any:
+    (made,) = lake.snapshot.tables.values()
+    return made
+
+
+def write(lake: Any, numbers: range, state: str | None = "CA") -> None:
+    for number in numbers:
+        values = {"state": pa.scalar(state, pa.string()), "n": pa.scalar(number, pa.int64())}
+        lake.write(NAME, pa.table({"x": [number, 2 * number]}), values)
+
+
+@pytest.fixture
+def small(lake: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A table of twelve small files, where more than ten are many."""
+    monkeypatch.setattr(gain, "MANY_FILES", 10)
+    lake.with_etags = True
+    write(lake, range(12))
+    return lake
+
+
+def test_many_small_files_would_gain_until_they_are_consolidated(small: Any) -> None:
+    assert gain.gain(table(small)) == Gain(0, would_gain=True)
+
+    consolidate(small, table(small), Random(1))  # noqa: S311
+    assert gain.gain(table(small)) == Gain(12, would_gain=False)
+
+    write(small, range(12, 22))
+    assert gain.gain(table(small)) == Gain(12, would_gain=False)
+    write(small, range(22, 23))
+    assert gain.gain(table(small)) == Gain(12, would_gain=True)
+
+
+def test_what_was_written_again_is_not_consolidated(small: Any) -> None:
+    consolidate(small, table(small), Random(1), group_rows=1)  # noqa: S311
+    write(small, range(3))
+
+    assert gain.gain(table(small)) == Gain(9, would_gain=False)
+
+
+def test_large_files_and_those_without_an_etag_would_not_gain(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gain, "SMALL_BYTES", 10)
+    assert gain.gain(table(small)) == Gain()
+
+    monkeypatch.undo()
+    monkeypatch.setattr(gain, "MANY_FILES", 1)
+    small.with_etags = False
+    write(small, range(11))
+    assert gain.gain(table(small)) == Gain()
+
+
+def test_partitions_that_cannot_be_consolidated_would_not_gain(small: Any) -> None:
+    write(small, range(1), None)
+
+    assert gain.gain(table(small)) == Gain()
+
+
+@pytest.mark.parametrize(
+    ("consolidated", "would_gain", "shown"),
+    [
+        (0, False, ""),
+        (0, True, "no; it would make scans faster"),
+        (194, False, "97 %"),
+        (50, True, "25 %; the rest would make scans faster"),
+    ],
+)
+def test_the_share_is_shown(consolidated: int, would_gain: bool, shown: str) -> None:  # noqa: FBT001
+    info = TableInfo(
+        "s.t", ("t",), (), {}, 200, 1, 1, None, None, files=200, consolidated=consolidated, would_gain=would_gain
+    )
+
+    assert consolidation(info) == shown
