@@ -53,6 +53,7 @@ TOWERS: Mapping[str, Sequence[str]] = {
         "consolidate_table",
         "commands",
         "vacuum",
+        "components",
     ),
     "dagfusion_query": (
         "errors",
@@ -130,6 +131,7 @@ HOMES: Mapping[str, Sequence[str]] = {
         "dagfusion_pipeline.check_definitions",
         "dagfusion_pipeline.check_results",
         "dagfusion_pipeline.checked_partitions",
+        "dagfusion_pipeline.components",
         "dagfusion_pipeline.consolidate",
         "dagfusion_pipeline.consolidate_table",
         "dagfusion_pipeline.dimensions",

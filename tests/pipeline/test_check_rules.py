@@ -111,6 +111,8 @@ def test_bounds_are_exact_where_floats_are_not() -> None:
         (dt.datetime(2024, 1, 1, tzinfo=dt.UTC), pa.timestamp("us")),
         (dt.date(2024, 1, 1), pa.timestamp("us")),
         (NEW_YEAR, pa.date32()),
+        ("2024-01-01Z", pa.date32()),
+        ("2024-01-01T00:00:00", pa.timestamp("us", "UTC")),
         ("1", pa.int64()),
         (True, pa.int64()),
         (1, pa.string()),
@@ -121,6 +123,22 @@ def test_bounds_are_exact_where_floats_are_not() -> None:
 def test_bounds_of_another_kind_are_unknown(bound: Any, data_type: pa.DataType) -> None:
     one = partition(1, {"x": {"min": "2024-01-01", "max": "2024-01-01", "nulls": 0}}, pa.schema([("x", data_type)]))
     assert InBounds("x", bound, None).judge(one).state == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (dt.date(2024, 1, 1), "2024-01-01"),
+        (dt.time(7, 30), "07:30"),
+        (NEW_YEAR, "2024-01-01T00:00:00"),
+        (NEW_YEAR.replace(tzinfo=dt.UTC), "2024-01-01T01:00:00+01:00"),
+    ],
+)
+def test_dates_and_times_may_be_text(value: Any, text: str) -> None:
+    one = partition_of(pa.table({"x": [value]}))
+    assert InBounds("x", text, text).judge(one).state == "holds"
+    later = text.replace("2024", "2025").replace("07", "08")
+    assert InBounds("x", later, None).judge(one).state == "broken"
 
 
 def test_columns_that_are_absent_or_of_the_partition() -> None:

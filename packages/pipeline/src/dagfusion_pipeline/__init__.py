@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dagfusion_pipeline.asset_checks import partition_checks
+    from dagfusion_pipeline.components import Maintenance, ParquetTables
     from dagfusion_pipeline.consolidate import build_consolidate_job, build_consolidate_schedule
     from dagfusion_pipeline.frame_types import FRAME_TYPES, FrameType, Stream
     from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager, S3ParquetIOManager
@@ -22,6 +23,8 @@ __all__ = [
     "BULK_EVENT_SETTINGS",
     "FRAME_TYPES",
     "FrameType",
+    "Maintenance",
+    "ParquetTables",
     "PartitionedS3ParquetIOManager",
     "S3ParquetIOManager",
     "SqlAssetComponent",
@@ -38,6 +41,8 @@ _MODULES = {
     "BULK_EVENT_SETTINGS": "partition_events",
     "FRAME_TYPES": "frame_types",
     "FrameType": "frame_types",
+    "Maintenance": "components",
+    "ParquetTables": "components",
     "PartitionedS3ParquetIOManager": "io_managers",
     "S3ParquetIOManager": "io_managers",
     "SqlAssetComponent": "sql_assets.sql_asset_component",

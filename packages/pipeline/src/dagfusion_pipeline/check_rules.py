@@ -216,12 +216,15 @@ def comparable(value: Any, data_type: pa.DataType) -> Any:
 
 
 def comparable_bound(bound: Bound, data_type: pa.DataType) -> Any:
-    """A bound as a value that compares exactly with those of a type.
+    """A bound as a value that compares exactly with those of a type; dates and times may be text in ISO 8601.
 
     Raises:
         ValueError: it is of another kind than the values.
     """
-    types, kind = pa.types, type(bound)
+    types = pa.types
+    if isinstance(bound, str) and types.is_temporal(data_type):
+        bound = _of_text(bound, data_type)
+    kind = type(bound)
     if types.is_integer(data_type) or types.is_floating(data_type) or types.is_decimal(data_type):
         return _of_kind(bound, kind in (int, float, Decimal), "numbers", data_type)
     if types.is_boolean(data_type):
@@ -238,6 +241,14 @@ def comparable_bound(bound: Bound, data_type: pa.DataType) -> Any:
         word = "datetimes with a zone" if data_type.tz else "datetimes without a zone"
         return _moment(_of_kind(bound, fits, word, data_type))
     raise ValueError(f"values of type {data_type} have no bounds")
+
+
+def _of_text(text: str, data_type: pa.DataType) -> Bound:
+    kind = date if pa.types.is_date(data_type) else time if pa.types.is_time(data_type) else datetime
+    try:
+        return kind.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"bounds of type {data_type} must be in ISO 8601, got {text!r}") from None
 
 
 def _of_kind(bound: Any, fits: bool, word: str, data_type: pa.DataType) -> Any:  # noqa: FBT001

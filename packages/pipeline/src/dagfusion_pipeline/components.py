@@ -1,0 +1,173 @@
+"""Dagster components of a `dg` project: `ParquetTables` has the IO managers and checks, `Maintenance` the jobs."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Literal
+
+import dagster as dg
+from pydantic import Field
+
+from dagfusion_pipeline.asset_checks import partition_checks
+from dagfusion_pipeline.consolidate import build_consolidate_job, build_consolidate_schedule
+from dagfusion_pipeline.environment import Environment
+from dagfusion_pipeline.errors import ConfigurationError
+from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager, S3ParquetIOManager
+from dagfusion_pipeline.vacuum import build_vacuum_job
+
+_SECRETS = {
+    "access_key_id": "AWS_ACCESS_KEY_ID",
+    "secret_access_key": "AWS_SECRET_ACCESS_KEY",
+    "session_token": "AWS_SESSION_TOKEN",
+}
+
+
+class TableChecks(dg.Resolvable, dg.Model):
+    """The checks of one asset, as `partition_checks` has them."""
+
+    asset: str = Field(description="The asset's key, such as Silver/orgs.")
+    rows: list[int | None] | None = Field(default=None, description="The fewest and the most rows of a partition.")
+    not_null: list[str] = Field(default=[], description="Columns without nulls.")
+    bounds: dict[str, list[Any]] = Field(default={}, description="For each column the least and the greatest value.")
+    complete: bool = Field(default=False, description="Every partition is materialized.")
+    columns: bool | Literal["names"] = Field(
+        default=False, description="Every partition has the same columns, or those that the asset declares."
+    )
+    fresh_within_hours: float | None = Field(
+        default=None, description="Hours after the end of its time window until a partition is materialized."
+    )
+    severity: Literal["ERROR", "WARN"] = Field(default="ERROR", description="Of a check that fails; only ERROR blocks.")
+    unknown: Literal["warn", "fail"] = Field(
+        default="warn", description="What a check is whose partitions have no statistics."
+    )
+    blocking: bool = Field(default=False, description="Whether assets downstream wait for the checks.")
+
+    def build(self) -> dg.AssetChecksDefinition:
+        """Return the definition of the checks.
+
+        Raises:
+            ConfigurationError: an option is not usable.
+        """
+        hours = self.fresh_within_hours
+        return partition_checks(
+            dg.AssetKey.from_user_string(self.asset),
+            rows=_pair("rows", self.rows) if self.rows is not None else None,
+            not_null=self.not_null,
+            bounds={column: _pair(f"bounds of {column!r}", given) for column, given in self.bounds.items()},
+            complete=self.complete,
+            schema=self.columns,
+            fresh_within=None if hours is None else timedelta(hours=hours),
+            severity=dg.AssetCheckSeverity[self.severity],
+            unknown=self.unknown,
+            blocking=self.blocking,
+        )
+
+
+class ParquetTables(dg.Component, dg.Resolvable, dg.Model):
+    """The IO managers of Parquet tables, and checks of the tables.
+
+    Without a bucket, the variables of the environment say where the objects are: ENVIRONMENT, S3_BUCKET and others.
+
+    Example:
+        ```yaml
+        type: dagfusion_pipeline.ParquetTables
+        attributes:
+          checks:
+            - asset: Silver/orgs
+              rows: [1, 10000]
+              not_null: [npi]
+              bounds: {age: [0, 130]}
+              complete: true
+              blocking: true
+        ```
+    """
+
+    io_manager_key: str = Field(
+        default="parquet", description="The resource that writes one object for an asset or partition key."
+    )
+    hive_io_manager_key: str = Field(
+        default="hive_parquet", description="The resource that writes HIVE folders, one for each partition."
+    )
+    fields: dict[str, Any] = Field(
+        default={}, description="Fields of both IO managers, such as bucket or file_naming, over the environment's."
+    )
+    checks: list[TableChecks] = Field(default=[], description="Checks of assets, which may be defined elsewhere.")
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002 - Dagster's signature
+        """Return the IO managers and the checks.
+
+        Raises:
+            ConfigurationError: a field, a check, or a variable of the environment is not usable.
+        """
+        unknown = sorted(self.fields.keys() - S3ParquetIOManager.model_fields.keys())
+        if unknown:
+            raise ConfigurationError(
+                f"fields of ParquetTables must be fields of the IO managers, got {unknown}: use some of"
+                f" {sorted(S3ParquetIOManager.model_fields)}"
+            )
+        fields = {**({} if "bucket" in self.fields else _of_environment()), **self.fields}
+        resources = {
+            self.io_manager_key: S3ParquetIOManager(**fields),
+            self.hive_io_manager_key: PartitionedS3ParquetIOManager(**fields),
+        }
+        return dg.Definitions(resources=resources, asset_checks=[one.build() for one in self.checks])
+
+
+class Maintenance(dg.Component, dg.Resolvable, dg.Model):
+    """Jobs and a schedule that keep tables small and fast: the vacuum, and the consolidation of small objects.
+
+    Example:
+        ```yaml
+        type: dagfusion_pipeline.Maintenance
+        attributes:
+          vacuum: [Silver/orgs, Gold/daily]
+          consolidate: [Silver/orgs]
+          consolidate_cron: "30 3 * * *"
+        ```
+    """
+
+    vacuum: list[str] = Field(default=[], description="Keys of assets whose superseded objects a job deletes.")
+    consolidate: list[str] = Field(
+        default=[], description="Keys of partitioned assets whose small objects a job copies into large ones."
+    )
+    consolidate_cron: str | None = Field(
+        default="30 3 * * *", description="When the consolidation runs, once its schedule is started; null for never."
+    )
+    io_manager_key: str = Field(
+        default="hive_parquet", description="The resource of an IO manager with the bucket and prefix of the assets."
+    )
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002 - Dagster's signature
+        """Return the jobs, and the schedule of the consolidation.
+
+        Raises:
+            ConfigurationError: no asset is named.
+        """
+        if not (self.vacuum or self.consolidate):
+            raise ConfigurationError(
+                "Maintenance has nothing to do: name assets in vacuum or consolidate, such as vacuum: [Silver/orgs]"
+            )
+        jobs, schedules = [], []
+        if self.vacuum:
+            jobs.append(build_vacuum_job(_keys(self.vacuum), io_manager_key=self.io_manager_key))
+        if self.consolidate:
+            job = build_consolidate_job(_keys(self.consolidate), io_manager_key=self.io_manager_key)
+            jobs.append(job)
+            if self.consolidate_cron is not None:
+                schedules.append(build_consolidate_schedule(job, cron_schedule=self.consolidate_cron))
+        return dg.Definitions(jobs=jobs, schedules=schedules)
+
+
+def _of_environment() -> Mapping[str, Any]:
+    """The fields that the process's variables give; secrets by name, because Dagster shows how a resource is set."""
+    fields = Environment.from_process().io_manager_fields()
+    return {**fields, **{name: dg.EnvVar(variable) for name, variable in _SECRETS.items() if name in fields}}
+
+
+def _pair(what: str, given: Sequence[Any]) -> tuple[Any, Any]:
+    if len(given) != 2:  # noqa: PLR2004 - a pair
+        raise ConfigurationError(f"{what} must be a list of two values, of which one may be null; got {list(given)!r}")
+    return given[0], given[1]
+
+
+def _keys(names: Sequence[str]) -> list[dg.AssetKey]:
+    return [dg.AssetKey.from_user_string(name) for name in names]
