@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from dagfusion_pipeline import PartitionedS3ParquetIOManager, S3ParquetIOManager, sql_asset
+from dagfusion_pipeline.consolidate import consolidate_asset
 from dagfusion_pipeline.errors import ConfigurationError, MissingObjectError, PartitionError
 from dagfusion_query.connection import EmbeddedConnection
 from dagfusion_query.errors import ExecutionError, PlanError
@@ -218,6 +219,19 @@ def test_a_window_bounds_an_asset_without_partitions(location: Location) -> None
     assert [row["n"] for row in location.rows(asset, "2024-01-02")] == [2, 3]
 
 
+def test_the_window_of_several_dimensions_is_that_of_their_days(location: Location) -> None:
+    asset = sql_asset(
+        "gold/windows",
+        "SELECT date, state, $window_start AS since, $window_end AS until FROM silver_tax_id.orgs",
+        partitions_def=DAYS_BY_STATE,
+        io_manager_key="hive",
+        assets=[orgs],
+    )
+    location.run(asset, "2024-01-01|CA", "2024-01-02|NY")
+    (row,) = {(row["since"], row["until"]) for row in location.rows(asset, "2024-01-02|NY")}
+    assert row == (dt.datetime(2024, 1, 1, tzinfo=dt.UTC), dt.datetime(2024, 1, 3, tzinfo=dt.UTC))
+
+
 def test_a_partition_that_is_not_there_is_named(location: Location) -> None:
     message = (
         r"^asset 'gold/daily' reads 2 partitions of asset 'Silver/TaxID/orgs' that are not materialized:"
@@ -228,6 +242,30 @@ def test_a_partition_that_is_not_there_is_named(location: Location) -> None:
     asset = daily(metadata={"allow_missing_partitions": True})
     location.run(asset, "2024-01-03", "2024-01-04")
     assert location.rows(asset, "2024-01-04") == expected(range(4, 5), ["CA"])
+
+
+def test_partitions_that_are_all_missing_are_no_rows(location: Location) -> None:
+    asset = daily(metadata={"allow_missing_partitions": True})
+    location.run(asset, "2024-01-05", "2024-01-06")
+    assert location.rows(asset, "2024-01-06") == []
+
+
+def test_large_objects_are_read_for_whole_row_groups_only(location: Location) -> None:
+    """A row group has the rows of partitions that the run does not read."""
+    manager, logged = location.resources["hive"], list[dg.AssetObservation]()
+    assert isinstance(manager, PartitionedS3ParquetIOManager)
+    done = consolidate_asset(location.instance, manager, ORGS, "a-run", logged.append)
+    assert (done.partitions, len(logged)) == (10, 1)
+    location.instance.report_runless_asset_event(logged[0])
+    asset = daily()
+    location.run(asset, "2024-01-02")
+    assert by_day_and_state(location.rows(asset, "2024-01-02")) == expected(range(2, 3), STATES)
+    sql = "SELECT date, state, sum(n) AS n FROM silver_tax_id.orgs GROUP BY date, state"
+    whole = sql_asset("gold/whole", sql, io_manager_key="flat", assets=[orgs])
+    location.run(whole)
+    found = sorted((row["date"].day, row["state"], row["n"]) for row in location.rows(whole))
+    days = [(day, state, day * sum(range(2 + number))) for day in (1, 2, 3) for number, state in enumerate(STATES)]
+    assert found == [*days, (4, "CA", 4)]
 
 
 def test_a_table_that_is_not_there_is_named(location: Location) -> None:

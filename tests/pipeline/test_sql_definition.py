@@ -186,6 +186,15 @@ def test_an_asset_reads_itself_with_a_mapping_only() -> None:
     assert keys_of(asset) == ["gold/x"]
 
 
+def test_parameters_need_partitions() -> None:
+    with pytest.raises(SqlError, match=r"has \$window_end, and the asset has no partitions by time: give it"):
+        sql_asset("a", "SELECT $window_start AS t, $window_end AS u", partitions_def=STATES)
+    with pytest.raises(SqlError, match=r"has \$partition_key, and the asset has no partitions: give it"):
+        sql_asset("a", "SELECT $partition_key AS k")
+    for partitions in (DAYS, DAYS_BY_STATE):
+        sql_asset("a", "SELECT $window_start AS t, $window_end AS u", partitions_def=partitions)
+
+
 def test_the_definition_shows_the_sql_and_the_options() -> None:
     asset = sql_asset(
         "gold/x",

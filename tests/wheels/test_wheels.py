@@ -29,6 +29,10 @@ with dagfusion_query.connect(sys.argv[1], settings={"DAGFUSION_HOME": "none"}) a
     rows = result.to_arrow().to_pylist()
 print(json.dumps({"present": present, "rows": rows, "files": [result.stats.files_read, result.stats.files_total]}))
 """
+SQL_ASSET = """
+from dagfusion_pipeline import sql_asset
+print(*(key.to_user_string() for key in sql_asset('a', 'SELECT * FROM b').dependency_keys))
+""".strip()
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -114,6 +118,19 @@ def test_the_pipeline_package_works_without_the_query_package(
     programs = install(wheels["dagfusion_contract"], wheels["dagfusion_pipeline"])
     program = "from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager, S3ParquetIOManager"
     run([programs / "python", "-c", program], tmp_path)
+    shown = run([programs / "python", "-c", SQL_ASSET], tmp_path, code=1)
+    assert shown.splitlines()[-1].endswith(
+        "sql_asset needs dagfusion-query, which is not installed: pip install 'dagfusion-pipeline[sql]'"
+    )
+
+
+def test_the_extra_of_sql_assets_is_all_that_they_need(
+    install: Callable[..., Path], wheels: Mapping[str, Path], run: Run, tmp_path: Path
+) -> None:
+    pipeline = f"dagfusion-pipeline[sql] @ {wheels['dagfusion_pipeline'].as_uri()}"
+    programs = install(wheels["dagfusion_contract"], wheels["dagfusion_query"], pipeline)
+    engine = "import dagfusion_pipeline.sql_assets.engine_run"
+    assert run([programs / "python", "-c", f"{SQL_ASSET}; {engine}"], tmp_path).split() == ["b"]
 
 
 def materialize_counts(home: Path, objects: Path) -> None:

@@ -12,6 +12,7 @@ from dagfusion_pipeline.sql_assets.upstreams import (
     Asset,
     Dep,
     Upstream,
+    check_parameters,
     find_upstreams,
     given_deps,
     known_columns,
@@ -51,6 +52,7 @@ def define(
         SqlError: the SQL is not one query, a table is of no asset, or no partition mapping fits.
     """
     statement = parse_statement(sql, asset_key.to_user_string())
+    check_parameters(statement, asset_key, partitions_def)
     deps = list(deps)
     given = given_deps(deps)
     known = specs_by_key([*(dep for dep in deps if not isinstance(dep, dg.AssetDep)), *(assets or ())])

@@ -8,6 +8,7 @@ import os
 import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Protocol
 
 import dagster as dg
@@ -24,7 +25,7 @@ from dagfusion_pipeline.sql_assets.column_lineage import COLUMN_LINEAGE_KEY, col
 from dagfusion_pipeline.sql_assets.definition import Defined
 from dagfusion_pipeline.sql_assets.statement import Reference, Statement, with_tables
 from dagfusion_pipeline.sql_assets.table_keys import names_of
-from dagfusion_pipeline.sql_assets.upstreams import Upstream
+from dagfusion_pipeline.sql_assets.upstreams import WINDOW, Upstream, time_dimension
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.catalog.selection import Selection, find_table, missing_partitions
 from dagfusion_query.connection import EmbeddedConnection, EmbeddedResult, connect_embedded
@@ -239,11 +240,25 @@ def _parameters(context: dg.AssetExecutionContext, statement: Statement) -> Mapp
                 f" {len(context.partition_keys)} partitions: run one at a time, or use $window_start and $window_end"
             )
         values["partition_key"] = context.partition_keys[0]
-    if {"window_start", "window_end"} & statement.parameters:
-        window = context.partition_time_window
+    if WINDOW & statement.parameters:
+        start, end = _window(context)
         kind = pa.timestamp("us", "UTC")
-        values |= {"window_start": pa.scalar(window.start, kind), "window_end": pa.scalar(window.end, kind)}
+        values |= {"window_start": pa.scalar(start, kind), "window_end": pa.scalar(end, kind)}
     return values
+
+
+def _window(context: dg.AssetExecutionContext) -> tuple[datetime, datetime]:
+    """Return the start and the end of the time that a run's partitions have."""
+    definition = context.assets_def.partitions_def
+    found = time_dimension(definition)
+    if found is None:
+        raise TypeError(definition)
+    name, days = found
+    keys: set[str] = set(context.partition_keys)
+    if isinstance(definition, dg.MultiPartitionsDefinition):
+        keys = {definition.get_partition_key_from_str(key).keys_by_dimension[str(name)] for key in keys}
+    windows = [days.time_window_for_partition_key(key) for key in keys]
+    return min(window.start for window in windows), max(window.end for window in windows)
 
 
 def _attach_lineage(context: dg.AssetExecutionContext, query: Defined, snapshot: Snapshot, schema: pa.Schema) -> None:

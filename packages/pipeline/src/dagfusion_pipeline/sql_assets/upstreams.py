@@ -13,6 +13,7 @@ from dagfusion_pipeline.event_metadata import COLUMN_SCHEMA_KEY
 from dagfusion_pipeline.sql_assets.statement import Reference, Statement
 from dagfusion_pipeline.sql_assets.table_keys import ENVIRONMENTS, find_key
 
+WINDOW = frozenset({"window_start", "window_end"})
 Asset = dg.AssetsDefinition | dg.AssetSpec | dg.SourceAsset | dg.AssetKey | str
 Dep = Asset | dg.AssetDep
 
@@ -103,6 +104,40 @@ def find_upstreams(
             theirs = known[key].partitions_def if key in known else None
             _check_partitions(asset_key, partitions_def, key, theirs)
     return tuple(found.values())
+
+
+def time_dimension(
+    definition: PartitionsDefinition[str] | None,
+) -> tuple[str | None, TimeWindowPartitionsDefinition] | None:
+    """Return the partitions by time, and the name of their dimension where there are several; None without any."""
+    if isinstance(definition, TimeWindowPartitionsDefinition):
+        return None, definition
+    parts = definition.partitions_defs if isinstance(definition, dg.MultiPartitionsDefinition) else []
+    for part in parts:
+        if isinstance(part.partitions_def, TimeWindowPartitionsDefinition):
+            return part.name, part.partitions_def
+    return None
+
+
+def check_parameters(
+    statement: Statement, asset_key: dg.AssetKey, partitions_def: PartitionsDefinition[str] | None
+) -> None:
+    """Refuse parameters that no run of the asset has values for.
+
+    Raises:
+        SqlError: the asset has no partitions, or none by time.
+    """
+    windows = sorted(statement.parameters & WINDOW)
+    if statement.parameters and partitions_def is None:
+        name, missing = min(statement.parameters), "partitions"
+    elif windows and time_dimension(partitions_def) is None:
+        name, missing = windows[0], "partitions by time"
+    else:
+        return
+    raise SqlError(
+        f"the SQL of asset {asset_key.to_user_string()!r} has ${name}, and the asset has no {missing}: give it a"
+        " partitions_def that has, or write a constant"
+    )
 
 
 def known_columns(known: Mapping[dg.AssetKey, dg.AssetSpec]) -> dict[dg.AssetKey, list[str]]:
