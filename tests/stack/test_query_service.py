@@ -23,3 +23,8 @@ def test_tokens_are_where_the_command_makes_them(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     told = query_service._limits({"DAGFUSION_TOKENS": "tokens.json"})
     assert told == {"DAGFUSION_TOKENS": str(tmp_path / "tokens.json")}
+
+
+def test_the_shell_decides_whether_iceberg_clients_get_keys() -> None:
+    shell = {"DAGFUSION_ICEBERG_CREDENTIALS": "keys", "DAGFUSION_ICEBERG_METADATA": "s3://another/folder"}
+    assert query_service._limits(shell) == {"DAGFUSION_ICEBERG_CREDENTIALS": "keys"}
