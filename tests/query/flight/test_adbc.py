@@ -133,7 +133,7 @@ def test_too_few_parameters_are_refused(adbc: flight_sql.Connection, service: Fa
 def test_who_the_server_is(adbc: flight_sql.Connection) -> None:
     info = adbc.adbc_get_info()
     assert (info["vendor_name"], info["vendor_arrow_version"]) == ("DagFusion", pa.__version__)
-    assert adbc.adbc_get_table_types() == ["TABLE"]
+    assert adbc.adbc_get_table_types() == ["TABLE", "VIEW"]
     assert adbc.adbc_current_catalog == "datafusion"
 
 

@@ -119,6 +119,7 @@ def test_all_tables_are_listed(client: httpx.Client) -> None:
         "materialized_at": "2026-01-01T00:03:00Z",
         "problem": None,
         "warnings": 1,
+        "kind": "table",
     }
     assert shown["broken"]["problem"] == {"code": "schema_conflict", "detail": "id is int64 and string"}
     assert shown["broken"]["materialized_at"] is None
