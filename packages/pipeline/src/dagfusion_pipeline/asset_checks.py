@@ -64,8 +64,8 @@ def partition_checks(
         raise ConfigurationError(f"not_null must be a list of columns, got {not_null!r}: write [{not_null!r}]")
     options = Options(rows, tuple(not_null), dict(bounds or {}), complete, schema, fresh_within, unknown)
     spec = _spec(asset)
-    planned = {check.name: check for check in planned_checks(spec, options)}
-    specs = [_check_spec(spec, check, blocking=blocking, partitioned=partitioned) for check in planned.values()]
+    planned = {one.name: one for one in planned_checks(spec, options)}
+    specs = [_check_spec(spec, one, blocking=blocking, partitioned=partitioned) for one in planned.values()]
 
     @dg.multi_asset_check(name=name or _op_name(spec.key, planned), specs=specs, can_subset=True)
     def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
@@ -98,9 +98,10 @@ def _spec(asset: dg.AssetsDefinition | dg.AssetSpec | dg.AssetKey) -> dg.AssetSp
     return asset.get_asset_spec(keys[0])
 
 
-def _check_spec(spec: dg.AssetSpec, check: PlannedCheck, *, blocking: bool, partitioned: bool) -> dg.AssetCheckSpec:
+def _check_spec(spec: dg.AssetSpec, one: PlannedCheck, *, blocking: bool, partitioned: bool) -> dg.AssetCheckSpec:
+    # Dagster 1.11 looks its own names up among the caller's: no variable here may be called `check`.
     if not partitioned:
-        return dg.AssetCheckSpec(check.name, asset=spec.key, description=check.description, blocking=blocking)
+        return dg.AssetCheckSpec(one.name, asset=spec.key, description=one.description, blocking=blocking)
     if spec.partitions_def is None:
         raise ConfigurationError(
             f"partitioned checks of {spec.key.to_user_string()!r} need its partitions: pass the asset's definition or"
@@ -108,9 +109,9 @@ def _check_spec(spec: dg.AssetSpec, check: PlannedCheck, *, blocking: bool, part
         )
     try:
         return dg.AssetCheckSpec(
-            check.name,
+            one.name,
             asset=spec.key,
-            description=check.description,
+            description=one.description,
             blocking=blocking,
             partitions_def=spec.partitions_def,
         )

@@ -1,6 +1,6 @@
 """The partitions that a run's checks look at, with the latest materialization of each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -32,7 +32,7 @@ def checked_partitions(
         return Checked([None], {} if event is None else {None: event}, now)
     window_end = _window_end(definition)
     keys = [str(key) for key in definition.get_partition_keys(dynamic_partitions_store=context.instance)]
-    selected = _keys_of_run(context, keys, definition)
+    selected = _keys_of_run(context.run.tags, keys, definition)
     if not {*selected} & {*keys}:  # a run without partitions, or with those of another asset
         return Checked(keys, latest_events(context.instance, asset_key), now, window_end=window_end)
     events = latest_events(context.instance, asset_key, selected)
@@ -40,13 +40,11 @@ def checked_partitions(
     return Checked(selected, events, now, window_end=window_end, selected=True, other=other)
 
 
-def _keys_of_run(
-    context: dg.AssetCheckExecutionContext, keys: Sequence[str], definition: dg.PartitionsDefinition
-) -> list[str]:
-    """The keys that a run's tags select; `context.partition_keys` is not for runs over several definitions."""
-    if context.has_partition_key:
-        return [str(context.partition_key)]
-    ends = [context.run.tags.get(f"dagster/asset_partition_range_{end}") for end in ("start", "end")]
+def _keys_of_run(tags: Mapping[str, str], keys: Sequence[str], definition: dg.PartitionsDefinition) -> list[str]:
+    """The keys that a run's tags select; a check's context has them only in Dagster 1.13, and for one definition."""
+    if "dagster/partition" in tags:
+        return [tags["dagster/partition"]]
+    ends = [tags.get(f"dagster/asset_partition_range_{end}") for end in ("start", "end")]
     if not {*ends} <= {*keys}:
         return []
     if not isinstance(definition, dg.MultiPartitionsDefinition):
