@@ -1,9 +1,11 @@
 """All 22 TPC-H queries over partitioned copies of the tables give DuckDB's answers."""
 
 import math
+import os
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import duckdb
@@ -12,7 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from dagfusion_query.scan import large_objects, splice
+from tests.query.engine.consolidating import consolidate
+
 SCALE = 0.02
+# The queries that are also run over consolidated tables; all of them with DAGFUSION_TPCH=all.
+CONSOLIDATED = range(1, 23) if os.environ.get("DAGFUSION_TPCH") == "all" else (3, 5, 9, 13, 18, 21)
 PARTITIONED_BY = {
     "lineitem": ["l_shipmode", "l_linestatus"],
     "orders": ["o_orderpriority"],
@@ -57,6 +64,37 @@ def test_answers_are_duckdbs(tpch: tuple[Any, duckdb.DuckDBPyConnection], number
 
     assert prepared.path == "splice"
     _assert_equal([tuple(row.values()) for row in answer.to_pylist()], expected)
+
+
+@pytest.fixture(scope="module")
+def consolidated(tpch: tuple[Any, duckdb.DuckDBPyConnection]) -> Iterator[tuple[Any, duckdb.DuckDBPyConnection]]:
+    """The same tables, whose partitions are also in large objects."""
+    lake, _ = tpch
+    rng = Random(1)  # noqa: S311
+    for table in list(lake.snapshot.tables.values()):
+        if table.partition_schema.names:
+            consolidate(lake, table, rng, group_rows=8192)
+    with pytest.MonkeyPatch.context() as patched:
+        for module in (large_objects, splice):
+            patched.setattr(module, "FOOTER_REQUESTS", -(1 << 20))  # few files are worth a large object, too
+        yield tpch
+
+
+@pytest.mark.parametrize("number", CONSOLIDATED)
+def test_consolidated_tables_give_the_same_answers(
+    consolidated: tuple[Any, duckdb.DuckDBPyConnection], number: int
+) -> None:
+    lake, peer = consolidated
+    row = peer.execute("SELECT query FROM tpch_queries() WHERE query_nr = ?", [number]).fetchone()
+    assert row is not None
+    query = row[0].strip().rstrip(";")
+
+    prepared = lake.prepare(_over_lake(query))
+    answer = lake.sql(_over_lake(query))
+
+    assert prepared.path == "splice"
+    assert any(scan.large is not None for scan in prepared.scans)
+    _assert_equal([tuple(row.values()) for row in answer.to_pylist()], peer.execute(query).fetchall())
 
 
 def test_filters_on_a_partition_column_skip_files(tpch: tuple[Any, duckdb.DuckDBPyConnection]) -> None:
