@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.live import LiveCatalog
 from dagfusion_query.discovery.discovery import Discovery
 from dagfusion_query.discovery.foreign_objects import ForeignObjects
 from dagfusion_query.discovery.records import RecordCache, RecordReader
 from dagfusion_query.errors import EventLogUnavailableError, SnapshotError
-from dagfusion_query.event_log.protocol import Cursor, Event, EventLog, History, Poll
+from dagfusion_query.event_log.protocol import AssetKey, Cursor, Event, EventLog, Generation, History, Moment, Poll
 from dagfusion_query.settings import Settings
 from tests.query.catalog.following import Clock, Opened, Record, partitions, wait_for
 
@@ -47,6 +48,18 @@ class FailingLog:
     def history(self, asset_key: Sequence[str], partition_key: str | None) -> History:
         self._fail()
         return self._log.history(asset_key, partition_key)
+
+    def moment(self, as_of: AsOf) -> Moment:
+        self._fail()
+        return self._log.moment(as_of)
+
+    def past(self, asset_key: AssetKey, moment: Moment, receive: Callable[[Sequence[Event]], None]) -> None:
+        self._fail()
+        self._log.past(asset_key, moment, receive)
+
+    def generations(self, asset_key: AssetKey, limit: int) -> Sequence[Generation]:
+        self._fail()
+        return self._log.generations(asset_key, limit)
 
     def close(self) -> None:
         self.closed += 1

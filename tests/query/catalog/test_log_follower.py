@@ -7,13 +7,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.log_follower import LogFollower, SyncSchedule
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.snapshot import Stored
 from dagfusion_query.discovery import Discovery
 from dagfusion_query.errors import EventLogUnavailableError, SnapshotError
-from dagfusion_query.event_log.protocol import Cursor, Event, History, Poll, Watermark
+from dagfusion_query.event_log.protocol import (
+    AssetKey,
+    Cursor,
+    Event,
+    Generation,
+    History,
+    Moment,
+    Poll,
+    Watermark,
+)
 from tests.query.catalog.folding import EMPTY, Record, seen, written
 from tests.query.catalog.following import Clock
 
@@ -52,6 +62,15 @@ class MemoryLog:
         return self.mismatch
 
     def history(self, asset_key: Sequence[str], partition_key: str | None) -> History:
+        raise NotImplementedError
+
+    def moment(self, as_of: AsOf) -> Moment:
+        raise NotImplementedError
+
+    def past(self, asset_key: AssetKey, moment: Moment, receive: Callable[[Sequence[Event]], None]) -> None:
+        raise NotImplementedError
+
+    def generations(self, asset_key: AssetKey, limit: int) -> Sequence[Generation]:
         raise NotImplementedError
 
     def close(self) -> None:

@@ -1,7 +1,9 @@
 """One small lake, one service over it, and every door to them."""
 
+import datetime as dt
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -132,6 +134,12 @@ class Doors:
         door = self.open(name)
         assert isinstance(door, ConnectionDoor)
         return door.connection
+
+    def past_time(self, event_id: int) -> dt.datetime:
+        """Return when an event was logged."""
+        with closing(sqlite3.connect(self._home / "history" / "runs" / "index.db")) as log:
+            [(at,)] = log.execute("select timestamp from event_logs where id = ?", (event_id,))
+        return dt.datetime.fromisoformat(at).replace(tzinfo=dt.UTC)
 
     def _made(self, name: str, token: str | None) -> Door:
         server = self._service.server

@@ -18,10 +18,13 @@ import pyarrow as pa
 import pytest
 
 from dagfusion_query import Connection
+from dagfusion_query.as_of import Given
 from dagfusion_query.cli.main import main
 from dagfusion_query.documents import codec
 from dagfusion_query.documents.queries import FlightFailure
 from dagfusion_query.errors import QueryError
+
+AS_OF_HEADER = "adbc.flight.sql.rpc.call_header.dagfusion-as-of"
 
 
 class Outcome(NamedTuple):
@@ -36,11 +39,11 @@ class Door(ABC):
     """One way to ask."""
 
     @abstractmethod
-    def table(self, sql: str, params: Sequence[Any] = ()) -> pa.Table:
+    def table(self, sql: str, params: Sequence[Any] = (), *, as_of: Given | None = None) -> pa.Table:
         """Return the rows of a statement."""
 
     @abstractmethod
-    def error(self, sql: str, params: Sequence[Any] = ()) -> QueryError:
+    def error(self, sql: str, params: Sequence[Any] = (), *, as_of: Given | None = None) -> QueryError:
         """Return the error of a statement that fails."""
 
 
@@ -50,14 +53,14 @@ class ConnectionDoor(Door):
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
 
-    def table(self, sql: str, params: Sequence[Any] = ()) -> pa.Table:
+    def table(self, sql: str, params: Sequence[Any] = (), *, as_of: Given | None = None) -> pa.Table:
         """Return the rows of a statement."""
-        return self.connection.sql(sql, params).to_arrow()
+        return self.connection.sql(sql, params, as_of=as_of).to_arrow()
 
-    def error(self, sql: str, params: Sequence[Any] = ()) -> QueryError:
+    def error(self, sql: str, params: Sequence[Any] = (), *, as_of: Given | None = None) -> QueryError:
         """Return the error of a statement that fails."""
         with pytest.raises(QueryError) as raised:
-            self.connection.sql(sql, params).to_arrow()
+            self.connection.sql(sql, params, as_of=as_of).to_arrow()
         return raised.value
 
 
@@ -67,16 +70,18 @@ class AdbcDoor(Door):
     def __init__(self, connection: flight_sql.Connection) -> None:
         self._connection = connection
 
-    def table(self, sql: str, params: Sequence[Any] = ()) -> pa.Table:
+    def table(self, sql: str, params: Sequence[Any] = (), *, as_of: Given | None = None) -> pa.Table:
         """Return the rows of a statement."""
         with self._connection.cursor() as cursor:
+            if as_of is not None:
+                cursor.adbc_statement.set_options(**{AS_OF_HEADER: str(as_of)})
             cursor.execute(sql, bound(params))
             return cursor.fetch_arrow_table()
 
-    def error(self, sql: str, params: Sequence[Any] = ()) -> QueryError:
+    def error(self, sql: str, params: Sequence[Any] = (), *, as_of: Given | None = None) -> QueryError:
         """Return the error of a statement that fails: the driver hands on what the service says."""
         with pytest.raises(adbc_driver_manager.Error) as raised:
-            self.table(sql, params)
+            self.table(sql, params, as_of=as_of)
         trailers: Any = raised.value.details  # their keys are bytes, unlike what the driver's types say
         error = codec.read(FlightFailure, orjson.loads(dict(trailers)[b"dagfusion-error-bin"])).error()
         assert str(error) in str(raised.value)
@@ -115,22 +120,23 @@ class CommandLine(Door):
         code = ended.value.code
         return Outcome(code if isinstance(code, int) else 0, out.buffer.getvalue(), err.getvalue())
 
-    def table(self, sql: str, params: Sequence[Any] = ()) -> pa.Table:
+    def table(self, sql: str, params: Sequence[Any] = (), *, as_of: Given | None = None) -> pa.Table:
         """Return the rows of a statement."""
-        outcome = self._sql(sql, params)
+        outcome = self._sql(sql, params, as_of)
         assert (outcome.code, outcome.err) == (0, "")
         return pa.ipc.open_stream(outcome.out).read_all()
 
-    def error(self, sql: str, params: Sequence[Any] = ()) -> QueryError:
+    def error(self, sql: str, params: Sequence[Any] = (), *, as_of: Given | None = None) -> QueryError:
         """Return the error of a statement that fails; the command line says its text and not its class."""
-        outcome = self._sql(sql, params)
+        outcome = self._sql(sql, params, as_of)
         assert outcome.code == 1  # rows that came before it may be there
         [text] = re.findall(r"\Aerror: (.*)\n\Z", outcome.err, re.DOTALL)
         return QueryError(text)
 
-    def _sql(self, sql: str, params: Sequence[Any]) -> Outcome:
+    def _sql(self, sql: str, params: Sequence[Any], as_of: Given | None) -> Outcome:
         values = [f"--param={written(value)}" for value in params]
-        return self.run("sql", sql, "--format=arrow", *values)
+        past = [] if as_of is None else [f"--as-of={as_of}"]
+        return self.run("sql", sql, "--format=arrow", *values, *past)
 
 
 def written(value: object) -> str:

@@ -7,8 +7,19 @@ if TYPE_CHECKING:
     from dagfusion_query.answers import Connection, Explanation, QueryStats, Result, TableInfo
     from dagfusion_query.client import connect
     from dagfusion_query.errors import QueryError
+    from dagfusion_query.generations import TableDiff, TableGeneration
 
-__all__ = ["Connection", "Explanation", "QueryError", "QueryStats", "Result", "TableInfo", "connect"]
+__all__ = [
+    "Connection",
+    "Explanation",
+    "QueryError",
+    "QueryStats",
+    "Result",
+    "TableDiff",
+    "TableGeneration",
+    "TableInfo",
+    "connect",
+]
 
 _HOMES = {
     "Connection": "answers",
@@ -16,6 +27,8 @@ _HOMES = {
     "QueryError": "errors",
     "QueryStats": "answers",
     "Result": "answers",
+    "TableDiff": "generations",
+    "TableGeneration": "generations",
     "TableInfo": "answers",
     "connect": "client",
 }

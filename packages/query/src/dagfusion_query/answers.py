@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Self
 
 import pyarrow as pa
 
+from dagfusion_query.as_of import Given
 from dagfusion_query.errors import ExecutionError, NotParquetError, QueryCancelledError, QueryError, needs
+from dagfusion_query.generations import GENERATIONS, TableDiff, TableGeneration
 from dagfusion_query.parameters import Params
 from dagfusion_query.preview import Preview
 
@@ -316,12 +318,14 @@ class Connection(ABC):
     """SQL over what Dagster has materialized. Thread-safe; a context manager."""
 
     @abstractmethod
-    def sql(self, query: str, params: Params = None) -> Result:
+    def sql(self, query: str, params: Params = None, *, as_of: Given | None = None) -> Result:
         """Run a query.
 
         Args:
             query: One read-only statement.
             params: Values for `$1`, `$2`, ... as a sequence, or for `$name` as a mapping.
+            as_of: Read the tables as they were: the id of an event of Dagster, or a time (ISO 8601 or a datetime; UTC
+                without a zone).
 
         Returns:
             The result.
@@ -329,16 +333,44 @@ class Connection(ABC):
         Raises:
             StatementError: The statement cannot be run as it is written.
             ExecutionError: It failed while it ran.
+            PastError: A past state cannot be read any more.
             RequestError: The service refuses the request.
         """
 
     @abstractmethod
-    def explain(self, query: str, params: Params = None) -> Explanation:
+    def explain(self, query: str, params: Params = None, *, as_of: Given | None = None) -> Explanation:
         """Return the files that a query would read, why it skips the others, and DataFusion's plans."""
 
     @abstractmethod
     def tables(self) -> list[TableInfo]:
         """Return the tables of the catalog, by name."""
+
+    @abstractmethod
+    def history(self, table: str, limit: int = GENERATIONS) -> list[TableGeneration]:
+        """Return what the latest runs wrote of a table, and its wipes; newest first.
+
+        Args:
+            table: `schema.table`.
+            limit: The most generations, up to 100.
+
+        Raises:
+            UnknownTableError: There is no such table.
+        """
+
+    @abstractmethod
+    def diff(self, table: str, before: Given, after: Given | None = None) -> TableDiff:
+        """Compare two states of a table: partitions added, rewritten and gone, from metadata alone.
+
+        Args:
+            table: `schema.table`.
+            before: The first state: the id of an event of Dagster, or a time.
+            after: The second; the current one by default.
+
+        Raises:
+            UnknownTableError: There is no such table.
+            AsOfError: A state is in the future, or cannot be read.
+            PastError: The event log does not have what the table held.
+        """
 
     @abstractmethod
     def refresh(self) -> object:

@@ -16,21 +16,27 @@ from dagfusion_query.answers import (
     Result,
     TableInfo,
 )
+from dagfusion_query.as_of import Given, read_as_of
 from dagfusion_query.catalog.live import LiveCatalog
 from dagfusion_query.catalog.manifest import snapshot_folder
 from dagfusion_query.catalog.model import Snapshot, Table, whereabouts
+from dagfusion_query.catalog.past_catalog import PastCatalog, PastSnapshots, mentioned_tables
 from dagfusion_query.catalog.selection import Selection, selected
 from dagfusion_query.discovery import open_discovery
+from dagfusion_query.engine.datafusion_errors import unknown_table
 from dagfusion_query.engine.engine import Engine, Prepared
 from dagfusion_query.engine.run import Batches, Finished
 from dagfusion_query.engine.runtime import closed
-from dagfusion_query.errors import EventLogUnavailableError, QueryError, SettingsError, StaleObjectError
+from dagfusion_query.errors import AsOfError, EventLogUnavailableError, QueryError, SettingsError, StaleObjectError
 from dagfusion_query.event_log import open_event_log
+from dagfusion_query.event_log.protocol import AssetKey
 from dagfusion_query.event_log.stored_event import EventReader
+from dagfusion_query.generations import GENERATIONS, GENERATIONS_LIMIT, TableDiff, TableGeneration, parse_table
 from dagfusion_query.object_store import StaleRetries
 from dagfusion_query.parameters import Params
 from dagfusion_query.scan.gain import gain
 from dagfusion_query.settings import Settings, listed
+from dagfusion_query.sql_text import check_text
 
 _DISCOVERY_WAIT_S = 60.0  # for what is there when a connection is made; the rest appears as it is learnt
 
@@ -157,6 +163,11 @@ class EmbeddedConnection(Connection):
         with ExitStack() as opened:
             self._catalog = _follow(settings, settings.event_log)
             opened.callback(self._catalog.close)
+            records = EventReader(listed(settings.metadata_keys))
+            event_log = settings.event_log
+            self._past = PastCatalog(self._catalog, lambda: open_event_log(event_log, records=records))
+            opened.callback(self._past.close)
+            self._past_snapshots = PastSnapshots()
             self._engine = Engine(settings)
             opened.pop_all()
         self._is_closed = False
@@ -167,32 +178,53 @@ class EmbeddedConnection(Connection):
         return self._catalog.current()
 
     def sql(
-        self, query: str, params: Params = None, *, selections: Sequence[Selection] | None = None
+        self,
+        query: str,
+        params: Params = None,
+        *,
+        as_of: Given | None = None,
+        selections: Sequence[Selection] | None = None,
     ) -> EmbeddedResult:
         """Run a query; see `Connection.sql`.
 
         Args:
             query: One read-only statement.
             params: Its values.
+            as_of: The past event or time that it reads the tables as of.
             selections: The tables that the statement can name, each with the partitions that it reads; None for the
-                whole catalog.
+                whole catalog. They are of the current catalog.
         """
+        if as_of is not None and selections is not None:
+            raise AsOfError("selections are of the current catalog: leave as_of out")
         started = time.perf_counter()
-        prepared = self._engine.prepare(query, params, _chosen(self._open_catalog().current(), selections))
+        prepared = self._prepare(query, params, _chosen(self._open_catalog().current(), selections), as_of)
         if prepared.is_explain:
             plans = self._engine.explain(prepared).to_arrow()
             return EmbeddedResult(prepared, plans.schema, lambda _: Finished(plans), lambda: prepared, started)
         return EmbeddedResult(
-            prepared, prepared.schema, self._engine.answer, lambda: self._replan(query, params, selections), started
+            prepared,
+            prepared.schema,
+            self._engine.answer,
+            lambda: self._prepare(query, params, _chosen(self._catalog.refresh(), selections), as_of),
+            started,
         )
 
-    def explain(self, query: str, params: Params = None) -> Explanation:
+    def explain(self, query: str, params: Params = None, *, as_of: Given | None = None) -> Explanation:
         """Return the files that a query would read, why it skips the others, and DataFusion's plans."""
-        return self._engine.explain(self._engine.prepare(query, params, self._open_catalog().current()))
+        return self._engine.explain(self._prepare(query, params, self._open_catalog().current(), as_of))
 
     def tables(self) -> list[TableInfo]:
         """Return the tables of the catalog, by name."""
         return [_info(table) for _, table in sorted(self._open_catalog().current().tables.items())]
+
+    def history(self, table: str, limit: int = GENERATIONS) -> list[TableGeneration]:
+        """Return what the latest runs wrote of a table; see `Connection.history`."""
+        return self._past.generations(self._asset_key(table), min(limit, GENERATIONS_LIMIT))
+
+    def diff(self, table: str, before: Given, after: Given | None = None) -> TableDiff:
+        """Compare two states of a table; see `Connection.diff`."""
+        states = read_as_of(before), None if after is None else read_as_of(after)
+        return self._past.diff(self._asset_key(table), *states)
 
     def refresh(self) -> Snapshot:
         """Read now what the event log has gained, instead of within a second, and return the catalog."""
@@ -201,6 +233,7 @@ class EmbeddedConnection(Connection):
     def close(self) -> None:
         """Stop following the event log and release what the engine holds."""
         self._is_closed = True
+        self._past.close()
         self._catalog.close()
         self._engine.close()
 
@@ -214,8 +247,20 @@ class EmbeddedConnection(Connection):
             raise closed()
         return self._catalog
 
-    def _replan(self, query: str, params: Params, selections: Sequence[Selection] | None) -> Prepared:
-        return self._engine.prepare(query, params, _chosen(self._catalog.refresh(), selections))
+    def _asset_key(self, table: str) -> AssetKey:
+        current = self._open_catalog().current()
+        if found := self._past.assets([parse_table(table)]):
+            return found[0]
+        raise unknown_table(str(parse_table(table)), [str(name) for name in current.tables], table)
+
+    def _prepare(self, query: str, params: Params, current: Snapshot, as_of: Given | None) -> Prepared:
+        if as_of is None:
+            return self._engine.prepare(query, params, current)
+        check_text(query)
+        moment = self._past.moment(read_as_of(as_of))
+        with self._past.tables(moment, mentioned_tables(query)) as tables:
+            snapshot = self._past_snapshots.of([past.table for past in tables])
+        return self._engine.prepare(query, params, snapshot, current)
 
 
 def connect_embedded(

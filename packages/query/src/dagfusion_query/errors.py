@@ -120,6 +120,10 @@ class ParameterError(StatementError):
     """A parameter of a statement cannot be read."""
 
 
+class AsOfError(StatementError):
+    """The `as_of` of a statement cannot be used: it is no time and no event id, or it is in the future."""
+
+
 class StatementTooLongError(StatementError, http=413):
     """A statement is longer than the service accepts."""
 
@@ -226,6 +230,22 @@ class BrokenStreamError(RequestError):
 
 class UnsupportedTypeError(QueryError, http=422):
     """A column has a type that is not supported."""
+
+
+class PastError(QueryError, http=410, grpc="NOT_FOUND"):
+    """The base of the errors of a past state that cannot be read any more."""
+
+
+class UnknownPastError(PastError):
+    """The event log does not have what a table held at that time."""
+
+
+class RemovedObjectError(PastError):
+    """An object of a past state was removed: the time is outside of the retention."""
+
+
+class ReplacedObjectError(PastError):
+    """An object of a past state was replaced, because its table has stable file names."""
 
 
 class CatalogError(QueryError, http=422):

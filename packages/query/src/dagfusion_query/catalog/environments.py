@@ -2,33 +2,42 @@
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
+from dagfusion_contract.naming import TableName
+from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.live import Lag, LiveCatalog
 from dagfusion_query.catalog.model import Snapshot
+from dagfusion_query.catalog.past_catalog import PastCatalog, PastTable
 from dagfusion_query.config import Config, EnvironmentConfig
 from dagfusion_query.discovery import open_discovery
 from dagfusion_query.errors import (
+    AsOfError,
     EnvironmentUnavailableError,
+    EventLogError,
     EventLogLocationError,
     EventLogSchemaError,
     EventLogUnavailableError,
     QueryError,
     SnapshotError,
+    UnknownTableError,
 )
 from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.protocol import EventLog, History
 from dagfusion_query.event_log.stored_event import EventReader
+from dagfusion_query.generations import TableDiff, TableGeneration
 
 _log = logging.getLogger(__name__)
 
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.5, 30.0
 _CLOSE_TIMEOUT_S = 5.0
+_SHOWN = 200  # characters of a name
 # What a caller may know; the service's log has the rest, such as hosts and folders.
 _REASONS: tuple[tuple[type[QueryError], str], ...] = (
     (EventLogUnavailableError, "its Dagster database does not answer"),
@@ -102,6 +111,55 @@ class Environments:
         """
         return self._followers[environment].history(asset_key, partition_key)
 
+    @contextmanager
+    def past(
+        self, as_of: AsOf, names: Collection[TableName] | None, allow: Callable[[str, TableName], bool]
+    ) -> Iterator[list[tuple[str, PastTable]]]:
+        """Give tables as of a past event or time, each with its environment; see `PastCatalog.tables`.
+
+        Raises:
+            AsOfError: It is in the future, or an event id for tables of several environments.
+            UnknownTableError: A table was not there yet.
+            PastError: The event log does not have what a table held.
+            EnvironmentUnavailableError: The database of an environment does not answer.
+        """
+        allowed = {name: partial(allow, name) for name in self._followers}
+        wanted = {name: one for name, one in self._followers.items() if one.names_any(names, allowed[name])}
+        if as_of.event_id is not None and len(wanted) > 1:
+            raise AsOfError(
+                f"event {as_of} is of one event log, and the statement is about several ({', '.join(wanted)}): "
+                "give a time, or name tables of one environment"
+            )
+        with ExitStack() as opened:
+            yield [
+                (name, table)
+                for name, one in wanted.items()
+                for table in opened.enter_context(one.past(as_of, names, allowed[name]))
+            ]
+
+    def generations(
+        self, name: TableName, limit: int, allow: Callable[[str, TableName], bool]
+    ) -> Sequence[TableGeneration]:
+        """Return what the latest runs wrote of a table; see `PastCatalog.generations`.
+
+        Raises:
+            UnknownTableError: There is none that may be read.
+            EnvironmentUnavailableError: The database does not answer.
+        """
+        return self._follower_of(name, allow).generations(name, limit)
+
+    def diff(
+        self, name: TableName, before: AsOf, after: AsOf | None, allow: Callable[[str, TableName], bool]
+    ) -> TableDiff:
+        """Compare two states of a table; see `PastCatalog.diff`. Raises as `generations`, and `AsOfError`."""
+        return self._follower_of(name, allow).diff(name, before, after)
+
+    def _follower_of(self, name: TableName, allow: Callable[[str, TableName], bool]) -> "_Follower":
+        for environment, one in self._followers.items():
+            if one.names_any([name], partial(allow, environment)):
+                return one
+        raise UnknownTableError(f"there is no table {str(name)[:_SHOWN]}: /v1/tables lists all")
+
     def close(self) -> None:
         """Stop following. `states` still answers."""
         for follower in self._followers.values():
@@ -118,6 +176,7 @@ class _Follower:
         self._folder = Path(config.settings.state_dir or "")
         self._empty = Snapshot(0, config.name)
         self._catalog: LiveCatalog | None = None
+        self._past: PastCatalog | None = None
         self._event_log: EventLog | None = None
         self._problem: QueryError = EnvironmentUnavailableError(
             f"environment {config.name} is being read for the first time: try again in a moment"
@@ -154,6 +213,40 @@ class _Follower:
             _log.info("environment %s: a history cannot be read: %s", self._config.name, error)
             raise _public(self._config.name, error) from None
 
+    def names_any(self, names: Collection[TableName] | None, allow: Callable[[TableName], bool]) -> bool:
+        """Return True if any of these names may be a table of this environment."""
+        if self._past is not None:
+            return bool(self._past.assets(names, allow))
+        return any(name.schema.startswith(f"{self._config.name}_") and allow(name) for name in names or ())
+
+    @contextmanager
+    def past(
+        self, as_of: AsOf, names: Collection[TableName] | None, allow: Callable[[TableName], bool]
+    ) -> Iterator[list[PastTable]]:
+        with ExitStack() as opened:
+            with self._public_errors() as past:
+                found = opened.enter_context(past.tables(past.moment(as_of), names, allow))
+            yield found
+
+    def generations(self, name: TableName, limit: int) -> Sequence[TableGeneration]:
+        with self._public_errors() as past:
+            return past.generations(past.assets([name])[0], limit)
+
+    def diff(self, name: TableName, before: AsOf, after: AsOf | None) -> TableDiff:
+        with self._public_errors() as past:
+            return past.diff(past.assets([name])[0], before, after)
+
+    @contextmanager
+    def _public_errors(self) -> Iterator[PastCatalog]:
+        """Give the past; errors of the event log become those that any caller may see."""
+        if self._past is None:
+            raise self._problem
+        try:
+            yield self._past
+        except EventLogError as error:
+            _log.info("environment %s: the past cannot be read: %s", self._config.name, error)
+            raise _public(self._config.name, error) from None
+
     def stop(self) -> None:
         self._stopped.set()
         self._wake.set()
@@ -162,6 +255,8 @@ class _Follower:
 
     def close(self) -> None:
         self._thread.join(_CLOSE_TIMEOUT_S)
+        if self._past is not None:
+            self._past.close()
         if self._catalog is not None:
             self._catalog.close()
 
@@ -171,7 +266,9 @@ class _Follower:
         while not self._stopped.is_set():
             self._wake.clear()
             try:
-                self._catalog = self._open()
+                catalog = self._open()
+                self._past = PastCatalog(catalog, self._reader, in_files=True)
+                self._catalog = catalog
             except Exception as error:  # noqa: BLE001  # a bug in one environment must not take the service along
                 self._problem = _public(self._config.name, error)
                 if str(error) != said and not self._stopped.is_set():
@@ -184,10 +281,13 @@ class _Follower:
             self._wake.wait(retry_s)
             retry_s = min(2 * retry_s, _LAST_RETRY_S)
 
+    def _reader(self) -> EventLog:
+        records = EventReader(self._config.metadata_keys, self._config.bucket)
+        return open_event_log(self._config.settings.event_log or "", records=records)
+
     def _open(self) -> LiveCatalog:
         config, settings = self._config, self._config.settings
-        records = EventReader(config.metadata_keys, config.bucket)
-        self._event_log = open_event_log(settings.event_log or "", records=records)
+        self._event_log = self._reader()
         return LiveCatalog(
             self._event_log,
             config.name,

@@ -108,6 +108,11 @@ class LiveCatalog:
         """True if a generation is on disk."""
         return self._writer.saved is not None
 
+    @property
+    def settled(self) -> int:
+        """The id of the event log up to which no event will appear any more."""
+        return self._follower.settled
+
     def refresh(self) -> Snapshot:
         """Look at the event log now, and return the generation that results.
 

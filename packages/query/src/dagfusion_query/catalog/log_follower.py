@@ -139,6 +139,11 @@ class LogFollower:
         """True if a snapshot can be served: a stored one, or one read from the event log."""
         return self._cursor is not None
 
+    @property
+    def settled(self) -> int:
+        """The id up to which no event will appear any more."""
+        return 0 if self._cursor is None else self._cursor.watermark.settled
+
     def resume(self, stored: Stored) -> None:
         """Continue from a stored snapshot; the first `read` checks that it is this event log's, and still true."""
         self.snapshot, self._cursor, self._stored_identity = stored.snapshot, stored.cursor, stored.identity

@@ -147,6 +147,7 @@ class Table:
         left_out: Why columns that the files have are not in `file_schema`, by their names.
         consolidated: Row groups of large objects that may hold the rows of some files; see `Ledger.consolidated`.
         view: What the rows are the result of; None for a table.
+        as_of: The event of a past state of the table; None for the current state.
     """
 
     asset_key: AssetKey
@@ -161,6 +162,7 @@ class Table:
     left_out: Mapping[str, QueryError] = field(default_factory=lambda: MappingProxyType({}))
     consolidated: pa.Table = field(default_factory=CONSOLIDATED_SCHEMA.empty_table)
     view: PublishedView | None = None
+    as_of: int | None = None
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,7 @@ class Snapshot:
         problems: Names that no table could be given, because two assets claim them.
         ledgers: What the next fold continues from, by asset key.
         unavailable: Why the tables of an environment are not among these, by its name.
+        is_past: True if its tables are as of a past event, which is then the generation.
     """
 
     generation: int
@@ -180,6 +183,7 @@ class Snapshot:
     problems: Mapping[TableName, QueryError] = field(default_factory=lambda: MappingProxyType({}))
     ledgers: Mapping[AssetKey, Ledger] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     unavailable: Mapping[str, QueryError] = field(default_factory=lambda: MappingProxyType({}))
+    is_past: bool = False
 
 
 def whereabouts(table: Table) -> str | None:

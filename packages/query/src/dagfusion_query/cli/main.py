@@ -15,11 +15,14 @@ import typer
 from dagfusion_query.cli import service_commands
 from dagfusion_query.cli.command_process import end_abandoned, import_without_pandas, interruptibly, uncollected
 from dagfusion_query.cli.options import (
+    AsOf,
+    Diff,
     Environment,
     EventLog,
     EveryAsset,
     File,
     FormatOption,
+    Limit,
     MaxRows,
     OutputFile,
     OutputFormat,
@@ -36,6 +39,8 @@ from dagfusion_query.cli.options import (
 from dagfusion_query.errors import QueryError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from dagfusion_query.answers import Connection, TableInfo
     from dagfusion_query.cli.output import Output
 
@@ -93,6 +98,7 @@ def sql(
     form: ResultFormat = None,
     output_file: OutputFile = None,
     max_rows: MaxRows = 40,
+    as_of: AsOf = None,
 ) -> None:
     """Run a query."""
     statement, values = _statement(query, file), read_parameters(param or ())
@@ -102,7 +108,9 @@ def sql(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     with opened(path) as out, _connect(event_log, environment, url, token) as connection:
-        interruptibly(lambda: _output(chosen, out, path, max_rows).result(connection.sql(statement, values)))
+        interruptibly(
+            lambda: _output(chosen, out, path, max_rows).result(connection.sql(statement, values, as_of=as_of))
+        )
 
 
 def explain(
@@ -115,11 +123,37 @@ def explain(
     url: Url = None,
     token: Token = None,
     form: FormatOption = OutputFormat.table,
+    as_of: AsOf = None,
 ) -> None:
     """Show the partitions, files and bytes that a query reads, why it skips the others, and DataFusion's plan."""
     statement, values = _statement(query, file), read_parameters(param or ())
     with _connect(event_log, environment, url, token) as connection:
-        interruptibly(lambda: _output(form).explanation(connection.explain(statement, values)))
+        interruptibly(lambda: _output(form).explanation(connection.explain(statement, values, as_of=as_of)))
+
+
+def history(
+    table: TableName,
+    *,
+    diff: Diff = None,
+    limit: Limit = 20,
+    event_log: EventLog = None,
+    environment: Environment = None,
+    url: Url = None,
+    token: Token = None,
+    form: FormatOption = OutputFormat.table,
+) -> None:
+    """Show what the latest runs wrote of a table, or what differs between two of its states."""
+    with _connect(event_log, environment, url, token) as connection:
+        interruptibly(lambda: _output(form).rows(*_history(connection, table, diff, limit)))
+
+
+def _history(connection: "Connection", table: str, diff: tuple[str, str] | None, limit: int) -> tuple["pa.Table", str]:
+    from dagfusion_query.cli.history_rows import diff_rows, generation_rows  # noqa: PLC0415
+
+    if diff is None:
+        return generation_rows(connection.history(table, limit)), ""
+    before, after = diff
+    return diff_rows(connection.diff(table, before, None if after == "now" else after))
 
 
 def _connect(event_log: str | None, environment: str | None, url: str | None, token: str | None) -> "Connection":
@@ -199,6 +233,7 @@ for command in (
     describe,
     sql,
     explain,
+    history,
     service_commands.serve,
 ):
     app.command()(command)

@@ -39,6 +39,14 @@ Params = Annotated[
         "date or a timestamp if it looks like one, and text otherwise or in single quotes. Repeatable.",
     ),
 ]
+AsOf = Annotated[
+    str | None,
+    typer.Option(
+        "--as-of",
+        metavar="TIME|ID",
+        help="Read the tables as of a time (ISO 8601; UTC without a zone) or the id of an event in Dagster.",
+    ),
+]
 OutputFile = Annotated[
     Path | None,
     typer.Option(
@@ -53,6 +61,15 @@ Token = Annotated[str | None, typer.Option("--token", metavar="TOKEN", help=opti
 MaxRows = Annotated[int, typer.Option("--max-rows", min=0, help="The most rows that a table shows; 0 shows all.")]
 EveryAsset = Annotated[bool, typer.Option("--all", help="List assets that are not Parquet, too, each with the reason.")]
 TableName = Annotated[str, typer.Argument(metavar="TABLE", help="schema.table, as `dagfusion tables` lists it.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=100, help="The most generations.")]
+Diff = Annotated[
+    tuple[str, str] | None,
+    typer.Option(
+        "--diff",
+        metavar="BEFORE AFTER",
+        help="Show the partitions that differ between two states: times, ids of events, or `now` for the second.",
+    ),
+]
 _NAMED = re.compile(r"\$?([A-Za-z_]\w*|[1-9]\d{0,3})=(.*)", re.DOTALL)
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,18})")  # 01234 is a postal code
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")

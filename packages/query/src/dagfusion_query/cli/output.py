@@ -34,6 +34,9 @@ class Output(Protocol):
     def explanation(self, explanation: Explanation) -> None:
         """Show how a query would run."""
 
+    def rows(self, rows: pa.Table, note: str = "") -> None:
+        """Show rows, and a note about them."""
+
 
 def output(form: OutputFormat, out: BinaryIO, max_rows: int = 0, *, file: Path | None = None) -> Output:
     """Return the output of a format.
@@ -84,6 +87,11 @@ class RowsOutput:
     def explanation(self, explanation: Explanation) -> None:
         """Write one row: what is read, and the plans."""
         self._table(pa.Table.from_pylist([asdict(explanation)]))
+
+    def rows(self, rows: pa.Table, note: str = "") -> None:
+        """Write the rows; the note is for people."""
+        del note
+        self._table(rows)
 
     def _table(self, table: pa.Table) -> None:
         self._write(table.schema, table.to_batches(), self._out)

@@ -137,6 +137,15 @@ class TableOutput:
             if warning != table.problem:
                 _say(f"warning: {warning}")
 
+    def rows(self, rows: pa.Table, note: str = "") -> None:
+        """Show all rows, and the note on stderr."""
+        shown = Grid(rows.column_names, [_is_number(field.type) for field in rows.schema])
+        for batch in rows.to_batches():
+            shown.rows += _rows(batch)
+        self._grid(shown)
+        if note:
+            _say(note)
+
     def result(self, result: Result) -> None:
         """Show the first rows; all are read, so that the figures are those of the whole query."""
         shown = Grid(result.schema.names, [_is_number(field.type) for field in result.schema])

@@ -14,14 +14,19 @@ import orjson
 import pyarrow as pa
 from pyarrow import flight, ipc
 
+from dagfusion_contract.naming import TableName
 from dagfusion_query.answers import Explanation
+from dagfusion_query.as_of import AsOf, Given, read_as_of
 from dagfusion_query.client.remote import RemoteConnection, RemoteResult
 from dagfusion_query.documents import codec
-from dagfusion_query.documents.catalog import TablesDocument
+from dagfusion_query.documents.catalog import DiffRequest, GenerationsDocument, GenerationsRequest, TablesDocument
 from dagfusion_query.documents.queries import FlightFailure, QueryInfo, Stats
 from dagfusion_query.doors.flight.commands_and_tickets import (
+    AS_OF,
+    DIFF,
     ERROR_TRAILER,
     EXPLAIN,
+    GENERATIONS,
     NAMED,
     QUERY,
     STATS_TRAILER,
@@ -36,6 +41,7 @@ from dagfusion_query.errors import (
     SettingsError,
     UnauthenticatedError,
 )
+from dagfusion_query.generations import TableDiff
 from dagfusion_query.parameters import Params, row, scalars
 from dagfusion_query.sql_text import check_text
 
@@ -100,8 +106,7 @@ class FlightCalls(flight.ClientMiddlewareFactory):  # type: ignore[misc]
         address, self.shown = _checked(url)
         if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
             raise SettingsError("an access token must be printable ASCII without spaces: was it copied as a whole?")
-        headers = [] if token is None else [(b"authorization", f"Bearer {token}".encode())]
-        self.options = flight.FlightCallOptions(headers=headers, read_options=_ALIGNED)
+        self._headers = [] if token is None else [(b"authorization", f"Bearer {token}".encode())]
         self._last = threading.local()
         self._closed = False
         roots = {"tls_root_certs": _authorities()} if address.startswith("grpc+tls") else {}
@@ -112,37 +117,49 @@ class FlightCalls(flight.ClientMiddlewareFactory):  # type: ignore[misc]
         call = self._last.call = FlightCall()
         return call
 
-    def make(self, step: Callable[[flight.FlightClient, flight.FlightCallOptions], T]) -> T:
+    def options(self, as_of: AsOf | None = None) -> flight.FlightCallOptions:
+        """Return the options of a call that reads the tables as of the past, or now."""
+        headers = [] if as_of is None else [(AS_OF.encode(), str(as_of).encode())]
+        return flight.FlightCallOptions(headers=[*self._headers, *headers], read_options=_ALIGNED)
+
+    def make(self, step: Callable[[flight.FlightClient, flight.FlightCallOptions], T], as_of: AsOf | None = None) -> T:
         """Make a call.
+
+        Args:
+            step: Makes it.
+            as_of: The past event or time that it reads the tables as of.
 
         Raises:
             QueryError: What the service says is wrong, or that there is none.
         """
-        return self.listened(step)[0]
+        return self.listened(step, as_of)[0]
 
-    def listened(self, step: Callable[[flight.FlightClient, flight.FlightCallOptions], T]) -> tuple[T, FlightCall]:
+    def listened(
+        self, step: Callable[[flight.FlightClient, flight.FlightCallOptions], T], as_of: AsOf | None = None
+    ) -> tuple[T, FlightCall]:
         """Make a call that goes on; its errors are told by what is returned beside the answer. Raises as `make`."""
         if self._closed:
             raise ConnectionClosedError(f"this connection to {self.shown} is closed: connect again")
         self._last.call = FlightCall()
         try:
-            answer = step(self.client, self.options)
+            answer = step(self.client, self.options(as_of))
         except FAILURES as error:
             raise self._last.call.error(error, self.shown) from error
         return answer, self._last.call
 
-    def act(self, action: str, body: bytes = b"") -> list[bytes]:
+    def act(self, action: str, body: bytes = b"", as_of: AsOf | None = None) -> list[bytes]:
         """Do one of Flight's actions and return its answers; raises as `make`."""
         return self.make(
             lambda client, options: [
                 answer.body.to_pybytes() for answer in client.do_action(flight.Action(action, body), options)
-            ]
+            ],
+            as_of,
         )
 
-    def document(self, kind: type[T], action: str, body: bytes) -> T:
+    def document(self, kind: type[T], action: str, body: bytes, as_of: AsOf | None = None) -> T:
         """Do an action that is answered with a JSON document, and return the value; raises as `make`."""
         try:
-            return codec.read(kind, orjson.loads(b"".join(self.act(action, body))))
+            return codec.read(kind, orjson.loads(b"".join(self.act(action, body, as_of))))
         except (orjson.JSONDecodeError, codec.DocumentError) as error:
             raise ServiceUnreachableError(
                 f"the service at {self.shown} answered with another document ({error}), and is no query service"
@@ -219,29 +236,37 @@ class FlightConnection(RemoteConnection):
         self._calls = FlightCalls(url, token)
         super().__init__(self._calls.shown)
 
-    def sql(self, query: str, params: Params = None) -> FlightResult:
+    def sql(self, query: str, params: Params = None, *, as_of: Given | None = None) -> FlightResult:
         """Run a query; see `Connection.sql`."""
-        started = time.perf_counter()
-        with self._command(query, params) as command:
+        started, past = time.perf_counter(), _read(as_of)
+        with self._command(query, params, past) as command:
             descriptor = flight.FlightDescriptor.for_command(command)
-            info = self._calls.make(lambda client, options: client.get_flight_info(descriptor, options))
+            info = self._calls.make(lambda client, options: client.get_flight_info(descriptor, options), past)
         result = FlightResult(self._calls, info, started)
         self._opened(result)
         return result
 
-    def explain(self, query: str, params: Params = None) -> Explanation:
+    def explain(self, query: str, params: Params = None, *, as_of: Given | None = None) -> Explanation:
         """Return the files that a query would read, why it skips the others, and DataFusion's plans."""
-        with self._command(query, params) as command:
-            return self._calls.document(Explanation, EXPLAIN, command)
+        past = _read(as_of)
+        with self._command(query, params, past) as command:
+            return self._calls.document(Explanation, EXPLAIN, command, past)
 
     def _catalog(self, tables: str) -> TablesDocument:
         return self._calls.document(TablesDocument, TABLES, tables.encode())
+
+    def _generations(self, name: TableName, limit: int) -> GenerationsDocument:
+        body = codec.encode(GenerationsRequest(str(name), limit))
+        return self._calls.document(GenerationsDocument, GENERATIONS, body)
+
+    def _diff(self, name: TableName, before: str, after: str | None) -> TableDiff:
+        return self._calls.document(TableDiff, DIFF, codec.encode(DiffRequest(str(name), before, after)))
 
     def _disconnect(self) -> None:
         self._calls.close()
 
     @contextmanager
-    def _command(self, query: str, params: Params) -> Iterator[bytes]:
+    def _command(self, query: str, params: Params, as_of: AsOf | None) -> Iterator[bytes]:
         """Give the Flight SQL command of a statement; with parameters, of one that is prepared meanwhile."""
         check_text(query)
         if not params:
@@ -249,7 +274,7 @@ class FlightConnection(RemoteConnection):
             return
         bound = row(scalars(params)).replace_schema_metadata(NAMED)
         request = packed("ActionCreatePreparedStatementRequest", query=query)
-        _, made = unpack(b"".join(self._calls.act("CreatePreparedStatement", request)))
+        _, made = unpack(b"".join(self._calls.act("CreatePreparedStatement", request, as_of)))
         handle = made.prepared_statement_handle
         try:
             command = packed("CommandPreparedStatementQuery", prepared_statement_handle=handle)
@@ -268,6 +293,10 @@ class FlightConnection(RemoteConnection):
                 answers.read()
 
         self._calls.make(bind)
+
+
+def _read(given: Given | None) -> AsOf | None:
+    return None if given is None else read_as_of(given)
 
 
 def _checked(url: str) -> tuple[str, str]:

@@ -5,19 +5,22 @@ import ipaddress
 import time
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import orjson
 import pyarrow as pa
 
+from dagfusion_contract.naming import TableName
 from dagfusion_query.answers import Explanation
+from dagfusion_query.as_of import Given, read_as_of
 from dagfusion_query.client.connection_pool import ConnectionPool, HttpResponse
 from dagfusion_query.client.remote import RemoteConnection, RemoteResult
 from dagfusion_query.documents import codec
-from dagfusion_query.documents.catalog import TablesDocument
+from dagfusion_query.documents.catalog import GenerationsDocument, TablesDocument
 from dagfusion_query.documents.queries import QueryInfo, Stats
 from dagfusion_query.errors import BrokenStreamError, QueryError, UnauthenticatedError
 from dagfusion_query.formats import Format
+from dagfusion_query.generations import TableDiff
 from dagfusion_query.parameters import Params, write_params
 from dagfusion_query.sql_text import check_text
 
@@ -130,22 +133,29 @@ class HttpConnection(RemoteConnection):
         super().__init__(self._pool.shown)
         self._codings = {} if _is_near(url) else {"Accept-Encoding": "zstd"}
 
-    def sql(self, query: str, params: Params = None) -> HttpResult:
+    def sql(self, query: str, params: Params = None, *, as_of: Given | None = None) -> HttpResult:
         """Run a query; see `Connection.sql`."""
         started = time.perf_counter()
-        body = {**_statement(query, params), "format": Format.arrow.value}
+        body = {**_statement(query, params, as_of), "format": Format.arrow.value}
         result = HttpResult(
             self._pool, self._pool.request("POST", "/v1/sql", body, self._codings), started, self._ended
         )
         self._opened(result)
         return result
 
-    def explain(self, query: str, params: Params = None) -> Explanation:
+    def explain(self, query: str, params: Params = None, *, as_of: Given | None = None) -> Explanation:
         """Return the files that a query would read, why it skips the others, and DataFusion's plans."""
-        return self._pool.document(Explanation, "POST", "/v1/explain", _statement(query, params))
+        return self._pool.document(Explanation, "POST", "/v1/explain", _statement(query, params, as_of))
 
     def _catalog(self, tables: str) -> TablesDocument:
         return self._pool.document(TablesDocument, "GET", f"/v1/tables?tables={tables}")
+
+    def _generations(self, name: TableName, limit: int) -> GenerationsDocument:
+        return self._pool.document(GenerationsDocument, "GET", f"{_path(name)}/generations?limit={limit}")
+
+    def _diff(self, name: TableName, before: str, after: str | None) -> TableDiff:
+        asked = {"from": before} if after is None else {"from": before, "to": after}
+        return self._pool.document(TableDiff, "GET", f"{_path(name)}/diff?{urlencode(asked)}")
 
     def _disconnect(self) -> None:
         self._pool.close()
@@ -181,10 +191,14 @@ class _Source:
         return count
 
 
-def _statement(query: str, params: Params) -> dict[str, object]:
+def _statement(query: str, params: Params, as_of: Given | None) -> dict[str, object]:
     check_text(query)
-    written = write_params(params)
-    return {"sql": query} if written is None else {"sql": query, "params": written}
+    asked = {"params": write_params(params), "as_of": None if as_of is None else str(read_as_of(as_of))}
+    return {"sql": query, **{name: value for name, value in asked.items() if value is not None}}
+
+
+def _path(name: TableName) -> str:
+    return f"/v1/tables/{quote(name.schema, safe='')}/{quote(name.table, safe='')}"
 
 
 def _is_near(url: str) -> bool:

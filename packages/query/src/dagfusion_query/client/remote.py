@@ -8,10 +8,13 @@ from weakref import WeakSet
 
 import pyarrow as pa
 
+from dagfusion_contract.naming import TableName
 from dagfusion_query.answers import Connection, QueryStats, Result, TableInfo
-from dagfusion_query.documents.catalog import TableDocument, TablesDocument
+from dagfusion_query.as_of import Given, read_as_of
+from dagfusion_query.documents.catalog import GenerationsDocument, TableDocument, TablesDocument
 from dagfusion_query.documents.queries import Stats
 from dagfusion_query.errors import EnvironmentUnavailableError
+from dagfusion_query.generations import GENERATIONS, GENERATIONS_LIMIT, TableDiff, TableGeneration, parse_table
 
 _REFRESH_TIMEOUT_S = 30.0
 _LOOK_S = 0.05
@@ -90,6 +93,15 @@ class RemoteConnection(Connection):
         tables = (table for table in self._catalog("full").tables if isinstance(table, TableDocument))
         return sorted(map(table_info, tables), key=lambda table: table.name)
 
+    def history(self, table: str, limit: int = GENERATIONS) -> list[TableGeneration]:
+        """Return what the latest runs wrote of a table; see `Connection.history`."""
+        return list(self._generations(parse_table(table), min(limit, GENERATIONS_LIMIT)).generations)
+
+    def diff(self, table: str, before: Given, after: Given | None = None) -> TableDiff:
+        """Compare two states of a table; see `Connection.diff`."""
+        second = None if after is None else str(read_as_of(after))
+        return self._diff(parse_table(table), str(read_as_of(before)), second)
+
     def refresh(self) -> None:
         """Return when the service's catalog has what the event logs had when this was called.
 
@@ -129,6 +141,14 @@ class RemoteConnection(Connection):
     @abstractmethod
     def _catalog(self, tables: str) -> TablesDocument:
         """Return the service's catalog, with tables `full` or `none`."""
+
+    @abstractmethod
+    def _generations(self, name: TableName, limit: int) -> GenerationsDocument:
+        """Ask the service for generations."""
+
+    @abstractmethod
+    def _diff(self, name: TableName, before: str, after: str | None) -> TableDiff:
+        """Ask the service for the difference of two states."""
 
     @abstractmethod
     def _disconnect(self) -> None:

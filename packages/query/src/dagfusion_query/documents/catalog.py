@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from dagfusion_query.documents.codec import shown_as
+from dagfusion_query.generations import TableGeneration
 
 
 @dataclass(frozen=True)
@@ -187,3 +188,38 @@ class HistoryDocument:
     runs: Sequence[RunDocument]
     materialized_at: datetime | None
     wiped_at: datetime | None
+
+
+@dataclass(frozen=True)
+class GenerationsDocument:
+    """What the latest runs wrote of a table, and its wipes; newest first."""
+
+    generations: Sequence[TableGeneration]
+
+
+@dataclass(frozen=True)
+class GenerationsRequest:
+    """The body of Flight's action that lists generations.
+
+    Attributes:
+        table: `schema.table`.
+        limit: The most generations.
+    """
+
+    table: str
+    limit: int
+
+
+@dataclass(frozen=True)
+class DiffRequest:
+    """The body of Flight's action that compares two states of a table.
+
+    Attributes:
+        table: `schema.table`.
+        before: The first state: the id of an event, or a time.
+        after: The second state; null for the current one.
+    """
+
+    table: str
+    before: str
+    after: str | None = None

@@ -141,7 +141,7 @@ class Stats:
         planning_s: Seconds from the worker's start on it to the plan over its files.
         first_batch_s: Seconds from there to the first rows.
         total_s: Seconds from its arrival to its end.
-        generations: The catalog generation of each environment that it saw.
+        generations: The catalog generation of each environment that it saw; as of the past, the event.
         path: `splice`, `staged`, `catalog` (no file was needed) or `cache` (the result of an equal query was kept).
     """
 
@@ -174,6 +174,7 @@ class QueryInfo:
         id: As in the header `DagFusion-Query-Id`.
         door: `http`, `console` or `flight`.
         error: Of a query that failed.
+        as_of: The past event or time that it reads the tables as of; null for now.
     """
 
     id: str
@@ -184,6 +185,7 @@ class QueryInfo:
     submitted_at: datetime
     stats: Stats
     error: Failure | None = None
+    as_of: str | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from types import MappingProxyType
 from typing import Literal, NamedTuple, TypeVar
 
 import pyarrow as pa
@@ -25,6 +26,7 @@ from dagfusion_query.engine.datafusion_errors import (
 )
 from dagfusion_query.engine.literals import may_change, read_in_context
 from dagfusion_query.engine.objects import Objects, copy_policy
+from dagfusion_query.engine.past_objects import refuse_replaced
 from dagfusion_query.engine.reuse import Keeper, PlanCache, ResultCache, identity, is_repeatable, parameters_key
 from dagfusion_query.engine.run import (
     Batches,
@@ -38,7 +40,7 @@ from dagfusion_query.engine.run import (
 from dagfusion_query.engine.runtime import PLANNERS, Loop, Planners, Stores
 from dagfusion_query.engine.session import READ_ONLY, Bound, Sessions
 from dagfusion_query.engine.views import expanded
-from dagfusion_query.errors import EnvironmentUnavailableError, PlanError, UnknownTableError
+from dagfusion_query.errors import EnvironmentUnavailableError, PlanError, QueryError, UnknownTableError
 from dagfusion_query.object_cache import CACHE
 from dagfusion_query.object_cache.copies import open_copies, open_results
 from dagfusion_query.parameters import Params, Values, scalars, unfit
@@ -151,8 +153,14 @@ class Engine:
         self._avoided: dict[TableName, float] = {}  # tables whose large objects are not read, and until when
         self.cached_plans = 0  # how often a statement's plan was there already
 
-    def prepare(self, sql: str, params: Params, snapshot: Snapshot) -> Prepared:
+    def prepare(self, sql: str, params: Params, snapshot: Snapshot, current: Snapshot | None = None) -> Prepared:
         """Plan a statement over the files that its filters keep.
+
+        Args:
+            sql: The statement.
+            params: Its parameters.
+            snapshot: The tables.
+            current: The current generation, if `snapshot` is a past one.
 
         Raises:
             StatementError: The statement cannot be run as it is written.
@@ -160,20 +168,25 @@ class Engine:
             QueryError: A table that it names has a problem.
         """
         check_text(sql)
-        values = scalars(params)
-        key = (sql, _key(values))
         try:
-            with self._lock:
-                bound = self._sessions.bind(snapshot)
-                plans = self._plans_of(bound)
-            if (known := plans.get(key)) is not None:
-                self.cached_plans += 1
-                return known
-            prepared = self._guarded(lambda: self._plan(key, values, bound), bound, sql)
+            prepared = self._prepare(sql, scalars(params), snapshot, current)
         except OSError as error:
             if not is_full_disk(error):
                 raise
             raise no_room_to_plan() from error
+        if current is not None:
+            refuse_replaced(prepared.scans, current)
+        return prepared
+
+    def _prepare(self, sql: str, values: Values, snapshot: Snapshot, current: Snapshot | None) -> Prepared:
+        with self._lock:
+            bound = self._sessions.bind(snapshot)
+            plans = self._plans_of(bound)
+        key = (sql, _key(values))
+        if (known := plans.get(key)) is not None:
+            self.cached_plans += 1
+            return known
+        prepared = self._guarded(lambda: self._plan(key, values, bound), bound, sql, current)
         if prepared.is_repeatable:
             plans.put(key, prepared)
         return prepared
@@ -239,16 +252,18 @@ class Engine:
         self._loop.close()
         self._sessions.close()
 
-    def _guarded(self, step: Callable[[], T], bound: Bound, sql: str = "") -> T:
+    def _guarded(self, step: Callable[[], T], bound: Bound, sql: str = "", current: Snapshot | None = None) -> T:
         """Take a step of planning on a deep stack, and say what is wrong in this package's errors."""
+        known = bound.snapshot if current is None else current  # a past generation has only what a statement names
         try:
             return self._planners.run(step)
         except BaseException as error:
             if not is_datafusion_error(error):
                 raise
-            wrong = planning_error(error, bound.snapshot.tables, sql)
+            wrong = planning_error(error, known.tables, sql)
             if isinstance(wrong, UnknownTableError):
-                _raise_problem(str(error), bound)
+                _raise_problem(str(error), bound.snapshot, bound.session.problems)
+                _raise_problem(str(error), known)
             if isinstance(wrong, PlanError) and (left_out := left_out_column(error, bound.snapshot.tables, sql)):
                 raise left_out from error
             raise wrong from error
@@ -380,13 +395,12 @@ def _inside(frame: DataFrame, context: SessionContext) -> DataFrame:
     return context.create_dataframe_from_logical_plan(frame.logical_plan().inputs()[0])
 
 
-def _raise_problem(text: str, bound: Bound) -> None:
+def _raise_problem(text: str, snapshot: Snapshot, views: Mapping[TableName, QueryError] = MappingProxyType({})) -> None:
     """Raise what is wrong with a table or view that is named, known and not queryable."""
-    snapshot = bound.snapshot
     for name, table in snapshot.tables.items():
         if table.problem is not None and str(name) in text:
             raise table.problem
-    for name, problem in (*bound.session.problems.items(), *snapshot.problems.items()):
+    for name, problem in (*views.items(), *snapshot.problems.items()):
         if str(name) in text:
             raise problem
     schema = missing_schema(text)

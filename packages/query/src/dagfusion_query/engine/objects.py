@@ -23,6 +23,7 @@ from obstore.exceptions import BaseError, NotFoundError, PreconditionError
 
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.engine.datafusion_errors import execution_error, is_no_room
+from dagfusion_query.engine.past_objects import removed, replaced
 from dagfusion_query.engine.runtime import Stores
 from dagfusion_query.errors import CorruptObjectError, QueryError, StaleObjectError, StoreUnavailableError
 from dagfusion_query.object_cache.copies import Copies, copy_key
@@ -88,14 +89,18 @@ class StoredObject:
         """True if its name contains its run or is a large object's, so that no other object replaces it."""
         return self.is_large or (bool(self.run_id) and self.run_id in self.uri.rpartition("/")[2])
 
-    def gone(self) -> StaleObjectError:
+    def gone(self) -> QueryError:
         """Return the error of an object that is not in the store."""
+        if self.table.as_of is not None:
+            return removed(self.table, self.uri, self._partition)
         return StaleObjectError(
             f"{self._where} is gone from the object store although the event log says it was written; {self._cure}"
         )
 
-    def changed(self, size_bytes: int | None = None) -> StaleObjectError:
+    def changed(self, size_bytes: int | None = None) -> QueryError:
         """Return the error of an object that was replaced since its event; `size_bytes` is that of the new one."""
+        if self.table.as_of is not None:
+            return replaced(self.table, self.uri, self._partition)
         sizes = f" ({self.size_bytes} bytes then, {size_bytes} now)" if size_bytes is not None else ""
         return StaleObjectError(
             f"{self._where} has changed since its event was logged{sizes}; "
@@ -184,6 +189,7 @@ class Objects:
 
         Raises:
             StaleObjectError: An object is gone, or is not the event's.
+            PastError: The same of an object of a past state.
             CorruptObjectError: Its bytes are not those that were written.
             StoreUnavailableError: The store did not answer, or refused.
             OSError: There is no room for a copy.
@@ -211,6 +217,7 @@ class Objects:
 
         Raises:
             StaleObjectError: An object is gone, or is not the event's.
+            PastError: The same of an object of a past state.
             StoreUnavailableError: The store did not answer, or refused.
         """
         mutable = [file for scan in scans for file in stored_objects(scan) if not file.is_immutable]

@@ -32,6 +32,7 @@ from dagfusion_query.sql_text import qualified
 
 READ_ONLY = SQLOptions().with_allow_ddl(allow=False).with_allow_dml(allow=False).with_allow_statements(allow=False)
 SESSIONS = 4  # kept at once: callers with other grants see other tables
+PAST_SESSIONS = 4  # beside these, over past generations
 Shape = frozenset[tuple[TableName, str, frozenset[str]]]
 Columns = Mapping[TableName, pa.Schema]
 NAME = "information_schema"
@@ -158,18 +159,18 @@ class Sessions:
 
     def __init__(self, settings: Settings, stores: Stores, plan: PlanView) -> None:
         self._means = Means(settings, stores, SeriesFunctions(), plan)
-        self._bounds: OrderedDict[Shape, Bound] = OrderedDict()
+        self._bounds: OrderedDict[tuple[Shape, int | None], Bound] = OrderedDict()
 
     @property
     def bounds(self) -> Collection[Bound]:
-        """The latest generation of each shape."""
+        """The latest generation of each shape, and the past generations that were used last."""
         return self._bounds.values()
 
     def bind(self, snapshot: Snapshot) -> Bound:
         """Return the session for a generation. Not thread-safe: the engine holds a lock."""
-        for shape, bound in self._bounds.items():
+        for key, bound in self._bounds.items():
             if bound.snapshot is snapshot:
-                self._bounds.move_to_end(shape)
+                self._bounds.move_to_end(key)
                 return bound
         named = [table for table in snapshot.tables.values() if table.problem is None]
         tables = [table for table in named if table.view is None]
@@ -178,16 +179,23 @@ class Sessions:
         shape = frozenset((table.name, table.schema_id, layouts[table.name].nullable) for table in tables) | frozenset(
             (table.name, table.schema_id, frozenset()) for table in named if table.view is not None
         )
-        known = self._bounds.get(shape)
+        # A new generation takes the place of the one before; a past one has a place of its own.
+        key = (shape, id(snapshot) if snapshot.is_past else None)
+        known = self._bounds.get(key) or next((bound for (of, _), bound in self._bounds.items() if of == shape), None)
         session = Session(tables, views, self._means) if known is None else known.session
         before = {} if known is None else known.tables
         scanned = {t.name: _scanned(t, layouts[t.name], session, before.get(t.name)) for t in tables}
-        self._bounds[shape] = bound = Bound(session, snapshot, scanned)
-        self._bounds.move_to_end(shape)
-        while len(self._bounds) > SESSIONS:
-            # Queries may still run in the old session: it is collected after the last of them.
-            self._bounds.popitem(last=False)
+        self._bounds[key] = bound = Bound(session, snapshot, scanned)
+        self._bounds.move_to_end(key)
+        self._drop_unused(is_past=snapshot.is_past)
         return bound
+
+    def _drop_unused(self, *, is_past: bool) -> None:
+        """Drop the sessions of one kind that were not used for the longest time."""
+        keys = [key for key in self._bounds if (key[1] is not None) == is_past]
+        for key in keys[: -PAST_SESSIONS if is_past else -SESSIONS]:
+            # Queries may still run in the old session: it is collected after the last of them.
+            del self._bounds[key]
 
     def close(self) -> None:
         """Drop the sessions."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from dagfusion_contract.consolidation import CONSOLIDATED_ENTRY, CONSOLIDATIONS
 from dagfusion_query.event_log.protocol import History, PlannedRun
 
-Run = Callable[[str, Mapping[str, str]], Sequence[tuple[Any, ...]]]
+Run = Callable[[str, Mapping[str, Any]], Sequence[tuple[Any, ...]]]
 
 _OBSERVATION = "ASSET_OBSERVATION"
 MOST_RUNS = 5

@@ -1,11 +1,14 @@
 """Reads Dagster's event log in PostgreSQL. A call is one transaction, so all its statements read the same state."""
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from dagfusion_query.as_of import AsOf
 from dagfusion_query.event_log.dialect import Dialect, consolidations, observations_since, read_history
+from dagfusion_query.event_log.past_events import LAST_EVENT, find_generations, find_moment, find_wipe
 from dagfusion_query.event_log.postgres_connection import Database, Transaction
 from dagfusion_query.event_log.protocol import (
     BATCH,
@@ -14,8 +17,10 @@ from dagfusion_query.event_log.protocol import (
     Consolidation,
     Cursor,
     Event,
+    Generation,
     History,
     Materialization,
+    Moment,
     Poll,
     Searched,
     Watermark,
@@ -65,12 +70,16 @@ cross join lateral (
 """
 _IN = "e.id = any(%s) and e.asset_key is not null"
 _BY_ID = f"select {_EVENT} from event_logs e {_CUT} where {_IN}"
+_BETWEEN = f"""
+select {_EVENT} from event_logs e {_CUT}
+where e.asset_key = %(key)s and e.{_IS_MATERIALIZATION} and e.id between %(first)s and %(last)s
+"""
 _WHOLE_BY_ID = f"select {_COLUMNS}, null, e.event from event_logs e where {_IN}"
 # Wipes are filtered outside the aggregate: inside it, the index alone no longer answers it.
 _LATEST = f"""
 with latest as (
     select max(id) id from event_logs
-    where asset_key = %(key)s and {_IS_MATERIALIZATION} and {{partition}}
+    where asset_key = %(key)s and {_IS_MATERIALIZATION} and id <= %(up_to)s and {{partition}}
 )
 select {_EVENT} from latest join event_logs e using (id) {_CUT}
 where {_MICROSECONDS.format("e.timestamp")} > %(wiped)s
@@ -150,6 +159,31 @@ class PostgresEventLog:
         """Return what was done about a table or a partition; see `EventLog.history`."""
         return self._database.run(lambda run: read_history(run, _DIALECT, asset_key, partition_key), _HISTORY_TIMEOUT_S)
 
+    def moment(self, as_of: AsOf) -> Moment:
+        """Return the state that an event id or a time stands for; see `EventLog.moment`."""
+        return self._database.run(lambda run: find_moment(run, _DIALECT, as_of), _POLL_TIMEOUT_S)
+
+    def past(self, asset_key: AssetKey, moment: Moment, receive: Callable[[Sequence[Event]], None]) -> None:
+        """Hand over what counted of an asset at a moment; see `EventLog.past`."""
+
+        def read(run: Transaction) -> None:
+            wiped_at_us = find_wipe(run, _DIALECT, asset_key, moment, keeps_wiped=True)
+            self._sync_asset(run, json.dumps(asset_key), wiped_at_us, receive, up_to=moment.event_id)
+
+        self._database.run(read, _SYNC_TIMEOUT_S, retry=False)
+
+    def generations(self, asset_key: AssetKey, limit: int) -> list[Generation]:
+        """Return what the latest runs wrote of an asset; see `EventLog.generations`."""
+
+        def read(run: Transaction) -> list[Generation]:
+            def between(first: int, last: int) -> Iterator[Materialization]:
+                params = {"key": json.dumps(asset_key), "first": first, "last": last}
+                return self._materializations(run, _BETWEEN, params)
+
+            return find_generations(run, _DIALECT, asset_key, limit, between)
+
+        return self._database.run(read, _POLL_TIMEOUT_S)
+
     def close(self) -> None:
         """Close the connection, and end a read that is under way in another thread."""
         self._database.close()
@@ -167,7 +201,9 @@ class PostgresEventLog:
         if _evidence(run, searched.up_to) != searched.evidence:
             searched = Searched()
         named = {
-            key for key, wiped in assets.items() if self._sync_asset(run, key, wiped, receive, searched.above(key))
+            key
+            for key, wiped in assets.items()
+            if self._sync_asset(run, key, wiped, receive, above=searched.above(key))
         }
         found = self._consolidations(run.stream(_CONSOLIDATIONS, ()))
         while some := list(islice(found, FEW)):
@@ -181,7 +217,9 @@ class PostgresEventLog:
         key: str,
         wiped_at_us: int | None,
         receive: Callable[[Sequence[Event]], None],
+        *,
         above: int = 0,
+        up_to: int = LAST_EVENT,
     ) -> bool:
         """Hand over what counts of an asset, and return True if an event names a file.
 
@@ -191,10 +229,11 @@ class PostgresEventLog:
             wiped_at_us: When it was wiped.
             receive: Takes the events.
             above: The id above which an event may name a file.
+            up_to: The id of the last event that counts.
         """
         if wiped_at_us is not None:
             receive([Wipe(self._asset_key(key), wiped_at_us)])
-        params = {"key": key, "wiped": _BEFORE_EVERYTHING if wiped_at_us is None else wiped_at_us}
+        params = {"key": key, "wiped": _BEFORE_EVERYTHING if wiped_at_us is None else wiped_at_us, "up_to": up_to}
         run(_NO_SPILL)
         queries = [(_LATEST_PARTITIONED, _EARLIER_PARTITIONED)]
         if run(_HAS_UNPARTITIONED, params)[0][0]:

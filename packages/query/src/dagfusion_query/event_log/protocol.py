@@ -9,6 +9,7 @@ import orjson
 from dagfusion_contract.consolidation import LargeObject
 from dagfusion_contract.record import DataFile
 from dagfusion_contract.view import View
+from dagfusion_query.as_of import AsOf, moment_text
 from dagfusion_query.errors import EventRecordError
 from dagfusion_query.event_log.stored_event import DataFiles, Foreign
 
@@ -141,6 +142,43 @@ class Advance:
     watermark: Watermark
 
 
+class Moment(NamedTuple):
+    """A past state of an event log.
+
+    Attributes:
+        event_id: The last materialization or wipe of it; 0 if there was none.
+        at_us: When that was, or the time that was asked for; microseconds since 1970 in UTC.
+    """
+
+    event_id: int
+    at_us: int
+
+    @property
+    def words(self) -> str:
+        """Name it in a sentence."""
+        return f"event {self.event_id}" if self.event_id else moment_text(self.at_us)
+
+
+class Generation(NamedTuple):
+    """What one run wrote of an asset, or a wipe of the asset.
+
+    Attributes:
+        event_id: Of its last event: the state after it is `as_of` this id.
+        at_us: When that was, microseconds since 1970 in UTC.
+        run_id: Of the run; empty for an event outside of a run.
+        partitions: The number of partitions that it wrote.
+        rows: The number of rows in them; None if an event does not say, and for old runs over many partitions.
+        is_wipe: True if it is a wipe.
+    """
+
+    event_id: int
+    at_us: int
+    run_id: str
+    partitions: int
+    rows: int | None
+    is_wipe: bool = False
+
+
 @dataclass(frozen=True)
 class Cursor:
     """The position of a reader in an event log; immutable, and kept beside the snapshot it belongs to.
@@ -223,6 +261,26 @@ class EventLog(Protocol):
 
     def history(self, asset_key: Sequence[str], partition_key: str | None) -> History:
         """Return which runs were to materialize a partition, or any of a table where the key is None."""
+
+    def moment(self, as_of: AsOf) -> Moment:
+        """Return the past state that an event id or a time stands for.
+
+        Raises:
+            AsOfError: It is in the future.
+        """
+
+    def past(self, asset_key: AssetKey, moment: Moment, receive: Callable[[Sequence[Event]], None]) -> None:
+        """Hand all that counted of one asset at a moment to `receive`, in batches.
+
+        That is each partition's latest event by then that names a file, and the latest wipe. Consolidations are left
+        out.
+
+        Raises:
+            UnknownPastError: The log does not have it any more.
+        """
+
+    def generations(self, asset_key: AssetKey, limit: int) -> Sequence[Generation]:
+        """Return what the latest runs wrote of an asset, and its wipes; newest first."""
 
     def close(self) -> None:
         """Close the connection for good. May be called from any thread, also while another one reads."""

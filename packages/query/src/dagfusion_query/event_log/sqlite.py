@@ -5,25 +5,31 @@ rows may get their ids again. So each poll compares the latest event that was re
 the sum of all ids.
 """
 
+import json
 import re
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+from dagfusion_query.as_of import AsOf
 from dagfusion_query.errors import EventLogSchemaError, EventLogUnavailableError
-from dagfusion_query.event_log.dialect import Dialect, consolidations, observations_since, read_history
+from dagfusion_query.event_log.dialect import Dialect, Run, consolidations, observations_since, read_history
+from dagfusion_query.event_log.past_events import find_generations, find_moment, find_wipe
 from dagfusion_query.event_log.protocol import (
     BATCH,
     FEW,
+    AssetKey,
     Consolidation,
     Cursor,
     Event,
+    Generation,
     History,
     Materialization,
+    Moment,
     Poll,
     Searched,
     Watermark,
@@ -54,6 +60,15 @@ with latest as (
     group by asset_key, partition
 )
 select {_COLUMNS} from latest join event_logs e using (id)
+"""
+_LATEST_UP_TO = f"""
+with latest as (
+    select max(id) id from event_logs where asset_key = ? and {_IS_MATERIALIZATION} and id <= ? group by partition
+)
+select {_COLUMNS} from latest join event_logs e using (id)
+"""
+_BETWEEN = f"""
+select {_COLUMNS} from event_logs e where e.asset_key = ? and e.{_IS_MATERIALIZATION} and e.id between ? and ?
 """
 _CONSOLIDATIONS = consolidations(_MICROSECONDS, "instr", "id > 0")
 _OBSERVED = observations_since("?")
@@ -104,6 +119,26 @@ class SqliteEventLog:
         """Return what was done about a table or a partition; see `EventLog.history`."""
         return self._read(lambda connection: self._history(connection, asset_key, partition_key))
 
+    def moment(self, as_of: AsOf) -> Moment:
+        """Return the state that an event id or a time stands for; see `EventLog.moment`."""
+        return self._read(lambda connection: find_moment(_run(connection), _DIALECT, as_of))
+
+    def past(self, asset_key: AssetKey, moment: Moment, receive: Callable[[Sequence[Event]], None]) -> None:
+        """Hand over what counted of an asset at a moment; see `EventLog.past`."""
+        self._read(lambda connection: self._past(connection, asset_key, moment, receive))
+
+    def generations(self, asset_key: AssetKey, limit: int) -> list[Generation]:
+        """Return what the latest runs wrote of an asset; see `EventLog.generations`."""
+        key = json.dumps(asset_key)
+
+        def read(connection: sqlite3.Connection) -> list[Generation]:
+            def between(first: int, last: int) -> Iterator[Materialization]:
+                return map(self._materialization, connection.execute(_BETWEEN, (key, first, last)))
+
+            return find_generations(_run(connection), _DIALECT, asset_key, limit, between)
+
+        return self._read(read)
+
     def close(self) -> None:
         """Do nothing: the file is opened for each call, since it may be replaced in between."""
 
@@ -138,6 +173,24 @@ class SqliteEventLog:
         rows = connection.execute(_EARLIER, (key, bare.partition_key, bare.event_id, above))
         return next((event for event in map(self._materialization, rows) if event.file is not None), None)
 
+    def _past(
+        self,
+        connection: sqlite3.Connection,
+        asset_key: AssetKey,
+        moment: Moment,
+        receive: Callable[[Sequence[Event]], None],
+    ) -> None:
+        wiped_at_us = find_wipe(_run(connection), _DIALECT, asset_key, moment, keeps_wiped=False)
+        if wiped_at_us is not None:
+            receive([Wipe(asset_key, wiped_at_us)])
+        key = json.dumps(asset_key)
+        rows = connection.execute(_LATEST_UP_TO, (key, moment.event_id))
+        while batch := rows.fetchmany(BATCH):
+            events = list(map(self._materialization, batch))
+            receive(events)
+            before = (self._before(connection, key, event, 0) for event in events if event.file is None)
+            receive([event for event in before if event is not None])
+
     def _poll(self, connection: sqlite3.Connection, cursor: Cursor) -> Poll:
         assets = dict(connection.execute(_ASSETS).fetchall())
         if {key: assets.get(key) for key in cursor.assets} != cursor.assets:
@@ -160,9 +213,7 @@ class SqliteEventLog:
     def _history(self, connection: sqlite3.Connection, asset_key: Sequence[str], key: str | None) -> History:
         connection.execute("commit")  # nothing can be attached inside a transaction
         connection.execute("attach ? as runs", (_read_only(self._path.parents[1] / "runs.db"),))
-        return read_history(
-            lambda query, params: connection.execute(query, params).fetchall(), _DIALECT, asset_key, key
-        )
+        return read_history(_run(connection), _DIALECT, asset_key, key)
 
     def _materialization(self, row: tuple[Any, ...]) -> Materialization:
         event_id, key, partition_key, at_us, run_id, event = row
@@ -194,6 +245,10 @@ class SqliteEventLog:
         return sqlite3.connect(
             _read_only(self._path), uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
         )
+
+
+def _run(connection: sqlite3.Connection) -> Run:
+    return lambda query, params: connection.execute(query, params).fetchall()
 
 
 def _read_only(path: Path) -> str:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from dagfusion_query.access.grants import Caller, Grants
+from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.environments import Environments, EnvironmentState
 from dagfusion_query.documents.queries import Failure, QueryInfo, State, Stats
 from dagfusion_query.errors import QueryError, UnknownQueryError
@@ -50,6 +51,7 @@ class Query:
         timeout_s: Seconds it may take, if that is less than the service allows.
         limit_rows: Rows after which the result is cut, without an error; None for all.
         result_cache: Whether the result may be one that was kept for an equal query, and be kept.
+        as_of: The past event or time that it reads the tables as of; None for now.
     """
 
     sql: str
@@ -58,6 +60,7 @@ class Query:
     timeout_s: float | None = None
     limit_rows: int | None = None
     result_cache: bool = True
+    as_of: AsOf | None = None
 
 
 class Registry:
@@ -80,7 +83,14 @@ class Registry:
     def open(self, query: Query, caller: Caller) -> RegisteredQuery:
         """Begin to keep a query."""
         info = QueryInfo(
-            secrets.token_hex(16), caller.user, caller.door, query.sql, State.queued, datetime.now(UTC), Stats()
+            secrets.token_hex(16),
+            caller.user,
+            caller.door,
+            query.sql,
+            State.queued,
+            datetime.now(UTC),
+            Stats(),
+            as_of=None if query.as_of is None else str(query.as_of),
         )
         entry = self._running[info.id] = RegisteredQuery(info, caller)
         return entry

@@ -24,6 +24,7 @@ from dagfusion_query.errors import (
 from dagfusion_query.object_store import StaleRetries
 from dagfusion_query.service.admission import Admission, Ticket
 from dagfusion_query.service.metrics import Metrics
+from dagfusion_query.service.past_finder import FoundPast, PastFinder
 from dagfusion_query.service.registry import Query, Registry, sources
 from dagfusion_query.service.worker_lease import Lease, NeverStarted
 from dagfusion_query.service.worker_pool import Pool
@@ -46,6 +47,7 @@ class Shared:
     pool: Pool
     admission: Admission
     metrics: Metrics
+    past: PastFinder
 
 
 class Running:
@@ -80,6 +82,7 @@ class Running:
         self._ticket: Ticket | None = None
         self._began = 0.0
         self._lease: Lease | None = None
+        self._past: FoundPast | None = None
         self._waiting: asyncio.Task[Any] | None = None  # for what stop has to interrupt
         self._taken_at: float | None = None  # when the client took the last piece, while it has not come for the next
         limit_s = min(shared.settings.query_timeout_s, query.timeout_s or shared.settings.query_timeout_s)
@@ -103,6 +106,9 @@ class Running:
         """
         try:
             await self._admission()
+            if self._query.as_of is not None:
+                finding = self._shared.past.find(self._query.sql, self._query.as_of, self._caller.grants)
+                self._past = await self._interruptible(finding, FoundPast.close)
             await self._start(StaleRetries())
         except QueryError as error:
             self._close(error)
@@ -290,6 +296,8 @@ class Running:
             return
         for timer in self._timers:
             timer.cancel()
+        if self._past is not None:
+            self._past.close()
         now = time.perf_counter()
         self._entry.update_stats(total_s=now - self._arrived)
         state, said = State.finished, None
@@ -317,6 +325,7 @@ class Running:
             limit_bytes=settings.result_limit_bytes,
             environments=sources(self._shared.environments, self._caller.grants),
             grants=sorted(self._caller.grants.names),
+            past=None if self._past is None else self._past.sources,
         )
 
 

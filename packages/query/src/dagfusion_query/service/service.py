@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pyarrow as pa
 
+from dagfusion_contract.naming import TableName
 from dagfusion_query.access.grants import ALL, Caller, restricted
+from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.environments import Environments, EnvironmentState
 from dagfusion_query.config import Config
 from dagfusion_query.documents.queries import ExplanationDocument, QueryInfo
@@ -18,8 +20,10 @@ from dagfusion_query.errors import (
     UnauthenticatedError,
 )
 from dagfusion_query.event_log.protocol import History
+from dagfusion_query.generations import TableDiff, TableGeneration
 from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.metrics import Metrics
+from dagfusion_query.service.past_finder import PastFinder
 from dagfusion_query.service.registry import Query, Registry, sources
 from dagfusion_query.service.running import Running, Shared
 from dagfusion_query.service.worker_pool import Pool
@@ -53,7 +57,8 @@ class Service:
         self._pool = Pool(s.workers, self._configuration, s.worker_memory_bytes, s.cancel_grace_s, secrets)
         admission = Admission(s.workers, s.user_queries, s.queue_length, s.user_queue_length)
         self._metrics = Metrics(self._pool, admission, environments)
-        self._shared = Shared(s, environments, self._registry, self._pool, admission, self._metrics)
+        self._past = PastFinder(environments)
+        self._shared = Shared(s, environments, self._registry, self._pool, admission, self._metrics, self._past)
         self._histories = asyncio.Semaphore(_HISTORIES)
         self._stopping = True
         self.loop: asyncio.AbstractEventLoop
@@ -75,6 +80,7 @@ class Service:
         for entry in self._registry.running:
             entry.stop(QueryCancelledError("the service is stopping"))
         await self._drained(self._settings.cancel_grace_s + 1.0)
+        self._past.close()
         await self._pool.close()
 
     async def run(self, query: Query, caller: Caller, mode: Mode = Mode.run) -> Running:
@@ -162,6 +168,14 @@ class Service:
         """
         async with self._histories:
             return await asyncio.to_thread(self._environments.history, environment, asset_key, partition_key)
+
+    async def generations(self, name: TableName, limit: int, caller: Caller) -> Sequence[TableGeneration]:
+        """Return what the latest runs wrote of a table; see `Environments.generations`."""
+        return await self._past.generations(name, limit, caller.grants)
+
+    async def diff(self, name: TableName, before: AsOf, after: AsOf | None, caller: Caller) -> TableDiff:
+        """Compare two states of a table; see `Environments.diff`."""
+        return await self._past.diff(name, before, after, caller.grants)
 
     def ready(self) -> QueryError | None:
         """Return why no query can run now, if so."""

@@ -178,6 +178,20 @@ class EnvironmentSource:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PastSource:
+    """Where a worker finds a table as of a past event.
+
+    Attributes:
+        folder: Of its snapshot; no other table ever has it.
+        event_id: The event, which is the generation of the snapshot.
+    """
+
+    environment: str
+    folder: str
+    event_id: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Configuration:
     """What a worker is told before its first statement.
 
@@ -206,6 +220,7 @@ class Statement:
         limit_bytes: Bytes that an encoded result may have.
         environments: Those that the caller may know of.
         grants: The caller's.
+        past: The tables of a statement as of the past; None for one over the current tables.
     """
 
     id: str
@@ -218,6 +233,7 @@ class Statement:
     result_cache: bool = True
     mode: Mode = Mode.run
     format: Format = Format.arrow
+    past: Sequence[PastSource] | None = None
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from dagfusion_query.scan.layout import HIDDEN
 from dagfusion_query.settings import Settings
 from dagfusion_query.worker.frames import Configuration, EnvironmentSource, Planned, Statement, decode_parameters
 from dagfusion_query.worker.limits import out_of_memory
+from dagfusion_query.worker.past_scopes import PastScopes
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class WorkerEngine(Engine):
     def __init__(self, configuration: Configuration) -> None:
         self._catalogs: dict[tuple[str, str], MappedCatalog] = {}
         self._scopes = Scopes()
+        self._past = PastScopes()
         self._sizes: WeakKeyDictionary[Table, int] = WeakKeyDictionary()
         self._folders: WeakKeyDictionary[Table, str] = WeakKeyDictionary()
         self._memory_bytes = configuration.memory_bytes
@@ -107,7 +109,12 @@ class WorkerEngine(Engine):
         started = time.perf_counter()
         snapshot, generations = self.snapshot(statement.environments, statement.grants)
         cached = self.cached_plans
-        prepared = self.prepare(statement.sql, decode_parameters(body), snapshot)
+        if statement.past is None:
+            prepared = self.prepare(statement.sql, decode_parameters(body), snapshot)
+        else:
+            past = self._past.snapshot(statement.past, statement.grants)
+            generations = {source.environment: source.event_id for source in statement.past}
+            prepared = self.prepare(statement.sql, decode_parameters(body), past, snapshot)
         folders = sorted({self._folder(scan.table) for scan in prepared.scans} - {""}, key=len, reverse=True)
         if folders and _names_files(statement.sql, prepared):
             raise PlanError(

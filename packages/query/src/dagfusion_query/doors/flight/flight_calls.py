@@ -23,7 +23,7 @@ from pyarrow import flight
 from dagfusion_query.access.authentication import Tokens, identify, is_forwarded
 from dagfusion_query.documents.codec import encode
 from dagfusion_query.documents.queries import FlightFailure
-from dagfusion_query.doors.flight.commands_and_tickets import ERROR_TRAILER
+from dagfusion_query.doors.flight.commands_and_tickets import AS_OF, ERROR_TRAILER
 from dagfusion_query.errors import (
     BadRequestError,
     QueryCancelledError,
@@ -50,10 +50,19 @@ class Header(flight.ServerMiddleware):  # type: ignore[misc]
         bearer: The access token.
         is_forwarded: True if a proxy passed the call on, so that its address is not the client's.
         cookie: The session's.
+        as_of: The past event or time that the call reads the tables as of; None for the session's.
     """
 
-    def __init__(self, bearer: str | None, *, is_forwarded: bool, cookie: str | None, shake_hands: bool) -> None:
-        self.bearer, self.is_forwarded, self.cookie = bearer, is_forwarded, cookie
+    def __init__(
+        self,
+        bearer: str | None,
+        *,
+        is_forwarded: bool,
+        cookie: str | None,
+        shake_hands: bool,
+        as_of: str | None = None,
+    ) -> None:
+        self.bearer, self.is_forwarded, self.cookie, self.as_of = bearer, is_forwarded, cookie, as_of
         self._shake_hands = shake_hands
         self._at_end: Callable[[], None] | None = None
 
@@ -87,7 +96,8 @@ class Headers(flight.ServerMiddlewareFactory):  # type: ignore[misc]
             raise failure(error) from None
         forwarded = is_forwarded(name.lower() for name in headers)
         cookie = _cookie(next(iter(_values(headers, "cookie")), None))
-        return Header(bearer, is_forwarded=forwarded, cookie=cookie, shake_hands=is_basic)
+        as_of = next(iter(_values(headers, AS_OF)), None)
+        return Header(bearer, is_forwarded=forwarded, cookie=cookie, shake_hands=is_basic, as_of=as_of)
 
 
 def _authorization(headers: Mapping[str, Any]) -> str | None:

@@ -8,15 +8,16 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from dagfusion_query.access.authentication import Tokens, identify
 from dagfusion_query.access.grants import Caller
+from dagfusion_query.as_of import AsOf, read_as_of
 from dagfusion_query.doors.flight.commands_and_tickets import decode, encoded, make
 from dagfusion_query.doors.flight.flight_calls import COOKIE, MIDDLEWARE, Context
 from dagfusion_query.doors.flight.metadata import CATALOG
-from dagfusion_query.errors import BadRequestError, UnknownQueryError
+from dagfusion_query.errors import AsOfError, BadRequestError, UnknownQueryError
 from dagfusion_query.service_settings import ServiceSettings
 
 T = TypeVar("T")
@@ -37,13 +38,15 @@ class FlightSession:
         query_timeout_s: Seconds that its queries may take; None for as long as the service allows.
         limit_rows: Rows after which its results are cut; None for all.
         result_cache: Whether its results may be those that were kept for equal queries, and be kept.
+        as_of: The past event or time that its queries read the tables as of; None for now.
     """
 
     query_timeout_s: float | None = None
     limit_rows: int | None = None
     result_cache: bool = True
+    as_of: AsOf | None = None
 
-    def set(self, name: str, value: Any) -> int | None:
+    def set(self, name: str, value: Any) -> int | None:  # noqa: PLR0911  # a table
         """Set or, with a value that has nothing set, unset an option; return Flight's number of what is wrong."""
         kind = value.WhichOneof("option_value")
         given = None if kind is None else getattr(value, kind)
@@ -58,6 +61,12 @@ class FlightSession:
                 if number is not None and not 0 < number < _MOST:
                     return _INVALID_VALUE
                 setattr(self, name, number)
+                return None
+            case "as_of":
+                try:
+                    self.as_of = None if given in (None, "") else read_as_of(given)
+                except AsOfError:
+                    return _INVALID_VALUE
                 return None
             case "result_cache":
                 text = str(given).lower()
@@ -205,7 +214,16 @@ class FlightSessions:
         return identify(self.tokens, self.settings, bearer=header.bearer, peer=peer, door="flight")
 
     def of(self, context: Context, caller: Caller) -> FlightSession:
-        """Return the options that hold for a call: nothing is set where there is no session."""
+        """Return the options that hold for a call: those of its session, if it has one, and of its headers.
+
+        Raises:
+            BadRequestError: The session has expired.
+            AsOfError: The header is no event id and no time.
+        """
+        session, as_of = self._session(context, caller), context.get_middleware(MIDDLEWARE).as_of
+        return replace(session, as_of=read_as_of(as_of)) if as_of else session
+
+    def _session(self, context: Context, caller: Caller) -> FlightSession:
         cookie = context.get_middleware(MIDDLEWARE).cookie
         if cookie is None:
             return FlightSession()
@@ -218,7 +236,7 @@ class FlightSessions:
         """Answer `SetSessionOptions`; a caller without a session gets one, and its cookie."""
         request = decode("SetSessionOptionsRequest", body)
         header = context.get_middleware(MIDDLEWARE)
-        session = self.of(context, caller)
+        session = self._session(context, caller)
         result = make("SetSessionOptionsResult")
         for name, value in request.session_options.items():
             if (wrong := session.set(name, value)) is not None:
@@ -231,13 +249,15 @@ class FlightSessions:
 
     def get_options(self, context: Context, caller: Caller) -> bytes:
         """Answer `GetSessionOptions`."""
-        session = self.of(context, caller)
+        session = self._session(context, caller)
         result = make("GetSessionOptionsResult")
         result.session_options["catalog"].string_value = CATALOG
         if session.query_timeout_s is not None:
             result.session_options["query_timeout_s"].double_value = session.query_timeout_s
         if session.limit_rows is not None:
             result.session_options["limit_rows"].int64_value = session.limit_rows
+        if session.as_of is not None:
+            result.session_options["as_of"].string_value = str(session.as_of)
         if not session.result_cache:
             result.session_options["result_cache"].bool_value = False
         encoding: bytes = result.SerializeToString()

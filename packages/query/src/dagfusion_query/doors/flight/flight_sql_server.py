@@ -4,22 +4,36 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import orjson
 import pyarrow as pa
 from pyarrow import flight
 
 from dagfusion_query.access.grants import Caller
+from dagfusion_query.as_of import read_as_of
 from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.model import Snapshot
-from dagfusion_query.documents.catalog import TablesDocument
+from dagfusion_query.documents import codec
+from dagfusion_query.documents.catalog import DiffRequest, GenerationsDocument, GenerationsRequest, TablesDocument
 from dagfusion_query.documents.codec import encode
 from dagfusion_query.documents.queries import QueryInfo
 from dagfusion_query.doors.flight import metadata
-from dagfusion_query.doors.flight.commands_and_tickets import EXPLAIN, QUERY, TABLES, decode, encoded, packed, unpack
+from dagfusion_query.doors.flight.commands_and_tickets import (
+    DIFF,
+    EXPLAIN,
+    GENERATIONS,
+    QUERY,
+    TABLES,
+    decode,
+    encoded,
+    packed,
+    unpack,
+)
 from dagfusion_query.doors.flight.flight_calls import MIDDLEWARE, Bridge, Context, failure
-from dagfusion_query.doors.flight.flight_sessions import FlightSessions
+from dagfusion_query.doors.flight.flight_sessions import FlightSession, FlightSessions
 from dagfusion_query.doors.flight.flight_statements import FlightStatements
 from dagfusion_query.doors.summaries import details_document, environment_document
 from dagfusion_query.errors import BadRequestError, ParameterError, ReadOnlyError, UnsupportedError
+from dagfusion_query.generations import GENERATIONS_LIMIT, parse_table
 from dagfusion_query.service.service import Service
 
 P = ParamSpec("P")
@@ -31,6 +45,8 @@ _NO_TRANSACTIONS = "there are no transactions here: each statement sees one stat
 _OWN_ACTIONS = {
     EXPLAIN: "Return what a statement would read, in JSON; the body is its Flight SQL command.",
     QUERY: "Return what is known of a query, in JSON; the body is its id, which a FlightInfo's app_metadata has.",
+    GENERATIONS: 'Return what the latest runs wrote of a table, in JSON; the body is {"table", "limit"}.',
+    DIFF: 'Compare two states of a table, in JSON; the body is {"table", "before", "after"}.',
     TABLES: "Return environments and tables, in JSON; only the environments where the body is `none`.",
 }
 _ACTIONS = {
@@ -38,7 +54,7 @@ _ACTIONS = {
     "ClosePreparedStatement": "Forget a prepared statement.",
     "CancelQuery": "Cancel the query of a FlightInfo (the older way).",
     "CancelFlightInfo": "Cancel the query of a FlightInfo.",
-    "SetSessionOptions": "Set catalog, query_timeout_s, limit_rows or result_cache for the calls to come.",
+    "SetSessionOptions": "Set catalog, query_timeout_s, limit_rows, result_cache or as_of for the calls to come.",
     "GetSessionOptions": "Return the options that are set.",
     "CloseSession": "Forget the session's options.",
     **_OWN_ACTIONS,
@@ -104,12 +120,14 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
         """Plan a statement, without running it, or say what a metadata command's answer looks like."""
         caller = self._sessions.caller(context)
         name, command = _command(descriptor)
+        session = self._sessions.of(context, caller)
         match name:
             case "CommandStatementQuery":
                 _refuse_transaction(command)
-                schema = self.statements.describe(command.query, caller, context)
+                schema = self.statements.describe(command.query, caller, session, context)
             case "CommandPreparedStatementQuery":
-                schema = self.statements.describe_prepared(command.prepared_statement_handle, caller, context)
+                handle = command.prepared_statement_handle
+                schema = self.statements.describe_prepared(handle, caller, session, context)
             case _:
                 schema = _metadata_schema(name, command)
         return flight.SchemaResult(schema)
@@ -175,13 +193,15 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
                 self.statements.close_prepared(request.prepared_statement_handle, caller)
                 return []
             case name if name in _OWN_ACTIONS:
-                return [self._actions.answer(name, body, caller, context)]
+                return [self._actions.answer(name, body, caller, self._sessions.of(context, caller), context)]
             case name:
                 raise _unknown(name)
 
     def _prepare(self, request: Any, caller: Caller, context: Context) -> bytes:
         _refuse_transaction(request)
-        handle, columns, parameters = self.statements.prepare(request.query, caller, context)
+        handle, columns, parameters = self.statements.prepare(
+            request.query, caller, self._sessions.of(context, caller), context
+        )
         return packed(
             "ActionCreatePreparedStatementResult",
             prepared_statement_handle=handle,
@@ -230,7 +250,7 @@ class Actions:
     def __init__(self, service: Service, bridge: Bridge, statements: FlightStatements) -> None:
         self._service, self._bridge, self._statements = service, bridge, statements
 
-    def answer(self, action: str, body: bytes, caller: Caller, context: Context) -> bytes:
+    def answer(self, action: str, body: bytes, caller: Caller, session: FlightSession, context: Context) -> bytes:
         """Answer one of `_OWN_ACTIONS`.
 
         Raises:
@@ -241,11 +261,21 @@ class Actions:
             return encode(_tables(self._bridge.call(self._states(caller), context), with_tables=body != b"none"))
         if action == QUERY:
             return encode(self._bridge.call(self._query(body.decode("utf-8", "replace"), caller), context))
+        if action == GENERATIONS:
+            asked = _request(GenerationsRequest, body)
+            limit = min(max(asked.limit, 0), GENERATIONS_LIMIT)
+            listed = self._service.generations(parse_table(asked.table), limit, caller)
+            return encode(GenerationsDocument(self._bridge.call(listed, context)))
+        if action == DIFF:
+            states = _request(DiffRequest, body)
+            after = None if states.after is None else read_as_of(states.after)
+            compared = self._service.diff(parse_table(states.table), read_as_of(states.before), after, caller)
+            return encode(self._bridge.call(compared, context))
         name, command = unpack(body)
         if name == "CommandStatementQuery":
-            query = self._statements.unbound(command.query)
+            query = self._statements.unbound(command.query, session)
         elif name == "CommandPreparedStatementQuery":
-            query = self._statements.bound(command.prepared_statement_handle, caller)
+            query = self._statements.bound(command.prepared_statement_handle, caller, session)
         else:
             raise BadRequestError(f"only statements are explained, got {name}")
         return encode(self._bridge.call(self._service.explain(query, caller), context))
@@ -268,6 +298,13 @@ def _body(body: bytes, expected: str) -> Any:
     if name != expected:
         raise BadRequestError(f"the body of this action must be an {expected}, got {name}")
     return message
+
+
+def _request(kind: type[R], body: bytes) -> R:
+    try:
+        return codec.read(kind, orjson.loads(body))
+    except (orjson.JSONDecodeError, codec.DocumentError) as error:
+        raise BadRequestError(f"the body of this action is not what `ListActions` says: {error}") from None
 
 
 def _metadata_schema(name: str, command: Any) -> pa.Schema:

@@ -6,7 +6,6 @@ A prepared statement's `?` becomes DataFusion's `$1`, and its values are one row
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 
@@ -178,34 +177,36 @@ class FlightStatements:
     async def _cancelled(self, query_id: str, caller: Caller) -> None:
         self._service.cancel(query_id, caller)
 
-    def describe(self, sql: str, caller: Caller, context: Context) -> pa.Schema:
+    def describe(self, sql: str, caller: Caller, session: FlightSession, context: Context) -> pa.Schema:
         """Return the columns of a statement's result.
 
         Raises:
             QueryError: It cannot be planned.
         """
         statement = self._parameters(sql)
-        return self._described(statement, statement.nulls, caller, context)
+        return self._described(_query(statement.sql, statement.nulls, session), caller, context)
 
-    def describe_prepared(self, handle: bytes, caller: Caller, context: Context) -> pa.Schema:
+    def describe_prepared(self, handle: bytes, caller: Caller, session: FlightSession, context: Context) -> pa.Schema:
         """Return the columns of a prepared statement's result; as `describe`."""
         prepared = self._prepared.get(caller.owner, handle)
         row = prepared.statement.nulls if prepared.row is None else prepared.row
-        return self._described(prepared.statement, row, caller, context)
+        return self._described(_query(prepared.statement.sql, row, session), caller, context)
 
-    def _described(self, statement: Parameters, row: Any, caller: Caller, context: Context) -> pa.Schema:
-        return self._bridge.call(self._service.describe(Query(statement.sql, row), caller), context)
+    def _described(self, query: Query, caller: Caller, context: Context) -> pa.Schema:
+        return self._bridge.call(self._service.describe(query, caller), context)
 
-    def unbound(self, sql: str) -> Query:
+    def unbound(self, sql: str, session: FlightSession) -> Query:
         """Return a statement without parameters, as the service takes it."""
-        return Query(self._parameters(sql).sql)
+        return Query(self._parameters(sql).sql, as_of=session.as_of)
 
-    def bound(self, handle: bytes, caller: Caller) -> Query:
+    def bound(self, handle: bytes, caller: Caller, session: FlightSession) -> Query:
         """Return a prepared statement with what was bound to it last, as the service takes it."""
         prepared = self._prepared.get(caller.owner, handle)
-        return Query(prepared.statement.sql, prepared.row)
+        return Query(prepared.statement.sql, prepared.row, as_of=session.as_of)
 
-    def prepare(self, sql: str, caller: Caller, context: Context) -> tuple[bytes, pa.Schema | None, pa.Schema]:
+    def prepare(
+        self, sql: str, caller: Caller, session: FlightSession, context: Context
+    ) -> tuple[bytes, pa.Schema | None, pa.Schema]:
         """Keep a statement; return its handle, its result's columns where they can be known yet, and its parameters.
 
         Raises:
@@ -214,7 +215,7 @@ class FlightStatements:
         statement = self._parameters(sql)
         columns = None
         try:
-            columns = self._described(statement, statement.nulls, caller, context)
+            columns = self._described(_query(statement.sql, statement.nulls, session), caller, context)
         except PlanError:
             if not statement.names:
                 raise
@@ -289,6 +290,7 @@ def _query(sql: str, row: pa.RecordBatch | None, session: FlightSession) -> Quer
         timeout_s=session.query_timeout_s,
         limit_rows=session.limit_rows,
         result_cache=session.result_cache,
+        as_of=session.as_of,
     )
 
 

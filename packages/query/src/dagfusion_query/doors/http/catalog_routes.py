@@ -10,9 +10,16 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from dagfusion_contract.naming import TableName
+from dagfusion_query.as_of import read_as_of
 from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.model import Table
-from dagfusion_query.documents.catalog import BriefTableDocument, PartitionsDocument, TableDocument, TablesDocument
+from dagfusion_query.documents.catalog import (
+    BriefTableDocument,
+    GenerationsDocument,
+    PartitionsDocument,
+    TableDocument,
+    TablesDocument,
+)
 from dagfusion_query.doors.http.middleware import caller_of
 from dagfusion_query.doors.http.requests_and_responses import document
 from dagfusion_query.doors.summaries import (
@@ -27,6 +34,7 @@ from dagfusion_query.doors.summaries import (
 )
 from dagfusion_query.errors import BadRequestError, UnknownTableError
 from dagfusion_query.formats import Format
+from dagfusion_query.generations import GENERATIONS, GENERATIONS_LIMIT
 from dagfusion_query.service.service import Service
 
 PAGE_ROWS = 1000
@@ -48,6 +56,8 @@ class CatalogRoutes:
             Route("/v1/tables/{schema}/{table}", self.table, methods=["GET"]),
             Route("/v1/tables/{schema}/{table}/partitions", self.partitions, methods=["GET"]),
             Route("/v1/tables/{schema}/{table}/history", self.history, methods=["GET"]),
+            Route("/v1/tables/{schema}/{table}/generations", self.generations, methods=["GET"]),
+            Route("/v1/tables/{schema}/{table}/diff", self.diff, methods=["GET"]),
         ]
 
     async def tables(self, request: Request) -> Response:
@@ -96,6 +106,20 @@ class CatalogRoutes:
             raise BadRequestError(f"partition_key must be Dagster's key of a partition, got {key[:100]!r}")
         return document(history_document(key, await self._service.history(state.name, table.asset_key, key)))
 
+    async def generations(self, request: Request) -> Response:
+        """Return what the latest runs wrote of a table."""
+        limit = _number(request, "limit", GENERATIONS, GENERATIONS_LIMIT)
+        found = await self._service.generations(_table_name(request), limit, caller_of(request))
+        return document(GenerationsDocument(found))
+
+    async def diff(self, request: Request) -> Response:
+        """Compare two states of a table."""
+        before, after = request.query_params.get("from"), request.query_params.get("to")
+        if before is None:
+            raise BadRequestError("from must be the event or the time of the first state")
+        states = read_as_of(before), None if after is None else read_as_of(after)
+        return document(await self._service.diff(_table_name(request), *states, caller_of(request)))
+
     def _find(self, request: Request) -> tuple[EnvironmentState, Table]:
         """Return the table that a path names.
 
@@ -103,7 +127,7 @@ class CatalogRoutes:
             UnknownTableError: There is none that the caller may read.
             QueryError: The name could not be given to a table.
         """
-        name = TableName(request.path_params["schema"], request.path_params["table"])
+        name = _table_name(request)
         for state in self._service.environments(caller_of(request)).values():
             if (table := state.snapshot.tables.get(name)) is not None:
                 return state, table
@@ -134,6 +158,10 @@ _LISTS: Mapping[str, Callable[[EnvironmentState], list[Listed]]] = {
     "full": _full,
     "none": lambda _: [],
 }
+
+
+def _table_name(request: Request) -> TableName:
+    return TableName(request.path_params["schema"], request.path_params["table"])
 
 
 def _number(request: Request, name: str, default: int, most: int) -> int:

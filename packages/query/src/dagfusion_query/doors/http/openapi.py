@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dagfusion_query.documents.catalog import HistoryDocument, PartitionsDocument, TablesDocument
+from dagfusion_query.documents.catalog import GenerationsDocument, HistoryDocument, PartitionsDocument, TablesDocument
 from dagfusion_query.documents.codec import schemas
 from dagfusion_query.documents.queries import (
     ExplanationDocument,
@@ -14,11 +14,12 @@ from dagfusion_query.documents.queries import (
 )
 from dagfusion_query.doors.http.requests_and_responses import MEDIA_TYPE as PROBLEM
 from dagfusion_query.formats import Format
+from dagfusion_query.generations import TableDiff
 
 Document = Mapping[str, Any]
 
 _OPEN: Sequence[Document] = ()
-_SQL_ERRORS = (400, 401, 403, 413, 415, 422, 429, 499, 500, 503, 504, 507)
+_SQL_ERRORS = (400, 401, 403, 410, 413, 415, 422, 429, 499, 500, 503, 504, 507)
 
 
 def describe(version: str) -> Document:
@@ -103,6 +104,31 @@ def _paths() -> Document:
                 "The runs in Dagster of a table, or of one partition, also of a missing one",
                 "History",
                 errors=(400, 401, 403, 404, 422, 503),
+            ),
+        },
+        "/v1/tables/{schema}/{table}/generations": {
+            "parameters": [
+                *_TABLE,
+                _query("limit", {"type": "integer", "minimum": 0, "maximum": 100, "default": 20}, "The most."),
+            ],
+            "get": _operation(
+                "listGenerations",
+                "What the latest runs wrote of a table, and its wipes, newest first",
+                "Generations",
+                errors=(400, 401, 403, 503),
+            ),
+        },
+        "/v1/tables/{schema}/{table}/diff": {
+            "parameters": [
+                *_TABLE,
+                _query("from", {"type": "string"}, "The first state: the id of an event, or a time.", required=True),
+                _query("to", {"type": "string"}, "The second state. Default: the current one."),
+            ],
+            "get": _operation(
+                "diffTable",
+                "The partitions that differ between two states of a table, from metadata alone",
+                "TableDiff",
+                errors=(400, 401, 403, 410, 422, 503),
             ),
         },
         "/v1/session": {"get": _operation("getSession", "The caller", "Session", errors=(401, 403))},
@@ -221,8 +247,8 @@ def _path(name: str, text: str) -> Document:
     return {"name": name, "in": "path", "required": True, "description": text, "schema": {"type": "string"}}
 
 
-def _query(name: str, schema: Document, text: str) -> Document:
-    return {"name": name, "in": "query", "required": False, "description": text, "schema": schema}
+def _query(name: str, schema: Document, text: str, *, required: bool = False) -> Document:
+    return {"name": name, "in": "query", "required": required, "description": text, "schema": schema}
 
 
 _TABLE = [_path("schema", "Such as uat_silver_tax_id."), _path("table", "Such as raw_organizations.")]
@@ -249,6 +275,10 @@ _PARAMS: Schema = {
     "description": "An array for $1, $2, ..., or an object for $name.",
     "oneOf": [_list(_ref("Param")), {"type": "object", "additionalProperties": _ref("Param")}, {"type": "null"}],
 }
+_AS_OF: Schema = {
+    "type": ["integer", "string", "null"],
+    "description": "Read the tables as of the id of an event, or a time in ISO 8601 (UTC without a zone).",
+}
 _COLUMN = {"name": _TEXT, "type": {**_TEXT, "description": "Arrow's name of the type."}}
 
 _REQUESTS: Schema = {
@@ -260,9 +290,10 @@ _REQUESTS: Schema = {
             "timeout_s": {"type": ["number", "null"], "exclusiveMinimum": 0},
             "limit_rows": {"type": ["integer", "null"], "minimum": 0},
             "result_cache": {"type": "boolean", "description": "Whether a kept result may be taken. Default: true."},
+            "as_of": _AS_OF,
         },
     ),
-    "ExplainRequest": _object({"sql": _TEXT}, {"params": _PARAMS}),
+    "ExplainRequest": _object({"sql": _TEXT}, {"params": _PARAMS, "as_of": _AS_OF}),
     "Param": {
         "oneOf": [
             {"type": ["null", "boolean", "number", "string"]},
@@ -280,6 +311,8 @@ SCHEMAS: Schema = {
         TablesDocument,
         PartitionsDocument,
         HistoryDocument,
+        GenerationsDocument,
+        TableDiff,
         SessionDocument,
         StatusDocument,
         ProblemDocument,

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from dagfusion_query.as_of import read_as_of
 from dagfusion_query.documents.codec import encode
 from dagfusion_query.documents.queries import ProblemDocument
 from dagfusion_query.errors import (
@@ -39,7 +40,7 @@ UPLOAD_TIMEOUT_S = 15.0
 PARAMS_LIMIT_BYTES = 1 << 20
 _GZIP = b"\x1f\x8b"
 _ESCAPED = 2  # JSON's escapes make a statement longer than it is
-_FIELDS = ("sql", "params", "format", "timeout_s", "limit_rows", "result_cache")
+_FIELDS = ("sql", "params", "format", "timeout_s", "limit_rows", "result_cache", "as_of")
 MEDIA_TYPE = "application/problem+json"
 # Their texts are for the operator, because they name settings, hosts and paths. Clients get an internal error.
 _PRIVATE = (SettingsError, EventLogError, SnapshotError)
@@ -53,6 +54,7 @@ async def read_query(request: Request, settings: ServiceSettings, fields: tuple[
         BodyTooLongError: The body is longer than the service takes.
         ContentEncodingError: The body is compressed.
         ParameterError: A parameter cannot be read.
+        AsOfError: `as_of` is no event id and no time.
         SqlSyntaxError: The statement is no Unicode text, or has a NUL.
     """
     spec = _parse(await _body(request, settings), fields)
@@ -68,7 +70,8 @@ async def read_query(request: Request, settings: ServiceSettings, fields: tuple[
     result_cache = spec.get("result_cache", True)
     if not isinstance(result_cache, bool):
         raise BadRequestError(f"result_cache must be true or false, got {_shown(result_cache)}")
-    return Query(sql, read_params(spec.get("params")), form, timeout_s, limit_rows, result_cache=result_cache)
+    params, as_of = read_params(spec.get("params")), None if spec.get("as_of") is None else read_as_of(spec["as_of"])
+    return Query(sql, params, form, timeout_s, limit_rows, result_cache=result_cache, as_of=as_of)
 
 
 def negotiated(accept: str) -> Format:

@@ -56,7 +56,7 @@ class StatementRoutes:
 
     async def explain(self, request: Request) -> Response:
         """Return the files that a statement would read, and why it skips the others."""
-        query = await read_query(request, self._settings, ("sql", "params"))
+        query = await read_query(request, self._settings, ("sql", "params", "as_of"))
         leaving = asyncio.create_task(departure(request.receive))
         try:
             return document(await unless(leaving, self._service.explain(query, caller_of(request))))

@@ -1,0 +1,293 @@
+"""The catalog as of past events: tables that are folded from the event log up to an event, and kept for later use."""
+
+import shutil
+import tempfile
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import count
+from pathlib import Path
+from types import MappingProxyType
+from typing import TypeVar
+
+from dagfusion_contract.naming import TableName, table_name
+from dagfusion_query.as_of import AsOf
+from dagfusion_query.catalog.fold import fold
+from dagfusion_query.catalog.live import LiveCatalog
+from dagfusion_query.catalog.model import Snapshot, Table
+from dagfusion_query.catalog.snapshot import SnapshotStore
+from dagfusion_query.catalog.table_history import compare, table_generation
+from dagfusion_query.errors import UnknownPastError, UnknownTableError
+from dagfusion_query.event_log.protocol import AssetKey, Cursor, Event, EventLog, Materialization, Moment, Watermark
+from dagfusion_query.event_log.stored_event import Foreign
+from dagfusion_query.generations import TableDiff, TableGeneration
+from dagfusion_query.sql_text import TokenKind, tokens
+
+_KEPT_TABLES = 64
+_KEPT_FILES = 2_000_000  # in all tables together
+_KEPT_MOMENTS = 256
+_KEPT_SNAPSHOTS = 8
+_LATE_S = 60.0  # that an event may be logged after its time, so that a time may stand for a later event at first
+_INFORMATION_SCHEMA = "information_schema"
+T = TypeVar("T")
+
+
+@dataclass(eq=False)
+class PastTable:
+    """A table as of an event.
+
+    Attributes:
+        table: The table.
+        moment: Its state.
+        folder: Where its snapshot is for other processes; None where it is in memory only.
+        pins: How many statements need the folder.
+    """
+
+    table: Table
+    moment: Moment
+    folder: Path | None = None
+    pins: int = field(default=0)
+
+
+@dataclass(frozen=True)
+class _Key:
+    """What a past table is kept by: a full sync, which may follow the deletion of a run, begins anew."""
+
+    asset_key: AssetKey
+    event_id: int
+    syncs: int
+
+
+def mentioned_tables(sql: str) -> Collection[TableName] | None:
+    """Return all pairs of names that a statement has, some of which are tables; None if it may be about all tables.
+
+    >>> sorted(map(str, mentioned_tables('select a.b from "S"."t" a -- x.y')))
+    ['S.t', 'a.b']
+    """
+    read = [token for token in tokens(sql) if token.kind is not TokenKind.comment]
+    names = [token.name for token in read]
+    if _INFORMATION_SCHEMA in names or names[:1] == ["show"]:
+        return None
+    dots = (number for number, token in enumerate(read) if token.text == ".")
+    pairs = ((names[dot - 1], names[dot + 1]) for dot in dots if 0 < dot < len(names) - 1)
+    return {TableName(schema, table) for schema, table in pairs if schema is not None and table is not None}
+
+
+class PastCatalog:
+    """The tables of one environment as of past events. Thread-safe.
+
+    Args:
+        live: The current catalog.
+        open_log: Opens a reader of the same event log.
+        in_files: Whether snapshots are written to files, for other processes to map them.
+    """
+
+    def __init__(self, live: LiveCatalog, open_log: Callable[[], EventLog], *, in_files: bool = False) -> None:
+        self._live, self._open_log = live, open_log
+        self._reading, self._lock = threading.Lock(), threading.Lock()
+        self._log: EventLog | None = None
+        self._moments: OrderedDict[tuple[AsOf, int], Moment] = OrderedDict()
+        self._tables: OrderedDict[_Key | int, PastTable] = OrderedDict()
+        self._numbers = count()
+        self._folder = Path(tempfile.mkdtemp(prefix="dagfusion-past-")) if in_files else None
+
+    def moment(self, as_of: AsOf) -> Moment:
+        """Return the state that an event id or a time stands for.
+
+        Raises:
+            AsOfError: It is in the future.
+            EventLogError: The event log cannot be read.
+        """
+        key = (as_of, self._live.lag().syncs)
+        with self._lock:
+            if (known := self._moments.get(key)) is not None:
+                self._moments.move_to_end(key)
+                return known
+        found = self._read(lambda log: log.moment(as_of))
+        late = time.time() - found.at_us / 1e6 > _LATE_S
+        if late if as_of.event_id is None else as_of.event_id <= self._live.settled:
+            with self._lock:
+                self._moments[key] = found
+                while len(self._moments) > _KEPT_MOMENTS:
+                    self._moments.popitem(last=False)
+        return found
+
+    @contextmanager
+    def tables(
+        self,
+        moment: Moment,
+        names: Collection[TableName] | None,
+        allow: Callable[[TableName], bool] = lambda _: True,
+    ) -> Iterator[list[PastTable]]:
+        """Give tables as of a moment; their folders stay until the end of the block.
+
+        Args:
+            moment: The state.
+            names: The tables; None for all, without those whose past is not known. Other names are ignored.
+            allow: Returns True for tables that may be read; others are ignored.
+
+        Raises:
+            UnknownTableError: A table was not there yet.
+            UnknownPastError: The event log does not have what a table held.
+            EventLogError: The event log cannot be read.
+        """
+        found: list[PastTable] = []
+        try:
+            for key in self.assets(names, allow):
+                try:
+                    found.append(self._pinned(key, moment))
+                except (UnknownTableError, UnknownPastError):
+                    if names is not None:
+                        raise
+            yield found
+        finally:
+            with self._lock:
+                for past in found:
+                    past.pins -= 1
+                self._evict()
+
+    def generations(self, asset_key: AssetKey, limit: int) -> list[TableGeneration]:
+        """Return what the latest runs wrote of an asset, and its wipes; newest first.
+
+        Raises:
+            EventLogError: The event log cannot be read.
+        """
+        return [table_generation(found) for found in self._read(lambda log: log.generations(asset_key, limit))]
+
+    def diff(self, asset_key: AssetKey, before: AsOf, after: AsOf | None) -> TableDiff:
+        """Compare two states of an asset; the second is the current one if it is None.
+
+        Raises:
+            AsOfError: One is in the future.
+            UnknownPastError: The event log does not have what the asset held.
+            EventLogError: The event log cannot be read.
+        """
+        name = table_name(self._live.current().environment, asset_key)
+        states = [self._state(name, before), self._state(name, after or AsOf(at_us=time.time_ns() // 1000))]
+        (then, first), (now, second) = states
+        return compare(str(name), first, second, (then.event_id, now.event_id))
+
+    def _state(self, name: TableName, as_of: AsOf) -> tuple[Moment, Table | None]:
+        moment = self.moment(as_of)
+        try:
+            with self.tables(moment, [name]) as [past]:
+                if past.table.problem is not None:
+                    raise past.table.problem
+                return moment, past.table
+        except UnknownTableError:
+            return moment, None
+
+    def assets(
+        self, names: Collection[TableName] | None, allow: Callable[[TableName], bool] = lambda _: True
+    ) -> list[AssetKey]:
+        """Return the assets of tables, also of those that were wiped; see `tables`."""
+        snapshot = self._live.current()
+        named = {key: table_name(snapshot.environment, key) for key in snapshot.ledgers}
+        return [key for key, name in sorted(named.items()) if (names is None or name in names) and allow(name)]
+
+    def close(self) -> None:
+        """Close the event log and remove the files."""
+        with self._lock:
+            log, self._log = self._log, None
+        if log is not None:
+            log.close()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _pinned(self, asset_key: AssetKey, moment: Moment) -> PastTable:
+        """Return a table whose folder stays until its pin is given back."""
+        key = _Key(asset_key, moment.event_id, self._live.lag().syncs)
+        with self._lock:
+            if (known := self._tables.get(key)) is not None:
+                self._tables.move_to_end(key)
+                known.pins += 1
+                return known
+        is_settled = moment.event_id <= self._live.settled
+        made = self._made(asset_key, moment)
+        made.pins += 1
+        with self._lock:
+            # What events that are still being written may change is not found again.
+            self._tables[key if is_settled and key not in self._tables else next(self._numbers)] = made
+        return made
+
+    def _made(self, asset_key: AssetKey, moment: Moment) -> PastTable:
+        current = self._live.current()
+        environment = current.environment
+        if (now := current.tables.get(table_name(environment, asset_key))) is not None and now.view is not None:
+            raise UnknownPastError(f"{now.name} is a view, and views have no past: name the tables that it reads")
+        snapshot = self._folded(environment, asset_key, moment)
+        name = table_name(environment, asset_key)
+        table = snapshot.tables.get(name)
+        if table is None:
+            raise UnknownTableError(
+                f"there was no table {name} as of {moment.words}: nothing had been materialized, or it was wiped"
+            )
+        if self._folder is None:
+            return PastTable(table, moment)
+        folder = self._folder / str(next(self._numbers))
+        saved = SnapshotStore(folder).save(snapshot, Cursor(Watermark(), {}), "")
+        return PastTable(as_past(saved).tables[name], moment, folder)
+
+    def _folded(self, environment: str, asset_key: AssetKey, moment: Moment) -> Snapshot:
+        """Return a snapshot that has only one table, or none."""
+        snapshot = Snapshot(0, environment)
+
+        def receive(events: Sequence[Event]) -> None:
+            nonlocal snapshot
+            if any(isinstance(event, Materialization) and isinstance(event.file, Foreign) for event in events):
+                raise UnknownPastError(
+                    f"table {table_name(environment, asset_key)} has no past: its objects were written by another IO "
+                    "manager, so that only its current objects are known"
+                )
+            snapshot = fold(snapshot, events)
+
+        self._read(lambda log: log.past(asset_key, moment, receive))
+        return as_past(replace(snapshot, generation=moment.event_id))
+
+    def _read(self, step: Callable[[EventLog], T]) -> T:
+        with self._reading:
+            if self._log is None:
+                self._log = self._open_log()
+            return step(self._log)
+
+    def _evict(self) -> None:
+        """Drop the tables that were not used for the longest time. The lock is held."""
+        files = sum(len(past.table.files) for past in self._tables.values())
+        for key, past in [*self._tables.items()]:
+            is_found = isinstance(key, _Key)
+            if past.pins or (is_found and len(self._tables) <= _KEPT_TABLES and files <= _KEPT_FILES):
+                continue
+            files -= len(past.table.files)
+            del self._tables[key]
+            if past.folder is not None:
+                shutil.rmtree(past.folder, ignore_errors=True)
+
+
+def as_past(snapshot: Snapshot) -> Snapshot:
+    """Return a snapshot as one of the past, whose tables know the event that they are as of."""
+    tables = {name: replace(table, as_of=snapshot.generation) for name, table in snapshot.tables.items()}
+    return replace(snapshot, tables=MappingProxyType(tables), is_past=True)
+
+
+class PastSnapshots:
+    """Snapshots of past tables: the same tables give the same object, so that what is cached for it stays warm."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[frozenset[int], Snapshot] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, tables: Collection[Table]) -> Snapshot:
+        """Return the snapshot of some tables."""
+        key = frozenset(map(id, tables))  # a snapshot that is kept has its tables, so that an id stays theirs
+        with self._lock:
+            if key not in self._known:
+                named = MappingProxyType({table.name: table for table in tables})
+                last = max((table.as_of or 0 for table in tables), default=0)
+                self._known[key] = Snapshot(last, "", named, is_past=True)
+            self._known.move_to_end(key)
+            while len(self._known) > _KEPT_SNAPSHOTS:
+                self._known.popitem(last=False)
+            return self._known[key]

@@ -1,0 +1,94 @@
+"""Finds the past tables of statements, on threads of its own, and keeps their snapshots while they are needed."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TypeVar
+
+from dagfusion_contract.naming import TableName
+from dagfusion_query.access.grants import Grants
+from dagfusion_query.as_of import AsOf
+from dagfusion_query.catalog.environments import Environments
+from dagfusion_query.catalog.past_catalog import PastTable, mentioned_tables
+from dagfusion_query.generations import TableDiff, TableGeneration
+from dagfusion_query.worker.frames import PastSource
+
+T = TypeVar("T")
+_THREADS = 4  # a database that is slow must not take all threads of the process
+
+
+@dataclass(frozen=True)
+class FoundPast:
+    """Past tables, whose snapshots stay until `close`.
+
+    Attributes:
+        tables: Each with its environment.
+        pins: What keeps the snapshots.
+    """
+
+    tables: list[tuple[str, PastTable]]
+    pins: ExitStack
+
+    @property
+    def sources(self) -> list[PastSource]:
+        """Where workers find the tables."""
+        return [
+            PastSource(environment=name, folder=str(past.folder), event_id=past.moment.event_id)
+            for name, past in self.tables
+        ]
+
+    def close(self) -> None:
+        """Let the snapshots go."""
+        self.pins.close()
+
+
+class PastFinder:
+    """Finds past tables.
+
+    Args:
+        environments: The catalogs.
+    """
+
+    def __init__(self, environments: Environments) -> None:
+        self._environments = environments
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="dagfusion-past")
+
+    async def find(self, sql: str, as_of: AsOf, grants: Grants) -> FoundPast:
+        """Return the tables that a statement may be about, as of the past.
+
+        Raises:
+            QueryError: They cannot be read; see `Environments.past`.
+        """
+        work = self._pool.submit(self._find, sql, as_of, grants)
+        try:
+            return await asyncio.wrap_future(work)
+        except asyncio.CancelledError:
+            work.add_done_callback(_release)
+            raise
+
+    async def generations(self, name: TableName, limit: int, grants: Grants) -> Sequence[TableGeneration]:
+        """Return what the latest runs wrote of a table; see `Environments.generations`."""
+        return await self._run(lambda: self._environments.generations(name, limit, grants.allow))
+
+    async def diff(self, name: TableName, before: AsOf, after: AsOf | None, grants: Grants) -> TableDiff:
+        """Compare two states of a table; see `Environments.diff`."""
+        return await self._run(lambda: self._environments.diff(name, before, after, grants.allow))
+
+    async def _run(self, step: Callable[[], T]) -> T:
+        return await asyncio.wrap_future(self._pool.submit(step))
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _find(self, sql: str, as_of: AsOf, grants: Grants) -> FoundPast:
+        with ExitStack() as pins:
+            tables = pins.enter_context(self._environments.past(as_of, mentioned_tables(sql), grants.allow))
+            return FoundPast(tables, pins.pop_all())
+
+
+def _release(work: "Future[FoundPast]") -> None:
+    if not work.cancelled() and work.exception() is None:
+        work.result().close()
