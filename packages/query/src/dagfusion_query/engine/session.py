@@ -176,9 +176,9 @@ class Sessions:
         tables = [table for table in named if table.view is None]
         views = {table.name: table.view.view for table in named if table.view is not None}
         layouts = {table.name: scan_layout(table) for table in tables}
-        shape = frozenset((table.name, table.schema_id, layouts[table.name].nullable) for table in tables) | frozenset(
-            (table.name, table.schema_id, frozenset()) for table in named if table.view is not None
-        )
+        shape: Shape = frozenset(
+            (table.name, table.schema_id, layouts[table.name].nullable) for table in tables
+        ) | frozenset((table.name, table.schema_id, frozenset()) for table in named if table.view is not None)
         # A new generation takes the place of the one before; a past one has a place of its own.
         key = (shape, id(snapshot) if snapshot.is_past else None)
         known = self._bounds.get(key) or next((bound for (of, _), bound in self._bounds.items() if of == shape), None)
