@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple, Protocol
 
 import pyarrow as pa
@@ -93,8 +94,8 @@ class NotNull:
         nulls: object
         if name is None:
             nulls, found = rows, f"no column {self.column!r}: it is null in all {rows} rows"
-        elif name in partition.file.layout.partition.names:
-            nulls = rows if _partition_value(partition, name) is None else 0
+        elif (place := _place(partition.file.layout, name)) is not None:
+            nulls = rows if partition.file.partition[place] is None else 0
             found = f"the partition's {name} is null"
         else:
             nulls = partition.columns.get(name, {}).get("nulls")
@@ -118,11 +119,12 @@ class InBounds:
         name = _column(layout, self.column)
         if name is None:
             return Verdict("unknown", f"no column {self.column!r}")
-        if name in layout.partition.names:
-            least = most = _partition_value(partition, name)
-            empty, data_type = least is None, layout.partition.field(name).type
+        data_type, place = _type(layout, name), _place(layout, name)
+        if place is not None:
+            least = most = partition.file.partition[place]
+            empty = least is None
         else:
-            statistics, data_type = partition.columns.get(name, {}), layout.file.field(name).type
+            statistics = partition.columns.get(name, {})
             least, most = statistics.get("min"), statistics.get("max")
             empty = statistics.get("nulls") == partition.file.rows
         if empty or partition.file.rows == 0:
@@ -166,9 +168,9 @@ class SameColumns:
     def judge(self, partition: Partition) -> Verdict:
         """Compare the columns of a partition."""
         layout = partition.file.layout
-        columns = column_types(layout)
+        columns, partition_columns = column_types(layout), _partition_columns(layout)
         missing = [name for name in self.expected if name not in columns]
-        extra = [n for n in columns if n not in self.expected and n not in layout.partition.names]
+        extra = [n for n in columns if n not in self.expected and n not in partition_columns]
         other = [
             f"{name} is {columns[name]}, not {kind}"
             for name, kind in self.expected.items()
@@ -179,7 +181,8 @@ class SameColumns:
         return Verdict("broken", found) if found else HOLDS
 
 
-def column_types(layout: Layout) -> dict[str, str]:
+@lru_cache
+def column_types(layout: Layout) -> Mapping[str, str]:
     """The types of all columns of files, partition columns included, as Arrow prints them."""
     unreadable = dict(layout.unreadable)
     return {field.name: str(field.type) for field in (*layout.file, *layout.partition)} | unreadable
@@ -267,9 +270,24 @@ def _nanoseconds(text: str) -> int:
     return (datetime.fromisoformat(head) - _EPOCH) // timedelta(seconds=1) * 10**9 + int(f"{fraction:0<9}")
 
 
+# Partitions share their layout, and Arrow's schemas are slow to ask.
+@lru_cache
 def _column(layout: Layout, name: str) -> str | None:
     return find_column(name, [*layout.file.names, *layout.partition.names])
 
 
-def _partition_value(partition: Partition, name: str) -> Any:
-    return partition.file.partition[partition.file.layout.partition.names.index(name)]
+@lru_cache
+def _type(layout: Layout, name: str) -> pa.DataType:
+    return (layout.file if _place(layout, name) is None else layout.partition).field(name).type
+
+
+@lru_cache
+def _partition_columns(layout: Layout) -> frozenset[str]:
+    return frozenset(layout.partition.names)
+
+
+@lru_cache
+def _place(layout: Layout, name: str) -> int | None:
+    """The place of a column among the partition columns; None for a column of the file."""
+    names = layout.partition.names
+    return names.index(name) if name in names else None
