@@ -130,7 +130,7 @@ def test_the_definition_is_virtual_and_has_the_sql() -> None:
 @pytest.mark.parametrize(
     ("sql", "says"),
     [
-        ("SELECT n FROM silver_tax_id.orgs WHERE state = $partition_key", r"parameter \$partition_key"),
+        ("SELECT n FROM silver_tax_id.orgs WHERE state = $partition_key", r"has \$partition_key"),
         ("SELECT n FROM silver_tax_id.nothing", "is of none of its assets"),
         ("DELETE FROM silver_tax_id.orgs", "must be a query, got DELETE"),
         ("SELECT 1; SELECT 2", "must be one statement"),

@@ -1,6 +1,7 @@
 """When a follower verifies and reads in full, and what it does with a stored snapshot; over an event log in memory."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -129,6 +130,18 @@ def test_what_is_new_is_folded_and_nothing_new_is_no_change(log: MemoryLog, file
     assert latest.snapshot is follower.snapshot
     assert seen(follower.snapshot) == seen(fold(EMPTY, log.events))
     assert (latest.identity, latest.cursor.watermark.settled) == ("this", 3)
+
+
+def test_a_snapshot_of_an_older_version_is_read_anew_once(log: MemoryLog) -> None:
+    """That version may have passed over events of a kind that it did not know."""
+    follower = following(log, Clock())
+    follower.resume(replace(stored(log.events[:1], "this"), is_current=False))
+
+    follower.read()
+    follower.read()
+
+    assert log.take_calls() == ["identity", "sync", "poll"]
+    assert seen(follower.snapshot) == seen(fold(EMPTY, log.events))
 
 
 def test_a_full_sync_that_fails_stays_due_for_the_same_reason(log: MemoryLog) -> None:

@@ -1,6 +1,7 @@
 """Views: a statement over a view is the statement over its text, and reads the same files."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 from dagfusion_contract.naming import TableName, table_name
 from dagfusion_contract.view import View
 from dagfusion_query.access.grants import Grants, restricted
+from dagfusion_query.catalog.selection import Selection, selected
+from dagfusion_query.engine.runtime import PLANNERS
 from dagfusion_query.errors import PlanError, UnknownTableError
 from dagfusion_query.event_log.protocol import Materialization, Wipe
 from tests.query.engine.conftest import ORGS, TABLE
@@ -96,6 +99,7 @@ def test_a_view_shows_what_is_materialized_after_it(orgs: Any) -> None:
 
 
 def test_information_schema_names_views_and_their_columns(orgs: Any) -> None:
+    """The columns are those of the publication, as everywhere: a view that no statement names is not planned."""
     publish(orgs, ("Gold", "ca"), CA)
     kinds = "SELECT table_schema || '.' || table_name AS t, table_type AS k FROM information_schema.tables ORDER BY 1"
     columns = (
@@ -103,7 +107,7 @@ def test_information_schema_names_views_and_their_columns(orgs: Any) -> None:
     )
 
     assert orgs.rows(kinds) == [{"t": "local_gold.ca", "k": "VIEW"}, {"t": TABLE, "k": "BASE TABLE"}]
-    assert [row["c"] for row in orgs.rows(columns)] == ["id", "name", "date"]
+    assert [row["c"] for row in orgs.rows(columns)] == ANY.names
 
 
 @pytest.mark.parametrize(
@@ -115,6 +119,7 @@ def test_information_schema_names_views_and_their_columns(orgs: Any) -> None:
         ("DROP TABLE " + TABLE, [TABLE], "only queries"),
         ("SELECT 1 AS a; SELECT 2 AS a", [TABLE], "one statement"),
         ("not SQL", [TABLE], "cannot be planned"),
+        ("SELECT id FROM local_gold.collides", ["local_gold.collides"], "cannot be planned"),
     ],
 )
 def test_a_view_that_cannot_be_planned_hides_nothing_else(orgs: Any, sql: str, reads: list[str], says: str) -> None:
@@ -163,6 +168,56 @@ def test_a_view_that_names_more_than_it_says_gives_nothing_away(orgs: Any) -> No
         orgs.engine.prepare(f"SELECT * FROM {name}", None, snapshot)
     with pytest.raises(UnknownTableError):
         orgs.engine.prepare(f"SELECT * FROM {TABLE}", None, snapshot)
+
+
+def test_a_view_without_tables_has_rights_of_its_own(orgs: Any) -> None:
+    publish(orgs, ("Gold", "constant"), "SELECT 1 AS id", [])
+
+    def seen(grant: str) -> set[str]:
+        return {str(name) for name in restricted(orgs.snapshot, Grants.parse([grant]), "local").tables}
+
+    assert seen("local_gold.*") == {"local_gold.constant"}
+    assert seen(TABLE) == {TABLE}
+
+
+def test_a_name_that_begins_with_a_views_is_another(orgs: Any) -> None:
+    publish(orgs, ("Gold", "v"), "SELECT nothing FROM " + TABLE)
+
+    with pytest.raises(UnknownTableError):
+        orgs.rows("SELECT * FROM local_gold.v2")
+
+
+def test_a_name_in_quotes_is_found(orgs: Any) -> None:
+    publish(orgs, ("Gold", "drawn"), f"SELECT random() AS r FROM {TABLE}")
+    alias = TableName("public", 'Gold/"drawn"')
+    snapshot = selected(orgs.snapshot, [Selection(("Gold", "drawn"), (alias,))])
+
+    prepared = orgs.engine.prepare('SELECT sum(r) AS s FROM "Gold/""drawn"""', None, snapshot)
+
+    assert not prepared.is_repeatable
+
+
+def test_a_view_that_no_statement_names_costs_nothing(orgs: Any) -> None:
+    """Each of these reads the one before twice, so that the last would take years to plan."""
+    before = TABLE
+    for number in range(40):
+        sql = f"SELECT a.id FROM {before} a JOIN {before} b ON a.id = b.id WHERE 3 = a.id"
+        before = publish(orgs, ("Gold", f"w{number}"), sql, [before], event_id=1000 + number)
+
+    assert orgs.rows(f"SELECT count(*) AS n FROM {TABLE}") == [{"n": 280}]
+    assert orgs.rows("SELECT count(*) AS n FROM local_gold.w2") == [{"n": 1}]
+
+
+def test_statements_that_are_planned_twice_do_not_wait_for_each_other(orgs: Any) -> None:
+    name = publish(orgs, ("Gold", "v"), CA)
+    sql = (
+        "WITH RECURSIVE r AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM r WHERE i < 3) "
+        f"SELECT i, id FROM r LEFT JOIN (SELECT id FROM {name} WHERE 1 = 2) ON id = i WHERE i > {{n}} ORDER BY i"
+    )
+    with ThreadPoolExecutor(3 * PLANNERS) as pool:
+        rows = list(pool.map(lambda n: len(orgs.rows(sql.format(n=n % 2))), range(3 * PLANNERS)))
+
+    assert rows == [3, 2] * (3 * PLANNERS // 2)
 
 
 def test_a_wiped_view_is_gone(orgs: Any) -> None:

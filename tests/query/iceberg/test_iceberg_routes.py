@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 import httpx
+import pyarrow as pa
 import pytest
 from pyiceberg.catalog.rest import (
     ConfigResponse,
@@ -19,12 +20,14 @@ from pyiceberg.catalog.rest import (
 from pyiceberg.catalog.rest.response import ErrorResponse
 
 from dagfusion_contract.naming import TableName
+from dagfusion_contract.view import View
 from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.config import Config, EnvironmentConfig
 from dagfusion_query.doors.iceberg.iceberg_routes import ENDPOINTS, IcebergRoutes
 from dagfusion_query.errors import EnvironmentUnavailableError, NameCollisionError
+from dagfusion_query.event_log.protocol import Materialization
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.settings import Settings
 from tests.query.catalog.folding import EMPTY, written
@@ -41,7 +44,9 @@ def snapshot() -> Snapshot:
     keys = [("Silver", "orders"), ("Silver", "returns"), ("Gold", "sales")]
     events = [written(record(n, part, {"state": "string"}), n, key) for n, key in enumerate(keys, 1)]
     half = record(9, Part((), {"h": "halffloat"}, {}), {})
-    folded = fold(EMPTY, [*events, written(half, 9, ("Silver", "half"))])
+    view = View("SELECT id FROM uat_silver.orders", (TableName("uat_silver", "orders"),), pa.schema({"id": pa.int64()}))
+    published = Materialization(("Silver", "seen"), 10, None, 10, "run", view)  # the door has no views
+    folded = fold(EMPTY, [*events, written(half, 9, ("Silver", "half")), published])
     problems = {TableName("uat_silver", "twice"): NameCollisionError("two assets claim it")}
     return Snapshot(7, "uat", folded.tables, MappingProxyType(problems), folded.ledgers)
 
@@ -244,3 +249,10 @@ def test_without_a_folder_there_is_no_door(
     tmp_path: Path, tokens: Tokens, environments: list[EnvironmentConfig]
 ) -> None:
     assert IcebergRoutes(FakeService(), Config(ServiceSettings(), (environments[2],), tmp_path), tokens).mounts() == []
+
+
+def test_a_view_is_no_table(client: httpx.Client) -> None:
+    listed = ListTablesResponse.model_validate_json(client.get("/iceberg/v1/namespaces/uat_silver/tables").content)
+
+    assert "seen" not in {table.name for table in listed.identifiers}
+    assert client.get("/iceberg/v1/namespaces/uat_silver/tables/seen").status_code == 404

@@ -17,7 +17,7 @@ import pyarrow as pa
 from dagfusion_contract.arrow_types import field_entry, parse_field
 from dagfusion_contract.errors import ContractError
 from dagfusion_contract.naming import TableName
-from dagfusion_contract.view import View
+from dagfusion_contract.view import MAX_SQL, View
 from dagfusion_pipeline.dimensions import plain
 from dagfusion_pipeline.errors import ConfigurationError, MissingObjectError, PartitionError, SqlError
 from dagfusion_pipeline.io_managers import ALLOW_MISSING_KEY
@@ -94,6 +94,11 @@ def plan_view(context: dg.AssetExecutionContext, query: Defined, storage: Storag
                 raise _no_table(context, upstream, snapshot)
             names |= dict.fromkeys(upstream.references, table.name)
         sql = with_tables(query.statement, names)
+        if len(sql) > MAX_SQL:
+            name = context.asset_key.to_user_string()
+            raise SqlError(
+                f"the SQL of view {name!r} has {len(sql):,} characters, more than {MAX_SQL:,}: split the view"
+            )
         schema = connection.sql(sql).schema
     _attach_lineage(context, query, snapshot, schema)
     _check_columns(context, schema)

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from dagfusion_contract.view import VIEW_ENTRY, view_entry
-from dagfusion_pipeline.errors import ConfigurationError, SqlError
+from dagfusion_pipeline.errors import ConfigurationError
 from dagfusion_pipeline.event_metadata import COLUMN_SCHEMA_KEY, table_schema
 from dagfusion_pipeline.sql_assets.sql_asset import Asset
 from dagfusion_pipeline.sql_assets.sql_extra import check_sql_extra
@@ -63,9 +63,6 @@ def sql_view(
     asset_key = dg.AssetKey.from_user_string(key) if isinstance(key, str) else dg.AssetKey.from_coercible(key)
     name = asset_key.to_user_string()
     defined = define(asset_key, sql, None, deps, assets)
-    if defined.statement.parameters:
-        parameter = min(defined.statement.parameters)
-        raise SqlError(f"the SQL of view {name!r} has the parameter ${parameter}: a view has no partitions; remove it")
     if "is_virtual" not in inspect.signature(dg.asset).parameters:
         raise ConfigurationError(f"view {name!r} is a virtual asset, which Dagster {dg.__version__} lacks: upgrade it")
 

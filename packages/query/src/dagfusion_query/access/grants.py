@@ -88,9 +88,13 @@ def restricted(snapshot: Snapshot, grants: Grants, environment: str) -> Snapshot
 
 
 def _readable(snapshot: Snapshot, grants: Grants, environment: str) -> Mapping[TableName, Table]:
-    """Return the tables that may be read, and the views all of whose tables may be."""
+    """Return the tables that may be read, and the views all of whose tables may be.
+
+    A view without tables has rights of its own.
+    """
     views = {name: table.view.view for name, table in snapshot.tables.items() if table.view is not None}
     names = {name for name in snapshot.tables if name not in views and grants.allow(environment, name)}
+    views = {name: view for name, view in views.items() if view.tables or grants.allow(environment, name)}
     while more := [name for name, view in views.items() if names.issuperset(view.tables)]:
         names.update(more)
         views = {name: view for name, view in views.items() if name not in names}

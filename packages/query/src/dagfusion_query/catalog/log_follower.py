@@ -147,7 +147,7 @@ class LogFollower:
     def resume(self, stored: Stored) -> None:
         """Continue from a stored snapshot; the first `read` checks that it is this event log's, and still true."""
         self.snapshot, self._cursor, self._stored_identity = stored.snapshot, stored.cursor, stored.identity
-        self._stale = None
+        self._stale = None if stored.is_current else "the snapshot is of an older version, which did not see all events"
 
     def read(self) -> Reading:
         """Read what is new, or everything if a full sync is due, and fold it into the snapshot.
@@ -169,7 +169,7 @@ class LogFollower:
         if self._cursor is not None and identity != self._stored_identity:
             self._stale, self._adoptable = "the snapshot is of another event log", False
         elif self._cursor is not None:
-            self._stale = self._event_log.verify(self._cursor)
+            self._stale = self._stale or self._event_log.verify(self._cursor)
         if self._discovery is not None:
             self._discovery.recognise(identity, resume=self._cursor is not None and self._stale is None)
         self._identity = identity

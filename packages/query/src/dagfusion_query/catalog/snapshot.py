@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from dagfusion_query.catalog.fold import with_ledgers
 from dagfusion_query.catalog.manifest import (
+    FORMAT,
     OTHER_ROWS,
     File,
     encode_manifest,
@@ -53,11 +54,16 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Stored:
-    """A snapshot as it was left: with the cursor to poll from, and the identity of the event log that both are of."""
+    """A snapshot as it was left: with the cursor to poll from, and the identity of the event log that both are of.
+
+    Attributes:
+        is_current: False if a version wrote it that did not know all kinds of events.
+    """
 
     snapshot: Snapshot
     cursor: Cursor
     identity: str
+    is_current: bool = True
 
 
 class SnapshotStore:
@@ -213,7 +219,10 @@ class SnapshotStore:
         at = manifest["cursor"]
         watermark = Watermark(at["settled"], at["count"], int(at["total"]), frozenset(at["seen"]))
         return Stored(
-            with_ledgers(empty, ledgers), Cursor(watermark, at["assets"], top=at["top"]), manifest["identity"]
+            with_ledgers(empty, ledgers),
+            Cursor(watermark, at["assets"], top=at["top"]),
+            manifest["identity"],
+            manifest["format"] == FORMAT,
         )
 
     def _read_ledger(self, asset: Mapping[str, Any]) -> Ledger:

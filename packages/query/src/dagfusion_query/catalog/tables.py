@@ -77,7 +77,7 @@ def build_table(environment: str, asset_key: AssetKey, ledger: Ledger) -> Table 
 def _view_table(environment: str, asset_key: AssetKey, name: TableName, published: PublishedView) -> Table:
     columns = published.view.columns
     files = files_schema(_EMPTY, statistics_type(columns)).empty_table()
-    identity = f"{published.view.sql}\x00{columns!r}"
+    identity = f"{published.view.sql}\x00{columns!r}\x00{published.view.tables!r}"
     schema_id = hashlib.sha256(identity.encode()).hexdigest()[:16]
     return Table(asset_key, name, columns, _EMPTY, schema_id, files, environment=environment, view=published)
 

@@ -105,11 +105,10 @@ def left_out_column(error: BaseException, tables: Mapping[TableName, Table], sql
     return next((table.left_out[column] for table in tables_with_it if table.name.table in mentioned), None)
 
 
-def missing_schema(text: str) -> str | None:
-    """Return the schema of the table that DataFusion says is not there."""
+def missing_table(text: str) -> str | None:
+    """Return the table that DataFusion says is not there."""
     missing = _NO_TABLE.match(_said(text))
-    schema, dot, _ = missing[1].rpartition(".") if missing else ("", "", "")
-    return schema.rpartition(".")[2] if dot else None
+    return missing and missing[1]
 
 
 def execution_error(error: BaseException) -> QueryError:

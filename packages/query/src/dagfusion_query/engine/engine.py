@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from types import MappingProxyType
 from typing import Literal, NamedTuple, TypeVar
 
 import pyarrow as pa
@@ -19,7 +18,7 @@ from dagfusion_query.engine.datafusion_errors import (
     is_full_disk,
     is_syntax_error,
     left_out_column,
-    missing_schema,
+    missing_table,
     no_room_to_plan,
     planning_error,
     with_names,
@@ -38,9 +37,9 @@ from dagfusion_query.engine.run import (
     staged_batches,
 )
 from dagfusion_query.engine.runtime import PLANNERS, Loop, Planners, Stores
-from dagfusion_query.engine.session import READ_ONLY, Bound, Sessions
-from dagfusion_query.engine.views import expanded
-from dagfusion_query.errors import EnvironmentUnavailableError, PlanError, QueryError, UnknownTableError
+from dagfusion_query.engine.session import READ_ONLY, Bound, Session, Sessions
+from dagfusion_query.engine.views import expanded, named_views
+from dagfusion_query.errors import EnvironmentUnavailableError, PlanError, UnknownTableError
 from dagfusion_query.object_cache import CACHE
 from dagfusion_query.object_cache.copies import open_copies, open_results
 from dagfusion_query.parameters import Params, Values, scalars, unfit
@@ -140,7 +139,7 @@ class Engine:
         self._settings = settings
         self._stores = Stores({settings.environment: settings} if environments is None else environments)
         self._planners = Planners(planners)
-        self._sessions = Sessions(settings, self._stores, self._view)
+        self._sessions = Sessions(settings, self._stores)
         self._loop = Loop()
         self._breadth = Breadth(settings.parallelism, settings.scan_concurrency, settings.scan_window_bytes)
         copies = open_copies(settings)
@@ -262,8 +261,8 @@ class Engine:
                 raise
             wrong = planning_error(error, known.tables, sql)
             if isinstance(wrong, UnknownTableError):
-                _raise_problem(str(error), bound.snapshot, bound.session.problems)
-                _raise_problem(str(error), known)
+                _raise_problem(str(error), bound.snapshot, bound.session)
+                _raise_problem(str(error), known, bound.session)
             if isinstance(wrong, PlanError) and (left_out := left_out_column(error, bound.snapshot.tables, sql)):
                 raise left_out from error
             raise wrong from error
@@ -281,7 +280,9 @@ class Engine:
 
     def _plan(self, statement: tuple[str, bytes], values: Values, bound: Bound) -> Prepared:
         sql, key = statement
-        text = expanded(sql, bound.session.views)
+        session = bound.session
+        text = expanded(sql, session.views)
+        session.view_plans.plan(named_views(sql, session.views))
         frame, is_explain = _frame(bound.context, sql, values, text)
         optimized = frame.optimized_logical_plan()
         # A copy's path, or a large object's, would be shown as the file's name.
@@ -296,10 +297,6 @@ class Engine:
         scans = () if work is None else work.scans
         schema = _schema(optimized, bound.context)
         return Prepared(schema, scans, optimized, is_explain, is_repeatable(text), (text, key), bound, work, frame)
-
-    def _view(self, context: SessionContext, sql: str) -> DataFrame:
-        """Plan a view, on a deep stack."""
-        return self._planners.run(lambda: _read_view(context, sql))
 
     def _work(self, optimized: LogicalPlan, bound: Bound, choice: "_Choice") -> Spliced | Staged | None:
         tables, policy, avoid = [*bound.tables.values()], *choice
@@ -321,7 +318,9 @@ class Engine:
         self, sql: str, values: Values, bound: Bound, choice: "_Choice", reduced: NotSpliceable
     ) -> Spliced | Staged | None:
         """Plan a statement again, with what cannot have a row in its plan."""
-        frame, _ = _frame(bound.session.unreduced, sql, values, expanded(sql, bound.session.views))
+        session = bound.session
+        session.unreduced_views.plan(named_views(sql, session.views))
+        frame, _ = _frame(session.unreduced, sql, values, expanded(sql, session.views))
         try:
             return self._work(frame.optimized_logical_plan(), bound, choice)
         except NotSpliceable:
@@ -335,11 +334,6 @@ class _Choice(NamedTuple):
 
     policy: CopyPolicy | None
     avoid: frozenset[TableName]
-
-
-def _read_view(context: SessionContext, sql: str) -> DataFrame:
-    frame = context.sql_with_options(sql, READ_ONLY)
-    return read_in_context(frame, context) if may_change(sql, {}) else frame
 
 
 def _frame(context: SessionContext, sql: str, values: Values, text: str) -> tuple[DataFrame, bool]:
@@ -395,15 +389,19 @@ def _inside(frame: DataFrame, context: SessionContext) -> DataFrame:
     return context.create_dataframe_from_logical_plan(frame.logical_plan().inputs()[0])
 
 
-def _raise_problem(text: str, snapshot: Snapshot, views: Mapping[TableName, QueryError] = MappingProxyType({})) -> None:
+def _raise_problem(text: str, snapshot: Snapshot, session: Session) -> None:
     """Raise what is wrong with a table or view that is named, known and not queryable."""
+    missing = missing_table(text)
+    if missing is None:
+        return
     for name, table in snapshot.tables.items():
-        if table.problem is not None and str(name) in text:
-            raise table.problem
-    for name, problem in (*views.items(), *snapshot.problems.items()):
-        if str(name) in text:
+        problem = table.problem or session.view_plans.problem(name)
+        if problem is not None and str(name).removeprefix("public.") == missing:
             raise problem
-    schema = missing_schema(text)
+    for name, problem in snapshot.problems.items():
+        if str(name) == missing:
+            raise problem
+    schema = missing.rpartition(".")[0]
     for environment, problem in snapshot.unavailable.items():
-        if schema is not None and schema.startswith(f"{environment}_"):
+        if schema.startswith(f"{environment}_"):
             raise EnvironmentUnavailableError(str(problem)) from problem

@@ -23,8 +23,7 @@ from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.engine.runtime import Stores
 from dagfusion_query.engine.series import SeriesFunctions
-from dagfusion_query.engine.views import PlanView, Views, register_views
-from dagfusion_query.errors import QueryError
+from dagfusion_query.engine.views import ViewPlans, Views
 from dagfusion_query.scan.layout import ScanLayout, Scratch, Template, scan_layout, view
 from dagfusion_query.scan.table_scan import ScannedTable
 from dagfusion_query.settings import Settings
@@ -60,13 +59,11 @@ class Means(NamedTuple):
         settings: Memory, parallelism, caches.
         stores: The object stores, which a context is given as they are needed.
         series: `generate_series` and `range`.
-        plan: Plans the statement of a view.
     """
 
     settings: Settings
     stores: Stores
     series: SeriesFunctions
-    plan: PlanView
 
 
 class Session:
@@ -76,9 +73,6 @@ class Session:
         tables: The tables, of any generation of that shape.
         views: The views.
         means: What all sessions share.
-
-    Attributes:
-        problems: Why views cannot be named.
     """
 
     def __init__(self, tables: Sequence[Table], views: Views, means: Means) -> None:
@@ -92,6 +86,12 @@ class Session:
             for number, (table, layout) in enumerate(self._tables)
         }
         self.context = self._new_context()
+        self.view_plans = ViewPlans(self.context, views, READ_ONLY)
+
+    @cached_property
+    def unreduced_views(self) -> ViewPlans:
+        """The views of `unreduced`."""
+        return ViewPlans(self.unreduced, self.views, READ_ONLY)
 
     @cached_property
     def unreduced(self) -> SessionContext:
@@ -126,10 +126,8 @@ class Session:
         self._means.series.register(context)
         for table, layout in self._tables:
             register(context, table, layout, self._templates[table.name].home)
-        planned = register_views(context, self.views, self._means.plan)
-        self.problems = {name: found for name, found in planned.items() if isinstance(found, QueryError)}
         columns = {table.name: pa.schema([*table.file_schema, *table.partition_schema]) for table, _ in self._tables}
-        views = {name: found for name, found in planned.items() if isinstance(found, pa.Schema)}
+        views = {name: view.columns for name, view in self.views.items()}
         described = information_schema(columns, views)
         register_information_schema(
             context, described, self._scratch.path / f"information_schema{next(self._contexts)}"
@@ -157,8 +155,8 @@ class Sessions:
     What still fits is kept from one generation to the next.
     """
 
-    def __init__(self, settings: Settings, stores: Stores, plan: PlanView) -> None:
-        self._means = Means(settings, stores, SeriesFunctions(), plan)
+    def __init__(self, settings: Settings, stores: Stores) -> None:
+        self._means = Means(settings, stores, SeriesFunctions())
         self._bounds: OrderedDict[tuple[Shape, int | None], Bound] = OrderedDict()
 
     @property

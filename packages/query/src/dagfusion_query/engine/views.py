@@ -1,67 +1,95 @@
-"""Views of the catalog in a session: each is planned once, and a statement that names it gets its plan.
+"""Views of the catalog in a session: each is planned when a statement names it first, and then stands for its plan.
 
 A view is planned over the tables of the session, which are those that the caller may read. So a view gives nobody
 another table's rows.
 """
 
-from collections.abc import Callable, Mapping
+import re
+import threading
+from collections.abc import Mapping, Sequence
 
-import pyarrow as pa
-from datafusion import DataFrame, SessionContext
+from datafusion import SessionContext, SQLOptions
 from datafusion.catalog import Schema
 
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.view import View
-from dagfusion_query.engine.datafusion_errors import planning_error
+from dagfusion_query.engine.datafusion_errors import is_datafusion_error, planning_error
 from dagfusion_query.errors import PlanError, QueryError
 from dagfusion_query.sql_text import qualified
 
 Views = Mapping[TableName, View]
-PlanView = Callable[[SessionContext, str], DataFrame]
-
-
-def register_views(context: SessionContext, views: Views, plan: PlanView) -> Mapping[TableName, pa.Schema | QueryError]:
-    """Register views in a context that has the tables which they read.
-
-    Args:
-        context: The context.
-        views: By name.
-        plan: Plans the statement of one.
-
-    Returns:
-        By the name of each view: its columns, or why no statement can name it.
-    """
-    planned: dict[TableName, pa.Schema | QueryError] = {}
-    left = dict(views)
-    while ready := [name for name, view in left.items() if left.keys().isdisjoint(view.tables)]:
-        for name in ready:
-            planned[name] = _register(context, name, left.pop(name).sql, plan)
-    for name in left:
-        planned[name] = PlanError(f"view {name} reads itself, or a view that does: publish it with another statement")
-    return planned
+_NAME = re.compile(r'"(?:[^"]|"")*"|`[^`]*`|\w+')
 
 
 def expanded(sql: str, views: Views) -> str:
     """Return the text of a statement, and below it those of the views that it may read."""
-    left = dict(views)
-    texts = [sql]
+    return "\n".join([sql, *(views[name].sql for name in named_views(sql, views))])
+
+
+def named_views(sql: str, views: Views) -> Sequence[TableName]:
+    """Return the views that a statement may read, also through others."""
+    left, found = dict(views), list[TableName]()
+    texts = [sql] if left else []
     for text in texts:  # which grows
-        lower = text.lower()
-        named = [name for name in left if name.table in lower]
+        names = {_unquoted(name).lower() for name in _NAME.findall(text)}
+        named = [name for name in left if name.table.lower() in names]
         texts += [left.pop(name).sql for name in named]
-    return "\n".join(texts)
+        found += named
+    return found
 
 
-def _register(context: SessionContext, name: TableName, sql: str, plan: PlanView) -> pa.Schema | QueryError:
-    try:
-        frame = plan(context, sql)
-        schema = frame.schema()
-        if name.schema not in context.catalog().schema_names():
-            context.catalog().register_schema(name.schema, Schema.memory_schema())
-        context.register_view(qualified(name), frame)
-    except Exception as error:  # noqa: BLE001  # DataFusion's have no class; a statement that names the view raises it
-        return PlanError(
-            f"view {name} cannot be planned over the tables as they are now: {planning_error(error, (), sql)}. "
-            "Materialize what it reads, or publish it with another statement"
-        )
-    return schema
+class ViewPlans:
+    """The views of a context. Thread-safe.
+
+    Args:
+        context: Has the tables that the views read.
+        views: By name.
+        options: What a view's statement may do.
+    """
+
+    def __init__(self, context: SessionContext, views: Views, options: SQLOptions) -> None:
+        self._context, self._views, self._options = context, views, options
+        self._problems: dict[TableName, QueryError | None] = {}  # of the views that were planned
+        self._lock = threading.Lock()
+
+    def plan(self, names: Sequence[TableName]) -> None:
+        """Plan views that are not planned yet, each after those that it reads. To be called on a deep stack.
+
+        A view that cannot be planned has a problem then, and is not in the context.
+        """
+        if not names:
+            return
+        with self._lock:
+            left = [name for name in names if name not in self._problems]
+            while ready := [name for name in left if not set(left) & {*self._views[name].tables}]:
+                for name in ready:
+                    self._problems[name] = self._register(name, self._views[name].sql)
+                left = [name for name in left if name not in ready]
+            for name in left:
+                self._problems[name] = PlanError(
+                    f"view {name} reads itself, or a view that does: publish it with another statement"
+                )
+
+    def problem(self, name: TableName) -> QueryError | None:
+        """Return why a view that a statement names cannot be read."""
+        return self._problems.get(name)
+
+    def _register(self, name: TableName, sql: str) -> QueryError | None:
+        try:
+            frame = self._context.sql_with_options(sql, self._options)
+            if name.schema not in self._context.catalog().schema_names():
+                self._context.catalog().register_schema(name.schema, Schema.memory_schema())
+            self._context.register_view(qualified(name), frame)
+        except BaseException as error:
+            if not is_datafusion_error(error):
+                raise
+            why = str(planning_error(error, self._views[name].tables, sql)).rstrip(".")
+            return PlanError(
+                f"view {name} cannot be planned over the tables as they are now: {why}. "
+                "Materialize what it reads, or publish it with another statement"
+            )
+        return None
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name[0] in '"`' else name

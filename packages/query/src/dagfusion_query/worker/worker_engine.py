@@ -116,7 +116,7 @@ class WorkerEngine(Engine):
             generations = {source.environment: source.event_id for source in statement.past}
             prepared = self.prepare(statement.sql, decode_parameters(body), past, snapshot)
         folders = sorted({self._folder(scan.table) for scan in prepared.scans} - {""}, key=len, reverse=True)
-        if folders and _names_files(statement.sql, prepared):
+        if folders and _names_files(prepared.statement[0], prepared):
             raise PlanError(
                 "input_file_name() would show folders of the service's machine, where the files of these tables are: "
                 "select partition columns instead"

@@ -62,7 +62,7 @@ class VisibleTables:
                 continue
             if (problem := state.snapshot.problems.get(name)) is not None:
                 raise problem
-            if (found := state.snapshot.tables.get(name)) is not None:
+            if (found := state.snapshot.tables.get(name)) is not None and found.view is None:
                 if found.problem is not None:
                     raise found.problem
                 return state, found
@@ -70,10 +70,13 @@ class VisibleTables:
         raise MissingError(f"there is no table {str(name)[:200]}", "NoSuchTableException")
 
     def _tables(self, caller: Caller) -> Iterator[tuple[EnvironmentState, TableName]]:
-        """Yield the tables without an error: engines that load all that is listed stop at the first error."""
+        """Yield the tables without an error: engines that load all that is listed stop at the first error.
+
+        Views are none of them, because they have no files.
+        """
         for state in self._states(caller):
             for name, table in state.snapshot.tables.items():
-                if table.problem is None and caller.grants.allow(state.name, name):
+                if table.problem is None and table.view is None and caller.grants.allow(state.name, name):
                     yield state, name
 
     def _states(self, caller: Caller) -> Iterator[EnvironmentState]:
