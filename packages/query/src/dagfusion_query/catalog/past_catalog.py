@@ -92,7 +92,8 @@ class PastCatalog:
         self._moments: OrderedDict[tuple[AsOf, int], Moment] = OrderedDict()
         self._tables: OrderedDict[_Key | int, PastTable] = OrderedDict()
         self._numbers = count()
-        self._folder = Path(tempfile.mkdtemp(prefix="dagfusion-past-")) if in_files else None
+        self._in_files = in_files
+        self._folder: Path | None = None  # made with the first snapshot
 
     def moment(self, as_of: AsOf) -> Moment:
         """Return the state that an event id or a time stands for.
@@ -225,11 +226,17 @@ class PastCatalog:
             raise UnknownTableError(
                 f"there was no table {name} as of {moment.words}: nothing had been materialized, or it was wiped"
             )
-        if self._folder is None:
+        if not self._in_files:
             return PastTable(table, moment)
-        folder = self._folder / str(next(self._numbers))
+        folder = self._root() / str(next(self._numbers))
         saved = SnapshotStore(folder).save(snapshot, Cursor(Watermark(), {}), "")
         return PastTable(as_past(saved).tables[name], moment, folder)
+
+    def _root(self) -> Path:
+        with self._lock:
+            if self._folder is None:
+                self._folder = Path(tempfile.mkdtemp(prefix="dagfusion-past-"))
+            return self._folder
 
     def _folded(self, environment: str, asset_key: AssetKey, moment: Moment) -> Snapshot:
         """Return a snapshot that has only one table, or none."""
