@@ -9,6 +9,7 @@ from dagfusion_query.documents.queries import State
 from dagfusion_query.errors import UnknownQueryError
 from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.metrics import Metrics
+from dagfusion_query.service.past_finder import PastFinder
 from dagfusion_query.service.registry import Query, Registry
 from dagfusion_query.service.running import Running, Shared
 from dagfusion_query.service.worker_handle import Lifecycle, Transition
@@ -43,7 +44,8 @@ def test_the_worker_is_given_back() -> None:
         pool._workers.add(Worker())  # type: ignore[arg-type]
         registry, admission = Registry(10), Admission(1, 1, 10, 10)
         metrics = Metrics(pool, admission, NoCatalogs())  # type: ignore[arg-type]
-        shared = Shared(ServiceSettings(), NoCatalogs(), registry, pool, admission, metrics)  # type: ignore[arg-type]
+        past = PastFinder(NoCatalogs())  # type: ignore[arg-type]
+        shared = Shared(ServiceSettings(), NoCatalogs(), registry, pool, admission, metrics, past)  # type: ignore[arg-type]
         running = Running(shared, Query("SELECT 1"), Caller("ann", ALL, "http"), Mode.run)
         task = asyncio.create_task(running.begin())
         while not pool.busy:

@@ -83,7 +83,8 @@ def opened() -> Callable[..., tuple[Running, Registry]]:
 
     def open_one(*scripts: list[Step], mode: Mode = Mode.run) -> tuple[Running, Registry]:
         registry, nothing = Registry(10), Nothing()
-        shared = Shared(ServiceSettings(), nothing, registry, Workers(*scripts), Admission(1, 1, 10, 10), nothing)  # type: ignore[arg-type]
+        workers, admission = Workers(*scripts), Admission(1, 1, 10, 10)
+        shared = Shared(ServiceSettings(), nothing, registry, workers, admission, nothing, nothing)  # type: ignore[arg-type]
         return Running(shared, Query("SELECT 1"), ANN, mode), registry
 
     return open_one
