@@ -11,7 +11,8 @@ and files are skipped by it. So there are none for
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
+from decimal import Context, Decimal
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +25,6 @@ from dagfusion_query.errors import NotParquetError, UndiscoverableError
 
 if TYPE_CHECKING:  # most processes read no footer
     import pyarrow.parquet as pq
-from datetime import date, timedelta
-from decimal import Context, Decimal
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:  # most processes read no footer
-    import pyarrow.parquet as pq
-
 
 MAGIC = b"PAR1"
 _ENCRYPTED = b"PARE"
