@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,7 +19,7 @@ from dagfusion_query.as_of import AsOf, read_as_of
 from dagfusion_query.catalog.live import LiveCatalog
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.catalog.past_catalog import PastCatalog, mentioned_tables
-from dagfusion_query.errors import AsOfError, PastError, UnknownPastError, UnknownTableError
+from dagfusion_query.errors import AsOfError, NameCollisionError, PastError, UnknownPastError, UnknownTableError
 from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.stored_event import EventReader
 from tests.query.catalog.following import Opened
@@ -65,10 +66,10 @@ class Log:
             deployment.report(pattern, "CA", ("Pattern", kind.replace(" ", "_")))
             self._patterns[kind] = self.last()
 
-    def new_asset(self) -> tuple[str, ...]:
+    def new_asset(self, key: tuple[str, ...] = ()) -> tuple[str, ...]:
         """Make an asset that has no event yet, and return its key."""
         self._assets += 1
-        key = ("Past", f"asset_{self._assets}")
+        key = key or ("Past", f"asset_{self._assets}")
         self._do("insert into asset_keys (asset_key) values ({0})", json.dumps(key))
         return key
 
@@ -222,9 +223,40 @@ def test_a_table_that_was_not_there_yet_is_unknown(written: Log, live: LiveCatal
     assert name not in names
 
 
-def test_objects_of_other_io_managers_have_no_past(on_sqlite: Any, catalog_of: Opened, tmp_path: Path) -> None:
-    import dagster as dg  # noqa: PLC0415
+def test_a_name_of_two_assets_is_an_error(written: Log, live: LiveCatalog, past: PastCatalog) -> None:
+    one, other = written.new_asset(("Silver", "TwinX")), written.new_asset(("silver", "twin_x"))
+    first, second = written.write(one, "CA", 1), written.write(other, "CA", 2)
+    live.refresh()
+    name = table_name("uat", one)
+    both = past.moment(AsOf(event_id=second))
 
+    assert held(past, one, AsOf(event_id=first)) == {"CA": 1}
+    with pytest.raises(NameCollisionError, match="twin_x"), past.tables(both, [name]):
+        pass
+    with past.tables(both, None) as found:
+        assert name not in {past.table.name for past in found}
+    with pytest.raises(NameCollisionError):
+        past.asset(name)
+    assert not any(past.pins for past in past._tables.values())
+
+
+def test_a_wipe_without_an_event_hides_nothing_before_it(written: Log, live: LiveCatalog, past: PastCatalog) -> None:
+    """Dagster writes the moment of a wipe first, and its event in another transaction."""
+    key = written.new_asset()
+    written.write(key, "CA", 1)
+    written.deployment.wipe(key)
+    middle = written.write(key, "CA", 2)
+    written.deployment.instance.event_log_storage.wipe_asset(dg.AssetKey(list(key)))
+    live.refresh()
+
+    if written.deployment.url:
+        assert held(past, key, AsOf(event_id=middle)) == {"CA": 2}
+    else:  # it has forgotten what came before
+        with pytest.raises((PastError, AsOfError)):
+            held(past, key, AsOf(event_id=middle))
+
+
+def test_objects_of_other_io_managers_have_no_past(on_sqlite: Any, catalog_of: Opened, tmp_path: Path) -> None:
     path = dg.MetadataValue.path(str(tmp_path / "a.parquet"))
     on_sqlite.instance.report_runless_asset_event(dg.AssetMaterialization("foreign", metadata={"path": path}))
 
@@ -264,6 +296,7 @@ def rows_total(table: Table) -> int:
         ('select t.x from "A"."b" t', ["A.b", "t.x"]),
         ("select 'c.d', /* e.f */ 1 from datafusion.a.b -- g.h", ["a.b", "datafusion.a"]),
         ("select 1", []),
+        ("select 1 as information_schema", []),
         ("select * from information_schema.tables", None),
         ("SHOW TABLES", None),
     ],
@@ -272,3 +305,11 @@ def test_names_that_may_be_tables_are_found(sql: str, found: list[str] | None) -
     names = mentioned_tables(sql)
     assert (None if names is None else sorted(map(str, names))) == found
     assert names is None or all(isinstance(name, TableName) for name in names)
+
+
+@pytest.mark.parametrize(
+    "given", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "soon", "", "0", "1" * 200]
+)
+def test_what_is_no_time_and_no_id_is_refused(given: str) -> None:
+    with pytest.raises(AsOfError, match="must be the id of an event"):
+        read_as_of(given)

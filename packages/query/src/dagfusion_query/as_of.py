@@ -74,7 +74,10 @@ def _moment(at: datetime, given: object) -> AsOf:
     if at != at:  # noqa: PLR0124  # NaT of pandas
         raise _neither(given)
     aware = at if at.utcoffset() is not None else at.replace(tzinfo=UTC)
-    return AsOf(at_us=(aware - _EPOCH) // timedelta(microseconds=1))
+    try:
+        return AsOf(at_us=(aware.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1))
+    except OverflowError:  # in UTC it is before the year 1, or after 9999
+        raise _neither(given) from None
 
 
 def _neither(given: object) -> AsOfError:

@@ -249,8 +249,8 @@ class EmbeddedConnection(Connection):
 
     def _asset_key(self, table: str) -> AssetKey:
         current = self._open_catalog().current()
-        if found := self._past.assets([parse_table(table)]):
-            return found[0]
+        if (found := self._past.asset(parse_table(table))) is not None:
+            return found
         raise unknown_table(str(parse_table(table)), [str(name) for name in current.tables], table)
 
     def _prepare(self, query: str, params: Params, current: Snapshot, as_of: Given | None) -> Prepared:

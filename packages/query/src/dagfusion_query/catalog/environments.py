@@ -29,7 +29,7 @@ from dagfusion_query.errors import (
     UnknownTableError,
 )
 from dagfusion_query.event_log import open_event_log
-from dagfusion_query.event_log.protocol import EventLog, History
+from dagfusion_query.event_log.protocol import AssetKey, EventLog, History
 from dagfusion_query.event_log.stored_event import EventReader
 from dagfusion_query.generations import TableDiff, TableGeneration
 
@@ -230,11 +230,11 @@ class _Follower:
 
     def generations(self, name: TableName, limit: int) -> Sequence[TableGeneration]:
         with self._public_errors() as past:
-            return past.generations(past.assets([name])[0], limit)
+            return past.generations(_asset(past, name), limit)
 
     def diff(self, name: TableName, before: AsOf, after: AsOf | None) -> TableDiff:
         with self._public_errors() as past:
-            return past.diff(past.assets([name])[0], before, after)
+            return past.diff(_asset(past, name), before, after)
 
     @contextmanager
     def _public_errors(self) -> Iterator[PastCatalog]:
@@ -243,7 +243,7 @@ class _Follower:
             raise self._problem
         try:
             yield self._past
-        except EventLogError as error:
+        except (EventLogError, SnapshotError, OSError) as error:
             _log.info("environment %s: the past cannot be read: %s", self._config.name, error)
             raise _public(self._config.name, error) from None
 
@@ -296,6 +296,13 @@ class _Follower:
             shared=True,
             discovery=open_discovery(settings, self._folder, config.bucket),
         )
+
+
+def _asset(past: PastCatalog, name: TableName) -> AssetKey:
+    found = past.asset(name)
+    if found is None:
+        raise UnknownTableError(f"there is no table {name}")
+    return found
 
 
 def _public(name: str, error: Exception | None) -> QueryError:

@@ -20,13 +20,20 @@ from dagfusion_query.catalog.live import LiveCatalog
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.catalog.snapshot import SnapshotStore
 from dagfusion_query.catalog.table_history import compare, table_generation
-from dagfusion_query.errors import UnknownPastError, UnknownTableError
+from dagfusion_query.errors import (
+    AsOfError,
+    NameCollisionError,
+    SnapshotError,
+    UnknownPastError,
+    UnknownTableError,
+)
 from dagfusion_query.event_log.protocol import AssetKey, Cursor, Event, EventLog, Materialization, Moment, Watermark
 from dagfusion_query.event_log.stored_event import Foreign
 from dagfusion_query.generations import TableDiff, TableGeneration
 from dagfusion_query.sql_text import TokenKind, tokens
 
 _KEPT_TABLES = 64
+_MOST_TABLES = 200  # of one statement
 _KEPT_FILES = 2_000_000  # in all tables together
 _KEPT_MOMENTS = 256
 _KEPT_SNAPSHOTS = 8
@@ -69,10 +76,10 @@ def mentioned_tables(sql: str) -> Collection[TableName] | None:
     """
     read = [token for token in tokens(sql) if token.kind is not TokenKind.comment]
     names = [token.name for token in read]
-    if _INFORMATION_SCHEMA in names or names[:1] == ["show"]:
+    dots = [number for number, token in enumerate(read) if token.text == "."]
+    pairs = [(names[dot - 1], names[dot + 1]) for dot in dots if 0 < dot < len(names) - 1]
+    if names[:1] == ["show"] or any(schema == _INFORMATION_SCHEMA for schema, _ in pairs):
         return None
-    dots = (number for number, token in enumerate(read) if token.text == ".")
-    pairs = ((names[dot - 1], names[dot + 1]) for dot in dots if 0 < dot < len(names) - 1)
     return {TableName(schema, table) for schema, table in pairs if schema is not None and table is not None}
 
 
@@ -133,22 +140,80 @@ class PastCatalog:
         Raises:
             UnknownTableError: A table was not there yet.
             UnknownPastError: The event log does not have what a table held.
+            NameCollisionError: Two assets had a table of one name.
+            AsOfError: They are too many.
             EventLogError: The event log cannot be read.
         """
         found: list[PastTable] = []
         try:
-            for key in self.assets(names, allow):
+            for name, keys in self._claims(names, allow).items():
                 try:
-                    found.append(self._pinned(key, moment))
-                except (UnknownTableError, UnknownPastError):
+                    found += self._claimed(name, keys, moment)
+                except (UnknownTableError, UnknownPastError, NameCollisionError):
                     if names is not None:
                         raise
             yield found
         finally:
-            with self._lock:
-                for past in found:
-                    past.pins -= 1
-                self._evict()
+            self._unpin(found)
+
+    def _unpin(self, tables: Sequence[PastTable]) -> None:
+        with self._lock:
+            for past in tables:
+                past.pins -= 1
+            self._evict()
+
+    def _claims(
+        self, names: Collection[TableName] | None, allow: Callable[[TableName], bool]
+    ) -> dict[TableName, list[AssetKey]]:
+        """Return the assets that may have a table of each name."""
+        current = self._live.current()
+        claims: dict[TableName, list[AssetKey]] = {}
+        for key in self.assets(names, allow):
+            claims.setdefault(table_name(current.environment, key), []).append(key)
+        files = sum(len(current.tables[name].files) for name in claims if name in current.tables)
+        if len(claims) > _MOST_TABLES or files > _KEPT_FILES:
+            raise AsOfError(
+                f"this statement would read {len(claims):,} tables of {files:,} files as of the past, and may read "
+                f"{_MOST_TABLES} tables of {_KEPT_FILES:,} files: name fewer tables"
+            )
+        return claims
+
+    def _claimed(self, name: TableName, keys: Sequence[AssetKey], moment: Moment) -> list[PastTable]:
+        """Return the table of a name, pinned."""
+        made: list[PastTable] = []
+        missing: UnknownTableError | None = None
+        try:
+            for key in keys:
+                try:
+                    made.append(self._pinned(key, moment))
+                except UnknownTableError as error:
+                    missing = error
+        except BaseException:
+            self._unpin(made)
+            raise
+        if len(made) > 1:
+            self._unpin(made)
+            raise NameCollisionError(
+                f"table {name} was claimed by the assets {' and '.join(str(list(key)) for key in keys)} as of "
+                f"{moment.words}: their keys are the same in snake case"
+            )
+        if not made and missing is not None:
+            raise missing
+        return made
+
+    def asset(self, name: TableName) -> AssetKey | None:
+        """Return the asset of a table, also of one that was wiped; None if there is none.
+
+        Raises:
+            NameCollisionError: Two assets have tables of this name.
+        """
+        found = self.assets([name])
+        if len(found) > 1:
+            raise NameCollisionError(
+                f"table {name} is claimed by the assets {' and '.join(str(list(key)) for key in found)}: "
+                "their keys are the same in snake case; rename one of them"
+            )
+        return found[0] if found else None
 
     def generations(self, asset_key: AssetKey, limit: int) -> list[TableGeneration]:
         """Return what the latest runs wrote of an asset, and its wipes; newest first.
@@ -229,7 +294,11 @@ class PastCatalog:
         if not self._in_files:
             return PastTable(table, moment)
         folder = self._root() / str(next(self._numbers))
-        saved = SnapshotStore(folder).save(snapshot, Cursor(Watermark(), {}), "")
+        try:
+            saved = SnapshotStore(folder).save(snapshot, Cursor(Watermark(), {}), "")
+        except SnapshotError:
+            shutil.rmtree(folder, ignore_errors=True)  # on a full disk, what was written would keep it full
+            raise
         return PastTable(as_past(saved).tables[name], moment, folder)
 
     def _root(self) -> Path:

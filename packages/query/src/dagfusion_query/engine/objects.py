@@ -86,8 +86,12 @@ class StoredObject:
 
     @property
     def is_immutable(self) -> bool:
-        """True if its name contains its run or is a large object's, so that no other object replaces it."""
-        return self.is_large or (bool(self.run_id) and self.run_id in self.uri.rpartition("/")[2])
+        """True if its name contains its run or is a large object's, so that no other object replaces it.
+
+        A step that is tried again writes its objects again. So those of a past state are compared with their events.
+        """
+        is_own = bool(self.run_id) and self.run_id in self.uri.rpartition("/")[2]
+        return self.is_large or (is_own and self.table.as_of is None)
 
     def gone(self) -> QueryError:
         """Return the error of an object that is not in the store."""

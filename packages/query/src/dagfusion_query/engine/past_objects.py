@@ -36,7 +36,7 @@ def removed(table: Table, uri: str, partition: str) -> RemovedObjectError:
     """Return the error of an object of a past state that is gone."""
     return RemovedObjectError(
         f"table {table.name} cannot be read as of event {table.as_of}, which is outside of the retention: the object "
-        f"of {partition} was removed ({uri}). Ask for a later event or time. A vacuum with a larger older_than_hours "
+        f"of {partition} was removed ('{uri}'). Ask for a later event or time. A vacuum with a larger older_than_hours "
         "keeps objects longer"
     )
 
@@ -46,7 +46,7 @@ def replaced(table: Table, uri: str, partition: str, event_id: int | None = None
     by = "" if event_id is None else f" by event {event_id}"
     return ReplacedObjectError(
         f"table {table.name} cannot be read as of event {table.as_of}: the object of {partition} was written again{by} "
-        f"({uri}); {_STABLE}"
+        f"('{uri}'); {_STABLE}"
     )
 
 

@@ -67,8 +67,11 @@ def find_wipe(run: Run, dialect: Dialect, asset_key: AssetKey, moment: Moment, *
     wipes = _wipes(run, dialect, asset_key, LAST_EVENT)
     if not wipes:  # by a Dagster that does not log them
         return int(wiped_at_us) if wiped_at_us <= moment.at_us else None
-    if wipes[0][0] <= moment.event_id:
-        return int(wiped_at_us)  # of the latest wipe; its event comes a little later
+    is_logged = wiped_at_us <= wipes[0][1]  # the event of a wipe comes a little later, or never
+    if not is_logged and wiped_at_us <= moment.at_us:
+        return int(wiped_at_us)
+    if is_logged and wipes[0][0] <= moment.event_id:
+        return int(wiped_at_us)
     return next((wipe_us for event_id, wipe_us in wipes if event_id <= moment.event_id), None)
 
 

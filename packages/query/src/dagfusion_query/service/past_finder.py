@@ -12,11 +12,14 @@ from dagfusion_query.access.grants import Grants
 from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.environments import Environments
 from dagfusion_query.catalog.past_catalog import PastTable, mentioned_tables
+from dagfusion_query.errors import TooBusyError
 from dagfusion_query.generations import TableDiff, TableGeneration
 from dagfusion_query.worker.frames import PastSource
 
 T = TypeVar("T")
 _THREADS = 4  # a database that is slow must not take all threads of the process
+_HISTORY_THREADS = 2
+_HISTORIES = 32  # at once
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class PastFinder:
     def __init__(self, environments: Environments) -> None:
         self._environments = environments
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="dagfusion-past")
+        self._history = ThreadPoolExecutor(_HISTORY_THREADS, thread_name_prefix="dagfusion-history")
+        self._asked = 0  # for histories; only the event loop's thread counts them
 
     async def find(self, sql: str, as_of: AsOf, grants: Grants) -> FoundPast:
         """Return the tables that a statement may be about, as of the past.
@@ -77,11 +82,23 @@ class PastFinder:
         return await self._run(lambda: self._environments.diff(name, before, after, grants.allow))
 
     async def _run(self, step: Callable[[], T]) -> T:
-        return await asyncio.wrap_future(self._pool.submit(step))
+        """Run a step for a history, on threads that statements do not need.
+
+        Raises:
+            TooBusyError: Many wait already.
+        """
+        if self._asked >= _HISTORIES:
+            raise TooBusyError(f"{_HISTORIES} requests for the history of tables are under way: try again later")
+        self._asked += 1
+        try:
+            return await asyncio.wrap_future(self._history.submit(step))
+        finally:
+            self._asked -= 1
 
     def close(self) -> None:
         """End the threads."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._history):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _find(self, sql: str, as_of: AsOf, grants: Grants) -> FoundPast:
         with ExitStack() as pins:

@@ -11,6 +11,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from dagfusion_query.access.grants import Caller
+from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.environments import Environments
 from dagfusion_query.documents.queries import ExplanationDocument, Failure, State, Stats
 from dagfusion_query.errors import (
@@ -107,8 +108,7 @@ class Running:
         try:
             await self._admission()
             if self._query.as_of is not None:
-                finding = self._shared.past.find(self._query.sql, self._query.as_of, self._caller.grants)
-                self._past = await self._interruptible(finding, FoundPast.close)
+                self._past = await self._find_past(self._query.as_of)
             await self._start(StaleRetries())
         except QueryError as error:
             self._close(error)
@@ -122,6 +122,15 @@ class Running:
             self.stop(fault)
             raise fault from error
         return self
+
+    async def _find_past(self, as_of: AsOf) -> FoundPast:
+        """Find the past tables; if the query was stopped meanwhile, they are let go."""
+        finding = self._shared.past.find(self._query.sql, as_of, self._caller.grants)
+        found: FoundPast = await self._interruptible(finding, FoundPast.close)
+        if self._error is not None:
+            found.close()
+            raise self._error
+        return found
 
     def __aiter__(self) -> AsyncIterator[memoryview | bytes]:
         """Iterate over the bytes; in the Arrow format each piece is whole messages."""
