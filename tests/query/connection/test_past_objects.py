@@ -1,0 +1,113 @@
+"""Objects of past states: what was removed or replaced since is an error that says so, and never other rows."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dagfusion_query import Connection, connect
+from dagfusion_query.errors import PastError, RemovedObjectError, ReplacedObjectError
+from tests.query.engine.conftest import local_etag
+
+SUM = "SELECT sum(id) AS s FROM local_default.t"
+SETTINGS = {"DAGFUSION_STATE_DIR": "none", "DAGFUSION_OBJECT_CACHE_DIR": "none", "DAGFUSION_RESULT_CACHE_DIR": "none"}
+
+
+class Written:
+    """Objects on local disk and their events, which have the ids 1, 2, 3 and so on."""
+
+    def __init__(self, home: Path, folder: Path) -> None:
+        self.home, self.folder = home, folder
+        (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+        self.instance = dg.DagsterInstance.from_config(str(home))
+
+    def write(self, name: str, ids: list[int]) -> Path:
+        """Write an object."""
+        path = self.folder / name
+        pq.write_table(pa.table({"id": ids}), path)
+        return path
+
+    def materialize(self, path: Path, rows: int, partition: str = "CA") -> None:
+        """Log the event of an object as it is."""
+        status = path.stat()
+        record: dict[str, Any] = {
+            "version": 1,
+            "uri": f"file://{path}",
+            "size_bytes": status.st_size,
+            "etag": local_etag(path),
+            "modified": datetime.fromtimestamp(status.st_mtime, UTC).isoformat().replace("+00:00", "Z"),
+            "rows": rows,
+            "partition": [{"name": "state", "type": "string", "value": partition}],
+            "schema": {"fingerprint": "0", "fields": [{"name": "id", "type": "int64", "nullable": True}]},
+            "columns": {},
+        }
+        event = dg.AssetMaterialization("t", partition=partition, metadata={"dagfusion/file": record})
+        self.instance.report_runless_asset_event(event)
+
+    def open(self) -> Connection:
+        """Connect to the event log."""
+        return connect(str(self.home), settings=SETTINGS)
+
+
+@pytest.fixture
+def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Written]:
+    made = Written(tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("lake"))
+    with made.instance:
+        yield made
+
+
+def test_the_objects_of_the_past_are_read(written: Written) -> None:
+    for number, ids in enumerate(([1], [2, 3]), 1):
+        written.materialize(written.write(f"data-{number}.parquet", ids), len(ids))
+
+    with written.open() as connection:
+        assert [connection.sql(SUM, as_of=event).to_arrow()["s"].to_pylist() for event in (1, 2)] == [[1], [5]]
+
+
+def test_an_object_that_was_removed_is_outside_of_the_retention(written: Written) -> None:
+    first = written.write("data-1.parquet", [1])
+    written.materialize(first, 1)
+    written.materialize(written.write("data-2.parquet", [2]), 1)
+    first.unlink()
+
+    with written.open() as connection:
+        assert connection.sql(SUM).to_arrow()["s"].to_pylist() == [2]
+        with pytest.raises(RemovedObjectError, match="outside of the retention") as raised:
+            connection.sql(SUM, as_of=1).to_arrow()
+        assert f"'file://{first}'" in str(raised.value), "in quotes, so that a service removes the folder"
+        assert raised.value.http_status == 410
+
+
+def test_an_object_that_a_later_event_replaced_is_told_without_reading_it(written: Written) -> None:
+    written.materialize(written.write("data.parquet", [1]), 1)
+    written.materialize(written.write("data.parquet", [2, 3]), 2)
+
+    with written.open() as connection, pytest.raises(ReplacedObjectError, match="by event 2") as raised:
+        connection.sql(SUM, as_of=1)
+    assert "per_run" in str(raised.value)
+
+
+def test_an_object_that_was_replaced_without_a_current_event_is_found_by_its_etag(written: Written) -> None:
+    written.materialize(written.write("data.parquet", [1]), 1)
+    written.materialize(written.write("other.parquet", [7]), 1)
+    written.write("data.parquet", [2])  # of the same size
+
+    with written.open() as connection, pytest.raises(PastError):
+        connection.sql(SUM, as_of=1).to_arrow()
+
+
+def test_partitions_whose_objects_are_still_there_are_read(written: Written) -> None:
+    gone = written.write("ca.parquet", [1])
+    written.materialize(gone, 1)
+    written.materialize(written.write("ny.parquet", [5]), 1, "NY")
+    written.materialize(written.write("ca-2.parquet", [2]), 1)
+    gone.unlink()
+
+    with written.open() as connection:
+        assert connection.sql(f"{SUM} WHERE state = 'NY'", as_of=2).to_arrow()["s"].to_pylist() == [5]
+        assert connection.sql("SELECT count(*) AS n FROM local_default.t", as_of=2).to_arrow()["n"].to_pylist() == [2]
