@@ -145,6 +145,14 @@ def test_an_id_that_is_given_again_after_a_wipe_is_a_new_event(file_record: Reco
     )
 
 
+def test_a_lower_id_that_is_given_again_after_a_wipe_is_shown(file_record: Record) -> None:
+    """A full sync of SQLite does not have the wiped events any more, whose ids are higher."""
+    wiped = fold(EMPTY, [written(file_record(rows=1), 7, at_us=10), Wipe(ORGS, 20)])
+    synced = adopt(wiped, fold(EMPTY, [Wipe(ORGS, 20)]))
+
+    assert table(fold(synced, [written(file_record(rows=2), 5, at_us=30)])).files["rows"].to_pylist() == [2]
+
+
 def test_an_id_that_is_given_again_counts_for_events_without_a_file(file_record: Record) -> None:
     named = written(file_record(rows=1), 1, at_us=10)
     told = fold(fold(EMPTY, [named]), [named._replace(file=None, at_us=30)])

@@ -63,7 +63,7 @@ def test_tables(doors: Doors, where: str) -> None:
         listed = command(doors, name).run("tables", "--format", "jsonl")
         assert (listed.code, listed.err) == (0, "")
         without = re.sub(r'"location":(null|"[^"]*")', "", listed.out.decode())
-        return [line for line in without.splitlines() if "local_" in line]
+        return [line for line in without.splitlines() if line.startswith('{"name":"local_')]
 
-    assert len(lines(where)) == 2
+    assert len(lines(where)) == 3
     assert lines(where) == lines("cli")

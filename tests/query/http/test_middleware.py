@@ -26,6 +26,8 @@ GUARDED = [
     ("GET", "/v1/tables/a/b"),
     ("GET", "/v1/tables/a/b/partitions"),
     ("GET", "/v1/tables/a/b/history"),
+    ("GET", "/v1/tables/a/b/generations"),
+    ("GET", "/v1/tables/a/b/diff"),
     ("GET", "/v1/session"),
     ("GET", "/metrics"),
     ("GET", "/openapi.json"),

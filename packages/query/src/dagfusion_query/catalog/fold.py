@@ -114,7 +114,10 @@ def adopt(old: Snapshot, new: Snapshot) -> Snapshot:
 
 
 def _holds_the_same(one: Ledger, other: Ledger) -> bool:
-    """Compare ledgers by their events: one of the same id and moment is the same event."""
+    """Compare ledgers by their events: one of the same id and moment is the same event.
+
+    Wiped events count, too. SQLite forgets them and gives their ids again, so that they would hide later events.
+    """
     return (
         one.wiped_at_us == other.wiped_at_us
         and one.view == other.view
@@ -124,8 +127,7 @@ def _holds_the_same(one: Ledger, other: Ledger) -> bool:
 
 
 def _events(ledger: Ledger) -> pa.Table:
-    refused = ledger.absent.filter(pc.is_valid(ledger.absent["reason"]))
-    rows = [*(rows for segment in ledger.segments for rows in segment.live()), refused, not_wiped(ledger)]
+    rows = [*(rows for segment in ledger.segments for rows in segment.live()), ledger.absent, not_wiped(ledger)]
     events = pa.concat_tables([part.select(["event_id", "materialized_at"]) for part in rows])
     return events.sort_by("event_id").combine_chunks()
 
