@@ -4,8 +4,11 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from hypothesis import strategies as st
+
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.record import DataFile
+from dagfusion_query.catalog.fold import adopt, fold
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.event_log.protocol import Event, Materialization, Wipe
 from dagfusion_query.event_log.stored_event import EventReader
@@ -57,6 +60,18 @@ def seen(snapshot: Snapshot) -> dict[str, Any]:
             for name, table in snapshot.tables.items()
         },
     }
+
+
+def check_replays(data: st.DataObject, events: list[Event], snapshot: Snapshot) -> None:
+    """Fold the events in any order, in any portions and some of them twice, and compare with a snapshot of them."""
+    replayed = EMPTY
+    order = data.draw(st.permutations(events + data.draw(st.lists(st.sampled_from(events), max_size=5))))
+    while order:
+        size = data.draw(st.integers(1, len(order)))
+        replayed, order = fold(replayed, order[:size]), order[size:]
+    assert seen(replayed) == seen(snapshot)
+    assert fold(replayed, events) is replayed
+    assert adopt(replayed, snapshot) is replayed
 
 
 class Expected(NamedTuple):

@@ -18,6 +18,7 @@ from tests.query.catalog.folding import (
     NAME,
     ORGS,
     Record,
+    check_replays,
     check_table,
     column,
     expected,
@@ -85,14 +86,7 @@ def test_any_order_and_repetition_gives_the_same_snapshot(file_record: Record, d
     events = data.draw(histories(file_record))
     snapshot = fold(EMPTY, events)
     check(snapshot, events)
-    replayed = EMPTY
-    order = data.draw(st.permutations(events + data.draw(st.lists(st.sampled_from(events), max_size=5))))
-    while order:
-        size = data.draw(st.integers(1, len(order)))
-        replayed, order = fold(replayed, order[:size]), order[size:]
-    assert seen(replayed) == seen(snapshot)
-    assert fold(replayed, events) is replayed
-    assert adopt(replayed, snapshot) is replayed
+    check_replays(data, events, snapshot)
 
 
 @settings(max_examples=examples(20))

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.record import DataFile
 from dagfusion_contract.view import View
-from dagfusion_query.catalog.fold import adopt, fold
+from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import PublishedView, Snapshot
 from dagfusion_query.event_log.protocol import Event, Materialization, Wipe
-from tests.query.catalog.folding import EMPTY, NAME, ORGS, Record, seen, table, written
+from tests.query.catalog.folding import EMPTY, NAME, ORGS, Record, check_replays, table, written
 from tests.tiers import examples
 
 COLUMNS = pa.schema({"n": pa.int64()})
@@ -68,14 +68,7 @@ def test_any_order_and_repetition_gives_the_same_view(file_record: Record, data:
     snapshot = fold(EMPTY, events)
     assert shown(snapshot) == expected(events)
 
-    replayed = EMPTY
-    order = data.draw(st.permutations(events + data.draw(st.lists(st.sampled_from(events), max_size=5))))
-    while order:
-        size = data.draw(st.integers(1, len(order)))
-        replayed, order = fold(replayed, order[:size]), order[size:]
-    assert seen(replayed) == seen(snapshot)
-    assert fold(replayed, events) is replayed
-    assert adopt(replayed, snapshot) is replayed
+    check_replays(data, events, snapshot)
 
 
 def test_a_view_has_the_columns_of_its_record_and_no_files() -> None:

@@ -208,7 +208,9 @@ def test_a_statement_that_is_stopped_leaves_an_idle_worker() -> None:
 
 
 def test_a_worker_that_hears_nothing_is_killed_after_the_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dagfusion_query.service.worker_pool.is_stopped", lambda _: False)  # as where nobody knows
+    monkeypatch.setattr(
+        "dagfusion_query.service.worker_pool.is_stopped", lambda _: False
+    )  # as on systems without /proc
 
     async def test(workers: Pool) -> None:
         lease, handle = await begin(workers, ENDLESS)

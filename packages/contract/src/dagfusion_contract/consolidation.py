@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
-from dagfusion_contract.errors import MalformedRecordError, RecordVersionError
-from dagfusion_contract.record import SCHEMES
+from dagfusion_contract.errors import MalformedRecordError
+from dagfusion_contract.record import SCHEMES, versioned
 
 CONSOLIDATED_ENTRY = "dagfusion/consolidated"
 CONSOLIDATED_VERSION = 1
@@ -83,14 +83,7 @@ def read_consolidated(record: object, bucket: str | None = None) -> tuple[LargeO
         RecordVersionError: Its version is not 1.
         MalformedRecordError: It breaks the contract; the message names the field.
     """
-    if not isinstance(record, Mapping):
-        raise MalformedRecordError(f"{CONSOLIDATED_ENTRY} must be a JSON object, got {record!r:.200}")
-    version = record.get("version")
-    if type(version) is not int or version != CONSOLIDATED_VERSION:
-        raise RecordVersionError(
-            f"{CONSOLIDATED_ENTRY}.version must be {CONSOLIDATED_VERSION}, got {version!r}: "
-            "a newer pipeline wrote it; upgrade this reader to a version that knows it"
-        )
+    record = versioned(record, CONSOLIDATED_ENTRY, CONSOLIDATED_VERSION)
     places = SCHEMES if bucket is None else (f"s3://{bucket}/",)
     return tuple(
         _read_object(one, f"{CONSOLIDATED_ENTRY}.objects[{number}]", places)

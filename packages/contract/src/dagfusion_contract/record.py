@@ -120,6 +120,29 @@ def _encode(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
+def versioned(record: object, entry: str, version: int) -> dict[str, Any]:
+    """Return a parsed entry if it is an object of this version.
+
+    Args:
+        record: The entry, parsed from JSON.
+        entry: Its name.
+        version: The version that the reader knows.
+
+    Raises:
+        RecordVersionError: It has another version.
+        MalformedRecordError: It is no object.
+    """
+    if type(record) is not dict:
+        raise MalformedRecordError(f"{entry} must be a JSON object, got {record!r:.200}")
+    found = record.get("version")
+    if type(found) is not int or found != version:
+        raise RecordVersionError(
+            f"{entry}.version must be {version}, got {found!r}: "
+            "a newer pipeline wrote it; upgrade this reader (dagfusion-query) to a version that knows it"
+        )
+    return record
+
+
 class RecordReader:
     """Reads records; layouts are parsed once each and shared.
 
@@ -143,14 +166,7 @@ class RecordReader:
             RecordVersionError: Its version is not 1.
             MalformedRecordError: It breaks the contract; the message names the field.
         """
-        if type(record) is not dict:
-            raise MalformedRecordError(f"{ENTRY} must be a JSON object, got {record!r}")
-        version = record.get("version")
-        if type(version) is not int or version != VERSION:
-            raise RecordVersionError(
-                f"{ENTRY}.version must be {VERSION}, got {version!r}: "
-                "a newer pipeline wrote it; upgrade this reader (dagfusion-query) to a version that knows it"
-            )
+        record = versioned(record, ENTRY, VERSION)
         try:
             columns, partition = record["columns"], record["partition"]
             file = DataFile(

@@ -11,8 +11,9 @@ from typing import Any
 import pyarrow as pa
 
 from dagfusion_contract.arrow_types import field_entry, parse_field
-from dagfusion_contract.errors import MalformedRecordError, RecordVersionError
+from dagfusion_contract.errors import MalformedRecordError
 from dagfusion_contract.naming import TableName
+from dagfusion_contract.record import versioned
 
 VIEW_ENTRY = "dagfusion/view"
 VIEW_VERSION = 1
@@ -54,14 +55,7 @@ def read_view(record: object) -> View:
         RecordVersionError: Its version is not 1.
         MalformedRecordError: It breaks the contract; the message names the field.
     """
-    if not isinstance(record, Mapping):
-        raise MalformedRecordError(f"{VIEW_ENTRY} must be a JSON object, got {record!r:.200}")
-    version = record.get("version")
-    if type(version) is not int or version != VIEW_VERSION:
-        raise RecordVersionError(
-            f"{VIEW_ENTRY}.version must be {VIEW_VERSION}, got {version!r}: "
-            "a newer pipeline wrote it; upgrade this reader to a version that knows it"
-        )
+    record = versioned(record, VIEW_ENTRY, VIEW_VERSION)
     sql = record.get("sql")
     if not isinstance(sql, str) or not sql.strip() or len(sql) > MAX_SQL:
         raise MalformedRecordError(f"{VIEW_ENTRY}.sql must be text of 1 to {MAX_SQL} characters, got {sql!r:.200}")

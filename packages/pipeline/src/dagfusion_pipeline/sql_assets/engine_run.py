@@ -119,7 +119,7 @@ def _check_columns(context: dg.AssetExecutionContext, schema: pa.Schema) -> None
 
 
 class _Rows:
-    """The batches of a result. Its connection is closed after the last of them, or when nobody reads them any more."""
+    """The batches of a result. The connection is closed after the last batch, or when this object is deleted."""
 
     def __init__(
         self, context: dg.AssetExecutionContext, connection: EmbeddedConnection, result: EmbeddedResult

@@ -4,11 +4,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Literal, NamedTuple, TypeVar
 
 import pyarrow as pa
-from datafusion import DataFrame, ExecutionPlan, LogicalPlan, SessionContext
+from datafusion import DataFrame, ExecutionPlan, LogicalPlan
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.answers import Explanation
@@ -16,17 +16,16 @@ from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.engine.datafusion_errors import (
     is_datafusion_error,
     is_full_disk,
-    is_syntax_error,
     left_out_column,
     missing_table,
     no_room_to_plan,
     planning_error,
     with_names,
 )
-from dagfusion_query.engine.literals import may_change, read_in_context
 from dagfusion_query.engine.objects import Objects, copy_policy
+from dagfusion_query.engine.parse import is_node, key_of, parsed, result_schema
 from dagfusion_query.engine.past_objects import refuse_replaced
-from dagfusion_query.engine.reuse import Keeper, PlanCache, ResultCache, identity, is_repeatable, parameters_key
+from dagfusion_query.engine.reuse import Keeper, PlanCache, ResultCache, identity, is_repeatable
 from dagfusion_query.engine.run import (
     Batches,
     Finished,
@@ -37,18 +36,18 @@ from dagfusion_query.engine.run import (
     staged_batches,
 )
 from dagfusion_query.engine.runtime import PLANNERS, Loop, Planners, Stores
-from dagfusion_query.engine.session import READ_ONLY, Bound, Session, Sessions
+from dagfusion_query.engine.session import Bound, Session, Sessions
 from dagfusion_query.engine.views import expanded, named_views
 from dagfusion_query.errors import EnvironmentUnavailableError, PlanError, UnknownTableError
 from dagfusion_query.object_cache import CACHE
 from dagfusion_query.object_cache.copies import open_copies, open_results
-from dagfusion_query.parameters import Params, Values, scalars, unfit
+from dagfusion_query.parameters import Params, Values, scalars
 from dagfusion_query.scan.parquet_scan import Breadth, CopyPolicy
 from dagfusion_query.scan.splice import NotSpliceable, Spliced, splice
 from dagfusion_query.scan.stage import Staged, names_a_table, stage
 from dagfusion_query.scan.table_scan import Scan
 from dagfusion_query.settings import Settings
-from dagfusion_query.sql_text import check_text, with_select
+from dagfusion_query.sql_text import check_text
 
 Path = Literal["splice", "catalog", "staged"]
 FILE_NAME = "input_file_name"
@@ -109,7 +108,7 @@ class Prepared:
     @property
     def is_analysis(self) -> bool:
         """True if the statement is EXPLAIN ANALYZE, whose result is plans."""
-        return _is(self.logical, "Analyze")
+        return is_node(self.logical, "Analyze")
 
     def shown(self, text: str) -> str:
         """Return a text on the plan with the names of objects and tables in place of the paths of local files."""
@@ -181,7 +180,7 @@ class Engine:
         with self._lock:
             bound = self._sessions.bind(snapshot)
             plans = self._plans_of(bound)
-        key = (sql, _key(values))
+        key = (sql, key_of(values))
         if (known := plans.get(key)) is not None:
             self.cached_plans += 1
             return known
@@ -280,10 +279,10 @@ class Engine:
 
     def _plan(self, statement: tuple[str, bytes], values: Values, bound: Bound) -> Prepared:
         sql, key = statement
-        session = bound.session
-        text = expanded(sql, session.views)
-        session.view_plans.plan(named_views(sql, session.views))
-        frame, is_explain = _frame(bound.context, sql, values, text)
+        views = named_views(sql, bound.session.views)
+        text = expanded(sql, views)
+        bound.session.view_plans.plan(views)
+        frame, is_explain = parsed(bound.context, sql, values, text)
         optimized = frame.optimized_logical_plan()
         # A copy's path, or a large object's, would be shown as the file's name.
         names_files = FILE_NAME in text.lower()
@@ -295,7 +294,7 @@ class Engine:
         for environment, store in () if work is None else work.stores:
             self._stores.register(bound.context, environment, store)
         scans = () if work is None else work.scans
-        schema = _schema(optimized, bound.context)
+        schema = result_schema(optimized, bound.context)
         return Prepared(schema, scans, optimized, is_explain, is_repeatable(text), (text, key), bound, work, frame)
 
     def _work(self, optimized: LogicalPlan, bound: Bound, choice: "_Choice") -> Spliced | Staged | None:
@@ -318,9 +317,9 @@ class Engine:
         self, sql: str, values: Values, bound: Bound, choice: "_Choice", reduced: NotSpliceable
     ) -> Spliced | Staged | None:
         """Plan a statement again, with what cannot have a row in its plan."""
-        session = bound.session
-        session.unreduced_views.plan(named_views(sql, session.views))
-        frame, _ = _frame(session.unreduced, sql, values, expanded(sql, session.views))
+        views = named_views(sql, bound.session.views)
+        bound.session.unreduced_views.plan(views)
+        frame, _ = parsed(bound.session.unreduced, sql, values, expanded(sql, views))
         try:
             return self._work(frame.optimized_logical_plan(), bound, choice)
         except NotSpliceable:
@@ -334,59 +333,6 @@ class _Choice(NamedTuple):
 
     policy: CopyPolicy | None
     avoid: frozenset[TableName]
-
-
-def _frame(context: SessionContext, sql: str, values: Values, text: str) -> tuple[DataFrame, bool]:
-    """Return a statement, or the statement inside of an EXPLAIN, and whether it was one; `text` has its views' too."""
-    frame = _read(context, sql, values)
-    if is_explain := _is(frame.logical_plan(), "Explain"):
-        frame = _inside(frame, context)
-    return (read_in_context(frame, context) if may_change(text, values) else frame), is_explain
-
-
-def _read(context: SessionContext, sql: str, values: Values) -> DataFrame:
-    parse = partial(context.sql_with_options, options=READ_ONLY, param_values=dict(values) or None)
-    complete = with_select(sql)
-    try:
-        try:
-            return parse(complete)
-        except ValueError as error:
-            if complete == sql or not is_syntax_error(error):
-                raise
-            return parse(sql)  # whose errors have the positions of what was written
-    except pa.ArrowException as error:
-        raise unfit(values) from error
-
-
-def _key(values: Values) -> bytes:
-    try:
-        return parameters_key(values)
-    except pa.ArrowException as error:
-        raise unfit(values) from error
-
-
-def _schema(optimized: LogicalPlan, context: SessionContext) -> pa.Schema:
-    """Return the columns of a result as they will be: coercion, which is part of optimizing, may change their types.
-
-    Raises:
-        PlanError: There are none.
-    """
-    schema = context.create_dataframe_from_logical_plan(optimized).schema()
-    if not schema.names:
-        raise PlanError("the result has no columns: name them after SELECT, or write SELECT *")
-    return schema
-
-
-def _is(plan: LogicalPlan, kind: str) -> bool:
-    try:
-        return type(plan.to_variant()).__name__ == kind
-    except Exception:  # noqa: BLE001  # a node that Python has no class for
-        return False
-
-
-def _inside(frame: DataFrame, context: SessionContext) -> DataFrame:
-    """Return the statement inside of an EXPLAIN."""
-    return context.create_dataframe_from_logical_plan(frame.logical_plan().inputs()[0])
 
 
 def _raise_problem(text: str, snapshot: Snapshot, session: Session) -> None:

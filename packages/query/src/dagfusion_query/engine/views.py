@@ -1,12 +1,12 @@
 """Views of the catalog in a session: each is planned when a statement names it first, and then stands for its plan.
 
-A view is planned over the tables of the session, which are those that the caller may read. So a view gives nobody
-another table's rows.
+A view is planned over the tables of the session. A session has only tables that its caller may read, so the rows of a
+view come from these tables.
 """
 
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 from datafusion import SessionContext, SQLOptions
 from datafusion.catalog import Schema
@@ -22,19 +22,19 @@ _NAME = re.compile(r'"(?:[^"]|"")*"|`[^`]*`|\w+')
 
 
 def expanded(sql: str, views: Views) -> str:
-    """Return the text of a statement, and below it those of the views that it may read."""
-    return "\n".join([sql, *(views[name].sql for name in named_views(sql, views))])
+    """Return the text of a statement, and below it those of views."""
+    return "\n".join([sql, *(view.sql for view in views.values())])
 
 
-def named_views(sql: str, views: Views) -> Sequence[TableName]:
+def named_views(sql: str, views: Views) -> Views:
     """Return the views that a statement may read, also through others."""
-    left, found = dict(views), list[TableName]()
+    left, found = dict(views), dict[TableName, View]()
     texts = [sql] if left else []
     for text in texts:  # which grows
         names = {_unquoted(name).lower() for name in _NAME.findall(text)}
         named = [name for name in left if name.table.lower() in names]
-        texts += [left.pop(name).sql for name in named]
-        found += named
+        found |= {name: left.pop(name) for name in named}
+        texts += [found[name].sql for name in named]
     return found
 
 
@@ -44,7 +44,7 @@ class ViewPlans:
     Args:
         context: Has the tables that the views read.
         views: By name.
-        options: What a view's statement may do.
+        options: The kinds of statements that a view may be.
     """
 
     def __init__(self, context: SessionContext, views: Views, options: SQLOptions) -> None:
@@ -52,7 +52,7 @@ class ViewPlans:
         self._problems: dict[TableName, QueryError | None] = {}  # of the views that were planned
         self._lock = threading.Lock()
 
-    def plan(self, names: Sequence[TableName]) -> None:
+    def plan(self, names: Collection[TableName]) -> None:
         """Plan views that are not planned yet, each after those that it reads. To be called on a deep stack.
 
         A view that cannot be planned has a problem then, and is not in the context.

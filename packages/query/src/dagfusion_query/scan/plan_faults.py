@@ -61,12 +61,13 @@ _SELECTION = varint(LogicalPlanNode.SELECTION << 3 | LENGTH)
 _ASCENDING = {b"min": uint(SortExprNode.ASC, 1), b"max": b""}
 
 
-def lost_in_physical_plan(optimized: LogicalPlan) -> str | None:
+def lost_in_physical_plan(text: str) -> str | None:
     """Return the part of a plan that its encoded physical plan would lack; None if there is none.
 
-    The plan's text is looked at, so a name or a literal may count, which costs only time.
+    Args:
+        text: The optimized logical plan. A name or a literal in it may count, which costs only time.
     """
-    found = _LOST.search(optimized.display_indent())
+    found = _LOST.search(text)
     return found and found[0][-40:]
 
 
@@ -101,13 +102,17 @@ def filter_parts(node: bytes) -> tuple[bytes, bytes] | None:
     return below.value, condition.value
 
 
-def may_misplace_filters(optimized: LogicalPlan, context: SessionContext) -> bool:
+def may_misplace_filters(optimized: LogicalPlan, text: str, context: SessionContext) -> bool:
     """Return True if a filter may reach an operator whose output has two columns of one name.
 
     Filters come from WHERE and HAVING, and at run time from joins, aggregates and the first rows of an order. A plan
     with a join and a scalar subquery counts as well, because a plan's inputs do not include its subqueries.
+
+    Args:
+        optimized: The optimized logical plan.
+        text: The same as text.
+        context: The session that it was planned in.
     """
-    text = optimized.display_indent()
     if "Join" not in text:
         return False
     return "Subquery:" in text or _reaches_same_names(optimized, context, filtered=False)

@@ -104,16 +104,17 @@ def splice(
     Raises:
         NotSpliceable: The plan does not serialize, or loses a part on the way.
     """
-    if lost := lost_in_physical_plan(optimized):
+    text = optimized.display_indent()
+    if lost := lost_in_physical_plan(text):
         raise NotSpliceable(f"the physical plan would lose {lost}")
     logical = encoded_plan(optimized)
     slots: list[_Slot] = []
     answered: list[Scan] = []
-    is_join = "Join" in optimized.display_indent()
+    is_join = "Join" in text
     for scanned in tables:
         logical = answer_aggregates(logical, scanned, answered, context)
         logical = _point_at_witnesses(logical, scanned, slots, context, breadth, is_join=is_join)
-    misplaced = may_misplace_filters(optimized, context)
+    misplaced = may_misplace_filters(optimized, text, context)
     if is_join:
         logical = small_side_first(logical, _rows_of(slots), result_columns(optimized))
     try:

@@ -154,7 +154,7 @@ def _replannable(logical: bytes, optimized: LogicalPlan, context: SessionContext
     """Return an encoded plan that keeps its meaning when it is planned again, which is what a run begins with."""
     try:
         logical = exact_float_bounds(logical, context)
-        if may_misplace_filters(optimized, context):
+        if may_misplace_filters(optimized, optimized.display_indent(), context):
             logical = keep_filters_in_place(logical, context)
         context.create_dataframe_from_logical_plan(LogicalPlan.from_bytes(context, logical)).execution_plan()
     except Exception as error:

@@ -84,7 +84,7 @@ class ResultChunks:
         return not self._truncated
 
     def flush(self) -> None:
-        """Send what there is."""
+        """Send the frames and the bytes that wait."""
         frames, self._planned = self._planned, []
         if self._pieces:
             frames.append(self._data())
