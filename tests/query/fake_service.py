@@ -24,7 +24,7 @@ from dagfusion_query.event_log.protocol import History
 from dagfusion_query.service.registry import Query
 from dagfusion_query.service.running import Running
 from dagfusion_query.service.service import Service
-from dagfusion_query.worker.frames import Mode
+from dagfusion_query.worker.messages import Mode
 
 HANGS = math.inf
 Piece = bytes | Exception | float  # bytes to send, an error to raise, seconds to wait; HANGS until it is cancelled

@@ -17,15 +17,15 @@ from dagfusion_query.documents import catalog, codec, queries
 from dagfusion_query.documents.codec import DocumentError
 from dagfusion_query.documents.queries import Failure, FlightFailure, ProblemDocument
 from dagfusion_query.errors import QueryError
-from dagfusion_query.worker import frames
+from dagfusion_query.worker import messages
 from tests.tiers import examples
 
 KINDS = sorted(
     {
         found
-        for module in (catalog, queries, frames)
+        for module in (catalog, queries, messages)
         for found in vars(module).values()
-        if dataclasses.is_dataclass(found) and isinstance(found, type) and found is not frames.Frame
+        if dataclasses.is_dataclass(found) and isinstance(found, type) and found is not messages.Message
     },
     key=lambda kind: kind.__name__,
 )
@@ -116,7 +116,7 @@ def test_a_field_that_is_missing_has_its_default_or_is_named(kind: type, data: s
         (queries.Stats, {"rows": True}, r"Stats.rows: 'True' is no int"),
         (queries.Stats, {"scans": [{"table": 1}]}, r"Stats.scans: ScanStats.table: '1' is no str"),
         (queries.Stats, [], r"is no dict"),
-        (frames.Statement, {}, r"Statement has no id"),
+        (messages.Statement, {}, r"Statement has no id"),
         (catalog.TablesDocument, {"environments": [], "tables": [{}]}, r"Tables.tables: BriefTable has no environment"),
         (catalog.RunDocument, {"run_id": "", "status": None, "created_at": "x"}, r"Run.created_at: Invalid isoformat"),
     ],

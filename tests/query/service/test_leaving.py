@@ -15,7 +15,7 @@ from dagfusion_query.service.running import Running, Shared
 from dagfusion_query.service.worker_handle import Lifecycle, Transition
 from dagfusion_query.service.worker_pool import Pool
 from dagfusion_query.service_settings import ServiceSettings
-from dagfusion_query.worker.frames import Configuration, Mode
+from dagfusion_query.worker.messages import Configuration, Mode
 
 
 class Worker:

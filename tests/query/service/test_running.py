@@ -1,4 +1,4 @@
-"""A query's states, from what a worker sends: the frames are written here, and no process is started."""
+"""A query's states, from what a worker sends: the messages are written here, and no process is started."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -16,39 +16,39 @@ from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.registry import Query, Registry
 from dagfusion_query.service.running import Running, Shared
 from dagfusion_query.service_settings import ServiceSettings
-from dagfusion_query.worker.frames import Cost, End, Frame, Kind, Mode, Planned
+from dagfusion_query.worker.messages import Cost, End, Kind, Message, Mode, Planned
 
 ANN = Caller("ann", ALL, "http")
 SCHEMA = pa.schema({"a": pa.int64()})
-Step = Frame | Exception
+Step = Message | Exception
 Begin = Callable[..., Running]
 
 
-def frame(kind: Kind, head: object, body: bytes | memoryview = b"") -> Frame:
-    return Frame(kind, orjson.loads(codec.encode(head)), body)
+def message(kind: Kind, head: object, body: bytes | memoryview = b"") -> Message:
+    return Message(kind, orjson.loads(codec.encode(head)), body)
 
 
 PLAN = Planned(planning_s=0.1, generations={"uat": 1}, cached=False, scans=[], path="catalog")
 COST = Cost(first_batch_s=0.1, files_read=0, bytes_read=0, requests=None, rows=1, result_bytes=3, truncated=False)
-PLANNED, END = frame(Kind.planned, PLAN, memoryview(SCHEMA.serialize())), frame(Kind.end, End(COST))
-FIRST, SECOND = Frame(Kind.data, {}, b"a"), Frame(Kind.data, {}, b"b")
+PLANNED, END = message(Kind.planned, PLAN, memoryview(SCHEMA.serialize())), message(Kind.end, End(COST))
+FIRST, SECOND = Message(Kind.data, {}, b"a"), Message(Kind.data, {}, b"b")
 
 
 class Scripted:
-    """In place of a lease: gives the frames of a script."""
+    """In place of a lease: gives the messages of a script."""
 
     def __init__(self, script: list[Step]) -> None:
         self._steps = list(script)
 
     async def begin(self, *_: object) -> None: ...
 
-    async def next(self) -> Frame:
+    async def next(self) -> Message:
         step = self._steps.pop(0)
         if isinstance(step, Exception):
             raise step
         return step
 
-    def end(self) -> Frame | None:
+    def end(self) -> Message | None:
         return self._steps.pop(0) if self._steps[:1] == [END] else None  # type: ignore[return-value]
 
     def stop(self, _: Exception) -> None: ...
@@ -95,7 +95,7 @@ def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 @pytest.mark.parametrize("script", [[PLANNED, FIRST, END], [PLANNED, FIRST, SECOND, END], [PLANNED, END]])
-def test_the_bytes_come_in_order_and_the_stats_are_final(opened: Any, script: list[Frame]) -> None:
+def test_the_bytes_come_in_order_and_the_stats_are_final(opened: Any, script: list[Message]) -> None:
     async def test() -> None:
         query, registry = opened(script)
         assert await query.begin() is query
@@ -143,11 +143,11 @@ def test_a_stale_object_starts_it_over(opened: Any) -> None:
 
 def test_what_only_plans_gives_the_schema_and_the_explanation(opened: Any) -> None:
     async def test() -> None:
-        described, registry = opened([PLANNED, frame(Kind.end, End())], mode=Mode.describe)
+        described, registry = opened([PLANNED, message(Kind.end, End())], mode=Mode.describe)
         assert (await described.begin()).schema == SCHEMA
         assert registry.infos(ANN) == []
         found = ExplanationDocument([], "l", "p", "splice", generations={"uat": 1})
-        explained, _ = opened([PLANNED, frame(Kind.end, End(explanation=found))], mode=Mode.explain)
+        explained, _ = opened([PLANNED, message(Kind.end, End(explanation=found))], mode=Mode.explain)
         assert (await explained.begin()).explanation == found
 
     run(test)

@@ -21,7 +21,7 @@ from dagfusion_query.errors import (
 from dagfusion_query.service.worker_handle import WorkerState
 from dagfusion_query.service.worker_lease import Lease, NeverStarted
 from dagfusion_query.service.worker_pool import Pool
-from dagfusion_query.worker.frames import Frame, Kind
+from dagfusion_query.worker.messages import Kind, Message
 from tests.query.disk import SmallDisk
 from tests.query.service.workers import (
     CONFIGURATION,
@@ -29,7 +29,7 @@ from tests.query.service.workers import (
     ENDLESS_ROWS,
     MEMORY,
     begin,
-    frames,
+    messages,
     pool,
     rest,
     rows,
@@ -44,12 +44,12 @@ pytestmark = pytest.mark.usefixtures("processes")
 def test_a_statement_is_planned_sent_and_ended() -> None:
     async def test(workers: Pool) -> None:
         lease, handle = await begin(workers, "SELECT value FROM generate_series(1, 3)")
-        planned, *data, end = [frame async for frame in frames(lease)]
-        assert (planned.kind, {frame.kind for frame in data}, end.kind) == (Kind.planned, {Kind.data}, Kind.end)
+        planned, *data, end = [message async for message in messages(lease)]
+        assert (planned.kind, {message.kind for message in data}, end.kind) == (Kind.planned, {Kind.data}, Kind.end)
         assert pa.ipc.read_schema(pa.py_buffer(planned.body)).names == ["value"]
         assert (end.head["cost"]["rows"], end.head["cost"]["result_bytes"]) == (
             3,
-            sum(len(frame.body) for frame in data),
+            sum(len(message.body) for message in data),
         )
         assert lease.is_over
         assert (await workers.lease()).worker is handle, "the one that is warm comes first"
@@ -231,13 +231,13 @@ def test_a_reader_that_is_cancelled_loses_nothing() -> None:
         while True:
             try:
                 async with asyncio.timeout(0.0005):
-                    frame: Frame = await lease.next()
+                    message: Message = await lease.next()
             except TimeoutError:
                 waits += 1
                 continue
-            if frame.kind is Kind.end:
+            if message.kind is Kind.end:
                 break
-            received += bytes(frame.body) if frame.kind is Kind.data else b""
+            received += bytes(message.body) if message.kind is Kind.data else b""
         assert waits > 0
         assert pa.ipc.open_stream(received).read_all().num_rows == 300_000
 

@@ -11,7 +11,7 @@ from dagfusion_query.service.worker_handle import Handle
 from dagfusion_query.service.worker_lease import Lease
 from dagfusion_query.service.worker_pool import Pool
 from dagfusion_query.settings import Settings
-from dagfusion_query.worker.frames import Configuration, Frame, Kind, Statement
+from dagfusion_query.worker.messages import Configuration, Kind, Message, Statement
 
 MEMORY = 1 << 30
 CONFIGURATION = Configuration(memory_bytes=MEMORY, settings={"local": Settings()}, environments={}, folders=[])
@@ -50,13 +50,13 @@ async def begin(workers: Pool, sql: str) -> tuple[Lease, Handle]:
 async def rows(workers: Pool, sql: str = "SELECT 1 AS a") -> int:
     lease, _ = await begin(workers, sql)
     received = b""
-    while (frame := await lease.next()).kind is not Kind.end:
-        received += bytes(frame.body) if frame.kind is Kind.data else b""
+    while (message := await lease.next()).kind is not Kind.end:
+        received += bytes(message.body) if message.kind is Kind.data else b""
     count: int = pa.ipc.open_stream(received).read_all().num_rows
     return count
 
 
-async def frames(lease: Lease) -> AsyncIterator[Frame]:
+async def messages(lease: Lease) -> AsyncIterator[Message]:
     while not lease.is_over:
         yield await lease.next()
 

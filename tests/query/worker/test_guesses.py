@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dagfusion_query.worker.frames import HEADER, Configuration, Frame, Kind
+from dagfusion_query.worker.messages import HEADER, Configuration, Kind, Message
 from dagfusion_query.worker.statements import Statements
 from tests.query.engine.conftest import Lake
 from tests.query.worker.test_redact import SETTINGS
@@ -82,18 +82,18 @@ def ask(lake: Lake) -> Iterator[Ask]:
         statement = {"id": "1", "sql": sql, "mode": mode, "format": "json", "wanted_rows": None}
         limits = {"limit_rows": 10**6, "limit_bytes": 10**9, "environments": {}, "grants": ["*"]}
         sent: list[Any] = []
-        statements.run(Frame(Kind.statement, statement | limits), lambda *frames: sent.extend(frames))
-        return said([b"".join(map(bytes, frame)) for frame in sent])
+        statements.run(Message(Kind.statement, statement | limits), lambda *messages: sent.extend(messages))
+        return said([b"".join(map(bytes, message)) for message in sent])
 
     yield answer
     statements._engine.close()
 
 
-def said(frames: Sequence[bytes]) -> str:
-    """Return everything that a worker said but how long it took, and where it cut the result into frames."""
+def said(messages: Sequence[bytes]) -> str:
+    """Return everything that a worker said but how long it took, and where it cut the result into messages."""
     texts, result = [], b""
-    for frame in frames:
-        kind, rest = frame[:1], frame[HEADER.size :]
+    for message in messages:
+        kind, rest = message[:1], message[HEADER.size :]
         if kind == Kind.failed.value:
             texts.append(str(orjson.loads(rest)))
         elif kind == Kind.data.value:

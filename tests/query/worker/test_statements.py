@@ -11,7 +11,7 @@ import pytest
 from dagfusion_query.documents import codec
 from dagfusion_query.engine.engine import Engine
 from dagfusion_query.settings import Settings
-from dagfusion_query.worker.frames import HEADER, Configuration, Frame, Kind, Statement
+from dagfusion_query.worker.messages import HEADER, Configuration, Kind, Message, Statement
 from dagfusion_query.worker.statements import Statements
 
 CONFIGURATION = Configuration(folders=[], memory_bytes=1 << 30, settings={"local": Settings()}, environments={})
@@ -36,7 +36,9 @@ def test_a_full_disk_is_no_fault_of_the_program(
 
     monkeypatch.setattr(Engine, "prepare", fail)
     sent: list[Any] = []
-    statements.run(Frame(Kind.statement, orjson.loads(codec.encode(STATEMENT))), lambda *frames: sent.extend(frames))
+    statements.run(
+        Message(Kind.statement, orjson.loads(codec.encode(STATEMENT))), lambda *messages: sent.extend(messages)
+    )
 
     [[failed]] = sent
     head = orjson.loads(failed[HEADER.size :])

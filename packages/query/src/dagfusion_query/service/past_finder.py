@@ -14,7 +14,7 @@ from dagfusion_query.catalog.environments import Environments
 from dagfusion_query.catalog.past_catalog import PastTable, mentioned_tables
 from dagfusion_query.errors import TooBusyError
 from dagfusion_query.generations import TableDiff, TableGeneration
-from dagfusion_query.worker.frames import PastSource
+from dagfusion_query.worker.messages import PastSource
 
 T = TypeVar("T")
 _THREADS = 4  # a database that is slow must not take all threads of the process

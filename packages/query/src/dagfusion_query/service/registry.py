@@ -15,7 +15,7 @@ from dagfusion_query.catalog.environments import Environments, EnvironmentState
 from dagfusion_query.documents.queries import Failure, QueryInfo, State, Stats
 from dagfusion_query.errors import QueryError, UnknownQueryError
 from dagfusion_query.formats import Format
-from dagfusion_query.worker.frames import EnvironmentSource
+from dagfusion_query.worker.messages import EnvironmentSource
 
 _log = logging.getLogger(__name__)
 _REMEMBERED_SQL = 10_000  # characters of a statement that is over

@@ -30,7 +30,7 @@ from dagfusion_query.service.registry import Query, Registry, sources
 from dagfusion_query.service.worker_lease import Lease, NeverStarted
 from dagfusion_query.service.worker_pool import Pool
 from dagfusion_query.service_settings import ServiceSettings
-from dagfusion_query.worker.frames import End, Frame, Kind, Mode, Planned, Statement, encode_parameters
+from dagfusion_query.worker.messages import End, Kind, Message, Mode, Planned, Statement, encode_parameters
 
 _log = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ class Running:
         if self.is_complete or self._lease is None:
             raise StopAsyncIteration
         try:
-            frame = await self._lease.next()
+            message = await self._lease.next()
         except QueryError as error:
             self._error = error  # for whoever asks again
             self._close(error)
@@ -164,11 +164,11 @@ class Running:
         except BaseException:
             self.stop(_left())
             raise
-        if frame.kind is Kind.end:
-            self._end(frame)
+        if message.kind is Kind.end:
+            self._end(message)
             raise StopAsyncIteration
         self._taken_at = time.perf_counter()
-        return frame.body
+        return message.body
 
     def stop(self, error: QueryError) -> None:
         """End the query with this error, if it is not over."""
@@ -246,19 +246,19 @@ class Running:
 
     async def _receive_first(self, lease: Lease) -> None:
         while True:
-            frame = await lease.next()
-            if frame.kind is Kind.planned:
-                self.schema = pa.ipc.read_schema(pa.py_buffer(frame.body))
-                self._planned(frame.read(Planned))
-            elif frame.kind is Kind.end:
-                self.explanation = frame.read(End).explanation
-                self._end(frame)
+            message = await lease.next()
+            if message.kind is Kind.planned:
+                self.schema = pa.ipc.read_schema(pa.py_buffer(message.body))
+                self._planned(message.read(Planned))
+            elif message.kind is Kind.end:
+                self.explanation = message.read(End).explanation
+                self._end(message)
                 return
             else:
                 self._stream()
                 if (end := lease.end()) is not None:
                     self._end(end)
-                self._first = frame.body
+                self._first = message.body
                 return
 
     def _planned(self, plan: Planned) -> None:
@@ -293,8 +293,8 @@ class Running:
             self._timers.append(self._loop.call_later(limit_s - idle_s, self._watch_client))
             del self._timers[1:-1]
 
-    def _end(self, frame: Frame) -> None:
-        if (cost := frame.read(End).cost) is not None:
+    def _end(self, message: Message) -> None:
+        if (cost := message.read(End).cost) is not None:
             skipped = self._entry.info.stats.files_total - cost.files_read
             self._entry.update_stats(**vars(cost), files_skipped=skipped)
         self._close(None)

@@ -28,7 +28,7 @@ from dagfusion_query.service.registry import Query, Registry, sources
 from dagfusion_query.service.running import Running, Shared
 from dagfusion_query.service.worker_pool import Pool
 from dagfusion_query.settings import Settings
-from dagfusion_query.worker.frames import Configuration, Mode
+from dagfusion_query.worker.messages import Configuration, Mode
 
 _DRAIN_LOOK_S = 0.02
 _HISTORIES = 2  # at a time: a database that is slow must not take all threads

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from enum import Enum, auto
 from pathlib import Path
 
-from dagfusion_query.worker.frames import Decoder, Frame, Kind, Phase, ProtocolError, encode
+from dagfusion_query.worker.messages import Decoder, Kind, Message, Phase, ProtocolError, encode
 
 _BUFFER_BYTES = 4 << 20  # in the socket; the system may give less
 _TAIL_BYTES = 4096  # of a dead worker's log
@@ -108,7 +108,7 @@ class Lifecycle:
 
     @property
     def is_over(self) -> bool:
-        """True if the process has exited and no lease reads its frames."""
+        """True if the process has exited and no lease reads its messages."""
         return self.state is WorkerState.gone and self.exit_code is not None
 
     @property
@@ -164,7 +164,7 @@ class Handle:
         self._loop = asyncio.get_running_loop()
         self._died = died
         self._decoder = Decoder()
-        self._ahead: Frame | None = None  # was peeked at
+        self._ahead: Message | None = None  # was peeked at
         with ExitStack() as opened:  # which a full disk closes again
             self._log = opened.enter_context(tempfile.TemporaryFile())
             fcntl.fcntl(self._log, fcntl.F_SETFL, os.O_APPEND)
@@ -206,7 +206,7 @@ class Handle:
         return self._process.pid
 
     async def send(self, kind: Kind, head: object, body: bytes = b"") -> None:
-        """Send a frame.
+        """Send a message.
 
         Raises:
             ConnectionError: The process has ended.
@@ -214,45 +214,45 @@ class Handle:
         await self._loop.sock_sendall(self._socket, b"".join(encode(kind, head, [body])))
 
     def send_now(self, kind: Kind, head: object) -> None:
-        """Send a short frame without waiting; it is lost if the process takes nothing."""
+        """Send a short message without waiting; it is lost if the process takes nothing."""
         try:
             self._socket.send(b"".join(encode(kind, head)))
         except OSError:
             return
 
-    async def receive(self) -> Frame | None:
-        """Return the next frame, or None when the process has closed its end.
+    async def receive(self) -> Message | None:
+        """Return the next message, or None when the process has closed its end.
 
         May be cancelled at any time; nothing that came is lost.
         """
-        while (frame := self.received()) is None:
+        while (message := self.received()) is None:
             count = await self._fill()
             if not count:
                 return None
-        return frame
+        return message
 
-    def received(self) -> Frame | None:
-        """Return the next frame if all of it was read already.
+    def received(self) -> Message | None:
+        """Return the next message if all of it was read already.
 
         Raises:
             ProtocolError: What the process says makes no sense; it was killed for that.
         """
-        frame, self._ahead = self._ahead, None
-        if frame is not None:
-            return frame
+        message, self._ahead = self._ahead, None
+        if message is not None:
+            return message
         try:
             return self._decoder.next()
         except ProtocolError:
             self.kill("it spoke out of turn")
             raise
 
-    def peek(self) -> Frame | None:
-        """Return the next frame if it is there, without waiting; `received` and `receive` return it again.
+    def peek(self) -> Message | None:
+        """Return the next message if it is there, without waiting; `received` and `receive` return it again.
 
         Raises:
             ProtocolError: As `received`.
         """
-        while (frame := self.received()) is None:
+        while (message := self.received()) is None:
             try:
                 count = self._socket.recv_into(self._decoder.room())
             except OSError:
@@ -260,8 +260,8 @@ class Handle:
             if not count:
                 return None
             self._decoder.received(count)
-        self._ahead = frame
-        return frame
+        self._ahead = message
+        return message
 
     async def _fill(self) -> int:
         while True:

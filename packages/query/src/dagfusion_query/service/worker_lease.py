@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dagfusion_query.documents.queries import Failure
 from dagfusion_query.errors import QueryError, WorkerDiedError
 from dagfusion_query.service.worker_handle import STOPPED, Handle, Transition, WorkerState
-from dagfusion_query.worker.frames import Cancel, Frame, Kind, Phase, ProtocolError, Statement
 from dagfusion_query.worker.limits import out_of_memory
+from dagfusion_query.worker.messages import Cancel, Kind, Message, Phase, ProtocolError, Statement
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Lease:
         self.is_over = False
         self._statement = ""
         self._error: QueryError | None = None  # that of `stop`
-        self._has_begun = False  # whether the worker has sent a frame
+        self._has_begun = False  # whether the worker has sent a message
         self._reading = False
         self._drain: asyncio.Task[None] | None = None
         self._killer: asyncio.TimerHandle | None = None
@@ -70,12 +70,12 @@ class Lease:
             self._finish()
             raise self._error or NeverStarted from None
         except asyncio.CancelledError:
-            self.worker.kill("cancelled")  # it may have got half of the frame
+            self.worker.kill("cancelled")  # it may have got half of the message
             self._finish()
             raise
 
-    async def next(self) -> Frame:
-        """Return the next frame: planned, data or end.
+    async def next(self) -> Message:
+        """Return the next message: planned, data or end.
 
         Raises:
             NeverStarted: The worker was dead before it took the statement.
@@ -92,26 +92,26 @@ class Lease:
         finally:
             self._reading = False
 
-    def end(self) -> Frame | None:
+    def end(self) -> Message | None:
         """Return the end, if the worker has come to it already."""
         if self._error is not None or self.is_over:
             return None
         try:
-            frame = self.worker.peek()
+            message = self.worker.peek()
         except ProtocolError:  # `next` finds out that the worker is dead
             return None
-        if frame is None or frame.kind is not Kind.end:
+        if message is None or message.kind is not Kind.end:
             return None
         self.worker.received()
         self._finish(is_warm=True)
-        return frame
+        return message
 
     def release(self) -> None:
         """Give back a worker that was given no statement."""
         self._finish(is_warm=True)
 
     def stop(self, error: QueryError) -> None:
-        """End the statement; who waits for a frame gets this error."""
+        """End the statement; who waits for a message gets this error."""
         if self.is_over or self._error is not None:
             return
         self._error = error
@@ -131,34 +131,34 @@ class Lease:
         if self._drain is not None:
             await asyncio.shield(self._drain)
 
-    async def _next(self) -> Frame:
+    async def _next(self) -> Message:
         while True:
-            frame = None
+            message = None
             with contextlib.suppress(OSError, ProtocolError):
-                frame = await self.worker.receive()
-            if frame is None:
+                message = await self.worker.receive()
+            if message is None:
                 raise await self._death()
             self._has_begun = True
-            if frame.kind is Kind.failed:
-                error = self._error or frame.read(Failure).error()
+            if message.kind is Kind.failed:
+                error = self._error or message.read(Failure).error()
                 if type(error) is QueryError:  # a fault of this program, which the worker's log describes
                     _log.error("a statement failed in worker %d: %s", self.worker.pid, self.worker.log().strip())
                 self._finish()
                 raise error
-            if frame.kind is Kind.end:
+            if message.kind is Kind.end:
                 self._finish(is_warm=self._error is None)
                 if self._error is not None:
                     raise self._error
-                return frame
+                return message
             if self._error is None:
-                return frame
+                return message
 
     def _start_drain(self) -> None:
         if self._error is not None and self._drain is None and not self.is_over:
             self._drain = asyncio.create_task(self._drained())
 
     async def _drained(self) -> None:
-        """Read the remaining frames and drop them, so that the worker can finish."""
+        """Read the remaining messages and drop them, so that the worker can finish."""
         try:
             await self._next()
         except (QueryError, NeverStarted):

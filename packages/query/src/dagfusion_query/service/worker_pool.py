@@ -9,8 +9,8 @@ from dagfusion_query.engine.datafusion_errors import is_full_disk, says_no_room
 from dagfusion_query.errors import QueryError, ResourcesError, ServiceUnavailableError
 from dagfusion_query.service.worker_handle import STOPPED, TOO_MUCH_MEMORY, Handle, Transition, sweep
 from dagfusion_query.service.worker_lease import Lease
-from dagfusion_query.worker.frames import Configuration, Kind, Phase, ProtocolError
 from dagfusion_query.worker.limits import EXIT_CODE, is_stopped, memory_bytes, no_room_to_start
+from dagfusion_query.worker.messages import Configuration, Kind, Phase, ProtocolError
 
 _log = logging.getLogger(__name__)
 
@@ -208,10 +208,10 @@ class Pool:
         """Configure a worker, and wait until it is ready; False when it ends instead."""
         try:
             await worker.send(Kind.configure, self._configure())
-            frame = await worker.receive()
+            message = await worker.receive()
         except (OSError, ProtocolError):
             return False
-        return frame is not None and frame.kind is Kind.ready
+        return message is not None and message.kind is Kind.ready
 
     def _failed(self, why: str, *, is_no_room: bool) -> None:
         """Note that a worker did not start; when none does, the statements that wait for one fail."""

@@ -1,63 +1,22 @@
-"""Worker process: its end of the socket, and its start.
+"""Worker process: its start.
 
 `python -m dagfusion_query.worker <socket> <file of the phase> <service's process id>`
 """
 
 import os
-import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from functools import partial
 from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING
 
 from dagfusion_query.worker import limits
-from dagfusion_query.worker.frames import Configuration, Decoder, Frame, Kind, LinkLostError, Phase, encode
+from dagfusion_query.worker.messages import Configuration, Kind, Message, Phase, encode
+from dagfusion_query.worker.service_socket import ServiceSocket
 
 if TYPE_CHECKING:
     from dagfusion_query.worker.statements import Statements
-
-_PIECES = 512  # sent at once, below the system's IOV_MAX
-
-
-class Link:
-    """The worker's end of the socket. `send` blocks while the service takes nothing: that is the flow control."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._socket = socket.socket(fileno=descriptor)
-        self._socket.settimeout(None)
-
-    def frames(self) -> Iterator[Frame]:
-        """Yield what the service says, until it closes its end."""
-        decoder = Decoder()
-        while True:
-            while (frame := decoder.next()) is not None:
-                yield frame
-            count = self._socket.recv_into(decoder.room())
-            if not count:
-                return
-            decoder.received(count)
-
-    def send(self, *frames: Sequence[bytes | memoryview]) -> None:
-        """Send encoded frames.
-
-        Raises:
-            LinkLostError: The service is gone.
-        """
-        pieces = [memoryview(piece) for frame in frames for piece in frame]
-        while pieces:
-            try:
-                sent = self._socket.sendmsg(pieces[:_PIECES])
-            except OSError as error:
-                raise LinkLostError from error
-            done = 0
-            while done < len(pieces) and sent >= len(pieces[done]):
-                sent -= len(pieces[done])
-                done += 1
-            del pieces[:done]
-            if sent:
-                pieces[0] = pieces[0][sent:]
 
 
 class _WithoutPandas(MetaPathFinder):
@@ -80,11 +39,11 @@ def main(descriptor: int, phase_file: int, service_pid: int) -> None:
     limits.live_no_longer_than_the_service(service_pid)
     limits.go_first()
     limits.leave_no_core()
-    link = Link(descriptor)
-    frames = link.frames()
-    statements = _configured(next(frames), lambda phase: _mark(phase_file, phase))
-    link.send(encode(Kind.ready))
-    serve = partial(statements.serve, frames, link.send)
+    connection = ServiceSocket(descriptor)
+    messages = connection.messages()
+    statements = _configured(next(messages), lambda phase: _mark(phase_file, phase))
+    connection.send(encode(Kind.ready))
+    serve = partial(statements.serve, messages, connection.send)
     threading.Thread(target=serve, name="dagfusion-serve", daemon=True).start()
     serve()
 
@@ -93,12 +52,12 @@ def _mark(phase_file: int, phase: Phase) -> None:
     os.pwrite(phase_file, phase.value, 0)
 
 
-def _configured(frame: Frame, mark: Callable[[Phase], None]) -> "Statements":
+def _configured(message: Message, mark: Callable[[Phase], None]) -> "Statements":
     """Make the engine, and limit memory once it is there."""
     sys.meta_path.insert(0, _WithoutPandas())
     from dagfusion_query.worker.statements import Statements  # noqa: PLC0415  # imports DataFusion, which takes 0.2 s
 
-    configuration = frame.read(Configuration)
+    configuration = message.read(Configuration)
     statements = Statements(configuration, mark)
     statements.warm_up(configuration)
     limits.limit_memory(configuration.memory_bytes)

@@ -8,7 +8,7 @@ from dagfusion_query.access.grants import Grants
 from dagfusion_query.catalog.manifest import MappedCatalog
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.catalog.past_catalog import PastSnapshots, as_past
-from dagfusion_query.worker.frames import PastSource
+from dagfusion_query.worker.messages import PastSource
 
 _MAPPED_TABLES = 64
 

@@ -1,4 +1,4 @@
-"""Worker process: runs the statements that arrive on the socket, one at a time, and sends their frames.
+"""Worker process: runs the statements that arrive on the socket, one at a time, and sends their messages.
 
 `Statements` takes them one after another, `StatementRun` is one of them, and `ResultChunks` encodes its result and
 holds it to its limits. `worker_engine` plans, runs and explains; `redact` decides what callers are shown.
@@ -22,20 +22,20 @@ from dagfusion_query.engine.engine import Prepared
 from dagfusion_query.engine.run import Batches, Finished, Run
 from dagfusion_query.errors import QueryCancelledError, ResultTooLargeError
 from dagfusion_query.formats.encoders import Piece
-from dagfusion_query.worker.frames import (
+from dagfusion_query.worker.limits import EXIT_CODE, SentRequests, comes_to_rest
+from dagfusion_query.worker.messages import (
     Cancel,
     Configuration,
     Cost,
     End,
-    Frame,
     Kind,
-    LinkLostError,
+    Message,
     Mode,
     Phase,
+    SocketClosedError,
     Statement,
     encode,
 )
-from dagfusion_query.worker.limits import EXIT_CODE, SentRequests, comes_to_rest
 from dagfusion_query.worker.redact import RedactedPlans, Redactor, StatementRedactor
 from dagfusion_query.worker.worker_engine import WorkerEngine, with_tables
 
@@ -53,8 +53,8 @@ class ResultChunks:
     Args:
         statement: Its format and limits.
         schema: The result's columns.
-        planned: The frame that goes before everything else.
-        send: Sends encoded frames.
+        planned: The message that goes before everything else.
+        send: Sends encoded messages.
     """
 
     def __init__(self, statement: Statement, schema: pa.Schema, planned: Encoded, send: Send) -> None:
@@ -84,12 +84,12 @@ class ResultChunks:
         return not self._truncated
 
     def flush(self) -> None:
-        """Send the frames and the bytes that wait."""
-        frames, self._planned = self._planned, []
+        """Send the messages and the bytes that wait."""
+        messages, self._planned = self._planned, []
         if self._pieces:
-            frames.append(self._data())
-        if frames:
-            self._send(*frames)
+            messages.append(self._data())
+        if messages:
+            self._send(*messages)
 
     def finish(self, *, first_batch_s: float, files_read: int, bytes_read: int, requests: int | None) -> None:
         """Send the rest, and what the result cost."""
@@ -122,7 +122,7 @@ class ResultChunks:
 
 
 class StatementRun:
-    """One statement, from its frame to its last frame.
+    """One statement, from its message to its last message.
 
     `cancel` is called on another thread than the rest.
 
@@ -159,19 +159,19 @@ class StatementRun:
                 self._batches.cancel()
 
     def answer(self, body: memoryview | bytes, send: Send) -> None:
-        """Plan and run the statement, and send its frames, the last of which is `end` or `failed`.
+        """Plan and run the statement, and send its messages, the last of which is `end` or `failed`.
 
         Args:
-            body: The parameters, as their frame has them.
-            send: Sends encoded frames.
+            body: The parameters, as their message has them.
+            send: Sends encoded messages.
 
         Raises:
-            LinkLostError: The service is gone.
+            SocketClosedError: The service is gone.
         """
         self._mark(Phase.planning)
         try:
             self._answer(body, send)
-        except LinkLostError:
+        except SocketClosedError:
             raise
         except BaseException as error:  # noqa: BLE001  # whatever it is, the service has to hear of it
             failure = _cancelled() if self._cancelled else self._engine.failure(error)
@@ -293,31 +293,31 @@ class Statements:
         """Load what the first statement would wait for: the engine, and the current catalogs."""
         self._engine.warm_up(configuration.environments)
 
-    def serve(self, frames: Iterator[Frame], send: Send) -> None:
+    def serve(self, messages: Iterator[Message], send: Send) -> None:
         """Run statements until the service is gone, then end this process.
 
         Args:
-            frames: What the service sends. Two threads share it.
-            send: Sends encoded frames.
+            messages: What the service sends. Two threads share it.
+            send: Sends encoded messages.
         """
         try:
-            while (frame := self._next(frames)) is not None:
-                self.run(frame, send)
-        except (OSError, LinkLostError):
+            while (message := self._next(messages)) is not None:
+                self.run(message, send)
+        except (OSError, SocketClosedError):
             os._exit(0)
         except BaseException:  # noqa: BLE001  # the service waits for an answer that will not come
             traceback.print_exc()
             os._exit(1)
         os._exit(0)
 
-    def _next(self, frames: Iterator[Frame]) -> Frame | None:
+    def _next(self, messages: Iterator[Message]) -> Message | None:
         """Return the next statement; None when the service is gone."""
         with self._listening:
-            for frame in frames:
-                if frame.kind is Kind.statement:
-                    return frame
-                if frame.kind is Kind.cancel:
-                    self._cancel(frame.read(Cancel).id)
+            for message in messages:
+                if message.kind is Kind.statement:
+                    return message
+                if message.kind is Kind.cancel:
+                    self._cancel(message.read(Cancel).id)
             return None
 
     def _cancel(self, statement: str) -> None:
@@ -326,13 +326,13 @@ class Statements:
             if self._current is not None and self._current.id == statement:
                 self._current.cancel()
 
-    def run(self, frame: Frame, send: Send) -> None:
-        """Run one statement, and send its frames. The next one waits until nothing is left of this one."""
+    def run(self, message: Message, send: Send) -> None:
+        """Run one statement, and send its messages. The next one waits until nothing is left of this one."""
         with self._turn:
-            run = StatementRun(frame.read(Statement), self._engine, self._redactor, self._requests, self._mark)
+            run = StatementRun(message.read(Statement), self._engine, self._redactor, self._requests, self._mark)
             with self._lock:
                 self._current = run
-            run.answer(frame.body, send)
+            run.answer(message.body, send)
             with self._lock:
                 self._current = None
             # Some of DataFusion's joins continue after their result was dropped.

@@ -21,8 +21,8 @@ from dagfusion_query.engine.engine import Engine, Prepared
 from dagfusion_query.errors import PlanError, QueryError, ResourcesError
 from dagfusion_query.scan.layout import HIDDEN
 from dagfusion_query.settings import Settings
-from dagfusion_query.worker.frames import Configuration, EnvironmentSource, Planned, Statement, decode_parameters
 from dagfusion_query.worker.limits import out_of_memory
+from dagfusion_query.worker.messages import Configuration, EnvironmentSource, Planned, Statement, decode_parameters
 from dagfusion_query.worker.past_scopes import PastScopes
 
 _log = logging.getLogger(__name__)

@@ -1,9 +1,9 @@
-"""Both processes: the frames that they send each other over the socket. Pure, without any I/O.
+"""Both processes: the messages that they send each other over the socket. Pure, without any I/O.
 
-frame    kind: 1 byte | length of head: u32 | length of body: u64 | head: JSON | body
+message    kind: 1 byte | length of head: u32 | length of body: u64 | head: JSON | body
 
 to a worker      configure, statement, cancel
-from a worker    ready, accepted, planned, data ..., then end or failed
+from a worker    ready, planned, data ..., then end or failed
 
 The heads are dataclasses, which `documents.codec` writes and reads.
 """
@@ -29,15 +29,15 @@ T = TypeVar("T")
 
 
 class ProtocolError(Exception):
-    """The bytes are not frames; the process at the other end cannot be trusted any more."""
+    """The bytes are not messages; the process at the other end cannot be trusted any more."""
 
 
-class LinkLostError(Exception):
+class SocketClosedError(Exception):
     """The other end of the socket is gone."""
 
 
 class Kind(Enum):
-    """The kind of a frame; the value is its first byte."""
+    """The kind of a message; the value is its first byte."""
 
     configure = b"C"  # environments' settings and the limits: once, and when they change
     statement = b"S"  # one statement to run; the body holds its parameters as an Arrow IPC stream
@@ -64,7 +64,7 @@ class Phase(Enum):
 
 
 @dataclass(frozen=True)
-class Frame:
+class Message:
     """One message. Its head is one of the dataclasses below, as JSON."""
 
     kind: Kind
@@ -81,22 +81,22 @@ class Frame:
 
 
 def encode(kind: Kind, head: object = None, body: Sequence[bytes | memoryview] = ()) -> list[bytes | memoryview]:
-    """Return a frame as pieces to be sent one after another; those of the body are not copied."""
+    """Return a message as pieces to be sent one after another; those of the body are not copied."""
     encoded = b"" if head is None else codec.encode(head)
     views = [memoryview(piece).cast("B") for piece in body]
     return [HEADER.pack(kind.value, len(encoded), sum(len(view) for view in views)) + encoded, *views]
 
 
 class Decoder:
-    """Makes frames of bytes as they come. What is long is received where it stays.
+    """Makes messages of bytes as they come. What is long is received where it stays.
 
-    Ask for `room`, put bytes there, say how many with `received`, then take frames with `next` until there is none.
+    Ask for `room`, put bytes there, say how many with `received`, then take messages with `next` until there is none.
     """
 
     def __init__(self) -> None:
         self._ahead = memoryview(bytearray(_AHEAD))
         self._start = self._end = 0
-        self._header: tuple[Kind, int] | None = None  # of the frame whose content is on its way
+        self._header: tuple[Kind, int] | None = None  # of the message whose content is on its way
         self._content = memoryview(b"")
         self._filled = 0
 
@@ -117,11 +117,11 @@ class Decoder:
         else:
             self._end += count
 
-    def next(self) -> Frame | None:
-        """Return the next frame, or None when more bytes are needed.
+    def next(self) -> Message | None:
+        """Return the next message, or None when more bytes are needed.
 
         Raises:
-            ProtocolError: The bytes are no frame.
+            ProtocolError: The bytes are no message.
         """
         if self._header is None and not self._begin():
             return None
@@ -132,20 +132,20 @@ class Decoder:
         try:
             head = orjson.loads(content[:split]) if split else {}
         except orjson.JSONDecodeError as error:
-            raise ProtocolError(f"a {kind.name} frame's head is not JSON") from error
-        return Frame(kind, head, content[split:])
+            raise ProtocolError(f"a {kind.name} message's head is not JSON") from error
+        return Message(kind, head, content[split:])
 
     def _begin(self) -> bool:
-        """Start on the frame whose header is there, with as much of its content as came along."""
+        """Start on the message whose header is there, with as much of its content as came along."""
         if self._end - self._start < HEADER.size:
             return False
         code, head, body = HEADER.unpack_from(self._ahead, self._start)
         try:
             kind = Kind(code)
         except ValueError:
-            raise ProtocolError(f"there are no frames of kind {code!r}") from None
+            raise ProtocolError(f"there are no messages of kind {code!r}") from None
         if head + body > LONGEST:
-            raise ProtocolError(f"a {kind.name} frame says that it has {head + body} bytes")
+            raise ProtocolError(f"a {kind.name} message says that it has {head + body} bytes")
         start = self._start + HEADER.size
         came = min(self._end - start, head + body)
         self._content = memoryview(bytearray(head + body))
@@ -210,7 +210,7 @@ class Configuration:
 
 @dataclass(frozen=True, kw_only=True)
 class Statement:
-    """One statement to run; the frame's body has its parameters as an Arrow IPC stream.
+    """One statement to run; the message's body has its parameters as an Arrow IPC stream.
 
     Attributes:
         id: The query's.
@@ -245,7 +245,7 @@ class Cancel:
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """What a statement reads; the frame's body has the serialized schema of its result.
+    """What a statement reads; the message's body has the serialized schema of its result.
 
     Attributes:
         planning_s: Seconds since the worker took it.
@@ -288,7 +288,7 @@ class End:
 
 
 def encode_parameters(row: pa.RecordBatch | None) -> bytes:
-    """Return a statement's parameters as its frame's body has them: one row, as an Arrow IPC stream."""
+    """Return a statement's parameters as its message's body has them: one row, as an Arrow IPC stream."""
     if row is None or not row.num_columns:
         return b""
     sink = pa.BufferOutputStream()
