@@ -31,7 +31,7 @@ def consolidation(event_id: int, *groups: Sequence[int]) -> Consolidation:
 
 
 def held(snapshot: Snapshot) -> list[dict[str, Any]]:
-    return [row for ledger in snapshot.ledgers.values() for row in ledger.consolidated.to_pylist()]
+    return [row for state in snapshot.asset_states.values() for row in state.consolidated.to_pylist()]
 
 
 EVENTS = st.one_of(

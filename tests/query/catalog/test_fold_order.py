@@ -74,7 +74,7 @@ def check(snapshot: Snapshot, events: Sequence[Event]) -> None:
     """Compare a snapshot with what is expected of the events."""
     for key in KEYS:
         counts = expected(events, key)
-        live = snapshot.ledgers[key].segments if key in snapshot.ledgers else ()
+        live = snapshot.asset_states[key].segments if key in snapshot.asset_states else ()
         ids = {event_id for segment in live for rows in segment.live() for event_id in rows["event_id"].to_pylist()}
         assert ids == counts.files
     check_table(snapshot, events, KEYS[-1])  # the others have one name
@@ -98,7 +98,7 @@ def test_many_small_folds_are_compacted_to_the_same(file_record: Record, data: s
     for event in events:
         one_by_one = fold(one_by_one, [event])
     assert seen(one_by_one) == seen(fold(EMPTY, events))
-    assert len(one_by_one.ledgers[ORGS].segments) <= 16
+    assert len(one_by_one.asset_states[ORGS].segments) <= 16
 
 
 def test_one_event_into_a_large_table_copies_next_to_nothing(file_record: Record) -> None:

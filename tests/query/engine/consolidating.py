@@ -26,9 +26,9 @@ def consolidate(lake: Any, table: Table, rng: Random, *, share: float = 1.0, gro
     Returns:
         The number of objects.
     """
-    ledger = lake.snapshot.ledgers[table.asset_key]
+    state = lake.snapshot.asset_states[table.asset_key]
     objects: list[LargeObject] = []
-    for segment in ledger.segments:
+    for segment in state.segments:
         live = pa.concat_tables(segment.live())
         values = live["partition"].to_pylist()
         fit = [number for number, row in enumerate(values) if None not in row.values()]

@@ -21,7 +21,7 @@ IO = PyArrowFileIO({})
 def publish(publisher: Publisher, snapshot: Snapshot) -> Published:
     """Publish the only table of a snapshot."""
     (table,) = snapshot.tables.values()
-    return publisher.publish(table, layouts_of(table, snapshot.ledgers[table.asset_key]))
+    return publisher.publish(table, layouts_of(table, snapshot.asset_states[table.asset_key]))
 
 
 def opened(published: Published) -> StaticTable:

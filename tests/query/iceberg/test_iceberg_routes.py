@@ -48,7 +48,7 @@ def snapshot() -> Snapshot:
     published = Materialization(("Silver", "seen"), 10, None, 10, "run", view)  # the door has no views
     folded = fold(EMPTY, [*events, written(half, 9, ("Silver", "half")), published])
     problems = {TableName("uat_silver", "twice"): NameCollisionError("two assets claim it")}
-    return Snapshot(7, "uat", folded.tables, MappingProxyType(problems), folded.ledgers)
+    return Snapshot(7, "uat", folded.tables, MappingProxyType(problems), folded.asset_states)
 
 
 @pytest.fixture

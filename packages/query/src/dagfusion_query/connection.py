@@ -34,7 +34,7 @@ from dagfusion_query.event_log.stored_event import EventReader
 from dagfusion_query.generations import GENERATIONS, GENERATIONS_LIMIT, TableDiff, TableGeneration, parse_table
 from dagfusion_query.object_store import StaleRetries
 from dagfusion_query.parameters import Params
-from dagfusion_query.scan.gain import gain
+from dagfusion_query.scan.consolidation_gain import consolidation_gain
 from dagfusion_query.settings import Settings, listed
 from dagfusion_query.sql_text import check_text
 
@@ -334,7 +334,7 @@ def _info(table: Table) -> TableInfo:
         whereabouts(table),
         tuple(field.name for field in columns if not field.nullable),
         None if table.view is None else table.view.view.sql,
-        *gain(table),
+        *consolidation_gain(table),
     )
 
 

@@ -83,7 +83,7 @@ def restricted(snapshot: Snapshot, grants: Grants, environment: str) -> Snapshot
         snapshot,
         tables=_readable(snapshot, grants, environment),
         problems=MappingProxyType(problems),
-        ledgers=MappingProxyType({}),
+        asset_states=MappingProxyType({}),
     )
 
 

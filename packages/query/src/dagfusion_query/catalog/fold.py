@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from dagfusion_contract.consolidation import CONSOLIDATIONS, LargeObject, RowGroup
 from dagfusion_contract.record import DataFile, Layout
 from dagfusion_contract.view import View
-from dagfusion_query.catalog.model import CONSOLIDATED_SCHEMA, Ledger, PublishedView, Segment, Snapshot, Table
+from dagfusion_query.catalog.model import CONSOLIDATED_SCHEMA, AssetState, PublishedView, Segment, Snapshot, Table
 from dagfusion_query.catalog.rows import (
     Absence,
     Written,
@@ -67,20 +67,20 @@ def fold(snapshot: Snapshot, events: Iterable[Event]) -> Snapshot:
         The next generation, in which tables that did not change are the same objects; `snapshot` itself when the events
         say nothing new.
     """
-    ledgers: dict[AssetKey, Ledger] = {}
+    asset_states: dict[AssetKey, AssetState] = {}
     for asset_key, news in _by_asset(events).items():
-        ledger = snapshot.ledgers.get(asset_key, Ledger())
-        folded = _fold_asset(ledger, news)
-        if folded is not ledger:
-            ledgers[asset_key] = folded
-    return with_ledgers(snapshot, ledgers) if ledgers else snapshot
+        state = snapshot.asset_states.get(asset_key, AssetState())
+        folded = _fold_asset(state, news)
+        if folded is not state:
+            asset_states[asset_key] = folded
+    return with_asset_states(snapshot, asset_states) if asset_states else snapshot
 
 
-def with_ledgers(snapshot: Snapshot, changed: Mapping[AssetKey, Ledger]) -> Snapshot:
-    """Return the next generation, in which the assets of `changed` have new ledgers."""
+def with_asset_states(snapshot: Snapshot, changed: Mapping[AssetKey, AssetState]) -> Snapshot:
+    """Return the next generation, in which the assets of `changed` have new states."""
     tables: dict[AssetKey, Table] = {table.asset_key: table for table in snapshot.tables.values()}
-    rebuilt = [key for key in snapshot.ledgers if key not in tables and key not in changed]
-    everything = {**snapshot.ledgers, **changed}
+    rebuilt = [key for key in snapshot.asset_states if key not in tables and key not in changed]
+    everything = {**snapshot.asset_states, **changed}
     for asset_key in (*rebuilt, *changed):
         table = build_table(snapshot.environment, asset_key, everything[asset_key])
         if table is not None:
@@ -99,22 +99,24 @@ def adopt(old: Snapshot, new: Snapshot) -> Snapshot:
         new: The outcome of a full sync.
     """
     changed = {
-        key: ledger
-        for key, ledger in new.ledgers.items()
-        if key not in old.ledgers or not _holds_the_same(old.ledgers[key], ledger)
+        key: state
+        for key, state in new.asset_states.items()
+        if key not in old.asset_states or not _holds_the_same(old.asset_states[key], state)
     }
     gone = [
-        key for key, ledger in old.ledgers.items() if key not in new.ledgers and not _holds_the_same(ledger, Ledger())
+        key
+        for key, state in old.asset_states.items()
+        if key not in new.asset_states and not _holds_the_same(state, AssetState())
     ]
     if not changed and not gone:
         return old
-    kept = {key: ledger for key, ledger in old.ledgers.items() if key not in gone}
+    kept = {key: state for key, state in old.asset_states.items() if key not in gone}
     tables = {name: table for name, table in old.tables.items() if table.asset_key not in gone}
-    return with_ledgers(replace(old, tables=tables, ledgers=kept), changed)
+    return with_asset_states(replace(old, tables=tables, asset_states=kept), changed)
 
 
-def _holds_the_same(one: Ledger, other: Ledger) -> bool:
-    """Compare ledgers by their events: one of the same id and moment is the same event.
+def _holds_the_same(one: AssetState, other: AssetState) -> bool:
+    """Compare states by their events: one of the same id and moment is the same event.
 
     Wiped events count, too. SQLite forgets them and gives their ids again, so that they would hide later events.
     """
@@ -126,8 +128,8 @@ def _holds_the_same(one: Ledger, other: Ledger) -> bool:
     )
 
 
-def _events(ledger: Ledger) -> pa.Table:
-    rows = [*(rows for segment in ledger.segments for rows in segment.live()), ledger.absent, not_wiped(ledger)]
+def _events(state: AssetState) -> pa.Table:
+    rows = [*(rows for segment in state.segments for rows in segment.live()), state.absent, not_wiped(state)]
     events = pa.concat_tables([part.select(["event_id", "materialized_at"]) for part in rows])
     return events.sort_by("event_id").combine_chunks()
 
@@ -174,25 +176,25 @@ def _later(one: int | None, other: int | None) -> int | None:
     return max((at for at in (one, other) if at is not None), default=None)
 
 
-def _fold_asset(ledger: Ledger, news: _News) -> Ledger:
-    wiped_at_us = _later(ledger.wiped_at_us, news.wiped_at_us)
-    wiped_anew = wiped_at_us != ledger.wiped_at_us
+def _fold_asset(state: AssetState, news: _News) -> AssetState:
+    wiped_at_us = _later(state.wiped_at_us, news.wiped_at_us)
+    wiped_anew = wiped_at_us != state.wiped_at_us
     fresh = dict(news.latest)
-    if ledger.view is not None and None in fresh and rank(fresh[None]) <= ledger.view.rank:
+    if state.view is not None and None in fresh and rank(fresh[None]) <= state.view.rank:
         del fresh[None]
     keys = pa.array(fresh, pa.string())
-    segments = [_supersede(segment, fresh, keys) for segment in ledger.segments]
-    explained = _explained(ledger.absent, fresh, wiped_at_us)
-    gone = explained + _superseded(ledger.absent, fresh, keys, explained)
-    absent = without(ledger.absent, gone) if gone else ledger.absent
-    fileless = fold_fileless(ledger, news.fileless, news.latest)
-    consolidated = _fold_consolidated(ledger, news.consolidations, wiped_at_us)
+    segments = [_supersede(segment, fresh, keys) for segment in state.segments]
+    explained = _explained(state.absent, fresh, wiped_at_us)
+    gone = explained + _superseded(state.absent, fresh, keys, explained)
+    absent = without(state.absent, gone) if gone else state.absent
+    fileless = fold_fileless(state, news.fileless, news.latest)
+    consolidated = _fold_consolidated(state, news.consolidations, wiped_at_us)
     if not fresh and not wiped_anew:
-        if fileless is ledger.fileless and consolidated is ledger.consolidated:
-            return ledger
-        return replace(ledger, fileless=fileless, consolidated=consolidated)
+        if fileless is state.fileless and consolidated is state.consolidated:
+            return state
+        return replace(state, fileless=fileless, consolidated=consolidated)
     absences: list[Absence] = []
-    view = _fold_view(ledger.view, fresh.get(None), wiped_at_us, absences)
+    view = _fold_view(state.view, fresh.get(None), wiped_at_us, absences)
     if wiped_anew and wiped_at_us is not None:
         segments, wiped = _wipe(segments, wiped_at_us)
         absent = _without_reasons(pa.concat_tables([absent, *wiped]), wiped_at_us).combine_chunks()
@@ -202,7 +204,7 @@ def _fold_asset(ledger: Ledger, news: _News) -> Ledger:
         segments += [segment] if segment is not None else []
     if absences:
         absent = pa.concat_tables([absent, absent_rows(absences)]).combine_chunks()
-    return Ledger(compact(segments), absent, fileless, wiped_at_us, consolidated, view)
+    return AssetState(compact(segments), absent, fileless, wiped_at_us, consolidated, view)
 
 
 def _fold_view(
@@ -290,7 +292,7 @@ _SAYS = {UndiscoverableError.code: _WHY}
 
 
 def _wipe(segments: Sequence[Segment], wiped_at_us: int) -> tuple[list[Segment], list[pa.Table]]:
-    """Drop the rows that a wipe makes not count, and return them as rows of `Ledger.absent`."""
+    """Drop the rows that a wipe makes not count, and return them as rows of `AssetState.absent`."""
     left, wiped = [], []
     at = moment(wiped_at_us)
     for segment in segments:
@@ -310,18 +312,18 @@ def _without_reasons(absent: pa.Table, wiped_at_us: int) -> pa.Table:
     return absent.set_column(absent.schema.get_field_index("reason"), "reason", told)
 
 
-def _fold_consolidated(ledger: Ledger, events: Collection[Consolidation], wiped_at_us: int | None) -> pa.Table:
-    """Return the next `Ledger.consolidated`; the ledger's own when nothing about it changes.
+def _fold_consolidated(state: AssetState, events: Collection[Consolidation], wiped_at_us: int | None) -> pa.Table:
+    """Return the next `AssetState.consolidated`; the state's own when nothing about it changes.
 
     What a wipe takes away was written before it, and so was what consolidations before it hold. Which of the row groups
     are of use depends on the files, and is decided when a table is scanned.
 
     Args:
-        ledger: What was known before.
+        state: What was known before.
         events: New or repeated, in any order.
         wiped_at_us: When the asset was wiped, microseconds since 1970.
     """
-    known = ledger.consolidated
+    known = state.consolidated
     ids = set(pc.unique(known["event_id"]).to_pylist())
     fresh = {event.event_id: event for event in events if event.event_id not in ids}
     rows = known
@@ -338,7 +340,7 @@ def _fold_consolidated(ledger: Ledger, events: Collection[Consolidation], wiped_
 
 
 def _consolidated_rows(events: Iterable[Consolidation]) -> pa.Table:
-    """Build the rows of `Ledger.consolidated`."""
+    """Build the rows of `AssetState.consolidated`."""
     rows = [
         _consolidated_row(event, one, group) for event in events for one in event.objects for group in one.row_groups
     ]

@@ -14,12 +14,12 @@ import pyarrow as pa
 
 from dagfusion_contract.record import Layout
 from dagfusion_contract.view import read_view, view_entry
-from dagfusion_query.catalog.fold import with_ledgers
+from dagfusion_query.catalog.fold import with_asset_states
 from dagfusion_query.catalog.model import (
     ABSENT_SCHEMA,
     CONSOLIDATED_SCHEMA,
     FILELESS_SCHEMA,
-    Ledger,
+    AssetState,
     PublishedView,
     Segment,
     Snapshot,
@@ -97,11 +97,11 @@ def map_rows(segments: Path, file: File) -> pa.Table:
     return pa.ipc.open_file(pa.memory_map(str(segments / file.name))).read_all()
 
 
-def map_ledger(segments: Path, asset: Mapping[str, Any]) -> tuple[Ledger, list[tuple[pa.Table, File]]]:
+def map_asset_state(segments: Path, asset: Mapping[str, Any]) -> tuple[AssetState, list[tuple[pa.Table, File]]]:
     """Map the rows of one asset of a manifest.
 
     Returns:
-        The ledger, and each of its tables of rows with its file.
+        The state, and each of its tables of rows with its file.
     """
     found = list(_map_segments(segments, asset["segments"]))
     mapped = [(segment.rows, file) for segment, file in found]
@@ -115,7 +115,7 @@ def map_ledger(segments: Path, asset: Mapping[str, Any]) -> tuple[Ledger, list[t
     absent, fileless, consolidated = others
     segments_found = tuple(segment for segment, _ in found)
     view = _read_view(asset.get("view"))
-    return Ledger(segments_found, absent, fileless, asset["wiped_at_us"], consolidated, view), mapped
+    return AssetState(segments_found, absent, fileless, asset["wiped_at_us"], consolidated, view), mapped
 
 
 def encode_view(published: PublishedView | None) -> dict[str, Any] | None:
@@ -215,10 +215,10 @@ class MappedCatalog:
         if generation <= self._snapshot.generation:
             return
         entries = {tuple(asset["key"]): asset for asset in manifest["assets"]}
-        changed: dict[AssetKey, Ledger] = {}
+        changed: dict[AssetKey, AssetState] = {}
         for key, asset in entries.items():
             if asset != self._entries.get(key):
-                changed[key], _ = map_ledger(self._folder / "segments", asset)
+                changed[key], _ = map_asset_state(self._folder / "segments", asset)
         self._snapshot = _next_snapshot(self._snapshot, generation, changed, self._entries.keys() - entries.keys())
         self._entries = entries
 
@@ -239,11 +239,11 @@ def _schema(serialized: bytes) -> pa.Schema:
 
 
 def _next_snapshot(
-    before: Snapshot, generation: int, changed: Mapping[AssetKey, Ledger], gone: set[AssetKey]
+    before: Snapshot, generation: int, changed: Mapping[AssetKey, AssetState], gone: set[AssetKey]
 ) -> Snapshot:
     """Return the next generation, in which tables are the same objects where their assets did not change."""
     if not changed and not gone:
         return replace(before, generation=generation)
-    kept = {key: ledger for key, ledger in before.ledgers.items() if key not in gone}
+    kept = {key: state for key, state in before.asset_states.items() if key not in gone}
     tables = {name: table for name, table in before.tables.items() if table.asset_key not in gone}
-    return replace(with_ledgers(replace(before, tables=tables, ledgers=kept), changed), generation=generation)
+    return replace(with_asset_states(replace(before, tables=tables, asset_states=kept), changed), generation=generation)

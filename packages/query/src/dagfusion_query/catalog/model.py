@@ -111,8 +111,8 @@ class PublishedView:
 
 
 @dataclass(frozen=True, eq=False)
-class Ledger:
-    """All that the events of one asset have left to know: what `fold` continues from.
+class AssetState:
+    """The state of one asset after its events: what `fold` continues from.
 
     Attributes:
         segments: The files that count.
@@ -145,7 +145,7 @@ class Table:
         warnings: What the table does not show: partitions, materializations and columns, and why.
         environment: Whose event log and object stores the table is of.
         left_out: Why columns that the files have are not in `file_schema`, by their names.
-        consolidated: Row groups of large objects that may hold the rows of some files; see `Ledger.consolidated`.
+        consolidated: Row groups of large objects that may hold the rows of some files; see `AssetState.consolidated`.
         view: What the rows are the result of; None for a table.
         as_of: The event of a past state of the table; None for the current state.
     """
@@ -172,7 +172,7 @@ class Snapshot:
     Attributes:
         tables: Every table by name.
         problems: Names that no table could be given, because two assets claim them.
-        ledgers: What the next fold continues from, by asset key.
+        asset_states: What the next fold continues from, by asset key.
         unavailable: Why the tables of an environment are not among these, by its name.
         is_past: True if its tables are as of a past event, which is then the generation.
     """
@@ -181,7 +181,7 @@ class Snapshot:
     environment: str
     tables: Mapping[TableName, Table] = field(default_factory=lambda: MappingProxyType({}))
     problems: Mapping[TableName, QueryError] = field(default_factory=lambda: MappingProxyType({}))
-    ledgers: Mapping[AssetKey, Ledger] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    asset_states: Mapping[AssetKey, AssetState] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     unavailable: Mapping[str, QueryError] = field(default_factory=lambda: MappingProxyType({}))
     is_past: bool = False
 

@@ -251,7 +251,7 @@ class PastCatalog:
     ) -> list[AssetKey]:
         """Return the assets of tables, also of those that were wiped; see `tables`."""
         snapshot = self._live.current()
-        named = {key: table_name(snapshot.environment, key) for key in snapshot.ledgers}
+        named = {key: table_name(snapshot.environment, key) for key in snapshot.asset_states}
         return [key for key, name in sorted(named.items()) if (names is None or name in names) and allow(name)]
 
     def close(self) -> None:

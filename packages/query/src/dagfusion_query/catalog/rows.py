@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from pyarrow import json
 
 from dagfusion_contract.record import ENTRY, DataFile, Layout
-from dagfusion_query.catalog.model import ABSENT_SCHEMA, FILELESS_SCHEMA, TIME, Ledger, Segment, files_schema
+from dagfusion_query.catalog.model import ABSENT_SCHEMA, FILELESS_SCHEMA, TIME, AssetState, Segment, files_schema
 from dagfusion_query.catalog.partitioned_file import encode_entries
 from dagfusion_query.errors import EventRecordError, MalformedRecordError, UnsupportedTypeError
 from dagfusion_query.event_log.protocol import Materialization
@@ -67,7 +67,7 @@ def build_segment(layout: Layout, written: Sequence[Written]) -> tuple[Segment |
 
 
 def absent_rows(absences: Iterable[Absence]) -> pa.Table:
-    """Build the rows of `Ledger.absent`."""
+    """Build the rows of `AssetState.absent`."""
     rows = [
         (event.event_id, event.partition_key, event.at_us, *((None, None) if why is None else (str(why), why.code)))
         for event, why in absences
@@ -92,7 +92,7 @@ def rank(event: Materialization) -> tuple[int, int]:
 
 
 def fileless_rows(events: Iterable[Materialization]) -> pa.Table:
-    """Build the rows of `Ledger.fileless`."""
+    """Build the rows of `AssetState.fileless`."""
     rows = [(event.event_id, event.partition_key, event.at_us) for event in events]
     columns = list(zip(*rows, strict=True)) or [()] * len(FILELESS_SCHEMA)
     arrays = [pa.array(c, f.type) for c, f in zip(columns, FILELESS_SCHEMA, strict=True)]
@@ -114,24 +114,24 @@ def without(rows: pa.Table, gone: Collection[int]) -> pa.Table:
     return rows.take(pa.array(kept, pa.int64())).combine_chunks()
 
 
-def fold_fileless(ledger: Ledger, fileless: Latest, named: Latest) -> pa.Table:
-    """Return the next `Ledger.fileless`; the ledger's own when the events say nothing new.
+def fold_fileless(state: AssetState, fileless: Latest, named: Latest) -> pa.Table:
+    """Return the next `AssetState.fileless`; the state's own when the events say nothing new.
 
     Args:
-        ledger: What was known before.
+        state: What was known before.
         fileless: By partition key, the latest new event that names no file.
         named: By partition key, the latest new event that names a file, also one that was refused or wiped.
     """
-    before = ledger.fileless
+    before = state.fileless
     if not fileless and not (named and before.num_rows):
         return before
     fresh = {key: event for key, event in fileless.items() if not _is_later(named.get(key), rank(event))}
     keys = pa.array(fresh, pa.string())
-    for rows in (*(rows for segment in ledger.segments for rows in segment.live()), ledger.absent):
+    for rows in (*(rows for segment in state.segments for rows in segment.live()), state.absent):
         for _, key, known in find_partitions(rows, keys):
             if key in fresh and known > rank(fresh[key]):
                 del fresh[key]
-    if ledger.view is not None and None in fresh and ledger.view.rank > rank(fresh[None]):
+    if state.view is not None and None in fresh and state.view.rank > rank(fresh[None]):
         del fresh[None]
     gone = []
     for row, key, known in find_partitions(before, pa.array({**fresh, **named}, pa.string())):
@@ -145,11 +145,11 @@ def fold_fileless(ledger: Ledger, fileless: Latest, named: Latest) -> pa.Table:
     return pa.concat_tables([kept, fileless_rows(fresh.values())]).combine_chunks()
 
 
-def not_wiped(ledger: Ledger) -> pa.Table:
-    """Return the rows of `Ledger.fileless` that came after the latest wipe."""
-    if ledger.wiped_at_us is None or not ledger.fileless.num_rows:
-        return ledger.fileless
-    return ledger.fileless.filter(pc.greater(ledger.fileless["materialized_at"], moment(ledger.wiped_at_us)))
+def not_wiped(state: AssetState) -> pa.Table:
+    """Return the rows of `AssetState.fileless` that came after the latest wipe."""
+    if state.wiped_at_us is None or not state.fileless.num_rows:
+        return state.fileless
+    return state.fileless.filter(pc.greater(state.fileless["materialized_at"], moment(state.wiped_at_us)))
 
 
 def moment(at_us: int) -> pa.Scalar:

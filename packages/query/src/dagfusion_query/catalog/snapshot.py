@@ -22,7 +22,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dagfusion_query.catalog.fold import with_ledgers
+from dagfusion_query.catalog.fold import with_asset_states
 from dagfusion_query.catalog.manifest import (
     FORMAT,
     OTHER_ROWS,
@@ -34,11 +34,11 @@ from dagfusion_query.catalog.manifest import (
     layout_metadata,
     manifest_path,
     manifest_paths,
-    map_ledger,
+    map_asset_state,
     map_rows,
     read_manifest,
 )
-from dagfusion_query.catalog.model import Ledger, Segment, Snapshot
+from dagfusion_query.catalog.model import AssetState, Segment, Snapshot
 from dagfusion_query.catalog.rows import LARGE_ROWS
 from dagfusion_query.discovery.discovery import Discovery
 from dagfusion_query.errors import SnapshotError
@@ -96,16 +96,16 @@ class SnapshotStore:
         Raises:
             OSError: One cannot be written.
         """
-        changed: dict[AssetKey, Ledger] = {}
-        for asset_key, ledger in snapshot.ledgers.items():
+        changed: dict[AssetKey, AssetState] = {}
+        for asset_key, state in snapshot.asset_states.items():
             sealed = tuple(
-                self._seal(segment) if segment.rows.num_rows >= min_rows else segment for segment in ledger.segments
+                self._seal(segment) if segment.rows.num_rows >= min_rows else segment for segment in state.segments
             )
-            if any(new is not old for new, old in zip(sealed, ledger.segments, strict=True)):
-                changed[asset_key] = replace(ledger, segments=sealed)
+            if any(new is not old for new, old in zip(sealed, state.segments, strict=True)):
+                changed[asset_key] = replace(state, segments=sealed)
         if not changed:
             return snapshot
-        return replace(with_ledgers(snapshot, changed), generation=snapshot.generation)
+        return replace(with_asset_states(snapshot, changed), generation=snapshot.generation)
 
     def save(self, snapshot: Snapshot, cursor: Cursor, identity: str) -> Snapshot:
         """Write a generation; return it with its rows mapped from disk.
@@ -174,16 +174,16 @@ class SnapshotStore:
     def _write_manifest(self, snapshot: Snapshot, cursor: Cursor, identity: str) -> None:
         written = {}
         assets = []
-        for asset_key, ledger in snapshot.ledgers.items():
+        for asset_key, state in snapshot.asset_states.items():
             segments = []
-            for segment in ledger.segments:
+            for segment in state.segments:
                 rows, file = self._written[id(segment.rows)]
                 written[id(rows)] = (rows, file)
                 segments.append({"file": file, "dropped": segment.dropped})
-            asset: dict[str, Any] = {"key": asset_key, "wiped_at_us": ledger.wiped_at_us, "segments": segments}
-            asset["view"] = encode_view(ledger.view)
+            asset: dict[str, Any] = {"key": asset_key, "wiped_at_us": state.wiped_at_us, "segments": segments}
+            asset["view"] = encode_view(state.view)
             for name in OTHER_ROWS:
-                rows = getattr(ledger, name)
+                rows = getattr(state, name)
                 if rows.num_rows:
                     written[id(rows)] = self._written.get(id(rows)) or (rows, self._write_rows(rows))
                 asset[name] = written[id(rows)][1] if rows.num_rows else None
@@ -214,21 +214,21 @@ class SnapshotStore:
         files = [file for asset in manifest["assets"] for file in files_of(asset)]
         with ThreadPoolExecutor() as pool:
             list(pool.map(self._check, files))
-        ledgers = {tuple(asset["key"]): self._read_ledger(asset) for asset in manifest["assets"]}
+        asset_states = {tuple(asset["key"]): self._read_asset_state(asset) for asset in manifest["assets"]}
         empty = Snapshot(manifest["generation"] - 1, environment)
         at = manifest["cursor"]
         watermark = Watermark(at["settled"], at["count"], int(at["total"]), frozenset(at["seen"]))
         return Stored(
-            with_ledgers(empty, ledgers),
+            with_asset_states(empty, asset_states),
             Cursor(watermark, at["assets"], top=at["top"]),
             manifest["identity"],
             manifest["format"] == FORMAT,
         )
 
-    def _read_ledger(self, asset: Mapping[str, Any]) -> Ledger:
-        ledger, mapped = map_ledger(self._segments, asset)
+    def _read_asset_state(self, asset: Mapping[str, Any]) -> AssetState:
+        state, mapped = map_asset_state(self._segments, asset)
         self._written.update((id(rows), (rows, file)) for rows, file in mapped)
-        return ledger
+        return state
 
     def _check(self, file: File) -> None:
         path = self._segments / file.name

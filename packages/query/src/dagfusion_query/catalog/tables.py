@@ -1,4 +1,4 @@
-"""Makes a table of a ledger's segments: one schema, one row for each partition, warnings, or the table's error."""
+"""Makes a table of a state's segments: one schema, one row for each partition, warnings, or the table's error."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from dagfusion_contract.naming import TableName, table_name
 from dagfusion_contract.record import FOREIGN
-from dagfusion_query.catalog.model import Ledger, PublishedView, Segment, Table, files_schema
+from dagfusion_query.catalog.model import AssetState, PublishedView, Segment, Table, files_schema
 from dagfusion_query.catalog.partitioned_file import encode_entries
 from dagfusion_query.catalog.rows import not_wiped, statistics_type, struct_array
 from dagfusion_query.catalog.unify import Conflict, unify_schemas
@@ -30,13 +30,13 @@ _MAX_WARNINGS = 20
 _NAMED_PARTITIONS = 3
 
 
-def build_table(environment: str, asset_key: AssetKey, ledger: Ledger) -> Table | None:
+def build_table(environment: str, asset_key: AssetKey, state: AssetState) -> Table | None:
     """Build an asset's table, or None when no materialization of it counts and none was refused."""
     name = table_name(environment, asset_key)
-    if ledger.view is not None and ledger.view.event_id > max(map(_latest_event, ledger.segments), default=0):
-        return _view_table(environment, asset_key, name, ledger.view)
-    segments, others = _newest_definition(sorted(ledger.segments, key=_oldest_event))
-    refused = refused_events(name, ledger)
+    if state.view is not None and state.view.event_id > max(map(_latest_event, state.segments), default=0):
+        return _view_table(environment, asset_key, name, state.view)
+    segments, others = _newest_definition(sorted(state.segments, key=_oldest_event))
+    refused = refused_events(name, state)
     if not segments and not refused:
         return None
     file, conflicts = unify_schemas([segment.layout.file for segment in segments])
@@ -45,7 +45,7 @@ def build_table(environment: str, asset_key: AssetKey, ledger: Ledger) -> Table 
     partition = max(segments, key=_latest_event).layout.partition if segments else _EMPTY
     warnings = [
         *refused,
-        *fileless_events(name, ledger, segments),
+        *fileless_events(name, state, segments),
         *other_definitions(name, partition, others),
         *left_out.values(),
     ]
@@ -70,7 +70,7 @@ def build_table(environment: str, asset_key: AssetKey, ledger: Ledger) -> Table 
         tuple(warnings),
         environment,
         left_out,
-        ledger.consolidated,
+        state.consolidated,
     )
 
 
@@ -111,9 +111,9 @@ def conform(rows: pa.Table, segment: Segment, schema: pa.Schema) -> pa.Table:
     return rows.set_column(at, schema.field(at), pa.chunked_array(chunks, stats))
 
 
-def refused_events(name: TableName, ledger: Ledger) -> list[QueryError]:
+def refused_events(name: TableName, state: AssetState) -> list[QueryError]:
     """Return a warning for each partition whose latest event was refused: it is left out."""
-    refused = ledger.absent.filter(pc.is_valid(ledger.absent["reason"])).sort_by("event_id")
+    refused = state.absent.filter(pc.is_valid(state.absent["reason"])).sort_by("event_id")
     warnings: list[QueryError] = [
         restored(
             row["code"],
@@ -131,9 +131,9 @@ def refused_events(name: TableName, ledger: Ledger) -> list[QueryError]:
     return warnings
 
 
-def fileless_events(name: TableName, ledger: Ledger, segments: Sequence[Segment]) -> list[QueryError]:
+def fileless_events(name: TableName, state: AssetState, segments: Sequence[Segment]) -> list[QueryError]:
     """Return a warning if partitions of these segments have later events that name no file."""
-    later = not_wiped(ledger)
+    later = not_wiped(state)
     if not later.num_rows or not segments:
         return []
     later = later.filter(pc.is_in(later["partition_key"], value_set=_keys(segments))).sort_by("event_id")

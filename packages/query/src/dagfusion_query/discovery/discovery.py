@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from dagfusion_query.discovery.foreign_objects import PassingError
+from dagfusion_query.discovery.foreign_objects import TemporaryReadError
 from dagfusion_query.discovery.records import Outcome, RecordCache, RecordReader, Refusal
 from dagfusion_query.errors import EventRecordError, SnapshotError, StoreUnavailableError, UndiscoverableError
 from dagfusion_query.event_log.protocol import AssetKey, Event, Materialization
@@ -119,7 +119,7 @@ class Discovery:
             learnt, self._findings = self._findings[:TAKEN_AT_ONCE], self._findings[TAKEN_AT_ONCE:]
         now = time.monotonic()
         for event, outcome in learnt:
-            if isinstance(outcome, Refusal) and outcome.passing:
+            if isinstance(outcome, Refusal) and outcome.is_temporary:
                 self._refused[_partition(event)] = event, outcome, now + _LOOK_AGAIN_S
             else:
                 self._cache.remember(event, outcome)
@@ -216,13 +216,13 @@ class Discovery:
     def _look_at(self, event: Materialization) -> Outcome:
         try:
             return self._reader.read(event.file, event.partition_key) if isinstance(event.file, Foreign) else []
-        except (UndiscoverableError, PassingError) as error:
-            return Refusal(str(error), isinstance(error, PassingError))
+        except (UndiscoverableError, TemporaryReadError) as error:
+            return Refusal(str(error), isinstance(error, TemporaryReadError))
         except StoreUnavailableError:
             raise
         except Exception:  # noqa: BLE001  # a bug that one object brings to light must not hide the others
             _log.exception("discovery of event %s of %s failed", event.event_id, "/".join(event.asset_key))
-            return Refusal("it could not be read because of an internal error: see the log", passing=True)
+            return Refusal("it could not be read because of an internal error: see the log", is_temporary=True)
 
     def _next(self) -> Materialization | None:
         with self._changed:

@@ -34,11 +34,11 @@ _S3 = ("s3", "s3a", "s3n")
 _SHOWN = 300
 
 
-class PassingError(Exception):
+class TemporaryReadError(Exception):
     """Something cannot be read now that may be read later, although its event stays the same."""
 
 
-class ObjectMissingError(PassingError):
+class ObjectMissingError(TemporaryReadError):
     """There is no such object."""
 
 
@@ -73,7 +73,7 @@ class Place:
 class ForeignObjects:
     """Reads the objects of one environment.
 
-    Every method raises StoreUnavailableError while the store does not answer, and PassingError when it refuses.
+    Every method raises StoreUnavailableError while the store does not answer, and TemporaryReadError when it refuses.
 
     Args:
         settings: Endpoint, region and credentials.
@@ -191,13 +191,15 @@ def _meaning(place: Place) -> Iterator[None]:
     except _MISSING as error:
         raise ObjectMissingError from error
     except _REFUSED as error:
-        raise PassingError(f"the store does not let this service read {shown(place.uri)}") from error
+        raise TemporaryReadError(f"the store does not let this service read {shown(place.uri)}") from error
     except (BaseError, OSError) as error:
         status = _STATUS.search(str(error))
         if status is not None and status[1] == "404":  # a bucket that is not there
             raise ObjectMissingError from error
         if status is not None and status[1] not in _LATER:
-            raise PassingError(f"the store refuses to give {shown(place.uri)}: {status[1]} {status[2]}") from error
+            raise TemporaryReadError(
+                f"the store refuses to give {shown(place.uri)}: {status[1]} {status[2]}"
+            ) from error
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise StoreUnavailableError(f"the object store did not give {shown(place.uri)}: {first}") from error
 

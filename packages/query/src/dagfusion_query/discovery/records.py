@@ -28,8 +28,8 @@ from dagfusion_query.discovery.footer import Columns, Described, describe
 from dagfusion_query.discovery.foreign_objects import (
     ForeignObjects,
     ObjectMissingError,
-    PassingError,
     Place,
+    TemporaryReadError,
     places,
     shown,
 )
@@ -73,7 +73,7 @@ class RecordReader:
             partition_key: Dagster's.
 
         Raises:
-            PassingError: It is not there, or the store refuses to give it.
+            TemporaryReadError: It is not there, or the store refuses to give it.
             UndiscoverableError: It is not Parquet that can be read. One file that is not makes its whole folder so,
                 since a part of a partition would be a wrong answer.
             StoreUnavailableError: The store does not answer.
@@ -92,7 +92,7 @@ class RecordReader:
             except ObjectMissingError:
                 continue
             return self._folder(place.folder, _members(place.folder, files, foreign, partition_key))
-        raise PassingError(f"{shown(meant[0].uri)} is gone: there is no object and no folder of that name")
+        raise TemporaryReadError(f"{shown(meant[0].uri)} is gone: there is no object and no folder of that name")
 
     def _folder(self, folder: Place, members: Sequence[tuple[Place, Columns]]) -> list[Record]:
         files = [place for place, _ in members]
@@ -115,7 +115,7 @@ class RecordReader:
         try:
             return self._describe(place)
         except ObjectMissingError:
-            raise PassingError(f"{shown(place.uri)} went while its folder was looked at") from None
+            raise TemporaryReadError(f"{shown(place.uri)} went while its folder was looked at") from None
         except UndiscoverableError as error:
             raise UndiscoverableError(f"{shown(place.uri)}: {error}") from error
 
@@ -207,7 +207,7 @@ class Refusal(NamedTuple):
     """The reason why no file of a materialization can be read."""
 
     reason: str
-    passing: bool = False  # it may be read later
+    is_temporary: bool = False  # it may be read later
 
     def error(self) -> UndiscoverableError:
         """Return the error that says so; the reason, which is what is stored, has its kind."""

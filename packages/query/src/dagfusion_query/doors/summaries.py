@@ -26,7 +26,7 @@ from dagfusion_query.documents.catalog import (
 )
 from dagfusion_query.errors import QueryError
 from dagfusion_query.event_log.protocol import History
-from dagfusion_query.scan.gain import gain
+from dagfusion_query.scan.consolidation_gain import consolidation_gain
 from dagfusion_query.worker.redact import without_files
 
 # What is told of each file, by the catalog's column.
@@ -90,8 +90,8 @@ def details_document(state: EnvironmentState, table: Table) -> TableDocument:
         warnings=[without_files(str(warning)) for warning in table.warnings],
         sql=None if published is None else published.view.sql,
         reads=() if published is None else [str(name) for name in published.view.tables],
-        consolidated=gain(table).consolidated,
-        would_gain=gain(table).would_gain,
+        consolidated=consolidation_gain(table).consolidated,
+        would_gain=consolidation_gain(table).would_gain,
     )
 
 

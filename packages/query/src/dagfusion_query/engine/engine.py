@@ -36,7 +36,7 @@ from dagfusion_query.engine.run import (
     staged_batches,
 )
 from dagfusion_query.engine.runtime import PLANNERS, Loop, Planners, Stores
-from dagfusion_query.engine.session import Bound, Session, Sessions
+from dagfusion_query.engine.session import BoundSession, Session, Sessions
 from dagfusion_query.engine.views import expanded, named_views
 from dagfusion_query.errors import EnvironmentUnavailableError, PlanError, UnknownTableError
 from dagfusion_query.object_cache import CACHE
@@ -75,7 +75,7 @@ class Prepared:
     is_explain: bool
     is_repeatable: bool
     statement: tuple[str, bytes]
-    bound: Bound
+    bound: BoundSession
     work: Spliced | Staged | None
     frame: DataFrame
 
@@ -146,7 +146,7 @@ class Engine:
         self._policy = None if copies is None else copy_policy(copies, settings)
         results = open_results(settings)
         self._results = None if results is None else ResultCache(results, settings.result_cache_result_bytes)
-        self._plans: dict[Bound, PlanCache[Prepared]] = {}
+        self._plans: dict[BoundSession, PlanCache[Prepared]] = {}
         self._lock = threading.Lock()
         self._avoided: dict[TableName, float] = {}  # tables whose large objects are not read, and until when
         self.cached_plans = 0  # how often a statement's plan was there already
@@ -189,10 +189,10 @@ class Engine:
             plans.put(key, prepared)
         return prepared
 
-    def _plans_of(self, bound: Bound) -> PlanCache[Prepared]:
+    def _plans_of(self, bound: BoundSession) -> PlanCache[Prepared]:
         """Return the plans over one generation; those over generations that are no longer in use are dropped."""
         if bound not in self._plans:
-            kept = {other: plans for other, plans in self._plans.items() if other in self._sessions.bounds}
+            kept = {other: plans for other, plans in self._plans.items() if other in self._sessions.bound_sessions}
             self._plans = {**kept, bound: PlanCache(self._settings.plan_cache_bytes // (1 + len(kept)))}
         return self._plans[bound]
 
@@ -250,7 +250,7 @@ class Engine:
         self._loop.close()
         self._sessions.close()
 
-    def _guarded(self, step: Callable[[], T], bound: Bound, sql: str = "", current: Snapshot | None = None) -> T:
+    def _guarded(self, step: Callable[[], T], bound: BoundSession, sql: str = "", current: Snapshot | None = None) -> T:
         """Take a step of planning on a deep stack, and say what is wrong in this package's errors."""
         known = bound.snapshot if current is None else current  # a past generation has only what a statement names
         try:
@@ -277,7 +277,7 @@ class Engine:
         now = time.monotonic()
         return frozenset(name for name, until in [*self._avoided.items()] if until > now)
 
-    def _plan(self, statement: tuple[str, bytes], values: Values, bound: Bound) -> Prepared:
+    def _plan(self, statement: tuple[str, bytes], values: Values, bound: BoundSession) -> Prepared:
         sql, key = statement
         views = named_views(sql, bound.session.views)
         text = expanded(sql, views)
@@ -297,7 +297,7 @@ class Engine:
         schema = result_schema(optimized, bound.context)
         return Prepared(schema, scans, optimized, is_explain, is_repeatable(text), (text, key), bound, work, frame)
 
-    def _work(self, optimized: LogicalPlan, bound: Bound, choice: "_Choice") -> Spliced | Staged | None:
+    def _work(self, optimized: LogicalPlan, bound: BoundSession, choice: "_Choice") -> Spliced | Staged | None:
         tables, policy, avoid = [*bound.tables.values()], *choice
         try:
             return splice(
@@ -314,7 +314,7 @@ class Engine:
             raise
 
     def _unreduced_work(
-        self, sql: str, values: Values, bound: Bound, choice: "_Choice", reduced: NotSpliceable
+        self, sql: str, values: Values, bound: BoundSession, choice: "_Choice", reduced: NotSpliceable
     ) -> Spliced | Staged | None:
         """Plan a statement again, with what cannot have a row in its plan."""
         views = named_views(sql, bound.session.views)

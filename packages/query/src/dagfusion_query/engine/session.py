@@ -52,7 +52,7 @@ _COLUMNS = pa.schema(
 )
 
 
-class Means(NamedTuple):
+class SessionResources(NamedTuple):
     """What all sessions share.
 
     Attributes:
@@ -72,11 +72,11 @@ class Session:
     Args:
         tables: The tables, of any generation of that shape.
         views: The views.
-        means: What all sessions share.
+        resources: What all sessions share.
     """
 
-    def __init__(self, tables: Sequence[Table], views: Views, means: Means) -> None:
-        self.stores, self.views, self._means = means.stores, views, means
+    def __init__(self, tables: Sequence[Table], views: Views, resources: SessionResources) -> None:
+        self.stores, self.views, self._resources = resources.stores, views, resources
         self._scratch = Scratch()
         self._contexts = count()
         # Without their files, which are one generation's.
@@ -107,10 +107,10 @@ class Session:
     @cached_property
     def counting(self) -> SessionContext:
         """A context that counts the rows of witnesses, for plans with small inputs of joins: see `scan.join_order`."""
-        context = new_context(self._means.settings)
+        context = new_context(self._resources.settings)
         context.sql("SET datafusion.execution.collect_statistics = true").collect()
         context.sql("SET datafusion.optimizer.join_reordering = false").collect()  # the inputs are in order
-        self._means.series.register(context)
+        self._resources.series.register(context)
         return context
 
     def template(self, name: TableName) -> Template:
@@ -122,8 +122,8 @@ class Session:
         self._scratch.close()
 
     def _new_context(self) -> SessionContext:
-        context = new_context(self._means.settings)
-        self._means.series.register(context)
+        context = new_context(self._resources.settings)
+        self._resources.series.register(context)
         for table, layout in self._tables:
             register(context, table, layout, self._templates[table.name].home)
         columns = {table.name: pa.schema([*table.file_schema, *table.partition_schema]) for table, _ in self._tables}
@@ -136,7 +136,7 @@ class Session:
 
 
 @dataclass(frozen=True, eq=False)
-class Bound:
+class BoundSession:
     """A session bound to one catalog generation: what a query sees from its start to its end."""
 
     session: Session
@@ -156,19 +156,19 @@ class Sessions:
     """
 
     def __init__(self, settings: Settings, stores: Stores) -> None:
-        self._means = Means(settings, stores, SeriesFunctions())
-        self._bounds: OrderedDict[tuple[Shape, int | None], Bound] = OrderedDict()
+        self._resources = SessionResources(settings, stores, SeriesFunctions())
+        self._bound_sessions: OrderedDict[tuple[Shape, int | None], BoundSession] = OrderedDict()
 
     @property
-    def bounds(self) -> Collection[Bound]:
+    def bound_sessions(self) -> Collection[BoundSession]:
         """The latest generation of each shape, and the past generations that were used last."""
-        return self._bounds.values()
+        return self._bound_sessions.values()
 
-    def bind(self, snapshot: Snapshot) -> Bound:
+    def bind(self, snapshot: Snapshot) -> BoundSession:
         """Return the session for a generation. Not thread-safe: the engine holds a lock."""
-        for key, bound in self._bounds.items():
+        for key, bound in self._bound_sessions.items():
             if bound.snapshot is snapshot:
-                self._bounds.move_to_end(key)
+                self._bound_sessions.move_to_end(key)
                 return bound
         named = [table for table in snapshot.tables.values() if table.problem is None]
         tables = [table for table in named if table.view is None]
@@ -179,27 +179,29 @@ class Sessions:
         ) | frozenset((table.name, table.schema_id, frozenset()) for table in named if table.view is not None)
         # A new generation takes the place of the one before; a past one has a place of its own.
         key = (shape, id(snapshot) if snapshot.is_past else None)
-        known = self._bounds.get(key) or next((bound for (of, _), bound in self._bounds.items() if of == shape), None)
-        session = Session(tables, views, self._means) if known is None else known.session
+        known = self._bound_sessions.get(key) or next(
+            (bound for (of, _), bound in self._bound_sessions.items() if of == shape), None
+        )
+        session = Session(tables, views, self._resources) if known is None else known.session
         before = {} if known is None else known.tables
         scanned = {t.name: _scanned(t, layouts[t.name], session, before.get(t.name)) for t in tables}
-        self._bounds[key] = bound = Bound(session, snapshot, scanned)
-        self._bounds.move_to_end(key)
+        self._bound_sessions[key] = bound = BoundSession(session, snapshot, scanned)
+        self._bound_sessions.move_to_end(key)
         self._drop_unused(is_past=snapshot.is_past)
         return bound
 
     def _drop_unused(self, *, is_past: bool) -> None:
         """Drop the sessions of one kind that were not used for the longest time."""
-        keys = [key for key in self._bounds if (key[1] is not None) == is_past]
+        keys = [key for key in self._bound_sessions if (key[1] is not None) == is_past]
         for key in keys[: -PAST_SESSIONS if is_past else -SESSIONS]:
             # Queries may still run in the old session: it is collected after the last of them.
-            del self._bounds[key]
+            del self._bound_sessions[key]
 
     def close(self) -> None:
         """Drop the sessions."""
-        for bound in self._bounds.values():
+        for bound in self._bound_sessions.values():
             bound.session.close()
-        self._bounds.clear()
+        self._bound_sessions.clear()
 
 
 def new_context(settings: Settings) -> SessionContext:

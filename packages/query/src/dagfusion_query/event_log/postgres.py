@@ -17,12 +17,12 @@ from dagfusion_query.event_log.protocol import (
     Consolidation,
     Cursor,
     Event,
+    FilelessAssets,
     Generation,
     History,
     Materialization,
     Moment,
     Poll,
-    Searched,
     Watermark,
     Wipe,
     parse_asset_key,
@@ -133,7 +133,7 @@ class PostgresEventLog:
         self._clock = clock
         self._records = records or EventReader()
         self._keys: dict[str, AssetKey] = {}
-        self._searched = Searched()
+        self._fileless = FilelessAssets()
         self._observed: frozenset[int] = frozenset()  # above the cursor, and looked at
 
     def identity(self) -> str:
@@ -197,18 +197,18 @@ class PostgresEventLog:
         start = Watermark(settled, count, total)
         watermark = start.advance(visible, 0, xmax, now).watermark
         assets = dict(run(_ASSETS))
-        searched = self._searched
-        if _evidence(run, searched.up_to) != searched.evidence:
-            searched = Searched()
+        fileless = self._fileless
+        if _evidence(run, fileless.up_to) != fileless.evidence:
+            fileless = FilelessAssets()
         named = {
             key
             for key, wiped in assets.items()
-            if self._sync_asset(run, key, wiped, receive, above=searched.above(key))
+            if self._sync_asset(run, key, wiped, receive, above=fileless.above(key))
         }
         found = self._consolidations(run.stream(_CONSOLIDATIONS, ()))
         while some := list(islice(found, FEW)):
             receive(some)
-        self._searched = Searched(highest, _evidence(run, highest), frozenset(assets.keys() - named))
+        self._fileless = FilelessAssets(highest, _evidence(run, highest), frozenset(assets.keys() - named))
         return Cursor(watermark, assets)
 
     def _sync_asset(

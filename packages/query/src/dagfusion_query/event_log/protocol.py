@@ -65,7 +65,7 @@ class Consolidation(NamedTuple):
 Event = Materialization | Wipe | Consolidation
 
 
-class Horizon(NamedTuple):
+class PendingPoll(NamedTuple):
     """The state of one poll: `highest` is the highest id, `xmax` the first transaction number not yet given out."""
 
     at_s: float
@@ -94,7 +94,7 @@ class Watermark:
     count: int = 0
     total: int = 0
     seen: frozenset[int] = field(default=frozenset(), repr=False)
-    pending: tuple[Horizon, ...] = field(default=(), repr=False, compare=False)
+    pending: tuple[PendingPoll, ...] = field(default=(), repr=False, compare=False)
 
     def advance(self, visible: Collection[int], xmin: int, xmax: int, now_s: float) -> "Advance":
         """Take in one poll.
@@ -112,7 +112,7 @@ class Watermark:
         highest = max(visible, default=self.settled)
         pending = [*self.pending]
         if highest > (pending[-1].highest if pending else self.settled):
-            pending.append(Horizon(now_s, xmax, highest))
+            pending.append(PendingPoll(now_s, xmax, highest))
         settled = self.settled
         while pending and pending[0].xmax <= xmin and now_s - pending[0].at_s >= SLACK_S:
             settled = max(settled, pending.pop(0).highest)
@@ -292,7 +292,7 @@ def parse_asset_key(stored: str) -> AssetKey:
 
 
 @dataclass(frozen=True)
-class Searched:
+class FilelessAssets:
     """The assets that named no file when they were searched, so that a full sync does not search the same events again.
 
     An asset that another IO manager stores may never name a file. Every full sync would search its whole history,
@@ -301,13 +301,13 @@ class Searched:
     Attributes:
         up_to: The id of the log's latest event at that time.
         evidence: The number of the events up to it, the sum of their ids, and the run and time of the latest.
-        fileless: The assets, as Dagster stores their keys, none of whose events named a file.
+        asset_keys: The assets, as Dagster stores their keys, none of whose events named a file.
     """
 
     up_to: int = 0
     evidence: Sequence[Any] = ()
-    fileless: frozenset[str] = frozenset()
+    asset_keys: frozenset[str] = frozenset()
 
     def above(self, asset_key: str) -> int:
         """Return the id above which an asset's events have to be searched."""
-        return self.up_to if asset_key in self.fileless else 0
+        return self.up_to if asset_key in self.asset_keys else 0

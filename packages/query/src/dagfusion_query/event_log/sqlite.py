@@ -26,12 +26,12 @@ from dagfusion_query.event_log.protocol import (
     Consolidation,
     Cursor,
     Event,
+    FilelessAssets,
     Generation,
     History,
     Materialization,
     Moment,
     Poll,
-    Searched,
     Watermark,
     Wipe,
     parse_asset_key,
@@ -94,7 +94,7 @@ class SqliteEventLog:
     def __init__(self, path: Path, records: EventReader | None = None) -> None:
         self._path = path.absolute()
         self._records = records or EventReader()
-        self._searched = Searched()
+        self._fileless = FilelessAssets()
         self._observed: frozenset[int] = frozenset()  # above the cursor, and looked at
         naming = re.compile(self._records.naming)
         self._names_file = lambda event: naming.search(event) is not None
@@ -145,16 +145,16 @@ class SqliteEventLog:
     def _sync(self, connection: sqlite3.Connection, receive: Callable[[Sequence[Event]], None]) -> Cursor:
         assets = dict(connection.execute(_ASSETS).fetchall())
         receive([Wipe(parse_asset_key(key), at_us) for key, at_us in assets.items() if at_us is not None])
-        searched = self._searched
-        if _evidence(connection, searched.up_to) != searched.evidence:
-            searched = Searched()
+        fileless = self._fileless
+        if _evidence(connection, fileless.up_to) != fileless.evidence:
+            fileless = FilelessAssets()
         named: set[str] = set()
         rows = connection.execute(_LATEST)
         while batch := rows.fetchmany(BATCH):
             events = [(row[1], self._materialization(row)) for row in batch if row[1] in assets]
             receive([event for _, event in events])
             bare = [(key, event) for key, event in events if event.file is None]
-            before = [(key, self._before(connection, key, event, searched.above(key))) for key, event in bare]
+            before = [(key, self._before(connection, key, event, fileless.above(key))) for key, event in bare]
             receive([event for _, event in before if event is not None])
             named.update(key for key, event in events if event.file is not None)
             named.update(key for key, event in before if event is not None)
@@ -163,7 +163,7 @@ class SqliteEventLog:
             receive([event for event in some if event.objects])
         cursor = _cursor(connection, assets)
         up_to = cursor.watermark.settled
-        self._searched = Searched(up_to, _evidence(connection, up_to), frozenset(assets.keys() - named))
+        self._fileless = FilelessAssets(up_to, _evidence(connection, up_to), frozenset(assets.keys() - named))
         return cursor
 
     def _before(

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from dagfusion_contract.record import Layout
-from dagfusion_query.catalog.model import Ledger, Table
+from dagfusion_query.catalog.model import AssetState, Table
 from dagfusion_query.iceberg.iceberg_types import (
     FieldIds,
     Json,
@@ -147,10 +147,10 @@ def bounded_columns(files: int) -> int:
     return min(_MAX_BOUNDED, _MAX_BOUNDS // doubled)
 
 
-def layouts_of(table: Table, ledger: Ledger) -> list[Layout]:
+def layouts_of(table: Table, state: AssetState) -> list[Layout]:
     """Return the layouts of the files that a table shows: those with its partition columns."""
     shown = _definition(table.partition_schema)
-    return [segment.layout for segment in ledger.segments if _definition(segment.layout.partition) == shown]
+    return [segment.layout for segment in state.segments if _definition(segment.layout.partition) == shown]
 
 
 def avro_name(name: str) -> str:

@@ -186,7 +186,7 @@ class IcebergRoutes:
         return failed(403, "ForbiddenException", "this catalog is read-only: Dagster writes the tables")
 
     async def _publish(self, state: EnvironmentState, table: Table) -> Published:
-        layouts = layouts_of(table, state.snapshot.ledgers[table.asset_key])
+        layouts = layouts_of(table, state.snapshot.asset_states[table.asset_key])
         async with self._publishing:
             return await asyncio.to_thread(self._publishers[state.name].publish, table, layouts)
 

@@ -10,7 +10,7 @@ from dagfusion_query.catalog.model import Table
 from dagfusion_query.doors.iceberg.iceberg_errors import MissingError
 from dagfusion_query.service.service import Service
 
-# A caller's own view has no ledgers, and the layouts of files are in them.
+# A caller's own view has no asset states, and the layouts of files are in them.
 _EVERYTHING = Caller(ANONYMOUS, ALL, "http")
 
 

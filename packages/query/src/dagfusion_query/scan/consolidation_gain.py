@@ -14,7 +14,7 @@ MANY_FILES = 100  # small ones that are in no large object
 SMALL_BYTES = 3 << 20  # an object of this size takes about as long as a smaller one
 
 
-class Gain(NamedTuple):
+class ConsolidationGain(NamedTuple):
     """A table's state.
 
     Attributes:
@@ -26,22 +26,24 @@ class Gain(NamedTuple):
     would_gain: bool = False
 
 
-_gains: WeakKeyDictionary[Table, Gain] = WeakKeyDictionary()  # a table that did not change is the same object
+_gains: WeakKeyDictionary[Table, ConsolidationGain] = (
+    WeakKeyDictionary()
+)  # a table that did not change is the same object
 
 
-def gain(table: Table) -> Gain:
+def consolidation_gain(table: Table) -> ConsolidationGain:
     """Return a table's state, from the catalog alone."""
     if (known := _gains.get(table)) is None:
-        known = _gains[table] = _gain(table)
+        known = _gains[table] = _compute(table)
     return known
 
 
-def _gain(table: Table) -> Gain:
+def _compute(table: Table) -> ConsolidationGain:
     # Large objects are neither read nor written where a view stands before the scan, or where nothing is partitioned.
     if not table.partition_schema.names or scan_layout(table).is_hidden:
-        return Gain()
+        return ConsolidationGain()
     held = LargeObjects(table).held
     sizes = np.asarray(table.files["size_bytes"])
     has_version = np.asarray(pc.is_valid(table.files["etag"]).combine_chunks())
     rest = sizes[~held & has_version]
-    return Gain(int(held.sum()), len(rest) > MANY_FILES and float(rest.mean()) < SMALL_BYTES)
+    return ConsolidationGain(int(held.sum()), len(rest) > MANY_FILES and float(rest.mean()) < SMALL_BYTES)
