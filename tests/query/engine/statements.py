@@ -54,7 +54,7 @@ class Writer(Expressions):
         if "['a']" in sql and any(f"{side} JOIN" in sql for side in ("LEFT", "RIGHT", "FULL")):
             self.apart["duckdb"] = "fields of structs that an outer join makes NULL: issue 25120 of DataFusion"
         if any(lists > 1 for lists in Counter(_IN_LIST.findall(sql)).values()):
-            self.apart["memory"] = "DataFusion merges lists of one value and ignores NULL; see `engine/literals.py`"
+            self.apart["memory"] = "DataFusion merges lists of one value and ignores NULL; see `engine/list_faults.py`"
             if "CASE" in sql or " ON " in sql:
                 self.apart["duckdb"] = "there the engine leaves them to DataFusion"
         if " OR " in sql and any(len(re.findall(rf"{a or b}\b", sql)) > 1 for a, b in _DISTINCT.findall(sql)):
@@ -62,7 +62,9 @@ class Writer(Expressions):
         if re.search(r"date_trunc\([^()]*\) (?:<>|IS DISTINCT)", sql):
             self.apart["duckdb"] = "version 1.5.5 finds `date_trunc('day', NULL) <> '1969-12-31 23:59:59'` true"
         if any(len(re.findall(rf"{column}\b", sql)) > 1 for column in _CONSTANT_FIRST.findall(sql)):
-            self.apart["memory"] = "DataFusion takes `1 = x AND x = 1` for a contradiction; see `engine/literals.py`"
+            self.apart["memory"] = (
+                "DataFusion takes `1 = x AND x = 1` for a contradiction; see `engine/constant_faults.py`"
+            )
         if "NOT IN (SELECT" in sql and " OR " in sql:
             self.apart["memory"] = "NULLs of an IN subquery, unless the engine knows that the OR is not needed"
         if "count(DISTINCT" in sql and re.search(r"\b(?:min|max)\(", sql):

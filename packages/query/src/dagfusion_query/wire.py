@@ -94,6 +94,11 @@ def children(data: bytes, number: int) -> list[bytes]:
         return []
 
 
+def flag(data: bytes, number: int) -> bool:
+    """Return True if a truth value of a message is set."""
+    return any(f.number == number and f.value for f in fields(data))
+
+
 def rewrite(data: bytes, marker: bytes, change: Callable[[bytes], bytes | None]) -> bytes:
     """Let `change` replace sub-messages: it returns the new bytes, or None for those to look into.
 

@@ -5,8 +5,8 @@ from functools import partial
 import pyarrow as pa
 from datafusion import DataFrame, LogicalPlan, SessionContext
 
+from dagfusion_query.engine.constant_faults import may_change, read_in_context
 from dagfusion_query.engine.datafusion_errors import is_syntax_error
-from dagfusion_query.engine.literals import may_change, read_in_context
 from dagfusion_query.engine.reuse import parameters_key
 from dagfusion_query.engine.session import READ_ONLY
 from dagfusion_query.errors import PlanError

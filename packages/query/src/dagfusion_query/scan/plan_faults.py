@@ -23,7 +23,8 @@ functions.
   is added later. The first rows of an order are in the wrong order then. A negative number is no limit.
 
 **Conditions that are moved or merged.** `condition OR random() < 0` has the value of the condition, NULL included: the
-addition is always false. No rule moves a volatile condition, or merges it with another one. See also `engine.literals`.
+addition is always false. No rule moves a volatile condition, or merges it with another one. See also
+`engine.constant_faults` and `engine.list_faults`.
 """
 
 import re
@@ -57,7 +58,7 @@ _LOST = re.compile(r"WindowAggr: .*(?:FILTER \(WHERE|IGNORE NULLS)|(?:skip|fetch
 _NEVER = bytes((f.random() < lit(0.0)).to_bytes())
 _PASSIVE = ("Projection:", "SubqueryAlias:", "Limit:", "Union", "TableScan:", "Sort:")
 _TOP_K = "fetch="
-_SELECTION = varint(LogicalPlanNode.SELECTION << 3 | LENGTH)
+FILTER = varint(LogicalPlanNode.SELECTION << 3 | LENGTH)
 _ASCENDING = {b"min": uint(SortExprNode.ASC, 1), b"max": b""}
 
 
@@ -102,6 +103,12 @@ def filter_parts(node: bytes) -> tuple[bytes, bytes] | None:
     return below.value, condition.value
 
 
+def encoded_filter(below: bytes, condition: bytes) -> bytes:
+    """Return an encoded filter of an input."""
+    parts = message(SelectionNode.INPUT, below) + message(SelectionNode.EXPR, condition)
+    return message(LogicalPlanNode.SELECTION, parts)
+
+
 def may_misplace_filters(optimized: LogicalPlan, text: str, context: SessionContext) -> bool:
     """Return True if a filter may reach an operator whose output has two columns of one name.
 
@@ -124,17 +131,16 @@ def keep_filters_in_place(logical: bytes, context: SessionContext) -> bytes:
     def change(node: bytes) -> bytes | None:
         if (parts := filter_parts(node)) is None:
             return None
-        below, condition = (rewrite(part, _SELECTION, change) for part in parts)
+        below, condition = (rewrite(part, FILTER, change) for part in parts)
         try:
             plan = LogicalPlan.from_bytes(context, parts[0])
         except Exception:  # noqa: BLE001  # DataFusion's errors have no class; this is a message of another kind
             return None
         if _reaches_same_names(plan, context, filtered=True):
             condition = unmoved(condition)
-        selection = message(SelectionNode.INPUT, below) + message(SelectionNode.EXPR, condition)
-        return message(LogicalPlanNode.SELECTION, selection)
+        return encoded_filter(below, condition)
 
-    return rewrite(logical, _SELECTION, change)
+    return rewrite(logical, FILTER, change)
 
 
 def exact_float_bounds(logical: bytes, context: SessionContext) -> bytes:

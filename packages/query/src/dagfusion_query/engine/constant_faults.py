@@ -1,36 +1,30 @@
-"""Constants and lists that DataFusion 55 would read or merge wrongly in the logical plan.
+"""Constants that DataFusion 55 would read wrongly in the logical plan, and their workarounds.
 
 DataFusion casts a constant when a column is compared with it. Two of its casts are refined here. Text without seconds
 is a timestamp, also as Dagster writes the keys of hourly partitions, `2024-03-10-03:00`. A number with a point is a
 double in SQL's text, and the nearest double of 0.1 is not 0.1: as a decimal it is the number that was written. (The
 engine's option `parse_float_as_decimal` would make all such numbers decimals: then `1 / 3.0` is 0.3333.)
 
-The simplification merges two lists of one value, and ignores NULL in three cases (apache/datafusion#24258, fixed after
-55). `x = 1 OR x = 2` is a list as well. Such lists are kept apart in the same pass:
-
-    x NOT IN (1, 2) OR x NOT IN (3, 4)       becomes true, also where x is NULL
-    x IN (1, 2) AND x NOT IN (5, NULL)       becomes x IN (1, 2), and is never true
-    NOT (x IN (1, 2) AND x IN (3, 4))        becomes true, also where x is NULL
-
 A comparison has its constant last. DataFusion pushes `x = 3` and `3 = x` down together as a contradiction, and of
 `x <= 3` and `3 > x` only the first (apache/datafusion#24763, fixed after 55). It puts constants last itself, but not in
 the conditions of joins, and not if it has to compute them: `DATE '2024-01-01' = x`.
 
-The plan is taken after DataFusion's analysis, which makes each cast explicit, and before a constant is computed.
+The plan is taken after DataFusion's analysis, which makes each cast explicit, and before a constant is computed. The
+lists of such a plan are kept apart in the same pass: see `list_faults`.
 """
 
 import math
 import re
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from functools import cache
-from typing import NamedTuple
 
 import pyarrow as pa
 from datafusion import DataFrame, Expr, LogicalPlan, SessionContext
 
 from dagfusion_query.catalog.partitioned_file import encode_scalar
+from dagfusion_query.engine.list_faults import keep_lists_apart, may_merge_lists
 from dagfusion_query.plan_messages import (
     AliasNode,
     ArrowType,
@@ -41,13 +35,11 @@ from dagfusion_query.plan_messages import (
     JoinNode,
     LogicalExprNode,
     LogicalPlanNode,
-    NotNode,
     ScalarValue,
-    SelectionNode,
 )
-from dagfusion_query.scan.plan_faults import filter_parts, joined, keep_unlimited, unmoved
+from dagfusion_query.scan.plan_faults import FILTER, encoded_filter, filter_parts, joined, keep_unlimited
 from dagfusion_query.scan.prune import is_constant
-from dagfusion_query.wire import LENGTH, Field, children, fields, message, rewrite, varint
+from dagfusion_query.wire import LENGTH, Field, children, fields, flag, message, rewrite, varint
 
 _STRINGS = (ScalarValue.UTF8, ScalarValue.LARGE_UTF8, ScalarValue.UTF8_VIEW)
 _DECIMALS = (ArrowType.DECIMAL128, ArrowType.DECIMAL256, ArrowType.DECIMAL32, ArrowType.DECIMAL64)
@@ -66,21 +58,16 @@ _TEXT = re.compile(
     r"(?P<date>\d{4}-\d\d-\d\d)(?P<between>[ Tt-])(?P<minute>\d\d:\d\d)(?P<second>:\d\d(?:\.\d+)?)?"
     r"(?P<offset> ?(?:[Zz]|[+-]\d\d:?\d\d))?"
 )
-_AND, _OR, _EQUAL = b"And", b"Or", b"Eq"
 _TURNED = {b"Eq": b"Eq", b"NotEq": b"NotEq", b"Lt": b"Gt", b"LtEq": b"GtEq", b"Gt": b"Lt", b"GtEq": b"LtEq"}
-_SELECTION = varint(LogicalPlanNode.SELECTION << 3 | LENGTH)
 _ANYTHING = b""
 _MARK = "LeftMark Join"
 _JOIN = varint(LogicalPlanNode.JOIN << 3 | LENGTH)
-_BINARY = varint(LogicalExprNode.BINARY << 3 | LENGTH)
-_NEGATED = re.compile(r"\bNOT\b(?!\s+(?:NULL|I?LIKE|BETWEEN|EXISTS|DISTINCT|TRUE|FALSE|UNKNOWN)\b)", re.IGNORECASE)
 # The end of a constant, or of what may be one: a string, a call or cast, a parameter, a type, a number, a truth value.
 _CONSTANT_FIRST = re.compile(
     r"""(?:['")?]|[$:]\w+|(?<![\w.])[\d.]+(?:[eE][+-]?\d+)?|\b(?:TRUE|FALSE|CURRENT_\w+))"""
     r"""\s*(?:[=<>]|!=|\b(?:NOT\s+)?(?:IN|BETWEEN)\b)""",
     re.IGNORECASE,
 )
-_PART_OF_LISTS = re.compile(r"\b(?:IN|OR)\b", re.IGNORECASE)
 
 
 def may_change(sql: str, values: Mapping[str, pa.Scalar]) -> bool:
@@ -138,26 +125,9 @@ def timestamp_text(text: str) -> str | None:
     return f"{found['date']} {found['minute']}{found['second'] or ':00'}{found['offset'] or ''}"
 
 
-class _List(NamedTuple):
-    """A comparison of a value with a list of values."""
-
-    value: bytes
-    negated: bool
-
-
-def may_merge_lists(sql: str) -> bool:
-    """Return True if a statement may have lists that `keep_lists_apart` changes."""
-    return _NEGATED.search(sql) is not None and len(_PART_OF_LISTS.findall(sql)) > 1
-
-
-def keep_lists_apart(plan: bytes) -> bytes:
-    """Return an encoded plan in whose filters no two lists can be merged wrongly."""
-    return rewrite(plan, _SELECTION, _filter_apart)
-
-
 def put_constants_last(plan: bytes) -> bytes:
     """Return an encoded plan in whose filters, and conditions of joins, no comparison begins with a constant."""
-    for marker, change in ((_SELECTION, _filter_with_constants_last), (_JOIN, _join_with_constants_last)):
+    for marker, change in ((FILTER, _filter_with_constants_last), (_JOIN, _join_with_constants_last)):
         plan = rewrite(plan, marker, change)
     return plan
 
@@ -230,7 +200,7 @@ def _filter_with_constants_last(node: bytes) -> bytes | None:
     if (parts := filter_parts(node)) is None:
         return None
     below, condition = parts
-    return _filter(rewrite(below, _SELECTION, _filter_with_constants_last), _with_constants_last(condition))
+    return encoded_filter(rewrite(below, FILTER, _filter_with_constants_last), _with_constants_last(condition))
 
 
 def _join_with_constants_last(node: bytes) -> bytes | None:
@@ -288,7 +258,7 @@ def _compared_with_one(in_list: bytes) -> bytes | None:
     values, listed = children(in_list, InListNode.EXPR), children(in_list, InListNode.LIST)
     if len(values) != 1 or len(listed) != 1 or not _begins_with_constant(values[0], listed[0]):
         return None
-    return joined(b"NotEq" if _flag(in_list, InListNode.NEGATED) else b"Eq", [listed[0], values[0]])
+    return joined(b"NotEq" if flag(in_list, InListNode.NEGATED) else b"Eq", [listed[0], values[0]])
 
 
 def _compared_with_two(between: bytes) -> bytes | None:
@@ -298,13 +268,9 @@ def _compared_with_two(between: bytes) -> bytes | None:
     if not len(values) == len(lows) == len(highs) == 1 or not _begins_with_constant(values[0], lows[0], highs[0]):
         return None
     (value,), (low,), (high,) = values, lows, highs
-    if _flag(between, BetweenNode.NEGATED):
-        return joined(_OR, [joined(b"Gt", [low, value]), joined(b"Lt", [high, value])])
-    return joined(_AND, [joined(b"LtEq", [low, value]), joined(b"GtEq", [high, value])])
-
-
-def _flag(node: bytes, number: int) -> bool:
-    return any(field.number == number and field.value for field in fields(node))
+    if flag(between, BetweenNode.NEGATED):
+        return joined(b"Or", [joined(b"Gt", [low, value]), joined(b"Lt", [high, value])])
+    return joined(b"And", [joined(b"LtEq", [low, value]), joined(b"GtEq", [high, value])])
 
 
 def _begins_with_constant(first: bytes, *rest: bytes) -> bool:
@@ -313,67 +279,6 @@ def _begins_with_constant(first: bytes, *rest: bytes) -> bool:
 
 def _is_constant(expr: bytes) -> bool:
     return is_constant(Expr.from_bytes(expr, _analysis()))
-
-
-def _filter_apart(node: bytes) -> bytes | None:
-    if (parts := filter_parts(node)) is None:
-        return None
-    below, condition = parts
-    return _filter(keep_lists_apart(below), _apart(condition))
-
-
-def _filter(below: bytes, condition: bytes) -> bytes:
-    parts = message(SelectionNode.INPUT, below) + message(SelectionNode.EXPR, condition)
-    return message(LogicalPlanNode.SELECTION, parts)
-
-
-def _apart(expr: bytes) -> bytes:
-    for inner in children(expr, LogicalExprNode.NOT):
-        return message(LogicalExprNode.NOT, message(NotNode.EXPR, _apart(*children(inner, NotNode.EXPR))))
-    for operator in (_AND, _OR):
-        operands = [*_operands(expr, operator)]
-        if len(operands) > 1:
-            kept = [*_kept_apart([_apart(operand) for operand in operands], operator)]
-            return expr if kept == operands else joined(operator, kept)
-    inside = rewrite(expr, _BINARY, _binary_apart)  # such as the conditions of CASE
-    return keep_lists_apart(inside)  # and subqueries
-
-
-def _binary_apart(node: bytes) -> bytes | None:
-    is_joined = any(len([*_operands(node, operator)]) > 1 for operator in (_AND, _OR))
-    return _apart(node) if is_joined and len([*fields(node)]) == 1 else None
-
-
-def _kept_apart(operands: Sequence[bytes], operator: bytes) -> Iterator[bytes]:
-    seen: set[_List] = set()
-    for operand in operands:
-        found = _list(operand)
-        if found is not None and _merges(found, seen, operator):
-            yield unmoved(operand)
-            continue
-        yield operand
-        if found is not None:
-            seen.add(found)
-
-
-def _merges(found: _List, seen: set[_List], operator: bytes) -> bool:
-    """Return True if a list is merged with one before it and that is not a plain union of values."""
-    if operator == _OR:
-        return found.negated and found in seen
-    return _List(found.value, negated=False) in seen or (not found.negated and _List(found.value, negated=True) in seen)
-
-
-def _list(expr: bytes) -> _List | None:
-    """Return what a condition compares with a list; None if it is no such condition."""
-    for inner in children(expr, LogicalExprNode.NOT):
-        found = _list(*children(inner, NotNode.EXPR))
-        return found and _List(found.value, not found.negated)
-    for node in children(expr, LogicalExprNode.IN_LIST):
-        (value,) = children(node, InListNode.EXPR)
-        return _List(value, _flag(node, InListNode.NEGATED))
-    sides = [{*_operands(comparison, _EQUAL)} for comparison in _operands(expr, _OR)]
-    common = set.intersection(*sides) if len(sides) > 1 else set()
-    return _List(common.pop(), negated=False) if common else None
 
 
 def _operands(expr: bytes, operator: bytes) -> Iterator[bytes]:
