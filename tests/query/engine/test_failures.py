@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from dagfusion_query.engine.datafusion_errors import execution_error
-from dagfusion_query.engine.objects import diagnose
 from dagfusion_query.engine.runtime import Stores
+from dagfusion_query.engine.stored_objects import diagnose
 from dagfusion_query.errors import (
     ExecutionError,
     ParameterError,

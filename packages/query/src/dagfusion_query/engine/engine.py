@@ -22,7 +22,7 @@ from dagfusion_query.engine.datafusion_errors import (
     planning_error,
     with_names,
 )
-from dagfusion_query.engine.objects import Objects, copy_policy
+from dagfusion_query.engine.object_requests import ObjectRequests, copy_policy
 from dagfusion_query.engine.parse import is_node, key_of, parsed, result_schema
 from dagfusion_query.engine.past_objects import refuse_replaced
 from dagfusion_query.engine.reuse import Keeper, PlanCache, ResultCache, identity, is_repeatable
@@ -142,7 +142,7 @@ class Engine:
         self._loop = Loop()
         self._breadth = Breadth(settings.parallelism, settings.scan_concurrency, settings.scan_window_bytes)
         copies = open_copies(settings)
-        self._objects = Objects(self._stores, copies, settings.scan_concurrency)
+        self._objects = ObjectRequests(self._stores, copies, settings.scan_concurrency)
         self._policy = None if copies is None else copy_policy(copies, settings)
         results = open_results(settings)
         self._results = None if results is None else ResultCache(results, settings.result_cache_result_bytes)

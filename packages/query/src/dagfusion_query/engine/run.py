@@ -14,9 +14,10 @@ from typing import Protocol
 import pyarrow as pa
 from datafusion import DataFrame, ExecutionPlan, RecordBatchStream, SessionContext
 
-from dagfusion_query.engine.objects import Objects, diagnose, is_about_objects, probe
+from dagfusion_query.engine.object_requests import ObjectRequests
 from dagfusion_query.engine.reuse import Keeper, timed
 from dagfusion_query.engine.runtime import Loop, Planners, Stores
+from dagfusion_query.engine.stored_objects import diagnose, is_about_objects, probe
 from dagfusion_query.scan.splice import Spliced
 from dagfusion_query.scan.stage import Staged
 from dagfusion_query.scan.table_scan import Scan
@@ -223,7 +224,7 @@ class RunContext:
     loop: Loop
     stall_s: float
     stores: Stores
-    objects: Objects
+    objects: ObjectRequests
     lost: Callable[[Sequence[Scan]], None]
     plans: list[ExecutionPlan] = field(default_factory=list)
     split: list[ExecutionPlan] = field(default_factory=list)

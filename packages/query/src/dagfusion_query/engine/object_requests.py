@@ -1,4 +1,4 @@
-"""The objects of a run: copies them before it, or compares them with their events after it or after an error.
+"""Requests for the objects of a run: copy them before it, or compare them with their events after it.
 
 No answer mixes versions of an object. A copy holds the bytes of one GET, whose etag, size and checksum are those of the
 event. An object that is read in place takes several requests, and its etag is requested once more after the last one.
@@ -10,9 +10,8 @@ the clock of the writer.
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,33 +20,15 @@ import obstore
 import pyarrow as pa
 from obstore.exceptions import BaseError, NotFoundError, PreconditionError
 
-from dagfusion_query.catalog.model import Table
-from dagfusion_query.engine.datafusion_errors import execution_error, is_no_room
-from dagfusion_query.engine.past_objects import removed, replaced
 from dagfusion_query.engine.runtime import Stores
-from dagfusion_query.errors import CorruptObjectError, QueryError, StaleObjectError, StoreUnavailableError
+from dagfusion_query.engine.stored_objects import StoredObject, stored_objects
 from dagfusion_query.object_cache.copies import Copies, copy_key
-from dagfusion_query.object_store import object_path
 from dagfusion_query.scan.parquet_scan import Copied, CopyPolicy
 from dagfusion_query.scan.table_scan import Scan
 from dagfusion_query.settings import Settings
 
 _IN_FLIGHT_BYTES = 128 << 20
 _TRIES = 2
-MAX_FILES = 2_000  # asked about at the most, when the error does not name the one
-_CONCURRENCY = 16
-_ABOUT_OBJECTS = (
-    "Object",
-    "object",
-    "Parquet",
-    "parquet",
-    "Generic S3 error",
-    "External",
-    "EOF",
-    "IO error",
-    "Compute error",
-    "panicked",  # decoding pages of another version than the footer's
-)
 
 
 class _Fetched(NamedTuple):
@@ -58,90 +39,7 @@ class _Fetched(NamedTuple):
     digest: bytes
 
 
-@dataclass(frozen=True)
-class StoredObject:
-    """One object of a scan.
-
-    Attributes:
-        partition: Dagster's key; None for an unpartitioned asset.
-        etag: The store's; None where the event has none.
-        checksum: `sha256:` and 64 hexadecimal digits; None where the event has none.
-        run_id: Of the run that wrote it.
-        is_large: Whether it is a large object of a consolidation.
-    """
-
-    table: Table
-    partition: str | None
-    uri: str
-    size_bytes: int
-    etag: str | None
-    checksum: str | None
-    run_id: str
-    is_large: bool = False
-
-    @property
-    def path(self) -> str:
-        """The path of the object in its store."""
-        return object_path(self.uri)
-
-    @property
-    def is_immutable(self) -> bool:
-        """True if its name contains its run or is a large object's, so that no other object replaces it.
-
-        A step that is tried again writes its objects again. So those of a past state are compared with their events.
-        """
-        is_own = bool(self.run_id) and self.run_id in self.uri.rpartition("/")[2]
-        return self.is_large or (is_own and self.table.as_of is None)
-
-    def gone(self) -> QueryError:
-        """Return the error of an object that is not in the store."""
-        if self.table.as_of is not None:
-            return removed(self.table, self.uri, self._partition)
-        return StaleObjectError(
-            f"{self._where} is gone from the object store although the event log says it was written; {self._cure}"
-        )
-
-    def changed(self, size_bytes: int | None = None) -> QueryError:
-        """Return the error of an object that was replaced since its event; `size_bytes` is that of the new one."""
-        if self.table.as_of is not None:
-            return replaced(self.table, self.uri, self._partition)
-        sizes = f" ({self.size_bytes} bytes then, {size_bytes} now)" if size_bytes is not None else ""
-        return StaleObjectError(
-            f"{self._where} has changed since its event was logged{sizes}; "
-            f"if a run is writing it, try again when that has ended, else {self._cure}"
-        )
-
-    def corrupt(self) -> CorruptObjectError:
-        """Return the error of an object whose bytes are not those that were written."""
-        return CorruptObjectError(
-            f"the object store twice gave bytes of {self._where} that do not have the checksum of its event: a byte is "
-            f"damaged in the store or on the way; check the store, then {self._cure}"
-        )
-
-    def unavailable(self, error: BaseError, endpoint: str | None) -> StoreUnavailableError:
-        """Return the error of a store that does not give the object."""
-        first = str(error).strip().splitlines()[0]
-        return StoreUnavailableError(
-            f"the object store{f' at {endpoint}' if endpoint else ''} did not give {self.uri}: {first}; "
-            "check that it runs and that AWS_ENDPOINT_URL and the credentials are right"
-        )
-
-    @property
-    def _where(self) -> str:
-        return f"{self.uri} (table {self.table.name}, {'consolidated' if self.is_large else self._partition})"
-
-    @property
-    def _cure(self) -> str:
-        if self.is_large:
-            return f"consolidate the table again: asset {'/'.join(self.table.asset_key)}"
-        return f"materialize it again: asset {'/'.join(self.table.asset_key)}, {self._partition}"
-
-    @property
-    def _partition(self) -> str:
-        return "unpartitioned" if self.partition is None else f"partition {self.partition}"
-
-
-class Objects:
+class ObjectRequests:
     """Requests to object stores beside DataFusion's own.
 
     Args:
@@ -285,60 +183,6 @@ class Objects:
 def copy_policy(copies: Copies, settings: Settings) -> CopyPolicy:
     """Return which scans read local copies."""
     return CopyPolicy(copies.path, copy_key, settings.object_cache_object_bytes, copies.limit_bytes // 2)
-
-
-def stored_objects(scan: Scan, limit: int | None = None) -> Iterator[StoredObject]:
-    """Yield the objects that a scan reads, the first `limit` of them."""
-    columns = ["partition_key", "uri", "size_bytes", "etag", "checksum", "run_id"]
-    for row in scan.kept.select(columns).slice(0, limit).to_pylist():
-        yield replace(StoredObject(scan.table, *row.values()), is_large=scan.is_large)
-
-
-def is_about_objects(error: BaseException) -> bool:
-    """Return True if an error may come of an object or its store."""
-    if isinstance(error, QueryError):
-        return isinstance(error, StaleObjectError | CorruptObjectError | StoreUnavailableError)
-    return not is_no_room(str(error)) and any(word in str(error) for word in _ABOUT_OBJECTS)
-
-
-def diagnose(error: BaseException, scans: Sequence[Scan], stores: Stores) -> QueryError:
-    """Turn what DataFusion raised into an error that names the object, the partition and the next step."""
-    if isinstance(error, QueryError):
-        return error
-    text = str(error)
-    if is_no_room(text) or not any(word in text for word in _ABOUT_OBJECTS):
-        return execution_error(error)
-    files = [file for scan in scans for part in scan.parts for file in stored_objects(part)]
-    named = [file for file in files if file.path in text]
-    with ThreadPoolExecutor(_CONCURRENCY) as pool:
-        found = [
-            why for why in pool.map(lambda file: check(file, stores), (named or files)[:MAX_FILES]) if why is not None
-        ]
-    unavailable = [why for why in found if isinstance(why, StoreUnavailableError)]
-    return (unavailable or found or [execution_error(error)])[0]
-
-
-def probe(scans: Sequence[Scan], stores: Stores) -> QueryError | None:
-    """Check that the store of a stalled scan answers. Return None if it does, and an error if not."""
-    for part in (part for scan in scans for part in scan.parts):
-        for file in stored_objects(part, 1):
-            why = check(file, stores)
-            if isinstance(why, StoreUnavailableError):
-                return why
-    return None
-
-
-def check(file: StoredObject, stores: Stores) -> QueryError | None:
-    """Compare the object in the store with its event; None when they agree."""
-    try:
-        meta = stores.head(file.uri, file.table.environment)
-    except FileNotFoundError:
-        return file.gone()
-    except BaseError as error:
-        return file.unavailable(error, stores.settings(file.table.environment).endpoint_url)
-    if meta["size"] != file.size_bytes or (file.etag and meta["e_tag"] and meta["e_tag"] != file.etag):
-        return file.changed(meta["size"])
-    return None
 
 
 def _part(scan: Scan, numbers: Sequence[int]) -> Scan:
