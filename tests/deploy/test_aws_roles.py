@@ -1,0 +1,155 @@
+"""The roles and the bucket of `deploy/aws/`, by simulation of allowed and denied requests."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.deploy.policies import allows, denies
+from tests.deploy.templates import Resolver, resources, template
+
+BUCKET, PREFIX = "lake-uat", "datafusion_test"
+ARN = f"arn:aws:s3:::{BUCKET}"
+VALUES = {"Environment": "uat", "BucketName": BUCKET, "Prefix": PREFIX}
+EXPORTS = {
+    "storage-BucketName": BUCKET,
+    "storage-PipelineRoleArn": "arn:aws:iam::123456789012:role/dagfusion-uat-pipeline",
+    "storage-MaintenanceRoleArn": "arn:aws:iam::123456789012:role/dagfusion-uat-maintenance",
+}
+TABLE = f"{PREFIX}/Silver/TaxID/orders/state=CA/date=2024-01-05/data.parquet"
+LARGE = f"{PREFIX}/_consolidated/Silver/TaxID/orders/data-0a.parquet"
+ICEBERG = "_iceberg/uat_silver_tax_id/orders/1.metadata.json"
+OUTPUT = "_dagster/storage/run/compute_logs/step.out"
+KEYS = {"table": TABLE, "large": LARGE, "iceberg": ICEBERG, "output": OUTPUT, "other": "payroll/2024.parquet"}
+ROLES = ("PipelineRole", "QueryRole", "MaintenanceRole")
+
+# Which of the three actions on an object each role has, for each kind of key. The rest is denied.
+OBJECTS = {
+    "PipelineRole": {"table": "GP", "large": "G", "output": "GP"},
+    "QueryRole": {"table": "G", "large": "G", "iceberg": "GP"},
+    "MaintenanceRole": {"table": "GD", "large": "GPD", "output": "GP"},
+}
+ACTIONS = {"G": "s3:GetObject", "P": "s3:PutObject", "D": "s3:DeleteObject"}
+NEVER = (
+    "s3:DeleteObjectVersion",
+    "s3:PutObjectAcl",
+    "s3:PutBucketPolicy",
+    "s3:DeleteBucket",
+    "s3:PutLifecycleConfiguration",
+    "s3:PutBucketPublicAccessBlock",
+    "iam:PassRole",
+    "secretsmanager:GetSecretValue",
+)
+
+Policies = Mapping[str, list[Any]]
+
+
+def policies_of(document: Mapping[str, Any], resolve: Resolver) -> Policies:
+    roles = resources(document, "AWS::IAM::Role")
+    return {name: [resolve(p["PolicyDocument"]) for p in role["Policies"]] for name, role in roles.items()}
+
+
+@pytest.fixture(scope="module")
+def storage(root: Path) -> Mapping[str, Any]:
+    return template(root / "deploy/aws/storage-and-roles.yaml")
+
+
+@pytest.fixture(scope="module")
+def policies(storage: Mapping[str, Any]) -> Policies:
+    return policies_of(storage, Resolver(storage, VALUES))
+
+
+@pytest.fixture(scope="module")
+def launcher(root: Path) -> list[Any]:
+    services = template(root / "deploy/aws/services.yaml")
+    resolve = Resolver(services, {"Environment": "uat", "StorageStack": "storage"}, EXPORTS)
+    return policies_of(services, resolve)["LauncherRole"]
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("kind", KEYS)
+@pytest.mark.parametrize("letter", ACTIONS)
+def test_a_role_may_do_with_an_object_what_it_is_for(policies: Policies, role: str, kind: str, letter: str) -> None:
+    expected = letter in OBJECTS[role].get(kind, "")
+    assert allows(policies[role], ACTIONS[letter], f"{ARN}/{KEYS[kind]}") is expected
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("action", NEVER)
+def test_no_role_may_administer(policies: Policies, role: str, action: str) -> None:
+    for resource in (ARN, *(f"{ARN}/{key}" for key in KEYS.values()), "*"):
+        assert not allows(policies[role], action, resource)
+
+
+@pytest.mark.parametrize("role", ROLES)
+@given(key=st.text(min_size=1))
+def test_no_object_outside_of_the_known_folders_can_be_touched(policies: Policies, role: str, key: str) -> None:
+    if key.startswith((f"{PREFIX}/", "_iceberg/", "_dagster/")):
+        return
+    for candidate in (key, f"{PREFIX}x/{key}", f"other/{PREFIX}/{key}"):
+        assert not any(allows(policies[role], action, f"{ARN}/{candidate}") for action in ACTIONS.values())
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_object_of_another_bucket_can_be_touched(policies: Policies, role: str) -> None:
+    for action in ACTIONS.values():
+        assert not allows(policies[role], action, f"{ARN}-2/{TABLE}")
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize(
+    ("prefix", "expected"),
+    [(f"{PREFIX}/Silver/", True), (f"{PREFIX}/", True), (PREFIX, False), ("", False), (None, False)],
+)
+def test_a_role_may_list_the_tables_only(policies: Policies, role: str, prefix: str | None, *, expected: bool) -> None:
+    context = {} if prefix is None else {"s3:prefix": prefix}
+    assert allows(policies[role], "s3:ListBucket", ARN, context) is expected
+
+
+def test_maintenance_may_read_how_the_bucket_is_set_up(policies: Policies) -> None:
+    for action in ("s3:GetLifecycleConfiguration", "s3:GetEncryptionConfiguration", "s3:GetBucketVersioning"):
+        assert allows(policies["MaintenanceRole"], action, ARN)
+        assert not allows(policies["QueryRole"], action, ARN)
+
+
+def test_requests_without_tls_are_denied(storage: Mapping[str, Any]) -> None:
+    [policy] = resources(storage, "AWS::S3::BucketPolicy").values()
+    document = Resolver(storage, VALUES)(policy["PolicyDocument"])
+    [statement] = document["Statement"]
+    assert statement["Principal"] == "*"
+    for action, resource in (("s3:GetObject", f"{ARN}/{TABLE}"), ("s3:ListBucket", ARN), ("s3:PutObject", f"{ARN}/x")):
+        assert denies(document, action, resource, {"aws:SecureTransport": "false"})
+        assert not denies(document, action, resource, {"aws:SecureTransport": "true"})
+
+
+def test_only_tasks_of_this_account_take_the_roles(storage: Mapping[str, Any]) -> None:
+    for role in resources(storage, "AWS::IAM::Role").values():
+        [statement] = Resolver(storage, VALUES)(role["AssumeRolePolicyDocument"])["Statement"]
+        assert statement["Principal"] == {"Service": "ecs-tasks.amazonaws.com"}
+        assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": "123456789012"}}
+
+
+def test_dagster_launches_runs_in_its_own_cluster_only(launcher: list[Any]) -> None:
+    run = "arn:aws:ecs:us-east-2:123456789012:task-definition/dagfusion-uat-run:7"
+    own = {"ecs:cluster": "arn:aws:Cluster:Arn"}
+    assert allows(launcher, "ecs:RunTask", run, own)
+    assert not allows(launcher, "ecs:RunTask", run, {"ecs:cluster": "arn:aws:ecs:us-east-2:123456789012:cluster/other"})
+    assert not allows(launcher, "ecs:RunTask", run.replace("-run:", "-query:"), own)
+
+
+def test_dagster_passes_only_the_roles_of_runs(launcher: list[Any]) -> None:
+    ecs = {"iam:PassedToService": "ecs-tasks.amazonaws.com"}
+    role = "arn:aws:iam::123456789012:role/dagfusion-uat-"
+    for name, expected in (("pipeline", True), ("maintenance", True), ("query", False), ("admin", False)):
+        assert allows(launcher, "iam:PassRole", f"{role}{name}", ecs) is expected
+    assert not allows(launcher, "iam:PassRole", f"{role}pipeline", {"iam:PassedToService": "lambda.amazonaws.com"})
+
+
+def test_dagster_itself_reads_no_table(launcher: list[Any]) -> None:
+    assert allows(launcher, "s3:GetObject", f"{ARN}/{OUTPUT}")
+    assert not allows(launcher, "s3:GetObject", f"{ARN}/{TABLE}")
+    assert not allows(launcher, "s3:PutObject", f"{ARN}/{OUTPUT}")
+    assert not allows(launcher, "secretsmanager:GetSecretValue", "arn:aws:Database:MasterUserSecret.SecretArn")

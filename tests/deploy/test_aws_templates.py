@@ -1,0 +1,148 @@
+"""The CloudFormation templates are clean, agree with each other, and set what the programs read."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+from cfnlint.api import lint_file
+from dagster._config import validate_config
+from dagster._core.instance.config import dagster_instance_config_schema
+from dagster_aws.ecs import EcsRunLauncher
+from dagster_aws.s3.compute_log_manager import S3ComputeLogManager
+
+from dagfusion_query.config import read_config
+from dagfusion_query.doors.http.openapi import describe
+from tests.deploy.templates import Resolver, containers, resources, template
+
+TEMPLATES = ("storage-and-roles", "services")
+SECRET = re.compile(r"(?i)password|secret_access|token")
+
+
+@pytest.fixture(scope="module")
+def services(root: Path) -> Mapping[str, Any]:
+    return template(root / "deploy/aws/services.yaml")
+
+
+@pytest.fixture(scope="module")
+def instance(root: Path) -> Mapping[str, Any]:
+    parsed: Mapping[str, Any] = yaml.safe_load((root / "deploy/aws/dagster.yaml").read_text())
+    return parsed
+
+
+def resolved(services: Mapping[str, Any]) -> Resolver:
+    exports = {f"storage-{name}": name for name in ("BucketName", "Prefix", "PipelineRoleArn", "QueryRoleArn")}
+    return Resolver(services, {"Environment": "uat", "StorageStack": "storage"}, exports)
+
+
+def variables(services: Mapping[str, Any], container: Mapping[str, Any]) -> dict[str, str]:
+    return {entry["Name"]: entry["Value"] for entry in resolved(services)(container["Environment"])}
+
+
+def secrets(container: Mapping[str, Any]) -> set[str]:
+    return {entry["Name"] for entry in container.get("Secrets", ())}
+
+
+@pytest.mark.usefixtures("heavy")
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_cfn_lint_finds_nothing(root: Path, name: str) -> None:
+    assert [str(match) for match in lint_file(root / f"deploy/aws/{name}.yaml")] == []
+
+
+def test_every_template_is_linted(root: Path) -> None:
+    found = {p.stem for p in (root / "deploy/aws").glob("*.yaml") if "AWSTemplateFormatVersion" in p.read_text()}
+    assert found == set(TEMPLATES)
+
+
+def test_what_a_stack_imports_another_exports(root: Path) -> None:
+    documents = {name: template(root / f"deploy/aws/{name}.yaml") for name in TEMPLATES}
+    exported = {
+        output["Export"]["Name"]["Fn::Sub"].rpartition("}-")[2]
+        for document in documents.values()
+        for output in document["Outputs"].values()
+        if "Export" in output
+    }
+    texts = [(root / f"deploy/aws/{name}.yaml").read_text() for name in TEMPLATES]
+    imported = {name for text in texts for name in re.findall(r"\$\{(?:Storage|Services)Stack\}-(\w+)", text)}
+    assert len(imported) >= 5
+    assert imported <= exported
+
+
+def test_no_secret_is_in_plain_text(services: Mapping[str, Any]) -> None:
+    for task, container in containers(services):
+        assert [n for n in variables(services, container) if SECRET.search(n)] == [], task
+        assert not re.search(r"://[^@/]*:[^@/]*@", str(container["Environment"])), task
+
+
+def test_each_dagster_container_has_the_variables_of_its_instance(
+    services: Mapping[str, Any], root: Path, instance: Mapping[str, Any]
+) -> None:
+    text = (root / "deploy/aws/dagster.yaml").read_text()
+    read = set(re.findall(r"env: (\w+)", text))
+    assert "DAGSTER_POSTGRES_PASSWORD" in read
+    assert instance["run_launcher"]["config"]["task_definition"]["env"] in read
+    for task, container in containers(services):
+        if task != "QueryTask":
+            assert read <= {*variables(services, container), *secrets(container)}, task
+
+
+def test_the_instance_is_one_that_dagster_accepts(instance: Mapping[str, Any]) -> None:
+    checked = validate_config(dagster_instance_config_schema(), instance)
+    assert checked.success, checked.errors
+    programs: dict[str, Any] = {"run_launcher": EcsRunLauncher, "compute_logs": S3ComputeLogManager}
+    for part, program in programs.items():
+        assert instance[part]["class"] == program.__name__
+        config = validate_config(program.config_type(), instance[part]["config"])
+        assert config.success, config.errors
+
+
+def test_the_launcher_starts_a_container_that_exists(services: Mapping[str, Any], instance: Mapping[str, Any]) -> None:
+    run = resources(services, "AWS::ECS::TaskDefinition")["RunTask"]
+    assert instance["run_launcher"]["config"]["container_name"] in [c["Name"] for c in run["ContainerDefinitions"]]
+
+
+def test_the_query_service_accepts_its_variables(services: Mapping[str, Any], tmp_path: Path) -> None:
+    [container] = [c for task, c in containers(services) if task == "QueryTask"]
+    config = read_config({**variables(services, container), "DAGFUSION_STATE_DIR": str(tmp_path)})
+    [environment] = config.environments
+    assert (environment.name, environment.bucket) == ("uat", "BucketName")
+    assert environment.settings.event_log is not None
+    assert environment.settings.event_log.endswith(":5432/dagster?sslmode=require")
+    assert config.service.anonymous == "never"
+    memory = config.service.workers * config.service.worker_memory_bytes
+    task = resources(services, "AWS::ECS::TaskDefinition")["QueryTask"]
+    assert memory + config.service.worker_memory_bytes < int(task["Memory"]) << 20  # one more is the spare
+    balancer = resources(services, "AWS::ElasticLoadBalancingV2::LoadBalancer")["LoadBalancer"]
+    [idle] = [a["Value"] for a in balancer["LoadBalancerAttributes"] if a["Key"].startswith("idle_timeout")]
+    assert float(idle) > config.service.query_timeout_s
+    assert container["StopTimeout"] > config.service.cancel_grace_s
+
+
+def test_the_load_balancer_asks_for_health_where_the_service_tells(services: Mapping[str, Any]) -> None:
+    targets = resources(services, "AWS::ElasticLoadBalancingV2::TargetGroup")
+    assert targets["HttpTargets"]["HealthCheckPath"] in describe("1")["paths"]
+
+
+def test_the_bucket_is_set_up_as_promised(root: Path) -> None:
+    document = template(root / "deploy/aws/storage-and-roles.yaml")
+    values = {"Environment": "uat", "BucketName": "lake-uat", "Prefix": "tables"}
+    bucket = Resolver(document, values)(resources(document, "AWS::S3::Bucket")["Bucket"])
+    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+    assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
+    [tables, versions, uploads] = bucket["LifecycleConfiguration"]["Rules"]
+    assert tables["Prefix"] == "tables/"
+    assert tables["Transitions"] == [{"StorageClass": "GLACIER", "TransitionInDays": "90"}]
+    assert tables["ExpirationInDays"] == "365"
+    assert versions["NoncurrentVersionExpiration"] == {"NoncurrentDays": 30}
+    assert uploads["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 7}
+
+
+def test_the_database_is_private_and_encrypted(services: Mapping[str, Any]) -> None:
+    [database] = resources(services, "AWS::RDS::DBInstance").values()
+    assert (database["StorageEncrypted"], database["PubliclyAccessible"]) == (True, False)
+    assert database["ManageMasterUserPassword"] is True
+    assert "MasterUserPassword" not in database
+    [group] = resources(services, "AWS::RDS::DBParameterGroup").values()
+    assert group["Parameters"] == {"rds.force_ssl": "1"}
