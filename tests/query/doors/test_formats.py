@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from dagfusion_query.cli import options
-from dagfusion_query.cli.output import WRITERS
 from dagfusion_query.formats import Format
 from tests.query.server.process import Server
 
@@ -63,4 +62,3 @@ def test_every_name_is_in_the_description(server: Server) -> None:
 
 def test_the_command_line_has_all_formats_and_the_table() -> None:
     assert {*options.OutputFormat} == {*Format, "table"}
-    assert {*WRITERS} == {*Format}

@@ -1,21 +1,22 @@
 """Writes the values that commands return: as a table for people, or as rows of a format for programs."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-import orjson
 import pyarrow as pa
 import typer
 
 from dagfusion_query.answers import Explanation, Result, TableInfo
 from dagfusion_query.cli.options import OutputFormat
 from dagfusion_query.cli.screen import cost
+from dagfusion_query.formats import Format
 
-Batches = Iterable[pa.RecordBatch]
-Writer = Callable[[pa.Schema, Batches, BinaryIO], None]
+if TYPE_CHECKING:
+    from dagfusion_query.formats.encoders import Encoder
 
+_BINARY = (OutputFormat.arrow, OutputFormat.parquet)
 _ARROW_FILES = (".arrow", ".feather")  # Arrow's file format; a stream is `.arrows`
 
 
@@ -51,21 +52,33 @@ def output(form: OutputFormat, out: BinaryIO, max_rows: int = 0, *, file: Path |
         from dagfusion_query.cli.screen import TableOutput  # noqa: PLC0415  # only people need rich
 
         return TableOutput(0 if file else max_rows, out if file else None)
-    is_arrow_file = file is not None and form == OutputFormat.arrow and file.suffix.lower() in _ARROW_FILES
-    return RowsOutput(write_arrow_file if is_arrow_file else WRITERS[form], out, file)
+    if form in _BINARY:
+        _refuse_terminal(out)
+    return RowsOutput(encoder_of(form, file), out, file)
+
+
+def encoder_of(form: OutputFormat, file: Path | None = None) -> "Callable[[pa.Schema], Encoder]":
+    """Return what makes an encoder: JSON is an array of objects here, and a file `.arrow` has Arrow's file format."""
+    from dagfusion_query.formats import encoders  # noqa: PLC0415  # a table needs none
+
+    if form == OutputFormat.json:
+        return encoders.JsonArrayEncoder
+    if form == OutputFormat.arrow and file is not None and file.suffix.lower() in _ARROW_FILES:
+        return encoders.ArrowFileEncoder
+    return Format(form.value).encoder
 
 
 class RowsOutput:
     """For programs: rows, and nothing else; of a file, its name and what it cost on stderr.
 
     Args:
-        write: Writes the format.
+        encoder: Makes an encoder for rows of a schema.
         out: Where it is written to.
         file: The name of the file that `out` is, if it is one.
     """
 
-    def __init__(self, write: Writer, out: BinaryIO, file: Path | None = None) -> None:
-        self._write, self._out, self._file = write, out, file
+    def __init__(self, encoder: "Callable[[pa.Schema], Encoder]", out: BinaryIO, file: Path | None = None) -> None:
+        self._encoder, self._out, self._file = encoder, out, file
 
     def tables(self, tables: Sequence[TableInfo], *, every_asset: bool = True) -> None:
         """Write a row for each table, and for each asset that is not Parquet, which has a `problem_code`."""
@@ -79,8 +92,7 @@ class RowsOutput:
 
     def result(self, result: Result) -> None:
         """Write the rows as they come."""
-        self._write(result.schema, result, self._out)
-        self._out.flush()
+        self._write(result.schema, result)
         if self._file is not None:
             typer.echo(f"{self._file}: {cost(result.stats)}", err=True)
 
@@ -94,7 +106,13 @@ class RowsOutput:
         self._table(rows)
 
     def _table(self, table: pa.Table) -> None:
-        self._write(table.schema, table.to_batches(), self._out)
+        self._write(table.schema, table.to_batches())
+
+    def _write(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+        encoder = self._encoder(schema)
+        for batch in batches:
+            self._out.writelines(encoder.write(batch))
+        self._out.writelines(encoder.finish())
         self._out.flush()
 
 
@@ -119,106 +137,6 @@ _TABLES = pa.schema(
         "would_gain": pa.bool_(),
     }
 )
-
-
-def write_json(schema: pa.Schema, batches: Batches, out: BinaryIO) -> None:
-    """Write one JSON array, an object a row."""
-    separator = b"["
-    for row in _rows(schema, batches):
-        out.write(separator + row)
-        separator = b",\n "
-    out.write(b"[]\n" if separator == b"[" else b"]\n")
-
-
-def write_jsonl(schema: pa.Schema, batches: Batches, out: BinaryIO) -> None:
-    """Write an object a line."""
-    out.writelines(row + b"\n" for row in _rows(schema, batches))
-
-
-def write_csv(schema: pa.Schema, batches: Batches, out: BinaryIO) -> None:
-    """Write CSV with a header; nested values as JSON, intervals as ISO 8601."""
-    from pyarrow import csv  # noqa: PLC0415  # each format imports what only it needs
-
-    flat = pa.schema([pa.field(f.name, pa.string() if _is_text_in_csv(f.type) else f.type) for f in schema])
-    with csv.CSVWriter(out, flat) as writer:
-        for batch in batches:
-            columns = [_texts(c) if _is_text_in_csv(c.type) else c for c in batch.columns]
-            writer.write_batch(pa.record_batch(columns, schema=flat))
-
-
-def write_arrow_stream(schema: pa.Schema, batches: Batches, out: BinaryIO) -> None:
-    """Write an Arrow IPC stream."""
-    _refuse_terminal(out)
-    with pa.ipc.new_stream(out, schema) as writer:
-        for batch in batches:
-            writer.write_batch(batch)
-
-
-def write_arrow_file(schema: pa.Schema, batches: Batches, out: BinaryIO) -> None:
-    """Write an Arrow IPC file, also known as Feather."""
-    _refuse_terminal(out)
-    with pa.ipc.new_file(out, schema) as writer:
-        for batch in batches:
-            writer.write_batch(batch)
-
-
-def write_parquet(schema: pa.Schema, batches: Batches, out: BinaryIO) -> None:
-    """Write a Parquet file in row groups of bounded size."""
-    from dagfusion_query.formats.encoders import ParquetEncoder  # noqa: PLC0415
-
-    _refuse_terminal(out)
-    renamed = pa.schema([f.with_name(name) for f, name in zip(schema, unique_names(schema.names), strict=True)])
-    encoder = ParquetEncoder(renamed)
-    for batch in batches:
-        out.writelines(encoder.write(batch))
-    out.writelines(encoder.finish())
-
-
-WRITERS: Mapping[str, Writer] = {
-    "json": write_json,
-    "jsonl": write_jsonl,
-    "csv": write_csv,
-    "arrow": write_arrow_stream,
-    "parquet": write_parquet,
-}
-
-
-def unique_names(names: Sequence[str]) -> list[str]:
-    """Make the names of columns unique, as objects and Parquet need it: `state`, `state_2`."""
-    taken: set[str] = set()
-    unique: list[str] = []
-    for name in names:
-        other, number = name, 1
-        while other in taken or (number > 1 and other in names):
-            number += 1
-            other = f"{name}_{number}"
-        taken.add(other)
-        unique.append(other)
-    return unique
-
-
-def _rows(schema: pa.Schema, batches: Batches) -> Iterator[bytes]:
-    """Yield each row as a JSON object."""
-    from dagfusion_query.formats.text_values import json_values  # noqa: PLC0415
-
-    names = unique_names(schema.names)
-    for batch in batches:
-        columns = [json_values(column) for column in batch.columns]
-        for values in zip(*columns, strict=True):
-            yield orjson.dumps(dict(zip(names, values, strict=True)))
-
-
-def _texts(column: pa.Array) -> pa.Array:
-    from dagfusion_query.formats.text_values import json_values  # noqa: PLC0415
-
-    def text(value: Any) -> str | None:
-        return value if value is None or isinstance(value, str) else orjson.dumps(value).decode()
-
-    return pa.array(map(text, json_values(column)), pa.string())
-
-
-def _is_text_in_csv(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_nested(kind) or pa.types.is_interval(kind))
 
 
 def _refuse_terminal(out: BinaryIO) -> None:

@@ -1,4 +1,4 @@
-"""A result's batches as bytes of a format, in the worker; the service only relays them.
+"""A result's batches as bytes of a format, in the worker or the command line; the service only relays them.
 
 Values in JSON and CSV are as `text_values` says.
 """
@@ -10,7 +10,6 @@ from typing import Protocol, TypeAlias
 import orjson
 import pyarrow as pa
 import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 
 from dagfusion_query.errors import UnsupportedTypeError
 from dagfusion_query.formats.text_values import csv_column, json_values, unique_names
@@ -62,7 +61,11 @@ class ArrowEncoder:
 
     def __init__(self, schema: pa.Schema) -> None:
         self._sink = _Sink()
-        self._writer = pa.ipc.new_stream(pa.PythonFile(self._sink, "w"), schema)
+        self._writer = self._open(pa.PythonFile(self._sink, "w"), schema)
+
+    @staticmethod
+    def _open(sink: pa.NativeFile, schema: pa.Schema) -> pa.ipc.RecordBatchStreamWriter:
+        return pa.ipc.new_stream(sink, schema)
 
     def write(self, batch: pa.RecordBatch) -> list[Piece]:
         """Return the batch as messages, the schema's before the first."""
@@ -75,10 +78,20 @@ class ArrowEncoder:
         return self._sink.take()
 
 
+class ArrowFileEncoder(ArrowEncoder):
+    """An Arrow IPC file, also known as Feather; the command line writes it to files that end in `.arrow`."""
+
+    @staticmethod
+    def _open(sink: pa.NativeFile, schema: pa.Schema) -> pa.ipc.RecordBatchStreamWriter:
+        return pa.ipc.new_file(sink, schema)
+
+
 class ParquetEncoder:
     """A Parquet file in row groups of bounded size; a column whose name is taken is called `name:1`."""
 
     def __init__(self, schema: pa.Schema) -> None:
+        import pyarrow.parquet as pq  # noqa: PLC0415  # takes 0.1 s, which only this format needs
+
         self._sink = _Sink()
         fields = [field.with_name(name) for field, name in zip(schema, unique_names(schema.names), strict=True)]
         self._schema = pa.schema(fields)
@@ -149,6 +162,26 @@ class JsonLinesEncoder:
     def finish(self) -> list[Piece]:
         """Return nothing: lines have no end but their own."""
         return []
+
+
+class JsonArrayEncoder:
+    """One JSON array with an object a row, as the command line writes it; the objects are those of JSON lines."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._lines = JsonLinesEncoder(schema)
+        self._start = b"["
+
+    def write(self, batch: pa.RecordBatch) -> list[Piece]:
+        """Return the batch's objects, each on its line."""
+        if not batch.num_rows:
+            return []
+        (lines,) = self._lines.write(batch)
+        start, self._start = self._start, b",\n "
+        return [start, bytes(lines)[:-1].replace(b"\n", b",\n ")]
+
+    def finish(self) -> list[Piece]:
+        """Return the end of the array."""
+        return [b"[]\n" if self._start == b"[" else b"]\n"]
 
 
 class CsvEncoder:
