@@ -11,9 +11,20 @@ import pytest
 
 # From the ground up: a room may import itself and what is below it. A new room finds its floor here.
 TOWERS: Mapping[str, Sequence[str]] = {
-    "dagfusion_contract": ("errors", "naming", "layout", "arrow_types", "values", "record", "consolidation", "view"),
+    "dagfusion_contract": (
+        "errors",
+        "naming",
+        "layout",
+        "arrow_types",
+        "values",
+        "record",
+        "consolidation",
+        "view",
+        "secret_reference",
+    ),
     "dagfusion_pipeline": (
         "errors",
+        "secrets_manager",
         "environment",
         "storable",
         "casts",
@@ -57,6 +68,7 @@ TOWERS: Mapping[str, Sequence[str]] = {
     ),
     "dagfusion_query": (
         "errors",
+        "secrets_manager",
         "wire",
         "plan_messages",
         "sql_text",
@@ -154,7 +166,7 @@ HOMES: Mapping[str, Sequence[str]] = {
         "dagfusion_stack",
     ),
     "dagster._": ("dagfusion_pipeline.partition_events",),
-    "boto3": ("dagfusion_pipeline.store",),
+    "boto3": ("dagfusion_pipeline.secrets_manager", "dagfusion_pipeline.store", "dagfusion_query.secrets_manager"),
     "obstore": (
         "dagfusion_pipeline.store",
         "dagfusion_query.object_store",

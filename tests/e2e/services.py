@@ -152,7 +152,7 @@ class Containers:
     def object_store(self, folder: Path) -> Iterator[ObjectStore]:
         del folder
         image = os.environ.get("DAGFUSION_LOCALSTACK_IMAGE", LOCALSTACK_IMAGE)
-        container = LocalStackContainer(image, region_name="us-east-1").with_services("s3")
+        container = LocalStackContainer(image, region_name="us-east-1").with_services("s3", "secretsmanager")
         with warnings.catch_warnings():  # LocalStackContainer waits by a function that testcontainers deprecates
             warnings.filterwarnings("ignore", "The wait_for_logs function", DeprecationWarning)
             container.start()

@@ -17,6 +17,7 @@ from pyiceberg.catalog.rest import RestCatalog
 from dagfusion_query import connect
 from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.access.grants import Caller
+from dagfusion_query.access.secret_tokens import open_tokens
 from dagfusion_query.catalog.environments import Environments, EnvironmentState
 from dagfusion_query.config import Config, read_config
 from dagfusion_query.doors.iceberg.iceberg_routes import IcebergRoutes
@@ -152,7 +153,7 @@ def running(home: Path, folder: Path, s3: Mapping[str, Any], bucket_folder: str,
     with ExitStack() as stack:
         environments = Environments(config)
         stack.callback(environments.close)
-        service, tokens = Following(environments), Tokens(config.tokens_file)
+        service, tokens = Following(environments), open_tokens(config.tokens_file)
         iceberg = IcebergRoutes(service, config, tokens)
         door = stack.enter_context(serving(service, tokens, config.service, pages=iceberg.mounts()))
         environments.refresh(PATIENCE_S)

@@ -2,6 +2,8 @@
 
 ContractError                a value breaks the contract
 ├── LayoutError              an asset or partition cannot become an object key, or a key is not of the layout
+├── SecretReferenceError     a setting begins as a reference to a secret and is not one
+├── SecretError              a secret that a setting refers to cannot be read
 └── RecordError              a `dagfusion/file` entry cannot be used
     ├── MalformedRecordError a field is missing, or has a value that it cannot have
     └── RecordVersionError   its version is not one that this reader knows
@@ -14,6 +16,14 @@ class ContractError(ValueError):
 
 class LayoutError(ContractError):
     """An asset key or a partition value cannot become an object key, or an object key is not of the layout."""
+
+
+class SecretReferenceError(ContractError):
+    """A setting begins as a reference to a secret and is not one."""
+
+
+class SecretError(ContractError):
+    """A secret that a setting refers to cannot be read."""
 
 
 class RecordError(ContractError):

@@ -2,6 +2,7 @@
 
 PipelineError
 |-- ConfigurationError      an environment variable, an IO manager's field or an asset's metadata is not usable
+|-- SecretUnavailableError  a secret that a field or a variable refers to cannot be read
 |-- MissingExtraError       a library of an extra of this package is not installed
 |-- SqlError                the SQL of an asset, or what it depends on, is not usable
 |-- LayoutError             an asset key or a partition value cannot become an object key
@@ -21,6 +22,10 @@ class PipelineError(Exception):
 
 class ConfigurationError(PipelineError):
     """An environment variable, an IO manager's field or an asset's metadata is not usable."""
+
+
+class SecretUnavailableError(PipelineError):
+    """A secret that a field or an environment variable refers to cannot be read from AWS Secrets Manager."""
 
 
 class MissingExtraError(PipelineError):

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,14 +11,19 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 import obstore
 import pyarrow as pa
 from obstore.exceptions import BaseError, PreconditionError
 from obstore.store import MemoryStore, S3Store
 
+from dagfusion_contract.secret_reference import MAX_AGE_S
 from dagfusion_pipeline.errors import ConfigurationError, MissingObjectError, StoreError
+from dagfusion_pipeline.secrets_manager import is_reference, resolved
+
+if TYPE_CHECKING:
+    from obstore.store import S3Credential  # a type alone
 
 Result = TypeVar("Result")
 
@@ -69,12 +74,15 @@ class ObjectStore:
         """A bucket of S3, or of a server that speaks its protocol.
 
         Without keys, AWS's default credential chain applies: environment, profile, container and instance roles.
+        A key may be a reference to a secret, `secretsmanager://name#key`, which is read again each minute.
 
         Raises:
             ConfigurationError: one key without the other, or no keys and none in AWS's chain.
         """
         settings: dict[str, Any] = _static_keys(access_key_id, secret_access_key, session_token)
-        if not settings:
+        if any(map(is_reference, settings.values())):
+            settings = {"credential_provider": partial(_keys_of_secrets, settings, region)}
+        elif not settings:
             settings["credential_provider"] = _default_chain()
         if endpoint_url:
             settings["endpoint"] = endpoint_url
@@ -344,6 +352,15 @@ def _static_keys(key_id: str | None, secret: str | None, token: str | None) -> d
         )
     named = {"access_key_id": key_id, "secret_access_key": secret, "session_token": token}
     return {name: value for name, value in named.items() if value}
+
+
+def _keys_of_secrets(keys: Mapping[str, str], region: str | None) -> "S3Credential":
+    return {
+        "access_key_id": resolved(keys["access_key_id"], region) or "",
+        "secret_access_key": resolved(keys["secret_access_key"], region) or "",
+        "token": resolved(keys.get("session_token"), region),
+        "expires_at": datetime.now(UTC) + timedelta(seconds=MAX_AGE_S),
+    }
 
 
 def _default_chain() -> object:

@@ -15,7 +15,9 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
+from dagfusion_contract.secret_reference import SecretReference
 from dagfusion_query.errors import SettingsError
+from dagfusion_query.secrets_manager import is_reference, reference_in
 from dagfusion_query.service_settings import ICEBERG_CREDENTIALS, ConfigSettings, ServiceSettings
 from dagfusion_query.settings import (
     ENGINE_SETTINGS,
@@ -96,8 +98,8 @@ class Config:
     state_dir: Path
 
     @property
-    def tokens_file(self) -> Path:
-        """The file of access tokens."""
+    def tokens_file(self) -> Path | SecretReference:
+        """The file of access tokens, or the secret that has its text."""
         return _tokens_file(self.service, self.state_dir)
 
     def make_folders(self) -> None:
@@ -163,7 +165,7 @@ def _placed(settings: Settings, state_dir: Path, environment: str) -> Settings:
     )
 
 
-def read_tokens_file(variables: Mapping[str, str], *, file: Path | None = None) -> Path:
+def read_tokens_file(variables: Mapping[str, str], *, file: Path | None = None) -> Path | SecretReference:
     """Read where the access tokens are kept; nothing need be known of environments for that.
 
     Raises:
@@ -175,7 +177,9 @@ def read_tokens_file(variables: Mapping[str, str], *, file: Path | None = None) 
     return _tokens_file(service, _state_dir(variables, service))
 
 
-def _tokens_file(service: ServiceSettings, state_dir: Path) -> Path:
+def _tokens_file(service: ServiceSettings, state_dir: Path) -> Path | SecretReference:
+    if (reference := reference_in(service.tokens or "")) is not None:
+        return reference
     return state_dir / "tokens.json" if service.tokens is None else Path(service.tokens).expanduser()
 
 
@@ -351,7 +355,7 @@ class _Reader:
             raise SettingsError(f"{self._path}: environments must be tables such as [environments.uat]")
         read = {name: self._environment(environments, name) for name in environments}
         for key in _SERVICE_PATHS:
-            if key in service:
+            if key in service and not is_reference(str(service[key])):
                 service[key] = self._absolute(str(service[key]))
         return Document(service, engine, read)
 

@@ -29,7 +29,7 @@ from dagfusion_query.engine.run import Batches, Finished
 from dagfusion_query.engine.runtime import closed
 from dagfusion_query.errors import AsOfError, EventLogUnavailableError, QueryError, SettingsError, StaleObjectError
 from dagfusion_query.event_log import open_event_log
-from dagfusion_query.event_log.protocol import AssetKey
+from dagfusion_query.event_log.protocol import AssetKey, EventLog
 from dagfusion_query.event_log.stored_event import EventReader
 from dagfusion_query.generations import GENERATIONS, GENERATIONS_LIMIT, TableDiff, TableGeneration, parse_table
 from dagfusion_query.object_store import StaleRetries
@@ -163,9 +163,8 @@ class EmbeddedConnection(Connection):
         with ExitStack() as opened:
             self._catalog = _follow(settings, settings.event_log)
             opened.callback(self._catalog.close)
-            records = EventReader(listed(settings.metadata_keys))
             event_log = settings.event_log
-            self._past = PastCatalog(self._catalog, lambda: open_event_log(event_log, records=records))
+            self._past = PastCatalog(self._catalog, lambda: _reader(settings, event_log))
             opened.callback(self._past.close)
             self._past_snapshots = PastSnapshots()
             self._engine = Engine(settings)
@@ -288,7 +287,7 @@ def _follow(settings: Settings, event_log: str) -> LiveCatalog:
     Raises:
         EventLogUnavailableError: The database does not answer; when it is the local stack's, how to start that.
     """
-    log = open_event_log(event_log, records=EventReader(listed(settings.metadata_keys)))
+    log = _reader(settings, event_log)
     try:
         folder = snapshot_folder(settings, log)
         return LiveCatalog(
@@ -344,3 +343,7 @@ def _sum(column: pa.ChunkedArray) -> int:
 
 def _text(problem: QueryError | None) -> str | None:
     return None if problem is None else str(problem)
+
+
+def _reader(settings: Settings, event_log: str) -> EventLog:
+    return open_event_log(event_log, records=EventReader(listed(settings.metadata_keys)), region=settings.region)

@@ -14,6 +14,8 @@ from typing import ClassVar, Self
 # Top-level modules of the libraries that only extras install.
 OPTIONAL = frozenset(
     {
+        "boto3",
+        "botocore",
         "google",  # protobuf
         "httptools",
         "pandas",
@@ -77,6 +79,10 @@ class SettingsError(QueryError):
 
 class MissingExtraError(QueryError):
     """An optional library is not installed; the text names the extra that installs it."""
+
+
+class SecretUnavailableError(QueryError, http=503, grpc="UNAVAILABLE"):
+    """A secret that a setting refers to cannot be read from AWS Secrets Manager."""
 
 
 class StatementError(QueryError, http=400, grpc="INVALID_ARGUMENT"):

@@ -1,11 +1,17 @@
 """Object stores: parses URIs, makes obstore clients, and has the retry times after an object was replaced."""
 
 import time
-from typing import Any
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from obstore.store import LocalStore, ObjectStore, S3Store
 
+from dagfusion_query.secrets_manager import expiry, is_reference, resolved
 from dagfusion_query.settings import Settings
+
+if TYPE_CHECKING:
+    from obstore.store import S3Credential  # a type alone
 
 # Until the run that writes the object has logged its event, every try finds it replaced.
 _PAUSES_S = (0.0, 0.1, 0.2, 0.4, 0.6)
@@ -48,15 +54,45 @@ def open_store(
         return LocalStore("/")
     options: dict[str, Any] = {
         "region": settings.region,
-        "access_key_id": settings.access_key_id,
-        "secret_access_key": settings.secret_access_key,
-        "session_token": settings.session_token,
         "endpoint": settings.endpoint_url,
+        **({"credential_provider": partial(_credential, settings)} if _is_in_secrets(settings) else _keys(settings)),
     }
     http: Any = {"connect_timeout": connect_timeout, "timeout": timeout}
     http["allow_http"] = bool(settings.endpoint_url and settings.endpoint_url.startswith("http://"))
     set_options = {key: value for key, value in options.items() if value is not None}
     return S3Store(bucket, client_options=http, retry_config={"max_retries": max_retries}, **set_options)
+
+
+def store_keys(settings: Settings) -> Mapping[str, str | None]:
+    """Return the access key, the secret key and the session token; those in AWS Secrets Manager as they are now.
+
+    Raises:
+        SettingsError: A reference to a secret is none.
+        SecretUnavailableError: A secret cannot be read.
+    """
+    return {name: resolved(value, settings.region) for name, value in _keys(settings).items()}
+
+
+def _keys(settings: Settings) -> dict[str, str | None]:
+    return {
+        "access_key_id": settings.access_key_id,
+        "secret_access_key": settings.secret_access_key,
+        "session_token": settings.session_token,
+    }
+
+
+def _is_in_secrets(settings: Settings) -> bool:
+    return any(map(is_reference, _keys(settings).values()))
+
+
+def _credential(settings: Settings) -> "S3Credential":
+    keys = store_keys(settings)
+    return {
+        "access_key_id": keys["access_key_id"] or "",
+        "secret_access_key": keys["secret_access_key"] or "",
+        "token": keys["session_token"],
+        "expires_at": expiry(),
+    }
 
 
 class StaleRetries:

@@ -13,6 +13,7 @@ import uvloop
 
 from dagfusion_query.access.authentication import ANONYMOUS, Tokens, check
 from dagfusion_query.access.grants import ALL, Caller
+from dagfusion_query.access.secret_tokens import open_tokens
 from dagfusion_query.catalog.environments import Environments, EnvironmentState
 from dagfusion_query.config import Config
 from dagfusion_query.doors import console
@@ -57,7 +58,7 @@ def serve(config: Config, announce: Callable[[Ready], None]) -> None:
         QueryError: It cannot start.
     """
     config.make_folders()
-    tokens = Tokens(config.tokens_file)
+    tokens = open_tokens(config.tokens_file)
     check_exposure(config.service, tokens)
     if (danger := danger_of(config.service, tokens)) is not None:
         _log.warning("%s", danger)

@@ -78,7 +78,7 @@ class ServiceSettings:
     tokens: str | None = setting(
         "DAGFUSION_TOKENS",
         None,
-        "The file of access tokens.",
+        "The file of access tokens, or `secretsmanager://name` whose text is one.",
         section="service",
         shown="`tokens.json` in the state folder",
         is_path=True,

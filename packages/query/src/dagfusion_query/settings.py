@@ -70,7 +70,7 @@ class Settings:
     event_log: str | None = setting(
         "DAGFUSION_EVENT_LOG",
         None,
-        "Dagster's event log: a postgresql:// URL, or a DAGSTER_HOME folder.",
+        "Dagster's event log: a postgresql:// URL, `secretsmanager://name#key` that has one, or a DAGSTER_HOME folder.",
         is_secret=True,
         shown="`DAGSTER_HOME`",
     )

@@ -172,12 +172,16 @@ class Tokens:
 
     def _parse(self) -> dict[str, Token]:
         try:
-            document = json.loads(self.path.read_bytes())
+            return self._tokens_in(self.path.read_bytes())
+        except OSError as error:
+            raise self._unusable(f"cannot be read: {error.strerror}") from error
+
+    def _tokens_in(self, text: bytes | str) -> dict[str, Token]:
+        try:
+            document = json.loads(text)
             if document["version"] != VERSION:
                 raise self._unusable(f"has version {document['version']!r}, and this reader knows {VERSION}: upgrade")
             return {token.id: token for token in map(_token, document["tokens"])}
-        except OSError as error:
-            raise self._unusable(f"cannot be read: {error.strerror}") from error
         except (ValueError, TypeError, KeyError) as error:
             raise self._unusable("is damaged: restore it, or remove it, which revokes every token") from error
 

@@ -207,7 +207,7 @@ class _Follower:
     def history(self, asset_key: Sequence[str], partition_key: str | None) -> History:
         # By a reader of its own: the follower's may be in the middle of a full sync.
         try:
-            with closing(open_event_log(self._config.settings.event_log or "")) as reader:
+            with closing(self._reader()) as reader:
                 return reader.history(asset_key, partition_key)
         except QueryError as error:
             _log.info("environment %s: a history cannot be read: %s", self._config.name, error)
@@ -283,7 +283,8 @@ class _Follower:
 
     def _reader(self) -> EventLog:
         records = EventReader(self._config.metadata_keys, self._config.bucket)
-        return open_event_log(self._config.settings.event_log or "", records=records)
+        settings = self._config.settings
+        return open_event_log(settings.event_log or "", records=records, region=settings.region)
 
     def _open(self) -> LiveCatalog:
         config, settings = self._config, self._config.settings

@@ -71,10 +71,10 @@ def revoke(name: str, config: ConfigFile = None) -> None:
 
 
 def _tokens(config: Path | None) -> "Tokens":
-    from dagfusion_query.access.authentication import Tokens  # noqa: PLC0415
+    from dagfusion_query.access.secret_tokens import open_tokens  # noqa: PLC0415
     from dagfusion_query.config import read_tokens_file  # noqa: PLC0415
 
-    return Tokens(read_tokens_file(os.environ, file=config))
+    return open_tokens(read_tokens_file(os.environ, file=config))
 
 
 def _expiry(text: str, now: datetime) -> datetime | None:

@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import orjson
 
+from dagfusion_query.client.access_token import authorization
 from dagfusion_query.documents import codec
 from dagfusion_query.documents.queries import ProblemDocument
 from dagfusion_query.errors import ConnectionClosedError, ServiceUnreachableError, SettingsError
@@ -31,7 +32,7 @@ class ConnectionPool:
 
     Args:
         url: `http://host:port` or `https://host:port`, with the path of a proxy if there is one.
-        token: The access token, sent in a header.
+        token: The access token, sent in a header; or a reference to the secret that has it.
 
     Raises:
         SettingsError: The URL or the token is none.
@@ -40,9 +41,8 @@ class ConnectionPool:
     def __init__(self, url: str, token: str | None) -> None:
         self._url = _checked(url)
         self.shown = f"{self._url.scheme}://{self._url.netloc}"
-        if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
-            raise SettingsError("an access token must be printable ASCII without spaces: was it copied as a whole?")
-        self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        self._token = token
+        authorization(token)
         self._tls = ssl.create_default_context() if self._url.scheme == "https" else None
         self._lock = threading.Lock()
         self._idle: list[http.client.HTTPConnection] = []
@@ -58,7 +58,8 @@ class ConnectionPool:
             QueryError: What the service says is wrong.
         """
         content = None if body is None else orjson.dumps(body)
-        sent = {**self._headers, **({} if content is None else {"Content-Type": "application/json"}), **(headers or {})}
+        own = {"Authorization": authorization(self._token), "Content-Type": content and "application/json"}
+        sent = {**{name: value for name, value in own.items() if value is not None}, **(headers or {})}
         while True:
             connection, is_new = self._connected()
             try:

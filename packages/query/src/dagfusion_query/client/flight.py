@@ -17,6 +17,7 @@ from pyarrow import flight, ipc
 from dagfusion_contract.naming import TableName
 from dagfusion_query.answers import Explanation
 from dagfusion_query.as_of import AsOf, Given, read_as_of
+from dagfusion_query.client.access_token import authorization
 from dagfusion_query.client.remote import RemoteConnection, RemoteResult
 from dagfusion_query.documents import codec
 from dagfusion_query.documents.catalog import DiffRequest, GenerationsDocument, GenerationsRequest, TablesDocument
@@ -104,9 +105,8 @@ class FlightCalls(flight.ClientMiddlewareFactory):  # type: ignore[misc]
 
     def __init__(self, url: str, token: str | None) -> None:
         address, self.shown = _checked(url)
-        if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
-            raise SettingsError("an access token must be printable ASCII without spaces: was it copied as a whole?")
-        self._headers = [] if token is None else [(b"authorization", f"Bearer {token}".encode())]
+        self._token = token
+        authorization(token)
         self._last = threading.local()
         self._closed = False
         roots = {"tls_root_certs": _authorities()} if address.startswith("grpc+tls") else {}
@@ -119,8 +119,9 @@ class FlightCalls(flight.ClientMiddlewareFactory):  # type: ignore[misc]
 
     def options(self, as_of: AsOf | None = None) -> flight.FlightCallOptions:
         """Return the options of a call that reads the tables as of the past, or now."""
-        headers = [] if as_of is None else [(AS_OF.encode(), str(as_of).encode())]
-        return flight.FlightCallOptions(headers=[*self._headers, *headers], read_options=_ALIGNED)
+        headers = {b"authorization": authorization(self._token), AS_OF.encode(): as_of and str(as_of)}
+        sent = [(name, value.encode()) for name, value in headers.items() if value]
+        return flight.FlightCallOptions(headers=sent, read_options=_ALIGNED)
 
     def make(self, step: Callable[[flight.FlightClient, flight.FlightCallOptions], T], as_of: AsOf | None = None) -> T:
         """Make a call.

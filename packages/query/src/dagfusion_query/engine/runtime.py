@@ -13,7 +13,7 @@ from datafusion.object_store import AmazonS3
 from obstore.store import ObjectStore
 
 from dagfusion_query.errors import ConnectionClosedError, StoreUnavailableError
-from dagfusion_query.object_store import object_path, open_store, store_parts, store_url
+from dagfusion_query.object_store import object_path, open_store, store_keys, store_parts, store_url
 from dagfusion_query.settings import Settings
 
 T = TypeVar("T")
@@ -138,7 +138,7 @@ class Stores:
 
     def __init__(self, environments: Mapping[str, Settings]) -> None:
         self._environments = environments
-        self._stores: dict[str, Any] = {}
+        self._stores: dict[str, tuple[Mapping[str, str | None], Any]] = {}
         self._direct: dict[tuple[str, str, int], ObjectStore] = {}
         self._lock = threading.Lock()
 
@@ -166,11 +166,14 @@ class Stores:
         scheme, bucket = store_parts(url)
         if scheme == "file":
             return  # every context has the local file system
+        settings = self.settings(environment)
+        keys = store_keys(settings)
         with self._lock:
-            if url not in self._stores:
-                kind = scheme.rpartition("+")[2]
-                self._stores[url] = self._datafusion_store(kind, bucket, self.settings(environment))
-        context.register_object_store(f"{scheme}://", self._stores[url], bucket or None)
+            known, store = self._stores.get(url, (None, None))
+            if known != keys:
+                store = self._datafusion_store(scheme.rpartition("+")[2], bucket, settings, keys)
+                self._stores[url] = keys, store
+        context.register_object_store(f"{scheme}://", store, bucket or None)
 
     def head(self, uri: str, environment: str) -> Mapping[str, Any]:
         """Return what the store says of one object: size, e_tag, last_modified.
@@ -196,16 +199,14 @@ class Stores:
                 self._direct[key] = open_store(key[1], self.settings(environment), **options)
             return self._direct[key]
 
-    def _datafusion_store(self, scheme: str, bucket: str, s: Settings) -> Any:
+    def _datafusion_store(self, scheme: str, bucket: str, s: Settings, keys: Mapping[str, str | None]) -> Any:
         if scheme != "s3":
             raise StoreUnavailableError(f"a file is in {scheme}://{bucket}; DagFusion reads s3:// and file://")
         try:
             return AmazonS3(
                 bucket_name=bucket,
                 region=s.region,
-                access_key_id=s.access_key_id,
-                secret_access_key=s.secret_access_key,
-                session_token=s.session_token,
+                **keys,
                 endpoint=s.endpoint_url,
                 allow_http=bool(s.endpoint_url and s.endpoint_url.startswith("http://")),
             )

@@ -1,7 +1,6 @@
-"""Opens an event log by its location: a PostgreSQL URL, or a DAGSTER_HOME folder with its `dagster.yaml`."""
+"""Opens an event log by its location: a PostgreSQL URL, the secret that has it, or a DAGSTER_HOME folder."""
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,30 +8,39 @@ from urllib.parse import quote, urlencode
 
 from dagfusion_query.errors import EventLogLocationError
 from dagfusion_query.event_log.protocol import EventLog
+from dagfusion_query.event_log.secret_url import SecretUrl, is_postgres, without_dialect
 from dagfusion_query.event_log.stored_event import EventReader
+from dagfusion_query.secrets_manager import reference_in
 
-_POSTGRES = re.compile(r"postgres(ql)?(\+\w+)?://")
 _RUNS = Path("history", "runs")
 _INDEX = "index.db"
 
 
 def open_event_log(
-    location: str, variables: Mapping[str, str] | None = None, records: EventReader | None = None
+    location: str,
+    variables: Mapping[str, str] | None = None,
+    records: EventReader | None = None,
+    *,
+    region: str | None = None,
 ) -> EventLog:
     """Open a reader of Dagster's event log; nothing is connected to yet.
 
     Args:
         location: `postgresql://...` (an SQLAlchemy dialect such as `+psycopg2` is ignored), or a DAGSTER_HOME folder. A
             folder whose `dagster.yaml` names PostgreSQL is read there, any other from its SQLite files. The path of
-            the SQLite file itself, `index.db`, is right too.
+            the SQLite file itself, `index.db`, is right too. `secretsmanager://name#key` is the secret that has a URL.
         variables: What `env:` in `dagster.yaml` refers to; the process's environment by default.
         records: Reads what events say was written; by default only records of this project's IO managers.
+        region: The region of AWS Secrets Manager; by default that of the process.
 
     Raises:
+        SettingsError: The location begins as a reference to a secret and is none.
         EventLogLocationError: The location names no event log that this reader knows.
     """
-    if _POSTGRES.match(location):
+    if is_postgres(location):
         return _open_postgres(location, records)
+    if (reference := reference_in(location)) is not None:
+        return _open_postgres(SecretUrl(reference, region), records)
     if "://" in location:
         scheme = location.partition("://")[0]
         raise EventLogLocationError(
@@ -57,10 +65,10 @@ def _open_sqlite(path: Path, records: EventReader | None) -> EventLog:
     return SqliteEventLog(path, records)
 
 
-def _open_postgres(url: str, records: EventReader | None) -> EventLog:
+def _open_postgres(url: str | SecretUrl, records: EventReader | None) -> EventLog:
     from dagfusion_query.event_log.postgres import PostgresEventLog  # noqa: PLC0415  # psycopg takes a while to import
 
-    return PostgresEventLog(_POSTGRES.sub("postgresql://", url, count=1), records=records)
+    return PostgresEventLog(url if isinstance(url, SecretUrl) else without_dialect(url), records=records)
 
 
 def _instance(path: Path) -> Mapping[str, Any]:
@@ -119,7 +127,7 @@ def _legacy(home: Path, storage: Any, variables: Mapping[str, str]) -> Path | st
 def _postgres(config: Mapping[str, Any], where: str, variables: Mapping[str, str]) -> str:
     if "postgres_url" in config:
         url = _value(config["postgres_url"], f"{where}.postgres_url", variables)
-        if not _POSTGRES.match(url):
+        if not is_postgres(url):
             raise EventLogLocationError(f"{where}.postgres_url must start with postgresql://")
         return url
     database = config.get("postgres_db")

@@ -27,6 +27,7 @@ from dagfusion_query.event_log.protocol import (
     Wipe,
     parse_asset_key,
 )
+from dagfusion_query.event_log.secret_url import SecretUrl
 from dagfusion_query.event_log.stored_event import ENTRY_END, ENTRY_START, EventReader
 
 _OVERLAP = 100_000  # ids below a full sync's highest that the first polls look at again
@@ -118,7 +119,7 @@ class PostgresEventLog:
     """An `EventLog` over PostgreSQL.
 
     Args:
-        conninfo: A libpq connection string or URL, without a dialect.
+        conninfo: A libpq connection string or URL, without a dialect; or the secret that has it.
         clock: A monotonic clock, seconds.
         records: Reads what events say was written.
 
@@ -127,7 +128,10 @@ class PostgresEventLog:
     """
 
     def __init__(
-        self, conninfo: str, clock: Callable[[], float] = time.monotonic, records: EventReader | None = None
+        self,
+        conninfo: str | SecretUrl,
+        clock: Callable[[], float] = time.monotonic,
+        records: EventReader | None = None,
     ) -> None:
         self._database = Database(conninfo)
         self._clock = clock

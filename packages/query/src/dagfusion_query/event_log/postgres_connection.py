@@ -15,6 +15,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from dagfusion_query.errors import EventLogError, EventLogLocationError, EventLogSchemaError, EventLogUnavailableError
+from dagfusion_query.event_log.secret_url import SecretUrl
 
 _CONNECT_TIMEOUT_S = 5
 _ROWS_AT_ONCE = 512
@@ -50,25 +51,16 @@ class Database:
     """Runs transactions, one at a time, over a connection that is made when it is needed. Thread-safe.
 
     Args:
-        conninfo: A libpq connection string or URL, without a dialect.
+        conninfo: A libpq connection string or URL, without a dialect; or the secret that has it, which is read again
+            when the server refuses the password.
 
     Raises:
         EventLogLocationError: `conninfo` is not one.
     """
 
-    def __init__(self, conninfo: str) -> None:
-        try:
-            given = conninfo_to_dict(conninfo)
-        except psycopg.Error:  # its text may quote the password
-            raise EventLogLocationError(
-                "the event log's URL must read postgresql://user:password@host:port/database, with any special "
-                "character of the password percent-encoded; PostgreSQL's client cannot parse the one given"
-            ) from None
-        given.setdefault("connect_timeout", _CONNECT_TIMEOUT_S)
-        given.setdefault("application_name", "dagfusion")
-        self._conninfo = make_conninfo("", **given)
-        user, host, port, database = (given.get(part) or "" for part in ("user", "host", "port", "dbname"))
-        self._name = f"postgresql://{user}@{host}{port and ':'}{port}/{database}"  # without the password
+    def __init__(self, conninfo: str | SecretUrl) -> None:
+        self._secret = conninfo if isinstance(conninfo, SecretUrl) else None
+        self._conninfo, self._name = ("", str(conninfo)) if isinstance(conninfo, SecretUrl) else _parsed(conninfo)
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
         self._lock = threading.Lock()
         self._closed = False
@@ -108,7 +100,7 @@ class Database:
             raise EventLogUnavailableError(f"the event log at {self._name} was closed")
         try:
             if self._connection is None:
-                self._connection = psycopg.connect(self._conninfo)
+                self._connection = self._connect()
                 self._connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
                 self._connection.read_only = True
             with self._connection.transaction():
@@ -132,10 +124,53 @@ class Database:
             self._disconnect()
             raise EventLogError(f"the event log at {self._name} cannot be read: {_first_line(error)}") from error
 
+    def _connect(self) -> psycopg.Connection[tuple[Any, ...]]:
+        if self._secret is None:
+            return psycopg.connect(self._conninfo)
+        tried: set[str] = set()
+        refused: psycopg.OperationalError | None = None
+        for url in self._secret.attempts():
+            conninfo, self._name = _parsed(url)
+            if conninfo in tried:
+                continue
+            tried.add(conninfo)
+            try:
+                return psycopg.connect(conninfo)
+            except psycopg.OperationalError as error:
+                if not _asked_for_password(error):
+                    raise
+                refused = error
+        raise refused or psycopg.OperationalError("the secret has no URL")
+
     def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _parsed(conninfo: str) -> tuple[str, str]:
+    """Return a complete connection string, and the URL without its password.
+
+    Raises:
+        EventLogLocationError: It is none.
+    """
+    try:
+        given = conninfo_to_dict(conninfo)
+    except psycopg.Error:  # its text may quote the password
+        raise EventLogLocationError(
+            "the event log's URL must read postgresql://user:password@host:port/database, with any special "
+            "character of the password percent-encoded; PostgreSQL's client cannot parse the one given"
+        ) from None
+    given.setdefault("connect_timeout", _CONNECT_TIMEOUT_S)
+    given.setdefault("application_name", "dagfusion")
+    user, host, port, database = (given.get(part) or "" for part in ("user", "host", "port", "dbname"))
+    return make_conninfo("", **given), f"postgresql://{user}@{host}{port and ':'}{port}/{database}"
+
+
+def _asked_for_password(error: psycopg.OperationalError) -> bool:
+    """Return True if the server wanted a password, whatever language its messages have."""
+    connection = error.pgconn
+    return connection is not None and bool(connection.used_password or connection.needs_password)
 
 
 def _first_line(error: Exception) -> str:

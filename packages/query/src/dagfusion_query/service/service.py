@@ -21,6 +21,7 @@ from dagfusion_query.errors import (
 )
 from dagfusion_query.event_log.protocol import History
 from dagfusion_query.generations import TableDiff, TableGeneration
+from dagfusion_query.secrets_manager import is_reference
 from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.metrics import Metrics
 from dagfusion_query.service.past_finder import PastFinder
@@ -202,7 +203,8 @@ def _not_running() -> ServiceUnavailableError:
 def _secrets(settings: Settings) -> set[str]:
     """Return an environment's passwords: `dagfusion.toml` takes them from variables of any name."""
     event_log = settings.event_log if "://" in (settings.event_log or "") else None
-    return {secret for secret in (event_log, settings.secret_access_key, settings.session_token) if secret}
+    secrets = (event_log, settings.secret_access_key, settings.session_token)
+    return {secret for secret in secrets if secret and not is_reference(secret)}
 
 
 def _store_settings(settings: Settings) -> Settings:

@@ -28,6 +28,7 @@ from dagfusion_query.errors import (
     StoreUnavailableError,
     UnsupportedTypeError,
 )
+from dagfusion_query.secrets_manager import SECRETS, is_reference
 from dagfusion_query.settings import Settings
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Redactor:
         replaced: dict[str, str] = {}
         for settings in environments:
             for secret in (settings.secret_access_key, settings.session_token, settings.access_key_id):
-                if secret and len(secret) >= _SHORTEST_KEY:
+                if secret and len(secret) >= _SHORTEST_KEY and not is_reference(secret):
                     replaced[secret] = "[key]"
             if url := (settings.endpoint_url or "").rstrip("/"):
                 replaced[url] = replaced[urlsplit(url).netloc] = "[endpoint]"
@@ -117,6 +118,8 @@ class Redactor:
         text = without_files(_BUG.sub("", _TRACE.sub("", text)))
         text = self._template.sub("[template]", text)
         text = self._known.sub(lambda match: self._replaced[match[0]], text)
+        for secret in SECRETS.given:
+            text = text.replace(secret, "[key]") if len(secret) >= _SHORTEST_KEY else text
         return _SOURCE.sub("[source]", self._folders.sub("[folder]", text))
 
 
