@@ -17,7 +17,7 @@ import dagster as dg
 import pytest
 
 from dagfusion_pipeline import build_vacuum_job, vacuum
-from dagfusion_pipeline.partition_files import logged_consolidations
+from dagfusion_pipeline.logged_files import logged_consolidations
 from dagfusion_pipeline.store import ObjectStore
 from dagfusion_query.connection import EmbeddedConnection, connect_embedded
 from dagfusion_stack import object_store, postgres

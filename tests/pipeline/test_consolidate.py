@@ -21,7 +21,7 @@ from dagfusion_pipeline import (
 from dagfusion_pipeline.commands import commands
 from dagfusion_pipeline.consolidate import consolidate_asset
 from dagfusion_pipeline.errors import ConfigurationError
-from dagfusion_pipeline.partition_files import current_files, logged_consolidations
+from dagfusion_pipeline.logged_files import current_files, logged_consolidations
 
 LETTERS = list("abcdef")
 PARTITIONS = dg.StaticPartitionsDefinition(LETTERS)

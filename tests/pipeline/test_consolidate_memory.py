@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import dagster as dg, numpy as np, pyarrow as pa, pyarrow.parquet as pq
 from obstore.store import LocalStore
 from dagfusion_pipeline import consolidate
-from dagfusion_pipeline.partition_files import CurrentFiles
+from dagfusion_pipeline.logged_files import CurrentFiles
 from dagfusion_pipeline.store import ObjectStore
 
 root, count = Path(sys.argv[1]), int(sys.argv[2])

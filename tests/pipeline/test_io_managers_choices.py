@@ -15,7 +15,7 @@ from polars.io.plugins import register_io_source
 
 from dagfusion_pipeline import PartitionedS3ParquetIOManager, S3ParquetIOManager
 from dagfusion_pipeline.store import ObjectStore
-from dagfusion_pipeline.superseded import run_of
+from dagfusion_pipeline.vacuum_rule import run_of
 from tests.pipeline.written import DAILY, JAN, MULTI, check_objects, entry_of, key_range, materializations, org_rows
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from dagfusion_contract.record import WrittenFile, file_entry, schema_entry
-from dagfusion_pipeline.recorded import Recorded
+from dagfusion_pipeline.partition_records import PartitionRecord
 from dagfusion_reference.defs.checks import PartitionRule, judge
 from dagfusion_reference.defs.ecommerce.checks import ORDERS, SALES
 from dagfusion_reference.defs.ecommerce.checks import checks as ecommerce
@@ -25,8 +25,8 @@ def recorded(
     rows: int = 100,
     columns: Mapping[str, Mapping[str, Any]] | None = None,
     metrics: Mapping[str, Any] | None = None,
-) -> Recorded:
-    return Recorded(partition, NOON, "", rows, columns or {}, metrics or {})
+) -> PartitionRecord:
+    return PartitionRecord(partition, NOON, "", rows, columns or {}, metrics or {})
 
 
 GOOD_EXTRACT = recorded(
@@ -73,7 +73,7 @@ GOOD_SALES = recorded("2024-01-01", metrics={"states": 50}, columns={"revenue": 
     ],
 )
 def test_each_rule_finds_what_it_is_for_and_nothing_else(
-    rules: tuple[PartitionRule, ...], good: Recorded, bad: Mapping[str, Recorded]
+    rules: tuple[PartitionRule, ...], good: PartitionRecord, bad: Mapping[str, PartitionRecord]
 ) -> None:
     assert {rule.name for rule in rules} == bad.keys()
     for name, record in bad.items():

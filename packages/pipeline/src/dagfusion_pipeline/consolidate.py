@@ -31,15 +31,15 @@ from dagfusion_pipeline.consolidation_plan import (
     sorted_files,
 )
 from dagfusion_pipeline.large_files import LargeFile, partition_rows
-from dagfusion_pipeline.maintenance import Manager, asset_keys, io_manager_of
-from dagfusion_pipeline.parquet import Compression
-from dagfusion_pipeline.partition_files import (
+from dagfusion_pipeline.logged_files import (
     CurrentFiles,
     current_files,
-    latest_events,
+    latest_event_ids,
     logged_consolidations,
     records_of,
 )
+from dagfusion_pipeline.maintenance import Manager, asset_keys, io_manager_of
+from dagfusion_pipeline.parquet import Compression
 from dagfusion_pipeline.store import ObjectStore, StoredObject
 
 Observe = Callable[[dg.AssetObservation], None]
@@ -250,7 +250,7 @@ def _is_new(instance: dg.DagsterInstance, asset_key: dg.AssetKey, known: Sequenc
 
     To read all events takes seconds for ten thousand partitions, and their ids a tenth of a second.
     """
-    latest = np.array(list(latest_events(instance, asset_key)), np.int64)
+    latest = np.array(list(latest_event_ids(instance, asset_key)), np.int64)
     beside: list[int] = latest[~held_events(latest, known)].tolist()
     if len(beside) > _FEW_BESIDE or not len(latest):
         return True

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dagfusion_contract.consolidation import TIMES, RowGroup
+from dagfusion_pipeline.logged_files import FILE_FIELDS
 from dagfusion_pipeline.parquet import Compression, columns_without_nan
-from dagfusion_pipeline.partition_files import FILE_FIELDS
 from dagfusion_pipeline.store import ObjectStore, ObjectVersion, checksum
 
 GROUP_ROWS = 8192
@@ -110,7 +110,7 @@ def partition_rows(
     """Yield the rows of small objects, in order; those that are not their events' objects any more are left out.
 
     Args:
-        files: as `partition_files.CurrentFiles.files` has them.
+        files: as `logged_files.CurrentFiles.files` has them.
         partition: the partition columns.
         store: where the objects are.
         concurrency: objects fetched at once.

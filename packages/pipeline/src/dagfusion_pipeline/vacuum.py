@@ -9,16 +9,16 @@ from pydantic import Field
 
 from dagfusion_contract.layout import consolidated_folder, file_key
 from dagfusion_pipeline.consolidation_plan import holdings
-from dagfusion_pipeline.maintenance import Manager, asset_keys, io_manager_of
-from dagfusion_pipeline.partition_files import (
+from dagfusion_pipeline.logged_files import (
     LoggedConsolidation,
     current_files,
     logged_consolidations,
     logged_files,
 )
-from dagfusion_pipeline.recorded import newest_recorded
+from dagfusion_pipeline.maintenance import Manager, asset_keys, io_manager_of
+from dagfusion_pipeline.partition_records import newest_records
 from dagfusion_pipeline.store import StoredObject
-from dagfusion_pipeline.superseded import needed, superseded
+from dagfusion_pipeline.vacuum_rule import needed, superseded
 
 _UNFINISHED = (
     dg.DagsterRunStatus.QUEUED,
@@ -95,7 +95,7 @@ def superseded_objects(
     # The objects come first: one that is written meanwhile is not among them, and its event is.
     objects = list(_objects_of(manager, asset_key))
     unfinished = _unfinished_runs(instance)
-    uris = {one.uri for one in needed(newest_recorded(instance, asset_key), since)}
+    uris = {one.uri for one in needed(newest_records(instance, asset_key), since)}
     if not uris:
         return []
     root = manager.object_store.uri("")

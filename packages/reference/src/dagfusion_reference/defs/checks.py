@@ -10,7 +10,7 @@ from typing import NamedTuple
 import dagster as dg
 import polars as pl
 
-from dagfusion_pipeline.recorded import Recorded, recorded_by_run
+from dagfusion_pipeline.partition_records import PartitionRecord, records_of_run
 
 _NAMED_IN_A_RESULT = 10
 
@@ -28,7 +28,7 @@ class PartitionRule(NamedTuple):
 
     name: str
     description: str
-    broken: Callable[[Recorded], bool]
+    broken: Callable[[PartitionRecord], bool]
 
 
 def row_checks(asset: dg.AssetsDefinition, rules: Sequence[RowRule]) -> dg.AssetChecksDefinition:
@@ -54,14 +54,14 @@ def metric_checks(asset: dg.AssetsDefinition, rules: Sequence[PartitionRule]) ->
 
     @dg.multi_asset_check(name=f"{_name(asset)}_records", specs=_specs(asset, rules))
     def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        records = recorded_by_run(context.instance, context.run.run_id, asset.key)
+        records = records_of_run(context.instance, context.run.run_id, asset.key)
         for rule in rules:
             yield judge(rule, records)
 
     return check
 
 
-def judge(rule: PartitionRule, records: Sequence[Recorded]) -> dg.AssetCheckResult:
+def judge(rule: PartitionRule, records: Sequence[PartitionRecord]) -> dg.AssetCheckResult:
     """Whether a rule holds of all records; an asset without records does not pass."""
     broken = [record.partition for record in records if rule.broken(record)]
     return dg.AssetCheckResult(

@@ -9,19 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagfusion_pipeline.recorded import Recorded
+from dagfusion_pipeline.partition_records import PartitionRecord
 from dagfusion_pipeline.store import StoredObject
-from dagfusion_pipeline.superseded import needed, run_of, superseded
+from dagfusion_pipeline.vacuum_rule import needed, run_of, superseded
 
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
 RUNS = [str(UUID(int=number)) for number in range(4)]
 
 
-def recorded(partition: str | None = "2024-01-01|CA", *, hours: float = 0, uri: str = "") -> Recorded:
-    return Recorded(partition, NOON + timedelta(hours=hours), uri, 100, {}, {})
+def recorded(partition: str | None = "2024-01-01|CA", *, hours: float = 0, uri: str = "") -> PartitionRecord:
+    return PartitionRecord(partition, NOON + timedelta(hours=hours), uri, 100, {}, {})
 
 
-def uris(newest_first: Iterable[Recorded], since: datetime) -> set[str]:
+def uris(newest_first: Iterable[PartitionRecord], since: datetime) -> set[str]:
     return {record.uri for record in needed(newest_first, since)}
 
 

@@ -12,7 +12,7 @@ from dagfusion_contract.record import ENTRY
 _PAGE = 1_000
 
 
-class Recorded(NamedTuple):
+class PartitionRecord(NamedTuple):
     """One recorded partition (or unpartitioned asset): its object, rows, column statistics and metrics."""
 
     partition: str | None
@@ -27,21 +27,21 @@ class Recorded(NamedTuple):
         return self.columns.get(column, {}).get("min")
 
 
-def recorded_by_run(instance: dg.DagsterInstance, run_id: str, asset_key: dg.AssetKey) -> list[Recorded]:
+def records_of_run(instance: dg.DagsterInstance, run_id: str, asset_key: dg.AssetKey) -> list[PartitionRecord]:
     """The partitions of an asset that a run wrote; when it wrote none, the newest thousand of the event log."""
-    written = list(_recorded(_events_of_run(instance, run_id), asset_key))
+    written = list(_records(_events_of_run(instance, run_id), asset_key))
     if written:
         return written
-    newest_first = list(islice(newest_recorded(instance, asset_key), _PAGE))
+    newest_first = list(islice(newest_records(instance, asset_key), _PAGE))
     return list({record.partition: record for record in reversed(newest_first)}.values())
 
 
-def newest_recorded(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> Iterator[Recorded]:
+def newest_records(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> Iterator[PartitionRecord]:
     """Everything that is recorded of an asset, page by page, the newest first."""
     cursor, more = None, True
     while more:
         page = instance.fetch_materializations(asset_key, limit=_PAGE, cursor=cursor)
-        yield from _recorded((record.event_log_entry for record in page.records), asset_key)
+        yield from _records((record.event_log_entry for record in page.records), asset_key)
         cursor, more = page.cursor, page.has_more
 
 
@@ -55,7 +55,7 @@ def _events_of_run(instance: dg.DagsterInstance, run_id: str) -> Iterator[dg.Eve
         cursor, more = page.cursor, page.has_more
 
 
-def _recorded(events: Iterable[dg.EventLogEntry], asset_key: dg.AssetKey) -> Iterator[Recorded]:
+def _records(events: Iterable[dg.EventLogEntry], asset_key: dg.AssetKey) -> Iterator[PartitionRecord]:
     """The records of the asset's events that claim an object; one reported by hand claims none."""
     for event in events:
         materialization = event.asset_materialization
@@ -65,4 +65,4 @@ def _recorded(events: Iterable[dg.EventLogEntry], asset_key: dg.AssetKey) -> Ite
         file = metrics.pop(ENTRY, None)
         if file is not None:
             at = datetime.fromtimestamp(event.timestamp, UTC)
-            yield Recorded(materialization.partition, at, file["uri"], file["rows"], file["columns"], metrics)
+            yield PartitionRecord(materialization.partition, at, file["uri"], file["rows"], file["columns"], metrics)

@@ -97,7 +97,7 @@ def logged_files(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> Iterat
         cursor, more = page.cursor, page.has_more
 
 
-def latest_events(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> Collection[int]:
+def latest_event_ids(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> Collection[int]:
     """The ids of the latest materialization of each partition, in one query that reads no event."""
     kind = dg.DagsterEventType.ASSET_MATERIALIZATION
     return instance.get_latest_storage_id_by_partition(asset_key, kind).values()
