@@ -20,6 +20,7 @@ from tests.e2e.lake import partition_range
 STATES = ("AL", "CA", "NY")
 DAYS = tuple(f"2024-01-{day:02}" for day in range(1, 13))
 ROWS = 1500
+TARGET_BYTES = 100_000  # some objects of four partitions and more, the fewest that are worth one
 KEY = dg.AssetKey(["Silver", "readings"])
 TABLE = "local_silver.readings"
 PARTITIONS = dg.MultiPartitionsDefinition(
@@ -37,12 +38,12 @@ class Readings:
         self.instance = instance
         self.manager = PartitionedS3ParquetIOManager(**fields)
         self.versions: dict[tuple[str, str], int] = {}
-        self._count = 0
+        self.newest = 0
 
     def write(self, states: Sequence[str], days: Sequence[str]) -> None:
         """Materialize a rectangle of partitions in the next version."""
-        self._count += 1
-        version = self._count
+        self.newest += 1
+        version = self.newest
 
         @dg.asset(key=KEY, partitions_def=PARTITIONS, io_manager_key="hive")
         def readings(context: dg.AssetExecutionContext) -> pa.Table:
@@ -140,4 +141,4 @@ def _consolidate(home: str, fields: dict[str, Any], started: Event, parent: int)
         readings = Readings(instance, fields)
         started.set()
         while os.getppid() == parent:
-            readings.consolidate(target_bytes=20_000)
+            readings.consolidate(target_bytes=TARGET_BYTES)

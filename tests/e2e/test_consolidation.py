@@ -3,7 +3,6 @@
 `DAGFUSION_KILLS` is how often a consolidation is killed.
 """
 
-import datetime as dt
 import itertools
 import os
 import time
@@ -16,12 +15,12 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from dagfusion_pipeline import build_vacuum_job, vacuum
 from dagfusion_pipeline.logged_files import logged_consolidations
 from dagfusion_pipeline.store import ObjectStore
 from dagfusion_query.connection import EmbeddedConnection, connect_embedded
 from dagfusion_stack import object_store, postgres
-from tests.e2e.consolidation import DAYS, KEY, PARTITIONS, STATES, Readings, consolidating
+from tests.e2e.consolidation import DAYS, KEY, STATES, Readings, consolidating
+from tests.e2e.vacuuming import large_objects, vacuumed
 
 BUCKET = "lake"
 NUMBERS = itertools.count()
@@ -182,41 +181,25 @@ def test_a_killed_consolidation_leaves_the_catalog_right(
             readings.check(connection, rng)
         readings.consolidate()
         assert readings.check(connection, rng)[0] == len(STATES) * len(DAYS)
-        _vacuum(readings, hours=0)
+        vacuumed(readings, kept_s=0)
         assert readings.check(connection, rng)[0] == len(STATES) * len(DAYS)
     root = readings.manager.object_store.uri("")
     logged = logged_consolidations(readings.instance, KEY)
-    assert _large_objects(readings) <= {one.uri.removeprefix(root) for event in logged for one in event.objects}
+    assert large_objects(readings).keys() <= {one.uri.removeprefix(root) for event in logged for one in event.objects}
 
 
 def test_the_vacuum_keeps_what_queries_read(readings: Readings, connected: Callable[..., Any]) -> None:
     rng = Random(7)  # noqa: S311
     readings.consolidate()
-    first = _large_objects(readings)
+    first = large_objects(readings).keys()
     readings.write(STATES, DAYS[2:4])
     with connected() as connection:
-        _vacuum(readings, hours=0)
-        assert _large_objects(readings) == first  # some of its row groups are current
+        vacuumed(readings, kept_s=0)
+        assert large_objects(readings).keys() == first  # some of its row groups are current
         readings.consolidate()
-        second = _large_objects(readings) - first
-        _vacuum(readings, hours=2)
-        assert _large_objects(readings) == first | second  # a query may still read it
-        _vacuum(readings, hours=0)
-        assert _large_objects(readings) == second
+        second = large_objects(readings).keys() - first
+        vacuumed(readings, kept_s=7200)
+        assert large_objects(readings).keys() == first | second  # a query may still read it
+        vacuumed(readings, kept_s=0)
+        assert large_objects(readings).keys() == second
         assert readings.check(connection, rng)[0] == len(STATES) * len(DAYS)
-
-
-def _vacuum(readings: Readings, hours: float) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        # As if the job ran an hour later.
-        patch.setattr(vacuum, "_now", lambda now=vacuum._now: now() + dt.timedelta(hours=1, seconds=1))
-        asset = dg.AssetSpec(KEY, partitions_def=PARTITIONS)
-        job = build_vacuum_job([asset], io_manager_key="hive")
-        defs = dg.Definitions(assets=[asset], jobs=[job], resources={"hive": readings.manager})
-        config = {"ops": {"delete_superseded": {"config": {"dry_run": False, "older_than_hours": 1 + hours}}}}
-        assert defs.resolve_job_def("vacuum").execute_in_process(instance=readings.instance, run_config=config).success
-
-
-def _large_objects(readings: Readings) -> set[str]:
-    prefix = f"{readings.manager.prefix}/_consolidated"
-    return {stored.key for stored in readings.manager.object_store.list_objects(prefix)}
