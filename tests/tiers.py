@@ -5,8 +5,8 @@
     unit      the test starts processes, or uses the fixture `heavy` or `alone`
     fast      the rest
 
-A test that needs seconds of CPU asks for `heavy`. A session of fast tests alone, as of `tox -e fast`, draws fewer
-examples for properties (`examples`), where every other session draws all of them.
+A test that needs more than a third of a second of CPU asks for `heavy`. A session of fast tests alone, as of `tox -e
+fast`, draws fewer examples for properties (`examples`), where every other session draws all of them.
 
 A test or fixture that starts a process asks for the fixture `processes`. A session of fast tests alone fails where a
 test starts a process and does not ask. A test that asks for `alone` decides by time or by work, so nothing else may run
@@ -65,7 +65,7 @@ def processes() -> None:
 
 @pytest.fixture(scope="session")
 def heavy() -> None:
-    """Asked for by tests that need seconds of CPU."""
+    """Asked for by tests that need more than a third of a second of CPU."""
 
 
 @pytest.fixture(scope="session")

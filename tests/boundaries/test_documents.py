@@ -63,6 +63,7 @@ def test_architecture_md_names_every_room(root: Path, architecture: frozenset[st
     assert unnamed == []
 
 
+@pytest.mark.usefixtures("heavy")
 def test_every_setting_is_documented(root: Path) -> None:
     settings = {text for text in strings(root) if SETTING.fullmatch(text)}
     assert {"ENVIRONMENT", "S3_BUCKET", "DAGFUSION_EVENT_LOG"} <= settings

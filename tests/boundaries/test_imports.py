@@ -244,6 +244,7 @@ def room(module: str) -> str:
     return [*module.split("."), ""][1]
 
 
+@pytest.mark.usefixtures("heavy")
 @pytest.mark.parametrize("package", NEIGHBOURS)
 def test_packages_keep_to_their_neighbours(imports: Imports, package: str) -> None:
     strangers = NEIGHBOURS.keys() - NEIGHBOURS[package] - {package}
@@ -322,6 +323,7 @@ def test_what_runs_in_a_worker_process_is_not_imported_by_the_service(root: Path
     assert crossing == []
 
 
+@pytest.mark.usefixtures("heavy")
 @pytest.mark.parametrize("package", NEIGHBOURS)
 def test_no_two_public_classes_share_a_name(root: Path, package: str) -> None:
     found: dict[str, list[str]] = {}

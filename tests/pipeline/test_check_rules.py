@@ -164,6 +164,7 @@ def test_a_record_that_cannot_be_read_is_unknown(fields: dict[str, Any]) -> None
     assert read.state == "unknown"
 
 
+@pytest.mark.usefixtures("heavy")
 def test_a_result_names_few_partitions_of_many_and_takes_time_as_they_are_many() -> None:
     def seconds(count: int) -> float:
         entry = record(1, {"x": {"min": 1, "max": 9, "nulls": 0}}, pa.schema([("x", pa.int64())]))

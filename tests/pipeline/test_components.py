@@ -85,6 +85,7 @@ def test_a_few_lines_store_and_check_tables(
     assert len(result.get_asset_materialization_events()) == (1 if broken else 2)
 
 
+@pytest.mark.usefixtures("heavy")
 def test_the_environment_says_where_objects_are(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
         "ENVIRONMENT": "uat",

@@ -51,6 +51,7 @@ def definition_of(zone: str, day: dt.date, cron: str, fmt: str) -> dg.TimeWindow
     return dg.TimeWindowPartitionsDefinition(start=start, end=end, cron_schedule=cron, fmt=fmt, timezone=zone)
 
 
+@pytest.mark.usefixtures("heavy")
 @given(st.sampled_from(CHANGES), crons)
 def test_each_key_has_a_value_and_an_object_of_its_own_in_the_order_of_time(
     change: tuple[str, dt.date], schedule: tuple[str, str]
@@ -69,6 +70,7 @@ def test_each_key_has_a_value_and_an_object_of_its_own_in_the_order_of_time(
     assert len({file_key("p", ["a"], ("time", key), None) for key in keys}) == len(keys)
 
 
+@pytest.mark.usefixtures("heavy")
 @given(
     st.sampled_from(CHANGES), crons, st.sampled_from([pa.timestamp("us"), pa.timestamp("ms", NEW_YORK), pa.string()])
 )

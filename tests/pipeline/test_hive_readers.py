@@ -70,6 +70,7 @@ def distinct_folders(keys: Sequence[tuple[str, str]]) -> bool:
     return len({hive_key("", ASSET, [("a", a), ("b", b)], None) for a, b in keys}) == len(keys)
 
 
+@pytest.mark.usefixtures("heavy")
 @settings(max_examples=examples(60))
 @given(partitions.filter(distinct_folders))
 @example([("a/b", "c=d"), ("100%", "%2F"), ("..", "."), ("", HIVE_NULL), ("ü/日本", "a b+c"), ("'\"", "[x]{y}?*")])

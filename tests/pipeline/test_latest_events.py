@@ -85,6 +85,7 @@ def log() -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
+@pytest.mark.usefixtures("heavy")
 @given(
     metadata=st.dictionaries(TEXT.filter(bool), TEXT | JSON.map(lambda data: dg.MetadataValue.json({"x": data}))),
     record=st.none() | st.dictionaries(NAMES, JSON, max_size=3),

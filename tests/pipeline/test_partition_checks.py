@@ -96,6 +96,7 @@ def report(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None
     instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=partition))
 
 
+@pytest.mark.usefixtures("heavy")
 def test_a_failed_check_blocks_what_is_downstream(instance: dg.DagsterInstance) -> None:
     orgs = orgs_asset(KEYS)
 
@@ -133,6 +134,7 @@ def test_warnings_do_not_block(instance: dg.DagsterInstance) -> None:
     assert len(_materialized(done)) == 2
 
 
+@pytest.mark.usefixtures("heavy")
 def test_a_run_is_checked_over_its_partitions_and_another_over_all(instance: dg.DagsterInstance) -> None:
     orgs = orgs_asset(MULTI)
     tags = key_range("2024-01-01|CA", "2024-01-03|CA")
@@ -168,6 +170,7 @@ def test_some_checks_run_without_the_others(instance: dg.DagsterInstance) -> Non
     assert results["row_count"].description == "1 of 1 partitions fail (2 rows)."
 
 
+@pytest.mark.usefixtures("heavy")
 @pytest.mark.parametrize(("unknown", "severity"), [("warn", WARN), ("fail", ERROR)])
 def test_what_the_records_do_not_tell_never_passes(
     instance: dg.DagsterInstance, unknown: Any, severity: dg.AssetCheckSeverity
@@ -188,6 +191,7 @@ def test_what_the_records_do_not_tell_never_passes(
     assert first(results["nap_in_bounds"], "unknown")["a"] == "no column 'nap'"
 
 
+@pytest.mark.usefixtures("heavy")
 def test_partitions_that_the_definition_lacks_are_counted_and_not_checked(instance: dg.DagsterInstance) -> None:
     dynamic = dg.DynamicPartitionsDefinition(name="names")
     orgs = orgs_asset(dynamic)
@@ -207,6 +211,7 @@ def test_partitions_that_the_definition_lacks_are_counted_and_not_checked(instan
     assert results["npi_not_null"].description == "1 of 1 partitions are unknown (nothing is materialized)."
 
 
+@pytest.mark.usefixtures("heavy")
 def test_columns_are_those_that_are_declared_or_those_of_the_newest_other_partition(
     instance: dg.DagsterInstance,
 ) -> None:
@@ -232,6 +237,7 @@ def test_columns_are_those_that_are_declared_or_those_of_the_newest_other_partit
     assert first(results["column_schema"], "broken") == {"a": "missing: new"}
 
 
+@pytest.mark.usefixtures("heavy")
 def test_partitions_are_fresh_by_their_windows_and_others_by_their_age(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,6 +268,7 @@ def test_partitions_are_fresh_by_their_windows_and_others_by_their_age(
     assert failing(run([of_key], checks, instance)[1]) == {"partitions_fresh"}
 
 
+@pytest.mark.usefixtures("heavy")
 def test_the_partitions_of_a_key_are_those_of_its_definition(instance: dg.DagsterInstance) -> None:
     orgs = orgs_asset(KEYS)
     write(orgs, instance, partition_key="a")
@@ -270,6 +277,7 @@ def test_the_partitions_of_a_key_are_those_of_its_definition(instance: dg.Dagste
     assert numbers(results["partitions_complete"]) == (3, 2, 0)
 
 
+@pytest.mark.usefixtures("heavy")
 def test_a_run_over_partitions_of_another_asset_checks_all(instance: dg.DagsterInstance) -> None:
     orgs = orgs_asset(None)
 
@@ -282,6 +290,7 @@ def test_a_run_over_partitions_of_another_asset_checks_all(instance: dg.DagsterI
     assert numbers(results["row_count"]) == (1, 0, 0)
 
 
+@pytest.mark.usefixtures("heavy")
 def test_dagster_keeps_a_result_for_each_partition_where_that_is_asked_for(instance: dg.DagsterInstance) -> None:
     orgs = orgs_asset(KEYS)
     if "partitions_def" not in inspect.signature(dg.AssetCheckSpec.__new__).parameters:

@@ -50,6 +50,7 @@ def check(events: dict[str, dg.AssetMaterialization], keys: list[str]) -> None:
         assert ("for_one" in event.metadata) == (key == "k0001")
 
 
+@pytest.mark.usefixtures("heavy")
 def test_a_few_go_the_public_way(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_arguments: object) -> bool:
         raise AssertionError("the bulk way was taken for 20 partitions")
@@ -73,6 +74,7 @@ def test_many_go_the_bulk_way(monkeypatch: pytest.MonkeyPatch) -> None:
     assert taken == [True]
 
 
+@pytest.mark.usefixtures("heavy")
 def test_the_public_way_stays_when_names_have_moved(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -86,6 +86,7 @@ def test_explain_is_no_query(caplog: pytest.LogCaptureFixture) -> None:
     assert "unsupported syntax" in caplog.text
 
 
+@pytest.mark.usefixtures("heavy")
 @given(KEYS, st.sampled_from(ENVIRONMENTS))
 def test_every_name_of_a_table_means_its_asset(path: list[str], environment: str) -> None:
     key = dg.AssetKey(path)

@@ -35,6 +35,7 @@ def there_and_back(params: Any) -> pa.RecordBatch | None:
     return read_params(json.loads(json.dumps(write_params(params))))
 
 
+@pytest.mark.usefixtures("heavy")
 @given(st.lists(PLAIN, min_size=1, max_size=5))
 def test_a_list_is_the_same_after_the_wire(values: list[Any]) -> None:
     batch = there_and_back(values)

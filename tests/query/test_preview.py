@@ -113,6 +113,7 @@ def previews(draw: st.DrawFn) -> Preview:
     return Preview(batch.schema, [batch], is_whole=draw(st.booleans()))
 
 
+@pytest.mark.usefixtures("heavy")
 @given(previews())
 def test_every_value_is_shown_in_bounds(preview: Preview) -> None:
     lines = f"{preview.text()}\n".splitlines()  # the last line may be empty

@@ -81,6 +81,7 @@ def test_each_rule_finds_what_it_is_for_and_nothing_else(
         assert not any(rule.broken(good) for rule in rules)
 
 
+@pytest.mark.usefixtures("heavy")
 @pytest.mark.parametrize(
     ("check", "good", "bad"),
     [

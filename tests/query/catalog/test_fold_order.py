@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -80,6 +81,7 @@ def check(snapshot: Snapshot, events: Sequence[Event]) -> None:
     check_table(snapshot, events, KEYS[-1])  # the others have one name
 
 
+@pytest.mark.usefixtures("heavy")
 @settings(max_examples=examples(300))
 @given(data=st.data())
 def test_any_order_and_repetition_gives_the_same_snapshot(file_record: Record, data: st.DataObject) -> None:
@@ -101,6 +103,7 @@ def test_many_small_folds_are_compacted_to_the_same(file_record: Record, data: s
     assert len(one_by_one.asset_states[ORGS].segments) <= 16
 
 
+@pytest.mark.usefixtures("heavy")
 def test_one_event_into_a_large_table_copies_next_to_nothing(file_record: Record) -> None:
     one = written(file_record(), 1)
     assert isinstance(one.file, DataFile)

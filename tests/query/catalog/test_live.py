@@ -216,6 +216,7 @@ def test_a_damaged_snapshot_leads_to_a_full_sync(
     assert "the catalog is read anew" in caplog.text
 
 
+@pytest.mark.usefixtures("heavy")
 def test_a_snapshot_of_another_version_leads_to_a_full_sync(
     on_sqlite: Any, catalog_of: Opened, file_record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

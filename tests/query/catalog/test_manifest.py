@@ -70,6 +70,7 @@ def test_what_did_not_change_is_the_same_object(tmp_path: Path, event: Callable[
     assert same == {"two"}
 
 
+@pytest.mark.usefixtures("heavy")
 def test_rows_are_mapped_not_read(tmp_path: Path, event: Callable[..., Event]) -> None:
     events = [event(KEYS[0], number, f"S{number}") for number in range(1, 20_000)]
     saved = SnapshotStore(tmp_path).save(fold(Snapshot(0, "uat"), events), CURSOR, "log")

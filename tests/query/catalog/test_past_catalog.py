@@ -256,6 +256,7 @@ def test_a_wipe_without_an_event_hides_nothing_before_it(written: Log, live: Liv
             held(past, key, AsOf(event_id=middle))
 
 
+@pytest.mark.usefixtures("heavy")
 def test_objects_of_other_io_managers_have_no_past(on_sqlite: Any, catalog_of: Opened, tmp_path: Path) -> None:
     path = dg.MetadataValue.path(str(tmp_path / "a.parquet"))
     on_sqlite.instance.report_runless_asset_event(dg.AssetMaterialization("foreign", metadata={"path": path}))

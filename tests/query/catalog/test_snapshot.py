@@ -127,6 +127,7 @@ def test_what_did_not_change_is_not_written_again(tmp_path: Path, snapshot: Snap
     assert again.tables[untouched[0]] is sealed.tables[untouched[0]]
 
 
+@pytest.mark.usefixtures("heavy")
 def test_old_generations_are_removed(tmp_path: Path, file_record: Record) -> None:
     store = SnapshotStore(tmp_path)
     current = Snapshot(0, "uat")

@@ -18,6 +18,7 @@ import pytest
 from tests.query.cli.conftest import TABLE, Cli
 
 
+@pytest.mark.usefixtures("heavy")
 def test_tables_lists_what_is_materialized(cli: Cli) -> None:
     (table,) = json.loads(cli("tables", "--format", "json").out)
 

@@ -23,6 +23,7 @@ QUERY = f"SELECT id, tags, state FROM {TABLE} ORDER BY id"
 IDS = [0, 1, 10, 11, 20, 21]
 
 
+@pytest.mark.usefixtures("heavy")
 @pytest.mark.parametrize(
     ("name", "read"),
     [

@@ -61,6 +61,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Written]:
         yield made
 
 
+@pytest.mark.usefixtures("heavy")
 def test_the_objects_of_the_past_are_read(written: Written) -> None:
     for number, ids in enumerate(([1], [2, 3]), 1):
         written.materialize(written.write(f"data-{number}.parquet", ids), len(ids))
@@ -69,6 +70,7 @@ def test_the_objects_of_the_past_are_read(written: Written) -> None:
         assert [connection.sql(SUM, as_of=event).to_arrow()["s"].to_pylist() for event in (1, 2)] == [[1], [5]]
 
 
+@pytest.mark.usefixtures("heavy")
 def test_an_object_that_was_removed_is_outside_of_the_retention(written: Written) -> None:
     first = written.write("data-1.parquet", [1])
     written.materialize(first, 1)
@@ -83,6 +85,7 @@ def test_an_object_that_was_removed_is_outside_of_the_retention(written: Written
         assert raised.value.http_status == 410
 
 
+@pytest.mark.usefixtures("heavy")
 def test_an_object_that_a_later_event_replaced_is_told_without_reading_it(written: Written) -> None:
     written.materialize(written.write("data.parquet", [1]), 1)
     written.materialize(written.write("data.parquet", [2, 3]), 2)
@@ -92,6 +95,7 @@ def test_an_object_that_a_later_event_replaced_is_told_without_reading_it(writte
     assert "per_run" in str(raised.value)
 
 
+@pytest.mark.usefixtures("heavy")
 def test_an_object_that_was_replaced_without_a_current_event_is_found_by_its_etag(written: Written) -> None:
     written.materialize(written.write("data.parquet", [1]), 1)
     written.materialize(written.write("other.parquet", [7]), 1)
@@ -101,6 +105,7 @@ def test_an_object_that_was_replaced_without_a_current_event_is_found_by_its_eta
         connection.sql(SUM, as_of=1).to_arrow()
 
 
+@pytest.mark.usefixtures("heavy")
 def test_partitions_whose_objects_are_still_there_are_read(written: Written) -> None:
     gone = written.write("ca.parquet", [1])
     written.materialize(gone, 1)

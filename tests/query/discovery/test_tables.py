@@ -45,6 +45,7 @@ def test_partitions_come_from_the_event(on_sqlite: Any, follow: Follow, report: 
     assert table(catalog, "hive").partition_schema == pa.schema({"state": pa.string(), "date": pa.string()})
 
 
+@pytest.mark.usefixtures("heavy")
 def test_queries_read_it(on_sqlite: Any, report: Report, write: Write) -> None:
     for day in ("2024-01-01", "2024-01-02"):
         for part in ("a", "b"):
@@ -126,6 +127,7 @@ def test_columns_that_files_have_too_stay_theirs(on_sqlite: Any, follow: Follow,
     assert (found.file_schema.field("year").type, found.partition_schema.names) == (pa.int64(), [])
 
 
+@pytest.mark.usefixtures("heavy")
 @pytest.mark.parametrize("kind", UNREADABLE)
 def test_what_cannot_be_read_is_listed_with_its_reason(
     on_sqlite: Any, follow: Follow, report: Report, write: Write, kind: str
@@ -186,6 +188,7 @@ def test_objects_outside_of_the_bucket_are_refused(
     assert "must start with one of s3://bucket/" in str(own.warnings[0])
 
 
+@pytest.mark.usefixtures("heavy")
 def test_odd_names(on_sqlite: Any, report: Report, write: Write) -> None:
     names = ["a:b", "100%", "ü 日本", "x#y?", "a%20b", "a=b&c", "x..", "{x}", "quote'\""]
     for name in names:

@@ -71,6 +71,7 @@ def test_every_type_that_arrow_writes_is_read(reads: Any, tmp_path: Path) -> Non
         assert (expected.schema, found.to_pylist()) == (expected.schema, expected.to_pylist())
 
 
+@pytest.mark.usefixtures("heavy")
 def test_every_type_that_duckdb_writes_is_read_or_left_out(reads: Any, tmp_path: Path) -> None:
     paths = [tmp_path / f"d{number}.parquet" for number in range(len(OF_DUCKDB))]
     for path, expression in zip(paths, OF_DUCKDB, strict=True):

@@ -174,6 +174,7 @@ def test_a_bucket_that_is_named_later_counts_for_what_was_learnt(
     assert None not in [table.problem for table in after.current().tables.values()]
 
 
+@pytest.mark.usefixtures("heavy")
 def test_a_slow_store_holds_nothing_else_up(
     on_sqlite: Any, follow: Follow, report: Report, monkeypatch: pytest.MonkeyPatch, file_record: Callable[..., Any]
 ) -> None:

@@ -86,6 +86,7 @@ def test_timestamps_without_seconds_compare(
 NUMBERS = st.sampled_from(AMOUNTS) | st.decimals(-2, 2, places=4) | st.decimals(12345678, 12345679, places=3)
 
 
+@pytest.mark.usefixtures("heavy")
 @EXACT
 @given(NUMBERS, NUMBERS, st.sampled_from(["amount", "price"]), st.sampled_from(sorted(COMPARISONS)))
 def test_decimals_compare_with_the_number_that_is_written(

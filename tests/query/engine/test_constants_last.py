@@ -46,6 +46,7 @@ def t(lake: Any) -> Any:
     return lake
 
 
+@pytest.mark.usefixtures("heavy")
 @given(st.lists(conditions(), min_size=2, max_size=3), st.sampled_from("ip"), st.booleans())
 @settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_they_hold_together(t: Any, found: list[Condition], column: str, joined: bool) -> None:  # noqa: FBT001

@@ -34,6 +34,7 @@ def _read(lake: Any, sql: str) -> tuple[int, int]:
     return run.files_read, sum(scan.count for scan in prepared.scans)
 
 
+@pytest.mark.usefixtures("heavy")
 @pytest.mark.parametrize(
     ("sql", "opened", "kept"),
     [

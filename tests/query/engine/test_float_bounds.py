@@ -62,6 +62,7 @@ def t(new_lake: Callable[[], Any]) -> Any:
     return _lake(new_lake, [[INF, INF], [NAN, 1.0, INF], [-INF], [None, 2.0], [1.0, NAN]], pa.float64())
 
 
+@pytest.mark.usefixtures("heavy")
 @pytest.mark.parametrize(
     ("sql", "expected"),
     [

@@ -85,6 +85,7 @@ def test_a_star_is_read_past_its_small_tables(star: Any, order: str) -> None:
     assert _rounded(lake.sql(_named(sql))) == _rounded(peer.execute(sql).to_arrow_table())
 
 
+@pytest.mark.usefixtures("heavy")
 @pytest.mark.parametrize("sql", JOINS)
 def test_a_join_begins_with_the_small_table(star: Any, sql: str) -> None:
     lake, peer = star
@@ -98,6 +99,7 @@ def test_a_join_begins_with_the_small_table(star: Any, sql: str) -> None:
     assert _rounded(answer) == _rounded(expected)
 
 
+@pytest.mark.usefixtures("heavy")
 @pytest.mark.parametrize("sql", OTHERS)
 def test_no_answer_is_taken_from_witnesses(star: Any, sql: str) -> None:
     lake, peer = star

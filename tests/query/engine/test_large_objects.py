@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -72,6 +73,7 @@ def ranges(read: large_objects.LargeRead) -> list[tuple[str, int, int]]:
     return found
 
 
+@pytest.mark.usefixtures("heavy")
 @settings(max_examples=examples(400), deadline=None)
 @given(events, consolidations, st.sets(st.integers(0, 5), max_size=1), st.data())
 def test_each_file_is_read_once(

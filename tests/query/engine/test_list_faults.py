@@ -52,6 +52,7 @@ def test_rows_of_null_stay_out(table: Any, condition: str) -> None:
     assert [row["x"] for row in found] == NEEDED[condition]
 
 
+@pytest.mark.usefixtures("heavy")
 @pytest.mark.parametrize("condition", NEEDED)
 def test_rows_of_null_stay_out_of_subqueries(table: Any, condition: str) -> None:
     inner = f"SELECT count(*) FROM {T} WHERE s = 'CA' AND ({condition})"
@@ -90,6 +91,7 @@ CONDITIONS = st.recursive(
 )
 
 
+@pytest.mark.usefixtures("heavy")
 @settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(CONDITIONS)
 def test_any_lists(table: Any, rows: duckdb.DuckDBPyConnection, condition: str) -> None:

@@ -39,6 +39,7 @@ def test_a_null_is_scanned_as_a_value_of_its_type(kind: pa.DataType) -> None:
     assert encode_scalar(placeholder.as_py(), kind)
 
 
+@pytest.mark.usefixtures("heavy")
 def test_null_partitions_of_every_type_are_read_and_filtered(lake: Any) -> None:
     for number, (kind, value) in enumerate(VALUES.items()):
         key = ("Silver", f"t{number}")

@@ -78,6 +78,7 @@ AGGREGATES = [
 ]
 
 
+@pytest.mark.usefixtures("heavy")
 @settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(partitions=PARTITIONS, predicates=st.lists(PREDICATES, min_size=1, max_size=4))
 def test_pruning_never_changes_an_answer(

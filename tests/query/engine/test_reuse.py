@@ -206,6 +206,7 @@ def test_small_batches_are_kept_as_large_ones() -> None:
     assert pa.Table.from_batches(kept).to_pylist() == [{"x": n, "name": str(n)} for n in range(100)]
 
 
+@pytest.mark.usefixtures("heavy")
 def test_small_results_stay_within_the_disk_space(
     keeping: Callable[..., KeepingLake], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -280,6 +281,7 @@ WRITE = st.tuples(st.sampled_from(PARTITIONS), st.lists(st.integers(0, 9), min_s
 ASK = st.tuples(st.just("?"), st.sampled_from(STATEMENTS))
 
 
+@pytest.mark.usefixtures("heavy")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(steps=st.lists(WRITE | ASK, min_size=5, max_size=25))
 def test_a_kept_result_is_always_that_of_the_rows_now(

@@ -17,6 +17,7 @@ CONDITIONS = [
 ]
 
 
+@pytest.mark.usefixtures("heavy")
 @pytest.mark.parametrize(("condition", "expected"), CONDITIONS)
 @pytest.mark.parametrize(("before", "beside"), [("", ""), (RECURSIVE, "r, ")])
 def test_they_are_answered(orgs: Any, condition: str, expected: int, before: str, beside: str) -> None:

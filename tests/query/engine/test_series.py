@@ -42,6 +42,7 @@ def test_dates(function: str, start: dt.date, stop: dt.date, interval: str) -> N
     assert_equal(f"{function}(DATE '{start}', DATE '{stop}', INTERVAL '{interval}')")
 
 
+@pytest.mark.usefixtures("heavy")
 @pytest.mark.parametrize("count", [SHORT, SHORT + 1, 1_000_000, 1_000_001])
 def test_long_series(count: int) -> None:
     assert_equal(f"generate_series(1, {count})")

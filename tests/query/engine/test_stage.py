@@ -58,6 +58,7 @@ def table(lake: Any) -> Any:
     return lake
 
 
+@pytest.mark.usefixtures("heavy")
 @pytest.mark.parametrize("statement", STATEMENTS)
 def test_a_staged_statement_has_the_answer_of_a_spliced_one(table: Any, statement: str) -> None:
     spliced, staged = statement.format(r="", t=T), RECURSIVE + statement.format(r="r, ", t=T)

@@ -29,6 +29,7 @@ def publish(lake: Any, key: tuple[str, ...], sql: str, reads: Sequence[str] = (T
     return str(table_name("local", key))
 
 
+@pytest.mark.usefixtures("heavy")
 @pytest.mark.parametrize(
     ("over", "files"),
     [
@@ -131,6 +132,7 @@ def test_a_view_that_cannot_be_planned_hides_nothing_else(orgs: Any, sql: str, r
     assert name in str(raised.value)
 
 
+@pytest.mark.usefixtures("heavy")
 def test_a_huge_view_does_not_end_the_process(orgs: Any) -> None:
     terms = " OR ".join(f"id = {i}" for i in range(3000))
     name = publish(orgs, ("Gold", "v"), f"SELECT id FROM {TABLE} WHERE {terms}")
@@ -208,6 +210,7 @@ def test_a_view_that_no_statement_names_costs_nothing(orgs: Any) -> None:
     assert orgs.rows("SELECT count(*) AS n FROM local_gold.w2") == [{"n": 1}]
 
 
+@pytest.mark.usefixtures("heavy")
 def test_statements_that_are_planned_twice_do_not_wait_for_each_other(orgs: Any) -> None:
     name = publish(orgs, ("Gold", "v"), CA)
     sql = (

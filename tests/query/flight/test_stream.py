@@ -32,6 +32,7 @@ def started(client: flight.FlightClient, sql: str) -> flight.FlightInfo:
     return client.get_flight_info(command("CommandStatementQuery", query=sql))
 
 
+@pytest.mark.usefixtures("heavy")
 def test_a_large_result_in_flat_memory(client: flight.FlightClient, service: FakeService) -> None:
     service.results["select much"] = endless(400)
     process, rows = psutil.Process(), 0
@@ -46,6 +47,7 @@ def test_a_large_result_in_flat_memory(client: flight.FlightClient, service: Fak
     assert process.memory_info().rss - flat < 100 * MEBIBYTE
 
 
+@pytest.mark.usefixtures("heavy")
 def test_a_client_that_takes_nothing_holds_little(client: flight.FlightClient, service: FakeService) -> None:
     service.results["select much"] = endless(400)
     reader = client.do_get(started(client, "select much").endpoints[0].ticket)
@@ -98,6 +100,7 @@ def test_batches_that_come_together_are_one_message(client: flight.FlightClient,
     assert [chunk.num_rows for chunk in chunks] == [BATCH.num_rows] * 3
 
 
+@pytest.mark.usefixtures("heavy")
 def test_batches_too_large_for_a_message_are_cut(adbc: flight_sql.Connection, service: FakeService) -> None:
     text = "x" * MEBIBYTE
     wide = pa.table({"text": [text] * 40})  # ADBC takes 16 MiB at once

@@ -255,6 +255,7 @@ def test_partitions_keep_their_columns_names() -> None:
     assert found["rows"].to_pylist() == ["a"] * 4
 
 
+@pytest.mark.usefixtures("heavy")
 def test_many_partitions_are_streamed_piece_by_piece() -> None:
     rows = 1_000_000
     one = table("orders", 1)

@@ -349,6 +349,7 @@ def test_connections_are_used_again(client: httpx.Client, service: FakeService) 
     assert all(stream.closed.wait(20) for stream in service.streams)
 
 
+@pytest.mark.usefixtures("heavy")
 def test_a_stream_of_a_million_rows_is_whole(client: httpx.Client, service: FakeService) -> None:
     whole = stream_of(pa.table({"n": range(1_000_000)}))
     service.pieces = [whole[at : at + (1 << 20)] for at in range(0, len(whole), 1 << 20)]

@@ -71,6 +71,7 @@ def test_versions_have_names_of_their_own() -> None:
     assert len({copy_key("a", "b", "c"), copy_key("ab", "", "c"), copy_key("a", "b", "d"), copy_key("a", "bc")}) == 4
 
 
+@pytest.mark.usefixtures("heavy")
 def test_copies_stay_within_their_bound(copies: Copies) -> None:
     for number in range(2000):
         put(copies, str(number))
