@@ -97,7 +97,7 @@ class Processes:
     def kill_one(self, rng: Random) -> None:
         """Kill a process at a random moment and start it again, but leave it alone until it has done something."""
         name = rng.choice([name for name in self.reports if name not in self.kills] or list(self.reports))
-        if len(self.reports[name].lines()) > self._reported[name]:
+        if len(self.reports[name].lines()) > self._reported[name] + rng.randrange(4):
             time.sleep(rng.random())
             self._kill(name)
             self.kills[name] += 1
