@@ -26,10 +26,11 @@ import dagfusion_query.errors
 import dagfusion_stack.errors
 from dagfusion_pipeline.environment import Credentials, Environment
 from dagfusion_query.cli.main import COMMANDS, app
-from dagfusion_query.config import ENVIRONMENT_KEYS
+from dagfusion_query.config_file import ENVIRONMENT_KEYS
 from dagfusion_query.doors.http.openapi import describe
 from dagfusion_query.service_settings import ConfigSettings, ServiceSettings
-from dagfusion_query.settings import ENGINE_SETTINGS, ClientSettings, EnvironmentSettings, Settings, names
+from dagfusion_query.setting_declarations import names
+from dagfusion_query.settings import ENGINE_SETTINGS, ClientSettings, EnvironmentSettings, Settings
 from dagfusion_stack.settings import Settings as StackSettings
 
 ROOT = Path(__file__).resolve().parents[1]

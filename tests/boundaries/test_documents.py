@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dagfusion_query.config import ENVIRONMENT_KEYS
+from dagfusion_query.config_file import ENVIRONMENT_KEYS
 from scripts import reference
 
 SETTING = re.compile(r"ENVIRONMENT|DAGSTER_HOME|(?:DAGFUSION|AWS|S3|UAT_S3|PROD_S3)_[A-Z0-9_]+")

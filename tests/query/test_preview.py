@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagfusion_query.answers import QueryStats, Result
+from dagfusion_query.abstract_connection import Result
+from dagfusion_query.answers import QueryStats
 from dagfusion_query.errors import ExecutionError, QueryCancelledError
 from dagfusion_query.preview import COLUMNS, ROWS, Preview
 

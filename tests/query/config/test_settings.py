@@ -14,16 +14,8 @@ from dagfusion_query.cli.service_commands import serve
 from dagfusion_query.config import read_config
 from dagfusion_query.errors import SettingsError
 from dagfusion_query.service_settings import ConfigSettings, ServiceSettings
-from dagfusion_query.settings import (
-    ENGINE_SETTINGS,
-    ClientSettings,
-    Settings,
-    declaration,
-    declared,
-    names,
-    read_values,
-    setting,
-)
+from dagfusion_query.setting_declarations import declaration, declared, names, read_values, setting
+from dagfusion_query.settings import ENGINE_SETTINGS, ClientSettings, Settings
 
 TABLES = {"service": ServiceSettings, "engine": Settings}
 IN_FILES = [(section, known) for section, kind in TABLES.items() for known in declared(kind, section)]

@@ -4,10 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dagfusion_query.answers import Connection, Explanation, QueryStats, Result, TableInfo
+    from dagfusion_query.abstract_connection import Connection, Result
+    from dagfusion_query.answers import Explanation, QueryStats, TableDiff, TableGeneration, TableInfo
     from dagfusion_query.client import connect
     from dagfusion_query.errors import QueryError
-    from dagfusion_query.generations import TableDiff, TableGeneration
 
 __all__ = [
     "Connection",
@@ -22,13 +22,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Connection": "answers",
+    "Connection": "abstract_connection",
     "Explanation": "answers",
     "QueryError": "errors",
     "QueryStats": "answers",
-    "Result": "answers",
-    "TableDiff": "generations",
-    "TableGeneration": "generations",
+    "Result": "abstract_connection",
+    "TableDiff": "answers",
+    "TableGeneration": "answers",
     "TableInfo": "answers",
     "connect": "client",
 }

@@ -9,11 +9,14 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dagfusion_query.abstract_connection import Connection, Result
 from dagfusion_query.answers import (
-    Connection,
+    GENERATIONS,
+    GENERATIONS_LIMIT,
     Explanation,
     QueryStats,
-    Result,
+    TableDiff,
+    TableGeneration,
     TableInfo,
 )
 from dagfusion_query.as_of import Given, read_as_of
@@ -31,12 +34,11 @@ from dagfusion_query.errors import AsOfError, EventLogUnavailableError, QueryErr
 from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.protocol import AssetKey, EventLog
 from dagfusion_query.event_log.stored_event import EventReader
-from dagfusion_query.generations import GENERATIONS, GENERATIONS_LIMIT, TableDiff, TableGeneration, parse_table
 from dagfusion_query.object_store import StaleRetries
 from dagfusion_query.parameters import Params
 from dagfusion_query.scan.consolidation_gain import consolidation_gain
 from dagfusion_query.settings import Settings, listed
-from dagfusion_query.sql_text import check_text
+from dagfusion_query.sql_text import check_text, parse_table
 
 _DISCOVERY_WAIT_S = 60.0  # for what is there when a connection is made; the rest appears as it is learnt
 

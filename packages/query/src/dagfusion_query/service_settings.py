@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dagfusion_query.errors import SettingsError
-from dagfusion_query.settings import declared, read_values, setting
+from dagfusion_query.setting_declarations import declared, read_values, setting
 
 ANONYMOUS = ("auto", "loopback", "never", "always")
 ICEBERG_CREDENTIALS = ("none", "keys")

@@ -11,6 +11,7 @@ from enum import Enum
 from itertools import pairwise
 from typing import NamedTuple
 
+from dagfusion_contract.naming import TableName
 from dagfusion_query.errors import SqlSyntaxError
 
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
@@ -115,6 +116,16 @@ def unquoted(text: str) -> str:
     quote = text[0]
     inner = text[1:-1] if len(text) > 1 and text.endswith(quote) else text[1:]
     return inner.replace(quote * 2, quote)
+
+
+def parse_table(name: str) -> TableName:
+    """Return the name of a table as a user writes it.
+
+    >>> str(parse_table('"local_silver".Orders'))
+    'local_silver.orders'
+    """
+    schema, _, table = name.replace('"', "").lower().rpartition(".")
+    return TableName(schema, table)
 
 
 def _end_of_comment(sql: str, start: int) -> int:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Self
 
 from dagfusion_query.errors import SettingsError
-from dagfusion_query.settings import HOME, as_variables, declared, read_values, setting
+from dagfusion_query.setting_declarations import as_variables, declared, read_values, setting
+from dagfusion_query.settings import HOME
 from dagfusion_stack.errors import SettingError
 from dagfusion_stack.ports import HIGHEST
 

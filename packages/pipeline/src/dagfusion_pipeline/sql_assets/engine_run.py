@@ -29,7 +29,8 @@ from dagfusion_pipeline.sql_assets.upstreams import WINDOW, Upstream, time_dimen
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.catalog.selection import Selection, find_table, missing_partitions
 from dagfusion_query.connection import EmbeddedConnection, EmbeddedResult, connect_embedded
-from dagfusion_query.settings import Settings, as_variables
+from dagfusion_query.setting_declarations import as_variables
+from dagfusion_query.settings import Settings
 
 _DEFAULT_SCHEMA = "public"  # DataFusion's, of names in one part
 _SHOWN = 5

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from dagfusion_contract.naming import TableName
+from dagfusion_query.answers import TableDiff, TableGeneration
 from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.live import Lag, LiveCatalog
 from dagfusion_query.catalog.model import Snapshot
@@ -31,7 +32,6 @@ from dagfusion_query.errors import (
 from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.protocol import AssetKey, EventLog, History
 from dagfusion_query.event_log.stored_event import EventReader
-from dagfusion_query.generations import TableDiff, TableGeneration
 
 _log = logging.getLogger(__name__)
 

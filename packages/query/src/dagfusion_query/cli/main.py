@@ -41,7 +41,8 @@ from dagfusion_query.errors import QueryError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from dagfusion_query.answers import Connection, TableInfo
+    from dagfusion_query.abstract_connection import Connection
+    from dagfusion_query.answers import TableInfo
     from dagfusion_query.cli.output import Output
 
 COMMANDS = "dagfusion.commands"  # the entry-point group of packages that add commands
@@ -148,7 +149,7 @@ def history(
 
 
 def _history(connection: "Connection", table: str, diff: tuple[str, str] | None, limit: int) -> tuple["pa.Table", str]:
-    from dagfusion_query.cli.history_rows import diff_rows, generation_rows  # noqa: PLC0415
+    from dagfusion_query.cli.output import diff_rows, generation_rows  # noqa: PLC0415
 
     if diff is None:
         return generation_rows(connection.history(table, limit)), ""

@@ -16,7 +16,8 @@ import typer
 
 from dagfusion_query import formats
 from dagfusion_query.errors import ParameterError
-from dagfusion_query.settings import ClientSettings, Settings, option_help
+from dagfusion_query.setting_declarations import option_help
+from dagfusion_query.settings import ClientSettings, Settings
 
 EventLog = Annotated[
     str | None, typer.Option("--event-log", metavar="URL|DIR", help=option_help(Settings, "event_log"))

@@ -14,7 +14,8 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import typer
 
-from dagfusion_query.answers import Explanation, QueryStats, Result, ScanExplanation, TableInfo
+from dagfusion_query.abstract_connection import Result
+from dagfusion_query.answers import Explanation, QueryStats, ScanExplanation, TableInfo
 from dagfusion_query.preview import is_moment, moments
 
 SHOWN_PARTITIONS = 8

@@ -12,7 +12,8 @@ import typer
 
 from dagfusion_query.errors import NotParquetError, SettingsError, needs
 from dagfusion_query.service_settings import ConfigSettings, ServiceSettings
-from dagfusion_query.settings import Settings, as_variables, meaning, option_help
+from dagfusion_query.setting_declarations import as_variables, meaning, option_help
+from dagfusion_query.settings import Settings
 
 if TYPE_CHECKING:
     from dagfusion_query.access.authentication import Token, Tokens

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from urllib.parse import urlsplit
 
-from dagfusion_query.answers import Connection
+from dagfusion_query.abstract_connection import Connection
 from dagfusion_query.errors import SettingsError, needs
 from dagfusion_query.settings import ClientSettings
 

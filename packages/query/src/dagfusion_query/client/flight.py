@@ -15,7 +15,7 @@ import pyarrow as pa
 from pyarrow import flight, ipc
 
 from dagfusion_contract.naming import TableName
-from dagfusion_query.answers import Explanation
+from dagfusion_query.answers import Explanation, TableDiff
 from dagfusion_query.as_of import AsOf, Given, read_as_of
 from dagfusion_query.client.access_token import authorization
 from dagfusion_query.client.remote import RemoteConnection, RemoteResult
@@ -42,7 +42,6 @@ from dagfusion_query.errors import (
     SettingsError,
     UnauthenticatedError,
 )
-from dagfusion_query.generations import TableDiff
 from dagfusion_query.parameters import Params, row, scalars
 from dagfusion_query.sql_text import check_text
 

@@ -9,12 +9,13 @@ from weakref import WeakSet
 import pyarrow as pa
 
 from dagfusion_contract.naming import TableName
-from dagfusion_query.answers import Connection, QueryStats, Result, TableInfo
+from dagfusion_query.abstract_connection import Connection, Result
+from dagfusion_query.answers import GENERATIONS, GENERATIONS_LIMIT, QueryStats, TableDiff, TableGeneration, TableInfo
 from dagfusion_query.as_of import Given, read_as_of
 from dagfusion_query.documents.catalog import GenerationsDocument, TableDocument, TablesDocument
 from dagfusion_query.documents.queries import Stats
 from dagfusion_query.errors import EnvironmentUnavailableError
-from dagfusion_query.generations import GENERATIONS, GENERATIONS_LIMIT, TableDiff, TableGeneration, parse_table
+from dagfusion_query.sql_text import parse_table
 
 _REFRESH_TIMEOUT_S = 30.0
 _LOOK_S = 0.05

@@ -24,7 +24,6 @@ from dagfusion_query.engine.datafusion_errors import (
 )
 from dagfusion_query.engine.object_requests import ObjectRequests, copy_policy
 from dagfusion_query.engine.parse import is_node, key_of, parsed, result_schema
-from dagfusion_query.engine.past_objects import refuse_replaced
 from dagfusion_query.engine.reuse import Keeper, PlanCache, ResultCache, identity, is_repeatable
 from dagfusion_query.engine.run import (
     Batches,
@@ -37,6 +36,7 @@ from dagfusion_query.engine.run import (
 )
 from dagfusion_query.engine.runtime import PLANNERS, Loop, Planners, Stores
 from dagfusion_query.engine.session import BoundSession, Session, Sessions
+from dagfusion_query.engine.stored_objects import refuse_replaced
 from dagfusion_query.engine.views import expanded, named_views
 from dagfusion_query.errors import EnvironmentUnavailableError, PlanError, UnknownTableError
 from dagfusion_query.object_cache import CACHE

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.access.grants import ALL, Caller, restricted
+from dagfusion_query.answers import TableDiff, TableGeneration
 from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.environments import Environments, EnvironmentState
 from dagfusion_query.config import Config
@@ -20,7 +21,6 @@ from dagfusion_query.errors import (
     UnauthenticatedError,
 )
 from dagfusion_query.event_log.protocol import History
-from dagfusion_query.generations import TableDiff, TableGeneration
 from dagfusion_query.secrets_manager import is_reference
 from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.metrics import Metrics

@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -15,6 +16,7 @@ from dagfusion_query.access.grants import EVERYTHING, Grants, Scopes
 from dagfusion_query.answers import Explanation
 from dagfusion_query.catalog.manifest import MappedCatalog
 from dagfusion_query.catalog.model import Snapshot, Table
+from dagfusion_query.catalog.past_catalog import PastSnapshots, as_past
 from dagfusion_query.documents.queries import ScanStats
 from dagfusion_query.engine.datafusion_errors import is_full_disk, no_room
 from dagfusion_query.engine.engine import Engine, Prepared
@@ -22,13 +24,20 @@ from dagfusion_query.errors import PlanError, QueryError, ResourcesError
 from dagfusion_query.scan.layout import HIDDEN
 from dagfusion_query.settings import Settings
 from dagfusion_query.worker.limits import out_of_memory
-from dagfusion_query.worker.messages import Configuration, EnvironmentSource, Planned, Statement, decode_parameters
-from dagfusion_query.worker.past_scopes import PastScopes
+from dagfusion_query.worker.messages import (
+    Configuration,
+    EnvironmentSource,
+    PastSource,
+    Planned,
+    Statement,
+    decode_parameters,
+)
 
 _log = logging.getLogger(__name__)
 
 _POOL_PERCENT = 60  # of a worker's memory is for joins, sorts and aggregates; scans and results need some, too
 _FILE_NAME = "input_file_name"
+_MAPPED_TABLES = 64  # of the past
 _POOL_SETTING = "DAGFUSION_MEMORY_LIMIT_BYTES"  # which a worker's memory may be below
 
 
@@ -45,6 +54,34 @@ class StatementPlan:
     prepared: Prepared
     facts: Planned
     folders: Sequence[str]
+
+
+class PastScopes:
+    """Maps past tables, and puts together those that a statement reads. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._tables: OrderedDict[str, Table] = OrderedDict()
+        self._snapshots = PastSnapshots()
+
+    def snapshot(self, sources: Sequence[PastSource], grants: Collection[str]) -> Snapshot:
+        """Return the past tables that these grants allow.
+
+        Raises:
+            SnapshotError: A snapshot cannot be read.
+        """
+        allowed = Grants(frozenset(grants))
+        tables = [(source.environment, self._table(source)) for source in sources]
+        return self._snapshots.of([table for name, table in tables if allowed.allow(name, table.name)])
+
+    def _table(self, source: PastSource) -> Table:
+        if source.folder not in self._tables:
+            mapped = MappedCatalog(Path(source.folder), source.environment).at(source.event_id)
+            [self._tables[source.folder]] = as_past(mapped).tables.values()
+        self._tables.move_to_end(source.folder)
+        table = self._tables[source.folder]
+        while len(self._tables) > _MAPPED_TABLES:
+            self._tables.popitem(last=False)
+        return table
 
 
 class WorkerEngine(Engine):

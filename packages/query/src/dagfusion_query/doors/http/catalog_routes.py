@@ -10,6 +10,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from dagfusion_contract.naming import TableName
+from dagfusion_query.answers import GENERATIONS, GENERATIONS_LIMIT
 from dagfusion_query.as_of import read_as_of
 from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.model import Table
@@ -34,7 +35,6 @@ from dagfusion_query.doors.summaries import (
 )
 from dagfusion_query.errors import BadRequestError, UnknownTableError
 from dagfusion_query.formats import Format
-from dagfusion_query.generations import GENERATIONS, GENERATIONS_LIMIT
 from dagfusion_query.service.service import Service
 
 PAGE_ROWS = 1000

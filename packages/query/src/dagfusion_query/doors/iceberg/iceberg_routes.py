@@ -16,15 +16,14 @@ from starlette.routing import Mount, Route
 from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.model import Table, whereabouts
-from dagfusion_query.config import Config
+from dagfusion_query.config import Config, EnvironmentConfig
 from dagfusion_query.doors.http.middleware import AuthenticationMiddleware, caller_of
-from dagfusion_query.doors.iceberg.iceberg_credentials import storage_configuration
 from dagfusion_query.doors.iceberg.iceberg_errors import JSON, MissingError, failed, refusal
 from dagfusion_query.doors.iceberg.visible_tables import VisibleTables
 from dagfusion_query.errors import BodyTooLongError, SettingsError, UnauthenticatedError
 from dagfusion_query.iceberg.iceberg_schema import layouts_of
 from dagfusion_query.iceberg.publisher import Published, Publisher
-from dagfusion_query.object_store import store_url
+from dagfusion_query.object_store import store_keys, store_url
 from dagfusion_query.service.service import Service
 
 PATH = "/iceberg"
@@ -130,7 +129,7 @@ class IcebergRoutes:
         if request.method == "HEAD":
             return Response(status_code=204)
         wanted = request.headers.get("x-iceberg-access-delegation", "")
-        storage = storage_configuration(self._configured[state.name]) if _VENDED in wanted else {}
+        storage = _storage_configuration(self._configured[state.name]) if _VENDED in wanted else {}
         tag = f'"{hashlib.sha256(orjson.dumps([published.uri, storage])).hexdigest()[:32]}"'
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers={"ETag": tag})
@@ -145,7 +144,7 @@ class IcebergRoutes:
     async def credentials(self, request: Request) -> Response:
         """Return the keys for a table's objects, if the operator lets clients have any."""
         state, table = self._visible.find(caller_of(request), *_names(request))
-        storage = storage_configuration(self._configured[state.name])
+        storage = _storage_configuration(self._configured[state.name])
         return _document({"storage-credentials": self._credentials(state, table, storage)})
 
     async def metrics(self, request: Request) -> Response:
@@ -237,3 +236,25 @@ def _found(request: Request, content: Mapping[str, Any]) -> Response:
 
 def _document(content: Mapping[str, Any], headers: Mapping[str, str] | None = None, status: int = 200) -> Response:
     return Response(orjson.dumps(content), status, headers, JSON)
+
+
+def _storage_configuration(environment: EnvironmentConfig) -> dict[str, str]:
+    """Return the client's settings of the object store, by the names of the protocol; none without a setting.
+
+    Only `iceberg_credentials = "keys"` gives the environment's own keys away. They read all of its buckets, whatever
+    the token of the caller may read.
+    """
+    settings = environment.settings
+    if environment.iceberg_credentials != "keys" or not settings.access_key_id or not settings.secret_access_key:
+        return {}
+    keys = store_keys(settings)
+    found = {
+        "s3.access-key-id": keys["access_key_id"],
+        "s3.secret-access-key": keys["secret_access_key"],
+        "s3.session-token": keys["session_token"],
+        "s3.endpoint": settings.endpoint_url,
+        "s3.path-style-access": "true" if settings.endpoint_url else None,
+        "s3.region": settings.region,
+        "client.region": settings.region,
+    }
+    return {name: value for name, value in found.items() if value}
