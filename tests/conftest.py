@@ -14,7 +14,7 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from tests.tiers import FAST
+from tests.tiers import FAST, WHOLE
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("AWS_", "DAGFUSION_", "DAGSTER_", "S3_", "UAT_S3_", "PROD_S3_", "PG")
@@ -26,9 +26,10 @@ KEPT = (
 )
 
 # The time of one example says nothing on a shared machine. CI draws the same examples each time, so that what a change
-# breaks is told apart from what chance finds; every other run draws new ones.
-PROFILE = hypothesis.settings.get_profile("ci" if "CI" in os.environ else "default")
-hypothesis.settings.register_profile("shared", parent=PROFILE, deadline=None)
+# breaks is told apart from what chance finds, and two fifths of them; every other run draws new ones.
+CI = "CI" in os.environ
+PROFILE = hypothesis.settings.get_profile("ci" if CI else "default")
+hypothesis.settings.register_profile("shared", parent=PROFILE, deadline=None, max_examples=40 if CI else WHOLE)
 hypothesis.settings.register_profile(FAST, parent=hypothesis.settings.get_profile("shared"), max_examples=10)
 hypothesis.settings.load_profile("shared")
 
