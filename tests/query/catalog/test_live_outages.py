@@ -10,7 +10,8 @@ from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.live import LiveCatalog
 from dagfusion_query.discovery.discovery import Discovery
 from dagfusion_query.discovery.foreign_objects import ForeignObjects
-from dagfusion_query.discovery.records import RecordCache, RecordReader
+from dagfusion_query.discovery.record_cache import RecordCache
+from dagfusion_query.discovery.record_reader import RecordReader
 from dagfusion_query.errors import EventLogUnavailableError, SnapshotError
 from dagfusion_query.event_log.protocol import AssetKey, Cursor, Event, EventLog, Generation, History, Moment, Poll
 from dagfusion_query.settings import Settings

@@ -12,9 +12,10 @@ import pytest
 
 from dagfusion_contract.record import DataFile
 from dagfusion_query.discovery import discovery as module
-from dagfusion_query.discovery import records
+from dagfusion_query.discovery import record_cache
 from dagfusion_query.discovery.discovery import Discovery
-from dagfusion_query.discovery.records import RecordCache, RecordReader
+from dagfusion_query.discovery.record_cache import RecordCache
+from dagfusion_query.discovery.record_reader import RecordReader
 from dagfusion_query.errors import SnapshotError, StoreUnavailableError, UndiscoverableError
 from dagfusion_query.event_log.protocol import Event, Materialization
 from dagfusion_query.event_log.stored_event import Foreign
@@ -226,14 +227,14 @@ def test_a_cache_that_cannot_be_begun_anew_is_an_error(
 ) -> None:
     file = tmp_path / "discovered.sqlite"
     file.write_bytes(b"this is no database, whatever its name says" * 100)
-    connect = records._connect
+    connect = record_cache._connect
 
     def fail_once_it_is_gone(path: Path | None) -> sqlite3.Connection:
         if file.exists():
             return connect(path)
         raise failure
 
-    monkeypatch.setattr(records, "_connect", fail_once_it_is_gone)
+    monkeypatch.setattr(record_cache, "_connect", fail_once_it_is_gone)
     with pytest.raises(SnapshotError, match="cannot be stored") as caught:
         RecordCache(tmp_path)
     assert caught.value.__cause__ is failure

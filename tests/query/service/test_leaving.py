@@ -12,7 +12,7 @@ from dagfusion_query.service.metrics import Metrics
 from dagfusion_query.service.past_finder import PastFinder
 from dagfusion_query.service.registry import Query, Registry
 from dagfusion_query.service.running import Running, Shared
-from dagfusion_query.service.worker_handle import Lifecycle, Transition
+from dagfusion_query.service.worker_lifecycle import Lifecycle, Transition
 from dagfusion_query.service.worker_pool import Pool
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.worker.messages import Configuration, Mode

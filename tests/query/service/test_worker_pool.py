@@ -18,8 +18,8 @@ from dagfusion_query.errors import (
     ServiceUnavailableError,
     WorkerDiedError,
 )
-from dagfusion_query.service.worker_handle import WorkerState
 from dagfusion_query.service.worker_lease import Lease, NeverStarted
+from dagfusion_query.service.worker_lifecycle import WorkerState
 from dagfusion_query.service.worker_pool import Pool
 from dagfusion_query.worker.messages import Kind, Message
 from tests.query.disk import SmallDisk

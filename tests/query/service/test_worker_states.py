@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagfusion_query.service.worker_handle import Lifecycle, Transition, WorkerState
+from dagfusion_query.service.worker_lifecycle import Lifecycle, Transition, WorkerState
 
 DEAD = (WorkerState.lost, WorkerState.gone)
 ANY = st.lists(st.sampled_from(Transition), max_size=20)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from dagfusion_query.discovery.discovery import Discovery
 from dagfusion_query.discovery.foreign_objects import ForeignObjects
-from dagfusion_query.discovery.records import RecordCache, RecordReader
+from dagfusion_query.discovery.record_cache import RecordCache
+from dagfusion_query.discovery.record_reader import RecordReader
 from dagfusion_query.settings import Settings
 
 __all__ = ["Discovery", "open_discovery"]

@@ -13,7 +13,8 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from dagfusion_query.discovery.foreign_objects import TemporaryReadError
-from dagfusion_query.discovery.records import Outcome, RecordCache, RecordReader, Refusal
+from dagfusion_query.discovery.record_cache import Outcome, RecordCache, Refusal
+from dagfusion_query.discovery.record_reader import RecordReader
 from dagfusion_query.errors import EventRecordError, SnapshotError, StoreUnavailableError, UndiscoverableError
 from dagfusion_query.event_log.protocol import AssetKey, Event, Materialization
 from dagfusion_query.event_log.stored_event import DataFiles, EventReader, Foreign

@@ -42,7 +42,8 @@ from dagfusion_query.errors import EnvironmentUnavailableError, PlanError, Unkno
 from dagfusion_query.object_cache import CACHE
 from dagfusion_query.object_cache.copies import open_copies, open_results
 from dagfusion_query.parameters import Params, Values, scalars
-from dagfusion_query.scan.parquet_scan import Breadth, CopyPolicy
+from dagfusion_query.scan.copied_scan import CopyPolicy
+from dagfusion_query.scan.parquet_scan import Breadth
 from dagfusion_query.scan.splice import NotSpliceable, Spliced, splice
 from dagfusion_query.scan.stage import Staged, names_a_table, stage
 from dagfusion_query.scan.table_scan import Scan

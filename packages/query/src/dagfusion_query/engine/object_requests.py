@@ -23,7 +23,7 @@ from obstore.exceptions import BaseError, NotFoundError, PreconditionError
 from dagfusion_query.engine.runtime import Stores
 from dagfusion_query.engine.stored_objects import StoredObject, stored_objects
 from dagfusion_query.object_cache.copies import Copies, copy_key
-from dagfusion_query.scan.parquet_scan import Copied, CopyPolicy
+from dagfusion_query.scan.copied_scan import CopiedScan, CopyPolicy
 from dagfusion_query.scan.table_scan import Scan
 from dagfusion_query.settings import Settings
 
@@ -52,7 +52,7 @@ class ObjectRequests:
         self._stores, self._copies, self._concurrency = stores, copies, concurrency
 
     @asynccontextmanager
-    async def pinned(self, scans: Sequence[Copied]) -> AsyncIterator[list[tuple[str, StoredObject]]]:
+    async def pinned(self, scans: Sequence[CopiedScan]) -> AsyncIterator[list[tuple[str, StoredObject]]]:
         """Hold the copies of scans, and give the keys and objects of those that are not there yet.
 
         Raises:
@@ -72,11 +72,11 @@ class ObjectRequests:
             else:  # the run was cancelled, but the thread goes on
                 pinning.add_done_callback(lambda _: pins.close())
 
-    def _pin(self, pins: ExitStack, copies: Copies, scans: Sequence[Copied]) -> list[tuple[str, StoredObject]]:
+    def _pin(self, pins: ExitStack, copies: Copies, scans: Sequence[CopiedScan]) -> list[tuple[str, StoredObject]]:
         pins.enter_context(copies.pinned([key for scan in scans for key in scan.keys]))
         return list(self._missing(copies, scans))
 
-    def _missing(self, copies: Copies, scans: Sequence[Copied]) -> Iterator[tuple[str, StoredObject]]:
+    def _missing(self, copies: Copies, scans: Sequence[CopiedScan]) -> Iterator[tuple[str, StoredObject]]:
         seen: set[str] = set()
         for copied in scans:
             sizes = copied.scan.kept["size_bytes"].to_pylist()

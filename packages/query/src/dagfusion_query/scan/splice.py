@@ -23,18 +23,11 @@ from datafusion import ExecutionPlan, Expr, LogicalPlan, SessionContext
 from dagfusion_contract.naming import TableName
 from dagfusion_query.plan_messages import CoalescePartitionsExecNode, ListingTableScanNode, PhysicalPlanNode
 from dagfusion_query.scan.aggregates import Mention, aggregate_over_scan, answer
+from dagfusion_query.scan.copied_scan import MANY, CopiedScan, CopyPolicy
 from dagfusion_query.scan.join_order import SMALL_ROWS, result_columns, small_side_first
 from dagfusion_query.scan.large_objects import FOOTER_REQUESTS
 from dagfusion_query.scan.layout import Template, folder_url
-from dagfusion_query.scan.parquet_scan import (
-    MANY,
-    Breadth,
-    Copied,
-    CopyPolicy,
-    FilesToRead,
-    ParquetScan,
-    rewrite_scan,
-)
+from dagfusion_query.scan.parquet_scan import Breadth, FilesToRead, ParquetScan, rewrite_scan
 from dagfusion_query.scan.plan_faults import (
     exact_float_bounds,
     keep_filters_in_place,
@@ -68,7 +61,7 @@ class Spliced:
 
     plan: bytes
     scans: Sequence[Scan]
-    copied: Sequence[Copied]
+    copied: Sequence[CopiedScan]
     in_place: Sequence[Scan]
     stores: frozenset[tuple[str, str]]
     without_copies: "Callable[[], Spliced]" = field(repr=False)
@@ -193,7 +186,7 @@ class _Read(NamedTuple):
 
     physical: bytes
     scan: Scan
-    copied: Sequence[Copied]
+    copied: Sequence[CopiedScan]
     in_place: Sequence[Scan]
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from dagfusion_query.documents.queries import Failure
 from dagfusion_query.errors import QueryError, WorkerDiedError
-from dagfusion_query.service.worker_handle import STOPPED, Handle, Transition, WorkerState
+from dagfusion_query.service.worker_handle import STOPPED, Handle
+from dagfusion_query.service.worker_lifecycle import Transition, WorkerState
 from dagfusion_query.worker.limits import out_of_memory
 from dagfusion_query.worker.messages import Cancel, Kind, Message, Phase, ProtocolError, Statement
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection
 
 from dagfusion_query.engine.datafusion_errors import is_full_disk, says_no_room
 from dagfusion_query.errors import QueryError, ResourcesError, ServiceUnavailableError
-from dagfusion_query.service.worker_handle import STOPPED, TOO_MUCH_MEMORY, Handle, Transition, sweep
+from dagfusion_query.service.worker_handle import STOPPED, TOO_MUCH_MEMORY, Handle, sweep
 from dagfusion_query.service.worker_lease import Lease
+from dagfusion_query.service.worker_lifecycle import Transition
 from dagfusion_query.worker.limits import EXIT_CODE, is_stopped, memory_bytes, no_room_to_start
 from dagfusion_query.worker.messages import Configuration, Kind, Phase, ProtocolError
 
