@@ -4,7 +4,6 @@ What a statement gives is decided by a word in it: `million`, `slow`, `stall`, `
 """
 
 import asyncio
-import io
 import itertools
 import json
 import math
@@ -16,14 +15,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from dagfusion_query.doors.console import routes
+from dagfusion_query.formats import Format
+from tests.query.fake_service import Result
 
 TOKEN = "dft_mock_secret"
 DAGSTER = "http://localhost:3000"
@@ -102,7 +101,7 @@ class Mock:
 
     async def partitions(self, request: Request) -> Response:
         one = request.path_params["table"] == "daily_org_aggregates"
-        return Response(ipc(daily() if one else million_partitions() if self.big_map else partitions(self.days)))
+        return Response(encoded(daily() if one else million_partitions() if self.big_map else partitions(self.days)))
 
     async def history(self, request: Request) -> Response:
         key = request.query_params.get("partition_key")
@@ -127,7 +126,7 @@ class Mock:
         table = result(sql)
         info["stats"] |= {"rows": len(table)}
         shown = {name: value for name, value in info["stats"].items() if name != "scans"}
-        return Response(ipc(table), headers=headers | {"DagFusion-Stats": json.dumps(shown)})
+        return Response(encoded(table), headers=headers | {"DagFusion-Stats": json.dumps(shown)})
 
     def streams(self, info: dict[str, Any]) -> dict[str, Callable[[], Any]]:
         return {"broken": lambda: broken(info), "stall": lambda: self.stalling(info), "million": million}
@@ -341,14 +340,14 @@ def kinds() -> pa.Table:
 
 def million(batches: int = 100, rows: int = 10_000) -> Iterator[bytes]:
     schema = pa.schema([("id", pa.int64()), ("label", pa.string()), ("value", pa.float64())])
-    sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, schema) as writer:
-        for number in range(batches):
-            ids = pa.array(range(number * rows, (number + 1) * rows), pa.int64())
-            labels = pa.array([f"row {each}" for each in range(number * rows, (number + 1) * rows)])
-            writer.write_batch(pa.record_batch([ids, labels, ids.cast(pa.float64())], schema=schema))
-            yield taken(sink)
-    yield taken(sink)
+
+    def batch(number: int) -> pa.RecordBatch:
+        ids = pa.array(range(number * rows, (number + 1) * rows), pa.int64())
+        labels = pa.array([f"row {each}" for each in range(number * rows, (number + 1) * rows)])
+        return pa.record_batch([ids, labels, ids.cast(pa.float64())], schema=schema)
+
+    pieces = Result(schema, lambda: map(batch, range(batches))).pieces()
+    return (piece for piece in pieces if isinstance(piece, bytes))
 
 
 def broken(info: dict[str, Any]) -> Iterator[bytes]:
@@ -358,28 +357,7 @@ def broken(info: dict[str, Any]) -> Iterator[bytes]:
     info["error"] = {"code": "worker_died", "message": "the statement ended the process that ran it"}
 
 
-def ipc(table: pa.Table) -> bytes:
-    sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue()
-
-
-def encoded(table: pa.Table, form: str) -> bytes:
-    sink = io.BytesIO()
-    if form == "csv":
-        pyarrow.csv.write_csv(table, sink)
-    elif form == "parquet":
-        pyarrow.parquet.write_table(table, sink)
-    else:
-        rows = [*map(list, zip(*table.to_pydict().values(), strict=True))]
-        columns = [{"name": f.name, "type": str(f.type)} for f in table.schema]
-        sink.write(json.dumps({"columns": columns, "rows": rows}, default=str).encode())
-    return sink.getvalue()
-
-
-def taken(sink: io.BytesIO) -> bytes:
-    chunk = sink.getvalue()
-    sink.seek(0)
-    sink.truncate()
-    return chunk
+def encoded(table: pa.Table, form: str = "arrow") -> bytes:
+    encoder = Format(form).encoder(table.schema)
+    pieces = [piece for batch in table.to_batches() for piece in encoder.write(batch)]
+    return b"".join(map(bytes, [*pieces, *encoder.finish()]))

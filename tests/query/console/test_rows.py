@@ -157,7 +157,7 @@ def test_results_are_downloaded(page: Page, served: Served, name: str, suffix: s
     assert started.value.suggested_filename == f"Query-1.{suffix}"
     assert served.mock.asked[-1] == {"sql": "select 1", "format": "arrow" if name == "Arrow" else suffix}
     if name == "CSV":
-        assert content.decode().splitlines()[0] == '"npi","name","state","date","score"'
+        assert content.decode().splitlines()[0] == "npi,name,state,date,score"
     elif name == "Parquet":
         assert pq.read_table(io.BytesIO(content)).num_rows == 48
     elif name == "JSON":
