@@ -1,6 +1,7 @@
 """Kept results: taken for equal plans over the same versions of objects, and never for anything else."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -245,7 +246,7 @@ def test_a_short_query_is_kept_when_it_comes_again(
 
 @pytest.mark.parametrize("what", ["altered", "cut", "empty", "a folder"])
 def test_a_damaged_result_is_not_taken(what: str, keeping: Callable[..., KeepingLake], tmp_path: Path) -> None:
-    lake = keeping()
+    lake = keeping(DAGFUSION_RESULT_CACHE_MEMORY_BYTES="1")
     lake.put("a", [1])
     assert eventually(lambda: lake.is_kept(SUM))
     (path,) = tmp_path.glob("results/objects/*/*")
@@ -256,6 +257,18 @@ def test_a_damaged_result_is_not_taken(what: str, keeping: Callable[..., Keeping
     else:
         path.write_bytes({"altered": stored.replace(b"\1", b"\2"), "cut": stored[:-1], "empty": b""}[what])
     assert lake.ask(SUM) == (None, pa.table({"n": [1]}))
+
+
+def test_the_results_used_last_are_in_memory(keeping: Callable[..., KeepingLake], tmp_path: Path) -> None:
+    lake = keeping(DAGFUSION_RESULT_CACHE_MEMORY_BYTES="15000")
+    lake.put("a", range(1000))
+    large, *small = (f"SELECT x FROM {T} WHERE x < {below}" for below in (1000, 500, 501, 502, 503, 504, 505))
+    for sql in (large, *small):
+        assert eventually(partial(lake.is_kept, sql))
+    for path in tmp_path.glob("results/objects/*/*"):
+        path.unlink()
+    assert [lake.is_kept(sql) for sql in reversed(small)] == [True] * 3 + [False] * 3
+    assert not lake.is_kept(large)
 
 
 def test_no_results_where_they_are_turned_off(keeping: Callable[..., KeepingLake]) -> None:

@@ -136,6 +136,12 @@ class Settings:
     result_cache_result_bytes: int = setting(
         "DAGFUSION_RESULT_CACHE_RESULT_BYTES", 8 << 20, "The largest result that is kept.", section="engine"
     )
+    result_cache_memory_bytes: int = setting(
+        "DAGFUSION_RESULT_CACHE_MEMORY_BYTES",
+        32 << 20,
+        "Memory of the kept results that were used last, in each process.",
+        section="engine",
+    )
     store_stall_s: float = setting(
         "DAGFUSION_STORE_STALL_S",
         5.0,

@@ -146,7 +146,8 @@ class Engine:
         self._objects = ObjectRequests(self._stores, copies, settings.scan_concurrency)
         self._policy = None if copies is None else copy_policy(copies, settings)
         results = open_results(settings)
-        self._results = None if results is None else ResultCache(results, settings.result_cache_result_bytes)
+        kept_bytes = settings.result_cache_result_bytes, settings.result_cache_memory_bytes
+        self._results = None if results is None else ResultCache(results, *kept_bytes)
         self._plans: dict[BoundSession, PlanCache[Prepared]] = {}
         self._lock = threading.Lock()
         self._avoided: dict[TableName, float] = {}  # tables whose large objects are not read, and until when
@@ -197,19 +198,22 @@ class Engine:
             self._plans = {**kept, bound: PlanCache(self._settings.plan_cache_bytes // (1 + len(kept)))}
         return self._plans[bound]
 
-    def answer(self, prepared: Prepared, *, result_cache: bool = True) -> Batches:
+    def answer(
+        self, prepared: Prepared, *, result_cache: bool = True, cancelled: threading.Event | None = None
+    ) -> Batches:
         """Return the result of a planned statement, if one was kept, else start a run of it.
+
+        While an equal statement runs, in whatever process, wait for its result.
 
         Args:
             prepared: The statement.
             result_cache: Whether a result may be taken that was kept, or be kept.
+            cancelled: Ends the wait when it is set.
         """
         if self._results is None or not result_cache or prepared.identity is None:
             return self.start(prepared)
-        kept = self._results.find(prepared.identity, prepared.schema)
-        if kept is not None:
-            return Finished(kept, CACHE)
-        return self.start(prepared, self._results.keeper(prepared.identity, prepared.schema))
+        found = self._results.find_or_keep(prepared.identity, prepared.schema, cancelled or threading.Event())
+        return Finished(found, CACHE) if isinstance(found, pa.Table) else self.start(prepared, found)
 
     def start(self, prepared: Prepared, keeper: Keeper | None = None) -> Run:
         """Start a run of a planned statement; `keeper` is shown its batches."""

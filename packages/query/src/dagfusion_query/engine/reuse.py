@@ -1,4 +1,4 @@
-"""Reuse of plans and of results: the plans used last, and results that are kept on disk for equal queries.
+"""Reuse of plans and of results: the plans used last, and results that are kept for equal queries.
 
 A plan is used again for the same text and parameters over the same generation of the catalog.
 
@@ -7,7 +7,9 @@ a plan over the same versions has the same result, for every user and every spel
 that it reads is materialized again, the plan has another identity. Nothing is invalidated: results that are not used
 are evicted when the space is needed.
 
-A result is a file. It is kept at once if the query took long, else when an equal plan runs a second time.
+A result is a file, and those used last are in memory, too. It is kept at once if the query took long, or if an equal
+statement waits for it; else when an equal plan runs a second time. Equal statements that arrive while the first one
+runs wait for its result.
 """
 
 import hashlib
@@ -19,14 +21,16 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
-from threading import BoundedSemaphore
+from threading import BoundedSemaphore, Event
 from typing import Generic, Protocol, TypeVar
 
 import datafusion
 import pyarrow as pa
 
+from dagfusion_query.object_cache.claims import Claim, Claims
 from dagfusion_query.object_cache.copies import KEY_BYTES, Copies
 from dagfusion_query.scan.prune import scalar_functions
 from dagfusion_query.scan.table_scan import Scan
@@ -150,10 +154,16 @@ class Keeper:
     Args:
         limit_bytes: The largest result that is kept.
         keep: Takes the batches, and the seconds that were waited for them.
+        claim: On the result; None if others do not wait for it.
     """
 
-    def __init__(self, limit_bytes: int, keep: Callable[[Sequence[pa.RecordBatch], float], None]) -> None:
-        self._keep, self._left = keep, limit_bytes
+    def __init__(
+        self,
+        limit_bytes: int,
+        keep: Callable[[Sequence[pa.RecordBatch], float], None],
+        claim: Claim | None = None,
+    ) -> None:
+        self._keep, self._left, self._claim = keep, limit_bytes, claim
         self._batches: list[pa.RecordBatch] | None = []
         self._apart = 0  # how many of the last batches are not joined yet
         self._waited_s = 0.0
@@ -165,9 +175,11 @@ class Keeper:
         if batches is None:
             return
         if batch is None:
-            self.drop()
+            self._batches = None
             self._keep(batches, self._waited_s)
             return
+        if self._claim is not None:
+            self._claim.hand_out()
         self._left -= batch.nbytes
         batches.append(batch)
         self._apart += 1
@@ -176,9 +188,16 @@ class Keeper:
         elif self._apart == _TOGETHER:
             self._join(batches)
 
+    def beat(self) -> None:
+        """Show those who wait for the result that the run goes on."""
+        if self._claim is not None:
+            self._claim.beat()
+
     def drop(self) -> None:
         """Keep nothing, because a cancelled run looks like one at its end. May be called on another thread."""
         self._batches = None
+        if self._claim is not None:
+            self._claim.release()
 
     def _join(self, batches: list[pa.RecordBatch]) -> None:
         """Make one batch of the last ones: a batch of a few rows holds many times their bytes in memory."""
@@ -189,52 +208,88 @@ class Keeper:
         self._apart = 0
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """A result in memory."""
+
+    table: pa.Table
+    size_bytes: int
+
+
 class ResultCache:
     """Kept results. Thread-safe; processes share the folder.
 
     Args:
         copies: The folder.
         limit_bytes: The largest result that is kept.
+        memory_bytes: How much of the results that were used last is in memory, too.
     """
 
-    def __init__(self, copies: Copies, limit_bytes: int) -> None:
+    def __init__(self, copies: Copies, limit_bytes: int, memory_bytes: int) -> None:
         self._copies, self._limit_bytes = copies, limit_bytes
+        self._memory: PlanCache[_Kept] = PlanCache(memory_bytes)
+        self._claims = Claims(copies.folder / "claims")
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._writer = ThreadPoolExecutor(1, "dagfusion-results")
         self._room = BoundedSemaphore(_WAITING)
 
     def find(self, key: str, schema: pa.Schema) -> pa.Table | None:
         """Return the result with this identity, if there is one."""
-        try:
-            content = self._copies.read(key)
-            found = None if content is None else pa.ipc.open_stream(pa.py_buffer(content)).read_all()
-        except (OSError, MemoryError, pa.ArrowException) as error:
-            _log.warning("a kept result cannot be read: %s", error)
-            return None
-        return found if found is not None and found.schema.equals(schema, check_metadata=True) else None
+        if (kept := self._memory.get(key)) is None and (kept := self._read(key)) is not None:
+            self._memory.put(key, kept)
+        return kept.table if kept is not None and kept.table.schema.equals(schema, check_metadata=True) else None
 
-    def keeper(self, key: str, schema: pa.Schema) -> Keeper:
+    def find_or_keep(self, key: str, schema: pa.Schema, cancelled: Event) -> pa.Table | Keeper:
+        """Return the result with this identity, or the keeper of a run that computes it.
+
+        While another run computes it, wait for that: until it ends, shows no sign of life, or `cancelled` is set. If it
+        leaves no result, this run does not wait for a second one.
+        """
+        if (found := self.find(key, schema)) is not None:
+            return found
+        claim = self._claims.take(key, cancelled)
+        if (found := self.find(key, schema)) is not None:  # it was kept since the first look
+            if claim is not None:
+                claim.release()
+            return found
+        return self._keeper(key, schema, claim)
+
+    def _keeper(self, key: str, schema: pa.Schema, claim: Claim | None) -> Keeper:
         """Return the keeper of a run whose result is not stored."""
         is_known = key in self._seen
         self._remember(key)
 
         def keep(batches: Sequence[pa.RecordBatch], took_s: float) -> None:
-            if (is_known or took_s >= _LONG_S) and self._room.acquire(blocking=False):
+            is_worth_it = is_known or took_s >= _LONG_S or (claim is not None and claim.is_wanted)
+            if is_worth_it and self._room.acquire(blocking=False):
                 with suppress(RuntimeError):  # the engine was closed meanwhile
-                    self._writer.submit(self._write, key, schema, batches)
+                    self._writer.submit(self._write, key, schema, batches, claim)
+                    return
+            if claim is not None:
+                claim.release()
 
-        return Keeper(self._limit_bytes, keep)
+        return Keeper(self._limit_bytes, keep, claim)
 
     def close(self) -> None:
         """Write the results that are queued."""
         self._writer.shutdown()
+
+    def _read(self, key: str) -> _Kept | None:
+        try:
+            content = self._copies.read(key)
+            if content is None:
+                return None
+            return _Kept(pa.ipc.open_stream(pa.py_buffer(content)).read_all(), len(content))
+        except (OSError, MemoryError, pa.ArrowException) as error:
+            _log.warning("a kept result cannot be read: %s", error)
+            return None
 
     def _remember(self, key: str) -> None:
         self._seen[key] = None
         while len(self._seen) > _REMEMBERED:
             self._seen.popitem(last=False)
 
-    def _write(self, key: str, schema: pa.Schema, batches: Sequence[pa.RecordBatch]) -> None:
+    def _write(self, key: str, schema: pa.Schema, batches: Sequence[pa.RecordBatch], claim: Claim | None) -> None:
         try:
             content = memoryview(_stream(schema, batches))
             if len(content) <= self._limit_bytes:
@@ -243,11 +298,14 @@ class ResultCache:
             _log.warning("a result cannot be kept: %s", error)
         finally:
             self._room.release()
+            if claim is not None:
+                claim.release()
 
 
 def timed(take: Callable[[], pa.RecordBatch | None], keeper: Keeper) -> pa.RecordBatch | None:
     """Read the next batch of a run, and pass it to its keeper."""
     began = time.perf_counter()
+    keeper.beat()
     try:
         batch = take()
     except BaseException:

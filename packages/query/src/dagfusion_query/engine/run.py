@@ -18,6 +18,7 @@ from dagfusion_query.engine.object_requests import ObjectRequests
 from dagfusion_query.engine.reuse import Keeper, timed
 from dagfusion_query.engine.runtime import Loop, Planners, Stores
 from dagfusion_query.engine.stored_objects import diagnose, is_about_objects, probe
+from dagfusion_query.object_cache.claims import BEAT_S
 from dagfusion_query.scan.splice import Spliced
 from dagfusion_query.scan.stage import Staged
 from dagfusion_query.scan.table_scan import Scan
@@ -134,8 +135,12 @@ class Run:
         pending = self._ask()
         if pending is None:
             return None
+        left_s = self._run_context.stall_s
         try:
-            batch = pending.result(self._run_context.stall_s)
+            while self._keeper is not None and left_s > BEAT_S and not wait([pending], BEAT_S).done:
+                self._keeper.beat()
+                left_s -= BEAT_S
+            batch = pending.result(left_s)
         except FutureTimeoutError as error:
             if not pending.done():
                 raise _StalledError from error

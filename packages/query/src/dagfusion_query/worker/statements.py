@@ -147,14 +147,14 @@ class StatementRun:
         self._redactor = redactor
         self._shown = StatementRedactor(redactor)
         self._lock = threading.Lock()  # of the next two
-        self._cancelled = False
+        self._cancelled = threading.Event()
         self._batches: Batches | None = None
         self._is_whole = True  # until the statement ends before its own end
 
     def cancel(self) -> None:
         """Cancel the statement."""
         with self._lock:
-            self._cancelled = True
+            self._cancelled.set()
             if self._batches is not None:
                 self._batches.cancel()
 
@@ -174,7 +174,7 @@ class StatementRun:
         except SocketClosedError:
             raise
         except BaseException as error:  # noqa: BLE001  # whatever it is, the service has to hear of it
-            failure = _cancelled() if self._cancelled else self._engine.failure(error)
+            failure = _cancelled() if self._cancelled.is_set() else self._engine.failure(error)
             text = self._shown.error(failure)
             self._mark(Phase.resting)
             send(encode(Kind.failed, Failure.of(failure, text)))
@@ -210,7 +210,8 @@ class StatementRun:
                 if plans is not None:
                     batches = Finished(plans)
                 else:
-                    batches = self._engine.answer(prepared, result_cache=self._statement.result_cache)
+                    kept = self._statement.result_cache
+                    batches = self._engine.answer(prepared, result_cache=kept, cancelled=self._cancelled)
                 if batches.path is not None:
                     planned = encode(Kind.planned, replace(plan.facts, path=batches.path), described)
                 if prepared.is_analysis:
@@ -220,7 +221,7 @@ class StatementRun:
     def _stream(self, batches: Batches, output: ResultChunks, began: float) -> None:
         with self._lock:
             self._batches = batches
-            if self._cancelled:
+            if self._cancelled.is_set():
                 batches.cancel()
         first_batch_s = None
         if not _is_there(batches, _SOON_S):
@@ -247,7 +248,7 @@ class StatementRun:
         )
 
     def _check(self) -> None:
-        if self._cancelled:
+        if self._cancelled.is_set():
             raise _cancelled()
 
     def _explained(self, prepared: Prepared) -> Explanation:

@@ -289,7 +289,10 @@ _REQUESTS: Schema = {
             "format": {"enum": [form.value for form in Format], "description": "Else as Accept says, else arrow."},
             "timeout_s": {"type": ["number", "null"], "exclusiveMinimum": 0},
             "limit_rows": {"type": ["integer", "null"], "minimum": 0},
-            "result_cache": {"type": "boolean", "description": "Whether a kept result may be taken. Default: true."},
+            "result_cache": {
+                "type": "boolean",
+                "description": "Whether the result of an equal query may be used. Default: true.",
+            },
             "as_of": _AS_OF,
         },
     ),
