@@ -20,6 +20,7 @@ TOWERS: Mapping[str, Sequence[str]] = {
         "record",
         "consolidation",
         "view",
+        "iceberg_names",
         "secret_reference",
     ),
     "dagfusion_pipeline": (
@@ -58,6 +59,7 @@ TOWERS: Mapping[str, Sequence[str]] = {
         "partition_records",
         "logged_files",
         "vacuum_rule",
+        "old_iceberg_metadata",
         "consolidation_plan",
         "large_files",
         "consolidate",

@@ -135,6 +135,10 @@ class Maintenance(dg.Component, dg.Resolvable, dg.Model):
     io_manager_key: str = Field(
         default="hive_parquet", description="The resource of an IO manager with the bucket and prefix of the assets."
     )
+    iceberg_metadata: str | None = Field(
+        default=None,
+        description="The folder of the query service's Iceberg metadata; the vacuum deletes old objects.",
+    )
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002 - Dagster's signature
         """Return the jobs, and the schedule of the consolidation.
@@ -148,7 +152,8 @@ class Maintenance(dg.Component, dg.Resolvable, dg.Model):
             )
         jobs, schedules = [], []
         if self.vacuum:
-            jobs.append(build_vacuum_job(_keys(self.vacuum), io_manager_key=self.io_manager_key))
+            keys, metadata = _keys(self.vacuum), self.iceberg_metadata
+            jobs.append(build_vacuum_job(keys, io_manager_key=self.io_manager_key, iceberg_metadata=metadata))
         if self.consolidate:
             job = build_consolidate_job(_keys(self.consolidate), io_manager_key=self.io_manager_key)
             jobs.append(job)

@@ -16,6 +16,7 @@ from dagfusion_pipeline.logged_files import (
     logged_files,
 )
 from dagfusion_pipeline.maintenance import Manager, asset_keys, io_manager_of
+from dagfusion_pipeline.old_iceberg_metadata import superseded_metadata
 from dagfusion_pipeline.partition_records import newest_records
 from dagfusion_pipeline.store import StoredObject
 from dagfusion_pipeline.vacuum_rule import needed, superseded
@@ -42,6 +43,7 @@ def build_vacuum_job(
     *,
     io_manager_key: str = "io_manager",
     name: str = "vacuum",
+    iceberg_metadata: str | None = None,
 ) -> dg.JobDefinition:
     """Build a job that deletes objects of the assets once later runs have superseded them.
 
@@ -53,6 +55,8 @@ def build_vacuum_job(
         assets: the assets whose objects are compared with the event log.
         io_manager_key: the resource of an IO manager with the bucket and the prefix of these assets.
         name: the job's.
+        iceberg_metadata: the folder in which the query service writes Iceberg metadata, a URI in the same bucket. The
+            job deletes what no version of the metadata has needed for `older_than_hours`, of all tables.
 
     Example:
         >>> import dagster as dg
@@ -72,9 +76,10 @@ def build_vacuum_job(
                 *superseded_objects(context.instance, manager, key, since),
                 *superseded_large_objects(context.instance, manager, key, since),
             ]
-            _log(context.log, key, found, config)
-            if found and not config.dry_run:
-                manager.object_store.delete_objects([stored.key for stored in found])
+            _finish(context.log, manager, key.to_user_string(), found, config)
+        if iceberg_metadata is not None:
+            old = superseded_metadata(manager.object_store, iceberg_metadata, since)
+            _finish(context.log, manager, iceberg_metadata, old, config)
 
     @dg.job(
         name=name,
@@ -166,17 +171,20 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _log(
-    log: dg.DagsterLogManager, asset_key: dg.AssetKey, found: Sequence[StoredObject], config: VacuumConfig
+def _finish(
+    log: dg.DagsterLogManager, manager: Manager, what: str, found: Sequence[StoredObject], config: VacuumConfig
 ) -> None:
+    """Log what was found, and delete it unless this is a dry run."""
     log.info(
         "%s: %d objects of %d bytes %s%s",
-        asset_key.to_user_string(),
+        what,
         len(found),
         sum(stored.size_bytes for stored in found),
         "would be deleted" if config.dry_run else "are deleted",
         _names(found),
     )
+    if found and not config.dry_run:
+        manager.object_store.delete_objects([stored.key for stored in found])
 
 
 def _names(found: Sequence[StoredObject]) -> str:

@@ -42,19 +42,23 @@ def array(items: Sequence[bytes]) -> bytes:
     return long(len(items)) + b"".join(items) + END if items else END
 
 
-def container(schema: Mapping[str, Any], metadata: Mapping[str, str], entries: Sequence[bytes]) -> bytes:
-    """Return an object container file, compressed with deflate. Equal arguments give equal bytes.
+def container(
+    schema: Mapping[str, Any], metadata: Mapping[str, str], entries: Sequence[bytes], *, is_plain: bool = False
+) -> bytes:
+    """Return an object container file. Equal arguments give equal bytes.
 
     Args:
         schema: Of one entry.
         metadata: More keys of the header.
         entries: Encoded by the caller.
+        is_plain: True to leave them as they are; else they are compressed with deflate.
     """
-    said = {"avro.schema": json.dumps(schema, separators=(",", ":")), "avro.codec": "deflate", **metadata}
+    codec = "null" if is_plain else "deflate"
+    said = {"avro.schema": json.dumps(schema, separators=(",", ":")), "avro.codec": codec, **metadata}
     pairs = b"".join(data(key.encode()) + data(value.encode()) for key, value in said.items())
     header = _MAGIC + long(len(said)) + pairs + END
     blocks = [entries[at : at + _BLOCK] for at in range(0, len(entries), _BLOCK)]
-    bodies = [(len(block), _deflate(b"".join(block))) for block in blocks]
+    bodies = [(len(block), b"".join(block) if is_plain else _deflate(b"".join(block))) for block in blocks]
     # Avro wants sixteen bytes that are unlikely in the data. A random marker would give each service a file of its own.
     sync = hashlib.sha256(b"".join([header, *(body for _, body in bodies)])).digest()[:_SYNC_BYTES]
     return b"".join([header, sync, *(long(count) + data(body) + sync for count, body in bodies)])

@@ -16,6 +16,7 @@ import pyarrow as pa
 from obstore.exceptions import BaseError
 from obstore.store import ObjectStore
 
+from dagfusion_contract.iceberg_names import manifest_list_name, manifest_name, metadata_name
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.record import Layout
 from dagfusion_query.catalog.model import Table
@@ -110,9 +111,9 @@ class Publisher:
             listed = list(manifests.values())
             version = version_of(table, schema, listed)
             content = encode_manifest_list(version, listed)
-            list_uri = self._put(table, f"{_digest(content)}-list.avro", content)
+            list_uri = self._put(table, manifest_list_name(_digest(content)), content)
             metadata = encode_metadata(table, schema, version, listed, list_uri)
-            uri = self._put(table, f"{version.sequence}-{_digest(metadata)}.metadata.json", metadata)
+            uri = self._put(table, metadata_name(version.sequence, _digest(metadata)), metadata)
         except (BaseError, OSError) as error:
             _log.warning("the Iceberg metadata of table %s cannot be written: %s", table.name, error)
             raise StoreUnavailableError(f"the Iceberg metadata of table {table.name} cannot be written now") from error
@@ -139,7 +140,7 @@ class Publisher:
 
     def _write_manifest(self, table: Table, files: pa.Table, schema: IcebergSchema) -> WrittenManifest:
         made = encode_manifest_file(files, schema)
-        uri = self._put(table, f"{_digest(made.content)}-manifest.avro", made.content)
+        uri = self._put(table, manifest_name(_digest(made.content)), made.content)
         return WrittenManifest(uri, len(made.content), made.files, made.rows, made.partitions)
 
     def _put(self, table: Table, name: str, content: bytes) -> str:

@@ -120,7 +120,7 @@ def encode_manifest_list(version: Version, manifests: Sequence[WrittenManifest])
         "parent-snapshot-id": "null",
         "format-version": "2",
     }
-    return container(_LIST_SCHEMA, metadata, entries)
+    return container(_LIST_SCHEMA, metadata, entries, is_plain=True)  # the vacuum looks for names in it
 
 
 def encode_metadata(

@@ -1,0 +1,50 @@
+"""Names of the objects of Iceberg metadata. The query service writes the objects, and the vacuum deletes old ones.
+
+A table has a folder. `metadata.json` names a manifest list, and that names manifests; both do so in plain bytes.
+"""
+
+import re
+
+_DIGEST = "[0-9a-f]{32}"
+_NAMED = re.compile(f"{_DIGEST}-(?:list|manifest)\\.avro".encode())
+_METADATA = re.compile(f"\\d+-{_DIGEST}\\.metadata\\.json")
+
+
+def manifest_name(digest: str) -> str:
+    """Return the name of a manifest with this digest of its content, 32 hexadecimal digits."""
+    return f"{digest}-manifest.avro"
+
+
+def manifest_list_name(digest: str) -> str:
+    """Return the name of a manifest list."""
+    return f"{digest}-list.avro"
+
+
+def metadata_name(sequence: int, digest: str) -> str:
+    """Return the name of the `metadata.json` of a table as of an event."""
+    return f"{sequence}-{digest}.metadata.json"
+
+
+def is_metadata(name: str) -> bool:
+    """Return True for the name of a `metadata.json`.
+
+    Example:
+        >>> is_metadata(metadata_name(7, "0" * 32)), is_metadata(manifest_name("0" * 32))
+        (True, False)
+    """
+    return _METADATA.fullmatch(name) is not None
+
+
+def is_iceberg_object(name: str) -> bool:
+    """Return True for a name of this module."""
+    return is_metadata(name) or _NAMED.fullmatch(name.encode()) is not None
+
+
+def named_objects(content: bytes) -> set[str]:
+    """Return the names of the manifest lists and manifests that a `metadata.json` or a manifest list names.
+
+    Example:
+        >>> named_objects(b'{"manifest-list": "s3://lake/_iceberg/a/b/' + b"0" * 32 + b'-list.avro"}')
+        {'00000000000000000000000000000000-list.avro'}
+    """
+    return {found.decode() for found in _NAMED.findall(content)}

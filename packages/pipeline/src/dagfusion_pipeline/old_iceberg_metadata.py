@@ -1,0 +1,63 @@
+"""Finds Iceberg metadata that no version of its table has needed for a while.
+
+The query service writes a version of a table's metadata when a client asks for it. A version is needed until another
+one is written, and for a while after that, because clients still read it. Versions share manifests.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from itertools import groupby, pairwise
+
+from dagfusion_contract.iceberg_names import is_iceberg_object, is_metadata, named_objects
+from dagfusion_pipeline.errors import ConfigurationError
+from dagfusion_pipeline.store import ObjectStore, StoredObject
+
+_READS = 16  # at a time
+
+
+def superseded_metadata(store: ObjectStore, folder_uri: str, since: datetime) -> list[StoredObject]:
+    """The objects below the folder of metadata that no version has needed since then.
+
+    Args:
+        store: of the bucket.
+        folder_uri: the query service's setting `DAGFUSION_ICEBERG_METADATA`.
+        since: also, objects that were written later stay.
+
+    Raises:
+        ConfigurationError: the folder is in another bucket.
+        StoreError: the store did not answer.
+    """
+    root = store.uri("")
+    folder = folder_uri.removeprefix(root).rstrip("/")
+    if not folder_uri.startswith(root) or not folder:
+        raise ConfigurationError(f"iceberg_metadata must be a folder in {root} of the IO manager, got {folder_uri!r}")
+    objects = sorted(store.list_objects(folder), key=lambda stored: stored.key)
+    tables = groupby(objects, key=lambda stored: stored.key.rpartition("/")[0])
+    found = [stored for _, table in tables for stored in _superseded(store, list(table), since)]
+    # One that was written again in the meantime is needed again.
+    now = {stored.key: stored.modified for stored in store.list_objects(folder)} if found else {}
+    return [stored for stored in found if now.get(stored.key) == stored.modified]
+
+
+def _superseded(store: ObjectStore, objects: Sequence[StoredObject], since: datetime) -> Iterator[StoredObject]:
+    """Yield the objects of one table; none if a version that is needed cannot be read."""
+    named = {_name(stored): stored for stored in objects}
+    versions = sorted((stored for name, stored in named.items() if is_metadata(name)), key=lambda one: one.modified)
+    if not versions:
+        return
+    needed = {_name(versions[-1])} | {_name(one) for one, later in pairwise(versions) if later.modified >= since}
+    reading = needed
+    while reading:
+        contents = store.read_many([named[name].key for name in sorted(reading) if name in named], _READS)
+        if len(contents) < len(reading) or None in contents:
+            return
+        reading = {name for content in contents for name in named_objects(bytes(content or b""))} - needed
+        needed |= reading
+        reading = {name for name in reading if name.endswith("-list.avro")}
+    for name, stored in named.items():
+        if is_iceberg_object(name) and name not in needed and stored.modified < since:
+            yield stored
+
+
+def _name(stored: StoredObject) -> str:
+    return stored.key.rpartition("/")[2]

@@ -1,0 +1,132 @@
+"""The vacuum of Iceberg metadata: it deletes old versions, and nothing that a version in the retention needs."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import hypothesis
+import hypothesis.strategies as st
+import obstore
+import pytest
+from obstore.store import LocalStore
+
+from dagfusion_pipeline.errors import ConfigurationError
+from dagfusion_pipeline.old_iceberg_metadata import superseded_metadata
+from dagfusion_pipeline.store import ObjectStore
+from dagfusion_query.iceberg.publisher import Published, Publisher
+from dagfusion_query.settings import Settings
+from tests.query.iceberg.reading import Part, data_files, folded, publish
+from tests.tiers import examples
+
+KINDS = {"state": "string"}
+HOUR_S = 3600
+BASE_S = 1_700_000_000
+
+
+class History:
+    """Versions of one table, written an hour after another."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "_iceberg"
+        self.store = ObjectStore(LocalStore(folder), f"file://{folder}")  # type: ignore[arg-type]  # a store of obstore
+        self.versions: list[tuple[Published, int]] = []
+        self._times: dict[Path, int] = {}
+
+    def write(self, parts: list[Part]) -> None:
+        publisher = Publisher(f"file://{self.folder}", Settings())  # knows nothing of what was written before
+        published = publish(publisher, folded(parts, KINDS))
+        publisher.close()
+        at_s = self.at(len(self.versions))
+        for path in self.files():
+            if path.stat().st_mtime != self._times.get(path):
+                os.utime(path, (at_s, at_s))
+                self._times[path] = at_s
+        self.versions.append((published, len(parts)))
+
+    def files(self) -> set[Path]:
+        return {path for path in self.folder.rglob("*") if path.is_file()}
+
+    def at(self, hour: float) -> int:
+        return int(BASE_S + hour * HOUR_S)
+
+    def vacuum(self, since_hour: float) -> set[Path]:
+        """Delete what was not needed since an hour, and return what is left."""
+        since = datetime.fromtimestamp(self.at(since_hour), UTC)
+        found = superseded_metadata(self.store, f"file://{self.folder}", since)
+        self.store.delete_objects([stored.key for stored in found])
+        return self.files()
+
+
+def part(number: int) -> Part:
+    return Part([f"S{number:02}"], {"id": "int64"}, {}, number=number)
+
+
+@hypothesis.given(
+    st.lists(st.sets(st.integers(0, 12), min_size=1), min_size=1, max_size=8), st.floats(-1, 9, allow_nan=False)
+)
+@hypothesis.settings(max_examples=examples(60))
+@pytest.mark.usefixtures("heavy")
+def test_versions_in_the_retention_stay_whole(
+    tmp_path_factory: pytest.TempPathFactory, written: list[set[int]], since_hour: float
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dagfusion_query.iceberg.manifest_groups._MIN_FILES", 1)  # several manifests, which are shared
+        history = History(tmp_path_factory.mktemp("history"))
+        for numbers in written:
+            history.write([part(number) for number in sorted(numbers)])
+    history.vacuum(since_hour)
+    for number, (published, count) in enumerate(history.versions):
+        if number + 1 == len(history.versions) or number + 1 >= since_hour:
+            assert len(data_files(published)) == count
+    left = history.vacuum(len(history.versions) + 1)
+    assert sum(path.name.endswith(".metadata.json") for path in left) == 1
+    assert len(data_files(history.versions[-1][0])) == history.versions[-1][1]
+
+
+def test_old_versions_go(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    for numbers in ((1,), (1, 2), (2, 3)):
+        history.write([part(number) for number in numbers])
+    assert len(history.files()) == 9
+    other = tmp_path / "_iceberg" / "uat_silver_tax_id" / "notes.txt"
+    other.write_text("of somebody")
+    os.utime(other, (BASE_S, BASE_S))
+    left = history.vacuum(5)
+    assert len(left) == 4
+    assert other in left
+
+
+def test_one_that_is_written_again_in_the_meantime_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    history = History(tmp_path)
+    for numbers in ((1,), (1, 2)):
+        history.write([part(number) for number in numbers])
+    before = history.files()
+    read = ObjectStore.read_many
+
+    def read_and_write(*arguments: object) -> object:
+        history.write([part(1)])
+        return read(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ObjectStore, "read_many", read_and_write)
+    assert history.vacuum(9) >= before
+
+
+def test_a_version_that_cannot_be_read_keeps_all(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    for numbers in ((1,), (1, 2)):
+        history.write([part(number) for number in numbers])
+    (newest,) = (path for path in history.files() if path.name in history.versions[-1][0].uri)
+    listed = [path for path in history.files() if path.name.encode() in newest.read_bytes()]
+    for path in listed:
+        path.unlink()
+    before = history.files()
+    assert len(listed) == 1
+    assert history.vacuum(9) == before
+
+
+def test_the_folder_is_in_the_bucket_of_the_io_manager(tmp_path: Path) -> None:
+    store = ObjectStore(LocalStore(tmp_path), "s3://lake")  # type: ignore[arg-type]
+    for folder in ("s3://other/_iceberg", "s3://lake/", "_iceberg"):
+        with pytest.raises(ConfigurationError, match="iceberg_metadata must be a folder in s3://lake/"):
+            superseded_metadata(store, folder, datetime.now(UTC))
+    assert obstore.list(store.client).collect() == []
