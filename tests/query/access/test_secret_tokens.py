@@ -1,5 +1,6 @@
 """Access tokens in a secret: what a file of tokens says, for services that share none."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -31,14 +32,33 @@ def test_tokens_of_a_secret_are_accepted_and_refused_once_revoked(file: Tokens) 
     secret = file.create("ann", ["uat"])
     client, now_s = Client(), [0.0]
     client.text = file.path.read_text()
-    tokens = SecretTokens(REFERENCE, SecretValues(lambda _: client, lambda: now_s[0]))
+    tokens = SecretTokens(REFERENCE, SecretValues(lambda _: client, lambda: now_s[0]), lambda: now_s[0])
     assert tokens.authenticate(secret).name == "ann"
     assert tokens.exist()
     file.revoke("ann")
     client.text = file.path.read_text()
+    assert tokens.authenticate(secret).name == "ann"
     now_s[0] = 11.0
-    with pytest.raises(UnauthenticatedError, match="was revoked"):
+    with contextlib.suppress(UnauthenticatedError):
+        tokens.authenticate(secret)  # starts to read it again
+    with tokens._reading, pytest.raises(UnauthenticatedError, match="was revoked"):
         tokens.authenticate(secret)
+
+
+def test_a_look_does_not_wait_for_an_outage_and_a_long_one_is_told(file: Tokens) -> None:
+    secret = file.create("ann", ["uat"])
+    client, now_s = Client(), [0.0]
+    client.text = file.path.read_text()
+    tokens = SecretTokens(REFERENCE, SecretValues(lambda _: client, lambda: now_s[0]), lambda: now_s[0])
+    tokens.authenticate(secret)
+    client.text = ""
+    for now_s[0], is_accepted in ((60.0, True), (2000.0, False), (2020.0, False)):
+        with contextlib.suppress(SettingsError):
+            tokens.authenticate(secret)
+        with tokens._reading, contextlib.ExitStack() as expected:
+            if not is_accepted:
+                expected.enter_context(pytest.raises(SettingsError, match="cannot be read"))
+            assert tokens.authenticate(secret).name == "ann"
 
 
 def test_a_secret_is_changed_elsewhere() -> None:
@@ -51,10 +71,10 @@ def test_a_secret_is_changed_elsewhere() -> None:
 
 def test_a_secret_that_cannot_be_used_is_told_without_its_text() -> None:
     client = Client()
-    tokens = SecretTokens(REFERENCE, SecretValues(lambda _: client))
     with pytest.raises(SettingsError, match=r"secretsmanager://tokens cannot be read"):
-        tokens.list()
+        SecretTokens(REFERENCE, SecretValues(lambda _: client)).list()
     client.text = "hidden-text"
+    tokens = SecretTokens(REFERENCE, SecretValues(lambda _: client))
     with pytest.raises(SettingsError, match=r"secretsmanager://tokens is damaged") as raised:
         tokens.list()
     assert "hidden-text" not in str(raised.value)

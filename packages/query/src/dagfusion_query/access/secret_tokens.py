@@ -1,40 +1,67 @@
 """Access tokens whose file is the text of a secret of AWS Secrets Manager, for services that share no folder."""
 
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
 from dagfusion_contract.errors import SecretError
 from dagfusion_contract.secret_reference import SecretReference, SecretValues
 from dagfusion_query.access.authentication import Token, Tokens
-from dagfusion_query.errors import SettingsError
+from dagfusion_query.errors import QueryError, SettingsError
 from dagfusion_query.secrets_manager import SECRETS
 
-_MAX_AGE_S = 10.0  # a revoked token is refused after this time
+_MAX_AGE_S = 10.0  # about the time after which a revoked token is refused
 
 
 class SecretTokens(Tokens):
     """The tokens of a secret, which this class cannot change. Thread-safe.
 
+    The first look reads the secret. Later ones start a thread that reads it again, and do not wait, because the doors
+    look at tokens on their event loops.
+
     Args:
         reference: The secret; its text is a file of tokens.
         secrets: Reads it.
+        clock: A monotonic clock, in seconds.
     """
 
-    def __init__(self, reference: SecretReference, secrets: SecretValues = SECRETS) -> None:
+    def __init__(
+        self,
+        reference: SecretReference,
+        secrets: SecretValues = SECRETS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         super().__init__(Path(reference.name))
-        self._reference, self._secrets = reference, secrets
-        self._parsed: tuple[str, dict[str, Token]] = ("", {})
+        self._reference, self._secrets, self._clock = reference, secrets, clock
+        self._known: dict[str, Token] | SettingsError | None = None
+        self._read_at = 0.0
+        self._reading = threading.Lock()
 
     def _current(self) -> dict[str, Token]:
+        if self._known is None:
+            with self._reading:
+                self._reread()
+        elif self._clock() - self._read_at > _MAX_AGE_S and self._reading.acquire(blocking=False):
+            threading.Thread(target=self._reread_and_release, name="dagfusion-tokens", daemon=True).start()
+        known = self._known
+        if isinstance(known, dict):
+            return known
+        raise SettingsError(str(known))
+
+    def _reread_and_release(self) -> None:
         try:
-            text = self._secrets.value(self._reference, max_age_s=_MAX_AGE_S)
-        except SecretError as error:
-            raise SettingsError(str(error)) from error
-        read, known = self._parsed
-        if read != text:
-            known = self._tokens_in(text)
-            self._parsed = (text, known)
-        return known
+            self._reread()
+        finally:
+            self._reading.release()
+
+    def _reread(self) -> None:
+        try:
+            self._known = self._tokens_in(self._secrets.value(self._reference, max_age_s=_MAX_AGE_S))
+        except (SecretError, QueryError) as error:
+            self._known = SettingsError(str(error))
+        self._read_at = self._clock()
 
     def _changing(self) -> NoReturn:
         raise SettingsError(

@@ -129,7 +129,7 @@ class IcebergRoutes:
         if request.method == "HEAD":
             return Response(status_code=204)
         wanted = request.headers.get("x-iceberg-access-delegation", "")
-        storage = _storage_configuration(self._configured[state.name]) if _VENDED in wanted else {}
+        storage = await self._storage(state.name) if _VENDED in wanted else {}
         tag = f'"{hashlib.sha256(orjson.dumps([published.uri, storage])).hexdigest()[:32]}"'
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers={"ETag": tag})
@@ -141,10 +141,14 @@ class IcebergRoutes:
         }
         return _document(loaded, {"ETag": tag})
 
+    async def _storage(self, environment: str) -> dict[str, str]:
+        """Return a client's settings of the object store, on a thread: the keys may be in secrets."""
+        return await asyncio.to_thread(_storage_configuration, self._configured[environment])
+
     async def credentials(self, request: Request) -> Response:
         """Return the keys for a table's objects, if the operator lets clients have any."""
         state, table = self._visible.find(caller_of(request), *_names(request))
-        storage = _storage_configuration(self._configured[state.name])
+        storage = await self._storage(state.name)
         return _document({"storage-credentials": self._credentials(state, table, storage)})
 
     async def metrics(self, request: Request) -> Response:
