@@ -96,6 +96,8 @@ TOWERS: Mapping[str, Sequence[str]] = {
         "engine",
         "documents",
         "connection",
+        "doctor",
+        "cost",
         "worker",
         "service",
         "doors",

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from dagfusion_query.cli import service_commands
+from dagfusion_query.cli import cost_command, doctor_command, service_commands
 from dagfusion_query.cli.command_process import end_abandoned, import_without_pandas, interruptibly, uncollected
 from dagfusion_query.cli.options import (
     AsOf,
@@ -236,6 +236,8 @@ for command in (
     explain,
     history,
     service_commands.serve,
+    doctor_command.doctor,
+    cost_command.cost,
 ):
     app.command()(command)
 app.add_typer(service_commands.token, name="token")

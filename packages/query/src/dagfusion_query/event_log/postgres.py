@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 from dagfusion_query.as_of import AsOf
+from dagfusion_query.event_log.database_facts import DatabaseFacts, read_database_facts
 from dagfusion_query.event_log.dialect import Dialect, consolidations, observations_since, read_history
 from dagfusion_query.event_log.past_events import LAST_EVENT, find_generations, find_moment, find_wipe
 from dagfusion_query.event_log.postgres_connection import Database, Transaction
@@ -187,6 +188,14 @@ class PostgresEventLog:
             return find_generations(run, _DIALECT, asset_key, limit, between)
 
         return self._database.run(read, _POLL_TIMEOUT_S)
+
+    def facts(self) -> DatabaseFacts:
+        """Return what `dagfusion doctor` checks of the database.
+
+        Raises:
+            EventLogError: The database cannot be read.
+        """
+        return self._database.run(read_database_facts, _POLL_TIMEOUT_S)
 
     def close(self) -> None:
         """Close the connection, and end a read that is under way in another thread."""

@@ -1,0 +1,182 @@
+"""The estimate of costs. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from dagfusion_query.cost.lifecycle import GONE, STANDARD, LifecycleRule, storage_classes
+from dagfusion_query.cost.prices import Prices
+
+GIB = float(1 << 30)
+MONTH_DAYS = 30.4
+LARGE_OBJECT_BYTES = 64e6  # the default of `dagfusion consolidate`
+
+
+@dataclass(frozen=True)
+class StoredFiles:
+    """The objects of one table.
+
+    Attributes:
+        table: The name.
+        keys: Of the objects, in their buckets.
+        sizes: In bytes.
+        ages_days: Since they were written.
+        would_gain: Whether a consolidation would make scans faster.
+    """
+
+    table: str
+    keys: Sequence[str]
+    sizes: npt.NDArray[np.int64]
+    ages_days: npt.NDArray[np.float64]
+    would_gain: bool = False
+
+
+@dataclass(frozen=True)
+class ClassCost:
+    """The objects of one storage class in one month."""
+
+    storage_class: str
+    objects: int
+    gb: float
+    usd: float
+
+
+@dataclass(frozen=True)
+class MonthCost:
+    """One month: what is stored in it, and what lifecycle rules move and delete by its end."""
+
+    month: int
+    classes: Sequence[ClassCost]
+    moved: int
+    moves_usd: float
+    deleted: int
+
+    @property
+    def usd(self) -> float:
+        """Storage and moves."""
+        return sum(one.usd for one in self.classes) + self.moves_usd
+
+
+@dataclass(frozen=True)
+class Saving:
+    """What a consolidation of a table would change.
+
+    Attributes:
+        objects_now: GETs of a scan of all partitions, without local copies.
+        objects_then: The same after a consolidation.
+        usd_month: Less for requests each month, if queries read all tables alike.
+        extra_usd_month: More for storage, because the small objects stay.
+    """
+
+    table: str
+    objects_now: int
+    objects_then: int
+    usd_month: float
+    extra_usd_month: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Costs in US dollars.
+
+    Attributes:
+        months: In order, the first begins now.
+        requests_month: GETs of queries each month, and where the number comes from.
+        writes_month: PUTs each month: objects that were written in the last month.
+    """
+
+    months: Sequence[MonthCost]
+    requests_month: int
+    requests_from: str
+    requests_usd: float
+    writes_month: int
+    writes_usd: float
+    savings: Sequence[Saving] = field(default=())
+
+    @property
+    def usd(self) -> float:
+        """All months together."""
+        return sum(month.usd for month in self.months) + len(self.months) * (self.requests_usd + self.writes_usd)
+
+
+def estimate(
+    tables: Sequence[StoredFiles],
+    rules: Mapping[str, Sequence[LifecycleRule]],
+    prices: Prices,
+    *,
+    months: int,
+    requests_month: int,
+    requests_from: str,
+) -> Estimate:
+    """Estimate the costs of the objects that are there, and of the requests for them.
+
+    Args:
+        tables: From the catalog.
+        rules: By table, of its bucket.
+        prices: The table of prices.
+        months: How many months from now.
+        requests_month: GETs of queries each month.
+        requests_from: Where that number comes from.
+    """
+    states = [{one.table: _at(one, rules.get(one.table, ()), month) for one in tables} for month in range(months + 1)]
+    writes = sum(int((one.ages_days < MONTH_DAYS).sum()) for one in tables)
+    return Estimate(
+        [_month(number, tables, states[number], states[number + 1], prices) for number in range(months)],
+        requests_month,
+        requests_from,
+        requests_month / 1000 * prices.get_per_1000,
+        writes,
+        writes / 1000 * prices.put_per_1000,
+        _savings(tables, prices, requests_month),
+    )
+
+
+def _at(one: StoredFiles, rules: Sequence[LifecycleRule], month: int) -> npt.NDArray[np.str_]:
+    return storage_classes(one.keys, one.sizes, one.ages_days + month * MONTH_DAYS, rules)
+
+
+def _month(
+    number: int,
+    tables: Sequence[StoredFiles],
+    start: Mapping[str, npt.NDArray[np.str_]],
+    end: Mapping[str, npt.NDArray[np.str_]],
+    prices: Prices,
+) -> MonthCost:
+    objects: dict[str, int] = {}
+    sizes: dict[str, int] = {}
+    moved, moves_usd, deleted = 0, 0.0, 0
+    for one in tables:
+        before, after = start[one.table], end[one.table]
+        for name in {*before.tolist()} - {GONE}:
+            here = before == name
+            objects[name] = objects.get(name, 0) + int(here.sum())
+            sizes[name] = sizes.get(name, 0) + int(one.sizes[here].sum())
+        deleted += int(((before != GONE) & (after == GONE)).sum())
+        for name in {*after.tolist()} - {GONE}:
+            count = int(((after == name) & (before != name)).sum())
+            moved += count
+            moves_usd += count / 1000 * prices.transition_per_1000.get(name, 0.0)
+    classes = [
+        ClassCost(name, objects[name], sizes[name] / GIB, sizes[name] / GIB * _price(prices, name))
+        for name in sorted(objects)
+    ]
+    return MonthCost(number + 1, classes, moved, moves_usd, deleted)
+
+
+def _price(prices: Prices, name: str) -> float:
+    """Return the price of a class; one that the table does not have costs as much as STANDARD."""
+    return prices.storage_gb_month.get(name, prices.storage_gb_month[STANDARD])
+
+
+def _savings(tables: Sequence[StoredFiles], prices: Prices, requests_month: int) -> list[Saving]:
+    everything = sum(len(one.sizes) for one in tables)
+    found = []
+    for one in tables:
+        if one.would_gain:
+            size, now = int(one.sizes.sum()), len(one.sizes)
+            then = min(now, max(1, round(size / LARGE_OBJECT_BYTES)))
+            saved = requests_month * now / everything * (1 - then / now) / 1000 * prices.get_per_1000
+            found.append(Saving(one.table, now, then, saved, size / GIB * prices.storage_gb_month[STANDARD]))
+    return found

@@ -1,0 +1,167 @@
+"""The examination of an environment: gathers the facts, and hands them to the checks."""
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from dagfusion_query.catalog.live import LiveCatalog
+from dagfusion_query.catalog.model import Snapshot, Table
+from dagfusion_query.config import EnvironmentConfig
+from dagfusion_query.discovery import open_discovery
+from dagfusion_query.doctor.bucket_checks import check_bucket, unknown_facts
+from dagfusion_query.doctor.bucket_facts import read_bucket_facts, s3_client
+from dagfusion_query.doctor.database_checks import check_clock, check_rights, check_schema_version, unreachable
+from dagfusion_query.doctor.fault import Fault, Unknown
+from dagfusion_query.doctor.object_listing import compare, folders, in_both, list_objects
+from dagfusion_query.doctor.settings_checks import check_environment
+from dagfusion_query.doctor.table_checks import check_objects, check_tables
+from dagfusion_query.errors import EventLogError
+from dagfusion_query.event_log import open_event_log
+from dagfusion_query.event_log.postgres import PostgresEventLog
+from dagfusion_query.event_log.protocol import EventLog
+from dagfusion_query.event_log.stored_event import EventReader
+from dagfusion_query.object_store import store_parts, store_url
+
+MAX_OBJECTS = 100_000
+ORPHANS_AFTER_H = 24.0
+_POLL_INTERVAL_S = 3600.0  # the catalog is refreshed when it is needed
+_DISCOVERY_WAIT_S = 30.0
+
+
+@dataclass
+class Diagnosis:
+    """What was found of one environment."""
+
+    environment: str
+    faults: list[Fault] = field(default_factory=list)
+    unknown: list[Unknown] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """How far an examination goes.
+
+    Attributes:
+        max_objects: The most objects that are listed, of all tables together.
+        orphans_after_h: Hours after which an object that no event names is orphaned.
+        clock: The clock of this machine, in seconds since 1970.
+    """
+
+    max_objects: int = MAX_OBJECTS
+    orphans_after_h: float = ORPHANS_AFTER_H
+    clock: Callable[[], float] = time.time
+
+
+def examine(config: EnvironmentConfig, scope: Scope | None = None) -> Diagnosis:
+    """Examine one environment. The local stack has one user and no bucket administration: both are left out there.
+
+    Raises:
+        MissingExtraError: The extra `aws` is not installed.
+        SettingsError: A setting has a value that it cannot have.
+    """
+    scope = scope or Scope()
+    found = Diagnosis(config.name, [*check_environment(config)])
+    where = f"event log of {config.name}"
+    with ExitStack() as opened:
+        try:
+            log = _reader(config)
+            opened.callback(log.close)
+            _examine_database(log, found, where, scope, is_local_stack=config.settings.is_local_stack)
+            catalog = open_catalog(config)
+            opened.callback(catalog.close)
+        except EventLogError as error:
+            found.faults.append(unreachable(error, where))
+            if config.bucket is not None:
+                _examine_buckets(config, found, {config.bucket}, scope)
+            return found
+        found.faults += check_tables(catalog.current())
+        lost = _examine_buckets(config, found, _buckets(config, catalog.current()), scope)
+        _examine_objects(config, found, catalog, lost, scope)
+    return found
+
+
+def open_catalog(config: EnvironmentConfig) -> LiveCatalog:
+    """Return the catalog of an environment, which stores no snapshots and does not poll by itself.
+
+    Raises:
+        EventLogError: The event log cannot be read.
+    """
+    return LiveCatalog(
+        _reader(config),
+        config.name,
+        poll_interval_s=_POLL_INTERVAL_S,
+        discovery=open_discovery(config.settings, None, config.bucket),
+        discovery_wait_s=_DISCOVERY_WAIT_S,
+    )
+
+
+def _reader(config: EnvironmentConfig) -> EventLog:
+    records = EventReader(config.metadata_keys, config.bucket)
+    return open_event_log(config.settings.event_log or "", records=records, region=config.settings.region)
+
+
+def _examine_database(log: EventLog, found: Diagnosis, where: str, scope: Scope, *, is_local_stack: bool) -> None:
+    log.identity()
+    if not isinstance(log, PostgresEventLog):
+        return  # a file of this machine has no user and no clock of its own
+    facts = log.facts()
+    found.faults += check_schema_version(facts, where)
+    found.faults += check_clock(scope.clock() - facts.now_s, where)
+    if not is_local_stack:
+        found.faults += check_rights(facts, where)
+
+
+def _buckets(config: EnvironmentConfig, snapshot: Snapshot) -> set[str]:
+    own = {config.bucket} if config.bucket is not None else set()
+    uris = (folder for table in snapshot.tables.values() for folder in folders(table))
+    return own | {store_parts(store_url(uri))[1] for uri in uris}
+
+
+def _examine_buckets(config: EnvironmentConfig, found: Diagnosis, buckets: set[str], scope: Scope) -> set[str]:
+    """Examine buckets, and return those that cannot be listed."""
+    lost = set[str]()
+    for bucket in sorted(buckets):
+        facts = read_bucket_facts(s3_client(config.settings), bucket, scope.clock)
+        found.faults += check_clock(facts.skew_s, facts.url)
+        if facts.problem is not None:
+            lost.add(bucket)
+        if facts.problem is not None or not config.settings.is_local_stack:
+            found.faults += check_bucket(facts, config.settings.region)
+            found.unknown += unknown_facts(facts)
+    return lost
+
+
+def _examine_objects(
+    config: EnvironmentConfig, found: Diagnosis, catalog: LiveCatalog, lost: set[str], scope: Scope
+) -> None:
+    before = catalog.current()
+    tables = [table for table in before.tables.values() if len(table.files) and not _buckets_of(table) & lost]
+    if not any(map(folders, tables)):
+        return
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  # with the client, it is installed
+
+    client, left = s3_client(config.settings), scope.max_objects
+    old = datetime.fromtimestamp(scope.clock(), UTC) - timedelta(hours=scope.orphans_after_h)
+    listings = {}
+    for table in tables:
+        try:
+            listing = list_objects(client, table, left)
+        except (ClientError, BotoCoreError) as error:
+            found.unknown.append(Unknown("objects", str(table.name), str(error)))
+            continue
+        listings[table.name] = listing
+        left -= len(listing.objects)
+        if not listing.is_complete:
+            why = f"the limit of {scope.max_objects:,} objects was reached: raise --max-objects"
+            found.unknown.append(Unknown("objects", str(table.name), why))
+    after = catalog.refresh()
+    for table in tables:
+        now, listed = after.tables.get(table.name), listings.get(table.name)
+        if now is not None and listed is not None:
+            found.faults += check_objects(now, in_both(compare(table, listed, old), compare(now, listed, old)))
+
+
+def _buckets_of(table: Table) -> set[str]:
+    return {store_parts(store_url(folder))[1] for folder in folders(table)}
