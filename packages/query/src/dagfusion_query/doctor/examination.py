@@ -14,7 +14,7 @@ from dagfusion_query.doctor.bucket_checks import check_bucket, unknown_facts
 from dagfusion_query.doctor.bucket_facts import read_bucket_facts, s3_client
 from dagfusion_query.doctor.database_checks import check_clock, check_rights, check_schema_version, unreachable
 from dagfusion_query.doctor.fault import Fault, Unknown
-from dagfusion_query.doctor.object_listing import compare, folders, in_both, list_objects
+from dagfusion_query.doctor.object_listing import compare, folders, in_both, list_objects, named_objects
 from dagfusion_query.doctor.settings_checks import check_environment
 from dagfusion_query.doctor.table_checks import check_objects, check_tables
 from dagfusion_query.errors import EventLogError
@@ -157,10 +157,12 @@ def _examine_objects(
             why = f"the limit of {scope.max_objects:,} objects was reached: raise --max-objects"
             found.unknown.append(Unknown("objects", str(table.name), why))
     after = catalog.refresh()
+    named, named_after = named_objects(before), named_objects(after)
     for table in tables:
         now, listed = after.tables.get(table.name), listings.get(table.name)
         if now is not None and listed is not None:
-            found.faults += check_objects(now, in_both(compare(table, listed, old), compare(now, listed, old)))
+            first = compare(table, listed, old, named)
+            found.faults += check_objects(now, in_both(first, compare(now, listed, old, named_after)))
 
 
 def _buckets_of(table: Table) -> set[str]:

@@ -1,13 +1,13 @@
 """Lists the objects of tables in their buckets, and compares them with the event log."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from dagfusion_contract.errors import LayoutError
 from dagfusion_contract.layout import file_key
-from dagfusion_query.catalog.model import Table, whereabouts
+from dagfusion_query.catalog.model import Snapshot, Table, whereabouts
 from dagfusion_query.object_store import object_path, store_parts, store_url
 
 ARCHIVED = frozenset({"GLACIER", "DEEP_ARCHIVE"})
@@ -82,6 +82,11 @@ def folders(table: Table) -> list[str]:
     return sorted(folder for folder in found if folder.startswith("s3://"))
 
 
+def named_objects(snapshot: Snapshot) -> frozenset[str]:
+    """Return the URIs of the objects of all tables."""
+    return frozenset(uri for table in snapshot.tables.values() for uri in table.files["uri"].to_pylist())
+
+
 def list_objects(client: Any, table: Table, limit: int) -> Listing:
     """List the objects of a table, at most `limit` of them.
 
@@ -99,13 +104,14 @@ def list_objects(client: Any, table: Table, limit: int) -> Listing:
     return Listing(found, is_complete=True)
 
 
-def compare(table: Table, listing: Listing, old: datetime) -> Comparison:
+def compare(table: Table, listing: Listing, old: datetime, named: Collection[str]) -> Comparison:
     """Compare a table with a listing of its objects.
 
     Args:
         table: From the catalog.
         listing: Of its folders.
         old: Objects that no event names count as orphaned if they are older.
+        named: The URIs of the objects of all tables: the folder of one may be inside that of another.
     """
     files = table.files.select(["uri", "size_bytes", "etag"]).to_pylist()
     known = {file["uri"]: file for file in files if file["uri"].startswith("s3://")}
@@ -114,7 +120,7 @@ def compare(table: Table, listing: Listing, old: datetime) -> Comparison:
     orphaned = [
         one.uri
         for one in listing.objects.values()
-        if one.uri not in known and one.uri.endswith(_SUFFIX) and one.modified < old
+        if one.uri not in named and one.uri.endswith(_SUFFIX) and one.modified < old
     ]
     return Comparison(
         sorted(known.keys() - there.keys()) if listing.is_complete else (),
