@@ -12,7 +12,7 @@ from psycopg import sql
 from benchmarks import synthetic
 from benchmarks.memory import peak_rss_mb
 from benchmarks.planning import Planner, best_s
-from dagfusion_query.catalog.live import LiveCatalog
+from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.event_log import open_event_log
 
 _COLUMNS = "run_id, event, dagster_event_type, timestamp, step_key, asset_key, partition"

@@ -12,7 +12,7 @@ import dagster as dg
 import psycopg
 import pytest
 
-from dagfusion_query.catalog.live import LiveCatalog
+from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.protocol import EventLog
 from dagfusion_stack import postgres

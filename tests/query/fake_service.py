@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from dagfusion_query.access.grants import Caller, restricted
 from dagfusion_query.catalog.environments import EnvironmentState
-from dagfusion_query.catalog.live import Lag
+from dagfusion_query.catalog.live_catalog import Lag
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.documents.queries import ExplanationDocument, Failure, QueryInfo, State, Stats
 from dagfusion_query.errors import QueryCancelledError, QueryError, UnknownQueryError, UnknownTableError

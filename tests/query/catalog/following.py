@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dagfusion_contract.naming import TableName
-from dagfusion_query.catalog.live import LiveCatalog
+from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.catalog.model import Snapshot
 
 Record = Callable[..., dict[str, Any]]

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagfusion_query.catalog import rows
-from dagfusion_query.catalog.rows import read_bounds, statistics_type
+from dagfusion_query.catalog import segments
+from dagfusion_query.catalog.segments import read_bounds, statistics_type
 from dagfusion_query.errors import MalformedRecordError
 
 STATS = statistics_type(pa.schema({"n": pa.int32(), "x": pa.float32(), "day": pa.date32(), "t": pa.time64("us")}))
@@ -30,12 +30,12 @@ def in_python(columns: list[bytes], monkeypatch: pytest.MonkeyPatch) -> pa.Struc
         raise pa.ArrowInvalid("refused")
 
     with monkeypatch.context() as patched:
-        patched.setattr(rows, "_of_json", refuse)
+        patched.setattr(segments, "_of_json", refuse)
         return read_bounds(STATS, columns)
 
 
 def test_arrow_reads_the_usual_record() -> None:
-    (row,) = rows._of_json(STATS, b"\n".join(texts(GOOD)), 1)[:1]
+    (row,) = segments._of_json(STATS, b"\n".join(texts(GOOD)), 1)[:1]
     assert row.to_pylist() == [GOOD["n"]]
 
 
@@ -106,6 +106,6 @@ def test_arrow_and_python_agree(lows: list[dict[str, object]]) -> None:
 
     def slowly(stats: pa.StructType, given_columns: list[bytes]) -> pa.StructArray:
         parsed = [orjson.loads(text) for text in given_columns]
-        return rows.struct_array(stats, len(parsed), [rows._convert_bounds(field, parsed) for field in stats])
+        return segments.struct_array(stats, len(parsed), [segments._convert_bounds(field, parsed) for field in stats])
 
     assert outcome(read_bounds) == outcome(slowly)

@@ -11,7 +11,7 @@ import pytest
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.environments import Environments, EnvironmentState
-from dagfusion_query.catalog.manifest import MappedCatalog
+from dagfusion_query.catalog.mapped_catalog import MappedCatalog
 from dagfusion_query.catalog.snapshot import SnapshotStore
 from dagfusion_query.config import Config, EnvironmentConfig
 from dagfusion_query.engine.engine import Engine

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagfusion_contract.consolidation import LargeObject, RowGroup
-from dagfusion_query.catalog import manifest
+from dagfusion_query.catalog import mapped_catalog
 from dagfusion_query.catalog.fold import adopt, fold
-from dagfusion_query.catalog.manifest import encode_manifest, manifest_paths, read_manifest
+from dagfusion_query.catalog.mapped_catalog import encode_manifest, manifest_paths, read_manifest
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.snapshot import SnapshotStore
 from dagfusion_query.event_log.protocol import Consolidation, Cursor, Event, Watermark, Wipe
@@ -75,7 +75,7 @@ def test_consolidations_are_kept_on_disk(tmp_path: Path, file_record: Record) ->
     stored = SnapshotStore(tmp_path).load("uat")
     assert stored is not None
     assert held(stored.snapshot) == held(snapshot)
-    mapped = manifest.MappedCatalog(tmp_path, "uat").at(snapshot.generation)
+    mapped = mapped_catalog.MappedCatalog(tmp_path, "uat").at(snapshot.generation)
     assert held(mapped) == held(snapshot)
 
 
@@ -87,7 +87,7 @@ def test_a_snapshot_of_an_earlier_version_is_read(tmp_path: Path, file_record: R
     for asset in body["assets"]:
         del asset["consolidated"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(manifest, "FORMAT", 4)
+        patch.setattr(mapped_catalog, "FORMAT", 4)
         path.write_bytes(encode_manifest({name: value for name, value in body.items() if name != "format"}))
     assert orjson.loads(path.read_bytes().partition(b"\n")[2])["format"] == 4
     stored = SnapshotStore(tmp_path).load("uat")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dagfusion_query.as_of import AsOf
-from dagfusion_query.catalog.live import LiveCatalog
+from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.discovery.discovery import Discovery
 from dagfusion_query.discovery.foreign_objects import ForeignObjects
 from dagfusion_query.discovery.record_cache import RecordCache

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from dagfusion_contract.naming import TableName, table_name
 from dagfusion_query.as_of import AsOf, read_as_of
-from dagfusion_query.catalog.live import LiveCatalog
+from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.catalog.past_catalog import PastCatalog, mentioned_tables
 from dagfusion_query.errors import AsOfError, NameCollisionError, PastError, UnknownPastError, UnknownTableError

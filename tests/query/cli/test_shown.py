@@ -6,7 +6,7 @@ import pytest
 
 from dagfusion_query.answers import TableInfo
 from dagfusion_query.catalog.environments import EnvironmentState
-from dagfusion_query.catalog.live import Lag
+from dagfusion_query.catalog.live_catalog import Lag
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.cli.screen import TableOutput
 from dagfusion_query.cli.service_commands import _announce

@@ -10,7 +10,7 @@ import pytest
 
 from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.catalog.environments import EnvironmentState
-from dagfusion_query.catalog.live import Lag
+from dagfusion_query.catalog.live_catalog import Lag
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.client import remote
 from dagfusion_query.client.http import HttpConnection

@@ -12,7 +12,7 @@ import pytest
 
 import dagfusion_query
 from dagfusion_query import connection as embedded
-from dagfusion_query.catalog.live import LiveCatalog
+from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.connection import EmbeddedConnection, connect_embedded
 from dagfusion_query.errors import (
     EventLogSchemaError,

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dagfusion_contract.naming import TableName
-from dagfusion_query.catalog.live import LiveCatalog
+from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.discovery import Discovery, open_discovery
 from dagfusion_query.event_log import open_event_log

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagfusion_query.catalog.partitioned_file import encode_scalar
-from dagfusion_query.scan.layout import _placeholder
+from dagfusion_query.scan.listing_tables import _placeholder
 
 INTEGERS = (pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())
 MOMENT = dt.datetime(2024, 3, 10, 1, 2, 3)  # noqa: DTZ001

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from dagfusion_query.catalog.live import LiveCatalog
+from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.errors import (
     EventLogSchemaError,
     EventLogUnavailableError,

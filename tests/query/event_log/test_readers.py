@@ -11,7 +11,7 @@ import psycopg
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dagfusion_query.catalog.live import LiveCatalog
+from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.event_log.protocol import Event, Watermark
 from tests.query.catalog.folding import check_table, seen
 from tests.query.catalog.following import Opened

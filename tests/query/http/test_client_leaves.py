@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from dagfusion_query.doors.http.sql import unless
+from dagfusion_query.doors.http.statement_routes import unless
 from dagfusion_query.errors import QueryCancelledError
 
 

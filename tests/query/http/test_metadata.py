@@ -11,9 +11,9 @@ import pytest
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.access.authentication import Tokens
-from dagfusion_query.catalog.live import Lag
+from dagfusion_query.catalog.live_catalog import Lag
 from dagfusion_query.catalog.model import Snapshot, Table, files_schema
-from dagfusion_query.doors.summaries import partition_stream, partitions
+from dagfusion_query.doors.table_documents import partition_stream, partitions
 from dagfusion_query.errors import (
     EnvironmentUnavailableError,
     MalformedRecordError,

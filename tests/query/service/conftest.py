@@ -15,7 +15,7 @@ import pytest
 
 from dagfusion_query.access.grants import ALL, Caller
 from dagfusion_query.catalog.environments import Environments, EnvironmentState
-from dagfusion_query.catalog.live import Lag
+from dagfusion_query.catalog.live_catalog import Lag
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.snapshot import SnapshotStore
 from dagfusion_query.config import Config, EnvironmentConfig

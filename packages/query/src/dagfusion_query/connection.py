@@ -20,8 +20,8 @@ from dagfusion_query.answers import (
     TableInfo,
 )
 from dagfusion_query.as_of import Given, read_as_of
-from dagfusion_query.catalog.live import LiveCatalog
-from dagfusion_query.catalog.manifest import snapshot_folder
+from dagfusion_query.catalog.live_catalog import LiveCatalog
+from dagfusion_query.catalog.mapped_catalog import snapshot_folder
 from dagfusion_query.catalog.model import Snapshot, Table, whereabouts
 from dagfusion_query.catalog.past_catalog import PastCatalog, PastSnapshots, mentioned_tables
 from dagfusion_query.catalog.selection import Selection, selected

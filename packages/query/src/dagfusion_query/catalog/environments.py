@@ -13,7 +13,7 @@ from types import MappingProxyType
 from dagfusion_contract.naming import TableName
 from dagfusion_query.answers import TableDiff, TableGeneration
 from dagfusion_query.as_of import AsOf
-from dagfusion_query.catalog.live import Lag, LiveCatalog
+from dagfusion_query.catalog.live_catalog import Lag, LiveCatalog
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.past_catalog import PastCatalog, PastTable
 from dagfusion_query.config import Config, EnvironmentConfig

@@ -20,7 +20,7 @@ from dagfusion_contract.consolidation import CONSOLIDATIONS, LargeObject, RowGro
 from dagfusion_contract.record import DataFile, Layout
 from dagfusion_contract.view import View
 from dagfusion_query.catalog.model import CONSOLIDATED_SCHEMA, AssetState, PublishedView, Segment, Snapshot, Table
-from dagfusion_query.catalog.rows import (
+from dagfusion_query.catalog.segments import (
     Absence,
     Written,
     absent_rows,

@@ -17,7 +17,7 @@ from dagfusion_contract.naming import TableName, table_name
 from dagfusion_query.answers import TableDiff, TableGeneration
 from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.fold import fold
-from dagfusion_query.catalog.live import LiveCatalog
+from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.catalog.snapshot import SnapshotStore
 from dagfusion_query.catalog.table_history import compare, table_generation

@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 
 from dagfusion_query.catalog.fold import with_asset_states
-from dagfusion_query.catalog.manifest import (
+from dagfusion_query.catalog.mapped_catalog import (
     FORMAT,
     OTHER_ROWS,
     File,
@@ -39,7 +39,7 @@ from dagfusion_query.catalog.manifest import (
     read_manifest,
 )
 from dagfusion_query.catalog.model import AssetState, Segment, Snapshot
-from dagfusion_query.catalog.rows import LARGE_ROWS
+from dagfusion_query.catalog.segments import LARGE_ROWS
 from dagfusion_query.discovery.discovery import Discovery
 from dagfusion_query.errors import SnapshotError
 from dagfusion_query.event_log.protocol import AssetKey, Cursor, Watermark

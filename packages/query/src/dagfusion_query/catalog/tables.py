@@ -11,8 +11,8 @@ from dagfusion_contract.naming import TableName, table_name
 from dagfusion_contract.record import FOREIGN
 from dagfusion_query.catalog.model import AssetState, PublishedView, Segment, Table, files_schema
 from dagfusion_query.catalog.partitioned_file import encode_entries
-from dagfusion_query.catalog.rows import not_wiped, statistics_type, struct_array
-from dagfusion_query.catalog.unify import Conflict, unify_schemas
+from dagfusion_query.catalog.segments import not_wiped, statistics_type, struct_array
+from dagfusion_query.catalog.unified_schema import Conflict, unify_schemas
 from dagfusion_query.errors import (
     MalformedRecordError,
     MissingRecordError,

@@ -21,10 +21,10 @@ from datafusion.catalog import Schema
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.model import Snapshot, Table
+from dagfusion_query.engine.generate_series import SeriesFunctions
 from dagfusion_query.engine.runtime import Stores
-from dagfusion_query.engine.series import SeriesFunctions
 from dagfusion_query.engine.views import ViewPlans, Views
-from dagfusion_query.scan.layout import ScanLayout, Scratch, Template, scan_layout, view
+from dagfusion_query.scan.listing_tables import ScanLayout, Scratch, Template, scan_layout, view
 from dagfusion_query.scan.table_scan import ScannedTable
 from dagfusion_query.settings import Settings
 from dagfusion_query.sql_text import qualified

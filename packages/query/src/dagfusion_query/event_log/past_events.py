@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dagfusion_contract.record import DataFile
 from dagfusion_query.as_of import AsOf, moment_text
 from dagfusion_query.errors import AsOfError, UnknownPastError
-from dagfusion_query.event_log.dialect import Dialect, Run
+from dagfusion_query.event_log.event_log_sql import Dialect, Run
 from dagfusion_query.event_log.protocol import AssetKey, Generation, Materialization, Moment
 from dagfusion_query.event_log.stored_event import DataFiles
 

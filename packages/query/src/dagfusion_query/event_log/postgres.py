@@ -8,7 +8,7 @@ from typing import Any
 
 from dagfusion_query.as_of import AsOf
 from dagfusion_query.event_log.database_facts import DatabaseFacts, read_database_facts
-from dagfusion_query.event_log.dialect import Dialect, consolidations, observations_since, read_history
+from dagfusion_query.event_log.event_log_sql import Dialect, consolidations, observations_since, read_history
 from dagfusion_query.event_log.past_events import LAST_EVENT, find_generations, find_moment, find_wipe
 from dagfusion_query.event_log.postgres_connection import Database, Transaction
 from dagfusion_query.event_log.protocol import (

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.scan.large_objects import LargeObjects
-from dagfusion_query.scan.layout import scan_layout
+from dagfusion_query.scan.listing_tables import scan_layout
 
 MANY_FILES = 100  # small ones that are in no large object
 SMALL_BYTES = 3 << 20  # an object of this size takes about as long as a smaller one

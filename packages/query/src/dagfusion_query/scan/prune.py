@@ -17,7 +17,7 @@ import pyarrow as pa
 from datafusion import DataFrame, Expr, SessionConfig, SessionContext, lit
 from datafusion.catalog import Schema
 
-from dagfusion_query.scan.layout import ScanLayout
+from dagfusion_query.scan.listing_tables import ScanLayout
 
 _FILE = "\x1ffile"  # the number of a file in the table's catalog
 # Columns of a pruning table, beside the partition columns; \x1f is in no column name that a person writes.

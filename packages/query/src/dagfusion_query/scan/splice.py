@@ -26,7 +26,7 @@ from dagfusion_query.scan.aggregates import Mention, aggregate_over_scan, answer
 from dagfusion_query.scan.copied_scan import MANY, CopiedScan, CopyPolicy
 from dagfusion_query.scan.join_order import SMALL_ROWS, result_columns, small_side_first
 from dagfusion_query.scan.large_objects import FOOTER_REQUESTS
-from dagfusion_query.scan.layout import Template, folder_url
+from dagfusion_query.scan.listing_tables import Template, folder_url
 from dagfusion_query.scan.parquet_scan import Breadth, FilesToRead, ParquetScan, rewrite_scan
 from dagfusion_query.scan.plan_faults import (
     exact_float_bounds,

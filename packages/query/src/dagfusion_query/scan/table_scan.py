@@ -12,7 +12,7 @@ from dagfusion_query.answers import FilterEffect, ScanExplanation
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.object_store import store_url
 from dagfusion_query.scan.large_objects import LargeObjects, LargeRead
-from dagfusion_query.scan.layout import ScanLayout, Template, scan_files
+from dagfusion_query.scan.listing_tables import ScanLayout, Template, scan_files
 from dagfusion_query.scan.prune import Pruner
 
 FEW = 64  # files of a scan that are taken out of the catalog one by one

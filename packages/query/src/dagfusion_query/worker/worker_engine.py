@@ -14,14 +14,14 @@ import pyarrow.compute as pc
 
 from dagfusion_query.access.grants import EVERYTHING, Grants, Scopes
 from dagfusion_query.answers import Explanation
-from dagfusion_query.catalog.manifest import MappedCatalog
+from dagfusion_query.catalog.mapped_catalog import MappedCatalog
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.catalog.past_catalog import PastSnapshots, as_past
 from dagfusion_query.documents.queries import ScanStats
 from dagfusion_query.engine.datafusion_errors import is_full_disk, no_room
 from dagfusion_query.engine.engine import Engine, Prepared
 from dagfusion_query.errors import PlanError, QueryError, ResourcesError
-from dagfusion_query.scan.layout import HIDDEN
+from dagfusion_query.scan.listing_tables import HIDDEN
 from dagfusion_query.settings import Settings
 from dagfusion_query.worker.limits import out_of_memory
 from dagfusion_query.worker.messages import (

@@ -32,7 +32,7 @@ from dagfusion_query.doors.flight.commands_and_tickets import (
 from dagfusion_query.doors.flight.flight_calls import MIDDLEWARE, Bridge, Context, failure
 from dagfusion_query.doors.flight.flight_sessions import FlightSession, FlightSessions
 from dagfusion_query.doors.flight.flight_statements import FlightStatements
-from dagfusion_query.doors.summaries import details_document, environment_document
+from dagfusion_query.doors.table_documents import details_document, environment_document
 from dagfusion_query.errors import BadRequestError, ParameterError, ReadOnlyError, UnsupportedError
 from dagfusion_query.service.service import Service
 from dagfusion_query.sql_text import parse_table

@@ -23,7 +23,7 @@ from dagfusion_query.documents.catalog import (
 )
 from dagfusion_query.doors.http.middleware import caller_of
 from dagfusion_query.doors.http.requests_and_responses import document
-from dagfusion_query.doors.summaries import (
+from dagfusion_query.doors.table_documents import (
     brief_document,
     details_document,
     environment_document,

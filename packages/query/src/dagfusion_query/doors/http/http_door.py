@@ -29,7 +29,7 @@ from dagfusion_query.doors.http.catalog_routes import CatalogRoutes
 from dagfusion_query.doors.http.middleware import AuthenticationMiddleware, SecurityMiddleware, caller_of
 from dagfusion_query.doors.http.openapi import describe
 from dagfusion_query.doors.http.requests_and_responses import answer, document, problem
-from dagfusion_query.doors.http.sql import QueryRoutes, StatementRoutes
+from dagfusion_query.doors.http.statement_routes import QueryRoutes, StatementRoutes
 from dagfusion_query.errors import ForbiddenError, QueryError, UnknownTableError
 from dagfusion_query.service.metrics import CONTENT_TYPE
 from dagfusion_query.service.service import Service

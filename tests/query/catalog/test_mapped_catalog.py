@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from dagfusion_query.catalog import manifest
+from dagfusion_query.catalog import mapped_catalog
 from dagfusion_query.catalog.fold import fold
-from dagfusion_query.catalog.manifest import MappedCatalog, manifest_paths
+from dagfusion_query.catalog.mapped_catalog import MappedCatalog, manifest_paths
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.snapshot import SnapshotStore
 from dagfusion_query.errors import SnapshotError
@@ -35,7 +35,7 @@ def event(file_record: Callable[..., dict[str, Any]]) -> Callable[..., Event]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test knows never comes is not waited for as long as a reader would."""
-    monkeypatch.setattr(manifest, "_WAIT_S", 0.05)
+    monkeypatch.setattr(mapped_catalog, "_WAIT_S", 0.05)
 
 
 def contents(snapshot: Snapshot) -> dict[str, list[Any]]:

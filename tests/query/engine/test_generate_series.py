@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagfusion_query.engine.datafusion_errors import series_error
-from dagfusion_query.engine.series import SHORT, SeriesFunctions
+from dagfusion_query.engine.generate_series import SHORT, SeriesFunctions
 
 BUILTIN, OURS = SessionContext(), SessionContext()
 SeriesFunctions().register(OURS)
