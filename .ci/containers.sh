@@ -1,5 +1,5 @@
 #!/bin/bash
-# A Docker daemon and the images of the container tests, made from Debian's packages and PyPI where no image registry answers.
+# A Docker daemon with Compose, and the images of the container tests, made from Debian's packages and PyPI where no image registry answers.
 #
 #   .ci/containers.sh start   the daemon answers, the images are there (about 100 s from nothing, 1 s when all is there)
 #   .ci/containers.sh stop    ends the daemon if `start` started it
@@ -8,12 +8,15 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 STATE=${TMPDIR:-/tmp}/dagfusion-ci
-BASE=dagfusion-ci/base:trixie POSTGRES=dagfusion-ci/postgres:17 LOCALSTACK=dagfusion-ci/localstack:4.14.0
+BASE=dagfusion-ci/base:trixie POSTGRES=dagfusion-ci/postgres:17 LOCALSTACK=dagfusion-ci/localstack:4.14.0 PYTHON=dagfusion-ci/python:3.13
+PLUGINS=${DOCKER_CONFIG:-$HOME/.docker}/cli-plugins
 SERVICES=s3,iam,sts,secretsmanager,cloudwatch,cloudformation
 export DEBIAN_FRONTEND=noninteractive DOCKER_BUILDKIT=0
 
 say() { echo "[containers ${SECONDS}s] $*" >&2; }
 has_image() { docker image inspect "$1" >/dev/null 2>&1; }
+recipe() { cat "images/$1"/* | sha256sum | cut -c 1-16; }
+is_built() { [ "$(docker image inspect --format '{{index .Config.Labels "recipe"}}' "$1" 2>/dev/null)" = "$(recipe "$2")" ]; }
 answers() { docker info >/dev/null 2>&1; }
 
 # Runs a command in silence; when it fails, shows what it printed.
@@ -87,9 +90,28 @@ build_base() {
 }
 
 build_postgres() {
-  has_image "$POSTGRES" && return
-  quietly docker build --build-arg "BASE=$BASE" --tag "$POSTGRES" images/postgres
+  is_built "$POSTGRES" postgres && return
+  quietly docker build --label "recipe=$(recipe postgres)" --build-arg "BASE=$BASE" --tag "$POSTGRES" images/postgres
   say "image $POSTGRES"
+}
+
+# docker-compose.yml's images are made from this one. It trusts the certificates that this machine trusts.
+build_python() {
+  is_built "$PYTHON" python && return
+  mkdir -p "$STATE/python"
+  cp images/python/* /etc/ssl/certs/ca-certificates.crt "$STATE/python/"
+  quietly docker build --label "recipe=$(recipe python)" --build-arg "BASE=$BASE" --tag "$PYTHON" "$STATE/python"
+  rm -rf "$STATE/python"
+  say "image $PYTHON"
+}
+
+# Compose 2 is in trixie only: its program is taken out of the package.
+install_compose() {
+  docker compose version >/dev/null 2>&1 && return
+  mkdir -p "$PLUGINS"
+  quietly docker run --rm --volume "$PLUGINS:/plugins" "$BASE" sh -euc 'cd /tmp; apt-get update -qq; apt-get download -qq docker-compose
+    dpkg-deb -x docker-compose_*.deb unpacked; cp unpacked/usr/libexec/docker/cli-plugins/docker-compose /plugins/'
+  say "$(docker compose version)"
 }
 
 # LocalStack's packages are installed by the machine's uv, with its certificates and caches, for the base image's Python.
@@ -114,10 +136,12 @@ start() {
   install_localstack & local localstack=$!
   build_base
   build_postgres & local postgres=$!
+  { build_python; install_compose; } & local python=$!
   wait "$localstack"
   build_localstack
   wait "$postgres"
-  say "Docker $(docker version --format '{{.Server.Version}}') with $POSTGRES and $LOCALSTACK"
+  wait "$python"
+  say "Docker $(docker version --format '{{.Server.Version}}') with $POSTGRES, $LOCALSTACK and $PYTHON"
 }
 
 case ${1:-} in

@@ -17,6 +17,7 @@ from dagfusion_query.config import Config
 from dagfusion_query.doors.address import Address
 from dagfusion_query.doors.http.openapi import describe
 
+STATE = "/var/lib/dagfusion/state"  # of the image
 DEFAULT = re.compile(r"\$\{\w+:-([^}]*)\}")
 
 
@@ -36,7 +37,8 @@ def config(services: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_pat
     for name in [name for name in os.environ if name.startswith(("DAGFUSION_", "DAGSTER_", "AWS_"))]:
         monkeypatch.delenv(name)
     program, *arguments = services["query"]["command"]
-    result = CliRunner().invoke(app, arguments, env=services["query"]["environment"])
+    variables = {**services["query"]["environment"], "DAGFUSION_STATE_DIR": STATE}
+    result = CliRunner().invoke(app, arguments, env=variables)
     assert (program, result.exit_code) == ("dagfusion", 0), result.output
     [config] = told
     return config
@@ -50,9 +52,15 @@ def test_the_ports_are_those_that_the_service_listens_on(services: Mapping[str, 
     assert not any(address.is_loopback for address in addresses)
 
 
-def test_nothing_keeps_the_service_from_starting(config: Config, tmp_path: Path) -> None:
+def test_nothing_keeps_the_service_from_starting(
+    root: Path, services: Mapping[str, Any], config: Config, tmp_path: Path
+) -> None:
     server.check_exposure(config.service, Tokens(tmp_path / "tokens.json"))
-    assert config.state_dir.parent == Path("/opt/dagster")  # which the image gives to the user that it runs as
+    [volume] = services["query"]["volumes"]
+    assert str(config.state_dir.parent) == volume.split(":")[1]
+    dockerfile = (root / "deploy" / "query.Dockerfile").read_text()
+    assert f"DAGFUSION_STATE_DIR={STATE}\n" in dockerfile
+    assert f"install -d -m 700 -o dagfusion -g dagfusion {config.state_dir.parent}\n" in dockerfile
 
 
 def test_events_link_to_what_the_host_can_open(services: Mapping[str, Any]) -> None:
@@ -80,22 +88,37 @@ def test_health_is_asked_where_it_is_told(services: Mapping[str, Any], config: C
     assert path in describe("1")["paths"]
 
 
-def test_the_image_has_the_programs_and_files_that_it_is_asked_for(root: Path, services: Mapping[str, Any]) -> None:
-    dockerfile = (root / "deploy" / "Dockerfile").read_text()
-    ours = [service for service in services.values() if "build" in service]
-    assert {service["command"][0] for service in ours} == {
-        "python", "dagster", "dagster-webserver", "dagster-daemon", "dagfusion",
-    }  # fmt: skip
-    for package in (
+IMAGES = {
+    "Dockerfile": {
         "./packages/contract",
         "./packages/pipeline",
-        "./packages/query[server]",
+        "./packages/query",
         "./packages/reference",
-        "dagster-webserver",
+        "dagster-aws",
         "dagster-postgres",
-    ):
-        assert package in dockerfile
-    copied = [path for line in dockerfile.splitlines() if line.startswith("COPY") for path in line.split()[1:-1]]
+        "dagster-webserver",
+    },
+    "query.Dockerfile": {"./packages/contract", '"./packages/query[server]"'},
+}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_the_images_have_the_packages_and_files_that_they_are_asked_for(root: Path, name: str) -> None:
+    dockerfile = (root / "deploy" / name).read_text()
+    assert IMAGES[name] <= set(dockerfile.split())
+    text = dockerfile.replace("${INSTANCE}", "deploy/dagster.yaml")
+    copies = [line.split()[1:-1] for line in text.splitlines() if line.startswith("COPY") and "--from" not in line]
+    copied = [path for paths in copies for path in paths]
     assert [path for path in copied if not (root / path).exists()] == []
     kept = {line[1:] for line in (root / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert {path.split("/")[0] for path in copied} <= kept
+
+
+def test_each_program_is_in_the_image_that_runs_it(services: Mapping[str, Any]) -> None:
+    programs = {name: service["command"][0] for name, service in services.items() if "build" in service}
+    assert programs == {
+        "code-location": "dagster",
+        "webserver": "dagster-webserver",
+        "daemon": "dagster-daemon",
+        "query": "dagfusion",
+    }

@@ -1,4 +1,4 @@
-"""One PostgreSQL and one LocalStack: compose, the end-to-end tests and CI mean the same images."""
+"""One PostgreSQL, one LocalStack and one Python: compose, the end-to-end tests and CI mean the same images."""
 
 from pathlib import Path
 
@@ -19,4 +19,12 @@ def test_ci_builds_the_version_that_is_tested(root: Path, variable: str) -> None
     name, _, version = IMAGES[variable].rpartition("/")[2].partition(":")
     image = f"dagfusion-ci/{name}:{version}"
     assert f"{variable}={image}" in (root / ".ci/run").read_text()
+    assert image in (root / ".ci/containers.sh").read_text()
+
+
+def test_ci_builds_the_python_of_compose(root: Path) -> None:
+    default = "DAGFUSION_PYTHON_IMAGE:-python:3.13-slim"
+    assert default in (root / "docker-compose.yml").read_text()
+    image = "dagfusion-ci/python:3.13"
+    assert f"DAGFUSION_PYTHON_IMAGE={image}" in (root / ".ci/run").read_text()
     assert image in (root / ".ci/containers.sh").read_text()

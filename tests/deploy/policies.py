@@ -41,8 +41,8 @@ def denies(document: Mapping[str, Any], action: str, resource: str, context: Map
 def _applies(statement: Mapping[str, Any], action: str, resource: str, context: Mapping[str, str]) -> bool:
     assert set(statement) <= _ELEMENTS, f"an element that this evaluator does not know: {statement}"
     return (
-        any(_like(pattern.lower(), action.lower()) for pattern in _listed(statement["Action"]))
-        and any(_like(pattern, resource) for pattern in _listed(statement["Resource"]))
+        any(matches(pattern.lower(), action.lower()) for pattern in _listed(statement["Action"]))
+        and any(matches(pattern, resource) for pattern in _listed(statement["Resource"]))
         and all(_holds(operator, keys, context) for operator, keys in statement.get("Condition", {}).items())
     )
 
@@ -52,7 +52,7 @@ def _holds(operator: str, keys: Mapping[str, Any], context: Mapping[str, str]) -
     if operator in ("StringEquals", "Bool"):
         return all(context.get(key) in _listed(values) for key, values in keys.items())
     return all(
-        key in context and any(_like(pattern, context[key]) for pattern in _listed(values))
+        key in context and any(matches(pattern, context[key]) for pattern in _listed(values))
         for key, values in keys.items()
     )
 
@@ -61,6 +61,6 @@ def _listed(value: str | Sequence[str]) -> Sequence[str]:
     return [value] if isinstance(value, str) else value
 
 
-def _like(pattern: str, text: str) -> bool:
+def matches(pattern: str, text: str) -> bool:
     translated = "".join({"*": ".*", "?": "."}.get(character, re.escape(character)) for character in pattern)
     return re.fullmatch(translated, text, re.DOTALL) is not None

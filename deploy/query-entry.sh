@@ -1,0 +1,20 @@
+#!/bin/sh
+# The start of the query service's container: files from variables, then the command.
+#
+#   TOKENS_JSON        the content of tokens.json, where a secret can only be a variable
+#   SELF_SIGNED_TLS=1  a certificate of its own, for a load balancer that encrypts and does not verify
+set -eu
+umask 077
+own=$HOME/run
+mkdir -p "$TMPDIR" "$own"
+if [ -n "${TOKENS_JSON:-}" ]; then
+  printf '%s' "$TOKENS_JSON" >"$own/tokens.json"
+  export DAGFUSION_TOKENS="$own/tokens.json"
+fi
+unset TOKENS_JSON
+if [ "${SELF_SIGNED_TLS:-}" = 1 ]; then
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj /CN=dagfusion \
+    -keyout "$own/tls.key" -out "$own/tls.pem" 2>/dev/null
+  export DAGFUSION_TLS_CERTIFICATE="$own/tls.pem" DAGFUSION_TLS_KEY="$own/tls.key"
+fi
+exec "$@"

@@ -1,0 +1,90 @@
+"""`docker-compose.yml` as a running project of its own, on ports of its own."""
+
+import contextlib
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.ports import kept_ports
+
+PORTS = ("POSTGRES", "LOCALSTACK", "DAGSTER", "HTTP", "FLIGHT")
+_START_S, _RUN_S = 900.0, 600.0
+_LAUNCH = """
+mutation ($params: ExecutionParams!) {
+  launchPipelineExecution(executionParams: $params) {
+    __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
+  }
+}"""
+_STATUS = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project of Compose.
+
+    Attributes:
+        variables: Of the process that runs `docker compose`.
+        ports: On this machine, by the names in `PORTS`.
+    """
+
+    root: Path
+    name: str
+    variables: Mapping[str, str]
+    ports: Mapping[str, int]
+
+    def compose(self, *arguments: str, timeout_s: float = 120.0) -> str:
+        """Run `docker compose`, and return its output."""
+        command = ["docker", "compose", "--project-name", self.name, "--project-directory", str(self.root), *arguments]
+        done = subprocess.run(  # noqa: S603
+            command, env=self.variables, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+        assert done.returncode == 0, f"{arguments} exited with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def materialize(self, key: Sequence[str], tags: Mapping[str, str]) -> None:
+        """Launch a run as Dagster's UI does, and wait until it has succeeded."""
+        params = {
+            "selector": {
+                "repositoryLocationName": "dagfusion_reference.definitions",
+                "repositoryName": "__repository__",
+                "pipelineName": "__ASSET_JOB",
+                "assetSelection": [{"path": list(key)}],
+            },
+            "runConfigData": {"execution": {"config": {"in_process": {}}}},
+            "executionMetadata": {"tags": [{"key": name, "value": value} for name, value in tags.items()]},
+        }
+        launched = self._graphql(_LAUNCH, {"params": params})["launchPipelineExecution"]
+        assert launched["__typename"] == "LaunchRunSuccess", launched
+        run_id = launched["run"]["runId"]
+        deadline = time.monotonic() + _RUN_S
+        while (status := self._graphql(_STATUS, {"id": run_id})["runOrError"]["status"]) != "SUCCESS":
+            assert status not in ("FAILURE", "CANCELED"), self.compose("logs", "--tail=200", "code-location")
+            assert time.monotonic() < deadline, f"the run of {key} is {status} after {_RUN_S:g} s"
+            time.sleep(1)
+
+    def _graphql(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+        url = f"http://127.0.0.1:{self.ports['DAGSTER']}/graphql"
+        answer = httpx.post(url, json={"query": query, "variables": variables}, timeout=60)
+        document: dict[str, Any] = answer.json()
+        assert "errors" not in document, document
+        return dict(document["data"])
+
+
+@contextlib.contextmanager
+def project(root: Path) -> Iterator[Project]:
+    """Build the images, start everything with `docker compose up --wait`, and remove it with its volumes."""
+    ports = dict(zip(PORTS, kept_ports(len(PORTS)), strict=True))
+    chosen = {f"DAGFUSION_{name}_PORT": str(port) for name, port in ports.items()}
+    started = Project(root, f"dagfusion-test-{os.getpid()}", {**os.environ, **chosen, "DOCKER_BUILDKIT": "0"}, ports)
+    try:
+        started.compose("build", timeout_s=_START_S)
+        started.compose("up", "--wait", "--wait-timeout", "300", timeout_s=_START_S)
+        yield started
+    finally:
+        started.compose("down", "--volumes", "--timeout", "5")

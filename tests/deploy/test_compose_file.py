@@ -1,0 +1,123 @@
+"""What docker-compose.yml promises: users, read-only file systems, health checks, ordered start, pinned images."""
+
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+IMAGE = re.compile(r"\$\{DAGFUSION_(?:POSTGRES|LOCALSTACK)_IMAGE:-(?P<default>[^}]+)\}")
+ROOT_BY_NEED = {"s3"}  # LocalStack's image
+
+
+@pytest.fixture(scope="module")
+def document(root: Path) -> Mapping[str, Any]:
+    parsed: Mapping[str, Any] = yaml.safe_load((root / "docker-compose.yml").read_text())
+    return parsed
+
+
+@pytest.fixture(scope="module")
+def services(document: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    found: Mapping[str, Mapping[str, Any]] = document["services"]
+    return found
+
+
+def dockerfile(root: Path, service: Mapping[str, Any]) -> str:
+    path: Path = root / service["build"]["dockerfile"]
+    return path.read_text()
+
+
+def test_every_service_has_a_health_check(services: Mapping[str, Mapping[str, Any]]) -> None:
+    assert [name for name, service in services.items() if "healthcheck" not in service] == []
+
+
+def test_a_service_starts_when_what_it_needs_is_healthy(services: Mapping[str, Mapping[str, Any]]) -> None:
+    needs = {name: set(service.get("depends_on", {})) for name, service in services.items()}
+    conditions = {one["condition"] for s in services.values() for one in s.get("depends_on", {}).values()}
+    assert conditions == {"service_healthy"}
+    assert needs["code-location"] == {"postgres", "s3"}
+    assert needs["webserver"] == needs["daemon"] == {"code-location"}
+    assert needs["query"] == {"webserver"}
+
+
+def test_services_run_as_ordinary_users(root: Path, services: Mapping[str, Mapping[str, Any]]) -> None:
+    for name, service in services.items():
+        if "build" in service:
+            users = re.findall(r"^USER (.*)$", dockerfile(root, service), re.MULTILINE)
+            assert int(users[-1]) > 0, name  # a number, which Kubernetes' runAsNonRoot needs
+        elif name not in ROOT_BY_NEED:
+            assert service["user"] not in ("root", "0"), name
+
+
+def test_file_systems_are_read_only_and_rights_dropped(services: Mapping[str, Mapping[str, Any]]) -> None:
+    for name, service in services.items():
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        if name not in ROOT_BY_NEED:
+            assert service["read_only"] is True, name
+            assert service["cap_drop"] == ["ALL"], name
+        assert not service.get("privileged", False), name
+
+
+def test_volumes_are_named(root: Path, document: Mapping[str, Any], services: Mapping[str, Mapping[str, Any]]) -> None:
+    used = {volume.split(":")[0] for service in services.values() for volume in service.get("volumes", ())}
+    files = {volume for volume in used if volume.startswith("./")}
+    assert used - files == set(document["volumes"])
+    assert [file for file in files if not (root / file).is_file()] == []
+
+
+def test_images_are_pinned_and_can_be_replaced(root: Path, services: Mapping[str, Mapping[str, Any]]) -> None:
+    for name, service in services.items():
+        if "build" in service:
+            default = service["build"]["args"]["PYTHON_IMAGE"]
+            assert default.startswith("${DAGFUSION_PYTHON_IMAGE:-"), name
+            base = default.removeprefix("${DAGFUSION_PYTHON_IMAGE:-").removesuffix("}")
+            assert f"ARG PYTHON_IMAGE={base}\n" in dockerfile(root, service)
+            assert set(re.findall(r"^FROM (\S+)", dockerfile(root, service), re.MULTILINE)) == {"${PYTHON_IMAGE}"}
+        else:
+            match = IMAGE.fullmatch(service["image"])
+            assert match is not None, name
+            base = match["default"]
+        assert re.search(r":\d", base), base  # a version, not `latest`
+
+
+def test_ports_are_published_on_loopback_only(services: Mapping[str, Mapping[str, Any]]) -> None:
+    ports = [port for service in services.values() for port in service.get("ports", ())]
+    assert len(ports) == 5
+    assert all(port.startswith("127.0.0.1:${DAGFUSION_") for port in ports)
+
+
+def test_the_image_of_the_service_has_only_its_packages(root: Path, services: Mapping[str, Mapping[str, Any]]) -> None:
+    text = dockerfile(root, services["query"])
+    assert set(re.findall(r"packages/(\w+)", text)) == {"contract", "query"}
+    assert "dagster" not in text.lower().replace("without dagster", "")
+
+
+@pytest.mark.usefixtures("processes")
+@pytest.mark.parametrize("own", [{}, {"TOKENS_JSON": '{"version": 1, "tokens": []}'}])
+def test_the_entry_writes_what_variables_hold(root: Path, tmp_path: Path, own: Mapping[str, str]) -> None:
+    variables = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "TMPDIR": str(tmp_path / "tmp"), **own}
+    entry = root / "deploy/query-entry.sh"
+    done = subprocess.run([entry, "env"], env=variables, capture_output=True, text=True, check=True)  # noqa: S603
+    seen = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    assert "TOKENS_JSON" not in seen
+    assert ("DAGFUSION_TOKENS" in seen) is bool(own)
+    assert (tmp_path / "tmp").is_dir()
+    if own:
+        written = Path(seen["DAGFUSION_TOKENS"])
+        assert written.read_text() == own["TOKENS_JSON"]
+        assert written.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.usefixtures("processes")
+def test_the_entry_makes_a_certificate_when_told(root: Path, tmp_path: Path) -> None:
+    variables = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "TMPDIR": str(tmp_path / "t"), "SELF_SIGNED_TLS": "1"}
+    entry = root / "deploy/query-entry.sh"
+    done = subprocess.run([entry, "env"], env=variables, capture_output=True, text=True, check=True)  # noqa: S603
+    seen = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    assert "BEGIN CERTIFICATE" in Path(seen["DAGFUSION_TLS_CERTIFICATE"]).read_text()
+    key = Path(seen["DAGFUSION_TLS_KEY"])
+    assert "PRIVATE KEY" in key.read_text()
+    assert key.stat().st_mode & 0o077 == 0

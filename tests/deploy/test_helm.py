@@ -1,0 +1,203 @@
+"""The chart of the query service, rendered by Helm's engine and checked against Kubernetes' schemas."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from dagfusion_query.config import read_config
+from dagfusion_query.doors.http.openapi import describe
+from tests.deploy import rendering
+from tests.deploy.policies import matches
+
+Values = Mapping[str, Any]
+Documents = Sequence[Mapping[str, Any]]
+Render = Callable[[Values], Documents]
+
+LEAST: Values = {
+    "eventLog": {
+        "url": "postgresql://dagfusion_reader@db.example:5432/dagster?sslmode=require",
+        "passwordSecret": {"name": "reader"},
+    },
+    "tokensSecret": {"name": "tokens"},
+    "tlsSecret": {"name": "certificate"},
+}
+MOST: Values = {
+    **LEAST,
+    "environment": "prod",
+    "bucket": "lake-prod",
+    "autoscaling": {"enabled": True},
+    "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}, "tokenSecret": {"name": "metrics"}},
+    "serviceAccount": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::123456789012:role/query"}},
+    "networkPolicy": {"clients": [{"podSelector": {"matchLabels": {"app": "bi"}}}], "egressCidrs": ["10.0.0.0/8"]},
+    "nodeSelector": {"kubernetes.io/arch": "amd64"},
+    "tolerations": [{"key": "queries", "operator": "Exists"}],
+    "imagePullSecrets": [{"name": "registry"}],
+    "podAnnotations": {"team": "data"},
+}
+REFUSED: Mapping[str, Values] = {
+    "eventLog": {},
+    "a password in the URL": {"eventLog": {**LEAST["eventLog"], "url": "postgresql://reader:secret@db/dagster"}},
+    "tokensSecret": {"tokensSecret": {"name": ""}},
+    "tlsSecret": {"tlsSecret": {"name": ""}},
+    "an unknown value": {"replica": 3},
+    "no replica": {"replicas": 0},
+    "a floating tag": {"image": {"tag": "latest"}},
+    "podMonitor without a token": {"podMonitor": {"enabled": True}},
+    "a setting of something else": {"settings": {"PATH": "/opt"}},
+    "a number for a variable": {"settings": {"DAGFUSION_WORKERS": 2}},
+    "an unknown environment": {"environment": "staging"},
+}
+KUBERNETES = ("1.25", "1.30", "1.34")
+
+
+def answers(chart: Path, values: Sequence[Values]) -> list[dict[str, Any]]:
+    requests = json.dumps([{"chart": str(chart), "values": one} for one in values])
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, rendering.__file__], input=requests, capture_output=True, text=True, check=True
+    )
+    given: list[dict[str, Any]] = json.loads(done.stdout)
+    return given
+
+
+@pytest.fixture(scope="module")
+def chart(root: Path, processes: None) -> Path:  # noqa: ARG001  # Helm's engine runs in one
+    return root / "deploy/helm/dagfusion-query"
+
+
+@pytest.fixture(scope="module")
+def rendered(chart: Path) -> Mapping[str, Documents]:
+    return dict(zip(("least", "most"), map(documents, answers(chart, [LEAST, MOST])), strict=True))
+
+
+def documents(answer: Mapping[str, Any]) -> Documents:
+    assert "error" not in answer, answer
+    return [parsed for text in answer["manifests"].values() for parsed in yaml.safe_load_all(text) if parsed]
+
+
+def only(documents: Documents, kind: str) -> Mapping[str, Any]:
+    [found] = [document for document in documents if document["kind"] == kind]
+    return found
+
+
+def pod(documents: Documents) -> Mapping[str, Any]:
+    spec: Mapping[str, Any] = only(documents, "Deployment")["spec"]["template"]["spec"]
+    return spec
+
+
+def test_what_is_made(rendered: Mapping[str, Documents]) -> None:
+    always = {"Deployment", "Service", "ServiceAccount", "PodDisruptionBudget", "NetworkPolicy"}
+    assert {document["kind"] for document in rendered["least"]} == always
+    assert {document["kind"] for document in rendered["most"]} == always | {"HorizontalPodAutoscaler", "PodMonitor"}
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+@pytest.mark.parametrize("values", ["least", "most"])
+def test_kubernetes_knows_every_field(rendered: Mapping[str, Documents], values: str, version: str) -> None:
+    for document in rendered[values]:
+        if document["apiVersion"] != "monitoring.coreos.com/v1":  # the operator's, of which there is no schema here
+            kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_the_schemas_of_kubernetes_refuse_what_is_wrong(rendered: Mapping[str, Documents]) -> None:
+    wrong = {**only(rendered["least"], "Service"), "spec": {"ports": [{"port": "http"}]}}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, KUBERNETES[0], strict=True)
+
+
+def test_wrong_values_are_refused(chart: Path) -> None:
+    given = [{**LEAST, **values} if name != "eventLog" else values for name, values in REFUSED.items()]
+    accepted = [name for name, answer in zip(REFUSED, answers(chart, given), strict=True) if "error" not in answer]
+    assert accepted == []
+
+
+@pytest.mark.parametrize("values", ["least", "most"])
+def test_a_pod_is_an_ordinary_user_with_a_read_only_file_system(rendered: Mapping[str, Documents], values: str) -> None:
+    spec = pod(rendered[values])
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["automountServiceAccountToken"] is False
+    [container] = spec["containers"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def test_the_user_and_the_folder_are_those_of_the_image(root: Path, rendered: Mapping[str, Documents]) -> None:
+    dockerfile = (root / "deploy/query.Dockerfile").read_text()
+    spec = pod(rendered["least"])
+    assert f"USER {spec['securityContext']['runAsUser']}\n" in dockerfile
+    [scratch] = [m["mountPath"] for m in spec["containers"][0]["volumeMounts"] if m["name"] == "scratch"]
+    assert f"VOLUME {scratch}\n" in dockerfile
+
+
+def test_probes_ask_where_the_service_answers(rendered: Mapping[str, Documents]) -> None:
+    [container] = pod(rendered["least"])["containers"]
+    asked = {name: container[name]["httpGet"] for name in ("startupProbe", "readinessProbe", "livenessProbe")}
+    assert {probe["path"] for probe in asked.values()} <= set(describe("1")["paths"])
+    assert asked["readinessProbe"]["path"] == "/readyz"
+    assert asked["livenessProbe"]["path"] == "/healthz"
+    assert {probe["scheme"] for probe in asked.values()} == {"HTTPS"}
+    [endpoint] = only(rendered["most"], "PodMonitor")["spec"]["podMetricsEndpoints"]
+    assert endpoint["path"] in describe("1")["paths"]
+    assert endpoint["port"] in {port["name"] for port in container["ports"]}
+
+
+@pytest.mark.parametrize("values", ["least", "most"])
+def test_the_service_accepts_its_variables(rendered: Mapping[str, Documents], values: str, tmp_path: Path) -> None:
+    [container] = pod(rendered[values])["containers"]
+    variables = {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
+    config = read_config({**variables, "DAGFUSION_STATE_DIR": str(tmp_path)})
+    [environment] = config.environments
+    assert environment.name == ("uat" if values == "least" else "prod")
+    assert environment.bucket == (None if values == "least" else "lake-prod")
+    assert config.service.anonymous == "never"
+    mounts = [mount["mountPath"] for mount in container["volumeMounts"]]
+    for path in (config.service.tls_certificate, config.service.tls_key, config.service.tokens):
+        assert path is not None
+        assert any(matches(f"{mount}/*", path) for mount in mounts)
+    limit = container["resources"]["limits"]["memory"]
+    used = (config.service.workers + 1) * config.service.worker_memory_bytes  # one more is the spare
+    assert used < int(limit.removesuffix("Gi")) << 30
+    assert only(rendered[values], "Deployment")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > (
+        config.service.cancel_grace_s
+    )
+
+
+def test_the_autoscaler_decides_the_replicas_alone(rendered: Mapping[str, Documents]) -> None:
+    assert only(rendered["least"], "Deployment")["spec"]["replicas"] == 2
+    assert "replicas" not in only(rendered["most"], "Deployment")["spec"]
+    target = only(rendered["most"], "HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]["name"]
+    assert target == only(rendered["most"], "Deployment")["metadata"]["name"]
+
+
+def test_everything_selects_the_pods(rendered: Mapping[str, Documents]) -> None:
+    labels = only(rendered["most"], "Deployment")["spec"]["template"]["metadata"]["labels"]
+    selectors = [
+        only(rendered["most"], "Deployment")["spec"]["selector"]["matchLabels"],
+        only(rendered["most"], "Service")["spec"]["selector"],
+        only(rendered["most"], "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        only(rendered["most"], "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+        only(rendered["most"], "PodMonitor")["spec"]["selector"]["matchLabels"],
+    ]
+    assert all(selector.items() <= labels.items() for selector in selectors)
+
+
+def test_only_the_named_clients_connect(rendered: Mapping[str, Documents]) -> None:
+    [rule] = only(rendered["most"], "NetworkPolicy")["spec"]["ingress"]
+    assert rule["from"] == [{"podSelector": {"matchLabels": {"app": "bi"}}}]
+    service = {port["port"] for port in only(rendered["most"], "Service")["spec"]["ports"]}
+    assert {port["port"] for port in rule["ports"]} == service
+
+
+def test_the_role_is_on_the_account_that_the_pods_have(rendered: Mapping[str, Documents]) -> None:
+    account = only(rendered["most"], "ServiceAccount")["metadata"]
+    assert account["annotations"] == MOST["serviceAccount"]["annotations"]
+    assert pod(rendered["most"])["serviceAccountName"] == account["name"]
