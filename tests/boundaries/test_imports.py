@@ -79,6 +79,7 @@ TOWERS: Mapping[str, Sequence[str]] = {
         "formats",
         "setting_declarations",
         "settings",
+        "log_format",
         "service_settings",
         "config_file",
         "config",

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.deploy.policies import allows, denies
 from tests.deploy.templates import Resolver, resources, template
 
+pytestmark = pytest.mark.usefixtures("heavy")  # reads the templates with cfn-lint
 BUCKET, PREFIX = "lake-uat", "datafusion_test"
 ARN = f"arn:aws:s3:::{BUCKET}"
 VALUES = {"Environment": "uat", "BucketName": BUCKET, "Prefix": PREFIX}

@@ -17,7 +17,8 @@ from dagfusion_query.config import read_config
 from dagfusion_query.doors.http.openapi import describe
 from tests.deploy.templates import Resolver, containers, resources, template
 
-TEMPLATES = ("storage-and-roles", "services")
+TEMPLATES = ("storage-and-roles", "services", "monitoring")
+pytestmark = pytest.mark.usefixtures("heavy")
 SECRET = re.compile(r"(?i)password|secret_access|token")
 
 
@@ -45,7 +46,6 @@ def secrets(container: Mapping[str, Any]) -> set[str]:
     return {entry["Name"] for entry in container.get("Secrets", ())}
 
 
-@pytest.mark.usefixtures("heavy")
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_cfn_lint_finds_nothing(root: Path, name: str) -> None:
     assert [str(match) for match in lint_file(root / f"deploy/aws/{name}.yaml")] == []
@@ -66,7 +66,7 @@ def test_what_a_stack_imports_another_exports(root: Path) -> None:
     }
     texts = [(root / f"deploy/aws/{name}.yaml").read_text() for name in TEMPLATES]
     imported = {name for text in texts for name in re.findall(r"\$\{(?:Storage|Services)Stack\}-(\w+)", text)}
-    assert len(imported) >= 5
+    assert len(imported) >= 10
     assert imported <= exported
 
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from dagfusion_query.doors.flight.flight_door import FlightDoor
 from dagfusion_query.doors.http.http_door import HttpDoor, create_app
 from dagfusion_query.doors.iceberg.iceberg_routes import IcebergRoutes
 from dagfusion_query.errors import SettingsError
+from dagfusion_query.service.cloudwatch import INTERVAL_S, CloudWatch
 from dagfusion_query.service.service import Service
 from dagfusion_query.service_settings import ServiceSettings
 
@@ -147,6 +149,10 @@ class _Process:
             await flight.start()
             await http.start()
             stack.callback(asyncio.create_task(self._recheck(service)).cancel)
+            if (namespace := self._config.service.cloudwatch_namespace) is not None:
+                told = service.cloudwatch(namespace)
+                stack.callback(_write, told)  # of the last part of a minute
+                stack.callback(asyncio.create_task(_tell(told)).cancel)
             announce(Ready((http.url, self._flight_url(flight.port)), [*service.environments(_OPERATOR).values()]))
             await self._stopping.wait()
             _log.info("stopping: running queries have %g s to end", self._config.service.cancel_grace_s)
@@ -192,6 +198,18 @@ class _Process:
         if self._stopping.is_set():
             os._exit(128 + number)  # the workers end with this process
         self._stopping.set()
+
+
+async def _tell(told: CloudWatch) -> None:
+    while True:
+        await asyncio.sleep(INTERVAL_S)
+        _write(told)
+
+
+def _write(told: CloudWatch) -> None:
+    for line in told.lines():
+        sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 async def _together(*steps: Callable[[], Awaitable[None]]) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dagfusion_query.errors import SettingsError
+from dagfusion_query.log_format import FORMATS, TEXT
 from dagfusion_query.setting_declarations import declared, read_values, setting
 
 ANONYMOUS = ("auto", "loopback", "never", "always")
@@ -145,6 +146,21 @@ class ServiceSettings:
         0.3,
         "Grace period: seconds that a cancelled statement has to stop before its worker is killed.",
         section="service",
+    )
+    log_format: str = setting(
+        "DAGFUSION_LOG_FORMAT",
+        TEXT,
+        "The lines of the log on standard error. json: an object a line, with `query_id` where it is about a query.",
+        section="service",
+        choices=FORMATS,
+    )
+    cloudwatch_namespace: str | None = setting(
+        "DAGFUSION_CLOUDWATCH_NAMESPACE",
+        None,
+        "A namespace of CloudWatch, such as DagFusion/uat. If it is set, the metrics of `/metrics` are written to "
+        "standard output each minute, in CloudWatch's embedded metric format.",
+        section="service",
+        shown="none: no such lines",
     )
     history_queries: int = setting(
         "DAGFUSION_HISTORY_QUERIES", 1000, "Finished queries that `GET /v1/queries` keeps.", section="service"

@@ -1,9 +1,10 @@
 """The metrics of the service, for Prometheus."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from dagfusion_query.catalog.environments import Environments
@@ -11,15 +12,21 @@ from dagfusion_query.documents.queries import QueryInfo, State
 from dagfusion_query.object_cache import CACHE
 from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.worker_pool import Pool
+from dagfusion_query.worker.limits import memory_bytes
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
 class Metrics:
-    """Counters of finished queries, and the state of the service at the time of the request."""
+    """Counters of finished queries, and the state of the service at the time of the request.
+
+    Attributes:
+        watch: Called with each query that is over.
+    """
 
     def __init__(self, pool: Pool, admission: Admission, environments: Environments) -> None:
+        self.watch: Callable[[QueryInfo], None] = lambda _info: None
         self._registry = CollectorRegistry()
         self._registry.register(_State(pool, admission, environments))
         r = self._registry
@@ -66,6 +73,11 @@ class Metrics:
             self._results.labels("hit" if stats.path == CACHE else "miss").inc()
         self._rows.inc(stats.rows)
         self._bytes.inc(stats.result_bytes)
+        self.watch(info)
+
+    def collect(self) -> Iterable[Metric]:
+        """Return everything as Prometheus's library has it."""
+        return self._registry.collect()
 
     def text(self) -> bytes:
         """Return everything in Prometheus's text format."""
@@ -87,6 +99,8 @@ class _State(Collector):
         pool, admission = self._pool, self._admission
         yield _gauge("dagfusion_workers_live", "Workers that take statements, or run one.", pool.live)
         yield _gauge("dagfusion_workers_busy", "Workers that run a statement.", pool.busy)
+        memory = sum(map(memory_bytes, pool.pids))
+        yield _gauge("dagfusion_worker_memory_bytes", "Memory of all workers, without mapped files.", memory)
         restarts = CounterMetricFamily("dagfusion_worker_restarts", "Workers replaced, by reason.", labels=["reason"])
         for reason, count in pool.restarts.items():
             restarts.add_metric([reason], count)

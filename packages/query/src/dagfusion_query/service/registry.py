@@ -160,7 +160,16 @@ def _report(info: QueryInfo) -> None:
             stats.files_read,
             stats.files_total,
         ),
+        extra={
+            "fields": {"query_id": info.id, "user": info.user, "door": info.door, "outcome": outcome, **_cost(stats)}
+        },
     )
+
+
+def _cost(stats: Stats) -> dict[str, float | None]:
+    """Return what a query has cost, for the log."""
+    names = ("total_s", "queued_s", "planning_s", "rows", "files_read", "files_total", "bytes_read", "requests")
+    return {name: getattr(stats, name) for name in names}
 
 
 def _source(state: EnvironmentState) -> EnvironmentSource:

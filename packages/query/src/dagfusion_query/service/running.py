@@ -117,7 +117,7 @@ class Running:
             self.stop(QueryCancelledError("the client disconnected before the result began"))
             raise
         except Exception as error:
-            _log.exception("query %s met a fault of this program", self.id)
+            _log.exception("query %s met a fault of this program", self.id, extra={"fields": {"query_id": self.id}})
             fault = QueryError("internal error: see the service's log")
             self.stop(fault)
             raise fault from error

@@ -23,6 +23,7 @@ from dagfusion_query.errors import (
 from dagfusion_query.event_log.protocol import History
 from dagfusion_query.secrets_manager import is_reference
 from dagfusion_query.service.admission import Admission
+from dagfusion_query.service.cloudwatch import CloudWatch
 from dagfusion_query.service.metrics import Metrics
 from dagfusion_query.service.past_finder import PastFinder
 from dagfusion_query.service.registry import Query, Registry, sources
@@ -181,6 +182,12 @@ class Service:
     def ready(self) -> QueryError | None:
         """Return why no query can run now, if so."""
         return _not_running() if self._stopping else self._pool.problem()
+
+    def cloudwatch(self, namespace: str) -> CloudWatch:
+        """Return what tells the metrics to CloudWatch, from now on."""
+        told = CloudWatch(namespace, self._metrics.collect)
+        self._metrics.watch = told.over
+        return told
 
     def metrics(self) -> bytes:
         """Return what is counted, in Prometheus's text format."""

@@ -159,7 +159,8 @@ class ResultResponse:
             if sending.done():
                 await sending
         except TimeoutError:
-            _log.info("query %s: its client took nothing for %g s", self._stream.id, self._stall_s)
+            said = {"fields": {"query_id": self._stream.id}}
+            _log.info("query %s: its client took nothing for %g s", self._stream.id, self._stall_s, extra=said)
             if abort is not None:
                 abort()
         finally:
@@ -191,7 +192,8 @@ class ResultResponse:
                 await self._send_chunk(chunk, send)
                 ahead = asyncio.ensure_future(anext(chunks, None))
         except QueryError as error:  # the client sees that there is no end, and asks for the query's error
-            _log.info("query %s broke on its way: %s", self._stream.id, error.code)
+            said = {"fields": {"query_id": self._stream.id}}
+            _log.info("query %s broke on its way: %s", self._stream.id, error.code, extra=said)
             return
         finally:
             _forget(ahead)
