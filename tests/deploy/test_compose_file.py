@@ -1,6 +1,8 @@
 """What docker-compose.yml promises: users, read-only file systems, health checks, ordered start, pinned images."""
 
+import os
 import re
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -93,6 +95,18 @@ def test_the_image_of_the_service_has_only_its_packages(root: Path, services: Ma
     text = dockerfile(root, services["query"])
     assert set(re.findall(r"packages/(\w+)", text)) == {"contract", "query"}
     assert "dagster" not in text.lower().replace("without dagster", "")
+
+
+@pytest.mark.containers
+@pytest.mark.usefixtures("processes")
+def test_compose_accepts_the_file(root: Path) -> None:
+    compose = ["docker", "compose", "--project-directory", str(root)]
+    if shutil.which("docker") is None or subprocess.run([*compose, "version"], check=False).returncode != 0:  # noqa: S603
+        if os.environ.get("DAGFUSION_REQUIRE_CONTAINERS"):
+            pytest.fail("docker has no Compose, and DAGFUSION_REQUIRE_CONTAINERS asks for it")
+        pytest.skip("docker has no Compose")
+    done = subprocess.run([*compose, "config", "--quiet"], capture_output=True, text=True, check=False)  # noqa: S603
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.usefixtures("processes")
