@@ -261,7 +261,12 @@ def _service(run: Run) -> str:
     if "service_soak" not in found:
         return ""
     times, rates, soak = found["service_point_s"], found["service_rate_mb_s"], found["service_soak"]
-    points = table(["point query", "median"], [[name, seconds(time)] for name, time in times.items()])
+    columns = {"median": times}
+    if (beside := found.get("service_point_beside_others_s")) is not None:
+        columns["beside processes that wake up often"] = beside
+    points = table(
+        ["point query", *columns], [[name, *(seconds(found[name]) for found in columns.values())] for name in times]
+    )
     transfers = table(
         ["a result of 1 GB, eight columns of integers", "MB/s"],
         [[name, f"{rate:,.0f}"] for name, rate in rates.items()],

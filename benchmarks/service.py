@@ -22,6 +22,7 @@ from dagfusion_stack import binaries, ports
 
 READY_TIMEOUT_S = 300.0  # only a service that hangs takes this long
 BUFFER_BYTES = 1 << 20
+NEIGHBOURS, WAKE_S, WAKE_STEPS = 4, 0.05, 20_000  # a webserver, a daemon and two code servers, each about 1% of a core
 MEBIBYTE = 1 << 20
 
 
@@ -63,6 +64,19 @@ def serving(variables: Mapping[str, str], folder: Path) -> Iterator[Server]:
     finally:
         process.terminate()
         process.wait(120)
+
+
+@contextlib.contextmanager
+def busy_neighbours() -> Iterator[None]:
+    """Run processes that wake up often and do little, as those of Dagster do beside a service."""
+    code = f"import time\nwhile True:\n    time.sleep({WAKE_S})\n    sum(range({WAKE_STEPS}))"
+    processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(NEIGHBOURS)]  # noqa: S603
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def _wait_ready(port: int, process: subprocess.Popen[bytes]) -> None:

@@ -5,6 +5,7 @@ import http.client
 from collections.abc import Iterator
 
 import adbc_driver_flightsql.dbapi as flight_sql
+import pyarrow as pa
 import pytest
 
 import dagfusion_query
@@ -36,6 +37,7 @@ def test_what_door_and_worker_add_to_a_point_query(
         dagfusion_query.connect(settings=data.place.variables) as embedded,
         dagfusion_query.connect(server.http) as over_http,
         dagfusion_query.connect(server.flight) as over_flight,
+        flight_sql.connect(server.flight, autocommit=True) as over_adbc,
         contextlib.closing(raw),
     ):
         asked = {"embedded": embedded, "HTTP client": over_http, "Flight client": over_flight}
@@ -44,9 +46,17 @@ def test_what_door_and_worker_add_to_a_point_query(
         functions = {
             name: (lambda connection=connection: connection.sql(sql).to_arrow()) for name, connection in asked.items()
         }
-        findings["service_point_s"] = service.in_turns(
-            {**functions, "HTTP, raw": lambda: service.ask(raw, sql)}, ROUNDS
-        )
+
+        def adbc() -> pa.Table:
+            with over_adbc.cursor() as cursor:
+                cursor.execute(sql)
+                return cursor.fetch_arrow_table()
+
+        assert adbc().num_rows == len(answers[POINT.name])
+        doors = {**functions, "HTTP, raw": lambda: service.ask(raw, sql), "Flight SQL, ADBC": adbc}
+        findings["service_point_s"] = service.in_turns(doors, ROUNDS)
+        with service.busy_neighbours():
+            findings["service_point_beside_others_s"] = service.in_turns(doors, ROUNDS)
 
 
 def test_a_large_result(server: service.Server, findings: Findings) -> None:

@@ -24,6 +24,7 @@ from dagfusion_query.event_log.protocol import History
 from dagfusion_query.secrets_manager import is_reference
 from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.cloudwatch import CloudWatch
+from dagfusion_query.service.described_statements import DescribedStatements
 from dagfusion_query.service.metrics import Metrics
 from dagfusion_query.service.past_finder import PastFinder
 from dagfusion_query.service.registry import Query, Registry, sources
@@ -60,6 +61,7 @@ class Service:
         admission = Admission(s.workers, s.user_queries, s.queue_length, s.user_queue_length)
         self._metrics = Metrics(self._pool, admission, environments)
         self._past = PastFinder(environments)
+        self._described = DescribedStatements(environments)
         self._shared = Shared(s, environments, self._registry, self._pool, admission, self._metrics, self._past)
         self._histories = asyncio.Semaphore(_HISTORIES)
         self._stopping = True
@@ -107,7 +109,13 @@ class Service:
         Raises:
             QueryError: As `run`.
         """
-        return (await self.run(query, caller, Mode.describe)).schema
+        key = self._described.key(query, caller)
+        if (known := self._described.get(key)) is not None:
+            return known
+        schema = (await self.run(query, caller, Mode.describe)).schema
+        if key == self._described.key(query, caller):  # else the catalog has changed, and the worker may have seen that
+            self._described.put(key, schema)
+        return schema
 
     async def explain(self, query: Query, caller: Caller) -> ExplanationDocument:
         """Return what a statement would read, why it skips the rest, and its plans.
