@@ -11,7 +11,7 @@ import logging
 import os
 import time
 import weakref
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Event
 
@@ -87,13 +87,15 @@ class Claims:
         try:
             while True:
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT, _MODE)
-                is_ours = _is_locked(descriptor)
-                if not (is_ours or has_waited):
-                    is_ours, has_waited = _is_released(descriptor, cancelled), True
-                if is_ours and _is_at(path, descriptor):
-                    os.utime(path)
-                    return Claim(path, descriptor)
-                os.close(descriptor)
+                with ExitStack() as opened:
+                    opened.callback(os.close, descriptor)
+                    is_ours = _is_locked(descriptor)
+                    if not (is_ours or has_waited):
+                        is_ours, has_waited = _is_released(descriptor, cancelled), True
+                    if is_ours and _is_at(path, descriptor):
+                        os.utime(path)
+                        opened.pop_all()
+                        return Claim(path, descriptor)
                 if not is_ours:
                     return None
         except OSError as error:
