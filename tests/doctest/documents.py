@@ -14,6 +14,7 @@ RUN = {"python", "sh", "sql"}
 
 # Commands that cannot run where these tests do, each with the test that runs it or what it would repeat.
 NOT_RUN = {
+    "aws cloudformation": "tests/deploy/test_aws_applied.py",
     "pip install uv && uv run dagfusion demo": "tests/stack/test_demo.py",
     "uv pip install": "tests/wheels/test_wheels.py",
     "uv tool install": "tests/wheels/test_wheels.py",
@@ -23,7 +24,9 @@ NOT_RUN = {
     "dagfusion down": "tests/stack/test_up.py",
     "dagfusion seed": "tests/stack/test_seed.py",
     "dagfusion serve": "tests/doctest/conftest.py",
+    "dagfusion doctor": "tests/e2e/test_doctor.py",
     "docker compose": "tests/boundaries/test_compose.py",
+    "helm install": "tests/deploy/test_helm.py",
     "uv sync": "tox.ini",
     "uv run --group": "tox.ini",
     "uv run tox": "tox.ini",

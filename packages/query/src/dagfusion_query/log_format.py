@@ -4,8 +4,6 @@ import logging
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-import orjson
-
 TEXT, JSON = "text", "json"
 FORMATS = (TEXT, JSON)
 
@@ -24,6 +22,8 @@ class JsonFormatter(logging.Formatter):
         entry |= getattr(record, "fields", {})
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
+        import orjson  # noqa: PLC0415  # the help of a command does without it
+
         return orjson.dumps(entry, default=str).decode()
 
 
