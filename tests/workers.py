@@ -1,5 +1,6 @@
-"""What each worker of pytest-xdist gets, with `--dist loadgroup`: whole files, and the tests of one `xdist_group`."""
+"""What each worker of pytest-xdist gets, with `--dist loadgroup`: whole files, and groups that share servers."""
 
+import re
 from collections import Counter
 from typing import Any
 
@@ -11,14 +12,16 @@ from tests.tiers import FAST
 SLOW = "slow"
 COSTS = {SLOW: 200, FAST: 1}  # roughly, where any other test costs 20
 COST = 20
+# The tests of one provider of tests/e2e, and the documents. pytest-xdist 3.8 has marks for groups, which pytest 9.2
+# does not let it use: it changes `_nodeid` of an item, and the name comes from elsewhere now.
+GROUPS = re.compile(r"(tests/e2e)/.*\[(embedded|containers)\b|(tests/doctest)/test_(?:blocks|examples)\.py::")
 
 
 class FilesAndGroups(LoadGroupScheduling):  # type: ignore[misc]  # xdist has no types
-    """Keeps files together, which xdist's own scheduler of groups does not."""
+    """Keeps files and groups together."""
 
     def _split_scope(self, nodeid: str) -> str:
-        group: str = super()._split_scope(nodeid)
-        return nodeid.partition("::")[0] if group == nodeid else group
+        return work_of(nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)  # for sessions with `-p no:xdist`
@@ -32,10 +35,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     costs: Counter[object] = Counter()
     for item in items:
-        costs[_work_of(item)] += next((cost for mark, cost in COSTS.items() if item.get_closest_marker(mark)), COST)
-    items.sort(key=lambda item: -costs[_work_of(item)])
+        costs[work_of(item.nodeid)] += next(
+            (cost for mark, cost in COSTS.items() if item.get_closest_marker(mark)), COST
+        )
+    items.sort(key=lambda item: -costs[work_of(item.nodeid)])
 
 
-def _work_of(item: pytest.Item) -> object:
-    group = item.get_closest_marker("xdist_group")
-    return group.args[0] if group else item.path
+def work_of(nodeid: str) -> str:
+    """Return the group or the file of a test, all of which one worker gets."""
+    if found := GROUPS.match(nodeid):
+        return "-".join(filter(None, found.groups()))
+    return nodeid.partition("::")[0]

@@ -20,7 +20,6 @@ from tests.doctest.documents import LANGUAGES, NOT_RUN, ROOT, RUN, Block, blocks
 
 WITH_CODE = [document for document in documents() if any(block.language in RUN for block in blocks(document))]
 MOST_NOT_RUN = 17
-pytestmark = pytest.mark.xdist_group("documents")  # one stack for all of them
 
 
 @pytest.fixture

@@ -24,7 +24,6 @@ def cells(notebook: Path) -> list[str]:
     ]
 
 
-@pytest.mark.xdist_group("documents")
 @pytest.mark.usefixtures("stack")
 def test_the_cells_of_the_notebook_run() -> None:
     notebook = EXAMPLES / "notebook" / "explore.ipynb"

@@ -23,14 +23,6 @@ from tests.query.server.process import Server
 DAYS = ("2024-01-01", "2024-01-02", "2024-01-03")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of one provider on one worker of pytest-xdist, so that its servers start, and are filled, once."""
-    for item in items:
-        if isinstance(item, pytest.Function) and hasattr(item, "callspec") and "services" in item.callspec.params:
-            item.add_marker(pytest.mark.xdist_group(item.callspec.params["services"]))
-
-
 @pytest.fixture(scope="session", autouse=True)
 def end_to_end(processes: None) -> None:
     """Puts every test of this folder into the tier `e2e`."""
