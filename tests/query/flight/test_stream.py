@@ -34,7 +34,7 @@ def started(client: flight.FlightClient, sql: str) -> flight.FlightInfo:
 
 @pytest.mark.usefixtures("heavy")
 def test_a_large_result_in_flat_memory(client: flight.FlightClient, service: FakeService) -> None:
-    service.results["select much"] = endless(400)
+    service.results["select much"] = endless(800)
     process, rows = psutil.Process(), 0
     reader = client.do_get(started(client, "select much").endpoints[0].ticket)
     flat = None
@@ -42,9 +42,10 @@ def test_a_large_result_in_flat_memory(client: flight.FlightClient, service: Fak
         rows += chunk.data.num_rows
         if number == 50:
             flat = process.memory_info().rss
-    assert rows == 400 * BATCH.num_rows
+    assert rows == 800 * BATCH.num_rows
     assert flat is not None
-    assert process.memory_info().rss - flat < 100 * MEBIBYTE
+    # Other threads of this process take and give back memory, too.
+    assert process.memory_info().rss - flat < 749 * BATCH.nbytes / 3
 
 
 @pytest.mark.usefixtures("heavy")
