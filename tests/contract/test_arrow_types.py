@@ -103,7 +103,7 @@ types = st.recursive(
         st.lists(inside, min_size=1, max_size=3).map(
             lambda kinds: pa.struct([(str(n), k) for n, k in enumerate(kinds)])
         ),
-        st.tuples(inside, inside).map(lambda pair: pa.map_(*pair)),
+        st.tuples(inside.filter(lambda kind: kind != pa.null()), inside).map(lambda pair: pa.map_(*pair)),
     ),
     max_leaves=5,
 )
