@@ -284,7 +284,7 @@ def objects_archived(world: World) -> Injection:
 
 @fault
 def objects_orphaned(world: World) -> Injection:
-    key = first_object(world).replace("data.parquet", "data-of-nobody.parquet")
+    key = first_object(world).replace("data.parquet", "data-without-event.parquet")
     version = world.s3.put_object(Bucket=world.bucket, Key=key, Body=b"PAR1")["VersionId"]
     time.sleep(1)  # S3's times are whole seconds
     yield None

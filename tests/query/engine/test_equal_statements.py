@@ -46,7 +46,7 @@ def lakes(tmp_path: Path) -> Iterator[Callable[..., KeepingLake]]:
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nobody give up a wait because the machine is busy."""
+    """Raise the limit of a wait, so that a busy machine does not end it."""
     monkeypatch.setattr(claims, "_PATIENCE_S", 1e9)
     monkeypatch.setattr(claims, "_HANDED_OUT_S", 1e8)
 

@@ -89,7 +89,7 @@ def test_old_versions_go(tmp_path: Path) -> None:
         history.write([part(number) for number in numbers])
     assert len(history.files()) == 9
     other = tmp_path / "_iceberg" / "uat_silver_tax_id" / "notes.txt"
-    other.write_text("of somebody")
+    other.write_text("a file that the service did not write")
     os.utime(other, (BASE_S, BASE_S))
     left = history.vacuum(5)
     assert len(left) == 4

@@ -1,4 +1,4 @@
-"""Claims: one process at a time has one, and nobody waits for a process that does not go on."""
+"""Claims: one process at a time has one, and others do not wait for a process that has stopped."""
 
 import os
 import subprocess
@@ -64,7 +64,7 @@ def waiting(
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nobody give up a wait because the machine is busy."""
+    """Raise the limit of a wait, so that a busy machine does not end it."""
     monkeypatch.setattr(claims, "_PATIENCE_S", 1e9)
 
 

@@ -16,7 +16,7 @@ lists of such a plan are kept apart in the same pass: see `list_faults`.
 import math
 import re
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from functools import cache
 
@@ -279,13 +279,3 @@ def _begins_with_constant(first: bytes, *rest: bytes) -> bool:
 
 def _is_constant(expr: bytes) -> bool:
     return is_constant(Expr.from_bytes(expr, _analysis()))
-
-
-def _operands(expr: bytes, operator: bytes) -> Iterator[bytes]:
-    """Yield the operands between which an operator stands, through nested expressions of it."""
-    binaries = children(expr, LogicalExprNode.BINARY)
-    if len(binaries) != 1 or children(binaries[0], BinaryExprNode.OP) != [operator]:
-        yield expr
-        return
-    for operand in children(binaries[0], BinaryExprNode.OPERANDS):
-        yield from _operands(operand, operator)

@@ -2,8 +2,8 @@
 
     {folder}/{32 digits}   locked by the process that computes the result with this identity
 
-The kernel releases the lock of a process that dies. The modification time of the file is the last sign of life: nobody
-waits for a run that is stopped, or whose client takes nothing.
+The kernel releases the lock of a process that dies. A run updates the modification time of the file while it goes on.
+Statements stop waiting when this time gets old: the run is stopped then, or its client takes nothing.
 """
 
 import fcntl
@@ -56,7 +56,7 @@ class Claim:
 
     def _touch(self, at: float) -> None:
         if self._end.alive:
-            with suppress(OSError):  # without a sign of life, nobody waits
+            with suppress(OSError):  # the time gets old then, and other statements stop waiting
                 os.utime(self._path, (at, at))
 
 
