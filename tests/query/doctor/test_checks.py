@@ -17,7 +17,7 @@ from dagfusion_query.doctor.bucket_facts import read_bucket_facts
 from dagfusion_query.doctor.database_checks import KNOWN_SCHEMAS, check_clock, check_rights, check_schema_version
 from dagfusion_query.doctor.object_listing import Comparison, ListedObject, in_both, list_objects
 from dagfusion_query.doctor.settings_checks import check_environment, check_service
-from dagfusion_query.event_log.database_facts import DatabaseFacts
+from dagfusion_query.event_log.postgres_connection import DatabaseFacts
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.settings import Settings
 

@@ -16,7 +16,7 @@ import pytest
 from dagfusion_contract.arrow_types import parse_type
 from dagfusion_contract.values import value_entry
 from dagfusion_query.errors import StoreUnavailableError
-from dagfusion_query.iceberg.manifest_groups import manifest_groups
+from dagfusion_query.iceberg.iceberg_manifest import manifest_groups
 from dagfusion_query.iceberg.publisher import Published, Publisher
 from dagfusion_query.settings import Settings
 from tests.query.iceberg.reading import Part, bounds_of, data_files, folded, manifests, only, opened, publish
@@ -157,7 +157,7 @@ def uris(published: Published) -> set[str]:
 def test_a_manifest_has_one_leading_value_and_says_its_range(
     publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dagfusion_query.iceberg.manifest_groups._MIN_FILES", 30)
+    monkeypatch.setattr("dagfusion_query.iceberg.iceberg_manifest._MIN_FILES", 30)
     published = publish(publisher, folded(states("CA", "NY"), KINDS))
     found = manifests(published)
     assert [(m.added_files_count, m.added_rows_count) for m in found] == [(40, 120), (40, 120)]
@@ -167,7 +167,7 @@ def test_a_manifest_has_one_leading_value_and_says_its_range(
 
 
 def test_only_what_changed_is_written(publisher: Publisher, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dagfusion_query.iceberg.manifest_groups._MIN_FILES", 30)
+    monkeypatch.setattr("dagfusion_query.iceberg.iceberg_manifest._MIN_FILES", 30)
     before = folded(states("CA", "NY", "TX"), KINDS)
     first = publish(publisher, before)
     assert publish(publisher, before) is first
@@ -236,8 +236,8 @@ def test_groups_have_each_file_once_and_change_little(data: st.DataObject) -> No
     kinds = {"state": "string", "day": "string"}
     files = only(folded(parts, kinds)).files
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dagfusion_query.iceberg.manifest_groups.MAX_FILES", 16)
-        patch.setattr("dagfusion_query.iceberg.manifest_groups._MIN_FILES", 8)
+        patch.setattr("dagfusion_query.iceberg.iceberg_manifest.MAX_FILES", 16)
+        patch.setattr("dagfusion_query.iceberg.iceberg_manifest._MIN_FILES", 8)
         groups = [sorted(group["event_id"].to_pylist()) for group in manifest_groups(files, "state")]
         order = data.draw(st.permutations(range(len(files))))
         assert [sorted(g["event_id"].to_pylist()) for g in manifest_groups(files.take(order), "state")] == groups

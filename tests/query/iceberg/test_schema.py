@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dagfusion_query.errors import UnsupportedTypeError
-from dagfusion_query.iceberg.iceberg_types import FIRST_RESERVED_ID, FieldIds
+from dagfusion_query.iceberg.iceberg_schema import FIRST_RESERVED_ID, FieldIds
 from dagfusion_query.iceberg.publisher import Publisher
 from dagfusion_query.settings import Settings
 from tests.query.iceberg.reading import Part, arrow_types, folded, opened, publish

@@ -14,7 +14,7 @@ import yaml  # type: ignore[import-untyped]
 from prometheus_client.parser import text_string_to_metric_families
 
 from dagfusion_query.errors import QueryError
-from dagfusion_query.service import cloudwatch
+from dagfusion_query.service.metrics import unit_of
 from tests.deploy.templates import Resolver, resources, template
 from tests.query.server.process import Server, served
 from tests.waiting import eventually
@@ -203,7 +203,7 @@ def test_the_lines_are_in_the_embedded_metric_format(written: list[dict[str, Any
         for metric in described["Metrics"]:
             values = line[metric["Name"]]
             assert isinstance(values, int | float) or 0 < len(values) <= 100
-            assert metric["Unit"] == cloudwatch.unit_of(metric["Name"])
+            assert metric["Unit"] == unit_of(metric["Name"])
         for name in itertools.chain(*described["Dimensions"]):
             assert isinstance(line[name], str)
 

@@ -23,7 +23,7 @@ from dagfusion_query.doors.flight.flight_door import FlightDoor
 from dagfusion_query.doors.http.http_door import HttpDoor, create_app
 from dagfusion_query.doors.iceberg.iceberg_routes import IcebergRoutes
 from dagfusion_query.errors import SettingsError
-from dagfusion_query.service.cloudwatch import INTERVAL_S, CloudWatch
+from dagfusion_query.service.metrics import INTERVAL_S, CloudWatch
 from dagfusion_query.service.service import Service
 from dagfusion_query.service_settings import ServiceSettings
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from dagfusion_query.doctor.fault import Fault, named
 from dagfusion_query.errors import EventLogError, EventLogSchemaError
-from dagfusion_query.event_log.database_facts import DatabaseFacts
+from dagfusion_query.event_log.postgres_connection import DatabaseFacts
 
 # The revision that this reader is tested with, and those before it, which differ in tables that it does not read.
 KNOWN_SCHEMAS = frozenset({"29b539ebc72a", "f495c27d5019", "7e2f3204cf8e", "6b7fb194ff9c", "16e3655b4d9b"})

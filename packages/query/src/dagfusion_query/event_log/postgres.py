@@ -7,10 +7,10 @@ from itertools import islice
 from typing import Any
 
 from dagfusion_query.as_of import AsOf
-from dagfusion_query.event_log.database_facts import DatabaseFacts, read_database_facts
 from dagfusion_query.event_log.event_log_sql import Dialect, consolidations, observations_since, read_history
+from dagfusion_query.event_log.location import SecretUrl
 from dagfusion_query.event_log.past_events import LAST_EVENT, find_generations, find_moment, find_wipe
-from dagfusion_query.event_log.postgres_connection import Database, Transaction
+from dagfusion_query.event_log.postgres_connection import Database, DatabaseFacts, Transaction, read_database_facts
 from dagfusion_query.event_log.protocol import (
     BATCH,
     FEW,
@@ -28,7 +28,6 @@ from dagfusion_query.event_log.protocol import (
     Wipe,
     parse_asset_key,
 )
-from dagfusion_query.event_log.secret_url import SecretUrl
 from dagfusion_query.event_log.stored_event import ENTRY_END, ENTRY_START, EventReader
 
 _OVERLAP = 100_000  # ids below a full sync's highest that the first polls look at again

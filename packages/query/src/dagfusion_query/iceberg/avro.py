@@ -1,15 +1,21 @@
-"""Avro files, as far as Iceberg needs them. Pure.
+"""Avro files, as far as Iceberg needs them, and the values in them: bounds and partition values. Pure.
 
 Writers that take records encode 18,250 manifest entries in seconds. Here the caller encodes whole columns, and this
-module has the numbers and the container.
+module has the numbers, the values and the container.
 """
 
 import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Context, Decimal
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dagfusion_query.iceberg.iceberg_schema import decimal_digits
 from dagfusion_query.wire import varint
 
 NULL = b"\x00"  # the first branch of `["null", type]`
@@ -19,6 +25,22 @@ END = b"\x00"  # of an array or map
 _MAGIC = b"Obj\x01"
 _SYNC_BYTES = 16
 _BLOCK = 1000  # entries
+_EXACT = Context(prec=76)
+_ARROW: dict[str, pa.DataType] = {
+    "boolean": pa.bool_(),
+    "int": pa.int32(),
+    "long": pa.int64(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "date": pa.date32(),
+    "time": pa.time64("us"),
+    "timestamp": pa.timestamp("us"),
+    "timestamptz": pa.timestamp("us", "UTC"),
+    "string": pa.string(),
+    "binary": pa.binary(),
+}
+_BITS = {"int": np.int32, "date": np.int32, "float": np.float32, "double": np.float64}
+_AVRO_PLAIN = {"boolean", "int", "long", "string"}
 
 
 def long(value: int) -> bytes:
@@ -67,3 +89,128 @@ def container(
 def _deflate(content: bytes) -> bytes:
     compressor = zlib.compressobj(level=6, wbits=-zlib.MAX_WBITS)
     return compressor.compress(content) + compressor.flush()
+
+
+def bounds(values: pa.Array, kind: str, *, lower: bool) -> Sequence[bytes | None]:
+    """Return the bounds of a column in files, None where there is none.
+
+    Args:
+        values: One a file, of an Arrow type whose values `kind` holds.
+        kind: Iceberg's type of the column.
+        lower: Whether they are lower bounds. Iceberg orders -0.0 before 0.0, and the least of both is either.
+    """
+    if pa.types.is_floating(values.type):
+        zero = pa.scalar(-0.0 if lower else 0.0, values.type)
+        values = pc.if_else(pc.equal(values, zero), zero, values)
+    return single_values(values, kind)
+
+
+def single_values(values: pa.Array, kind: str) -> Sequence[bytes | None]:
+    """Return values in Iceberg's binary form, None for null and for a time that microseconds cannot hold."""
+    if kind.startswith("decimal"):
+        return [None if value is None else _decimal(value, _scale(kind)) for value in values.to_pylist()]
+    values = _as(values, kind)
+    if kind == "boolean":
+        return [None if value is None else bytes([value]) for value in values.to_pylist()]
+    if kind in ("string", "binary"):
+        return list(values.cast(pa.binary()).to_pylist())
+    bits = np.dtype(_BITS.get(kind, np.int64)).newbyteorder("<")
+    numbers = values if pa.types.is_floating(values.type) else values.view(_integer(bits.itemsize))
+    raw = numbers.fill_null(0).to_numpy(zero_copy_only=False).astype(bits).tobytes()
+    pieces = [raw[at : at + bits.itemsize] for at in range(0, len(raw), bits.itemsize)]
+    valid = values.is_valid().to_pylist()
+    return [piece if there else None for piece, there in zip(pieces, valid, strict=True)]
+
+
+def avro_type(kind: str, name: str) -> Any:
+    """Return the Avro type of a partition value.
+
+    Args:
+        kind: Iceberg's type.
+        name: Of the type, where Avro wants one; each name may be defined once.
+    """
+    if kind in _AVRO_PLAIN:
+        return kind
+    if kind.startswith("decimal"):
+        precision = _precision(kind)
+        return {
+            "type": "fixed",
+            "name": name,
+            "size": _fixed_size(precision),
+            "logicalType": "decimal",
+            "precision": precision,
+            "scale": _scale(kind),
+        }
+    if kind == "date":
+        return {"type": "int", "logicalType": "date"}
+    if kind == "time":
+        return {"type": "long", "logicalType": "time-micros"}
+    if kind.startswith("timestamp"):
+        return {"type": "long", "logicalType": "timestamp-micros", "adjust-to-utc": kind == "timestamptz"}
+    raise ValueError(f"partition columns cannot have type {kind}")
+
+
+def avro_values(values: pa.Array, kind: str) -> list[bytes]:
+    """Encode partition values as Avro's `["null", avro_type(kind)]`."""
+    if kind.startswith("decimal"):
+        size = _fixed_size(_precision(kind))
+        encoded = [
+            None if value is None else _unscaled(value, _scale(kind)).to_bytes(size, "big", signed=True)
+            for value in values.to_pylist()
+        ]
+    elif kind == "boolean":
+        encoded = [None if value is None else bytes([value]) for value in values.to_pylist()]
+    elif kind == "string":
+        encoded = [None if value is None else data(value.encode()) for value in values.to_pylist()]
+    else:
+        values = _as(values, kind)
+        numbers = values.view(_integer(values.type.bit_width // 8)).to_pylist()
+        present = iter(longs(number for number in numbers if number is not None))
+        encoded = [None if number is None else next(present) for number in numbers]
+    return [NULL if value is None else VALUE + value for value in encoded]
+
+
+def _as(values: pa.Array, kind: str) -> pa.Array:
+    """Return values as the Arrow type that has Iceberg's bits."""
+    wanted = values.type if kind.startswith("fixed") else _ARROW[kind]
+    if values.type == wanted:
+        return values
+    try:
+        return values.cast(wanted)
+    except pa.ArrowInvalid:  # such as the year 300000 in seconds
+        return pa.array([_or_none(value, wanted) for value in values], wanted)
+
+
+def _or_none(value: pa.Scalar, wanted: pa.DataType) -> pa.Scalar:
+    try:
+        return value.cast(wanted)
+    except pa.ArrowInvalid:
+        return pa.scalar(None, wanted)
+
+
+def _integer(size: int) -> pa.DataType:
+    return pa.int32() if size == pa.int32().bit_width // 8 else pa.int64()
+
+
+def _decimal(value: Decimal | int, scale: int) -> bytes:
+    """Return the unscaled value in two's complement, in as few bytes as hold it."""
+    number = _unscaled(value, scale)
+    return number.to_bytes((number if number >= 0 else ~number).bit_length() // 8 + 1, "big", signed=True)
+
+
+def _unscaled(value: Decimal | int, scale: int) -> int:
+    return int(Decimal(value).scaleb(scale, context=_EXACT))
+
+
+def _precision(kind: str) -> int:
+    return decimal_digits(kind)[0]
+
+
+def _scale(kind: str) -> int:
+    return decimal_digits(kind)[1]
+
+
+def _fixed_size(precision: int) -> int:
+    """Return the fewest bytes that hold all numbers of so many digits."""
+    largest: int = 10**precision - 1
+    return largest.bit_length() // 8 + 1

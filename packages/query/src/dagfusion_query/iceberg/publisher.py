@@ -21,9 +21,8 @@ from dagfusion_contract.naming import TableName
 from dagfusion_contract.record import Layout
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.errors import StoreUnavailableError, UnsupportedTypeError
-from dagfusion_query.iceberg.iceberg_manifest import content_key, encode_manifest_file
+from dagfusion_query.iceberg.iceberg_manifest import content_key, encode_manifest_file, manifest_groups
 from dagfusion_query.iceberg.iceberg_schema import IcebergSchema, iceberg_schema
-from dagfusion_query.iceberg.manifest_groups import manifest_groups
 from dagfusion_query.iceberg.table_metadata import (
     WrittenManifest,
     encode_manifest_list,

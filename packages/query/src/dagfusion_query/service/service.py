@@ -23,9 +23,8 @@ from dagfusion_query.errors import (
 from dagfusion_query.event_log.protocol import History
 from dagfusion_query.secrets_manager import is_reference
 from dagfusion_query.service.admission import Admission
-from dagfusion_query.service.cloudwatch import CloudWatch
 from dagfusion_query.service.described_statements import DescribedStatements
-from dagfusion_query.service.metrics import Metrics
+from dagfusion_query.service.metrics import CloudWatch, Metrics
 from dagfusion_query.service.past_finder import PastFinder
 from dagfusion_query.service.registry import Query, Registry, sources
 from dagfusion_query.service.running import Running, Shared

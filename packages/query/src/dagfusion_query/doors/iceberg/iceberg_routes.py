@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import hashlib
+import logging
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote_plus
@@ -18,15 +20,24 @@ from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.model import Table, whereabouts
 from dagfusion_query.config import Config, EnvironmentConfig
 from dagfusion_query.doors.http.middleware import AuthenticationMiddleware, caller_of
-from dagfusion_query.doors.iceberg.iceberg_errors import JSON, MissingError, failed, refusal
-from dagfusion_query.doors.iceberg.visible_tables import VisibleTables
-from dagfusion_query.errors import BodyTooLongError, SettingsError, UnauthenticatedError
+from dagfusion_query.doors.iceberg.visible_tables import MissingError, VisibleTables
+from dagfusion_query.errors import (
+    BodyTooLongError,
+    EventLogError,
+    QueryError,
+    SettingsError,
+    SnapshotError,
+    UnauthenticatedError,
+)
 from dagfusion_query.iceberg.iceberg_schema import layouts_of
 from dagfusion_query.iceberg.publisher import Published, Publisher
 from dagfusion_query.object_store import store_keys, store_url
 from dagfusion_query.service.service import Service
 
+_log = logging.getLogger(__name__)
+
 PATH = "/iceberg"
+JSON = "application/json"
 _NAMESPACE = "/v1/{prefix}/namespaces/{namespace}"
 ENDPOINTS = (
     "GET /v1/{prefix}/namespaces",
@@ -45,6 +56,15 @@ _METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
 _PUBLISHING = 2  # tables at a time: each takes a core
 _FORM_BYTES = 1 << 16
 _VENDED = "vended-credentials"
+# Errors whose texts are for the operator.
+_PRIVATE = (SettingsError, EventLogError, SnapshotError)
+_TYPES = {
+    400: "BadRequestException",
+    401: "NotAuthorizedException",
+    403: "ForbiddenException",
+    404: "NotFoundException",
+    503: "ServiceUnavailableException",
+}
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -209,6 +229,25 @@ def _answered(endpoint: Endpoint) -> Endpoint:
             return refusal(error)
 
     return answer
+
+
+def refusal(error: BaseException) -> Response:
+    """Return the response for an error. One that is not for clients is logged, and its response has an id."""
+    if not isinstance(error, QueryError) or isinstance(error, _PRIVATE):
+        reference = secrets.token_hex(4)
+        _log.error("error %s", reference, exc_info=error)
+        return failed(500, "InternalServerError", f"internal error {reference}: see the service's log")
+    status = error.http_status
+    kind = error.kind if isinstance(error, MissingError) else _TYPES.get(status, type(error).__name__)
+    return failed(status, kind, str(error))
+
+
+def failed(status: int, kind: str, message: str) -> Response:
+    """Return the response of an error model."""
+    said = message.encode("utf-8", "replace").decode()
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}  # noqa: PLR2004
+    content = orjson.dumps({"error": {"message": said, "type": kind, "code": status}})
+    return Response(content, status, headers, JSON)
 
 
 async def _body(request: Request) -> bytes:

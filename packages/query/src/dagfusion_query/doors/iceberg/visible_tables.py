@@ -7,11 +7,23 @@ from dagfusion_query.access.authentication import ANONYMOUS
 from dagfusion_query.access.grants import ALL, Caller
 from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.model import Table
-from dagfusion_query.doors.iceberg.iceberg_errors import MissingError
+from dagfusion_query.errors import QueryError
 from dagfusion_query.service.service import Service
 
 # A caller's own view has no asset states, and the layouts of files are in them.
 _EVERYTHING = Caller(ANONYMOUS, ALL, "http")
+
+
+class MissingError(QueryError, http=404):
+    """The catalog has no such thing that the caller may see.
+
+    Attributes:
+        kind: The protocol's type of the error, such as `NoSuchTableException`.
+    """
+
+    def __init__(self, text: str, kind: str = "NotFoundException") -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 class VisibleTables:
