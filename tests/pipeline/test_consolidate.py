@@ -110,6 +110,29 @@ def test_what_queries_would_not_read_is_not_written(fields: dict[str, Any], inst
     assert logged_consolidations(instance, parts.key) == []
 
 
+@pytest.mark.parametrize("name", ["uri", "rows", "etag", "event_id", "partition"])
+def test_a_partition_column_may_have_a_name_of_the_records(
+    name: str, fields: dict[str, Any], instance: dg.DagsterInstance
+) -> None:
+    @dg.asset(partitions_def=PARTITIONS, metadata={"partition_expr": name})
+    def named(context: dg.AssetExecutionContext) -> pl.DataFrame:
+        return pl.DataFrame({name: context.partition_keys, "n": range(len(context.partition_keys))})
+
+    manager = PartitionedS3ParquetIOManager(**fields)
+    defs = dg.Definitions(assets=[named], resources={"io_manager": manager})
+    tags = {"dagster/asset_partition_range_start": "a", "dagster/asset_partition_range_end": "f"}
+    job = defs.resolve_implicit_global_asset_job_def()
+    assert job.execute_in_process(instance=instance, tags=tags).success
+    found = consolidate_asset(instance, manager, named.key, "run", instance.report_runless_asset_event)
+    assert (found.partitions, found.unfit) == (len(LETTERS), ())
+    (logged,) = logged_consolidations(instance, named.key)
+    store = manager.object_store
+    (content,) = store.read_many([logged.objects[0].uri.removeprefix(store.uri(""))], 1)
+    assert content is not None
+    rows = pq.ParquetFile(io.BytesIO(bytes(content))).read()
+    assert rows.select([name, "n"]).to_pydict() == {name: LETTERS, "n": [*range(len(LETTERS))]}
+
+
 def test_a_run_without_news_reads_no_materialization(
     fields: dict[str, Any], instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:

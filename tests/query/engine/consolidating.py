@@ -59,7 +59,7 @@ def write_large(root: Path, files: pa.Table, numbers: Sequence[int], partition: 
         row = files.slice(number, 1)
         rows = pq.ParquetFile(row["uri"][0].as_py().removeprefix("file://")).read()
         values = row["partition"].combine_chunks().flatten()
-        scalars = {column.name: value[0] for column, value in zip(partition, values, strict=True)}
+        scalars = [value[0] for value in values]
         at_us = row["materialized_at"].cast(pa.int64())[0].as_py()
         large.add(PartitionRows(row["event_id"][0].as_py(), at_us, with_partition(rows, partition, scalars)))
     groups = large.finish()

@@ -13,7 +13,7 @@ from dagfusion_contract.naming import TableName
 from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.catalog.live_catalog import Lag
 from dagfusion_query.catalog.model import Snapshot, Table, files_schema
-from dagfusion_query.doors.table_documents import partition_stream, partitions
+from dagfusion_query.doors.table_documents import page, partition_stream, partitions
 from dagfusion_query.errors import (
     EnvironmentUnavailableError,
     MalformedRecordError,
@@ -241,6 +241,18 @@ def test_all_partitions_as_arrow(client: httpx.Client) -> None:
     assert answer.headers["content-type"] == "application/vnd.apache.arrow.stream"
     assert rows.column_names == ["state", "date", "partition_key", "rows", "bytes", "materialized_at", "run_id"]
     assert rows["partition_key"].to_pylist() == ["NY|2026-01-01", "CA|2026-01-01", "NY|2026-01-02", "CA|2026-01-02"]
+
+
+@pytest.mark.parametrize("names", [(".", ".."), (".x", "x"), ("[0]", "0")])
+def test_partitions_are_ordered_by_columns_that_are_named_as_paths_are(names: tuple[str, str]) -> None:
+    schema = pa.schema([(names[0], pa.string()), (names[1], pa.int64())])
+    files = table("orders").files
+    values = pa.StructArray.from_arrays([["b", "a", "b", "a"], [1, 2, 0, 0]], fields=[*schema])
+    files = files.set_column(files.column_names.index("partition"), "partition", values)
+
+    found = page(replace(table("orders"), partition_schema=schema, files=files), 0, 9)
+
+    assert [(row[names[0]], row[names[1]]) for row in found] == [("a", 0), ("a", 2), ("b", 0), ("b", 1)]
 
 
 def test_partitions_keep_their_columns_names() -> None:

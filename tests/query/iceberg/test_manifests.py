@@ -126,6 +126,15 @@ def plain(value: Any) -> Any:
     return in_iceberg(value) if isinstance(value, (dt.date, dt.datetime)) else value
 
 
+@pytest.mark.parametrize("name", [".", ".x", "[0]", "a.b", "\\"])
+def test_a_column_may_be_named_as_a_path_is_written(publisher: Publisher, name: str) -> None:
+    parts = [Part((key,), {f"{name}.": "int64"}, {f"{name}.": {"min": 1, "max": 2, "nulls": 0}}) for key in "ab"]
+    published = publish(publisher, folded(parts, {name: "string"}))
+    found = data_files(published)
+    assert [file.partition[0] for file in found] == ["a", "b"]
+    assert [bounds_of(published, file) for file in found] == [{f"{name}.": (1, 2, 0)}] * len(found)
+
+
 def test_zero_is_either_zero(publisher: Publisher) -> None:
     """Iceberg orders -0.0 before 0.0, and a record's bound may be one while the file has the other."""
     parts = [Part((), {"v": "double"}, {"v": {"min": 0.0, "max": -0.0, "nulls": 0}})]

@@ -171,8 +171,8 @@ def consolidate_asset(
         if reason := _unfit(layout, files, manager.object_store):
             unfit.append(reason)
             continue
-        files = sorted_files(files, layout.partition)
-        wanted = plan_objects(files, layout.partition.names[0], holdings(files, known), target_bytes)
+        files = sorted_files(files)
+        wanted = plan_objects(files, holdings(files, known), target_bytes)
         for some in _batches(wanted):
             objects = writer.write(layout, files, some)
             if objects:
@@ -265,7 +265,8 @@ def _unfit(layout: CurrentFiles, files: pa.Table, store: ObjectStore) -> str | N
         return "an asset without partition columns is not consolidated"
     if odd := [name for name in layout.partition.names if not _PLAIN.fullmatch(name)]:
         return f"partition columns are letters, digits and underscores where partitions are consolidated; got {odd}"
-    if empty := [name for name in layout.partition.names if files[name].null_count]:
+    values = files["partition"].combine_chunks().flatten()
+    if empty := [name for name, some in zip(layout.partition.names, values, strict=True) if some.null_count]:
         return f"partition columns with NULL are not consolidated: {empty}"
     root = store.uri("")
     if not all(uri.startswith(root) for uri in files["uri"].to_pylist()):

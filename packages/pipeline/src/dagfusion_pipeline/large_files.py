@@ -1,6 +1,6 @@
 """Small objects to one large Parquet file whose row groups hold whole partitions, in bounded memory."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -118,6 +118,7 @@ def partition_rows(
     root = store.uri("")
     for window in _windows(files):
         rows = window.select([*FILE_FIELDS]).to_pylist()
+        keys = window["partition"].combine_chunks().flatten()
         wanted = [ObjectVersion(row["uri"].removeprefix(root), row["etag"], row["size_bytes"]) for row in rows]
         contents: list[Any] = list(store.read_versions(wanted, concurrency))
         for number, row in enumerate(rows):
@@ -126,16 +127,16 @@ def partition_rows(
                 continue
             table = _decode(content)
             if table is not None and table.num_rows == row["rows"]:
-                values = {name: window[name][number] for name in partition.names}
+                values = [key[number] for key in keys]
                 yield PartitionRows(row["event_id"], row["at_us"], with_partition(table, partition, values))
 
 
-def with_partition(table: pa.Table, partition: pa.Schema, values: Mapping[str, pa.Scalar]) -> pa.Table:
+def with_partition(table: pa.Table, partition: pa.Schema, values: Sequence[pa.Scalar]) -> pa.Table:
     """Return the rows of a partition with its columns at the end; the file's columns of these names are dropped."""
     names = [name for name in table.column_names if name not in partition.names]
     table = table.select(names)
-    for column in partition:
-        repeated = pa.repeat(values[column.name], table.num_rows)
+    for column, value in zip(partition, values, strict=True):
+        repeated = pa.repeat(value, table.num_rows)
         table = table.append_column(column.with_nullable(False), repeated)  # noqa: FBT003
     return table.replace_schema_metadata(None)
 

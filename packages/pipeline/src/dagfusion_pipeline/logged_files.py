@@ -57,7 +57,7 @@ class CurrentFiles:
     Attributes:
         schema: the files' columns, as event metadata v1 writes them.
         partition: the partition columns in path order.
-        files: one row a partition: `FILE_FIELDS`, and the partition columns.
+        files: one row a partition: `FILE_FIELDS`, and `partition`, a struct of the partition columns.
     """
 
     schema: Mapping[str, Any]
@@ -72,7 +72,9 @@ class CurrentFiles:
     @property
     def fields(self) -> pa.Schema:
         """The columns of `files`."""
-        return pa.schema([*(pa.field(*f) for f in FILE_FIELDS.items()), *self.partition])
+        return pa.schema(
+            [*(pa.field(*f) for f in FILE_FIELDS.items()), pa.field("partition", pa.struct(self.partition))]
+        )
 
 
 class LoggedConsolidation(NamedTuple):
@@ -172,7 +174,12 @@ def _batch(layout: CurrentFiles, files: Sequence[LoggedFile]) -> pa.RecordBatch:
         pa.array([file.at_us for file in files], pa.int64()),
         *(pa.array([file.record.get(name) for file in files], kind) for name, kind in [*FILE_FIELDS.items()][2:]),
     ]
-    for number, column in enumerate(layout.partition):
-        values = [parse_value(file.record["partition"][number]["value"], column.type) for file in files]
-        columns.append(pa.array(values, column.type))
+    values = [
+        pa.array([parse_value(file.record["partition"][number]["value"], column.type) for file in files], column.type)
+        for number, column in enumerate(layout.partition)
+    ]
+    kind = layout.fields.field("partition").type
+    columns.append(
+        pa.StructArray.from_arrays(values, fields=[*layout.partition]) if values else pa.array([{}] * len(files), kind)
+    )
     return pa.RecordBatch.from_arrays(columns, schema=layout.fields)

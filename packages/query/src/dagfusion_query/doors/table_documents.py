@@ -139,7 +139,10 @@ def page(table: Table, offset: int, limit: int) -> list[dict[str, Any]]:
     if order is None:
         keys = [*table.partition_schema.names, "partition_key"][:8]
         by = rows.select([n for n in rows.column_names if n in keys])
-        order = _orders[table] = pc.sort_indices(by, sort_keys=[(name, "ascending") for name in by.column_names])
+        # By numbers: Arrow takes a sort key that begins with a dot as a path.
+        numbers = [str(number) for number in range(by.num_columns)]
+        sort_keys = [(number, "ascending") for number in numbers]
+        order = _orders[table] = pc.sort_indices(by.rename_columns(numbers), sort_keys=sort_keys)
     return list(rows.take(order.slice(offset, limit)).to_pylist())
 
 

@@ -198,6 +198,7 @@ def _summary(values: pa.Array, kind: str) -> bytes:
 
 
 def _struct_field(column: pa.ChunkedArray, name: str) -> pa.Array:
+    # By its index: Arrow takes a name that begins with a dot as a path.
     array = column.combine_chunks()
     return pc.struct_field(array, array.type.get_field_index(name))
 
@@ -212,24 +213,25 @@ def manifest_groups(files: pa.Table, leading: str | None) -> Iterator[pa.Table]:
     if not len(files):
         return
     keys = {"uri": files["uri"]}
-    if leading is not None:
-        keys = {"leading": pc.struct_field(files["partition"], leading), **keys}
+    values = None if leading is None else _struct_field(files["partition"], leading)
+    if values is not None:
+        keys = {"leading": values, **keys}
     order = pc.sort_indices(pa.table(keys), sort_keys=[(name, "ascending") for name in keys])
     files = files.take(order)
     uris = [uri.encode() for uri in files["uri"].to_pylist()]
-    values = None if leading is None else pc.struct_field(files["partition"], leading)
+    values = None if values is None else values.take(order)
     cuts = _cuts(uris, values)
     starts = [0, *np.flatnonzero(cuts).tolist()]
     for start, end in zip(starts, [*starts[1:], len(files)], strict=True):
         yield files.slice(start, end - start)
 
 
-def _cuts(uris: list[bytes], values: pa.ChunkedArray | None) -> Cuts:
+def _cuts(uris: list[bytes], values: pa.Array | None) -> Cuts:
     """Return True for each file that begins a manifest; the first of all is False."""
     count = len(uris)
     changes = np.zeros(count, np.bool_)
     if values is not None:
-        codes = values.combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy()
+        codes = values.dictionary_encode().indices.fill_null(-1).to_numpy()
         changes[1:] = codes[1:] != codes[:-1]
     runs = int(changes.sum()) + 1
     cuts = np.zeros(count, np.bool_)
