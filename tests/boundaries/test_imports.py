@@ -79,7 +79,6 @@ TOWERS: Mapping[str, Sequence[str]] = {
         "formats",
         "setting_declarations",
         "settings",
-        "log_format",
         "service_settings",
         "config_file",
         "config",

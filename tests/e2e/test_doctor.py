@@ -15,9 +15,9 @@ import psycopg
 import pytest
 
 from dagfusion_query.config import EnvironmentConfig, read_config
-from dagfusion_query.doctor.bucket_checks import BLOCKS
+from dagfusion_query.doctor.checks import BLOCKS
 from dagfusion_query.doctor.examination import Scope, examine
-from dagfusion_query.scan import consolidation_gain
+from dagfusion_query.scan import large_objects
 from tests.e2e.lake import EXTRACTS, REGISTER, TABLES, Lake, lake
 from tests.e2e.services import Services
 from tests.query.server.process import run
@@ -312,7 +312,7 @@ def table_unusable(world: World) -> Injection:
 @fault
 def small_files(world: World) -> Injection:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(consolidation_gain, "MANY_FILES", 2)
+        patch.setattr(large_objects, "MANY_FILES", 2)
         yield world.config, AT_ONCE
 
 

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
-from dagfusion_query.doors.console.pages import POLICY
+from dagfusion_query.doors.console import POLICY
 from tests.query.console.conftest import Served, editor, run, write
 from tests.query.console.mock import TOKEN
 

@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagfusion_query.cost.estimate import GIB, MONTH_DAYS, Estimate, StoredFiles, estimate
+from dagfusion_query.cost.estimate import GIB, MONTH_DAYS, Estimate, StoredFiles, estimate, read_prices
 from dagfusion_query.cost.gathered import counted_requests
 from dagfusion_query.cost.lifecycle import SMALLEST_MOVED_BYTES, LifecycleRule, read_rules, storage_classes
-from dagfusion_query.cost.prices import read_prices
 from dagfusion_query.documents.queries import QueryInfo, State, Stats
 from dagfusion_query.errors import SettingsError
 

@@ -12,11 +12,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagfusion_query.config import EnvironmentConfig
-from dagfusion_query.doctor.bucket_checks import BLOCKS, BucketFacts, check_bucket, unknown_facts
-from dagfusion_query.doctor.bucket_facts import read_bucket_facts
-from dagfusion_query.doctor.database_checks import KNOWN_SCHEMAS, check_clock, check_rights, check_schema_version
-from dagfusion_query.doctor.object_listing import Comparison, ListedObject, in_both, list_objects
-from dagfusion_query.doctor.settings_checks import check_environment, check_service
+from dagfusion_query.doctor.bucket_facts import (
+    BucketFacts,
+    Comparison,
+    ListedObject,
+    in_both,
+    list_objects,
+    read_bucket_facts,
+)
+from dagfusion_query.doctor.checks import (
+    BLOCKS,
+    KNOWN_SCHEMAS,
+    check_bucket,
+    check_clock,
+    check_environment,
+    check_rights,
+    check_schema_version,
+    check_service,
+    unknown_facts,
+)
 from dagfusion_query.event_log.postgres_connection import DatabaseFacts
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.settings import Settings
@@ -147,7 +161,7 @@ class Client:
 
 
 def test_a_listing_leaves_out_tables_whose_names_begin_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dagfusion_query.doctor.object_listing.folders", lambda _: ["s3://lake/p/orders"])
+    monkeypatch.setattr("dagfusion_query.doctor.bucket_facts.folders", lambda _: ["s3://lake/p/orders"])
     keys = [
         "p/orders/a.parquet",
         "p/orders.parquet",

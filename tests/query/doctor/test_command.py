@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dagfusion_query.cli.main import app
-from dagfusion_query.cost.prices import read_prices
+from dagfusion_query.cost.estimate import read_prices
 
 
 @pytest.fixture(autouse=True)

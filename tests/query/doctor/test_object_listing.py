@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dagfusion_contract.layout import file_key, hive_key
 from dagfusion_contract.naming import table_name
 from dagfusion_query.catalog.model import Table
-from dagfusion_query.doctor.object_listing import Comparison, ListedObject, Listing, compare, folders
+from dagfusion_query.doctor.bucket_facts import Comparison, ListedObject, Listing, compare, folders
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 EMPTY = pa.schema([])

@@ -8,8 +8,8 @@ import pytest
 
 from dagfusion_query.answers import TableInfo
 from dagfusion_query.cli.screen import consolidation
-from dagfusion_query.scan import consolidation_gain
-from dagfusion_query.scan.consolidation_gain import ConsolidationGain
+from dagfusion_query.scan import large_objects
+from dagfusion_query.scan.large_objects import ConsolidationGain
 from tests.query.engine.consolidating import consolidate
 
 NAME = ("t",)
@@ -29,46 +29,46 @@ def write(lake: Any, numbers: range, state: str | None = "CA") -> None:
 @pytest.fixture
 def small(lake: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A table of twelve small files, where more than ten are many."""
-    monkeypatch.setattr(consolidation_gain, "MANY_FILES", 10)
+    monkeypatch.setattr(large_objects, "MANY_FILES", 10)
     lake.with_etags = True
     write(lake, range(12))
     return lake
 
 
 def test_many_small_files_would_gain_until_they_are_consolidated(small: Any) -> None:
-    assert consolidation_gain.consolidation_gain(table(small)) == ConsolidationGain(0, would_gain=True)
+    assert large_objects.consolidation_gain(table(small)) == ConsolidationGain(0, would_gain=True)
 
     consolidate(small, table(small), Random(1))  # noqa: S311
-    assert consolidation_gain.consolidation_gain(table(small)) == ConsolidationGain(12, would_gain=False)
+    assert large_objects.consolidation_gain(table(small)) == ConsolidationGain(12, would_gain=False)
 
     write(small, range(12, 22))
-    assert consolidation_gain.consolidation_gain(table(small)) == ConsolidationGain(12, would_gain=False)
+    assert large_objects.consolidation_gain(table(small)) == ConsolidationGain(12, would_gain=False)
     write(small, range(22, 23))
-    assert consolidation_gain.consolidation_gain(table(small)) == ConsolidationGain(12, would_gain=True)
+    assert large_objects.consolidation_gain(table(small)) == ConsolidationGain(12, would_gain=True)
 
 
 def test_what_was_written_again_is_not_consolidated(small: Any) -> None:
     consolidate(small, table(small), Random(1), group_rows=1)  # noqa: S311
     write(small, range(3))
 
-    assert consolidation_gain.consolidation_gain(table(small)) == ConsolidationGain(9, would_gain=False)
+    assert large_objects.consolidation_gain(table(small)) == ConsolidationGain(9, would_gain=False)
 
 
 def test_large_files_and_those_without_an_etag_would_not_gain(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consolidation_gain, "SMALL_BYTES", 10)
-    assert consolidation_gain.consolidation_gain(table(small)) == ConsolidationGain()
+    monkeypatch.setattr(large_objects, "SMALL_BYTES", 10)
+    assert large_objects.consolidation_gain(table(small)) == ConsolidationGain()
 
     monkeypatch.undo()
-    monkeypatch.setattr(consolidation_gain, "MANY_FILES", 1)
+    monkeypatch.setattr(large_objects, "MANY_FILES", 1)
     small.with_etags = False
     write(small, range(11))
-    assert consolidation_gain.consolidation_gain(table(small)) == ConsolidationGain()
+    assert large_objects.consolidation_gain(table(small)) == ConsolidationGain()
 
 
 def test_partitions_that_cannot_be_consolidated_would_not_gain(small: Any) -> None:
     write(small, range(1), None)
 
-    assert consolidation_gain.consolidation_gain(table(small)) == ConsolidationGain()
+    assert large_objects.consolidation_gain(table(small)) == ConsolidationGain()
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ from dagfusion_query.event_log.protocol import AssetKey, EventLog
 from dagfusion_query.event_log.stored_event import EventReader
 from dagfusion_query.object_store import StaleRetries
 from dagfusion_query.parameters import Params
-from dagfusion_query.scan.consolidation_gain import consolidation_gain
+from dagfusion_query.scan.large_objects import consolidation_gain
 from dagfusion_query.settings import Settings, listed
 from dagfusion_query.sql_text import check_text, parse_table
 

@@ -8,8 +8,10 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, TextIO
 
+import orjson
 import uvloop
 
 from dagfusion_query.access.authentication import ANONYMOUS, Tokens, check
@@ -122,6 +124,31 @@ def danger_of(settings: ServiceSettings, tokens: Tokens) -> str | None:
             )
         case _:
             return None
+
+
+class JsonFormatter(logging.Formatter):
+    """Formats a record as an object; `extra={"fields": {...}}` of a call adds to it, such as `query_id`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a record as one line of JSON."""
+        entry: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        entry |= getattr(record, "fields", {})
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(entry, default=str).decode()
+
+
+def configure_log(kind: str, stream: TextIO) -> None:
+    """Send the log of this process to a stream, in one of `LOG_FORMATS`."""
+    handler = logging.StreamHandler(stream)
+    text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler.setFormatter(JsonFormatter() if kind == "json" else text)
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 class _Process:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from dagfusion_query.errors import SettingsError
-from dagfusion_query.log_format import FORMATS, TEXT
 from dagfusion_query.setting_declarations import declared, read_values, setting
 
 ANONYMOUS = ("auto", "loopback", "never", "always")
+LOG_FORMATS = ("text", "json")
 ICEBERG_CREDENTIALS = ("none", "keys")
 _CORES = os.cpu_count() or 1
 
@@ -149,10 +149,10 @@ class ServiceSettings:
     )
     log_format: str = setting(
         "DAGFUSION_LOG_FORMAT",
-        TEXT,
+        "text",
         "The lines of the log on standard error. json: an object a line, with `query_id` where it is about a query.",
         section="service",
-        choices=FORMATS,
+        choices=LOG_FORMATS,
     )
     cloudwatch_namespace: str | None = setting(
         "DAGFUSION_CLOUDWATCH_NAMESPACE",

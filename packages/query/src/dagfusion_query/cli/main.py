@@ -12,8 +12,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from dagfusion_query.cli import cost_command, doctor_command, service_commands
-from dagfusion_query.cli.command_process import end_abandoned, import_without_pandas, interruptibly, uncollected
+from dagfusion_query.cli import environment_commands, service_commands
 from dagfusion_query.cli.options import (
     AsOf,
     Diff,
@@ -36,6 +35,7 @@ from dagfusion_query.cli.options import (
     opened,
     read_parameters,
 )
+from dagfusion_query.cli.program import end_abandoned, import_without_pandas, interruptibly, uncollected
 from dagfusion_query.errors import QueryError
 
 if TYPE_CHECKING:
@@ -236,8 +236,8 @@ for command in (
     explain,
     history,
     service_commands.serve,
-    doctor_command.doctor,
-    cost_command.cost,
+    environment_commands.doctor,
+    environment_commands.cost,
 ):
     app.command()(command)
 app.add_typer(service_commands.token, name="token")

@@ -126,7 +126,6 @@ def serve(
     with needs("server", "`dagfusion serve`"):
         from dagfusion_query import server  # noqa: PLC0415  # takes a while to import
     from dagfusion_query.config import read_config  # noqa: PLC0415
-    from dagfusion_query.log_format import configure_log  # noqa: PLC0415
 
     if event_log is not None and dagster_home is not None:
         raise typer.BadParameter("give --event-log or --dagster-home, not both")
@@ -135,7 +134,7 @@ def serve(
     given = {"http_address": http_address, "flight_address": flight_address, "workers": workers}
     variables = {**os.environ, **as_variables(ServiceSettings, given)}
     read = read_config(variables, file=config, event_log=event_log or dagster_home, environment=environment)
-    configure_log(read.service.log_format, sys.stderr)
+    server.configure_log(read.service.log_format, sys.stderr)
     server.serve(read, _announce)
 
 

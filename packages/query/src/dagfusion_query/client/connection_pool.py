@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import orjson
 
-from dagfusion_query.client.access_token import authorization
+from dagfusion_query.client.remote import authorization
 from dagfusion_query.documents import codec
 from dagfusion_query.documents.queries import ProblemDocument
 from dagfusion_query.errors import ConnectionClosedError, ServiceUnreachableError, SettingsError

@@ -17,8 +17,7 @@ from pyarrow import flight, ipc
 from dagfusion_contract.naming import TableName
 from dagfusion_query.answers import Explanation, TableDiff
 from dagfusion_query.as_of import AsOf, Given, read_as_of
-from dagfusion_query.client.access_token import authorization
-from dagfusion_query.client.remote import RemoteConnection, RemoteResult
+from dagfusion_query.client.remote import RemoteConnection, RemoteResult, authorization
 from dagfusion_query.documents import codec
 from dagfusion_query.documents.catalog import DiffRequest, GenerationsDocument, GenerationsRequest, TablesDocument
 from dagfusion_query.documents.queries import FlightFailure, QueryInfo, Stats

@@ -1,4 +1,7 @@
-"""The common parts of both clients, and the conversion of a service's documents to values of the embedded engine."""
+"""The common parts of both clients: the access token, results, and the conversion of a service's documents to values.
+
+The values are those of the embedded engine.
+"""
 
 import threading
 import time
@@ -14,7 +17,8 @@ from dagfusion_query.answers import GENERATIONS, GENERATIONS_LIMIT, QueryStats, 
 from dagfusion_query.as_of import Given, read_as_of
 from dagfusion_query.documents.catalog import GenerationsDocument, TableDocument, TablesDocument
 from dagfusion_query.documents.queries import Stats
-from dagfusion_query.errors import EnvironmentUnavailableError
+from dagfusion_query.errors import EnvironmentUnavailableError, SettingsError
+from dagfusion_query.secrets_manager import resolved
 from dagfusion_query.sql_text import parse_table
 
 _REFRESH_TIMEOUT_S = 30.0
@@ -198,3 +202,19 @@ def query_stats(stats: Stats, rows: int, seconds: float) -> QueryStats:
         requests=stats.requests,
         path=stats.path,
     )
+
+
+def authorization(token: str | None) -> str | None:
+    """Return the value of the header with an access token, or None without one.
+
+    Args:
+        token: The token; or a reference to the secret that has it, which is read again each minute.
+
+    Raises:
+        SettingsError: It is no token.
+        SecretUnavailableError: The secret cannot be read.
+    """
+    secret = resolved(token)
+    if secret is not None and not (secret.isascii() and secret.isprintable() and " " not in secret):
+        raise SettingsError("an access token must be printable ASCII without spaces: was it copied as a whole?")
+    return None if secret is None else f"Bearer {secret}"

@@ -1,17 +1,47 @@
-"""The estimate of costs. Pure."""
+"""The estimate of costs, and the table of prices that it uses: a file with its date and region."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.resources import files
 
 import numpy as np
 import numpy.typing as npt
 
 from dagfusion_query.cost.lifecycle import GONE, STANDARD, LifecycleRule, storage_classes
-from dagfusion_query.cost.prices import Prices
 
 GIB = float(1 << 30)
 MONTH_DAYS = 30.4
 LARGE_OBJECT_BYTES = 64e6  # the default of `dagfusion consolidate`
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Prices of AWS in US dollars, without discounts and free tiers.
+
+    Attributes:
+        date: When they were read.
+        storage_gb_month: By storage class, for a GiB and a month.
+        transition_per_1000: By the storage class that a lifecycle rule moves objects to.
+        get_per_1000: GET and HEAD.
+        put_per_1000: PUT, COPY, POST and LIST.
+        fargate_vcpu_hour: Linux on x86.
+    """
+
+    date: str
+    region: str
+    currency: str
+    storage_gb_month: Mapping[str, float]
+    transition_per_1000: Mapping[str, float]
+    get_per_1000: float
+    put_per_1000: float
+    fargate_vcpu_hour: float
+    fargate_gb_hour: float
+
+
+def read_prices() -> Prices:
+    """Return the table of this version."""
+    return Prices(**json.loads(files("dagfusion_query.cost").joinpath("prices.json").read_text("utf-8")))
 
 
 @dataclass(frozen=True)

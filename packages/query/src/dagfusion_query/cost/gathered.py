@@ -16,7 +16,7 @@ from dagfusion_query.doctor.examination import open_catalog
 from dagfusion_query.documents.queries import QueryInfo
 from dagfusion_query.errors import SettingsError
 from dagfusion_query.object_store import object_path, store_parts, store_url
-from dagfusion_query.scan.consolidation_gain import consolidation_gain
+from dagfusion_query.scan.large_objects import consolidation_gain
 
 _DAY_S = 86_400
 _SHORTEST_S = 60.0  # of a history that says something about a month

@@ -10,13 +10,28 @@ from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.config import EnvironmentConfig
 from dagfusion_query.discovery import open_discovery
-from dagfusion_query.doctor.bucket_checks import check_bucket, unknown_facts
-from dagfusion_query.doctor.bucket_facts import read_bucket_facts, s3_client
-from dagfusion_query.doctor.database_checks import check_clock, check_rights, check_schema_version, unreachable
-from dagfusion_query.doctor.fault import Fault, Unknown
-from dagfusion_query.doctor.object_listing import compare, folders, in_both, list_objects, named_objects
-from dagfusion_query.doctor.settings_checks import check_environment
-from dagfusion_query.doctor.table_checks import check_objects, check_tables
+from dagfusion_query.doctor.bucket_facts import (
+    compare,
+    folders,
+    in_both,
+    list_objects,
+    named_objects,
+    read_bucket_facts,
+    s3_client,
+)
+from dagfusion_query.doctor.checks import (
+    Fault,
+    Unknown,
+    check_bucket,
+    check_clock,
+    check_environment,
+    check_objects,
+    check_rights,
+    check_schema_version,
+    check_tables,
+    unknown_facts,
+    unreachable,
+)
 from dagfusion_query.errors import EventLogError
 from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.postgres import PostgresEventLog

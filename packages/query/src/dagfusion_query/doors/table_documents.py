@@ -26,7 +26,7 @@ from dagfusion_query.documents.catalog import (
 )
 from dagfusion_query.errors import QueryError
 from dagfusion_query.event_log.protocol import History
-from dagfusion_query.scan.consolidation_gain import consolidation_gain
+from dagfusion_query.scan.large_objects import consolidation_gain
 from dagfusion_query.worker.redact import without_files
 
 # What is told of each file, by the catalog's column.

@@ -23,7 +23,7 @@ from dagfusion_query.engine.datafusion_errors import (
     with_names,
 )
 from dagfusion_query.engine.object_requests import ObjectRequests, copy_policy
-from dagfusion_query.engine.parse import is_node, key_of, parsed, result_schema
+from dagfusion_query.engine.parse import expanded, is_node, key_of, named_views, parsed, result_schema
 from dagfusion_query.engine.reuse import Keeper, PlanCache, ResultCache, identity, is_repeatable
 from dagfusion_query.engine.run import (
     Batches,
@@ -37,7 +37,6 @@ from dagfusion_query.engine.run import (
 from dagfusion_query.engine.runtime import PLANNERS, Loop, Planners, Stores
 from dagfusion_query.engine.session import BoundSession, Session, Sessions
 from dagfusion_query.engine.stored_objects import refuse_replaced
-from dagfusion_query.engine.views import expanded, named_views
 from dagfusion_query.errors import EnvironmentUnavailableError, PlanError, UnknownTableError
 from dagfusion_query.object_cache import CACHE
 from dagfusion_query.object_cache.copies import open_copies, open_results

@@ -1,17 +1,30 @@
-"""Parses a statement to a DataFrame of a session, with the constants that DataFusion would read wrongly corrected."""
+"""Parses statements, and plans the views of the catalog that they name.
 
+A view is planned when a statement names it first, and then stands for its plan. It is planned over the tables of the
+session. A session has only tables that its caller may read, so the rows of a view come from these tables.
+"""
+
+import re
+import threading
+from collections.abc import Collection, Mapping
 from functools import partial
 
 import pyarrow as pa
-from datafusion import DataFrame, LogicalPlan, SessionContext
+from datafusion import DataFrame, LogicalPlan, SessionContext, SQLOptions
+from datafusion.catalog import Schema
 
+from dagfusion_contract.naming import TableName
+from dagfusion_contract.view import View
 from dagfusion_query.engine.constant_faults import may_change, read_in_context
-from dagfusion_query.engine.datafusion_errors import is_syntax_error
+from dagfusion_query.engine.datafusion_errors import is_datafusion_error, is_syntax_error, planning_error
 from dagfusion_query.engine.reuse import parameters_key
-from dagfusion_query.engine.session import READ_ONLY
-from dagfusion_query.errors import PlanError
+from dagfusion_query.errors import PlanError, QueryError
 from dagfusion_query.parameters import Values, unfit
-from dagfusion_query.sql_text import with_select
+from dagfusion_query.sql_text import qualified, with_select
+
+READ_ONLY = SQLOptions().with_allow_ddl(allow=False).with_allow_dml(allow=False).with_allow_statements(allow=False)
+Views = Mapping[TableName, View]
+_NAME = re.compile(r'"(?:[^"]|"")*"|`[^`]*`|\w+')
 
 
 def parsed(context: SessionContext, sql: str, values: Values, text: str) -> tuple[DataFrame, bool]:
@@ -76,3 +89,77 @@ def _read(context: SessionContext, sql: str, values: Values) -> DataFrame:
             return parse(sql)  # whose errors have the positions of what was written
     except pa.ArrowException as error:
         raise unfit(values) from error
+
+
+def expanded(sql: str, views: Views) -> str:
+    """Return the text of a statement, and below it those of views."""
+    return "\n".join([sql, *(view.sql for view in views.values())])
+
+
+def named_views(sql: str, views: Views) -> Views:
+    """Return the views that a statement may read, also through others."""
+    left, found = dict(views), dict[TableName, View]()
+    texts = [sql] if left else []
+    for text in texts:  # which grows
+        names = {_unquoted(name).lower() for name in _NAME.findall(text)}
+        named = [name for name in left if name.table.lower() in names]
+        found |= {name: left.pop(name) for name in named}
+        texts += [found[name].sql for name in named]
+    return found
+
+
+class ViewPlans:
+    """The views of a context. Thread-safe.
+
+    Args:
+        context: Has the tables that the views read.
+        views: By name.
+        options: The kinds of statements that a view may be.
+    """
+
+    def __init__(self, context: SessionContext, views: Views, options: SQLOptions) -> None:
+        self._context, self._views, self._options = context, views, options
+        self._problems: dict[TableName, QueryError | None] = {}  # of the views that were planned
+        self._lock = threading.Lock()
+
+    def plan(self, names: Collection[TableName]) -> None:
+        """Plan views that are not planned yet, each after those that it reads. To be called on a deep stack.
+
+        A view that cannot be planned has a problem then, and is not in the context.
+        """
+        if not names:
+            return
+        with self._lock:
+            left = [name for name in names if name not in self._problems]
+            while ready := [name for name in left if not set(left) & {*self._views[name].tables}]:
+                for name in ready:
+                    self._problems[name] = self._register(name, self._views[name].sql)
+                left = [name for name in left if name not in ready]
+            for name in left:
+                self._problems[name] = PlanError(
+                    f"view {name} reads itself, or a view that does: publish it with another statement"
+                )
+
+    def problem(self, name: TableName) -> QueryError | None:
+        """Return why a view that a statement names cannot be read."""
+        return self._problems.get(name)
+
+    def _register(self, name: TableName, sql: str) -> QueryError | None:
+        try:
+            frame = self._context.sql_with_options(sql, self._options)
+            if name.schema not in self._context.catalog().schema_names():
+                self._context.catalog().register_schema(name.schema, Schema.memory_schema())
+            self._context.register_view(qualified(name), frame)
+        except BaseException as error:
+            if not is_datafusion_error(error):
+                raise
+            why = str(planning_error(error, self._views[name].tables, sql)).rstrip(".")
+            return PlanError(
+                f"view {name} cannot be planned over the tables as they are now: {why}. "
+                "Materialize what it reads, or publish it with another statement"
+            )
+        return None
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name[0] in '"`' else name

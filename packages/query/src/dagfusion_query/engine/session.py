@@ -16,20 +16,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
-from datafusion import RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions
+from datafusion import RuntimeEnvBuilder, SessionConfig, SessionContext
 from datafusion.catalog import Schema
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.engine.generate_series import SeriesFunctions
+from dagfusion_query.engine.parse import READ_ONLY, ViewPlans, Views
 from dagfusion_query.engine.runtime import Stores
-from dagfusion_query.engine.views import ViewPlans, Views
 from dagfusion_query.scan.listing_tables import ScanLayout, Scratch, Template, scan_layout, view
 from dagfusion_query.scan.table_scan import ScannedTable
 from dagfusion_query.settings import Settings
 from dagfusion_query.sql_text import qualified
 
-READ_ONLY = SQLOptions().with_allow_ddl(allow=False).with_allow_dml(allow=False).with_allow_statements(allow=False)
 SESSIONS = 4  # kept at once: callers with other grants see other tables
 PAST_SESSIONS = 4  # beside these, over past generations
 Shape = frozenset[tuple[TableName, str, frozenset[str]]]

@@ -1,11 +1,19 @@
-"""The SQL that both readers run, in the dialect of each database: consolidations, and the history of a table."""
+"""The SQL that both readers run, in the dialect of each database: consolidations, the history of a table, and its past.
+
+The past is the event that a time stands for, and the generations of an asset.
+"""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dagfusion_contract.consolidation import CONSOLIDATED_ENTRY, CONSOLIDATIONS
-from dagfusion_query.event_log.protocol import History, PlannedRun
+from dagfusion_contract.record import DataFile
+from dagfusion_query.as_of import AsOf, moment_text
+from dagfusion_query.errors import AsOfError, UnknownPastError
+from dagfusion_query.event_log.protocol import AssetKey, Generation, History, Materialization, Moment, PlannedRun
+from dagfusion_query.event_log.stored_event import DataFiles
 
 Run = Callable[[str, Mapping[str, Any]], Sequence[tuple[Any, ...]]]
 
@@ -13,6 +21,10 @@ _OBSERVATION = "ASSET_OBSERVATION"
 MOST_RUNS = 5
 _LATEST_EVENTS = 1000  # in which the latest runs of a table are looked for: a run may have one for each partition
 _MOST_RANGES = 100  # of the latest runs over many partitions, so that a long history takes no longer
+LAST_EVENT = (1 << 63) - 1
+_COUNTED_EVENTS = 100_000  # whose records are read for the rows of a list of generations
+_AHEAD_US = 5_000_000  # that a caller's clock may be ahead of this one
+_MATERIALIZATION, _WIPED = "ASSET_MATERIALIZATION", "ASSET_WIPED"
 
 
 class Dialect(NamedTuple):
@@ -124,4 +136,172 @@ with one as (
 )
 select p.run_id, {{at}}, r.status from planned p left join {{runs}}runs r on r.run_id = p.run_id
 order by p.id desc limit {MOST_RUNS}
+"""
+
+
+def find_moment(run: Run, dialect: Dialect, as_of: AsOf) -> Moment:
+    """Return the state that an event id or a time stands for.
+
+    Raises:
+        AsOfError: It is in the future.
+    """
+    if as_of.at_us is not None:
+        _check_time(as_of.at_us)
+        return Moment(_last(run, dialect, f"{dialect.microseconds.format('timestamp')} <=", as_of.at_us), as_of.at_us)
+    wanted = as_of.event_id or 0
+    highest = run("select coalesce(max(id), 0) from event_logs", {})[0][0]
+    if wanted > highest:
+        raise AsOfError(f"event {wanted} is in the future: the latest event of the event log is {highest}")
+    event_id = _last(run, dialect, "id <=", wanted)
+    parameter = dialect.parameter.format("up_to")
+    at = dialect.microseconds.format("timestamp")
+    found = run(f"select {at} from event_logs where id <= {parameter} order by id desc limit 1", {"up_to": wanted})
+    return Moment(event_id, found[0][0] if found else 0)
+
+
+def find_wipe(run: Run, dialect: Dialect, asset_key: AssetKey, moment: Moment, *, keeps_wiped: bool) -> int | None:
+    """Return when an asset was last wiped, as of a moment: microseconds since 1970; None if it was not.
+
+    Args:
+        run: Runs a statement with named parameters, all in one transaction.
+        dialect: Of the database.
+        asset_key: The asset's.
+        moment: The past state.
+        keeps_wiped: True if a wipe leaves the events in the log.
+
+    Raises:
+        UnknownPastError: The events from before a later wipe are gone.
+    """
+    asset, params = dialect.parameter.format("asset"), {"asset": json.dumps(asset_key)}
+    at = dialect.microseconds
+    [(wiped_at_us,)] = run(
+        f"select {at.format('wipe_timestamp')} from asset_keys where asset_key = {asset}", params
+    ) or [(None,)]
+    if wiped_at_us is None:
+        return None
+    if not keeps_wiped:
+        if wiped_at_us > moment.at_us:
+            raise UnknownPastError(
+                f"asset {'/'.join(asset_key)} was wiped at {moment_text(wiped_at_us)}, and an event log in SQLite "
+                "keeps nothing from before a wipe: ask for a later time, or keep Dagster's event log in PostgreSQL"
+            )
+        return int(wiped_at_us)
+    wipes = _wipes(run, dialect, asset_key, LAST_EVENT)
+    if not wipes:  # by a Dagster that does not log them
+        return int(wiped_at_us) if wiped_at_us <= moment.at_us else None
+    is_logged = wiped_at_us <= wipes[0][1]  # the event of a wipe comes a little later, or never
+    if not is_logged and wiped_at_us <= moment.at_us:
+        return int(wiped_at_us)
+    if is_logged and wipes[0][0] <= moment.event_id:
+        return int(wiped_at_us)
+    return next((wipe_us for event_id, wipe_us in wipes if event_id <= moment.event_id), None)
+
+
+def find_generations(
+    run: Run, dialect: Dialect, asset_key: AssetKey, limit: int, read: Callable[[int, int], Iterable[Materialization]]
+) -> list[Generation]:
+    """Return the latest generations of an asset, newest first.
+
+    Args:
+        run: Runs a statement with named parameters, all in one transaction.
+        dialect: Of the database.
+        asset_key: The asset's.
+        limit: The most that are returned.
+        read: Yields the asset's materializations from one id to another.
+    """
+    asset, most = dialect.parameter.format("asset"), dialect.parameter.format("most")
+    found = run(
+        _RUNS.format(asset=asset, most=most, at=dialect.microseconds.format("e.timestamp")),
+        {"asset": json.dumps(asset_key), "most": limit},
+    )
+    counted = _counted([(first, last, count) for first, last, _, _, _, count in found])
+    rows = {} if counted is None else _rows_of_runs(read(*counted))
+    made = [
+        Generation(last, at_us, run_id, partitions, rows.get(last)) for _, last, at_us, run_id, partitions, _ in found
+    ]
+    wiped = (Generation(number, at_us, "", 0, 0, is_wipe=True) for number, at_us in _wipes(run, dialect, asset_key))
+    return sorted([*made, *wiped], key=lambda generation: -generation.event_id)[:limit]
+
+
+def _counted(runs: Sequence[tuple[int, int, int]]) -> tuple[int, int] | None:
+    """Return the first and the last event of the latest runs whose rows are counted."""
+    events, first = 0, None
+    for start, _, count in runs:
+        events += count
+        if events > _COUNTED_EVENTS:
+            break
+        first = start if first is None else min(first, start)
+    return None if first is None else (first, runs[0][1])
+
+
+def _rows_of_runs(events: Iterable[Materialization]) -> dict[int, int | None]:
+    """Return the rows that each run wrote, by the id of its last event; without runs of which an event names none."""
+    latest: dict[str | int, dict[str | None, Materialization]] = {}
+    for event in events:
+        of_run = latest.setdefault(event.run_id or event.event_id, {})
+        known = of_run.get(event.partition_key)
+        if known is None or event.event_id > known.event_id:
+            of_run[event.partition_key] = event
+    return {
+        max(event.event_id for event in of_run.values()): _rows_of_run(of_run.values()) for of_run in latest.values()
+    }
+
+
+def _rows_of_run(events: Iterable[Materialization]) -> int | None:
+    rows = list(map(_rows, events))
+    return None if None in rows else sum(number for number in rows if number is not None)
+
+
+def _rows(event: Materialization) -> int | None:
+    if isinstance(event.file, DataFiles):
+        return sum(file.rows for file in event.file.files)
+    return event.file.rows if isinstance(event.file, DataFile) else None
+
+
+def _check_time(at_us: int) -> None:
+    now_us = time.time_ns() // 1000
+    if at_us > now_us + _AHEAD_US:
+        raise AsOfError(f"{moment_text(at_us)} is in the future: it is {moment_text(now_us)} here")
+
+
+def _last(run: Run, dialect: Dialect, condition: str, value: int) -> int:
+    """Return the id of the last materialization or wipe that fulfils a condition; 0 if there is none."""
+    parameter = dialect.parameter.format("value")
+    found = (
+        run(
+            f"select id from event_logs where dagster_event_type = '{kind}' and {condition} {parameter} "
+            "order by id desc limit 1",
+            {"value": value},
+        )
+        for kind in (_MATERIALIZATION, _WIPED)
+    )
+    return max((rows[0][0] for rows in found if rows), default=0)
+
+
+def _wipes(run: Run, dialect: Dialect, asset_key: AssetKey, up_to: int = LAST_EVENT) -> list[tuple[int, int]]:
+    """Return id and moment of the wipes of a whole asset, newest first."""
+    asset, last = dialect.parameter.format("asset"), dialect.parameter.format("last")
+    at = dialect.microseconds.format("timestamp")
+    rows = run(
+        f"select id, {at}, event from event_logs where asset_key = {asset} and dagster_event_type = '{_WIPED}' "
+        f"and id <= {last} order by id desc",
+        {"asset": json.dumps(asset_key), "last": up_to},
+    )
+    return [(event_id, at_us) for event_id, at_us, event in rows if _is_whole(event)]
+
+
+def _is_whole(event: str) -> bool:
+    """Return True if the event is the wipe of a whole asset, not of some partitions."""
+    wiped = json.loads(event)["dagster_event"]["event_specific_data"] or {}
+    return wiped.get("partition_keys") is None
+
+
+# An event outside of a run is a generation by itself. A run may have several events of one partition.
+_RUNS = f"""
+with runs as (
+    select min(id) as first, max(id) as last, count(distinct coalesce(partition, '')) as partitions, count(*) as events
+    from event_logs where asset_key = {{asset}} and dagster_event_type = '{_MATERIALIZATION}'
+    group by case when run_id = '' then cast(id as varchar(20)) else run_id end order by max(id) desc limit {{most}}
+)
+select first, last, {{at}}, e.run_id, partitions, events from runs join event_logs e on e.id = last order by last desc
 """

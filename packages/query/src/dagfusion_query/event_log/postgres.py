@@ -7,9 +7,17 @@ from itertools import islice
 from typing import Any
 
 from dagfusion_query.as_of import AsOf
-from dagfusion_query.event_log.event_log_sql import Dialect, consolidations, observations_since, read_history
+from dagfusion_query.event_log.event_log_sql import (
+    LAST_EVENT,
+    Dialect,
+    consolidations,
+    find_generations,
+    find_moment,
+    find_wipe,
+    observations_since,
+    read_history,
+)
 from dagfusion_query.event_log.location import SecretUrl
-from dagfusion_query.event_log.past_events import LAST_EVENT, find_generations, find_moment, find_wipe
 from dagfusion_query.event_log.postgres_connection import Database, DatabaseFacts, Transaction, read_database_facts
 from dagfusion_query.event_log.protocol import (
     BATCH,

@@ -17,8 +17,16 @@ from urllib.parse import quote
 
 from dagfusion_query.as_of import AsOf
 from dagfusion_query.errors import EventLogSchemaError, EventLogUnavailableError
-from dagfusion_query.event_log.event_log_sql import Dialect, Run, consolidations, observations_since, read_history
-from dagfusion_query.event_log.past_events import find_generations, find_moment, find_wipe
+from dagfusion_query.event_log.event_log_sql import (
+    Dialect,
+    Run,
+    consolidations,
+    find_generations,
+    find_moment,
+    find_wipe,
+    observations_since,
+    read_history,
+)
 from dagfusion_query.event_log.protocol import (
     BATCH,
     FEW,

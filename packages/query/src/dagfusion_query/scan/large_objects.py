@@ -1,4 +1,4 @@
-"""The row groups of large objects that a scan reads in place of small objects.
+"""The row groups of large objects that a scan reads in place of small objects, and what a consolidation would gain.
 
 A row group holds the rows of some materializations. It stands for their files while all of them are their partitions'
 latest, and a scan that keeps all of them may read it instead. So no filter has to be evaluated anew, and an answer is
@@ -10,6 +10,8 @@ A large object takes about two requests for its footer and one a row group, a sm
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,7 @@ from dagfusion_contract.consolidation import TIMES
 from dagfusion_query.catalog.model import Table, files_schema
 from dagfusion_query.catalog.partitioned_file import encode_range_entry
 from dagfusion_query.object_store import store_url
+from dagfusion_query.scan.listing_tables import scan_layout
 
 FOOTER_REQUESTS = 2
 # Neighbouring row groups that one partition of a scan reads at once
@@ -27,6 +30,8 @@ RUN_BYTES, LEAST_RUN_BYTES, RUNS = 16 << 20, 256 << 10, 8
 _OBJECT = ("run_id", "uri", "size_bytes", "modified", "etag", "checksum")
 Numbers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
+MANY_FILES = 100  # small ones that are in no large object
+SMALL_BYTES = 3 << 20  # an object of this size takes about as long as a smaller one
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,3 +234,37 @@ def _as_files(objects: pa.Table, table: Table) -> pa.Table:
     return pa.table(
         [objects[f.name] if f.name in _OBJECT else pa.nulls(len(objects), f.type) for f in schema], schema=schema
     )
+
+
+class ConsolidationGain(NamedTuple):
+    """A table's state.
+
+    Attributes:
+        consolidated: Files whose rows are in large objects that queries read.
+        would_gain: More than a hundred small files are not, and could be.
+    """
+
+    consolidated: int = 0
+    would_gain: bool = False
+
+
+# A table that did not change is the same object.
+_gains: WeakKeyDictionary[Table, ConsolidationGain] = WeakKeyDictionary()
+
+
+def consolidation_gain(table: Table) -> ConsolidationGain:
+    """Return a table's state, from the catalog alone."""
+    if (known := _gains.get(table)) is None:
+        known = _gains[table] = _compute(table)
+    return known
+
+
+def _compute(table: Table) -> ConsolidationGain:
+    # Large objects are neither read nor written where a view stands before the scan, or where nothing is partitioned.
+    if not table.partition_schema.names or scan_layout(table).is_hidden:
+        return ConsolidationGain()
+    held = LargeObjects(table).held
+    sizes = np.asarray(table.files["size_bytes"])
+    has_version = np.asarray(pc.is_valid(table.files["etag"]).combine_chunks())
+    rest = sizes[~held & has_version]
+    return ConsolidationGain(int(held.sum()), len(rest) > MANY_FILES and float(rest.mean()) < SMALL_BYTES)

@@ -23,10 +23,9 @@ from dagfusion_query.errors import (
 from dagfusion_query.event_log.protocol import History
 from dagfusion_query.secrets_manager import is_reference
 from dagfusion_query.service.admission import Admission
-from dagfusion_query.service.described_statements import DescribedStatements
 from dagfusion_query.service.metrics import CloudWatch, Metrics
 from dagfusion_query.service.past_finder import PastFinder
-from dagfusion_query.service.registry import Query, Registry, sources
+from dagfusion_query.service.registry import DescribedStatements, Query, Registry, sources
 from dagfusion_query.service.running import Running, Shared
 from dagfusion_query.service.worker_pool import Pool
 from dagfusion_query.settings import Settings

@@ -1,22 +1,64 @@
-"""Worker process: its start.
+"""Worker process: its start, and its end of the socket to the service.
 
 `python -m dagfusion_query.worker <socket> <file of the phase> <service's process id>`
 """
 
 import os
+import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING
 
 from dagfusion_query.worker import limits
-from dagfusion_query.worker.messages import Configuration, Kind, Message, Phase, encode
-from dagfusion_query.worker.service_socket import ServiceSocket
+from dagfusion_query.worker.messages import Configuration, Decoder, Kind, Message, Phase, SocketClosedError, encode
 
 if TYPE_CHECKING:
     from dagfusion_query.worker.statements import Statements
+
+
+_PIECES = 512  # sent at once, below the system's IOV_MAX
+
+
+class ServiceSocket:
+    """The worker's end of the socket. `send` blocks while the service takes nothing: that is the flow control."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._socket = socket.socket(fileno=descriptor)
+        self._socket.settimeout(None)
+
+    def messages(self) -> Iterator[Message]:
+        """Yield what the service says, until it closes its end."""
+        decoder = Decoder()
+        while True:
+            while (message := decoder.next()) is not None:
+                yield message
+            count = self._socket.recv_into(decoder.room())
+            if not count:
+                return
+            decoder.received(count)
+
+    def send(self, *messages: Sequence[bytes | memoryview]) -> None:
+        """Send encoded messages.
+
+        Raises:
+            SocketClosedError: The service is gone.
+        """
+        pieces = [memoryview(piece) for message in messages for piece in message]
+        while pieces:
+            try:
+                sent = self._socket.sendmsg(pieces[:_PIECES])
+            except OSError as error:
+                raise SocketClosedError from error
+            done = 0
+            while done < len(pieces) and sent >= len(pieces[done]):
+                sent -= len(pieces[done])
+                done += 1
+            del pieces[:done]
+            if sent:
+                pieces[0] = pieces[0][sent:]
 
 
 class _WithoutPandas(MetaPathFinder):

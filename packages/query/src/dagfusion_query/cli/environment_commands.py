@@ -1,27 +1,104 @@
-"""The command `dagfusion cost`."""
+"""The commands that examine environments: `dagfusion doctor` and `dagfusion cost`."""
 
 import os
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dagfusion_query.cli.command_process import interruptibly
-from dagfusion_query.cli.doctor_command import Json
 from dagfusion_query.cli.options import Environment, EventLog, Token, Url
+from dagfusion_query.cli.program import interruptibly
 from dagfusion_query.cli.service_commands import ConfigFile
-from dagfusion_query.errors import SettingsError
+from dagfusion_query.errors import QueryError, SettingsError
 
 if TYPE_CHECKING:
-    from dagfusion_query.config import Config
-    from dagfusion_query.cost.estimate import Estimate
-    from dagfusion_query.cost.prices import Prices
+    from collections.abc import Sequence
 
+    from dagfusion_query.config import Config
+    from dagfusion_query.cost.estimate import Estimate, Prices
+    from dagfusion_query.doctor.checks import Fault
+    from dagfusion_query.doctor.examination import Diagnosis
+
+FAULTS, NOT_EXAMINED = 1, 2  # exit codes
+
+Json = Annotated[bool, typer.Option("--json", help="Write one JSON document, for programs.")]
+MaxObjects = Annotated[
+    int, typer.Option("--max-objects", min=1, help="The most objects of an environment that are listed.")
+]
+OrphansAfter = Annotated[
+    float,
+    typer.Option("--orphans-after-hours", min=0, help="The age from which an object that no event names is a fault."),
+]
 Months = Annotated[int, typer.Option("--months", min=1, max=120, help="The number of months, from now.")]
 Requests = Annotated[
     int | None, typer.Option("--requests", min=0, help="GETs of queries each month, if no service has counted them.")
 ]
+
+
+def doctor(
+    *,
+    config: ConfigFile = None,
+    event_log: EventLog = None,
+    environment: Environment = None,
+    as_json: Json = False,
+    max_objects: MaxObjects = 100_000,
+    orphans_after_hours: OrphansAfter = 24.0,
+) -> None:
+    """Examine the database, the buckets, the tables and the settings, and say what to do.
+
+    Nothing is changed. The exit code is 0 for a healthy environment, 1 for faults, and 2 if something could not be
+    examined and the rest has no fault.
+    """
+    try:
+        found, faults = interruptibly(
+            lambda: _examined(config, event_log, environment, max_objects, orphans_after_hours)
+        )
+    except QueryError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(NOT_EXAMINED) from None
+    show = _show_diagnoses_json if as_json else _show_diagnoses
+    show(found, faults)
+    if faults or any(one.faults for one in found):
+        raise typer.Exit(FAULTS)
+    if any(one.unknown for one in found):
+        raise typer.Exit(NOT_EXAMINED)
+
+
+def _examined(
+    file: Path | None, event_log: str | None, environment: str | None, max_objects: int, orphans_after_h: float
+) -> "tuple[list[Diagnosis], list[Fault]]":
+    """Return what was found of each environment, and the faults of the service's settings."""
+    from dagfusion_query.config import read_config  # noqa: PLC0415
+    from dagfusion_query.doctor.checks import check_service  # noqa: PLC0415
+    from dagfusion_query.doctor.examination import Scope, examine  # noqa: PLC0415  # imports the catalog
+
+    read = read_config(os.environ, file=file, event_log=event_log, environment=environment)
+    scope = Scope(max_objects=max_objects, orphans_after_h=orphans_after_h)
+    return [examine(one, scope) for one in read.environments], [*check_service(read.service)]
+
+
+def _show_diagnoses(found: "Sequence[Diagnosis]", faults: "Sequence[Fault]") -> None:
+    for fault in (*faults, *(fault for one in found for fault in one.faults)):
+        typer.echo(f"{fault.name}  {fault.where}\n  {fault.what}\n  next: {fault.next_step}")
+    for one in found:
+        for unknown in one.unknown:
+            typer.echo(f"not examined: {unknown.check}  {unknown.where}\n  {unknown.why}", err=True)
+    if not faults and not any(one.faults or one.unknown for one in found):
+        typer.echo("healthy")
+
+
+def _show_diagnoses_json(found: "Sequence[Diagnosis]", faults: "Sequence[Fault]") -> None:
+    import orjson  # noqa: PLC0415
+
+    healthy = not faults and not any(one.faults or one.unknown for one in found)
+    document = {
+        "healthy": healthy,
+        "faults": [asdict(fault) for fault in faults],
+        "environments": [asdict(one) for one in found],
+    }
+    typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
 
 
 def cost(
@@ -58,7 +135,7 @@ def cost(
         typer.echo(orjson.dumps({**document, "notes": notes}, option=orjson.OPT_INDENT_2))
         return
     for name, one in found.items():
-        _show(name, one, prices)
+        _show_estimate(name, one, prices)
     for note in notes:
         typer.echo(f"note: {note}", err=True)
 
@@ -66,9 +143,12 @@ def cost(
 def _estimated(
     config: "Config", months: int, requests: tuple[int, str]
 ) -> "tuple[dict[str, Estimate], Prices, list[str]]":
-    from dagfusion_query.cost.estimate import Estimate, estimate  # noqa: PLC0415  # imports numpy
+    from dagfusion_query.cost.estimate import (  # noqa: PLC0415  # imports numpy
+        Estimate,
+        estimate,
+        read_prices,
+    )
     from dagfusion_query.cost.gathered import read_files, read_lifecycles  # noqa: PLC0415
-    from dagfusion_query.cost.prices import read_prices  # noqa: PLC0415
 
     prices, (requests_month, requests_from) = read_prices(), requests
     found, notes = dict[str, Estimate](), list[str]()
@@ -107,7 +187,7 @@ def _document(found: "Estimate") -> dict[str, object]:
     return {**asdict(found), "months": months, "usd": found.usd}
 
 
-def _show(name: str, found: "Estimate", prices: "Prices") -> None:
+def _show_estimate(name: str, found: "Estimate", prices: "Prices") -> None:
     first, last = found.months[0], found.months[-1]
     months = [("now", first)] if first is last else [("now", first), (f"in month {last.month}", last)]
     typer.echo(f"{name}: ${found.usd:,.2f} for {len(found.months)} months, at prices of {prices.region}, {prices.date}")
