@@ -7,7 +7,7 @@ from typing import Any
 
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import Snapshot
-from dagfusion_query.event_log.protocol import BATCH, Materialization
+from dagfusion_query.event_log.event_log_interface import BATCH, Materialization
 from dagfusion_query.event_log.stored_event import EventReader
 from dagfusion_reference.defs.states import CODES
 

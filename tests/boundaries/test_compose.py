@@ -10,7 +10,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 from typer.testing import CliRunner
 
-from dagfusion_query import server
+from dagfusion_query import service_process
 from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.cli.main import app
 from dagfusion_query.config import Config
@@ -32,7 +32,7 @@ def services(root: Path) -> Mapping[str, Any]:
 def config(services: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Config:
     """What the service's command makes of its arguments and variables."""
     told: list[Config] = []
-    monkeypatch.setattr(server, "serve", lambda config, _announce: told.append(config))
+    monkeypatch.setattr(service_process, "serve", lambda config, _announce: told.append(config))
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith(("DAGFUSION_", "DAGSTER_", "AWS_"))]:
         monkeypatch.delenv(name)
@@ -55,7 +55,7 @@ def test_the_ports_are_those_that_the_service_listens_on(services: Mapping[str, 
 def test_nothing_keeps_the_service_from_starting(
     root: Path, services: Mapping[str, Any], config: Config, tmp_path: Path
 ) -> None:
-    server.check_exposure(config.service, Tokens(tmp_path / "tokens.json"))
+    service_process.check_exposure(config.service, Tokens(tmp_path / "tokens.json"))
     [volume] = services["query"]["volumes"]
     assert str(config.state_dir.parent) == volume.split(":")[1]
     dockerfile = (root / "deploy" / "query.Dockerfile").read_text()

@@ -14,7 +14,7 @@ import pytest
 
 from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.event_log import open_event_log
-from dagfusion_query.event_log.protocol import EventLog
+from dagfusion_query.event_log.event_log_interface import EventLog
 from dagfusion_stack import postgres
 from dagfusion_stack.postgres import Postgres
 from tests.contract.records import file_record as make_record

@@ -20,9 +20,9 @@ from dagfusion_query.catalog.live_catalog import Lag
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.documents.queries import ExplanationDocument, Failure, QueryInfo, State, Stats
 from dagfusion_query.errors import QueryCancelledError, QueryError, UnknownQueryError, UnknownTableError
-from dagfusion_query.event_log.protocol import History
-from dagfusion_query.service.registry import Query
-from dagfusion_query.service.running import Running
+from dagfusion_query.event_log.event_log_interface import History
+from dagfusion_query.service.query_registry import Query
+from dagfusion_query.service.running_query import Running
 from dagfusion_query.service.service import Service
 from dagfusion_query.worker.messages import Mode
 

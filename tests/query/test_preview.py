@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagfusion_query.abstract_connection import Result
-from dagfusion_query.answers import QueryStats
 from dagfusion_query.errors import ExecutionError, QueryCancelledError
 from dagfusion_query.preview import COLUMNS, ROWS, Preview
+from dagfusion_query.returned_values import QueryStats
 
 SCHEMA = pa.schema({"n": pa.int64()})
 

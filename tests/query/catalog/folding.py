@@ -10,7 +10,7 @@ from dagfusion_contract.naming import TableName
 from dagfusion_contract.record import DataFile
 from dagfusion_query.catalog.fold import adopt, fold
 from dagfusion_query.catalog.model import Snapshot, Table
-from dagfusion_query.event_log.protocol import Event, Materialization, Wipe
+from dagfusion_query.event_log.event_log_interface import Event, Materialization, Wipe
 from dagfusion_query.event_log.stored_event import EventReader
 
 Record = Callable[..., dict[str, Any]]

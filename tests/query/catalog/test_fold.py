@@ -10,7 +10,7 @@ from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import files_schema
 from dagfusion_query.errors import MalformedRecordError
-from dagfusion_query.event_log.protocol import Materialization, Wipe
+from dagfusion_query.event_log.event_log_interface import Materialization, Wipe
 from tests.query.catalog.folding import EMPTY, NAME, ORGS, Record, column, schema, table, written
 
 

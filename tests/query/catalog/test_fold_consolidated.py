@@ -15,7 +15,7 @@ from dagfusion_query.catalog.fold import adopt, fold
 from dagfusion_query.catalog.mapped_catalog import encode_manifest, manifest_paths, read_manifest
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.snapshot import SnapshotStore
-from dagfusion_query.event_log.protocol import Consolidation, Cursor, Event, Watermark, Wipe
+from dagfusion_query.event_log.event_log_interface import Consolidation, Cursor, Event, Watermark, Wipe
 from tests.query.catalog.folding import EMPTY, ORGS, written
 
 CURSOR = Cursor(Watermark(0, 0, 0), {})

@@ -13,7 +13,7 @@ from dagfusion_contract.record import DataFile
 from dagfusion_query.catalog.fold import adopt, fold
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.errors import MalformedRecordError
-from dagfusion_query.event_log.protocol import Event, Wipe
+from dagfusion_query.event_log.event_log_interface import Event, Wipe
 from tests.query.catalog.folding import (
     EMPTY,
     NAME,

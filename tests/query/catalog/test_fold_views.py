@@ -11,7 +11,7 @@ from dagfusion_contract.record import DataFile
 from dagfusion_contract.view import View
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import PublishedView, Snapshot
-from dagfusion_query.event_log.protocol import Event, Materialization, Wipe
+from dagfusion_query.event_log.event_log_interface import Event, Materialization, Wipe
 from tests.query.catalog.folding import EMPTY, NAME, ORGS, Record, check_replays, table, written
 from tests.tiers import examples
 

@@ -10,10 +10,19 @@ from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.discovery.discovery import Discovery
 from dagfusion_query.discovery.foreign_objects import ForeignObjects
+from dagfusion_query.discovery.foreign_records import ForeignRecords
 from dagfusion_query.discovery.record_cache import RecordCache
-from dagfusion_query.discovery.record_reader import RecordReader
 from dagfusion_query.errors import EventLogUnavailableError, SnapshotError
-from dagfusion_query.event_log.protocol import AssetKey, Cursor, Event, EventLog, Generation, History, Moment, Poll
+from dagfusion_query.event_log.event_log_interface import (
+    AssetKey,
+    Cursor,
+    Event,
+    EventLog,
+    Generation,
+    History,
+    Moment,
+    Poll,
+)
 from dagfusion_query.settings import Settings
 from tests.query.catalog.following import Clock, Opened, Record, partitions, wait_for
 
@@ -111,7 +120,7 @@ def test_a_state_folder_that_cannot_be_made_leaves_nothing_open(on_sqlite: Any, 
     log = FailingLog(on_sqlite.open())
     records = RecordCache(None)
     (tmp_path / "file").write_text("")
-    discovery = Discovery(RecordReader(ForeignObjects(Settings()), None), records)
+    discovery = Discovery(ForeignRecords(ForeignObjects(Settings()), None), records)
     with pytest.raises(SnapshotError, match="cannot be written"):
         LiveCatalog(log, "uat", tmp_path / "file" / "state", poll_interval_s=0.05, discovery=discovery)
     assert log.closed == 1

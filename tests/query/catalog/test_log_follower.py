@@ -15,7 +15,7 @@ from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.snapshot import Stored
 from dagfusion_query.discovery import Discovery
 from dagfusion_query.errors import EventLogUnavailableError, SnapshotError
-from dagfusion_query.event_log.protocol import (
+from dagfusion_query.event_log.event_log_interface import (
     AssetKey,
     Cursor,
     Event,

@@ -15,7 +15,7 @@ from dagfusion_query.catalog.mapped_catalog import MappedCatalog, manifest_paths
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.snapshot import SnapshotStore
 from dagfusion_query.errors import SnapshotError
-from dagfusion_query.event_log.protocol import Cursor, Event, Materialization, Watermark, Wipe
+from dagfusion_query.event_log.event_log_interface import Cursor, Event, Materialization, Watermark, Wipe
 from dagfusion_query.event_log.stored_event import EventReader
 
 CURSOR = Cursor(Watermark(0, 0, 0), {})

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from dagfusion_query.answers import TableInfo
 from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.live_catalog import Lag
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.cli.screen import TableOutput
 from dagfusion_query.cli.service_commands import _announce
-from dagfusion_query.server import Ready
+from dagfusion_query.returned_values import TableInfo
+from dagfusion_query.service_process import Ready
 
 
 def test_a_problem_is_not_repeated_as_a_warning(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,9 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagfusion_query.cost.estimate import GIB, MONTH_DAYS, Estimate, StoredFiles, estimate, read_prices
+from dagfusion_query.cost.estimate import (
+    GIB,
+    MONTH_DAYS,
+    SMALLEST_MOVED_BYTES,
+    Estimate,
+    LifecycleRule,
+    StoredFiles,
+    estimate,
+    read_prices,
+    read_rules,
+    storage_classes,
+)
 from dagfusion_query.cost.gathered import counted_requests
-from dagfusion_query.cost.lifecycle import SMALLEST_MOVED_BYTES, LifecycleRule, read_rules, storage_classes
 from dagfusion_query.documents.queries import QueryInfo, State, Stats
 from dagfusion_query.errors import SettingsError
 

@@ -14,10 +14,10 @@ from dagfusion_contract.record import DataFile
 from dagfusion_query.discovery import discovery as module
 from dagfusion_query.discovery import record_cache
 from dagfusion_query.discovery.discovery import Discovery
+from dagfusion_query.discovery.foreign_records import ForeignRecords
 from dagfusion_query.discovery.record_cache import RecordCache
-from dagfusion_query.discovery.record_reader import RecordReader
 from dagfusion_query.errors import SnapshotError, StoreUnavailableError, UndiscoverableError
-from dagfusion_query.event_log.protocol import Event, Materialization
+from dagfusion_query.event_log.event_log_interface import Event, Materialization
 from dagfusion_query.event_log.stored_event import Foreign
 
 Record = Callable[..., dict[str, Any]]
@@ -65,7 +65,7 @@ def opened(reader: FakeReader) -> Iterator[Callable[..., Discovery]]:
     with ExitStack() as stack:
 
         def make(state_dir: Path | None = None, concurrency: int = 4) -> Discovery:
-            discovery = Discovery(cast("RecordReader", reader), RecordCache(state_dir), concurrency)
+            discovery = Discovery(cast("ForeignRecords", reader), RecordCache(state_dir), concurrency)
             discovery.recognise("log", resume=True)
             stack.callback(discovery.close)
             return discovery

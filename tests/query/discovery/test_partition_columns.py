@@ -3,7 +3,7 @@
 import pytest
 
 from dagfusion_query.discovery.footer import Columns
-from dagfusion_query.discovery.record_reader import event_columns, hive_segments
+from dagfusion_query.discovery.foreign_records import event_columns, hive_segments
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from obstore.store import LocalStore
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.engine.engine import Engine, Prepared
-from dagfusion_query.event_log.protocol import Event, Materialization
+from dagfusion_query.event_log.event_log_interface import Event, Materialization
 from dagfusion_query.event_log.stored_event import EventReader
 from dagfusion_query.settings import Settings
 

@@ -14,7 +14,7 @@ from dagfusion_contract.consolidation import LargeObject, consolidated_entry, re
 from dagfusion_contract.record import schema_entry
 from dagfusion_pipeline.large_files import LargeFile, PartitionRows, with_partition
 from dagfusion_query.catalog.model import Table
-from dagfusion_query.event_log.protocol import Consolidation
+from dagfusion_query.event_log.event_log_interface import Consolidation
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _numbers = itertools.count()

@@ -6,8 +6,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from dagfusion_query.answers import TableInfo
 from dagfusion_query.cli.screen import consolidation
+from dagfusion_query.returned_values import TableInfo
 from dagfusion_query.scan import large_objects
 from dagfusion_query.scan.large_objects import ConsolidationGain
 from tests.query.engine.consolidating import consolidate

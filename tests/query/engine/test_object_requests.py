@@ -18,7 +18,7 @@ import pytest
 from dagfusion_contract.record import DataFile
 from dagfusion_query.engine.engine import Engine
 from dagfusion_query.errors import CorruptObjectError, SettingsError, StaleObjectError
-from dagfusion_query.event_log.protocol import Materialization
+from dagfusion_query.event_log.event_log_interface import Materialization
 from dagfusion_query.object_cache.copies import Copies
 from dagfusion_query.object_store import open_store
 from dagfusion_query.settings import Settings

@@ -14,7 +14,7 @@ from dagfusion_query.access.grants import Grants, restricted
 from dagfusion_query.catalog.selection import Selection, selected
 from dagfusion_query.engine.runtime import PLANNERS
 from dagfusion_query.errors import PlanError, UnknownTableError
-from dagfusion_query.event_log.protocol import Materialization, Wipe
+from dagfusion_query.event_log.event_log_interface import Materialization, Wipe
 from tests.query.engine.conftest import ORGS, TABLE
 
 CA = f"SELECT id, name, date FROM {TABLE} WHERE state = 'CA'"

@@ -4,7 +4,7 @@ from typing import Any
 
 import psycopg
 
-from dagfusion_query.event_log.protocol import Event, Materialization
+from dagfusion_query.event_log.event_log_interface import Event, Materialization
 
 COPY_EVENT = """
 insert into event_logs (run_id, event, dagster_event_type, timestamp, asset_key, partition)

@@ -12,7 +12,7 @@ from dagfusion_contract.naming import TableName
 from dagfusion_contract.record import DataFile
 from dagfusion_contract.view import VIEW_ENTRY, View, view_entry
 from dagfusion_query.errors import RecordVersionError
-from dagfusion_query.event_log.protocol import Event, EventLog, Materialization, Wipe
+from dagfusion_query.event_log.event_log_interface import Event, EventLog, Materialization, Wipe
 from tests.query.event_log.copied import materializations
 
 Record = Callable[..., dict[str, Any]]

@@ -16,8 +16,8 @@ from dagfusion_contract.record import DataFile
 from dagfusion_query.errors import (
     EventLogError,
 )
+from dagfusion_query.event_log.event_log_interface import SLACK_S, Event, Watermark, Wipe
 from dagfusion_query.event_log.postgres import PostgresEventLog
-from dagfusion_query.event_log.protocol import SLACK_S, Event, Watermark, Wipe
 from dagfusion_query.event_log.stored_event import EventReader
 from tests.query.catalog.following import Clock
 from tests.query.event_log.copied import COPY_EVENT, materializations, pattern_event

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dagfusion_query.event_log.protocol import SLACK_S, Watermark
+from dagfusion_query.event_log.event_log_interface import SLACK_S, Watermark
 from tests.tiers import examples
 
 

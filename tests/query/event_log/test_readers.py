@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dagfusion_query.catalog.live_catalog import LiveCatalog
-from dagfusion_query.event_log.protocol import Event, Watermark
+from dagfusion_query.event_log.event_log_interface import Event, Watermark
 from tests.query.catalog.folding import check_table, seen
 from tests.query.catalog.following import Opened
 from tests.tiers import examples

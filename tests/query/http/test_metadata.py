@@ -20,7 +20,7 @@ from dagfusion_query.errors import (
     NameCollisionError,
     SchemaConflictError,
 )
-from dagfusion_query.event_log.protocol import History, PlannedRun
+from dagfusion_query.event_log.event_log_interface import History, PlannedRun
 from tests.query.fake_service import FakeService, environment
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

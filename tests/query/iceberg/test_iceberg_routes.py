@@ -27,7 +27,7 @@ from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.config import Config, EnvironmentConfig
 from dagfusion_query.doors.iceberg.iceberg_routes import ENDPOINTS, IcebergRoutes
 from dagfusion_query.errors import EnvironmentUnavailableError, NameCollisionError
-from dagfusion_query.event_log.protocol import Materialization
+from dagfusion_query.event_log.event_log_interface import Materialization
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.settings import Settings
 from tests.query.catalog.folding import EMPTY, written

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dagfusion_query.engine.engine import Engine
-from dagfusion_query.event_log.protocol import Event
+from dagfusion_query.event_log.event_log_interface import Event
 from dagfusion_query.object_cache.copies import Copies
 from dagfusion_query.settings import Settings
 from tests.e2e.wire import Recorded

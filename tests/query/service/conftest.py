@@ -21,10 +21,10 @@ from dagfusion_query.catalog.snapshot import SnapshotStore
 from dagfusion_query.config import Config, EnvironmentConfig
 from dagfusion_query.documents.queries import QueryInfo
 from dagfusion_query.errors import QueryError
-from dagfusion_query.event_log.protocol import Cursor, History, Watermark
+from dagfusion_query.event_log.event_log_interface import Cursor, History, Watermark
 from dagfusion_query.formats import Format
-from dagfusion_query.service.registry import Query
-from dagfusion_query.service.running import Running
+from dagfusion_query.service.query_registry import Query
+from dagfusion_query.service.running_query import Running
 from dagfusion_query.service.service import Service
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.settings import Settings

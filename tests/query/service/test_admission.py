@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagfusion_query.errors import TooBusyError
-from dagfusion_query.service.admission import Admission, Ticket
+from dagfusion_query.service.admission import Admission, AdmissionPlace
 
 USERS = st.sampled_from("abc")
 STEPS = st.lists(st.tuples(st.just("enter"), USERS) | st.tuples(st.just("leave"), st.integers(0, 30)), max_size=60)
@@ -20,20 +20,20 @@ def test_limits_hold_and_no_slot_is_left_empty(
     steps: list[tuple[str, object]], slots: int, user_slots: int, queue: int, user_queue: int
 ) -> None:
     admission = Admission(slots, user_slots, queue, user_queue)
-    tickets: list[Ticket] = []
+    places: list[AdmissionPlace] = []
     started: list[int] = []
     for number, (step, argument) in enumerate(steps):
         if step == "enter":
-            waiting = [ticket.user for ticket in tickets if not ticket.is_running]
+            waiting = [place.user for place in places if not place.is_running]
             is_full = len(waiting) >= queue or waiting.count(str(argument)) >= user_queue
             with suppress(TooBusyError) if is_full else nullcontext():
-                tickets.append(admission.enter(str(argument), _note(started, number)))
-        elif tickets:
-            admission.leave(tickets.pop(int(str(argument)) % len(tickets)), 0.5)
-        running = Counter(ticket.user for ticket in tickets if ticket.is_running)
-        waiting_users = {ticket.user for ticket in tickets if not ticket.is_running}
+                places.append(admission.enter(str(argument), _note(started, number)))
+        elif places:
+            admission.leave(places.pop(int(str(argument)) % len(places)), 0.5)
+        running = Counter(place.user for place in places if place.is_running)
+        waiting_users = {place.user for place in places if not place.is_running}
         assert admission.running == running.total() <= slots
-        assert admission.waiting == len(tickets) - running.total() <= queue
+        assert admission.waiting == len(places) - running.total() <= queue
         assert all(count <= user_slots for count in running.values())
         assert running.total() == slots or all(running[user] == user_slots for user in waiting_users)
     assert len(started) == len(set(started))
@@ -48,10 +48,10 @@ def test_a_user_s_queries_run_in_their_order_and_users_in_turn() -> None:
     order: list[str] = []
     running = admission.enter("x", lambda: None)
     names = ["a1", "a2", "a3", "b1", "b2", "c1"]
-    tickets = {name: admission.enter(name[0], _append(order, name)) for name in names}
+    places = {name: admission.enter(name[0], _append(order, name)) for name in names}
     for _ in names:
         admission.leave(running)
-        running = tickets[order[-1]]
+        running = places[order[-1]]
     assert order == ["a1", "b1", "c1", "a2", "b2", "a3"]
 
 

@@ -6,7 +6,7 @@ import pytest
 from dagfusion_query.access.grants import Caller, Grants
 from dagfusion_query.documents.queries import State
 from dagfusion_query.errors import QueryError, UnknownTableError
-from dagfusion_query.service.registry import Query
+from dagfusion_query.service.query_registry import Query
 from tests.query.engine.conftest import Lake
 from tests.query.service.conftest import ANN, PublishedCatalogs, Serve, Served
 

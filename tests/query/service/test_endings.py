@@ -25,7 +25,7 @@ from dagfusion_query.errors import (
     TooBusyError,
     WorkerDiedError,
 )
-from dagfusion_query.service import running
+from dagfusion_query.service import running_query
 from tests.query.engine.conftest import Lake
 from tests.query.service.conftest import ANN, PublishedCatalogs, Serve, Served
 
@@ -187,7 +187,7 @@ class Clock:
 def test_a_slow_client_is_not_a_stalled_one(new_served: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each pause is shorter than the limit, and all together are longer, however slow the machine is."""
     clock = Clock()
-    monkeypatch.setattr(running, "time", clock)
+    monkeypatch.setattr(running_query, "time", clock)
     served = new_served(workers=1, client_stall_s=0.2)
 
     async def take_slowly() -> int:

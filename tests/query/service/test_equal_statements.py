@@ -14,7 +14,7 @@ import pytest
 from dagfusion_query.access.grants import Caller, Grants
 from dagfusion_query.errors import QueryCancelledError, QueryTimeoutError, UnknownTableError, WorkerDiedError
 from dagfusion_query.object_cache import claims
-from dagfusion_query.service.running import Running
+from dagfusion_query.service.running_query import Running
 from tests.query.engine.conftest import Lake
 from tests.query.service.conftest import ANN, PublishedCatalogs, Serve, Served
 from tests.waiting import eventually

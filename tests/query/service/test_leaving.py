@@ -10,8 +10,8 @@ from dagfusion_query.errors import UnknownQueryError
 from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.metrics import Metrics
 from dagfusion_query.service.past_finder import PastFinder
-from dagfusion_query.service.registry import Query, Registry
-from dagfusion_query.service.running import Running, Shared
+from dagfusion_query.service.query_registry import Query, Registry
+from dagfusion_query.service.running_query import Running, Shared
 from dagfusion_query.service.worker_lifecycle import Lifecycle, Transition
 from dagfusion_query.service.worker_pool import Pool
 from dagfusion_query.service_settings import ServiceSettings

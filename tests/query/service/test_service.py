@@ -16,9 +16,9 @@ from dagfusion_query.errors import (
     UnknownQueryError,
     UnknownTableError,
 )
-from dagfusion_query.event_log.protocol import History
+from dagfusion_query.event_log.event_log_interface import History
 from dagfusion_query.formats import Format
-from dagfusion_query.service.registry import Query
+from dagfusion_query.service.query_registry import Query
 from tests.query.service.conftest import ANN, Served
 from tests.waiting import eventually
 

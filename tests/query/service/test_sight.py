@@ -22,8 +22,8 @@ from dagfusion_query.errors import (
     StoreUnavailableError,
     UnknownTableError,
 )
-from dagfusion_query.event_log.protocol import Event, Materialization
-from dagfusion_query.service.registry import Query
+from dagfusion_query.event_log.event_log_interface import Event, Materialization
+from dagfusion_query.service.query_registry import Query
 from tests.query.engine.conftest import Lake
 from tests.query.service.conftest import ANN, PublishedCatalogs, Serve, Served, serving
 

@@ -49,6 +49,11 @@ class LoggedFile(NamedTuple):
         """When it was logged."""
         return _EPOCH + timedelta(microseconds=self.at_us)
 
+    @property
+    def uri(self) -> str:
+        """The object."""
+        return str(self.record["uri"])
+
 
 @dataclass
 class CurrentFiles:

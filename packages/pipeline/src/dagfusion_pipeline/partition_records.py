@@ -1,4 +1,4 @@
-"""The records of an asset's partitions from the event log, so that checks and the vacuum need not read the objects."""
+"""The records of an asset's partitions from the event log, so that checks need not read the objects."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime

@@ -17,7 +17,6 @@ from dagfusion_pipeline.logged_files import (
 )
 from dagfusion_pipeline.maintenance import Manager, asset_keys, io_manager_of
 from dagfusion_pipeline.old_iceberg_metadata import superseded_metadata
-from dagfusion_pipeline.partition_records import newest_records
 from dagfusion_pipeline.store import StoredObject
 from dagfusion_pipeline.vacuum_rule import needed, superseded
 
@@ -100,7 +99,7 @@ def superseded_objects(
     # The objects come first: one that is written meanwhile is not among them, and its event is.
     objects = list(_objects_of(manager, asset_key))
     unfinished = _unfinished_runs(instance)
-    uris = {one.uri for one in needed(newest_records(instance, asset_key), since)}
+    uris = {one.uri for one in needed(logged_files(instance, asset_key), since)}
     if not uris:
         return []
     root = manager.object_store.uri("")

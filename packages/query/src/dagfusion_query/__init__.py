@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dagfusion_query.abstract_connection import Connection, Result
-    from dagfusion_query.answers import Explanation, QueryStats, TableDiff, TableGeneration, TableInfo
     from dagfusion_query.client import connect
     from dagfusion_query.errors import QueryError
+    from dagfusion_query.returned_values import Explanation, QueryStats, TableDiff, TableGeneration, TableInfo
 
 __all__ = [
     "Connection",
@@ -23,13 +23,13 @@ __all__ = [
 
 _HOMES = {
     "Connection": "abstract_connection",
-    "Explanation": "answers",
+    "Explanation": "returned_values",
     "QueryError": "errors",
-    "QueryStats": "answers",
+    "QueryStats": "returned_values",
     "Result": "abstract_connection",
-    "TableDiff": "answers",
-    "TableGeneration": "answers",
-    "TableInfo": "answers",
+    "TableDiff": "returned_values",
+    "TableGeneration": "returned_values",
+    "TableInfo": "returned_values",
     "connect": "client",
 }
 

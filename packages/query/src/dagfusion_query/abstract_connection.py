@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Self
 
 import pyarrow as pa
 
-from dagfusion_query.answers import GENERATIONS, Explanation, QueryStats, TableDiff, TableGeneration, TableInfo
 from dagfusion_query.as_of import Given
 from dagfusion_query.errors import ExecutionError, QueryCancelledError, QueryError, needs
 from dagfusion_query.parameters import Params
 from dagfusion_query.preview import Preview
+from dagfusion_query.returned_values import GENERATIONS, Explanation, QueryStats, TableDiff, TableGeneration, TableInfo
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,15 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dagfusion_query.abstract_connection import Connection, Result
-from dagfusion_query.answers import (
-    GENERATIONS,
-    GENERATIONS_LIMIT,
-    Explanation,
-    QueryStats,
-    TableDiff,
-    TableGeneration,
-    TableInfo,
-)
 from dagfusion_query.as_of import Given, read_as_of
 from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.catalog.mapped_catalog import snapshot_folder
@@ -28,14 +19,23 @@ from dagfusion_query.catalog.selection import Selection, selected
 from dagfusion_query.discovery import open_discovery
 from dagfusion_query.engine.datafusion_errors import unknown_table
 from dagfusion_query.engine.engine import Engine, Prepared
-from dagfusion_query.engine.run import Batches, Finished
+from dagfusion_query.engine.plan_run import Batches, Finished
 from dagfusion_query.engine.runtime import closed
 from dagfusion_query.errors import AsOfError, EventLogUnavailableError, QueryError, SettingsError, StaleObjectError
 from dagfusion_query.event_log import open_event_log
-from dagfusion_query.event_log.protocol import AssetKey, EventLog
+from dagfusion_query.event_log.event_log_interface import AssetKey, EventLog
 from dagfusion_query.event_log.stored_event import EventReader
 from dagfusion_query.object_store import StaleRetries
 from dagfusion_query.parameters import Params
+from dagfusion_query.returned_values import (
+    GENERATIONS,
+    GENERATIONS_LIMIT,
+    Explanation,
+    QueryStats,
+    TableDiff,
+    TableGeneration,
+    TableInfo,
+)
 from dagfusion_query.scan.large_objects import consolidation_gain
 from dagfusion_query.settings import Settings, listed
 from dagfusion_query.sql_text import check_text, parse_table

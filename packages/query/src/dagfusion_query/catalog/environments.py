@@ -11,7 +11,6 @@ from pathlib import Path
 from types import MappingProxyType
 
 from dagfusion_contract.naming import TableName
-from dagfusion_query.answers import TableDiff, TableGeneration
 from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.live_catalog import Lag, LiveCatalog
 from dagfusion_query.catalog.model import Snapshot
@@ -30,8 +29,9 @@ from dagfusion_query.errors import (
     UnknownTableError,
 )
 from dagfusion_query.event_log import open_event_log
-from dagfusion_query.event_log.protocol import AssetKey, EventLog, History
+from dagfusion_query.event_log.event_log_interface import AssetKey, EventLog, History
 from dagfusion_query.event_log.stored_event import EventReader
+from dagfusion_query.returned_values import TableDiff, TableGeneration
 
 _log = logging.getLogger(__name__)
 

@@ -35,7 +35,7 @@ from dagfusion_query.catalog.segments import (
 )
 from dagfusion_query.catalog.tables import build_table, name_tables
 from dagfusion_query.errors import EventRecordError, UndiscoverableError
-from dagfusion_query.event_log.protocol import AssetKey, Consolidation, Event, Materialization, Wipe
+from dagfusion_query.event_log.event_log_interface import AssetKey, Consolidation, Event, Materialization, Wipe
 from dagfusion_query.event_log.stored_event import DataFiles, Foreign
 
 

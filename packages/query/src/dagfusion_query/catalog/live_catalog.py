@@ -12,7 +12,7 @@ from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.snapshot import SnapshotStore, SnapshotWriter
 from dagfusion_query.discovery.discovery import Discovery
 from dagfusion_query.errors import EventLogUnavailableError, QueryError, SnapshotError
-from dagfusion_query.event_log.protocol import EventLog
+from dagfusion_query.event_log.event_log_interface import EventLog
 
 _log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from dagfusion_query.catalog.fold import adopt, fold
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.snapshot import Stored
 from dagfusion_query.discovery.discovery import Discovery
-from dagfusion_query.event_log.protocol import Cursor, Event, EventLog
+from dagfusion_query.event_log.event_log_interface import Cursor, Event, EventLog
 
 _log = logging.getLogger(__name__)
 

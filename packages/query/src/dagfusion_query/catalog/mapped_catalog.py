@@ -25,7 +25,7 @@ from dagfusion_query.catalog.model import (
     Snapshot,
 )
 from dagfusion_query.errors import SnapshotError
-from dagfusion_query.event_log.protocol import AssetKey, EventLog
+from dagfusion_query.event_log.event_log_interface import AssetKey, EventLog
 from dagfusion_query.settings import NO_STATE, Settings
 
 FORMAT = 6

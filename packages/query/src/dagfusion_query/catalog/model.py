@@ -12,7 +12,7 @@ from dagfusion_contract.naming import TableName
 from dagfusion_contract.record import Layout
 from dagfusion_contract.view import View
 from dagfusion_query.errors import QueryError
-from dagfusion_query.event_log.protocol import AssetKey
+from dagfusion_query.event_log.event_log_interface import AssetKey
 
 TIME = pa.timestamp("us", "UTC")
 ABSENT_SCHEMA = pa.schema(

@@ -14,7 +14,6 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from dagfusion_contract.naming import TableName, table_name
-from dagfusion_query.answers import TableDiff, TableGeneration
 from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.live_catalog import LiveCatalog
@@ -28,8 +27,17 @@ from dagfusion_query.errors import (
     UnknownPastError,
     UnknownTableError,
 )
-from dagfusion_query.event_log.protocol import AssetKey, Cursor, Event, EventLog, Materialization, Moment, Watermark
+from dagfusion_query.event_log.event_log_interface import (
+    AssetKey,
+    Cursor,
+    Event,
+    EventLog,
+    Materialization,
+    Moment,
+    Watermark,
+)
 from dagfusion_query.event_log.stored_event import Foreign
+from dagfusion_query.returned_values import TableDiff, TableGeneration
 from dagfusion_query.sql_text import TokenKind, tokens
 
 _KEPT_TABLES = 64

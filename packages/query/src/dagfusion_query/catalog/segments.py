@@ -15,7 +15,7 @@ from dagfusion_contract.record import ENTRY, DataFile, Layout
 from dagfusion_query.catalog.model import ABSENT_SCHEMA, FILELESS_SCHEMA, TIME, AssetState, Segment, files_schema
 from dagfusion_query.catalog.partitioned_file import encode_entries
 from dagfusion_query.errors import EventRecordError, MalformedRecordError, UnsupportedTypeError
-from dagfusion_query.event_log.protocol import Materialization
+from dagfusion_query.event_log.event_log_interface import Materialization
 
 TIER = 8  # this many segments of one size are merged into one of the next size
 LARGE_ROWS = TIER**5  # such segments are not merged any more

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.errors import PlanError
-from dagfusion_query.event_log.protocol import AssetKey
+from dagfusion_query.event_log.event_log_interface import AssetKey
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ from dagfusion_query.catalog.model import AssetState, Segment, Snapshot
 from dagfusion_query.catalog.segments import LARGE_ROWS
 from dagfusion_query.discovery.discovery import Discovery
 from dagfusion_query.errors import SnapshotError
-from dagfusion_query.event_log.protocol import AssetKey, Cursor, Watermark
+from dagfusion_query.event_log.event_log_interface import AssetKey, Cursor, Watermark
 
 _log = logging.getLogger(__name__)
 

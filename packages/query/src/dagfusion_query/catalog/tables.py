@@ -23,7 +23,7 @@ from dagfusion_query.errors import (
     UndiscoverableError,
     restored,
 )
-from dagfusion_query.event_log.protocol import AssetKey
+from dagfusion_query.event_log.event_log_interface import AssetKey
 
 _EMPTY = pa.schema([])
 _MAX_WARNINGS = 20

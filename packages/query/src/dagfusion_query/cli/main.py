@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from dagfusion_query.abstract_connection import Connection
-    from dagfusion_query.answers import TableInfo
     from dagfusion_query.cli.output import Output
+    from dagfusion_query.returned_values import TableInfo
 
 COMMANDS = "dagfusion.commands"  # the entry-point group of packages that add commands
 INTERRUPTED = 130

@@ -9,10 +9,10 @@ import pyarrow as pa
 import typer
 
 from dagfusion_query.abstract_connection import Result
-from dagfusion_query.answers import Explanation, TableDiff, TableGeneration, TableInfo
 from dagfusion_query.cli.options import OutputFormat
 from dagfusion_query.cli.screen import cost
 from dagfusion_query.formats import Format
+from dagfusion_query.returned_values import Explanation, TableDiff, TableGeneration, TableInfo
 
 if TYPE_CHECKING:
     from dagfusion_query.formats.encoders import Encoder

@@ -15,8 +15,8 @@ import pyarrow as pa
 import typer
 
 from dagfusion_query.abstract_connection import Result
-from dagfusion_query.answers import Explanation, QueryStats, ScanExplanation, TableInfo
 from dagfusion_query.preview import is_moment, moments
+from dagfusion_query.returned_values import Explanation, QueryStats, ScanExplanation, TableInfo
 
 SHOWN_PARTITIONS = 8
 _BOX = ("┏━┳┓", "┃", "┡━╇┩", "│", "└─┴┘")

@@ -16,7 +16,7 @@ from dagfusion_query.settings import Settings
 
 if TYPE_CHECKING:
     from dagfusion_query.access.authentication import Token, Tokens
-    from dagfusion_query.server import Ready
+    from dagfusion_query.service_process import Ready
 
 token = typer.Typer(help="Access tokens of the query service.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -124,7 +124,7 @@ def serve(
 ) -> None:
     """Serve SQL over HTTP and Arrow Flight SQL, with a web console."""
     with needs("server", "`dagfusion serve`"):
-        from dagfusion_query import server  # noqa: PLC0415  # takes a while to import
+        from dagfusion_query import service_process  # noqa: PLC0415  # takes a while to import
     from dagfusion_query.config import read_config  # noqa: PLC0415
 
     if event_log is not None and dagster_home is not None:
@@ -134,8 +134,8 @@ def serve(
     given = {"http_address": http_address, "flight_address": flight_address, "workers": workers}
     variables = {**os.environ, **as_variables(ServiceSettings, given)}
     read = read_config(variables, file=config, event_log=event_log or dagster_home, environment=environment)
-    server.configure_log(read.service.log_format, sys.stderr)
-    server.serve(read, _announce)
+    service_process.configure_log(read.service.log_format, sys.stderr)
+    service_process.serve(read, _announce)
 
 
 def _announce(ready: "Ready") -> None:

@@ -15,7 +15,6 @@ import pyarrow as pa
 from pyarrow import flight, ipc
 
 from dagfusion_contract.naming import TableName
-from dagfusion_query.answers import Explanation, TableDiff
 from dagfusion_query.as_of import AsOf, Given, read_as_of
 from dagfusion_query.client.remote import RemoteConnection, RemoteResult, authorization
 from dagfusion_query.documents import codec
@@ -42,6 +41,7 @@ from dagfusion_query.errors import (
     UnauthenticatedError,
 )
 from dagfusion_query.parameters import Params, row, scalars
+from dagfusion_query.returned_values import Explanation, TableDiff
 from dagfusion_query.sql_text import check_text
 
 T = TypeVar("T")

@@ -13,11 +13,18 @@ import pyarrow as pa
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.abstract_connection import Connection, Result
-from dagfusion_query.answers import GENERATIONS, GENERATIONS_LIMIT, QueryStats, TableDiff, TableGeneration, TableInfo
 from dagfusion_query.as_of import Given, read_as_of
 from dagfusion_query.documents.catalog import GenerationsDocument, TableDocument, TablesDocument
 from dagfusion_query.documents.queries import Stats
 from dagfusion_query.errors import EnvironmentUnavailableError, SettingsError
+from dagfusion_query.returned_values import (
+    GENERATIONS,
+    GENERATIONS_LIMIT,
+    QueryStats,
+    TableDiff,
+    TableGeneration,
+    TableInfo,
+)
 from dagfusion_query.secrets_manager import resolved
 from dagfusion_query.sql_text import parse_table
 

@@ -9,8 +9,7 @@ import pyarrow.compute as pc
 
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.config import EnvironmentConfig
-from dagfusion_query.cost.estimate import MONTH_DAYS, StoredFiles
-from dagfusion_query.cost.lifecycle import LifecycleRule, read_rules
+from dagfusion_query.cost.estimate import MONTH_DAYS, LifecycleRule, StoredFiles, read_rules
 from dagfusion_query.doctor.bucket_facts import read_bucket_facts, s3_client
 from dagfusion_query.doctor.examination import open_catalog
 from dagfusion_query.documents.queries import QueryInfo

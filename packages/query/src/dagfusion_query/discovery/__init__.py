@@ -4,8 +4,8 @@ from pathlib import Path
 
 from dagfusion_query.discovery.discovery import Discovery
 from dagfusion_query.discovery.foreign_objects import ForeignObjects
+from dagfusion_query.discovery.foreign_records import ForeignRecords
 from dagfusion_query.discovery.record_cache import RecordCache
-from dagfusion_query.discovery.record_reader import RecordReader
 from dagfusion_query.settings import Settings
 
 __all__ = ["Discovery", "open_discovery"]
@@ -22,4 +22,4 @@ def open_discovery(settings: Settings, state_dir: Path | None, bucket: str | Non
     Raises:
         SnapshotError: The state folder cannot be used.
     """
-    return Discovery(RecordReader(ForeignObjects(settings), bucket), RecordCache(state_dir))
+    return Discovery(ForeignRecords(ForeignObjects(settings), bucket), RecordCache(state_dir))

@@ -13,10 +13,10 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from dagfusion_query.discovery.foreign_objects import TemporaryReadError
+from dagfusion_query.discovery.foreign_records import ForeignRecords
 from dagfusion_query.discovery.record_cache import Outcome, RecordCache, Refusal
-from dagfusion_query.discovery.record_reader import RecordReader
 from dagfusion_query.errors import EventRecordError, SnapshotError, StoreUnavailableError, UndiscoverableError
-from dagfusion_query.event_log.protocol import AssetKey, Event, Materialization
+from dagfusion_query.event_log.event_log_interface import AssetKey, Event, Materialization
 from dagfusion_query.event_log.stored_event import DataFiles, EventReader, Foreign
 
 _log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Discovery:
         concurrency: The most materializations that are looked at at once.
     """
 
-    def __init__(self, reader: RecordReader, cache: RecordCache, concurrency: int = CONCURRENCY) -> None:
+    def __init__(self, reader: ForeignRecords, cache: RecordCache, concurrency: int = CONCURRENCY) -> None:
         self._reader, self._cache, self._concurrency = reader, cache, concurrency
         self._records = EventReader()
         self._changed = threading.Condition()

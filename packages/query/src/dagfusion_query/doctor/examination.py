@@ -34,8 +34,8 @@ from dagfusion_query.doctor.checks import (
 )
 from dagfusion_query.errors import EventLogError
 from dagfusion_query.event_log import open_event_log
+from dagfusion_query.event_log.event_log_interface import EventLog
 from dagfusion_query.event_log.postgres import PostgresEventLog
-from dagfusion_query.event_log.protocol import EventLog
 from dagfusion_query.event_log.stored_event import EventReader
 from dagfusion_query.object_store import store_parts, store_url
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from dagfusion_query.answers import TableGeneration
 from dagfusion_query.documents.codec import shown_as
+from dagfusion_query.returned_values import TableGeneration
 
 
 @dataclass(frozen=True)

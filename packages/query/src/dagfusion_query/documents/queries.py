@@ -9,9 +9,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self
 
-from dagfusion_query.answers import Explanation
 from dagfusion_query.documents.codec import details, omitted
 from dagfusion_query.errors import QueryError, restored
+from dagfusion_query.returned_values import Explanation
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ from dagfusion_query.documents.catalog import (
     TroubleDocument,
 )
 from dagfusion_query.errors import QueryError
-from dagfusion_query.event_log.protocol import History
+from dagfusion_query.event_log.event_log_interface import History
 from dagfusion_query.scan.large_objects import consolidation_gain
 from dagfusion_query.worker.redact import without_files
 

@@ -11,7 +11,6 @@ import pyarrow as pa
 from datafusion import DataFrame, ExecutionPlan, LogicalPlan
 
 from dagfusion_contract.naming import TableName
-from dagfusion_query.answers import Explanation
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.engine.datafusion_errors import (
     is_datafusion_error,
@@ -24,8 +23,7 @@ from dagfusion_query.engine.datafusion_errors import (
 )
 from dagfusion_query.engine.object_requests import ObjectRequests, copy_policy
 from dagfusion_query.engine.parse import expanded, is_node, key_of, named_views, parsed, result_schema
-from dagfusion_query.engine.reuse import Keeper, PlanCache, ResultCache, identity, is_repeatable
-from dagfusion_query.engine.run import (
+from dagfusion_query.engine.plan_run import (
     Batches,
     Finished,
     Run,
@@ -34,6 +32,7 @@ from dagfusion_query.engine.run import (
     spliced_batches,
     staged_batches,
 )
+from dagfusion_query.engine.reuse import Keeper, PlanCache, ResultCache, identity, is_repeatable
 from dagfusion_query.engine.runtime import PLANNERS, Loop, Planners, Stores
 from dagfusion_query.engine.session import BoundSession, Session, Sessions
 from dagfusion_query.engine.stored_objects import refuse_replaced
@@ -41,6 +40,7 @@ from dagfusion_query.errors import EnvironmentUnavailableError, PlanError, Unkno
 from dagfusion_query.object_cache import CACHE
 from dagfusion_query.object_cache.copies import open_copies, open_results
 from dagfusion_query.parameters import Params, Values, scalars
+from dagfusion_query.returned_values import Explanation
 from dagfusion_query.scan.copied_scan import CopyPolicy
 from dagfusion_query.scan.parquet_scan import Breadth
 from dagfusion_query.scan.splice import NotSpliceable, Spliced, splice
@@ -50,7 +50,7 @@ from dagfusion_query.settings import Settings
 from dagfusion_query.sql_text import check_text
 
 Path = Literal["splice", "catalog", "staged"]
-FILE_NAME = "input_file_name"
+FILE_NAME = "input_file_name"  # the function
 AVOID_S = 300.0  # that the large objects of a table are not read, after one of them could not be
 T = TypeVar("T")
 

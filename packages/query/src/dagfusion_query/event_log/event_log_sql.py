@@ -12,7 +12,14 @@ from dagfusion_contract.consolidation import CONSOLIDATED_ENTRY, CONSOLIDATIONS
 from dagfusion_contract.record import DataFile
 from dagfusion_query.as_of import AsOf, moment_text
 from dagfusion_query.errors import AsOfError, UnknownPastError
-from dagfusion_query.event_log.protocol import AssetKey, Generation, History, Materialization, Moment, PlannedRun
+from dagfusion_query.event_log.event_log_interface import (
+    AssetKey,
+    Generation,
+    History,
+    Materialization,
+    Moment,
+    PlannedRun,
+)
 from dagfusion_query.event_log.stored_event import DataFiles
 
 Run = Callable[[str, Mapping[str, Any]], Sequence[tuple[Any, ...]]]

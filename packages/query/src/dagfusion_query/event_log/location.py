@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode
 from dagfusion_contract.errors import SecretError
 from dagfusion_contract.secret_reference import SecretReference, SecretValues
 from dagfusion_query.errors import EventLogLocationError, EventLogUnavailableError
-from dagfusion_query.event_log.protocol import EventLog
+from dagfusion_query.event_log.event_log_interface import EventLog
 from dagfusion_query.event_log.stored_event import EventReader
 from dagfusion_query.secrets_manager import SECRETS, reference_in
 

@@ -7,19 +7,7 @@ from itertools import islice
 from typing import Any
 
 from dagfusion_query.as_of import AsOf
-from dagfusion_query.event_log.event_log_sql import (
-    LAST_EVENT,
-    Dialect,
-    consolidations,
-    find_generations,
-    find_moment,
-    find_wipe,
-    observations_since,
-    read_history,
-)
-from dagfusion_query.event_log.location import SecretUrl
-from dagfusion_query.event_log.postgres_connection import Database, DatabaseFacts, Transaction, read_database_facts
-from dagfusion_query.event_log.protocol import (
+from dagfusion_query.event_log.event_log_interface import (
     BATCH,
     FEW,
     AssetKey,
@@ -36,6 +24,18 @@ from dagfusion_query.event_log.protocol import (
     Wipe,
     parse_asset_key,
 )
+from dagfusion_query.event_log.event_log_sql import (
+    LAST_EVENT,
+    Dialect,
+    consolidations,
+    find_generations,
+    find_moment,
+    find_wipe,
+    observations_since,
+    read_history,
+)
+from dagfusion_query.event_log.location import SecretUrl
+from dagfusion_query.event_log.postgres_connection import Database, DatabaseFacts, Transaction, read_database_facts
 from dagfusion_query.event_log.stored_event import ENTRY_END, ENTRY_START, EventReader
 
 _OVERLAP = 100_000  # ids below a full sync's highest that the first polls look at again

@@ -17,17 +17,7 @@ from urllib.parse import quote
 
 from dagfusion_query.as_of import AsOf
 from dagfusion_query.errors import EventLogSchemaError, EventLogUnavailableError
-from dagfusion_query.event_log.event_log_sql import (
-    Dialect,
-    Run,
-    consolidations,
-    find_generations,
-    find_moment,
-    find_wipe,
-    observations_since,
-    read_history,
-)
-from dagfusion_query.event_log.protocol import (
+from dagfusion_query.event_log.event_log_interface import (
     BATCH,
     FEW,
     AssetKey,
@@ -43,6 +33,16 @@ from dagfusion_query.event_log.protocol import (
     Watermark,
     Wipe,
     parse_asset_key,
+)
+from dagfusion_query.event_log.event_log_sql import (
+    Dialect,
+    Run,
+    consolidations,
+    find_generations,
+    find_moment,
+    find_wipe,
+    observations_since,
+    read_history,
 )
 from dagfusion_query.event_log.stored_event import EventReader
 

@@ -22,7 +22,7 @@ from datafusion import ExecutionPlan, Expr, LogicalPlan, SessionContext
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.plan_messages import CoalescePartitionsExecNode, ListingTableScanNode, PhysicalPlanNode
-from dagfusion_query.scan.aggregates import Mention, aggregate_over_scan, answer
+from dagfusion_query.scan.catalog_aggregates import Mention, aggregate_over_scan, answer
 from dagfusion_query.scan.copied_scan import MANY, CopiedScan, CopyPolicy
 from dagfusion_query.scan.join_order import SMALL_ROWS, result_columns, small_side_first
 from dagfusion_query.scan.large_objects import FOOTER_REQUESTS

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datafusion import Expr
 
-from dagfusion_query.answers import FilterEffect, ScanExplanation
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.object_store import store_url
+from dagfusion_query.returned_values import FilterEffect, ScanExplanation
 from dagfusion_query.scan.large_objects import LargeObjects, LargeRead
 from dagfusion_query.scan.listing_tables import ScanLayout, Template, scan_files
 from dagfusion_query.scan.prune import Pruner

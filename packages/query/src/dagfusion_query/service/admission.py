@@ -12,7 +12,7 @@ _LONGEST_RETRY_S = 60.0
 
 
 @dataclass(eq=False)
-class Ticket:
+class AdmissionPlace:
     """One query's place: in the queue until `start` is called, running from then on."""
 
     user: str
@@ -33,7 +33,9 @@ class Admission:
     def __init__(self, slots: int, user_slots: int, queue_length: int, user_queue_length: int) -> None:
         self._slots, self._user_slots = slots, user_slots
         self._queue_length, self._user_queue_length = queue_length, user_queue_length
-        self._waiting: OrderedDict[str, deque[Ticket]] = OrderedDict()  # the user whose turn is next comes first
+        self._waiting: OrderedDict[str, deque[AdmissionPlace]] = (
+            OrderedDict()
+        )  # the user whose turn is next comes first
         self._running: Counter[str] = Counter()
         self._takes_s = 0.1
 
@@ -47,66 +49,66 @@ class Admission:
         """Queries that run."""
         return self._running.total()
 
-    def enter(self, user: str, start: Callable[[], None]) -> Ticket:
+    def enter(self, user: str, start: Callable[[], None]) -> AdmissionPlace:
         """Take a query; `start` is called, perhaps at once, when it may run.
 
         Raises:
             TooBusyError: As many wait as may.
         """
-        ticket = Ticket(user, start)
-        self._waiting.setdefault(user, deque()).append(ticket)
+        place = AdmissionPlace(user, start)
+        self._waiting.setdefault(user, deque()).append(place)
         self._start_next()
-        if not ticket.is_running:
-            self._refuse_the_one_too_many(ticket)
-        return ticket
+        if not place.is_running:
+            self._refuse_the_one_too_many(place)
+        return place
 
-    def leave(self, ticket: Ticket, took_s: float | None = None) -> None:
+    def leave(self, place: AdmissionPlace, took_s: float | None = None) -> None:
         """Give a place up, whether the query ran (for how long) or waited."""
-        if ticket.is_running:
-            ticket.is_running = False
-            self._running[ticket.user] -= 1
-            if not self._running[ticket.user]:
-                del self._running[ticket.user]
+        if place.is_running:
+            place.is_running = False
+            self._running[place.user] -= 1
+            if not self._running[place.user]:
+                del self._running[place.user]
             if took_s is not None:
                 self._takes_s += _SMOOTHING * (took_s - self._takes_s)
         else:
-            self._remove(ticket)
+            self._remove(place)
         self._start_next()
 
     def retry_after_s(self) -> float:
         """Estimate, in whole seconds, when those that wait now will have run."""
         return min(_LONGEST_RETRY_S, max(1.0, math.ceil((self.waiting + 1) * self._takes_s / self._slots)))
 
-    def _refuse_the_one_too_many(self, ticket: Ticket) -> None:
-        own = len(self._waiting[ticket.user])
+    def _refuse_the_one_too_many(self, place: AdmissionPlace) -> None:
+        own = len(self._waiting[place.user])
         if own > self._user_queue_length:
             text = f"{own - 1} of your queries wait already, which is as many as may (DAGFUSION_USER_QUEUE_LENGTH)"
         elif self.waiting > self._queue_length:
             text = f"{self.waiting - 1} queries wait already, which is as many as may (DAGFUSION_QUEUE_LENGTH)"
         else:
             return
-        self._remove(ticket)
+        self._remove(place)
         retry_after_s = self.retry_after_s()
         raise TooBusyError(f"the service is busy: {text}; try again in {retry_after_s:.0f} s", retry_after_s)
 
-    def _remove(self, ticket: Ticket) -> None:
-        queue = self._waiting.get(ticket.user)
-        if queue is not None and ticket in queue:
-            queue.remove(ticket)
+    def _remove(self, place: AdmissionPlace) -> None:
+        queue = self._waiting.get(place.user)
+        if queue is not None and place in queue:
+            queue.remove(place)
             if not queue:
-                del self._waiting[ticket.user]
+                del self._waiting[place.user]
 
     def _start_next(self) -> None:
         while self.running < self._slots and (user := self._next_user()) is not None:
             queue = self._waiting[user]
-            ticket = queue.popleft()
+            place = queue.popleft()
             if queue:
                 self._waiting.move_to_end(user)
             else:
                 del self._waiting[user]
-            ticket.is_running = True
+            place.is_running = True
             self._running[user] += 1
-            ticket.start()
+            place.start()
 
     def _next_user(self) -> str | None:
         """Return the user whose turn it is; those with as many running as they may are passed over."""

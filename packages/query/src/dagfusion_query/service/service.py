@@ -8,7 +8,6 @@ import pyarrow as pa
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.access.grants import ALL, Caller, restricted
-from dagfusion_query.answers import TableDiff, TableGeneration
 from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.environments import Environments, EnvironmentState
 from dagfusion_query.config import Config
@@ -20,13 +19,14 @@ from dagfusion_query.errors import (
     StatementTooLongError,
     UnauthenticatedError,
 )
-from dagfusion_query.event_log.protocol import History
+from dagfusion_query.event_log.event_log_interface import History
+from dagfusion_query.returned_values import TableDiff, TableGeneration
 from dagfusion_query.secrets_manager import is_reference
 from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.metrics import CloudWatch, Metrics
 from dagfusion_query.service.past_finder import PastFinder
-from dagfusion_query.service.registry import DescribedStatements, Query, Registry, sources
-from dagfusion_query.service.running import Running, Shared
+from dagfusion_query.service.query_registry import DescribedStatements, Query, Registry, sources
+from dagfusion_query.service.running_query import Running, Shared
 from dagfusion_query.service.worker_pool import Pool
 from dagfusion_query.settings import Settings
 from dagfusion_query.worker.messages import Configuration, Mode

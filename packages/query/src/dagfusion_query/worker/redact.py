@@ -19,7 +19,6 @@ from urllib.parse import urlsplit
 
 import pyarrow as pa
 
-from dagfusion_query.answers import Explanation
 from dagfusion_query.errors import (
     ExecutionError,
     QueryError,
@@ -28,11 +27,12 @@ from dagfusion_query.errors import (
     StoreUnavailableError,
     UnsupportedTypeError,
 )
+from dagfusion_query.returned_values import Explanation
 from dagfusion_query.secrets_manager import SECRETS, is_reference
 from dagfusion_query.settings import Settings
 
 if TYPE_CHECKING:
-    from dagfusion_query.engine.run import Batches  # whose module loads DataFusion, which the service never does
+    from dagfusion_query.engine.plan_run import Batches  # whose module loads DataFusion, which the service never does
 
 _SOURCE = re.compile(r"(?:/[\w.@+-]+)+/[\w.-]+\.(?:rs|py)(?::\d+)*")  # of this program or of a library
 _TRACE = re.compile(r"(?<!\n)\n*(?:stack backtrace:|backtrace:|Traceback \(most recent call last\):).*", re.DOTALL)

@@ -16,12 +16,12 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
-from dagfusion_query.answers import Explanation
 from dagfusion_query.documents.queries import ExplanationDocument, Failure
 from dagfusion_query.engine.engine import Prepared
-from dagfusion_query.engine.run import Batches, Finished, Run
+from dagfusion_query.engine.plan_run import Batches, Finished, Run
 from dagfusion_query.errors import QueryCancelledError, ResultTooLargeError
 from dagfusion_query.formats.encoders import Piece
+from dagfusion_query.returned_values import Explanation
 from dagfusion_query.worker.limits import EXIT_CODE, SentRequests, comes_to_rest
 from dagfusion_query.worker.messages import (
     Cancel,

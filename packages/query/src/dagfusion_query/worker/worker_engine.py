@@ -13,14 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dagfusion_query.access.grants import EVERYTHING, Grants, Scopes
-from dagfusion_query.answers import Explanation
 from dagfusion_query.catalog.mapped_catalog import MappedCatalog
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.catalog.past_catalog import PastSnapshots, as_past
 from dagfusion_query.documents.queries import ScanStats
 from dagfusion_query.engine.datafusion_errors import is_full_disk, no_room
-from dagfusion_query.engine.engine import Engine, Prepared
+from dagfusion_query.engine.engine import FILE_NAME, Engine, Prepared
 from dagfusion_query.errors import PlanError, QueryError, ResourcesError
+from dagfusion_query.returned_values import Explanation
 from dagfusion_query.scan.listing_tables import HIDDEN
 from dagfusion_query.settings import Settings
 from dagfusion_query.worker.limits import out_of_memory
@@ -36,7 +36,6 @@ from dagfusion_query.worker.messages import (
 _log = logging.getLogger(__name__)
 
 _POOL_PERCENT = 60  # of a worker's memory is for joins, sorts and aggregates; scans and results need some, too
-_FILE_NAME = "input_file_name"
 _MAPPED_TABLES = 64  # of the past
 _POOL_SETTING = "DAGFUSION_MEMORY_LIMIT_BYTES"  # which a worker's memory may be below
 
@@ -226,4 +225,4 @@ def with_tables(text: str) -> str:
 
 def _names_files(sql: str, prepared: Prepared) -> bool:
     """Return True if a result may hold the paths of files."""
-    return _FILE_NAME in sql.lower() and f"{_FILE_NAME}(" in prepared.logical.display_indent()
+    return FILE_NAME in sql.lower() and f"{FILE_NAME}(" in prepared.logical.display_indent()

@@ -14,8 +14,8 @@ from dagfusion_query.documents.codec import encode
 from dagfusion_query.doors.flight.commands_and_tickets import STATS_TRAILER
 from dagfusion_query.doors.flight.flight_calls import LOOK_S, Bridge, Context, failure
 from dagfusion_query.errors import BrokenStreamError
-from dagfusion_query.service.registry import Query
-from dagfusion_query.service.running import Running
+from dagfusion_query.service.query_registry import Query
+from dagfusion_query.service.running_query import Running
 from dagfusion_query.service.service import Service
 
 # Clients refuse larger messages: 16 MiB is ADBC's default, and a few bytes of it are not the batch's.

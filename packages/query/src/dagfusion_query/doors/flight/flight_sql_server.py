@@ -9,7 +9,6 @@ import pyarrow as pa
 from pyarrow import flight
 
 from dagfusion_query.access.grants import Caller
-from dagfusion_query.answers import GENERATIONS_LIMIT
 from dagfusion_query.as_of import read_as_of
 from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.model import Snapshot
@@ -34,6 +33,7 @@ from dagfusion_query.doors.flight.flight_sessions import FlightSession, FlightSe
 from dagfusion_query.doors.flight.flight_statements import FlightStatements
 from dagfusion_query.doors.table_documents import details_document, environment_document
 from dagfusion_query.errors import BadRequestError, ParameterError, ReadOnlyError, UnsupportedError
+from dagfusion_query.returned_values import GENERATIONS_LIMIT
 from dagfusion_query.service.service import Service
 from dagfusion_query.sql_text import parse_table
 

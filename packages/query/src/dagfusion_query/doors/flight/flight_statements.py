@@ -17,7 +17,7 @@ from dagfusion_query.doors.flight.flight_sessions import FlightSession, Handles
 from dagfusion_query.doors.flight.sql_info import HANDLE_TIMEOUT_S
 from dagfusion_query.errors import ParameterError, PlanError, StatementTooLongError
 from dagfusion_query.parameters import MOST, check_count
-from dagfusion_query.service.registry import Query
+from dagfusion_query.service.query_registry import Query
 from dagfusion_query.service.service import Service
 from dagfusion_query.sql_text import TokenKind, tokens
 

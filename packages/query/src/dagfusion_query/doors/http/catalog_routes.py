@@ -10,7 +10,6 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from dagfusion_contract.naming import TableName
-from dagfusion_query.answers import GENERATIONS, GENERATIONS_LIMIT
 from dagfusion_query.as_of import read_as_of
 from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.model import Table
@@ -35,6 +34,7 @@ from dagfusion_query.doors.table_documents import (
 )
 from dagfusion_query.errors import BadRequestError, UnknownTableError
 from dagfusion_query.formats import Format
+from dagfusion_query.returned_values import GENERATIONS, GENERATIONS_LIMIT
 from dagfusion_query.service.service import Service
 
 PAGE_ROWS = 1000

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dagfusion_query.answers import TableDiff
 from dagfusion_query.documents.catalog import GenerationsDocument, HistoryDocument, PartitionsDocument, TablesDocument
 from dagfusion_query.documents.codec import schemas
 from dagfusion_query.documents.queries import (
@@ -15,6 +14,7 @@ from dagfusion_query.documents.queries import (
 )
 from dagfusion_query.doors.http.requests_and_responses import MEDIA_TYPE as PROBLEM
 from dagfusion_query.formats import Format
+from dagfusion_query.returned_values import TableDiff
 
 Document = Mapping[str, Any]
 

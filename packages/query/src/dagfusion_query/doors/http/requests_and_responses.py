@@ -30,7 +30,7 @@ from dagfusion_query.errors import (
 )
 from dagfusion_query.formats import Format
 from dagfusion_query.parameters import read_params
-from dagfusion_query.service.registry import Query
+from dagfusion_query.service.query_registry import Query
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.sql_text import check_text
 

@@ -18,7 +18,7 @@ from dagfusion_query.documents.queries import QueriesDocument, Stats
 from dagfusion_query.doors.http.middleware import caller_of, client_of
 from dagfusion_query.doors.http.requests_and_responses import content_type, document, problem, read_query, takes
 from dagfusion_query.errors import QueryCancelledError, QueryError
-from dagfusion_query.service.running import Running
+from dagfusion_query.service.running_query import Running
 from dagfusion_query.service.service import Service
 from dagfusion_query.service_settings import ServiceSettings
 

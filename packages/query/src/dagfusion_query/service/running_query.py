@@ -23,10 +23,10 @@ from dagfusion_query.errors import (
     TooBusyError,
 )
 from dagfusion_query.object_store import StaleRetries
-from dagfusion_query.service.admission import Admission, Ticket
+from dagfusion_query.service.admission import Admission, AdmissionPlace
 from dagfusion_query.service.metrics import Metrics
 from dagfusion_query.service.past_finder import FoundPast, PastFinder
-from dagfusion_query.service.registry import Query, Registry, sources
+from dagfusion_query.service.query_registry import Query, Registry, sources
 from dagfusion_query.service.worker_lease import Lease, NeverStarted
 from dagfusion_query.service.worker_pool import Pool
 from dagfusion_query.service_settings import ServiceSettings
@@ -80,7 +80,7 @@ class Running:
         self.explanation: ExplanationDocument | None = None
         self._first: memoryview | bytes | None = None  # came with the answer's beginning
         self._error: QueryError | None = None
-        self._ticket: Ticket | None = None
+        self._place: AdmissionPlace | None = None
         self._began = 0.0
         self._lease: Lease | None = None
         self._past: FoundPast | None = None
@@ -183,7 +183,7 @@ class Running:
 
     async def _admission(self) -> None:
         admitted = self._loop.create_future()
-        self._ticket = self._shared.admission.enter(self._caller.user, lambda: _set(admitted))
+        self._place = self._shared.admission.enter(self._caller.user, lambda: _set(admitted))
         limit_s = self._shared.settings.queue_timeout_s
         timer = self._loop.call_later(limit_s, lambda: self.stop(self._too_busy(limit_s)))
         try:
@@ -318,8 +318,8 @@ class Running:
         self._shared.registry.close(self._entry, keep=is_answer or error is not None)
         if is_answer:
             self._shared.metrics.over(self._entry.info)
-        if self._ticket is not None:
-            self._shared.admission.leave(self._ticket, now - self._began if self._began else None)
+        if self._place is not None:
+            self._shared.admission.leave(self._place, now - self._began if self._began else None)
 
     def _statement(self) -> Statement:
         query, settings, wanted = self._query, self._shared.settings, self._query.limit_rows

@@ -13,8 +13,8 @@ from dagfusion_query.documents import codec
 from dagfusion_query.documents.queries import ExplanationDocument
 from dagfusion_query.errors import ResourcesError, StaleObjectError
 from dagfusion_query.service.admission import Admission
-from dagfusion_query.service.registry import Query, Registry
-from dagfusion_query.service.running import Running, Shared
+from dagfusion_query.service.query_registry import Query, Registry
+from dagfusion_query.service.running_query import Running, Shared
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.worker.messages import Cost, End, Kind, Message, Mode, Planned
 

@@ -27,7 +27,7 @@ _TELLING = re.compile(r"\d{4}-\d{2}-\d{2}")
 PARTITION_KEY = "partition_key"  # the column's name where the dimension has none
 
 
-class RecordReader:
+class ForeignRecords:
     """Reads the records of the objects that events name.
 
     Args:
