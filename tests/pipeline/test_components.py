@@ -44,6 +44,7 @@ type: dagfusion_pipeline.Maintenance
 attributes:
   vacuum: [Silver/orgs, Gold/daily]
   consolidate: [Silver/orgs]
+  retention: [{assets: [Silver/orgs], keep_days: 0.5}]
 """
 
 
@@ -105,10 +106,12 @@ def test_the_environment_says_where_objects_are(load: Load, monkeypatch: pytest.
 
 def test_a_few_lines_make_the_jobs(load: Load) -> None:
     definitions = load("maintenance", MAINTENANCE)
-    assert {job.name for job in definitions.jobs or ()} == {"vacuum", "consolidate"}
-    (schedule,) = definitions.schedules or ()
-    assert isinstance(schedule, dg.ScheduleDefinition)
-    assert (schedule.name, schedule.cron_schedule) == ("consolidate_schedule", "30 3 * * *")
+    assert {job.name for job in definitions.jobs or ()} == {"vacuum", "consolidate", "retention_0_5_days"}
+    schedules = [one for one in definitions.schedules or () if isinstance(one, dg.ScheduleDefinition)]
+    assert {one.name: one.cron_schedule for one in schedules} == {
+        "consolidate_schedule": "30 3 * * *",
+        "retention_0_5_days_schedule": "0 4 * * *",
+    }
 
 
 @pytest.mark.parametrize(
@@ -118,6 +121,7 @@ def test_a_few_lines_make_the_jobs(load: Load) -> None:
         ("ParquetTables\nattributes: {checks: [{asset: a, rows: [1]}]}", "rows must be a list of two values"),
         ("ParquetTables\nattributes: {checks: [{asset: a}]}", "checks nothing"),
         ("Maintenance\nattributes: {}", "nothing to do: name assets"),
+        ("Maintenance\nattributes: {retention: [{assets: [a], keep_days: -1}]}", "keep must be longer than 0; got -1"),
     ],
 )
 def test_a_component_that_cannot_be_used_says_why(load: Load, text: str, said: str) -> None:

@@ -10,8 +10,9 @@ import pytest
 from obstore.store import MemoryStore
 
 from dagfusion_pipeline import store as store_module
-from dagfusion_pipeline.errors import ConfigurationError, StoreError
-from dagfusion_pipeline.store import ObjectStore, StoredObject
+from dagfusion_pipeline.errors import ArchivedObjectError, ConfigurationError, StoreError
+from dagfusion_pipeline.store import ObjectStore, ObjectVersion, StoredObject
+from tests.archive import archive
 
 
 def put_all(
@@ -137,3 +138,15 @@ def test_default_chain_is_used_without_keys(s3_fields: dict[str, Any], monkeypat
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_fields["secret_access_key"])
     store = ObjectStore.s3("lake", endpoint_url=s3_fields["endpoint_url"], region=s3_fields["region"])
     assert put_all(store, {"store/chain": b"x"}).keys() == {"store/chain"}
+
+
+def test_an_archived_object_is_an_error_of_its_own() -> None:
+    with archive() as endpoint:
+        keys = {"access_key_id": "k", "secret_access_key": "s"}
+        store = ObjectStore.s3("lake", endpoint_url=endpoint, region="eu-central-1", **keys)
+        stored = asyncio.run(store.put("orders.parquet", pa.py_buffer(b"rows")))
+        said = "s3://lake/orders.parquet is in an archive storage class such as GLACIER.*restore it"
+        with pytest.raises(ArchivedObjectError, match=said):
+            store.read_many(["orders.parquet"], 1)
+        with pytest.raises(ArchivedObjectError, match=said):
+            store.read_versions([ObjectVersion(stored.key, stored.etag or "", stored.size_bytes)], 1)

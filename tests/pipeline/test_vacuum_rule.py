@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dagfusion_pipeline.logged_files import LoggedFile
 from dagfusion_pipeline.partition_records import PartitionRecord
 from dagfusion_pipeline.store import StoredObject
-from dagfusion_pipeline.vacuum_rule import needed, run_of, superseded
+from dagfusion_pipeline.vacuum_rule import needed, noting_gone, of_wiped_partitions, run_of, superseded
 
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
 RUNS = [str(UUID(int=number)) for number in range(4)]
@@ -84,3 +85,32 @@ def test_only_old_run_named_objects_of_finished_runs_that_are_not_needed_are_sup
 )
 def test_an_object_is_named_after_its_run(key: str, run: str | None) -> None:
     assert run_of(key) == run
+
+
+def test_objects_with_stable_names_are_deleted_of_wiped_partitions_only() -> None:
+    def logged(partition: str, hours: float, uri: str | None) -> LoggedFile:
+        at_us = int((NOON + timedelta(hours=hours)).timestamp() * 1e6)
+        return LoggedFile(0, partition, at_us, {"uri": uri} if uri else {})
+
+    def stored(key: str, hours: float) -> StoredObject:
+        return StoredObject(key, 1, None, NOON + timedelta(hours=hours))
+
+    newest_first = [
+        logged("wiped late", 9, None),
+        logged("back", 6, "back"),
+        logged("wiped", 5, None),
+        logged("back", 4, None),
+        logged("wiped", 3, "wiped"),
+        logged("wiped late", 2, "late"),
+        logged("kept", 1, "kept"),
+    ]
+    since = NOON + timedelta(hours=8)
+    gone: dict[str, datetime] = {}
+    needed_uris = {one.uri for one in needed(noting_gone(newest_first, since, gone), since)}
+    assert needed_uris == {None, "back", "late", "kept"}
+    assert gone == {"wiped": NOON + timedelta(hours=5)}
+
+    objects = [stored(key, 3) for key in ("wiped", "late", "back", "kept", "unknown")]
+    found = of_wiped_partitions([*objects, stored(f"x-{RUNS[0]}.parquet", 3)], {**gone, "kept": NOON}, {"kept"})
+    assert [one.key for one in found] == ["wiped"]
+    assert of_wiped_partitions([stored("wiped", 5.5)], gone, set()) == [], "it was written after the wipe"

@@ -12,6 +12,7 @@ import dagster as dg
 import psycopg
 import pytest
 
+from dagfusion_contract.tombstone import TOMBSTONE_ENTRY, Tombstone, tombstone_entry
 from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.event_log_interface import EventLog
@@ -72,6 +73,12 @@ class Deployment:
         if partition is None and record is not None and record["partition"]:
             values = {column["name"]: column["value"] for column in record["partition"]}
             partition = "|".join(values[name] for name in sorted(values))
+        event = dg.AssetMaterialization(dg.AssetKey(list(key)), partition=partition, metadata=metadata)
+        self.instance.report_runless_asset_event(event)
+
+    def bury(self, partition: str | None, key: tuple[str, ...] = ORGANIZATIONS) -> None:
+        """Log a tombstone."""
+        metadata = {TOMBSTONE_ENTRY: dg.MetadataValue.json(tombstone_entry(Tombstone("wiped")))}
         event = dg.AssetMaterialization(dg.AssetKey(list(key)), partition=partition, metadata=metadata)
         self.instance.report_runless_asset_event(event)
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.record import DataFile
+from dagfusion_contract.tombstone import Tombstone
 from dagfusion_query.catalog.fold import adopt, fold
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.event_log.event_log_interface import Event, Materialization, Wipe
@@ -92,6 +93,7 @@ def expected(events: Sequence[Event], key: tuple[str, ...]) -> Expected:
             latest = fileless if event.file is None else named
             latest[event.partition_key] = max(latest.get(event.partition_key, event), event, key=lambda e: e.event_id)
     counting = {key: event for key, event in named.items() if event.at_us > wiped_at}
+    counting = {key: event for key, event in counting.items() if not isinstance(event.file, Tombstone)}
     files = {k: e for k, e in counting.items() if isinstance(e.file, DataFile) and e.file.modified != "never"}
     definitions = {e.event_id: {(f.name, f.type) for f in e.file.layout.partition} for e in files.values() if e.file}  # type: ignore[union-attr]
     shown = {k for k, e in files.items() if definitions[e.event_id] == definitions[max(definitions)]}

@@ -7,9 +7,10 @@ import pyarrow.compute as pc
 import pytest
 
 from dagfusion_contract.naming import TableName
+from dagfusion_contract.tombstone import Tombstone
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import files_schema
-from dagfusion_query.errors import MalformedRecordError
+from dagfusion_query.errors import MalformedRecordError, RecordVersionError
 from dagfusion_query.event_log.event_log_interface import Materialization, Wipe
 from tests.query.catalog.folding import EMPTY, NAME, ORGS, Record, column, schema, table, written
 
@@ -201,3 +202,32 @@ def test_columns_without_an_order_have_no_statistics(file_record: Record) -> Non
     found = table(fold(EMPTY, [written(record, 1)]))
     assert found.files.schema.field("stats").type == pa.struct([])
     assert found.files["stats"].to_pylist() == [{}]
+
+
+def test_a_tombstone_hides_its_partition_until_it_is_written_again(file_record: Record) -> None:
+    events = [written(file_record("CA"), 1), written(file_record("NY"), 2)]
+    wiped = fold(fold(EMPTY, events), [tombstone("CA|2024-01-15", 3)])
+    assert table(wiped).files["event_id"].to_pylist() == [2]
+    assert table(wiped).warnings == ()
+    assert fold(wiped, events) is wiped, "wiped events stay wiped when they are seen again"
+
+    bare = fold(wiped, [Materialization(ORGS, 4, "CA|2024-01-15", 4_000_000, "run", None)])
+    assert table(bare).files["event_id"].to_pylist() == [2], "an event without a file changes nothing"
+    again = fold(bare, [written(file_record("CA"), 5)])
+    assert sorted(table(again).files["event_id"].to_pylist()) == [2, 5]
+
+
+def test_a_table_whose_partitions_all_have_tombstones_is_gone(file_record: Record) -> None:
+    events = [written(file_record("CA"), 1), tombstone("CA|2024-01-15", 2)]
+    assert fold(EMPTY, events).tables == {}
+
+
+def test_a_tombstone_of_a_newer_version_hides_its_partition_with_a_warning(file_record: Record) -> None:
+    newer = tombstone("CA|2024-01-15", 3)._replace(file=RecordVersionError("dagfusion/tombstone.version must be 1"))
+    found = table(fold(EMPTY, [written(file_record("CA"), 1), written(file_record("NY"), 2), newer]))
+    assert found.files["event_id"].to_pylist() == [2]
+    assert "dagfusion/tombstone.version must be 1" in str(found.warnings[0])
+
+
+def tombstone(partition_key: str, event_id: int) -> Materialization:
+    return Materialization(ORGS, event_id, partition_key, event_id * 1000, "run", Tombstone("wiped"))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.record import DataFile
+from dagfusion_contract.tombstone import Tombstone
 from dagfusion_query.catalog.fold import adopt, fold
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.errors import MalformedRecordError
@@ -54,7 +55,9 @@ def histories(draw: st.DrawFn, record: Record) -> list[Event]:
     for event_id in range(1, draw(st.integers(1, 12)) + 1):
         key = draw(st.sampled_from(KEYS))
         at_us = draw(st.integers(1, 12))
-        kind = draw(st.sampled_from(["file", "file", "file", "file", "wipe", "fileless", "refused", "unreadable"]))
+        kind = draw(
+            st.sampled_from(["file", "file", "file", "file", "wipe", "tombstone", "fileless", "refused", "unreadable"])
+        )
         partition = [{"name": n, "type": t, "value": v} for n, t, v in draw(st.sampled_from(PARTITIONS))]
         if kind == "wipe":
             events.append(Wipe(key, at_us))
@@ -65,6 +68,8 @@ def histories(draw: st.DrawFn, record: Record) -> list[Event]:
         event = written(file, event_id, key, at_us)
         if kind == "fileless":
             event = event._replace(file=None)
+        elif kind == "tombstone":
+            event = event._replace(file=Tombstone("wiped"))
         elif kind == "refused":
             event = event._replace(file=MalformedRecordError(f"refused {event_id}"))
         events.append(event)

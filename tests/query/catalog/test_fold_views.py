@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.record import DataFile
+from dagfusion_contract.tombstone import Tombstone
 from dagfusion_contract.view import View
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import PublishedView, Snapshot
@@ -29,7 +30,9 @@ def histories(draw: st.DrawFn, record: Record) -> list[Event]:
     events: list[Event] = []
     for event_id in range(1, draw(st.integers(1, 10)) + 1):
         at_us = draw(st.integers(1, 10))
-        kind = draw(st.sampled_from(["view", "view", "file", "partition", "partition view", "fileless", "wipe"]))
+        kind = draw(
+            st.sampled_from(["view", "view", "file", "partition", "partition view", "fileless", "tombstone", "wipe"])
+        )
         if kind == "wipe":
             events.append(Wipe(ORGS, at_us))
         elif "view" in kind:
@@ -37,7 +40,8 @@ def histories(draw: st.DrawFn, record: Record) -> list[Event]:
         else:
             partition = [{"name": "state", "type": "string", "value": "CA"}] if kind == "partition" else []
             event = written(record(partition=partition, rows=event_id), event_id, at_us=at_us)
-            events.append(event._replace(file=None) if kind == "fileless" else event)
+            given = {"fileless": None, "tombstone": Tombstone("wiped")}
+            events.append(event._replace(file=given.get(kind, event.file)))
     return events
 
 

@@ -286,6 +286,20 @@ def test_generations_are_listed(written: Log, live: LiveCatalog, past: PastCatal
     assert [one.is_wipe for one in after] == ([True, False, False] if written.deployment.url else [])
 
 
+def test_a_tombstone_is_a_wipe_in_the_list_and_gone_as_of_its_event(
+    written: Log, live: LiveCatalog, past: PastCatalog
+) -> None:
+    key = written.new_asset()
+    written.write(key, "CA", 3)
+    both = written.write(key, "NY", 5)
+    written.deployment.bury("2024-01-15|CA", key)
+    live.refresh()
+    found = past.generations(key, 1)
+    assert [(one.partitions, one.rows, one.is_wipe) for one in found] == [(1, 0, True)]
+    assert rows_total(table_of(past, key, AsOf(event_id=both))) == 8
+    assert rows_total(table_of(past, key, AsOf(event_id=found[0].event_id))) == 5
+
+
 def rows_total(table: Table) -> int:
     return sum(table.files["rows"].to_pylist())
 

@@ -17,13 +17,14 @@ import pytest
 
 from dagfusion_contract.record import DataFile
 from dagfusion_query.engine.engine import Engine
-from dagfusion_query.errors import CorruptObjectError, SettingsError, StaleObjectError
+from dagfusion_query.errors import ArchivedObjectError, CorruptObjectError, SettingsError, StaleObjectError
 from dagfusion_query.event_log.event_log_interface import Materialization
 from dagfusion_query.object_cache.copies import Copies
 from dagfusion_query.object_store import open_store
 from dagfusion_query.settings import Settings
 from dagfusion_stack import object_store
 from dagfusion_stack.object_store import ObjectStore
+from tests.archive import archive
 from tests.e2e.wire import Recorded, recording
 from tests.query.engine.conftest import Lake, _field, _statistics
 
@@ -245,6 +246,19 @@ def test_a_byte_that_is_damaged_in_the_store_is_an_error(stored: Callable[..., S
         lake.fold([event._replace(event_id=next(lake._ids), file=written(event)._replace(etag=put["e_tag"]))])
         with pytest.raises(CorruptObjectError, match=r"p=a/data.parquet .* do not have the checksum"):
             lake.rows(SUM)
+
+
+@pytest.mark.parametrize("object_bytes", [1 << 20, 1], ids=["copied", "in place"])
+def test_an_object_that_is_archived_is_an_error_of_its_own(
+    tmp_path: Path, server: ObjectStore, object_bytes: int
+) -> None:
+    with archive() as endpoint:
+        lake = StoredLake(tmp_path, server, endpoint, object_cache_object_bytes=object_bytes)
+        lake.put("a=b", numbers(0))
+        said = r"p=a=b/data.parquet \(table local_default.t, partition a=b\) is in an archive storage class"
+        with pytest.raises(ArchivedObjectError, match=said):
+            lake.rows(SUM)
+        lake.engine.close()
 
 
 def test_an_object_without_a_checksum_is_read(stored: Callable[..., StoredLake]) -> None:

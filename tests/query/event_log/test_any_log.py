@@ -10,6 +10,7 @@ import pytest
 
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.record import DataFile
+from dagfusion_contract.tombstone import Tombstone
 from dagfusion_contract.view import VIEW_ENTRY, View, view_entry
 from dagfusion_query.errors import RecordVersionError
 from dagfusion_query.event_log.event_log_interface import Event, EventLog, Materialization, Wipe
@@ -88,6 +89,19 @@ def test_a_view_is_read_by_a_sync_and_a_poll(deployment: Any, log: EventLog) -> 
     polled = {event.event_id: event.file for event in materializations([*log.poll(cursor).events])}
     assert [polled[number] for number in sorted(polled)] == [view, None]
     assert view in [event.file for event in materializations(synced(log))]
+
+
+def test_a_tombstone_is_read_by_a_sync_and_a_poll(deployment: Any, file_record: Record, log: EventLog) -> None:
+    for state in ("CA", "NY"):
+        deployment.report(file_record(state))
+    cursor = log.sync(lambda _: None)
+    deployment.bury("2024-01-15|CA")
+    deployment.report(None, "2024-01-15|CA")  # says nothing new
+
+    polled = {event.event_id: event.file for event in materializations([*log.poll(cursor).events])}
+    assert [polled[number] for number in sorted(polled)] == [Tombstone("wiped"), None]
+    read = [event for event in materializations(synced(log)) if event.partition_key == "2024-01-15|CA"]
+    assert sorted(str(event.file) for event in read) == ["None", "Tombstone(reason='wiped')"]
 
 
 def test_a_wipe_is_told(deployment: Any, file_record: Record, log: EventLog) -> None:

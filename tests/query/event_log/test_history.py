@@ -81,3 +81,19 @@ def test_a_wiped_partition(deployment: Any) -> None:
     assert history.materialized_at_us is None or history.materialized_at_us < history.wiped_at_us
     assert [r.run_id for r in history.runs] in ([made], [])  # SQLite forgets what was wiped
     log.close()
+
+
+def test_a_partition_with_a_tombstone_was_wiped_and_the_table_was_not(deployment: Any) -> None:
+    run(deployment, daily, "2024-01-02", "2024-01-03")
+    deployment.bury("2024-01-02", ("Gold", "daily"))
+    log = deployment.open()
+
+    second, third = (log.history(("Gold", "daily"), f"2024-01-0{day}") for day in (2, 3))
+    assert second.materialized_at_us is None
+    assert second.wiped_at_us > second.runs[0].at_us
+    assert third.materialized_at_us is not None
+    assert third.wiped_at_us is None
+    whole = log.history(("Gold", "daily"), None)
+    assert whole.wiped_at_us is None
+    assert whole.materialized_at_us == second.wiped_at_us
+    log.close()

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from dagfusion_pipeline.frame_types import FRAME_TYPES, FrameType, Stream
     from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager, S3ParquetIOManager
     from dagfusion_pipeline.partition_events import BULK_EVENT_SETTINGS
+    from dagfusion_pipeline.retention import build_retention_job, build_retention_schedule
     from dagfusion_pipeline.sql_assets.sql_asset import sql_asset
     from dagfusion_pipeline.sql_assets.sql_asset_component import SqlAssetComponent
     from dagfusion_pipeline.sql_assets.sql_view import sql_view
     from dagfusion_pipeline.vacuum import build_vacuum_job
+    from dagfusion_pipeline.wipe import build_wipe_job, wipe_partitions
 
 __all__ = [
     "BULK_EVENT_SETTINGS",
@@ -31,10 +33,14 @@ __all__ = [
     "Stream",
     "build_consolidate_job",
     "build_consolidate_schedule",
+    "build_retention_job",
+    "build_retention_schedule",
     "build_vacuum_job",
+    "build_wipe_job",
     "partition_checks",
     "sql_asset",
     "sql_view",
+    "wipe_partitions",
 ]
 
 _MODULES = {
@@ -49,10 +55,14 @@ _MODULES = {
     "Stream": "frame_types",
     "build_consolidate_job": "consolidate",
     "build_consolidate_schedule": "consolidate",
+    "build_retention_job": "retention",
+    "build_retention_schedule": "retention",
     "build_vacuum_job": "vacuum",
+    "build_wipe_job": "wipe",
     "partition_checks": "asset_checks",
     "sql_asset": "sql_assets.sql_asset",
     "sql_view": "sql_assets.sql_view",
+    "wipe_partitions": "wipe",
 }
 
 

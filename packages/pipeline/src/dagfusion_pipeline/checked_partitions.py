@@ -1,6 +1,6 @@
 """The partitions that a run's checks look at, with the latest materialization of each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -30,14 +30,14 @@ def checked_partitions(
     if definition is None:
         event = latest_event(context.instance, asset_key)
         return Checked([None], {} if event is None else {None: event}, now)
-    window_end = _window_end(definition)
+    end_of = window_end(definition)
     keys = [str(key) for key in definition.get_partition_keys(dynamic_partitions_store=context.instance)]
     selected = _keys_of_run(context.run.tags, keys, definition)
     if not {*selected} & {*keys}:  # a run without partitions, or with those of another asset
-        return Checked(keys, latest_events(context.instance, asset_key), now, window_end=window_end)
+        return Checked(keys, latest_events(context.instance, asset_key), now, window_end=end_of)
     events = latest_events(context.instance, asset_key, selected)
     other = _newest_other(context.instance, asset_key, {*selected})
-    return Checked(selected, events, now, window_end=window_end, selected=True, other=other)
+    return Checked(selected, events, now, window_end=end_of, selected=True, other=other)
 
 
 def _keys_of_run(tags: Mapping[str, str], keys: Sequence[str], definition: dg.PartitionsDefinition) -> list[str]:
@@ -62,12 +62,15 @@ def _keys_of_run(tags: Mapping[str, str], keys: Sequence[str], definition: dg.Pa
 def _newest_other(instance: dg.DagsterInstance, asset_key: dg.AssetKey, keys: set[str]) -> LatestEvent | None:
     """The newest materialization of a partition that is not among these."""
     for record in instance.fetch_materializations(asset_key, limit=min(len(keys) + 1, _NEWEST)).records:
-        if record.partition_key is not None and record.partition_key not in keys:
-            return latest_events(instance, asset_key, [record.partition_key])[record.partition_key]
+        partition = record.partition_key
+        if partition is not None and partition not in keys:
+            found = latest_events(instance, asset_key, [partition]).get(partition)
+            if found is not None:  # it was not wiped since
+                return found
     return None
 
 
-def _window_end(definition: dg.PartitionsDefinition) -> Any:
+def window_end(definition: dg.PartitionsDefinition[Any]) -> Callable[[str], datetime] | None:
     """Return what gives the end of a partition's time window; None for partitions without time."""
     if isinstance(definition, dg.TimeWindowPartitionsDefinition):
         return lambda key: definition.time_window_for_partition_key(key).end
@@ -76,8 +79,12 @@ def _window_end(definition: dg.PartitionsDefinition) -> Any:
     for dimension in definition.partitions_defs:
         time = dimension.partitions_def
         if isinstance(time, dg.TimeWindowPartitionsDefinition):
-            end = cache(lambda key, time=time: time.time_window_for_partition_key(key).end)
-            return lambda key, name=dimension.name: end(
-                definition.get_partition_key_from_str(key).keys_by_dimension[name]
-            )
+            return _window_end_of(definition, dimension.name, time)
     return None
+
+
+def _window_end_of(
+    definition: dg.MultiPartitionsDefinition, name: str, time: dg.TimeWindowPartitionsDefinition
+) -> Callable[[str], datetime]:
+    end: Callable[[str], datetime] = cache(lambda key: time.time_window_for_partition_key(key).end)
+    return lambda key: end(definition.get_partition_key_from_str(key).keys_by_dimension[name])

@@ -1,20 +1,31 @@
-"""The command that the pipeline adds to `dagfusion`.
+"""The commands that the pipeline adds to `dagfusion`.
 
-Dagster is imported when the command runs, so that the other commands do not wait for it.
+Dagster is imported when a command runs, so that the other commands do not wait for it.
 """
 
 import os
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 Table = Annotated[str, typer.Argument(help="The table, such as local_silver_tax_id.partitioned_organizations.")]
 TargetMb = Annotated[float, typer.Option(min=0.001, help="Megabytes of small objects in a large one, about.")]
+PartitionKeys = Annotated[
+    list[str] | None,
+    typer.Option("--partition", help="A partition, as Dagster names it: 2024-01-05, or 2024-01-05|CA."),
+]
+DeletedDynamic = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Also partitions whose keys were deleted from this DynamicPartitionsDefinition."),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do it. Without, the command only says what it would do.")]
 
 
 def commands(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command()(consolidate)
+    """Add the commands to `app`."""
+    for command in (consolidate, wipe):
+        app.command()(command)
 
 
 def consolidate(table: Table, *, target_mb: TargetMb = 64) -> None:
@@ -24,13 +35,35 @@ def consolidate(table: Table, *, target_mb: TargetMb = 64) -> None:
     them.
     """
     from dagfusion_pipeline.consolidate_table import consolidate_table  # noqa: PLC0415
+
+    _run(lambda: consolidate_table(table, target_mb))
+
+
+def wipe(
+    table: Table,
+    *,
+    partition: PartitionKeys = None,
+    deleted_dynamic: DeletedDynamic = None,
+    yes: Yes = False,
+) -> None:
+    """Wipe partitions of a table: log that their rows are gone. The vacuum deletes their objects later.
+
+    The event log is that of DAGSTER_HOME, and the first word of the table's name is ENVIRONMENT.
+    """
+    from dagfusion_pipeline.wipe_table import wipe_table  # noqa: PLC0415
+
+    _run(lambda: wipe_table(table, partition or (), deleted_dynamic, dry_run=not yes))
+
+
+def _run(command: Callable[[], str]) -> None:
+    """Print what a command says, or its error."""
     from dagfusion_pipeline.errors import PipelineError  # noqa: PLC0415
 
     if not os.environ.get("DAGSTER_HOME"):
         typer.echo("error: DAGSTER_HOME must be set to the folder of the Dagster instance; it is not set", err=True)
         raise typer.Exit(1)
     try:
-        typer.echo(consolidate_table(table, target_mb))
+        typer.echo(command())
     except PipelineError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None

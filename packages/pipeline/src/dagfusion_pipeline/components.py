@@ -12,6 +12,7 @@ from dagfusion_pipeline.consolidate import build_consolidate_job, build_consolid
 from dagfusion_pipeline.environment import Environment
 from dagfusion_pipeline.errors import ConfigurationError
 from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager, S3ParquetIOManager
+from dagfusion_pipeline.retention import build_retention_job, build_retention_schedule
 from dagfusion_pipeline.vacuum import build_vacuum_job
 
 _SECRETS = {
@@ -112,8 +113,24 @@ class ParquetTables(dg.Component, dg.Resolvable, dg.Model):
         return dg.Definitions(resources=resources, asset_checks=[one.build() for one in self.checks])
 
 
+class Retention(dg.Resolvable, dg.Model):
+    """How long some assets keep their partitions."""
+
+    assets: list[str] = Field(description="Keys of assets of this code location that are partitioned by time.")
+    keep_days: float = Field(description="Days after the end of its time window until a partition is wiped.")
+
+    def job(self) -> dg.JobDefinition:
+        """Return the job that wipes old partitions, named after the days.
+
+        Raises:
+            ConfigurationError: the days are not positive.
+        """
+        name = f"retention_{self.keep_days:g}_days".replace(".", "_").replace("-", "_").replace("+", "_")
+        return build_retention_job(_keys(self.assets), keep=timedelta(days=self.keep_days), name=name)
+
+
 class Maintenance(dg.Component, dg.Resolvable, dg.Model):
-    """Jobs and a schedule that keep tables small and fast: the vacuum, and the consolidation of small objects.
+    """Jobs and schedules that keep tables small and fast: vacuum, retention by age, consolidation of small objects.
 
     Example:
         ```yaml
@@ -122,6 +139,7 @@ class Maintenance(dg.Component, dg.Resolvable, dg.Model):
           vacuum: [Silver/orgs, Gold/daily]
           consolidate: [Silver/orgs]
           consolidate_cron: "30 3 * * *"
+          retention: [{keep_days: 90, assets: [Silver/orgs]}]
         ```
     """
 
@@ -132,6 +150,13 @@ class Maintenance(dg.Component, dg.Resolvable, dg.Model):
     consolidate_cron: str | None = Field(
         default="30 3 * * *", description="When the consolidation runs, once its schedule is started; null for never."
     )
+    retention: list[Retention] = Field(
+        default=[], description="For how long assets keep partitions; a job for each entry."
+    )
+    retention_cron: str | None = Field(
+        default="0 4 * * *",
+        description="When old partitions are wiped, once the schedules are started; null for no schedules.",
+    )
     io_manager_key: str = Field(
         default="hive_parquet", description="The resource of an IO manager with the bucket and prefix of the assets."
     )
@@ -141,14 +166,15 @@ class Maintenance(dg.Component, dg.Resolvable, dg.Model):
     )
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002 - Dagster's signature
-        """Return the jobs, and the schedule of the consolidation.
+        """Return the jobs, and the schedules of consolidation and retention.
 
         Raises:
-            ConfigurationError: no asset is named.
+            ConfigurationError: no asset is named, or a number of days is not positive.
         """
-        if not (self.vacuum or self.consolidate):
+        if not (self.vacuum or self.consolidate or self.retention):
             raise ConfigurationError(
-                "Maintenance has nothing to do: name assets in vacuum or consolidate, such as vacuum: [Silver/orgs]"
+                "Maintenance has nothing to do: name assets in vacuum, consolidate or retention, such as"
+                " vacuum: [Silver/orgs]"
             )
         jobs, schedules = [], []
         if self.vacuum:
@@ -159,6 +185,10 @@ class Maintenance(dg.Component, dg.Resolvable, dg.Model):
             jobs.append(job)
             if self.consolidate_cron is not None:
                 schedules.append(build_consolidate_schedule(job, cron_schedule=self.consolidate_cron))
+        for one in self.retention:
+            jobs.append(one.job())
+            if self.retention_cron is not None:
+                schedules.append(build_retention_schedule(jobs[-1], cron_schedule=self.retention_cron))
         return dg.Definitions(jobs=jobs, schedules=schedules)
 
 

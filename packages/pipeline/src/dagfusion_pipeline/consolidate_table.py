@@ -4,11 +4,10 @@ import uuid
 
 import dagster as dg
 
-from dagfusion_contract.naming import table_name
 from dagfusion_pipeline.consolidate import consolidate_asset, described
 from dagfusion_pipeline.environment import Environment
-from dagfusion_pipeline.errors import ConfigurationError
 from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager
+from dagfusion_pipeline.maintenance import asset_key_of
 
 
 def consolidate_table(table: str, target_mb: float) -> str:
@@ -21,7 +20,7 @@ def consolidate_table(table: str, target_mb: float) -> str:
     environment = Environment.from_process()
     manager = PartitionedS3ParquetIOManager(**environment.io_manager_fields())
     with dg.DagsterInstance.get() as instance:
-        key = _asset_key(instance, environment.name, table)
+        key = asset_key_of(instance, environment.name, table)
         found = consolidate_asset(
             instance,
             manager,
@@ -31,11 +30,3 @@ def consolidate_table(table: str, target_mb: float) -> str:
             target_bytes=int(target_mb * (1 << 20)),
         )
     return described(key, found)
-
-
-def _asset_key(instance: dg.DagsterInstance, environment: str, table: str) -> dg.AssetKey:
-    known = {str(table_name(environment, key.path)): key for key in instance.get_asset_keys()}
-    if table not in known:
-        near = ", ".join(sorted(known)[:5]) or "none"
-        raise ConfigurationError(f"the event log has no asset with the table {table!r}; its tables are {near}")
-    return known[table]

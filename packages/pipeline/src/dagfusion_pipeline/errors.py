@@ -12,6 +12,7 @@ PipelineError
 |   `-- UnsortedStreamError a lazy frame came back to a partition that was already written
 `-- StoreError              the object store did not do what was asked
     |-- MissingObjectError  an input's object is not there
+    |-- ArchivedObjectError an input's object has to be restored from an archive storage class first
     `-- CorruptObjectError  an input's object does not hold the bytes that were written
 """
 
@@ -62,6 +63,10 @@ class StoreError(PipelineError):
 
 class MissingObjectError(StoreError):
     """An input's object is not in the store."""
+
+
+class ArchivedObjectError(StoreError):
+    """An input's object is in an archive storage class, such as S3's GLACIER."""
 
 
 class CorruptObjectError(StoreError):

@@ -227,13 +227,15 @@ class _S3Parquet(dg.ConfigurableIOManager):
         columns: Sequence[str] | None,
         allow_missing: bool,
     ) -> dict[str | None, pa.Table]:
+        latest = latest_files(context.instance, context.asset_key, partitions.keys)
         return read_each(
             partitions.asset,
-            self._sources(context, partitions),
+            self._sources(context, partitions, latest),
             self.object_store,
             self.upload_concurrency,
             columns=columns,
             allow_missing=allow_missing,
+            wiped={key for key, file in latest.items() if file is None},
         )
 
     def _targets(
@@ -261,11 +263,17 @@ class _S3Parquet(dg.ConfigurableIOManager):
                 )
         return targets
 
-    def _sources(self, context: dg.InputContext, partitions: RunPartitions) -> dict[str | None, Source | None]:
-        """The object of each partition: the one its latest event names, else the one of its `stable` name."""
-        latest = latest_files(context.instance, context.asset_key, partitions.keys)
+    def _sources(
+        self, context: dg.InputContext, partitions: RunPartitions, latest: Mapping[str | None, LatestFile | None]
+    ) -> dict[str | None, Source | None]:
+        """The object of each partition: the one its latest event names, else the one of its `stable` name.
+
+        A partition that was wiped has none, also where its object is not deleted yet.
+        """
         return {
-            key: self._source(context.asset_key, partitions, position, latest.get(key))
+            key: None
+            if key in latest and latest[key] is None
+            else self._source(context.asset_key, partitions, position, latest.get(key))
             for position, key in enumerate(partitions.keys)
         }
 

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import dagster as dg
 
 from dagfusion_contract.record import ENTRY
+from dagfusion_contract.tombstone import TOMBSTONE_ENTRY
+from dagfusion_pipeline.tombstones import is_tombstone
 
 _IDS_A_QUERY = 1_000
 _KEYS_A_QUERY = 500
@@ -39,7 +41,7 @@ class LatestEvent(NamedTuple):
 def latest_event(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> LatestEvent | None:
     """The latest materialization of an unpartitioned asset.
 
-    It is None if the asset is not materialized, or was partitioned when it was last materialized.
+    It is None if the asset is not materialized, was wiped, or was partitioned when it was last materialized.
     """
     records = instance.fetch_materializations(asset_key, limit=1).records
     if not records or records[0].partition_key is not None:
@@ -50,7 +52,7 @@ def latest_event(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> Latest
 def latest_events(
     instance: dg.DagsterInstance, asset_key: dg.AssetKey, partition_keys: Collection[str] | None = None
 ) -> dict[str, LatestEvent]:
-    """The latest materialization of each partition that has one since the asset was last wiped.
+    """The latest materialization of each partition that has one since it, or the asset, was last wiped.
 
     Args:
         instance: whose event log is read.
@@ -62,7 +64,8 @@ def latest_events(
     found: dict[str, LatestEvent] = {}
     for start in range(0, len(ids), _IDS_A_QUERY):
         for event in _events(instance, asset_key, ids[start : start + _IDS_A_QUERY]):
-            found[partitions[event.event_id]] = event
+            if event is not None:
+                found[partitions[event.event_id]] = event
     return found
 
 
@@ -77,7 +80,7 @@ def _latest_ids(
     return latest(asset_key, kind.ASSET_MATERIALIZATION, partitions={*partition_keys}) if partition_keys else {}
 
 
-def _events(instance: dg.DagsterInstance, asset_key: dg.AssetKey, ids: Sequence[int]) -> Iterator[LatestEvent]:
+def _events(instance: dg.DagsterInstance, asset_key: dg.AssetKey, ids: Sequence[int]) -> Iterator[LatestEvent | None]:
     connection_to_index = getattr(instance.event_log_storage, "index_connection", None)
     if connection_to_index is None:
         records = dg.AssetRecordsFilter(asset_key, storage_ids=ids)
@@ -91,18 +94,23 @@ def _events(instance: dg.DagsterInstance, asset_key: dg.AssetKey, ids: Sequence[
         yield _of_text(event_id, text)
 
 
-def _of_entry(event_id: int, entry: dg.EventLogEntry) -> LatestEvent:
+def _of_entry(event_id: int, entry: dg.EventLogEntry) -> LatestEvent | None:
     materialization = entry.asset_materialization
+    if is_tombstone(materialization):
+        return None
     value = materialization.metadata.get(ENTRY) if materialization else None
     record = value.data if isinstance(value, dg.JsonMetadataValue) and isinstance(value.data, Mapping) else None
     return LatestEvent(event_id, datetime.fromtimestamp(entry.timestamp, UTC), record)
 
 
-def _of_text(event_id: int, text: str) -> LatestEvent:
-    """Read an event from its JSON; quotes in its strings are escaped there, so no string looks like what is sought."""
+def _of_text(event_id: int, text: str) -> LatestEvent | None:
+    """Read an event from its JSON; None for a tombstone.
+
+    Quotes in its strings are escaped there, so no string looks like what is sought.
+    """
     try:
         at = datetime.fromtimestamp(_decoder.raw_decode(text, text.rindex(_TIME) + len(_TIME))[0], UTC)
-        if f'"{ENTRY}"' not in text:
+        if f'"{ENTRY}"' not in text and f'"{TOMBSTONE_ENTRY}"' not in text:
             return LatestEvent(event_id, at, None)
         label = text.index(_LABEL)
         record, end = _decoder.raw_decode(text, text.rindex(_DATA, 0, label) + len(_DATA))

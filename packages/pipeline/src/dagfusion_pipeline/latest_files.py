@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from dagfusion_contract.arrow_types import parse_type
 from dagfusion_contract.record import ENTRY
+from dagfusion_pipeline.tombstones import is_tombstone
 
 _KEYS_A_PAGE = 500
 
@@ -24,8 +25,8 @@ class LatestFile:
 
 def latest_files(
     instance: dg.DagsterInstance, asset_key: dg.AssetKey, partition_keys: Sequence[str | None]
-) -> dict[str | None, LatestFile]:
-    """Each partition's latest file, for the partitions that have one.
+) -> dict[str | None, LatestFile | None]:
+    """Each partition's latest file, for the partitions that have one; None for those that were wiped.
 
     Materializations without a file, such as those that a person reports in Dagster's UI, are passed over.
 
@@ -37,7 +38,7 @@ def latest_files(
     if list(partition_keys) == [None]:
         return _latest_of(instance, asset_key, None)
     keys = [str(key) for key in partition_keys]
-    found: dict[str | None, LatestFile] = {}
+    found: dict[str | None, LatestFile | None] = {}
     for start in range(0, len(keys), _KEYS_A_PAGE):
         found |= _latest_of(instance, asset_key, keys[start : start + _KEYS_A_PAGE])
     return found
@@ -45,15 +46,19 @@ def latest_files(
 
 def latest_partition_types(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> Mapping[str, pa.DataType]:
     """The types of the partition columns in the asset's latest materialization with a file; empty when it has none."""
-    latest = _latest_of(instance, asset_key, None).get(None)
+    latest = _latest_of(instance, asset_key, None, passes_wiped=True).get(None)
     return latest.partition_types if latest else {}
 
 
 def _latest_of(
-    instance: dg.DagsterInstance, asset_key: dg.AssetKey, keys: Sequence[str] | None
-) -> dict[str | None, LatestFile]:
+    instance: dg.DagsterInstance,
+    asset_key: dg.AssetKey,
+    keys: Sequence[str] | None,
+    *,
+    passes_wiped: bool = False,
+) -> dict[str | None, LatestFile | None]:
     """The latest file of each of the partitions, or of the whole asset when no keys are given."""
-    found: dict[str | None, LatestFile] = {}
+    found: dict[str | None, LatestFile | None] = {}
     left: set[str | None] = {None} if keys is None else {*keys}
     limit, cursor = 1 if keys is None else _KEYS_A_PAGE, None
     while left:
@@ -64,7 +69,8 @@ def _latest_of(
         for record in page.records:
             partition = None if keys is None else record.partition_key
             file = _file(record.asset_materialization)
-            if file is not None and partition in left:
+            is_gone = not passes_wiped and is_tombstone(record.asset_materialization)
+            if (file is not None or is_gone) and partition in left:
                 left.remove(partition)
                 found[partition] = file
         if not page.has_more:

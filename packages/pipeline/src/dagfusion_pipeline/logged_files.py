@@ -16,6 +16,7 @@ from dagfusion_contract.consolidation import CONSOLIDATED_ENTRY, CONSOLIDATIONS,
 from dagfusion_contract.errors import RecordError
 from dagfusion_contract.record import ENTRY
 from dagfusion_contract.values import parse_value
+from dagfusion_pipeline.tombstones import is_tombstone
 
 _PAGE = 1_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -36,7 +37,7 @@ class LoggedFile(NamedTuple):
     Attributes:
         event_id: of the row in the event log.
         at_us: microseconds since 1970, as the event log's readers see them.
-        record: the entry `dagfusion/file`.
+        record: the entry `dagfusion/file`; empty for a tombstone.
     """
 
     event_id: int
@@ -50,9 +51,14 @@ class LoggedFile(NamedTuple):
         return _EPOCH + timedelta(microseconds=self.at_us)
 
     @property
-    def uri(self) -> str:
-        """The object."""
-        return str(self.record["uri"])
+    def is_tombstone(self) -> bool:
+        """Whether the event says that the partition is gone."""
+        return not self.record
+
+    @property
+    def uri(self) -> str | None:
+        """The object; None for a tombstone."""
+        return self.record.get("uri")
 
 
 @dataclass
@@ -91,15 +97,17 @@ class LoggedConsolidation(NamedTuple):
 
 
 def logged_files(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> Iterator[LoggedFile]:
-    """All that is recorded of an asset's objects, the newest first."""
+    """All that is recorded of an asset's objects, and the tombstones of its partitions, the newest first."""
     cursor, more = None, True
     while more:
         page = instance.fetch_materializations(asset_key, limit=_PAGE, cursor=cursor)
         for record in page.records:
             materialization = record.asset_materialization
             entry = materialization.metadata.get(ENTRY) if materialization else None
-            if isinstance(entry, dg.JsonMetadataValue) and isinstance(entry.data, Mapping):
-                at_us = microseconds(record.event_log_entry.timestamp)
+            at_us = microseconds(record.event_log_entry.timestamp)
+            if is_tombstone(materialization):
+                yield LoggedFile(record.storage_id, record.partition_key, at_us, {})
+            elif isinstance(entry, dg.JsonMetadataValue) and isinstance(entry.data, Mapping):
                 yield LoggedFile(record.storage_id, record.partition_key, at_us, entry.data)
         cursor, more = page.cursor, page.has_more
 
@@ -111,13 +119,16 @@ def latest_event_ids(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> Co
 
 
 def records_of(instance: dg.DagsterInstance, asset_key: dg.AssetKey, events: Sequence[int]) -> Iterator[object]:
-    """The entry `dagfusion/file` of each of some materializations; None of one that has none."""
+    """The entry `dagfusion/file` of each of some materializations; None of one that has none, {} of a tombstone."""
     for start in range(0, len(events), _PAGE):
         wanted = dg.AssetRecordsFilter(asset_key, storage_ids=events[start : start + _PAGE])
         for record in instance.fetch_materializations(wanted, limit=_PAGE).records:
             materialization = record.asset_materialization
             entry = materialization.metadata.get(ENTRY) if materialization else None
-            yield entry.data if isinstance(entry, dg.JsonMetadataValue) else None
+            if is_tombstone(materialization):
+                yield {}
+            else:
+                yield entry.data if isinstance(entry, dg.JsonMetadataValue) else None
 
 
 def current_files(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> list[CurrentFiles]:
@@ -129,6 +140,8 @@ def current_files(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> list[
         if file.partition in seen:
             continue
         seen.add(file.partition)
+        if file.is_tombstone:
+            continue
         columns = tuple((column["name"], column["type"]) for column in file.record["partition"])
         key = (file.record["schema"]["fingerprint"], columns)
         if key not in layouts:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import dagster as dg
 
 from dagfusion_contract.record import ENTRY
+from dagfusion_pipeline.tombstones import is_tombstone
 
 _PAGE = 1_000
 
@@ -37,11 +38,16 @@ def records_of_run(instance: dg.DagsterInstance, run_id: str, asset_key: dg.Asse
 
 
 def newest_records(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> Iterator[PartitionRecord]:
-    """Everything that is recorded of an asset, page by page, the newest first."""
+    """What is recorded of an asset's partitions since each was last wiped, page by page, the newest first."""
+    wiped: set[str | None] = set()
     cursor, more = None, True
     while more:
         page = instance.fetch_materializations(asset_key, limit=_PAGE, cursor=cursor)
-        yield from _records((record.event_log_entry for record in page.records), asset_key)
+        for record in page.records:
+            if is_tombstone(record.asset_materialization):
+                wiped.add(record.partition_key)
+            elif record.partition_key not in wiped:
+                yield from _records([record.event_log_entry], asset_key)
         cursor, more = page.cursor, page.has_more
 
 

@@ -1,6 +1,6 @@
 """Objects to tables: read together, verified and decoded, and their columns unified."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,19 +31,22 @@ def read_each(
     *,
     columns: Sequence[str] | None = None,
     allow_missing: bool,
+    wiped: Collection[str | None] = (),
 ) -> dict[str | None, pa.Table]:
     """The rows of each of an asset's objects, by partition key, in the order of the keys.
 
     Args:
         asset: for messages.
-        sources: by partition key (None when unpartitioned) the object, or None where none was ever logged.
+        sources: by partition key (None when unpartitioned) the object, or None where none was ever logged, or the
+            partition was wiped.
         store: where from.
         concurrency: objects read at once.
         columns: only these, in this order; names may differ in case. All columns when None.
-        allow_missing: leave out objects that are not there.
+        allow_missing: leave out objects that are not there, and partitions that were wiped.
+        wiped: the partitions that were wiped, for messages.
 
     Raises:
-        MissingObjectError: an object is not there.
+        MissingObjectError: an object is not there, or a partition was wiped.
         CorruptObjectError: an object does not hold the bytes that were written.
         FrameError: no object has a column that is asked for.
     """
@@ -53,7 +56,7 @@ def read_each(
     contents = dict(zip(known, store.read_many(keys, concurrency), strict=True))
     missing = [partition for partition in sources if contents.get(partition) is None]
     if missing and not allow_missing:
-        raise _missing(asset, missing, uris)
+        raise _missing(asset, missing, uris, wiped)
     tables = {}
     for partition, source in known.items():
         content = contents.pop(partition)  # freed as it is decoded
@@ -125,14 +128,23 @@ def _unifiable(name: str, types: Sequence[pa.DataType]) -> bool:
     return True
 
 
-def _missing(asset: str, missing: Sequence[str | None], uris: Mapping[str | None, str]) -> MissingObjectError:
+def _missing(
+    asset: str, missing: Sequence[str | None], uris: Mapping[str | None, str], wiped: Collection[str | None]
+) -> MissingObjectError:
     first = missing[0]
     if first is None:
+        if wiped:
+            return MissingObjectError(f"the rows of asset {asset!r} are gone, by a tombstone: materialize it again")
         where = f" at {uris[first]}" if first in uris else ""
         return MissingObjectError(f"asset {asset!r} has no object in the store{where}: materialize it first")
     where = f"; the first would be {uris[first]}" if first in uris else ""
-    shown = ", ".join(map(repr, missing[:_PARTITIONS_SHOWN])) + (", ..." if len(missing) > _PARTITIONS_SHOWN else "")
+    gone = [key for key in missing if key in wiped]
+    were_wiped = f"; {len(gone)} of them were wiped: {_shown(gone)}" if gone else ""
     return MissingObjectError(
-        f"{len(missing)} partitions of asset {asset!r} are not in the store: {shown}{where}: materialize them first, or"
-        " set the metadata allow_missing_partitions=True on the asset or on the input"
+        f"{len(missing)} partitions of asset {asset!r} are not in the store: {_shown(missing)}{where}{were_wiped}:"
+        " materialize them first, or set the metadata allow_missing_partitions=True on the asset or on the input"
     )
+
+
+def _shown(keys: Sequence[str | None]) -> str:
+    return ", ".join(map(repr, keys[:_PARTITIONS_SHOWN])) + (", ..." if len(keys) > _PARTITIONS_SHOWN else "")

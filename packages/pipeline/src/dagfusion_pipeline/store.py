@@ -19,7 +19,7 @@ from obstore.exceptions import BaseError, PreconditionError
 from obstore.store import MemoryStore, S3Store
 
 from dagfusion_contract.secret_reference import MAX_AGE_S
-from dagfusion_pipeline.errors import ConfigurationError, MissingObjectError, StoreError
+from dagfusion_pipeline.errors import ArchivedObjectError, ConfigurationError, MissingObjectError, StoreError
 from dagfusion_pipeline.secrets_manager import is_reference, resolved
 
 if TYPE_CHECKING:
@@ -200,6 +200,11 @@ class ObjectStore:
             raise self._failed("delete", f"{len(keys)} objects", error) from error
 
     def _failed(self, verb: str, key: str, error: Exception) -> StoreError:
+        if "InvalidObjectState" in str(error):
+            return ArchivedObjectError(
+                f"{self.uri(key)} is in an archive storage class such as GLACIER, from which nothing can be read:"
+                " restore it (aws s3api restore-object), leave the partition out, or materialize it again"
+            )
         kind = MissingObjectError if isinstance(error, FileNotFoundError) else StoreError
         reason = str(error).partition("\n")[0]
         return kind(f"could not {verb} {self.uri(key)}: {reason}; check the bucket, the endpoint and the credentials")

@@ -1,4 +1,4 @@
-"""The vacuum: deletes the objects that per-run file names and consolidations leave behind, once nothing reads them."""
+"""The vacuum: deletes objects that per-run file names, consolidations and wipes leave behind, once unread."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ from dagfusion_pipeline.logged_files import (
 from dagfusion_pipeline.maintenance import Manager, asset_keys, io_manager_of
 from dagfusion_pipeline.old_iceberg_metadata import superseded_metadata
 from dagfusion_pipeline.store import StoredObject
-from dagfusion_pipeline.vacuum_rule import needed, superseded
+from dagfusion_pipeline.vacuum_rule import needed, noting_gone, of_wiped_partitions, run_of, superseded
 
 _UNFINISHED = (
     dg.DagsterRunStatus.QUEUED,
@@ -46,9 +46,10 @@ def build_vacuum_job(
 ) -> dg.JobDefinition:
     """Build a job that deletes objects of the assets once later runs have superseded them.
 
-    It is for assets with `file_naming="per_run"` and for those that are consolidated; objects with stable names are
-    never deleted. An object is deleted once it has not been its partition's newest for `older_than_hours`, and a large
-    object once queries have not read it for as long. Only a run that has `dry_run: false` deletes.
+    It is for assets with `file_naming="per_run"`, for those that are consolidated, and for wiped partitions. An object
+    is deleted once it has not been its partition's newest for `older_than_hours`, and a large object once queries have
+    not read it for as long. An object with a stable name is deleted only if its partition was wiped that long ago, and
+    no run that may write the asset is under way. Only a run that has `dry_run: false` deletes.
 
     Args:
         assets: the assets whose objects are compared with the event log.
@@ -72,9 +73,12 @@ def build_vacuum_job(
         since = _now() - timedelta(hours=config.older_than_hours)
         for key in keys:
             found = [
-                *superseded_objects(context.instance, manager, key, since),
+                *superseded_objects(context.instance, manager, key, since, context.run_id),
                 *superseded_large_objects(context.instance, manager, key, since),
             ]
+            if found and not config.dry_run:  # what was written while the event log was read stays
+                now = superseded_objects(context.instance, manager, key, since, context.run_id)
+                found = [one for one in found if run_of(one.key) or one in now]
             _finish(context.log, manager, key.to_user_string(), found, config)
         if iceberg_metadata is not None:
             old = superseded_metadata(manager.object_store, iceberg_metadata, since)
@@ -82,8 +86,8 @@ def build_vacuum_job(
 
     @dg.job(
         name=name,
-        description="Deletes superseded objects of per-run file names and consolidations; a dry run unless `dry_run` is"
-        " set to false.",
+        description="Deletes superseded objects of per-run file names, consolidations and wiped partitions; a dry run"
+        " unless `dry_run` is set to false.",
     )
     def vacuum() -> None:
         # Definitions of ops have names of their own in a code location; this one is the same in every job.
@@ -93,17 +97,30 @@ def build_vacuum_job(
 
 
 def superseded_objects(
-    instance: dg.DagsterInstance, manager: Manager, asset_key: dg.AssetKey, since: datetime
+    instance: dg.DagsterInstance, manager: Manager, asset_key: dg.AssetKey, since: datetime, own_run: str = ""
 ) -> list[StoredObject]:
-    """The objects of an asset that nothing has needed since then; none of an asset that has no record at all."""
+    """The objects of an asset that nothing has needed since then; none of an asset that has no record at all.
+
+    Args:
+        instance: whose event log is read.
+        manager: an IO manager with the asset's bucket and prefix.
+        asset_key: the asset.
+        since: from when on queries may still read objects.
+        own_run: the run that asks; others may write objects with stable names.
+    """
     # The objects come first: one that is written meanwhile is not among them, and its event is.
     objects = list(_objects_of(manager, asset_key))
     unfinished = _unfinished_runs(instance)
-    uris = {one.uri for one in needed(logged_files(instance, asset_key), since)}
+    gone: dict[str, datetime] = {}
+    uris = {one.uri for one in needed(noting_gone(logged_files(instance, asset_key), since, gone), since)}
     if not uris:
         return []
     root = manager.object_store.uri("")
-    return superseded(objects, {uri.removeprefix(root) for uri in uris}, unfinished, since)
+    keys = {uri.removeprefix(root) for uri in uris if uri is not None}
+    found = superseded(objects, keys, {run.run_id for run in unfinished}, since)
+    if any(run.run_id != own_run and _may_write(run, asset_key) for run in unfinished):
+        return found
+    return [*found, *of_wiped_partitions(objects, {uri.removeprefix(root): at for uri, at in gone.items()}, keys)]
 
 
 def superseded_large_objects(
@@ -113,7 +130,7 @@ def superseded_large_objects(
     objects = list(manager.object_store.list_objects(consolidated_folder(manager.prefix, asset_key.path)))
     if not objects:
         return []
-    unfinished = _unfinished_runs(instance)
+    unfinished = {run.run_id for run in _unfinished_runs(instance)}
     logged = logged_consolidations(instance, asset_key)
     events = {file.event_id for file in needed(logged_files(instance, asset_key), since)}
     holders = needed(_holders(logged, events, _owners(instance, asset_key, logged), since), since)
@@ -155,14 +172,19 @@ def _holders(
                         yield _Holder(event, logged.at if owners.get(event) == one.uri else since, one.uri)
 
 
-def _unfinished_runs(instance: dg.DagsterInstance) -> set[str]:
-    return {run.run_id for run in instance.get_runs(dg.RunsFilter(statuses=list(_UNFINISHED)))}
+def _unfinished_runs(instance: dg.DagsterInstance) -> Sequence[dg.DagsterRun]:
+    return instance.get_runs(dg.RunsFilter(statuses=list(_UNFINISHED)))
+
+
+def _may_write(run: dg.DagsterRun, asset_key: dg.AssetKey) -> bool:
+    """Return True unless the run is known to be of other assets."""
+    return run.asset_selection is None or asset_key in run.asset_selection
 
 
 def _objects_of(manager: Manager, asset_key: dg.AssetKey) -> Iterator[StoredObject]:
     path = file_key(manager.prefix, asset_key.path, None, None).removesuffix(".parquet")
     for stored in manager.object_store.list_objects(path.rpartition("/")[0]):
-        if stored.key.startswith((f"{path}/", f"{path}-")):
+        if stored.key.startswith((f"{path}/", f"{path}-")) or stored.key == f"{path}.parquet":
             yield stored
 
 

@@ -1,11 +1,12 @@
-"""Finds superseded objects, which the vacuum may delete, for `file_naming="per_run"`. Pure.
+"""Finds objects that the vacuum may delete: superseded ones, and those of wiped partitions. Pure.
 
 An object is needed while it is its partition's newest in the event log, and for a while after that, because queries
-that began before the newer event still read it.
+that began before the newer event still read it. A tombstone is a newer event, too. An object with a stable name
+is never superseded, and may be deleted only if its partition was wiped.
 """
 
 import re
-from collections.abc import Collection, Hashable, Iterable, Iterator
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Protocol, TypeVar
 
@@ -26,7 +27,20 @@ class LoggedVersion(Protocol):
         """When it was logged."""
 
 
+class LoggedObject(LoggedVersion, Protocol):
+    """A version that names an object, or is a tombstone."""
+
+    @property
+    def uri(self) -> str | None:
+        """The object; None for a tombstone."""
+
+    @property
+    def is_tombstone(self) -> bool:
+        """Whether the partition is gone."""
+
+
 Version = TypeVar("Version", bound=LoggedVersion)
+Named = TypeVar("Named", bound=LoggedObject)
 
 
 def needed(newest_first: Iterable[Version], since: datetime) -> Iterator[Version]:
@@ -37,6 +51,42 @@ def needed(newest_first: Iterable[Version], since: datetime) -> Iterator[Version
             yield version
             if version.at < since:
                 settled.add(version.partition)
+
+
+def noting_gone(newest_first: Iterable[Named], since: datetime, gone: dict[str, datetime]) -> Iterator[Named]:
+    """Yield all versions, and note the objects of partitions that were wiped before then.
+
+    Args:
+        newest_first: all versions.
+        since: as `needed` has it.
+        gone: filled with the objects' URIs, and when their partitions were wiped.
+    """
+    wiped = dict[Hashable, datetime | None]()
+    for version in newest_first:
+        at = wiped.setdefault(version.partition, version.at if version.is_tombstone else None)
+        if at is not None and at < since and version.uri is not None:
+            gone[version.uri] = at
+        yield version
+
+
+def of_wiped_partitions(
+    objects: Iterable[StoredObject], gone: Mapping[str, datetime], needed_keys: Collection[str]
+) -> list[StoredObject]:
+    """The objects with stable names that are of wiped partitions and were written before the wipe.
+
+    Args:
+        objects: of an asset that no unfinished run may write.
+        gone: by key, when the object's partition was wiped.
+        needed_keys: of objects that other partitions need.
+    """
+    return [
+        stored
+        for stored in objects
+        if stored.key in gone
+        and stored.modified < gone[stored.key]
+        and stored.key not in needed_keys
+        and run_of(stored.key) is None
+    ]
 
 
 def superseded(

@@ -142,6 +142,10 @@ class StaleObjectError(ExecutionError, http=503, grpc="UNAVAILABLE"):
     """An object was deleted, or replaced by one that its event does not describe."""
 
 
+class ArchivedObjectError(ExecutionError, http=409, grpc="FAILED_PRECONDITION"):
+    """An object is in an archive storage class, such as S3's GLACIER, and has to be restored before it is read."""
+
+
 class CorruptObjectError(ExecutionError, http=502, grpc="INTERNAL"):
     """An object's bytes are not those that were written."""
 

@@ -177,9 +177,9 @@ class TableGeneration:
         event_id: The run's last event: `as_of` this id reads the table as it was then.
         at: The time of the event.
         run_id: The run; None for an event outside of a run.
-        partitions: The partitions that it wrote.
+        partitions: The partitions that it wrote or wiped.
         rows: The rows in them; None if an event does not say, or if the run is old and over many partitions.
-        is_wipe: True if the asset was wiped.
+        is_wipe: True if the asset, or these partitions of it, were wiped.
     """
 
     event_id: int

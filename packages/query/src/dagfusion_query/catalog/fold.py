@@ -1,8 +1,8 @@
 """`fold(snapshot, events) -> snapshot`: pure, and the same snapshot for any order and repetition of the events.
 
 Of the events of a partition that name a file, the one with the highest id counts, unless its asset was wiped after it.
-Events that name no file change nothing. The loop is over new events only. Existing rows are searched and replaced in
-Arrow columns, without a copy of the others.
+A tombstone counts as a file that gives nothing. Events that name no file change nothing. The loop is over new events
+only. Existing rows are searched and replaced in Arrow columns, without a copy of the others.
 
 Consolidations become rows too: one for each row group of a large object, of the latest consolidations of an asset. A
 view is kept as it was published last.
@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from dagfusion_contract.consolidation import CONSOLIDATIONS, LargeObject, RowGroup
 from dagfusion_contract.record import DataFile, Layout
+from dagfusion_contract.tombstone import Tombstone
 from dagfusion_contract.view import View
 from dagfusion_query.catalog.model import CONSOLIDATED_SCHEMA, AssetState, PublishedView, Segment, Snapshot, Table
 from dagfusion_query.catalog.segments import (
@@ -235,7 +236,7 @@ def _readable(
     groups: dict[Layout, list[Written]] = {}
     for event in events:
         file = event.file
-        if wiped_at_us is not None and event.at_us <= wiped_at_us:
+        if isinstance(file, Tombstone) or (wiped_at_us is not None and event.at_us <= wiped_at_us):
             absences.append(Absence(event, None))
         elif isinstance(file, EventRecordError):
             absences.append(Absence(event, file))

@@ -28,8 +28,8 @@ from dagfusion_query.errors import SnapshotError
 from dagfusion_query.event_log.event_log_interface import AssetKey, EventLog
 from dagfusion_query.settings import NO_STATE, Settings
 
-FORMAT = 6
-READABLE = (4, 5, FORMAT)  # 4 has no consolidations, 5 no views
+FORMAT = 7
+READABLE = (4, 5, 6, FORMAT)  # 4 has no consolidations, 5 no views, 6 no tombstones
 OTHER_ROWS = ("absent", "fileless", "consolidated")  # of an asset, beside its segments
 _LAYOUT_FILE, _LAYOUT_PARTITION, _LAYOUT_NAMES = b"dagfusion.file", b"dagfusion.partition", b"dagfusion.layout"
 _log = logging.getLogger(__name__)

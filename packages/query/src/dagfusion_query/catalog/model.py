@@ -116,7 +116,8 @@ class AssetState:
 
     Attributes:
         segments: The files that count.
-        absent: Partitions whose latest event that names a file gives none: wiped, or refused (then with a reason).
+        absent: Partitions whose latest event that names a file gives none: wiped, by a tombstone too, or refused (then
+            with a reason).
         fileless: The latest event of each partition that names no file, unless a later one names a file.
         wiped_at_us: Materializations up to this moment do not count; microseconds since 1970.
         consolidated: One row a row group of large objects: the latest consolidations, whatever has become of what

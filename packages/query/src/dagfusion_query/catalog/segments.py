@@ -40,7 +40,7 @@ class Written(NamedTuple):
 
 
 class Absence(NamedTuple):
-    """An event that names a file and gives none: why it was refused, or None when it was wiped."""
+    """An event that gives no file: why it was refused, or None when it was wiped or is a tombstone."""
 
     event: Materialization
     why: EventRecordError | None

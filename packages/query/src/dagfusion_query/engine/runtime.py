@@ -175,14 +175,22 @@ class Stores:
                 self._stores[url] = keys, store
         context.register_object_store(f"{scheme}://", store, bucket or None)
 
-    def head(self, uri: str, environment: str) -> Mapping[str, Any]:
+    def head(self, uri: str, environment: str, *, reads: bool = False) -> Mapping[str, Any]:
         """Return what the store says of one object: size, e_tag, last_modified.
+
+        Args:
+            uri: The object.
+            environment: Whose settings apply.
+            reads: Whether its first byte is read, too.
 
         Raises:
             FileNotFoundError: There is no such object.
             obstore.exceptions.BaseError: The store did not answer, or refused.
         """
-        return dict(obstore.head(self.direct(uri, environment), object_path(uri)))
+        store, path = self.direct(uri, environment), object_path(uri)
+        if reads:
+            obstore.get_range(store, path, start=0, length=1)
+        return dict(obstore.head(store, path))
 
     def direct(self, uri: str, environment: str) -> ObjectStore:
         """Return an obstore client for the store of a URI: one quick try, no long retries."""

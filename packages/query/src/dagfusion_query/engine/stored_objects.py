@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,6 +13,7 @@ from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.engine.datafusion_errors import execution_error, is_no_room
 from dagfusion_query.engine.runtime import Stores
 from dagfusion_query.errors import (
+    ArchivedObjectError,
     CorruptObjectError,
     QueryError,
     RemovedObjectError,
@@ -29,6 +31,7 @@ _STABLE = (
     'only tables with file_naming="per_run" keep the objects of their past. Leave the partition out, or read the '
     "current table"
 )
+_ARCHIVED = "InvalidObjectState"
 _ABOUT_OBJECTS = (
     "Object",
     "object",
@@ -103,8 +106,17 @@ class StoredObject:
             f"damaged in the store or on the way; check the store, then {self._cure}"
         )
 
-    def unavailable(self, error: BaseError, endpoint: str | None) -> StoreUnavailableError:
+    def archived(self) -> ArchivedObjectError:
+        """Return the error of an object that has to be restored before it is read."""
+        return ArchivedObjectError(
+            f"{self._where} is in an archive storage class such as GLACIER, from which queries cannot read; restore it "
+            f"(aws s3api restore-object), leave the partition out, or {self._cure}"
+        )
+
+    def unavailable(self, error: BaseError, endpoint: str | None) -> QueryError:
         """Return the error of a store that does not give the object."""
+        if is_archived(error):
+            return self.archived()
         first = str(error).strip().splitlines()[0]
         return StoreUnavailableError(
             f"the object store{f' at {endpoint}' if endpoint else ''} did not give {self.uri}: {first}; "
@@ -136,8 +148,13 @@ def stored_objects(scan: Scan, limit: int | None = None) -> Iterator[StoredObjec
 def is_about_objects(error: BaseException) -> bool:
     """Return True if an error may come of an object or its store."""
     if isinstance(error, QueryError):
-        return isinstance(error, StaleObjectError | CorruptObjectError | StoreUnavailableError)
+        return isinstance(error, StaleObjectError | ArchivedObjectError | CorruptObjectError | StoreUnavailableError)
     return not is_no_room(str(error)) and any(word in str(error) for word in _ABOUT_OBJECTS)
+
+
+def is_archived(error: BaseException) -> bool:
+    """Return True if S3 refused to give an object because it is archived. It answers a HEAD of one as of any other."""
+    return _ARCHIVED in str(error)
 
 
 def diagnose(error: BaseException, scans: Sequence[Scan], stores: Stores) -> QueryError:
@@ -149,10 +166,9 @@ def diagnose(error: BaseException, scans: Sequence[Scan], stores: Stores) -> Que
         return execution_error(error)
     files = [file for scan in scans for part in scan.parts for file in stored_objects(part)]
     named = [file for file in files if file.path in text]
+    ask = partial(check, stores=stores, reads=is_archived(error))
     with ThreadPoolExecutor(_CONCURRENCY) as pool:
-        found = [
-            why for why in pool.map(lambda file: check(file, stores), (named or files)[:MAX_FILES]) if why is not None
-        ]
+        found = [why for why in pool.map(ask, (named or files)[:MAX_FILES]) if why is not None]
     unavailable = [why for why in found if isinstance(why, StoreUnavailableError)]
     return (unavailable or found or [execution_error(error)])[0]
 
@@ -167,10 +183,16 @@ def probe(scans: Sequence[Scan], stores: Stores) -> QueryError | None:
     return None
 
 
-def check(file: StoredObject, stores: Stores) -> QueryError | None:
-    """Compare the object in the store with its event; None when they agree."""
+def check(file: StoredObject, stores: Stores, *, reads: bool = False) -> QueryError | None:
+    """Compare the object in the store with its event; None when they agree.
+
+    Args:
+        file: The object, and its event.
+        stores: The object stores.
+        reads: Whether a byte of it is read, which is refused if it is archived.
+    """
     try:
-        meta = stores.head(file.uri, file.table.environment)
+        meta = stores.head(file.uri, file.table.environment, reads=reads)
     except FileNotFoundError:
         return file.gone()
     except BaseError as error:

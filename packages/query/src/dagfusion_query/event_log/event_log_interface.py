@@ -8,6 +8,7 @@ import orjson
 
 from dagfusion_contract.consolidation import LargeObject
 from dagfusion_contract.record import DataFile
+from dagfusion_contract.tombstone import Tombstone
 from dagfusion_contract.view import View
 from dagfusion_query.as_of import AsOf, moment_text
 from dagfusion_query.errors import EventRecordError
@@ -27,8 +28,8 @@ class Materialization(NamedTuple):
         event_id: The row's id in Dagster's event log; of one partition's events the highest counts.
         partition_key: Dagster's partition key, None for an unpartitioned materialization.
         at_us: When it happened, microseconds since 1970 in UTC.
-        file: What was written, or the view that was published; None when the event does not say, an error when what it
-            says cannot be used, `Foreign` when it has still to be looked at.
+        file: What was written, the view that was published, or the tombstone of a wiped partition; None when the event
+            does not say, an error when what it says cannot be used, `Foreign` when it has still to be looked at.
     """
 
     asset_key: AssetKey
@@ -36,7 +37,7 @@ class Materialization(NamedTuple):
     partition_key: str | None
     at_us: int
     run_id: str
-    file: DataFile | DataFiles | View | Foreign | EventRecordError | None
+    file: DataFile | DataFiles | View | Tombstone | Foreign | EventRecordError | None
 
 
 class Wipe(NamedTuple):
@@ -160,15 +161,15 @@ class Moment(NamedTuple):
 
 
 class Generation(NamedTuple):
-    """What one run wrote of an asset, or a wipe of the asset.
+    """What one run wrote of an asset, or a wipe of the asset or of partitions.
 
     Attributes:
         event_id: Of its last event: the state after it is `as_of` this id.
         at_us: When that was, microseconds since 1970 in UTC.
         run_id: Of the run; empty for an event outside of a run.
-        partitions: The number of partitions that it wrote.
+        partitions: The number of partitions that it wrote or wiped.
         rows: The number of rows in them; None if an event does not say, and for old runs over many partitions.
-        is_wipe: True if it is a wipe.
+        is_wipe: True if it is a wipe of the asset, or of these partitions.
     """
 
     event_id: int
@@ -229,8 +230,9 @@ class History(NamedTuple):
 
     Attributes:
         runs: The latest, newest first.
-        materialized_at_us: Of the last materialization that is still in the log, wiped or not.
-        wiped_at_us: When the whole asset was wiped last.
+        materialized_at_us: Of the last materialization that is still in the log, wiped with the asset or not; None if
+            that is the tombstone of the partition.
+        wiped_at_us: When the whole asset was wiped last, or the partition if that was later.
     """
 
     runs: Sequence[PlannedRun]

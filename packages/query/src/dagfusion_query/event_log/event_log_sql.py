@@ -5,11 +5,12 @@ The past is the event that a time stands for, and the generations of an asset.
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dagfusion_contract.consolidation import CONSOLIDATED_ENTRY, CONSOLIDATIONS
 from dagfusion_contract.record import DataFile
+from dagfusion_contract.tombstone import TOMBSTONE_ENTRY, Tombstone
 from dagfusion_query.as_of import AsOf, moment_text
 from dagfusion_query.errors import AsOfError, UnknownPastError
 from dagfusion_query.event_log.event_log_interface import (
@@ -97,18 +98,22 @@ def read_history(run: Run, dialect: Dialect, asset_key: Sequence[str], partition
     at = dialect.microseconds.format("timestamp")
     statement, only = (_LATEST, "") if partition_key is None else (_PLANNED, f"and partition = {texts['partition']}")
     planned = statement.format(at=at, position=dialect.position, bytewise=dialect.bytewise, runs=dialect.runs, **texts)
-    materialized = run(_MATERIALIZED.format(at=at, only=only, **texts), params)
-    wiped = run(_WIPED.format(at=dialect.microseconds.format("wipe_timestamp"), **texts), params)
-    return History(
-        [PlannedRun(*row) for row in run(planned, params)],
-        materialized[0][0] if materialized else None,
-        wiped[0][0] if wiped else None,
-    )
+    found = run(_MATERIALIZED.format(at=at, only=only, position=dialect.position, **texts), params)
+    materialized_at_us, is_tombstone = found[0] if found else (None, False)
+    wiped = run(_WIPED_AT.format(at=dialect.microseconds.format("wipe_timestamp"), **texts), params)
+    wiped_at_us = wiped[0][0] if wiped else None
+    runs = [PlannedRun(*row) for row in run(planned, params)]
+    if is_tombstone and partition_key is not None:
+        return History(runs, None, max(materialized_at_us, wiped_at_us or 0))
+    return History(runs, materialized_at_us, wiped_at_us)
 
 
 _OF_ASSET = "from event_logs where asset_key = {asset} and dagster_event_type ="
-_MATERIALIZED = f"select {{at}} {_OF_ASSET} 'ASSET_MATERIALIZATION' {{only}} order by id desc limit 1"
-_WIPED = "select {at} from asset_keys where asset_key = {asset}"
+_MATERIALIZED = f"""
+select {{at}}, {{position}}(event, '"{TOMBSTONE_ENTRY}"') > 0
+{_OF_ASSET} 'ASSET_MATERIALIZATION' {{only}} order by id desc limit 1
+"""
+_WIPED_AT = "select {at} from asset_keys where asset_key = {asset}"
 _LATEST = f"""
 with planned as (
     select id, run_id, timestamp {_OF_ASSET} 'ASSET_MATERIALIZATION_PLANNED' order by id desc limit {_LATEST_EVENTS}
@@ -222,9 +227,10 @@ def find_generations(
         {"asset": json.dumps(asset_key), "most": limit},
     )
     counted = _counted([(first, last, count) for first, last, _, _, _, count in found])
-    rows = {} if counted is None else _rows_of_runs(read(*counted))
+    contents = {} if counted is None else _contents_of_runs(read(*counted))
     made = [
-        Generation(last, at_us, run_id, partitions, rows.get(last)) for _, last, at_us, run_id, partitions, _ in found
+        Generation(last, at_us, run_id, partitions, *contents.get(last, _UNKNOWN))
+        for _, last, at_us, run_id, partitions, _ in found
     ]
     wiped = (Generation(number, at_us, "", 0, 0, is_wipe=True) for number, at_us in _wipes(run, dialect, asset_key))
     return sorted([*made, *wiped], key=lambda generation: -generation.event_id)[:limit]
@@ -241,25 +247,36 @@ def _counted(runs: Sequence[tuple[int, int, int]]) -> tuple[int, int] | None:
     return None if first is None else (first, runs[0][1])
 
 
-def _rows_of_runs(events: Iterable[Materialization]) -> dict[int, int | None]:
-    """Return the rows that each run wrote, by the id of its last event; without runs of which an event names none."""
+class _Contents(NamedTuple):
+    """The rows that a run wrote, None where an event names none, and whether it only wiped partitions."""
+
+    rows: int | None
+    is_wipe: bool
+
+
+_UNKNOWN = _Contents(None, is_wipe=False)
+
+
+def _contents_of_runs(events: Iterable[Materialization]) -> dict[int, _Contents]:
+    """Return what each run wrote, by the id of its last event."""
     latest: dict[str | int, dict[str | None, Materialization]] = {}
     for event in events:
         of_run = latest.setdefault(event.run_id or event.event_id, {})
         known = of_run.get(event.partition_key)
         if known is None or event.event_id > known.event_id:
             of_run[event.partition_key] = event
-    return {
-        max(event.event_id for event in of_run.values()): _rows_of_run(of_run.values()) for of_run in latest.values()
-    }
+    return {max(event.event_id for event in of_run.values()): _contents(of_run.values()) for of_run in latest.values()}
 
 
-def _rows_of_run(events: Iterable[Materialization]) -> int | None:
+def _contents(events: Collection[Materialization]) -> _Contents:
     rows = list(map(_rows, events))
-    return None if None in rows else sum(number for number in rows if number is not None)
+    total = None if None in rows else sum(number for number in rows if number is not None)
+    return _Contents(total, all(isinstance(event.file, Tombstone) for event in events))
 
 
 def _rows(event: Materialization) -> int | None:
+    if isinstance(event.file, Tombstone):
+        return 0
     if isinstance(event.file, DataFiles):
         return sum(file.rows for file in event.file.files)
     return event.file.rows if isinstance(event.file, DataFile) else None

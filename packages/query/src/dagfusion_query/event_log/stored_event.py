@@ -1,4 +1,4 @@
-"""Reads a stored event of Dagster: the record of an IO manager of DagFusion, a view, or metadata that names files."""
+"""Reads a stored event of Dagster: the record of an IO manager of DagFusion, a view, a tombstone, or named files."""
 
 import json
 import logging
@@ -13,6 +13,7 @@ import orjson
 from dagfusion_contract import errors as contract
 from dagfusion_contract.consolidation import CONSOLIDATED_ENTRY, LargeObject, read_consolidated
 from dagfusion_contract.record import ENTRY, DataFile, RecordReader
+from dagfusion_contract.tombstone import TOMBSTONE_ENTRY, Tombstone, read_tombstone
 from dagfusion_contract.view import VIEW_ENTRY, View, read_view
 from dagfusion_query.errors import EventRecordError, MalformedRecordError, RecordVersionError
 
@@ -57,6 +58,11 @@ class EventReader:
     def __init__(self, metadata_keys: Sequence[str] = (), bucket: str | None = None) -> None:
         self._records = RecordReader(bucket, encode=partial(orjson.dumps, option=orjson.OPT_SORT_KEYS))
         self._metadata_keys, self._bucket = metadata_keys, bucket
+        self._readers: Mapping[str, Callable[[object], DataFile | View | Tombstone]] = {
+            ENTRY: self._records.read,
+            VIEW_ENTRY: read_view,
+            TOMBSTONE_ENTRY: read_tombstone,
+        }
 
     @property
     def rules(self) -> str:
@@ -65,22 +71,22 @@ class EventReader:
 
     @property
     def naming(self) -> str:
-        """A regular expression, for Python and PostgreSQL, that finds every stored event which names a file or a view.
+        """A regular expression, for Python and PostgreSQL: it finds every event with a file, a view or a tombstone.
 
         It may find others too.
         """
-        labels = "|".join(re.escape(json.dumps(label)[1:-1]) for label in (ENTRY, VIEW_ENTRY, *self._metadata_keys))
+        labels = "|".join(re.escape(json.dumps(label)[1:-1]) for label in (*self._readers, *self._metadata_keys))
         return rf'"label"\s*:\s*"({labels})"'
 
-    def from_event(self, event: str) -> DataFile | View | Foreign | EventRecordError | None:
+    def from_event(self, event: str) -> DataFile | View | Tombstone | Foreign | EventRecordError | None:
         """Read the record of one stored ASSET_MATERIALIZATION event.
 
         Args:
             event: The event as Dagster stores it, JSON.
 
         Returns:
-            The file or the view; what another IO manager wrote, or None, when the event has no `dagfusion/file` or
-            `dagfusion/view` entry; the error when it has one that cannot be used, so that one bad event hides nothing
+            The file, the view or the tombstone; what another IO manager wrote, or None, when the event has none of
+            these entries; the error when it has one that cannot be used, so that one bad event hides nothing
             else.
         """
         try:
@@ -89,10 +95,9 @@ class EventReader:
                 return self.read(found[0])
             materialization = _parse(event)["dagster_event"]["event_specific_data"]["materialization"]
             for entry in materialization["metadata_entries"]:
-                if entry["label"] == ENTRY:
-                    return self.read(_strict(entry["entry_data"]["data"]))
-                if entry["label"] == VIEW_ENTRY:
-                    return _read(read_view, _strict(entry["entry_data"]["data"]))
+                read = self._readers.get(entry["label"])
+                if read is not None:
+                    return _read(read, _strict(entry["entry_data"]["data"]))
             return find_foreign(materialization, self._metadata_keys)
         except EventRecordError as error:
             return error

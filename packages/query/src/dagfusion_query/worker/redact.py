@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from dagfusion_query.errors import (
+    ArchivedObjectError,
     ExecutionError,
     QueryError,
     StaleObjectError,
@@ -52,7 +53,7 @@ _SCRATCH = re.compile(  # files of a session, or of one statement, in the folder
 _FILE_GROUPS = re.compile(r"file_groups=\{\d+ groups?: \[[^{}]*\]\}")
 _LISTED = re.compile(r"[^\[\],]+")
 _FILE_LABEL = re.compile(r"\bfilename=([^{},]*)")  # of a metric
-_STORE_ERRORS = (StaleObjectError, StoreUnavailableError)
+_STORE_ERRORS = (ArchivedObjectError, StaleObjectError, StoreUnavailableError)
 _CALLERS_WORDS = (StatementError, ExecutionError, UnsupportedTypeError)
 _SHORTEST_KEY = 12  # keys of test servers are words such as `test`, and are no secret
 _ERROR_BYTES = 1500  # of an error; up to three times as many where they are escaped
