@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pyiceberg.exceptions import ForbiddenError, NoSuchTableError
+from pyiceberg.exceptions import ForbiddenError, NoSuchTableError, RESTError
 
 from dagfusion_contract.record import schema_entry
 from dagfusion_pipeline import PartitionedS3ParquetIOManager, S3ParquetIOManager
@@ -21,9 +21,9 @@ HOSTILE = ("a b", "a/b", "50%", "x=1", "ü ñ", "'quoted\"", "a%2Fb", "semi;colo
 pytestmark = pytest.mark.filterwarnings("ignore::polars.exceptions.PerformanceWarning")
 
 
-def same(lake: Lake, table: str, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+def same(lake: Lake, table: str, columns: Sequence[str], *, is_planned: bool = True) -> list[tuple[Any, ...]]:
     """The rows that all clients give."""
-    answers = lake.answers(table, columns)
+    answers = lake.answers(table, columns, is_planned=is_planned)
     for client, rows in answers.items():
         assert rows == answers["dagfusion"], client
     return answers["dagfusion"]
@@ -62,7 +62,7 @@ def test_the_life_of_a_partitioned_table(lake: Lake, hive: PartitionedS3ParquetI
     assert later.metadata.table_uuid == loaded.metadata.table_uuid
 
     lake.report(name, "none", {**raw(lake, name, pa.table({"n": [7]})), "partition": [partition(column, None)]})
-    assert (None, 7, None, None) in same(lake, table, [column, "n", "text", "more"])
+    assert (None, 7, None, None) in same(lake, table, [column, "n", "text", "more"], is_planned=False)
     check_filters(lake, table, column)
 
     lake.wipe(name)
@@ -74,7 +74,7 @@ def test_the_life_of_a_partitioned_table(lake: Lake, hive: PartitionedS3ParquetI
 
 
 def check_filters(lake: Lake, table: str, column: str) -> None:
-    loaded = lake.pyiceberg().load_table(table)
+    loaded, planned = (catalog.load_table(table) for catalog in (lake.pyiceberg(), lake.planning()))
     expected = dict(rows_of(lake.own(f"SELECT {column}, n FROM {table}")))
     assert set(expected) == {*HOSTILE, None}
     with lake.duckdb() as duck:
@@ -85,6 +85,12 @@ def check_filters(lake: Lake, table: str, column: str) -> None:
             if "'" not in text[1:-1]:  # PyIceberg's own text has no way to write a quote
                 filtered = f"{column} IS NULL" if value is None else f"{column} = {text}"
                 assert loaded.scan(filtered).to_arrow()["n"].to_pylist() == [n], where
+                if value is not None:
+                    scan = planned.scan(filtered)
+                    assert (scan.to_arrow()["n"].to_pylist(), scan.count()) == ([n], 1), where
+    assert planned.scan(f"{column} = '50%' AND n > 100").count() == 0
+    with pytest.raises(RESTError, match="does not read partition values of plans that are NULL"):
+        planned.scan().to_arrow()
 
 
 def test_types_and_unpartitioned_tables(lake: Lake, flat: S3ParquetIOManager, name: str) -> None:
@@ -180,3 +186,26 @@ def partition_column(lake: Lake, table: str) -> str:
 
 def ids(table: Any) -> dict[str, int]:
     return {field.name: field.field_id for field in table.schema().fields}
+
+
+def test_plans_of_dates_and_times(lake: Lake, hive: PartitionedS3ParquetIOManager, name: str) -> None:
+    """PyIceberg takes what a plan says of them as numbers; of text it would read no rows."""
+
+    @dg.asset(name=name, partitions_def=dg.HourlyPartitionsDefinition("2024-01-01-00:00", end_offset=0))
+    def made(context: dg.AssetExecutionContext) -> pl.DataFrame:
+        return pl.DataFrame({"hour": [context.partition_time_window.start.replace(tzinfo=None)], "n": [1]})
+
+    for hour in ("2024-01-01-05:00", "2024-01-02-05:00"):
+        lake.materialize(made, hive, partition_key=hour)
+    table = f"uat_default.{name}"
+    column = partition_column(lake, table)
+    assert len(same(lake, table, [column, "n"])) == 2
+    planned = lake.planning().load_table(table)
+    scan = planned.scan(f"{column} >= '2024-01-02T00:00:00'")
+    assert len(list(scan.plan_files())) == 1
+    assert (scan.count(), len(scan.to_arrow())) == (1, 1)
+    first = planned.current_snapshot()
+    assert first is not None
+    lake.materialize(made, hive, partition_key="2024-01-03-05:00")
+    assert lake.planning().load_table(table).scan().count() == 3
+    assert planned.scan(snapshot_id=first.snapshot_id).count() == 2, "a plan is of the snapshot that is asked for"

@@ -18,6 +18,7 @@ from pyiceberg.catalog.rest import (
     TableResponse,
 )
 from pyiceberg.catalog.rest.response import ErrorResponse
+from pyiceberg.catalog.rest.scan_planning import PlanCompleted
 
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.view import View
@@ -102,8 +103,10 @@ def test_config(client: httpx.Client) -> None:
     for endpoint in ENDPOINTS:
         method, path = endpoint.replace("/{prefix}", "").split(" ")
         filled = path.format(namespace="uat_silver", table="orders", view="none")
-        expected = 404 if "none" in filled else 204 if method != "GET" else 200
-        assert client.request(method, f"/iceberg{filled}").status_code == expected, endpoint
+        name = filled.rpartition("/")[2]
+        expected = 404 if name in ("none", "tasks") else 200 if method == "GET" or name == "plan" else 204
+        content = {"plan": "{}", "tasks": '{"plan-task": "[1, null, true, 0]"}'}.get(name)
+        assert client.request(method, f"/iceberg{filled}", content=content).status_code == expected, endpoint
 
 
 def test_namespaces(client: httpx.Client) -> None:
@@ -145,6 +148,49 @@ def test_a_table(client: httpx.Client, snapshots: str) -> None:
     assert (loaded.config, loaded.storage_credentials) == ({}, [])
     again = client.get(f"{TABLE}{snapshots}", headers={**DELEGATED, "If-None-Match": response.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
+
+
+def test_a_plan(client: httpx.Client) -> None:
+    whole = client.post(f"{TABLE}/plan", json={}, headers=DELEGATED)
+    planned = PlanCompleted.model_validate_json(whole.text)
+    assert [(task.data_file.partition, task.data_file.record_count) for task in planned.file_scan_tasks] == [
+        (["CA"], 3)
+    ]
+    assert (planned.plan_tasks, planned.storage_credentials) == ([], None)
+    snapshot = TableResponse.model_validate_json(client.get(TABLE).text).metadata.current_snapshot_id
+    filter_ = {"type": "gt", "term": "id", "value": 3}
+    none = client.post(f"{TABLE}/plan", json={"snapshot-id": snapshot, "filter": filter_, "select": ["id"]}).json()
+    assert none == {"status": "completed", "file-scan-tasks": []}
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("{", "the body is not JSON"),
+        ("[]", "the body is not a JSON object"),
+        ('{"snapshot-id": 7}', "snapshot 7 is neither the current one of table uat_silver.orders nor one of the last"),
+        ('{"snapshot-id": "x"}', "snapshot 'x' is neither the current one"),
+        ('{"start-snapshot-id": 1, "end-snapshot-id": 2}', "changes between two snapshots are not planned"),
+        (
+            '{"filter": {"type": "eq", "term": "secret", "value": 1}}',
+            "which the table does not have",
+        ),
+    ],
+)
+def test_a_wrong_request_for_a_plan(client: httpx.Client, body: str, message: str) -> None:
+    assert message in refused(client.post(f"{TABLE}/plan", content=body), 400, "BadRequestException")
+
+
+def test_pages_of_a_plan(client: httpx.Client) -> None:
+    refused(client.post(f"{TABLE}/tasks", json={"plan-task": "x"}), 400, "BadRequestException")
+    gone = {"plan-task": "[7, null, true, 1]"}
+    assert "plan it again" in refused(client.post(f"{TABLE}/tasks", json=gone), 404, "NoSuchPlanTaskException")
+    client.post(f"{TABLE}/plan", json={})
+    snapshot = TableResponse.model_validate_json(client.get(TABLE).text).metadata.current_snapshot_id
+    page = client.post(f"{TABLE}/tasks", json={"plan-task": f"[{snapshot}, null, true, 0]"}).json()
+    assert [task["residual-filter"] for task in page["file-scan-tasks"]] == [True]
+    long = {"plan-task": "x" * (1 << 20)}
+    assert client.post(f"{TABLE}/tasks", json=long).status_code == 413
 
 
 def test_keys_are_for_those_who_ask_where_the_operator_says_so(

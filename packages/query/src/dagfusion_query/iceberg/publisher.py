@@ -6,6 +6,7 @@ that is named by anything, and writing an object twice changes nothing. `metadat
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ from dagfusion_query.settings import Settings
 _log = logging.getLogger(__name__)
 
 _WRITES = 16  # at once
+_RECENT = 4  # versions of a table, of which scans can be planned
 _COLUMNS = ("uri", "size_bytes", "rows", "partition", "stats")  # all that is in a manifest
 
 
@@ -45,20 +47,25 @@ class Published:
     Attributes:
         uri: Of `metadata.json`.
         metadata: Its content.
+        snapshot_id: Of its one snapshot.
+        table: The table as it was.
+        schema: What Iceberg says of its columns.
     """
 
     uri: str
     metadata: bytes
+    snapshot_id: int
+    table: Table
+    schema: IcebergSchema
 
 
 @dataclass
 class _Known:
-    """What was written last of a table: its manifests by what identifies their content, and the version."""
+    """What was written last of a table: its manifests by what identifies their content, and the latest versions."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    table: Table | None = None
     manifests: Mapping[str, WrittenManifest] = field(default_factory=dict)
-    published: Published | None = None
+    recent: deque[Published] = field(default_factory=lambda: deque(maxlen=_RECENT))
 
 
 class Publisher:
@@ -92,10 +99,16 @@ class Publisher:
         with self._lock:
             known = self._known.setdefault(table.name, _Known())
         with known.lock:
-            if known.table is not table or known.published is None:
-                known.published = self._written(known, table, iceberg_schema(table, layouts))
-                known.table = table
-            return known.published
+            if not known.recent or known.recent[-1].table is not table:
+                known.recent.append(self._written(known, table, iceberg_schema(table, layouts)))
+            return known.recent[-1]
+
+    def recent(self, name: TableName, snapshot_id: int) -> Published | None:
+        """Return one of the last versions of a table that this service wrote; None if there is none of this id."""
+        with self._lock:
+            known = self._known.setdefault(name, _Known())
+        with known.lock:
+            return next((one for one in known.recent if one.snapshot_id == snapshot_id), None)
 
     def close(self) -> None:
         """End the threads."""
@@ -117,7 +130,7 @@ class Publisher:
             _log.warning("the Iceberg metadata of table %s cannot be written: %s", table.name, error)
             raise StoreUnavailableError(f"the Iceberg metadata of table {table.name} cannot be written now") from error
         known.manifests = manifests
-        return Published(uri, metadata)
+        return Published(uri, metadata, version.snapshot_id, table, schema)
 
     def _write_manifests(
         self, before: Mapping[str, WrittenManifest], table: Table, schema: IcebergSchema

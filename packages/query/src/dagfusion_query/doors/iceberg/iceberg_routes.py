@@ -20,6 +20,7 @@ from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.model import Table, whereabouts
 from dagfusion_query.config import Config, EnvironmentConfig
 from dagfusion_query.doors.http.middleware import AuthenticationMiddleware, caller_of
+from dagfusion_query.doors.iceberg.plan_routes import BODY_BYTES, more_tasks, plan
 from dagfusion_query.doors.iceberg.visible_tables import MissingError, VisibleTables
 from dagfusion_query.errors import (
     BodyTooLongError,
@@ -48,6 +49,8 @@ ENDPOINTS = (
     f"HEAD {_NAMESPACE}/tables/{{table}}",
     f"GET {_NAMESPACE}/tables/{{table}}/credentials",
     f"POST {_NAMESPACE}/tables/{{table}}/metrics",
+    f"POST {_NAMESPACE}/tables/{{table}}/plan",
+    f"POST {_NAMESPACE}/tables/{{table}}/tasks",
     f"GET {_NAMESPACE}/views",
     f"GET {_NAMESPACE}/views/{{view}}",
     f"HEAD {_NAMESPACE}/views/{{view}}",
@@ -104,6 +107,8 @@ class IcebergRoutes:
         routes = [Route(path, _answered(endpoint), methods=["GET"]) for path, endpoint in reading.items()]
         routes += [
             Route(f"{table}/metrics", _answered(self.metrics), methods=["POST"]),
+            Route(f"{table}/plan", _answered(self.plan), methods=["POST"]),
+            Route(f"{table}/tasks", _answered(self.tasks), methods=["POST"]),
             Route("/v1/oauth/tokens", _answered(self.token), methods=["POST"]),
             Route("/{path:path}", _answered(self.other), methods=_METHODS),
         ]
@@ -176,6 +181,23 @@ class IcebergRoutes:
         self._visible.find(caller_of(request), *_names(request))
         return Response(status_code=204)
 
+    async def plan(self, request: Request) -> Response:
+        """Return the files that a scan needs, and the keys for them, if the operator lets clients have any."""
+        state, table = self._visible.find(caller_of(request), *_names(request))
+        body = await _body(request, BODY_BYTES)
+        publisher = self._publishers[state.name]
+        planned = await plan(request, body, lambda: self._publish(state, table), table, publisher)
+        wanted = request.headers.get("x-iceberg-access-delegation", "")
+        storage = await self._storage(state.name) if _VENDED in wanted else {}
+        keys = {"storage-credentials": self._credentials(state, table, storage)} if storage else {}
+        return _document(planned | keys)
+
+    async def tasks(self, request: Request) -> Response:
+        """Return the next files of a scan that was planned."""
+        state, table = self._visible.find(caller_of(request), *_names(request))
+        body = await _body(request, BODY_BYTES)
+        return _document(await more_tasks(request, body, table, self._publishers[state.name]))
+
     async def views(self, request: Request) -> Response:
         """List the views of a namespace: there are none."""
         self._visible.check_namespace(caller_of(request), request.path_params["namespace"])
@@ -188,7 +210,7 @@ class IcebergRoutes:
 
     async def token(self, request: Request) -> Response:
         """Check an access token that comes as a client's secret, and return it as the bearer token to use."""
-        form = dict(parse_qsl((await _body(request)).decode("utf-8", "replace")))
+        form = dict(parse_qsl((await _body(request, _FORM_BYTES)).decode("utf-8", "replace")))
         if form.get("grant_type") != "client_credentials":
             return _document({"error": "unsupported_grant_type"}, status=400)
         secret = form.get("client_secret") or _basic_secret(request.headers.get("authorization", ""))
@@ -250,12 +272,12 @@ def failed(status: int, kind: str, message: str) -> Response:
     return Response(content, status, headers, JSON)
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, max_bytes: int) -> bytes:
     body = b""
     async for chunk in request.stream():
         body += chunk
-        if len(body) > _FORM_BYTES:
-            raise BodyTooLongError(f"the form must have at most {_FORM_BYTES} bytes")
+        if len(body) > max_bytes:
+            raise BodyTooLongError(f"the body must have at most {max_bytes} bytes")
     return body
 
 

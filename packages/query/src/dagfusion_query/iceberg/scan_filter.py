@@ -1,0 +1,254 @@
+"""Filters of the Iceberg REST protocol, evaluated over the catalog's partition values and statistics. Pure.
+
+A filter that is not understood keeps every file, so a plan never misses a row: the client applies the filter to the
+rows of each file, unless the plan says that all of them pass.
+"""
+
+import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dagfusion_contract.values import parse_value
+from dagfusion_query.errors import BadRequestError
+from dagfusion_query.iceberg.iceberg_schema import IcebergSchema
+
+_MAX_DEPTH = 200  # of a filter
+Flags = npt.NDArray[np.bool_]
+Counts = npt.NDArray[np.int64]
+_NEGATED = {
+    "eq": "not-eq",
+    "lt": "gt-eq",
+    "lt-eq": "gt",
+    "in": "not-in",
+    "is-null": "not-null",
+    "is-nan": "not-nan",
+    "starts-with": "not-starts-with",
+}
+_NEGATED |= {negated: operator for operator, negated in _NEGATED.items()}
+_UNARY = frozenset({"is-null", "not-null", "is-nan", "not-nan"})
+_ORDERED: Mapping[str, Callable[[pa.Array, pa.Scalar], pa.Array]] = {
+    "lt": pc.less,
+    "lt-eq": pc.less_equal,
+    "gt": pc.greater,
+    "gt-eq": pc.greater_equal,
+}
+
+
+@dataclass(frozen=True)
+class Matches:
+    """What a filter says of each file.
+
+    Attributes:
+        may: False if no row of the file passes.
+        all: True if every row of the file passes.
+    """
+
+    may: Flags
+    all: Flags
+
+
+class ScanFilter:
+    """Evaluates filters over the files of one table.
+
+    Args:
+        files: As `Table.files` has them.
+        schema: The table's columns.
+    """
+
+    def __init__(self, files: pa.Table, schema: IcebergSchema) -> None:
+        self._count = len(files)
+        self._rows = np.asarray(files["rows"], np.int64)
+        partition, statistics = (files[name].combine_chunks() for name in ("partition", "stats"))
+        self._partition = {column.name: _child(partition, column.name) for column in schema.partition}
+        in_files = {column.name for column in schema.columns}
+        self._statistics = {
+            field.name: pc.struct_field(statistics, [number])
+            for number, field in enumerate(statistics.type)
+            if field.name in in_files and pa.types.is_struct(field.type)
+        }
+        self._names = {*self._partition, *in_files}
+
+    def matches(self, filter_: Any, *, is_case_sensitive: bool = True) -> Matches:
+        """Evaluate a filter.
+
+        Args:
+            filter_: The JSON of an expression; None is no filter.
+            is_case_sensitive: Whether names of columns must have the table's letter case.
+
+        Raises:
+            BadRequestError: It is not an expression of the protocol, or names a column that the table does not have.
+        """
+        if filter_ is None:
+            return self._constant(is_true=True)
+        return self._expression(filter_, negated=False, depth=0, is_case_sensitive=is_case_sensitive)
+
+    def _constant(self, *, is_true: bool) -> Matches:
+        return Matches(np.full(self._count, is_true), np.full(self._count, is_true))
+
+    def _unknown(self) -> Matches:
+        return Matches(np.full(self._count, True), np.full(self._count, False))  # noqa: FBT003
+
+    def _expression(self, one: Any, *, negated: bool, depth: int, is_case_sensitive: bool) -> Matches:
+        if depth > _MAX_DEPTH:
+            raise BadRequestError(f"a filter may be nested {_MAX_DEPTH} deep")
+        if isinstance(one, bool):
+            return self._constant(is_true=one is not negated)
+        kind = one.get("type") if isinstance(one, Mapping) else None
+        if kind in ("true", "false"):
+            return self._constant(is_true=(kind == "true") is not negated)
+
+        def inner(key: str, *, is_negated: bool) -> Matches:
+            return self._expression(
+                one.get(key), negated=is_negated, depth=depth + 1, is_case_sensitive=is_case_sensitive
+            )
+
+        if kind == "not":
+            return inner("child", is_negated=not negated)
+        if kind in ("and", "or"):
+            left, right = inner("left", is_negated=negated), inner("right", is_negated=negated)
+            joined = np.logical_and if (kind == "and") is not negated else np.logical_or
+            return Matches(joined(left.may, right.may), joined(left.all, right.all))
+        if kind not in _NEGATED:
+            raise BadRequestError(f"a filter has the unknown type {kind!r:.100}")
+        return self._predicate(_NEGATED[kind] if negated else kind, one, is_case_sensitive=is_case_sensitive)
+
+    def _predicate(self, operator: str, one: Mapping[str, Any], *, is_case_sensitive: bool) -> Matches:
+        term = one.get("term")
+        if isinstance(term, Mapping) and term.get("type") == "reference":
+            term = term.get("term")
+        if not isinstance(term, str):  # a transform of a column
+            return self._unknown()
+        name = self._column(term, is_case_sensitive=is_case_sensitive)
+        if name in self._partition:
+            values = self._partition[name]
+            literals = _literals(operator, one, values.type)
+            return self._unknown() if literals is None else _of_values(operator, values, literals)
+        statistics = self._statistics.get(name)
+        literals = None if statistics is None else _literals(operator, one, statistics.type.field("min").type)
+        if statistics is None or literals is None:
+            return self._unknown()
+        return Matches(_of_bounds(operator, statistics, self._rows, literals), self._unknown().all)
+
+    def _column(self, term: str, *, is_case_sensitive: bool) -> str:
+        """Return the column of a name; of a field inside of a column the name, about which nothing is known."""
+        same = [name for name in self._names if name == term or (not is_case_sensitive and _folded(name, term))]
+        if not same and "." not in term:
+            raise BadRequestError(f"a filter names the column {term!r:.100}, which the table does not have")
+        return term if term in same or len(same) != 1 else same[0]
+
+
+def _folded(name: str, term: str) -> bool:
+    return name.lower() == term.lower()
+
+
+def _child(struct: pa.StructArray, name: str) -> pa.Array:
+    return pc.struct_field(struct, [struct.type.get_field_index(name)])
+
+
+def _literals(operator: str, one: Mapping[str, Any], kind: pa.DataType) -> list[pa.Scalar] | None:
+    """Return the values that a predicate compares with; None if one has no exact counterpart in the column's type."""
+    if operator in _UNARY:
+        return []
+    values = one.get("values") if operator in ("in", "not-in") else [one.get("value")]
+    if not isinstance(values, Sequence) or isinstance(values, str):
+        raise BadRequestError(f"a filter of type {operator!r} needs a list `values`")
+    try:
+        return [_literal(value, kind) for value in values]
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, ValueError, OverflowError, TypeError):
+        return None
+
+
+def _literal(value: Any, kind: pa.DataType) -> pa.Scalar:
+    """Return a value of a column's type. Clients write times as text, or as the numbers of Iceberg's binary form."""
+    if value is None or isinstance(value, bool) is not pa.types.is_boolean(kind):
+        raise ValueError(f"{value!r} is not a value of type {kind}")
+    if pa.types.is_timestamp(kind):
+        at = pa.scalar(value, pa.timestamp("us")) if isinstance(value, int) else _moment(value, has_zone=bool(kind.tz))
+        zoned = pa.scalar(at.value, pa.timestamp("us", kind.tz))
+        return zoned.cast(kind)
+    if pa.types.is_time(kind) and isinstance(value, int):
+        return pa.scalar(value, pa.time64("us")).cast(kind)
+    return parse_value(value, kind)
+
+
+def _moment(value: str, *, has_zone: bool) -> pa.Scalar:
+    at = dt.datetime.fromisoformat(value)
+    if at.tzinfo is None and has_zone:
+        raise ValueError(f"{value!r} has no time zone")
+    return pa.scalar(at.astimezone(dt.UTC).replace(tzinfo=None) if at.tzinfo else at, pa.timestamp("us"))
+
+
+def _of_values(operator: str, values: pa.Array, literals: Sequence[pa.Scalar]) -> Matches:
+    """Evaluate a predicate over a partition column: all rows of a file have its value."""
+    is_null = _flags(pc.is_null(values))
+    if operator in _UNARY:
+        passes = {"is-null": is_null, "not-null": ~is_null}.get(operator)
+        if passes is None:  # partition columns have no floats
+            passes = np.full(len(values), operator == "not-nan")
+        return Matches(passes, passes)
+    is_not = operator.startswith("not-")
+    found = _equal_or_prefixed(operator.removeprefix("not-"), values, literals) & ~is_null
+    # NULL is not equal to anything, and engines disagree on whether it is unequal.
+    return Matches(~found, ~found & ~is_null) if is_not else Matches(found, found)
+
+
+def _equal_or_prefixed(operator: str, values: pa.Array, literals: Sequence[pa.Scalar]) -> Flags:
+    if operator in ("eq", "in"):
+        return _flags(pc.is_in(values, value_set=_array(literals, values.type)))
+    if operator == "starts-with":
+        return _flags(pc.starts_with(values.cast(pa.string()), literals[0].as_py()))
+    return _flags(_ORDERED[operator](values, literals[0]))
+
+
+def _of_bounds(operator: str, statistics: pa.StructArray, rows: Counts, literals: Sequence[pa.Scalar]) -> Flags:
+    """Return which files may have a row that passes, by the least and greatest value and the nulls of a column."""
+    low, high, nulls = (_child(statistics, name) for name in ("min", "max", "nulls"))
+    counts = np.asarray(nulls.fill_null(-1), np.int64)
+    has_values, has_nulls = np.not_equal(counts, rows), np.not_equal(counts, 0)
+    is_float = pa.types.is_floating(low.type)
+    if operator == "is-null":
+        return has_nulls
+    # Bounds leave NaN out, and for some engines it is greater than every number.
+    if operator in ("not-null", "is-nan") or (operator in ("gt", "gt-eq") and is_float):
+        return has_values
+    if operator.startswith("not-"):
+        if is_float or operator not in ("not-eq", "not-in"):
+            return np.full(len(rows), True)  # noqa: FBT003
+        only = _equal_or_prefixed("in", low, literals) & _flags(pc.equal(low, high))
+        return np.logical_or(~only, has_nulls)
+    return np.logical_and(_overlaps(operator, low, high, literals), has_values)
+
+
+def _overlaps(operator: str, low: pa.Array, high: pa.Array, literals: Sequence[pa.Scalar]) -> Flags:
+    """Return which files have bounds between which a value may pass; unknown bounds may have any."""
+    if operator == "starts-with":
+        return _may_start(low, high, literals[0].as_py())
+    if not literals:  # of an empty list
+        return np.full(len(low), False)  # noqa: FBT003
+    if operator in ("eq", "in"):
+        ends = pc.min_max(_array(literals, low.type))
+        return _not_false(pc.and_kleene(pc.less_equal(low, ends["max"]), pc.greater_equal(high, ends["min"])))
+    return _not_false(_ORDERED[operator](low if operator in ("lt", "lt-eq") else high, literals[0]))
+
+
+def _may_start(low: pa.Array, high: pa.Array, prefix: str) -> Flags:
+    after = pc.or_kleene(pc.less_equal(low, prefix), pc.starts_with(low, prefix))
+    return _not_false(pc.and_kleene(pc.greater_equal(high, prefix), after))
+
+
+def _array(literals: Sequence[pa.Scalar], kind: pa.DataType) -> pa.Array:
+    return pa.array([one.as_py() for one in literals], kind)
+
+
+def _flags(array: pa.Array) -> Flags:
+    return np.asarray(array.fill_null(False), np.bool_)  # noqa: FBT003
+
+
+def _not_false(array: pa.Array) -> Flags:
+    return np.asarray(array.fill_null(True), np.bool_)  # noqa: FBT003

@@ -1,0 +1,134 @@
+"""Plans of scans for clients of the Iceberg REST protocol: the files that a scan needs, as its JSON has them. Pure.
+
+A plan of many files is read page by page. The token of a page has all that the next page needs, so the service keeps
+nothing of a plan.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dagfusion_contract.values import value_entry
+from dagfusion_query.errors import BadRequestError, UnsupportedTypeError
+from dagfusion_query.iceberg.iceberg_schema import SPEC_ID, IcebergSchema
+from dagfusion_query.iceberg.publisher import Published
+from dagfusion_query.iceberg.scan_filter import ScanFilter
+
+PAGE_FILES = 10_000
+
+
+@dataclass(frozen=True)
+class PlannedScan:
+    """A request for a plan, and how far it was answered.
+
+    Attributes:
+        filter: The JSON of an expression; None is no filter.
+        offset: The files of earlier pages.
+    """
+
+    snapshot_id: int
+    filter: Any
+    is_case_sensitive: bool = True
+    offset: int = 0
+
+    def token(self) -> str:
+        """Return the name of this page in the protocol."""
+        return orjson.dumps([self.snapshot_id, self.filter, self.is_case_sensitive, self.offset]).decode()
+
+
+def read_token(token: object) -> PlannedScan:
+    """Undo `PlannedScan.token`.
+
+    Raises:
+        BadRequestError: It is none.
+    """
+    try:
+        snapshot_id, filter_, is_case_sensitive, offset = orjson.loads(token if isinstance(token, str) else "")
+    except (ValueError, TypeError) as error:
+        raise BadRequestError("`plan-task` is not one that this catalog gave") from error
+    if [type(one) for one in (snapshot_id, is_case_sensitive, offset)] != [int, bool, int] or offset < 0:
+        raise BadRequestError("`plan-task` is not one that this catalog gave")
+    return PlannedScan(snapshot_id, filter_, is_case_sensitive, offset)
+
+
+def scan_tasks(scan: PlannedScan, version: Published, *, has_numbers: bool) -> dict[str, Any]:
+    """Return one page of a plan: the files that may have rows of the scan, and what is left to check in each.
+
+    Args:
+        scan: The page.
+        version: The version of the table that has the scan's snapshot.
+        has_numbers: Whether dates and times of partitions are numbers, as in Iceberg's binary form, instead of text.
+
+    Raises:
+        BadRequestError: The filter is none of the protocol.
+        UnsupportedTypeError: The client could not read the partition values.
+    """
+    files = version.table.files
+    found = ScanFilter(files, version.schema).matches(scan.filter, is_case_sensitive=scan.is_case_sensitive)
+    numbers = np.flatnonzero(found.may)
+    page = numbers[scan.offset : scan.offset + PAGE_FILES]
+    some = files.select(["uri", "size_bytes", "rows", "partition"]).take(pa.array(page))
+    partition = _partition_values(some["partition"].combine_chunks(), version.schema, has_numbers=has_numbers)
+    columns = [some[name].to_pylist() for name in ("uri", "size_bytes", "rows")]
+    tasks = [
+        {
+            "data-file": {
+                "spec-id": SPEC_ID,
+                "content": "data",
+                "file-path": uri,
+                "file-format": "parquet",
+                "partition": values,
+                "file-size-in-bytes": size,
+                "record-count": rows,
+            },
+            "residual-filter": True if is_decided else scan.filter,
+        }
+        for uri, size, rows, values, is_decided in zip(*columns, partition, found.all[page].tolist(), strict=True)
+    ]
+    after = scan.offset + len(page)
+    rest = PlannedScan(scan.snapshot_id, scan.filter, scan.is_case_sensitive, after)
+    more: Mapping[str, Any] = {"plan-tasks": [rest.token()]} if after < len(numbers) else {}
+    return {"file-scan-tasks": tasks, **more}
+
+
+def _partition_values(partition: pa.StructArray, schema: IcebergSchema, *, has_numbers: bool) -> list[list[Any]]:
+    columns = []
+    for column in schema.partition:
+        values = pc.struct_field(partition, [partition.type.get_field_index(column.name)])
+        if has_numbers and (values.null_count or column.kind.startswith("decimal")):
+            raise UnsupportedTypeError(
+                f"the client does not read partition values of plans that are NULL or decimals, such as those of column"
+                f" {column.name!r}: leave planning to the client (scan-planning-mode=client)"
+            )
+        columns.append(_as_json(values, column.kind, has_numbers=has_numbers))
+    return [list(values) for values in zip(*columns, strict=True)] if columns else [[] for _ in range(len(partition))]
+
+
+def _as_json(values: pa.Array, kind: str, *, has_numbers: bool) -> list[Any]:
+    """Return values as the protocol's JSON has them; equal ones are converted once."""
+    encoded = values.dictionary_encode()
+    wanted: pa.Array = encoded.dictionary
+    if kind.startswith("timestamp"):
+        wanted = wanted.cast(pa.timestamp("us", wanted.type.tz))
+    if kind == "date" and has_numbers:
+        texts = wanted.cast(pa.int32()).to_pylist()
+    elif kind.startswith("timestamp") and has_numbers:
+        texts = wanted.cast(pa.int64()).to_pylist()
+    else:
+        texts = [_text(value, kind) for value in wanted]
+    return [None if index is None else texts[index] for index in encoded.indices.to_pylist()]
+
+
+def _text(value: pa.Scalar, kind: str) -> Any:
+    try:
+        entry = value_entry(value)
+    except ValueError as error:
+        raise UnsupportedTypeError(f"a plan cannot have the partition value {value}: {error}") from error
+    if kind == "timestamptz":
+        return f"{str(entry).removesuffix('Z')}+00:00"
+    return str(entry) if kind.startswith("decimal") else entry
