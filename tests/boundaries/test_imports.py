@@ -273,6 +273,7 @@ def test_packages_keep_to_their_neighbours(imports: Imports, package: str) -> No
     assert crossing == []
 
 
+@pytest.mark.usefixtures("heavy")
 def test_what_may_cross_does_and_only_when_it_is_run(root: Path, imports: Imports) -> None:
     found = {(module, name.partition(".")[0]) for module, name in arrows(imports)}
     assert found >= CROSSING

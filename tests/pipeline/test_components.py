@@ -104,6 +104,7 @@ def test_the_environment_says_where_objects_are(load: Load, monkeypatch: pytest.
     assert {one.secret_access_key for one in managers} == {"AWS_SECRET_ACCESS_KEY"}  # the variable, not its value
 
 
+@pytest.mark.usefixtures("heavy")
 def test_a_few_lines_make_the_jobs(load: Load) -> None:
     definitions = load("maintenance", MAINTENANCE)
     assert {job.name for job in definitions.jobs or ()} == {"vacuum", "consolidate", "retention_0_5_days"}

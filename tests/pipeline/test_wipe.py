@@ -74,6 +74,7 @@ def objects(manager: Hive) -> set[str]:
     return {key.partition("day=")[2].partition("/")[0] for key in found}
 
 
+@pytest.mark.usefixtures("heavy")
 def test_a_wiped_partition_is_missing_for_inputs_checks_and_consolidations(
     instance: dg.DagsterInstance, manager: Hive
 ) -> None:
@@ -128,6 +129,7 @@ def test_wiped_rows_are_not_consolidated_again_and_again(
     assert consolidated() == 0
 
 
+@pytest.mark.usefixtures("heavy")
 def test_the_vacuum_deletes_stable_objects_of_wiped_partitions(
     instance: dg.DagsterInstance, manager: Hive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +173,7 @@ def test_deleted_dynamic_partitions_are_wiped_where_that_is_asked_for(instance: 
         wipe_partitions(instance, one, deleted_dynamic=DAYS)
 
 
+@pytest.mark.usefixtures("heavy")
 def test_a_job_wipes_what_its_config_names(instance: dg.DagsterInstance, manager: Hive) -> None:
     write(instance, manager)
     defs = dg.Definitions(jobs=[build_wipe_job([daily, dg.AssetKey("other")])])
@@ -191,6 +194,7 @@ def test_a_job_wipes_what_its_config_names(instance: dg.DagsterInstance, manager
         run(partition_keys=KEYS)
 
 
+@pytest.mark.usefixtures("heavy")
 def test_the_retention_wipes_what_ended_longer_ago(
     instance: dg.DagsterInstance, manager: Hive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +246,7 @@ def test_an_asset_without_age_is_refused(instance: dg.DagsterInstance, assets: A
         build_retention_job(assets, keep=dt.timedelta(0))
 
 
+@pytest.mark.usefixtures("heavy")
 def test_the_command_wipes_partitions_of_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     monkeypatch.setenv("ENVIRONMENT", "local")

@@ -47,6 +47,7 @@ def test_the_name_says_the_format(cli: Cli, tmp_path: Path, name: str, read: Cal
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.usefixtures("heavy")
 def test_the_format_that_is_asked_for_wins(cli: Cli, tmp_path: Path) -> None:
     assert cli("sql", QUERY, "-o", "x.csv", "-F", "jsonl").code == 0
     assert len((tmp_path / "x.csv").read_text().splitlines()) == 6

@@ -29,6 +29,7 @@ def test_metadata_that_names_parquet_makes_a_table(
     assert row["run_id"] is not None
 
 
+@pytest.mark.usefixtures("heavy")
 def test_partitions_come_from_the_event(on_sqlite: Any, follow: Follow, report: Report, write: Write) -> None:
     for date, state in (("2024-01-01", "CA"), ("2024-01-02", "NY")):
         path = write(f"orders/{date}/{state}.parquet", n=[1], date=["wrong"])

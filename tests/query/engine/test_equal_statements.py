@@ -17,7 +17,7 @@ from tests.query.engine.test_reuse import SUM, KeepingLake, T
 from tests.tiers import examples
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.usefixtures("patient")
+pytestmark = pytest.mark.usefixtures("patient", "heavy")
 STATEMENTS = [
     f"SELECT p, sum(x + 0) AS n FROM {T} GROUP BY p ORDER BY p",
     f"SELECT x FROM {T} WHERE p = 'a' ORDER BY x",

@@ -55,7 +55,7 @@ class Published:
     uri: str
     metadata: bytes
     snapshot_id: int
-    table: Table
+    table: Table = field(compare=False)
     schema: IcebergSchema
 
 

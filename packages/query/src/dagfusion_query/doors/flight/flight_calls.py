@@ -247,9 +247,11 @@ _STATUSES: Mapping[str, type[Exception]] = {
     "CANCELLED": _without_traceback("Cancelled", flight.FlightCancelledError),
     "UNAVAILABLE": _without_traceback("Unavailable", flight.FlightUnavailableError),
     "INTERNAL": _without_traceback("Internal", flight.FlightInternalError),
-    # pyarrow cannot say this status: the text has its name, and the trailer its code.
     "RESOURCE_EXHAUSTED": _without_traceback("ResourceExhausted", flight.FlightServerError),
+    "FAILED_PRECONDITION": _without_traceback("FailedPrecondition", flight.FlightServerError),
 }
+# pyarrow cannot say these statuses: the text has the name, and the trailer the code.
+_NAMED_IN_TEXT = frozenset({"RESOURCE_EXHAUSTED", "FAILED_PRECONDITION"})
 
 
 def failure(error: BaseException, context: Any = None) -> Exception:
@@ -266,7 +268,7 @@ def failure(error: BaseException, context: Any = None) -> Exception:
         hint = "" if "try again in" in str(said) else f" (try again in {said.retry_after_s:g} s)"
         # On UNAVAILABLE clients try again, which is right here.
         return _STATUSES["UNAVAILABLE"](f"{said}{hint}", orjson.dumps(said.details()))
-    text = f"{said.grpc_status}: {said}" if said.grpc_status == "RESOURCE_EXHAUSTED" else str(said)
+    text = f"{said.grpc_status}: {said}" if said.grpc_status in _NAMED_IN_TEXT else str(said)
     return _STATUSES[said.grpc_status](text)
 
 
