@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from dagfusion_pipeline import PartitionedS3ParquetIOManager
+from dagfusion_pipeline import PartitionedS3ParquetIOManager, wipe_partitions
 from dagfusion_pipeline.consolidate import Consolidated, consolidate_asset
 from dagfusion_query.connection import EmbeddedConnection
 from tests.e2e.lake import partition_range
@@ -69,6 +69,13 @@ class Readings:
         """Wipe the asset."""
         self.instance.wipe_assets([KEY])
         self.versions.clear()
+
+    def wipe_partitions(self, rng: Random) -> None:
+        """Wipe some partitions, some of which may have been wiped before."""
+        wiped = [(rng.choice(STATES), rng.choice(DAYS)) for _ in range(rng.randint(1, 4))]
+        wipe_partitions(self.instance, KEY, [f"{day}|{state}" for state, day in wiped])
+        for partition in wiped:
+            self.versions.pop(partition, None)
 
     def consolidate(self, run_id: str = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff", **changes: Any) -> Consolidated:
         """Consolidate outside of a run."""

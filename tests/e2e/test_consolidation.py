@@ -15,11 +15,14 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from dagfusion_pipeline import wipe_partitions
+from dagfusion_pipeline.erase import Erasure, erase_rows
+from dagfusion_pipeline.erasure_plan import Keys
 from dagfusion_pipeline.logged_files import logged_consolidations
 from dagfusion_pipeline.store import ObjectStore
 from dagfusion_query.connection import EmbeddedConnection, connect_embedded
 from dagfusion_stack import object_store, postgres
-from tests.e2e.consolidation import DAYS, KEY, STATES, Readings, consolidating
+from tests.e2e.consolidation import DAYS, KEY, ROWS, STATES, TABLE, Readings, consolidating
 from tests.e2e.vacuuming import large_objects, vacuumed
 
 BUCKET = "lake"
@@ -99,7 +102,7 @@ def test_answers_stay_right_while_everything_changes(readings: Readings, connect
         assert whole[0] == len(STATES) * len(DAYS)
         assert readings.consolidate().partitions == 0
         for turn in range(6):
-            readings.rewrite(rng)
+            rng.choice([readings.rewrite, readings.wipe_partitions])(rng)
             used += readings.check(connection, rng)
             if turn % 2:
                 readings.consolidate()
@@ -203,3 +206,22 @@ def test_the_vacuum_keeps_what_queries_read(readings: Readings, connected: Calla
         vacuumed(readings, kept_s=0)
         assert large_objects(readings).keys() == second
         assert readings.check(connection, rng)[0] == len(STATES) * len(DAYS)
+
+
+def test_wiped_and_erased_rows_are_gone_with_their_bytes(readings: Readings, connected: Callable[..., Any]) -> None:
+    def erase() -> Erasure:
+        return erase_rows(readings.instance, readings.manager, KEY, Keys("x", ["7"]), run_id="6f9619ff")
+
+    readings.consolidate()
+    wipe_partitions(readings.instance, KEY, [f"{DAYS[0]}|CA"])
+    left = len(STATES) * len(DAYS) - 1
+    proof = erase()
+    assert (proof.rows_removed, len(proof.rewritten)) == (left, left)
+    with connected() as connection:
+        connection.refresh()
+        sql = f"SELECT count(*) AS rows, count(*) FILTER (WHERE x + 0 = 7) AS erased FROM {TABLE}"
+        assert connection.sql(sql).to_arrow().to_pylist() == [{"rows": left * (ROWS - 1), "erased": 0}]
+    kinds = {one.why.partition(":")[0] for one in proof.still_held}
+    assert kinds == {"superseded", "consolidated"}, "the object of the wiped partition, and the large ones"
+    vacuumed(readings, kept_s=0)
+    assert (erase().rows_removed, erase().still_held) == (0, [])

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from dagfusion_pipeline.asset_checks import partition_checks
     from dagfusion_pipeline.components import Maintenance, ParquetTables
     from dagfusion_pipeline.consolidate import build_consolidate_job, build_consolidate_schedule
+    from dagfusion_pipeline.erase import build_erasure_job
     from dagfusion_pipeline.frame_types import FRAME_TYPES, FrameType, Stream
     from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager, S3ParquetIOManager
     from dagfusion_pipeline.partition_events import BULK_EVENT_SETTINGS
@@ -33,6 +34,7 @@ __all__ = [
     "Stream",
     "build_consolidate_job",
     "build_consolidate_schedule",
+    "build_erasure_job",
     "build_retention_job",
     "build_retention_schedule",
     "build_vacuum_job",
@@ -55,6 +57,7 @@ _MODULES = {
     "Stream": "frame_types",
     "build_consolidate_job": "consolidate",
     "build_consolidate_schedule": "consolidate",
+    "build_erasure_job": "erase",
     "build_retention_job": "retention",
     "build_retention_schedule": "retention",
     "build_vacuum_job": "vacuum",

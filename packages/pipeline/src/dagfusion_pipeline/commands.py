@@ -19,12 +19,17 @@ DeletedDynamic = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Also partitions whose keys were deleted from this DynamicPartitionsDefinition."),
 ]
+Column = Annotated[str, typer.Option(help="The column that the keys are of.")]
+KeysFile = Annotated[
+    str, typer.Option(metavar="FILE", help="The keys, one on each line: a file, or s3://bucket/key in the same bucket.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the proof as JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do it. Without, the command only says what it would do.")]
 
 
 def commands(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    for command in (consolidate, wipe):
+    for command in (consolidate, wipe, erase):
         app.command()(command)
 
 
@@ -53,6 +58,17 @@ def wipe(
     from dagfusion_pipeline.wipe_table import wipe_table  # noqa: PLC0415
 
     _run(lambda: wipe_table(table, partition or (), deleted_dynamic, dry_run=not yes))
+
+
+def erase(table: Table, *, column: Column, keys_file: KeysFile, json: Json = False, yes: Yes = False) -> None:
+    """Erase the rows of a table that have given keys: write their objects again, and prove what was done.
+
+    The event log is that of DAGSTER_HOME, and the bucket that of ENVIRONMENT and its variables, as the IO managers have
+    them. The keys are in a file, so that no list of processes and no history of a shell has them.
+    """
+    from dagfusion_pipeline.erase_table import erase_table_rows  # noqa: PLC0415
+
+    _run(lambda: erase_table_rows(table, column, keys_file, dry_run=not yes, as_json=json))
 
 
 def _run(command: Callable[[], str]) -> None:

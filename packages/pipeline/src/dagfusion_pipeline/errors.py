@@ -5,6 +5,7 @@ PipelineError
 |-- SecretUnavailableError  a secret that a field or a variable refers to cannot be read
 |-- MissingExtraError       a library of an extra of this package is not installed
 |-- SqlError                the SQL of an asset, or what it depends on, is not usable
+|-- BusyAssetError          a run may write the asset whose rows are to be erased
 |-- LayoutError             an asset key or a partition value cannot become an object key
 |-- FrameError              a value that the IO managers cannot store or load
 |   `-- ColumnTypeError     a column whose type Parquet cannot hold, or not as a partition column
@@ -35,6 +36,10 @@ class MissingExtraError(PipelineError):
 
 class SqlError(PipelineError):
     """The SQL of an asset, or what it depends on, is not usable."""
+
+
+class BusyAssetError(PipelineError):
+    """A run that may write an asset is under way, or wrote it meanwhile, so that its rows cannot be erased."""
 
 
 class LayoutError(PipelineError):

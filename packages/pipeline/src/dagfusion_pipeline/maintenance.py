@@ -1,18 +1,29 @@
 """What the jobs of maintenance share: their assets, the partitions of these, and the IO manager."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import dagster as dg
 
+from dagfusion_contract.layout import file_key
 from dagfusion_contract.naming import table_name
 from dagfusion_pipeline.errors import ConfigurationError
 from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager, S3ParquetIOManager
+from dagfusion_pipeline.store import StoredObject
 
 Manager = S3ParquetIOManager | PartitionedS3ParquetIOManager
+Asset = dg.AssetsDefinition | dg.AssetSpec | dg.AssetKey
+LogMaterialization = Callable[[dg.AssetMaterialization], None]
+_UNFINISHED = (
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+)
 
 
-def asset_keys(assets: Iterable[dg.AssetsDefinition | dg.AssetSpec | dg.AssetKey]) -> Iterator[dg.AssetKey]:
+def asset_keys(assets: Iterable[Asset]) -> Iterator[dg.AssetKey]:
     """The keys of assets; a definition may have several."""
     for asset in assets:
         if isinstance(asset, dg.AssetsDefinition):
@@ -34,7 +45,7 @@ def io_manager_of(context: dg.OpExecutionContext, resource_key: str) -> Manager:
 
 def known_partitions(
     context: dg.OpExecutionContext,
-    assets: Iterable[dg.AssetsDefinition | dg.AssetSpec | dg.AssetKey],
+    assets: Iterable[Asset],
     asset_key: dg.AssetKey,
 ) -> dg.PartitionsDefinition[Any]:
     """The partitions of an asset, by its definition: the given one, or else that of the code location.
@@ -69,3 +80,35 @@ def asset_key_of(instance: dg.DagsterInstance, environment: str, table: str) -> 
         near = ", ".join(sorted(known)[:5]) or "none"
         raise ConfigurationError(f"the event log has no asset with the table {table!r}; its tables are {near}")
     return known[table]
+
+
+def chosen_asset(name: str | None, keys: Sequence[dg.AssetKey]) -> dg.AssetKey:
+    """The asset that a run's config names, or the only one of the job.
+
+    Raises:
+        ConfigurationError: it is none of the job's, or one has to be named.
+    """
+    found = [key for key in keys if name is None or key == dg.AssetKey.from_user_string(name)]
+    if len(found) != 1:
+        known = ", ".join(key.to_user_string() for key in keys)
+        raise ConfigurationError(f"the config `asset` must be one of {known}; got {name!r}")
+    return found[0]
+
+
+def unfinished_runs(instance: dg.DagsterInstance, but: str = "") -> list[dg.DagsterRun]:
+    """The runs that have not ended, without one of them."""
+    runs = instance.get_runs(dg.RunsFilter(statuses=list(_UNFINISHED)))
+    return [run for run in runs if run.run_id != but]
+
+
+def may_write(run: dg.DagsterRun, asset_key: dg.AssetKey) -> bool:
+    """Return True unless the run is known to be of other assets."""
+    return run.asset_selection is None or asset_key in run.asset_selection
+
+
+def objects_of(manager: Manager, asset_key: dg.AssetKey) -> Iterator[StoredObject]:
+    """The objects of an asset in the store, without its large objects."""
+    path = file_key(manager.prefix, asset_key.path, None, None).removesuffix(".parquet")
+    for stored in manager.object_store.list_objects(path.rpartition("/")[0]):
+        if stored.key.startswith((f"{path}/", f"{path}-")) or stored.key == f"{path}.parquet":
+            yield stored

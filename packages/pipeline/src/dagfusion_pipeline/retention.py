@@ -9,8 +9,8 @@ from pydantic import Field
 
 from dagfusion_pipeline.checked_partitions import window_end
 from dagfusion_pipeline.errors import ConfigurationError
-from dagfusion_pipeline.maintenance import asset_keys, known_partitions
-from dagfusion_pipeline.wipe import Asset, Wiped, report, wipe_partitions
+from dagfusion_pipeline.maintenance import Asset, asset_keys, known_partitions
+from dagfusion_pipeline.wipe import Wiped, report, wipe_partitions
 
 
 class RetentionConfig(dg.Config):

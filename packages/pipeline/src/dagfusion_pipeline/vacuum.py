@@ -7,7 +7,7 @@ from typing import NamedTuple
 import dagster as dg
 from pydantic import Field
 
-from dagfusion_contract.layout import consolidated_folder, file_key
+from dagfusion_contract.layout import consolidated_folder
 from dagfusion_pipeline.consolidation_plan import holdings
 from dagfusion_pipeline.logged_files import (
     LoggedConsolidation,
@@ -15,18 +15,18 @@ from dagfusion_pipeline.logged_files import (
     logged_consolidations,
     logged_files,
 )
-from dagfusion_pipeline.maintenance import Manager, asset_keys, io_manager_of
+from dagfusion_pipeline.maintenance import (
+    Manager,
+    asset_keys,
+    io_manager_of,
+    may_write,
+    objects_of,
+    unfinished_runs,
+)
 from dagfusion_pipeline.old_iceberg_metadata import superseded_metadata
 from dagfusion_pipeline.store import StoredObject
 from dagfusion_pipeline.vacuum_rule import needed, noting_gone, of_wiped_partitions, run_of, superseded
 
-_UNFINISHED = (
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-)
 _NAMED_IN_THE_LOG = 20
 
 
@@ -109,8 +109,8 @@ def superseded_objects(
         own_run: the run that asks; others may write objects with stable names.
     """
     # The objects come first: one that is written meanwhile is not among them, and its event is.
-    objects = list(_objects_of(manager, asset_key))
-    unfinished = _unfinished_runs(instance)
+    objects = list(objects_of(manager, asset_key))
+    unfinished = unfinished_runs(instance)
     gone: dict[str, datetime] = {}
     uris = {one.uri for one in needed(noting_gone(logged_files(instance, asset_key), since, gone), since)}
     if not uris:
@@ -118,7 +118,7 @@ def superseded_objects(
     root = manager.object_store.uri("")
     keys = {uri.removeprefix(root) for uri in uris if uri is not None}
     found = superseded(objects, keys, {run.run_id for run in unfinished}, since)
-    if any(run.run_id != own_run and _may_write(run, asset_key) for run in unfinished):
+    if any(run.run_id != own_run and may_write(run, asset_key) for run in unfinished):
         return found
     return [*found, *of_wiped_partitions(objects, {uri.removeprefix(root): at for uri, at in gone.items()}, keys)]
 
@@ -130,7 +130,7 @@ def superseded_large_objects(
     objects = list(manager.object_store.list_objects(consolidated_folder(manager.prefix, asset_key.path)))
     if not objects:
         return []
-    unfinished = {run.run_id for run in _unfinished_runs(instance)}
+    unfinished = {run.run_id for run in unfinished_runs(instance)}
     logged = logged_consolidations(instance, asset_key)
     events = {file.event_id for file in needed(logged_files(instance, asset_key), since)}
     holders = needed(_holders(logged, events, _owners(instance, asset_key, logged), since), since)
@@ -170,22 +170,6 @@ def _holders(
                 for event in group.events:
                     if event in events:
                         yield _Holder(event, logged.at if owners.get(event) == one.uri else since, one.uri)
-
-
-def _unfinished_runs(instance: dg.DagsterInstance) -> Sequence[dg.DagsterRun]:
-    return instance.get_runs(dg.RunsFilter(statuses=list(_UNFINISHED)))
-
-
-def _may_write(run: dg.DagsterRun, asset_key: dg.AssetKey) -> bool:
-    """Return True unless the run is known to be of other assets."""
-    return run.asset_selection is None or asset_key in run.asset_selection
-
-
-def _objects_of(manager: Manager, asset_key: dg.AssetKey) -> Iterator[StoredObject]:
-    path = file_key(manager.prefix, asset_key.path, None, None).removesuffix(".parquet")
-    for stored in manager.object_store.list_objects(path.rpartition("/")[0]):
-        if stored.key.startswith((f"{path}/", f"{path}-")) or stored.key == f"{path}.parquet":
-            yield stored
 
 
 def _now() -> datetime:

@@ -103,6 +103,18 @@ def superseded(
     ]
 
 
+def renamed(key: str, run_id: str) -> str:
+    """Return the name that another run gives an object; an object with a stable name keeps it.
+
+    >>> renamed("orders-6f9619ff-8b86-4d01-b42d-00cf4fc964ff-1.parquet", "new")
+    'orders-new.parquet'
+    >>> renamed("orders.parquet", "new")
+    'orders.parquet'
+    """
+    match = _RUN_NAMED.fullmatch(key)
+    return key if match is None else f"{key[: match.start('run')]}{run_id}.parquet"
+
+
 def run_of(key: str) -> str | None:
     """The run that an object is named after; None for an object with a stable name."""
     match = _RUN_NAMED.fullmatch(key)

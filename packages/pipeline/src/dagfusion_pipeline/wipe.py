@@ -9,11 +9,9 @@ from pydantic import Field
 
 from dagfusion_pipeline.errors import ConfigurationError
 from dagfusion_pipeline.latest_events import latest_events
-from dagfusion_pipeline.maintenance import asset_keys, known_partitions
+from dagfusion_pipeline.maintenance import Asset, LogMaterialization, asset_keys, chosen_asset, known_partitions
 from dagfusion_pipeline.tombstones import tombstone_event
 
-LogMaterialization = Callable[[dg.AssetMaterialization], None]
-Asset = dg.AssetsDefinition | dg.AssetSpec | dg.AssetKey
 _LISTED = 100  # partitions that metadata and logs name
 
 
@@ -102,7 +100,7 @@ def build_wipe_job(assets: Iterable[Asset], *, name: str = "wipe_partitions") ->
     @dg.op(name=f"{name}_log_tombstones")
     def log_tombstones(context: dg.OpExecutionContext, config: WipeConfig) -> None:
         """Log a tombstone for each partition that the config names."""
-        key = _asset_of(config.asset, keys)
+        key = chosen_asset(config.asset, keys)
         definition = known_partitions(context, given, key) if config.deleted_dynamic else None
         found = wipe_partitions(
             context.instance,
@@ -148,14 +146,6 @@ def described(asset_key: dg.AssetKey, found: Wiped, *, dry_run: bool) -> str:
 
 def _shown(keys: Sequence[str]) -> list[str]:
     return [f"  {key}" for key in keys[:_LISTED]] + (["  ..."] if len(keys) > _LISTED else [])
-
-
-def _asset_of(name: str | None, keys: Sequence[dg.AssetKey]) -> dg.AssetKey:
-    found = [key for key in keys if name is None or key == dg.AssetKey.from_user_string(name)]
-    if len(found) != 1:
-        known = ", ".join(key.to_user_string() for key in keys)
-        raise ConfigurationError(f"the config `asset` must be one of {known}; got {name!r}")
-    return found[0]
 
 
 def _deleted_keys(instance: dg.DagsterInstance, definition: dg.PartitionsDefinition[Any]) -> Callable[[str], bool]:

@@ -1,0 +1,153 @@
+"""Writes objects again without some of their rows, and logs them: what an erasure does to each partition."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import dagster as dg
+import pyarrow as pa
+
+from dagfusion_contract.naming import table_name
+from dagfusion_contract.record import WrittenFile
+from dagfusion_contract.values import parse_partition_entry
+from dagfusion_pipeline.erasure_plan import Keys
+from dagfusion_pipeline.errors import CorruptObjectError, MissingObjectError
+from dagfusion_pipeline.event_metadata import AssetFacts, event_metadata, table_schema
+from dagfusion_pipeline.latest_files import latest_files
+from dagfusion_pipeline.logged_files import LoggedFile
+from dagfusion_pipeline.maintenance import LogMaterialization, Manager
+from dagfusion_pipeline.parquet import decode
+from dagfusion_pipeline.store import ObjectVersion, checksum
+from dagfusion_pipeline.vacuum_rule import renamed
+from dagfusion_pipeline.writer import Target, WriteJob, write
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """An object that was written again without the rows, or would be.
+
+    Attributes:
+        partition: Dagster's key; None for an unpartitioned asset.
+        old_uri: the object that held the rows.
+        old_version: its etag and checksum.
+        new_uri: the object without them; None in a dry run.
+        new_version: its etag and checksum.
+        rows_removed: rows that the new object does not have.
+    """
+
+    partition: str | None
+    old_uri: str
+    old_version: tuple[str | None, str | None]
+    new_uri: str | None
+    new_version: tuple[str | None, str | None]
+    rows_removed: int
+
+
+@dataclass(frozen=True)
+class Rewriter:
+    """Writes objects of one asset again without the rows that have some keys.
+
+    Attributes:
+        instance: whose event log is compared before an object is written.
+        manager: an IO manager with the asset's bucket and prefix.
+        asset_key: the asset.
+        keys: of the rows.
+        run_id: named in the objects' names where runs write objects of their own.
+        log: logs an event.
+    """
+
+    instance: dg.DagsterInstance
+    manager: Manager
+    asset_key: dg.AssetKey
+    keys: Keys
+    run_id: str
+    log: LogMaterialization
+
+    def rewrite(self, files: Sequence[LoggedFile], *, dry_run: bool) -> Iterator[Rewritten | LoggedFile]:
+        """Yield what was rewritten, and the files whose partitions were written meanwhile.
+
+        Raises:
+            MissingObjectError: an object is not the one of its event.
+            CorruptObjectError: an object does not hold the bytes that were written.
+            StoreError: an object could not be read or written.
+        """
+        wanted = [self._version(file) for file in files]
+        contents = self.manager.object_store.read_versions(wanted, self.manager.upload_concurrency)
+        for file, version, content in zip(files, wanted, contents, strict=True):
+            if content is None:
+                if not self._is_current(file):
+                    yield file
+                    continue
+                raise MissingObjectError(
+                    f"{file.uri} of asset {self._asset!r} is gone, or is not the object of its event: materialize it"
+                    " again, or wipe its partition, before rows are erased"
+                )
+            if file.record.get("checksum") not in (None, checksum(content)):
+                raise CorruptObjectError(
+                    f"{file.uri} of asset {self._asset!r} does not hold the bytes that its latest materialization"
+                    " wrote: materialize it again"
+                )
+            names = [field["name"] for field in file.record["schema"]["fields"]]
+            kept, removed = self.keys.split(decode(content).select(names))
+            if not removed:
+                continue
+            old_version = version.etag, file.record.get("checksum")
+            if dry_run:
+                yield Rewritten(file.partition, str(file.uri), old_version, None, (None, None), removed)
+            elif not self._is_current(file):
+                yield file
+            else:
+                written = self._write(file, version.key, kept, removed)
+                new_version = written.etag, written.checksum
+                yield Rewritten(file.partition, str(file.uri), old_version, written.uri, new_version, removed)
+
+    @property
+    def _asset(self) -> str:
+        return self.asset_key.to_user_string()
+
+    def _version(self, file: LoggedFile) -> ObjectVersion:
+        root, uri, etag = self.manager.object_store.uri(""), str(file.uri), file.record.get("etag")
+        if not uri.startswith(root) or etag is None:
+            raise MissingObjectError(
+                f"{uri} of asset {self._asset!r} is outside of {root}, or its event has no etag: materialize it again"
+                " with an IO manager of this bucket before rows are erased"
+            )
+        return ObjectVersion(uri.removeprefix(root), str(etag), int(file.record["size_bytes"]))
+
+    def _is_current(self, file: LoggedFile) -> bool:
+        latest = latest_files(self.instance, self.asset_key, [file.partition]).get(file.partition)
+        return latest is not None and (latest.uri, latest.checksum) == (file.uri, file.record.get("checksum"))
+
+    def _write(self, file: LoggedFile, old_key: str, kept: pa.Table, removed: int) -> WrittenFile:
+        """Write and log one object, after which no key is in it."""
+        manager = self.manager
+        values = dict(map(parse_partition_entry, file.record["partition"]))
+        target = Target(file.partition, renamed(old_key, self.run_id), values)
+        job = WriteJob(
+            asset=self._asset,
+            targets=[target],
+            schema=kept.schema,
+            footer_partition=bool(values) and not {*values} & {*kept.column_names},
+            compression=manager.compression,
+            concurrency=1,
+            budget_bytes=None,
+        )
+        (written,) = write(job, iter([(0, kept)]), self.manager.object_store)
+        facts = AssetFacts(
+            table_name=str(table_name(manager.environment, self.asset_key.path)),
+            column_schema=table_schema(kept.schema, values),
+            bucket=manager.bucket,
+            endpoint_url=manager.endpoint_url,
+            region=manager.region,
+            object_url=manager.object_url,
+            console_url=manager.console_url,
+        )
+        metadata = event_metadata(target, written, facts, file.partition)
+        self.log(
+            dg.AssetMaterialization(
+                self.asset_key,
+                partition=file.partition,
+                description=f"{removed} rows were erased by their keys in {self.keys.column!r}.",
+                metadata={**metadata, "erased_rows": removed, "erased_column": self.keys.column},
+            )
+        )
+        return written
