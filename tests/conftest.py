@@ -28,10 +28,10 @@ KEPT = (
 )
 
 # The time of one example says nothing on a shared machine. CI draws the same examples each time, so that what a change
-# breaks is told apart from what chance finds, and two fifths of them; every other run draws new ones.
+# breaks is told apart from what chance finds, and three tenths of them; every other run draws new ones.
 CI = "CI" in os.environ
 PROFILE = hypothesis.settings.get_profile("ci" if CI else "default")
-hypothesis.settings.register_profile("shared", parent=PROFILE, deadline=None, max_examples=40 if CI else WHOLE)
+hypothesis.settings.register_profile("shared", parent=PROFILE, deadline=None, max_examples=30 if CI else WHOLE)
 hypothesis.settings.register_profile(FAST, parent=hypothesis.settings.get_profile("shared"), max_examples=10)
 hypothesis.settings.load_profile("shared")
 

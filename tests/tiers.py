@@ -6,7 +6,7 @@
     fast      the rest
 
 A test that needs more than a third of a second of CPU asks for `heavy`. A session of fast tests alone, as of `tox -e
-fast`, draws a tenth of the examples of properties (`examples`), CI two fifths, and every other session all of them.
+fast`, draws a tenth of the examples of properties (`examples`), CI three tenths, and every other session all of them.
 
 A test or fixture that starts a process asks for the fixture `processes`. A session of fast tests alone fails where a
 test starts a process and does not ask. A test that asks for `alone` decides by time or by work, so nothing else may run
