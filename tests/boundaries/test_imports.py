@@ -57,6 +57,9 @@ TOWERS: Mapping[str, Sequence[str]] = {
         "partition_events",
         "io_managers",
         "maintenance",
+        "landed_objects",
+        "landed_partitions",
+        "landing_sensor",
         "sql_assets",
         "partition_records",
         "logged_files",
@@ -171,6 +174,8 @@ HOMES: Mapping[str, Sequence[str]] = {
         "dagfusion_pipeline.inputs",
         "dagfusion_pipeline.io_managers",
         "dagfusion_pipeline.latest_events",
+        "dagfusion_pipeline.landed_partitions",
+        "dagfusion_pipeline.landing_sensor",
         "dagfusion_pipeline.latest_files",
         "dagfusion_pipeline.maintenance",
         "dagfusion_pipeline.partition_events",
@@ -218,7 +223,7 @@ HOMES: Mapping[str, Sequence[str]] = {
 # File names that several folders of a package may have.
 SHARED_FILE_NAMES: Mapping[str, frozenset[str]] = {
     # Each domain of the reference project has the same parts: the layout of a `dg` project.
-    "dagfusion_reference": frozenset({"aggregates", "assets", "checks", "metrics"}),
+    "dagfusion_reference": frozenset({"aggregates", "assets", "checks", "described_columns", "metrics"}),
 }
 
 Imports = Mapping[str, frozenset[str]]

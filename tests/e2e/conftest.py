@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from tests.e2e.lake import (
@@ -79,6 +80,12 @@ def small(database: Database, object_store: ObjectStore, tmp_path: Path) -> Iter
 def service_folder(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the service below has its configuration and its tokens."""
     return tmp_path_factory.mktemp(f"service-{services.name}-")
+
+
+@pytest.fixture
+def retries_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let steps that fail be tried again without a delay."""
+    monkeypatch.setattr(dg.RetryPolicy, "calculate_delay", lambda *_: 0)
 
 
 @pytest.fixture(scope="session")

@@ -66,6 +66,7 @@ def test_a_wiped_asset_is_gone_until_it_is_materialized_again(small: Lake) -> No
         assert result.stats.files_total == 1
 
 
+@pytest.mark.usefixtures("retries_at_once")
 def test_a_run_that_fails_half_way_leaves_what_was_logged(small: Lake) -> None:
     with small.connect() as connection:
         before = connection.sql(COUNT).to_arrow()
@@ -96,6 +97,7 @@ def test_a_deleted_object_is_named(small: Lake) -> None:
         assert connection.sql(COUNT).to_arrow().to_pylist() == [stored(small)]
 
 
+@pytest.mark.usefixtures("retries_at_once")
 def test_a_store_that_is_down_is_named(services: Services, database: Database, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()

@@ -1,16 +1,14 @@
 import datetime as dt
 import subprocess
 import sys
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 import dagster as dg
 import polars as pl
 import pytest
 
 from dagfusion_pipeline import vacuum as vacuum_module
-from dagfusion_pipeline.environment import Credentials, Environment
+from dagfusion_pipeline.environment import Environment
 from dagfusion_pipeline.errors import ConfigurationError
 from dagfusion_pipeline.vacuum import superseded_objects
 from dagfusion_reference.definitions import code_location, defs
@@ -21,70 +19,27 @@ from dagfusion_reference.defs.healthcare.aggregates import organizations_by_day
 from dagfusion_reference.defs.healthcare.extracts import state_extracts
 from dagfusion_reference.defs.healthcare.register import register_of_organizations
 from dagfusion_reference.defs.partitions import StateDay
+from dagfusion_reference.defs.policies import log_failure
 from dagfusion_reference.defs.resources import METRICS, MeasuredHiveParquet, resources
-from dagfusion_reference.defs.schedules import all_states_of
-from dagfusion_reference.defs.seed import Seed
 from dagfusion_reference.defs.sql_twins import twins
-from dagfusion_reference.defs.states import CODES
+from tests.reference.code_location import (
+    DAYS,
+    EXPORT,
+    EXTRACTS,
+    ORDERS,
+    ORG_AGGREGATES,
+    PARTITIONS,
+    REGISTER,
+    SALES,
+    SEED,
+    checks_of,
+    days,
+    metadata_of,
+    rectangle,
+    run,
+)
 
-REGISTER = dg.AssetKey(["Silver", "TaxID", "raw_organizations"])
-EXTRACTS = dg.AssetKey(["Silver", "TaxID", "partitioned_organizations"])
-ORG_AGGREGATES = dg.AssetKey(["Gold", "Analytics", "daily_org_aggregates"])
-EXPORT = dg.AssetKey(["Bronze", "Commerce", "raw_orders"])
-ORDERS = dg.AssetKey(["Silver", "Commerce", "partitioned_orders"])
-SALES = dg.AssetKey(["Gold", "Analytics", "daily_sales_aggregates"])
-
-SEED = Seed().value
-DAYS = (dt.date(2024, 1, 15), dt.date(2024, 1, 16))
-PARTITIONS = [StateDay(day, state) for day in DAYS for state in CODES]
 SECRET = "do-not-show-this"
-
-
-@pytest.fixture
-def environment(fields: Mapping[str, Any]) -> Environment:
-    keys = Credentials(fields["access_key_id"], fields["secret_access_key"])
-    return Environment(
-        "local", fields["bucket"], fields["region"], fields["prefix"], fields["endpoint_url"], credentials=keys
-    )
-
-
-@pytest.fixture
-def location(environment: Environment) -> dg.Definitions:
-    return code_location(resources(environment))
-
-
-def days(first: dt.date, last: dt.date) -> dict[str, str]:
-    return {"dagster/asset_partition_range_start": f"{first}", "dagster/asset_partition_range_end": f"{last}"}
-
-
-def rectangle(first: str, last: str) -> dict[str, str]:
-    return days(DAYS[0], DAYS[-1]) | {
-        "dagster/asset_partition_range_start": f"{DAYS[0]}|{first}",
-        "dagster/asset_partition_range_end": f"{DAYS[-1]}|{last}",
-    }
-
-
-def run(
-    location: dg.Definitions,
-    instance: dg.DagsterInstance,
-    key: dg.AssetKey,
-    tags: Mapping[str, str] | None = None,
-    **options: Any,
-) -> dg.ExecuteInProcessResult:
-    job = location.resolve_implicit_global_asset_job_def()
-    return job.execute_in_process(instance=instance, asset_selection=[key], tags=dict(tags or {}), **options)
-
-
-def checks_of(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
-    return {evaluation.check_name: evaluation.passed for evaluation in result.get_asset_check_evaluations()}
-
-
-def metadata_of(result: dg.ExecuteInProcessResult, key: dg.AssetKey) -> dict[str | None, dict[str, Any]]:
-    events = [event.materialization for event in result.get_asset_materialization_events()]
-    partitions = [event.partition for event in events]
-    assert {event.asset_key for event in events} == {key}
-    assert len(partitions) == len(set(partitions))
-    return {event.partition: {name: value.value for name, value in event.metadata.items()} for event in events}
 
 
 @pytest.mark.usefixtures("processes")
@@ -107,6 +62,20 @@ def test_there_are_six_described_assets_with_metrics_and_checks(location: dg.Def
         assert {"polars", "parquet", "s3"} <= node.kinds
         assert node.tags.keys() >= {"domain", "layer"}
         assert len(node.check_keys) >= 2
+        spec = location.resolve_assets_def(key).get_asset_spec(key)
+        assert spec.freshness_policy is not None
+        op = location.resolve_assets_def(key).op
+        assert op.retry_policy is not None
+        assert (op.retry_policy.max_retries, op.retry_policy.backoff) == (2, dg.Backoff.EXPONENTIAL)
+        assert location.resolve_assets_def(key).hook_defs == {log_failure}
+        columns = spec.metadata["dagster/column_schema"].columns
+        assert all(column.description for column in columns)
+        lineage = spec.metadata.get("dagster/column_lineage")
+        assert (lineage is None) == (key in {REGISTER, EXPORT})
+        if lineage is not None:
+            assert [*lineage.deps_by_column] == [column.name for column in columns]
+    pools = {key for key in keys if location.resolve_assets_def(key).op.pool}
+    assert pools == {EXTRACTS, ORDERS}
     for upstream, downstream in ((REGISTER, EXTRACTS), (EXTRACTS, ORG_AGGREGATES), (EXPORT, ORDERS), (ORDERS, SALES)):
         assert graph.get(downstream).parent_keys == {upstream}
     assert {graph.get(key).backfill_policy for key in (EXTRACTS, ORDERS)} == {dg.BackfillPolicy.single_run()}
@@ -171,7 +140,11 @@ def stored(location: dg.Definitions, instance: dg.DagsterInstance, key: dg.Asset
 
 
 def test_a_run_of_three_states_writes_only_those(
-    location: dg.Definitions, instance: dg.DagsterInstance, environment: Environment
+    location: dg.Definitions,
+    instance: dg.DagsterInstance,
+    environment: Environment,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     run(location, instance, REGISTER)
     written = run(location, instance, EXTRACTS, rectangle("AL", "AZ"))
@@ -183,11 +156,15 @@ def test_a_run_of_three_states_writes_only_those(
         f"{folder}/state={state}/date={day}/data.parquet" for day, state in partitions
     }
 
+    monkeypatch.setattr(dg.RetryPolicy, "calculate_delay", lambda *_: 0)
     failed = run(location, instance, ORG_AGGREGATES, days(*DAYS), raise_on_error=False)
     assert not failed.success
     problem = str(failed.all_node_events)
     assert "94 partitions of asset" in problem
     assert f"{DAYS[0]}|AR" in problem
+    assert [event.event_type_value for event in failed.all_node_events].count("STEP_UP_FOR_RETRY") == 2
+    (logged,) = [line for line in capsys.readouterr().err.splitlines() if "CRITICAL" in line]  # by the hook
+    assert f"daily_org_aggregates failed in run {failed.run_id}: MissingObjectError(" in logged
 
 
 def test_another_seed_is_other_data(location: dg.Definitions, instance: dg.DagsterInstance) -> None:
@@ -196,53 +173,6 @@ def test_another_seed_is_other_data(location: dg.Definitions, instance: dg.Dagst
     revenue = metadata_of(result, EXPORT)[None]["revenue"]
     assert revenue == float(export_of_orders(99)["total_amount"].sum())
     assert revenue != float(export_of_orders(SEED)["total_amount"].sum())
-
-
-@pytest.mark.parametrize(
-    ("name", "raw", "partitioned"),
-    [("healthcare_daily", REGISTER, EXTRACTS), ("ecommerce_daily", EXPORT, ORDERS)],
-)
-def test_each_schedule_writes_yesterday_in_one_run(
-    location: dg.Definitions, instance: dg.DagsterInstance, name: str, raw: dg.AssetKey, partitioned: dg.AssetKey
-) -> None:
-    schedule = location.resolve_schedule_def(f"{name}_schedule")
-    tick = dg.build_schedule_context(scheduled_execution_time=datetime(2024, 3, 1, 2, tzinfo=UTC))
-    requests = schedule.evaluate_tick(tick).run_requests
-    assert requests is not None
-    assert [request.run_key for request in requests] == ["2024-02-29"]
-    assert requests[0].tags.items() >= all_states_of(dt.date(2024, 2, 29)).items()
-
-    result = location.resolve_job_def(name).execute_in_process(instance=instance, tags=dict(requests[0].tags))
-    written = [event.materialization for event in result.get_asset_materialization_events()]
-    assert [event.partition for event in written if event.asset_key == raw] == [None]
-    assert {event.partition for event in written if event.asset_key == partitioned} == {
-        f"2024-02-29|{state}" for state in CODES
-    }
-
-
-def test_gold_is_made_once_all_states_of_a_day_are_there(
-    location: dg.Definitions, instance: dg.DagsterInstance
-) -> None:
-    def requested(cursor: Any) -> tuple[set[str], Any]:
-        selection = dg.AssetSelection.assets(ORG_AGGREGATES)
-        found = dg.evaluate_automation_conditions(location, instance, asset_selection=selection, cursor=cursor)
-        return {str(day) for day in found.get_requested_partitions(ORG_AGGREGATES)}, found.cursor
-
-    def report(day: dt.date, states: tuple[str, ...]) -> None:
-        for state in states:
-            key = dg.MultiPartitionKey({"date": f"{day}", "state": state})
-            instance.report_runless_asset_event(dg.AssetMaterialization(EXTRACTS, partition=key))
-
-    nothing, cursor = requested(None)
-    assert nothing == set()
-    report(DAYS[0], CODES[:-1])
-    nothing, cursor = requested(cursor)
-    assert nothing == set()
-    report(DAYS[0], CODES[-1:])
-    first, cursor = requested(cursor)
-    assert first == {str(DAYS[0])}
-    again, _ = requested(cursor)
-    assert again == set()
 
 
 def test_no_secret_is_in_what_dagster_shows(

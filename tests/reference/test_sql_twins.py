@@ -1,7 +1,6 @@
 """The Gold aggregates in SQL have the rows of those in Python, whatever the seed, the days and the rows are."""
 
 import datetime as dt
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -46,12 +45,6 @@ def location(fields: dict[str, Any]) -> dg.Definitions:
     keys = Credentials(fields["access_key_id"], fields["secret_access_key"])
     place = (fields["bucket"], fields["region"], fields["prefix"], fields["endpoint_url"])
     return code_location(resources(Environment("uat", *place, credentials=keys)))
-
-
-@pytest.fixture
-def persistent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.local_temp(str(tmp_path_factory.mktemp("dagster"))) as instance:
-        yield instance
 
 
 def run(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dagfusion_pipeline.erase import build_erasure_job
     from dagfusion_pipeline.frame_types import FRAME_TYPES, FrameType, Stream
     from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager, S3ParquetIOManager
+    from dagfusion_pipeline.landing_sensor import build_landing_sensor
     from dagfusion_pipeline.partition_events import BULK_EVENT_SETTINGS
     from dagfusion_pipeline.retention import build_retention_job, build_retention_schedule
     from dagfusion_pipeline.sql_assets.sql_asset import sql_asset
@@ -35,6 +36,7 @@ __all__ = [
     "build_consolidate_job",
     "build_consolidate_schedule",
     "build_erasure_job",
+    "build_landing_sensor",
     "build_retention_job",
     "build_retention_schedule",
     "build_vacuum_job",
@@ -58,6 +60,7 @@ _MODULES = {
     "build_consolidate_job": "consolidate",
     "build_consolidate_schedule": "consolidate",
     "build_erasure_job": "erase",
+    "build_landing_sensor": "landing_sensor",
     "build_retention_job": "retention",
     "build_retention_schedule": "retention",
     "build_vacuum_job": "vacuum",

@@ -1,6 +1,6 @@
 """The partitions that a run's checks look at, with the latest materialization of each."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -41,22 +41,37 @@ def checked_partitions(
 
 
 def _keys_of_run(tags: Mapping[str, str], keys: Sequence[str], definition: dg.PartitionsDefinition) -> list[str]:
-    """The keys that a run's tags select; a check's context has them only in Dagster 1.13, and for one definition."""
-    if "dagster/partition" in tags:
-        return [tags["dagster/partition"]]
-    ends = [tags.get(f"dagster/asset_partition_range_{end}") for end in ("start", "end")]
-    if not {*ends} <= {*keys}:
+    """The keys that a run's tags select; a check's context has them only in Dagster 1.13, and for one definition.
+
+    A run of another asset that has one of the dimensions, such as the days, selects all partitions of its days.
+    """
+    range_of_run = [tags.get(f"dagster/asset_partition_range_{end}") for end in ("start", "end")]
+    first, last = [tags["dagster/partition"]] * 2 if "dagster/partition" in tags else range_of_run
+    if first is None or last is None or not keys:
         return []
-    if not isinstance(definition, dg.MultiPartitionsDefinition):
-        first, last = (keys.index(str(end)) for end in ends)
-        return [*keys[first : last + 1]]
-    dimensions = {key: definition.get_partition_key_from_str(key).keys_by_dimension for key in keys}
-    selected = {*keys}
-    for name in dimensions[keys[0]]:
-        order = {key: place for place, key in enumerate(dict.fromkeys(one[name] for one in dimensions.values()))}
-        first, last = (order[dimensions[str(end)][name]] for end in ends)
-        selected = {key for key in selected if first <= order[dimensions[key][name]] <= last}
-    return [key for key in keys if key in selected]
+    split: dict[str, Mapping[str, str]] = {key: {"": key} for key in keys}
+    if isinstance(definition, dg.MultiPartitionsDefinition):
+        split = {key: definition.get_partition_key_from_str(key).keys_by_dimension for key in keys}
+    orders = {name: _places(one[name] for one in split.values()) for name in split[keys[0]]}
+    bounds = _bounds(first, last, split, orders)
+    selected = list(keys) if bounds else []
+    for name, (low, high) in bounds.items():
+        order = orders[name]
+        selected = [key for key in selected if order[low] <= order[split[key][name]] <= order[high]]
+    return selected
+
+
+def _places(keys: Iterable[str]) -> Mapping[str, int]:
+    return {key: place for place, key in enumerate(dict.fromkeys(keys))}
+
+
+def _bounds(
+    first: str, last: str, split: Mapping[str, Mapping[str, str]], orders: Mapping[str, Mapping[str, int]]
+) -> Mapping[str, tuple[str, str]]:
+    """The first and the last key by dimension; of one dimension, if the ends of the run are keys of that one."""
+    if {first, last} <= split.keys():
+        return {name: (split[first][name], split[last][name]) for name in orders}
+    return next(({name: (first, last)} for name, order in orders.items() if {first, last} <= order.keys()), {})
 
 
 def _newest_other(instance: dg.DagsterInstance, asset_key: dg.AssetKey, keys: set[str]) -> LatestEvent | None:

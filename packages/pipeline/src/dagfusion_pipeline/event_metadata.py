@@ -14,6 +14,7 @@ from dagfusion_contract.record import ENTRY, WrittenFile, file_entry
 from dagfusion_pipeline.writer import Target
 
 COLUMN_SCHEMA_KEY = "dagster/column_schema"
+COLUMN_LINEAGE_KEY = "dagster/column_lineage"
 KEY = "{key}"  # where `object_url` has the object's key
 _BUCKET = "{bucket}"
 _BYTES_PER_MB = 1_000_000
@@ -89,6 +90,32 @@ def event_metadata(
         "processed_at": dg.MetadataValue.timestamp(datetime.now(UTC)),
         **_keys(partition_key),
         **_console(asset, target.partition_key),
+    }
+
+
+def plain_metadata(
+    object_key: str,
+    uri: str,
+    size_bytes: int,
+    asset: AssetFacts,
+    partition_key: Mapping[str, str] | str | None,
+) -> dict[str, Any]:
+    """The metadata of objects without a record: what people read, and the URI, which the query side's discovery reads.
+
+    Args:
+        object_key: of the object, or of a folder with a slash at its end.
+        uri: of the same.
+        size_bytes: of all objects.
+        asset: what all events of the asset share.
+        partition_key: as in `event_metadata`.
+    """
+    return {
+        "dagster/uri": uri,
+        "dagster/table_name": asset.table_name,
+        "file_size_mb": round(size_bytes / _BYTES_PER_MB, 6),
+        "s3_path": dg.MetadataValue.url(_link(object_key, asset)),
+        "processed_at": dg.MetadataValue.timestamp(datetime.now(UTC)),
+        **_keys(partition_key),
     }
 
 

@@ -13,6 +13,7 @@ from dagfusion_contract.naming import table_name
 from dagfusion_pipeline.dimensions import plain
 from dagfusion_pipeline.errors import ConfigurationError, CorruptObjectError, LayoutError
 from dagfusion_pipeline.event_metadata import (
+    COLUMN_LINEAGE_KEY,
     COLUMN_SCHEMA_KEY,
     KEY,
     AssetFacts,
@@ -157,7 +158,8 @@ class _S3Parquet(dg.ConfigurableIOManager):
             job = replace(job, measure=measure)
         index = partitions.index(columns, frame.schema)
         files = write(job, (piece for table in frame.tables for piece in index.split(table)), self.object_store)
-        facts = self._facts(context, job)
+        values = job.targets[0].values
+        facts = self.asset_facts(context.asset_key, context.definition_metadata, job.schema, values)
         metadata = {
             # What was measured may not replace the rest.
             target.partition_key: {
@@ -166,6 +168,9 @@ class _S3Parquet(dg.ConfigurableIOManager):
             }
             for position, (target, file) in enumerate(zip(job.targets, files, strict=True))
         }
+        if COLUMN_LINEAGE_KEY in context.definition_metadata:  # Dagster's UI shows that of the latest event
+            latest = context.asset_partition_keys[-1] if context.has_asset_partitions else None
+            metadata[latest] = {COLUMN_LINEAGE_KEY: context.definition_metadata[COLUMN_LINEAGE_KEY], **metadata[latest]}
         attach_metadata(context, metadata)
         size = sum(file.size_bytes for file in files)
         context.log.info("wrote %d objects, %d bytes, under %s", len(files), size, self._root(context.asset_key))
@@ -282,7 +287,9 @@ class _S3Parquet(dg.ConfigurableIOManager):
     ) -> Source | None:
         root = self.object_store.uri("")
         if latest is not None and latest.uri.startswith(root):
-            return Source(latest.uri.removeprefix(root), latest.checksum)
+            # Files that this IO manager did not write have the partition columns only in their event.
+            of_event = latest.partition if self._layout.writes_partition_to_footer else {}
+            return Source(latest.uri.removeprefix(root), latest.checksum, of_event)
         if self.file_naming == "stable":
             return Source(self._layout.key(self.prefix, asset_key.path, partitions.path_of(position), None))
         if latest is None:
@@ -292,11 +299,25 @@ class _S3Parquet(dg.ConfigurableIOManager):
             f" {root}: set bucket to the one it wrote to, or materialize the asset again"
         )
 
-    def _facts(self, context: dg.OutputContext, job: WriteJob) -> AssetFacts:
-        declared = context.definition_metadata.get(COLUMN_SCHEMA_KEY)
+    def asset_facts(
+        self,
+        asset_key: dg.AssetKey,
+        metadata: Mapping[str, object],
+        schema: pa.Schema,
+        partition: Mapping[str, pa.Scalar],
+    ) -> AssetFacts:
+        """What the events of an asset have in common.
+
+        Args:
+            asset_key: the asset's.
+            metadata: of its definition, which may describe columns.
+            schema: of its files.
+            partition: the values of a partition's columns.
+        """
+        declared = plain(metadata.get(COLUMN_SCHEMA_KEY))
         return AssetFacts(
-            table_name=str(table_name(self.environment, context.asset_key.path)),
-            column_schema=described(table_schema(job.schema, job.targets[0].values), plain(declared)),
+            table_name=str(table_name(self.environment, asset_key.path)),
+            column_schema=described(table_schema(schema, partition), declared),
             bucket=self.bucket,
             endpoint_url=self.endpoint_url,
             region=self.region,

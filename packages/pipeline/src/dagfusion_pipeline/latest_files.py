@@ -7,8 +7,8 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from dagfusion_contract.arrow_types import parse_type
 from dagfusion_contract.record import ENTRY
+from dagfusion_contract.values import parse_partition_entry
 from dagfusion_pipeline.tombstones import is_tombstone
 
 _KEYS_A_PAGE = 500
@@ -20,7 +20,7 @@ class LatestFile:
 
     uri: str
     checksum: str | None
-    partition_types: Mapping[str, pa.DataType] = field(default_factory=dict)
+    partition: Mapping[str, pa.Scalar] = field(default_factory=dict)
 
 
 def latest_files(
@@ -47,7 +47,7 @@ def latest_files(
 def latest_partition_types(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> Mapping[str, pa.DataType]:
     """The types of the partition columns in the asset's latest materialization with a file; empty when it has none."""
     latest = _latest_of(instance, asset_key, None, passes_wiped=True).get(None)
-    return latest.partition_types if latest else {}
+    return {name: value.type for name, value in latest.partition.items()} if latest else {}
 
 
 def _latest_of(
@@ -84,8 +84,5 @@ def _file(materialization: dg.AssetMaterialization | None) -> LatestFile | None:
     if not isinstance(entry, dg.JsonMetadataValue) or not isinstance(entry.data, Mapping):
         return None
     record: Mapping[str, Any] = entry.data
-    types = {
-        column["name"]: parse_type(column["type"], f"the type of partition column {column['name']!r}")
-        for column in record["partition"]
-    }
-    return LatestFile(record["uri"], record.get("checksum"), types)
+    partition = dict(map(parse_partition_entry, record["partition"]))
+    return LatestFile(record["uri"], record.get("checksum"), partition)

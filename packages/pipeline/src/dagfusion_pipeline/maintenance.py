@@ -32,13 +32,16 @@ def asset_keys(assets: Iterable[Asset]) -> Iterator[dg.AssetKey]:
             yield asset if isinstance(asset, dg.AssetKey) else asset.key
 
 
-def io_manager_of(context: dg.OpExecutionContext, resource_key: str) -> Manager:
-    """The resource of a run, which must be one of DagFusion's IO managers."""
+def io_manager_of(context: dg.OpExecutionContext | dg.SensorEvaluationContext, resource_key: str) -> Manager:
+    """The resource of a run or a sensor, which must be one of DagFusion's IO managers."""
     manager = getattr(context.resources, resource_key)
     if not isinstance(manager, Manager):
+        if isinstance(context, dg.SensorEvaluationContext):
+            user = f"sensor {context.sensor_name!r}"
+        else:
+            user = f"job {context.job_name!r}"
         raise ConfigurationError(
-            f"resource {resource_key!r} of job {context.job_name!r} must be one of DagFusion's IO managers;"
-            f" got {type(manager).__name__}"
+            f"resource {resource_key!r} of {user} must be one of DagFusion's IO managers; got {type(manager).__name__}"
         )
     return manager
 

@@ -147,12 +147,20 @@ class ParquetEncoder:
         return FileFacts(self._rows, _column_entries(self._statistics, self.schema))
 
 
-def decode(content: Any, columns: Sequence[str] | None = None) -> pa.Table:
+def facts_of(table: pa.Table) -> FileFacts:
+    """The facts of a file that holds the rows of a table."""
+    return FileFacts(table.num_rows, _column_entries([_Statistics.of(table)], table.schema))
+
+
+def decode(
+    content: Any, columns: Sequence[str] | None = None, partition: Mapping[str, pa.Scalar] | None = None
+) -> pa.Table:
     """Read a Parquet file; the partition columns its footer names are appended, typed, in path order.
 
     Args:
         content: the file's bytes, as any object with the buffer protocol, or its path.
         columns: only these, as far as the file and its footer have them; all of them when None.
+        partition: the partition columns of a file whose footer names none, because another writer wrote it.
 
     Raises:
         pa.ArrowException: the bytes are not a Parquet file, or a page does not have its checksum.
@@ -162,7 +170,7 @@ def decode(content: Any, columns: Sequence[str] | None = None) -> pa.Table:
     source = pa.memory_map(str(content)) if isinstance(content, Path) else pa.BufferReader(pa.py_buffer(content))
     reader = pq.ParquetFile(source, page_checksum_verification=True)
     entries = json.loads((reader.metadata.metadata or {}).get(PARTITION_METADATA_KEY, b"[]"))
-    partition = dict(map(parse_partition_entry, entries))
+    partition = dict(map(parse_partition_entry, entries)) or (partition or {})
     if columns is None:
         return append_partition(reader.read().replace_schema_metadata(None), partition)
     file_names = reader.schema_arrow.names

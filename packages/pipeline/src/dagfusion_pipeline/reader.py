@@ -1,7 +1,7 @@
 """Objects to tables: read together, verified and decoded, and their columns unified."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -17,10 +17,15 @@ _PARTITIONS_SHOWN = 10
 
 @dataclass(frozen=True)
 class Source:
-    """One object to read; with a checksum, it must hold exactly the bytes that its materialization recorded."""
+    """One object to read.
+
+    With a checksum, it must hold exactly the bytes that its materialization recorded. `partition` has the partition
+    columns, for files whose footers name none.
+    """
 
     object_key: str
     checksum: str | None = None
+    partition: Mapping[str, pa.Scalar] = field(default_factory=dict)
 
 
 def read_each(
@@ -61,7 +66,7 @@ def read_each(
     for partition, source in known.items():
         content = contents.pop(partition)  # freed as it is decoded
         if content is not None:
-            tables[partition] = _decode(asset, content, uris[partition], source.checksum, columns)
+            tables[partition] = _decode(asset, content, uris[partition], source, columns)
     if columns is not None and tables:
         _check_columns(asset, columns, tables)
     return tables
@@ -90,14 +95,15 @@ def _check_columns(asset: str, columns: Sequence[str], tables: Mapping[str | Non
         )
 
 
-def _decode(asset: str, content: Any, uri: str, expected: str | None, columns: Sequence[str] | None) -> pa.Table:
+def _decode(asset: str, content: Any, uri: str, source: Source, columns: Sequence[str] | None) -> pa.Table:
+    expected = source.checksum
     if expected is not None and (found := checksum(content)) != expected:
         raise CorruptObjectError(
             f"{uri} of asset {asset!r} does not hold the bytes that its latest materialization wrote: its checksum is"
             f" {found}, and {expected} was recorded: materialize it again"
         )
     try:
-        return decode(content, columns)
+        return decode(content, columns, source.partition)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise CorruptObjectError(
             f"{uri} of asset {asset!r} is damaged, or not a Parquet file: {error}: materialize it again"
@@ -107,8 +113,8 @@ def _decode(asset: str, content: Any, uri: str, expected: str | None, columns: S
 def _conflict(asset: str, tables: Mapping[str | None, pa.Table]) -> FrameError:
     seen: dict[str, dict[pa.DataType, str | None]] = {}
     for partition, table in tables.items():
-        for field in table.schema:
-            seen.setdefault(field.name, {}).setdefault(field.type, partition)
+        for column in table.schema:
+            seen.setdefault(column.name, {}).setdefault(column.type, partition)
     conflicts = [
         f"column {name!r} is " + " and ".join(f"{data_type} in {partition!r}" for data_type, partition in types.items())
         for name, types in seen.items()

@@ -175,14 +175,18 @@ class ObjectStore:
             raise self._failed("write", key, error) from error
         return StoredObject(key, size, answer["e_tag"], datetime.now(UTC), digest)
 
-    def list_objects(self, prefix: str) -> Iterator[StoredObject]:
+    def list_objects(self, prefix: str, after: str | None = None) -> Iterator[StoredObject]:
         """All objects below a folder, for maintenance: S3 answers with 1,000 at a time.
+
+        Args:
+            prefix: the folder.
+            after: the key behind which the listing begins.
 
         Raises:
             StoreError: the store did not answer.
         """
         try:
-            for page in obstore.list(self.client, prefix=prefix):
+            for page in obstore.list(self.client, prefix=prefix, offset=after):
                 for found in page:
                     yield StoredObject(found["path"], found["size"], found["e_tag"], found["last_modified"])
         except (BaseError, OSError) as error:

@@ -9,6 +9,7 @@ from dagfusion_reference.defs.ecommerce.assets import assets as ecommerce_assets
 from dagfusion_reference.defs.ecommerce.checks import checks as ecommerce_checks
 from dagfusion_reference.defs.healthcare.assets import assets as healthcare_assets
 from dagfusion_reference.defs.healthcare.checks import checks as healthcare_checks
+from dagfusion_reference.defs.jobs import jobs
 from dagfusion_reference.defs.maintenance import consolidate, consolidate_every_night, vacuum
 from dagfusion_reference.defs.resources import resources
 from dagfusion_reference.defs.schedules import schedules
@@ -27,7 +28,7 @@ def code_location(provided: Mapping[str, object]) -> dg.Definitions:
     return dg.Definitions(
         assets=[*healthcare_assets, *ecommerce_assets, *twins],
         asset_checks=[*healthcare_checks, *ecommerce_checks],
-        jobs=[vacuum, consolidate],
+        jobs=[*jobs, vacuum, consolidate],
         schedules=[*schedules, consolidate_every_night],
         sensors=sensors,
         resources=provided,

@@ -27,6 +27,7 @@ RUN_ENVIRON = {"DAGSTER_EVENT_BATCH_SIZE": "1000", "DAGSTER_EMIT_PARTITION_SUBSE
 # SQLAlchemy 2.1 reads the bare scheme as another driver, with which Dagster's NOTIFY fails.
 DRIVER = "postgresql+psycopg2://"
 MAX_CONCURRENT_RUNS = 2
+RUNS_OF_A_POOL = 1  # a run that writes thousands of partitions holds many rows in memory
 SERVERS = ("code-server", "grpc")  # words of their command lines
 RESOURCE_TRACKER = "multiprocessing.resource_tracker"  # ignores SIGTERM, and ends with the last process that it serves
 
@@ -40,7 +41,10 @@ def configure(home: Home, event_log: str) -> None:
     """
     instance = {
         "storage": {"postgres": {"postgres_url": event_log.replace("postgresql://", DRIVER, 1)}},
-        "concurrency": {"runs": {"max_concurrent_runs": MAX_CONCURRENT_RUNS}},
+        "concurrency": {
+            "runs": {"max_concurrent_runs": MAX_CONCURRENT_RUNS},
+            "pools": {"granularity": "run", "default_limit": RUNS_OF_A_POOL},
+        },
         "telemetry": {"enabled": False},
         "nux": {"enabled": False},
     }

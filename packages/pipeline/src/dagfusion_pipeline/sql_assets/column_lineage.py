@@ -12,7 +12,6 @@ from sqlglot.schema import MappingSchema
 
 from dagfusion_pipeline.sql_assets.statement import DIALECT, Reference, Statement, reference_of, tables_of
 
-COLUMN_LINEAGE_KEY = "dagster/column_lineage"
 _UNNAMED = re.compile(r"_col_\d+")  # what sqlglot calls a column without a name
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import dagster as dg
 
-from dagfusion_pipeline.sql_assets.column_lineage import COLUMN_LINEAGE_KEY, column_lineage
+from dagfusion_pipeline.event_metadata import COLUMN_LINEAGE_KEY
+from dagfusion_pipeline.sql_assets.column_lineage import column_lineage
 from dagfusion_pipeline.sql_assets.statement import Statement, parse_statement
 from dagfusion_pipeline.sql_assets.upstreams import (
     Asset,

@@ -20,8 +20,9 @@ from dagfusion_contract.naming import TableName
 from dagfusion_contract.view import MAX_SQL, View
 from dagfusion_pipeline.dimensions import plain
 from dagfusion_pipeline.errors import ConfigurationError, MissingObjectError, PartitionError, SqlError
+from dagfusion_pipeline.event_metadata import COLUMN_LINEAGE_KEY
 from dagfusion_pipeline.io_managers import ALLOW_MISSING_KEY
-from dagfusion_pipeline.sql_assets.column_lineage import COLUMN_LINEAGE_KEY, column_lineage
+from dagfusion_pipeline.sql_assets.column_lineage import column_lineage
 from dagfusion_pipeline.sql_assets.definition import Defined
 from dagfusion_pipeline.sql_assets.statement import Reference, Statement, with_tables
 from dagfusion_pipeline.sql_assets.table_keys import names_of

@@ -32,12 +32,12 @@ class PartitionRule(NamedTuple):
 
 
 def row_checks(asset: dg.AssetsDefinition, rules: Sequence[RowRule]) -> dg.AssetChecksDefinition:
-    """Checks over the rows of an unpartitioned asset, all in one pass; having rows at all is one of them."""
-    has_rows = dg.AssetCheckSpec("has_rows", asset=asset.key, description="There is at least one row.")
+    """Blocking checks over the rows of an unpartitioned asset, in one pass; having rows at all is one of them."""
+    has_rows = dg.AssetCheckSpec("has_rows", asset=asset.key, description="There is at least one row.", blocking=True)
 
     @dg.multi_asset_check(
         name=f"{_name(asset)}_rows",
-        specs=[has_rows, *_specs(asset, rules)],
+        specs=[has_rows, *_specs(asset, rules, blocking=True)],
         ins={"rows": dg.AssetIn(key=asset.key)},
     )
     def check(rows: pl.DataFrame) -> Iterator[dg.AssetCheckResult]:
@@ -75,8 +75,12 @@ def judge(rule: PartitionRule, records: Sequence[PartitionRecord]) -> dg.AssetCh
     )
 
 
-def _specs(asset: dg.AssetsDefinition, rules: Sequence[RowRule | PartitionRule]) -> list[dg.AssetCheckSpec]:
-    return [dg.AssetCheckSpec(rule.name, asset=asset.key, description=rule.description) for rule in rules]
+def _specs(
+    asset: dg.AssetsDefinition, rules: Sequence[RowRule | PartitionRule], *, blocking: bool = False
+) -> list[dg.AssetCheckSpec]:
+    return [
+        dg.AssetCheckSpec(rule.name, asset=asset.key, description=rule.description, blocking=blocking) for rule in rules
+    ]
 
 
 def _name(asset: dg.AssetsDefinition) -> str:

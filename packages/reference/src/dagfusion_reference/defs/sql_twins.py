@@ -9,10 +9,11 @@ import dagster as dg
 
 from dagfusion_pipeline import sql_asset
 from dagfusion_reference.defs.ecommerce.assets import OWNERS as COMMERCE
-from dagfusion_reference.defs.ecommerce.assets import partitioned_orders
+from dagfusion_reference.defs.ecommerce.assets import SALES_COLUMNS, partitioned_orders
+from dagfusion_reference.defs.healthcare.assets import AGGREGATE_COLUMNS, partitioned_organizations
 from dagfusion_reference.defs.healthcare.assets import OWNERS as PROVIDERS
-from dagfusion_reference.defs.healthcare.assets import partitioned_organizations
 from dagfusion_reference.defs.partitions import DAYS_A_RUN, daily
+from dagfusion_reference.defs.policies import GOLD_IS_FRESH, HOOKS, RETRIES
 
 KINDS = {"sql", "datafusion", "parquet", "s3"}
 
@@ -80,7 +81,10 @@ with warnings.catch_warnings():
         partitions_def=daily,
         assets=[partitioned_organizations],
         backfill_policy=dg.BackfillPolicy(DAYS_A_RUN),
-        metadata={"partition_expr": "date"},
+        metadata={"partition_expr": "date", **AGGREGATE_COLUMNS},
+        freshness_policy=GOLD_IS_FRESH,
+        retry_policy=RETRIES,
+        hooks=HOOKS,
         description="`daily_org_aggregates` as SQL: organizations, providers and specialties of each state on the day.",
         group_name="healthcare",
         io_manager_key="parquet",
@@ -94,7 +98,10 @@ with warnings.catch_warnings():
         partitions_def=daily,
         assets=[partitioned_orders],
         backfill_policy=dg.BackfillPolicy(DAYS_A_RUN),
-        metadata={"partition_expr": "date"},
+        metadata={"partition_expr": "date", **SALES_COLUMNS},
+        freshness_policy=GOLD_IS_FRESH,
+        retry_policy=RETRIES,
+        hooks=HOOKS,
         description="`daily_sales_aggregates` as SQL: orders, customers, units and revenue of each state on the day.",
         group_name="ecommerce",
         io_manager_key="parquet",

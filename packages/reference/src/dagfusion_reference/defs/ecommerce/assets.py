@@ -4,18 +4,33 @@ import dagster as dg
 import polars as pl
 
 from dagfusion_reference.defs.automation import WHEN_ITS_STATES_CHANGE
+from dagfusion_reference.defs.columns import columns, lineage
+from dagfusion_reference.defs.ecommerce import aggregates, described_columns, export, sales
 from dagfusion_reference.defs.ecommerce.aggregates import sales_by_day
 from dagfusion_reference.defs.ecommerce.export import export_of_orders
 from dagfusion_reference.defs.ecommerce.sales import state_orders
 from dagfusion_reference.defs.partitions import DAYS_A_RUN, daily, daily_by_state, partitioned_asset, state_days
+from dagfusion_reference.defs.policies import (
+    BULK_WRITES,
+    GOLD_IS_FRESH,
+    HOOKS,
+    RETRIES,
+    SILVER_IS_FRESH,
+    SOURCE_IS_FRESH,
+)
 from dagfusion_reference.defs.seed import Seed
 
 OWNERS = ["team:commerce-data"]
 KINDS = {"polars", "parquet", "s3"}
+SALES_COLUMNS = columns(aggregates.SCHEMA, described_columns.OF_SALES)
 
 
 @dg.asset(
     key=["Bronze", "Commerce", "raw_orders"],
+    metadata=columns(export.SCHEMA, described_columns.OF_EXPORT),
+    freshness_policy=SOURCE_IS_FRESH,
+    retry_policy=RETRIES,
+    hooks=HOOKS,
     group_name="ecommerce",
     io_manager_key="parquet",
     owners=OWNERS,
@@ -31,6 +46,14 @@ def raw_orders(seed: Seed) -> pl.DataFrame:
     key=["Silver", "Commerce", "partitioned_orders"],
     ins={"raw_orders": dg.AssetIn(key=raw_orders.key)},
     partitions_def=daily_by_state,
+    metadata={
+        **columns(sales.SCHEMA, described_columns.OF_ORDERS),
+        **lineage(raw_orders, described_columns.SOURCES_OF_ORDERS),
+    },
+    freshness_policy=SILVER_IS_FRESH,
+    retry_policy=RETRIES,
+    hooks=HOOKS,
+    pool=BULK_WRITES,
     group_name="ecommerce",
     io_manager_key="hive_parquet",
     owners=OWNERS,
@@ -48,7 +71,14 @@ def partitioned_orders(context: dg.AssetExecutionContext, raw_orders: pl.DataFra
     partitions_def=daily,
     partitions_a_run=DAYS_A_RUN,
     automation_condition=WHEN_ITS_STATES_CHANGE,
-    metadata={"partition_expr": "date"},
+    metadata={
+        "partition_expr": "date",
+        **SALES_COLUMNS,
+        **lineage(partitioned_orders, described_columns.SOURCES_OF_SALES),
+    },
+    freshness_policy=GOLD_IS_FRESH,
+    retry_policy=RETRIES,
+    hooks=HOOKS,
     group_name="ecommerce",
     io_manager_key="parquet",
     owners=OWNERS,

@@ -44,6 +44,7 @@ checks = [
         rows=(sales.FEWEST_ROWS, sales.MOST_ROWS),
         bounds={"total_amount": (0, None)},
         unknown="fail",
+        blocking=True,
     ),
     metric_checks(assets.partitioned_orders, ORDERS),
     partition_checks(assets.daily_sales_aggregates, bounds={"revenue": (0, None)}, unknown="fail"),

@@ -4,18 +4,33 @@ import dagster as dg
 import polars as pl
 
 from dagfusion_reference.defs.automation import WHEN_ITS_STATES_CHANGE
+from dagfusion_reference.defs.columns import columns, lineage
+from dagfusion_reference.defs.healthcare import aggregates, described_columns, extracts, register
 from dagfusion_reference.defs.healthcare.aggregates import organizations_by_day
 from dagfusion_reference.defs.healthcare.extracts import state_extracts
 from dagfusion_reference.defs.healthcare.register import register_of_organizations
 from dagfusion_reference.defs.partitions import DAYS_A_RUN, daily, daily_by_state, partitioned_asset, state_days
+from dagfusion_reference.defs.policies import (
+    BULK_WRITES,
+    GOLD_IS_FRESH,
+    HOOKS,
+    RETRIES,
+    SILVER_IS_FRESH,
+    SOURCE_IS_FRESH,
+)
 from dagfusion_reference.defs.seed import Seed
 
 OWNERS = ["team:provider-data"]
 KINDS = {"polars", "parquet", "s3"}
+AGGREGATE_COLUMNS = columns(aggregates.SCHEMA, described_columns.OF_AGGREGATES)
 
 
 @dg.asset(
     key=["Silver", "TaxID", "raw_organizations"],
+    metadata=columns(register.SCHEMA, described_columns.OF_REGISTER),
+    freshness_policy=SOURCE_IS_FRESH,
+    retry_policy=RETRIES,
+    hooks=HOOKS,
     group_name="healthcare",
     io_manager_key="parquet",
     owners=OWNERS,
@@ -31,6 +46,14 @@ def raw_organizations(seed: Seed) -> pl.DataFrame:
     key=["Silver", "TaxID", "partitioned_organizations"],
     ins={"raw_organizations": dg.AssetIn(key=raw_organizations.key)},
     partitions_def=daily_by_state,
+    metadata={
+        **columns(extracts.SCHEMA, described_columns.OF_EXTRACTS),
+        **lineage(raw_organizations, described_columns.SOURCES_OF_EXTRACTS),
+    },
+    freshness_policy=SILVER_IS_FRESH,
+    retry_policy=RETRIES,
+    hooks=HOOKS,
+    pool=BULK_WRITES,
     group_name="healthcare",
     io_manager_key="hive_parquet",
     owners=OWNERS,
@@ -50,7 +73,14 @@ def partitioned_organizations(
     partitions_def=daily,
     partitions_a_run=DAYS_A_RUN,
     automation_condition=WHEN_ITS_STATES_CHANGE,
-    metadata={"partition_expr": "date"},
+    metadata={
+        "partition_expr": "date",
+        **AGGREGATE_COLUMNS,
+        **lineage(partitioned_organizations, described_columns.SOURCES_OF_AGGREGATES),
+    },
+    freshness_policy=GOLD_IS_FRESH,
+    retry_policy=RETRIES,
+    hooks=HOOKS,
     group_name="healthcare",
     io_manager_key="parquet",
     owners=OWNERS,

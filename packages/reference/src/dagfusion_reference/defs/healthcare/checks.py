@@ -41,6 +41,7 @@ checks = [
         rows=(extracts.FEWEST_ROWS, extracts.MOST_ROWS),
         bounds={"provider_count": (1, None)},
         unknown="fail",
+        blocking=True,
     ),
     metric_checks(assets.partitioned_organizations, EXTRACTS),
     partition_checks(assets.daily_org_aggregates, bounds={"organizations": (1, None)}, unknown="fail"),
