@@ -103,10 +103,13 @@ def test_the_proof_names_consolidated_wiped_and_unknown_objects(instance: dg.Dag
     write(instance, manager)
     consolidate_asset(instance, manager, KEY, RUN, instance.report_runless_asset_event)
     wipe_partitions(instance, KEY, ["d"])
+    instance.report_runless_asset_event(dg.AssetMaterialization(KEY, partition="foreign"))
+    instance.report_runless_asset_event(dg.AssetMaterialization(KEY, partition="c"))  # its file is the one before
     with STORE.uploads(1) as uploads:
         uploads.put(f"{prefix}/Silver/people/letter=x/data.parquet", pa.py_buffer(b"x"), lambda _: None)
     proof = erase_rows(instance, manager, KEY, Keys("id", ["3"]), run_id=RUN)
     assert [one.partition for one in proof.rewritten] == ["a", "b"]
+    assert proof.not_examined == ["foreign"]
     held = {one.uri.removeprefix(f"s3://lake/{prefix}/").split("-")[0]: one.why for one in proof.still_held}
     assert {place: why.partition(":")[0] for place, why in held.items()} == {
         "Silver/people/letter=d/data.parquet": "superseded",

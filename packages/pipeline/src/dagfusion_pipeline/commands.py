@@ -29,7 +29,7 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do it. Without, the command on
 
 def commands(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    for command in (consolidate, wipe, erase):
+    for command in (consolidate, wipe, erase, repair):
         app.command()(command)
 
 
@@ -69,6 +69,17 @@ def erase(table: Table, *, column: Column, keys_file: KeysFile, json: Json = Fal
     from dagfusion_pipeline.erase_table import erase_table_rows  # noqa: PLC0415
 
     _run(lambda: erase_table_rows(table, column, keys_file, dry_run=not yes, as_json=json))
+
+
+def repair(table: Table, *, yes: Yes = False) -> None:
+    """Log what is true of a table's objects: tombstones for missing ones, events for those that were replaced.
+
+    The event log is that of DAGSTER_HOME, and the bucket that of ENVIRONMENT and its variables, as the IO managers have
+    them. `dagfusion doctor` finds the differences, as `objects_missing` and `objects_changed`.
+    """
+    from dagfusion_pipeline.repair_table import repair_table  # noqa: PLC0415
+
+    _run(lambda: repair_table(table, dry_run=not yes))
 
 
 def _run(command: Callable[[], str]) -> None:

@@ -11,6 +11,7 @@ from pydantic import Field
 from dagfusion_contract.layout import consolidated_folder
 from dagfusion_pipeline.erasure_plan import Keys
 from dagfusion_pipeline.errors import BusyAssetError, ConfigurationError, MissingObjectError
+from dagfusion_pipeline.latest_events import latest_events
 from dagfusion_pipeline.logged_files import LoggedFile, logged_consolidations, logged_files
 from dagfusion_pipeline.maintenance import (
     Asset,
@@ -19,9 +20,8 @@ from dagfusion_pipeline.maintenance import (
     asset_keys,
     chosen_asset,
     io_manager_of,
-    may_write,
     objects_of,
-    unfinished_runs,
+    refuse_busy,
 )
 from dagfusion_pipeline.rewriter import Rewriter, Rewritten
 
@@ -57,6 +57,7 @@ class Erasure:
         rows_removed: of all objects.
         rewritten: the objects that held rows.
         written_meanwhile: partitions that another run wrote at the same time: erase again.
+        not_examined: partitions without a record of their object, such as those of another IO manager.
         still_held: objects that may still hold the rows. Queries do not read them.
         notes: places that this library does not see.
     """
@@ -70,6 +71,7 @@ class Erasure:
     rows_removed: int
     rewritten: Sequence[Rewritten]
     written_meanwhile: Sequence[str | None]
+    not_examined: Sequence[str]
     still_held: Sequence[StillHeld]
     notes: Sequence[str] = _NOTES
 
@@ -167,11 +169,8 @@ def erase_rows(
         MissingObjectError: an object is not what its event says.
         StoreError: an object could not be read or written.
     """
-    if not dry_run and (busy := [one for one in unfinished_runs(instance, but=run_id) if may_write(one, asset_key)]):
-        raise BusyAssetError(
-            f"run {busy[0].run_id} of job {busy[0].job_name!r} may write asset {asset_key.to_user_string()!r}:"
-            " erase rows when it has ended"
-        )
+    if not dry_run:
+        refuse_busy(instance, asset_key, run_id)
     history = _History.of(instance, asset_key, keys)
     if not history.examined:
         raise ConfigurationError(f"the event log has no object of asset {asset_key.to_user_string()!r}")
@@ -197,6 +196,7 @@ def erase_rows(
         sum(one.rows_removed for one in rewritten),
         rewritten,
         meanwhile,
+        history.unrecorded,
         [*_still_held(instance, manager, asset_key, history, current)],
     )
 
@@ -235,6 +235,9 @@ def described(proof: Erasure) -> str:
     objects = f"{proof.examined} objects examined, {proof.read} read, {len(proof.rewritten)} {verb}"
     lines = [f"{proof.asset}: {objects}: {rows}"]
     lines += [f"  {one.new_uri or one.old_uri}: {one.rows_removed} rows" for one in proof.rewritten]
+    if proof.not_examined:
+        lines.append(f"{len(proof.not_examined)} partitions have no record and were not examined")
+        lines += [f"  {key}" for key in proof.not_examined]
     if proof.still_held:
         lines.append(f"{len(proof.still_held)} objects may still hold the rows; queries do not read them")
         lines += [f"  {one.uri}: {one.why}" for one in proof.still_held]
@@ -265,6 +268,7 @@ class _History:
         events: all materializations whose objects may hold a key, also superseded and wiped ones.
         known: the URIs of all objects that an event names.
         suspected: of these, those that may hold a key by one of their events.
+        unrecorded: partitions whose materializations have no record.
     """
 
     examined: int
@@ -273,6 +277,7 @@ class _History:
     events: Collection[int]
     known: Collection[str]
     suspected: Collection[str]
+    unrecorded: Sequence[str]
 
     @classmethod
     def of(cls, instance: dg.DagsterInstance, asset_key: dg.AssetKey, keys: Keys) -> "_History":
@@ -292,7 +297,8 @@ class _History:
                     suspects.append(file)
         current = {uri for uri in latest.values() if uri is not None}
         suspects.sort(key=lambda file: file.partition or "")
-        return cls(len(current), frozenset(current), suspects, events, known, suspected)
+        unrecorded = sorted(latest_events(instance, asset_key).keys() - latest.keys())
+        return cls(len(current), frozenset(current), suspects, events, known, suspected, unrecorded)
 
 
 def _still_held(

@@ -5,7 +5,7 @@ PipelineError
 |-- SecretUnavailableError  a secret that a field or a variable refers to cannot be read
 |-- MissingExtraError       a library of an extra of this package is not installed
 |-- SqlError                the SQL of an asset, or what it depends on, is not usable
-|-- BusyAssetError          a run may write the asset whose rows are to be erased
+|-- BusyAssetError          a run may write the asset that is to be changed
 |-- LayoutError             an asset key or a partition value cannot become an object key
 |-- FrameError              a value that the IO managers cannot store or load
 |   `-- ColumnTypeError     a column whose type Parquet cannot hold, or not as a partition column
@@ -39,7 +39,7 @@ class SqlError(PipelineError):
 
 
 class BusyAssetError(PipelineError):
-    """A run that may write an asset is under way, or wrote it meanwhile, so that its rows cannot be erased."""
+    """A run that may write an asset is under way, or wrote it meanwhile, so that it cannot be changed."""
 
 
 class LayoutError(PipelineError):

@@ -7,7 +7,7 @@ import dagster as dg
 
 from dagfusion_contract.layout import file_key
 from dagfusion_contract.naming import table_name
-from dagfusion_pipeline.errors import ConfigurationError
+from dagfusion_pipeline.errors import BusyAssetError, ConfigurationError
 from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager, S3ParquetIOManager
 from dagfusion_pipeline.store import StoredObject
 
@@ -107,6 +107,20 @@ def unfinished_runs(instance: dg.DagsterInstance, but: str = "") -> list[dg.Dags
 def may_write(run: dg.DagsterRun, asset_key: dg.AssetKey) -> bool:
     """Return True unless the run is known to be of other assets."""
     return run.asset_selection is None or asset_key in run.asset_selection
+
+
+def refuse_busy(instance: dg.DagsterInstance, asset_key: dg.AssetKey, own_run: str = "") -> None:
+    """Refuse to write an asset while another run may write it.
+
+    Raises:
+        BusyAssetError: such a run has not ended.
+    """
+    for run in unfinished_runs(instance, but=own_run):
+        if may_write(run, asset_key):
+            raise BusyAssetError(
+                f"run {run.run_id} of job {run.job_name!r} may write asset {asset_key.to_user_string()!r}:"
+                " try again when it has ended"
+            )
 
 
 def objects_of(manager: Manager, asset_key: dg.AssetKey) -> Iterator[StoredObject]:

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 import dagster as dg
 import pyarrow as pa
 
-from dagfusion_contract.naming import table_name
 from dagfusion_contract.record import WrittenFile
 from dagfusion_contract.values import parse_partition_entry
 from dagfusion_pipeline.erasure_plan import Keys
 from dagfusion_pipeline.errors import CorruptObjectError, MissingObjectError
-from dagfusion_pipeline.event_metadata import AssetFacts, event_metadata, table_schema
+from dagfusion_pipeline.event_metadata import event_metadata
 from dagfusion_pipeline.latest_files import latest_files
 from dagfusion_pipeline.logged_files import LoggedFile
 from dagfusion_pipeline.maintenance import LogMaterialization, Manager
@@ -74,7 +73,7 @@ class Rewriter:
         contents = self.manager.object_store.read_versions(wanted, self.manager.upload_concurrency)
         for file, version, content in zip(files, wanted, contents, strict=True):
             if content is None:
-                if not self._is_current(file):
+                if not is_current(self.instance, self.asset_key, file):
                     yield file
                     continue
                 raise MissingObjectError(
@@ -93,7 +92,7 @@ class Rewriter:
             old_version = version.etag, file.record.get("checksum")
             if dry_run:
                 yield Rewritten(file.partition, str(file.uri), old_version, None, (None, None), removed)
-            elif not self._is_current(file):
+            elif not is_current(self.instance, self.asset_key, file):
                 yield file
             else:
                 written = self._write(file, version.key, kept, removed)
@@ -113,10 +112,6 @@ class Rewriter:
             )
         return ObjectVersion(uri.removeprefix(root), str(etag), int(file.record["size_bytes"]))
 
-    def _is_current(self, file: LoggedFile) -> bool:
-        latest = latest_files(self.instance, self.asset_key, [file.partition]).get(file.partition)
-        return latest is not None and (latest.uri, latest.checksum) == (file.uri, file.record.get("checksum"))
-
     def _write(self, file: LoggedFile, old_key: str, kept: pa.Table, removed: int) -> WrittenFile:
         """Write and log one object, after which no key is in it."""
         manager = self.manager
@@ -132,15 +127,7 @@ class Rewriter:
             budget_bytes=None,
         )
         (written,) = write(job, iter([(0, kept)]), self.manager.object_store)
-        facts = AssetFacts(
-            table_name=str(table_name(manager.environment, self.asset_key.path)),
-            column_schema=table_schema(kept.schema, values),
-            bucket=manager.bucket,
-            endpoint_url=manager.endpoint_url,
-            region=manager.region,
-            object_url=manager.object_url,
-            console_url=manager.console_url,
-        )
+        facts = manager.asset_facts(self.asset_key, {}, kept.schema, values)
         metadata = event_metadata(target, written, facts, file.partition)
         self.log(
             dg.AssetMaterialization(
@@ -151,3 +138,9 @@ class Rewriter:
             )
         )
         return written
+
+
+def is_current(instance: dg.DagsterInstance, asset_key: dg.AssetKey, file: LoggedFile) -> bool:
+    """Return True if a file is still that of its partition's latest materialization."""
+    latest = latest_files(instance, asset_key, [file.partition]).get(file.partition)
+    return latest is not None and (latest.uri, latest.checksum) == (file.uri, file.record.get("checksum"))

@@ -191,7 +191,8 @@ def check_objects(table: Table, found: Comparison) -> Iterator[Fault]:
     def again(uris: list[str]) -> str:
         keys = [str(partitions[uri]) for uri in uris if partitions.get(uri) is not None]
         asset = "/".join(table.asset_key)
-        return f"materialize asset {asset} again{f', partitions {named(keys)}' if keys else ''}"
+        again = f"materialize asset {asset} again{f', partitions {named(keys)}' if keys else ''}"
+        return f"{again}; or log what is there, by `dagfusion repair {where}`"
 
     if found.missing:
         what = f"{len(found.missing):,} of {counted(files, 'object')} are not in the bucket: {named(found.missing)}"

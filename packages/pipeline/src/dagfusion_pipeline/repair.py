@@ -1,0 +1,179 @@
+"""Repairs the event log where it and the objects differ: tombstones for missing objects, events for changed ones."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dagfusion_contract.record import WrittenFile, schema_entry
+from dagfusion_contract.values import parse_partition_entry
+from dagfusion_pipeline.errors import ConfigurationError, CorruptObjectError
+from dagfusion_pipeline.event_metadata import event_metadata
+from dagfusion_pipeline.frames import read_frame
+from dagfusion_pipeline.logged_files import LoggedFile, logged_files
+from dagfusion_pipeline.maintenance import LogMaterialization, Manager, objects_of, refuse_busy
+from dagfusion_pipeline.parquet import facts_of
+from dagfusion_pipeline.rewriter import is_current
+from dagfusion_pipeline.store import ObjectVersion, StoredObject, checksum
+from dagfusion_pipeline.tombstones import tombstone_event
+from dagfusion_pipeline.writer import Target
+
+_GONE = "its object is not in the bucket"
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What a repair of an asset logged, or would log.
+
+    Attributes:
+        asset: the asset's key.
+        examined: current objects that were compared.
+        missing: partitions whose object is gone: they get a tombstone.
+        changed: partitions whose object is another one than their event says: they get an event that says what it is.
+        unreadable: changed objects that are no Parquet files, and why. They stay as they are.
+    """
+
+    asset: str
+    examined: int
+    missing: Sequence[str | None]
+    changed: Sequence[str | None]
+    unreadable: Mapping[str, str]
+
+
+def repair_asset(
+    instance: dg.DagsterInstance,
+    manager: Manager,
+    asset_key: dg.AssetKey,
+    *,
+    dry_run: bool = False,
+    log: LogMaterialization | None = None,
+) -> Repair:
+    """Log what is true of the objects of an asset where the event log says something else.
+
+    Objects that no event names are left to the vacuum. Large objects of consolidations are not looked at.
+
+    Args:
+        instance: whose event log names the objects.
+        manager: an IO manager with the asset's bucket and prefix.
+        asset_key: the asset.
+        dry_run: whether nothing is logged.
+        log: logs an event; by default outside of a run.
+
+    Raises:
+        BusyAssetError: a run that may write the asset is under way.
+        ConfigurationError: no object of the asset is in the bucket, so that the environment may be another one.
+        StoreError: the object store did not do what was asked.
+    """
+    if not dry_run:
+        refuse_busy(instance, asset_key)
+    current = _current(instance, asset_key, manager)
+    stored = {one.key: one for one in objects_of(manager, asset_key)}
+    missing = _missing(manager, [file for file in current if _key(manager, file) not in stored])
+    if current and len(missing) == len(current):
+        raise ConfigurationError(
+            f"none of the {len(current)} objects of asset {asset_key.to_user_string()!r} is in"
+            f" {manager.object_store.root}: check ENVIRONMENT and its bucket and prefix, or wipe the asset in Dagster"
+        )
+    changed, unreadable = list[str | None](), dict[str, str]()
+    emit = log or instance.report_runless_asset_event
+    for file in current:
+        found = stored.get(_key(manager, file))
+        if found is None or not _differs(found, file):
+            continue
+        try:
+            event = _corrected(manager, asset_key, file, found)
+        except CorruptObjectError as error:
+            unreadable[str(file.uri)] = str(error)
+            continue
+        if event is not None and is_current(instance, asset_key, file):
+            changed.append(file.partition)
+            if not dry_run:
+                emit(event)
+    lost = [file.partition for file in missing if is_current(instance, asset_key, file)]
+    for partition in () if dry_run else lost:
+        emit(tombstone_event(asset_key, partition, _GONE))
+    return Repair(asset_key.to_user_string(), len(current), lost, changed, unreadable)
+
+
+def described(found: Repair, *, dry_run: bool) -> str:
+    """Say what a repair did, or would do, in lines."""
+    verb = "would be logged" if dry_run else "are logged"
+    lines = [f"{found.asset}: {found.examined} objects examined"]
+    for partitions, what in ((found.missing, "tombstones of missing objects"), (found.changed, "corrected events")):
+        if partitions:
+            lines.append(f"{len(partitions)} {what} {verb}")
+            lines += [f"  {partition or 'unpartitioned'}" for partition in partitions]
+    lines += [f"not repaired: {uri}: {why}" for uri, why in found.unreadable.items()]
+    return "\n".join(lines)
+
+
+def _current(instance: dg.DagsterInstance, asset_key: dg.AssetKey, manager: Manager) -> list[LoggedFile]:
+    latest: dict[str | None, LoggedFile] = {}
+    for file in logged_files(instance, asset_key):
+        latest.setdefault(file.partition, file)
+    root = manager.object_store.uri("")
+    files = [file for file in latest.values() if file.uri is not None]
+    elsewhere = next((file.uri for file in files if not str(file.uri).startswith(root)), None)
+    if elsewhere is not None:
+        raise ConfigurationError(f"{elsewhere} is outside of {root}: repair the asset with the bucket that it is in")
+    return sorted(files, key=lambda file: file.partition or "")
+
+
+def _missing(manager: Manager, unlisted: Sequence[LoggedFile]) -> list[LoggedFile]:
+    """Return the files that are gone; others are below another prefix than the one that was listed."""
+    keys = [_key(manager, file) for file in unlisted]
+    contents = manager.object_store.read_many(keys, manager.upload_concurrency)
+    return [file for file, content in zip(unlisted, contents, strict=True) if content is None]
+
+
+def _key(manager: Manager, file: LoggedFile) -> str:
+    return str(file.uri).removeprefix(manager.object_store.uri(""))
+
+
+def _differs(stored: StoredObject, file: LoggedFile) -> bool:
+    etag: str | None = file.record.get("etag")
+    is_other = etag is not None and stored.etag is not None and etag.strip('"') != stored.etag.strip('"')
+    return is_other or stored.size_bytes != int(file.record["size_bytes"])
+
+
+def _corrected(
+    manager: Manager, asset_key: dg.AssetKey, file: LoggedFile, stored: StoredObject
+) -> dg.AssetMaterialization | None:
+    """Return the event of an object as it is now; None if it was written again meanwhile.
+
+    Raises:
+        CorruptObjectError: it is no Parquet file that an IO manager can load.
+    """
+    version = ObjectVersion(stored.key, stored.etag or "", stored.size_bytes)
+    (content,) = manager.object_store.read_versions([version], 1)
+    if content is None:
+        return None
+    asset = asset_key.to_user_string()
+    try:
+        table = pq.ParquetFile(pa.BufferReader(pa.py_buffer(content))).read().replace_schema_metadata(None)
+        frame = read_frame(table, asset)
+        facts = facts_of(pa.concat_tables(frame.tables))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise CorruptObjectError(f"{file.uri} of asset {asset!r} is not a Parquet file: {error}") from error
+    values = dict(map(parse_partition_entry, file.record["partition"]))
+    target = Target(file.partition, stored.key, values)
+    shared = manager.asset_facts(asset_key, {}, frame.schema, values)
+    written = WrittenFile(
+        uri=str(file.uri),
+        size_bytes=stored.size_bytes,
+        etag=stored.etag,
+        modified=stored.modified,
+        rows=facts.rows,
+        partition=target.partition,
+        schema=schema_entry(frame.schema),
+        columns=facts.columns,
+        checksum=checksum(content),
+    )
+    return dg.AssetMaterialization(
+        asset_key,
+        partition=file.partition,
+        description="The record is that of the object as it is: something else than a run wrote it.",
+        metadata=dict(event_metadata(target, written, shared, file.partition)),
+    )

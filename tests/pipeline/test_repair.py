@@ -1,0 +1,146 @@
+"""The repair of events: what is logged of missing and changed objects, and what is not."""
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from dagfusion_pipeline import PartitionedS3ParquetIOManager, repair_table
+from dagfusion_pipeline.commands import commands
+from dagfusion_pipeline.errors import BusyAssetError, ConfigurationError
+from dagfusion_pipeline.latest_events import latest_events
+from dagfusion_pipeline.repair import Repair, repair_asset
+from tests.pipeline.in_memory import STORE, Hive
+from tests.pipeline.written import check_objects
+
+KEY = dg.AssetKey(["Silver", "orders"])
+LETTERS = ["a", "b", "c"]
+ALL = {"dagster/asset_partition_range_start": "a", "dagster/asset_partition_range_end": "c"}
+
+
+@dg.asset(key=KEY, partitions_def=dg.StaticPartitionsDefinition(LETTERS), metadata={"partition_expr": "letter"})
+def orders(context: dg.AssetExecutionContext) -> pl.DataFrame:
+    return pl.DataFrame({"letter": context.partition_keys, "n": range(len(context.partition_keys))})
+
+
+@pytest.fixture
+def manager(request: pytest.FixtureRequest, instance: dg.DagsterInstance) -> Hive:
+    made = Hive(bucket="lake", prefix=request.node.name)
+    write(instance, made)
+    return made
+
+
+def write(instance: dg.DagsterInstance, manager: dg.ConfigurableIOManager) -> None:
+    assert dg.materialize([orders], instance=instance, resources={"io_manager": manager}, tags=ALL).success
+
+
+def key(manager: Hive, letter: str) -> str:
+    return f"{manager.prefix}/Silver/orders/letter={letter}/data.parquet"
+
+
+def put(manager: Hive, letter: str, content: pa.Buffer) -> None:
+    with STORE.uploads(1) as uploads:
+        uploads.put(key(manager, letter), content, lambda _: None)
+
+
+def parquet(table: pa.Table) -> pa.Buffer:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return sink.getvalue()
+
+
+def test_missing_objects_get_a_tombstone_and_changed_ones_an_event(instance: dg.DagsterInstance, manager: Hive) -> None:
+    assert repair_asset(instance, manager, KEY) == Repair("Silver/orders", 3, [], [], {})
+    STORE.delete_objects([key(manager, "a")])
+    rows = pa.table({"n": pa.array([7, None, 9], pa.int64()), "s": pa.array(["x", "y", "z"]).dictionary_encode()})
+    put(manager, "b", parquet(rows))
+    before = latest_events(instance, KEY)
+    found = Repair("Silver/orders", 3, ["a"], ["b"], {})
+    assert repair_asset(instance, manager, KEY, dry_run=True) == found
+    assert latest_events(instance, KEY) == before
+
+    assert repair_asset(instance, manager, KEY) == found
+    after = latest_events(instance, KEY)
+    assert after.keys() == {"b", "c"}
+    assert after["c"] == before["c"]
+    record: Any = after["b"].record
+    assert record["rows"] == 3
+    assert record["columns"] == {"n": {"min": 7, "max": 9, "nulls": 1}, "s": {"min": "x", "max": "z", "nulls": 0}}
+    assert [(one["name"], one["type"]) for one in record["schema"]["fields"]] == [("n", "int64"), ("s", "string")]
+    assert record["partition"] == before["b"].record["partition"]  # type: ignore[index]
+    assert repair_asset(instance, manager, KEY) == Repair("Silver/orders", 2, [], [], {}), "now they agree"
+
+
+def test_a_corrected_event_names_the_version_that_a_server_gives(
+    fields: dict[str, Any], instance: dg.DagsterInstance
+) -> None:
+    real = PartitionedS3ParquetIOManager(**fields)
+    write(instance, real)
+    with real.object_store.uploads(1) as uploads:
+        other = parquet(pa.table({"n": pa.array([1, 2, 3], pa.int64())}))
+        uploads.put(f"{fields['prefix']}/Silver/orders/letter=b/data.parquet", other, lambda _: None)
+    assert repair_asset(instance, real, KEY).changed == ["b"]
+    (record,) = instance.fetch_materializations(KEY, limit=1).records
+    assert record.asset_materialization is not None
+    check_objects({"b": record.asset_materialization}, real.object_store)
+    assert repair_asset(instance, real, KEY).changed == []
+
+
+def test_an_object_that_is_no_parquet_file_is_told_and_left(instance: dg.DagsterInstance, manager: Hive) -> None:
+    put(manager, "b", pa.py_buffer(b"not a file"))
+    found = repair_asset(instance, manager, KEY)
+    assert (found.missing, found.changed) == ([], [])
+    ((uri, why),) = found.unreadable.items()
+    assert uri.endswith("letter=b/data.parquet")
+    assert "is not a Parquet file" in why
+
+
+def test_a_table_without_any_object_is_not_wiped(instance: dg.DagsterInstance, manager: Hive) -> None:
+    run = dg.DagsterRun(job_name="nightly", run_id="1" * 8, status=dg.DagsterRunStatus.STARTED)
+    instance.add_run(run)
+    with pytest.raises(BusyAssetError, match="try again when it has ended"):
+        repair_asset(instance, manager, KEY)
+    assert repair_asset(instance, manager, KEY, dry_run=True).examined == 3
+    instance.delete_run(run.run_id)
+    STORE.delete_objects([key(manager, letter) for letter in LETTERS])
+    with pytest.raises(ConfigurationError, match="none of the 3 objects of asset 'Silver/orders' is in s3://lake"):
+        repair_asset(instance, manager, KEY)
+
+
+def test_the_command_repairs_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"DAGSTER_HOME": str(tmp_path), "ENVIRONMENT": "local", "S3_BUCKET": "lake"}.items():
+        monkeypatch.setenv(name, value)
+    made = Hive(bucket="lake", prefix="repair_command")
+    monkeypatch.setattr(repair_table, "PartitionedS3ParquetIOManager", lambda **_: made)
+    (tmp_path / "dagster.yaml").touch()
+    with dg.DagsterInstance.get() as instance:
+        write(instance, made)
+    STORE.delete_objects([key(made, "a")])
+    app = typer.Typer()
+    commands(app)
+
+    def run(*options: str) -> list[str]:
+        result = CliRunner().invoke(app, ["repair", "local_silver.orders", *options])
+        assert result.exit_code == 0, result.output
+        return result.output.splitlines()
+
+    said = ["Silver/orders: 3 objects examined", "1 tombstones of missing objects would be logged", "  a"]
+    assert run() == [*said, "This is a dry run. Add --yes to log them."]
+    assert run("--yes") == [said[0], "1 tombstones of missing objects are logged", "  a"]
+    assert run() == ["Silver/orders: 2 objects examined"]
+
+
+def test_an_object_below_an_earlier_prefix_is_not_taken_for_missing(
+    instance: dg.DagsterInstance, manager: Hive
+) -> None:
+    later = Hive(bucket="lake", prefix="later")
+    tags = dict.fromkeys(ALL, "a")
+    assert dg.materialize([orders], instance=instance, resources={"io_manager": later}, tags=tags).success
+    STORE.delete_objects([key(manager, "b")])
+    assert repair_asset(instance, later, KEY, dry_run=True) == Repair("Silver/orders", 3, ["b"], [], {})
