@@ -144,16 +144,19 @@ def spoil(found: Lake) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("services", ["embedded"], indirect=True, scope="session")
 def test_the_reference_location_in_dagster(deployment: Deployment) -> None:
+    # Backfill a range: one run writes all states of a day. The daemon looks at its backfills every half minute.
+    assert deployment.lake.materialize(ORDERS)
+    params = {"assetSelection": [{"path": ORDERS_BY_STATE.path}], "partitionNames": KEYS}
+    backfill = deployment.ask(BACKFILL, params=params)["backfillId"]
+
     # Materialize from the UI.
-    assert deployment.finished(deployment.launch("__ASSET_JOB", [ORDERS]))["status"] == "SUCCESS"
-    (event,) = deployment.events(ORDERS)
+    run = deployment.launch("__ASSET_JOB", [ORDERS])
+    assert deployment.finished(run)["status"] == "SUCCESS"
+    event = next(event for event in deployment.events(ORDERS) if event["runId"] == run)
     shown = {entry["label"]: entry for entry in event["metadataEntries"]}
     assert shown["dagster/row_count"]["intValue"] == 50_000
     assert shown["s3_path"]["url"].startswith("http")
 
-    # Backfill a range: one run writes all states of a day. The daemon looks at its backfills every half minute.
-    params = {"assetSelection": [{"path": ORDERS_BY_STATE.path}], "partitionNames": KEYS}
-    backfill = deployment.ask(BACKFILL, params=params)["backfillId"]
     written = eventually(lambda: deployment.events(ORDERS_BY_STATE), lambda events: len(events) >= len(KEYS))
     assert {event["partition"] for event in written} == {*KEYS}
     (run,) = {event["runId"] for event in written}
