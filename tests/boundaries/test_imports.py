@@ -5,6 +5,7 @@ import importlib
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -327,6 +328,18 @@ def test_no_arrow_runs_up(imports: Imports, package: str) -> None:
         if within(module, package) and within(name, package) and floors[room(name)] > floors[room(module)]
     ]
     assert rising == []
+
+
+@pytest.mark.parametrize("package", NEIGHBOURS)
+def test_no_modules_import_each_other_in_a_circle(imports: Imports, package: str) -> None:
+    """Also not inside of functions. The `__init__` of a folder is left out, because it only passes names on."""
+    folders = {module.rpartition(".")[0] for module in imports}
+    modules = {module for module in imports if within(module, package)} - folders
+    below = {
+        module: {known for name in imports[module] for known in (name, name.rpartition(".")[0])} & (modules - {module})
+        for module in modules
+    }
+    TopologicalSorter(below).prepare()  # raises CycleError with the modules
 
 
 @pytest.mark.parametrize("library", HOMES)

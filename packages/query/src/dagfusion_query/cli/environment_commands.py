@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dagfusion_query.cli.command_process import interruptibly
 from dagfusion_query.cli.options import Environment, EventLog, Token, Url
-from dagfusion_query.cli.program import interruptibly
 from dagfusion_query.cli.service_commands import ConfigFile
 from dagfusion_query.errors import QueryError, SettingsError
 

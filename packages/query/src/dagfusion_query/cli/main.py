@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import typer
 
 from dagfusion_query.cli import environment_commands, service_commands
+from dagfusion_query.cli.command_process import end_abandoned, import_without_pandas, interruptibly, uncollected
 from dagfusion_query.cli.options import (
     AsOf,
     Diff,
@@ -35,7 +36,6 @@ from dagfusion_query.cli.options import (
     opened,
     read_parameters,
 )
-from dagfusion_query.cli.program import end_abandoned, import_without_pandas, interruptibly, uncollected
 from dagfusion_query.errors import QueryError
 
 if TYPE_CHECKING:

@@ -1,85 +1,19 @@
-"""Opens an event log by its location: a PostgreSQL URL, the secret that has it, or a DAGSTER_HOME folder.
+"""Opens an event log by its location: a PostgreSQL URL, the secret that has it, or a DAGSTER_HOME folder."""
 
-A secret is a URL, or a JSON object as RDS and its rotation functions keep it: `host`, `port`, `username`, `password`,
-`dbname`. Its password may be rotated while the event log is read.
-"""
-
-import json
 import os
-import re
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from dagfusion_contract.errors import SecretError
-from dagfusion_contract.secret_reference import SecretReference, SecretValues
-from dagfusion_query.errors import EventLogLocationError, EventLogUnavailableError
+from dagfusion_query.errors import EventLogLocationError
 from dagfusion_query.event_log.event_log_interface import EventLog
+from dagfusion_query.event_log.secret_url import SecretUrl, is_postgres, without_dialect
 from dagfusion_query.event_log.stored_event import EventReader
-from dagfusion_query.secrets_manager import SECRETS, reference_in
+from dagfusion_query.secrets_manager import reference_in
 
 _RUNS = Path("history", "runs")
 _INDEX = "index.db"
-_POSTGRES = re.compile(r"postgres(ql)?(\+\w+)?://")
-_PAUSE_S = 5.0  # between two readings of a secret whose password is wrong
-_PARTS = ("host", "username", "password", "dbname")
-
-
-class SecretUrl:
-    """The URL that a secret has now.
-
-    Args:
-        reference: The secret.
-        region: The region of AWS Secrets Manager; by default that of the process.
-        secrets: Reads it.
-    """
-
-    def __init__(self, reference: SecretReference, region: str | None = None, secrets: SecretValues = SECRETS) -> None:
-        self._reference, self._region, self._secrets = reference, region, secrets
-        self._read_at = float("-inf")
-
-    def attempts(self) -> Iterator[str]:
-        """Yield the URLs to connect with, until one is accepted: as last read, as it is now, and the next.
-
-        The next one is that of a rotation that has set the password of the database and has not ended yet.
-
-        Raises:
-            EventLogUnavailableError: The secret cannot be read.
-            EventLogLocationError: It has no URL of PostgreSQL.
-        """
-        yield self._url(self._value(float("inf")))
-        if time.monotonic() - self._read_at < _PAUSE_S:
-            return
-        self._read_at = time.monotonic()
-        yield self._url(self._value(0.0))
-        pending = self._secrets.pending(self._reference, self._region)
-        if pending is not None:
-            yield self._url(pending)
-
-    def _value(self, max_age_s: float) -> str:
-        try:
-            return self._secrets.value(self._reference, self._region, max_age_s)
-        except SecretError as error:
-            raise EventLogUnavailableError(str(error)) from error
-
-    def _url(self, text: str) -> str:
-        if is_postgres(text):
-            return without_dialect(text)
-        try:
-            parts = json.loads(text)
-        except ValueError:
-            parts = None
-        if not isinstance(parts, dict) or not all(isinstance(parts.get(part), str) for part in _PARTS):
-            raise EventLogLocationError(
-                f"the secret {self._reference} must be a postgresql:// URL, or a JSON object with {', '.join(_PARTS)}"
-            )
-        host, user, password, database = (quote(parts[part], safe="") for part in _PARTS)
-        return f"postgresql://{user}:{password}@{host}:{parts.get('port', 5432)}/{database}"
-
-    def __str__(self) -> str:
-        return str(self._reference)
 
 
 def open_event_log(
@@ -222,13 +156,3 @@ def _value(value: Any, where: str, variables: Mapping[str, str]) -> str:
     if variable is None or variables.get(str(variable)) is None:
         raise EventLogLocationError(f"{where} is taken from the environment variable {variable}, which is not set")
     return variables[str(variable)]
-
-
-def is_postgres(text: str) -> bool:
-    """Return True for a URL of PostgreSQL."""
-    return _POSTGRES.match(text) is not None
-
-
-def without_dialect(url: str) -> str:
-    """Return a URL of PostgreSQL without SQLAlchemy's dialect."""
-    return _POSTGRES.sub("postgresql://", url, count=1)

@@ -34,8 +34,8 @@ from dagfusion_query.event_log.event_log_sql import (
     observations_since,
     read_history,
 )
-from dagfusion_query.event_log.location import SecretUrl
 from dagfusion_query.event_log.postgres_connection import Database, DatabaseFacts, Transaction, read_database_facts
+from dagfusion_query.event_log.secret_url import SecretUrl
 from dagfusion_query.event_log.stored_event import ENTRY_END, ENTRY_START, EventReader
 
 _OVERLAP = 100_000  # ids below a full sync's highest that the first polls look at again
