@@ -2,6 +2,7 @@
 
 import datetime as dt
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -25,6 +26,7 @@ from dagfusion_pipeline.commands import commands
 from dagfusion_pipeline.consolidate import consolidate_asset
 from dagfusion_pipeline.errors import ConfigurationError, MissingObjectError
 from dagfusion_pipeline.logged_files import current_files
+from dagfusion_pipeline.maintenance import known_partitions
 from dagfusion_pipeline.partition_records import newest_records, records_of_run
 from dagfusion_pipeline.wipe import Wiped
 from tests.pipeline.in_memory import STORE, Hive
@@ -247,6 +249,13 @@ def test_an_asset_without_age_is_refused(instance: dg.DagsterInstance, assets: A
 
 
 @pytest.mark.usefixtures("heavy")
+def test_an_asset_that_is_given_by_its_key_has_the_partitions_of_the_code_location() -> None:
+    context: Any = SimpleNamespace(repository_def=dg.Definitions(assets=[daily]).get_repository_def(), job_name="job")
+    assert known_partitions(context, [daily.key], daily.key) == DAYS
+    with pytest.raises(ConfigurationError, match="asset 'other' has no partitions in this code location"):
+        known_partitions(context, [dg.AssetKey("other")], dg.AssetKey("other"))
+
+
 def test_the_command_wipes_partitions_of_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     monkeypatch.setenv("ENVIRONMENT", "local")
