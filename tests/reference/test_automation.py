@@ -67,6 +67,7 @@ def test_each_schedule_writes_yesterday_in_one_run(
     }
 
 
+@pytest.mark.usefixtures("heavy")
 def test_missed_days_are_found_in_the_event_log(instance: dg.DagsterInstance) -> None:
     days = [dt.date(2024, 1, day) for day in range(24, 31)]
 
