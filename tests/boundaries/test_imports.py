@@ -203,6 +203,7 @@ HOMES: Mapping[str, Sequence[str]] = {
         "dagfusion_pipeline.store",
         "dagfusion_query.object_store",
         "dagfusion_query.discovery",
+        "dagfusion_query.catalog.checkpoint",
         "dagfusion_query.engine",
         "dagfusion_query.iceberg.publisher",
         "dagfusion_stack.lake",

@@ -22,15 +22,23 @@ EXPORTS = {
 }
 TABLE = f"{PREFIX}/Silver/TaxID/orders/state=CA/date=2024-01-05/data.parquet"
 LARGE = f"{PREFIX}/_consolidated/Silver/TaxID/orders/data-0a.parquet"
+CHECKPOINT = "_catalog/checkpoint.json"
 ICEBERG = "_iceberg/uat_silver_tax_id/orders/1.metadata.json"
 OUTPUT = "_dagster/storage/run/compute_logs/step.out"
-KEYS = {"table": TABLE, "large": LARGE, "iceberg": ICEBERG, "output": OUTPUT, "other": "payroll/2024.parquet"}
+KEYS = {
+    "table": TABLE,
+    "large": LARGE,
+    "iceberg": ICEBERG,
+    "checkpoint": CHECKPOINT,
+    "output": OUTPUT,
+    "other": "payroll/2024.parquet",
+}
 ROLES = ("PipelineRole", "QueryRole", "MaintenanceRole")
 
 # Which of the three actions on an object each role has, for each kind of key. The rest is denied.
 OBJECTS = {
     "PipelineRole": {"table": "GP", "large": "G", "output": "GP"},
-    "QueryRole": {"table": "G", "large": "G", "iceberg": "GP"},
+    "QueryRole": {"table": "G", "large": "G", "iceberg": "GP", "checkpoint": "GPD"},
     "MaintenanceRole": {"table": "GD", "large": "GPD", "output": "GP"},
 }
 ACTIONS = {"G": "s3:GetObject", "P": "s3:PutObject", "D": "s3:DeleteObject"}
@@ -88,7 +96,7 @@ def test_no_role_may_administer(policies: Policies, role: str, action: str) -> N
 @pytest.mark.parametrize("role", ROLES)
 @given(key=st.text(min_size=1))
 def test_no_object_outside_of_the_known_folders_can_be_touched(policies: Policies, role: str, key: str) -> None:
-    if key.startswith((f"{PREFIX}/", "_iceberg/", "_dagster/")):
+    if key.startswith((f"{PREFIX}/", "_iceberg/", "_catalog/", "_dagster/")):
         return
     for candidate in (key, f"{PREFIX}x/{key}", f"other/{PREFIX}/{key}"):
         assert not any(allows(policies[role], action, f"{ARN}/{candidate}") for action in ACTIONS.values())

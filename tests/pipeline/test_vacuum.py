@@ -72,6 +72,28 @@ def test_each_job_deletes_what_is_superseded_of_its_own_assets(
     assert objects() == kept
 
 
+def test_objects_of_runs_whose_events_were_purged_stay(
+    fields: dict[str, Any], instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The query service serves them from the checkpoint of its catalog."""
+    job = build_vacuum_job([parts], io_manager_key="hive")
+    defs = location(fields, job)
+    manager = PartitionedS3ParquetIOManager(**fields)
+    run_ids = {}
+    for key in ("a", "b"):
+        run = defs.resolve_implicit_global_asset_job_def().execute_in_process(
+            asset_selection=[parts.key], partition_key=key, instance=instance
+        )
+        run_ids[key] = run.run_id
+    instance.delete_run(run_ids["a"])
+    in_two_hours = dt.datetime.now(dt.UTC) + dt.timedelta(hours=2)
+    monkeypatch.setattr(vacuum, "_now", lambda: in_two_hours)
+    run_config = {"ops": {"delete_superseded": OLD}}
+    assert defs.resolve_job_def("vacuum").execute_in_process(instance=instance, run_config=run_config).success
+    found = {stored.key.rpartition("/")[2] for stored in manager.object_store.list_objects(fields["prefix"])}
+    assert found == {f"data-{run_id}.parquet" for run_id in run_ids.values()}
+
+
 def test_another_io_manager_is_refused(instance: dg.DagsterInstance) -> None:
     job = build_vacuum_job([whole])
     with pytest.raises(ConfigurationError, match=r"resource 'io_manager' of job 'vacuum' must be one of DagFusion's"):

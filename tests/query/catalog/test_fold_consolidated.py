@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagfusion_contract.consolidation import LargeObject, RowGroup
-from dagfusion_query.catalog import mapped_catalog
+from dagfusion_query.catalog import manifest, mapped_catalog
 from dagfusion_query.catalog.fold import adopt, fold
-from dagfusion_query.catalog.mapped_catalog import encode_manifest, manifest_paths, read_manifest
+from dagfusion_query.catalog.manifest import decode_manifest, encode_manifest
+from dagfusion_query.catalog.mapped_catalog import manifest_paths
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.snapshot import SnapshotStore
 from dagfusion_query.event_log.event_log_interface import Consolidation, Cursor, Event, Watermark, Wipe
@@ -83,11 +84,11 @@ def test_a_snapshot_of_an_earlier_version_is_read(tmp_path: Path, file_record: R
     snapshot = fold(EMPTY, [written(file_record(), 1)])
     SnapshotStore(tmp_path).save(snapshot, CURSOR, "log")
     (path,) = manifest_paths(tmp_path)
-    body = read_manifest(path)
+    body = decode_manifest(path.read_bytes(), path)
     for asset in body["assets"]:
         del asset["consolidated"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mapped_catalog, "FORMAT", 4)
+        patch.setattr(manifest, "FORMAT", 4)
         path.write_bytes(encode_manifest({name: value for name, value in body.items() if name != "format"}))
     assert orjson.loads(path.read_bytes().partition(b"\n")[2])["format"] == 4
     stored = SnapshotStore(tmp_path).load("uat")

@@ -222,7 +222,7 @@ def test_a_snapshot_of_another_version_leads_to_a_full_sync(
 ) -> None:
     on_sqlite.report(file_record("CA", checksum=f"sha256:{'0f' * 32}"))
     with monkeypatch.context() as patch:
-        patch.setattr("dagfusion_query.catalog.mapped_catalog.FORMAT", 2)
+        patch.setattr("dagfusion_query.catalog.manifest.FORMAT", 2)
         old = catalog_of(on_sqlite.open(), tmp_path / "state")
         old.close()
     catalog = catalog_of(on_sqlite.open(), tmp_path / "state")

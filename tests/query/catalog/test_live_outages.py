@@ -18,6 +18,7 @@ from dagfusion_query.event_log.event_log_interface import (
     Cursor,
     Event,
     EventLog,
+    Evidence,
     Generation,
     History,
     Moment,
@@ -29,6 +30,8 @@ from tests.query.catalog.following import Clock, Opened, Record, partitions, wai
 
 class FailingLog:
     """An event log that fails when told to."""
+
+    keeps_ids = False
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
@@ -54,6 +57,14 @@ class FailingLog:
     def verify(self, cursor: Cursor) -> str | None:
         self._fail()
         return self._log.verify(cursor)
+
+    def evidence(self, event_ids: Sequence[int]) -> Evidence:
+        self._fail()
+        return self._log.evidence(event_ids)
+
+    def purged_assets(self) -> Sequence[AssetKey]:
+        self._fail()
+        return self._log.purged_assets()
 
     def history(self, asset_key: Sequence[str], partition_key: str | None) -> History:
         self._fail()

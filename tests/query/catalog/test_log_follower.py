@@ -19,6 +19,7 @@ from dagfusion_query.event_log.event_log_interface import (
     AssetKey,
     Cursor,
     Event,
+    Evidence,
     Generation,
     History,
     Moment,
@@ -33,6 +34,8 @@ VERIFY_S, SYNC_S = 60.0, 3600.0
 
 class MemoryLog:
     """An event log that holds its events, and notes the calls."""
+
+    keeps_ids = True
 
     def __init__(self, events: Sequence[Event]) -> None:
         self.events = [*events]
@@ -61,6 +64,12 @@ class MemoryLog:
     def verify(self, cursor: Cursor) -> str | None:  # noqa: ARG002  # of the protocol
         self._note("verify")
         return self.mismatch
+
+    def evidence(self, event_ids: Sequence[int]) -> Evidence:
+        raise NotImplementedError
+
+    def purged_assets(self) -> Sequence[AssetKey]:
+        return []
 
     def history(self, asset_key: Sequence[str], partition_key: str | None) -> History:
         raise NotImplementedError

@@ -193,7 +193,7 @@ def test_a_damaged_manifest_is_found_wherever_it_is_damaged(tmp_path: Path, snap
 
 def test_another_format_is_refused(tmp_path: Path, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("dagfusion_query.catalog.mapped_catalog.FORMAT", 99)
+        patch.setattr("dagfusion_query.catalog.manifest.FORMAT", 99)
         SnapshotStore(tmp_path).save(snapshot, CURSOR, "log")
     with pytest.raises(SnapshotError, match="format 99, this version reads"):
         SnapshotStore(tmp_path).load("uat")

@@ -7,6 +7,7 @@ import pytest
 
 from dagfusion_query.config import read_config
 from dagfusion_query.errors import SettingsError
+from dagfusion_query.settings import Settings
 
 Write = Callable[[str], Path]
 TWO = """
@@ -184,3 +185,24 @@ def test_the_keys_of_metadata_are_those_of_the_environment_else_of_all(
     own = {"DAGFUSION_METADATA_KEYS": "a, b", "DAGFUSION_UAT_METADATA_KEYS": "c"}
     (read,) = read_config({**variables, **own}).environments
     assert read.metadata_keys == ("c",)
+
+
+def test_where_the_checkpoint_goes(write: Write) -> None:
+    write(
+        TWO.replace('event_log = "homes/prod"', 'event_log = "homes/prod"\ncatalog_checkpoint = "s3://acme/_catalog"')
+    )
+    plain = {"DAGFUSION_CATALOG_CHECKPOINT": "s3://lake/_catalog"}
+    uat, prod = read_config({"UAT_KEY": "id", **plain}).environments
+    assert (uat.settings.catalog_checkpoint, prod.settings.catalog_checkpoint) == (None, "s3://acme/_catalog")
+    (only,) = read_config({"UAT_KEY": "id", **plain}, event_log="/h").environments
+    assert only.settings.catalog_checkpoint == "s3://lake/_catalog"
+    assert Settings.read({**plain, "DAGFUSION_EVENT_LOG": "/h"}).catalog_checkpoint == "s3://lake/_catalog"
+
+
+@pytest.mark.parametrize("folder", ["bucket/x", "s3:///x", "s3://bucket", "s3://bucket/", "file:///x", "s3://b/a%20b"])
+def test_a_checkpoint_is_in_a_folder_of_a_bucket(folder: str) -> None:
+    with pytest.raises(SettingsError, match=r"DAGFUSION_CATALOG_CHECKPOINT must be s3://bucket/folder without"):
+        Settings.read({"DAGFUSION_CATALOG_CHECKPOINT": folder})
+    uat = {"DAGFUSION_ENVIRONMENTS": "uat", "DAGFUSION_UAT_EVENT_LOG": "/h"}
+    with pytest.raises(SettingsError, match="environment uat: catalog_checkpoint must be s3://bucket/folder"):
+        read_config({**uat, "DAGFUSION_UAT_CATALOG_CHECKPOINT": folder})

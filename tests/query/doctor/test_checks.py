@@ -23,7 +23,9 @@ from dagfusion_query.doctor.bucket_facts import (
 from dagfusion_query.doctor.checks import (
     BLOCKS,
     KNOWN_SCHEMAS,
+    CheckpointFacts,
     check_bucket,
+    check_checkpoint,
     check_clock,
     check_environment,
     check_rights,
@@ -190,3 +192,19 @@ def test_a_server_that_is_behind_is_measured() -> None:
 
     now = datetime(2024, 1, 1, tzinfo=UTC) + timedelta(minutes=5)
     assert read_bucket_facts(Bucket(), "lake", now.timestamp).skew_s == 300
+
+
+@pytest.mark.parametrize(
+    ("facts", "names"),
+    [
+        (CheckpointFacts(None), []),
+        (CheckpointFacts("s3://b/c", written_at_s=5.0), []),
+        (CheckpointFacts(None, purged=("a/x", "a/y")), ["event_log_purged"]),
+        (CheckpointFacts("s3://b/c"), ["checkpoint_missing"]),
+        (CheckpointFacts("s3://b/c", "damaged", written_at_s=5.0), ["checkpoint_unusable"]),
+        (CheckpointFacts("s3://b/c", written_at_s=5.0, missed=3), ["checkpoint_stale"]),
+        (CheckpointFacts("s3://b/c", purged=("a/x",)), ["event_log_purged", "checkpoint_missing"]),
+    ],
+)
+def test_a_checkpoint_that_would_not_help_is_a_fault(facts: CheckpointFacts, names: list[str]) -> None:
+    assert [fault.name for fault in check_checkpoint(facts, "event log of uat")] == names

@@ -117,7 +117,7 @@ def superseded_objects(
         return []
     root = manager.object_store.uri("")
     keys = {uri.removeprefix(root) for uri in uris if uri is not None}
-    found = superseded(objects, keys, {run.run_id for run in unfinished}, since)
+    found = _of_logged_runs(instance, superseded(objects, keys, {run.run_id for run in unfinished}, since))
     if any(run.run_id != own_run and may_write(run, asset_key) for run in unfinished):
         return found
     return [*found, *of_wiped_partitions(objects, {uri.removeprefix(root): at for uri, at in gone.items()}, keys)]
@@ -135,7 +135,19 @@ def superseded_large_objects(
     events = {file.event_id for file in needed(logged_files(instance, asset_key), since)}
     holders = needed(_holders(logged, events, _owners(instance, asset_key, logged), since), since)
     root = manager.object_store.uri("")
-    return superseded(objects, {one.uri.removeprefix(root) for one in holders}, unfinished, since)
+    found = superseded(objects, {one.uri.removeprefix(root) for one in holders}, unfinished, since)
+    return _of_logged_runs(instance, found)
+
+
+def _of_logged_runs(instance: dg.DagsterInstance, found: Sequence[StoredObject]) -> list[StoredObject]:
+    """Leave out objects of runs whose events were purged: the query service may still serve them.
+
+    A purge by age removes the start of a run first, and a deleted run has none.
+    """
+    start = dg.DagsterEventType.PIPELINE_START
+    runs = {run for stored in found if (run := run_of(stored.key)) is not None}
+    logged = {run for run in runs if instance.get_records_for_run(run, of_type=start, limit=1).records}
+    return [stored for stored in found if run_of(stored.key) in logged]
 
 
 class _Holder(NamedTuple):

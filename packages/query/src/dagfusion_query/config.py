@@ -22,6 +22,7 @@ from dagfusion_query.settings import (
     NO_STATE,
     EnvironmentSettings,
     Settings,
+    check_checkpoint,
     check_environment_name,
     default_region,
     listed,
@@ -259,6 +260,8 @@ def _with_options(name: str, settings: Settings, told: EnvironmentSettings) -> E
         raise SettingsError(
             f"environment {name}: dagster_url must be the http:// or https:// URL of Dagster's UI, without a password"
         )
+    check_checkpoint(told.catalog_checkpoint, f"environment {name}: catalog_checkpoint")
+    settings = replace(settings, catalog_checkpoint=told.catalog_checkpoint or settings.catalog_checkpoint)
     keys = listed(told.metadata_keys or settings.metadata_keys)
     return EnvironmentConfig(
         name,

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from dagfusion_query.abstract_connection import Connection, Result
 from dagfusion_query.as_of import Given, read_as_of
+from dagfusion_query.catalog.checkpoint import open_checkpoint
 from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.catalog.mapped_catalog import snapshot_folder
 from dagfusion_query.catalog.model import Snapshot, Table, whereabouts
@@ -299,6 +300,7 @@ def _follow(settings: Settings, event_log: str) -> LiveCatalog:
             poll_interval_s=settings.poll_interval_s,
             discovery=open_discovery(settings, folder),
             discovery_wait_s=_DISCOVERY_WAIT_S,
+            checkpoint=open_checkpoint(settings),
         )
     except BaseException as error:
         log.close()

@@ -19,6 +19,7 @@ ENVIRONMENTS = ("local", "uat", "prod")
 METADATA_KEYS = "dagster/uri,uri,path,s3_path"
 HOME = ".dagfusion"
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+_ESCAPED = frozenset("?#%")  # in URIs, which clients read in different ways
 _CORES = os.cpu_count() or 1
 
 
@@ -69,6 +70,12 @@ class Settings:
         "DAGFUSION_METADATA_KEYS",
         METADATA_KEYS,
         "Metadata keys that name the Parquet files of other IO managers, in order of preference.",
+    )
+    catalog_checkpoint: str | None = setting(
+        "DAGFUSION_CATALOG_CHECKPOINT",
+        None,
+        "A folder such as `s3://bucket/_catalog`, outside of the tables, for the checkpoint of the catalog. If it is "
+        "set, tables keep what is purged from Dagster's event log in PostgreSQL; the service writes the checkpoint.",
     )
     poll_interval_s: float = setting(
         "DAGFUSION_POLL_INTERVAL_S", 0.5, "Seconds between two polls of the event log.", section="engine"
@@ -174,6 +181,7 @@ class Settings:
         values.setdefault("region", default_region(environment))
         if bool(values.get("access_key_id")) != bool(values.get("secret_access_key")):
             raise SettingsError("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY go together: set both or neither, got one")
+        check_checkpoint(values.get("catalog_checkpoint"), "DAGFUSION_CATALOG_CHECKPOINT")
         return cls(**values, is_local_stack=bool(stack), cache_dir=_cache_dir(variables))
 
 
@@ -212,6 +220,7 @@ class EnvironmentSettings:
     aws_session_token: str | None = field(default=None, repr=False, metadata={"help": "For temporary keys."})
     dagster_url: str | None = field(default=None, metadata={"help": "Dagster's web interface, for links."})
     metadata_keys: str | None = field(default=None, metadata={"help": "As DAGFUSION_METADATA_KEYS."})
+    catalog_checkpoint: str | None = field(default=None, metadata={"help": "As DAGFUSION_CATALOG_CHECKPOINT."})
     iceberg_metadata: str | None = field(default=None, metadata={"help": "As DAGFUSION_ICEBERG_METADATA."})
     iceberg_credentials: str | None = field(default=None, metadata={"help": "As DAGFUSION_ICEBERG_CREDENTIALS."})
 
@@ -227,6 +236,20 @@ def check_environment_name(name: str) -> None:
             f"an environment's name must be a lower-case identifier such as uat or prod_eu, got {name!r}: it begins "
             "the names of its schemas"
         )
+
+
+def check_checkpoint(folder: str | None, where: str) -> None:
+    """Refuse a place that cannot have the checkpoint of a catalog.
+
+    Raises:
+        SettingsError: It is no folder of a bucket.
+    """
+    if folder is None:
+        return
+    scheme, _, rest = folder.partition("://")
+    bucket, _, path = rest.partition("/")
+    if scheme != "s3" or not bucket or not path.strip("/") or not _ESCAPED.isdisjoint(folder):
+        raise SettingsError(f"{where} must be s3://bucket/folder without ?, # and %, got {folder!r}")
 
 
 def default_region(environment: str) -> str:

@@ -85,6 +85,7 @@ class Supervisor:
             "DAGSTER_HOME": str(self.home.dagster),
             "ENVIRONMENT": "local",
             "S3_BUCKET": self.settings.bucket,
+            "DAGFUSION_CATALOG_CHECKPOINT": f"s3://{self.settings.bucket}/_catalog",
             "DAGFUSION_CONSOLE_URL": query_service.console_url(self.settings.http_port),
             "DAGFUSION_OBJECT_URL": store.object_url,
             **store.environ(),

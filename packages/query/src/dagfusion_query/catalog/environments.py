@@ -12,6 +12,8 @@ from types import MappingProxyType
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.as_of import AsOf
+from dagfusion_query.catalog.checkpoint import open_checkpoint
+from dagfusion_query.catalog.checkpointer import Checkpointer
 from dagfusion_query.catalog.live_catalog import Lag, LiveCatalog
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.past_catalog import PastCatalog, PastTable
@@ -177,6 +179,7 @@ class _Follower:
         self._empty = Snapshot(0, config.name)
         self._catalog: LiveCatalog | None = None
         self._past: PastCatalog | None = None
+        self._checkpointer: Checkpointer | None = None
         self._event_log: EventLog | None = None
         self._problem: QueryError = EnvironmentUnavailableError(
             f"environment {config.name} is being read for the first time: try again in a moment"
@@ -255,6 +258,8 @@ class _Follower:
 
     def close(self) -> None:
         self._thread.join(_CLOSE_TIMEOUT_S)
+        if self._checkpointer is not None:
+            self._checkpointer.close()
         if self._past is not None:
             self._past.close()
         if self._catalog is not None:
@@ -269,6 +274,7 @@ class _Follower:
                 catalog = self._open()
                 self._past = PastCatalog(catalog, self._reader, in_files=True)
                 self._catalog = catalog
+                self._write_checkpoints(catalog)
             except Exception as error:  # noqa: BLE001  # a bug in one environment must not take the service along
                 self._problem = _public(self._config.name, error)
                 if str(error) != said and not self._stopped.is_set():
@@ -280,6 +286,11 @@ class _Follower:
                 return
             self._wake.wait(retry_s)
             retry_s = min(2 * retry_s, _LAST_RETRY_S)
+
+    def _write_checkpoints(self, catalog: LiveCatalog) -> None:
+        if catalog.checkpoint is not None:
+            self._checkpointer = Checkpointer(catalog, catalog.checkpoint)
+            self._checkpointer.start()
 
     def _reader(self) -> EventLog:
         records = EventReader(self._config.metadata_keys, self._config.bucket)
@@ -296,6 +307,8 @@ class _Follower:
             poll_interval_s=settings.poll_interval_s,
             shared=True,
             discovery=open_discovery(settings, self._folder, config.bucket),
+            checkpoint=open_checkpoint(settings),
+            bucket=config.bucket,
         )
 
 

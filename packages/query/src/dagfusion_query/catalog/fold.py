@@ -102,12 +102,12 @@ def adopt(old: Snapshot, new: Snapshot) -> Snapshot:
     changed = {
         key: state
         for key, state in new.asset_states.items()
-        if key not in old.asset_states or not _holds_the_same(old.asset_states[key], state)
+        if key not in old.asset_states or not holds_the_same(old.asset_states[key], state)
     }
     gone = [
         key
         for key, state in old.asset_states.items()
-        if key not in new.asset_states and not _holds_the_same(state, AssetState())
+        if key not in new.asset_states and not holds_the_same(state, AssetState())
     ]
     if not changed and not gone:
         return old
@@ -116,7 +116,12 @@ def adopt(old: Snapshot, new: Snapshot) -> Snapshot:
     return with_asset_states(replace(old, tables=tables, asset_states=kept), changed)
 
 
-def _holds_the_same(one: AssetState, other: AssetState) -> bool:
+def fold_wipe(state: AssetState, wiped_at_us: int) -> AssetState:
+    """Return the state of an asset after a wipe at a moment, or the same one if it knows of that wipe."""
+    return _fold_asset(state, _News(wiped_at_us=wiped_at_us))
+
+
+def holds_the_same(one: AssetState, other: AssetState) -> bool:
     """Compare states by their events: one of the same id and moment is the same event.
 
     Wiped events count, too. SQLite forgets them and gives their ids again, so that they would hide later events.

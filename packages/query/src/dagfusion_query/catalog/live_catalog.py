@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dagfusion_query.catalog.log_follower import LogFollower, SyncSchedule
+from dagfusion_query.catalog.checkpoint import CheckpointStore
+from dagfusion_query.catalog.log_follower import LogFollower, Retention, SyncSchedule
 from dagfusion_query.catalog.model import Snapshot
-from dagfusion_query.catalog.snapshot import SnapshotStore, SnapshotWriter
+from dagfusion_query.catalog.snapshot import SnapshotStore, SnapshotWriter, Stored
 from dagfusion_query.discovery.discovery import Discovery
-from dagfusion_query.errors import EventLogUnavailableError, QueryError, SnapshotError
+from dagfusion_query.errors import EventLogUnavailableError, QueryError, SnapshotError, StoreUnavailableError
 from dagfusion_query.event_log.event_log_interface import EventLog
 
 _log = logging.getLogger(__name__)
@@ -57,11 +58,15 @@ class LiveCatalog:
             costs the snapshots.
         discovery: Looks at what other IO managers wrote; closed by this catalog. None leaves it out.
         discovery_wait_s: Seconds that the constructor and `refresh` wait for what is being discovered.
+        checkpoint: What a catalog without a snapshot in `state_dir` starts from. If it is given, what is purged from
+            the event log still counts.
+        bucket: The one bucket whose objects may be read; None allows any.
         clock: A monotonic clock, seconds; decides when a verification, a full sync or another attempt to save is due.
 
     Raises:
         EventLogError: The event log cannot be read, and no snapshot was left.
         SnapshotError: `state_dir` cannot be made.
+        StoreUnavailableError: The checkpoint cannot be read, and no snapshot was left.
     """
 
     def __init__(
@@ -76,9 +81,17 @@ class LiveCatalog:
         shared: bool = False,
         discovery: Discovery | None = None,
         discovery_wait_s: float = 0.0,
+        checkpoint: CheckpointStore | None = None,
+        bucket: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._event_log, self._environment, self._clock = event_log, environment, clock
+        self._event_log, self.environment, self._clock = event_log, environment, clock
+        self._checkpoint = checkpoint if event_log.keeps_ids else None
+        if checkpoint is not None and self._checkpoint is None:
+            _log.warning(
+                "the checkpoint %s is not used: an event log in SQLite gives the ids of deleted events again",
+                checkpoint.name,
+            )
         self._poll_interval_s, self._shared = poll_interval_s, shared
         self._discovery, self._discovery_wait_s = discovery, discovery_wait_s
         self._reading = threading.Lock()  # held while the follower and the writer are used
@@ -90,7 +103,13 @@ class LiveCatalog:
             store = None if state_dir is None else SnapshotStore(state_dir)
             self._writer = SnapshotWriter(store, discovery, clock)
             self._follower = LogFollower(
-                event_log, environment, schedule, self._writer.seal, discovery=discovery, clock=clock
+                event_log,
+                environment,
+                schedule,
+                self._writer.seal,
+                discovery=discovery,
+                retention=None if self._checkpoint is None else Retention(bucket),
+                clock=clock,
             )
             self._start(store)
             self._thread = threading.Thread(target=self._follow, name="dagfusion-catalog", daemon=True)
@@ -101,12 +120,32 @@ class LiveCatalog:
 
     def current(self) -> Snapshot:
         """Return the latest generation, without a look at the event log."""
-        return self._writer.saved or Snapshot(0, self._environment) if self._shared else self._follower.snapshot
+        return self._writer.saved or Snapshot(0, self.environment) if self._shared else self._follower.snapshot
 
     @property
     def is_saved(self) -> bool:
         """True if a generation is on disk."""
         return self._writer.saved is not None
+
+    @property
+    def checkpoint(self) -> CheckpointStore | None:
+        """The checkpoint, if the catalog retains what is purged."""
+        return self._checkpoint
+
+    @property
+    def full_syncs(self) -> int:
+        """The number of full syncs since the start."""
+        return self._follower.full_syncs.number
+
+    @property
+    def refusal(self) -> str | None:
+        """The reason why a stored snapshot was not combined with the event log, or None."""
+        return self._follower.refusal
+
+    @property
+    def undiscovered(self) -> int:
+        """The number of materializations whose objects have still to be looked at."""
+        return 0 if self._discovery is None else self._discovery.waiting
 
     @property
     def settled(self) -> int:
@@ -124,6 +163,21 @@ class LiveCatalog:
             self._discover()
             return self.current()
 
+    def combine(self, checkpoint: Stored) -> None:
+        """Add what a checkpoint has, unless it is of another event log; `refusal` says so then.
+
+        Raises:
+            EventLogError: The event log cannot be read.
+        """
+        with self._reading:
+            self._follower.combine(checkpoint)
+            self._poll()
+
+    def latest(self) -> Stored | None:
+        """Return the snapshot with its cursor; None while it may not be the event log's."""
+        with self._reading:
+            return self._follower.latest
+
     def lag(self) -> Lag:
         """Return how far the catalog may be behind the event log."""
         syncs, last_sync_reason = self._follower.full_syncs
@@ -132,7 +186,7 @@ class LiveCatalog:
             age_s=self._clock() - self._read_at,
             syncs=syncs,
             last_sync_reason=last_sync_reason,
-            undiscovered=0 if self._discovery is None else self._discovery.waiting,
+            undiscovered=self.undiscovered,
         )
 
     def close(self) -> None:
@@ -162,6 +216,7 @@ class LiveCatalog:
     def _start(self, store: SnapshotStore | None) -> None:
         if store is not None:
             self._load(store)
+        self._load_checkpoint()
         try:
             self._poll()
             self._discover()
@@ -173,15 +228,34 @@ class LiveCatalog:
     def _load(self, store: SnapshotStore) -> None:
         """Begin with the stored snapshot, if there is one that can be used."""
         try:
-            stored = store.load(self._environment)
+            stored = store.load(self.environment)
         except SnapshotError as error:
             _log.warning("the catalog is read anew from the event log: %s", error)
             # A generation's number stands for one content, also for processes that followed the damaged one.
-            self._follower.snapshot = Snapshot(store.last_generation(), self._environment)
+            self._follower.snapshot = Snapshot(store.last_generation(), self.environment)
         else:
             if stored is not None:
                 self._follower.resume(stored)
                 self._writer.saved = stored.snapshot
+
+    def _load_checkpoint(self) -> None:
+        """Add the checkpoint to the stored snapshot, or begin with it.
+
+        Raises:
+            StoreUnavailableError: It cannot be read, and there is no stored snapshot.
+        """
+        if (checkpoint := self._checkpoint) is None:
+            return
+        try:
+            head = checkpoint.head()
+            if head is not None:
+                self._follower.combine(checkpoint.load(head, self.environment))
+        except SnapshotError as error:
+            _log.warning("%s", error)
+        except StoreUnavailableError as error:
+            if not self._follower.has_snapshot:
+                raise
+            _log.warning("the catalog begins with the stored snapshot: %s", error)
 
     def _discover(self) -> None:
         """Wait for what is being discovered, and take it in: all of it, but for what has to be tried again later."""

@@ -9,15 +9,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from dagfusion_query.catalog.fold import adopt, fold
-from dagfusion_query.catalog.model import Snapshot
+from dagfusion_query.catalog.fold import adopt, fold, with_asset_states
+from dagfusion_query.catalog.join import has_lost, join, restrict
+from dagfusion_query.catalog.lineage import judge, sample_events
+from dagfusion_query.catalog.model import AssetState, Snapshot
 from dagfusion_query.catalog.snapshot import Stored
 from dagfusion_query.discovery.discovery import Discovery
-from dagfusion_query.event_log.event_log_interface import Cursor, Event, EventLog
+from dagfusion_query.event_log.event_log_interface import AssetKey, Cursor, Event, EventLog, parse_asset_key
+from dagfusion_query.event_log.log_evidence import is_same_database
 
 _log = logging.getLogger(__name__)
 
 _SWITCH_INTERVAL_S = 0.0005
+_CHECKPOINT = "the checkpoint"
 
 
 class _BulkWork:
@@ -98,6 +102,27 @@ class Reading(NamedTuple):
     changed: bool
 
 
+@dataclass(frozen=True)
+class Retention:
+    """The catalog keeps what was purged from the event log: only a later event, a wipe or a tombstone replaces it.
+
+    Attributes:
+        bucket: The one bucket whose objects may be read; None allows any.
+    """
+
+    bucket: str | None = None
+
+
+def purged_without_trace(event_log: EventLog, snapshot: Snapshot) -> list[AssetKey]:
+    """Return the assets that had files, of which neither the event log nor the snapshot has any.
+
+    Raises:
+        EventLogError: The event log cannot be read.
+    """
+    known = {key for key, state in snapshot.asset_states.items() if state.segments or state.absent.num_rows}
+    return [key for key in event_log.purged_assets() if key not in known]
+
+
 class LogFollower:
     """Keeps a snapshot up to date with an event log. Used by one thread at a time; any thread may read the attributes.
 
@@ -107,11 +132,13 @@ class LogFollower:
         schedule: When full syncs are due.
         seal: Called with the snapshot of a full sync after each batch; returns it with large segments moved to disk.
         discovery: Looks at what other IO managers wrote; None leaves it out.
+        retention: Given if purged events still count; None leaves out what is not in the event log any more.
         clock: A monotonic clock, seconds.
 
     Attributes:
         snapshot: The latest. After it has been saved, the same one with its rows mapped from disk is put in its place.
         full_syncs: The full syncs since the start.
+        refusal: Why a snapshot was not combined with this event log, unless a checkpoint has been since; or None.
     """
 
     def __init__(
@@ -122,8 +149,10 @@ class LogFollower:
         seal: Callable[[Snapshot], Snapshot],
         *,
         discovery: Discovery | None = None,
+        retention: Retention | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._retention = retention
         self._event_log, self._discovery, self._seal, self._clock = event_log, discovery, seal, clock
         self._schedule = schedule
         self.snapshot = Snapshot(0, environment)
@@ -133,11 +162,22 @@ class LogFollower:
         self._identity: str | None = None  # of this event log, once the stored snapshot was compared with it
         self._stale: str | None = "there is no snapshot yet"  # why a full sync is due
         self._adoptable = True  # whether a full sync may take unchanged tables from the snapshot before
+        self._checkpoints: list[Stored] = []  # to be combined with the snapshot
+        self._began_with_checkpoint = False
+        self._is_unsaved = False
+        self.refusal: str | None = None
 
     @property
     def has_snapshot(self) -> bool:
         """True if a snapshot can be served: a stored one, or one read from the event log."""
-        return self._cursor is not None
+        return self._cursor is not None and (self._identity is not None or not self._began_with_checkpoint)
+
+    @property
+    def latest(self) -> Stored | None:
+        """The snapshot with its cursor and the event log's identity; None before the event log has been read."""
+        if self._cursor is None or self._identity is None or self._stale is not None:
+            return None
+        return Stored(self.snapshot, self._cursor, self._identity)
 
     @property
     def settled(self) -> int:
@@ -149,6 +189,15 @@ class LogFollower:
         self.snapshot, self._cursor, self._stored_identity = stored.snapshot, stored.cursor, stored.identity
         self._stale = None if stored.is_current else "the snapshot is of an older version, which did not see all events"
 
+    def combine(self, checkpoint: Stored) -> None:
+        """Have the next `read` add what a checkpoint has and the snapshot does not."""
+        if self._cursor is None:
+            snapshot = with_asset_states(self.snapshot, checkpoint.snapshot.asset_states)
+            self.resume(replace(checkpoint, snapshot=self._seal(snapshot)))
+            self._began_with_checkpoint = self._is_unsaved = True
+        else:
+            self._checkpoints.append(checkpoint)
+
     def read(self) -> Reading:
         """Read what is new, or everything if a full sync is due, and fold it into the snapshot.
 
@@ -158,8 +207,15 @@ class LogFollower:
         """
         identity = self._recognise()
         if self._cursor is None or self._stale is not None:
-            return self._sync(identity)
-        return self._advance(self._cursor, identity)
+            reading = self._sync(identity)
+        else:
+            reading = self._advance(self._cursor, identity)
+        while self._checkpoints:
+            combined = self._with_retained(reading.latest, self._checkpoints[0], _CHECKPOINT)
+            reading = self._take_in(combined, reading.latest.cursor, identity)
+            del self._checkpoints[0]
+        self._is_unsaved = False
+        return reading
 
     def _recognise(self) -> str:
         """Find out once whether a stored snapshot is this event log's, and still true; return the log's identity."""
@@ -167,13 +223,20 @@ class LogFollower:
             return self._identity
         identity = self._event_log.identity()
         if self._cursor is not None and identity != self._stored_identity:
-            self._stale, self._adoptable = "the snapshot is of another event log", False
+            self._stale, self._adoptable = "the snapshot is of another event log", self._retention is not None
         elif self._cursor is not None:
-            self._stale = self._stale or self._event_log.verify(self._cursor)
+            self._stale = self._stale or self._event_log.verify(self._cursor) or self._contradiction()
         if self._discovery is not None:
             self._discovery.recognise(identity, resume=self._cursor is not None and self._stale is None)
         self._identity = identity
         return identity
+
+    def _contradiction(self) -> str | None:
+        """Return why the event log is not the one that the snapshot was read from, or None; ids may be given again."""
+        if self._retention is None:
+            return None
+        sampled = sample_events(self.snapshot)
+        return judge(sampled, self._event_log.evidence([*sampled]), is_same_database=True).why
 
     def _advance(self, cursor: Cursor, identity: str) -> Reading:
         poll = self._event_log.poll(cursor)
@@ -212,13 +275,70 @@ class LogFollower:
         self.full_syncs = FullSyncs(self.full_syncs.number + 1, self._stale)
         now_s = self._clock()
         self._schedule = replace(self._schedule, verified_at=now_s, synced_at=now_s)
-        self._stale = None
-        before = self.snapshot if self._adoptable else Snapshot(self.snapshot.generation + 1, environment)
-        self._adoptable = True
+        snapshot, before = self._after_sync(Stored(snapshot, cursor, identity))
+        self._stale, self._adoptable, self._stored_identity = None, True, identity
         return self._take_in(adopt(before, snapshot), cursor, identity)
+
+    def _after_sync(self, synced: Stored) -> tuple[Snapshot, Snapshot]:
+        """Return the outcome of a full sync with what is retained, and the generation that it follows."""
+        if self._adoptable and self._retention is None:
+            self._warn_of_lost(synced.snapshot)
+        is_first = self._cursor is None or self._began_with_checkpoint
+        if self._retention is not None and self._cursor is not None:
+            before = Stored(self.snapshot, self._cursor, self._stored_identity or synced.identity)
+            what = _CHECKPOINT if self._began_with_checkpoint else "the stored snapshot"
+            self._began_with_checkpoint = False
+            synced = replace(synced, snapshot=self._with_retained(synced, before, what))
+        if is_first and (purged := purged_without_trace(self._event_log, synced.snapshot)):
+            _log.warning(
+                "the event log was purged of all materializations of %s, and no checkpoint has them: these tables are "
+                "missing until they are materialized again",
+                ", ".join(map("/".join, purged)),
+            )
+        empty = Snapshot(self.snapshot.generation + 1, self.snapshot.environment)
+        return synced.snapshot, self.snapshot if self._adoptable else empty
+
+    def _with_retained(self, latest: Stored, other: Stored, what: str) -> Snapshot:
+        """Return a snapshot with what another one has and the event log does not.
+
+        Args:
+            latest: The snapshot of the event log as it is now.
+            other: The other one.
+            what: What it is called in the log.
+        """
+        sampled = sample_events(other.snapshot)
+        evidence = self._event_log.evidence([*sampled])
+        verdict = judge(sampled, evidence, is_same_database=is_same_database(other.identity, latest.identity))
+        if not verdict.is_same:
+            self.refusal = f"{what} is not used: {verdict.why}"
+            _log.warning("%s; the tables are those of the event log alone", self.refusal)
+            return latest.snapshot
+        if what == _CHECKPOINT:
+            self.refusal = None
+        if verdict.why is not None:
+            _log.warning("%s is used up to event %s: %s", what, verdict.last_event_id, verdict.why)
+        rows, before = latest.cursor.rows, other.cursor.rows
+        assets = {parse_asset_key(key) for key in latest.cursor.assets if before.get(key) in (None, rows.get(key))}
+        bucket = None if self._retention is None else self._retention.bucket
+        return join(latest.snapshot, restrict(other.snapshot, assets, verdict.last_event_id, bucket))
+
+    def _warn_of_lost(self, synced: Snapshot) -> None:
+        """Log that a full sync leaves out what was read before, unless it was wiped."""
+        lost = sorted(
+            "/".join(key)
+            for key, state in self.snapshot.asset_states.items()
+            if has_lost(state, synced.asset_states.get(key, AssetState()))
+        )
+        if lost:
+            _log.warning(
+                "events were deleted from the event log, and partitions of %s with them: "
+                "DAGFUSION_CATALOG_CHECKPOINT keeps what is purged",
+                ", ".join(lost),
+            )
 
     def _take_in(self, snapshot: Snapshot, cursor: Cursor, identity: str) -> Reading:
         known = self._cursor
         changed = snapshot is not self.snapshot or known is None or known.watermark.settled != cursor.watermark.settled
+        self._is_unsaved |= changed
         self.snapshot, self._cursor = snapshot, cursor
-        return Reading(Stored(snapshot, cursor, identity), changed)
+        return Reading(Stored(snapshot, cursor, identity), self._is_unsaved)

@@ -3,47 +3,24 @@
 import hashlib
 import logging
 import time
-import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pyarrow as pa
 
-from dagfusion_contract.record import Layout
-from dagfusion_contract.view import read_view, view_entry
 from dagfusion_query.catalog.fold import with_asset_states
-from dagfusion_query.catalog.model import (
-    ABSENT_SCHEMA,
-    CONSOLIDATED_SCHEMA,
-    FILELESS_SCHEMA,
-    AssetState,
-    PublishedView,
-    Segment,
-    Snapshot,
-)
+from dagfusion_query.catalog.manifest import File, decode_asset, decode_manifest
+from dagfusion_query.catalog.model import AssetState, Snapshot
 from dagfusion_query.errors import SnapshotError
 from dagfusion_query.event_log.event_log_interface import AssetKey, EventLog
 from dagfusion_query.settings import NO_STATE, Settings
 
-FORMAT = 7
-READABLE = (4, 5, 6, FORMAT)  # 4 has no consolidations, 5 no views, 6 no tombstones
-OTHER_ROWS = ("absent", "fileless", "consolidated")  # of an asset, beside its segments
-_LAYOUT_FILE, _LAYOUT_PARTITION, _LAYOUT_NAMES = b"dagfusion.file", b"dagfusion.partition", b"dagfusion.layout"
 _log = logging.getLogger(__name__)
 _WAIT_S = 2.0
 _LOOK_S = 0.02
-
-
-@dataclass(frozen=True)
-class File:
-    """A file of rows, as the manifest names it."""
-
-    name: str
-    size: int
-    checksum: int
 
 
 def manifest_paths(folder: Path) -> list[Path]:
@@ -59,83 +36,6 @@ def manifest_path(folder: Path, generation: int) -> Path:
 def generation_of(path: Path) -> int:
     """Return the generation in a manifest's name."""
     return int(path.stem.rpartition("-")[2])
-
-
-def encode_manifest(body: Mapping[str, Any]) -> bytes:
-    """Return a manifest as it is stored: a checksum, and the rest as JSON."""
-    encoded = orjson.dumps({"format": FORMAT, **body})
-    return b"%08x\n" % zlib.crc32(encoded) + encoded
-
-
-def read_manifest(path: Path) -> dict[str, Any]:
-    """Read a manifest.
-
-    Raises:
-        OSError: It is gone, or cannot be read.
-        ValueError: It is torn or damaged, or of another format.
-    """
-    checksum, _, encoded = path.read_bytes().partition(b"\n")
-    if checksum != b"%08x" % zlib.crc32(encoded):
-        raise ValueError(f"{path} is torn or damaged")
-    manifest: dict[str, Any] = orjson.loads(encoded)
-    if manifest["format"] not in READABLE:
-        raise ValueError(f"{path} has format {manifest['format']}, this version reads {FORMAT}")
-    return manifest
-
-
-def layout_metadata(layout: Layout) -> dict[bytes, bytes]:
-    """Return what a file's schema says of the layout of its rows."""
-    return {
-        _LAYOUT_FILE: layout.file.serialize().to_pybytes(),
-        _LAYOUT_PARTITION: layout.partition.serialize().to_pybytes(),
-        _LAYOUT_NAMES: orjson.dumps([layout.fingerprint, layout.key, layout.unreadable]),
-    }
-
-
-def map_rows(segments: Path, file: File) -> pa.Table:
-    """Map a file of rows."""
-    return pa.ipc.open_file(pa.memory_map(str(segments / file.name))).read_all()
-
-
-def map_asset_state(segments: Path, asset: Mapping[str, Any]) -> tuple[AssetState, list[tuple[pa.Table, File]]]:
-    """Map the rows of one asset of a manifest.
-
-    Returns:
-        The state, and each of its tables of rows with its file.
-    """
-    found = list(_map_segments(segments, asset["segments"]))
-    mapped = [(segment.rows, file) for segment, file in found]
-    others = []
-    schemas = (ABSENT_SCHEMA, FILELESS_SCHEMA, CONSOLIDATED_SCHEMA)
-    for name, schema in zip(OTHER_ROWS, schemas, strict=True):
-        if asset.get(name):
-            file = File(**asset[name])
-            mapped.append((map_rows(segments, file), file))
-        others.append(mapped[-1][0] if asset.get(name) else schema.empty_table())
-    absent, fileless, consolidated = others
-    segments_found = tuple(segment for segment, _ in found)
-    view = _read_view(asset.get("view"))
-    return AssetState(segments_found, absent, fileless, asset["wiped_at_us"], consolidated, view), mapped
-
-
-def encode_view(published: PublishedView | None) -> dict[str, Any] | None:
-    """Return the view of an asset as manifests have it."""
-    if published is None:
-        return None
-    told = {"event_id": published.event_id, "at_us": published.at_us, "run_id": published.run_id}
-    return {**told, "record": view_entry(published.view)}
-
-
-def _read_view(entry: Mapping[str, Any] | None) -> PublishedView | None:
-    if entry is None:
-        return None
-    return PublishedView(entry["event_id"], entry["at_us"], entry["run_id"], read_view(entry["record"]))
-
-
-def files_of(asset: Mapping[str, Any]) -> list[File]:
-    """Return the files that hold the rows of one asset of a manifest."""
-    entries = [entry["file"] for entry in asset["segments"]] + [asset.get(name) for name in OTHER_ROWS]
-    return [File(**entry) for entry in entries if entry]
 
 
 def snapshot_folder(settings: Settings, event_log: EventLog) -> Path | None:
@@ -167,6 +67,11 @@ def snapshot_folder(settings: Settings, event_log: EventLog) -> Path | None:
         )
         return None
     return folder
+
+
+def map_rows(segments: Path, file: File) -> pa.Table:
+    """Map a file of rows."""
+    return pa.ipc.open_file(pa.memory_map(str(segments / file.name))).read_all()
 
 
 class MappedCatalog:
@@ -210,7 +115,7 @@ class MappedCatalog:
         paths = manifest_paths(self._folder)
         if not paths:
             return
-        manifest = read_manifest(paths[-1])
+        manifest = decode_manifest(paths[-1].read_bytes(), paths[-1])
         generation = manifest["generation"]
         if generation <= self._snapshot.generation:
             return
@@ -218,24 +123,9 @@ class MappedCatalog:
         changed: dict[AssetKey, AssetState] = {}
         for key, asset in entries.items():
             if asset != self._entries.get(key):
-                changed[key], _ = map_asset_state(self._folder / "segments", asset)
+                changed[key], _ = decode_asset(asset, partial(map_rows, self._folder / "segments"))
         self._snapshot = _next_snapshot(self._snapshot, generation, changed, self._entries.keys() - entries.keys())
         self._entries = entries
-
-
-def _map_segments(segments: Path, entries: list[Mapping[str, Any]]) -> Iterator[tuple[Segment, File]]:
-    for entry in entries:
-        file = File(**entry["file"])
-        rows = map_rows(segments, file)
-        metadata = rows.schema.metadata
-        fingerprint, key, unreadable = orjson.loads(metadata[_LAYOUT_NAMES])
-        columns, partition = _schema(metadata[_LAYOUT_FILE]), _schema(metadata[_LAYOUT_PARTITION])
-        layout = Layout(columns, partition, fingerprint, key, tuple(map(tuple, unreadable)))
-        yield Segment(layout, rows.replace_schema_metadata(None), tuple(entry["dropped"])), file
-
-
-def _schema(serialized: bytes) -> pa.Schema:
-    return pa.ipc.read_schema(pa.py_buffer(serialized))
 
 
 def _next_snapshot(

@@ -17,32 +17,32 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from dagfusion_contract.record import Layout
 from dagfusion_query.catalog.fold import with_asset_states
-from dagfusion_query.catalog.mapped_catalog import (
+from dagfusion_query.catalog.manifest import (
     FORMAT,
-    OTHER_ROWS,
     File,
+    decode_asset,
+    decode_cursor,
+    decode_manifest,
+    encode_asset,
+    encode_cursor,
     encode_manifest,
-    encode_view,
     files_of,
-    generation_of,
     layout_metadata,
-    manifest_path,
-    manifest_paths,
-    map_asset_state,
-    map_rows,
-    read_manifest,
 )
+from dagfusion_query.catalog.mapped_catalog import generation_of, manifest_path, manifest_paths, map_rows
 from dagfusion_query.catalog.model import AssetState, Segment, Snapshot
 from dagfusion_query.catalog.segments import LARGE_ROWS
 from dagfusion_query.discovery.discovery import Discovery
 from dagfusion_query.errors import SnapshotError
-from dagfusion_query.event_log.event_log_interface import AssetKey, Cursor, Watermark
+from dagfusion_query.event_log.event_log_interface import AssetKey, Cursor
 
 _log = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ class SnapshotStore:
             manifests = manifest_paths(self._folder)
             if not manifests:
                 return None
-            return self._read(read_manifest(manifests[-1]), environment)
+            return self._read(decode_manifest(manifests[-1].read_bytes(), manifests[-1]), environment)
         except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
             raise SnapshotError(f"the catalog's snapshot in {self._folder} cannot be used: {error!r}") from error
 
@@ -172,35 +172,18 @@ class SnapshotStore:
         return File(name, size, checksum)
 
     def _write_manifest(self, snapshot: Snapshot, cursor: Cursor, identity: str) -> None:
-        written = {}
-        assets = []
-        for asset_key, state in snapshot.asset_states.items():
-            segments = []
-            for segment in state.segments:
-                rows, file = self._written[id(segment.rows)]
-                written[id(rows)] = (rows, file)
-                segments.append({"file": file, "dropped": segment.dropped})
-            asset: dict[str, Any] = {"key": asset_key, "wiped_at_us": state.wiped_at_us, "segments": segments}
-            asset["view"] = encode_view(state.view)
-            for name in OTHER_ROWS:
-                rows = getattr(state, name)
-                if rows.num_rows:
-                    written[id(rows)] = self._written.get(id(rows)) or (rows, self._write_rows(rows))
-                asset[name] = written[id(rows)][1] if rows.num_rows else None
-            assets.append(asset)
+        written: dict[int, tuple[pa.Table, File]] = {}
+
+        def place(rows: pa.Table, _: Layout | None) -> File:
+            written[id(rows)] = self._written.get(id(rows)) or (rows, self._write_rows(rows))
+            return written[id(rows)][1]
+
+        assets = [encode_asset(asset_key, state, place) for asset_key, state in snapshot.asset_states.items()]
         self._written = written
-        watermark = cursor.watermark
         body = {
             "generation": snapshot.generation,
             "identity": identity,
-            "cursor": {
-                "settled": watermark.settled,
-                "count": watermark.count,
-                "total": str(watermark.total),
-                "seen": sorted(watermark.seen),
-                "assets": cursor.assets,
-                "top": cursor.top,
-            },
+            "cursor": encode_cursor(cursor),
             "assets": assets,
         }
         path = manifest_path(self._folder, snapshot.generation)
@@ -216,17 +199,15 @@ class SnapshotStore:
             list(pool.map(self._check, files))
         asset_states = {tuple(asset["key"]): self._read_asset_state(asset) for asset in manifest["assets"]}
         empty = Snapshot(manifest["generation"] - 1, environment)
-        at = manifest["cursor"]
-        watermark = Watermark(at["settled"], at["count"], int(at["total"]), frozenset(at["seen"]))
         return Stored(
             with_asset_states(empty, asset_states),
-            Cursor(watermark, at["assets"], top=at["top"]),
+            decode_cursor(manifest["cursor"]),
             manifest["identity"],
             manifest["format"] == FORMAT,
         )
 
     def _read_asset_state(self, asset: Mapping[str, Any]) -> AssetState:
-        state, mapped = map_asset_state(self._segments, asset)
+        state, mapped = decode_asset(asset, partial(map_rows, self._segments))
         self._written.update((id(rows), (rows, file)) for rows, file in mapped)
         return state
 
@@ -244,7 +225,7 @@ class SnapshotStore:
         used = {file.name for _, file in self._written.values()}
         for path in manifests[-_KEPT_MANIFESTS:]:
             with suppress(ValueError, KeyError, TypeError):
-                for asset in read_manifest(path)["assets"]:
+                for asset in decode_manifest(path.read_bytes(), path)["assets"]:
                     used |= {file.name for file in files_of(asset)}
         oldest = time.time() - _ORPHAN_AGE_S
         for path in self._segments.iterdir():

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dagfusion_query.catalog.checkpoint import open_checkpoint
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.config import EnvironmentConfig
 from dagfusion_query.cost.estimate import MONTH_DAYS, LifecycleRule, StoredFiles, read_rules
@@ -27,7 +28,7 @@ def read_files(config: EnvironmentConfig, now: datetime) -> tuple[list[StoredFil
     Raises:
         EventLogError: The event log cannot be read.
     """
-    catalog = open_catalog(config)
+    catalog = open_catalog(config, open_checkpoint(config.settings))
     try:
         tables = catalog.current().tables.values()
         found = [stored for table in tables for stored in _stored(table, now)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -155,6 +156,53 @@ def check_clock(skew_s: float, where: str) -> Iterator[Fault]:
             where,
             f"the clock of this machine is {off} that of the server",
             "run a time service such as chrony: S3 refuses requests that are 15 minutes off",
+        )
+
+
+@dataclass(frozen=True)
+class CheckpointFacts:
+    """The checkpoint of a catalog.
+
+    Attributes:
+        folder: Where it is to be; None if none is configured.
+        problem: Why it cannot be used; None if it can, or is not there.
+        written_at_s: When it was written, in seconds since 1970; None if it is not there.
+        missed: Materializations of more than an hour ago that it does not have.
+        purged: Assets whose materializations were purged from the event log, and that no checkpoint has.
+    """
+
+    folder: str | None
+    problem: str | None = None
+    written_at_s: float | None = None
+    missed: int = 0
+    purged: tuple[str, ...] = ()
+
+
+def check_checkpoint(facts: CheckpointFacts, where: str) -> Iterator[Fault]:
+    """Find a checkpoint that is of no use, and tables that were lost for want of one."""
+    if facts.purged:
+        yield Fault(
+            "event_log_purged",
+            where,
+            f"all materializations of {named(facts.purged)} were deleted, and no checkpoint has them",
+            "materialize these assets again, and set DAGFUSION_CATALOG_CHECKPOINT before events are purged",
+        )
+    if facts.folder is None:
+        return
+    if facts.problem is not None:
+        step = "read the message; if the objects of the checkpoint are of no use any more, delete them"
+        yield Fault("checkpoint_unusable", facts.folder, facts.problem, step)
+    elif facts.written_at_s is None:
+        step = "start the service, whose role needs the right to read and to write there"
+        yield Fault("checkpoint_missing", facts.folder, "there is no checkpoint yet", step)
+    elif facts.missed:
+        at = datetime.fromtimestamp(facts.written_at_s, UTC)
+        yield Fault(
+            "checkpoint_stale",
+            facts.folder,
+            f"it was written at {at:%Y-%m-%d %H:%M} UTC, and {counted(facts.missed, 'materialization')} came after it, "
+            "more than an hour ago",
+            "start the service, and read in its log why it does not write the checkpoint",
         )
 
 

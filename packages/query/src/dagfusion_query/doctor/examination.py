@@ -6,7 +6,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from dagfusion_query.catalog.checkpoint import CheckpointStore, events_after, open_checkpoint, reach
 from dagfusion_query.catalog.live_catalog import LiveCatalog
+from dagfusion_query.catalog.log_follower import purged_without_trace
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.config import EnvironmentConfig
 from dagfusion_query.discovery import open_discovery
@@ -20,9 +22,11 @@ from dagfusion_query.doctor.bucket_facts import (
     s3_client,
 )
 from dagfusion_query.doctor.checks import (
+    CheckpointFacts,
     Fault,
     Unknown,
     check_bucket,
+    check_checkpoint,
     check_clock,
     check_environment,
     check_objects,
@@ -32,7 +36,7 @@ from dagfusion_query.doctor.checks import (
     unknown_facts,
     unreachable,
 )
-from dagfusion_query.errors import EventLogError
+from dagfusion_query.errors import EventLogError, SnapshotError, StoreUnavailableError
 from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.event_log_interface import EventLog
 from dagfusion_query.event_log.postgres import PostgresEventLog
@@ -43,6 +47,7 @@ MAX_OBJECTS = 100_000
 ORPHANS_AFTER_H = 24.0
 _POLL_INTERVAL_S = 3600.0  # the catalog is refreshed when it is needed
 _DISCOVERY_WAIT_S = 30.0
+_FRESH_S = 3600.0  # a later event may not be in the checkpoint yet
 
 
 @dataclass
@@ -84,8 +89,9 @@ def examine(config: EnvironmentConfig, scope: Scope | None = None) -> Diagnosis:
             log = _reader(config)
             opened.callback(log.close)
             _examine_database(log, found, where, scope, is_local_stack=config.settings.is_local_stack)
-            catalog = open_catalog(config)
+            catalog, problem = _open_catalog(config)
             opened.callback(catalog.close)
+            found.faults += check_checkpoint(_checkpoint_facts(config, log, catalog, problem, scope.clock()), where)
         except EventLogError as error:
             found.faults.append(unreachable(error, where))
             if config.bucket is not None:
@@ -97,11 +103,12 @@ def examine(config: EnvironmentConfig, scope: Scope | None = None) -> Diagnosis:
     return found
 
 
-def open_catalog(config: EnvironmentConfig) -> LiveCatalog:
+def open_catalog(config: EnvironmentConfig, checkpoint: CheckpointStore | None = None) -> LiveCatalog:
     """Return the catalog of an environment, which stores no snapshots and does not poll by itself.
 
     Raises:
         EventLogError: The event log cannot be read.
+        StoreUnavailableError: The checkpoint cannot be read.
     """
     return LiveCatalog(
         _reader(config),
@@ -109,7 +116,38 @@ def open_catalog(config: EnvironmentConfig) -> LiveCatalog:
         poll_interval_s=_POLL_INTERVAL_S,
         discovery=open_discovery(config.settings, None, config.bucket),
         discovery_wait_s=_DISCOVERY_WAIT_S,
+        checkpoint=checkpoint,
+        bucket=config.bucket,
     )
+
+
+def _open_catalog(config: EnvironmentConfig) -> tuple[LiveCatalog, str | None]:
+    """Return the catalog, and why its checkpoint cannot be used."""
+    checkpoint = open_checkpoint(config.settings)
+    try:
+        if checkpoint is not None:
+            checkpoint.head()
+        catalog = open_catalog(config, checkpoint)
+    except (StoreUnavailableError, SnapshotError) as error:
+        return open_catalog(config), str(error)
+    return catalog, catalog.refusal
+
+
+def _checkpoint_facts(
+    config: EnvironmentConfig, log: EventLog, catalog: LiveCatalog, problem: str | None, now_s: float
+) -> CheckpointFacts:
+    purged = tuple(map("/".join, purged_without_trace(log, catalog.current())))
+    folder, store = config.settings.catalog_checkpoint, catalog.checkpoint
+    if problem is not None or store is None:
+        is_sqlite = folder is not None and not log.keeps_ids
+        return CheckpointFacts(folder, "an event log in SQLite has none" if is_sqlite else problem, purged=purged)
+    head = store.head()
+    if head is None:
+        return CheckpointFacts(folder, purged=purged)
+    if store.known_etag is None:
+        return CheckpointFacts(folder, "its objects of rows are missing or damaged", purged=purged)
+    missed = events_after(catalog.current(), reach(head.cursor), int((now_s - _FRESH_S) * 1e6))
+    return CheckpointFacts(folder, None, head.written_at_s, missed, purged)
 
 
 def _reader(config: EnvironmentConfig) -> EventLog:

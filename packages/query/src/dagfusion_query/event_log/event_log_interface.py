@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import orjson
@@ -189,12 +190,14 @@ class Cursor:
         assets: The asset keys that Dagster lists, as it stores them, and when each was wiped (microseconds, or None).
         verified: Whether events that were being written during the full sync have been accounted for.
         top: What the event at the watermark looks like, where its id might be given out twice; else None.
+        rows: The number of each asset's row, which is another one if Dagster removed the asset and has it again.
     """
 
     watermark: Watermark
     assets: Mapping[str, int | None]
     verified: bool = False
     top: str | None = None
+    rows: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True)
@@ -240,11 +243,40 @@ class History(NamedTuple):
     wiped_at_us: int | None
 
 
+class Mark(NamedTuple):
+    """What tells an event from another one with its id.
+
+    Attributes:
+        run_id: Empty outside of a run.
+        at_us: When it happened, microseconds since 1970 in UTC.
+    """
+
+    run_id: str
+    at_us: int
+
+
+class Evidence(NamedTuple):
+    """What an event log shows of its history.
+
+    Attributes:
+        marks: By id, the events among those that were named that are still in the log.
+        highest: The highest id that the log has or is known to have had.
+    """
+
+    marks: Mapping[int, Mark]
+    highest: int
+
+
 class EventLog(Protocol):
     """A reader of one Dagster event log; its methods are called from one thread at a time.
 
     Every method raises EventLogUnavailableError while the database does not answer, and works again once it does.
+
+    Attributes:
+        keeps_ids: False if the ids of deleted events are given to later ones.
     """
+
+    keeps_ids: bool
 
     def identity(self) -> str:
         """Return a text that identifies this event log, without secrets."""
@@ -260,6 +292,12 @@ class EventLog(Protocol):
 
     def verify(self, cursor: Cursor) -> str | None:
         """Return why the events below the cursor are not those delivered (a run was deleted, say), or None."""
+
+    def evidence(self, event_ids: Sequence[int]) -> Evidence:
+        """Return what the log has under these ids, and the highest id that it is known to have had."""
+
+    def purged_assets(self) -> Sequence[AssetKey]:
+        """Return the assets whose last materialization named a file, and that have none in the log any more."""
 
     def history(self, asset_key: Sequence[str], partition_key: str | None) -> History:
         """Return which runs were to materialize a partition, or any of a table where the key is None."""

@@ -14,6 +14,7 @@ from dagfusion_query.event_log.event_log_interface import (
     Consolidation,
     Cursor,
     Event,
+    Evidence,
     FilelessAssets,
     Generation,
     History,
@@ -34,6 +35,7 @@ from dagfusion_query.event_log.event_log_sql import (
     observations_since,
     read_history,
 )
+from dagfusion_query.event_log.log_evidence import read_evidence, read_purged_assets
 from dagfusion_query.event_log.postgres_connection import Database, DatabaseFacts, Transaction, read_database_facts
 from dagfusion_query.event_log.secret_url import SecretUrl
 from dagfusion_query.event_log.stored_event import ENTRY_END, ENTRY_START, EventReader
@@ -53,7 +55,7 @@ select (select system_identifier from pg_control_system()),
        (select oid from pg_database where datname = current_database()),
        'event_logs'::regclass::oid::bigint
 """
-_ASSETS = f"select asset_key, {_MICROSECONDS.format('wipe_timestamp')} from asset_keys"
+_ASSETS = f"select asset_key, {_MICROSECONDS.format('wipe_timestamp')}, id from asset_keys"
 _VISIBLE = f"""
 select {_SNAPSHOT}, array(select id from event_logs where id > %s and {_IS_MATERIALIZATION})
 from pg_current_snapshot() s
@@ -135,6 +137,8 @@ class PostgresEventLog:
         EventLogLocationError: `conninfo` is not one.
     """
 
+    keeps_ids = True
+
     def __init__(
         self,
         conninfo: str | SecretUrl,
@@ -166,6 +170,14 @@ class PostgresEventLog:
     def verify(self, cursor: Cursor) -> str | None:
         """Compare number and sum of the settled ids; see `EventLog.verify`."""
         return self._database.run(lambda run: self._verify(run, cursor), _SYNC_TIMEOUT_S)
+
+    def evidence(self, event_ids: Sequence[int]) -> Evidence:
+        """Return what the log has under these ids, and the highest id; see `EventLog.evidence`."""
+        return self._database.run(lambda run: read_evidence(run, event_ids), _POLL_TIMEOUT_S)
+
+    def purged_assets(self) -> list[AssetKey]:
+        """Return the assets whose materializations are gone; see `EventLog.purged_assets`."""
+        return self._database.run(lambda run: read_purged_assets(run, self._records.naming), _POLL_TIMEOUT_S)
 
     def history(self, asset_key: Sequence[str], partition_key: str | None) -> History:
         """Return what was done about a table or a partition; see `EventLog.history`."""
@@ -216,7 +228,7 @@ class PostgresEventLog:
         count, total = run(_FINGERPRINT, (settled,))[0]
         start = Watermark(settled, count, total)
         watermark = start.advance(visible, 0, xmax, now).watermark
-        assets = dict(run(_ASSETS))
+        assets, numbers = _assets(run)
         fileless = self._fileless
         if _evidence(run, fileless.up_to) != fileless.evidence:
             fileless = FilelessAssets()
@@ -229,7 +241,7 @@ class PostgresEventLog:
         while some := list(islice(found, FEW)):
             receive(some)
         self._fileless = FilelessAssets(highest, _evidence(run, highest), frozenset(assets.keys() - named))
-        return Cursor(watermark, assets)
+        return Cursor(watermark, assets, rows=numbers)
 
     def _sync_asset(
         self,
@@ -306,7 +318,7 @@ class PostgresEventLog:
         events: list[Event] = []
         for start in range(0, len(fresh), BATCH):
             events += self._materializations(run, _BY_ID, (fresh[start : start + BATCH],))
-        assets = dict(run(_ASSETS))
+        assets, numbers = _assets(run)
         for key, wiped_at_us in assets.items():
             if key not in cursor.assets:  # its row comes in a transaction of its own, after its first event's
                 self._sync_asset(run, key, wiped_at_us, events.extend)
@@ -314,10 +326,12 @@ class PostgresEventLog:
                 events.append(Wipe(self._asset_key(key), wiped_at_us))
         events += self._observations(run, cursor.watermark.settled)
         settled = watermark.settled != cursor.watermark.settled or not watermark.pending
-        moved = Cursor(watermark, assets, verified=cursor.verified or settled)
+        moved = Cursor(watermark, assets, verified=cursor.verified or settled, rows=numbers)
         resync = None
         if gone := sorted(cursor.assets.keys() - assets.keys()):
             resync = f"Dagster no longer knows the assets {', '.join(gone)}"
+        elif anew := sorted(key for key, row in cursor.rows.items() if numbers.get(key) != row):
+            resync = f"Dagster removed the assets {', '.join(anew)}, and has them again"
         elif advance.gone:
             resync = f"events were deleted, among them {advance.gone[0]}"
         elif moved.verified and not cursor.verified:
@@ -361,6 +375,12 @@ class PostgresEventLog:
         if key not in self._keys:
             self._keys[key] = parse_asset_key(key)
         return self._keys[key]
+
+
+def _assets(run: Transaction) -> tuple[dict[str, int | None], dict[str, int]]:
+    """Return when each asset was wiped, and the number of its row."""
+    found = run(_ASSETS)
+    return {key: wiped for key, wiped, _ in found}, {key: number for key, _, number in found}
 
 
 def _evidence(run: Transaction, up_to: int) -> Sequence[Any]:

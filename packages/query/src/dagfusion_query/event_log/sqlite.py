@@ -24,9 +24,11 @@ from dagfusion_query.event_log.event_log_interface import (
     Consolidation,
     Cursor,
     Event,
+    Evidence,
     FilelessAssets,
     Generation,
     History,
+    Mark,
     Materialization,
     Moment,
     Poll,
@@ -54,6 +56,12 @@ _IS_MATERIALIZATION = "dagster_event_type = 'ASSET_MATERIALIZATION'"
 _MICROSECONDS = "(strftime('%s', substr({0}, 1, 19)) * 1000000 + substr({0} || '000000', 21, 6))"
 
 _ASSETS = f"select asset_key, {_MICROSECONDS.format('wipe_timestamp')} from asset_keys"
+_MARK = f"select run_id, {_MICROSECONDS.format('timestamp')} from event_logs where id = ?"
+_PURGED = f"""
+select asset_key from asset_keys a where last_materialization is not null and names_file(last_materialization)
+    and not exists (select 1 from event_logs e where e.asset_key = a.asset_key and e.{_IS_MATERIALIZATION})
+order by 1
+"""
 _FINGERPRINT = f"select count(*), coalesce(sum(id), 0) from event_logs where id <= ? and {_IS_MATERIALIZATION}"
 _HIGHEST = f"select coalesce(max(id), 0) from event_logs where {_IS_MATERIALIZATION}"
 _TOP = "select run_id || ' ' || timestamp from event_logs where id = ?"
@@ -99,6 +107,8 @@ class SqliteEventLog:
         records: Reads what events say was written.
     """
 
+    keeps_ids = False
+
     def __init__(self, path: Path, records: EventReader | None = None) -> None:
         self._path = path.absolute()
         self._records = records or EventReader()
@@ -122,6 +132,20 @@ class SqliteEventLog:
     def verify(self, cursor: Cursor) -> str | None:
         """Compare number, sum and latest of the ids; see `EventLog.verify`."""
         return self._read(lambda connection: _verify(connection, cursor))
+
+    def evidence(self, event_ids: Sequence[int]) -> Evidence:
+        """Return what the log has under these ids, and the highest id; see `EventLog.evidence`."""
+
+        def read(connection: sqlite3.Connection) -> Evidence:
+            found = {event_id: connection.execute(_MARK, (event_id,)).fetchone() for event_id in event_ids}
+            marks = {event_id: Mark(*mark) for event_id, mark in found.items() if mark is not None}
+            return Evidence(marks, connection.execute(_HIGHEST).fetchone()[0])
+
+        return self._read(read)
+
+    def purged_assets(self) -> list[AssetKey]:
+        """Return the assets whose materializations are gone; see `EventLog.purged_assets`."""
+        return self._read(lambda connection: [parse_asset_key(key) for (key,) in connection.execute(_PURGED)])
 
     def history(self, asset_key: Sequence[str], partition_key: str | None) -> History:
         """Return what was done about a table or a partition; see `EventLog.history`."""

@@ -1,0 +1,167 @@
+"""Writes the checkpoint of a catalog from time to time, in a thread of its own. Several processes may share one.
+
+The process that wrote it last goes on writing. Another takes over if it stops: it first adds what the checkpoint has to
+its own catalog, so that a checkpoint always has all that the one before had.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from dagfusion_query.catalog.checkpoint import CheckpointStore, Head, reach
+from dagfusion_query.catalog.snapshot import Stored
+from dagfusion_query.errors import QueryError
+
+_log = logging.getLogger(__name__)
+
+INTERVAL_S = 300.0
+_TAKEOVER = 2  # intervals without a new checkpoint after which another process writes it
+_PAUSE_S = 1.0
+_CLOSE_TIMEOUT_S = 10.0
+
+
+class Checkpointed(Protocol):
+    """The catalog whose checkpoint is written."""
+
+    environment: str
+
+    def combine(self, checkpoint: Stored) -> None:
+        """Add what a checkpoint has."""
+
+    def latest(self) -> Stored | None:
+        """Return the snapshot with its cursor; None while it may not be the event log's."""
+
+    @property
+    def refusal(self) -> str | None:
+        """The reason why a stored snapshot was not combined with the event log, or None."""
+
+    @property
+    def full_syncs(self) -> int:
+        """The number of full syncs since the start."""
+
+    @property
+    def undiscovered(self) -> int:
+        """The number of materializations whose objects have still to be looked at."""
+
+
+class Checkpointer:
+    """Writes the checkpoint of a catalog, at most once an interval, and when it is closed.
+
+    Args:
+        catalog: The catalog.
+        store: Where its checkpoint is.
+        interval_s: Seconds between two looks.
+        now: The clock, seconds since 1970.
+
+    Attributes:
+        error: Why the checkpoint cannot be written, or None.
+    """
+
+    def __init__(
+        self,
+        catalog: Checkpointed,
+        store: CheckpointStore,
+        interval_s: float = INTERVAL_S,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._catalog, self._store, self._interval_s, self._now = catalog, store, interval_s, now
+        self._written: Stored | None = None
+        self._is_synced_anew = True
+        self._syncs = -1  # full syncs when the checkpoint was looked at last
+        self._stop = threading.Event()
+        self.error: str | None = None
+        self._thread = threading.Thread(target=self._follow, name="dagfusion-checkpoint", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Write what is new, and stop."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join(_CLOSE_TIMEOUT_S)
+
+    def look(self) -> bool:
+        """Write a checkpoint if it is time, and there is something new; return True if one was written.
+
+        Raises:
+            StoreUnavailableError: The object store does not answer, or refuses.
+            SnapshotError: The checkpoint that is there cannot be used.
+            EventLogError: The event log cannot be read.
+        """
+        syncs, self._syncs = self._syncs, self._catalog.full_syncs
+        self._is_synced_anew = self._is_synced_anew or syncs != self._syncs
+        head = self._store.head()
+        if head is None:
+            return self._write(None)
+        if self._has_to_combine(head):
+            self._catalog.combine(self._store.load(head, self._catalog.environment))
+        self._is_synced_anew = False
+        if (refusal := self._catalog.refusal) is not None:
+            self._refuse(refusal)
+            return False
+        if self._is_written_by_another(head):
+            return False
+        return self._write(head)
+
+    def _has_to_combine(self, head: Head) -> bool:
+        """Return True if the checkpoint may have what the catalog has not."""
+        if self._catalog.refusal is not None:
+            return True
+        is_new = head.etag != self._store.known_etag
+        return is_new and (self._is_synced_anew or not self._is_written_by_another(head))
+
+    def _is_written_by_another(self, head: Head) -> bool:
+        return head.writer != self._store.writer and self._now() - head.written_at_s < _TAKEOVER * self._interval_s
+
+    def _write(self, head: Head | None) -> bool:
+        latest = self._catalog.latest()
+        if latest is None or (head is not None and not self._is_news(head, latest)):
+            return False
+        if self._store.write(latest, head, self._catalog.undiscovered) is None:
+            return False
+        self._written, self.error = latest, None
+        return True
+
+    def _is_news(self, head: Head, latest: Stored) -> bool:
+        """Return True if a snapshot is later than the checkpoint."""
+        if self._written is not None and head.writer == self._store.writer:
+            return latest.snapshot is not self._written.snapshot and reach(latest.cursor) >= reach(head.cursor)
+        known, cursor = head.cursor, latest.cursor
+        is_same = (reach(known), known.assets, known.rows) == (reach(cursor), cursor.assets, cursor.rows)
+        return reach(cursor) >= reach(known) and not (is_same and not head.manifest["undiscovered"])
+
+    def _refuse(self, why: str) -> None:
+        if why != self.error:
+            self.error = why
+            _log.warning(
+                "the checkpoint %s is not written: %s. Delete the objects below it if they are of no use any more",
+                self._store.name,
+                why,
+            )
+
+    def _follow(self) -> None:
+        is_last = False
+        while not is_last:
+            is_last = self._stop.is_set()  # once more, for what is new
+            try:
+                self.look()
+            except QueryError as error:
+                self._warn(str(error))
+            except Exception:  # noqa: BLE001  # a bug must not end the checkpoints for good
+                _log.exception("the checkpoint could not be written; it is tried again")
+            self._wait()
+
+    def _wait(self) -> None:
+        """Wait for the next look. A full sync may have found less than the checkpoint has."""
+        left_s = self._interval_s
+        while left_s > 0 and self._catalog.full_syncs == self._syncs and not self._stop.wait(_PAUSE_S):
+            left_s -= _PAUSE_S
+
+    def _warn(self, problem: str) -> None:
+        if problem != self.error:
+            self.error = problem
+            _log.warning("%s; it is tried again in %.0f s", problem, self._interval_s)

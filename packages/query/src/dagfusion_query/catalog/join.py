@@ -1,0 +1,166 @@
+"""Joins two snapshots of one event log: each partition has the latest event that either of them knows.
+
+Pure. A join loses nothing that a later event or a wipe did not replace, so the order of joins does not matter. The
+event log may have been purged of events that one of the snapshots has read.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dagfusion_contract.consolidation import CONSOLIDATIONS
+from dagfusion_query.catalog.fold import fold_wipe, holds_the_same, with_asset_states
+from dagfusion_query.catalog.model import AssetState, Segment, Snapshot
+from dagfusion_query.catalog.segments import compact, fold_fileless
+from dagfusion_query.event_log.event_log_interface import AssetKey, Materialization
+
+Ranks = dict[str | None, tuple[int, int, bool]]
+_EVERY_EVENT = (1 << 63) - 1
+_RANKED = ("partition_key", "event_id", "materialized_at")
+
+
+def join(one: Snapshot, other: Snapshot) -> Snapshot:
+    """Return the generation after `one` with what `other` knows better, or `one` if that is nothing."""
+    changed: dict[AssetKey, AssetState] = {}
+    for asset_key, state in other.asset_states.items():
+        known = one.asset_states.get(asset_key)
+        joined = state if known is None else join_states(known, state)
+        if joined is not known:
+            changed[asset_key] = joined
+    return with_asset_states(one, changed) if changed else one
+
+
+def join_states(one: AssetState, other: AssetState) -> AssetState:
+    """Return the state that has the latest event of each partition; `one` itself if `other` knows nothing better."""
+    if holds_the_same(one, other) and not (_has_refused(one) or _has_refused(other)):
+        return one
+    if other.wiped_at_us is not None:
+        one = fold_wipe(one, other.wiped_at_us)
+    if one.wiped_at_us is not None:
+        other = fold_wipe(other, one.wiped_at_us)
+    ranks, others = _ranks(one), _ranks(other)
+    taken = {key: rank for key, rank in others.items() if key not in ranks or rank > ranks[key]}
+    kept_out = pa.array([key for key in others if key not in taken], pa.string())
+    replaced = pa.array(taken, pa.string())
+    segments = [*_dropping(one.segments, replaced), *_dropping(other.segments, kept_out)]
+    absent = pa.concat_tables([_without(one.absent, replaced), _without(other.absent, kept_out)]).combine_chunks()
+    fileless = fold_fileless(one, _events(_ranks_of(other.fileless)), _events(taken))
+    consolidated = _join_consolidated(one.consolidated, other.consolidated)
+    is_others = None in taken
+    joined = AssetState(
+        compact(segments), absent, fileless, one.wiped_at_us, consolidated, other.view if is_others else one.view
+    )
+    return joined if taken or not holds_the_same(one, joined) else one
+
+
+def restrict(
+    snapshot: Snapshot, assets: Collection[AssetKey], last_event_id: int | None, bucket: str | None
+) -> Snapshot:
+    """Return what still counts of a snapshot, without its tables.
+
+    Args:
+        snapshot: The snapshot.
+        assets: The assets that are the same ones in the event log now.
+        last_event_id: The last event that the event log and the snapshot have in common; None if they share all.
+        bucket: The one bucket whose objects may be read; None allows any.
+    """
+    prefix = None if bucket is None else f"s3://{bucket}/"
+    states = {
+        key: _restricted(state, last_event_id, prefix) for key, state in snapshot.asset_states.items() if key in assets
+    }
+    return replace(snapshot, tables={}, problems={}, asset_states=states)
+
+
+def has_lost(before: AssetState, after: AssetState) -> bool:
+    """Return True if partitions that had files are unknown now, though the asset was not wiped in between."""
+    if after.wiped_at_us != before.wiped_at_us:
+        return False
+    known = [chunk for rows in (*_live(after), after.absent) for chunk in rows["partition_key"].chunks]
+    keys = pa.chunked_array(known, pa.string())
+    return not all(pc.all(pc.is_in(rows["partition_key"], value_set=keys)).as_py() for rows in _live(before))
+
+
+def _restricted(state: AssetState, last_event_id: int | None, prefix: str | None) -> AssetState:
+    if last_event_id is None and prefix is None:
+        return state
+    segments = tuple(_only(segment, last_event_id, prefix) for segment in state.segments)
+    state = replace(state, segments=compact(segments))
+    if last_event_id is None:
+        return state
+    # A wipe may be among the events that are not shared. What it took away is in the event log, or lost.
+    upper = pa.scalar(last_event_id, pa.int64())
+    fileless, large = (
+        rows.filter(pc.less_equal(rows["event_id"], upper)) for rows in (state.fileless, state.consolidated)
+    )
+    view = state.view if state.view is not None and state.view.event_id <= last_event_id else None
+    return AssetState(state.segments, fileless=fileless, consolidated=large, view=view)
+
+
+def _only(segment: Segment, last_event_id: int | None, prefix: str | None) -> Segment:
+    rows = segment.rows
+    last = _EVERY_EVENT if last_event_id is None else last_event_id
+    kept = pc.less_equal(rows["event_id"], pa.scalar(last, pa.int64()))
+    if prefix is not None:
+        kept = pc.and_(kept, pc.starts_with(rows["uri"], prefix))
+    if last_event_id is None and pc.all(kept).as_py():
+        return segment
+    gone = pc.indices_nonzero(pc.invert(kept)).to_pylist()
+    return replace(segment, dropped=tuple(sorted({*segment.dropped, *gone}))) if gone else segment
+
+
+def _ranks(state: AssetState) -> Ranks:
+    """Return the latest event of each partition that names a file or a view, and whether it could be used."""
+    refused = _ranks_of(state.absent, pc.is_null(state.absent["reason"]))
+    ranks = {key: rank for rows in _live(state) for key, rank in _ranks_of(rows).items()} | refused
+    if state.view is not None:
+        ranks[None] = (*state.view.rank, True)
+    return ranks
+
+
+def _live(state: AssetState) -> list[pa.Table]:
+    return [rows for segment in state.segments for rows in segment.live()]
+
+
+def _ranks_of(rows: pa.Table, usable: pa.ChunkedArray | None = None) -> Ranks:
+    keys, ids, moments = (rows[name] for name in _RANKED)
+    told = [True] * rows.num_rows if usable is None else usable.to_pylist()
+    ranks = zip(ids.to_pylist(), moments.cast(pa.int64()).to_pylist(), told, strict=True)
+    return dict(zip(keys.to_pylist(), ranks, strict=True))
+
+
+def _has_refused(state: AssetState) -> bool:
+    return bool(state.absent["reason"].null_count < state.absent.num_rows)
+
+
+def _events(ranks: Ranks) -> dict[str | None, Materialization]:
+    return {key: Materialization((), event_id, key, at_us, "", None) for key, (event_id, at_us, _) in ranks.items()}
+
+
+def _dropping(segments: Sequence[Segment], keys: pa.Array) -> list[Segment]:
+    """Return segments without the rows of some partitions."""
+    if not len(keys):
+        return [*segments]
+    left = []
+    for segment in segments:
+        gone = pc.indices_nonzero(pc.is_in(segment.rows["partition_key"], value_set=keys)).to_pylist()
+        dropped = tuple(sorted({*segment.dropped, *gone}))
+        left.append(replace(segment, dropped=dropped) if len(dropped) > len(segment.dropped) else segment)
+    return left
+
+
+def _without(rows: pa.Table, keys: pa.Array) -> pa.Table:
+    if not len(keys) or not rows.num_rows:
+        return rows
+    return rows.filter(pc.invert(pc.is_in(rows["partition_key"], value_set=keys)))
+
+
+def _join_consolidated(one: pa.Table, other: pa.Table) -> pa.Table:
+    fresh = other.filter(pc.invert(pc.is_in(other["event_id"], value_set=pc.unique(one["event_id"]))))
+    if not fresh.num_rows:
+        return one
+    rows = pa.concat_tables([one, fresh])
+    latest = sorted(pc.unique(rows["event_id"]).to_pylist())[-CONSOLIDATIONS:]
+    rows = rows.filter(pc.greater_equal(rows["event_id"], latest[0]))
+    return rows.sort_by([("event_id", "ascending"), ("uri", "ascending"), ("offset", "ascending")]).combine_chunks()
