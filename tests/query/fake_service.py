@@ -48,12 +48,14 @@ class FakeStream(Running):
     Attributes:
         taken: Pieces of bytes that were taken so far.
         closed: Set when the door has closed it.
+        ends_with: What it raises when it is cancelled.
     """
 
     def __init__(self, id_: str, schema: pa.Schema, pieces: Iterable[Piece]) -> None:
         self.id, self.schema, self._pieces = id_, schema, pieces
         self.taken = 0
         self.closed = threading.Event()
+        self.ends_with: QueryError = QueryCancelledError("the query was cancelled")
         self._cancelled = asyncio.Event()
 
     @property
@@ -72,7 +74,7 @@ class FakeStream(Running):
             else:
                 await self._wait(piece)
             if self._cancelled.is_set():
-                raise QueryCancelledError("the query was cancelled")
+                raise self.ends_with
 
     async def _wait(self, seconds: float) -> None:
         if seconds == HANGS:
@@ -235,8 +237,8 @@ class FakeService(Service):
         return info
 
     def queries(self, caller: Caller) -> list[QueryInfo]:
-        """Return the queries that are known."""
-        return [info for info in self.known.values() if info.user == caller.user or caller.grants.everything]
+        """Return the queries that are known, newest first."""
+        return [info for info in reversed(self.known.values()) if info.user == caller.user or caller.grants.everything]
 
     def environments(self, caller: Caller) -> Mapping[str, EnvironmentState]:
         """Return what the caller may know of the catalog."""

@@ -1,19 +1,21 @@
-"""A browser, and a console in it over a mock service or a real one."""
+"""A browser, and a console in it over a fake service or a real one."""
 
 import os
 import shutil
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-import uvicorn
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, Request, expect, sync_playwright
 
-from tests.query.console.mock import Mock
+from dagfusion_query.access.authentication import Tokens
+from dagfusion_query.doors import console
+from dagfusion_query.service_settings import ServiceSettings
+from tests.query.console.console_service import ConsoleService
+from tests.query.http.serving import serving
 
 # The headless shell renders the same and takes a third less CPU time.
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium"))), "chromium")
@@ -42,25 +44,22 @@ def need(program: str) -> None:
 
 @dataclass
 class Served:
-    """A mock that answers at a URL."""
+    """The application over a fake service, at a URL."""
 
     url: str
-    mock: Mock
+    service: ConsoleService
+    tokens: Tokens
+
+    def require_token(self) -> str:
+        """Have requests need a token from now on, and return one."""
+        return self.tokens.create("ada", ["*"])
 
 
 @pytest.fixture
-def served() -> Iterator[Served]:
-    mock = Mock()
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(mock.app(), log_level="warning", timeout_graceful_shutdown=1))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}", mock)
-        server.should_exit = True
-        thread.join()
+def served(tmp_path: Path) -> Iterator[Served]:
+    service, tokens = ConsoleService(), Tokens(tmp_path / "tokens.json")
+    with serving(service, tokens, ServiceSettings(), pages=console.routes()) as door:
+        yield Served(door.url, service, tokens)
 
 
 @pytest.fixture(scope="module")  # its event loop counts as running in this thread as long as it is open
@@ -90,7 +89,7 @@ def page(context: BrowserContext, served: Served) -> Iterator[Page]:
     opened.on("console", lambda said: problems.append(said.text) if said.type in {"error", "warning"} else None)
     opened.on("request", lambda request: _check_host(request, served.url, problems))
     opened.goto(served.url)
-    expect(opened.get_by_role("tree")).to_be_visible()
+    expect(opened.locator("[data-table]").first).to_be_visible()
     yield opened
     # The browser itself reports refused requests; the tests that make some expect those.
     assert [text for text in problems if "Failed to load resource" not in text] == []

@@ -4,6 +4,7 @@ import re
 
 from playwright.sync_api import Page, expect
 
+from dagfusion_query.documents.queries import State
 from tests.query.console.conftest import Served, editor, run, until, write
 
 FILTERED = "select npi from uat_silver_tax_id.partitioned_organizations"
@@ -22,7 +23,7 @@ def test_what_is_typed_becomes_rows(page: Page, served: Served) -> None:
     )
     expect(grid.locator("[data-row='0'][data-column='0']")).to_have_text("1003000126")
     expect(grid.locator("[data-row='0'][data-column='3']")).to_have_text("2024-01-01")
-    assert served.mock.asked[-1]["sql"] == "select * from uat_silver_tax_id.raw_organizations"
+    assert served.service.statements[-1] == "select * from uat_silver_tax_id.raw_organizations"
 
 
 def test_null_is_not_the_empty_text(page: Page) -> None:
@@ -76,8 +77,8 @@ def test_the_statement_at_the_cursor_runs_or_the_selection(page: Page, served: S
         page.keyboard.press("Shift+ArrowRight")
     expect(page.get_by_test_id("row-count")).to_be_visible()
     page.keyboard.press("Control+Enter")
-    until(page, lambda: len(served.mock.asked) == 3)
-    assert [asked["sql"] for asked in served.mock.asked] == ["select 2", "select 1", "select"]
+    until(page, lambda: len(served.service.statements) == 3)
+    assert served.service.statements == ["select 2", "select 1", "select"]
 
 
 def test_typing_over_a_selection_keeps_to_the_policy(page: Page) -> None:
@@ -97,7 +98,7 @@ def test_escape_cancels_before_the_first_row(page: Page, served: Served) -> None
     expect(page.locator("[data-phase]")).to_have_attribute("data-phase", "cancelled")
     expect(page.get_by_role("button", name="Run", exact=True)).to_be_visible()
     expect(page.get_by_text("Cancelled before the first row.")).to_be_visible()
-    until(page, lambda: served.mock.queries["q1"]["state"] == "cancelled")
+    until(page, lambda: served.service.known["q1"].state is State.cancelled)
 
 
 def test_cancelling_amid_rows_tells_the_service_and_keeps_them(page: Page, served: Served) -> None:
@@ -107,15 +108,25 @@ def test_cancelling_amid_rows_tells_the_service_and_keeps_them(page: Page, serve
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator("[data-phase]")).to_have_attribute("data-phase", "cancelled")
     expect(page.get_by_test_id("row-count")).to_have_text("30,000 rows")
-    until(page, lambda: served.mock.cancelled == {"q1"})
+    until(page, lambda: served.service.known["q1"].state is State.cancelled)
 
 
-def test_a_stream_without_an_end_is_an_error_and_the_service_says_which(page: Page) -> None:
+def test_a_stream_without_an_end_is_an_error_and_the_service_says_which(page: Page, served: Served) -> None:
+    write(page, "select stall")
+    page.keyboard.press("Control+Enter")
+    expect(page.get_by_test_id("row-count")).to_have_text("30,000 rows")
+    served.service.break_off("q1")
+    expect(page.get_by_role("alert")).to_contain_text("the statement ended the process that ran it")
+    expect(page.locator("[data-phase]")).to_have_attribute("data-phase", "failed")
+    expect(page.get_by_test_id("row-count")).to_have_text("30,000 rows")
+
+
+def test_a_stream_that_breaks_at_once_is_an_error_of_its_query(page: Page) -> None:
+    """The browser drops what it has not given yet: there may be no row."""
     write(page, "select broken")
     page.keyboard.press("Control+Enter")
     expect(page.get_by_role("alert")).to_contain_text("the statement ended the process that ran it")
     expect(page.locator("[data-phase]")).to_have_attribute("data-phase", "failed")
-    expect(page.get_by_test_id("row-count")).to_have_text("20,000 rows")
 
 
 def test_completion_knows_tables_and_columns(page: Page) -> None:

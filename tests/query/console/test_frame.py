@@ -8,19 +8,18 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from dagfusion_query.doors.console import POLICY
 from tests.query.console.conftest import Served, editor, run, write
-from tests.query.console.mock import TOKEN
 
 
 def test_a_token_is_asked_for_and_forgotten(page: Page, served: Served) -> None:
-    served.mock.needs_token = True
+    token = served.require_token()
     page.reload()
     question = page.get_by_role("dialog", name="Sign in")
     for _ in range(3):
         page.keyboard.press("Escape")
     question.get_by_label("Token").fill("dft_wrong")
     question.get_by_role("button", name="Sign in").click()
-    expect(question.get_by_role("alert")).to_contain_text("this service requires an access token")
-    question.get_by_label("Token").fill(TOKEN)
+    expect(question.get_by_role("alert")).to_contain_text("the access token is not one of this service")
+    question.get_by_label("Token").fill(token)
     page.keyboard.press("Enter")
     expect(question).to_have_count(0)
     expect(page.get_by_text("ada")).to_be_visible()

@@ -106,7 +106,7 @@ def test_a_key_is_for_the_tab_that_is_open(page: Page, served: Served) -> None:
         }"""
     )
     run(page, "select 2")
-    assert [asked["sql"] for asked in served.mock.asked] == ["select 2"]
+    assert served.service.statements == ["select 2"]
 
 
 def test_arrows_walk_over_the_tabs(page: Page) -> None:
@@ -126,7 +126,7 @@ def test_shown_columns_stay_while_the_table_grows(page: Page, served: Served) ->
     page.locator(f"[data-table='{ORGANIZATIONS}'] .tree-toggle").click()
     column = page.locator(".is-column").nth(3)
     column.focus()
-    served.mock.generation += 1
+    served.service.generation += 1
     with held(page, f"**/v1/tables/{ORGANIZATIONS.replace('.', '/')}") as asked:
         refresh(page)
         until(page, lambda: len(asked) == 1)
@@ -137,22 +137,22 @@ def test_shown_columns_stay_while_the_table_grows(page: Page, served: Served) ->
 
 def test_a_table_that_goes_leaves_the_focus_in_the_tree(page: Page, served: Served) -> None:
     page.locator(f"[data-table='{ORGANIZATIONS}']").focus()
-    served.mock.hidden = {"partitioned_organizations"}
-    served.mock.generation += 1
+    served.service.hidden = {"partitioned_organizations"}
+    served.service.generation += 1
     refresh(page)
     expect(page.locator(f"[data-table='{ORGANIZATIONS}']")).to_have_count(0)
     expect(page.locator(f"[data-table='{RAW}']")).to_be_focused()
 
 
 def test_an_older_catalog_comes_too_late(page: Page, served: Served) -> None:
-    served.mock.generation += 1
+    served.service.generation += 1
     with held(page, "**/v1/tables") as asked:
         page.get_by_role("button", name="Refresh the catalog").click()
         until(page, lambda: len(asked) == 1)
         old = asked.pop()
         answer = old.fetch()
-    served.mock.hidden = {"raw_organizations"}
-    served.mock.generation += 1
+    served.service.hidden = {"raw_organizations"}
+    served.service.generation += 1
     refresh(page)
     expect(page.locator(f"[data-table='{RAW}']")).to_have_count(0)
     with page.expect_response("**/v1/tables") as answered:
@@ -184,8 +184,8 @@ def test_a_map_keeps_its_place_when_a_day_comes(page: Page, served: Served) -> N
     expect(hole).to_contain_text("Never materialized")
     page.keyboard.press("+")
     expect(page.get_by_role("button", name="Show all")).to_be_enabled()
-    served.mock.days += 1
-    served.mock.generation += 1
+    served.service.days += 1
+    served.service.generation += 1
     refresh(page)
     expect(page.get_by_role("application", name="366 by 50 partitions")).to_be_visible()
     expect(hole).to_contain_text("state = CA, date = 2024-01-16")
@@ -199,7 +199,7 @@ def test_the_focus_stays_on_a_query_that_ends(page: Page, served: Served) -> Non
     page.keyboard.press("Alt+Q")
     query = page.locator("[data-query=q1]")
     query.get_by_role("button", name="Cancel").focus()
-    served.mock.cancelled.add("q1")
+    served.service.stop("q1")
     expect(query.get_by_role("button", name="Cancel")).to_have_count(0)
     expect(query.get_by_role("button", name="select slow")).to_be_focused()
 

@@ -6,7 +6,6 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.query.console.conftest import Served
-from tests.query.console.mock import TOKEN
 
 ORGANIZATIONS = "uat_silver_tax_id.partitioned_organizations"
 
@@ -23,7 +22,7 @@ def test_a_link_opens_its_partition(page: Page, served: Served, before: str) -> 
     expect(page.get_by_test_id("row-count")).to_be_visible()
     expect(page.get_by_role("tab", name="2024-06-03|CO")).to_have_attribute("aria-selected", "true")
     expect(page.get_by_role("tab", name="partitioned_organizations")).to_be_visible()
-    assert [asked["sql"] for asked in served.mock.asked] == [
+    assert served.service.statements == [
         f"select *\nfrom {ORGANIZATIONS}\nwhere state = 'CO'\n  and date = date '2024-06-03'"
     ]
     assert page.url == f"{served.url}/"
@@ -33,13 +32,13 @@ def test_a_link_without_a_partition_opens_the_table(page: Page, served: Served) 
     page.goto(link(served, table=ORGANIZATIONS))
     expect(page.get_by_role("heading", name="partitioned_organizations")).to_be_visible()
     expect(page.get_by_role("application")).to_be_visible()
-    assert served.mock.asked == []
+    assert served.service.statements == []
 
 
 def test_a_link_to_a_table_that_cannot_be_read_says_why(page: Page, served: Served) -> None:
     page.goto(link(served, table="uat_bronze_shop.orders", partition="2024-06-03"))
     expect(page.get_by_role("alert")).to_contain_text("column amount is int64")
-    assert served.mock.asked == []
+    assert served.service.statements == []
 
 
 @pytest.mark.parametrize("key", ["2024-01-16|CA", "' or 1=1 --", "<img src=x onerror=alert(1)>"])
@@ -50,7 +49,7 @@ def test_a_link_to_a_missing_partition_says_so(page: Page, served: Served, key: 
     expect(page.get_by_role("application")).to_be_visible()
     said.get_by_role("button", name="Dismiss").click()
     expect(said).to_have_count(0)
-    assert served.mock.asked == []
+    assert served.service.statements == []
 
 
 @pytest.mark.parametrize("table", ["uat_gone.orders", "__proto__.x", "../../queries.x", "<img src=x onerror=alert(1)>"])
@@ -66,9 +65,9 @@ def test_a_link_to_a_missing_table_says_so(page: Page, table: str, served: Serve
 
 
 def test_a_link_is_followed_after_the_token(page: Page, served: Served) -> None:
-    served.mock.needs_token = True
+    token = served.require_token()
     page.goto("about:blank")
     page.goto(link(served, table=ORGANIZATIONS, partition="2024-06-03|CO"))
-    page.get_by_role("dialog", name="Sign in").get_by_label("Token").fill(TOKEN)
+    page.get_by_role("dialog", name="Sign in").get_by_label("Token").fill(token)
     page.keyboard.press("Enter")
     expect(page.get_by_role("tab", name="2024-06-03|CO")).to_have_attribute("aria-selected", "true")

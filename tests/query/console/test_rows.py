@@ -155,7 +155,8 @@ def test_results_are_downloaded(page: Page, served: Served, name: str, suffix: s
         page.get_by_role("menuitem", name=name).click()
     content = Path(started.value.path()).read_bytes()
     assert started.value.suggested_filename == f"Query-1.{suffix}"
-    assert served.mock.asked[-1] == {"sql": "select 1", "format": "arrow" if name == "Arrow" else suffix}
+    asked, _ = served.service.asked[-1]
+    assert (asked.sql, asked.format) == ("select 1", "arrow" if name == "Arrow" else suffix)
     if name == "CSV":
         assert content.decode().splitlines()[0] == "npi,name,state,date,score"
     elif name == "Parquet":

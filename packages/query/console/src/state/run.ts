@@ -99,7 +99,7 @@ export class Run {
 
   private async fail(error: unknown): Promise<void> {
     if (isAbort(error) || !this.running) return;
-    const broken = this.rows !== null || error instanceof BrokenStream;
+    const broken = this.queryId !== null || error instanceof BrokenStream; // the answer has begun
     const info = broken ? await this.info() : null;
     if (!this.running) return; // cancelled meanwhile
     this.stats.value = info?.stats ?? this.stats.value;
