@@ -263,6 +263,14 @@ def not_there(name: str) -> dict[str, Any]:
     return {"error": {"message": f"there is no table {name}", "type": "NoSuchTableException", "code": 404}}
 
 
+def test_plans_of_what_a_token_may_not_read_do_not_exist(client: httpx.Client, tokens: Tokens) -> None:
+    headers = {"Authorization": f"Bearer {tokens.create('ada', ['uat_silver.orders'])}"}
+    hidden = TABLE.replace("orders", "returns")
+    assert client.post(f"{TABLE}/plan", json={}, headers=headers).status_code == 200
+    for rest, body in (("plan", {}), ("tasks", {"plan-task": "[1, null, true, 0]"})):
+        refused(client.post(f"{hidden}/{rest}", json=body, headers=headers), 404, "NoSuchTableException")
+
+
 def test_a_token_as_the_secret_of_a_client(client: httpx.Client, tokens: Tokens) -> None:
     secret = tokens.create("ada", ["uat"])
     form = {"grant_type": "client_credentials", "client_id": "any", "client_secret": secret, "scope": "catalog"}

@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
+import orjson
 import pytest
 from pyiceberg.catalog.rest.scan_planning import PlanTableScanRequest, ScanTasks
 from pyiceberg.expressions import AlwaysTrue
@@ -161,12 +163,18 @@ def tasks_of(version: Published, filter_: Any, *, has_numbers: bool = False) -> 
     """All pages of a plan, as PyIceberg reads them."""
     scan, tasks = PlannedScan(version.snapshot_id, filter_), []
     while True:
-        page = ScanTasks.model_validate(scan_tasks(scan, version, has_numbers=has_numbers))
+        page = ScanTasks.model_validate_json(orjson.dumps(scan_tasks(scan, version, has_numbers=has_numbers)))
         tasks += page.file_scan_tasks
         if not page.plan_tasks:
             return page.model_copy(update={"file_scan_tasks": tasks})
         (token,) = page.plan_tasks
         scan = read_token(token)
+
+
+def raw_tasks(scan: PlannedScan, version: Published, *, has_numbers: bool) -> list[dict[str, Any]]:
+    """The first page of a plan."""
+    tasks = orjson.loads(orjson.dumps(scan_tasks(scan, version, has_numbers=has_numbers)))["file-scan-tasks"]
+    return list(tasks)
 
 
 def lake_of(publisher: Publisher, states: Sequence[str | None] = ("CA", "NY")) -> Published:
@@ -210,7 +218,7 @@ def test_pages(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_partition_values_are_text_or_numbers(publisher: Publisher) -> None:
     version = lake_of(publisher, ["CA"])
-    as_text = scan_tasks(PlannedScan(version.snapshot_id, None), version, has_numbers=False)["file-scan-tasks"]
+    as_text = raw_tasks(PlannedScan(version.snapshot_id, None), version, has_numbers=False)
     assert [task["data-file"]["partition"] for task in as_text] == [["CA", as_json(day)] for day in DAYS]
     first = (DAYS[0] - dt.date(1970, 1, 1)).days
     tasks = tasks_of(version, None, has_numbers=True).file_scan_tasks
@@ -236,13 +244,13 @@ def test_partition_values_are_text_or_numbers(publisher: Publisher) -> None:
 def test_forms_of_partition_values(publisher: Publisher, kind: str, value: Any, text: Any, number: Any) -> None:
     version = publish(publisher, folded([Part((value,), {"n": "int32"}, {})], {"p": kind}))
     scan = PlannedScan(version.snapshot_id, None)
-    (task,) = scan_tasks(scan, version, has_numbers=False)["file-scan-tasks"]
+    (task,) = raw_tasks(scan, version, has_numbers=False)
     assert task["data-file"]["partition"] == [text]
     if number is None:
         with pytest.raises(UnsupportedTypeError, match=r"'p': leave planning to the client"):
             scan_tasks(scan, version, has_numbers=True)
     else:
-        (task,) = scan_tasks(scan, version, has_numbers=True)["file-scan-tasks"]
+        (task,) = raw_tasks(scan, version, has_numbers=True)
         assert task["data-file"]["partition"] == [number]
 
 
@@ -271,8 +279,12 @@ def test_literals(publisher: Publisher, kind: str, value: Any, literal: Any) -> 
     "filter_",
     [
         {"type": "eq", "term": "n", "value": "five"},
-        {"type": "eq", "term": "n", "value": 1.5},
+        *({"type": kind, "term": "n", "value": v} for kind in ("eq", "lt", "gt-eq") for v in (1.5, -1.5, 9.5, 10.5)),
+        {"type": "in", "term": "n", "values": [20, 20.5]},
         {"type": "eq", "term": "n", "value": 2**40},
+        {"type": "starts-with", "term": "n", "value": "1"},
+        {"type": "eq", "term": "day", "value": 19723.5},
+        {"type": "lt", "term": "day", "value": "2024-01-01T12:00:00"},
         {"type": "eq", "term": "n", "value": True},
         {"type": "eq", "term": "day", "value": "yesterday"},
         {"type": "eq", "term": {"type": "transform", "transform": "bucket[16]", "term": "state"}, "value": 3},
@@ -294,6 +306,15 @@ def deep(levels: int) -> Any:
     return filter_
 
 
+def wide(count: int) -> Any:
+    """A balanced tree of this many predicates, and a few more."""
+    level: list[Any] = [{"type": "is-null", "term": "n"}] * count
+    while len(level) > 1:
+        pairs = zip(level[::2], [*level[1::2], True], strict=False)
+        level = [{"type": "or", "left": left, "right": right} for left, right in pairs]
+    return level[0]
+
+
 @pytest.mark.parametrize(
     ("filter_", "message"),
     [
@@ -304,6 +325,7 @@ def deep(levels: int) -> Any:
         ({"type": "eq", "term": "STATE", "value": "CA"}, "names the column 'STATE'"),
         ("state = 'CA'", "unknown type None"),
         (deep(300), "nested 200 deep"),
+        (wide(1001), "may have 1000 predicates"),
     ],
 )
 def test_a_wrong_filter_is_refused(publisher: Publisher, filter_: Any, message: str) -> None:
@@ -317,6 +339,63 @@ def test_names_of_any_letter_case(publisher: Publisher) -> None:
     filter_ = {"type": "eq", "term": "STATE", "value": "CA"}
     matches = ScanFilter(version.table.files, version.schema).matches(filter_, is_case_sensitive=False)
     assert matches.may.tolist() == [True] * 3 + [False] * 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "literal"),
+    [
+        ("int32", 1, 1.5),
+        ("int32", -1, -1.5),
+        ("timestamp[us]", "2024-01-05T06:00:00.000001", "2024-01-05T06:00:00.0000015"),
+        ("timestamp[s]", "2024-01-05T06:00:00", "2024-01-05T06:00:00.5"),
+        ("timestamp[us, tz=UTC]", "2024-01-05T06:00:00.000000Z", "2024-01-05T06:00:00"),
+        ("decimal128(6, 2)", "1.50", "1.505"),
+        ("decimal128(6, 2)", "1.50", 1.5),
+        ("uint8", 1, -1),
+    ],
+)
+@pytest.mark.parametrize("operator", ["eq", "lt", "lt-eq", "gt", "gt-eq", "not-eq"])
+def test_a_value_that_the_column_cannot_have_decides_nothing(
+    publisher: Publisher, kind: str, value: Any, literal: Any, operator: str
+) -> None:
+    bounds = {"c": {"min": value, "max": value, "nulls": 0}}
+    version = publish(publisher, folded([Part((value,), {"c": kind}, bounds)], {"p": kind}))
+    for term in "pc":
+        matches = version.scan_filter.matches({"type": operator, "term": term, "value": literal})
+        assert (matches.may.tolist(), matches.all.tolist()) == ([True], [False])
+
+
+def test_years_that_python_does_not_have(publisher: Publisher) -> None:
+    version = publish(publisher, folded([Part(("2024-01-05T06:00:00",), {"n": "int32"}, {})], {"p": "timestamp[us]"}))
+    matches = version.scan_filter.matches({"type": "lt", "term": "p", "value": 10**18})
+    assert (matches.may.tolist(), matches.all.tolist()) == ([True], [True])
+
+
+@pytest.mark.parametrize("literal", [0.7, "0.7", "NaN", 1e300, 2**53 + 1])
+@pytest.mark.parametrize("kind", ["float", "double"])
+def test_numbers_that_a_float_column_rounds_decide_nothing(publisher: Publisher, kind: str, literal: Any) -> None:
+    low = 0.699999988079071  # 0.7 as a float
+    version = publish(publisher, folded([Part((), {"f": kind}, {"f": {"min": low, "max": low, "nulls": 0}})], {}))
+    matches = version.scan_filter.matches({"type": "lt", "term": "f", "value": literal})
+    assert matches.may.tolist() == [True]
+
+
+def test_a_long_filter_makes_small_pages(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan_plan, "_PAGE_BYTES", 300)
+    version = lake_of(publisher)
+    filter_ = {"type": "in", "term": "n", "values": [*range(30)]}
+    page = scan_tasks(PlannedScan(version.snapshot_id, filter_), version, has_numbers=False)
+    assert len(orjson.loads(orjson.dumps(page))["file-scan-tasks"]) == 2
+    assert numbers(tasks_of(version, filter_)) == [1, 2, 3, 4, 5, 6]
+    with pytest.raises(BadRequestError, match="may have 131072 bytes, and this one has"):
+        scan_tasks(PlannedScan(version.snapshot_id, {"values": [*range(30_000)]}), version, has_numbers=False)
+
+
+def test_pages_are_the_same_in_all_services(publisher: Publisher) -> None:
+    version = lake_of(publisher)
+    order = np.array([3, 1, 5, 0, 2, 4])
+    other = replace(version, table=replace(version.table, files=version.table.files.take(order)))
+    assert numbers(tasks_of(other, None)) == numbers(tasks_of(version, None))
 
 
 @pytest.mark.parametrize("token", [None, "", "[]", "[1, null, true, -1]", '["1", null, true, 1]', "{}", "[1,2,3,4]"])

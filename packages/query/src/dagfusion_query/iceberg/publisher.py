@@ -10,10 +10,14 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import sha256
 
+import numpy as np
+import numpy.typing as npt
 import obstore
 import pyarrow as pa
+import pyarrow.compute as pc
 from obstore.exceptions import BaseError
 from obstore.store import ObjectStore
 
@@ -24,6 +28,7 @@ from dagfusion_query.catalog.model import Table
 from dagfusion_query.errors import StoreUnavailableError, UnsupportedTypeError
 from dagfusion_query.iceberg.iceberg_manifest import content_key, encode_manifest_file, manifest_groups
 from dagfusion_query.iceberg.iceberg_schema import IcebergSchema, iceberg_schema
+from dagfusion_query.iceberg.scan_filter import ScanFilter
 from dagfusion_query.iceberg.table_metadata import (
     WrittenManifest,
     encode_manifest_list,
@@ -57,6 +62,16 @@ class Published:
     snapshot_id: int
     table: Table = field(compare=False)
     schema: IcebergSchema
+
+    @cached_property
+    def scan_filter(self) -> ScanFilter:
+        """Evaluates filters of scans over its files."""
+        return ScanFilter(self.table.files, self.schema)
+
+    @cached_property
+    def order(self) -> npt.NDArray[np.int64]:
+        """The numbers of its files, in an order that is the same in all services."""
+        return np.asarray(pc.sort_indices(self.table.files["uri"]), np.int64)
 
 
 @dataclass

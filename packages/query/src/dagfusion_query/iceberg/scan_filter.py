@@ -5,6 +5,8 @@ rows of each file, unless the plan says that all of them pass.
 """
 
 import datetime as dt
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +21,8 @@ from dagfusion_query.errors import BadRequestError
 from dagfusion_query.iceberg.iceberg_schema import IcebergSchema
 
 _MAX_DEPTH = 200  # of a filter
+_MAX_PREDICATES = 1_000  # of a filter: each takes about a tenth of a millisecond, and more for many files
+_FINER = re.compile(r"\.\d{6}\d*[1-9]")  # than microseconds
 Flags = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.int64]
 _NEGATED = {
@@ -64,15 +68,11 @@ class ScanFilter:
     def __init__(self, files: pa.Table, schema: IcebergSchema) -> None:
         self._count = len(files)
         self._rows = np.asarray(files["rows"], np.int64)
-        partition, statistics = (files[name].combine_chunks() for name in ("partition", "stats"))
-        self._partition = {column.name: _child(partition, column.name) for column in schema.partition}
-        in_files = {column.name for column in schema.columns}
-        self._statistics = {
-            field.name: pc.struct_field(statistics, [number])
-            for number, field in enumerate(statistics.type)
-            if field.name in in_files and pa.types.is_struct(field.type)
-        }
-        self._names = {*self._partition, *in_files}
+        self._partition_values, self._all_statistics = files["partition"], files["stats"]
+        self._partition = {column.name for column in schema.partition}
+        self._statistics = {column.name for column in schema.columns} & {field.name for field in files["stats"].type}
+        self._names = {*self._partition, *(column.name for column in schema.columns)}
+        self._columns: dict[str, pa.Array] = {}  # those that filters have named, contiguous
 
     def matches(self, filter_: Any, *, is_case_sensitive: bool = True) -> Matches:
         """Evaluate a filter.
@@ -86,6 +86,8 @@ class ScanFilter:
         """
         if filter_ is None:
             return self._constant(is_true=True)
+        if _predicates(filter_) > _MAX_PREDICATES:
+            raise BadRequestError(f"a filter may have {_MAX_PREDICATES} predicates")
         return self._expression(filter_, negated=False, depth=0, is_case_sensitive=is_case_sensitive)
 
     def _constant(self, *, is_true: bool) -> Matches:
@@ -125,15 +127,23 @@ class ScanFilter:
         if not isinstance(term, str):  # a transform of a column
             return self._unknown()
         name = self._column(term, is_case_sensitive=is_case_sensitive)
-        if name in self._partition:
-            values = self._partition[name]
-            literals = _literals(operator, one, values.type)
-            return self._unknown() if literals is None else _of_values(operator, values, literals)
-        statistics = self._statistics.get(name)
-        literals = None if statistics is None else _literals(operator, one, statistics.type.field("min").type)
-        if statistics is None or literals is None:
+        if name not in self._partition and name not in self._statistics:
             return self._unknown()
-        return Matches(_of_bounds(operator, statistics, self._rows, literals), self._unknown().all)
+        column = self._values(name)
+        kind = column.type if name in self._partition else column.type.field("min").type
+        literals = _literals(operator, one, kind)
+        if literals is None:
+            return self._unknown()
+        if name in self._partition:
+            return _of_values(operator, column, literals)
+        return Matches(_of_bounds(operator, column, self._rows, literals), self._unknown().all)
+
+    def _values(self, name: str) -> pa.Array:
+        """Return the values of a partition column, or the statistics of another one."""
+        if name not in self._columns:
+            struct = self._partition_values if name in self._partition else self._all_statistics
+            self._columns[name] = _child(struct, name).combine_chunks()
+        return self._columns[name]
 
     def _column(self, term: str, *, is_case_sensitive: bool) -> str:
         """Return the column of a name; of a field inside of a column the name, about which nothing is known."""
@@ -147,27 +157,51 @@ def _folded(name: str, term: str) -> bool:
     return name.lower() == term.lower()
 
 
-def _child(struct: pa.StructArray, name: str) -> pa.Array:
+def _predicates(filter_: Any) -> int:
+    """Count the parts of a filter, without recursion."""
+    count, waiting = 0, [filter_]
+    while waiting and count <= 2 * _MAX_PREDICATES:
+        one = waiting.pop()
+        inner = [one[key] for key in ("child", "left", "right") if key in one] if isinstance(one, Mapping) else []
+        waiting += inner
+        count += not inner
+    return count
+
+
+def _child(struct: pa.StructArray | pa.ChunkedArray, name: str) -> pa.Array | pa.ChunkedArray:
     return pc.struct_field(struct, [struct.type.get_field_index(name)])
 
 
-def _literals(operator: str, one: Mapping[str, Any], kind: pa.DataType) -> list[pa.Scalar] | None:
+def _literals(operator: str, one: Mapping[str, Any], kind: pa.DataType) -> pa.Array | None:
     """Return the values that a predicate compares with; None if one has no exact counterpart in the column's type."""
     if operator in _UNARY:
-        return []
+        return pa.array([], kind)
+    if operator.endswith("starts-with") and not pa.types.is_string(kind):
+        return None
     values = one.get("values") if operator in ("in", "not-in") else [one.get("value")]
     if not isinstance(values, Sequence) or isinstance(values, str):
         raise BadRequestError(f"a filter of type {operator!r} needs a list `values`")
     try:
-        return [_literal(value, kind) for value in values]
+        return pa.array([_literal(value, kind) for value in values], kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, ValueError, OverflowError, TypeError):
         return None
 
 
 def _literal(value: Any, kind: pa.DataType) -> pa.Scalar:
-    """Return a value of a column's type. Clients write times as text, or as the numbers of Iceberg's binary form."""
-    if value is None or isinstance(value, bool) is not pa.types.is_boolean(kind):
+    """Return a value of a column's type. Clients write times as text, or as the numbers of Iceberg's binary form.
+
+    Raises:
+        ValueError: The type does not have this very value. Arrow would round it.
+    """
+    is_float = pa.types.is_floating(kind)
+    is_other = isinstance(value, bool) is not pa.types.is_boolean(kind)
+    if value is None or is_other or isinstance(value, str if is_float else float):
         raise ValueError(f"{value!r} is not a value of type {kind}")
+    if is_float:
+        scalar = pa.scalar(float(value), kind)
+        if not math.isfinite(value) or scalar.as_py() != value:
+            raise ValueError(f"{value!r} is not a value of type {kind}")
+        return scalar
     if pa.types.is_timestamp(kind):
         at = pa.scalar(value, pa.timestamp("us")) if isinstance(value, int) else _moment(value, has_zone=bool(kind.tz))
         zoned = pa.scalar(at.value, pa.timestamp("us", kind.tz))
@@ -179,12 +213,12 @@ def _literal(value: Any, kind: pa.DataType) -> pa.Scalar:
 
 def _moment(value: str, *, has_zone: bool) -> pa.Scalar:
     at = dt.datetime.fromisoformat(value)
-    if at.tzinfo is None and has_zone:
-        raise ValueError(f"{value!r} has no time zone")
+    if (at.tzinfo is None and has_zone) or _FINER.search(value):
+        raise ValueError(f"{value!r} has no time zone, or is finer than microseconds")
     return pa.scalar(at.astimezone(dt.UTC).replace(tzinfo=None) if at.tzinfo else at, pa.timestamp("us"))
 
 
-def _of_values(operator: str, values: pa.Array, literals: Sequence[pa.Scalar]) -> Matches:
+def _of_values(operator: str, values: pa.Array, literals: pa.Array) -> Matches:
     """Evaluate a predicate over a partition column: all rows of a file have its value."""
     is_null = _flags(pc.is_null(values))
     if operator in _UNARY:
@@ -198,15 +232,15 @@ def _of_values(operator: str, values: pa.Array, literals: Sequence[pa.Scalar]) -
     return Matches(~found, ~found & ~is_null) if is_not else Matches(found, found)
 
 
-def _equal_or_prefixed(operator: str, values: pa.Array, literals: Sequence[pa.Scalar]) -> Flags:
+def _equal_or_prefixed(operator: str, values: pa.Array, literals: pa.Array) -> Flags:
     if operator in ("eq", "in"):
-        return _flags(pc.is_in(values, value_set=_array(literals, values.type)))
+        return _flags(pc.is_in(values, value_set=literals))
     if operator == "starts-with":
-        return _flags(pc.starts_with(values.cast(pa.string()), literals[0].as_py()))
+        return _flags(pc.starts_with(values, literals[0].as_py()))
     return _flags(_ORDERED[operator](values, literals[0]))
 
 
-def _of_bounds(operator: str, statistics: pa.StructArray, rows: Counts, literals: Sequence[pa.Scalar]) -> Flags:
+def _of_bounds(operator: str, statistics: pa.StructArray, rows: Counts, literals: pa.Array) -> Flags:
     """Return which files may have a row that passes, by the least and greatest value and the nulls of a column."""
     low, high, nulls = (_child(statistics, name) for name in ("min", "max", "nulls"))
     counts = np.asarray(nulls.fill_null(-1), np.int64)
@@ -225,14 +259,14 @@ def _of_bounds(operator: str, statistics: pa.StructArray, rows: Counts, literals
     return np.logical_and(_overlaps(operator, low, high, literals), has_values)
 
 
-def _overlaps(operator: str, low: pa.Array, high: pa.Array, literals: Sequence[pa.Scalar]) -> Flags:
+def _overlaps(operator: str, low: pa.Array, high: pa.Array, literals: pa.Array) -> Flags:
     """Return which files have bounds between which a value may pass; unknown bounds may have any."""
     if operator == "starts-with":
         return _may_start(low, high, literals[0].as_py())
-    if not literals:  # of an empty list
+    if not len(literals):  # of an empty list
         return np.full(len(low), False)  # noqa: FBT003
     if operator in ("eq", "in"):
-        ends = pc.min_max(_array(literals, low.type))
+        ends = pc.min_max(literals)
         return _not_false(pc.and_kleene(pc.less_equal(low, ends["max"]), pc.greater_equal(high, ends["min"])))
     return _not_false(_ORDERED[operator](low if operator in ("lt", "lt-eq") else high, literals[0]))
 
@@ -240,10 +274,6 @@ def _overlaps(operator: str, low: pa.Array, high: pa.Array, literals: Sequence[p
 def _may_start(low: pa.Array, high: pa.Array, prefix: str) -> Flags:
     after = pc.or_kleene(pc.less_equal(low, prefix), pc.starts_with(low, prefix))
     return _not_false(pc.and_kleene(pc.greater_equal(high, prefix), after))
-
-
-def _array(literals: Sequence[pa.Scalar], kind: pa.DataType) -> pa.Array:
-    return pa.array([one.as_py() for one in literals], kind)
 
 
 def _flags(array: pa.Array) -> Flags:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,9 +16,10 @@ from dagfusion_contract.values import value_entry
 from dagfusion_query.errors import BadRequestError, UnsupportedTypeError
 from dagfusion_query.iceberg.iceberg_schema import SPEC_ID, IcebergSchema
 from dagfusion_query.iceberg.publisher import Published
-from dagfusion_query.iceberg.scan_filter import ScanFilter
 
 PAGE_FILES = 10_000
+_PAGE_BYTES = 16 << 20  # of filters in a page, about: each file that is not decided repeats it
+_FILTER_BYTES = 1 << 17  # the name of the next page has it, too
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,13 @@ def scan_tasks(scan: PlannedScan, version: Published, *, has_numbers: bool) -> d
         BadRequestError: The filter is none of the protocol.
         UnsupportedTypeError: The client could not read the partition values.
     """
+    size_bytes = len(orjson.dumps(scan.filter))
+    if size_bytes > _FILTER_BYTES:
+        raise BadRequestError(f"a filter may have {_FILTER_BYTES} bytes, and this one has {size_bytes}")
     files = version.table.files
-    found = ScanFilter(files, version.schema).matches(scan.filter, is_case_sensitive=scan.is_case_sensitive)
-    numbers = np.flatnonzero(found.may)
-    page = numbers[scan.offset : scan.offset + PAGE_FILES]
+    found = version.scan_filter.matches(scan.filter, is_case_sensitive=scan.is_case_sensitive)
+    numbers = version.order[found.may[version.order]]
+    page = numbers[scan.offset : scan.offset + min(PAGE_FILES, _PAGE_BYTES // size_bytes)]
     some = files.select(["uri", "size_bytes", "rows", "partition"]).take(pa.array(page))
     partition = _partition_values(some["partition"].combine_chunks(), version.schema, has_numbers=has_numbers)
     columns = [some[name].to_pylist() for name in ("uri", "size_bytes", "rows")]
@@ -93,7 +96,7 @@ def scan_tasks(scan: PlannedScan, version: Published, *, has_numbers: bool) -> d
     after = scan.offset + len(page)
     rest = PlannedScan(scan.snapshot_id, scan.filter, scan.is_case_sensitive, after)
     more: Mapping[str, Any] = {"plan-tasks": [rest.token()]} if after < len(numbers) else {}
-    return {"file-scan-tasks": tasks, **more}
+    return {"file-scan-tasks": orjson.Fragment(orjson.dumps(tasks)), **more}
 
 
 def _partition_values(partition: pa.StructArray, schema: IcebergSchema, *, has_numbers: bool) -> list[list[Any]]:

@@ -14,6 +14,7 @@ from dagfusion_query.iceberg.publisher import Published, Publisher
 from dagfusion_query.iceberg.scan_plan import PlannedScan, read_token, scan_tasks
 
 BODY_BYTES = 1 << 20
+_PLANNING = asyncio.Semaphore(2)  # plans at a time: each takes a core
 Publish = Callable[[], Awaitable[Published]]
 
 
@@ -26,19 +27,16 @@ async def plan(request: Request, body: bytes, publish: Publish, table: Table, pu
     asked = _read(body)
     if asked.get("start-snapshot-id") is not None or asked.get("end-snapshot-id") is not None:
         raise BadRequestError("scans of the changes between two snapshots are not planned: plan them in the client")
-    current = await publish()
     snapshot_id = asked.get("snapshot-id")
-    scan = PlannedScan(
-        current.snapshot_id if snapshot_id is None else snapshot_id,
-        asked.get("filter"),
-        asked.get("case-sensitive", True) is not False,
-    )
-    version = publisher.recent(table.name, scan.snapshot_id)
+    version = None if snapshot_id is None else publisher.recent(table.name, snapshot_id)
     if version is None:
+        version = await publish()
+    if snapshot_id not in (None, version.snapshot_id):
         raise BadRequestError(
-            f"snapshot {scan.snapshot_id!r:.40} is neither the current one of table {table.name} nor one of the last"
+            f"snapshot {snapshot_id!r:.40} is neither the current one of table {table.name} nor one of the last"
             " ones: load the table again"
         )
+    scan = PlannedScan(version.snapshot_id, asked.get("filter"), asked.get("case-sensitive", True) is not False)
     return {"status": "completed", **await _tasks(request, scan, version)}
 
 
@@ -62,7 +60,8 @@ async def more_tasks(request: Request, body: bytes, table: Table, publisher: Pub
 async def _tasks(request: Request, scan: PlannedScan, version: Published) -> dict[str, Any]:
     # PyIceberg takes dates and times as numbers. From text it reads no rows, without an error.
     has_numbers = request.headers.get("user-agent", "").startswith("PyIceberg/")
-    return await asyncio.to_thread(scan_tasks, scan, version, has_numbers=has_numbers)
+    async with _PLANNING:
+        return await asyncio.to_thread(scan_tasks, scan, version, has_numbers=has_numbers)
 
 
 def _read(body: bytes) -> Mapping[str, Any]:
