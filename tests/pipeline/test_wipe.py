@@ -20,6 +20,7 @@ from dagfusion_pipeline import (
     partition_checks,
     retention,
     vacuum,
+    wipe,
     wipe_partitions,
 )
 from dagfusion_pipeline.commands import commands
@@ -28,7 +29,7 @@ from dagfusion_pipeline.errors import ConfigurationError, MissingObjectError
 from dagfusion_pipeline.logged_files import current_files
 from dagfusion_pipeline.maintenance import known_partitions
 from dagfusion_pipeline.partition_records import newest_records, records_of_run
-from dagfusion_pipeline.wipe import Wiped
+from dagfusion_pipeline.wipe import Wiped, described
 from tests.pipeline.in_memory import STORE, Hive
 
 DAYS = dg.DailyPartitionsDefinition("2024-01-01", end_date="2024-01-05")
@@ -81,7 +82,7 @@ def test_a_wiped_partition_is_missing_for_inputs_checks_and_consolidations(
     instance: dg.DagsterInstance, manager: Hive
 ) -> None:
     write(instance, manager)
-    assert wipe_partitions(instance, daily.key, [KEYS[1], "2023-01-01"]) == Wiped([KEYS[1]], ["2023-01-01"])
+    assert wipe_partitions(instance, daily.key, [KEYS[1], "2023-01-01"]) == Wiped([KEYS[1]], [], ["2023-01-01"])
     assert wipe_partitions(instance, daily.key, [KEYS[1]]) == Wiped([], [KEYS[1]]), "it was wiped before"
 
     assert read(lenient, instance, manager) == [KEYS[0], *KEYS[2:]]
@@ -167,12 +168,28 @@ def test_deleted_dynamic_partitions_are_wiped_where_that_is_asked_for(instance: 
     instance.delete_dynamic_partition("letters", "a")
 
     one, two = dg.AssetKey("one"), dg.AssetKey("two")
-    assert wipe_partitions(instance, one, deleted_dynamic=letters, dry_run=True) == Wiped(["a"], [])
-    assert wipe_partitions(instance, one, deleted_dynamic=letters) == Wiped(["a"], [])
-    assert wipe_partitions(instance, one, deleted_dynamic=letters) == Wiped([], [])
-    assert wipe_partitions(instance, two, deleted_dynamic=both) == Wiped(["2024-01-01|a"], [])
+    assert wipe_partitions(instance, one, deleted_dynamic=letters, dry_run=True) == Wiped(["a"], [], [])
+    assert wipe_partitions(instance, one, deleted_dynamic=letters) == Wiped(["a"], [], [])
+    assert wipe_partitions(instance, one, deleted_dynamic=letters) == Wiped([], [], [])
+    instance.report_runless_asset_event(dg.AssetMaterialization("two", partition="older"))
+    assert wipe_partitions(instance, two, deleted_dynamic=both) == Wiped(["2024-01-01|a"], [], [])
+    for wrong in (letters, dg.DynamicPartitionsDefinition(name="leters")):
+        with pytest.raises(ConfigurationError, match="no materialized partition has one of them"):
+            wipe_partitions(instance, two, deleted_dynamic=wrong)
     with pytest.raises(ConfigurationError, match="the definition is a Daily"):
         wipe_partitions(instance, one, deleted_dynamic=DAYS)
+
+
+def test_a_partition_without_an_event_is_wiped_where_that_is_asked_for(instance: dg.DagsterInstance) -> None:
+    instance.report_runless_asset_event(dg.AssetMaterialization("one", partition="a"))
+    key = dg.AssetKey("one")
+    assert wipe_partitions(instance, key, ["purged", "a"]) == Wiped(["a"], [], ["purged"])
+    assert instance.get_materialized_partitions(key) == {"a"}
+    found = wipe_partitions(instance, key, ["purged", "a"], also_unknown=True)
+    assert found == Wiped(["purged"], ["a"], ["purged"])
+    assert "misspelled keys: 1; also wiped" in described(key, found, dry_run=False)
+    assert instance.get_materialized_partitions(key) == {"a", "purged"}
+    assert wipe_partitions(instance, key, ["purged"], also_unknown=True) == Wiped([], ["purged"], [])
 
 
 @pytest.mark.usefixtures("heavy")
@@ -277,18 +294,26 @@ def test_the_command_wipes_partitions_of_a_table(tmp_path: Path, monkeypatch: py
     assert run(table, "--partition", "b", "--partition", "x") == (
         0,
         [
-            "Silver/daily: 1 partitions would be wiped",
+            "Silver/daily: 1 partition would be wiped",
             "  b",
-            "1 have no rows and stay as they are",
+            f"without an event, so look for misspelled keys: 1; {wipe.LEFT}",
             "  x",
             "This is a dry run. Add --yes to wipe them.",
         ],
     )
-    assert run(table, "--partition", "b", "--yes") == (0, ["Silver/daily: 1 partitions are wiped", "  b"])
+    assert run(table, "--partition", "b", "--yes") == (0, ["Silver/daily: 1 partition is wiped", "  b"])
     assert run(table, "--deleted-dynamic", "letters", "--yes") == (
         0,
-        ["Silver/daily: 1 partitions are wiped", "  c"],
+        ["Silver/daily: 1 partition is wiped", "  c"],
     )
+    code, said = run(table, "--deleted-dynamic", "leters", "--yes")
+    assert code == 1
+    assert "'leters' have 0 keys now" in said[0]
+    with dg.DagsterInstance.get() as instance:
+        instance.report_runless_asset_event(dg.AssetMaterialization(key, partition="2024-01-01|a"))
+    code, said = run(table, "--deleted-dynamic", "letters", "--yes")
+    assert code == 1
+    assert "has partitions of several dimensions, such as '2024-01-01|a'" in said[0]
     code, said = run(table)
     assert code == 1
     assert "no partition is named: use --partition KEY" in said[0]

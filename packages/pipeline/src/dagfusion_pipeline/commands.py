@@ -19,6 +19,12 @@ DeletedDynamic = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Also partitions whose keys were deleted from this DynamicPartitionsDefinition."),
 ]
+AlsoUnknown = Annotated[
+    bool,
+    typer.Option(
+        "--also-unknown", help="Also named partitions of which the event log has nothing, such as purged ones."
+    ),
+]
 Column = Annotated[str, typer.Option(help="The column that the keys are of.")]
 KeysFile = Annotated[
     str, typer.Option(metavar="FILE", help="The keys, one on each line: a file, or s3://bucket/key in the same bucket.")
@@ -49,6 +55,7 @@ def wipe(
     *,
     partition: PartitionKeys = None,
     deleted_dynamic: DeletedDynamic = None,
+    also_unknown: AlsoUnknown = False,
     yes: Yes = False,
 ) -> None:
     """Wipe partitions of a table: log that their rows are gone. The vacuum deletes their objects later.
@@ -57,7 +64,7 @@ def wipe(
     """
     from dagfusion_pipeline.wipe_table import wipe_table  # noqa: PLC0415
 
-    _run(lambda: wipe_table(table, partition or (), deleted_dynamic, dry_run=not yes))
+    _run(lambda: wipe_table(table, partition or (), deleted_dynamic, dry_run=not yes, also_unknown=also_unknown))
 
 
 def erase(table: Table, *, column: Column, keys_file: KeysFile, json: Json = False, yes: Yes = False) -> None:

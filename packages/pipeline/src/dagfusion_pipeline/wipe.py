@@ -1,6 +1,6 @@
 """Wipes partitions by tombstones, because open-source Dagster wipes whole assets only. The vacuum deletes objects."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ from dagfusion_pipeline.maintenance import Asset, LogMaterialization, asset_keys
 from dagfusion_pipeline.tombstones import tombstone_event
 
 _LISTED = 100  # partitions that metadata and logs name
+_KEYS_A_QUERY = 500
+LEFT = "not wiped; --also-unknown (also_unknown in a config) wipes partitions whose events were purged"
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,13 @@ class Wiped:
 
     Attributes:
         partitions: whose rows are gone.
-        without_rows: that were asked for and have no materialization, or were wiped before.
+        without_rows: that were asked for and were wiped before.
+        without_event: that were asked for and of which the event log has nothing.
     """
 
     partitions: Sequence[str] = ()
     without_rows: Sequence[str] = ()
+    without_event: Sequence[str] = ()
 
 
 class WipeConfig(dg.Config):
@@ -35,6 +39,9 @@ class WipeConfig(dg.Config):
     partition_keys: list[str] = Field(default=[], description="The partitions, as Dagster names them.")
     deleted_dynamic: bool = Field(
         default=False, description="Also partitions whose keys were deleted from a DynamicPartitionsDefinition."
+    )
+    also_unknown: bool = Field(
+        default=False, description="Also named partitions of which the event log has nothing, such as purged ones."
     )
     reason: str = Field(default="wiped", description="For the people who read the events.")
     dry_run: bool = Field(default=True, description="Only log what would be wiped.")
@@ -46,6 +53,7 @@ def wipe_partitions(
     partition_keys: Collection[str] = (),
     *,
     deleted_dynamic: dg.PartitionsDefinition[Any] | None = None,
+    also_unknown: bool = False,
     reason: str = "wiped",
     dry_run: bool = False,
     log: LogMaterialization | None = None,
@@ -62,22 +70,28 @@ def wipe_partitions(
         partition_keys: the partitions, as Dagster names them.
         deleted_dynamic: the asset's partitions definition. Partitions whose key was deleted from its dynamic
             partitions are wiped, too.
+        also_unknown: whether named partitions get a tombstone, too, if the event log has nothing of them: they may
+            be misspelled, or their events were purged and the query service has them in its checkpoint.
         reason: for the people who read the events.
         dry_run: whether nothing is logged.
         log: logs an event; by default outside of a run.
 
     Raises:
-        ConfigurationError: `deleted_dynamic` has no dynamic partitions.
+        ConfigurationError: `deleted_dynamic` has no dynamic partitions, or none of the asset's partitions has a key
+            that these have now.
     """
     asked = [*dict.fromkeys(map(str, partition_keys))]
     present = latest_events(instance, asset_key, asked)
-    wiped = [key for key in asked if key in present]
+    absent = [key for key in asked if key not in present]
+    logged = _ever_logged(instance, asset_key, absent)
+    unknown = [key for key in absent if key not in logged]
+    wiped = [key for key in asked if key in present or (also_unknown and key not in logged)]
     if deleted_dynamic is not None:
-        is_deleted = _deleted_keys(instance, deleted_dynamic)
-        wiped += sorted(key for key in latest_events(instance, asset_key) if key not in present and is_deleted(key))
+        deleted = deleted_keys(instance, deleted_dynamic, latest_events(instance, asset_key))
+        wiped += [key for key in deleted if key not in present]
     for key in () if dry_run else wiped:
         (log or instance.report_runless_asset_event)(tombstone_event(asset_key, key, reason))
-    return Wiped(wiped, [key for key in asked if key not in present])
+    return Wiped(wiped, [key for key in absent if key in logged], unknown)
 
 
 def build_wipe_job(assets: Iterable[Asset], *, name: str = "wipe_partitions") -> dg.JobDefinition:
@@ -107,6 +121,7 @@ def build_wipe_job(assets: Iterable[Asset], *, name: str = "wipe_partitions") ->
             key,
             config.partition_keys,
             deleted_dynamic=definition,
+            also_unknown=config.also_unknown,
             reason=config.reason,
             dry_run=config.dry_run,
             log=context.log_event,
@@ -137,10 +152,17 @@ def report(context: dg.OpExecutionContext, wiped: Mapping[dg.AssetKey, Wiped], *
 
 def described(asset_key: dg.AssetKey, found: Wiped, *, dry_run: bool) -> str:
     """Say what a wipe did, or would do."""
-    verb = "would be wiped" if dry_run else "are wiped"
-    lines = [f"{asset_key.to_user_string()}: {len(found.partitions)} partitions {verb}", *_shown(found.partitions)]
+    one = len(found.partitions) == 1
+    nouns, done = ("partition", "is wiped") if one else ("partitions", "are wiped")
+    verb = "would be wiped" if dry_run else done
+    lines = [f"{asset_key.to_user_string()}: {len(found.partitions)} {nouns} {verb}", *_shown(found.partitions)]
     if found.without_rows:
-        lines += [f"{len(found.without_rows)} have no rows and stay as they are", *_shown(found.without_rows)]
+        lines += [f"without rows, because they were wiped before: {len(found.without_rows)}"]
+        lines += _shown(found.without_rows)
+    if found.without_event:
+        tombstone = "also wiped, for purged events" if {*found.without_event} <= {*found.partitions} else LEFT
+        lines += [f"without an event, so look for misspelled keys: {len(found.without_event)}; {tombstone}"]
+        lines += _shown(found.without_event)
     return "\n".join(lines)
 
 
@@ -148,31 +170,49 @@ def _shown(keys: Sequence[str]) -> list[str]:
     return [f"  {key}" for key in keys[:_LISTED]] + (["  ..."] if len(keys) > _LISTED else [])
 
 
-def _deleted_keys(instance: dg.DagsterInstance, definition: dg.PartitionsDefinition[Any]) -> Callable[[str], bool]:
-    """Return what tells whether a key was deleted from the dynamic partitions of a definition."""
-    if isinstance(definition, dg.MultiPartitionsDefinition):
-        dimensions = {one.name: one.partitions_def for one in definition.partitions_defs}
-        known = {
-            name: _dynamic_keys(instance, one)
-            for name, one in dimensions.items()
-            if isinstance(one, dg.DynamicPartitionsDefinition)
-        }
-        if known:
-            names = sorted(dimensions)  # as the key has them
+def _ever_logged(instance: dg.DagsterInstance, asset_key: dg.AssetKey, keys: Sequence[str]) -> Collection[str]:
+    """Those of the partitions that have a materialization, which may be a tombstone."""
+    if not keys:  # no partitions would mean all
+        return ()
+    few = {*keys} if len(keys) <= _KEYS_A_QUERY else None
+    kind = dg.DagsterEventType.ASSET_MATERIALIZATION
+    return instance.event_log_storage.get_latest_storage_id_by_partition(asset_key, kind, partitions=few).keys()
 
-            def is_deleted(key: str) -> bool:
-                parts = dict(zip(names, key.split("|"), strict=False))
-                return any(parts.get(name) not in keys for name, keys in known.items())
 
-            return is_deleted
-    if isinstance(definition, dg.DynamicPartitionsDefinition):
-        keys = _dynamic_keys(instance, definition)
-        return lambda key: key not in keys
-    raise ConfigurationError(
-        f"deleted_dynamic is for dynamic partitions, and the definition is a {type(definition).__name__}: name the"
-        " partitions by their keys"
+def deleted_keys(
+    instance: dg.DagsterInstance, definition: dg.PartitionsDefinition[Any], partition_keys: Collection[str]
+) -> list[str]:
+    """Those of the partitions whose keys were deleted from the dynamic partitions of their definition.
+
+    Raises:
+        ConfigurationError: all would be: the definition has no dynamic partitions, or is not that of the partitions.
+    """
+    dimensions = _dimensions(definition)
+    known = {
+        place: (one.name, {*one.get_partition_keys(dynamic_partitions_store=instance)})
+        for place, one in enumerate(dimensions)
+        if isinstance(one, dg.DynamicPartitionsDefinition)
+    }
+    if not known:
+        raise ConfigurationError(
+            f"deleted_dynamic is for dynamic partitions, and the definition is a {type(definition).__name__}: name the"
+            " partitions by their keys"
+        )
+    parts = {key: key.split("|") if len(dimensions) > 1 else [key] for key in partition_keys}
+    split = {key: one for key, one in parts.items() if len(one) == len(dimensions)}  # others: of an older definition
+    for place, (name, keys) in known.items():
+        if partition_keys and not any(one[place] in keys for one in split.values()):
+            raise ConfigurationError(
+                f"the dynamic partitions {name!r} have {len(keys)} keys now and no materialized partition has one of"
+                " them, so all would be wiped: check the name, or name the partitions by their keys"
+            )
+    return sorted(
+        key for key, one in split.items() if any(one[place] not in keys for place, (_, keys) in known.items())
     )
 
 
-def _dynamic_keys(instance: dg.DagsterInstance, definition: dg.DynamicPartitionsDefinition) -> Collection[str]:
-    return {*definition.get_partition_keys(dynamic_partitions_store=instance)}
+def _dimensions(definition: dg.PartitionsDefinition[Any]) -> Sequence[dg.PartitionsDefinition[Any]]:
+    """The definitions of the parts of a key, in the order of the key."""
+    if isinstance(definition, dg.MultiPartitionsDefinition):
+        return [one.partitions_def for one in sorted(definition.partitions_defs, key=lambda one: one.name)]
+    return [definition]

@@ -10,7 +10,14 @@ from dagfusion_pipeline.maintenance import asset_key_of
 from dagfusion_pipeline.wipe import described, wipe_partitions
 
 
-def wipe_table(table: str, partition_keys: Collection[str], deleted_dynamic: str | None, *, dry_run: bool) -> str:
+def wipe_table(
+    table: str,
+    partition_keys: Collection[str],
+    deleted_dynamic: str | None,
+    *,
+    dry_run: bool,
+    also_unknown: bool = False,
+) -> str:
     """Wipe partitions of a table and say what was done.
 
     Args:
@@ -18,9 +25,11 @@ def wipe_table(table: str, partition_keys: Collection[str], deleted_dynamic: str
         partition_keys: the partitions, as Dagster names them.
         deleted_dynamic: the name of a DynamicPartitionsDefinition, whose deleted keys are wiped.
         dry_run: whether nothing is wiped.
+        also_unknown: whether named partitions are wiped of which the event log has nothing.
 
     Raises:
-        ConfigurationError: no asset has this table's name, the environment is not usable, or nothing is asked for.
+        ConfigurationError: no asset has this table's name, the environment is not usable, nothing is asked for,
+            or `deleted_dynamic` does not name the asset's partitions.
     """
     if not partition_keys and deleted_dynamic is None:
         raise ConfigurationError("no partition is named: use --partition KEY, or --deleted-dynamic NAME")
@@ -28,6 +37,28 @@ def wipe_table(table: str, partition_keys: Collection[str], deleted_dynamic: str
     definition = None if deleted_dynamic is None else dg.DynamicPartitionsDefinition(name=deleted_dynamic)
     with dg.DagsterInstance.get() as instance:
         key = asset_key_of(instance, environment.name, table)
-        found = wipe_partitions(instance, key, partition_keys, deleted_dynamic=definition, dry_run=dry_run)
+        if definition is not None:
+            _refuse_dimensions(instance, key, definition)
+        found = wipe_partitions(
+            instance,
+            key,
+            partition_keys,
+            deleted_dynamic=definition,
+            also_unknown=also_unknown,
+            dry_run=dry_run,
+        )
     hint = "\nThis is a dry run. Add --yes to wipe them." if dry_run and found.partitions else ""
     return f"{described(key, found, dry_run=dry_run)}{hint}"
+
+
+def _refuse_dimensions(
+    instance: dg.DagsterInstance, asset_key: dg.AssetKey, definition: dg.DynamicPartitionsDefinition
+) -> None:
+    """Refuse partitions of several dimensions: only the asset's definition says which part of a key is dynamic."""
+    known = definition.get_partition_keys(dynamic_partitions_store=instance)
+    several = [key for key in instance.get_materialized_partitions(asset_key) if "|" in key]
+    if not {*several} <= {*known}:
+        raise ConfigurationError(
+            f"asset {asset_key.to_user_string()!r} has partitions of several dimensions, such as {min(several)!r}: use"
+            " the job of build_wipe_job with deleted_dynamic, which has the definition, or --partition KEY"
+        )
