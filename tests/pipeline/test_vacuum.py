@@ -1,15 +1,22 @@
 """The vacuum as a job over anybody's assets."""
 
+import asyncio
 import datetime as dt
+import uuid
 from typing import Any
 
 import dagster as dg
 import polars as pl
+import pyarrow as pa
 import pytest
 
+from dagfusion_contract.consolidation import CONSOLIDATED_ENTRY, LargeObject, RowGroup, consolidated_entry, utc_text
+from dagfusion_contract.record import ENTRY
 from dagfusion_pipeline import PartitionedS3ParquetIOManager, S3ParquetIOManager, build_vacuum_job, vacuum
 from dagfusion_pipeline.errors import ConfigurationError
-from dagfusion_pipeline.maintenance import asset_keys
+from dagfusion_pipeline.maintenance import asset_keys, large_objects_of, objects_of
+from dagfusion_pipeline.vacuum import superseded_large_objects, superseded_objects
+from tests.pipeline.in_memory import STORE, Flat, Hive
 
 OLD = {"config": {"dry_run": False, "older_than_hours": 1}}
 
@@ -103,3 +110,68 @@ def test_another_io_manager_is_refused(instance: dg.DagsterInstance) -> None:
 def test_assets_are_named_by_definition_spec_or_key() -> None:
     keys = asset_keys([whole, dg.AssetSpec("spec"), dg.AssetKey(["a", "b"])])
     assert list(keys) == [whole.key, dg.AssetKey("spec"), dg.AssetKey(["a", "b"])]
+
+
+def put(*keys: str) -> None:
+    for key in keys:
+        asyncio.run(STORE.put(key, pa.py_buffer(b"rows")))
+
+
+@pytest.fixture
+def manager(request: pytest.FixtureRequest) -> Hive:
+    """An IO manager with a prefix of its own in memory."""
+    return Hive(bucket="lake", prefix=request.node.name)
+
+
+def test_objects_of_an_asset_with_a_longer_name_are_not_those_of_the_shorter(manager: Hive) -> None:
+    run, root = uuid.uuid4(), f"{manager.prefix}/Silver"
+    own = {
+        *(f"{root}/orgs{rest}.parquet" for rest in ("", f"-{run}", f"-{run}-1", "/2024", f"/2024-{run}")),
+        f"{root}/orgs/day=2024-01-01/data-{run}.parquet",
+    }
+    others = {
+        *(f"{root}/orgs{rest}.parquet" for rest in ("-archive", f"-archive-{run}", "-archive/2024", f"-{run}/x")),
+        *(f"{root}/orgs/daily{rest}.parquet" for rest in ("", f"-{run}", "/2024", "/day=1/data")),
+        f"{manager.prefix}/Silver.parquet",
+    }
+    large, other = (
+        f"{manager.prefix}/_consolidated/Silver/orgs{rest}/data-0-{run}-0.parquet" for rest in ("", "/daily")
+    )
+    put(*own, *others, large, other)
+    assets = [dg.AssetKey(["Silver", *rest]) for rest in (["orgs"], ["orgs-archive"], ["orgs", "daily"])]
+    assert {one.key for one in objects_of(manager, assets[0], assets)} == own
+    assert [one.key for one in large_objects_of(manager, assets[0])] == [large]
+    without_prefix = Flat(bucket="lake", prefix="")
+    put(f"at_the_root-{run}.parquet")
+    assert [one.key for one in objects_of(without_prefix, dg.AssetKey("at_the_root"))] == [f"at_the_root-{run}.parquet"]
+
+
+def test_superseded_objects_of_commands_are_deleted(instance: dg.DagsterInstance, manager: Hive) -> None:
+    """They are named after runs that never start."""
+    key = dg.AssetKey("parts")
+    first, second, crashed = (f"{manager.prefix}/parts/partition=a/data-{uuid.uuid4()}.parquet" for _ in range(3))
+    larges = [f"{manager.prefix}/_consolidated/large/data-0-{uuid.uuid4()}-0.parquet" for _ in range(2)]
+    put(first, second, crashed, *larges)
+    for name in (first, second):
+        metadata = {ENTRY: {"uri": STORE.uri(name)}}
+        instance.report_runless_asset_event(dg.AssetMaterialization(key, partition="a", metadata=metadata))
+    groups = (RowGroup(4, 1, (1,), 1),)
+    one = LargeObject(STORE.uri(larges[0]), 4, "e", None, utc_text(dt.datetime.now(dt.UTC)), [], {}, groups)
+    metadata = {CONSOLIDATED_ENTRY: consolidated_entry([one])}
+    instance.report_runless_asset_event(dg.AssetObservation("large", metadata=metadata))
+    since = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
+    assert [one.key for one in superseded_objects(instance, manager, key, since)] == [first]
+    assert [one.key for one in superseded_large_objects(instance, manager, dg.AssetKey("large"), since)] == [larges[0]]
+
+
+def test_an_object_with_a_stable_name_stays_if_it_was_written_since_it_was_found(
+    instance: dg.DagsterInstance, manager: Hive
+) -> None:
+    key = dg.AssetKey("parts")
+    put(*(f"{manager.prefix}/parts/partition={letter}/data.parquet" for letter in "abc"))
+    found = sorted(objects_of(manager, key), key=lambda one: one.key)
+    put(found[0].key)
+    STORE.delete_objects([found[1].key])
+    assert vacuum._unwritten(instance, manager, key, "", found) == found[2:]
+    instance.add_run(dg.DagsterRun(job_name="some", run_id="2" * 8, status=dg.DagsterRunStatus.STARTED))
+    assert vacuum._unwritten(instance, manager, key, "", found) == []

@@ -5,11 +5,12 @@ from typing import Any
 
 import dagster as dg
 
-from dagfusion_contract.layout import file_key
+from dagfusion_contract.layout import consolidated_folder, file_key
 from dagfusion_contract.naming import table_name
 from dagfusion_pipeline.errors import BusyAssetError, ConfigurationError
 from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager, S3ParquetIOManager
 from dagfusion_pipeline.store import StoredObject
+from dagfusion_pipeline.vacuum_rule import is_file_of
 
 Manager = S3ParquetIOManager | PartitionedS3ParquetIOManager
 Asset = dg.AssetsDefinition | dg.AssetSpec | dg.AssetKey
@@ -123,9 +124,30 @@ def refuse_busy(instance: dg.DagsterInstance, asset_key: dg.AssetKey, own_run: s
             )
 
 
-def objects_of(manager: Manager, asset_key: dg.AssetKey) -> Iterator[StoredObject]:
-    """The objects of an asset in the store, without its large objects."""
-    path = file_key(manager.prefix, asset_key.path, None, None).removesuffix(".parquet")
-    for stored in manager.object_store.list_objects(path.rpartition("/")[0]):
-        if stored.key.startswith((f"{path}/", f"{path}-")) or stored.key == f"{path}.parquet":
+def objects_of(manager: Manager, asset_key: dg.AssetKey, others: Iterable[dg.AssetKey] = ()) -> Iterator[StoredObject]:
+    """The objects of an asset in the store, without its large objects.
+
+    Args:
+        manager: an IO manager with the asset's bucket and prefix.
+        asset_key: the asset.
+        others: all assets; those whose keys begin with the asset's key have their objects below its folder.
+    """
+    path, store = _path(manager, asset_key), manager.object_store
+    nested = [
+        _path(manager, other)
+        for other in others
+        if len(other.path) > len(asset_key.path) and other.path[: len(asset_key.path)] == asset_key.path
+    ]
+    yield from (stored for stored in store.list_folder(path.rpartition("/")[0]) if is_file_of(path, stored.key))
+    for stored in store.list_objects(path):
+        if not any(stored.key.startswith(f"{one}/") or is_file_of(one, stored.key) for one in nested):
             yield stored
+
+
+def large_objects_of(manager: Manager, asset_key: dg.AssetKey) -> list[StoredObject]:
+    """The large objects of an asset, which are in its folder and not below it."""
+    return list(manager.object_store.list_folder(consolidated_folder(manager.prefix, asset_key.path)))
+
+
+def _path(manager: Manager, asset_key: dg.AssetKey) -> str:
+    return file_key(manager.prefix, asset_key.path, None, None).removesuffix(".parquet")

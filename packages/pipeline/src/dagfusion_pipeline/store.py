@@ -192,6 +192,42 @@ class ObjectStore:
         except (BaseError, OSError) as error:
             raise self._failed("list", prefix, error) from error
 
+    def list_folder(self, folder: str) -> Iterator[StoredObject]:
+        """The objects in a folder, without those in its folders.
+
+        Raises:
+            StoreError: the store did not answer.
+        """
+        try:
+            for found in obstore.list_with_delimiter(self.client, prefix=folder or None)["objects"]:
+                yield StoredObject(found["path"], found["size"], found["e_tag"], found["last_modified"])
+        except (BaseError, OSError) as error:
+            raise self._failed("list", folder, error) from error
+
+    def look_at_many(self, keys: Sequence[str], concurrency: int) -> list[StoredObject | None]:
+        """What the store has of objects now, in the order of the keys; None for one that is not there.
+
+        Raises:
+            StoreError: the store did not answer.
+        """
+        with _background_loop() as loop:
+            return asyncio.run_coroutine_threadsafe(self._look_at_many(keys, concurrency), loop).result()
+
+    async def _look_at_many(self, keys: Sequence[str], concurrency: int) -> list[StoredObject | None]:
+        slots = asyncio.Semaphore(concurrency)
+
+        async def look_at(key: str) -> StoredObject | None:
+            async with slots:
+                try:
+                    found = await obstore.head_async(self.client, key)
+                except FileNotFoundError:
+                    return None
+                except (BaseError, OSError) as error:
+                    raise self._failed("look at", key, error) from error
+                return StoredObject(found["path"], found["size"], found["e_tag"], found["last_modified"])
+
+        return await _all_or_none([look_at(key) for key in keys])
+
     def delete_objects(self, keys: Sequence[str]) -> None:
         """Delete objects, for maintenance; those that are not there are no error.
 

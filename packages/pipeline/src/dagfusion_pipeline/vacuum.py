@@ -1,13 +1,16 @@
 """The vacuum: deletes objects that per-run file names, consolidations and wipes leave behind, once unread."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import NamedTuple
 
 import dagster as dg
 from pydantic import Field
 
-from dagfusion_contract.layout import consolidated_folder
+from dagfusion_contract.consolidation import CONSOLIDATED_ENTRY, read_consolidated
+from dagfusion_contract.errors import RecordError
 from dagfusion_pipeline.consolidation_plan import holdings
 from dagfusion_pipeline.logged_files import (
     LoggedConsolidation,
@@ -19,15 +22,17 @@ from dagfusion_pipeline.maintenance import (
     Manager,
     asset_keys,
     io_manager_of,
+    large_objects_of,
     may_write,
     objects_of,
     unfinished_runs,
 )
 from dagfusion_pipeline.old_iceberg_metadata import superseded_metadata
 from dagfusion_pipeline.store import StoredObject
-from dagfusion_pipeline.vacuum_rule import needed, noting_gone, of_wiped_partitions, run_of, superseded
+from dagfusion_pipeline.vacuum_rule import needed, noting, of_wiped_partitions, run_of, superseded
 
 _NAMED_IN_THE_LOG = 20
+_PAGE = 1_000
 
 
 class VacuumConfig(dg.Config):
@@ -72,17 +77,19 @@ def build_vacuum_job(
         manager = io_manager_of(context, io_manager_key)
         since = _now() - timedelta(hours=config.older_than_hours)
         for key in keys:
+            of_partitions = partial(superseded_objects, context.instance, manager, key, since, context.run_id)
             found = [
-                *superseded_objects(context.instance, manager, key, since, context.run_id),
+                *of_partitions(say=context.log.info),
                 *superseded_large_objects(context.instance, manager, key, since),
             ]
             if found and not config.dry_run:  # what was written while the event log was read stays
-                now = superseded_objects(context.instance, manager, key, since, context.run_id)
+                now = {*of_partitions()}
                 found = [one for one in found if run_of(one.key) or one in now]
-            _finish(context.log, manager, key.to_user_string(), found, config)
+            still = partial(_unwritten, context.instance, manager, key, context.run_id)
+            _finish(context.log, manager, key.to_user_string(), found, config, still=still)
         if iceberg_metadata is not None:
             old = superseded_metadata(manager.object_store, iceberg_metadata, since)
-            _finish(context.log, manager, iceberg_metadata, old, config)
+            _finish(context.log, manager, iceberg_metadata, old, config, still=list)
 
     @dg.job(
         name=name,
@@ -97,7 +104,13 @@ def build_vacuum_job(
 
 
 def superseded_objects(
-    instance: dg.DagsterInstance, manager: Manager, asset_key: dg.AssetKey, since: datetime, own_run: str = ""
+    instance: dg.DagsterInstance,
+    manager: Manager,
+    asset_key: dg.AssetKey,
+    since: datetime,
+    own_run: str = "",
+    *,
+    say: Callable[[str], None] | None = None,
 ) -> list[StoredObject]:
     """The objects of an asset that nothing has needed since then; none of an asset that has no record at all.
 
@@ -107,27 +120,35 @@ def superseded_objects(
         asset_key: the asset.
         since: from when on queries may still read objects.
         own_run: the run that asks; others may write objects with stable names.
+        say: told of objects that stay because a run is under way.
     """
     # The objects come first: one that is written meanwhile is not among them, and its event is.
-    objects = list(objects_of(manager, asset_key))
+    objects = list(objects_of(manager, asset_key, instance.get_asset_keys()))
     unfinished = unfinished_runs(instance)
     gone: dict[str, datetime] = {}
-    uris = {one.uri for one in needed(noting_gone(logged_files(instance, asset_key), since, gone), since)}
+    named: set[str] = set()
+    uris = {one.uri for one in needed(noting(logged_files(instance, asset_key), since, gone, named), since)}
     if not uris:
         return []
     root = manager.object_store.uri("")
     keys = {uri.removeprefix(root) for uri in uris if uri is not None}
-    found = _of_logged_runs(instance, superseded(objects, keys, {run.run_id for run in unfinished}, since))
-    if any(run.run_id != own_run and may_write(run, asset_key) for run in unfinished):
-        return found
-    return [*found, *of_wiped_partitions(objects, {uri.removeprefix(root): at for uri, at in gone.items()}, keys)]
+    old = superseded(objects, keys, {run.run_id for run in unfinished}, since)
+    found = _known_to_the_log(instance, old, {uri.removeprefix(root) for uri in named})
+    wiped = of_wiped_partitions(objects, {uri.removeprefix(root): at for uri, at in gone.items()}, keys)
+    writers = [run.run_id for run in unfinished if run.run_id != own_run and may_write(run, asset_key)]
+    if wiped and writers and say is not None:
+        say(
+            f"{asset_key.to_user_string()}: {len(wiped)} objects of wiped partitions stay while run {writers[0]} may"
+            " write the asset"
+        )
+    return found if writers else [*found, *wiped]
 
 
 def superseded_large_objects(
     instance: dg.DagsterInstance, manager: Manager, asset_key: dg.AssetKey, since: datetime
 ) -> list[StoredObject]:
     """The large objects of an asset that no query has needed since then."""
-    objects = list(manager.object_store.list_objects(consolidated_folder(manager.prefix, asset_key.path)))
+    objects = large_objects_of(manager, asset_key)
     if not objects:
         return []
     unfinished = {run.run_id for run in unfinished_runs(instance)}
@@ -136,18 +157,38 @@ def superseded_large_objects(
     holders = needed(_holders(logged, events, _owners(instance, asset_key, logged), since), since)
     root = manager.object_store.uri("")
     found = superseded(objects, {one.uri.removeprefix(root) for one in holders}, unfinished, since)
-    return _of_logged_runs(instance, found)
+    named = _consolidated(instance, asset_key) if found else set()
+    return _known_to_the_log(instance, found, {uri.removeprefix(root) for uri in named})
 
 
-def _of_logged_runs(instance: dg.DagsterInstance, found: Sequence[StoredObject]) -> list[StoredObject]:
-    """Leave out objects of runs whose events were purged: the query service may still serve them.
+def _known_to_the_log(
+    instance: dg.DagsterInstance, found: Sequence[StoredObject], named: Collection[str]
+) -> list[StoredObject]:
+    """Leave out objects that no event names, of runs whose events were purged: the query service may serve them.
 
-    A purge by age removes the start of a run first, and a deleted run has none.
+    A purge by age removes the start of a run first, and a deleted run has none. Commands write under the id of a run
+    that never starts, and an event names their objects.
     """
     start = dg.DagsterEventType.PIPELINE_START
-    runs = {run for stored in found if (run := run_of(stored.key)) is not None}
+    runs = {run for stored in found if stored.key not in named and (run := run_of(stored.key)) is not None}
     logged = {run for run in runs if instance.get_records_for_run(run, of_type=start, limit=1).records}
-    return [stored for stored in found if run_of(stored.key) in logged]
+    return [stored for stored in found if stored.key in named or run_of(stored.key) in logged]
+
+
+def _consolidated(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> set[str]:
+    """The URIs of the large objects of all consolidations, also of those that no query reads any more."""
+    uris: set[str] = set()
+    cursor, more = None, True
+    while more:
+        page = instance.fetch_observations(asset_key, limit=_PAGE, cursor=cursor)
+        for record in page.records:
+            observation = record.event_log_entry.asset_observation
+            entry = observation.metadata.get(CONSOLIDATED_ENTRY) if observation else None
+            if isinstance(entry, dg.JsonMetadataValue):
+                with suppress(RecordError):  # of a newer version
+                    uris |= {one.uri for one in read_consolidated(entry.data)}
+        cursor, more = page.cursor, page.has_more
+    return uris
 
 
 class _Holder(NamedTuple):
@@ -188,10 +229,34 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+def _unwritten(
+    instance: dg.DagsterInstance,
+    manager: Manager,
+    asset_key: dg.AssetKey,
+    own_run: str,
+    batch: Sequence[StoredObject],
+) -> list[StoredObject]:
+    """Leave out objects with stable names that were written since they were found, or may be right now."""
+    stable = [one for one in batch if run_of(one.key) is None]
+    if not stable:
+        return list(batch)
+    now = manager.object_store.look_at_many([one.key for one in stable], manager.upload_concurrency)
+    # The runs come last: one that wrote before the objects were looked at has changed them.
+    busy = any(may_write(run, asset_key) for run in unfinished_runs(instance, but=own_run))
+    same = {one.key for one, seen in zip(stable, now, strict=True) if seen == one and not busy}
+    return [one for one in batch if run_of(one.key) is not None or one.key in same]
+
+
 def _finish(
-    log: dg.DagsterLogManager, manager: Manager, what: str, found: Sequence[StoredObject], config: VacuumConfig
+    log: dg.DagsterLogManager,
+    manager: Manager,
+    what: str,
+    found: Sequence[StoredObject],
+    config: VacuumConfig,
+    *,
+    still: Callable[[Sequence[StoredObject]], list[StoredObject]],
 ) -> None:
-    """Log what was found, and delete it unless this is a dry run."""
+    """Log what was found, and delete what it `still` is unless this is a dry run."""
     log.info(
         "%s: %d objects of %d bytes %s%s",
         what,
@@ -200,8 +265,13 @@ def _finish(
         "would be deleted" if config.dry_run else "are deleted",
         _names(found),
     )
-    if found and not config.dry_run:
-        manager.object_store.delete_objects([stored.key for stored in found])
+    for first in () if config.dry_run else range(0, len(found), _PAGE):
+        batch = found[first : first + _PAGE]
+        gone = [stored.key for stored in still(batch)]
+        if len(gone) < len(batch):
+            log.warning("%s: %d objects stay, because a run writes or wrote them", what, len(batch) - len(gone))
+        if gone:
+            manager.object_store.delete_objects(gone)
 
 
 def _names(found: Sequence[StoredObject]) -> str:

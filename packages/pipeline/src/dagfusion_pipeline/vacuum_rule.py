@@ -12,7 +12,9 @@ from typing import Protocol, TypeVar
 
 from dagfusion_pipeline.store import StoredObject
 
-_RUN_NAMED = re.compile(r".*-(?P<run>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(-\d+)?\.parquet", re.DOTALL)
+_RUN = r"-(?P<run>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(-\d+)?\.parquet"
+_RUN_NAMED = re.compile(f".*{_RUN}", re.DOTALL)
+_RUN_SUFFIX = re.compile(_RUN)
 
 
 class LoggedVersion(Protocol):
@@ -53,19 +55,24 @@ def needed(newest_first: Iterable[Version], since: datetime) -> Iterator[Version
                 settled.add(version.partition)
 
 
-def noting_gone(newest_first: Iterable[Named], since: datetime, gone: dict[str, datetime]) -> Iterator[Named]:
-    """Yield all versions, and note the objects of partitions that were wiped before then.
+def noting(
+    newest_first: Iterable[Named], since: datetime, gone: dict[str, datetime], named: set[str]
+) -> Iterator[Named]:
+    """Yield all versions, and note their objects, and those of partitions that were wiped before then.
 
     Args:
         newest_first: all versions.
         since: as `needed` has it.
-        gone: filled with the objects' URIs, and when their partitions were wiped.
+        gone: filled with the URIs of objects of wiped partitions, and when these were wiped.
+        named: filled with the URIs of all objects that are named after runs.
     """
     wiped = dict[Hashable, datetime | None]()
     for version in newest_first:
         at = wiped.setdefault(version.partition, version.at if version.is_tombstone else None)
         if at is not None and at < since and version.uri is not None:
             gone[version.uri] = at
+        if version.uri is not None and run_of(version.uri) is not None:
+            named.add(version.uri)
         yield version
 
 
@@ -113,6 +120,18 @@ def renamed(key: str, run_id: str) -> str:
     """
     match = _RUN_NAMED.fullmatch(key)
     return key if match is None else f"{key[: match.start('run')]}{run_id}.parquet"
+
+
+def is_file_of(path: str, key: str) -> bool:
+    """Return True if an object is the file of an unpartitioned asset: `path.parquet`, or that of a run.
+
+    >>> is_file_of("Silver/orgs", "Silver/orgs-6f9619ff-8b86-4d01-b42d-00cf4fc964ff.parquet")
+    True
+    >>> is_file_of("Silver/orgs", "Silver/orgs-archive-6f9619ff-8b86-4d01-b42d-00cf4fc964ff.parquet")
+    False
+    """
+    rest = key.removeprefix(path) if key.startswith(path) else ""
+    return rest == ".parquet" or _RUN_SUFFIX.fullmatch(rest) is not None
 
 
 def run_of(key: str) -> str | None:
