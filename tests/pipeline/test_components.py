@@ -123,6 +123,10 @@ def test_a_few_lines_make_the_jobs(load: Load) -> None:
         ("ParquetTables\nattributes: {checks: [{asset: a}]}", "checks nothing"),
         ("Maintenance\nattributes: {}", "nothing to do: name assets"),
         ("Maintenance\nattributes: {retention: [{assets: [a], keep_days: -1}]}", "keep must be longer than 0; got -1"),
+        (
+            "Maintenance\nattributes: {retention: [{assets: [a], keep_days: 9}, {assets: [b], keep_days: 9}]}",
+            "one entry for each keep_days, got",
+        ),
     ],
 )
 def test_a_component_that_cannot_be_used_says_why(load: Load, text: str, said: str) -> None:

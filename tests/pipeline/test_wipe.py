@@ -83,7 +83,7 @@ def test_a_wiped_partition_is_missing_for_inputs_checks_and_consolidations(
 ) -> None:
     write(instance, manager)
     assert wipe_partitions(instance, daily.key, [KEYS[1], "2023-01-01"]) == Wiped([KEYS[1]], [], ["2023-01-01"])
-    assert wipe_partitions(instance, daily.key, [KEYS[1]]) == Wiped([], [KEYS[1]]), "it was wiped before"
+    assert wipe_partitions(instance, daily.key, [KEYS[1]]) == Wiped([], [KEYS[1]], []), "it was wiped before"
 
     assert read(lenient, instance, manager) == [KEYS[0], *KEYS[2:]]
     with pytest.raises(MissingObjectError, match=r"1 partitions .* are not in the store: .*1 of them were wiped"):
@@ -154,6 +154,9 @@ def test_the_vacuum_deletes_stable_objects_of_wiped_partitions(
     unfinished = dg.DagsterRun(job_name="some", run_id="1" * 8, status=dg.DagsterRunStatus.STARTED)
     instance.add_run(unfinished)
     assert clean() == {*KEYS}, "a run may be writing them"
+    (vacuumed,) = instance.get_runs(dg.RunsFilter(job_name="vacuum"), limit=1)
+    told = [one.user_message for one in instance.all_logs(vacuumed.run_id)]
+    assert "Silver/daily: 2 objects of wiped partitions stay while run 11111111 may write the asset" in told
     instance.delete_run(unfinished.run_id)
     assert clean() == {*KEYS[2:]}
 
@@ -243,11 +246,16 @@ def test_the_age_of_a_partition_is_that_of_its_time_dimension(
     spec = dg.AssetSpec("both", partitions_def=both)
     for day in KEYS:
         instance.report_runless_asset_event(dg.AssetMaterialization("both", partition=f"{day}|CA"))
+    for other in ("2024", "a|b|c"):
+        instance.report_runless_asset_event(dg.AssetMaterialization("both", partition=other))
     monkeypatch.setattr(retention, "_now", lambda: dt.datetime(2024, 1, 4, tzinfo=dt.UTC))
     job = build_retention_job([spec], keep=dt.timedelta(days=1))
     config = {"ops": {"wipe_old_partitions": {"config": {"dry_run": False}}}}
-    assert job.execute_in_process(instance=instance, run_config=config).success
-    wiped = instance.fetch_materializations(spec.key, limit=10).records[:-4]
+    run = job.execute_in_process(instance=instance, run_config=config)
+    assert run.success
+    said = [one.user_message for one in instance.all_logs(run.run_id) if "another definition" in one.user_message]
+    assert said == ["both: partitions of another definition, which have no age here and are kept: 2, such as '2024'"]
+    wiped = instance.fetch_materializations(spec.key, limit=10).records[:-6]
     assert sorted(str(record.partition_key) for record in wiped) == [f"{KEYS[0]}|CA", f"{KEYS[1]}|CA"]
 
 

@@ -169,8 +169,13 @@ class Maintenance(dg.Component, dg.Resolvable, dg.Model):
         """Return the jobs, and the schedules of consolidation and retention.
 
         Raises:
-            ConfigurationError: no asset is named, or a number of days is not positive.
+            ConfigurationError: no asset is named, or a number of days is not positive or has two entries.
         """
+        days = [one.keep_days for one in self.retention]
+        if len({*days}) < len(days):
+            raise ConfigurationError(
+                f"retention must have one entry for each keep_days, got {days}: put the assets into one entry"
+            )
         if not (self.vacuum or self.consolidate or self.retention):
             raise ConfigurationError(
                 "Maintenance has nothing to do: name assets in vacuum, consolidate or retention, such as"

@@ -102,13 +102,16 @@ def _wipe(
             f"asset {key.to_user_string()!r} has no time partitions, so its partitions have no age: leave it out of the"
             " retention job"
         )
-    old = []
+    old, others = [], []
     for partition in sorted(context.instance.get_materialized_partitions(key)):
         end = _end(definition, end_of, partition)
         if end is None:
-            context.log.warning("partition %r of %s is of another definition and is kept", partition, key)
+            others.append(partition)
         elif end <= before:
             old.append(partition)
+    if others:
+        what = "%s: partitions of another definition, which have no age here and are kept: %d, such as %r"
+        context.log.warning(what, key.to_user_string(), len(others), others[0])
     reason = f"older than {_words(keep)}"
     found = wipe_partitions(context.instance, key, old, reason=reason, dry_run=dry_run, log=context.log_event)
     return Wiped(found.partitions)  # the others were wiped before
