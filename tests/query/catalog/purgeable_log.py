@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 
 from dagfusion_query.as_of import AsOf
+from dagfusion_query.errors import EventLogUnavailableError
 from dagfusion_query.event_log.event_log_interface import (
     AssetKey,
     Cursor,
@@ -40,12 +41,17 @@ class Tables:
 
 
 class PurgeableLog:
-    """An event log; the readers of it are opened with `open`."""
+    """An event log; `follow_rules` changes how its events are read. While it is `down`, only its identity is known."""
 
     keeps_ids = True
 
     def __init__(self) -> None:
         self.tables, self.database, self.now_us, self._rows = Tables(), 1, 0, count(1)
+        self.rules, self.down = "", False
+        self._read: Callable[[Materialization], Materialization] = _as_it_is
+
+    def follow_rules(self, rules: str, read: Callable[[Materialization], Materialization]) -> None:
+        self.rules, self._read = rules, read
 
     def add(self, event: Materialization) -> Materialization:
         """Log a materialization with the next id and moment, by a run of its own."""
@@ -78,15 +84,17 @@ class PurgeableLog:
         self.tables, self.database = Tables(), self.database + 1
 
     def identity(self) -> str:
-        return f"{self.database}/1/1/"
+        return f"{self.database}/1/1/{self.rules}"
 
     def sync(self, receive: Callable[[Sequence[Event]], None]) -> Cursor:
+        self._fail()
         receive(self._wipes())
         latest = {(event.asset_key, event.partition_key): event for event in self._known()}
         receive([*latest.values()])
         return self._cursor()
 
     def poll(self, cursor: Cursor) -> Poll:
+        self._fail()
         rows = {key: row for key, (row, _) in self.tables.assets.items()}
         resync = None if all(rows.get(key) == row for key, row in cursor.rows.items()) else "assets were removed"
         fresh = [event for event in self._known() if event.event_id > cursor.watermark.settled]
@@ -123,7 +131,11 @@ class PurgeableLog:
         """Do nothing: another catalog may read it."""
 
     def _known(self) -> list[Materialization]:
-        return [event for event in self.tables.events if _stored(event.asset_key) in self.tables.assets]
+        return [self._read(event) for event in self.tables.events if _stored(event.asset_key) in self.tables.assets]
+
+    def _fail(self) -> None:
+        if self.down:
+            raise EventLogUnavailableError("the event log is down")
 
     def _wipes(self) -> list[Wipe]:
         return [Wipe(_key(key), at) for key, (_, at) in self.tables.assets.items() if at is not None]
@@ -135,6 +147,10 @@ class PurgeableLog:
         assets = {key: at for key, (_, at) in self.tables.assets.items()}
         rows = {key: row for key, (row, _) in self.tables.assets.items()}
         return Cursor(Watermark(settled, len(ids), sum(ids)), assets, rows=rows)
+
+
+def _as_it_is(event: Materialization) -> Materialization:
+    return event
 
 
 def _stored(asset_key: AssetKey) -> str:

@@ -6,13 +6,14 @@ from typing import Any
 import obstore
 import orjson
 import pytest
+from obstore.exceptions import BaseError, PermissionDeniedError
 from obstore.store import MemoryStore
 
 from dagfusion_query.catalog.checkpoint import GRACE_S, CheckpointStore
 from dagfusion_query.catalog.fold import fold, with_asset_states
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.snapshot import SnapshotStore, Stored
-from dagfusion_query.errors import SnapshotError
+from dagfusion_query.errors import SnapshotError, StoreUnavailableError
 from dagfusion_query.event_log.event_log_interface import Cursor, Materialization, Watermark
 from tests.query.catalog.folding import EMPTY, Record, seen, written
 
@@ -155,6 +156,92 @@ def test_a_damaged_checkpoint_is_not_used(
         obstore.delete(store, rows)
     with pytest.raises(SnapshotError, match=r"s3://bucket/_catalog of the catalog cannot be used"):
         checkpoint.load(checkpoint.head() or head, "uat")
+
+
+def test_no_damage_looks_like_a_store_that_does_not_answer(
+    checkpoint: CheckpointStore, store: MemoryStore, snapshot: Snapshot
+) -> None:
+    head = checkpoint.write(Stored(snapshot, CURSOR, "log"), None)
+    assert head is not None
+    for path in ("checkpoint.json", *(f"rows/{file.name}" for file in head.files.values())):
+        content = bytes(obstore.get(store, f"_catalog/{path}").bytes())
+        places = range(0, len(content), max(1, len(content) // 40))
+        flipped = [content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :] for at in places]
+        for damaged in (*flipped, *(content[:at] for at in places)):
+            obstore.put(store, f"_catalog/{path}", damaged)
+            try:
+                loaded = checkpoint.load(checkpoint.head() or head, "uat")
+            except SnapshotError:
+                continue
+            # zstd does not use every bit of its frame's header
+            assert seen(with_asset_states(EMPTY, loaded.snapshot.asset_states)) == seen(snapshot)
+        obstore.put(store, f"_catalog/{path}", content)
+
+
+def test_a_manifest_that_is_refused_does_not_have_the_rows_written_again_and_again(
+    checkpoint: CheckpointStore, snapshot: Snapshot, store: MemoryStore, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def put(store: Any, path: str, content: Any, **options: Any) -> Any:
+        if path.endswith("checkpoint.json"):
+            raise BaseError("NotImplemented: If-None-Match")
+        return original(store, path, content, **options)
+
+    original = obstore.put
+    monkeypatch.setattr(obstore, "put", put)
+    found = []
+    for passed_s in (0.0, GRACE_S - 1, 1):
+        time.now_s += passed_s
+        with pytest.raises(StoreUnavailableError, match="cannot be written: NotImplemented"):
+            checkpoint.write(Stored(snapshot, CURSOR, "log"), None)
+        found.append(objects(store))
+    assert found[0] == found[1] < found[2], "another process may delete what is as old as that"
+    monkeypatch.undo()
+    head = checkpoint.write(Stored(snapshot, CURSOR, "log"), None)
+    assert objects(store) == {"checkpoint.json"} | found[2]
+    assert head is not None
+    assert {f"rows/{file.name}" for file in head.files.values()} == found[2] - found[0]
+
+
+def test_what_was_retired_is_not_named_again_after_an_attempt_that_was_told_to_fail(
+    checkpoint: CheckpointStore, snapshot: Snapshot, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def put(store: Any, path: str, content: Any, **options: Any) -> Any:
+        found = original(store, path, content, **options)
+        if path.endswith("checkpoint.json"):
+            raise BaseError("the answer was lost")
+        return found
+
+    original = obstore.put
+    with monkeypatch.context() as patch:
+        patch.setattr(obstore, "put", put)
+        with pytest.raises(StoreUnavailableError):
+            checkpoint.write(Stored(snapshot, CURSOR, "log"), None)
+    first = checkpoint.head()
+    other = CheckpointStore(store, "s3://bucket/_catalog", lambda: 1000.0)
+    second = other.write(Stored(EMPTY, CURSOR, "log"), first)
+    third = checkpoint.write(Stored(snapshot, CURSOR, "log"), second)
+    assert first is not None
+    assert third is not None
+    names = [{file.name for file in head.files.values()} for head in (first, third)]
+    assert not names[0] & names[1]
+
+
+def test_old_objects_that_cannot_be_deleted_are_a_warning(
+    checkpoint: CheckpointStore,
+    snapshot: Snapshot,
+    time: Time,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def delete(*_: Any) -> None:
+        raise PermissionDeniedError("AccessDenied: s3:DeleteObject")
+
+    monkeypatch.setattr(obstore, "delete", delete)
+    first = checkpoint.write(Stored(snapshot, CURSOR, "log"), None)
+    second = checkpoint.write(Stored(EMPTY, CURSOR, "log"), first)
+    time.now_s += GRACE_S
+    assert checkpoint.write(Stored(EMPTY, CURSOR, "log"), second) is not None
+    assert "is written, but old objects of it cannot be deleted: AccessDenied" in caplog.text
 
 
 def test_a_checkpoint_with_undiscovered_files_leads_to_a_full_sync(

@@ -1,8 +1,10 @@
 """When a checkpoint is written, and which event logs a catalog combines it with."""
 
+import gc
 import logging
+import weakref
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Any
 
 import obstore
@@ -10,10 +12,10 @@ import pytest
 from obstore.exceptions import BaseError
 from obstore.store import MemoryStore
 
-from dagfusion_query.catalog.checkpoint import CheckpointStore
+from dagfusion_query.catalog.checkpoint import CheckpointStore, reach
 from dagfusion_query.catalog.checkpointer import INTERVAL_S, Checkpointer
 from dagfusion_query.catalog.live_catalog import LiveCatalog
-from dagfusion_query.errors import StoreUnavailableError
+from dagfusion_query.errors import EventLogUnavailableError, StoreUnavailableError
 from tests.query.catalog.following import Clock, wait_for
 from tests.query.catalog.purgeable_log import PurgeableLog
 from tests.query.catalog.test_checkpoint_sequences import ASSETS, PREFIX, materialization, shown
@@ -234,13 +236,19 @@ def test_a_store_that_does_not_answer_stops_only_a_service_without_a_snapshot(
     with pytest.raises(StoreUnavailableError, match=r"_catalog of the catalog cannot be read: no route"):
         service()
     second = service(state_dir=tmp_path)
+    assert not caplog.text, "a stored snapshot that is still true needs no checkpoint"
+    second.catalog.close()
+    (added,) = add(log, "TX")
+    log.purge({1})
+    second = service(state_dir=tmp_path)
     assert "begins with the stored snapshot" in caplog.text
+    assert second.events() == {1, added}
     with pytest.raises(StoreUnavailableError):
         second.look()
     monkeypatch.undo()
     add(log, "NY")
     assert not second.look(), "the first one has just written it"
-    assert second.events() == {1, 2}
+    assert second.events() == {1, added, added + 1}
 
 
 def test_sqlite_has_no_checkpoint(
@@ -274,3 +282,120 @@ def test_the_thread_writes_at_once_and_when_it_is_closed(
     one.writer.close()
     assert reader.head() != first
     assert service().events() == {1, 2}
+
+
+def test_a_purge_while_a_service_was_down_loses_nothing(
+    log: PurgeableLog, service: Callable[..., Service], tmp_path: Any
+) -> None:
+    add(log, "CA")
+    first, other = service(state_dir=tmp_path), service()
+    first.catalog.close()
+    add(log, "NY")
+    assert other.look()
+    purge(log)
+    assert service(state_dir=tmp_path).events() == {1, 2}
+
+
+def test_a_checkpoint_is_written_after_a_restore_from_a_backup(
+    log: PurgeableLog, service: Callable[..., Service], store: MemoryStore, now: Clock
+) -> None:
+    add(log, "CA")
+    backup, one = log.backup(), service()
+    add(log, "NY", "TX", "WA")
+    assert one.look()
+    log.restore(backup)
+    (later,) = add(log, "OR")
+    other = service()
+    now.now += 3 * INTERVAL_S
+    assert other.look()
+    assert not other.look(), "nothing is new"
+    head = CheckpointStore(store, PREFIX).head()
+    assert head is not None
+    assert reach(head.cursor) == later
+    add(log, "WA")
+    log.purge({later})
+    assert service().events() == {1, later, later + 1}
+
+
+def test_a_checkpoint_that_waits_for_the_event_log_is_not_written_over(
+    log: PurgeableLog, service: Callable[..., Service], store: MemoryStore, now: Clock
+) -> None:
+    one, other = service(), service()
+    add(log, "CA")
+    assert other.look()
+    purge(log)
+    log.down = True
+    now.now += 3 * INTERVAL_S
+    with pytest.raises(EventLogUnavailableError):
+        one.writer.look()
+    before = obstore.get(store, "_catalog/checkpoint.json").bytes()
+    assert not one.writer.look()
+    assert obstore.get(store, "_catalog/checkpoint.json").bytes() == before
+    log.down = False
+    assert one.events() == {1}
+
+
+def test_a_catalog_keeps_one_checkpoint_until_the_event_log_answers(
+    log: PurgeableLog, service: Callable[..., Service], store: MemoryStore, now: Clock
+) -> None:
+    one, other = service(), service()
+    kept = []
+    for partition in ("CA", "NY", "TX"):
+        log.down = False
+        add(log, partition)
+        assert other.look()
+        purge(log)
+        log.down = True
+        reader = CheckpointStore(store, PREFIX, now)
+        head = reader.head()
+        assert head is not None
+        checkpoint = reader.load(head, "uat")
+        kept.append(weakref.ref(checkpoint.snapshot))
+        with pytest.raises(EventLogUnavailableError):
+            one.catalog.combine(checkpoint)
+        del checkpoint
+    gc.collect()
+    assert [snapshot() is None for snapshot in kept] == [True, True, False]
+    log.down = False
+    assert one.events() == {1, 2, 3}
+
+
+def test_the_checkpoint_of_another_database_is_never_served(log: PurgeableLog, service: Callable[..., Service]) -> None:
+    add(log, "CA")
+    assert service().look()
+    log.replace()
+    log.down = True
+    with pytest.raises(EventLogUnavailableError):
+        service()
+
+
+def test_a_warning_that_cannot_be_worked_out_fails_no_sync(
+    log: PurgeableLog,
+    service: Callable[..., Service],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def slow(_: PurgeableLog) -> list[Any]:
+        raise EventLogUnavailableError("it took too long")
+
+    monkeypatch.setattr(PurgeableLog, "purged_assets", slow)
+    add(log, "CA")
+    assert service().events() == {1}
+    assert "it took too long" in caplog.text
+
+
+@pytest.mark.parametrize("keeps_ids", [True, False])
+def test_the_warning_of_lost_partitions_names_a_checkpoint_only_if_it_would_help(
+    log: PurgeableLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, keeps_ids: bool
+) -> None:
+    monkeypatch.setattr(PurgeableLog, "keeps_ids", keeps_ids)
+    add(log, "CA")
+    add(log, "CA", asset=B)
+    with closing(LiveCatalog(log, "uat", poll_interval_s=3600.0, verify_interval_s=0.0)) as catalog:
+        log.remove(B)
+        catalog.refresh()
+        assert "events were deleted" not in caplog.text
+        purge(log)
+        catalog.refresh()
+    assert "events were deleted from the event log, and partitions of a/x with them" in caplog.text
+    assert ("DAGFUSION_CATALOG_CHECKPOINT" in caplog.text) == keeps_ids

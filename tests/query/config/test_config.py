@@ -199,6 +199,18 @@ def test_where_the_checkpoint_goes(write: Write) -> None:
     assert Settings.read({**plain, "DAGFUSION_EVENT_LOG": "/h"}).catalog_checkpoint == "s3://lake/_catalog"
 
 
+@pytest.mark.parametrize("environment", [None, "uat"])
+def test_environments_do_not_share_a_checkpoint(write: Write, environment: str | None) -> None:
+    file = write(
+        TWO.replace('event_log = "homes/prod"', 'event_log = "homes/prod"\ncatalog_checkpoint = "s3://acme/_catalog/"')
+    )
+    own = {"UAT_KEY": "id", "DAGFUSION_UAT_CATALOG_CHECKPOINT": "s3://acme/_catalog"}
+    with pytest.raises(SettingsError, match="environments uat and prod have one catalog_checkpoint"):
+        read_config(own, file=file, environment=environment)
+    other = {"DAGFUSION_PROD_CATALOG_CHECKPOINT": "s3://acme/_prod"}
+    assert read_config(own | other, file=file, environment=environment).environments
+
+
 @pytest.mark.parametrize("folder", ["bucket/x", "s3:///x", "s3://bucket", "s3://bucket/", "file:///x", "s3://b/a%20b"])
 def test_a_checkpoint_is_in_a_folder_of_a_bucket(folder: str) -> None:
     with pytest.raises(SettingsError, match=r"DAGFUSION_CATALOG_CHECKPOINT must be s3://bucket/folder without"):

@@ -6,7 +6,7 @@ environments are configured, there is one: that of the plain variables, as for `
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import permutations
+from itertools import combinations, permutations
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -124,6 +124,7 @@ def read_config(
         environments = [_environment(name, variables, document, event_log, engine) for name in names]
     else:
         environments = [_from_variables(variables, document, event_log, environment, engine)]
+    _check_checkpoints(environments, variables, document)
     placed = [replace(e, settings=_placed(e.settings, state_dir, e.name)) for e in environments]
     return Config(service, tuple(placed), state_dir)
 
@@ -272,6 +273,20 @@ def _with_options(name: str, settings: Settings, told: EnvironmentSettings) -> E
         _iceberg_folder(name, told.iceberg_metadata),
         _one_of(name, "iceberg_credentials", told.iceberg_credentials or "none", ICEBERG_CREDENTIALS),
     )
+
+
+def _check_checkpoints(
+    environments: Sequence[EnvironmentConfig], variables: Mapping[str, str], document: Document
+) -> None:
+    """Refuse one folder for the checkpoints of two environments, of which another process may serve one."""
+    told = {name: {**values, **_own(name, variables)} for name, values in document.environments.items()}
+    folders = {name: values.get("catalog_checkpoint") for name, values in told.items()}
+    folders |= {environment.name: environment.settings.catalog_checkpoint for environment in environments}
+    for (one, folder), (other, same) in combinations(folders.items(), 2):
+        if folder is not None and same is not None and folder.rstrip("/") == same.rstrip("/"):
+            raise SettingsError(
+                f"environments {one} and {other} have one catalog_checkpoint, {folder}: each needs a folder of its own"
+            )
 
 
 def _iceberg_folder(environment: str, folder: str | None) -> str | None:

@@ -119,6 +119,8 @@ class CheckpointStore:
         self._store, self._folder, self._now = store, object_path(self.name), now
         # What is in the store already, by the identity of the rows in memory; they are kept, so no others take it over.
         self._placed: dict[int, tuple[pa.Table, File]] = {}
+        # Objects that no manifest has named yet, by the digest of their content, and when they were written.
+        self._unnamed: dict[str, tuple[File, float]] = {}
         self._orphans_at_s = float("-inf")
 
     def head(self) -> Head | None:
@@ -182,7 +184,7 @@ class CheckpointStore:
             StoreUnavailableError: The object store does not answer, or refuses.
         """
         try:
-            assets = self._write_rows(latest.snapshot, {} if before is None else before.files)
+            assets = self._write_rows(latest.snapshot, self._reusable(before))
             named = {file.name for asset in assets for file in files_of(asset)}
             retired, expired = self._retired(before, named)
             body = {
@@ -203,11 +205,30 @@ class CheckpointStore:
                 return None
             head = Head(put["e_tag"] or "", decode_manifest(encoded, self.name))
             self.known_etag = head.etag
-            self._delete(expired)
-            self._delete_orphans(named | retired.keys())
+            self._unnamed.clear()
         except (BaseError, OSError) as error:
             raise StoreUnavailableError(f"the checkpoint {self.name} cannot be written: {error}") from error
+        try:
+            self._delete(expired)
+            self._delete_orphans(named | retired.keys())
+        except (BaseError, OSError) as error:  # as orphans, they are tried again
+            _log.warning("the checkpoint %s is written, but old objects of it cannot be deleted: %s", self.name, error)
         return head
+
+    def _reusable(self, before: Head | None) -> dict[str, File]:
+        """Return the objects that a new manifest may name: those of the one before, and what a failed attempt left.
+
+        What was written an hour ago may have been named, retired and deleted by another process since.
+        """
+        retired = () if before is None else before.manifest["retired"]
+        now_s = self._now()
+        self._unnamed = {
+            digest: (file, at_s)
+            for digest, (file, at_s) in self._unnamed.items()
+            if now_s - at_s < GRACE_S and file.name not in retired
+        }
+        left = {digest: file for digest, (file, _) in self._unnamed.items()}
+        return left if before is None else {**left, **before.files}
 
     def _is_absent(self) -> bool:
         """Return True if a listing does not have the manifest: S3 denies what is not there to who may list a prefix."""
@@ -226,7 +247,7 @@ class CheckpointStore:
         )
 
     def _write_rows(self, snapshot: Snapshot, known: Mapping[str, File]) -> list[dict[str, Any]]:
-        """Write the rows that no object of the manifest before has; return the assets of the manifest."""
+        """Write the rows that no known object has; return the assets of the manifest."""
         names = {file.name for file in known.values()}
         placed: dict[int, tuple[pa.Table, File]] = {}
 
@@ -242,7 +263,7 @@ class CheckpointStore:
         return assets
 
     def _write_file(self, rows: pa.Table, layout: Layout | None, known: Mapping[str, File]) -> File:
-        """Write rows, unless an object of the manifest before has the same content."""
+        """Write rows, unless a known object has the same content."""
         told = rows.replace_schema_metadata(None if layout is None else layout_metadata(layout))
         sink = pa.BufferOutputStream()
         with pa.ipc.new_file(sink, told.schema) as writer:
@@ -254,11 +275,15 @@ class CheckpointStore:
         file = File(f"{digest}-{secrets.token_hex(8)}.arrow.zst", content.size, zlib.crc32(content))
         compressed = pa.compress(content, codec="zstd", asbytes=True)
         obstore.put(self._store, f"{self._folder}/{ROWS}/{file.name}", compressed)
+        self._unnamed[digest] = file, self._now()
         return file
 
     def _read_rows(self, file: File) -> pa.Table:
         compressed = obstore.get(self._store, f"{self._folder}/{ROWS}/{file.name}").bytes()
-        content = pa.decompress(memoryview(compressed), decompressed_size=file.size, codec="zstd")
+        try:
+            content = pa.decompress(memoryview(compressed), decompressed_size=file.size, codec="zstd")
+        except OSError as error:  # of damaged bytes, not of a store that does not answer
+            raise ValueError(f"{file.name} is damaged: {error}") from error
         if sha256(content).hexdigest()[:_DIGEST] != file.name[:_DIGEST]:
             raise ValueError(f"{file.name} is not the object that was written")
         return pa.ipc.open_file(content).read_all()

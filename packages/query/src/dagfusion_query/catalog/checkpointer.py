@@ -38,6 +38,10 @@ class Checkpointed(Protocol):
         """The reason why a stored snapshot was not combined with the event log, or None."""
 
     @property
+    def is_set_back(self) -> bool:
+        """True if what was combined last had later events, which the log lost to a restore from a backup."""
+
+    @property
     def full_syncs(self) -> int:
         """The number of full syncs since the start."""
 
@@ -127,12 +131,17 @@ class Checkpointer:
         return True
 
     def _is_news(self, head: Head, latest: Stored) -> bool:
-        """Return True if a snapshot is later than the checkpoint."""
-        if self._written is not None and head.writer == self._store.writer:
-            return latest.snapshot is not self._written.snapshot and reach(latest.cursor) >= reach(head.cursor)
+        """Return True if a snapshot is later than the checkpoint, or the event log was set back since.
+
+        The snapshot has all of the checkpoint that still counts: it was combined, or written by this process.
+        """
         known, cursor = head.cursor, latest.cursor
+        if reach(cursor) < reach(known) and not self._catalog.is_set_back:
+            return False
+        if self._written is not None and head.writer == self._store.writer:
+            return latest.snapshot is not self._written.snapshot
         is_same = (reach(known), known.assets, known.rows) == (reach(cursor), cursor.assets, cursor.rows)
-        return reach(cursor) >= reach(known) and not (is_same and not head.manifest["undiscovered"])
+        return not (is_same and not head.manifest["undiscovered"])
 
     def _refuse(self, why: str) -> None:
         if why != self.error:

@@ -73,6 +73,30 @@ def restrict(
     return replace(snapshot, tables={}, problems={}, asset_states=states)
 
 
+def event_ids(snapshot: Snapshot) -> list[int]:
+    """Return the events that a snapshot has of partitions and views, in no order."""
+    rows = [rows["event_id"] for state in snapshot.asset_states.values() for rows in _known(state)]
+    views = [state.view.event_id for state in snapshot.asset_states.values() if state.view is not None]
+    chunks = pa.chunked_array([chunk for ids in rows for chunk in ids.chunks], pa.int64())
+    return [*views, *pc.unique(chunks).to_pylist()]
+
+
+def without_events(snapshot: Snapshot, event_ids: Collection[int]) -> Snapshot:
+    """Return a snapshot without what it has of some events, and without its tables."""
+    ids = pa.array(event_ids, pa.int64())
+
+    def left(rows: pa.Table) -> pa.Table:
+        return rows.filter(pc.invert(pc.is_in(rows["event_id"], value_set=ids)))
+
+    states = {}
+    for key, state in snapshot.asset_states.items():
+        segments = compact(_dropping(state.segments, ids, "event_id"))
+        view = None if state.view is None or state.view.event_id in event_ids else state.view
+        absent, fileless = left(state.absent), left(state.fileless)
+        states[key] = replace(state, segments=segments, absent=absent, fileless=fileless, view=view)
+    return replace(snapshot, tables={}, problems={}, asset_states=states)
+
+
 def has_lost(before: AssetState, after: AssetState) -> bool:
     """Return True if partitions that had files are unknown now, though the asset was not wiped in between."""
     if after.wiped_at_us != before.wiped_at_us:
@@ -86,7 +110,10 @@ def _restricted(state: AssetState, last_event_id: int | None, prefix: str | None
     if last_event_id is None and prefix is None:
         return state
     segments = tuple(_only(segment, last_event_id, prefix) for segment in state.segments)
-    state = replace(state, segments=compact(segments))
+    large = state.consolidated
+    if prefix is not None:
+        large = large.filter(pc.starts_with(large["uri"], prefix))
+    state = replace(state, segments=compact(segments), consolidated=large)
     if last_event_id is None:
         return state
     # A wipe may be among the events that are not shared. What it took away is in the event log, or lost.
@@ -123,6 +150,10 @@ def _live(state: AssetState) -> list[pa.Table]:
     return [rows for segment in state.segments for rows in segment.live()]
 
 
+def _known(state: AssetState) -> list[pa.Table]:
+    return [*_live(state), state.absent, state.fileless]
+
+
 def _ranks_of(rows: pa.Table, usable: pa.ChunkedArray | None = None) -> Ranks:
     keys, ids, moments = (rows[name] for name in _RANKED)
     told = [True] * rows.num_rows if usable is None else usable.to_pylist()
@@ -138,13 +169,13 @@ def _events(ranks: Ranks) -> dict[str | None, Materialization]:
     return {key: Materialization((), event_id, key, at_us, "", None) for key, (event_id, at_us, _) in ranks.items()}
 
 
-def _dropping(segments: Sequence[Segment], keys: pa.Array) -> list[Segment]:
-    """Return segments without the rows of some partitions."""
+def _dropping(segments: Sequence[Segment], keys: pa.Array, column: str = "partition_key") -> list[Segment]:
+    """Return segments without the rows that have some values in a column."""
     if not len(keys):
         return [*segments]
     left = []
     for segment in segments:
-        gone = pc.indices_nonzero(pc.is_in(segment.rows["partition_key"], value_set=keys)).to_pylist()
+        gone = pc.indices_nonzero(pc.is_in(segment.rows[column], value_set=keys)).to_pylist()
         dropped = tuple(sorted({*segment.dropped, *gone}))
         left.append(replace(segment, dropped=dropped) if len(dropped) > len(segment.dropped) else segment)
     return left

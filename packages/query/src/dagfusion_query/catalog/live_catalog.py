@@ -58,8 +58,8 @@ class LiveCatalog:
             costs the snapshots.
         discovery: Looks at what other IO managers wrote; closed by this catalog. None leaves it out.
         discovery_wait_s: Seconds that the constructor and `refresh` wait for what is being discovered.
-        checkpoint: What a catalog without a snapshot in `state_dir` starts from. If it is given, what is purged from
-            the event log still counts.
+        checkpoint: What a catalog starts from if `state_dir` has no snapshot, or one that is not true any more. If it
+            is given, what is purged from the event log still counts.
         bucket: The one bucket whose objects may be read; None allows any.
         clock: A monotonic clock, seconds; decides when a verification, a full sync or another attempt to save is due.
 
@@ -143,6 +143,11 @@ class LiveCatalog:
         return self._follower.refusal
 
     @property
+    def is_set_back(self) -> bool:
+        """True if what was combined last had later events, which the log lost to a restore from a backup."""
+        return self._follower.is_set_back
+
+    @property
     def undiscovered(self) -> int:
         """The number of materializations whose objects have still to be looked at."""
         return 0 if self._discovery is None else self._discovery.waiting
@@ -216,9 +221,13 @@ class LiveCatalog:
     def _start(self, store: SnapshotStore | None) -> None:
         if store is not None:
             self._load(store)
-        self._load_checkpoint()
+        if not (is_resumed := self._follower.is_proof):
+            self._load_checkpoint()
         try:
             self._poll()
+            if is_resumed and self.full_syncs:  # the stored snapshot was not true any more
+                self._load_checkpoint()
+                self._poll()
             self._discover()
         except EventLogUnavailableError:
             if not self._follower.has_snapshot:

@@ -1,60 +1,27 @@
 """Reads an event log, in full or only new events, and folds the events into a snapshot."""
 
-import gc
 import logging
-import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from dagfusion_query.catalog.bulk_work import BULK_WORK
 from dagfusion_query.catalog.fold import adopt, fold, with_asset_states
-from dagfusion_query.catalog.join import has_lost, join, restrict
+from dagfusion_query.catalog.join import event_ids, has_lost, join, restrict, without_events
 from dagfusion_query.catalog.lineage import judge, sample_events
 from dagfusion_query.catalog.model import AssetState, Snapshot
 from dagfusion_query.catalog.snapshot import Stored
 from dagfusion_query.discovery.discovery import Discovery
+from dagfusion_query.errors import EventLogError
 from dagfusion_query.event_log.event_log_interface import AssetKey, Cursor, Event, EventLog, parse_asset_key
-from dagfusion_query.event_log.log_evidence import is_same_database
+from dagfusion_query.event_log.log_evidence import has_same_rules, is_same_database
 
 _log = logging.getLogger(__name__)
 
-_SWITCH_INTERVAL_S = 0.0005
 _CHECKPOINT = "the checkpoint"
-
-
-class _BulkWork:
-    """Sets the interpreter up for full syncs, from the start of the first to the end of the last.
-
-    The cycle collector would walk each batch over and over: there are no cycles in it. And the thread that fetches rows
-    would wait the usual 5 ms for its turn, while PostgreSQL waits for it after every 200 KB that a socket holds.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._syncs = 0
-        self._before = (True, 0.0)
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._syncs += 1
-            if self._syncs == 1:
-                self._before = gc.isenabled(), sys.getswitchinterval()
-                gc.disable()
-                sys.setswitchinterval(min(self._before[1], _SWITCH_INTERVAL_S))
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._syncs -= 1
-            if self._syncs == 0:
-                was_enabled, interval_s = self._before
-                sys.setswitchinterval(interval_s)
-                if was_enabled:
-                    gc.enable()
-
-
-_BULK_WORK = _BulkWork()
+_OTHER_LOG = "the snapshot is of another event log"
+_LOOKED_UP = 50_000  # events at once
 
 
 @dataclass(frozen=True)
@@ -139,6 +106,7 @@ class LogFollower:
         snapshot: The latest. After it has been saved, the same one with its rows mapped from disk is put in its place.
         full_syncs: The full syncs since the start.
         refusal: Why a snapshot was not combined with this event log, unless a checkpoint has been since; or None.
+        is_set_back: True if what was combined last had later events, which the log lost to a restore from a backup.
     """
 
     def __init__(
@@ -162,20 +130,28 @@ class LogFollower:
         self._identity: str | None = None  # of this event log, once the stored snapshot was compared with it
         self._stale: str | None = "there is no snapshot yet"  # why a full sync is due
         self._adoptable = True  # whether a full sync may take unchanged tables from the snapshot before
-        self._checkpoints: list[Stored] = []  # to be combined with the snapshot
+        self._checkpoint: Stored | None = None  # to be combined with the snapshot
         self._began_with_checkpoint = False
         self._is_unsaved = False
         self.refusal: str | None = None
+        self.is_set_back = False
 
     @property
     def has_snapshot(self) -> bool:
         """True if a snapshot can be served: a stored one, or one read from the event log."""
-        return self._cursor is not None and (self._identity is not None or not self._began_with_checkpoint)
+        is_judged = self._identity is not None and self._stale is None
+        return self._cursor is not None and (is_judged or not self._began_with_checkpoint)
+
+    @property
+    def is_proof(self) -> bool:
+        """True if the snapshot's own events would show what was purged from the event log since."""
+        return self._cursor is not None and self._stale is None and self._cursor.watermark.count > 0
 
     @property
     def latest(self) -> Stored | None:
-        """The snapshot with its cursor and the event log's identity; None before the event log has been read."""
-        if self._cursor is None or self._identity is None or self._stale is not None:
+        """The snapshot with its cursor and the event log's identity; None before all that is known was combined."""
+        is_settled = self._stale is None and self._checkpoint is None
+        if self._cursor is None or self._identity is None or not is_settled:
             return None
         return Stored(self.snapshot, self._cursor, self._identity)
 
@@ -190,13 +166,13 @@ class LogFollower:
         self._stale = None if stored.is_current else "the snapshot is of an older version, which did not see all events"
 
     def combine(self, checkpoint: Stored) -> None:
-        """Have the next `read` add what a checkpoint has and the snapshot does not."""
+        """Have the next `read` add what a checkpoint has and the snapshot does not. A later one has all of it, too."""
         if self._cursor is None:
             snapshot = with_asset_states(self.snapshot, checkpoint.snapshot.asset_states)
             self.resume(replace(checkpoint, snapshot=self._seal(snapshot)))
             self._began_with_checkpoint = self._is_unsaved = True
         else:
-            self._checkpoints.append(checkpoint)
+            self._checkpoint = checkpoint
 
     def read(self) -> Reading:
         """Read what is new, or everything if a full sync is due, and fold it into the snapshot.
@@ -210,10 +186,10 @@ class LogFollower:
             reading = self._sync(identity)
         else:
             reading = self._advance(self._cursor, identity)
-        while self._checkpoints:
-            combined = self._with_retained(reading.latest, self._checkpoints[0], _CHECKPOINT)
+        if self._checkpoint is not None:
+            combined = self._with_retained(reading.latest, self._checkpoint, _CHECKPOINT)
             reading = self._take_in(combined, reading.latest.cursor, identity)
-            del self._checkpoints[0]
+            self._checkpoint = None
         self._is_unsaved = False
         return reading
 
@@ -223,7 +199,9 @@ class LogFollower:
             return self._identity
         identity = self._event_log.identity()
         if self._cursor is not None and identity != self._stored_identity:
-            self._stale, self._adoptable = "the snapshot is of another event log", self._retention is not None
+            # By other rules, the same events come to other files.
+            has_rules = has_same_rules(identity, self._stored_identity or "")
+            self._stale, self._adoptable = _OTHER_LOG, self._retention is not None and has_rules
         elif self._cursor is not None:
             self._stale = self._stale or self._event_log.verify(self._cursor) or self._contradiction()
         if self._discovery is not None:
@@ -267,7 +245,7 @@ class LogFollower:
             nonlocal snapshot
             snapshot = self._seal(fold(snapshot, events if discovery is None else discovery.resolve(events)))
 
-        with _BULK_WORK:
+        with BULK_WORK:
             cursor = self._event_log.sync(receive)
         if discovery is not None:
             discovery.end_sync()  # if it fails, the full sync is still due
@@ -282,19 +260,15 @@ class LogFollower:
     def _after_sync(self, synced: Stored) -> tuple[Snapshot, Snapshot]:
         """Return the outcome of a full sync with what is retained, and the generation that it follows."""
         if self._adoptable and self._retention is None:
-            self._warn_of_lost(synced.snapshot)
+            self._warn_of_lost(synced)
         is_first = self._cursor is None or self._began_with_checkpoint
         if self._retention is not None and self._cursor is not None:
             before = Stored(self.snapshot, self._cursor, self._stored_identity or synced.identity)
             what = _CHECKPOINT if self._began_with_checkpoint else "the stored snapshot"
             self._began_with_checkpoint = False
             synced = replace(synced, snapshot=self._with_retained(synced, before, what))
-        if is_first and (purged := purged_without_trace(self._event_log, synced.snapshot)):
-            _log.warning(
-                "the event log was purged of all materializations of %s, and no checkpoint has them: these tables are "
-                "missing until they are materialized again",
-                ", ".join(map("/".join, purged)),
-            )
+        if is_first:
+            self._warn_of_purged(synced.snapshot)
         empty = Snapshot(self.snapshot.generation + 1, self.snapshot.environment)
         return synced.snapshot, self.snapshot if self._adoptable else empty
 
@@ -315,25 +289,49 @@ class LogFollower:
             return latest.snapshot
         if what == _CHECKPOINT:
             self.refusal = None
+        is_set_back = verdict.last_event_id is not None
+        self.is_set_back = is_set_back or (self.is_set_back and what != _CHECKPOINT)
         if verdict.why is not None:
             _log.warning("%s is used up to event %s: %s", what, verdict.last_event_id, verdict.why)
         rows, before = latest.cursor.rows, other.cursor.rows
         assets = {parse_asset_key(key) for key in latest.cursor.assets if before.get(key) in (None, rows.get(key))}
         bucket = None if self._retention is None else self._retention.bucket
-        return join(latest.snapshot, restrict(other.snapshot, assets, verdict.last_event_id, bucket))
+        kept = restrict(other.snapshot, assets, verdict.last_event_id, bucket)
+        if not has_same_rules(other.identity, latest.identity):
+            kept = without_events(kept, self._logged(event_ids(kept)))
+        return join(latest.snapshot, kept)
 
-    def _warn_of_lost(self, synced: Snapshot) -> None:
-        """Log that a full sync leaves out what was read before, unless it was wiped."""
+    def _logged(self, event_ids: Sequence[int]) -> set[int]:
+        """Return those of the events that the log still has."""
+        parts = (event_ids[start : start + _LOOKED_UP] for start in range(0, len(event_ids), _LOOKED_UP))
+        return {event_id for part in parts for event_id in self._event_log.evidence(part).marks}
+
+    def _warn_of_purged(self, snapshot: Snapshot) -> None:
+        try:
+            purged = purged_without_trace(self._event_log, snapshot)
+        except EventLogError as error:  # the catalog is whole without the warning
+            _log.warning("whether tables are missing because the event log was purged is unknown: %s", error)
+            return
+        if purged:
+            _log.warning(
+                "the event log was purged of all materializations of %s, and no checkpoint has them: these tables are "
+                "missing until they are materialized again",
+                ", ".join(map("/".join, purged)),
+            )
+
+    def _warn_of_lost(self, synced: Stored) -> None:
+        """Log that a full sync leaves out what was read before, unless it was wiped or its asset was removed."""
+        assets = {*map(parse_asset_key, synced.cursor.assets)}
         lost = sorted(
             "/".join(key)
             for key, state in self.snapshot.asset_states.items()
-            if has_lost(state, synced.asset_states.get(key, AssetState()))
+            if key in assets and has_lost(state, synced.snapshot.asset_states.get(key, AssetState()))
         )
         if lost:
             _log.warning(
-                "events were deleted from the event log, and partitions of %s with them: "
-                "DAGFUSION_CATALOG_CHECKPOINT keeps what is purged",
+                "events were deleted from the event log, and partitions of %s with them%s",
                 ", ".join(lost),
+                ": DAGFUSION_CATALOG_CHECKPOINT keeps what is purged" if self._event_log.keeps_ids else "",
             )
 
     def _take_in(self, snapshot: Snapshot, cursor: Cursor, identity: str) -> Reading:

@@ -141,7 +141,10 @@ def _checkpoint_facts(
     if problem is not None or store is None:
         is_sqlite = folder is not None and not log.keeps_ids
         return CheckpointFacts(folder, "an event log in SQLite has none" if is_sqlite else problem, purged=purged)
-    head = store.head()
+    try:
+        head = store.head()
+    except (StoreUnavailableError, SnapshotError) as error:
+        return CheckpointFacts(folder, str(error), purged=purged)
     if head is None:
         return CheckpointFacts(folder, purged=purged)
     if store.known_etag is None:

@@ -41,6 +41,11 @@ def read_purged_assets(run: Transaction, naming: str) -> list[AssetKey]:
     return [parse_asset_key(key) for (key,) in run(_PURGED, (naming,))]
 
 
+def has_same_rules(one: str, other: str) -> bool:
+    """Compare identities of event logs only by the rules by which records are read: the bucket and metadata keys."""
+    return one.split("/", _NUMBERS)[_NUMBERS:] == other.split("/", _NUMBERS)[_NUMBERS:]
+
+
 def is_same_database(one: str, other: str) -> bool:
     """Compare identities of event logs, but for the rules by which records are read."""
     return one.split("/", _NUMBERS)[:_NUMBERS] == other.split("/", _NUMBERS)[:_NUMBERS]
