@@ -2,7 +2,8 @@
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -14,10 +15,13 @@ from obstore.store import MemoryStore
 
 from dagfusion_contract.record import RecordReader
 from dagfusion_pipeline import PartitionedS3ParquetIOManager, build_landing_sensor
-from dagfusion_pipeline.errors import ConfigurationError
+from dagfusion_pipeline.erase import erase_rows
+from dagfusion_pipeline.erasure_plan import Keys
+from dagfusion_pipeline.errors import ArchivedObjectError, ConfigurationError
 from dagfusion_pipeline.landed_objects import list_folders
 from dagfusion_pipeline.landed_partitions import LANDED
-from dagfusion_pipeline.store import ObjectStore
+from dagfusion_pipeline.landed_wipes import Wipe, last_wipes
+from dagfusion_pipeline.store import ObjectStore, ObjectVersion, StoredObject
 from dagfusion_pipeline.tombstones import tombstone_event
 
 DAYS = dg.DailyPartitionsDefinition("2024-01-01", end_date="2024-02-01")
@@ -128,6 +132,23 @@ def test_large_objects_are_named_and_not_read(instance: dg.DagsterInstance) -> N
     assert lake.tick() == {}
 
 
+def test_an_object_that_the_store_does_not_give_keeps_no_other(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = ObjectStore.read_versions
+
+    def refusing(store: ObjectStore, wanted: Sequence[ObjectVersion], concurrency: int) -> Any:
+        if any("2024-01-05" in version.key for version in wanted):
+            raise ArchivedObjectError
+        return read(store, wanted, concurrency)
+
+    for day in ("05", "06", "07"):
+        lake.put(f"{FOLDER}/state=CA/date=2024-01-{day}/a.parquet")
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectStore, "read_versions", refusing)
+        assert lake.tick().keys() == {"2024-01-06|CA", "2024-01-07|CA"}
+        assert lake.tick() == {}
+    assert lake.tick().keys() == {"2024-01-05|CA"}  # restored
+
+
 def test_what_is_of_no_partition_is_left_out(lake: Lake) -> None:
     for name in (
         "data.parquet",
@@ -220,6 +241,106 @@ def test_wiped_partitions_stay_away_until_new_objects_land(
     lake.put(f"{FOLDER}{folder}/part-0.parquet", ROWS.head(1))
     assert lake.tick().keys() == {partition}
     assert lake.tick() == {}
+
+
+def test_wiped_objects_stay_away_when_others_land_beside_them(lake: Lake) -> None:
+    folder = f"{FOLDER}/state=CA/date=2024-01-05"
+    lake.put(f"{folder}/old.parquet")
+    assert lake.tick().keys() == {"2024-01-05|CA"}
+    lake.instance.report_runless_asset_event(tombstone_event(ORDERS.key, "2024-01-05|CA", "a request"))
+    lake.put(f"{folder}/new.parquet", ROWS.head(2))
+    found = lake.tick()["2024-01-05|CA"]
+    assert (found["dagster/uri"], found[LANDED]["objects"]) == (f"s3://bucket/{folder}/new.parquet", 1)
+    assert lake.tick() == {}
+    lake.put(f"{folder}/more.parquet")
+    assert lake.tick() == {}  # the folder as a whole would bring the wiped rows back
+    obstore.delete(lake.store.client, f"{folder}/new.parquet")
+    assert lake.tick()["2024-01-05|CA"]["dagster/uri"] == f"s3://bucket/{folder}/more.parquet"
+    lake.put(f"{folder}/new.parquet")
+    obstore.delete(lake.store.client, f"{folder}/old.parquet")
+    assert lake.tick()["2024-01-05|CA"][LANDED]["objects"] == 2
+
+
+def test_wiped_objects_stay_away_after_a_run_has_written_the_partition(instance: dg.DagsterInstance) -> None:
+    lake = Lake(instance, build_landing_sensor(orders))
+    folder = f"{FOLDER}/state=CA/date=2024-01-05"
+    lake.put(f"{folder}/old.parquet")
+    lake.tick()
+    instance.report_runless_asset_event(tombstone_event(ORDERS.key, "2024-01-05|CA", "a request"))
+    materialize(lake, orders, partition="2024-01-05|CA")
+    lake.put(f"{folder}/new.parquet")
+    assert lake.tick() == {}
+    obstore.delete(lake.store.client, f"{folder}/old.parquet")
+    assert lake.tick()["2024-01-05|CA"][LANDED]["objects"] == 2
+
+
+@pytest.mark.parametrize(
+    ("modified", "etag", "took"),
+    [
+        ("12:00:06.100", "other", True),
+        ("12:00:06.300", "recorded", False),
+        ("12:00:05.000", "other", True),
+        ("12:00:06.000", "recorded", True),
+        ("12:00:06.000", "other", False),  # a store of whole seconds: it may have landed after the wipe
+        ("12:00:07.000", "recorded", False),
+    ],
+)
+def test_in_the_second_of_a_wipe_only_the_recorded_object_counts_as_wiped(
+    modified: str, etag: str, *, took: bool
+) -> None:
+    wipe = Wipe(datetime.fromisoformat("2024-01-05T12:00:06.200+00:00"), "recorded")
+    found = StoredObject("a.parquet", 1, etag, datetime.fromisoformat(f"2024-01-05T{modified}+00:00"))
+    assert wipe.took(found) is took
+
+
+def test_the_object_before_the_last_wipe_is_known(lake: Lake) -> None:
+    lake.put(f"{FOLDER}/state=CA/date=2024-01-05/a.parquet")
+    etag = lake.tick()["2024-01-05|CA"]["dagfusion/file"]["etag"]
+    lake.instance.report_runless_asset_event(tombstone_event(ORDERS.key, "2024-01-05|CA", "a request"))
+    ((partition, wipe),) = last_wipes(lake.instance, ORDERS.key, ["2024-01-05|CA", "2024-01-06|CA"]).items()
+    assert (partition, wipe.etag) == ("2024-01-05|CA", etag)
+
+
+def test_erased_rows_do_not_make_an_object_new(instance: dg.DagsterInstance) -> None:
+    lake = Lake(instance, build_landing_sensor(ORDERS))
+    folder = f"{FOLDER}/state=CA/date=2024-01-05"
+    lake.put(f"{folder}/a.parquet")
+    lake.tick()
+    erase_rows(instance, lake.manager, ORDERS.key, Keys("id", ["1"]), run_id="erasure")
+    assert pl.read_parquet(bytes(obstore.get(lake.store.client, f"{folder}/a.parquet").bytes())).height == 2
+    assert lake.tick() == {}
+
+
+def test_objects_wait_for_the_end_of_a_run_that_may_write_the_asset(lake: Lake) -> None:
+    ticks = []
+
+    @dg.asset(key=ORDERS.key, partitions_def=BOTH)
+    def written() -> None:
+        ticks.append((lake.tick(), lake.cursor, lake.skipped))
+
+    lake.put(f"{FOLDER}/state=CA/date=2024-01-05/a.parquet")
+    assert materialize(lake, written, partition="2024-01-06|CA").success
+    ((events, cursor, skipped),) = ticks
+    assert (events, cursor) == ({}, None)
+    assert "may write Bronze/orders, and its objects count once it has ended" in str(skipped)
+    assert lake.tick().keys() == {"2024-01-05|CA"}
+
+
+def test_objects_of_a_run_that_failed_are_left_out(lake: Lake) -> None:
+    own = f"{FOLDER}/state=CA/date=2024-01-05/data.parquet"
+
+    @dg.asset(key=ORDERS.key, partitions_def=BOTH)
+    def failing() -> None:
+        lake.put(own, ROWS.head(1))
+        message = "after the first of its objects"
+        raise ValueError(message)
+
+    materialize(lake, orders, partition="2024-01-05|CA")
+    with pytest.raises(ValueError, match="after the first of its objects"):
+        materialize(lake, failing, partition="2024-01-05|CA")
+    assert lake.tick() == {}
+    lake.put(own, ROWS.head(2))
+    assert lake.tick()["2024-01-05|CA"]["dagster/partition_row_count"] == 2
 
 
 def test_a_landed_object_is_an_input_like_any_other(instance: dg.DagsterInstance) -> None:

@@ -1,17 +1,16 @@
 """Folders of landed objects as partitions of an asset, and which of them the event log does not know yet."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import dagster as dg
 
 from dagfusion_pipeline.dimensions import Dimension
 from dagfusion_pipeline.landed_objects import Folder
+from dagfusion_pipeline.landed_wipes import Wipe, last_wipes
 from dagfusion_pipeline.latest_events import LatestEvent, latest_event, latest_events
 from dagfusion_pipeline.store import ObjectStore
-from dagfusion_pipeline.tombstones import is_tombstone
 
 LANDED = "dagfusion/landed"
 _KEYS_A_PAGE = 500
@@ -23,6 +22,18 @@ class Landed:
 
     partition_key: str | None
     folder: Folder
+
+
+class Unlogged(NamedTuple):
+    """What a listing has that the event log has not.
+
+    Attributes:
+        new: partitions with new objects.
+        mixed: folders with several new objects beside wiped ones, which an event of the folder would bring back.
+    """
+
+    new: Sequence[Landed]
+    mixed: Sequence[str]
 
 
 class Partitions:
@@ -77,19 +88,43 @@ class Partitions:
 
 def not_yet_logged(
     instance: dg.DagsterInstance, asset_key: dg.AssetKey, landed: Sequence[Landed], store: ObjectStore
-) -> list[Landed]:
+) -> Unlogged:
     """The partitions whose objects are not those of their latest materialization.
 
     An object is known by its ETag. Objects that are older than a materialization of another writer, such as a run of
-    this asset, are superseded by it, and those that are older than the wiping of their partition went with it.
+    this asset, are superseded by it. Those that are older than the last wiping of their partition went with it, and are
+    left out of its folder.
     """
     events = _latest(instance, asset_key, [one.partition_key for one in landed])
-    wiped = _wiped_at(instance, asset_key, [one.partition_key for one in landed if one.partition_key not in events])
-    landed = [one for one in landed if not _is_older(one.folder, wiped.get(one.partition_key))]
+    unknown = _unknown(instance, asset_key, landed, events, store)
+    wipes = last_wipes(instance, asset_key, [one.partition_key for one in unknown])
+    kept = [_without_wiped(one, wipes.get(one.partition_key)) for one in unknown]
+    listed = {one.folder.path: len(one.folder.objects) for one in unknown}
+    new = _unknown(instance, asset_key, [one for one in kept if one.folder.objects], events, store)
+    mixed = [
+        one.folder.path for one in new if one.folder.only is None and len(one.folder.objects) < listed[one.folder.path]
+    ]
+    return Unlogged([one for one in new if one.folder.path not in mixed], mixed)
+
+
+def _unknown(
+    instance: dg.DagsterInstance,
+    asset_key: dg.AssetKey,
+    landed: Sequence[Landed],
+    events: Mapping[str | None, LatestEvent],
+    store: ObjectStore,
+) -> list[Landed]:
     unmatched = [one for one in landed if not _is_recorded(one.folder, events.get(one.partition_key), store)]
     ids = [events[one.partition_key].event_id for one in unmatched if one.partition_key in events]
     fingerprints = _fingerprints(instance, asset_key, ids)
     return [one for one in unmatched if not _is_known(one.folder, events.get(one.partition_key), fingerprints, store)]
+
+
+def _without_wiped(landed: Landed, wipe: Wipe | None) -> Landed:
+    if wipe is None:
+        return landed
+    objects = [one for one in landed.folder.objects if not wipe.took(one)]
+    return replace(landed, folder=replace(landed.folder, objects=objects))
 
 
 def _latest(
@@ -99,31 +134,6 @@ def _latest(
         event = latest_event(instance, asset_key)
         return {} if event is None else {None: event}
     return dict(latest_events(instance, asset_key, [key for key in keys if key is not None]).items())
-
-
-def _wiped_at(
-    instance: dg.DagsterInstance, asset_key: dg.AssetKey, keys: Collection[str | None]
-) -> Mapping[str | None, datetime]:
-    """When partitions were wiped whose latest event is a tombstone."""
-    if not keys:
-        return {}
-    kind = dg.DagsterEventType.ASSET_MATERIALIZATION
-    if None in keys:
-        found = instance.fetch_materializations(asset_key, limit=1).records
-    else:
-        ids = [*instance.get_latest_storage_id_by_partition(asset_key, kind, {str(key) for key in keys}).values()]
-        pages = (ids[start : start + _KEYS_A_PAGE] for start in range(0, len(ids), _KEYS_A_PAGE))
-        filters = (dg.AssetRecordsFilter(asset_key, storage_ids=page) for page in pages)
-        found = [record for one in filters for record in instance.fetch_materializations(one, _KEYS_A_PAGE).records]
-    return {
-        record.partition_key: datetime.fromtimestamp(record.timestamp, UTC)
-        for record in found
-        if is_tombstone(record.asset_materialization)
-    }
-
-
-def _is_older(folder: Folder, at: datetime | None) -> bool:
-    return at is not None and all(one.modified <= at for one in folder.objects)
 
 
 def _is_recorded(folder: Folder, event: LatestEvent | None, store: ObjectStore) -> bool:

@@ -1,7 +1,9 @@
 """A sensor that logs a materialization for the Parquet objects that other writers put under an asset's HIVE prefix."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,11 +13,12 @@ import pyarrow as pa
 from dagfusion_contract.layout import hive_key
 from dagfusion_contract.record import WrittenFile, schema_entry
 from dagfusion_pipeline.dimensions import Dimension, dimensions
-from dagfusion_pipeline.errors import ConfigurationError, PipelineError
+from dagfusion_pipeline.errors import ConfigurationError, PipelineError, StoreError
 from dagfusion_pipeline.event_metadata import event_metadata, plain_metadata
 from dagfusion_pipeline.frames import read_frame
 from dagfusion_pipeline.landed_objects import list_folders
 from dagfusion_pipeline.landed_partitions import LANDED, Landed, Partitions, not_yet_logged
+from dagfusion_pipeline.landed_runs import of_failed_runs, writing_run
 from dagfusion_pipeline.latest_files import latest_partition_types
 from dagfusion_pipeline.maintenance import Manager, io_manager_of
 from dagfusion_pipeline.parquet import decode, facts_of
@@ -66,7 +69,9 @@ def build_landing_sensor(
     materialization that names the folder or the object, which the query side reads by itself.
 
     A tick lists a bounded number of objects and the next one goes on behind them; after the last one it begins again.
-    Objects that lie in no folder of a partition of the asset are left out, with a warning in the log of the tick.
+    Objects that lie in no folder of a partition of the asset are left out, with a warning in the log of the tick. So
+    are objects that the store does not give, and those of runs that failed. Ticks are skipped while a run that may
+    write the asset is under way.
 
     Args:
         asset: whose partitions the folders are. An asset that no run writes is a `dagster.AssetSpec`.
@@ -114,6 +119,11 @@ def _tick(context: dg.SensorEvaluationContext, watch: _Watch, manager: Manager) 
     after = json.loads(context.cursor)["after"] if context.cursor else None
     objects = manager.object_store.list_objects(prefix, after)
     listing = list_folders(objects, prefix, [dimension.column for dimension in order], watch.objects_a_tick)
+    if (run := writing_run(context.instance, key)) is not None:
+        return dg.SensorResult(
+            skip_reason=f"run {run} may write {key.to_user_string()}, and its objects count once it has ended",
+            cursor=context.cursor,
+        )
     partitions = Partitions(asset.partitions_def, order, context.instance)
     landed = [Landed(partitions.key_of(one), one) for one in listing.folders if partitions.has(one)]
     others = [one.path for one in listing.folders if not partitions.has(one)]
@@ -125,9 +135,13 @@ def _tick(context: dg.SensorEvaluationContext, watch: _Watch, manager: Manager) 
             key.to_user_string(),
             ", ".join(left_out[:_SHOWN]),
         )
-    new = not_yet_logged(context.instance, key, landed, manager.object_store)
+    new, mixed = not_yet_logged(context.instance, key, landed, manager.object_store)
+    failed = _of_failed_runs(context.instance, watch, manager, new)
+    new = [one for one in new if one.folder.path not in failed]
+    _warn(context, mixed, "have several new objects beside those of a wiped partition: delete the old ones")
+    _warn(context, sorted(failed), "have an object of a run that failed: run it again, or upload the object again")
     chosen = _first(new, watch)
-    recorder = _Recorder(watch, manager, order, context.instance)
+    recorder = _Recorder(watch, manager, order, context.instance, context.log)
     events = list(recorder.events(chosen))
     after = chosen[-1].folder.last_key if len(chosen) < len(new) else listing.after
     return dg.SensorResult(
@@ -136,6 +150,23 @@ def _tick(context: dg.SensorEvaluationContext, watch: _Watch, manager: Manager) 
         cursor=json.dumps({"after": after}),
         skip_reason=None if events else _nothing_new(len(landed), len(left_out)),
     )
+
+
+def _warn(context: dg.SensorEvaluationContext, folders: Sequence[str], what: str) -> None:
+    if folders:
+        context.log.warning("%d folders %s, such as %s", len(folders), what, ", ".join(folders[:_SHOWN]))
+
+
+def _of_failed_runs(
+    instance: dg.DagsterInstance, watch: _Watch, manager: Manager, new: Sequence[Landed]
+) -> Collection[str]:
+    """The folders with an object of a run that failed after it had written it."""
+    prefix, _, name = _own_key(watch, manager).rpartition("/")
+    if _prefix(watch, manager) != prefix:
+        return ()
+    objects = [found for one in new for found in one.folder.objects if found.key == f"{one.folder.path}/{name}"]
+    failed = of_failed_runs(instance, watch.asset.key, objects)
+    return {found.key.rpartition("/")[0] for found in failed}
 
 
 def _nothing_new(partitions: int, left_out: int) -> str:
@@ -149,9 +180,10 @@ class _Recorder:
     manager: Manager
     order: Sequence[Dimension]
     instance: dg.DagsterInstance
+    log: logging.Logger
 
     def events(self, landed: Sequence[Landed]) -> Iterator[dg.AssetMaterialization]:
-        """One materialization for each partition; none for one whose object is replaced at the moment."""
+        """One materialization for each partition; none where `_contents` has None."""
         recorded = latest_partition_types(self.instance, self.watch.asset.key)
         readable = [one for one in landed if _readable(one, self.watch) is not None]
         versions = [
@@ -159,7 +191,7 @@ class _Recorder:
             for one in readable
             if (found := one.folder.only) is not None
         ]
-        contents = self.manager.object_store.read_versions(versions, _READS_AT_ONCE)
+        contents = self._contents(versions)
         by_path = {one.folder.path: content for one, content in zip(readable, contents, strict=True)}
         for one in landed:
             content = by_path.get(one.folder.path)
@@ -168,6 +200,22 @@ class _Recorder:
                 yield dg.AssetMaterialization(
                     self.watch.asset.key, partition=one.partition_key, metadata={**metadata, LANDED: _landed(one)}
                 )
+
+    def _contents(self, versions: Sequence[ObjectVersion]) -> Sequence[Any]:
+        """The objects; None for one that is replaced at the moment, or that the store does not give."""
+        store = self.manager.object_store
+        try:
+            return store.read_versions(versions, _READS_AT_ONCE)
+        except StoreError:  # of one of them: it must not keep the others
+            with ThreadPoolExecutor(_READS_AT_ONCE) as pool:
+                return [*pool.map(self._content, versions)]
+
+    def _content(self, version: ObjectVersion) -> Any:
+        try:
+            return self.manager.object_store.read_versions([version], 1)[0]
+        except StoreError as error:
+            self.log.warning("an object is left out until it can be read: %s", error)
+            return None
 
     def _metadata(self, one: Landed, content: Any, recorded: Mapping[str, pa.DataType]) -> Mapping[str, Any]:
         found = one.folder.only
@@ -262,7 +310,12 @@ def _prefix(watch: _Watch, manager: Manager) -> str:
             f"the folder of asset {watch.asset.key.to_user_string()!r} has the objects of all runs, because its IO"
             " manager has file_naming='per_run': let other writers put their objects elsewhere, and name that prefix"
         )
-    return hive_key(manager.prefix, watch.asset.key.path, [], None).rpartition("/")[0]
+    return _own_key(watch, manager).rpartition("/")[0]
+
+
+def _own_key(watch: _Watch, manager: Manager) -> str:
+    """Where runs would write the asset if it had no partitions."""
+    return hive_key(manager.prefix, watch.asset.key.path, [], None)
 
 
 def _spec(asset: dg.AssetsDefinition | dg.AssetSpec) -> dg.AssetSpec:
