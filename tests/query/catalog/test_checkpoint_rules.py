@@ -52,12 +52,13 @@ def within(bucket: str) -> Callable[[Materialization], Materialization]:
 
 
 @STARTS
-def test_files_outside_of_a_bucket_that_was_set_are_not_shown(rules: Rules) -> None:
+@pytest.mark.parametrize("purged", [set(), {1}])
+def test_files_outside_of_a_bucket_that_was_set_are_not_shown(rules: Rules, purged: set[int]) -> None:
     for partition in ("CA", "NY"):
         rules.log.add(materialization(ASSETS[0], partition))
     first = rules.files()
     assert set(first) == {"CA", "NY"}
-    rules.log.purge({1})
+    rules.log.purge(purged)
     rules.log.follow_rules("s3://other/", within("other"))
     assert rules.files("other") == {}
     assert rules.files("other") == {}

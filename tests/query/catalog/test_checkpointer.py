@@ -324,6 +324,8 @@ def test_a_checkpoint_that_waits_for_the_event_log_is_not_written_over(
     add(log, "CA")
     assert other.look()
     purge(log)
+    add(log, "NY")
+    assert one.events() == {2}
     log.down = True
     now.now += 3 * INTERVAL_S
     with pytest.raises(EventLogUnavailableError):
@@ -332,7 +334,7 @@ def test_a_checkpoint_that_waits_for_the_event_log_is_not_written_over(
     assert not one.writer.look()
     assert obstore.get(store, "_catalog/checkpoint.json").bytes() == before
     log.down = False
-    assert one.events() == {1}
+    assert one.events() == {1, 2}
 
 
 def test_a_catalog_keeps_one_checkpoint_until_the_event_log_answers(
