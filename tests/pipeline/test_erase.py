@@ -1,6 +1,7 @@
 """Erased rows: they are gone from the objects, the rest stays, and the proof names what still has the bytes."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from dagfusion_pipeline import build_erasure_job, erase_table, wipe_partitions
+from dagfusion_pipeline import build_erasure_job, erase_table, rewriter, wipe_partitions
 from dagfusion_pipeline.commands import commands
 from dagfusion_pipeline.consolidate import consolidate_asset
-from dagfusion_pipeline.erase import erase_rows, read_keys
+from dagfusion_pipeline.erase import erase_rows
+from dagfusion_pipeline.erasure_keys import read_keys
 from dagfusion_pipeline.erasure_plan import Keys
 from dagfusion_pipeline.errors import BusyAssetError, ConfigurationError, MissingObjectError
+from dagfusion_pipeline.event_objects import Unrecorded
+from dagfusion_pipeline.latest_files import latest_files
+from dagfusion_pipeline.logged_files import current_files
 from dagfusion_pipeline.parquet import decode
+from dagfusion_pipeline.repair import repair_asset
+from dagfusion_pipeline.vacuum import superseded_objects
 from tests.pipeline.in_memory import STORE, Flat, Hive
 from tests.tiers import examples
 
 LETTERS = list("abcd")
 RUN = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"
+UNNAMED = "this event log does not name it; queries may read it (a checkpoint or discovery may name it)"
 ROWS = {"a": [1, 2, 3], "b": [3, 4], "c": [10, 11], "d": [3]}
 KEY = dg.AssetKey(["Silver", "people"])
 PARTITIONS = dg.StaticPartitionsDefinition(LETTERS)
@@ -113,7 +121,7 @@ def test_the_proof_names_consolidated_wiped_and_unknown_objects(instance: dg.Dag
     held = {one.uri.removeprefix(f"s3://lake/{prefix}/").split("-")[0]: one.why for one in proof.still_held}
     assert {place: why.partition(":")[0] for place, why in held.items()} == {
         "Silver/people/letter=d/data.parquet": "superseded",
-        "Silver/people/letter=x/data.parquet": "no event names it",
+        "Silver/people/letter=x/data.parquet": UNNAMED,
         "_consolidated/Silver/people/data": "consolidated",
     }
 
@@ -250,3 +258,87 @@ def test_the_command_erases_rows_of_a_table(prefix: str, tmp_path: Path, monkeyp
     assert "This is a dry run. Add --yes" in run()
     assert json.loads(run("--yes", "--json"))["rows_removed"] == 3
     assert "0 are rewritten: 0 rows" in run("--yes")
+
+
+def test_objects_that_an_event_names_without_a_record_are_not_examined_nor_replaced(
+    instance: dg.DagsterInstance, prefix: str
+) -> None:
+    manager = Hive(bucket="lake", prefix=prefix)
+    write(instance, manager)
+    folder = STORE.uri(f"{prefix}/Silver/people/letter=a/")
+    instance.report_runless_asset_event(dg.AssetMaterialization(KEY, partition="a", metadata={"dagster/uri": folder}))
+    STORE.delete_objects([f"{prefix}/Silver/people/letter=b/data.parquet"])
+    found = repair_asset(instance, manager, KEY)
+    assert (found.missing, found.not_examined) == (["b"], ("a",))
+    proof = erase_rows(instance, manager, KEY, Keys("id", ["3", "77"]), run_id=RUN)
+    assert ([one.partition for one in proof.rewritten], proof.not_examined) == (["d"], ["a"])
+    assert proof.keys_without_rows == 1
+    assert [one.why for one in proof.still_held if one.uri == f"{folder}data.parquet"] == [
+        "queries read it: not examined, because its event has no record of it"
+    ]
+    assert stored(f"{folder}data.parquet") == ROWS["a"]
+    (layout,) = current_files(instance, KEY)
+    assert layout.files.num_rows == 2, "of c and d"
+    assert latest_files(instance, KEY, ["a", "b"]) == {"a": Unrecorded(folder), "b": None}
+    assert not superseded_objects(instance, manager, KEY, datetime.now(UTC) - timedelta(hours=1))
+    with pytest.raises(ConfigurationError, match="without a record of one object"):
+        dg.materialize([people, reader], instance=instance, resources={"io_manager": manager}, selection=[reader])
+
+
+@dg.asset(ins={"rows": dg.AssetIn(KEY)})
+def reader(rows: dict[str, pl.DataFrame]) -> None: ...
+
+
+def test_an_object_that_another_run_replaced_is_left(
+    instance: dg.DagsterInstance, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = Hive(bucket="lake", prefix=prefix)
+    write(instance, manager)
+    key = f"{prefix}/Silver/people/letter=d/data.parquet"
+
+    def is_still_current(*_: object) -> bool:
+        with STORE.uploads(1) as uploads:
+            uploads.put(key, pa.py_buffer(b"of a run whose event comes later"), lambda _: None)
+        return True
+
+    monkeypatch.setattr(rewriter, "is_current", is_still_current)
+    instance.report_runless_asset_event(dg.AssetMaterialization(KEY, partition="x"))
+    wipe_partitions(instance, KEY, ["a", "b"])
+    proof = erase_rows(instance, manager, KEY, Keys("id", ["3"]), run_id=RUN)
+    assert (proof.rewritten, proof.written_meanwhile) == ([], ["d"])
+    (content,) = STORE.read_many([key], 1)
+    assert content is not None
+    assert bytes(content) == b"of a run whose event comes later"
+
+
+def test_stable_names_that_end_in_a_uuid_are_kept(instance: dg.DagsterInstance, prefix: str) -> None:
+    keys = [f"cust-0000000{number}-8b86-4d01-b42d-00cf4fc964ff" for number in (1, 2)]
+
+    @dg.asset(key=KEY, partitions_def=dg.StaticPartitionsDefinition(keys), metadata={"partition_expr": "customer"})
+    def customers(context: dg.AssetExecutionContext) -> pl.DataFrame:
+        return pl.DataFrame({"customer": context.partition_keys, "id": [3, 3]})
+
+    tags = dict(zip(ALL, keys, strict=True))
+    manager = Flat(bucket="lake", prefix=prefix)
+    assert dg.materialize([customers], instance=instance, resources={"io_manager": manager}, tags=tags).success
+    proof = erase_rows(instance, manager, KEY, Keys("id", ["3"]), run_id=RUN)
+    assert [one.new_uri for one in proof.rewritten] == [one.old_uri for one in proof.rewritten]
+    assert len({one.new_uri for one in proof.rewritten}) == 2
+
+
+def test_keys_that_fit_one_type_of_a_column_are_no_error(prefix: str, tmp_path: Path) -> None:
+    keys = Keys("id", ["1", " x"])
+    assert keys.split(pa.table({"id": [1, 2]}))[1] == 1
+    assert keys.split(pa.table({"id": [" x", "x"]}))[0]["id"].to_pylist() == ["x"]
+    keys.check()
+    assert keys.unmatched == 0
+    unfit = Keys("id", ["1", "x"])
+    unfit.split(pa.table({"id": [1]}))
+    with pytest.raises(ConfigurationError, match="key 2 is not a value"):
+        unfit.check()
+    (tmp_path / "keys").write_bytes(b"\xef\xbb\xbfa \r\nb\x0cc\n")
+    manager = Hive(bucket="lake", prefix=prefix)
+    assert read_keys(str(tmp_path / "keys"), manager) == ["a ", "b\x0cc"]
+    (tmp_path / "keys").write_bytes(b"a\n\xff\n")
+    with pytest.raises(ConfigurationError, match="line 2 of .* is not UTF-8"):
+        read_keys(str(tmp_path / "keys"), manager)

@@ -75,7 +75,7 @@ def erase(table: Table, *, column: Column, keys_file: KeysFile, json: Json = Fal
     """
     from dagfusion_pipeline.erase_table import erase_table_rows  # noqa: PLC0415
 
-    _run(lambda: erase_table_rows(table, column, keys_file, dry_run=not yes, as_json=json))
+    _run(lambda: erase_table_rows(table, column, keys_file, typer.echo, dry_run=not yes, as_json=json))
 
 
 def repair(table: Table, *, yes: Yes = False) -> None:
@@ -89,15 +89,17 @@ def repair(table: Table, *, yes: Yes = False) -> None:
     _run(lambda: repair_table(table, dry_run=not yes))
 
 
-def _run(command: Callable[[], str]) -> None:
-    """Print what a command says, or its error."""
+def _run(command: Callable[[], str | None]) -> None:
+    """Print what a command returns, or its error; one that returns nothing has printed for itself."""
     from dagfusion_pipeline.errors import PipelineError  # noqa: PLC0415
 
     if not os.environ.get("DAGSTER_HOME"):
         typer.echo("error: DAGSTER_HOME must be set to the folder of the Dagster instance; it is not set", err=True)
         raise typer.Exit(1)
     try:
-        typer.echo(command())
+        said = command()
+        if said is not None:
+            typer.echo(said)
     except PipelineError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None

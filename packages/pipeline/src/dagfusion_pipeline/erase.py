@@ -2,15 +2,16 @@
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
 from dagfusion_contract.layout import consolidated_folder
+from dagfusion_pipeline.erasure_keys import read_keys
 from dagfusion_pipeline.erasure_plan import Keys
-from dagfusion_pipeline.errors import BusyAssetError, ConfigurationError, MissingObjectError
+from dagfusion_pipeline.errors import BusyAssetError, ConfigurationError, PipelineError
+from dagfusion_pipeline.event_objects import Unrecorded
 from dagfusion_pipeline.latest_events import latest_events
 from dagfusion_pipeline.logged_files import LoggedFile, logged_consolidations, logged_files
 from dagfusion_pipeline.maintenance import (
@@ -23,16 +24,23 @@ from dagfusion_pipeline.maintenance import (
     objects_of,
     refuse_busy,
 )
+from dagfusion_pipeline.replacing import found_objects
 from dagfusion_pipeline.rewriter import Rewriter, Rewritten
 
+_BATCH_BYTES = 128 << 20
 _NOTES = (
     "A bucket with versioning keeps the bytes in noncurrent versions until a lifecycle rule deletes them.",
     "Query services keep local copies and results until they evict them: empty their folders to be sure.",
     "Assets downstream may have copied the rows: erase them there, too.",
+    "Events before, in Dagster's database, keep the least and greatest values of columns, which may be erased ones.",
+    "Checkpoints, snapshots and Iceberg manifests have these values, too, until they are written again.",
 )
 _SUPERSEDED = "superseded: the vacuum deletes it older_than_hours after its partition was written again or wiped"
 _CONSOLIDATED = "consolidated: the vacuum deletes it older_than_hours after queries stopped to read it"
-_UNKNOWN = "no event names it: look at it, and delete it by hand"
+_UNKNOWN = (
+    "this event log does not name it; queries may read it (a checkpoint or discovery may name it): look at its rows"
+)
+_UNRECORDED = "queries read it: not examined, because its event has no record of it"
 
 
 @dataclass(frozen=True)
@@ -54,11 +62,15 @@ class Erasure:
         dry_run: whether nothing was written.
         examined: current objects that were looked at, by their records.
         read: of these, objects that may hold a key by their statistics, and were read.
+        keys_without_rows: how many keys no row of the objects that were read has.
         rows_removed: of all objects.
         rewritten: the objects that held rows.
         written_meanwhile: partitions that another run wrote at the same time: erase again.
-        not_examined: partitions without a record of their object, such as those of another IO manager.
-        still_held: objects that may still hold the rows. Queries do not read them.
+        not_examined: partitions whose latest event has no record of one object, such as those of another IO manager;
+            queries may read them.
+        still_held: objects that may still hold the rows, and why. Of those that the event log does not name, and of
+            partitions that were not examined, queries may read the rows.
+        stopped: the error that ended the erasure early.
         notes: places that this library does not see.
     """
 
@@ -68,11 +80,13 @@ class Erasure:
     dry_run: bool
     examined: int
     read: int
+    keys_without_rows: int
     rows_removed: int
     rewritten: Sequence[Rewritten]
     written_meanwhile: Sequence[str | None]
-    not_examined: Sequence[str]
+    not_examined: Sequence[str | None]
     still_held: Sequence[StillHeld]
+    stopped: str | None = None
     notes: Sequence[str] = _NOTES
 
     @property
@@ -172,17 +186,26 @@ def erase_rows(
     if not dry_run:
         refuse_busy(instance, asset_key, run_id)
     history = _History.of(instance, asset_key, keys)
-    if not history.examined:
+    if not history.examined and not history.unrecorded:
         raise ConfigurationError(f"the event log has no object of asset {asset_key.to_user_string()!r}")
-    rewriter = Rewriter(instance, manager, asset_key, keys, run_id, log or instance.report_runless_asset_event)
+    emit = log or instance.report_runless_asset_event
+    rewriter = Rewriter(instance, manager, asset_key, keys, run_id, emit, {*history.current})
     rewritten: list[Rewritten] = []
     meanwhile: list[str | None] = []
-    for start in range(0, len(history.suspects), manager.upload_concurrency):
-        for done in rewriter.rewrite(history.suspects[start : start + manager.upload_concurrency], dry_run=dry_run):
-            if isinstance(done, Rewritten):
-                rewritten.append(done)
-            else:
-                meanwhile.append(done.partition)
+    stopped: str | None = None
+    try:
+        for batch in _batches(history.suspects, manager.upload_concurrency):
+            if not dry_run:
+                refuse_busy(instance, asset_key, run_id)  # a run may have begun since the last batch
+            for done in rewriter.rewrite(batch, dry_run=dry_run):
+                if isinstance(done, Rewritten):
+                    rewritten.append(done)
+                else:
+                    meanwhile.append(done.partition)
+    except PipelineError as error:
+        if dry_run or not rewritten:
+            raise
+        stopped = str(error)
     current = history.current
     if not dry_run:
         current = current - {one.old_uri for one in rewritten} | {str(one.new_uri) for one in rewritten}
@@ -193,39 +216,14 @@ def erase_rows(
         dry_run,
         history.examined,
         len(history.suspects),
+        keys.unmatched,
         sum(one.rows_removed for one in rewritten),
         rewritten,
         meanwhile,
         history.unrecorded,
         [*_still_held(instance, manager, asset_key, history, current)],
+        stopped,
     )
-
-
-def read_keys(place: str, manager: Manager) -> list[str]:
-    """Read the keys, one a line, from a file or from an object of the manager's bucket.
-
-    Raises:
-        ConfigurationError: there is no such file, it is outside of the bucket, or it has no keys.
-        MissingObjectError: there is no such object.
-        StoreError: the object could not be read.
-    """
-    if place.startswith("s3://"):
-        root = manager.object_store.uri("")
-        if not place.startswith(root):
-            raise ConfigurationError(f"keys_file must be a local file or an object below {root}; got {place!r}")
-        (content,) = manager.object_store.read_many([place.removeprefix(root)], 1)
-        if content is None:
-            raise MissingObjectError(f"there is no object {place}: upload the keys first")
-        text = bytes(content).decode()
-    else:
-        try:
-            text = Path(place).read_text()
-        except OSError as error:
-            raise ConfigurationError(f"the keys cannot be read from {place!r}: {error.strerror}") from error
-    keys = [line.strip() for line in text.splitlines() if line.strip()]
-    if not keys:
-        raise ConfigurationError(f"{place!r} has no keys: write one on each line")
-    return keys
 
 
 def described(proof: Erasure) -> str:
@@ -234,12 +232,14 @@ def described(proof: Erasure) -> str:
     rows = f"{proof.rows_removed} rows with {proof.keys} keys of {proof.column!r}"
     objects = f"{proof.examined} objects examined, {proof.read} read, {len(proof.rewritten)} {verb}"
     lines = [f"{proof.asset}: {objects}: {rows}"]
+    if proof.keys_without_rows:
+        lines.append(f"{proof.keys_without_rows} of the keys matched no row of these objects")
     lines += [f"  {one.new_uri or one.old_uri}: {one.rows_removed} rows" for one in proof.rewritten]
     if proof.not_examined:
-        lines.append(f"{len(proof.not_examined)} partitions have no record and were not examined")
-        lines += [f"  {key}" for key in proof.not_examined]
+        lines.append(f"{len(proof.not_examined)} partitions have no record of their objects: they were not examined")
+        lines += [f"  {key or 'unpartitioned'}" for key in proof.not_examined]
     if proof.still_held:
-        lines.append(f"{len(proof.still_held)} objects may still hold the rows; queries do not read them")
+        lines.append(f"{len(proof.still_held)} objects may still hold the rows")
         lines += [f"  {one.uri}: {one.why}" for one in proof.still_held]
     return "\n".join([*lines, *(() if proof.dry_run else proof.notes)])
 
@@ -249,12 +249,29 @@ def check_complete(proof: Erasure) -> None:
 
     Raises:
         BusyAssetError: another run wrote a partition meanwhile.
+        PipelineError: an error ended it early.
     """
+    if proof.stopped is not None:
+        raise PipelineError(f"rows of other partitions are not erased yet: {proof.stopped}")
     if proof.written_meanwhile:
         raise BusyAssetError(
             f"partitions {list(proof.written_meanwhile)} of asset {proof.asset!r} were written meanwhile:"
             " erase the rows again"
         )
+
+
+def _batches(files: Sequence[LoggedFile], most: int) -> Iterator[Sequence[LoggedFile]]:
+    """Split files into those that are read together, which are few enough for the memory."""
+    batch: list[LoggedFile] = []
+    size_bytes = 0
+    for file in files:
+        if batch and (len(batch) >= most or size_bytes + int(file.record["size_bytes"]) > _BATCH_BYTES):
+            yield batch
+            batch, size_bytes = [], 0
+        batch.append(file)
+        size_bytes += int(file.record["size_bytes"])
+    if batch:
+        yield batch
 
 
 @dataclass(frozen=True)
@@ -268,7 +285,8 @@ class _History:
         events: all materializations whose objects may hold a key, also superseded and wiped ones.
         known: the URIs of all objects that an event names.
         suspected: of these, those that may hold a key by one of their events.
-        unrecorded: partitions whose materializations have no record.
+        unrecorded: partitions whose latest event has no record.
+        places: what these events name.
     """
 
     examined: int
@@ -276,17 +294,21 @@ class _History:
     suspects: Sequence[LoggedFile]
     events: Collection[int]
     known: Collection[str]
-    suspected: Collection[str]
-    unrecorded: Sequence[str]
+    suspected: frozenset[str]
+    unrecorded: Sequence[str | None]
+    places: Sequence[Unrecorded]
 
     @classmethod
     def of(cls, instance: dg.DagsterInstance, asset_key: dg.AssetKey, keys: Keys) -> "_History":
         latest: dict[str | None, str | None] = {}
+        places: dict[str | None, Unrecorded] = {}
         suspects: list[LoggedFile] = []
         events, known, suspected = set[int](), set[str](), set[str]()
         for file in logged_files(instance, asset_key):
             is_current = file.partition not in latest
             latest.setdefault(file.partition, file.uri)
+            if is_current and file.unrecorded is not None:
+                places[file.partition] = file.unrecorded
             if file.uri is None:
                 continue
             known.add(file.uri)
@@ -297,20 +319,29 @@ class _History:
                     suspects.append(file)
         current = {uri for uri in latest.values() if uri is not None}
         suspects.sort(key=lambda file: file.partition or "")
-        unrecorded = sorted(latest_events(instance, asset_key).keys() - latest.keys())
-        return cls(len(current), frozenset(current), suspects, events, known, suspected, unrecorded)
+        keys.check()
+        silent = latest_events(instance, asset_key).keys() - latest.keys()
+        unrecorded = sorted({*places, *silent}, key=lambda key: key or "")
+        found = frozenset(current), suspects, events, known, frozenset(suspected)
+        return cls(len(current), *found, unrecorded, [*places.values()])
 
 
 def _still_held(
-    instance: dg.DagsterInstance, manager: Manager, asset_key: dg.AssetKey, history: _History, current: Collection[str]
+    instance: dg.DagsterInstance, manager: Manager, asset_key: dg.AssetKey, history: _History, current: frozenset[str]
 ) -> Iterator[StillHeld]:
     """Yield the objects of an asset that are not current and may hold the rows."""
     store = manager.object_store
-    for stored in objects_of(manager, asset_key):
-        uri = store.uri(stored.key)
-        if uri not in current and uri not in history.known:
+    listed = {store.uri(stored.key) for stored in objects_of(manager, asset_key)}
+    root = store.uri("")
+    elsewhere = sorted(uri for uri in {*history.suspected} - listed - current if uri.startswith(root))
+    found = found_objects(store, [uri.removeprefix(root) for uri in elsewhere], manager.upload_concurrency)
+    listed |= {uri for uri, stored in zip(elsewhere, found, strict=True) if stored is not None}
+    for uri in sorted(listed - current):
+        if any(place.has(uri) for place in history.places):
+            yield StillHeld(uri, _UNRECORDED)
+        elif uri not in history.known:
             yield StillHeld(uri, _UNKNOWN)
-        elif uri not in current and uri in history.suspected:
+        elif uri in history.suspected:
             yield StillHeld(uri, _SUPERSEDED)
     large = {one.uri: one for logged in logged_consolidations(instance, asset_key) for one in logged.objects}
     for stored in store.list_objects(consolidated_folder(manager.prefix, asset_key.path)):

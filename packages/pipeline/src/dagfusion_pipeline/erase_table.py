@@ -2,29 +2,34 @@
 
 import json
 import uuid
+from collections.abc import Callable
 
 import dagster as dg
 
 from dagfusion_pipeline.environment import Environment
-from dagfusion_pipeline.erase import check_complete, described, erase_rows, read_keys
+from dagfusion_pipeline.erase import check_complete, described, erase_rows
+from dagfusion_pipeline.erasure_keys import read_keys
 from dagfusion_pipeline.erasure_plan import Keys
 from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager
 from dagfusion_pipeline.maintenance import asset_key_of
 
 
-def erase_table_rows(table: str, column: str, keys_file: str, *, dry_run: bool, as_json: bool) -> str:
-    """Erase rows of a table and return the proof.
+def erase_table_rows(
+    table: str, column: str, keys_file: str, say: Callable[[str], None], *, dry_run: bool, as_json: bool
+) -> None:
+    """Erase rows of a table and say the proof, also of an erasure that is not complete.
 
     Args:
         table: the table's name, with its schema.
         column: that the keys are of.
         keys_file: a file with a key on each line, or `s3://bucket/key`.
+        say: prints the proof.
         dry_run: whether nothing is written.
-        as_json: whether the proof is returned as JSON.
+        as_json: whether the proof is said as JSON.
 
     Raises:
         ConfigurationError: no asset has this table's name, or the environment, the column or the keys are not usable.
-        BusyAssetError: a run may write the asset.
+        BusyAssetError: a run may write the asset, or wrote it meanwhile.
         StoreError: the object store did not do what was asked.
     """
     environment = Environment.from_process()
@@ -33,8 +38,6 @@ def erase_table_rows(table: str, column: str, keys_file: str, *, dry_run: bool, 
     with dg.DagsterInstance.get() as instance:
         key = asset_key_of(instance, environment.name, table)
         proof = erase_rows(instance, manager, key, keys, run_id=str(uuid.uuid4()), dry_run=dry_run)
-    check_complete(proof)
-    if as_json:
-        return json.dumps(proof.document, indent=2)
     hint = "\nThis is a dry run. Add --yes to rewrite them." if dry_run and proof.rewritten else ""
-    return f"{described(proof)}{hint}"
+    say(json.dumps(proof.document, indent=2) if as_json else f"{described(proof)}{hint}")
+    check_complete(proof)

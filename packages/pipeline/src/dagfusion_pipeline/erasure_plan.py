@@ -25,6 +25,9 @@ class Keys:
         self.column, self._texts = column, [*dict.fromkeys(texts)]
         self._arrays: dict[pa.DataType, pa.Array] = {}
         self._sorted: dict[pa.DataType, list[Any]] = {}
+        self._numbers: dict[pa.DataType, list[int]] = {}
+        self._fitting: set[int] = set()
+        self._matched: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._texts)
@@ -33,7 +36,7 @@ class Keys:
         """Return True unless a record proves that its object has none of the keys.
 
         Raises:
-            ConfigurationError: the column is a partition column, or cannot hold these keys.
+            ConfigurationError: the column is a partition column, or of a type that rows are not erased by.
         """
         if find_column(self.column, [one["name"] for one in record["partition"]]) is not None:
             raise ConfigurationError(
@@ -45,30 +48,51 @@ class Keys:
             return False
         data_type = parse_type(fields[name], f"the type of column {name!r}")
         self.array(data_type)
+        keys = self._sorted[data_type]
         bounds = record["columns"].get(name, {})
         if bounds.get("nulls") == record["rows"]:
             return False
         if bounds.get("min") is None or bounds.get("max") is None:
             return True
-        low, high = (parse_value(bounds[end], data_type).as_py() for end in ("min", "max"))
-        keys = self._sorted[data_type]
+        low, high = (_ordered(parse_value(bounds[end], data_type)) for end in ("min", "max"))
         place = bisect_left(keys, low)
         return place < len(keys) and bool(keys[place] <= high)
+
+    def check(self) -> None:
+        """Refuse keys that are of no type that the column has, once all records were looked at.
+
+        Raises:
+            ConfigurationError: there is such a key, and the column is in a record.
+        """
+        unfit = next((number for number in range(len(self)) if number not in self._fitting), None)
+        if self._arrays and unfit is not None:
+            types = ", ".join(sorted(map(str, self._arrays)))
+            raise ConfigurationError(  # without the key, which may be what must not be known
+                f"key {unfit + 1} is not a value of column {self.column!r}, whose type is {types}"
+            )
+
+    @property
+    def unmatched(self) -> int:
+        """The number of keys that no row had that was split."""
+        return len(self) - len(self._matched)
 
     def split(self, table: pa.Table) -> tuple[pa.Table, int]:
         """Return the rows of a table that have none of the keys, and the number of the others."""
         name = find_column(self.column, table.column_names)
         if name is None:
             return table, 0
-        hit = pc.is_in(table[name], value_set=self.array(table.schema.field(name).type))
+        column = table[name]
+        keys = self.array(column.type)
+        hit = pc.is_in(column, value_set=keys)
+        self._matched |= {self._numbers[column.type][place] for place in _places(column.filter(hit), keys)}
         kept = table.filter(pc.invert(hit))
         return kept, table.num_rows - kept.num_rows
 
     def array(self, data_type: pa.DataType) -> pa.Array:
-        """Return the keys as values of a type.
+        """Return the keys as values of a type, without those that are none.
 
         Raises:
-            ConfigurationError: the type is one that rows are not erased by, or a key is not of the type.
+            ConfigurationError: the type is one that rows are not erased by.
         """
         if data_type not in self._arrays:
             if not is_partition_type(data_type):
@@ -76,14 +100,27 @@ class Keys:
                     f"rows cannot be erased by column {self.column!r} of type {data_type}: use a column of text,"
                     " integers, booleans, decimals, dates or timestamps"
                 )
-            self._arrays[data_type] = pa.array([self._value(n, data_type) for n in range(len(self))], data_type)
-            self._sorted[data_type] = sorted(self._arrays[data_type].to_pylist())
+            scalars = [_scalar(text, data_type) for text in self._texts]
+            numbers = [number for number, scalar in enumerate(scalars) if scalar is not None]
+            self._numbers[data_type] = numbers
+            self._fitting |= {*numbers}
+            self._arrays[data_type] = pa.array([scalars[number] for number in numbers], data_type)
+            self._sorted[data_type] = sorted(map(_ordered, self._arrays[data_type]))
         return self._arrays[data_type]
 
-    def _value(self, number: int, data_type: pa.DataType) -> Any:
-        try:
-            return pa.scalar(self._texts[number]).cast(data_type).as_py()
-        except pa.ArrowException:
-            raise ConfigurationError(  # without the key, which may be what must not be known
-                f"key {number + 1} is not a value of column {self.column!r}, whose type is {data_type}"
-            ) from None
+
+def _scalar(text: str, data_type: pa.DataType) -> pa.Scalar | None:
+    """Return a key as a value of a type; None if it is none."""
+    try:
+        return pa.scalar(text if pa.types.is_string(data_type) else text.strip()).cast(data_type)
+    except pa.ArrowException:
+        return None
+
+
+def _places(values: pa.ChunkedArray, keys: pa.Array) -> list[int]:
+    return [place for place in pc.index_in(values.unique(), value_set=keys).to_pylist() if place is not None]
+
+
+def _ordered(scalar: pa.Scalar) -> Any:
+    """Return what sorts as a value does; Python's own type of some times is less exact."""
+    return scalar.value if pa.types.is_temporal(scalar.type) else scalar.as_py()

@@ -67,6 +67,17 @@ def read_frame(value: object, asset: str, frame_types: Sequence[FrameType] = FRA
     )
 
 
+def plain_table(table: pa.Table, asset: str) -> pa.Table:
+    """Return a table with the types that `read_frame` gives it; it may be without rows.
+
+    Raises:
+        FrameError: it has no columns, or two of the same name.
+        ColumnTypeError: a column's type has no place in Parquet.
+    """
+    frame = read_frame(table, asset)
+    return pa.Table.from_batches([batch for part in frame.tables for batch in part.to_batches()], frame.schema)
+
+
 def asked_type(annotation: object, asset: str, frame_types: Sequence[FrameType] = FRAME_TYPES) -> InputType:
     """The type of frame that an input's annotation asks for, before anything is read.
 

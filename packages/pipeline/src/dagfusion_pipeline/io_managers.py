@@ -21,6 +21,7 @@ from dagfusion_pipeline.event_metadata import (
     event_metadata,
     table_schema,
 )
+from dagfusion_pipeline.event_objects import Unrecorded
 from dagfusion_pipeline.fallback import is_in_fallback, store_in_fallback
 from dagfusion_pipeline.frame_types import FRAME_TYPES, FrameType
 from dagfusion_pipeline.frames import Frame, asked_type, is_frame, is_frame_type, is_optional, read_frame
@@ -269,7 +270,10 @@ class _S3Parquet(dg.ConfigurableIOManager):
         return targets
 
     def _sources(
-        self, context: dg.InputContext, partitions: RunPartitions, latest: Mapping[str | None, LatestFile | None]
+        self,
+        context: dg.InputContext,
+        partitions: RunPartitions,
+        latest: Mapping[str | None, LatestFile | Unrecorded | None],
     ) -> dict[str | None, Source | None]:
         """The object of each partition: the one its latest event names, else the one of its `stable` name.
 
@@ -283,9 +287,12 @@ class _S3Parquet(dg.ConfigurableIOManager):
         }
 
     def _source(
-        self, asset_key: dg.AssetKey, partitions: RunPartitions, position: int, latest: LatestFile | None
+        self, asset_key: dg.AssetKey, partitions: RunPartitions, position: int, latest: LatestFile | Unrecorded | None
     ) -> Source | None:
         root = self.object_store.uri("")
+        if isinstance(latest, Unrecorded):
+            self._check_stable_name(asset_key, partitions, position, latest)
+            latest = None
         if latest is not None and latest.uri.startswith(root):
             # Files that this IO manager did not write have the partition columns only in their event.
             of_event = latest.partition if self._layout.writes_partition_to_footer else {}
@@ -298,6 +305,22 @@ class _S3Parquet(dg.ConfigurableIOManager):
             f"the latest materialization of asset {partitions.asset!r} wrote {latest.uri}, and this IO manager reads"
             f" {root}: set bucket to the one it wrote to, or materialize the asset again"
         )
+
+    def _check_stable_name(
+        self, asset_key: dg.AssetKey, partitions: RunPartitions, position: int, latest: Unrecorded
+    ) -> None:
+        """Refuse what an event names without a record, unless it is the object of the partition's stable name.
+
+        Events of other IO managers may have only a link to look at; then that object is meant, too.
+        """
+        key = self._layout.key(self.prefix, asset_key.path, partitions.path_of(position), None)
+        is_link = latest.place.startswith(("https://", "http://"))
+        if self.file_naming != "stable" or not (is_link or latest.place == self.object_store.uri(key)):
+            raise ConfigurationError(
+                f"the latest materialization of partition {partitions.keys[position]!r} of asset {partitions.asset!r}"
+                f" names {latest.place} without a record of one object: inputs do not load it; let one object be there,"
+                " or materialize the partition again"
+            )
 
     def asset_facts(
         self,

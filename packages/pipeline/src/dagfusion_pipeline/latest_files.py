@@ -7,9 +7,8 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from dagfusion_contract.record import ENTRY
 from dagfusion_contract.values import parse_partition_entry
-from dagfusion_pipeline.tombstones import is_tombstone
+from dagfusion_pipeline.event_objects import Unrecorded, named_objects
 
 _KEYS_A_PAGE = 500
 
@@ -25,10 +24,10 @@ class LatestFile:
 
 def latest_files(
     instance: dg.DagsterInstance, asset_key: dg.AssetKey, partition_keys: Sequence[str | None]
-) -> dict[str | None, LatestFile | None]:
-    """Each partition's latest file, for the partitions that have one; None for those that were wiped.
+) -> dict[str | None, LatestFile | Unrecorded | None]:
+    """Each partition's latest file, or what its latest event names without a record; None for those that were wiped.
 
-    Materializations without a file, such as those that a person reports in Dagster's UI, are passed over.
+    Materializations that say nothing of objects, such as those that a person reports in Dagster's UI, are passed over.
 
     Args:
         instance: whose event log is read.
@@ -38,7 +37,7 @@ def latest_files(
     if list(partition_keys) == [None]:
         return _latest_of(instance, asset_key, None)
     keys = [str(key) for key in partition_keys]
-    found: dict[str | None, LatestFile | None] = {}
+    found: dict[str | None, LatestFile | Unrecorded | None] = {}
     for start in range(0, len(keys), _KEYS_A_PAGE):
         found |= _latest_of(instance, asset_key, keys[start : start + _KEYS_A_PAGE])
     return found
@@ -46,8 +45,10 @@ def latest_files(
 
 def latest_partition_types(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> Mapping[str, pa.DataType]:
     """The types of the partition columns in the asset's latest materialization with a file; empty when it has none."""
-    latest = _latest_of(instance, asset_key, None, passes_wiped=True).get(None)
-    return {name: value.type for name, value in latest.partition.items()} if latest else {}
+    latest = _latest_of(instance, asset_key, None, only_files=True).get(None)
+    if not isinstance(latest, LatestFile):
+        return {}
+    return {name: value.type for name, value in latest.partition.items()}
 
 
 def _latest_of(
@@ -55,10 +56,10 @@ def _latest_of(
     asset_key: dg.AssetKey,
     keys: Sequence[str] | None,
     *,
-    passes_wiped: bool = False,
-) -> dict[str | None, LatestFile | None]:
+    only_files: bool = False,
+) -> dict[str | None, LatestFile | Unrecorded | None]:
     """The latest file of each of the partitions, or of the whole asset when no keys are given."""
-    found: dict[str | None, LatestFile | None] = {}
+    found: dict[str | None, LatestFile | Unrecorded | None] = {}
     left: set[str | None] = {None} if keys is None else {*keys}
     limit, cursor = 1 if keys is None else _KEYS_A_PAGE, None
     while left:
@@ -68,9 +69,13 @@ def _latest_of(
         page = instance.fetch_materializations(records, limit=limit, cursor=cursor)
         for record in page.records:
             partition = None if keys is None else record.partition_key
-            file = _file(record.asset_materialization)
-            is_gone = not passes_wiped and is_tombstone(record.asset_materialization)
-            if (file is not None or is_gone) and partition in left:
+            named = named_objects(record.asset_materialization)
+            if named is None or partition not in left:
+                continue
+            file = _file(named) if isinstance(named, Mapping) else named
+            # What is not a file tells nothing of an unpartitioned asset if it is of an old partition.
+            is_other = only_files or record.partition_key != partition
+            if isinstance(file, LatestFile) or not is_other:
                 left.remove(partition)
                 found[partition] = file
         if not page.has_more:
@@ -79,10 +84,8 @@ def _latest_of(
     return found
 
 
-def _file(materialization: dg.AssetMaterialization | None) -> LatestFile | None:
-    entry = materialization.metadata.get(ENTRY) if materialization else None
-    if not isinstance(entry, dg.JsonMetadataValue) or not isinstance(entry.data, Mapping):
+def _file(record: Mapping[str, Any]) -> LatestFile | None:
+    if not record:
         return None
-    record: Mapping[str, Any] = entry.data
     partition = dict(map(parse_partition_entry, record["partition"]))
     return LatestFile(record["uri"], record.get("checksum"), partition)

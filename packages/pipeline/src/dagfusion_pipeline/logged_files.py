@@ -14,10 +14,10 @@ import pyarrow as pa
 from dagfusion_contract.arrow_types import parse_type
 from dagfusion_contract.consolidation import CONSOLIDATED_ENTRY, CONSOLIDATIONS, LargeObject, read_consolidated
 from dagfusion_contract.errors import RecordError
-from dagfusion_contract.record import ENTRY
 from dagfusion_contract.values import parse_value
-from dagfusion_pipeline.tombstones import is_tombstone
+from dagfusion_pipeline.event_objects import Unrecorded, named_objects
 
+ERASED_BY = "erased_by"  # the run that names the objects of an erasure, also outside of a run
 _PAGE = 1_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FILE_FIELDS = {
@@ -37,13 +37,17 @@ class LoggedFile(NamedTuple):
     Attributes:
         event_id: of the row in the event log.
         at_us: microseconds since 1970, as the event log's readers see them.
-        record: the entry `dagfusion/file`; empty for a tombstone.
+        record: the entry `dagfusion/file`; empty for a tombstone, and for an event that names objects without one.
+        unrecorded: what the event names without a record.
+        run_ids: the runs that logged the event and named its object.
     """
 
     event_id: int
     partition: str | None
     at_us: int
     record: Mapping[str, Any]
+    unrecorded: Unrecorded | None = None
+    run_ids: tuple[str, ...] = ()
 
     @property
     def at(self) -> datetime:
@@ -53,11 +57,11 @@ class LoggedFile(NamedTuple):
     @property
     def is_tombstone(self) -> bool:
         """Whether the event says that the partition is gone."""
-        return not self.record
+        return not self.record and self.unrecorded is None
 
     @property
     def uri(self) -> str | None:
-        """The object; None for a tombstone."""
+        """The object; None for a tombstone, and without a record."""
         return self.record.get("uri")
 
 
@@ -97,18 +101,17 @@ class LoggedConsolidation(NamedTuple):
 
 
 def logged_files(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> Iterator[LoggedFile]:
-    """All that is recorded of an asset's objects, and the tombstones of its partitions, the newest first."""
+    """All events that say something of an asset's objects, also tombstones, the newest first."""
     cursor, more = None, True
     while more:
         page = instance.fetch_materializations(asset_key, limit=_PAGE, cursor=cursor)
         for record in page.records:
-            materialization = record.asset_materialization
-            entry = materialization.metadata.get(ENTRY) if materialization else None
+            named = named_objects(record.asset_materialization)
+            if named is None:
+                continue
             at_us = microseconds(record.event_log_entry.timestamp)
-            if is_tombstone(materialization):
-                yield LoggedFile(record.storage_id, record.partition_key, at_us, {})
-            elif isinstance(entry, dg.JsonMetadataValue) and isinstance(entry.data, Mapping):
-                yield LoggedFile(record.storage_id, record.partition_key, at_us, entry.data)
+            file, unrecorded = ({}, named) if isinstance(named, Unrecorded) else (named, None)
+            yield LoggedFile(record.storage_id, record.partition_key, at_us, file, unrecorded, _run_ids(record))
         cursor, more = page.cursor, page.has_more
 
 
@@ -119,20 +122,19 @@ def latest_event_ids(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> Co
 
 
 def records_of(instance: dg.DagsterInstance, asset_key: dg.AssetKey, events: Sequence[int]) -> Iterator[object]:
-    """The entry `dagfusion/file` of each of some materializations; None of one that has none, {} of a tombstone."""
+    """The entry `dagfusion/file` of each of some materializations.
+
+    It is {} of a tombstone and of what is named without a record, and None of an event that says nothing of objects.
+    """
     for start in range(0, len(events), _PAGE):
         wanted = dg.AssetRecordsFilter(asset_key, storage_ids=events[start : start + _PAGE])
         for record in instance.fetch_materializations(wanted, limit=_PAGE).records:
-            materialization = record.asset_materialization
-            entry = materialization.metadata.get(ENTRY) if materialization else None
-            if is_tombstone(materialization):
-                yield {}
-            else:
-                yield entry.data if isinstance(entry, dg.JsonMetadataValue) else None
+            named = named_objects(record.asset_materialization)
+            yield {} if isinstance(named, Unrecorded) else named
 
 
 def current_files(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> list[CurrentFiles]:
-    """The file of each partition's latest materialization that has one, by the columns of the files."""
+    """The file of each partition whose latest event has one, by the columns of the files."""
     layouts: dict[tuple[Any, ...], CurrentFiles] = {}
     pending: dict[tuple[Any, ...], list[LoggedFile]] = {}
     seen: set[str | None] = set()
@@ -140,7 +142,7 @@ def current_files(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> list[
         if file.partition in seen:
             continue
         seen.add(file.partition)
-        if file.is_tombstone:
+        if not file.record:
             continue
         columns = tuple((column["name"], column["type"]) for column in file.record["partition"])
         key = (file.record["schema"]["fingerprint"], columns)
@@ -173,6 +175,13 @@ def logged_consolidations(instance: dg.DagsterInstance, asset_key: dg.AssetKey) 
 def microseconds(timestamp: float) -> int:
     """An event's time as event log storages keep it."""
     return (datetime.fromtimestamp(timestamp, UTC) - _EPOCH) // timedelta(microseconds=1)
+
+
+def _run_ids(record: dg.EventLogRecord) -> tuple[str, ...]:
+    materialization = record.asset_materialization
+    by = materialization.metadata.get(ERASED_BY) if materialization else None
+    of_erasure = (by.value,) if isinstance(by, dg.TextMetadataValue) and by.value else ()
+    return (record.run_id, *of_erasure)
 
 
 def _objects(data: object) -> tuple[LargeObject, ...]:

@@ -9,12 +9,13 @@ import pyarrow.parquet as pq
 
 from dagfusion_contract.record import WrittenFile, schema_entry
 from dagfusion_contract.values import parse_partition_entry
-from dagfusion_pipeline.errors import ConfigurationError, CorruptObjectError
+from dagfusion_pipeline.errors import ConfigurationError, CorruptObjectError, PipelineError
 from dagfusion_pipeline.event_metadata import event_metadata
-from dagfusion_pipeline.frames import read_frame
+from dagfusion_pipeline.frames import plain_table
 from dagfusion_pipeline.logged_files import LoggedFile, logged_files
 from dagfusion_pipeline.maintenance import LogMaterialization, Manager, objects_of, refuse_busy
 from dagfusion_pipeline.parquet import facts_of
+from dagfusion_pipeline.replacing import found_objects
 from dagfusion_pipeline.rewriter import is_current
 from dagfusion_pipeline.store import ObjectVersion, StoredObject, checksum
 from dagfusion_pipeline.tombstones import tombstone_event
@@ -32,7 +33,8 @@ class Repair:
         examined: current objects that were compared.
         missing: partitions whose object is gone: they get a tombstone.
         changed: partitions whose object is another one than their event says: they get an event that says what it is.
-        unreadable: changed objects that are no Parquet files, and why. They stay as they are.
+        unreadable: changed objects that no event can be written of, and why. They stay as they are.
+        not_examined: partitions whose latest event names objects without a record of one. They stay as they are.
     """
 
     asset: str
@@ -40,6 +42,7 @@ class Repair:
     missing: Sequence[str | None]
     changed: Sequence[str | None]
     unreadable: Mapping[str, str]
+    not_examined: Sequence[str | None] = ()
 
 
 def repair_asset(
@@ -68,9 +71,10 @@ def repair_asset(
     """
     if not dry_run:
         refuse_busy(instance, asset_key)
-    current = _current(instance, asset_key, manager)
+    current, unrecorded = _current(instance, asset_key, manager)
     stored = {one.key: one for one in objects_of(manager, asset_key)}
-    missing = _missing(manager, [file for file in current if _key(manager, file) not in stored])
+    stored |= _elsewhere(manager, [key for file in current if (key := _key(manager, file)) not in stored])
+    missing = [file for file in current if _key(manager, file) not in stored]
     if current and len(missing) == len(current):
         raise ConfigurationError(
             f"none of the {len(current)} objects of asset {asset_key.to_user_string()!r} is in"
@@ -84,7 +88,7 @@ def repair_asset(
             continue
         try:
             event = _corrected(manager, asset_key, file, found)
-        except CorruptObjectError as error:
+        except (PipelineError, ValueError) as error:  # of this object, and the others are repaired
             unreadable[str(file.uri)] = str(error)
             continue
         if event is not None and is_current(instance, asset_key, file):
@@ -94,7 +98,7 @@ def repair_asset(
     lost = [file.partition for file in missing if is_current(instance, asset_key, file)]
     for partition in () if dry_run else lost:
         emit(tombstone_event(asset_key, partition, _GONE))
-    return Repair(asset_key.to_user_string(), len(current), lost, changed, unreadable)
+    return Repair(asset_key.to_user_string(), len(current), lost, changed, unreadable, tuple(unrecorded))
 
 
 def described(found: Repair, *, dry_run: bool) -> str:
@@ -105,11 +109,17 @@ def described(found: Repair, *, dry_run: bool) -> str:
         if partitions:
             lines.append(f"{len(partitions)} {what} {verb}")
             lines += [f"  {partition or 'unpartitioned'}" for partition in partitions]
+    if found.not_examined:
+        lines.append(f"{len(found.not_examined)} partitions have no record of their objects: they were not examined")
+        lines += [f"  {partition or 'unpartitioned'}" for partition in found.not_examined]
     lines += [f"not repaired: {uri}: {why}" for uri, why in found.unreadable.items()]
     return "\n".join(lines)
 
 
-def _current(instance: dg.DagsterInstance, asset_key: dg.AssetKey, manager: Manager) -> list[LoggedFile]:
+def _current(
+    instance: dg.DagsterInstance, asset_key: dg.AssetKey, manager: Manager
+) -> tuple[list[LoggedFile], list[str | None]]:
+    """Return the current files, and the partitions whose latest event has no record, both by partition."""
     latest: dict[str | None, LoggedFile] = {}
     for file in logged_files(instance, asset_key):
         latest.setdefault(file.partition, file)
@@ -118,14 +128,14 @@ def _current(instance: dg.DagsterInstance, asset_key: dg.AssetKey, manager: Mana
     elsewhere = next((file.uri for file in files if not str(file.uri).startswith(root)), None)
     if elsewhere is not None:
         raise ConfigurationError(f"{elsewhere} is outside of {root}: repair the asset with the bucket that it is in")
-    return sorted(files, key=lambda file: file.partition or "")
+    unrecorded = [file.partition for file in latest.values() if file.unrecorded is not None]
+    return sorted(files, key=lambda file: file.partition or ""), sorted(unrecorded, key=lambda key: key or "")
 
 
-def _missing(manager: Manager, unlisted: Sequence[LoggedFile]) -> list[LoggedFile]:
-    """Return the files that are gone; others are below another prefix than the one that was listed."""
-    keys = [_key(manager, file) for file in unlisted]
-    contents = manager.object_store.read_many(keys, manager.upload_concurrency)
-    return [file for file, content in zip(unlisted, contents, strict=True) if content is None]
+def _elsewhere(manager: Manager, keys: Sequence[str]) -> dict[str, StoredObject]:
+    """Return the objects that are below another prefix than the one that was listed."""
+    found = found_objects(manager.object_store, keys, manager.upload_concurrency)
+    return {one.key: one for one in found if one is not None}
 
 
 def _key(manager: Manager, file: LoggedFile) -> str:
@@ -152,14 +162,14 @@ def _corrected(
         return None
     asset = asset_key.to_user_string()
     try:
-        table = pq.ParquetFile(pa.BufferReader(pa.py_buffer(content))).read().replace_schema_metadata(None)
-        frame = read_frame(table, asset)
-        facts = facts_of(pa.concat_tables(frame.tables))
+        rows = pq.ParquetFile(pa.BufferReader(pa.py_buffer(content))).read().replace_schema_metadata(None)
+        table = plain_table(rows, asset)
+        facts = facts_of(table)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise CorruptObjectError(f"{file.uri} of asset {asset!r} is not a Parquet file: {error}") from error
     values = dict(map(parse_partition_entry, file.record["partition"]))
     target = Target(file.partition, stored.key, values)
-    shared = manager.asset_facts(asset_key, {}, frame.schema, values)
+    shared = manager.asset_facts(asset_key, {}, table.schema, values)
     written = WrittenFile(
         uri=str(file.uri),
         size_bytes=stored.size_bytes,
@@ -167,7 +177,7 @@ def _corrected(
         modified=stored.modified,
         rows=facts.rows,
         partition=target.partition,
-        schema=schema_entry(frame.schema),
+        schema=schema_entry(table.schema),
         columns=facts.columns,
         checksum=checksum(content),
     )

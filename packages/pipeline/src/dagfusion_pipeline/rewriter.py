@@ -1,22 +1,27 @@
 """Writes objects again without some of their rows, and logs them: what an erasure does to each partition."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from dagfusion_contract.record import WrittenFile
 from dagfusion_contract.values import parse_partition_entry
 from dagfusion_pipeline.erasure_plan import Keys
-from dagfusion_pipeline.errors import CorruptObjectError, MissingObjectError
+from dagfusion_pipeline.errors import CorruptObjectError, LayoutError, MissingObjectError
 from dagfusion_pipeline.event_metadata import event_metadata
-from dagfusion_pipeline.latest_files import latest_files
-from dagfusion_pipeline.logged_files import LoggedFile
+from dagfusion_pipeline.frames import plain_table
+from dagfusion_pipeline.latest_files import LatestFile, latest_files
+from dagfusion_pipeline.logged_files import ERASED_BY, LoggedFile
 from dagfusion_pipeline.maintenance import LogMaterialization, Manager
-from dagfusion_pipeline.parquet import decode
+from dagfusion_pipeline.parquet import PARTITION_METADATA_KEY, decode
+from dagfusion_pipeline.replacing import ReplacedError, ReplacingStore
 from dagfusion_pipeline.store import ObjectVersion, checksum
-from dagfusion_pipeline.vacuum_rule import renamed
+from dagfusion_pipeline.vacuum_rule import renamed, run_of
 from dagfusion_pipeline.writer import Target, WriteJob, write
 
 
@@ -52,6 +57,7 @@ class Rewriter:
         keys: of the rows.
         run_id: named in the objects' names where runs write objects of their own.
         log: logs an event.
+        taken: the URIs of all current objects of the asset; those that are written are added.
     """
 
     instance: dg.DagsterInstance
@@ -60,6 +66,7 @@ class Rewriter:
     keys: Keys
     run_id: str
     log: LogMaterialization
+    taken: set[str]
 
     def rewrite(self, files: Sequence[LoggedFile], *, dry_run: bool) -> Iterator[Rewritten | LoggedFile]:
         """Yield what was rewritten, and the files whose partitions were written meanwhile.
@@ -86,7 +93,7 @@ class Rewriter:
                     " wrote: materialize it again"
                 )
             names = [field["name"] for field in file.record["schema"]["fields"]]
-            kept, removed = self.keys.split(decode(content).select(names))
+            kept, removed = self.keys.split(plain_table(decode(content).select(names), self._asset))
             if not removed:
                 continue
             old_version = version.etag, file.record.get("checksum")
@@ -95,7 +102,11 @@ class Rewriter:
             elif not is_current(self.instance, self.asset_key, file):
                 yield file
             else:
-                written = self._write(file, version.key, kept, removed)
+                try:
+                    written = self._write(file, version, kept, removed, is_in_footer=_has_footer(content))
+                except ReplacedError:
+                    yield file
+                    continue
                 new_version = written.etag, written.checksum
                 yield Rewritten(file.partition, str(file.uri), old_version, written.uri, new_version, removed)
 
@@ -112,21 +123,33 @@ class Rewriter:
             )
         return ObjectVersion(uri.removeprefix(root), str(etag), int(file.record["size_bytes"]))
 
-    def _write(self, file: LoggedFile, old_key: str, kept: pa.Table, removed: int) -> WrittenFile:
+    def _new_key(self, file: LoggedFile, old_key: str) -> str:
+        """The name of the new object: only one that the run of its event gave it is of a run."""
+        key = renamed(old_key, self.run_id) if run_of(old_key) in file.run_ids else old_key
+        uri = self.manager.object_store.uri(key)
+        if key != old_key and uri in self.taken:
+            raise LayoutError(f"{file.uri} of asset {self._asset!r} would become {uri}, which another partition has")
+        return key
+
+    def _write(
+        self, file: LoggedFile, old: ObjectVersion, kept: pa.Table, removed: int, *, is_in_footer: bool
+    ) -> WrittenFile:
         """Write and log one object, after which no key is in it."""
         manager = self.manager
         values = dict(map(parse_partition_entry, file.record["partition"]))
-        target = Target(file.partition, renamed(old_key, self.run_id), values)
+        target = Target(file.partition, self._new_key(file, old.key), values)
         job = WriteJob(
             asset=self._asset,
             targets=[target],
             schema=kept.schema,
-            footer_partition=bool(values) and not {*values} & {*kept.column_names},
+            footer_partition=is_in_footer,
             compression=manager.compression,
             concurrency=1,
             budget_bytes=None,
         )
-        (written,) = write(job, iter([(0, kept)]), self.manager.object_store)
+        store = self.manager.object_store
+        (written,) = write(job, iter([(0, kept)]), ReplacingStore(store.client, store.root, {old.key: old.etag}))
+        self.taken.add(written.uri)
         facts = manager.asset_facts(self.asset_key, {}, kept.schema, values)
         metadata = event_metadata(target, written, facts, file.partition)
         self.log(
@@ -134,7 +157,12 @@ class Rewriter:
                 self.asset_key,
                 partition=file.partition,
                 description=f"{removed} rows were erased by their keys in {self.keys.column!r}.",
-                metadata={**metadata, "erased_rows": removed, "erased_column": self.keys.column},
+                metadata={
+                    **metadata,
+                    "erased_rows": removed,
+                    "erased_column": self.keys.column,
+                    ERASED_BY: self.run_id,
+                },
             )
         )
         return written
@@ -143,4 +171,12 @@ class Rewriter:
 def is_current(instance: dg.DagsterInstance, asset_key: dg.AssetKey, file: LoggedFile) -> bool:
     """Return True if a file is still that of its partition's latest materialization."""
     latest = latest_files(instance, asset_key, [file.partition]).get(file.partition)
-    return latest is not None and (latest.uri, latest.checksum) == (file.uri, file.record.get("checksum"))
+    if not isinstance(latest, LatestFile):
+        return False
+    return (latest.uri, latest.checksum) == (file.uri, file.record.get("checksum"))
+
+
+def _has_footer(content: Any) -> bool:
+    """Return True if an object's footer has its partition columns."""
+    metadata = pq.read_metadata(pa.BufferReader(pa.py_buffer(content))).metadata or {}
+    return bool(json.loads(metadata.get(PARTITION_METADATA_KEY, b"[]")))

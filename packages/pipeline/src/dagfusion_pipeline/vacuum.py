@@ -127,7 +127,9 @@ def superseded_objects(
     unfinished = unfinished_runs(instance)
     gone: dict[str, datetime] = {}
     named: set[str] = set()
-    uris = {one.uri for one in needed(noting(logged_files(instance, asset_key), since, gone, named), since)}
+    logged = noting(logged_files(instance, asset_key), since, gone, named)
+    # What an event names without a record may be a folder with the object before, so it supersedes none.
+    uris = {one.uri for one in needed((one for one in logged if one.unrecorded is None), since)}
     if not uris:
         return []
     root = manager.object_store.uri("")
@@ -153,7 +155,8 @@ def superseded_large_objects(
         return []
     unfinished = {run.run_id for run in unfinished_runs(instance)}
     logged = logged_consolidations(instance, asset_key)
-    events = {file.event_id for file in needed(logged_files(instance, asset_key), since)}
+    recorded = (file for file in logged_files(instance, asset_key) if file.unrecorded is None)
+    events = {file.event_id for file in needed(recorded, since)}
     holders = needed(_holders(logged, events, _owners(instance, asset_key, logged), since), since)
     root = manager.object_store.uri("")
     found = superseded(objects, {one.uri.removeprefix(root) for one in holders}, unfinished, since)

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dagfusion_contract import places
 from dagfusion_query.errors import SettingsError
 from dagfusion_query.setting_declarations import declared, names, read_values, setting
 
 NO_STATE = "none"  # as DAGFUSION_STATE_DIR: keep no snapshots
 ENVIRONMENTS = ("local", "uat", "prod")
-METADATA_KEYS = "dagster/uri,uri,path,s3_path"
+METADATA_KEYS = ",".join(places.METADATA_KEYS)
 HOME = ".dagfusion"
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _ESCAPED = frozenset("?#%")  # in URIs, which clients read in different ways

@@ -12,6 +12,7 @@ import orjson
 
 from dagfusion_contract import errors as contract
 from dagfusion_contract.consolidation import CONSOLIDATED_ENTRY, LargeObject, read_consolidated
+from dagfusion_contract.places import named_place
 from dagfusion_contract.record import ENTRY, DataFile, RecordReader
 from dagfusion_contract.tombstone import TOMBSTONE_ENTRY, Tombstone, read_tombstone
 from dagfusion_contract.view import VIEW_ENTRY, View, read_view
@@ -176,14 +177,13 @@ def find_foreign(materialization: Mapping[str, Any], keys: Sequence[str]) -> For
     """
     if not keys:
         return None
-    texts = {entry["label"]: _text(entry["entry_data"]) for entry in materialization["metadata_entries"]}
-    named = [text for key in keys if (text := texts.get(key))]
-    if not named:
+    entries = ((entry["label"], _text(entry["entry_data"])) for entry in materialization["metadata_entries"])
+    place = named_place({label: text for label, text in entries if text is not None}, keys)
+    if place is None:
         return None
     tags = materialization.get("tags") or {}
     of_partition = [[tag.removeprefix(_DIMENSION), tags[tag]] for tag in sorted(tags) if tag.startswith(_DIMENSION)]
-    uri = next((text for text in named if text.startswith(_PLACES)), named[0])
-    return Foreign(_strict(uri), tuple((name, value) for name, value in _strict(of_partition)))
+    return Foreign(_strict(place), tuple((name, value) for name, value in _strict(of_partition)))
 
 
 def _text(data: Mapping[str, Any]) -> str | None:
@@ -193,7 +193,6 @@ def _text(data: Mapping[str, Any]) -> str | None:
 
 
 _DIMENSION = "dagster/partition/"
-_PLACES = ("s3://", "s3a://", "s3n://", "file:/", "/")
 _TEXTS = {"PathMetadataEntryData": "path", "UrlMetadataEntryData": "url", "TextMetadataEntryData": "text"}
 
 

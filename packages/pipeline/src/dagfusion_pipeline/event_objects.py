@@ -1,0 +1,54 @@
+"""What a materialization says of objects: its record, that they are gone, or a place of which it has no record."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from dagfusion_contract.places import named_place
+from dagfusion_contract.record import ENTRY
+from dagfusion_contract.view import VIEW_ENTRY
+from dagfusion_pipeline.tombstones import is_tombstone
+
+
+@dataclass(frozen=True)
+class Unrecorded:
+    """What an event names without a record of it, as a landing sensor or another IO manager does: queries read it.
+
+    Attributes:
+        place: an object or a folder, as the event has it.
+    """
+
+    place: str
+
+    def has(self, uri: str) -> bool:
+        """Return True if an object is the one that is named, or below the folder that is."""
+        return uri == self.place or uri.startswith(f"{self.place.rstrip('/')}/")
+
+
+def named_objects(materialization: dg.AssetMaterialization | None) -> Mapping[str, Any] | Unrecorded | None:
+    """Return the record of an event, {} for a tombstone, or what it names without a record.
+
+    None means that it says nothing of objects, such as one that a person reports in Dagster's UI: then the event before
+    counts. Of all other events the newest does, as it does for queries.
+    """
+    if materialization is None:
+        return None
+    if is_tombstone(materialization):
+        return {}
+    metadata = materialization.metadata
+    entry = metadata.get(ENTRY)
+    if isinstance(entry, dg.JsonMetadataValue) and isinstance(entry.data, Mapping) and entry.data:
+        return entry.data
+    if VIEW_ENTRY in metadata:
+        return Unrecorded("a view")
+    texts = {label: text for label, value in metadata.items() if (text := _text(value)) is not None}
+    place = named_place(texts)
+    return None if place is None else Unrecorded(place)
+
+
+def _text(value: dg.MetadataValue[Any]) -> str | None:
+    if isinstance(value, dg.TextMetadataValue | dg.UrlMetadataValue | dg.PathMetadataValue):
+        return value.value
+    return None

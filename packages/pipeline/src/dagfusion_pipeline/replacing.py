@@ -1,0 +1,84 @@
+"""Objects that are replaced only if they are still the version that was read, and a look at single objects."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import obstore
+import pyarrow as pa
+from obstore.exceptions import AlreadyExistsError, BaseError, NotSupportedError, PreconditionError
+
+from dagfusion_pipeline.errors import ConfigurationError, StoreError
+from dagfusion_pipeline.store import ObjectStore, StoredObject, checksum
+
+
+class ReplacedError(Exception):
+    """An object is not the version that was to be replaced, or is gone."""
+
+
+@dataclass(frozen=True)
+class ReplacingStore(ObjectStore):
+    """A bucket in which some objects are replaced only if they have a known etag.
+
+    Attributes:
+        etags: by key, of the objects that are to be replaced; others are put as usual.
+    """
+
+    etags: Mapping[str, str] = field(default_factory=dict)
+
+    async def put(self, key: str, content: pa.Buffer | Path) -> StoredObject:
+        """Put one object.
+
+        Raises:
+            ReplacedError: another object has taken the place of the one that was to be replaced.
+            ConfigurationError: the store has no conditional PUT.
+            StoreError: the store did not confirm the object.
+        """
+        etag = self.etags.get(key)
+        if etag is None:
+            return await super().put(key, content)
+        body = _body(content)
+        mode: Any = {"e_tag": etag}
+        try:
+            answer = await obstore.put_async(self.client, key, body, mode=mode, use_multipart=False)
+        except (PreconditionError, AlreadyExistsError) as error:
+            raise ReplacedError(self.uri(key)) from error
+        except (BaseError, OSError) as error:
+            if isinstance(error, FileNotFoundError) and "NoSuchBucket" not in str(error):
+                raise ReplacedError(self.uri(key)) from error
+            if isinstance(error, NotSupportedError) or "NotImplemented" in str(error):
+                raise ConfigurationError(
+                    f"the object store of {self.root} cannot replace an object only if it is unchanged (PUT with"
+                    " If-Match): use file_naming='per_run', or a store that can"
+                ) from error
+            raise self._failed("write", key, error) from error
+        return StoredObject(key, len(body), answer["e_tag"], datetime.now(UTC), checksum(body))
+
+
+def _body(content: pa.Buffer | Path) -> Any:
+    return content.read_bytes() if isinstance(content, Path) else memoryview(content).cast("B")
+
+
+def found_objects(store: ObjectStore, keys: Sequence[str], concurrency: int) -> list[StoredObject | None]:
+    """Look at single objects, in the order of the keys; None for one that is not there.
+
+    Raises:
+        StoreError: the store did not answer.
+    """
+
+    def look(key: str) -> StoredObject | None:
+        try:
+            found = obstore.head(store.client, key)
+        except FileNotFoundError as error:
+            if "NoSuchBucket" in str(error):
+                raise StoreError(f"the bucket of {store.uri(key)} is not there: check its name") from error
+            return None
+        except (BaseError, OSError) as error:
+            raise StoreError(f"could not look at {store.uri(key)}: {error}; check the credentials") from error
+        return StoredObject(key, found["size"], found["e_tag"], found["last_modified"])
+
+    with ThreadPoolExecutor(min(concurrency, max(len(keys), 1)), "dagfusion-head") as pool:
+        return list(pool.map(look, keys))
