@@ -340,5 +340,5 @@ def test_keys_that_fit_one_type_of_a_column_are_no_error(prefix: str, tmp_path: 
     manager = Hive(bucket="lake", prefix=prefix)
     assert read_keys(str(tmp_path / "keys"), manager) == ["a ", "b\x0cc"]
     (tmp_path / "keys").write_bytes(b"a\n\xff\n")
-    with pytest.raises(ConfigurationError, match="line 2 of .* is not UTF-8"):
+    with pytest.raises(ConfigurationError, match=r"line 2 of .* is not UTF-8"):
         read_keys(str(tmp_path / "keys"), manager)
