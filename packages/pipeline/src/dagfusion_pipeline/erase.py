@@ -331,7 +331,8 @@ def _still_held(
 ) -> Iterator[StillHeld]:
     """Yield the objects of an asset that are not current and may hold the rows."""
     store = manager.object_store
-    listed = {store.uri(stored.key) for stored in objects_of(manager, asset_key)}
+    objects = objects_of(manager, asset_key, instance.get_asset_keys())
+    listed = {store.uri(stored.key) for stored in objects}
     root = store.uri("")
     elsewhere = sorted(uri for uri in {*history.suspected} - listed - current if uri.startswith(root))
     found = found_objects(store, [uri.removeprefix(root) for uri in elsewhere], manager.upload_concurrency)
