@@ -179,6 +179,7 @@ HOMES: Mapping[str, Sequence[str]] = {
         "dagfusion_pipeline.erase",
         "dagfusion_pipeline.erase_table",
         "dagfusion_pipeline.event_metadata",
+        "dagfusion_pipeline.event_objects",
         "dagfusion_pipeline.fallback",
         "dagfusion_pipeline.inputs",
         "dagfusion_pipeline.io_managers",
