@@ -15,7 +15,7 @@ _SECOND = timedelta(seconds=1)  # S3 tells whole seconds
 
 def writing_run(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> str | None:
     """The id of a run that has begun and may write the asset: its objects are there before their events."""
-    runs = (run for run in unfinished_runs(instance) if run.status not in _WAITING and _may_write(run, asset_key))
+    runs = (run for run in unfinished_runs(instance) if run.status not in _WAITING and may_write(run, asset_key))
     return next((run.run_id for run in runs), None)
 
 
@@ -35,16 +35,10 @@ def of_failed_runs(
     runs = [
         record
         for record in instance.get_run_records(dg.RunsFilter(statuses=[*_FAILED], updated_after=since))
-        if _may_write(record.dagster_run, asset_key) and any(_is_during(record, one) for one in objects)
+        if may_write(record.dagster_run, asset_key) and any(_is_during(record, one) for one in objects)
     ]
     runs = [record for record in runs if _was_to_write(instance, record.dagster_run.run_id, asset_key)]
     return [one for one in objects if any(_is_during(record, one) for record in runs)]
-
-
-def _may_write(run: dg.DagsterRun, asset_key: dg.AssetKey) -> bool:
-    # A run of a whole job of assets in this process has an empty selection.
-    is_whole = not run.asset_selection and not run.asset_check_selection
-    return is_whole or may_write(run, asset_key)
 
 
 def _is_during(run: dg.RunRecord, found: StoredObject) -> bool:

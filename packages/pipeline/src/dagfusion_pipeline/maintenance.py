@@ -106,8 +106,12 @@ def unfinished_runs(instance: dg.DagsterInstance, but: str = "") -> list[dg.Dags
 
 
 def may_write(run: dg.DagsterRun, asset_key: dg.AssetKey) -> bool:
-    """Return True unless the run is known to be of other assets."""
-    return run.asset_selection is None or asset_key in run.asset_selection
+    """Return True unless the run is known to be of other assets.
+
+    A run of a whole job of assets has an empty selection in its own process, and none elsewhere.
+    """
+    is_whole = not run.asset_selection and not run.asset_check_selection
+    return is_whole or asset_key in (run.asset_selection or ())
 
 
 def refuse_busy(instance: dg.DagsterInstance, asset_key: dg.AssetKey, own_run: str = "") -> None:

@@ -1,7 +1,6 @@
 """The vacuum: deletes objects that per-run file names, consolidations and wipes leave behind, once unread."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import NamedTuple
@@ -9,8 +8,6 @@ from typing import NamedTuple
 import dagster as dg
 from pydantic import Field
 
-from dagfusion_contract.consolidation import CONSOLIDATED_ENTRY, read_consolidated
-from dagfusion_contract.errors import RecordError
 from dagfusion_pipeline.consolidation_plan import holdings
 from dagfusion_pipeline.logged_files import (
     LoggedConsolidation,
@@ -159,9 +156,8 @@ def superseded_large_objects(
     events = {file.event_id for file in needed(recorded, since)}
     holders = needed(_holders(logged, events, _owners(instance, asset_key, logged), since), since)
     root = manager.object_store.uri("")
-    found = superseded(objects, {one.uri.removeprefix(root) for one in holders}, unfinished, since)
-    named = _consolidated(instance, asset_key) if found else set()
-    return _known_to_the_log(instance, found, {uri.removeprefix(root) for uri in named})
+    # Also one that a purged event named: where a large object is missing, queries read the small ones.
+    return superseded(objects, {one.uri.removeprefix(root) for one in holders}, unfinished, since)
 
 
 def _known_to_the_log(
@@ -176,22 +172,6 @@ def _known_to_the_log(
     runs = {run for stored in found if stored.key not in named and (run := run_of(stored.key)) is not None}
     logged = {run for run in runs if instance.get_records_for_run(run, of_type=start, limit=1).records}
     return [stored for stored in found if stored.key in named or run_of(stored.key) in logged]
-
-
-def _consolidated(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> set[str]:
-    """The URIs of the large objects of all consolidations, also of those that no query reads any more."""
-    uris: set[str] = set()
-    cursor, more = None, True
-    while more:
-        page = instance.fetch_observations(asset_key, limit=_PAGE, cursor=cursor)
-        for record in page.records:
-            observation = record.event_log_entry.asset_observation
-            entry = observation.metadata.get(CONSOLIDATED_ENTRY) if observation else None
-            if isinstance(entry, dg.JsonMetadataValue):
-                with suppress(RecordError):  # of a newer version
-                    uris |= {one.uri for one in read_consolidated(entry.data)}
-        cursor, more = page.cursor, page.has_more
-    return uris
 
 
 class _Holder(NamedTuple):
