@@ -209,6 +209,7 @@ HOMES: Mapping[str, Sequence[str]] = {
     "dagster._": ("dagfusion_pipeline.partition_events",),
     "boto3": ("dagfusion_pipeline.secrets_manager", "dagfusion_pipeline.store", "dagfusion_query.secrets_manager"),
     "obstore": (
+        "dagfusion_pipeline.replacing",
         "dagfusion_pipeline.store",
         "dagfusion_query.object_store",
         "dagfusion_query.discovery",
