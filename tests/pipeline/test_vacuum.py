@@ -161,7 +161,9 @@ def test_superseded_objects_of_commands_are_deleted(instance: dg.DagsterInstance
     instance.report_runless_asset_event(dg.AssetObservation("large", metadata=metadata))
     since = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
     assert [one.key for one in superseded_objects(instance, manager, key, since)] == [first]
-    assert [one.key for one in superseded_large_objects(instance, manager, dg.AssetKey("large"), since)] == [larges[0]]
+    # Without a large object queries read the small ones, so also that of a crash goes.
+    found = superseded_large_objects(instance, manager, dg.AssetKey("large"), since)
+    assert sorted(one.key for one in found) == sorted(larges)
 
 
 def test_an_object_with_a_stable_name_stays_if_it_was_written_since_it_was_found(
