@@ -4,9 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagfusion_query.catalog.fold import fold
-from dagfusion_query.catalog.lineage import judge, sample_events
+from dagfusion_query.catalog.lineage import is_same_database, judge, sample_events
 from dagfusion_query.event_log.event_log_interface import Evidence, Mark
-from dagfusion_query.event_log.log_evidence import is_same_database
 from tests.query.catalog.folding import EMPTY, Record, written
 
 SAMPLED = {number: Mark("run", number) for number in (3, 7, 9)}

@@ -14,6 +14,7 @@ from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.event_log.event_log_interface import Evidence, Mark
 
 _LATEST, _SPREAD = 64, 64  # events of a snapshot that are looked for in the log
+_NUMBERS = 3  # of an identity: those of the cluster, the database and the table
 
 
 class Verdict(NamedTuple):
@@ -73,3 +74,13 @@ def judge(sampled: Mapping[int, Mark], evidence: Evidence, *, is_same_database: 
     if not shared and not is_same_database:
         return Verdict(is_same=False, why=f"it is of another database, which has none of its events up to {last}")
     return Verdict(is_same=True)
+
+
+def has_same_rules(one: str, other: str) -> bool:
+    """Compare identities of event logs only by the rules by which records are read: the bucket and metadata keys."""
+    return one.split("/", _NUMBERS)[_NUMBERS:] == other.split("/", _NUMBERS)[_NUMBERS:]
+
+
+def is_same_database(one: str, other: str) -> bool:
+    """Compare identities of event logs, but for the rules by which records are read."""
+    return one.split("/", _NUMBERS)[:_NUMBERS] == other.split("/", _NUMBERS)[:_NUMBERS]

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dagfusion_query.event_log.event_log_interface import AssetKey, Evidence, Mark, parse_asset_key
 from dagfusion_query.event_log.postgres_connection import Transaction
 
-_NUMBERS = 3  # of an identity: those of the cluster, the database and the table
 # A purge leaves the ids of the last materializations in `asset_keys`. Few users may read the sequence.
 _MARKS = "select id, run_id, (extract(epoch from timestamp) * 1000000)::bigint from event_logs where id = any(%s)"
 _HIGHEST_KNOWN = r"""
@@ -39,13 +38,3 @@ def read_purged_assets(run: Transaction, naming: str) -> list[AssetKey]:
         naming: Finds an event that names a file; see `EventReader.naming`.
     """
     return [parse_asset_key(key) for (key,) in run(_PURGED, (naming,))]
-
-
-def has_same_rules(one: str, other: str) -> bool:
-    """Compare identities of event logs only by the rules by which records are read: the bucket and metadata keys."""
-    return one.split("/", _NUMBERS)[_NUMBERS:] == other.split("/", _NUMBERS)[_NUMBERS:]
-
-
-def is_same_database(one: str, other: str) -> bool:
-    """Compare identities of event logs, but for the rules by which records are read."""
-    return one.split("/", _NUMBERS)[:_NUMBERS] == other.split("/", _NUMBERS)[:_NUMBERS]
