@@ -236,6 +236,7 @@ def test_statistics_never_hide_a_key(numbers: list[int | None], keys: list[int])
     assert wanted.may_be_in(record) or not removed
 
 
+@pytest.mark.usefixtures("processes")
 def test_the_command_erases_rows_of_a_table(prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"DAGSTER_HOME": str(tmp_path), "ENVIRONMENT": "local", "S3_BUCKET": "lake"}.items():
         monkeypatch.setenv(name, value)

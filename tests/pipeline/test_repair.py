@@ -113,6 +113,7 @@ def test_a_table_without_any_object_is_not_wiped(instance: dg.DagsterInstance, m
         repair_asset(instance, manager, KEY)
 
 
+@pytest.mark.usefixtures("processes")
 def test_the_command_repairs_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"DAGSTER_HOME": str(tmp_path), "ENVIRONMENT": "local", "S3_BUCKET": "lake"}.items():
         monkeypatch.setenv(name, value)
