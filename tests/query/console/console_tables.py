@@ -21,7 +21,7 @@ STATES = [
 ]
 DAYS = 365
 HOLES = {("CA", "2024-01-16"), *(("TX", f"2024-02-{day:02}") for day in range(5, 12))}
-NO_DAY = "2024-03-15"  # nobody wrote anything on it
+NO_DAY = "2024-03-15"  # the table has no partition of this day
 
 
 def tables(organizations: pa.Table) -> list[Table]:
