@@ -101,7 +101,8 @@ def test_statements_that_arrive_together_run_once(serve: Callable[..., Served]) 
 def test_others_run_when_the_worker_of_the_first_is_killed(serve: Callable[..., Served], tmp_path: Path) -> None:
     served, sql = serve(), LONG.format(1)
     first = led(served, tmp_path, sql)
-    [leader] = [worker.pid for worker in served.ask(lambda: [*served.service._pool._workers]) if worker.life.is_leased]
+    workers = served.ask(lambda: [*served.service._pool._workers])
+    [leader] = [worker.process.pid for worker in workers if worker.life.is_leased]
     others = [followed(served, tmp_path, sql) for _ in range(2)]
     os.kill(leader, signal.SIGKILL)
     with pytest.raises(WorkerDiedError):

@@ -7,25 +7,22 @@ import pytest
 from dagfusion_query.access.grants import ALL, Caller, Grants
 from dagfusion_query.documents.queries import State
 from dagfusion_query.errors import UnknownQueryError
+from dagfusion_query.service import worker_handle
 from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.metrics import Metrics
 from dagfusion_query.service.past_finder import PastFinder
 from dagfusion_query.service.query_registry import Query, Registry
 from dagfusion_query.service.running_query import Running, Shared
-from dagfusion_query.service.worker_lifecycle import Lifecycle, Transition
+from dagfusion_query.service.worker_handle import Handle, Transition
 from dagfusion_query.service.worker_pool import Pool
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.worker.messages import Configuration, Mode
 
 
-class Worker:
-    """One that is idle."""
+class NoProcess:
+    phase, pid = None, 1
 
-    phase, rank, pid = None, 0, 1
-
-    def __init__(self) -> None:
-        self.life = Lifecycle()
-        self.life.move(Transition.ready)
+    def __init__(self, *_: object) -> None: ...
 
 
 class NoCatalogs:
@@ -38,10 +35,14 @@ class NoCatalogs:
 CONFIGURATION = Configuration(folders=[], memory_bytes=1, settings={}, environments={})
 
 
-def test_the_worker_is_given_back() -> None:
+def test_the_worker_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_handle, "WorkerProcess", NoProcess)
+
     async def leave() -> None:
         pool = Pool(1, lambda: CONFIGURATION, 1 << 30, 0.3)
-        pool._workers.add(Worker())  # type: ignore[arg-type]
+        worker = Handle(pool._take_back, pool._ended, 0.3, 1 << 30)
+        worker.life.move(Transition.ready)
+        pool._workers.add(worker)
         registry, admission = Registry(10), Admission(1, 1, 10, 10)
         metrics = Metrics(pool, admission, NoCatalogs())  # type: ignore[arg-type]
         past = PastFinder(NoCatalogs())  # type: ignore[arg-type]

@@ -35,7 +35,7 @@ FIRST, SECOND = Message(Kind.data, {}, b"a"), Message(Kind.data, {}, b"b")
 
 
 class Scripted:
-    """In place of a lease: gives the messages of a script."""
+    """In place of a worker: gives the messages of a script."""
 
     def __init__(self, script: list[Step]) -> None:
         self._steps = list(script)

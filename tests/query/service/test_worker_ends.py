@@ -22,8 +22,8 @@ def test_workers_end_with_their_service() -> None:
     async def test(workers: Pool) -> None:
         await until(lambda: workers.live == 2)
         pids.extend(workers.pids)
-        lease, _ = await begin(workers, ENDLESS)
-        assert not lease.is_over
+        worker = await begin(workers, ENDLESS)
+        assert worker.life.is_leased
 
     run(test)
     assert len(pids) == 2
@@ -65,14 +65,13 @@ async def one_statement(workers: Pool) -> None:
 
 def test_a_worker_s_temporary_files_are_held() -> None:
     async def test(workers: Pool) -> None:
-        lease = await workers.lease()
-        handle = lease.worker
-        folder = os.open(handle._scratch, os.O_RDONLY)
+        worker = await workers.lease()
+        folder = os.open(worker.process._scratch, os.O_RDONLY)
         with pytest.raises(BlockingIOError):
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as systemd does before it clears a folder
-        lease.release()
-        handle.kill()
-        await asyncio.shield(handle.exited)
+        worker.release()
+        worker.kill()
+        await asyncio.shield(worker.process.exited)
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.close(folder)
 
@@ -84,7 +83,7 @@ def test_a_worker_knows_no_secret_but_what_it_is_told(monkeypatch: pytest.Monkey
         monkeypatch.setenv(name, "hunter2")
 
     async def test(workers: Pool) -> None:
-        process = psutil.Process((await workers.lease()).worker.pid)
+        process = psutil.Process((await workers.lease()).process.pid)
         assert "hunter2" not in str(process.environ()) + str(process.cmdline())
         assert process.rlimit(psutil.RLIMIT_CORE) == (0, 0)
         assert Path(f"/proc/{process.pid}/oom_score_adj").read_text().strip() == "800"  # noqa: ASYNC240  # not a disk

@@ -1,4 +1,4 @@
-"""Workers as processes: they come up, die in every way, and are replaced; a lease always comes to its end."""
+"""Workers as processes: they come up, die in every way, and are replaced; a statement always comes to its end."""
 
 import asyncio
 import os
@@ -18,8 +18,7 @@ from dagfusion_query.errors import (
     ServiceUnavailableError,
     WorkerDiedError,
 )
-from dagfusion_query.service.worker_lease import Lease, NeverStarted
-from dagfusion_query.service.worker_lifecycle import WorkerState
+from dagfusion_query.service.worker_handle import NeverStarted, WorkerState
 from dagfusion_query.service.worker_pool import Pool
 from dagfusion_query.worker.messages import Kind, Message
 from tests.query.disk import SmallDisk
@@ -43,16 +42,16 @@ pytestmark = pytest.mark.usefixtures("processes")
 
 def test_a_statement_is_planned_sent_and_ended() -> None:
     async def test(workers: Pool) -> None:
-        lease, handle = await begin(workers, "SELECT value FROM generate_series(1, 3)")
-        planned, *data, end = [message async for message in messages(lease)]
+        worker = await begin(workers, "SELECT value FROM generate_series(1, 3)")
+        planned, *data, end = [message async for message in messages(worker)]
         assert (planned.kind, {message.kind for message in data}, end.kind) == (Kind.planned, {Kind.data}, Kind.end)
         assert pa.ipc.read_schema(pa.py_buffer(planned.body)).names == ["value"]
         assert (end.head["cost"]["rows"], end.head["cost"]["result_bytes"]) == (
             3,
             sum(len(message.body) for message in data),
         )
-        assert lease.is_over
-        assert (await workers.lease()).worker is handle, "the one that is warm comes first"
+        assert worker.life.state is WorkerState.idle
+        assert await workers.lease() is worker, "the one that is warm comes first"
 
     run(test)
 
@@ -75,7 +74,7 @@ def test_there_is_a_spare_and_both_take_statements() -> None:
     async def test(workers: Pool) -> None:
         await until(lambda: workers.live == 2)
         first, second = await workers.lease(), await workers.lease()
-        assert first.worker is not second.worker
+        assert first is not second
         assert workers.busy == 2
 
     run(test)
@@ -86,27 +85,27 @@ def test_there_is_a_spare_and_both_take_statements() -> None:
 )
 def test_the_death_of_a_worker_is_told_with_its_cause(number: signal.Signals, said: str) -> None:
     async def test(workers: Pool) -> None:
-        lease, handle = await begin(workers, ENDLESS_ROWS)
-        while (await lease.next()).kind is not Kind.data:
+        worker = await begin(workers, ENDLESS_ROWS)
+        while (await worker.next()).kind is not Kind.data:
             pass
-        os.kill(handle.pid, number)
+        os.kill(worker.process.pid, number)
         with pytest.raises(WorkerDiedError, match=f"while running \\({said}\\)"):
-            await rest(lease)
+            await rest(worker)
         assert await rows(workers) == 1, "the spare has taken over"
         await until(lambda: workers.live == 2)
         assert workers.restarts == {"died": 1}
-        assert not psutil.pid_exists(handle.pid)
+        assert not psutil.pid_exists(worker.process.pid)
 
     run(test)
 
 
 def test_a_worker_that_dies_while_it_plans_says_so() -> None:
     async def test(workers: Pool) -> None:
-        lease, handle = await begin(workers, f"SELECT {'+'.join(['1'] * 20_000)}")
-        await until(lambda: handle.phase.name == "planning")
-        os.kill(handle.pid, signal.SIGKILL)
+        worker = await begin(workers, f"SELECT {'+'.join(['1'] * 20_000)}")
+        await until(lambda: worker.process.phase.name == "planning")
+        os.kill(worker.process.pid, signal.SIGKILL)
         with pytest.raises(WorkerDiedError, match="while planning"):
-            await lease.next()
+            await worker.next()
 
     run(test)
 
@@ -115,17 +114,16 @@ def test_a_worker_that_died_before_the_statement_is_not_the_statement_s_fault(mo
     monkeypatch.setattr("dagfusion_query.service.worker_pool.is_stopped", lambda _: False)
 
     async def test(workers: Pool) -> None:
-        lease = await workers.lease()
-        handle = lease.worker
-        os.kill(handle.pid, signal.SIGSTOP)  # it will never read it
-        await until(lambda: psutil.Process(handle.pid).status() == psutil.STATUS_STOPPED)
-        await lease.begin(statement("SELECT 1"), b"")
-        os.kill(handle.pid, signal.SIGKILL)
+        worker = await workers.lease()
+        os.kill(worker.process.pid, signal.SIGSTOP)  # it will never read it
+        await until(lambda: psutil.Process(worker.process.pid).status() == psutil.STATUS_STOPPED)
+        await worker.begin(statement("SELECT 1"), b"")
+        os.kill(worker.process.pid, signal.SIGKILL)
         with pytest.raises(NeverStarted):
-            await lease.next()
-        await asyncio.shield(handle.exited)
+            await worker.next()
+        await asyncio.shield(worker.process.exited)
         with pytest.raises(NeverStarted):
-            await Lease(handle, workers._take_back, 0.3, MEMORY).begin(statement("SELECT 1"), b"")
+            await worker.begin(statement("SELECT 1"), b"")
 
     run(test)
 
@@ -136,11 +134,11 @@ def test_a_worker_that_somebody_stops_is_replaced() -> None:
         for pid in workers.pids:
             os.kill(pid, signal.SIGSTOP)
         await until(lambda: workers.restarts == {"stopped": 2} and workers.live == 2)
-        lease, handle = await begin(workers, ENDLESS)
-        await until(lambda: handle.phase.name == "running")
-        os.kill(handle.pid, signal.SIGSTOP)
+        worker = await begin(workers, ENDLESS)
+        await until(lambda: worker.process.phase.name == "running")
+        os.kill(worker.process.pid, signal.SIGSTOP)
         with pytest.raises(WorkerDiedError, match="the statement was stopped"):
-            await rest(lease)
+            await rest(worker)
         assert await rows(workers) == 1
 
     run(test)
@@ -149,12 +147,12 @@ def test_a_worker_that_somebody_stops_is_replaced() -> None:
 def test_a_worker_that_was_killed_is_not_leased_before_its_exit() -> None:
     async def test(workers: Pool) -> None:
         await until(lambda: workers.live == 2)
-        lease = await workers.lease()
-        lease.release()
-        lease.worker.kill("by the test")
+        worker = await workers.lease()
+        worker.release()
+        worker.kill("by the test")
         assert workers.live == 1
-        assert (await workers.lease()).worker is not lease.worker
-        assert (await workers.lease()).worker is not lease.worker, "it waits for the one that replaces it"
+        assert await workers.lease() is not worker
+        assert await workers.lease() is not worker, "it waits for the one that replaces it"
         assert workers.restarts == {"by the test": 1}
 
     run(test)
@@ -162,12 +160,11 @@ def test_a_worker_that_was_killed_is_not_leased_before_its_exit() -> None:
 
 def test_a_worker_that_took_half_a_statement_is_replaced() -> None:
     async def test(workers: Pool) -> None:
-        lease = await workers.lease()
-        handle = lease.worker
-        handle._socket.shutdown(socket.SHUT_WR)
+        worker = await workers.lease()
+        worker.process._socket.shutdown(socket.SHUT_WR)
         with pytest.raises(NeverStarted):
-            await lease.begin(statement("SELECT 1"), b"")
-        assert (lease.is_over, handle.life.state) == (True, WorkerState.gone)
+            await worker.begin(statement("SELECT 1"), b"")
+        assert worker.life.state is WorkerState.gone
         assert await rows(workers) == 1
         await until(lambda: workers.restarts == {"died": 1} and workers.live == 2)
 
@@ -178,17 +175,15 @@ def test_a_statement_that_is_stopped_while_it_is_sent_ends_with_its_worker(monke
     monkeypatch.setattr("dagfusion_query.service.worker_pool.is_stopped", lambda _: False)
 
     async def test(workers: Pool) -> None:
-        lease = await workers.lease()
-        handle = lease.worker
-        os.kill(handle.pid, signal.SIGSTOP)
-        begun = asyncio.create_task(lease.begin(statement("SELECT 1"), b" " * (32 << 20)))  # more than a socket takes
-        await until(lambda: handle.life.state is WorkerState.sending)
-        lease.stop(QueryCancelledError("by the test"))
-        assert handle.life.state is WorkerState.lost
+        worker = await workers.lease()
+        os.kill(worker.process.pid, signal.SIGSTOP)
+        begun = asyncio.create_task(worker.begin(statement("SELECT 1"), b" " * (32 << 20)))  # more than a socket takes
+        await until(lambda: worker.life.state is WorkerState.sending)
+        worker.stop(QueryCancelledError("by the test"))
+        assert worker.life.state is WorkerState.lost
         with pytest.raises(QueryCancelledError, match="by the test"):
             await begun
-        await lease.ended()
-        assert (lease.is_over, handle.life.state) == (True, WorkerState.gone)
+        await until(lambda: worker.life.state is WorkerState.gone)
         assert await rows(workers) == 1
 
     run(test, grace_s=60)
@@ -196,13 +191,13 @@ def test_a_statement_that_is_stopped_while_it_is_sent_ends_with_its_worker(monke
 
 def test_a_statement_that_is_stopped_leaves_an_idle_worker() -> None:
     async def test(workers: Pool) -> None:
-        lease, handle = await begin(workers, "SELECT value FROM generate_series(1, 1000000000)")
-        while (await lease.next()).kind is not Kind.data:
+        worker = await begin(workers, "SELECT value FROM generate_series(1, 1000000000)")
+        while (await worker.next()).kind is not Kind.data:
             pass
-        lease.stop(QueryCancelledError("by the test"))
-        assert handle.life.state is WorkerState.stopping
-        await lease.ended()
-        assert (lease.is_over, handle.life.state, handle.life.kill_reason) == (True, WorkerState.idle, "")
+        worker.stop(QueryCancelledError("by the test"))
+        assert worker.life.state is WorkerState.stopping
+        await until(lambda: not worker.life.is_leased)
+        assert (worker.life.state, worker.life.kill_reason) == (WorkerState.idle, "")
 
     run(test, grace_s=60)
 
@@ -213,12 +208,12 @@ def test_a_worker_that_hears_nothing_is_killed_after_the_grace(monkeypatch: pyte
     )  # as on systems without /proc
 
     async def test(workers: Pool) -> None:
-        lease, handle = await begin(workers, ENDLESS)
-        os.kill(handle.pid, signal.SIGSTOP)
-        lease.stop(QueryCancelledError("by the test"))
+        worker = await begin(workers, ENDLESS)
+        os.kill(worker.process.pid, signal.SIGSTOP)
+        worker.stop(QueryCancelledError("by the test"))
         with pytest.raises(QueryCancelledError, match="by the test"):
-            await lease.next()
-        await until(lambda: handle.life.exit_code == -signal.SIGKILL)
+            await worker.next()
+        await until(lambda: worker.life.exit_code == -signal.SIGKILL)
         await until(lambda: workers.restarts == {"cancelled": 1})
 
     run(test)
@@ -226,12 +221,12 @@ def test_a_worker_that_hears_nothing_is_killed_after_the_grace(monkeypatch: pyte
 
 def test_a_reader_that_is_cancelled_loses_nothing() -> None:
     async def test(workers: Pool) -> None:
-        lease, _ = await begin(workers, "SELECT value, repeat('x', 100) FROM generate_series(1, 300000)")
+        worker = await begin(workers, "SELECT value, repeat('x', 100) FROM generate_series(1, 300000)")
         received, waits = b"", 0
         while True:
             try:
                 async with asyncio.timeout(0.0005):
-                    message: Message = await lease.next()
+                    message: Message = await worker.next()
             except TimeoutError:
                 waits += 1
                 continue
@@ -247,9 +242,9 @@ def test_a_reader_that_is_cancelled_loses_nothing() -> None:
 def test_memory_is_watched_from_outside_too() -> None:
     async def test() -> None:
         async with asyncio.timeout(50), pool(limit_bytes=64 << 20) as workers:
-            lease, _ = await begin(workers, "SELECT array_agg(x) FROM generate_series(1, 30000000) a(x)")
+            worker = await begin(workers, "SELECT array_agg(x) FROM generate_series(1, 30000000) a(x)")
             with pytest.raises(ResourcesError, match="DAGFUSION_WORKER_MEMORY_BYTES"):
-                await rest(lease)
+                await rest(worker)
             await until(lambda: workers.restarts == {"memory": 1})
             assert await rows(workers) == 1
 
@@ -290,11 +285,11 @@ def test_workers_that_cannot_come_up_are_an_error_and_tried_again(
         (tmp_path / "well").touch()
         async with asyncio.timeout(50), pool() as workers:
             (tmp_path / "well").unlink()
-            for lease in (await workers.lease(), await workers.lease()):
-                os.kill(lease.worker.pid, signal.SIGKILL)
-                await asyncio.shield(lease.worker.exited)
+            for worker in (await workers.lease(), await workers.lease()):
+                os.kill(worker.process.pid, signal.SIGKILL)
+                await asyncio.shield(worker.process.exited)
                 assert workers.busy > 0
-                lease.release()
+                worker.release()
             assert workers.live == 0
             await until(lambda: workers.problem() is not None)
             assert isinstance(workers.problem(), QueryError)
@@ -309,26 +304,26 @@ def test_workers_that_cannot_come_up_are_an_error_and_tried_again(
     asyncio.run(test())
 
 
-def test_a_lease_that_outlives_its_pool_says_how_its_worker_ended() -> None:
+def test_a_statement_that_outlives_its_pool_says_how_its_worker_ended() -> None:
     async def test(workers: Pool) -> None:
-        lease, handle = await begin(workers, ENDLESS)
-        await until(lambda: handle.phase.name == "running")
+        worker = await begin(workers, ENDLESS)
+        await until(lambda: worker.process.phase.name == "running")
         await workers.close()
         with pytest.raises(WorkerDiedError, match=r"while running \(SIGKILL"):
-            await lease.next()
-        assert (lease.is_over, workers.busy) == (True, 0)
+            await worker.next()
+        assert (worker.life.is_leased, workers.busy) == (False, 0)
 
     run(test)
 
 
-def test_a_frame_that_was_peeked_at_is_read_again() -> None:
+def test_the_end_is_taken_as_soon_as_it_is_there_and_nothing_else() -> None:
     async def test(workers: Pool) -> None:
-        lease, _ = await begin(workers, "SELECT value FROM generate_series(1, 3)")
-        kinds = []
-        while not lease.is_over:
-            await until(lambda: lease.worker.peek() is not None)
-            kinds.append((lease.end() or await lease.next()).kind)
-        assert [kinds[0], {*kinds[1:-1]}, kinds[-1]] == [Kind.planned, {Kind.data}, Kind.end]
-        assert await rows(workers) == 1, "the end was not left for the next lease"
+        worker = await begin(workers, "SELECT value FROM generate_series(1, 3)")
+        kinds = [(await worker.next()).kind]
+        await until(lambda: worker.process.phase.name == "idle")  # so all messages were sent
+        while (end := worker.end()) is None:
+            kinds.append((await worker.next()).kind)
+        assert [kinds[0], {*kinds[1:]}, end.kind] == [Kind.planned, {Kind.data}, Kind.end]
+        assert await rows(workers) == 1, "the end was not left for the next query"
 
     run(test)

@@ -1,4 +1,4 @@
-"""The states of a worker as the service sees it: who may lease, release and kill it, without a process."""
+"""The states of a worker as the service sees it: how it is leased, released and killed, without a process."""
 
 import contextlib
 from collections.abc import Sequence
@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagfusion_query.service.worker_lifecycle import Lifecycle, Transition, WorkerState
+from dagfusion_query.service.worker_handle import Lifecycle, Transition, WorkerState
+from dagfusion_query.service.worker_process import exit_text
 
 DEAD = (WorkerState.lost, WorkerState.gone)
 ANY = st.lists(st.sampled_from(Transition), max_size=20)
@@ -93,11 +94,11 @@ def test_a_release_makes_a_worker_idle_unless_it_is_dead_or_half_told(
 
 
 @pytest.mark.parametrize("state", WorkerState)
-def test_a_worker_dies_in_any_state_and_its_lease_reads_on(state: WorkerState) -> None:
+def test_a_worker_dies_in_any_state_and_its_query_reads_on(state: WorkerState) -> None:
     life = after(*PATHS[state])
     life.kill("by the test")
-    has_lease = state not in (WorkerState.starting, WorkerState.idle, WorkerState.gone)
-    assert life.state is (WorkerState.lost if has_lease else WorkerState.gone)
+    is_leased = state not in (WorkerState.starting, WorkerState.idle, WorkerState.gone)
+    assert life.state is (WorkerState.lost if is_leased else WorkerState.gone)
 
 
 @given(before=ANY, later=ANY)
@@ -119,7 +120,7 @@ def test_a_worker_is_idle_or_leased_or_neither(state: WorkerState) -> None:
     assert (life.is_idle, life.is_leased) == (state is WorkerState.idle, state in in_use)
     assert not life.is_over
     life.exit(1)
-    assert life.is_over is (state not in in_use), "a lease still reads what the process has sent"
+    assert life.is_over is (state not in in_use), "a query still reads what the process has sent"
 
 
 @given(transitions=ANY)
@@ -135,9 +136,7 @@ def test_a_worker_comes_up_once(transitions: list[Transition]) -> None:
     [(3, "exit code 3"), (-9, "SIGKILL: Killed"), (-11, "SIGSEGV: Segmentation fault"), (-63, "signal 63")],
 )
 def test_how_a_worker_ended_is_told(code: int, text: str) -> None:
-    life = after(READY)
-    life.exit(code)
-    assert life.exit_text == text
+    assert exit_text(code) == text
 
 
 def test_the_first_reason_to_kill_counts() -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import pyarrow as pa
 
 from dagfusion_query.service.worker_handle import Handle
-from dagfusion_query.service.worker_lease import Lease
 from dagfusion_query.service.worker_pool import Pool
 from dagfusion_query.settings import Settings
 from dagfusion_query.worker.messages import Configuration, Kind, Message, Statement
@@ -41,28 +40,31 @@ def run(test: Callable[[Pool], Coroutine[Any, Any, None]], grace_s: float = 0.3)
     asyncio.run(within())
 
 
-async def begin(workers: Pool, sql: str) -> tuple[Lease, Handle]:
-    lease = await workers.lease()
-    await lease.begin(statement(sql), b"")
-    return lease, lease.worker
+async def begin(workers: Pool, sql: str) -> Handle:
+    worker = await workers.lease()
+    await worker.begin(statement(sql), b"")
+    return worker
 
 
 async def rows(workers: Pool, sql: str = "SELECT 1 AS a") -> int:
-    lease, _ = await begin(workers, sql)
-    received = b""
-    while (message := await lease.next()).kind is not Kind.end:
+    worker, received = await begin(workers, sql), b""
+    async for message in messages(worker):
         received += bytes(message.body) if message.kind is Kind.data else b""
     count: int = pa.ipc.open_stream(received).read_all().num_rows
     return count
 
 
-async def messages(lease: Lease) -> AsyncIterator[Message]:
-    while not lease.is_over:
-        yield await lease.next()
+async def messages(worker: Handle) -> AsyncIterator[Message]:
+    """Yield the messages of the statement that a worker runs, to its end."""
+    kind = None
+    while kind is not Kind.end:
+        message = await worker.next()
+        kind = message.kind
+        yield message
 
 
-async def rest(lease: Lease) -> None:
-    while await lease.next():
+async def rest(worker: Handle) -> None:
+    async for _ in messages(worker):
         pass
 
 

@@ -1,4 +1,4 @@
-"""One query from its arrival to its end: admission, lease of a worker, first rows, streaming."""
+"""One query from its arrival to its end: admission, its worker, first rows, streaming."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ from dagfusion_query.service.admission import Admission, AdmissionPlace
 from dagfusion_query.service.metrics import Metrics
 from dagfusion_query.service.past_finder import FoundPast, PastFinder
 from dagfusion_query.service.query_registry import Query, Registry, sources
-from dagfusion_query.service.worker_lease import Lease, NeverStarted
+from dagfusion_query.service.worker_handle import Handle, NeverStarted
 from dagfusion_query.service.worker_pool import Pool
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.worker.messages import End, Kind, Message, Mode, Planned, Statement, encode_parameters
@@ -82,7 +82,7 @@ class Running:
         self._error: QueryError | None = None
         self._place: AdmissionPlace | None = None
         self._began = 0.0
-        self._lease: Lease | None = None
+        self._worker: Handle | None = None  # until its last message was read
         self._past: FoundPast | None = None
         self._waiting: asyncio.Task[Any] | None = None  # for what stop has to interrupt
         self._taken_at: float | None = None  # when the client took the last piece, while it has not come for the next
@@ -153,10 +153,10 @@ class Running:
         self._taken_at = None
         if self._error is not None:
             raise self._error
-        if self.is_complete or self._lease is None:
+        if self.is_complete or self._worker is None:
             raise StopAsyncIteration
         try:
-            message = await self._lease.next()
+            message = await self._worker.next()
         except QueryError as error:
             self._error = error  # for whoever asks again
             self._close(error)
@@ -175,8 +175,8 @@ class Running:
         if self._error is not None or self.is_complete:
             return
         self._error = error
-        if self._lease is not None:
-            self._lease.stop(error)
+        if self._worker is not None:
+            self._worker.stop(error)
         elif self._waiting is not None:
             self._waiting.cancel()
         self._close(error)
@@ -220,16 +220,18 @@ class Running:
 
     async def _start(self, retries: StaleRetries) -> None:
         for _ in range(self._shared.settings.workers + _MORE_TRIES):
-            lease = self._lease = await self._interruptible(self._shared.pool.lease(), Lease.release)
+            worker: Handle = await self._interruptible(self._shared.pool.lease(), Handle.release)
+            if self._error is not None:  # it was stopped in the moment in which the worker came
+                worker.release()
+                raise self._error
+            self._worker = worker
             try:
-                if self._error is not None:
-                    lease.stop(self._error)
-                await lease.begin(self._statement(), encode_parameters(self._query.params))
-                await self._receive_first(lease)
+                await worker.begin(self._statement(), encode_parameters(self._query.params))
+                await self._receive_first(worker)
             except NeverStarted:
-                self._lease = None
+                self._worker = None
             except StaleObjectError:
-                self._lease = None
+                self._worker = None
                 if self._error is not None or (pause_s := retries.pause_s()) is None:
                     raise
                 await self._interruptible(asyncio.sleep(pause_s))
@@ -244,19 +246,19 @@ class Running:
                 return
         raise ServiceUnavailableError("several workers died before they took the statement: try again in a moment")
 
-    async def _receive_first(self, lease: Lease) -> None:
+    async def _receive_first(self, worker: Handle) -> None:
         while True:
-            message = await lease.next()
+            message = await worker.next()
             if message.kind is Kind.planned:
                 self.schema = pa.ipc.read_schema(pa.py_buffer(message.body))
                 self._planned(message.read(Planned))
             elif message.kind is Kind.end:
-                self.explanation = message.read(End).explanation
                 self._end(message)
+                self.explanation = message.read(End).explanation
                 return
             else:
                 self._stream()
-                if (end := lease.end()) is not None:
+                if (end := worker.end()) is not None:
                     self._end(end)
                 self._first = message.body
                 return
@@ -294,6 +296,7 @@ class Running:
             del self._timers[1:-1]
 
     def _end(self, message: Message) -> None:
+        self._worker = None  # it may run another query from now on
         if (cost := message.read(End).cost) is not None:
             skipped = self._entry.info.stats.files_total - cost.files_read
             self._entry.update_stats(**vars(cost), files_skipped=skipped)
@@ -303,6 +306,7 @@ class Running:
         """Note how the query ended, and let the next one have its place."""
         if self.is_complete:
             return
+        self._worker = None  # it has ended, or it reads on by itself
         for timer in self._timers:
             timer.cancel()
         if self._past is not None:

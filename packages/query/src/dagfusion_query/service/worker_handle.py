@@ -1,257 +1,359 @@
-"""One worker process: the service's end of its socket, its log, and its exit."""
+"""One worker as the service sees it: its states with the transitions between them, and the statement that it runs."""
 
 import asyncio
-import fcntl
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import tempfile
-import threading
+import contextlib
+import logging
 from collections.abc import Callable, Collection, Mapping
-from contextlib import ExitStack
-from pathlib import Path
+from enum import Enum, auto
 
-from dagfusion_query.service.worker_lifecycle import Lifecycle
-from dagfusion_query.worker.messages import Decoder, Kind, Message, Phase, ProtocolError, encode
+from dagfusion_query.documents.queries import Failure
+from dagfusion_query.errors import QueryError, WorkerDiedError
+from dagfusion_query.service.worker_process import WorkerProcess, exit_text
+from dagfusion_query.worker.limits import EXIT_CODE, memory_bytes, out_of_memory
+from dagfusion_query.worker.messages import Cancel, Configuration, Kind, Message, Phase, ProtocolError, Statement
 
-_BUFFER_BYTES = 4 << 20  # in the socket; the system may give less
-_TAIL_BYTES = 4096  # of a dead worker's log
-_LOG_BYTES = 1 << 20
-_NO_MEMORY = ("memory allocation of", "MemoryError", "Cannot allocate memory", "bad_alloc")
+_log = logging.getLogger(__name__)
+
 TOO_MUCH_MEMORY = "memory"
 STOPPED = "stopped"
-_SECRET = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL")
-_SCRATCH = "dagfusion-worker-"  # and the service's process id
-_PRIVATE = ("DAGFUSION_", "DAGSTER_", "PG")
+_MALFORMED = "it sent a malformed message"
+_EXIT_S = 1.0  # from the end of a socket to the end of its process
+
+
+class WorkerState(Enum):
+    """The state of a worker, as the service sees it. `Phase` is what the process itself reports."""
+
+    starting = auto()  # the process is not ready yet
+    idle = auto()  # in the pool; no other state can be leased
+    leased = auto()  # a query has it, and has sent nothing
+    sending = auto()  # its socket may hold half a statement: it runs the statement, or it is killed
+    running = auto()  # it has a statement
+    stopping = auto()  # it was told to cancel the statement, and is killed after the grace
+    lost = auto()  # killed or exited; its query still reads what it has sent
+    gone = auto()  # killed or exited, and not leased
+
+
+class Transition(Enum):
+    """The transitions between the states of a worker."""
+
+    ready = auto()
+    lease = auto()
+    send = auto()
+    sent = auto()
+    stop = auto()
+    release = auto()
+    die = auto()  # the process is killed, or exits
+
+
+_IN_USE = (WorkerState.leased, WorkerState.sending, WorkerState.running, WorkerState.stopping)
+_DEAD = (WorkerState.lost, WorkerState.gone)
+_NEXT: Mapping[Transition, Mapping[WorkerState, WorkerState]] = {
+    Transition.ready: {WorkerState.starting: WorkerState.idle},
+    Transition.lease: {WorkerState.idle: WorkerState.leased},
+    Transition.send: {WorkerState.leased: WorkerState.sending},
+    Transition.sent: {WorkerState.sending: WorkerState.running},
+    Transition.stop: {WorkerState.running: WorkerState.stopping},
+    Transition.release: {
+        WorkerState.leased: WorkerState.idle,
+        WorkerState.running: WorkerState.idle,
+        WorkerState.stopping: WorkerState.idle,
+        WorkerState.lost: WorkerState.gone,
+    },
+    Transition.die: {
+        WorkerState.starting: WorkerState.gone,
+        WorkerState.idle: WorkerState.gone,
+        **dict.fromkeys(_IN_USE, WorkerState.lost),
+    },
+}
+
+
+class Lifecycle:
+    """The state of one worker, which only `move` changes. Pure.
+
+    - A worker is leased only when it is idle.
+    - A worker that is released is idle again, unless it is dead. Half a statement makes it useless: it is killed first.
+    - It can be killed in any state. A dead worker stays dead. Its query learns of that when it reads, so every
+      transition but `lease` is allowed until then, and only `release` has an effect.
+
+    Attributes:
+        state: The state now.
+        was_ready: Whether the process has come up.
+        kill_reason: Why the service killed it first, "" if it did not or gave no reason.
+        exit_code: That of the process; None until it has exited.
+    """
+
+    def __init__(self) -> None:
+        self.state = WorkerState.starting
+        self.was_ready = False
+        self.kill_reason = ""
+        self.exit_code: int | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """True if it can be leased."""
+        return self.state is WorkerState.idle
+
+    @property
+    def is_leased(self) -> bool:
+        """True if a query has it, dead or alive."""
+        return self.state in _IN_USE or self.state is WorkerState.lost
+
+    @property
+    def is_over(self) -> bool:
+        """True if the process has exited and no query reads its messages."""
+        return self.state is WorkerState.gone and self.exit_code is not None
+
+    def move(self, transition: Transition) -> WorkerState:
+        """Change the state, and return it.
+
+        Raises:
+            RuntimeError: The transition is not allowed in this state, which is a fault of this program.
+        """
+        following = _NEXT[transition].get(self.state)
+        if following is None and (self.state not in _DEAD or transition is Transition.lease):
+            raise RuntimeError(f"transition {transition.name} of a worker that is {self.state.name}")
+        self.state = following or self.state
+        self.was_ready = self.was_ready or transition is Transition.ready
+        return self.state
+
+    def kill(self, reason: str) -> None:
+        """Note that the service kills it; the first reason counts."""
+        self.kill_reason = self.kill_reason or reason
+        self.move(Transition.die)
+
+    def exit(self, code: int) -> None:
+        """Note that the process has exited."""
+        self.exit_code = code
+        self.move(Transition.die)
+
+
+class NeverStarted(Exception):  # noqa: N818
+    """The worker was dead before it took the statement; another one can have it."""
 
 
 class Handle:
-    """A worker process. All on one event loop.
+    """A worker: its state, and the statement that it runs. All on one event loop.
+
+    The pool leases it to a query, which calls `begin` and then `next` until the end, or `release` without a statement.
+    `next` may be cancelled, and `stop` called, at any time. At the end of its statement the worker goes back to its
+    pool by itself and may be leased again, so the query must not use it any more. It is killed if a stopped statement
+    takes longer than the grace.
 
     Attributes:
-        life: Its state.
-        exited: A future of the exit code.
-        ready_bytes: The memory that it had when it was ready.
+        process: The process.
+        life: The state, which only this class changes.
         rank: Of idle workers, the one with the highest is leased first. The pool sets it.
 
     Args:
-        died: Called on the loop when the process has ended.
+        released: Called when it is no longer leased, with True if its caches are warm and it has not to rest.
+        ended: Called when the process has exited.
+        grace_s: Seconds that it has to yield after `stop`.
+        limit_bytes: The memory that statements may add to what it has when it is ready.
         secrets: Values of variables that the process must not have.
+
+    Raises:
+        OSError: The process cannot be started.
     """
 
-    def __init__(self, died: Callable[["Handle"], None], secrets: Collection[str] = ()) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._died = died
-        self._decoder = Decoder()
-        self._ahead: Message | None = None  # was peeked at
-        with ExitStack() as opened:  # which a full disk closes again
-            self._log = opened.enter_context(tempfile.TemporaryFile())
-            fcntl.fcntl(self._log, fcntl.F_SETFL, os.O_APPEND)
-            self._phase = opened.enter_context(tempfile.TemporaryFile(buffering=0))
-            self._phase.write(Phase.idle.value)
-            self._scratch = tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-")  # removed also after a killed process
-            opened.pop_all()  # all of it lives as long as the process
+    def __init__(
+        self,
+        released: Callable[["Handle", bool], None],
+        ended: Callable[["Handle"], None],
+        grace_s: float,
+        limit_bytes: int,
+        secrets: Collection[str] = (),
+    ) -> None:
+        self._released, self._ended = released, ended
+        self._grace_s, self._limit_bytes = grace_s, limit_bytes
         self.life = Lifecycle()
-        self.exited = self._loop.create_future()
-        self.ready_bytes = self.rank = 0
-        self._last_phase = Phase.idle
-        self._held = os.open(self._scratch, os.O_RDONLY)
-        fcntl.flock(self._held, fcntl.LOCK_SH)  # so that what clears old temporary files (systemd) leaves it alone
-        ours, theirs = socket.socketpair()
-        with theirs:
-            for end in (ours, theirs):
-                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
-            ours.settimeout(0)
-            self._socket = ours
-            passed = (theirs.fileno(), self._phase.fileno())
-            try:
-                self._process = subprocess.Popen(  # noqa: S603  # this interpreter, and numbers
-                    [sys.executable, "-P", "-m", "dagfusion_query.worker", *map(str, (*passed, os.getpid()))],
-                    pass_fds=passed,
-                    stdin=subprocess.DEVNULL,
-                    stdout=self._log,
-                    stderr=self._log,
-                    env={**_environment(os.environ, secrets), "TMPDIR": self._scratch},
-                    start_new_session=True,  # an interrupt at the terminal is the service's to handle
-                )
-            except OSError:
-                self._clear()
-                raise
-        threading.Thread(target=self._wait, name=f"dagfusion-worker-{self.pid}", daemon=True).start()
+        self.rank = 0
+        self._ready_bytes = 0
+        self._reset()
+        self.process = WorkerProcess(self._exited, secrets)
 
-    @property
-    def pid(self) -> int:
-        """The process id."""
-        return self._process.pid
+    def _reset(self) -> None:
+        self._statement = ""  # its id
+        self._error: QueryError | None = None  # that of `stop`
+        self._has_begun = False  # whether the worker has sent a message
+        self._reading = False
+        self._drain: asyncio.Task[None] | None = None
+        self._killer: asyncio.TimerHandle | None = None
 
-    async def send(self, kind: Kind, head: object, body: bytes = b"") -> None:
-        """Send a message.
-
-        Raises:
-            ConnectionError: The process has ended.
-        """
-        await self._loop.sock_sendall(self._socket, b"".join(encode(kind, head, [body])))
-
-    def send_now(self, kind: Kind, head: object) -> None:
-        """Send a short message without waiting; it is lost if the process takes nothing."""
+    async def start(self, configuration: Configuration) -> bool:
+        """Configure the worker, and wait until it is ready; return False when it ends instead."""
         try:
-            self._socket.send(b"".join(encode(kind, head)))
+            await self.process.send(Kind.configure, configuration)
         except OSError:
-            return
+            return False
+        message = await self._receive()
+        if message is None or message.kind is not Kind.ready:
+            return False
+        self._ready_bytes = memory_bytes(self.process.pid)
+        self.life.move(Transition.ready)
+        return True
 
-    async def receive(self) -> Message | None:
-        """Return the next message, or None when the process has closed its end.
+    def lease(self) -> None:
+        """Keep the worker for one query."""
+        self.life.move(Transition.lease)
+        self._reset()
 
-        May be cancelled at any time; nothing that came is lost.
-        """
-        while (message := self.received()) is None:
-            count = await self._fill()
-            if not count:
-                return None
-        return message
-
-    def received(self) -> Message | None:
-        """Return the next message if all of it was read already.
+    async def begin(self, statement: Statement, body: bytes) -> None:
+        """Send the statement to the worker.
 
         Raises:
-            ProtocolError: What the process says makes no sense; it was killed for that.
+            NeverStarted: The worker is dead, and was before.
+            QueryError: The statement was stopped.
         """
-        message, self._ahead = self._ahead, None
-        if message is not None:
-            return message
+        self._statement = statement.id
+        self.life.move(Transition.send)
         try:
-            return self._decoder.next()
-        except ProtocolError:
-            self.kill("it spoke out of turn")
+            await self.process.send(Kind.statement, statement, body)
+            self.life.move(Transition.sent)
+        except OSError:
+            self.kill()  # it has closed its socket, so it is about to exit by itself
+            self.release(is_warm=False)
+            raise self._error or NeverStarted from None
+        except asyncio.CancelledError:
+            self.kill("cancelled")  # it may have got half of the message
+            self.release(is_warm=False)
             raise
 
-    def peek(self) -> Message | None:
-        """Return the next message if it is there, without waiting; `received` and `receive` return it again.
+    async def next(self) -> Message:
+        """Return the next message: planned, data or end.
 
         Raises:
-            ProtocolError: As `received`.
+            NeverStarted: The worker was dead before it took the statement.
+            QueryError: The statement failed, its worker died, or it was stopped.
         """
-        while (message := self.received()) is None:
-            try:
-                count = self._socket.recv_into(self._decoder.room())
-            except OSError:
-                return None
-            if not count:
-                return None
-            self._decoder.received(count)
-        self._ahead = message
+        if self._error is not None:
+            raise self._error
+        self._reading = True
+        try:
+            return await self._next()
+        except asyncio.CancelledError:
+            self._start_drain()  # if it was stopped, somebody has to read on
+            raise
+        finally:
+            self._reading = False
+
+    def end(self) -> Message | None:
+        """Return the end, if it has arrived and is the next message."""
+        if self._error is not None:
+            return None
+        try:
+            message = self.process.receive_now(Kind.end)
+        except ProtocolError:
+            self.kill(_MALFORMED)  # `next` finds out that the worker is dead
+            return None
+        if message is not None:
+            self.release()
         return message
 
-    async def _fill(self) -> int:
-        while True:
-            try:
-                count = self._socket.recv_into(self._decoder.room())
-            except BlockingIOError:
-                await self._readable()
-            except OSError:
-                return 0
-            else:
-                self._decoder.received(count)
-                return count
+    def release(self, *, is_warm: bool = True) -> None:
+        """Give the worker back to its pool."""
+        if not self.life.is_leased:
+            return
+        if self._killer is not None:
+            self._killer.cancel()
+        self.life.move(Transition.release)
+        self._released(self, is_warm)
 
-    async def _readable(self) -> None:
-        """Wait until there is something to read, and read nothing: so a cancellation loses nothing."""
-        ready = self._loop.create_future()
-        descriptor = self._socket.fileno()
-        if descriptor < 0:
-            raise ConnectionResetError
-        self._loop.add_reader(descriptor, _set, ready)
-        try:
-            await ready
-        finally:
-            if self._socket.fileno() >= 0:
-                self._loop.remove_reader(descriptor)
+    def stop(self, error: QueryError) -> None:
+        """End the statement; whoever waits for a message gets this error."""
+        if self._error is not None or not self.life.is_leased:
+            return
+        self._error = error
+        if self.life.state is WorkerState.sending:
+            self.kill("cancelled")
+        self.life.move(Transition.stop)
+        self.process.send_now(Kind.cancel, Cancel(self._statement))
+        self._killer = asyncio.get_running_loop().call_later(self._grace_s, self.kill, "cancelled")
+        if not self._reading:
+            self._start_drain()
 
     def kill(self, reason: str = "") -> None:
-        """Kill the process, in whatever state it is."""
+        """Kill the worker, in whatever state it is."""
         self.life.kill(reason)
         if self.life.exit_code is None:
-            self._process.kill()
-
-    def close(self) -> None:
-        """Close the socket, which ends the process when it is idle, and its files."""
-        self._last_phase = self.phase
-        self._socket.close()
-        self._log.close()
-        self._phase.close()
+            self.process.kill()
 
     @property
-    def phase(self) -> Phase:
-        """What the process is at, or was at when it ended."""
-        return self._last_phase if self._phase.closed else Phase(os.pread(self._phase.fileno(), 1, 0))
-
-    def log(self) -> str:
-        """Return the end of what the process has written to its log, until that is closed."""
-        if self._log.closed:
-            return ""
-        size = os.fstat(self._log.fileno()).st_size
-        return os.pread(self._log.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES)).decode("utf-8", "replace")
+    def grown_bytes(self) -> int:
+        """The memory that statements have added."""
+        return memory_bytes(self.process.pid) - self._ready_bytes
 
     @property
-    def ran_out_of_memory(self) -> bool:
-        """Whether that is what ended the process."""
-        log = self.log()
-        return self.life.kill_reason == TOO_MUCH_MEMORY or any(word in log for word in _NO_MEMORY)
+    def end_reason(self) -> str:
+        """Why the process has ended, in a word or two."""
+        if self._ran_out_of_memory():
+            return TOO_MUCH_MEMORY
+        return "did not yield" if self.life.exit_code == EXIT_CODE else self.life.kill_reason or "died"
 
-    def trim_log(self) -> None:
-        """Keep the log short."""
-        if os.fstat(self._log.fileno()).st_size > _LOG_BYTES:
-            os.ftruncate(self._log.fileno(), 0)
-
-    def _wait(self) -> None:
-        code = self._process.wait()
-        self._clear()
-        try:
-            self._loop.call_soon_threadsafe(self._ended, code)
-        except RuntimeError:  # the loop was closed before: nobody is there to hear
-            return
-
-    def _clear(self) -> None:
-        shutil.rmtree(self._scratch, ignore_errors=True)
-        os.close(self._held)
-
-    def _ended(self, code: int) -> None:
+    def _exited(self, code: int) -> None:
         self.life.exit(code)
-        self.exited.set_result(code)
-        self._died(self)
+        self._ended(self)
 
+    async def _next(self) -> Message:
+        while True:
+            message = await self._receive()
+            if message is None:
+                raise await self._death()
+            self._has_begun = True
+            if message.kind is Kind.failed:
+                error = self._error or message.read(Failure).error()
+                if type(error) is QueryError:  # a fault of this program, which the worker's log describes
+                    log = self.process.log().strip()
+                    _log.error("a statement failed in worker %d: %s", self.process.pid, log)
+                self.release(is_warm=False)
+                raise error
+            if message.kind is Kind.end:
+                self.release(is_warm=self._error is None)
+                if self._error is not None:
+                    raise self._error
+                return message
+            if self._error is None:
+                return message
 
-def sweep() -> None:
-    """Remove the temporary files of workers whose service was killed, which could not."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*-*"):
-        pid = folder.name.removeprefix(_SCRATCH).partition("-")[0]
-        if pid.isdigit() and not _is_alive(int(pid)):
-            shutil.rmtree(folder, ignore_errors=True)
+    async def _receive(self) -> Message | None:
+        try:
+            return await self.process.receive()
+        except ProtocolError:
+            self.kill(_MALFORMED)
+            return None
 
+    def _start_drain(self) -> None:
+        if self._error is not None and self._drain is None and self.life.is_leased:
+            self._drain = asyncio.create_task(self._drained())
 
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # it is another user's
-        return True
-    return True
+    async def _drained(self) -> None:
+        """Read the remaining messages and drop them, so that the worker can finish."""
+        with contextlib.suppress(QueryError, NeverStarted):
+            await self._next()
 
+    async def _death(self) -> Exception:
+        """Release the worker, and return what ended it."""
+        try:
+            async with asyncio.timeout(_EXIT_S):
+                await asyncio.shield(self.process.exited)
+        except TimeoutError:
+            self.kill("it closed its socket")
+            await asyncio.shield(self.process.exited)
+        phase = self.process.phase
+        cause = self._error or (self._cause(phase) if phase.is_statement or self._has_begun else NeverStarted())
+        self.release(is_warm=False)
+        return cause
 
-def _set(future: "asyncio.Future[None]") -> None:
-    if not future.done():
-        future.set_result(None)
+    def _cause(self, phase: Phase) -> QueryError:
+        if self._ran_out_of_memory():
+            return out_of_memory(self._limit_bytes)
+        if self.life.kill_reason == STOPPED:
+            return WorkerDiedError(
+                "the process that ran the statement was stopped (SIGSTOP), and was replaced: run the statement again"
+            )
+        return WorkerDiedError(
+            f"the statement ended the process that ran it, while {phase.name} ({exit_text(self.life.exit_code)}): "
+            "simplify it; other queries are not affected"
+        )
 
-
-def _environment(variables: Mapping[str, str], secrets: Collection[str]) -> dict[str, str]:
-    """Return a worker's variables: the service's without its secrets, and with more threads than cores.
-
-    A statement whose join does not yield would otherwise starve what else the engine has to do.
-    """
-    named = {k: v for k, v in variables.items() if k not in _SECRET and not k.startswith(_PRIVATE)}
-    kept = {k: v for k, v in named.items() if v not in secrets}
-    threads = max(4, 2 * (os.cpu_count() or 1))
-    return {**kept, "TOKIO_WORKER_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
+    def _ran_out_of_memory(self) -> bool:
+        return self.life.kill_reason == TOO_MUCH_MEMORY or self.process.lacks_memory

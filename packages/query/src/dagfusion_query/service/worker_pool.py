@@ -7,11 +7,10 @@ from collections.abc import Callable, Collection
 
 from dagfusion_query.engine.datafusion_errors import is_full_disk, says_no_room
 from dagfusion_query.errors import QueryError, ResourcesError, ServiceUnavailableError
-from dagfusion_query.service.worker_handle import STOPPED, TOO_MUCH_MEMORY, Handle, sweep
-from dagfusion_query.service.worker_lease import Lease
-from dagfusion_query.service.worker_lifecycle import Transition
-from dagfusion_query.worker.limits import EXIT_CODE, is_stopped, memory_bytes, no_room_to_start
-from dagfusion_query.worker.messages import Configuration, Kind, Phase, ProtocolError
+from dagfusion_query.service.worker_handle import STOPPED, TOO_MUCH_MEMORY, Handle
+from dagfusion_query.service.worker_process import exit_text, sweep
+from dagfusion_query.worker.limits import is_stopped, no_room_to_start
+from dagfusion_query.worker.messages import Configuration, Phase
 
 _log = logging.getLogger(__name__)
 
@@ -65,7 +64,7 @@ class Pool:
     @property
     def pids(self) -> list[int]:
         """The process ids of the workers that take statements, or run one."""
-        return [worker.pid for worker in self._workers if worker.life.is_idle or worker.life.is_leased]
+        return [worker.process.pid for worker in self._workers if worker.life.is_idle or worker.life.is_leased]
 
     def problem(self) -> QueryError | None:
         """Return why no statement can run, if none can; for the operator."""
@@ -108,11 +107,11 @@ class Pool:
         for worker in workers:
             worker.kill("the service is stopping")
         if workers:
-            await asyncio.wait([worker.exited for worker in workers], timeout=_CLOSE_S)
+            await asyncio.wait([worker.process.exited for worker in workers], timeout=_CLOSE_S)
         for worker in workers:
-            worker.close()
+            worker.process.close()
 
-    async def lease(self) -> Lease:
+    async def lease(self) -> Handle:
         """Lease a worker, as soon as there is an idle one. Its statement is begun, or it is released.
 
         Raises:
@@ -121,9 +120,9 @@ class Pool:
         while True:
             if idle := [worker for worker in self._workers if worker.life.is_idle]:
                 # One that rests would let the statement wait.
-                worker = max(idle, key=lambda worker: (worker.phase is not Phase.resting, worker.rank))
-                worker.life.move(Transition.lease)
-                return Lease(worker, self._take_back, self._grace_s, self._limit_bytes)
+                worker = max(idle, key=lambda worker: (worker.process.phase is not Phase.resting, worker.rank))
+                worker.lease()
+                return worker
             if self._is_down:
                 raise self._refusal()
             waiting = asyncio.get_running_loop().create_future()
@@ -138,8 +137,7 @@ class Pool:
                 if waiting in self._waiting:
                     self._waiting.remove(waiting)
 
-    def _take_back(self, worker: Handle, is_warm: bool) -> None:  # noqa: FBT001  # called by the lease
-        worker.life.move(Transition.release)
+    def _take_back(self, worker: Handle, is_warm: bool) -> None:  # noqa: FBT001  # called by the worker
         self._offer(worker, is_warm=is_warm)
         self._forget(worker)
 
@@ -154,7 +152,7 @@ class Pool:
         """Close a worker that is over, and only such a one."""
         if worker.life.is_over:
             self._workers.discard(worker)
-            worker.close()
+            worker.process.close()
 
     def _running(self) -> list[Handle]:
         """Return the workers whose processes have not exited."""
@@ -183,7 +181,7 @@ class Pool:
         """Start a worker and make it ready; `_ended` takes it from there when it does not come up."""
         await asyncio.sleep(delay_s)
         try:
-            worker = Handle(self._ended, self._secrets)
+            worker = Handle(self._take_back, self._ended, self._grace_s, self._limit_bytes, self._secrets)
         except OSError as error:
             self._failed(f"it cannot be started: {error}", is_no_room=is_full_disk(error))
             self._spawn(self._retry_s())
@@ -191,8 +189,8 @@ class Pool:
         self._workers.add(worker)
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
-                if not await self._is_ready(worker):
-                    await asyncio.shield(worker.exited)
+                if not await worker.start(self._configure()):
+                    await asyncio.shield(worker.process.exited)
                     return
         except TimeoutError:
             worker.kill("it did not start")
@@ -201,18 +199,7 @@ class Pool:
             worker.kill("it could not be told its work")  # `_ended` starts another
             raise
         self._failures = 0
-        worker.ready_bytes = memory_bytes(worker.pid)
-        worker.life.move(Transition.ready)
         self._offer(worker, is_warm=False)
-
-    async def _is_ready(self, worker: Handle) -> bool:
-        """Configure a worker, and wait until it is ready; False when it ends instead."""
-        try:
-            await worker.send(Kind.configure, self._configure())
-            message = await worker.receive()
-        except (OSError, ProtocolError):
-            return False
-        return message is not None and message.kind is Kind.ready
 
     def _failed(self, why: str, *, is_no_room: bool) -> None:
         """Note that a worker did not start; when none does, the statements that wait for one fail."""
@@ -235,15 +222,14 @@ class Pool:
 
     def _ended(self, worker: Handle) -> None:
         """Replace a worker that is no more."""
-        said = worker.log().strip()
-        reason = _reason(worker)
+        said, reason = worker.process.log().strip(), worker.end_reason  # before its log is closed
         self._forget(worker)
         if self._closing:
             return
-        how = worker.life.kill_reason or worker.life.exit_text
+        how = worker.life.kill_reason or exit_text(worker.life.exit_code)
         if worker.life.was_ready:
             self.restarts[reason] += 1
-            _log.warning("worker %d has ended (%s) and is replaced: %s", worker.pid, how, said or "no output")
+            _log.warning("worker %d has ended (%s) and is replaced: %s", worker.process.pid, how, said or "no output")
         else:
             self._failed(f"{how}: {said[-300:]}", is_no_room=says_no_room(said))
         self._spawn(self._retry_s())
@@ -253,22 +239,11 @@ class Pool:
         while True:
             await asyncio.sleep(_WATCH_S)
             for worker in self._running():
-                if is_stopped(worker.pid):
+                if is_stopped(worker.process.pid):
                     worker.kill(STOPPED)
-                elif worker.life.is_leased and _grown_bytes(worker) > self._limit_bytes:
+                elif worker.life.is_leased and worker.grown_bytes > self._limit_bytes:
                     worker.kill(TOO_MUCH_MEMORY)
                 elif worker.life.is_idle:
-                    worker.trim_log()
-                    if _grown_bytes(worker) > self._limit_bytes // 2:
+                    worker.process.trim_log()
+                    if worker.grown_bytes > self._limit_bytes // 2:
                         worker.kill("bloat")
-
-
-def _grown_bytes(worker: Handle) -> int:
-    """Return the memory that statements have added."""
-    return memory_bytes(worker.pid) - worker.ready_bytes
-
-
-def _reason(worker: Handle) -> str:
-    if worker.ran_out_of_memory:
-        return TOO_MUCH_MEMORY
-    return "did not yield" if worker.life.exit_code == EXIT_CODE else worker.life.kill_reason or "died"
