@@ -24,6 +24,7 @@ TOWERS: Mapping[str, Sequence[str]] = {
         "tombstone",
         "iceberg_names",
         "secret_reference",
+        "aws_client",
         "places",
     ),
     "dagfusion_pipeline": (
@@ -207,7 +208,8 @@ HOMES: Mapping[str, Sequence[str]] = {
         "dagfusion_stack",
     ),
     "dagster._": ("dagfusion_pipeline.partition_events",),
-    "boto3": ("dagfusion_pipeline.secrets_manager", "dagfusion_pipeline.store", "dagfusion_query.secrets_manager"),
+    "boto3": ("dagfusion_contract.aws_client",),
+    "obstore.auth.boto3": ("dagfusion_pipeline.store",),
     "obstore": (
         "dagfusion_pipeline.replacing",
         "dagfusion_pipeline.store",
@@ -319,9 +321,14 @@ def test_what_may_cross_does_and_only_when_it_is_run(root: Path, imports: Import
 
 
 def test_the_contract_needs_pyarrow_alone(imports: Imports) -> None:
+    """The clients of AWS are for packages that require boto3."""
     known = {"dagfusion_contract", "pyarrow", *sys.stdlib_module_names}
-    names = {name.partition(".")[0] for module, name in arrows(imports) if within(module, "dagfusion_contract")}
-    assert names - known == set()
+    others = {
+        (module, library)
+        for module, name in arrows(imports)
+        if within(module, "dagfusion_contract") and (library := name.partition(".")[0]) not in known
+    }
+    assert others == {("dagfusion_contract.aws_client", library) for library in ("boto3", "botocore")}
 
 
 @pytest.mark.parametrize("package", TOWERS)

@@ -10,7 +10,7 @@ import pytest
 from datafusion import SessionConfig, SessionContext
 
 from dagfusion_query import plan_messages as messages
-from dagfusion_query.wire import children, fields
+from dagfusion_query.wire import children, fields, uint
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +164,19 @@ def test_a_filter_and_an_operator(context: SessionContext) -> None:
         1,
         1,
     ]
+
+
+def test_a_dynamic_filter(context: SessionContext) -> None:
+    expression, dynamic = messages.PhysicalExprNode, messages.PhysicalDynamicFilterNode
+    sql = "SELECT a FROM t ORDER BY a LIMIT 1"
+    ids = []
+    for _ in range(2):
+        plan = context.sql(sql).execution_plan().to_bytes()
+        (scan,) = holders(plan, (messages.PhysicalPlanNode.PARQUET_SCAN, messages.ParquetScanExecNode.PREDICATE))
+        (inner,) = holders(scan, (dynamic.INNER_EXPR, expression.LITERAL))
+        assert inner == uint(messages.ScalarValue.BOOL, 1)
+        ids += [field.value for field in fields(scan) if field.number == expression.EXPR_ID]
+    assert len(set(ids)) == 2
 
 
 def test_a_join(context: SessionContext) -> None:

@@ -3,6 +3,7 @@
 ContractError                a value breaks the contract
 ├── LayoutError              an asset or partition cannot become an object key, or a key is not of the layout
 ├── SecretReferenceError     a setting begins as a reference to a secret and is not one
+├── RegionError              no AWS region is set
 ├── SecretError              a secret that a setting refers to cannot be read
 └── RecordError              a `dagfusion/file` entry cannot be used
     ├── MalformedRecordError a field is missing, or has a value that it cannot have
@@ -20,6 +21,10 @@ class LayoutError(ContractError):
 
 class SecretReferenceError(ContractError):
     """A setting begins as a reference to a secret and is not one."""
+
+
+class RegionError(ContractError):
+    """A client of AWS needs a region, and none is set."""
 
 
 class SecretError(ContractError):

@@ -20,6 +20,11 @@ _STALE_S = 15 * 60.0  # how long a value is used while Secrets Manager does not 
 _ARN_REGION = 3  # arn:aws:secretsmanager:us-east-2:...
 
 
+def is_reference(text: str | None) -> bool:
+    """Return True if a setting refers to a secret."""
+    return text is not None and text.startswith(SCHEME)
+
+
 @dataclass(frozen=True)
 class SecretReference:
     """The name of a secret, and the key of its JSON object that has the value.
@@ -43,7 +48,7 @@ class SecretReference:
             >>> SecretReference.parse("secretsmanager://prod/dagfusion#url")
             SecretReference(name='prod/dagfusion', key='url')
         """
-        if text is None or not text.startswith(SCHEME):
+        if text is None or not is_reference(text):
             return None
         name, mark, key = text.removeprefix(SCHEME).partition("#")
         if not name or (mark and not key) or name.split() != [name]:

@@ -27,7 +27,7 @@ from dagfusion_pipeline.frame_types import FRAME_TYPES, FrameType
 from dagfusion_pipeline.frames import Frame, asked_type, is_frame, is_frame_type, is_optional, read_frame
 from dagfusion_pipeline.inputs import annotation_of, as_asked, columns_of
 from dagfusion_pipeline.latest_files import LatestFile, latest_files, latest_partition_types
-from dagfusion_pipeline.object_layouts import FileLayout, HiveLayout, ObjectLayout
+from dagfusion_pipeline.object_layouts import FILE_LAYOUT, HIVE_LAYOUT, ObjectLayout
 from dagfusion_pipeline.partition_columns import PartitionColumn
 from dagfusion_pipeline.partition_events import attach_metadata
 from dagfusion_pipeline.reader import Source, read_each
@@ -375,7 +375,7 @@ class S3ParquetIOManager(_S3Parquet):
     For unpartitioned assets and those with one dimension. The frame is written as it is.
     """
 
-    _layout: ClassVar[ObjectLayout] = FileLayout()
+    _layout: ClassVar[ObjectLayout] = FILE_LAYOUT
 
 
 class PartitionedS3ParquetIOManager(_S3Parquet):
@@ -384,7 +384,7 @@ class PartitionedS3ParquetIOManager(_S3Parquet):
     For assets with any partitions or none. The partition columns are in the path and the file's footer, not its rows.
     """
 
-    _layout: ClassVar[ObjectLayout] = HiveLayout()
+    _layout: ClassVar[ObjectLayout] = HIVE_LAYOUT
 
 
 def _attempt(context: dg.OutputContext) -> str:

@@ -1,7 +1,7 @@
 """The layouts of an asset's objects: the object key of a partition, and the columns in its file."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -13,11 +13,20 @@ Partition = Sequence[tuple[str, str]]
 """The partition columns and their keys, in path order; none for an unpartitioned asset."""
 
 
-class ObjectLayout(ABC):
-    """How an asset becomes objects."""
+@dataclass(frozen=True)
+class ObjectLayout:
+    """How an asset becomes objects.
 
+    Attributes:
+        key_of: the object key of an asset and its partition.
+        most_dimensions: how many dimensions of partitions fit; None for any number.
+        writes_partition_to_footer: whether the rows of a file leave the partition columns out, so that its footer has
+            them.
+    """
+
+    key_of: Callable[[str, Sequence[str], Partition, str | None], str]
+    most_dimensions: int | None
     writes_partition_to_footer: bool
-    """Whether the partition columns are in the files' footers, because their rows leave them out."""
 
     def key(self, prefix: str, asset_key: Sequence[str], partition: Partition, run_id: str | None) -> str:
         """Return the key of one partition's object.
@@ -32,64 +41,30 @@ class ObjectLayout(ABC):
             LayoutError: the key would be empty, longer than S3 allows, or not valid UTF-8.
         """
         try:
-            return self._key(prefix, asset_key, partition, run_id)
+            return self.key_of(prefix, asset_key, partition, run_id)
         except contract.LayoutError as error:
             raise LayoutError(str(error)) from error
 
-    @abstractmethod
-    def _key(self, prefix: str, asset_key: Sequence[str], partition: Partition, run_id: str | None) -> str: ...
-
-    @abstractmethod
     def check_dimensions(self, dimensions: Sequence[str], asset: str) -> None:
         """Refuse an asset whose partitions have no place in this layout.
 
         Raises:
-            PartitionError: it has other dimensions than this layout takes.
+            PartitionError: it has more dimensions than this layout takes.
         """
+        if self.most_dimensions is not None and len(dimensions) > self.most_dimensions:
+            raise PartitionError(
+                f"S3ParquetIOManager keeps assets with one dimension of partitions; asset {asset!r} has"
+                f" {list(dimensions)}: use PartitionedS3ParquetIOManager"
+            )
 
-    @abstractmethod
     def file_schema(self, frame: pa.Schema, partition_columns: Sequence[str], asset: str) -> pa.Schema:
         """Return the columns of a frame that are written to the files.
 
         Raises:
             FrameError: there are none.
         """
-
-
-class FileLayout(ObjectLayout):
-    """`{prefix}/{asset key}[/{partition key}].parquet`, with all columns of the frame."""
-
-    writes_partition_to_footer = False
-
-    def _key(self, prefix: str, asset_key: Sequence[str], partition: Partition, run_id: str | None) -> str:
-        return file_key(prefix, asset_key, partition[0] if partition else None, run_id)
-
-    def check_dimensions(self, dimensions: Sequence[str], asset: str) -> None:
-        """Refuse several dimensions: a file's name has one partition key."""
-        if len(dimensions) > 1:
-            raise PartitionError(
-                f"S3ParquetIOManager keeps assets with one dimension of partitions; asset {asset!r} has"
-                f" {list(dimensions)}: use PartitionedS3ParquetIOManager"
-            )
-
-    def file_schema(self, frame: pa.Schema, partition_columns: Sequence[str], asset: str) -> pa.Schema:  # noqa: ARG002
-        """Return all columns."""
-        return frame
-
-
-class HiveLayout(ObjectLayout):
-    """`{prefix}/{asset key}/{column}={value}/.../data.parquet`, without the partition columns."""
-
-    writes_partition_to_footer = True
-
-    def _key(self, prefix: str, asset_key: Sequence[str], partition: Partition, run_id: str | None) -> str:
-        return hive_key(prefix, asset_key, partition, run_id)
-
-    def check_dimensions(self, dimensions: Sequence[str], asset: str) -> None:
-        """Take all of them: each has a folder."""
-
-    def file_schema(self, frame: pa.Schema, partition_columns: Sequence[str], asset: str) -> pa.Schema:
-        """Return the columns that are no partition columns."""
+        if not self.writes_partition_to_footer:
+            return frame
         fields = [field for field in frame if field.name not in partition_columns]
         if not fields:
             raise FrameError(
@@ -97,3 +72,14 @@ class HiveLayout(ObjectLayout):
                 " none"
             )
         return pa.schema(fields)
+
+
+def _file_key(prefix: str, asset_key: Sequence[str], partition: Partition, run_id: str | None) -> str:
+    return file_key(prefix, asset_key, partition[0] if partition else None, run_id)
+
+
+FILE_LAYOUT = ObjectLayout(_file_key, most_dimensions=1, writes_partition_to_footer=False)
+"""`{prefix}/{asset key}[/{partition key}].parquet`, with all columns of the frame."""
+
+HIVE_LAYOUT = ObjectLayout(hive_key, most_dimensions=None, writes_partition_to_footer=True)
+"""`{prefix}/{asset key}/{column}={value}/.../data.parquet`, without the partition columns."""

@@ -18,9 +18,9 @@ import pyarrow as pa
 from obstore.exceptions import BaseError, PreconditionError
 from obstore.store import MemoryStore, S3Store
 
-from dagfusion_contract.secret_reference import MAX_AGE_S
+from dagfusion_contract.secret_reference import MAX_AGE_S, is_reference
 from dagfusion_pipeline.errors import ArchivedObjectError, ConfigurationError, MissingObjectError, StoreError
-from dagfusion_pipeline.secrets_manager import is_reference, resolved
+from dagfusion_pipeline.secrets_manager import resolved
 
 if TYPE_CHECKING:
     from obstore.store import S3Credential  # a type alone

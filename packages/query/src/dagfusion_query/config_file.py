@@ -8,8 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from dagfusion_contract.secret_reference import is_reference
 from dagfusion_query.errors import SettingsError
-from dagfusion_query.secrets_manager import is_reference
 from dagfusion_query.service_settings import ConfigSettings, ServiceSettings
 from dagfusion_query.setting_declarations import declared, names
 from dagfusion_query.settings import ENGINE_SETTINGS, EnvironmentSettings

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from obstore.store import LocalStore, ObjectStore, S3Store
 
-from dagfusion_query.secrets_manager import expiry, is_reference, resolved
+from dagfusion_contract.secret_reference import is_reference
+from dagfusion_query.secrets_manager import expiry, resolved
 from dagfusion_query.settings import Settings
 
 if TYPE_CHECKING:

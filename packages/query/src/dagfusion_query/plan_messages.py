@@ -259,6 +259,19 @@ class UnionExecNode:
     INPUTS = 1
 
 
+class PhysicalExprNode:
+    """An expression of a physical plan."""
+
+    LITERAL = 2
+    EXPR_ID = 30  # a number that the process counts up for each dynamic filter that it plans
+
+
+class PhysicalDynamicFilterNode:
+    """A filter that joins and ORDER BY ... LIMIT complete while they run; before, it is a constant `true`."""
+
+    INNER_EXPR = 4
+
+
 class ParquetScanExecNode:
     """A scan of Parquet files."""
 

@@ -1,17 +1,12 @@
-"""Values of settings that are references to secrets of AWS Secrets Manager, read by boto3, the extra `aws`.
+"""Values of settings that are references to secrets of AWS Secrets Manager, read by boto3, the extra `aws`."""
 
-boto3 finds credentials, and the endpoint, in its own variables, profile or role.
-"""
-
-import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from dagfusion_contract.errors import SecretError, SecretReferenceError
-from dagfusion_contract.secret_reference import MAX_AGE_S, SCHEME, SecretReference, SecretValues
+from dagfusion_contract import aws_client as client
+from dagfusion_contract.errors import RegionError, SecretError, SecretReferenceError
+from dagfusion_contract.secret_reference import MAX_AGE_S, SecretReference, SecretValues
 from dagfusion_query.errors import QueryError, SecretUnavailableError, SettingsError, needs
-
-_TIMEOUTS = {"connect_timeout": 3, "read_timeout": 5, "retries": {"total_max_attempts": 2, "mode": "standard"}}
 
 
 def aws_client(service: str, region: str | None = None, **options: Any) -> Any:
@@ -26,26 +21,14 @@ def aws_client(service: str, region: str | None = None, **options: Any) -> Any:
         MissingExtraError: The extra `aws` is not installed.
         SettingsError: No region is set.
     """
-    with needs("aws", f"AWS's {service}"):
-        import boto3  # noqa: PLC0415  # takes a third of a second to import
-        from botocore.config import Config  # noqa: PLC0415
-        from botocore.session import Session  # noqa: PLC0415
-    session = Session()
-    if is_reference(os.environ.get("AWS_ACCESS_KEY_ID")):  # boto3 would take the reference for a key
-        session.get_component("credential_provider").remove("env")
-    region = region or os.environ.get("AWS_REGION") or session.get_config_variable("region")
-    if region is None:
-        raise SettingsError(f"AWS's {service} needs a region: set AWS_REGION, or give the ARN of a secret")
-    config = Config(**_TIMEOUTS)
-    return boto3.Session(botocore_session=session).client(service, region_name=region, config=config, **options)
+    try:
+        with needs("aws", f"AWS's {service}"):
+            return client.aws_client(service, region, **options)
+    except RegionError as error:
+        raise SettingsError(str(error)) from None
 
 
 SECRETS = SecretValues(lambda region: aws_client("secretsmanager", region))
-
-
-def is_reference(text: str | None) -> bool:
-    """Return True if a setting refers to a secret."""
-    return text is not None and text.startswith(SCHEME)
 
 
 def reference_in(text: str) -> SecretReference | None:

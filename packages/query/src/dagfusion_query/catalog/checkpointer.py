@@ -8,9 +8,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from dagfusion_query.catalog.checkpoint import CheckpointStore, Head, reach
+from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.catalog.snapshot import Stored
 from dagfusion_query.errors import QueryError
 
@@ -20,34 +20,6 @@ INTERVAL_S = 300.0
 _TAKEOVER = 2  # intervals without a new checkpoint after which another process writes it
 _PAUSE_S = 1.0
 _CLOSE_TIMEOUT_S = 10.0
-
-
-class Checkpointed(Protocol):
-    """The catalog whose checkpoint is written."""
-
-    environment: str
-
-    def combine(self, checkpoint: Stored) -> None:
-        """Add what a checkpoint has."""
-
-    def latest(self) -> Stored | None:
-        """Return the snapshot with its cursor; None while it may not be the event log's."""
-
-    @property
-    def refusal(self) -> str | None:
-        """The reason why a stored snapshot was not combined with the event log, or None."""
-
-    @property
-    def is_set_back(self) -> bool:
-        """True if what was combined last had later events, which the log lost to a restore from a backup."""
-
-    @property
-    def full_syncs(self) -> int:
-        """The number of full syncs since the start."""
-
-    @property
-    def undiscovered(self) -> int:
-        """The number of materializations whose objects have still to be looked at."""
 
 
 class Checkpointer:
@@ -65,7 +37,7 @@ class Checkpointer:
 
     def __init__(
         self,
-        catalog: Checkpointed,
+        catalog: LiveCatalog,
         store: CheckpointStore,
         interval_s: float = INTERVAL_S,
         now: Callable[[], float] = time.time,

@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+from dagfusion_contract.secret_reference import is_reference
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.config import EnvironmentConfig
 from dagfusion_query.doctor.bucket_facts import BucketFacts, Comparison
 from dagfusion_query.errors import EventLogError, EventLogSchemaError, NotParquetError
 from dagfusion_query.event_log.postgres_connection import DatabaseFacts
 from dagfusion_query.scan.large_objects import consolidation_gain
-from dagfusion_query.secrets_manager import is_reference
 from dagfusion_query.service_settings import ServiceSettings
 
 _NAMED = 3  # items of a list in a text

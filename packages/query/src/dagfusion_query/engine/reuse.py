@@ -32,8 +32,10 @@ import pyarrow as pa
 
 from dagfusion_query.object_cache.claims import Claim, Claims
 from dagfusion_query.object_cache.copies import KEY_BYTES, Copies
+from dagfusion_query.plan_messages import PhysicalDynamicFilterNode, PhysicalExprNode, ScalarValue
 from dagfusion_query.scan.prune import scalar_functions
 from dagfusion_query.scan.table_scan import Scan
+from dagfusion_query.wire import VARINT, message, uint, varint
 
 _log = logging.getLogger(__name__)
 _FORMAT = 1  # of identities and kept results
@@ -43,9 +45,10 @@ _REMEMBERED = 100_000  # plans that came once
 _WAITING = 8  # results that wait to be written; more are not kept
 _TOGETHER = 32  # batches that become one
 _ROWS = 8192  # of the catalog that are encoded at once
-# The end of a dynamic filter, as joins and ORDER BY ... LIMIT have it, before it is known: a constant `true`, then a
-# number that this process counts up for each filter that it plans.
-_FILTER_NUMBER = re.compile(rb"(?<=\x22\x04\x12\x02\x08\x01\xf0\x01)[\x80-\xff]{0,9}[\x00-\x7f]")
+_TRUE = message(PhysicalExprNode.LITERAL, uint(ScalarValue.BOOL, 1))
+# The end of a dynamic filter that is not known yet. The process numbers them, so equal plans have different numbers.
+_FILTER_END = message(PhysicalDynamicFilterNode.INNER_EXPR, _TRUE) + varint(PhysicalExprNode.EXPR_ID << 3 | VARINT)
+_FILTER_NUMBER = re.compile(b"(?<=" + re.escape(_FILTER_END) + rb")[\x80-\xff]{0,9}[\x00-\x7f]")
 
 
 class Sized(Protocol):
@@ -209,7 +212,7 @@ class Keeper:
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _KeptResult:
     """A result in memory."""
 
     table: pa.Table
@@ -227,7 +230,7 @@ class ResultCache:
 
     def __init__(self, copies: Copies, limit_bytes: int, memory_bytes: int) -> None:
         self._copies, self._limit_bytes = copies, limit_bytes
-        self._memory: PlanCache[_Kept] = PlanCache(memory_bytes)
+        self._memory: PlanCache[_KeptResult] = PlanCache(memory_bytes)
         self._claims = Claims(copies.folder / "claims")
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._writer = ThreadPoolExecutor(1, "dagfusion-results")
@@ -274,12 +277,12 @@ class ResultCache:
         """Write the results that are queued."""
         self._writer.shutdown()
 
-    def _read(self, key: str) -> _Kept | None:
+    def _read(self, key: str) -> _KeptResult | None:
         try:
             content = self._copies.read(key)
             if content is None:
                 return None
-            return _Kept(pa.ipc.open_stream(pa.py_buffer(content)).read_all(), len(content))
+            return _KeptResult(pa.ipc.open_stream(pa.py_buffer(content)).read_all(), len(content))
         except (OSError, MemoryError, pa.ArrowException) as error:
             _log.warning("a kept result cannot be read: %s", error)
             return None

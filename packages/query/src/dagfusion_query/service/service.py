@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import pyarrow as pa
 
 from dagfusion_contract.naming import TableName
+from dagfusion_contract.secret_reference import is_reference
 from dagfusion_query.access.grants import ALL, Caller, restricted
 from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.environments import Environments, EnvironmentState
@@ -21,7 +22,6 @@ from dagfusion_query.errors import (
 )
 from dagfusion_query.event_log.event_log_interface import History
 from dagfusion_query.returned_values import TableDiff, TableGeneration
-from dagfusion_query.secrets_manager import is_reference
 from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.metrics import CloudWatch, Metrics
 from dagfusion_query.service.past_finder import PastFinder

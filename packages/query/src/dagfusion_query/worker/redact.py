@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import pyarrow as pa
 
+from dagfusion_contract.secret_reference import is_reference
 from dagfusion_query.errors import (
     ArchivedObjectError,
     ExecutionError,
@@ -29,7 +30,7 @@ from dagfusion_query.errors import (
     UnsupportedTypeError,
 )
 from dagfusion_query.returned_values import Explanation
-from dagfusion_query.secrets_manager import SECRETS, is_reference
+from dagfusion_query.secrets_manager import SECRETS
 from dagfusion_query.settings import Settings
 
 if TYPE_CHECKING:
