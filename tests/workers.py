@@ -14,7 +14,7 @@ COSTS = {SLOW: 200, FAST: 1}  # roughly, where any other test costs 20
 COST = 20
 # The tests of one provider of tests/e2e, and the documents. pytest-xdist 3.8 has marks for groups, which pytest 9.2
 # does not let it use: it changes `_nodeid` of an item, and the name comes from elsewhere now.
-GROUPS = re.compile(r"(tests/e2e)/.*\[(embedded|containers)\b|(tests/doctest)/test_(?:blocks|examples)\.py::")
+GROUPS = re.compile(r"(tests/e2e)/.*[\[-](embedded|containers)[\]-]|(tests/doctest)/test_(?:blocks|examples)\.py::")
 
 
 class FilesAndGroups(LoadGroupScheduling):  # type: ignore[misc]  # xdist has no types

@@ -1,4 +1,10 @@
-"""The servers of each provider, started once; the tests run on all of them."""
+"""The servers, started once.
+
+A test runs on containers where Docker answers, and else on the servers of the local stack. Tests of what may differ
+between servers run on both:
+
+    pytestmark = pytest.mark.parametrize("services", EVERY_PROVIDER, indirect=True, scope="session")
+"""
 
 import os
 from collections.abc import Callable, Iterator
@@ -17,7 +23,7 @@ from tests.e2e.lake import (
     Lake,
     lake,
 )
-from tests.e2e.services import PROVIDERS, Database, ObjectStore, Services
+from tests.e2e.services import PROVIDER_HERE, PROVIDERS, Database, ObjectStore, Services
 from tests.e2e.serving import service
 from tests.query.server.process import Server
 
@@ -29,7 +35,7 @@ def end_to_end(processes: None) -> None:
     """Puts every test of this folder into the tier `e2e`."""
 
 
-@pytest.fixture(scope="session", params=[pytest.param(name, marks=getattr(pytest.mark, name)) for name in PROVIDERS])
+@pytest.fixture(scope="session", params=PROVIDER_HERE)
 def services(request: pytest.FixtureRequest) -> Services:
     provider = PROVIDERS[request.param]
     if (reason := provider.missing()) is not None:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import docker
 import psycopg
+import pytest
 from docker.errors import DockerException
 from psycopg import sql
 from testcontainers.community.localstack import LocalStackContainer
@@ -172,3 +173,8 @@ def _silence_of_docker() -> str | None:
 
 
 PROVIDERS: Mapping[str, Services] = {provider.name: provider for provider in (Embedded(), Containers())}
+
+_CONTAINERS_HERE = bool(os.environ.get("DAGFUSION_REQUIRE_CONTAINERS")) or Containers().missing() is None
+# Parameters of the fixture `services`: every provider, and the one of tests that need no other.
+EVERY_PROVIDER = [pytest.param(name, marks=getattr(pytest.mark, name)) for name in PROVIDERS]
+PROVIDER_HERE = [EVERY_PROVIDER[_CONTAINERS_HERE]]

@@ -10,9 +10,11 @@ import pytest
 from dagfusion_pipeline.errors import StoreError
 from dagfusion_pipeline.store import ObjectStore, StoredObject
 from tests.e2e.lake import client
+from tests.e2e.services import EVERY_PROVIDER
 from tests.e2e.services import ObjectStore as Server
 
 BUCKET = "stores"
+pytestmark = pytest.mark.parametrize("services", EVERY_PROVIDER, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="module")
