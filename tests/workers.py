@@ -12,9 +12,16 @@ from tests.tiers import FAST
 SLOW = "slow"
 COSTS = {SLOW: 200, FAST: 1}  # roughly, where any other test costs 20
 COST = 20
-# The tests of one provider of tests/e2e, and the documents. pytest-xdist 3.8 has marks for groups, which pytest 9.2
-# does not let it use: it changes `_nodeid` of an item, and the name comes from elsewhere now.
-GROUPS = re.compile(r"(tests/e2e)/.*[\[-](embedded|containers)[\]-]|(tests/doctest)/test_(?:blocks|examples)\.py::")
+# What shares servers, by the name of its group: the documents, and tests of tests/e2e that read one filled deployment
+# or fill their own. pytest-xdist 3.8 has marks for groups, which pytest 9.2 does not let it use: it changes
+# `_nodeid` of an item, and the name comes from elsewhere now.
+GROUPS = {
+    "documents": re.compile(r"tests/doctest/test_(blocks|examples)\.py::"),
+    "filled": re.compile(r"tests/e2e/test_(flow|service|service_secrets)\.py::.*(?P<provider>embedded|containers)\b"),
+    "own": re.compile(
+        r"tests/e2e/test_(changes|checkpoint|secrets|sql_asset)\.py::.*(?P<provider>embedded|containers)\b"
+    ),
+}
 
 
 class FilesAndGroups(LoadGroupScheduling):  # type: ignore[misc]  # xdist has no types
@@ -43,6 +50,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def work_of(nodeid: str) -> str:
     """Return the group or the file of a test, all of which one worker gets."""
-    if found := GROUPS.match(nodeid):
-        return "-".join(filter(None, found.groups()))
+    for name, group in GROUPS.items():
+        if found := group.match(nodeid):
+            return "-".join([name, *filter(None, [found.groupdict().get("provider")])])
     return nodeid.partition("::")[0]

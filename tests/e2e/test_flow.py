@@ -11,11 +11,9 @@ from polars.testing import assert_frame_equal
 
 import dagfusion_query
 from tests.e2e.lake import EXTRACTS, ORDERS_BY_STATE, ORG_AGGREGATES, PREFIX, REGISTER, TABLES, Lake
-from tests.e2e.services import EVERY_PROVIDER
 from tests.e2e.wire import recording
 
 DAY = dt.date(2024, 1, 2)
-pytestmark = pytest.mark.parametrize("services", EVERY_PROVIDER, indirect=True, scope="session")
 ORGANIZATIONS = TABLES[EXTRACTS]
 
 
