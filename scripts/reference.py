@@ -24,13 +24,13 @@ import dagfusion_pipeline.errors
 import dagfusion_query
 import dagfusion_query.errors
 import dagfusion_stack.errors
+from dagfusion_contract.setting_declarations import declared, names
 from dagfusion_pipeline.environment import Credentials, Environment
 from dagfusion_query.cli.main import COMMANDS, app
 from dagfusion_query.config_file import ENVIRONMENT_KEYS
 from dagfusion_query.doors.http.openapi import describe
-from dagfusion_query.service_settings import ConfigSettings, ServiceSettings
-from dagfusion_query.setting_declarations import names
-from dagfusion_query.settings import ENGINE_SETTINGS, ClientSettings, EnvironmentSettings, Settings
+from dagfusion_query.service_settings import ConfigSettings, EnvironmentSettings, ServiceSettings
+from dagfusion_query.settings import ENGINE_SETTINGS, ClientSettings, Settings
 from dagfusion_stack.settings import Settings as StackSettings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,7 +60,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def settings(part: str) -> "list[dataclasses.Field[Any]]":
     """Return the settings of a part of the page: the fields that have a variable and a help text."""
-    return [known for kind in SETTINGS[part] for known in dataclasses.fields(kind) if "variable" in known.metadata]
+    return [setting for kind in SETTINGS[part] for setting in declared(kind)]
 
 
 def settings_table(part: str) -> str:
@@ -74,8 +74,8 @@ def environment_table() -> str:
     return table(
         ("Key", "Variable of `uat`", "Meaning"),
         (
-            [f"`{key.name}`", f"`DAGFUSION_UAT_{key.name.upper()}`", key.metadata["help"]]
-            for key in dataclasses.fields(EnvironmentSettings)
+            [f"`{key.name}`", f"`{key.metadata['variable'].format(NAME='UAT')}`", key.metadata["help"]]
+            for key in declared(EnvironmentSettings)
         ),
     )
 

@@ -14,6 +14,8 @@ import pytest
 TOWERS: Mapping[str, Sequence[str]] = {
     "dagfusion_contract": (
         "errors",
+        "setting_declarations",
+        "uri",
         "naming",
         "layout",
         "arrow_types",
@@ -99,7 +101,7 @@ TOWERS: Mapping[str, Sequence[str]] = {
         "as_of",
         "parameters",
         "formats",
-        "setting_declarations",
+        "setting_values",
         "settings",
         "service_settings",
         "config_file",

@@ -143,7 +143,10 @@ def test_the_state_folder_is_private(write: Write, tmp_path: Path) -> None:
         ("[environments.uat]\nevent_log = {var = 'X'}\n", "must be a value or {env"),
         ("[environments.uat]\ns3_bucket = true\n", "must be text or a number, got a bool"),
         ("[environments.uat]\ns3_bucket = 'b'\n", "environment uat has no event log: set DAGFUSION_UAT_EVENT_LOG"),
-        ("[environments.uat]\nevent_log='/h'\naws_access_key_id='k'\n", "uat has one half of an AWS key"),
+        (
+            "[environments.uat]\nevent_log='/h'\naws_access_key_id='k'\n",
+            "uat: aws_access_key_id and aws_secret_acc",
+        ),
         ("[environments.uat]\nevent_log='/h'\ndagster_url='http://me:pw@ui'\n", "without a password"),
         ("[environments.uat]\nevent_log='/h'\niceberg_metadata='bucket/x'\n", "must be s3://bucket/folder or file:///"),
         ("[environments.uat]\nevent_log='/h'\niceberg_metadata='s3:///x'\n", "must be s3://bucket/folder or file:///"),

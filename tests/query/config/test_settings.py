@@ -10,16 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.main import get_command
 
+from dagfusion_contract.setting_declarations import declaration, declared, names, setting
 from dagfusion_query.cli.service_commands import serve
 from dagfusion_query.config import read_config
 from dagfusion_query.errors import SettingsError
-from dagfusion_query.service_settings import ConfigSettings, ServiceSettings
-from dagfusion_query.setting_declarations import declaration, declared, names, read_values, setting
+from dagfusion_query.service_settings import ConfigSettings, EnvironmentSettings, ServiceSettings
+from dagfusion_query.setting_values import read_values
 from dagfusion_query.settings import ENGINE_SETTINGS, ClientSettings, Settings
 
 TABLES = {"service": ServiceSettings, "engine": Settings}
 IN_FILES = [(section, known) for section, kind in TABLES.items() for known in declared(kind, section)]
 NUMBERS = [(section, known) for section, known in IN_FILES if isinstance(known.default, int | float)]
+SAID = {"dagster_url": "https://dagster", "iceberg_metadata": "s3://lake/_iceberg", "iceberg_credentials": "keys"}
 PAIRS = {"tls_certificate": "tls_key", "tls_key": "tls_certificate"}
 
 
@@ -95,9 +97,10 @@ def test_a_choice_is_checked_wherever_it_is_said(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize("kind", [ClientSettings, ConfigSettings])
 def test_what_only_variables_say_is_read(kind: Any) -> None:
-    variables = {known.metadata["variable"]: known.name for known in declared(kind)}
+    values = {field.name: SAID.get(field.name, field.name) for field in declared(kind)}
+    variables = {field.metadata["variable"]: values[field.name] for field in declared(kind)}
 
-    assert vars(kind.read(variables)) == {name: name for name in variables.values()}
+    assert vars(kind.read(variables)) == values
     assert kind.read(dict.fromkeys(variables, "")) == kind.read({}) == kind()
 
 
@@ -120,12 +123,27 @@ def test_a_range_of_numbers_is_checked(text: str) -> None:
             read_values(declared(Ports), {"PORT": text})
 
 
-@pytest.mark.parametrize("kind", [Settings, ServiceSettings, ClientSettings, ConfigSettings])
+@pytest.mark.parametrize("kind", [Settings, ServiceSettings, ClientSettings, ConfigSettings, EnvironmentSettings])
 def test_a_variable_is_one_setting_and_means_something(kind: type) -> None:
     variables = [known.metadata["variable"] for known in declared(kind)]
 
     assert len({*variables}) == len(variables) > 1
     assert all(known.metadata["help"].endswith(".") for known in declared(kind))
+
+
+@pytest.mark.parametrize("name", names(EnvironmentSettings))
+def test_a_setting_of_one_environment_means_what_that_of_all_means(name: str) -> None:
+    field = declaration(EnvironmentSettings, name)
+    same = [
+        other
+        for kind in (Settings, ConfigSettings)
+        for other in declared(kind)
+        if field.metadata["help"] == other.metadata["help"]
+    ]
+
+    assert field.metadata["variable"] == f"DAGFUSION_{{NAME}}_{name.upper()}"
+    assert len(same) == (name != "s3_bucket")
+    assert all((other.repr, other.metadata["accepts"]) == (field.repr, field.metadata["accepts"]) for other in same)
 
 
 def test_options_are_settings_with_their_meaning() -> None:

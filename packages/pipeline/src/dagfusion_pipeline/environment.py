@@ -3,10 +3,11 @@
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field
+from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from dagfusion_contract.setting_declarations import REQUIRED, setting
 from dagfusion_pipeline.errors import ConfigurationError
 
 _DEFAULT_PREFIX = "datafusion_test"
@@ -30,23 +31,26 @@ _ENVIRONMENTS: Mapping[str, _Defaults] = {
 }
 
 
-def _read_from(  # one row of the table of settings in the documents
-    variable: str, help_text: str, *, default: Any = MISSING, shown: str = "", is_secret: bool = False
-) -> Any:
-    metadata = {"variable": variable, "help": help_text, "shown": shown}
-    return field(default=default, repr=not is_secret, metadata=metadata)
-
-
 @dataclass(frozen=True)
 class Credentials:
     """An AWS access key, which its representation does not show."""
 
-    access_key_id: str = _read_from("AWS_ACCESS_KEY_ID", "S3 access key.", shown="AWS's default chain", is_secret=True)
-    secret_access_key: str = _read_from(
-        "AWS_SECRET_ACCESS_KEY", "Its secret; set both or neither.", shown="AWS's default chain", is_secret=True
+    access_key_id: str = setting(
+        "AWS_ACCESS_KEY_ID",
+        REQUIRED,
+        "The S3 access key. Not set: AWS's default credential chain.",
+        shown="AWS's default chain",
+        is_secret=True,
     )
-    session_token: str | None = _read_from(
-        "AWS_SESSION_TOKEN", "Its session token, for temporary keys.", default=None, is_secret=True
+    secret_access_key: str = setting(
+        "AWS_SECRET_ACCESS_KEY",
+        REQUIRED,
+        "The secret of the access key. Set both or neither.",
+        shown="AWS's default chain",
+        is_secret=True,
+    )
+    session_token: str | None = setting(
+        "AWS_SESSION_TOKEN", None, "The session token of a temporary access key.", is_secret=True
     )
 
 
@@ -59,29 +63,36 @@ class Environment:
     Events link to `console_url`, the query service's console, and to `object_url`, which has `{bucket}` and `{key}`.
     """
 
-    name: str = _read_from(
-        "ENVIRONMENT", "local, uat or prod: the bucket, the region, and the first word of table names.", shown="`local`"
+    name: str = setting(
+        "ENVIRONMENT",
+        REQUIRED,
+        "local, uat or prod: the bucket, the region, and the first word of table names.",
+        shown="`local`",
     )
-    bucket: str = _read_from(
+    bucket: str = setting(
         "S3_BUCKET",
+        REQUIRED,
         "The bucket of `local`. `uat` and `prod` have `UAT_S3_BUCKET` and `PROD_S3_BUCKET`, which are required.",
         shown="`dagster-parquet-data`",
     )
-    region: str = _read_from(
-        "AWS_REGION", "The bucket's region.", shown="`us-east-1` for `local`, `us-east-2` for `uat` and `prod`"
+    region: str = setting(
+        "AWS_REGION",
+        REQUIRED,
+        "The region of the bucket.",
+        shown="`us-east-1` for `local`, `us-east-2` for `uat` and `prod`",
     )
-    prefix: str = _read_from("S3_PREFIX", "The prefix of every object key.", default=_DEFAULT_PREFIX)
-    endpoint_url: str | None = _read_from("AWS_ENDPOINT_URL", "The S3 server's URL.", default=None, shown="AWS")
+    prefix: str = setting("S3_PREFIX", _DEFAULT_PREFIX, "The prefix of every object key.")
+    endpoint_url: str | None = setting("AWS_ENDPOINT_URL", None, "The S3 endpoint. Not set: AWS.", shown="AWS")
     credentials: Credentials | None = None
-    console_url: str | None = _read_from(
+    console_url: str | None = setting(
         "DAGFUSION_CONSOLE_URL",
+        None,
         "The query service's console, which events link to. The local stack sets its own.",
-        default=None,
     )
-    object_url: str | None = _read_from(
+    object_url: str | None = setting(
         "DAGFUSION_OBJECT_URL",
+        None,
         "The target of the link `s3_path` on events, with `{bucket}` and `{key}`. It has no signature.",
-        default=None,
         shown="AWS's console, or the endpoint",
     )
 

@@ -9,29 +9,19 @@ from dataclasses import dataclass, replace
 from itertools import combinations, permutations
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from dagfusion_contract.secret_reference import SecretReference
-from dagfusion_query.config_file import ENVIRONMENT_KEYS, Document, read_document
+from dagfusion_contract.setting_declarations import declaration, declared
+from dagfusion_query.config_file import Document, read_document
 from dagfusion_query.errors import SettingsError
 from dagfusion_query.secrets_manager import reference_in
-from dagfusion_query.service_settings import ICEBERG_CREDENTIALS, ConfigSettings, ServiceSettings
-from dagfusion_query.setting_declarations import declaration, declared, read_values
-from dagfusion_query.settings import (
-    HOME,
-    NO_STATE,
-    EnvironmentSettings,
-    Settings,
-    check_checkpoint,
-    check_environment_name,
-    default_region,
-    listed,
-)
+from dagfusion_query.service_settings import ConfigSettings, EnvironmentSettings, ServiceSettings
+from dagfusion_query.setting_values import read_values
+from dagfusion_query.settings import HOME, NO_STATE, Settings, check_environment_name, default_region, listed
 
 _PRIVATE = 0o700
 # A key's parts belong together: where one source gives a key, no other completes it.
 _AWS_KEY = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
-_ESCAPED = frozenset("?#%")  # in URIs, which clients read in different ways
 _AWS = ("aws_region", "aws_endpoint_url")
 
 
@@ -196,38 +186,36 @@ def _environment(
     own, of_file = _own(name, variables), document.environments.get(name, {})
     found = {key: value for key, value in of_file.items() if key not in _AWS_KEY} | own
     found |= {key: variables[key.upper()] for key in _AWS if key.upper() in variables and key not in found}
-    plain = {key: variables[key.upper()] for key in _AWS_KEY if key.upper() in variables}
-    source = next((s for s in (own, of_file, plain) if any(key in s for key in _AWS_KEY)), {})
+    of_process = {key: variables[key.upper()] for key in _AWS_KEY if key.upper() in variables}
+    source = next((s for s in (own, of_file, of_process) if any(key in s for key in _AWS_KEY)), {})
     found |= {key: source[key] for key in _AWS_KEY if key in source}
-    told = EnvironmentSettings(**found | ({} if event_log is None else {"event_log": event_log}))
-    if told.event_log is None:
+    of_name = EnvironmentSettings.read(name, found | ({} if event_log is None else {"event_log": event_log}))
+    if of_name.event_log is None:
         raise SettingsError(
-            f"environment {name} has no event log: set {_prefix(name)}EVENT_LOG, or event_log under "
+            f"environment {name} has no event log: set {_variable(name, 'event_log')}, or event_log under "
             f"[environments.{name}] of dagfusion.toml, to a postgresql:// URL or a DAGSTER_HOME folder"
         )
-    if bool(told.aws_access_key_id) != bool(told.aws_secret_access_key):
-        raise SettingsError(f"environment {name} has one half of an AWS key: set the id and the secret, or neither")
     settings = Settings(
-        event_log=told.event_log,
+        event_log=of_name.event_log,
         environment=name,
-        endpoint_url=told.aws_endpoint_url,
-        region=told.aws_region or default_region(name),
-        access_key_id=told.aws_access_key_id,
-        secret_access_key=told.aws_secret_access_key,
-        session_token=told.aws_session_token,
+        endpoint_url=of_name.aws_endpoint_url,
+        region=of_name.aws_region or default_region(name),
+        access_key_id=of_name.aws_access_key_id,
+        secret_access_key=of_name.aws_secret_access_key,
+        session_token=of_name.aws_session_token,
         **engine,
     )
-    return _with_options(name, settings, told)
+    return _with_options(name, settings, of_name)
 
 
-def _prefix(environment: str) -> str:
-    return f"DAGFUSION_{environment.upper()}_"
+def _variable(environment: str, key: str) -> str:
+    return str(declaration(EnvironmentSettings, key).metadata["variable"]).format(NAME=environment.upper())
 
 
 def _own(environment: str, variables: Mapping[str, str]) -> dict[str, str]:
     """Return what variables say of one environment, by key."""
-    prefix = _prefix(environment)
-    return {key: variables[prefix + key.upper()] for key in ENVIRONMENT_KEYS if prefix + key.upper() in variables}
+    named = {field.name: _variable(environment, field.name) for field in declared(EnvironmentSettings)}
+    return {key: variables[variable] for key, variable in named.items() if variable in variables}
 
 
 def _from_variables(
@@ -247,31 +235,24 @@ def _from_variables(
         )
     name = settings.environment
     own = _own(name, variables)
-    plain = ConfigSettings.read(variables)
+    of_all = ConfigSettings.read(variables)
     for key in ("dagster_url", "iceberg_metadata", "iceberg_credentials"):
-        if (value := getattr(plain, key)) is not None:
+        if (value := getattr(of_all, key)) is not None:
             own.setdefault(key, value)
-    told = EnvironmentSettings(**{**document.environments.get(name, {}), **own})
-    return _with_options(name, settings, told)
+    of_name = EnvironmentSettings.read(name, {**document.environments.get(name, {}), **own})
+    return _with_options(name, settings, of_name)
 
 
-def _with_options(name: str, settings: Settings, told: EnvironmentSettings) -> EnvironmentConfig:
-    url = told.dagster_url
-    if url is not None and (urlsplit(url).scheme not in ("http", "https") or "@" in urlsplit(url).netloc):
-        raise SettingsError(
-            f"environment {name}: dagster_url must be the http:// or https:// URL of Dagster's UI, without a password"
-        )
-    check_checkpoint(told.catalog_checkpoint, f"environment {name}: catalog_checkpoint")
-    settings = replace(settings, catalog_checkpoint=told.catalog_checkpoint or settings.catalog_checkpoint)
-    keys = listed(told.metadata_keys or settings.metadata_keys)
+def _with_options(name: str, settings: Settings, of_name: EnvironmentSettings) -> EnvironmentConfig:
+    settings = replace(settings, catalog_checkpoint=of_name.catalog_checkpoint or settings.catalog_checkpoint)
     return EnvironmentConfig(
         name,
         settings,
-        url and url.rstrip("/"),
-        told.s3_bucket,
-        keys,
-        _iceberg_folder(name, told.iceberg_metadata),
-        _one_of(name, "iceberg_credentials", told.iceberg_credentials or "none", ICEBERG_CREDENTIALS),
+        of_name.dagster_url and of_name.dagster_url.rstrip("/"),
+        of_name.s3_bucket,
+        listed(of_name.metadata_keys or settings.metadata_keys),
+        of_name.iceberg_metadata and of_name.iceberg_metadata.rstrip("/"),
+        of_name.iceberg_credentials or "none",
     )
 
 
@@ -279,30 +260,11 @@ def _check_checkpoints(
     environments: Sequence[EnvironmentConfig], variables: Mapping[str, str], document: Document
 ) -> None:
     """Refuse one folder for the checkpoints of two environments, of which another process may serve one."""
-    told = {name: {**values, **_own(name, variables)} for name, values in document.environments.items()}
-    folders = {name: values.get("catalog_checkpoint") for name, values in told.items()}
+    configured = {name: {**values, **_own(name, variables)} for name, values in document.environments.items()}
+    folders = {name: values.get("catalog_checkpoint") for name, values in configured.items()}
     folders |= {environment.name: environment.settings.catalog_checkpoint for environment in environments}
     for (one, folder), (other, same) in combinations(folders.items(), 2):
         if folder is not None and same is not None and folder.rstrip("/") == same.rstrip("/"):
             raise SettingsError(
                 f"environments {one} and {other} have one catalog_checkpoint, {folder}: each needs a folder of its own"
             )
-
-
-def _iceberg_folder(environment: str, folder: str | None) -> str | None:
-    if folder is None:
-        return None
-    scheme, _, rest = folder.partition("://")
-    is_place = (scheme, rest.startswith("/")) in (("s3", False), ("file", True)) and rest.strip("/")
-    if not is_place or not _ESCAPED.isdisjoint(folder):
-        raise SettingsError(
-            f"environment {environment}: iceberg_metadata must be s3://bucket/folder or file:///folder without ?, # "
-            f"and %, got {folder!r}"
-        )
-    return folder.rstrip("/")
-
-
-def _one_of(environment: str, key: str, value: str, choices: Sequence[str]) -> str:
-    if value not in choices:
-        raise SettingsError(f"environment {environment}: {key} must be one of {', '.join(choices)}, got {value!r}")
-    return value

@@ -3,21 +3,21 @@
 import difflib
 import tomllib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from dagfusion_contract.secret_reference import is_reference
+from dagfusion_contract.setting_declarations import declared, names
 from dagfusion_query.errors import SettingsError
-from dagfusion_query.service_settings import ConfigSettings, ServiceSettings
-from dagfusion_query.setting_declarations import declared, names
-from dagfusion_query.settings import ENGINE_SETTINGS, EnvironmentSettings
+from dagfusion_query.service_settings import ConfigSettings, EnvironmentSettings, ServiceSettings
+from dagfusion_query.settings import ENGINE_SETTINGS
 
 FILE_NAME = "dagfusion.toml"
 # The keys of an environment. As variables they are DAGFUSION_<NAME>_<KEY>, in upper case.
-ENVIRONMENT_KEYS = tuple(known.name for known in fields(EnvironmentSettings))
-_SERVICE_PATHS = tuple(known.name for known in declared(ServiceSettings) if known.metadata["is_path"])
+ENVIRONMENT_KEYS = names(EnvironmentSettings)
+_SERVICE_PATHS = tuple(field.name for field in declared(ServiceSettings) if field.metadata["is_path"])
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -42,8 +42,8 @@ def read_document(variables: Mapping[str, str], file: Path | None) -> Document:
     Raises:
         SettingsError: It is not there although it is named, cannot be read, or says what is not known.
     """
-    told = ConfigSettings.read(variables).config
-    named = file or (Path(told) if told else None)
+    configured = ConfigSettings.read(variables).config
+    named = file or (Path(configured) if configured else None)
     path = named or Path(FILE_NAME)
     try:
         parsed = tomllib.loads(path.read_text("utf-8"))

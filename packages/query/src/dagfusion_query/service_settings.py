@@ -1,17 +1,32 @@
-"""Settings of the service: addresses, limits, access. Variables override `[service]` of `dagfusion.toml`."""
+"""Settings of the service and of its environments. Variables override `dagfusion.toml`."""
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
-from dagfusion_query.errors import SettingsError
-from dagfusion_query.setting_declarations import declared, read_values, setting
+from dagfusion_contract.setting_declarations import declaration, declared, setting, setting_of_environment
+from dagfusion_contract.uri import is_folder
+from dagfusion_query.setting_values import check_pair, checked, read_values
+from dagfusion_query.settings import Settings
 
 ANONYMOUS = ("auto", "loopback", "never", "always")
 LOG_FORMATS = ("text", "json")
 ICEBERG_CREDENTIALS = ("none", "keys")
 _CORES = os.cpu_count() or 1
+
+
+def _is_folder(uri: str) -> bool:
+    return is_folder(uri, ("s3", "file"))
+
+
+def _is_page(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # an unclosed bracket
+        return False
+    return parts.scheme in ("http", "https") and "@" not in parts.netloc
 
 
 @dataclass(frozen=True)
@@ -28,15 +43,17 @@ class ConfigSettings:
     dagster_url: str | None = setting(
         "DAGFUSION_DAGSTER_URL",
         None,
-        "Dagster's web interface, for links, if there is one environment. `DAGFUSION_UAT_DAGSTER_URL` is for one of "
-        "several.",
+        "Dagster's web interface, for links.",
+        accepts=_is_page,
+        requirement="the http:// or https:// URL of Dagster's UI, without a password",
     )
     iceberg_metadata: str | None = setting(
         "DAGFUSION_ICEBERG_METADATA",
         None,
         "A folder such as `s3://bucket/_iceberg`, outside of the tables, for Iceberg metadata. If it is set, "
-        "`/iceberg` on the HTTP address is an Iceberg REST catalog. `DAGFUSION_UAT_ICEBERG_METADATA` is for one of "
-        "several environments.",
+        "`/iceberg` on the HTTP address is an Iceberg REST catalog.",
+        accepts=_is_folder,
+        requirement="s3://bucket/folder or file:///folder without ?, # and %",
     )
     iceberg_credentials: str | None = setting(
         "DAGFUSION_ICEBERG_CREDENTIALS",
@@ -44,12 +61,62 @@ class ConfigSettings:
         "The S3 credentials that clients of the Iceberg catalog get. none: clients use their own. keys: DANGER: the "
         "service's own keys, and with them all that they open, whatever the client's token may read.",
         shown="`none`",
+        choices=ICEBERG_CREDENTIALS,
     )
 
     @classmethod
     def read(cls, variables: Mapping[str, str]) -> "ConfigSettings":
         """Make settings from variables."""
         return cls(**read_values(declared(cls), variables))
+
+
+@dataclass(frozen=True)
+class EnvironmentSettings:
+    """The settings of one of several environments: in `[environments.<name>]`, or as `DAGFUSION_<NAME>_<KEY>`."""
+
+    event_log: str | None = setting_of_environment("DAGFUSION_{NAME}_EVENT_LOG", Settings, "event_log")
+    s3_bucket: str | None = setting(
+        "DAGFUSION_{NAME}_S3_BUCKET", None, "The only bucket that is read. Not set: any bucket, and local files."
+    )
+    aws_region: str | None = setting_of_environment("DAGFUSION_{NAME}_AWS_REGION", Settings, "region")
+    aws_endpoint_url: str | None = setting_of_environment("DAGFUSION_{NAME}_AWS_ENDPOINT_URL", Settings, "endpoint_url")
+    aws_access_key_id: str | None = setting_of_environment(
+        "DAGFUSION_{NAME}_AWS_ACCESS_KEY_ID", Settings, "access_key_id"
+    )
+    aws_secret_access_key: str | None = setting_of_environment(
+        "DAGFUSION_{NAME}_AWS_SECRET_ACCESS_KEY", Settings, "secret_access_key"
+    )
+    aws_session_token: str | None = setting_of_environment(
+        "DAGFUSION_{NAME}_AWS_SESSION_TOKEN", Settings, "session_token"
+    )
+    dagster_url: str | None = setting_of_environment("DAGFUSION_{NAME}_DAGSTER_URL", ConfigSettings, "dagster_url")
+    metadata_keys: str | None = setting_of_environment("DAGFUSION_{NAME}_METADATA_KEYS", Settings, "metadata_keys")
+    catalog_checkpoint: str | None = setting_of_environment(
+        "DAGFUSION_{NAME}_CATALOG_CHECKPOINT", Settings, "catalog_checkpoint"
+    )
+    iceberg_metadata: str | None = setting_of_environment(
+        "DAGFUSION_{NAME}_ICEBERG_METADATA", ConfigSettings, "iceberg_metadata"
+    )
+    iceberg_credentials: str | None = setting_of_environment(
+        "DAGFUSION_{NAME}_ICEBERG_CREDENTIALS", ConfigSettings, "iceberg_credentials"
+    )
+
+    @classmethod
+    def read(cls, name: str, values: Mapping[str, str]) -> "EnvironmentSettings":
+        """Make the settings of an environment from values by key.
+
+        Raises:
+            SettingsError: A setting has a value that it cannot have, or there is one half of an AWS key.
+        """
+        where = f"environment {name}:"
+        settings = cls(
+            **{key: checked(declaration(cls, key), f"{where} {key}", value) for key, value in values.items()}
+        )
+        check_pair(
+            (f"{where} aws_access_key_id", settings.aws_access_key_id),
+            ("aws_secret_access_key", settings.aws_secret_access_key),
+        )
+        return settings
 
 
 @dataclass(frozen=True)
@@ -174,6 +241,5 @@ class ServiceSettings:
             SettingsError: A setting has a value that it cannot have.
         """
         settings = cls(**read_values(declared(cls), variables, table))
-        if (settings.tls_certificate is None) != (settings.tls_key is None):
-            raise SettingsError("DAGFUSION_TLS_CERTIFICATE and DAGFUSION_TLS_KEY go together: set both or neither")
+        check_pair(("DAGFUSION_TLS_CERTIFICATE", settings.tls_certificate), ("DAGFUSION_TLS_KEY", settings.tls_key))
         return settings

@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from dagfusion_contract import places
+from dagfusion_contract.setting_declarations import declared, names, setting
+from dagfusion_contract.uri import is_folder
 from dagfusion_query.errors import SettingsError
-from dagfusion_query.setting_declarations import declared, names, read_values, setting
+from dagfusion_query.setting_values import check_pair, read_values
 
 NO_STATE = "none"  # as DAGFUSION_STATE_DIR: keep no snapshots
 ENVIRONMENTS = ("local", "uat", "prod")
 METADATA_KEYS = ",".join(places.METADATA_KEYS)
 HOME = ".dagfusion"
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
-_ESCAPED = frozenset("?#%")  # in URIs, which clients read in different ways
 _CORES = os.cpu_count() or 1
 
 
@@ -77,6 +78,8 @@ class Settings:
         None,
         "A folder such as `s3://bucket/_catalog`, outside of the tables, for the checkpoint of the catalog. If it is "
         "set, tables keep what is purged from Dagster's event log in PostgreSQL; the service writes the checkpoint.",
+        accepts=is_folder,
+        requirement="s3://bucket/folder without ?, # and %",
     )
     poll_interval_s: float = setting(
         "DAGFUSION_POLL_INTERVAL_S", 0.5, "Seconds between two polls of the event log.", section="engine"
@@ -174,15 +177,16 @@ class Settings:
         stack = _stack_variables(variables, given)
         merged = {**{k: v for k, v in variables.items() if v != ""}, **stack}
         given = {name: value for name, value in given.items() if value is not None}
-        values = {**read_values([known for known in declared(cls) if known.name not in given], merged), **given}
+        values = {**read_values([each for each in declared(cls) if each.name not in given], merged), **given}
         if not values.get("event_log") and merged.get("DAGSTER_HOME"):
             values["event_log"] = merged["DAGSTER_HOME"]
         environment = values.setdefault("environment", "local")
         check_environment_name(environment)
         values.setdefault("region", default_region(environment))
-        if bool(values.get("access_key_id")) != bool(values.get("secret_access_key")):
-            raise SettingsError("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY go together: set both or neither, got one")
-        check_checkpoint(values.get("catalog_checkpoint"), "DAGFUSION_CATALOG_CHECKPOINT")
+        check_pair(
+            ("AWS_ACCESS_KEY_ID", values.get("access_key_id")),
+            ("AWS_SECRET_ACCESS_KEY", values.get("secret_access_key")),
+        )
         return cls(**values, is_local_stack=bool(stack), cache_dir=_cache_dir(variables))
 
 
@@ -208,24 +212,6 @@ class ClientSettings:
 ENGINE_SETTINGS = names(Settings, "engine")
 
 
-@dataclass(frozen=True)
-class EnvironmentSettings:
-    """The settings of one of several environments: in `[environments.<name>]`, or as `DAGFUSION_<NAME>_<KEY>`."""
-
-    event_log: str | None = field(default=None, repr=False, metadata={"help": "A postgresql:// URL or a DAGSTER_HOME."})
-    s3_bucket: str | None = field(default=None, metadata={"help": "The only bucket that may be read; else any."})
-    aws_region: str | None = field(default=None, metadata={"help": "The buckets' region."})
-    aws_endpoint_url: str | None = field(default=None, metadata={"help": "The S3 endpoint; AWS itself without it."})
-    aws_access_key_id: str | None = field(default=None, repr=False, metadata={"help": "S3 access key."})
-    aws_secret_access_key: str | None = field(default=None, repr=False, metadata={"help": "Its secret."})
-    aws_session_token: str | None = field(default=None, repr=False, metadata={"help": "For temporary keys."})
-    dagster_url: str | None = field(default=None, metadata={"help": "Dagster's web interface, for links."})
-    metadata_keys: str | None = field(default=None, metadata={"help": "As DAGFUSION_METADATA_KEYS."})
-    catalog_checkpoint: str | None = field(default=None, metadata={"help": "As DAGFUSION_CATALOG_CHECKPOINT."})
-    iceberg_metadata: str | None = field(default=None, metadata={"help": "As DAGFUSION_ICEBERG_METADATA."})
-    iceberg_credentials: str | None = field(default=None, metadata={"help": "As DAGFUSION_ICEBERG_CREDENTIALS."})
-
-
 def check_environment_name(name: str) -> None:
     """Refuse a name that cannot begin a schema's.
 
@@ -237,20 +223,6 @@ def check_environment_name(name: str) -> None:
             f"an environment's name must be a lower-case identifier such as uat or prod_eu, got {name!r}: it begins "
             "the names of its schemas"
         )
-
-
-def check_checkpoint(folder: str | None, where: str) -> None:
-    """Refuse a place that cannot have the checkpoint of a catalog.
-
-    Raises:
-        SettingsError: It is no folder of a bucket.
-    """
-    if folder is None:
-        return
-    scheme, _, rest = folder.partition("://")
-    bucket, _, path = rest.partition("/")
-    if scheme != "s3" or not bucket or not path.strip("/") or not _ESCAPED.isdisjoint(folder):
-        raise SettingsError(f"{where} must be s3://bucket/folder without ?, # and %, got {folder!r}")
 
 
 def default_region(environment: str) -> str:

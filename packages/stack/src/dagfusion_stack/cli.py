@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dagfusion_query.setting_declarations import declaration
+from dagfusion_contract.setting_declarations import declaration
 from dagfusion_stack import console
 from dagfusion_stack.errors import StackError
 from dagfusion_stack.ports import is_free

@@ -7,8 +7,8 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
+from dagfusion_contract.setting_declarations import declared
 from dagfusion_query.service_settings import ServiceSettings
-from dagfusion_query.setting_declarations import declared
 from dagfusion_stack import binaries, ports, process
 from dagfusion_stack.home import Home
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
+from dagfusion_contract.setting_declarations import as_variables, declared, setting
 from dagfusion_query.errors import SettingsError
-from dagfusion_query.setting_declarations import as_variables, declared, read_values, setting
+from dagfusion_query.setting_values import read_values
 from dagfusion_query.settings import HOME
 from dagfusion_stack.errors import SettingError
 from dagfusion_stack.ports import HIGHEST

@@ -17,6 +17,7 @@ import pyarrow as pa
 from dagfusion_contract.arrow_types import field_entry, parse_field
 from dagfusion_contract.errors import ContractError
 from dagfusion_contract.naming import TableName
+from dagfusion_contract.setting_declarations import as_variables
 from dagfusion_contract.view import MAX_SQL, View
 from dagfusion_pipeline.dimensions import plain
 from dagfusion_pipeline.errors import ConfigurationError, MissingObjectError, PartitionError, SqlError
@@ -30,7 +31,6 @@ from dagfusion_pipeline.sql_assets.upstreams import WINDOW, Upstream, time_dimen
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.catalog.selection import Selection, find_table, missing_partitions
 from dagfusion_query.connection import EmbeddedConnection, EmbeddedResult, connect_embedded
-from dagfusion_query.setting_declarations import as_variables
 from dagfusion_query.settings import Settings
 
 _DEFAULT_SCHEMA = "public"  # DataFusion's, of names in one part

@@ -14,9 +14,9 @@ from typing import Annotated, Any, BinaryIO
 
 import typer
 
+from dagfusion_contract.setting_declarations import option_help
 from dagfusion_query import formats
 from dagfusion_query.errors import ParameterError
-from dagfusion_query.setting_declarations import option_help
 from dagfusion_query.settings import ClientSettings, Settings
 
 EventLog = Annotated[

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dagfusion_contract.setting_declarations import as_variables, meaning, option_help
 from dagfusion_query.errors import NotParquetError, SettingsError, needs
 from dagfusion_query.service_settings import ConfigSettings, ServiceSettings
-from dagfusion_query.setting_declarations import as_variables, meaning, option_help
 from dagfusion_query.settings import Settings
 
 if TYPE_CHECKING:

@@ -1,0 +1,97 @@
+"""Declares settings. A setting is a field of a frozen dataclass, with its variable, its default and its meaning.
+
+All else follows from the declaration: reading it from variables and from `dagfusion.toml`, validation, the options of
+commands, and the page of settings. `settings.py` and `service_settings.py` of the query side, `environment.py` of the
+pipeline and `settings.py` of the stack have the settings. After a change, `scripts/reference.py` writes the page again.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, Field, field, fields
+from typing import Any
+
+REQUIRED: Any = MISSING
+"""The default of a setting that has none, or one that depends on others."""
+
+
+def setting(  # one row of a table
+    variable: str,
+    default: Any,
+    help_text: str,
+    *,
+    shown: str = "",
+    section: str = "",
+    choices: Sequence[str] = (),
+    numbers: range | None = None,
+    accepts: Callable[[str], bool] | None = None,
+    requirement: str = "",
+    is_path: bool = False,
+    is_secret: bool = False,
+) -> Any:
+    """Declare a setting. Its values have the type of the default: text, or positive numbers.
+
+    Args:
+        variable: The environment variable. `{NAME}` in it is the name of an environment.
+        default: The value if nothing sets it.
+        help_text: Its meaning, with the unit.
+        shown: The default as documents show it, if it is not a constant.
+        section: The table of `dagfusion.toml` that may have it, by the field's name.
+        choices: The values that it can have, if they are few.
+        numbers: The whole numbers that it can have, if not all positive ones.
+        accepts: Returns True for a text that it can have, if not all.
+        requirement: What `accepts` accepts: the rest of a sentence with "must be".
+        is_path: Whether it is a path; in `dagfusion.toml`, relative to the file.
+        is_secret: Whether it is left out of `repr`.
+    """
+    metadata = {
+        "variable": variable,
+        "help": help_text,
+        "shown": shown,
+        "section": section,
+        "choices": choices,
+        "numbers": numbers,
+        "accepts": accepts,
+        "requirement": requirement,
+        "is_path": is_path,
+    }
+    return field(default=default, repr=not is_secret, metadata=metadata)
+
+
+def setting_of_environment(variable: str, kind: Any, name: str) -> Any:
+    """Declare the setting of one of several environments that means the same as a setting of all."""
+    same = declaration(kind, name)
+    return field(default=None, repr=same.repr, metadata={**same.metadata, "variable": variable, "section": ""})
+
+
+def declared(kind: Any, section: str | None = None) -> list["Field[Any]"]:
+    """Return the settings of a class, or only those of one table of `dagfusion.toml`."""
+    found = [each for each in fields(kind) if "variable" in each.metadata]
+    return [each for each in found if section is None or each.metadata["section"] == section]
+
+
+def names(kind: Any, section: str | None = None) -> tuple[str, ...]:
+    """Return the names of `declared` settings."""
+    return tuple(each.name for each in declared(kind, section))
+
+
+def declaration(kind: Any, name: str) -> "Field[Any]":
+    """Return the declaration of a setting."""
+    (found,) = (each for each in declared(kind) if each.name == name)
+    return found
+
+
+def meaning(kind: Any, name: str) -> str:
+    """Return what a setting means."""
+    return str(declaration(kind, name).metadata["help"])
+
+
+def option_help(kind: Any, name: str) -> str:
+    """Return the help of an option that stands in for a variable."""
+    metadata = declaration(kind, name).metadata
+    sources = [metadata["variable"], *([metadata["shown"].replace("`", "")] if metadata["shown"] else [])]
+    return f"{metadata['help']} Default: {', then '.join(sources)}."
+
+
+def as_variables(kind: Any, values: Mapping[str, Any]) -> dict[str, str]:
+    """Return values by field name as the variables that set them; None is left out."""
+    by_name = {each.name: each.metadata["variable"] for each in declared(kind)}
+    return {by_name[name]: str(value) for name, value in values.items() if value is not None}
