@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from dagfusion_query import errors
 from dagfusion_query.documents import catalog, codec, queries
 from dagfusion_query.documents.codec import DocumentError
-from dagfusion_query.documents.queries import Failure, FlightFailure, ProblemDocument
+from dagfusion_query.documents.queries import Failure, FlightFailure, ProblemDocument, SqlRequest
 from dagfusion_query.errors import QueryError
+from dagfusion_query.formats import Format
 from dagfusion_query.worker import messages
 from tests.tiers import examples
 
@@ -154,3 +155,24 @@ def test_descriptions_are_those_of_the_docstrings() -> None:
         "description": "The last materialization.",
     }
     assert table["warnings"]["description"] == "Partitions and columns that are left out, and why."
+
+
+def test_the_schema_of_a_request_follows_from_its_fields() -> None:
+    request = codec.schemas(SqlRequest)["SqlRequest"]
+
+    assert request["required"] == ["sql"]
+    assert [name for name, field in request["properties"].items() if "description" not in field] == []
+    assert request["properties"]["limit_rows"]["type"] == ["integer", "null"]
+    params = request["properties"]["params"]["oneOf"]
+    assert params[1] == {"type": "null"}
+    array, by_name = params[0]["oneOf"]
+    assert array["items"] == by_name["additionalProperties"]
+    assert {"$ref": "#/components/schemas/TypedParam"} in array["items"]["oneOf"][0]["oneOf"]
+    assert "TypedParam" in codec.schemas(SqlRequest)
+
+
+def test_what_is_not_set_in_a_request_is_left_out() -> None:
+    assert codec.encode(SqlRequest("SELECT 1", format=Format.csv)) == b'{"sql":"SELECT 1","format":"csv"}'
+    with pytest.raises(codec.DocumentError, match="timeout_s") as raised:
+        codec.read(SqlRequest, {"sql": "SELECT 1", "timeout_s": True})
+    assert raised.value.name == "timeout_s"

@@ -57,7 +57,7 @@ class ConnectionPool:
             ServiceUnreachableError: Nobody answers, or it is no such service.
             QueryError: What the service says is wrong.
         """
-        content = None if body is None else orjson.dumps(body)
+        content = None if body is None else codec.encode(body)
         own = {"Authorization": authorization(self._token), "Content-Type": content and "application/json"}
         sent = {**{name: value for name, value in own.items() if value is not None}, **(headers or {})}
         while True:

@@ -16,7 +16,7 @@ from dagfusion_query.client.connection_pool import ConnectionPool, HttpResponse
 from dagfusion_query.client.remote import RemoteConnection, RemoteResult
 from dagfusion_query.documents import codec
 from dagfusion_query.documents.catalog import GenerationsDocument, TablesDocument
-from dagfusion_query.documents.queries import QueryInfo, Stats
+from dagfusion_query.documents.queries import ExplainRequest, QueryInfo, SqlRequest, Stats
 from dagfusion_query.errors import BrokenStreamError, QueryError, UnauthenticatedError
 from dagfusion_query.formats import Format
 from dagfusion_query.parameters import Params, write_params
@@ -135,7 +135,7 @@ class HttpConnection(RemoteConnection):
     def sql(self, query: str, params: Params = None, *, as_of: Given | None = None) -> HttpResult:
         """Run a query; see `Connection.sql`."""
         started = time.perf_counter()
-        body = {**_statement(query, params, as_of), "format": Format.arrow.value}
+        body = SqlRequest(**_statement(query, params, as_of), format=Format.arrow)
         result = HttpResult(
             self._pool, self._pool.request("POST", "/v1/sql", body, self._codings), started, self._ended
         )
@@ -144,7 +144,9 @@ class HttpConnection(RemoteConnection):
 
     def explain(self, query: str, params: Params = None, *, as_of: Given | None = None) -> Explanation:
         """Return the files that a query would read, why it skips the others, and DataFusion's plans."""
-        return self._pool.document(Explanation, "POST", "/v1/explain", _statement(query, params, as_of))
+        return self._pool.document(
+            Explanation, "POST", "/v1/explain", ExplainRequest(**_statement(query, params, as_of))
+        )
 
     def _catalog(self, tables: str) -> TablesDocument:
         return self._pool.document(TablesDocument, "GET", f"/v1/tables?tables={tables}")
@@ -190,10 +192,14 @@ class _Source:
         return count
 
 
-def _statement(query: str, params: Params, as_of: Given | None) -> dict[str, object]:
+def _statement(query: str, params: Params, as_of: Given | None) -> dict[str, Any]:
+    """Return the fields that the bodies of all requests with a statement have."""
     check_text(query)
-    asked = {"params": write_params(params), "as_of": None if as_of is None else str(read_as_of(as_of))}
-    return {"sql": query, **{name: value for name, value in asked.items() if value is not None}}
+    return {
+        "sql": query,
+        "params": write_params(params),
+        "as_of": None if as_of is None else str(read_as_of(as_of)),
+    }
 
 
 def _path(name: TableName) -> str:

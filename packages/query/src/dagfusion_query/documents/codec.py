@@ -29,12 +29,24 @@ _SCALARS: Mapping[type, tuple[type, ...]] = {str: (str,), bool: (bool,), int: (i
 
 
 class DocumentError(ValueError):
-    """A document has not the fields or types that it must have."""
+    """A document has not the fields or types that it must have.
+
+    Attributes:
+        name: The field of the document that has another type; None if it is something else.
+    """
+
+    def __init__(self, text: str, name: str | None = None) -> None:
+        super().__init__(text)
+        self.name = name
 
 
-def omitted() -> Any:
-    """Return a field that is left out of the document where it is None."""
-    return field(default=None, metadata={"omitted": True})
+def omitted(kind: Any = None) -> Any:
+    """Return a field that is left out of the document where it is None.
+
+    Args:
+        kind: The type that its schema shows; None for the field's own.
+    """
+    return field(default=None, metadata={"omitted": True, **({} if kind is None else {"shown_as": kind})})
 
 
 def shown_as(kind: Any) -> Any:
@@ -165,7 +177,7 @@ class _Reader:
             try:
                 values[name] = inner(document[name])
             except DocumentError as error:
-                raise DocumentError(f"{_name(self._kind)}.{name}: {error}") from None
+                raise DocumentError(f"{_name(self._kind)}.{name}: {error}", name) from None
         return self._kind(**values)
 
 
@@ -220,7 +232,7 @@ def _schema_of_parts(origin: Any, arguments: Sequence[Any], waiting: list[type])
         return {"type": "array", "items": kinds[0]}
     if types.NoneType not in arguments:
         return {"oneOf": kinds}
-    inner = kinds[0]
+    inner = kinds[0] if len(kinds) == 1 else {"oneOf": kinds}
     return {**inner, "type": [inner["type"], "null"]} if "type" in inner else {"oneOf": [inner, {"type": "null"}]}
 
 

@@ -1,4 +1,4 @@
-"""Documents of queries: state, stats, plans and errors; of the caller; and of the health of the service.
+"""Documents of queries: requests, state, stats, plans and errors; of the caller; and of the health of the service.
 
 A process that receives the document of an error raises the same class again.
 """
@@ -11,7 +11,56 @@ from typing import Any, Self
 
 from dagfusion_query.documents.codec import details, omitted
 from dagfusion_query.errors import QueryError, restored
+from dagfusion_query.formats.format_table import Format
 from dagfusion_query.returned_values import Explanation
+
+
+@dataclass(frozen=True)
+class TypedParam:
+    """A parameter of a type that JSON has not.
+
+    Attributes:
+        type: An Arrow type, such as date32[day].
+        value: The value, as text where JSON has no better.
+    """
+
+    type: str
+    value: Any
+
+
+_Param = TypedParam | str | float | bool | None
+
+
+@dataclass(frozen=True)
+class ExplainRequest:
+    """The body of `POST /v1/explain`.
+
+    Attributes:
+        sql: One read-only statement.
+        params: An array for $1, $2, ..., or an object for $name.
+        as_of: Read the tables as of the id of an event, or a time in ISO 8601 (UTC without a zone).
+    """
+
+    sql: str
+    params: Any = omitted(Sequence[_Param] | Mapping[str, _Param] | None)  # noqa: RUF009  # it makes a field
+    as_of: Any = omitted(int | str | None)  # noqa: RUF009  # it makes a field
+
+
+@dataclass(frozen=True)
+class SqlRequest(ExplainRequest):
+    """The body of `POST /v1/sql`.
+
+    Attributes:
+        format: The result's format. Not set: as Accept says, else arrow.
+        timeout_s: Seconds after which the query is cancelled. The service's own timeout applies, too.
+        limit_rows: Cut the result after so many rows, without an error.
+        result_cache: Whether the result of an equal query may be used. Not set: true.
+    """
+
+    format: Format | None = omitted()  # noqa: RUF009  # it makes a field
+    timeout_s: float | None = omitted()
+    limit_rows: int | None = omitted()
+    result_cache: bool | None = omitted()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,10 +6,12 @@ from typing import Any
 from dagfusion_query.documents.catalog import GenerationsDocument, HistoryDocument, PartitionsDocument, TablesDocument
 from dagfusion_query.documents.codec import schemas
 from dagfusion_query.documents.queries import (
+    ExplainRequest,
     ExplanationDocument,
     ProblemDocument,
     QueriesDocument,
     SessionDocument,
+    SqlRequest,
     StatusDocument,
 )
 from dagfusion_query.doors.http.requests_and_responses import MEDIA_TYPE as PROBLEM
@@ -259,56 +261,23 @@ Schema = Mapping[str, Any]
 _TEXT: Schema = {"type": "string"}
 
 
-def _object(required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None) -> Schema:
-    return {"type": "object", "required": [*required], "properties": {**required, **(optional or {})}}
+def _object(properties: Mapping[str, Schema]) -> Schema:
+    return {"type": "object", "required": [*properties], "properties": properties}
 
 
 def _list(items: Schema) -> Schema:
     return {"type": "array", "items": items}
 
 
-def _ref(name: str) -> Schema:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-_PARAMS: Schema = {
-    "description": "An array for $1, $2, ..., or an object for $name.",
-    "oneOf": [_list(_ref("Param")), {"type": "object", "additionalProperties": _ref("Param")}, {"type": "null"}],
-}
-_AS_OF: Schema = {
-    "type": ["integer", "string", "null"],
-    "description": "Read the tables as of the id of an event, or a time in ISO 8601 (UTC without a zone).",
-}
 _COLUMN = {"name": _TEXT, "type": {**_TEXT, "description": "Arrow's name of the type."}}
 
-_REQUESTS: Schema = {
-    "SqlRequest": _object(
-        {"sql": {**_TEXT, "description": "One read-only statement."}},
-        {
-            "params": _PARAMS,
-            "format": {"enum": [form.value for form in Format], "description": "Else as Accept says, else arrow."},
-            "timeout_s": {"type": ["number", "null"], "exclusiveMinimum": 0},
-            "limit_rows": {"type": ["integer", "null"], "minimum": 0},
-            "result_cache": {
-                "type": "boolean",
-                "description": "Whether the result of an equal query may be used. Default: true.",
-            },
-            "as_of": _AS_OF,
-        },
-    ),
-    "ExplainRequest": _object({"sql": _TEXT}, {"params": _PARAMS, "as_of": _AS_OF}),
-    "Param": {
-        "oneOf": [
-            {"type": ["null", "boolean", "number", "string"]},
-            _object({"type": {**_TEXT, "description": "An Arrow type, such as date32[day]."}, "value": {}}),
-        ]
-    },
-    "Rows": _object({"columns": _list(_object(_COLUMN)), "rows": _list({"type": "array"})}),
-}
+_ROWS: Schema = _object({"columns": _list(_object(_COLUMN)), "rows": _list({"type": "array"})})
 
 SCHEMAS: Schema = {
-    **_REQUESTS,
+    "Rows": _ROWS,
     **schemas(
+        SqlRequest,
+        ExplainRequest,
         ExplanationDocument,
         QueriesDocument,
         TablesDocument,

@@ -5,6 +5,7 @@ Requests: the body, and the result format that the headers name. Responses: docu
 """
 
 import asyncio
+import dataclasses
 import json
 import logging
 import math
@@ -17,8 +18,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from dagfusion_query.as_of import read_as_of
-from dagfusion_query.documents.codec import encode
-from dagfusion_query.documents.queries import ProblemDocument
+from dagfusion_query.documents.codec import DocumentError, encode, read
+from dagfusion_query.documents.queries import ExplainRequest, ProblemDocument, SqlRequest
 from dagfusion_query.errors import (
     BadRequestError,
     BodyTooLongError,
@@ -40,14 +41,27 @@ UPLOAD_TIMEOUT_S = 15.0
 PARAMS_LIMIT_BYTES = 1 << 20
 _GZIP = b"\x1f\x8b"
 _ESCAPED = 2  # JSON's escapes make a statement longer than it is
-_FIELDS = ("sql", "params", "format", "timeout_s", "limit_rows", "result_cache", "as_of")
+_REQUIREMENTS = {
+    "sql": "a text with one statement",
+    "format": f"one of {', '.join(Format)}",
+    "timeout_s": "a positive number",
+    "limit_rows": "a whole number from 0 on",
+    "result_cache": "true or false",
+}
 MEDIA_TYPE = "application/problem+json"
 # Their texts are for the operator, because they name settings, hosts and paths. Clients get an internal error.
 _PRIVATE = (SettingsError, EventLogError, SnapshotError)
 
 
-async def read_query(request: Request, settings: ServiceSettings, fields: tuple[str, ...] = _FIELDS) -> Query:
+async def read_query(
+    request: Request, settings: ServiceSettings, kind: type[SqlRequest | ExplainRequest] = SqlRequest
+) -> Query:
     """Read a request's statement.
+
+    Args:
+        request: The request.
+        settings: The limits of its body.
+        kind: What its body is.
 
     Raises:
         BadRequestError: The body is not what it must be, or does not come.
@@ -57,21 +71,19 @@ async def read_query(request: Request, settings: ServiceSettings, fields: tuple[
         AsOfError: `as_of` is no event id and no time.
         SqlSyntaxError: The statement is no Unicode text, or has a NUL.
     """
-    spec = _parse(await _body(request, settings), fields)
-    if "sql" not in spec:
-        raise BadRequestError('the body must have a statement: {"sql": "SELECT ..."}')
-    sql = _sql(spec["sql"])
-    timeout_s, limit_rows = spec.get("timeout_s"), spec.get("limit_rows")
-    if timeout_s is not None and (not _is_number(timeout_s) or not 0 < timeout_s < math.inf):
-        raise BadRequestError(f"timeout_s must be a positive number, got {_shown(timeout_s)}")
-    if limit_rows is not None and (not _is_number(limit_rows) or not isinstance(limit_rows, int) or limit_rows < 0):
-        raise BadRequestError(f"limit_rows must be a whole number from 0 on, got {_shown(limit_rows)}")
-    form = _format(spec.get("format"), request.headers.get("accept", "*/*")) if "format" in fields else Format.arrow
-    result_cache = spec.get("result_cache", True)
-    if not isinstance(result_cache, bool):
-        raise BadRequestError(f"result_cache must be true or false, got {_shown(result_cache)}")
-    params, as_of = read_params(spec.get("params")), None if spec.get("as_of") is None else read_as_of(spec["as_of"])
-    return Query(sql, params, form, timeout_s, limit_rows, result_cache=result_cache, as_of=as_of)
+    body = _checked(_parse(await _body(request, settings), kind), kind)
+    params, as_of = read_params(body.params), None if body.as_of is None else read_as_of(body.as_of)
+    if not isinstance(body, SqlRequest):
+        return Query(body.sql, params, as_of=as_of)
+    return Query(
+        body.sql,
+        params,
+        body.format or negotiated(request.headers.get("accept", "*/*")),
+        body.timeout_s,
+        body.limit_rows,
+        result_cache=body.result_cache is not False,
+        as_of=as_of,
+    )
 
 
 def negotiated(accept: str) -> Format:
@@ -171,7 +183,7 @@ def _too_long(limit: int) -> BodyTooLongError:
     )
 
 
-def _parse(body: bytes, fields: tuple[str, ...]) -> Mapping[str, Any]:
+def _parse(body: bytes, kind: type) -> Mapping[str, Any]:
     if body.startswith(_GZIP):
         raise _compressed("is compressed with gzip")
     try:
@@ -180,9 +192,31 @@ def _parse(body: bytes, fields: tuple[str, ...]) -> Mapping[str, Any]:
         raise BadRequestError(f'the body must be JSON such as {{"sql": "SELECT 1"}}: {_why(error, body)}') from None
     if not isinstance(spec, dict):
         raise BadRequestError('the body must be an object such as {"sql": "SELECT 1"}')
+    fields = [field.name for field in dataclasses.fields(kind)]
     if unknown := sorted(spec.keys() - set(fields)):
         raise BadRequestError(f"the body has unknown fields {_shown(unknown)}: it may have {', '.join(fields)}")
     return spec
+
+
+def _checked(spec: Mapping[str, Any], kind: type[SqlRequest | ExplainRequest]) -> SqlRequest | ExplainRequest:
+    """Return a body as its dataclass, with values that its fields can have."""
+    if "sql" not in spec:
+        raise BadRequestError('the body must have a statement: {"sql": "SELECT ..."}')
+    try:
+        body = read(kind, spec)
+    except DocumentError as error:
+        raise _refused(spec, str(error.name)) from None
+    if isinstance(body, SqlRequest):
+        if body.timeout_s is not None and not 0 < body.timeout_s < math.inf:
+            raise _refused(spec, "timeout_s")
+        if body.limit_rows is not None and body.limit_rows < 0:
+            raise _refused(spec, "limit_rows")
+    check_text(body.sql)
+    return body
+
+
+def _refused(spec: Mapping[str, Any], name: str) -> BadRequestError:
+    return BadRequestError(f"{name} must be {_REQUIREMENTS[name]}, got {_shown(spec[name])}")
 
 
 def _why(error: Exception, body: bytes) -> str:
@@ -209,26 +243,6 @@ def _why_not_json(error: json.JSONDecodeError, size: int) -> str:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
-
-
-def _sql(sql: object) -> str:
-    if not isinstance(sql, str):
-        raise BadRequestError(f"sql must be a text with one statement, got {_shown(sql)}")
-    check_text(sql)
-    return sql
-
-
-def _format(given: object, accept: str) -> Format:
-    if given is None:
-        return negotiated(accept)
-    try:
-        return Format(given)  # type: ignore[arg-type]  # whatever it is not, it says so
-    except ValueError:
-        raise BadRequestError(f"format must be one of {', '.join(Format)}, got {_shown(given)}") from None
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _shown(value: object) -> str:

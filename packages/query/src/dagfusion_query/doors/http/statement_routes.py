@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dagfusion_query.access.authentication import is_loopback
 from dagfusion_query.documents.codec import encode
-from dagfusion_query.documents.queries import QueriesDocument, Stats
+from dagfusion_query.documents.queries import ExplainRequest, QueriesDocument, Stats
 from dagfusion_query.doors.http.middleware import caller_of, client_of
 from dagfusion_query.doors.http.requests_and_responses import content_type, document, problem, read_query, takes
 from dagfusion_query.errors import QueryCancelledError, QueryError
@@ -56,7 +56,7 @@ class StatementRoutes:
 
     async def explain(self, request: Request) -> Response:
         """Return the files that a statement would read, and why it skips the others."""
-        query = await read_query(request, self._settings, ("sql", "params", "as_of"))
+        query = await read_query(request, self._settings, ExplainRequest)
         leaving = asyncio.create_task(departure(request.receive))
         try:
             return document(await unless(leaving, self._service.explain(query, caller_of(request))))
