@@ -16,7 +16,7 @@ from benchmarks.gate import Baseline, Measured
 from benchmarks.wire import Meter
 from benchmarks.workload import POINT, QUERIES
 from dagfusion_query.engine import engine
-from dagfusion_query.engine.plan_run import Run
+from dagfusion_query.engine.plan_run import Batches
 from dagfusion_query.scan.splice import splice
 
 MEASURED = Measured(
@@ -93,14 +93,14 @@ def test_this_checkout_passes(data: Dataset) -> None:
 
 @pytest.mark.embedded
 def test_a_list_does_not_pass(data: Dataset, meter: Meter, monkeypatch: pytest.MonkeyPatch) -> None:
-    start = engine.Engine.start
+    run_plan = engine.Engine.run
     store = data.place.behind(meter.endpoint).store()
 
-    def listing_start(self: engine.Engine, prepared: engine.Prepared) -> Run:
+    def listing_run(self: engine.Engine, prepared: engine.Prepared, **options: Any) -> Batches:
         obstore.list_with_delimiter(store, prefix=f"{FOLDER}/state=CA")
-        return start(self, prepared)
+        return run_plan(self, prepared, **options)
 
-    monkeypatch.setattr(engine.Engine, "start", listing_start)
+    monkeypatch.setattr(engine.Engine, "run", listing_run)
     counters = {**gate.load().measured.counters, POINT.name: count(data, meter, POINT)}
     run = dataclasses.replace(gate.load().measured, counters=counters)
     assert gate.compare(run, gate.load()) == [

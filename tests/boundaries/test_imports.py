@@ -94,6 +94,7 @@ TOWERS: Mapping[str, Sequence[str]] = {
     ),
     "dagfusion_query": (
         "errors",
+        "interpreter",
         "secrets_manager",
         "wire",
         "plan_messages",

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagfusion_query.catalog.fold import fold
-from dagfusion_query.catalog.lineage import is_same_database, judge, sample_events
+from dagfusion_query.catalog.join import is_same_database, judge, sample_events
 from dagfusion_query.event_log.event_log_interface import Evidence, Mark
 from tests.query.catalog.folding import EMPTY, Record, written
 

@@ -4,8 +4,7 @@ import pytest
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.fold import fold
-from dagfusion_query.catalog.model import Snapshot
-from dagfusion_query.catalog.selection import Selection, find_table, missing_partitions, selected
+from dagfusion_query.catalog.model import Selection, Snapshot, find_table, missing_partitions, selected
 from tests.query.catalog.folding import EMPTY, NAME, ORGS, Record, written
 
 OTHER = ("Silver", "other")

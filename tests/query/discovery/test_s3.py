@@ -144,7 +144,7 @@ def test_one_query_reads_buckets_of_one_name_at_two_endpoints(
     try:
         prepared = engine.prepare(sql, None, snapshot)
         assert prepared.path == path
-        run = engine.start(prepared)
+        run = engine.run(prepared)
         rows = []
         while (batch := run.next()) is not None:
             rows += batch.to_pylist()

@@ -119,7 +119,7 @@ class Lake:
     def sql(self, sql: str, params: Any = None) -> pa.Table:
         """Return all rows of a statement."""
         prepared = self.prepare(sql, params)
-        run = self.engine.start(prepared)
+        run = self.engine.run(prepared, result_cache=False)
         batches = list(iter(run.next, None))
         return pa.Table.from_batches(batches, prepared.schema)
 

@@ -68,7 +68,7 @@ class World:
             self.consolidate(rng)
 
     def spliced(self, prepared: Prepared) -> pa.Table:
-        run = self.lake.engine.start(prepared)
+        run = self.lake.engine.run(prepared)
         return pa.Table.from_batches(list(iter(run.next, None)), prepared.schema)
 
     def staged(self, prepared: Prepared, sql: str) -> pa.Table:

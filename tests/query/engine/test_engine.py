@@ -203,7 +203,7 @@ def test_a_query_sees_one_generation_and_the_next_sees_the_new_one(orgs: Any) ->
 
     orgs.write(ORGS, pa.table({"id": [1], "name": ["x"]}), {"state": pa.scalar("WA"), "date": pa.scalar(DAYS[0])})
 
-    assert orgs.engine.start(before).next().to_pylist() == [{"n": 280}]
+    assert orgs.engine.run(before).next().to_pylist() == [{"n": 280}]
     assert orgs.rows(sql) == [{"n": 281}]
 
 

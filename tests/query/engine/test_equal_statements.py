@@ -107,7 +107,7 @@ def test_a_short_result_is_kept_for_those_who_wait(
     leader = lakes()
     leader.put("a", [1, 2])
     follower = lakes()
-    run = leader.engine.answer(leader.prepare(SUM))
+    run = leader.engine.run(leader.prepare(SUM))
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(follower.ask, SUM)
         assert eventually(lambda: wanted(tmp_path))
@@ -123,7 +123,7 @@ def test_who_waits_runs_when_the_first_leaves_no_result(
     leader = lakes(**variables)
     leader.put("a", range(20_000))
     follower = lakes()
-    run = leader.engine.answer(leader.prepare(ROWS))
+    run = leader.engine.run(leader.prepare(ROWS))
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(follower.ask, ROWS)
         assert eventually(lambda: wanted(tmp_path))
@@ -147,7 +147,7 @@ def test_the_error_of_the_first_is_no_one_else_s(lakes: Callable[..., KeepingLak
     path = leader.write(("t",), pa.table({"x": [1, 2]}), {"p": pa.scalar("a")}, folder="p=a")
     follower = lakes()
     content = path.read_bytes()
-    run = leader.engine.answer(leader.prepare(SUM))
+    run = leader.engine.run(leader.prepare(SUM))
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(follower.ask, SUM)
         assert eventually(lambda: wanted(tmp_path))
@@ -163,10 +163,10 @@ def test_a_wait_is_cancelled_with_its_statement(lakes: Callable[..., KeepingLake
     leader = lakes()
     leader.put("a", [1, 2])
     follower = lakes()
-    run = leader.engine.answer(leader.prepare(SUM))
+    run = leader.engine.run(leader.prepare(SUM))
     cancelled = threading.Event()
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(follower.engine.answer, follower.prepare(SUM), cancelled=cancelled)
+        answer = pool.submit(follower.engine.run, follower.prepare(SUM), cancelled=cancelled)
         assert eventually(lambda: wanted(tmp_path))
         cancelled.set()
         batches = answer.result(30)
@@ -178,8 +178,8 @@ def test_a_wait_is_cancelled_with_its_statement(lakes: Callable[..., KeepingLake
 def test_a_statement_that_keeps_nothing_does_not_wait(lakes: Callable[..., KeepingLake]) -> None:
     leader = lakes()
     leader.put("a", [1, 2])
-    run = leader.engine.answer(leader.prepare(SUM))
-    other = leader.engine.answer(leader.prepare(SUM), result_cache=False)
+    run = leader.engine.run(leader.prepare(SUM))
+    other = leader.engine.run(leader.prepare(SUM), result_cache=False)
     assert other.next() == run.next()
 
 
@@ -191,7 +191,7 @@ def _asked(lakes: Sequence[KeepingLake], statements: Sequence[str]) -> list[Seen
         barrier.wait(60)
         lake = lakes[number % len(lakes)]
         prepared = lake.prepare(statements[number])
-        batches = lake.engine.answer(prepared)
+        batches = lake.engine.run(prepared)
         rows = pa.Table.from_batches(list(iter(batches.next, None)), prepared.schema)
         return prepared.identity, batches.path, rows
 

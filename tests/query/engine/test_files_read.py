@@ -29,7 +29,7 @@ def t(lake: Any) -> Any:
 def _read(lake: Any, sql: str) -> tuple[int, int]:
     """Return how many files a statement opens, and how many its filters keep."""
     prepared = lake.prepare(sql)
-    run = lake.engine.start(prepared)
+    run = lake.engine.run(prepared)
     list(iter(run.next, None))
     return run.files_read, sum(scan.count for scan in prepared.scans)
 

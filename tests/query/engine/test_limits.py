@@ -75,7 +75,7 @@ def test_a_large_offset(table: Any) -> None:
 
 def test_as_many_files_are_read_as_the_rows_need(table: Any) -> None:
     prepared = table.prepare(f"SELECT id FROM {T} LIMIT 15")
-    run = table.engine.start(prepared)
+    run = table.engine.run(prepared)
 
     assert sum(batch.num_rows for batch in iter(run.next, None)) == 15
     assert run.files_read == 2

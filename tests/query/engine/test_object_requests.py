@@ -178,7 +178,7 @@ def test_a_run_that_is_not_read_to_its_end_is_compared_on_request(stored: Callab
     """As a worker does when a client wants so many rows and no more."""
     lake = stored(object_cache_object_bytes=1)
     lake.put("a", numbers(0, 200_000))
-    run = lake.engine.start(lake.prepare(f"SELECT x + 0 AS x FROM {T}"))
+    run = lake.engine.run(lake.prepare(f"SELECT x + 0 AS x FROM {T}"))
     assert run.next() is not None
     run.check()
     lake.put("a", numbers(1, 200_000), logged=False)

@@ -24,7 +24,7 @@ def paged_lake(lake: Any, tmp_path: Path) -> Any:
 
 def bytes_read(lake: Any, monkeypatch: pytest.MonkeyPatch, *, small_bytes: int) -> int:
     monkeypatch.setattr(parquet_scan, "SMALL_BYTES", small_bytes)
-    run = lake.engine.start(lake.prepare(f"{QUERY} -- planned for {small_bytes}"))
+    run = lake.engine.run(lake.prepare(f"{QUERY} -- planned for {small_bytes}"))
     (row,) = [row for batch in iter(run.next, None) for row in batch.to_pylist()]
     assert row == {"n": 4, "b": 5000}
     return int(run.bytes_read)

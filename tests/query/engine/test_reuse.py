@@ -36,7 +36,7 @@ class KeepingLake(Lake):
     def ask(self, sql: str, params: Any = None) -> tuple[str | None, pa.Table]:
         """Return how a statement was answered, where that is not as its plan says, and its rows."""
         prepared = self.prepare(sql, params)
-        batches = self.engine.answer(prepared)
+        batches = self.engine.run(prepared)
         return batches.path, pa.Table.from_batches(list(iter(batches.next, None)), prepared.schema)
 
     def is_kept(self, sql: str, params: Any = None) -> bool:
@@ -61,7 +61,7 @@ def test_an_equal_statement_has_the_kept_result(keeping: Callable[..., KeepingLa
     lake.put("a", [1, 2])
     lake.put("b", [3])
     assert eventually(lambda: lake.is_kept(SUM))
-    batches = lake.engine.answer(lake.prepare(SUM))
+    batches = lake.engine.run(lake.prepare(SUM))
     assert (batches.path, batches.files_read, batches.bytes_read) == (CACHE, 0, 0)
     assert batches.next() == pa.record_batch({"n": pa.array([6], pa.int64())})
     assert batches.next() is None
@@ -132,7 +132,7 @@ def test_a_result_that_is_dropped_on_its_way_is_not_kept(
     monkeypatch.setattr(reuse, "_LONG_S", 0.0)
     lake = keeping()
     lake.put("a", range(100_000))
-    batches = lake.engine.answer(lake.prepare(f"SELECT x FROM {T}"))
+    batches = lake.engine.run(lake.prepare(f"SELECT x FROM {T}"))
     assert batches.next() is not None
     batches.cancel()
     assert batches.next() is None  # as at the end
@@ -147,7 +147,7 @@ def test_the_batches_before_an_error_are_not_kept(
     lake = keeping()
     lake.write(("t",), pa.table({"s": ["1"] * 10_000}), {"p": pa.scalar("a")}, folder="p=a")
     lake.write(("t",), pa.table({"s": ["1"] * 10_000 + ["no number"]}), {"p": pa.scalar("b")}, folder="p=b")
-    batches = lake.engine.answer(lake.prepare(f"SELECT CAST(s AS BIGINT) AS x FROM {T}"))
+    batches = lake.engine.run(lake.prepare(f"SELECT CAST(s AS BIGINT) AS x FROM {T}"))
     with pytest.raises(ExecutionError):
         list(iter(batches.next, None))
     assert batches.next() is None  # as at the end
@@ -278,7 +278,7 @@ def test_no_results_where_they_are_turned_off(keeping: Callable[..., KeepingLake
     on = keeping()
     on.snapshot = lake.snapshot
     assert eventually(lambda: on.is_kept(SUM))
-    assert on.engine.answer(on.prepare(SUM), result_cache=False).path is None
+    assert on.engine.run(on.prepare(SUM), result_cache=False).path is None
 
 
 PARTITIONS = ["a", "b", "c", "d"]

@@ -11,7 +11,7 @@ import pytest
 from dagfusion_contract.naming import TableName, table_name
 from dagfusion_contract.view import View
 from dagfusion_query.access.grants import Grants, restricted
-from dagfusion_query.catalog.selection import Selection, selected
+from dagfusion_query.catalog.model import Selection, selected
 from dagfusion_query.engine.runtime import PLANNERS
 from dagfusion_query.errors import PlanError, UnknownTableError
 from dagfusion_query.event_log.event_log_interface import Materialization, Wipe

@@ -14,9 +14,8 @@ from dagfusion_query.as_of import Given, read_as_of
 from dagfusion_query.catalog.checkpoint import open_checkpoint
 from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.catalog.mapped_catalog import snapshot_folder
-from dagfusion_query.catalog.model import Snapshot, Table, whereabouts
-from dagfusion_query.catalog.past_catalog import PastCatalog, PastSnapshots, mentioned_tables
-from dagfusion_query.catalog.selection import Selection, selected
+from dagfusion_query.catalog.model import Selection, Snapshot, Table, selected, whereabouts
+from dagfusion_query.catalog.past_catalog import PastCatalog, PastSnapshots
 from dagfusion_query.discovery import open_discovery
 from dagfusion_query.engine.datafusion_errors import unknown_table
 from dagfusion_query.engine.engine import Engine, Prepared
@@ -39,7 +38,7 @@ from dagfusion_query.returned_values import (
 )
 from dagfusion_query.scan.large_objects import consolidation_gain
 from dagfusion_query.settings import Settings, listed
-from dagfusion_query.sql_text import check_text, parse_table
+from dagfusion_query.sql_text import check_text, mentioned_tables, parse_table
 
 _DISCOVERY_WAIT_S = 60.0  # for what is there when a connection is made; the rest appears as it is learnt
 
@@ -206,7 +205,7 @@ class EmbeddedConnection(Connection):
         return EmbeddedResult(
             prepared,
             prepared.schema,
-            self._engine.answer,
+            self._engine.run,
             lambda: self._prepare(query, params, _chosen(self._catalog.refresh(), selections), as_of),
             started,
         )

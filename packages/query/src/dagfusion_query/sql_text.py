@@ -5,7 +5,7 @@ columns.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
@@ -199,3 +199,18 @@ def with_select(sql: str) -> str:
 
 def _keyword(token: SqlToken, before: str) -> str:
     return token.text.upper() if token.kind is TokenKind.word and before != "." else token.text
+
+
+def mentioned_tables(sql: str) -> Collection[TableName] | None:
+    """Return all pairs of names that a statement has, some of which are tables; None if it may be about all tables.
+
+    >>> sorted(map(str, mentioned_tables('select a.b from "S"."t" a -- x.y')))
+    ['S.t', 'a.b']
+    """
+    read = [token for token in tokens(sql) if token.kind is not TokenKind.comment]
+    names = [token.name for token in read]
+    dots = [number for number, token in enumerate(read) if token.text == "."]
+    pairs = [(names[dot - 1], names[dot + 1]) for dot in dots if 0 < dot < len(names) - 1]
+    if names[:1] == ["show"] or any(schema == "information_schema" for schema, _ in pairs):
+        return None
+    return {TableName(schema, table) for schema, table in pairs if schema is not None and table is not None}

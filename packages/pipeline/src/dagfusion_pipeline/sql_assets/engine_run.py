@@ -28,8 +28,7 @@ from dagfusion_pipeline.sql_assets.definition import Defined
 from dagfusion_pipeline.sql_assets.statement import Reference, Statement, with_tables
 from dagfusion_pipeline.sql_assets.table_keys import names_of
 from dagfusion_pipeline.sql_assets.upstreams import WINDOW, Upstream, time_dimension
-from dagfusion_query.catalog.model import Snapshot, Table
-from dagfusion_query.catalog.selection import Selection, find_table, missing_partitions
+from dagfusion_query.catalog.model import Selection, Snapshot, Table, find_table, missing_partitions
 from dagfusion_query.connection import EmbeddedConnection, EmbeddedResult, connect_embedded
 from dagfusion_query.settings import Settings
 

@@ -10,17 +10,24 @@ view is kept as it was published last.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from types import MappingProxyType
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dagfusion_contract.consolidation import CONSOLIDATIONS, LargeObject, RowGroup
+from dagfusion_contract.consolidation import CONSOLIDATIONS
 from dagfusion_contract.record import DataFile, Layout
 from dagfusion_contract.tombstone import Tombstone
 from dagfusion_contract.view import View
-from dagfusion_query.catalog.model import CONSOLIDATED_SCHEMA, AssetState, PublishedView, Segment, Snapshot, Table
+from dagfusion_query.catalog.model import (
+    AssetState,
+    PublishedView,
+    Segment,
+    Snapshot,
+    Table,
+    consolidated_rows,
+    moment,
+)
 from dagfusion_query.catalog.segments import (
     Absence,
     Written,
@@ -29,7 +36,6 @@ from dagfusion_query.catalog.segments import (
     compact,
     find_partitions,
     fold_fileless,
-    moment,
     not_wiped,
     rank,
     without,
@@ -334,7 +340,7 @@ def _fold_consolidated(state: AssetState, events: Collection[Consolidation], wip
     fresh = {event.event_id: event for event in events if event.event_id not in ids}
     rows = known
     if fresh:
-        rows = pa.concat_tables([known, _consolidated_rows(fresh.values())])
+        rows = pa.concat_tables([known, consolidated_rows(fresh.values())])
     if wiped_at_us is not None and rows.num_rows:
         rows = rows.filter(pc.greater(rows["logged_at"], moment(wiped_at_us)))
     latest = sorted(pc.unique(rows["event_id"]).to_pylist())[-CONSOLIDATIONS:]
@@ -343,30 +349,3 @@ def _fold_consolidated(state: AssetState, events: Collection[Consolidation], wip
     if rows.num_rows == known.num_rows and not fresh:
         return known
     return rows.sort_by([("event_id", "ascending"), ("uri", "ascending"), ("offset", "ascending")]).combine_chunks()
-
-
-def _consolidated_rows(events: Iterable[Consolidation]) -> pa.Table:
-    """Build the rows of `AssetState.consolidated`."""
-    rows = [
-        _consolidated_row(event, one, group) for event in events for one in event.objects for group in one.row_groups
-    ]
-    columns = list(zip(*rows, strict=True)) or [()] * len(CONSOLIDATED_SCHEMA)
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, CONSOLIDATED_SCHEMA, strict=True)]
-    return pa.table(arrays, schema=CONSOLIDATED_SCHEMA)
-
-
-def _consolidated_row(event: Consolidation, one: LargeObject, group: RowGroup) -> tuple[object, ...]:
-    return (
-        event.event_id,
-        moment(event.at_us),
-        event.run_id,
-        one.uri,
-        one.size_bytes,
-        datetime.fromisoformat(one.modified),
-        one.etag,
-        one.checksum,
-        group.offset,
-        group.rows,
-        group.times,
-        list(group.events),
-    )

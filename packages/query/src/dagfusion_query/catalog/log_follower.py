@@ -6,15 +6,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from dagfusion_query.catalog.bulk_work import BULK_WORK
 from dagfusion_query.catalog.fold import adopt, fold, with_asset_states
-from dagfusion_query.catalog.join import event_ids, has_lost, join, restrict, without_events
-from dagfusion_query.catalog.lineage import has_same_rules, is_same_database, judge, sample_events
+from dagfusion_query.catalog.join import (
+    event_ids,
+    has_lost,
+    has_same_rules,
+    is_same_database,
+    join,
+    judge,
+    restrict,
+    sample_events,
+    without_events,
+)
 from dagfusion_query.catalog.model import AssetState, Snapshot
 from dagfusion_query.catalog.snapshot import Stored
 from dagfusion_query.discovery.discovery import Discovery
 from dagfusion_query.errors import EventLogError
 from dagfusion_query.event_log.event_log_interface import AssetKey, Cursor, Event, EventLog, parse_asset_key
+from dagfusion_query.interpreter import BULK_WORK
 
 _log = logging.getLogger(__name__)
 

@@ -38,7 +38,6 @@ from dagfusion_query.event_log.event_log_interface import (
 )
 from dagfusion_query.event_log.stored_event import Foreign
 from dagfusion_query.returned_values import TableDiff, TableGeneration
-from dagfusion_query.sql_text import TokenKind, tokens
 
 _KEPT_TABLES = 64
 _MOST_TABLES = 200  # of one statement
@@ -46,7 +45,6 @@ _KEPT_FILES = 2_000_000  # in all tables together
 _KEPT_MOMENTS = 256
 _KEPT_SNAPSHOTS = 8
 _LATE_S = 60.0  # that an event may be logged after its time, so that a time may stand for a later event at first
-_INFORMATION_SCHEMA = "information_schema"
 T = TypeVar("T")
 
 
@@ -74,21 +72,6 @@ class _Key:
     asset_key: AssetKey
     event_id: int
     syncs: int
-
-
-def mentioned_tables(sql: str) -> Collection[TableName] | None:
-    """Return all pairs of names that a statement has, some of which are tables; None if it may be about all tables.
-
-    >>> sorted(map(str, mentioned_tables('select a.b from "S"."t" a -- x.y')))
-    ['S.t', 'a.b']
-    """
-    read = [token for token in tokens(sql) if token.kind is not TokenKind.comment]
-    names = [token.name for token in read]
-    dots = [number for number, token in enumerate(read) if token.text == "."]
-    pairs = [(names[dot - 1], names[dot + 1]) for dot in dots if 0 < dot < len(names) - 1]
-    if names[:1] == ["show"] or any(schema == _INFORMATION_SCHEMA for schema, _ in pairs):
-        return None
-    return {TableName(schema, table) for schema, table in pairs if schema is not None and table is not None}
 
 
 class PastCatalog:

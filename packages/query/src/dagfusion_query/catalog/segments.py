@@ -12,7 +12,15 @@ import pyarrow.compute as pc
 from pyarrow import json
 
 from dagfusion_contract.record import ENTRY, DataFile, Layout
-from dagfusion_query.catalog.model import ABSENT_SCHEMA, FILELESS_SCHEMA, TIME, AssetState, Segment, files_schema
+from dagfusion_query.catalog.model import (
+    ABSENT_SCHEMA,
+    FILELESS_SCHEMA,
+    TIME,
+    AssetState,
+    Segment,
+    files_schema,
+    moment,
+)
 from dagfusion_query.catalog.partitioned_file import encode_entries
 from dagfusion_query.errors import EventRecordError, MalformedRecordError, UnsupportedTypeError
 from dagfusion_query.event_log.event_log_interface import Materialization
@@ -150,11 +158,6 @@ def not_wiped(state: AssetState) -> pa.Table:
     if state.wiped_at_us is None or not state.fileless.num_rows:
         return state.fileless
     return state.fileless.filter(pc.greater(state.fileless["materialized_at"], moment(state.wiped_at_us)))
-
-
-def moment(at_us: int) -> pa.Scalar:
-    """Return microseconds since 1970 as a value of the time columns."""
-    return pa.scalar(at_us, pa.int64()).cast(TIME)
 
 
 def _rows(layout: Layout, written: Sequence[Written]) -> pa.Table:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dagfusion_query.cli.command_process import interruptibly
 from dagfusion_query.cli.options import Environment, EventLog, Token, Url
 from dagfusion_query.cli.service_commands import ConfigFile
 from dagfusion_query.errors import QueryError, SettingsError
+from dagfusion_query.interpreter import interruptibly
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

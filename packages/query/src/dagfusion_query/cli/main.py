@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 import typer
 
 from dagfusion_query.cli import environment_commands, service_commands
-from dagfusion_query.cli.command_process import end_abandoned, import_without_pandas, interruptibly, uncollected
 from dagfusion_query.cli.options import (
     AsOf,
     Diff,
@@ -37,6 +36,7 @@ from dagfusion_query.cli.options import (
     read_parameters,
 )
 from dagfusion_query.errors import QueryError
+from dagfusion_query.interpreter import end_abandoned, import_without_pandas, interruptibly, uncollected
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -3,8 +3,8 @@
 import gc
 import sys
 
-from dagfusion_query.cli.command_process import uncollected
 from dagfusion_query.errors import MissingExtraError, needs
+from dagfusion_query.interpreter import uncollected
 
 
 def main() -> None:

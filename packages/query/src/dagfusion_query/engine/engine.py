@@ -2,10 +2,11 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple
 
 import pyarrow as pa
 from datafusion import DataFrame, ExecutionPlan, LogicalPlan
@@ -41,18 +42,16 @@ from dagfusion_query.object_cache import CACHE
 from dagfusion_query.object_cache.copies import open_copies, open_results
 from dagfusion_query.parameters import Params, Values, scalars
 from dagfusion_query.returned_values import Explanation
-from dagfusion_query.scan.copied_scan import CopyPolicy
 from dagfusion_query.scan.parquet_scan import Breadth
 from dagfusion_query.scan.splice import NotSpliceable, Spliced, splice
 from dagfusion_query.scan.stage import Staged, names_a_table, stage
-from dagfusion_query.scan.table_scan import Scan
+from dagfusion_query.scan.table_scan import CopyPolicy, Scan
 from dagfusion_query.settings import Settings
 from dagfusion_query.sql_text import check_text
 
 Path = Literal["splice", "catalog", "staged"]
 FILE_NAME = "input_file_name"  # the function
 AVOID_S = 300.0  # that the large objects of a table are not read, after one of them could not be
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -167,27 +166,26 @@ class Engine:
             QueryError: A table that it names has a problem.
         """
         check_text(sql)
+        values = scalars(params)
+        key = (sql, key_of(values))
         try:
-            prepared = self._prepare(sql, scalars(params), snapshot, current)
+            with self._lock:
+                bound = self._sessions.bind(snapshot)
+                plans = self._plans_of(bound)
+            prepared = plans.get(key)
+            if prepared is not None:
+                self.cached_plans += 1
+            else:
+                with _clear_errors(bound, sql, current):
+                    prepared = self._planners.run(lambda: self._plan(key, values, bound))
+                if prepared.is_repeatable:
+                    plans.put(key, prepared)
         except OSError as error:
             if not is_full_disk(error):
                 raise
             raise no_room_to_plan() from error
         if current is not None:
             refuse_replaced(prepared.scans, current)
-        return prepared
-
-    def _prepare(self, sql: str, values: Values, snapshot: Snapshot, current: Snapshot | None) -> Prepared:
-        with self._lock:
-            bound = self._sessions.bind(snapshot)
-            plans = self._plans_of(bound)
-        key = (sql, key_of(values))
-        if (known := plans.get(key)) is not None:
-            self.cached_plans += 1
-            return known
-        prepared = self._guarded(lambda: self._plan(key, values, bound), bound, sql, current)
-        if prepared.is_repeatable:
-            plans.put(key, prepared)
         return prepared
 
     def _plans_of(self, bound: BoundSession) -> PlanCache[Prepared]:
@@ -197,10 +195,10 @@ class Engine:
             self._plans = {**kept, bound: PlanCache(self._settings.plan_cache_bytes // (1 + len(kept)))}
         return self._plans[bound]
 
-    def answer(
+    def run(
         self, prepared: Prepared, *, result_cache: bool = True, cancelled: threading.Event | None = None
     ) -> Batches:
-        """Return the result of a planned statement, if one was kept, else start a run of it.
+        """Start a run of a planned statement, or return its result if that was kept.
 
         While an equal statement runs, in whatever process, wait for its result.
 
@@ -209,13 +207,12 @@ class Engine:
             result_cache: Whether a result may be taken that was kept, or be kept.
             cancelled: Ends the wait when it is set.
         """
-        if self._results is None or not result_cache or prepared.identity is None:
-            return self.start(prepared)
-        found = self._results.find_or_keep(prepared.identity, prepared.schema, cancelled or threading.Event())
-        return Finished(found, CACHE) if isinstance(found, pa.Table) else self.start(prepared, found)
-
-    def start(self, prepared: Prepared, keeper: Keeper | None = None) -> Run:
-        """Start a run of a planned statement; `keeper` is shown its batches."""
+        keeper: Keeper | None = None
+        if self._results is not None and result_cache and prepared.identity is not None:
+            found = self._results.find_or_keep(prepared.identity, prepared.schema, cancelled or threading.Event())
+            if isinstance(found, pa.Table):
+                return Finished(found, CACHE)
+            keeper = found
         run_context = RunContext(
             prepared.bound.context,
             self._planners,
@@ -240,10 +237,10 @@ class Engine:
         Raises:
             StatementError: The statement has no physical plan.
         """
-        logical, physical = self._guarded(
-            lambda: (prepared.logical.display_indent(), prepared.shown(prepared.physical.display_indent())),
-            prepared.bound,
-        )
+        with _clear_errors(prepared.bound):
+            logical, physical = self._planners.run(
+                lambda: (prepared.logical.display_indent(), prepared.shown(prepared.physical.display_indent()))
+            )
         return Explanation([scan.explanation for scan in prepared.scans], logical, physical, prepared.path)
 
     def close(self) -> None:
@@ -253,22 +250,6 @@ class Engine:
         self._planners.close()
         self._loop.close()
         self._sessions.close()
-
-    def _guarded(self, step: Callable[[], T], bound: BoundSession, sql: str = "", current: Snapshot | None = None) -> T:
-        """Take a step of planning on a deep stack, and say what is wrong in this package's errors."""
-        known = bound.snapshot if current is None else current  # a past generation has only what a statement names
-        try:
-            return self._planners.run(step)
-        except BaseException as error:
-            if not is_datafusion_error(error):
-                raise
-            wrong = planning_error(error, known.tables, sql)
-            if isinstance(wrong, UnknownTableError):
-                _raise_problem(str(error), bound.snapshot, bound.session)
-                _raise_problem(str(error), known, bound.session)
-            if isinstance(wrong, PlanError) and (left_out := left_out_column(error, bound.snapshot.tables, sql)):
-                raise left_out from error
-            raise wrong from error
 
     def _avoid_large(self, scans: Sequence[Scan]) -> None:
         """Plan the next statements over these tables without large objects."""
@@ -330,6 +311,24 @@ class Engine:
             raise PlanError(
                 f"this statement cannot be run over tables, because its plan does not serialize ({reduced})"
             ) from reduced
+
+
+@contextmanager
+def _clear_errors(bound: BoundSession, sql: str = "", current: Snapshot | None = None) -> Iterator[None]:
+    """Raise DataFusion's errors of planning in this package's classes."""
+    known = bound.snapshot if current is None else current  # a past generation has only what a statement names
+    try:
+        yield
+    except BaseException as error:
+        if not is_datafusion_error(error):
+            raise
+        wrong = planning_error(error, known.tables, sql)
+        if isinstance(wrong, UnknownTableError):
+            _raise_problem(str(error), bound.snapshot, bound.session)
+            _raise_problem(str(error), known, bound.session)
+        if isinstance(wrong, PlanError) and (left_out := left_out_column(error, bound.snapshot.tables, sql)):
+            raise left_out from error
+        raise wrong from error
 
 
 class _Choice(NamedTuple):

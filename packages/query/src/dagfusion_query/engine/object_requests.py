@@ -23,8 +23,7 @@ from obstore.exceptions import BaseError, NotFoundError, PreconditionError
 from dagfusion_query.engine.runtime import Stores
 from dagfusion_query.engine.stored_objects import StoredObject, stored_objects
 from dagfusion_query.object_cache.copies import Copies, copy_key
-from dagfusion_query.scan.copied_scan import CopiedScan, CopyPolicy
-from dagfusion_query.scan.table_scan import Scan
+from dagfusion_query.scan.table_scan import CopiedScan, CopyPolicy, Scan
 from dagfusion_query.settings import Settings
 
 _IN_FLIGHT_BYTES = 128 << 20

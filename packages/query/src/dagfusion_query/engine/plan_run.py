@@ -36,6 +36,9 @@ class Batches(Protocol):
     def next(self) -> pa.RecordBatch | None:
         """Return the next batch, or None at the end."""
 
+    def wait(self, timeout_s: float) -> bool:
+        """Return True if `next` would return the next batch, or raise, at once; wait for that no longer than this."""
+
     def check(self) -> None:
         """Compare the objects that were read so far with their events."""
 
@@ -68,6 +71,10 @@ class Finished:
     def next(self) -> pa.RecordBatch | None:
         """Return the next batch, or None at the end."""
         return next(self._batches, None)
+
+    def wait(self, timeout_s: float) -> bool:  # noqa: ARG002  # nothing takes time here
+        """Return True: all batches are there."""
+        return True
 
     def check(self) -> None:
         """Do nothing: no object was read."""

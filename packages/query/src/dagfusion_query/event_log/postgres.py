@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 from dagfusion_query.as_of import AsOf
+from dagfusion_query.event_log import postgres_sql as sql
 from dagfusion_query.event_log.event_log_interface import (
     BATCH,
     FEW,
@@ -28,17 +29,14 @@ from dagfusion_query.event_log.event_log_interface import (
 from dagfusion_query.event_log.event_log_sql import (
     LAST_EVENT,
     Dialect,
-    consolidations,
     find_generations,
     find_moment,
     find_wipe,
-    observations_since,
     read_history,
 )
-from dagfusion_query.event_log.log_evidence import read_evidence, read_purged_assets
 from dagfusion_query.event_log.postgres_connection import Database, DatabaseFacts, Transaction, read_database_facts
 from dagfusion_query.event_log.secret_url import SecretUrl
-from dagfusion_query.event_log.stored_event import ENTRY_END, ENTRY_START, EventReader
+from dagfusion_query.event_log.stored_event import EventReader
 
 _OVERLAP = 100_000  # ids below a full sync's highest that the first polls look at again
 _WINDOW_GROWTH = 32
@@ -46,83 +44,8 @@ _POLL_TIMEOUT_S = 30
 _HISTORY_TIMEOUT_S = 5
 _SYNC_TIMEOUT_S = 600
 
-_SNAPSHOT = "pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint"
-_IS_MATERIALIZATION = "dagster_event_type = 'ASSET_MATERIALIZATION'"
-_MICROSECONDS = "(extract(epoch from {}) * 1000000)::bigint"
-
-_IDENTITY = """
-select (select system_identifier from pg_control_system()),
-       (select oid from pg_database where datname = current_database()),
-       'event_logs'::regclass::oid::bigint
-"""
-_ASSETS = f"select asset_key, {_MICROSECONDS.format('wipe_timestamp')}, id from asset_keys"
-_VISIBLE = f"""
-select {_SNAPSHOT}, array(select id from event_logs where id > %s and {_IS_MATERIALIZATION})
-from pg_current_snapshot() s
-"""
-_HIGHEST = f"select coalesce(max(id), 0) from event_logs where {_IS_MATERIALIZATION}"
-_FINGERPRINT = f"select count(*), coalesce(sum(id), 0)::bigint from event_logs where id <= %s and {_IS_MATERIALIZATION}"
-_EVIDENCE = f"""
-select count(*), coalesce(sum(id), 0)::bigint, (select run_id || ' ' || timestamp from event_logs where id = %(up_to)s)
-from event_logs where id <= %(up_to)s and {_IS_MATERIALIZATION}
-"""
-_COLUMNS = f"e.id, e.asset_key, e.partition, {_MICROSECONDS.format('e.timestamp')}, e.run_id"
-# The record is a fifth of its event: the server cuts it out, as `record` does, where the end is there once. `offset 0`
-# keeps each step from being computed, and the event from being decompressed, as often as it is mentioned.
-_EVENT = f"{_COLUMNS}, cut.record, case when cut.record is null then e.event end"
-_CUT = f"""
-cross join lateral (
-    select case when cardinality(starts) > 1 and cardinality(ends) = 2 then starts[cardinality(starts)] end as record
-    from (
-        select ends, string_to_array(ends[1], '{ENTRY_START}') as starts
-        from (select string_to_array(e.event, '{ENTRY_END}') as ends offset 0) as at_ends offset 0
-    ) as at_starts
-) as cut
-"""
-_IN = "e.id = any(%s) and e.asset_key is not null"
-_BY_ID = f"select {_EVENT} from event_logs e {_CUT} where {_IN}"
-_BETWEEN = f"""
-select {_EVENT} from event_logs e {_CUT}
-where e.asset_key = %(key)s and e.{_IS_MATERIALIZATION} and e.id between %(first)s and %(last)s
-"""
-_WHOLE_BY_ID = f"select {_COLUMNS}, null, e.event from event_logs e where {_IN}"
-# Wipes are filtered outside the aggregate: inside it, the index alone no longer answers it.
-_LATEST = f"""
-with latest as (
-    select max(id) id from event_logs
-    where asset_key = %(key)s and {_IS_MATERIALIZATION} and id <= %(up_to)s and {{partition}}
-)
-select {_EVENT} from latest join event_logs e using (id) {_CUT}
-where {_MICROSECONDS.format("e.timestamp")} > %(wiped)s
-"""
-_LATEST_PARTITIONED = _LATEST.replace("{partition}", "partition is not null group by partition")
-_LATEST_UNPARTITIONED = _LATEST.replace("{partition}", "partition is null")
-# Of each partition whose latest event names no file, the next `window` events before it: the latest that may name one
-# (see `EventReader.naming`), and the earliest. Their ids come from the index, and only their texts are looked at.
-_EARLIER = f"""
-with bare as (select * from unnest(%(partitions)s::text[], %(ids)s::bigint[]) as bare(partition, before)),
-earlier as (
-    select e.id, e.partition, row_number() over (partition by e.partition order by e.id desc) as number
-    from bare join event_logs e on {{same}} and e.id < bare.before and e.id > %(above)s
-    where e.asset_key = %(key)s and e.{_IS_MATERIALIZATION}
-)
-select earlier.partition, max(id) filter (where e.event ~ %(naming)s), min(id), count(*)
-from earlier join event_logs e using (id) where number <= %(window)s group by earlier.partition
-"""
-_EARLIER_PARTITIONED = _EARLIER.replace("{same}", "e.partition = bare.partition")
-_EARLIER_UNPARTITIONED = _EARLIER.replace("{same}", "e.partition is null")
-_CONSOLIDATIONS = consolidations(_MICROSECONDS, "strpos", "id > 0")
-_OBSERVED = observations_since("%s")
-_CONSOLIDATIONS_BY_ID = consolidations(_MICROSECONDS, "strpos", "id = any(%s)")
-# Both counts come from an index; looking for a partition that is null does not.
-_HAS_UNPARTITIONED = f"""
-select (select count(*) from event_logs where asset_key = %(key)s and {_IS_MATERIALIZATION})
-     > (select count(*) from event_logs where asset_key = %(key)s and {_IS_MATERIALIZATION} and partition is not null)
-"""
-# A hash join would hash the events' text, and write it to disk; a merge or nested loop streams from the first row.
-_NO_SPILL = "set local enable_hashjoin = off"
 _BEFORE_EVERYTHING = -(1 << 62)
-_DIALECT = Dialect(_MICROSECONDS, "strpos", "%({})s", 'collate "C"', "")
+_DIALECT = Dialect(sql.MICROSECONDS, "strpos", "%({})s", 'collate "C"', "")
 
 
 class PostgresEventLog:
@@ -155,7 +78,7 @@ class PostgresEventLog:
     def identity(self) -> str:
         """Return the database cluster's, the database's and the table's own numbers, and how records are read."""
         return self._database.run(
-            lambda run: "/".join(map(str, (*run(_IDENTITY)[0], self._records.rules))), _POLL_TIMEOUT_S
+            lambda run: "/".join(map(str, (*run(sql.IDENTITY)[0], self._records.rules))), _POLL_TIMEOUT_S
         )
 
     def sync(self, receive: Callable[[Sequence[Event]], None]) -> Cursor:
@@ -173,11 +96,11 @@ class PostgresEventLog:
 
     def evidence(self, event_ids: Sequence[int]) -> Evidence:
         """Return what the log has under these ids, and the highest id; see `EventLog.evidence`."""
-        return self._database.run(lambda run: read_evidence(run, event_ids), _POLL_TIMEOUT_S)
+        return self._database.run(lambda run: sql.read_evidence(run, event_ids), _POLL_TIMEOUT_S)
 
     def purged_assets(self) -> list[AssetKey]:
         """Return the assets whose materializations are gone; see `EventLog.purged_assets`."""
-        return self._database.run(lambda run: read_purged_assets(run, self._records.naming), _POLL_TIMEOUT_S)
+        return self._database.run(lambda run: sql.read_purged_assets(run, self._records.naming), _POLL_TIMEOUT_S)
 
     def history(self, asset_key: Sequence[str], partition_key: str | None) -> History:
         """Return what was done about a table or a partition; see `EventLog.history`."""
@@ -202,7 +125,7 @@ class PostgresEventLog:
         def read(run: Transaction) -> list[Generation]:
             def between(first: int, last: int) -> Iterator[Materialization]:
                 params = {"key": json.dumps(asset_key), "first": first, "last": last}
-                return self._materializations(run, _BETWEEN, params)
+                return self._materializations(run, sql.BETWEEN, params)
 
             return find_generations(run, _DIALECT, asset_key, limit, between)
 
@@ -222,10 +145,10 @@ class PostgresEventLog:
 
     def _sync(self, run: Transaction, receive: Callable[[Sequence[Event]], None]) -> Cursor:
         now = self._clock()
-        highest = run(_HIGHEST)[0][0]
+        highest = run(sql.HIGHEST)[0][0]
         settled = max(0, highest - _OVERLAP)
-        _, xmax, visible = run(_VISIBLE, (settled,))[0]
-        count, total = run(_FINGERPRINT, (settled,))[0]
+        _, xmax, visible = run(sql.VISIBLE, (settled,))[0]
+        count, total = run(sql.FINGERPRINT, (settled,))[0]
         start = Watermark(settled, count, total)
         watermark = start.advance(visible, 0, xmax, now).watermark
         assets, numbers = _assets(run)
@@ -237,7 +160,7 @@ class PostgresEventLog:
             for key, wiped in assets.items()
             if self._sync_asset(run, key, wiped, receive, above=fileless.above(key))
         }
-        found = self._consolidations(run.stream(_CONSOLIDATIONS, ()))
+        found = self._consolidations(run.stream(sql.CONSOLIDATIONS, ()))
         while some := list(islice(found, FEW)):
             receive(some)
         self._fileless = FilelessAssets(highest, _evidence(run, highest), frozenset(assets.keys() - named))
@@ -266,10 +189,10 @@ class PostgresEventLog:
         if wiped_at_us is not None:
             receive([Wipe(self._asset_key(key), wiped_at_us)])
         params = {"key": key, "wiped": _BEFORE_EVERYTHING if wiped_at_us is None else wiped_at_us, "up_to": up_to}
-        run(_NO_SPILL)
-        queries = [(_LATEST_PARTITIONED, _EARLIER_PARTITIONED)]
-        if run(_HAS_UNPARTITIONED, params)[0][0]:
-            queries.append((_LATEST_UNPARTITIONED, _EARLIER_UNPARTITIONED))
+        run(sql.NO_SPILL)
+        queries = [(sql.LATEST_PARTITIONED, sql.EARLIER_PARTITIONED)]
+        if run(sql.HAS_UNPARTITIONED, params)[0][0]:
+            queries.append((sql.LATEST_UNPARTITIONED, sql.EARLIER_UNPARTITIONED))
         names_file = False
         for latest, earlier in queries:
             bare: dict[str | None, int] = {}
@@ -290,7 +213,7 @@ class PostgresEventLog:
 
         Args:
             run: Runs statements.
-            query: One of `_EARLIER`.
+            query: One of `sql.EARLIER`.
             key: The asset.
             bare: By partition, the event that names none. Further back is looked in steps that grow, so that few events
                 are looked at where a file is near, and few statements are run where there is none.
@@ -304,7 +227,7 @@ class PostgresEventLog:
             bare = {partition: lowest for partition, named, lowest, count in found if not named and count == window}
             ids = [named for _, named, _, _ in found if named]
             for start in range(0, len(ids), BATCH):
-                for event in self._materializations(run, _BY_ID, (ids[start : start + BATCH],)):
+                for event in self._materializations(run, sql.BY_ID, (ids[start : start + BATCH],)):
                     if event.file is None:  # the text only looked as if it named one
                         bare[event.partition_key] = event.event_id
                     else:
@@ -312,12 +235,12 @@ class PostgresEventLog:
             window *= _WINDOW_GROWTH
 
     def _poll(self, run: Transaction, cursor: Cursor) -> Poll:
-        xmin, xmax, visible = run(_VISIBLE, (cursor.watermark.settled,))[0]
+        xmin, xmax, visible = run(sql.VISIBLE, (cursor.watermark.settled,))[0]
         advance = cursor.watermark.advance(visible, xmin, xmax, self._clock())
         fresh, watermark = advance.fresh, advance.watermark
         events: list[Event] = []
         for start in range(0, len(fresh), BATCH):
-            events += self._materializations(run, _BY_ID, (fresh[start : start + BATCH],))
+            events += self._materializations(run, sql.BY_ID, (fresh[start : start + BATCH],))
         assets, numbers = _assets(run)
         for key, wiped_at_us in assets.items():
             if key not in cursor.assets:  # its row comes in a transaction of its own, after its first event's
@@ -343,10 +266,10 @@ class PostgresEventLog:
 
         All ids up to the watermark are visible. One that is missed above it costs speed until the next full sync.
         """
-        ids = frozenset(event_id for (event_id,) in run(_OBSERVED, (since,)))
+        ids = frozenset(event_id for (event_id,) in run(sql.OBSERVED, (since,)))
         fresh, self._observed = ids - self._observed, ids
         if fresh:
-            yield from self._consolidations(run.stream(_CONSOLIDATIONS_BY_ID, (sorted(fresh),)))
+            yield from self._consolidations(run.stream(sql.CONSOLIDATIONS_BY_ID, (sorted(fresh),)))
 
     def _consolidations(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[Consolidation]:
         for event_id, key, at_us, run_id, event in rows:
@@ -354,7 +277,7 @@ class PostgresEventLog:
                 yield Consolidation(self._asset_key(key), event_id, at_us, run_id, objects)
 
     def _verify(self, run: Transaction, cursor: Cursor) -> str | None:
-        count, total = run(_FINGERPRINT, (cursor.watermark.settled,))[0]
+        count, total = run(sql.FINGERPRINT, (cursor.watermark.settled,))[0]
         if (count, total) == (cursor.watermark.count, cursor.watermark.total):
             return None
         return f"{cursor.watermark.count} events were read up to id {cursor.watermark.settled}, now there are {count}"
@@ -369,7 +292,7 @@ class PostgresEventLog:
                 continue
             yield Materialization(self._asset_key(key), event_id, partition_key, at_us, run_id, file)
         for start in range(0, len(not_cut), BATCH):
-            yield from self._materializations(run, _WHOLE_BY_ID, (not_cut[start : start + BATCH],))
+            yield from self._materializations(run, sql.WHOLE_BY_ID, (not_cut[start : start + BATCH],))
 
     def _asset_key(self, key: str) -> AssetKey:
         if key not in self._keys:
@@ -379,12 +302,12 @@ class PostgresEventLog:
 
 def _assets(run: Transaction) -> tuple[dict[str, int | None], dict[str, int]]:
     """Return when each asset was wiped, and the number of its row."""
-    found = run(_ASSETS)
+    found = run(sql.ASSETS)
     return {key: wiped for key, wiped, _ in found}, {key: number for key, _, number in found}
 
 
 def _evidence(run: Transaction, up_to: int) -> Sequence[Any]:
-    return run(_EVIDENCE, {"up_to": up_to})[0]
+    return run(sql.EVIDENCE, {"up_to": up_to})[0]
 
 
 def _batches(events: Iterator[Materialization]) -> Iterator[list[Materialization]]:

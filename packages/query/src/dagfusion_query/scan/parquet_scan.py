@@ -39,8 +39,7 @@ from dagfusion_query.plan_messages import (
     TableParquetOptions,
     UnionExecNode,
 )
-from dagfusion_query.scan.copied_scan import CopiedScan
-from dagfusion_query.scan.table_scan import Scan, may_hold_nan
+from dagfusion_query.scan.table_scan import CopiedScan, Scan, may_hold_nan
 from dagfusion_query.wire import children, fields, message, rewrite, uint
 
 SMALL_BYTES = 1 << 20  # all of such a file is read as fast as its page index, which DataFusion asks for at each query

@@ -23,7 +23,6 @@ from datafusion import ExecutionPlan, Expr, LogicalPlan, SessionContext
 from dagfusion_contract.naming import TableName
 from dagfusion_query.plan_messages import CoalescePartitionsExecNode, ListingTableScanNode, PhysicalPlanNode
 from dagfusion_query.scan.catalog_aggregates import Mention, aggregate_over_scan, answer
-from dagfusion_query.scan.copied_scan import MANY, CopiedScan, CopyPolicy
 from dagfusion_query.scan.join_order import SMALL_ROWS, result_columns, small_side_first
 from dagfusion_query.scan.large_objects import FOOTER_REQUESTS
 from dagfusion_query.scan.listing_tables import Template, folder_url
@@ -35,7 +34,7 @@ from dagfusion_query.scan.plan_faults import (
     lost_in_physical_plan,
     may_misplace_filters,
 )
-from dagfusion_query.scan.table_scan import Filter, Scan, ScannedTable, prune_scan
+from dagfusion_query.scan.table_scan import MANY, CopiedScan, CopyPolicy, Filter, Scan, ScannedTable, prune_scan
 from dagfusion_query.wire import children, fields, message, rewrite
 
 _LIMITED = re.compile(r"LimitExec|limit=|^(?!.*TopK).*fetch=", re.MULTILINE)

@@ -11,7 +11,7 @@ from it whether the guess is right. There, what the engine says is known by its 
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from dagfusion_contract.secret_reference import is_reference
+from dagfusion_query.documents.queries import ExplanationDocument
 from dagfusion_query.errors import (
     ArchivedObjectError,
     ExecutionError,
@@ -57,6 +58,7 @@ _FILE_LABEL = re.compile(r"\bfilename=([^{},]*)")  # of a metric
 _STORE_ERRORS = (ArchivedObjectError, StaleObjectError, StoreUnavailableError)
 _CALLERS_WORDS = (StatementError, ExecutionError, UnsupportedTypeError)
 _SHORTEST_KEY = 12  # keys of test servers are words such as `test`, and are no secret
+_NAMED = 1000  # partitions and objects that an explanation names
 _ERROR_BYTES = 1500  # of an error; up to three times as many where they are escaped
 
 
@@ -145,10 +147,28 @@ class StatementRedactor:
         return self._redactor.plan(text, has_folders=bool(self._folders))
 
     def explanation(self, found: Explanation) -> Explanation:
-        """Return an explanation with redacted plans. Its URIs stay; see `uri`."""
+        """Return an explanation with redacted plans. Its URIs stay; see `document`."""
         return replace(found, logical=self.plan(found.logical), physical=self.plan(found.physical))
 
-    def uri(self, uri: str) -> str:
+    def document(self, found: Explanation, generations: Mapping[str, int]) -> ExplanationDocument:
+        """Return an explanation as it is sent, with at most as many partitions and objects as a person reads.
+
+        Args:
+            found: The explanation, with redacted plans.
+            generations: The generation of each environment.
+        """
+        scans = [
+            replace(
+                scan,
+                partitions=scan.partitions[:_NAMED],
+                uris=list(map(self._uri, scan.uris[:_NAMED])),
+                large_objects=list(map(self._uri, scan.large_objects[:_NAMED])),
+            )
+            for scan in found.scans
+        ]
+        return ExplanationDocument(scans, found.logical, found.physical, found.path, generations=generations)
+
+    def _uri(self, uri: str) -> str:
         """Return the URI of an object without its local folder."""
         return self._redactor.text(uri, self._folders)
 
@@ -170,6 +190,10 @@ class RedactedPlans:
             return None
         columns = [pa.array([self._shown(text) for text in column.to_pylist()], column.type) for column in batch]
         return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for the next batch; see `Batches`."""
+        return self._batches.wait(timeout_s)
 
     def check(self) -> None:
         """Compare the objects that were read so far with their events."""

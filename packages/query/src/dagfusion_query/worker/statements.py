@@ -9,16 +9,17 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
 import pyarrow as pa
 
-from dagfusion_query.documents.queries import ExplanationDocument, Failure
+from dagfusion_query.documents.queries import Failure
 from dagfusion_query.engine.engine import Prepared
-from dagfusion_query.engine.plan_run import Batches, Finished, Run
+from dagfusion_query.engine.plan_run import Batches, Finished
 from dagfusion_query.errors import QueryCancelledError, ResultTooLargeError
 from dagfusion_query.formats.encoders import Piece
 from dagfusion_query.returned_values import Explanation
@@ -44,7 +45,6 @@ Send: TypeAlias = Callable[..., None]
 CHUNK_BYTES = 1 << 20
 _SOON_S = 0.002  # a batch that comes within it shares a chunk with the one before
 _REST_S = 1.0  # that threads have to leave a run that was given up
-_NAMED = 1000  # partitions and objects that an explanation names
 
 
 class ResultChunks:
@@ -169,16 +169,36 @@ class StatementRun:
             SocketClosedError: The service is gone.
         """
         self._mark(Phase.planning)
-        try:
-            self._answer(body, send)
-        except SocketClosedError:
-            raise
-        except BaseException as error:  # noqa: BLE001  # whatever it is, the service has to hear of it
-            failure = _cancelled() if self._cancelled.is_set() else self._engine.failure(error)
-            text = self._shown.error(failure)
-            self._mark(Phase.resting)
-            send(encode(Kind.failed, Failure.of(failure, text)))
-            self._is_whole = False
+        with self._failure_sent(send):
+            plan = self._engine.plan(self._statement, body)
+            self._shown = StatementRedactor(self._redactor, plan.folders)
+            prepared = plan.prepared
+            plans = self._explained(prepared).to_arrow() if prepared.is_explain else None
+            schema = prepared.schema if plans is None else plans.schema
+            described = [memoryview(schema.serialize())]
+            planned = encode(Kind.planned, plan.facts, described)
+            self._mark(Phase.running)
+            match self._statement.mode:
+                case Mode.describe:
+                    send(planned, encode(Kind.end, End()))
+                case Mode.explain:
+                    document = self._shown.document(self._explained(prepared), plan.facts.generations)
+                    send(planned, encode(Kind.end, End(explanation=document)))
+                case Mode.run:
+                    began = time.perf_counter()
+                    kept = self._statement.result_cache
+                    batches: Batches = (
+                        self._engine.run(prepared, result_cache=kept, cancelled=self._cancelled)
+                        if plans is None
+                        else Finished(plans)
+                    )
+                    if batches.path is not None:
+                        planned = encode(Kind.planned, replace(plan.facts, path=batches.path), described)
+                    if prepared.is_analysis:
+                        batches = RedactedPlans(
+                            batches, lambda text: self._shown.plan(with_tables(prepared.shown(text)))
+                        )
+                    self._stream(batches, ResultChunks(self._statement, schema, planned, send), began)
 
     def abandon(self) -> bool:
         """Release the batches; if the statement ended early, cancel them and return True."""
@@ -189,34 +209,19 @@ class StatementRun:
         batches.cancel()
         return True
 
-    def _answer(self, body: memoryview | bytes, send: Send) -> None:
-        plan = self._engine.plan(self._statement, body)
-        self._shown = StatementRedactor(self._redactor, plan.folders)
-        prepared = plan.prepared
-        plans = self._explained(prepared).to_arrow() if prepared.is_explain else None
-        schema = prepared.schema if plans is None else plans.schema
-        described = [memoryview(schema.serialize())]
-        planned = encode(Kind.planned, plan.facts, described)
-        self._mark(Phase.running)
-        match self._statement.mode:
-            case Mode.describe:
-                send(planned, encode(Kind.end, End()))
-            case Mode.explain:
-                document = self._document(self._explained(prepared), plan.facts.generations)
-                send(planned, encode(Kind.end, End(explanation=document)))
-            case Mode.run:
-                began = time.perf_counter()
-                batches: Batches
-                if plans is not None:
-                    batches = Finished(plans)
-                else:
-                    kept = self._statement.result_cache
-                    batches = self._engine.answer(prepared, result_cache=kept, cancelled=self._cancelled)
-                if batches.path is not None:
-                    planned = encode(Kind.planned, replace(plan.facts, path=batches.path), described)
-                if prepared.is_analysis:
-                    batches = RedactedPlans(batches, lambda text: self._shown.plan(with_tables(prepared.shown(text))))
-                self._stream(batches, ResultChunks(self._statement, schema, planned, send), began)
+    @contextmanager
+    def _failure_sent(self, send: Send) -> Iterator[None]:
+        """Send whatever is raised; the service has to hear of it."""
+        try:
+            yield
+        except SocketClosedError:
+            raise
+        except BaseException as error:  # noqa: BLE001  # whatever it is
+            failure = _cancelled() if self._cancelled.is_set() else self._engine.failure(error)
+            text = self._shown.error(failure)
+            self._mark(Phase.resting)
+            send(encode(Kind.failed, Failure.of(failure, text)))
+            self._is_whole = False
 
     def _stream(self, batches: Batches, output: ResultChunks, began: float) -> None:
         with self._lock:
@@ -224,16 +229,16 @@ class StatementRun:
             if self._cancelled.is_set():
                 batches.cancel()
         first_batch_s = None
-        if not _is_there(batches, _SOON_S):
+        if not batches.wait(_SOON_S):
             output.flush()
         while (batch := batches.next()) is not None:
             first_batch_s = time.perf_counter() - began if first_batch_s is None else first_batch_s
-            _is_there(batches, 0.0)  # have the next one made while this one is encoded
+            batches.wait(0.0)  # have the next one made while this one is encoded
             if not output.write(batch):
                 batches.check()
                 self._is_whole = False
                 break
-            if not _is_there(batches, _SOON_S):
+            if not batches.wait(_SOON_S):
                 output.flush()
             self._check()
         self._check()
@@ -253,19 +258,6 @@ class StatementRun:
 
     def _explained(self, prepared: Prepared) -> Explanation:
         return self._shown.explanation(self._engine.explain(prepared))
-
-    def _document(self, found: Explanation, generations: Mapping[str, int]) -> ExplanationDocument:
-        """Return an explanation as it is sent: with at most so many partitions and objects as a person reads."""
-        scans = [
-            replace(
-                scan,
-                partitions=scan.partitions[:_NAMED],
-                uris=list(map(self._shown.uri, scan.uris[:_NAMED])),
-                large_objects=list(map(self._shown.uri, scan.large_objects[:_NAMED])),
-            )
-            for scan in found.scans
-        ]
-        return ExplanationDocument(scans, found.logical, found.physical, found.path, generations=generations)
 
 
 class Statements:
@@ -345,11 +337,6 @@ class Statements:
 
 def _cancelled() -> QueryCancelledError:
     return QueryCancelledError("the query was cancelled")
-
-
-def _is_there(batches: Batches, within_s: float) -> bool:
-    """Return True if the next batch, or the end, arrives within this time."""
-    return not isinstance(batches, Run) or batches.wait(within_s)
 
 
 def _parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:

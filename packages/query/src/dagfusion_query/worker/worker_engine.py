@@ -111,7 +111,7 @@ class WorkerEngine(Engine):
             _log.warning("this worker starts without the catalogs: %s", error)
             snapshot = Snapshot(0, "")
         try:
-            run = self.start(self.prepare("SELECT 1", None, snapshot))
+            run = self.run(self.prepare("SELECT 1", None, snapshot))
         except ResourcesError as error:
             _log.warning("this worker starts cold: %s", error)  # and is ready when there is room again
             return
