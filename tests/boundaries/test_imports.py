@@ -42,6 +42,7 @@ TOWERS: Mapping[str, Sequence[str]] = {
         "frames",
         "split",
         "parquet",
+        "uploads",
         "store",
         "replacing",
         "writer",

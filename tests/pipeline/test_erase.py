@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from dagfusion_pipeline import build_erasure_job, erase_table, rewriter, wipe_partitions
+from dagfusion_pipeline import build_erasure_job, maintenance, rewriter, wipe_partitions
 from dagfusion_pipeline.commands import commands
 from dagfusion_pipeline.consolidate import consolidate_asset
 from dagfusion_pipeline.erase import erase_rows
@@ -241,7 +241,7 @@ def test_the_command_erases_rows_of_a_table(prefix: str, tmp_path: Path, monkeyp
     for name, value in {"DAGSTER_HOME": str(tmp_path), "ENVIRONMENT": "local", "S3_BUCKET": "lake"}.items():
         monkeypatch.setenv(name, value)
     manager = Hive(bucket="lake", prefix=prefix)
-    monkeypatch.setattr(erase_table, "PartitionedS3ParquetIOManager", lambda **_: manager)
+    monkeypatch.setattr(maintenance, "PartitionedS3ParquetIOManager", lambda **_: manager)
     (tmp_path / "dagster.yaml").touch()
     (tmp_path / "keys").write_text("3\n")
     with dg.DagsterInstance.get() as instance:

@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from dagfusion_pipeline import PartitionedS3ParquetIOManager, repair_table
+from dagfusion_pipeline import PartitionedS3ParquetIOManager, maintenance
 from dagfusion_pipeline.commands import commands
 from dagfusion_pipeline.errors import BusyAssetError, ConfigurationError
 from dagfusion_pipeline.latest_events import latest_events
@@ -118,7 +118,7 @@ def test_the_command_repairs_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for name, value in {"DAGSTER_HOME": str(tmp_path), "ENVIRONMENT": "local", "S3_BUCKET": "lake"}.items():
         monkeypatch.setenv(name, value)
     made = Hive(bucket="lake", prefix="repair_command")
-    monkeypatch.setattr(repair_table, "PartitionedS3ParquetIOManager", lambda **_: made)
+    monkeypatch.setattr(maintenance, "PartitionedS3ParquetIOManager", lambda **_: made)
     (tmp_path / "dagster.yaml").touch()
     with dg.DagsterInstance.get() as instance:
         write(instance, made)

@@ -1,12 +1,14 @@
 """A catalog that follows an event log: what a test sees of it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dagfusion_contract.naming import TableName
+from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.catalog.model import Snapshot
+from dagfusion_query.event_log.event_log_interface import AssetKey, Event, Evidence, Generation, History, Moment
 
 Record = Callable[..., dict[str, Any]]
 Opened = Callable[..., LiveCatalog]
@@ -34,3 +36,27 @@ def wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it never came to hold"
         time.sleep(0.005)
+
+
+class PartialLog:
+    """The part of an event log that a follower does not ask for. A fake adds the rest."""
+
+    keeps_ids = True
+
+    def purged_assets(self) -> Sequence[AssetKey]:
+        return []
+
+    def evidence(self, event_ids: Sequence[int]) -> Evidence:
+        raise NotImplementedError
+
+    def history(self, asset_key: Sequence[str], partition_key: str | None) -> History:
+        raise NotImplementedError
+
+    def moment(self, as_of: AsOf) -> Moment:
+        raise NotImplementedError
+
+    def past(self, asset_key: AssetKey, moment: Moment, receive: Callable[[Sequence[Event]], None]) -> None:
+        raise NotImplementedError
+
+    def generations(self, asset_key: AssetKey, limit: int) -> Sequence[Generation]:
+        raise NotImplementedError

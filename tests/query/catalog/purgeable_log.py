@@ -5,22 +5,19 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from itertools import count
 
-from dagfusion_query.as_of import AsOf
 from dagfusion_query.errors import EventLogUnavailableError
 from dagfusion_query.event_log.event_log_interface import (
     AssetKey,
     Cursor,
     Event,
     Evidence,
-    Generation,
-    History,
     Mark,
     Materialization,
-    Moment,
     Poll,
     Watermark,
     Wipe,
 )
+from tests.query.catalog.following import PartialLog
 
 _runs = count()
 
@@ -40,10 +37,8 @@ class Tables:
     assets: dict[str, tuple[int, int | None]] = field(default_factory=dict)
 
 
-class PurgeableLog:
+class PurgeableLog(PartialLog):
     """An event log; `follow_rules` changes how its events are read. While it is `down`, only its identity is known."""
-
-    keeps_ids = True
 
     def __init__(self) -> None:
         self.tables, self.database, self.now_us, self._rows = Tables(), 1, 0, count(1)
@@ -111,21 +106,6 @@ class PurgeableLog:
         wanted = {*event_ids}
         marks = {e.event_id: Mark(e.run_id, e.at_us) for e in self.tables.events if e.event_id in wanted}
         return Evidence(marks, self.tables.last_id)
-
-    def purged_assets(self) -> Sequence[AssetKey]:
-        return []
-
-    def history(self, asset_key: Sequence[str], partition_key: str | None) -> History:
-        raise NotImplementedError
-
-    def moment(self, as_of: AsOf) -> Moment:
-        raise NotImplementedError
-
-    def past(self, asset_key: AssetKey, moment: Moment, receive: Callable[[Sequence[Event]], None]) -> None:
-        raise NotImplementedError
-
-    def generations(self, asset_key: AssetKey, limit: int) -> Sequence[Generation]:
-        raise NotImplementedError
 
     def close(self) -> None:
         """Do nothing: another catalog may read it."""

@@ -10,10 +10,10 @@ from dagfusion_query.errors import EventRecordError
 from dagfusion_query.event_log.event_log_interface import Materialization
 from dagfusion_query.event_log.stored_event import EventReader
 from tests.contract.records import file_record
+from tests.query.catalog.checkpointing import Service
 from tests.query.catalog.following import Clock
 from tests.query.catalog.purgeable_log import PurgeableLog
 from tests.query.catalog.test_checkpoint_sequences import ASSETS, materialization
-from tests.query.catalog.test_checkpointer import Service
 
 STARTS = pytest.mark.parametrize("keeps_state", [True, False])
 

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.log_follower import LogFollower, SyncSchedule
 from dagfusion_query.catalog.model import Snapshot
@@ -16,26 +15,19 @@ from dagfusion_query.catalog.snapshot import Stored
 from dagfusion_query.discovery import Discovery
 from dagfusion_query.errors import EventLogUnavailableError, SnapshotError
 from dagfusion_query.event_log.event_log_interface import (
-    AssetKey,
     Cursor,
     Event,
-    Evidence,
-    Generation,
-    History,
-    Moment,
     Poll,
     Watermark,
 )
 from tests.query.catalog.folding import EMPTY, Record, seen, written
-from tests.query.catalog.following import Clock
+from tests.query.catalog.following import Clock, PartialLog
 
 VERIFY_S, SYNC_S = 60.0, 3600.0
 
 
-class MemoryLog:
+class MemoryLog(PartialLog):
     """An event log that holds its events, and notes the calls."""
-
-    keeps_ids = True
 
     def __init__(self, events: Sequence[Event]) -> None:
         self.events = [*events]
@@ -64,24 +56,6 @@ class MemoryLog:
     def verify(self, cursor: Cursor) -> str | None:  # noqa: ARG002  # of the protocol
         self._note("verify")
         return self.mismatch
-
-    def evidence(self, event_ids: Sequence[int]) -> Evidence:
-        raise NotImplementedError
-
-    def purged_assets(self) -> Sequence[AssetKey]:
-        return []
-
-    def history(self, asset_key: Sequence[str], partition_key: str | None) -> History:
-        raise NotImplementedError
-
-    def moment(self, as_of: AsOf) -> Moment:
-        raise NotImplementedError
-
-    def past(self, asset_key: AssetKey, moment: Moment, receive: Callable[[Sequence[Event]], None]) -> None:
-        raise NotImplementedError
-
-    def generations(self, asset_key: AssetKey, limit: int) -> Sequence[Generation]:
-        raise NotImplementedError
 
     def close(self) -> None:
         raise AssertionError("a follower does not close its event log")

@@ -10,8 +10,8 @@ import pytest
 from obstore.store import MemoryStore
 
 from dagfusion_query.event_log.event_log_interface import Mark
+from tests.query.catalog.checkpointing import Service
 from tests.query.catalog.following import Clock, Record
-from tests.query.catalog.test_checkpointer import Service
 
 KEY = ("Silver", "TaxID", "partitioned_organizations")
 

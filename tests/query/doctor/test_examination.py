@@ -10,9 +10,9 @@ from dagfusion_query.catalog.checkpoint import CheckpointStore, Head
 from dagfusion_query.config import read_config
 from dagfusion_query.doctor import examination
 from dagfusion_query.errors import QueryError, SnapshotError, StoreUnavailableError
+from tests.query.catalog.checkpointing import Service
 from tests.query.catalog.following import Clock
 from tests.query.catalog.purgeable_log import PurgeableLog
-from tests.query.catalog.test_checkpointer import Service
 
 FOLDER = "s3://bucket/_catalog"
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from dagfusion_pipeline import PartitionedS3ParquetIOManager, S3ParquetIOManager
+from dagfusion_query.iceberg.publisher import Publisher
+from dagfusion_query.settings import Settings
 from tests.query.iceberg.lake import Lake, running
 from tests.stores import s3_fields
 
@@ -40,3 +42,10 @@ def flat(s3_fields: dict[str, Any]) -> S3ParquetIOManager:
 def name() -> str:
     """Of an asset that no other test has."""
     return f"asset_{next(_names)}"
+
+
+@pytest.fixture
+def publisher(tmp_path: Path) -> Iterator[Publisher]:
+    made = Publisher(f"file://{tmp_path}/_iceberg", Settings())
+    yield made
+    made.close()

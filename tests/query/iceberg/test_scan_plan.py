@@ -1,14 +1,10 @@
-"""Plans for Iceberg's clients: no file with a matching row is missing, and what is said to be decided is."""
+"""Plans for Iceberg's clients: the files of a scan, page by page."""
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import hypothesis
-import hypothesis.strategies as st
 import numpy as np
 import orjson
 import pytest
@@ -18,145 +14,10 @@ from pyiceberg.expressions.parser import parse
 
 from dagfusion_query.errors import BadRequestError, UnsupportedTypeError
 from dagfusion_query.iceberg import scan_plan
-from dagfusion_query.iceberg.iceberg_schema import iceberg_schema, layouts_of
 from dagfusion_query.iceberg.publisher import Published, Publisher
-from dagfusion_query.iceberg.scan_filter import ScanFilter
 from dagfusion_query.iceberg.scan_plan import PlannedScan, read_token, scan_tasks
-from dagfusion_query.settings import Settings
-from tests.query.iceberg.reading import Part, folded, only, publish
-from tests.tiers import examples
-
-KINDS = {"state": "string", "day": "date32[day]"}
-COLUMNS = {"n": "int32", "text": "string", "x": "double"}
-STATES = ["", "A", "AB", "B", "ü", "\U0001f600"]
-DAYS = [dt.date(2024, 1, day) for day in (1, 2, 3)]
-VALUES: Mapping[str, Sequence[Any]] = {
-    "state": STATES,
-    "day": DAYS,
-    "n": [-5, 0, 1, 7, 2**31 - 1],
-    "text": STATES,
-    "x": [-1.5, 0.0, -0.0, 2.5, float("nan")],
-}
-ORDERED: Mapping[str, Callable[[Any, Any], bool]] = {
-    "eq": lambda one, other: one == other,
-    "lt": lambda one, other: one < other,
-    "lt-eq": lambda one, other: one <= other,
-    # For engines in which NaN is the greatest number.
-    "gt": lambda one, other: one > other or one != one,  # noqa: PLR0124
-    "gt-eq": lambda one, other: one >= other or one != one,  # noqa: PLR0124
-}
-Row = Mapping[str, Any]
-
-
-@pytest.fixture
-def publisher(tmp_path: Path) -> Iterator[Publisher]:
-    made = Publisher(f"file://{tmp_path}/_iceberg", Settings())
-    yield made
-    made.close()
-
-
-def passes(one: Any, row: Row, *, nulls_differ: bool) -> bool | None:
-    """Evaluate a filter over a row. NULL differs from each value, or it is unknown whether it does."""
-    if isinstance(one, bool):
-        return one
-    kind = one["type"]
-    inner = [passes(one[key], row, nulls_differ=nulls_differ) for key in ("child", "left", "right") if key in one]
-    if kind == "not":
-        return None if inner[0] is None else not inner[0]
-    if inner:
-        decisive = kind == "or"
-        return decisive if decisive in inner else None if None in inner else not decisive
-    return passes_column(kind, one, row[one["term"]], nulls_differ=nulls_differ)
-
-
-def passes_column(kind: str, one: Row, value: Any, *, nulls_differ: bool) -> bool | None:
-    if kind in ("is-null", "not-null"):
-        return (value is None) is (kind == "is-null")
-    if value is None:
-        return True if nulls_differ and kind.startswith("not-") else None
-    return (not kind.startswith("not-")) is compares(kind.removeprefix("not-").removeprefix("is-"), value, one)
-
-
-def compares(kind: str, value: Any, one: Row) -> bool:
-    plain = value.isoformat() if isinstance(value, dt.date) else value
-    if kind == "nan":
-        return bool(value != value)  # noqa: PLR0124
-    if kind == "in":
-        return plain in one["values"]
-    if kind == "starts-with":
-        return str(plain).startswith(one["value"])
-    if isinstance(plain, str):  # as bytes are ordered
-        return ORDERED[kind](plain.encode(), one["value"].encode())
-    return ORDERED[kind](plain, one["value"])
-
-
-def as_json(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, dt.date) else value
-
-
-@st.composite
-def predicates(draw: st.DrawFn) -> dict[str, Any]:
-    term = draw(st.sampled_from(sorted(VALUES)))
-    literals = st.sampled_from([as_json(v) for v in VALUES[term] if v == v])  # noqa: PLR0124  # JSON has no NaN
-    kinds = ["eq", "not-eq", "lt", "lt-eq", "gt", "gt-eq", "in", "not-in", "is-null", "not-null"]
-    kinds += {"x": ["is-nan", "not-nan"], "state": ["starts-with", "not-starts-with"]}.get(term, [])
-    kinds += ["starts-with", "not-starts-with"] if term == "text" else []
-    kind = draw(st.sampled_from(kinds))
-    if kind in ("in", "not-in"):
-        return {"type": kind, "term": term, "values": draw(st.lists(literals, max_size=3))}
-    if kind.endswith(("-null", "-nan")):
-        return {"type": kind, "term": term}
-    return {"type": kind, "term": term, "value": draw(literals)}
-
-
-FILTERS = st.recursive(
-    st.booleans() | predicates(),
-    lambda inner: (
-        st.fixed_dictionaries({"type": st.just("not"), "child": inner})
-        | st.fixed_dictionaries({"type": st.sampled_from(["and", "or"]), "left": inner, "right": inner})
-    ),
-    max_leaves=5,
-)
-
-
-@st.composite
-def lakes(draw: st.DrawFn) -> list[tuple[tuple[Any, Any], list[Row]]]:
-    keys = st.tuples(st.none() | st.sampled_from(STATES), st.none() | st.sampled_from(DAYS))
-    rows = st.fixed_dictionaries({name: st.none() | st.sampled_from(VALUES[name]) for name in COLUMNS})
-    some = st.tuples(keys, st.lists(rows, min_size=1, max_size=3))
-    found = draw(st.lists(some, min_size=1, max_size=5, unique_by=lambda one: repr(one[0])))
-    return [(key, [{"state": key[0], "day": key[1], **row} for row in some]) for key, some in found]
-
-
-def stats(rows: Sequence[Row]) -> dict[str, Any]:
-    found = {}
-    for name in COLUMNS:
-        values = [row[name] for row in rows if row[name] is not None]
-        found[name] = {"nulls": len(rows) - len(values)}
-        # Bounds leave NaN out, and strings are ordered as their bytes.
-        numbers = sorted((v for v in values if v == v), key=lambda v: v.encode() if isinstance(v, str) else v)  # noqa: PLR0124
-        if numbers:
-            found[name] |= {"min": numbers[0], "max": numbers[-1]}
-    return found
-
-
-@pytest.mark.parametrize("known", ["with statistics", "without"])
-@hypothesis.given(lake=lakes(), filter_=FILTERS)
-@hypothesis.settings(max_examples=examples(100))
-def test_no_row_is_missed(lake: list[tuple[tuple[Any, Any], list[Row]]], filter_: Any, known: str) -> None:
-    parts = [
-        Part([as_json(value) for value in key], COLUMNS, stats(rows) if known == "with statistics" else {}, len(rows))
-        for key, rows in lake
-    ]
-    snapshot = folded(parts, KINDS)
-    table = only(snapshot)
-    schema = iceberg_schema(table, layouts_of(table, snapshot.asset_states[table.asset_key]))
-    matches = ScanFilter(table.files, schema).matches(filter_)
-    for (_, rows), may, decided in zip(lake, matches.may, matches.all, strict=True):
-        for nulls_differ in (False, True):
-            outcomes = [passes(filter_, row, nulls_differ=nulls_differ) for row in rows]
-            assert may or True not in outcomes
-            assert not decided or set(outcomes) == {True}
+from tests.query.iceberg.planned_lake import DAYS, as_json, lake_of
+from tests.query.iceberg.reading import Part, folded, publish
 
 
 def tasks_of(version: Published, filter_: Any, *, has_numbers: bool = False) -> ScanTasks:
@@ -175,12 +36,6 @@ def raw_tasks(scan: PlannedScan, version: Published, *, has_numbers: bool) -> li
     """The first page of a plan."""
     tasks = orjson.loads(orjson.dumps(scan_tasks(scan, version, has_numbers=has_numbers)))["file-scan-tasks"]
     return list(tasks)
-
-
-def lake_of(publisher: Publisher, states: Sequence[str | None] = ("CA", "NY")) -> Published:
-    bounds = {"n": {"min": 1, "max": 9, "nulls": 0}}
-    parts = [Part((state, as_json(day)), {"n": "int32"}, bounds) for state in states for day in DAYS]
-    return publish(publisher, folded(parts, KINDS))
 
 
 def numbers(tasks: ScanTasks) -> list[int]:
@@ -254,132 +109,6 @@ def test_forms_of_partition_values(publisher: Publisher, kind: str, value: Any, 
         assert task["data-file"]["partition"] == [number]
 
 
-@pytest.mark.parametrize(
-    ("kind", "value", "literal"),
-    [
-        ("timestamp[s]", "2024-01-05T06:00:00", "2024-01-05T06:00:00"),
-        ("timestamp[us]", "2024-01-05T06:00:00", 1_704_434_400_000_000),
-        ("timestamp[us, tz=UTC]", "2024-01-05T06:00:00.000000Z", "2024-01-05T07:00:00+01:00"),
-        ("decimal128(6, 2)", "1.50", "1.5"),
-        ("date32[day]", "2024-01-05", 19_727),
-        ("uint64", 2**64 - 1, str(2**64 - 1)),
-        ("bool", True, True),
-    ],
-)
-def test_literals(publisher: Publisher, kind: str, value: Any, literal: Any) -> None:
-    version = publish(publisher, folded([Part((value,), {"n": "int32"}, {})], {"p": kind}))
-    scan_filter = ScanFilter(version.table.files, version.schema)
-    equal = scan_filter.matches({"type": "eq", "term": "p", "value": literal})
-    assert (equal.may.tolist(), equal.all.tolist()) == ([True], [True])
-    other = scan_filter.matches({"type": "not-eq", "term": {"type": "reference", "term": "p"}, "value": literal})
-    assert (other.may.tolist(), other.all.tolist()) == ([False], [False])
-
-
-@pytest.mark.parametrize(
-    "filter_",
-    [
-        {"type": "eq", "term": "n", "value": "five"},
-        *({"type": kind, "term": "n", "value": v} for kind in ("eq", "lt", "gt-eq") for v in (1.5, -1.5, 9.5, 10.5)),
-        {"type": "in", "term": "n", "values": [20, 20.5]},
-        {"type": "eq", "term": "n", "value": 2**40},
-        {"type": "starts-with", "term": "n", "value": "1"},
-        {"type": "eq", "term": "day", "value": 19723.5},
-        {"type": "lt", "term": "day", "value": "2024-01-01T12:00:00"},
-        {"type": "eq", "term": "n", "value": True},
-        {"type": "eq", "term": "day", "value": "yesterday"},
-        {"type": "eq", "term": {"type": "transform", "transform": "bucket[16]", "term": "state"}, "value": 3},
-        {"type": "eq", "term": "struct.field", "value": 3},
-    ],
-)
-def test_what_is_not_understood_keeps_all_files(publisher: Publisher, filter_: Any) -> None:
-    version = lake_of(publisher)
-    for one in (filter_, {"type": "not", "child": filter_}):
-        matches = ScanFilter(version.table.files, version.schema).matches(one)
-        assert matches.may.all()
-        assert not np.any(matches.all)
-
-
-def deep(levels: int) -> Any:
-    filter_: Any = True
-    for _ in range(levels):
-        filter_ = {"type": "not", "child": filter_}
-    return filter_
-
-
-def wide(count: int) -> Any:
-    """A balanced tree of this many predicates, and a few more."""
-    level: list[Any] = [{"type": "is-null", "term": "n"}] * count
-    while len(level) > 1:
-        pairs = zip(level[::2], [*level[1::2], True], strict=False)
-        level = [{"type": "or", "left": left, "right": right} for left, right in pairs]
-    return level[0]
-
-
-@pytest.mark.parametrize(
-    ("filter_", "message"),
-    [
-        ({"type": "like", "term": "state", "value": "C%"}, "unknown type 'like'"),
-        ({"type": "and", "left": True}, "unknown type None"),
-        ({"type": "in", "term": "state", "values": "CA"}, "needs a list"),
-        ({"type": "eq", "term": "none", "value": 1}, "names the column 'none', which the table does not have"),
-        ({"type": "eq", "term": "STATE", "value": "CA"}, "names the column 'STATE'"),
-        ("state = 'CA'", "unknown type None"),
-        (deep(300), "nested 200 deep"),
-        (wide(1001), "may have 1000 predicates"),
-    ],
-)
-def test_a_wrong_filter_is_refused(publisher: Publisher, filter_: Any, message: str) -> None:
-    version = lake_of(publisher)
-    with pytest.raises(BadRequestError, match=message):
-        ScanFilter(version.table.files, version.schema).matches(filter_)
-
-
-def test_names_of_any_letter_case(publisher: Publisher) -> None:
-    version = lake_of(publisher)
-    filter_ = {"type": "eq", "term": "STATE", "value": "CA"}
-    matches = ScanFilter(version.table.files, version.schema).matches(filter_, is_case_sensitive=False)
-    assert matches.may.tolist() == [True] * 3 + [False] * 3
-
-
-@pytest.mark.parametrize(
-    ("kind", "value", "literal"),
-    [
-        ("int32", 1, 1.5),
-        ("int32", -1, -1.5),
-        ("timestamp[us]", "2024-01-05T06:00:00.000001", "2024-01-05T06:00:00.0000015"),
-        ("timestamp[s]", "2024-01-05T06:00:00", "2024-01-05T06:00:00.5"),
-        ("timestamp[us, tz=UTC]", "2024-01-05T06:00:00.000000Z", "2024-01-05T06:00:00"),
-        ("decimal128(6, 2)", "1.50", "1.505"),
-        ("decimal128(6, 2)", "1.50", 1.5),
-        ("uint8", 1, -1),
-    ],
-)
-@pytest.mark.parametrize("operator", ["eq", "lt", "lt-eq", "gt", "gt-eq", "not-eq"])
-def test_a_value_that_the_column_cannot_have_decides_nothing(
-    publisher: Publisher, kind: str, value: Any, literal: Any, operator: str
-) -> None:
-    bounds = {"c": {"min": value, "max": value, "nulls": 0}}
-    version = publish(publisher, folded([Part((value,), {"c": kind}, bounds)], {"p": kind}))
-    for term in "pc":
-        matches = version.scan_filter.matches({"type": operator, "term": term, "value": literal})
-        assert (matches.may.tolist(), matches.all.tolist()) == ([True], [False])
-
-
-def test_years_that_python_does_not_have(publisher: Publisher) -> None:
-    version = publish(publisher, folded([Part(("2024-01-05T06:00:00",), {"n": "int32"}, {})], {"p": "timestamp[us]"}))
-    matches = version.scan_filter.matches({"type": "lt", "term": "p", "value": 10**18})
-    assert (matches.may.tolist(), matches.all.tolist()) == ([True], [True])
-
-
-@pytest.mark.parametrize("literal", [0.7, "0.7", "NaN", 1e300, 2**53 + 1])
-@pytest.mark.parametrize("kind", ["float", "double"])
-def test_numbers_that_a_float_column_rounds_decide_nothing(publisher: Publisher, kind: str, literal: Any) -> None:
-    low = 0.699999988079071  # 0.7 as a float
-    version = publish(publisher, folded([Part((), {"f": kind}, {"f": {"min": low, "max": low, "nulls": 0}})], {}))
-    matches = version.scan_filter.matches({"type": "lt", "term": "f", "value": literal})
-    assert matches.may.tolist() == [True]
-
-
 def test_a_long_filter_makes_small_pages(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan_plan, "_PAGE_BYTES", 300)
     version = lake_of(publisher)
@@ -402,11 +131,3 @@ def test_pages_are_the_same_in_all_services(publisher: Publisher) -> None:
 def test_a_token_of_nobody_is_refused(token: Any) -> None:
     with pytest.raises(BadRequestError, match="is not one that this catalog gave"):
         read_token(token)
-
-
-def test_decimals_of_statistics(publisher: Publisher) -> None:
-    bounds = {"d": {"min": "1.00", "max": "2.00", "nulls": 0}}
-    version = publish(publisher, folded([Part(("a",), {"d": "decimal128(6, 2)"}, bounds)], {"p": "string"}))
-    scan_filter = ScanFilter(version.table.files, version.schema)
-    for value, expected in ((Decimal("1.5"), True), (Decimal("2.01"), False)):
-        assert scan_filter.matches({"type": "eq", "term": "d", "value": str(value)}).may.tolist() == [expected]

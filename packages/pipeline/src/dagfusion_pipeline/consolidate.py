@@ -38,7 +38,7 @@ from dagfusion_pipeline.logged_files import (
     logged_consolidations,
     records_of,
 )
-from dagfusion_pipeline.maintenance import Manager, asset_keys, io_manager_of
+from dagfusion_pipeline.maintenance import Manager, asset_keys, build_job, io_manager_of
 from dagfusion_pipeline.parquet import Compression
 from dagfusion_pipeline.store import ObjectStore, StoredObject
 
@@ -115,12 +115,12 @@ def build_consolidate_job(
             )
             context.log.info("%s", described(key, found))
 
-    @dg.job(name=name, description="Writes small objects of partitions into few large ones, for faster scans.")
-    def consolidate() -> None:
-        # Definitions of ops have names of their own in a code location; this one is the same in every job.
-        consolidate_partitions.alias("consolidate_partitions")()
-
-    return consolidate
+    return build_job(
+        consolidate_partitions,
+        "consolidate_partitions",
+        name=name,
+        description="Writes small objects of partitions into few large ones, for faster scans.",
+    )
 
 
 def build_consolidate_schedule(

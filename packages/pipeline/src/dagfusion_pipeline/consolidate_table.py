@@ -2,12 +2,8 @@
 
 import uuid
 
-import dagster as dg
-
 from dagfusion_pipeline.consolidate import consolidate_asset, described
-from dagfusion_pipeline.environment import Environment
-from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager
-from dagfusion_pipeline.maintenance import asset_key_of
+from dagfusion_pipeline.maintenance import table_to_maintain
 
 
 def consolidate_table(table: str, target_mb: float) -> str:
@@ -17,10 +13,7 @@ def consolidate_table(table: str, target_mb: float) -> str:
         ConfigurationError: no asset has this table's name, or the environment is not usable.
         StoreError: the object store did not do what was asked.
     """
-    environment = Environment.from_process()
-    manager = PartitionedS3ParquetIOManager(**environment.io_manager_fields())
-    with dg.DagsterInstance.get() as instance:
-        key = asset_key_of(instance, environment.name, table)
+    with table_to_maintain(table) as (instance, manager, key):
         found = consolidate_asset(
             instance,
             manager,

@@ -19,6 +19,7 @@ from dagfusion_pipeline.maintenance import (
     LogMaterialization,
     Manager,
     asset_keys,
+    build_job,
     chosen_asset,
     io_manager_of,
     objects_of,
@@ -145,12 +146,12 @@ def build_erasure_job(
         context.add_output_metadata({**counts, "proof": dg.MetadataValue.json(proof.document)})
         check_complete(proof)
 
-    @dg.job(name=name, description="Erases rows by key; a dry run unless `dry_run` is set to false.")
-    def erase() -> None:
-        # Definitions of ops have names of their own in a code location; this one is the same in every job.
-        rewrite_objects.alias("rewrite_objects")()
-
-    return erase
+    return build_job(
+        rewrite_objects,
+        "rewrite_objects",
+        name=name,
+        description="Erases rows by key; a dry run unless `dry_run` is set to false.",
+    )
 
 
 def erase_rows(

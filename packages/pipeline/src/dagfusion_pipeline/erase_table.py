@@ -4,14 +4,10 @@ import json
 import uuid
 from collections.abc import Callable
 
-import dagster as dg
-
-from dagfusion_pipeline.environment import Environment
 from dagfusion_pipeline.erase import check_complete, described, erase_rows
 from dagfusion_pipeline.erasure_keys import read_keys
 from dagfusion_pipeline.erasure_plan import Keys
-from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager
-from dagfusion_pipeline.maintenance import asset_key_of
+from dagfusion_pipeline.maintenance import table_to_maintain
 
 
 def erase_table_rows(
@@ -32,11 +28,8 @@ def erase_table_rows(
         BusyAssetError: a run may write the asset, or wrote it meanwhile.
         StoreError: the object store did not do what was asked.
     """
-    environment = Environment.from_process()
-    manager = PartitionedS3ParquetIOManager(**environment.io_manager_fields())
-    keys = Keys(column, read_keys(keys_file, manager))
-    with dg.DagsterInstance.get() as instance:
-        key = asset_key_of(instance, environment.name, table)
+    with table_to_maintain(table) as (instance, manager, key):
+        keys = Keys(column, read_keys(keys_file, manager))
         proof = erase_rows(instance, manager, key, keys, run_id=str(uuid.uuid4()), dry_run=dry_run)
     hint = "\nThis is a dry run. Add --yes to rewrite them." if dry_run and proof.rewritten else ""
     say(json.dumps(proof.document, indent=2) if as_json else f"{described(proof)}{hint}")

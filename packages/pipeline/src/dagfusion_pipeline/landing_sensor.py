@@ -11,7 +11,6 @@ import dagster as dg
 import pyarrow as pa
 
 from dagfusion_contract.layout import hive_key
-from dagfusion_contract.record import WrittenFile, schema_entry
 from dagfusion_pipeline.dimensions import Dimension, dimensions
 from dagfusion_pipeline.errors import ConfigurationError, PipelineError, StoreError
 from dagfusion_pipeline.event_metadata import event_metadata, plain_metadata
@@ -21,10 +20,10 @@ from dagfusion_pipeline.landed_partitions import LANDED, Landed, Partitions, not
 from dagfusion_pipeline.landed_runs import of_failed_runs, writing_run
 from dagfusion_pipeline.latest_files import latest_partition_types
 from dagfusion_pipeline.maintenance import Manager, io_manager_of
-from dagfusion_pipeline.parquet import decode, facts_of
+from dagfusion_pipeline.parquet import decode
 from dagfusion_pipeline.run_partitions import RunPartitions
-from dagfusion_pipeline.store import ObjectVersion, StoredObject, checksum
-from dagfusion_pipeline.writer import Target
+from dagfusion_pipeline.store import ObjectVersion, StoredObject
+from dagfusion_pipeline.writer import Target, found_file
 
 Metrics = Callable[[pa.Table], Mapping[str, Any]]
 
@@ -246,18 +245,7 @@ class _Recorder:
         target = Target(
             one.partition_key, found.key, {name: array[0] for name, array in partitions.values(columns).items()}
         )
-        facts = facts_of(rows)
-        file = WrittenFile(
-            uri=self.manager.object_store.uri(found.key),
-            size_bytes=found.size_bytes,
-            etag=found.etag,
-            modified=found.modified,
-            rows=facts.rows,
-            partition=target.partition,
-            schema=schema_entry(frame.schema),
-            columns=facts.columns,
-            checksum=checksum(content),
-        )
+        file = found_file(self.manager.object_store, target, found, content, rows)
         own = self.manager.asset_facts(self.watch.asset.key, self.watch.asset.metadata, data, target.values)
         measured = self.watch.metrics(rows) if self.watch.metrics else {}
         return {**measured, **event_metadata(target, file, own, partitions.names_of(0))}

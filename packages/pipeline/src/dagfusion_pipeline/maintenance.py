@@ -1,12 +1,14 @@
 """What the jobs of maintenance share: their assets, the partitions of these, and the IO manager."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
 
 from dagfusion_contract.layout import consolidated_folder, file_key
 from dagfusion_contract.naming import table_name
+from dagfusion_pipeline.environment import Environment
 from dagfusion_pipeline.errors import BusyAssetError, ConfigurationError
 from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager, S3ParquetIOManager
 from dagfusion_pipeline.store import StoredObject
@@ -45,6 +47,39 @@ def io_manager_of(context: dg.OpExecutionContext | dg.SensorEvaluationContext, r
             f"resource {resource_key!r} of {user} must be one of DagFusion's IO managers; got {type(manager).__name__}"
         )
     return manager
+
+
+def build_job(op: dg.OpDefinition, called: str, *, name: str, description: str) -> dg.JobDefinition:
+    """Build a job of one op.
+
+    Args:
+        op: whose definition has a name of its own in a code location.
+        called: the op's name in the job, which is the same in all jobs of a kind.
+        name: the job's.
+        description: the job's, for Dagster's UI.
+    """
+
+    @dg.job(name=name, description=description)
+    def job() -> None:
+        op.alias(called)()
+
+    return job
+
+
+@contextmanager
+def table_to_maintain(table: str) -> Iterator[tuple[dg.DagsterInstance, Manager, dg.AssetKey]]:
+    """Give what a command needs for a table: Dagster's instance, an IO manager of the environment, and the asset.
+
+    Args:
+        table: the table's name, with its schema.
+
+    Raises:
+        ConfigurationError: no asset has this table's name, or the environment is not usable.
+    """
+    environment = Environment.from_process()
+    manager = PartitionedS3ParquetIOManager(**environment.io_manager_fields())
+    with dg.DagsterInstance.get() as instance:
+        yield instance, manager, asset_key_of(instance, environment.name, table)
 
 
 def known_partitions(

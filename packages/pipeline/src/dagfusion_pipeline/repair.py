@@ -7,19 +7,17 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dagfusion_contract.record import WrittenFile, schema_entry
 from dagfusion_contract.values import parse_partition_entry
 from dagfusion_pipeline.errors import ConfigurationError, CorruptObjectError, PipelineError
 from dagfusion_pipeline.event_metadata import event_metadata
 from dagfusion_pipeline.frames import plain_table
 from dagfusion_pipeline.logged_files import LoggedFile, logged_files
 from dagfusion_pipeline.maintenance import LogMaterialization, Manager, objects_of, refuse_busy
-from dagfusion_pipeline.parquet import facts_of
 from dagfusion_pipeline.replacing import found_objects
 from dagfusion_pipeline.rewriter import is_current
-from dagfusion_pipeline.store import ObjectVersion, StoredObject, checksum
+from dagfusion_pipeline.store import ObjectVersion, StoredObject
 from dagfusion_pipeline.tombstones import tombstone_event
-from dagfusion_pipeline.writer import Target
+from dagfusion_pipeline.writer import Target, found_file
 
 _GONE = "its object is not in the bucket"
 
@@ -161,26 +159,15 @@ def _corrected(
     if content is None:
         return None
     asset = asset_key.to_user_string()
+    values = dict(map(parse_partition_entry, file.record["partition"]))
+    target = Target(file.partition, stored.key, values)
     try:
         rows = pq.ParquetFile(pa.BufferReader(pa.py_buffer(content))).read().replace_schema_metadata(None)
         table = plain_table(rows, asset)
-        facts = facts_of(table)
+        written = found_file(manager.object_store, target, stored, content, table)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise CorruptObjectError(f"{file.uri} of asset {asset!r} is not a Parquet file: {error}") from error
-    values = dict(map(parse_partition_entry, file.record["partition"]))
-    target = Target(file.partition, stored.key, values)
     shared = manager.asset_facts(asset_key, {}, table.schema, values)
-    written = WrittenFile(
-        uri=str(file.uri),
-        size_bytes=stored.size_bytes,
-        etag=stored.etag,
-        modified=stored.modified,
-        rows=facts.rows,
-        partition=target.partition,
-        schema=schema_entry(table.schema),
-        columns=facts.columns,
-        checksum=checksum(content),
-    )
     return dg.AssetMaterialization(
         asset_key,
         partition=file.partition,

@@ -1,10 +1,6 @@
 """The repair of one table's events outside of a run, as the command `dagfusion repair` does it."""
 
-import dagster as dg
-
-from dagfusion_pipeline.environment import Environment
-from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager
-from dagfusion_pipeline.maintenance import asset_key_of
+from dagfusion_pipeline.maintenance import table_to_maintain
 from dagfusion_pipeline.repair import described, repair_asset
 
 
@@ -20,10 +16,7 @@ def repair_table(table: str, *, dry_run: bool) -> str:
         ConfigurationError: no asset has this table's name, or the environment is not usable.
         StoreError: the object store did not do what was asked.
     """
-    environment = Environment.from_process()
-    manager = PartitionedS3ParquetIOManager(**environment.io_manager_fields())
-    with dg.DagsterInstance.get() as instance:
-        key = asset_key_of(instance, environment.name, table)
+    with table_to_maintain(table) as (instance, manager, key):
         found = repair_asset(instance, manager, key, dry_run=dry_run)
     hint = "\nThis is a dry run. Add --yes to log them." if dry_run and (found.missing or found.changed) else ""
     return f"{described(found, dry_run=dry_run)}{hint}"

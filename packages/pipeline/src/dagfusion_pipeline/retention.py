@@ -9,7 +9,7 @@ from pydantic import Field
 
 from dagfusion_pipeline.checked_partitions import window_end
 from dagfusion_pipeline.errors import ConfigurationError
-from dagfusion_pipeline.maintenance import Asset, asset_keys, known_partitions
+from dagfusion_pipeline.maintenance import Asset, asset_keys, build_job, known_partitions
 from dagfusion_pipeline.wipe import Wiped, report, wipe_partitions
 
 
@@ -54,16 +54,13 @@ def build_retention_job(assets: Iterable[Asset], *, keep: timedelta, name: str =
         }
         report(context, wiped, dry_run=config.dry_run)
 
-    @dg.job(
+    return build_job(
+        wipe_old_partitions,
+        "wipe_old_partitions",
         name=name,
         description=f"Wipes partitions whose time window ended more than {_words(keep)} ago; a dry run unless"
         " `dry_run` is set to false.",
     )
-    def retention() -> None:
-        # Definitions of ops have names of their own in a code location; this one is the same in every job.
-        wipe_old_partitions.alias("wipe_old_partitions")()
-
-    return retention
 
 
 def build_retention_schedule(

@@ -1,17 +1,13 @@
-"""Objects in and out of a bucket: many at once, bounded in number and in bytes."""
+"""Objects in and out of a bucket, many at once."""
 
 import asyncio
 import hashlib
-import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import obstore
 import pyarrow as pa
@@ -21,11 +17,10 @@ from obstore.store import MemoryStore, S3Store
 from dagfusion_contract.secret_reference import MAX_AGE_S, is_reference
 from dagfusion_pipeline.errors import ArchivedObjectError, ConfigurationError, MissingObjectError, StoreError
 from dagfusion_pipeline.secrets_manager import resolved
+from dagfusion_pipeline.uploads import Uploads, all_or_none, background_loop, size_of
 
 if TYPE_CHECKING:
     from obstore.store import S3Credential  # a type alone
-
-Result = TypeVar("Result")
 
 MAX_UPLOAD_BYTES = 128 << 20
 _RETRIES: Any = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
@@ -96,9 +91,9 @@ class ObjectStore:
         """The URI of an object, its key as it is."""
         return f"{self.root}/{key}"
 
-    def uploads(self, concurrency: int, max_bytes: int = MAX_UPLOAD_BYTES) -> "Uploads":
+    def uploads(self, concurrency: int, max_bytes: int = MAX_UPLOAD_BYTES) -> Uploads[StoredObject]:
         """A context in which objects are put in the background."""
-        return Uploads(self, concurrency, max_bytes)
+        return Uploads(self.put, concurrency, max_bytes)
 
     def read_many(self, keys: Sequence[str], concurrency: int) -> list[obstore.Bytes | None]:
         """Get the objects, in the order of the keys; None for one that is not there.
@@ -106,7 +101,7 @@ class ObjectStore:
         Raises:
             StoreError: an object could not be read.
         """
-        with _background_loop() as loop:
+        with background_loop() as loop:
             return asyncio.run_coroutine_threadsafe(self._read_many(keys, concurrency), loop).result()
 
     async def _read_many(self, keys: Sequence[str], concurrency: int) -> list[obstore.Bytes | None]:
@@ -116,7 +111,7 @@ class ObjectStore:
             async with slots:
                 return await self._read(key)
 
-        return await _all_or_none([read(key) for key in keys])
+        return await all_or_none([read(key) for key in keys])
 
     async def _read(self, key: str) -> obstore.Bytes | None:
         try:
@@ -135,7 +130,7 @@ class ObjectStore:
         Raises:
             StoreError: an object could not be read.
         """
-        with _background_loop() as loop:
+        with background_loop() as loop:
             return asyncio.run_coroutine_threadsafe(self._read_versions(wanted, concurrency), loop).result()
 
     async def _read_versions(self, wanted: Sequence["ObjectVersion"], concurrency: int) -> list[obstore.Bytes | None]:
@@ -145,7 +140,7 @@ class ObjectStore:
             async with slots:
                 return await self._read_version(version)
 
-        return await _all_or_none([read(version) for version in wanted])
+        return await all_or_none([read(version) for version in wanted])
 
     async def _read_version(self, version: "ObjectVersion") -> obstore.Bytes | None:
         try:
@@ -166,7 +161,7 @@ class ObjectStore:
         Raises:
             StoreError: the store did not confirm the object.
         """
-        size, digest = _size(content), checksum(content)
+        size, digest = size_of(content), checksum(content)
         # obstore takes unsigned bytes only, and Arrow's are signed.
         body = content if isinstance(content, Path) else memoryview(content).cast("B")
         try:
@@ -210,7 +205,7 @@ class ObjectStore:
         Raises:
             StoreError: the store did not answer.
         """
-        with _background_loop() as loop:
+        with background_loop() as loop:
             return asyncio.run_coroutine_threadsafe(self._look_at_many(keys, concurrency), loop).result()
 
     async def _look_at_many(self, keys: Sequence[str], concurrency: int) -> list[StoredObject | None]:
@@ -226,7 +221,7 @@ class ObjectStore:
                     raise self._failed("look at", key, error) from error
                 return StoredObject(found["path"], found["size"], found["e_tag"], found["last_modified"])
 
-        return await _all_or_none([look_at(key) for key in keys])
+        return await all_or_none([look_at(key) for key in keys])
 
     def delete_objects(self, keys: Sequence[str]) -> None:
         """Delete objects, for maintenance; those that are not there are no error.
@@ -250,99 +245,6 @@ class ObjectStore:
         return kind(f"could not {verb} {self.uri(key)}: {reason}; check the bucket, the endpoint and the credentials")
 
 
-class Uploads:
-    """Puts objects in the background of the caller, who waits only when too many, or too many bytes, are under way.
-
-    Leaving the context waits for every object, so that afterwards all of them are there; leaving it with an error
-    gives up those that are not.
-    """
-
-    def __init__(self, store: ObjectStore, concurrency: int, max_bytes: int) -> None:
-        self._store = store
-        self._concurrency = concurrency
-        self._max_bytes = max_bytes
-        # Waking the background for each of many small objects would cost more than encoding them.
-        self._batch_objects = max(1, min(8, concurrency // 4))
-        self._batch = _Batch()
-        self._changed = threading.Condition()
-        self._pending: dict[Future[None], _Batch] = {}
-        self._failure: BaseException | None = None
-
-    def __enter__(self) -> Self:
-        self._context = _background_loop()
-        self._loop = self._context.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if error is None:
-                self._start()
-            self._drain(give_up=error is not None)
-        finally:
-            self._context.__exit__(None, None, None)
-
-    def put(self, key: str, content: pa.Buffer | Path, done: Callable[[StoredObject], None]) -> None:
-        """Start to put an object; `done` is called, in another thread, when the store has confirmed it.
-
-        Raises:
-            StoreError: an earlier object could not be put.
-        """
-        self._batch.work.append(partial(self._put, key, content, done))
-        self._batch.size_bytes += _size(content)
-        if len(self._batch.work) >= self._batch_objects or self._batch.size_bytes >= self._max_bytes // 4:
-            self._start()
-
-    async def _put(self, key: str, content: pa.Buffer | Path, done: Callable[[StoredObject], None]) -> None:
-        done(await self._store.put(key, content))
-
-    def _start(self) -> None:
-        batch, self._batch = self._batch, _Batch()
-        with self._changed:
-            self._changed.wait_for(lambda: self._failure or self._has_room(batch))
-            if self._failure is not None:
-                raise self._failure
-            future = asyncio.run_coroutine_threadsafe(batch.run(), self._loop)
-            self._pending[future] = batch
-        future.add_done_callback(self._settle)
-
-    def _has_room(self, batch: "_Batch") -> bool:
-        pending = self._pending.values()
-        objects = sum(len(other.work) for other in pending) + len(batch.work)
-        size_bytes = sum(other.size_bytes for other in pending) + batch.size_bytes
-        return not pending or (objects <= self._concurrency and size_bytes <= self._max_bytes)
-
-    def _settle(self, future: Future[None]) -> None:
-        with self._changed:
-            del self._pending[future]
-            if not future.cancelled() and self._failure is None:
-                self._failure = future.exception()
-            self._changed.notify_all()
-
-    def _drain(self, *, give_up: bool) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: give_up or self._failure or not self._pending)
-            unfinished = list(self._pending)
-        for future in unfinished:
-            future.cancel()
-        with self._changed:
-            self._changed.wait_for(lambda: not self._pending)
-            if self._failure is not None and not give_up:
-                raise self._failure
-
-
-@dataclass
-class _Batch:
-    """Objects that are put at the same time."""
-
-    work: list[Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=list)
-    size_bytes: int = 0
-
-    async def run(self) -> None:
-        await _all_or_none([start() for start in self.work])
-
-
 def checksum(content: Any) -> str:
     """The checksum of an object's bytes as event metadata v1 writes it: `sha256:` and 64 hexadecimal digits.
 
@@ -353,41 +255,6 @@ def checksum(content: Any) -> str:
         with content.open("rb") as file:
             return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
     return f"sha256:{hashlib.sha256(memoryview(content)).hexdigest()}"
-
-
-def _size(content: pa.Buffer | Path) -> int:
-    return content.stat().st_size if isinstance(content, Path) else int(content.size)
-
-
-async def _all_or_none(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
-    tasks = [asyncio.ensure_future(one) for one in work]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
-@contextmanager
-def _background_loop() -> Iterator[asyncio.AbstractEventLoop]:
-    # In a thread of its own, because the caller may be inside an event loop already (a notebook is).
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="dagfusion-store", daemon=True)
-    thread.start()
-    try:
-        yield loop
-    finally:
-        asyncio.run_coroutine_threadsafe(_cancel_others(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-
-
-async def _cancel_others() -> None:
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
 
 
 def _static_keys(key_id: str | None, secret: str | None, token: str | None) -> dict[str, str]:

@@ -18,6 +18,7 @@ from dagfusion_pipeline.logged_files import (
 from dagfusion_pipeline.maintenance import (
     Manager,
     asset_keys,
+    build_job,
     io_manager_of,
     large_objects_of,
     may_write,
@@ -88,16 +89,13 @@ def build_vacuum_job(
             old = superseded_metadata(manager.object_store, iceberg_metadata, since)
             _finish(context.log, manager, iceberg_metadata, old, config, still=list)
 
-    @dg.job(
+    return build_job(
+        delete_superseded,
+        "delete_superseded",
         name=name,
         description="Deletes superseded objects of per-run file names, consolidations and wiped partitions; a dry run"
         " unless `dry_run` is set to false.",
     )
-    def vacuum() -> None:
-        # Definitions of ops have names of their own in a code location; this one is the same in every job.
-        delete_superseded.alias("delete_superseded")()
-
-    return vacuum
 
 
 def superseded_objects(

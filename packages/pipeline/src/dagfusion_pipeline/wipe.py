@@ -9,7 +9,14 @@ from pydantic import Field
 
 from dagfusion_pipeline.errors import ConfigurationError
 from dagfusion_pipeline.latest_events import latest_events
-from dagfusion_pipeline.maintenance import Asset, LogMaterialization, asset_keys, chosen_asset, known_partitions
+from dagfusion_pipeline.maintenance import (
+    Asset,
+    LogMaterialization,
+    asset_keys,
+    build_job,
+    chosen_asset,
+    known_partitions,
+)
 from dagfusion_pipeline.tombstones import tombstone_event
 
 _LISTED = 100  # partitions that metadata and logs name
@@ -128,12 +135,12 @@ def build_wipe_job(assets: Iterable[Asset], *, name: str = "wipe_partitions") ->
         )
         report(context, {key: found}, dry_run=config.dry_run)
 
-    @dg.job(name=name, description="Wipes partitions of an asset; a dry run unless `dry_run` is set to false.")
-    def wipe() -> None:
-        # Definitions of ops have names of their own in a code location; this one is the same in every job.
-        log_tombstones.alias("log_tombstones")()
-
-    return wipe
+    return build_job(
+        log_tombstones,
+        "log_tombstones",
+        name=name,
+        description="Wipes partitions of an asset; a dry run unless `dry_run` is set to false.",
+    )
 
 
 def report(context: dg.OpExecutionContext, wiped: Mapping[dg.AssetKey, Wiped], *, dry_run: bool) -> None:

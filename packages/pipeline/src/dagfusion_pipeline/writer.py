@@ -3,7 +3,7 @@
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ import pyarrow as pa
 from dagfusion_contract.record import WrittenFile, schema_entry
 from dagfusion_contract.values import partition_entry
 from dagfusion_pipeline.errors import UnsortedStreamError
-from dagfusion_pipeline.parquet import Compression, FileFacts, ParquetEncoder, append_partition, decode
-from dagfusion_pipeline.store import ObjectStore, StoredObject, Uploads
+from dagfusion_pipeline.parquet import Compression, FileFacts, ParquetEncoder, append_partition, decode, facts_of
+from dagfusion_pipeline.store import ObjectStore, StoredObject, checksum
+from dagfusion_pipeline.uploads import Uploads
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class _OpenFiles:
         self._facts: dict[int, FileFacts] = {}
         self._stored: dict[int, StoredObject] = {}
 
-    def add(self, position: int, rows: pa.Table, uploads: Uploads) -> None:
+    def add(self, position: int, rows: pa.Table, uploads: Uploads[StoredObject]) -> None:
         if position in self._facts:
             raise self._reopened(position)
         encoder = self._open.get(position) or self._new(position)
@@ -104,7 +105,7 @@ class _OpenFiles:
         while budget is not None and self._held_bytes > budget and len(self._open) > 1:
             self._close(next(iter(self._open)), uploads)
 
-    def close_all(self, uploads: Uploads) -> None:
+    def close_all(self, uploads: Uploads[StoredObject]) -> None:
         for position in range(len(self._job.targets)):
             if position not in self._facts:
                 if position not in self._open:
@@ -126,7 +127,7 @@ class _OpenFiles:
         encoder = self._open[position] = ParquetEncoder(job.schema, job.compression, footer, spill)
         return encoder
 
-    def _close(self, position: int, uploads: Uploads) -> None:
+    def _close(self, position: int, uploads: Uploads[StoredObject]) -> None:
         encoder = self._open.pop(position)
         self._held_bytes -= encoder.held_bytes
         target = self._job.targets[position]
@@ -144,18 +145,7 @@ class _OpenFiles:
             content.unlink()
 
     def _written(self, position: int, target: Target, schema: Mapping[str, Any], store: ObjectStore) -> WrittenFile:
-        facts, stored = self._facts[position], self._stored[position]
-        return WrittenFile(
-            uri=store.uri(target.object_key),
-            size_bytes=stored.size_bytes,
-            etag=stored.etag,
-            modified=stored.modified,
-            rows=facts.rows,
-            partition=target.partition,
-            schema=schema,
-            columns=facts.columns,
-            checksum=stored.checksum,
-        )
+        return _written(target, store.uri(target.object_key), self._facts[position], schema, self._stored[position])
 
     def _reopened(self, position: int) -> UnsortedStreamError:
         key = self._job.targets[position].partition_key
@@ -164,3 +154,33 @@ class _OpenFiles:
             f" stay within memory_budget_bytes={self._job.budget_bytes}: sort it by the partition columns, or raise"
             " the budget"
         )
+
+
+def found_file(store: ObjectStore, target: Target, stored: StoredObject, content: Any, rows: pa.Table) -> WrittenFile:
+    """Describe an object that another program wrote.
+
+    Args:
+        store: that has it.
+        target: the partition, and the object's key.
+        stored: what the store says of the object.
+        content: its bytes, with the buffer protocol.
+        rows: all of them.
+    """
+    described = replace(stored, checksum=checksum(content))
+    return _written(target, store.uri(target.object_key), facts_of(rows), schema_entry(rows.schema), described)
+
+
+def _written(
+    target: Target, uri: str, facts: FileFacts, schema: Mapping[str, Any], stored: StoredObject
+) -> WrittenFile:
+    return WrittenFile(
+        uri=uri,
+        size_bytes=stored.size_bytes,
+        etag=stored.etag,
+        modified=stored.modified,
+        rows=facts.rows,
+        partition=target.partition,
+        schema=schema,
+        columns=facts.columns,
+        checksum=stored.checksum,
+    )

@@ -196,3 +196,26 @@ def decode(name: str, raw: bytes) -> Any:
         return _OWN[name].FromString(raw)
     except DecodeError as error:
         raise BadRequestError(f"the body of this action must be a {name}: its bytes cannot be decoded") from error
+
+
+def unpacked_command(command: bytes) -> tuple[str, Any]:
+    """Return the command of a descriptor, with its name.
+
+    Raises:
+        BadRequestError: It has none.
+    """
+    if not command:
+        raise BadRequestError("a FlightDescriptor must hold a Flight SQL command, this one has a path or nothing")
+    return unpack(command)
+
+
+def unpacked_body(body: bytes, expected: str) -> Any:
+    """Return the body of an action, which is one message.
+
+    Raises:
+        BadRequestError: It is not the expected one.
+    """
+    name, message = unpack(body)
+    if name != expected:
+        raise BadRequestError(f"the body of this action must be an {expected}, got {name}")
+    return message

@@ -27,6 +27,8 @@ from dagfusion_query.doors.flight.commands_and_tickets import (
     encoded,
     packed,
     unpack,
+    unpacked_body,
+    unpacked_command,
 )
 from dagfusion_query.doors.flight.flight_calls import MIDDLEWARE, Bridge, Context, failure
 from dagfusion_query.doors.flight.flight_sessions import FlightSession, FlightSessions
@@ -100,12 +102,9 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
     @_guarded
     def get_flight_info(self, context: Context, descriptor: flight.FlightDescriptor) -> flight.FlightInfo:
         """Start a statement, or say what a metadata command's answer looks like."""
-        caller = self._sessions.caller(context)
-        name, command = _command(descriptor)
-        session = self._sessions.of(context, caller)
+        name, command, caller, session = self._asked(context, descriptor)
         match name:
             case "CommandStatementQuery":
-                _refuse_transaction(command)
                 started = self.statements.execute(command.query, caller, session, context)
             case "CommandPreparedStatementQuery":
                 handle = command.prepared_statement_handle
@@ -119,12 +118,9 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
     @_guarded
     def get_schema(self, context: Context, descriptor: flight.FlightDescriptor) -> flight.SchemaResult:
         """Plan a statement, without running it, or say what a metadata command's answer looks like."""
-        caller = self._sessions.caller(context)
-        name, command = _command(descriptor)
-        session = self._sessions.of(context, caller)
+        name, command, caller, session = self._asked(context, descriptor)
         match name:
             case "CommandStatementQuery":
-                _refuse_transaction(command)
                 schema = self.statements.describe(command.query, caller, session, context)
             case "CommandPreparedStatementQuery":
                 handle = command.prepared_statement_handle
@@ -132,6 +128,14 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
             case _:
                 schema = _metadata_schema(name, command)
         return flight.SchemaResult(schema)
+
+    def _asked(self, context: Context, descriptor: flight.FlightDescriptor) -> tuple[str, Any, Caller, FlightSession]:
+        """Return a call's command with its name, the caller and the session."""
+        caller = self._sessions.caller(context)
+        name, command = unpacked_command(descriptor.command)
+        if name == "CommandStatementQuery":
+            _refuse_transaction(command)
+        return name, command, caller, self._sessions.of(context, caller)
 
     @_guarded
     def do_get(self, context: Context, ticket: flight.Ticket) -> flight.FlightDataStream:
@@ -162,7 +166,7 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
     ) -> None:
         """Bind parameters to a prepared statement; whatever else is put would change something."""
         caller = self._sessions.caller(context)
-        name, command = _command(descriptor)
+        name, command = unpacked_command(descriptor.command)
         if name != "CommandPreparedStatementQuery":
             raise _unknown(name)
         handle = command.prepared_statement_handle
@@ -185,12 +189,12 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
                 self._cancel(decode("CancelFlightInfoRequest", body).info, caller, context)
                 return [encoded("CancelFlightInfoResult", status=_CANCELLED)]
             case "CancelQuery":
-                self._cancel(_body(body, "ActionCancelQueryRequest").info, caller, context)
+                self._cancel(unpacked_body(body, "ActionCancelQueryRequest").info, caller, context)
                 return [packed("ActionCancelQueryResult", result=_CANCELLED)]
             case "CreatePreparedStatement":
-                return [self._prepare(_body(body, "ActionCreatePreparedStatementRequest"), caller, context)]
+                return [self._prepare(unpacked_body(body, "ActionCreatePreparedStatementRequest"), caller, context)]
             case "ClosePreparedStatement":
-                request = _body(body, "ActionClosePreparedStatementRequest")
+                request = unpacked_body(body, "ActionClosePreparedStatementRequest")
                 self.statements.close_prepared(request.prepared_statement_handle, caller)
                 return []
             case name if name in _OWN_ACTIONS:
@@ -286,19 +290,6 @@ class Actions:
 
     async def _query(self, query_id: str, caller: Caller) -> QueryInfo:
         return self._service.query(query_id, caller)
-
-
-def _command(descriptor: flight.FlightDescriptor) -> tuple[str, Any]:
-    if not descriptor.command:
-        raise BadRequestError("a FlightDescriptor must hold a Flight SQL command, this one has a path or nothing")
-    return unpack(descriptor.command)
-
-
-def _body(body: bytes, expected: str) -> Any:
-    name, message = unpack(body)
-    if name != expected:
-        raise BadRequestError(f"the body of this action must be an {expected}, got {name}")
-    return message
 
 
 def _request(kind: type[R], body: bytes) -> R:
