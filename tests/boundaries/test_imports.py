@@ -25,6 +25,7 @@ TOWERS: Mapping[str, Sequence[str]] = {
         "view",
         "tombstone",
         "iceberg_names",
+        "field_ids",
         "secret_reference",
         "aws_client",
         "places",

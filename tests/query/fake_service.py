@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from dagfusion_contract.naming import TableName
 from dagfusion_query.access.grants import Caller, restricted
 from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.live_catalog import Lag
@@ -21,6 +22,7 @@ from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.documents.queries import ExplanationDocument, Failure, QueryInfo, State, Stats
 from dagfusion_query.errors import QueryCancelledError, QueryError, UnknownQueryError, UnknownTableError
 from dagfusion_query.event_log.event_log_interface import History
+from dagfusion_query.returned_values import TableGeneration
 from dagfusion_query.service.query_registry import Query
 from dagfusion_query.service.running_query import Running
 from dagfusion_query.service.service import Service
@@ -251,6 +253,10 @@ class FakeService(Service):
     async def history(self, environment: str, asset_key: Sequence[str], partition_key: str | None) -> History:
         """Return what the test has told of a partition."""
         return self.histories.get((environment, tuple(asset_key), partition_key), History([], None, None))
+
+    async def generations(self, name: TableName, limit: int, caller: Caller) -> Sequence[TableGeneration]:  # noqa: ARG002
+        """Return no past."""
+        return []
 
     def ready(self) -> QueryError | None:
         """Return the test's problem."""

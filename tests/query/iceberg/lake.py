@@ -14,14 +14,18 @@ import pyarrow as pa
 from obstore.store import ObjectStore
 from pyiceberg.catalog.rest import RestCatalog
 
+from dagfusion_contract.naming import TableName
 from dagfusion_query import connect
 from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.access.grants import Caller
 from dagfusion_query.access.secret_tokens import open_tokens
+from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.environments import Environments, EnvironmentState
+from dagfusion_query.catalog.past_catalog import PastTable
 from dagfusion_query.config import Config, read_config
 from dagfusion_query.doors.iceberg.iceberg_routes import IcebergRoutes
 from dagfusion_query.object_store import open_store, store_url
+from dagfusion_query.returned_values import TableGeneration
 from tests.query.fake_service import FakeService
 from tests.query.http.serving import serving
 
@@ -40,6 +44,15 @@ class Following(FakeService):
         """Return what the caller may know of the catalog now."""
         self.catalog = dict(self._environments.states())
         return super().environments(caller)
+
+    async def generations(self, name: TableName, limit: int, caller: Caller) -> Sequence[TableGeneration]:
+        """Return what the latest runs wrote of a table."""
+        return self._environments.generations(name, limit, caller.grants.allow)
+
+    async def past_table(self, name: TableName, event_id: int, caller: Caller) -> PastTable:
+        """Return a table as of an event."""
+        with self._environments.past(AsOf(event_id), [name], caller.grants.allow) as [(_, past)]:
+            return past
 
 
 @dataclass

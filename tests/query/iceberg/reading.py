@@ -10,8 +10,7 @@ from pyiceberg.manifest import DataFile, ManifestEntryStatus, ManifestFile
 from pyiceberg.table import StaticTable
 
 from dagfusion_query.catalog.fold import fold
-from dagfusion_query.catalog.model import Snapshot, Table
-from dagfusion_query.iceberg.iceberg_schema import layouts_of
+from dagfusion_query.catalog.model import Snapshot, Table, layouts_of
 from dagfusion_query.iceberg.publisher import Published, Publisher
 from tests.query.catalog.folding import ORGS, column, schema, written
 

@@ -11,12 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 from pyiceberg.exceptions import ForbiddenError, NoSuchTableError, RESTError
 
+from dagfusion_contract.field_ids import KEY
 from dagfusion_contract.record import schema_entry
 from dagfusion_pipeline import PartitionedS3ParquetIOManager, S3ParquetIOManager
 from tests.pipeline.written import key_range
 from tests.query.iceberg.lake import Lake, rows_of
 
 HOSTILE = ("a b", "a/b", "50%", "x=1", "ü ñ", "'quoted\"", "a%2Fb", "semi;colon,comma", "__x__", "2024-01-01")
+BOTH = (False, True)
+L, X = pa.list_(pa.int64()), pa.struct([("x", pa.int64())])
 # Polars says that it plans with PyIceberg, and guesses no region.
 pytestmark = pytest.mark.filterwarnings("ignore::polars.exceptions.PerformanceWarning")
 
@@ -154,6 +157,56 @@ def test_what_a_token_may_not_read_does_not_exist(lake: Lake, flat: S3ParquetIOM
                 ).fetchall() == [(name,)]
     finally:
         lake.tokens.path.unlink()
+
+
+def test_files_with_ids_and_partition_columns(lake: Lake, s3_fields: dict[str, Any], name: str) -> None:
+    """Files of four kinds in one table, whose columns change; the ids in files are those of the catalog."""
+    frames = {
+        "a": pa.table({"gone": [1], "n": pa.array([1], pa.int32()), "list": [[1]], "struct": [{"x": 1}]}),
+        "b": pa.table({"n": pa.array([2], pa.int32()), "list": [[2, None]], "struct": [{"x": 2}]}),
+        "c": pa.table({"struct": [{"x": 3}], "more": ["é"], "list": pa.array([[]], L), "n": [2**40]}),
+        "d": pa.table({"more": ["d"], "n": [4], "struct": pa.array([{"x": None}], X), "gone": [4], "list": [[4]]}),
+    }
+
+    @dg.asset(name=name, partitions_def=dg.StaticPartitionsDefinition([*frames]), metadata={"partition_expr": "place"})
+    def made(context: dg.AssetExecutionContext) -> pa.Table:
+        return frames[context.partition_key]
+
+    kinds: list[dict[str, Any]] = [{"field_ids": a, "partition_columns_in_files": b} for a in BOTH for b in BOTH]
+    for place, options in zip(frames, kinds, strict=True):
+        manager = PartitionedS3ParquetIOManager(**s3_fields, prefix="iceberg", **options)
+        lake.materialize(made, manager, partition_key=place)
+    table = f"uat_default.{name}"
+    rows = same(lake, table, ["place", "n", "more", "gone", "list", "struct"])
+    assert rows == [
+        ("a", 1, None, 1, [1], {"x": 1}),
+        ("b", 2, None, None, [2, None], {"x": 2}),
+        ("c", 2**40, "é", None, [], {"x": 3}),
+        ("d", 4, "d", 4, [4], {"x": None}),
+    ]
+    loaded = lake.pyiceberg().load_table(table)
+    found = pq.read_schema(pa.BufferReader(obstore.get(lake.store, f"iceberg/{name}/place=d/data.parquet").bytes()))
+    assert {field.name: int(field.metadata[KEY]) for field in found} == ids(loaded)
+    with lake.duckdb() as duck:
+        for place, n, *_ in rows:
+            for where in (f"place = '{place}'", f"n = {n}"):
+                assert duck.execute(f"SELECT place, n FROM lake.{table} WHERE {where}").fetchall() == [(place, n)]
+                assert loaded.scan(where).to_arrow()["n"].to_pylist() == [n]
+
+
+@pytest.mark.parametrize("kind", [pa.uint8(), pa.uint32(), pa.uint64(), pa.decimal128(9, 2), pa.bool_(), pa.date32()])
+def test_partition_columns_of_types_in_files(lake: Lake, s3_fields: dict[str, Any], name: str, kind: Any) -> None:
+    key = {pa.bool_(): "true", pa.date32(): "2024-02-29"}.get(kind, "200")
+
+    @dg.asset(name=name, partitions_def=dg.StaticPartitionsDefinition([key]), metadata={"partition_expr": "part"})
+    def made() -> pa.Table:
+        return pa.table({"part": pa.array([key]).cast(kind), "n": [1]})
+
+    options: dict[str, Any] = {"field_ids": True, "partition_columns_in_files": True}
+    manager = PartitionedS3ParquetIOManager(**s3_fields, prefix="iceberg", **options)
+    lake.materialize(made, manager, partition_key=key)
+    is_planned = kind not in (pa.uint64(), pa.decimal128(9, 2))
+    assert len(same(lake, f"uat_default.{name}", ["part", "n"], is_planned=is_planned)) == 1
 
 
 def raw(lake: Lake, name: str, table: pa.Table) -> dict[str, Any]:

@@ -10,8 +10,9 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
+from dagfusion_query.catalog.model import layouts_of
 from dagfusion_query.errors import BadRequestError
-from dagfusion_query.iceberg.iceberg_schema import iceberg_schema, layouts_of
+from dagfusion_query.iceberg.iceberg_schema import iceberg_schema
 from dagfusion_query.iceberg.publisher import Publisher
 from dagfusion_query.iceberg.scan_filter import ScanFilter
 from tests.query.iceberg.planned_lake import DAYS, KINDS, as_json, lake_of

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from dagfusion_contract.field_ids import field_id
 from dagfusion_query.errors import UnsupportedTypeError
-from dagfusion_query.iceberg.iceberg_schema import FIRST_RESERVED_ID, FieldIds
 from dagfusion_query.iceberg.publisher import Publisher
 from dagfusion_query.settings import Settings
 from tests.query.iceberg.reading import Part, arrow_types, folded, opened, publish
@@ -130,11 +130,15 @@ def test_ids_stay_whatever_becomes_of_the_table(publisher: Publisher, tmp_path: 
     assert set(first) & set(later) == {"a", "b", "b.x"}
 
 
-def test_ids_that_collide_differ() -> None:
-    taken = FieldIds()
-    ids = [taken.take(("a",)), taken.take(("a",)), taken.take(("a",))]
-    assert ids == [ids[0], ids[0] + 1, ids[0] + 2]
-    assert all(0 < id_ < FIRST_RESERVED_ID for id_ in ids)
+def test_columns_of_the_same_id_are_left_out(publisher: Publisher) -> None:
+    """A file may have either of them under the id."""
+    columns = {"id": "int64", "c27325": "int64", "c62330": "string"}
+    assert field_id(("c27325",)) == field_id(("c62330",))
+    published = publish(publisher, folded([Part((), columns, {})], {}))
+    assert arrow_types(published) == {"id": "long"}
+    assert "rename it" in opened(published).properties["dagfusion.left-out.c27325"]
+    alone = publish(publisher, folded([Part((), {"id": "int64", "c27325": "int64"}, {})], {}))
+    assert arrow_types(alone) == {"id": "long", "c27325": "long"}
 
 
 def ids(published: Any) -> dict[str, int]:

@@ -9,6 +9,7 @@ import dagster as dg
 import pyarrow as pa
 from pydantic import ConfigDict, Field, PrivateAttr
 
+from dagfusion_contract.field_ids import with_field_ids
 from dagfusion_contract.naming import table_name
 from dagfusion_pipeline.dimensions import plain
 from dagfusion_pipeline.errors import ConfigurationError, CorruptObjectError, LayoutError
@@ -60,6 +61,12 @@ class _S3Parquet(dg.ConfigurableIOManager):
         default="stable", description="per_run writes new objects in every run and leaves the old ones to a vacuum job."
     )
     compression: Literal["zstd", "snappy"] = Field(default="zstd", description="Parquet's codec.")
+    field_ids: bool = Field(
+        default=False, description="The columns of files have Iceberg's field ids, for engines that need them."
+    )
+    partition_columns_in_files: bool = Field(
+        default=False, description="The files have the partition columns, too, for engines that need them."
+    )
     partition_order: list[str] = Field(
         default=[], description="Dimensions in the order of their folders; by default time is last."
     )
@@ -183,10 +190,13 @@ class _S3Parquet(dg.ConfigurableIOManager):
         columns: Sequence[PartitionColumn],
         frame: Frame,
     ) -> WriteJob:
+        partition = pa.schema([pa.field(column.name, column.data_type) for column in columns])
+        has_partition = self.partition_columns_in_files
+        schema = self._layout.file_schema(frame.schema, partition, partitions.asset, has_partition=has_partition)
         return WriteJob(
             asset=partitions.asset,
             targets=self._targets(context, partitions, columns),
-            schema=self._layout.file_schema(frame.schema, [column.name for column in columns], partitions.asset),
+            schema=with_field_ids(schema, partition.names) if self.field_ids else schema,
             footer_partition=self._layout.writes_partition_to_footer and bool(columns),
             compression=self.compression,
             concurrency=self.upload_concurrency,
@@ -381,7 +391,8 @@ class S3ParquetIOManager(_S3Parquet):
 class PartitionedS3ParquetIOManager(_S3Parquet):
     """Keeps an asset as a HIVE table: `{prefix}/{asset key}/{column}={value}/.../data.parquet`.
 
-    For assets with any partitions or none. The partition columns are in the path and the file's footer, not its rows.
+    For assets with any partitions or none. The partition columns are in the path and the file's footer. The rows have
+    them only with `partition_columns_in_files`.
     """
 
     _layout: ClassVar[ObjectLayout] = HIVE_LAYOUT

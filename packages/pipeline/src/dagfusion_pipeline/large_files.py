@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dagfusion_contract.consolidation import TIMES, RowGroup
+from dagfusion_contract.field_ids import without_field_ids
 from dagfusion_pipeline.logged_files import FILE_FIELDS
 from dagfusion_pipeline.parquet import Compression, columns_without_nan
 from dagfusion_pipeline.store import ObjectStore, ObjectVersion, checksum
@@ -138,7 +139,7 @@ def with_partition(table: pa.Table, partition: pa.Schema, values: Sequence[pa.Sc
     for column, value in zip(partition, values, strict=True):
         repeated = pa.repeat(value, table.num_rows)
         table = table.append_column(column.with_nullable(False), repeated)  # noqa: FBT003
-    return table.replace_schema_metadata(None)
+    return without_field_ids(table.replace_schema_metadata(None))
 
 
 def _windows(files: pa.Table) -> Iterator[pa.Table]:

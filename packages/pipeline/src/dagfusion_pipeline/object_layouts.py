@@ -20,8 +20,8 @@ class ObjectLayout:
     Attributes:
         key_of: the object key of an asset and its partition.
         most_dimensions: how many dimensions of partitions fit; None for any number.
-        writes_partition_to_footer: whether the rows of a file leave the partition columns out, so that its footer has
-            them.
+        writes_partition_to_footer: whether the rows of a file may leave the partition columns out, so that its footer
+            has them.
     """
 
     key_of: Callable[[str, Sequence[str], Partition, str | None], str]
@@ -57,21 +57,27 @@ class ObjectLayout:
                 f" {list(dimensions)}: use PartitionedS3ParquetIOManager"
             )
 
-    def file_schema(self, frame: pa.Schema, partition_columns: Sequence[str], asset: str) -> pa.Schema:
-        """Return the columns of a frame that are written to the files.
+    def file_schema(self, frame: pa.Schema, partition: pa.Schema, asset: str, *, has_partition: bool) -> pa.Schema:
+        """Return the columns that are written to the files.
+
+        Args:
+            frame: the frame's columns.
+            partition: the partition columns.
+            asset: for messages.
+            has_partition: the files have the partition columns, also where the frame or the layout has none.
 
         Raises:
-            FrameError: there are none.
+            FrameError: there are none besides the partition columns.
         """
         if not self.writes_partition_to_footer:
-            return frame
-        fields = [field for field in frame if field.name not in partition_columns]
+            lacking = [column for column in partition if has_partition and column.name not in frame.names]
+            return pa.schema([*frame, *lacking])
+        fields = [field for field in frame if field.name not in partition.names]
         if not fields:
             raise FrameError(
-                f"asset {asset!r} must return columns besides its partition columns {sorted(partition_columns)}; got"
-                " none"
+                f"asset {asset!r} must return columns besides its partition columns {sorted(partition.names)}; got none"
             )
-        return pa.schema(fields)
+        return pa.schema([*fields, *(partition if has_partition else ())])
 
 
 def _file_key(prefix: str, asset_key: Sequence[str], partition: Partition, run_id: str | None) -> str:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from dagfusion_contract.field_ids import without_field_ids
 from dagfusion_contract.naming import find_column
 from dagfusion_contract.values import parse_partition_entry, value_entry
 
@@ -172,12 +173,12 @@ def decode(
     entries = json.loads((reader.metadata.metadata or {}).get(PARTITION_METADATA_KEY, b"[]"))
     partition = dict(map(parse_partition_entry, entries)) or (partition or {})
     if columns is None:
-        return append_partition(reader.read().replace_schema_metadata(None), partition)
+        return append_partition(without_field_ids(reader.read().replace_schema_metadata(None)), partition)
     file_names = reader.schema_arrow.names
     names = [*file_names, *(name for name in partition if name not in file_names)]
     found = list(dict.fromkeys(name for column in columns if (name := find_column(column, names)) is not None))
     table = reader.read(columns=[name for name in found if name in file_names]).replace_schema_metadata(None)
-    return append_partition(_of_rows(table, reader.metadata.num_rows), partition).select(found)
+    return append_partition(_of_rows(without_field_ids(table), reader.metadata.num_rows), partition).select(found)
 
 
 def _of_rows(table: pa.Table, rows: int) -> pa.Table:

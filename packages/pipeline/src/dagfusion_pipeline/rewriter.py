@@ -9,6 +9,7 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dagfusion_contract.field_ids import has_field_ids, with_field_ids
 from dagfusion_contract.record import WrittenFile
 from dagfusion_contract.values import parse_partition_entry
 from dagfusion_pipeline.erasure_plan import Keys
@@ -103,7 +104,7 @@ class Rewriter:
                 yield file
             else:
                 try:
-                    written = self._write(file, version, kept, removed, is_in_footer=_has_footer(content))
+                    written = self._write(file, version, content, kept, removed)
                 except ReplacedError:
                     yield file
                     continue
@@ -131,18 +132,17 @@ class Rewriter:
             raise LayoutError(f"{file.uri} of asset {self._asset!r} would become {uri}, which another partition has")
         return key
 
-    def _write(
-        self, file: LoggedFile, old: ObjectVersion, kept: pa.Table, removed: int, *, is_in_footer: bool
-    ) -> WrittenFile:
+    def _write(self, file: LoggedFile, old: ObjectVersion, content: Any, kept: pa.Table, removed: int) -> WrittenFile:
         """Write and log one object, after which no key is in it."""
         manager = self.manager
         values = dict(map(parse_partition_entry, file.record["partition"]))
         target = Target(file.partition, self._new_key(file, old.key), values)
+        has_ids = has_field_ids(pq.read_schema(pa.BufferReader(pa.py_buffer(content))))
         job = WriteJob(
             asset=self._asset,
             targets=[target],
-            schema=kept.schema,
-            footer_partition=is_in_footer,
+            schema=with_field_ids(kept.schema, values) if has_ids else kept.schema,
+            footer_partition=_has_footer(content),
             compression=manager.compression,
             concurrency=1,
             budget_bytes=None,

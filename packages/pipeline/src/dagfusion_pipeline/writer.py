@@ -42,8 +42,8 @@ class WriteJob:
     Attributes:
         asset: for messages.
         targets: the objects, one a partition.
-        schema: the columns of every file.
-        footer_partition: whether the files' footers carry the partition columns, because the files do not.
+        schema: the columns of every file, with ids of fields if the files have them.
+        footer_partition: whether the files' footers carry the partition columns, because the files may not.
         compression: Parquet's codec.
         concurrency: uploads at once.
         budget_bytes: rows held before the files touched longest ago are closed; None for no limit.
@@ -98,7 +98,7 @@ class _OpenFiles:
             raise self._reopened(position)
         encoder = self._open.get(position) or self._new(position)
         self._held_bytes -= encoder.held_bytes
-        encoder.write(rows if rows.schema is self._job.schema else rows.select(self._job.schema.names))
+        encoder.write(self._file_rows(position, rows))
         self._held_bytes += encoder.held_bytes
         self._open.move_to_end(position)
         budget = self._job.budget_bytes
@@ -126,6 +126,13 @@ class _OpenFiles:
         spill = self._folder / f"{position}.parquet"
         encoder = self._open[position] = ParquetEncoder(job.schema, job.compression, footer, spill)
         return encoder
+
+    def _file_rows(self, position: int, rows: pa.Table) -> pa.Table:
+        schema, values = self._job.schema, self._job.targets[position].values
+        if rows.schema is schema:
+            return rows
+        with_partition = append_partition(rows, {name: values[name] for name in schema.names if name in values})
+        return with_partition.select(schema.names)
 
     def _close(self, position: int, uploads: Uploads[StoredObject]) -> None:
         encoder = self._open.pop(position)

@@ -137,6 +137,13 @@ class ServiceSettings:
         shown="`service` in `DAGFUSION_HOME`",
         is_path=True,
     )
+    iceberg_snapshot_hours: float = setting(
+        "DAGFUSION_ICEBERG_SNAPSHOT_HOURS",
+        24.0,
+        "Hours for which a replaced state of a table stays a snapshot in the Iceberg catalog, for tables with "
+        "`per_run` names: at most `older_than_hours` of the vacuum, which deletes the objects.",
+        section="service",
+    )
     tls_certificate: str | None = setting(
         "DAGFUSION_TLS_CERTIFICATE", None, "PEM file with the certificate chain.", section="service", is_path=True
     )

@@ -176,6 +176,16 @@ class Table:
     as_of: int | None = None
 
 
+def layouts_of(table: Table, state: AssetState) -> list[Layout]:
+    """Return the layouts of the files that a table shows: those with its partition columns."""
+    shown = _definition(table.partition_schema)
+    return [segment.layout for segment in state.segments if _definition(segment.layout.partition) == shown]
+
+
+def _definition(partition: pa.Schema) -> frozenset[tuple[str, pa.DataType]]:
+    return frozenset((field.name, field.type) for field in partition)
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """One generation of the catalog; a query holds one from start to end.

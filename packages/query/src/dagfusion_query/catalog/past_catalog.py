@@ -14,10 +14,11 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from dagfusion_contract.naming import TableName, table_name
+from dagfusion_contract.record import Layout
 from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.live_catalog import LiveCatalog
-from dagfusion_query.catalog.model import Snapshot, Table
+from dagfusion_query.catalog.model import Snapshot, Table, layouts_of
 from dagfusion_query.catalog.snapshot import SnapshotStore
 from dagfusion_query.catalog.table_history import compare, table_generation
 from dagfusion_query.errors import (
@@ -55,12 +56,14 @@ class PastTable:
     Attributes:
         table: The table.
         moment: Its state.
+        layouts: Those of its files.
         folder: Where its snapshot is for other processes; None where it is in memory only.
         pins: How many statements need the folder.
     """
 
     table: Table
     moment: Moment
+    layouts: Sequence[Layout]
     folder: Path | None = None
     pins: int = field(default=0)
 
@@ -282,15 +285,16 @@ class PastCatalog:
             raise UnknownTableError(
                 f"there was no table {name} as of {moment.words}: nothing had been materialized, or it was wiped"
             )
+        layouts = layouts_of(table, snapshot.asset_states[asset_key])
         if not self._in_files:
-            return PastTable(table, moment)
+            return PastTable(table, moment, layouts)
         folder = self._root() / str(next(self._numbers))
         try:
             saved = SnapshotStore(folder).save(snapshot, Cursor(Watermark(), {}), "")
         except SnapshotError:
             shutil.rmtree(folder, ignore_errors=True)  # on a full disk, what was written would keep it full
             raise
-        return PastTable(as_past(saved).tables[name], moment, folder)
+        return PastTable(as_past(saved).tables[name], moment, layouts, folder)
 
     def _root(self) -> Path:
         with self._lock:

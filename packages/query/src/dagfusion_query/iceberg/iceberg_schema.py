@@ -3,30 +3,28 @@
 A type that has no exact counterpart is refused with the reason. Pure.
 """
 
-import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
 
+from dagfusion_contract.field_ids import Path, field_id, unread_id
 from dagfusion_contract.record import Layout
-from dagfusion_query.catalog.model import AssetState, Table
+from dagfusion_query.catalog.model import Table
 
 SCHEMA_ID = 0
 SPEC_ID = 0
 _FIRST_PARTITION_FIELD = 1000
-_UNREAD = "is not read"
 _MAX_BOUNDED = 100  # columns, as Iceberg's writers limit them
 # Bounds in all manifests of a table: columns times files. DuckDB 1.5 reads every entry for every query: a point query
 # of 18,250 files takes four times as long with the bounds of nine columns as with none.
 _MAX_BOUNDS = 1 << 16
 _OTHER = re.compile(r"[^A-Za-z0-9_]")
-FIRST_RESERVED_ID = 2_147_483_447  # the specification keeps this id and higher ones for metadata columns
 Json = Any
-Path = tuple[str, ...]
 
 _PLAIN: Mapping[pa.DataType, str] = {
     pa.bool_(): "boolean",
@@ -109,7 +107,7 @@ class IcebergSchema:
     @cached_property
     def last_column_id(self) -> int:
         """The highest id of a field."""
-        return max(_ids(self.schema))
+        return max(_ids(self.schema), default=0)
 
     @cached_property
     def name_mapping(self) -> list[dict[str, Any]]:
@@ -129,32 +127,44 @@ def iceberg_schema(table: Table, layouts: Sequence[Layout]) -> IcebergSchema:
         table: The table.
         layouts: Those of its files; a type must be readable in each of them.
     """
-    ids = FieldIds()
     left_out = {name: str(reason) for name, reason in table.left_out.items()}
     columns, partition = [], []
     for field in table.file_schema:
         of_files = [layout.file.field(field.name).type for layout in layouts if field.name in layout.file.names]
-        id_ = ids.take((field.name,))
         try:
-            kind = column_type(field.type, of_files, (field.name,), ids.take)
+            kind = column_type(field.type, of_files, (field.name,))
         except NotInIcebergError as error:
             left_out[field.name] = str(error)
         else:
-            columns.append(IcebergColumn(field.name, id_, kind))
+            columns.append(IcebergColumn(field.name, field_id((field.name,)), kind))
     for field in table.partition_schema:
         try:
-            partition.append(IcebergColumn(field.name, ids.take((field.name,)), partition_type(field.type)))
+            partition.append(IcebergColumn(field.name, field_id((field.name,)), partition_type(field.type)))
         except NotInIcebergError as error:
             left_out[field.name] = str(error)
+    shared = _with_shared_ids(columns, partition, [*left_out])
+    left_out |= dict.fromkeys(shared, "its id, or one in it, is that of another column: rename it")
+    columns, partition = ([one for one in some if one.name not in shared] for some in (columns, partition))
     unread = dict.fromkeys([*left_out, *(column.name for column in partition)])
     flat = [column for column in columns if isinstance(column.kind, str)]
     return IcebergSchema(
         tuple(columns),
         tuple(partition),
         left_out,
-        {name: ids.take((name, _UNREAD)) for name in unread},
+        {name: unread_id(name) for name in unread},
         tuple(flat[: bounded_columns(len(table.files))]),
     )
+
+
+def _with_shared_ids(
+    columns: Sequence[IcebergColumn], partition: Sequence[IcebergColumn], left_out: Sequence[str]
+) -> set[str]:
+    """Return the columns with an id that is also another's: a file may have the other one under this id."""
+    ids = [(column.name, id_) for column in (*columns, *partition) for id_ in (column.id, *_ids(column.kind))]
+    ids += [(name, field_id((name,))) for name in left_out]
+    ids += [(name, unread_id(name)) for name in (*left_out, *(column.name for column in partition))]
+    count = Counter(id_ for _, id_ in ids)
+    return {name for name, id_ in ids if count[id_] > 1 and name not in left_out}
 
 
 def bounded_columns(files: int) -> int:
@@ -167,20 +177,10 @@ def bounded_columns(files: int) -> int:
     return min(_MAX_BOUNDED, _MAX_BOUNDS // doubled)
 
 
-def layouts_of(table: Table, state: AssetState) -> list[Layout]:
-    """Return the layouts of the files that a table shows: those with its partition columns."""
-    shown = _definition(table.partition_schema)
-    return [segment.layout for segment in state.segments if _definition(segment.layout.partition) == shown]
-
-
 def avro_name(name: str) -> str:
     """Return a name that Avro takes: other characters become their code points."""
     safe = _OTHER.sub(lambda found: f"_x{ord(found[0]):X}", name)
     return safe if safe and not safe[0].isdigit() else f"_{safe}"
-
-
-def _definition(partition: pa.Schema) -> frozenset[tuple[str, pa.DataType]]:
-    return frozenset((field.name, field.type) for field in partition)
 
 
 def _mapped(name: str, id_: int, kind: Json) -> dict[str, Any]:
@@ -201,7 +201,6 @@ def _children(kind: Json) -> list[tuple[str, int, Json]]:
 
 
 def _ids(kind: Json) -> Iterable[int]:
-    yield 0
     for _, id_, inner in _children(kind):
         yield id_
         yield from _ids(inner)
@@ -211,34 +210,13 @@ class NotInIcebergError(Exception):
     """A column cannot be a column of an Iceberg table; the text has the reason."""
 
 
-class FieldIds:
-    """Gives each field the id that its path has in every table, service and generation.
-
-    The id is a hash of the path, so nothing has to be stored, and a column that is dropped and added again has its id
-    again. Should two paths of a table have the same hash, the one that comes later in the schema gets the next free id.
-    """
-
-    def __init__(self) -> None:
-        self._taken: set[int] = set()
-
-    def take(self, path: Path) -> int:
-        """Return the id of a field."""
-        digest = hashlib.blake2b("\0".join(path).encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        id_ = int.from_bytes(digest) % (FIRST_RESERVED_ID - 1) + 1
-        while id_ in self._taken:
-            id_ = id_ % (FIRST_RESERVED_ID - 1) + 1
-        self._taken.add(id_)
-        return id_
-
-
-def column_type(unified: pa.DataType, physical: Sequence[pa.DataType], path: Path, take: Callable[[Path], int]) -> Json:
+def column_type(unified: pa.DataType, physical: Sequence[pa.DataType], path: Path) -> Json:
     """Return a column's type as Iceberg's JSON has it.
 
     Args:
         unified: The type of the table's column.
         physical: The types that the files have.
         path: The column's name, and those of fields below it.
-        take: Gives a path its id.
 
     Raises:
         NotInIcebergError: Iceberg has no such type, or would not convert what some of the files have.
@@ -247,16 +225,16 @@ def column_type(unified: pa.DataType, physical: Sequence[pa.DataType], path: Pat
         fields = []
         for child in unified:
             of_files = [kind.field(child.name).type for kind in physical if kind.get_field_index(child.name) >= 0]
-            id_ = take((*path, child.name))
-            kind = column_type(child.type, of_files, (*path, child.name), take)
+            id_ = field_id((*path, child.name))
+            kind = column_type(child.type, of_files, (*path, child.name))
             fields.append({"id": id_, "name": child.name, "required": False, "type": kind})
         return {"type": "struct", "fields": fields}
     if pa.types.is_list(unified):
-        id_, inner = take((*path, "element")), [kind.value_type for kind in physical]
-        element = column_type(unified.value_type, inner, (*path, "element"), take)
+        id_, inner = field_id((*path, "element")), [kind.value_type for kind in physical]
+        element = column_type(unified.value_type, inner, (*path, "element"))
         return {"type": "list", "element-id": id_, "element": element, "element-required": False}
     if pa.types.is_map(unified):
-        return _map(unified, physical, path, take)
+        return _map(unified, physical, path)
     target = flat_type(unified)
     for kind in physical:
         if not _becomes(flat_type(kind), target):
@@ -302,15 +280,15 @@ def decimal_digits(kind: str) -> tuple[int, int]:
     return int(precision), int(scale)
 
 
-def _map(unified: pa.DataType, physical: Sequence[pa.DataType], path: Path, take: Callable[[Path], int]) -> Json:
-    key_id, value_id = take((*path, "key")), take((*path, "value"))
+def _map(unified: pa.DataType, physical: Sequence[pa.DataType], path: Path) -> Json:
+    key_id, value_id = field_id((*path, "key")), field_id((*path, "value"))
     keys, values = [kind.key_type for kind in physical], [kind.item_type for kind in physical]
     return {
         "type": "map",
         "key-id": key_id,
-        "key": column_type(unified.key_type, keys, (*path, "key"), take),
+        "key": column_type(unified.key_type, keys, (*path, "key")),
         "value-id": value_id,
-        "value": column_type(unified.item_type, values, (*path, "value"), take),
+        "value": column_type(unified.item_type, values, (*path, "value")),
         "value-required": False,
     }
 

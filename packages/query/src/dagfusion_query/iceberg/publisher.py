@@ -6,9 +6,10 @@ that is named by anything, and writing an object twice changes nothing. `metadat
 
 import logging
 import threading
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -31,8 +32,10 @@ from dagfusion_query.iceberg.iceberg_schema import IcebergSchema, iceberg_schema
 from dagfusion_query.iceberg.scan_filter import ScanFilter
 from dagfusion_query.iceberg.table_metadata import (
     WrittenManifest,
+    WrittenSnapshot,
     encode_manifest_list,
     encode_metadata,
+    fitting,
     version_of,
 )
 from dagfusion_query.object_store import object_path, open_store, store_url
@@ -42,6 +45,7 @@ _log = logging.getLogger(__name__)
 
 _WRITES = 16  # at once
 _RECENT = 4  # versions of a table, of which scans can be planned
+_SNAPSHOTS = 32  # of a table that are known
 _COLUMNS = ("uri", "size_bytes", "rows", "partition", "stats")  # all that is in a manifest
 
 
@@ -52,16 +56,24 @@ class Published:
     Attributes:
         uri: Of `metadata.json`.
         metadata: Its content.
-        snapshot_id: Of its one snapshot.
+        snapshot: The current one.
         table: The table as it was.
-        schema: What Iceberg says of its columns.
     """
 
     uri: str
     metadata: bytes
-    snapshot_id: int
+    snapshot: WrittenSnapshot
     table: Table = field(compare=False)
-    schema: IcebergSchema
+
+    @property
+    def snapshot_id(self) -> int:
+        """The id of the current snapshot."""
+        return self.snapshot.version.snapshot_id
+
+    @property
+    def schema(self) -> IcebergSchema:
+        """What Iceberg says of the columns."""
+        return self.snapshot.schema
 
     @cached_property
     def scan_filter(self) -> ScanFilter:
@@ -76,10 +88,19 @@ class Published:
 
 @dataclass
 class _Known:
-    """What was written last of a table: its manifests by what identifies their content, and the latest versions."""
+    """What was written last of a table.
+
+    Attributes:
+        manifests: By what identifies their content.
+        past: Likewise, of the snapshot of the past that was written last.
+        snapshots: By their latest events.
+        recent: The latest versions.
+    """
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     manifests: Mapping[str, WrittenManifest] = field(default_factory=dict)
+    past: Mapping[str, WrittenManifest] = field(default_factory=dict)
+    snapshots: OrderedDict[int, WrittenSnapshot] = field(default_factory=OrderedDict)
     recent: deque[Published] = field(default_factory=lambda: deque(maxlen=_RECENT))
 
 
@@ -111,8 +132,7 @@ class Publisher:
             UnsupportedTypeError: Iceberg has none of the table's columns.
             StoreUnavailableError: The metadata cannot be written.
         """
-        with self._lock:
-            known = self._known.setdefault(table.name, _Known())
+        known = self._known_of(table.name)
         with known.lock:
             if not known.recent or known.recent[-1].table is not table:
                 known.recent.append(self._written(known, table, iceberg_schema(table, layouts)))
@@ -120,32 +140,100 @@ class Publisher:
 
     def recent(self, name: TableName, snapshot_id: int) -> Published | None:
         """Return one of the last versions of a table that this service wrote; None if there is none of this id."""
-        with self._lock:
-            known = self._known.setdefault(name, _Known())
+        known = self._known_of(name)
         with known.lock:
             return next((one for one in known.recent if one.snapshot_id == snapshot_id), None)
+
+    def past(self, name: TableName, event_id: int, at_ms: int) -> WrittenSnapshot | None:
+        """Return the snapshot of a table as of an event of this time, if this service has written it.
+
+        The time tells events apart that have one id, which SQLite gives again after a wipe.
+        """
+        known = self._known_of(name)
+        with known.lock:
+            found = known.snapshots.get(event_id)
+        return found if found is not None and found.version.at_ms == at_ms else None
+
+    def publish_past(self, past: Table, layouts: Sequence[Layout], current: Published) -> WrittenSnapshot | None:
+        """Return the snapshot of a past state; None if its objects may be other ones now, or Iceberg has no column.
+
+        Args:
+            past: The table as of an event.
+            layouts: Those of its files.
+            current: The table's current version.
+
+        Raises:
+            StoreUnavailableError: The metadata cannot be written.
+        """
+        if not _is_there(past, current.table):
+            return None
+        known, schema = self._known_of(past.name), iceberg_schema(past, layouts)
+        if not schema.columns and not schema.partition:
+            return None
+        with known.lock:
+            before = {**known.manifests, **known.past}
+        manifests, written = self._write_snapshot(before, past, schema)
+        with known.lock:
+            known.past = manifests
+            self._note(known, written)
+        return written
+
+    def with_older(self, current: Published, older: Sequence[WrittenSnapshot]) -> Published:
+        """Return the metadata of a version that also has older snapshots.
+
+        Args:
+            current: The version.
+            older: Its older snapshots, the oldest first.
+
+        Raises:
+            StoreUnavailableError: The metadata cannot be written.
+        """
+        fit = fitting(current.snapshot, older)
+        return self._with_metadata(current.table, current.snapshot, fit) if fit else current
 
     def close(self) -> None:
         """End the threads."""
         self._pool.shutdown(cancel_futures=True)
 
+    def _known_of(self, name: TableName) -> _Known:
+        with self._lock:
+            return self._known.setdefault(name, _Known())
+
     def _written(self, known: _Known, table: Table, schema: IcebergSchema) -> Published:
         if not schema.columns and not schema.partition:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in schema.left_out.items())
             raise UnsupportedTypeError(f"table {table.name} has no column that Iceberg has a type for: {reasons}")
-        try:
-            manifests = self._write_manifests(known.manifests, table, schema)
+        manifests, written = self._write_snapshot(known.manifests, table, schema)
+        published = self._with_metadata(table, written)
+        known.manifests = manifests
+        self._note(known, written)
+        return published
+
+    def _note(self, known: _Known, written: WrittenSnapshot) -> None:
+        known.snapshots[written.version.sequence] = written
+        while len(known.snapshots) > _SNAPSHOTS:
+            known.snapshots.popitem(last=False)
+
+    def _write_snapshot(
+        self, before: Mapping[str, WrittenManifest], table: Table, schema: IcebergSchema
+    ) -> tuple[Mapping[str, WrittenManifest], WrittenSnapshot]:
+        """Write the manifests that were not there before, and the manifest list."""
+        with _store_errors(table):
+            manifests = self._write_manifests(before, table, schema)
             listed = list(manifests.values())
             version = version_of(table, schema, listed)
             content = encode_manifest_list(version, listed)
             list_uri = self._put(table, manifest_list_name(_digest(content)), content)
-            metadata = encode_metadata(table, schema, version, listed, list_uri)
-            uri = self._put(table, metadata_name(version.sequence, _digest(metadata)), metadata)
-        except (BaseError, OSError) as error:
-            _log.warning("the Iceberg metadata of table %s cannot be written: %s", table.name, error)
-            raise StoreUnavailableError(f"the Iceberg metadata of table {table.name} cannot be written now") from error
-        known.manifests = manifests
-        return Published(uri, metadata, version.snapshot_id, table, schema)
+        rows, size_bytes = sum(manifest.rows for manifest in listed), pc.sum(table.files["size_bytes"]).as_py()
+        return manifests, WrittenSnapshot(version, schema, list_uri, rows, len(table.files), size_bytes)
+
+    def _with_metadata(
+        self, table: Table, current: WrittenSnapshot, older: Sequence[WrittenSnapshot] = ()
+    ) -> Published:
+        metadata = encode_metadata(table, current, older)
+        with _store_errors(table):
+            uri = self._put(table, metadata_name(current.version.sequence, _digest(metadata)), metadata)
+        return Published(uri, metadata, current, table)
 
     def _write_manifests(
         self, before: Mapping[str, WrittenManifest], table: Table, schema: IcebergSchema
@@ -174,6 +262,26 @@ class Publisher:
         uri = f"{self.prefix}/{table.name.schema}/{table.name.table}/{name}"
         obstore.put(self._store, object_path(uri), content)
         return uri
+
+
+@contextmanager
+def _store_errors(table: Table) -> Iterator[None]:
+    try:
+        yield
+    except (BaseError, OSError) as error:
+        _log.warning("the Iceberg metadata of table %s cannot be written: %s", table.name, error)
+        raise StoreUnavailableError(f"the Iceberg metadata of table {table.name} cannot be written now") from error
+
+
+def _is_there(past: Table, current: Table) -> bool:
+    """Return True if the objects of a past state are those that its events describe, if they are there at all.
+
+    An object that no current partition has must be named after the run that wrote it, because another run would have
+    replaced one of a stable name.
+    """
+    files = past.files.select(["event_id", "uri", "run_id"])
+    gone = files.join(current.files.select(["event_id", "uri"]), ["event_id", "uri"], join_type="left anti")
+    return all(row["run_id"] and f"-{row['run_id']}" in row["uri"] for row in gone.to_pylist())
 
 
 def _digest(content: bytes) -> str:

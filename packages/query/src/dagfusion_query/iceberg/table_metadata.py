@@ -1,7 +1,8 @@
 """The manifest list and `metadata.json` of one version of a table. Pure: equal tables give equal documents.
 
-Each document has one snapshot: that of the table as the event log has it. Its id follows from the manifests, the
-schema and the latest event, so that all services agree on it.
+The current snapshot is that of the table as the event log has it. The id of a snapshot follows from its manifests, its
+schema and its latest event, so that all services agree on it. Older ones have no parents, because their manifests do
+not say which files were added.
 """
 
 import hashlib
@@ -9,6 +10,7 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import orjson
@@ -20,6 +22,7 @@ from dagfusion_query.iceberg.avro import VALUE, array, container, data, long
 from dagfusion_query.iceberg.iceberg_manifest import optional, required
 from dagfusion_query.iceberg.iceberg_schema import SCHEMA_ID, SPEC_ID, IcebergSchema
 
+Names = Sequence[dict[str, Any]]  # a name mapping
 _NAMESPACE = uuid.UUID("6f3ad8f5-2f0b-5c3b-9a52-4b6d1c1f7a10")  # of the ids of tables
 _SUMMARY = {
     "type": "record",
@@ -82,6 +85,25 @@ class Version:
     run_id: str | None
 
 
+@dataclass(frozen=True)
+class WrittenSnapshot:
+    """A snapshot whose manifests and manifest list are in the object store.
+
+    Attributes:
+        list_uri: Of the manifest list.
+        rows: In all files.
+        files: How many there are.
+        size_bytes: Of all files.
+    """
+
+    version: Version
+    schema: IcebergSchema
+    list_uri: str
+    rows: int
+    files: int
+    size_bytes: int
+
+
 def version_of(table: Table, schema: IcebergSchema, manifests: Sequence[WrittenManifest]) -> Version:
     """Return the version of a table that has these manifests, at least one."""
     latest = table.files.select(["event_id", "materialized_at", "run_id"])
@@ -123,56 +145,101 @@ def encode_manifest_list(version: Version, manifests: Sequence[WrittenManifest])
     return container(_LIST_SCHEMA, metadata, entries, is_plain=True)  # the vacuum looks for names in it
 
 
-def encode_metadata(
-    table: Table, schema: IcebergSchema, version: Version, manifests: Sequence[WrittenManifest], list_uri: str
-) -> bytes:
+def encode_metadata(table: Table, current: WrittenSnapshot, older: Sequence[WrittenSnapshot] = ()) -> bytes:
     """Encode `metadata.json`.
 
     Args:
         table: The table.
-        schema: What Iceberg says of its columns.
-        version: That of the manifests.
-        manifests: All of them.
-        list_uri: Where the manifest list is.
+        current: Its snapshot.
+        older: Snapshots of before that are `fitting`, the oldest first.
     """
-    summary = {
-        "operation": "append",
-        "total-records": str(sum(manifest.rows for manifest in manifests)),
-        "total-data-files": str(sum(manifest.files for manifest in manifests)),
-        "total-files-size": str(pc.sum(table.files["size_bytes"]).as_py()),
-        "dagster.event-id": str(version.sequence),
-        **({"dagster.run-id": version.run_id} if version.run_id else {}),
-    }
-    snapshot = {
-        "snapshot-id": version.snapshot_id,
-        "sequence-number": version.sequence,
-        "timestamp-ms": version.at_ms,
-        "manifest-list": list_uri,
-        "schema-id": SCHEMA_ID,
-        "summary": summary,
-    }
+    snapshots = [*older, current]
+    times = list(accumulate((one.version.at_ms for one in snapshots), max))
+    schemas = [current.schema.schema]
+    for one in older:
+        if one.schema.schema not in schemas:
+            schemas.append(one.schema.schema)
+    schema, version = current.schema, current.version
     document = {
         "format-version": 2,
         "table-uuid": str(uuid.uuid5(_NAMESPACE, json.dumps([table.environment, *table.asset_key]))),
-        "location": location(table, list_uri),
+        "location": location(table, current.list_uri),
         "last-sequence-number": version.sequence,
-        "last-updated-ms": version.at_ms,
-        "last-column-id": schema.last_column_id,
-        "schemas": [schema.schema],
+        "last-updated-ms": times[-1],
+        "last-column-id": max(one.schema.last_column_id for one in snapshots),
+        "schemas": [{**fields, "schema-id": number} for number, fields in enumerate(schemas, SCHEMA_ID)],
         "current-schema-id": SCHEMA_ID,
         "partition-specs": [{"spec-id": SPEC_ID, "fields": schema.spec}],
         "default-spec-id": SPEC_ID,
         "last-partition-id": schema.last_partition_id,
         "sort-orders": [{"order-id": 0, "fields": []}],
         "default-sort-order-id": 0,
-        "properties": _properties(table, schema),
+        "properties": _properties(table, snapshots),
         "current-snapshot-id": version.snapshot_id,
         "refs": {"main": {"snapshot-id": version.snapshot_id, "type": "branch"}},
-        "snapshots": [snapshot],
-        "snapshot-log": [{"snapshot-id": version.snapshot_id, "timestamp-ms": version.at_ms}],
+        "snapshots": [
+            _snapshot(one, at_ms, SCHEMA_ID + schemas.index(one.schema.schema))
+            for one, at_ms in zip(snapshots, times, strict=True)
+        ],
+        "snapshot-log": [
+            {"snapshot-id": one.version.snapshot_id, "timestamp-ms": at_ms}
+            for one, at_ms in zip(snapshots, times, strict=True)
+        ],
         "metadata-log": [],
     }
     return orjson.dumps(document)
+
+
+def fitting(current: WrittenSnapshot, older: Sequence[WrittenSnapshot]) -> list[WrittenSnapshot]:
+    """Return the latest older snapshots that one document can have: it has one partition spec and one name mapping.
+
+    Args:
+        current: The current one.
+        older: The oldest first.
+    """
+    found: list[WrittenSnapshot] = []
+    newer = current
+    names: Names = current.schema.name_mapping
+    for one in reversed(older):
+        merged = _merged(one.schema.name_mapping, names)
+        if one.version.sequence >= newer.version.sequence or one.schema.spec != current.schema.spec or merged is None:
+            break
+        found.insert(0, one)
+        newer, names = one, merged
+    return found
+
+
+def _snapshot(written: WrittenSnapshot, at_ms: int, schema_id: int) -> Mapping[str, Any]:
+    version = written.version
+    summary = {
+        "operation": "append",
+        "total-records": str(written.rows),
+        "total-data-files": str(written.files),
+        "total-files-size": str(written.size_bytes),
+        "dagster.event-id": str(version.sequence),
+        **({"dagster.run-id": version.run_id} if version.run_id else {}),
+    }
+    return {
+        "snapshot-id": version.snapshot_id,
+        "sequence-number": version.sequence,
+        "timestamp-ms": at_ms,
+        "manifest-list": written.list_uri,
+        "schema-id": schema_id,
+        "summary": summary,
+    }
+
+
+def _merged(one: Names, other: Names) -> Names | None:
+    """Return a name mapping with the fields of both; None if a name has two ids."""
+    found = {field["names"][0]: field for field in one}
+    for field in other:
+        (name,) = field["names"]
+        known = found.get(name, field)
+        inside = _merged(known.get("fields", ()), field.get("fields", ()))
+        if known["field-id"] != field["field-id"] or inside is None:
+            return None
+        found[name] = {**field, "fields": inside} if inside else field
+    return list(found.values())
 
 
 def location(table: Table, metadata_uri: str) -> str:
@@ -193,13 +260,16 @@ def location(table: Table, metadata_uri: str) -> str:
 _BUCKET = 2  # s3: and the empty part before the bucket
 
 
-def _properties(table: Table, schema: IcebergSchema) -> Mapping[str, Any]:
+def _properties(table: Table, snapshots: Sequence[WrittenSnapshot]) -> Mapping[str, Any]:
+    names: Names | None = snapshots[-1].schema.name_mapping
+    for one in snapshots:
+        names = _merged(one.schema.name_mapping, names or ())
     properties = {
-        "schema.name-mapping.default": json.dumps(schema.name_mapping),
+        "schema.name-mapping.default": json.dumps(names),
         "dagfusion.asset-key": json.dumps(table.asset_key),
         "dagfusion.environment": table.environment,
         "write.format.default": "parquet",
     }
-    for name, reason in sorted(schema.left_out.items()):
+    for name, reason in sorted(snapshots[-1].schema.left_out.items()):
         properties[f"dagfusion.left-out.{name}"] = reason
     return properties

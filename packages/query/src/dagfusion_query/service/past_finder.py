@@ -82,6 +82,19 @@ class PastFinder:
         """Compare two states of a table; see `Environments.diff`."""
         return await self._run(lambda: self._environments.diff(name, before, after, grants.allow))
 
+    async def table(self, name: TableName, event_id: int, grants: Grants) -> PastTable:
+        """Return one table as of an event. Its snapshot may be removed; what is mapped of it stays.
+
+        Raises:
+            QueryError: As `Environments.past`.
+        """
+
+        def find() -> PastTable:
+            with self._environments.past(AsOf(event_id), [name], grants.allow) as [(_, past)]:
+                return past
+
+        return await self._run(find)
+
     async def _run(self, step: Callable[[], T]) -> T:
         """Run a step for a history, on threads that statements do not need.
 

@@ -11,6 +11,7 @@ from dagfusion_contract.secret_reference import is_reference
 from dagfusion_query.access.grants import ALL, Caller, restricted
 from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.environments import Environments, EnvironmentState
+from dagfusion_query.catalog.past_catalog import PastTable
 from dagfusion_query.config import Config
 from dagfusion_query.documents.queries import ExplanationDocument, QueryInfo
 from dagfusion_query.errors import (
@@ -180,6 +181,10 @@ class Service:
     async def generations(self, name: TableName, limit: int, caller: Caller) -> Sequence[TableGeneration]:
         """Return what the latest runs wrote of a table; see `Environments.generations`."""
         return await self._past.generations(name, limit, caller.grants)
+
+    async def past_table(self, name: TableName, event_id: int, caller: Caller) -> PastTable:
+        """Return a table as of an event; see `PastFinder.table`."""
+        return await self._past.table(name, event_id, caller.grants)
 
     async def diff(self, name: TableName, before: AsOf, after: AsOf | None, caller: Caller) -> TableDiff:
         """Compare two states of a table; see `Environments.diff`."""

@@ -17,12 +17,13 @@ from starlette.routing import Mount, Route
 
 from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.catalog.environments import EnvironmentState
-from dagfusion_query.catalog.model import Table, whereabouts
+from dagfusion_query.catalog.model import Table, layouts_of, whereabouts
 from dagfusion_query.config import Config, EnvironmentConfig
 from dagfusion_query.doors.http.middleware import AuthenticationMiddleware, caller_of
 from dagfusion_query.doors.iceberg.plan_routes import BODY_BYTES, more_tasks, plan
-from dagfusion_query.doors.iceberg.visible_tables import MissingError, VisibleTables
+from dagfusion_query.doors.iceberg.visible_tables import MissingError, OlderSnapshots, VisibleTables
 from dagfusion_query.errors import (
+    BadRequestError,
     BodyTooLongError,
     EventLogError,
     QueryError,
@@ -30,7 +31,6 @@ from dagfusion_query.errors import (
     SnapshotError,
     UnauthenticatedError,
 )
-from dagfusion_query.iceberg.iceberg_schema import layouts_of
 from dagfusion_query.iceberg.publisher import Published, Publisher
 from dagfusion_query.object_store import store_keys, store_url
 from dagfusion_query.service.service import Service
@@ -87,6 +87,7 @@ class IcebergRoutes:
             name: Publisher(e.iceberg_metadata or "", e.settings) for name, e in self._configured.items()
         }
         self._visible = VisibleTables(service, [*self._configured])
+        self._older = OlderSnapshots(service, config.service.iceberg_snapshot_hours)
         self._publishing = asyncio.Semaphore(_PUBLISHING)
 
     def mounts(self) -> list[Mount]:
@@ -148,11 +149,16 @@ class IcebergRoutes:
         return _document({"identifiers": [{"namespace": [name], "name": table} for table in tables]})
 
     async def table(self, request: Request) -> Response:
-        """Return a table as the event log has it. It has one snapshot, so `snapshots` changes nothing."""
+        """Return a table as the event log has it, with older snapshots if `snapshots` is not `refs`."""
         state, table = self._visible.find(caller_of(request), *_names(request))
+        snapshots = request.query_params.get("snapshots", "all")
+        if snapshots not in ("all", "refs"):
+            raise BadRequestError(f"snapshots must be all or refs, got {snapshots!r:.40}")
         published = await self._publish(state, table)
         if request.method == "HEAD":
             return Response(status_code=204)
+        if snapshots == "all":
+            published = await self._older.with_them(published, self._publishers[state.name])
         wanted = request.headers.get("x-iceberg-access-delegation", "")
         storage = await self._storage(state.name) if _VENDED in wanted else {}
         tag = f'"{hashlib.sha256(orjson.dumps([published.uri, storage])).hexdigest()[:32]}"'

@@ -1,6 +1,11 @@
-"""The namespaces and tables that a caller sees through the Iceberg door. Names are those of SQL."""
+"""The namespaces, tables and older snapshots that a caller sees through the Iceberg door. Names are those of SQL."""
 
-from collections.abc import Iterator, Sequence
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.access.authentication import ANONYMOUS
@@ -8,8 +13,16 @@ from dagfusion_query.access.grants import ALL, Caller
 from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.errors import QueryError
+from dagfusion_query.iceberg.publisher import Published, Publisher
+from dagfusion_query.iceberg.table_metadata import WrittenSnapshot
 from dagfusion_query.service.service import Service
 
+_log = logging.getLogger(__name__)
+
+_OLDER = 10  # snapshots of a table
+_OLDER_FILES = 1_000_000  # in all of them
+_PATIENCE_S = 1.0
+_EPOCH, _MS = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 # A caller's own view has no asset states, and the layouts of files are in them.
 _EVERYTHING = Caller(ANONYMOUS, ALL, "http")
 
@@ -100,3 +113,76 @@ class VisibleTables:
         for state in self._states(caller):
             if state.problem is not None and namespace.startswith(f"{state.name}_"):
                 raise state.problem
+
+
+class OlderSnapshots:
+    """The older snapshots of tables: what the event log says of their latest generations.
+
+    A generation is left out when its objects may be gone or be other ones: if it was replaced for longer than
+    objects are kept, or before a wipe, or if its objects have no names of their own.
+
+    Args:
+        service: Knows the past.
+        kept_hours: How long replaced objects are kept.
+    """
+
+    def __init__(self, service: Service, kept_hours: float) -> None:
+        self._service, self._kept_s = service, kept_hours * 3600
+        self._known: dict[TableName, tuple[Published, float, Published]] = {}
+        self._finding: dict[TableName, asyncio.Task[Published]] = {}
+
+    async def with_them(self, current: Published, publisher: Publisher) -> Published:
+        """Return the metadata of a table with its older snapshots, or without where finding them takes long.
+
+        They are found in the background then, for the next time.
+
+        Args:
+            current: The table without them.
+            publisher: Writes them.
+        """
+        name = current.table.name
+        known = self._known.get(name)
+        if known is not None and known[0] is current and time.time() < known[1]:
+            return known[2]
+        task = self._finding.get(name)
+        if task is None:
+            task = self._finding[name] = asyncio.create_task(self._find(current, publisher))
+            task.add_done_callback(lambda _: self._finding.pop(name, None))
+        done, _ = await asyncio.wait({task}, timeout=_PATIENCE_S)
+        found = task.result() if done else current
+        return found if found.snapshot is current.snapshot else current
+
+    async def _find(self, current: Published, publisher: Publisher) -> Published:
+        older: list[WrittenSnapshot] = []
+        until = float("inf")
+        try:
+            async for one, until_s in self._replaced(current, publisher):
+                older.insert(0, one)
+                until = min(until, until_s)
+            found = await asyncio.to_thread(publisher.with_older, current, older)
+        except QueryError as error:
+            _log.warning("the older snapshots of table %s cannot be read: %s", current.table.name, error)
+            return current
+        self._known[current.table.name] = (current, until, found)
+        return found
+
+    async def _replaced(self, current: Published, publisher: Publisher) -> AsyncIterator[tuple[WrittenSnapshot, float]]:
+        """Yield older snapshots, the newest first, and until when their objects are kept."""
+        table = current.table
+        most = min(_OLDER, _OLDER_FILES // max(1, len(table.files)))
+        found = await self._service.generations(table.name, most + 1, _EVERYTHING)
+        for later, one in pairwise(found):
+            until_s = later.at.timestamp() + self._kept_s
+            if later.is_wipe or one.is_wipe or until_s < time.time():
+                return
+            if one.event_id >= current.snapshot.version.sequence:
+                continue
+            written = publisher.past(table.name, one.event_id, (one.at - _EPOCH) // _MS)
+            if written is None:
+                past = await self._service.past_table(table.name, one.event_id, _EVERYTHING)
+                if past.table.problem is not None:
+                    return
+                written = await asyncio.to_thread(publisher.publish_past, past.table, past.layouts, current)
+            if written is None:
+                return
+            yield written, until_s

@@ -1,0 +1,247 @@
+"""Older snapshots: clients read as of the past what DagFusion reads, and nothing that may be gone is offered."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import httpx
+import polars as pl
+import pytest
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
+
+from dagfusion_contract.naming import TableName
+from dagfusion_pipeline import PartitionedS3ParquetIOManager
+from dagfusion_query import connect
+from dagfusion_query.access.grants import Caller
+from dagfusion_query.catalog.model import layouts_of
+from dagfusion_query.catalog.past_catalog import PastTable
+from dagfusion_query.doors.iceberg.visible_tables import OlderSnapshots
+from dagfusion_query.errors import EnvironmentUnavailableError
+from dagfusion_query.event_log.event_log_interface import Moment
+from dagfusion_query.iceberg.publisher import Publisher
+from dagfusion_query.returned_values import TableGeneration
+from dagfusion_query.settings import Settings
+from tests.pipeline.written import key_range
+from tests.query.catalog.folding import ORGS
+from tests.query.fake_service import FakeService
+from tests.query.iceberg.lake import PATIENCE_S, Lake, rows_of
+from tests.query.iceberg.reading import Part, folded, opened, publish
+
+PLACES = ("a b", "x=1", "ü")
+pytestmark = pytest.mark.filterwarnings("ignore::polars.exceptions.PerformanceWarning")
+
+
+@pytest.fixture
+def per_run(s3_fields: dict[str, Any]) -> PartitionedS3ParquetIOManager:
+    return PartitionedS3ParquetIOManager(**s3_fields, prefix="iceberg", file_naming="per_run")
+
+
+@pytest.fixture
+def write(lake: Lake, per_run: PartitionedS3ParquetIOManager, name: str) -> Callable[..., None]:
+    """Writes partitions of a table with these columns."""
+
+    def write(places: Sequence[str], **columns: Any) -> None:
+        frame = pl.DataFrame({"place": places}).with_columns(**{key: pl.lit(value) for key, value in columns.items()})
+
+        @dg.asset(
+            name=name, partitions_def=dg.StaticPartitionsDefinition([*PLACES]), metadata={"partition_expr": "place"}
+        )
+        def made() -> pl.DataFrame:
+            return frame
+
+        lake.materialize(made, per_run, tags=key_range(places[0], places[-1]))
+
+    return write
+
+
+def loaded(lake: Lake, table: str, snapshots: int) -> Table:
+    """Load a table until it has so many snapshots: they are found in the background."""
+    end = time.monotonic() + PATIENCE_S
+    found: Table = lake.pyiceberg().load_table(table)
+    while len(found.snapshots()) < snapshots:
+        assert time.monotonic() < end, f"{len(found.snapshots())} of {snapshots} snapshots"
+        found = lake.pyiceberg().load_table(table)
+    return found
+
+
+def event_of(snapshot: Snapshot) -> int:
+    assert snapshot.summary is not None
+    return int(snapshot.summary["dagster.event-id"] or 0)
+
+
+def test_clients_read_older_snapshots(lake: Lake, write: Callable[..., None], name: str) -> None:
+    """Partitions are rewritten, and columns are added, widened and dropped."""
+    write(PLACES, n=1, gone="x")
+    write(PLACES[1:2], n=2**40, more=1.5)
+    write(PLACES, n=3)
+    table = f"uat_default.{name}"
+    found = loaded(lake, table, 3)
+    snapshots = found.snapshots()
+    assert found.current_snapshot() == snapshots[-1]
+    assert [entry.snapshot_id for entry in found.history()] == [one.snapshot_id for one in snapshots]
+    assert [one.timestamp_ms for one in snapshots] == sorted(one.timestamp_ms for one in snapshots)
+    columns = [["gone", "n", "place"], ["gone", "more", "n", "place"], ["n", "place"]]
+    with lake.duckdb() as duck, connect(settings=lake.variables) as own:
+        for snapshot, wanted in zip(snapshots, columns, strict=True):
+            scan = found.scan(snapshot_id=snapshot.snapshot_id)
+            assert sorted(scan.projection().column_names) == wanted
+            names = ", ".join(wanted)
+            expected = rows_of(own.sql(f"SELECT {names} FROM {table}", as_of=event_of(snapshot)).to_arrow())
+            assert rows_of(scan.to_arrow().select(wanted)) == expected
+            lazy = pl.scan_iceberg(found, snapshot_id=snapshot.snapshot_id, storage_options=found.config)
+            assert rows_of(lazy.select(wanted).collect().to_arrow()) == expected
+            at = datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+            for way in (f"VERSION => {snapshot.snapshot_id}", f"TIMESTAMP => TIMESTAMP '{at}'"):
+                sql = f"SELECT {names} FROM lake.{table} AT ({way})"
+                assert rows_of(duck.execute(sql).to_arrow_table()) == expected, way
+
+
+def test_snapshots_share_manifests_and_stay_the_same(lake: Lake, write: Callable[..., None], name: str) -> None:
+    write(PLACES, n=1)
+    table = f"uat_default.{name}"
+    first = lake.pyiceberg().load_table(table).current_snapshot()
+    assert first is not None
+    write(PLACES[:1], n=2)
+    found = loaded(lake, table, 2)
+    assert found.snapshots()[0] == first
+    url = f"{lake.url}/v1/namespaces/uat_default/tables/{name}"
+    one, other = (httpx.get(url, trust_env=False) for _ in range(2))
+    assert one.headers["etag"] == other.headers["etag"]
+    assert one.json()["metadata-location"] == found.metadata_location
+    refs = httpx.get(f"{url}?snapshots=refs", trust_env=False).json()["metadata"]
+    assert [snapshot["snapshot-id"] for snapshot in refs["snapshots"]] == [found.snapshots()[1].snapshot_id]
+    assert httpx.get(f"{url}?snapshots=some", trust_env=False).status_code == 400
+
+
+def test_what_may_be_gone_or_replaced_is_not_offered(
+    lake: Lake, hive: PartitionedS3ParquetIOManager, write: Callable[..., None], name: str
+) -> None:
+    """Stable names, and what is older than a wipe."""
+
+    @dg.asset(name=f"{name}_stable")
+    def stable() -> pl.DataFrame:
+        return pl.DataFrame({"n": [1]})
+
+    for _ in range(2):
+        lake.materialize(stable, hive)
+        write(PLACES, n=1)
+    assert len(loaded(lake, f"uat_default.{name}", 2).snapshots()) == 2
+    lake.wipe(name)
+    write(PLACES[:1], n=3)
+    assert len(settled(lake, name)["snapshots"]) == 1
+    assert len(settled(lake, f"{name}_stable")["snapshots"]) == 1
+
+
+def settled(lake: Lake, name: str) -> dict[str, Any]:
+    """The metadata of a table, when it has been searched for older snapshots for some time."""
+    url = f"{lake.url}/v1/namespaces/uat_default/tables/{name}"
+    for _ in range(3):
+        time.sleep(0.1)
+        found = httpx.get(url, trust_env=False).json()["metadata"]
+    return dict(found)
+
+
+class Remembering(FakeService):
+    """A service that knows the past of one table.
+
+    Attributes:
+        states: The parts that the table had, by generation.
+        told: What is said of them, newest first; `error` is raised instead of it.
+        reads: How many states were read.
+    """
+
+    def __init__(self, states: Sequence[Sequence[Part]], *, ages: Sequence[float], wipes: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.states, self.error, self.reads = states, None, 0
+        now = datetime.now(UTC)
+        self.told = [
+            TableGeneration(len(states[n]), now - timedelta(hours=ages[n]), None, 1, 3, n in wipes)
+            for n in reversed(range(len(states)))
+        ]
+
+    async def generations(self, name: TableName, limit: int, caller: Caller) -> Sequence[TableGeneration]:  # noqa: ARG002
+        if self.error is not None:
+            raise self.error
+        return self.told[:limit]
+
+    async def past_table(self, name: TableName, event_id: int, caller: Caller) -> PastTable:  # noqa: ARG002
+        self.reads += 1
+        state = folded(next(parts for parts in self.states if len(parts) == event_id), {"p": "string"})
+        table = state.tables[name]
+        return PastTable(table, Moment(event_id, 0), layouts_of(table, state.asset_states[ORGS]))
+
+
+@pytest.fixture
+def publisher(tmp_path: Path) -> Iterator[Publisher]:
+    made = Publisher(f"file://{tmp_path}/_iceberg", Settings())
+    yield made
+    made.close()
+
+
+def events(service: Remembering, publisher: Publisher, kept_hours: float = 24) -> list[int]:
+    """The latest events of the snapshots that are offered."""
+    current = publish(publisher, folded(service.states[-1], {"p": "string"}))
+    found = asyncio.run(OlderSnapshots(service, kept_hours).with_them(current, publisher))
+    return [event_of(snapshot) for snapshot in opened(found).snapshots()]
+
+
+def parts(count: int, columns: dict[str, Any] | None = None, number: int | None = None) -> list[Part]:
+    return [Part([f"S{n}"], columns or {"id": "int64"}, {}, number=number) for n in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("ages", "wipes", "expected"),
+    [
+        ([9, 2, 1], [], [1, 2, 3]),
+        ([90, 30, 1], [], [2, 3]),  # the first was replaced 30 hours ago
+        ([90, 80, 70], [], [3]),
+        ([9, 2, 1], [1], [3]),
+        ([9, 2, 1], [0], [2, 3]),
+        ([9, 2, 1], [2], [3]),
+    ],
+)
+def test_generations_that_are_offered(
+    publisher: Publisher, ages: Sequence[float], wipes: Sequence[int], expected: Sequence[int]
+) -> None:
+    assert events(Remembering([parts(1), parts(2), parts(3)], ages=ages, wipes=wipes), publisher) == expected
+
+
+def test_what_was_published_is_not_read_again(publisher: Publisher) -> None:
+    """Unless the event has another time: SQLite gives the ids of wiped events again."""
+    service = Remembering([parts(1), parts(2)], ages=[2, 1])
+    publish(publisher, folded(parts(1), {"p": "string"}))
+    for ms, reads in ((1, 0), (7, 1)):
+        times = [datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=at) for at in (2, ms)]
+        service.told = [
+            TableGeneration(number, at, None, 1, 3, is_wipe=False) for number, at in zip((2, 1), times, strict=True)
+        ]
+        assert events(service, publisher, kept_hours=10**6) == [1, 2]
+        assert service.reads == reads
+
+
+def test_a_document_has_one_mapping_of_names(publisher: Publisher) -> None:
+    """A column that is left out now must not be read from older files by the same name."""
+    added = [*parts(1), Part(["S1"], {"id": "string", "more": "int64"}, {})]
+    assert events(Remembering([parts(1), added], ages=[2, 1]), publisher) == [2]
+    kept = [*parts(1), Part(["S1"], {"more": "int64"}, {})]
+    assert events(Remembering([parts(1), kept], ages=[2, 1]), publisher) == [1, 2]
+
+
+def test_objects_that_may_be_others_now_are_not_offered(publisher: Publisher) -> None:
+    """Both generations write one partition, and no object is named after a run."""
+    before, after = [Part(["S0"], {"id": "int64"}, {}, number=1)], [Part(["S0"], {"id": "int64"}, {}, number=1)] * 2
+    assert events(Remembering([before, after], ages=[2, 1]), publisher) == [2]
+
+
+def test_without_the_event_log_the_current_snapshot_is_loaded(
+    publisher: Publisher, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = Remembering([parts(1), parts(2)], ages=[2, 1])
+    service.error = EnvironmentUnavailableError("the database is down")
+    assert events(service, publisher) == [2]
+    assert "the database is down" in caplog.text
