@@ -3,6 +3,8 @@
 import contextlib
 import http.client
 import json
+import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -18,11 +20,13 @@ from typing import TypedDict
 
 import psutil
 
-from dagfusion_stack import binaries, ports
+from dagfusion_stack import binaries, dagster, ports, process
+from dagfusion_stack.home import Home
+from dagfusion_stack.supervisor import child_environ
 
 READY_TIMEOUT_S = 300.0  # only a service that hangs takes this long
 BUFFER_BYTES = 1 << 20
-NEIGHBOURS, WAKE_S, WAKE_STEPS = 4, 0.05, 20_000  # a webserver, a daemon and two code servers, each about 1% of a core
+_DAGSTER = (dagster.CODE_LOCATION, dagster.WEBSERVER, dagster.DAEMON)
 MEBIBYTE = 1 << 20
 
 
@@ -57,35 +61,40 @@ def serving(variables: Mapping[str, str], folder: Path) -> Iterator[Server]:
     ]
     environ = {**variables, "DAGFUSION_STATE_DIR": str(folder / "state"), "DAGFUSION_RESULT_CACHE_DIR": "none"}
     with (folder / "serve.log").open("wb") as log:
-        process = subprocess.Popen([*command, *addresses], env=environ, stdout=log, stderr=log)  # noqa: S603
+        server = subprocess.Popen([*command, *addresses], env=environ, stdout=log, stderr=log)  # noqa: S603
     try:
-        _wait_ready(http_port, process)
-        yield Server(http_port, flight_port, psutil.Process(process.pid))
+        _wait_ready(http_port, server)
+        yield Server(http_port, flight_port, psutil.Process(server.pid))
     finally:
-        process.terminate()
-        process.wait(120)
+        server.terminate()
+        server.wait(120)
 
 
 @contextlib.contextmanager
-def busy_neighbours() -> Iterator[None]:
-    """Run processes that wake up often and do little, as those of Dagster do beside a service."""
-    code = f"import time\nwhile True:\n    time.sleep({WAKE_S})\n    sum(range({WAKE_STEPS}))"
-    processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(NEIGHBOURS)]  # noqa: S603
+def beside_dagster(home: Path, variables: Mapping[str, str]) -> Iterator[None]:
+    """Run Dagster's code location, web interface and daemon over a lake, as `dagfusion up` does beside a service."""
+    place, environ = Home(home), child_environ(os.environ, variables)
+    (port,) = ports.free_ports(1)
     try:
+        code = dagster.start_code_location(place, environ)
+        code.wait_ready(lambda: dagster.code_location_answers(place), timeout_s=READY_TIMEOUT_S)
+        webserver = dagster.start_webserver(place, port, environ)
+        daemon = dagster.start_daemon(place, environ)
+        webserver.wait_ready(lambda: dagster.webserver_answers(port), timeout_s=READY_TIMEOUT_S)
+        daemon.wait_ready(lambda: dagster.daemon_answers(port), timeout_s=READY_TIMEOUT_S)
         yield
     finally:
-        for process in processes:
-            process.kill()
-            process.wait()
+        started = {one for one, name in process.marked(place.path).items() if name in _DAGSTER}
+        process.end(started, signal.SIGKILL, timeout_s=READY_TIMEOUT_S)
 
 
-def _wait_ready(port: int, process: subprocess.Popen[bytes]) -> None:
+def _wait_ready(port: int, server: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + READY_TIMEOUT_S
     while True:
         with contextlib.suppress(OSError, urllib.error.URLError):
             urllib.request.urlopen(f"http://{ports.LOOPBACK}:{port}/readyz", timeout=5).close()
             return
-        assert process.poll() is None, "the service ended"
+        assert server.poll() is None, "the service ended"
         assert time.monotonic() < deadline, "the service was not ready in time"
         time.sleep(0.05)
 

@@ -55,8 +55,8 @@ def test_what_door_and_worker_add_to_a_point_query(
         assert adbc().num_rows == len(answers[POINT.name])
         doors = {**functions, "HTTP, raw": lambda: service.ask(raw, sql), "Flight SQL, ADBC": adbc}
         findings["service_point_s"] = service.in_turns(doors, ROUNDS)
-        with service.busy_neighbours():
-            findings["service_point_beside_others_s"] = service.in_turns(doors, ROUNDS)
+        with service.beside_dagster(data.home, data.place.variables):
+            findings["service_point_beside_dagster_s"] = service.in_turns(doors, ROUNDS)
 
 
 def test_a_large_result(server: service.Server, findings: Findings) -> None:

@@ -53,12 +53,17 @@ class FakeStream(Running):
         ends_with: What it raises when it is cancelled.
     """
 
-    def __init__(self, id_: str, schema: pa.Schema, pieces: Iterable[Piece]) -> None:
-        self.id, self.schema, self._pieces = id_, schema, pieces
+    def __init__(self, id_: str, schema: pa.Schema, pieces: Iterable[Piece], *, is_whole: bool = False) -> None:
+        self.id, self.schema, self._pieces, self._is_whole = id_, schema, pieces, is_whole
         self.taken = 0
         self.closed = threading.Event()
         self.ends_with: QueryError = QueryCancelledError("the query was cancelled")
         self._cancelled = asyncio.Event()
+
+    @property
+    def is_complete(self) -> bool:
+        """True if what there is came as one piece."""
+        return self._is_whole
 
     @property
     def stats(self) -> Stats:
@@ -184,10 +189,15 @@ class FakeService(Service):
         if found is None:
             stream = FakeStream(id_, pa.schema([]), self.pieces or ())
         else:
-            stream = FakeStream(id_, found.schema, found.pieces())
+            is_whole = found.at_once and not found.hangs and found.fails is None
+            stream = FakeStream(id_, found.schema, found.pieces(), is_whole=is_whole)
             self.remember(id_, caller.user)
         self.streams.append(stream)
         return stream
+
+    def described(self, query: Query, caller: Caller) -> pa.Schema | None:  # noqa: ARG002  # as it is
+        """Return None: no statement was described before."""
+        return None
 
     async def describe(self, query: Query, caller: Caller) -> pa.Schema:
         """Return the columns of what the test has scripted."""

@@ -1,5 +1,6 @@
 """The client over HTTP: results, their figures, and errors."""
 
+import http.client
 import socket
 import threading
 from datetime import date
@@ -96,6 +97,21 @@ def test_an_error_of_a_kind_that_is_not_known_here(connection: HttpConnection, s
         connection.sql("SELECT 1")
 
     assert type(caught.value) is QueryError
+
+
+def test_a_request_is_sent_at_once(connection: HttpConnection, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[bytes] = []
+    send = http.client.HTTPConnection.send
+
+    def sends(self: http.client.HTTPConnection, data: bytes) -> None:
+        sent.append(data)
+        send(self, data)
+
+    monkeypatch.setattr(http.client.HTTPConnection, "send", sends)
+    connection.sql("SELECT 1").to_arrow()
+    [request] = sent
+    assert request.startswith(b"POST /v1/sql")
+    assert request.endswith(b"}")
 
 
 def test_a_connection_is_used_again(connection: HttpConnection, monkeypatch: pytest.MonkeyPatch) -> None:

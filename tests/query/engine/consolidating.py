@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -15,6 +16,7 @@ from dagfusion_contract.record import schema_entry
 from dagfusion_pipeline.large_files import LargeFile, PartitionRows, with_partition
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.event_log.event_log_interface import Consolidation
+from tests.query.engine.conftest import local_etag
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _numbers = itertools.count()
@@ -38,7 +40,8 @@ def consolidate(lake: Any, table: Table, rng: Random, *, share: float = 1.0, gro
             count = rng.randrange(1, len(chosen) + 1)
             some, chosen = chosen[:count], chosen[count:]
             if (one := write_large(lake.root, live, some, segment.layout.partition, group_rows)) is not None:
-                objects.append(one)
+                path = Path(one.uri.removeprefix("file://"))
+                objects.append(replace(one, etag=local_etag(path)) if lake.with_etags else one)
     log(lake, table, objects)
     return len(objects)
 

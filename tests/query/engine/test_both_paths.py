@@ -1,5 +1,9 @@
 """Random statements have one answer: spliced, staged, over the same rows in memory, and in DuckDB.
 
+Some tables are read from small objects, some from local copies, some from large objects, and some from all of them.
+Between two statements, and between the plan of one and its run, partitions are written once more and consolidated. What
+was superseded before a statement was planned is deleted, as the vacuum does.
+
 `DAGFUSION_STATEMENTS` is how many statements are drawn, `DAGFUSION_SEED` what they are drawn from.
 """
 
@@ -23,8 +27,9 @@ from datafusion import SessionContext
 from dagfusion_query.engine.engine import Prepared
 from dagfusion_query.engine.session import new_context
 from dagfusion_query.scan import large_objects, splice
-from dagfusion_query.scan.splice import NotSpliceable
+from dagfusion_query.scan.splice import NotSpliceable, Spliced
 from dagfusion_query.scan.stage import stage
+from dagfusion_query.scan.table_scan import CopyPolicy
 from dagfusion_query.settings import Settings
 from tests.query.engine.consolidating import consolidate
 from tests.query.engine.expressions import Column
@@ -36,7 +41,8 @@ TABLES = max(1, int(os.environ.get("DAGFUSION_STATEMENTS", "300")) // PER_TABLES
 SEED = int(os.environ.get("DAGFUSION_SEED", "8" if "CI" in os.environ else Random().randrange(10**6)))  # noqa: S311
 NAMES = ("t", "u")
 CONSOLIDATED = float(os.environ.get("DAGFUSION_CONSOLIDATED", "0.6"))  # the share of lakes with large objects
-REWRITTEN = 0.1  # the share of statements before which a partition is written once more
+COPIED = 0.5  # the share of lakes whose objects are read from local copies
+REWRITTEN = 0.1  # the share of statements before which a partition is written once more, and of those during which
 Answer = list[tuple[str, ...]]
 
 
@@ -50,6 +56,7 @@ class World:
         self.duckdb.execute("SET TimeZone = 'UTC'; SET threads = 1")
         self.negative_zeros = rng.random() < 0.3
         self.files: dict[str, Files] = {}
+        self.is_copied = lake.with_etags = rng.random() < COPIED  # objects without an etag are read in place
         self.columns = {name: self._add(rng, name) for name in NAMES}
         self.is_consolidated = rng.random() < CONSOLIDATED
         self.consolidate(rng)
@@ -66,6 +73,17 @@ class World:
         self.lake.write((name,), rows, values)
         if rng.random() < 0.5:
             self.consolidate(rng)
+
+    def vacuum(self) -> None:
+        """Delete the objects that the catalog does not name any more."""
+        tables = self.lake.snapshot.tables.values()
+        named = {
+            uri for table in tables for part in (table.files, table.consolidated) for uri in part["uri"].to_pylist()
+        }
+        for folder in (*NAMES, "large"):
+            for path in self.lake.root.glob(f"{folder}/**/*.parquet"):
+                if f"file://{path}" not in named:
+                    path.unlink()
 
     def spliced(self, prepared: Prepared) -> pa.Table:
         run = self.lake.engine.run(prepared)
@@ -111,6 +129,7 @@ def test_every_way_has_one_answer(
 ) -> None:
     for module in (large_objects, splice):
         monkeypatch.setattr(module, "FOOTER_REQUESTS", -(1 << 20))  # few files are worth a large object, too
+    monkeypatch.setattr(CopyPolicy, "_takes", lambda _, files: files["etag"].null_count == 0)  # also of local files
     rng = Random(f"{SEED} {number}")  # noqa: S311
     world = World(rng, new_lake())
     request.addfinalizer(world.duckdb.close)
@@ -118,8 +137,10 @@ def test_every_way_has_one_answer(
     for _ in range(PER_TABLES):
         if rng.random() < REWRITTEN:
             world.rewrite(rng)
+            world.vacuum()
         statement = Writer(rng, world.columns, negative_zeros=world.negative_zeros).statement()
-        wrong += _differences(world, statement, paths)
+        meanwhile = partial(world.rewrite, rng) if rng.random() < REWRITTEN else None
+        wrong += _differences(world, statement, paths, meanwhile)
     assert not wrong, f"DAGFUSION_SEED={SEED}, tables {number}:\n" + "\n".join(wrong)
 
 
@@ -132,13 +153,16 @@ def paths(heavy: None) -> Iterator[Counter[str]]:  # noqa: ARG001
     if counted["statements"] >= 300:
         assert all(counted[name] for name in ("by splice", "by catalog", "by staged", "staged", "memory", "duckdb"))
         assert counted["large"]
+        assert counted["copied"]
         assert counted["refused"] * 20 <= counted["statements"]
     if counted["statements"] >= 3_000:
         assert 0 < counted["mixed"] < counted["large"]
 
 
-def _differences(world: World, statement: Statement, paths: Counter[str]) -> Iterator[str]:
-    """Yield the ways of a statement whose answer is not the spliced one's."""
+def _differences(
+    world: World, statement: Statement, paths: Counter[str], meanwhile: Callable[[], None] | None
+) -> Iterator[str]:
+    """Yield the ways of a statement whose answer is not the spliced one's; something may happen after it is planned."""
     paths["statements"] += 1
     over_lake = statement.sql.replace("{t}", "local_default.t").replace("{u}", "local_default.u")
     plain = statement.sql.replace("{t}", "t").replace("{u}", "u")
@@ -152,6 +176,9 @@ def _differences(world: World, statement: Statement, paths: Counter[str]) -> Ite
         paths[f"by {prepared.path}"] += 1
         paths["large"] += any(scan.large is not None for scan in prepared.scans)
         paths["mixed"] += any(len(scan.parts) > 1 for scan in prepared.scans)
+        paths["copied"] += isinstance(prepared.work, Spliced) and bool(prepared.work.copied)
+        if meanwhile is not None:
+            meanwhile()
         answers = {
             "spliced": _answer(lambda: world.spliced(prepared), statement),
             "staged": _answer(lambda: world.staged(prepared, over_lake), statement),

@@ -41,7 +41,6 @@ def test_the_worker_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     async def leave() -> None:
         pool = Pool(1, lambda: CONFIGURATION, 1 << 30, 0.3)
         worker = Handle(pool._take_back, pool._ended, 0.3, 1 << 30)
-        worker.life.move(Transition.ready)
         pool._workers.add(worker)
         registry, admission = Registry(10), Admission(1, 1, 10, 10)
         metrics = Metrics(pool, admission, NoCatalogs())  # type: ignore[arg-type]
@@ -49,6 +48,10 @@ def test_the_worker_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
         shared = Shared(ServiceSettings(), NoCatalogs(), registry, pool, admission, metrics, past)  # type: ignore[arg-type]
         running = Running(shared, Query("SELECT 1"), Caller("ann", ALL, "http"), Mode.run)
         task = asyncio.create_task(running.begin())
+        while not pool._waiting:  # noqa: ASYNC110  # step by step, as below
+            await asyncio.sleep(0)
+        worker.life.move(Transition.ready)
+        pool._offer(worker, is_warm=True)
         while not pool.busy:
             assert not task.done()
             await asyncio.sleep(0)  # step by step: what is tested happens between two

@@ -60,7 +60,7 @@ class Workers:
     def __init__(self, *scripts: list[Step]) -> None:
         self._scripts = list(scripts)
 
-    async def lease(self) -> Scripted:
+    def lease_idle(self) -> Scripted:
         return Scripted(self._scripts.pop(0))
 
 

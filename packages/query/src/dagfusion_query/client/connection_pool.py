@@ -5,7 +5,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Mapping
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 import orjson
@@ -25,6 +25,36 @@ _GONE = (
     *(ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected),
     *(ssl.SSLEOFError, ssl.SSLZeroReturnError),
 )
+
+
+class _Connection(http.client.HTTPConnection):
+    """A connection that sends the head of a request together with its body.
+
+    http.client sends them one after the other, and the service would wake up for each.
+    """
+
+    _parts: list[bytes] | None = None
+
+    def request(self, *args: Any, **named: Any) -> None:
+        """Send a request."""
+        self._parts = []
+        try:
+            super().request(*args, **named)
+            parts = self._parts
+        finally:
+            self._parts = None
+        self.send(b"".join(parts))
+
+    def send(self, data: Any) -> None:
+        """Send bytes, or keep those of a request until all of it is there."""
+        if self._parts is None:
+            super().send(data)
+        else:
+            self._parts.append(data)
+
+
+class _TlsConnection(_Connection, http.client.HTTPSConnection):
+    """The same with TLS."""
 
 
 class ConnectionPool:
@@ -116,9 +146,9 @@ class ConnectionPool:
                 return self._idle.pop(), False
         host, port = self._url.hostname or "", self._url.port
         connection = (
-            http.client.HTTPConnection(host, port, timeout=_CONNECT_TIMEOUT_S)
+            _Connection(host, port, timeout=_CONNECT_TIMEOUT_S)
             if self._tls is None
-            else http.client.HTTPSConnection(host, port, timeout=_CONNECT_TIMEOUT_S, context=self._tls)
+            else _TlsConnection(host, port, timeout=_CONNECT_TIMEOUT_S, context=self._tls)
         )
         try:
             connection.connect()

@@ -6,10 +6,12 @@ A client that prepares a statement again needs no worker: the columns of stateme
 import hashlib
 import logging
 import secrets
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pyarrow as pa
 
@@ -31,21 +33,42 @@ _MOST = 256
 class RegisteredQuery:
     """One query, as it goes on.
 
+    A query changes about ten times, and is mostly looked at when it is over: so `info` is made when it is asked for.
+
     Attributes:
         caller: Whose it is.
+        state: The query's, which `info` has too.
     """
 
-    info: QueryInfo
+    _info: QueryInfo
     caller: Caller
     stop: Callable[[QueryError], None] = field(default=lambda _: None)  # ends it, in whatever state it is
+    _changes: dict[str, Any] = field(default_factory=dict)
+    _stats: dict[str, Any] = field(default_factory=dict)
 
-    def update(self, **changes: object) -> None:
+    def __post_init__(self) -> None:
+        """Take the state over."""
+        self.state = self._info.state
+
+    @property
+    def info(self) -> QueryInfo:
+        """What is known of the query."""
+        if self._stats:
+            self._changes["stats"] = replace(self._info.stats, **self._stats)
+            self._stats = {}
+        if self._changes:
+            self._info, self._changes = replace(self._info, **self._changes), {}
+        return self._info
+
+    def update(self, *, state: State | None = None, **changes: Any) -> None:
         """Change what is known of the query."""
-        self.info = replace(self.info, **changes)  # type: ignore[arg-type]
+        if state is not None:
+            self.state = changes["state"] = state
+        self._changes |= changes
 
-    def update_stats(self, **changes: object) -> None:
+    def update_stats(self, **changes: Any) -> None:
         """Change what is known of its cost."""
-        self.info = replace(self.info, stats=replace(self.info.stats, **changes))  # type: ignore[arg-type]
+        self._stats |= changes
 
 
 @dataclass(frozen=True)
@@ -187,12 +210,15 @@ def _source(state: EnvironmentState) -> EnvironmentSource:
 class DescribedStatements:
     """Columns by all that they depend on: text, parameters, grants, and the generation of each environment.
 
+    Thread-safe.
+
     Args:
         environments: The catalogs.
     """
 
     def __init__(self, environments: Environments) -> None:
         self._environments = environments
+        self._lock = threading.Lock()
         self._schemas: OrderedDict[bytes, pa.Schema] = OrderedDict()
 
     def key(self, query: Query, caller: Caller) -> bytes | None:
@@ -213,15 +239,17 @@ class DescribedStatements:
 
     def get(self, key: bytes | None) -> pa.Schema | None:
         """Return columns that are known."""
-        if key is None or key not in self._schemas:
-            return None
-        self._schemas.move_to_end(key)
-        return self._schemas[key]
+        with self._lock:
+            if key is None or key not in self._schemas:
+                return None
+            self._schemas.move_to_end(key)
+            return self._schemas[key]
 
     def put(self, key: bytes | None, schema: pa.Schema) -> None:
         """Keep columns, and drop those that were not asked for the longest."""
         if key is None:
             return
-        self._schemas[key] = schema
-        while len(self._schemas) > _MOST:
-            self._schemas.popitem(last=False)
+        with self._lock:
+            self._schemas[key] = schema
+            while len(self._schemas) > _MOST:
+                self._schemas.popitem(last=False)

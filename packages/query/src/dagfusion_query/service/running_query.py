@@ -92,7 +92,7 @@ class Running:
     @property
     def is_complete(self) -> bool:
         """Whether the worker has sent everything, so that the stats are final; what came is still to be taken."""
-        return self._entry.info.state.is_over
+        return self._entry.state.is_over
 
     @property
     def stats(self) -> Stats:
@@ -220,11 +220,7 @@ class Running:
 
     async def _start(self, retries: StaleRetries) -> None:
         for _ in range(self._shared.settings.workers + _MORE_TRIES):
-            worker: Handle = await self._interruptible(self._shared.pool.lease(), Handle.release)
-            if self._error is not None:  # it was stopped in the moment in which the worker came
-                worker.release()
-                raise self._error
-            self._worker = worker
+            worker = self._worker = await self._lease()
             try:
                 await worker.begin(self._statement(), encode_parameters(self._query.params))
                 await self._receive_first(worker)
@@ -245,6 +241,15 @@ class Running:
             else:
                 return
         raise ServiceUnavailableError("several workers died before they took the statement: try again in a moment")
+
+    async def _lease(self) -> Handle:
+        if (idle := self._shared.pool.lease_idle()) is not None:
+            return idle
+        worker: Handle = await self._interruptible(self._shared.pool.lease(), Handle.release)
+        if self._error is not None:  # it was stopped in the moment in which the worker came
+            worker.release()
+            raise self._error
+        return worker
 
     async def _receive_first(self, worker: Handle) -> None:
         while True:

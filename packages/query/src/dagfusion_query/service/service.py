@@ -102,15 +102,19 @@ class Service:
             )
         return await Running(self._shared, query, caller, mode).begin()
 
+    def described(self, query: Query, caller: Caller) -> pa.Schema | None:
+        """Return the columns that a statement's result would have, if they are known. From any thread."""
+        return None if self._stopping else self._described.get(self._described.key(query, caller))
+
     async def describe(self, query: Query, caller: Caller) -> pa.Schema:
         """Return the columns that a statement's result would have.
 
         Raises:
             QueryError: As `run`.
         """
-        key = self._described.key(query, caller)
-        if (known := self._described.get(key)) is not None:
+        if (known := self.described(query, caller)) is not None:
             return known
+        key = self._described.key(query, caller)
         schema = (await self.run(query, caller, Mode.describe)).schema
         if key == self._described.key(query, caller):  # else the catalog has changed, and the worker may have seen that
             self._described.put(key, schema)

@@ -111,6 +111,16 @@ class Pool:
         for worker in workers:
             worker.process.close()
 
+    def lease_idle(self) -> Handle | None:
+        """Lease a worker if one is idle; as `lease`."""
+        idle = [worker for worker in self._workers if worker.life.is_idle]
+        if not idle:
+            return None
+        # One that rests would let the statement wait.
+        worker = max(idle, key=lambda worker: (worker.process.phase is not Phase.resting, worker.rank))
+        worker.lease()
+        return worker
+
     async def lease(self) -> Handle:
         """Lease a worker, as soon as there is an idle one. Its statement is begun, or it is released.
 
@@ -118,10 +128,7 @@ class Pool:
             QueryError: No worker can be started, and why.
         """
         while True:
-            if idle := [worker for worker in self._workers if worker.life.is_idle]:
-                # One that rests would let the statement wait.
-                worker = max(idle, key=lambda worker: (worker.process.phase is not Phase.resting, worker.rank))
-                worker.lease()
+            if (worker := self.lease_idle()) is not None:
                 return worker
             if self._is_down:
                 raise self._refusal()

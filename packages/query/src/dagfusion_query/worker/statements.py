@@ -44,6 +44,7 @@ Encoded: TypeAlias = list[bytes | memoryview]
 Send: TypeAlias = Callable[..., None]
 CHUNK_BYTES = 1 << 20
 _SOON_S = 0.002  # a batch that comes within it shares a chunk with the one before
+_AT_ONCE_S = 0.02  # a first batch that comes within it is sent with the plan: the service wakes up once
 _REST_S = 1.0  # that threads have to leave a run that was given up
 
 
@@ -229,7 +230,7 @@ class StatementRun:
             if self._cancelled.is_set():
                 batches.cancel()
         first_batch_s = None
-        if not batches.wait(_SOON_S):
+        if not batches.wait(_AT_ONCE_S):
             output.flush()
         while (batch := batches.next()) is not None:
             first_batch_s = time.perf_counter() - began if first_batch_s is None else first_batch_s

@@ -7,7 +7,6 @@ the loop. An error leaves as a Flight error: the gRPC status of its class and it
 import asyncio
 import base64
 import binascii
-import contextlib
 import http.cookies
 import logging
 import secrets
@@ -214,11 +213,6 @@ class Bridge:
             asyncio.run_coroutine_threadsafe(work, self._loop)
         except RuntimeError:
             work.close()
-
-    def later(self, seconds: float, step: Callable[[], None]) -> None:
-        """Call something on the loop after a while, if there is a loop then."""
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._loop.call_later, seconds, step)
 
 
 class _NoTraceback(Exception):  # noqa: N818  # a mixin

@@ -36,17 +36,20 @@ class Buffer:
         self._changed = threading.Condition()
         self._room = asyncio.Event()
 
-    async def put(self, chunk: Any) -> None:
-        """Add a chunk; returns when there is room for another."""
+    def put(self, chunk: Any) -> None:
+        """Add a chunk, whether there is room for it or not."""
         with self._changed:
             self._chunks.append(chunk)
             self._size_bytes += len(chunk)
-            is_full = self._size_bytes >= _READ_AHEAD_BYTES
-            if is_full:
+            if self._size_bytes >= _READ_AHEAD_BYTES:
                 self._room.clear()
+            else:
+                self._room.set()
             self._changed.notify()
-        if is_full:
-            await self._room.wait()
+
+    async def room(self) -> None:
+        """Return when there is room for another chunk."""
+        await self._room.wait()
 
     def end(self, error: BaseException | None = None) -> None:
         """End the stream, with an error if it failed. Called on the loop."""
@@ -102,30 +105,43 @@ class Rows:
         self._filling: asyncio.Task[None] | None = None
         self._is_closed = False
 
-    def start(self, context: Context) -> pa.Schema:
+    def start(self, context: Context, hold_s: float = 0.0, release: Callable[[], None] | None = None) -> pa.Schema:
         """Run the query up to its first rows and return the result's columns.
+
+        Args:
+            context: The call's.
+            hold_s: Seconds after which `release` is called on the loop.
+            release: Called then.
 
         Raises:
             QueryError: What can go wrong mostly goes wrong here.
         """
         try:
-            return self._bridge.call(self._start(), context)
+            schema = self._bridge.call(self._start(hold_s, release), context)
         except BaseException:
             self.close()
             raise
+        return schema
 
-    async def _start(self) -> pa.Schema:
-        self._stream = await self._service.run(self._query, self._caller)
+    async def _start(self, hold_s: float, release: Callable[[], None] | None) -> pa.Schema:
+        stream = self._stream = await self._service.run(self._query, self._caller)
         self._buffer = Buffer()
-        self._filling = asyncio.create_task(self._fill(self._stream))
+        if stream.is_complete:  # nothing is waited for
+            await self._fill(stream)
+        else:
+            self._filling = asyncio.create_task(self._fill(stream))
+        if release is not None:
+            asyncio.get_running_loop().call_later(hold_s, release)
         if self._is_closed:
             await self._close()
-        return self._stream.schema
+        return stream.schema
 
     async def _fill(self, stream: Running) -> None:
         try:
             async for chunk in stream:
-                await self._buffer.put(chunk)
+                self._buffer.put(chunk)
+                if not stream.is_complete:
+                    await self._buffer.room()
             await stream.close()
             self._buffer.end()
         except Exception as error:  # noqa: BLE001  # the thread that sends raises it

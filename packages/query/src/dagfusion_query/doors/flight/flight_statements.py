@@ -144,10 +144,10 @@ class FlightStatements:
 
     def _started(self, query: Query, caller: Caller, context: Context) -> tuple[pa.Schema, bytes, str]:
         rows = Rows(self._service, query, caller, self._bridge)
-        schema = rows.start(context)
         ticketed = _Ticketed(query, rows)
+        schema = rows.start(context, _HOLD_S, ticketed.release)
+        ticketed.id = rows.id
         handle = self._tickets.add(caller.owner, ticketed, len(query.sql))
-        self._bridge.later(_HOLD_S, ticketed.release)
         return schema, handle, rows.id
 
     def redeem(self, handle: bytes, caller: Caller, context: Context) -> Rows:
@@ -193,7 +193,8 @@ class FlightStatements:
         return self._described(_query(prepared.statement.sql, row, session), caller, context)
 
     def _described(self, query: Query, caller: Caller, context: Context) -> pa.Schema:
-        return self._bridge.call(self._service.describe(query, caller), context)
+        known = self._service.described(query, caller)  # which needs no turn of the service's loop
+        return known if known is not None else self._bridge.call(self._service.describe(query, caller), context)
 
     def unbound(self, sql: str, session: FlightSession) -> Query:
         """Return a statement without parameters, as the service takes it."""

@@ -11,6 +11,7 @@ import socket
 import ssl
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
+from typing import Any, cast
 
 import uvicorn
 from starlette.applications import Starlette
@@ -42,6 +43,7 @@ HEAD_TIMEOUT_S = 10.0
 HEAD_LIMIT_BYTES = 64 << 10
 LINGER_S = 5.0
 GOODBYE_S = 0.2
+_HEAD = b"HTTP/1."
 
 
 def api_routes(service: Service, settings: ServiceSettings) -> list[BaseRoute]:
@@ -221,6 +223,41 @@ class HttpDoor:
             self._socket.close()
 
 
+class HeadHolder:
+    """A transport that sends the head of a response together with the bytes that follow it at once.
+
+    uvicorn writes them one after the other. Two packets would wake the client twice, the first time for nothing.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes; a head is held until the next ones, or until the loop has nothing else to do now."""
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data.startswith(_HEAD):
+            self._head = data
+            self._loop.call_soon(self._flush)
+            return
+        self._transport.write(data)
+
+    def close(self) -> None:
+        """Close the connection when what was written is sent."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        head, self._head = self._head, b""
+        if head and not self._transport.is_closing():
+            self._transport.write(head)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what holds no bytes back as the transport has it."""
+        return getattr(self._transport, name)
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """A connection whose request lines and headers must come soon and be short.
 
@@ -234,7 +271,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start to wait for a request."""
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", HeadHolder(transport, self.loop)))
         self._end_after(HEAD_TIMEOUT_S)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -77,18 +77,53 @@ async def unless(
     Raises:
         QueryCancelledError: The client has left.
     """
-    task, is_in_time = asyncio.ensure_future(work), False
+    waiting = _Waiting()
+    leaving.add_done_callback(waiting.left)
     try:
-        await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if is_in_time := task.done():
-            return task.result()
+        result = await work
+    except asyncio.CancelledError:
+        waiting.end()
+        raise
     finally:
-        if not is_in_time:
-            task.cancel()
-            await asyncio.wait({task})
-            if undo is not None and not task.cancelled() and task.exception() is None:
-                await undo(task.result())
-    raise QueryCancelledError("the client disconnected while its statement was planned")
+        leaving.remove_done_callback(waiting.left)
+        waiting.is_over = True
+    if waiting.was_cancelled:  # and the work has ended nevertheless
+        if undo is not None:
+            await undo(result)
+        waiting.end()
+        raise asyncio.CancelledError
+    return result
+
+
+class _Waiting:
+    """The current task while it waits for some work, which the client's departure cancels."""
+
+    def __init__(self) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("only a task can be cancelled")
+        self._task, self._before = task, task.cancelling()
+        self._has_left = self.is_over = False
+
+    def left(self, _: object) -> None:
+        """Cancel the work, if the task still waits for it."""
+        if not self.is_over:
+            self._has_left = True
+            self._task.cancel()
+
+    @property
+    def was_cancelled(self) -> bool:
+        """True if the work was to end early, for whatever reason."""
+        return self._task.cancelling() > self._before
+
+    def end(self) -> None:
+        """Take the cancellation back if it was for the client's departure only.
+
+        Raises:
+            QueryCancelledError: It was.
+        """
+        if self._has_left and self._task.uncancel() <= self._before:
+            raise QueryCancelledError("the client disconnected while its statement was planned") from None
 
 
 class QueryRoutes:
@@ -152,6 +187,13 @@ class ResultResponse:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the result until it or the client is gone."""
+        if self._stream.is_complete:  # nothing is waited for, so the client need not be watched
+            self._leaving.cancel()
+            try:
+                await self._send(scope, receive, send)
+            finally:
+                await self._stream.close()
+            return
         abort: Callable[[], None] | None = scope.get("state", {}).get("abort")
         sending = asyncio.create_task(self._send(scope, receive, send))
         try:
@@ -173,6 +215,9 @@ class ResultResponse:
         chunks = aiter(self._stream)
         try:
             first = await anext(chunks, None)
+            if self._stream.is_complete and await anext(chunks, None) is None:  # else it was stopped, and this raises
+                await self._send_whole(first, send)
+                return
             ahead = asyncio.ensure_future(anext(chunks, None))
             try:
                 await asyncio.wait({ahead}, timeout=AHEAD_S)
