@@ -15,6 +15,7 @@ from obstore.store import ObjectStore
 from pyiceberg.catalog.rest import RestCatalog
 
 from dagfusion_contract.naming import TableName
+from dagfusion_contract.uri import store_url
 from dagfusion_query import connect
 from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.access.grants import Caller
@@ -24,7 +25,7 @@ from dagfusion_query.catalog.environments import Environments, EnvironmentState
 from dagfusion_query.catalog.past_catalog import PastTable
 from dagfusion_query.config import Config, read_config
 from dagfusion_query.doors.iceberg.iceberg_routes import IcebergRoutes
-from dagfusion_query.object_store import open_store, store_url
+from dagfusion_query.object_store import open_store
 from dagfusion_query.returned_values import TableGeneration
 from tests.query.fake_service import FakeService
 from tests.query.http.serving import serving

@@ -14,6 +14,7 @@ from typing import Any
 
 from dagfusion_contract.errors import MalformedRecordError
 from dagfusion_contract.record import SCHEMES, versioned
+from dagfusion_contract.uri import bucket_url
 
 CONSOLIDATED_ENTRY = "dagfusion/consolidated"
 CONSOLIDATED_VERSION = 1
@@ -84,7 +85,7 @@ def read_consolidated(record: object, bucket: str | None = None) -> tuple[LargeO
         MalformedRecordError: It breaks the contract; the message names the field.
     """
     record = versioned(record, CONSOLIDATED_ENTRY, CONSOLIDATED_VERSION)
-    places = SCHEMES if bucket is None else (f"s3://{bucket}/",)
+    places = SCHEMES if bucket is None else (bucket_url(bucket),)
     return tuple(
         _read_object(one, f"{CONSOLIDATED_ENTRY}.objects[{number}]", places)
         for number, one in enumerate(_field(record, "objects", list, CONSOLIDATED_ENTRY))

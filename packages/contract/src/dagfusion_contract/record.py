@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from dagfusion_contract.arrow_types import field_entry, parse_field, parse_type
 from dagfusion_contract.errors import MalformedRecordError, RecordVersionError
+from dagfusion_contract.uri import bucket_url
 
 ENTRY = "dagfusion/file"
 VERSION = 1
@@ -153,7 +154,7 @@ class RecordReader:
 
     def __init__(self, bucket: str | None = None, *, encode: Callable[[object], bytes] = _encode) -> None:
         self._layouts: dict[object, Layout] = {}
-        self._places = SCHEMES if bucket is None else (f"s3://{bucket}/",)
+        self._places = SCHEMES if bucket is None else (bucket_url(bucket),)
         self._encode = encode
 
     def read(self, record: object) -> DataFile:

@@ -1,49 +1,43 @@
-"""URIs of objects and folders: `s3://bucket/key`, and `file:///path` for files. Pure."""
+"""URIs of objects and folders: `s3://bucket/key`, and `file:///path` for files. Nothing is unescaped. Pure."""
 
-from typing import NamedTuple
-
+S3 = "s3://"
 _ESCAPED = frozenset("?#%")  # which readers of URIs treat in different ways
 
 
-class Uri(NamedTuple):
-    """The parts of a URI. Nothing is unescaped.
+def object_path(uri: str) -> str:
+    """Return what names an object inside its store: the key, or the path without its leading slash.
 
-    Attributes:
-        bucket: empty for a file.
-        key: the object's key, or a path without its leading slash.
-
-    >>> Uri.parse("s3://lake/a/b.parquet")
-    Uri(scheme='s3', bucket='lake', key='a/b.parquet')
+    >>> object_path("s3://lake/a/b.parquet")
+    'a/b.parquet'
     """
-
-    scheme: str
-    bucket: str
-    key: str
-
-    @classmethod
-    def parse(cls, text: str) -> "Uri":
-        """Split a URI. A text that is none has no scheme, or no key."""
-        scheme, _, rest = text.partition("://")
-        bucket, _, key = rest.partition("/")
-        return cls(scheme, bucket, key)
-
-    @property
-    def store(self) -> str:
-        """What names the store: `s3://bucket/`, or `file:///`."""
-        return f"{self.scheme}://{self.bucket}/"
+    _, _, rest = uri.partition("://")
+    _, _, path = rest.partition("/")
+    return path
 
 
-def is_in_s3(text: str) -> bool:
-    """Return True if a URI names a bucket of S3."""
-    return text.startswith("s3://")
+def store_url(uri: str) -> str:
+    """Return the part of a URI that names its store: `s3://bucket/`, or `file:///`."""
+    scheme, _, rest = uri.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}/"
 
 
-def is_folder(text: str, schemes: tuple[str, ...] = ("s3",)) -> bool:
+def store_parts(url: str) -> tuple[str, str]:
+    """Return the scheme and the bucket of a store's URL."""
+    scheme, _, rest = url.partition("://")
+    return scheme, rest.rstrip("/")
+
+
+def bucket_url(bucket: str) -> str:
+    """Return the URL of a bucket, which the URIs of its objects begin with."""
+    return f"{S3}{bucket}/"
+
+
+def is_folder(uri: str, schemes: tuple[str, ...] = ("s3",)) -> bool:
     """Return True if a text is the URI of a folder that every reader understands alike.
 
     >>> is_folder("s3://lake/_catalog"), is_folder("s3://lake/"), is_folder("file:///lake", ("s3", "file"))
     (True, False, True)
     """
-    uri = Uri.parse(text)
-    is_bucket = (uri.scheme == "s3") == bool(uri.bucket)
-    return uri.scheme in schemes and is_bucket and bool(uri.key.strip("/")) and _ESCAPED.isdisjoint(text)
+    scheme, bucket = store_parts(store_url(uri))
+    is_store = scheme in schemes and (scheme == "s3") == bool(bucket)
+    return is_store and bool(object_path(uri).strip("/")) and _ESCAPED.isdisjoint(uri)

@@ -1,41 +1,74 @@
-"""Object stores: parses URIs, makes obstore clients, and has the retry times after an object was replaced."""
+"""Object stores: makes obstore clients, tells why a request failed, and has the retry times of replaced objects.
 
+`failure_of` is the one place that reads the errors of obstore and of the file system: a 403 is `refused`.
+"""
+
+import re
 import time
 from collections.abc import Mapping
+from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from obstore.exceptions import NotFoundError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import LocalStore, ObjectStore, S3Store
 
 from dagfusion_contract.secret_reference import is_reference
+from dagfusion_contract.uri import store_parts
+from dagfusion_query.errors import StoreUnavailableError
 from dagfusion_query.secrets_manager import expiry, resolved
 from dagfusion_query.settings import Settings
 
 if TYPE_CHECKING:
     from obstore.store import S3Credential  # a type alone
 
+MISSING = (NotFoundError, FileNotFoundError, NotADirectoryError)
+REFUSED = (PermissionDeniedError, UnauthenticatedError, PermissionError)
+_STATUS = re.compile(r"status code: ([34]\d\d) ([A-Za-z ]*)")  # the only place where some errors have it
+_LATER = ("408", "425", "429")
+_ARCHIVED = "InvalidObjectState"  # S3 answers a HEAD of an archived object as of any other
 # Until the run that writes the object has logged its event, every try finds it replaced.
 _PAUSES_S = (0.0, 0.1, 0.2, 0.4, 0.6)
 _LIMIT_S = 2.0
 
 
-def object_path(uri: str) -> str:
-    """Return what names an object inside its store: the key, or the path without its leading slash."""
-    _, _, rest = uri.partition("://")
-    _, _, path = rest.partition("/")
-    return path
+class StoreFailure(Enum):
+    """Why a store did not do what it was asked for."""
+
+    missing = "missing"  # no such object, or no such bucket
+    refused = "refused"  # the keys, the role or the request are wrong: asking again does not help
+    archived = "archived"  # the object has to be restored before it can be read
+    unavailable = "unavailable"  # no answer, or one that says to ask again
 
 
-def store_url(uri: str) -> str:
-    """Return the part of a URI that names its store: `s3://bucket/`, or `file:///`."""
-    scheme, _, rest = uri.partition("://")
-    return f"{scheme}://{rest.partition('/')[0]}/"
+def failure_of(error: BaseException) -> StoreFailure:
+    """Return why a store, or the file system, raised an error."""
+    status = _STATUS.search(str(error))
+    if _ARCHIVED in str(error):
+        return StoreFailure.archived
+    if isinstance(error, MISSING) or (status is not None and status[1] == "404"):
+        return StoreFailure.missing
+    if isinstance(error, REFUSED) or (status is not None and status[1] not in _LATER):
+        return StoreFailure.refused
+    return StoreFailure.unavailable
 
 
-def store_parts(url: str) -> tuple[str, str]:
-    """Return the scheme and the bucket of a store's URL."""
-    scheme, _, rest = url.partition("://")
-    return scheme, rest.rstrip("/")
+def status_of(error: BaseException) -> str | None:
+    """Return the HTTP status that an error names, such as `403 Forbidden`."""
+    status = _STATUS.search(str(error))
+    return status and f"{status[1]} {status[2]}".strip()
+
+
+def store_error(error: BaseException, what: str, hint: str = "") -> StoreUnavailableError:
+    """Return the error of a request that a store did not fulfil.
+
+    Args:
+        error: As obstore or the file system raised it.
+        what: What was not done, such as `the object store did not give s3://lake/a`.
+        hint: The next step.
+    """
+    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return StoreUnavailableError(f"{what}: {first}{hint and f'; {hint}'}")
 
 
 def open_store(

@@ -22,10 +22,11 @@ from typing import Any
 import obstore
 import pyarrow as pa
 import pyarrow.compute as pc
-from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PermissionDeniedError, PreconditionError
+from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PreconditionError
 from obstore.store import ObjectStore
 
 from dagfusion_contract.record import Layout
+from dagfusion_contract.uri import object_path, store_url
 from dagfusion_query.catalog.manifest import (
     FORMAT,
     File,
@@ -42,7 +43,7 @@ from dagfusion_query.catalog.model import TIME, Snapshot
 from dagfusion_query.catalog.snapshot import Stored
 from dagfusion_query.errors import SnapshotError, StoreUnavailableError
 from dagfusion_query.event_log.event_log_interface import Cursor
-from dagfusion_query.object_store import object_path, open_store, store_url
+from dagfusion_query.object_store import StoreFailure, failure_of, open_store, store_error
 from dagfusion_query.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -136,7 +137,7 @@ class CheckpointStore:
         except (NotFoundError, FileNotFoundError):
             return None
         except (BaseError, OSError) as error:
-            if isinstance(error, PermissionDeniedError) and self._is_absent():
+            if failure_of(error) is StoreFailure.refused and self._is_absent():
                 return None
             raise self._unreadable(error) from error
         try:
@@ -207,7 +208,7 @@ class CheckpointStore:
             self.known_etag = head.etag
             self._unnamed.clear()
         except (BaseError, OSError) as error:
-            raise StoreUnavailableError(f"the checkpoint {self.name} cannot be written: {error}") from error
+            raise store_error(error, f"the checkpoint {self.name} cannot be written") from error
         try:
             self._delete(expired)
             self._delete_orphans(named | retired.keys())
@@ -239,7 +240,7 @@ class CheckpointStore:
         return f"{self._folder}/{MANIFEST}" not in found
 
     def _unreadable(self, error: Exception) -> StoreUnavailableError:
-        return StoreUnavailableError(f"the checkpoint {self.name} of the catalog cannot be read: {error}")
+        return store_error(error, f"the checkpoint {self.name} of the catalog cannot be read")
 
     def _unusable(self, error: Exception) -> SnapshotError:
         return SnapshotError(

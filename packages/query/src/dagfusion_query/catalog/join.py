@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dagfusion_contract.consolidation import CONSOLIDATIONS
+from dagfusion_contract.uri import bucket_url
 from dagfusion_query.catalog.fold import fold_wipe, holds_the_same, with_asset_states
 from dagfusion_query.catalog.model import AssetState, Segment, Snapshot
 from dagfusion_query.catalog.segments import compact, fold_fileless
@@ -142,7 +143,7 @@ def restrict(
         last_event_id: The last event that the event log and the snapshot have in common; None if they share all.
         bucket: The one bucket whose objects may be read; None allows any.
     """
-    prefix = None if bucket is None else f"s3://{bucket}/"
+    prefix = None if bucket is None else bucket_url(bucket)
     states = {
         key: _restricted(state, last_event_id, prefix) for key, state in snapshot.asset_states.items() if key in assets
     }

@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from dagfusion_contract.uri import object_path
 from dagfusion_query.errors import UnsupportedTypeError
-from dagfusion_query.object_store import object_path
 from dagfusion_query.plan_messages import (
     ArrowType,
     Decimal128,

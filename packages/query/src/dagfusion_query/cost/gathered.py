@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dagfusion_contract.uri import object_path, store_parts, store_url
 from dagfusion_query.catalog.checkpoint import open_checkpoint
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.config import EnvironmentConfig
@@ -15,7 +16,6 @@ from dagfusion_query.doctor.bucket_facts import read_bucket_facts, s3_client
 from dagfusion_query.doctor.examination import open_catalog
 from dagfusion_query.documents.queries import QueryInfo
 from dagfusion_query.errors import SettingsError
-from dagfusion_query.object_store import object_path, store_parts, store_url
 from dagfusion_query.scan.large_objects import consolidation_gain
 
 _DAY_S = 86_400

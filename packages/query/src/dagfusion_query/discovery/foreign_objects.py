@@ -1,7 +1,6 @@
 """Finds the objects of other IO managers by the metadata of their events, and reads their footers."""
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,12 +9,21 @@ from threading import Lock
 from urllib.parse import unquote
 
 import obstore
-from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import BaseError
 from obstore.store import ObjectStore
 
+from dagfusion_contract.uri import bucket_url
 from dagfusion_query.discovery.footer import Tail, footer_bytes
-from dagfusion_query.errors import StoreUnavailableError, UndiscoverableError
-from dagfusion_query.object_store import open_store
+from dagfusion_query.errors import UndiscoverableError
+from dagfusion_query.object_store import (
+    MISSING,
+    REFUSED,
+    StoreFailure,
+    failure_of,
+    open_store,
+    status_of,
+    store_error,
+)
 from dagfusion_query.settings import Settings
 
 MAX_FILES = 10_000  # of one folder
@@ -26,10 +34,6 @@ _OTHER_FORMATS = {
     ".hoodie/": "a Hudi table, whose timeline says which of its files count",
 }
 _ICEBERG = ".metadata.json"
-_MISSING = (NotFoundError, FileNotFoundError, NotADirectoryError)
-_REFUSED = (PermissionDeniedError, UnauthenticatedError, PermissionError)
-_STATUS = re.compile(r"status code: ([34]\d\d) ([A-Za-z ]*)")  # the only place where some errors say it
-_LATER = ("408", "425", "429")
 _S3 = ("s3", "s3a", "s3n")
 _SHOWN = 300
 
@@ -141,7 +145,7 @@ class ForeignObjects:
             try:
                 answer = obstore.get(store, place.key, options={"range": {"suffix": count}})
                 data = bytes(answer.bytes())
-            except (*_MISSING, *_REFUSED):
+            except (*MISSING, *REFUSED):
                 raise
             except BaseError:
                 if obstore.head(store, place.key)["size"]:  # an empty object has no end that could be asked for
@@ -169,7 +173,7 @@ def places(text: str, bucket: str | None = None) -> list[Place]:
         UndiscoverableError: It names no place, or one that may not be read.
     """
     raw = _place(text)
-    if bucket is not None and raw.store != f"s3://{bucket}/":
+    if bucket is not None and raw.store != bucket_url(bucket):
         raise UndiscoverableError(
             f"it names {shown(raw.uri)}, which is outside of this environment's bucket: put the object there, or "
             "change s3_bucket in the service's configuration"
@@ -188,20 +192,16 @@ def _meaning(place: Place) -> Iterator[None]:
     """Turn what a store says into what it means for discovery."""
     try:
         yield
-    except _MISSING as error:
-        raise ObjectMissingError from error
-    except _REFUSED as error:
-        raise TemporaryReadError(f"the store does not let this service read {shown(place.uri)}") from error
     except (BaseError, OSError) as error:
-        status = _STATUS.search(str(error))
-        if status is not None and status[1] == "404":  # a bucket that is not there
-            raise ObjectMissingError from error
-        if status is not None and status[1] not in _LATER:
-            raise TemporaryReadError(
-                f"the store refuses to give {shown(place.uri)}: {status[1]} {status[2]}"
-            ) from error
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise StoreUnavailableError(f"the object store did not give {shown(place.uri)}: {first}") from error
+        match failure_of(error):
+            case StoreFailure.missing:
+                raise ObjectMissingError from error
+            case StoreFailure.refused | StoreFailure.archived if isinstance(error, REFUSED):
+                raise TemporaryReadError(f"the store does not let this service read {shown(place.uri)}") from error
+            case StoreFailure.refused | StoreFailure.archived:
+                status = status_of(error)
+                raise TemporaryReadError(f"the store refuses to give {shown(place.uri)}: {status}") from error
+        raise store_error(error, f"the object store did not give {shown(place.uri)}") from error
 
 
 def _place(text: str) -> Place:
@@ -211,7 +211,7 @@ def _place(text: str) -> Place:
         bucket, _, key = rest.partition("/")
         if not bucket or not key.strip("/") or "@" in bucket:
             raise UndiscoverableError("its S3 URI must read s3://bucket/key, and has no key, no bucket, or a password")
-        return Place(f"s3://{bucket}/", key)
+        return Place(bucket_url(bucket), key)
     if text.lower().startswith("file:/"):
         path = rest.removeprefix("localhost") if separator else text[len("file:") :]
         if path.startswith("/"):

@@ -13,8 +13,9 @@ from typing import Any
 
 from dagfusion_contract.errors import LayoutError
 from dagfusion_contract.layout import file_key
+from dagfusion_contract.uri import object_path, store_parts, store_url
 from dagfusion_query.catalog.model import Snapshot, Table, whereabouts
-from dagfusion_query.object_store import object_path, store_keys, store_parts, store_url
+from dagfusion_query.object_store import store_keys
 from dagfusion_query.secrets_manager import aws_client
 from dagfusion_query.settings import Settings
 

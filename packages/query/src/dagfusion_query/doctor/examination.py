@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from dagfusion_contract.uri import store_parts, store_url
 from dagfusion_query.catalog.checkpoint import CheckpointStore, events_after, open_checkpoint, reach
 from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.catalog.log_follower import purged_without_trace
@@ -41,7 +42,6 @@ from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.event_log_interface import EventLog
 from dagfusion_query.event_log.postgres import PostgresEventLog
 from dagfusion_query.event_log.stored_event import EventReader
-from dagfusion_query.object_store import store_parts, store_url
 
 MAX_OBJECTS = 100_000
 ORPHANS_AFTER_H = 24.0

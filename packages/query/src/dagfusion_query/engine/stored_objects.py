@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from obstore.exceptions import BaseError
 
+from dagfusion_contract.uri import object_path
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.engine.datafusion_errors import execution_error, is_no_room
 from dagfusion_query.engine.runtime import Stores
@@ -21,7 +22,7 @@ from dagfusion_query.errors import (
     StaleObjectError,
     StoreUnavailableError,
 )
-from dagfusion_query.object_store import object_path
+from dagfusion_query.object_store import StoreFailure, failure_of, store_error
 from dagfusion_query.scan.table_scan import Scan
 
 MAX_FILES = 2_000  # asked about at the most, when the error does not name the one
@@ -31,7 +32,6 @@ _STABLE = (
     'only tables with file_naming="per_run" keep the objects of their past. Leave the partition out, or read the '
     "current table"
 )
-_ARCHIVED = "InvalidObjectState"
 _ABOUT_OBJECTS = (
     "Object",
     "object",
@@ -115,12 +115,12 @@ class StoredObject:
 
     def unavailable(self, error: BaseError, endpoint: str | None) -> QueryError:
         """Return the error of a store that does not give the object."""
-        if is_archived(error):
+        if failure_of(error) is StoreFailure.archived:
             return self.archived()
-        first = str(error).strip().splitlines()[0]
-        return StoreUnavailableError(
-            f"the object store{f' at {endpoint}' if endpoint else ''} did not give {self.uri}: {first}; "
-            "check that it runs and that AWS_ENDPOINT_URL and the credentials are right"
+        return store_error(
+            error,
+            f"the object store{f' at {endpoint}' if endpoint else ''} did not give {self.uri}",
+            "check that it runs and that AWS_ENDPOINT_URL and the credentials are right",
         )
 
     @property
@@ -152,11 +152,6 @@ def is_about_objects(error: BaseException) -> bool:
     return not is_no_room(str(error)) and any(word in str(error) for word in _ABOUT_OBJECTS)
 
 
-def is_archived(error: BaseException) -> bool:
-    """Return True if S3 refused to give an object because it is archived. It answers a HEAD of one as of any other."""
-    return _ARCHIVED in str(error)
-
-
 def diagnose(error: BaseException, scans: Sequence[Scan], stores: Stores) -> QueryError:
     """Turn what DataFusion raised into an error that names the object, the partition and the next step."""
     if isinstance(error, QueryError):
@@ -166,7 +161,7 @@ def diagnose(error: BaseException, scans: Sequence[Scan], stores: Stores) -> Que
         return execution_error(error)
     files = [file for scan in scans for part in scan.parts for file in stored_objects(part)]
     named = [file for file in files if file.path in text]
-    ask = partial(check, stores=stores, reads=is_archived(error))
+    ask = partial(check, stores=stores, reads=failure_of(error) is StoreFailure.archived)
     with ThreadPoolExecutor(_CONCURRENCY) as pool:
         found = [why for why in pool.map(ask, (named or files)[:MAX_FILES]) if why is not None]
     unavailable = [why for why in found if isinstance(why, StoreUnavailableError)]

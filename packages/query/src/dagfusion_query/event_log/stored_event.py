@@ -15,6 +15,7 @@ from dagfusion_contract.consolidation import CONSOLIDATED_ENTRY, LargeObject, re
 from dagfusion_contract.places import named_place
 from dagfusion_contract.record import ENTRY, DataFile, RecordReader
 from dagfusion_contract.tombstone import TOMBSTONE_ENTRY, Tombstone, read_tombstone
+from dagfusion_contract.uri import bucket_url
 from dagfusion_contract.view import VIEW_ENTRY, View, read_view
 from dagfusion_query.errors import EventRecordError, MalformedRecordError, RecordVersionError
 
@@ -68,7 +69,7 @@ class EventReader:
     @property
     def rules(self) -> str:
         """The metadata keys and the bucket, as a part of the identity of what is read; empty if it has neither."""
-        return "|".join([*self._metadata_keys, *(() if self._bucket is None else (f"s3://{self._bucket}/",))])
+        return "|".join([*self._metadata_keys, *(() if self._bucket is None else (bucket_url(self._bucket),))])
 
     @property
     def naming(self) -> str:

@@ -25,6 +25,7 @@ from obstore.store import ObjectStore
 from dagfusion_contract.iceberg_names import manifest_list_name, manifest_name, metadata_name
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.record import Layout
+from dagfusion_contract.uri import object_path, store_url
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.errors import StoreUnavailableError, UnsupportedTypeError
 from dagfusion_query.iceberg.iceberg_manifest import content_key, encode_manifest_file, manifest_groups
@@ -38,7 +39,7 @@ from dagfusion_query.iceberg.table_metadata import (
     fitting,
     version_of,
 )
-from dagfusion_query.object_store import object_path, open_store, store_url
+from dagfusion_query.object_store import open_store
 from dagfusion_query.settings import Settings
 
 _log = logging.getLogger(__name__)

@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dagfusion_contract.consolidation import TIMES
+from dagfusion_contract.uri import store_url
 from dagfusion_query.catalog.model import Table, files_schema
 from dagfusion_query.catalog.partitioned_file import encode_range_entry
-from dagfusion_query.object_store import store_url
 from dagfusion_query.scan.listing_tables import scan_layout
 
 FOOTER_REQUESTS = 2

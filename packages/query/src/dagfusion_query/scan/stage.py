@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 from datafusion import DataFrame, Expr, LogicalPlan, SessionContext
 
 from dagfusion_contract.naming import TableName
+from dagfusion_contract.uri import store_url
 from dagfusion_query.catalog.model import Table
-from dagfusion_query.object_store import store_url
 from dagfusion_query.plan_messages import ListingTableScanNode, LogicalPlanNode, ProjectionColumns
 from dagfusion_query.scan.listing_tables import folder_url
 from dagfusion_query.scan.parquet_scan import Breadth

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datafusion import Expr
 
+from dagfusion_contract.uri import object_path, store_url
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.catalog.partitioned_file import with_paths
-from dagfusion_query.object_store import object_path, store_url
 from dagfusion_query.returned_values import FilterEffect, ScanExplanation
 from dagfusion_query.scan.large_objects import LargeObjects, LargeRead
 from dagfusion_query.scan.listing_tables import ScanLayout, Template, scan_files

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
+from dagfusion_contract.uri import store_url
 from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.model import Table, layouts_of, whereabouts
@@ -32,7 +33,7 @@ from dagfusion_query.errors import (
     UnauthenticatedError,
 )
 from dagfusion_query.iceberg.publisher import Published, Publisher
-from dagfusion_query.object_store import store_keys, store_url
+from dagfusion_query.object_store import store_keys
 from dagfusion_query.service.service import Service
 
 _log = logging.getLogger(__name__)
