@@ -19,6 +19,7 @@ from typing import Any
 import typer
 from typer.main import get_command
 
+import dagfusion_contract.errors
 import dagfusion_pipeline
 import dagfusion_pipeline.errors
 import dagfusion_query
@@ -141,7 +142,11 @@ def errors_tables() -> str:
             ),
             *(
                 part
-                for base in (dagfusion_pipeline.errors.PipelineError, dagfusion_stack.errors.StackError)
+                for base in (
+                    dagfusion_pipeline.errors.PipelineError,
+                    dagfusion_stack.errors.StackError,
+                    dagfusion_contract.errors.ContractError,
+                )
                 for part in (f"## `{base.__module__}`", plain_errors(base))
             ),
         ]
@@ -179,7 +184,7 @@ def http_table() -> str:
     for path, item in describe("")["paths"].items():
         for method, operation in item.items():
             if method != "parameters":
-                statuses = ", ".join(status for status in operation["responses"] if status != "200")
+                statuses = ", ".join(sorted(status for status in operation["responses"] if status >= "400"))
                 rows.append([f"`{method.upper()} {path}`", operation["summary"], statuses])
     return table(("Request", "Meaning", "Errors"), rows)
 

@@ -276,7 +276,8 @@ def test_a_table_that_is_not_there_is_named(location: Location) -> None:
         location.run(asset)
     guessed = sql_asset("gold/x", "SELECT * FROM silver_tax_id.orgs", io_manager_key="flat")
     message = (
-        r"'silver_tax_id.orgs', which was taken for that of asset 'silver_tax_id/orgs' and is that of asset 'Silver/Tax"
+        r"'silver_tax_id.orgs'. It was resolved to asset 'silver_tax_id/orgs' when the code location was loaded, but"
+        r" belongs to asset 'Silver/Tax"
     )
     with pytest.raises(MissingObjectError, match=message):
         location.run(guessed)

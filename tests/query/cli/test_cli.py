@@ -264,9 +264,9 @@ def test_assets_that_are_pickled_are_one_line(
         == "2 assets are not Parquet, and no tables: `dagfusion tables --all` lists them, each with the reason\n"
     )
     assert {"local_default.model", "local_default.features"} <= {*re.findall(r"local_default\.\w+", every.out.decode())}
-    assert "it is not Parquet" in every.out.decode()
+    assert "not Parquet" in every.out.decode()
     assert every.err == ""
-    assert "it is not Parquet" in known.out.decode()
+    assert "not Parquet" in known.out.decode()
     codes = {table["name"]: table["problem_code"] for table in json.loads(cli("tables", "-F", "json").out)}
     assert codes == {
         TABLE: None,

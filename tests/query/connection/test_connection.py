@@ -105,7 +105,7 @@ def test_an_object_that_was_replaced_behind_dagsters_back_is_named(
         ({"ENVIRONMENT": "test"}, "ENVIRONMENT must be one of local, uat, prod, got 'test'"),
         ({"DAGFUSION_PARALLELISM": "0"}, "DAGFUSION_PARALLELISM must be a positive whole number, got '0'"),
         ({"DAGFUSION_POLL_INTERVAL_S": "soon"}, "DAGFUSION_POLL_INTERVAL_S must be a positive number, got 'soon'"),
-        ({"AWS_ACCESS_KEY_ID": "key"}, "go together"),
+        ({"AWS_ACCESS_KEY_ID": "key"}, "must be set together"),
     ],
 )
 def test_wrong_settings_are_named(tmp_path: Path, settings: dict[str, str], message: str) -> None:

@@ -186,7 +186,7 @@ FILTERS = [
     FilterEffect('name LIKE Utf8("%clinic%")', 0, "nothing"),
 ]
 PLAN = "Projection: npi, name\n  Filter: name LIKE '%clinic%'\n    TableScan: partitioned_organizations"
-DIED = WorkerDiedError("the statement ended the process that ran it")
+DIED = WorkerDiedError("the worker crashed during this statement")
 MILLION = pa.schema([("id", pa.int64()), ("label", pa.string()), ("value", pa.float64())])
 
 

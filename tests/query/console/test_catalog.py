@@ -78,7 +78,7 @@ def test_assets_that_are_not_parquet_are_counted_instead_of_listed(
     page: Page, served: Served, others: int, said: str
 ) -> None:
     pattern = page.request.get(f"{served.url}/v1/tables").json()
-    problem = {"code": "not_parquet", "detail": "it is not Parquet: it does not begin as a Parquet file does"}
+    problem = {"code": "not_parquet", "detail": "not Parquet: it does not begin as a Parquet file does"}
     pickles = [{**pattern["tables"][0], "name": f"model_{place}", "problem": problem} for place in range(others)]
     page.route("**/v1/tables", lambda route: route.fulfill(json={**pattern, "tables": pattern["tables"] + pickles}))
     page.reload()

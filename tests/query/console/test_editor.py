@@ -116,7 +116,7 @@ def test_a_stream_without_an_end_is_an_error_and_the_service_says_which(page: Pa
     page.keyboard.press("Control+Enter")
     expect(page.get_by_test_id("row-count")).to_have_text("30,000 rows")
     served.service.break_off("q1")
-    expect(page.get_by_role("alert")).to_contain_text("the statement ended the process that ran it")
+    expect(page.get_by_role("alert")).to_contain_text("the worker crashed during this statement")
     expect(page.locator("[data-phase]")).to_have_attribute("data-phase", "failed")
     expect(page.get_by_test_id("row-count")).to_have_text("30,000 rows")
 
@@ -125,7 +125,7 @@ def test_a_stream_that_breaks_at_once_is_an_error_of_its_query(page: Page) -> No
     """The browser drops what it has not given yet: there may be no row."""
     write(page, "select broken")
     page.keyboard.press("Control+Enter")
-    expect(page.get_by_role("alert")).to_contain_text("the statement ended the process that ran it")
+    expect(page.get_by_role("alert")).to_contain_text("the worker crashed during this statement")
     expect(page.locator("[data-phase]")).to_have_attribute("data-phase", "failed")
 
 

@@ -46,7 +46,7 @@ class FakeReader:
             if self.down:
                 raise StoreUnavailableError("the store is down")
             if foreign.uri.endswith(".csv"):
-                raise UndiscoverableError("it is not Parquet")
+                raise UndiscoverableError("not Parquet")
             if foreign.uri.endswith(".bug"):
                 raise ZeroDivisionError
             return [self._record(uri=foreign.uri, partition=[], rows=len(partition_key or ""))]
@@ -146,7 +146,7 @@ def test_refusals_are_events_with_a_reason(opened: Callable[..., Discovery], rea
     discovery = opened()
     discovery.resolve([event(1, "csv", "s3://b/x.csv"), event(2, "bug", "s3://b/x.bug")])
     found = {e.partition_key: e.file for e in learnt(discovery, 2) if isinstance(e, Materialization)}
-    assert str(found["csv"]) == "it is not Parquet"
+    assert str(found["csv"]) == "not Parquet"
     assert "it could not be read because of an internal error" in str(found["bug"])
     assert {type(file) for file in found.values()} == {UndiscoverableError}
     assert len(discovery.resolve([event(1, "csv", "s3://b/x.csv")])) == 1

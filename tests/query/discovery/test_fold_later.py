@@ -37,7 +37,7 @@ def test_any_order_gives_the_same_snapshot(file_record: Callable[..., dict[str, 
     said: dict[str, Callable[[int], Any]] = {
         "foreign": lambda _: Foreign("s3://b/x", ()),
         "nothing": lambda _: None,
-        "refused": lambda _: UndiscoverableError("it is not Parquet"),
+        "refused": lambda _: UndiscoverableError("not Parquet"),
         "one": lambda number: files(number, 1).files[0],
         "several": lambda number: files(number, 3),
     }

@@ -199,9 +199,9 @@ def test_types_are_described_as_our_writers_describe_them() -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "it is empty"),
-        (b"a,b\n1,2\n", "it is not Parquet: it does not end as a Parquet file does"),
-        (b"PAR1" + b"\xff\xff\xff\x7fPAR1", "a footer of 2,147,483,655 bytes in a file of 12 bytes"),
+        (b"", "the file is empty"),
+        (b"a,b\n1,2\n", "not Parquet: the file does not end with the bytes PAR1"),
+        (b"PAR1" + b"\xff\xff\xff\x7fPAR1", "its footer has 2,147,483,655 bytes, and the file 12 bytes"),
         (b"PAR1xxxx\x04\x00\x00\x00PAR1", "its Parquet footer cannot be read"),
         (b"PAR1xxxx\x04\x00\x00\x00PARE", "encrypted"),
     ],

@@ -147,14 +147,14 @@ def test_what_cannot_be_read_is_listed_with_its_reason(
     (lake / "delta" / "_delta_log").mkdir()
     (lake / "delta" / "_delta_log" / "0.json").touch()
     uri, reason = {
-        "csv": (str(lake / "x.csv"), "it is not Parquet: it does not end as a Parquet file does"),
-        "pickle": (str(lake / "pickled"), "it is not Parquet"),
+        "csv": (str(lake / "x.csv"), "not Parquet: the file does not end with the bytes PAR1"),
+        "pickle": (str(lake / "pickled"), "not Parquet"),
         "gone": (str(lake / "none.parquet"), "is gone: there is no object and no folder of that name"),
-        "empty": (str(lake / "void.parquet"), "it is no whole Parquet file: it is empty"),
+        "empty": (str(lake / "void.parquet"), "the file is empty"),
         "relative": ("lake/x.parquet", "which is neither an absolute path nor an s3:// URI"),
-        "web": ("https://example.org/x.parquet?token=hush", "it names a https:// URL"),
+        "web": ("https://example.org/x.parquet?token=hush", "the materialization names a https:// URL"),
         "no parquet": (str(lake / "folder"), "holds no object whose name ends in .parquet"),
-        "broken": (str(lake / "broken"), "b.parquet'): it is not Parquet"),
+        "broken": (str(lake / "broken"), "b.parquet'): not Parquet"),
         "delta": (str(lake / "delta"), "is a Delta Lake table, whose log says which of its files count"),
     }[kind]
     report(on_sqlite, uri, key="bad")

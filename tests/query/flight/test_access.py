@@ -193,7 +193,7 @@ def test_what_one_has_nobody_else_can_use(doors: Doors, service: FakeService) ->
         _, prepared = commands_and_tickets.unpack(made.body.to_pybytes())
         handle = prepared.prepared_statement_handle
         stolen = command("CommandPreparedStatementQuery", prepared_statement_handle=handle)
-        with pytest.raises(pa.ArrowKeyError, match="no such prepared statement of yours"):
+        with pytest.raises(pa.ArrowKeyError, match="unknown or expired prepared statement"):
             client.get_flight_info(stolen, bob)
         close = commands_and_tickets.packed("ActionClosePreparedStatementRequest", prepared_statement_handle=handle)
         list(client.do_action(flight.Action("ClosePreparedStatement", close), bob))

@@ -1,6 +1,7 @@
 """DuckDB, PyIceberg and Polars, unmodified, give DagFusion's answers over the same catalog."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -14,6 +15,7 @@ from pyiceberg.exceptions import ForbiddenError, NoSuchTableError, RESTError
 from dagfusion_contract.field_ids import KEY
 from dagfusion_contract.record import schema_entry
 from dagfusion_pipeline import PartitionedS3ParquetIOManager, S3ParquetIOManager
+from tests.doctest.documents import blocks
 from tests.pipeline.written import key_range
 from tests.query.iceberg.lake import Lake, rows_of
 
@@ -207,6 +209,30 @@ def test_partition_columns_of_types_in_files(lake: Lake, s3_fields: dict[str, An
     lake.materialize(made, manager, partition_key=key)
     is_planned = kind not in (pa.uint64(), pa.decimal128(9, 2))
     assert len(same(lake, f"uat_default.{name}", ["part", "n"], is_planned=is_planned)) == 1
+
+
+def test_the_statements_of_the_guide(lake: Lake, hive: PartitionedS3ParquetIOManager) -> None:
+    states = dg.StaticPartitionsDefinition(["CA"])
+
+    @dg.asset(
+        key=["Silver", "TaxID", "partitioned_organizations"],
+        partitions_def=states,
+        metadata={"partition_expr": "state"},
+    )
+    def made() -> pl.DataFrame:
+        return pl.DataFrame({"npi": [1, 2]})
+
+    lake.materialize(made, hive, partition_key="CA")
+    (code,) = (block.code for block in blocks(Path("docs/how-to/iceberg.md")) if block.language == "sql")
+    _, attach, select = code.splitlines()
+    secret = lake.tokens.create("guide", ["uat"])
+    try:
+        with lake.duckdb(f"TOKEN '{secret}'") as duck:  # this has the extensions, which INSTALL would download
+            duck.execute("DETACH lake")
+            duck.execute(attach.replace("http://localhost:8080/iceberg", lake.url).replace("dft_...", secret))
+            assert duck.execute(select).fetchall() == [(2,)]
+    finally:
+        lake.tokens.path.unlink()
 
 
 def raw(lake: Lake, name: str, table: pa.Table) -> dict[str, Any]:

@@ -210,7 +210,7 @@ def wide(count: int) -> Any:
         ({"type": "eq", "term": "STATE", "value": "CA"}, "names the column 'STATE'"),
         ("state = 'CA'", "unknown type None"),
         (deep(300), "nested 200 deep"),
-        (wide(1001), "may have 1000 predicates"),
+        (wide(1001), "may have at most 1000 predicates"),
     ],
 )
 def test_a_wrong_filter_is_refused(publisher: Publisher, filter_: Any, message: str) -> None:

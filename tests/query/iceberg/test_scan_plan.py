@@ -116,7 +116,7 @@ def test_a_long_filter_makes_small_pages(publisher: Publisher, monkeypatch: pyte
     page = scan_tasks(PlannedScan(version.snapshot_id, filter_), version, has_numbers=False)
     assert len(orjson.loads(orjson.dumps(page))["file-scan-tasks"]) == 2
     assert numbers(tasks_of(version, filter_)) == [1, 2, 3, 4, 5, 6]
-    with pytest.raises(BadRequestError, match="may have 131072 bytes, and this one has"):
+    with pytest.raises(BadRequestError, match="may have at most 131072 bytes, got"):
         scan_tasks(PlannedScan(version.snapshot_id, {"values": [*range(30_000)]}), version, has_numbers=False)
 
 

@@ -107,7 +107,7 @@ def test_a_busy_port_is_named(dagster_home: Path, tmp_path: Path, which: str) ->
         (["--flight-address", "::1:80"], {}, "DAGFUSION_FLIGHT_ADDRESS must be host:port"),
         (["--http-address", "0.0.0.0:0"], {}, "there is no TLS to keep tokens and results secret"),
         (["--flight-address", "[::]:0"], {}, "DAGFUSION_FLIGHT_ADDRESS is ::, which other machines can reach"),
-        ([], {"DAGFUSION_TLS_CERTIFICATE": "x.pem"}, "go together: set both or neither"),
+        ([], {"DAGFUSION_TLS_CERTIFICATE": "x.pem"}, "must be set together"),
         ([], {"DAGFUSION_TLS_CERTIFICATE": "x.pem", "DAGFUSION_TLS_KEY": "y.pem"}, "cannot be used"),
         ([], {"DAGFUSION_ANONYMOUS": "sometimes"}, "DAGFUSION_ANONYMOUS must be one of auto, loopback, never, always"),
         (["--workers", "0"], {}, "Invalid value for '--workers'"),

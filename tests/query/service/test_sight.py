@@ -58,7 +58,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, processes: None) -> Iterato
     catalogs = PublishedCatalogs(root / "catalogs")
     for name in ("uat", "prod"):
         catalogs.publish(fold(Snapshot(0, name), lake.events))
-    catalogs.break_down("dev", EnvironmentUnavailableError("environment dev cannot be read now: it is tried again"))
+    catalogs.break_down("dev", EnvironmentUnavailableError("environment dev cannot be read now"))
     engine = {"endpoint_url": ENDPOINT, "access_key_id": KEY, "secret_access_key": SECRET, "store_stall_s": 0.2}
     with serving(root) as serve:
         yield serve(catalogs, engine=engine, workers=2)

@@ -67,7 +67,7 @@ def parse_type(spec: object, where: str) -> pa.DataType:
     """Read a type: `"int64"`, `"timestamp[us, tz=UTC]"`, `{"list": <field>}`, `{"struct": [...]}`, `{"map": [...]}`.
 
     Raises:
-        MalformedRecordError: It is none.
+        MalformedRecordError: The value does not describe a type.
     """
     if isinstance(spec, str):
         kind = parse_flat_type(spec)

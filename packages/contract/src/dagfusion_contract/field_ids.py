@@ -38,9 +38,9 @@ def with_field_ids(schema: pa.Schema, partition_columns: Collection[str] = ()) -
     """Return the schema of a file whose fields have their ids.
 
     Args:
-        schema: Of the file.
-        partition_columns: Those that the file has. Their values are in the metadata, too, as another type where
-            Iceberg does not have the file's.
+        schema: The schema of the file.
+        partition_columns: The partition columns that the file has. Their values are in the metadata, too, as another
+            type where Iceberg does not have the file's.
     """
 
     def give(path: Path, kind: pa.DataType) -> int:

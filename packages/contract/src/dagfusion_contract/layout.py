@@ -35,7 +35,7 @@ def unescape(text: str) -> str:
 
 
 def hive_segment(column: str, value: str | None) -> str:
-    """One folder of a HIVE path; null and the empty text share Hive's name for null.
+    """Return one folder of a HIVE path; null and the empty text share Hive's name for null.
 
     >>> hive_segment("state", "CA"), hive_segment("state", None)
     ('state=CA', 'state=__HIVE_DEFAULT_PARTITION__')
@@ -50,7 +50,7 @@ def parse_hive_segment(segment: str) -> tuple[str, str | None]:
     ('city', 'a/b')
 
     Raises:
-        LayoutError: the segment is not `column=value`.
+        LayoutError: The segment is not `column=value`.
     """
     column, equals, value = segment.partition("=")
     if not (column and equals):
@@ -59,16 +59,16 @@ def parse_hive_segment(segment: str) -> tuple[str, str | None]:
 
 
 def file_key(prefix: str, asset_key: Sequence[str], partition: tuple[str, str] | None, run_id: str | None) -> str:
-    """The object key of `S3ParquetIOManager`: one file, or one file a partition key.
+    """Return the object key of `S3ParquetIOManager`: one file, or one file a partition key.
 
     Args:
-        prefix: what every key begins with; may be empty.
-        asset_key: its components become folders.
-        partition: the partition column's name and the partition key; None for an unpartitioned asset.
-        run_id: named in the file's name where every run writes files of its own.
+        prefix: What every key begins with; may be empty.
+        asset_key: Its components become folders.
+        partition: The partition column's name and the partition key; None for an unpartitioned asset.
+        run_id: Named in the file's name where every run writes files of its own.
 
     Raises:
-        LayoutError: the key would be empty, longer than S3 allows, or not valid UTF-8.
+        LayoutError: The key would be empty, longer than S3 allows, or not valid UTF-8.
 
     >>> file_key("lake", ["Gold", "daily"], ("date", "2024-01-15"), None)
     'lake/Gold/daily/2024-01-15.parquet'
@@ -79,16 +79,16 @@ def file_key(prefix: str, asset_key: Sequence[str], partition: tuple[str, str] |
 
 
 def hive_key(prefix: str, asset_key: Sequence[str], partition: Sequence[tuple[str, str]], run_id: str | None) -> str:
-    """The object key of `PartitionedS3ParquetIOManager`: a folder a partition column, in path order.
+    """Return the object key of `PartitionedS3ParquetIOManager`: a folder a partition column, in path order.
 
     Args:
-        prefix: what every key begins with; may be empty.
-        asset_key: its components become folders.
-        partition: partition columns and their values as text; none for an unpartitioned asset.
-        run_id: named in the file's name where every run writes files of its own.
+        prefix: What every key begins with; may be empty.
+        asset_key: Its components become folders.
+        partition: Partition columns and their values as text; none for an unpartitioned asset.
+        run_id: Named in the file's name where every run writes files of its own.
 
     Raises:
-        LayoutError: the key would be empty, longer than S3 allows, or not valid UTF-8.
+        LayoutError: The key would be empty, longer than S3 allows, or not valid UTF-8.
 
     >>> hive_key("lake", ["Silver", "orgs"], [("state", "CA"), ("date", "2024-01-15")], None)
     'lake/Silver/orgs/state=CA/date=2024-01-15/data.parquet'
@@ -103,7 +103,7 @@ def parse_hive_key(prefix: str, asset_key: Sequence[str], key: str) -> list[tupl
     """Undo `hive_key`: the partition columns and values of one of the asset's objects.
 
     Raises:
-        LayoutError: the object is not one of the asset's.
+        LayoutError: The object is not one of the asset's.
     """
     table = _table(prefix, asset_key)
     if not key.startswith(f"{table}/"):
@@ -112,7 +112,7 @@ def parse_hive_key(prefix: str, asset_key: Sequence[str], key: str) -> list[tupl
 
 
 def consolidated_folder(prefix: str, asset_key: Sequence[str]) -> str:
-    """The folder of an asset's large objects, which no reader of its table looks into.
+    """Return the folder of an asset's large objects, which no reader of its table looks into.
 
     >>> consolidated_folder("lake", ["Silver", "orgs"])
     'lake/_consolidated/Silver/orgs'
@@ -121,17 +121,17 @@ def consolidated_folder(prefix: str, asset_key: Sequence[str]) -> str:
 
 
 def consolidated_key(prefix: str, asset_key: Sequence[str], run_id: str, attempt: str, number: int) -> str:
-    """The object key of a large object: no other object ever has it.
+    """Return the object key of a large object: no other object ever has it.
 
     Args:
-        prefix: what every key begins with; may be empty.
-        asset_key: its components become folders.
-        run_id: of the run that writes it.
-        attempt: random, because a run may be retried.
-        number: of the object in the run.
+        prefix: What every key begins with; may be empty.
+        asset_key: Its components become folders.
+        run_id: The id of the run that writes it.
+        attempt: Random, because a run may be retried.
+        number: The number of the object in the run.
 
     Raises:
-        LayoutError: the key would be empty, longer than S3 allows, or not valid UTF-8.
+        LayoutError: The key would be empty, longer than S3 allows, or not valid UTF-8.
     """
     name = f"data-{attempt}-{run_id}-{number}.parquet"
     return _checked(f"{consolidated_folder(prefix, asset_key)}/{name}", asset_key, [])

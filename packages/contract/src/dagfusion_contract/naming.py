@@ -172,7 +172,7 @@ def _ascii(character: str) -> str:
 
 
 def find_column(name: str, columns: Sequence[str]) -> str | None:
-    """The column of a name: exactly, or else the only one that differs in case, as SQL engines find it.
+    """Return the column of a name: exactly, or else the only one that differs in case, as SQL engines find it.
 
     >>> find_column("DATE", ["date", "n"]), find_column("a", ["A", "a"]), find_column("x", ["y"])
     ('date', 'a', None)

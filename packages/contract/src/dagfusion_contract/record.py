@@ -34,13 +34,13 @@ class WrittenFile:
     """One object that the store has confirmed.
 
     Attributes:
-        uri: the object's raw key behind `s3://bucket/`.
-        modified: aware; when the store took the object.
-        checksum: of the object's bytes, `sha256:` and 64 hexadecimal digits; None where it is not known.
-        rows: rows in the file.
-        partition: partition columns in path order, as `values.partition_entry` writes them.
-        schema: the columns physically in the file, as `schema_entry` writes them.
-        columns: by column: nulls, and least and greatest value where they are exact and mean something.
+        uri: The object's raw key behind `s3://bucket/`.
+        modified: Aware; when the store took the object.
+        checksum: The checksum of the object's bytes, `sha256:` and 64 hexadecimal digits; None where it is not known.
+        rows: Rows in the file.
+        partition: Partition columns in path order, as `values.partition_entry` writes them.
+        schema: The columns physically in the file, as `schema_entry` writes them.
+        columns: By column: nulls, and least and greatest value where they are exact and mean something.
     """
 
     uri: str
@@ -55,14 +55,14 @@ class WrittenFile:
 
 
 def schema_entry(schema: pa.Schema) -> dict[str, Any]:
-    """A file's columns and their fingerprint: the same for the same names, types and nullability in the same order."""
+    """Return a file's columns and their fingerprint, which follows from names, types, nullability and order."""
     fields = [field_entry(field) for field in schema]
     text = json.dumps(fields, separators=(",", ":"), sort_keys=True)
     return {"fingerprint": hashlib.sha256(text.encode()).hexdigest()[:16], "fields": fields}
 
 
 def file_entry(file: WrittenFile) -> dict[str, Any]:
-    """The entry `dagfusion/file` of event metadata v1."""
+    """Return the entry `dagfusion/file` of event metadata v1."""
     return {
         "version": VERSION,
         "uri": file.uri,
@@ -79,7 +79,7 @@ def file_entry(file: WrittenFile) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """What files of one kind have in common; files of one layout share one `Layout`.
+    """The properties that files of one kind share; files of one layout share one `Layout`.
 
     Attributes:
         file: The columns physically in the file, partition columns left out, every field nullable.
@@ -130,8 +130,8 @@ def versioned(record: object, entry: str, version: int) -> dict[str, Any]:
         version: The version that the reader knows.
 
     Raises:
-        RecordVersionError: It has another version.
-        MalformedRecordError: It is no object.
+        RecordVersionError: The entry has another version.
+        MalformedRecordError: The entry is not a JSON object.
     """
     if type(record) is not dict:
         raise MalformedRecordError(f"{entry} must be a JSON object, got {record!r:.200}")

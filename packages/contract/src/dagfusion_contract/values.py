@@ -25,7 +25,7 @@ _DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 
 
 def value_entry(scalar: pa.Scalar) -> Entry:
-    """A value: numbers and booleans as they are, everything else as text; None for null.
+    """Return a value: numbers and booleans as they are, everything else as text; None for null.
 
     Raises:
         ValueError: JSON has no way to write it: not finite, outside the years 1 to 9999, or of a type without one.
@@ -41,7 +41,7 @@ def parse_value(value: Entry, data_type: pa.DataType) -> pa.Scalar:
 
 
 def partition_entry(name: str, value: pa.Scalar) -> dict[str, Any]:
-    """A partition column as `{"name", "type", "value"}`."""
+    """Return a partition column as `{"name", "type", "value"}`."""
     return {"name": name, "type": type_entry(value.type), "value": value_entry(value)}
 
 
@@ -49,13 +49,13 @@ def parse_partition_entry(entry: Mapping[str, Any]) -> tuple[str, pa.Scalar]:
     """Undo `partition_entry`.
 
     Raises:
-        MalformedRecordError: the type is none that Arrow has.
+        MalformedRecordError: The type is none that Arrow has.
     """
     return entry["name"], parse_value(entry["value"], parse_type(entry["type"], f"partition {entry['name']!r}"))
 
 
 def is_partition_type(data_type: pa.DataType) -> bool:
-    """Whether a column of the type can be a partition column: flat, ordered, and exact in JSON."""
+    """Return True if a column of the type can be a partition column: flat, ordered, and exact in JSON."""
     return any(kind(data_type) for kind in _PARTITION_KINDS)
 
 

@@ -36,23 +36,23 @@ def partition_checks(
     not tell (another IO manager wrote the partition, a text is long, a float column has NaN), `unknown` decides.
 
     Args:
-        asset: an asset that DagFusion's IO managers write. Its definition or spec lets more mistakes be found early.
-        rows: the fewest and the most rows of a partition, both included; None is no bound.
-        not_null: columns without nulls.
-        bounds: for each column the least and the greatest value, both included; None is no bound. Nulls pass.
-        complete: every partition is materialized.
-        schema: every partition has the columns that the asset's metadata `dagster/column_schema` declares, or those of
+        asset: An asset that DagFusion's IO managers write. Its definition or spec lets more mistakes be found early.
+        rows: The fewest and the most rows of a partition, both included; None is no bound.
+        not_null: Columns without nulls.
+        bounds: For each column the least and the greatest value, both included; None is no bound. Nulls pass.
+        complete: Every partition is materialized.
+        schema: Every partition has the columns that the asset's metadata `dagster/column_schema` declares, or those of
             the newest other partition if it declares none; `"names"` compares the names only.
-        fresh_within: every partition is materialized within this time after its time window ended. Without time
+        fresh_within: Every partition is materialized within this time after its time window ended. Without time
             windows, the latest materialization of every partition is at most this old.
-        severity: of a result that fails. Only `ERROR` blocks.
-        unknown: whether a partition whose record does not tell is a warning, or a failure with `severity`.
-        blocking: whether assets downstream in the same run wait for the checks, and are skipped if one fails.
-        partitioned: whether Dagster keeps a result for each partition (a preview in Dagster 1.13).
-        name: of the op; by default it is made from the asset's key and the checks.
+        severity: The severity of a result that fails. Only `ERROR` blocks.
+        unknown: Whether a partition whose record does not tell is a warning, or a failure with `severity`.
+        blocking: Whether assets downstream in the same run wait for the checks, and are skipped if one fails.
+        partitioned: Whether Dagster keeps a result for each partition (a preview in Dagster 1.13).
+        name: The name of the op; by default it is made from the asset's key and the checks.
 
     Raises:
-        ConfigurationError: an option, or a column that the declared schema does not have.
+        ConfigurationError: An option, or a column that the declared schema does not have.
 
     Example:
         >>> import dagster as dg

@@ -6,12 +6,12 @@ import pyarrow as pa
 
 
 def cast_column(column: pa.ChunkedArray, data_type: pa.DataType) -> pa.ChunkedArray:
-    """The column with another type.
+    """Return the column with another type and the same length.
 
     Arrow's cast of a null column below a list gives as many nulls as there are lists, however long the lists are.
 
     Raises:
-        pyarrow.ArrowException: the type cannot hold the column's values.
+        pyarrow.ArrowException: The type cannot hold the column's values.
     """
     if column.type.equals(data_type, check_metadata=True):
         return column
@@ -23,20 +23,20 @@ def cast_column(column: pa.ChunkedArray, data_type: pa.DataType) -> pa.ChunkedAr
 
 
 def cast_table(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The table with the types of a schema, whose columns are in the table's order.
+    """Return the table with the types of a schema, whose columns are in the table's order.
 
     Raises:
-        pyarrow.ArrowException: a type cannot hold its column's values.
+        pyarrow.ArrowException: A type cannot hold its column's values.
     """
     columns = [cast_column(column, field.type) for column, field in zip(table.columns, schema, strict=True)]
     return pa.table(columns, schema=schema)
 
 
 def concat_tables(tables: Sequence[pa.Table]) -> pa.Table:
-    """All rows in one table, with null where a table lacks a column, and the wider of different types.
+    """Return all rows in one table, with null where a table lacks a column, and the wider of different types.
 
     Raises:
-        pyarrow.ArrowException: a column has types that no type holds both of.
+        pyarrow.ArrowException: A column has types that no type holds both of.
     """
     joined = pa.concat_tables(tables, promote_options="permissive")
     for place, field in enumerate(joined.schema):

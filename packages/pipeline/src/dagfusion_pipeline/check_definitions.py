@@ -21,7 +21,7 @@ Range = tuple[Any, Any]
 
 @dataclass(frozen=True)
 class Options:
-    """What `partition_checks` was asked for."""
+    """The options of `partition_checks`."""
 
     rows: tuple[int | None, int | None] | None
     not_null: Sequence[str]
@@ -61,10 +61,10 @@ class PlannedCheck:
 
 
 def planned_checks(spec: dg.AssetSpec, options: Options) -> list[PlannedCheck]:
-    """The checks of an asset.
+    """Return the checks of an asset.
 
     Raises:
-        ConfigurationError: an option is not usable, or names a column that the declared schema does not have.
+        ConfigurationError: An option is not usable, or names a column that the declared schema does not have.
     """
     asset, declared = spec.key.to_user_string(), _declared(spec)
     if options.unknown not in ("warn", "fail"):
@@ -176,7 +176,7 @@ def _said(given: Sequence[Any]) -> str:
 
 
 def _with_own_names(checks: Sequence[PlannedCheck]) -> list[PlannedCheck]:
-    """The checks with names that Dagster takes; names that become equal are numbered."""
+    """Return the checks with names that Dagster takes; names that become equal are numbered."""
     named: dict[str, PlannedCheck] = {}
     for check in checks:
         name = base = _NO_NAME.sub("_", check.name)

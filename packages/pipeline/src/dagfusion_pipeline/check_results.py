@@ -22,12 +22,12 @@ class Checked:
     """The partitions that checks look at; None is the one of an unpartitioned asset.
 
     Attributes:
-        keys: in the order of the definition.
-        events: the latest materialization of each that has one, and of partitions that are not looked at.
-        now: when the checks began.
-        window_end: gives the end of a partition's time window; None for partitions without time.
-        selected: whether the run names the partitions.
-        other: the newest materialization of a partition that the run does not name.
+        keys: In the order of the definition.
+        events: The latest materialization of each that has one, and of partitions that are not looked at.
+        now: When the checks began.
+        window_end: Gives the end of a partition's time window; None for partitions without time.
+        selected: Whether the run names the partitions.
+        other: The newest materialization of a partition that the run does not name.
     """
 
     keys: Sequence[str | None]
@@ -53,7 +53,7 @@ class Checked:
 
 
 def judged(check: PlannedCheck, checked: Checked, severity: dg.AssetCheckSeverity, unknown: str) -> dg.AssetCheckResult:
-    """The result of a check: it passes if its rule holds of every partition, and there is one."""
+    """Return the result of a check: it passes if its rule holds of every partition, and there is one."""
     verdicts = list(_verdicts(check.rule, checked)) or [(None, Verdict("unknown", "nothing is materialized"))]
     broken = [one for one in verdicts if one[1].state == "broken"]
     untold = [one for one in verdicts if one[1].state == "unknown"]
@@ -98,7 +98,7 @@ def _freshness(rule: Fresh, checked: Checked, key: str | None) -> Verdict:
 
 
 def _alike(rule: AlikeColumns, checked: Checked) -> Rule:
-    """The columns of the newest other partition, or of the newest that is looked at."""
+    """Return the columns of the newest other partition, or of the newest that is looked at."""
     reader = PartitionReader()
     newest = sorted((checked.events[key] for key in checked.keys if key in checked.events), key=lambda e: -e.event_id)
     for event in [*([checked.other] if checked.other else []), *newest]:
@@ -129,7 +129,7 @@ def _listed(word: str, some: Sequence[Judged]) -> dict[str, dg.TableMetadataValu
 
 
 def _extremes(verdicts: Iterable[Verdict]) -> dict[str, Any]:
-    """The least and the greatest value of all partitions whose records tell them."""
+    """Return the bounds of all partitions whose records have them."""
     seen = [verdict for verdict in verdicts if verdict.lowest and verdict.highest]
     if not seen:
         return {}
@@ -139,7 +139,7 @@ def _extremes(verdicts: Iterable[Verdict]) -> dict[str, Any]:
 
 
 def _outside(checked: Checked) -> dict[str, int]:
-    """How many materialized partitions the definition does not have (any more)."""
+    """Return the number of materialized partitions that the definition does not have (any more)."""
     known = {*checked.keys}
     outside = 0 if checked.selected else sum(1 for key in checked.events if key not in known)
     return {"partitions_outside_definition": outside} if outside else {}

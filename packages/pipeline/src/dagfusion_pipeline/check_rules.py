@@ -23,12 +23,12 @@ _DATE_WITH_TIME = "T"
 
 
 class Verdict(NamedTuple):
-    """What a rule says of one partition.
+    """The result of a rule for one partition.
 
     Attributes:
-        found: what breaks the rule, or why the record does not tell.
-        lowest: the least value that the rule looked at, as it compares and as the record has it; None for no value.
-        highest: the greatest one.
+        found: What breaks the rule, or why the record does not tell.
+        lowest: The least value that the rule checked, as it compares and as the record has it; None for no value.
+        highest: The greatest one.
     """
 
     state: Literal["holds", "broken", "unknown"]
@@ -48,10 +48,10 @@ class Partition(NamedTuple):
 
 
 class Rule(Protocol):
-    """What must hold of every partition."""
+    """A rule that every partition must satisfy."""
 
     def judge(self, partition: Partition) -> Verdict:
-        """Say whether it holds of a partition."""
+        """Return the verdict of the rule on a partition."""
 
 
 class PartitionReader:
@@ -137,7 +137,7 @@ class InBounds:
         """Refuse bounds that values of a type do not compare with.
 
         Raises:
-            ValueError: they do not; the message says what bounds of this type are.
+            ValueError: They do not; the message says what bounds of this type are.
         """
         for bound in (self.least, self.most):
             if bound is not None:
@@ -160,7 +160,7 @@ class SameColumns:
     """A partition has the columns that are expected, in any order. Partition columns need not be expected.
 
     Attributes:
-        expected: the type of each column as Arrow prints it, or None for any type.
+        expected: The type of each column as Arrow prints it, or None for any type.
     """
 
     expected: Mapping[str, str | None]
@@ -183,13 +183,13 @@ class SameColumns:
 
 @lru_cache
 def column_types(layout: Layout) -> Mapping[str, str]:
-    """The types of all columns of files, partition columns included, as Arrow prints them."""
+    """Return the types of all columns of files, partition columns included, as Arrow prints them."""
     unreadable = dict(layout.unreadable)
     return {field.name: str(field.type) for field in (*layout.file, *layout.partition)} | unreadable
 
 
 def type_name(declared: str) -> str | None:
-    """A declared type as Arrow prints it; None if it is no type of Arrow."""
+    """Return a declared type as Arrow prints it; None if it is no type of Arrow."""
     kind = parse_flat_type(declared)
     if kind is not None:
         return str(kind)
@@ -197,10 +197,10 @@ def type_name(declared: str) -> str | None:
 
 
 def comparable(value: Any, data_type: pa.DataType) -> Any:
-    """A recorded value as one that compares exactly with what `comparable_bound` returns.
+    """Return a recorded value as one that compares exactly with what `comparable_bound` returns.
 
     Raises:
-        ValueError: values of the type have no order here.
+        ValueError: Values of the type have no order here.
     """
     types = pa.types
     if types.is_decimal(data_type):
@@ -219,10 +219,10 @@ def comparable(value: Any, data_type: pa.DataType) -> Any:
 
 
 def comparable_bound(bound: Bound, data_type: pa.DataType) -> Any:
-    """A bound as a value that compares exactly with those of a type; dates and times may be text in ISO 8601.
+    """Return a bound as a value that compares exactly with those of a type; dates and times may be text in ISO 8601.
 
     Raises:
-        ValueError: it is of another kind than the values.
+        ValueError: It is of another kind than the values.
     """
     types = pa.types
     if isinstance(bound, str) and types.is_temporal(data_type):
@@ -288,6 +288,6 @@ def _partition_columns(layout: Layout) -> frozenset[str]:
 
 @lru_cache
 def _place(layout: Layout, name: str) -> int | None:
-    """The place of a column among the partition columns; None for a column of the file."""
+    """Return the place of a column among the partition columns; None for a column of the file."""
     names = layout.partition.names
     return names.index(name) if name in names else None

@@ -14,7 +14,7 @@ _NEWEST = 1_000  # events that are searched for a partition which the run has no
 
 
 def asset_partitions(context: dg.AssetCheckExecutionContext, spec: dg.AssetSpec) -> dg.PartitionsDefinition | None:
-    """The partitions of an asset as its definition has them, also where the checks know only its key."""
+    """Return the partitions of an asset as its definition has them, also where the checks know only its key."""
     if spec.partitions_def is not None:
         return spec.partitions_def
     layer = context.job_def.asset_layer
@@ -25,7 +25,7 @@ def asset_partitions(context: dg.AssetCheckExecutionContext, spec: dg.AssetSpec)
 def checked_partitions(
     context: dg.AssetCheckExecutionContext, asset_key: dg.AssetKey, definition: dg.PartitionsDefinition | None
 ) -> Checked:
-    """The run's partitions if it has some of this asset, else all of the definition."""
+    """Return the run's partitions if it has some of this asset, else all of the definition."""
     now = datetime.now(UTC)
     if definition is None:
         event = latest_event(context.instance, asset_key)
@@ -41,7 +41,7 @@ def checked_partitions(
 
 
 def _keys_of_run(tags: Mapping[str, str], keys: Sequence[str], definition: dg.PartitionsDefinition) -> list[str]:
-    """The keys that a run's tags select; a check's context has them only in Dagster 1.13, and for one definition.
+    """Return the keys that a run's tags select; a check's context has them only since Dagster 1.13.
 
     A run of another asset that has one of the dimensions, such as the days, selects all partitions of its days.
     """
@@ -68,14 +68,14 @@ def _places(keys: Iterable[str]) -> Mapping[str, int]:
 def _bounds(
     first: str, last: str, split: Mapping[str, Mapping[str, str]], orders: Mapping[str, Mapping[str, int]]
 ) -> Mapping[str, tuple[str, str]]:
-    """The first and the last key by dimension; of one dimension, if the ends of the run are keys of that one."""
+    """Return the first and the last key by dimension; of one dimension, if the ends of the run are keys of that one."""
     if {first, last} <= split.keys():
         return {name: (split[first][name], split[last][name]) for name in orders}
     return next(({name: (first, last)} for name, order in orders.items() if {first, last} <= order.keys()), {})
 
 
 def _newest_other(instance: dg.DagsterInstance, asset_key: dg.AssetKey, keys: set[str]) -> LatestEvent | None:
-    """The newest materialization of a partition that is not among these."""
+    """Return the newest materialization of a partition that is not among these."""
     for record in instance.fetch_materializations(asset_key, limit=min(len(keys) + 1, _NEWEST)).records:
         partition = record.partition_key
         if partition is not None and partition not in keys:

@@ -9,28 +9,32 @@ from typing import Annotated
 
 import typer
 
-Table = Annotated[str, typer.Argument(help="The table, such as local_silver_tax_id.partitioned_organizations.")]
-TargetMb = Annotated[float, typer.Option(min=0.001, help="Megabytes of small objects in a large one, about.")]
+Table = Annotated[str, typer.Argument(metavar="TABLE", help="The table, such as local_silver_tax_id.orgs.")]
+TargetMb = Annotated[
+    float, typer.Option(min=0.001, help="Approximate size of each large object, in megabytes of its small objects.")
+]
 PartitionKeys = Annotated[
     list[str] | None,
     typer.Option("--partition", help="A partition, as Dagster names it: 2024-01-05, or 2024-01-05|CA."),
 ]
 DeletedDynamic = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="Also partitions whose keys were deleted from this DynamicPartitionsDefinition."),
+    typer.Option(
+        metavar="NAME", help="Also wipe partitions whose keys were deleted from this DynamicPartitionsDefinition."
+    ),
 ]
 AlsoUnknown = Annotated[
     bool,
     typer.Option(
-        "--also-unknown", help="Also named partitions of which the event log has nothing, such as purged ones."
+        "--also-unknown", help="Also wipe partitions that have no events, for example because they were purged."
     ),
 ]
-Column = Annotated[str, typer.Option(help="The column that the keys are of.")]
+Column = Annotated[str, typer.Option(help="The column that holds the keys.")]
 KeysFile = Annotated[
     str, typer.Option(metavar="FILE", help="The keys, one on each line: a file, or s3://bucket/key in the same bucket.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the proof as JSON.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do it. Without, the command only says what it would do.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Apply the changes. Without --yes, this is a dry run.")]
 
 
 def commands(app: typer.Typer) -> None:
@@ -40,7 +44,7 @@ def commands(app: typer.Typer) -> None:
 
 
 def consolidate(table: Table, *, target_mb: TargetMb = 64) -> None:
-    """Write a table's small objects into few large ones, which queries read where they are current.
+    """Copy a table's small objects into few large ones, which queries read where they are current.
 
     The event log is that of DAGSTER_HOME, and the bucket that of ENVIRONMENT and its variables, as the IO managers have
     them.
@@ -68,10 +72,10 @@ def wipe(
 
 
 def erase(table: Table, *, column: Column, keys_file: KeysFile, json: Json = False, yes: Yes = False) -> None:
-    """Erase the rows of a table that have given keys: write their objects again, and prove what was done.
+    """Erase the rows of a table that have given keys: rewrite their objects, and report what was removed.
 
     The event log is that of DAGSTER_HOME, and the bucket that of ENVIRONMENT and its variables, as the IO managers have
-    them. The keys are in a file, so that no list of processes and no history of a shell has them.
+    them. The keys are read from a file, so that they appear neither in the process list nor in the shell history.
     """
     from dagfusion_pipeline.erase_table import erase_table_rows  # noqa: PLC0415
 
@@ -79,7 +83,7 @@ def erase(table: Table, *, column: Column, keys_file: KeysFile, json: Json = Fal
 
 
 def repair(table: Table, *, yes: Yes = False) -> None:
-    """Log what is true of a table's objects: tombstones for missing ones, events for those that were replaced.
+    """Make the event log match the bucket: log tombstones for missing objects, and new events for replaced ones.
 
     The event log is that of DAGSTER_HOME, and the bucket that of ENVIRONMENT and its variables, as the IO managers have
     them. `dagfusion doctor` finds the differences, as `objects_missing` and `objects_changed`.

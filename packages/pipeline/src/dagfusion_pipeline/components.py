@@ -46,7 +46,7 @@ class TableChecks(dg.Resolvable, dg.Model):
         """Return the definition of the checks.
 
         Raises:
-            ConfigurationError: an option is not usable.
+            ConfigurationError: An option is not usable.
         """
         hours = self.fresh_within_hours
         return partition_checks(
@@ -97,7 +97,7 @@ class ParquetTables(dg.Component, dg.Resolvable, dg.Model):
         """Return the IO managers and the checks.
 
         Raises:
-            ConfigurationError: a field, a check, or a variable of the environment is not usable.
+            ConfigurationError: A field, a check, or a variable of the environment is not usable.
         """
         unknown = sorted(self.fields.keys() - S3ParquetIOManager.model_fields.keys())
         if unknown:
@@ -114,7 +114,7 @@ class ParquetTables(dg.Component, dg.Resolvable, dg.Model):
 
 
 class Retention(dg.Resolvable, dg.Model):
-    """How long some assets keep their partitions."""
+    """The time for which some assets keep their partitions."""
 
     assets: list[str] = Field(description="Keys of assets of this code location that are partitioned by time.")
     keep_days: float = Field(description="Days after the end of its time window until a partition is wiped.")
@@ -123,7 +123,7 @@ class Retention(dg.Resolvable, dg.Model):
         """Return the job that wipes old partitions, named after the days.
 
         Raises:
-            ConfigurationError: the days are not positive.
+            ConfigurationError: The days are not positive.
         """
         name = f"retention_{self.keep_days:g}_days".replace(".", "_").replace("-", "_").replace("+", "_")
         return build_retention_job(_keys(self.assets), keep=timedelta(days=self.keep_days), name=name)
@@ -169,7 +169,7 @@ class Maintenance(dg.Component, dg.Resolvable, dg.Model):
         """Return the jobs, and the schedules of consolidation and retention.
 
         Raises:
-            ConfigurationError: no asset is named, or a number of days is not positive or has two entries.
+            ConfigurationError: No asset is named, or a number of days is not positive or has two entries.
         """
         days = [one.keep_days for one in self.retention]
         if len({*days}) < len(days):
@@ -198,7 +198,7 @@ class Maintenance(dg.Component, dg.Resolvable, dg.Model):
 
 
 def _of_environment() -> Mapping[str, Any]:
-    """The fields that the process's variables give; secrets by name, because Dagster shows how a resource is set."""
+    """Return the fields from environment variables; secrets by name, because Dagster shows the config."""
     fields = Environment.from_process().io_manager_fields()
     return {**fields, **{name: dg.EnvVar(variable) for name, variable in _SECRETS.items() if name in fields}}
 

@@ -52,7 +52,7 @@ _BYTES_PER_MB = 1_000_000
 
 
 class ConsolidateConfig(dg.Config):
-    """How a run of the job writes objects."""
+    """The run config: how objects are written."""
 
     target_mb: float = Field(
         default=TARGET_BYTES / (1 << 20), gt=0, description="Megabytes of small objects in a large one, about."
@@ -61,13 +61,13 @@ class ConsolidateConfig(dg.Config):
 
 @dataclass(frozen=True)
 class Consolidated:
-    """What one consolidation of an asset has written.
+    """The objects that one consolidation of an asset has written.
 
     Attributes:
-        partitions: that the large objects hold.
-        objects: large objects.
-        size_bytes: of all of them.
-        unfit: why nothing can be written of some partitions, a line each.
+        partitions: That the large objects hold.
+        objects: Large objects.
+        size_bytes: The size of all of them.
+        unfit: Why nothing can be written of some partitions, a line each.
     """
 
     partitions: int = 0
@@ -88,9 +88,9 @@ def build_consolidate_job(
     goes on. DagFusion's queries read the large objects where all of a row group's partitions are current.
 
     Args:
-        assets: partitioned assets that DagFusion's IO managers write.
-        io_manager_key: the resource of an IO manager with the bucket and the prefix of these assets.
-        name: the job's.
+        assets: Partitioned assets that DagFusion's IO managers write.
+        io_manager_key: The resource of an IO manager with the bucket and the prefix of these assets.
+        name: The job's.
 
     Example:
         >>> import dagster as dg
@@ -151,12 +151,12 @@ def consolidate_asset(
     """Write the partitions of an asset that no large object holds yet.
 
     Args:
-        instance: whose event log says what the partitions are.
-        manager: an IO manager with the asset's bucket and prefix.
-        asset_key: the asset.
-        run_id: named in the objects' names.
-        observe: logs an observation, after the objects that it names are there.
-        target_bytes: of the small objects in a large one, about.
+        instance: Whose event log says what the partitions are.
+        manager: An IO manager with the asset's bucket and prefix.
+        asset_key: The asset.
+        run_id: Named in the objects' names.
+        observe: Logs an observation, after the objects that it names are there.
+        target_bytes: The size of the small objects in a large one, about.
     """
     writer = _Writer(manager, asset_key, run_id)
     # Oldest first: where two of them hold a partition, the later counts.
@@ -183,7 +183,7 @@ def consolidate_asset(
 
 
 def described(asset_key: dg.AssetKey, found: Consolidated) -> str:
-    """Say what a consolidation did."""
+    """Return a summary of the consolidation, for the log."""
     name, size_mb = asset_key.to_user_string(), found.size_bytes / _BYTES_PER_MB
     done = f"{name}: {found.partitions} partitions written to {found.objects} large objects of {size_mb:.1f} MB"
     return "\n".join([done, *(f"{name}: {reason}" for reason in found.unfit)])

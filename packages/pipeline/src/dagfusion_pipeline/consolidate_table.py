@@ -10,8 +10,8 @@ def consolidate_table(table: str, target_mb: float) -> str:
     """Consolidate a table and say what was done.
 
     Raises:
-        ConfigurationError: no asset has this table's name, or the environment is not usable.
-        StoreError: the object store did not do what was asked.
+        ConfigurationError: No asset has this table's name, or the environment is not usable.
+        StoreError: The object store did not do what was asked.
     """
     with table_to_maintain(table) as (instance, manager, key):
         found = consolidate_asset(

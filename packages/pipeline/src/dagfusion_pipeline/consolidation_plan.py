@@ -28,12 +28,12 @@ NEW_SHARE = 0.02  # of an object's files have to come beside it until it is writ
 
 @dataclass(frozen=True)
 class Holdings:
-    """What large objects hold of some files.
+    """The parts of some files that large objects hold.
 
     Attributes:
-        owner: for each file the number of its object, -1 where none holds it.
-        sizes: for each object its bytes.
-        is_whole: for each object whether all that it holds is current.
+        owner: For each file the number of its object, -1 where none holds it.
+        sizes: For each object its bytes.
+        is_whole: For each object whether all that it holds is current.
     """
 
     owner: Numbers
@@ -45,8 +45,8 @@ def holdings(files: pa.Table, objects: Sequence[LargeObject]) -> Holdings:
     """Find what objects hold of current files, as queries do: a row group counts while all its events are current.
 
     Args:
-        files: with `event_id`, `at_us` and `rows`.
-        objects: the oldest first; of several that hold a file the latest counts.
+        files: With `event_id`, `at_us` and `rows`.
+        objects: The oldest first; of several that hold a file the latest counts.
     """
     ids, at_us, rows = (np.asarray(files[name], np.int64) for name in ("event_id", "at_us", "rows"))
     groups = [(number, group) for number, one in enumerate(objects) for group in one.row_groups]
@@ -67,8 +67,11 @@ def held_events(events: Numbers, objects: Sequence[LargeObject]) -> Flags:
     """Find which current events objects hold, by their ids alone.
 
     Args:
-        events: the latest event of each partition.
-        objects: the oldest first, logged after the events that they hold: no later event has the id of one of those.
+        events: int64, the id of the latest event of each partition.
+        objects: The oldest first, logged after the events that they hold: no later event has the id of one of those.
+
+    Returns:
+        Bool, one element for each event.
     """
     group_of, _ = _groups(events, [group for one in objects for group in one.row_groups], lambda _group, _held: True)
     return group_of >= 0
@@ -119,12 +122,12 @@ def is_fit(record: Mapping[str, Any]) -> bool:
 
 
 def plan_objects(files: pa.Table, held: Holdings, target_bytes: int = TARGET_BYTES) -> list[Numbers]:
-    """Return the objects to write: for each the numbers of its files, in order.
+    """Return the objects to write: for each an int64 array of the numbers of its files, in order.
 
     Args:
-        files: sorted by partition columns, of which there is at least one.
-        held: what large objects hold of them.
-        target_bytes: of the small files of an object, about.
+        files: Sorted by partition columns, of which there is at least one.
+        held: The parts of them that large objects hold.
+        target_bytes: The size of the small files of an object, about.
     """
     stays = _stays(held, target_bytes)
     if not len(files):

@@ -69,23 +69,23 @@ class Dimension:
         return pa.types.is_string(data_type) or all(_is_value(key, data_type) for key in (*known, *keys))
 
     def windows(self, keys: Sequence[str], data_type: pa.DataType, asset: str) -> tuple[pa.Array, pa.Array]:
-        """The starts and the ends of the keys' windows, as times of the given type.
+        """Return the starts and the ends of the keys' windows: two arrays of the given type, one element a key.
 
         Raises:
-            PartitionError: the type cannot tell a window from the one before, which has the same local time.
+            PartitionError: The type cannot tell a window from the one before, which has the same local time.
         """
         starts = self.values(keys, data_type, asset)
         ends = [_window_end(self.definition, key, data_type) for key in keys]
         return starts, pa.array(ends, data_type)
 
     def values(self, keys: Sequence[str], data_type: pa.DataType, asset: str) -> pa.Array:
-        """The value of the column that stands for each of the dimension's keys.
+        """Return the values of the column for keys of the dimension: an array of the type, one element a key.
 
         Hive's name for null stands for null. A time partition is its window's start, or its key in a string column.
 
         Raises:
-            ColumnTypeError: a column of the type cannot be a partition column.
-            PartitionError: a key is not a value of the type.
+            ColumnTypeError: A column of the type cannot be a partition column.
+            PartitionError: A key is not a value of the type.
         """
         if not is_partition_type(data_type):
             raise ColumnTypeError(
@@ -117,16 +117,16 @@ def dimensions(
     preferred_order: Sequence[str],
     asset: str,
 ) -> tuple[Dimension, ...]:
-    """The dimensions of an asset's partitions, in path order: the declared one, else time last.
+    """Return the dimensions of an asset's partitions, in path order: the declared one, else time last.
 
     Args:
-        definition: the asset's partitions.
-        metadata: the asset's; `partition_expr` names the columns, `partition_order` orders the dimensions.
-        preferred_order: dimension names, as far as the asset has them; the asset's own metadata goes before.
-        asset: for messages.
+        definition: The asset's partitions.
+        metadata: The asset's; `partition_expr` names the columns, `partition_order` orders the dimensions.
+        preferred_order: Dimension names, as far as the asset has them; the asset's own metadata goes before.
+        asset: For messages.
 
     Raises:
-        ConfigurationError: the metadata and the partitions do not agree.
+        ConfigurationError: The metadata and the partitions do not agree.
     """
     if isinstance(definition, dg.MultiPartitionsDefinition):
         parts = {part.name: part.partitions_def for part in definition.partitions_defs}
@@ -151,7 +151,7 @@ def dimensions(
 
 
 def dimension_keys(key: str, definition: PartitionsDefinition[str], order: Sequence[Dimension]) -> tuple[str, ...]:
-    """A partition key's key in each of the dimensions."""
+    """Return a partition key's key in each of the dimensions."""
     if not isinstance(definition, dg.MultiPartitionsDefinition):
         return (key,)
     multi = key if isinstance(key, MultiPartitionKey) else definition.get_partition_key_from_str(key)
@@ -159,7 +159,7 @@ def dimension_keys(key: str, definition: PartitionsDefinition[str], order: Seque
 
 
 def in_definition_order(keys: Sequence[str], definition: PartitionsDefinition[str]) -> list[str]:
-    """The keys as Dagster orders them: by time, by a static definition's own order, and otherwise as text."""
+    """Return the keys as Dagster orders them: by time, by a static definition's own order, and otherwise as text."""
     if isinstance(definition, dg.MultiPartitionsDefinition):
         parts = sorted(definition.partitions_defs, key=lambda part: part.name)
         stand_ins = [Dimension(part.name, part.name, part.partitions_def) for part in parts]
@@ -302,5 +302,5 @@ def _window_value(
 
 
 def plain(value: object) -> object:
-    """A definition's metadata value, whether or not it was given as one of Dagster's."""
+    """Return a definition's metadata value, whether or not it was given as one of Dagster's."""
     return value.value if isinstance(value, dg.MetadataValue) else value

@@ -56,7 +56,7 @@ class Credentials:
 
 @dataclass(frozen=True)
 class Environment:
-    """Where one environment's objects live, and how the store is reached.
+    """The location of one environment's objects, and the access to the store.
 
     Without `credentials`, AWS's default chain applies (environment, profile, IAM role).
     Without `endpoint_url`, AWS's own endpoint of the region applies.
@@ -98,10 +98,10 @@ class Environment:
 
     @classmethod
     def read(cls, settings: Mapping[str, str]) -> Self:
-        """The environment that the settings describe; an empty value counts as not set.
+        """Return the environment that the settings describe; an empty value counts as not set.
 
         Raises:
-            ConfigurationError: a variable is missing or its value is not usable; one line, without any secret.
+            ConfigurationError: A variable is missing or its value is not usable; one line, without any secret.
         """
         name = settings.get("ENVIRONMENT") or "local"
         if name not in _ENVIRONMENTS:
@@ -120,11 +120,11 @@ class Environment:
 
     @classmethod
     def from_process(cls) -> Self:
-        """The environment of this process."""
+        """Return the environment of this process."""
         return cls.read(os.environ)
 
     def io_manager_fields(self) -> dict[str, Any]:
-        """What both IO managers are configured with: keyword to value, secrets included."""
+        """Return the fields of both IO managers: keyword to value, secrets included."""
         keys = self.credentials
         fields = {
             "environment": self.name,

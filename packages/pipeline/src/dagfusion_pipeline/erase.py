@@ -57,22 +57,22 @@ class Erasure:
     """The proof of an erasure. It has counts, and not the keys.
 
     Attributes:
-        asset: the asset's key.
-        column: that the keys are of.
-        keys: how many there are.
-        dry_run: whether nothing was written.
-        examined: current objects that were looked at, by their records.
-        read: of these, objects that may hold a key by their statistics, and were read.
-        keys_without_rows: how many keys no row of the objects that were read has.
-        rows_removed: of all objects.
-        rewritten: the objects that held rows.
-        written_meanwhile: partitions that another run wrote at the same time: erase again.
-        not_examined: partitions whose latest event has no record of one object, such as those of another IO manager;
+        asset: The asset's key.
+        column: That the keys are of.
+        keys: How many there are.
+        dry_run: Whether nothing was written.
+        examined: The number of current objects whose records were examined.
+        read: The number of these that may hold a key by their statistics, and were read.
+        keys_without_rows: How many keys no row of the objects that were read has.
+        rows_removed: The number of rows removed from all objects.
+        rewritten: The objects that held rows.
+        written_meanwhile: Partitions that another run wrote at the same time: erase again.
+        not_examined: Partitions whose latest event has no record of one object, such as those of another IO manager;
             queries may read them.
-        still_held: objects that may still hold the rows, and why. Of those that the event log does not name, and of
+        still_held: Objects that may still hold the rows, and why. Of those that the event log does not name, and of
             partitions that were not examined, queries may read the rows.
-        stopped: the error that ended the erasure early.
-        notes: places that this library does not see.
+        stopped: The error that ended the erasure early.
+        notes: Places that this library does not see.
     """
 
     asset: str
@@ -116,9 +116,9 @@ def build_erasure_job(
     The metadata of the op's output has the proof. Only a run that has `dry_run: false` writes.
 
     Args:
-        assets: assets that DagFusion's IO managers write.
-        io_manager_key: the resource of an IO manager with the bucket and the prefix of these assets.
-        name: the job's.
+        assets: Assets that DagFusion's IO managers write.
+        io_manager_key: The resource of an IO manager with the bucket and the prefix of these assets.
+        name: The job's.
 
     Example:
         >>> import dagster as dg
@@ -170,19 +170,19 @@ def erase_rows(
     are.
 
     Args:
-        instance: whose event log names the objects.
-        manager: an IO manager with the asset's bucket and prefix.
-        asset_key: the asset.
-        keys: of the rows.
-        run_id: named in the objects' names where runs write objects of their own.
-        dry_run: whether nothing is written.
-        log: logs an event; by default outside of a run.
+        instance: Whose event log names the objects.
+        manager: An IO manager with the asset's bucket and prefix.
+        asset_key: The asset.
+        keys: The keys of the rows to erase.
+        run_id: Named in the objects' names where runs write objects of their own.
+        dry_run: Whether nothing is written.
+        log: Logs an event; by default outside of a run.
 
     Raises:
-        BusyAssetError: a run that may write the asset is under way.
-        ConfigurationError: the column is a partition column or cannot hold the keys, or no object is recorded.
-        MissingObjectError: an object is not what its event says.
-        StoreError: an object could not be read or written.
+        BusyAssetError: A run that may write the asset is in progress.
+        ConfigurationError: The column is a partition column or cannot hold the keys, or no object is recorded.
+        MissingObjectError: An object is not what its event says.
+        StoreError: An object could not be read or written.
     """
     if not dry_run:
         refuse_busy(instance, asset_key, run_id)
@@ -228,7 +228,7 @@ def erase_rows(
 
 
 def described(proof: Erasure) -> str:
-    """Say what an erasure did, in lines."""
+    """Return a summary of the erasure, as lines for the log."""
     verb = "would be rewritten" if proof.dry_run else "are rewritten"
     rows = f"{proof.rows_removed} rows with {proof.keys} keys of {proof.column!r}"
     objects = f"{proof.examined} objects examined, {proof.read} read, {len(proof.rewritten)} {verb}"
@@ -249,8 +249,8 @@ def check_complete(proof: Erasure) -> None:
     """Refuse an erasure that is not complete.
 
     Raises:
-        BusyAssetError: another run wrote a partition meanwhile.
-        PipelineError: an error ended it early.
+        BusyAssetError: Another run wrote a partition meanwhile.
+        PipelineError: An error ended it early.
     """
     if proof.stopped is not None:
         raise PipelineError(f"rows of other partitions are not erased yet: {proof.stopped}")
@@ -277,17 +277,17 @@ def _batches(files: Sequence[LoggedFile], most: int) -> Iterator[Sequence[Logged
 
 @dataclass(frozen=True)
 class _History:
-    """What the event log has of an asset.
+    """The events of an asset that matter to an erasure.
 
     Attributes:
-        examined: current objects.
-        current: their URIs.
-        suspects: of these, the ones that may hold a key.
-        events: all materializations whose objects may hold a key, also superseded and wiped ones.
-        known: the URIs of all objects that an event names.
-        suspected: of these, those that may hold a key by one of their events.
-        unrecorded: partitions whose latest event has no record.
-        places: what these events name.
+        examined: Current objects.
+        current: Their URIs.
+        suspects: The current objects that may hold a key.
+        events: All materializations whose objects may hold a key, also superseded and wiped ones.
+        known: The URIs of all objects that an event names.
+        suspected: The URIs that may hold a key by one of their events.
+        unrecorded: Partitions whose latest event has no record.
+        places: What these events name.
     """
 
     examined: int

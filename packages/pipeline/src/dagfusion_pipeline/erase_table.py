@@ -16,17 +16,17 @@ def erase_table_rows(
     """Erase rows of a table and say the proof, also of an erasure that is not complete.
 
     Args:
-        table: the table's name, with its schema.
-        column: that the keys are of.
-        keys_file: a file with a key on each line, or `s3://bucket/key`.
-        say: prints the proof.
-        dry_run: whether nothing is written.
-        as_json: whether the proof is said as JSON.
+        table: The table's name, with its schema.
+        column: That the keys are of.
+        keys_file: A file with a key on each line, or `s3://bucket/key`.
+        say: Prints the proof.
+        dry_run: Whether nothing is written.
+        as_json: Whether the proof is said as JSON.
 
     Raises:
-        ConfigurationError: no asset has this table's name, or the environment, the column or the keys are not usable.
-        BusyAssetError: a run may write the asset, or wrote it meanwhile.
-        StoreError: the object store did not do what was asked.
+        ConfigurationError: No asset has this table's name, or the environment, the column or the keys are not usable.
+        BusyAssetError: A run may write the asset, or wrote it meanwhile.
+        StoreError: The object store did not do what was asked.
     """
     with table_to_maintain(table) as (instance, manager, key):
         keys = Keys(column, read_keys(keys_file, manager))

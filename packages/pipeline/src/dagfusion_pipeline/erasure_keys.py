@@ -11,9 +11,9 @@ def read_keys(place: str, manager: Manager) -> list[str]:
     """Read the keys, one a line, from a file or from an object of the manager's bucket. Spaces are of the key.
 
     Raises:
-        ConfigurationError: there is no such file, it is outside of the bucket, no UTF-8, or it has no keys.
-        MissingObjectError: there is no such object.
-        StoreError: the object could not be read.
+        ConfigurationError: There is no such file, it is outside of the bucket, no UTF-8, or it has no keys.
+        MissingObjectError: There is no such object.
+        StoreError: The object could not be read.
     """
     if place.startswith("s3://"):
         root = manager.object_store.uri("")

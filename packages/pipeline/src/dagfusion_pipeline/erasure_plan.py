@@ -17,8 +17,8 @@ class Keys:
     """The keys of the rows that are erased, as each type that their column has.
 
     Args:
-        column: its name; names may differ in case.
-        texts: the keys as text, such as `42` or `2024-01-05`.
+        column: Its name; names may differ in case.
+        texts: The keys as text, such as `42` or `2024-01-05`.
     """
 
     def __init__(self, column: str, texts: Sequence[str]) -> None:
@@ -36,7 +36,7 @@ class Keys:
         """Return True unless a record proves that its object has none of the keys.
 
         Raises:
-            ConfigurationError: the column is a partition column, or of a type that rows are not erased by.
+            ConfigurationError: The column is a partition column, or of a type that rows are not erased by.
         """
         if find_column(self.column, [one["name"] for one in record["partition"]]) is not None:
             raise ConfigurationError(
@@ -62,7 +62,7 @@ class Keys:
         """Refuse keys that are of no type that the column has, once all records were looked at.
 
         Raises:
-            ConfigurationError: there is such a key, and the column is in a record.
+            ConfigurationError: There is such a key, and the column is in a record.
         """
         unfit = next((number for number in range(len(self)) if number not in self._fitting), None)
         if self._arrays and unfit is not None:
@@ -89,10 +89,10 @@ class Keys:
         return kept, table.num_rows - kept.num_rows
 
     def array(self, data_type: pa.DataType) -> pa.Array:
-        """Return the keys as values of a type, without those that are none.
+        """Return an array of the keys of this type, without keys that are not values of it.
 
         Raises:
-            ConfigurationError: the type is one that rows are not erased by.
+            ConfigurationError: The type is one that rows are not erased by.
         """
         if data_type not in self._arrays:
             if not is_partition_type(data_type):

@@ -39,7 +39,7 @@ class SqlError(PipelineError):
 
 
 class BusyAssetError(PipelineError):
-    """A run that may write an asset is under way, or wrote it meanwhile, so that it cannot be changed."""
+    """A run that may write an asset is in progress, or wrote it meanwhile, so that it cannot be changed."""
 
 
 class LayoutError(PipelineError):

@@ -25,13 +25,13 @@ class AssetFacts:
     """The metadata that all events of one asset in one run have in common.
 
     Attributes:
-        table_name: the asset's table, such as `uat_silver_tax_id.raw_organizations`.
-        column_schema: the table's columns, partition columns included.
-        bucket: the bucket's name.
-        endpoint_url: of the S3 server; None for AWS.
-        region: of the bucket, where it is known.
-        object_url: a template of an object's link, with `{bucket}` and `{key}`; None for the server's own.
-        console_url: of the query service's console; None for no link.
+        table_name: The asset's table, such as `uat_silver_tax_id.raw_organizations`.
+        column_schema: The table's columns, partition columns included.
+        bucket: The bucket's name.
+        endpoint_url: The URL of the S3 server; None for AWS.
+        region: The region of the bucket, where it is known.
+        object_url: A template of an object's link, with `{bucket}` and `{key}`; None for the server's own.
+        console_url: The URL of the query service's console; None for no link.
     """
 
     table_name: str
@@ -44,7 +44,7 @@ class AssetFacts:
 
 
 def table_schema(file_schema: pa.Schema, partition: Mapping[str, pa.Scalar]) -> dg.TableSchema:
-    """The columns of the table: the file's, then the partition columns that the file leaves out."""
+    """Return the columns of the table: the file's, then the partition columns that the file leaves out."""
     fields = [*file_schema, *(pa.field(name, value.type) for name, value in partition.items())]
     unique = {field.name: field for field in reversed(fields)}
     return dg.TableSchema(
@@ -53,11 +53,11 @@ def table_schema(file_schema: pa.Schema, partition: Mapping[str, pa.Scalar]) -> 
 
 
 def described(columns: dg.TableSchema, declared: object) -> dg.TableSchema:
-    """The columns with what the asset's definition says of them: descriptions, tags and constraints.
+    """Return the columns with what the asset's definition says of them: descriptions, tags and constraints.
 
     Args:
-        columns: as they were written.
-        declared: the definition's metadata `dagster/column_schema`, if it has one.
+        columns: As they were written.
+        declared: The definition's metadata `dagster/column_schema`, if it has one.
     """
     if not isinstance(declared, dg.TableSchema):
         return columns
@@ -69,13 +69,13 @@ def described(columns: dg.TableSchema, declared: object) -> dg.TableSchema:
 def event_metadata(
     target: Target, file: WrittenFile, asset: AssetFacts, partition_key: Mapping[str, str] | str | None
 ) -> dict[str, Any]:
-    """All metadata of one object's event.
+    """Return all metadata of one object's event.
 
     Args:
-        target: the object as it was to be written.
-        file: the object as it was written.
-        asset: what all events of the asset share.
-        partition_key: the partition key by dimension, or the only one; None for an unpartitioned asset.
+        target: The object as it was to be written.
+        file: The object as it was written.
+        asset: What all events of the asset share.
+        partition_key: The partition key by dimension, or the only one; None for an unpartitioned asset.
     """
     rows_key = "dagster/row_count" if partition_key is None else "dagster/partition_row_count"
     return {
@@ -100,14 +100,14 @@ def plain_metadata(
     asset: AssetFacts,
     partition_key: Mapping[str, str] | str | None,
 ) -> dict[str, Any]:
-    """The metadata of objects without a record: what people read, and the URI, which the query side's discovery reads.
+    """Return the metadata of objects without a record: values for people, and the URI for discovery.
 
     Args:
-        object_key: of the object, or of a folder with a slash at its end.
-        uri: of the same.
-        size_bytes: of all objects.
-        asset: what all events of the asset share.
-        partition_key: as in `event_metadata`.
+        object_key: The key of the object, or of a folder with a slash at its end.
+        uri: The URI of the object or folder.
+        size_bytes: The size of all objects.
+        asset: What all events of the asset share.
+        partition_key: As in `event_metadata`.
     """
     return {
         "dagster/uri": uri,

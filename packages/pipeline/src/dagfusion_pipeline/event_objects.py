@@ -14,10 +14,10 @@ from dagfusion_pipeline.tombstones import is_tombstone
 
 @dataclass(frozen=True)
 class Unrecorded:
-    """What an event names without a record of it, as a landing sensor or another IO manager does: queries read it.
+    """A place that an event names without a record, as a landing sensor or another IO manager does: queries read it.
 
     Attributes:
-        place: an object or a folder, as the event has it.
+        place: An object or a folder, as the event has it.
     """
 
     place: str

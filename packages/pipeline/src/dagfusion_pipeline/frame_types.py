@@ -32,7 +32,7 @@ class FrameType(ABC):
     """One type of frame.
 
     Attributes:
-        name: as error messages list it; None for types that they leave out.
+        name: As error messages list it; None for types that they leave out.
     """
 
     name: str | None = None
@@ -43,11 +43,11 @@ class FrameType(ABC):
 
     @abstractmethod
     def to_arrow(self, value: Any, asset: str) -> pa.Table | Stream:
-        """The frame's rows.
+        """Return the frame's rows.
 
         Args:
-            value: the frame.
-            asset: the asset's key as text, for messages.
+            value: The frame.
+            asset: The asset's key as text, for messages.
 
         Raises:
             FrameError: Arrow cannot hold the frame.
@@ -59,7 +59,7 @@ class FrameType(ABC):
 
     @abstractmethod
     def from_arrow(self, table: pa.Table) -> object:
-        """The table as a frame of this type."""
+        """Return the table as a frame of this type."""
 
 
 class _PolarsFrames(FrameType):

@@ -18,7 +18,7 @@ _SLICE_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class Frame:
-    """What an asset returned: a schema and the tables that follow it.
+    """The value of an asset as a schema and tables of it.
 
     `streamed` says that the rows are made as they are asked for, so that holding them all may not be possible.
     """
@@ -30,12 +30,12 @@ class Frame:
 
 @dataclass(frozen=True)
 class InputType:
-    """What an input's annotation asks for.
+    """The type that an input's annotation requests.
 
     Attributes:
-        frame_type: of the frame, or of each partition's.
-        optional: None is right where there is no object.
-        by_partition: a dictionary of frames by partition key.
+        frame_type: The type of the frame, or of each partition's frame.
+        optional: True if None is returned where no object is stored.
+        by_partition: A dictionary of frames by partition key.
     """
 
     frame_type: FrameType
@@ -54,8 +54,8 @@ def read_frame(value: object, asset: str, frame_types: Sequence[FrameType] = FRA
     Strings, binaries and lists get 32-bit offsets, dictionaries and extensions their plain type; metadata is dropped.
 
     Raises:
-        FrameError: the value is no frame, has no columns, or two of the same name.
-        ColumnTypeError: a column's type has no place in Parquet.
+        FrameError: The value is no frame, has no columns, or two of the same name.
+        ColumnTypeError: A column's type has no place in Parquet.
     """
     for frame_type in frame_types:
         if frame_type.holds(value):
@@ -71,18 +71,18 @@ def plain_table(table: pa.Table, asset: str) -> pa.Table:
     """Return a table with the types that `read_frame` gives it; it may be without rows.
 
     Raises:
-        FrameError: it has no columns, or two of the same name.
-        ColumnTypeError: a column's type has no place in Parquet.
+        FrameError: It has no columns, or two of the same name.
+        ColumnTypeError: A column's type has no place in Parquet.
     """
     frame = read_frame(table, asset)
     return pa.Table.from_batches([batch for part in frame.tables for batch in part.to_batches()], frame.schema)
 
 
 def asked_type(annotation: object, asset: str, frame_types: Sequence[FrameType] = FRAME_TYPES) -> InputType:
-    """The type of frame that an input's annotation asks for, before anything is read.
+    """Return the type of frame that an input's annotation asks for, before anything is read.
 
     Raises:
-        FrameError: the annotation names no type of frame.
+        FrameError: The annotation names no type of frame.
     """
     asked = _asked_type(annotation, frame_types)
     if asked is not None:

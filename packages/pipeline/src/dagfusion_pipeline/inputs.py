@@ -15,15 +15,15 @@ COLUMNS_KEY = "columns"
 
 
 def annotation_of(context: dg.InputContext) -> object:
-    """The input's annotation; Any where it has none."""
+    """Return the input's annotation; Any where it has none."""
     return Any if context.dagster_type.is_any else context.dagster_type.typing_type
 
 
 def columns_of(metadata: Mapping[str, object], asset: str) -> list[str] | None:
-    """The only columns that an input reads, by its metadata `columns`; None for all of them.
+    """Return the only columns that an input reads, by its metadata `columns`; None for all of them.
 
     Raises:
-        ConfigurationError: the metadata is no list of names.
+        ConfigurationError: The metadata is no list of names.
     """
     columns = plain(metadata.get(COLUMNS_KEY))
     if columns is None:
@@ -42,16 +42,16 @@ def columns_of(metadata: Mapping[str, object], asset: str) -> list[str] | None:
 def as_asked(
     tables: Mapping[str | None, pa.Table], asked: InputType, asset: str, partition_keys: Sequence[str | None]
 ) -> object:
-    """The tables as an input's annotation asks for them.
+    """Return the tables as an input's annotation asks for them.
 
     Args:
-        tables: by partition key, those that are there.
-        asked: by the annotation.
-        asset: for messages.
-        partition_keys: all that the input selects.
+        tables: By partition key, those that are there.
+        asked: By the annotation.
+        asset: For messages.
+        partition_keys: All that the input selects.
 
     Raises:
-        FrameError: a column has types that no type holds both of.
+        FrameError: A column has types that no type holds both of.
     """
     convert = asked.frame_type.from_arrow
     if asked.by_partition:

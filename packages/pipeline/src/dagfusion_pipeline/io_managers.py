@@ -44,7 +44,7 @@ def _secret(description: str) -> Any:
 
 
 class _S3Parquet(dg.ConfigurableIOManager):
-    """What both IO managers share: how they are configured, and the way from a frame to objects and back."""
+    """The base of both IO managers: their fields, and the conversion of frames to objects and back."""
 
     # A validation error would print the value it refuses, secrets included.
     model_config = ConfigDict(hide_input_in_errors=True, extra="forbid")
@@ -106,16 +106,16 @@ class _S3Parquet(dg.ConfigurableIOManager):
         )
 
     def metrics(self, context: dg.OutputContext, table: pa.Table) -> Mapping[str, Any]:  # noqa: ARG002 - for subclasses
-        """Numbers about one written object for its event; a subclass has some.
+        """Return numbers about one written object for its event; override it in a subclass.
 
         Args:
-            context: the output's.
-            table: all rows of the object, partition columns included.
+            context: The output's.
+            table: All rows of the object, partition columns included.
         """
         return {}
 
     def frame_types(self) -> Sequence[FrameType]:
-        """The types of frames that are stored, the first that holds a value first; a subclass may add its own."""
+        """Return the types of frames that are stored, in order of preference; a subclass may add its own."""
         return FRAME_TYPES
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
@@ -124,7 +124,7 @@ class _S3Parquet(dg.ConfigurableIOManager):
         None is not stored where the output is Optional. The fallback stores what is no frame, and outputs of ops.
 
         Raises:
-            PipelineError: the frame, its partitions or the store; no event says anything of this run's objects then.
+            PipelineError: The frame, its partitions or the store; no event says anything of this run's objects then.
         """
         self._check_settings()
         if obj is None and is_optional(context.dagster_type.typing_type):
@@ -142,7 +142,7 @@ class _S3Parquet(dg.ConfigurableIOManager):
         stored.
 
         Raises:
-            PipelineError: an unknown annotation, a partition that is not there, or columns that do not fit together.
+            PipelineError: An unknown annotation, a partition that is not there, or columns that do not fit together.
         """
         self._check_settings()
         if self.fallback is not None and self._is_of_fallback(context):
@@ -285,7 +285,7 @@ class _S3Parquet(dg.ConfigurableIOManager):
         partitions: RunPartitions,
         latest: Mapping[str | None, LatestFile | Unrecorded | None],
     ) -> dict[str | None, Source | None]:
-        """The object of each partition: the one its latest event names, else the one of its `stable` name.
+        """Return the object of each partition: the one its latest event names, else the one of its `stable` name.
 
         A partition that was wiped has none, also where its object is not deleted yet.
         """
@@ -339,13 +339,13 @@ class _S3Parquet(dg.ConfigurableIOManager):
         schema: pa.Schema,
         partition: Mapping[str, pa.Scalar],
     ) -> AssetFacts:
-        """What the events of an asset have in common.
+        """Return what the events of an asset share: its key, table name and definition.
 
         Args:
-            asset_key: the asset's.
-            metadata: of its definition, which may describe columns.
-            schema: of its files.
-            partition: the values of a partition's columns.
+            asset_key: The asset's.
+            metadata: The metadata of its definition, which may describe columns.
+            schema: The schema of its files.
+            partition: The values of a partition's columns.
         """
         declared = plain(metadata.get(COLUMN_SCHEMA_KEY))
         return AssetFacts(
@@ -399,6 +399,6 @@ class PartitionedS3ParquetIOManager(_S3Parquet):
 
 
 def _attempt(context: dg.OutputContext) -> str:
-    """The run, and the retry of its step: a retry must not replace an object whose event is logged."""
+    """Return the run, and the retry of its step: a retry must not replace an object whose event is logged."""
     retry = context.step_context.previous_attempt_count
     return f"{context.run_id}-{retry}" if retry else context.run_id

@@ -18,10 +18,10 @@ class Folder:
     """The Parquet objects of one partition.
 
     Attributes:
-        path: the folder's key, without a slash at its end.
-        dimension_keys: one for each partition column, in path order.
-        objects: all Parquet below the folder.
-        last_key: the key that was listed last.
+        path: The folder's key, without a slash at its end.
+        dimension_keys: One for each partition column, in path order.
+        objects: All Parquet below the folder.
+        last_key: The key that was listed last.
     """
 
     path: str
@@ -42,7 +42,7 @@ class Folder:
         return sum(one.size_bytes for one in self.objects)
 
     def fingerprint(self) -> str:
-        """A hash of the objects' keys, sizes and ETags, which differs when one of them is written again."""
+        """Return a hash of the objects' keys, sizes and ETags, which differs when one of them is written again."""
         listed = sorted((one.key, one.size_bytes, one.etag or one.modified.isoformat()) for one in self.objects)
         return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
@@ -52,9 +52,9 @@ class Listing:
     """Whole folders, and what is in none of them.
 
     Attributes:
-        folders: those with Parquet, in the order of the listing.
-        strays: keys that are not below a folder for each partition column.
-        after: where the next listing goes on; None at the end of the prefix.
+        folders: The folders with Parquet, in the order of the listing.
+        strays: Keys that are not below a folder for each partition column.
+        after: Where the next listing goes on; None at the end of the prefix.
     """
 
     folders: Sequence[Folder]
@@ -66,10 +66,10 @@ def list_folders(objects: Iterable[StoredObject], prefix: str, columns: Sequence
     """Group a listing by partition, up to the end of the folder in which it reaches the limit.
 
     Args:
-        objects: in the order in which the store lists them: all of one folder together.
-        prefix: what all keys begin with, before a slash.
-        columns: the partition columns in path order; none for an unpartitioned asset.
-        limit: of objects.
+        objects: In the order in which the store lists them: all of one folder together.
+        prefix: What all keys begin with, before a slash.
+        columns: The partition columns in path order; none for an unpartitioned asset.
+        limit: The maximum number of objects.
     """
     folders: dict[str, Folder] = {}
     strays: list[str] = []

@@ -25,11 +25,11 @@ class Landed:
 
 
 class Unlogged(NamedTuple):
-    """What a listing has that the event log has not.
+    """The landed objects of a listing that the event log does not have.
 
     Attributes:
-        new: partitions with new objects.
-        mixed: folders with several new objects beside wiped ones, which an event of the folder would bring back.
+        new: Partitions with new objects.
+        mixed: Folders with several new objects beside wiped ones, which an event of the folder would bring back.
     """
 
     new: Sequence[Landed]
@@ -40,9 +40,9 @@ class Partitions:
     """The partitions of an asset, by the folders of its HIVE prefix.
 
     Args:
-        definition: the asset's; None for an unpartitioned asset.
-        order: its dimensions in path order.
-        instance: which has the keys of dynamic partitions.
+        definition: The asset's; None for an unpartitioned asset.
+        order: Its dimensions in path order.
+        instance: Which has the keys of dynamic partitions.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Partitions:
         self._known: dict[tuple[str, str], bool] = {}
 
     def key_of(self, folder: Folder) -> str | None:
-        """The partition key of a folder; None for an unpartitioned asset."""
+        """Return the partition key of a folder; None for an unpartitioned asset."""
         named = {dimension.name: key for dimension, key in zip(self._order, folder.dimension_keys, strict=True)}
         if isinstance(self._definition, dg.MultiPartitionsDefinition):
             return dg.MultiPartitionKey(named)
@@ -66,7 +66,7 @@ class Partitions:
         return all(self._has(one, key) for one, key in zip(self._order, folder.dimension_keys, strict=True))
 
     def new_dynamic(self, folders: Sequence[Folder]) -> list[Any]:
-        """The requests that add the keys of dynamic partitions that are not there yet."""
+        """Return the requests that add the keys of dynamic partitions that are not there yet."""
         requests = []
         for place, dimension in enumerate(self._order):
             definition = dimension.definition
@@ -89,7 +89,7 @@ class Partitions:
 def not_yet_logged(
     instance: dg.DagsterInstance, asset_key: dg.AssetKey, landed: Sequence[Landed], store: ObjectStore
 ) -> Unlogged:
-    """The partitions whose objects are not those of their latest materialization.
+    """Return the partitions whose objects are not those of their latest materialization.
 
     An object is known by its ETag. Objects that are older than a materialization of another writer, such as a run of
     this asset, are superseded by it. Those that are older than the last wiping of their partition went with it, and are

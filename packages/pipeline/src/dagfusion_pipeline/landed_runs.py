@@ -14,7 +14,7 @@ _SECOND = timedelta(seconds=1)  # S3 tells whole seconds
 
 
 def writing_run(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> str | None:
-    """The id of a run that has begun and may write the asset: its objects are there before their events."""
+    """Return the id of a run that has begun and may write the asset: its objects are there before their events."""
     runs = (run for run in unfinished_runs(instance) if run.status not in _WAITING and may_write(run, asset_key))
     return next((run.run_id for run in runs), None)
 
@@ -22,12 +22,12 @@ def writing_run(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> str | N
 def of_failed_runs(
     instance: dg.DagsterInstance, asset_key: dg.AssetKey, objects: Collection[StoredObject]
 ) -> Sequence[StoredObject]:
-    """Those of an asset's objects that were written while a run was to write the asset that then failed.
+    """Return those of an asset's objects that were written while a run was to write the asset that then failed.
 
     Args:
-        instance: whose runs are read.
-        asset_key: the asset.
-        objects: with the names that runs give, and not those of the latest events.
+        instance: Whose runs are read.
+        asset_key: The asset.
+        objects: With the names that runs give, and not those of the latest events.
     """
     if not objects:
         return []

@@ -19,8 +19,8 @@ class Wipe(NamedTuple):
     """The last time that a partition was wiped.
 
     Attributes:
-        at: when.
-        etag: of the object that was recorded before; None where that is not known.
+        at: When.
+        etag: The etag of the object that was recorded before; None where that is not known.
     """
 
     at: datetime
@@ -40,12 +40,12 @@ class Wipe(NamedTuple):
 def last_wipes(
     instance: dg.DagsterInstance, asset_key: dg.AssetKey, partition_keys: Collection[str | None]
 ) -> Mapping[str | None, Wipe]:
-    """The last wipe of each partition that was ever wiped, also if it was written again since.
+    """Return the last wipe of each partition that was ever wiped, also if it was written again since.
 
     Args:
-        instance: whose event log is read.
-        asset_key: the asset.
-        partition_keys: only these partitions; None among them for an unpartitioned asset.
+        instance: Whose event log is read.
+        asset_key: The asset.
+        partition_keys: Only these partitions; None among them for an unpartitioned asset.
     """
     keys = [None if key is None else str(key) for key in partition_keys]
     found: dict[str | None, Wipe] = {}

@@ -34,7 +34,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class _Watch:
-    """What a sensor watches."""
+    """The asset and the folder that a sensor watches."""
 
     asset: dg.AssetSpec
     prefix: str | None
@@ -67,23 +67,23 @@ def build_landing_sensor(
     manager had written it. A partition with several objects, or with one that cannot be read or is too large, gets a
     materialization that names the folder or the object, which the query side reads by itself.
 
-    A tick lists a bounded number of objects and the next one goes on behind them; after the last one it begins again.
+    A tick lists a bounded number of objects; the next tick continues there, and starts over after the last object.
     Objects that lie in no folder of a partition of the asset are left out, with a warning in the log of the tick. So
-    are objects that the store does not give, and those of runs that failed. Ticks are skipped while a run that may
-    write the asset is under way.
+    are objects that cannot be read, and those of failed runs. Ticks are skipped while a run that may
+    write the asset is in progress.
 
     Args:
-        asset: whose partitions the folders are. An asset that no run writes is a `dagster.AssetSpec`.
-        prefix: the folder in the bucket; by default where `PartitionedS3ParquetIOManager` writes the asset.
-        io_manager_key: the resource of an IO manager of DagFusion with the bucket.
-        partition_order: the asset's dimensions in the order of the folders; by default as the IO manager orders them.
-        metrics: numbers about the rows of a partition that is read, for its event.
-        name: the sensor's.
-        objects_a_tick: objects that a tick lists, at most; the folder in which it stops is listed whole.
-        events_a_tick: materializations that a tick logs, at most.
-        max_read_bytes: size of the largest object that is read for its statistics.
-        minimum_interval_seconds: between ticks.
-        default_status: whether the sensor runs before it is started in Dagster's UI.
+        asset: Whose partitions the folders are. An asset that no run writes is a `dagster.AssetSpec`.
+        prefix: The folder in the bucket; by default where `PartitionedS3ParquetIOManager` writes the asset.
+        io_manager_key: The resource of an IO manager of DagFusion with the bucket.
+        partition_order: The asset's dimensions in the order of the folders; by default as the IO manager orders them.
+        metrics: Numbers about the rows of a partition that is read, for its event.
+        name: The sensor's.
+        objects_a_tick: Objects that a tick lists, at most; the folder in which it stops is listed whole.
+        events_a_tick: Materializations that a tick logs, at most.
+        max_read_bytes: Size of the largest object that is read for its statistics.
+        minimum_interval_seconds: Between ticks.
+        default_status: Whether the sensor runs before it is started in Dagster's UI.
 
     Raises:
         ConfigurationError: `asset` is not one asset with a definition or a spec.
@@ -159,7 +159,7 @@ def _warn(context: dg.SensorEvaluationContext, folders: Sequence[str], what: str
 def _of_failed_runs(
     instance: dg.DagsterInstance, watch: _Watch, manager: Manager, new: Sequence[Landed]
 ) -> Collection[str]:
-    """The folders with an object of a run that failed after it had written it."""
+    """Return the folders with an object of a run that failed after it had written it."""
     prefix, _, name = _own_key(watch, manager).rpartition("/")
     if _prefix(watch, manager) != prefix:
         return ()
@@ -182,7 +182,7 @@ class _Recorder:
     log: logging.Logger
 
     def events(self, landed: Sequence[Landed]) -> Iterator[dg.AssetMaterialization]:
-        """One materialization for each partition; none where `_contents` has None."""
+        """Yield one materialization for each partition; none where `_contents` has None."""
         recorded = latest_partition_types(self.instance, self.watch.asset.key)
         readable = [one for one in landed if _readable(one, self.watch) is not None]
         versions = [
@@ -201,7 +201,7 @@ class _Recorder:
                 )
 
     def _contents(self, versions: Sequence[ObjectVersion]) -> Sequence[Any]:
-        """The objects; None for one that is replaced at the moment, or that the store does not give."""
+        """Return the objects; None for one that is replaced at the moment, or that the store does not give."""
         store = self.manager.object_store
         try:
             return store.read_versions(versions, _READS_AT_ONCE)
@@ -270,7 +270,7 @@ def _readable(one: Landed, watch: _Watch) -> StoredObject | None:
 
 
 def _first(new: Sequence[Landed], watch: _Watch) -> Sequence[Landed]:
-    """As many as a tick may log and read, and at least one."""
+    """Return as many as a tick may log and read, and at least one."""
     total = 0
     for position, one in enumerate(new):
         found = _readable(one, watch)
@@ -302,7 +302,7 @@ def _prefix(watch: _Watch, manager: Manager) -> str:
 
 
 def _own_key(watch: _Watch, manager: Manager) -> str:
-    """Where runs would write the asset if it had no partitions."""
+    """Return the key that runs would write if the asset had no partitions."""
     return hive_key(manager.prefix, watch.asset.key.path, [], None)
 
 

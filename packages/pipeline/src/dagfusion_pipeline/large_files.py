@@ -33,10 +33,10 @@ class LargeFile:
     """Writes one large file, a row group at a time.
 
     Attributes:
-        path: where.
-        schema: all columns; None until the first partition.
-        groups: events, rows and times of the row groups that are written.
-        group_rows: that a row group has at least, but for the last.
+        path: Where.
+        schema: All columns; None until the first partition.
+        groups: Events, rows and times of the row groups that are written.
+        group_rows: That a row group has at least, but for the last.
     """
 
     path: Path
@@ -48,7 +48,7 @@ class LargeFile:
     _writer: pq.ParquetWriter | None = None
 
     def add(self, partition: PartitionRows) -> bool:
-        """Take a partition; one with other columns than the first is left out."""
+        """Add a partition; one with other columns than the first is skipped."""
         self.schema = self.schema or partition.rows.schema
         if not partition.rows.schema.equals(self.schema):
             return False
@@ -80,7 +80,7 @@ class LargeFile:
         ]
 
     def discard(self) -> None:
-        """Give up the file."""
+        """Discard the file."""
         if self._writer is not None:
             self._writer.close()
         self.path.unlink(missing_ok=True)
@@ -111,10 +111,10 @@ def partition_rows(
     """Yield the rows of small objects, in order; those that are not their events' objects any more are left out.
 
     Args:
-        files: as `logged_files.CurrentFiles.files` has them.
-        partition: the partition columns.
-        store: where the objects are.
-        concurrency: objects fetched at once.
+        files: As `logged_files.CurrentFiles.files` has them.
+        partition: The partition columns.
+        store: Where the objects are.
+        concurrency: Objects fetched at once.
     """
     root = store.uri("")
     for window in _windows(files):

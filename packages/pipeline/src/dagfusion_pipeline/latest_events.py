@@ -28,9 +28,9 @@ class LatestEvent(NamedTuple):
     """The latest materialization of a partition, or of an unpartitioned asset.
 
     Attributes:
-        event_id: of the row in the event log.
-        at: when it was logged.
-        record: the entry `dagfusion/file`; None where the event has none.
+        event_id: The id of the row in the event log.
+        at: When it was logged.
+        record: The entry `dagfusion/file`; None where the event has none.
     """
 
     event_id: int
@@ -39,7 +39,7 @@ class LatestEvent(NamedTuple):
 
 
 def latest_event(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> LatestEvent | None:
-    """The latest materialization of an unpartitioned asset.
+    """Return the latest materialization of an unpartitioned asset.
 
     It is None if the asset is not materialized, was wiped, or was partitioned when it was last materialized.
     """
@@ -52,12 +52,12 @@ def latest_event(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> Latest
 def latest_events(
     instance: dg.DagsterInstance, asset_key: dg.AssetKey, partition_keys: Collection[str] | None = None
 ) -> dict[str, LatestEvent]:
-    """The latest materialization of each partition that has one since it, or the asset, was last wiped.
+    """Return the latest materialization of each partition that has one since it, or the asset, was last wiped.
 
     Args:
-        instance: whose event log is read.
-        asset_key: the asset.
-        partition_keys: only these partitions; all that were ever materialized when None.
+        instance: Whose event log is read.
+        asset_key: The asset.
+        partition_keys: Only these partitions; all that were ever materialized when None.
     """
     partitions = {event_id: key for key, event_id in _latest_ids(instance, asset_key, partition_keys).items()}
     ids = sorted(partitions)

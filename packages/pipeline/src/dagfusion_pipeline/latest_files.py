@@ -15,7 +15,7 @@ _KEYS_A_PAGE = 500
 
 @dataclass(frozen=True)
 class LatestFile:
-    """What an event recorded of its object; events of older versions have no checksum."""
+    """The record of an event's object; events of older versions have no checksum."""
 
     uri: str
     checksum: str | None
@@ -25,14 +25,14 @@ class LatestFile:
 def latest_files(
     instance: dg.DagsterInstance, asset_key: dg.AssetKey, partition_keys: Sequence[str | None]
 ) -> dict[str | None, LatestFile | Unrecorded | None]:
-    """Each partition's latest file, or what its latest event names without a record; None for those that were wiped.
+    """Return each partition's latest file, or the place that its latest event names; None if it was wiped.
 
     Materializations that say nothing of objects, such as those that a person reports in Dagster's UI, are passed over.
 
     Args:
-        instance: whose event log is read.
-        asset_key: the asset.
-        partition_keys: the partitions, or only None for an unpartitioned asset.
+        instance: Whose event log is read.
+        asset_key: The asset.
+        partition_keys: The partitions, or only None for an unpartitioned asset.
     """
     if list(partition_keys) == [None]:
         return _latest_of(instance, asset_key, None)
@@ -44,7 +44,7 @@ def latest_files(
 
 
 def latest_partition_types(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> Mapping[str, pa.DataType]:
-    """The types of the partition columns in the asset's latest materialization with a file; empty when it has none."""
+    """Return the types of the partition columns in the asset's latest materialization with a file."""
     latest = _latest_of(instance, asset_key, None, only_files=True).get(None)
     if not isinstance(latest, LatestFile):
         return {}
@@ -58,7 +58,7 @@ def _latest_of(
     *,
     only_files: bool = False,
 ) -> dict[str | None, LatestFile | Unrecorded | None]:
-    """The latest file of each of the partitions, or of the whole asset when no keys are given."""
+    """Return the latest file of each of the partitions, or of the whole asset when no keys are given."""
     found: dict[str | None, LatestFile | Unrecorded | None] = {}
     left: set[str | None] = {None} if keys is None else {*keys}
     limit, cursor = 1 if keys is None else _KEYS_A_PAGE, None

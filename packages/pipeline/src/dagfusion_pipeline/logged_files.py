@@ -32,14 +32,14 @@ FILE_FIELDS = {
 
 
 class LoggedFile(NamedTuple):
-    """What one materialization recorded of its object.
+    """The record of one materialization.
 
     Attributes:
-        event_id: of the row in the event log.
-        at_us: microseconds since 1970, as the event log's readers see them.
-        record: the entry `dagfusion/file`; empty for a tombstone, and for an event that names objects without one.
-        unrecorded: what the event names without a record.
-        run_ids: the runs that logged the event and named its object.
+        event_id: The id of the row in the event log.
+        at_us: Microseconds since 1970, as the event log's readers see them.
+        record: The entry `dagfusion/file`; empty for a tombstone, and for an event that names objects without one.
+        unrecorded: What the event names without a record.
+        run_ids: The runs that logged the event and named its object.
     """
 
     event_id: int
@@ -51,12 +51,12 @@ class LoggedFile(NamedTuple):
 
     @property
     def at(self) -> datetime:
-        """When it was logged."""
+        """The time when it was logged."""
         return _EPOCH + timedelta(microseconds=self.at_us)
 
     @property
     def is_tombstone(self) -> bool:
-        """Whether the event says that the partition is gone."""
+        """True if the event is a tombstone."""
         return not self.record and self.unrecorded is None
 
     @property
@@ -70,9 +70,9 @@ class CurrentFiles:
     """The current files of an asset that have the same columns.
 
     Attributes:
-        schema: the files' columns, as event metadata v1 writes them.
-        partition: the partition columns in path order.
-        files: one row a partition: `FILE_FIELDS`, and `partition`, a struct of the partition columns.
+        schema: The files' columns, as event metadata v1 writes them.
+        partition: The partition columns in path order.
+        files: One row a partition: `FILE_FIELDS`, and `partition`, a struct of the partition columns.
     """
 
     schema: Mapping[str, Any]
@@ -101,7 +101,7 @@ class LoggedConsolidation(NamedTuple):
 
 
 def logged_files(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> Iterator[LoggedFile]:
-    """All events that say something of an asset's objects, also tombstones, the newest first."""
+    """Yield all events that say something of an asset's objects, also tombstones, the newest first."""
     cursor, more = None, True
     while more:
         page = instance.fetch_materializations(asset_key, limit=_PAGE, cursor=cursor)
@@ -116,13 +116,13 @@ def logged_files(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> Iterat
 
 
 def latest_event_ids(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> Collection[int]:
-    """The ids of the latest materialization of each partition, in one query that reads no event."""
+    """Return the ids of the latest materialization of each partition, in one query that reads no event."""
     kind = dg.DagsterEventType.ASSET_MATERIALIZATION
     return instance.get_latest_storage_id_by_partition(asset_key, kind).values()
 
 
 def records_of(instance: dg.DagsterInstance, asset_key: dg.AssetKey, events: Sequence[int]) -> Iterator[object]:
-    """The entry `dagfusion/file` of each of some materializations.
+    """Yield the entry `dagfusion/file` of each of some materializations.
 
     It is {} of a tombstone and of what is named without a record, and None of an event that says nothing of objects.
     """
@@ -134,7 +134,7 @@ def records_of(instance: dg.DagsterInstance, asset_key: dg.AssetKey, events: Seq
 
 
 def current_files(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> list[CurrentFiles]:
-    """The file of each partition whose latest event has one, by the columns of the files."""
+    """Return the file of each partition whose latest event has one, by the columns of the files."""
     layouts: dict[tuple[Any, ...], CurrentFiles] = {}
     pending: dict[tuple[Any, ...], list[LoggedFile]] = {}
     seen: set[str | None] = set()
@@ -157,7 +157,7 @@ def current_files(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> list[
 
 
 def logged_consolidations(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> list[LoggedConsolidation]:
-    """The latest consolidations of an asset, those that a query reads; the newest first."""
+    """Return the latest consolidations of an asset, those that a query reads; the newest first."""
     found: list[LoggedConsolidation] = []
     cursor, more = None, True
     while more and len(found) < CONSOLIDATIONS:
@@ -173,7 +173,7 @@ def logged_consolidations(instance: dg.DagsterInstance, asset_key: dg.AssetKey) 
 
 
 def microseconds(timestamp: float) -> int:
-    """An event's time as event log storages keep it."""
+    """Return an event's time as event log storages keep it."""
     return (datetime.fromtimestamp(timestamp, UTC) - _EPOCH) // timedelta(microseconds=1)
 
 

@@ -27,7 +27,7 @@ _UNFINISHED = (
 
 
 def asset_keys(assets: Iterable[Asset]) -> Iterator[dg.AssetKey]:
-    """The keys of assets; a definition may have several."""
+    """Yield the keys of assets; a definition may have several."""
     for asset in assets:
         if isinstance(asset, dg.AssetsDefinition):
             yield from sorted(asset.keys)
@@ -36,7 +36,7 @@ def asset_keys(assets: Iterable[Asset]) -> Iterator[dg.AssetKey]:
 
 
 def io_manager_of(context: dg.OpExecutionContext | dg.SensorEvaluationContext, resource_key: str) -> Manager:
-    """The resource of a run or a sensor, which must be one of DagFusion's IO managers."""
+    """Return the resource of a run or a sensor, which must be one of DagFusion's IO managers."""
     manager = getattr(context.resources, resource_key)
     if not isinstance(manager, Manager):
         if isinstance(context, dg.SensorEvaluationContext):
@@ -53,10 +53,10 @@ def build_job(op: dg.OpDefinition, called: str, *, name: str, description: str) 
     """Build a job of one op.
 
     Args:
-        op: whose definition has a name of its own in a code location.
-        called: the op's name in the job, which is the same in all jobs of a kind.
-        name: the job's.
-        description: the job's, for Dagster's UI.
+        op: Whose definition has a name of its own in a code location.
+        called: The op's name in the job, which is the same in all jobs of a kind.
+        name: The job's.
+        description: The job's, for Dagster's UI.
     """
 
     @dg.job(name=name, description=description)
@@ -68,13 +68,13 @@ def build_job(op: dg.OpDefinition, called: str, *, name: str, description: str) 
 
 @contextmanager
 def table_to_maintain(table: str) -> Iterator[tuple[dg.DagsterInstance, Manager, dg.AssetKey]]:
-    """Give what a command needs for a table: Dagster's instance, an IO manager of the environment, and the asset.
+    """Yield what a command needs for a table: Dagster's instance, an IO manager of the environment, and the asset.
 
     Args:
-        table: the table's name, with its schema.
+        table: The table's name, with its schema.
 
     Raises:
-        ConfigurationError: no asset has this table's name, or the environment is not usable.
+        ConfigurationError: No asset has this table's name, or the environment is not usable.
     """
     environment = Environment.from_process()
     manager = PartitionedS3ParquetIOManager(**environment.io_manager_fields())
@@ -87,10 +87,10 @@ def known_partitions(
     assets: Iterable[Asset],
     asset_key: dg.AssetKey,
 ) -> dg.PartitionsDefinition[Any]:
-    """The partitions of an asset, by its definition: the given one, or else that of the code location.
+    """Return the partitions of an asset, by its definition: the given one, or else that of the code location.
 
     Raises:
-        ConfigurationError: the asset has no partitions.
+        ConfigurationError: The asset has no partitions.
     """
     definition: dg.PartitionsDefinition[Any] | None = None
     for asset in assets:
@@ -109,10 +109,10 @@ def known_partitions(
 
 
 def asset_key_of(instance: dg.DagsterInstance, environment: str, table: str) -> dg.AssetKey:
-    """The asset of a table's name.
+    """Return the asset of a table's name.
 
     Raises:
-        ConfigurationError: the event log has none.
+        ConfigurationError: The event log has none.
     """
     known = {str(table_name(environment, key.path)): key for key in instance.get_asset_keys()}
     if table not in known:
@@ -122,10 +122,10 @@ def asset_key_of(instance: dg.DagsterInstance, environment: str, table: str) -> 
 
 
 def chosen_asset(name: str | None, keys: Sequence[dg.AssetKey]) -> dg.AssetKey:
-    """The asset that a run's config names, or the only one of the job.
+    """Return the asset that a run's config names, or the only one of the job.
 
     Raises:
-        ConfigurationError: it is none of the job's, or one has to be named.
+        ConfigurationError: The asset is not one of the job's, or the job has several and none is named.
     """
     found = [key for key in keys if name is None or key == dg.AssetKey.from_user_string(name)]
     if len(found) != 1:
@@ -135,7 +135,7 @@ def chosen_asset(name: str | None, keys: Sequence[dg.AssetKey]) -> dg.AssetKey:
 
 
 def unfinished_runs(instance: dg.DagsterInstance, but: str = "") -> list[dg.DagsterRun]:
-    """The runs that have not ended, without one of them."""
+    """Return the runs that have not ended, without one of them."""
     runs = instance.get_runs(dg.RunsFilter(statuses=list(_UNFINISHED)))
     return [run for run in runs if run.run_id != but]
 
@@ -153,7 +153,7 @@ def refuse_busy(instance: dg.DagsterInstance, asset_key: dg.AssetKey, own_run: s
     """Refuse to write an asset while another run may write it.
 
     Raises:
-        BusyAssetError: such a run has not ended.
+        BusyAssetError: Such a run has not ended.
     """
     for run in unfinished_runs(instance, but=own_run):
         if may_write(run, asset_key):
@@ -164,12 +164,12 @@ def refuse_busy(instance: dg.DagsterInstance, asset_key: dg.AssetKey, own_run: s
 
 
 def objects_of(manager: Manager, asset_key: dg.AssetKey, others: Iterable[dg.AssetKey] = ()) -> Iterator[StoredObject]:
-    """The objects of an asset in the store, without its large objects.
+    """Yield the objects of an asset in the store, without its large objects.
 
     Args:
-        manager: an IO manager with the asset's bucket and prefix.
-        asset_key: the asset.
-        others: all assets; those whose keys begin with the asset's key have their objects below its folder.
+        manager: An IO manager with the asset's bucket and prefix.
+        asset_key: The asset.
+        others: All assets; those whose keys begin with the asset's key have their objects below its folder.
     """
     path, store = _path(manager, asset_key), manager.object_store
     nested = [
@@ -184,7 +184,7 @@ def objects_of(manager: Manager, asset_key: dg.AssetKey, others: Iterable[dg.Ass
 
 
 def large_objects_of(manager: Manager, asset_key: dg.AssetKey) -> list[StoredObject]:
-    """The large objects of an asset, which are in its folder and not below it."""
+    """Return the large objects of an asset, which are in its folder and not below it."""
     return list(manager.object_store.list_folder(consolidated_folder(manager.prefix, asset_key.path)))
 
 

@@ -15,12 +15,12 @@ Partition = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True)
 class ObjectLayout:
-    """How an asset becomes objects.
+    """The mapping of an asset to objects.
 
     Attributes:
-        key_of: the object key of an asset and its partition.
-        most_dimensions: how many dimensions of partitions fit; None for any number.
-        writes_partition_to_footer: whether the rows of a file may leave the partition columns out, so that its footer
+        key_of: The object key of an asset and its partition.
+        most_dimensions: How many dimensions of partitions fit; None for any number.
+        writes_partition_to_footer: Whether the rows of a file may leave the partition columns out, so that its footer
             has them.
     """
 
@@ -32,13 +32,13 @@ class ObjectLayout:
         """Return the key of one partition's object.
 
         Args:
-            prefix: what every key begins with; may be empty.
-            asset_key: its components become folders.
-            partition: the partition.
-            run_id: named in the object's name where every run writes objects of its own.
+            prefix: What every key begins with; may be empty.
+            asset_key: Its components become folders.
+            partition: The partition.
+            run_id: Named in the object's name where every run writes objects of its own.
 
         Raises:
-            LayoutError: the key would be empty, longer than S3 allows, or not valid UTF-8.
+            LayoutError: The key would be empty, longer than S3 allows, or not valid UTF-8.
         """
         try:
             return self.key_of(prefix, asset_key, partition, run_id)
@@ -49,7 +49,7 @@ class ObjectLayout:
         """Refuse an asset whose partitions have no place in this layout.
 
         Raises:
-            PartitionError: it has more dimensions than this layout takes.
+            PartitionError: It has more dimensions than this layout takes.
         """
         if self.most_dimensions is not None and len(dimensions) > self.most_dimensions:
             raise PartitionError(
@@ -61,13 +61,13 @@ class ObjectLayout:
         """Return the columns that are written to the files.
 
         Args:
-            frame: the frame's columns.
-            partition: the partition columns.
-            asset: for messages.
-            has_partition: the files have the partition columns, also where the frame or the layout has none.
+            frame: The frame's columns.
+            partition: The partition columns.
+            asset: For messages.
+            has_partition: The files have the partition columns, also where the frame or the layout has none.
 
         Raises:
-            FrameError: there are none besides the partition columns.
+            FrameError: The frame has only partition columns.
         """
         if not self.writes_partition_to_footer:
             lacking = [column for column in partition if has_partition and column.name not in frame.names]

@@ -16,16 +16,16 @@ _READS = 16  # at a time
 
 
 def superseded_metadata(store: ObjectStore, folder_uri: str, since: datetime) -> list[StoredObject]:
-    """The objects below the folder of metadata that no version has needed since then.
+    """Return the objects below the folder of metadata that no version has needed since then.
 
     Args:
-        store: of the bucket.
-        folder_uri: the query service's setting `DAGFUSION_ICEBERG_METADATA`.
-        since: also, objects that were written later stay.
+        store: The client of the bucket.
+        folder_uri: The query service's setting `DAGFUSION_ICEBERG_METADATA`.
+        since: Also, objects that were written later stay.
 
     Raises:
-        ConfigurationError: the folder is in another bucket.
-        StoreError: the store did not answer.
+        ConfigurationError: The folder is in another bucket.
+        StoreError: The store did not answer.
     """
     root = store.uri("")
     folder = folder_uri.removeprefix(root).rstrip("/")

@@ -10,14 +10,14 @@ from dagfusion_pipeline.storable import check_repeated
 
 
 def pandas_to_arrow(frame: Any, asset: str) -> pa.Table:
-    """The rows of a `pandas.DataFrame`, with the levels of its index as columns.
+    """Return the rows of a `pandas.DataFrame`, with the levels of its index as columns.
 
     A single index without a name is left out, unless it holds datetimes or periods: then it is the column `index`.
     Levels of a MultiIndex without a name are `level_0`, `level_1` and so on, as `reset_index` names them.
     A period is the timestamp of its start, as `to_timestamp` returns it.
 
     Raises:
-        FrameError: two columns have the same name.
+        FrameError: Two columns have the same name.
         ColumnTypeError: Arrow has no type for a column.
     """
     frame = _with_index_columns(frame)

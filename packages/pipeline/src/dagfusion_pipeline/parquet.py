@@ -74,7 +74,7 @@ class ParquetEncoder:
     _statistics: list["_Statistics"] = field(default_factory=list)
 
     def write(self, table: pa.Table) -> None:
-        """Take the next rows; they may be written now or later."""
+        """Add rows; they may be written now or later."""
         self._held.append(table)
         self.held_bytes += table.nbytes
         if self.held_bytes >= ROW_GROUP_BYTES:
@@ -95,11 +95,11 @@ class ParquetEncoder:
         return ParquetFile(sink.getvalue(), self._facts())
 
     def held_rows(self) -> pa.Table | None:
-        """All rows of the file, or None when some of them are written already."""
+        """Return all rows of the file, or None when some of them are written already."""
         return self._joined() if self._writer is None else None
 
     def discard(self) -> None:
-        """Give up the file and free what it holds."""
+        """Discard the file and free its memory."""
         self._held.clear()
         if self._writer is not None:
             self._writer.close()
@@ -117,7 +117,7 @@ class ParquetEncoder:
         )
 
     def _bounded_columns(self, *, more_rows: bool) -> bool | list[str]:
-        """The columns whose bounds the file may hold, or True for all of them.
+        """Return the columns whose bounds the file may hold, or True for all of them.
 
         Parquet's bounds leave NaN out, and readers skip row groups by them. So a column that holds NaN has none, nor
         has a float column that may still get one: pyarrow cannot change its mind after the first row group.
@@ -149,7 +149,7 @@ class ParquetEncoder:
 
 
 def facts_of(table: pa.Table) -> FileFacts:
-    """The facts of a file that holds the rows of a table."""
+    """Return the facts of a file that holds the rows of a table."""
     return FileFacts(table.num_rows, _column_entries([_Statistics.of(table)], table.schema))
 
 
@@ -159,14 +159,14 @@ def decode(
     """Read a Parquet file; the partition columns its footer names are appended, typed, in path order.
 
     Args:
-        content: the file's bytes, as any object with the buffer protocol, or its path.
-        columns: only these, as far as the file and its footer have them; all of them when None.
-        partition: the partition columns of a file whose footer names none, because another writer wrote it.
+        content: The file's bytes, as any object with the buffer protocol, or its path.
+        columns: Only these, as far as the file and its footer have them; all of them when None.
+        partition: The partition columns of a file whose footer names none, because another writer wrote it.
 
     Raises:
-        pa.ArrowException: the bytes are not a Parquet file, or a page does not have its checksum.
-        OSError: likewise.
-        ValueError: the footer does not hold what it should.
+        pa.ArrowException: The bytes are not a Parquet file, or a page does not have its checksum.
+        OSError: Likewise.
+        ValueError: The footer does not hold what it should.
     """
     source = pa.memory_map(str(content)) if isinstance(content, Path) else pa.BufferReader(pa.py_buffer(content))
     reader = pq.ParquetFile(source, page_checksum_verification=True)
@@ -182,7 +182,7 @@ def decode(
 
 
 def _of_rows(table: pa.Table, rows: int) -> pa.Table:
-    """The table, with a placeholder column where it has none, because such a table has no number of rows."""
+    """Return the table, with a placeholder column where it has none, because such a table has no number of rows."""
     return table if table.num_columns else pa.table({"": pa.nulls(rows)})
 
 
@@ -217,7 +217,7 @@ def _is_bounded(data_type: pa.DataType) -> bool:
 
 
 def columns_without_nan(schema: pa.Schema) -> bool | list[str]:
-    """The columns of a file whose bounds it may hold before its rows are known, or True for all of them."""
+    """Return the columns of a file whose bounds it may hold before its rows are known, or True for all of them."""
     return _all_but(schema, {field.name for field in schema if _holds_floats(field.type)})
 
 

@@ -18,12 +18,12 @@ class PartitionColumn:
     """A partition column of the table.
 
     Attributes:
-        dimension: whose keys its values stand for.
-        name: in the path, the event and the table.
-        data_type: of its values.
-        source: the frame's column that says which partition a row belongs to; None when no column does.
-        source_type: of that column.
-        is_window: the source holds times within the partition's window; otherwise it is the partition column itself.
+        dimension: Whose keys its values stand for.
+        name: In the path, the event and the table.
+        data_type: The type of its values.
+        source: The frame's column that says which partition a row belongs to; None when no column does.
+        source_type: The type of that column.
+        is_window: The source holds times within the partition's window; otherwise it is the partition column itself.
     """
 
     dimension: Dimension
@@ -44,14 +44,14 @@ def partition_column(
     A column that only happens to have the default's name is data when its type cannot be the partition's.
 
     Args:
-        dimension: one of the asset's.
-        keys: the dimension's keys in this run.
-        schema: the frame's.
-        recorded: gives the partition columns' types in the asset's latest event; called where that matters.
-        asset: for messages.
+        dimension: One of the asset's.
+        keys: The dimension's keys in this run.
+        schema: The frame's.
+        recorded: Gives the partition columns' types in the asset's latest event; called where that matters.
+        asset: For messages.
 
     Raises:
-        ConfigurationError: the frame has the columns that a new partition column would be called.
+        ConfigurationError: The frame has the columns that a new partition column would be called.
     """
     source = find_column(dimension.column, schema.names) if dimension.is_declared else dimension.column
     if source is None or source not in schema.names:

@@ -24,8 +24,8 @@ def attach_metadata(context: dg.OutputContext, metadata: Mapping[str | None, Met
     """Put its own metadata on the event of each partition that Dagster is about to log for this output.
 
     Args:
-        context: the output's.
-        metadata: by partition key; None is the key of an unpartitioned asset.
+        context: The output's.
+        metadata: By partition key; None is the key of an unpartitioned asset.
     """
     if len(metadata) == 1:
         (only,) = metadata.values()

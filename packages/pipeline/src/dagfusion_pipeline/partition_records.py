@@ -24,12 +24,12 @@ class PartitionRecord(NamedTuple):
     metrics: Mapping[str, Any]
 
     def lowest(self, column: str) -> Any:
-        """The smallest value of a column; None where the partition has none on record."""
+        """Return the smallest value of a column; None where the partition has none on record."""
         return self.columns.get(column, {}).get("min")
 
 
 def records_of_run(instance: dg.DagsterInstance, run_id: str, asset_key: dg.AssetKey) -> list[PartitionRecord]:
-    """The partitions of an asset that a run wrote; when it wrote none, the newest thousand of the event log."""
+    """Return the partitions of an asset that a run wrote; when it wrote none, the newest thousand of the event log."""
     written = list(_records(_events_of_run(instance, run_id), asset_key))
     if written:
         return written
@@ -38,7 +38,7 @@ def records_of_run(instance: dg.DagsterInstance, run_id: str, asset_key: dg.Asse
 
 
 def newest_records(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> Iterator[PartitionRecord]:
-    """What is recorded of an asset's partitions since each was last wiped, page by page, the newest first."""
+    """Yield the records of an asset's partitions since each was last wiped, in pages, the newest first."""
     wiped: set[str | None] = set()
     cursor, more = None, True
     while more:
@@ -62,7 +62,7 @@ def _events_of_run(instance: dg.DagsterInstance, run_id: str) -> Iterator[dg.Eve
 
 
 def _records(events: Iterable[dg.EventLogEntry], asset_key: dg.AssetKey) -> Iterator[PartitionRecord]:
-    """The records of the asset's events that claim an object; one reported by hand claims none."""
+    """Yield the records of the asset's events that claim an object; one reported by hand claims none."""
     for event in events:
         materialization = event.asset_materialization
         if materialization is None or materialization.asset_key != asset_key:

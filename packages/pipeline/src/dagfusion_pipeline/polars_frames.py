@@ -14,7 +14,7 @@ _ADVICE = "annotate the input with pyarrow.Table"
 
 
 def polars_from_arrow(table: pa.Table) -> pl.DataFrame:
-    """The table as a polars frame; instants whose zone is an offset from UTC are in UTC, because polars has no offsets.
+    """Return the table as a polars frame; times whose zone is an offset are in UTC, as polars has no offsets.
 
     Raises:
         FrameError: polars cannot hold a column.
@@ -41,7 +41,7 @@ def _holds_wide_decimal(data_type: pa.DataType) -> bool:
 
 
 def _supported(data_type: pa.DataType) -> pa.DataType:
-    """The type as polars has it, of a stored column, which nests lists, maps and structs only."""
+    """Return the type as polars has it, of a stored column, which nests lists, maps and structs only."""
     if pa.types.is_map(data_type):
         key, value = _field(data_type.key_field), _field(data_type.item_field)
         entry = pa.struct([key.with_name("key"), value.with_name("value")])

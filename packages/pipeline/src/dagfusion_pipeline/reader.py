@@ -38,22 +38,22 @@ def read_each(
     allow_missing: bool,
     wiped: Collection[str | None] = (),
 ) -> dict[str | None, pa.Table]:
-    """The rows of each of an asset's objects, by partition key, in the order of the keys.
+    """Return the rows of each of an asset's objects, by partition key, in the order of the keys.
 
     Args:
-        asset: for messages.
-        sources: by partition key (None when unpartitioned) the object, or None where none was ever logged, or the
+        asset: For messages.
+        sources: By partition key (None when unpartitioned) the object, or None where none was ever logged, or the
             partition was wiped.
-        store: where from.
-        concurrency: objects read at once.
-        columns: only these, in this order; names may differ in case. All columns when None.
-        allow_missing: leave out objects that are not there, and partitions that were wiped.
-        wiped: the partitions that were wiped, for messages.
+        store: Where from.
+        concurrency: Objects read at once.
+        columns: Only these, in this order; names may differ in case. All columns when None.
+        allow_missing: Leave out objects that are not there, and partitions that were wiped.
+        wiped: The partitions that were wiped, for messages.
 
     Raises:
-        MissingObjectError: an object is not there, or a partition was wiped.
-        CorruptObjectError: an object does not hold the bytes that were written.
-        FrameError: no object has a column that is asked for.
+        MissingObjectError: An object is not there, or a partition was wiped.
+        CorruptObjectError: An object does not hold the bytes that were written.
+        FrameError: No object has a column that is asked for.
     """
     known = {partition: source for partition, source in sources.items() if source is not None}
     uris = {partition: store.uri(source.object_key) for partition, source in known.items()}
@@ -73,12 +73,12 @@ def read_each(
 
 
 def unify(asset: str, tables: Mapping[str | None, pa.Table]) -> pa.Table:
-    """All rows in one table, in the order of the keys.
+    """Return all rows in one table, in the order of the keys.
 
     A column that some objects do not have is null in their rows, and one whose type differs gets the wider type.
 
     Raises:
-        FrameError: a column has types that no type holds both of.
+        FrameError: A column has types that no type holds both of.
     """
     try:
         return concat_tables(list(tables.values())) if tables else pa.table({})

@@ -24,15 +24,15 @@ _GONE = "its object is not in the bucket"
 
 @dataclass(frozen=True)
 class Repair:
-    """What a repair of an asset logged, or would log.
+    """The events that a repair of an asset logged, or would log.
 
     Attributes:
-        asset: the asset's key.
-        examined: current objects that were compared.
-        missing: partitions whose object is gone: they get a tombstone.
-        changed: partitions whose object is another one than their event says: they get an event that says what it is.
-        unreadable: changed objects that no event can be written of, and why. They stay as they are.
-        not_examined: partitions whose latest event names objects without a record of one. They stay as they are.
+        asset: The asset's key.
+        examined: Current objects that were compared.
+        missing: Partitions whose object is gone: they get a tombstone.
+        changed: Partitions whose object is another one than their event says: they get an event that says what it is.
+        unreadable: Changed objects that no event can be written of, and why. They stay as they are.
+        not_examined: Partitions whose latest event names objects without a record of one. They stay as they are.
     """
 
     asset: str
@@ -56,16 +56,16 @@ def repair_asset(
     Objects that no event names are left to the vacuum. Large objects of consolidations are not looked at.
 
     Args:
-        instance: whose event log names the objects.
-        manager: an IO manager with the asset's bucket and prefix.
-        asset_key: the asset.
-        dry_run: whether nothing is logged.
-        log: logs an event; by default outside of a run.
+        instance: Whose event log names the objects.
+        manager: An IO manager with the asset's bucket and prefix.
+        asset_key: The asset.
+        dry_run: Whether nothing is logged.
+        log: Logs an event; by default outside of a run.
 
     Raises:
-        BusyAssetError: a run that may write the asset is under way.
-        ConfigurationError: no object of the asset is in the bucket, so that the environment may be another one.
-        StoreError: the object store did not do what was asked.
+        BusyAssetError: A run that may write the asset is in progress.
+        ConfigurationError: No object of the asset is in the bucket, so that the environment may be another one.
+        StoreError: The object store did not do what was asked.
     """
     if not dry_run:
         refuse_busy(instance, asset_key)
@@ -76,7 +76,8 @@ def repair_asset(
     if current and len(missing) == len(current):
         raise ConfigurationError(
             f"none of the {len(current)} objects of asset {asset_key.to_user_string()!r} is in"
-            f" {manager.object_store.root}: check ENVIRONMENT and its bucket and prefix, or wipe the asset in Dagster"
+            f" {manager.object_store.root}. Check ENVIRONMENT, the bucket and the prefix. If the objects are really"
+            " gone, wipe the asset in Dagster"
         )
     changed, unreadable = list[str | None](), dict[str, str]()
     emit = log or instance.report_runless_asset_event
@@ -100,7 +101,7 @@ def repair_asset(
 
 
 def described(found: Repair, *, dry_run: bool) -> str:
-    """Say what a repair did, or would do, in lines."""
+    """Return a summary of the repair, as lines for the log."""
     verb = "would be logged" if dry_run else "are logged"
     lines = [f"{found.asset}: {found.examined} objects examined"]
     for partitions, what in ((found.missing, "tombstones of missing objects"), (found.changed, "corrected events")):
@@ -152,7 +153,7 @@ def _corrected(
     """Return the event of an object as it is now; None if it was written again meanwhile.
 
     Raises:
-        CorruptObjectError: it is no Parquet file that an IO manager can load.
+        CorruptObjectError: It is no Parquet file that an IO manager can load.
     """
     version = ObjectVersion(stored.key, stored.etag or "", stored.size_bytes)
     (content,) = manager.object_store.read_versions([version], 1)

@@ -8,13 +8,13 @@ def repair_table(table: str, *, dry_run: bool) -> str:
     """Repair the events of a table and say what was logged.
 
     Args:
-        table: the table's name, with its schema.
-        dry_run: whether nothing is logged.
+        table: The table's name, with its schema.
+        dry_run: Whether nothing is logged.
 
     Raises:
-        BusyAssetError: a run may write the asset.
-        ConfigurationError: no asset has this table's name, or the environment is not usable.
-        StoreError: the object store did not do what was asked.
+        BusyAssetError: A run may write the asset.
+        ConfigurationError: No asset has this table's name, or the environment is not usable.
+        StoreError: The object store did not do what was asked.
     """
     with table_to_maintain(table) as (instance, manager, key):
         found = repair_asset(instance, manager, key, dry_run=dry_run)

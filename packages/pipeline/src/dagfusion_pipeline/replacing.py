@@ -24,7 +24,7 @@ class ReplacingStore(ObjectStore):
     """A bucket in which some objects are replaced only if they have a known etag.
 
     Attributes:
-        etags: by key, of the objects that are to be replaced; others are put as usual.
+        etags: By key, of the objects that are to be replaced; others are put as usual.
     """
 
     etags: Mapping[str, str] = field(default_factory=dict)
@@ -33,9 +33,9 @@ class ReplacingStore(ObjectStore):
         """Put one object.
 
         Raises:
-            ReplacedError: another object has taken the place of the one that was to be replaced.
-            ConfigurationError: the store has no conditional PUT.
-            StoreError: the store did not confirm the object.
+            ReplacedError: Another object has taken the place of the one that was to be replaced.
+            ConfigurationError: The store has no conditional PUT.
+            StoreError: The store did not confirm the object.
         """
         etag = self.etags.get(key)
         if etag is None:
@@ -63,10 +63,10 @@ def _body(content: pa.Buffer | Path) -> Any:
 
 
 def found_objects(store: ObjectStore, keys: Sequence[str], concurrency: int) -> list[StoredObject | None]:
-    """Look at single objects, in the order of the keys; None for one that is not there.
+    """Return the metadata of objects, in the order of the keys; None for missing ones.
 
     Raises:
-        StoreError: the store did not answer.
+        StoreError: The store did not answer.
     """
 
     def look(key: str) -> StoredObject | None:

@@ -14,7 +14,7 @@ from dagfusion_pipeline.wipe import Wiped, report, wipe_partitions
 
 
 class RetentionConfig(dg.Config):
-    """Whether a run of the job wipes."""
+    """The run config: whether partitions are wiped."""
 
     dry_run: bool = Field(default=True, description="Only log which partitions would be wiped.")
 
@@ -25,10 +25,10 @@ def build_retention_job(assets: Iterable[Asset], *, keep: timedelta, name: str =
     Their objects stay until a vacuum job deletes them. Only a run that has `dry_run: false` wipes.
 
     Args:
-        assets: assets of any IO manager that are partitioned by time, alone or with other dimensions. Of an asset that
+        assets: Assets of any IO manager that are partitioned by time, alone or with other dimensions. Of an asset that
             is given by its key, the code location must have the definition.
-        keep: how long rows are kept after the end of their partition's time window.
-        name: the job's.
+        keep: How long rows are kept after the end of their partition's time window.
+        name: The job's.
 
     Raises:
         ConfigurationError: `keep` is not positive.

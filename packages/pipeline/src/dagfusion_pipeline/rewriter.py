@@ -32,11 +32,11 @@ class Rewritten:
 
     Attributes:
         partition: Dagster's key; None for an unpartitioned asset.
-        old_uri: the object that held the rows.
-        old_version: its etag and checksum.
-        new_uri: the object without them; None in a dry run.
-        new_version: its etag and checksum.
-        rows_removed: rows that the new object does not have.
+        old_uri: The object that held the rows.
+        old_version: Its etag and checksum.
+        new_uri: The object without them; None in a dry run.
+        new_version: Its etag and checksum.
+        rows_removed: Rows that the new object does not have.
     """
 
     partition: str | None
@@ -52,13 +52,13 @@ class Rewriter:
     """Writes objects of one asset again without the rows that have some keys.
 
     Attributes:
-        instance: whose event log is compared before an object is written.
-        manager: an IO manager with the asset's bucket and prefix.
-        asset_key: the asset.
-        keys: of the rows.
-        run_id: named in the objects' names where runs write objects of their own.
-        log: logs an event.
-        taken: the URIs of all current objects of the asset; those that are written are added.
+        instance: Whose event log is compared before an object is written.
+        manager: An IO manager with the asset's bucket and prefix.
+        asset_key: The asset.
+        keys: The keys of the rows.
+        run_id: Named in the objects' names where runs write objects of their own.
+        log: Logs an event.
+        taken: The URIs of all current objects of the asset; those that are written are added.
     """
 
     instance: dg.DagsterInstance
@@ -73,9 +73,9 @@ class Rewriter:
         """Yield what was rewritten, and the files whose partitions were written meanwhile.
 
         Raises:
-            MissingObjectError: an object is not the one of its event.
-            CorruptObjectError: an object does not hold the bytes that were written.
-            StoreError: an object could not be read or written.
+            MissingObjectError: An object is not the one of its event.
+            CorruptObjectError: An object does not hold the bytes that were written.
+            StoreError: An object could not be read or written.
         """
         wanted = [self._version(file) for file in files]
         contents = self.manager.object_store.read_versions(wanted, self.manager.upload_concurrency)
@@ -125,7 +125,7 @@ class Rewriter:
         return ObjectVersion(uri.removeprefix(root), str(etag), int(file.record["size_bytes"]))
 
     def _new_key(self, file: LoggedFile, old_key: str) -> str:
-        """The name of the new object: only one that the run of its event gave it is of a run."""
+        """Return the name of the new object: only one that the run of its event gave it is of a run."""
         key = renamed(old_key, self.run_id) if run_of(old_key) in file.run_ids else old_key
         uri = self.manager.object_store.uri(key)
         if key != old_key and uri in self.taken:

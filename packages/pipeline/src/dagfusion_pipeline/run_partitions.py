@@ -17,10 +17,10 @@ class RunPartitions:
     """An asset's partitions in one run, in Dagster's order; of an unpartitioned asset one without a key.
 
     Attributes:
-        asset: the asset's key as text, for messages.
-        dimensions: in path order; none for an unpartitioned asset.
-        keys: the partition keys.
-        dimension_keys: for each partition key, its key in each of the dimensions.
+        asset: The asset's key as text, for messages.
+        dimensions: In path order; none for an unpartitioned asset.
+        keys: The partition keys.
+        dimension_keys: For each partition key, its key in each of the dimensions.
     """
 
     asset: str
@@ -35,10 +35,10 @@ class RunPartitions:
         metadata: Mapping[str, object],
         preferred_order: Sequence[str],
     ) -> "RunPartitions":
-        """The partitions of an output, or of the asset that an input loads.
+        """Return the partitions of an output, or of the asset that an input loads.
 
         Raises:
-            ConfigurationError: the asset's metadata and its partitions do not agree.
+            ConfigurationError: The asset's metadata and its partitions do not agree.
         """
         asset = context.asset_key.to_user_string()
         if not context.has_asset_partitions:
@@ -52,17 +52,17 @@ class RunPartitions:
         """Refuse a run that writes nothing.
 
         Raises:
-            PartitionError: the run selects no partition.
+            PartitionError: The run selects no partition.
         """
         if not self.keys:
             raise PartitionError(
-                f"the partition range of this run selects no partition of asset {self.asset!r}: it ends before it"
-                " begins, and a range over several dimensions does so when one of them does: start a run whose range"
-                " has partitions"
+                f"the partition range of this run selects no partition of asset {self.asset!r}, because its end is"
+                " before its start (in a range over several dimensions: in at least one of them): start a run whose"
+                " range has partitions"
             )
 
     def path_of(self, position: int, columns: Sequence[PartitionColumn] = ()) -> list[tuple[str, str]]:
-        """The partition columns and their keys of one partition, in path order.
+        """Return the partition columns and their keys of one partition, in path order.
 
         Without `columns` they are called as the definition and its metadata call them.
         """
@@ -70,21 +70,21 @@ class RunPartitions:
         return list(zip(names, self.dimension_keys[position], strict=True))
 
     def names_of(self, position: int) -> dict[str, str] | str | None:
-        """The partition key as a person reads it: by dimension where there are several."""
+        """Return the partition key as a person reads it: by dimension where there are several."""
         if len(self.dimensions) > 1:
             names = [dimension.name for dimension in self.dimensions]
             return dict(zip(names, self.dimension_keys[position], strict=True))
         return self.keys[position]
 
     def columns(self, schema: pa.Schema, recorded: RecordedTypes = dict) -> list[PartitionColumn]:
-        """The partition columns of the table that a frame of the schema becomes, in path order.
+        """Return the partition columns of the table that a frame of the schema becomes, in path order.
 
         Args:
-            schema: the frame's.
-            recorded: gives the partition columns' types in the asset's latest event; called where that matters.
+            schema: The frame's.
+            recorded: Gives the partition columns' types in the asset's latest event; called where that matters.
 
         Raises:
-            ConfigurationError: a partition column has no name.
+            ConfigurationError: A partition column has no name.
         """
         found = [
             partition_column(dimension, keys, schema, recorded, self.asset)
@@ -98,7 +98,7 @@ class RunPartitions:
         return found
 
     def values(self, columns: Sequence[PartitionColumn]) -> dict[str, pa.Array]:
-        """For each partition column, the value that stands for each partition."""
+        """Return for each partition column an array of its values, one element a partition."""
         return {
             column.name: column.dimension.values(keys, column.data_type, self.asset)
             for column, keys in zip(columns, self._keys_by_dimension, strict=True)
@@ -109,10 +109,10 @@ class RunPartitions:
         return list(zip(*self.dimension_keys, strict=True)) if self.keys else [()] * len(self.dimensions)
 
     def index(self, columns: Sequence[PartitionColumn], schema: pa.Schema) -> PartitionIndex:
-        """What finds a row's partition in a frame of the schema.
+        """Return an index from rows to partitions, for frames of this schema.
 
         Raises:
-            PartitionError: the run has several partitions, and the frame lacks a column that tells them apart.
+            PartitionError: The run has several partitions, and the frame lacks a column that tells them apart.
         """
         missing = [column.name for column in columns if column.source is None]
         if missing and len(self.keys) > 1:

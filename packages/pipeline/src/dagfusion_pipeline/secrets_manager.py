@@ -9,11 +9,11 @@ SECRETS = SecretValues(lambda region: aws_client("secretsmanager", region))
 
 
 def resolved(text: str | None, region: str | None = None) -> str | None:
-    """The value that a setting refers to, at most a minute old; or the setting as it is.
+    """Return the value that a setting refers to, at most a minute old; or the setting as it is.
 
     Raises:
-        ConfigurationError: the setting begins as a reference and is none, or no region is known.
-        SecretUnavailableError: the secret cannot be read.
+        ConfigurationError: The setting begins as a reference and is none, or no region is known.
+        SecretUnavailableError: The secret cannot be read.
     """
     try:
         return SECRETS.resolved(text, region)

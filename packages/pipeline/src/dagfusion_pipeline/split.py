@@ -23,7 +23,7 @@ class Windows:
     ends: pa.Array
 
     def starts_of(self, times: pa.ChunkedArray) -> pa.Array:
-        """The start of the span that each time lies in; null where it lies in none."""
+        """Return the start of the span of each time, one element a time; null for a time outside of all spans."""
         order = pc.sort_indices(self.starts)
         starts, ends = self.starts.take(order), self.ends.take(order)
         counts = _ticks(times.combine_chunks())
@@ -42,11 +42,11 @@ class PartitionIndex:
     """Which partition of a run a row belongs to, by the exact values of its partition columns.
 
     Attributes:
-        asset: for messages.
-        columns: the partition columns' names.
-        keys: the run's partition keys.
-        values: for each partition column, the value that stands for each of the keys, typed as the frame's column.
-        windows: of the columns that hold times within a partition's window; the values are their starts.
+        asset: For messages.
+        columns: The partition columns' names.
+        keys: The run's partition keys.
+        values: For each partition column, the value that stands for each of the keys, typed as the frame's column.
+        windows: The windows of the columns that hold times within a partition's window; the values are their starts.
     """
 
     asset: str
@@ -62,7 +62,7 @@ class PartitionIndex:
             The position of the partition's key, and its rows with all their columns.
 
         Raises:
-            PartitionError: a row belongs to no partition of the run.
+            PartitionError: A row belongs to no partition of the run.
         """
         positions = self._locate(table)
         if positions.null_count:

@@ -8,7 +8,7 @@ from dagfusion_pipeline.errors import ColumnTypeError, FrameError
 
 
 def storable_type(data_type: pa.DataType) -> pa.DataType | None:
-    """The type that a Parquet file returns for a column of the given type; None when Parquet cannot hold it."""
+    """Return the type that a Parquet file returns for a column of the given type; None when Parquet cannot hold it."""
     if _is_refused(data_type):
         return None
     if pa.types.is_nested(data_type):
@@ -68,10 +68,10 @@ def _storable_field(field: pa.Field) -> pa.Field | None:
 
 
 def storable_schema(schema: pa.Schema, asset: str) -> pa.Schema:
-    """The schema that a Parquet file returns for columns of the given one.
+    """Return the schema that a Parquet file returns for columns of the given one.
 
     Raises:
-        FrameError: there are no columns, two of the same name, or a name with a NUL character.
+        FrameError: There are no columns, two of the same name, or a name with a NUL character.
         ColumnTypeError: Parquet cannot hold a column's type.
     """
     if not schema.names:
@@ -89,7 +89,7 @@ def storable_schema(schema: pa.Schema, asset: str) -> pa.Schema:
 
 
 def _has_nul(field: pa.Field) -> bool:
-    """Whether a name has a NUL character, at any depth: Arrow's C interface would end the name there."""
+    """Return True if a name has a NUL character, at any depth, because Arrow's C interface ends it there."""
     nested = pa.types.is_nested(field.type)
     return "\0" in field.name or (
         nested and any(_has_nul(field.type.field(index)) for index in range(field.type.num_fields))
@@ -97,7 +97,7 @@ def _has_nul(field: pa.Field) -> bool:
 
 
 def nul_in_name(asset: str, column: str) -> FrameError:
-    """The error for a column whose name, or the name of a field in it, has a NUL character."""
+    """Return the error for a column whose name, or the name of a field in it, has a NUL character."""
     return FrameError(f"asset {asset!r} must return columns without NUL characters in their names; got {column!r}")
 
 
@@ -105,7 +105,7 @@ def check_repeated(names: Sequence[str], asset: str) -> None:
     """Refuse columns of the same name.
 
     Raises:
-        FrameError: two columns have the same name.
+        FrameError: Two columns have the same name.
     """
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -113,7 +113,7 @@ def check_repeated(names: Sequence[str], asset: str) -> None:
 
 
 def unstorable(asset: str, column: str, data_type: object) -> ColumnTypeError:
-    """The error for a column whose type has no place in a Parquet file."""
+    """Return the error for a column whose type has no place in a Parquet file."""
     return ColumnTypeError(
         f"column {column!r} of asset {asset!r} has type {data_type}, which Parquet cannot hold: cast it or leave it out"
     )

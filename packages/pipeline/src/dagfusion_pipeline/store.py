@@ -66,13 +66,13 @@ class ObjectStore:
         secret_access_key: str | None = None,
         session_token: str | None = None,
     ) -> Self:
-        """A bucket of S3, or of a server that speaks its protocol.
+        """Return a bucket of S3, or of a server that speaks its protocol.
 
         Without keys, AWS's default credential chain applies: environment, profile, container and instance roles.
         A key may be a reference to a secret, `secretsmanager://name#key`, which is read again each minute.
 
         Raises:
-            ConfigurationError: one key without the other, or no keys and none in AWS's chain.
+            ConfigurationError: One key without the other, or no keys and none in AWS's chain.
         """
         settings: dict[str, Any] = _static_keys(access_key_id, secret_access_key, session_token)
         if any(map(is_reference, settings.values())):
@@ -88,18 +88,18 @@ class ObjectStore:
         return cls(client, f"s3://{bucket}")
 
     def uri(self, key: str) -> str:
-        """The URI of an object, its key as it is."""
+        """Return the URI of an object, its key as it is."""
         return f"{self.root}/{key}"
 
     def uploads(self, concurrency: int, max_bytes: int = MAX_UPLOAD_BYTES) -> Uploads[StoredObject]:
-        """A context in which objects are put in the background."""
+        """Return a context in which objects are put in the background."""
         return Uploads(self.put, concurrency, max_bytes)
 
     def read_many(self, keys: Sequence[str], concurrency: int) -> list[obstore.Bytes | None]:
-        """Get the objects, in the order of the keys; None for one that is not there.
+        """Return the objects' bytes, in the order of the keys; None for missing ones.
 
         Raises:
-            StoreError: an object could not be read.
+            StoreError: An object could not be read.
         """
         with background_loop() as loop:
             return asyncio.run_coroutine_threadsafe(self._read_many(keys, concurrency), loop).result()
@@ -125,10 +125,10 @@ class ObjectStore:
             raise self._failed("read", key, error) from error
 
     def read_versions(self, wanted: Sequence["ObjectVersion"], concurrency: int) -> list[obstore.Bytes | None]:
-        """Get versions of objects, in order; None for one that is not there any more.
+        """Return the bytes of versions of objects, in order; None for missing ones.
 
         Raises:
-            StoreError: an object could not be read.
+            StoreError: An object could not be read.
         """
         with background_loop() as loop:
             return asyncio.run_coroutine_threadsafe(self._read_versions(wanted, concurrency), loop).result()
@@ -159,7 +159,7 @@ class ObjectStore:
         """Put one object, from memory or from a file.
 
         Raises:
-            StoreError: the store did not confirm the object.
+            StoreError: The store did not confirm the object.
         """
         size, digest = size_of(content), checksum(content)
         # obstore takes unsigned bytes only, and Arrow's are signed.
@@ -171,14 +171,14 @@ class ObjectStore:
         return StoredObject(key, size, answer["e_tag"], datetime.now(UTC), digest)
 
     def list_objects(self, prefix: str, after: str | None = None) -> Iterator[StoredObject]:
-        """All objects below a folder, for maintenance: S3 answers with 1,000 at a time.
+        """Yield all objects below a folder, for maintenance: S3 answers with 1,000 at a time.
 
         Args:
-            prefix: the folder.
-            after: the key behind which the listing begins.
+            prefix: The folder.
+            after: The key behind which the listing begins.
 
         Raises:
-            StoreError: the store did not answer.
+            StoreError: The store did not answer.
         """
         try:
             for page in obstore.list(self.client, prefix=prefix, offset=after):
@@ -188,10 +188,10 @@ class ObjectStore:
             raise self._failed("list", prefix, error) from error
 
     def list_folder(self, folder: str) -> Iterator[StoredObject]:
-        """The objects in a folder, without those in its folders.
+        """Yield the objects in a folder, without those in its folders.
 
         Raises:
-            StoreError: the store did not answer.
+            StoreError: The store did not answer.
         """
         try:
             for found in obstore.list_with_delimiter(self.client, prefix=folder or None)["objects"]:
@@ -200,10 +200,10 @@ class ObjectStore:
             raise self._failed("list", folder, error) from error
 
     def look_at_many(self, keys: Sequence[str], concurrency: int) -> list[StoredObject | None]:
-        """What the store has of objects now, in the order of the keys; None for one that is not there.
+        """Return the current metadata of objects, in the order of the keys; None for missing ones.
 
         Raises:
-            StoreError: the store did not answer.
+            StoreError: The store did not answer.
         """
         with background_loop() as loop:
             return asyncio.run_coroutine_threadsafe(self._look_at_many(keys, concurrency), loop).result()
@@ -227,7 +227,7 @@ class ObjectStore:
         """Delete objects, for maintenance; those that are not there are no error.
 
         Raises:
-            StoreError: the store did not confirm it.
+            StoreError: The store did not confirm it.
         """
         try:
             obstore.delete(self.client, list(keys))
@@ -246,10 +246,10 @@ class ObjectStore:
 
 
 def checksum(content: Any) -> str:
-    """The checksum of an object's bytes as event metadata v1 writes it: `sha256:` and 64 hexadecimal digits.
+    """Return the checksum of an object's bytes as event metadata v1 writes it: `sha256:` and 64 hexadecimal digits.
 
     Args:
-        content: the bytes, as any object with the buffer protocol, or the path of a file that holds them.
+        content: The bytes, as any object with the buffer protocol, or the path of a file that holds them.
     """
     if isinstance(content, Path):
         with content.open("rb") as file:

@@ -19,15 +19,15 @@ Put: TypeAlias = Callable[[str, pa.Buffer | Path], Coroutine[Any, Any, Stored]]
 
 
 class Uploads(Generic[Stored]):
-    """Puts objects in the background of the caller, who waits only when too many, or too many bytes, are under way.
+    """Puts objects in the background of the caller, who waits only when too many, or too many bytes, are in progress.
 
     Leaving the context waits for every object, so that afterwards all of them are there; leaving it with an error
     gives up those that are not.
 
     Args:
-        put: puts an object, and returns what the store has confirmed.
-        concurrency: objects at once.
-        max_bytes: of the objects that are under way, unless one alone is larger.
+        put: Puts an object, and returns what the store has confirmed.
+        concurrency: Objects at once.
+        max_bytes: The most bytes of objects in progress, unless one alone is larger.
     """
 
     def __init__(self, put: Put[Stored], concurrency: int, max_bytes: int) -> None:
@@ -60,7 +60,7 @@ class Uploads(Generic[Stored]):
         """Start to put an object; `done` is called, in another thread, when the store has confirmed it.
 
         Raises:
-            StoreError: an earlier object could not be put.
+            StoreError: An earlier object could not be put.
         """
         self._batch.work.append(partial(self._put, key, content, done))
         self._batch.size_bytes += size_of(content)
@@ -117,7 +117,7 @@ class _Batch:
 
 
 def size_of(content: pa.Buffer | Path) -> int:
-    """The size of an object's content, in bytes."""
+    """Return the size of an object's content, in bytes."""
     return content.stat().st_size if isinstance(content, Path) else int(content.size)
 
 

@@ -52,13 +52,13 @@ def build_vacuum_job(
     It is for assets with `file_naming="per_run"`, for those that are consolidated, and for wiped partitions. An object
     is deleted once it has not been its partition's newest for `older_than_hours`, and a large object once queries have
     not read it for as long. An object with a stable name is deleted only if its partition was wiped that long ago, and
-    no run that may write the asset is under way. Only a run that has `dry_run: false` deletes.
+    no run that may write the asset is in progress. Only a run that has `dry_run: false` deletes.
 
     Args:
-        assets: the assets whose objects are compared with the event log.
-        io_manager_key: the resource of an IO manager with the bucket and the prefix of these assets.
-        name: the job's.
-        iceberg_metadata: the folder in which the query service writes Iceberg metadata, a URI in the same bucket. The
+        assets: The assets whose objects are compared with the event log.
+        io_manager_key: The resource of an IO manager with the bucket and the prefix of these assets.
+        name: The job's.
+        iceberg_metadata: The folder in which the query service writes Iceberg metadata, a URI in the same bucket. The
             job deletes what no version of the metadata has needed for `older_than_hours`, of all tables.
 
     Example:
@@ -107,15 +107,15 @@ def superseded_objects(
     *,
     say: Callable[[str], None] | None = None,
 ) -> list[StoredObject]:
-    """The objects of an asset that nothing has needed since then; none of an asset that has no record at all.
+    """Return the objects of an asset that nothing has needed since then; none of an asset that has no record at all.
 
     Args:
-        instance: whose event log is read.
-        manager: an IO manager with the asset's bucket and prefix.
-        asset_key: the asset.
-        since: from when on queries may still read objects.
-        own_run: the run that asks; others may write objects with stable names.
-        say: told of objects that stay because a run is under way.
+        instance: Whose event log is read.
+        manager: An IO manager with the asset's bucket and prefix.
+        asset_key: The asset.
+        since: From when on queries may still read objects.
+        own_run: The run that asks; others may write objects with stable names.
+        say: Told of objects that stay because a run is in progress.
     """
     # The objects come first: one that is written meanwhile is not among them, and its event is.
     objects = list(objects_of(manager, asset_key, instance.get_asset_keys()))
@@ -144,7 +144,7 @@ def superseded_objects(
 def superseded_large_objects(
     instance: dg.DagsterInstance, manager: Manager, asset_key: dg.AssetKey, since: datetime
 ) -> list[StoredObject]:
-    """The large objects of an asset that no query has needed since then."""
+    """Return the large objects of an asset that no query has needed since then."""
     objects = large_objects_of(manager, asset_key)
     if not objects:
         return []
@@ -183,7 +183,7 @@ class _Holder(NamedTuple):
 def _owners(
     instance: dg.DagsterInstance, asset_key: dg.AssetKey, newest_first: Sequence[LoggedConsolidation]
 ) -> dict[int, str]:
-    """The large object that queries read the rows of a materialization from."""
+    """Return the large object that queries read the rows of a materialization from."""
     objects = [one for logged in reversed(newest_first) for one in logged.objects]
     owners: dict[int, str] = {}
     for layout in current_files(instance, asset_key):

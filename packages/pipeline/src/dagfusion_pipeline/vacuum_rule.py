@@ -18,7 +18,7 @@ _RUN_SUFFIX = re.compile(_RUN)
 
 
 class LoggedVersion(Protocol):
-    """What a partition, or what counts as one, had from a moment on."""
+    """The object of a partition, or of an unpartitioned asset, from a moment on."""
 
     @property
     def partition(self) -> Hashable:
@@ -26,7 +26,7 @@ class LoggedVersion(Protocol):
 
     @property
     def at(self) -> datetime:
-        """When it was logged."""
+        """The time when it was logged."""
 
 
 class LoggedObject(LoggedVersion, Protocol):
@@ -38,7 +38,7 @@ class LoggedObject(LoggedVersion, Protocol):
 
     @property
     def is_tombstone(self) -> bool:
-        """Whether the partition is gone."""
+        """True if the partition is wiped."""
 
 
 Version = TypeVar("Version", bound=LoggedVersion)
@@ -61,10 +61,10 @@ def noting(
     """Yield all versions, and note their objects, and those of partitions that were wiped before then.
 
     Args:
-        newest_first: all versions.
-        since: as `needed` has it.
-        gone: filled with the URIs of objects of wiped partitions, and when these were wiped.
-        named: filled with the URIs of all objects that are named after runs.
+        newest_first: All versions.
+        since: As `needed` has it.
+        gone: Filled with the URIs of objects of wiped partitions, and when these were wiped.
+        named: Filled with the URIs of all objects that are named after runs.
     """
     wiped = dict[Hashable, datetime | None]()
     for version in newest_first:
@@ -79,12 +79,12 @@ def noting(
 def of_wiped_partitions(
     objects: Iterable[StoredObject], gone: Mapping[str, datetime], needed_keys: Collection[str]
 ) -> list[StoredObject]:
-    """The objects with stable names that are of wiped partitions and were written before the wipe.
+    """Return the objects with stable names that are of wiped partitions and were written before the wipe.
 
     Args:
-        objects: of an asset that no unfinished run may write.
-        gone: by key, when the object's partition was wiped.
-        needed_keys: of objects that other partitions need.
+        objects: The objects of an asset that no unfinished run may write.
+        gone: By key, when the object's partition was wiped.
+        needed_keys: The keys of objects that other partitions need.
     """
     return [
         stored
@@ -99,7 +99,7 @@ def of_wiped_partitions(
 def superseded(
     objects: Iterable[StoredObject], needed_keys: Collection[str], unfinished_runs: Collection[str], since: datetime
 ) -> list[StoredObject]:
-    """The objects that a finished run wrote before then under a name of its own, and that are not needed."""
+    """Return the objects that a finished run wrote before then under a name of its own, and that are not needed."""
     return [
         stored
         for stored in objects
@@ -135,6 +135,6 @@ def is_file_of(path: str, key: str) -> bool:
 
 
 def run_of(key: str) -> str | None:
-    """The run that an object is named after; None for an object with a stable name."""
+    """Return the run that an object is named after; None for an object with a stable name."""
     match = _RUN_NAMED.fullmatch(key)
     return match["run"] if match else None

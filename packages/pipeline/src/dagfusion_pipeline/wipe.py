@@ -26,12 +26,12 @@ LEFT = "not wiped; --also-unknown (also_unknown in a config) wipes partitions wh
 
 @dataclass(frozen=True)
 class Wiped:
-    """What a wipe of an asset did, or would do.
+    """The result of a wipe of an asset, or of its dry run.
 
     Attributes:
-        partitions: whose rows are gone.
-        without_rows: that were asked for and were wiped before.
-        without_event: that were asked for and of which the event log has nothing.
+        partitions: Whose rows are gone.
+        without_rows: That were asked for and were wiped before.
+        without_event: That were asked for and of which the event log has nothing.
     """
 
     partitions: Sequence[str] = ()
@@ -72,16 +72,16 @@ def wipe_partitions(
     deletes them. Dagster itself shows a tombstone as a materialization without rows.
 
     Args:
-        instance: whose event log is written.
-        asset_key: an asset of any IO manager.
-        partition_keys: the partitions, as Dagster names them.
-        deleted_dynamic: the asset's partitions definition. Partitions whose key was deleted from its dynamic
+        instance: Whose event log is written.
+        asset_key: An asset of any IO manager.
+        partition_keys: The partitions, as Dagster names them.
+        deleted_dynamic: The asset's partitions definition. Partitions whose key was deleted from its dynamic
             partitions are wiped, too.
-        also_unknown: whether named partitions get a tombstone, too, if the event log has nothing of them: they may
+        also_unknown: Whether named partitions get a tombstone, too, if the event log has nothing of them: they may
             be misspelled, or their events were purged and the query service has them in its checkpoint.
-        reason: for the people who read the events.
-        dry_run: whether nothing is logged.
-        log: logs an event; by default outside of a run.
+        reason: For the people who read the events.
+        dry_run: Whether nothing is logged.
+        log: Logs an event; by default outside of a run.
 
     Raises:
         ConfigurationError: `deleted_dynamic` has no dynamic partitions, or none of the asset's partitions has a key
@@ -107,8 +107,8 @@ def build_wipe_job(assets: Iterable[Asset], *, name: str = "wipe_partitions") ->
     Only a run that has `dry_run: false` wipes. The objects stay until a vacuum job deletes them.
 
     Args:
-        assets: assets of any IO manager.
-        name: the job's.
+        assets: Assets of any IO manager.
+        name: The job's.
 
     Example:
         >>> import dagster as dg
@@ -158,7 +158,7 @@ def report(context: dg.OpExecutionContext, wiped: Mapping[dg.AssetKey, Wiped], *
 
 
 def described(asset_key: dg.AssetKey, found: Wiped, *, dry_run: bool) -> str:
-    """Say what a wipe did, or would do."""
+    """Return a summary of the wipe, for the log."""
     one = len(found.partitions) == 1
     nouns, done = ("partition", "is wiped") if one else ("partitions", "are wiped")
     verb = "would be wiped" if dry_run else done
@@ -178,7 +178,7 @@ def _shown(keys: Sequence[str]) -> list[str]:
 
 
 def _ever_logged(instance: dg.DagsterInstance, asset_key: dg.AssetKey, keys: Sequence[str]) -> Collection[str]:
-    """Those of the partitions that have a materialization, which may be a tombstone."""
+    """Return those of the partitions that have a materialization, which may be a tombstone."""
     if not keys:  # no partitions would mean all
         return ()
     few = {*keys} if len(keys) <= _KEYS_A_QUERY else None
@@ -189,10 +189,10 @@ def _ever_logged(instance: dg.DagsterInstance, asset_key: dg.AssetKey, keys: Seq
 def deleted_keys(
     instance: dg.DagsterInstance, definition: dg.PartitionsDefinition[Any], partition_keys: Collection[str]
 ) -> list[str]:
-    """Those of the partitions whose keys were deleted from the dynamic partitions of their definition.
+    """Return those of the partitions whose keys were deleted from the dynamic partitions of their definition.
 
     Raises:
-        ConfigurationError: all would be: the definition has no dynamic partitions, or is not that of the partitions.
+        ConfigurationError: All would be: the definition has no dynamic partitions, or is not that of the partitions.
     """
     dimensions = _dimensions(definition)
     known = {
@@ -219,7 +219,7 @@ def deleted_keys(
 
 
 def _dimensions(definition: dg.PartitionsDefinition[Any]) -> Sequence[dg.PartitionsDefinition[Any]]:
-    """The definitions of the parts of a key, in the order of the key."""
+    """Return the definitions of the parts of a key, in the order of the key."""
     if isinstance(definition, dg.MultiPartitionsDefinition):
         return [one.partitions_def for one in sorted(definition.partitions_defs, key=lambda one: one.name)]
     return [definition]

@@ -21,14 +21,14 @@ def wipe_table(
     """Wipe partitions of a table and say what was done.
 
     Args:
-        table: the table's name, with its schema.
-        partition_keys: the partitions, as Dagster names them.
-        deleted_dynamic: the name of a DynamicPartitionsDefinition, whose deleted keys are wiped.
-        dry_run: whether nothing is wiped.
-        also_unknown: whether named partitions are wiped of which the event log has nothing.
+        table: The table's name, with its schema.
+        partition_keys: The partitions, as Dagster names them.
+        deleted_dynamic: The name of a DynamicPartitionsDefinition, whose deleted keys are wiped.
+        dry_run: Whether nothing is wiped.
+        also_unknown: Whether named partitions are wiped of which the event log has nothing.
 
     Raises:
-        ConfigurationError: no asset has this table's name, the environment is not usable, nothing is asked for,
+        ConfigurationError: No asset has this table's name, the environment is not usable, nothing is asked for,
             or `deleted_dynamic` does not name the asset's partitions.
     """
     if not partition_keys and deleted_dynamic is None:

@@ -40,14 +40,14 @@ class WriteJob:
     """The writing of one asset by one run: its objects, schema and limits.
 
     Attributes:
-        asset: for messages.
-        targets: the objects, one a partition.
-        schema: the columns of every file, with ids of fields if the files have them.
-        footer_partition: whether the files' footers carry the partition columns, because the files may not.
+        asset: For messages.
+        targets: The objects, one a partition.
+        schema: The columns of every file, with ids of fields if the files have them.
+        footer_partition: Whether the files' footers carry the partition columns, because the files may not.
         compression: Parquet's codec.
-        concurrency: uploads at once.
-        budget_bytes: rows held before the files touched longest ago are closed; None for no limit.
-        measure: called once an object with all its rows, partition columns included.
+        concurrency: Uploads at once.
+        budget_bytes: Rows held before the files touched longest ago are closed; None for no limit.
+        measure: Called once an object with all its rows, partition columns included.
     """
 
     asset: str
@@ -64,13 +64,13 @@ def write(job: WriteJob, pieces: Iterator[tuple[int, pa.Table]], store: ObjectSt
     """Write every target of the job, in order; one without rows becomes an empty file with the schema.
 
     Args:
-        job: what to write.
-        pieces: the position of a target and some of its rows.
-        store: where to.
+        job: What to write.
+        pieces: The position of a target and some of its rows.
+        store: Where to.
 
     Raises:
-        UnsortedStreamError: rows of a file that was closed to stay within the memory budget.
-        StoreError: an object could not be put; nothing is returned then, whatever was put before.
+        UnsortedStreamError: Rows of a file that was closed to stay within the memory budget.
+        StoreError: An object could not be put; nothing is returned then, whatever was put before.
     """
     with tempfile.TemporaryDirectory(prefix="dagfusion-") as folder:
         files = _OpenFiles(job, Path(folder))
@@ -167,11 +167,11 @@ def found_file(store: ObjectStore, target: Target, stored: StoredObject, content
     """Describe an object that another program wrote.
 
     Args:
-        store: that has it.
-        target: the partition, and the object's key.
-        stored: what the store says of the object.
-        content: its bytes, with the buffer protocol.
-        rows: all of them.
+        store: That has it.
+        target: The partition, and the object's key.
+        stored: What the store says of the object.
+        content: Its bytes, with the buffer protocol.
+        rows: All of them.
     """
     described = replace(stored, checksum=checksum(content))
     return _written(target, store.uri(target.object_key), facts_of(rows), schema_entry(rows.schema), described)

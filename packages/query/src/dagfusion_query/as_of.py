@@ -45,7 +45,7 @@ def read_as_of(given: Given) -> AsOf:
             and a date is its first moment.
 
     Raises:
-        AsOfError: It is neither.
+        AsOfError: The value is neither.
 
     >>> read_as_of("2024-01-15T13:00:00+01:00") == read_as_of("2024-01-15 12:00")
     True

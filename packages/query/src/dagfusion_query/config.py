@@ -120,7 +120,7 @@ def read_config(
 
 
 def _placed(settings: Settings, state_dir: Path, environment: str) -> Settings:
-    """Give an environment its folder, and the folders of local copies and of results that all of them share."""
+    """Set an environment's folder, and the folders of local copies and of results that all of them share."""
     return replace(
         settings,
         state_dir=str(state_dir / environment),

@@ -40,7 +40,7 @@ def read_document(variables: Mapping[str, str], file: Path | None) -> Document:
     """Read the configuration file, or return an empty one when none is named and there is none.
 
     Raises:
-        SettingsError: It is not there although it is named, cannot be read, or says what is not known.
+        SettingsError: The file was named and does not exist, cannot be read, or has an unknown key.
     """
     configured = ConfigSettings.read(variables).config
     named = file or (Path(configured) if configured else None)

@@ -105,7 +105,7 @@ class EmbeddedResult(Result):
                 return pa.Table.from_batches(batches, self.schema)
 
     def cancel(self) -> None:
-        """Give the query up."""
+        """Cancel the query."""
         self._batches.cancel()
         self._ahead.clear()
 
@@ -196,7 +196,7 @@ class EmbeddedConnection(Connection):
                 whole catalog. They are of the current catalog.
         """
         if as_of is not None and selections is not None:
-            raise AsOfError("selections are of the current catalog: leave as_of out")
+            raise AsOfError("as_of cannot be combined with a selection of partitions: remove as_of")
         started = time.perf_counter()
         prepared = self._prepare(query, params, _chosen(self._open_catalog().current(), selections), as_of)
         if prepared.is_explain:

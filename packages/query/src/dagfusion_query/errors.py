@@ -321,7 +321,7 @@ class NotParquetError(UndiscoverableError):
         PREFIX: The beginning of the text.
     """
 
-    PREFIX: ClassVar[str] = "it is not Parquet: "
+    PREFIX: ClassVar[str] = "not Parquet: "
 
 
 @contextmanager

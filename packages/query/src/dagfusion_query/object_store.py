@@ -33,7 +33,7 @@ _LIMIT_S = 2.0
 
 
 class StoreFailure(Enum):
-    """Why a store did not do what it was asked for."""
+    """The kinds of failures of a store."""
 
     missing = "missing"  # no such object, or no such bucket
     refused = "refused"  # the keys, the role or the request are wrong: asking again does not help
@@ -101,7 +101,7 @@ def store_keys(settings: Settings) -> Mapping[str, str | None]:
     """Return the access key, the secret key and the session token; those in AWS Secrets Manager as they are now.
 
     Raises:
-        SettingsError: A reference to a secret is none.
+        SettingsError: A reference to a secret cannot be parsed.
         SecretUnavailableError: A secret cannot be read.
     """
     return {name: resolved(value, settings.region) for name, value in _keys(settings).items()}

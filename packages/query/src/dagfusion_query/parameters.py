@@ -81,10 +81,10 @@ def unfit(values: Values) -> ParameterError:
 
 
 def check_count(count: int) -> None:
-    """Look whether a statement may have so many parameters: each is a column, and all doors wait while they are made.
+    """Check the number of parameters: each is a column, and all doors wait while they are made.
 
     Raises:
-        ParameterError: It may not.
+        ParameterError: The statement has more than 4,096 parameters.
     """
     if count > MOST:
         raise ParameterError(f"a statement may have at most {MOST:,} parameters, got {count:,} or more")

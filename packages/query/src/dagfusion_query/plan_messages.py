@@ -303,7 +303,7 @@ class Statistics:
 
 
 class ColumnStats:
-    """What is known of a column: the least and greatest value, sum, NULLs, distinct values, bytes."""
+    """The statistics of a column: minimum, maximum, sum, NULLs, distinct values, bytes."""
 
     ALL = (1, 2, 3, 4, 5, 6)
 

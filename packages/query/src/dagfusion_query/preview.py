@@ -17,7 +17,7 @@ class Preview:
 
     Attributes:
         schema: The result's columns.
-        batches: Those that have been read ahead.
+        batches: The batches that have been read ahead.
         note: Why there are no rows, or no more of them.
         is_whole: Whether `batches` are all there are.
     """
@@ -89,7 +89,7 @@ def is_moment(kind: pa.DataType) -> bool:
 
 
 def moments(column: pa.Array) -> pa.Array:
-    """Return dates, times or timestamps as text, in UTC where they have a time zone, without a fraction of zeros."""
+    """Return dates, times or timestamps as a string array, in UTC if they have a zone, without a fraction of zeros."""
     import pyarrow.compute as pc  # noqa: PLC0415  # takes a while; a client that shows no rows needs none of it
 
     if pa.types.is_timestamp(column.type) and column.type.tz:

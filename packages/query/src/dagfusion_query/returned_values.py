@@ -111,7 +111,7 @@ class ScanExplanation:
         table: `schema.table`.
         partitions: Dagster's keys of the partitions that are read, in catalog order.
         bytes_total: Size of all files; `bytes_kept` of those that are read.
-        uris: Of the objects that they are read from, one a partition.
+        uris: The URIs of the objects that they are read from, one a partition.
         filters: The effect of each filter.
         consolidated: Partitions that are read from large objects.
         large_objects: The URIs of these objects.
@@ -174,7 +174,7 @@ class Explanation:
 
 @dataclass(frozen=True)
 class TableGeneration:
-    """What one run wrote of a table, or a wipe of it.
+    """A revision: what one run wrote to a table, or a wipe.
 
     Attributes:
         event_id: The run's last event: `as_of` this id reads the table as it was then.

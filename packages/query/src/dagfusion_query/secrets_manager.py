@@ -35,7 +35,7 @@ def reference_in(text: str) -> SecretReference | None:
     """Return the reference that a setting holds, or None.
 
     Raises:
-        SettingsError: It begins as one and is none.
+        SettingsError: The setting begins as a reference and cannot be parsed.
     """
     try:
         return SecretReference.parse(text)
@@ -47,7 +47,7 @@ def resolved(text: str | None, region: str | None = None) -> str | None:
     """Return the value that a setting refers to, or the setting as it is. A value is at most a minute old.
 
     Raises:
-        SettingsError: The setting begins as a reference and is none.
+        SettingsError: The setting begins as a reference and cannot be parsed.
         SecretUnavailableError: The secret cannot be read.
     """
     try:

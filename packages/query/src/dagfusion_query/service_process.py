@@ -42,7 +42,7 @@ class Ready:
     """The addresses and environments of a service that takes statements.
 
     Attributes:
-        urls: Of the doors: HTTP, then Flight SQL.
+        urls: The URLs of the doors: HTTP, then Flight SQL.
         environments: As they are at the start.
     """
 
@@ -73,7 +73,7 @@ def check_exposure(settings: ServiceSettings, tokens: Tokens) -> None:
     """Refuse to listen on an address that other machines can reach without tokens and TLS.
 
     Raises:
-        SettingsError: There is no TLS or no token, the tokens cannot be read, or an address is none.
+        SettingsError: TLS or a token is missing, the tokens cannot be read, or an address is malformed.
     """
     there_are_tokens = bool(tokens.list())
     addresses = (
@@ -240,7 +240,7 @@ def _write(told: CloudWatch) -> None:
 
 
 async def _together(*steps: Callable[[], Awaitable[None]]) -> None:
-    """Take all steps at once, and raise what one of them raises when all are over."""
+    """Run all steps concurrently, and raise the first error when all have ended."""
     for outcome in await asyncio.gather(*(step() for step in steps), return_exceptions=True):
         if isinstance(outcome, BaseException):
             raise outcome

@@ -59,7 +59,7 @@ class ConfigSettings:
         "DAGFUSION_ICEBERG_CREDENTIALS",
         None,
         "The S3 credentials that clients of the Iceberg catalog get. none: clients use their own. keys: DANGER: the "
-        "service's own keys, and with them all that they open, whatever the client's token may read.",
+        "service's own keys. They give the client everything that the service can access, regardless of its grants.",
         shown="`none`",
         choices=ICEBERG_CREDENTIALS,
     )
@@ -224,7 +224,8 @@ class ServiceSettings:
     log_format: str = setting(
         "DAGFUSION_LOG_FORMAT",
         "text",
-        "The lines of the log on standard error. json: an object a line, with `query_id` where it is about a query.",
+        "The lines of the log on standard error. json: one JSON object per line, with `query_id` for lines about a "
+        "query.",
         section="service",
         choices=LOG_FORMATS,
     )

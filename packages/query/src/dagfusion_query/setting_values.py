@@ -51,7 +51,7 @@ def check_pair(one: tuple[str, object], other: tuple[str, object]) -> None:
         SettingsError: One has a value, and one has none.
     """
     if bool(one[1]) != bool(other[1]):
-        raise SettingsError(f"{one[0]} and {other[0]} go together: set both or neither, got one")
+        raise SettingsError(f"{one[0]} and {other[0]} must be set together, got only one")
 
 
 def _text(field: "Field[Any]", where: str, text: str) -> str:

@@ -87,7 +87,7 @@ class Settings:
     parallelism: int = setting(
         "DAGFUSION_PARALLELISM",
         max(4, _CORES),
-        "The partitions of a plan: the number of threads that one query uses.",
+        "The plan partitions of a query: the number of threads that it uses.",
         shown="the number of cores, at least 4",
         section="engine",
     )
@@ -97,7 +97,7 @@ class Settings:
     scan_window_bytes: int = setting(
         "DAGFUSION_SCAN_WINDOW_BYTES",
         256 << 20,
-        "Bytes of objects that one scan reads at once: the larger they are, the fewer.",
+        "The most bytes of objects that one scan reads at once. If objects are large, fewer are read concurrently.",
         section="engine",
     )
     memory_limit_bytes: int = setting(
@@ -216,7 +216,7 @@ def check_environment_name(name: str) -> None:
     """Refuse a name that cannot begin a schema's.
 
     Raises:
-        SettingsError: It is no lower-case identifier.
+        SettingsError: The name is not a lower-case identifier.
     """
     if not _NAME.fullmatch(name):
         raise SettingsError(

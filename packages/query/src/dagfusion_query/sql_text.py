@@ -82,7 +82,7 @@ def tokens(sql: str) -> Iterator[SqlToken]:
 
 
 def check_text(sql: str) -> None:
-    """Look whether a statement is text that can be sent, planned, and shown in a column's name.
+    """Check that a statement is text that can be sent, planned, and shown in a column's name.
 
     Raises:
         SqlSyntaxError: There is a NUL in it, or half of a surrogate pair.

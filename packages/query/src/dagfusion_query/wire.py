@@ -100,7 +100,7 @@ def flag(data: bytes, number: int) -> bool:
 
 
 def rewrite(data: bytes, marker: bytes, change: Callable[[bytes], bytes | None]) -> bytes:
-    """Let `change` replace sub-messages: it returns the new bytes, or None for those to look into.
+    """Rewrite sub-messages. `change` returns the new bytes, or None to recurse into the message.
 
     Only messages in which `marker` occurs are looked at; all else is copied as it is, and so is text that holds it.
     """

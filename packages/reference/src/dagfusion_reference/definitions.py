@@ -24,7 +24,7 @@ def defs() -> dg.Definitions:
 
 
 def code_location(provided: Mapping[str, object]) -> dg.Definitions:
-    """The six assets and two twins in SQL, with checks, schedules, sensors and maintenance over the given resources."""
+    """Return the six assets and two SQL twins with checks, schedules, sensors and maintenance jobs."""
     return dg.Definitions(
         assets=[*healthcare_assets, *ecommerce_assets, *twins],
         asset_checks=[*healthcare_checks, *ecommerce_checks],

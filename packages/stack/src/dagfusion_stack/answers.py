@@ -58,7 +58,7 @@ class Report:
         return all(answer.report.ok for answer in self.answers)
 
     def document(self) -> dict[str, object]:
-        """Give the report as a JSON document."""
+        """Return the report as a JSON document."""
         return {
             "ok": self.ok,
             "seconds": round(self.seconds, 3),
@@ -94,7 +94,7 @@ def _equal(given: object, expected: object) -> bool:
 
 @dataclass(frozen=True)
 class SeededAsset:
-    """What an asset has after seeding.
+    """The partitions and rows of an asset after seeding.
 
     Attributes:
         key: Dagster's, joined by slashes.

@@ -23,7 +23,7 @@ def start(settings: Settings, say: Say) -> None:
     """Start the stack under a supervisor in the background, and return when it is ready.
 
     Raises:
-        StackError: it did not start; the message is the supervisor's own.
+        StackError: It did not start; the message is the supervisor's own.
     """
     home = Home(settings.home)
     home.prepare()

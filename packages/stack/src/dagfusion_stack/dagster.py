@@ -36,8 +36,8 @@ def configure(home: Home, event_log: str) -> None:
     """Write `dagster.yaml` and `workspace.yaml` into the DAGSTER_HOME of `home`.
 
     Args:
-        home: the state folder.
-        event_log: the URL of Dagster's database, in libpq's form.
+        home: The state folder.
+        event_log: The URL of Dagster's database, in libpq's form.
     """
     instance = {
         "storage": {"postgres": {"postgres_url": event_log.replace("postgresql://", DRIVER, 1)}},
@@ -84,7 +84,7 @@ def start_webserver(home: Home, port: int, environ: Mapping[str, str]) -> proces
     """Start the web interface.
 
     Raises:
-        PortBusyError: something else listens on `port`.
+        PortBusyError: Something else listens on `port`.
     """
     ports.require_free(port, f"the {WEBSERVER}", "--dagster-port")
     program = binaries.script("dagster-webserver", "dagster-webserver")

@@ -22,7 +22,7 @@ Asked = tuple[pl.DataFrame, dagfusion_query.QueryStats]
 
 
 class Progress(Protocol):
-    """Where the demo tells how far it is."""
+    """The progress of the demo."""
 
     def say(self, line: str) -> None:
         """Show a line."""
@@ -35,13 +35,13 @@ def run(settings: Settings, progress: Progress, extent: materialize.Extent, star
     """Run the demo over the stack of the state folder, which is started when it does not run, and then stopped.
 
     Args:
-        settings: of the stack.
-        progress: is told how far the demo is.
-        extent: the partitions that the partitioned assets shall have at least.
-        started: when the command came in (`time.monotonic`).
+        settings: The settings of the stack.
+        progress: Is told how far the demo is.
+        extent: The partitions that the partitioned assets shall have at least.
+        started: When the command came in (`time.monotonic`).
 
     Raises:
-        StackError: the stack did not start, a run failed, or the catalog and the stored objects disagree.
+        StackError: The stack did not start, a run failed, or the catalog and the stored objects disagree.
     """
     with running_stores(settings, "demo", progress.say) as variables, run_environ():
         with (

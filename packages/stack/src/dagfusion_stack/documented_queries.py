@@ -23,11 +23,11 @@ class DocumentedQuery:
     """A query with its expected answer.
 
     Attributes:
-        name: what the README calls it.
-        title: what it shows, in a line.
-        sql: the statement; its answer has one order only.
-        answer: computes the answer from the rows of every table.
-        files: computes how many objects it needs, where its filters on partition columns decide that.
+        name: What the README calls it.
+        title: What it shows, in a line.
+        sql: The statement; its answer has one order only.
+        answer: Computes the answer from the rows of every table.
+        files: Computes how many objects it needs, where its filters on partition columns decide that.
     """
 
     name: str

@@ -6,7 +6,7 @@
     ├── AlreadyRunningError   another supervisor holds the state folder
     ├── PortBusyError         something else listens on a port that was asked for
     ├── MissingBinaryError    an installed package lacks its program
-    ├── ServiceError          a service did not start, or ended by itself
+    ├── ServiceError          a server did not start, or ended by itself
     └── DemoError             the demo could not finish, or an answer differs
 
 Each message is one line that names the thing, what was found, and the next step.
@@ -38,7 +38,7 @@ class MissingBinaryError(StackError):
 
 
 class ServiceError(StackError):
-    """A service did not start, or ended by itself."""
+    """A server of the stack did not start, or ended by itself."""
 
 
 class DemoError(StackError):

@@ -105,7 +105,7 @@ class Home:
         """Create the folder where it is missing.
 
         Raises:
-            HomeError: it cannot be written, or a newer version made it.
+            HomeError: It cannot be written, or a newer version made it.
         """
         try:
             for folder in (self.path, self.dagster, self.logs):
@@ -136,10 +136,10 @@ class Home:
 
     @contextlib.contextmanager
     def hold(self, command: str) -> Iterator[None]:
-        """Hold the folder for this process; the system lets go of it when the process ends, however it ends.
+        """Lock the folder for this process; the system releases it when the process ends, however it ends.
 
         Raises:
-            AlreadyRunningError: another process holds it.
+            AlreadyRunningError: Another process holds it.
         """
         descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT, 0o600)
         try:

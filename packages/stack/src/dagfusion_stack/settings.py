@@ -45,7 +45,7 @@ class Settings:
         """Make settings from variables; `given` values that are not None win over them. The home becomes absolute.
 
         Raises:
-            SettingError: a variable has a value that it cannot have.
+            SettingError: A variable has a value that it cannot have.
         """
         try:
             found = read_values(declared(cls), variables)
@@ -60,5 +60,5 @@ class Settings:
         return replace(settings, home=Path(settings.home).expanduser().resolve())
 
     def environ(self) -> dict[str, str]:
-        """Give the variables that `read` would make these settings of."""
+        """Return the variables from which `read` makes these settings."""
         return as_variables(type(self), vars(self))

@@ -40,7 +40,7 @@ class Status:
 
 
 def read(home: Home) -> Status:
-    """Look at the stack of `home`; nothing is changed and nothing is asked over a network."""
+    """Read the state of the stack of `home`, without changes and without network requests."""
     holder = home.holder()
     if holder is None:
         leftover = sorted(set(process.marked(home.path).values()))

@@ -15,7 +15,7 @@ UP = ("up", "up -d")
 
 @contextmanager
 def running_stores(settings: Settings, command: str, say: Callable[[str], None]) -> Iterator[Mapping[str, str]]:
-    """Give the variables of `stack.env` while the stores run.
+    """Yield the variables of `stack.env` while the stores run.
 
     Raises:
         StackError: The stack is still starting, or the stores do not start.
@@ -34,7 +34,7 @@ def running_stores(settings: Settings, command: str, say: Callable[[str], None])
 
 @contextmanager
 def run_environ() -> Iterator[None]:
-    """Give this process what a service that runs Dagster has: events in batches, and no proxy before the stores."""
+    """Set this process's variables as for a server that runs Dagster: event batches, no proxy for the stores."""
     before = dict(os.environ)
     os.environ.update(dagster.RUN_ENVIRON)
     os.environ.update({name: value for name, value in child_environ(before, {}).items() if name.lower() == "no_proxy"})

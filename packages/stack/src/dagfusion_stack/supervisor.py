@@ -97,8 +97,8 @@ class Supervisor:
         """Start every service, and tell other processes when all are ready.
 
         Raises:
-            PortBusyError: something else listens on a port that was asked for.
-            ServiceError: a service did not start.
+            PortBusyError: Something else listens on a port that was asked for.
+            ServiceError: A service did not start.
         """
         ports.require_free(self.settings.dagster_port, f"the {dagster.WEBSERVER}", "--dagster-port")
         query_service.require_free(self.settings.http_port, self.settings.flight_port)
@@ -135,7 +135,7 @@ class Supervisor:
         """Return never; a signal ends it as KeyboardInterrupt. A service that ends by itself is started again.
 
         Raises:
-            ServiceError: a service ended more often than it may.
+            ServiceError: A service ended more often than it may.
         """
         while True:
             for number, service in enumerate(self._services):
@@ -144,7 +144,7 @@ class Supervisor:
             time.sleep(WATCH_INTERVAL_S)
 
     def _look_after(self, number: int, service: Service) -> None:
-        """Note that a service has ended, or start it again when that is due."""
+        """Record that a server has ended, or restart it when that is due."""
         restarts, now = service.restarts, time.monotonic()
         if restarts.due is None:
             self._note_end(service, service.child.ending())
@@ -244,13 +244,13 @@ def supervise(settings: Settings, command: str, say: Say) -> Iterator[Supervisor
     """Hold the state folder, end what a killed supervisor left in it, and stop everything at the end.
 
     Args:
-        settings: of the stack.
-        command: the name under which others see who holds the folder.
-        say: takes one line of progress.
+        settings: The settings of the stack.
+        command: The name under which others see who holds the folder.
+        say: Takes one line of progress.
 
     Raises:
-        AlreadyRunningError: another process holds the folder.
-        HomeError: the folder cannot be used.
+        AlreadyRunningError: Another process holds the folder.
+        HomeError: The folder cannot be used.
     """
     home = Home(settings.home)
     home.prepare()
@@ -314,7 +314,7 @@ def down(home: Home, say: Say) -> list[str]:
 
 
 def child_environ(environ: Mapping[str, str], variables: Mapping[str, str]) -> dict[str, str]:
-    """Give services this process's environment, with the stack's settings in place of any other store's or Dagster's.
+    """Return environment variables for servers: this process's, with the stack's settings for Dagster and stores.
 
     Their connections to each other never go through a proxy.
     """

@@ -28,10 +28,10 @@ def column_lineage(
     """Return the lineage of a query's columns, or None if it does not follow from what is known.
 
     Args:
-        statement: the query.
-        keys: the asset of each table.
-        columns: the columns of the assets that are known.
-        names: the names of the query's columns, if they are known; the engine names a column that has no alias.
+        statement: The query.
+        keys: The asset of each table.
+        columns: The columns of the assets that are known.
+        names: The names of the query's columns, if they are known; the engine names a column that has no alias.
     """
     query, assets, schema = statement.query.copy(), dict[str, dg.AssetKey](), MappingSchema(normalize=False)
     for number, table in enumerate(tables_of(query)):

@@ -28,10 +28,10 @@ class Defined:
     """The SQL of an asset.
 
     Attributes:
-        statement: the query.
-        upstreams: the assets that it reads.
-        deps: the asset's dependencies: these, and those that were given.
-        metadata: the SQL, and the lineage of the columns as far as it is known.
+        statement: The query.
+        upstreams: The assets that it reads.
+        deps: The asset's dependencies: these, and those that were given.
+        metadata: The SQL, and the lineage of the columns as far as it is known.
     """
 
     statement: Statement
@@ -50,7 +50,7 @@ def define(
     """Find what an asset's SQL depends on; see `sql_asset`.
 
     Raises:
-        SqlError: the SQL is not one query, a table is of no asset, or no partition mapping fits.
+        SqlError: The SQL is not one query, a table is of no asset, or no partition mapping fits.
     """
     statement = parse_statement(sql, asset_key.to_user_string())
     check_parameters(statement, asset_key, partitions_def)

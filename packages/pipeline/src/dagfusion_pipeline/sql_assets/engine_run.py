@@ -54,10 +54,10 @@ def run_query(context: dg.AssetExecutionContext, query: Defined, storage: Storag
         The rows, which the engine makes as they are read.
 
     Raises:
-        ConfigurationError: the run's event log cannot be queried, or the SQL names another environment.
-        PartitionError: an upstream partition is not materialized, or the partitions of an upstream are not known.
-        MissingObjectError: an upstream has no materialization.
-        dagfusion_query.QueryError: the engine refuses the statement, or it fails.
+        ConfigurationError: The run's event log cannot be queried, or the SQL names another environment.
+        PartitionError: An upstream partition is not materialized, or the partitions of an upstream are not known.
+        MissingObjectError: An upstream has no materialization.
+        dagfusion_query.QueryError: The engine refuses the statement, or it fails.
     """
     _check_environment(context, query, storage)
     settings = _variables(storage)
@@ -78,10 +78,10 @@ def plan_view(context: dg.AssetExecutionContext, query: Defined, storage: Storag
     """Plan the SQL of a view over the tables as they are, and return the view with the tables' full names.
 
     Raises:
-        ConfigurationError: the run's event log cannot be queried, or the SQL names another environment.
-        MissingObjectError: an upstream has no materialization.
-        SqlError: two columns have one name, or a column has a type that no table can have.
-        dagfusion_query.QueryError: the engine refuses the statement.
+        ConfigurationError: The run's event log cannot be queried, or the SQL names another environment.
+        MissingObjectError: An upstream has no materialization.
+        SqlError: Two columns have one name, or a column has a type that no table can have.
+        dagfusion_query.QueryError: The engine refuses the statement.
     """
     _check_environment(context, query, storage)
     settings = _variables(storage)
@@ -219,8 +219,9 @@ def _no_table(context: dg.AssetExecutionContext, upstream: Upstream, snapshot: S
     ]
     if others:
         return MissingObjectError(
-            f"the SQL of asset {asset!r} names the table {min(names)!r}, which was taken for that of asset {name!r} and"
-            f" is that of asset {others[0]!r}: pass the asset in assets= or deps=, or write its key in double quotes"
+            f"the SQL of asset {asset!r} names the table {min(names)!r}. It was resolved to asset {name!r} when the"
+            f" code location was loaded, but belongs to asset {others[0]!r}: add that asset to assets= or deps=, or"
+            " write its key in double quotes"
         )
     return MissingObjectError(
         f"asset {asset!r} reads asset {name!r}, which has no materialization: materialize it first"

@@ -38,24 +38,24 @@ def sql_asset(
     partitions.
 
     Args:
-        key: the asset's key; slashes in a text separate its components.
-        sql: one query, in the SQL of DataFusion.
-        partitions_def: the asset's partitions.
-        io_manager_key: the resource of an IO manager of DagFusion, which stores the rows. The query reads tables of its
+        key: The asset's key; slashes in a text separate its components.
+        sql: One query, in the SQL of DataFusion.
+        partitions_def: The asset's partitions.
+        io_manager_key: The resource of an IO manager of DagFusion, which stores the rows. The query reads tables of its
             environment, with its endpoint and its keys.
-        deps: dependencies that have partition mappings of their own, or that the query does not name.
-        assets: the assets that the query can name. With these, a name of any other table is an error. Without these, a
+        deps: Dependencies that have partition mappings of their own, or that the query does not name.
+        assets: The assets that the query can name. With these, a name of any other table is an error. Without these, a
             table that is of none of `deps` is that of the asset whose key has the words of the name.
-        metadata: the asset's metadata. With `allow_missing_partitions`, upstream partitions that are not materialized
+        metadata: The asset's metadata. With `allow_missing_partitions`, upstream partitions that are not materialized
             have no rows; otherwise they are errors.
-        kinds: the asset's kinds.
-        code_version: by default a hash of the query, which spaces and comments do not change.
-        options: other options of `dagster.asset`, such as `group_name`, `owners`, `tags`, `description`,
+        kinds: The asset's kinds.
+        code_version: By default a hash of the query, which spaces and comments do not change.
+        options: Other options of `dagster.asset`, such as `group_name`, `owners`, `tags`, `description`,
             `automation_condition`, `backfill_policy`, `retry_policy` and `freshness_policy`.
 
     Raises:
-        SqlError: the SQL is not one query, a table is of no asset, or no partition mapping fits.
-        MissingExtraError: the extra `sql` is not installed.
+        SqlError: The SQL is not one query, a table is of no asset, or no partition mapping fits.
+        MissingExtraError: The extra `sql` is not installed.
 
     Example:
         >>> import dagster as dg

@@ -53,7 +53,7 @@ class SqlAssetComponent(dg.Component, dg.Resolvable, dg.Model):
         """Return the definition of the asset.
 
         Raises:
-            SqlError: there is no query, or two, or it cannot be used.
+            SqlError: There is no query, or two, or it cannot be used.
         """
         spec = self.asset
         options = {name: getattr(spec, name, None) for name in _OPTIONS}

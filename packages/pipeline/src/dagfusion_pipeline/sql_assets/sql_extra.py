@@ -11,7 +11,7 @@ def check_sql_extra(what: str) -> None:
     """Refuse to go on without the libraries of the extra, of which none is imported here.
 
     Raises:
-        MissingExtraError: one is not installed.
+        MissingExtraError: One is not installed.
     """
     missing = [name.replace("_", "-") for name in LIBRARIES if find_spec(name) is None]
     if missing:

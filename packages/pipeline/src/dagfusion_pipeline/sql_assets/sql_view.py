@@ -36,20 +36,20 @@ def sql_view(
     tables. Materialize it again when its SQL has changed; Dagster shows it as out of date until then.
 
     Args:
-        key: the asset's key; slashes in a text separate its components.
-        sql: one query, in the SQL of DataFusion. Tables are named as in `sql_asset`.
-        io_manager_key: the resource of an IO manager of DagFusion, whose environment the tables are of.
-        deps: dependencies that the query does not name.
-        assets: the assets that the query can name; see `sql_asset`.
-        metadata: the asset's metadata.
-        kinds: the asset's kinds.
-        code_version: by default a hash of the query, which spaces and comments do not change.
-        options: other options of `dagster.asset`, such as `group_name`, `owners`, `tags` and `description`.
+        key: The asset's key; slashes in a text separate its components.
+        sql: One query, in the SQL of DataFusion. Tables are named as in `sql_asset`.
+        io_manager_key: The resource of an IO manager of DagFusion, whose environment the tables are of.
+        deps: Dependencies that the query does not name.
+        assets: The assets that the query can name; see `sql_asset`.
+        metadata: The asset's metadata.
+        kinds: The asset's kinds.
+        code_version: By default a hash of the query, which spaces and comments do not change.
+        options: Other options of `dagster.asset`, such as `group_name`, `owners`, `tags` and `description`.
 
     Raises:
-        SqlError: the SQL is not one query, has a parameter, or a table is of no asset.
-        MissingExtraError: the extra `sql` is not installed.
-        ConfigurationError: this version of Dagster has no virtual assets.
+        SqlError: The SQL is not one query, has a parameter, or a table is of no asset.
+        MissingExtraError: The extra `sql` is not installed.
+        ConfigurationError: This version of Dagster has no virtual assets.
 
     Example:
         >>> orders = dg.AssetSpec(["silver", "orders"])

@@ -34,11 +34,11 @@ class Statement:
     """A query that parses.
 
     Attributes:
-        sql: its text.
-        query: the text as a tree, in which names without quotes are in lower case.
-        references: the tables that it names, in the order of the text.
-        parameters: the names after `$`.
-        version: a hash of its tokens, which spaces, comments and the case of keywords do not change.
+        sql: Its text.
+        query: The text as a tree, in which names without quotes are in lower case.
+        references: The tables that it names, in the order of the text.
+        parameters: The names after `$`.
+        version: A hash of its tokens, which spaces, comments and the case of keywords do not change.
     """
 
     sql: str
@@ -62,11 +62,11 @@ def parse_statement(sql: str, asset: str) -> Statement:
     """Parse the SQL of an asset.
 
     Args:
-        sql: the text.
-        asset: the asset's key as text, for messages.
+        sql: The text.
+        asset: The asset's key as text, for messages.
 
     Raises:
-        SqlError: it does not parse, is not one query, names a table in three parts, or has an unknown parameter.
+        SqlError: It does not parse, is not one query, names a table in three parts, or has an unknown parameter.
     """
     query = normalize_identifiers(_parsed(sql, asset), dialect=DIALECT)
     parameters = frozenset(node.name for node in query.find_all(exp.Parameter, exp.Placeholder))
@@ -93,7 +93,7 @@ def reference_of(table: exp.Table, asset: str) -> Reference:
     """Return the name of a mention.
 
     Raises:
-        SqlError: it has three parts.
+        SqlError: It has three parts.
     """
     if table.catalog:
         name = f"{table.catalog}.{table.db}.{table.name}"

@@ -40,14 +40,14 @@ def find_key(
     """Return the asset that a name means: one of the known, else the one whose key has the words of the name.
 
     Args:
-        reference: the name.
-        known: the assets that are known.
-        environments: the words that may begin a schema.
-        asset: the asset with the SQL, for messages.
-        is_complete: whether the known assets are all that there are.
+        reference: The name.
+        known: The assets that are known.
+        environments: The words that may begin a schema.
+        asset: The asset with the SQL, for messages.
+        is_complete: Whether the known assets are all that there are.
 
     Raises:
-        SqlError: the name means no asset, or several.
+        SqlError: The name means no asset, or several.
     """
     found = [key for key in known if reference in names_of(key, environments)]
     if len(found) > 1:

@@ -23,9 +23,9 @@ class Upstream:
     """An asset that the SQL names.
 
     Attributes:
-        key: its key.
-        references: the names that the SQL has for its table.
-        mapping: the partition mapping that was given; None for Dagster's own choice.
+        key: Its key.
+        references: The names that the SQL has for its table.
+        mapping: The partition mapping that was given; None for Dagster's own choice.
     """
 
     key: dg.AssetKey
@@ -34,7 +34,7 @@ class Upstream:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all partitions are asked for, whatever there is of them."""
+        """True if all partitions are requested, whichever exist."""
         return isinstance(self.mapping, dg.AllPartitionMapping)
 
 
@@ -80,15 +80,15 @@ def find_upstreams(
     """Return the assets that a statement names, in the order of the text.
 
     Args:
-        statement: the SQL.
-        asset_key: of the asset that it defines.
-        partitions_def: that asset's partitions.
-        deps: the given dependencies, which may have partition mappings.
-        known: what is known of other assets.
-        is_complete: whether the SQL can name only these, and those of `deps`.
+        statement: The SQL.
+        asset_key: The key of the asset that it defines.
+        partitions_def: That asset's partitions.
+        deps: The given dependencies, which may have partition mappings.
+        known: What is known of other assets.
+        is_complete: Whether the SQL can name only these, and those of `deps`.
 
     Raises:
-        SqlError: a table is of no asset or of several, the asset reads itself, or no partition mapping fits.
+        SqlError: A table is of no asset or of several, the asset reads itself, or no partition mapping fits.
     """
     asset = asset_key.to_user_string()
     keys = list(dict.fromkeys([*deps, *known]))
@@ -125,7 +125,7 @@ def check_parameters(
     """Refuse parameters that no run of the asset has values for.
 
     Raises:
-        SqlError: the asset has no partitions, or none by time.
+        SqlError: The asset has no partitions, or none by time.
     """
     windows = sorted(statement.parameters & WINDOW)
     if statement.parameters and partitions_def is None:

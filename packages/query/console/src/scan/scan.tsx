@@ -31,7 +31,7 @@ export function ScanView({ run }: { run: Run }) {
         <TableScan key={index} scan={scan} />
       ))}
       {explanation !== null && scans.length === 0 && <p class="quiet-note">The statement names no table.</p>}
-      {explained === null && <p class="quiet-note">Asking the service how it runs this…</p>}
+      {explained === null && <p class="quiet-note">Explaining…</p>}
       {explanation !== null && (
         <>
           <Plan title="Logical plan" text={explanation.logical} />

@@ -124,7 +124,7 @@ function brokenBy(error: unknown, info: QueryInfo | null): ServiceProblem {
   const said = error instanceof Error ? error.message : String(error);
   return new ServiceProblem(
     "broken_stream",
-    `The result broke off before its end, and the rows below are not all: ${said}`,
+    `The result is incomplete, because the connection ended early: ${said}`,
     0,
   );
 }

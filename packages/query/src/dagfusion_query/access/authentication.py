@@ -45,7 +45,8 @@ class Token:
     Attributes:
         id: Part of the secret, by which the token is found.
         name: The user.
-        sha256: Of the secret, in hexadecimal digits. The secret has 256 random bits, so a slow hash is not needed.
+        sha256: The sha256 of the secret, in hexadecimal digits. The secret has 256 random bits, so a slow hash is not
+            needed.
         grants: What it may read.
         expires: When it ends by itself; None for never.
         revoked: When it was revoked; None while it was not.
@@ -134,7 +135,7 @@ class Tokens:
         """Return the token of a secret.
 
         Raises:
-            UnauthenticatedError: It is no token's, or its token has expired or was revoked.
+            UnauthenticatedError: No token has this secret, or the token has expired or was revoked.
             SettingsError: The file cannot be read.
         """
         known = self._current()

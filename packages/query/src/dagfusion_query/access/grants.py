@@ -145,7 +145,7 @@ class Scopes:
         """Return what may be read.
 
         Args:
-            snapshots: Of the environments that can be read.
+            snapshots: The snapshots of the environments that can be read.
             unavailable: Why the others cannot.
             grants: The caller's.
         """

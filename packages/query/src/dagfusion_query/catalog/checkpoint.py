@@ -80,7 +80,7 @@ class Head:
 
     @property
     def written_at_s(self) -> float:
-        """When it was written, seconds since 1970 by the clock of the writer."""
+        """The time when it was written, seconds since 1970 by the clock of the writer."""
         return float(self.manifest["written_at_s"])
 
     @property

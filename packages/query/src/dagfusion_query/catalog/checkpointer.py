@@ -133,7 +133,7 @@ class Checkpointer:
             except QueryError as error:
                 self._warn(str(error))
             except Exception:  # noqa: BLE001  # a bug must not end the checkpoints for good
-                _log.exception("the checkpoint could not be written; it is tried again")
+                _log.exception("the checkpoint could not be written; retrying")
             self._wait()
 
     def _wait(self) -> None:
@@ -145,4 +145,4 @@ class Checkpointer:
     def _warn(self, problem: str) -> None:
         if problem != self.error:
             self.error = problem
-            _log.warning("%s; it is tried again in %.0f s", problem, self._interval_s)
+            _log.warning("%s; retrying in %.0f s", problem, self._interval_s)

@@ -98,7 +98,7 @@ class Environments:
         return MappingProxyType({name: follower.state() for name, follower in self._followers.items()})
 
     def refresh(self, timeout_s: float) -> None:
-        """Look at all event logs now; those that are down, or take longer, stay as they are."""
+        """Poll all event logs now. Environments that do not answer in time keep their catalog."""
         pool = ThreadPoolExecutor(len(self._followers), thread_name_prefix="dagfusion-refresh")
         try:
             wait([pool.submit(follower.refresh, timeout_s) for follower in self._followers.values()], timeout_s)
@@ -106,7 +106,7 @@ class Environments:
             pool.shutdown(wait=False)
 
     def history(self, environment: str, asset_key: Sequence[str], partition_key: str | None) -> History:
-        """Ask an environment's Dagster what was done about a table or a partition.
+        """Return the Dagster runs of a table or a partition.
 
         Raises:
             EnvironmentUnavailableError: The database does not answer.
@@ -117,10 +117,10 @@ class Environments:
     def past(
         self, as_of: AsOf, names: Collection[TableName] | None, allow: Callable[[str, TableName], bool]
     ) -> Iterator[list[tuple[str, PastTable]]]:
-        """Give tables as of a past event or time, each with its environment; see `PastCatalog.tables`.
+        """Yield tables as of a past event or time, each with its environment; see `PastCatalog.tables`.
 
         Raises:
-            AsOfError: It is in the future, or an event id for tables of several environments.
+            AsOfError: The event or time is in the future, or an event id for tables of several environments.
             UnknownTableError: A table was not there yet.
             PastError: The event log does not have what a table held.
             EnvironmentUnavailableError: The database of an environment does not answer.
@@ -241,7 +241,7 @@ class _Follower:
 
     @contextmanager
     def _public_errors(self) -> Iterator[PastCatalog]:
-        """Give the past; errors of the event log become those that any caller may see."""
+        """Turn errors of the event log into those that any caller may see."""
         if self._past is None:
             raise self._problem
         try:
@@ -254,7 +254,7 @@ class _Follower:
         self._stopped.set()
         self._wake.set()
         if self._catalog is None and self._event_log is not None:
-            self._event_log.close()  # ends a first sync that is under way
+            self._event_log.close()  # ends a first sync that is in progress
 
     def close(self) -> None:
         self._thread.join(_CLOSE_TIMEOUT_S)
@@ -321,4 +321,6 @@ def _asset(past: PastCatalog, name: TableName) -> AssetKey:
 
 def _public(name: str, error: Exception | None) -> QueryError:
     reason = next((text for kind, text in _REASONS if isinstance(error, kind)), "the service's log says why")
-    return EnvironmentUnavailableError(f"environment {name} cannot be read now: {reason}; it is tried again")
+    return EnvironmentUnavailableError(
+        f"environment {name} cannot be read now: {reason}; the service retries automatically"
+    )

@@ -64,7 +64,7 @@ class _News:
 
 
 def fold(snapshot: Snapshot, events: Iterable[Event]) -> Snapshot:
-    """Take events into a snapshot.
+    """Merge events into a snapshot.
 
     Args:
         snapshot: Any generation, `Snapshot(0, environment)` to start.

@@ -30,7 +30,7 @@ _NUMBERS = 3  # of an identity: those of the cluster, the database and the table
 
 
 class Verdict(NamedTuple):
-    """What an event log and a snapshot have in common.
+    """The common events of an event log and a snapshot.
 
     Attributes:
         is_same: True if the snapshot is of this event log, so that it may be combined with it.

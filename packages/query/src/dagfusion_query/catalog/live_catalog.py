@@ -158,7 +158,7 @@ class LiveCatalog:
         return self._follower.settled
 
     def refresh(self) -> Snapshot:
-        """Look at the event log now, and return the generation that results.
+        """Poll the event log now, and return the resulting generation.
 
         Raises:
             EventLogError: It cannot be read.
@@ -216,7 +216,7 @@ class LiveCatalog:
             except QueryError:
                 continue  # it is kept in `lag`, and the last snapshot is served meanwhile
             except Exception:  # noqa: BLE001  # a bug in reading must not end the following for good
-                _log.exception("the event log could not be followed; it is tried again")
+                _log.exception("the event log could not be followed; retrying")
 
     def _start(self, store: SnapshotStore | None) -> None:
         if store is not None:

@@ -174,7 +174,7 @@ class LogFollower:
         self._stale = None if stored.is_current else "the snapshot is of an older version, which did not see all events"
 
     def combine(self, checkpoint: Stored) -> None:
-        """Have the next `read` add what a checkpoint has and the snapshot does not. A later one has all of it, too."""
+        """Merge a checkpoint into the snapshot at the next `read`. A second call replaces the first."""
         if self._cursor is None:
             snapshot = with_asset_states(self.snapshot, checkpoint.snapshot.asset_states)
             self.resume(replace(checkpoint, snapshot=self._seal(snapshot)))

@@ -49,7 +49,7 @@ def decode_manifest(stored: bytes, where: object) -> dict[str, Any]:
         where: Where it was, for errors.
 
     Raises:
-        ValueError: It is torn or damaged, or of another format.
+        ValueError: The manifest is incomplete, damaged or of another format.
     """
     checksum, _, encoded = stored.partition(b"\n")
     if checksum != b"%08x" % zlib.crc32(encoded):

@@ -54,7 +54,12 @@ def moment(at_us: int) -> pa.Scalar:
 
 
 def files_schema(partition: pa.Schema, stats: pa.DataType) -> pa.Schema:
-    """Return the schema of `Table.files`."""
+    """Return the schema of `Table.files`, which has one row for each partition.
+
+    Args:
+        partition: The partition columns, which become the fields of the struct `partition`.
+        stats: The result of `statistics_type`: a struct of bounds and null counts for each column.
+    """
     return pa.schema(
         {
             "event_id": pa.int64(),
@@ -116,7 +121,7 @@ class PublishedView:
 
     @property
     def rank(self) -> tuple[int, int]:
-        """What orders the events of a partition: the id, and the moment, because SQLite gives wiped ids again."""
+        """The order of the events of a partition: the id, and the time, because SQLite reuses wiped ids."""
         return self.event_id, self.at_us
 
 
@@ -293,8 +298,8 @@ def selected(snapshot: Snapshot, selections: Iterable[Selection]) -> Snapshot:
     for name, table in _read_by_views([*tables.values()], snapshot).items():
         if tables.setdefault(name, table).files is not table.files:
             raise PlanError(
-                f"this statement reads some partitions of {name}, of which one of its views reads all: "
-                f"name the table in another way than {name}, such as by the asset's key in double quotes"
+                f"the statement selects partitions of {name}, and one of its views reads all of {name} under the same "
+                "name: in the statement, name the table by its asset key in double quotes"
             )
     return replace(snapshot, tables=MappingProxyType(tables), problems=MappingProxyType({}))
 

@@ -96,7 +96,7 @@ def encode_range_entry(uri: str, size_bytes: int, modified_ns: int, start: int, 
 
 
 def with_paths(entries: Iterable[bytes], paths: Iterable[str]) -> pa.Array:
-    """Return encoded files with other paths inside their store; see `encode_entries`."""
+    """Return encoded files with other paths inside their store, a binary array; see `encode_entries`."""
     head = varint(FileGroup.FILES << 3 | LENGTH)
     files = (
         message(PartitionedFile.PATH, path.encode()) + entry[_path_end(entry) :]

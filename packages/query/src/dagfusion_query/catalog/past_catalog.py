@@ -56,7 +56,7 @@ class PastTable:
     Attributes:
         table: The table.
         moment: Its state.
-        layouts: Those of its files.
+        layouts: The layouts of its files.
         folder: Where its snapshot is for other processes; None where it is in memory only.
         pins: How many statements need the folder.
     """
@@ -70,7 +70,7 @@ class PastTable:
 
 @dataclass(frozen=True)
 class _Key:
-    """What a past table is kept by: a full sync, which may follow the deletion of a run, begins anew."""
+    """The cache key of a past table: a full sync, which may follow the deletion of a run, begins anew."""
 
     asset_key: AssetKey
     event_id: int
@@ -100,7 +100,7 @@ class PastCatalog:
         """Return the state that an event id or a time stands for.
 
         Raises:
-            AsOfError: It is in the future.
+            AsOfError: The event or time is in the future.
             EventLogError: The event log cannot be read.
         """
         key = (as_of, self._live.lag().syncs)
@@ -124,7 +124,7 @@ class PastCatalog:
         names: Collection[TableName] | None,
         allow: Callable[[TableName], bool] = lambda _: True,
     ) -> Iterator[list[PastTable]]:
-        """Give tables as of a moment; their folders stay until the end of the block.
+        """Yield tables as of a moment; their snapshot folders are kept until the block ends.
 
         Args:
             moment: The state.
@@ -135,7 +135,7 @@ class PastCatalog:
             UnknownTableError: A table was not there yet.
             UnknownPastError: The event log does not have what a table held.
             NameCollisionError: Two assets had a table of one name.
-            AsOfError: They are too many.
+            AsOfError: The statement names too many tables.
             EventLogError: The event log cannot be read.
         """
         found: list[PastTable] = []

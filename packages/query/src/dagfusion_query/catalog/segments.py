@@ -85,7 +85,7 @@ def absent_rows(absences: Iterable[Absence]) -> pa.Table:
 
 
 def find_partitions(rows: pa.Table, keys: pa.Array) -> Iterator[tuple[int, str | None, tuple[int, int]]]:
-    """Yield number, partition key and rank of the rows whose partition key is one of `keys`."""
+    """Yield number, partition key and rank of the rows whose partition key is one of `keys`, a string array."""
     found = pc.indices_nonzero(pc.is_in(rows["partition_key"], value_set=keys))
     if len(found):
         taken = rows.select(["partition_key", "event_id", "materialized_at"]).take(found)
@@ -226,7 +226,10 @@ def _is_later(event: Materialization | None, known: tuple[int, int]) -> bool:
 
 
 def convert(values: Sequence[Any], kind: pa.DataType, where: str) -> pa.Array:
-    """Convert JSON values to an Arrow type, strictly: an integer column takes integers, a date column ISO dates.
+    """Convert JSON values to an array, strictly: an integer column takes integers, a date column ISO dates.
+
+    Returns:
+        An array of type `kind`, one element a value.
 
     Raises:
         MalformedRecordError: A value is not of the type; the message names `where` and, when there is one, the value.
@@ -252,7 +255,7 @@ def json_type(kind: pa.DataType) -> pa.DataType:
 
 
 def cast(values: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Convert an array of `json_type(kind)` to `kind`.
+    """Convert an array of type `json_type(kind)` to one of type `kind` and the same length.
 
     Raises:
         pa.ArrowInvalid: A text is not of the type.
@@ -288,7 +291,7 @@ def is_orderable(kind: pa.DataType) -> bool:
 
 
 def struct_array(kind: pa.DataType, length: int, children: Sequence[pa.Array]) -> pa.StructArray:
-    """Return a struct array of valid structs, also one of no fields."""
+    """Return a struct array of `length` valid structs, also one of no fields."""
     return pa.StructArray.from_buffers(kind, length, [None], children=children)
 
 
@@ -299,8 +302,11 @@ def read_bounds(stats: pa.StructType, columns: Sequence[bytes]) -> pa.StructArra
     converted again in Python.
 
     Args:
-        stats: What `statistics_type` returned for the layout.
+        stats: The result of `statistics_type` for the layout.
         columns: `DataFile.columns`, one a file.
+
+    Returns:
+        A struct array of type `stats`, one element a file.
 
     Raises:
         MalformedRecordError: Some value is not of its column's type.

@@ -127,7 +127,7 @@ class SnapshotStore:
         """Map the latest generation, or return None if there is none.
 
         Raises:
-            SnapshotError: It is torn or damaged, or of another format.
+            SnapshotError: The snapshot is incomplete, damaged or of another format.
         """
         try:
             manifests = manifest_paths(self._folder)
@@ -142,7 +142,7 @@ class SnapshotStore:
         return max((generation_of(path) for path in manifest_paths(self._folder)), default=0)
 
     def _forget_removed(self) -> None:
-        """Have segments written again that were removed from the folder; they are still mapped here."""
+        """Forget segments that were removed from the folder, so that they are written again."""
         present = {entry.name for entry in os.scandir(self._segments)}
         self._written = {key: (rows, file) for key, (rows, file) in self._written.items() if file.name in present}
 

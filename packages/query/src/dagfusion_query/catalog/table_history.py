@@ -29,7 +29,7 @@ def compare(name: str, before: Table | None, after: Table | None, events: tuple[
         name: The table's.
         before: The first state; None if there was no table.
         after: The second.
-        events: Of the states.
+        events: The events of the states.
     """
     joined = _partitions(before).join(_partitions(after), _KEY, join_type="full outer", right_suffix="_after")
     then, now = joined["event_id"], joined["event_id_after"]

@@ -31,7 +31,11 @@ _NAMED_PARTITIONS = 3
 
 
 def build_table(environment: str, asset_key: AssetKey, state: AssetState) -> Table | None:
-    """Build an asset's table, or None when no materialization of it counts and none was refused."""
+    """Build an asset's table; its `files` have one row for each partition, see `files_schema`.
+
+    Returns:
+        None if no materialization of the asset counts and none was refused.
+    """
     name = table_name(environment, asset_key)
     if state.view is not None and state.view.event_id > max(map(_latest_event, state.segments), default=0):
         return _view_table(environment, asset_key, name, state.view)
@@ -83,7 +87,7 @@ def _view_table(environment: str, asset_key: AssetKey, name: TableName, publishe
 
 
 def name_tables(tables: Mapping[AssetKey, Table]) -> tuple[Mapping[TableName, Table], Mapping[TableName, QueryError]]:
-    """Give each table its name; names that several assets claim become errors, and hide nothing else."""
+    """Name the tables; a name that several assets claim becomes an error of these only."""
     claims: dict[TableName, list[Table]] = {}
     for asset_key in sorted(tables):
         claims.setdefault(tables[asset_key].name, []).append(tables[asset_key])
@@ -100,7 +104,16 @@ def name_tables(tables: Mapping[AssetKey, Table]) -> tuple[Mapping[TableName, Ta
 
 
 def conform(rows: pa.Table, segment: Segment, schema: pa.Schema) -> pa.Table:
-    """Give a segment's rows the table's partition columns and statistics, sharing memory where the types agree."""
+    """Convert a segment's rows to the table's partition columns and statistics, without a copy if the types agree.
+
+    Args:
+        rows: Rows of the segment, as `files_schema` has them for its layout.
+        segment: The segment.
+        schema: The result of `files_schema` for the table.
+
+    Returns:
+        As many rows, of this schema.
+    """
     if rows.schema.equals(schema):
         return rows
     if rows.schema.field("partition").type != schema.field("partition").type:

@@ -23,17 +23,19 @@ if TYPE_CHECKING:
 
 FAULTS, NOT_EXAMINED = 1, 2  # exit codes
 
-Json = Annotated[bool, typer.Option("--json", help="Write one JSON document, for programs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 MaxObjects = Annotated[
-    int, typer.Option("--max-objects", min=1, help="The most objects of an environment that are listed.")
+    int, typer.Option("--max-objects", min=1, help="The maximum number of objects listed per environment.")
 ]
 OrphansAfter = Annotated[
     float,
-    typer.Option("--orphans-after-hours", min=0, help="The age from which an object that no event names is a fault."),
+    typer.Option(
+        "--orphans-after-hours", min=0, help="The age in hours from which an object without an event is a fault."
+    ),
 ]
 Months = Annotated[int, typer.Option("--months", min=1, max=120, help="The number of months, from now.")]
 Requests = Annotated[
-    int | None, typer.Option("--requests", min=0, help="GETs of queries each month, if no service has counted them.")
+    int | None, typer.Option("--requests", min=0, help="GET requests per month, if --url is not given.")
 ]
 
 
@@ -46,7 +48,7 @@ def doctor(
     max_objects: MaxObjects = 100_000,
     orphans_after_hours: OrphansAfter = 24.0,
 ) -> None:
-    """Examine the database, the buckets, the tables and the settings, and say what to do.
+    """Examine the database, the buckets, the tables and the settings, and suggest fixes.
 
     Nothing is changed. The exit code is 0 for a healthy environment, 1 for faults, and 2 if something could not be
     examined and the rest has no fault.

@@ -101,7 +101,7 @@ def sql(
     max_rows: MaxRows = 40,
     as_of: AsOf = None,
 ) -> None:
-    """Run a query."""
+    """Run a statement and show its result."""
     statement, values = _statement(query, file), read_parameters(param or ())
     path = None if output_file is None or str(output_file) == "-" else output_file
     try:
@@ -143,7 +143,7 @@ def history(
     token: Token = None,
     form: FormatOption = OutputFormat.table,
 ) -> None:
-    """Show what the latest runs wrote of a table, or what differs between two of its states."""
+    """List the latest runs that wrote to a table, or compare two states of the table."""
     with _connect(event_log, environment, url, token) as connection:
         interruptibly(lambda: _output(form).rows(*_history(connection, table, diff, limit)))
 

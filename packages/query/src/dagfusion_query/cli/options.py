@@ -27,7 +27,8 @@ Environment = Annotated[
     typer.Option("--environment", "-e", help="The name of the event log's environment, such as local, uat or prod."),
 ]
 Query = Annotated[
-    str | None, typer.Argument(help="One SELECT statement. If it is missing or `-`, it is read from stdin.")
+    str | None,
+    typer.Argument(metavar="STATEMENT", help="One SELECT statement. If it is missing or `-`, it is read from stdin."),
 ]
 File = Annotated[Path | None, typer.Option("--file", "-f", metavar="FILE", help="Read the statement from a file.")]
 Params = Annotated[
@@ -59,10 +60,10 @@ OutputFile = Annotated[
 ]
 Url = Annotated[str | None, typer.Option("--url", metavar="URL", help=option_help(ClientSettings, "url"))]
 Token = Annotated[str | None, typer.Option("--token", metavar="TOKEN", help=option_help(ClientSettings, "token"))]
-MaxRows = Annotated[int, typer.Option("--max-rows", min=0, help="The most rows that a table shows; 0 shows all.")]
+MaxRows = Annotated[int, typer.Option("--max-rows", min=0, help="The maximum number of rows shown; 0 shows all.")]
 EveryAsset = Annotated[bool, typer.Option("--all", help="List assets that are not Parquet, too, each with the reason.")]
 TableName = Annotated[str, typer.Argument(metavar="TABLE", help="schema.table, as `dagfusion tables` lists it.")]
-Limit = Annotated[int, typer.Option("--limit", min=1, max=100, help="The most generations.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=100, help="The maximum number of revisions.")]
 Diff = Annotated[
     tuple[str, str] | None,
     typer.Option(

@@ -30,7 +30,7 @@ class Grid:
     """A table.
 
     Attributes:
-        names: Of the columns.
+        names: The names of the columns.
         right: Which columns stand to the right.
         rows: Texts by column; None is NULL.
     """
@@ -45,7 +45,7 @@ class Grid:
         """Yield the table, line by line.
 
         Args:
-            width: Of the terminal; a table that is wider is folded. None folds nothing.
+            width: The width of the terminal; a table that is wider is folded. None folds nothing.
             is_plain: Whether only ASCII can be shown around the texts.
             null: Marks up what stands for NULL.
             head: Marks up names of columns.

@@ -35,12 +35,14 @@ Expires = Annotated[
     str, typer.Option("--expires", metavar="TIME", help="The lifetime of the token, such as 90d, 12h or never.")
 ]
 
+TokenName = Annotated[str, typer.Argument(metavar="NAME", help="The name of the token.")]
+
 _DURATION = re.compile(r"([1-9]\d{0,4})([mhd])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
 @token.command()
-def create(name: str, grant: Grant, expires: Expires = "90d", config: ConfigFile = None) -> None:
+def create(name: TokenName, grant: Grant, expires: Expires = "90d", config: ConfigFile = None) -> None:
     """Create a token and print its secret, which is shown only once."""
     from dagfusion_query.access.grants import meaning  # noqa: PLC0415  # imports pyarrow
 
@@ -64,7 +66,10 @@ def show(config: ConfigFile = None) -> None:
 
 
 @token.command()
-def revoke(name: str, config: ConfigFile = None) -> None:
+def revoke(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name or the id of the token.")],
+    config: ConfigFile = None,
+) -> None:
     """Revoke a token, by its name or id. A running service refuses it from then on."""
     revoked = _tokens(config).revoke(name)
     typer.echo(f"revoked {revoked.name} ({revoked.id})")

@@ -58,14 +58,14 @@ class _TlsConnection(_Connection, http.client.HTTPSConnection):
 
 
 class ConnectionPool:
-    """Asks a service. Thread-safe.
+    """The connections to a service. Thread-safe.
 
     Args:
         url: `http://host:port` or `https://host:port`, with the path of a proxy if there is one.
         token: The access token, sent in a header; or a reference to the secret that has it.
 
     Raises:
-        SettingsError: The URL or the token is none.
+        SettingsError: The URL or the token is malformed.
     """
 
     def __init__(self, url: str, token: str | None) -> None:
@@ -119,7 +119,7 @@ class ConnectionPool:
             return response.document(kind)
 
     def release(self, connection: http.client.HTTPConnection) -> None:
-        """Take a connection back whose answer was read to its end."""
+        """Return a connection to the pool after its response was read completely."""
         with self._lock:
             if not self._closed and len(self._idle) < _MAX_IDLE:
                 self._idle.append(connection)
@@ -180,40 +180,44 @@ class HttpResponse:
         self.headers = response.headers
 
     def check(self) -> None:
-        """Read what an answer says that is none.
+        """Raise the error of a response without status 200.
 
         Raises:
-            QueryError: What it says is wrong.
+            QueryError: The response has an error.
         """
         if self._response.status == http.client.OK:
             return
         with self:
             if self.headers.get_content_type() != _PROBLEM:
-                raise self._pool.unreachable(f"answered {self._response.status}, and is no query service")
+                raise self._pool.unreachable(
+                    f"answered {self._response.status}: check that it is a DagFusion query service"
+                )
             raise self.document(ProblemDocument).error()
 
     def require(self, media_type: str) -> None:
-        """Check what the body is.
+        """Check the media type of the body.
 
         Raises:
-            ServiceUnreachableError: Something else.
+            ServiceUnreachableError: The body has another media type.
         """
         if self.headers.get_content_type() != media_type:
-            raise self._pool.unreachable(f"answered without {media_type}, and is no query service")
+            raise self._pool.unreachable(f"answered without {media_type}: check that it is a DagFusion query service")
 
     def document(self, kind: type[T]) -> T:
         """Return the body as the value whose document it is.
 
         Raises:
-            ServiceUnreachableError: It is another document, or none.
+            ServiceUnreachableError: The body is another document, or not JSON.
         """
         try:
             return codec.read(kind, orjson.loads(self.read()))
         except orjson.JSONDecodeError as error:
-            raise self._pool.unreachable("answered without JSON, and is no query service") from error
+            raise self._pool.unreachable(
+                "sent a response that is not JSON: check that it is a DagFusion query service"
+            ) from error
         except codec.DocumentError as error:
             raise self._pool.unreachable(
-                f"answered with another document ({error}), and is no query service"
+                f"sent an unexpected response ({error}): check that it is a DagFusion query service"
             ) from error
 
     def read(self, size: int | None = None) -> bytes:

@@ -98,7 +98,7 @@ class FlightCalls(flight.ClientMiddlewareFactory):  # type: ignore[misc]
         token: The access token; None where the service wants none.
 
     Raises:
-        SettingsError: The URL or the token is none.
+        SettingsError: The URL or the token is malformed.
     """
 
     def __init__(self, url: str, token: str | None) -> None:
@@ -129,7 +129,7 @@ class FlightCalls(flight.ClientMiddlewareFactory):  # type: ignore[misc]
             as_of: The past event or time that it reads the tables as of.
 
         Raises:
-            QueryError: What the service says is wrong, or that there is none.
+            QueryError: The service returned an error, or cannot be reached.
         """
         return self.listened(step, as_of)[0]
 
@@ -161,11 +161,11 @@ class FlightCalls(flight.ClientMiddlewareFactory):  # type: ignore[misc]
             return codec.read(kind, orjson.loads(b"".join(self.act(action, body, as_of))))
         except (orjson.JSONDecodeError, codec.DocumentError) as error:
             raise ServiceUnreachableError(
-                f"the service at {self.shown} answered with another document ({error}), and is no query service"
+                f"the server at {self.shown} is not a DagFusion query service: unexpected response ({error})"
             ) from error
 
     def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         self._closed = True
         self.client.close()
 
@@ -192,7 +192,7 @@ class FlightResult(RemoteResult):
         self._seconds = time.perf_counter() - started
 
     def cancel(self) -> None:
-        """Give the query up, also while another thread takes its rows."""
+        """Cancel the query, also while another thread reads its rows."""
         self._cancelled.set()
         self._end()
 
@@ -228,7 +228,7 @@ class FlightConnection(RemoteConnection):
         token: The access token; None where the service wants none.
 
     Raises:
-        SettingsError: The URL or the token is none.
+        SettingsError: The URL or the token is malformed.
     """
 
     def __init__(self, url: str, token: str | None = None) -> None:
@@ -266,7 +266,7 @@ class FlightConnection(RemoteConnection):
 
     @contextmanager
     def _command(self, query: str, params: Params, as_of: AsOf | None) -> Iterator[bytes]:
-        """Give the Flight SQL command of a statement; with parameters, of one that is prepared meanwhile."""
+        """Yield the Flight SQL command of a statement; with parameters, it is prepared until the block ends."""
         check_text(query)
         if not params:
             yield packed("CommandStatementQuery", query=query)
@@ -302,7 +302,7 @@ def _checked(url: str) -> tuple[str, str]:
     """Return the URL as Flight wants it, and as it is shown.
 
     Raises:
-        SettingsError: It is none.
+        SettingsError: The URL is malformed.
     """
     parts = urlsplit(url)
     try:

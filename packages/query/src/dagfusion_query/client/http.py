@@ -60,7 +60,7 @@ class HttpResult(RemoteResult):
         self._seconds = time.perf_counter() - started
 
     def cancel(self) -> None:
-        """Give the query up, also while another thread takes its rows."""
+        """Cancel the query, also while another thread reads its rows."""
         self._cancelled = True
         self._response.cut()
         with self._taking:  # a preview that is reading ends first
@@ -85,7 +85,7 @@ class HttpResult(RemoteResult):
             return None
 
     def _read(self, step: Callable[[], Any]) -> Any:
-        """Take a step of reading, and find out what is wrong with a stream that breaks."""
+        """Do one step of reading, and find the cause if the stream breaks."""
         try:
             return step()
         except _BROKEN as error:
@@ -107,7 +107,7 @@ class HttpResult(RemoteResult):
         return broken if said is None else said.error()
 
     def _end(self) -> None:
-        """Let the connection go; where rows are left, that cancels the query."""
+        """Release the connection; if rows are left, this cancels the query."""
         with self._lock:
             if self._is_over:
                 return
@@ -124,7 +124,7 @@ class HttpConnection(RemoteConnection):
         token: The access token; None where the service wants none.
 
     Raises:
-        SettingsError: The URL or the token is none.
+        SettingsError: The URL or the token is malformed.
     """
 
     def __init__(self, url: str, token: str | None = None) -> None:

@@ -81,11 +81,11 @@ class RemoteResult(Result):
 
     @abstractmethod
     def _ask_stats(self) -> Stats:
-        """Ask the service what the query has cost."""
+        """Request the query's stats from the service."""
 
     @abstractmethod
     def _end(self) -> None:
-        """Let go of the stream; where rows are left, that cancels the query. May be called again."""
+        """Close the stream; if rows are left, this cancels the query. May be called again."""
 
 
 class RemoteConnection(Connection):
@@ -156,15 +156,15 @@ class RemoteConnection(Connection):
 
     @abstractmethod
     def _generations(self, name: TableName, limit: int) -> GenerationsDocument:
-        """Ask the service for generations."""
+        """Request the revisions of a table from the service."""
 
     @abstractmethod
     def _diff(self, name: TableName, before: str, after: str | None) -> TableDiff:
-        """Ask the service for the difference of two states."""
+        """Request the difference of two states from the service."""
 
     @abstractmethod
     def _disconnect(self) -> None:
-        """Let the connections go."""
+        """Close the connections."""
 
 
 def table_info(table: TableDocument) -> TableInfo:
@@ -218,7 +218,7 @@ def authorization(token: str | None) -> str | None:
         token: The token; or a reference to the secret that has it, which is read again each minute.
 
     Raises:
-        SettingsError: It is no token.
+        SettingsError: The token is malformed.
         SecretUnavailableError: The secret cannot be read.
     """
     secret = resolved(token)

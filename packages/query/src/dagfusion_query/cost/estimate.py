@@ -24,7 +24,7 @@ class LifecycleRule:
     """One enabled rule for current versions.
 
     Attributes:
-        prefix: Of the keys that it is for.
+        prefix: The prefix of the keys that it is for.
         moves: Days and storage classes, in order.
         expires_days: None if it deletes nothing.
         above_bytes: Objects must be larger.
@@ -72,10 +72,10 @@ def storage_classes(
     """Return the storage class of each object at its age; `GONE` if a rule has deleted it.
 
     Args:
-        keys: Of the objects.
+        keys: The keys of the objects.
         sizes: In bytes.
         ages_days: The age of each.
-        rules: Of the bucket. Where two of them apply, the later move counts, and any deletion.
+        rules: The rules of the bucket. Where two of them apply, the later move counts, and any deletion.
     """
     found = np.full(len(sizes), STANDARD, dtype="U16")
     moved_at = np.full(len(sizes), -1.0)
@@ -130,7 +130,7 @@ class StoredFiles:
 
     Attributes:
         table: The name.
-        keys: Of the objects, in their buckets.
+        keys: The keys of the objects, in their buckets.
         sizes: In bytes.
         ages_days: Since they were written.
         would_gain: Whether a consolidation would make scans faster.
@@ -171,7 +171,7 @@ class MonthCost:
 
 @dataclass(frozen=True)
 class Saving:
-    """What a consolidation of a table would change.
+    """The change of costs by a consolidation of a table.
 
     Attributes:
         objects_now: GETs of a scan of all partitions, without local copies.

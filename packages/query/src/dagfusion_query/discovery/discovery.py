@@ -68,7 +68,7 @@ class Discovery:
             return len(self._waiting) + len(self._findings)
 
     def recognise(self, identity: str, *, resume: bool) -> None:
-        """Take up what was known of an event log.
+        """Load the cached records of an event log.
 
         Args:
             identity: The event log's.
@@ -84,11 +84,11 @@ class Discovery:
             self._wait_for(event for event in left if event.event_id not in learnt_ids)
 
     def start_sync(self) -> None:
-        """A full sync begins: the events that it finds are all that there are."""
+        """Start a full sync: the events that it finds are all that exist."""
         self._found_by_sync, self._events_of_sync = {}, set()
 
     def end_sync(self) -> None:
-        """The full sync is complete: nothing else needs to be learnt, or remembered."""
+        """End the full sync, and forget the records of all other events."""
         found = self._found_by_sync or {}
         self._found_by_sync = None
         self._cache.keep_only(self._events_of_sync)
@@ -141,7 +141,7 @@ class Discovery:
         self._cache.flush()
 
     def published(self) -> None:
-        """Note that all records that were taken are in a stored snapshot."""
+        """Record that all records that were taken are in a stored snapshot."""
         self._cache.published(self._taken)
         self._taken = []
 
@@ -151,7 +151,7 @@ class Discovery:
             self._changed.wait_for(lambda: not self._active, timeout_s)
 
     def close(self) -> None:
-        """Stop looking; what is under way ends by itself."""
+        """Stop looking; what is in progress ends by itself."""
         with self._changed:
             self._closed = True
             self._queue.clear()
@@ -179,7 +179,7 @@ class Discovery:
         return event._replace(file=files[0] if len(files) == 1 else DataFiles(files))
 
     def _wait_for(self, events: Iterable[Materialization]) -> None:
-        """Have events learnt; of each partition the latest."""
+        """Queue events for discovery, the latest of each partition."""
         new = []
         with self._changed:
             for event in events:
@@ -200,7 +200,7 @@ class Discovery:
             threading.Thread(target=self._work, name="dagfusion-discovery", daemon=True).start()
 
     def _work(self) -> None:
-        """Learn until nothing is left, or the store does not answer."""
+        """Work through the queue until it is empty, or the store does not answer."""
         while (event := self._next()) is not None:
             try:
                 outcome: Outcome | None = self._look_at(event)

@@ -47,7 +47,7 @@ class Tail:
 
     Attributes:
         data: The last bytes.
-        size: Of the object, bytes.
+        size: The size of the object, bytes.
         etag: The store's, or None.
         modified: When the store took the object.
     """
@@ -62,18 +62,18 @@ def footer_bytes(tail: Tail) -> int:
     """Return how many bytes at the end of an object are its footer.
 
     Raises:
-        UndiscoverableError: It is not Parquet.
+        UndiscoverableError: The object is not Parquet.
     """
     if not tail.size:
-        raise UndiscoverableError("it is no whole Parquet file: it is empty")
+        raise UndiscoverableError("the file is empty")
     if tail.data[-len(MAGIC) :] == _ENCRYPTED:
-        raise UndiscoverableError("it is encrypted Parquet, which cannot be read")
+        raise UndiscoverableError("the file is encrypted Parquet, which cannot be read")
     if len(tail.data) < _TRAILER_BYTES or tail.data[-len(MAGIC) :] != MAGIC:
-        raise NotParquetError(f"{NotParquetError.PREFIX}it does not end as a Parquet file does")
+        raise NotParquetError(f"{NotParquetError.PREFIX}the file does not end with the bytes PAR1")
     length = int.from_bytes(tail.data[-_TRAILER_BYTES : -len(MAGIC)], "little") + _TRAILER_BYTES
     if length > tail.size:
         raise UndiscoverableError(
-            f"it is no whole Parquet file: a footer of {length:,} bytes in a file of {tail.size:,} bytes"
+            f"the file is truncated: its footer has {length:,} bytes, and the file {tail.size:,} bytes"
         )
     return length
 
@@ -99,7 +99,7 @@ def describe(uri: str, tail: Tail) -> Described:
         tail: With the whole footer.
 
     Raises:
-        UndiscoverableError: It is not Parquet.
+        UndiscoverableError: The object is not Parquet.
     """
     import pyarrow.parquet as pq  # noqa: PLC0415  # most processes read no footer
 

@@ -92,8 +92,8 @@ class ForeignObjects:
         """Return the end of an object, with its whole Parquet footer.
 
         Raises:
-            ObjectMissingError: There is none.
-            UndiscoverableError: It is not Parquet.
+            ObjectMissingError: The object does not exist.
+            UndiscoverableError: The object is not Parquet.
         """
         tail = self._end(place, _TAIL_BYTES)
         needed = footer_bytes(tail)
@@ -107,8 +107,8 @@ class ForeignObjects:
             or `.`, which Spark and Hive leave out too.
 
         Raises:
-            ObjectMissingError: There is no such folder.
-            UndiscoverableError: It has more files than are looked at, or is a table of another format.
+            ObjectMissingError: The folder does not exist.
+            UndiscoverableError: The folder has too many files, or is a table of another format.
         """
         found: list[Place] = []
         empty = True
@@ -150,7 +150,7 @@ class ForeignObjects:
             except BaseError:
                 if obstore.head(store, place.key)["size"]:  # an empty object has no end that could be asked for
                     raise
-                raise UndiscoverableError("it is no whole Parquet file: it is empty") from None
+                raise UndiscoverableError("the file is empty") from None
         meta = answer.meta
         return Tail(data, meta["size"], meta["e_tag"], meta["last_modified"])
 
@@ -170,13 +170,13 @@ def places(text: str, bucket: str | None = None) -> list[Place]:
         bucket: The one bucket that it may be in; None allows any, and local files.
 
     Raises:
-        UndiscoverableError: It names no place, or one that may not be read.
+        UndiscoverableError: The text names no place, or one that may not be read.
     """
     raw = _place(text)
     if bucket is not None and raw.store != bucket_url(bucket):
         raise UndiscoverableError(
-            f"it names {shown(raw.uri)}, which is outside of this environment's bucket: put the object there, or "
-            "change s3_bucket in the service's configuration"
+            f"the materialization names {shown(raw.uri)}, which is outside of this environment's bucket: put the "
+            "object there, or change s3_bucket in the service's configuration"
         )
     plain = Place(raw.store, unquote(raw.key))
     return [raw] if plain == raw else [raw, plain]
@@ -210,7 +210,9 @@ def _place(text: str) -> Place:
     if separator and scheme in _S3:
         bucket, _, key = rest.partition("/")
         if not bucket or not key.strip("/") or "@" in bucket:
-            raise UndiscoverableError("its S3 URI must read s3://bucket/key, and has no key, no bucket, or a password")
+            raise UndiscoverableError(
+                "the S3 URI of the materialization must read s3://bucket/key; it has no key, no bucket, or a password"
+            )
         return Place(bucket_url(bucket), key)
     if text.lower().startswith("file:/"):
         path = rest.removeprefix("localhost") if separator else text[len("file:") :]
@@ -219,15 +221,17 @@ def _place(text: str) -> Place:
     if text.startswith("/"):
         return _local(text)
     if separator and scheme.isalnum():
-        raise UndiscoverableError(f"it names a {scheme}:// URL, and only s3:// and local files can be read")
+        raise UndiscoverableError(
+            f"the materialization names a {scheme}:// URL, and only s3:// and local files can be read"
+        )
     raise UndiscoverableError(
-        f"it names {shown(text)}, which is neither an absolute path nor an s3:// URI: log the whole path or URI in "
-        "the metadata"
+        f"the materialization names {shown(text)}, which is neither an absolute path nor an s3:// URI: log the whole "
+        "path or URI in the metadata"
     )
 
 
 def _local(path: str) -> Place:
     normal = os.path.normpath(path).lstrip("/")
     if not normal:
-        raise UndiscoverableError("it names the root folder")
+        raise UndiscoverableError("the materialization names the root folder: log the path of the file in the metadata")
     return Place("file:///", f"{normal}/" if path.endswith("/") else normal)

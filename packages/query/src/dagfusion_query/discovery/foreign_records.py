@@ -46,7 +46,7 @@ class ForeignRecords:
             partition_key: Dagster's.
 
         Raises:
-            TemporaryReadError: It is not there, or the store refuses to give it.
+            TemporaryReadError: The object does not exist, or the store refuses the request.
             UndiscoverableError: It is not Parquet that can be read. One file that is not makes its whole folder so,
                 since a part of a partition would be a wrong answer.
             StoreUnavailableError: The store does not answer.
@@ -104,8 +104,8 @@ def event_columns(partition_key: str | None, dimensions: Sequence[tuple[str, str
     Args:
         partition_key: Dagster's; the values of several dimensions are joined by `|`, in the order of their names.
         dimensions: Name and value of each dimension, where the event tells.
-        key: Of the object or folder. Its `name=value` segments name the dimensions where the event does not, and order
-            them where it does.
+        key: The key of the object or folder. Its `name=value` segments name the dimensions where the event does not,
+            and order them where it does.
 
     Returns:
         Names and values in path order; none for an unpartitioned materialization; `partition_key` where no name is

@@ -44,7 +44,8 @@ class Refusal(NamedTuple):
 
     def error(self) -> UndiscoverableError:
         """Return the error that says so; the reason, which is what is stored, has its kind."""
-        is_other = self.reason.startswith(NotParquetError.PREFIX)
+        reason = self.reason.removeprefix("it is ")  # which an earlier version wrote before it
+        is_other = reason.startswith(NotParquetError.PREFIX)
         return NotParquetError(self.reason) if is_other else UndiscoverableError(self.reason)
 
 
@@ -96,20 +97,20 @@ class RecordCache:
         }
 
     def wait_for(self, events: Iterable[Materialization]) -> None:
-        """Note events that have still to be learnt."""
+        """Queue events for discovery."""
         for event in events:
             self._waiting[event.event_id] = _document(event)
             self._done.discard(event.event_id)
             self._gone.discard(event.event_id)
 
     def remember(self, event: Materialization, outcome: Outcome) -> None:
-        """Note what was learnt."""
+        """Store discovered records."""
         said = {"error": outcome.reason} if isinstance(outcome, Refusal) else outcome
         packed = zlib.compress(orjson.dumps(said), 1)
         self._new[event.event_id] = (event.event_id, event.at_us, _uri(event), packed)
 
     def published(self, event_ids: Iterable[int]) -> None:
-        """Note events that need not wait any more: what was learnt of them is in a stored snapshot."""
+        """Remove published events from the queue: their records are in a stored snapshot."""
         self._done.update(event_ids)
 
     def keep_only(self, event_ids: set[int]) -> None:

@@ -40,10 +40,10 @@ _SUFFIX = ".parquet"
 
 @dataclass(frozen=True)
 class BucketFacts:
-    """What S3 reports of a bucket.
+    """The facts that S3 reports about a bucket.
 
     Attributes:
-        name: Of the bucket.
+        name: The name of the bucket.
         problem: Why it cannot be listed; None if it can.
         region: Its region.
         public_access_block: The four settings; those that are not there are off.
@@ -84,7 +84,7 @@ def read_bucket_facts(client: Any, bucket: str, clock: Callable[[], float] = tim
     """Return the facts of a bucket; what its user may not ask for is in `unknown`.
 
     Args:
-        client: Of boto3.
+        client: The client of boto3.
         bucket: The name.
         clock: The clock of this machine, in seconds since 1970.
     """
@@ -163,11 +163,11 @@ class Listing:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How the objects of a table differ from its events, by URI.
+    """The differences between the objects of a table and its events, by URI.
 
     Attributes:
         missing: Named by an event, and not in the bucket.
-        changed: Of another size or etag than its event says.
+        changed: Objects whose size or etag differs from that in their event.
         orphaned: In the folder of the table, named by no event that counts, and old.
         archived: In a storage class that queries cannot read.
     """
@@ -207,7 +207,7 @@ def list_objects(client: Any, table: Table, limit: int) -> Listing:
     """List the objects of a table, at most `limit` of them.
 
     Args:
-        client: Of boto3.
+        client: The client of boto3.
         table: From the catalog.
         limit: The most objects.
     """
@@ -225,7 +225,7 @@ def compare(table: Table, listing: Listing, old: datetime, named: Collection[str
 
     Args:
         table: From the catalog.
-        listing: Of its folders.
+        listing: The listing of its folders.
         old: Objects that no event names count as orphaned if they are older.
         named: The URIs of the objects of all tables: the folder of one may be inside that of another.
     """

@@ -52,7 +52,7 @@ _FRESH_S = 3600.0  # a later event may not be in the checkpoint yet
 
 @dataclass
 class Diagnosis:
-    """What was found of one environment."""
+    """The findings of one environment."""
 
     environment: str
     faults: list[Fault] = field(default_factory=list)
@@ -61,7 +61,7 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class Scope:
-    """How far an examination goes.
+    """The limits of an examination.
 
     Attributes:
         max_objects: The most objects that are listed, of all tables together.

@@ -27,7 +27,7 @@ class EnvironmentDocument:
     """One environment.
 
     Attributes:
-        generation: Of its catalog; a number that rises with each change.
+        generation: The generation of its catalog; a number that rises with each change.
         age_s: Seconds since the event log was read.
         problem: Why it cannot be read now; what was read before is served.
         dagster_url: Dagster's web interface.
@@ -192,7 +192,7 @@ class HistoryDocument:
 
 @dataclass(frozen=True)
 class GenerationsDocument:
-    """What the latest runs wrote of a table, and its wipes; newest first."""
+    """The revisions of a table, newest first: what each of its latest runs wrote, and wipes."""
 
     generations: Sequence[TableGeneration]
 

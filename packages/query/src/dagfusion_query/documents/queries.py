@@ -180,11 +180,11 @@ class Stats:
 
     Attributes:
         files_total: Files of the tables that it scans, once a scan.
-        files_read: Those that were opened; until the end, those that may be.
+        files_read: The number of files that were opened; until the end, of those that may be.
         files_skipped: The others.
         bytes_read: Asked of the object store.
-        rows: Of the result.
-        result_bytes: Of the encoded result.
+        rows: The rows of the result.
+        result_bytes: The size of the encoded result.
         requests: Sent to object stores; None until the end, for a query that failed, and on systems other than Linux.
         queued_s: Seconds it waited for a worker.
         planning_s: Seconds from the worker's start on it to the plan over its files.
@@ -222,7 +222,7 @@ class QueryInfo:
     Attributes:
         id: As in the header `DagFusion-Query-Id`.
         door: `http`, `console` or `flight`.
-        error: Of a query that failed.
+        error: The error of a query that failed.
         as_of: The past event or time that it reads the tables as of; null for now.
     """
 

@@ -21,7 +21,7 @@ class Address:
         """Read `127.0.0.1:8080`, `localhost:8080` or `[::1]:8080`.
 
         Raises:
-            SettingsError: It is none; the message names the setting.
+            SettingsError: The text is not an address; the message names the setting.
         """
         host, colon, port = text.rpartition(":")
         bare = host.removeprefix("[").removesuffix("]")

@@ -84,7 +84,7 @@ def _count(first: pa.Array, arguments: list[pa.Scalar], *, is_closed: bool) -> i
 
     Args:
         first: The first values, more than two.
-        arguments: Of the call.
+        arguments: The arguments of the call.
         is_closed: Whether the last argument may be a value, too.
     """
     if first.type.equals(pa.int64()):

@@ -52,7 +52,7 @@ class ObjectRequests:
 
     @asynccontextmanager
     async def pinned(self, scans: Sequence[CopiedScan]) -> AsyncIterator[list[tuple[str, StoredObject]]]:
-        """Hold the copies of scans, and give the keys and objects of those that are not there yet.
+        """Pin the local copies of the scans; yield the objects that must still be fetched, with their keys.
 
         Raises:
             OSError: The copies' folder cannot be written to.

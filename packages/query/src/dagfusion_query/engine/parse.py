@@ -61,7 +61,7 @@ def result_schema(optimized: LogicalPlan, context: SessionContext) -> pa.Schema:
     """Return the columns of a result as they will be: coercion, which is part of optimizing, may change their types.
 
     Raises:
-        PlanError: There are none.
+        PlanError: The result has no columns.
     """
     schema = context.create_dataframe_from_logical_plan(optimized).schema()
     if not schema.names:

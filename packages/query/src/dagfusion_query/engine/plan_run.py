@@ -43,7 +43,7 @@ class Batches(Protocol):
         """Compare the objects that were read so far with their events."""
 
     def cancel(self) -> None:
-        """Give up what is not there yet."""
+        """Cancel the remaining batches."""
 
     @property
     def bytes_read(self) -> int:
@@ -182,7 +182,7 @@ class Run:
         self._run_context.loop.submit(self._run_context.check()).result()
 
     def cancel(self) -> None:
-        """Give the run up; what it holds is released. May be called on another thread."""
+        """Cancel the run and release its resources. May be called on another thread."""
         if self._keeper is not None:
             self._keeper.drop()
         self._release()
@@ -210,7 +210,7 @@ class Run:
 
 
 def declared(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Give a batch the declared schema: DataFusion's own differs now and then in what may be NULL."""
+    """Return a batch with the declared schema; DataFusion's own may differ in nullability."""
     return batch if batch.schema == schema else pa.RecordBatch.from_arrays(batch.columns, schema=schema)
 
 

@@ -172,7 +172,7 @@ class Keeper:
         self._waited_s = 0.0
 
     def take(self, batch: pa.RecordBatch | None, waited_s: float) -> None:
-        """Take the next batch, or None at the end, and the seconds that it was waited for."""
+        """Return the next batch, or None at the end, and the seconds spent waiting for it."""
         self._waited_s += waited_s
         batches = self._batches
         if batches is None:

@@ -154,7 +154,7 @@ class Stores:
         return self._environments[environment]
 
     def register(self, context: SessionContext, environment: str, url: str) -> None:
-        """Give a DataFusion context an environment's store, so that plans over it can run.
+        """Register an environment's store with a DataFusion context, so that plans over it can run.
 
         Args:
             context: The context.

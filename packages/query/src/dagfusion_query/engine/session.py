@@ -52,7 +52,7 @@ _COLUMNS = pa.schema(
 
 
 class SessionResources(NamedTuple):
-    """What all sessions share.
+    """The resources that all sessions share.
 
     Attributes:
         settings: Memory, parallelism, caches.
@@ -258,7 +258,7 @@ def information_schema(tables: Columns, views: Columns) -> Mapping[str, pa.Recor
 
 
 def register_information_schema(context: SessionContext, batches: Mapping[str, pa.RecordBatch], folder: Path) -> None:
-    """Give a context the description of its tables, which is written to files in a folder of its own."""
+    """Register the description of a context's tables, which is written to files in a folder of its own."""
     context.catalog().register_schema(NAME, Schema.memory_schema())
     folder.mkdir()
     for name, batch in batches.items():

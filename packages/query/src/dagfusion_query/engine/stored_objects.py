@@ -54,7 +54,7 @@ class StoredObject:
         partition: Dagster's key; None for an unpartitioned asset.
         etag: The store's; None where the event has none.
         checksum: `sha256:` and 64 hexadecimal digits; None where the event has none.
-        run_id: Of the run that wrote it.
+        run_id: The id of the run that wrote it.
         is_large: Whether it is a large object of a consolidation.
     """
 
@@ -102,8 +102,8 @@ class StoredObject:
     def corrupt(self) -> CorruptObjectError:
         """Return the error of an object whose bytes are not those that were written."""
         return CorruptObjectError(
-            f"the object store twice gave bytes of {self._where} that do not have the checksum of its event: a byte is "
-            f"damaged in the store or on the way; check the store, then {self._cure}"
+            f"the object store twice gave bytes of {self._where} that do not have the checksum of its event: the data "
+            f"is damaged in the store or in transit; check the store, then {self._cure}"
         )
 
     def archived(self) -> ArchivedObjectError:

@@ -54,7 +54,7 @@ class Consolidation(NamedTuple):
     Attributes:
         event_id: The row's id in Dagster's event log.
         at_us: When it was logged, microseconds since 1970 in UTC.
-        run_id: Of the run that wrote the objects; empty outside of a run.
+        run_id: The id of the run that wrote the objects; empty outside of a run.
     """
 
     asset_key: AssetKey
@@ -99,7 +99,7 @@ class Watermark:
     pending: tuple[PendingPoll, ...] = field(default=(), repr=False, compare=False)
 
     def advance(self, visible: Collection[int], xmin: int, xmax: int, now_s: float) -> "Advance":
-        """Take in one poll.
+        """Add one poll.
 
         Args:
             visible: Every visible id above `settled`.
@@ -162,12 +162,12 @@ class Moment(NamedTuple):
 
 
 class Generation(NamedTuple):
-    """What one run wrote of an asset, or a wipe of the asset or of partitions.
+    """A revision: what one run wrote to an asset, or a wipe of the asset or of partitions.
 
     Attributes:
-        event_id: Of its last event: the state after it is `as_of` this id.
+        event_id: The id of its last event: the state after it is `as_of` this id.
         at_us: When that was, microseconds since 1970 in UTC.
-        run_id: Of the run; empty for an event outside of a run.
+        run_id: The id of the run; empty for an event outside of a run.
         partitions: The number of partitions that it wrote or wiped.
         rows: The number of rows in them; None if an event does not say, and for old runs over many partitions.
         is_wipe: True if it is a wipe of the asset, or of these partitions.
@@ -233,8 +233,8 @@ class History(NamedTuple):
 
     Attributes:
         runs: The latest, newest first.
-        materialized_at_us: Of the last materialization that is still in the log, wiped with the asset or not; None if
-            that is the tombstone of the partition.
+        materialized_at_us: The time of the last materialization that is still in the log, wiped with the asset or not;
+            None if that is the tombstone of the partition.
         wiped_at_us: When the whole asset was wiped last, or the partition if that was later.
     """
 
@@ -244,7 +244,7 @@ class History(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """What tells an event from another one with its id.
+    """The identity of an event, because SQLite reuses ids.
 
     Attributes:
         run_id: Empty outside of a run.
@@ -256,7 +256,7 @@ class Mark(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """What an event log shows of its history.
+    """The evidence that an event log has of its history.
 
     Attributes:
         marks: By id, the events among those that were named that are still in the log.
@@ -282,7 +282,7 @@ class EventLog(Protocol):
         """Return a text that identifies this event log, without secrets."""
 
     def sync(self, receive: Callable[[Sequence[Event]], None]) -> Cursor:
-        """Hand all that counts now to `receive`, in batches.
+        """Pass all current events to `receive`, in batches.
 
         That is each partition's latest event, every wipe, and each asset's latest consolidations.
         """
@@ -306,11 +306,11 @@ class EventLog(Protocol):
         """Return the past state that an event id or a time stands for.
 
         Raises:
-            AsOfError: It is in the future.
+            AsOfError: The event or time is in the future.
         """
 
     def past(self, asset_key: AssetKey, moment: Moment, receive: Callable[[Sequence[Event]], None]) -> None:
-        """Hand all that counted of one asset at a moment to `receive`, in batches.
+        """Pass all events of one asset that counted at a moment to `receive`, in batches.
 
         That is each partition's latest event by then that names a file, and the latest wipe. Consolidations are left
         out.

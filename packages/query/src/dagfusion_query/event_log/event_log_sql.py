@@ -39,7 +39,7 @@ class Dialect(NamedTuple):
     """The expressions that are spelled differently in each database.
 
     Attributes:
-        microseconds: Of a timestamp, for `format`.
+        microseconds: The expression for the microseconds of a timestamp, for `format`.
         position: The function that finds a text in another.
         parameter: A named parameter, for `format`.
         bytewise: Compares texts by their bytes.
@@ -85,7 +85,7 @@ def read_history(run: Run, dialect: Dialect, asset_key: Sequence[str], partition
 
     Args:
         run: Runs a statement with named parameters, all in one transaction.
-        dialect: Of the database.
+        dialect: The dialect of the database.
         asset_key: The asset's.
         partition_key: Dagster's, dimensions in the order of their names; None for the table.
     """
@@ -155,7 +155,7 @@ def find_moment(run: Run, dialect: Dialect, as_of: AsOf) -> Moment:
     """Return the state that an event id or a time stands for.
 
     Raises:
-        AsOfError: It is in the future.
+        AsOfError: The event or time is in the future.
     """
     if as_of.at_us is not None:
         _check_time(as_of.at_us)
@@ -176,7 +176,7 @@ def find_wipe(run: Run, dialect: Dialect, asset_key: AssetKey, moment: Moment, *
 
     Args:
         run: Runs a statement with named parameters, all in one transaction.
-        dialect: Of the database.
+        dialect: The dialect of the database.
         asset_key: The asset's.
         moment: The past state.
         keeps_wiped: True if a wipe leaves the events in the log.
@@ -216,7 +216,7 @@ def find_generations(
 
     Args:
         run: Runs a statement with named parameters, all in one transaction.
-        dialect: Of the database.
+        dialect: The dialect of the database.
         asset_key: The asset's.
         limit: The most that are returned.
         read: Yields the asset's materializations from one id to another.

@@ -34,7 +34,7 @@ def open_event_log(
         region: The region of AWS Secrets Manager; by default that of the process.
 
     Raises:
-        SettingsError: The location begins as a reference to a secret and is none.
+        SettingsError: The location begins as a reference to a secret and cannot be parsed.
         EventLogLocationError: The location names no event log that this reader knows.
     """
     if is_postgres(location):

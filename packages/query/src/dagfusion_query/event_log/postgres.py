@@ -82,7 +82,7 @@ class PostgresEventLog:
         )
 
     def sync(self, receive: Callable[[Sequence[Event]], None]) -> Cursor:
-        """Hand over all that counts now; see `EventLog.sync`."""
+        """Pass on all current events; see `EventLog.sync`."""
         self.identity()  # a stale connection is found and replaced here, before anything was handed over
         return self._database.run(lambda run: self._sync(run, receive), _SYNC_TIMEOUT_S, retry=False)
 
@@ -111,7 +111,7 @@ class PostgresEventLog:
         return self._database.run(lambda run: find_moment(run, _DIALECT, as_of), _POLL_TIMEOUT_S)
 
     def past(self, asset_key: AssetKey, moment: Moment, receive: Callable[[Sequence[Event]], None]) -> None:
-        """Hand over what counted of an asset at a moment; see `EventLog.past`."""
+        """Pass on the events of an asset at a moment; see `EventLog.past`."""
 
         def read(run: Transaction) -> None:
             wiped_at_us = find_wipe(run, _DIALECT, asset_key, moment, keeps_wiped=True)
@@ -140,7 +140,7 @@ class PostgresEventLog:
         return self._database.run(read_database_facts, _POLL_TIMEOUT_S)
 
     def close(self) -> None:
-        """Close the connection, and end a read that is under way in another thread."""
+        """Close the connection, and end a read that is in progress in another thread."""
         self._database.close()
 
     def _sync(self, run: Transaction, receive: Callable[[Sequence[Event]], None]) -> Cursor:
@@ -176,7 +176,7 @@ class PostgresEventLog:
         above: int = 0,
         up_to: int = LAST_EVENT,
     ) -> bool:
-        """Hand over what counts of an asset, and return True if an event names a file.
+        """Pass on the current events of an asset, and return True if one names a file.
 
         Args:
             run: Runs statements.

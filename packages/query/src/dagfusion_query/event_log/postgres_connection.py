@@ -107,7 +107,7 @@ class Database:
             return self._transact(operation, timeout_s)  # it was an old connection: the server may be back already
 
     def close(self) -> None:
-        """Close the connection, and end a transaction that is under way in another thread."""
+        """Close the connection, and end a transaction that is in progress in another thread."""
         self._closed = True
         connection = self._connection
         if connection is not None and self._lock.locked():
@@ -173,7 +173,7 @@ def _parsed(conninfo: str) -> tuple[str, str]:
     """Return a complete connection string, and the URL without its password.
 
     Raises:
-        EventLogLocationError: It is none.
+        EventLogLocationError: The text is not a connection string.
     """
     try:
         given = conninfo_to_dict(conninfo)

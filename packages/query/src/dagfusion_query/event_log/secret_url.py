@@ -40,7 +40,7 @@ class SecretUrl:
 
         Raises:
             EventLogUnavailableError: The secret cannot be read.
-            EventLogLocationError: It has no URL of PostgreSQL.
+            EventLogLocationError: The secret has no URL of PostgreSQL.
         """
         yield self._url(self._value(float("inf")))
         if time.monotonic() - self._read_at < _PAUSE_S:

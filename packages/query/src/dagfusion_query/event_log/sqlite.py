@@ -122,7 +122,7 @@ class SqliteEventLog:
         return self._read(lambda _: f"{self._path}:{self._path.stat().st_ino}:{self._records.rules}")
 
     def sync(self, receive: Callable[[Sequence[Event]], None]) -> Cursor:
-        """Hand over all that counts now; see `EventLog.sync`."""
+        """Pass on all current events; see `EventLog.sync`."""
         return self._read(lambda connection: self._sync(connection, receive))
 
     def poll(self, cursor: Cursor) -> Poll:
@@ -156,7 +156,7 @@ class SqliteEventLog:
         return self._read(lambda connection: find_moment(_run(connection), _DIALECT, as_of))
 
     def past(self, asset_key: AssetKey, moment: Moment, receive: Callable[[Sequence[Event]], None]) -> None:
-        """Hand over what counted of an asset at a moment; see `EventLog.past`."""
+        """Pass on the events of an asset at a moment; see `EventLog.past`."""
         self._read(lambda connection: self._past(connection, asset_key, moment, receive))
 
     def generations(self, asset_key: AssetKey, limit: int) -> list[Generation]:

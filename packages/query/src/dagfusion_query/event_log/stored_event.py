@@ -124,7 +124,7 @@ class EventReader:
         """Read a record that was cut out of its event, between `ENTRY_START` and `ENTRY_END`.
 
         Raises:
-            ValueError: It is no JSON, so the cut was not in the right places: read the event as a whole.
+            ValueError: The text is not JSON, because it was cut in the wrong places: read the event as a whole.
         """
         record = orjson.loads(text)
         try:
@@ -164,7 +164,7 @@ def _strict(value: Any) -> Any:
     """Return a part of a parsed event.
 
     Raises:
-        ValueError: It has something that only Python's JSON has.
+        ValueError: The text has a value that only Python's JSON has.
     """
     return orjson.loads(json.dumps(value, allow_nan=False))
 

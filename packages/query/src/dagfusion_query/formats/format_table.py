@@ -22,7 +22,7 @@ class Row:
         media_types: Its names in `Accept`; the first is the one that answers have, unless the client names another.
         encoder: The class in `encoders`.
         suffixes: Endings of file names that mean it.
-        parameters: Of the media type in `Content-Type`.
+        parameters: The parameters of the media type in `Content-Type`.
         is_compressed: Whether compressing it once more is of no use.
     """
 

@@ -34,7 +34,7 @@ types = pa.types
 
 
 def json_values(array: pa.Array) -> list[Any]:
-    """Return an array's values as JSON has them.
+    """Return an array's values as JSON has them: a list with one Python value for each element.
 
     Raises:
         UnsupportedTypeError: JSON has no such values.
@@ -54,7 +54,7 @@ def json_values(array: pa.Array) -> list[Any]:
 
 
 def csv_column(array: pa.Array) -> pa.Array:
-    """Return an array that Arrow's CSV writer writes as it should be.
+    """Return an array of the same length, of a type that Arrow's CSV writer writes correctly.
 
     Raises:
         UnsupportedTypeError: CSV has no such values.

@@ -70,7 +70,7 @@ def container(
     """Return an object container file. Equal arguments give equal bytes.
 
     Args:
-        schema: Of one entry.
+        schema: The schema of one entry.
         metadata: More keys of the header.
         entries: Encoded by the caller.
         is_plain: True to leave them as they are; else they are compressed with deflate.
@@ -92,7 +92,7 @@ def _deflate(content: bytes) -> bytes:
 
 
 def bounds(values: pa.Array, kind: str, *, lower: bool) -> Sequence[bytes | None]:
-    """Return the bounds of a column in files, None where there is none.
+    """Return the bounds of a column in Iceberg's binary form, one for each file; None for a null.
 
     Args:
         values: One a file, of an Arrow type whose values `kind` holds.
@@ -106,7 +106,7 @@ def bounds(values: pa.Array, kind: str, *, lower: bool) -> Sequence[bytes | None
 
 
 def single_values(values: pa.Array, kind: str) -> Sequence[bytes | None]:
-    """Return values in Iceberg's binary form, None for null and for a time that microseconds cannot hold."""
+    """Return values in Iceberg's binary form, one for each; None for null and a time beyond microseconds."""
     if kind.startswith("decimal"):
         return [None if value is None else _decimal(value, _scale(kind)) for value in values.to_pylist()]
     values = _as(values, kind)
@@ -127,7 +127,7 @@ def avro_type(kind: str, name: str) -> Any:
 
     Args:
         kind: Iceberg's type.
-        name: Of the type, where Avro wants one; each name may be defined once.
+        name: The name of the type, where Avro wants one; each name may be defined once.
     """
     if kind in _AVRO_PLAIN:
         return kind
@@ -151,7 +151,7 @@ def avro_type(kind: str, name: str) -> Any:
 
 
 def avro_values(values: pa.Array, kind: str) -> list[bytes]:
-    """Encode partition values as Avro's `["null", avro_type(kind)]`."""
+    """Encode partition values as Avro's `["null", avro_type(kind)]`, one for each."""
     if kind.startswith("decimal"):
         size = _fixed_size(_precision(kind))
         encoded = [

@@ -52,7 +52,7 @@ class IcebergColumn:
     """One column of a table as Iceberg has it.
 
     Attributes:
-        id: Of the field.
+        id: The id of the field.
         kind: Iceberg's type, as its JSON has it.
     """
 
@@ -63,11 +63,11 @@ class IcebergColumn:
 
 @dataclass(frozen=True)
 class IcebergSchema:
-    """What Iceberg says of a table's columns.
+    """A table's columns in Iceberg.
 
     Attributes:
-        columns: Those of the files.
-        partition: Those that no file has; their values are in the partition of each file.
+        columns: The columns of the files.
+        partition: The columns that no file has; their values are in the partition of each file.
         left_out: Why other columns of the table are not there, by their names.
         unread: An id that no column has for each name that a column of a file may have and that is not read from it.
         bounded: The columns that have bounds in manifests, as far as they are known: the fewer, the more files.
@@ -125,7 +125,7 @@ def iceberg_schema(table: Table, layouts: Sequence[Layout]) -> IcebergSchema:
 
     Args:
         table: The table.
-        layouts: Those of its files; a type must be readable in each of them.
+        layouts: The layouts of its files; a type must be readable in each of them.
     """
     left_out = {name: str(reason) for name, reason in table.left_out.items()}
     columns, partition = [], []

@@ -55,7 +55,7 @@ class Published:
     """One version of a table, whose metadata is in the object store.
 
     Attributes:
-        uri: Of `metadata.json`.
+        uri: The URI of `metadata.json`.
         metadata: Its content.
         snapshot: The current one.
         table: The table as it was.
@@ -73,7 +73,7 @@ class Published:
 
     @property
     def schema(self) -> IcebergSchema:
-        """What Iceberg says of the columns."""
+        """The columns in Iceberg."""
         return self.snapshot.schema
 
     @cached_property
@@ -83,16 +83,16 @@ class Published:
 
     @cached_property
     def order(self) -> npt.NDArray[np.int64]:
-        """The numbers of its files, in an order that is the same in all services."""
+        """The numbers of its files (int64), in an order that is the same in all services."""
         return np.asarray(pc.sort_indices(self.table.files["uri"]), np.int64)
 
 
 @dataclass
 class _Known:
-    """What was written last of a table.
+    """The last written state of a table.
 
     Attributes:
-        manifests: By what identifies their content.
+        manifests: By the identity of their content.
         past: Likewise, of the snapshot of the past that was written last.
         snapshots: By their latest events.
         recent: The latest versions.
@@ -127,7 +127,7 @@ class Publisher:
 
         Args:
             table: One version; asked for again, it is not looked at again.
-            layouts: Those of its files.
+            layouts: The layouts of its files.
 
         Raises:
             UnsupportedTypeError: Iceberg has none of the table's columns.
@@ -160,7 +160,7 @@ class Publisher:
 
         Args:
             past: The table as of an event.
-            layouts: Those of its files.
+            layouts: The layouts of its files.
             current: The table's current version.
 
         Raises:

@@ -46,7 +46,7 @@ _ORDERED: Mapping[str, Callable[[pa.Array, pa.Scalar], pa.Array]] = {
 
 @dataclass(frozen=True)
 class Matches:
-    """What a filter says of each file.
+    """The result of a filter for each file.
 
     Attributes:
         may: False if no row of the file passes.
@@ -82,12 +82,12 @@ class ScanFilter:
             is_case_sensitive: Whether names of columns must have the table's letter case.
 
         Raises:
-            BadRequestError: It is not an expression of the protocol, or names a column that the table does not have.
+            BadRequestError: The filter does not follow the protocol, or names a column that the table does not have.
         """
         if filter_ is None:
             return self._constant(is_true=True)
-        if _predicates(filter_) > _MAX_PREDICATES:
-            raise BadRequestError(f"a filter may have {_MAX_PREDICATES} predicates")
+        if (count := _predicates(filter_)) > _MAX_PREDICATES:
+            raise BadRequestError(f"a filter may have at most {_MAX_PREDICATES} predicates, got {count}")
         return self._expression(filter_, negated=False, depth=0, is_case_sensitive=is_case_sensitive)
 
     def _constant(self, *, is_true: bool) -> Matches:

@@ -42,10 +42,10 @@ class PlannedScan:
 
 
 def read_token(token: object) -> PlannedScan:
-    """Undo `PlannedScan.token`.
+    """Decode `PlannedScan.token`.
 
     Raises:
-        BadRequestError: It is none.
+        BadRequestError: The value is not such a token.
     """
     try:
         snapshot_id, filter_, is_case_sensitive, offset = orjson.loads(token if isinstance(token, str) else "")
@@ -65,12 +65,12 @@ def scan_tasks(scan: PlannedScan, version: Published, *, has_numbers: bool) -> d
         has_numbers: Whether dates and times of partitions are numbers, as in Iceberg's binary form, instead of text.
 
     Raises:
-        BadRequestError: The filter is none of the protocol.
+        BadRequestError: The filter does not follow the protocol.
         UnsupportedTypeError: The client could not read the partition values.
     """
     size_bytes = len(orjson.dumps(scan.filter))
     if size_bytes > _FILTER_BYTES:
-        raise BadRequestError(f"a filter may have {_FILTER_BYTES} bytes, and this one has {size_bytes}")
+        raise BadRequestError(f"a filter may have at most {_FILTER_BYTES} bytes, got {size_bytes}")
     files = version.table.files
     found = version.scan_filter.matches(scan.filter, is_case_sensitive=scan.is_case_sensitive)
     numbers = version.order[found.may[version.order]]
@@ -131,7 +131,9 @@ def _text(value: pa.Scalar, kind: str) -> Any:
     try:
         entry = value_entry(value)
     except ValueError as error:
-        raise UnsupportedTypeError(f"a plan cannot have the partition value {value}: {error}") from error
+        raise UnsupportedTypeError(
+            f"partition value {value} cannot be represented in an Iceberg plan: {error}"
+        ) from error
     if kind == "timestamptz":
         return f"{str(entry).removesuffix('Z')}+00:00"
     return str(entry) if kind.startswith("decimal") else entry

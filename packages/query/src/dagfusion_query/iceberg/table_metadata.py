@@ -73,7 +73,7 @@ class WrittenManifest:
 
 @dataclass(frozen=True)
 class Version:
-    """What identifies one version of a table, and when and by which run it came about.
+    """The identity of one version of a table, with its time and run.
 
     Attributes:
         sequence: The id of the latest event.
@@ -90,10 +90,10 @@ class WrittenSnapshot:
     """A snapshot whose manifests and manifest list are in the object store.
 
     Attributes:
-        list_uri: Of the manifest list.
+        list_uri: The list uri of the manifest list.
         rows: In all files.
         files: How many there are.
-        size_bytes: Of all files.
+        size_bytes: The size of all files.
     """
 
     version: Version

@@ -40,7 +40,7 @@ class Claim:
         self._touch(time.time())
 
     def hand_out(self) -> None:
-        """Note that a client has a batch: followers wait a short time for it to ask for the next one."""
+        """Record that a client has a batch: followers wait a short time until it requests the next one."""
         self._touch(time.time() - _PATIENCE_S + _HANDED_OUT_S)
 
     @property

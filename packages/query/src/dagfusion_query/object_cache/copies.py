@@ -118,7 +118,7 @@ class Copies:
         """Keep a copy.
 
         Args:
-            key: Of the object's version.
+            key: The key of the object's version.
             content: The object's bytes.
             digest: Their SHA-256.
 

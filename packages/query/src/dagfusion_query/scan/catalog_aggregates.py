@@ -83,7 +83,7 @@ class Mention:
 
 
 def aggregate_over_scan(node: bytes) -> AggregateOverScan | None:
-    """Take a LogicalPlanNode apart; None when it is not such an aggregate."""
+    """Parse a LogicalPlanNode; return None if it is not such an aggregate."""
     aggregates = children(node, LogicalPlanNode.AGGREGATE)
     if len(aggregates) != 1 or len(inputs := children(aggregates[0], AggregateNode.INPUT)) != 1:
         return None

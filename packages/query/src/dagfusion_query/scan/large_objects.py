@@ -1,8 +1,8 @@
 """The row groups of large objects that a scan reads in place of small objects, and what a consolidation would gain.
 
-A row group holds the rows of some materializations. It stands for their files while all of them are their partitions'
-latest, and a scan that keeps all of them may read it instead. So no filter has to be evaluated anew, and an answer is
-the same whichever way it is read.
+A row group holds the rows of some materializations. It can replace their files as long as each is the latest of its
+partition, and a scan that keeps all of them may read it instead. So no filter is evaluated again, and the answer does
+not depend on this choice.
 
 A large object takes about two requests for its footer and one a row group, a small object takes one.
 """
@@ -40,12 +40,12 @@ class LargeRead:
 
     Attributes:
         table: The table, with the large objects that are read as its files.
-        entries: The encoded runs of row groups.
-        objects: For each run, the number of its object in `table.files`.
-        sizes: For each run, its bytes.
-        files: The numbers of the table's files that the runs stand for, ascending.
-        holders: For each of them, the number of its object in `table.files`.
-        rest: The numbers of the files that are read as they are, ascending.
+        entries: The encoded runs of row groups, one element a run.
+        objects: The row of its object in `table.files`, one element a run.
+        sizes: Bytes, one element a run.
+        files: int64, the rows of the table's files that the runs replace, ascending.
+        holders: int64, for each element of `files` the row of its object in `table.files`.
+        rest: int64, the rows of the files that are read as they are, ascending.
     """
 
     table: Table
@@ -58,7 +58,7 @@ class LargeRead:
 
 
 class LargeObjects:
-    """The row groups that stand for files of one generation of a table.
+    """The row groups that replace files in one generation of a table.
 
     Args:
         table: The table; all its files are in one store.
@@ -71,11 +71,15 @@ class LargeObjects:
 
     @property
     def held(self) -> Flags:
-        """Whether a row group stands for a file, for each file of the table."""
+        """One boolean for each row of `table.files`: True if a row group replaces the file."""
         return self._of_file >= 0
 
     def read(self, files: pa.Array | None) -> LargeRead | None:
-        """Return what a scan of these files (None for all) reads of large objects; None for nothing."""
+        """Return the part of a scan that reads large objects, or None.
+
+        Args:
+            files: int64, the rows of `table.files` that the scan keeps; None for all.
+        """
         if not len(self._rows):
             return None
         return self._whole if files is None else self._read(np.asarray(files, np.int64))
@@ -237,11 +241,11 @@ def _as_files(objects: pa.Table, table: Table) -> pa.Table:
 
 
 class ConsolidationGain(NamedTuple):
-    """A table's state.
+    """The consolidation of a table.
 
     Attributes:
-        consolidated: Files whose rows are in large objects that queries read.
-        would_gain: More than a hundred small files are not, and could be.
+        consolidated: The number of files whose rows are in large objects that queries read.
+        would_gain: True if more than a hundred small files are not, and could be.
     """
 
     consolidated: int = 0
@@ -253,7 +257,7 @@ _gains: WeakKeyDictionary[Table, ConsolidationGain] = WeakKeyDictionary()
 
 
 def consolidation_gain(table: Table) -> ConsolidationGain:
-    """Return a table's state, from the catalog alone."""
+    """Return the consolidation of a table, from the catalog alone."""
     if (known := _gains.get(table)) is None:
         known = _gains[table] = _compute(table)
     return known

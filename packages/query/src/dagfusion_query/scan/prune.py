@@ -165,7 +165,7 @@ def may_match(expr: Expr, partition: frozenset[str], statistics: Mapping[str, in
 
 
 def _pruning_table(files: pa.Table) -> pa.Table:
-    """Lay the partition values and statistics of a table's files out as flat columns, without copying them."""
+    """Return the partition values and statistics of a table's files as flat columns, without a copy."""
     columns = {_FILE: pa.array(range(len(files)), pa.int64()), ROWS: files["rows"]}
     columns |= _children(files["partition"])
     for number, stats in enumerate(_children(files["stats"]).values()):

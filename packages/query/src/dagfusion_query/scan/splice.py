@@ -259,7 +259,7 @@ def _point_at_witnesses(
     *,
     is_join: bool,
 ) -> bytes:
-    """Give each scan of a table a template folder of its own, and drop the filters that the catalog decided."""
+    """Point each scan at a template folder of its own, and drop the filters that the catalog decided."""
     home = folder_url(scanned.template.home).encode()
     if home not in logical:
         return logical

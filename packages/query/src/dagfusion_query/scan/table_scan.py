@@ -186,7 +186,7 @@ class Scan:
         return self.of(self.table.files)
 
     def of(self, files: pa.Table) -> pa.Table:
-        """Take the files that are read out of all of the table's."""
+        """Return the scan of the kept files of a table."""
         if self.files is None or len(self.files) > FEW:
             return files if self.files is None else files.take(self.files)
         # `take` first joins the chunks of a large catalog; a few rows are there without.
@@ -229,7 +229,7 @@ class CopiedScan:
     """A scan that reads copies.
 
     Attributes:
-        keys: Of the copies, in the scan's order.
+        keys: The keys of the copies, in the scan's order.
         entries: The scan's encoded files, or parts of them, with the paths of the copies.
     """
 

@@ -50,7 +50,7 @@ class Admission:
         return self._running.total()
 
     def enter(self, user: str, start: Callable[[], None]) -> AdmissionPlace:
-        """Take a query; `start` is called, perhaps at once, when it may run.
+        """Queue a query; `start` is called, perhaps at once, when it may run.
 
         Raises:
             TooBusyError: As many wait as may.
@@ -63,7 +63,7 @@ class Admission:
         return place
 
     def leave(self, place: AdmissionPlace, took_s: float | None = None) -> None:
-        """Give a place up, whether the query ran (for how long) or waited."""
+        """Release a place, whether the query ran (for how long) or waited."""
         if place.is_running:
             place.is_running = False
             self._running[place.user] -= 1

@@ -100,7 +100,7 @@ class Metrics:
 
 
 class _State(Collector):
-    """What is so at the moment of asking."""
+    """The gauges at the moment of the request."""
 
     def __init__(self, pool: Pool, admission: Admission, environments: Environments) -> None:
         self._pool, self._admission, self._environments = pool, admission, environments
@@ -151,7 +151,7 @@ class CloudWatch:
     """Turns metrics into lines.
 
     Args:
-        namespace: Of the metrics in CloudWatch.
+        namespace: The namespace of the metrics in CloudWatch.
         collect: Gives the service's metrics.
     """
 

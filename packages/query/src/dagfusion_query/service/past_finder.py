@@ -37,14 +37,14 @@ class FoundPast:
 
     @property
     def sources(self) -> list[PastSource]:
-        """Where workers find the tables."""
+        """The folder in which workers find the tables."""
         return [
             PastSource(environment=name, folder=str(past.folder), event_id=past.moment.event_id)
             for name, past in self.tables
         ]
 
     def close(self) -> None:
-        """Let the snapshots go."""
+        """Release the snapshots."""
         self.pins.close()
 
 
@@ -102,7 +102,7 @@ class PastFinder:
             TooBusyError: Many wait already.
         """
         if self._asked >= _HISTORIES:
-            raise TooBusyError(f"{_HISTORIES} requests for the history of tables are under way: try again later")
+            raise TooBusyError(f"{_HISTORIES} requests for the history of tables are in progress: try again later")
         self._asked += 1
         try:
             return await asyncio.wrap_future(self._history.submit(step))

@@ -47,12 +47,12 @@ class RegisteredQuery:
     _stats: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Take the state over."""
+        """Copy the state."""
         self.state = self._info.state
 
     @property
     def info(self) -> QueryInfo:
-        """What is known of the query."""
+        """The facts about the query."""
         if self._stats:
             self._changes["stats"] = replace(self._info.stats, **self._stats)
             self._stats = {}
@@ -125,7 +125,7 @@ class Registry:
         return entry
 
     def close(self, entry: RegisteredQuery, *, keep: bool) -> None:
-        """Note that a query is over; it is kept for a while, if it shall be."""
+        """Record that a query has ended; it is kept for a while, if it should be."""
         if self._running.pop(entry.info.id, None) is None or not keep:
             return
         _report(entry.info)

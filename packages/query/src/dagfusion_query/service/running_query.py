@@ -40,7 +40,7 @@ _REFRESH_S = 3.0
 
 @dataclass(frozen=True)
 class Shared:
-    """What all queries of a service share."""
+    """The parts of a service that all queries share."""
 
     settings: ServiceSettings
     environments: Environments
@@ -65,7 +65,7 @@ class Running:
     Args:
         shared: The service's parts.
         query: The statement and its own limits.
-        caller: Who asks.
+        caller: The user with its grants.
         mode: What is wanted of it.
     """
 
@@ -91,12 +91,12 @@ class Running:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the worker has sent everything, so that the stats are final; what came is still to be taken."""
+        """True if the worker has sent everything, so that the stats are final; what came is still to be taken."""
         return self._entry.state.is_over
 
     @property
     def stats(self) -> Stats:
-        """What the query has cost so far; in all, once its last bytes were taken."""
+        """The cost of the query so far; final once its last bytes were taken."""
         return self._entry.info.stats
 
     async def begin(self) -> Self:
@@ -308,7 +308,7 @@ class Running:
         self._close(None)
 
     def _close(self, error: QueryError | None) -> None:
-        """Note how the query ended, and let the next one have its place."""
+        """Record how the query ended, and release its place."""
         if self.is_complete:
             return
         self._worker = None  # it has ended, or it reads on by itself

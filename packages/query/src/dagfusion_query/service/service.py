@@ -77,7 +77,7 @@ class Service:
         self._stopping = False
 
     async def close(self) -> None:
-        """Take no more queries, let those that run end within the grace, cancel the rest, and end the workers."""
+        """Refuse new queries, wait for running ones within the grace period, cancel the rest, and stop the workers."""
         self._stopping = True
         await self._drained(self._settings.cancel_grace_s)
         for entry in self._registry.running:

@@ -117,12 +117,12 @@ class Lifecycle:
         return self.state
 
     def kill(self, reason: str) -> None:
-        """Note that the service kills it; the first reason counts."""
+        """Record that the service kills it; the first reason counts."""
         self.kill_reason = self.kill_reason or reason
         self.move(Transition.die)
 
     def exit(self, code: int) -> None:
-        """Note that the process has exited."""
+        """Record that the process has exited."""
         self.exit_code = code
         self.move(Transition.die)
 
@@ -142,7 +142,7 @@ class Handle:
     Attributes:
         process: The process.
         life: The state, which only this class changes.
-        rank: Of idle workers, the one with the highest is leased first. The pool sets it.
+        rank: The order in which idle workers are leased, the highest first. The pool sets it.
 
     Args:
         released: Called when it is no longer leased, with True if its caches are warm and it has not to rest.
@@ -250,7 +250,7 @@ class Handle:
         return message
 
     def release(self, *, is_warm: bool = True) -> None:
-        """Give the worker back to its pool."""
+        """Return the worker to its pool."""
         if not self.life.is_leased:
             return
         if self._killer is not None:
@@ -284,7 +284,7 @@ class Handle:
 
     @property
     def end_reason(self) -> str:
-        """Why the process has ended, in a word or two."""
+        """The reason why the process has ended, in a word or two."""
         if self._ran_out_of_memory():
             return TOO_MUCH_MEMORY
         return "did not yield" if self.life.exit_code == EXIT_CODE else self.life.kill_reason or "died"
@@ -351,7 +351,7 @@ class Handle:
                 "the process that ran the statement was stopped (SIGSTOP), and was replaced: run the statement again"
             )
         return WorkerDiedError(
-            f"the statement ended the process that ran it, while {phase.name} ({exit_text(self.life.exit_code)}): "
+            f"the worker crashed during this statement, while {phase.name} ({exit_text(self.life.exit_code)}): "
             "simplify it; other queries are not affected"
         )
 

@@ -149,7 +149,7 @@ class Pool:
         self._forget(worker)
 
     def _offer(self, worker: Handle, *, is_warm: bool) -> None:
-        """Have a worker leased next, since its caches are the warmest, or last; unless it is dead."""
+        """Offer a worker for lease: next, as its caches are the warmest, or last; unless it is dead."""
         if worker.life.is_idle:
             self._ranks += 1
             worker.rank = self._ranks if is_warm else -self._ranks
@@ -209,9 +209,9 @@ class Pool:
         self._offer(worker, is_warm=False)
 
     def _failed(self, why: str, *, is_no_room: bool) -> None:
-        """Note that a worker did not start; when none does, the statements that wait for one fail."""
+        """Record that a worker did not start; if none does, the statements that wait for one fail."""
         self._failures += 1
-        unready = ServiceUnavailableError(f"no worker is ready: {why}; it is tried again")
+        unready = ServiceUnavailableError(f"no worker is ready: {why}; the service retries automatically")
         self._problem = no_room_to_start() if is_no_room else unready
         _log.error("a worker did not start: %s", why)
         for waiting in self._waiting if self._is_down else ():

@@ -167,7 +167,7 @@ class WorkerProcess:
 
     @property
     def phase(self) -> Phase:
-        """What the process is at, or was at when it ended."""
+        """The phase of the process, or its last one."""
         return self._last_phase if self._phase.closed else Phase(os.pread(self._phase.fileno(), 1, 0))
 
     def log(self) -> str:

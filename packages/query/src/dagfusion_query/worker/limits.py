@@ -42,7 +42,7 @@ _TCP_INFO = struct.Struct("=100xI52xI40xQQ")
 
 
 def live_no_longer_than_the_service(service_pid: int) -> None:
-    """Have this process killed when the thread that started it ends; elsewhere than on Linux only its socket does."""
+    """Kill this process when the thread that started it ends; except on Linux, only its socket ends it."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != service_pid:  # it ended before it was asked for
@@ -50,7 +50,7 @@ def live_no_longer_than_the_service(service_pid: int) -> None:
 
 
 def go_first() -> None:
-    """Have this process killed before others when the machine is out of memory."""
+    """Make the kernel kill this process before others when the machine is out of memory."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(_FIRST_TO_KILL))
 
@@ -61,7 +61,7 @@ def leave_no_core() -> None:
 
 
 def limit_memory(limit_bytes: int) -> None:
-    """Let this process have so much more memory than it has now; what asks for more fails."""
+    """Limit this process to so much more memory than it has now; further allocations fail."""
     if sys.platform == "linux":
         limit = _status_bytes("VmData") + limit_bytes
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
@@ -96,7 +96,7 @@ def no_room_to_start() -> ResourcesError:
     """Return the error of a service whose workers cannot be started because nothing can be written."""
     return ResourcesError(
         "no worker can be started because the folder for temporary files (TMPDIR) of the service is full: make room in "
-        "it; it is tried again"
+        "it; the service retries automatically"
     )
 
 
@@ -196,7 +196,7 @@ def _sent(descriptor: int, plain_ports: frozenset[int]) -> int:
     """Return the segments that one connection has sent.
 
     Raises:
-        OSError: It is none.
+        OSError: The descriptor is not a connected TCP socket.
     """
     borrowed = socket.socket(socket.AF_INET, socket.SOCK_STREAM, fileno=descriptor)  # whatever its real family is
     try:

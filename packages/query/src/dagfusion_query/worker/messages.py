@@ -59,7 +59,7 @@ class Phase(Enum):
 
     @property
     def is_statement(self) -> bool:
-        """Whether a statement has been taken and is not over."""
+        """True if a statement has been taken and has not ended."""
         return self in (Phase.planning, Phase.running)
 
 
@@ -75,7 +75,7 @@ class Message:
         """Return the head as a value.
 
         Raises:
-            DocumentError: It is none.
+            DocumentError: The head does not match the dataclass.
         """
         return codec.read(kind, self.head)
 
@@ -111,7 +111,7 @@ class Decoder:
         return self._ahead[self._end :]
 
     def received(self, count: int) -> None:
-        """Say how many bytes were put into the room."""
+        """Report the number of bytes written into the room."""
         if self._header is not None:
             self._filled += count
         else:
@@ -164,10 +164,10 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class EnvironmentSource:
-    """Where a worker finds the catalog of one environment.
+    """The place of the catalog of one environment.
 
     Attributes:
-        folder: Of its snapshots.
+        folder: The folder of its snapshots.
         generation: To be seen.
         problem: Why there is none.
     """
@@ -179,10 +179,10 @@ class EnvironmentSource:
 
 @dataclass(frozen=True, kw_only=True)
 class PastSource:
-    """Where a worker finds a table as of a past event.
+    """The place of a table as of a past event.
 
     Attributes:
-        folder: Of its snapshot; no other table ever has it.
+        folder: The folder of its snapshot; no other table ever has it.
         event_id: The event, which is the generation of the snapshot.
     """
 
@@ -193,12 +193,12 @@ class PastSource:
 
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
-    """What a worker is told before its first statement.
+    """The configuration that a worker gets before its first statement.
 
     Attributes:
-        folders: Of the service's machine, which no caller may see.
+        folders: The folders of the service's machine, which no caller may see.
         memory_bytes: That the process may have.
-        settings: Of each environment, without the event log's location.
+        settings: The settings of each environment, without the event log's location.
         environments: The catalogs as they are, so that the worker has mapped them by then.
     """
 
@@ -218,7 +218,7 @@ class Statement:
         result_cache: Whether the result may be one that was kept, and be kept.
         limit_rows: Rows that a result may have.
         limit_bytes: Bytes that an encoded result may have.
-        environments: Those that the caller may know of.
+        environments: The environments that the caller may know of.
         grants: The caller's.
         past: The tables of a statement as of the past; None for one over the current tables.
     """
@@ -238,14 +238,14 @@ class Statement:
 
 @dataclass(frozen=True)
 class Cancel:
-    """Give a statement up, if it is the one that runs."""
+    """Cancels a statement, if it is the one that runs."""
 
     id: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """What a statement reads; the message's body has the serialized schema of its result.
+    """The tables that a statement reads; the message's body has the serialized schema of its result.
 
     Attributes:
         planning_s: Seconds since the worker took it.
@@ -263,7 +263,7 @@ class Planned:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a result cost; names and meaning are those of `Stats`."""
+    """The cost of a result; names and meaning are those of `Stats`."""
 
     first_batch_s: float
     files_read: int
@@ -279,8 +279,8 @@ class End:
     """All of an answer was sent.
 
     Attributes:
-        cost: Of a result.
-        explanation: Of a statement that was to be explained.
+        cost: The cost of a result.
+        explanation: The explanation of a statement that was to be explained.
     """
 
     cost: Cost | None = None

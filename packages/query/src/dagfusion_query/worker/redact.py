@@ -205,7 +205,7 @@ class RedactedPlans:
 
     @property
     def path(self) -> str | None:
-        """How they come about, where it is not as the plan says."""
+        """The path of execution, if it differs from the plan."""
         return self._batches.path
 
     @property

@@ -69,7 +69,7 @@ class ResultChunks:
         self._truncated = False
 
     def write(self, batch: pa.RecordBatch) -> bool:
-        """Take a batch; return whether more is wanted."""
+        """Send a batch; return True if more is wanted."""
         if self._wanted is not None and self._rows + batch.num_rows > self._wanted:
             batch, self._truncated = batch.slice(0, self._wanted - self._rows), True
         self._rows += batch.num_rows

@@ -16,7 +16,7 @@ _NAMED_IN_A_RESULT = 10
 
 
 class RowRule(NamedTuple):
-    """What must hold of every row: the expression is true where a row breaks it."""
+    """A rule for every row: the expression is true where a row breaks it."""
 
     name: str
     description: str
@@ -24,7 +24,7 @@ class RowRule(NamedTuple):
 
 
 class PartitionRule(NamedTuple):
-    """What must hold of every recorded partition: the function is true where a partition breaks it."""
+    """A rule for every recorded partition: the function is true where a partition breaks it."""
 
     name: str
     description: str
@@ -32,7 +32,7 @@ class PartitionRule(NamedTuple):
 
 
 def row_checks(asset: dg.AssetsDefinition, rules: Sequence[RowRule]) -> dg.AssetChecksDefinition:
-    """Blocking checks over the rows of an unpartitioned asset, in one pass; having rows at all is one of them."""
+    """Return blocking checks over the rows of an unpartitioned asset, in one pass; one is that it has rows."""
     has_rows = dg.AssetCheckSpec("has_rows", asset=asset.key, description="There is at least one row.", blocking=True)
 
     @dg.multi_asset_check(
@@ -50,7 +50,7 @@ def row_checks(asset: dg.AssetsDefinition, rules: Sequence[RowRule]) -> dg.Asset
 
 
 def metric_checks(asset: dg.AssetsDefinition, rules: Sequence[PartitionRule]) -> dg.AssetChecksDefinition:
-    """Checks over the records of the partitions that the run wrote; run alone, over the newest thousand."""
+    """Return checks over the records of the partitions that the run wrote; run alone, over the newest thousand."""
 
     @dg.multi_asset_check(name=f"{_name(asset)}_records", specs=_specs(asset, rules))
     def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
@@ -62,7 +62,7 @@ def metric_checks(asset: dg.AssetsDefinition, rules: Sequence[PartitionRule]) ->
 
 
 def judge(rule: PartitionRule, records: Sequence[PartitionRecord]) -> dg.AssetCheckResult:
-    """Whether a rule holds of all records; an asset without records does not pass."""
+    """Return True if a rule holds for all records, and there is one."""
     broken = [record.partition for record in records if rule.broken(record)]
     return dg.AssetCheckResult(
         passed=bool(records) and not broken,

@@ -14,8 +14,8 @@ def columns(schema: pl.Schema, descriptions: Mapping[str, str]) -> dict[str, dg.
     """Return the metadata that declares the columns of a table, with the types that its files have.
 
     Args:
-        schema: of the frames that the asset returns.
-        descriptions: by column, for all of them.
+        schema: The schema of the frames that the asset returns.
+        descriptions: By column, for all of them.
     """
     stored = read_frame(pl.DataFrame(schema=schema), "columns").schema
     declared = [dg.TableColumn(field.name, str(field.type), descriptions[field.name]) for field in stored]
@@ -26,8 +26,8 @@ def lineage(upstream: dg.AssetsDefinition, sources: Sources) -> dict[str, dg.Tab
     """Return the metadata that tells from which columns of another asset each column is made.
 
     Args:
-        upstream: the other asset.
-        sources: by column of this asset, the columns of the other.
+        upstream: The other asset.
+        sources: By column of this asset, the columns of the other.
     """
     found = {name: [dg.TableColumnDep(upstream.key, source) for source in of] for name, of in sources.items()}
     return {"dagster/column_lineage": dg.TableColumnLineage(found)}

@@ -19,18 +19,18 @@ _UNIT = 2.0**-53
 
 
 def seed_of(*address: object) -> int:
-    """A 64-bit seed for an address such as (seed, asset, day, state)."""
+    """Return a 64-bit seed for an address such as (seed, asset, day, state)."""
     text = "|".join(str(part) for part in address)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 def seeds_of(addresses: Sequence[tuple[object, ...]]) -> Keys:
-    """The seeds of many addresses."""
+    """Return the seeds of many addresses."""
     return np.array([seed_of(*address) for address in addresses], dtype=np.uint64)
 
 
 def rows_of(seeds: Keys, counts: Integers) -> tuple[Keys, Integers]:
-    """A key for each row of partitions that have these seeds and row counts, and the row's place in its partition."""
+    """Return a key for each row of partitions with these seeds and row counts, and its place in the partition."""
     starts = np.cumsum(counts) - counts
     place = np.arange(counts.sum(), dtype=np.int64) - np.repeat(starts, counts)
     return _mix(np.repeat(seeds, counts) + (place.astype(np.uint64) + np.uint64(1)) * _GOLDEN), place
@@ -43,21 +43,21 @@ class Draws:
         self._keys = keys
 
     def uniform(self, column: str) -> Floats:
-        """A number in [0, 1) for each row."""
+        """Return a number in [0, 1) for each row."""
         bits = _mix(self._keys ^ np.uint64(seed_of(column)))
         return (bits >> np.uint64(11)).astype(np.float64) * _UNIT
 
     def integers(self, column: str, low: int, high: int) -> Integers:
-        """A whole number in [low, high) for each row."""
+        """Return a whole number in [low, high) for each row."""
         return low + (self.uniform(column) * (high - low)).astype(np.int64)
 
     def choice(self, column: str, weights: Sequence[float]) -> Integers:
-        """A position in `weights` for each row, as likely as its weight."""
+        """Return a position in `weights` for each row, as likely as its weight."""
         bounds = np.cumsum(np.asarray(weights, dtype=np.float64))
         return np.searchsorted(bounds[:-1] / bounds[-1], self.uniform(column), side="right").astype(np.int64)
 
     def normal(self, column: str) -> Floats:
-        """A standard normal number for each row."""
+        """Return a standard normal number for each row."""
         radius = np.sqrt(-2.0 * np.log1p(-self.uniform(f"{column}/radius")))
         return np.asarray(radius * np.cos(2.0 * np.pi * self.uniform(f"{column}/angle")))
 

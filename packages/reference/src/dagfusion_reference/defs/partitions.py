@@ -22,8 +22,8 @@ def partitioned_asset(
     """`dagster.asset` whose backfill is few runs for many partitions, in place of one run for each.
 
     Args:
-        partitions_a_run: the most that one run of a backfill may have; without it there is no limit.
-        options: those of `dagster.asset`.
+        partitions_a_run: The most that one run of a backfill may have; without it there is no limit.
+        options: The options of `dagster.asset`.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # Dagster's word for backfill policies
@@ -41,7 +41,7 @@ class StateDay(NamedTuple):
 
 
 def state_days(keys: Iterable[str]) -> list[StateDay]:
-    """The partitions that multi-partition keys name, in their order."""
+    """Return the partitions that multi-partition keys name, in their order."""
     return [_state_day(key) for key in keys]
 
 

@@ -39,7 +39,7 @@ class MeasuredParquet(S3ParquetIOManager):
     """`S3ParquetIOManager` with the metrics of the asset's domain."""
 
     def metrics(self, context: dg.OutputContext, table: pa.Table) -> Metrics:
-        """The domain's numbers about one written table."""
+        """Return the domain's numbers about one written table."""
         return METRICS[context.asset_key](table)
 
 
@@ -47,20 +47,20 @@ class MeasuredHiveParquet(PartitionedS3ParquetIOManager):
     """`PartitionedS3ParquetIOManager` with the metrics of the asset's domain."""
 
     def metrics(self, context: dg.OutputContext, table: pa.Table) -> Metrics:
-        """The domain's numbers about one written partition."""
+        """Return the domain's numbers about one written partition."""
         return METRICS[context.asset_key](table)
 
 
 def resources(
     environment: Environment, *, secrets_by_name: bool = False, file_naming: Literal["stable", "per_run"] = "stable"
 ) -> dict[str, object]:
-    """What the assets of the code location need.
+    """Return the resources of the code location's assets.
 
     Args:
-        environment: the store to write to.
-        secrets_by_name: hand over the names of the process's variables in place of the secrets, because Dagster tells
+        environment: The store to write to.
+        secrets_by_name: Hand over the names of the process's variables in place of the secrets, because Dagster tells
             its UI how a resource is configured.
-        file_naming: whether a run writes over the files of earlier runs, or beside them.
+        file_naming: Whether a run writes over the files of earlier runs, or beside them.
     """
     fields: dict[str, Any] = {**environment.io_manager_fields(), "file_naming": file_naming}
     if secrets_by_name:

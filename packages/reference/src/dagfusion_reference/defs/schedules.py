@@ -21,14 +21,14 @@ _UNFINISHED = [
 
 
 def all_states_of(day: dt.date) -> dict[str, str]:
-    """The run tags that select every state of a day: one run for 50 partitions."""
+    """Return the run tags that select every state of a day: one run for 50 partitions."""
     return {_RANGE_START: f"{day}|{CODES[0]}", _RANGE_END: f"{day}|{CODES[-1]}"}
 
 
 def missed_days(
     instance: dg.DagsterInstance, asset: dg.AssetKey, job_name: str, days: Sequence[dt.date]
 ) -> list[dt.date]:
-    """The days of which a state is not materialized, without those that a run of the job is about to write.
+    """Return the days of which a state is not materialized, without those that a run of the job is about to write.
 
     One query for the ids of events, whatever the number of days; no event is read.
     """

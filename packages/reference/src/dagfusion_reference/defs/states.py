@@ -81,7 +81,7 @@ _ZIP_PREFIXES = {f"{zip3:03d}": s.code for s in STATES for zip3 in range(s.first
 
 
 def by_size(smallest: int, largest: int) -> Integers:
-    """A count for each state in the order of `CODES`, up to `largest` for the most populous.
+    """Return a count for each state in the order of `CODES`, up to `largest` for the most populous.
 
     It grows slower than the population, so that the smallest states are not negligible.
     """
@@ -90,5 +90,5 @@ def by_size(smallest: int, largest: int) -> Integers:
 
 
 def state_of_zip(zip_code: pl.Expr) -> pl.Expr:
-    """The state that a ZIP code is in, null where its prefix is no state's."""
+    """Return the state that a ZIP code is in, null where its prefix is no state's."""
     return zip_code.str.slice(0, 3).replace_strict(_ZIP_PREFIXES, default=None, return_dtype=pl.String)

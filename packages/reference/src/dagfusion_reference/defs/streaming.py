@@ -18,13 +18,13 @@ def scan_partitions(
     *,
     partitions_a_chunk: int = _PARTITIONS_A_CHUNK,
 ) -> pl.LazyFrame:
-    """A lazy frame of the partitions in their order, made chunk by chunk; a chunk holds whole partitions.
+    """Yield a lazy frame of the partitions in their order, made chunk by chunk; a chunk holds whole partitions.
 
     Args:
-        partitions: what to make, in the order of the rows.
-        make: partitions to rows, each partition's rows together and in the same order.
-        schema: what `make` returns.
-        partitions_a_chunk: how many partitions are in memory at once.
+        partitions: What to make, in the order of the rows.
+        make: Partitions to rows, each partition's rows together and in the same order.
+        schema: What `make` returns.
+        partitions_a_chunk: How many partitions are in memory at once.
     """
 
     def chunks(

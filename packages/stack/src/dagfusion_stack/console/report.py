@@ -56,7 +56,7 @@ class Lines:
 
     @contextmanager
     def step(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Say that a step of `total` parts begins, and that it has ended."""
+        """Report the beginning of a step of `total` parts, and its end."""
         started = time.monotonic()
         console.say(title)
         yield lambda _: None

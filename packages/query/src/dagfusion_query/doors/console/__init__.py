@@ -41,7 +41,7 @@ class Page:
     """One file of the console.
 
     Attributes:
-        path: Of its URL.
+        path: The path of its URL.
     """
 
     path: str

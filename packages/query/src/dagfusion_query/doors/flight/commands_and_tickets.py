@@ -202,7 +202,7 @@ def unpacked_command(command: bytes) -> tuple[str, Any]:
     """Return the command of a descriptor, with its name.
 
     Raises:
-        BadRequestError: It has none.
+        BadRequestError: The descriptor has no command.
     """
     if not command:
         raise BadRequestError("a FlightDescriptor must hold a Flight SQL command, this one has a path or nothing")

@@ -70,7 +70,7 @@ class Header(flight.ServerMiddleware):  # type: ignore[misc]
         return {"authorization": f"Bearer {self.bearer}"} if self._shake_hands and self.bearer else {}
 
     def at_end(self, step: Callable[[], None]) -> None:
-        """Have something done when the call is over: a stream that its client never began to read ends here only."""
+        """Register a callback for the end of the call, the only end of a stream that its client never began to read."""
         self._at_end = step
 
     def call_completed(self, _exception: Exception | None) -> None:
@@ -192,7 +192,7 @@ class Bridge:
                     raise
 
     def check(self, context: Context) -> None:
-        """Look whether it makes sense to wait on.
+        """Raise if the caller is gone or the service is stopping.
 
         Raises:
             QueryCancelledError: The client went away.

@@ -27,7 +27,7 @@ class FlightDoor:
 
     Args:
         service: Has been started.
-        tokens: Who may enter.
+        tokens: The access tokens.
         settings: Address, TLS, limits, and who needs no token.
     """
 
@@ -75,7 +75,7 @@ class FlightDoor:
             ) from error
 
     async def stop(self) -> None:
-        """Close the door: no new calls, and those that are under way end within the grace and about two seconds."""
+        """Close the door: no new calls, and those that are in progress end within the grace and about two seconds."""
         if self._server is None or self._bridge is None:
             return
         server, self._server = self._server, None

@@ -94,7 +94,7 @@ class Rows:
     Args:
         service: Runs the query.
         query: To be run, with its result as Arrow.
-        caller: Who asks.
+        caller: The user with its grants.
         bridge: To the service's loop.
     """
 
@@ -187,7 +187,7 @@ class Rows:
             context.add_trailer(STATS_TRAILER, encode(self._stream.stats.short()))
 
     def close(self) -> None:
-        """Give up what is not finished. From any thread, any number of times."""
+        """Cancel unfinished work. May be called from any thread, any number of times."""
         if not self._is_closed:
             self._is_closed = True
             self._bridge.post(self._close())

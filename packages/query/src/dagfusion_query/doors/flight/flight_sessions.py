@@ -133,7 +133,7 @@ class Handles(Generic[T]):
                 entry = None
         self._tell(gone)
         if entry is None:
-            raise UnknownQueryError(f"there is no such {self._what} of yours, or it has expired: make it again")
+            raise UnknownQueryError(f"unknown or expired {self._what}: make it again")
         return entry.value
 
     def replace(self, owner: str, handle: bytes, value: T, size_bytes: int) -> None:
@@ -207,7 +207,7 @@ class FlightSessions:
         """Return the caller.
 
         Raises:
-            UnauthenticatedError: It has no token, and needs one.
+            UnauthenticatedError: The call needs a token and has none.
         """
         header = context.get_middleware(MIDDLEWARE)
         peer = None if header.is_forwarded else _address(context.peer())

@@ -67,7 +67,7 @@ _ACTIONS = {
 def _guarded(
     handler: Callable[Concatenate["FlightSqlServer", Context, P], R],
 ) -> Callable[Concatenate["FlightSqlServer", Context, P], R]:
-    """Let a handler's errors leave as Flight's, and nothing of this machine with them."""
+    """Turn a handler's errors into Flight's, without facts about this machine."""
 
     @functools.wraps(handler)
     def guarded(self: "FlightSqlServer", context: Context, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -87,7 +87,7 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
         sessions: Tell who calls.
         bridge: To the service's loop.
         sql_limit_bytes: Length of a statement.
-        options: Of `pyarrow.flight.FlightServerBase`.
+        options: The options of `pyarrow.flight.FlightServerBase`.
     """
 
     def __init__(
@@ -296,7 +296,7 @@ def _request(kind: type[R], body: bytes) -> R:
     try:
         return codec.read(kind, orjson.loads(body))
     except (orjson.JSONDecodeError, codec.DocumentError) as error:
-        raise BadRequestError(f"the body of this action is not what `ListActions` says: {error}") from None
+        raise BadRequestError(f"the body of this action cannot be decoded: {error}. See ListActions") from None
 
 
 def _metadata_schema(name: str, command: Any) -> pa.Schema:

@@ -228,8 +228,8 @@ class FlightStatements:
         """Set the parameters of a prepared statement.
 
         Raises:
-            ParameterError: They are not one row of as many columns as there are parameters.
-            StatementTooLongError: They are longer than a statement may be.
+            ParameterError: The parameters are not one row with a column for each.
+            StatementTooLongError: The parameters are longer than a statement may be.
         """
         if values.nbytes > self._sql_limit_bytes:
             raise StatementTooLongError(
@@ -249,7 +249,7 @@ class FlightStatements:
         return Parameters(sql, ()) if len(sql) > self._sql_limit_bytes else parameters(sql)
 
     def close(self) -> None:
-        """Let everything go."""
+        """Release all handles."""
         self._tickets.clear()
         self._prepared.clear()
 

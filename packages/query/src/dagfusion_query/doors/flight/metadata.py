@@ -111,7 +111,7 @@ def answer(name: str, command: Any, snapshots: Iterable[Snapshot], statement_lim
     """Answer a metadata command.
 
     Args:
-        name: Of a command that `answer_schema` knows.
+        name: The name of a command that `answer_schema` knows.
         command: Its message.
         snapshots: What the caller may read, where `needs_tables`.
         statement_limit_bytes: Length of a statement.

@@ -73,7 +73,7 @@ class SqlType(NamedTuple):
         code: JDBC's and ODBC's number.
         size: Digits, characters or bits; None where that has no meaning.
         radix: 10 where `size` counts digits, 2 where it counts bits.
-        subcode: Of dates and times.
+        subcode: The subcode of dates and times.
     """
 
     name: str

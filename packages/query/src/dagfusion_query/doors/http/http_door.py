@@ -188,7 +188,7 @@ class HttpDoor:
 
     @property
     def url(self) -> str:
-        """Where clients find it."""
+        """The URL for clients."""
         return self._address.url(self._scheme, self.port)
 
     def bind(self) -> socket.socket:
@@ -215,7 +215,7 @@ class HttpDoor:
             await self._serving
 
     async def stop(self) -> None:
-        """Listen no more, and give answers that are under way a little time to end."""
+        """Listen no more, and give answers that are in progress a little time to end."""
         self._server.should_exit = True
         if self._serving is not None:
             await self._serving
@@ -280,7 +280,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; those of a head are counted."""
+        """Receive bytes; those of a head are counted."""
         super().data_received(data)
         if self._in_head:
             self._head_bytes += len(data)
@@ -308,7 +308,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Take what is left of the request, for a while."""
+        """Read the rest of the request, for a limited time."""
         if self._in_message:
             self._end_after(LINGER_S)
         super().on_response_complete()

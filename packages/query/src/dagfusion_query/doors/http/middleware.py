@@ -39,7 +39,7 @@ class AuthenticationMiddleware:
 
     Args:
         app: What it guards.
-        tokens: Of the service.
+        tokens: The tokens of the service.
         settings: Say who needs no token.
         guarded: How the paths begin that only known callers may ask for.
         unguarded: How those of them begin that anybody may ask for.
@@ -61,7 +61,7 @@ class AuthenticationMiddleware:
         self._own_name = socket.gethostname().lower()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request in, with its caller, or answer why not."""
+        """Authenticate a request, or answer with the error."""
         if scope["type"] == "http" and self._guards(scope["path"]):
             try:
                 scope.setdefault("state", {})["caller"] = self._caller(Headers(scope=scope), client_of(scope))
@@ -149,10 +149,10 @@ class SecurityMiddleware:
 
 
 def _check_origin(headers: Mapping[str, str]) -> None:
-    """Refuse what a page of another site sends.
+    """Refuse requests from pages of other sites.
 
     Raises:
-        ForbiddenError: It is one's.
+        ForbiddenError: A page of another site sent the request.
     """
     origin = headers.get("origin")
     try:

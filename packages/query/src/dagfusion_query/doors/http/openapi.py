@@ -103,7 +103,7 @@ def _paths() -> Document:
             ],
             "get": _operation(
                 "getHistory",
-                "The runs in Dagster of a table, or of one partition, also of a missing one",
+                "The Dagster runs that were to materialize a table, or one of its partitions, even a missing one",
                 "History",
                 errors=(400, 401, 403, 404, 422, 503),
             ),
@@ -111,11 +111,15 @@ def _paths() -> Document:
         "/v1/tables/{schema}/{table}/generations": {
             "parameters": [
                 *_TABLE,
-                _query("limit", {"type": "integer", "minimum": 0, "maximum": 100, "default": 20}, "The most."),
+                _query(
+                    "limit",
+                    {"type": "integer", "minimum": 0, "maximum": 100, "default": 20},
+                    "The maximum number of revisions.",
+                ),
             ],
             "get": _operation(
                 "listGenerations",
-                "What the latest runs wrote of a table, and its wipes, newest first",
+                "The revisions of a table, newest first: what each of its latest runs wrote, and wipes",
                 "Generations",
                 errors=(400, 401, 403, 503),
             ),

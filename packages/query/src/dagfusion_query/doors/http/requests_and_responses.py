@@ -147,7 +147,7 @@ def answer(status: int, code: str, detail: str, headers: dict[str, str] | None =
 
 
 async def _body(request: Request, settings: ServiceSettings) -> bytes:
-    """Take the body, but no more of it than a statement may have, and no longer than it should take."""
+    """Read the body, within the limits of size and time."""
     if codings := [coding for coding in _codings(request) if coding != "identity"]:
         raise _compressed(f"has the content coding {_shown(', '.join(codings))}")
     limit = _ESCAPED * settings.sql_limit_bytes + PARAMS_LIMIT_BYTES

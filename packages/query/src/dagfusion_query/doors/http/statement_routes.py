@@ -117,7 +117,7 @@ class _Waiting:
         return self._task.cancelling() > self._before
 
     def end(self) -> None:
-        """Take the cancellation back if it was for the client's departure only.
+        """Undo the cancellation if it was for the client's departure only.
 
         Raises:
             QueryCancelledError: It was.

@@ -78,7 +78,7 @@ class IcebergRoutes:
     Args:
         service: Has the catalogs.
         config: Which environments have a folder for metadata.
-        tokens: Of the service.
+        tokens: The tokens of the service.
     """
 
     def __init__(self, service: Service, config: Config, tokens: Tokens) -> None:
@@ -184,7 +184,7 @@ class IcebergRoutes:
         return _document({"storage-credentials": self._credentials(state, table, storage)})
 
     async def metrics(self, request: Request) -> Response:
-        """Take a client's report of a scan. Nothing is kept of it."""
+        """Accept a client's report of a scan, and discard it."""
         self._visible.find(caller_of(request), *_names(request))
         return Response(status_code=204)
 

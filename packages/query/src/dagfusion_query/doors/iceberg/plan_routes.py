@@ -22,7 +22,7 @@ async def plan(request: Request, body: bytes, publish: Publish, table: Table, pu
     """Answer a request for a plan. Every plan is complete at once.
 
     Raises:
-        BadRequestError: The request is none of the protocol, or is for what this catalog does not plan.
+        BadRequestError: The request does not follow the protocol, or is for what this catalog does not plan.
     """
     asked = _read(body)
     if asked.get("start-snapshot-id") is not None or asked.get("end-snapshot-id") is not None:
@@ -44,7 +44,7 @@ async def more_tasks(request: Request, body: bytes, table: Table, publisher: Pub
     """Answer a request for the next page of a plan.
 
     Raises:
-        BadRequestError: The request is none of the protocol.
+        BadRequestError: The request does not follow the protocol.
         MissingError: The version that was planned is not known any more.
     """
     scan = read_token(_read(body).get("plan-task"))

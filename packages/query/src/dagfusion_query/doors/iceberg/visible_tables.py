@@ -67,7 +67,7 @@ class VisibleTables:
         """Check that there is a namespace.
 
         Raises:
-            MissingError: It has no table that the caller may read.
+            MissingError: The namespace has no table that the caller may read.
             QueryError: Its environment cannot be read now.
         """
         if not any(name.schema == namespace for _, name in self._tables(caller)):

@@ -18,7 +18,7 @@ SCHEMA = pl.Schema(
 
 
 def sales_by_day(orders: pl.LazyFrame) -> pl.DataFrame:
-    """One row for each day and state: orders, customers, units, revenue to the cent, and what did not stay sold."""
+    """Return one row for each day and state: orders, customers, units, revenue to the cent, and returns."""
     return (
         orders.group_by("date", "state")
         .agg(

@@ -56,7 +56,7 @@ _CENTS_BELOW, _CENTS_BELOW_WEIGHTS = (1, 5, 50), (8, 1, 1)  # a price ends in 99
 
 
 def export_of_orders(seed: int) -> pl.DataFrame:
-    """50,000 orders by their id; a total is its quantity times its unit price to the cent."""
+    """Return 50,000 orders by their id; a total is its quantity times its unit price to the cent."""
     keys, place = rows_of(seeds_of([(seed, "raw_orders")]), np.array([ORDERS]))
     draws = Draws(keys)
     product = _products(draws)
@@ -88,7 +88,7 @@ def _product_ids() -> list[str]:
 
 
 def _price_cents(seed: int) -> Integers:
-    """The price of each product of the catalog, just below a whole dollar."""
+    """Return the price of each product of the catalog, just below a whole dollar."""
     keys, _ = rows_of(seeds_of([(seed, "products")]), np.array([len(CATEGORIES) * PRODUCTS_A_CATEGORY]))
     draws = Draws(keys)
     median = np.repeat([category.price for category in CATEGORIES], PRODUCTS_A_CATEGORY)

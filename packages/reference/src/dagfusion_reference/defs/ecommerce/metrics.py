@@ -19,7 +19,7 @@ def order_metrics(table: pa.Table) -> Mapping[str, int | float]:
 
 
 def sales_metrics(table: pa.Table) -> Mapping[str, int | float]:
-    """The totals over the states."""
+    """Return the totals over the states."""
     orders = pc.sum(table["orders"]).as_py() or 0
     revenue = pc.sum(table["revenue"]).as_py() or Decimal(0)
     return {

@@ -21,10 +21,10 @@ _MONTHS = (0.72, 0.70, 0.74, 0.75, 0.78, 0.76, 0.82, 0.80, 0.77, 0.82, 0.97, 1.0
 
 
 def state_orders(export: pl.DataFrame, partitions: Sequence[StateDay], seed: int) -> pl.LazyFrame:
-    """100 to 1,000 orders of each partition: baskets of the export, ordered again under an id of their own.
+    """Return 100 to 1,000 orders of each partition: baskets of the export, ordered again under an id of their own.
 
     Raises:
-        ValueError: the export has no orders.
+        ValueError: The export has no orders.
     """
     if export.is_empty():
         raise ValueError("raw_orders has no rows to draw orders from: materialize raw_orders again")
@@ -50,7 +50,7 @@ def state_orders(export: pl.DataFrame, partitions: Sequence[StateDay], seed: int
 
 
 def activity(days: Sequence[dt.date]) -> Floats:
-    """How busy a day is, as a share of the busiest day of a year."""
+    """Return the activity of a day, as a share of that of the busiest day of a year."""
     return np.array([_WEEKDAYS[day.weekday()] * _MONTHS[day.month - 1] for day in days])
 
 
@@ -60,7 +60,7 @@ def _row_counts(draws: Draws, state: Integers, days: Sequence[dt.date]) -> Integ
 
 
 def _first_order_ids(chunk: Sequence[StateDay]) -> Integers:
-    """Ids read as day, state and number: 20240115 05 0001 is California's first order of January 15, 2024."""
+    """Return ids read as day, state and number: 20240115 05 0001 is California's first order of January 15, 2024."""
     return np.array(
         [(int(day.strftime("%Y%m%d")) * 100 + POSITION[state] + 1) * 10_000 + 1 for day, state in chunk],
         dtype=np.int64,

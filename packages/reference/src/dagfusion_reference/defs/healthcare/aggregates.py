@@ -15,7 +15,7 @@ SCHEMA = pl.Schema(
 
 
 def organizations_by_day(extracts: pl.LazyFrame) -> pl.DataFrame:
-    """One row for each day and state: organizations, their providers in all and on average, and their specialties."""
+    """Return one row for each day and state: organizations, providers in all and on average, specialties."""
     return (
         extracts.group_by("date", "state")
         .agg(

@@ -63,7 +63,7 @@ def raw_organizations(seed: Seed) -> pl.DataFrame:
 def partitioned_organizations(
     context: dg.AssetExecutionContext, raw_organizations: pl.DataFrame, seed: Seed
 ) -> pl.LazyFrame:
-    """What each state reports of its organizations on each day: 50 to 500 rows by the size of the state."""
+    """The organizations that each state reports on each day: 50 to 500 rows by the size of the state."""
     return state_extracts(raw_organizations, state_days(context.partition_keys), seed.value)
 
 

@@ -18,10 +18,10 @@ _MOST_BY_STATE = by_size(FEWEST_ROWS, MOST_ROWS)
 
 
 def state_extracts(register: pl.DataFrame, partitions: Sequence[StateDay], seed: int) -> pl.LazyFrame:
-    """50 to 500 organizations of each partition's state, none twice; the register's ZIP codes say which are in it.
+    """Return 50 to 500 different organizations of each partition's state, by the ZIP codes of the register.
 
     Raises:
-        ValueError: the register has fewer organizations in a state than its largest extract.
+        ValueError: The register has fewer organizations in a state than its largest extract.
     """
     located = register.with_columns(state_of_zip(pl.col("zip_code")).alias("state")).drop_nulls("state")
     located = located.sort(pl.col("state").cast(pl.Enum(CODES)), "npi")

@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 
 
 def organization_metrics(table: pa.Table) -> Mapping[str, int]:
-    """How many organizations, providers and specialties there are."""
+    """Return the numbers of organizations, providers and specialties."""
     return {
         "organizations": pc.count_distinct(table["npi"]).as_py(),
         "providers": pc.sum(table["provider_count"]).as_py() or 0,
@@ -16,7 +16,7 @@ def organization_metrics(table: pa.Table) -> Mapping[str, int]:
 
 
 def aggregate_metrics(table: pa.Table) -> Mapping[str, int]:
-    """The totals over the states."""
+    """Return the totals over the states."""
     return {
         "organizations": pc.sum(table["organizations"]).as_py() or 0,
         "providers": pc.sum(table["providers"]).as_py() or 0,

@@ -36,7 +36,7 @@ _ENUMERATION_DAYS = (dt.date(2024, 1, 1) - _FIRST_ENUMERATION).days
 
 
 def register_of_organizations(seed: int) -> pl.DataFrame:
-    """10,000 organizations by NPI, spread over the states by their size; NPI and tax ID are unique."""
+    """Return 10,000 organizations by NPI, spread over the states by their size; NPI and tax ID are unique."""
     keys, place = rows_of(seeds_of([(seed, "raw_organizations")]), np.array([ORGANIZATIONS]))
     draws = Draws(keys)
     kind = draws.choice("taxonomy", [taxonomy.weight for taxonomy in TAXONOMIES])
@@ -55,7 +55,7 @@ def register_of_organizations(seed: int) -> pl.DataFrame:
 
 
 def with_check_digit(base: pl.Expr) -> pl.Expr:
-    """The NPI of a nine-digit number: itself and the Luhn digit over it and the issuer prefix 80840."""
+    """Return the NPI of a nine-digit number: itself and the Luhn digit over it and the issuer prefix 80840."""
     total = pl.lit(24)
     for power in range(9):
         digit = base // 10**power % 10
@@ -65,12 +65,12 @@ def with_check_digit(base: pl.Expr) -> pl.Expr:
 
 
 def npi_is_valid(npi: pl.Expr) -> pl.Expr:
-    """Whether a number is an NPI: ten digits that start with 1 or 2 and end in their check digit."""
+    """Return True if a number is an NPI: ten digits that start with 1 or 2 and end in their check digit."""
     return npi.is_between(10**9, 3 * 10**9 - 1) & (npi == with_check_digit(npi // 10))
 
 
 def organizations_by_state() -> Integers:
-    """How many organizations each state has, in the order of the state codes."""
+    """Return the number of organizations of each state, in the order of the state codes."""
     sizes = by_size(FEWEST_IN_A_STATE, MOST_IN_A_STATE)
     counts: Integers = sizes * ORGANIZATIONS // sizes.sum()
     counts[: ORGANIZATIONS - counts.sum()] += 1
@@ -92,7 +92,7 @@ def _names(draws: Draws, kind: Integers) -> pl.Expr:
 
 
 def _distinct(draws: Draws, column: str, place: Integers, below: int) -> Integers:
-    """Numbers below a limit, none twice: one from each of as many equal ranges as there are rows."""
+    """Return numbers below a limit, none twice: one from each of as many equal ranges as there are rows."""
     width = below // ORGANIZATIONS
     return place * width + draws.integers(column, 0, width)
 
