@@ -13,11 +13,13 @@ import pytest
 from pyiceberg.exceptions import ForbiddenError, NoSuchTableError, RESTError
 
 from dagfusion_contract.field_ids import KEY
+from dagfusion_contract.naming import TableName
 from dagfusion_contract.record import schema_entry
+from dagfusion_contract.view import VIEW_ENTRY, View, view_entry
 from dagfusion_pipeline import PartitionedS3ParquetIOManager, S3ParquetIOManager
 from tests.doctest.documents import blocks
 from tests.pipeline.written import key_range
-from tests.query.iceberg.lake import Lake, rows_of
+from tests.query.iceberg.lake import PATIENCE_S, Lake, rows_of
 
 HOSTILE = ("a b", "a/b", "50%", "x=1", "ü ñ", "'quoted\"", "a%2Fb", "semi;colon,comma", "__x__", "2024-01-01")
 BOTH = (False, True)
@@ -288,3 +290,30 @@ def test_plans_of_dates_and_times(lake: Lake, hive: PartitionedS3ParquetIOManage
     lake.materialize(made, hive, partition_key="2024-01-03-05:00")
     assert lake.planning().load_table(table).scan().count() == 3
     assert planned.scan(snapshot_id=first.snapshot_id).count() == 2, "a plan is of the snapshot that is asked for"
+
+
+def test_views(lake: Lake, flat: S3ParquetIOManager, name: str) -> None:
+    """PyIceberg loads a view; engines that know no statement of its dialect still read the tables beside it."""
+
+    @dg.asset(name=name)
+    def made() -> pl.DataFrame:
+        return pl.DataFrame({"id": [1]})
+
+    lake.materialize(made, flat)
+    sql, columns = f"SELECT id FROM uat_default.{name}", pa.schema({"id": pa.int64()})
+    entry = view_entry(View(sql, (TableName("uat_default", name),), columns))
+    metadata = {VIEW_ENTRY: dg.MetadataValue.json(entry)}
+    lake.instance.report_runless_asset_event(dg.AssetMaterialization(f"{name}_view", metadata=metadata))
+    lake.environments.refresh(PATIENCE_S)
+    catalog = lake.pyiceberg()
+    assert ("uat_default", f"{name}_view") in catalog.list_views("uat_default")
+    assert ("uat_default", f"{name}_view") not in catalog.list_tables("uat_default")
+    loaded = catalog.load_view(f"uat_default.{name}_view")
+    assert [one.root.sql for one in loaded.metadata.versions[0].representations] == [sql]
+    assert catalog.view_exists(f"uat_default.{name}_view")
+    assert not catalog.view_exists(f"uat_default.{name}")
+    with lake.duckdb() as duck:
+        assert duck.execute(f"SELECT * FROM lake.uat_default.{name}").fetchall() == [(1,)]
+        listed = duck.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'lake'").fetchall()
+        assert (name,) in listed
+        assert (f"{name}_view",) not in listed

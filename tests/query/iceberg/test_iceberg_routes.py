@@ -16,6 +16,7 @@ from pyiceberg.catalog.rest import (
     LoadCredentialsResponse,
     NamespaceResponse,
     TableResponse,
+    ViewResponse,
 )
 from pyiceberg.catalog.rest.response import ErrorResponse
 from pyiceberg.catalog.rest.scan_planning import PlanCompleted
@@ -46,7 +47,7 @@ def snapshot() -> Snapshot:
     events = [written(record(n, part, {"state": "string"}), n, key) for n, key in enumerate(keys, 1)]
     half = record(9, Part((), {"h": "halffloat"}, {}), {})
     view = View("SELECT id FROM uat_silver.orders", (TableName("uat_silver", "orders"),), pa.schema({"id": pa.int64()}))
-    published = Materialization(("Silver", "seen"), 10, None, 10, "run", view)  # the door has no views
+    published = Materialization(("Silver", "seen"), 10, None, 10, "run", view)
     folded = fold(EMPTY, [*events, written(half, 9, ("Silver", "half")), published])
     problems = {TableName("uat_silver", "twice"): NameCollisionError("two assets claim it")}
     return Snapshot(7, "uat", folded.tables, MappingProxyType(problems), folded.asset_states)
@@ -236,7 +237,8 @@ def test_what_is_not_there(client: httpx.Client) -> None:
     refused(client.get("/iceberg/v1/nothing"), 404, "NotFoundException")
     refused(client.get("/iceberg/v2/config"), 404, "NotFoundException")
     refused(client.get("/iceberg/v1/namespaces/uat_silver/views/none"), 404, "NoSuchViewException")
-    assert client.get("/iceberg/v1/namespaces/uat_silver/views").json() == {"identifiers": []}
+    refused(client.get("/iceberg/v1/namespaces/uat_silver/views/orders"), 404, "NoSuchViewException")
+    assert client.get("/iceberg/v1/namespaces/uat_gold/views").json() == {"identifiers": []}
     refused(client.get("/iceberg/v1/namespaces/dev_silver"), 404, "NoSuchNamespaceException")
 
 
@@ -310,3 +312,24 @@ def test_a_view_is_no_table(client: httpx.Client) -> None:
 
     assert "seen" not in {table.name for table in listed.identifiers}
     assert client.get("/iceberg/v1/namespaces/uat_silver/tables/seen").status_code == 404
+
+
+def test_views(client: httpx.Client, tokens: Tokens) -> None:
+    """A view may be read by those who may read its tables."""
+    views = "/iceberg/v1/namespaces/uat_silver/views"
+    seen = {"namespace": ["uat_silver"], "name": "seen"}
+    assert client.get(views).json() == {"identifiers": [seen]}
+    loaded = client.get(f"{views}/seen")
+    view = ViewResponse.model_validate_json(loaded.text)
+    assert view.metadata_location is not None
+    assert Path(view.metadata_location.removeprefix("file://")).read_bytes() in loaded.content
+    (version,) = view.metadata.versions
+    (sql,) = (representation.root for representation in version.representations)
+    assert (sql.dialect, sql.sql) == ("datafusion", "SELECT id FROM uat_silver.orders")
+    assert [(field.name, str(field.field_type)) for field in view.metadata.schemas[0].fields] == [("id", "long")]
+    assert (version.summary["dagster.event-id"], version.summary["dagster.run-id"]) == ("10", "run")
+    for grant, status in (("uat_silver.orders", 200), ("uat_silver.returns", 404)):
+        secret = tokens.create(grant, [grant])
+        bearer = {"Authorization": f"Bearer {secret}"}
+        assert client.get(f"{views}/seen", headers=bearer).status_code == status
+        assert client.get(views, headers=bearer).json() == {"identifiers": [seen] if status == 200 else []}

@@ -156,6 +156,24 @@ def iceberg_schema(table: Table, layouts: Sequence[Layout]) -> IcebergSchema:
     )
 
 
+def view_columns(columns: pa.Schema) -> list[IcebergColumn]:
+    """Return the columns of a view's result.
+
+    Raises:
+        NotInIcebergError: One has a type that Iceberg does not have; a view cannot leave it out.
+    """
+    found = []
+    for field in columns:
+        try:
+            kind = column_type(field.type, [field.type], (field.name,))
+        except NotInIcebergError as error:
+            raise NotInIcebergError(f"column {field.name!r}: {error}") from error
+        found.append(IcebergColumn(field.name, field_id((field.name,)), kind))
+    if shared := _with_shared_ids(found, [], []):
+        raise NotInIcebergError(f"columns {sorted(shared)} have ids of others: rename one of them")
+    return found
+
+
 def _with_shared_ids(
     columns: Sequence[IcebergColumn], partition: Sequence[IcebergColumn], left_out: Sequence[str]
 ) -> set[str]:

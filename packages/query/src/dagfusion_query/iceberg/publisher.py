@@ -26,16 +26,17 @@ from dagfusion_contract.iceberg_names import manifest_list_name, manifest_name, 
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.record import Layout
 from dagfusion_contract.uri import object_path, store_url
-from dagfusion_query.catalog.model import Table
+from dagfusion_query.catalog.model import PublishedView, Table
 from dagfusion_query.errors import StoreUnavailableError, UnsupportedTypeError
 from dagfusion_query.iceberg.iceberg_manifest import content_key, encode_manifest_file, manifest_groups
-from dagfusion_query.iceberg.iceberg_schema import IcebergSchema, iceberg_schema
+from dagfusion_query.iceberg.iceberg_schema import IcebergSchema, NotInIcebergError, iceberg_schema, view_columns
 from dagfusion_query.iceberg.scan_filter import ScanFilter
 from dagfusion_query.iceberg.table_metadata import (
     WrittenManifest,
     WrittenSnapshot,
     encode_manifest_list,
     encode_metadata,
+    encode_view,
     fitting,
     version_of,
 )
@@ -191,6 +192,21 @@ class Publisher:
         """
         fit = fitting(current.snapshot, older)
         return self._with_metadata(current.table, current.snapshot, fit) if fit else current
+
+    def publish_view(self, table: Table, view: PublishedView) -> tuple[str, bytes]:
+        """Return the URI and the content of a view's metadata, after it is in the object store.
+
+        Raises:
+            UnsupportedTypeError: Iceberg has no type for one of its columns.
+            StoreUnavailableError: The metadata cannot be written.
+        """
+        try:
+            columns = view_columns(view.view.columns)
+        except NotInIcebergError as error:
+            raise UnsupportedTypeError(f"view {table.name} is no view of Iceberg: {error}") from error
+        content = encode_view(view, columns, table.name, f"{self.prefix}/{table.name.schema}/{table.name.table}")
+        with _store_errors(table):
+            return self._put(table, metadata_name(view.event_id, _digest(content)), content), content
 
     def close(self) -> None:
         """End the threads."""

@@ -17,13 +17,15 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dagfusion_query.catalog.model import Table, whereabouts
+from dagfusion_contract.naming import TableName
+from dagfusion_query.catalog.model import PublishedView, Table, whereabouts
 from dagfusion_query.iceberg.avro import VALUE, array, container, data, long
 from dagfusion_query.iceberg.iceberg_manifest import optional, required
-from dagfusion_query.iceberg.iceberg_schema import SCHEMA_ID, SPEC_ID, IcebergSchema
+from dagfusion_query.iceberg.iceberg_schema import SCHEMA_ID, SPEC_ID, IcebergColumn, IcebergSchema
 
 Names = Sequence[dict[str, Any]]  # a name mapping
 _NAMESPACE = uuid.UUID("6f3ad8f5-2f0b-5c3b-9a52-4b6d1c1f7a10")  # of the ids of tables
+_DIALECT = "datafusion"
 _SUMMARY = {
     "type": "record",
     "name": "r508",
@@ -240,6 +242,41 @@ def _merged(one: Names, other: Names) -> Names | None:
             return None
         found[name] = {**field, "fields": inside} if inside else field
     return list(found.values())
+
+
+def encode_view(view: PublishedView, columns: Sequence[IcebergColumn], name: TableName, folder: str) -> bytes:
+    """Encode the metadata of a view.
+
+    Args:
+        view: The view.
+        columns: The columns of its result.
+        name: Its name.
+        folder: Where its metadata is.
+    """
+    at_ms = view.at_us // 1000
+    version = {
+        "version-id": 1,
+        "timestamp-ms": at_ms,
+        "schema-id": SCHEMA_ID,
+        "summary": {
+            "dagster.event-id": str(view.event_id),
+            **({"dagster.run-id": view.run_id} if view.run_id else {}),
+        },
+        "representations": [{"type": "sql", "sql": view.view.sql, "dialect": _DIALECT}],
+        "default-namespace": [name.schema],
+    }
+    fields = [{"id": one.id, "name": one.name, "required": False, "type": one.kind} for one in columns]
+    document = {
+        "view-uuid": str(uuid.uuid5(_NAMESPACE, str(name))),
+        "format-version": 1,
+        "location": folder,
+        "schemas": [{"type": "struct", "schema-id": SCHEMA_ID, "fields": fields}],
+        "current-version-id": 1,
+        "versions": [version],
+        "version-log": [{"version-id": 1, "timestamp-ms": at_ms}],
+        "properties": {},
+    }
+    return orjson.dumps(document)
 
 
 def location(table: Table, metadata_uri: str) -> str:

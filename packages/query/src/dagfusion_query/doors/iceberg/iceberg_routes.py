@@ -206,14 +206,19 @@ class IcebergRoutes:
         return _document(await more_tasks(request, body, table, self._publishers[state.name]))
 
     async def views(self, request: Request) -> Response:
-        """List the views of a namespace: there are none."""
-        self._visible.check_namespace(caller_of(request), request.path_params["namespace"])
-        return _document({"identifiers": []})
+        """List the views of a namespace."""
+        name = request.path_params["namespace"]
+        views = self._visible.views(caller_of(request), name)
+        return _document({"identifiers": [{"namespace": [name], "name": view} for view in views]})
 
     async def view(self, request: Request) -> Response:
-        """Answer that there is no such view."""
-        name = f"{request.path_params['namespace']}.{request.path_params['view']}"
-        raise MissingError(f"there is no view {name[:200]}", "NoSuchViewException")
+        """Return a view: its statement in DataFusion's SQL, and its columns."""
+        names = request.path_params["namespace"], request.path_params["view"]
+        state, table, view = self._visible.find_view(caller_of(request), *names)
+        if request.method == "HEAD":
+            return Response(status_code=204)
+        uri, metadata = await asyncio.to_thread(self._publishers[state.name].publish_view, table, view)
+        return _document({"metadata-location": uri, "metadata": orjson.Fragment(metadata), "config": {}})
 
     async def token(self, request: Request) -> Response:
         """Check an access token that comes as a client's secret, and return it as the bearer token to use."""

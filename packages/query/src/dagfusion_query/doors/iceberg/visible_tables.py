@@ -6,12 +6,13 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import cast
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.access.authentication import ANONYMOUS
-from dagfusion_query.access.grants import ALL, Caller
+from dagfusion_query.access.grants import ALL, Caller, restricted
 from dagfusion_query.catalog.environments import EnvironmentState
-from dagfusion_query.catalog.model import Table
+from dagfusion_query.catalog.model import PublishedView, Table
 from dagfusion_query.errors import QueryError
 from dagfusion_query.iceberg.publisher import Published, Publisher
 from dagfusion_query.iceberg.table_metadata import WrittenSnapshot
@@ -51,8 +52,8 @@ class VisibleTables:
         self._service, self._environments = service, environments
 
     def namespaces(self, caller: Caller) -> list[str]:
-        """Return all namespaces with a table that the caller may read."""
-        return sorted({name.schema for _, name in self._tables(caller)})
+        """Return all namespaces with a table or view that the caller may read."""
+        return sorted({name.schema for name, _ in self._all(caller)})
 
     def tables(self, caller: Caller, namespace: str) -> list[str]:
         """Return the tables of a namespace.
@@ -61,16 +62,25 @@ class VisibleTables:
             QueryError: As `check_namespace`.
         """
         self.check_namespace(caller, namespace)
-        return sorted(name.table for _, name in self._tables(caller) if name.schema == namespace)
+        return sorted(name.table for name, table in self._all(caller) if name.schema == namespace and not table.view)
+
+    def views(self, caller: Caller, namespace: str) -> list[str]:
+        """Return the views of a namespace.
+
+        Raises:
+            QueryError: As `check_namespace`.
+        """
+        self.check_namespace(caller, namespace)
+        return sorted(name.table for name, table in self._all(caller) if name.schema == namespace and table.view)
 
     def check_namespace(self, caller: Caller, namespace: str) -> None:
         """Check that there is a namespace.
 
         Raises:
-            MissingError: The namespace has no table that the caller may read.
+            MissingError: The namespace has no table or view that the caller may read.
             QueryError: Its environment cannot be read now.
         """
-        if not any(name.schema == namespace for _, name in self._tables(caller)):
+        if not any(name.schema == namespace for name, _ in self._all(caller)):
             self._check_environment(caller, namespace)
             raise MissingError(f"there is no namespace {namespace[:200]}", "NoSuchNamespaceException")
 
@@ -81,28 +91,35 @@ class VisibleTables:
             MissingError: There is none that the caller may read.
             QueryError: The table has an error, or its environment cannot be read now.
         """
-        name = TableName(namespace, table)
+        return self._find(caller, TableName(namespace, table), "table")
+
+    def find_view(self, caller: Caller, namespace: str, view: str) -> tuple[EnvironmentState, Table, PublishedView]:
+        """Return a view; raises as `find`."""
+        state, found = self._find(caller, TableName(namespace, view), "view")
+        return state, found, cast("PublishedView", found.view)
+
+    def _find(self, caller: Caller, name: TableName, kind: str) -> tuple[EnvironmentState, Table]:
         for state in self._states(caller):
-            if not caller.grants.allow(state.name, name):
+            found = state.snapshot.tables.get(name)
+            if found is not None and found.view is not None:  # the rights of views are those of their tables
+                found = restricted(state.snapshot, caller.grants, state.name).tables.get(name)
+            elif not caller.grants.allow(state.name, name):
                 continue
-            if (problem := state.snapshot.problems.get(name)) is not None:
+            elif (problem := state.snapshot.problems.get(name)) is not None:
                 raise problem
-            if (found := state.snapshot.tables.get(name)) is not None and found.view is None:
+            if found is not None and (found.view is not None) == (kind == "view"):
                 if found.problem is not None:
                     raise found.problem
                 return state, found
-        self._check_environment(caller, namespace)
-        raise MissingError(f"there is no table {str(name)[:200]}", "NoSuchTableException")
+        self._check_environment(caller, name.schema)
+        raise MissingError(f"there is no {kind} {str(name)[:200]}", f"NoSuch{kind.title()}Exception")
 
-    def _tables(self, caller: Caller) -> Iterator[tuple[EnvironmentState, TableName]]:
-        """Yield the tables without an error: engines that load all that is listed stop at the first error.
-
-        Views are none of them, because they have no files.
-        """
+    def _all(self, caller: Caller) -> Iterator[tuple[TableName, Table]]:
+        """Yield tables and views without an error: engines that load all that is listed stop at the first error."""
         for state in self._states(caller):
-            for name, table in state.snapshot.tables.items():
-                if table.problem is None and table.view is None and caller.grants.allow(state.name, name):
-                    yield state, name
+            for name, table in restricted(state.snapshot, caller.grants, state.name).tables.items():
+                if table.problem is None:
+                    yield name, table
 
     def _states(self, caller: Caller) -> Iterator[EnvironmentState]:
         for name, state in self._service.environments(_EVERYTHING).items():
