@@ -15,6 +15,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from benchmarks.wire import metered
 from dagfusion_pipeline import wipe_partitions
 from dagfusion_pipeline.erase import Erasure, erase_rows
 from dagfusion_pipeline.erasure_plan import Keys
@@ -22,7 +23,7 @@ from dagfusion_pipeline.logged_files import logged_consolidations
 from dagfusion_pipeline.store import ObjectStore
 from dagfusion_query.connection import EmbeddedConnection, connect_embedded
 from dagfusion_stack import object_store, postgres
-from tests.e2e.consolidation import DAYS, KEY, ROWS, STATES, TABLE, Readings, consolidating
+from tests.e2e.consolidation import DAYS, KEY, ROWS, STATES, TABLE, TARGET_BYTES, Readings, consolidating
 from tests.e2e.vacuuming import large_objects, vacuumed
 
 BUCKET = "lake"
@@ -143,6 +144,28 @@ def test_a_rewrite_during_a_consolidation_is_not_in_it(
         assert 0 < used[0] < len(STATES) * len(DAYS)
         readings.consolidate()
         assert readings.check(connection, rng)[0] == len(STATES) * len(DAYS)
+
+
+@pytest.mark.parametrize("home", ["sqlite"], indirect=True)
+def test_a_consolidated_scan_takes_two_requests_an_object_at_most(
+    readings: Readings, connected: Callable[..., Any], store: object_store.ObjectStore, tmp_path: Path
+) -> None:
+    readings.consolidate(target_bytes=TARGET_BYTES)
+    objects = large_objects(readings)
+    sql = f"SELECT state, sum(x + 0) AS total FROM {TABLE} GROUP BY state"
+    with metered(store.endpoint) as meter:
+        # A query that waits so long asks the store whether it is there.
+        behind = {"AWS_ENDPOINT_URL": meter.endpoint, "DAGFUSION_STORE_STALL_S": "3600"}
+        with connected(**behind, DAGFUSION_OBJECT_CACHE_DIR=str(tmp_path / "copies")) as connection:
+            connection.refresh()
+            assert connection.sql(f"SELECT count(*) AS rows FROM {TABLE}").to_arrow().num_rows == 1
+            assert meter.take().requests == {}, "the catalog has the answer"
+            assert connection.sql(sql).to_arrow().num_rows == len(STATES)
+            cold = meter.take()
+            assert {path.removeprefix(f"/{BUCKET}/") for path in cold.objects} <= {*objects}
+            assert len(objects) <= sum(cold.requests.values()) <= 2 * len(objects), cold.requests
+            assert connection.sql(sql).to_arrow().num_rows == len(STATES)
+            assert meter.take().requests == {}, "the copies are there"
 
 
 @pytest.mark.parametrize("damage", ["gone", "altered", "torn"])
