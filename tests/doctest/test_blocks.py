@@ -20,7 +20,7 @@ from dagfusion_query.config import read_config
 from tests.doctest.documents import LANGUAGES, NOT_RUN, ROOT, RUN, Block, blocks, commands, documents, why_not
 
 WITH_CODE = [document for document in documents() if any(block.language in RUN for block in blocks(document))]
-MOST_NOT_RUN = 16
+MOST_NOT_RUN = 17
 
 
 @pytest.fixture

@@ -225,8 +225,8 @@ def test_the_statements_of_the_guide(lake: Lake, hive: PartitionedS3ParquetIOMan
         return pl.DataFrame({"npi": [1, 2]})
 
     lake.materialize(made, hive, partition_key="CA")
-    (code,) = (block.code for block in blocks(Path("docs/how-to/iceberg.md")) if block.language == "sql")
-    _, attach, select = code.splitlines()
+    code = (block.code for block in blocks(Path("docs/how-to/iceberg.md")) if block.language == "sql")
+    _, attach, select = next(code).splitlines()
     secret = lake.tokens.create("guide", ["uat"])
     try:
         with lake.duckdb(f"TOKEN '{secret}'") as duck:  # this has the extensions, which INSTALL would download
