@@ -91,7 +91,7 @@ def test_handles_are_their_owners_for_a_while() -> None:
     assert first != second
     assert kept.get("ann", first) == "first"
     for owner, handle in (("bob", first), ("ann", b"guess")):
-        with pytest.raises(UnknownQueryError, match="no such thing of yours"):
+        with pytest.raises(UnknownQueryError, match="unknown or expired thing"):
             kept.get(owner, handle)
     assert kept.pop("bob", first) is None
     clock.now = 9.0
