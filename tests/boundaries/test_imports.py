@@ -409,3 +409,15 @@ def test_no_two_modules_share_a_file_name(root: Path, package: str) -> None:
         found.setdefault(path.stem, []).append(str(path.relative_to(root)))
     allowed = SHARED_FILE_NAMES.get(package, frozenset())
     assert {name: paths for name, paths in found.items() if len(paths) > 1 and name not in allowed} == {}
+
+
+@pytest.mark.parametrize("package", ["pipeline", "query"])
+def test_tests_mirror_the_package(root: Path, package: str) -> None:
+    """Each folder of a package has its tests in a folder of that name, and no other folder has tests."""
+
+    def folders(top: Path, names: str) -> set[str]:
+        return {str(path.parent.relative_to(top)) for path in top.rglob(names)}
+
+    code = folders(root / "packages" / package / "src" / f"dagfusion_{package}", "*.py")
+    others = {"server"} if package == "query" else set()  # the service as processes of the command line
+    assert folders(root / "tests" / package, "test_*.py") == code | others

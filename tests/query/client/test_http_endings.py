@@ -19,8 +19,8 @@ from dagfusion_query.errors import (
 )
 from dagfusion_query.service_settings import ServiceSettings
 from tests.query.client.pieces import pieces
+from tests.query.doors.http.serving import serving
 from tests.query.fake_service import FakeService
-from tests.query.http.serving import serving
 from tests.waiting import eventually
 
 

@@ -18,8 +18,8 @@ from dagfusion_query.errors import (
     UnauthenticatedError,
 )
 from dagfusion_query.service_settings import ServiceSettings
+from tests.query.doors.http.serving import serving
 from tests.query.fake_service import FakeService
-from tests.query.http.serving import serving
 
 
 def test_a_service_that_was_started_again_is_found(service: FakeService, tokens: Tokens) -> None:

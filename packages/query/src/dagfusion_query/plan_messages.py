@@ -1,7 +1,7 @@
 """DataFusion's serialized plans: every message and field number that this package reads or writes.
 
 They are those of `datafusion.proto` and `datafusion_common.proto` in the version that is pinned, which may change them
-in any release. `tests/query/engine/test_plan_messages.py` finds them in plans of the installed version.
+in any release. `tests/query/test_plan_messages.py` finds them in plans of the installed version.
 """
 
 from typing import Final

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.query.console.conftest import need
+from tests.query.doors.console.conftest import need
 
 pytestmark = pytest.mark.slow
 

@@ -8,8 +8,8 @@ from adbc_driver_flightsql import DatabaseOptions
 from pyarrow import flight
 
 from dagfusion_query.doors.flight import commands_and_tickets
+from tests.query.doors.flight.conftest import Doors, act, query, url
 from tests.query.fake_service import FakeService
-from tests.query.flight.conftest import Doors, act, query, url
 
 Headers = list[tuple[bytes, bytes]]
 

@@ -12,8 +12,8 @@ from pyarrow import flight
 from dagfusion_query.doors.flight import commands_and_tickets, flight_statements
 from dagfusion_query.doors.flight.flight_door import FlightDoor
 from dagfusion_query.errors import ExecutionError, StoreUnavailableError
+from tests.query.doors.flight.conftest import ORDERS, Doors, act, command, query, url
 from tests.query.fake_service import FakeService, Result, result
-from tests.query.flight.conftest import ORDERS, Doors, act, command, query, url
 from tests.waiting import eventually
 
 BATCH = pa.record_batch({"number": pa.array(range(1 << 17), pa.int64())})  # 1 MiB

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from dagfusion_query.doors.console import POLICY
-from tests.query.console.conftest import Served, editor, run, write
+from tests.query.doors.console.conftest import Served, editor, run, write
 
 
 def test_a_token_is_asked_for_and_forgotten(page: Page, served: Served) -> None:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
-from tests.query.console.conftest import editor, run, write
+from tests.query.doors.console.conftest import editor, run, write
 
 TABLE = "local_silver.counts"
 STATES = ("CA", "O'Hare")

@@ -7,8 +7,8 @@ from datetime import date
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.query.console.conftest import Served, editor, run, until, write
-from tests.query.console.test_catalog import ORGANIZATIONS, open_table, point
+from tests.query.doors.console.conftest import Served, editor, run, until, write
+from tests.query.doors.console.test_catalog import ORGANIZATIONS, open_table, point
 
 RAW = "uat_silver_tax_id.raw_organizations"
 HOLD_FRAMES = """() => {

@@ -28,7 +28,7 @@ from dagfusion_query.formats import Format
 from dagfusion_query.returned_values import FilterEffect, ScanExplanation
 from dagfusion_query.service.query_registry import Query
 from dagfusion_query.worker.messages import Mode
-from tests.query.console.console_tables import (
+from tests.query.doors.console.console_tables import (
     DAYS,
     ORGANIZATIONS,
     START,

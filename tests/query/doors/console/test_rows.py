@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.query.console.conftest import Served, run, write
+from tests.query.doors.console.conftest import Served, run, write
 
 
 def cell(page: Page, row: int, column: int) -> Locator:

@@ -6,8 +6,8 @@ from datetime import UTC, date, datetime
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.query.console.conftest import Served, editor, until
-from tests.query.console.console_tables import DAYS, START, STATES
+from tests.query.doors.console.conftest import Served, editor, until
+from tests.query.doors.console.console_tables import DAYS, START, STATES
 
 ORGANIZATIONS = "uat_silver_tax_id.partitioned_organizations"
 

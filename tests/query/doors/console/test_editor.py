@@ -5,7 +5,7 @@ import re
 from playwright.sync_api import Page, expect
 
 from dagfusion_query.documents.queries import State
-from tests.query.console.conftest import Served, editor, run, until, write
+from tests.query.doors.console.conftest import Served, editor, run, until, write
 
 FILTERED = "select npi from uat_silver_tax_id.partitioned_organizations"
 

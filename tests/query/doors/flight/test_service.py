@@ -25,8 +25,8 @@ from dagfusion_query.client.flight import FlightConnection
 from dagfusion_query.doors.flight.flight_door import FlightDoor
 from dagfusion_query.errors import QueryCancelledError, QueryError, TooBusyError
 from dagfusion_query.service_settings import ServiceSettings
+from tests.query.doors.flight.conftest import command, url
 from tests.query.engine.conftest import Lake
-from tests.query.flight.conftest import command, url
 from tests.query.service.conftest import PublishedCatalogs, Served, serving
 from tests.waiting import eventually
 

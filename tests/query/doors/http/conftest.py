@@ -9,8 +9,8 @@ import pytest
 from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.doors.http.http_door import HttpDoor
 from dagfusion_query.service_settings import ServiceSettings
+from tests.query.doors.http.serving import serving
 from tests.query.fake_service import FakeService, arrow
-from tests.query.http.serving import serving
 
 
 @pytest.fixture

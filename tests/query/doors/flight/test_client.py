@@ -26,8 +26,8 @@ from dagfusion_query.errors import (
     UnauthenticatedError,
     UnknownTableError,
 )
+from tests.query.doors.flight.conftest import ORDERS, Doors, url
 from tests.query.fake_service import FakeService, result
-from tests.query.flight.conftest import ORDERS, Doors, url
 from tests.waiting import eventually
 
 

@@ -33,8 +33,8 @@ from dagfusion_query.event_log.event_log_interface import Materialization
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.settings import Settings
 from tests.query.catalog.folding import EMPTY, written
+from tests.query.doors.http.serving import serving
 from tests.query.fake_service import FakeService, environment
-from tests.query.http.serving import serving
 from tests.query.iceberg.reading import Part, record
 
 TABLE = "/iceberg/v1/namespaces/uat_silver/tables/orders"

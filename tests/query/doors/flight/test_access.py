@@ -11,8 +11,8 @@ from adbc_driver_flightsql import DatabaseOptions
 from pyarrow import flight
 
 from dagfusion_query.doors.flight import commands_and_tickets
+from tests.query.doors.flight.conftest import ORDERS, Doors, act, command, query, url
 from tests.query.fake_service import FakeService, result
-from tests.query.flight.conftest import ORDERS, Doors, act, command, query, url
 
 PASSWORD = {"username": "whoever"}
 

@@ -14,8 +14,8 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, Request,
 from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.doors import console
 from dagfusion_query.service_settings import ServiceSettings
-from tests.query.console.console_service import ConsoleService
-from tests.query.http.serving import serving
+from tests.query.doors.console.console_service import ConsoleService
+from tests.query.doors.http.serving import serving
 
 # The headless shell renders the same and takes a third less CPU time.
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium"))), "chromium")

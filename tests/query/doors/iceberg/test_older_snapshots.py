@@ -28,8 +28,8 @@ from dagfusion_query.returned_values import TableGeneration
 from dagfusion_query.settings import Settings
 from tests.pipeline.written import key_range
 from tests.query.catalog.folding import ORGS
+from tests.query.doors.iceberg.lake import PATIENCE_S, Lake, rows_of
 from tests.query.fake_service import FakeService
-from tests.query.iceberg.lake import PATIENCE_S, Lake, rows_of
 from tests.query.iceberg.reading import Part, folded, opened, publish
 
 PLACES = ("a b", "x=1", "ü")

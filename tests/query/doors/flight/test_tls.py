@@ -10,8 +10,8 @@ from pyarrow import flight
 
 from dagfusion_query.doors.flight.flight_door import FlightDoor
 from dagfusion_query.errors import SettingsError
+from tests.query.doors.flight.conftest import ORDERS, Doors, query
 from tests.query.fake_service import FakeService
-from tests.query.flight.conftest import ORDERS, Doors, query
 
 
 @pytest.fixture

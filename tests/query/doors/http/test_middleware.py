@@ -13,8 +13,8 @@ from dagfusion_query.doors.http.http_door import HttpDoor, api_routes
 from dagfusion_query.errors import ServiceUnavailableError
 from dagfusion_query.service.service import Service
 from dagfusion_query.service_settings import ServiceSettings
+from tests.query.doors.http.serving import serving
 from tests.query.fake_service import FakeService
-from tests.query.http.serving import serving
 
 GUARDED = [
     ("POST", "/v1/sql"),

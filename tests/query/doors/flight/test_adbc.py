@@ -22,8 +22,8 @@ from dagfusion_query.errors import (
     TooBusyError,
     UnknownQueryError,
 )
+from tests.query.doors.flight.conftest import ORDERS
 from tests.query.fake_service import FakeService, result
-from tests.query.flight.conftest import ORDERS
 from tests.waiting import eventually
 
 

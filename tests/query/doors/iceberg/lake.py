@@ -27,8 +27,8 @@ from dagfusion_query.config import Config, read_config
 from dagfusion_query.doors.iceberg.iceberg_routes import IcebergRoutes
 from dagfusion_query.object_store import open_store
 from dagfusion_query.returned_values import TableGeneration
+from tests.query.doors.http.serving import serving
 from tests.query.fake_service import FakeService
-from tests.query.http.serving import serving
 
 EXTENSIONS = ("avro", "httpfs", "iceberg")
 PATIENCE_S = 60.0

@@ -8,8 +8,8 @@ from pyarrow import flight
 
 from dagfusion_query.doors.flight import commands_and_tickets
 from dagfusion_query.errors import QueryError, TooBusyError
+from tests.query.doors.flight.conftest import ORDERS, command
 from tests.query.fake_service import FakeService, result
-from tests.query.flight.conftest import ORDERS, command
 
 COMMAND = command("CommandStatementQuery", query="select")
 PREPARE = flight.Action(

@@ -19,7 +19,7 @@ from dagfusion_contract.view import VIEW_ENTRY, View, view_entry
 from dagfusion_pipeline import PartitionedS3ParquetIOManager, S3ParquetIOManager
 from tests.doctest.documents import blocks
 from tests.pipeline.written import key_range
-from tests.query.iceberg.lake import PATIENCE_S, Lake, rows_of
+from tests.query.doors.iceberg.lake import PATIENCE_S, Lake, rows_of
 
 HOSTILE = ("a b", "a/b", "50%", "x=1", "ü ñ", "'quoted\"", "a%2Fb", "semi;colon,comma", "__x__", "2024-01-01")
 BOTH = (False, True)

@@ -5,7 +5,7 @@ from urllib.parse import quote, urlencode
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.query.console.conftest import Served
+from tests.query.doors.console.conftest import Served
 
 ORGANIZATIONS = "uat_silver_tax_id.partitioned_organizations"
 
