@@ -75,17 +75,20 @@ def beside_dagster(home: Path, variables: Mapping[str, str]) -> Iterator[None]:
     """Run Dagster's code location, web interface and daemon over a lake, as `dagfusion up` does beside a service."""
     place, environ = Home(home), child_environ(os.environ, variables)
     (port,) = ports.free_ports(1)
+    children: list[process.Child] = []
     try:
-        code = dagster.start_code_location(place, environ)
+        children.append(code := dagster.start_code_location(place, environ))
         code.wait_ready(lambda: dagster.code_location_answers(place), timeout_s=READY_TIMEOUT_S)
-        webserver = dagster.start_webserver(place, port, environ)
-        daemon = dagster.start_daemon(place, environ)
+        children.append(webserver := dagster.start_webserver(place, port, environ))
+        children.append(daemon := dagster.start_daemon(place, environ))
         webserver.wait_ready(lambda: dagster.webserver_answers(port), timeout_s=READY_TIMEOUT_S)
         daemon.wait_ready(lambda: dagster.daemon_answers(port), timeout_s=READY_TIMEOUT_S)
         yield
     finally:
         started = {one for one, name in process.marked(place.path).items() if name in _DAGSTER}
         process.end(started, signal.SIGKILL, timeout_s=READY_TIMEOUT_S)
+        for child in children:
+            child.process.wait()
 
 
 def _wait_ready(port: int, server: subprocess.Popen[bytes]) -> None:
