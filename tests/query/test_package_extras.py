@@ -17,7 +17,8 @@ def test_the_optional_modules_are_those_of_the_extras(root: Path) -> None:
     project = tomllib.loads((root / "packages/query/pyproject.toml").read_text())["project"]
     extras = [Requirement(text).name for texts in project["optional-dependencies"].values() for text in texts]
     modules = {"protobuf": "google"}
-    libraries = {modules.get(name, name.replace("-", "_")) for name in extras} - {"dagfusion_query"}
+    names = [name.partition("-")[0] if name.startswith("opentelemetry-") else name for name in extras]
+    libraries = {modules.get(name, name.replace("-", "_")) for name in names} - {"dagfusion_query"}
     assert libraries | {"botocore"} == OPTIONAL  # boto3 brings it
     needed = {Requirement(text).name.replace("-", "_") for text in project["dependencies"]}
     assert needed & OPTIONAL == set()

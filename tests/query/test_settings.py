@@ -20,7 +20,11 @@ from dagfusion_query.settings import ENGINE_SETTINGS, ClientSettings, Settings
 
 TABLES = {"service": ServiceSettings, "engine": Settings}
 IN_FILES = [(section, known) for section, kind in TABLES.items() for known in declared(kind, section)]
-NUMBERS = [(section, known) for section, known in IN_FILES if isinstance(known.default, int | float)]
+NUMBERS = [
+    (section, known)
+    for section, known in IN_FILES
+    if isinstance(known.default, int | float) and known.metadata["numbers"] is None
+]
 SAID = {"dagster_url": "https://dagster", "iceberg_metadata": "s3://lake/_iceberg", "iceberg_credentials": "keys"}
 PAIRS = {"tls_certificate": "tls_key", "tls_key": "tls_certificate"}
 
@@ -73,6 +77,13 @@ def test_a_number_is_checked_wherever_it_is_said(
     (tmp_path / "dagfusion.toml").write_text(f"[{section}]\n{known.name} = {value!r}\n")
     with pytest.raises(SettingsError, match=rf"^\[{section}\] {known.name} must be a positive"):
         read(section, known.name)
+
+
+def test_a_history_may_be_none_and_has_an_end() -> None:
+    assert ServiceSettings.read({"DAGFUSION_HISTORY_QUERIES": "0"}).history_queries == 0
+    for value in ("-1", "10000001", "2.5"):
+        with pytest.raises(SettingsError, match="DAGFUSION_HISTORY_QUERIES must be a whole number from 0 to 10000000"):
+            ServiceSettings.read({"DAGFUSION_HISTORY_QUERIES": value})
 
 
 @pytest.mark.parametrize(("section", "name"), [("service", "workers"), ("engine", "parallelism")])

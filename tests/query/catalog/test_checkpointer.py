@@ -48,6 +48,43 @@ def test_nothing_is_written_twice_and_one_service_writes(
     assert not one.look(), "nothing is new"
 
 
+def test_the_age_is_since_the_checkpoint_had_all_of_the_catalog(
+    log: PurgeableLog, service: Callable[..., Service], now: Clock
+) -> None:
+    one, other = service(), service()
+    now.now += 50.0
+    assert (one.writer.age_s, other.writer.age_s) == (50.0, 50.0), "since the start"
+    add(log, "CA")
+    assert one.look()
+    assert one.writer.age_s == 0.0
+    now.now += 10.0
+    assert not other.look(), "the first one writes it"
+    assert other.writer.age_s == 10.0
+    assert not one.look()
+    assert one.writer.age_s == 0.0, "there is nothing new, so it has everything"
+
+
+def test_the_age_grows_while_the_checkpoint_cannot_be_written(
+    log: PurgeableLog, service: Callable[..., Service], now: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = service()
+    add(log, "CA")
+    assert one.look()
+    add(log, "NY")
+
+    def refused(*_: Any, **__: Any) -> Any:
+        raise BaseError("refused")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(obstore, "put", refused)
+        now.now += 3600.0
+        with pytest.raises(StoreUnavailableError):
+            one.look()
+    assert one.writer.age_s == 3600.0
+    assert one.look()
+    assert one.writer.age_s == 0.0
+
+
 def test_a_store_that_does_not_answer_stops_only_a_service_without_a_snapshot(
     log: PurgeableLog,
     service: Callable[..., Service],

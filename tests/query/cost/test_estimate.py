@@ -16,6 +16,7 @@ from dagfusion_query.cost.estimate import (
     LifecycleRule,
     StoredFiles,
     estimate,
+    query_cost,
     read_prices,
     read_rules,
     storage_classes,
@@ -136,3 +137,15 @@ def test_a_history_that_says_nothing_is_told(ages_s: list[float]) -> None:
     now = datetime(2024, 1, 2, tzinfo=UTC)
     with pytest.raises(SettingsError, match="give --requests instead"):
         counted_requests([query(now - timedelta(seconds=age), 1) for age in ages_s], now)
+
+
+def test_the_price_of_a_query() -> None:
+    stats = Stats(requests=2000, queued_s=10.0, total_s=3610.0)
+    found = query_cost(stats, 2 << 30, PRICES)
+    assert found.requests_usd == pytest.approx(2 * PRICES.get_per_1000)
+    assert found.worker_usd == pytest.approx(PRICES.fargate_vcpu_hour + 2 * PRICES.fargate_gb_hour)
+    assert found.prices_date == PRICES.date
+
+
+def test_a_query_whose_requests_were_not_counted_has_no_price_of_requests() -> None:
+    assert query_cost(Stats(queued_s=1.0, total_s=1.0), 1 << 30, PRICES).requests_usd is None

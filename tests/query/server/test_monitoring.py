@@ -3,7 +3,7 @@
 import itertools
 import json
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ from dagfusion_query.errors import QueryError
 from dagfusion_query.service.metrics import unit_of
 from tests.deploy.templates import Resolver, resources, template
 from tests.query.server.process import Server, served
+from tests.stores import s3_fields
 from tests.waiting import eventually
 
+__all__ = ["s3_fields"]
 NAMESPACE = "DagFusion/uat"
 ENVIRONMENT = "local"
 QUERY = "SELECT count(*) FROM local_silver_tax_id.orgs"
@@ -29,9 +31,22 @@ Told = Mapping[str, set[frozenset[str]]]  # the sets of dimensions of each metri
 
 
 @pytest.fixture(scope="module")
-def server(dagster_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(
+    dagster_home: Path,
+    database: Callable[[], str],
+    s3_fields: Mapping[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Server]:
+    """A service over an event log in SQLite, and one in PostgreSQL, which may have a checkpoint."""
     variables = {
-        "DAGFUSION_EVENT_LOG": str(dagster_home),
+        "DAGFUSION_ENVIRONMENTS": f"{ENVIRONMENT},checked",
+        "DAGFUSION_LOCAL_EVENT_LOG": str(dagster_home),
+        "DAGFUSION_CHECKED_EVENT_LOG": database(),
+        "DAGFUSION_CHECKED_CATALOG_CHECKPOINT": f"s3://{s3_fields['bucket']}/_catalog",
+        "DAGFUSION_CHECKED_AWS_ENDPOINT_URL": s3_fields["endpoint_url"],
+        "DAGFUSION_CHECKED_AWS_REGION": s3_fields["region"],
+        "DAGFUSION_CHECKED_AWS_ACCESS_KEY_ID": s3_fields["access_key_id"],
+        "DAGFUSION_CHECKED_AWS_SECRET_ACCESS_KEY": s3_fields["secret_access_key"],
         "DAGFUSION_CLOUDWATCH_NAMESPACE": NAMESPACE,
         "DAGFUSION_LOG_FORMAT": "json",
         "DAGFUSION_ANONYMOUS": "loopback",
@@ -49,6 +64,7 @@ def asked(server: Server) -> str:
         for worker in server.workers():  # one at least was ready, and is replaced
             worker.kill()
         assert eventually(lambda: "dagfusion_worker_restarts_total{" in client.get("/metrics").text)
+        assert eventually(lambda: 'checkpoint_age_seconds{environment="checked"}' in client.get("/metrics").text)
         return answers[QUERY].headers["dagfusion-query-id"]
 
 
@@ -129,6 +145,13 @@ def test_every_query_of_grafana_and_prometheus_names_what_is_exposed(
             labels |= exposed[name]
             assert set(matched) <= exposed[name], f"{place}: {matched}"
         assert grouped_by(expression) <= labels | OF_PROMETHEUS, place
+
+
+def test_only_an_environment_with_a_checkpoint_has_its_age(server: Server, asked: str) -> None:
+    del asked
+    text = httpx.get(f"{server.url}/metrics", trust_env=False).text
+    [family] = [one for one in text_string_to_metric_families(text) if one.name.endswith("checkpoint_age_seconds")]
+    assert [sample.labels for sample in family.samples] == [{"environment": "checked"}]
 
 
 def test_a_query_of_what_is_not_exposed_is_found(exposed: Mapping[str, set[str]]) -> None:

@@ -72,9 +72,7 @@ def found_objects(store: ObjectStore, keys: Sequence[str], concurrency: int) -> 
     def look(key: str) -> StoredObject | None:
         try:
             found = obstore.head(store.client, key)
-        except FileNotFoundError as error:
-            if "NoSuchBucket" in str(error):
-                raise StoreError(f"the bucket of {store.uri(key)} is not there: check its name") from error
+        except FileNotFoundError:  # or the bucket is: the answer to HEAD does not say which
             return None
         except (BaseError, OSError) as error:
             raise StoreError(f"could not look at {store.uri(key)}: {error}; check the credentials") from error

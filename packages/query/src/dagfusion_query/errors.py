@@ -18,6 +18,7 @@ OPTIONAL = frozenset(
         "botocore",
         "google",  # protobuf
         "httptools",
+        "opentelemetry",
         "pandas",
         "polars",
         "prometheus_client",

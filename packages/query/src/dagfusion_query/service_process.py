@@ -5,11 +5,11 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import orjson
 import uvloop
@@ -24,15 +24,19 @@ from dagfusion_query.doors.address import Address, tls_context
 from dagfusion_query.doors.flight.flight_door import FlightDoor
 from dagfusion_query.doors.http.http_door import HttpDoor, create_app
 from dagfusion_query.doors.iceberg.iceberg_routes import IcebergRoutes
-from dagfusion_query.errors import SettingsError
+from dagfusion_query.errors import SettingsError, needs
 from dagfusion_query.service.metrics import INTERVAL_S, CloudWatch
 from dagfusion_query.service.service import Service
 from dagfusion_query.service_settings import ServiceSettings
+
+if TYPE_CHECKING:
+    from dagfusion_query.service.tracing import Traces
 
 _log = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _CATALOG_WAIT_S = 10.0  # for the list of tables; the first reading may well take longer
+_OTLP = "http/protobuf"
 _RECHECK_S = 0.5  # between two looks at the tokens of running queries
 _OPERATOR = Caller(ANONYMOUS, ALL, "serve")
 
@@ -126,6 +130,25 @@ def danger_of(settings: ServiceSettings, tokens: Tokens) -> str | None:
             return None
 
 
+def open_traces(variables: Mapping[str, str]) -> "Traces | None":
+    """Return what sends traces; None if the standard variables of OpenTelemetry name no endpoint, or turn it off.
+
+    Raises:
+        SettingsError: The protocol is not `http/protobuf`.
+        MissingExtraError: The extra `otel` is not installed.
+    """
+    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    is_off = variables.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    if is_off or not any(map(variables.get, endpoints)) or variables.get("OTEL_TRACES_EXPORTER", "otlp") != "otlp":
+        return None
+    for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+        if (protocol := variables.get(name) or _OTLP) != _OTLP:
+            raise SettingsError(f"{name} must be {_OTLP} for this service, got {protocol!r}")
+    with needs("otel", "OTEL_EXPORTER_OTLP_ENDPOINT"):
+        from dagfusion_query.service.tracing import Traces  # noqa: PLC0415  # an extra
+    return Traces()
+
+
 class JsonFormatter(logging.Formatter):
     """Formats a record as an object; `extra={"fields": {...}}` of a call adds to it, such as `query_id`."""
 
@@ -166,7 +189,7 @@ class _Process:
         async with AsyncExitStack() as stack:
             environments = Environments(self._config)
             stack.push_async_callback(asyncio.to_thread, environments.close)
-            service = Service(self._config, environments)
+            service = Service(self._config, environments, open_traces(os.environ))
             http, flight = self._doors(service)
             http.bind()
             stack.push_async_callback(_together, service.close, http.stop, flight.stop)

@@ -238,7 +238,12 @@ class ServiceSettings:
         shown="none: no such lines",
     )
     history_queries: int = setting(
-        "DAGFUSION_HISTORY_QUERIES", 1000, "Finished queries that `GET /v1/queries` keeps.", section="service"
+        "DAGFUSION_HISTORY_QUERIES",
+        100_000,
+        "The most finished queries in the history, which is a file of the state folder. It has the text of statements, "
+        "but no parameters. 0: none; the last 1,000 queries are listed until the service stops.",
+        section="service",
+        numbers=range(10_000_001),
     )
 
     @classmethod

@@ -1,11 +1,14 @@
 """What holds everywhere: access, queries, keyboard, colours, narrow windows, headers."""
 
 import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
+from dagfusion_query.documents.queries import QueryCost
 from dagfusion_query.doors.console import POLICY
 from tests.query.doors.console.conftest import Served, editor, run, write
 
@@ -46,6 +49,26 @@ def test_running_queries_are_listed_and_cancelled(page: Page, context: BrowserCo
     query.get_by_role("button", name="Cancel").click()
     expect(query.get_by_role("button", name="Cancel")).to_have_count(0)
     expect(page.locator("[data-phase]")).to_have_attribute("data-phase", "cancelled")
+
+
+def test_older_queries_of_the_history_are_listed_with_their_costs(page: Page, served: Served) -> None:
+    start = datetime(2026, 1, 2, tzinfo=UTC)
+    for number in range(150):
+        served.service.remember(f"old{number}", "ann")
+        cost = QueryCost(0.0004, 0.002, "2025-06-01") if number == 149 else None
+        served.service.known[f"old{number}"] = replace(
+            served.service.known[f"old{number}"], ended_at=start + timedelta(seconds=number), cost=cost
+        )
+    page.get_by_role("button", name="Queries", exact=True).click()
+    queries = page.locator("[data-query^=old]")
+    expect(queries).to_have_count(100)
+    expect(queries.first).to_contain_text("$0.0024")
+    page.get_by_role("button", name="Older queries").click()
+    expect(queries).to_have_count(150)
+    expect(queries.last).to_have_attribute("data-query", "old0")
+    page.get_by_role("button", name="Older queries").click()
+    expect(page.get_by_role("button", name="Older queries")).to_have_count(0)
+    expect(queries).to_have_count(150)
 
 
 def test_everything_is_reached_by_keyboard(page: Page) -> None:

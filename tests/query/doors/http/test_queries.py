@@ -1,9 +1,17 @@
 """Queries over HTTP: one's own, with their costs and errors."""
 
+from dataclasses import replace
+from datetime import timedelta
+
 import httpx
+import orjson
 import pytest
+from typer.testing import CliRunner
 
 from dagfusion_query.access.authentication import Tokens
+from dagfusion_query.cli.main import app
+from dagfusion_query.documents.queries import QueryCost
+from dagfusion_query.doors.http.http_door import HttpDoor
 from dagfusion_query.errors import SqlSyntaxError
 from tests.query.fake_service import FakeService
 
@@ -35,6 +43,48 @@ def test_ones_own_queries_only(client: httpx.Client, ann: dict[str, str], tokens
     for method in ("GET", "DELETE"):
         answer = client.request(method, "/v1/queries/q2", headers=ann)
         assert (answer.status_code, answer.json()["code"]) == (404, "unknown_query")
+
+
+@pytest.mark.parametrize(
+    ("question", "found"),
+    [
+        ("?limit=1", ["q2"]),
+        ("?limit=0", []),
+        ("?before=2026-01-02T00:00:02Z", ["q1"]),
+        ("?before=2026-01-02T00:00:01", []),
+        ("?before=2026-01-02T02:00:03%2B02:00&limit=1", ["q2"]),
+    ],
+)
+def test_a_page_of_queries(client: httpx.Client, service: FakeService, question: str, found: list[str]) -> None:
+    for number, info in enumerate(service.known.values(), 1):
+        service.known[info.id] = replace(info, ended_at=info.submitted_at + timedelta(seconds=number))
+    assert [query["id"] for query in client.get(f"/v1/queries{question}").json()["queries"]] == found
+
+
+@pytest.mark.parametrize("question", ["limit=10001", "limit=-1", "limit=x", "before=yesterday", "before="])
+def test_a_page_that_is_none(client: httpx.Client, question: str) -> None:
+    answer = client.get(f"/v1/queries?{question}")
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+
+
+def test_the_command_lists_them_with_their_costs(door: HttpDoor, service: FakeService, tokens: Tokens) -> None:
+    price = QueryCost(0.0004, 0.00123456, "2025-06-01")
+    service.known["q1"] = replace(service.known["q1"], cost=price, ended_at=service.known["q1"].submitted_at)
+    secret = tokens.create("root", ["*"])
+    found = CliRunner().invoke(app, ["queries", "--url", door.url, "--token", secret, "-F", "jsonl"])
+    assert found.exit_code == 0, found.output
+    bobs, anns = map(orjson.loads, found.stdout.splitlines())
+    assert (bobs["id"], bobs["error"], bobs["worker_usd"]) == ("q2", "sql_syntax", None)
+    assert (anns["user"], anns["requests_usd"], anns["worker_usd"]) == ("ann", 0.0004, 0.0012)
+    page = ["queries", "--url", door.url, "--token", secret, "--before", "2026-01-03T00:00:00+01:00", "--limit", "1"]
+    assert "SELECT" in CliRunner().invoke(app, page).stdout
+
+
+def test_the_command_needs_a_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DAGFUSION_URL", raising=False)
+    for url in ([], ["--url", "grpc://localhost:1"]):
+        ended = CliRunner().invoke(app, ["queries", *url])
+        assert "--url" in str(ended.exception)
 
 
 def test_cancelling(client: httpx.Client, ann: dict[str, str]) -> None:

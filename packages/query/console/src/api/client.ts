@@ -66,7 +66,11 @@ export const api = {
     const query = key === undefined ? "" : `?partition_key=${encodeURIComponent(key)}`;
     return json<History>(request(`${tablePath(schema, table)}/history${query}`));
   },
-  queries: async () => (await json<{ queries: QueryInfo[] }>(request("/v1/queries"))).queries,
+  /** Those that run and the last that ended; of those that ended before a time, if one is given. */
+  queries: async (before?: string) => {
+    const query = before === undefined ? "" : `&before=${encodeURIComponent(before)}`;
+    return (await json<{ queries: QueryInfo[] }>(request(`/v1/queries?limit=100${query}`))).queries;
+  },
   query: (id: string) => json<QueryInfo>(request(`/v1/queries/${encodeURIComponent(id)}`)),
   cancel: (id: string) => json<QueryInfo>(request(`/v1/queries/${encodeURIComponent(id)}`, { method: "DELETE" })),
   explain: (sql: string) => json<Explanation>(post("/v1/explain", { sql })),

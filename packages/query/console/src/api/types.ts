@@ -101,7 +101,10 @@ export interface QueryInfo {
   sql: string;
   state: QueryState;
   submitted_at: string;
+  ended_at: string | null;
   stats: Stats;
+  /** In US dollars; null while it runs. */
+  cost: { requests_usd: number | null; worker_usd: number; prices_date: string } | null;
   error: { code: string; message: string; line?: number; column?: number } | null;
 }
 

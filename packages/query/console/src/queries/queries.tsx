@@ -11,7 +11,7 @@ import { forgetHistory, history } from "../state/history";
 import { session } from "../state/session";
 import { openSql } from "../state/tabs";
 import { useKeptFocus } from "../ui/focus";
-import { ago, bytes, count, duration, plural } from "../ui/format";
+import { ago, bytes, count, dollars, duration, plural } from "../ui/format";
 import { Icon } from "../ui/icons";
 import { notify } from "../ui/notice";
 import { ProblemView } from "../ui/problem";
@@ -21,6 +21,8 @@ const EVERY_MS = 1_000;
 export function QueriesPage() {
   const queries = useSignal<readonly QueryInfo[] | null>(null);
   const problem = useSignal<ServiceProblem | null>(null);
+  const older = useSignal<readonly QueryInfo[]>([]);
+  const isEnd = useSignal(false);
   const at = useSignal(Date.now());
   const asking = useMemo(requestOrder, []);
   const page = useRef<HTMLDivElement>(null);
@@ -45,7 +47,20 @@ export function QueriesPage() {
     return () => clearInterval(timer);
   }, []);
   const running = queries.value?.filter(isRunning) ?? [];
-  const over = queries.value?.filter((query) => !isRunning(query)) ?? [];
+  const recent = queries.value?.filter((query) => !isRunning(query)) ?? [];
+  const known = new Set(recent.map((query) => query.id));
+  const over = [...recent, ...older.value.filter((query) => !known.has(query.id))];
+  const showOlder = async (): Promise<void> => {
+    const last = over.at(-1)?.ended_at;
+    if (last === null || last === undefined) return;
+    try {
+      const found = await api.queries(last);
+      older.value = [...over, ...found];
+      isEnd.value = found.length === 0;
+    } catch (error) {
+      notify(toProblem(error).message);
+    }
+  };
   const cancel = async (id: string): Promise<void> => {
     await api.cancel(id).then(
       () => notify("Cancelled"),
@@ -73,9 +88,14 @@ export function QueriesPage() {
         <h3>
           Finished <span class="muted">{count(over.length)}</span>
         </h3>
-        {over.slice(0, 100).map((query) => (
+        {over.map((query) => (
           <Item key={query.id} query={query} at={at.value} />
         ))}
+        {over.length >= 100 && !isEnd.value && (
+          <button type="button" class="button is-small" onClick={() => void showOlder()}>
+            Older queries
+          </button>
+        )}
       </section>
       <History />
     </div>
@@ -118,6 +138,11 @@ function Item({ query, at, onCancel }: { query: QueryInfo; at: number; onCancel?
         <span class="muted">{ago(query.submitted_at, at)}</span>
         {query.stats.rows > 0 && <span class="muted">{plural(query.stats.rows, "row")}</span>}
         {query.stats.bytes_read > 0 && <span class="muted">{bytes(query.stats.bytes_read)} read</span>}
+        {query.cost !== null && (
+          <span class="muted" title={`Requests and time on a worker, at prices of ${query.cost.prices_date}`}>
+            {dollars((query.cost.requests_usd ?? 0) + query.cost.worker_usd)}
+          </span>
+        )}
       </p>
       {query.error !== null && <p class="query-error">{query.error.message}</p>}
       {onCancel !== undefined && (

@@ -31,6 +31,12 @@ export function duration(ms: number): string {
   return `${Math.floor(ms / 60_000)} min ${Math.floor((ms % 60_000) / 1000)} s`;
 }
 
+/** A price, to two significant digits where it is below a cent. */
+export function dollars(value: number): string {
+  if (value === 0 || value >= 0.01) return `$${value.toFixed(2)}`;
+  return value < 1e-6 ? "<$0.000001" : `$${value.toFixed(1 - Math.floor(Math.log10(value)))}`;
+}
+
 /** How long ago, in one unit. */
 export function age(seconds: number): string {
   if (seconds < 5) return "now";

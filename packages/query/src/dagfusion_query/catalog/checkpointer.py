@@ -47,8 +47,14 @@ class Checkpointer:
         self._is_synced_anew = True
         self._syncs = -1  # full syncs when the checkpoint was looked at last
         self._stop = threading.Event()
+        self._complete_at_s = now()
         self.error: str | None = None
         self._thread = threading.Thread(target=self._follow, name="dagfusion-checkpoint", daemon=True)
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the checkpoint was known to have all that the catalog had; since the start if it never was."""
+        return max(0.0, self._now() - self._complete_at_s)
 
     def start(self) -> None:
         """Start the thread."""
@@ -80,6 +86,7 @@ class Checkpointer:
             self._refuse(refusal)
             return False
         if self._is_written_by_another(head):
+            self._complete_at_s = max(self._complete_at_s, min(head.written_at_s, self._now()))
             return False
         return self._write(head)
 
@@ -94,12 +101,15 @@ class Checkpointer:
         return head.writer != self._store.writer and self._now() - head.written_at_s < _TAKEOVER * self._interval_s
 
     def _write(self, head: Head | None) -> bool:
-        latest = self._catalog.latest()
-        if latest is None or (head is not None and not self._is_news(head, latest)):
+        looked_at_s, latest = self._now(), self._catalog.latest()
+        if latest is None:
+            return False
+        if head is not None and not self._is_news(head, latest):
+            self._complete_at_s = looked_at_s
             return False
         if self._store.write(latest, head, self._catalog.undiscovered) is None:
             return False
-        self._written, self.error = latest, None
+        self._written, self.error, self._complete_at_s = latest, None, looked_at_s
         return True
 
     def _is_news(self, head: Head, latest: Stored) -> bool:

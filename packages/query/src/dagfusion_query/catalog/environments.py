@@ -59,6 +59,7 @@ class EnvironmentState:
         problem: Why there is none; its text is fit for any caller.
         lag: How far behind the snapshot may be, and why; for the operator. None while there is no snapshot.
         dagster_url: Where its Dagster UI is.
+        checkpoint_age_s: Seconds since its checkpoint had all that the catalog had; None for no checkpoint.
     """
 
     name: str
@@ -67,6 +68,7 @@ class EnvironmentState:
     problem: QueryError | None
     lag: Lag | None
     dagster_url: str | None
+    checkpoint_age_s: float | None = None
 
     @property
     def trouble(self) -> QueryError | None:
@@ -194,7 +196,8 @@ class _Follower:
             return EnvironmentState(config.name, self._empty, self._folder, self._problem, None, config.dagster_url)
         lag = catalog.lag()
         problem = None if catalog.is_saved else _public(config.name, lag.last_error)
-        return EnvironmentState(config.name, catalog.current(), self._folder, problem, lag, config.dagster_url)
+        age_s = None if self._checkpointer is None else self._checkpointer.age_s
+        return EnvironmentState(config.name, catalog.current(), self._folder, problem, lag, config.dagster_url, age_s)
 
     def refresh(self, timeout_s: float) -> None:
         if self._catalog is None:

@@ -1,14 +1,16 @@
-"""The commands that examine environments: `dagfusion doctor` and `dagfusion cost`."""
+"""The commands that examine environments and their use: `dagfusion doctor`, `dagfusion cost`, `dagfusion queries`."""
 
 import os
+import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import quote
 
 import typer
 
-from dagfusion_query.cli.options import Environment, EventLog, Token, Url
+from dagfusion_query.cli.options import Environment, EventLog, FormatOption, OutputFormat, Token, Url
 from dagfusion_query.cli.service_commands import ConfigFile
 from dagfusion_query.errors import QueryError, SettingsError
 from dagfusion_query.interpreter import interruptibly
@@ -16,12 +18,14 @@ from dagfusion_query.interpreter import interruptibly
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dagfusion_query.client.connection_pool import ConnectionPool
     from dagfusion_query.config import Config
     from dagfusion_query.cost.estimate import Estimate, Prices
     from dagfusion_query.doctor.checks import Fault
     from dagfusion_query.doctor.examination import Diagnosis
 
 FAULTS, NOT_EXAMINED = 1, 2  # exit codes
+_HISTORY = 10_000  # the most queries of an answer
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 MaxObjects = Annotated[
@@ -36,6 +40,13 @@ OrphansAfter = Annotated[
 Months = Annotated[int, typer.Option("--months", min=1, max=120, help="The number of months, from now.")]
 Requests = Annotated[
     int | None, typer.Option("--requests", min=0, help="GET requests per month, if --url is not given.")
+]
+QueryLimit = Annotated[int, typer.Option("--limit", min=1, max=_HISTORY, help="The most queries that are over.")]
+Before = Annotated[
+    str | None,
+    typer.Option(
+        "--before", metavar="TIME", help="List queries that ended before a time (ISO 8601; UTC without a zone)."
+    ),
 ]
 
 
@@ -168,20 +179,62 @@ def _requests(requests: int | None, url: str | None, token: str | None, now: dat
     """Return the GETs of a month, and where the number comes from."""
     if url is None:
         return requests or 0, "--requests" if requests is not None else "none: give --requests or --url"
-    if not url.startswith(("http://", "https://")):
-        raise SettingsError(f"--url must be the http:// or https:// URL of a service here, got {url!r}")
-    from dagfusion_query.client.connection_pool import ConnectionPool  # noqa: PLC0415
     from dagfusion_query.cost.gathered import counted_requests  # noqa: PLC0415
     from dagfusion_query.documents.queries import QueriesDocument  # noqa: PLC0415
-    from dagfusion_query.settings import ClientSettings  # noqa: PLC0415
 
-    pool = ConnectionPool(url, token or ClientSettings.read(os.environ).token)
+    pool = _service(url, token)
     try:
-        history = pool.document(QueriesDocument, "GET", "/v1/queries")
+        history = pool.document(QueriesDocument, "GET", f"/v1/queries?limit={_HISTORY}")
         month, queries = counted_requests(history.queries, now)
     finally:
         pool.close()
     return month, f"{queries:,} queries of {url}"
+
+
+def queries(
+    *,
+    limit: QueryLimit = 20,
+    before: Before = None,
+    url: Url = None,
+    token: Token = None,
+    form: FormatOption = OutputFormat.table,
+) -> None:
+    """List the queries of a service with their costs: those that run, and the last that ended.
+
+    A token sees its own queries, and a token with the grant * sees all. The history outlives a restart of the service.
+    """
+    interruptibly(lambda: _show_queries(limit, before, url, token, form))
+
+
+def _show_queries(limit: int, before: str | None, url: str | None, token: str | None, form: OutputFormat) -> None:
+    from dagfusion_query.cli.output import output, query_rows  # noqa: PLC0415
+    from dagfusion_query.documents.queries import QueriesDocument  # noqa: PLC0415
+    from dagfusion_query.settings import ClientSettings  # noqa: PLC0415
+
+    where = url or ClientSettings.read(os.environ).url
+    if where is None:
+        raise SettingsError("queries are those of a service: give --url, or set DAGFUSION_URL")
+    pool = _service(where, token)
+    try:
+        older = "" if before is None else f"&before={quote(before, safe='')}"
+        found = pool.document(QueriesDocument, "GET", f"/v1/queries?limit={limit}{older}")
+    finally:
+        pool.close()
+    output(form, sys.stdout.buffer).rows(query_rows(found.queries))
+
+
+def _service(url: str, token: str | None) -> "ConnectionPool":
+    """Return connections to a service.
+
+    Raises:
+        SettingsError: The URL is none of HTTP.
+    """
+    if not url.startswith(("http://", "https://")):
+        raise SettingsError(f"--url must be the http:// or https:// URL of a service here, got {url!r}")
+    from dagfusion_query.client.connection_pool import ConnectionPool  # noqa: PLC0415
+    from dagfusion_query.settings import ClientSettings  # noqa: PLC0415
+
+    return ConnectionPool(url, token or ClientSettings.read(os.environ).token)
 
 
 def _document(found: "Estimate") -> dict[str, object]:

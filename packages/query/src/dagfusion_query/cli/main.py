@@ -238,6 +238,7 @@ for command in (
     service_commands.serve,
     environment_commands.doctor,
     environment_commands.cost,
+    environment_commands.queries,
 ):
     app.command()(command)
 app.add_typer(service_commands.token, name="token")

@@ -11,6 +11,7 @@ import typer
 from dagfusion_query.abstract_connection import Result
 from dagfusion_query.cli.options import OutputFormat
 from dagfusion_query.cli.screen import cost
+from dagfusion_query.documents.queries import QueryInfo
 from dagfusion_query.formats import Format
 from dagfusion_query.returned_values import Explanation, TableDiff, TableGeneration, TableInfo
 
@@ -151,6 +152,49 @@ _GENERATIONS = pa.schema(
 _CHANGES = pa.schema(
     {"change": pa.string(), "partition_key": pa.string(), "rows_before": pa.int64(), "rows_after": pa.int64()}
 )
+_QUERIES = pa.schema(
+    {
+        "submitted_at": pa.timestamp("ms", "UTC"),
+        "user": pa.string(),
+        "door": pa.string(),
+        "state": pa.string(),
+        "error": pa.string(),
+        "seconds": pa.float64(),
+        "rows": pa.int64(),
+        "files": pa.int64(),
+        "requests": pa.int64(),
+        "bytes": pa.int64(),
+        "requests_usd": pa.float64(),
+        "worker_usd": pa.float64(),
+        "id": pa.string(),
+        "sql": pa.string(),
+    }
+)
+
+
+def query_rows(queries: Sequence[QueryInfo]) -> pa.Table:
+    """Return a row for each query."""
+    return pa.Table.from_pylist([_query_row(info) for info in queries], _QUERIES)
+
+
+def _query_row(info: QueryInfo) -> dict[str, object]:
+    stats, price = info.stats, info.cost
+    return {
+        "submitted_at": info.submitted_at,
+        "user": info.user,
+        "door": info.door,
+        "state": info.state.value,
+        "error": None if info.error is None else info.error.code,
+        "seconds": round(stats.total_s, 3),
+        "rows": stats.rows,
+        "files": stats.files_read,
+        "requests": stats.requests,
+        "bytes": stats.bytes_read,
+        "requests_usd": None if price is None else price.requests_usd,
+        "worker_usd": None if price is None else float(f"{price.worker_usd:.2g}"),
+        "id": info.id,
+        "sql": info.sql,
+    }
 
 
 def generation_rows(generations: Sequence[TableGeneration]) -> pa.Table:

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dagfusion_query.documents.queries import QueryCost, Stats
+
 SMALLEST_MOVED_BYTES = 128 << 10  # by default, a rule does not move smaller objects
 STANDARD, GONE = "STANDARD", ""
 GIB = float(1 << 30)
@@ -122,6 +124,20 @@ class Prices:
 def read_prices() -> Prices:
     """Return the table of this version."""
     return Prices(**json.loads(files("dagfusion_query.cost").joinpath("prices.json").read_text("utf-8")))
+
+
+def query_cost(stats: Stats, worker_memory_bytes: int, prices: Prices) -> QueryCost:
+    """Return the price of a query that is over.
+
+    Args:
+        stats: Its requests and times.
+        worker_memory_bytes: The memory that a worker may use.
+        prices: The table of prices.
+    """
+    hours = max(0.0, stats.total_s - stats.queued_s) / 3600
+    worker_hour = prices.fargate_vcpu_hour + worker_memory_bytes / GIB * prices.fargate_gb_hour
+    requests_usd = None if stats.requests is None else stats.requests / 1000 * prices.get_per_1000
+    return QueryCost(requests_usd, hours * worker_hour, prices.date)
 
 
 @dataclass(frozen=True)

@@ -192,6 +192,7 @@ class Stats:
         total_s: Seconds from its arrival to its end.
         generations: The catalog generation of each environment that it saw; as of the past, the event.
         path: `splice`, `staged`, `catalog` (no file was needed) or `cache` (the result of an equal query was kept).
+        runs: Dagster runs that wrote the files that it reads: of the first files, at most 20.
     """
 
     files_total: int = 0
@@ -209,10 +210,26 @@ class Stats:
     path: str = ""
     scans: Sequence[ScanStats] = ()
     truncated: bool = False
+    runs: Sequence[str] = ()
 
     def short(self) -> dict[str, Any]:
-        """Return everything but the scans, of which there may be more than a header holds."""
-        return {name: value for name, value in details(self).items() if name != "scans"}
+        """Return everything but the scans and the runs, of which there may be more than a header holds."""
+        return {name: value for name, value in details(self).items() if name not in ("scans", "runs")}
+
+
+@dataclass(frozen=True)
+class QueryCost:
+    """The price of a query in US dollars, by the dated table of `dagfusion cost`.
+
+    Attributes:
+        requests_usd: Its requests to object stores, as GETs; null if they were not counted.
+        worker_usd: Its time on a worker, as one vCPU and a worker's memory on Fargate. An idle worker costs the same.
+        prices_date: The date of the table of prices.
+    """
+
+    requests_usd: float | None
+    worker_usd: float
+    prices_date: str
 
 
 @dataclass(frozen=True)
@@ -224,6 +241,9 @@ class QueryInfo:
         door: `http`, `console` or `flight`.
         error: The error of a query that failed.
         as_of: The past event or time that it reads the tables as of; null for now.
+        ended_at: Null while it runs.
+        cost: Its price; null while it runs.
+        trace_id: The id of its trace in OpenTelemetry; null while it runs, and if it was not traced.
     """
 
     id: str
@@ -235,6 +255,9 @@ class QueryInfo:
     stats: Stats
     error: Failure | None = None
     as_of: str | None = None
+    ended_at: datetime | None = None
+    cost: QueryCost | None = None
+    trace_id: str | None = None
 
 
 @dataclass(frozen=True)

@@ -127,9 +127,13 @@ class _State(Collector):
         lags = {name: state.lag for name, state in states.items() if state.lag is not None}
         ages = {name: lag.age_s for name, lag in lags.items()}
         undiscovered = {name: float(lag.undiscovered) for name, lag in lags.items()}
+        checkpoints = {name: s.checkpoint_age_s for name, s in states.items() if s.checkpoint_age_s is not None}
         generations = {name: state.snapshot.generation for name, state in states.items()}
         yield _by_environment("dagfusion_environment_up", "Whether an environment can be read.", up)
         yield _by_environment("dagfusion_catalog_lag_seconds", "Since its event log was last read.", ages)
+        yield _by_environment(
+            "dagfusion_catalog_checkpoint_age_seconds", "Since its checkpoint had all of its catalog.", checkpoints
+        )
         yield _by_environment(
             "dagfusion_catalog_undiscovered", "Objects of other IO managers still to be looked at.", undiscovered
         )

@@ -8,9 +8,9 @@ import logging
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -19,12 +19,15 @@ from dagfusion_query.access.grants import Caller, Grants
 from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.environments import Environments, EnvironmentState
 from dagfusion_query.documents.codec import encode
-from dagfusion_query.documents.queries import Failure, QueryInfo, State, Stats
+from dagfusion_query.documents.queries import Failure, QueryCost, QueryInfo, State, Stats
 from dagfusion_query.errors import QueryError, UnknownQueryError
 from dagfusion_query.formats import Format
+from dagfusion_query.service.query_history import QueryHistory
 from dagfusion_query.worker.messages import EnvironmentSource, encode_parameters
 
 _log = logging.getLogger(__name__)
+TRACE_HEADERS = ("traceparent", "tracestate")  # of the W3C
+FINISHED = 1000  # queries that are remembered in memory
 _REMEMBERED_SQL = 10_000  # characters of a statement that is over
 _MOST = 256
 
@@ -81,6 +84,7 @@ class Query:
         limit_rows: Rows after which the result is cut, without an error; None for all.
         result_cache: Whether the result may be one that was kept for an equal query, and be kept.
         as_of: The past event or time that it reads the tables as of; None for now.
+        trace: The W3C headers `traceparent` and `tracestate` of its request, if it has them.
     """
 
     sql: str
@@ -90,17 +94,25 @@ class Query:
     limit_rows: int | None = None
     result_cache: bool = True
     as_of: AsOf | None = None
+    trace: Mapping[str, str] = field(default_factory=dict)
 
 
 class Registry:
     """Queries by their ids.
 
     Args:
-        finished: How many are remembered after their end.
+        finished: How many are remembered in memory after their end.
+        history: Takes all of them; None for no such history.
+        price: Returns the price of a query that is over.
     """
 
-    def __init__(self, finished: int) -> None:
-        self._finished = finished
+    def __init__(
+        self,
+        finished: int = FINISHED,
+        history: QueryHistory | None = None,
+        price: Callable[[Stats], QueryCost | None] = lambda _: None,
+    ) -> None:
+        self._finished, self._history, self._price = finished, history, price
         self._running: dict[str, RegisteredQuery] = {}
         self._over: OrderedDict[str, RegisteredQuery] = OrderedDict()
 
@@ -128,10 +140,14 @@ class Registry:
         """Record that a query has ended; it is kept for a while, if it should be."""
         if self._running.pop(entry.info.id, None) is None or not keep:
             return
+        stats, sql = entry.info.stats, entry.info.sql
+        ended = entry.info.submitted_at + timedelta(seconds=stats.total_s)
+        entry.update(ended_at=ended, cost=self._price(stats))
         _report(entry.info)
-        sql = entry.info.sql
         if len(sql) > _REMEMBERED_SQL:
             entry.update(sql=f"{sql[:_REMEMBERED_SQL]} ... ({len(sql):,} characters)")
+        if self._history is not None:
+            self._history.record(entry.info, entry.caller.owner)
         self._over[entry.info.id] = RegisteredQuery(entry.info, entry.caller)
         while len(self._over) > self._finished:
             self._over.popitem(last=False)
@@ -190,7 +206,14 @@ def _report(info: QueryInfo) -> None:
             stats.files_total,
         ),
         extra={
-            "fields": {"query_id": info.id, "user": info.user, "door": info.door, "outcome": outcome, **_cost(stats)}
+            "fields": {
+                "query_id": info.id,
+                **({} if info.trace_id is None else {"trace_id": info.trace_id}),
+                "user": info.user,
+                "door": info.door,
+                "outcome": outcome,
+                **_cost(stats),
+            }
         },
     )
 

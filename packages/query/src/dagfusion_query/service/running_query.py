@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
@@ -32,6 +32,9 @@ from dagfusion_query.service.worker_pool import Pool
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.worker.messages import End, Kind, Message, Mode, Planned, Statement, encode_parameters
 
+if TYPE_CHECKING:
+    from dagfusion_query.service.tracing import Traces  # whose module loads OpenTelemetry, which is optional
+
 _log = logging.getLogger(__name__)
 
 _MORE_TRIES = 2  # than there are workers, each of which may turn out to be at its end
@@ -49,6 +52,7 @@ class Shared:
     admission: Admission
     metrics: Metrics
     past: PastFinder
+    traces: "Traces | None" = None
 
 
 class Running:
@@ -82,6 +86,7 @@ class Running:
         self._error: QueryError | None = None
         self._place: AdmissionPlace | None = None
         self._began = 0.0
+        self._planned_s: float | None = None  # from its arrival
         self._worker: Handle | None = None  # until its last message was read
         self._past: FoundPast | None = None
         self._waiting: asyncio.Task[Any] | None = None  # for what stop has to interrupt
@@ -269,6 +274,7 @@ class Running:
                 return
 
     def _planned(self, plan: Planned) -> None:
+        self._planned_s = time.perf_counter() - self._arrived
         total, read = sum(scan.files_total for scan in plan.scans), sum(scan.files_read for scan in plan.scans)
         self._entry.update_stats(
             files_total=total,
@@ -278,6 +284,7 @@ class Running:
             generations=plan.generations,
             path=plan.path,
             scans=plan.scans,
+            runs=plan.runs,
         )
         self._shared.metrics.planned(cached=plan.cached)
 
@@ -323,6 +330,9 @@ class Running:
             state = State.cancelled if isinstance(error, QueryCancelledError) else State.failed
             said = Failure.of(error)
         self._entry.update(state=state, error=said)
+        if (traces := self._shared.traces) is not None:
+            context, mode = self._query.trace, self._mode.value
+            self._entry.update(trace_id=traces.over(self._entry.info, context, mode, self._planned_s))
         is_answer = self._mode is Mode.run  # what only plans is kept when it failed
         self._shared.registry.close(self._entry, keep=is_answer or error is not None)
         if is_answer:

@@ -3,6 +3,8 @@
 import asyncio
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -13,6 +15,7 @@ from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.environments import Environments, EnvironmentState
 from dagfusion_query.catalog.past_catalog import PastTable
 from dagfusion_query.config import Config
+from dagfusion_query.cost.estimate import query_cost, read_prices
 from dagfusion_query.documents.queries import ExplanationDocument, QueryInfo
 from dagfusion_query.errors import (
     QueryCancelledError,
@@ -20,17 +23,22 @@ from dagfusion_query.errors import (
     ServiceUnavailableError,
     StatementTooLongError,
     UnauthenticatedError,
+    UnknownQueryError,
 )
 from dagfusion_query.event_log.event_log_interface import History
 from dagfusion_query.returned_values import TableDiff, TableGeneration
 from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.metrics import CloudWatch, Metrics
 from dagfusion_query.service.past_finder import PastFinder
-from dagfusion_query.service.query_registry import DescribedStatements, Query, Registry, sources
+from dagfusion_query.service.query_history import QueryHistory
+from dagfusion_query.service.query_registry import FINISHED, DescribedStatements, Query, Registry, sources
 from dagfusion_query.service.running_query import Running, Shared
 from dagfusion_query.service.worker_pool import Pool
 from dagfusion_query.settings import Settings
 from dagfusion_query.worker.messages import Configuration, Mode
+
+if TYPE_CHECKING:
+    from dagfusion_query.service.tracing import Traces
 
 _DRAIN_LOOK_S = 0.02
 _HISTORIES = 2  # at a time: a database that is slow must not take all threads
@@ -42,13 +50,17 @@ class Service:
     Args:
         config: Limits and environments.
         environments: The catalogs; whoever made them closes them.
+        traces: Sends traces of queries; None for none.
     """
 
-    def __init__(self, config: Config, environments: Environments) -> None:
+    def __init__(self, config: Config, environments: Environments, traces: "Traces | None" = None) -> None:
         self._settings = config.service
         self._environments = environments
         s = config.service
-        self._registry = Registry(s.history_queries)
+        self._history, prices = QueryHistory(config.state_dir, s.history_queries), read_prices()
+        self._registry = Registry(
+            FINISHED, self._history, lambda stats: query_cost(stats, s.worker_memory_bytes, prices)
+        )
         self._configured = Configuration(
             folders=[str(config.state_dir)],
             memory_bytes=s.worker_memory_bytes,
@@ -61,7 +73,7 @@ class Service:
         self._metrics = Metrics(self._pool, admission, environments)
         self._past = PastFinder(environments)
         self._described = DescribedStatements(environments)
-        self._shared = Shared(s, environments, self._registry, self._pool, admission, self._metrics, self._past)
+        self._shared = Shared(s, environments, self._registry, self._pool, admission, self._metrics, self._past, traces)
         self._histories = asyncio.Semaphore(_HISTORIES)
         self._stopping = True
         self.loop: asyncio.AbstractEventLoop
@@ -85,6 +97,9 @@ class Service:
         await self._drained(self._settings.cancel_grace_s + 1.0)
         self._past.close()
         await self._pool.close()
+        await asyncio.to_thread(self._history.close)
+        if (traces := self._shared.traces) is not None:
+            await asyncio.to_thread(traces.close)
 
     async def run(self, query: Query, caller: Caller, mode: Mode = Mode.run) -> Running:
         """Run a statement; returns with its first rows, or at its end.
@@ -153,6 +168,35 @@ class Service:
         """Return a caller's queries, newest first; all of them to a caller that may read everything."""
         return self._registry.infos(caller)
 
+    async def recorded_query(self, query_id: str, caller: Caller) -> QueryInfo:
+        """Return what is known of a query, also from the history.
+
+        Raises:
+            UnknownQueryError: The caller has no query with this id.
+        """
+        try:
+            return self._registry.info(query_id, caller)
+        except UnknownQueryError:
+            found = await asyncio.to_thread(self._history.info, query_id, _history_of(caller))
+            if found is None:
+                raise
+            return found
+
+    async def recorded_queries(self, caller: Caller, limit: int, before: datetime | None = None) -> list[QueryInfo]:
+        """Return a caller's queries as `queries`, also from the history: those that run, then the last ended first.
+
+        Args:
+            caller: The caller of the request.
+            limit: The most that are over.
+            before: Only queries that ended before this time; None for all, with those that run.
+        """
+        recorded = await asyncio.to_thread(self._history.infos, _history_of(caller), limit, before)
+        known = self._registry.infos(caller)
+        running = [info for info in known if info.ended_at is None and before is None]
+        ended = {info.id: info for info in recorded}
+        ended |= {info.id: info for info in known if _ended_before(info, before)}
+        return running + sorted(ended.values(), key=_end, reverse=True)[:limit]
+
     def recheck(self, check: Callable[[Caller], None]) -> None:
         """End the queries of those who may not ask any more.
 
@@ -216,6 +260,19 @@ class Service:
         deadline = self.loop.time() + limit_s
         while (self._registry.running or self._pool.busy) and self.loop.time() < deadline:  # noqa: ASYNC110  # rare
             await asyncio.sleep(_DRAIN_LOOK_S)
+
+
+def _history_of(caller: Caller) -> str | None:
+    """Return whose queries of the history a caller may see; None for everybody's."""
+    return None if caller.grants.everything else caller.owner
+
+
+def _end(info: QueryInfo) -> datetime:
+    return info.ended_at or info.submitted_at
+
+
+def _ended_before(info: QueryInfo, before: datetime | None) -> bool:
+    return info.ended_at is not None and (before is None or info.ended_at < before)
 
 
 def _not_running() -> ServiceUnavailableError:

@@ -252,6 +252,7 @@ class Planned:
         generations: The catalog generation of each environment that it sees.
         cached: Whether its plan was there already.
         path: `splice`, `staged`, `catalog` or `cache`.
+        runs: Dagster runs that wrote the first files that it reads.
     """
 
     planning_s: float
@@ -259,6 +260,7 @@ class Planned:
     cached: bool
     scans: Sequence[ScanStats]
     path: str
+    runs: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,6 +36,7 @@ from dagfusion_query.worker.messages import (
 _log = logging.getLogger(__name__)
 
 _POOL_PERCENT = 60  # of a worker's memory is for joins, sorts and aggregates; scans and results need some, too
+_RUNS = 20  # files whose runs are told
 _MAPPED_TABLES = 64  # of the past
 _POOL_SETTING = "DAGFUSION_MEMORY_LIMIT_BYTES"  # which a worker's memory may be below
 
@@ -163,6 +164,7 @@ class WorkerEngine(Engine):
             cached=self.cached_plans > cached,
             scans=self._scans(prepared),
             path=prepared.path,
+            runs=_runs(prepared),
         )
         return StatementPlan(prepared, facts, folders)
 
@@ -221,6 +223,18 @@ class WorkerEngine(Engine):
 def with_tables(text: str) -> str:
     """Return a text of a plan with the names of tables in place of those of their scans."""
     return text.replace(HIDDEN, "")
+
+
+def _runs(prepared: Prepared) -> list[str]:
+    """Return the Dagster runs that wrote the first files that a planned statement reads."""
+    found: dict[str, None] = {}
+    left = _RUNS
+    for scan in prepared.scans:
+        runs = scan.table.files["run_id"]
+        numbers = range(min(left, len(runs))) if scan.files is None else scan.files.slice(0, left).to_pylist()
+        left -= len(numbers)
+        found.update(dict.fromkeys(runs[number].as_py() for number in numbers))
+    return [run for run in found if run]
 
 
 def _names_files(sql: str, prepared: Prepared) -> bool:

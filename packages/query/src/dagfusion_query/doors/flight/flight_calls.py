@@ -13,6 +13,7 @@ import secrets
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import CancelledError
+from types import MappingProxyType
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import orjson
@@ -31,6 +32,7 @@ from dagfusion_query.errors import (
     TooBusyError,
     UnauthenticatedError,
 )
+from dagfusion_query.service.query_registry import TRACE_HEADERS
 from dagfusion_query.service_settings import ServiceSettings
 
 T = TypeVar("T")
@@ -50,6 +52,7 @@ class Header(flight.ServerMiddleware):  # type: ignore[misc]
         is_forwarded: True if a proxy passed the call on, so that its address is not the client's.
         cookie: The session's.
         as_of: The past event or time that the call reads the tables as of; None for the session's.
+        trace: The W3C headers `traceparent` and `tracestate`.
     """
 
     def __init__(
@@ -60,7 +63,9 @@ class Header(flight.ServerMiddleware):  # type: ignore[misc]
         cookie: str | None,
         shake_hands: bool,
         as_of: str | None = None,
+        trace: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
+        self.trace = trace
         self.bearer, self.is_forwarded, self.cookie, self.as_of = bearer, is_forwarded, cookie, as_of
         self._shake_hands = shake_hands
         self._at_end: Callable[[], None] | None = None
@@ -96,7 +101,8 @@ class Headers(flight.ServerMiddlewareFactory):  # type: ignore[misc]
         forwarded = is_forwarded(name.lower() for name in headers)
         cookie = _cookie(next(iter(_values(headers, "cookie")), None))
         as_of = next(iter(_values(headers, AS_OF)), None)
-        return Header(bearer, is_forwarded=forwarded, cookie=cookie, shake_hands=is_basic, as_of=as_of)
+        trace = {name: value for name in TRACE_HEADERS for value in _values(headers, name)[:1]}
+        return Header(bearer, is_forwarded=forwarded, cookie=cookie, shake_hands=is_basic, as_of=as_of, trace=trace)
 
 
 def _authorization(headers: Mapping[str, Any]) -> str | None:

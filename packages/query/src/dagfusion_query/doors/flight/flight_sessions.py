@@ -7,7 +7,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
@@ -39,12 +39,14 @@ class FlightSession:
         limit_rows: Rows after which its results are cut; None for all.
         result_cache: Whether its results may be those that were kept for equal queries, and be kept.
         as_of: The past event or time that its queries read the tables as of; None for now.
+        trace: The W3C headers `traceparent` and `tracestate` of a call.
     """
 
     query_timeout_s: float | None = None
     limit_rows: int | None = None
     result_cache: bool = True
     as_of: AsOf | None = None
+    trace: Mapping[str, str] = field(default_factory=dict)
 
     def set(self, name: str, value: Any) -> int | None:  # noqa: PLR0911  # a table
         """Set or, with a value that has nothing set, unset an option; return Flight's number of what is wrong."""
@@ -220,8 +222,10 @@ class FlightSessions:
             BadRequestError: The session has expired.
             AsOfError: The header is no event id and no time.
         """
-        session, as_of = self._session(context, caller), context.get_middleware(MIDDLEWARE).as_of
-        return replace(session, as_of=read_as_of(as_of)) if as_of else session
+        session, header = self._session(context, caller), context.get_middleware(MIDDLEWARE)
+        if header.trace:
+            session = replace(session, trace=header.trace)
+        return replace(session, as_of=read_as_of(header.as_of)) if header.as_of else session
 
     def _session(self, context: Context, caller: Caller) -> FlightSession:
         cookie = context.get_middleware(MIDDLEWARE).cookie

@@ -198,12 +198,12 @@ class FlightStatements:
 
     def unbound(self, sql: str, session: FlightSession) -> Query:
         """Return a statement without parameters, as the service takes it."""
-        return Query(self._parameters(sql).sql, as_of=session.as_of)
+        return Query(self._parameters(sql).sql, as_of=session.as_of, trace=session.trace)
 
     def bound(self, handle: bytes, caller: Caller, session: FlightSession) -> Query:
         """Return a prepared statement with what was bound to it last, as the service takes it."""
         prepared = self._prepared.get(caller.owner, handle)
-        return Query(prepared.statement.sql, prepared.row, as_of=session.as_of)
+        return Query(prepared.statement.sql, prepared.row, as_of=session.as_of, trace=session.trace)
 
     def prepare(
         self, sql: str, caller: Caller, session: FlightSession, context: Context
@@ -292,6 +292,7 @@ def _query(sql: str, row: pa.RecordBatch | None, session: FlightSession) -> Quer
         limit_rows=session.limit_rows,
         result_cache=session.result_cache,
         as_of=session.as_of,
+        trace=session.trace,
     )
 
 

@@ -21,7 +21,7 @@ from dagfusion_query.documents.catalog import (
     TablesDocument,
 )
 from dagfusion_query.doors.http.middleware import caller_of
-from dagfusion_query.doors.http.requests_and_responses import document
+from dagfusion_query.doors.http.requests_and_responses import document, number
 from dagfusion_query.doors.table_documents import (
     brief_document,
     details_document,
@@ -93,8 +93,8 @@ class CatalogRoutes:
             return StreamingResponse(partition_stream(table), media_type=Format.arrow.media_type)
         if form != Format.json:
             raise BadRequestError(f"format must be json or arrow, got {form[:100]!r}")
-        limit = _number(request, "limit", PAGE_ROWS, PAGE_LIMIT_ROWS)
-        offset = _number(request, "offset", 0, 2**62)
+        limit = number(request, "limit", PAGE_ROWS, PAGE_LIMIT_ROWS)
+        offset = number(request, "offset", 0, 2**62)
         rows = await asyncio.to_thread(page, table, offset, limit)
         return document(PartitionsDocument(totals(table).files, rows))
 
@@ -108,7 +108,7 @@ class CatalogRoutes:
 
     async def generations(self, request: Request) -> Response:
         """Return what the latest runs wrote of a table."""
-        limit = _number(request, "limit", GENERATIONS, GENERATIONS_LIMIT)
+        limit = number(request, "limit", GENERATIONS, GENERATIONS_LIMIT)
         found = await self._service.generations(_table_name(request), limit, caller_of(request))
         return document(GenerationsDocument(found))
 
@@ -162,13 +162,6 @@ _LISTS: Mapping[str, Callable[[EnvironmentState], list[Listed]]] = {
 
 def _table_name(request: Request) -> TableName:
     return TableName(request.path_params["schema"], request.path_params["table"])
-
-
-def _number(request: Request, name: str, default: int, most: int) -> int:
-    text = request.query_params.get(name, str(default))
-    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(most)) and int(text) <= most):
-        raise BadRequestError(f"{name} must be a whole number from 0 to {most}, got {text[:100]!r}")
-    return int(text)
 
 
 _PROCESS = secrets.token_hex(8)  # generations may begin anew with another process

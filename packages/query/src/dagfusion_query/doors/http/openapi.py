@@ -60,7 +60,20 @@ def _paths() -> Document:
             )
         },
         "/v1/queries": {
-            "get": _operation("listQueries", "The caller's queries, the newest first", "Queries", errors=(401, 403))
+            "parameters": [
+                _query("limit", {"type": "integer", "minimum": 0, "maximum": 10_000, "default": 1000}, "The most."),
+                _query(
+                    "before",
+                    {"type": "string", "format": "date-time"},
+                    "Only queries that ended before this time, for the next page: `ended_at` of the last one.",
+                ),
+            ],
+            "get": _operation(
+                "listQueries",
+                "The caller's queries that run, and those that are over, the last ended first",
+                "Queries",
+                errors=(400, 401, 403),
+            ),
         },
         "/v1/queries/{id}": {
             "parameters": [_path("id", "From the header DagFusion-Query-Id.")],

@@ -31,7 +31,7 @@ from dagfusion_query.errors import (
 )
 from dagfusion_query.formats import Format
 from dagfusion_query.parameters import read_params
-from dagfusion_query.service.query_registry import Query
+from dagfusion_query.service.query_registry import TRACE_HEADERS, Query
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.sql_text import check_text
 
@@ -51,6 +51,18 @@ _REQUIREMENTS = {
 MEDIA_TYPE = "application/problem+json"
 # Their texts are for the operator, because they name settings, hosts and paths. Clients get an internal error.
 _PRIVATE = (SettingsError, EventLogError, SnapshotError)
+
+
+def number(request: Request, name: str, default: int, most: int) -> int:
+    """Return a whole number of a request's URL.
+
+    Raises:
+        BadRequestError: It is none, or greater than `most`.
+    """
+    text = request.query_params.get(name, str(default))
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(most)) and int(text) <= most):
+        raise BadRequestError(f"{name} must be a whole number from 0 to {most}, got {text[:100]!r}")
+    return int(text)
 
 
 async def read_query(
@@ -73,8 +85,9 @@ async def read_query(
     """
     body = _checked(_parse(await _body(request, settings), kind), kind)
     params, as_of = read_params(body.params), None if body.as_of is None else read_as_of(body.as_of)
+    trace = {name: request.headers[name] for name in TRACE_HEADERS if name in request.headers}
     if not isinstance(body, SqlRequest):
-        return Query(body.sql, params, as_of=as_of)
+        return Query(body.sql, params, as_of=as_of, trace=trace)
     return Query(
         body.sql,
         params,
@@ -83,6 +96,7 @@ async def read_query(
         body.limit_rows,
         result_cache=body.result_cache is not False,
         as_of=as_of,
+        trace=trace,
     )
 
 

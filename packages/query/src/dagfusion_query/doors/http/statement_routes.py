@@ -4,6 +4,7 @@ import asyncio
 import io
 import logging
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import pyarrow as pa
@@ -16,14 +17,22 @@ from dagfusion_query.access.authentication import is_loopback
 from dagfusion_query.documents.codec import encode
 from dagfusion_query.documents.queries import ExplainRequest, QueriesDocument, Stats
 from dagfusion_query.doors.http.middleware import caller_of, client_of
-from dagfusion_query.doors.http.requests_and_responses import content_type, document, problem, read_query, takes
-from dagfusion_query.errors import QueryCancelledError, QueryError
+from dagfusion_query.doors.http.requests_and_responses import (
+    content_type,
+    document,
+    number,
+    problem,
+    read_query,
+    takes,
+)
+from dagfusion_query.errors import BadRequestError, QueryCancelledError, QueryError
 from dagfusion_query.service.running_query import Running
 from dagfusion_query.service.service import Service
 from dagfusion_query.service_settings import ServiceSettings
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
+QUERIES, QUERIES_LIMIT = 1000, 10_000  # of a page
 AHEAD_S = 0.01  # so long the first chunk waits for the news that it was the last
 Chunk = memoryview | bytes
 
@@ -141,16 +150,27 @@ class QueryRoutes:
         ]
 
     async def list(self, request: Request) -> Response:
-        """Return the caller's queries, the newest first."""
-        return document(QueriesDocument(self._service.queries(caller_of(request))))
+        """Return the caller's queries that run, and a page of those that are over, the last ended first."""
+        limit = number(request, "limit", QUERIES, QUERIES_LIMIT)
+        before = request.query_params.get("before")
+        ended = None if before is None else _moment(before)
+        return document(QueriesDocument(await self._service.recorded_queries(caller_of(request), limit, ended)))
 
     async def show(self, request: Request) -> Response:
         """Return what is known of one query, its error too."""
-        return document(self._service.query(request.path_params["id"], caller_of(request)))
+        return document(await self._service.recorded_query(request.path_params["id"], caller_of(request)))
 
     async def cancel(self, request: Request) -> Response:
         """End a query."""
         return document(self._service.cancel(request.path_params["id"], caller_of(request)))
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadRequestError(f"before must be a time such as 2024-01-15T12:00:00Z, got {text[:100]!r}") from None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 async def departure(receive: Receive) -> None:

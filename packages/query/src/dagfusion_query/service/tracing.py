@@ -1,0 +1,123 @@
+"""OpenTelemetry traces of queries (extra `otel`), from their arrival at a door to their requests to object stores.
+
+The spans of a query are made when it is over, from its stats and times: a worker that is killed loses none of them,
+and a running query has no overhead. Their parent is the span that the client named in a W3C `traceparent` header.
+
+    query                        at a door; the client's span is its parent
+    ├── queue                    the wait for a worker
+    ├── plan                     planning in the worker
+    └── execute                  in the worker; has the number of requests to object stores and their bytes
+"""
+
+import logging
+import threading
+from collections.abc import Mapping
+from importlib.metadata import version
+
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, format_trace_id, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from dagfusion_query.documents.queries import QueryInfo, State, Stats
+
+_log = logging.getLogger(__name__)
+
+_CLOSE_TIMEOUT_S = 2.0
+_W3C = TraceContextTextMapPropagator()
+_NAME = "dagfusion-query"
+Attributes = Mapping[str, str | int | float | list[str]]
+
+
+class Traces:
+    """Sends traces. The standard `OTEL_*` variables configure the exporter, its batches, the sampler and the resource.
+
+    Args:
+        exporter: Where spans are sent to; by default the OTLP endpoint that the variables name.
+    """
+
+    def __init__(self, exporter: SpanExporter | None = None) -> None:
+        own = Resource({"service.name": _NAME, "service.version": version(_NAME)})
+        self._provider = TracerProvider(resource=own.merge(OTELResourceDetector().detect()), shutdown_on_exit=False)
+        self._provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter()))
+        self._tracer = self._provider.get_tracer(_NAME, version(_NAME))
+
+    def over(self, info: QueryInfo, context: Mapping[str, str], mode: str, planned_s: float | None) -> str | None:
+        """Make the spans of a query that is over, and return the id of its trace; None if it is not sampled.
+
+        Args:
+            info: The query.
+            context: The headers `traceparent` and `tracestate` of its request, if it had them.
+            mode: What was wanted of the statement, such as `run`.
+            planned_s: Seconds from its arrival to its plan; None for a query that was not planned.
+        """
+        stats, begin = info.stats, info.submitted_at.timestamp()
+        end = begin + stats.total_s
+        root = self._tracer.start_span(
+            "query", _W3C.extract(context), SpanKind.SERVER, _attributes(info, mode), start_time=_nanoseconds(begin)
+        )
+        inside = set_span_in_context(root, Context())
+        if planned_s is None:
+            self._part("queue", inside, begin, begin + (stats.queued_s or stats.total_s))
+        else:
+            planned = begin + planned_s
+            self._part("queue", inside, begin, begin + stats.queued_s)
+            self._part("plan", inside, max(begin, planned - stats.planning_s), planned)
+            self._part("execute", inside, planned, end, _requests(stats))
+        if info.state is State.failed:
+            root.set_status(Status(StatusCode.ERROR, None if info.error is None else info.error.code))
+        root.end(_nanoseconds(end))
+        return _trace_id(root)
+
+    def close(self) -> None:
+        """Send what waits, but take no longer than some seconds."""
+        closing = threading.Thread(target=self._provider.shutdown, name="dagfusion-traces", daemon=True)
+        closing.start()
+        closing.join(_CLOSE_TIMEOUT_S)
+        if closing.is_alive():
+            _log.warning("the last traces were not sent: their endpoint does not answer")
+
+    def _part(self, name: str, inside: Context, begin: float, end: float, attributes: Attributes | None = None) -> None:
+        """Make a span inside of another one; the times are seconds since 1970."""
+        part = self._tracer.start_span(name, inside, attributes=attributes, start_time=_nanoseconds(begin))
+        part.end(_nanoseconds(end))
+
+
+def _requests(stats: Stats) -> Attributes:
+    counted = {} if stats.requests is None else {"dagfusion.store.requests": stats.requests}
+    return {**counted, "dagfusion.store.bytes": stats.bytes_read}
+
+
+def _nanoseconds(moment: float) -> int:
+    return round(moment * 1e9)
+
+
+def _attributes(info: QueryInfo, mode: str) -> Attributes:
+    """Return what a trace has of a query: not its statement, whose values may be secret."""
+    stats = info.stats
+    found: dict[str, str | int | float | list[str]] = {
+        "dagfusion.query.id": info.id,
+        "dagfusion.query.mode": mode,
+        "dagfusion.query.state": info.state.value,
+        "dagfusion.door": info.door,
+        "dagfusion.path": stats.path,
+        "dagfusion.files.read": stats.files_read,
+        "dagfusion.files.total": stats.files_total,
+        "dagfusion.rows": stats.rows,
+        "dagfusion.result.bytes": stats.result_bytes,
+        "enduser.id": info.user,
+        **{f"dagfusion.generation.{name}": number for name, number in stats.generations.items()},
+    }
+    if stats.runs:
+        found["dagster.run_ids"] = [*stats.runs]
+    if info.error is not None:
+        found["error.type"] = info.error.code
+    return found
+
+
+def _trace_id(span: Span) -> str | None:
+    known = span.get_span_context()
+    return format_trace_id(known.trace_id) if known.trace_flags.sampled else None

@@ -1,0 +1,230 @@
+"""The history of queries: kept over restarts, bounded, shared, and never a reason for a query to fail."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from dagfusion_query.access.grants import Caller, Grants
+from dagfusion_query.documents.queries import Failure, QueryCost, QueryInfo, ScanStats, State, Stats
+from dagfusion_query.service.query_history import FILE_NAME, QueryHistory
+from dagfusion_query.service.query_registry import Query, Registry
+from tests.query.disk import SmallDisk
+from tests.query.engine.conftest import Lake
+from tests.query.service.conftest import ANN, PublishedCatalogs, Serve
+from tests.waiting import PATIENCE_S, eventually
+
+AT = datetime(2026, 1, 2, tzinfo=UTC)
+BOB = Caller("bob", Grants.parse(["local"]), "http", "token-of-bob")
+WRITER = """
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from secrets import token_hex
+from dagfusion_query.documents.queries import QueryInfo, State, Stats
+from dagfusion_query.service.query_history import QueryHistory
+
+history = QueryHistory(Path(sys.argv[1]), 500)
+while True:
+    history.record(QueryInfo(token_hex(8), "", "", "SELECT 1" * 200, State.finished, datetime.now(UTC), Stats()), "ann")
+    time.sleep(0.0005)
+"""
+
+
+def info(number: int, user: str = "ann", **changes: object) -> QueryInfo:
+    """Return a query that ended at its second."""
+    ended = AT + timedelta(seconds=number)
+    query = QueryInfo(f"q{number}", user, "http", f"SELECT {number}", State.finished, AT, Stats(rows=number), None)
+    return replace(query, ended_at=ended, **changes)  # type: ignore[arg-type]
+
+
+def ids(history: QueryHistory, owner: str | None = None, limit: int = 100, before: datetime | None = None) -> list[str]:
+    return [found.id for found in history.infos(owner, limit, before)]
+
+
+def closed(history: QueryHistory) -> None:
+    """Close a history, and wait until all is written, however long the disk takes."""
+    history.close()
+    if history._thread is not None:
+        history._thread.join(PATIENCE_S)
+
+
+def written(history: QueryHistory, *infos: QueryInfo) -> None:
+    """Record queries, and wait until they are written."""
+    for one in infos:
+        history.record(one, one.user)
+    closed(history)
+
+
+def missing(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return the warnings that the history has written."""
+    return [text for text in caplog.messages if "queries are missing in the history" in text]
+
+
+def test_all_of_a_query_outlives_the_service_but_for_its_scans(tmp_path: Path) -> None:
+    stats = Stats(files_read=2, bytes_read=7, requests=3, generations={"uat": 9}, scans=[ScanStats("t", 1, 1, 1, 1)])
+    failed = info(
+        1,
+        stats=stats,
+        state=State.failed,
+        error=Failure(code="sql_syntax", message="no", line=1),
+        as_of="4711",
+        cost=QueryCost(0.1, 0.2, "2025-06-01"),
+    )
+    written(QueryHistory(tmp_path, 10), failed)
+
+    kept = replace(failed, stats=replace(stats, scans=[], runs=[]))
+    assert QueryHistory(tmp_path, 10).infos(None, 10) == [kept]
+    assert QueryHistory(tmp_path, 10).info("q1", "ann") == kept
+    assert (tmp_path / FILE_NAME).stat().st_mode & 0o077 == 0
+
+
+def test_pages_and_owners(tmp_path: Path) -> None:
+    history = QueryHistory(tmp_path, 100)
+    written(history, *(info(number, "ann" if number % 2 else "bob") for number in range(6)))
+
+    assert ids(history) == ["q5", "q4", "q3", "q2", "q1", "q0"]
+    assert ids(history, limit=2) == ["q5", "q4"]
+    assert ids(history, limit=2, before=AT + timedelta(seconds=4)) == ["q3", "q2"]
+    assert ids(history, "bob") == ["q4", "q2", "q0"]
+    assert history.info("q4", "ann") is None
+    assert history.info("q4", "bob") is not None
+
+
+def test_the_oldest_are_deleted(tmp_path: Path) -> None:
+    written(QueryHistory(tmp_path, 3), *map(info, range(5)))
+    history = QueryHistory(tmp_path, 3)
+    written(history, info(5))
+    assert ids(history) == ["q5", "q4", "q3"]
+
+
+def test_none_is_written_with_zero(tmp_path: Path) -> None:
+    history = QueryHistory(tmp_path, 0)
+    written(history, info(1))
+    assert ids(history) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_services_share_a_folder(tmp_path: Path) -> None:
+    services = [QueryHistory(tmp_path, 1000) for _ in range(3)]
+    for number in range(300):
+        services[number % 3].record(info(number), "ann")
+    for service in services:
+        closed(service)
+    assert {*ids(services[0], limit=1000)} == {f"q{number}" for number in range(300)}
+
+
+def test_a_query_does_not_wait_for_the_disk(tmp_path: Path) -> None:
+    history = QueryHistory(tmp_path, 10)
+    written(history, info(1))
+    other = QueryHistory(tmp_path, 10)
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as database:
+        database.execute("begin exclusive")
+        other.record(info(2), "ann")  # while nobody can write
+        database.rollback()
+    closed(other)
+    assert ids(other) == ["q2", "q1"]
+
+
+def test_a_folder_that_is_missing_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "state"
+    history = QueryHistory(folder, 10)
+    for number in range(3):
+        history._write([(f"q{number}", "ann", number, b"{}")])
+    assert len(missing(caplog)) == 1
+    folder.mkdir()
+    history._write([("q9", "ann", 9, b"{}")])
+    assert len(missing(caplog)) == 1
+    assert (folder / FILE_NAME).exists()
+
+
+def test_a_full_disk_costs_history_only(
+    small_disk: SmallDisk, lake: Lake, new_served: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    catalogs = PublishedCatalogs(small_disk.folder.parent / "service")
+    catalogs.publish(lake.snapshot)
+    served = new_served(catalogs, workers=1)
+    history = served.service._history = served.service._registry._history = QueryHistory(small_disk.folder, 100)
+    small_disk.fill()
+    assert served.rows("SELECT 1 AS n") == [{"n": 1}]
+    served.wait_for(lambda: any("is full" in text for text in missing(caplog)))
+    assert history.infos(None, 10) == []
+
+    small_disk.empty()
+    assert served.rows("SELECT 2 AS n") == [{"n": 2}]
+    served.wait_for(lambda: [one.sql for one in history.infos(None, 10)] == ["SELECT 2 AS n"])
+
+
+@pytest.mark.parametrize("content", [b"this is no database" * 100, b"SQLite format 3\0" + bytes(5000)])
+def test_a_damaged_file_is_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes) -> None:
+    (tmp_path / FILE_NAME).write_bytes(content)
+    history = QueryHistory(tmp_path, 10)
+    assert ids(history) == []
+    assert len(missing(caplog)) == 1
+    written(history, info(1))
+    assert ids(history) == ["q1"]
+
+
+def test_a_killed_service_leaves_a_whole_file(tmp_path: Path, processes: None) -> None:  # noqa: ARG001  # it starts one
+    known: set[str] = set()
+    for _ in range(2):
+        with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)]) as writer:  # noqa: S603  # of this test
+            before = known
+            assert eventually(lambda: not before.issuperset(ids(QueryHistory(tmp_path, 10), limit=1)))  # noqa: B023
+            os.kill(writer.pid, signal.SIGKILL)
+        with closing(sqlite3.connect(tmp_path / FILE_NAME)) as database:
+            assert database.execute("pragma integrity_check").fetchall() == [("ok",)]
+        known = {*ids(QueryHistory(tmp_path, 10), limit=1000)}
+        assert 0 < len(known) <= 500
+
+
+def test_a_query_of_a_token_is_that_of_its_id(tmp_path: Path) -> None:
+    history = QueryHistory(tmp_path, 10)
+    registry = Registry(1, history, lambda stats: QueryCost(0.0, stats.total_s, "2025-06-01"))
+    for caller in (BOB, ANN):
+        entry = registry.open(Query("SELECT 1"), caller)
+        entry.update_stats(total_s=2.5)
+        registry.close(entry, keep=True)
+    closed(history)
+    [bobs] = history.infos("token-of-bob", 10)
+    assert bobs.ended_at == bobs.submitted_at + timedelta(seconds=2.5)
+    assert bobs.cost == QueryCost(0.0, 2.5, "2025-06-01")
+    assert len(history.infos(None, 10)) == 2
+
+
+def test_queries_of_a_service_that_stopped_are_listed_by_the_next(
+    lake: Lake, tmp_path: Path, new_served: Serve
+) -> None:
+    catalogs = PublishedCatalogs(tmp_path)
+    catalogs.publish(lake.snapshot)
+    before = new_served(catalogs, workers=1)
+    before.rows("SELECT count(*) AS n FROM local_silver_tax_id.orgs WHERE name <> ''")
+    mine = before.latest()
+    before.rows("SELECT 2 AS n", BOB)
+    before.loop.run(before.service.close())
+    closed(before.service._history)
+
+    after = new_served(catalogs, workers=1)
+    recorded, one = after.service.recorded_queries, after.service.recorded_query
+    assert [found.sql for found in after.loop.run(recorded(ANN, 10))] == [
+        "SELECT 2 AS n",
+        "SELECT count(*) AS n FROM local_silver_tax_id.orgs WHERE name <> ''",
+    ]
+    assert [found.user for found in after.loop.run(recorded(BOB, 10))] == ["bob"]
+    after.rows("SELECT 3 AS n", BOB)
+    assert [found.sql for found in after.loop.run(recorded(BOB, 10))] == ["SELECT 3 AS n", "SELECT 2 AS n"]
+    assert [found.sql for found in after.loop.run(recorded(BOB, 1))] == ["SELECT 3 AS n"]
+    assert after.loop.run(recorded(ANN, 10, mine.submitted_at)) == []
+    found = after.loop.run(one(mine.id, ANN))
+    assert found.cost is not None
+    assert found.cost == mine.cost
+    assert found.cost.worker_usd > 0
+    assert found.stats.generations == {"local": after.generation("local")}

@@ -1,0 +1,142 @@
+"""Traces of queries: their spans, the client's context, and the Dagster runs that wrote what was read."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+
+from dagfusion_query.errors import MissingExtraError, SettingsError
+from dagfusion_query.service import tracing
+from dagfusion_query.service.tracing import Traces
+from dagfusion_query.service_process import open_traces
+from tests.query.service.conftest import Served
+from tests.query.test_package_extras import without
+
+TABLE = "local_silver_tax_id.orgs"
+PARENT = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "vendor=1"}
+ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318"}
+
+
+@pytest.fixture
+def sent(served: Served) -> Iterator[InMemorySpanExporter]:
+    """What the service sends."""
+    exporter, service = InMemorySpanExporter(), served.service
+    before, traces = service._shared, Traces(exporter)
+    service._shared = replace(before, traces=traces)
+    yield exporter
+    service._shared = before
+    traces.close()
+
+
+def spans(served: Served, sent: InMemorySpanExporter) -> dict[str, ReadableSpan]:
+    """Return the spans of the one query that was traced, by name."""
+    traces = served.service._shared.traces
+    assert traces is not None
+    traces._provider.force_flush()
+    found: Sequence[ReadableSpan] = sent.get_finished_spans()
+    assert len({span.name for span in found}) == len(found)
+    return {span.name: span for span in found}
+
+
+def test_a_query_in_spans(served: Served, sent: InMemorySpanExporter) -> None:
+    served.rows(f"SELECT max(name) AS n FROM {TABLE} WHERE state = 'CA' AND name <> 'secret'", trace=PARENT)
+    found, info = spans(served, sent), served.latest()
+
+    assert set(found) == {"query", "queue", "plan", "execute"}
+    root = found["query"]
+    assert root.context.trace_id == int("0af7651916cd43dd8448eb211c80319c", 16)
+    assert root.context.trace_state.get("vendor") == "1"
+    assert root.parent is not None
+    assert root.parent.span_id == int("b7ad6b7169203331", 16)
+    assert (root.kind, root.status.status_code) == (SpanKind.SERVER, StatusCode.UNSET)
+    assert info.trace_id == "0af7651916cd43dd8448eb211c80319c"
+    assert root.attributes is not None
+    assert root.attributes["dagfusion.query.id"] == info.id
+    assert root.attributes["dagster.run_ids"] == ("run",)
+    assert root.attributes["dagfusion.files.read"] == 3
+    assert root.attributes["enduser.id"] == "ann"
+    assert root.attributes["dagfusion.generation.local"] == served.generation("local")
+    assert "secret" not in str([span.to_json() for span in found.values()])
+
+    times = [(found[name].start_time or 0, found[name].end_time or 0) for name in ("queue", "plan", "execute")]
+    begin, end = root.start_time or 0, root.end_time or 0
+    for start, stop in times:
+        assert begin <= start <= stop <= end
+    assert times[1][1] == times[2][0]
+    assert times[2][1] == end
+    assert all(found[name].parent == root.context for name in ("queue", "plan", "execute"))
+    assert found["execute"].attributes == {
+        "dagfusion.store.requests": info.stats.requests,
+        "dagfusion.store.bytes": info.stats.bytes_read,
+    }
+
+
+def test_a_query_without_context_begins_a_trace(served: Served, sent: InMemorySpanExporter) -> None:
+    served.rows("SELECT 1 AS n", trace={"traceparent": "nonsense"})
+    root = spans(served, sent)["query"]
+    assert root.parent is None
+    assert served.latest().trace_id == f"{root.context.trace_id:032x}"
+
+
+def test_a_trace_that_is_not_sampled_is_not_sent(served: Served, sent: InMemorySpanExporter) -> None:
+    served.rows("SELECT 1 AS n", trace={"traceparent": f"{PARENT['traceparent'][:-1]}0"})
+    assert spans(served, sent) == {}
+    assert served.latest().trace_id is None
+
+
+def test_a_failure_has_its_code(served: Served, sent: InMemorySpanExporter) -> None:
+    served.error("SELECT nothing FROM nowhere.t")
+    found = spans(served, sent)
+    assert set(found) == {"query", "queue"}
+    assert found["query"].status.status_code is StatusCode.ERROR
+    assert found["query"].attributes is not None
+    assert found["query"].attributes["error.type"] == found["query"].status.description == "unknown_table"
+
+
+def test_an_endpoint_that_hangs_does_not_keep_the_service_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    stuck = threading.Event()
+    monkeypatch.setattr(tracing, "_CLOSE_TIMEOUT_S", 0.05)
+    traces = Traces(InMemorySpanExporter())
+    monkeypatch.setattr(traces._provider, "shutdown", stuck.wait)
+    traces.close()
+    stuck.set()
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": ""},
+        {**ENDPOINT, "OTEL_SDK_DISABLED": "TRUE"},
+        {**ENDPOINT, "OTEL_TRACES_EXPORTER": "none"},
+        {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://localhost:4318"},
+    ],
+)
+def test_there_are_no_traces_without_an_endpoint(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    without(monkeypatch, "opentelemetry", "dagfusion_query.service.tracing")  # nothing of it is imported
+    assert open_traces(variables) is None
+
+
+def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    without(monkeypatch, "opentelemetry", "dagfusion_query.service.tracing")
+    with pytest.raises(MissingExtraError, match=r"pip install 'dagfusion-query\[otel\]'"):
+        open_traces(ENDPOINT)
+
+
+def test_another_protocol_is_refused() -> None:
+    with pytest.raises(SettingsError, match="OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf"):
+        open_traces({**ENDPOINT, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
+
+
+def test_the_standard_variables_name_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "lake")
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=uat")
+    traces = Traces(InMemorySpanExporter())
+    known = traces._provider.resource.attributes
+    traces.close()
+    assert (known["service.name"], known["deployment.environment.name"]) == ("lake", "uat")
+    assert known["service.version"]
