@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dagfusion_pipeline.errors import ColumnTypeError, FrameError
-from dagfusion_pipeline.frames import asked_type, read_frame
+from dagfusion_pipeline.frames import read_frame, requested_type
 from dagfusion_pipeline.storable import storable_type
 
 FRAMES = [
@@ -260,7 +260,7 @@ def test_empty_frames_keep_their_schema() -> None:
 
 @pytest.mark.parametrize("frame_type", [pl.DataFrame, pl.LazyFrame, pa.Table, pd.DataFrame])
 def test_inputs_get_what_they_ask_for(frame_type: type) -> None:
-    loaded = asked_type(frame_type, "a").frame_type.from_arrow(pa.table({"n": [1, 2]}))
+    loaded = requested_type(frame_type, "a").frame_type.from_arrow(pa.table({"n": [1, 2]}))
     assert isinstance(loaded, frame_type)
     assert as_table(loaded).equals(pa.table({"n": [1, 2]}))
 
@@ -270,12 +270,12 @@ def test_decimals_that_polars_cannot_hold_are_refused_by_name(data_type: pa.Data
     table = pa.table({"n": [1], "wide": pa.nulls(1, data_type)})
     for annotation in (pl.DataFrame, pl.LazyFrame, Any):
         with pytest.raises(FrameError, match=r"no decimals of more than 38 digits, which columns \['wide'\] are"):
-            asked_type(annotation, "a").frame_type.from_arrow(table)
-    assert asked_type(pa.Table, "a").frame_type.from_arrow(table) is table
+            requested_type(annotation, "a").frame_type.from_arrow(table)
+    assert requested_type(pa.Table, "a").frame_type.from_arrow(table) is table
 
 
 def test_unannotated_inputs_get_polars() -> None:
-    assert isinstance(asked_type(Any, "a").frame_type.from_arrow(pa.table({"n": [1]})), pl.DataFrame)
+    assert isinstance(requested_type(Any, "a").frame_type.from_arrow(pa.table({"n": [1]})), pl.DataFrame)
 
 
 @pytest.mark.parametrize(
@@ -284,4 +284,4 @@ def test_unannotated_inputs_get_polars() -> None:
 def test_other_annotations_are_refused(frame_type: object) -> None:
     expected = r"an input that loads asset 'a' must be annotated with polars\.DataFrame, .* or pandas\.DataFrame; got "
     with pytest.raises(FrameError, match=expected):
-        asked_type(frame_type, "a")
+        requested_type(frame_type, "a")

@@ -24,7 +24,7 @@ from dagfusion_query.errors import QueryCancelledError, QueryError, UnknownQuery
 from dagfusion_query.event_log.event_log_interface import History
 from dagfusion_query.returned_values import TableGeneration
 from dagfusion_query.service.query_registry import Query
-from dagfusion_query.service.running_query import Running
+from dagfusion_query.service.running_query import ActiveQuery
 from dagfusion_query.service.service import Service
 from dagfusion_query.worker.messages import Mode
 
@@ -44,7 +44,7 @@ def environment(
     return EnvironmentState(name, snapshot, Path("nowhere"), problem, lag, dagster_url)
 
 
-class FakeStream(Running):
+class FakeStream(ActiveQuery):
     """A query that gives its pieces one by one, each when it is asked for.
 
     Attributes:

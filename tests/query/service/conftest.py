@@ -24,7 +24,7 @@ from dagfusion_query.errors import QueryError
 from dagfusion_query.event_log.event_log_interface import Cursor, History, Watermark
 from dagfusion_query.formats import Format
 from dagfusion_query.service.query_registry import Query
-from dagfusion_query.service.running_query import Running
+from dagfusion_query.service.running_query import ActiveQuery
 from dagfusion_query.service.service import Service
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.settings import Settings
@@ -108,14 +108,14 @@ class Served:
         """Return the generation of an environment's catalog."""
         return self.catalogs.states()[environment].snapshot.generation
 
-    async def stream(self, sql: str, caller: Caller = ANN, **query: Any) -> Running:
+    async def stream(self, sql: str, caller: Caller = ANN, **query: Any) -> ActiveQuery:
         return await self.service.run(Query(sql, **query), caller)
 
-    async def read(self, sql: str, caller: Caller = ANN, **query: Any) -> tuple[bytes, Running]:
+    async def read(self, sql: str, caller: Caller = ANN, **query: Any) -> tuple[bytes, ActiveQuery]:
         stream = await self.stream(sql, caller, **query)
         return b"".join([bytes(chunk) async for chunk in stream]), stream
 
-    def start(self, sql: str, caller: Caller = ANN, **query: Any) -> "Future[tuple[bytes, Running]]":
+    def start(self, sql: str, caller: Caller = ANN, **query: Any) -> "Future[tuple[bytes, ActiveQuery]]":
         """Start a query that is read to its end."""
         return self.loop.start(self.read(sql, caller, **query))
 

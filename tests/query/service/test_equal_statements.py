@@ -14,7 +14,7 @@ import pytest
 from dagfusion_query.access.grants import Caller, Grants
 from dagfusion_query.errors import QueryCancelledError, QueryTimeoutError, UnknownTableError, WorkerDiedError
 from dagfusion_query.object_cache import claims
-from dagfusion_query.service.running_query import Running
+from dagfusion_query.service.running_query import ActiveQuery
 from tests.query.engine.conftest import Lake
 from tests.query.service.conftest import ANN, PublishedCatalogs, Serve, Served
 from tests.waiting import eventually
@@ -24,7 +24,7 @@ ROWS = 6000
 # Long enough for others to arrive, and to be kept at once.
 LONG = f"SELECT count(*) AS n, min(x * y + {{}}) AS least FROM {TABLE} CROSS JOIN generate_series(1, 20000) s(y)"
 WIDE = f"SELECT x, repeat('x', 1000) AS wide FROM {TABLE}"
-Answer = tuple[bytes, Running]
+Answer = tuple[bytes, ActiveQuery]
 
 
 @pytest.fixture(scope="module")

@@ -14,14 +14,14 @@ from dagfusion_query.documents.queries import ExplanationDocument
 from dagfusion_query.errors import ResourcesError, StaleObjectError
 from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.query_registry import Query, Registry
-from dagfusion_query.service.running_query import Running, Shared
+from dagfusion_query.service.running_query import ActiveQuery, ServiceParts
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.worker.messages import Cost, End, Kind, Message, Mode, Planned
 
 ANN = Caller("ann", ALL, "http")
 SCHEMA = pa.schema({"a": pa.int64()})
 Step = Message | Exception
-Begin = Callable[..., Running]
+Begin = Callable[..., ActiveQuery]
 
 
 def message(kind: Kind, head: object, body: bytes | memoryview = b"") -> Message:
@@ -78,14 +78,14 @@ class Nothing:
 
 
 @pytest.fixture
-def opened() -> Callable[..., tuple[Running, Registry]]:
+def opened() -> Callable[..., tuple[ActiveQuery, Registry]]:
     """Open a query whose workers follow these scripts, one after another."""
 
-    def open_one(*scripts: list[Step], mode: Mode = Mode.run) -> tuple[Running, Registry]:
+    def open_one(*scripts: list[Step], mode: Mode = Mode.run) -> tuple[ActiveQuery, Registry]:
         registry, nothing = Registry(10), Nothing()
         workers, admission = Workers(*scripts), Admission(1, 1, 10, 10)
-        shared = Shared(ServiceSettings(), nothing, registry, workers, admission, nothing, nothing)  # type: ignore[arg-type]
-        return Running(shared, Query("SELECT 1"), ANN, mode), registry
+        shared = ServiceParts(ServiceSettings(), nothing, registry, workers, admission, nothing, nothing)  # type: ignore[arg-type]
+        return ActiveQuery(shared, Query("SELECT 1"), ANN, mode), registry
 
     return open_one
 

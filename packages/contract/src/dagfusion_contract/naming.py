@@ -165,9 +165,9 @@ def _ascii(character: str) -> str:
         return character
     if unicodedata.combining(character):
         return ""
-    plain = unicodedata.normalize("NFKD", character.casefold())
-    if plain.isascii():
-        return plain
+    decomposed = unicodedata.normalize("NFKD", character.casefold())
+    if decomposed.isascii():
+        return decomposed
     return f"_u{ord(character):x}_" if character.isalnum() else "_"
 
 

@@ -11,7 +11,7 @@ import dagster as dg
 from dagfusion_contract.arrow_types import parse_flat_type
 from dagfusion_contract.naming import find_column
 from dagfusion_pipeline.check_rules import Bound, InBounds, NotNull, RowCount, Rule, SameColumns, type_name
-from dagfusion_pipeline.dimensions import plain
+from dagfusion_pipeline.dimensions import metadata_value
 from dagfusion_pipeline.errors import ConfigurationError
 from dagfusion_pipeline.event_metadata import COLUMN_SCHEMA_KEY
 
@@ -118,7 +118,7 @@ def _of_partitions(spec: dg.AssetSpec, options: Options, declared: dg.TableSchem
 
 
 def _declared(spec: dg.AssetSpec) -> dg.TableSchema | None:
-    declared = plain(spec.metadata.get(COLUMN_SCHEMA_KEY))
+    declared = metadata_value(spec.metadata.get(COLUMN_SCHEMA_KEY))
     return declared if isinstance(declared, dg.TableSchema) else None
 
 

@@ -82,9 +82,9 @@ def _verdicts(rule: Rule | Complete | Fresh | AlikeColumns, checked: Checked) ->
     elif isinstance(rule, Fresh):
         yield from ((key, _freshness(rule, checked, key)) for key in checked.keys)
     else:
-        told = _alike(rule, checked) if isinstance(rule, AlikeColumns) else rule
+        resolved = _alike(rule, checked) if isinstance(rule, AlikeColumns) else rule
         for key, partition in checked.partitions:
-            yield key, partition if isinstance(partition, Verdict) else told.judge(partition)
+            yield key, partition if isinstance(partition, Verdict) else resolved.judge(partition)
 
 
 def _freshness(rule: Fresh, checked: Checked, key: str | None) -> Verdict:

@@ -261,8 +261,8 @@ def _of_kind(bound: Any, fits: bool, word: str, data_type: pa.DataType) -> Any: 
 
 
 def _moment(bound: datetime) -> int:
-    plain = bound.astimezone(UTC).replace(tzinfo=None) if bound.tzinfo else bound
-    return (plain - _EPOCH) // timedelta(microseconds=1) * 1_000
+    utc = bound.astimezone(UTC).replace(tzinfo=None) if bound.tzinfo else bound
+    return (utc - _EPOCH) // timedelta(microseconds=1) * 1_000
 
 
 def _nanoseconds(text: str) -> int:

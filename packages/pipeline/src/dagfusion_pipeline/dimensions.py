@@ -130,17 +130,20 @@ def dimensions(
     """
     if isinstance(definition, dg.MultiPartitionsDefinition):
         parts = {part.name: part.partitions_def for part in definition.partitions_defs}
-        columns = _columns_of_many(parts, plain(metadata.get("partition_expr")), asset)
+        columns = _columns_of_many(parts, metadata_value(metadata.get("partition_expr")), asset)
     else:
         name = _default_column(definition)
-        parts, columns = {name: definition}, {name: _column_of_one(name, plain(metadata.get("partition_expr")), asset)}
+        parts, columns = (
+            {name: definition},
+            {name: _column_of_one(name, metadata_value(metadata.get("partition_expr")), asset)},
+        )
     if len(set(columns.values())) < len(columns):
         raise ConfigurationError(
             f"partition_expr of asset {asset!r} must name a column of its own for each dimension; got {columns}"
         )
-    order = _order(parts, plain(metadata.get("partition_order")), preferred_order, asset)
+    order = _order(parts, metadata_value(metadata.get("partition_order")), preferred_order, asset)
     is_single = not isinstance(definition, dg.MultiPartitionsDefinition)
-    declared = plain(metadata.get("partition_expr"))
+    declared = metadata_value(metadata.get("partition_expr"))
     declared_names = (
         set(parts) if isinstance(declared, str) else set(declared) if isinstance(declared, Mapping) else set()
     )
@@ -301,6 +304,6 @@ def _window_value(
     )
 
 
-def plain(value: object) -> object:
+def metadata_value(value: object) -> object:
     """Return a definition's metadata value, whether or not it was given as one of Dagster's."""
     return value.value if isinstance(value, dg.MetadataValue) else value

@@ -78,15 +78,15 @@ def plain_table(table: pa.Table, asset: str) -> pa.Table:
     return pa.Table.from_batches([batch for part in frame.tables for batch in part.to_batches()], frame.schema)
 
 
-def asked_type(annotation: object, asset: str, frame_types: Sequence[FrameType] = FRAME_TYPES) -> InputType:
+def requested_type(annotation: object, asset: str, frame_types: Sequence[FrameType] = FRAME_TYPES) -> InputType:
     """Return the type of frame that an input's annotation asks for, before anything is read.
 
     Raises:
         FrameError: The annotation names no type of frame.
     """
-    asked = _asked_type(annotation, frame_types)
-    if asked is not None:
-        return asked
+    requested = _requested_type(annotation, frame_types)
+    if requested is not None:
+        return requested
     name = getattr(annotation, "__qualname__", None) if get_origin(annotation) is None else None
     raise FrameError(
         f"an input that loads asset {asset!r} must be annotated with {_listed(frame_types)}; got {name or annotation}:"
@@ -96,7 +96,7 @@ def asked_type(annotation: object, asset: str, frame_types: Sequence[FrameType] 
 
 def is_frame_type(annotation: object, frame_types: Sequence[FrameType] = FRAME_TYPES) -> bool:
     """Return True if the annotation asks for a frame, an Optional one, or frames by partition."""
-    return _asked_type(annotation, frame_types) is not None
+    return _requested_type(annotation, frame_types) is not None
 
 
 def is_optional(annotation: object) -> bool:
@@ -104,13 +104,13 @@ def is_optional(annotation: object) -> bool:
     return get_origin(annotation) in {Union, types.UnionType} and type(None) in get_args(annotation)
 
 
-def _asked_type(annotation: object, frame_types: Sequence[FrameType]) -> InputType | None:
+def _requested_type(annotation: object, frame_types: Sequence[FrameType]) -> InputType | None:
     if is_optional(annotation):
         others = [choice for choice in get_args(annotation) if choice is not type(None)]
-        inner = _asked_type(others[0], frame_types) if len(others) == 1 else None
+        inner = _requested_type(others[0], frame_types) if len(others) == 1 else None
         return inner and InputType(inner.frame_type, optional=True, by_partition=inner.by_partition)
     if get_origin(annotation) in {dict, Mapping}:
-        inner = _asked_type(get_args(annotation)[1], frame_types)
+        inner = _requested_type(get_args(annotation)[1], frame_types)
         return inner and InputType(inner.frame_type, optional=inner.optional, by_partition=True)
     if annotation is Any:
         return InputType(frame_types[0])

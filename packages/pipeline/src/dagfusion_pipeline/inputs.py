@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from dagfusion_pipeline.dimensions import plain
+from dagfusion_pipeline.dimensions import metadata_value
 from dagfusion_pipeline.errors import ConfigurationError
 from dagfusion_pipeline.frames import InputType
 from dagfusion_pipeline.reader import unify
@@ -25,7 +25,7 @@ def columns_of(metadata: Mapping[str, object], asset: str) -> list[str] | None:
     Raises:
         ConfigurationError: The metadata is no list of names.
     """
-    columns = plain(metadata.get(COLUMNS_KEY))
+    columns = metadata_value(metadata.get(COLUMNS_KEY))
     if columns is None:
         return None
     if (
@@ -39,24 +39,24 @@ def columns_of(metadata: Mapping[str, object], asset: str) -> list[str] | None:
     )
 
 
-def as_asked(
-    tables: Mapping[str | None, pa.Table], asked: InputType, asset: str, partition_keys: Sequence[str | None]
+def as_requested(
+    tables: Mapping[str | None, pa.Table], requested: InputType, asset: str, partition_keys: Sequence[str | None]
 ) -> object:
     """Return the tables as an input's annotation asks for them.
 
     Args:
         tables: By partition key, those that are there.
-        asked: By the annotation.
+        requested: By the annotation.
         asset: For messages.
         partition_keys: All that the input selects.
 
     Raises:
         FrameError: A column has types that no type holds both of.
     """
-    convert = asked.frame_type.from_arrow
-    if asked.by_partition:
-        keys = [key for key in partition_keys if asked.optional or key in tables]
+    convert = requested.frame_type.from_arrow
+    if requested.by_partition:
+        keys = [key for key in partition_keys if requested.optional or key in tables]
         return {key: convert(tables[key]) if key in tables else None for key in keys}
-    if asked.optional and not tables:
+    if requested.optional and not tables:
         return None
     return convert(unify(asset, tables))

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, PrivateAttr
 
 from dagfusion_contract.field_ids import with_field_ids
 from dagfusion_contract.naming import table_name
-from dagfusion_pipeline.dimensions import plain
+from dagfusion_pipeline.dimensions import metadata_value
 from dagfusion_pipeline.errors import ConfigurationError, CorruptObjectError, LayoutError
 from dagfusion_pipeline.event_metadata import (
     COLUMN_LINEAGE_KEY,
@@ -25,8 +25,8 @@ from dagfusion_pipeline.event_metadata import (
 from dagfusion_pipeline.event_objects import Unrecorded
 from dagfusion_pipeline.fallback import is_in_fallback, store_in_fallback
 from dagfusion_pipeline.frame_types import FRAME_TYPES, FrameType
-from dagfusion_pipeline.frames import Frame, asked_type, is_frame, is_frame_type, is_optional, read_frame
-from dagfusion_pipeline.inputs import annotation_of, as_asked, columns_of
+from dagfusion_pipeline.frames import Frame, is_frame, is_frame_type, is_optional, read_frame, requested_type
+from dagfusion_pipeline.inputs import annotation_of, as_requested, columns_of
 from dagfusion_pipeline.latest_files import LatestFile, latest_files, latest_partition_types
 from dagfusion_pipeline.object_layouts import FILE_LAYOUT, HIVE_LAYOUT, ObjectLayout
 from dagfusion_pipeline.partition_columns import PartitionColumn
@@ -220,20 +220,20 @@ class _S3Parquet(dg.ConfigurableIOManager):
     def _load(self, context: dg.InputContext) -> object:
         upstream = context.upstream_output.definition_metadata if context.upstream_output else {}
         partitions = self._partitions(context, upstream)
-        asked = asked_type(annotation_of(context), partitions.asset, self.frame_types())
+        requested = requested_type(annotation_of(context), partitions.asset, self.frame_types())
         allow_missing = context.definition_metadata.get(ALLOW_MISSING_KEY, upstream.get(ALLOW_MISSING_KEY, False))
         load = partial(
             self._read,
             context,
             partitions,
             columns=columns_of(context.definition_metadata, partitions.asset),
-            allow_missing=asked.optional or bool(plain(allow_missing)),
+            allow_missing=requested.optional or bool(metadata_value(allow_missing)),
         )
         try:
             tables = load()
         except CorruptObjectError:  # another run may have replaced the object since its event was read
             tables = load()
-        return as_asked(tables, asked, partitions.asset, partitions.keys)
+        return as_requested(tables, requested, partitions.asset, partitions.keys)
 
     def _read(
         self,
@@ -347,7 +347,7 @@ class _S3Parquet(dg.ConfigurableIOManager):
             schema: The schema of its files.
             partition: The values of a partition's columns.
         """
-        declared = plain(metadata.get(COLUMN_SCHEMA_KEY))
+        declared = metadata_value(metadata.get(COLUMN_SCHEMA_KEY))
         return AssetFacts(
             table_name=str(table_name(self.environment, asset_key.path)),
             column_schema=described(table_schema(schema, partition), declared),

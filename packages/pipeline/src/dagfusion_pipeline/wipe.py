@@ -87,12 +87,12 @@ def wipe_partitions(
         ConfigurationError: `deleted_dynamic` has no dynamic partitions, or none of the asset's partitions has a key
             that these have now.
     """
-    asked = [*dict.fromkeys(map(str, partition_keys))]
-    present = latest_events(instance, asset_key, asked)
-    absent = [key for key in asked if key not in present]
+    requested = [*dict.fromkeys(map(str, partition_keys))]
+    present = latest_events(instance, asset_key, requested)
+    absent = [key for key in requested if key not in present]
     logged = _ever_logged(instance, asset_key, absent)
     unknown = [key for key in absent if key not in logged]
-    wiped = [key for key in asked if key in present or (also_unknown and key not in logged)]
+    wiped = [key for key in requested if key in present or (also_unknown and key not in logged)]
     if deleted_dynamic is not None:
         deleted = deleted_keys(instance, deleted_dynamic, latest_events(instance, asset_key))
         wiped += [key for key in deleted if key not in present]

@@ -33,7 +33,9 @@ class Result(ABC):
     def __init__(self) -> None:
         self._taking = threading.Lock()
         self._taken = False
-        self._ahead: deque[pa.RecordBatch | QueryError | None] = deque()  # read for a preview; None is the end
+        self._preview_batches: deque[pa.RecordBatch | QueryError | None] = (
+            deque()
+        )  # read for a preview; None is the end
 
     @property
     @abstractmethod
@@ -112,9 +114,9 @@ class Result(ABC):
 
     def _pull(self) -> pa.RecordBatch | None:
         """Return the next batch: one that a preview has read ahead, or a new one."""
-        if not self._ahead:
+        if not self._preview_batches:
             return self._next()
-        batch = self._ahead.popleft()
+        batch = self._preview_batches.popleft()
         if isinstance(batch, QueryError):
             raise batch
         return batch
@@ -124,11 +126,11 @@ class Result(ABC):
         with self._taking:
             if self._taken:
                 return Preview(self.schema, note="its rows have been taken already")
-            batches = [batch for batch in self._ahead if isinstance(batch, pa.RecordBatch)]
-            while len(batches) == len(self._ahead) and not any(batch.num_rows for batch in batches):
+            batches = [batch for batch in self._preview_batches if isinstance(batch, pa.RecordBatch)]
+            while len(batches) == len(self._preview_batches) and not any(batch.num_rows for batch in batches):
                 if (batch := self._read_ahead()) is not None:
                     batches.append(batch)
-            last = self._ahead[-1]
+            last = self._preview_batches[-1]
         if isinstance(last, QueryError):
             return Preview(self.schema, batches, note=f"it failed: {last}")
         return Preview(self.schema, batches, is_whole=last is None)
@@ -137,12 +139,14 @@ class Result(ABC):
         try:
             batch = self._next()
         except QueryError as error:
-            self._ahead.append(error)  # raised when the rows are read
+            self._preview_batches.append(error)  # raised when the rows are read
             return None
         except BaseException:
-            self._ahead.append(QueryCancelledError("the query was interrupted while it was shown: run it again"))
+            self._preview_batches.append(
+                QueryCancelledError("the query was interrupted while it was shown: run it again")
+            )
             raise
-        self._ahead.append(batch)
+        self._preview_batches.append(batch)
         return batch
 
     def _take(self) -> None:

@@ -107,7 +107,7 @@ class EmbeddedResult(Result):
     def cancel(self) -> None:
         """Cancel the query."""
         self._batches.cancel()
-        self._ahead.clear()
+        self._preview_batches.clear()
 
     def _next(self) -> pa.RecordBatch | None:
         return self._batches.next()
@@ -121,9 +121,9 @@ class EmbeddedResult(Result):
         while True:
             self._prepared, self._rows, self._seconds = prepared, 0, 0.0
             self._batches = self._run(prepared)
-            self._ahead.clear()
+            self._preview_batches.clear()
             try:
-                self._ahead.append(self._batches.next())
+                self._preview_batches.append(self._batches.next())
             except StaleObjectError:
                 prepared = self._planned_again()
             else:

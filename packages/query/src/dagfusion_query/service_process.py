@@ -200,9 +200,9 @@ class _Process:
             await http.start()
             stack.callback(asyncio.create_task(self._recheck(service)).cancel)
             if (namespace := self._config.service.cloudwatch_namespace) is not None:
-                told = service.cloudwatch(namespace)
-                stack.callback(_write, told)  # of the last part of a minute
-                stack.callback(asyncio.create_task(_tell(told)).cancel)
+                cloudwatch = service.cloudwatch(namespace)
+                stack.callback(_write, cloudwatch)  # of the last part of a minute
+                stack.callback(asyncio.create_task(_tell(cloudwatch)).cancel)
             announce(Ready((http.url, self._flight_url(flight.port)), [*service.environments(_OPERATOR).values()]))
             await self._stopping.wait()
             _log.info("stopping: running queries have %g s to end", self._config.service.cancel_grace_s)
@@ -250,14 +250,14 @@ class _Process:
         self._stopping.set()
 
 
-async def _tell(told: CloudWatch) -> None:
+async def _tell(cloudwatch: CloudWatch) -> None:
     while True:
         await asyncio.sleep(INTERVAL_S)
-        _write(told)
+        _write(cloudwatch)
 
 
-def _write(told: CloudWatch) -> None:
-    for line in told.lines():
+def _write(cloudwatch: CloudWatch) -> None:
+    for line in cloudwatch.lines():
         sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 

@@ -18,7 +18,7 @@ from dagfusion_stack.home import Home
 from dagfusion_stack.settings import Settings
 from dagfusion_stack.stores import run_environ, running_stores
 
-Asked = tuple[pl.DataFrame, dagfusion_query.QueryStats]
+Answered = tuple[pl.DataFrame, dagfusion_query.QueryStats]
 
 
 class Progress(Protocol):
@@ -50,10 +50,10 @@ def run(settings: Settings, progress: Progress, extent: materialize.Extent, star
         ):
             _materialize(connection, instance, variables, progress, extent)
             assets = _assets(connection)
-            asked = _ask(connection, progress)
+            answered = _ask(connection, progress)
         stored = _read_objects(variables, assets, progress)
     rows = {table: content.rows for table, content in stored.items()}
-    checked = [_checked(query, one, rows) for query, one in zip(QUERIES, asked, strict=True)]
+    checked = [_checked(query, one, rows) for query, one in zip(QUERIES, answered, strict=True)]
     return Report(time.monotonic() - started, assets, checked)
 
 
@@ -86,14 +86,14 @@ def _assets(connection: EmbeddedConnection) -> list[AssetReport]:
     ]
 
 
-def _ask(connection: EmbeddedConnection, progress: Progress) -> list[Asked]:
-    asked = []
+def _ask(connection: EmbeddedConnection, progress: Progress) -> list[Answered]:
+    answered = []
     with progress.step("Querying", len(QUERIES)) as advance:
         for query in QUERIES:
             result = connection.sql(query.sql)
-            asked.append((result.to_polars(), result.stats))
+            answered.append((result.to_polars(), result.stats))
             advance(1)
-    return asked
+    return answered
 
 
 def _read_objects(
@@ -114,8 +114,8 @@ def _read_objects(
     return stored
 
 
-def _checked(query: DocumentedQuery, asked: Asked, rows: Mapping[str, pl.DataFrame]) -> Answer:
-    frame, stats = asked
+def _checked(query: DocumentedQuery, answered: Answered, rows: Mapping[str, pl.DataFrame]) -> Answer:
+    frame, stats = answered
     given = frame.rows()
     difference = answers.difference(given, query.answer(rows).rows())
     files = query.files(rows) if query.files else stats.files_read

@@ -47,9 +47,9 @@ class Service:
 
     def state(self) -> ServiceState:
         """Describe the service to other processes."""
-        told = self.restarts
+        restarts = self.restarts
         return ServiceState(
-            self.child.name, self.child.process.pid, str(self.child.log), self.url, told.count, told.last_end
+            self.child.name, self.child.process.pid, str(self.child.log), self.url, restarts.count, restarts.last_end
         )
 
 

@@ -19,7 +19,7 @@ from dagfusion_contract.errors import ContractError
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.setting_declarations import as_variables
 from dagfusion_contract.view import MAX_SQL, View
-from dagfusion_pipeline.dimensions import plain
+from dagfusion_pipeline.dimensions import metadata_value
 from dagfusion_pipeline.errors import ConfigurationError, MissingObjectError, PartitionError, SqlError
 from dagfusion_pipeline.event_metadata import COLUMN_LINEAGE_KEY
 from dagfusion_pipeline.io_managers import ALLOW_MISSING_KEY
@@ -181,7 +181,7 @@ def _selection(context: dg.AssetExecutionContext, upstream: Upstream, snapshot: 
     """Return the partitions of an upstream that the run reads."""
     table = find_table(snapshot, tuple(upstream.key.path))
     names = tuple(TableName(each.schema or _DEFAULT_SCHEMA, each.table) for each in upstream.references)
-    allow_missing = bool(plain(context.assets_def.metadata_by_key[context.asset_key].get(ALLOW_MISSING_KEY)))
+    allow_missing = bool(metadata_value(context.assets_def.metadata_by_key[context.asset_key].get(ALLOW_MISSING_KEY)))
     if table is None:
         raise _no_table(context, upstream, snapshot)
     for warning in table.warnings:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import dagster as dg
 from dagster import PartitionMapping, PartitionsDefinition, TimeWindowPartitionsDefinition
 
-from dagfusion_pipeline.dimensions import plain
+from dagfusion_pipeline.dimensions import metadata_value
 from dagfusion_pipeline.errors import SqlError
 from dagfusion_pipeline.event_metadata import COLUMN_SCHEMA_KEY
 from dagfusion_pipeline.sql_assets.statement import Reference, Statement
@@ -142,7 +142,7 @@ def check_parameters(
 
 def known_columns(known: Mapping[dg.AssetKey, dg.AssetSpec]) -> dict[dg.AssetKey, list[str]]:
     """Return the columns of the assets whose definitions have them."""
-    declared = {key: plain(spec.metadata.get(COLUMN_SCHEMA_KEY)) for key, spec in known.items()}
+    declared = {key: metadata_value(spec.metadata.get(COLUMN_SCHEMA_KEY)) for key, spec in known.items()}
     return {
         key: [column.name for column in schema.columns]
         for key, schema in declared.items()

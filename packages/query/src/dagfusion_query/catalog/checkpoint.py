@@ -265,10 +265,10 @@ class CheckpointStore:
 
     def _write_file(self, rows: pa.Table, layout: Layout | None, known: Mapping[str, File]) -> File:
         """Write rows, unless a known object has the same content."""
-        told = rows.replace_schema_metadata(None if layout is None else layout_metadata(layout))
+        tagged = rows.replace_schema_metadata(None if layout is None else layout_metadata(layout))
         sink = pa.BufferOutputStream()
-        with pa.ipc.new_file(sink, told.schema) as writer:
-            writer.write_table(told)
+        with pa.ipc.new_file(sink, tagged.schema) as writer:
+            writer.write_table(tagged)
         content = sink.getvalue()
         digest = sha256(content).hexdigest()[:_DIGEST]
         if digest in known:

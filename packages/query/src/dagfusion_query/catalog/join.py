@@ -233,8 +233,8 @@ def _known(state: AssetState) -> list[pa.Table]:
 
 def _ranks_of(rows: pa.Table, usable: pa.ChunkedArray | None = None) -> Ranks:
     keys, ids, moments = (rows[name] for name in _RANKED)
-    told = [True] * rows.num_rows if usable is None else usable.to_pylist()
-    ranks = zip(ids.to_pylist(), moments.cast(pa.int64()).to_pylist(), told, strict=True)
+    is_usable = [True] * rows.num_rows if usable is None else usable.to_pylist()
+    ranks = zip(ids.to_pylist(), moments.cast(pa.int64()).to_pylist(), is_usable, strict=True)
     return dict(zip(keys.to_pylist(), ranks, strict=True))
 
 

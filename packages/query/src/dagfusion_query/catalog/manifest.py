@@ -141,8 +141,8 @@ def encode_view(published: PublishedView | None) -> dict[str, Any] | None:
     """Return the view of an asset as manifests have it."""
     if published is None:
         return None
-    told = {"event_id": published.event_id, "at_us": published.at_us, "run_id": published.run_id}
-    return {**told, "record": view_entry(published.view)}
+    entry = {"event_id": published.event_id, "at_us": published.at_us, "run_id": published.run_id}
+    return {**entry, "record": view_entry(published.view)}
 
 
 def _read_view(entry: Mapping[str, Any] | None) -> PublishedView | None:

@@ -210,8 +210,8 @@ def _statement(query: str | None, file: Path | None) -> str:
     return query
 
 
-def _show_version(asked: bool) -> None:  # noqa: FBT001  # as typer calls it
-    if asked:
+def _show_version(is_set: bool) -> None:  # noqa: FBT001  # as typer calls it
+    if is_set:
         from importlib.metadata import version  # noqa: PLC0415  # takes a while to import
 
         typer.echo(f"dagfusion {version('dagfusion-query')}")

@@ -43,8 +43,8 @@ def connect(
         QueryError: The event log cannot be read, or the service does not answer.
     """
     variables = os.environ if settings is None else settings
-    told = ClientSettings.read(variables)
-    url = source or told.url or ""
+    defaults = ClientSettings.read(variables)
+    url = source or defaults.url or ""
     client = _CLIENTS.get(urlsplit(url).scheme.lower())
     if client is None:
         if url and not source:
@@ -61,5 +61,5 @@ def connect(
     module, name = client
     with needs("flight", "a connection over Arrow Flight SQL"):
         make = getattr(import_module(f"dagfusion_query.client.{module}"), name)
-    connection: Connection = make(url, token or told.token)
+    connection: Connection = make(url, token or defaults.token)
     return connection

@@ -155,8 +155,8 @@ class HttpConnection(RemoteConnection):
         return self._pool.document(GenerationsDocument, "GET", f"{_path(name)}/generations?limit={limit}")
 
     def _diff(self, name: TableName, before: str, after: str | None) -> TableDiff:
-        asked = {"from": before} if after is None else {"from": before, "to": after}
-        return self._pool.document(TableDiff, "GET", f"{_path(name)}/diff?{urlencode(asked)}")
+        query = {"from": before} if after is None else {"from": before, "to": after}
+        return self._pool.document(TableDiff, "GET", f"{_path(name)}/diff?{urlencode(query)}")
 
     def _disconnect(self) -> None:
         self._pool.close()

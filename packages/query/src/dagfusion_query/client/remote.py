@@ -122,12 +122,12 @@ class RemoteConnection(Connection):
         """
         called = time.monotonic()
         while True:
-            asked = time.monotonic()
+            sent_at = time.monotonic()
             states = self._catalog("none").environments
-            behind = [s.name for s in states if s.age_s is None or asked - s.age_s < called]
+            behind = [s.name for s in states if s.age_s is None or sent_at - s.age_s < called]
             if not behind:
                 return
-            if asked - called > _REFRESH_TIMEOUT_S:
+            if sent_at - called > _REFRESH_TIMEOUT_S:
                 raise EnvironmentUnavailableError(
                     f"the service at {self._shown} could not read the event log of {', '.join(behind)} for "
                     f"{_REFRESH_TIMEOUT_S:.0f} s"

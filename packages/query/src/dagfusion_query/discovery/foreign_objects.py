@@ -178,8 +178,8 @@ def places(text: str, bucket: str | None = None) -> list[Place]:
             f"the materialization names {shown(raw.uri)}, which is outside of this environment's bucket: put the "
             "object there, or change s3_bucket in the service's configuration"
         )
-    plain = Place(raw.store, unquote(raw.key))
-    return [raw] if plain == raw else [raw, plain]
+    unquoted = Place(raw.store, unquote(raw.key))
+    return [raw] if unquoted == raw else [raw, unquoted]
 
 
 def shown(text: str) -> str:

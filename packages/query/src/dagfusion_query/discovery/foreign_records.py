@@ -162,10 +162,10 @@ def _members(
     if foreign.dimensions:
         wanted = dict(foreign.dimensions)
         below = [hive_segments(file.key[len(folder.key) :]) for file in files]
-        told = [all(wanted.get(name, value) == value for name, value in segments) for segments in below]
-        if not any(told):
+        is_named = [all(wanted.get(name, value) == value for name, value in segments) for segments in below]
+        if not any(is_named):
             raise UndiscoverableError(f"the folder {shown(folder.uri)} holds no file of partition {partition_key!r}")
-        return [member for member, is_own in zip(members, told, strict=True) if is_own]
+        return [member for member, is_own in zip(members, is_named, strict=True) if is_own]
     named = [member for member in members if PARTITION_KEY not in dict(member[1])]
     return named if named and _TELLING.search(partition_key) else [(file, own) for file in files]
 

@@ -74,7 +74,7 @@ def check_service(settings: ServiceSettings) -> Iterator[Fault]:
 def check_environment(config: EnvironmentConfig) -> Iterator[Fault]:
     """Find secrets in the clear, and a store that is reached without TLS."""
     settings, name = config.settings, config.name
-    plain = [
+    readable = [
         setting
         for setting, secret in (
             ("event_log", settings.event_log if _has_password(settings.event_log) else None),
@@ -83,11 +83,11 @@ def check_environment(config: EnvironmentConfig) -> Iterator[Fault]:
         )
         if secret and not is_reference(secret)
     ]
-    if plain and name != "local":
+    if readable and name != "local":
         yield Fault(
             "plain_secret",
             f"environment {name}",
-            f"{' and '.join(plain)} {'has' if len(plain) == 1 else 'have'} a secret in the clear",
+            f"{' and '.join(readable)} {'has' if len(readable) == 1 else 'have'} a secret in the clear",
             "use a role for S3, and secretsmanager://name#key for the database",
         )
     endpoint = urlsplit(settings.endpoint_url or "")

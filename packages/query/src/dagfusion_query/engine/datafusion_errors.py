@@ -200,7 +200,7 @@ def named_in(text: str) -> str | None:
 
 def parts_of(name: str) -> list[str]:
     """Return the parts of a name that may be qualified and quoted."""
-    return [(quoted or plain).replace('""', '"') for quoted, plain in _PART.findall(name)]
+    return [(quoted or bare).replace('""', '"') for quoted, bare in _PART.findall(name)]
 
 
 def position_of(sql: str, name: str) -> Position | None:

@@ -183,8 +183,8 @@ class Sessions:
         )
         session = Session(tables, views, self._resources) if known is None else known.session
         before = {} if known is None else known.tables
-        scanned = {t.name: _scanned(t, layouts[t.name], session, before.get(t.name)) for t in tables}
-        self._bound_sessions[key] = bound = BoundSession(session, snapshot, scanned)
+        tables_by_name = {t.name: _scanned(t, layouts[t.name], session, before.get(t.name)) for t in tables}
+        self._bound_sessions[key] = bound = BoundSession(session, snapshot, tables_by_name)
         self._bound_sessions.move_to_end(key)
         self._drop_unused(is_past=snapshot.is_past)
         return bound

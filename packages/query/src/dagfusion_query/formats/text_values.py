@@ -172,8 +172,8 @@ def _texts(array: pa.Array) -> list[Any]:
 
 
 def _timestamps(array: pa.Array) -> list[Any]:
-    plain = array.cast(pa.timestamp(array.type.unit, "UTC")) if array.type.tz else array
-    return _list(pc.replace_substring(plain.cast(pa.string()), " ", "T", max_replacements=1))
+    utc = array.cast(pa.timestamp(array.type.unit, "UTC")) if array.type.tz else array
+    return _list(pc.replace_substring(utc.cast(pa.string()), " ", "T", max_replacements=1))
 
 
 def _durations(array: pa.Array) -> list[Any]:

@@ -194,11 +194,11 @@ class Scan:
         return pa.concat_tables([files.slice(0, 0), *rows])
 
 
-def prune_scan(scanned: ScannedTable, filters: Sequence[Expr], relation: str) -> Scan:
+def prune_scan(table: ScannedTable, filters: Sequence[Expr], relation: str) -> Scan:
     """Find what a scan with these filters reads; `relation` is the table as the query spells it."""
-    pruned = scanned.pruner.prune(filters, relation)
+    pruned = table.pruner.prune(filters, relation)
     decided = zip(filters, pruned.decided, strict=True)
-    return Scan(scanned.table, pruned.files, [Filter(expr, relation, exact, scanned.pruner) for expr, exact in decided])
+    return Scan(table.table, pruned.files, [Filter(expr, relation, exact, table.pruner) for expr, exact in decided])
 
 
 def may_hold_nan(scan: Scan) -> Iterator[str]:

@@ -59,7 +59,7 @@ class PastFinder:
         self._environments = environments
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="dagfusion-past")
         self._history = ThreadPoolExecutor(_HISTORY_THREADS, thread_name_prefix="dagfusion-history")
-        self._asked = 0  # for histories; only the event loop's thread counts them
+        self._histories = 0  # that are being read; only the event loop's thread counts them
 
     async def find(self, sql: str, as_of: AsOf, grants: Grants) -> FoundPast:
         """Return the tables that a statement may be about, as of the past.
@@ -101,13 +101,13 @@ class PastFinder:
         Raises:
             TooBusyError: Many wait already.
         """
-        if self._asked >= _HISTORIES:
+        if self._histories >= _HISTORIES:
             raise TooBusyError(f"{_HISTORIES} requests for the history of tables are in progress: try again later")
-        self._asked += 1
+        self._histories += 1
         try:
             return await asyncio.wrap_future(self._history.submit(step))
         finally:
-            self._asked -= 1
+            self._histories -= 1
 
     def close(self) -> None:
         """End the threads."""

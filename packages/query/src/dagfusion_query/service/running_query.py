@@ -42,7 +42,7 @@ _REFRESH_S = 3.0
 
 
 @dataclass(frozen=True)
-class Shared:
+class ServiceParts:
     """The parts of a service that all queries share."""
 
     settings: ServiceSettings
@@ -55,7 +55,7 @@ class Shared:
     traces: "Traces | None" = None
 
 
-class Running:
+class ActiveQuery:
     """One query, from its arrival to its end; `stop` ends it in whatever state it is.
 
     `begin` waits for what comes first. Then iterate once over the encoded bytes of the result, as they come from the
@@ -73,7 +73,7 @@ class Running:
         mode: What is wanted of it.
     """
 
-    def __init__(self, shared: Shared, query: Query, caller: Caller, mode: Mode) -> None:
+    def __init__(self, shared: ServiceParts, query: Query, caller: Caller, mode: Mode) -> None:
         self._shared, self._query, self._caller, self._mode = shared, query, caller, mode
         self._loop = asyncio.get_running_loop()
         self._arrived = time.perf_counter()

@@ -32,7 +32,7 @@ from dagfusion_query.service.metrics import CloudWatch, Metrics
 from dagfusion_query.service.past_finder import PastFinder
 from dagfusion_query.service.query_history import QueryHistory
 from dagfusion_query.service.query_registry import FINISHED, DescribedStatements, Query, Registry, sources
-from dagfusion_query.service.running_query import Running, Shared
+from dagfusion_query.service.running_query import ActiveQuery, ServiceParts
 from dagfusion_query.service.worker_pool import Pool
 from dagfusion_query.settings import Settings
 from dagfusion_query.worker.messages import Configuration, Mode
@@ -73,7 +73,9 @@ class Service:
         self._metrics = Metrics(self._pool, admission, environments)
         self._past = PastFinder(environments)
         self._described = DescribedStatements(environments)
-        self._shared = Shared(s, environments, self._registry, self._pool, admission, self._metrics, self._past, traces)
+        self._shared = ServiceParts(
+            s, environments, self._registry, self._pool, admission, self._metrics, self._past, traces
+        )
         self._histories = asyncio.Semaphore(_HISTORIES)
         self._stopping = True
         self.loop: asyncio.AbstractEventLoop
@@ -101,7 +103,7 @@ class Service:
         if (traces := self._shared.traces) is not None:
             await asyncio.to_thread(traces.close)
 
-    async def run(self, query: Query, caller: Caller, mode: Mode = Mode.run) -> Running:
+    async def run(self, query: Query, caller: Caller, mode: Mode = Mode.run) -> ActiveQuery:
         """Run a statement; returns with its first rows, or at its end.
 
         Raises:
@@ -115,7 +117,7 @@ class Service:
                 f"the statement has {size:,} bytes, more than the {limit:,} that the service takes: shorten it, or "
                 "raise DAGFUSION_SQL_LIMIT_BYTES"
             )
-        return await Running(self._shared, query, caller, mode).begin()
+        return await ActiveQuery(self._shared, query, caller, mode).begin()
 
     def described(self, query: Query, caller: Caller) -> pa.Schema | None:
         """Return the columns that a statement's result would have, if they are known. From any thread."""
@@ -244,9 +246,9 @@ class Service:
 
     def cloudwatch(self, namespace: str) -> CloudWatch:
         """Return what tells the metrics to CloudWatch, from now on."""
-        told = CloudWatch(namespace, self._metrics.collect)
-        self._metrics.watch = told.over
-        return told
+        cloudwatch = CloudWatch(namespace, self._metrics.collect)
+        self._metrics.watch = cloudwatch.over
+        return cloudwatch
 
     def metrics(self) -> bytes:
         """Return what is counted, in Prometheus's text format."""

@@ -200,11 +200,11 @@ def _sent(descriptor: int, plain_ports: frozenset[int]) -> int:
     """
     borrowed = socket.socket(socket.AF_INET, socket.SOCK_STREAM, fileno=descriptor)  # whatever its real family is
     try:
-        told = borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+        tcp_info = borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
         is_plain = borrowed.getpeername()[1] in plain_ports
     finally:
         borrowed.detach()
-    again, with_data, bytes_sent, bytes_again = _TCP_INFO.unpack(told.ljust(_TCP_INFO.size, b"\0"))
+    again, with_data, bytes_sent, bytes_again = _TCP_INFO.unpack(tcp_info.ljust(_TCP_INFO.size, b"\0"))
     return _sent_once(again, with_data, bytes_sent, bytes_again) - (0 if is_plain else _TLS_SEGMENTS)
 
 

@@ -94,7 +94,7 @@ class Decoder:
     """
 
     def __init__(self) -> None:
-        self._ahead = memoryview(bytearray(_AHEAD))
+        self._received = memoryview(bytearray(_AHEAD))
         self._start = self._end = 0
         self._header: tuple[Kind, int] | None = None  # of the message whose content is on its way
         self._content = memoryview(b"")
@@ -106,9 +106,9 @@ class Decoder:
             return self._content[self._filled :]
         if self._start:
             left = self._end - self._start
-            self._ahead[:left] = bytes(self._ahead[self._start : self._end])
+            self._received[:left] = bytes(self._received[self._start : self._end])
             self._start, self._end = 0, left
-        return self._ahead[self._end :]
+        return self._received[self._end :]
 
     def received(self, count: int) -> None:
         """Report the number of bytes written into the room."""
@@ -139,7 +139,7 @@ class Decoder:
         """Start on the message whose header is there, with as much of its content as came along."""
         if self._end - self._start < HEADER.size:
             return False
-        code, head, body = HEADER.unpack_from(self._ahead, self._start)
+        code, head, body = HEADER.unpack_from(self._received, self._start)
         try:
             kind = Kind(code)
         except ValueError:
@@ -149,7 +149,7 @@ class Decoder:
         start = self._start + HEADER.size
         came = min(self._end - start, head + body)
         self._content = memoryview(bytearray(head + body))
-        self._content[:came] = self._ahead[start : start + came]
+        self._content[:came] = self._received[start : start + came]
         self._header, self._filled, self._start = (kind, head), came, start + came
         return True
 

@@ -15,7 +15,7 @@ from dagfusion_query.doors.flight.commands_and_tickets import STATS_TRAILER
 from dagfusion_query.doors.flight.flight_calls import LOOK_S, Bridge, Context, failure
 from dagfusion_query.errors import BrokenStreamError
 from dagfusion_query.service.query_registry import Query
-from dagfusion_query.service.running_query import Running
+from dagfusion_query.service.running_query import ActiveQuery
 from dagfusion_query.service.service import Service
 
 # Clients refuse larger messages: 16 MiB is ADBC's default, and a few bytes of it are not the batch's.
@@ -101,7 +101,7 @@ class Rows:
     def __init__(self, service: Service, query: Query, caller: Caller, bridge: Bridge) -> None:
         self._service, self._query, self._caller, self._bridge = service, query, caller, bridge
         self._buffer: Buffer
-        self._stream: Running | None = None
+        self._stream: ActiveQuery | None = None
         self._filling: asyncio.Task[None] | None = None
         self._is_closed = False
 
@@ -136,7 +136,7 @@ class Rows:
             await self._close()
         return stream.schema
 
-    async def _fill(self, stream: Running) -> None:
+    async def _fill(self, stream: ActiveQuery) -> None:
         try:
             async for chunk in stream:
                 self._buffer.put(chunk)

@@ -267,9 +267,9 @@ class Actions:
         if action == QUERY:
             return encode(self._bridge.call(self._query(body.decode("utf-8", "replace"), caller), context))
         if action == GENERATIONS:
-            asked = _request(GenerationsRequest, body)
-            limit = min(max(asked.limit, 0), GENERATIONS_LIMIT)
-            listed = self._service.generations(parse_table(asked.table), limit, caller)
+            request = _request(GenerationsRequest, body)
+            limit = min(max(request.limit, 0), GENERATIONS_LIMIT)
+            listed = self._service.generations(parse_table(request.table), limit, caller)
             return encode(GenerationsDocument(self._bridge.call(listed, context)))
         if action == DIFF:
             states = _request(DiffRequest, body)

@@ -49,10 +49,10 @@ def sql_info(numbers: Collection[int], statement_limit_bytes: int) -> pa.Table:
         statement_limit_bytes: Length of a statement.
     """
     known = {**_INFO, 557: _count(statement_limit_bytes)}
-    asked = [number for number in sorted(known) if not numbers or number in numbers]
+    requested = [number for number in sorted(known) if not numbers or number in numbers]
     children: dict[str, list[object]] = {name: [] for name in _KINDS}
     kinds, offsets = [], []
-    for number in asked:
+    for number in requested:
         name, value = _typed(known[number])
         kinds.append(_KINDS.index(name))
         offsets.append(len(children[name]))
@@ -63,7 +63,7 @@ def sql_info(numbers: Collection[int], statement_limit_bytes: int) -> pa.Table:
         [pa.array(values, _VALUE.field(kind).type) for kind, values in enumerate(children.values())],
         list(_KINDS),
     )
-    return pa.Table.from_arrays([pa.array(asked, pa.uint32()), union], schema=SCHEMA)
+    return pa.Table.from_arrays([pa.array(requested, pa.uint32()), union], schema=SCHEMA)
 
 
 class SqlType(NamedTuple):

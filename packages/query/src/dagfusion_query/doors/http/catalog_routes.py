@@ -168,15 +168,15 @@ _PROCESS = secrets.token_hex(8)  # generations may begin anew with another proce
 _AGE_STEP_S = 60
 
 
-def entity_tag(states: Iterable[EnvironmentState], *asked: str) -> str:
+def entity_tag(states: Iterable[EnvironmentState], *conditions: str) -> str:
     """Return what changes with the catalog: with a generation, a trouble, each minute that an environment lags behind.
 
     Args:
         states: The environments as the caller sees them.
-        asked: What else the answer depends on, such as the caller's grants.
+        conditions: What else the answer depends on, such as the caller's grants.
     """
     parts = [(state.name, state.snapshot.generation, str(state.trouble), _age(state)) for state in states]
-    digest = hashlib.blake2b(repr((_PROCESS, asked, parts)).encode(), digest_size=16)
+    digest = hashlib.blake2b(repr((_PROCESS, conditions, parts)).encode(), digest_size=16)
     return f'W/"{digest.hexdigest()}"'
 
 

@@ -26,7 +26,7 @@ from dagfusion_query.doors.http.requests_and_responses import (
     takes,
 )
 from dagfusion_query.errors import BadRequestError, QueryCancelledError, QueryError
-from dagfusion_query.service.running_query import Running
+from dagfusion_query.service.running_query import ActiveQuery
 from dagfusion_query.service.service import Service
 from dagfusion_query.service_settings import ServiceSettings
 
@@ -55,7 +55,7 @@ class StatementRoutes:
         query = await read_query(request, self._settings)
         leaving = asyncio.create_task(departure(request.receive))
         try:
-            stream = await unless(leaving, self._service.run(query, caller_of(request)), Running.close)
+            stream = await unless(leaving, self._service.run(query, caller_of(request)), ActiveQuery.close)
         except BaseException:
             leaving.cancel()
             raise
@@ -194,7 +194,7 @@ class ResultResponse:
 
     def __init__(
         self,
-        stream: Running,
+        stream: ActiveQuery,
         leaving: asyncio.Task[None],
         *,
         content_type: str,
@@ -238,14 +238,14 @@ class ResultResponse:
             if self._stream.is_complete and await anext(chunks, None) is None:  # else it was stopped, and this raises
                 await self._send_whole(first, send)
                 return
-            ahead = asyncio.ensure_future(anext(chunks, None))
+            next_chunk = asyncio.ensure_future(anext(chunks, None))
             try:
-                await asyncio.wait({ahead}, timeout=AHEAD_S)
-                if ahead.done() and ahead.result() is None:
+                await asyncio.wait({next_chunk}, timeout=AHEAD_S)
+                if next_chunk.done() and next_chunk.result() is None:
                     await self._send_whole(first, send)
                     return
             except BaseException:
-                _forget(ahead)
+                _forget(next_chunk)
                 raise
         except QueryError as error:
             await problem(error, self._stream.id)(scope, receive, send)
@@ -253,15 +253,15 @@ class ResultResponse:
         await send({"type": "http.response.start", "status": 200, "headers": self._headers()})
         try:
             await self._send_chunk(first, send)
-            while (chunk := await ahead) is not None:
+            while (chunk := await next_chunk) is not None:
                 await self._send_chunk(chunk, send)
-                ahead = asyncio.ensure_future(anext(chunks, None))
+                next_chunk = asyncio.ensure_future(anext(chunks, None))
         except QueryError as error:  # the client sees that there is no end, and asks for the query's error
             said = {"fields": {"query_id": self._stream.id}}
             _log.info("query %s broke on its way: %s", self._stream.id, error.code, extra=said)
             return
         finally:
-            _forget(ahead)
+            _forget(next_chunk)
         await send({"type": "http.response.body", "body": self._zstd.finish() if self._zstd else b""})
 
     async def _send_whole(self, only: Chunk | None, send: Send) -> None:

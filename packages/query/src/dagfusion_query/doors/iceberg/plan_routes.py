@@ -24,10 +24,10 @@ async def plan(request: Request, body: bytes, publish: Publish, table: Table, pu
     Raises:
         BadRequestError: The request does not follow the protocol, or is for what this catalog does not plan.
     """
-    asked = _read(body)
-    if asked.get("start-snapshot-id") is not None or asked.get("end-snapshot-id") is not None:
+    options = _read(body)
+    if options.get("start-snapshot-id") is not None or options.get("end-snapshot-id") is not None:
         raise BadRequestError("scans of the changes between two snapshots are not planned: plan them in the client")
-    snapshot_id = asked.get("snapshot-id")
+    snapshot_id = options.get("snapshot-id")
     version = None if snapshot_id is None else publisher.recent(table.name, snapshot_id)
     if version is None:
         version = await publish()
@@ -36,7 +36,7 @@ async def plan(request: Request, body: bytes, publish: Publish, table: Table, pu
             f"snapshot {snapshot_id!r:.40} is neither the current one of table {table.name} nor one of the last"
             " ones: load the table again"
         )
-    scan = PlannedScan(version.snapshot_id, asked.get("filter"), asked.get("case-sensitive", True) is not False)
+    scan = PlannedScan(version.snapshot_id, options.get("filter"), options.get("case-sensitive", True) is not False)
     return {"status": "completed", **await _tasks(request, scan, version)}
 
 
