@@ -11,7 +11,8 @@ import pytest
 from dagfusion_query.access.grants import ALL, Caller
 from dagfusion_query.documents import codec
 from dagfusion_query.documents.queries import ExplanationDocument
-from dagfusion_query.errors import ResourcesError, StaleObjectError
+from dagfusion_query.errors import QueryError, ResourcesError, StaleObjectError
+from dagfusion_query.service import running_query
 from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.query_registry import Query, Registry
 from dagfusion_query.service.running_query import ActiveQuery, ServiceParts
@@ -39,6 +40,7 @@ class Scripted:
 
     def __init__(self, script: list[Step]) -> None:
         self._steps = list(script)
+        self.is_released = False
 
     async def begin(self, *_: object) -> None: ...
 
@@ -53,6 +55,9 @@ class Scripted:
 
     def stop(self, _: Exception) -> None: ...
 
+    def release(self) -> None:
+        self.is_released = True
+
 
 class Workers:
     """A pool whose workers follow scripts, one after another."""
@@ -61,7 +66,8 @@ class Workers:
         self._scripts = list(scripts)
 
     def lease_idle(self) -> Scripted:
-        return Scripted(self._scripts.pop(0))
+        self.leased = Scripted(self._scripts.pop(0))
+        return self.leased
 
 
 class Nothing:
@@ -150,4 +156,20 @@ def test_what_only_plans_gives_the_schema_and_the_explanation(opened: Any) -> No
         explained, _ = opened([PLANNED, message(Kind.end, End(explanation=found))], mode=Mode.explain)
         assert (await explained.begin()).explanation == found
 
+    run(test)
+
+
+def test_a_fault_before_the_statement_is_sent_gives_the_worker_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(_: object) -> bytes:
+        raise MemoryError
+
+    async def test() -> None:
+        registry, nothing, workers = Registry(10), Nothing(), Workers([])
+        shared = ServiceParts(ServiceSettings(), nothing, registry, workers, Admission(1, 1, 10, 10), nothing, nothing)  # type: ignore[arg-type]
+        with pytest.raises(QueryError, match="internal error"):
+            await ActiveQuery(shared, Query("SELECT 1"), ANN, Mode.run).begin()
+        assert workers.leased.is_released
+        assert [info.state for info in registry.infos(ANN)] == ["failed"]
+
+    monkeypatch.setattr(running_query, "encode_parameters", damaged)
     run(test)

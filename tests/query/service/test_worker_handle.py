@@ -213,3 +213,11 @@ def test_a_worker_without_a_statement_is_released_once(leased: Callable[[Test], 
         assert (worker.life.state, given_back, process.told) == (WorkerState.idle, [True], [Kind.configure])
 
     leased(test)
+
+
+def test_a_stop_gives_a_worker_without_a_statement_back(leased: Callable[[Test], None]) -> None:
+    async def test(worker: Handle, process: FakeProcess, given_back: list[bool]) -> None:
+        worker.stop(QueryError("a fault before the statement was sent"))
+        assert (worker.life.state, given_back, process.told) == (WorkerState.idle, [True], [Kind.configure])
+
+    leased(test)

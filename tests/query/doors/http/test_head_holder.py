@@ -37,6 +37,7 @@ class Transport:
         ([HEAD, "close"], [HEAD]),
         ([HEAD, "lost"], []),
         ([b"body"], [b"body"]),
+        ([memoryview(b"body")], [b"body"]),
     ],
 )
 def test_what_is_sent_at_once(steps: list[Any], sent: list[bytes]) -> None:

@@ -225,9 +225,15 @@ class ActiveQuery:
 
     async def _start(self, retries: StaleRetries) -> None:
         for _ in range(self._shared.settings.workers + _MORE_TRIES):
-            worker = self._worker = await self._lease()
+            worker = await self._lease()
             try:
-                await worker.begin(self._statement(), encode_parameters(self._query.params))
+                statement, parameters = self._statement(), encode_parameters(self._query.params)
+            except BaseException:
+                worker.release()
+                raise
+            self._worker = worker
+            try:
+                await worker.begin(statement, parameters)
                 await self._receive_first(worker)
             except NeverStarted:
                 self._worker = None

@@ -263,6 +263,9 @@ class Handle:
         if self._error is not None or not self.life.is_leased:
             return
         self._error = error
+        if self.life.state is WorkerState.leased:  # without a statement
+            self.release()
+            return
         if self.life.state is WorkerState.sending:
             self.kill("cancelled")
         self.life.move(Transition.stop)

@@ -233,12 +233,12 @@ class HeadHolder:
         self._transport, self._loop = transport, loop
         self._head = b""
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Send bytes; a head is held until the next ones, or until the loop has nothing else to do now."""
         if self._head:
             data, self._head = self._head + data, b""
-        elif data.startswith(_HEAD):
-            self._head = data
+        elif bytes(data[: len(_HEAD)]) == _HEAD:
+            self._head = bytes(data)
             self._loop.call_soon(self._flush)
             return
         self._transport.write(data)
