@@ -128,16 +128,16 @@ class SentRequests:
     """
 
     def __init__(self, endpoints: Iterable[str | None]) -> None:
-        self._plain_ports = frozenset(_plain_ports(endpoints))
-        self._before = _segments(self._plain_ports)
+        self._http_ports = frozenset(_http_ports(endpoints))
+        self._before = _segments(self._http_ports)
 
     def restart(self) -> None:
         """Count from now on."""
-        self._before = _segments(self._plain_ports)
+        self._before = _segments(self._http_ports)
 
     def count(self) -> int | None:
         """Return the requests sent since; None on systems that do not tell."""
-        before, now = self._before, _segments(self._plain_ports)
+        before, now = self._before, _segments(self._http_ports)
         if before is None or now is None:
             return None
         return sum(max(0, sent - before.get(connection, 0)) for connection, sent in now.items())
@@ -168,7 +168,7 @@ def _is_running(task: Path) -> bool:
     return state == "R"
 
 
-def _plain_ports(endpoints: Iterable[str | None]) -> Iterator[int]:
+def _http_ports(endpoints: Iterable[str | None]) -> Iterator[int]:
     """Yield the ports at which stores are asked without TLS."""
     for endpoint in endpoints:
         if endpoint is not None and endpoint.startswith("http://"):
