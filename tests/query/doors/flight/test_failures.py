@@ -83,12 +83,12 @@ def test_what_nobody_expected_is_logged_and_gets_an_id(
                 flight.Ticket(commands_and_tickets.packed("TicketStatementQuery", statement_handle=b"x"))
             ).read_all(),
             pa.ArrowKeyError,
-            "no such ticket",
+            "unknown or expired ticket",
         ),
         (
             lambda c: c.get_flight_info(command("CommandPreparedStatementQuery", prepared_statement_handle=b"x")),
             pa.ArrowKeyError,
-            "no such prepared statement",
+            "unknown or expired prepared statement",
         ),
         (lambda c: c.get_flight_info(command("CommandStatementUpdate", query="x")), pa.ArrowInvalid, "use SELECT"),
         (lambda c: c.get_schema(command("CommandStatementUpdate", query="x")), pa.ArrowInvalid, "use SELECT"),

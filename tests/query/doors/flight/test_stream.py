@@ -147,7 +147,7 @@ def test_cancel_by_the_flight_info(client: flight.FlightClient, service: FakeSer
         act(client, action, encode(request, info=info.serialize()))
         with pytest.raises(OSError, match="cancelled"):
             reader.read_next_batch()
-        with pytest.raises(pa.ArrowKeyError, match="no such ticket"):
+        with pytest.raises(pa.ArrowKeyError, match="unknown or expired ticket"):
             client.do_get(info.endpoints[0].ticket).read_all()
         assert eventually(lambda: not service.open)
 
