@@ -90,6 +90,30 @@ def test_a_filter_inside_a_scalar_subquery_stays_above_the_join(few: Any) -> Non
     assert few.rows(f"SELECT (SELECT sum(c1) FROM ({BOTH_SIDES.format(t=T, u=U)})) AS s") == [{"s": 9}]
 
 
+EVENTS = {  # rows of two tables, in which a filter of the first one's `x` is derived from the condition of a join
+    "t": pa.table({"id": [4, 5], "x": [7.0, 7.0], "b": [False, False], "d": [9, 2], "at": [None, 3]}),
+    "u": pa.table({"id": [1, 5, 12], "x": [None, -2.25, 0.0], "b": [False] * 3, "d": [None, None, 0], "at": [3, 3, 3]}),
+}
+DERIVED = f"""SELECT a.id, b.id AS j, c.id AS k, a.d + b.d AS e FROM {T} AS a RIGHT JOIN {U} AS b ON a.at = b.at
+RIGHT JOIN {U} AS c ON a.b = c.b
+WHERE CASE WHEN b.x IN (0e0, 7e0, 1e0, 2e0, NULL) THEN a.d >= 8 ELSE a.x IN (7e0, 1.5e0, 0e0, 3e0) END
+OR (8 < b.d AND 2 = c.id)
+ORDER BY c.id, a.id, b.id DESC"""
+
+
+@pytest.mark.parametrize(("limit", "path"), [(" LIMIT 1", "splice"), (" LIMIT 9999999999", "staged")])
+def test_a_filter_that_is_derived_from_the_condition_of_a_join_stays_above_the_join_below_it(
+    new_lake: Callable[[], Any], limit: str, path: str
+) -> None:
+    made = new_lake()
+    for name, rows in EVENTS.items():
+        made.write((name,), rows, {})
+
+    assert made.prepare(DERIVED + limit).path == path
+    assert made.rows(DERIVED + limit)[0] == {"id": 5, "j": 5, "k": 1, "e": None}
+
+
+NAMES = st.sampled_from("kxy")
 COLUMN = st.sampled_from([f"{side}.{name}" for side in "ab" for name in "kxy"])
 COMPARISON = st.one_of(
     st.builds("{} {} {}".format, COLUMN, st.sampled_from(["=", "<", ">="]), st.integers(0, 3)),
@@ -106,12 +130,15 @@ SHAPES = [
     """SELECT q.c0, q.n FROM (SELECT {0} AS c0, {1} AS c1, count(*) OVER (PARTITION BY {0}, {1}) AS n
     FROM {source}) AS q WHERE q.c1 > 0 OR q.n = 1""",
 ]
-SOURCES = st.builds(
-    "{{t}} AS a {} {{u}} AS b ON a.{} = b.{} WHERE {}".format,
-    st.sampled_from(["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"]),
-    st.sampled_from("kxy"),
-    st.sampled_from("kxy"),
-    CONDITION,
+JOINS = st.sampled_from(["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"])
+CASE = st.builds("CASE WHEN {} THEN {} ELSE {} END".format, COMPARISON, COMPARISON, COMPARISON)
+OF_THIRD = st.builds("({} OR ({} AND c.{} = {}))".format, CASE, COMPARISON, NAMES, st.integers(0, 9))
+SOURCES = st.one_of(
+    st.builds("{{t}} AS a {} {{u}} AS b ON a.{} = b.{} WHERE {}".format, JOINS, NAMES, NAMES, CONDITION),
+    st.builds(
+        "{{t}} AS a {} {{u}} AS b ON a.{} = b.{} {} {{v}} AS c ON a.{} = c.{} WHERE {}".format,
+        *(JOINS, NAMES, NAMES, JOINS, NAMES, NAMES, OF_THIRD | CONDITION),
+    ),
 )
 
 
@@ -122,12 +149,13 @@ def test_names_make_no_difference(few: Any, shape: str, columns: list[str], sour
     """The answer is that of DataFusion over rows in memory whose columns all have other names."""
     sql = shape.format(*columns, source=source)
     plain = SessionContext()
-    for name, side in (("t", "a"), ("u", "b")):
-        plain.from_arrow(FEW[name].rename_columns([column + side for column in FEW[name].column_names]), name)
-    renamed = re.sub(r"\b([ab])\.([kxy])\b", r"\1.\2\1", sql)
+    for name, table, side in (("t", "t", "a"), ("u", "u", "b"), ("v", "u", "c")):
+        plain.from_arrow(FEW[table].rename_columns([column + side for column in FEW[table].column_names]), name)
+    renamed = re.sub(r"\b([abc])\.([kxy])\b", r"\1.\2\1", sql)
+    expected = sorted(map(repr, plain.sql(renamed.format(t="t", u="u", v="v")).to_pylist()))
 
-    found = few.rows(sql.format(t=T, u=U))
-    assert sorted(map(repr, found)) == sorted(map(repr, plain.sql(renamed.format(t="t", u="u")).to_pylist()))
+    for limit in ("", " LIMIT 9999999999"):  # spliced, and staged
+        assert sorted(map(repr, few.rows(sql.format(t=T, u=U, v=U) + limit))) == expected
 
 
 def test_datafusion_needs_filters_to_stay() -> None:

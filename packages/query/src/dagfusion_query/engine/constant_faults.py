@@ -37,9 +37,17 @@ from dagfusion_query.plan_messages import (
     LogicalPlanNode,
     ScalarValue,
 )
-from dagfusion_query.scan.plan_faults import FILTER, encoded_filter, filter_parts, joined, keep_unlimited
+from dagfusion_query.scan.plan_faults import (
+    FILTER,
+    JOIN,
+    encoded_filter,
+    filter_parts,
+    filtered_join,
+    joined,
+    keep_unlimited,
+)
 from dagfusion_query.scan.prune import is_constant
-from dagfusion_query.wire import LENGTH, Field, children, fields, flag, message, rewrite, varint
+from dagfusion_query.wire import Field, children, fields, flag, message, rewrite
 
 _STRINGS = (ScalarValue.UTF8, ScalarValue.LARGE_UTF8, ScalarValue.UTF8_VIEW)
 _DECIMALS = (ArrowType.DECIMAL128, ArrowType.DECIMAL256, ArrowType.DECIMAL32, ArrowType.DECIMAL64)
@@ -61,7 +69,6 @@ _TEXT = re.compile(
 _TURNED = {b"Eq": b"Eq", b"NotEq": b"NotEq", b"Lt": b"Gt", b"LtEq": b"GtEq", b"Gt": b"Lt", b"GtEq": b"LtEq"}
 _ANYTHING = b""
 _MARK = "LeftMark Join"
-_JOIN = varint(LogicalPlanNode.JOIN << 3 | LENGTH)
 # The end of a constant, or of what may be one: a string, a call or cast, a parameter, a type, a number, a truth value.
 _CONSTANT_FIRST = re.compile(
     r"""(?:['")?]|[$:]\w+|(?<![\w.])[\d.]+(?:[eE][+-]?\d+)?|\b(?:TRUE|FALSE|CURRENT_\w+))"""
@@ -127,7 +134,7 @@ def timestamp_text(text: str) -> str | None:
 
 def put_constants_last(plan: bytes) -> bytes:
     """Return an encoded plan in whose filters, and conditions of joins, no comparison begins with a constant."""
-    for marker, change in ((FILTER, _filter_with_constants_last), (_JOIN, _join_with_constants_last)):
+    for marker, change in ((FILTER, _filter_with_constants_last), (JOIN, _join_with_constants_last)):
         plan = rewrite(plan, marker, change)
     return plan
 
@@ -204,13 +211,9 @@ def _filter_with_constants_last(node: bytes) -> bytes | None:
 
 
 def _join_with_constants_last(node: bytes) -> bytes | None:
-    joins = children(node, LogicalPlanNode.JOIN)
-    if len(joins) != 1 or len([*fields(node)]) != 1:
+    if (parts := filtered_join(node)) is None:
         return None
-    parts = [*fields(joins[0])]
     kind = next((part.value for part in parts if part.number == JoinNode.TYPE), 0)
-    if not {JoinNode.LEFT, JoinNode.RIGHT, JoinNode.FILTER} <= {part.number for part in parts}:
-        return None
     if not isinstance(kind, int) or kind > JoinNode.LAST_OUTER:  # made of a subquery, whose filters are not moved
         return None
     return message(LogicalPlanNode.JOIN, b"".join(map(_part_with_constants_last, parts)))
@@ -218,7 +221,7 @@ def _join_with_constants_last(node: bytes) -> bytes | None:
 
 def _part_with_constants_last(part: Field) -> bytes:
     if isinstance(part.value, bytes) and part.number in (JoinNode.LEFT, JoinNode.RIGHT):
-        return message(part.number, rewrite(part.value, _JOIN, _join_with_constants_last))
+        return message(part.number, rewrite(part.value, JOIN, _join_with_constants_last))
     if isinstance(part.value, bytes) and part.number == JoinNode.FILTER:
         return message(part.number, _with_constants_last(part.value))
     return part.raw

@@ -5,7 +5,8 @@ two columns of one name, a filter on one of them can reach the other side of the
 #21246, fixed after 55 by #25259). There are two kinds of such filters:
 
 - A filter of the statement. A filter operator below the join takes it over, and the one above the join is removed: the
-  answer has other rows. `keep_filters_in_place` prevents this.
+  answer has other rows. `keep_filters_in_place` prevents this, also for the filters of an input that planning derives
+  from the condition of a join: `a.x > 1 OR c.z = 2` has `a.x > 1 OR ...` for the input of `a`.
 - A filter that is made at run time, by a join or the first rows of an order. It reaches scans only, where it skips row
   groups and pages. Scans of such plans have no filter: they read more, and the rows are filtered above all the same.
 
@@ -28,7 +29,7 @@ addition is always false. No rule moves a volatile condition, or merges it with 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 from datafusion import Expr, LogicalPlan, SessionContext, lit
@@ -39,6 +40,7 @@ from dagfusion_query.plan_messages import (
     AggregateUDFExprNode,
     AliasNode,
     BinaryExprNode,
+    JoinNode,
     LimitNode,
     LogicalExprNode,
     LogicalPlanNode,
@@ -59,6 +61,8 @@ _NEVER = bytes((f.random() < lit(0.0)).to_bytes())
 _PASSIVE = ("Projection:", "SubqueryAlias:", "Limit:", "Union", "TableScan:", "Sort:")
 _TOP_K = "fetch="
 FILTER = varint(LogicalPlanNode.SELECTION << 3 | LENGTH)
+JOIN = varint(LogicalPlanNode.JOIN << 3 | LENGTH)
+_FILTERED_JOIN = {JoinNode.LEFT, JoinNode.RIGHT, JoinNode.FILTER}
 _ASCENDING = {b"min": uint(SortExprNode.ASC, 1), b"max": b""}
 
 
@@ -103,6 +107,15 @@ def filter_parts(node: bytes) -> tuple[bytes, bytes] | None:
     return below.value, condition.value
 
 
+def filtered_join(node: bytes) -> Sequence[Field] | None:
+    """Return the fields of an encoded join that has a condition beside its keys; None for any other message."""
+    joins = children(node, LogicalPlanNode.JOIN)
+    if len(joins) != 1 or len([*fields(node)]) != 1:
+        return None
+    parts = [*fields(joins[0])]
+    return parts if {part.number for part in parts} >= _FILTERED_JOIN else None
+
+
 def encoded_filter(below: bytes, condition: bytes) -> bytes:
     """Return an encoded filter of an input."""
     parts = message(SelectionNode.INPUT, below) + message(SelectionNode.EXPR, condition)
@@ -128,19 +141,36 @@ def may_misplace_filters(optimized: LogicalPlan, text: str, context: SessionCont
 def keep_filters_in_place(logical: bytes, context: SessionContext) -> bytes:
     """Return an encoded plan in which a filter stays above the operators whose output has two columns of one name."""
 
-    def change(node: bytes) -> bytes | None:
-        if (parts := filter_parts(node)) is None:
-            return None
-        below, condition = (rewrite(part, FILTER, change) for part in parts)
+    def reaches(node: bytes) -> bool | None:
         try:
-            plan = LogicalPlan.from_bytes(context, parts[0])
+            plan = LogicalPlan.from_bytes(context, node)
         except Exception:  # noqa: BLE001  # DataFusion's errors have no class; this is a message of another kind
             return None
-        if _reaches_same_names(plan, context, filtered=True):
-            condition = unmoved(condition)
-        return encoded_filter(below, condition)
+        return _reaches_same_names(plan, context, filtered=True)
 
-    return rewrite(logical, FILTER, change)
+    def keep_filter(node: bytes) -> bytes | None:
+        if (parts := filter_parts(node)) is None or (reached := reaches(parts[0])) is None:
+            return None
+        below, condition = (rewrite(part, FILTER, keep_filter) for part in parts)
+        return encoded_filter(below, unmoved(condition) if reached else condition)
+
+    def keep_condition(node: bytes) -> bytes | None:
+        if (parts := filtered_join(node)) is None or not any(map(reaches, _inputs(parts))):
+            return None
+        return message(
+            LogicalPlanNode.JOIN,
+            b"".join(
+                message(part.number, unmoved(part.value) if part.number == JoinNode.FILTER else below(part.value))
+                if isinstance(part.value, bytes) and part.number in _FILTERED_JOIN
+                else part.raw
+                for part in parts
+            ),
+        )
+
+    def below(node: bytes) -> bytes:
+        return rewrite(node, JOIN, keep_condition)
+
+    return below(rewrite(logical, FILTER, keep_filter))
 
 
 def exact_float_bounds(logical: bytes, context: SessionContext) -> bytes:
@@ -182,6 +212,12 @@ def _reaches_same_names(node: LogicalPlan, context: SessionContext, *, filtered:
 
 def _filters(operator: str) -> bool:
     return not operator.startswith(_PASSIVE) or (operator.startswith("Sort:") and _TOP_K in operator)
+
+
+def _inputs(join: Sequence[Field]) -> Iterator[bytes]:
+    for part in join:
+        if part.number in (JoinNode.LEFT, JoinNode.RIGHT) and isinstance(part.value, bytes):
+            yield part.value
 
 
 def _has_same_names(node: LogicalPlan, context: SessionContext) -> bool:
