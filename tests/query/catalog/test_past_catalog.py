@@ -279,6 +279,7 @@ def test_generations_are_listed(written: Log, live: LiveCatalog, past: PastCatal
         (second, 1, 7, False),
         (run_id, 1, 5, False),
     ]
+    assert all(one.first_at == one.at for one in found)
     assert [one.event_id for one in past.generations(("made",), 1)] == [found[0].event_id]
     assert rows_total(table_of(past, ("made",), AsOf(event_id=found[1].event_id))) == 5
     written.deployment.wipe(("made",))
@@ -299,6 +300,17 @@ def test_a_tombstone_is_a_wipe_in_the_list_and_gone_as_of_its_event(
     assert [(one.partitions, one.rows, one.is_wipe) for one in found] == [(1, 0, True)]
     assert rows_total(table_of(past, key, AsOf(event_id=both))) == 8
     assert rows_total(table_of(past, key, AsOf(event_id=found[0].event_id))) == 5
+
+
+def test_a_generation_has_the_times_of_its_first_and_last_events(written: Log, past: PastCatalog) -> None:
+    key = written.new_asset()
+    alone = [written.write(key, state, 3) for state in STATES]
+    times = [one.at for one in reversed(past.generations(key, 10))]
+    assert len(times) == len(STATES)
+    written._do("update event_logs set run_id = 'backfill' where asset_key = {0}", json.dumps(key))
+    (found,) = past.generations(key, 10)
+    assert (found.event_id, found.run_id, found.partitions) == (alone[-1], "backfill", len(STATES))
+    assert (found.first_at, found.at) == (times[0], times[-1])
 
 
 def rows_total(table: Table) -> int:

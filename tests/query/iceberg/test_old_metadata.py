@@ -32,9 +32,12 @@ class History:
         self.versions: list[tuple[Published, int]] = []
         self._times: dict[Path, int] = {}
 
-    def write(self, parts: list[Part]) -> None:
+    def write(self, parts: list[Part], first: int | None = None, older: Published | None = None) -> None:
+        """Write a version with the events from this one on, else with new ones, and with an older snapshot."""
         publisher = Publisher(f"file://{self.folder}", Settings())  # knows nothing of what was written before
-        published = publish(publisher, folded(parts, KINDS))
+        published = publish(publisher, folded(parts, KINDS, first=first or 1 + 100 * len(self.versions)))
+        if older is not None:
+            published = publisher.with_older(published, [older.snapshot])
         publisher.close()
         at_s = self.at(len(self.versions))
         for path in self.files():
@@ -96,6 +99,24 @@ def test_old_versions_go(tmp_path: Path) -> None:
     assert other in left
 
 
+def test_all_documents_of_the_last_version_stay(tmp_path: Path) -> None:
+    """A client has the one with the older snapshots, and another one, that asks for none, has the other."""
+    history = History(tmp_path)
+    history.write([part(1)], first=1)
+    ((first, _),) = history.versions
+    history.write([part(1), part(2)], first=1)
+    history.write([part(1), part(2)], first=1, older=first)
+    alone, both = (published for published, _ in history.versions[1:])
+    assert alone.uri != both.uri
+    left = {path.name for path in history.vacuum(9)}
+    assert {alone.uri.rpartition("/")[2], both.uri.rpartition("/")[2]} <= left
+    assert first.uri.rpartition("/")[2] not in left
+    history.write([part(3)], first=7)
+    assert {path.name for path in history.vacuum(9)}.isdisjoint(
+        {alone.uri.rpartition("/")[2], both.uri.rpartition("/")[2]}
+    )
+
+
 def test_one_that_is_written_again_in_the_meantime_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     history = History(tmp_path)
     for numbers in ((1,), (1, 2)):
@@ -104,7 +125,7 @@ def test_one_that_is_written_again_in_the_meantime_stays(tmp_path: Path, monkeyp
     read = ObjectStore.read_many
 
     def read_and_write(*arguments: object) -> object:
-        history.write([part(1)])
+        history.write([part(1)], first=1)
         return read(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(ObjectStore, "read_many", read_and_write)

@@ -7,7 +7,7 @@ import re
 
 _DIGEST = "[0-9a-f]{32}"
 _NAMED = re.compile(f"{_DIGEST}-(?:list|manifest)\\.avro".encode())
-_METADATA = re.compile(f"\\d+-{_DIGEST}\\.metadata\\.json")
+_METADATA = re.compile(f"(\\d+)-{_DIGEST}\\.metadata\\.json")
 
 
 def manifest_name(digest: str) -> str:
@@ -25,19 +25,20 @@ def metadata_name(sequence: int, digest: str) -> str:
     return f"{sequence}-{digest}.metadata.json"
 
 
-def is_metadata(name: str) -> bool:
-    """Return True for the name of a `metadata.json`.
+def event_of_metadata(name: str) -> int | None:
+    """Return the event of a `metadata.json` with this name; None for another name.
 
     Example:
-        >>> is_metadata(metadata_name(7, "0" * 32)), is_metadata(manifest_name("0" * 32))
-        (True, False)
+        >>> event_of_metadata(metadata_name(7, "0" * 32)), event_of_metadata(manifest_name("0" * 32))
+        (7, None)
     """
-    return _METADATA.fullmatch(name) is not None
+    found = _METADATA.fullmatch(name)
+    return None if found is None else int(found[1])
 
 
 def is_iceberg_object(name: str) -> bool:
     """Return True for a name of this module."""
-    return is_metadata(name) or _NAMED.fullmatch(name.encode()) is not None
+    return event_of_metadata(name) is not None or _NAMED.fullmatch(name.encode()) is not None
 
 
 def named_objects(content: bytes) -> set[str]:

@@ -1,14 +1,15 @@
 """Finds Iceberg metadata that no version of its table has needed for a while.
 
-The query service writes a version of a table's metadata when a client asks for it. A version is needed until another
-one is written, and for a while after that, because clients still read it. Versions share manifests.
+The query service writes a version of a table's metadata when a client asks for it. A version is needed until that of
+another event is written, and for a while after that, because clients still read it. The version of an event may have
+several documents, with and without older snapshots, and any may be given to clients. Versions share manifests.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import groupby, pairwise
+from itertools import groupby, zip_longest
 
-from dagfusion_contract.iceberg_names import is_iceberg_object, is_metadata, named_objects
+from dagfusion_contract.iceberg_names import event_of_metadata, is_iceberg_object, named_objects
 from dagfusion_pipeline.errors import ConfigurationError
 from dagfusion_pipeline.store import ObjectStore, StoredObject
 
@@ -42,11 +43,9 @@ def superseded_metadata(store: ObjectStore, folder_uri: str, since: datetime) ->
 def _superseded(store: ObjectStore, objects: Sequence[StoredObject], since: datetime) -> Iterator[StoredObject]:
     """Yield the objects of one table; none if a version that is needed cannot be read."""
     named = {_name(stored): stored for stored in objects}
-    versions = sorted((stored for name, stored in named.items() if is_metadata(name)), key=lambda one: one.modified)
-    if not versions:
+    reading = needed = _needed(named, since)
+    if not needed:
         return
-    needed = {_name(versions[-1])} | {_name(one) for one, later in pairwise(versions) if later.modified >= since}
-    reading = needed
     while reading:
         contents = store.read_many([named[name].key for name in sorted(reading) if name in named], _READS)
         if len(contents) < len(reading) or None in contents:
@@ -57,6 +56,21 @@ def _superseded(store: ObjectStore, objects: Sequence[StoredObject], since: date
     for name, stored in named.items():
         if is_iceberg_object(name) and name not in needed and stored.modified < since:
             yield stored
+
+
+def _needed(named: Mapping[str, StoredObject], since: datetime) -> set[str]:
+    """Return the names of the documents that are needed: always those of the last version and of the highest event."""
+    found = [(event, stored) for name, stored in named.items() if (event := event_of_metadata(name)) is not None]
+    found.sort(key=lambda document: document[1].modified)
+    versions = [(event, [stored for _, stored in some]) for event, some in groupby(found, key=lambda one: one[0])]
+    highest = max((event for event, _ in versions), default=0)
+    replaced = [documents[0].modified for _, documents in versions[1:]]
+    return {
+        _name(stored)
+        for (event, documents), replaced_at in zip_longest(versions, replaced)
+        for stored in documents
+        if replaced_at is None or replaced_at >= since or event == highest
+    }
 
 
 def _name(stored: StoredObject) -> str:

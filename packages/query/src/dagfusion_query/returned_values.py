@@ -183,6 +183,7 @@ class TableGeneration:
         partitions: The partitions that it wrote or wiped.
         rows: The rows in them; None if an event does not say, or if the run is old and over many partitions.
         is_wipe: True if the asset, or these partitions of it, were wiped.
+        first_at: The time of the run's first event.
     """
 
     event_id: int
@@ -191,6 +192,7 @@ class TableGeneration:
     partitions: int
     rows: int | None
     is_wipe: bool
+    first_at: datetime
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import dagster as dg
 import httpx
 import polars as pl
+import pyarrow as pa
 import pytest
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
@@ -21,9 +23,9 @@ from dagfusion_query.access.grants import Caller
 from dagfusion_query.catalog.model import layouts_of
 from dagfusion_query.catalog.past_catalog import PastTable
 from dagfusion_query.doors.iceberg.visible_tables import OlderSnapshots
-from dagfusion_query.errors import EnvironmentUnavailableError
+from dagfusion_query.errors import EnvironmentUnavailableError, UnknownTableError
 from dagfusion_query.event_log.event_log_interface import Moment
-from dagfusion_query.iceberg.publisher import Publisher
+from dagfusion_query.iceberg.publisher import NewerObjects, Publisher
 from dagfusion_query.returned_values import TableGeneration
 from dagfusion_query.settings import Settings
 from tests.pipeline.written import key_range
@@ -78,7 +80,7 @@ def test_clients_read_older_snapshots(lake: Lake, write: Callable[..., None], na
     """Partitions are rewritten, and columns are added, widened and dropped."""
     write(PLACES, n=1, gone="x")
     write(PLACES[1:2], n=2**40, more=1.5)
-    write(PLACES, n=3)
+    write(PLACES, n=2**41)
     table = f"uat_default.{name}"
     found = loaded(lake, table, 3)
     snapshots = found.snapshots()
@@ -146,31 +148,58 @@ def settled(lake: Lake, name: str) -> dict[str, Any]:
     return dict(found)
 
 
+def generation(
+    event_id: int, at: datetime, first_at: datetime | None = None, *, is_wipe: bool = False
+) -> TableGeneration:
+    return TableGeneration(event_id, at, None, 1, 3, is_wipe, first_at or at)
+
+
 class Remembering(FakeService):
     """A service that knows the past of one table.
 
     Attributes:
         states: The parts that the table had, by generation.
         told: What is said of them, newest first; `error` is raised instead of it.
+        unreadable: What is raised instead of the state of an event.
+        at_once: The most requests for generations at a time.
         reads: How many states were read.
     """
 
-    def __init__(self, states: Sequence[Sequence[Part]], *, ages: Sequence[float], wipes: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        states: Sequence[Sequence[Part]],
+        *,
+        ages: Sequence[float],
+        firsts: Sequence[float] = (),
+        wipes: Sequence[int] = (),
+    ) -> None:
         super().__init__()
         self.states, self.error, self.reads = states, None, 0
+        self.unreadable: dict[int, Exception] = {}
+        self.asking = self.at_once = 0
         now = datetime.now(UTC)
+        times = [
+            (now - timedelta(hours=age), now - timedelta(hours=first))
+            for age, first in zip(ages, firsts or ages, strict=True)
+        ]
         self.told = [
-            TableGeneration(len(states[n]), now - timedelta(hours=ages[n]), None, 1, 3, n in wipes)
+            generation(len(states[n]), times[n][0], first_at=times[n][1], is_wipe=n in wipes)
             for n in reversed(range(len(states)))
         ]
 
     async def generations(self, name: TableName, limit: int, caller: Caller) -> Sequence[TableGeneration]:  # noqa: ARG002
         if self.error is not None:
             raise self.error
+        self.asking += 1
+        self.at_once = max(self.at_once, self.asking)
+        await asyncio.sleep(0)
+        self.asking -= 1
         return self.told[:limit]
 
     async def past_table(self, name: TableName, event_id: int, caller: Caller) -> PastTable:  # noqa: ARG002
         self.reads += 1
+        if event_id in self.unreadable:
+            raise self.unreadable[event_id]
         state = folded(next(parts for parts in self.states if len(parts) == event_id), {"p": "string"})
         table = state.tables[name]
         return PastTable(table, Moment(event_id, 0), layouts_of(table, state.asset_states[ORGS]))
@@ -217,9 +246,7 @@ def test_what_was_published_is_not_read_again(publisher: Publisher) -> None:
     publish(publisher, folded(parts(1), {"p": "string"}))
     for ms, reads in ((1, 0), (7, 1)):
         times = [datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=at) for at in (2, ms)]
-        service.told = [
-            TableGeneration(number, at, None, 1, 3, is_wipe=False) for number, at in zip((2, 1), times, strict=True)
-        ]
+        service.told = [generation(number, at) for number, at in zip((2, 1), times, strict=True)]
         assert events(service, publisher, kept_hours=10**6) == [1, 2]
         assert service.reads == reads
 
@@ -235,7 +262,109 @@ def test_a_document_has_one_mapping_of_names(publisher: Publisher) -> None:
 def test_objects_that_may_be_others_now_are_not_offered(publisher: Publisher) -> None:
     """Both generations write one partition, and no object is named after a run."""
     before, after = [Part(["S0"], {"id": "int64"}, {}, number=1)], [Part(["S0"], {"id": "int64"}, {}, number=1)] * 2
-    assert events(Remembering([before, after], ages=[2, 1]), publisher) == [2]
+    service = Remembering([before, after], ages=[2, 1])
+    assert events(service, publisher) == [2]
+    # Nor when a client has loaded the table in between.
+    known = publish(publisher, folded(before, {"p": "string"})).snapshot.version
+    service.told[1] = generation(1, datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=known.at_ms))
+    assert events(service, publisher, kept_hours=10**6) == [2]
+    assert service.reads == 1
+
+
+def test_a_repaired_object_is_not_offered_as_of_before() -> None:
+    """The same object under a new event, also when a third run has replaced it since."""
+    (table,) = folded(parts(1), {"p": "string"}).tables.values()
+
+    def state(event_id: int, run_id: str, named: str) -> Any:
+        uri = f"s3://bucket/orgs/t-{named}.parquet"
+        files = table.files
+        for name, value in (("event_id", event_id), ("uri", uri), ("run_id", run_id)):
+            at = files.column_names.index(name)
+            files = files.set_column(at, files.schema.field(at), pa.array([value], files.schema.field(at).type))
+        return replace(table, files=files)
+
+    assert NewerObjects(state(2, "b", "b")).take(state(1, "a", "a"))
+    assert not NewerObjects(state(2, "b", "a")).take(state(1, "a", "a"))
+    newer = NewerObjects(state(3, "a", "c"))
+    assert newer.take(state(2, "a", "a"))
+    assert not newer.take(state(1, "a", "a"))
+    assert not NewerObjects(state(2, "b", "b")).take(state(1, "a", "x"))
+
+
+def listed(kind: str) -> dict[str, Any]:
+    return {"list": {"name": "item", "type": kind, "nullable": True}}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (("int32", "string"), ("int64", "string"), [1, 2]),
+        (("float", "string"), ("double", "string"), [1, 2]),
+        (("int64", "string"), ("double", "string"), [2]),
+        (("int64", "string"), ("int32", "string"), [2]),
+        (("int64", "string"), ("string", "string"), [2]),
+        ((listed("int32"), "string"), (listed("int64"), "string"), [1, 2]),
+        ((listed("int64"), "string"), (listed("double"), "string"), [2]),
+        ((listed("int64"), "string"), ("int64", "string"), [2]),
+        (("int64", "date32[day]"), ("int64", "string"), [2]),
+        (("int64", "int32"), ("int64", "int64"), [2]),
+    ],
+)
+def test_bounds_are_those_of_the_newer_type(
+    publisher: Publisher, before: tuple[Any, str], after: tuple[Any, str], expected: Sequence[int]
+) -> None:
+    """A client reads bounds of older files by the current schema: it must be able to convert them."""
+    values = {"string": "2024-01-01", "date32[day]": "2024-01-01", "int32": 1, "int64": 1}
+    old, new = (
+        [Part([values[place]], {"n": kind}, {}, number=n) for n in range(count)]
+        for count, (kind, place) in enumerate((before, after), 1)
+    )
+    snapshots = [publish(publisher, folded(some, {"p": kinds[1]})) for some, kinds in ((old, before), (new, after))]
+    found = opened(publisher.with_older(snapshots[1], [snapshots[0].snapshot]))
+    assert [event_of(snapshot) for snapshot in found.snapshots()] == expected
+
+
+def test_the_time_limit_counts_from_the_first_event_of_newer_runs(publisher: Publisher) -> None:
+    """A backfill of hours, in which another run ended: what it replaced first is deleted first."""
+    states = [parts(1), parts(2), parts(3)]
+    assert events(Remembering(states, ages=[40, 20, 1], firsts=[40, 20, 26]), publisher) == [2, 3]
+    assert events(Remembering(states, ages=[40, 20, 1], firsts=[40, 20, 2]), publisher) == [1, 2, 3]
+    assert events(Remembering([parts(1), parts(2)], ages=[40, 1], firsts=[40, 26]), publisher) == [2]
+
+
+def test_the_past_of_one_table_is_sought_at_a_time(publisher: Publisher) -> None:
+    service = Remembering([parts(1), parts(2)], ages=[2, 1])
+    current = publish(publisher, folded(parts(2), {"p": "string"}))
+    tables = [replace(current.table, name=TableName("uat_default", f"t{n}")) for n in range(3)]
+    older = OlderSnapshots(service, 24)
+
+    async def load() -> None:
+        await asyncio.gather(*(older.with_them(replace(current, table=table), publisher) for table in tables))
+
+    # No generation is older than the current state: only the event log is asked.
+    service.told = service.told[:1]
+    asyncio.run(load())
+    assert service.at_once == 1
+
+
+@pytest.mark.parametrize("error", [UnknownTableError("gone at once"), ValueError("a fault")])
+def test_a_state_that_cannot_be_read_costs_itself_at_most(
+    publisher: Publisher, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    service = Remembering([parts(1), parts(2), parts(3)], ages=[9, 2, 1])
+    service.unreadable[1] = error
+    current = publish(publisher, folded(parts(3), {"p": "string"}))
+    older = OlderSnapshots(service, 24)
+
+    async def twice() -> list[list[int]]:
+        found = [await older.with_them(current, publisher) for _ in range(2)]
+        return [[event_of(snapshot) for snapshot in opened(one).snapshots()] for one in found]
+
+    expected = [2, 3] if isinstance(error, UnknownTableError) else [3]
+    assert asyncio.run(twice()) == [expected] * 2
+    assert service.reads == 2
+    assert str(error) in caplog.text
+    assert ("Traceback" in caplog.text) == isinstance(error, ValueError)
 
 
 def test_without_the_event_log_the_current_snapshot_is_loaded(

@@ -17,9 +17,16 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def table_generation(generation: Generation) -> TableGeneration:
     """Return a generation of an event log as callers see it."""
-    at = _EPOCH + timedelta(microseconds=generation.at_us)
-    run_id = generation.run_id or None
-    return TableGeneration(generation.event_id, at, run_id, generation.partitions, generation.rows, generation.is_wipe)
+    at, first_at = (_EPOCH + timedelta(microseconds=at_us) for at_us in (generation.at_us, generation.first_us))
+    return TableGeneration(
+        event_id=generation.event_id,
+        at=at,
+        run_id=generation.run_id or None,
+        partitions=generation.partitions,
+        rows=generation.rows,
+        is_wipe=generation.is_wipe,
+        first_at=first_at,
+    )
 
 
 def compare(name: str, before: Table | None, after: Table | None, events: tuple[int, int]) -> TableDiff:

@@ -167,6 +167,7 @@ class Generation(NamedTuple):
     Attributes:
         event_id: The id of its last event: the state after it is `as_of` this id.
         at_us: When that was, microseconds since 1970 in UTC.
+        first_us: When its first event was, likewise.
         run_id: The id of the run; empty for an event outside of a run.
         partitions: The number of partitions that it wrote or wiped.
         rows: The number of rows in them; None if an event does not say, and for old runs over many partitions.
@@ -175,6 +176,7 @@ class Generation(NamedTuple):
 
     event_id: int
     at_us: int
+    first_us: int
     run_id: str
     partitions: int
     rows: int | None

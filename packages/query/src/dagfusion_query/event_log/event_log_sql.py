@@ -223,16 +223,23 @@ def find_generations(
     """
     asset, most = dialect.parameter.format("asset"), dialect.parameter.format("most")
     found = run(
-        _RUNS.format(asset=asset, most=most, at=dialect.microseconds.format("e.timestamp")),
+        _RUNS.format(
+            asset=asset,
+            most=most,
+            at=dialect.microseconds.format("e.timestamp"),
+            first_at=dialect.microseconds.format("f.timestamp"),
+        ),
         {"asset": json.dumps(asset_key), "most": limit},
     )
-    counted = _counted([(first, last, count) for first, last, _, _, _, count in found])
+    counted = _counted([(first, last, count) for first, last, _, _, _, _, count in found])
     contents = {} if counted is None else _contents_of_runs(read(*counted))
     made = [
-        Generation(last, at_us, run_id, partitions, *contents.get(last, _UNKNOWN))
-        for _, last, at_us, run_id, partitions, _ in found
+        Generation(last, at_us, first_us, run_id, partitions, *contents.get(last, _UNKNOWN))
+        for _, last, at_us, first_us, run_id, partitions, _ in found
     ]
-    wiped = (Generation(number, at_us, "", 0, 0, is_wipe=True) for number, at_us in _wipes(run, dialect, asset_key))
+    wiped = (
+        Generation(number, at_us, at_us, "", 0, 0, is_wipe=True) for number, at_us in _wipes(run, dialect, asset_key)
+    )
     return sorted([*made, *wiped], key=lambda generation: -generation.event_id)[:limit]
 
 
@@ -327,5 +334,6 @@ with runs as (
     from event_logs where asset_key = {{asset}} and dagster_event_type = '{_MATERIALIZATION}'
     group by case when run_id = '' then cast(id as varchar(20)) else run_id end order by max(id) desc limit {{most}}
 )
-select first, last, {{at}}, e.run_id, partitions, events from runs join event_logs e on e.id = last order by last desc
+select first, last, {{at}}, {{first_at}}, e.run_id, partitions, events
+from runs join event_logs e on e.id = last join event_logs f on f.id = first order by last desc
 """

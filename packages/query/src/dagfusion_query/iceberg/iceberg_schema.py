@@ -110,6 +110,21 @@ class IcebergSchema:
         return max(_ids(self.schema), default=0)
 
     @cached_property
+    def kinds(self) -> Mapping[int, str]:
+        """The types of all fields by their ids; of a nested one only what it is."""
+        fields = [(column.id, column.kind) for column in (*self.columns, *self.partition)]
+        return dict(_kinds(fields))
+
+    def is_read_by(self, newer: "IcebergSchema") -> bool:
+        """Return True if the types of a newer schema can be had from this one's: readers take bounds for those."""
+        partition = {column.id for schema in (self, newer) for column in schema.partition}
+        return all(
+            kind == wanted or (id_ not in partition and _becomes(kind, wanted))
+            for id_, kind in self.kinds.items()
+            if (wanted := newer.kinds.get(id_)) is not None
+        )
+
+    @cached_property
     def name_mapping(self) -> list[dict[str, Any]]:
         """Finds the columns of files by their names, because the files have no ids.
 
@@ -222,6 +237,12 @@ def _ids(kind: Json) -> Iterable[int]:
     for _, id_, inner in _children(kind):
         yield id_
         yield from _ids(inner)
+
+
+def _kinds(fields: Iterable[tuple[int, Json]]) -> Iterable[tuple[int, str]]:
+    for id_, kind in fields:
+        yield id_, kind if isinstance(kind, str) else kind["type"]
+        yield from _kinds((child_id, child) for _, child_id, child in _children(kind))
 
 
 class NotInIcebergError(Exception):

@@ -47,7 +47,9 @@ _log = logging.getLogger(__name__)
 
 _WRITES = 16  # at once
 _RECENT = 4  # versions of a table, of which scans can be planned
-_SNAPSHOTS = 32  # of a table that are known
+_SNAPSHOTS = 16  # of a table that are known
+_OBJECT = ["event_id", "uri"]
+_NAMED = [*_OBJECT, "run_id"]
 _COLUMNS = ("uri", "size_bytes", "rows", "partition", "stats")  # all that is in a manifest
 
 
@@ -88,6 +90,48 @@ class Published:
         return np.asarray(pc.sort_indices(self.table.files["uri"]), np.int64)
 
 
+@dataclass(frozen=True)
+class PastState:
+    """A state of a table whose snapshot is in the object store.
+
+    Attributes:
+        written: The snapshot.
+        objects: The objects that it names: `event_id`, `uri` and `run_id` as in `Table.files`.
+    """
+
+    written: WrittenSnapshot
+    objects: pa.Table
+
+
+class NewerObjects:
+    """The objects of the newer states of a table, by which those of older ones are judged.
+
+    Args:
+        current: The table's current version.
+    """
+
+    def __init__(self, current: Table) -> None:
+        self._objects = current.files.select(_OBJECT)
+
+    def take(self, state: Table | PastState) -> bool:
+        """Return True, and count a state among the newer ones, if its objects are those that its events describe.
+
+        They may be gone. An object that no newer state has must be named after the run that wrote it, because another
+        run would have replaced one of a stable name. No newer event may name it: that of a repair has other facts.
+
+        Args:
+            state: The next older state than those that were taken.
+        """
+        objects = state.objects if isinstance(state, PastState) else state.files.select(_NAMED)
+        replaced = objects.join(self._objects, _OBJECT, join_type="left anti")
+        if not all(row["run_id"] and f"-{row['run_id']}" in row["uri"] for row in replaced.to_pylist()):
+            return False
+        if len(replaced.join(self._objects.select(["uri"]), "uri", join_type="left semi")):
+            return False
+        self._objects = pa.concat_tables([self._objects, replaced.select(_OBJECT)])
+        return True
+
+
 @dataclass
 class _Known:
     """The last written state of a table.
@@ -95,14 +139,14 @@ class _Known:
     Attributes:
         manifests: By the identity of their content.
         past: Likewise, of the snapshot of the past that was written last.
-        snapshots: By their latest events.
+        states: The states that were written or needed last, by their latest events.
         recent: The latest versions.
     """
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     manifests: Mapping[str, WrittenManifest] = field(default_factory=dict)
     past: Mapping[str, WrittenManifest] = field(default_factory=dict)
-    snapshots: OrderedDict[int, WrittenSnapshot] = field(default_factory=OrderedDict)
+    states: OrderedDict[int, PastState] = field(default_factory=OrderedDict)
     recent: deque[Published] = field(default_factory=lambda: deque(maxlen=_RECENT))
 
 
@@ -146,29 +190,29 @@ class Publisher:
         with known.lock:
             return next((one for one in known.recent if one.snapshot_id == snapshot_id), None)
 
-    def past(self, name: TableName, event_id: int, at_ms: int) -> WrittenSnapshot | None:
-        """Return the snapshot of a table as of an event of this time, if this service has written it.
+    def past(self, name: TableName, event_id: int, at_ms: int) -> PastState | None:
+        """Return the state of a table as of an event of this time, if this service has written it.
 
         The time tells events apart that have one id, which SQLite gives again after a wipe.
         """
         known = self._known_of(name)
         with known.lock:
-            found = known.snapshots.get(event_id)
-        return found if found is not None and found.version.at_ms == at_ms else None
+            found = known.states.get(event_id)
+            if found is None or found.written.version.at_ms != at_ms:
+                return None
+            known.states.move_to_end(event_id)
+            return found
 
-    def publish_past(self, past: Table, layouts: Sequence[Layout], current: Published) -> WrittenSnapshot | None:
-        """Return the snapshot of a past state; None if its objects may be other ones now, or Iceberg has no column.
+    def publish_past(self, past: Table, layouts: Sequence[Layout]) -> PastState | None:
+        """Return a past state, after its snapshot is in the object store; None if Iceberg has no column of it.
 
         Args:
             past: The table as of an event.
             layouts: The layouts of its files.
-            current: The table's current version.
 
         Raises:
             StoreUnavailableError: The metadata cannot be written.
         """
-        if not _is_there(past, current.table):
-            return None
         known, schema = self._known_of(past.name), iceberg_schema(past, layouts)
         if not schema.columns and not schema.partition:
             return None
@@ -177,8 +221,7 @@ class Publisher:
         manifests, written = self._write_snapshot(before, past, schema)
         with known.lock:
             known.past = manifests
-            self._note(known, written)
-        return written
+            return self._note(known, written, past)
 
     def with_older(self, current: Published, older: Sequence[WrittenSnapshot]) -> Published:
         """Return the metadata of a version that also has older snapshots.
@@ -223,13 +266,15 @@ class Publisher:
         manifests, written = self._write_snapshot(known.manifests, table, schema)
         published = self._with_metadata(table, written)
         known.manifests = manifests
-        self._note(known, written)
+        self._note(known, written, table)
         return published
 
-    def _note(self, known: _Known, written: WrittenSnapshot) -> None:
-        known.snapshots[written.version.sequence] = written
-        while len(known.snapshots) > _SNAPSHOTS:
-            known.snapshots.popitem(last=False)
+    def _note(self, known: _Known, written: WrittenSnapshot, table: Table) -> PastState:
+        state = known.states[written.version.sequence] = PastState(written, table.files.select(_NAMED))
+        known.states.move_to_end(written.version.sequence)
+        while len(known.states) > _SNAPSHOTS:
+            known.states.popitem(last=False)
+        return state
 
     def _write_snapshot(
         self, before: Mapping[str, WrittenManifest], table: Table, schema: IcebergSchema
@@ -288,17 +333,6 @@ def _store_errors(table: Table) -> Iterator[None]:
     except (BaseError, OSError) as error:
         _log.warning("the Iceberg metadata of table %s cannot be written: %s", table.name, error)
         raise StoreUnavailableError(f"the Iceberg metadata of table {table.name} cannot be written now") from error
-
-
-def _is_there(past: Table, current: Table) -> bool:
-    """Return True if the objects of a past state are those that its events describe, if they are there at all.
-
-    An object that no current partition has must be named after the run that wrote it, because another run would have
-    replaced one of a stable name.
-    """
-    files = past.files.select(["event_id", "uri", "run_id"])
-    gone = files.join(current.files.select(["event_id", "uri"]), ["event_id", "uri"], join_type="left anti")
-    return all(row["run_id"] and f"-{row['run_id']}" in row["uri"] for row in gone.to_pylist())
 
 
 def _digest(content: bytes) -> str:

@@ -193,21 +193,25 @@ def encode_metadata(table: Table, current: WrittenSnapshot, older: Sequence[Writ
 
 
 def fitting(current: WrittenSnapshot, older: Sequence[WrittenSnapshot]) -> list[WrittenSnapshot]:
-    """Return the latest older snapshots that one document can have: it has one partition spec and one name mapping.
+    """Return the latest older snapshots that one document can have.
+
+    It has one partition spec and one name mapping, and a reader may take any newer type of a column for the bounds.
 
     Args:
         current: The current one.
         older: The oldest first.
     """
     found: list[WrittenSnapshot] = []
-    newer = current
     names: Names = current.schema.name_mapping
     for one in reversed(older):
+        newer = [*found, current]
         merged = _merged(one.schema.name_mapping, names)
-        if one.version.sequence >= newer.version.sequence or one.schema.spec != current.schema.spec or merged is None:
+        if one.version.sequence >= newer[0].version.sequence or one.schema.spec != current.schema.spec:
+            break
+        if merged is None or not all(one.schema.is_read_by(each.schema) for each in newer):
             break
         found.insert(0, one)
-        newer, names = one, merged
+        names = merged
     return found
 
 

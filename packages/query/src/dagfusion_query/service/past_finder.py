@@ -12,7 +12,7 @@ from dagfusion_query.access.grants import Grants
 from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.environments import Environments
 from dagfusion_query.catalog.past_catalog import PastTable
-from dagfusion_query.errors import TooBusyError
+from dagfusion_query.errors import TooBusyError, UnknownTableError
 from dagfusion_query.returned_values import TableDiff, TableGeneration
 from dagfusion_query.sql_text import mentioned_tables
 from dagfusion_query.worker.messages import PastSource
@@ -86,12 +86,15 @@ class PastFinder:
         """Return one table as of an event. Its snapshot may be removed; what is mapped of it stays.
 
         Raises:
+            UnknownTableError: There was none, or its asset is gone.
             QueryError: As `Environments.past`.
         """
 
         def find() -> PastTable:
-            with self._environments.past(AsOf(event_id), [name], grants.allow) as [(_, past)]:
-                return past
+            with self._environments.past(AsOf(event_id), [name], grants.allow) as found:
+                for _, past in found:
+                    return past
+            raise UnknownTableError(f"there was no table {name} as of event {event_id}")
 
         return await self._run(find)
 

@@ -14,8 +14,9 @@ from dagfusion_query.access.grants import ALL, Caller, restricted
 from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.model import PublishedView, Table
 from dagfusion_query.errors import QueryError
-from dagfusion_query.iceberg.publisher import Published, Publisher
+from dagfusion_query.iceberg.publisher import NewerObjects, PastState, Published, Publisher
 from dagfusion_query.iceberg.table_metadata import WrittenSnapshot
+from dagfusion_query.returned_values import TableGeneration
 from dagfusion_query.service.service import Service
 
 _log = logging.getLogger(__name__)
@@ -23,6 +24,8 @@ _log = logging.getLogger(__name__)
 _OLDER = 10  # snapshots of a table
 _OLDER_FILES = 1_000_000  # in all of them
 _PATIENCE_S = 1.0
+_FINDING = 1  # tables at a time: others ask for histories, too
+_RETRY_S = 10.0  # after an error
 _EPOCH, _MS = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 # A caller's own view has no asset states, and the layouts of files are in them.
 _EVERYTHING = Caller(ANONYMOUS, ALL, "http")
@@ -147,6 +150,7 @@ class OlderSnapshots:
         self._service, self._kept_s = service, kept_hours * 3600
         self._known: dict[TableName, tuple[Published, float, Published]] = {}
         self._finding: dict[TableName, asyncio.Task[Published]] = {}
+        self._places = asyncio.Semaphore(_FINDING)
 
     async def with_them(self, current: Published, publisher: Publisher) -> Published:
         """Return the metadata of a table with its older snapshots, or without where finding them takes long.
@@ -170,36 +174,63 @@ class OlderSnapshots:
         return found if found.snapshot is current.snapshot else current
 
     async def _find(self, current: Published, publisher: Publisher) -> Published:
-        older: list[WrittenSnapshot] = []
-        until = float("inf")
+        found, until_s = current, time.time() + _RETRY_S
         try:
-            async for one, until_s in self._replaced(current, publisher):
-                older.insert(0, one)
-                until = min(until, until_s)
-            found = await asyncio.to_thread(publisher.with_older, current, older)
-        except QueryError as error:
-            _log.warning("the older snapshots of table %s cannot be read: %s", current.table.name, error)
-            return current
-        self._known[current.table.name] = (current, until, found)
+            async with self._places:
+                older, kept_until_s = await self._offered(current, publisher)
+            found, until_s = await asyncio.to_thread(publisher.with_older, current, older), kept_until_s
+        except Exception as error:  # noqa: BLE001  # the current snapshot is served, whatever it is
+            _warn(current, error)
+        self._known[current.table.name] = (current, until_s, found)
         return found
+
+    async def _offered(self, current: Published, publisher: Publisher) -> tuple[list[WrittenSnapshot], float]:
+        """Return older snapshots, the oldest first, and until when they hold; after an error those that were found."""
+        older: list[WrittenSnapshot] = []
+        until_s = float("inf")
+        try:
+            async for one, kept_until_s in self._replaced(current, publisher):
+                older.insert(0, one)
+                until_s = min(until_s, kept_until_s)
+        except QueryError as error:
+            _warn(current, error)
+            until_s = min(until_s, time.time() + _RETRY_S)
+        return older, until_s
 
     async def _replaced(self, current: Published, publisher: Publisher) -> AsyncIterator[tuple[WrittenSnapshot, float]]:
         """Yield older snapshots, the newest first, and until when their objects are kept."""
         table = current.table
         most = min(_OLDER, _OLDER_FILES // max(1, len(table.files)))
         found = await self._service.generations(table.name, most + 1, _EVERYTHING)
+        newer = NewerObjects(table)
+        first_at = datetime.max.replace(tzinfo=UTC)
         for later, one in pairwise(found):
-            until_s = later.at.timestamp() + self._kept_s
+            # Runs overlap: a newer one may have replaced objects before the latest event of the next one.
+            first_at = min(first_at, later.first_at)
+            until_s = max(first_at, one.at).timestamp() + self._kept_s
             if later.is_wipe or one.is_wipe or until_s < time.time():
                 return
             if one.event_id >= current.snapshot.version.sequence:
                 continue
-            written = publisher.past(table.name, one.event_id, (one.at - _EPOCH) // _MS)
-            if written is None:
-                past = await self._service.past_table(table.name, one.event_id, _EVERYTHING)
-                if past.table.problem is not None:
-                    return
-                written = await asyncio.to_thread(publisher.publish_past, past.table, past.layouts, current)
-            if written is None:
+            state = await self._state(current, one, publisher, newer)
+            if state is None:
                 return
-            yield written, until_s
+            yield state.written, until_s
+
+    async def _state(
+        self, current: Published, one: TableGeneration, publisher: Publisher, newer: NewerObjects
+    ) -> PastState | None:
+        """Return the state after a generation; None if its objects may be others now, or it is no table of Iceberg."""
+        name = current.table.name
+        known = publisher.past(name, one.event_id, (one.at - _EPOCH) // _MS)
+        if known is not None:
+            return known if await asyncio.to_thread(newer.take, known) else None
+        past = await self._service.past_table(name, one.event_id, _EVERYTHING)
+        if past.table.problem is not None or not await asyncio.to_thread(newer.take, past.table):
+            return None
+        return await asyncio.to_thread(publisher.publish_past, past.table, past.layouts)
+
+
+def _warn(current: Published, error: Exception) -> None:
+    unforeseen = None if isinstance(error, QueryError) else error
+    _log.warning("older snapshots of table %s cannot be read: %s", current.table.name, error, exc_info=unforeseen)
