@@ -43,14 +43,15 @@ class StoreFailure(Enum):
 
 def failure_of(error: BaseException) -> StoreFailure:
     """Return why a store, or the file system, raised an error."""
-    status = _STATUS.search(str(error))
+    if isinstance(error, MISSING):  # the class before the text, in which a key may have any words
+        return StoreFailure.missing
     if _ARCHIVED in str(error):
         return StoreFailure.archived
-    if isinstance(error, MISSING) or (status is not None and status[1] == "404"):
-        return StoreFailure.missing
-    if isinstance(error, REFUSED) or (status is not None and status[1] not in _LATER):
+    if isinstance(error, REFUSED):
         return StoreFailure.refused
-    return StoreFailure.unavailable
+    if (status := _STATUS.search(str(error))) is None or status[1] in _LATER:
+        return StoreFailure.unavailable
+    return StoreFailure.missing if status[1] == "404" else StoreFailure.refused
 
 
 def status_of(error: BaseException) -> str | None:
