@@ -7,7 +7,7 @@ RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir --constrai
 COPY packages/contract packages/contract
 COPY packages/query packages/query
 RUN VIRTUAL_ENV=/opt/venv /opt/uv/bin/uv pip install --no-cache --compile-bytecode --constraints constraints.txt \
-      --build-constraints constraints.txt ./packages/contract "./packages/query[server,aws]"
+      --build-constraints constraints.txt ./packages/contract "./packages/query[server,aws,otel]"
 
 FROM ${PYTHON_IMAGE}
 COPY --from=build /opt/venv /opt/venv

@@ -174,6 +174,7 @@ class FakeService(Service):
         self.waiting = 0
         self.gone = threading.Event()
         self.known: dict[str, QueryInfo] = {}
+        self.page = 10_000  # the most queries of an answer
         self.problem: QueryError | None = None
         self.histories: dict[tuple[str, tuple[str, ...], str | None], History] = {}
 
@@ -259,7 +260,7 @@ class FakeService(Service):
     async def recorded_queries(self, caller: Caller, limit: int, before: datetime | None = None) -> list[QueryInfo]:
         """Return the queries that are known and ended before a time, newest first."""
         known = [info for info in self.queries(caller) if before is None or (info.ended_at or before) < before]
-        return known[:limit]
+        return known[: min(limit, self.page)]
 
     def environments(self, caller: Caller) -> Mapping[str, EnvironmentState]:
         """Return what the caller may know of the catalog."""

@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,11 +15,13 @@ import pytest
 
 from dagfusion_query.access.grants import Caller, Grants
 from dagfusion_query.documents.queries import Failure, QueryCost, QueryInfo, ScanStats, State, Stats
+from dagfusion_query.errors import TooBusyError
+from dagfusion_query.service import service as service_module
 from dagfusion_query.service.query_history import FILE_NAME, QueryHistory
 from dagfusion_query.service.query_registry import Query, Registry
 from tests.query.disk import SmallDisk
 from tests.query.engine.conftest import Lake
-from tests.query.service.conftest import ANN, PublishedCatalogs, Serve
+from tests.query.service.conftest import ANN, Loop, PublishedCatalogs, Serve, Served
 from tests.waiting import PATIENCE_S, eventually
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)
@@ -169,8 +172,115 @@ def test_a_damaged_file_is_replaced(tmp_path: Path, caplog: pytest.LogCaptureFix
     history = QueryHistory(tmp_path, 10)
     assert ids(history) == []
     assert len(missing(caplog)) == 1
+    assert (tmp_path / FILE_NAME).read_bytes() == content
     written(history, info(1))
     assert ids(history) == ["q1"]
+    assert (tmp_path / f"{FILE_NAME}.damaged").read_bytes() == content
+
+
+def test_a_page_ends_when_its_texts_are_long(tmp_path: Path) -> None:
+    history, long = QueryHistory(tmp_path, 2000), "é" * 5000
+    failed = Failure(code="sql_syntax", message="x" * 10_000)
+    written(history, *(info(number, sql=long, error=failed if number % 2 else None) for number in range(1000)))
+    found = history.infos(None, 1000)
+    texts = sum(len(one.sql.encode()) + (0 if one.error is None else len(one.error.message)) for one in found)
+    assert 4 << 20 <= texts < (4 << 20) + 20_000
+    assert history.infos(None, 1000, found[-1].ended_at)[0].id == f"q{999 - len(found)}"
+
+
+def test_the_pages_of_one_owner_need_no_look_at_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    history, asked = QueryHistory(tmp_path, 10), list[str]()
+    written(history, info(1))
+    connect = sqlite3.connect
+
+    def traced(path: Path, timeout: float) -> sqlite3.Connection:
+        database = connect(path, timeout=timeout)
+        database.set_trace_callback(asked.append)
+        return database
+
+    monkeypatch.setattr(sqlite3, "connect", traced)
+    assert ids(history, "bob", before=AT) == []
+    with closing(connect(tmp_path / FILE_NAME)) as database:
+        [plan] = database.execute(f"explain query plan {asked[-1]}").fetchall()
+    assert "SEARCH queries USING INDEX queries_by_owner (owner=? AND ended_us<?)" in plan
+
+
+@pytest.mark.parametrize("document", [b'{"id": "x"}', b'{"id": "q', None, "QueryInfo of a newer service"])
+def test_a_row_that_cannot_be_read_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, document: object
+) -> None:
+    history = QueryHistory(tmp_path, 10)
+    written(history, info(1), info(2), info(3))
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as database, database:
+        database.execute("update queries set document = ? where id = 'q2'", (document,))
+    for _ in range(2):
+        assert ids(history, limit=2) == ["q3", "q1"]
+        assert history.info("q2", "ann") is None
+    assert len(missing(caplog)) == 1
+
+
+def test_the_writer_survives_a_query_that_cannot_be_encoded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    history = QueryHistory(tmp_path, 10)
+    for one in (info(1), info(2, stats=Stats(rows=1 << 70)), info(3)):
+        history.record(one, "ann")
+    assert eventually(lambda: ids(history) == ["q3", "q1"])
+    written(history, info(4))
+    assert ids(history) == ["q4", "q3", "q1"]
+    assert "the query q2 is missing in the history" in caplog.messages
+
+
+def test_the_writer_survives_any_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    history, write = QueryHistory(tmp_path, 10), QueryHistory._write
+
+    def fail(*_: object) -> None:
+        monkeypatch.setattr(QueryHistory, "_write", write)
+        raise MemoryError
+
+    monkeypatch.setattr(QueryHistory, "_write", fail)
+    history.record(info(1), "ann")
+    assert eventually(lambda: len(missing(caplog)) == 1)
+    written(history, info(2))
+    assert ids(history) == ["q2"]
+
+
+def test_a_read_waits_for_a_locked_file_for_a_moment_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    history, waits = QueryHistory(tmp_path, 10), list[float]()
+    written(history, info(1))
+    connect = sqlite3.connect
+
+    def timed(path: Path, timeout: float) -> sqlite3.Connection:
+        waits.append(timeout)
+        return connect(path, timeout=timeout)
+
+    monkeypatch.setattr(sqlite3, "connect", timed)
+    with closing(connect(tmp_path / FILE_NAME)) as database:
+        database.execute("begin exclusive")
+        assert history.infos(None, 10) == []
+    assert max(waits) <= 1
+
+
+def test_reads_have_two_threads_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, waiting, locked = Loop(), set[str](), threading.Event()
+    reads = Served(loop, PublishedCatalogs(tmp_path), {}, {}).service  # which needs no worker
+
+    def wait(*_: object) -> list[QueryInfo]:
+        waiting.add(threading.current_thread().name)
+        locked.wait(PATIENCE_S)
+        return []
+
+    monkeypatch.setattr(service_module, "_RECORDED_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(reads._history, "infos", wait)
+    asked = [loop.start(reads.recorded_queries(ANN, 10)) for _ in range(8)]
+    try:
+        for one in asked:
+            with pytest.raises(TooBusyError, match="try again"):
+                one.result(PATIENCE_S)
+    finally:
+        locked.set()
+        loop.close()
+    assert len(waiting) == 2
 
 
 def test_a_killed_service_leaves_a_whole_file(tmp_path: Path, processes: None) -> None:  # noqa: ARG001  # it starts one

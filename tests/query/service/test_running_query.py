@@ -173,3 +173,29 @@ def test_a_fault_before_the_statement_is_sent_gives_the_worker_back(monkeypatch:
 
     monkeypatch.setattr(running_query, "encode_parameters", damaged)
     run(test)
+
+
+class Broken:
+    """Traces, or a history, that fail."""
+
+    def over(self, *_: object) -> str:
+        raise ValueError
+
+    record = over
+
+
+@pytest.mark.parametrize("broken", ["traces", "history"])
+def test_a_fault_of_traces_or_of_the_history_costs_no_place(broken: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        history, traces = (Broken(), None) if broken == "history" else (None, Broken())
+        registry, nothing, admission = Registry(10, history), Nothing(), Admission(1, 1, 0, 0)  # type: ignore[arg-type]
+        workers = Workers([PLANNED, FIRST, END], [PLANNED, FIRST, END])
+        shared = ServiceParts(ServiceSettings(), nothing, registry, workers, admission, nothing, nothing, traces)  # type: ignore[arg-type]
+        for _ in range(2):
+            query = await ActiveQuery(shared, Query("SELECT 1"), ANN, Mode.run).begin()
+            assert [bytes(chunk) async for chunk in query] == [b"a"]
+        assert registry.running == []
+        assert [info.state for info in registry.infos(ANN)] == ["finished", "finished"]
+
+    run(test)
+    assert len([record for record in caplog.records if record.exc_info is not None]) == 2

@@ -132,6 +132,12 @@ def test_another_protocol_is_refused() -> None:
         open_traces({**ENDPOINT, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
 
 
+def test_a_variable_that_is_not_valid_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "0")
+    with pytest.raises(SettingsError, match="OpenTelemetry"):
+        open_traces(ENDPOINT)
+
+
 def test_the_standard_variables_name_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_SERVICE_NAME", "lake")
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=uat")

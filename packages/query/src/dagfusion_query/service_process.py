@@ -134,7 +134,7 @@ def open_traces(variables: Mapping[str, str]) -> "Traces | None":
     """Return what sends traces; None if the standard variables of OpenTelemetry name no endpoint, or turn it off.
 
     Raises:
-        SettingsError: The protocol is not `http/protobuf`.
+        SettingsError: The protocol is not `http/protobuf`, or another variable has no value that OpenTelemetry takes.
         MissingExtraError: The extra `otel` is not installed.
     """
     endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
@@ -146,7 +146,10 @@ def open_traces(variables: Mapping[str, str]) -> "Traces | None":
             raise SettingsError(f"{name} must be {_OTLP} for this service, got {protocol!r}")
     with needs("otel", "OTEL_EXPORTER_OTLP_ENDPOINT"):
         from dagfusion_query.service.tracing import Traces  # noqa: PLC0415  # an extra
-    return Traces()
+    try:
+        return Traces()
+    except ValueError as error:
+        raise SettingsError(f"a variable of OpenTelemetry (OTEL_...) is not valid: {error}") from error
 
 
 class JsonFormatter(logging.Formatter):

@@ -240,8 +240,9 @@ class ServiceSettings:
     history_queries: int = setting(
         "DAGFUSION_HISTORY_QUERIES",
         100_000,
-        "The most finished queries in the history, which is a file of the state folder. It has the text of statements, "
-        "but no parameters. 0: none; the last 1,000 queries are listed until the service stops.",
+        "The most finished queries in the history, which is a file of the state folder. It has the text of statements "
+        "and of errors, which may quote parameters and cells. 0: none; the last 1,000 queries are listed until the "
+        "service stops.",
         section="service",
         numbers=range(10_000_001),
     )

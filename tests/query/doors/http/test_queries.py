@@ -1,17 +1,21 @@
 """Queries over HTTP: one's own, with their costs and errors."""
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
 import httpx
 import orjson
 import pytest
+from starlette.responses import Response
 from typer.testing import CliRunner
 
 from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.cli.main import app
 from dagfusion_query.documents.queries import QueryCost
+from dagfusion_query.doors.http import statement_routes
 from dagfusion_query.doors.http.http_door import HttpDoor
+from dagfusion_query.doors.http.requests_and_responses import document
 from dagfusion_query.errors import SqlSyntaxError
 from tests.query.fake_service import FakeService
 
@@ -28,12 +32,12 @@ def ann(tokens: Tokens) -> dict[str, str]:
 
 
 def test_a_query_in_full(client: httpx.Client) -> None:
-    document = client.get("/v1/queries/q2").json()
+    query = client.get("/v1/queries/q2").json()
 
-    assert document["submitted_at"] == "2026-01-02T00:00:00Z"
-    assert (document["user"], document["state"], document["stats"]["rows"]) == ("bob", "failed", 5)
-    assert document["stats"]["scans"] == []
-    assert document["error"] == {"code": "sql_syntax", "message": "syntax error", "line": 1, "column": 2}
+    assert query["submitted_at"] == "2026-01-02T00:00:00Z"
+    assert (query["user"], query["state"], query["stats"]["rows"]) == ("bob", "failed", 5)
+    assert query["stats"]["scans"] == []
+    assert query["error"] == {"code": "sql_syntax", "message": "syntax error", "line": 1, "column": 2}
 
 
 def test_ones_own_queries_only(client: httpx.Client, ann: dict[str, str], tokens: Tokens) -> None:
@@ -78,6 +82,28 @@ def test_the_command_lists_them_with_their_costs(door: HttpDoor, service: FakeSe
     assert (anns["user"], anns["requests_usd"], anns["worker_usd"]) == ("ann", 0.0004, 0.0012)
     page = ["queries", "--url", door.url, "--token", secret, "--before", "2026-01-03T00:00:00+01:00", "--limit", "1"]
     assert "SELECT" in CliRunner().invoke(app, page).stdout
+
+
+def test_the_command_reads_page_after_page(door: HttpDoor, service: FakeService, tokens: Tokens) -> None:
+    for number in range(7):
+        service.remember(f"p{number}", "ann")
+    for number, info in enumerate(service.known.values()):
+        service.known[info.id] = replace(info, ended_at=info.submitted_at + timedelta(seconds=number))
+    service.page = 2
+    everything = ["queries", "--url", door.url, "--token", tokens.create("root", ["*"]), "-F", "jsonl"]
+    for limit, found in ((20, 9), (5, 5)):
+        lines = CliRunner().invoke(app, [*everything, "--limit", str(limit)]).stdout.splitlines()
+        assert [orjson.loads(line)["id"] for line in lines] == [*reversed(service.known)][:found]
+
+
+def test_a_page_is_encoded_in_a_thread(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def encode(value: object) -> Response:
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            asyncio.get_running_loop()
+        return document(value)
+
+    monkeypatch.setattr(statement_routes, "document", encode)
+    assert len(client.get("/v1/queries").json()["queries"]) == 2
 
 
 def test_the_command_needs_a_service(monkeypatch: pytest.MonkeyPatch) -> None:

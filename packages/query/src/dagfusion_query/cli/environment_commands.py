@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dagfusion_query.cost.estimate import Estimate, Prices
     from dagfusion_query.doctor.checks import Fault
     from dagfusion_query.doctor.examination import Diagnosis
+    from dagfusion_query.documents.queries import QueryInfo
 
 FAULTS, NOT_EXAMINED = 1, 2  # exit codes
 _HISTORY = 10_000  # the most queries of an answer
@@ -180,12 +181,10 @@ def _requests(requests: int | None, url: str | None, token: str | None, now: dat
     if url is None:
         return requests or 0, "--requests" if requests is not None else "none: give --requests or --url"
     from dagfusion_query.cost.gathered import counted_requests  # noqa: PLC0415
-    from dagfusion_query.documents.queries import QueriesDocument  # noqa: PLC0415
 
     pool = _service(url, token)
     try:
-        history = pool.document(QueriesDocument, "GET", f"/v1/queries?limit={_HISTORY}")
-        month, queries = counted_requests(history.queries, now)
+        month, queries = counted_requests(_recorded(pool, _HISTORY), now)
     finally:
         pool.close()
     return month, f"{queries:,} queries of {url}"
@@ -208,7 +207,6 @@ def queries(
 
 def _show_queries(limit: int, before: str | None, url: str | None, token: str | None, form: OutputFormat) -> None:
     from dagfusion_query.cli.output import output, query_rows  # noqa: PLC0415
-    from dagfusion_query.documents.queries import QueriesDocument  # noqa: PLC0415
     from dagfusion_query.settings import ClientSettings  # noqa: PLC0415
 
     where = url or ClientSettings.read(os.environ).url
@@ -216,11 +214,26 @@ def _show_queries(limit: int, before: str | None, url: str | None, token: str | 
         raise SettingsError("queries are those of a service: give --url, or set DAGFUSION_URL")
     pool = _service(where, token)
     try:
-        older = "" if before is None else f"&before={quote(before, safe='')}"
-        found = pool.document(QueriesDocument, "GET", f"/v1/queries?limit={limit}{older}")
+        found = _recorded(pool, limit, before)
     finally:
         pool.close()
-    output(form, sys.stdout.buffer).rows(query_rows(found.queries))
+    output(form, sys.stdout.buffer).rows(query_rows(found))
+
+
+def _recorded(pool: "ConnectionPool", limit: int, before: str | None = None) -> "list[QueryInfo]":
+    """Return queries that run and the last that ended. A page may end early, so pages are read until one is empty."""
+    from dagfusion_query.documents.queries import QueriesDocument  # noqa: PLC0415
+
+    found: list[QueryInfo] = []
+    while True:
+        older = "" if before is None else f"&before={quote(before, safe='')}"
+        page = pool.document(QueriesDocument, "GET", f"/v1/queries?limit={limit}{older}").queries
+        found += page
+        ended = [info.ended_at for info in page if info.ended_at is not None]
+        limit -= len(ended)
+        if limit <= 0 or not ended:
+            return found
+        before = ended[-1].isoformat()
 
 
 def _service(url: str, token: str | None) -> "ConnectionPool":

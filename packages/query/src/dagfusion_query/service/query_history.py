@@ -4,17 +4,17 @@ A thread writes the queries that are over, many at once, so that no query waits 
 fails costs history and nothing else. Several services may share a file: each opens it for a batch or a question only.
 """
 
+import itertools
 import logging
 import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import orjson
 
@@ -24,7 +24,10 @@ from dagfusion_query.documents.queries import QueryInfo
 _log = logging.getLogger(__name__)
 
 FILE_NAME = "queries-v1.sqlite"  # the version is that of its table and documents
-_BUSY_TIMEOUT_S = 10
+_DAMAGED = f"{FILE_NAME}.damaged"
+PAGE_BYTES = 4 << 20  # of the statements and error messages of a page
+_WRITE_TIMEOUT_S = 10.0  # that it waits for the others who use the file
+_READ_TIMEOUT_S = 0.5
 _WAITING = 10_000  # queries that wait for the disk; if there are more, they are not kept
 _GATHER_S = 0.2  # from the first query of a batch to its writing
 _CLOSE_TIMEOUT_S = 5.0
@@ -38,6 +41,7 @@ create index if not exists queries_by_owner on queries (owner, ended_us);
 """
 _INSERT = "insert or replace into queries (id, owner, ended_us, document) values (?, ?, ?, ?)"
 _PRUNE = "delete from queries where number <= (select max(number) from queries) - ?"
+Row = tuple[str, str, int, bytes]  # as `_INSERT` takes it
 
 
 class QueryHistory:
@@ -51,7 +55,7 @@ class QueryHistory:
     def __init__(self, folder: Path, most: int) -> None:
         self._path, self._most = folder / FILE_NAME, most
         self._waiting: queue.Queue[tuple[QueryInfo, str] | None] = queue.Queue(_WAITING)
-        self._trouble = ""  # that was logged last
+        self._said: dict[str, str] = {}  # the trouble that was logged last, of reading and of writing
         self._thread: threading.Thread | None = None
 
     def record(self, info: QueryInfo, owner: str) -> None:
@@ -59,15 +63,16 @@ class QueryHistory:
         if not self._most:
             return
         if self._thread is None:
-            self._thread = threading.Thread(target=self._follow, name="dagfusion-query-history", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._follow, name="dagfusion-query-history", daemon=True)
+            thread.start()
+            self._thread = thread
         try:
             self._waiting.put_nowait((info, owner))
         except queue.Full:
-            self._warn("the disk is too slow for it")
+            self._warn("write", "the disk is too slow for it")
 
     def infos(self, owner: str | None, limit: int, before: datetime | None = None) -> list[QueryInfo]:
-        """Return queries, the last ended first.
+        """Return queries, the last ended first; fewer than there are if their texts have many bytes, see `page`.
 
         Args:
             owner: Whose; None for all.
@@ -75,16 +80,12 @@ class QueryHistory:
             before: They ended before this time.
         """
         ended_us = None if before is None else _microseconds(before)
-        documents = self._select(
-            "where (?1 is null or owner = ?1) and (?2 is null or ended_us < ?2) order by ended_us desc limit ?3",
-            (owner, ended_us, limit),
-        )
-        return [codec.read(QueryInfo, document) for document in documents]
+        return self._select({"owner = ?": owner, "ended_us < ?": ended_us}, limit)
 
     def info(self, query_id: str, owner: str | None) -> QueryInfo | None:
         """Return a query with this id; None if there is none of this owner."""
-        documents = self._select("where id = ?1 and (?2 is null or owner = ?2)", (query_id, owner))
-        return codec.read(QueryInfo, documents[0]) if documents else None
+        found = self._select({"id = ?": query_id, "owner = ?": owner}, 1)
+        return found[0] if found else None
 
     def close(self) -> None:
         """Write what waits, but take no longer than some seconds."""
@@ -92,16 +93,27 @@ class QueryHistory:
             try:
                 self._waiting.put(None, timeout=_CLOSE_TIMEOUT_S)
             except queue.Full:
-                self._warn("the disk is too slow for it")
+                self._warn("write", "the disk is too slow for it")
             self._thread.join(_CLOSE_TIMEOUT_S)
 
-    def _select(self, condition: str, values: Sequence[Any]) -> list[Any]:
+    def _select(self, conditions: Mapping[str, str | int | None], limit: int) -> list[QueryInfo]:
+        """Return a page of the queries for which the conditions with a value hold."""
         if not self._most or not self._path.exists():
             return []
-        rows: list[tuple[bytes]] = []
-        with self._troubles(), self._opened() as database:
-            rows = database.execute(f"select document from queries {condition}", values).fetchall()
-        return [orjson.loads(document) for (document,) in rows]
+        wanted = {condition: value for condition, value in conditions.items() if value is not None}
+        where = f"where {' and '.join(wanted)}" if wanted else ""
+        statement = f"select document from queries {where} order by ended_us desc"  # texts of this module
+        found: list[QueryInfo] = []
+        with self._troubles("read"), self._opened(_READ_TIMEOUT_S) as database:
+            found += page(self._readable(database.execute(statement, [*wanted.values()])), limit)
+        return found
+
+    def _readable(self, rows: Iterable[tuple[bytes]]) -> Iterator[QueryInfo]:
+        for (document,) in rows:
+            try:
+                yield codec.read(QueryInfo, orjson.loads(document))
+            except ValueError as error:  # damaged, or of a newer service
+                self._warn("read", f"one cannot be read: {error}")
 
     def _follow(self) -> None:
         """Write batch after batch, until there is None in one."""
@@ -115,40 +127,72 @@ class QueryHistory:
                 except queue.Empty:
                     break
             is_last = batch[-1] is None
-            if rows := [_row(*one) for one in batch if one is not None]:
-                self._write(rows)
+            try:
+                if rows := _rows([one for one in batch if one is not None]):
+                    self._write(rows)
+            except Exception:  # noqa: BLE001  # whatever it is, the next batch may be written
+                _log.exception("queries are missing in the history %s", self._path)
 
-    def _write(self, rows: Sequence[tuple[str, str, int, bytes]]) -> None:
-        with self._troubles():
-            with self._opened() as database, database:
-                database.executemany(_INSERT, rows)
-                database.execute(_PRUNE, (self._most,))
-            self._trouble = ""
+    def _write(self, rows: Sequence[Row]) -> None:
+        with self._troubles("write"):
+            try:
+                self._insert(rows)
+            except sqlite3.DatabaseError as error:
+                if type(error) is not sqlite3.DatabaseError:  # its subclasses are other faults
+                    raise
+                self._warn("write", f"{error}; the file is put aside as {_DAMAGED}")
+                self._path.replace(self._path.with_name(_DAMAGED))
+                self._insert(rows)
+            self._said.pop("write", None)
+
+    def _insert(self, rows: Sequence[Row]) -> None:
+        with self._opened(_WRITE_TIMEOUT_S) as database, database:
+            database.executemany(_INSERT, rows)
+            database.execute(_PRUNE, (self._most,))
 
     @contextmanager
-    def _troubles(self) -> Iterator[None]:
-        """Log what fails, and go on; a file that is no database is replaced."""
+    def _troubles(self, work: str) -> Iterator[None]:
+        """Log what fails, and go on."""
         try:
             yield
         except (OSError, sqlite3.Error) as error:
-            self._warn(str(error))
-            if type(error) is sqlite3.DatabaseError:  # its subclasses are other faults
-                self._path.unlink(missing_ok=True)
+            self._warn(work, str(error))
 
     @contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
+    def _opened(self, timeout_s: float) -> Iterator[sqlite3.Connection]:
         self._path.touch(_OWNER_ONLY)
-        with closing(sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S)) as database:
+        with closing(sqlite3.connect(self._path, timeout=timeout_s)) as database:
             database.executescript(_TABLE)
             yield database
 
-    def _warn(self, trouble: str) -> None:
-        if trouble != self._trouble:
-            self._trouble = trouble
+    def _warn(self, work: str, trouble: str) -> None:
+        if trouble != self._said.get(work):
+            self._said[work] = trouble
             _log.warning("queries are missing in the history %s: %s", self._path, trouble)
 
 
-def _row(info: QueryInfo, owner: str) -> tuple[str, str, int, bytes]:
+def page(infos: Iterable[QueryInfo], limit: int) -> list[QueryInfo]:
+    """Return the first queries: at most `limit`, and none after their texts have `PAGE_BYTES`."""
+    found, size = list[QueryInfo](), 0
+    for info in itertools.islice(infos, limit):
+        found.append(info)
+        size += len(info.sql.encode()) + (0 if info.error is None else len(info.error.message.encode()))
+        if size >= PAGE_BYTES:
+            break
+    return found
+
+
+def _rows(queries: Iterable[tuple[QueryInfo, str]]) -> list[Row]:
+    rows = list[Row]()
+    for info, owner in queries:
+        try:
+            rows.append(_row(info, owner))
+        except Exception:  # noqa: BLE001  # one that cannot be encoded must not cost the others
+            _log.exception("the query %s is missing in the history", info.id)
+    return rows
+
+
+def _row(info: QueryInfo, owner: str) -> Row:
     """Return a query's row; the scans, of which there may be many, are left out."""
     kept = replace(info, stats=replace(info.stats, scans=()))
     return info.id, owner, _microseconds(info.ended_at or info.submitted_at), codec.encode(kept)

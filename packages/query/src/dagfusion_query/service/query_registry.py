@@ -147,7 +147,10 @@ class Registry:
         if len(sql) > _REMEMBERED_SQL:
             entry.update(sql=f"{sql[:_REMEMBERED_SQL]} ... ({len(sql):,} characters)")
         if self._history is not None:
-            self._history.record(entry.info, entry.caller.owner)
+            try:
+                self._history.record(entry.info, entry.caller.owner)
+            except Exception:  # noqa: BLE001  # the query is over nevertheless
+                _log.exception("the query %s is missing in the history", entry.info.id)
         self._over[entry.info.id] = RegisteredQuery(entry.info, entry.caller)
         while len(self._over) > self._finished:
             self._over.popitem(last=False)

@@ -336,15 +336,25 @@ class ActiveQuery:
             state = State.cancelled if isinstance(error, QueryCancelledError) else State.failed
             said = Failure.of(error)
         self._entry.update(state=state, error=said)
+        try:
+            self._trace()
+            is_answer = self._mode is Mode.run  # what only plans is kept when it failed
+            self._shared.registry.close(self._entry, keep=is_answer or error is not None)
+            if is_answer:
+                self._shared.metrics.over(self._entry.info)
+        finally:
+            if self._place is not None:
+                self._shared.admission.leave(self._place, now - self._began if self._began else None)
+
+    def _trace(self) -> None:
+        """Send the query's trace; a fault costs the trace only."""
         if (traces := self._shared.traces) is not None:
-            context, mode = self._query.trace, self._mode.value
-            self._entry.update(trace_id=traces.over(self._entry.info, context, mode, self._planned_s))
-        is_answer = self._mode is Mode.run  # what only plans is kept when it failed
-        self._shared.registry.close(self._entry, keep=is_answer or error is not None)
-        if is_answer:
-            self._shared.metrics.over(self._entry.info)
-        if self._place is not None:
-            self._shared.admission.leave(self._place, now - self._began if self._began else None)
+            try:
+                trace_id = traces.over(self._entry.info, self._query.trace, self._mode.value, self._planned_s)
+            except Exception:  # noqa: BLE001  # of a library
+                _log.exception("the query %s has no trace", self.id)
+            else:
+                self._entry.update(trace_id=trace_id)
 
     def _statement(self) -> Statement:
         query, settings, wanted = self._query, self._shared.settings, self._query.limit_rows

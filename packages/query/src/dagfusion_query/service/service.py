@@ -3,8 +3,9 @@
 import asyncio
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
 
@@ -22,6 +23,7 @@ from dagfusion_query.errors import (
     QueryError,
     ServiceUnavailableError,
     StatementTooLongError,
+    TooBusyError,
     UnauthenticatedError,
     UnknownQueryError,
 )
@@ -30,7 +32,7 @@ from dagfusion_query.returned_values import TableDiff, TableGeneration
 from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.metrics import CloudWatch, Metrics
 from dagfusion_query.service.past_finder import PastFinder
-from dagfusion_query.service.query_history import QueryHistory
+from dagfusion_query.service.query_history import QueryHistory, page
 from dagfusion_query.service.query_registry import FINISHED, DescribedStatements, Query, Registry, sources
 from dagfusion_query.service.running_query import ActiveQuery, ServiceParts
 from dagfusion_query.service.worker_pool import Pool
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 
 _DRAIN_LOOK_S = 0.02
 _HISTORIES = 2  # at a time: a database that is slow must not take all threads
+_RECORDED_TIMEOUT_S = 5.0
+T = TypeVar("T")
 
 
 class Service:
@@ -77,6 +81,7 @@ class Service:
             s, environments, self._registry, self._pool, admission, self._metrics, self._past, traces
         )
         self._histories = asyncio.Semaphore(_HISTORIES)
+        self._readers = ThreadPoolExecutor(_HISTORIES, "dagfusion-history")  # of the history of queries
         self._stopping = True
         self.loop: asyncio.AbstractEventLoop
 
@@ -99,6 +104,7 @@ class Service:
         await self._drained(self._settings.cancel_grace_s + 1.0)
         self._past.close()
         await self._pool.close()
+        self._readers.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self._history.close)
         if (traces := self._shared.traces) is not None:
             await asyncio.to_thread(traces.close)
@@ -175,11 +181,12 @@ class Service:
 
         Raises:
             UnknownQueryError: The caller has no query with this id.
+            TooBusyError: The history does not answer in time.
         """
         try:
             return self._registry.info(query_id, caller)
         except UnknownQueryError:
-            found = await asyncio.to_thread(self._history.info, query_id, _history_of(caller))
+            found = await self._recorded(lambda: self._history.info(query_id, _history_of(caller)))
             if found is None:
                 raise
             return found
@@ -189,15 +196,18 @@ class Service:
 
         Args:
             caller: The caller of the request.
-            limit: The most that are over.
+            limit: The most that are over; there are fewer if their texts have many bytes, see `query_history.page`.
             before: Only queries that ended before this time; None for all, with those that run.
+
+        Raises:
+            TooBusyError: The history does not answer in time.
         """
-        recorded = await asyncio.to_thread(self._history.infos, _history_of(caller), limit, before)
+        recorded = await self._recorded(lambda: self._history.infos(_history_of(caller), limit, before))
         known = self._registry.infos(caller)
         running = [info for info in known if info.ended_at is None and before is None]
         ended = {info.id: info for info in recorded}
         ended |= {info.id: info for info in known if _ended_before(info, before)}
-        return running + sorted(ended.values(), key=_end, reverse=True)[:limit]
+        return running + page(sorted(ended.values(), key=_end, reverse=True), limit)
 
     def recheck(self, check: Callable[[Caller], None]) -> None:
         """End the queries of those who may not ask any more.
@@ -256,6 +266,14 @@ class Service:
 
     def _configuration(self) -> Configuration:
         return dataclasses.replace(self._configured, environments=sources(self._environments, ALL))
+
+    async def _recorded(self, read: Callable[[], T]) -> T:
+        """Ask the history in one of its threads, which are few: its file may be locked or slow."""
+        try:
+            async with asyncio.timeout(_RECORDED_TIMEOUT_S):
+                return await asyncio.get_running_loop().run_in_executor(self._readers, read)
+        except TimeoutError:
+            raise TooBusyError("the history of queries does not answer in time: try again in a moment") from None
 
     async def _drained(self, limit_s: float) -> None:
         """Wait for the queries that run, but no longer than this."""

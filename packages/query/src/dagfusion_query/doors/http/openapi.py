@@ -21,6 +21,7 @@ from dagfusion_query.returned_values import TableDiff
 Document = Mapping[str, Any]
 
 _OPEN: Sequence[Document] = ()
+_MOST_QUERIES = "The most that are over; there are fewer if their statements and error messages have 4 MiB."
 _SQL_ERRORS = (400, 401, 403, 410, 413, 415, 422, 429, 499, 500, 503, 504, 507)
 
 
@@ -61,7 +62,7 @@ def _paths() -> Document:
         },
         "/v1/queries": {
             "parameters": [
-                _query("limit", {"type": "integer", "minimum": 0, "maximum": 10_000, "default": 1000}, "The most."),
+                _query("limit", {"type": "integer", "minimum": 0, "maximum": 10_000, "default": 1000}, _MOST_QUERIES),
                 _query(
                     "before",
                     {"type": "string", "format": "date-time"},
@@ -72,12 +73,14 @@ def _paths() -> Document:
                 "listQueries",
                 "The caller's queries that run, and those that are over, the last ended first",
                 "Queries",
-                errors=(400, 401, 403),
+                errors=(400, 401, 403, 429),
             ),
         },
         "/v1/queries/{id}": {
             "parameters": [_path("id", "From the header DagFusion-Query-Id.")],
-            "get": _operation("getQuery", "One query, its cost and its error", "QueryInfo", errors=(401, 403, 404)),
+            "get": _operation(
+                "getQuery", "One query, its cost and its error", "QueryInfo", errors=(401, 403, 404, 429)
+            ),
             "delete": _operation("cancelQuery", "Cancel a query", "QueryInfo", errors=(401, 403, 404)),
         },
         "/v1/tables": {

@@ -154,7 +154,8 @@ class QueryRoutes:
         limit = number(request, "limit", QUERIES, QUERIES_LIMIT)
         before = request.query_params.get("before")
         ended = None if before is None else _moment(before)
-        return document(QueriesDocument(await self._service.recorded_queries(caller_of(request), limit, ended)))
+        found = await self._service.recorded_queries(caller_of(request), limit, ended)
+        return await asyncio.to_thread(document, QueriesDocument(found))  # it may have megabytes
 
     async def show(self, request: Request) -> Response:
         """Return what is known of one query, its error too."""
