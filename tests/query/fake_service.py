@@ -62,7 +62,7 @@ class FakeStream(ActiveQuery):
 
     @property
     def is_complete(self) -> bool:
-        """True if what there is came as one piece."""
+        """True if the result has one chunk at most."""
         return self._is_whole
 
     @property

@@ -131,7 +131,7 @@ def test_a_query_does_not_wait_for_the_disk(tmp_path: Path) -> None:
     other = QueryHistory(tmp_path, 10)
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as database:
         database.execute("begin exclusive")
-        other.record(info(2), "ann")  # while nobody can write
+        other.record(info(2), "ann")  # while the file is locked
         database.rollback()
     closed(other)
     assert ids(other) == ["q2", "q1"]

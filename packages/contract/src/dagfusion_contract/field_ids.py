@@ -1,6 +1,6 @@
 """Iceberg's ids of fields: those of the query service's Iceberg catalog, and those that files may have. Pure.
 
-The id of a field is a hash of its path. So whoever writes a file needs to know nothing of the table or of other files,
+The id of a field is a hash of its path. So a writer needs to read neither the table nor its other files,
 and a column that is dropped and added again has its id again.
 """
 

@@ -22,7 +22,7 @@ def private_folder(folder: Path, *, owner: int) -> Path:
     It lies in `folder`, or in the system's temporary folder where that path is too long or not plain.
 
     Raises:
-        HomeError: The temporary folder belongs to somebody else.
+        HomeError: The temporary folder belongs to another user.
     """
     sockets = _location(folder)
     sockets.mkdir(mode=0o700, exist_ok=True)

@@ -231,7 +231,7 @@ class Handle:
         try:
             return await self._next()
         except asyncio.CancelledError:
-            self._start_drain()  # if it was stopped, somebody has to read on
+            self._start_drain()  # of a stopped statement: the remaining messages are read all the same
             raise
         finally:
             self._reading = False
@@ -259,7 +259,7 @@ class Handle:
         self._released(self, is_warm)
 
     def stop(self, error: QueryError) -> None:
-        """End the statement; whoever waits for a message gets this error."""
+        """End the statement; `next` raises this error, also where it waits already."""
         if self._error is not None or not self.life.is_leased:
             return
         self._error = error

@@ -193,7 +193,7 @@ class WorkerProcess:
         self._clear()
         try:
             self._loop.call_soon_threadsafe(self._exit, code)
-        except RuntimeError:  # the loop was closed before: nobody is there to hear
+        except RuntimeError:  # the event loop is closed: nothing waits for this any more
             return
 
     def _exit(self, code: int) -> None:
