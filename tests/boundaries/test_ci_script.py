@@ -1,0 +1,56 @@
+"""`.ci/run` fails when anything that it runs fails, and only then; whatever happens, it stops the Docker daemon."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.usefixtures("processes")
+
+COMMANDS = {"pip": "bin", "uv": "bin", "browser.sh": ".ci", "containers.sh": ".ci"}
+# Writes down how it was called, and fails when it is the command that `FAILS` names.
+COMMAND = """#!/bin/sh
+call="$(basename "$0") $*${TOX_SKIP_ENV:+ without $TOX_SKIP_ENV}"
+echo "$call" >>"$CALLS"
+[ "$call" != "$FAILS" ]
+"""
+CHECKS, TESTS = "uv run tox without tests", "uv run tox without lint|types|docs"
+
+
+@pytest.fixture
+def project(root: Path, tmp_path: Path) -> Path:
+    for name, folder in COMMANDS.items():
+        path = tmp_path / folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(COMMAND)
+        path.chmod(0o755)
+    shutil.copy(root / ".ci/run", tmp_path / ".ci/run")
+    return tmp_path
+
+
+def run(project: Path, fails: str = "") -> tuple[int, list[str]]:
+    """Return the exit code of `.ci/run`, and the commands that it ran."""
+    calls = project / "calls"
+    environment = {"PATH": f"{project / 'bin'}:{os.environ['PATH']}", "CALLS": str(calls), "FAILS": fails}
+    process = subprocess.run(["bash", ".ci/run"], cwd=project, env=environment, check=False, capture_output=True)  # noqa: S607
+    return process.returncode, calls.read_text().splitlines()
+
+
+def test_all_passes(project: Path) -> None:
+    code, calls = run(project)
+    assert code == 0
+    assert {CHECKS, TESTS, "containers.sh start"} < set(calls)
+    assert calls[-1] == "containers.sh stop"
+
+
+@pytest.mark.parametrize("fails", ["pip install --quiet uv", "browser.sh ", "containers.sh start", CHECKS, TESTS])
+def test_one_command_fails(project: Path, fails: str) -> None:
+    code, calls = run(project, fails)
+    assert code != 0
+    assert (calls[-1] == "containers.sh stop") == (fails != "pip install --quiet uv")  # before the daemon is started
+
+
+def test_the_tests_run_when_a_check_fails(project: Path) -> None:
+    assert TESTS in run(project, CHECKS)[1]
