@@ -25,10 +25,10 @@ import dagfusion_pipeline.errors
 import dagfusion_query
 import dagfusion_query.errors
 import dagfusion_stack.errors
-from dagfusion_contract.setting_declarations import declared, names
+from dagfusion_contract.setting_declarations import declared
 from dagfusion_pipeline.environment import Credentials, Environment
 from dagfusion_query.cli.main import COMMANDS, app
-from dagfusion_query.config_file import ENVIRONMENT_KEYS
+from dagfusion_query.config_file import ENVIRONMENT_KEYS, SERVICE_KEYS
 from dagfusion_query.doors.http.openapi import describe
 from dagfusion_query.service_settings import ConfigSettings, EnvironmentSettings, ServiceSettings
 from dagfusion_query.settings import ENGINE_SETTINGS, ClientSettings, Settings
@@ -115,7 +115,7 @@ def shown_field(field: Any) -> str:
 
 def keys_list() -> str:
     """Return the keys of the tables of `dagfusion.toml`."""
-    tables = {"[service]": names(ServiceSettings), "[engine]": ENGINE_SETTINGS, "[environments.NAME]": ENVIRONMENT_KEYS}
+    tables = {"[service]": SERVICE_KEYS, "[engine]": ENGINE_SETTINGS, "[environments.NAME]": ENVIRONMENT_KEYS}
     return table(
         ("Table", "Keys"), ([f"`{name}`", ", ".join(f"`{key}`" for key in keys)] for name, keys in tables.items())
     )

@@ -18,8 +18,8 @@ from dagfusion_query.service_settings import ConfigSettings, EnvironmentSettings
 from dagfusion_query.setting_values import read_values
 from dagfusion_query.settings import ENGINE_SETTINGS, ClientSettings, Settings
 
-TABLES = {"service": ServiceSettings, "engine": Settings}
-IN_FILES = [(section, known) for section, kind in TABLES.items() for known in declared(kind, section)]
+TABLES = [("service", ServiceSettings), ("service", Settings), ("engine", Settings)]
+IN_FILES = [(section, known) for section, kind in TABLES for known in declared(kind, section)]
 NUMBERS = [
     (section, known)
     for section, known in IN_FILES
@@ -170,3 +170,18 @@ def test_options_are_settings_with_their_meaning() -> None:
 
 def test_the_engines_settings_are_a_part_of_all() -> None:
     assert {*ENGINE_SETTINGS} < {*names(Settings)}
+
+
+@pytest.mark.parametrize(
+    ("variables", "embedded", "service"),
+    [
+        ({"HOME": "/home/ada"}, "/home/ada/.cache/dagfusion", ".dagfusion/service"),
+        ({"DAGFUSION_HOME": "/stack"}, None, "/stack/service"),
+        ({"DAGFUSION_STATE_DIR": "/state", "HOME": "/home/ada"}, "/state", "/state"),
+        ({"DAGFUSION_STATE_DIR": "none", "HOME": "/home/ada"}, None, None),
+    ],
+)
+def test_one_rule_places_the_state(variables: dict[str, str], embedded: str | None, service: str | None) -> None:
+    settings = Settings.read(variables)
+    folders = [settings.state_folder(), settings.state_folder(of_service=True)]
+    assert folders == [None if folder is None else Path(folder) for folder in (embedded, service)]

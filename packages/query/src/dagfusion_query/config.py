@@ -17,7 +17,7 @@ from dagfusion_query.errors import SettingsError
 from dagfusion_query.secrets_manager import reference_in
 from dagfusion_query.service_settings import ConfigSettings, EnvironmentSettings, ServiceSettings
 from dagfusion_query.setting_values import read_values
-from dagfusion_query.settings import HOME, NO_STATE, Settings, check_environment_name, default_region, listed
+from dagfusion_query.settings import Settings, check_environment_name, default_region, listed
 
 _PRIVATE = 0o700
 # A key's parts belong together: where one source gives a key, no other completes it.
@@ -105,7 +105,7 @@ def read_config(
     variables = {name: value for name, value in variables.items() if value != ""}
     document = read_document(variables, file)
     service = ServiceSettings.read(variables, document.service)
-    state_dir = _state_dir(variables, service)
+    state_dir = _state_dir(variables, document)
     engine = read_values(
         [*declared(Settings, "engine"), declaration(Settings, "metadata_keys")], variables, document.engine
     )
@@ -139,7 +139,7 @@ def read_tokens_file(variables: Mapping[str, str], *, file: Path | None = None) 
     variables = {name: value for name, value in variables.items() if value != ""}
     document = read_document(variables, file)
     service = ServiceSettings.read(variables, document.service)
-    return _tokens_file(service, _state_dir(variables, service))
+    return _tokens_file(service, _state_dir(variables, document))
 
 
 def _tokens_file(service: ServiceSettings, state_dir: Path) -> Path | SecretReference:
@@ -148,12 +148,12 @@ def _tokens_file(service: ServiceSettings, state_dir: Path) -> Path | SecretRefe
     return state_dir / "tokens.json" if service.tokens is None else Path(service.tokens).expanduser()
 
 
-def _state_dir(variables: Mapping[str, str], service: ServiceSettings) -> Path:
-    folder = service.state_dir
-    if folder == NO_STATE:
+def _state_dir(variables: Mapping[str, str], document: Document) -> Path:
+    known = [declaration(Settings, "home"), declaration(Settings, "state_dir")]
+    folder = Settings(**read_values(known, variables, document.service)).state_folder(of_service=True)
+    if folder is None:
         raise SettingsError("DAGFUSION_STATE_DIR must be a folder for the service: its workers read the catalog there")
-    home = Path(variables.get("DAGFUSION_HOME", HOME))
-    return (Path(folder).expanduser() if folder else home / "service").absolute()
+    return folder.absolute()
 
 
 def _names(

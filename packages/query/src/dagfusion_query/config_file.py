@@ -12,12 +12,14 @@ from dagfusion_contract.secret_reference import is_reference
 from dagfusion_contract.setting_declarations import declared, names
 from dagfusion_query.errors import SettingsError
 from dagfusion_query.service_settings import ConfigSettings, EnvironmentSettings, ServiceSettings
-from dagfusion_query.settings import ENGINE_SETTINGS
+from dagfusion_query.settings import ENGINE_SETTINGS, Settings
 
 FILE_NAME = "dagfusion.toml"
 # The keys of an environment. As variables they are DAGFUSION_<NAME>_<KEY>, in upper case.
 ENVIRONMENT_KEYS = names(EnvironmentSettings)
-_SERVICE_PATHS = tuple(field.name for field in declared(ServiceSettings) if field.metadata["is_path"])
+_OF_SERVICE = (*declared(ServiceSettings), *declared(Settings, "service"))
+SERVICE_KEYS = tuple(field.name for field in _OF_SERVICE)
+_SERVICE_PATHS = tuple(field.name for field in _OF_SERVICE if field.metadata["is_path"])
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -26,7 +28,7 @@ class Document:
     """The file's tables, checked; relative paths are relative to the file's folder.
 
     Attributes:
-        service: `[service]`, by field of `ServiceSettings`.
+        service: `[service]`, by field of `ServiceSettings`, or of `Settings`.
         engine: `[engine]`, by field of `Settings`.
         environments: `[environments.<name>]`, by key.
     """
@@ -67,7 +69,7 @@ class _Reader:
 
     def document(self, parsed: Mapping[str, Any]) -> Document:
         self._check(parsed, ("service", "engine", "environments"), "has no table or key")
-        service = self._table(parsed, "service", names(ServiceSettings))
+        service = self._table(parsed, "service", SERVICE_KEYS)
         engine = self._table(parsed, "engine", ENGINE_SETTINGS)
         environments = parsed.get("environments", {})
         if not isinstance(environments, dict):

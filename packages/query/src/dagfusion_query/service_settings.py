@@ -129,14 +129,6 @@ class ServiceSettings:
     flight_address: str = setting(
         "DAGFUSION_FLIGHT_ADDRESS", "127.0.0.1:8081", "Host and port of Arrow Flight SQL.", section="service"
     )
-    state_dir: str | None = setting(
-        "DAGFUSION_STATE_DIR",
-        None,
-        "The state folder: catalog snapshots, which the workers read, and access tokens.",
-        section="service",
-        shown="`service` in `DAGFUSION_HOME`",
-        is_path=True,
-    )
     iceberg_snapshot_hours: float = setting(
         "DAGFUSION_ICEBERG_SNAPSHOT_HOURS",
         24.0,

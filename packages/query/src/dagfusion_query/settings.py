@@ -17,7 +17,7 @@ from dagfusion_contract.uri import is_folder
 from dagfusion_query.errors import SettingsError
 from dagfusion_query.setting_values import check_pair, read_values
 
-NO_STATE = "none"  # as DAGFUSION_STATE_DIR: keep no snapshots
+NO_STATE = "none"  # as DAGFUSION_STATE_DIR: keep nothing
 ENVIRONMENTS = ("local", "uat", "prod")
 METADATA_KEYS = ",".join(places.METADATA_KEYS)
 HOME = ".dagfusion"
@@ -65,8 +65,11 @@ class Settings:
     state_dir: str | None = setting(
         "DAGFUSION_STATE_DIR",
         None,
-        "The folder of catalog snapshots, which later processes load. `none` stores no snapshots.",
-        shown="a folder in the user's cache folder",
+        "The state folder: catalog snapshots, which later processes and the workers of a service load. A service also "
+        "keeps access tokens and finished queries there. `none`, for all but a service, keeps nothing.",
+        section="service",
+        shown="of a service, `service` in `DAGFUSION_HOME`; else `dagfusion` in the user's cache folder",
+        is_path=True,
     )
     metadata_keys: str = setting(
         "DAGFUSION_METADATA_KEYS",
@@ -188,6 +191,18 @@ class Settings:
             ("AWS_SECRET_ACCESS_KEY", values.get("secret_access_key")),
         )
         return cls(**values, is_local_stack=bool(stack), cache_dir=_cache_dir(variables))
+
+    def state_folder(self, *, of_service: bool = False) -> Path | None:
+        """Return the folder for what later processes use: `state_dir`, or its default; None to keep nothing.
+
+        Args:
+            of_service: Whether a service asks. Its tokens must not be in a cache, which may be deleted at any time.
+        """
+        if self.state_dir is not None:
+            return None if self.state_dir == NO_STATE else Path(self.state_dir).expanduser()
+        if of_service:
+            return Path(self.home, "service")
+        return None if self.cache_dir is None else Path(self.cache_dir, "dagfusion")
 
 
 @dataclass(frozen=True)

@@ -47,12 +47,10 @@ def snapshot_folder(settings: Settings, event_log: EventLog) -> Path | None:
     Raises:
         EventLogError: The event log cannot be read.
     """
-    if settings.state_dir is not None:
-        return None if settings.state_dir == NO_STATE else Path(settings.state_dir)
-    if settings.cache_dir is None:
-        return None
+    ours = settings.state_folder()
+    if ours is None or settings.state_dir is not None:
+        return ours
     what = (event_log.identity(), settings.environment, settings.metadata_keys)
-    ours = Path(settings.cache_dir, "dagfusion")
     folder = ours / hashlib.sha256("\x00".join(what).encode()).hexdigest()[:16]
     try:
         ours.parent.mkdir(parents=True, exist_ok=True)

@@ -269,8 +269,5 @@ def _has_digest(stored: bytes) -> bool:
 def _folders(settings: Settings, name: str, folder: str | None) -> Iterator[Path]:
     if folder is not None:
         yield Path(folder).expanduser()
-    elif settings.state_dir is not None:
-        if settings.state_dir != NO_STATE:
-            yield Path(settings.state_dir, name)
-    elif settings.cache_dir is not None:
-        yield Path(settings.cache_dir, "dagfusion", name)
+    elif (state := settings.state_folder()) is not None:
+        yield state / name
