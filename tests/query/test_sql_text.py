@@ -6,8 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dagfusion_query.doors.flight.flight_statements import parameters
-from dagfusion_query.engine.datafusion_errors import position_of
-from dagfusion_query.sql_text import TokenKind, check_text, qualified, quoted, tokens, unquoted, with_select
+from dagfusion_query.sql_text import (
+    Position,
+    TokenKind,
+    check_text,
+    names,
+    position_of,
+    qualified,
+    quoted,
+    tokens,
+    unquoted,
+    with_select,
+)
 from tests.tiers import examples
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=8)
@@ -66,6 +76,35 @@ def test_tokens_leave_nothing_out(sql: str) -> None:
         assert sql.startswith(token.text, token.start)
         end = token.start + len(token.text)
     assert not sql[end:].strip()
+
+
+@pytest.mark.parametrize(
+    ("sql", "name", "expected"),
+    [
+        ("select naem from t", "naem", (1, 8)),
+        ("select 'naem', -- naem\n/* naem */ $$naem$$,\n  NAEM from t", "naem", (3, 3)),
+        ("select npi as nip from t\nwhere nip = 1", "nip", (2, 7)),
+        ("select o.nam, nam from t o", "o.nam", (1, 8)),
+        ("select o.nam, nam from t o", "nam", (1, 15)),
+        ('select "Nam", nam from t', '"Nam"', (1, 8)),
+        ('select "a""b. c" from t', '"a""b. c"', (1, 8)),
+        ('select * from "s" . "raw Org"', "s.raw Org", (1, 15)),
+        ("select 1 from s.nowhere where s.nowhere.x = 1", "s.nowhere", (1, 15)),
+        ("select straße, größe from t", "größe", (1, 16)),
+        ("select *", "nothing", None),
+        ("select 'never ended nam", "nam", None),
+        ("", "nam", None),
+    ],
+)
+def test_position(sql: str, name: str, expected: tuple[int, int] | None) -> None:
+    assert position_of(sql, name) == (expected and Position(*expected))
+
+
+def test_names() -> None:
+    assert names('SELECT "A""b", f(`C`) FROM S."T" -- none\n WHERE x = \'none\' AND y = $none') == {
+        *("select", "from", "where", "and"),
+        *('A"b', "f", "C", "s", "T", "x", "y"),
+    }
 
 
 def test_names_of_several_parts() -> None:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dagfusion_query.engine.constant_faults import read_in_context
-from dagfusion_query.engine.list_faults import may_merge_lists
+from dagfusion_query.sql_text import may_negate_lists
 from tests.tiers import examples
 
 ROWS = pa.table({"x": [None, 1, 2, 3, 5], "y": [None, 1, 2, None, 0]})
@@ -106,7 +106,7 @@ def test_any_lists(table: Any, rows: duckdb.DuckDBPyConnection, condition: str) 
     [*((condition, True) for condition in NEEDED), ("x NOT IN (1, 2) AND y IS NOT NULL", False)],
 )
 def test_few_statements_are_looked_into(condition: str, *, may_merge: bool) -> None:
-    assert may_merge_lists(f"SELECT x FROM t WHERE {condition}") is may_merge
+    assert may_negate_lists(f"SELECT x FROM t WHERE {condition}") is may_merge
 
 
 def test_other_lists_prune_files(table: Any) -> None:
@@ -133,5 +133,5 @@ def test_a_statement_without_such_lists_is_left_alone(tmp_path: Path, condition:
     sql = f"SELECT x FROM t a WHERE {condition}"
     frame = context.sql(sql)
 
-    assert may_merge_lists(sql)
+    assert may_negate_lists(sql)
     assert read_in_context(frame, context) is frame

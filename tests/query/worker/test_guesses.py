@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dagfusion_query.worker.messages import HEADER, Configuration, Kind, Message
 from dagfusion_query.worker.statements import Statements
 from tests.query.engine.conftest import Lake
-from tests.query.worker.test_redact import SETTINGS
+from tests.query.test_redact import SETTINGS
 from tests.tiers import examples
 
 TABLE = "local_silver_tax_id.orgs"

@@ -1,13 +1,17 @@
-"""SQL as text: checks its characters, quotes names, tokenizes DataFusion's dialect, adds a missing SELECT. Pure.
+"""SQL as text: checks its characters, tokenizes DataFusion's dialect, quotes and finds names, adds a SELECT. Pure.
 
 `FROM t WHERE x > 1` is `SELECT * FROM t WHERE x > 1`, as in DuckDB. DataFusion parses `FROM t`, and gives it no
 columns.
+
+The functions whose names begin with `may_` search the text with one regular expression instead of reading its tokens.
+They are cheap checks before the plan is taken apart: they may be True for what stands in a string or a comment.
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -39,6 +43,32 @@ _BARE_FROM = re.compile(
     r"(?:^|[()/;\n]|\b(?:UNION|EXCEPT|INTERSECT|ALL|DISTINCT|NAME|EXPLAIN|ANALYZE|VERBOSE|TREE|INDENT))[ \t\r]*FROM\b",
     re.IGNORECASE,
 )
+_NAME_PART = re.compile(r'"((?:[^"]|"")*)"|([^."]+)')
+_PLAIN_COLUMN = re.compile(r"([a-z_][a-z_0-9]*\.)+[A-Za-z_]\w*", re.ASCII)
+MINUTE = r"\d{4}-\d\d-\d\d[ Tt-]\d\d:\d\d"  # a date, and a time without seconds
+_POINT_OR_MINUTE = re.compile(rf"(?<![\w.])(?:\d+\.|\.\d|\d+[eE])|{MINUTE}")
+# The end of a constant, or of what may be one: a string, a call or cast, a parameter, a type, a number, a truth value.
+_CONSTANT_FIRST = re.compile(
+    r"""(?:['")?]|[$:]\w+|(?<![\w.])[\d.]+(?:[eE][+-]?\d+)?|\b(?:TRUE|FALSE|CURRENT_\w+))"""
+    r"""\s*(?:[=<>]|!=|\b(?:NOT\s+)?(?:IN|BETWEEN)\b)""",
+    re.IGNORECASE,
+)
+_NEGATED = re.compile(r"\bNOT\b(?!\s+(?:NULL|I?LIKE|BETWEEN|EXISTS|DISTINCT|TRUE|FALSE|UNKNOWN)\b)", re.IGNORECASE)
+_PART_OF_LISTS = re.compile(r"\b(?:IN|OR)\b", re.IGNORECASE)
+
+
+class Position(NamedTuple):
+    """A place in a statement, both 1-based."""
+
+    line: int
+    column: int
+
+
+class _Name(NamedTuple):
+    """A name of one or more parts, as the engine reads it, and where it begins."""
+
+    parts: Sequence[str]
+    start: int
 
 
 class TokenKind(Enum):
@@ -118,6 +148,20 @@ def unquoted(text: str) -> str:
     return inner.replace(quote * 2, quote)
 
 
+def parts_of(name: str) -> list[str]:
+    """Return the parts of a name that may be qualified and quoted, such as one in an error of DataFusion's.
+
+    >>> parts_of('local_silver."a.b".C')
+    ['local_silver', 'a.b', 'C']
+    """
+    return [(quoted or bare).replace('""', '"') for quoted, bare in _NAME_PART.findall(name)]
+
+
+def is_plain_column(name: str) -> bool:
+    """Return True if a qualified column is the one of that name without quotes."""
+    return _PLAIN_COLUMN.fullmatch(name) is not None
+
+
 def parse_table(name: str) -> TableName:
     """Return the name of a table as a user writes it.
 
@@ -126,6 +170,72 @@ def parse_table(name: str) -> TableName:
     """
     schema, _, table = name.replace('"', "").lower().rpartition(".")
     return TableName(schema, table)
+
+
+def names(sql: str) -> set[str]:
+    """Return all names that a statement mentions, as the engine reads them; keywords and functions are among them.
+
+    >>> sorted(names("SELECT `A`.b, 'c' FROM D -- e"))
+    ['A', 'b', 'd', 'from', 'select']
+    """
+    return {token.name for token in tokens(sql) if token.name is not None}
+
+
+def position_of(sql: str, name: str) -> Position | None:
+    """Return where a statement mentions a name first, an alias after AS aside.
+
+    Args:
+        sql: The statement.
+        name: Parts with dots between, quoted where they have to be.
+    """
+    parts = parts_of(name)
+    found = next((mention for mention in _qualified_names(sql) if list(mention.parts) == parts), None)
+    if found is None:
+        return None
+    line_start = sql.rfind("\n", 0, found.start) + 1
+    return Position(sql.count("\n", 0, found.start) + 1, found.start - line_start + 1)
+
+
+def _qualified_names(sql: str) -> Iterator[_Name]:
+    parts: list[str] = []
+    start, goes_on, is_alias = 0, False, False
+    for token in tokens(sql):
+        part = token.name
+        if part is not None and goes_on:
+            parts.append(part)
+        elif token.text != "." or not parts:
+            if parts and not is_alias:
+                yield _Name(parts, start)
+            is_alias = parts == ["as"]
+            parts, start = ([] if part is None else [part]), token.start
+        goes_on = token.text == "." and bool(parts)
+    if parts and not is_alias:
+        yield _Name(parts, start)
+
+
+def may_mention(sql: str, words: frozenset[str]) -> bool:
+    """Return True if a statement may mention one of these words."""
+    return _any_word(words).search(sql) is not None
+
+
+@lru_cache(maxsize=8)
+def _any_word(words: frozenset[str]) -> re.Pattern[str]:
+    return re.compile(rf"\b({'|'.join(map(re.escape, sorted(words)))})\b", re.IGNORECASE)
+
+
+def may_have_point_or_minute(sql: str) -> bool:
+    """Return True if a statement may have a number with a point or an exponent, or a timestamp to the minute."""
+    return _POINT_OR_MINUTE.search(sql) is not None
+
+
+def may_begin_with_constant(sql: str) -> bool:
+    """Return True if a comparison of a statement may begin with a constant: `3 < x`."""
+    return _CONSTANT_FIRST.search(sql) is not None
+
+
+def may_negate_lists(sql: str) -> bool:
+    """Return True if a statement may have two lists of values, `x IN (...)` or `x = 1 OR x = 2`, and a NOT."""
+    return _NEGATED.search(sql) is not None and len(_PART_OF_LISTS.findall(sql)) > 1
 
 
 def _end_of_comment(sql: str, start: int) -> int:
@@ -208,9 +318,9 @@ def mentioned_tables(sql: str) -> Collection[TableName] | None:
     ['S.t', 'a.b']
     """
     read = [token for token in tokens(sql) if token.kind is not TokenKind.comment]
-    names = [token.name for token in read]
+    parts = [token.name for token in read]
     dots = [number for number, token in enumerate(read) if token.text == "."]
-    pairs = [(names[dot - 1], names[dot + 1]) for dot in dots if 0 < dot < len(names) - 1]
-    if names[:1] == ["show"] or any(schema == "information_schema" for schema, _ in pairs):
+    pairs = [(parts[dot - 1], parts[dot + 1]) for dot in dots if 0 < dot < len(parts) - 1]
+    if parts[:1] == ["show"] or any(schema == "information_schema" for schema, _ in pairs):
         return None
     return {TableName(schema, table) for schema, table in pairs if schema is not None and table is not None}

@@ -26,8 +26,8 @@ from dagfusion_query.documents.catalog import (
 )
 from dagfusion_query.errors import QueryError
 from dagfusion_query.event_log.event_log_interface import History
+from dagfusion_query.redact import without_files
 from dagfusion_query.scan.large_objects import consolidation_gain
-from dagfusion_query.worker.redact import without_files
 
 # What is told of each file, by the catalog's column.
 _OWN = {{"bytes": "size_bytes"}.get(name, name): name for name in (known.name for known in fields(PartitionDocument))}

@@ -24,7 +24,7 @@ import pyarrow as pa
 from datafusion import DataFrame, Expr, LogicalPlan, SessionContext
 
 from dagfusion_query.catalog.partitioned_file import encode_scalar
-from dagfusion_query.engine.list_faults import keep_lists_apart, may_merge_lists
+from dagfusion_query.engine.list_faults import keep_lists_apart
 from dagfusion_query.plan_messages import (
     AliasNode,
     ArrowType,
@@ -47,6 +47,7 @@ from dagfusion_query.scan.plan_faults import (
     keep_unlimited,
 )
 from dagfusion_query.scan.prune import is_constant
+from dagfusion_query.sql_text import MINUTE, may_begin_with_constant, may_have_point_or_minute, may_negate_lists
 from dagfusion_query.wire import Field, children, fields, flag, message, rewrite
 
 _STRINGS = (ScalarValue.UTF8, ScalarValue.LARGE_UTF8, ScalarValue.UTF8_VIEW)
@@ -60,8 +61,7 @@ _RULES = {
     "rewrite_set_comparison",
     "scalar_subquery_to_join",
 }
-_MINUTE = re.compile(rb"\d{4}-\d\d-\d\d[ Tt-]\d\d:\d\d")
-_WRITTEN = re.compile(r"(?<![\w.])(?:\d+\.|\.\d|\d+[eE])|" + _MINUTE.pattern.decode())
+_MINUTE = re.compile(MINUTE.encode())
 _TEXT = re.compile(
     r"(?P<date>\d{4}-\d\d-\d\d)(?P<between>[ Tt-])(?P<minute>\d\d:\d\d)(?P<second>:\d\d(?:\.\d+)?)?"
     r"(?P<offset> ?(?:[Zz]|[+-]\d\d:?\d\d))?"
@@ -69,20 +69,14 @@ _TEXT = re.compile(
 _TURNED = {b"Eq": b"Eq", b"NotEq": b"NotEq", b"Lt": b"Gt", b"LtEq": b"GtEq", b"Gt": b"Lt", b"GtEq": b"LtEq"}
 _ANYTHING = b""
 _MARK = "LeftMark Join"
-# The end of a constant, or of what may be one: a string, a call or cast, a parameter, a type, a number, a truth value.
-_CONSTANT_FIRST = re.compile(
-    r"""(?:['")?]|[$:]\w+|(?<![\w.])[\d.]+(?:[eE][+-]?\d+)?|\b(?:TRUE|FALSE|CURRENT_\w+))"""
-    r"""\s*(?:[=<>]|!=|\b(?:NOT\s+)?(?:IN|BETWEEN)\b)""",
-    re.IGNORECASE,
-)
 
 
 def may_change(sql: str, values: Mapping[str, pa.Scalar]) -> bool:
     """Return True if `read_in_context` may change a statement or the type of a parameter."""
     return (
-        _WRITTEN.search(sql) is not None
-        or may_merge_lists(sql)
-        or _CONSTANT_FIRST.search(sql) is not None
+        may_have_point_or_minute(sql)
+        or may_negate_lists(sql)
+        or may_begin_with_constant(sql)
         or any(pa.types.is_floating(value.type) or pa.types.is_string(value.type) for value in values.values())
     )
 

@@ -1,16 +1,12 @@
-"""Converts DataFusion's errors to those of this package, and its plans to texts with the caller's names.
+"""Converts DataFusion's errors to those of this package.
 
-An error has its position in the statement; DataFusion gives one for syntax errors only. The text of a plan has the
-names of objects and tables instead of the paths of local files. A path is recognised by its position in the text and by
-its end, whatever its folder is. So a caller who writes a folder into a statement does not learn whether it is the real
-one.
+An error has its position in the statement; DataFusion gives one for syntax errors only.
 """
 
 import difflib
 import errno
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.model import Table
@@ -23,7 +19,7 @@ from dagfusion_query.errors import (
     SqlSyntaxError,
     UnknownTableError,
 )
-from dagfusion_query.sql_text import tokens
+from dagfusion_query.sql_text import parts_of, position_of
 
 _NO_ROOM = ("No space left on device", "Disk quota exceeded")
 # An error begins with its kind, below what DataFusion says of where it arose. Callers' words come only after the kind.
@@ -58,12 +54,6 @@ _NAMED = re.compile(
     (?P<name>(?:"(?:[^"]|"")*"|[^\s."']+)(?:\.(?:"(?:[^"]|"")*"|[^\s."']+))*)""",
     re.VERBOSE,
 )
-_PART = re.compile(r'"((?:[^"]|"")*)"|([^."]+)')
-# Callers may write long texts: each pattern ends where the next one may begin, so that the search takes linear time.
-_FILE_GROUPS = re.compile(r"file_groups=\{\d+ groups?: (?:(?!file_groups=\{).)*?\]\}", re.DOTALL)
-_FILE_LABEL = re.compile(r"\bfilename=[^{}]*")  # of a metric
-_END = re.compile(r"/(?:(?P<copy>[0-9a-f]{2}/[0-9a-f]{30})|information_schema\d*/(?P<table>\w+)\.arrow)(?=[\],:}]|$)")
-_BEFORE = re.compile(r"(?:file_groups=\{\d+ groups?: |filename=|:\d+\.\.\d+)?[\[\], ]*")
 
 
 def is_datafusion_error(error: BaseException) -> bool:
@@ -178,56 +168,10 @@ def unknown_table(name: str, known: list[str], sql: str) -> UnknownTableError:
     return UnknownTableError(f"there is no table {name}: {hint}", *(position_of(sql, name) or ()))
 
 
-class Position(NamedTuple):
-    """A place in a statement, both 1-based."""
-
-    line: int
-    column: int
-
-
-class _Name(NamedTuple):
-    """A name of one or more parts, as the engine reads it, and where it begins."""
-
-    parts: Sequence[str]
-    start: int
-
-
 def named_in(text: str) -> str | None:
     """Return the column or function that an error of DataFusion's is about."""
     found = _NAMED.search(text)
     return found["name"] if found else None
-
-
-def parts_of(name: str) -> list[str]:
-    """Return the parts of a name that may be qualified and quoted."""
-    return [(quoted or bare).replace('""', '"') for quoted, bare in _PART.findall(name)]
-
-
-def position_of(sql: str, name: str) -> Position | None:
-    """Return where a statement mentions a name first, an alias after AS aside.
-
-    Args:
-        sql: The statement.
-        name: Parts with dots between, quoted where they have to be.
-    """
-    wanted = parts_of(name)
-    found = next((mention for mention in _names_in(sql) if list(mention.parts) == wanted), None)
-    if found is None:
-        return None
-    line_start = sql.rfind("\n", 0, found.start) + 1
-    return Position(sql.count("\n", 0, found.start) + 1, found.start - line_start + 1)
-
-
-def with_names(text: str, objects: Mapping[str, str]) -> str:
-    """Return a plan's text with names in place of local paths.
-
-    Args:
-        text: The plan as DataFusion writes it.
-        objects: By the last two parts of the path of a copy, the path of its object.
-    """
-    for place in (_FILE_GROUPS, _FILE_LABEL):
-        text = place.sub(lambda found: _named_files(found[0], objects), text)
-    return text
 
 
 def _said(text: str) -> str:
@@ -262,31 +206,3 @@ def _hint(known: list[str]) -> str:
     if not known:
         return "the catalog is empty; materialize an asset first"
     return "`SELECT * FROM information_schema.tables` lists the tables"
-
-
-def _names_in(sql: str) -> Iterator[_Name]:
-    parts: list[str] = []
-    start, goes_on, is_alias = 0, False, False
-    for token in tokens(sql):
-        part = token.name
-        if part is not None and goes_on:
-            parts.append(part)
-        elif token.text != "." or not parts:
-            if parts and not is_alias:
-                yield _Name(parts, start)
-            is_alias = parts == ["as"]
-            parts, start = ([] if part is None else [part]), token.start
-        goes_on = token.text == "." and bool(parts)
-    if parts and not is_alias:
-        yield _Name(parts, start)
-
-
-def _named_files(listed: str, objects: Mapping[str, str]) -> str:
-    shown, last = "", 0
-    for end in _END.finditer(listed):
-        name = f"information_schema/{end['table']}" if end["table"] else objects.get(end["copy"])
-        if name is not None:
-            before = _BEFORE.match(listed, last)
-            shown += ("" if before is None else before[0]) + name
-            last = end.end()
-    return shown + listed[last:]

@@ -20,7 +20,6 @@ from dagfusion_query.engine.datafusion_errors import (
     missing_table,
     no_room_to_plan,
     planning_error,
-    with_names,
 )
 from dagfusion_query.engine.object_requests import ObjectRequests, copy_policy
 from dagfusion_query.engine.parse import expanded, is_node, key_of, named_views, parsed, result_schema
@@ -41,6 +40,7 @@ from dagfusion_query.errors import EnvironmentUnavailableError, PlanError, Unkno
 from dagfusion_query.object_cache import CACHE
 from dagfusion_query.object_cache.copies import open_copies, open_results
 from dagfusion_query.parameters import Params, Values, scalars
+from dagfusion_query.redact import with_names
 from dagfusion_query.returned_values import Explanation
 from dagfusion_query.scan.parquet_scan import Breadth
 from dagfusion_query.scan.splice import NotSpliceable, Spliced, splice

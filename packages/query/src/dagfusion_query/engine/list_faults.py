@@ -8,7 +8,6 @@ The simplification merges two lists of one value, and ignores NULL in three case
     NOT (x IN (1, 2) AND x IN (3, 4))        becomes true, also where x is NULL
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -18,8 +17,6 @@ from dagfusion_query.wire import LENGTH, children, fields, flag, message, rewrit
 
 _AND, _OR, _EQUAL = b"And", b"Or", b"Eq"
 _BINARY = varint(LogicalExprNode.BINARY << 3 | LENGTH)
-_NEGATED = re.compile(r"\bNOT\b(?!\s+(?:NULL|I?LIKE|BETWEEN|EXISTS|DISTINCT|TRUE|FALSE|UNKNOWN)\b)", re.IGNORECASE)
-_PART_OF_LISTS = re.compile(r"\b(?:IN|OR)\b", re.IGNORECASE)
 
 
 class _List(NamedTuple):
@@ -27,11 +24,6 @@ class _List(NamedTuple):
 
     value: bytes
     negated: bool
-
-
-def may_merge_lists(sql: str) -> bool:
-    """Return True if a statement may have lists that `keep_lists_apart` changes."""
-    return _NEGATED.search(sql) is not None and len(_PART_OF_LISTS.findall(sql)) > 1
 
 
 def keep_lists_apart(plan: bytes) -> bytes:

@@ -4,7 +4,6 @@ A view is planned when a statement names it first, and then stands for its plan.
 session. A session has only tables that its caller may read, so the rows of a view come from these tables.
 """
 
-import re
 import threading
 from collections.abc import Collection, Mapping
 from functools import partial
@@ -20,11 +19,10 @@ from dagfusion_query.engine.datafusion_errors import is_datafusion_error, is_syn
 from dagfusion_query.engine.reuse import parameters_key
 from dagfusion_query.errors import PlanError, QueryError
 from dagfusion_query.parameters import Values, unfit
-from dagfusion_query.sql_text import qualified, with_select
+from dagfusion_query.sql_text import names, qualified, with_select
 
 READ_ONLY = SQLOptions().with_allow_ddl(allow=False).with_allow_dml(allow=False).with_allow_statements(allow=False)
 Views = Mapping[TableName, View]
-_NAME = re.compile(r'"(?:[^"]|"")*"|`[^`]*`|\w+')
 
 
 def parsed(context: SessionContext, sql: str, values: Values, text: str) -> tuple[DataFrame, bool]:
@@ -101,10 +99,10 @@ def named_views(sql: str, views: Views) -> Views:
     left, found = dict(views), dict[TableName, View]()
     texts = [sql] if left else []
     for text in texts:  # which grows
-        names = {_unquoted(name).lower() for name in _NAME.findall(text)}
-        named = [name for name in left if name.table.lower() in names]
-        found |= {name: left.pop(name) for name in named}
-        texts += [found[name].sql for name in named]
+        mentioned = {name.lower() for name in names(text)}
+        views_of_text = [name for name in left if name.table.lower() in mentioned]
+        found |= {name: left.pop(name) for name in views_of_text}
+        texts += [found[name].sql for name in views_of_text]
     return found
 
 
@@ -159,7 +157,3 @@ class ViewPlans:
                 "Materialize what it reads, or publish it with another statement"
             )
         return None
-
-
-def _unquoted(name: str) -> str:
-    return name[1:-1].replace('""', '"') if name[0] in '"`' else name

@@ -35,6 +35,7 @@ from dagfusion_query.object_cache.copies import KEY_BYTES, Copies
 from dagfusion_query.plan_messages import PhysicalDynamicFilterNode, PhysicalExprNode, ScalarValue
 from dagfusion_query.scan.prune import scalar_functions
 from dagfusion_query.scan.table_scan import Scan
+from dagfusion_query.sql_text import may_mention
 from dagfusion_query.wire import VARINT, message, uint, varint
 
 _log = logging.getLogger(__name__)
@@ -111,13 +112,12 @@ def is_repeatable(sql: str) -> bool:
 
     Such are the functions that are not immutable: `now()` is a constant of the plan.
     """
-    return _not_immutable().search(sql) is None
+    return not may_mention(sql, _not_immutable())
 
 
 @cache
-def _not_immutable() -> re.Pattern[str]:
-    names = (re.escape(name) for name, is_immutable in scalar_functions().items() if not is_immutable)
-    return re.compile(rf"\b({'|'.join(names)})\b", re.IGNORECASE)
+def _not_immutable() -> frozenset[str]:
+    return frozenset(name for name, is_immutable in scalar_functions().items() if not is_immutable)
 
 
 def identity(plan: bytes, statement: bytes, schema: pa.Schema, scans: Sequence[Scan]) -> str | None:

@@ -14,7 +14,6 @@ in a session that collects them: a small table has witnesses of one row, others 
 DataFusion has no estimate of a join, and takes no joined input for a small one.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -37,11 +36,11 @@ from dagfusion_query.plan_messages import (
     ValuesNode,
     WindowNode,
 )
+from dagfusion_query.sql_text import is_plain_column
 from dagfusion_query.wire import children, fields, message, uint
 
 SMALL_ROWS = 128 << 10  # of a table that is read as a whole: DataFusion's own limit
 LEFT_BY_A_FILTER = 0.2
-_PLAIN = re.compile(r"([a-z_][a-z_0-9]*\.)+[A-Za-z_]\w*", re.ASCII)
 _INNER, _LEFT, _RIGHT, _FULL, _LEFT_SEMI, _LEFT_ANTI, _RIGHT_SEMI, _RIGHT_ANTI = range(8)
 _MIRRORED = {
     _INNER: _INNER,
@@ -110,7 +109,7 @@ def small_side_first(logical: bytes, rows_of: RowsOf, columns: Sequence[str]) ->
         columns: The qualified columns of the result, which keep their order.
     """
     ordered = _Joins(rows_of).planned(logical, is_free=False).node
-    if not columns or not all(map(_PLAIN.fullmatch, columns)):
+    if not columns or not all(map(is_plain_column, columns)):
         return ordered
     free = _Joins(rows_of).planned(logical, is_free=True).node
     return ordered if free == ordered else _project(free, columns)

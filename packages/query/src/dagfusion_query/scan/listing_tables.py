@@ -33,7 +33,7 @@ from dagfusion_query.errors import SettingsError
 from dagfusion_query.sql_text import quoted
 
 HIDDEN = "$scan"  # an identifier to DataFusion, and never the end of a table's name
-_PLAIN = re.compile(r"\w+", re.ASCII)
+_UNESCAPED = re.compile(r"\w+", re.ASCII)  # in the name of a folder
 # What a URL of DataFusion has as it is. A URL that differs from DataFusion's would leave a table empty.
 _UNQUOTED = "/!$&'()+,:;=@]^|~"
 _MANY_ROWS = 1 << 24  # filters leave more of them than a small table has
@@ -168,7 +168,7 @@ def _parts(number: int, field: pa.Field, nullable: frozenset[str]) -> tuple[Sequ
         fields = [pa.field(value, field.type), pa.field(flag, pa.bool_())]
         null = lit(pa.scalar(None, field.type))
         return fields, f.when(_column(flag), null).otherwise(_column(value)).alias(field.name)
-    if _PLAIN.fullmatch(field.name):
+    if _UNESCAPED.fullmatch(field.name):
         return [field], _column(field.name)
     return [pa.field(value, field.type)], _column(value).alias(field.name)
 

@@ -1,7 +1,7 @@
 """Worker process: runs the statements that arrive on the socket, one at a time, and sends their messages.
 
 `Statements` takes them one after another, `StatementRun` is one of them, and `ResultChunks` encodes its result and
-holds it to its limits. `worker_engine` plans, runs and explains; `redact` decides what callers are shown.
+holds it to its limits. `worker_engine` plans, runs and explains; the module `redact` decides what callers are shown.
 """
 
 import os
@@ -22,6 +22,7 @@ from dagfusion_query.engine.engine import Prepared
 from dagfusion_query.engine.plan_run import Batches, Finished
 from dagfusion_query.errors import QueryCancelledError, ResultTooLargeError
 from dagfusion_query.formats.encoders import Piece
+from dagfusion_query.redact import Redactor, StatementRedactor
 from dagfusion_query.returned_values import Explanation
 from dagfusion_query.worker.limits import EXIT_CODE, SentRequests, comes_to_rest
 from dagfusion_query.worker.messages import (
@@ -37,8 +38,7 @@ from dagfusion_query.worker.messages import (
     Statement,
     encode,
 )
-from dagfusion_query.worker.redact import RedactedPlans, Redactor, StatementRedactor
-from dagfusion_query.worker.worker_engine import WorkerEngine, with_tables
+from dagfusion_query.worker.worker_engine import RedactedPlans, WorkerEngine, with_tables
 
 Encoded: TypeAlias = list[bytes | memoryview]
 Send: TypeAlias = Callable[..., None]

@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from weakref import WeakKeyDictionary
@@ -19,6 +19,7 @@ from dagfusion_query.catalog.past_catalog import PastSnapshots, as_past
 from dagfusion_query.documents.queries import ScanStats
 from dagfusion_query.engine.datafusion_errors import is_full_disk, no_room
 from dagfusion_query.engine.engine import FILE_NAME, Engine, Prepared
+from dagfusion_query.engine.plan_run import Batches
 from dagfusion_query.errors import PlanError, QueryError, ResourcesError
 from dagfusion_query.returned_values import Explanation
 from dagfusion_query.scan.listing_tables import HIDDEN
@@ -218,6 +219,52 @@ class WorkerEngine(Engine):
             folders = {str(PurePosixPath(uri.removeprefix("file://")).parent) for uri in ends.values() if uri}
             self._folders[table] = os.path.commonpath(folders).rstrip("/") if folders else ""
         return self._folders[table]
+
+
+class RedactedPlans:
+    """The batches of an EXPLAIN ANALYZE, whose texts are plans.
+
+    Args:
+        batches: The plans as DataFusion writes them.
+        shown: Returns a plan as the caller may read it.
+    """
+
+    def __init__(self, batches: Batches, shown: Callable[[str], str]) -> None:
+        self._batches, self._shown = batches, shown
+
+    def next(self) -> pa.RecordBatch | None:
+        """Return the next batch, or None at the end."""
+        if (batch := self._batches.next()) is None:
+            return None
+        columns = [pa.array([self._shown(text) for text in column.to_pylist()], column.type) for column in batch]
+        return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for the next batch; see `Batches`."""
+        return self._batches.wait(timeout_s)
+
+    def check(self) -> None:
+        """Compare the objects that were read so far with their events."""
+        self._batches.check()
+
+    def cancel(self) -> None:
+        """Cancel the batches that are left."""
+        self._batches.cancel()
+
+    @property
+    def path(self) -> str | None:
+        """The path of execution, if it differs from the plan."""
+        return self._batches.path
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes read so far."""
+        return self._batches.bytes_read
+
+    @property
+    def files_read(self) -> int:
+        """Files opened so far."""
+        return self._batches.files_read
 
 
 def with_tables(text: str) -> str:

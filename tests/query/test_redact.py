@@ -1,4 +1,4 @@
-"""What callers may not know is taken out of texts, and nothing else."""
+"""What callers may not know is taken out of texts, and nothing else; plans name objects instead of local files."""
 
 import sys
 import tempfile
@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dagfusion_query.errors import (
     EnvironmentUnavailableError,
@@ -18,14 +20,20 @@ from dagfusion_query.errors import (
     UnknownTableError,
     UnsupportedTypeError,
 )
+from dagfusion_query.redact import Redactor, with_names
 from dagfusion_query.settings import Settings
-from dagfusion_query.worker.redact import Redactor
 
 SETTINGS = replace(
     Settings(),
     endpoint_url="http://minio.internal:9000/",
     access_key_id="AKIAIOSFODNN7EXAMPLE",
     secret_access_key="wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+)
+
+COPIES = {f"{n:02x}/{n:030x}": f"lake/p={n}/data.parquet" for n in range(4)}
+# Folders of all kinds of characters. One that has an end of the list in it is none of a file system that we know.
+FOLDERS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=30).filter(
+    lambda folder: folder[0] not in "[], :." and not any(part in folder for part in ("file_groups=", "filename=", "]}"))
 )
 
 
@@ -214,3 +222,52 @@ def test_long_texts_take_no_longer_than_their_length(redactor: Redactor, piece: 
     text = piece * (1_000_000 // len(piece))
     assert redactor.plan(text, has_folders=True)
     assert redactor.error(PlanError(f"x{text}"))
+
+
+@given(FOLDERS, st.lists(st.lists(st.sampled_from(sorted(COPIES)), min_size=1, max_size=5), min_size=1, max_size=3))
+def test_the_folder_is_not_shown(folder: str, groups: list[list[str]]) -> None:
+    def plan(name: str) -> str:
+        listed = ", ".join(f"[{', '.join(name.format(key, COPIES[key]) for key in group)}]" for group in groups)
+        return (
+            f"DataSourceExec: file_groups={{{len(groups)} groups: [{listed}, ...]}}, projection=[x], file_type=parquet"
+        )
+
+    escaped = folder.replace("{", "{{").replace("}", "}}")
+
+    assert with_names(plan(escaped + "/objects/{0}"), COPIES) == plan("{1}")
+    assert with_names(plan(escaped + "/objects/{0}:0..10"), COPIES) == plan("{1}:0..10")
+
+
+@pytest.mark.parametrize("folder", ["srv", "home/my user", "srv/a,b", "srv/a, b", "srv/c:d", "srv/[x]", "srv/a[0], [1"])
+def test_files_of_metrics_and_of_the_information_schema_are_named(folder: str) -> None:
+    copy = next(iter(COPIES))
+
+    assert with_names(f"bytes_scanned{{partition=0, filename={folder}/{copy}}}=1", COPIES) == (
+        f"bytes_scanned{{partition=0, filename={COPIES[copy]}}}=1"
+    )
+    assert with_names(f"file_groups={{1 group: [[{folder}/information_schema3/tables.arrow]]}}, x", {}) == (
+        "file_groups={1 group: [[information_schema/tables]]}, x"
+    )
+
+
+@given(FOLDERS)
+def test_a_guess_in_a_literal_is_not_confirmed(folder: str) -> None:
+    """A literal comes back as it is. One that has the form of a plan loses its folder, whichever that is."""
+    copy, name = next(iter(COPIES.items()))
+    for literal in (f"Projection: Utf8('/{folder}/{copy}')", f"Utf8('{folder}/information_schema/tables.arrow')"):
+        assert with_names(literal, COPIES) == literal
+    assert with_names(f"Utf8('file_groups={{1 group: [[{folder}/{copy}]]}}')", COPIES) == (
+        f"Utf8('file_groups={{1 group: [[{name}]]}}')"
+    )
+
+
+def test_long_texts_take_linear_time() -> None:
+    text = "file_groups={1 group: [" * 20_000 + "filename=" * 20_000 + "/ab/" * 20_000
+
+    assert with_names(text, COPIES) == text
+
+
+def test_files_that_are_no_copies_stay() -> None:
+    text = "file_groups={2 groups: [[lake/p=a/data.parquet:0..10, lake/b.parquet], [c]]}, '/tables.arrow'"
+
+    assert with_names(text, COPIES) == text

@@ -1,23 +1,22 @@
-"""Both processes: redacts where this service is installed, where its stores are, and with which keys.
+"""Decides what a caller may be shown: of errors, plans and URIs of a statement, and of the warnings of a catalog.
 
-Everything that decides what a caller may be shown is here: in a worker process for the errors, plans and URIs of a
-statement, in the service for the warnings of a catalog.
+A plan has the names of objects and tables in place of the paths of local files, also in the embedded engine. What a
+service shows has neither its folders, nor where its stores are, nor their keys. Its workers redact what belongs to a
+statement, and the service itself the warnings.
 
 A text that only this service and its libraries have written is searched for the secrets themselves. A text that may
 hold a caller's words (an error of a statement, a plan) is not: a caller who writes or computes a guess would learn
-from it whether the guess is right. There, what the engine says is known by its form, whatever the values are.
+from it whether the guess is right. There, what the engine says is known by its form, whatever the values are: a path of
+a local copy by its position in the text and by its end.
 """
 
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-
-import pyarrow as pa
 
 from dagfusion_contract.secret_reference import is_reference
 from dagfusion_query.documents.queries import ExplanationDocument
@@ -34,9 +33,6 @@ from dagfusion_query.returned_values import Explanation
 from dagfusion_query.secrets_manager import SECRETS
 from dagfusion_query.settings import Settings
 
-if TYPE_CHECKING:
-    from dagfusion_query.engine.plan_run import Batches  # whose module loads DataFusion, which the service never does
-
 _SOURCE = re.compile(r"(?:/[\w.@+-]+)+/[\w.-]+\.(?:rs|py)(?::\d+)*")  # of this program or of a library
 _TRACE = re.compile(r"(?<!\n)\n*(?:stack backtrace:|backtrace:|Traceback \(most recent call last\):).*", re.DOTALL)
 _BUG = re.compile(r"(?<!\s)\s*This issue was likely caused by a bug in DataFusion's code\..*", re.DOTALL)
@@ -52,9 +48,13 @@ _STORE = re.compile(
 _SCRATCH = re.compile(  # files of a session, or of one statement, in the folder for temporary files
     r"(?<![^\s,()\[\]{}'\"=])[^\s,()\[\]{}'\"=]*?dagfusion-[a-z0-9_]{8}/(?:\d+/s\d+/k\d+|information_schema/\w+\.arrow|\d+\.arrow)[^\s,()\[\]{}'\"]*"
 )
-_FILE_GROUPS = re.compile(r"file_groups=\{\d+ groups?: \[[^{}]*\]\}")
+# Where a plan has paths. Each pattern ends where the next one may begin, so that the search takes linear time.
+_FILE_GROUPS = re.compile(r"file_groups=\{\d+ groups?: (?:(?!file_groups=\{).)*?\]\}", re.DOTALL)
+_FILE_LABEL = re.compile(r"\bfilename=[^{}]*")  # of a metric
+_COPY = re.compile(r"/(?:(?P<copy>[0-9a-f]{2}/[0-9a-f]{30})|information_schema\d*/(?P<table>\w+)\.arrow)(?=[\],:}]|$)")
+_BEFORE_COPY = re.compile(r"(?:file_groups=\{\d+ groups?: |filename=|:\d+\.\.\d+)?[\[\], ]*")
+_SHORT_LABEL = re.compile(r"\bfilename=([^{},]*)")  # less of it, because what a caller wrote behind it has to stay
 _LISTED = re.compile(r"[^\[\],]+")
-_FILE_LABEL = re.compile(r"\bfilename=([^{},]*)")  # of a metric
 _STORE_ERRORS = (ArchivedObjectError, StaleObjectError, StoreUnavailableError)
 _CALLERS_WORDS = (StatementError, ExecutionError, UnsupportedTypeError)
 _SHORTEST_KEY = 12  # keys of test servers are words such as `test`, and are no secret
@@ -80,7 +80,7 @@ class Redactor:
                 replaced[url] = replaced[urlsplit(url).netloc] = "[endpoint]"
         self._replaced = replaced
         self._known = _any_of(replaced)
-        here = [Path(sys.prefix), Path(__file__).parents[1], *folders]
+        here = [Path(sys.prefix), Path(__file__).parent, *folders]
         self._folders = re.compile(rf"(?<![\w/])(?:{_any_of(_names(here)).pattern})")
         # The templates that stand for tables while a statement is planned, with or without the first slash.
         scratch = _any_of(name.strip("/") for name in _names([Path(tempfile.gettempdir())])).pattern
@@ -107,7 +107,7 @@ class Redactor:
         """
         if has_folders:
             text = _FILE_GROUPS.sub(lambda group: _LISTED.sub(lambda path: _without_folder(path[0]), group[0]), text)
-            text = _FILE_LABEL.sub(lambda label: f"filename={_without_folder(label[1])}", text)
+            text = _SHORT_LABEL.sub(lambda label: f"filename={_without_folder(label[1])}", text)
         return _without_sources(text)
 
     def text(self, text: str, objects: Iterable[str] = ()) -> str:
@@ -173,55 +173,32 @@ class StatementRedactor:
         return self._redactor.text(uri, self._folders)
 
 
-class RedactedPlans:
-    """The batches of an EXPLAIN ANALYZE, whose texts are plans.
+def with_names(text: str, objects: Mapping[str, str]) -> str:
+    """Return a plan's text with names in place of local paths.
 
     Args:
-        batches: The plans as DataFusion writes them.
-        shown: Returns a plan as the caller may read it.
+        text: The plan as DataFusion writes it.
+        objects: By the last two parts of the path of a copy, the path of its object.
     """
-
-    def __init__(self, batches: "Batches", shown: Callable[[str], str]) -> None:
-        self._batches, self._shown = batches, shown
-
-    def next(self) -> pa.RecordBatch | None:
-        """Return the next batch, or None at the end."""
-        if (batch := self._batches.next()) is None:
-            return None
-        columns = [pa.array([self._shown(text) for text in column.to_pylist()], column.type) for column in batch]
-        return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
-
-    def wait(self, timeout_s: float) -> bool:
-        """Wait for the next batch; see `Batches`."""
-        return self._batches.wait(timeout_s)
-
-    def check(self) -> None:
-        """Compare the objects that were read so far with their events."""
-        self._batches.check()
-
-    def cancel(self) -> None:
-        """Cancel the batches that are left."""
-        self._batches.cancel()
-
-    @property
-    def path(self) -> str | None:
-        """The path of execution, if it differs from the plan."""
-        return self._batches.path
-
-    @property
-    def bytes_read(self) -> int:
-        """Bytes read so far."""
-        return self._batches.bytes_read
-
-    @property
-    def files_read(self) -> int:
-        """Files opened so far."""
-        return self._batches.files_read
+    for place in (_FILE_GROUPS, _FILE_LABEL):
+        text = place.sub(lambda found: _named_files(found[0], objects), text)
+    return text
 
 
 def without_files(text: str) -> str:
     """Return a text without the folders of the local files that it quotes; their names stay."""
     return _QUOTED_FILE.sub(r"\1[folder]/\2\1", text)
+
+
+def _named_files(listed: str, objects: Mapping[str, str]) -> str:
+    shown, last = "", 0
+    for end in _COPY.finditer(listed):
+        name = f"information_schema/{end['table']}" if end["table"] else objects.get(end["copy"])
+        if name is not None:
+            before = _BEFORE_COPY.match(listed, last)
+            shown += ("" if before is None else before[0]) + name
+            last = end.end()
+    return shown + listed[last:]
 
 
 def _cut(text: str) -> str:
