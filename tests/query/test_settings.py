@@ -175,10 +175,10 @@ def test_the_engines_settings_are_a_part_of_all() -> None:
 @pytest.mark.parametrize(
     ("variables", "embedded", "service"),
     [
-        ({"HOME": "/home/ada"}, "/home/ada/.cache/dagfusion", ".dagfusion/service"),
+        ({"HOME": "/ada"}, "/ada/.cache/dagfusion", ".dagfusion/service"),
         ({"DAGFUSION_HOME": "/stack"}, None, "/stack/service"),
-        ({"DAGFUSION_STATE_DIR": "/state", "HOME": "/home/ada"}, "/state", "/state"),
-        ({"DAGFUSION_STATE_DIR": "none", "HOME": "/home/ada"}, None, None),
+        ({"DAGFUSION_STATE_DIR": "/state", "HOME": "/ada"}, "/state", "/state"),
+        ({"DAGFUSION_STATE_DIR": "none", "HOME": "/ada"}, None, None),
     ],
 )
 def test_one_rule_places_the_state(variables: dict[str, str], embedded: str | None, service: str | None) -> None:
