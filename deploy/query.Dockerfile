@@ -6,8 +6,10 @@ COPY constraints.txt ./
 RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir --constraint constraints.txt uv && python3 -m venv --without-pip /opt/venv
 COPY packages/contract packages/contract
 COPY packages/query packages/query
+# `otel` is for traces, `aws` for secrets in AWS Secrets Manager and for `dagfusion doctor`.
+ARG EXTRAS=server,aws,otel
 RUN VIRTUAL_ENV=/opt/venv /opt/uv/bin/uv pip install --no-cache --compile-bytecode --constraints constraints.txt \
-      --build-constraints constraints.txt ./packages/contract "./packages/query[server,aws,otel]"
+      --build-constraints constraints.txt ./packages/contract "./packages/query[${EXTRAS}]"
 
 FROM ${PYTHON_IMAGE}
 COPY --from=build /opt/venv /opt/venv

@@ -98,7 +98,7 @@ IMAGES = {
         "dagster-postgres",
         "dagster-webserver",
     },
-    "query.Dockerfile": {"./packages/contract", '"./packages/query[server,aws,otel]"'},
+    "query.Dockerfile": {"./packages/contract", '"./packages/query[${EXTRAS}]"'},
 }
 
 

@@ -201,3 +201,15 @@ def test_the_role_is_on_the_account_that_the_pods_have(rendered: Mapping[str, Do
     account = only(rendered["most"], "ServiceAccount")["metadata"]
     assert account["annotations"] == MOST["serviceAccount"]["annotations"]
     assert pod(rendered["most"])["serviceAccountName"] == account["name"]
+
+
+def test_dagster_has_the_limits_of_ecs(root: Path) -> None:
+    values = yaml.safe_load((root / "deploy/helm/dagster-values.yaml").read_text())
+    instance = yaml.safe_load((root / "deploy/aws/dagster.yaml").read_text())
+    runs, pools = values["concurrency"]["runs"], values["concurrency"]["pools"]
+    assert values["concurrency"]["enabled"]
+    assert instance["concurrency"] == {
+        "runs": {"max_concurrent_runs": runs["maxConcurrentRuns"]},
+        "pools": {"granularity": pools["granularity"], "default_limit": pools["defaultLimit"]},
+    }
+    assert "config" not in values["dagsterDaemon"]["runCoordinator"]  # the chart refuses limits in both places
