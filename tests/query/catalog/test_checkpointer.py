@@ -64,6 +64,28 @@ def test_the_age_is_since_the_checkpoint_had_all_of_the_catalog(
     assert one.writer.age_s == 0.0, "there is nothing new, so it has everything"
 
 
+def test_the_age_of_a_service_that_restarts_is_that_of_the_checkpoint_that_it_finds(
+    log: PurgeableLog, service: Callable[..., Service], now: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = service()
+    add(log, "CA")
+    assert one.look()
+    add(log, "NY")
+    now.now += 3600.0
+    other = service()
+
+    def refused(*_: Any, **__: Any) -> Any:
+        raise BaseError("refused")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(obstore, "put", refused)
+        with pytest.raises(StoreUnavailableError):
+            other.look()
+    assert other.writer.age_s == 3600.0
+    assert other.look()
+    assert other.writer.age_s == 0.0
+
+
 def test_the_age_grows_while_the_checkpoint_cannot_be_written(
     log: PurgeableLog, service: Callable[..., Service], now: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

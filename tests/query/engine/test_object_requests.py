@@ -120,6 +120,21 @@ def test_a_cold_object_takes_one_request_and_a_warm_one_none(stored: Callable[..
 
 
 @pytest.mark.parametrize("object_bytes", [1 << 20, 1], ids=["copied", "in place"])
+def test_the_time_of_requests_is_measured(stored: Callable[..., StoredLake], object_bytes: int) -> None:
+    lake = stored(object_cache_object_bytes=object_bytes, result_cache_bytes=0)
+    lake.put("a", numbers(0))
+
+    def requests_s() -> float:
+        run = lake.engine.run(lake.prepare(SUM))
+        while run.next() is not None:
+            pass
+        return run.requests_s
+
+    assert requests_s() > 0
+    assert (requests_s() == 0) == (object_bytes > 1), "a local copy needs no request"
+
+
+@pytest.mark.parametrize("object_bytes", [1 << 20, 1], ids=["copied", "in place"])
 class TestReplaced:
     def test_an_object_of_the_same_size_is_not_taken_for_the_one_of_the_event(
         self, stored: Callable[..., StoredLake], object_bytes: int

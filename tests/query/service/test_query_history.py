@@ -16,6 +16,7 @@ import pytest
 from dagfusion_query.access.grants import Caller, Grants
 from dagfusion_query.documents.queries import Failure, QueryCost, QueryInfo, ScanStats, State, Stats
 from dagfusion_query.errors import TooBusyError
+from dagfusion_query.service import query_history as history_module
 from dagfusion_query.service import service as service_module
 from dagfusion_query.service.query_history import FILE_NAME, QueryHistory
 from dagfusion_query.service.query_registry import Query, Registry
@@ -35,7 +36,7 @@ from secrets import token_hex
 from dagfusion_query.documents.queries import QueryInfo, State, Stats
 from dagfusion_query.service.query_history import QueryHistory
 
-history = QueryHistory(Path(sys.argv[1]), 500)
+history = QueryHistory(Path(sys.argv[1]), 500, 1 << 30)
 while True:
     history.record(QueryInfo(token_hex(8), "", "", "SELECT 1" * 200, State.finished, datetime.now(UTC), Stats()), "ann")
     time.sleep(0.0005)
@@ -82,16 +83,16 @@ def test_all_of_a_query_outlives_the_service_but_for_its_scans(tmp_path: Path) -
         as_of="4711",
         cost=QueryCost(0.1, 0.2, "2025-06-01"),
     )
-    written(QueryHistory(tmp_path, 10), failed)
+    written(QueryHistory(tmp_path, 10, 1 << 30), failed)
 
     kept = replace(failed, stats=replace(stats, scans=[], runs=[]))
-    assert QueryHistory(tmp_path, 10).infos(None, 10) == [kept]
-    assert QueryHistory(tmp_path, 10).info("q1", "ann") == kept
+    assert QueryHistory(tmp_path, 10, 1 << 30).infos(None, 10) == [kept]
+    assert QueryHistory(tmp_path, 10, 1 << 30).info("q1", "ann") == kept
     assert (tmp_path / FILE_NAME).stat().st_mode & 0o077 == 0
 
 
 def test_pages_and_owners(tmp_path: Path) -> None:
-    history = QueryHistory(tmp_path, 100)
+    history = QueryHistory(tmp_path, 100, 1 << 30)
     written(history, *(info(number, "ann" if number % 2 else "bob") for number in range(6)))
 
     assert ids(history) == ["q5", "q4", "q3", "q2", "q1", "q0"]
@@ -103,21 +104,69 @@ def test_pages_and_owners(tmp_path: Path) -> None:
 
 
 def test_the_oldest_are_deleted(tmp_path: Path) -> None:
-    written(QueryHistory(tmp_path, 3), *map(info, range(5)))
-    history = QueryHistory(tmp_path, 3)
+    written(QueryHistory(tmp_path, 3, 1 << 30), *map(info, range(5)))
+    history = QueryHistory(tmp_path, 3, 1 << 30)
     written(history, info(5))
     assert ids(history) == ["q5", "q4", "q3"]
 
 
-def test_none_is_written_with_zero(tmp_path: Path) -> None:
-    history = QueryHistory(tmp_path, 0)
+def test_the_file_has_its_bytes_and_no_more(tmp_path: Path) -> None:
+    most, file = 400_000, tmp_path / FILE_NAME
+    for batch in range(3):
+        long = [info(number, sql="x" * 5000) for number in range(100 * batch, 100 * (batch + 1))]
+        written(QueryHistory(tmp_path, 1000, most), *long)
+        assert file.stat().st_size <= most
+        found = ids(QueryHistory(tmp_path, 1000, most), limit=1000)
+        assert found[0] == f"q{100 * (batch + 1) - 1}"
+        assert 40 < len(found) < 80
+    written(QueryHistory(tmp_path, 5, most), info(300))
+    assert file.stat().st_size < most / 4, "fewer are to be kept: the file becomes smaller"
+    assert ids(QueryHistory(tmp_path, 5, most)) == ["q300", "q299", "q298", "q297", "q296"]
+
+
+def test_what_waits_for_the_disk_has_its_bytes_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(history_module, "_WAITING_BYTES", 12_000)
+    history, locked, write = QueryHistory(tmp_path, 10, 1 << 30), threading.Event(), QueryHistory._write
+
+    def wait(*given: object) -> None:
+        locked.wait(PATIENCE_S)
+        write(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(QueryHistory, "_write", wait)
+    for number in range(5):
+        history.record(info(number, sql="x" * 5000), "ann")
+    locked.set()
+    closed(history)
+    assert ids(history) == ["q1", "q0"]
+    assert len(missing(caplog)) == 1
+    history = QueryHistory(tmp_path, 10, 1 << 30)
+    written(history, *(info(number, sql="x" * 3000) for number in range(5, 8)))
+    assert ids(history, limit=3) == ["q7", "q6", "q5"]
+
+
+def test_a_read_changes_nothing(tmp_path: Path) -> None:
+    history = QueryHistory(tmp_path, 10, 1 << 30)
+    assert ids(history) == []
+    assert list(tmp_path.iterdir()) == []
+    written(history, info(1))
+    os.utime(tmp_path / FILE_NAME, (1, 1))
+    (tmp_path / FILE_NAME).chmod(0o400)
+    assert ids(history) == ["q1"]
+    assert (tmp_path / FILE_NAME).stat().st_mtime == 1
+
+
+def test_none_is_kept_with_zero(tmp_path: Path) -> None:
+    written(QueryHistory(tmp_path, 10, 1 << 30), info(0))
+    history = QueryHistory(tmp_path, 0, 1 << 30)
     written(history, info(1))
     assert ids(history) == []
     assert list(tmp_path.iterdir()) == []
 
 
 def test_services_share_a_folder(tmp_path: Path) -> None:
-    services = [QueryHistory(tmp_path, 1000) for _ in range(3)]
+    services = [QueryHistory(tmp_path, 1000, 1 << 30) for _ in range(3)]
     for number in range(300):
         services[number % 3].record(info(number), "ann")
     for service in services:
@@ -126,9 +175,9 @@ def test_services_share_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_query_does_not_wait_for_the_disk(tmp_path: Path) -> None:
-    history = QueryHistory(tmp_path, 10)
+    history = QueryHistory(tmp_path, 10, 1 << 30)
     written(history, info(1))
-    other = QueryHistory(tmp_path, 10)
+    other = QueryHistory(tmp_path, 10, 1 << 30)
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as database:
         database.execute("begin exclusive")
         other.record(info(2), "ann")  # while the file is locked
@@ -139,7 +188,7 @@ def test_a_query_does_not_wait_for_the_disk(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_missing_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = tmp_path / "state"
-    history = QueryHistory(folder, 10)
+    history = QueryHistory(folder, 10, 1 << 30)
     for number in range(3):
         history._write([(f"q{number}", "ann", number, b"{}")])
     assert len(missing(caplog)) == 1
@@ -155,7 +204,9 @@ def test_a_full_disk_costs_history_only(
     catalogs = PublishedCatalogs(small_disk.folder.parent / "service")
     catalogs.publish(lake.snapshot)
     served = new_served(catalogs, workers=1)
-    history = served.service._history = served.service._registry._history = QueryHistory(small_disk.folder, 100)
+    history = served.service._history = served.service._registry._history = QueryHistory(
+        small_disk.folder, 100, 1 << 30
+    )
     small_disk.fill()
     assert served.rows("SELECT 1 AS n") == [{"n": 1}]
     served.wait_for(lambda: any("is full" in text for text in missing(caplog)))
@@ -169,7 +220,7 @@ def test_a_full_disk_costs_history_only(
 @pytest.mark.parametrize("content", [b"this is no database" * 100, b"SQLite format 3\0" + bytes(5000)])
 def test_a_damaged_file_is_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes) -> None:
     (tmp_path / FILE_NAME).write_bytes(content)
-    history = QueryHistory(tmp_path, 10)
+    history = QueryHistory(tmp_path, 10, 1 << 30)
     assert ids(history) == []
     assert len(missing(caplog)) == 1
     assert (tmp_path / FILE_NAME).read_bytes() == content
@@ -179,7 +230,7 @@ def test_a_damaged_file_is_replaced(tmp_path: Path, caplog: pytest.LogCaptureFix
 
 
 def test_a_page_ends_when_its_texts_are_long(tmp_path: Path) -> None:
-    history, long = QueryHistory(tmp_path, 2000), "é" * 5000
+    history, long = QueryHistory(tmp_path, 2000, 1 << 30), "é" * 5000
     failed = Failure(code="sql_syntax", message="x" * 10_000)
     written(history, *(info(number, sql=long, error=failed if number % 2 else None) for number in range(1000)))
     found = history.infos(None, 1000)
@@ -189,12 +240,12 @@ def test_a_page_ends_when_its_texts_are_long(tmp_path: Path) -> None:
 
 
 def test_the_pages_of_one_owner_need_no_look_at_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    history, asked = QueryHistory(tmp_path, 10), list[str]()
+    history, asked = QueryHistory(tmp_path, 10, 1 << 30), list[str]()
     written(history, info(1))
     connect = sqlite3.connect
 
-    def traced(path: Path, timeout: float) -> sqlite3.Connection:
-        database = connect(path, timeout=timeout)
+    def traced(path: str, timeout: float, *, uri: bool) -> sqlite3.Connection:
+        database = connect(path, timeout, uri=uri)
         database.set_trace_callback(asked.append)
         return database
 
@@ -209,7 +260,7 @@ def test_the_pages_of_one_owner_need_no_look_at_the_others(tmp_path: Path, monke
 def test_a_row_that_cannot_be_read_is_left_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, document: object
 ) -> None:
-    history = QueryHistory(tmp_path, 10)
+    history = QueryHistory(tmp_path, 10, 1 << 30)
     written(history, info(1), info(2), info(3))
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as database, database:
         database.execute("update queries set document = ? where id = 'q2'", (document,))
@@ -220,7 +271,7 @@ def test_a_row_that_cannot_be_read_is_left_out(
 
 
 def test_the_writer_survives_a_query_that_cannot_be_encoded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    history = QueryHistory(tmp_path, 10)
+    history = QueryHistory(tmp_path, 10, 1 << 30)
     for one in (info(1), info(2, stats=Stats(rows=1 << 70)), info(3)):
         history.record(one, "ann")
     assert eventually(lambda: ids(history) == ["q3", "q1"])
@@ -232,7 +283,7 @@ def test_the_writer_survives_a_query_that_cannot_be_encoded(tmp_path: Path, capl
 def test_the_writer_survives_any_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    history, write = QueryHistory(tmp_path, 10), QueryHistory._write
+    history, write = QueryHistory(tmp_path, 10, 1 << 30), QueryHistory._write
 
     def fail(*_: object) -> None:
         monkeypatch.setattr(QueryHistory, "_write", write)
@@ -246,13 +297,13 @@ def test_the_writer_survives_any_fault(
 
 
 def test_a_read_waits_for_a_locked_file_for_a_moment_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    history, waits = QueryHistory(tmp_path, 10), list[float]()
+    history, waits = QueryHistory(tmp_path, 10, 1 << 30), list[float]()
     written(history, info(1))
     connect = sqlite3.connect
 
-    def timed(path: Path, timeout: float) -> sqlite3.Connection:
+    def timed(path: str, timeout: float, *, uri: bool) -> sqlite3.Connection:
         waits.append(timeout)
-        return connect(path, timeout=timeout)
+        return connect(path, timeout, uri=uri)
 
     monkeypatch.setattr(sqlite3, "connect", timed)
     with closing(connect(tmp_path / FILE_NAME)) as database:
@@ -288,16 +339,16 @@ def test_a_killed_service_leaves_a_whole_file(tmp_path: Path, processes: None) -
     for _ in range(2):
         with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)]) as writer:  # noqa: S603  # of this test
             before = known
-            assert eventually(lambda: not before.issuperset(ids(QueryHistory(tmp_path, 10), limit=1)))  # noqa: B023
+            assert eventually(lambda: not before.issuperset(ids(QueryHistory(tmp_path, 10, 1 << 30), limit=1)))  # noqa: B023
             os.kill(writer.pid, signal.SIGKILL)
         with closing(sqlite3.connect(tmp_path / FILE_NAME)) as database:
             assert database.execute("pragma integrity_check").fetchall() == [("ok",)]
-        known = {*ids(QueryHistory(tmp_path, 10), limit=1000)}
+        known = {*ids(QueryHistory(tmp_path, 10, 1 << 30), limit=1000)}
         assert 0 < len(known) <= 500
 
 
 def test_a_query_of_a_token_is_that_of_its_id(tmp_path: Path) -> None:
-    history = QueryHistory(tmp_path, 10)
+    history = QueryHistory(tmp_path, 10, 1 << 30)
     registry = Registry(1, history, lambda stats: QueryCost(0.0, stats.total_s, "2025-06-01"))
     for caller in (BOB, ANN):
         entry = registry.open(Query("SELECT 1"), caller)

@@ -30,7 +30,16 @@ def message(kind: Kind, head: object, body: bytes | memoryview = b"") -> Message
 
 
 PLAN = Planned(planning_s=0.1, generations={"uat": 1}, cached=False, scans=[], path="catalog")
-COST = Cost(first_batch_s=0.1, files_read=0, bytes_read=0, requests=None, rows=1, result_bytes=3, truncated=False)
+COST = Cost(
+    first_batch_s=0.1,
+    files_read=0,
+    bytes_read=0,
+    requests=None,
+    requests_s=0.0,
+    rows=1,
+    result_bytes=3,
+    truncated=False,
+)
 PLANNED, END = message(Kind.planned, PLAN, memoryview(SCHEMA.serialize())), message(Kind.end, End(COST))
 FIRST, SECOND = Message(Kind.data, {}, b"a"), Message(Kind.data, {}, b"b")
 

@@ -9,12 +9,14 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
+from dagfusion_query.documents.queries import Stats
 from dagfusion_query.errors import MissingExtraError, SettingsError
 from dagfusion_query.service import tracing
 from dagfusion_query.service.tracing import Traces
 from dagfusion_query.service_process import open_traces
 from tests.query.service.conftest import Served
 from tests.query.test_package_extras import without
+from tests.waiting import PATIENCE_S
 
 TABLE = "local_silver_tax_id.orgs"
 PARENT = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "vendor=1"}
@@ -36,6 +38,7 @@ def spans(served: Served, sent: InMemorySpanExporter) -> dict[str, ReadableSpan]
     """Return the spans of the one query that was traced, by name."""
     traces = served.service._shared.traces
     assert traces is not None
+    traces._begun.join()
     traces._provider.force_flush()
     found: Sequence[ReadableSpan] = sent.get_finished_spans()
     assert len({span.name for span in found}) == len(found)
@@ -72,7 +75,9 @@ def test_a_query_in_spans(served: Served, sent: InMemorySpanExporter) -> None:
     assert found["execute"].attributes == {
         "dagfusion.store.requests": info.stats.requests,
         "dagfusion.store.bytes": info.stats.bytes_read,
+        "dagfusion.store.seconds": info.stats.requests_s,
     }
+    assert info.stats.requests_s > 0
 
 
 def test_a_query_without_context_begins_a_trace(served: Served, sent: InMemorySpanExporter) -> None:
@@ -86,6 +91,37 @@ def test_a_trace_that_is_not_sampled_is_not_sent(served: Served, sent: InMemoryS
     served.rows("SELECT 1 AS n", trace={"traceparent": f"{PARENT['traceparent'][:-1]}0"})
     assert spans(served, sent) == {}
     assert served.latest().trace_id is None
+
+
+def test_a_query_does_not_wait_for_its_spans(
+    served: Served, sent: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, finish = threading.Event(), Traces._finish
+    monkeypatch.setattr(Traces, "_finish", lambda *given: (made.wait(PATIENCE_S), finish(*given)))
+    served.rows("SELECT 1 AS n", trace=PARENT)
+    assert served.latest().trace_id == "0af7651916cd43dd8448eb211c80319c"
+    assert sent.get_finished_spans() == ()
+    made.set()
+    assert set(spans(served, sent)) == {"query", "queue", "plan", "execute"}
+
+
+def test_a_fault_of_one_trace_is_not_that_of_the_next(
+    served: Served, sent: InMemorySpanExporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    traces = served.service._shared.traces
+    assert traces is not None
+    served.rows("SELECT 1 AS n")
+    traces.over(replace(served.latest(), stats=Stats(total_s=float("nan"))), {}, "run", None)
+    assert set(spans(served, sent)) == {"query", "queue", "plan", "execute"}
+    assert f"the query {served.latest().id} has no trace" in caplog.messages
+
+
+def test_the_log_has_no_text_of_a_client_s_trace_state(
+    served: Served, sent: InMemorySpanExporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    served.rows("SELECT 1 AS n", trace={**PARENT, "tracestate": "NO KEY=loud, NO KEY=loud,x"})
+    assert spans(served, sent)["query"].context.trace_id == int("0af7651916cd43dd8448eb211c80319c", 16)
+    assert [text for text in caplog.messages if "loud" in text or "NO KEY" in text] == []
 
 
 def test_a_failure_has_its_code(served: Served, sent: InMemorySpanExporter) -> None:
@@ -113,6 +149,7 @@ def test_an_endpoint_that_hangs_does_not_keep_the_service_from_ending(monkeypatc
         {"OTEL_EXPORTER_OTLP_ENDPOINT": ""},
         {**ENDPOINT, "OTEL_SDK_DISABLED": "TRUE"},
         {**ENDPOINT, "OTEL_TRACES_EXPORTER": "none"},
+        {**ENDPOINT, "OTEL_TRACES_EXPORTER": "console"},
         {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://localhost:4318"},
     ],
 )
@@ -127,9 +164,32 @@ def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         open_traces(ENDPOINT)
 
 
-def test_another_protocol_is_refused() -> None:
-    with pytest.raises(SettingsError, match="OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf"):
-        open_traces({**ENDPOINT, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {**ENDPOINT, "OTEL_TRACES_EXPORTER": ""},
+        {**ENDPOINT, "OTEL_TRACES_EXPORTER": "console, otlp"},
+        {**ENDPOINT, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf"},
+        {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "https://collector", "OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4317"},
+    ],
+)
+def test_the_variables_of_traces_count_before_those_of_all_signals(variables: dict[str, str]) -> None:
+    traces = open_traces(variables)
+    assert traces is not None
+    traces.close()
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf"),
+        ({"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc"}, "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL must be http/protobuf"),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "localhost:4317"}, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT must begin"),
+    ],
+)
+def test_what_cannot_be_sent_to_is_refused(variables: dict[str, str], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        open_traces({**ENDPOINT, **variables})
 
 
 def test_a_variable_that_is_not_valid_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,22 +134,30 @@ def open_traces(variables: Mapping[str, str]) -> "Traces | None":
     """Return what sends traces; None if the standard variables of OpenTelemetry name no endpoint, or turn it off.
 
     Raises:
-        SettingsError: The protocol is not `http/protobuf`, or another variable has no value that OpenTelemetry takes.
+        SettingsError: The protocol is not `http/protobuf`, the endpoint is no URL of HTTP, or another variable has no
+            value that OpenTelemetry takes.
         MissingExtraError: The extra `otel` is not installed.
     """
-    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    endpoint, exporters = _otlp(variables, "ENDPOINT"), variables.get("OTEL_TRACES_EXPORTER") or "otlp"
     is_off = variables.get("OTEL_SDK_DISABLED", "").lower() == "true"
-    if is_off or not any(map(variables.get, endpoints)) or variables.get("OTEL_TRACES_EXPORTER", "otlp") != "otlp":
+    if is_off or endpoint is None or "otlp" not in [name.strip() for name in exporters.split(",")]:
         return None
-    for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
-        if (protocol := variables.get(name) or _OTLP) != _OTLP:
-            raise SettingsError(f"{name} must be {_OTLP} for this service, got {protocol!r}")
+    if not endpoint[1].lower().startswith(("http://", "https://")):
+        raise SettingsError(f"{endpoint[0]} must begin with http:// or https://, got {endpoint[1]!r}")
+    if (protocol := _otlp(variables, "PROTOCOL")) is not None and protocol[1] != _OTLP:
+        raise SettingsError(f"{protocol[0]} must be {_OTLP} for this service, got {protocol[1]!r}")
     with needs("otel", "OTEL_EXPORTER_OTLP_ENDPOINT"):
         from dagfusion_query.service.tracing import Traces  # noqa: PLC0415  # an extra
     try:
         return Traces()
     except ValueError as error:
         raise SettingsError(f"a variable of OpenTelemetry (OTEL_...) is not valid: {error}") from error
+
+
+def _otlp(variables: Mapping[str, str], name: str) -> tuple[str, str] | None:
+    """Return the variable of the exporter that counts, and its value: that of traces, else that of all signals."""
+    names = (f"OTEL_EXPORTER_OTLP_TRACES_{name}", f"OTEL_EXPORTER_OTLP_{name}")
+    return next(((one, value) for one in names if (value := variables.get(one))), None)
 
 
 class JsonFormatter(logging.Formatter):

@@ -238,6 +238,12 @@ class ServiceSettings:
         section="service",
         numbers=range(10_000_001),
     )
+    history_bytes: int = setting(
+        "DAGFUSION_HISTORY_BYTES",
+        1 << 30,
+        "The most bytes of the file of the history; the oldest queries are deleted.",
+        section="service",
+    )
 
     @classmethod
     def read(cls, variables: Mapping[str, str], table: Mapping[str, Any] | None = None) -> "ServiceSettings":

@@ -328,6 +328,9 @@ def test_views(client: httpx.Client, tokens: Tokens) -> None:
     assert (sql.dialect, sql.sql) == ("datafusion", "SELECT id FROM uat_silver.orders")
     assert [(field.name, str(field.field_type)) for field in view.metadata.schemas[0].fields] == [("id", "long")]
     assert (version.summary["dagster.event-id"], version.summary["dagster.run-id"]) == ("10", "run")
+    written_at = Path(view.metadata_location.removeprefix("file://")).stat().st_mtime_ns
+    assert client.get(f"{views}/seen").content == loaded.content
+    assert Path(view.metadata_location.removeprefix("file://")).stat().st_mtime_ns == written_at, "it was there"
     for grant, status in (("uat_silver.orders", 200), ("uat_silver.returns", 404)):
         secret = tokens.create(grant, [grant])
         bearer = {"Authorization": f"Bearer {secret}"}

@@ -48,12 +48,16 @@ class Checkpointer:
         self._syncs = -1  # full syncs when the checkpoint was looked at last
         self._stop = threading.Event()
         self._complete_at_s = now()
+        self._is_found = False  # a checkpoint, by this process
         self.error: str | None = None
         self._thread = threading.Thread(target=self._follow, name="dagfusion-checkpoint", daemon=True)
 
     @property
     def age_s(self) -> float:
-        """Seconds since the checkpoint was known to have all that the catalog had; since the start if it never was."""
+        """Seconds since the checkpoint was known to have all that the catalog had.
+
+        If this process never knew it to, since the checkpoint that it found was written; without one, since the start.
+        """
         return max(0.0, self._now() - self._complete_at_s)
 
     def start(self) -> None:
@@ -79,6 +83,8 @@ class Checkpointer:
         head = self._store.head()
         if head is None:
             return self._write(None)
+        if not self._is_found:
+            self._is_found, self._complete_at_s = True, min(head.written_at_s, self._complete_at_s)
         if self._has_to_combine(head):
             self._catalog.combine(self._store.load(head, self._catalog.environment))
         self._is_synced_anew = False

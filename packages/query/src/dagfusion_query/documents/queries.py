@@ -186,6 +186,8 @@ class Stats:
         rows: The rows of the result.
         result_bytes: The size of the encoded result.
         requests: Sent to object stores; None until the end, for a query that failed, and on systems other than Linux.
+        requests_s: Seconds of these requests, added over those at once. Of objects that are read in place it has the
+            time from opening each to its first rows.
         queued_s: Seconds it waited for a worker.
         planning_s: Seconds from the worker's start on it to the plan over its files.
         first_batch_s: Seconds from there to the first rows.
@@ -202,6 +204,7 @@ class Stats:
     rows: int = 0
     result_bytes: int = 0
     requests: int | None = None
+    requests_s: float = 0.0
     queued_s: float = 0.0
     planning_s: float = 0.0
     first_batch_s: float = 0.0

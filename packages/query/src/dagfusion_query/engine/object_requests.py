@@ -9,9 +9,10 @@ the clock of the writer.
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager
-from dataclasses import replace
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,6 +37,26 @@ class _Fetched(NamedTuple):
     key: str
     content: memoryview
     digest: bytes
+
+
+@dataclass
+class RequestTime:
+    """The time of the requests of a run.
+
+    Attributes:
+        seconds: The sum over all requests, also over those at once.
+    """
+
+    seconds: float = 0.0
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """Measure one request."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - began
 
 
 class ObjectRequests:
@@ -85,8 +106,12 @@ class ObjectRequests:
                 files = stored_objects(_part(copied.scan, absent))
                 yield from zip([copied.keys[i] for i in absent], files, strict=True)
 
-    async def fetch(self, missing: Sequence[tuple[str, StoredObject]]) -> None:
+    async def fetch(self, missing: Sequence[tuple[str, StoredObject]], spent: RequestTime) -> None:
         """Make copies.
+
+        Args:
+            missing: The objects, with the keys of their copies.
+            spent: Gets the time of the requests.
 
         Raises:
             StaleObjectError: An object is gone, or is not the event's.
@@ -101,7 +126,7 @@ class ObjectRequests:
         # A file takes long to make on some systems, during which the next objects can come.
         writer = asyncio.ensure_future(self._write(fetched, len(missing)))
         gets = asyncio.ensure_future(
-            _together((partial(self._copy, key, file, fetched) for key, file in missing), concurrency)
+            _together((partial(self._copy, key, file, fetched, spent) for key, file in missing), concurrency)
         )
         try:
             await asyncio.gather(gets, writer)
@@ -109,12 +134,15 @@ class ObjectRequests:
             gets.cancel()
             writer.cancel()
 
-    async def check(self, scans: Sequence[Scan], opened: Callable[[], Collection[str] | None]) -> None:
+    async def check(
+        self, scans: Sequence[Scan], opened: Callable[[], Collection[str] | None], spent: RequestTime
+    ) -> None:
         """Compare the objects that were read in place with their events, when all of them were read.
 
         Args:
             scans: What was read in place.
             opened: Gives the paths of the objects that were opened; None for all.
+            spent: Gets the time of the requests.
 
         Raises:
             StaleObjectError: An object is gone, or is not the event's.
@@ -125,7 +153,7 @@ class ObjectRequests:
         if mutable:
             paths = opened()
             read = [file for file in mutable if paths is None or file.path in paths]
-            await _together((partial(self._compare, file) for file in read), self._concurrency)
+            await _together((partial(self._compare, file, spent) for file in read), self._concurrency)
 
     async def _write(self, fetched: "asyncio.Queue[_Fetched]", count: int) -> None:
         assert self._copies is not None  # noqa: S101  # what is missing is missing there
@@ -137,9 +165,10 @@ class ObjectRequests:
             await asyncio.to_thread(lambda batch=batch: [put(*copy) for copy in batch])  # type: ignore[misc]
             count -= len(batch)
 
-    async def _copy(self, key: str, file: StoredObject, fetched: "asyncio.Queue[_Fetched]") -> None:
+    async def _copy(self, key: str, file: StoredObject, fetched: "asyncio.Queue[_Fetched]", spent: RequestTime) -> None:
         for _ in range(_TRIES):
-            content = memoryview(await self._get(file))
+            with spent.request():
+                content = memoryview(await self._get(file))
             digest = hashlib.sha256(content)
             if file.checksum in (None, f"sha256:{digest.hexdigest()}"):
                 await fetched.put(_Fetched(key, content, digest.digest()))
@@ -163,13 +192,14 @@ class ObjectRequests:
         except BaseError as error:
             raise file.unavailable(error, self._stores.settings(environment).endpoint_url) from error
 
-    async def _compare(self, file: StoredObject) -> None:
+    async def _compare(self, file: StoredObject, spent: RequestTime) -> None:
         environment = file.table.environment
         if file.uri.startswith("file:") and not file.etag:
             size, etag = _local_size(file), None
         else:
             try:
-                meta = await obstore.head_async(self._stores.fetching(file.uri, environment), file.path)
+                with spent.request():
+                    meta = await obstore.head_async(self._stores.fetching(file.uri, environment), file.path)
             except (NotFoundError, FileNotFoundError):
                 raise file.gone() from None
             except BaseError as error:

@@ -14,7 +14,7 @@ from typing import Protocol
 import pyarrow as pa
 from datafusion import DataFrame, ExecutionPlan, RecordBatchStream, SessionContext
 
-from dagfusion_query.engine.object_requests import ObjectRequests
+from dagfusion_query.engine.object_requests import ObjectRequests, RequestTime
 from dagfusion_query.engine.reuse import Keeper, timed
 from dagfusion_query.engine.runtime import Loop, Planners, Stores
 from dagfusion_query.engine.stored_objects import diagnose, is_about_objects, probe
@@ -24,6 +24,8 @@ from dagfusion_query.scan.stage import Staged
 from dagfusion_query.scan.table_scan import Scan
 
 _log = logging.getLogger(__name__)
+
+_WAITS = ("time_elapsed_opening", "time_elapsed_scanning_until_data")  # DataFusion's, of Parquet scans
 
 
 class Batches(Protocol):
@@ -53,6 +55,10 @@ class Batches(Protocol):
     def files_read(self) -> int:
         """Files opened so far."""
 
+    @property
+    def requests_s(self) -> float:
+        """Seconds of requests to object stores so far, added over those at once; see `Stats.requests_s`."""
+
 
 class Finished:
     """The batches of a table that is there already.
@@ -63,6 +69,7 @@ class Finished:
     """
 
     bytes_read = files_read = 0
+    requests_s = 0.0
 
     def __init__(self, table: pa.Table, path: str | None = None) -> None:
         self.path: str | None = path
@@ -202,6 +209,12 @@ class Run:
         """Files that the scans have opened so far: a LIMIT may end a run before the last."""
         return self._counted("files_opened") - sum(_opened_again(plan) for plan in self._run_context.split)
 
+    @property
+    def requests_s(self) -> float:
+        """Seconds of requests to object stores so far, added over those at once; see `Stats.requests_s`."""
+        read = sum(_waited_ns(plan) for plan in self._run_context.in_place) / 1e9
+        return self._run_context.spent.seconds + read
+
     def _counted(self, metric: str) -> int:
         metrics = (metrics for plan in self._run_context.plans for _, metrics in plan.collect_metrics())
         # Only Parquet scans count bytes; the others are of the engine's own files.
@@ -228,7 +241,9 @@ class RunContext:
         lost: Called with the scans whose large objects cannot be read.
         plans: Gets the plans that count what is read.
         split: Gets those that read some objects in parts.
+        in_place: Gets those that read objects from their stores.
         unchecked: Gets the plans whose objects were not all compared with their events yet.
+        spent: The time of the requests beside DataFusion's own.
     """
 
     context: SessionContext
@@ -240,13 +255,15 @@ class RunContext:
     lost: Callable[[Sequence[Scan]], None]
     plans: list[ExecutionPlan] = field(default_factory=list)
     split: list[ExecutionPlan] = field(default_factory=list)
+    in_place: list[ExecutionPlan] = field(default_factory=list)
     unchecked: list[tuple[Spliced, ExecutionPlan]] = field(default_factory=list)
+    spent: RequestTime = field(default_factory=RequestTime)
 
     async def check(self) -> None:
         """Compare the objects that were read in place so far with their events."""
         for spliced, plan in self.unchecked:
             count = sum(scan.most_opened for scan in spliced.scans)
-            await self.objects.check(spliced.in_place, partial(opened_files, plan, count))
+            await self.objects.check(spliced.in_place, partial(opened_files, plan, count), self.spent)
 
 
 async def frame_batches(frame: DataFrame, run_context: RunContext) -> AsyncIterator[pa.RecordBatch]:
@@ -275,6 +292,7 @@ async def spliced_batches(spliced: Spliced, run_context: RunContext) -> AsyncIte
         _log.warning("large objects cannot be read, so the small ones are: %s", error)
         run_context.plans.clear()
         run_context.split.clear()
+        run_context.in_place.clear()
         run_context.unchecked.clear()
         without_large = await run_context.planners.call(spliced.without_large)
         async for batch in _spliced_batches(without_large, run_context):
@@ -286,7 +304,7 @@ async def _spliced_batches(spliced: Spliced, run_context: RunContext) -> AsyncIt
         try:
             missing = await pins.enter_async_context(run_context.objects.pinned(spliced.copied))
             if missing:
-                await run_context.objects.fetch(missing)
+                await run_context.objects.fetch(missing, run_context.spent)
         except OSError as error:
             _log.warning("objects are read in place, because local copies of them cannot be made: %s", error)
             spliced = await run_context.planners.call(spliced.without_copies)
@@ -295,7 +313,9 @@ async def _spliced_batches(spliced: Spliced, run_context: RunContext) -> AsyncIt
         if spliced.without_large is not None:
             run_context.split.append(plan)
         run_context.unchecked.append((spliced, plan))
-        if not spliced.in_place:
+        if spliced.in_place:
+            run_context.in_place.append(plan)
+        else:
             async for batch in stream:
                 yield batch.to_pyarrow()
             return
@@ -342,6 +362,12 @@ def _opened_again(plan: ExecutionPlan) -> int:
     scans = [found for _, found in plan.collect_metrics() if found.sum_by_name("bytes_scanned") is not None]
     names = {metric.labels().get("filename") for found in scans for metric in found.metrics()} - {None}
     return max(0, sum(found.sum_by_name("files_opened") or 0 for found in scans) - len(names))
+
+
+def _waited_ns(plan: ExecutionPlan) -> int:
+    """Return the nanoseconds from opening each file to its first rows, added over all files of a plan."""
+    scans = [found for _, found in plan.collect_metrics() if found.sum_by_name("bytes_scanned") is not None]
+    return sum(found.sum_by_name(metric) or 0 for found in scans for metric in _WAITS)
 
 
 def _start(spliced: Spliced, context: SessionContext) -> tuple[ExecutionPlan, RecordBatchStream]:

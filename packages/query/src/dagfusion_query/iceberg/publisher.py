@@ -141,6 +141,7 @@ class _Known:
         past: Likewise, of the snapshot of the past that was written last.
         states: The states that were written or needed last, by their latest events.
         recent: The latest versions.
+        view: The name of the metadata of the view of this name that was written last. The vacuum keeps the newest.
     """
 
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -148,6 +149,7 @@ class _Known:
     past: Mapping[str, WrittenManifest] = field(default_factory=dict)
     states: OrderedDict[int, PastState] = field(default_factory=OrderedDict)
     recent: deque[Published] = field(default_factory=lambda: deque(maxlen=_RECENT))
+    view: str = ""
 
 
 class Publisher:
@@ -248,8 +250,13 @@ class Publisher:
         except NotInIcebergError as error:
             raise UnsupportedTypeError(f"view {table.name} is no view of Iceberg: {error}") from error
         content = encode_view(view, columns, table.name, f"{self.prefix}/{table.name.schema}/{table.name.table}")
-        with _store_errors(table):
-            return self._put(table, metadata_name(view.event_id, _digest(content)), content), content
+        name, known = metadata_name(view.event_id, _digest(content)), self._known_of(table.name)
+        with known.lock:
+            if known.view != name:
+                with _store_errors(table):
+                    self._put(table, name, content)
+                known.view = name
+        return self._uri(table, name), content
 
     def close(self) -> None:
         """End the threads."""
@@ -320,8 +327,11 @@ class Publisher:
         uri = self._put(table, manifest_name(_digest(made.content)), made.content)
         return WrittenManifest(uri, len(made.content), made.files, made.rows, made.partitions)
 
+    def _uri(self, table: Table, name: str) -> str:
+        return f"{self.prefix}/{table.name.schema}/{table.name.table}/{name}"
+
     def _put(self, table: Table, name: str, content: bytes) -> str:
-        uri = f"{self.prefix}/{table.name.schema}/{table.name.table}/{name}"
+        uri = self._uri(table, name)
         obstore.put(self._store, object_path(uri), content)
         return uri
 

@@ -6,6 +6,7 @@ fails costs history and nothing else. Several services may share a file: each op
 
 import itertools
 import logging
+import math
 import queue
 import sqlite3
 import threading
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -28,11 +30,13 @@ _DAMAGED = f"{FILE_NAME}.damaged"
 PAGE_BYTES = 4 << 20  # of the statements and error messages of a page
 _WRITE_TIMEOUT_S = 10.0  # that it waits for the others who use the file
 _READ_TIMEOUT_S = 0.5
-_WAITING = 10_000  # queries that wait for the disk; if there are more, they are not kept
+_WAITING = 10_000  # queries that wait for the disk, and the bytes of their texts; if there are more, they are not kept
+_WAITING_BYTES = 64 << 20
 _GATHER_S = 0.2  # from the first query of a batch to its writing
 _CLOSE_TIMEOUT_S = 5.0
 _OWNER_ONLY = 0o600  # statements may hold values that other users of the machine must not see
 _TABLE = """
+pragma auto_vacuum = incremental;
 create table if not exists queries (
     number integer primary key autoincrement, id text unique, owner text, ended_us integer, document blob
 );
@@ -41,6 +45,9 @@ create index if not exists queries_by_owner on queries (owner, ended_us);
 """
 _INSERT = "insert or replace into queries (id, owner, ended_us, document) values (?, ?, ?, ?)"
 _PRUNE = "delete from queries where number <= (select max(number) from queries) - ?"
+_PRUNE_FIRST = "delete from queries where number in (select number from queries order by number limit ?)"
+_KEPT_SHARE = 0.9  # of the bytes it may have, so that not each batch deletes something
+_UNUSED_SHARE = 0.25  # of the file's pages, from which it is made smaller
 Row = tuple[str, str, int, bytes]  # as `_INSERT` takes it
 
 
@@ -49,14 +56,19 @@ class QueryHistory:
 
     Args:
         folder: Where the file is.
-        most: How many queries it holds; the oldest are deleted. With 0, nothing is written or read.
+        most: How many queries it holds; the oldest are deleted. With 0, the file is deleted.
+        most_bytes: How large its file may become; the oldest queries are deleted.
     """
 
-    def __init__(self, folder: Path, most: int) -> None:
-        self._path, self._most = folder / FILE_NAME, most
+    def __init__(self, folder: Path, most: int, most_bytes: int) -> None:
+        self._path, self._most, self._most_bytes = folder / FILE_NAME, most, most_bytes
+        self._put_bytes = self._taken_bytes = 0  # of texts, by the threads that `record` and that write
         self._waiting: queue.Queue[tuple[QueryInfo, str] | None] = queue.Queue(_WAITING)
         self._said: dict[str, str] = {}  # the trouble that was logged last, of reading and of writing
         self._thread: threading.Thread | None = None
+        if not most:
+            with self._troubles("write"):
+                self._path.unlink(missing_ok=True)
 
     def record(self, info: QueryInfo, owner: str) -> None:
         """Add a query that has ended. Returns at once."""
@@ -66,10 +78,12 @@ class QueryHistory:
             thread = threading.Thread(target=self._follow, name="dagfusion-query-history", daemon=True)
             thread.start()
             self._thread = thread
-        try:
-            self._waiting.put_nowait((info, owner))
-        except queue.Full:
+        size = _text_bytes(info)
+        if self._waiting.full() or self._put_bytes - self._taken_bytes + size > _WAITING_BYTES:
             self._warn("write", "the disk is too slow for it")
+            return
+        self._waiting.put_nowait((info, owner))  # no other thread puts anything
+        self._put_bytes += size
 
     def infos(self, owner: str | None, limit: int, before: datetime | None = None) -> list[QueryInfo]:
         """Return queries, the last ended first; fewer than there are if their texts have many bytes, see `page`.
@@ -98,15 +112,23 @@ class QueryHistory:
 
     def _select(self, conditions: Mapping[str, str | int | None], limit: int) -> list[QueryInfo]:
         """Return a page of the queries for which the conditions with a value hold."""
-        if not self._most or not self._path.exists():
+        if not self._most or not self._has_content():
             return []
         wanted = {condition: value for condition, value in conditions.items() if value is not None}
         where = f"where {' and '.join(wanted)}" if wanted else ""
         statement = f"select document from queries {where} order by ended_us desc"  # texts of this module
         found: list[QueryInfo] = []
-        with self._troubles("read"), self._opened(_READ_TIMEOUT_S) as database:
+        # Never creates it, and writes only what a crash has left of a transaction.
+        readable = partial(sqlite3.connect, f"{self._path.absolute().as_uri()}?mode=rw", _READ_TIMEOUT_S, uri=True)
+        with self._troubles("read"), closing(readable()) as database:
             found += page(self._readable(database.execute(statement, [*wanted.values()])), limit)
         return found
+
+    def _has_content(self) -> bool:
+        try:
+            return self._path.stat().st_size > 0
+        except OSError:
+            return False
 
     def _readable(self, rows: Iterable[tuple[bytes]]) -> Iterator[QueryInfo]:
         for (document,) in rows:
@@ -127,11 +149,13 @@ class QueryHistory:
                 except queue.Empty:
                     break
             is_last = batch[-1] is None
+            queries = [one for one in batch if one is not None]
             try:
-                if rows := _rows([one for one in batch if one is not None]):
+                if rows := _rows(queries):
                     self._write(rows)
             except Exception:  # noqa: BLE001  # whatever it is, the next batch may be written
                 _log.exception("queries are missing in the history %s", self._path)
+            self._taken_bytes += sum(_text_bytes(info) for info, _ in queries)
 
     def _write(self, rows: Sequence[Row]) -> None:
         with self._troubles("write"):
@@ -146,9 +170,26 @@ class QueryHistory:
             self._said.pop("write", None)
 
     def _insert(self, rows: Sequence[Row]) -> None:
-        with self._opened(_WRITE_TIMEOUT_S) as database, database:
-            database.executemany(_INSERT, rows)
-            database.execute(_PRUNE, (self._most,))
+        self._path.touch(_OWNER_ONLY)
+        with closing(sqlite3.connect(self._path, timeout=_WRITE_TIMEOUT_S)) as database:
+            database.executescript(_TABLE)
+            with database:
+                database.executemany(_INSERT, rows)
+                database.execute(_PRUNE, (self._most,))
+                self._prune_bytes(database)
+            if _number(database, "freelist_count") > _UNUSED_SHARE * _number(database, "page_count"):
+                database.executescript("pragma incremental_vacuum")  # `execute` would free one page
+
+    def _prune_bytes(self, database: sqlite3.Connection) -> None:
+        """Delete the oldest queries while the pages that are in use have too many bytes."""
+        page_bytes, kept_bytes = _number(database, "page_size"), self._most_bytes * _KEPT_SHARE
+        while (used := (_number(database, "page_count") - _number(database, "freelist_count")) * page_bytes) and (
+            used > self._most_bytes
+        ):
+            (count,) = database.execute("select count(*) from queries").fetchone()
+            if not count:
+                return
+            database.execute(_PRUNE_FIRST, (math.ceil(count * (1 - kept_bytes / used)),))
 
     @contextmanager
     def _troubles(self, work: str) -> Iterator[None]:
@@ -157,13 +198,6 @@ class QueryHistory:
             yield
         except (OSError, sqlite3.Error) as error:
             self._warn(work, str(error))
-
-    @contextmanager
-    def _opened(self, timeout_s: float) -> Iterator[sqlite3.Connection]:
-        self._path.touch(_OWNER_ONLY)
-        with closing(sqlite3.connect(self._path, timeout=timeout_s)) as database:
-            database.executescript(_TABLE)
-            yield database
 
     def _warn(self, work: str, trouble: str) -> None:
         if trouble != self._said.get(work):
@@ -176,10 +210,21 @@ def page(infos: Iterable[QueryInfo], limit: int) -> list[QueryInfo]:
     found, size = list[QueryInfo](), 0
     for info in itertools.islice(infos, limit):
         found.append(info)
-        size += len(info.sql.encode()) + (0 if info.error is None else len(info.error.message.encode()))
+        size += _text_bytes(info)
         if size >= PAGE_BYTES:
             break
     return found
+
+
+def _text_bytes(info: QueryInfo) -> int:
+    return sum(
+        len(text.encode(errors="replace")) for text in (info.sql, "" if info.error is None else info.error.message)
+    )
+
+
+def _number(database: sqlite3.Connection, pragma: str) -> int:
+    (number,) = database.execute(f"pragma {pragma}").fetchone()
+    return int(number)
 
 
 def _rows(queries: Iterable[tuple[QueryInfo, str]]) -> list[Row]:

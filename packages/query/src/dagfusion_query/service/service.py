@@ -61,7 +61,7 @@ class Service:
         self._settings = config.service
         self._environments = environments
         s = config.service
-        self._history, prices = QueryHistory(config.state_dir, s.history_queries), read_prices()
+        self._history, prices = QueryHistory(config.state_dir, s.history_queries, s.history_bytes), read_prices()
         self._registry = Registry(
             FINISHED, self._history, lambda stats: query_cost(stats, s.worker_memory_bytes, prices)
         )

@@ -6,13 +6,17 @@ and a running query has no overhead. Their parent is the span that the client na
     query                        at a door; the client's span is its parent
     ├── queue                    the wait for a worker
     ├── plan                     planning in the worker
-    └── execute                  in the worker; has the number of requests to object stores and their bytes
+    └── execute                  in the worker; has the number, bytes and seconds of requests to object stores
+
+A query waits for the beginning of its first span only, whose trace it is told. A thread makes the rest.
 """
 
 import logging
+import queue
 import threading
 from collections.abc import Mapping
 from importlib.metadata import version
+from typing import NamedTuple
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -27,9 +31,20 @@ from dagfusion_query.documents.queries import QueryInfo, State, Stats
 _log = logging.getLogger(__name__)
 
 _CLOSE_TIMEOUT_S = 2.0
+_WAITING = 10_000  # queries that wait for their spans; if there are more, they have none
+_CONTEXT_LOG = "opentelemetry.trace.span"  # warns of a `tracestate` that is not valid, with all of its text
 _W3C = TraceContextTextMapPropagator()
 _NAME = "dagfusion-query"
 Attributes = Mapping[str, str | int | float | list[str]]
+
+
+class _Begun(NamedTuple):
+    """A query that is over, and its first span."""
+
+    root: Span
+    info: QueryInfo
+    mode: str
+    planned_s: float | None
 
 
 class Traces:
@@ -44,9 +59,13 @@ class Traces:
         self._provider = TracerProvider(resource=own.merge(OTELResourceDetector().detect()), shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer(_NAME, version(_NAME))
+        self._begun: queue.Queue[_Begun | None] = queue.Queue(_WAITING)
+        logging.getLogger(_CONTEXT_LOG).setLevel(logging.ERROR)  # clients send it, and can send much of it
+        self._thread = threading.Thread(target=self._follow, name="dagfusion-traces", daemon=True)
+        self._thread.start()
 
     def over(self, info: QueryInfo, context: Mapping[str, str], mode: str, planned_s: float | None) -> str | None:
-        """Make the spans of a query that is over, and return the id of its trace; None if it is not sampled.
+        """Return the id of the trace of a query that is over, and have its spans made; None if it is not sampled.
 
         Args:
             info: The query.
@@ -54,11 +73,45 @@ class Traces:
             mode: What was wanted of the statement, such as `run`.
             planned_s: Seconds from its arrival to its plan; None for a query that was not planned.
         """
+        begin = _nanoseconds(info.submitted_at.timestamp())
+        root = self._tracer.start_span("query", _W3C.extract(context), SpanKind.SERVER, start_time=begin)
+        if not root.is_recording():
+            return None
+        try:
+            self._begun.put_nowait(_Begun(root, info, mode, planned_s))
+        except queue.Full:
+            _log.warning("the query %s has no spans: too many wait for theirs", info.id)
+        return format_trace_id(root.get_span_context().trace_id)
+
+    def close(self) -> None:
+        """Send what waits, but take no longer than some seconds."""
+        closing = threading.Thread(target=self._close, name="dagfusion-traces-close", daemon=True)
+        closing.start()
+        closing.join(_CLOSE_TIMEOUT_S)
+        if closing.is_alive():
+            _log.warning("the last traces were not sent: their endpoint does not answer")
+
+    def _close(self) -> None:
+        self._begun.put(None)
+        self._thread.join()
+        self._provider.shutdown()
+
+    def _follow(self) -> None:
+        """Make the spans of query after query, until there is None."""
+        while (begun := self._begun.get()) is not None:
+            try:
+                self._finish(begun)
+            except Exception:  # noqa: BLE001  # of a library; it costs the trace only
+                _log.exception("the query %s has no trace", begun.info.id)
+            finally:
+                self._begun.task_done()
+
+    def _finish(self, begun: _Begun) -> None:
+        """Make the spans inside of the first one, and end it."""
+        root, info, mode, planned_s = begun
         stats, begin = info.stats, info.submitted_at.timestamp()
         end = begin + stats.total_s
-        root = self._tracer.start_span(
-            "query", _W3C.extract(context), SpanKind.SERVER, _attributes(info, mode), start_time=_nanoseconds(begin)
-        )
+        root.set_attributes(_attributes(info, mode))
         inside = set_span_in_context(root, Context())
         if planned_s is None:
             self._part("queue", inside, begin, begin + (stats.queued_s or stats.total_s))
@@ -70,15 +123,6 @@ class Traces:
         if info.state is State.failed:
             root.set_status(Status(StatusCode.ERROR, None if info.error is None else info.error.code))
         root.end(_nanoseconds(end))
-        return _trace_id(root)
-
-    def close(self) -> None:
-        """Send what waits, but take no longer than some seconds."""
-        closing = threading.Thread(target=self._provider.shutdown, name="dagfusion-traces", daemon=True)
-        closing.start()
-        closing.join(_CLOSE_TIMEOUT_S)
-        if closing.is_alive():
-            _log.warning("the last traces were not sent: their endpoint does not answer")
 
     def _part(self, name: str, inside: Context, begin: float, end: float, attributes: Attributes | None = None) -> None:
         """Make a span inside of another one; the times are seconds since 1970."""
@@ -88,7 +132,7 @@ class Traces:
 
 def _requests(stats: Stats) -> Attributes:
     counted = {} if stats.requests is None else {"dagfusion.store.requests": stats.requests}
-    return {**counted, "dagfusion.store.bytes": stats.bytes_read}
+    return {**counted, "dagfusion.store.bytes": stats.bytes_read, "dagfusion.store.seconds": stats.requests_s}
 
 
 def _nanoseconds(moment: float) -> int:
@@ -116,8 +160,3 @@ def _attributes(info: QueryInfo, mode: str) -> Attributes:
     if info.error is not None:
         found["error.type"] = info.error.code
     return found
-
-
-def _trace_id(span: Span) -> str | None:
-    known = span.get_span_context()
-    return format_trace_id(known.trace_id) if known.trace_flags.sampled else None

@@ -271,6 +271,7 @@ class Cost:
     files_read: int
     bytes_read: int
     requests: int | None
+    requests_s: float
     rows: int
     result_bytes: int
     truncated: bool

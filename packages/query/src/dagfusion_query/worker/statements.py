@@ -92,14 +92,15 @@ class ResultChunks:
         if messages:
             self._send(*messages)
 
-    def finish(self, *, first_batch_s: float, files_read: int, bytes_read: int, requests: int | None) -> None:
+    def finish(self, *, first_batch_s: float, batches: Batches, requests: int | None) -> None:
         """Send the rest, and what the result cost."""
         self._take(self._encoder.finish())
         cost = Cost(
             first_batch_s=first_batch_s,
-            files_read=files_read,
-            bytes_read=bytes_read,
+            files_read=batches.files_read,
+            bytes_read=batches.bytes_read,
             requests=requests,
+            requests_s=batches.requests_s,
             rows=self._rows,
             result_bytes=self._bytes,
             truncated=self._truncated,
@@ -246,12 +247,7 @@ class StatementRun:
         if not self._is_whole:
             self._mark(Phase.resting)
         took_s = time.perf_counter() - began if first_batch_s is None else first_batch_s
-        output.finish(
-            first_batch_s=took_s,
-            files_read=batches.files_read,
-            bytes_read=batches.bytes_read,
-            requests=self._requests.count(),
-        )
+        output.finish(first_batch_s=took_s, batches=batches, requests=self._requests.count())
 
     def _check(self) -> None:
         if self._cancelled.is_set():

@@ -266,6 +266,11 @@ class RedactedPlans:
         """Files opened so far."""
         return self._batches.files_read
 
+    @property
+    def requests_s(self) -> float:
+        """Seconds of requests to object stores so far."""
+        return self._batches.requests_s
+
 
 def with_tables(text: str) -> str:
     """Return a text of a plan with the names of tables in place of those of their scans."""
