@@ -60,11 +60,11 @@ def test_what_door_and_worker_add_to_a_point_query(
 
 
 def test_a_large_result(server: service.Server, findings: Findings) -> None:
-    raw = http.client.HTTPConnection(ports.LOOPBACK, server.http_port)
     flat = server.rss_mb()
 
     def over_http() -> int:
-        answer = service.ask(raw, LARGE)
+        with contextlib.closing(http.client.HTTPConnection(ports.LOOPBACK, server.http_port)) as raw:
+            answer = service.ask(raw, LARGE)
         assert answer.status == http.client.OK
         assert answer.size_bytes > 8 * COLUMNS * ROWS
         return answer.size_bytes

@@ -1,11 +1,12 @@
-"""The links on Dagster's events: to a table, and to one of its partitions."""
+"""The links on Dagster's events, to a table and to one of its partitions, and the address of a query as of the past."""
 
 from urllib.parse import quote, urlencode
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.query.doors.console.conftest import Served
+from dagfusion_query.as_of import read_as_of
+from tests.query.doors.console.conftest import Served, run
 
 ORGANIZATIONS = "uat_silver_tax_id.partitioned_organizations"
 
@@ -71,3 +72,37 @@ def test_a_link_is_followed_after_the_token(page: Page, served: Served) -> None:
     page.get_by_role("dialog", name="Sign in").get_by_label("Token").fill(token)
     page.keyboard.press("Enter")
     expect(page.get_by_role("tab", name="2024-06-03|CO")).to_have_attribute("aria-selected", "true")
+
+
+def test_a_query_as_of_the_past_keeps_its_time_in_the_address(page: Page, served: Served) -> None:
+    field = page.get_by_label("As of a time or an event id")
+    field.fill("2024-01-15T12:00:00Z")
+    run(page, "select 1")
+    with page.expect_request("**/v1/explain") as explained:
+        page.get_by_role("tab", name="Scan").click()
+    assert explained.value.post_data_json == {"sql": "select 1", "as_of": "2024-01-15T12:00:00Z"}
+    page.locator("summary[aria-label=Download]").click()
+    with page.expect_download():
+        page.get_by_role("menuitem", name="CSV").click()
+    noon = read_as_of("2024-01-15T12:00:00Z")
+    assert [query.as_of for query, _ in served.service.asked] == [noon, noon]
+    shown = page.locator(".status").get_by_text("as of 2024-01-15T12:00:00Z")
+    expect(shown).to_have_attribute("title", "The tables of uat after event 7")
+    assert page.url == f"{served.url}/#as_of=2024-01-15T12%3A00%3A00Z"
+
+    page.reload()
+    expect(field).to_have_value("2024-01-15T12:00:00Z")
+    field.fill("")
+    run(page, "select 1")
+    assert served.service.asked[-1][0].as_of is None
+    expect(page.locator(".status")).not_to_contain_text("as of")
+    assert page.url == f"{served.url}/"
+
+
+@pytest.mark.parametrize(("value", "shown"), [("4711", "4711"), ("1 or 1=1", ""), ("<b>", "")])
+def test_a_link_with_a_time_or_an_event_fills_the_field(page: Page, served: Served, value: str, shown: str) -> None:
+    page.goto("about:blank")
+    page.goto(link(served, as_of=value))
+    expect(page.get_by_label("As of a time or an event id")).to_have_value(shown)
+    assert page.url == f"{served.url}/" + (f"#as_of={shown}" if shown else "")
+    assert served.service.statements == []

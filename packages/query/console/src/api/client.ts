@@ -57,6 +57,16 @@ function tablePath(schema: string, table: string): string {
   return `/v1/tables/${encodeURIComponent(schema)}/${encodeURIComponent(table)}`;
 }
 
+export interface ApiStatement {
+  sql: string;
+  /** A time or an event id, whose tables the statement reads; empty for the current ones. */
+  asOf: string;
+}
+
+function bodyOf({ sql, asOf }: ApiStatement): { sql: string; as_of?: string } {
+  return asOf === "" ? { sql } : { sql, as_of: asOf };
+}
+
 export const api = {
   session: () => json<Session>(request("/v1/session")),
   catalog: freshCatalog,
@@ -73,8 +83,9 @@ export const api = {
   },
   query: (id: string) => json<QueryInfo>(request(`/v1/queries/${encodeURIComponent(id)}`)),
   cancel: (id: string) => json<QueryInfo>(request(`/v1/queries/${encodeURIComponent(id)}`, { method: "DELETE" })),
-  explain: (sql: string) => json<Explanation>(post("/v1/explain", { sql })),
-  sql: (sql: string, limitRows: number, signal: AbortSignal) =>
-    post("/v1/sql", { sql, format: "arrow", limit_rows: limitRows }, signal),
-  download: (sql: string, format: DownloadFormat, signal: AbortSignal) => post("/v1/sql", { sql, format }, signal),
+  explain: (statement: ApiStatement) => json<Explanation>(post("/v1/explain", bodyOf(statement))),
+  sql: (statement: ApiStatement, limitRows: number, signal: AbortSignal) =>
+    post("/v1/sql", { ...bodyOf(statement), format: "arrow", limit_rows: limitRows }, signal),
+  download: (statement: ApiStatement, format: DownloadFormat, signal: AbortSignal) =>
+    post("/v1/sql", { ...bodyOf(statement), format }, signal),
 };

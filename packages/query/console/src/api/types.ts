@@ -86,6 +86,8 @@ export interface Stats {
   planning_s: number;
   first_batch_s: number;
   total_s: number;
+  /** The catalog generation of each environment; of a query with `as_of`, the id of the event. */
+  generations: Record<string, number>;
   path: string;
   /** Missing in the header `DagFusion-Stats`. */
   scans?: ScanStats[];
@@ -102,6 +104,7 @@ export interface QueryInfo {
   state: QueryState;
   submitted_at: string;
   ended_at: string | null;
+  as_of: string | null;
   stats: Stats;
   /** In US dollars; null while it runs. */
   cost: { requests_usd: number | null; worker_usd: number; prices_date: string } | null;

@@ -45,6 +45,22 @@ export function SqlPage({ tab }: { tab: SqlTab }) {
               ))}
             </select>
           </label>
+          <label class="field" title="Read the tables as they were at a time (ISO 8601), or after an event of Dagster">
+            <span>as of</span>
+            <input
+              type="text"
+              size={21}
+              value={tab.asOf.value}
+              aria-label="As of a time or an event id"
+              placeholder="now"
+              autocomplete="off"
+              spellcheck={false}
+              onInput={({ currentTarget }) => (tab.asOf.value = currentTarget.value)}
+              onKeyDown={(event) => {
+                if (event.key === "Enter" && !event.ctrlKey && !event.metaKey) runShown();
+              }}
+            />
+          </label>
           <span class="spacer" />
           {!isSaved.value && <span class="chip is-warning">the browser does not keep these tabs</span>}
           <span class="muted hint wide-only">

@@ -127,12 +127,18 @@ function Item({ query, at, onCancel }: { query: QueryInfo; at: number; onCancel?
     onCancel === undefined ? query.stats.total_s * 1000 : Math.max(at - Date.parse(query.submitted_at), 0);
   return (
     <article class="query-item" data-query={query.id}>
-      <button type="button" class="query-sql" title="Open in a new tab" onClick={() => void openSql(query.sql)}>
+      <button
+        type="button"
+        class="query-sql"
+        title="Open in a new tab"
+        onClick={() => void openSql(query.sql, undefined, query.as_of ?? "")}
+      >
         {query.sql}
       </button>
       <p class="query-facts">
         <span class={`chip ${STATE_CHIPS[query.state] ?? ""}`}>{query.state}</span>
         <span>{duration(elapsed)}</span>
+        {query.as_of !== null && <span class="chip is-accent">as of {query.as_of}</span>}
         <span>{query.user}</span>
         <span class="muted">{query.door}</span>
         <span class="muted">{ago(query.submitted_at, at)}</span>

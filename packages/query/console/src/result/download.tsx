@@ -1,7 +1,7 @@
 /** The whole result as a file: the service runs the statement again and writes the format. */
 
 import { signal } from "@preact/signals";
-import { api } from "../api/client";
+import { type ApiStatement, api } from "../api/client";
 import { isAbort, toProblem } from "../api/problem";
 import type { DownloadFormat } from "../api/types";
 import { Icon } from "../ui/icons";
@@ -17,11 +17,11 @@ const FORMATS: readonly [format: DownloadFormat, name: string, suffix: string][]
 
 const going = signal<AbortController | null>(null);
 
-async function download(sql: string, name: string, format: DownloadFormat, suffix: string): Promise<void> {
+async function download(statement: ApiStatement, name: string, format: DownloadFormat, suffix: string): Promise<void> {
   const abort = new AbortController();
   going.value = abort;
   try {
-    const blob = await (await api.download(sql, format, abort.signal)).blob();
+    const blob = await (await api.download(statement, format, abort.signal)).blob();
     const link = document.createElement("a");
     link.href = URL.createObjectURL(blob);
     link.download = `${name.replace(/[^\p{L}\p{N}._-]+/gu, "-")}.${suffix}`;
@@ -35,7 +35,7 @@ async function download(sql: string, name: string, format: DownloadFormat, suffi
   }
 }
 
-export function Download({ sql, name }: { sql: string; name: string }) {
+export function Download({ statement, name }: { statement: ApiStatement; name: string }) {
   const abort = going.value;
   if (abort !== null) {
     return (
@@ -57,7 +57,7 @@ export function Download({ sql, name }: { sql: string; name: string }) {
             role="menuitem"
             onClick={({ currentTarget }) => {
               currentTarget.closest("details")?.removeAttribute("open");
-              void download(sql, name, format, suffix);
+              void download(statement, name, format, suffix);
             }}
           >
             {label}

@@ -5,6 +5,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { Chart } from "../chart/chart";
 import { Grid } from "../grid/grid";
 import { ScanView } from "../scan/scan";
+import type { Stats } from "../api/types";
 import type { Run } from "../state/run";
 import type { ResultView, SqlTab } from "../state/tabs";
 import { useKeptFocus } from "../ui/focus";
@@ -63,7 +64,7 @@ function Result({ tab, run }: { tab: SqlTab; run: Run }) {
         </div>
         <Status run={run} />
         {hasRows && view === "rows" && run.rows !== null && run.rows.length > 0 && <Copy rows={run.rows} />}
-        {hasRows && <Download sql={run.statement.sql} name={tab.name.value} />}
+        {hasRows && <Download statement={run.statement} name={tab.name.value} />}
       </div>
       <div class="result-body" ref={body}>
         <Body run={run} view={view} />
@@ -119,6 +120,11 @@ function Status({ run }: { run: Run }) {
       {isRunning && <span class="spinner" />}
       {phase === "cancelled" && <span class="chip">cancelled</span>}
       {phase === "failed" && <span class="chip is-bad">failed</span>}
+      {run.statement.asOf !== "" && (
+        <span class="chip is-accent" title={eventsOf(stats)}>
+          as of {run.statement.asOf}
+        </span>
+      )}
       {run.rows !== null && (
         <span data-testid="row-count">
           <b>{count(run.rows.length)}</b> {run.rows.length === 1 ? "row" : "rows"}
@@ -141,4 +147,10 @@ function Status({ run }: { run: Run }) {
       )}
     </p>
   );
+}
+
+/** The events that a past time stands for, one of each environment. */
+function eventsOf(stats: Stats | null): string {
+  const events = Object.entries(stats?.generations ?? {});
+  return events.map(([environment, id]) => `The tables of ${environment} after event ${id}`).join("; ");
 }

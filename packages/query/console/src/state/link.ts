@@ -1,9 +1,12 @@
-/** Links to a table and a partition. They only choose among what the catalog has: no text of a link becomes a request or SQL. */
+/**
+ * The address: links to a table and a partition, and the time or event id of the tab that is shown. Links only choose among what the
+ * catalog has: no text of a link becomes a request or SQL. A time or an event id fills a field.
+ */
 
 import { computed, effect, signal } from "@preact/signals";
-import { type Linked, linkedBy } from "../frame/address";
+import { type Linked, asOfIn, hashOf, linkedBy } from "../frame/address";
 import { catalog, fullName, refreshCatalog } from "./catalog";
-import { openTable } from "./tabs";
+import { activeTab, openSql, openTable } from "./tabs";
 
 /** A link whose table is not open yet. */
 const linked = signal<Linked | null>(null);
@@ -16,8 +19,12 @@ export const missingTable = computed(() => (catalog.value === null ? null : (lin
 export function followLinks(): void {
   effect(open);
   readLink();
+  openPast();
+  effect(writeAsOf);
   addEventListener("hashchange", () => {
     if (readLink()) void refreshCatalog();
+    openPast();
+    writeAsOf();
   });
 }
 
@@ -33,6 +40,23 @@ function readLink(): boolean {
   linkedPartition.value = null;
   linked.value = found;
   return true;
+}
+
+/** Show a tab with the time or event id of the address: the one that is shown, if it has it. */
+function openPast(): void {
+  const asOf = asOfIn(location.hash);
+  if (asOf !== null && asOf !== shownAsOf()) openSql("", undefined, asOf);
+}
+
+function shownAsOf(): string {
+  const tab = activeTab();
+  return tab?.kind === "sql" ? tab.asOf.value.trim() : "";
+}
+
+function writeAsOf(): void {
+  const hash = hashOf(shownAsOf());
+  if (linkedBy(location.hash) !== null || location.hash === hash) return;
+  window.history.replaceState(null, "", location.pathname + location.search + hash);
 }
 
 function open(): void {

@@ -1,7 +1,7 @@
 /** One run of one statement, from the request to its last row. */
 
 import { signal } from "@preact/signals";
-import { api } from "../api/client";
+import { type ApiStatement, api } from "../api/client";
 import { ServiceProblem, isAbort, toProblem } from "../api/problem";
 import { BrokenStream, readArrow } from "../api/stream";
 import type { Explanation, QueryInfo, Stats } from "../api/types";
@@ -14,6 +14,8 @@ export interface Statement {
   /** 0-based place of the statement in the editor's text. */
   from: number;
 }
+
+export type RunStatement = Statement & ApiStatement;
 
 export class Run {
   readonly phase = signal<Phase>("waiting");
@@ -33,7 +35,7 @@ export class Run {
   private asked = false;
 
   constructor(
-    readonly statement: Statement,
+    readonly statement: RunStatement,
     readonly limitRows: number,
   ) {}
 
@@ -47,7 +49,7 @@ export class Run {
 
   async start(): Promise<void> {
     try {
-      const response = await api.sql(this.statement.sql, this.limitRows, this.abort.signal);
+      const response = await api.sql(this.statement, this.limitRows, this.abort.signal);
       this.queryId = response.headers.get("DagFusion-Query-Id");
       this.stats.value = statsOf(response.headers.get("DagFusion-Stats"));
       await readArrow(
@@ -75,7 +77,7 @@ export class Run {
   async explain(): Promise<void> {
     if (this.asked) return;
     this.asked = true;
-    this.explanation.value = await api.explain(this.statement.sql).catch(toProblem);
+    this.explanation.value = await api.explain(this.statement).catch(toProblem);
   }
 
   private open(rows: Rows): void {

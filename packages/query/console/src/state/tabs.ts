@@ -3,7 +3,7 @@
 import { type Signal, batch, effect, signal } from "@preact/signals";
 import { statementAt } from "../sql/statements";
 import { remember } from "./history";
-import { Run, type Statement } from "./run";
+import { Run, type RunStatement } from "./run";
 import { load, saveHere } from "./storage";
 
 export type ResultView = "rows" | "chart" | "scan";
@@ -12,6 +12,8 @@ export class SqlTab {
   readonly kind = "sql";
   readonly name: Signal<string>;
   readonly text: Signal<string>;
+  /** The time or event id of the field "as of", as it was typed. */
+  readonly asOf: Signal<string>;
   readonly run = signal<Run | null>(null);
   readonly view = signal<ResultView>("rows");
 
@@ -19,9 +21,11 @@ export class SqlTab {
     readonly id: string,
     name: string,
     text: string,
+    asOf = "",
   ) {
     this.name = signal(name);
     this.text = signal(text);
+    this.asOf = signal(asOf);
   }
 }
 
@@ -48,7 +52,7 @@ interface Stored {
   active: string;
   limitRows: number;
   tabs: (
-    | { kind: "sql"; id: string; name: string; text: string }
+    | { kind: "sql"; id: string; name: string; text: string; asOf?: string }
     | { kind: "table"; schema: string; table: string }
     | { kind: "queries" }
   )[];
@@ -68,7 +72,7 @@ function newId(): string {
 
 function restored({ tabs: kept }: Stored): Tab[] {
   const open = kept.map((tab): Tab => {
-    if (tab.kind === "sql") return new SqlTab(tab.id, tab.name, tab.text);
+    if (tab.kind === "sql") return new SqlTab(tab.id, tab.name, tab.text, tab.asOf);
     return tab.kind === "table" ? new TableTab(tab.schema, tab.table) : new QueriesTab();
   });
   return open.length > 0 ? open : [new SqlTab(newId(), "Query 1", WELCOME)];
@@ -91,8 +95,8 @@ export function openTab(tab: Tab): void {
   });
 }
 
-export function openSql(text = "", name = nextName()): SqlTab {
-  const tab = new SqlTab(newId(), name, text);
+export function openSql(text = "", name = nextName(), asOf = ""): SqlTab {
+  const tab = new SqlTab(newId(), name, text, asOf);
   openTab(tab);
   return tab;
 }
@@ -127,10 +131,10 @@ function nextName(): string {
 /** Run a tab's selection, or else the statement under its cursor. */
 export async function runTab(tab: SqlTab, selection: { from: number; to: number }): Promise<void> {
   const statement = statementAt(tab.text.peek(), selection.from, selection.to);
-  if (statement !== null) await runStatement(tab, statement);
+  if (statement !== null) await runStatement(tab, { ...statement, asOf: tab.asOf.peek().trim() });
 }
 
-async function runStatement(tab: SqlTab, statement: Statement): Promise<void> {
+async function runStatement(tab: SqlTab, statement: RunStatement): Promise<void> {
   tab.run.peek()?.cancel();
   const run = new Run(statement, limitRows.peek());
   tab.run.value = run;
@@ -156,13 +160,16 @@ export function keepTabs(): void {
   let timer = 0;
   const write = (): void => {
     const kept = tabs.peek().map((tab) => {
-      if (tab.kind === "sql") return { kind: tab.kind, id: tab.id, name: tab.name.peek(), text: tab.text.peek() };
+      if (tab.kind === "sql") {
+        const [name, text, asOf] = [tab.name.peek(), tab.text.peek(), tab.asOf.peek()];
+        return { kind: tab.kind, id: tab.id, name, text, asOf };
+      }
       return tab.kind === "table" ? { kind: tab.kind, schema: tab.schema, table: tab.table } : { kind: tab.kind };
     });
     isSaved.value = saveHere("tabs", { active: activeId.peek(), limitRows: limitRows.peek(), tabs: kept });
   };
   effect(() => {
-    for (const tab of tabs.value) if (tab.kind === "sql") void [tab.name.value, tab.text.value];
+    for (const tab of tabs.value) if (tab.kind === "sql") void [tab.name.value, tab.text.value, tab.asOf.value];
     void [activeId.value, limitRows.value];
     clearTimeout(timer);
     timer = window.setTimeout(write, 250);
