@@ -10,8 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dagfusion_contract.naming import TableName
+from dagfusion_contract.view import VIEW_ENTRY, View, view_entry
 from dagfusion_query import Connection, connect
-from dagfusion_query.errors import PastError, RemovedObjectError, ReplacedObjectError
+from dagfusion_query.errors import (
+    PastError,
+    RemovedObjectError,
+    ReplacedObjectError,
+    UnknownPastError,
+    UnknownTableError,
+)
 from tests.query.engine.conftest import local_etag
 
 SUM = "SELECT sum(id) AS s FROM local_default.t"
@@ -47,6 +55,13 @@ class Written:
             "columns": {},
         }
         event = dg.AssetMaterialization("t", partition=partition, metadata={"dagfusion/file": record})
+        self.instance.report_runless_asset_event(event)
+
+    def publish(self, name: str, sql: str, *reads: str) -> None:
+        """Log the event of a view."""
+        tables = [TableName("local_default", table) for table in reads]
+        record = view_entry(View(sql, tables, pa.schema({"s": pa.int64()})))
+        event = dg.AssetMaterialization(name, metadata={VIEW_ENTRY: dg.MetadataValue.json(record)})
         self.instance.report_runless_asset_event(event)
 
     def open(self) -> Connection:
@@ -116,3 +131,36 @@ def test_partitions_whose_objects_are_still_there_are_read(written: Written) -> 
     with written.open() as connection:
         assert connection.sql(f"{SUM} WHERE state = 'NY'", as_of=2).to_arrow()["s"].to_pylist() == [5]
         assert connection.sql("SELECT count(*) AS n FROM local_default.t", as_of=2).to_arrow()["n"].to_pylist() == [2]
+
+
+@pytest.mark.usefixtures("heavy")
+def test_a_view_has_the_statement_and_the_tables_of_its_past(written: Written) -> None:
+    over, inner = "SELECT s FROM local_default.upper_view", "SELECT s FROM local_default.lower_view"
+    written.publish("lower_view", SUM, "t")  # event 1, when there is no table yet
+    written.publish("upper_view", inner, "lower_view")
+    written.materialize(written.write("data-1.parquet", [1]), 1)  # event 3
+    written.publish("lower_view", f"SELECT 10 * s AS s FROM ({SUM})", "t")
+    written.materialize(written.write("data-2.parquet", [2, 3]), 2)  # event 5
+    written.publish("upper_view", f"SELECT -s AS s FROM ({inner})", "lower_view")
+
+    with written.open() as connection:
+        found = [connection.sql(over, as_of=event).to_arrow()["s"].to_pylist() for event in (3, 4, 5, 6)]
+        assert found == [[1], [10], [50], [-50]]
+        assert connection.sql(over).to_arrow()["s"].to_pylist() == [-50]
+        names = "SELECT table_name AS n FROM information_schema.tables WHERE table_schema = 'local_default' ORDER BY 1"
+        assert connection.sql(names, as_of=3).to_arrow()["n"].to_pylist() == ["lower_view", "t", "upper_view"]
+        assert connection.sql(names, as_of=2).to_arrow()["n"].to_pylist() == []
+        with pytest.raises(UnknownTableError, match=r"no table local_default\.t as of event 2"):
+            connection.sql(over, as_of=2)
+        with pytest.raises(UnknownTableError, match=r"no table local_default\.upper_view as of event 1"):
+            connection.sql(over, as_of=1)
+        with pytest.raises(UnknownPastError, match="was a view as of event 3: compare the tables"):
+            connection.diff("local_default.upper_view", 3)
+
+
+@pytest.mark.usefixtures("heavy")
+def test_a_table_that_is_a_view_now_is_read_as_it_was(written: Written) -> None:
+    written.materialize(written.write("data.parquet", [7]), 1)
+    written.publish("t", "SELECT 8 AS id")
+    with written.open() as connection:
+        assert [connection.sql(SUM, as_of=event).to_arrow()["s"].to_pylist() for event in (1, 2)] == [[7], [8]]

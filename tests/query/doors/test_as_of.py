@@ -14,6 +14,7 @@ from tests.query.server.process import Server
 
 TABLE = "local_silver_tax_id.orgs"
 OTHER = "local_silver_tax_id.orders"
+VIEW_NAME = "local_gold.evens"
 COUNT = f"SELECT count(*) AS n, count(DISTINCT state) AS states FROM {TABLE}"
 
 
@@ -50,6 +51,12 @@ def test_a_table_that_came_later_is_unknown(door: Door) -> None:
     assert door.table(f"{names} ORDER BY 1").to_pydict() == {"table_name": ["orders", "orgs"]}
 
 
+def test_a_view_has_a_past(door: Door) -> None:
+    sql = f"SELECT count(*) AS n FROM {VIEW_NAME}"
+    assert counted(door.table(sql, as_of=7)) == {"n": 1500}
+    assert f"there was no table {VIEW_NAME} as of event 3" in str(door.error(sql, as_of=3))
+
+
 def test_what_is_no_past_is_refused(door: Door) -> None:
     assert "event 999999 is in the future" in str(door.error(COUNT, as_of=999_999))
     assert "must be the id of an event" in str(door.error(COUNT, as_of="yesterday"))
@@ -83,6 +90,9 @@ def test_a_caller_sees_only_its_tables(restricted: Door) -> None:
     assert f"there is no table {OTHER}" in str(error)
     names = "SELECT table_name FROM information_schema.tables"
     assert restricted.table(names, as_of=2).to_pydict() == {"table_name": ["orgs"]}
+    assert counted(restricted.table(f"SELECT count(*) AS n FROM {VIEW_NAME}", as_of=7)) == {"n": 1500}
+    error = restricted.error(f"SELECT * FROM {VIEW_NAME}", as_of=3)
+    assert f"there is no table {VIEW_NAME}" in str(error)
 
 
 def test_an_event_is_of_one_event_log(limited: Door) -> None:

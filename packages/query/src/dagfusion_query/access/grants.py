@@ -3,11 +3,12 @@
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 from dagfusion_contract.naming import TableName
-from dagfusion_query.catalog.model import Snapshot, Table
+from dagfusion_query.catalog.model import Snapshot, Table, readable
 from dagfusion_query.errors import QueryError, SettingsError
 
 EVERYTHING = "*"
@@ -78,27 +79,14 @@ def restricted(snapshot: Snapshot, grants: Grants, environment: str) -> Snapshot
     """Return one environment's snapshot as a caller sees it: without the tables that the grants leave out."""
     if grants.everything:
         return snapshot
-    problems = {name: problem for name, problem in snapshot.problems.items() if grants.allow(environment, name)}
+    allow = partial(grants.allow, environment)
+    problems = {name: problem for name, problem in snapshot.problems.items() if allow(name)}
     return replace(
         snapshot,
-        tables=_readable(snapshot, grants, environment),
+        tables=MappingProxyType(readable(snapshot.tables, allow)),
         problems=MappingProxyType(problems),
         asset_states=MappingProxyType({}),
     )
-
-
-def _readable(snapshot: Snapshot, grants: Grants, environment: str) -> Mapping[TableName, Table]:
-    """Return the tables that may be read, and the views all of whose tables may be.
-
-    A view without tables has rights of its own.
-    """
-    views = {name: table.view.view for name, table in snapshot.tables.items() if table.view is not None}
-    names = {name for name in snapshot.tables if name not in views and grants.allow(environment, name)}
-    views = {name: view for name, view in views.items() if view.tables or grants.allow(environment, name)}
-    while more := [name for name, view in views.items() if names.issuperset(view.tables)]:
-        names.update(more)
-        views = {name: view for name, view in views.items() if name not in names}
-    return MappingProxyType({name: table for name, table in snapshot.tables.items() if name in names})
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 A selection is chosen partitions of chosen assets, under names of the caller's choice, in place of the whole catalog.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import takewhile
@@ -302,6 +302,20 @@ def selected(snapshot: Snapshot, selections: Iterable[Selection]) -> Snapshot:
                 "name: in the statement, name the table by its asset key in double quotes"
             )
     return replace(snapshot, tables=MappingProxyType(tables), problems=MappingProxyType({}))
+
+
+def readable(tables: Mapping[TableName, Table], allow: Callable[[TableName], bool]) -> dict[TableName, Table]:
+    """Return the tables that may be read, and the views all of whose tables may be.
+
+    A view without tables has rights of its own.
+    """
+    views = {name: table.view.view for name, table in tables.items() if table.view is not None}
+    names = {name for name in tables if name not in views and allow(name)}
+    views = {name: view for name, view in views.items() if view.tables or allow(name)}
+    while more := [name for name, view in views.items() if names.issuperset(view.tables)]:
+        names.update(more)
+        views = {name: view for name, view in views.items() if name not in names}
+    return {name: table for name, table in tables.items() if name in names}
 
 
 def _read_by_views(tables: Iterable[Table], snapshot: Snapshot) -> dict[TableName, Table]:

@@ -18,7 +18,7 @@ from dagfusion_contract.record import Layout
 from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.live_catalog import LiveCatalog
-from dagfusion_query.catalog.model import Snapshot, Table, layouts_of
+from dagfusion_query.catalog.model import Snapshot, Table, layouts_of, readable
 from dagfusion_query.catalog.snapshot import SnapshotStore
 from dagfusion_query.catalog.table_history import compare, table_generation
 from dagfusion_query.errors import (
@@ -124,12 +124,13 @@ class PastCatalog:
         names: Collection[TableName] | None,
         allow: Callable[[TableName], bool] = lambda _: True,
     ) -> Iterator[list[PastTable]]:
-        """Yield tables as of a moment; their snapshot folders are kept until the block ends.
+        """Yield tables as of a moment, and what views among them read; their folders are kept until the block ends.
 
         Args:
             moment: The state.
-            names: The tables; None for all, without those whose past is not known. Other names are ignored.
-            allow: Returns True for tables that may be read; others are ignored.
+            names: The tables and views, which come first; None for all, without those whose past is not known. Other
+                names are ignored.
+            allow: Returns True for tables that may be read; others are ignored, and views that read others.
 
         Raises:
             UnknownTableError: A table was not there yet.
@@ -139,14 +140,21 @@ class PastCatalog:
             EventLogError: The event log cannot be read.
         """
         found: list[PastTable] = []
+        seen: set[TableName] = set()
         try:
-            for name, keys in self._claims(names, allow).items():
-                try:
-                    found += self._claimed(name, keys, moment)
-                except (UnknownTableError, UnknownPastError, NameCollisionError):
-                    if names is not None:
-                        raise
-            yield found
+            claims = self._claims(names, allow)
+            while claims:
+                for name, keys in claims.items():
+                    try:
+                        found += self._claimed(name, keys, moment)
+                    except (UnknownTableError, UnknownPastError, NameCollisionError):
+                        if names is not None and allow(name):
+                            raise
+                seen |= claims.keys()
+                wanted = seen | _read_by_views(found)
+                claims = {name: keys for name, keys in self._claims(wanted, allow).items() if name not in seen}
+            may_read = readable({past.table.name: past.table for past in found}, allow)
+            yield [past for past in found if past.table.name in may_read]
         finally:
             self._unpin(found)
 
@@ -233,7 +241,9 @@ class PastCatalog:
     def _state(self, name: TableName, as_of: AsOf) -> tuple[Moment, Table | None]:
         moment = self.moment(as_of)
         try:
-            with self.tables(moment, [name]) as [past]:
+            with self.tables(moment, [name]) as [past, *_]:
+                if past.table.view is not None:
+                    raise UnknownPastError(f"{name} was a view as of {moment.words}: compare the tables that it reads")
                 if past.table.problem is not None:
                     raise past.table.problem
                 return moment, past.table
@@ -243,10 +253,12 @@ class PastCatalog:
     def assets(
         self, names: Collection[TableName] | None, allow: Callable[[TableName], bool] = lambda _: True
     ) -> list[AssetKey]:
-        """Return the assets of tables, also of those that were wiped; see `tables`."""
+        """Return the assets of tables and views that may be read, also of those that were wiped; see `tables`."""
         snapshot = self._live.current()
         named = {key: table_name(snapshot.environment, key) for key in snapshot.asset_states}
-        return [key for key, name in sorted(named.items()) if (names is None or name in names) and allow(name)]
+        wanted = [(key, name) for key, name in sorted(named.items()) if names is None or name in names]
+        may_read = readable(snapshot.tables, allow)  # views by the rights of their tables
+        return [key for key, name in wanted if name in may_read or allow(name)]
 
     def close(self) -> None:
         """Close the event log and remove the files."""
@@ -274,10 +286,7 @@ class PastCatalog:
         return made
 
     def _made(self, asset_key: AssetKey, moment: Moment) -> PastTable:
-        current = self._live.current()
-        environment = current.environment
-        if (now := current.tables.get(table_name(environment, asset_key))) is not None and now.view is not None:
-            raise UnknownPastError(f"{now.name} is a view, and views have no past: name the tables that it reads")
+        environment = self._live.current().environment
         snapshot = self._folded(environment, asset_key, moment)
         name = table_name(environment, asset_key)
         table = snapshot.tables.get(name)
@@ -335,6 +344,11 @@ class PastCatalog:
             del self._tables[key]
             if past.folder is not None:
                 shutil.rmtree(past.folder, ignore_errors=True)
+
+
+def _read_by_views(tables: Sequence[PastTable]) -> set[TableName]:
+    """Return what the views among some tables read."""
+    return {name for past in tables if past.table.view is not None for name in past.table.view.view.tables}
 
 
 def as_past(snapshot: Snapshot) -> Snapshot:

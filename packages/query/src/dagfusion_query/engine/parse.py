@@ -153,7 +153,7 @@ class ViewPlans:
                 raise
             why = str(planning_error(error, self._views[name].tables, sql)).rstrip(".")
             return PlanError(
-                f"view {name} cannot be planned over the tables as they are now: {why}. "
+                f"view {name} cannot be planned over the tables that it reads: {why}. "
                 "Materialize what it reads, or publish it with another statement"
             )
         return None

@@ -6,15 +6,17 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from weakref import WeakKeyDictionary
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dagfusion_contract.naming import TableName
 from dagfusion_query.access.grants import EVERYTHING, Grants, Scopes
 from dagfusion_query.catalog.mapped_catalog import MappedCatalog
-from dagfusion_query.catalog.model import Snapshot, Table
+from dagfusion_query.catalog.model import Snapshot, Table, readable
 from dagfusion_query.catalog.past_catalog import PastSnapshots, as_past
 from dagfusion_query.documents.queries import ScanStats
 from dagfusion_query.engine.datafusion_errors import is_full_disk, no_room
@@ -71,8 +73,12 @@ class PastScopes:
             SnapshotError: A snapshot cannot be read.
         """
         allowed = Grants(frozenset(grants))
-        tables = [(source.environment, self._table(source)) for source in sources]
-        return self._snapshots.of([table for name, table in tables if allowed.allow(name, table.name)])
+        tables: dict[str, dict[TableName, Table]] = {}
+        for source in sources:
+            table = self._table(source)
+            tables.setdefault(source.environment, {})[table.name] = table
+        seen = [readable(named, partial(allowed.allow, name)) for name, named in tables.items()]
+        return self._snapshots.of([table for named in seen for table in named.values()])
 
     def _table(self, source: PastSource) -> Table:
         if source.folder not in self._tables:
