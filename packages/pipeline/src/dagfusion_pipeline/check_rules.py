@@ -4,7 +4,7 @@ A rule says of one partition that it holds, that it is broken, or that the recor
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -164,10 +164,16 @@ class SameColumns:
     """
 
     expected: Mapping[str, str | None]
+    _verdicts: dict[Layout, Verdict] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def judge(self, partition: Partition) -> Verdict:
-        """Compare the columns of a partition."""
+        """Compare the columns of a partition, once for all files of the same columns."""
         layout = partition.file.layout
+        if layout not in self._verdicts:
+            self._verdicts[layout] = self._compared(layout)
+        return self._verdicts[layout]
+
+    def _compared(self, layout: Layout) -> Verdict:
         columns, partition_columns = column_types(layout), _partition_columns(layout)
         missing = [name for name in self.expected if name not in columns]
         extra = [n for n in columns if n not in self.expected and n not in partition_columns]

@@ -1,5 +1,6 @@
 """The partitions that a run's checks look at, with the latest materialization of each."""
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
@@ -10,6 +11,7 @@ import dagster as dg
 from dagfusion_pipeline.check_results import Checked
 from dagfusion_pipeline.latest_events import LatestEvent, latest_event, latest_events
 
+_SEPARATOR = "|"  # of the dimensions in a key, which are in the order of their names
 _NEWEST = 1_000  # events that are searched for a partition which the run has not written
 
 
@@ -31,13 +33,26 @@ def checked_partitions(
         event = latest_event(context.instance, asset_key)
         return Checked([None], {} if event is None else {None: event}, now)
     end_of = window_end(definition)
-    keys = [str(key) for key in definition.get_partition_keys(dynamic_partitions_store=context.instance)]
+    keys = partition_keys(definition, context.instance)
     selected = _keys_of_run(context.run.tags, keys, definition)
     if not {*selected} & {*keys}:  # a run without partitions, or with those of another asset
         return Checked(keys, latest_events(context.instance, asset_key), now, window_end=end_of)
     events = latest_events(context.instance, asset_key, selected)
     other = _newest_other(context.instance, asset_key, {*selected})
     return Checked(selected, events, now, window_end=end_of, selected=True, other=other)
+
+
+def partition_keys(definition: dg.PartitionsDefinition, instance: dg.DagsterInstance) -> list[str]:
+    """Return the keys of a definition in its order; Dagster's own objects of many dimensions take ten times as long."""
+    if not isinstance(definition, dg.MultiPartitionsDefinition):
+        return list(definition.get_partition_keys(dynamic_partitions_store=instance))
+    dimensions = (partition_keys(one, instance) for one in _dimensions(definition).values())
+    return list(map(_SEPARATOR.join, itertools.product(*dimensions)))
+
+
+def _dimensions(definition: dg.MultiPartitionsDefinition) -> dict[str, dg.PartitionsDefinition]:
+    """Return the dimensions in the order of their names."""
+    return {one.name: one.partitions_def for one in sorted(definition.partitions_defs, key=lambda one: one.name)}
 
 
 def _keys_of_run(tags: Mapping[str, str], keys: Sequence[str], definition: dg.PartitionsDefinition) -> list[str]:
@@ -51,7 +66,8 @@ def _keys_of_run(tags: Mapping[str, str], keys: Sequence[str], definition: dg.Pa
         return []
     split: dict[str, Mapping[str, str]] = {key: {"": key} for key in keys}
     if isinstance(definition, dg.MultiPartitionsDefinition):
-        split = {key: definition.get_partition_key_from_str(key).keys_by_dimension for key in keys}
+        names = _dimensions(definition)
+        split = {key: dict(zip(names, key.split(_SEPARATOR), strict=True)) for key in keys}
     orders = {name: _places(one[name] for one in split.values()) for name in split[keys[0]]}
     bounds = _bounds(first, last, split, orders)
     selected = list(keys) if bounds else []
@@ -102,4 +118,5 @@ def _window_end_of(
     definition: dg.MultiPartitionsDefinition, name: str, time: dg.TimeWindowPartitionsDefinition
 ) -> Callable[[str], datetime]:
     end: Callable[[str], datetime] = cache(lambda key: time.time_window_for_partition_key(key).end)
-    return lambda key: end(definition.get_partition_key_from_str(key).keys_by_dimension[name])
+    place = [*_dimensions(definition)].index(name)
+    return lambda key: end(key.split(_SEPARATOR)[place])
