@@ -9,7 +9,7 @@ import pytest
 
 pytestmark = pytest.mark.usefixtures("processes")
 
-COMMANDS = {"pip": "bin", "uv": "bin", "browser.sh": ".ci", "containers.sh": ".ci"}
+COMMANDS = {"git": "bin", "pip": "bin", "uv": "bin", "browser.sh": ".ci", "containers.sh": ".ci"}
 # Writes down how it was called, and fails when it is the command that `FAILS` names.
 COMMAND = """#!/bin/sh
 call="$(basename "$0") $*${TOX_SKIP_ENV:+ without $TOX_SKIP_ENV}"

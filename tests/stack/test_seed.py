@@ -104,6 +104,7 @@ def _kill_while_it_logs(seed: subprocess.Popen[str], command: Command) -> set[st
         while len(_logged(command)) == 0:
             assert seed.poll() is None, "it ended before it logged anything"
             assert time.monotonic() < until
+            time.sleep(0.1)
     return _logged(command)
 
 

@@ -1,0 +1,52 @@
+"""CI runs a sample of what is slow: of each test that starts processes, a third of its parameter sets.
+
+`DAGFUSION_SAMPLE`, which is the commit in CI, decides which: each commit draws other sets, and the variable of a run
+that failed repeats it. A session without the variable runs every set.
+"""
+
+import math
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from random import Random
+
+import pytest
+
+from tests.tiers import ALONE, FAST
+
+SAMPLE = "DAGFUSION_SAMPLE"
+SHARE = 3
+WHOLE = "tests/doctest/"  # each document is a parameter set, and the cost is that of the servers that all of them use
+
+
+def sampled(nodeids: Iterable[str], sample: str) -> set[str]:
+    """Return a third of the parameter sets of each test, and at least one."""
+    sets: defaultdict[str, list[str]] = defaultdict(list)
+    for nodeid in nodeids:
+        sets[nodeid.partition("[")[0]].append(nodeid)
+    return {
+        nodeid
+        for test, of_test in sets.items()
+        for nodeid in Random(f"{sample} {test}").sample(sorted(of_test), math.ceil(len(of_test) / SHARE))  # noqa: S311
+    }
+
+
+def is_slow(item: pytest.Item) -> bool:
+    """Return True for a test that starts processes; those that run alone measure, and are few."""
+    marks = {mark.name for mark in item.iter_markers()}
+    return not marks & {FAST, ALONE} and not item.nodeid.startswith(WHOLE)
+
+
+def pytest_report_header() -> list[str]:
+    sample = os.environ.get(SAMPLE)
+    return [f"sample: {SAMPLE}={sample}"] if sample else []
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    sample = os.environ.get(SAMPLE)
+    if not sample:
+        return
+    slow = {item.nodeid for item in items if is_slow(item)}
+    left_out = slow - sampled(slow, sample)
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left_out])
+    items[:] = [item for item in items if item.nodeid not in left_out]
