@@ -16,6 +16,7 @@ TOWERS: Mapping[str, Sequence[str]] = {
         "errors",
         "setting_declarations",
         "uri",
+        "store_failure",
         "naming",
         "layout",
         "arrow_types",

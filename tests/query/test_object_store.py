@@ -3,7 +3,7 @@
 import pytest
 from obstore.exceptions import GenericError, NotFoundError, PermissionDeniedError, UnauthenticatedError
 
-from dagfusion_query.object_store import StoreFailure, failure_of, status_of, store_error
+from dagfusion_query.object_store import StoreFailure, failure_of, store_error
 
 GENERIC = "Generic S3 error: Error performing GET http://s3/b/k: Server returned non-2xx status code: {}: body"
 
@@ -35,8 +35,6 @@ def test_a_failure_is_read_from_the_class_or_the_status(error: Exception, failur
 def test_an_error_has_the_first_line_and_the_next_step() -> None:
     error = GenericError(GENERIC.format("403 Forbidden") + "\n\nCaused by:\n    more")
 
-    assert status_of(error) == "403 Forbidden"
-    assert status_of(OSError("disk")) is None
     assert str(store_error(error, "the object store did not give s3://b/k", "check the keys")) == (
         f"the object store did not give s3://b/k: {GENERIC.format('403 Forbidden')}; check the keys"
     )

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+from dagfusion_contract.uri import S3_SCHEMES
+
 METADATA_KEYS = ("dagster/uri", "uri", "path", "s3_path")
-PLACES = ("s3://", "s3a://", "s3n://", "file:/", "/")
+PLACES = (*(f"{scheme}://" for scheme in S3_SCHEMES), "file:/", "/")
 
 
 def named_place(texts: Mapping[str, str], keys: Sequence[str] = METADATA_KEYS) -> str | None:

@@ -1,7 +1,30 @@
 """URIs of objects and folders: `s3://bucket/key`, and `file:///path` for files. Nothing is unescaped. Pure."""
 
 S3 = "s3://"
+LOCAL = "file:///"
+S3_SCHEMES = ("s3", "s3a", "s3n")  # as Hadoop's clients write them, too
 _ESCAPED = frozenset("?#%")  # which readers of URIs treat in different ways
+
+
+def is_s3(uri: str) -> bool:
+    """Return True if a URI names an object of S3."""
+    return uri.startswith(S3)
+
+
+def scheme_of(text: str) -> str:
+    """Return the scheme of a URI in lower case, or "" if the text has none."""
+    scheme, mark, _ = text.partition("://")
+    return scheme.lower() if mark else ""
+
+
+def local_path(uri: str) -> str:
+    """Return the path of a local file.
+
+    >>> [local_path(uri) for uri in ("file:///lake/a", "file://localhost/lake/a", "file:/lake/a")]
+    ['/lake/a', '/lake/a', '/lake/a']
+    """
+    path = uri[len("file:") :]
+    return path[2:].removeprefix("localhost") if path.startswith("//") else path
 
 
 def object_path(uri: str) -> str:

@@ -3,6 +3,7 @@
 import codecs
 from pathlib import Path
 
+from dagfusion_contract.uri import is_s3
 from dagfusion_pipeline.errors import ConfigurationError, MissingObjectError
 from dagfusion_pipeline.maintenance import Manager
 
@@ -15,7 +16,7 @@ def read_keys(place: str, manager: Manager) -> list[str]:
         MissingObjectError: There is no such object.
         StoreError: The object could not be read.
     """
-    if place.startswith("s3://"):
+    if is_s3(place):
         root = manager.object_store.uri("")
         if not place.startswith(root):
             raise ConfigurationError(f"keys_file must be a local file or an object below {root}; got {place!r}")

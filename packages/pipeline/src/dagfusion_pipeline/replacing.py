@@ -11,7 +11,8 @@ import obstore
 import pyarrow as pa
 from obstore.exceptions import AlreadyExistsError, BaseError, NotSupportedError, PreconditionError
 
-from dagfusion_pipeline.errors import ConfigurationError, StoreError
+from dagfusion_contract.store_failure import is_without_bucket
+from dagfusion_pipeline.errors import ConfigurationError
 from dagfusion_pipeline.store import ObjectStore, StoredObject, checksum
 
 
@@ -47,14 +48,14 @@ class ReplacingStore(ObjectStore):
         except (PreconditionError, AlreadyExistsError) as error:
             raise ReplacedError(self.uri(key)) from error
         except (BaseError, OSError) as error:
-            if isinstance(error, FileNotFoundError) and "NoSuchBucket" not in str(error):
+            if isinstance(error, FileNotFoundError) and not is_without_bucket(error):
                 raise ReplacedError(self.uri(key)) from error
             if isinstance(error, NotSupportedError) or "NotImplemented" in str(error):
                 raise ConfigurationError(
                     f"the object store of {self.root} cannot replace an object only if it is unchanged (PUT with"
                     " If-Match): use file_naming='per_run', or a store that can"
                 ) from error
-            raise self._failed("write", key, error) from error
+            raise self.failed("write", key, error) from error
         return StoredObject(key, len(body), answer["e_tag"], datetime.now(UTC), checksum(body))
 
 
@@ -75,7 +76,7 @@ def found_objects(store: ObjectStore, keys: Sequence[str], concurrency: int) -> 
         except FileNotFoundError:  # or the bucket is: the answer to HEAD does not say which
             return None
         except (BaseError, OSError) as error:
-            raise StoreError(f"could not look at {store.uri(key)}: {error}; check the credentials") from error
+            raise store.failed("look at", key, error) from error
         return StoredObject(key, found["size"], found["e_tag"], found["last_modified"])
 
     with ThreadPoolExecutor(min(concurrency, max(len(keys), 1)), "dagfusion-head") as pool:

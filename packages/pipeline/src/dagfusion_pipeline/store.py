@@ -1,4 +1,8 @@
-"""Objects in and out of a bucket, many at once."""
+"""Objects in and out of a bucket, many at once.
+
+`ObjectStore.failed` is the one place of the pipeline that turns the error of a store, such as a 403, into one of its
+own. `dagfusion_contract.store_failure` says why the query side has another.
+"""
 
 import asyncio
 import hashlib
@@ -15,6 +19,8 @@ from obstore.exceptions import BaseError, PreconditionError
 from obstore.store import MemoryStore, S3Store
 
 from dagfusion_contract.secret_reference import MAX_AGE_S, is_reference
+from dagfusion_contract.store_failure import archived_text, failed_text, is_archived, is_without_bucket
+from dagfusion_contract.uri import bucket_url
 from dagfusion_pipeline.errors import ArchivedObjectError, ConfigurationError, MissingObjectError, StoreError
 from dagfusion_pipeline.secrets_manager import resolved
 from dagfusion_pipeline.uploads import Uploads, all_or_none, background_loop, size_of
@@ -23,6 +29,7 @@ if TYPE_CHECKING:
     from obstore.store import S3Credential  # a type alone
 
 MAX_UPLOAD_BYTES = 128 << 20
+_NEXT_STEP = "check the bucket, the endpoint and the credentials"
 _RETRIES: Any = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
 
 
@@ -85,7 +92,7 @@ class ObjectStore:
             settings["region"] = region
         insecure = (endpoint_url or "").startswith("http://")
         client = S3Store(bucket, **settings, client_options={"allow_http": insecure}, retry_config=_RETRIES)
-        return cls(client, f"s3://{bucket}")
+        return cls(client, bucket_url(bucket).rstrip("/"))
 
     def uri(self, key: str) -> str:
         """Return the URI of an object, its key as it is."""
@@ -118,11 +125,11 @@ class ObjectStore:
             result = await obstore.get_async(self.client, key)
             return await result.bytes_async()
         except FileNotFoundError as error:
-            if "NoSuchBucket" in str(error):
-                raise self._failed("read", key, error) from error
+            if is_without_bucket(error):
+                raise self.failed("read", key, error) from error
             return None
         except (BaseError, OSError) as error:
-            raise self._failed("read", key, error) from error
+            raise self.failed("read", key, error) from error
 
     def read_versions(self, wanted: Sequence["ObjectVersion"], concurrency: int) -> list[obstore.Bytes | None]:
         """Return the bytes of versions of objects, in order; None for missing ones.
@@ -149,11 +156,11 @@ class ObjectStore:
                 return None
             return await answer.bytes_async()
         except (FileNotFoundError, PreconditionError) as error:
-            if "NoSuchBucket" in str(error):
-                raise self._failed("read", version.key, error) from error
+            if is_without_bucket(error):
+                raise self.failed("read", version.key, error) from error
             return None
         except (BaseError, OSError) as error:
-            raise self._failed("read", version.key, error) from error
+            raise self.failed("read", version.key, error) from error
 
     async def put(self, key: str, content: pa.Buffer | Path) -> StoredObject:
         """Put one object, from memory or from a file.
@@ -167,7 +174,7 @@ class ObjectStore:
         try:
             answer = await obstore.put_async(self.client, key, body)
         except (BaseError, OSError) as error:
-            raise self._failed("write", key, error) from error
+            raise self.failed("write", key, error) from error
         return StoredObject(key, size, answer["e_tag"], datetime.now(UTC), digest)
 
     def list_objects(self, prefix: str, after: str | None = None) -> Iterator[StoredObject]:
@@ -185,7 +192,7 @@ class ObjectStore:
                 for found in page:
                     yield StoredObject(found["path"], found["size"], found["e_tag"], found["last_modified"])
         except (BaseError, OSError) as error:
-            raise self._failed("list", prefix, error) from error
+            raise self.failed("list", prefix, error) from error
 
     def list_folder(self, folder: str) -> Iterator[StoredObject]:
         """Yield the objects in a folder, without those in its folders.
@@ -197,7 +204,7 @@ class ObjectStore:
             for found in obstore.list_with_delimiter(self.client, prefix=folder or None)["objects"]:
                 yield StoredObject(found["path"], found["size"], found["e_tag"], found["last_modified"])
         except (BaseError, OSError) as error:
-            raise self._failed("list", folder, error) from error
+            raise self.failed("list", folder, error) from error
 
     def look_at_many(self, keys: Sequence[str], concurrency: int) -> list[StoredObject | None]:
         """Return the current metadata of objects, in the order of the keys; None for missing ones.
@@ -218,7 +225,7 @@ class ObjectStore:
                 except FileNotFoundError:
                     return None
                 except (BaseError, OSError) as error:
-                    raise self._failed("look at", key, error) from error
+                    raise self.failed("look at", key, error) from error
                 return StoredObject(found["path"], found["size"], found["e_tag"], found["last_modified"])
 
         return await all_or_none([look_at(key) for key in keys])
@@ -232,17 +239,20 @@ class ObjectStore:
         try:
             obstore.delete(self.client, list(keys))
         except (BaseError, OSError) as error:
-            raise self._failed("delete", f"{len(keys)} objects", error) from error
+            raise self.failed("delete", f"{len(keys)} objects", error) from error
 
-    def _failed(self, verb: str, key: str, error: Exception) -> StoreError:
-        if "InvalidObjectState" in str(error):
-            return ArchivedObjectError(
-                f"{self.uri(key)} is in an archive storage class such as GLACIER, from which nothing can be read:"
-                " restore it (aws s3api restore-object), leave the partition out, or materialize it again"
-            )
+    def failed(self, verb: str, key: str, error: Exception) -> StoreError:
+        """Return the error of a request that the store did not fulfil.
+
+        Args:
+            verb: What was to be done: read, write, list, look at, delete.
+            key: The object, or the folder.
+            error: As obstore or the file system raised it.
+        """
+        if is_archived(error):
+            return ArchivedObjectError(archived_text(self.uri(key), "materialize it again"))
         kind = MissingObjectError if isinstance(error, FileNotFoundError) else StoreError
-        reason = str(error).partition("\n")[0]
-        return kind(f"could not {verb} {self.uri(key)}: {reason}; check the bucket, the endpoint and the credentials")
+        return kind(failed_text(error, f"could not {verb} {self.uri(key)}", _NEXT_STEP))
 
 
 def checksum(content: Any) -> str:

@@ -1,9 +1,9 @@
 """Object stores: makes obstore clients, tells why a request failed, and has the retry times of replaced objects.
 
-`failure_of` is the one place that reads the errors of obstore and of the file system: a 403 is `refused`.
+`failure_of` is the one place of the query side that reads the errors of obstore and of the file system: a 403 is
+`refused`. The text of an error is read by `dagfusion_contract.store_failure`, which says why the pipeline has another.
 """
 
-import re
 import time
 from collections.abc import Mapping
 from enum import Enum
@@ -14,6 +14,7 @@ from obstore.exceptions import NotFoundError, PermissionDeniedError, Unauthentic
 from obstore.store import LocalStore, ObjectStore, S3Store
 
 from dagfusion_contract.secret_reference import is_reference
+from dagfusion_contract.store_failure import failed_text, is_archived, status_of
 from dagfusion_contract.uri import store_parts
 from dagfusion_query.errors import StoreUnavailableError
 from dagfusion_query.secrets_manager import expiry, resolved
@@ -24,9 +25,8 @@ if TYPE_CHECKING:
 
 MISSING = (NotFoundError, FileNotFoundError, NotADirectoryError)
 REFUSED = (PermissionDeniedError, UnauthenticatedError, PermissionError)
-_STATUS = re.compile(r"status code: ([34]\d\d) ([A-Za-z ]*)")  # the only place where some errors have it
-_LATER = ("408", "425", "429")
-_ARCHIVED = "InvalidObjectState"  # S3 answers a HEAD of an archived object as of any other
+_LATER = (408, 425, 429)
+_GONE = 404
 # Until the run that writes the object has logged its event, every try finds it replaced.
 _PAUSES_S = (0.0, 0.1, 0.2, 0.4, 0.6)
 _LIMIT_S = 2.0
@@ -45,19 +45,13 @@ def failure_of(error: BaseException) -> StoreFailure:
     """Return why a store, or the file system, raised an error."""
     if isinstance(error, MISSING):  # the class before the text, in which a key may have any words
         return StoreFailure.missing
-    if _ARCHIVED in str(error):
+    if is_archived(error):
         return StoreFailure.archived
     if isinstance(error, REFUSED):
         return StoreFailure.refused
-    if (status := _STATUS.search(str(error))) is None or status[1] in _LATER:
+    if (status := status_of(error)) is None or status[0] in _LATER:
         return StoreFailure.unavailable
-    return StoreFailure.missing if status[1] == "404" else StoreFailure.refused
-
-
-def status_of(error: BaseException) -> str | None:
-    """Return the HTTP status that an error names, such as `403 Forbidden`."""
-    status = _STATUS.search(str(error))
-    return status and f"{status[1]} {status[2]}".strip()
+    return StoreFailure.missing if status[0] == _GONE else StoreFailure.refused
 
 
 def store_error(error: BaseException, what: str, hint: str = "") -> StoreUnavailableError:
@@ -68,8 +62,7 @@ def store_error(error: BaseException, what: str, hint: str = "") -> StoreUnavail
         what: What was not done, such as `the object store did not give s3://lake/a`.
         hint: The next step.
     """
-    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return StoreUnavailableError(f"{what}: {first}{hint and f'; {hint}'}")
+    return StoreUnavailableError(failed_text(error, what, hint))
 
 
 def open_store(

@@ -10,8 +10,11 @@ import obstore
 import polars as pl
 from obstore.store import S3Store
 
+from dagfusion_stack import object_store
+
 PREFIX = "datafusion_test"
 DOWNLOADS = 16
+_RETRIES = 10
 
 
 @dataclass(frozen=True)
@@ -38,14 +41,7 @@ def read(
     Returns:
         What is stored, by the table's name.
     """
-    store = S3Store(
-        variables["S3_BUCKET"],
-        endpoint=variables["AWS_ENDPOINT_URL"],
-        region=variables["AWS_REGION"],
-        access_key_id=variables["AWS_ACCESS_KEY_ID"],
-        secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
-        client_options={"allow_http": True},
-    )
+    store = object_store.client(variables["S3_BUCKET"], variables, max_retries=_RETRIES)
     return {table: _table(store, f"{PREFIX}/{key}", advance) for table, key in asset_keys.items()}
 
 

@@ -73,15 +73,7 @@ class ObjectStore:
 
     def bucket(self, name: str) -> S3Store:
         """Return a client for a bucket, which tries a request once."""
-        return S3Store(
-            name,
-            endpoint=self.endpoint,
-            region=REGION,
-            access_key_id=self.credentials.access_key_id,
-            secret_access_key=self.credentials.secret_access_key,
-            client_options={"allow_http": True, "timeout": "30s"},
-            retry_config={"max_retries": 0},
-        )
+        return client(name, self.environ())
 
     def stop(self) -> None:
         """End the server with its indexes written."""
@@ -96,6 +88,25 @@ class ObjectStore:
 
     def _ports(self) -> list[int]:
         return [self.port, *self.inner_ports.values()]
+
+
+def client(bucket: str, variables: Mapping[str, str], *, max_retries: int = 0) -> S3Store:
+    """Return a client for a bucket.
+
+    Args:
+        bucket: Its name.
+        variables: Where the server is, as in `stack.env` and `ObjectStore.environ`.
+        max_retries: How often a request is tried again.
+    """
+    return S3Store(
+        bucket,
+        endpoint=variables["AWS_ENDPOINT_URL"],
+        region=variables["AWS_REGION"],
+        access_key_id=variables["AWS_ACCESS_KEY_ID"],
+        secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
+        client_options={"allow_http": True, "timeout": "30s"},
+        retry_config={"max_retries": max_retries},
+    )
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dagfusion_contract.setting_declarations import declared
+from dagfusion_contract.uri import bucket_url
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_stack import binaries, ports, process
 from dagfusion_stack.home import Home
@@ -47,7 +48,7 @@ def start(
     own = {
         "DAGFUSION_STATE_DIR": str(home.service),
         "DAGFUSION_DAGSTER_URL": dagster_url,
-        "DAGFUSION_ICEBERG_METADATA": f"s3://{environ['S3_BUCKET']}/_iceberg",
+        "DAGFUSION_ICEBERG_METADATA": f"{bucket_url(environ['S3_BUCKET'])}_iceberg",
     }
     return process.start(
         NAME,

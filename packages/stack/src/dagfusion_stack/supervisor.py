@@ -10,6 +10,7 @@ from types import FrameType
 
 import psutil
 
+from dagfusion_contract.uri import bucket_url
 from dagfusion_stack import dagster, object_store, ports, postgres, process, query_service, sockets
 from dagfusion_stack.errors import PortBusyError, ServiceError, StackError
 from dagfusion_stack.home import Home, ServiceState
@@ -85,7 +86,7 @@ class Supervisor:
             "DAGSTER_HOME": str(self.home.dagster),
             "ENVIRONMENT": "local",
             "S3_BUCKET": self.settings.bucket,
-            "DAGFUSION_CATALOG_CHECKPOINT": f"s3://{self.settings.bucket}/_catalog",
+            "DAGFUSION_CATALOG_CHECKPOINT": f"{bucket_url(self.settings.bucket)}_catalog",
             "DAGFUSION_CONSOLE_URL": query_service.console_url(self.settings.http_port),
             "DAGFUSION_OBJECT_URL": store.object_url,
             **store.environ(),

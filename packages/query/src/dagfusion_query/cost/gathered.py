@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dagfusion_contract.uri import object_path, store_parts, store_url
+from dagfusion_contract.uri import S3, object_path, store_parts, store_url
 from dagfusion_query.catalog.checkpoint import open_checkpoint
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.config import EnvironmentConfig
@@ -78,7 +78,7 @@ def counted_requests(history: Sequence[QueryInfo], now: datetime) -> tuple[int, 
 
 def _stored(table: Table, now: datetime) -> list[tuple[StoredFiles, str]]:
     """Return the files of a table in S3, with their bucket; a table in several buckets counts as in the first."""
-    files = table.files.filter(pc.starts_with(table.files["uri"], "s3://"))
+    files = table.files.filter(pc.starts_with(table.files["uri"], S3))
     if not len(files):
         return []
     uris = files["uri"].to_pylist()

@@ -12,7 +12,17 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import ObjectStore
 
-from dagfusion_contract.uri import bucket_url
+from dagfusion_contract.store_failure import status_of
+from dagfusion_contract.uri import (
+    LOCAL,
+    S3_SCHEMES,
+    bucket_url,
+    local_path,
+    object_path,
+    scheme_of,
+    store_parts,
+    store_url,
+)
 from dagfusion_query.discovery.footer import Tail, footer_bytes
 from dagfusion_query.errors import UndiscoverableError
 from dagfusion_query.object_store import (
@@ -21,7 +31,6 @@ from dagfusion_query.object_store import (
     StoreFailure,
     failure_of,
     open_store,
-    status_of,
     store_error,
 )
 from dagfusion_query.settings import Settings
@@ -34,7 +43,6 @@ _OTHER_FORMATS = {
     ".hoodie/": "a Hudi table, whose timeline says which of its files count",
 }
 _ICEBERG = ".metadata.json"
-_S3 = ("s3", "s3a", "s3n")
 _SHOWN = 300
 
 
@@ -138,7 +146,7 @@ class ForeignObjects:
 
     def _end(self, place: Place, count: int) -> Tail:
         """Return the last bytes of an object."""
-        if place.store == "file:///" and Path(f"/{place.key}").is_dir():
+        if place.store == LOCAL and Path(f"/{place.key}").is_dir():
             raise ObjectMissingError
         store = self._store(place)
         with _meaning(place):
@@ -199,28 +207,27 @@ def _meaning(place: Place) -> Iterator[None]:
             case StoreFailure.refused | StoreFailure.archived if isinstance(error, REFUSED):
                 raise TemporaryReadError(f"the store does not let this service read {shown(place.uri)}") from error
             case StoreFailure.refused | StoreFailure.archived:
-                status = status_of(error)
+                status = " ".join(map(str, status_of(error) or ())).strip()
                 raise TemporaryReadError(f"the store refuses to give {shown(place.uri)}: {status}") from error
         raise store_error(error, f"the object store did not give {shown(place.uri)}") from error
 
 
 def _place(text: str) -> Place:
-    scheme, separator, rest = text.partition("://")
-    scheme = scheme.lower()
-    if separator and scheme in _S3:
-        bucket, _, key = rest.partition("/")
+    scheme = scheme_of(text)
+    if scheme in S3_SCHEMES:
+        (_, bucket), key = store_parts(store_url(text)), object_path(text)
         if not bucket or not key.strip("/") or "@" in bucket:
             raise UndiscoverableError(
                 "the S3 URI of the materialization must read s3://bucket/key; it has no key, no bucket, or a password"
             )
         return Place(bucket_url(bucket), key)
     if text.lower().startswith("file:/"):
-        path = rest.removeprefix("localhost") if separator else text[len("file:") :]
+        path = local_path(text)
         if path.startswith("/"):
             return _local(path)
     if text.startswith("/"):
         return _local(text)
-    if separator and scheme.isalnum():
+    if scheme.isalnum():
         raise UndiscoverableError(
             f"the materialization names a {scheme}:// URL, and only s3:// and local files can be read"
         )
@@ -234,4 +241,4 @@ def _local(path: str) -> Place:
     normal = os.path.normpath(path).lstrip("/")
     if not normal:
         raise UndiscoverableError("the materialization names the root folder: log the path of the file in the metadata")
-    return Place("file:///", f"{normal}/" if path.endswith("/") else normal)
+    return Place(LOCAL, f"{normal}/" if path.endswith("/") else normal)

@@ -13,7 +13,7 @@ from typing import Any
 
 from dagfusion_contract.errors import LayoutError
 from dagfusion_contract.layout import file_key
-from dagfusion_contract.uri import object_path, store_parts, store_url
+from dagfusion_contract.uri import bucket_url, is_s3, object_path, store_parts, store_url
 from dagfusion_query.catalog.model import Snapshot, Table, whereabouts
 from dagfusion_query.object_store import store_keys
 from dagfusion_query.secrets_manager import aws_client
@@ -67,7 +67,7 @@ class BucketFacts:
     @property
     def url(self) -> str:
         """The URL of the bucket."""
-        return f"s3://{self.name}"
+        return bucket_url(self.name).rstrip("/")
 
 
 def s3_client(settings: Settings) -> Any:
@@ -193,9 +193,9 @@ def folders(table: Table) -> list[str]:
         before, mark, _ = uri.partition(f"/{own}")
         if not (own and mark):
             folder = whereabouts(table) or ""
-            return [folder.rstrip("/")] if folder.startswith("s3://") else []
+            return [folder.rstrip("/")] if is_s3(folder) else []
         found.add(f"{before}/{own}")
-    return sorted(folder for folder in found if folder.startswith("s3://"))
+    return sorted(folder for folder in found if is_s3(folder))
 
 
 def named_objects(snapshot: Snapshot) -> frozenset[str]:
@@ -230,7 +230,7 @@ def compare(table: Table, listing: Listing, old: datetime, named: Collection[str
         named: The URIs of the objects of all tables: the folder of one may be inside that of another.
     """
     files = table.files.select(["uri", "size_bytes", "etag"]).to_pylist()
-    known = {file["uri"]: file for file in files if file["uri"].startswith("s3://")}
+    known = {file["uri"]: file for file in files if is_s3(file["uri"])}
     there = {uri: listing.objects[uri] for uri in known if uri in listing.objects}
     changed = [uri for uri, one in there.items() if _differs(one, known[uri]["size_bytes"], known[uri]["etag"])]
     orphaned = [
@@ -266,7 +266,7 @@ def _listed(client: Any, folder: str) -> Iterator[ListedObject]:
             # The prefix is also that of a table whose name begins with this one's.
             if key == prefix or key.removeprefix(prefix)[:1] in ("/", "-", "."):
                 yield ListedObject(
-                    f"s3://{bucket}/{key}",
+                    f"{bucket_url(bucket)}{key}",
                     entry["Size"],
                     str(entry["ETag"]).strip('"'),
                     entry["LastModified"],

@@ -21,6 +21,7 @@ import obstore
 import pyarrow as pa
 from obstore.exceptions import BaseError, NotFoundError, PreconditionError
 
+from dagfusion_contract.uri import LOCAL
 from dagfusion_query.engine.runtime import Stores
 from dagfusion_query.engine.stored_objects import StoredObject, stored_objects
 from dagfusion_query.object_cache.copies import Copies, copy_key
@@ -194,7 +195,7 @@ class ObjectRequests:
 
     async def _compare(self, file: StoredObject, spent: RequestTime) -> None:
         environment = file.table.environment
-        if file.uri.startswith("file:") and not file.etag:
+        if file.uri.startswith(LOCAL) and not file.etag:
             size, etag = _local_size(file), None
         else:
             try:

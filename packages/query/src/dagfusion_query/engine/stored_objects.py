@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from obstore.exceptions import BaseError
 
+from dagfusion_contract.store_failure import archived_text
 from dagfusion_contract.uri import object_path
 from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.engine.datafusion_errors import execution_error, is_no_room
@@ -108,10 +109,7 @@ class StoredObject:
 
     def archived(self) -> ArchivedObjectError:
         """Return the error of an object that has to be restored before it is read."""
-        return ArchivedObjectError(
-            f"{self._where} is in an archive storage class such as GLACIER, from which queries cannot read; restore it "
-            f"(aws s3api restore-object), leave the partition out, or {self._cure}"
-        )
+        return ArchivedObjectError(archived_text(self._where, self._cure))
 
     def unavailable(self, error: BaseError, endpoint: str | None) -> QueryError:
         """Return the error of a store that does not give the object."""

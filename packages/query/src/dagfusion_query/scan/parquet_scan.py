@@ -24,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dagfusion_contract.uri import LOCAL
 from dagfusion_query.plan_messages import (
     CoalescePartitionsExecNode,
     ColumnStats,
@@ -43,7 +44,6 @@ from dagfusion_query.scan.table_scan import CopiedScan, Scan, may_hold_nan
 from dagfusion_query.wire import children, fields, message, rewrite, uint
 
 SMALL_BYTES = 1 << 20  # all of such a file is read as fast as its page index, which DataFusion asks for at each query
-LOCAL_STORE = "file:///"
 
 
 class Breadth(NamedTuple):
@@ -93,8 +93,8 @@ class FilesToRead:
     """The files of one scan in a physical plan.
 
     Attributes:
-        entries: The encoded files.
-        sizes: Bytes that are read of each, in the same order.
+        entries: The encoded files, binary without nulls; see `encode_entries`.
+        sizes: int64 without nulls: bytes that are read of each, in the same order.
         largest: Bytes of the largest file.
         store: The URL of their store.
         copied: Their local copies, which are read instead; or None.
@@ -168,7 +168,7 @@ class ParquetScan:
         """
         entries, store = files.entries, files.store
         if files.copied is not None:
-            entries, store = files.copied.entries, LOCAL_STORE
+            entries, store = files.copied.entries, LOCAL
         encoded = [message(FileScanExecConf.FILE_GROUPS, g) for g in _file_groups(entries, files.sizes, groups)]
         dropped = {FileScanExecConf.FILE_GROUPS} | ({FileScanExecConf.PARTITION_COLUMNS} if files.is_large else set())
         changed = {

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datafusion import Expr
 
-from dagfusion_contract.uri import object_path, store_url
+from dagfusion_contract.uri import LOCAL, S3, object_path, store_url
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.catalog.partitioned_file import with_paths
 from dagfusion_query.returned_values import FilterEffect, ScanExplanation
@@ -32,7 +32,7 @@ def scan_store(environment: str, url: str) -> str:
     Two environments may have buckets of the same name at different endpoints, and one query may read both. DataFusion
     tells stores apart by scheme and host, so the environment is in the scheme: `prod-eu+s3://bucket/`.
     """
-    if not environment or url.startswith("file:"):
+    if not environment or url == LOCAL:
         return url
     return f"{environment.replace('_', '-')}+{url}"
 
@@ -110,7 +110,7 @@ class Scan:
 
     Attributes:
         table: The table.
-        files: The numbers of the files it reads (rows of `Table.files`); None for all of them.
+        files: int64 without nulls, ascending: the files that it reads, as rows of `Table.files`; None for all of them.
         filters: What it is filtered by.
         answered: The catalog answered the aggregate above it, so it reads no file.
         large: What it reads of large objects instead of files.
@@ -182,11 +182,15 @@ class Scan:
 
     @property
     def kept(self) -> pa.Table:
-        """The rows of the catalog that are read."""
+        """The rows of `Table.files` that are read."""
         return self.of(self.table.files)
 
     def of(self, files: pa.Table) -> pa.Table:
-        """Return the scan of the kept files of a table."""
+        """Return the rows of the files that are read.
+
+        Args:
+            files: A table with one row for each row of `Table.files`, such as some of its columns.
+        """
         if self.files is None or len(self.files) > FEW:
             return files if self.files is None else files.take(self.files)
         # `take` first joins the chunks of a large catalog; a few rows are there without.
@@ -230,7 +234,7 @@ class CopiedScan:
 
     Attributes:
         keys: The keys of the copies, in the scan's order.
-        entries: The scan's encoded files, or parts of them, with the paths of the copies.
+        entries: The scan's encoded files, or parts of them, with the paths of the copies: binary without nulls.
     """
 
     scan: Scan
@@ -267,7 +271,7 @@ class CopyPolicy:
 
         Args:
             scan: The scan.
-            entries: The encoded files of its table.
+            entries: The encoded files of its table: binary, one for each row of `Table.files`.
         """
         kept = scan.kept.select(["uri", "size_bytes", "etag"])
         if not self._takes(kept):
@@ -300,7 +304,7 @@ class CopyPolicy:
             files["etag"].null_count
             or pc.max(sizes).as_py() > self._object_bytes
             or pc.sum(sizes).as_py() > self._scan_bytes
-            or not pc.all(pc.starts_with(files["uri"], "s3://")).as_py()
+            or not pc.all(pc.starts_with(files["uri"], S3)).as_py()
         )
 
     def _made(self, table: Table, files: pa.Table, entries: pa.ChunkedArray) -> tuple[list[str], pa.ChunkedArray]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dagfusion_contract.naming import TableName
+from dagfusion_contract.uri import LOCAL, local_path
 from dagfusion_query.access.grants import EVERYTHING, Grants, Scopes
 from dagfusion_query.catalog.mapped_catalog import MappedCatalog
 from dagfusion_query.catalog.model import Snapshot, Table, readable
@@ -220,9 +221,9 @@ class WorkerEngine(Engine):
         """Return the local folder that holds all files of a table, "" if they are in a bucket."""
         if table not in self._folders:
             uris = pa.concat_tables([table.files.select(["uri"]), table.consolidated.select(["uri"])])["uri"]
-            uris = uris.filter(pc.starts_with(uris, "file:///"))
+            uris = uris.filter(pc.starts_with(uris, LOCAL))
             ends = pc.min_max(uris).as_py()
-            folders = {str(PurePosixPath(uri.removeprefix("file://")).parent) for uri in ends.values() if uri}
+            folders = {str(PurePosixPath(local_path(uri)).parent) for uri in ends.values() if uri}
             self._folders[table] = os.path.commonpath(folders).rstrip("/") if folders else ""
         return self._folders[table]
 

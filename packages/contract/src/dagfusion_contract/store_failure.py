@@ -1,0 +1,60 @@
+"""Reads what a store says in an error: its status, its code, its first line. Both sides make their errors of it.
+
+What class an error gets, each side decides in one place: `object_store.failure_of` and `store_error` of the query side,
+`ObjectStore.failed` in `store.py` of the pipeline. They are two because the classes of obstore need obstore, which this
+package does without, and because the errors belong to two trees: a query's names the next step for its user.
+"""
+
+import re
+
+_STATUS = re.compile(r"status code: ([34]\d\d) ([A-Za-z ]*)")  # the only place where some errors have it
+_ARCHIVED = "InvalidObjectState"  # S3 answers a HEAD of an archived object as of any other
+_NO_BUCKET = "NoSuchBucket"
+
+
+def status_of(error: BaseException) -> tuple[int, str] | None:
+    """Return the HTTP status that an error names, such as `(403, "Forbidden")`.
+
+    >>> status_of(OSError("response error, after 1 retries: status code: 403 Forbidden"))
+    (403, 'Forbidden')
+    """
+    found = _STATUS.search(str(error))
+    return found and (int(found[1]), found[2].strip())
+
+
+def is_archived(error: BaseException) -> bool:
+    """Return True if S3 refused an object because it has to be restored first.
+
+    Source: `InvalidObjectState` in the list of error codes of the Amazon S3 API.
+    """
+    return _ARCHIVED in str(error)
+
+
+def is_without_bucket(error: BaseException) -> bool:
+    """Return True if not the object is missing but its bucket. The answer to a HEAD does not say so."""
+    return _NO_BUCKET in str(error)
+
+
+def archived_text(where: str, cure: str) -> str:
+    """Return the message about an archived object.
+
+    Args:
+        where: The object, as the message names it.
+        cure: What makes the object again, such as `materialize it again`.
+    """
+    return (
+        f"{where} is in an archive storage class such as GLACIER, from which it cannot be read: restore it "
+        f"(aws s3api restore-object), leave the partition out, or {cure}"
+    )
+
+
+def failed_text(error: BaseException, what: str, hint: str = "") -> str:
+    """Return the message about a request that a store did not fulfil.
+
+    Args:
+        error: As obstore or the file system raised it.
+        what: What was not done, such as `could not read s3://lake/a`.
+        hint: The next step.
+    """
+    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return f"{what}: {first}{hint and f'; {hint}'}"
