@@ -68,7 +68,8 @@ def encode_asset(
     Args:
         asset_key: The asset.
         state: Its state.
-        place: Returns the file that has a table of rows; the layout is that of a segment.
+        place: Returns the file that has a table of rows: those of a segment (`files_schema`) with its layout, or
+            another table of `AssetState` with None.
     """
     segments = [
         {"file": asdict(place(segment.rows, segment.layout)), "dropped": segment.dropped} for segment in state.segments

@@ -68,7 +68,7 @@ def snapshot_folder(settings: Settings, event_log: EventLog) -> Path | None:
 
 
 def map_rows(segments: Path, file: File) -> pa.Table:
-    """Map a file of rows."""
+    """Map a file of rows: a table of the schema that it was written with, in memory that other processes share."""
     return pa.ipc.open_file(pa.memory_map(str(segments / file.name))).read_all()
 
 

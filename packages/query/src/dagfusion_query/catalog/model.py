@@ -49,12 +49,16 @@ FILELESS_SCHEMA = pa.schema({"event_id": pa.int64(), "partition_key": pa.string(
 
 
 def moment(at_us: int) -> pa.Scalar:
-    """Return microseconds since 1970 as a value of the time columns."""
+    """Return microseconds since 1970 in UTC as a value of the time columns, `timestamp[us, tz=UTC]`."""
     return pa.scalar(at_us, pa.int64()).cast(TIME)
 
 
 def files_schema(partition: pa.Schema, stats: pa.DataType) -> pa.Schema:
     """Return the schema of `Table.files`, which has one row for each partition.
+
+    `partition_key` is null for an unpartitioned asset, `etag` and `checksum` where the record has none, a value of
+    `partition` where the partition has none, and a bound or a null count in `stats` where it is not known. `entry` is
+    the encoded file of `encode_entries`. The other columns have no nulls. Times are microseconds since 1970 in UTC.
 
     Args:
         partition: The partition columns, which become the fields of the struct `partition`.
@@ -86,7 +90,7 @@ class Segment:
 
     Attributes:
         rows: One row a file, as `files_schema` has it for this layout; may be a mapped file.
-        dropped: Row numbers that no longer count, ascending.
+        dropped: Numbers of rows (from 0) that no longer count, ascending.
     """
 
     layout: Layout
@@ -131,12 +135,13 @@ class AssetState:
 
     Attributes:
         segments: The files that count.
-        absent: Partitions whose latest event that names a file gives none: wiped, by a tombstone too, or refused (then
-            with a reason).
-        fileless: The latest event of each partition that names no file, unless a later one names a file.
+        absent: Partitions whose latest event that names a file gives none: wiped, by a tombstone too, or refused. One
+            row a partition, of `ABSENT_SCHEMA`; `reason` and `code` are null for a wipe.
+        fileless: The latest event of each partition that names no file, unless a later one names a file. One row a
+            partition, of `FILELESS_SCHEMA`.
         wiped_at_us: Materializations up to this moment do not count; microseconds since 1970.
-        consolidated: One row a row group of large objects: the latest consolidations, whatever has become of what
-            they hold.
+        consolidated: One row a row group of large objects, of `CONSOLIDATED_SCHEMA`: the latest consolidations,
+            whatever has become of what they hold. `etag` and `checksum` may be null; `RowGroup` has the units.
         view: The view that was published last, unless a later event without a partition names a file.
     """
 
@@ -213,7 +218,7 @@ class Snapshot:
 
 
 def consolidated_rows(events: Iterable[Consolidation]) -> pa.Table:
-    """Build the rows of `AssetState.consolidated`."""
+    """Build the rows of `AssetState.consolidated`: one a row group, of `CONSOLIDATED_SCHEMA`."""
     rows = [
         _consolidated_row(event, one, group) for event in events for one in event.objects for group in one.row_groups
     ]

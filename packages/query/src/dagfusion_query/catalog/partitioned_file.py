@@ -71,7 +71,8 @@ def encode_entries(
         partition: The typed partition columns, one row a file; no fields for an unpartitioned table.
 
     Returns:
-        A binary array, one entry a file.
+        A binary array, one entry a file, without nulls: field `files` of the message `FileGroup`, with its tag.
+        Source: `datafusion.proto` of the pinned DataFusion; `plan_messages.py` has the field numbers.
 
     Raises:
         UnsupportedTypeError: A partition column has a type that partition values cannot have.
@@ -96,7 +97,12 @@ def encode_range_entry(uri: str, size_bytes: int, modified_ns: int, start: int, 
 
 
 def with_paths(entries: Iterable[bytes], paths: Iterable[str]) -> pa.Array:
-    """Return encoded files with other paths inside their store, a binary array; see `encode_entries`."""
+    """Return encoded files with other paths inside their store: a binary array, one element an entry, without nulls.
+
+    Args:
+        entries: Elements of what `encode_entries` returned.
+        paths: One for each entry, without a leading slash.
+    """
     head = varint(FileGroup.FILES << 3 | LENGTH)
     files = (
         message(PartitionedFile.PATH, path.encode()) + entry[_path_end(entry) :]
@@ -116,6 +122,11 @@ def _path_end(entry: bytes) -> int:
 
 def encode_scalar(value: object, kind: pa.DataType, scalar: pa.Scalar | None = None) -> bytes:
     """Encode one value as DataFusion's ScalarValue.
+
+    Args:
+        value: As `to_pylist` gives it; None is encoded as a null of the type.
+        kind: Its Arrow type.
+        scalar: The value in Arrow, where Python's loses digits (nanoseconds).
 
     Raises:
         UnsupportedTypeError: `kind` is not a type that a partition column can have.

@@ -75,7 +75,7 @@ def build_segment(layout: Layout, written: Sequence[Written]) -> tuple[Segment |
 
 
 def absent_rows(absences: Iterable[Absence]) -> pa.Table:
-    """Build the rows of `AssetState.absent`."""
+    """Build the rows of `AssetState.absent`: one an absence, of `ABSENT_SCHEMA`."""
     rows = [
         (event.event_id, event.partition_key, event.at_us, *((None, None) if why is None else (str(why), why.code)))
         for event, why in absences
@@ -85,7 +85,12 @@ def absent_rows(absences: Iterable[Absence]) -> pa.Table:
 
 
 def find_partitions(rows: pa.Table, keys: pa.Array) -> Iterator[tuple[int, str | None, tuple[int, int]]]:
-    """Yield number, partition key and rank of the rows whose partition key is one of `keys`, a string array."""
+    """Yield number, partition key and rank of the rows whose partition key is one of `keys`.
+
+    Args:
+        rows: Any table with the columns `event_id`, `partition_key` and `materialized_at`, such as `Segment.rows`.
+        keys: A string array; a null finds the row of an unpartitioned asset.
+    """
     found = pc.indices_nonzero(pc.is_in(rows["partition_key"], value_set=keys))
     if len(found):
         taken = rows.select(["partition_key", "event_id", "materialized_at"]).take(found)
@@ -100,7 +105,7 @@ def rank(event: Materialization) -> tuple[int, int]:
 
 
 def fileless_rows(events: Iterable[Materialization]) -> pa.Table:
-    """Build the rows of `AssetState.fileless`."""
+    """Build the rows of `AssetState.fileless`: one an event, of `FILELESS_SCHEMA`."""
     rows = [(event.event_id, event.partition_key, event.at_us) for event in events]
     columns = list(zip(*rows, strict=True)) or [()] * len(FILELESS_SCHEMA)
     arrays = [pa.array(c, f.type) for c, f in zip(columns, FILELESS_SCHEMA, strict=True)]
@@ -117,7 +122,7 @@ def compact(segments: Sequence[Segment]) -> tuple[Segment, ...]:
 
 
 def without(rows: pa.Table, gone: Collection[int]) -> pa.Table:
-    """Return a copy of the rows but for those whose numbers are given."""
+    """Return a copy of the rows, in one chunk a column, but for those whose numbers (from 0) are given."""
     kept = sorted(set(range(rows.num_rows)).difference(gone))
     return rows.take(pa.array(kept, pa.int64())).combine_chunks()
 
@@ -154,7 +159,7 @@ def fold_fileless(state: AssetState, fileless: Latest, named: Latest) -> pa.Tabl
 
 
 def not_wiped(state: AssetState) -> pa.Table:
-    """Return the rows of `AssetState.fileless` that came after the latest wipe."""
+    """Return the rows of `AssetState.fileless` that came after the latest wipe, in their order."""
     if state.wiped_at_us is None or not state.fileless.num_rows:
         return state.fileless
     return state.fileless.filter(pc.greater(state.fileless["materialized_at"], moment(state.wiped_at_us)))
@@ -229,7 +234,7 @@ def convert(values: Sequence[Any], kind: pa.DataType, where: str) -> pa.Array:
     """Convert JSON values to an array, strictly: an integer column takes integers, a date column ISO dates.
 
     Returns:
-        An array of type `kind`, one element a value.
+        An array of type `kind`, one element a value; None becomes null.
 
     Raises:
         MalformedRecordError: A value is not of the type; the message names `where` and, when there is one, the value.
@@ -291,7 +296,7 @@ def is_orderable(kind: pa.DataType) -> bool:
 
 
 def struct_array(kind: pa.DataType, length: int, children: Sequence[pa.Array]) -> pa.StructArray:
-    """Return a struct array of `length` valid structs, also one of no fields."""
+    """Return a struct array of `length` valid structs, also one of no fields; `children` are its columns."""
     return pa.StructArray.from_buffers(kind, length, [None], children=children)
 
 
@@ -306,7 +311,7 @@ def read_bounds(stats: pa.StructType, columns: Sequence[bytes]) -> pa.StructArra
         columns: `DataFile.columns`, one a file.
 
     Returns:
-        A struct array of type `stats`, one element a file.
+        A struct array of type `stats`, one element a file; null where a record has no statistics of a column.
 
     Raises:
         MalformedRecordError: Some value is not of its column's type.

@@ -80,7 +80,12 @@ def footer_bytes(tail: Tail) -> int:
 
 @dataclass(frozen=True)
 class Described:
-    """The content of a footer."""
+    """The content of a footer.
+
+    Attributes:
+        schema: All columns of the file, in its order.
+        record: The file as event metadata v1 has it, without partition values.
+    """
 
     schema: pa.Schema
     record: dict[str, Any]

@@ -19,7 +19,10 @@ _GROUP_BYTES, _GROUP_ROWS = 32 << 20, 1 << 20  # of Arrow's memory, in a Parquet
 
 
 class Encoder(Protocol):
-    """Turns batches into bytes. What it returns, put together, is the document."""
+    """Turns batches into bytes. What it returns, put together, is the document.
+
+    All batches of a result have one schema; a batch may have any number of rows, none too.
+    """
 
     def write(self, batch: pa.RecordBatch) -> list[Piece]:
         """Return the bytes that are ready with this batch."""

@@ -106,7 +106,14 @@ def bounds(values: pa.Array, kind: str, *, lower: bool) -> Sequence[bytes | None
 
 
 def single_values(values: pa.Array, kind: str) -> Sequence[bytes | None]:
-    """Return values in Iceberg's binary form, one for each; None for null and a time beyond microseconds."""
+    """Return values in Iceberg's binary form, one for each; None for null and a time beyond microseconds.
+
+    Source: "Binary single-value serialization" in appendix D of the Iceberg table specification.
+
+    Args:
+        values: Of an Arrow type whose values `kind` holds.
+        kind: Iceberg's type, such as `long` or `decimal(9, 2)`.
+    """
     if kind.startswith("decimal"):
         return [None if value is None else _decimal(value, _scale(kind)) for value in values.to_pylist()]
     values = _as(values, kind)
@@ -151,7 +158,14 @@ def avro_type(kind: str, name: str) -> Any:
 
 
 def avro_values(values: pa.Array, kind: str) -> list[bytes]:
-    """Encode partition values as Avro's `["null", avro_type(kind)]`, one for each."""
+    """Encode partition values as Avro's `["null", avro_type(kind)]`, one for each; a null is the union's first branch.
+
+    Source: "Binary encoding" in the Avro specification.
+
+    Args:
+        values: Of an Arrow type whose values `kind` holds.
+        kind: Iceberg's type of the partition column.
+    """
     if kind.startswith("decimal"):
         size = _fixed_size(_precision(kind))
         encoded = [

@@ -59,7 +59,12 @@ class Manifest:
 
 
 def content_key(files: pa.Table, schema: IcebergSchema) -> str:
-    """Return what identifies a manifest's content without encoding it."""
+    """Return what identifies a manifest's content without encoding it: 32 hexadecimal digits.
+
+    Args:
+        files: As `encode_manifest_file` takes them, in their order.
+        schema: That of the table.
+    """
     digest = hashlib.blake2b(json.dumps([schema.schema, schema.spec, len(schema.bounded)]).encode(), digest_size=16)
     for batch in files.combine_chunks().to_batches():
         digest.update(batch.serialize())
@@ -70,7 +75,7 @@ def encode_manifest_file(files: pa.Table, schema: IcebergSchema) -> Manifest:
     """Encode the files of one manifest.
 
     Args:
-        files: Some of `Table.files`, at least one.
+        files: Some rows of `Table.files`, at least one; see `files_schema`.
         schema: That of the table.
     """
     partition = {column.name: _struct_field(files["partition"], column.name) for column in schema.partition}

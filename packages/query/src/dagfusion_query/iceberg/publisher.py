@@ -86,7 +86,7 @@ class Published:
 
     @cached_property
     def order(self) -> npt.NDArray[np.int64]:
-        """The numbers of its files (int64), in an order that is the same in all services."""
+        """The rows of its files in `Table.files` (int64, one a file), in an order that is the same in all services."""
         return np.asarray(pc.sort_indices(self.table.files["uri"]), np.int64)
 
 
@@ -96,7 +96,7 @@ class PastState:
 
     Attributes:
         written: The snapshot.
-        objects: The objects that it names: `event_id`, `uri` and `run_id` as in `Table.files`.
+        objects: The objects that it names, one row each: `event_id`, `uri` and `run_id` as in `Table.files`.
     """
 
     written: WrittenSnapshot

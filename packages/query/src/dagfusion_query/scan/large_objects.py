@@ -40,7 +40,7 @@ class LargeRead:
 
     Attributes:
         table: The table, with the large objects that are read as its files.
-        entries: The encoded runs of row groups, one element a run.
+        entries: The encoded runs of row groups, one element a run; see `encode_entries`.
         objects: The row of its object in `table.files`, one element a run.
         sizes: Bytes, one element a run.
         files: int64, the rows of the table's files that the runs replace, ascending.
@@ -78,7 +78,7 @@ class LargeObjects:
         """Return the part of a scan that reads large objects, or None.
 
         Args:
-            files: int64, the rows of `table.files` that the scan keeps; None for all.
+            files: int64 without nulls, ascending: the rows of `table.files` that the scan keeps; None for all.
         """
         if not len(self._rows):
             return None

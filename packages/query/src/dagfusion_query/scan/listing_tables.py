@@ -73,7 +73,11 @@ def scan_layout(table: Table) -> ScanLayout:
 
 
 def scan_files(table: Table, layout: ScanLayout) -> pa.Table:
-    """Return a table's catalog, row for row, with partition values and entries as the scan's layout has them."""
+    """Return a table's catalog, row for row, with partition values and entries as the scan's layout has them.
+
+    The schema is `files_schema` for the partition columns of the layout. In a hidden layout a nullable column is two:
+    its values with a placeholder for a null, and a boolean that is true for a null.
+    """
     if not layout.is_hidden:
         return table.files
     files = table.files.combine_chunks()

@@ -38,7 +38,7 @@ class Pruned:
     """The outcome for one scan.
 
     Attributes:
-        files: The numbers of the files that are kept, ascending: rows of the catalog. None keeps them all.
+        files: int64 without nulls, ascending: the files that are kept, as rows of the catalog. None keeps them all.
         decided: For each filter, whether the catalog decided it, so that no row of a kept file can fail it.
     """
 
@@ -51,7 +51,7 @@ class Pruner:
 
     Args:
         layout: The scan's name and partition columns.
-        files: The catalog of one generation in that layout.
+        files: The catalog of one generation in that layout; see `scan_files`.
 
     Attributes:
         partition: The partition columns.
