@@ -124,3 +124,9 @@ def test_the_generated_reference_is_that_of_the_code() -> None:
 
 def test_the_readme_is_short(root: Path) -> None:
     assert len((root / "README.md").read_bytes()) <= README_BYTES
+
+
+def test_the_first_page_links_every_other(root: Path) -> None:
+    docs = root / "docs"
+    pages = {str(path.relative_to(docs)) for path in docs.rglob("*.md")} - {"index.md"}
+    assert pages - {*re.findall(r"\]\(([\w./-]+\.md)", (docs / "index.md").read_text())} == set()
