@@ -1,6 +1,12 @@
 """Records of event metadata v1 for tests."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+import pyarrow.parquet as pq
+
+from dagfusion_contract.record import schema_entry
 
 
 def file_record(state: str = "CA", date: str = "2024-01-15", **changes: Any) -> dict[str, Any]:
@@ -25,4 +31,29 @@ def file_record(state: str = "CA", date: str = "2024-01-15", **changes: Any) -> 
             ],
         },
         "columns": {"npi": {"min": 1, "max": 9, "nulls": 0}, "name": {"nulls": 3}},
+    } | changes
+
+
+def local_record(path: Path, partition: Mapping[str, str], **changes: Any) -> dict[str, Any]:
+    """A record of a local Parquet file, whose rows and schema are those of the file; keywords replace whole fields.
+
+    Args:
+        path: The file.
+        partition: The value of each partition column; that of `date` is a date, others are text.
+        changes: Such as `columns`, the statistics.
+    """
+    file = pq.ParquetFile(path)
+    types = {"date": "date32[day]"}
+    return {
+        "version": 1,
+        "uri": f"file://{path}",
+        "size_bytes": path.stat().st_size,
+        "etag": None,
+        "modified": "2024-01-15T12:00:00Z",
+        "rows": file.metadata.num_rows,
+        "partition": [
+            {"name": name, "type": types.get(name, "string"), "value": value} for name, value in partition.items()
+        ],
+        "schema": schema_entry(file.schema_arrow),
+        "columns": {},
     } | changes

@@ -1,6 +1,5 @@
 """What a reader sees when the lake changes under it, or a part of it fails."""
 
-import time
 from pathlib import Path
 
 import dagster as dg
@@ -109,11 +108,9 @@ def test_a_store_that_is_down_is_named(services: Services, database: Database, t
                 assert one.sql(query).to_arrow()["n"].to_pylist() == [10_000]
             store.stop()
             assert copied.sql(query).to_arrow()["n"].to_pylist() == [10_000]
-            started = time.monotonic()
             with pytest.raises(StoreUnavailableError) as raised:
                 connection.sql(query).to_arrow()
             assert deployment.variables["AWS_ENDPOINT_URL"] in str(raised.value)
-            assert time.monotonic() - started < 90
         assert not deployment.materialize(REGISTER)
         assert len(deployment.instance.fetch_materializations(REGISTER, limit=10).records) == 1
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ from dagfusion_query.scan import large_objects
 from tests.e2e.lake import EXTRACTS, REGISTER, TABLES, Lake, lake
 from tests.e2e.services import Services
 from tests.query.server.process import run
+from tests.waiting import eventually
 
 READER = "doctor_reader"
 AT_ONCE = Scope(orphans_after_h=0.0)
@@ -286,7 +288,8 @@ def objects_archived(world: World) -> Injection:
 def objects_orphaned(world: World) -> Injection:
     key = first_object(world).replace("data.parquet", "data-without-event.parquet")
     version = world.s3.put_object(Bucket=world.bucket, Key=key, Body=b"PAR1")["VersionId"]
-    time.sleep(1)  # S3's times are whole seconds
+    modified = world.s3.head_object(Bucket=world.bucket, Key=key)["LastModified"]
+    assert eventually(lambda: datetime.now(UTC) > modified + timedelta(seconds=1))  # S3's times are whole seconds
     yield None
     world.s3.delete_object(Bucket=world.bucket, Key=key, VersionId=version)
 

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from dagfusion_contract.tombstone import TOMBSTONE_ENTRY, Tombstone, tombstone_entry
+from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.event_log_interface import EventLog
@@ -21,12 +22,25 @@ from dagfusion_stack.postgres import Postgres
 from tests.contract.records import file_record as make_record
 from tests.query.catalog.following import Opened
 from tests.query.disk import SmallDisk, mounted
+from tests.query.fake_service import FakeService, arrow
 
 ORGANIZATIONS = ("Silver", "TaxID", "partitioned_organizations")
 
 
 class RecordFactory(Protocol):
     def __call__(self, state: str = "CA", date: str = "2024-01-15", **changes: Any) -> dict[str, Any]: ...
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Tokens:
+    """The access tokens of a service; there is none yet."""
+    return Tokens(tmp_path / "tokens.json")
+
+
+@pytest.fixture
+def service() -> FakeService:
+    """A scripted service, which answers statements with one batch."""
+    return FakeService(pieces=(arrow(1),))
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from dagfusion_query.errors import (
     StaleObjectError,
 )
 from dagfusion_query.settings import Settings
+from tests.contract.records import local_record
 from tests.waiting import eventually
 
 TABLE = "local_default.orders"
@@ -41,7 +42,7 @@ def write(dagster_home: Path, tmp_path: Path) -> Iterator[Write]:
             path = tmp_path / f"{day}.parquet"
             pq.write_table(pa.table({"amount": amounts}), path)
             if log:
-                instance.report_runless_asset_event(_materialization(path, day, len(amounts)))
+                instance.report_runless_asset_event(_materialization(path, day))
 
         yield materialize
 
@@ -224,19 +225,8 @@ def test_no_setting_is_missing_its_home(tmp_path: Path) -> None:
         dagfusion_query.connect(settings={"DAGFUSION_HOME": str(tmp_path)})
 
 
-def _materialization(path: Path, day: str, rows: int) -> dg.AssetMaterialization:
-    fields = [{"name": "amount", "type": "int64", "nullable": True}]
-    record = {
-        "version": 1,
-        "uri": f"file://{path}",
-        "size_bytes": path.stat().st_size,
-        "etag": None,
-        "modified": "2024-01-15T12:00:00Z",
-        "rows": rows,
-        "partition": [{"name": "date", "type": "date32[day]", "value": day}],
-        "schema": {"fingerprint": "0", "fields": fields},
-        "columns": {"amount": {"nulls": 0}},
-    }
+def _materialization(path: Path, day: str) -> dg.AssetMaterialization:
+    record = local_record(path, {"date": day}, columns={"amount": {"nulls": 0}})
     return dg.AssetMaterialization("orders", partition=day, metadata={"dagfusion/file": record})
 
 

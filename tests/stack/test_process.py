@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -85,7 +84,15 @@ def test_starts_share_a_log_and_an_ending_has_a_line_of_its_own_start(tmp_path: 
     assert endings == [f"test ended (exit code 0): {line}; its log is {log}" for line in lines]
 
 
-def test_finding_takes_no_time(tmp_path: Path) -> None:
-    started = time.monotonic()
-    process.marked(tmp_path)
-    assert time.monotonic() - started < 20
+def test_finding_looks_at_each_process_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[int] = []
+    environ = psutil.Process.environ
+
+    def counted(self: psutil.Process) -> dict[str, str]:
+        looked_at.append(self.pid)
+        found: dict[str, str] = environ(self)
+        return found
+
+    monkeypatch.setattr(psutil.Process, "environ", counted)
+    assert process.marked(tmp_path) == {}
+    assert len(looked_at) == len({*looked_at}) > 0

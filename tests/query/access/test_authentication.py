@@ -1,7 +1,6 @@
 """Who needs a token, and whom a request without one stands for."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -11,11 +10,6 @@ from dagfusion_query.errors import ServiceUnavailableError, UnauthenticatedError
 from dagfusion_query.service_settings import ANONYMOUS, ServiceSettings
 
 SETTINGS = ServiceSettings()
-
-
-@pytest.fixture
-def tokens(tmp_path: Path) -> Tokens:
-    return Tokens(tmp_path / "tokens.json")
 
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1"])

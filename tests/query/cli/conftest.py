@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dagfusion_query.cli.main import main
+from tests.contract.records import local_record
 
 TABLE = "local_silver_tax_id.orgs"
 
@@ -61,27 +62,7 @@ def cli(
 
 
 def _materialization(path: Path, state: str, number: int) -> dg.AssetMaterialization:
-    ids = [10 * number, 10 * number + 1]
-    record = {
-        "version": 1,
-        "uri": f"file://{path}",
-        "size_bytes": path.stat().st_size,
-        "etag": None,
-        "modified": "2024-01-15T12:00:00Z",
-        "rows": 2,
-        "partition": [{"name": "state", "type": "string", "value": state}],
-        "schema": {
-            "fingerprint": "0",
-            "fields": [
-                {"name": "id", "type": "int64", "nullable": True},
-                {
-                    "name": "tags",
-                    "type": {"list": {"name": "item", "type": "string", "nullable": True}},
-                    "nullable": True,
-                },
-            ],
-        },
-        "columns": {"id": {"min": ids[0], "max": ids[1], "nulls": 0}, "tags": {"nulls": 1}},
-    }
+    columns = {"id": {"min": 10 * number, "max": 10 * number + 1, "nulls": 0}, "tags": {"nulls": 1}}
+    record = local_record(path, {"state": state}, columns=columns)
     key = dg.AssetKey(["Silver", "TaxID", "orgs"])
     return dg.AssetMaterialization(key, partition=state, metadata={"dagfusion/file": record})

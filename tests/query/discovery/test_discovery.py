@@ -19,6 +19,7 @@ from dagfusion_query.discovery.record_cache import RecordCache
 from dagfusion_query.errors import SnapshotError, StoreUnavailableError, UndiscoverableError
 from dagfusion_query.event_log.event_log_interface import Event, Materialization
 from dagfusion_query.event_log.stored_event import Foreign
+from tests.waiting import eventually
 
 Record = Callable[..., dict[str, Any]]
 PATIENCE_S = 10.0
@@ -32,6 +33,7 @@ class FakeReader:
         self.asked: list[str] = []
         self.down = self.slow = False
         self.most_at_once = self._now = 0
+        self.let_go = threading.Semaphore(0)  # of reads that are slow, one each
         self._lock = threading.Lock()
 
     def read(self, foreign: Foreign, partition_key: str | None) -> list[dict[str, Any]]:
@@ -40,9 +42,7 @@ class FakeReader:
             self._now += 1
             self.most_at_once = max(self.most_at_once, self._now)
         try:
-            deadline = time.monotonic() + PATIENCE_S
-            while self.slow and time.monotonic() < deadline:
-                time.sleep(0.001)
+            assert eventually(lambda: not self.slow or self.let_go.acquire(blocking=False))
             if self.down:
                 raise StoreUnavailableError("the store is down")
             if foreign.uri.endswith(".csv"):
@@ -106,11 +106,9 @@ def test_so_many_are_looked_at_at_once_and_no_more(opened: Callable[..., Discove
     discovery = opened(concurrency=3)
     reader.slow = True
     discovery.resolve([event(number, str(number)) for number in range(50)])
-    deadline = time.monotonic() + PATIENCE_S
-    while reader.most_at_once < 3:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    time.sleep(0.1)
+    for done in range(20):  # the place of each that ends is taken by one other
+        assert eventually(lambda done=done: len(reader.asked) == done + 3)  # type: ignore[misc]
+        reader.let_go.release()
     reader.slow = False
     assert len(learnt(discovery, 50)) == 50
     assert reader.most_at_once == 3

@@ -3,8 +3,9 @@
 import json
 import shutil
 import sqlite3
-import time
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from dagfusion_contract.naming import TableName
 from dagfusion_query.discovery import discovery as discovery_module
 from dagfusion_query.discovery.foreign_objects import ForeignObjects
 from tests.query.discovery.conftest import Follow, Report, Write, partitions, table
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_S, eventually
 
 ORDERS = TableName("uat_default", "orders")
 
@@ -31,6 +32,28 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(ForeignObjects, "tail", counted)
     return seen
+
+
+@dataclass
+class HeldReads:
+    """The reads of footers, which wait until they may go on."""
+
+    go_on: threading.Event = field(default_factory=threading.Event)
+    ended: int = 0
+
+
+def held_reads(monkeypatch: pytest.MonkeyPatch) -> HeldReads:
+    """Have all reads of footers wait from now on."""
+    held, tail = HeldReads(), ForeignObjects.tail
+
+    def waiting(self: ForeignObjects, place: Any) -> Any:
+        assert held.go_on.wait(PATIENCE_S)
+        found = tail(self, place)
+        held.ended += 1
+        return found
+
+    monkeypatch.setattr(ForeignObjects, "tail", waiting)
+    return held
 
 
 def test_nothing_is_learnt_twice(
@@ -74,19 +97,12 @@ def test_what_is_served_stays_until_the_new_version_is_learnt(
 ) -> None:
     report(on_sqlite, write("a.parquet", n=[1]), "a")
     catalog = follow(on_sqlite)
-    held = True
-    tail = ForeignObjects.tail
-
-    def slow(self: ForeignObjects, place: Any) -> Any:
-        assert eventually(lambda: not held)
-        return tail(self, place)
-
-    monkeypatch.setattr(ForeignObjects, "tail", slow)
+    held = held_reads(monkeypatch)
     report(on_sqlite, write("a.parquet", n=[1, 2]), "a")
     report(on_sqlite, write("b.parquet", n=[1, 2, 3]), "b")
     assert eventually(lambda: catalog.lag().undiscovered == 2)
     assert [row["rows"] for row in partitions(catalog)] == [1]
-    held = False
+    held.go_on.set()
     assert eventually(lambda: sorted(row["rows"] for row in partitions(catalog)) == [2, 3])
 
 
@@ -143,20 +159,14 @@ def test_a_run_that_is_deleted_while_it_is_learnt_leaves_nothing(
 ) -> None:
     report(on_sqlite, write("a.parquet", n=[1]), "a")
     catalog = follow(on_sqlite)
-    held = True
-    tail = ForeignObjects.tail
-
-    def slow(self: ForeignObjects, place: Any) -> Any:
-        assert eventually(lambda: not held)
-        return tail(self, place)
-
-    monkeypatch.setattr(ForeignObjects, "tail", slow)
+    held = held_reads(monkeypatch)
     report(on_sqlite, write("b.parquet", n=[1, 2]), "b")
     assert eventually(lambda: catalog.lag().undiscovered == 1)
     on_sqlite.wipe(("orders",))
     assert eventually(lambda: ORDERS not in catalog.current().tables)
-    held = False
-    time.sleep(0.5)
+    held.go_on.set()
+    assert eventually(lambda: held.ended == 1 and catalog.lag().undiscovered == 0)
+    catalog.refresh()
     assert ORDERS not in catalog.current().tables
 
 
@@ -180,12 +190,12 @@ def test_a_slow_store_holds_nothing_else_up(
 ) -> None:
     on_sqlite.report(file_record("CA"))
     catalog = follow(on_sqlite)
-    held = True
-    monkeypatch.setattr(ForeignObjects, "tail", lambda *_: eventually(lambda: not held))
+    held = threading.Event()
+    monkeypatch.setattr(ForeignObjects, "tail", lambda *_: held.wait(PATIENCE_S))
     for number in range(50):
         report(on_sqlite, f"/nowhere/{number}.parquet", str(number))
     on_sqlite.report(file_record("NY"))
     own = TableName("uat_silver_tax_id", "partitioned_organizations")
     assert eventually(lambda: len(catalog.current().tables[own].files) == 2)
     assert catalog.lag().undiscovered == 50
-    held = False
+    held.set()

@@ -20,6 +20,7 @@ from dagfusion_contract.naming import TableName
 from dagfusion_contract.view import VIEW_ENTRY, View, view_entry
 from dagfusion_query import Connection
 from dagfusion_query.access.authentication import Tokens
+from tests.contract.records import local_record
 from tests.query.doors.doors import AdbcDoor, CommandLine, ConnectionDoor, Door
 from tests.query.server.process import Server, served
 
@@ -70,23 +71,8 @@ def dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _materialization(asset: str, path: Path, state: str, ids: range) -> dg.AssetMaterialization:
-    record = {
-        "version": 1,
-        "uri": f"file://{path}",
-        "size_bytes": path.stat().st_size,
-        "etag": None,
-        "modified": "2024-01-15T12:00:00Z",
-        "rows": len(ids),
-        "partition": [{"name": "state", "type": "string", "value": state}],
-        "schema": {
-            "fingerprint": "0",
-            "fields": [
-                {"name": "id", "type": "int64", "nullable": True},
-                {"name": "name", "type": "string", "nullable": True},
-            ],
-        },
-        "columns": {"id": {"min": ids[0], "max": ids[-1], "nulls": 0}, "name": {"nulls": len(ids) // 2}},
-    }
+    columns = {"id": {"min": ids[0], "max": ids[-1], "nulls": 0}, "name": {"nulls": len(ids) // 2}}
+    record = local_record(path, {"state": state}, columns=columns)
     key = dg.AssetKey(["Silver", "TaxID", asset])
     return dg.AssetMaterialization(key, partition=state, metadata={"dagfusion/file": record})
 

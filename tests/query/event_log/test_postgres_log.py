@@ -21,6 +21,7 @@ from dagfusion_query.event_log.postgres import PostgresEventLog
 from dagfusion_query.event_log.stored_event import EventReader
 from tests.query.catalog.following import Clock
 from tests.query.event_log.copied import COPY_EVENT, materializations, pattern_event
+from tests.waiting import eventually
 
 Record = Callable[..., dict[str, Any]]
 
@@ -122,13 +123,14 @@ def test_concurrent_writers_that_commit_out_of_order_are_all_seen(on_postgres: A
     writers = [threading.Thread(target=write, args=(seed,)) for seed in range(16)]
     for writer in writers:
         writer.start()
-    time.sleep(0.5)
+    assert eventually(lambda: len(committed) > 100)
     log = on_postgres.open()
     received: list[Event] = []
     cursor = log.sync(received.extend)
     polled_ids: list[int] = []
-    ends = time.monotonic() + 6
-    while time.monotonic() < ends:
+    ends = time.monotonic() + 60
+    while len(polled_ids) < 1000:
+        assert time.monotonic() < ends, "the writers stopped"
         poll = log.poll(cursor)
         assert poll.resync is None
         cursor = poll.cursor

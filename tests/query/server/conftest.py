@@ -9,6 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from obstore.store import LocalStore
 
+from tests.contract.records import local_record
+
 STATES = ("CA", "NY", "TX")
 
 
@@ -31,17 +33,11 @@ def dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _materialization(asset: str, path: Path, state: str) -> dg.AssetMaterialization:
-    record = {
-        "version": 1,
-        "uri": f"file://{path}",
-        "size_bytes": path.stat().st_size,
-        "etag": LocalStore(path.parent).head(path.name)["e_tag"],  # kept results want one
-        "checksum": f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}",
-        "modified": "2024-01-15T12:00:00Z",
-        "rows": 1000,
-        "partition": [{"name": "state", "type": "string", "value": state}],
-        "schema": {"fingerprint": "0", "fields": [{"name": "id", "type": "int64", "nullable": True}]},
-        "columns": {},
-    }
+    record = local_record(
+        path,
+        {"state": state},
+        etag=LocalStore(path.parent).head(path.name)["e_tag"],  # kept results want one
+        checksum=f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}",
+    )
     key = dg.AssetKey(["Silver", "TaxID", asset])
     return dg.AssetMaterialization(key, partition=state, metadata={"dagfusion/file": record})

@@ -56,36 +56,35 @@ def _is(info: QueryInfo, sql: str, state: State) -> bool:
     return info.sql == sql and info.state is state
 
 
-def cancelled(served: Served, future: "Future[Any]", query_id: str, caller: Caller = ANN) -> float:
-    """Cancel a query; return how long it took until its client knew and the next statement had an answer."""
-    started = time.perf_counter()
+def cancelled(served: Served, future: "Future[Any]", query_id: str, caller: Caller = ANN) -> None:
+    """Cancel a query, which goes on for minutes if that fails: its client knows, and the next statement is answered."""
     served.ask(lambda: served.service.cancel(query_id, caller))
     with pytest.raises(QueryCancelledError, match=f"cancelled by {caller.user}"):
         future.result(SOON_S)
     assert served.rows("SELECT 1 AS a", caller) == [{"a": 1}]
     assert served.service.query(query_id, caller).state is State.cancelled
-    return time.perf_counter() - started
+
+
+def computes() -> bool:
+    """Return True if a worker has half of a core for a moment."""
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # a zombie counts as none
+            if "dagfusion_query.worker" in child.cmdline() and child.cpu_percent(0.1) > 50:
+                return True
+    return False
 
 
 @pytest.mark.parametrize("sql", [UNYIELDING, SLOW_TO_PLAN])
 def test_a_statement_is_cancelled_whatever_it_does(one: Served, sql: str) -> None:
     future, query_id = begun(one, sql)
-    time.sleep(0.2)
-    assert cancelled(one, future, query_id) < SOON_S
+    busiest(set(workers()))
+    cancelled(one, future, query_id)
 
 
 def test_nothing_of_a_cancelled_statement_goes_on(one: Served) -> None:
     future, query_id = begun(one, UNYIELDING)
-    time.sleep(0.3)
+    busiest(set(workers()))
     cancelled(one, future, query_id)
-
-    def computes() -> bool:
-        for child in psutil.Process().children():
-            with contextlib.suppress(psutil.NoSuchProcess):  # a zombie counts as none
-                if "dagfusion_query.worker" in child.cmdline() and child.cpu_percent(0.1) > 50:
-                    return True
-        return False
-
     one.wait_for(lambda: not computes())  # a worker that starts computes, too, but not for minutes
 
 
@@ -142,12 +141,10 @@ def test_what_is_over_stays_as_it_is(one: Served) -> None:
 
 @pytest.mark.parametrize("sql", [UNYIELDING, SLOW_TO_PLAN])
 def test_a_query_that_takes_too_long_is_ended(one: Served, sql: str) -> None:
-    started = time.perf_counter()
     error = one.error(sql, timeout_s=0.3)
     assert isinstance(error, QueryTimeoutError)
     assert "0.3 s" in str(error)
     assert one.rows("SELECT 1 AS a") == [{"a": 1}]
-    assert time.perf_counter() - started < 0.3 + SOON_S
     assert one.service.queries(ANN)[1].state is State.failed
 
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
+from tests.contract.records import local_record
 from tests.query.doors.console.conftest import editor, run, write
 
 TABLE = "local_silver.counts"
@@ -143,17 +144,9 @@ def materialize(home: Path, objects: Path) -> None:
 
 def record(file: Path, state: str, day: date) -> dict[str, object]:
     modified = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=file.stat().st_mtime_ns // 1000)
-    return {
-        "version": 1,
-        "uri": f"file://{file}",
-        "size_bytes": file.stat().st_size,
-        "etag": None,
-        "modified": modified.isoformat(timespec="microseconds").replace("+00:00", "Z"),
-        "rows": ROWS,
-        "partition": [
-            {"name": "state", "type": "string", "value": state},
-            {"name": "date", "type": "date32[day]", "value": str(day)},
-        ],
-        "schema": {"fingerprint": "0" * 16, "fields": [{"name": "n", "type": "int64", "nullable": True}]},
-        "columns": {"n": {"min": 0, "max": ROWS - 1, "nulls": 0}},
-    }
+    return local_record(
+        file,
+        {"state": state, "date": str(day)},
+        modified=modified.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        columns={"n": {"min": 0, "max": ROWS - 1, "nulls": 0}},
+    )

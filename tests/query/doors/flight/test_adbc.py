@@ -1,7 +1,6 @@
 """ADBC's own Flight SQL driver against the door."""
 
 import threading
-import time
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -264,11 +263,9 @@ def test_cancelling_a_result_half_way(adbc: flight_sql.Connection, service: Fake
         cursor.execute("select hangs")
         reader = cursor.fetch_record_batch()
         assert reader.read_next_batch().num_rows == len(ORDERS)
-        started = time.monotonic()
         threading.Timer(0.1, cursor.adbc_cancel).start()
         with pytest.raises((adbc_driver_manager.Error, OSError, pa.ArrowException), match=r"(?i)cancel"):
             reader.read_next_batch()
-        assert time.monotonic() - started < 20
         assert eventually(lambda: not service.open)
 
 

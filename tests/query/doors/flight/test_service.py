@@ -132,12 +132,10 @@ def test_cancelling_frees_the_worker(served: Served, adbc: flight_sql.Connection
             cursor.adbc_statement.set_sql_query(SLOW)
             timer = threading.Timer(0.5, cursor.adbc_cancel)
             timer.start()
-            started = time.monotonic()
             with pytest.raises(adbc_driver_manager.Error) as raised:
                 cursor.adbc_statement.execute_query()
             timer.join()
             assert raised.value.status_code == adbc_driver_manager.AdbcStatusCode.CANCELLED
-            assert time.monotonic() - started < 20
     with adbc.cursor() as cursor:
         assert cursor.execute("select 1").fetchone() == (1,)
     assert eventually(lambda: served.latest().state.is_over)

@@ -1,7 +1,6 @@
 """The HTTP door over a scripted service, on a real socket."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -10,17 +9,7 @@ from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.doors.http.http_door import HttpDoor
 from dagfusion_query.service_settings import ServiceSettings
 from tests.query.doors.http.serving import serving
-from tests.query.fake_service import FakeService, arrow
-
-
-@pytest.fixture
-def service() -> FakeService:
-    return FakeService(pieces=(arrow(1),))
-
-
-@pytest.fixture
-def tokens(tmp_path: Path) -> Tokens:
-    return Tokens(tmp_path / "tokens.json")
+from tests.query.fake_service import FakeService
 
 
 @pytest.fixture

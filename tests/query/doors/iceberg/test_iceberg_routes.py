@@ -54,11 +54,6 @@ def snapshot() -> Snapshot:
 
 
 @pytest.fixture
-def tokens(tmp_path: Path) -> Tokens:
-    return Tokens(tmp_path / "tokens.json")
-
-
-@pytest.fixture
 def environments(tmp_path: Path) -> list[EnvironmentConfig]:
     settings = Settings(access_key_id="AKID", secret_access_key="the secret", region="us-east-2", environment="uat")
     folder = f"file://{tmp_path}/_iceberg"
