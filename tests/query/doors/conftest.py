@@ -78,7 +78,7 @@ def _materialization(asset: str, path: Path, state: str, ids: range) -> dg.Asset
 
 
 @pytest.fixture(scope="session")
-def service(
+def running_service(
     dagster_home: Path,
     tmp_path_factory: pytest.TempPathFactory,
     processes: None,  # noqa: ARG001  # it starts some
@@ -92,8 +92,8 @@ def service(
 
 
 @pytest.fixture(scope="session")
-def server(service: Service) -> Server:
-    return service.server
+def server(running_service: Service) -> Server:
+    return running_service.server
 
 
 class Doors:
@@ -154,9 +154,9 @@ SERVED = ("http", "flight", "adbc", "cli-http")
 
 
 @pytest.fixture(scope="session")
-def doors(dagster_home: Path, service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
+def doors(dagster_home: Path, running_service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
     with ExitStack() as closing:
-        yield Doors(dagster_home, service, closing, lambda: tmp_path_factory.mktemp("command"))
+        yield Doors(dagster_home, running_service, closing, lambda: tmp_path_factory.mktemp("command"))
 
 
 @pytest.fixture(params=[*CONNECTIONS, "adbc", "cli", "cli-http"])
