@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dagfusion_contract.record import schema_entry
 from dagfusion_query.cli.main import main
 from tests.contract.records import local_record
 
@@ -37,7 +38,7 @@ def dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path = lake / f"{state}.parquet"
             rows = pa.table({"id": [10 * number, 10 * number + 1], "tags": [["a"], None]})
             pq.write_table(rows, path)
-            instance.report_runless_asset_event(_materialization(path, state, number))
+            instance.report_runless_asset_event(_materialization(path, state, number, rows.schema))
     return home
 
 
@@ -61,8 +62,8 @@ def cli(
     return run
 
 
-def _materialization(path: Path, state: str, number: int) -> dg.AssetMaterialization:
+def _materialization(path: Path, state: str, number: int, schema: pa.Schema) -> dg.AssetMaterialization:
     columns = {"id": {"min": 10 * number, "max": 10 * number + 1, "nulls": 0}, "tags": {"nulls": 1}}
-    record = local_record(path, {"state": state}, columns=columns)
+    record = local_record(path, {"state": state}, columns=columns, schema=schema_entry(schema))
     key = dg.AssetKey(["Silver", "TaxID", "orgs"])
     return dg.AssetMaterialization(key, partition=state, metadata={"dagfusion/file": record})
