@@ -111,7 +111,7 @@ def single_values(values: pa.Array, kind: str) -> Sequence[bytes | None]:
     Source: "Binary single-value serialization" in appendix D of the Iceberg table specification.
 
     Args:
-        values: Of an Arrow type whose values `kind` holds.
+        values: An array of an Arrow type whose values `kind` holds.
         kind: Iceberg's type, such as `long` or `decimal(9, 2)`.
     """
     if kind.startswith("decimal"):
@@ -163,7 +163,7 @@ def avro_values(values: pa.Array, kind: str) -> list[bytes]:
     Source: "Binary encoding" in the Avro specification.
 
     Args:
-        values: Of an Arrow type whose values `kind` holds.
+        values: An array of an Arrow type whose values `kind` holds.
         kind: Iceberg's type of the partition column.
     """
     if kind.startswith("decimal"):
