@@ -131,7 +131,8 @@ class Settings:
     object_cache_object_bytes: int = setting(
         "DAGFUSION_OBJECT_CACHE_OBJECT_BYTES",
         3 << 20,
-        "The largest object that is fetched whole into a local copy.",
+        "The largest object that is fetched whole into a local copy. Objects of a consolidation may have up to 16 MB, "
+        "if they have as many row groups as megabytes, because a read in place takes a request for each.",
         section="engine",
     )
     result_cache_dir: str | None = setting(

@@ -46,6 +46,7 @@ class LargeRead:
         files: int64, the rows of the table's files that the runs replace, ascending.
         holders: int64, for each element of `files` the row of its object in `table.files`.
         rest: int64, the rows of the files that are read as they are, ascending.
+        requests: The number of requests that read it in place: for the footers, and one a row group.
     """
 
     table: Table
@@ -55,6 +56,7 @@ class LargeRead:
     files: pa.Array
     holders: Numbers
     rest: pa.Array
+    requests: int
 
 
 class LargeObjects:
@@ -140,6 +142,7 @@ class LargeObjects:
             pa.array(files, pa.int64()),
             np.array([numbers[uris[group]] for group in groups.tolist()], np.int64),
             pa.array(rest, pa.int64()),
+            FOOTER_REQUESTS * len(numbers) + len(taken),
         )
 
     def _follows(self, number: int, after: int) -> bool:

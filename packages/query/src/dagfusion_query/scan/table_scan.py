@@ -23,6 +23,8 @@ from dagfusion_query.scan.listing_tables import ScanLayout, Template, scan_files
 from dagfusion_query.scan.prune import Pruner
 
 MANY = 256  # files from which a scan that may not need all of them reads the objects in place
+REQUEST_BYTES = 1 << 20  # that a store sends in about the time of one more request
+COPIED_BYTES = 16 << 20  # the most of a large object that is copied to save requests
 FEW = 64  # files of a scan that are taken out of the catalog one by one
 
 
@@ -254,7 +256,7 @@ class CopyPolicy:
     Args:
         path: Gives the path of the copy with a key.
         key: Gives the key of the copy of an object, from its environment, URI and etag.
-        object_bytes: The largest object that is copied.
+        object_bytes: The largest object that is copied. A large object may have more, see `_largest`.
         scan_bytes: The most bytes that one scan may copy.
     """
 
@@ -274,7 +276,7 @@ class CopyPolicy:
             entries: The encoded files of its table: binary, one for each row of `Table.files`.
         """
         kept = scan.kept.select(["uri", "size_bytes", "etag"])
-        if not self._takes(kept):
+        if not self._takes(kept, self._object_bytes):
             return None
         if scan.count <= MANY:
             keys, local = self._made(scan.table, kept, scan.of(pa.table({"entry": entries}))["entry"])
@@ -289,7 +291,7 @@ class CopyPolicy:
     def copied_large(self, read: LargeRead) -> CopiedScan | None:
         """Return the copies of large objects; None where they are read in place."""
         files = read.table.files
-        if not self._takes(files):
+        if not self._takes(files, self._largest(read)):
             return None
         versions = zip(files["uri"].to_pylist(), files["etag"].to_pylist(), strict=True)
         keys = [self._key(read.table.environment, uri, etag or "") for uri, etag in versions]
@@ -297,12 +299,18 @@ class CopyPolicy:
         scan = Scan(read.table, None, [], is_large=True)
         return CopiedScan(scan, keys, pa.chunked_array([with_paths(read.entries, paths)]))
 
-    def _takes(self, files: pa.Table) -> bool:
+    def _largest(self, read: LargeRead) -> int:
+        """Return the size of the largest object that is copied: larger where that saves many small requests."""
+        saved = read.requests * min(self._object_bytes, REQUEST_BYTES)
+        is_cheaper = pc.sum(read.table.files["size_bytes"]).as_py() <= saved
+        return max(self._object_bytes, COPIED_BYTES) if is_cheaper else self._object_bytes
+
+    def _takes(self, files: pa.Table, object_bytes: int) -> bool:
         """Return True if all of these objects can be copied."""
         sizes = files["size_bytes"]
         return not (
             files["etag"].null_count
-            or pc.max(sizes).as_py() > self._object_bytes
+            or pc.max(sizes).as_py() > object_bytes
             or pc.sum(sizes).as_py() > self._scan_bytes
             or not pc.all(pc.starts_with(files["uri"], S3)).as_py()
         )
