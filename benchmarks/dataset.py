@@ -15,9 +15,12 @@ import polars as pl
 from obstore.store import S3Store
 
 from benchmarks.workload import QUERIES, STATE, Query, Row, rows
+from dagfusion_pipeline import build_consolidate_job
+from dagfusion_pipeline.environment import Environment
 from dagfusion_pipeline.wipe import wipe_partitions
 from dagfusion_query.connection import connect_embedded
 from dagfusion_reference.defs.partitions import FIRST_DAY
+from dagfusion_reference.defs.resources import resources
 from dagfusion_reference.defs.states import CODES
 from dagfusion_stack import dagster, documented_queries, lake, materialize
 from dagfusion_stack.settings import Settings
@@ -27,7 +30,9 @@ from dagfusion_stack.supervisor import child_environ
 TABLE = documented_queries.ORGANIZATIONS
 REGISTER = documented_queries.REGISTER
 BUCKET = "dagfusion-bench"
-FOLDER = "/".join(["datafusion_test", *materialize.ASSETS[TABLE]])
+PREFIX = "datafusion_test"
+FOLDER = "/".join([PREFIX, *materialize.ASSETS[TABLE]])
+LARGE = f"{PREFIX}/_consolidated/"
 
 Say = Callable[[str], None]
 
@@ -119,6 +124,21 @@ class Dataset:
             obstore.delete(self.place.store(), f"{FOLDER}/state={state}/date={day}/data.parquet")
             # A deleted run leaves no event: catalogs would have the partition until their next full sync.
             wipe_partitions(self.instance, dg.AssetKey([*materialize.ASSETS[TABLE]]), [f"{day}|{state}"])
+
+    @contextlib.contextmanager
+    def consolidated(self) -> Iterator[dict[str, int]]:
+        """Consolidate the table, give the number and bytes of its large objects, and undo it at the end."""
+        manager = resources(Environment.read(self.place.variables))["hive_parquet"]
+        key = dg.AssetKey([*materialize.ASSETS[TABLE]])
+        job = build_consolidate_job([key], io_manager_key="hive_parquet")
+        run = job.execute_in_process(materialize.QUIET, self.instance, resources={"hive_parquet": manager})
+        try:
+            found = [meta for batch in obstore.list(self.place.store(), LARGE) for meta in batch]
+            yield {"objects": len(found), "bytes": sum(meta["size"] for meta in found)}
+        finally:
+            # Its catalogs find the objects gone, and read the small ones.
+            self.instance.delete_run(run.run_id)
+            obstore.delete(self.place.store(), [meta["path"] for meta in found])
 
     def answers(self) -> dict[str, list[Row]]:
         """Compute every query's answer from the stored objects, without a catalog; kept with the data."""

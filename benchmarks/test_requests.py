@@ -10,7 +10,7 @@ from benchmarks.counters import count
 from benchmarks.dataset import Dataset
 from benchmarks.engines import dagfusion
 from benchmarks.engines.protocol import Engine
-from benchmarks.wire import HEAD, LIST, Meter, Traffic, metered
+from benchmarks.wire import GET, Meter, Traffic, metered
 from benchmarks.workload import DATE_QUERY, ORDINARY_COLUMN, POINT, QUERIES, STATE_QUERY, Query
 
 
@@ -26,10 +26,9 @@ def test_dagfusion_reads_what_it_needs(query: Query, data: Dataset, meter: Meter
     findings.setdefault("claims", {})[query.name] = counted
     needed = data.days if query is ORDINARY_COLUMN else data.files(query) * query.needs_files
     assert (counted["files_total"], counted["files_read"]) == (data.partitions, needed)
-    for traffic in (counted["cold"], counted["warm"]):
-        assert LIST not in traffic["requests"]
-        assert HEAD not in traffic["requests"]
-        assert traffic["objects"] == needed
+    assert counted["cold"]["requests"] == ({GET: needed} if needed else {})
+    assert counted["cold"]["objects"] == needed
+    assert counted["warm"]["requests"] == {}, "local copies"
 
 
 @pytest.mark.parametrize("query", [POINT, STATE_QUERY, DATE_QUERY], ids=lambda query: query.name)

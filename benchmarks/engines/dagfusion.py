@@ -54,6 +54,9 @@ PLANNED_ANEW = Engine(
     "every statement is planned anew, as if it had never been seen",
     lambda place: _by_default(place, DAGFUSION_PLAN_CACHE_BYTES="1"),
 )
+CONSOLIDATED_ENGINE = Engine(
+    "DagFusion, consolidated", "the same, after `dagfusion consolidate` of the table", _by_default
+)
 NOTHING_KEPT = Engine(
     "DagFusion, no snapshot kept",
     "DAGFUSION_STATE_DIR=none: a new session reads the whole event log, as the first one on a machine does",

@@ -63,10 +63,33 @@ def test_the_report_shows_what_was_measured() -> None:
 
 def test_the_report_says_where_another_engine_is_faster() -> None:
     text = report.markdown(report.read(document()))
-    assert "| state | warm | 100 ms | Lister 50 ms |" in text
+    assert "| state | warm | 100 ms |  | Lister 50 ms | planning |" in text
     assert "Lister 1.7 s" not in text
-    assert "What bounds a warm query here: one GET a file" in text
-    assert "What bounds a cold one" not in text
+
+
+def test_the_report_says_what_bounds_a_line_on_which_another_engine_is_faster() -> None:
+    local = {**CLAIM, "files_read": 365}
+    text = report.markdown(report.read(document(claims={"state": local})))
+    assert "| Lister 50 ms | no request; rows of 365 partitions from local copies, 0.274 ms each |" in text
+
+    asked = {"requests": {"GET": 365}, "objects": 365, "bytes": 1}
+    text = report.markdown(report.read(document(claims={"state": {**local, "warm": asked}})))
+    assert "| Lister 50 ms | 365 GET for 365 objects, 0.27 ms an object |" in text
+
+
+@pytest.mark.parametrize(("took", "bound"), [(0.04, "first after a consolidation"), (0.06, "1 GET for 1 objects, 60")])
+def test_the_report_says_where_a_consolidation_makes_it_the_first(took: float, bound: str) -> None:
+    claims = {"state": {**CLAIM, "warm": {"requests": {"GET": 1}, "objects": 1, "bytes": 1}}}
+    large = {"objects": 50, "bytes": 9_100_000}
+    found = document(claims=claims, consolidated_claims=claims, consolidated_objects=large)
+    found["benchmarks"].append(benchmark(took, kind="warm", engine="DagFusion, consolidated", query="state"))
+    text = report.markdown(report.read(found))
+    assert f"| state | warm | 100 ms | {took * 1000:.0f} ms | Lister 50 ms | {bound}" in text
+    assert "After a consolidation into 50 objects of 9.1 MB together:" in text
+    lines = text.splitlines()
+    assert lines.index(next(line for line in lines if line.startswith("| DagFusion, consolidated |"))) < lines.index(
+        next(line for line in lines if line.startswith("| Lister |"))
+    )
 
 
 def test_the_report_lists_what_each_engine_asked_for() -> None:

@@ -1,0 +1,57 @@
+"""The same queries after a consolidation of the table. The last file: it changes what the others would read."""
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks.conftest import Clock, Findings
+from benchmarks.counters import count
+from benchmarks.dataset import Dataset
+from benchmarks.engines.dagfusion import CONSOLIDATED_ENGINE
+from benchmarks.engines.protocol import Session
+from benchmarks.test_queries import Answers, time_first_answer
+from benchmarks.wire import metered
+from benchmarks.workload import FULL_SCAN, QUERIES, Query, rows
+
+
+@pytest.fixture(scope="module")
+def large(data: Dataset, findings: Findings) -> Iterator[int]:
+    """The number of large objects."""
+    with data.consolidated() as made:
+        findings["consolidated_objects"] = made
+        yield made["objects"]
+
+
+@pytest.fixture(scope="module")
+def session(data: Dataset, large: int) -> Iterator[Session]:  # noqa: ARG001  # opened after the consolidation
+    with contextlib.closing(CONSOLIDATED_ENGINE.open(data.place)) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.name)
+def test_warm(session: Session, query: Query, answers: Answers, clock: Clock) -> None:
+    clock.time(
+        lambda: session.run(query),
+        lambda answer: rows(answer) == answers[query.name],
+        kind="warm",
+        engine=CONSOLIDATED_ENGINE.name,
+        query=query.name,
+    )
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.name)
+def test_cold(query: Query, data: Dataset, answers: Answers, clock: Clock) -> None:
+    time_first_answer(CONSOLIDATED_ENGINE, query, data, answers, clock)
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.name)
+def test_requests(query: Query, data: Dataset, large: int, findings: Findings) -> None:
+    with metered(data.place.endpoint) as meter:
+        counted = count(data, meter, query)
+    findings.setdefault("consolidated_claims", {})[query.name] = counted
+    assert sum(counted["cold"]["requests"].values()) <= 2 * counted["cold"]["objects"]
+    assert sum(counted["warm"]["requests"].values()) <= 2 * counted["warm"]["objects"]
+    if query is FULL_SCAN:
+        assert 0 < counted["cold"]["objects"] <= large
