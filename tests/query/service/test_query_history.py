@@ -119,9 +119,13 @@ def test_the_file_has_its_bytes_and_no_more(tmp_path: Path) -> None:
         found = ids(QueryHistory(tmp_path, 1000, most), limit=1000)
         assert found[0] == f"q{100 * (batch + 1) - 1}"
         assert 40 < len(found) < 80
-    written(QueryHistory(tmp_path, 5, most), info(300))
+    history = QueryHistory(tmp_path, 1000, most)
+    for number in range(300, 320):  # little by little
+        history._write(history_module._rows([(info(number, sql="x" * 5000), "ann")]))
+        assert file.stat().st_size <= most
+    written(QueryHistory(tmp_path, 5, most), info(320))
     assert file.stat().st_size < most / 4, "fewer are to be kept: the file becomes smaller"
-    assert ids(QueryHistory(tmp_path, 5, most)) == ["q300", "q299", "q298", "q297", "q296"]
+    assert ids(QueryHistory(tmp_path, 5, most)) == ["q320", "q319", "q318", "q317", "q316"]
 
 
 def test_what_waits_for_the_disk_has_its_bytes_and_no_more(

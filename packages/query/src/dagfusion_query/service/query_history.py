@@ -177,7 +177,9 @@ class QueryHistory:
                 database.executemany(_INSERT, rows)
                 database.execute(_PRUNE, (self._most,))
                 self._prune_bytes(database)
-            if _number(database, "freelist_count") > _UNUSED_SHARE * _number(database, "page_count"):
+            pages = _number(database, "page_count")
+            is_large = pages * _number(database, "page_size") > self._most_bytes
+            if is_large or _number(database, "freelist_count") > _UNUSED_SHARE * pages:
                 database.executescript("pragma incremental_vacuum")  # `execute` would free one page
 
     def _prune_bytes(self, database: sqlite3.Connection) -> None:
