@@ -129,7 +129,7 @@ def test_every_way_has_one_answer(
 ) -> None:
     for module in (large_objects, splice):
         monkeypatch.setattr(module, "FOOTER_REQUESTS", -(1 << 20))  # few files are worth a large object, too
-    monkeypatch.setattr(CopyPolicy, "_takes", lambda _, files: files["etag"].null_count == 0)  # also of local files
+    monkeypatch.setattr(CopyPolicy, "_takes", lambda _, files, __: files["etag"].null_count == 0)  # also of local files
     rng = Random(f"{SEED} {number}")  # noqa: S311
     world = World(rng, new_lake())
     request.addfinalizer(world.duckdb.close)
