@@ -6,7 +6,7 @@ import type { Catalog, DownloadFormat, Explanation, History, QueryInfo, Session,
 
 const TOKEN = "dagfusion.token";
 
-/** Why a token is asked for; null while none is. */
+/** Why a token is required; null while none is. */
 export const tokenWanted = signal<string | null>(null);
 
 export function hasToken(): boolean {

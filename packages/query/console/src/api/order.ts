@@ -2,9 +2,9 @@
 
 /** Return a function to call at each request. What it returns is true at the answer unless a later one came first. */
 export function requestOrder(): () => () => boolean {
-  let [asked, answered] = [0, 0];
+  let [sent, answered] = [0, 0];
   return () => {
-    const number = (asked += 1);
+    const number = (sent += 1);
     return () => {
       if (number < answered) return false;
       answered = number;

@@ -18,9 +18,9 @@ export function isAbort(error: unknown): boolean {
 /** Any failure as a problem, so that whoever shows it has one case. */
 export function toProblem(error: unknown): ServiceProblem {
   if (error instanceof ServiceProblem) return error;
-  const said = error instanceof Error ? error.message : String(error);
-  const isAway = error instanceof TypeError && /fetch|network|load failed/i.test(said); // as browsers say it
-  const why = isAway ? "it is down, or the network is" : said;
+  const cause = error instanceof Error ? error.message : String(error);
+  const isAway = error instanceof TypeError && /fetch|network|load failed/i.test(cause); // as browsers say it
+  const why = isAway ? "it is down, or the network is" : cause;
   return new ServiceProblem("unreachable", `The service does not answer: ${why}`, 0);
 }
 

@@ -76,7 +76,7 @@ async function fromCatalog(context: CompletionContext): Promise<CompletionResult
   if (node === "String" || node.endsWith("Comment")) return null;
   const text = context.state.doc.toString();
   if (!context.explicit && !/[\p{L}\p{N}_."]$/u.test(text.slice(0, context.pos))) return null;
-  await Promise.all(mentions(text).map(learn));
+  await Promise.all(mentions(text).map(fetchColumns));
   const found = suggest(text, context.pos, catalog.peek()?.tables.filter(isTable) ?? [], columnsOf);
   if (found === null) return null;
   const options = found.options.map(({ label, apply, kind, detail, boost }) => ({
@@ -90,9 +90,9 @@ async function fromCatalog(context: CompletionContext): Promise<CompletionResult
 }
 
 /** Fetch a mentioned table's columns; one that is not there has none. */
-async function learn({ schema, table }: Mention): Promise<void> {
-  const isKnown = catalog.peek()?.tables.some((each) => each.schema === schema && each.name === table);
-  if (isKnown) await tableDetail(schema, table).catch(() => null);
+async function fetchColumns({ schema, table }: Mention): Promise<void> {
+  const isInCatalog = catalog.peek()?.tables.some((each) => each.schema === schema && each.name === table);
+  if (isInCatalog) await tableDetail(schema, table).catch(() => null);
 }
 
 function columnsOf({ schema, table }: Mention): readonly Column[] {

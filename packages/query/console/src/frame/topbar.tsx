@@ -28,7 +28,7 @@ export function TopBar() {
       <Environments />
       <span class="spacer" />
       {user !== null && (
-        <span class="user" title={user.anonymous ? "No token was asked for" : "Signed in with a token"}>
+        <span class="user" title={user.anonymous ? "No token was required" : "Signed in with a token"}>
           {user.user}
           <small>{user.version}</small>
         </span>

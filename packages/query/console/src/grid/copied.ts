@@ -7,7 +7,7 @@ import { MOST_CELLS, type Selection, field, rectangle, size, toTsv } from "./sel
 export interface Copied {
   /** Tab-separated; null when it is too much for a clipboard. */
   text: string | null;
-  said: string;
+  notice: string;
 }
 
 /** The selected cells; without a selection all rows, under the columns' names. */
@@ -17,8 +17,8 @@ export function copied(rows: Rows, selection: Selection | null): Copied {
   const area = selection === null ? all : rectangle(selection);
   const cells = size(area);
   if (cells > MOST_CELLS)
-    return { text: null, said: `Too much to copy: ${plural(cells, "cell")}. Download the result instead.` };
-  if (selection !== null) return { text: toTsv(rows, area), said: `Copied ${plural(cells, "cell")}` };
+    return { text: null, notice: `Too much to copy: ${plural(cells, "cell")}. Download the result instead.` };
+  if (selection !== null) return { text: toTsv(rows, area), notice: `Copied ${plural(cells, "cell")}` };
   const names = fields.map(({ name }) => field(name)).join("\t");
-  return { text: `${names}\n${toTsv(rows, area)}`, said: `Copied ${plural(rows.length, "row")}` };
+  return { text: `${names}\n${toTsv(rows, area)}`, notice: `Copied ${plural(rows.length, "row")}` };
 }

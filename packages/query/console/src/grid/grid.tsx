@@ -6,7 +6,7 @@ import { GridBody } from "./body";
 import { HEADER_HEIGHT, ROW_HEIGHT, fitting, layout } from "./columns";
 import { copied } from "./copied";
 import { GridHeader } from "./header";
-import { keep, keptOf } from "./kept";
+import { saveGridState, gridStateOf } from "./grid-state";
 import { at, moved as scrolled, spacer } from "./scroll";
 import { type Selection, moved } from "./selection";
 import { cellText, typeName } from "./values";
@@ -24,7 +24,7 @@ interface Props {
 export function Grid({ rows, version, onCopied }: Props) {
   const box = useRef<HTMLDivElement>(null);
   const view = useSize(box);
-  const [before] = useState(() => keptOf(rows));
+  const [before] = useState(() => gridStateOf(rows));
   const [scroll, setScroll] = useState(before.scroll);
   const [left, setLeft] = useState(before.left);
   const [selection, setSelection] = useState(before.selection);
@@ -42,7 +42,10 @@ export function Grid({ rows, version, onCopied }: Props) {
 
   useLayoutEffect(() => box.current?.scrollTo(before.left, before.scroll.bar), [before]);
   // Not after the next paint, when another tab may have taken the place of this one.
-  useLayoutEffect(() => keep(rows, { scroll, left, selection, resized }), [rows, scroll, left, selection, resized]);
+  useLayoutEffect(
+    () => saveGridState(rows, { scroll, left, selection, resized }),
+    [rows, scroll, left, selection, resized],
+  );
 
   const scrollTo = (top: number): void => {
     const next = at(top, content, bodyHeight);
@@ -75,9 +78,9 @@ export function Grid({ rows, version, onCopied }: Props) {
   const onCopy = (event: ClipboardEvent): void => {
     if (selection === null) return;
     event.preventDefault();
-    const { text, said } = copied(rows, selection);
+    const { text, notice } = copied(rows, selection);
     if (text !== null) event.clipboardData?.setData("text/plain", text);
-    onCopied(said);
+    onCopied(notice);
   };
 
   const onKeyDown = (event: KeyboardEvent): void => {

@@ -13,7 +13,7 @@ interface Props {
   metric: Metric;
   /** The hole that is being explained. */
   chosen: Spot | null;
-  tell: (spot: Spot) => { place: string; facts: string };
+  describe: (spot: Spot) => { place: string; facts: string };
   onChoose: (spot: Spot) => void;
 }
 
@@ -22,7 +22,7 @@ const LABEL_GLYPH = 6.6;
 const DRAG_PIXELS = 4;
 const ROOM_HEIGHT = 460;
 
-export function Canvas({ map, metric, chosen, tell, onChoose }: Props) {
+export function Canvas({ map, metric, chosen, describe, onChoose }: Props) {
   const host = useRef<HTMLDivElement>(null);
   const canvas = useRef<HTMLCanvasElement>(null);
   const drag = useRef<{ x: number; y: number; view: View; moved: boolean } | null>(null);
@@ -103,7 +103,7 @@ export function Canvas({ map, metric, chosen, tell, onChoose }: Props) {
     event.preventDefault();
   };
 
-  const told = spot === null ? null : tell(spot);
+  const description = spot === null ? null : describe(spot);
   const box = spot === null ? null : boxOf(view, frame, spot.column, spot.row);
   const marked = [box, chosen === null ? null : boxOf(view, frame, chosen.column, chosen.row)];
   const isChosen = chosen !== null && spot?.column === chosen.column && spot.row === chosen.row;
@@ -130,18 +130,18 @@ export function Canvas({ map, metric, chosen, tell, onChoose }: Props) {
           (each) =>
             each !== null && each.width > 0 && each.height > 0 && <div class="map-cursor" style={placed(each)} />,
         )}
-        {told !== null && box !== null && !isChosen && (
+        {description !== null && box !== null && !isChosen && (
           <div
             class={`map-tip ${box.left > frame.width / 2 ? "is-left" : ""}`}
             style={{ left: `${box.left + box.width / 2}px`, top: `${box.top + box.height + 8}px` }}
           >
-            <strong>{told.place}</strong>
-            <span>{told.facts}</span>
+            <strong>{description.place}</strong>
+            <span>{description.facts}</span>
           </div>
         )}
       </div>
       <p class="visually-hidden" role="status">
-        {told === null ? "" : `${told.place}: ${told.facts}`}
+        {description === null ? "" : `${description.place}: ${description.facts}`}
       </p>
       <div class="map-zoom">
         <button

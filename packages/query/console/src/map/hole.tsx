@@ -20,12 +20,12 @@ interface Props {
   partitions: Partitions;
   map: PartitionMap;
   spot: Spot;
-  /** Another value each time that the user asks. */
-  asked: unknown;
+  /** The card is scrolled into view each time that this changes. */
+  trigger: unknown;
   onClose: () => void;
 }
 
-export function Hole({ detail, partitions, map, spot, asked, onClose }: Props) {
+export function Hole({ detail, partitions, map, spot, trigger, onClose }: Props) {
   const places = placesOf(map, spot);
   const { before, after } = neighbours(map, spot.column, spot.row);
   const key = partitionKey(partitions, new Map(places.map(({ axis, slot }) => [axis.name, axis.slots[slot] ?? null])));
@@ -35,12 +35,15 @@ export function Hole({ detail, partitions, map, spot, asked, onClose }: Props) {
   const reason = useReason(detail, key);
   const failedRun = reason?.kind === "failed" && reason.runId !== null ? runLink(detail, reason.runId) : null;
   const card = useRef<HTMLElement>(null);
-  useRevealed(card, asked, reason);
+  useRevealed(card, trigger, reason);
   const dagster = partitionLink(detail, key);
   const across = places.slice(0, -1);
-  const say = (slot: number | null): string => (slot === null ? "none" : short(map.x.slots[slot] ?? null, 40));
-  const look = (): void =>
-    openAndRun(neighboursQuery(detail.schema, detail.name, map.x, before, after, across), `around ${say(spot.column)}`);
+  const label = (slot: number | null): string => (slot === null ? "none" : short(map.x.slots[slot] ?? null, 40));
+  const openNeighbours = (): void =>
+    openAndRun(
+      neighboursQuery(detail.schema, detail.name, map.x, before, after, across),
+      `around ${label(spot.column)}`,
+    );
   return (
     <aside ref={card} class="hole" role="region" aria-label="Missing partition">
       <div class="hole-head">
@@ -54,7 +57,7 @@ export function Hole({ detail, partitions, map, spot, asked, onClose }: Props) {
         {reason === undefined ? "Asking Dagster…" : <Why detail={detail} reason={reason} open={open} />}
       </p>
       <p>
-        No query reads anything for it. Nearest before: <b>{say(before)}</b>, nearest after: <b>{say(after)}</b>.
+        No query reads anything for it. Nearest before: <b>{label(before)}</b>, nearest after: <b>{label(after)}</b>.
       </p>
       <div class="hole-actions">
         {failedRun !== null && (
@@ -71,7 +74,7 @@ export function Hole({ detail, partitions, map, spot, asked, onClose }: Props) {
             Materialize it in Dagster <Icon name="external" />
           </a>
         )}
-        <button type="button" class="button" onClick={look}>
+        <button type="button" class="button" onClick={openNeighbours}>
           Query the neighbours
         </button>
       </div>
@@ -80,13 +83,13 @@ export function Hole({ detail, partitions, map, spot, asked, onClose }: Props) {
 }
 
 /** Scroll the card into view, and again when it has grown by its reason, unless the user has scrolled on meanwhile. */
-function useRevealed(card: { current: HTMLElement | null }, asked: unknown, reason: unknown): void {
+function useRevealed(card: { current: HTMLElement | null }, trigger: unknown, reason: unknown): void {
   const top = useRef<number | null>(null);
   const reveal = (): void => {
     card.current?.scrollIntoView({ block: "nearest" });
     top.current = topOf(card.current);
   };
-  useLayoutEffect(reveal, [asked]);
+  useLayoutEffect(reveal, [trigger]);
   useLayoutEffect(() => {
     if (topOf(card.current) === top.current) reveal();
   }, [reason]);
@@ -96,19 +99,19 @@ function topOf(element: HTMLElement | null): number | null {
   return element === null ? null : element.getBoundingClientRect().top;
 }
 
-/** Why the partition is not there; undefined while Dagster is asked, null where nobody can tell. */
+/** Why the partition is missing; undefined until Dagster has answered, null if the reason is unknown. */
 function useReason(detail: TableDetail, key: string | null): Reason | null | undefined {
-  const [known, setKnown] = useState<{ key: string | null; reason: Reason | null }>();
+  const [latest, setLatest] = useState<{ key: string | null; reason: Reason | null }>();
   useEffect(() => {
     let isCurrent = true;
-    const told =
+    const answer =
       key === null ? Promise.resolve(null) : api.history(detail.schema, detail.name, key).then(reasonOf, () => null);
-    void told.then((reason) => isCurrent && setKnown({ key, reason }));
+    void answer.then((reason) => isCurrent && setLatest({ key, reason }));
     return () => {
       isCurrent = false;
     };
   }, [detail, key]);
-  return known?.key === key ? known?.reason : undefined;
+  return latest?.key === key ? latest?.reason : undefined;
 }
 
 interface WhyProps {

@@ -11,14 +11,14 @@ const WIDTH = 96;
 
 export function Legend({ map, metric }: { map: PartitionMap; metric: Metric }) {
   const { low, high } = rangeOf(map, metric);
-  const say = (value: number): string =>
+  const label = (value: number): string =>
     metric === "rows" ? compact(value) : metric === "bytes" ? bytes(value) : ago(value, now.value);
   return (
     <div class="legend">
       <span class="legend-scale" title={`${metric}, from low to high`}>
-        <span>{say(low)}</span>
+        <span>{label(low)}</span>
         <Ramp />
-        <span>{say(high)}</span>
+        <span>{label(high)}</span>
       </span>
       <span class={`legend-holes ${map.holes > 0 ? "" : "is-none"}`}>
         <span class="legend-hole" aria-hidden="true" />

@@ -86,7 +86,7 @@ export function PartitionMapView({ detail, partitions }: { detail: TableDetail; 
             map={map}
             metric={metric}
             chosen={hole}
-            tell={(spot) => tell(map, partitions, spot)}
+            describe={(spot) => describe(map, partitions, spot)}
             onChoose={choose}
           />
           {hole !== null && (
@@ -95,7 +95,7 @@ export function PartitionMapView({ detail, partitions }: { detail: TableDetail; 
               partitions={partitions}
               map={map}
               spot={hole}
-              asked={chosen}
+              trigger={chosen}
               onClose={() => setChosen(null)}
             />
           )}
@@ -128,7 +128,7 @@ function labelOf(map: PartitionMap, spot: Spot): string {
 }
 
 /** What a cell is, in words: its place, then its facts. */
-function tell(map: PartitionMap, partitions: Partitions, spot: Spot): { place: string; facts: string } {
+function describe(map: PartitionMap, partitions: Partitions, spot: Spot): { place: string; facts: string } {
   const slot = spot.row * map.x.slots.length + spot.column;
   const place = placesOf(map, spot)
     .map(({ axis, slot: at }) => `${axis.name} ${short(axis.slots[at] ?? null, 60)}`)

@@ -1,17 +1,17 @@
 /** The rows, or those that are selected, into the clipboard: for hands without a keyboard, too. */
 
 import { copied } from "../grid/copied";
-import { keptOf } from "../grid/kept";
+import { gridStateOf } from "../grid/grid-state";
 import type { Rows } from "../state/rows";
 import { toClipboard } from "../ui/clipboard";
 import { Icon } from "../ui/icons";
 import { notify } from "../ui/notice";
 
 async function copy(rows: Rows): Promise<void> {
-  const { text, said } = copied(rows, keptOf(rows).selection);
+  const { text, notice } = copied(rows, gridStateOf(rows).selection);
   try {
     if (text !== null) await toClipboard(text);
-    notify(said);
+    notify(notice);
   } catch {
     notify("The browser does not let this page use the clipboard.");
   }

@@ -1,4 +1,4 @@
-/** The catalog as the service last told it, and the tables looked at. */
+/** The catalog as last received from the service, and the details of tables that were opened. */
 
 import { signal } from "@preact/signals";
 import { api, tokenWanted } from "../api/client";
@@ -45,11 +45,11 @@ const waiting = new Map<string, Promise<TableDetail>>();
 
 export function tableDetail(schema: string, name: string): Promise<TableDetail> {
   const key = `${schema}.${name}`;
-  const known = details.peek().get(key);
-  if (known !== undefined) return Promise.resolve(known);
-  const asked = waiting.get(key) ?? fetchDetail(key, schema, name);
-  waiting.set(key, asked);
-  return asked;
+  const cached = details.peek().get(key);
+  if (cached !== undefined) return Promise.resolve(cached);
+  const request = waiting.get(key) ?? fetchDetail(key, schema, name);
+  waiting.set(key, request);
+  return request;
 }
 
 async function fetchDetail(key: string, schema: string, name: string): Promise<TableDetail> {

@@ -32,7 +32,7 @@ export class Run {
 
   private readonly abort = new AbortController();
   private frame = 0;
-  private asked = false;
+  private hasExplained = false;
 
   constructor(
     readonly statement: RunStatement,
@@ -73,10 +73,10 @@ export class Run {
     this.abort.abort();
   }
 
-  /** Ask, once, how the service runs the statement. */
+  /** Request the explanation of the statement, once. */
   async explain(): Promise<void> {
-    if (this.asked) return;
-    this.asked = true;
+    if (this.hasExplained) return;
+    this.hasExplained = true;
     this.explanation.value = await api.explain(this.statement).catch(toProblem);
   }
 

@@ -15,7 +15,7 @@ export function LastRun({ detail }: { detail: TableDetail }) {
   useEffect(() => {
     let isCurrent = true;
     api.history(detail.schema, detail.name).then(
-      (told) => isCurrent && setHistory(told),
+      (latest) => isCurrent && setHistory(latest),
       () => null, // the page is as good without
     );
     return () => {

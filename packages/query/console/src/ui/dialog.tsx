@@ -16,7 +16,7 @@ export function Dialog({ title, onClose, isSmall = false, children }: Props) {
   const dialog = useRef<HTMLDialogElement>(null);
   useEffect(() => dialog.current?.showModal(), []);
   const close = (): void => dialog.current?.close(); // gives the focus back
-  const reopen = (): void => dialog.current?.showModal(); // a browser closes at the second Escape, whatever it is told
+  const reopen = (): void => dialog.current?.showModal(); // a browser closes at the second Escape, whatever the handler does
   return (
     <dialog
       class={`dialog ${isSmall ? "is-small" : ""}`}

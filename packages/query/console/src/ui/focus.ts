@@ -20,24 +20,24 @@ export function useKeptFocus(
 }
 
 function keepFocus(box: HTMLElement, selector: string, successor: Successor): () => void {
-  let held: HTMLElement | null = null;
+  let focused: HTMLElement | null = null;
   let place = 0;
   const items = (): HTMLElement[] => [...box.querySelectorAll<HTMLElement>(selector)];
   const onFocusIn = ({ target }: FocusEvent): void => {
-    held = (target as HTMLElement).closest<HTMLElement>(selector);
-    place = held === null ? 0 : items().indexOf(held);
+    focused = (target as HTMLElement).closest<HTMLElement>(selector);
+    place = focused === null ? 0 : items().indexOf(focused);
   };
   const onFocusOut = (): void => {
-    const left = held;
+    const left = focused;
     queueMicrotask(() => {
-      if (left?.isConnected === true && held === left && document.activeElement !== left) held = null;
+      if (left?.isConnected === true && focused === left && document.activeElement !== left) focused = null;
     });
   };
   const observer = new MutationObserver(() => {
-    if (held === null) return;
-    if (held.isConnected) place = items().indexOf(held);
-    else if (document.activeElement === document.body) successor(items(), place, held)?.focus();
-    else held = null;
+    if (focused === null) return;
+    if (focused.isConnected) place = items().indexOf(focused);
+    else if (document.activeElement === document.body) successor(items(), place, focused)?.focus();
+    else focused = null;
   });
   box.addEventListener("focusin", onFocusIn);
   box.addEventListener("focusout", onFocusOut);
