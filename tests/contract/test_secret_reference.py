@@ -104,7 +104,7 @@ def test_a_value_is_kept_for_a_minute_and_read_again() -> None:
     assert (secrets.resolved("secretsmanager://db"), client.calls) == ("first", 1)
     clock.now_s = 61
     assert (secrets.resolved("secretsmanager://db"), client.calls) == ("second", 2)
-    assert secrets.given == {"first", "second"}
+    assert secrets.returned == {"first", "second"}
 
 
 def test_a_value_outlives_a_short_outage_only() -> None:

@@ -18,5 +18,5 @@ def named_place(texts: Mapping[str, str], keys: Sequence[str] = METADATA_KEYS) -
     >>> named_place({"s3_path": "https://console/lake", "uri": "s3://lake/a.parquet"})
     's3://lake/a.parquet'
     """
-    named = [text for key in keys if (text := texts.get(key, "").strip())]
-    return next((text for text in named if text.startswith(PLACES)), next(iter(named), None))
+    found = [text for key in keys if (text := texts.get(key, "").strip())]
+    return next((text for text in found if text.startswith(PLACES)), next(iter(found), None))

@@ -96,7 +96,7 @@ class SecretValues:
         self._client_for, self._clock = client_for, clock
         self._clients: dict[str | None, Any] = {}
         self._texts: dict[tuple[str | None, str], tuple[float, str]] = {}
-        self._given: frozenset[str] = frozenset()
+        self._returned: frozenset[str] = frozenset()
         self._lock = threading.Lock()
 
     def value(self, reference: SecretReference, region: str | None = None, max_age_s: float = MAX_AGE_S) -> str:
@@ -116,13 +116,13 @@ class SecretValues:
                 except SecretError:
                     if age_s is None or age_s > _STALE_S or max_age_s <= 0:
                         raise
-            return self._remembered(reference.value_in(self._texts[key][1]))
+            return self._recorded(reference.value_in(self._texts[key][1]))
 
     def pending(self, reference: SecretReference, region: str | None = None) -> str | None:
         """Return the value that a rotation has set and not yet made current; None if there is no such value."""
         with self._lock:
             try:
-                return self._remembered(reference.value_in(self._fetch(reference, reference.region or region, PENDING)))
+                return self._recorded(reference.value_in(self._fetch(reference, reference.region or region, PENDING)))
             except SecretError:
                 return None
 
@@ -137,12 +137,12 @@ class SecretValues:
         return text if reference is None else self.value(reference, region)
 
     @property
-    def given(self) -> frozenset[str]:
+    def returned(self) -> frozenset[str]:
         """All values that were returned, which no text may show."""
-        return self._given
+        return self._returned
 
-    def _remembered(self, value: str) -> str:
-        self._given |= {value}
+    def _recorded(self, value: str) -> str:
+        self._returned |= {value}
         return value
 
     def _fetch(self, reference: SecretReference, region: str | None, stage: str) -> str:

@@ -74,11 +74,11 @@ def _encoder(data_type: pa.DataType) -> Callable[[pa.Scalar], Entry]:
     if types.is_floating(data_type):
         return _finite
     if types.is_string(data_type) or types.is_integer(data_type) or types.is_boolean(data_type):
-        return _plain
+        return _python_value
     raise ValueError(f"a value of type {data_type} has no JSON form")
 
 
-def _plain(scalar: pa.Scalar) -> Entry:
+def _python_value(scalar: pa.Scalar) -> Entry:
     value: Entry = scalar.as_py()
     return value
 

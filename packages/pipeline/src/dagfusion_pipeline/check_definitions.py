@@ -83,19 +83,19 @@ def _of_columns(asset: str, options: Options, declared: dg.TableSchema | None) -
         least, most = _range(asset, "rows", options.rows)
         if not all(bound is None or (type(bound) is int and bound >= 0) for bound in (least, most)):
             raise _wrong(asset, "rows", "two numbers of rows, or None", options.rows)
-        yield PlannedCheck("row_count", f"Every partition has {_said((least, most))} rows.", RowCount(least, most))
+        yield PlannedCheck("row_count", f"Every partition has {_listed((least, most))} rows.", RowCount(least, most))
     for column in options.not_null:
         _check_column(asset, "not_null", column, declared)
         yield PlannedCheck(f"{column}_not_null", f"{column} has no nulls.", NotNull(column))
-    for column, given in options.bounds.items():
-        rule = InBounds(column, *_range(asset, f"bounds of {column!r}", given))
+    for column, bounds in options.bounds.items():
+        rule = InBounds(column, *_range(asset, f"bounds of {column!r}", bounds))
         kind = _check_column(asset, "bounds", column, declared)
         if kind is not None:
             try:
                 rule.check(kind)
             except ValueError as error:
                 raise ConfigurationError(f"bounds of {column!r} in the checks of {asset!r}: {error}") from None
-        yield PlannedCheck(f"{column}_in_bounds", f"Every value of {column} is {_said(given)}.", rule)
+        yield PlannedCheck(f"{column}_in_bounds", f"Every value of {column} is {_listed(bounds)}.", rule)
 
 
 def _of_partitions(spec: dg.AssetSpec, options: Options, declared: dg.TableSchema | None) -> Iterator[PlannedCheck]:
@@ -151,25 +151,25 @@ def _expected(asset: str, declared: dg.TableSchema | None, *, names_only: bool) 
     return types
 
 
-def _range(asset: str, what: str, given: object) -> Range:
+def _range(asset: str, what: str, value: object) -> Range:
     requirement = "a pair of the least and the greatest value, of which one may be None"
-    if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != 2:  # noqa: PLR2004 - a pair
-        raise _wrong(asset, what, requirement, given)
-    least, most = given
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:  # noqa: PLR2004 - a pair
+        raise _wrong(asset, what, requirement, value)
+    least, most = value
     if least is None and most is None:
-        raise _wrong(asset, what, requirement, given)
+        raise _wrong(asset, what, requirement, value)
     try:
         ordered = least is None or most is None or least <= most
         ordered = ordered and all(bound is None or bound == bound for bound in (least, most))  # noqa: PLR0124 - NaN
     except TypeError:
         ordered = False
     if not ordered:
-        raise _wrong(asset, what, "in ascending order", given)
+        raise _wrong(asset, what, "in ascending order", value)
     return least, most
 
 
-def _said(given: Sequence[Any]) -> str:
-    least, most = given
+def _listed(values: Sequence[Any]) -> str:
+    least, most = values
     if most is None:
         return f"at least {least}"
     return f"at most {most}" if least is None else f"from {least} to {most}"
@@ -177,16 +177,16 @@ def _said(given: Sequence[Any]) -> str:
 
 def _with_own_names(checks: Sequence[PlannedCheck]) -> list[PlannedCheck]:
     """Return the checks with names that Dagster takes; names that become equal are numbered."""
-    named: dict[str, PlannedCheck] = {}
+    by_name: dict[str, PlannedCheck] = {}
     for check in checks:
         name = base = _NO_NAME.sub("_", check.name)
         number = 1
-        while name in named:
+        while name in by_name:
             number += 1
             name = f"{base}_{number}"
-        named[name] = PlannedCheck(name, check.description, check.rule)
-    return [*named.values()]
+        by_name[name] = PlannedCheck(name, check.description, check.rule)
+    return [*by_name.values()]
 
 
-def _wrong(asset: str, option: str, requirement: str, given: object) -> ConfigurationError:
-    return ConfigurationError(f"{option} in the checks of {asset!r} must be {requirement}; got {given!r}")
+def _wrong(asset: str, option: str, requirement: str, value: object) -> ConfigurationError:
+    return ConfigurationError(f"{option} in the checks of {asset!r} must be {requirement}; got {value!r}")

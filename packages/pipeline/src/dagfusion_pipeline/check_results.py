@@ -115,9 +115,9 @@ def _described(broken: Sequence[Judged], untold: Sequence[Judged], count: int) -
     parts = []
     for word, some in (("fail", broken), ("are unknown", untold)):
         if some:
-            named = [f"{key}: {verdict.found}" if key else verdict.found for key, verdict in some[:_NAMED]]
-            more = ", ..." if len(some) > len(named) else ""
-            parts.append(f"{len(some)} of {count} partitions {word} ({', '.join(named)}{more}).")
+            shown = [f"{key}: {verdict.found}" if key else verdict.found for key, verdict in some[:_NAMED]]
+            more = ", ..." if len(some) > len(shown) else ""
+            parts.append(f"{len(some)} of {count} partitions {word} ({', '.join(shown)}{more}).")
     return " ".join(parts)
 
 
@@ -140,6 +140,6 @@ def _extremes(verdicts: Iterable[Verdict]) -> dict[str, Any]:
 
 def _outside(checked: Checked) -> dict[str, int]:
     """Return the number of materialized partitions that the definition does not have (any more)."""
-    known = {*checked.keys}
-    outside = 0 if checked.selected else sum(1 for key in checked.events if key not in known)
+    keys = {*checked.keys}
+    outside = 0 if checked.selected else sum(1 for key in checked.events if key not in keys)
     return {"partitions_outside_definition": outside} if outside else {}

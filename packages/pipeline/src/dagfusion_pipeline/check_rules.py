@@ -182,8 +182,10 @@ class SameColumns:
             for name, kind in self.expected.items()
             if kind is not None and name in columns and columns[name] != kind
         ]
-        said = [f"{word}: {', '.join(names)}" for word, names in (("missing", missing), ("unexpected", extra)) if names]
-        found = "; ".join([*said, *other])
+        differences = [
+            f"{word}: {', '.join(names)}" for word, names in (("missing", missing), ("unexpected", extra)) if names
+        ]
+        found = "; ".join([*differences, *other])
         return Verdict("broken", found) if found else HOLDS
 
 

@@ -101,9 +101,9 @@ def _run(command: Callable[[], str | None]) -> None:
         typer.echo("error: DAGSTER_HOME must be set to the folder of the Dagster instance; it is not set", err=True)
         raise typer.Exit(1)
     try:
-        said = command()
-        if said is not None:
-            typer.echo(said)
+        summary = command()
+        if summary is not None:
+            typer.echo(summary)
     except PipelineError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None

@@ -53,7 +53,7 @@ class TableChecks(dg.Resolvable, dg.Model):
             dg.AssetKey.from_user_string(self.asset),
             rows=_pair("rows", self.rows) if self.rows is not None else None,
             not_null=self.not_null,
-            bounds={column: _pair(f"bounds of {column!r}", given) for column, given in self.bounds.items()},
+            bounds={column: _pair(f"bounds of {column!r}", pair) for column, pair in self.bounds.items()},
             complete=self.complete,
             schema=self.columns,
             fresh_within=None if hours is None else timedelta(hours=hours),
@@ -203,10 +203,10 @@ def _of_environment() -> Mapping[str, Any]:
     return {**fields, **{name: dg.EnvVar(variable) for name, variable in _SECRETS.items() if name in fields}}
 
 
-def _pair(what: str, given: Sequence[Any]) -> tuple[Any, Any]:
-    if len(given) != 2:  # noqa: PLR2004 - a pair
-        raise ConfigurationError(f"{what} must be a list of two values, of which one may be null; got {list(given)!r}")
-    return given[0], given[1]
+def _pair(what: str, values: Sequence[Any]) -> tuple[Any, Any]:
+    if len(values) != 2:  # noqa: PLR2004 - a pair
+        raise ConfigurationError(f"{what} must be a list of two values, of which one may be null; got {list(values)!r}")
+    return values[0], values[1]
 
 
 def _keys(names: Sequence[str]) -> list[dg.AssetKey]:

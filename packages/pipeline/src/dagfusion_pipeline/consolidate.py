@@ -161,8 +161,8 @@ def consolidate_asset(
     writer = _Writer(manager, asset_key, run_id)
     # Oldest first: where two of them hold a partition, the later counts.
     logged = logged_consolidations(instance, asset_key)
-    known = [one for consolidation in reversed(logged) for one in consolidation.objects]
-    if known and not _is_new(instance, asset_key, known):
+    logged_objects = [one for consolidation in reversed(logged) for one in consolidation.objects]
+    if logged_objects and not _is_new(instance, asset_key, logged_objects):
         return Consolidated()
     layouts = current_files(instance, asset_key)
     partitions, unfit, written = 0, [], list[LargeObject]()
@@ -172,8 +172,8 @@ def consolidate_asset(
             unfit.append(reason)
             continue
         files = sorted_files(files)
-        wanted = plan_objects(files, holdings(files, known), target_bytes)
-        for some in _batches(wanted):
+        plan = plan_objects(files, holdings(files, logged_objects), target_bytes)
+        for some in _batches(plan):
             objects = writer.write(layout, files, some)
             if objects:
                 observe(_observation(asset_key, objects))
@@ -199,11 +199,11 @@ class _Writer:
         self._key = partial(consolidated_key, manager.prefix, asset_key.path, run_id, attempt)
         self._count = 0
 
-    def write(self, layout: CurrentFiles, files: pa.Table, wanted: Sequence[Numbers]) -> list[LargeObject]:
+    def write(self, layout: CurrentFiles, files: pa.Table, plan: Sequence[Numbers]) -> list[LargeObject]:
         """Write some objects and return those that have rows, when the store has confirmed all of them."""
         objects: list[LargeObject] = []
         with tempfile.TemporaryDirectory(prefix="dagfusion-") as folder, self._store.uploads(2) as uploads:
-            for numbers in wanted:
+            for numbers in plan:
                 path = Path(folder, f"{self._count}.parquet")
                 file = LargeFile(path, self._compression)
                 groups = self._encode(file, layout, files.take(pa.array(numbers)))
@@ -245,13 +245,13 @@ def _confirm(
     objects.append(described(stored))
 
 
-def _is_new(instance: dg.DagsterInstance, asset_key: dg.AssetKey, known: Sequence[LargeObject]) -> bool:
+def _is_new(instance: dg.DagsterInstance, asset_key: dg.AssetKey, objects: Sequence[LargeObject]) -> bool:
     """Return False if no partition can be written: all are held, or cannot be held.
 
     To read all events takes seconds for ten thousand partitions, and their ids a tenth of a second.
     """
     latest = np.array(list(latest_event_ids(instance, asset_key)), np.int64)
-    beside: list[int] = latest[~held_events(latest, known)].tolist()
+    beside: list[int] = latest[~held_events(latest, objects)].tolist()
     if len(beside) > _FEW_BESIDE or not len(latest):
         return True
     # An event without a file leaves the partition the file before.
@@ -274,10 +274,10 @@ def _unfit(layout: CurrentFiles, files: pa.Table, store: ObjectStore) -> str | N
     return None
 
 
-def _batches(wanted: Sequence[Numbers]) -> Iterator[Sequence[Numbers]]:
+def _batches(plan: Sequence[Numbers]) -> Iterator[Sequence[Numbers]]:
     """Split objects into those that one observation names."""
     batch: list[Numbers] = []
-    for numbers in wanted:
+    for numbers in plan:
         batch.append(numbers)
         if len(batch) >= _EVENT_OBJECTS or sum(map(len, batch)) >= _EVENT_PARTITIONS:
             yield batch

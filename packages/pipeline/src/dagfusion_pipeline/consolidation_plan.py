@@ -90,14 +90,14 @@ def _groups(
         places = np.searchsorted(ascending, events)
         if len(ids) == 0 or places[-1] >= len(ids) or not np.array_equal(ascending[places], events):
             continue
-        held = order[places]
-        is_current[index] = is_same(group, held)
+        members = order[places]
+        is_current[index] = is_same(group, members)
         if is_current[index]:
-            group_of[held] = index
+            group_of[members] = index
     counts = np.bincount(group_of[group_of >= 0], minlength=len(groups))
     usable = is_current & (counts == np.array([len(group.events) for group in groups], np.int64))
-    known = group_of >= 0
-    group_of[known] = np.where(usable[group_of[known]], group_of[known], -1)
+    is_grouped = group_of >= 0
+    group_of[is_grouped] = np.where(usable[group_of[is_grouped]], group_of[is_grouped], -1)
     return group_of, usable
 
 
@@ -132,13 +132,13 @@ def plan_objects(files: pa.Table, held: Holdings, target_bytes: int = TARGET_BYT
     stays = _stays(held, target_bytes)
     if not len(files):
         return []
-    wanted = ~(stays & (held.owner >= 0))
+    is_moved = ~(stays & (held.owner >= 0))
     values = files["partition"].combine_chunks().field(0).dictionary_encode().indices
     value = np.asarray(values, np.int64)
     sizes = np.asarray(files["size_bytes"], np.int64)
     objects = (
         one
-        for run in _runs(wanted)
+        for run in _runs(is_moved)
         for one in _cut(run, value, sizes, target_bytes)
         if len(one) >= LEAST_FILES and (held.owner[one] < 0).any()
     )
@@ -174,9 +174,9 @@ def _beside(owner: Numbers, count: int) -> Numbers:
     return np.bincount(goes_to[goes_to >= 0], minlength=count)
 
 
-def _runs(wanted: Flags) -> Iterator[Numbers]:
+def _runs(is_moved: Flags) -> Iterator[Numbers]:
     """Yield the numbers of files that follow one another."""
-    numbers = np.flatnonzero(wanted)
+    numbers = np.flatnonzero(is_moved)
     if len(numbers):
         yield from np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
 

@@ -94,10 +94,10 @@ class Dimension:
             )
         texts = dict.fromkeys(keys)
         if isinstance(self.definition, TimeWindowPartitionsDefinition) and not pa.types.is_string(data_type):
-            known = {key: _window_value(self.definition, key, data_type, self.column, asset) for key in texts}
+            value_of = {key: _window_value(self.definition, key, data_type, self.column, asset) for key in texts}
         else:
-            known = {key: self._parse(key, data_type, asset) for key in texts}
-        return pa.array([known[key] for key in keys], data_type)
+            value_of = {key: self._parse(key, data_type, asset) for key in texts}
+        return pa.array([value_of[key] for key in keys], data_type)
 
     def _parse(self, key: str, data_type: pa.DataType, asset: str) -> pa.Scalar:
         if key == HIVE_NULL:
@@ -190,16 +190,16 @@ def _ranks(keys: set[str], definition: PartitionsDefinition[str]) -> dict[str, t
 def _columns_of_many(parts: Mapping[str, PartitionsDefinition[str]], expr: object, asset: str) -> dict[str, str]:
     if expr is None:
         return {name: name for name in parts}
-    named = dict(expr) if isinstance(expr, Mapping) else None
+    column_of = dict(expr) if isinstance(expr, Mapping) else None
     if (
-        named is None
-        or not set(named) <= set(parts)
-        or not all(isinstance(name, str) and name for name in named.values())
+        column_of is None
+        or not set(column_of) <= set(parts)
+        or not all(isinstance(name, str) and name for name in column_of.values())
     ):
         raise ConfigurationError(
             f"partition_expr of asset {asset!r} must map its dimensions {sorted(parts)} to column names; got {expr!r}"
         )
-    return {name: named.get(name, name) for name in parts}
+    return {name: column_of.get(name, name) for name in parts}
 
 
 def _column_of_one(default: str, expr: object, asset: str) -> str:

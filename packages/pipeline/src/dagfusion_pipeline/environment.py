@@ -175,13 +175,13 @@ def _console_url(settings: Mapping[str, str]) -> str | None:
 
 def _credentials(settings: Mapping[str, str]) -> Credentials | None:
     names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-    given = [name for name in names if settings.get(name)]
+    set_names = [name for name in names if settings.get(name)]
     token = settings.get("AWS_SESSION_TOKEN") or None
-    if len(given) == len(names):
+    if len(set_names) == len(names):
         return Credentials(settings[names[0]], settings[names[1]], token)
-    if given or token:
-        missing = next(name for name in names if name not in given)
-        present = given[0] if given else "AWS_SESSION_TOKEN"
+    if set_names or token:
+        missing = next(name for name in names if name not in set_names)
+        present = set_names[0] if set_names else "AWS_SESSION_TOKEN"
         raise ConfigurationError(
             f"{missing} is required when {present} is given: set both keys, or neither to use AWS's default chain;"
             " it is not set",
@@ -217,8 +217,8 @@ def _is_server(value: str) -> bool:
         port = parts.port
     except ValueError:  # an unclosed bracket, or a port out of range
         return False
-    plain = not (parts.query or parts.fragment or re.search(r"\s", value))
-    return parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0 and plain
+    is_bare = not (parts.query or parts.fragment or re.search(r"\s", value))
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0 and is_bare
 
 
 def _is_prefix(value: str) -> bool:

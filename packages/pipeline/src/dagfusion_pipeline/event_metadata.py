@@ -61,8 +61,11 @@ def described(columns: dg.TableSchema, declared: object) -> dg.TableSchema:
     """
     if not isinstance(declared, dg.TableSchema):
         return columns
-    known = {column.name: column for column in declared.columns}
-    merged = [_described(column, find_column(column.name, list(known)), known) for column in columns.columns]
+    declared_columns = {column.name: column for column in declared.columns}
+    merged = [
+        _described(column, find_column(column.name, list(declared_columns)), declared_columns)
+        for column in columns.columns
+    ]
     return dg.TableSchema(columns=merged, constraints=declared.constraints)
 
 
@@ -129,10 +132,12 @@ def _keys(partition_key: Mapping[str, str] | str | None) -> dict[str, Any]:
     }
 
 
-def _described(column: dg.TableColumn, name: str | None, known: Mapping[str, dg.TableColumn]) -> dg.TableColumn:
+def _described(
+    column: dg.TableColumn, name: str | None, declared_columns: Mapping[str, dg.TableColumn]
+) -> dg.TableColumn:
     if name is None:
         return column
-    declared = known[name]
+    declared = declared_columns[name]
     return dg.TableColumn(column.name, column.type, declared.description, declared.constraints, declared.tags)
 
 

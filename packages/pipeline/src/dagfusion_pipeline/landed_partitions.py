@@ -52,14 +52,16 @@ class Partitions:
         instance: dg.DagsterInstance,
     ) -> None:
         self._definition, self._order, self._instance = definition, order, instance
-        self._known: dict[tuple[str, str], bool] = {}
+        self._exists: dict[tuple[str, str], bool] = {}
 
     def key_of(self, folder: Folder) -> str | None:
         """Return the partition key of a folder; None for an unpartitioned asset."""
-        named = {dimension.name: key for dimension, key in zip(self._order, folder.dimension_keys, strict=True)}
+        key_of_dimension = {
+            dimension.name: key for dimension, key in zip(self._order, folder.dimension_keys, strict=True)
+        }
         if isinstance(self._definition, dg.MultiPartitionsDefinition):
-            return dg.MultiPartitionKey(named)
-        return next(iter(named.values()), None)
+            return dg.MultiPartitionKey(key_of_dimension)
+        return next(iter(key_of_dimension.values()), None)
 
     def has(self, folder: Folder) -> bool:
         """Return True if the definition has the folder's partition, or can get it."""
@@ -81,9 +83,9 @@ class Partitions:
         if isinstance(dimension.definition, dg.DynamicPartitionsDefinition):
             return True
         place = (dimension.name, key)
-        if place not in self._known:
-            self._known[place] = bool(dimension.definition.has_partition_key(key))
-        return self._known[place]
+        if place not in self._exists:
+            self._exists[place] = bool(dimension.definition.has_partition_key(key))
+        return self._exists[place]
 
 
 def not_yet_logged(
@@ -98,9 +100,9 @@ def not_yet_logged(
     events = _latest(instance, asset_key, [one.partition_key for one in landed])
     unknown = _unknown(instance, asset_key, landed, events, store)
     wipes = last_wipes(instance, asset_key, [one.partition_key for one in unknown])
-    kept = [_without_wiped(one, wipes.get(one.partition_key)) for one in unknown]
+    unwiped = [_without_wiped(one, wipes.get(one.partition_key)) for one in unknown]
     listed = {one.folder.path: len(one.folder.objects) for one in unknown}
-    new = _unknown(instance, asset_key, [one for one in kept if one.folder.objects], events, store)
+    new = _unknown(instance, asset_key, [one for one in unwiped if one.folder.objects], events, store)
     mixed = [
         one.folder.path for one in new if one.folder.only is None and len(one.folder.objects) < listed[one.folder.path]
     ]

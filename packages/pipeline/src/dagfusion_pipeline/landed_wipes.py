@@ -78,10 +78,10 @@ def _of_page(
 def _newest_first(
     instance: dg.DagsterInstance, asset_key: dg.AssetKey, keys: Collection[str | None]
 ) -> Iterator[dg.EventLogRecord]:
-    named = [key for key in keys if key is not None]
-    wanted = dg.AssetRecordsFilter(asset_key, asset_partitions=named) if named else asset_key
+    partitioned = [key for key in keys if key is not None]
+    filter_ = dg.AssetRecordsFilter(asset_key, asset_partitions=partitioned) if partitioned else asset_key
     cursor, more = None, True
     while more:
-        page = instance.fetch_materializations(wanted, _PAGE, cursor)
+        page = instance.fetch_materializations(filter_, _PAGE, cursor)
         yield from page.records
         cursor, more = page.cursor, page.has_more

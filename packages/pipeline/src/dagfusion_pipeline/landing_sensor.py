@@ -219,13 +219,13 @@ class _Recorder:
     def _metadata(self, one: Landed, content: Any, recorded: Mapping[str, pa.DataType]) -> Mapping[str, Any]:
         found = one.folder.only
         if found is None:
-            return self._plain(one, f"{one.folder.path}/", f"the folder has {len(one.folder.objects)} objects")
+            return self._text(one, f"{one.folder.path}/", f"the folder has {len(one.folder.objects)} objects")
         if content is None:
-            return self._plain(one, found.key, f"the object is larger than {self.watch.max_read_bytes} bytes")
+            return self._text(one, found.key, f"the object is larger than {self.watch.max_read_bytes} bytes")
         try:
             return self._record(one, found, content, recorded)
         except (PipelineError, pa.ArrowException, OSError, ValueError) as error:
-            return self._plain(one, found.key, f"the object cannot be read: {error}")
+            return self._text(one, found.key, f"the object cannot be read: {error}")
 
     def _record(
         self, one: Landed, found: StoredObject, content: Any, recorded: Mapping[str, pa.DataType]
@@ -250,7 +250,7 @@ class _Recorder:
         measured = self.watch.metrics(rows) if self.watch.metrics else {}
         return {**measured, **event_metadata(target, file, own, partitions.names_of(0))}
 
-    def _plain(self, one: Landed, key: str, reason: str) -> Mapping[str, Any]:
+    def _text(self, one: Landed, key: str, reason: str) -> Mapping[str, Any]:
         partitions = RunPartitions("", tuple(self.order), [one.partition_key], [one.folder.dimension_keys])
         facts = self.manager.asset_facts(self.watch.asset.key, self.watch.asset.metadata, pa.schema([]), {})
         uri = self.manager.object_store.uri(key)

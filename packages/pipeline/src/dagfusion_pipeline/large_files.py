@@ -44,7 +44,7 @@ class LargeFile:
     schema: pa.Schema | None = None
     groups: list[tuple[list[int], int, int]] = field(default_factory=list)
     group_rows: int = GROUP_ROWS
-    _held: list[PartitionRows] = field(default_factory=list)
+    _buffered: list[PartitionRows] = field(default_factory=list)
     _writer: pq.ParquetWriter | None = None
 
     def add(self, partition: PartitionRows) -> bool:
@@ -52,24 +52,24 @@ class LargeFile:
         self.schema = self.schema or partition.rows.schema
         if not partition.rows.schema.equals(self.schema):
             return False
-        self._held.append(partition)
-        rows = sum(held.rows.num_rows for held in self._held)
-        if rows >= self.group_rows or sum(held.rows.nbytes for held in self._held) >= GROUP_BYTES:
+        self._buffered.append(partition)
+        rows = sum(buffered.rows.num_rows for buffered in self._buffered)
+        if rows >= self.group_rows or sum(buffered.rows.nbytes for buffered in self._buffered) >= GROUP_BYTES:
             self._flush()
         return True
 
     def finish(self) -> list[RowGroup]:
         """Close the file and return its row groups; none when there is no row, and no file then."""
-        if any(held.rows.num_rows for held in self._held):
+        if any(buffered.rows.num_rows for buffered in self._buffered):
             self._flush()
         elif self.groups:  # partitions without rows belong to the row group before
             events, rows, times = self.groups[-1]
             self.groups[-1] = (
-                [*events, *(h.event_id for h in self._held)],
+                [*events, *(h.event_id for h in self._buffered)],
                 rows,
-                times + sum(h.at_us for h in self._held),
+                times + sum(h.at_us for h in self._buffered),
             )
-        self._held.clear()
+        self._buffered.clear()
         if self._writer is None:
             return []
         self._writer.close()
@@ -86,12 +86,12 @@ class LargeFile:
         self.path.unlink(missing_ok=True)
 
     def _flush(self) -> None:
-        held, self._held = self._held, []
-        table = pa.concat_tables([partition.rows for partition in held])
+        buffered, self._buffered = self._buffered, []
+        table = pa.concat_tables([partition.rows for partition in buffered])
         if self._writer is None:
             self._writer = self._open(table.schema)
         self._writer.write_table(table, row_group_size=table.num_rows)
-        self.groups.append(([h.event_id for h in held], table.num_rows, sum(h.at_us for h in held)))
+        self.groups.append(([h.event_id for h in buffered], table.num_rows, sum(h.at_us for h in buffered)))
 
     def _open(self, schema: pa.Schema) -> pq.ParquetWriter:
         return pq.ParquetWriter(
@@ -120,8 +120,8 @@ def partition_rows(
     for window in _windows(files):
         rows = window.select([*FILE_FIELDS]).to_pylist()
         keys = window["partition"].combine_chunks().flatten()
-        wanted = [ObjectVersion(row["uri"].removeprefix(root), row["etag"], row["size_bytes"]) for row in rows]
-        contents: list[Any] = list(store.read_versions(wanted, concurrency))
+        versions = [ObjectVersion(row["uri"].removeprefix(root), row["etag"], row["size_bytes"]) for row in rows]
+        contents: list[Any] = list(store.read_versions(versions, concurrency))
         for number, row in enumerate(rows):
             content, contents[number] = contents[number], None  # freed as it is decoded
             if content is None or row["checksum"] not in (None, checksum(content)):

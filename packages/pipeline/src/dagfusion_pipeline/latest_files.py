@@ -69,10 +69,10 @@ def _latest_of(
         page = instance.fetch_materializations(records, limit=limit, cursor=cursor)
         for record in page.records:
             partition = None if keys is None else record.partition_key
-            named = named_objects(record.asset_materialization)
-            if named is None or partition not in left:
+            objects = named_objects(record.asset_materialization)
+            if objects is None or partition not in left:
                 continue
-            file = _file(named) if isinstance(named, Mapping) else named
+            file = _file(objects) if isinstance(objects, Mapping) else objects
             # What is not a file tells nothing of an unpartitioned asset if it is of an old partition.
             is_other = only_files or record.partition_key != partition
             if isinstance(file, LatestFile) or not is_other:

@@ -106,11 +106,11 @@ def logged_files(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> Iterat
     while more:
         page = instance.fetch_materializations(asset_key, limit=_PAGE, cursor=cursor)
         for record in page.records:
-            named = named_objects(record.asset_materialization)
-            if named is None:
+            objects = named_objects(record.asset_materialization)
+            if objects is None:
                 continue
             at_us = microseconds(record.event_log_entry.timestamp)
-            file, unrecorded = ({}, named) if isinstance(named, Unrecorded) else (named, None)
+            file, unrecorded = ({}, objects) if isinstance(objects, Unrecorded) else (objects, None)
             yield LoggedFile(record.storage_id, record.partition_key, at_us, file, unrecorded, _run_ids(record))
         cursor, more = page.cursor, page.has_more
 
@@ -127,10 +127,10 @@ def records_of(instance: dg.DagsterInstance, asset_key: dg.AssetKey, events: Seq
     It is {} of a tombstone and of what is named without a record, and None of an event that says nothing of objects.
     """
     for start in range(0, len(events), _PAGE):
-        wanted = dg.AssetRecordsFilter(asset_key, storage_ids=events[start : start + _PAGE])
-        for record in instance.fetch_materializations(wanted, limit=_PAGE).records:
-            named = named_objects(record.asset_materialization)
-            yield {} if isinstance(named, Unrecorded) else named
+        filter_ = dg.AssetRecordsFilter(asset_key, storage_ids=events[start : start + _PAGE])
+        for record in instance.fetch_materializations(filter_, limit=_PAGE).records:
+            objects = named_objects(record.asset_materialization)
+            yield {} if isinstance(objects, Unrecorded) else objects
 
 
 def current_files(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> list[CurrentFiles]:

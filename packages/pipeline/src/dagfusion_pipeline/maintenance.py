@@ -114,11 +114,11 @@ def asset_key_of(instance: dg.DagsterInstance, environment: str, table: str) -> 
     Raises:
         ConfigurationError: The event log has none.
     """
-    known = {str(table_name(environment, key.path)): key for key in instance.get_asset_keys()}
-    if table not in known:
-        near = ", ".join(sorted(known)[:5]) or "none"
+    key_of_table = {str(table_name(environment, key.path)): key for key in instance.get_asset_keys()}
+    if table not in key_of_table:
+        near = ", ".join(sorted(key_of_table)[:5]) or "none"
         raise ConfigurationError(f"the event log has no asset with the table {table!r}; its tables are {near}")
-    return known[table]
+    return key_of_table[table]
 
 
 def chosen_asset(name: str | None, keys: Sequence[dg.AssetKey]) -> dg.AssetKey:
@@ -129,8 +129,8 @@ def chosen_asset(name: str | None, keys: Sequence[dg.AssetKey]) -> dg.AssetKey:
     """
     found = [key for key in keys if name is None or key == dg.AssetKey.from_user_string(name)]
     if len(found) != 1:
-        known = ", ".join(key.to_user_string() for key in keys)
-        raise ConfigurationError(f"the config `asset` must be one of {known}; got {name!r}")
+        names = ", ".join(key.to_user_string() for key in keys)
+        raise ConfigurationError(f"the config `asset` must be one of {names}; got {name!r}")
     return found[0]
 
 

@@ -42,25 +42,25 @@ def superseded_metadata(store: ObjectStore, folder_uri: str, since: datetime) ->
 
 def _superseded(store: ObjectStore, objects: Sequence[StoredObject], since: datetime) -> Iterator[StoredObject]:
     """Yield the objects of one table; none if a version that is needed cannot be read."""
-    named = {_name(stored): stored for stored in objects}
-    reading = needed = _needed(named, since)
+    by_name = {_name(stored): stored for stored in objects}
+    reading = needed = _needed(by_name, since)
     if not needed:
         return
     while reading:
-        contents = store.read_many([named[name].key for name in sorted(reading) if name in named], _READS)
+        contents = store.read_many([by_name[name].key for name in sorted(reading) if name in by_name], _READS)
         if len(contents) < len(reading) or None in contents:
             return
         reading = {name for content in contents for name in named_objects(bytes(content or b""))} - needed
         needed |= reading
         reading = {name for name in reading if name.endswith("-list.avro")}
-    for name, stored in named.items():
+    for name, stored in by_name.items():
         if is_iceberg_object(name) and name not in needed and stored.modified < since:
             yield stored
 
 
-def _needed(named: Mapping[str, StoredObject], since: datetime) -> set[str]:
+def _needed(by_name: Mapping[str, StoredObject], since: datetime) -> set[str]:
     """Return the names of the documents that are needed: always those of the last version and of the highest event."""
-    found = [(event, stored) for name, stored in named.items() if (event := event_of_metadata(name)) is not None]
+    found = [(event, stored) for name, stored in by_name.items() if (event := event_of_metadata(name)) is not None]
     found.sort(key=lambda document: document[1].modified)
     versions = [(event, [stored for _, stored in some]) for event, some in groupby(found, key=lambda one: one[0])]
     highest = max((event for event, _ in versions), default=0)

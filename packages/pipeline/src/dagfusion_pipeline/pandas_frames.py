@@ -43,7 +43,7 @@ def _with_index_columns(frame: Any) -> Any:
     if index.nlevels == 1 and index.names[0] is None and not _holds_times(index):
         return frame
     unnamed = ["index"] if index.nlevels == 1 else [f"level_{place}" for place in range(index.nlevels)]
-    names = [given if name is None else name for name, given in zip(index.names, unnamed, strict=True)]
+    names = [default if name is None else name for name, default in zip(index.names, unnamed, strict=True)]
     frame = frame.set_axis(index.set_names(names))
     index = frame.index
     # set_index(..., drop=False) keeps a level as a column too.

@@ -68,14 +68,14 @@ class ParquetEncoder:
     partition: Sequence[Mapping[str, Any]]
     spill_path: Path
     held_bytes: int = 0
-    _held: list[pa.Table] = field(default_factory=list)
+    _buffered: list[pa.Table] = field(default_factory=list)
     _rows: int = 0
     _writer: pq.ParquetWriter | None = None
     _statistics: list["_Statistics"] = field(default_factory=list)
 
     def write(self, table: pa.Table) -> None:
         """Add rows; they may be written now or later."""
-        self._held.append(table)
+        self._buffered.append(table)
         self.held_bytes += table.nbytes
         if self.held_bytes >= ROW_GROUP_BYTES:
             if self._writer is None:
@@ -100,7 +100,7 @@ class ParquetEncoder:
 
     def discard(self) -> None:
         """Discard the file and free its memory."""
-        self._held.clear()
+        self._buffered.clear()
         if self._writer is not None:
             self._writer.close()
             self.spill_path.unlink(missing_ok=True)
@@ -110,7 +110,7 @@ class ParquetEncoder:
             sink,
             self.schema,
             compression=self.compression,
-            use_dictionary=sum(table.num_rows for table in self._held) >= DICTIONARY_ROWS,
+            use_dictionary=sum(table.num_rows for table in self._buffered) >= DICTIONARY_ROWS,
             write_statistics=self._bounded_columns(more_rows=sink is self.spill_path),
             write_page_index=True,
             write_page_checksum=True,
@@ -127,11 +127,11 @@ class ParquetEncoder:
     def _may_get_nan(self, column: pa.Field, *, more_rows: bool) -> bool:
         if not pa.types.is_floating(column.type):
             return pa.types.is_nested(column.type) and _holds_floats(column.type)
-        return more_rows or any(_may_hold_nan(table[column.name]) for table in self._held)
+        return more_rows or any(_may_hold_nan(table[column.name]) for table in self._buffered)
 
     def _encode(self, writer: pq.ParquetWriter) -> None:
         table = self._joined()
-        self._held, self.held_bytes = [], 0
+        self._buffered, self.held_bytes = [], 0
         if table.num_rows:
             writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
         self._rows += table.num_rows
@@ -142,7 +142,11 @@ class ParquetEncoder:
         writer.close()
 
     def _joined(self) -> pa.Table:
-        return self._held[0] if len(self._held) == 1 else pa.concat_tables([self.schema.empty_table(), *self._held])
+        return (
+            self._buffered[0]
+            if len(self._buffered) == 1
+            else pa.concat_tables([self.schema.empty_table(), *self._buffered])
+        )
 
     def _facts(self) -> FileFacts:
         return FileFacts(self._rows, _column_entries(self._statistics, self.schema))

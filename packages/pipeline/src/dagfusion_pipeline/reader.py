@@ -55,15 +55,15 @@ def read_each(
         CorruptObjectError: An object does not hold the bytes that were written.
         FrameError: No object has a column that is asked for.
     """
-    known = {partition: source for partition, source in sources.items() if source is not None}
-    uris = {partition: store.uri(source.object_key) for partition, source in known.items()}
-    keys = [source.object_key for source in known.values()]
-    contents = dict(zip(known, store.read_many(keys, concurrency), strict=True))
+    present = {partition: source for partition, source in sources.items() if source is not None}
+    uris = {partition: store.uri(source.object_key) for partition, source in present.items()}
+    keys = [source.object_key for source in present.values()]
+    contents = dict(zip(present, store.read_many(keys, concurrency), strict=True))
     missing = [partition for partition in sources if contents.get(partition) is None]
     if missing and not allow_missing:
         raise _missing(asset, missing, uris, wiped)
     tables = {}
-    for partition, source in known.items():
+    for partition, source in present.items():
         content = contents.pop(partition)  # freed as it is decoded
         if content is not None:
             tables[partition] = _decode(asset, content, uris[partition], source, columns)

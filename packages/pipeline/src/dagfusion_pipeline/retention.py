@@ -41,15 +41,17 @@ def build_retention_job(assets: Iterable[Asset], *, keep: timedelta, name: str =
     """
     if keep <= timedelta(0):
         raise ConfigurationError(f"keep must be longer than 0; got {keep}")
-    given = tuple(assets)
-    keys = tuple(asset_keys(given))
+    assets_of_job = tuple(assets)
+    keys = tuple(asset_keys(assets_of_job))
 
     @dg.op(name=f"{name}_wipe_old_partitions")
     def wipe_old_partitions(context: dg.OpExecutionContext, config: RetentionConfig) -> None:
         """Log a tombstone for each partition that is older."""
         before = _now() - keep
         wiped = {
-            key: _wipe(context, key, known_partitions(context, given, key), before, keep, dry_run=config.dry_run)
+            key: _wipe(
+                context, key, known_partitions(context, assets_of_job, key), before, keep, dry_run=config.dry_run
+            )
             for key in keys
         }
         report(context, wiped, dry_run=config.dry_run)

@@ -77,9 +77,9 @@ class Rewriter:
             CorruptObjectError: An object does not hold the bytes that were written.
             StoreError: An object could not be read or written.
         """
-        wanted = [self._version(file) for file in files]
-        contents = self.manager.object_store.read_versions(wanted, self.manager.upload_concurrency)
-        for file, version, content in zip(files, wanted, contents, strict=True):
+        versions = [self._version(file) for file in files]
+        contents = self.manager.object_store.read_versions(versions, self.manager.upload_concurrency)
+        for file, version, content in zip(files, versions, contents, strict=True):
             if content is None:
                 if not is_current(self.instance, self.asset_key, file):
                     yield file
@@ -94,7 +94,7 @@ class Rewriter:
                     " wrote: materialize it again"
                 )
             names = [field["name"] for field in file.record["schema"]["fields"]]
-            kept, removed = self.keys.split(plain_table(decode(content).select(names), self._asset))
+            rest, removed = self.keys.split(plain_table(decode(content).select(names), self._asset))
             if not removed:
                 continue
             old_version = version.etag, file.record.get("checksum")
@@ -104,7 +104,7 @@ class Rewriter:
                 yield file
             else:
                 try:
-                    written = self._write(file, version, content, kept, removed)
+                    written = self._write(file, version, content, rest, removed)
                 except ReplacedError:
                     yield file
                     continue
@@ -132,7 +132,7 @@ class Rewriter:
             raise LayoutError(f"{file.uri} of asset {self._asset!r} would become {uri}, which another partition has")
         return key
 
-    def _write(self, file: LoggedFile, old: ObjectVersion, content: Any, kept: pa.Table, removed: int) -> WrittenFile:
+    def _write(self, file: LoggedFile, old: ObjectVersion, content: Any, rest: pa.Table, removed: int) -> WrittenFile:
         """Write and log one object, after which no key is in it."""
         manager = self.manager
         values = dict(map(parse_partition_entry, file.record["partition"]))
@@ -141,16 +141,16 @@ class Rewriter:
         job = WriteJob(
             asset=self._asset,
             targets=[target],
-            schema=with_field_ids(kept.schema, values) if has_ids else kept.schema,
+            schema=with_field_ids(rest.schema, values) if has_ids else rest.schema,
             footer_partition=_has_footer(content),
             compression=manager.compression,
             concurrency=1,
             budget_bytes=None,
         )
         store = self.manager.object_store
-        (written,) = write(job, iter([(0, kept)]), ReplacingStore(store.client, store.root, {old.key: old.etag}))
+        (written,) = write(job, iter([(0, rest)]), ReplacingStore(store.client, store.root, {old.key: old.etag}))
         self.taken.add(written.uri)
-        facts = manager.asset_facts(self.asset_key, {}, kept.schema, values)
+        facts = manager.asset_facts(self.asset_key, {}, rest.schema, values)
         metadata = event_metadata(target, written, facts, file.partition)
         self.log(
             dg.AssetMaterialization(

@@ -101,9 +101,9 @@ class PartitionIndex:
             size *= len(distinct)
         positions: list[int | None] = [None] * size
         for position, code in enumerate(codes):
-            taken = positions[code]
-            if taken is not None:
-                raise self._ambiguous(taken, position)
+            of_partition = positions[code]
+            if of_partition is not None:
+                raise self._ambiguous(of_partition, position)
             positions[code] = position
         return pa.array(positions, pa.int32())
 

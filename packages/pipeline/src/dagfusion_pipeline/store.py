@@ -131,23 +131,23 @@ class ObjectStore:
         except (BaseError, OSError) as error:
             raise self.failed("read", key, error) from error
 
-    def read_versions(self, wanted: Sequence["ObjectVersion"], concurrency: int) -> list[obstore.Bytes | None]:
+    def read_versions(self, versions: Sequence["ObjectVersion"], concurrency: int) -> list[obstore.Bytes | None]:
         """Return the bytes of versions of objects, in order; None for missing ones.
 
         Raises:
             StoreError: An object could not be read.
         """
         with background_loop() as loop:
-            return asyncio.run_coroutine_threadsafe(self._read_versions(wanted, concurrency), loop).result()
+            return asyncio.run_coroutine_threadsafe(self._read_versions(versions, concurrency), loop).result()
 
-    async def _read_versions(self, wanted: Sequence["ObjectVersion"], concurrency: int) -> list[obstore.Bytes | None]:
+    async def _read_versions(self, versions: Sequence["ObjectVersion"], concurrency: int) -> list[obstore.Bytes | None]:
         slots = asyncio.Semaphore(concurrency)
 
         async def read(version: ObjectVersion) -> obstore.Bytes | None:
             async with slots:
                 return await self._read_version(version)
 
-        return await all_or_none([read(version) for version in wanted])
+        return await all_or_none([read(version) for version in versions])
 
     async def _read_version(self, version: "ObjectVersion") -> obstore.Bytes | None:
         try:
@@ -272,8 +272,8 @@ def _static_keys(key_id: str | None, secret: str | None, token: str | None) -> d
         raise ConfigurationError(
             "access_key_id and secret_access_key must be given together, or neither to use AWS's default chain"
         )
-    named = {"access_key_id": key_id, "secret_access_key": secret, "session_token": token}
-    return {name: value for name, value in named.items() if value}
+    keys = {"access_key_id": key_id, "secret_access_key": secret, "session_token": token}
+    return {name: value for name, value in keys.items() if value}
 
 
 def _keys_of_secrets(keys: Mapping[str, str], region: str | None) -> "S3Credential":

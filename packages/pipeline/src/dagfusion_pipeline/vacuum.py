@@ -121,8 +121,8 @@ def superseded_objects(
     objects = list(objects_of(manager, asset_key, instance.get_asset_keys()))
     unfinished = unfinished_runs(instance)
     gone: dict[str, datetime] = {}
-    named: set[str] = set()
-    logged = noting(logged_files(instance, asset_key), since, gone, named)
+    named_uris: set[str] = set()
+    logged = noting(logged_files(instance, asset_key), since, gone, named_uris)
     # What an event names without a record may be a folder with the object before, so it supersedes none.
     uris = {one.uri for one in needed((one for one in logged if one.unrecorded is None), since)}
     if not uris:
@@ -130,7 +130,7 @@ def superseded_objects(
     root = manager.object_store.uri("")
     keys = {uri.removeprefix(root) for uri in uris if uri is not None}
     old = superseded(objects, keys, {run.run_id for run in unfinished}, since)
-    found = _known_to_the_log(instance, old, {uri.removeprefix(root) for uri in named})
+    found = _known_to_the_log(instance, old, {uri.removeprefix(root) for uri in named_uris})
     wiped = of_wiped_partitions(objects, {uri.removeprefix(root): at for uri, at in gone.items()}, keys)
     writers = [run.run_id for run in unfinished if run.run_id != own_run and may_write(run, asset_key)]
     if wiped and writers and say is not None:
@@ -159,7 +159,7 @@ def superseded_large_objects(
 
 
 def _known_to_the_log(
-    instance: dg.DagsterInstance, found: Sequence[StoredObject], named: Collection[str]
+    instance: dg.DagsterInstance, found: Sequence[StoredObject], named_uris: Collection[str]
 ) -> list[StoredObject]:
     """Leave out objects that no event names, of runs whose events were purged: the query service may serve them.
 
@@ -167,9 +167,9 @@ def _known_to_the_log(
     that never starts, and an event names their objects.
     """
     start = dg.DagsterEventType.PIPELINE_START
-    runs = {run for stored in found if stored.key not in named and (run := run_of(stored.key)) is not None}
+    runs = {run for stored in found if stored.key not in named_uris and (run := run_of(stored.key)) is not None}
     logged = {run for run in runs if instance.get_records_for_run(run, of_type=start, limit=1).records}
-    return [stored for stored in found if stored.key in named or run_of(stored.key) in logged]
+    return [stored for stored in found if stored.key in named_uris or run_of(stored.key) in logged]
 
 
 class _Holder(NamedTuple):

@@ -115,14 +115,14 @@ def build_wipe_job(assets: Iterable[Asset], *, name: str = "wipe_partitions") ->
         >>> build_wipe_job([dg.AssetKey(["Silver", "orgs"])]).name
         'wipe_partitions'
     """
-    given = tuple(assets)
-    keys = tuple(asset_keys(given))
+    assets_of_job = tuple(assets)
+    keys = tuple(asset_keys(assets_of_job))
 
     @dg.op(name=f"{name}_log_tombstones")
     def log_tombstones(context: dg.OpExecutionContext, config: WipeConfig) -> None:
         """Log a tombstone for each partition that the config names."""
         key = chosen_asset(config.asset, keys)
-        definition = known_partitions(context, given, key) if config.deleted_dynamic else None
+        definition = known_partitions(context, assets_of_job, key) if config.deleted_dynamic else None
         found = wipe_partitions(
             context.instance,
             key,
@@ -195,26 +195,26 @@ def deleted_keys(
         ConfigurationError: All would be: the definition has no dynamic partitions, or is not that of the partitions.
     """
     dimensions = _dimensions(definition)
-    known = {
+    existing = {
         place: (one.name, {*one.get_partition_keys(dynamic_partitions_store=instance)})
         for place, one in enumerate(dimensions)
         if isinstance(one, dg.DynamicPartitionsDefinition)
     }
-    if not known:
+    if not existing:
         raise ConfigurationError(
             f"deleted_dynamic is for dynamic partitions, and the definition is a {type(definition).__name__}: name the"
             " partitions by their keys"
         )
     parts = {key: key.split("|") if len(dimensions) > 1 else [key] for key in partition_keys}
     split = {key: one for key, one in parts.items() if len(one) == len(dimensions)}  # others: of an older definition
-    for place, (name, keys) in known.items():
+    for place, (name, keys) in existing.items():
         if partition_keys and not any(one[place] in keys for one in split.values()):
             raise ConfigurationError(
                 f"the dynamic partitions {name!r} have {len(keys)} keys now and no materialized partition has one of"
                 " them, so all would be wiped: check the name, or name the partitions by their keys"
             )
     return sorted(
-        key for key, one in split.items() if any(one[place] not in keys for place, (_, keys) in known.items())
+        key for key, one in split.items() if any(one[place] not in keys for place, (_, keys) in existing.items())
     )
 
 

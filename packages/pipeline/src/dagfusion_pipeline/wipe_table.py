@@ -55,9 +55,9 @@ def _refuse_dimensions(
     instance: dg.DagsterInstance, asset_key: dg.AssetKey, definition: dg.DynamicPartitionsDefinition
 ) -> None:
     """Refuse partitions of several dimensions: only the asset's definition says which part of a key is dynamic."""
-    known = definition.get_partition_keys(dynamic_partitions_store=instance)
+    keys = definition.get_partition_keys(dynamic_partitions_store=instance)
     several = [key for key in instance.get_materialized_partitions(asset_key) if "|" in key]
-    if not {*several} <= {*known}:
+    if not {*several} <= {*keys}:
         raise ConfigurationError(
             f"asset {asset_key.to_user_string()!r} has partitions of several dimensions, such as {min(several)!r}: use"
             " the job of build_wipe_job with deleted_dynamic, which has the definition, or --partition KEY"

@@ -32,7 +32,7 @@ class Result(ABC):
 
     def __init__(self) -> None:
         self._taking = threading.Lock()
-        self._taken = False
+        self._is_consumed = False
         self._preview_batches: deque[pa.RecordBatch | QueryError | None] = (
             deque()
         )  # read for a preview; None is the end
@@ -124,7 +124,7 @@ class Result(ABC):
     def _preview(self) -> Preview:
         """Read ahead until there are rows to show, and keep them for the next reader."""
         with self._taking:
-            if self._taken:
+            if self._is_consumed:
                 return Preview(self.schema, note="its rows have been taken already")
             batches = [batch for batch in self._preview_batches if isinstance(batch, pa.RecordBatch)]
             while len(batches) == len(self._preview_batches) and not any(batch.num_rows for batch in batches):
@@ -151,11 +151,11 @@ class Result(ABC):
 
     def _take(self) -> None:
         with self._taking:
-            if self._taken:
+            if self._is_consumed:
                 raise ExecutionError(
                     "this result's rows have been taken already: run the query again, or keep to_arrow()"
                 )
-            self._taken = True
+            self._is_consumed = True
 
 
 class Connection(ABC):

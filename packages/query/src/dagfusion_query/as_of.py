@@ -37,11 +37,11 @@ def moment_text(at_us: int) -> str:
     return (_EPOCH + timedelta(microseconds=at_us)).isoformat()
 
 
-def read_as_of(given: Given) -> AsOf:
+def read_as_of(value: Given) -> AsOf:
     """Read an event id, or a time.
 
     Args:
-        given: An id (a number, or a text of digits), or a time: ISO 8601 or a datetime. A time without a zone is UTC,
+        value: An id (a number, or a text of digits), or a time: ISO 8601 or a datetime. A time without a zone is UTC,
             and a date is its first moment.
 
     Raises:
@@ -52,36 +52,36 @@ def read_as_of(given: Given) -> AsOf:
     >>> read_as_of("4711").event_id
     4711
     """
-    if isinstance(given, datetime):
-        return _moment(given, given)
-    if isinstance(given, date):
-        return _moment(datetime(given.year, given.month, given.day), given)  # noqa: DTZ001  # `_moment` sets UTC
-    text = str(given).strip()
-    if isinstance(given, bool) or not isinstance(given, int | str):
-        raise _neither(given)
+    if isinstance(value, datetime):
+        return _moment(value, value)
+    if isinstance(value, date):
+        return _moment(datetime(value.year, value.month, value.day), value)  # noqa: DTZ001  # `_moment` sets UTC
+    text = str(value).strip()
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise _neither(value)
     if text.isascii() and text.isdecimal():
         number = int(text) if len(text) < _SHOWN else 0
         if not 0 < number <= _GREATEST_ID:
-            raise _neither(given)
+            raise _neither(value)
         return AsOf(event_id=number)
     try:
-        return _moment(datetime.fromisoformat(text), given)
+        return _moment(datetime.fromisoformat(text), value)
     except ValueError:
-        raise _neither(given) from None
+        raise _neither(value) from None
 
 
-def _moment(at: datetime, given: object) -> AsOf:
+def _moment(at: datetime, value: object) -> AsOf:
     if at != at:  # noqa: PLR0124  # NaT of pandas
-        raise _neither(given)
+        raise _neither(value)
     aware = at if at.utcoffset() is not None else at.replace(tzinfo=UTC)
     try:
         return AsOf(at_us=(aware.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1))
     except OverflowError:  # in UTC it is before the year 1, or after 9999
-        raise _neither(given) from None
+        raise _neither(value) from None
 
 
-def _neither(given: object) -> AsOfError:
+def _neither(value: object) -> AsOfError:
     return AsOfError(
         "as_of must be the id of an event, such as 4711, or a time in ISO 8601, such as 2024-01-15T12:00:00Z; "
-        f"got {str(given)[:_SHOWN]!r}"
+        f"got {str(value)[:_SHOWN]!r}"
     )

@@ -149,8 +149,8 @@ def _tokens_file(service: ServiceSettings, state_dir: Path) -> Path | SecretRefe
 
 
 def _state_dir(variables: Mapping[str, str], document: Document) -> Path:
-    known = [declaration(Settings, "home"), declaration(Settings, "state_dir")]
-    folder = Settings(**read_values(known, variables, document.service)).state_folder(of_service=True)
+    settings = [declaration(Settings, "home"), declaration(Settings, "state_dir")]
+    folder = Settings(**read_values(settings, variables, document.service)).state_folder(of_service=True)
     if folder is None:
         raise SettingsError("DAGFUSION_STATE_DIR must be a folder for the service: its workers read the catalog there")
     return folder.absolute()
@@ -214,8 +214,8 @@ def _variable(environment: str, key: str) -> str:
 
 def _own(environment: str, variables: Mapping[str, str]) -> dict[str, str]:
     """Return what variables say of one environment, by key."""
-    named = {field.name: _variable(environment, field.name) for field in declared(EnvironmentSettings)}
-    return {key: variables[variable] for key, variable in named.items() if variable in variables}
+    variable_of = {field.name: _variable(environment, field.name) for field in declared(EnvironmentSettings)}
+    return {key: variables[variable] for key, variable in variable_of.items() if variable in variables}
 
 
 def _from_variables(

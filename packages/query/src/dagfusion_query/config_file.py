@@ -45,12 +45,12 @@ def read_document(variables: Mapping[str, str], file: Path | None) -> Document:
         SettingsError: The file was named and does not exist, cannot be read, or has an unknown key.
     """
     configured = ConfigSettings.read(variables).config
-    named = file or (Path(configured) if configured else None)
-    path = named or Path(FILE_NAME)
+    configured_file = file or (Path(configured) if configured else None)
+    path = configured_file or Path(FILE_NAME)
     try:
         parsed = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        if named is None:
+        if configured_file is None:
             return Document()
         raise SettingsError(f"there is no configuration file {path}") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -87,13 +87,13 @@ class _Reader:
         return table
 
     def _table(
-        self, parent: Mapping[str, Any], name: str, known: Collection[str], spelt: str | None = None
+        self, parent: Mapping[str, Any], name: str, allowed: Collection[str], spelt: str | None = None
     ) -> dict[str, Any]:
         where = f"[{spelt or name}]"
         table = parent.get(name, {})
         if not isinstance(table, dict):
             raise SettingsError(f"{self._path}: {where} must be a table, got a {type(table).__name__}")
-        self._check(table, known, f"{where} has no setting")
+        self._check(table, allowed, f"{where} has no setting")
         return {key: self._value(f"{where} {key}", value) for key, value in table.items()}
 
     def _value(self, where: str, value: Any) -> Any:
@@ -112,11 +112,11 @@ class _Reader:
             raise SettingsError(f"{self._path}: {where} must be text or a number, got a {type(value).__name__}")
         return str(value) if where.startswith("[environments.") else value
 
-    def _check(self, given: Collection[str], known: Collection[str], complaint: str) -> None:
-        for key in given:
-            if key not in known:
-                near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+    def _check(self, keys: Collection[str], allowed: Collection[str], complaint: str) -> None:
+        for key in keys:
+            if key not in allowed:
+                near = difflib.get_close_matches(key, allowed, n=1, cutoff=0.5)
+                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(allowed)}"
                 raise SettingsError(f"{self._path}: {complaint} {key!r}; {hint}")
 
     def _absolute(self, path: str) -> str:

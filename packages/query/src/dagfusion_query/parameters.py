@@ -36,8 +36,8 @@ def scalars(params: Params) -> Values:
     """
     if params is None:
         return {}
-    named = params.items() if isinstance(params, Mapping) else enumerate(params, 1)
-    return {str(name): scalar(str(name), value) for name, value in named}
+    pairs = params.items() if isinstance(params, Mapping) else enumerate(params, 1)
+    return {str(name): scalar(str(name), value) for name, value in pairs}
 
 
 def scalar(name: str, value: object) -> pa.Scalar:
@@ -90,7 +90,7 @@ def check_count(count: int) -> None:
         raise ParameterError(f"a statement may have at most {MOST:,} parameters, got {count:,} or more")
 
 
-def read_params(given: object) -> pa.RecordBatch | None:
+def read_params(params: object) -> pa.RecordBatch | None:
     """Read `params`: a list for `$1`, `$2`, ..., or an object for `$name`.
 
     A value is a JSON scalar (null, true, a number, a text) or `{"type": "date32[day]", "value": "2024-01-15"}`.
@@ -98,18 +98,18 @@ def read_params(given: object) -> pa.RecordBatch | None:
     Raises:
         ParameterError: One cannot be read; the message says which.
     """
-    if given is None:
+    if params is None:
         return None
-    if isinstance(given, list):
-        named = {str(number): value for number, value in enumerate(given, 1)}
-    elif isinstance(given, dict):
-        named = given
+    if isinstance(params, list):
+        values = {str(number): value for number, value in enumerate(params, 1)}
+    elif isinstance(params, dict):
+        values = params
     else:
-        raise ParameterError(f"params must be a list or an object, got {_kind(given)}")
-    if not named:
+        raise ParameterError(f"params must be a list or an object, got {_kind(params)}")
+    if not values:
         return None
-    check_count(len(named))
-    return row({_name(name): _read(name, value) for name, value in named.items()})
+    check_count(len(values))
+    return row({_name(name): _read(name, value) for name, value in values.items()})
 
 
 def write_params(params: Params) -> list[object] | dict[str, object] | None:
@@ -221,9 +221,9 @@ _READERS: Sequence[tuple[Callable[[pa.DataType], bool], Callable[[object, pa.Dat
 
 
 def _write(name: str, value: object) -> object:
-    given = scalar(name, value)
-    kind = _plain_type(given.type)
-    written = _json(given.cast(kind))
+    typed = scalar(name, value)
+    kind = _plain_type(typed.type)
+    written = _json(typed.cast(kind))
     if written is None:
         return None if pa.types.is_null(kind) else {"type": str(kind), "value": None}
     if kind in (pa.int64(), pa.bool_(), pa.string()) or (kind == pa.float64() and not isinstance(written, str)):

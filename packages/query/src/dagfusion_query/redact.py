@@ -79,7 +79,7 @@ class Redactor:
             if url := (settings.endpoint_url or "").rstrip("/"):
                 replaced[url] = replaced[urlsplit(url).netloc] = "[endpoint]"
         self._replaced = replaced
-        self._known = _any_of(replaced)
+        self._secrets = _any_of(replaced)
         here = [Path(sys.prefix), Path(__file__).parent, *folders]
         self._folders = re.compile(rf"(?<![\w/])(?:{_any_of(_names(here)).pattern})")
         # The templates that stand for tables while a statement is planned, with or without the first slash.
@@ -121,8 +121,8 @@ class Redactor:
             text = re.sub(rf"(?:file://|(?<![\w/.-]))/?{re.escape(folder.lstrip('/'))}(?=/)", "[folder]", text)
         text = without_files(_BUG.sub("", _TRACE.sub("", text)))
         text = self._template.sub("[template]", text)
-        text = self._known.sub(lambda match: self._replaced[match[0]], text)
-        for secret in SECRETS.given:
+        text = self._secrets.sub(lambda match: self._replaced[match[0]], text)
+        for secret in SECRETS.returned:
             text = text.replace(secret, "[key]") if len(secret) >= _SHORTEST_KEY else text
         return _SOURCE.sub("[source]", self._folders.sub("[folder]", text))
 

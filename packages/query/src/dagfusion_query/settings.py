@@ -172,16 +172,16 @@ class Settings:
     )
 
     @classmethod
-    def read(cls, variables: Mapping[str, str], **given: Any) -> "Settings":
-        """Make settings from variables; `given` values win over them.
+    def read(cls, variables: Mapping[str, str], **arguments: Any) -> "Settings":
+        """Make settings from variables; `arguments` win over them.
 
         Raises:
             SettingsError: A variable has a value that it cannot have.
         """
-        stack = _stack_variables(variables, given)
+        stack = _stack_variables(variables, arguments)
         merged = {**{k: v for k, v in variables.items() if v != ""}, **stack}
-        given = {name: value for name, value in given.items() if value is not None}
-        values = {**read_values([each for each in declared(cls) if each.name not in given], merged), **given}
+        arguments = {name: value for name, value in arguments.items() if value is not None}
+        values = {**read_values([each for each in declared(cls) if each.name not in arguments], merged), **arguments}
         if not values.get("event_log") and merged.get("DAGSTER_HOME"):
             values["event_log"] = merged["DAGSTER_HOME"]
         environment = values.setdefault("environment", "local")
@@ -253,18 +253,18 @@ def listed(text: str) -> tuple[str, ...]:
 
 def _cache_dir(variables: Mapping[str, str]) -> str | None:
     """Return where XDG keeps what can be made again; None where the variables tell of no user."""
-    named = variables.get("XDG_CACHE_HOME", "")
-    if Path(named).is_absolute():
-        return named
+    xdg_cache = variables.get("XDG_CACHE_HOME", "")
+    if Path(xdg_cache).is_absolute():
+        return xdg_cache
     return str(Path(variables["HOME"], ".cache")) if variables.get("HOME") else None
 
 
-def _stack_variables(variables: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, str]:
+def _stack_variables(variables: Mapping[str, str], arguments: Mapping[str, Any]) -> dict[str, str]:
     """Return what the local stack says of itself, unless the caller points somewhere else.
 
     Someone who names an event log means that one, with its own store: the stack's endpoint and keys must not mix in.
     """
-    if given.get("event_log") or variables.get("DAGFUSION_EVENT_LOG") or variables.get("DAGSTER_HOME"):
+    if arguments.get("event_log") or variables.get("DAGFUSION_EVENT_LOG") or variables.get("DAGSTER_HOME"):
         return {}
     path = Path(variables.get("DAGFUSION_HOME") or HOME) / "stack.env"
     try:

@@ -67,29 +67,29 @@ class Report:
         }
 
 
-def difference(given: Sequence[Row], expected: Sequence[Row]) -> str | None:
+def difference(actual: Sequence[Row], expected: Sequence[Row]) -> str | None:
     """Return the first difference between an answer and the expected one, or None.
 
     >>> difference([("CA", 3)], [("CA", 3)])
     >>> difference([("CA", 3)], [("CA", 4)])
     "row 1 is ('CA', 3) and should be ('CA', 4)"
     """
-    if len(given) != len(expected):
-        return f"it has {len(given)} rows and should have {len(expected)}"
-    for number, (one, other) in enumerate(zip(given, expected, strict=True), start=1):
+    if len(actual) != len(expected):
+        return f"it has {len(actual)} rows and should have {len(expected)}"
+    for number, (one, other) in enumerate(zip(actual, expected, strict=True), start=1):
         if not _same(one, other):
             return f"row {number} is {one} and should be {other}"
     return None
 
 
-def _same(given: Row, expected: Row) -> bool:
-    return len(given) == len(expected) and all(map(_equal, given, expected))
+def _same(actual: Row, expected: Row) -> bool:
+    return len(actual) == len(expected) and all(map(_equal, actual, expected))
 
 
-def _equal(given: object, expected: object) -> bool:
-    if isinstance(given, float) and isinstance(expected, float):
-        return math.isclose(given, expected, rel_tol=1e-12) or (math.isnan(given) and math.isnan(expected))
-    return given == expected
+def _equal(actual: object, expected: object) -> bool:
+    if isinstance(actual, float) and isinstance(expected, float):
+        return math.isclose(actual, expected, rel_tol=1e-12) or (math.isnan(actual) and math.isnan(expected))
+    return actual == expected
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,9 @@ ASKED_DAYS, ASKED_STATES = 5, 5  # the documented queries ask for 2024-01-05 and
 
 def _port(name: str) -> Any:
     """Return the option of a port."""
-    known = declaration(Settings, name)
-    numbers, meaning = known.metadata["numbers"], known.metadata["help"]
-    default = f" Default: the last one, else {known.default}." if known.default else ""  # of 0, the meaning says it
+    field = declaration(Settings, name)
+    numbers, meaning = field.metadata["numbers"], field.metadata["help"]
+    default = f" Default: the last one, else {field.default}." if field.default else ""  # of 0, the meaning says it
     return typer.Option(min=numbers[0], max=numbers[-1], help=f"{meaning}{default}")
 
 
@@ -159,14 +159,14 @@ def status(*, as_json: Annotated[bool, typer.Option("--json", help="Print one JS
             raise typer.Exit(NOT_RUNNING)
 
 
-def _settings(**given: int | None) -> Settings:
+def _settings(**options: int | None) -> Settings:
     """Read the settings: what is not given is as at the last start, the bucket always and a port if it is free."""
     from dagfusion_stack.home import Home  # noqa: PLC0415
 
     home = Home(Settings.read(os.environ).home)
-    kept = {name: port for name, port in home.read_ports().items() if is_free(int(port))} | home.read_bucket()
-    said = {name: value for name, value in os.environ.items() if value}
-    return Settings.read({**kept, **said}, **given)
+    stored = {name: port for name, port in home.read_ports().items() if is_free(int(port))} | home.read_bucket()
+    variables = {name: value for name, value in os.environ.items() if value}
+    return Settings.read({**stored, **variables}, **options)
 
 
 def _verdict(ok: bool, seconds: float) -> str:  # noqa: FBT001

@@ -116,15 +116,15 @@ def _read_objects(
 
 def _checked(query: DocumentedQuery, answered: Answered, rows: Mapping[str, pl.DataFrame]) -> Answer:
     frame, stats = answered
-    given = frame.rows()
-    difference = answers.difference(given, query.answer(rows).rows())
+    actual = frame.rows()
+    difference = answers.difference(actual, query.answer(rows).rows())
     files = query.files(rows) if query.files else stats.files_read
     if difference is None and stats.files_read != files:
         difference = f"it read {stats.files_read} files and should have read {files}"
     report = QueryReport(
         query.name,
         query.sql,
-        len(given),
+        len(actual),
         stats.files_total,
         stats.files_read,
         stats.files_skipped,
@@ -132,4 +132,4 @@ def _checked(query: DocumentedQuery, answered: Answered, rows: Mapping[str, pl.D
         round(stats.seconds, 6),
         ok=difference is None,
     )
-    return Answer(query.title, frame.columns, given, report, difference)
+    return Answer(query.title, frame.columns, actual, report, difference)

@@ -104,8 +104,8 @@ def _rectangle(table: str, missing: Iterable[tuple[str, str]], dates: Sequence[s
     return Run(table, len(covered_dates) * len(covered_codes), first, last)
 
 
-def _covered(all_keys: Sequence[str], wanted: Collection[str]) -> Sequence[str]:
-    places = [place for place, key in enumerate(all_keys) if key in set(wanted)]
+def _covered(all_keys: Sequence[str], keys: Collection[str]) -> Sequence[str]:
+    places = [place for place, key in enumerate(all_keys) if key in set(keys)]
     return all_keys[places[0] : places[-1] + 1]
 
 

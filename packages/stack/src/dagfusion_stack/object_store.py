@@ -206,17 +206,17 @@ def _credentials(folder: Path) -> Credentials:
 def _choose_ports(folder: Path, port: int) -> tuple[int, dict[str, int]]:
     """Keep the ports of the last start where they are free: the server's state is addressed by them."""
     file = folder / "ports.json"
-    kept: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
-    wanted = {"s3.port": port or kept.get("s3.port", 0), **{name: kept.get(name, 0) for name in INNER_PORTS}}
-    free = {value for value in wanted.values() if value and ports.is_free(value)}
-    if len(free) < len(wanted):
-        spare = iter(ports.free_ports(len(wanted)))
-        wanted = {name: value if value in free else next(spare) for name, value in wanted.items()}
-    if not _is_pair(wanted["admin.port"]):
-        wanted["admin.port"] = ports.free_pair(ADMIN_GRPC_OFFSET)
-    write_private(file, json.dumps(wanted))
-    wanted["admin.port.grpc"] = wanted["admin.port"] + ADMIN_GRPC_OFFSET
-    return wanted.pop("s3.port"), wanted
+    stored: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
+    chosen = {"s3.port": port or stored.get("s3.port", 0), **{name: stored.get(name, 0) for name in INNER_PORTS}}
+    free = {value for value in chosen.values() if value and ports.is_free(value)}
+    if len(free) < len(chosen):
+        spare = iter(ports.free_ports(len(chosen)))
+        chosen = {name: value if value in free else next(spare) for name, value in chosen.items()}
+    if not _is_pair(chosen["admin.port"]):
+        chosen["admin.port"] = ports.free_pair(ADMIN_GRPC_OFFSET)
+    write_private(file, json.dumps(chosen))
+    chosen["admin.port.grpc"] = chosen["admin.port"] + ADMIN_GRPC_OFFSET
+    return chosen.pop("s3.port"), chosen
 
 
 def _is_pair(port: int) -> bool:

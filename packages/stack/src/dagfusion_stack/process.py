@@ -165,8 +165,8 @@ def telling_line(lines: Iterable[str]) -> str:
     >>> telling_line(["starting", "FATAL:  no space", "stopped"])
     'FATAL:  no space'
     """
-    said = [line.strip() for line in lines if line.strip()]
-    return next((line for line in reversed(said) if TELLING.search(line)), said[-1] if said else "no output")
+    texts = [line.strip() for line in lines if line.strip()]
+    return next((line for line in reversed(texts) if TELLING.search(line)), texts[-1] if texts else "no output")
 
 
 def _tail(log: Path, start: int) -> list[str]:

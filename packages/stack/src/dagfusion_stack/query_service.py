@@ -81,9 +81,9 @@ def answers(http_port: int) -> bool:
 
 def _limits(variables: Mapping[str, str]) -> dict[str, str]:
     """Keep the settings that the user's shell may have of the service; where it listens is the stack's."""
-    names = [known.metadata["variable"] for known in declared(ServiceSettings) if known.name not in _STACKS_OWN]
+    names = [setting.metadata["variable"] for setting in declared(ServiceSettings) if setting.name not in _STACKS_OWN]
     names.append("DAGFUSION_ICEBERG_CREDENTIALS")
-    kept = {name: variables[name] for name in names if variables.get(name)}
-    if "DAGFUSION_TOKENS" in kept:  # relative to this folder, as for `dagfusion token`
-        kept["DAGFUSION_TOKENS"] = str(Path(kept["DAGFUSION_TOKENS"]).expanduser().absolute())
-    return kept
+    set_ = {name: variables[name] for name in names if variables.get(name)}
+    if "DAGFUSION_TOKENS" in set_:  # relative to this folder, as for `dagfusion token`
+        set_["DAGFUSION_TOKENS"] = str(Path(set_["DAGFUSION_TOKENS"]).expanduser().absolute())
+    return set_

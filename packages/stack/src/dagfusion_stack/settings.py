@@ -41,8 +41,8 @@ class Settings:
     )
 
     @classmethod
-    def read(cls, variables: Mapping[str, str], **given: object) -> Self:
-        """Make settings from variables; `given` values that are not None win over them. The home becomes absolute.
+    def read(cls, variables: Mapping[str, str], **arguments: object) -> Self:
+        """Make settings from variables; `arguments` that are not None win over them. The home becomes absolute.
 
         Raises:
             SettingError: A variable has a value that it cannot have.
@@ -51,7 +51,7 @@ class Settings:
             found = read_values(declared(cls), variables)
         except SettingsError as error:
             raise SettingError(str(error)) from None
-        settings = cls(**{**found, **{name: value for name, value in given.items() if value is not None}})
+        settings = cls(**{**found, **{name: value for name, value in arguments.items() if value is not None}})
         if not BUCKET_NAME.fullmatch(settings.bucket):
             raise SettingError(
                 "S3_BUCKET must be a bucket name (3 to 63 lower-case letters, digits, dots and hyphens), "

@@ -319,9 +319,9 @@ def child_environ(environ: Mapping[str, str], variables: Mapping[str, str]) -> d
 
     Their connections to each other never go through a proxy.
     """
-    kept = {name: value for name, value in environ.items() if not name.startswith(FOREIGN)}
+    own = {name: value for name, value in environ.items() if not name.startswith(FOREIGN)}
     direct = ",".join(filter(None, (environ.get("NO_PROXY") or environ.get("no_proxy"), "localhost", ports.LOOPBACK)))
-    return {**kept, **variables, "NO_PROXY": direct, "no_proxy": direct}
+    return {**own, **variables, "NO_PROXY": direct, "no_proxy": direct}
 
 
 @contextlib.contextmanager

@@ -55,12 +55,14 @@ def define(
     statement = parse_statement(sql, asset_key.to_user_string())
     check_parameters(statement, asset_key, partitions_def)
     deps = list(deps)
-    given = given_deps(deps)
-    known = specs_by_key([*(dep for dep in deps if not isinstance(dep, dg.AssetDep)), *(assets or ())])
-    upstreams = find_upstreams(statement, asset_key, partitions_def, given, known, is_complete=assets is not None)
-    all_deps = {upstream.key: dg.AssetDep(upstream.key) for upstream in upstreams} | given
+    dependencies = given_deps(deps)
+    specs = specs_by_key([*(dep for dep in deps if not isinstance(dep, dg.AssetDep)), *(assets or ())])
+    upstreams = find_upstreams(
+        statement, asset_key, partitions_def, dependencies, specs, is_complete=assets is not None
+    )
+    all_deps = {upstream.key: dg.AssetDep(upstream.key) for upstream in upstreams} | dependencies
     keys = {reference: upstream.key for upstream in upstreams for reference in upstream.references}
-    lineage = column_lineage(statement, keys, known_columns(known))
+    lineage = column_lineage(statement, keys, known_columns(specs))
     metadata: dict[str, Any] = {SQL_KEY: dg.MetadataValue.md(f"```sql\n{sql.strip()}\n```")}
     if lineage is not None:
         metadata[COLUMN_LINEAGE_KEY] = lineage

@@ -160,10 +160,10 @@ def _event_log(instance: dg.DagsterInstance) -> str:
 def _variables(storage: Storage) -> Mapping[str, str]:
     """Return the settings of the engine: those of the process, with the IO manager's store."""
     fields = ("endpoint_url", "region", "access_key_id", "secret_access_key", "session_token")
-    known = {**os.environ}
+    variables = {**os.environ}
     if storage.access_key_id is not None:
-        known.pop("AWS_SESSION_TOKEN", None)  # of other keys
-    return {**known, **as_variables(Settings, {name: getattr(storage, name) for name in fields})}
+        variables.pop("AWS_SESSION_TOKEN", None)  # of other keys
+    return {**variables, **as_variables(Settings, {name: getattr(storage, name) for name in fields})}
 
 
 def _check_environment(context: dg.AssetExecutionContext, query: Defined, storage: Storage) -> None:

@@ -75,8 +75,8 @@ class SqlAssetComponent(dg.Component, dg.Resolvable, dg.Model):
     def _read(self, folder: Path) -> str:
         asset = self.asset.key.to_user_string()
         if (self.sql is None) == (self.sql_file is None):
-            given = "neither" if self.sql is None else "both"
-            raise SqlError(f"the component of asset {asset!r} must have sql or sql_file, got {given}")
+            found = "neither" if self.sql is None else "both"
+            raise SqlError(f"the component of asset {asset!r} must have sql or sql_file, got {found}")
         if self.sql_file is None:
             return self.sql or ""
         path = folder / self.sql_file

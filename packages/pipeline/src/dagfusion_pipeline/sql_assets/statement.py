@@ -72,8 +72,8 @@ def parse_statement(sql: str, asset: str) -> Statement:
     parameters = frozenset(node.name for node in query.find_all(exp.Parameter, exp.Placeholder))
     unknown = sorted(parameters - {*PARAMETERS})
     if unknown:
-        known = ", ".join(f"${name}" for name in PARAMETERS)
-        raise SqlError(f"the SQL of asset {asset!r} has the unknown parameter ${unknown[0]}: it can have {known}")
+        listed = ", ".join(f"${name}" for name in PARAMETERS)
+        raise SqlError(f"the SQL of asset {asset!r} has the unknown parameter ${unknown[0]}: it can have {listed}")
     references = tuple(dict.fromkeys(reference_of(table, asset) for table in tables_of(query)))
     return Statement(sql, query, references, parameters, _version(sql))
 

@@ -92,12 +92,12 @@ class Tokens:
         if not granted:
             raise SettingsError("a token must have a grant: an environment, a schema (uat_silver.*), a table or *")
         now = datetime.now(UTC)
-        with self._changing() as known:
-            if any(token.name == name and token.is_active(now) for token in known.values()):
+        with self._changing() as tokens:
+            if any(token.name == name and token.is_active(now) for token in tokens.values()):
                 raise SettingsError(f"there is a token {name} already: revoke it first, or choose another name")
             id_ = secrets.token_hex(6)
             secret = f"dft_{id_}_{secrets.token_urlsafe(32)}"
-            known[id_] = Token(id_, name, _digest(secret), granted, now, expires_at)
+            tokens[id_] = Token(id_, name, _digest(secret), granted, now, expires_at)
         return secret
 
     def list(self) -> Sequence[Token]:
@@ -124,11 +124,11 @@ class Tokens:
             SettingsError: No active token has the name or id, or the file cannot be read or written.
         """
         now = datetime.now(UTC)
-        with self._changing() as known:
-            for token in known.values():
+        with self._changing() as tokens:
+            for token in tokens.values():
                 if name_or_id in (token.name, token.id) and token.is_active(now):
-                    known[token.id] = replace(token, revoked=now)
-                    return known[token.id]
+                    tokens[token.id] = replace(token, revoked=now)
+                    return tokens[token.id]
         raise SettingsError(f"there is no active token {name_or_id!r}: `dagfusion token list` shows all")
 
     def authenticate(self, secret: str) -> Token:
@@ -138,9 +138,9 @@ class Tokens:
             UnauthenticatedError: No token has this secret, or the token has expired or was revoked.
             SettingsError: The file cannot be read.
         """
-        known = self._current()
+        tokens = self._current()
         parts = _SECRET.fullmatch(secret)
-        token = known.get(parts[1]) if parts else None
+        token = tokens.get(parts[1]) if parts else None
         expected = _digest("") if token is None else token.sha256
         if not hmac.compare_digest(_digest(secret), expected) or token is None:
             raise _unknown()
@@ -196,14 +196,14 @@ class Tokens:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with self.path.with_name(f"{self.path.name}.lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                known = dict(self._current())
-                yield known
-                self._write(known)
+                tokens = dict(self._current())
+                yield tokens
+                self._write(tokens)
         except OSError as error:
             raise self._unusable(f"cannot be written: {error.strerror}") from error
 
-    def _write(self, known: dict[str, Token]) -> None:
-        document = {"version": VERSION, "tokens": [asdict(token) for token in known.values()]}
+    def _write(self, tokens: dict[str, Token]) -> None:
+        document = {"version": VERSION, "tokens": [asdict(token) for token in tokens.values()]}
         text = json.dumps(document, default=datetime.isoformat, indent=1)
         handle, name = tempfile.mkstemp(prefix=f".{self.path.name}-", dir=self.path.parent)  # mode 0600
         try:

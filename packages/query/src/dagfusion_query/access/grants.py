@@ -140,14 +140,14 @@ class Scopes:
         problems = {name: str(problem) for name, problem in unavailable.items()}
         scope = self._scopes.get(grants)
         if scope is None or scope.unavailable != problems or not _same(scope.sources, snapshots):
-            merged = self._known(_merge_environments(snapshots, unavailable, grants))
+            merged = self._shared(_merge_environments(snapshots, unavailable, grants))
             scope = self._scopes[grants] = _Scope(dict(snapshots), problems, merged)
         self._scopes.move_to_end(grants)
         while len(self._scopes) > REMEMBERED:
             self._scopes.popitem(last=False)
         return scope.merged
 
-    def _known(self, merged: Snapshot) -> Snapshot:
+    def _shared(self, merged: Snapshot) -> Snapshot:
         """Return the same of other grants if there is one: `*` and the name of the only environment see the same."""
         others = (scope.merged for scope in self._scopes.values())
         return next((other for other in others if _sees_the_same(other, merged)), merged)

@@ -35,20 +35,20 @@ class SecretTokens(Tokens):
     ) -> None:
         super().__init__(Path(reference.name))
         self._reference, self._secrets, self._clock = reference, secrets, clock
-        self._known: dict[str, Token] | SettingsError | None = None
+        self._latest: dict[str, Token] | SettingsError | None = None
         self._read_at = 0.0
         self._reading = threading.Lock()
 
     def _current(self) -> dict[str, Token]:
-        if self._known is None:
+        if self._latest is None:
             with self._reading:
                 self._reread()
         elif self._clock() - self._read_at > _MAX_AGE_S and self._reading.acquire(blocking=False):
             threading.Thread(target=self._reread_and_release, name="dagfusion-tokens", daemon=True).start()
-        known = self._known
-        if isinstance(known, dict):
-            return known
-        raise SettingsError(str(known))
+        latest = self._latest
+        if isinstance(latest, dict):
+            return latest
+        raise SettingsError(str(latest))
 
     def _reread_and_release(self) -> None:
         try:
@@ -58,9 +58,9 @@ class SecretTokens(Tokens):
 
     def _reread(self) -> None:
         try:
-            self._known = self._tokens_in(self._secrets.value(self._reference, max_age_s=_MAX_AGE_S))
+            self._latest = self._tokens_in(self._secrets.value(self._reference, max_age_s=_MAX_AGE_S))
         except (SecretError, QueryError) as error:
-            self._known = SettingsError(str(error))
+            self._latest = SettingsError(str(error))
         self._read_at = self._clock()
 
     def _changing(self) -> NoReturn:

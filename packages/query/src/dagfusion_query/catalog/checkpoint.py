@@ -86,8 +86,8 @@ class Head:
     @property
     def files(self) -> Mapping[str, File]:
         """The files that it names, by the digest of their content."""
-        named = [file for asset in self.manifest["assets"] for file in files_of(asset)]
-        return {file.name[:_DIGEST]: file for file in named}
+        files = [file for asset in self.manifest["assets"] for file in files_of(asset)]
+        return {file.name[:_DIGEST]: file for file in files}
 
 
 def open_checkpoint(settings: Settings) -> "CheckpointStore | None":
@@ -186,8 +186,8 @@ class CheckpointStore:
         """
         try:
             assets = self._write_rows(latest.snapshot, self._reusable(before))
-            named = {file.name for asset in assets for file in files_of(asset)}
-            retired, expired = self._retired(before, named)
+            names = {file.name for asset in assets for file in files_of(asset)}
+            retired, expired = self._retired(before, names)
             body = {
                 "identity": latest.identity,
                 "cursor": encode_cursor(latest.cursor),
@@ -211,7 +211,7 @@ class CheckpointStore:
             raise store_error(error, f"the checkpoint {self.name} cannot be written") from error
         try:
             self._delete(expired)
-            self._delete_orphans(named | retired.keys())
+            self._delete_orphans(names | retired.keys())
         except (BaseError, OSError) as error:  # as orphans, they are tried again
             _log.warning("the checkpoint %s is written, but old objects of it cannot be deleted: %s", self.name, error)
         return head
@@ -247,15 +247,15 @@ class CheckpointStore:
             f"the checkpoint {self.name} of the catalog cannot be used, and is not written over: {error!r:.300}"
         )
 
-    def _write_rows(self, snapshot: Snapshot, known: Mapping[str, File]) -> list[dict[str, Any]]:
+    def _write_rows(self, snapshot: Snapshot, reusable: Mapping[str, File]) -> list[dict[str, Any]]:
         """Write the rows that no known object has; return the assets of the manifest."""
-        names = {file.name for file in known.values()}
+        names = {file.name for file in reusable.values()}
         placed: dict[int, tuple[pa.Table, File]] = {}
 
         def place(rows: pa.Table, layout: Layout | None) -> File:
             found = self._placed.get(id(rows))
             if found is None or found[1].name not in names:
-                found = (rows, self._write_file(rows, layout, known))
+                found = (rows, self._write_file(rows, layout, reusable))
             placed[id(rows)] = found
             return found[1]
 
@@ -263,7 +263,7 @@ class CheckpointStore:
         self._placed = placed
         return assets
 
-    def _write_file(self, rows: pa.Table, layout: Layout | None, known: Mapping[str, File]) -> File:
+    def _write_file(self, rows: pa.Table, layout: Layout | None, reusable: Mapping[str, File]) -> File:
         """Write rows, unless a known object has the same content."""
         tagged = rows.replace_schema_metadata(None if layout is None else layout_metadata(layout))
         sink = pa.BufferOutputStream()
@@ -271,8 +271,8 @@ class CheckpointStore:
             writer.write_table(tagged)
         content = sink.getvalue()
         digest = sha256(content).hexdigest()[:_DIGEST]
-        if digest in known:
-            return known[digest]
+        if digest in reusable:
+            return reusable[digest]
         file = File(f"{digest}-{secrets.token_hex(8)}.arrow.zst", content.size, zlib.crc32(content))
         compressed = pa.compress(content, codec="zstd", asbytes=True)
         obstore.put(self._store, f"{self._folder}/{ROWS}/{file.name}", compressed)
@@ -289,12 +289,12 @@ class CheckpointStore:
             raise ValueError(f"{file.name} is not the object that was written")
         return pa.ipc.open_file(content).read_all()
 
-    def _retired(self, before: Head | None, named: set[str]) -> tuple[dict[str, float], list[str]]:
+    def _retired(self, before: Head | None, current_names: set[str]) -> tuple[dict[str, float], list[str]]:
         """Return when manifests stopped naming objects, and those that can be deleted once the new one is there."""
         if before is None:
             return {}, []
         now_s = self._now()
-        dropped = {file.name: now_s for file in before.files.values() if file.name not in named}
+        dropped = {file.name: now_s for file in before.files.values() if file.name not in current_names}
         retired = {**before.manifest["retired"], **dropped}
         expired = [name for name, at_s in retired.items() if now_s - at_s >= GRACE_S]
         return {name: at_s for name, at_s in retired.items() if name not in expired}, expired
@@ -303,7 +303,7 @@ class CheckpointStore:
         if names:
             obstore.delete(self._store, [f"{self._folder}/{ROWS}/{name}" for name in names])
 
-    def _delete_orphans(self, named: set[str]) -> None:
+    def _delete_orphans(self, current_names: set[str]) -> None:
         """Delete what writers left that did not come to replace the manifest."""
         now_s = self._now()
         if now_s - self._orphans_at_s < _ORPHANS_EVERY_S:
@@ -313,7 +313,7 @@ class CheckpointStore:
         orphans = [
             name
             for meta in found
-            if (name := meta["path"].rpartition("/")[2]) not in named
+            if (name := meta["path"].rpartition("/")[2]) not in current_names
             and now_s - meta["last_modified"].timestamp() > _ORPHAN_AGE.total_seconds()
         ]
         self._delete(orphans)

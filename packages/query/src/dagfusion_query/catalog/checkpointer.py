@@ -123,12 +123,12 @@ class Checkpointer:
 
         The snapshot has all of the checkpoint that still counts: it was combined, or written by this process.
         """
-        known, cursor = head.cursor, latest.cursor
-        if reach(cursor) < reach(known) and not self._catalog.is_set_back:
+        written, cursor = head.cursor, latest.cursor
+        if reach(cursor) < reach(written) and not self._catalog.is_set_back:
             return False
         if self._written is not None and head.writer == self._store.writer:
             return latest.snapshot is not self._written.snapshot
-        is_same = (reach(known), known.assets, known.rows) == (reach(cursor), cursor.assets, cursor.rows)
+        is_same = (reach(written), written.assets, written.rows) == (reach(cursor), cursor.assets, cursor.rows)
         return not (is_same and not head.manifest["undiscovered"])
 
     def _refuse(self, why: str) -> None:

@@ -128,16 +128,16 @@ class Environments:
             EnvironmentUnavailableError: The database of an environment does not answer.
         """
         allowed = {name: partial(allow, name) for name in self._followers}
-        wanted = {name: one for name, one in self._followers.items() if one.names_any(names, allowed[name])}
-        if as_of.event_id is not None and len(wanted) > 1:
+        followers = {name: one for name, one in self._followers.items() if one.names_any(names, allowed[name])}
+        if as_of.event_id is not None and len(followers) > 1:
             raise AsOfError(
-                f"event {as_of} is of one event log, and the statement is about several ({', '.join(wanted)}): "
+                f"event {as_of} is of one event log, and the statement is about several ({', '.join(followers)}): "
                 "give a time, or name tables of one environment"
             )
         with ExitStack() as opened:
             yield [
                 (name, table)
-                for name, one in wanted.items()
+                for name, one in followers.items()
                 for table in opened.enter_context(one.past(as_of, names, allowed[name]))
             ]
 
@@ -270,7 +270,7 @@ class _Follower:
 
     def _start(self) -> None:
         """Try to have a catalog until there is one."""
-        retry_s, said = _FIRST_RETRY_S, ""
+        retry_s, last_message = _FIRST_RETRY_S, ""
         while not self._stopped.is_set():
             self._wake.clear()
             try:
@@ -280,10 +280,12 @@ class _Follower:
                 self._write_checkpoints(catalog)
             except Exception as error:  # noqa: BLE001  # a bug in one environment must not take the service along
                 self._problem = _public(self._config.name, error)
-                if str(error) != said and not self._stopped.is_set():
-                    said = str(error)
-                    known = isinstance(error, QueryError)
-                    _log.warning("environment %s: %s", self._config.name, said, exc_info=None if known else error)
+                if str(error) != last_message and not self._stopped.is_set():
+                    last_message = str(error)
+                    is_expected = isinstance(error, QueryError)
+                    _log.warning(
+                        "environment %s: %s", self._config.name, last_message, exc_info=None if is_expected else error
+                    )
             self._tried.set()
             if self._catalog is not None or self._stopped.is_set():
                 return

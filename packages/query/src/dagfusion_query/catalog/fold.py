@@ -94,8 +94,10 @@ def with_asset_states(snapshot: Snapshot, changed: Mapping[AssetKey, AssetState]
             tables[asset_key] = table
         else:
             tables.pop(asset_key, None)
-    named, problems = name_tables(tables)
-    return Snapshot(snapshot.generation + 1, snapshot.environment, named, problems, MappingProxyType(everything))
+    tables_by_name, problems = name_tables(tables)
+    return Snapshot(
+        snapshot.generation + 1, snapshot.environment, tables_by_name, problems, MappingProxyType(everything)
+    )
 
 
 def adopt(old: Snapshot, new: Snapshot) -> Snapshot:
@@ -117,9 +119,9 @@ def adopt(old: Snapshot, new: Snapshot) -> Snapshot:
     ]
     if not changed and not gone:
         return old
-    kept = {key: state for key, state in old.asset_states.items() if key not in gone}
+    states = {key: state for key, state in old.asset_states.items() if key not in gone}
     tables = {name: table for name, table in old.tables.items() if table.asset_key not in gone}
-    return with_asset_states(replace(old, tables=tables, asset_states=kept), changed)
+    return with_asset_states(replace(old, tables=tables, asset_states=states), changed)
 
 
 def fold_wipe(state: AssetState, wiped_at_us: int) -> AssetState:
@@ -167,17 +169,17 @@ def _is_shown(event: Materialization) -> bool:
 
 
 def _keep_latest(latest: dict[str | None, Materialization], event: Materialization) -> None:
-    known = latest.get(event.partition_key)
-    if known is None or _age(event) > _age(known):
+    earlier = latest.get(event.partition_key)
+    if earlier is None or _age(event) > _age(earlier):
         latest[event.partition_key] = event
 
 
 def _age(event: Materialization) -> tuple[int, int, int]:
     """Order the events of a partition. What was learnt of an object later has its event's id, and says more."""
-    return *rank(event), _says(event.file)
+    return *rank(event), _detail(event.file)
 
 
-def _says(file: object) -> int:
+def _detail(file: object) -> int:
     return _WHY if isinstance(file, EventRecordError) else _FILE
 
 
@@ -220,12 +222,12 @@ def _fold_asset(state: AssetState, news: _News) -> AssetState:
 
 
 def _fold_view(
-    known: PublishedView | None, latest: Materialization | None, wiped_at_us: int | None, absences: list[Absence]
+    before: PublishedView | None, latest: Materialization | None, wiped_at_us: int | None, absences: list[Absence]
 ) -> PublishedView | None:
     """Return the view of an asset; one that was wiped joins `absences`.
 
     Args:
-        known: The one before.
+        before: The one before.
         latest: A later event without a partition, if there is one. If it was wiped, it is an absence already.
         wiped_at_us: When the asset was wiped, microseconds since 1970.
         absences: Events that give nothing any more.
@@ -234,9 +236,9 @@ def _fold_view(
         is_wiped = wiped_at_us is not None and latest.at_us <= wiped_at_us
         file = None if is_wiped else latest.file
         return PublishedView(*rank(latest), latest.run_id, file) if isinstance(file, View) else None
-    if known is None or wiped_at_us is None or known.at_us > wiped_at_us:
-        return known
-    absences.append(Absence(Materialization((), known.event_id, None, known.at_us, known.run_id, known.view), None))
+    if before is None or wiped_at_us is None or before.at_us > wiped_at_us:
+        return before
+    absences.append(Absence(Materialization((), before.event_id, None, before.at_us, before.run_id, before.view), None))
     return None
 
 
@@ -279,10 +281,10 @@ def _superseded(
         return []
     ignored = set(dropped)
     gone: list[int] = []
-    for row, key, known in find_partitions(rows, fresh_keys):
+    for row, key, row_rank in find_partitions(rows, fresh_keys):
         if row in ignored or key not in fresh:
             continue
-        if rank(fresh[key]) > known:
+        if rank(fresh[key]) > row_rank:
             gone.append(row)
         else:
             del fresh[key]
@@ -293,14 +295,16 @@ def _explained(absent: pa.Table, fresh: dict[str | None, Materialization], wiped
     """Find the refused partitions of whose event more is known by now: its object has been looked at again."""
     if not absent.num_rows:
         return []
-    told = {e.event_id: _says(e.file) for e in fresh.values() if wiped_at_us is None or e.at_us > wiped_at_us}
-    met = pc.indices_nonzero(pc.is_in(absent["event_id"], value_set=pa.array(told, pa.int64()))).to_pylist()
+    detail_of = {e.event_id: _detail(e.file) for e in fresh.values() if wiped_at_us is None or e.at_us > wiped_at_us}
+    met = pc.indices_nonzero(pc.is_in(absent["event_id"], value_set=pa.array(detail_of, pa.int64()))).to_pylist()
     rows = absent.select(["event_id", "code"]).take(pa.array(met, pa.int64())).to_pylist()
-    said = [_SAYS.get(row["code"], _FILE) for row in rows]
-    return [number for number, row, known in zip(met, rows, said, strict=True) if told[row["event_id"]] > known]
+    details = [_DETAILS.get(row["code"], _FILE) for row in rows]
+    return [
+        number for number, row, detail in zip(met, rows, details, strict=True) if detail_of[row["event_id"]] > detail
+    ]
 
 
-_SAYS = {UndiscoverableError.code: _WHY}
+_DETAILS = {UndiscoverableError.code: _WHY}
 
 
 def _wipe(segments: Sequence[Segment], wiped_at_us: int) -> tuple[list[Segment], list[pa.Table]]:
@@ -320,8 +324,8 @@ def _wipe(segments: Sequence[Segment], wiped_at_us: int) -> tuple[list[Segment],
 def _without_reasons(absent: pa.Table, wiped_at_us: int) -> pa.Table:
     """Drop the reasons of refused events that were wiped after them."""
     is_wiped = pc.less_equal(absent["materialized_at"], moment(wiped_at_us))
-    told = pc.if_else(is_wiped, pa.scalar(None, pa.string()), absent["reason"])
-    return absent.set_column(absent.schema.get_field_index("reason"), "reason", told)
+    reasons = pc.if_else(is_wiped, pa.scalar(None, pa.string()), absent["reason"])
+    return absent.set_column(absent.schema.get_field_index("reason"), "reason", reasons)
 
 
 def _fold_consolidated(state: AssetState, events: Collection[Consolidation], wiped_at_us: int | None) -> pa.Table:
@@ -335,17 +339,17 @@ def _fold_consolidated(state: AssetState, events: Collection[Consolidation], wip
         events: New or repeated, in any order.
         wiped_at_us: When the asset was wiped, microseconds since 1970.
     """
-    known = state.consolidated
-    ids = set(pc.unique(known["event_id"]).to_pylist())
+    before = state.consolidated
+    ids = set(pc.unique(before["event_id"]).to_pylist())
     fresh = {event.event_id: event for event in events if event.event_id not in ids}
-    rows = known
+    rows = before
     if fresh:
-        rows = pa.concat_tables([known, consolidated_rows(fresh.values())])
+        rows = pa.concat_tables([before, consolidated_rows(fresh.values())])
     if wiped_at_us is not None and rows.num_rows:
         rows = rows.filter(pc.greater(rows["logged_at"], moment(wiped_at_us)))
     latest = sorted(pc.unique(rows["event_id"]).to_pylist())[-CONSOLIDATIONS:]
     if latest:
         rows = rows.filter(pc.greater_equal(rows["event_id"], latest[0]))
-    if rows.num_rows == known.num_rows and not fresh:
-        return known
+    if rows.num_rows == before.num_rows and not fresh:
+        return before
     return rows.sort_by([("event_id", "ascending"), ("uri", "ascending"), ("offset", "ascending")]).combine_chunks()

@@ -58,10 +58,10 @@ def sample_events(snapshot: Snapshot) -> dict[int, Mark]:
     order = pc.array_sort_indices(rows["event_id"])
     step = max(1, len(order) // _SPREAD)
     numbers = sorted({*range(0, len(order), step), *range(max(0, len(order) - _LATEST), len(order))})
-    taken = rows.take(order.take(pa.array(numbers, pa.int64())))
-    moments = taken["materialized_at"].cast(pa.int64()).to_pylist()
-    marks = map(Mark, taken["run_id"].to_pylist(), moments)
-    return dict(zip(taken["event_id"].to_pylist(), marks, strict=True))
+    sample = rows.take(order.take(pa.array(numbers, pa.int64())))
+    moments = sample["materialized_at"].cast(pa.int64()).to_pylist()
+    marks = map(Mark, sample["run_id"].to_pylist(), moments)
+    return dict(zip(sample["event_id"].to_pylist(), marks, strict=True))
 
 
 def judge(sampled: Mapping[int, Mark], evidence: Evidence, *, is_same_database: bool) -> Verdict:
@@ -102,9 +102,9 @@ def join(one: Snapshot, other: Snapshot) -> Snapshot:
     """Return the generation after `one` with what `other` knows better, or `one` if that is nothing."""
     changed: dict[AssetKey, AssetState] = {}
     for asset_key, state in other.asset_states.items():
-        known = one.asset_states.get(asset_key)
-        joined = state if known is None else join_states(known, state)
-        if joined is not known:
+        own = one.asset_states.get(asset_key)
+        joined = state if own is None else join_states(own, state)
+        if joined is not own:
             changed[asset_key] = joined
     return with_asset_states(one, changed) if changed else one
 
@@ -118,18 +118,18 @@ def join_states(one: AssetState, other: AssetState) -> AssetState:
     if one.wiped_at_us is not None:
         other = fold_wipe(other, one.wiped_at_us)
     ranks, others = _ranks(one), _ranks(other)
-    taken = {key: rank for key, rank in others.items() if key not in ranks or rank > ranks[key]}
-    kept_out = pa.array([key for key in others if key not in taken], pa.string())
-    replaced = pa.array(taken, pa.string())
+    newer = {key: rank for key, rank in others.items() if key not in ranks or rank > ranks[key]}
+    kept_out = pa.array([key for key in others if key not in newer], pa.string())
+    replaced = pa.array(newer, pa.string())
     segments = [*_dropping(one.segments, replaced), *_dropping(other.segments, kept_out)]
     absent = pa.concat_tables([_without(one.absent, replaced), _without(other.absent, kept_out)]).combine_chunks()
-    fileless = fold_fileless(one, _events(_ranks_of(other.fileless)), _events(taken))
+    fileless = fold_fileless(one, _events(_ranks_of(other.fileless)), _events(newer))
     consolidated = _join_consolidated(one.consolidated, other.consolidated)
-    is_others = None in taken
+    is_others = None in newer
     joined = AssetState(
         compact(segments), absent, fileless, one.wiped_at_us, consolidated, other.view if is_others else one.view
     )
-    return joined if taken or not holds_the_same(one, joined) else one
+    return joined if newer or not holds_the_same(one, joined) else one
 
 
 def restrict(
@@ -152,7 +152,7 @@ def restrict(
 
 def event_ids(snapshot: Snapshot) -> list[int]:
     """Return the events that a snapshot has of partitions and views, in no order."""
-    rows = [rows["event_id"] for state in snapshot.asset_states.values() for rows in _known(state)]
+    rows = [rows["event_id"] for state in snapshot.asset_states.values() for rows in _all_rows(state)]
     views = [state.view.event_id for state in snapshot.asset_states.values() if state.view is not None]
     chunks = pa.chunked_array([chunk for ids in rows for chunk in ids.chunks], pa.int64())
     return [*views, *pc.unique(chunks).to_pylist()]
@@ -178,8 +178,8 @@ def has_lost(before: AssetState, after: AssetState) -> bool:
     """Return True if partitions that had files are unknown now, though the asset was not wiped in between."""
     if after.wiped_at_us != before.wiped_at_us:
         return False
-    known = [chunk for rows in (*_live(after), after.absent) for chunk in rows["partition_key"].chunks]
-    keys = pa.chunked_array(known, pa.string())
+    chunks = [chunk for rows in (*_live(after), after.absent) for chunk in rows["partition_key"].chunks]
+    keys = pa.chunked_array(chunks, pa.string())
     return not all(pc.all(pc.is_in(rows["partition_key"], value_set=keys)).as_py() for rows in _live(before))
 
 
@@ -205,12 +205,12 @@ def _restricted(state: AssetState, last_event_id: int | None, prefix: str | None
 def _only(segment: Segment, last_event_id: int | None, prefix: str | None) -> Segment:
     rows = segment.rows
     last = _EVERY_EVENT if last_event_id is None else last_event_id
-    kept = pc.less_equal(rows["event_id"], pa.scalar(last, pa.int64()))
+    is_kept = pc.less_equal(rows["event_id"], pa.scalar(last, pa.int64()))
     if prefix is not None:
-        kept = pc.and_(kept, pc.starts_with(rows["uri"], prefix))
-    if last_event_id is None and pc.all(kept).as_py():
+        is_kept = pc.and_(is_kept, pc.starts_with(rows["uri"], prefix))
+    if last_event_id is None and pc.all(is_kept).as_py():
         return segment
-    gone = pc.indices_nonzero(pc.invert(kept)).to_pylist()
+    gone = pc.indices_nonzero(pc.invert(is_kept)).to_pylist()
     return replace(segment, dropped=tuple(sorted({*segment.dropped, *gone}))) if gone else segment
 
 
@@ -227,7 +227,7 @@ def _live(state: AssetState) -> list[pa.Table]:
     return [rows for segment in state.segments for rows in segment.live()]
 
 
-def _known(state: AssetState) -> list[pa.Table]:
+def _all_rows(state: AssetState) -> list[pa.Table]:
     return [*_live(state), state.absent, state.fileless]
 
 

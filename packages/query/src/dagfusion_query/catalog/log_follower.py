@@ -94,8 +94,8 @@ def purged_without_trace(event_log: EventLog, snapshot: Snapshot) -> list[AssetK
     Raises:
         EventLogError: The event log cannot be read.
     """
-    known = {key for key, state in snapshot.asset_states.items() if state.segments or state.absent.num_rows}
-    return [key for key in event_log.purged_assets() if key not in known]
+    with_files = {key for key, state in snapshot.asset_states.items() if state.segments or state.absent.num_rows}
+    return [key for key in event_log.purged_assets() if key not in with_files]
 
 
 class LogFollower:
@@ -304,10 +304,10 @@ class LogFollower:
         rows, before = latest.cursor.rows, other.cursor.rows
         assets = {parse_asset_key(key) for key in latest.cursor.assets if before.get(key) in (None, rows.get(key))}
         bucket = None if self._retention is None else self._retention.bucket
-        kept = restrict(other.snapshot, assets, verdict.last_event_id, bucket)
+        retained = restrict(other.snapshot, assets, verdict.last_event_id, bucket)
         if not has_same_rules(other.identity, latest.identity):
-            kept = without_events(kept, self._logged(event_ids(kept)))
-        return join(latest.snapshot, kept)
+            retained = without_events(retained, self._logged(event_ids(retained)))
+        return join(latest.snapshot, retained)
 
     def _logged(self, event_ids: Sequence[int]) -> set[int]:
         """Return those of the events that the log still has."""
@@ -343,8 +343,10 @@ class LogFollower:
             )
 
     def _take_in(self, snapshot: Snapshot, cursor: Cursor, identity: str) -> Reading:
-        known = self._cursor
-        changed = snapshot is not self.snapshot or known is None or known.watermark.settled != cursor.watermark.settled
+        before = self._cursor
+        changed = (
+            snapshot is not self.snapshot or before is None or before.watermark.settled != cursor.watermark.settled
+        )
         self._is_unsaved |= changed
         self.snapshot, self._cursor = snapshot, cursor
         return Reading(Stored(snapshot, cursor, identity), self._is_unsaved)

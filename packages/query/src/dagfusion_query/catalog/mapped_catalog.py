@@ -132,6 +132,8 @@ def _next_snapshot(
     """Return the next generation, in which tables are the same objects where their assets did not change."""
     if not changed and not gone:
         return replace(before, generation=generation)
-    kept = {key: state for key, state in before.asset_states.items() if key not in gone}
+    states = {key: state for key, state in before.asset_states.items() if key not in gone}
     tables = {name: table for name, table in before.tables.items() if table.asset_key not in gone}
-    return replace(with_asset_states(replace(before, tables=tables, asset_states=kept), changed), generation=generation)
+    return replace(
+        with_asset_states(replace(before, tables=tables, asset_states=states), changed), generation=generation
+    )

@@ -255,8 +255,8 @@ def whereabouts(table: Table) -> str | None:
     parts = zip(ends["min"].split("/"), ends["max"].split("/"), strict=False)
     folder = "/".join(first for first, _ in takewhile(lambda pair: pair[0] == pair[1], parts))
     names = table.partition_schema.names
-    kept, found, _ = folder.partition(f"/{names[0]}=") if names else (folder, "", "")
-    return f"{kept if found else folder}/"
+    parent, found, _ = folder.partition(f"/{names[0]}=") if names else (folder, "", "")
+    return f"{parent if found else folder}/"
 
 
 @dataclass(frozen=True)
@@ -298,8 +298,8 @@ def selected(snapshot: Snapshot, selections: Iterable[Selection]) -> Snapshot:
     for selection in selections:
         table = find_table(snapshot, selection.asset_key)
         if table is not None:
-            kept = _restricted(table, selection.partitions)
-            tables |= {name: replace(kept, name=name) for name in selection.names}
+            part = _restricted(table, selection.partitions)
+            tables |= {name: replace(part, name=name) for name in selection.names}
     for name, table in _read_by_views([*tables.values()], snapshot).items():
         if tables.setdefault(name, table).files is not table.files:
             raise PlanError(

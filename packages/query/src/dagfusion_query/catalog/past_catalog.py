@@ -105,9 +105,9 @@ class PastCatalog:
         """
         key = (as_of, self._live.lag().syncs)
         with self._lock:
-            if (known := self._moments.get(key)) is not None:
+            if (cached := self._moments.get(key)) is not None:
                 self._moments.move_to_end(key)
-                return known
+                return cached
         found = self._read(lambda log: log.moment(as_of))
         late = time.time() - found.at_us / 1e6 > _LATE_S
         if late if as_of.event_id is None else as_of.event_id <= self._live.settled:
@@ -255,10 +255,10 @@ class PastCatalog:
     ) -> list[AssetKey]:
         """Return the assets of tables and views that may be read, also of those that were wiped; see `tables`."""
         snapshot = self._live.current()
-        named = {key: table_name(snapshot.environment, key) for key in snapshot.asset_states}
-        wanted = [(key, name) for key, name in sorted(named.items()) if names is None or name in names]
+        name_of = {key: table_name(snapshot.environment, key) for key in snapshot.asset_states}
+        requested = [(key, name) for key, name in sorted(name_of.items()) if names is None or name in names]
         may_read = readable(snapshot.tables, allow)  # views by the rights of their tables
-        return [key for key, name in wanted if name in may_read or allow(name)]
+        return [key for key, name in requested if name in may_read or allow(name)]
 
     def close(self) -> None:
         """Close the event log and remove the files."""
@@ -273,10 +273,10 @@ class PastCatalog:
         """Return a table whose folder stays until its pin is given back."""
         key = _Key(asset_key, moment.event_id, self._live.lag().syncs)
         with self._lock:
-            if (known := self._tables.get(key)) is not None:
+            if (cached := self._tables.get(key)) is not None:
                 self._tables.move_to_end(key)
-                known.pins += 1
-                return known
+                cached.pins += 1
+                return cached
         is_settled = moment.event_id <= self._live.settled
         made = self._made(asset_key, moment)
         made.pins += 1
@@ -361,18 +361,18 @@ class PastSnapshots:
     """Snapshots of past tables: the same tables give the same object, so that what is cached for it stays warm."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[frozenset[int], Snapshot] = OrderedDict()
+        self._snapshots: OrderedDict[frozenset[int], Snapshot] = OrderedDict()
         self._lock = threading.Lock()
 
     def of(self, tables: Collection[Table]) -> Snapshot:
         """Return the snapshot of some tables."""
         key = frozenset(map(id, tables))  # a snapshot that is kept has its tables, so that an id stays theirs
         with self._lock:
-            if key not in self._known:
-                named = MappingProxyType({table.name: table for table in tables})
+            if key not in self._snapshots:
+                by_name = MappingProxyType({table.name: table for table in tables})
                 last = max((table.as_of or 0 for table in tables), default=0)
-                self._known[key] = Snapshot(last, "", named, is_past=True)
-            self._known.move_to_end(key)
-            while len(self._known) > _KEPT_SNAPSHOTS:
-                self._known.popitem(last=False)
-            return self._known[key]
+                self._snapshots[key] = Snapshot(last, "", by_name, is_past=True)
+            self._snapshots.move_to_end(key)
+            while len(self._snapshots) > _KEPT_SNAPSHOTS:
+                self._snapshots.popitem(last=False)
+            return self._snapshots[key]

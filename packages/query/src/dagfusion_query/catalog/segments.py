@@ -69,8 +69,8 @@ def build_segment(layout: Layout, written: Sequence[Written]) -> tuple[Segment |
     middle = len(written) // 2
     left, left_refused = build_segment(layout, written[:middle])
     right, right_refused = build_segment(layout, written[middle:])
-    kept = [half.rows for half in (left, right) if half is not None]
-    segment = Segment(layout, pa.concat_tables(kept).combine_chunks()) if kept else None
+    halves = [half.rows for half in (left, right) if half is not None]
+    segment = Segment(layout, pa.concat_tables(halves).combine_chunks()) if halves else None
     return segment, left_refused + right_refused
 
 
@@ -93,10 +93,10 @@ def find_partitions(rows: pa.Table, keys: pa.Array) -> Iterator[tuple[int, str |
     """
     found = pc.indices_nonzero(pc.is_in(rows["partition_key"], value_set=keys))
     if len(found):
-        taken = rows.select(["partition_key", "event_id", "materialized_at"]).take(found)
-        moments = taken["materialized_at"].cast(pa.int64())
-        ranks = zip(taken["event_id"].to_pylist(), moments.to_pylist(), strict=True)
-        yield from zip(found.to_pylist(), taken["partition_key"].to_pylist(), ranks, strict=True)
+        matches = rows.select(["partition_key", "event_id", "materialized_at"]).take(found)
+        moments = matches["materialized_at"].cast(pa.int64())
+        ranks = zip(matches["event_id"].to_pylist(), moments.to_pylist(), strict=True)
+        yield from zip(found.to_pylist(), matches["partition_key"].to_pylist(), ranks, strict=True)
 
 
 def rank(event: Materialization) -> tuple[int, int]:
@@ -141,21 +141,21 @@ def fold_fileless(state: AssetState, fileless: Latest, named: Latest) -> pa.Tabl
     fresh = {key: event for key, event in fileless.items() if not _is_later(named.get(key), rank(event))}
     keys = pa.array(fresh, pa.string())
     for rows in (*(rows for segment in state.segments for rows in segment.live()), state.absent):
-        for _, key, known in find_partitions(rows, keys):
-            if key in fresh and known > rank(fresh[key]):
+        for _, key, row_rank in find_partitions(rows, keys):
+            if key in fresh and row_rank > rank(fresh[key]):
                 del fresh[key]
     if state.view is not None and None in fresh and state.view.rank > rank(fresh[None]):
         del fresh[None]
     gone = []
-    for row, key, known in find_partitions(before, pa.array({**fresh, **named}, pa.string())):
-        if _is_later(named.get(key), known) or _is_later(fresh.get(key), known):
+    for row, key, row_rank in find_partitions(before, pa.array({**fresh, **named}, pa.string())):
+        if _is_later(named.get(key), row_rank) or _is_later(fresh.get(key), row_rank):
             gone.append(row)
         else:
             fresh.pop(key, None)
     if not gone and not fresh:
         return before
-    kept = without(before, gone) if gone else before
-    return pa.concat_tables([kept, fileless_rows(fresh.values())]).combine_chunks()
+    remaining = without(before, gone) if gone else before
+    return pa.concat_tables([remaining, fileless_rows(fresh.values())]).combine_chunks()
 
 
 def not_wiped(state: AssetState) -> pa.Table:
@@ -226,8 +226,8 @@ def _without_gaps(segment: Segment) -> Segment:
     return Segment(segment.layout, without(segment.rows, segment.dropped))
 
 
-def _is_later(event: Materialization | None, known: tuple[int, int]) -> bool:
-    return event is not None and rank(event) > known
+def _is_later(event: Materialization | None, other: tuple[int, int]) -> bool:
+    return event is not None and rank(event) > other
 
 
 def convert(values: Sequence[Any], kind: pa.DataType, where: str) -> pa.Array:
@@ -351,8 +351,8 @@ def _convert_bounds(field: pa.Field, documents: Sequence[Mapping[str, Any]]) -> 
     if set(map(type, of_files)) != {dict}:
         raise MalformedRecordError(f"{ENTRY}.{where} must be an object of min, max and nulls, got {of_files[0]!r}")
     children = [
-        convert([given.get("min") for given in of_files], kind, f"{where}.min"),
-        convert([given.get("max") for given in of_files], kind, f"{where}.max"),
-        convert([given.get("nulls") for given in of_files], pa.int64(), f"{where}.nulls"),
+        convert([bounds.get("min") for bounds in of_files], kind, f"{where}.min"),
+        convert([bounds.get("max") for bounds in of_files], kind, f"{where}.max"),
+        convert([bounds.get("nulls") for bounds in of_files], pa.int64(), f"{where}.nulls"),
     ]
     return struct_array(field.type, len(documents), children)

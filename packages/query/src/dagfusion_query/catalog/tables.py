@@ -91,7 +91,7 @@ def name_tables(tables: Mapping[AssetKey, Table]) -> tuple[Mapping[TableName, Ta
     claims: dict[TableName, list[Table]] = {}
     for asset_key in sorted(tables):
         claims.setdefault(tables[asset_key].name, []).append(tables[asset_key])
-    named = {name: claim[0] for name, claim in claims.items() if len(claim) == 1}
+    tables_by_name = {name: claim[0] for name, claim in claims.items() if len(claim) == 1}
     problems: dict[TableName, QueryError] = {
         name: NameCollisionError(
             f"table {name} is claimed by the assets {' and '.join(str(list(table.asset_key)) for table in claim)}: "
@@ -100,7 +100,7 @@ def name_tables(tables: Mapping[AssetKey, Table]) -> tuple[Mapping[TableName, Ta
         for name, claim in claims.items()
         if len(claim) > 1
     }
-    return MappingProxyType(named), MappingProxyType(problems)
+    return MappingProxyType(tables_by_name), MappingProxyType(problems)
 
 
 def conform(rows: pa.Table, segment: Segment, schema: pa.Schema) -> pa.Table:
@@ -155,7 +155,7 @@ def fileless_events(name: TableName, state: AssetState, segments: Sequence[Segme
     last = later.slice(later.num_rows - 1).to_pylist()[0]
     return [
         MissingRecordError(
-            f"table {name} shows an earlier materialization of {_named(later['partition_key'])}: "
+            f"table {name} shows an earlier materialization of {_key_list(later['partition_key'])}: "
             f"the latest one names no file (event {last['event_id']} of {quoted(last['partition_key'])}, "
             f"{last['materialized_at']:%Y-%m-%d %H:%M:%S} UTC)"
         )
@@ -214,7 +214,7 @@ def columns(schema: pa.Schema) -> str:
 
 def partitions(segments: Sequence[Segment]) -> str:
     """Name the first few partitions, and the number of the others."""
-    return _named(_keys(segments))
+    return _key_list(_keys(segments))
 
 
 def quoted(partition_key: str | None) -> str:
@@ -314,7 +314,7 @@ def _keys(segments: Sequence[Segment]) -> pa.ChunkedArray:
     return pa.chunked_array([pc.unique(pa.chunked_array(keys, pa.string()))])
 
 
-def _named(keys: pa.ChunkedArray) -> str:
+def _key_list(keys: pa.ChunkedArray) -> str:
     first = keys.take(pc.bottom_k_unstable(keys, k=min(_NAMED_PARTITIONS, len(keys)))).to_pylist()
-    named = ", ".join(map(quoted, first))
-    return named if len(keys) == len(first) else f"{named} and {len(keys) - len(first)} more"
+    names = ", ".join(map(quoted, first))
+    return names if len(keys) == len(first) else f"{names} and {len(keys) - len(first)} more"

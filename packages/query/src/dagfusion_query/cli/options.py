@@ -145,7 +145,7 @@ def opened(path: Path | None) -> Iterator[BinaryIO]:
         raise
 
 
-def read_parameters(given: Sequence[str]) -> Values | None:
+def read_parameters(options: Sequence[str]) -> Values | None:
     """Read `name=value`, for `$name`, or `value`, for the next of `$1`, `$2`, ...; `2=value` is for `$2`.
 
     >>> read_parameters(["state=CA", "day=2024-01-05"])
@@ -156,12 +156,12 @@ def read_parameters(given: Sequence[str]) -> Values | None:
     Raises:
         ParameterError: One is given twice or is missing, or some have names and others have none.
     """
-    if not given:
+    if not options:
         return None
     values: dict[str, Any] = {}
-    for position, text in enumerate(given, 1):
-        named = _NAMED.fullmatch(text)
-        name, value = named.groups() if named else (str(position), text)
+    for position, text in enumerate(options, 1):
+        match = _NAMED.fullmatch(text)
+        name, value = match.groups() if match else (str(position), text)
         if name in values:
             raise ParameterError(f"parameter ${name} is given twice")
         values[name] = read_value(value)
@@ -174,10 +174,10 @@ def read_parameters(given: Sequence[str]) -> Values | None:
             f"parameters either all have names or none has: got ${name} and ${positions[0]}. "
             "Text that contains = is given as 1=TEXT"
         )
-    wanted = [str(number) for number in range(1, len(values) + 1)]
-    if missing := next((name for name in wanted if name not in values), None):
+    numbers = [str(number) for number in range(1, len(values) + 1)]
+    if missing := next((name for name in numbers if name not in values), None):
         raise ParameterError(f"parameter ${missing} is missing: got ${', $'.join(positions)}")
-    return [values[name] for name in wanted]
+    return [values[name] for name in numbers]
 
 
 def read_value(text: str) -> Any:

@@ -92,11 +92,11 @@ def _expiry(text: str, now: datetime) -> datetime | None:
     return now + timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
-def _line(known: "Token") -> tuple[str, ...]:
+def _line(token: "Token") -> tuple[str, ...]:
     now = datetime.now(UTC)
-    state = "active" if known.is_active(now) else "expired" if known.revoked is None else "revoked"
-    expires = "never" if known.expires is None else f"{known.expires:%Y-%m-%d %H:%M}"
-    return known.name, known.id, state, expires, " ".join(known.grants)
+    state = "active" if token.is_active(now) else "expired" if token.revoked is None else "revoked"
+    expires = "never" if token.expires is None else f"{token.expires:%Y-%m-%d %H:%M}"
+    return token.name, token.id, state, expires, " ".join(token.grants)
 
 
 EventLog = Annotated[
@@ -136,8 +136,8 @@ def serve(
         raise typer.BadParameter("give --event-log or --dagster-home, not both")
     if dagster_home is not None and not Path(dagster_home).expanduser().is_dir():
         raise typer.BadParameter(f"--dagster-home must be a folder, and there is none at {dagster_home}")
-    given = {"http_address": http_address, "flight_address": flight_address, "workers": workers}
-    variables = {**os.environ, **as_variables(ServiceSettings, given)}
+    options = {"http_address": http_address, "flight_address": flight_address, "workers": workers}
+    variables = {**os.environ, **as_variables(ServiceSettings, options)}
     read = read_config(variables, file=config, event_log=event_log or dagster_home, environment=environment)
     service_process.configure_log(read.service.log_format, sys.stderr)
     service_process.serve(read, _announce)

@@ -35,11 +35,11 @@ class _Connection(http.client.HTTPConnection):
 
     _parts: list[bytes] | None = None
 
-    def request(self, *args: Any, **named: Any) -> None:
+    def request(self, *args: Any, **options: Any) -> None:
         """Send a request."""
         self._parts = []
         try:
-            super().request(*args, **named)
+            super().request(*args, **options)
             parts = self._parts
         finally:
             self._parts = None

@@ -57,13 +57,13 @@ class FlightCall(flight.ClientMiddleware):  # type: ignore[misc]
     """One call: listens to what the service says of an error."""
 
     def __init__(self) -> None:
-        self._said: bytes | None = None
+        self._failure: bytes | None = None
         self.stats: Stats | None = None  # of a result, when it came to its end
 
     def received_headers(self, headers: Mapping[str, Any]) -> None:
         """Keep the error, or the stats, which come with the call's trailers."""
-        if said := headers.get(ERROR_TRAILER):
-            self._said = said[0]
+        if trailer := headers.get(ERROR_TRAILER):
+            self._failure = trailer[0]
         if stats := headers.get(STATS_TRAILER):
             self.stats = codec.read(Stats, orjson.loads(stats[0]))
 
@@ -74,8 +74,8 @@ class FlightCall(flight.ClientMiddleware):  # type: ignore[misc]
             raised: What pyarrow makes of it.
             shown: The service's URL.
         """
-        if self._said is not None:
-            return codec.read(FlightFailure, orjson.loads(self._said)).error()
+        if self._failure is not None:
+            return codec.read(FlightFailure, orjson.loads(self._failure)).error()
         text = str(raised.args[0]) if raised.args else str(raised)
         for noise in _NOISE:
             text = text.partition(noise)[0]
@@ -294,8 +294,8 @@ class FlightConnection(RemoteConnection):
         self._calls.make(bind)
 
 
-def _read(given: Given | None) -> AsOf | None:
-    return None if given is None else read_as_of(given)
+def _read(as_of: Given | None) -> AsOf | None:
+    return None if as_of is None else read_as_of(as_of)
 
 
 def _checked(url: str) -> tuple[str, str]:

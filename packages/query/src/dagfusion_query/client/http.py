@@ -64,7 +64,7 @@ class HttpResult(RemoteResult):
         self._cancelled = True
         self._response.cut()
         with self._taking:  # a preview that is reading ends first
-            if not self._taken:
+            if not self._is_consumed:
                 self._end()
 
     def _ask_stats(self) -> Stats:
@@ -99,12 +99,12 @@ class HttpResult(RemoteResult):
             f"why ({broke}): run it again"
         )
         try:
-            said = self._ask_info().error
+            failure = self._ask_info().error
         except UnauthenticatedError as error:
             return error
         except QueryError:
             return broken
-        return broken if said is None else said.error()
+        return broken if failure is None else failure.error()
 
     def _end(self) -> None:
         """Release the connection; if rows are left, this cancels the query."""

@@ -59,7 +59,7 @@ class Discovery:
         self._refused: dict[Partition, tuple[Materialization, Refusal, float]] = {}
         self._found_by_sync: dict[Partition, Materialization] | None = None
         self._events_of_sync: set[int] = set()
-        self._taken: list[int] = []
+        self._taken_ids: list[int] = []
 
     @property
     def waiting(self) -> int:
@@ -77,11 +77,11 @@ class Discovery:
         """
         left = self._cache.recognise(identity)
         if resume:
-            known = self._known(left)
+            cached = self._cached_outcomes(left)
             with self._changed:
-                self._findings += [_Finding(*found) for found in known]
-            learnt_ids = {event.event_id for event, _ in known}
-            self._wait_for(event for event in left if event.event_id not in learnt_ids)
+                self._findings += [_Finding(*found) for found in cached]
+            cached_ids = {event.event_id for event, _ in cached}
+            self._wait_for(event for event in left if event.event_id not in cached_ids)
 
     def start_sync(self) -> None:
         """Start a full sync: the events that it finds are all that exist."""
@@ -92,11 +92,13 @@ class Discovery:
         found = self._found_by_sync or {}
         self._found_by_sync = None
         self._cache.keep_only(self._events_of_sync)
-        self._refused = {key: kept for key, kept in self._refused.items() if kept[0].event_id in self._events_of_sync}
+        self._refused = {
+            key: refusal for key, refusal in self._refused.items() if refusal[0].event_id in self._events_of_sync
+        }
         with self._changed:
             self._waiting.clear()
             self._queue.clear()
-            self._findings = [known for known in self._findings if known.event.event_id in self._events_of_sync]
+            self._findings = [finding for finding in self._findings if finding.event.event_id in self._events_of_sync]
         self._wait_for(found.values())
 
     def resolve(self, events: Sequence[Event]) -> Sequence[Event]:
@@ -104,33 +106,33 @@ class Discovery:
         foreign = [e for e in events if type(e) is Materialization and type(e.file) is Foreign]
         if not foreign:
             return events
-        known = {event.event_id: self._resolved(event, outcome) for event, outcome in self._known(foreign)}
-        unknown = [event for event in foreign if event.event_id not in known]
+        resolved = {event.event_id: self._resolved(event, outcome) for event, outcome in self._cached_outcomes(foreign)}
+        unknown = [event for event in foreign if event.event_id not in resolved]
         if self._found_by_sync is None:
             self._wait_for(unknown)
         else:
             self._found_by_sync |= {_partition(event): event for event in unknown}
             self._events_of_sync |= {event.event_id for event in foreign}
         own = [e for e in events if not (type(e) is Materialization and type(e.file) is Foreign)]
-        return [*own, *known.values()]
+        return [*own, *resolved.values()]
 
     def take(self) -> list[Event]:
         """Return some of what was learnt since the last time, and have what could not be read looked at again."""
         with self._changed:
-            learnt, self._findings = self._findings[:TAKEN_AT_ONCE], self._findings[TAKEN_AT_ONCE:]
+            findings, self._findings = self._findings[:TAKEN_AT_ONCE], self._findings[TAKEN_AT_ONCE:]
         now = time.monotonic()
-        for event, outcome in learnt:
+        for event, outcome in findings:
             if isinstance(outcome, Refusal) and outcome.is_temporary:
                 self._refused[_partition(event)] = event, outcome, now + _LOOK_AGAIN_S
             else:
                 self._cache.remember(event, outcome)
                 self._refused.pop(_partition(event), None)
-        self._taken += [event.event_id for event, _ in learnt]
+        self._taken_ids += [event.event_id for event, _ in findings]
         due = [event for event, _, at in self._refused.values() if now >= at]
         for event in due:
             self._refused[_partition(event)] = (*self._refused[_partition(event)][:2], now + _LOOK_AGAIN_S)
         self._wait_for(due)
-        return [self._resolved(event, outcome) for event, outcome in learnt]
+        return [self._resolved(event, outcome) for event, outcome in findings]
 
     def flush(self) -> None:
         """Write down what has to outlive this process, before the catalog says that it has read so far.
@@ -142,8 +144,8 @@ class Discovery:
 
     def published(self) -> None:
         """Record that all records that were taken are in a stored snapshot."""
-        self._cache.published(self._taken)
-        self._taken = []
+        self._cache.published(self._taken_ids)
+        self._taken_ids = []
 
     def wait(self, timeout_s: float) -> None:
         """Wait until nothing is being looked at, or only what has to be tried again later."""
@@ -160,7 +162,7 @@ class Discovery:
             self._cache.flush()
         self._cache.close()
 
-    def _known(self, events: Iterable[Materialization]) -> list[tuple[Materialization, Outcome]]:
+    def _cached_outcomes(self, events: Iterable[Materialization]) -> list[tuple[Materialization, Outcome]]:
         events = list(events)
         found = self._cache.find(events)
         for event in events:

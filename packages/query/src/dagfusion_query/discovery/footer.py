@@ -155,9 +155,9 @@ def describe_schema(metadata: "pq.FileMetaData", schema: pa.Schema) -> dict[str,
     return found | ({UNREADABLE: unreadable} if unreadable else {})
 
 
-def leaf_count(given: pa.DataType) -> int:
+def leaf_count(data_type: pa.DataType) -> int:
     """Return how many of a Parquet file's columns an Arrow column is."""
-    kind = reader_type(given)
+    kind = reader_type(data_type)
     if pa.types.is_struct(kind):
         return sum(leaf_count(field.type) for field in kind)
     if pa.types.is_map(kind):
@@ -193,9 +193,9 @@ def column_statistics(metadata: "pq.FileMetaData", schema: pa.Schema) -> dict[st
     for field, leaf in _flat_columns(schema):
         chunks = [group.column(leaf) for group in groups]
         required = metadata.schema.column(leaf).max_definition_level == 0
-        known = _Bounds(reader_type(field.type), strings=strings).of(chunks, required=required)
-        if known:
-            found[field.name] = known
+        bounds = _Bounds(reader_type(field.type), strings=strings).of(chunks, required=required)
+        if bounds:
+            found[field.name] = bounds
     return found
 
 
@@ -207,7 +207,7 @@ class _Bounds:
 
     def of(self, chunks: "list[pq.ColumnChunkMetaData]", *, required: bool) -> dict[str, Any]:
         """Return what is known of a column over all of a file's row groups."""
-        known: dict[str, Any] = {}
+        bounds: dict[str, Any] = {}
         lows, highs = [], []
         nulls: int | None = 0
         bounded = True
@@ -226,11 +226,11 @@ class _Bounds:
                 lows.append(low)
                 highs.append(high)
         if nulls is not None:
-            known["nulls"] = nulls
+            bounds["nulls"] = nulls
         if bounded and lows:
             texts = self._text(min(lows)), self._text(max(highs))
-            known |= {} if None in texts else dict(zip(("min", "max"), texts, strict=True))
-        return known
+            bounds |= {} if None in texts else dict(zip(("min", "max"), texts, strict=True))
+        return bounds
 
     def _has(self, stats: "pq.Statistics | None") -> bool:
         if stats is None or not stats.has_min_max or stats.physical_type == "INT96":
@@ -275,8 +275,8 @@ def _field(field: pa.Field, leaves: "Iterator[pq.ColumnSchema]") -> dict[str, An
     return {"name": field.name, "type": _type(field.type, leaves), "nullable": field.nullable}
 
 
-def _type(given: pa.DataType, leaves: "Iterator[pq.ColumnSchema]") -> Any:
-    kind = reader_type(given)
+def _type(data_type: pa.DataType, leaves: "Iterator[pq.ColumnSchema]") -> Any:
+    kind = reader_type(data_type)
     if pa.types.is_struct(kind):
         return {"struct": [_field(field, leaves) for field in kind]}
     if pa.types.is_map(kind):

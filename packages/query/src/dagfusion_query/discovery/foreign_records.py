@@ -160,17 +160,17 @@ def _members(
     members = [(file, _columns(file, foreign, partition_key)) for file in files]
     own = _columns(folder, foreign, partition_key)
     if foreign.dimensions:
-        wanted = dict(foreign.dimensions)
+        dimensions = dict(foreign.dimensions)
         below = [hive_segments(file.key[len(folder.key) :]) for file in files]
-        is_named = [all(wanted.get(name, value) == value for name, value in segments) for segments in below]
+        is_named = [all(dimensions.get(name, value) == value for name, value in segments) for segments in below]
         if not any(is_named):
             raise UndiscoverableError(f"the folder {shown(folder.uri)} holds no file of partition {partition_key!r}")
         return [member for member, is_own in zip(members, is_named, strict=True) if is_own]
-    named = [member for member in members if PARTITION_KEY not in dict(member[1])]
-    return named if named and _TELLING.search(partition_key) else [(file, own) for file in files]
+    with_own_key = [member for member in members if PARTITION_KEY not in dict(member[1])]
+    return with_own_key if with_own_key and _TELLING.search(partition_key) else [(file, own) for file in files]
 
 
 def _own_columns(name: str, file: Described, columns: Columns) -> Columns:
     """Return the columns that only the folders below the event's one tell."""
-    known = {column for column, _ in columns} | set(file.schema.names)
-    return tuple(segment for segment in hive_segments(name) if segment[0] not in known)
+    names = {column for column, _ in columns} | set(file.schema.names)
+    return tuple(segment for segment in hive_segments(name) if segment[0] not in names)

@@ -80,8 +80,8 @@ class RecordCache:
 
     def find(self, events: Iterable[Materialization]) -> dict[int, Outcome]:
         """Return what is known of events, by event id."""
-        wanted = {event.event_id: event for event in events}
-        ids = [*wanted]
+        by_id = {event.event_id: event for event in events}
+        ids = [*by_id]
         rows: list[tuple[int, int, str, bytes]] = []
         for start in range(0, len(ids), _IDS_AT_ONCE):
             some = ids[start : start + _IDS_AT_ONCE]
@@ -93,7 +93,7 @@ class RecordCache:
         return {
             event_id: _outcome(document)
             for event_id, at_us, uri, document in rows
-            if (at_us, uri) == (wanted[event_id].at_us, _uri(wanted[event_id]))
+            if (at_us, uri) == (by_id[event_id].at_us, _uri(by_id[event_id]))
         }
 
     def wait_for(self, events: Iterable[Materialization]) -> None:
@@ -105,8 +105,8 @@ class RecordCache:
 
     def remember(self, event: Materialization, outcome: Outcome) -> None:
         """Store discovered records."""
-        said = {"error": outcome.reason} if isinstance(outcome, Refusal) else outcome
-        packed = zlib.compress(orjson.dumps(said), 1)
+        document = {"error": outcome.reason} if isinstance(outcome, Refusal) else outcome
+        packed = zlib.compress(orjson.dumps(document), 1)
         self._new[event.event_id] = (event.event_id, event.at_us, _uri(event), packed)
 
     def published(self, event_ids: Iterable[int]) -> None:
@@ -118,9 +118,9 @@ class RecordCache:
         with self._access():
             rows = self._database.execute("select event_id from learnt union select event_id from waiting").fetchall()
         self._gone = {event_id for (event_id,) in rows} - event_ids
-        for kept in (self._new, self._waiting):
-            for event_id in kept.keys() - event_ids:
-                del kept[event_id]
+        for records in (self._new, self._waiting):
+            for event_id in records.keys() - event_ids:
+                del records[event_id]
 
     def flush(self) -> None:
         """Write what was noted.
@@ -181,8 +181,8 @@ def _connect(path: Path | None) -> sqlite3.Connection:
 
 
 def _outcome(document: bytes) -> Outcome:
-    said = orjson.loads(zlib.decompress(document))
-    return Refusal(said["error"]) if isinstance(said, dict) else said
+    content = orjson.loads(zlib.decompress(document))
+    return Refusal(content["error"]) if isinstance(content, dict) else content
 
 
 def _uri(event: Materialization) -> str:
@@ -194,7 +194,7 @@ def _document(event: Materialization) -> bytes:
     return orjson.dumps([event.asset_key, event.partition_key, event.at_us, event.run_id, foreign])
 
 
-def _event(event_id: int, said: list[Any]) -> Materialization:
-    asset_key, partition_key, at_us, run_id, (uri, dimensions) = said
+def _event(event_id: int, fields: list[Any]) -> Materialization:
+    asset_key, partition_key, at_us, run_id, (uri, dimensions) = fields
     foreign = Foreign(uri, tuple((name, value) for name, value in dimensions))
     return Materialization(tuple(asset_key), event_id, partition_key, at_us, run_id, foreign)

@@ -230,16 +230,16 @@ def compare(table: Table, listing: Listing, old: datetime, named: Collection[str
         named: The URIs of the objects of all tables: the folder of one may be inside that of another.
     """
     files = table.files.select(["uri", "size_bytes", "etag"]).to_pylist()
-    known = {file["uri"]: file for file in files if is_s3(file["uri"])}
-    there = {uri: listing.objects[uri] for uri in known if uri in listing.objects}
-    changed = [uri for uri, one in there.items() if _differs(one, known[uri]["size_bytes"], known[uri]["etag"])]
+    file_of = {file["uri"]: file for file in files if is_s3(file["uri"])}
+    there = {uri: listing.objects[uri] for uri in file_of if uri in listing.objects}
+    changed = [uri for uri, one in there.items() if _differs(one, file_of[uri]["size_bytes"], file_of[uri]["etag"])]
     orphaned = [
         one.uri
         for one in listing.objects.values()
         if one.uri not in named and one.uri.endswith(_SUFFIX) and one.modified < old
     ]
     return Comparison(
-        sorted(known.keys() - there.keys()) if listing.is_complete else (),
+        sorted(file_of.keys() - there.keys()) if listing.is_complete else (),
         changed,
         orphaned,
         [uri for uri, one in there.items() if one.storage_class in ARCHIVED],

@@ -103,11 +103,11 @@ def _as_json(value: Any) -> Any:
 
 @cache
 def _names(kind: type) -> Sequence[tuple[str, bool]]:
-    return [(known.name, _is_omitted(known)) for known in dataclasses.fields(kind)]
+    return [(each.name, _is_omitted(each)) for each in dataclasses.fields(kind)]
 
 
-def _is_omitted(known: "Field[Any]") -> bool:
-    return bool(known.metadata.get("omitted"))
+def _is_omitted(each: "Field[Any]") -> bool:
+    return bool(each.metadata.get("omitted"))
 
 
 @cache
@@ -165,8 +165,7 @@ class _Reader:
         if self._fields is None:
             hints = get_type_hints(self._kind)
             self._fields = [
-                (known.name, _reader(hints[known.name]), _is_required(known))
-                for known in dataclasses.fields(self._kind)
+                (each.name, _reader(hints[each.name]), _is_required(each)) for each in dataclasses.fields(self._kind)
             ]
         values = {}
         for name, inner, required in self._fields:
@@ -181,8 +180,8 @@ class _Reader:
         return self._kind(**values)
 
 
-def _is_required(known: "Field[Any]") -> bool:
-    return known.default is MISSING and known.default_factory is MISSING
+def _is_required(each: "Field[Any]") -> bool:
+    return each.default is MISSING and each.default_factory is MISSING
 
 
 def _checked(value: Any, *allowed: type) -> Any:
@@ -205,11 +204,11 @@ def _name(kind: type) -> str:
 def _object(kind: type, waiting: list[type]) -> Mapping[str, Any]:
     hints, about = get_type_hints(kind), _described(kind)
     properties: dict[str, Mapping[str, Any]] = {}
-    for known in dataclasses.fields(kind):
-        of = _schema(known.metadata.get("shown_as", hints[known.name]), waiting)
-        said = about.get(known.name)
-        properties[known.name] = of if said is None else {**of, "description": said}
-    required = [known.name for known in dataclasses.fields(kind) if not _is_omitted(known)]
+    for each in dataclasses.fields(kind):
+        of = _schema(each.metadata.get("shown_as", hints[each.name]), waiting)
+        description = about.get(each.name)
+        properties[each.name] = of if description is None else {**of, "description": description}
+    required = [each.name for each in dataclasses.fields(kind) if not _is_omitted(each)]
     return {"type": "object", "required": required, "properties": properties}
 
 

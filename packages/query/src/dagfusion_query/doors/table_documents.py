@@ -53,15 +53,15 @@ _orders: WeakKeyDictionary[Table, pa.Array] = WeakKeyDictionary()
 
 def totals(table: Table) -> Totals:
     """Sum a table's partitions up."""
-    if (known := _totals.get(table)) is None:
+    if (cached := _totals.get(table)) is None:
         files = table.files
         last = pc.max(files["materialized_at"])
         row = pc.index(files["materialized_at"], last).as_py() if last.is_valid else -1
         run_id = files["run_id"][row].as_py() if row >= 0 else None
         written = pc.count_distinct(files["event_id"]).as_py()
-        known = Totals(written, len(files), _sum(files["rows"]), _sum(files["size_bytes"]), last.as_py(), run_id)
-        _totals[table] = known
-    return known
+        cached = Totals(written, len(files), _sum(files["rows"]), _sum(files["size_bytes"]), last.as_py(), run_id)
+        _totals[table] = cached
+    return cached
 
 
 def environment_document(state: EnvironmentState) -> EnvironmentDocument:
@@ -153,8 +153,8 @@ def partition_stream(table: Table) -> Iterator[bytes]:
     with pa.ipc.new_stream(sink, rows.schema) as writer:
         for batch in rows.to_batches(max_chunksize=_STREAMED_ROWS):
             writer.write_batch(batch)
-            yield _taken(sink)
-    yield _taken(sink)
+            yield _flushed(sink)
+    yield _flushed(sink)
 
 
 def _facts(environment: str, table: Table) -> dict[str, Any]:
@@ -175,11 +175,11 @@ def _facts(environment: str, table: Table) -> dict[str, Any]:
     }
 
 
-def _taken(sink: io.BytesIO) -> bytes:
-    taken = sink.getvalue()
+def _flushed(sink: io.BytesIO) -> bytes:
+    content = sink.getvalue()
     sink.seek(0)
     sink.truncate()
-    return taken
+    return content
 
 
 def _moment(at_us: int | None) -> datetime | None:

@@ -71,16 +71,16 @@ def planning_error(error: BaseException, tables: Iterable[TableName], sql: str) 
     text = series_error(str(error)) or str(error)
     if is_syntax_error(error):
         return _syntax_error(text)
-    said = _said(text)
-    if missing := _NO_TABLE.match(said):
+    message = _from_kind(text)
+    if missing := _NO_TABLE.match(message):
         return unknown_table(missing[1], [str(name) for name in tables], sql)
-    if said.startswith(_COPY):
+    if message.startswith(_COPY):
         return ReadOnlyError("only queries can be run here, and this statement is COPY: use SELECT")
-    if refused := _REFUSED.match(said):
+    if refused := _REFUSED.match(message):
         return ReadOnlyError(f"only queries can be run here, and this statement is {refused[1]}: use SELECT")
-    if said.startswith(_NOT_ONE):
+    if message.startswith(_NOT_ONE):
         return PlanError("one statement at a time: the text has none, or more than one")
-    is_late = _MEMORY.match(said) or is_no_room(text) or said.startswith(_NO_PLAN)  # met after a part was planned
+    is_late = _MEMORY.match(message) or is_no_room(text) or message.startswith(_NO_PLAN)  # met after a part was planned
     return execution_error(error) if is_late else _plan_error(_NOISE.sub("", text).strip(), sql)
 
 
@@ -97,7 +97,7 @@ def left_out_column(error: BaseException, tables: Mapping[TableName, Table], sql
 
 def missing_table(text: str) -> str | None:
     """Return the table that DataFusion says is not there."""
-    missing = _NO_TABLE.match(_said(text))
+    missing = _NO_TABLE.match(_from_kind(text))
     return missing and missing[1]
 
 
@@ -105,14 +105,14 @@ def execution_error(error: BaseException) -> QueryError:
     """Return the error of a statement that failed while it ran."""
     if isinstance(error, QueryError):
         return error
-    text, said = _NOISE.sub("", str(error)).strip(), _said(str(error))
-    if is_no_room(said):
+    text, message = _NOISE.sub("", str(error)).strip(), _from_kind(str(error))
+    if is_no_room(message):
         return no_room()
-    if said.startswith(_WILDCARD):
+    if message.startswith(_WILDCARD):
         return PlanError("* is not an argument that this function takes: name columns; only count(*) counts all rows")
-    if said.startswith(_NO_PLAN):
+    if message.startswith(_NO_PLAN):
         return PlanError(text)
-    if _MEMORY.match(said):
+    if _MEMORY.match(message):
         return ResourcesError(
             f"the statement needs more memory than it may use ({text.splitlines()[0]}): "
             "filter or aggregate earlier, or raise DAGFUSION_MEMORY_LIMIT_BYTES"
@@ -128,8 +128,8 @@ def series_error(text: str) -> str | None:
 
 def is_no_room(text: str) -> bool:
     """Return True if DataFusion's error says that a disk is full."""
-    said = _said(text)
-    return _IO.match(said) is not None and says_no_room(said)
+    message = _from_kind(text)
+    return _IO.match(message) is not None and says_no_room(message)
 
 
 def says_no_room(text: str) -> bool:
@@ -158,13 +158,13 @@ def no_room() -> ResourcesError:
     )
 
 
-def unknown_table(name: str, known: list[str], sql: str) -> UnknownTableError:
+def unknown_table(name: str, tables: list[str], sql: str) -> UnknownTableError:
     """Return the error of a name that no table has; it names those that are near."""
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name, tables, n=3, cutoff=0.5)
     # A name without its schema is the commonest slip.
     last = name.rsplit(".", 1)[-1]
-    near += [other for other in known if other.endswith(f".{last}") and other not in near]
-    hint = f"did you mean {' or '.join(near[:3])}?" if near else _hint(known)
+    near += [other for other in tables if other.endswith(f".{last}") and other not in near]
+    hint = f"did you mean {' or '.join(near[:3])}?" if near else _hint(tables)
     return UnknownTableError(f"there is no table {name}: {hint}", *(position_of(sql, name) or ()))
 
 
@@ -174,7 +174,7 @@ def named_in(text: str) -> str | None:
     return found["name"] if found else None
 
 
-def _said(text: str) -> str:
+def _from_kind(text: str) -> str:
     """Return an error from its kind on."""
     while context := _CONTEXT.match(text):
         text = text[context.end() :]
@@ -186,11 +186,11 @@ def _syntax_error(text: str) -> SqlSyntaxError:
         return SqlSyntaxError(f"syntax error: the statement is nested more than {nested[1]} deep: flatten it")
     position = _POSITION.search(text)
     inner = re.search(r'\("(.*)"\)', text, re.DOTALL)
-    said = _POSITION.sub("", inner[1] if inner else text).replace('\\"', '"')
+    message = _POSITION.sub("", inner[1] if inner else text).replace('\\"', '"')
     if position is None:
-        return SqlSyntaxError(f"syntax error: {said}")
+        return SqlSyntaxError(f"syntax error: {message}")
     line, column = int(position[1]), int(position[2])
-    return SqlSyntaxError(f"syntax error at line {line}, column {column}: {said}", line, column)
+    return SqlSyntaxError(f"syntax error at line {line}, column {column}: {message}", line, column)
 
 
 def _plan_error(text: str, sql: str) -> PlanError:
@@ -202,7 +202,7 @@ def _plan_error(text: str, sql: str) -> PlanError:
     return PlanError(text, *(position_of(sql, name) or () if name else ()))
 
 
-def _hint(known: list[str]) -> str:
-    if not known:
+def _hint(tables: list[str]) -> str:
+    if not tables:
         return "the catalog is empty; materialize an asset first"
     return "`SELECT * FROM information_schema.tables` lists the tables"

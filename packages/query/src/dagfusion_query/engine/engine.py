@@ -191,8 +191,8 @@ class Engine:
     def _plans_of(self, bound: BoundSession) -> PlanCache[Prepared]:
         """Return the plans over one generation; those over generations that are no longer in use are dropped."""
         if bound not in self._plans:
-            kept = {other: plans for other, plans in self._plans.items() if other in self._sessions.bound_sessions}
-            self._plans = {**kept, bound: PlanCache(self._settings.plan_cache_bytes // (1 + len(kept)))}
+            current = {other: plans for other, plans in self._plans.items() if other in self._sessions.bound_sessions}
+            self._plans = {**current, bound: PlanCache(self._settings.plan_cache_bytes // (1 + len(current)))}
         return self._plans[bound]
 
     def run(
@@ -316,16 +316,16 @@ class Engine:
 @contextmanager
 def _clear_errors(bound: BoundSession, sql: str = "", current: Snapshot | None = None) -> Iterator[None]:
     """Raise DataFusion's errors of planning in this package's classes."""
-    known = bound.snapshot if current is None else current  # a past generation has only what a statement names
+    snapshot = bound.snapshot if current is None else current  # a past generation has only what a statement names
     try:
         yield
     except BaseException as error:
         if not is_datafusion_error(error):
             raise
-        wrong = planning_error(error, known.tables, sql)
+        wrong = planning_error(error, snapshot.tables, sql)
         if isinstance(wrong, UnknownTableError):
             _raise_problem(str(error), bound.snapshot, bound.session)
-            _raise_problem(str(error), known, bound.session)
+            _raise_problem(str(error), snapshot, bound.session)
         if isinstance(wrong, PlanError) and (left_out := left_out_column(error, bound.snapshot.tables, sql)):
             raise left_out from error
         raise wrong from error

@@ -44,8 +44,8 @@ def _apart(expr: bytes) -> bytes:
     for operator in (_AND, _OR):
         operands = [*_operands(expr, operator)]
         if len(operands) > 1:
-            kept = [*_kept_apart([_apart(operand) for operand in operands], operator)]
-            return expr if kept == operands else joined(operator, kept)
+            changed = [*_kept_apart([_apart(operand) for operand in operands], operator)]
+            return expr if changed == operands else joined(operator, changed)
     inside = rewrite(expr, _BINARY, _binary_apart)  # such as the conditions of CASE
     return keep_lists_apart(inside)  # and subqueries
 

@@ -319,15 +319,15 @@ async def _spliced_batches(spliced: Spliced, run_context: RunContext) -> AsyncIt
             async for batch in stream:
                 yield batch.to_pyarrow()
             return
-        held = None
+        last = None
         async for batch in stream:
-            if held is not None:
-                yield held
-            held = batch.to_pyarrow()
+            if last is not None:
+                yield last
+            last = batch.to_pyarrow()
         await run_context.check()
         run_context.unchecked.clear()
-        if held is not None:
-            yield held
+        if last is not None:
+            yield last
 
 
 async def staged_batches(staged: Staged, run_context: RunContext) -> AsyncIterator[pa.RecordBatch]:

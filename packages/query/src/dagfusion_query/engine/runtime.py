@@ -170,8 +170,8 @@ class Stores:
         settings = self.settings(environment)
         keys = store_keys(settings)
         with self._lock:
-            known, store = self._stores.get(url, (None, None))
-            if known != keys:
+            registered, store = self._stores.get(url, (None, None))
+            if registered != keys:
                 store = self._datafusion_store(scheme.rpartition("+")[2], bucket, settings, keys)
                 self._stores[url] = keys, store
         context.register_object_store(f"{scheme}://", store, bucket or None)

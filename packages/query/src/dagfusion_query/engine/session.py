@@ -169,21 +169,21 @@ class Sessions:
             if bound.snapshot is snapshot:
                 self._bound_sessions.move_to_end(key)
                 return bound
-        named = [table for table in snapshot.tables.values() if table.problem is None]
-        tables = [table for table in named if table.view is None]
-        views = {table.name: table.view.view for table in named if table.view is not None}
+        readable = [table for table in snapshot.tables.values() if table.problem is None]
+        tables = [table for table in readable if table.view is None]
+        views = {table.name: table.view.view for table in readable if table.view is not None}
         layouts = {table.name: scan_layout(table) for table in tables}
         shape: Shape = frozenset(
             (table.name, table.schema_id, layouts[table.name].nullable) for table in tables
-        ) | frozenset((table.name, table.schema_id, frozenset()) for table in named if table.view is not None)
+        ) | frozenset((table.name, table.schema_id, frozenset()) for table in readable if table.view is not None)
         # A new generation takes the place of the one before; a past one has a place of its own.
         key = (shape, id(snapshot) if snapshot.is_past else None)
-        known = self._bound_sessions.get(key) or next(
+        similar = self._bound_sessions.get(key) or next(
             (bound for (of, _), bound in self._bound_sessions.items() if of == shape), None
         )
-        session = Session(tables, views, self._resources) if known is None else known.session
-        before = {} if known is None else known.tables
-        tables_by_name = {t.name: _scanned(t, layouts[t.name], session, before.get(t.name)) for t in tables}
+        session = Session(tables, views, self._resources) if similar is None else similar.session
+        before = {} if similar is None else similar.tables
+        tables_by_name = {t.name: _scanned_table(t, layouts[t.name], session, before.get(t.name)) for t in tables}
         self._bound_sessions[key] = bound = BoundSession(session, snapshot, tables_by_name)
         self._bound_sessions.move_to_end(key)
         self._drop_unused(is_past=snapshot.is_past)
@@ -247,11 +247,11 @@ def register(context: SessionContext, table: Table, layout: ScanLayout, folder: 
 def information_schema(tables: Columns, views: Columns) -> Mapping[str, pa.RecordBatch]:
     """Describe the columns of tables and views as `information_schema` does, by the names of its tables."""
     ordered = sorted([*tables.items(), *views.items()])
-    named = [(CATALOG, *name, "VIEW" if name in views else "BASE TABLE") for name, _ in ordered]
+    listed = [(CATALOG, *name, "VIEW" if name in views else "BASE TABLE") for name, _ in ordered]
     schemata = [(CATALOG, schema) for schema in sorted({name.schema for name, _ in ordered})]
     columns = [row for name, schema in ordered for row in _column_rows(name, schema)]
     return {
-        "tables": _batch(named, pa.schema({name: pa.string() for name in _TABLES})),
+        "tables": _batch(listed, pa.schema({name: pa.string() for name in _TABLES})),
         "columns": _batch(columns, _COLUMNS),
         "schemata": _batch(schemata, pa.schema({name: pa.string() for name in _SCHEMATA})),
     }
@@ -270,7 +270,7 @@ def register_information_schema(context: SessionContext, batches: Mapping[str, p
         context.deregister_table(NAME)
 
 
-def _scanned(table: Table, layout: ScanLayout, session: Session, before: ScannedTable | None) -> ScannedTable:
+def _scanned_table(table: Table, layout: ScanLayout, session: Session, before: ScannedTable | None) -> ScannedTable:
     """Return the table as the scan knows it, as it was when nothing about it has changed."""
     template = session.template(table.name)
     if before is not None and before.table is table and before.template is template:

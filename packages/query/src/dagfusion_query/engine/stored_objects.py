@@ -158,10 +158,10 @@ def diagnose(error: BaseException, scans: Sequence[Scan], stores: Stores) -> Que
     if is_no_room(text) or not any(word in text for word in _ABOUT_OBJECTS):
         return execution_error(error)
     files = [file for scan in scans for part in scan.parts for file in stored_objects(part)]
-    named = [file for file in files if file.path in text]
+    mentioned = [file for file in files if file.path in text]
     ask = partial(check, stores=stores, reads=failure_of(error) is StoreFailure.archived)
     with ThreadPoolExecutor(_CONCURRENCY) as pool:
-        found = [why for why in pool.map(ask, (named or files)[:MAX_FILES]) if why is not None]
+        found = [why for why in pool.map(ask, (mentioned or files)[:MAX_FILES]) if why is not None]
     unavailable = [why for why in found if isinstance(why, StoreUnavailableError)]
     return (unavailable or found or [execution_error(error)])[0]
 
@@ -233,8 +233,8 @@ def _compare_with_current(table: Table, then: pa.Table, now: pa.Table) -> None:
     at = pc.index_in(then["uri"], value_set=pa.chunked_array(now["uri"]).combine_chunks())
     if at.null_count == len(at):
         return
-    known = pc.is_valid(at)
-    then, later = then.filter(known), now.take(at.drop_null())
+    has_time = pc.is_valid(at)
+    then, later = then.filter(has_time), now.take(at.drop_null())
     is_later = pc.greater(later["event_id"], then["event_id"])
     for number in pc.indices_nonzero(is_later).to_pylist():
         old, new = then.slice(number, 1).to_pylist()[0], later.slice(number, 1).to_pylist()[0]

@@ -50,8 +50,8 @@ def long(value: int) -> bytes:
 
 def longs(values: Iterable[int]) -> list[bytes]:
     """Encode many ints or longs; equal ones are encoded once."""
-    known: dict[int, bytes] = {}
-    return [known.get(value) or known.setdefault(value, long(value)) for value in values]
+    encoded: dict[int, bytes] = {}
+    return [encoded.get(value) or encoded.setdefault(value, long(value)) for value in values]
 
 
 def data(value: bytes) -> bytes:
@@ -76,9 +76,9 @@ def container(
         is_plain: True to leave them as they are; else they are compressed with deflate.
     """
     codec = "null" if is_plain else "deflate"
-    said = {"avro.schema": json.dumps(schema, separators=(",", ":")), "avro.codec": codec, **metadata}
-    pairs = b"".join(data(key.encode()) + data(value.encode()) for key, value in said.items())
-    header = _MAGIC + long(len(said)) + pairs + END
+    keys = {"avro.schema": json.dumps(schema, separators=(",", ":")), "avro.codec": codec, **metadata}
+    pairs = b"".join(data(key.encode()) + data(value.encode()) for key, value in keys.items())
+    header = _MAGIC + long(len(keys)) + pairs + END
     blocks = [entries[at : at + _BLOCK] for at in range(0, len(entries), _BLOCK)]
     bodies = [(len(block), b"".join(block) if is_plain else _deflate(b"".join(block))) for block in blocks]
     # Avro wants sixteen bytes that are unlikely in the data. A random marker would give each service a file of its own.
@@ -186,20 +186,20 @@ def avro_values(values: pa.Array, kind: str) -> list[bytes]:
 
 def _as(values: pa.Array, kind: str) -> pa.Array:
     """Return values as the Arrow type that has Iceberg's bits."""
-    wanted = values.type if kind.startswith("fixed") else _ARROW[kind]
-    if values.type == wanted:
+    data_type = values.type if kind.startswith("fixed") else _ARROW[kind]
+    if values.type == data_type:
         return values
     try:
-        return values.cast(wanted)
+        return values.cast(data_type)
     except pa.ArrowInvalid:  # such as the year 300000 in seconds
-        return pa.array([_or_none(value, wanted) for value in values], wanted)
+        return pa.array([_or_none(value, data_type) for value in values], data_type)
 
 
-def _or_none(value: pa.Scalar, wanted: pa.DataType) -> pa.Scalar:
+def _or_none(value: pa.Scalar, data_type: pa.DataType) -> pa.Scalar:
     try:
-        return value.cast(wanted)
+        return value.cast(data_type)
     except pa.ArrowInvalid:
-        return pa.scalar(None, wanted)
+        return pa.scalar(None, data_type)
 
 
 def _integer(size: int) -> pa.DataType:

@@ -170,9 +170,9 @@ def _metrics(files: pa.Table, schema: IcebergSchema) -> list[bytes]:
         key = long(column.id)
         least, most, empty = pc.struct_field(statistics, at).flatten()
         counts = empty.to_pylist()
-        known = iter(longs(count for count in counts if count is not None))
+        encoded = iter(longs(count for count in counts if count is not None))
         values.append([b"" if count is None else key + row for count, row in zip(counts, rows, strict=True)])
-        nulls.append([b"" if count is None else key + next(known) for count in counts])
+        nulls.append([b"" if count is None else key + next(encoded) for count in counts])
         lower.append(_keyed(key, bounds(least, column.kind, lower=True)))
         upper.append(_keyed(key, bounds(most, column.kind, lower=False)))
     maps = [_maps(items, len(files)) for items in (values, nulls, lower, upper)]

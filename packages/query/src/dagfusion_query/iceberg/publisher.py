@@ -133,7 +133,7 @@ class NewerObjects:
 
 
 @dataclass
-class _Known:
+class _TableMetadata:
     """The last written state of a table.
 
     Attributes:
@@ -167,7 +167,7 @@ class Publisher:
         )
         self._pool = ThreadPoolExecutor(_WRITES, thread_name_prefix="dagfusion-iceberg")
         self._lock = threading.Lock()
-        self._known: dict[TableName, _Known] = {}
+        self._tables: dict[TableName, _TableMetadata] = {}
 
     def publish(self, table: Table, layouts: Sequence[Layout]) -> Published:
         """Return the metadata of a table, after everything it names is in the object store.
@@ -180,29 +180,29 @@ class Publisher:
             UnsupportedTypeError: Iceberg has none of the table's columns.
             StoreUnavailableError: The metadata cannot be written.
         """
-        known = self._known_of(table.name)
-        with known.lock:
-            if not known.recent or known.recent[-1].table is not table:
-                known.recent.append(self._written(known, table, iceberg_schema(table, layouts)))
-            return known.recent[-1]
+        entry = self._metadata_of(table.name)
+        with entry.lock:
+            if not entry.recent or entry.recent[-1].table is not table:
+                entry.recent.append(self._written(entry, table, iceberg_schema(table, layouts)))
+            return entry.recent[-1]
 
     def recent(self, name: TableName, snapshot_id: int) -> Published | None:
         """Return one of the last versions of a table that this service wrote; None if there is none of this id."""
-        known = self._known_of(name)
-        with known.lock:
-            return next((one for one in known.recent if one.snapshot_id == snapshot_id), None)
+        entry = self._metadata_of(name)
+        with entry.lock:
+            return next((one for one in entry.recent if one.snapshot_id == snapshot_id), None)
 
     def past(self, name: TableName, event_id: int, at_ms: int) -> PastState | None:
         """Return the state of a table as of an event of this time, if this service has written it.
 
         The time tells events apart that have one id, which SQLite gives again after a wipe.
         """
-        known = self._known_of(name)
-        with known.lock:
-            found = known.states.get(event_id)
+        entry = self._metadata_of(name)
+        with entry.lock:
+            found = entry.states.get(event_id)
             if found is None or found.written.version.at_ms != at_ms:
                 return None
-            known.states.move_to_end(event_id)
+            entry.states.move_to_end(event_id)
             return found
 
     def publish_past(self, past: Table, layouts: Sequence[Layout]) -> PastState | None:
@@ -215,15 +215,15 @@ class Publisher:
         Raises:
             StoreUnavailableError: The metadata cannot be written.
         """
-        known, schema = self._known_of(past.name), iceberg_schema(past, layouts)
+        entry, schema = self._metadata_of(past.name), iceberg_schema(past, layouts)
         if not schema.columns and not schema.partition:
             return None
-        with known.lock:
-            before = {**known.manifests, **known.past}
+        with entry.lock:
+            before = {**entry.manifests, **entry.past}
         manifests, written = self._write_snapshot(before, past, schema)
-        with known.lock:
-            known.past = manifests
-            return self._note(known, written, past)
+        with entry.lock:
+            entry.past = manifests
+            return self._note(entry, written, past)
 
     def with_older(self, current: Published, older: Sequence[WrittenSnapshot]) -> Published:
         """Return the metadata of a version that also has older snapshots.
@@ -262,25 +262,25 @@ class Publisher:
         """End the threads."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _known_of(self, name: TableName) -> _Known:
+    def _metadata_of(self, name: TableName) -> _TableMetadata:
         with self._lock:
-            return self._known.setdefault(name, _Known())
+            return self._tables.setdefault(name, _TableMetadata())
 
-    def _written(self, known: _Known, table: Table, schema: IcebergSchema) -> Published:
+    def _written(self, entry: _TableMetadata, table: Table, schema: IcebergSchema) -> Published:
         if not schema.columns and not schema.partition:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in schema.left_out.items())
             raise UnsupportedTypeError(f"table {table.name} has no column that Iceberg has a type for: {reasons}")
-        manifests, written = self._write_snapshot(known.manifests, table, schema)
+        manifests, written = self._write_snapshot(entry.manifests, table, schema)
         published = self._with_metadata(table, written)
-        known.manifests = manifests
-        self._note(known, written, table)
+        entry.manifests = manifests
+        self._note(entry, written, table)
         return published
 
-    def _note(self, known: _Known, written: WrittenSnapshot, table: Table) -> PastState:
-        state = known.states[written.version.sequence] = PastState(written, table.files.select(_NAMED))
-        known.states.move_to_end(written.version.sequence)
-        while len(known.states) > _SNAPSHOTS:
-            known.states.popitem(last=False)
+    def _note(self, entry: _TableMetadata, written: WrittenSnapshot, table: Table) -> PastState:
+        state = entry.states[written.version.sequence] = PastState(written, table.files.select(_NAMED))
+        entry.states.move_to_end(written.version.sequence)
+        while len(entry.states) > _SNAPSHOTS:
+            entry.states.popitem(last=False)
         return state
 
     def _write_snapshot(

@@ -240,9 +240,9 @@ def _merged(one: Names, other: Names) -> Names | None:
     found = {field["names"][0]: field for field in one}
     for field in other:
         (name,) = field["names"]
-        known = found.get(name, field)
-        inside = _merged(known.get("fields", ()), field.get("fields", ()))
-        if known["field-id"] != field["field-id"] or inside is None:
+        earlier = found.get(name, field)
+        inside = _merged(earlier.get("fields", ()), field.get("fields", ()))
+        if earlier["field-id"] != field["field-id"] or inside is None:
             return None
         found[name] = {**field, "fields": inside} if inside else field
     return list(found.values())

@@ -132,7 +132,7 @@ class _Aggregate:
 
     name: str
     over_files: Expr
-    known: Expr
+    is_known: Expr
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def _aggregate(encoded: bytes, name: str, pruner: Pruner) -> _Aggregate | None:
 def _of_column(function: str, column: str, name: str, pruner: Pruner, count: _Aggregate) -> _Aggregate | None:
     if column in pruner.partition:
         value = Expr.column(quoted(column))
-        return count if function == "count" else _Aggregate(name, getattr(f, function)(value), count.known)
+        return count if function == "count" else _Aggregate(name, getattr(f, function)(value), count.is_known)
     number = pruner.statistics.get(column)
     if number is None:
         return None
@@ -179,8 +179,8 @@ def _of_column(function: str, column: str, name: str, pruner: Pruner, count: _Ag
     if function == "count":
         return _Aggregate(name, f.coalesce(f.sum(Expr.column(ROWS) - nulls), lit(0)), nulls.is_not_null())
     bound = Expr.column(f"{MIN if function == 'min' else MAX}{number}")
-    known = bound.is_not_null() | (nulls.is_not_null() & (nulls == Expr.column(ROWS)))
-    return _Aggregate(name, getattr(f, function)(bound), known)
+    is_known = bound.is_not_null() | (nulls.is_not_null() & (nulls == Expr.column(ROWS)))
+    return _Aggregate(name, getattr(f, function)(bound), is_known)
 
 
 def _call(encoded: bytes) -> tuple[str, bytes] | None:
@@ -193,12 +193,12 @@ def _call(encoded: bytes) -> tuple[str, bytes] | None:
 
 
 def _rows(frame: DataFrame, groups: list[Expr], aggregates: list[_Aggregate]) -> pa.Table | None:
-    known = lit(True)  # noqa: FBT003  # a literal
+    is_known = lit(True)  # noqa: FBT003  # a literal
     for column in aggregates:
-        known = known & column.known
+        is_known = is_known & column.is_known
     over_files = [column.over_files.alias(f"a{i}") for i, column in enumerate(aggregates)]
-    named = [expr.alias(f"g{i}") for i, expr in enumerate(groups)]
-    answered = frame.aggregate(named, [*over_files, f.bool_and(f.coalesce(known, lit(False))).alias(_KNOWN)])  # noqa: FBT003
+    group_columns = [expr.alias(f"g{i}") for i, expr in enumerate(groups)]
+    answered = frame.aggregate(group_columns, [*over_files, f.bool_and(f.coalesce(is_known, lit(False))).alias(_KNOWN)])  # noqa: FBT003
     table = answered.limit(MAX_ROWS + 1).to_arrow_table()
     if not 0 < table.num_rows <= MAX_ROWS or False in table[_KNOWN].to_pylist():
         return None

@@ -169,9 +169,9 @@ class _Joins:
 
     def _union(self, body: bytes) -> _Planned:
         inputs = [self.planned(node, is_free=False) for node in children(body, UnionNode.INPUTS)]
-        known = [one.rows.left for one in inputs if one.rows is not None]
+        estimates = [one.rows.left for one in inputs if one.rows is not None]
         node = message(LogicalPlanNode.UNION, _with(body, {UnionNode.INPUTS: [one.node for one in inputs]}))
-        return _Planned(node, _Rows(sum(known)) if len(known) == len(inputs) else None)
+        return _Planned(node, _Rows(sum(estimates)) if len(estimates) == len(inputs) else None)
 
 
 def _passed(kind: int, body: bytes, rows: _Rows) -> _Rows:
@@ -189,8 +189,8 @@ def _joined(kind: int, left: _Rows, right: _Rows, *, is_equal: bool) -> _Rows:
     if not is_equal:
         return _Rows(left.base * right.base, left.share * right.share)
     inner = _Rows(max(left.base, right.base), left.share * right.share)
-    kept = [rows for rows, kinds in ((left, (_LEFT, _FULL)), (right, (_RIGHT, _FULL))) if kind in kinds]
-    return max([inner, *kept], key=lambda rows: rows.left)
+    outer = [rows for rows, kinds in ((left, (_LEFT, _FULL)), (right, (_RIGHT, _FULL))) if kind in kinds]
+    return max([inner, *outer], key=lambda rows: rows.left)
 
 
 def _mirrored(body: bytes, kind: int) -> bytes:

@@ -72,7 +72,7 @@ class LargeObjects:
         self._sizes: Numbers = np.bincount(self._of_file[self._of_file >= 0], minlength=len(self._rows))
 
     @property
-    def held(self) -> Flags:
+    def replaced(self) -> Flags:
         """One boolean for each row of `table.files`: True if a row group replaces the file."""
         return self._of_file >= 0
 
@@ -92,11 +92,11 @@ class LargeObjects:
 
     def _read(self, files: Numbers) -> LargeRead | None:
         groups = self._of_file[files]
-        taken = self._worthwhile(np.bincount(groups[groups >= 0], minlength=len(self._sizes)) == self._sizes)
-        if not taken.any():
+        chosen = self._worthwhile(np.bincount(groups[groups >= 0], minlength=len(self._sizes)) == self._sizes)
+        if not chosen.any():
             return None
-        is_read = (groups >= 0) & taken[groups]
-        return self._runs(np.flatnonzero(taken), files[is_read], groups[is_read], files[~is_read])
+        is_read = (groups >= 0) & chosen[groups]
+        return self._runs(np.flatnonzero(chosen), files[is_read], groups[is_read], files[~is_read])
 
     def _worthwhile(self, whole: Flags) -> Flags:
         """Return those of the row groups whose object takes fewer requests than the files that they stand for."""
@@ -106,15 +106,15 @@ class LargeObjects:
         worth: Flags = whole & (files > groups + FOOTER_REQUESTS)[self._object]
         return worth
 
-    def _runs(self, taken: Numbers, files: Numbers, groups: Numbers, rest: Numbers) -> LargeRead:
+    def _runs(self, chosen: Numbers, files: Numbers, groups: Numbers, rest: Numbers) -> LargeRead:
         """Join row groups that follow one another in an object, but leave runs enough to be read side by side.
 
         A run is read as a range of the file, so no other row group may be between two of it.
         """
         uris, offsets, sizes = self._uris, self._offsets, self._bytes
-        most = max(LEAST_RUN_BYTES, min(RUN_BYTES, int(sizes[taken].sum()) // RUNS))
+        most = max(LEAST_RUN_BYTES, min(RUN_BYTES, int(sizes[chosen].sum()) // RUNS))
         runs: list[list[int]] = []
-        for number in taken.tolist():
+        for number in chosen.tolist():
             last = runs[-1] if runs else None
             if last is not None and self._follows(last[1], number) and sizes[last[0] : number + 1].sum() <= most:
                 last[1] = number
@@ -196,8 +196,8 @@ def _current(table: Table) -> tuple[Numbers, pa.Table, Numbers]:
     is_whole &= (times & (TIMES - 1)) == np.asarray(rows["times"])
     counts = is_whole[group]
     of_file[file[counts]] = group[counts]  # row groups come in the order of their events: the last one stays
-    held = np.bincount(of_file[of_file >= 0], minlength=len(rows))
-    usable = is_whole & (held == lengths) & (lengths > 0)
+    counted = np.bincount(of_file[of_file >= 0], minlength=len(rows))
+    usable = is_whole & (counted == lengths) & (lengths > 0)
     number = np.where(usable, np.cumsum(usable) - 1, -1)
     of_file = np.where(of_file >= 0, number[of_file], -1)
     places = np.flatnonzero(usable)
@@ -261,17 +261,17 @@ _gains: WeakKeyDictionary[Table, ConsolidationGain] = WeakKeyDictionary()
 
 def consolidation_gain(table: Table) -> ConsolidationGain:
     """Return the consolidation of a table, from the catalog alone."""
-    if (known := _gains.get(table)) is None:
-        known = _gains[table] = _compute(table)
-    return known
+    if (gain := _gains.get(table)) is None:
+        gain = _gains[table] = _compute(table)
+    return gain
 
 
 def _compute(table: Table) -> ConsolidationGain:
     # Large objects are neither read nor written where a view stands before the scan, or where nothing is partitioned.
     if not table.partition_schema.names or scan_layout(table).is_hidden:
         return ConsolidationGain()
-    held = LargeObjects(table).held
+    is_replaced = LargeObjects(table).replaced
     sizes = np.asarray(table.files["size_bytes"])
     has_version = np.asarray(pc.is_valid(table.files["etag"]).combine_chunks())
-    rest = sizes[~held & has_version]
-    return ConsolidationGain(int(held.sum()), len(rest) > MANY_FILES and float(rest.mean()) < SMALL_BYTES)
+    rest = sizes[~is_replaced & has_version]
+    return ConsolidationGain(int(is_replaced.sum()), len(rest) > MANY_FILES and float(rest.mean()) < SMALL_BYTES)

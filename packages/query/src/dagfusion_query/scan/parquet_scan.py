@@ -190,7 +190,7 @@ class ParquetScan:
             off |= {ParquetOptions.ENABLE_PAGE_INDEX, ParquetOptions.PRUNING}
             node = _without(node, {ParquetScanExecNode.PREDICATE})
         node = (
-            _replace(node, ParquetScanExecNode.PARQUET_OPTIONS, lambda given: _switched_off(given, off))
+            _replace(node, ParquetScanExecNode.PARQUET_OPTIONS, lambda options: _switched_off(options, off))
             if off
             else node
         )
@@ -240,13 +240,13 @@ def _unknown(statistics: bytes) -> bytes:
     absent = uint(Precision.INFO, Precision.ABSENT) + message(Precision.VALUE, b"")
     column = b"".join(message(number, absent) for number in ColumnStats.ALL)
     count = len(children(statistics, Statistics.COLUMN_STATS))
-    known = (Statistics.NUM_ROWS, Statistics.TOTAL_BYTE_SIZE)
-    return b"".join(message(number, absent) for number in known) + message(Statistics.COLUMN_STATS, column) * count
+    numbers = (Statistics.NUM_ROWS, Statistics.TOTAL_BYTE_SIZE)
+    return b"".join(message(number, absent) for number in numbers) + message(Statistics.COLUMN_STATS, column) * count
 
 
 def _switched_off(options: bytes, numbers: Collection[int]) -> bytes:
     """Return options with these switched off, whose default in the encoding is off."""
-    return _replace(options, TableParquetOptions.GLOBAL, lambda given: _without(given, numbers))
+    return _replace(options, TableParquetOptions.GLOBAL, lambda global_options: _without(global_options, numbers))
 
 
 def _without(node: bytes, numbers: Collection[int]) -> bytes:

@@ -74,11 +74,11 @@ class Pruner:
         """
         decided = [is_over(expr, self.partition) for expr in filters]
         predicates = [may_match(expr, self.partition, self.statistics) for expr in filters]
-        known = [predicate for predicate in predicates if predicate is not None]
-        if not known:
+        decidable = [predicate for predicate in predicates if predicate is not None]
+        if not decidable:
             return Pruned(None, decided)
         frame = self.frame(relation)
-        for predicate in known:
+        for predicate in decidable:
             frame = frame.filter(predicate)
         batches = frame.select(Expr.column(_FILE)).collect()
         return Pruned(pa.concat_arrays([pa.array([], pa.int64()), *(batch.column(0) for batch in batches)]), decided)
@@ -250,8 +250,8 @@ def _has_values(number: int) -> Expr:
     return _unknown_or(nulls, nulls < Expr.column(ROWS))
 
 
-def _unknown_or(known: Expr, keep: Expr) -> Expr:
-    return known.is_null() | keep
+def _unknown_or(is_known: Expr, keep: Expr) -> Expr:
+    return is_known.is_null() | keep
 
 
 def _any(options: list[Expr]) -> Expr:

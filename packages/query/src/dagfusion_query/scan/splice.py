@@ -103,9 +103,9 @@ def splice(
     slots: list[_Slot] = []
     answered: list[Scan] = []
     is_join = "Join" in text
-    for scanned in tables:
-        logical = answer_aggregates(logical, scanned, answered, context)
-        logical = _point_at_witnesses(logical, scanned, slots, context, breadth, is_join=is_join)
+    for scan_table in tables:
+        logical = answer_aggregates(logical, scan_table, answered, context)
+        logical = _point_at_witnesses(logical, scan_table, slots, context, breadth, is_join=is_join)
     misplaced = may_misplace_filters(optimized, text, context)
     if is_join:
         logical = small_side_first(logical, _rows_of(slots), result_columns(optimized))
@@ -123,18 +123,18 @@ def splice(
     is_lazy = any(slot.scan.count > MANY for slot in slots) and bool(_LIMITED.search(physical.display_indent()))
     reads: list[_Read] = []
     for slot in slots:
-        wanted = slot if slot.scan.table.name in avoid else slot.with_large()
-        reads.append(_put_files(encoded, wanted, breadth, policy, is_lazy=is_lazy, misplaced=misplaced))
+        reading = slot if slot.scan.table.name in avoid else slot.with_large()
+        reads.append(_put_files(encoded, reading, breadth, policy, is_lazy=is_lazy, misplaced=misplaced))
         encoded = reads[-1].physical
-    _check(encoded, [scanned.template for scanned in tables])
-    every = {scanned.table.name for scanned in tables}
+    _check(encoded, [scan_table.template for scan_table in tables])
+    every = {scan_table.table.name for scan_table in tables}
     without_large = partial(splice, optimized, context, tables, breadth, policy, avoid=every, counting=counting)
     return Spliced(
         message(PhysicalPlanNode.MERGE, message(CoalescePartitionsExecNode.INPUT, encoded)) if merged else encoded,
         [*answered, *(read.scan for read in reads)],
         [copied for read in reads for copied in read.copied],
         [scan for read in reads for scan in read.in_place],
-        frozenset((s.scan.table.environment, s.scanned.store) for s in slots if s.scan.count and s.scanned.store),
+        frozenset((s.scan.table.environment, s.scan_table.store) for s in slots if s.scan.count and s.scan_table.store),
         lambda: splice(optimized, context, tables, breadth, avoid=avoid, counting=counting),
         without_large if any(read.scan.large for read in reads) else None,
     )
@@ -161,7 +161,7 @@ class _Slot:
         is_small: Whether it is an input of a join that may be read as a whole.
     """
 
-    scanned: ScannedTable
+    scan_table: ScannedTable
     scan: Scan
     folder: str
     node: bytes
@@ -175,7 +175,7 @@ class _Slot:
     def with_large(self) -> "_Slot":
         """Return the slot of a scan that reads large objects where that takes fewer requests."""
         # What stands for which file is found out once a generation, and a query of one partition need not wait for it.
-        large = self.scanned.large if self.scan.count > FOOTER_REQUESTS else None
+        large = self.scan_table.large if self.scan.count > FOOTER_REQUESTS else None
         read = None if large is None else large.read(self.scan.files)
         return self if read is None else replace(self, scan=replace(self.scan, large=read))
 
@@ -229,9 +229,9 @@ def _same_files(one: Scan, other: Scan) -> bool:
     return one.table is other.table and (one.files is other.files or one.kept["uri"].equals(other.kept["uri"]))
 
 
-def answer_aggregates(logical: bytes, scanned: ScannedTable, answered: list[Scan], context: SessionContext) -> bytes:
+def answer_aggregates(logical: bytes, scan_table: ScannedTable, answered: list[Scan], context: SessionContext) -> bytes:
     """Replace the aggregates over scans of a table whose rows the catalog knows."""
-    home = folder_url(scanned.template.home).encode()
+    home = folder_url(scan_table.template.home).encode()
     if home not in logical:
         return logical
 
@@ -240,11 +240,11 @@ def answer_aggregates(logical: bytes, scanned: ScannedTable, answered: list[Scan
         if found is None or home not in children(found.scan, ListingTableScanNode.PATHS):
             return None
         filters = [Expr.from_bytes(data, context) for data in children(found.scan, ListingTableScanNode.FILTERS)]
-        mention = _mention(found.scan, scanned)
+        mention = _mention(found.scan, scan_table)
         rows = answer(found, filters, mention, context)
         if rows is not None:
-            decided = [Filter(expr, mention.relation, decided=True, pruner=scanned.pruner) for expr in filters]
-            answered.append(Scan(scanned.table, pa.array([], pa.int64()), decided, answered=True))
+            decided = [Filter(expr, mention.relation, decided=True, pruner=scan_table.pruner) for expr in filters]
+            answered.append(Scan(scan_table.table, pa.array([], pa.int64()), decided, answered=True))
         return rows
 
     return rewrite(logical, home, change)
@@ -252,7 +252,7 @@ def answer_aggregates(logical: bytes, scanned: ScannedTable, answered: list[Scan
 
 def _point_at_witnesses(
     logical: bytes,
-    scanned: ScannedTable,
+    scan_table: ScannedTable,
     slots: list[_Slot],
     context: SessionContext,
     breadth: Breadth,
@@ -260,7 +260,7 @@ def _point_at_witnesses(
     is_join: bool,
 ) -> bytes:
     """Point each scan at a template folder of its own, and drop the filters that the catalog decided."""
-    home = folder_url(scanned.template.home).encode()
+    home = folder_url(scan_table.template.home).encode()
     if home not in logical:
         return logical
 
@@ -269,9 +269,9 @@ def _point_at_witnesses(
             return None
         encoded = children(scan_node, ListingTableScanNode.FILTERS)
         filters = [Expr.from_bytes(data, context) for data in encoded]
-        scan = prune_scan(scanned, filters, _mention(scan_node, scanned).relation)
+        scan = prune_scan(scan_table, filters, _mention(scan_node, scan_table).relation)
         is_small = is_join and scan.rows <= SMALL_ROWS
-        folder = scanned.template.path(len(slots), breadth.planned(scan.count), is_small=is_small)
+        folder = scan_table.template.path(len(slots), breadth.planned(scan.count), is_small=is_small)
         undecided = [data for data, applied in zip(encoded, scan.filters, strict=True) if not applied.decided]
         rest = b"".join(
             field.raw
@@ -280,7 +280,7 @@ def _point_at_witnesses(
         )
         slots.append(
             _Slot(
-                scanned,
+                scan_table,
                 scan,
                 folder,
                 node := b"".join(message(ListingTableScanNode.FILTERS, f) for f in undecided) + rest,
@@ -296,10 +296,10 @@ def _put_files(
     physical: bytes, slot: _Slot, breadth: Breadth, policy: CopyPolicy | None, *, is_lazy: bool, misplaced: bool
 ) -> _Read:
     """Replace the witnesses of one scan by its files."""
-    scan, scanned = slot.scan, slot.scanned
+    scan, scan_table = slot.scan, slot.scan_table
     if slot.witness not in physical:  # optimized away, or merged with an equal scan
         return _Read(physical, scan, [], [scan] if scan.count else [])
-    if (store := scanned.store) is None:
+    if (store := scan_table.store) is None:
         raise NotSpliceable(f"the files of {scan.table.name} are in several stores")
     parts: list[FilesToRead] = []
 
@@ -308,8 +308,8 @@ def _put_files(
         scan = node.limited(scan if node.limit is None else replace(scan, large=None))
         node = node.unfiltered() if misplaced else node
         # A limit, or a join's filter on a partition column, may leave most files unopened.
-        skips = scan.count > MANY and (is_lazy or node.names(scanned.layout.partition_schema.names))
-        parts = list(_parts(scan, scanned, store, None if skips else policy))
+        skips = scan.count > MANY and (is_lazy or node.names(scan_table.layout.partition_schema.names))
+        parts = list(_parts(scan, scan_table, store, None if skips else policy))
         return node.over_all(scan, parts, breadth)
 
     encoded = rewrite_scan(physical, slot.witness, put)
@@ -317,14 +317,14 @@ def _put_files(
     return _Read(encoded, scan, [part.copied for part in parts if part.copied is not None], in_place)
 
 
-def _parts(scan: Scan, scanned: ScannedTable, store: str, policy: CopyPolicy | None) -> Iterator[FilesToRead]:
+def _parts(scan: Scan, scan_table: ScannedTable, store: str, policy: CopyPolicy | None) -> Iterator[FilesToRead]:
     """Yield the files of each part of a scan."""
     for part in scan.parts:
         sizes = part.kept["size_bytes"]
         largest = pc.max(sizes).as_py()
         if not part.is_large or scan.large is None:
-            copied = None if policy is None else policy.copied(part, scanned.files["entry"])
-            entries = part.of(scanned.files.select(["entry"]))["entry"]
+            copied = None if policy is None else policy.copied(part, scan_table.files["entry"])
+            entries = part.of(scan_table.files.select(["entry"]))["entry"]
             yield FilesToRead(entries, sizes, largest, store, copied)
         else:
             copied = None if policy is None else policy.copied_large(scan.large)
@@ -340,6 +340,6 @@ def _check(physical: bytes, templates: Sequence[Template]) -> None:
             raise NotSpliceable(f"a scan still points at the template {template.folder}")
 
 
-def _mention(scan_node: bytes, scanned: ScannedTable) -> Mention:
+def _mention(scan_node: bytes, scan_table: ScannedTable) -> Mention:
     (reference,) = children(scan_node, ListingTableScanNode.TABLE_NAME)
-    return Mention(reference, scanned.pruner)
+    return Mention(reference, scan_table.pruner)

@@ -129,21 +129,21 @@ def stage(
     """
     logical = encoded_plan(optimized)
     answered: list[Scan] = []
-    for scanned in tables:
-        logical = answer_aggregates(logical, scanned, answered, context)
+    for scan_table in tables:
+        logical = answer_aggregates(logical, scan_table, answered, context)
     logical = _replannable(logical, optimized, context)
     plan = partial(splice, context=context, breadth=breadth, policy=policy, avoid=avoid)
     stages: list[Stage] = []
-    for scanned in tables:
-        home = folder_url(scanned.template.home).encode()
+    for scan_table in tables:
+        home = folder_url(scan_table.template.home).encode()
         if home not in logical:
             continue
 
-        def change(node: bytes, scanned: ScannedTable = scanned, home: bytes = home) -> bytes | None:
+        def change(node: bytes, scan_table: ScannedTable = scan_table, home: bytes = home) -> bytes | None:
             if home not in children(node, ListingTableScanNode.PATHS):
                 return None
             marker = f"file:///staged/{len(stages)}/".encode()
-            stages.append(_stage(marker, node, scanned, context, plan))
+            stages.append(_stage(marker, node, scan_table, context, plan))
             return _with_paths(node, marker)
 
         logical = rewrite(logical, home, change)
@@ -165,8 +165,8 @@ def _replannable(logical: bytes, optimized: LogicalPlan, context: SessionContext
 def names_a_table(plan: LogicalPlan, tables: Sequence[ScannedTable]) -> bool:
     """Return True if a plan scans one of these tables."""
     heads = tuple(
-        f"TableScan: {catalog}{scanned.layout.name}{end}"
-        for scanned in tables
+        f"TableScan: {catalog}{scan_table.layout.name}{end}"
+        for scan_table in tables
         for catalog in ("", "datafusion.")
         for end in (" ", ",", "\n")
     )
@@ -174,45 +174,45 @@ def names_a_table(plan: LogicalPlan, tables: Sequence[ScannedTable]) -> bool:
 
 
 def _stage(
-    marker: bytes, node: bytes, scanned: ScannedTable, context: SessionContext, plan: Callable[..., Spliced]
+    marker: bytes, node: bytes, scan_table: ScannedTable, context: SessionContext, plan: Callable[..., Spliced]
 ) -> Stage:
     filters = [Expr.from_bytes(data, context) for data in children(node, ListingTableScanNode.FILTERS)]
     leaf = LogicalPlan.from_bytes(
-        context, message(LogicalPlanNode.LISTING_SCAN, _projecting(node, _columns(node, filters, scanned)))
+        context, message(LogicalPlanNode.LISTING_SCAN, _projecting(node, _columns(node, filters, scan_table)))
     )
     frame = context.create_dataframe_from_logical_plan(leaf)
     for expr in filters:
         frame = frame.filter(expr)
     optimized = frame.optimized_logical_plan()
-    reads = [plan(optimized, tables=[part]) for part in _by_store(scanned)]
-    return Stage(marker, context.create_dataframe_from_logical_plan(optimized).schema(), reads, scanned.table)
+    reads = [plan(optimized, tables=[part]) for part in _by_store(scan_table)]
+    return Stage(marker, context.create_dataframe_from_logical_plan(optimized).schema(), reads, scan_table.table)
 
 
-def _columns(node: bytes, filters: Sequence[Expr], scanned: ScannedTable) -> Sequence[str]:
+def _columns(node: bytes, filters: Sequence[Expr], scan_table: ScannedTable) -> Sequence[str]:
     """Return the columns that a mention needs, in the table's order; one at least, whose rows can be counted."""
-    every = [*scanned.layout.partition_schema.names, *scanned.table.file_schema.names]
-    named = {
+    every = [*scan_table.layout.partition_schema.names, *scan_table.table.file_schema.names]
+    projected = {
         name.decode()
         for columns in children(node, ListingTableScanNode.PROJECTION)
         for name in children(columns, ProjectionColumns.COLUMNS)
     }
     try:
-        needed = named.union(*(column_names(expr) for expr in filters))
+        needed = projected.union(*(column_names(expr) for expr in filters))
     except ValueError:  # a filter that cannot be looked into
         return every
     return [name for name in every if name in needed] or every[:1]
 
 
-def _by_store(scanned: ScannedTable) -> Iterator[ScannedTable]:
+def _by_store(scan_table: ScannedTable) -> Iterator[ScannedTable]:
     """Split a table by the stores that its files are in: a scan reads from one."""
-    if scanned.store is not None or not len(scanned.table.files):
-        yield scanned
+    if scan_table.store is not None or not len(scan_table.table.files):
+        yield scan_table
         return
-    uris = scanned.table.files["uri"].to_pylist()
+    uris = scan_table.table.files["uri"].to_pylist()
     stores = pa.array([store_url(uri) for uri in uris])
     for store in stores.unique():
-        files = scanned.table.files.filter(pc.equal(stores, store))
-        yield ScannedTable(replace(scanned.table, files=files), scanned.layout, scanned.template)
+        files = scan_table.table.files.filter(pc.equal(stores, store))
+        yield ScannedTable(replace(scan_table.table, files=files), scan_table.layout, scan_table.template)
 
 
 def _projecting(node: bytes, columns: Sequence[str]) -> bytes:

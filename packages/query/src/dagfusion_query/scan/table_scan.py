@@ -151,9 +151,11 @@ class Scan:
         if self.large is None:
             return uris
         names = self.large.table.files["uri"].to_pylist()
-        held = dict(zip(self.large.files.to_pylist(), self.large.holders.tolist(), strict=True))
+        holder_of = dict(zip(self.large.files.to_pylist(), self.large.holders.tolist(), strict=True))
         numbers = range(self.count) if self.files is None else self.files.to_pylist()
-        return [names[held[number]] if number in held else uri for number, uri in zip(numbers, uris, strict=True)]
+        return [
+            names[holder_of[number]] if number in holder_of else uri for number, uri in zip(numbers, uris, strict=True)
+        ]
 
     @property
     def bytes(self) -> int:
@@ -212,10 +214,10 @@ def may_hold_nan(scan: Scan) -> Iterator[str]:
     floats = [field.name for field in scan.table.file_schema if _has_floats(field.type)]
     if not floats:
         return
-    kept = scan.of(scan.table.files.select(["rows", "stats"]))
-    known = {field.name: column for field, column in zip(kept["stats"].type, kept["stats"].flatten(), strict=True)}
+    read = scan.of(scan.table.files.select(["rows", "stats"]))
+    stats_of = {field.name: column for field, column in zip(read["stats"].type, read["stats"].flatten(), strict=True)}
     for name in floats:
-        if name not in known or not _is_bounded(known[name], kept["rows"]):
+        if name not in stats_of or not _is_bounded(stats_of[name], read["rows"]):
             yield name
 
 

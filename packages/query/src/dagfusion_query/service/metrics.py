@@ -192,9 +192,9 @@ class CloudWatch:
 
     def _lines_of_times(self) -> Iterator[str]:
         for name, times in self._times.items():
-            values, given = iter(list(times)), _VALUES
+            values, most = iter(list(times)), _VALUES
             times.clear()
-            while chunk := list(itertools.islice(values, given)):
+            while chunk := list(itertools.islice(values, most)):
                 yield self._line((), {name: chunk}, [[]])
 
     def _line(

@@ -64,7 +64,7 @@ class QueryHistory:
         self._path, self._most, self._most_bytes = folder / FILE_NAME, most, most_bytes
         self._put_bytes = self._taken_bytes = 0  # of texts, by the threads that `record` and that write
         self._waiting: queue.Queue[tuple[QueryInfo, str] | None] = queue.Queue(_WAITING)
-        self._said: dict[str, str] = {}  # the trouble that was logged last, of reading and of writing
+        self._logged_trouble: dict[str, str] = {}  # the trouble that was logged last, of reading and of writing
         self._thread: threading.Thread | None = None
         if not most:
             with self._troubles("write"):
@@ -167,7 +167,7 @@ class QueryHistory:
                 self._warn("write", f"{error}; the file is put aside as {_DAMAGED}")
                 self._path.replace(self._path.with_name(_DAMAGED))
                 self._insert(rows)
-            self._said.pop("write", None)
+            self._logged_trouble.pop("write", None)
 
     def _insert(self, rows: Sequence[Row]) -> None:
         self._path.touch(_OWNER_ONLY)
@@ -202,8 +202,8 @@ class QueryHistory:
             self._warn(work, str(error))
 
     def _warn(self, work: str, trouble: str) -> None:
-        if trouble != self._said.get(work):
-            self._said[work] = trouble
+        if trouble != self._logged_trouble.get(work):
+            self._logged_trouble[work] = trouble
             _log.warning("queries are missing in the history %s: %s", self._path, trouble)
 
 
@@ -241,8 +241,8 @@ def _rows(queries: Iterable[tuple[QueryInfo, str]]) -> list[Row]:
 
 def _row(info: QueryInfo, owner: str) -> Row:
     """Return a query's row; the scans, of which there may be many, are left out."""
-    kept = replace(info, stats=replace(info.stats, scans=()))
-    return info.id, owner, _microseconds(info.ended_at or info.submitted_at), codec.encode(kept)
+    stored = replace(info, stats=replace(info.stats, scans=()))
+    return info.id, owner, _microseconds(info.ended_at or info.submitted_at), codec.encode(stored)
 
 
 def _microseconds(moment: datetime) -> int:

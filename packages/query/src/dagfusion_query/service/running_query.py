@@ -331,11 +331,11 @@ class ActiveQuery:
             self._past.close()
         now = time.perf_counter()
         self._entry.update_stats(total_s=now - self._arrived)
-        state, said = State.finished, None
+        state, failure = State.finished, None
         if error is not None:
             state = State.cancelled if isinstance(error, QueryCancelledError) else State.failed
-            said = Failure.of(error)
-        self._entry.update(state=state, error=said)
+            failure = Failure.of(error)
+        self._entry.update(state=state, error=failure)
         try:
             self._trace()
             is_answer = self._mode is Mode.run  # what only plans is kept when it failed

@@ -135,8 +135,8 @@ class Service:
         Raises:
             QueryError: As `run`.
         """
-        if (known := self.described(query, caller)) is not None:
-            return known
+        if (description := self.described(query, caller)) is not None:
+            return description
         key = self._described.key(query, caller)
         schema = (await self.run(query, caller, Mode.describe)).schema
         if key == self._described.key(query, caller):  # else the catalog has changed, and the worker may have seen that
@@ -203,10 +203,10 @@ class Service:
             TooBusyError: The history does not answer in time.
         """
         recorded = await self._recorded(lambda: self._history.infos(_history_of(caller), limit, before))
-        known = self._registry.infos(caller)
-        running = [info for info in known if info.ended_at is None and before is None]
+        registered = self._registry.infos(caller)
+        running = [info for info in registered if info.ended_at is None and before is None]
         ended = {info.id: info for info in recorded}
-        ended |= {info.id: info for info in known if _ended_before(info, before)}
+        ended |= {info.id: info for info in registered if _ended_before(info, before)}
         return running + page(sorted(ended.values(), key=_end, reverse=True), limit)
 
     def recheck(self, check: Callable[[Caller], None]) -> None:

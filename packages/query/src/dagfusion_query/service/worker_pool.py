@@ -229,16 +229,16 @@ class Pool:
 
     def _ended(self, worker: Handle) -> None:
         """Replace a worker that is no more."""
-        said, reason = worker.process.log().strip(), worker.end_reason  # before its log is closed
+        log, reason = worker.process.log().strip(), worker.end_reason  # before its log is closed
         self._forget(worker)
         if self._closing:
             return
         how = worker.life.kill_reason or exit_text(worker.life.exit_code)
         if worker.life.was_ready:
             self.restarts[reason] += 1
-            _log.warning("worker %d has ended (%s) and is replaced: %s", worker.process.pid, how, said or "no output")
+            _log.warning("worker %d has ended (%s) and is replaced: %s", worker.process.pid, how, log or "no output")
         else:
-            self._failed(f"{how}: {said[-300:]}", is_no_room=says_no_room(said))
+            self._failed(f"{how}: {log[-300:]}", is_no_room=says_no_room(log))
         self._spawn(self._retry_s())
 
     async def _watch(self) -> None:

@@ -50,8 +50,8 @@ class WorkerProcess:
             opened.pop_all()  # all of it lives as long as the process
         self.exited: asyncio.Future[int] = self._loop.create_future()
         self._last_phase = Phase.idle
-        self._held = os.open(self._scratch, os.O_RDONLY)
-        fcntl.flock(self._held, fcntl.LOCK_SH)  # so that what clears old temporary files (systemd) leaves it alone
+        self._lock_file = os.open(self._scratch, os.O_RDONLY)
+        fcntl.flock(self._lock_file, fcntl.LOCK_SH)  # so that what clears old temporary files (systemd) leaves it alone
         self._socket, theirs = socket.socketpair()
         with theirs:
             for end in (self._socket, theirs):
@@ -202,7 +202,7 @@ class WorkerProcess:
 
     def _clear(self) -> None:
         shutil.rmtree(self._scratch, ignore_errors=True)
-        os.close(self._held)
+        os.close(self._lock_file)
 
 
 def exit_text(code: int | None) -> str:
@@ -244,7 +244,7 @@ def _environment(variables: Mapping[str, str], secrets: Collection[str]) -> dict
 
     A statement whose join does not yield would otherwise starve what else the engine has to do.
     """
-    named = {k: v for k, v in variables.items() if k not in _SECRET and not k.startswith(_PRIVATE)}
-    kept = {k: v for k, v in named.items() if v not in secrets}
+    allowed = {k: v for k, v in variables.items() if k not in _SECRET and not k.startswith(_PRIVATE)}
+    passed = {k: v for k, v in allowed.items() if v not in secrets}
     threads = max(4, 2 * (os.cpu_count() or 1))
-    return {**kept, "TOKIO_WORKER_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
+    return {**passed, "TOKIO_WORKER_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}

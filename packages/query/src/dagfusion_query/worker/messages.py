@@ -147,10 +147,10 @@ class Decoder:
         if head + body > LONGEST:
             raise ProtocolError(f"a {kind.name} message says that it has {head + body} bytes")
         start = self._start + HEADER.size
-        came = min(self._end - start, head + body)
+        received = min(self._end - start, head + body)
         self._content = memoryview(bytearray(head + body))
-        self._content[:came] = self._received[start : start + came]
-        self._header, self._filled, self._start = (kind, head), came, start + came
+        self._content[:received] = self._received[start : start + received]
+        self._header, self._filled, self._start = (kind, head), received, start + received
         return True
 
 

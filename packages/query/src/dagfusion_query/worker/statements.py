@@ -188,9 +188,9 @@ class StatementRun:
                     send(planned, encode(Kind.end, End(explanation=document)))
                 case Mode.run:
                     began = time.perf_counter()
-                    kept = self._statement.result_cache
+                    result_cache = self._statement.result_cache
                     batches: Batches = (
-                        self._engine.run(prepared, result_cache=kept, cancelled=self._cancelled)
+                        self._engine.run(prepared, result_cache=result_cache, cancelled=self._cancelled)
                         if plans is None
                         else Finished(plans)
                     )

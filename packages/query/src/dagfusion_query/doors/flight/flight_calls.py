@@ -261,15 +261,15 @@ def failure(error: BaseException, context: Any = None) -> Exception:
         error: Anything that went wrong. What is no QueryError is logged with an id, and the client gets the id only.
         context: The call's `ServerCallContext`; with it, the error also travels in the trailer.
     """
-    said = error if isinstance(error, QueryError) else _unexpected(error)
+    known = error if isinstance(error, QueryError) else _unexpected(error)
     if context is not None:
-        context.add_trailer(ERROR_TRAILER, encoded(said))
-    if isinstance(said, TooBusyError):
-        hint = "" if "try again in" in str(said) else f" (try again in {said.retry_after_s:g} s)"
+        context.add_trailer(ERROR_TRAILER, encoded(known))
+    if isinstance(known, TooBusyError):
+        hint = "" if "try again in" in str(known) else f" (try again in {known.retry_after_s:g} s)"
         # On UNAVAILABLE clients try again, which is right here.
-        return _STATUSES["UNAVAILABLE"](f"{said}{hint}", orjson.dumps(said.details()))
-    text = f"{said.grpc_status}: {said}" if said.grpc_status in _NAMED_IN_TEXT else str(said)
-    return _STATUSES[said.grpc_status](text)
+        return _STATUSES["UNAVAILABLE"](f"{known}{hint}", orjson.dumps(known.details()))
+    text = f"{known.grpc_status}: {known}" if known.grpc_status in _NAMED_IN_TEXT else str(known)
+    return _STATUSES[known.grpc_status](text)
 
 
 def encoded(error: QueryError) -> bytes:

@@ -51,13 +51,13 @@ class FlightSession:
     def set(self, name: str, value: Any) -> int | None:  # noqa: PLR0911  # a table
         """Set or, with a value that has nothing set, unset an option; return Flight's number of what is wrong."""
         kind = value.WhichOneof("option_value")
-        given = None if kind is None else getattr(value, kind)
+        setting = None if kind is None else getattr(value, kind)
         match name:
             case "catalog":
-                return None if given in (None, "", CATALOG) else _INVALID_VALUE
+                return None if setting in (None, "", CATALOG) else _INVALID_VALUE
             case "query_timeout_s" | "limit_rows":
                 try:
-                    number = None if given in (None, "") else (float if name == "query_timeout_s" else int)(given)
+                    number = None if setting in (None, "") else (float if name == "query_timeout_s" else int)(setting)
                 except (TypeError, ValueError, OverflowError):
                     return _INVALID_VALUE
                 if number is not None and not 0 < number < _MOST:
@@ -66,12 +66,12 @@ class FlightSession:
                 return None
             case "as_of":
                 try:
-                    self.as_of = None if given in (None, "") else read_as_of(given)
+                    self.as_of = None if setting in (None, "") else read_as_of(setting)
                 except AsOfError:
                     return _INVALID_VALUE
                 return None
             case "result_cache":
-                text = str(given).lower()
+                text = str(setting).lower()
                 self.result_cache = _SWITCH.get(text, self.result_cache)
                 return None if text in _SWITCH else _INVALID_VALUE
             case _:

@@ -102,7 +102,7 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
     @_guarded
     def get_flight_info(self, context: Context, descriptor: flight.FlightDescriptor) -> flight.FlightInfo:
         """Start a statement, or say what a metadata command's answer looks like."""
-        name, command, caller, session = self._asked(context, descriptor)
+        name, command, caller, session = self._command(context, descriptor)
         match name:
             case "CommandStatementQuery":
                 started = self.statements.execute(command.query, caller, session, context)
@@ -118,7 +118,7 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
     @_guarded
     def get_schema(self, context: Context, descriptor: flight.FlightDescriptor) -> flight.SchemaResult:
         """Plan a statement, without running it, or say what a metadata command's answer looks like."""
-        name, command, caller, session = self._asked(context, descriptor)
+        name, command, caller, session = self._command(context, descriptor)
         match name:
             case "CommandStatementQuery":
                 schema = self.statements.describe(command.query, caller, session, context)
@@ -129,7 +129,7 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
                 schema = _metadata_schema(name, command)
         return flight.SchemaResult(schema)
 
-    def _asked(self, context: Context, descriptor: flight.FlightDescriptor) -> tuple[str, Any, Caller, FlightSession]:
+    def _command(self, context: Context, descriptor: flight.FlightDescriptor) -> tuple[str, Any, Caller, FlightSession]:
         """Return a call's command with its name, the caller and the session."""
         caller = self._sessions.caller(context)
         name, command = unpacked_command(descriptor.command)

@@ -83,8 +83,8 @@ class Parameters:
             raise ParameterError(f"the statement has {len(self.names)} parameters, got values for {got}")
         if not self.names:
             return None
-        given = values.schema.names
-        return values if set(given) == set(self.names) else values.rename_columns(list(self.names))
+        names = values.schema.names
+        return values if set(names) == set(self.names) else values.rename_columns(list(self.names))
 
     @property
     def schema(self) -> pa.Schema:
@@ -193,8 +193,12 @@ class FlightStatements:
         return self._described(_query(prepared.statement.sql, row, session), caller, context)
 
     def _described(self, query: Query, caller: Caller, context: Context) -> pa.Schema:
-        known = self._service.described(query, caller)  # which needs no turn of the service's loop
-        return known if known is not None else self._bridge.call(self._service.describe(query, caller), context)
+        description = self._service.described(query, caller)  # which needs no turn of the service's loop
+        return (
+            description
+            if description is not None
+            else self._bridge.call(self._service.describe(query, caller), context)
+        )
 
     def unbound(self, sql: str, session: FlightSession) -> Query:
         """Return a statement without parameters, as the service takes it."""

@@ -175,20 +175,20 @@ def columns(table: Table) -> pa.Schema:
 
 
 def _column(kind: pa.DataType, table: Table) -> dict[str, str]:
-    known = sql_type(kind)
-    said = {
+    type_ = sql_type(kind)
+    entries = {
         "CATALOG_NAME": CATALOG,
         "DB_SCHEMA_NAME": table.name.schema,
         "TABLE_NAME": table.name.table,
-        "TYPE_NAME": known.name,
-        "PRECISION": known.size,
+        "TYPE_NAME": type_.name,
+        "PRECISION": type_.size,
         "SCALE": kind.scale if pa.types.is_decimal(kind) else None,
         "IS_AUTO_INCREMENT": 0,
-        "IS_CASE_SENSITIVE": int(known.name == "VARCHAR"),
+        "IS_CASE_SENSITIVE": int(type_.name == "VARCHAR"),
         "IS_READ_ONLY": 1,
         "IS_SEARCHABLE": 1,
     }
-    return {f"ARROW:FLIGHT:SQL:{name}": str(value) for name, value in said.items() if value is not None}
+    return {f"ARROW:FLIGHT:SQL:{name}": str(value) for name, value in entries.items() if value is not None}
 
 
 def _is_ours(command: Any) -> bool:

@@ -48,12 +48,12 @@ def sql_info(numbers: Collection[int], statement_limit_bytes: int) -> pa.Table:
         numbers: Flight SQL's; unknown ones are left out.
         statement_limit_bytes: Length of a statement.
     """
-    known = {**_INFO, 557: _count(statement_limit_bytes)}
-    requested = [number for number in sorted(known) if not numbers or number in numbers]
+    all_values = {**_INFO, 557: _count(statement_limit_bytes)}
+    requested = [number for number in sorted(all_values) if not numbers or number in numbers]
     children: dict[str, list[object]] = {name: [] for name in _KINDS}
     kinds, offsets = [], []
     for number in requested:
-        name, value = _typed(known[number])
+        name, value = _typed(all_values[number])
         kinds.append(_KINDS.index(name))
         offsets.append(len(children[name]))
         children[name].append(value)

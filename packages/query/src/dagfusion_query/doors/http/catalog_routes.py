@@ -182,8 +182,8 @@ def entity_tag(states: Iterable[EnvironmentState], *conditions: str) -> str:
 
 def is_known(if_none_match: str | None, tag: str) -> bool:
     """Return True if the client has the version of the catalog that the tag names."""
-    known = (part.strip().removeprefix("W/") for part in (if_none_match or "").split(","))
-    return tag.removeprefix("W/") in known
+    tags = (part.strip().removeprefix("W/") for part in (if_none_match or "").split(","))
+    return tag.removeprefix("W/") in tags
 
 
 def _age(state: EnvironmentState) -> int | None:

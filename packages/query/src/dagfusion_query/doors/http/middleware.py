@@ -134,9 +134,9 @@ class SecurityMiddleware:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                given = [*message.get("headers", ())]
-                names = {name for name, _ in given}
-                message["headers"] = given + [header for header in (*_HEADERS, _NOT_KEPT) if header[0] not in names]
+                headers = [*message.get("headers", ())]
+                names = {name for name, _ in headers}
+                message["headers"] = headers + [header for header in (*_HEADERS, _NOT_KEPT) if header[0] not in names]
             await send(message)
 
         try:

@@ -110,14 +110,14 @@ def negotiated(accept: str) -> Format:
         for form in Format:
             if any(_fits(name, wanted) for name in form.row.media_types):
                 return form
-    known = ", ".join(form.media_type for form in Format)
-    raise BadRequestError(f"Accept must name one of {known}, unless the body has a format; got {accept[:200]!r}")
+    supported = ", ".join(form.media_type for form in Format)
+    raise BadRequestError(f"Accept must name one of {supported}, unless the body has a format; got {accept[:200]!r}")
 
 
 def content_type(form: Format, accept: str) -> str:
     """Return what a result in a format is called: as the client calls it, if it does by one of the format's names."""
-    named = next((wanted for wanted in _by_quality(accept) if wanted in form.row.media_types), form.media_type)
-    return f"{named}{form.row.parameters}"
+    accepted = next((wanted for wanted in _by_quality(accept) if wanted in form.row.media_types), form.media_type)
+    return f"{accepted}{form.row.parameters}"
 
 
 def takes(accept_encoding: str, coding: str) -> bool:
@@ -142,8 +142,8 @@ def problem(error: BaseException, query_id: str | None = None, status: int | Non
         headers["Accept-Encoding"] = "identity"
     if "retry_after_s" in details:
         headers["Retry-After"] = str(math.ceil(details["retry_after_s"]))
-    known = {} if query_id is None else {"query_id": query_id}
-    return answer(status or error.http_status, error.code, str(error), headers, **known, **details)
+    extra = {} if query_id is None else {"query_id": query_id}
+    return answer(status or error.http_status, error.code, str(error), headers, **extra, **details)
 
 
 def internal(error: BaseException) -> Response:
@@ -155,8 +155,8 @@ def internal(error: BaseException) -> Response:
 
 def answer(status: int, code: str, detail: str, headers: dict[str, str] | None = None, **more: Any) -> Response:
     """Return the response of a problem document."""
-    said = detail.encode("utf-8", "replace").decode()  # it may quote what is no Unicode text
-    content = ProblemDocument(title=_title(status), status=status, code=code, detail=said, **more)
+    text = detail.encode("utf-8", "replace").decode()  # it may quote what is no Unicode text
+    content = ProblemDocument(title=_title(status), status=status, code=code, detail=text, **more)
     return Response(encode(content), status, headers, MEDIA_TYPE)
 
 

@@ -59,9 +59,11 @@ class StatementRoutes:
         except BaseException:
             leaving.cancel()
             raise
-        named = content_type(query.format, request.headers.get("accept", ""))
+        media_type = content_type(query.format, request.headers.get("accept", ""))
         zstd = not query.format.row.is_compressed and _wants_zstd(request)
-        return ResultResponse(stream, leaving, content_type=named, stall_s=self._settings.client_stall_s, zstd=zstd)
+        return ResultResponse(
+            stream, leaving, content_type=media_type, stall_s=self._settings.client_stall_s, zstd=zstd
+        )
 
     async def explain(self, request: Request) -> Response:
         """Return the files that a statement would read, and why it skips the others."""
@@ -222,8 +224,8 @@ class ResultResponse:
             if sending.done():
                 await sending
         except TimeoutError:
-            said = {"fields": {"query_id": self._stream.id}}
-            _log.info("query %s: its client took nothing for %g s", self._stream.id, self._stall_s, extra=said)
+            log_fields = {"fields": {"query_id": self._stream.id}}
+            _log.info("query %s: its client took nothing for %g s", self._stream.id, self._stall_s, extra=log_fields)
             if abort is not None:
                 abort()
         finally:
@@ -258,8 +260,8 @@ class ResultResponse:
                 await self._send_chunk(chunk, send)
                 next_chunk = asyncio.ensure_future(anext(chunks, None))
         except QueryError as error:  # the client sees that there is no end, and asks for the query's error
-            said = {"fields": {"query_id": self._stream.id}}
-            _log.info("query %s broke on its way: %s", self._stream.id, error.code, extra=said)
+            log_fields = {"fields": {"query_id": self._stream.id}}
+            _log.info("query %s broke on its way: %s", self._stream.id, error.code, extra=log_fields)
             return
         finally:
             _forget(next_chunk)
@@ -302,19 +304,19 @@ class Zstd:
         """Return what is to be sent for a chunk."""
         self._stream.write(chunk)
         self._stream.flush()
-        return self._taken()
+        return self._flushed()
 
     def finish(self) -> bytes:
         """Return the frame's end."""
         self._sink.close = lambda: None  # type: ignore[method-assign]  # Arrow closes it, and the end is still to be read
         self._stream.close()
-        return self._taken()
+        return self._flushed()
 
-    def _taken(self) -> bytes:
-        taken = self._sink.getvalue()
+    def _flushed(self) -> bytes:
+        content = self._sink.getvalue()
         self._sink.seek(0)
         self._sink.truncate()
-        return taken
+        return content
 
 
 def _wants_zstd(request: Request) -> bool:

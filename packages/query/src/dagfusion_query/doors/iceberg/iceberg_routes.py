@@ -278,9 +278,9 @@ def refusal(error: BaseException) -> Response:
 
 def failed(status: int, kind: str, message: str) -> Response:
     """Return the response of an error model."""
-    said = message.encode("utf-8", "replace").decode()
+    text = message.encode("utf-8", "replace").decode()
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}  # noqa: PLR2004
-    content = orjson.dumps({"error": {"message": said, "type": kind, "code": status}})
+    content = orjson.dumps({"error": {"message": text, "type": kind, "code": status}})
     return Response(content, status, headers, JSON)
 
 

@@ -148,7 +148,7 @@ class OlderSnapshots:
 
     def __init__(self, service: Service, kept_hours: float) -> None:
         self._service, self._kept_s = service, kept_hours * 3600
-        self._known: dict[TableName, tuple[Published, float, Published]] = {}
+        self._versions: dict[TableName, tuple[Published, float, Published]] = {}
         self._finding: dict[TableName, asyncio.Task[Published]] = {}
         self._places = asyncio.Semaphore(_FINDING)
 
@@ -162,9 +162,9 @@ class OlderSnapshots:
             publisher: Writes them.
         """
         name = current.table.name
-        known = self._known.get(name)
-        if known is not None and known[0] is current and time.time() < known[1]:
-            return known[2]
+        cached = self._versions.get(name)
+        if cached is not None and cached[0] is current and time.time() < cached[1]:
+            return cached[2]
         task = self._finding.get(name)
         if task is None:
             task = self._finding[name] = asyncio.create_task(self._find(current, publisher))
@@ -181,7 +181,7 @@ class OlderSnapshots:
             found, until_s = await asyncio.to_thread(publisher.with_older, current, older), kept_until_s
         except Exception as error:  # noqa: BLE001  # the current snapshot is served, whatever it is
             _warn(current, error)
-        self._known[current.table.name] = (current, until_s, found)
+        self._versions[current.table.name] = (current, until_s, found)
         return found
 
     async def _offered(self, current: Published, publisher: Publisher) -> tuple[list[WrittenSnapshot], float]:
@@ -222,9 +222,9 @@ class OlderSnapshots:
     ) -> PastState | None:
         """Return the state after a generation; None if its objects may be others now, or it is no table of Iceberg."""
         name = current.table.name
-        known = publisher.past(name, one.event_id, (one.at - _EPOCH) // _MS)
-        if known is not None:
-            return known if await asyncio.to_thread(newer.take, known) else None
+        written = publisher.past(name, one.event_id, (one.at - _EPOCH) // _MS)
+        if written is not None:
+            return written if await asyncio.to_thread(newer.take, written) else None
         past = await self._service.past_table(name, one.event_id, _EVERYTHING)
         if past.table.problem is not None or not await asyncio.to_thread(newer.take, past.table):
             return None
