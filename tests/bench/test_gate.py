@@ -16,7 +16,7 @@ from benchmarks.gate import Baseline, Measured
 from benchmarks.wire import Meter
 from benchmarks.workload import POINT, QUERIES
 from dagfusion_query.engine import engine
-from dagfusion_query.engine.plan_run import Batches
+from dagfusion_query.engine.plan_execution import Batches
 from dagfusion_query.scan.splice import splice
 
 MEASURED = Measured(

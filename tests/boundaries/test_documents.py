@@ -1,4 +1,4 @@
-"""The documents say what is there: every room, every setting, every error that a user can meet."""
+"""The documents say what is there: every folder, every setting, every error that a user can meet."""
 
 import ast
 import re
@@ -24,7 +24,7 @@ def sources(root: Path) -> list[Path]:
     return sorted(root.glob("packages/*/src/*"))
 
 
-def rooms(root: Path) -> Iterator[str]:
+def folders(root: Path) -> Iterator[str]:
     """Each module and each folder of modules, as a path from the root of the repository."""
     for source in sources(root):
         for path in sorted(source.rglob("*.py")):
@@ -57,9 +57,9 @@ def test_every_room_of_architecture_md_exists(root: Path, architecture: frozense
     assert sorted(name for name in architecture if not resolve(root, name)) == []
 
 
-def test_architecture_md_names_every_room(root: Path, architecture: frozenset[str]) -> None:
+def test_architecture_md_names_every_folder(root: Path, architecture: frozenset[str]) -> None:
     named = {path for name in architecture for path in resolve(root, name)}
-    unnamed = [room for room in rooms(root) if not named & {root / room, *(root / room).parents[:1]}]
+    unnamed = [folder for folder in folders(root) if not named & {root / folder, *(root / folder).parents[:1]}]
     assert unnamed == []
 
 

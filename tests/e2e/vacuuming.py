@@ -22,6 +22,6 @@ def vacuumed(readings: Readings, *, kept_s: float) -> None:
 
 
 def large_objects(readings: Readings) -> dict[str, int]:
-    """The bytes of each consolidated object in the store, by its key."""
+    """The bytes of each large object in the store, by its key."""
     prefix = f"{readings.manager.prefix}/_consolidated"
     return {stored.key: stored.size_bytes for stored in readings.manager.object_store.list_objects(prefix)}

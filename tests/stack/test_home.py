@@ -10,7 +10,7 @@ import pytest
 
 from dagfusion_stack import cli
 from dagfusion_stack.errors import AlreadyRunningError, HomeError, SettingError
-from dagfusion_stack.home import Home, ServiceState
+from dagfusion_stack.home import Home, ServerState
 from dagfusion_stack.settings import Settings
 
 HOLD = """
@@ -49,7 +49,7 @@ def test_a_second_holder_is_told_of_the_first(home: Home) -> None:
 
 
 def test_a_holder_says_what_it_runs(home: Home) -> None:
-    services = (ServiceState("S3 server", 1, "log", "http://localhost:1"), ServiceState("PostgreSQL", 2, "log"))
+    services = (ServerState("S3 server", 1, "log", "http://localhost:1"), ServerState("PostgreSQL", 2, "log"))
     with home.hold("up"):
         home.write_state("up", ready=True, services=services)
         holder = home.holder()

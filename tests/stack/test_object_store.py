@@ -14,7 +14,7 @@ from obstore.exceptions import PermissionDeniedError
 from obstore.store import S3Store
 
 from dagfusion_stack import object_store, ports, process
-from dagfusion_stack.errors import PortBusyError, ServiceError
+from dagfusion_stack.errors import PortBusyError, ServerError
 
 pytestmark = pytest.mark.usefixtures("processes")
 
@@ -53,7 +53,7 @@ def test_it_is_ready_when_objects_can_be_read(tmp_path: Path, monkeypatch: pytes
     for volume in (tmp_path / "data").glob("**/*.dat"):
         volume.unlink()  # as if it were not known yet: the object is listed, its bytes are nowhere
     monkeypatch.setattr(object_store, "START_TIMEOUT_S", 3.0)
-    with pytest.raises(ServiceError, match="not ready"):
+    with pytest.raises(ServerError, match="not ready"):
         object_store.start(tmp_path, buckets=["lake"])
 
 
@@ -120,5 +120,5 @@ def test_a_busy_port_is_named_with_its_setting(tmp_path: Path) -> None:
 def test_an_unusable_folder_is_an_error_that_names_the_log(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "filerldb2").write_text("in the way")
-    with pytest.raises(ServiceError, match=r"S3 server ended .*its log is .*server\.log"):
+    with pytest.raises(ServerError, match=r"S3 server ended .*its log is .*server\.log"):
         object_store.start(tmp_path, buckets=[])

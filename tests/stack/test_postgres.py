@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from dagfusion_stack import postgres, process
-from dagfusion_stack.errors import ServiceError
+from dagfusion_stack.errors import ServerError
 
 pytestmark = pytest.mark.usefixtures("processes")
 
@@ -66,7 +66,7 @@ def test_data_of_another_version_is_an_error_that_names_the_log(tmp_path: Path) 
     with postgres.running(tmp_path):
         pass
     (tmp_path / "data" / "PG_VERSION").write_text("9\n")
-    with pytest.raises(ServiceError, match=r"(?s)PostgreSQL ended .*FATAL.*server\.log"):
+    with pytest.raises(ServerError, match=r"(?s)PostgreSQL ended .*FATAL.*server\.log"):
         postgres.start(tmp_path)
 
 
@@ -85,6 +85,6 @@ def test_a_start_that_fails_leaves_no_folder_for_its_socket(tmp_path: Path) -> N
     with postgres.running(folder) as server:
         sockets = server.socket_folder
     (folder / "data" / "PG_VERSION").write_text("9\n")
-    with pytest.raises(ServiceError):
+    with pytest.raises(ServerError):
         postgres.start(folder)
     assert not sockets.exists()

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from dagfusion_stack import process
-from dagfusion_stack.errors import ServiceError
+from dagfusion_stack.errors import ServerError
 
 pytestmark = pytest.mark.usefixtures("processes")
 
@@ -52,7 +52,7 @@ def test_a_process_that_ignores_the_signal_is_killed(tmp_path: Path) -> None:
 
 def test_an_end_before_ready_names_service_cause_and_log(tmp_path: Path) -> None:
     child = start(tmp_path, "print('starting'); raise RuntimeError('no luck'); print('never')")
-    with pytest.raises(ServiceError) as error:
+    with pytest.raises(ServerError) as error:
         child.wait_ready(lambda: False, timeout_s=10)
     assert str(error.value) == f"test ended (exit code 1): RuntimeError: no luck; its log is {tmp_path / 'log'}"
 
@@ -61,13 +61,13 @@ def test_a_killed_service_is_named_by_the_signal(tmp_path: Path) -> None:
     child = start(tmp_path, SLEEP)
     child.process.kill()
     child.process.wait()
-    with pytest.raises(ServiceError, match=r"^test ended \(killed by SIGKILL\): no output; its log is "):
+    with pytest.raises(ServerError, match=r"^test ended \(killed by SIGKILL\): no output; its log is "):
         child.check()
 
 
 def test_never_ready_is_an_error_too(tmp_path: Path) -> None:
     child = start(tmp_path, SLEEP)
-    with pytest.raises(ServiceError, match="test was not ready after 0 s"):
+    with pytest.raises(ServerError, match="test was not ready after 0 s"):
         child.wait_ready(lambda: False, timeout_s=0.05)
     child.stop()
 

@@ -95,7 +95,7 @@ def test_a_service_that_dies_too_often_is_named_and_the_rest_is_stopped(command:
     supervisor = start(command.home, restarts=0)
     kill(command.home, name)
     said = finish(supervisor)
-    assert f"ServiceError: {name} ended (killed by SIGKILL): " in said
+    assert f"ServerError: {name} ended (killed by SIGKILL): " in said
     assert "it ended more than 0 times in 10 minutes, so the stack stops" in said
     assert supervisor.returncode == 1
     assert process.marked(command.home.path) == {}
@@ -134,7 +134,7 @@ def kill(home: Home, name: str) -> None:
     victim.kill()
 
 
-def service_of(home: Home, name: str) -> status.ServiceStatus:
+def service_of(home: Home, name: str) -> status.ServerStatus:
     return next(service for service in status.read(home).services if service.name == name)
 
 

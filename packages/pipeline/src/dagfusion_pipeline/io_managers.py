@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, PrivateAttr
 from dagfusion_contract.field_ids import with_field_ids
 from dagfusion_contract.naming import table_name
 from dagfusion_pipeline.dimensions import metadata_value
-from dagfusion_pipeline.errors import ConfigurationError, CorruptObjectError, LayoutError
+from dagfusion_pipeline.errors import ConfigurationError, CorruptObjectError
 from dagfusion_pipeline.event_metadata import (
     COLUMN_LINEAGE_KEY,
     COLUMN_SCHEMA_KEY,
@@ -22,16 +22,16 @@ from dagfusion_pipeline.event_metadata import (
     event_metadata,
     table_schema,
 )
-from dagfusion_pipeline.event_objects import Unrecorded
 from dagfusion_pipeline.fallback import is_in_fallback, store_in_fallback
 from dagfusion_pipeline.frame_types import FRAME_TYPES, FrameType
 from dagfusion_pipeline.frames import Frame, is_frame, is_frame_type, is_optional, read_frame, requested_type
 from dagfusion_pipeline.inputs import annotation_of, as_requested, columns_of
-from dagfusion_pipeline.latest_files import LatestFile, latest_files, latest_partition_types
+from dagfusion_pipeline.latest_files import latest_files, latest_partition_types
 from dagfusion_pipeline.object_layouts import FILE_LAYOUT, HIVE_LAYOUT, ObjectLayout
 from dagfusion_pipeline.partition_columns import PartitionColumn
 from dagfusion_pipeline.partition_events import attach_metadata
-from dagfusion_pipeline.reader import Source, read_each
+from dagfusion_pipeline.reader import read_each
+from dagfusion_pipeline.run_objects import RunObjects
 from dagfusion_pipeline.run_partitions import RunPartitions
 from dagfusion_pipeline.store import ObjectStore
 from dagfusion_pipeline.writer import Target, WriteJob, write
@@ -195,7 +195,7 @@ class _S3Parquet(dg.ConfigurableIOManager):
         schema = self._layout.file_schema(frame.schema, partition, partitions.asset, has_partition=has_partition)
         return WriteJob(
             asset=partitions.asset,
-            targets=self._targets(context, partitions, columns),
+            targets=self._objects(context.asset_key, partitions).targets(columns, _attempt(context)),
             schema=with_field_ids(schema, partition.names) if self.field_ids else schema,
             footer_partition=self._layout.writes_partition_to_footer and bool(columns),
             compression=self.compression,
@@ -246,7 +246,7 @@ class _S3Parquet(dg.ConfigurableIOManager):
         latest = latest_files(context.instance, context.asset_key, partitions.keys)
         return read_each(
             partitions.asset,
-            self._sources(context, partitions, latest),
+            self._objects(context.asset_key, partitions).sources(latest, self.object_store.uri("")),
             self.object_store,
             self.upload_concurrency,
             columns=columns,
@@ -254,83 +254,8 @@ class _S3Parquet(dg.ConfigurableIOManager):
             wiped={key for key, file in latest.items() if file is None},
         )
 
-    def _targets(
-        self, context: dg.OutputContext, partitions: RunPartitions, columns: Sequence[PartitionColumn]
-    ) -> list[Target]:
-        run_id = _attempt(context) if self.file_naming == "per_run" else None
-        values = partitions.values(columns)
-        targets = [
-            Target(
-                partition_key=key,
-                object_key=self._layout.key(
-                    self.prefix, context.asset_key.path, partitions.path_of(position, columns), run_id
-                ),
-                values={column: array[position] for column, array in values.items()},
-            )
-            for position, key in enumerate(partitions.keys)
-        ]
-        by_object: dict[str, Target] = {}
-        for target in targets:
-            other = by_object.setdefault(target.object_key, target)
-            if other is not target:
-                raise LayoutError(
-                    f"partitions {other.partition_key!r} and {target.partition_key!r} of asset {partitions.asset!r}"
-                    f" would both be object {target.object_key!r}: rename one of them"
-                )
-        return targets
-
-    def _sources(
-        self,
-        context: dg.InputContext,
-        partitions: RunPartitions,
-        latest: Mapping[str | None, LatestFile | Unrecorded | None],
-    ) -> dict[str | None, Source | None]:
-        """Return the object of each partition: the one its latest event names, else the one of its `stable` name.
-
-        A partition that was wiped has none, also where its object is not deleted yet.
-        """
-        return {
-            key: None
-            if key in latest and latest[key] is None
-            else self._source(context.asset_key, partitions, position, latest.get(key))
-            for position, key in enumerate(partitions.keys)
-        }
-
-    def _source(
-        self, asset_key: dg.AssetKey, partitions: RunPartitions, position: int, latest: LatestFile | Unrecorded | None
-    ) -> Source | None:
-        root = self.object_store.uri("")
-        if isinstance(latest, Unrecorded):
-            self._check_stable_name(asset_key, partitions, position, latest)
-            latest = None
-        if latest is not None and latest.uri.startswith(root):
-            # Files that this IO manager did not write have the partition columns only in their event.
-            of_event = latest.partition if self._layout.writes_partition_to_footer else {}
-            return Source(latest.uri.removeprefix(root), latest.checksum, of_event)
-        if self.file_naming == "stable":
-            return Source(self._layout.key(self.prefix, asset_key.path, partitions.path_of(position), None))
-        if latest is None:
-            return None
-        raise ConfigurationError(
-            f"the latest materialization of asset {partitions.asset!r} wrote {latest.uri}, and this IO manager reads"
-            f" {root}: set bucket to the one it wrote to, or materialize the asset again"
-        )
-
-    def _check_stable_name(
-        self, asset_key: dg.AssetKey, partitions: RunPartitions, position: int, latest: Unrecorded
-    ) -> None:
-        """Refuse what an event names without a record, unless it is the object of the partition's stable name.
-
-        Events of other IO managers may have only a link to look at; then that object is meant, too.
-        """
-        key = self._layout.key(self.prefix, asset_key.path, partitions.path_of(position), None)
-        is_link = latest.place.startswith(("https://", "http://"))
-        if self.file_naming != "stable" or not (is_link or latest.place == self.object_store.uri(key)):
-            raise ConfigurationError(
-                f"the latest materialization of partition {partitions.keys[position]!r} of asset {partitions.asset!r}"
-                f" names {latest.place} without a record of one object: inputs do not load it; let one object be there,"
-                " or materialize the partition again"
-            )
+    def _objects(self, asset_key: dg.AssetKey, partitions: RunPartitions) -> RunObjects:
+        return RunObjects(self._layout, self.prefix, asset_key.path, partitions, self.file_naming == "stable")
 
     def asset_facts(
         self,

@@ -19,7 +19,7 @@ from dagfusion_query.catalog.past_catalog import PastCatalog, PastSnapshots
 from dagfusion_query.discovery import open_discovery
 from dagfusion_query.engine.datafusion_errors import unknown_table
 from dagfusion_query.engine.engine import Engine, Prepared
-from dagfusion_query.engine.plan_run import Batches, Finished
+from dagfusion_query.engine.plan_execution import Batches, Finished
 from dagfusion_query.engine.runtime import closed
 from dagfusion_query.errors import AsOfError, EventLogUnavailableError, QueryError, SettingsError, StaleObjectError
 from dagfusion_query.event_log import open_event_log

@@ -28,7 +28,7 @@ class TableInfo:
         location: The folder that holds all files, or the only file; None for tables of a service.
         required: Columns that hold no NULL.
         view: The statement of a view, which has no partitions of its own; None for a table.
-        consolidated: How many of the files are also in consolidated objects, which queries read.
+        consolidated: How many of the files also have their rows in large objects.
         would_gain: True if a consolidation would make scans faster: many small files are in no such object.
     """
 
@@ -133,11 +133,7 @@ class ScanExplanation:
         """The part that is read of large objects, as words after the number of files; empty for nothing."""
         if not self.consolidated:
             return ""
-        objects = (
-            "1 consolidated object"
-            if len(self.large_objects) == 1
-            else f"{len(self.large_objects):,} consolidated objects"
-        )
+        objects = "1 large object" if len(self.large_objects) == 1 else f"{len(self.large_objects):,} large objects"
         return f" ({self.consolidated:,} of them in {objects})"
 
 

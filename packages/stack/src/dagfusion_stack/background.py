@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 from dagfusion_stack import process
-from dagfusion_stack.errors import ServiceError, StackError
+from dagfusion_stack.errors import ServerError, StackError
 from dagfusion_stack.home import SUPERVISOR_LOG, Home
 from dagfusion_stack.settings import Settings
 from dagfusion_stack.supervisor import SUPERVISOR_STOP_TIMEOUT_S, Say, supervise
@@ -57,11 +57,11 @@ def _relay(child: subprocess.Popen[str], say: Say, otherwise: str) -> None:
             say(message["say"])
         error = message.get("error", error)
     child.wait()
-    raise ServiceError(error)
+    raise ServerError(error)
 
 
 def main() -> int:
-    """Run the stack until a signal or the end of a service.
+    """Run the stack until a signal or the end of a server.
 
     Returns:
         The exit code: 1 when something went wrong.

@@ -6,7 +6,7 @@
     ├── AlreadyRunningError   another supervisor holds the state folder
     ├── PortBusyError         something else listens on a port that was asked for
     ├── MissingBinaryError    an installed package lacks its program
-    ├── ServiceError          a server did not start, or ended by itself
+    ├── ServerError           a server did not start, or ended by itself
     └── DemoError             the demo could not finish, or an answer differs
 
 Each message is one line that names the thing, what was found, and the next step.
@@ -37,8 +37,11 @@ class MissingBinaryError(StackError):
     """A program that a package should have installed is not there."""
 
 
-class ServiceError(StackError):
+class ServerError(StackError):
     """A server of the stack did not start, or ended by itself."""
+
+
+ServiceError = ServerError  # its older name
 
 
 class DemoError(StackError):

@@ -19,8 +19,8 @@ SUPERVISOR_LOG = "supervisor.log"
 
 
 @dataclass(frozen=True)
-class ServiceState:
-    """One service as its supervisor started it."""
+class ServerState:
+    """One server as its supervisor started it."""
 
     name: str
     pid: int
@@ -38,7 +38,7 @@ class Holder:
     pid: int
     created: float
     ready: bool = False
-    services: Sequence[ServiceState] = ()
+    services: Sequence[ServerState] = ()
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Home:
 
     @property
     def logs(self) -> Path:
-        """One log a service, which its restarts share, and the log of the stack's last start as `.1`."""
+        """One log a server, which its restarts share, and the log of the stack's last start as `.1`."""
         return self.path / "logs"
 
     @property
@@ -129,7 +129,7 @@ class Home:
             )
 
     def keep_logs(self) -> None:
-        """Keep the services' logs of the last start as `.1`, so that this start has new ones."""
+        """Keep the servers' logs of the last start as `.1`, so that this start has new ones."""
         for log in self.logs.glob("*.log"):
             if log.name != SUPERVISOR_LOG:
                 log.replace(log.with_name(f"{log.name}.1"))
@@ -175,15 +175,15 @@ class Home:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 return None
             state = json.loads(self._state_file.read_text())
-            state["services"] = tuple(ServiceState(**service) for service in state["services"])
+            state["services"] = tuple(ServerState(**server) for server in state["services"])
             holder = Holder(**state)
             alive = abs(psutil.Process(holder.pid).create_time() - holder.created) < 1
         except (FileNotFoundError, psutil.NoSuchProcess):
             return None
         return holder if alive else None
 
-    def write_state(self, command: str, *, ready: bool, services: Sequence[ServiceState]) -> None:
-        """Write the services that this process, the holder of the folder, runs."""
+    def write_state(self, command: str, *, ready: bool, services: Sequence[ServerState]) -> None:
+        """Write the servers that this process, the holder of the folder, runs."""
         this = psutil.Process()
         holder = Holder(command, this.pid, this.create_time(), ready=ready, services=tuple(services))
         write_private(self._state_file, json.dumps(asdict(holder), indent=2))

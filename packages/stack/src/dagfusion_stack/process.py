@@ -1,6 +1,6 @@
 """Child processes, which are found again by their environment variables.
 
-Every child carries two environment variables, the folder that it serves and the service that it is. Its own children
+Every child carries two environment variables, the folder that it serves and the server that it is. Its own children
 inherit them, so the process table has all that runs, and no pid file is needed. (PostgreSQL's backends overwrite
 theirs, and end with their postmaster.)
 """
@@ -18,7 +18,7 @@ from typing import TypedDict
 
 import psutil
 
-from dagfusion_stack.errors import ServiceError
+from dagfusion_stack.errors import ServerError
 
 MARK = "_DAGFUSION_STACK"
 SERVICE = "_DAGFUSION_SERVICE"
@@ -31,7 +31,7 @@ TELLING = re.compile(r"FATAL|PANIC|^F\d{4} |^panic:|[A-Za-z]*(Error|Exception)\b
 
 @dataclass(frozen=True)
 class Child:
-    """A running service: its name, process and log, and how it is asked to stop."""
+    """A running server: its name, process and log, and how it is asked to stop."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -44,23 +44,23 @@ class Child:
         """Wait until `ready` says so.
 
         Raises:
-            ServiceError: The process ended, or was not ready in time.
+            ServerError: The process ended, or was not ready in time.
         """
         deadline = time.monotonic() + timeout_s
         while not ready():
             self.check()
             if time.monotonic() > deadline:
-                raise ServiceError(f"{self.name} was not ready after {timeout_s:.0f} s; its log is {self.log}")
+                raise ServerError(f"{self.name} was not ready after {timeout_s:.0f} s; its log is {self.log}")
             time.sleep(POLL_INTERVAL_S)
 
     def check(self) -> None:
         """Do nothing while the process runs.
 
         Raises:
-            ServiceError: It has ended; the message has its exit code, a line of its log, and where the log is.
+            ServerError: It has ended; the message has its exit code, a line of its log, and where the log is.
         """
         if self.process.poll() is not None:
-            raise ServiceError(self.ending())
+            raise ServerError(self.ending())
 
     def ending(self) -> str:
         """Return how the process ended."""
@@ -89,16 +89,16 @@ def start(
     stop_signal: signal.Signals = signal.SIGTERM,
     cwd: Path | None = None,
 ) -> Child:
-    """Start a service in a session of its own, with its output at the end of `log`.
+    """Start a server in a session of its own, with its output at the end of `log`.
 
     Args:
-        name: The service, as people read it.
+        name: The server, as people read it.
         command: Program and arguments.
         mark: The folder that the process serves; `marked` finds it by that.
         log: Where its output goes.
         environ: The environment, complete.
         account: The user to run as, when it is not this one.
-        stop_signal: How the service is asked to stop.
+        stop_signal: How the server is asked to stop.
         cwd: The working folder; the folder of the log when not given.
     """
     with log.open("ab") as output:
@@ -132,7 +132,7 @@ def identity(account: pwd.struct_passwd | None) -> Identity:
 
 
 def marked(mark: Path) -> dict[psutil.Process, str]:
-    """Find every process that serves the folder `mark`, with its service; never this process or one above it."""
+    """Find every process that serves the folder `mark`, with its server; never this process or one above it."""
     this = psutil.Process()
     above = {this.pid, *(parent.pid for parent in this.parents())}
     found = {}
@@ -150,7 +150,7 @@ def end(processes: Iterable[psutil.Process], stop_signal: signal.Signals, *, tim
     """Request processes to stop, wait, and kill those that do not.
 
     Raises:
-        ServiceError: One belongs to another user.
+        ServerError: One belongs to another user.
     """
     processes = list(processes)
     _send(processes, stop_signal)
@@ -185,7 +185,7 @@ def _send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
         except psutil.NoSuchProcess:
             continue
         except psutil.AccessDenied as error:
-            raise ServiceError(
+            raise ServerError(
                 f"process {process.pid} of this stack belongs to another user: run the command as that user"
             ) from error
 

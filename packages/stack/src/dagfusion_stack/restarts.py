@@ -1,4 +1,4 @@
-"""Decides whether a service that ended by itself is started again. Pure."""
+"""Decides whether a server that ended by itself is started again. Pure."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -6,11 +6,11 @@ from typing import ClassVar
 
 @dataclass
 class Restarts:
-    """The restarts of one service.
+    """The restarts of one server.
 
     Attributes:
         count: All of them.
-        last_end: How the service ended the last time.
+        last_end: How the server ended the last time.
         due: When it is started again (`time.monotonic`); None while it runs.
         LIMIT: Restarts within `WINDOW_S` seconds; the end after that is the last.
         FIRST_DELAY_S: Until the first of them; doubles with each.

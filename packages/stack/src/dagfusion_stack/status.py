@@ -1,4 +1,4 @@
-"""The services that run in a state folder, from the process table."""
+"""The servers that run in a state folder, from the process table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from dagfusion_stack.home import Home
 
 
 @dataclass(frozen=True)
-class ServiceStatus:
-    """One service: whether it runs, where, where its log is, and how often it was started again."""
+class ServerStatus:
+    """One server: whether it runs, where, where its log is, and how often it was started again."""
 
     name: str
     running: bool
@@ -24,7 +24,7 @@ class ServiceStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """The state of one stack: its supervisor, its services, and processes that have no supervisor.
+    """The state of one stack: its supervisor, its servers, and processes that have no supervisor.
 
     `error` is what stopped a stack that does not run, unless a command stopped it.
     """
@@ -34,7 +34,7 @@ class Status:
     ready: bool
     command: str | None
     pid: int | None
-    services: Sequence[ServiceStatus]
+    services: Sequence[ServerStatus]
     leftover: Sequence[str]
     error: str | None = None
 
@@ -45,19 +45,19 @@ def read(home: Home) -> Status:
     if holder is None:
         leftover = sorted(set(process.marked(home.path).values()))
         return Status(str(home.path), False, False, None, None, (), leftover, home.read_error())  # noqa: FBT003
-    services = [
-        ServiceStatus(
-            service.name,
-            _runs(service.pid),
-            service.pid,
-            service.url,
-            service.log,
-            service.restarts,
-            service.last_end,
+    servers = [
+        ServerStatus(
+            server.name,
+            _runs(server.pid),
+            server.pid,
+            server.url,
+            server.log,
+            server.restarts,
+            server.last_end,
         )
-        for service in holder.services
+        for server in holder.services
     ]
-    return Status(str(home.path), True, holder.ready, holder.command, holder.pid, services, ())  # noqa: FBT003
+    return Status(str(home.path), True, holder.ready, holder.command, holder.pid, servers, ())  # noqa: FBT003
 
 
 def _runs(pid: int) -> bool:

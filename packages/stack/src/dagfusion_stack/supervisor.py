@@ -1,4 +1,4 @@
-"""The supervisor: starts the services in order, watches them, and stops them in reverse order."""
+"""The supervisor: starts the servers in order, watches them, and stops them in reverse order."""
 
 import contextlib
 import os
@@ -12,14 +12,14 @@ import psutil
 
 from dagfusion_contract.uri import bucket_url
 from dagfusion_stack import dagster, object_store, ports, postgres, process, query_service, sockets
-from dagfusion_stack.errors import PortBusyError, ServiceError, StackError
-from dagfusion_stack.home import Home, ServiceState
+from dagfusion_stack.errors import PortBusyError, ServerError, StackError
+from dagfusion_stack.home import Home, ServerState
 from dagfusion_stack.restarts import Restarts
 from dagfusion_stack.settings import Settings
 
 WATCH_INTERVAL_S = 0.5
 STOP_TIMEOUT_S = 15.0
-SUPERVISOR_STOP_TIMEOUT_S = 120.0  # of a service at a time
+SUPERVISOR_STOP_TIMEOUT_S = 120.0  # of a server at a time
 # First what starts work, then what works, last what it is written to.
 STOP_ORDER = (
     query_service.NAME,
@@ -37,32 +37,32 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Service:
-    """A started service, and how it is stopped and started again."""
+class Server:
+    """A started server, and how it is stopped and started again."""
 
     child: process.Child
     stop: Callable[[], None]
     url: str | None = None
-    again: Callable[[], "Service"] | None = None
+    again: Callable[[], "Server"] | None = None
     restarts: Restarts = field(default_factory=Restarts)
 
-    def state(self) -> ServiceState:
-        """Describe the service to other processes."""
+    def state(self) -> ServerState:
+        """Describe the server to other processes."""
         restarts = self.restarts
-        return ServiceState(
+        return ServerState(
             self.child.name, self.child.process.pid, str(self.child.log), self.url, restarts.count, restarts.last_end
         )
 
 
 class Supervisor:
-    """Starts services into one state folder, watches them, and stops them; made by `supervise`."""
+    """Starts servers into one state folder, watches them, and stops them; made by `supervise`."""
 
     def __init__(self, settings: Settings, command: str, say: Say) -> None:
         self.settings = settings
         self.home = Home(settings.home)
         self._command = command
         self._say = say
-        self._services: list[Service] = []
+        self._servers: list[Server] = []
         self._ready = False
 
     def start_stores(self) -> dict[str, str]:
@@ -73,12 +73,12 @@ class Supervisor:
         """
         with self._starting(postgres.NAME):
             database = self._start_postgres()
-            self._started(_postgres_service(database, self._start_postgres))
+            self._started(_postgres_server(database, self._start_postgres))
             database.create_database(dagster.DATABASE)
         with self._starting(object_store.NAME):
             store = self._start_object_store(self.settings.s3_port)
             # On its port again, because the others have its URL.
-            self._started(_store_service(store, lambda: self._start_object_store(store.port)))
+            self._started(_store_server(store, lambda: self._start_object_store(store.port)))
         event_log = database.url(dagster.DATABASE)
         dagster.configure(self.home, event_log)
         variables = {
@@ -95,19 +95,19 @@ class Supervisor:
         return variables
 
     def start_all(self) -> None:
-        """Start every service, and tell other processes when all are ready.
+        """Start every server, and tell other processes when all are ready.
 
         Raises:
             PortBusyError: Something else listens on a port that was asked for.
-            ServiceError: A service did not start.
+            ServerError: A server did not start.
         """
         ports.require_free(self.settings.dagster_port, f"the {dagster.WEBSERVER}", "--dagster-port")
         query_service.require_free(self.settings.http_port, self.settings.flight_port)
         variables = self.start_stores()
-        service = self._start_query_service(variables)
+        server = self._start_query_service(variables)
         self.start_dagster(variables)
         with self._starting(query_service.NAME):
-            service.wait_ready(
+            server.wait_ready(
                 lambda: query_service.answers(self.settings.http_port), timeout_s=query_service.START_TIMEOUT_S
             )
         self.home.write_ports(self.settings.http_port, self.settings.flight_port, self.settings.dagster_port)
@@ -128,55 +128,55 @@ class Supervisor:
         with self._starting(dagster.WEBSERVER):
             webserver.wait_ready(lambda: dagster.webserver_answers(port), timeout_s=dagster.START_TIMEOUT_S)
         if error := dagster.load_error(port):
-            raise ServiceError(f"the {dagster.CODE_LOCATION} could not be loaded: {error}; its log is {code.log}")
+            raise ServerError(f"the {dagster.CODE_LOCATION} could not be loaded: {error}; its log is {code.log}")
         with self._starting(dagster.DAEMON):
             daemon.wait_ready(lambda: dagster.daemon_answers(port), timeout_s=dagster.START_TIMEOUT_S)
 
     def watch(self) -> None:
-        """Return never; a signal ends it as KeyboardInterrupt. A service that ends by itself is started again.
+        """Return never; a signal ends it as KeyboardInterrupt. A server that ends by itself is started again.
 
         Raises:
-            ServiceError: A service ended more often than it may.
+            ServerError: A server ended more often than it may.
         """
         while True:
-            for number, service in enumerate(self._services):
-                if service.child.process.poll() is not None:
-                    self._look_after(number, service)
+            for number, server in enumerate(self._servers):
+                if server.child.process.poll() is not None:
+                    self._look_after(number, server)
             time.sleep(WATCH_INTERVAL_S)
 
-    def _look_after(self, number: int, service: Service) -> None:
+    def _look_after(self, number: int, server: Server) -> None:
         """Record that a server has ended, or restart it when that is due."""
-        restarts, now = service.restarts, time.monotonic()
+        restarts, now = server.restarts, time.monotonic()
         if restarts.due is None:
-            self._note_end(service, service.child.ending())
-        elif now >= restarts.due and service.again is not None:
+            self._note_end(server, server.child.ending())
+        elif now >= restarts.due and server.again is not None:
             try:
-                _end_leftovers(self.home, service.child.name)
-                started = service.again()
-            except (ServiceError, PortBusyError) as error:
-                self._note_end(service, str(error))
+                _end_leftovers(self.home, server.child.name)
+                started = server.again()
+            except (ServerError, PortBusyError) as error:
+                self._note_end(server, str(error))
             else:
                 restarts.started()
-                self._services[number] = replace(started, url=service.url, restarts=restarts)
-                self._say(f"Started {service.child.name} again (restart {restarts.count})")
+                self._servers[number] = replace(started, url=server.url, restarts=restarts)
+                self._say(f"Started {server.child.name} again (restart {restarts.count})")
         else:
             return
         self._write_state()
 
-    def _note_end(self, service: Service, how: str) -> None:
-        if not service.restarts.ended(time.monotonic(), how) or service.again is None:
-            raise ServiceError(
+    def _note_end(self, server: Server, how: str) -> None:
+        if not server.restarts.ended(time.monotonic(), how) or server.again is None:
+            raise ServerError(
                 f"{how}; it ended more than {Restarts.LIMIT} times in {Restarts.WINDOW_S / 60:.0f} minutes, so the "
                 "stack stops: fix the error in the log, then start the stack again"
             )
         self._say(f"{how}; it is started again")
 
     def stop(self) -> None:
-        """Stop every service in reverse order, and whatever they started."""
-        for service in reversed(self._services):
-            self._say(f"Stopping {service.child.name}")
-            _end_service(service.child.name, process.marked(self.home.path))
-            service.stop()
+        """Stop every server in reverse order, and whatever they started."""
+        for server in reversed(self._servers):
+            self._say(f"Stopping {server.child.name}")
+            _end_server(server.child.name, process.marked(self.home.path))
+            server.stop()
         sweep(self.home)
 
     def _start_query_service(self, variables: Mapping[str, str]) -> process.Child:
@@ -196,45 +196,45 @@ class Supervisor:
         return object_store.start(self.home.s3, buckets=buckets, port=port, log=log, mark=self.home.path)
 
     def _launched(self, start: Callable[[], process.Child], url: str | None = None) -> process.Child:
-        service = _child_service(start, url)
-        self._started(service)
-        return service.child
+        server = _child_server(start, url)
+        self._started(server)
+        return server.child
 
-    def _started(self, service: Service) -> None:
-        self._services.append(service)
+    def _started(self, server: Server) -> None:
+        self._servers.append(server)
         self._write_state()
 
     def _write_state(self) -> None:
-        services = [service.state() for service in self._services]
-        self.home.write_state(self._command, ready=self._ready, services=services)
+        servers = [server.state() for server in self._servers]
+        self.home.write_state(self._command, ready=self._ready, services=servers)
 
     @contextlib.contextmanager
     def _starting(self, name: str) -> Iterator[None]:
         self._say(f"Starting {name}")
         started = time.monotonic()
         yield
-        for service in self._services:
-            service.child.check()
-        url = next((service.url for service in self._services if service.child.name == name and service.url), "")
+        for server in self._servers:
+            server.child.check()
+        url = next((server.url for server in self._servers if server.child.name == name and server.url), "")
         self._say(f"  ready in {time.monotonic() - started:.1f} s {url}".rstrip())
 
 
-def _child_service(start: Callable[[], process.Child], url: str | None) -> Service:
+def _child_server(start: Callable[[], process.Child], url: str | None) -> Server:
     child = start()
-    return Service(child, child.stop, url, lambda: _child_service(start, url))
+    return Server(child, child.stop, url, lambda: _child_server(start, url))
 
 
-def _postgres_service(database: postgres.Postgres, start: Callable[[], postgres.Postgres]) -> Service:
-    return Service(database.child, database.stop, None, lambda: _postgres_service(start(), start))
+def _postgres_server(database: postgres.Postgres, start: Callable[[], postgres.Postgres]) -> Server:
+    return Server(database.child, database.stop, None, lambda: _postgres_server(start(), start))
 
 
-def _store_service(store: object_store.ObjectStore, start: Callable[[], object_store.ObjectStore]) -> Service:
-    return Service(store.child, store.stop, store.endpoint, lambda: _store_service(start(), start))
+def _store_server(store: object_store.ObjectStore, start: Callable[[], object_store.ObjectStore]) -> Server:
+    return Server(store.child, store.stop, store.endpoint, lambda: _store_server(start(), start))
 
 
 def _end_leftovers(home: Home, name: str) -> None:
-    """End what a service that ended has left, runs of the code location excepted: they go on without it."""
-    left = {mate for mate, service in process.marked(home.path).items() if service == name}
+    """End what a server that ended has left, runs of the code location excepted: they go on without it."""
+    left = {mate for mate, server in process.marked(home.path).items() if server == name}
     if name == dagster.CODE_LOCATION:
         left = {mate for mate in left if not dagster.is_run(mate)}
     process.end(left, signal.SIGKILL, timeout_s=STOP_TIMEOUT_S)
@@ -275,19 +275,19 @@ def sweep(home: Home) -> list[str]:
     """End every process that serves `home`, those that write first.
 
     Returns:
-        The names of the services that were ended.
+        The names of the servers that were ended.
     """
     found = process.marked(home.path)
     others = sorted(set(found.values()) - set(STOP_ORDER))
     for name in (*others, *STOP_ORDER):
-        _end_service(name, found)
+        _end_server(name, found)
     for folder in (home.postgres, home.dagster):
         sockets.remove_private_folder(folder)
     return sorted(set(found.values()))
 
 
-def _end_service(name: str, found: Mapping[psutil.Process, str]) -> None:
-    mates = [mate for mate, service in found.items() if service == name]
+def _end_server(name: str, found: Mapping[psutil.Process, str]) -> None:
+    mates = [mate for mate, server in found.items() if server == name]
     if name == dagster.CODE_LOCATION:
         runs = {mate for mate in mates if dagster.is_run(mate)}
         process.end(runs, signal.SIGTERM, timeout_s=STOP_TIMEOUT_S)
@@ -301,15 +301,15 @@ def down(home: Home, say: Say) -> list[str]:
     """Stop the stack of `home`, whoever runs it, and whatever a killed supervisor left.
 
     Returns:
-        The names of the services that were stopped; empty when none ran.
+        The names of the servers that were stopped; empty when none ran.
     """
     stopped: list[str] = []
     if holder := home.holder():
         say(f"Stopping `dagfusion {holder.command}` (process {holder.pid})")
-        stopped = [service.name for service in holder.services]
+        stopped = [server.name for server in holder.services]
         with contextlib.suppress(psutil.NoSuchProcess):
             process.end([psutil.Process(holder.pid)], signal.SIGTERM, timeout_s=SUPERVISOR_STOP_TIMEOUT_S)
-    # Held while sweeping, so that no start in between loses its services.
+    # Held while sweeping, so that no start in between loses its servers.
     with home.hold("down") if home.exists() else contextlib.nullcontext():
         return stopped + sweep(home)
 

@@ -39,7 +39,7 @@ export interface TableDetail extends Omit<TableSummary, "warnings"> {
   dagster_url: string | null;
   warnings: string[];
   files: number;
-  /** Files that are also in consolidated objects, which queries read. */
+  /** Files whose rows are also in large objects. */
   consolidated: number;
   /** Many small files are in no such object. */
   would_gain: boolean;

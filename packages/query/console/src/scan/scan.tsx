@@ -112,7 +112,7 @@ function TableScan({ scan }: { scan: ScanStats | ExplainedScan }) {
       <p class="proportion-text">
         <b>{plural(scan.files_read, "partition")} read</b>, {count(skipped)} of {count(scan.files_total)} skipped (
         {percent(skipped, scan.files_total)})
-        {consolidated > 0 && `, ${count(consolidated)} of them from ${plural(objects, "consolidated object")}`}
+        {consolidated > 0 && `, ${count(consolidated)} of them from ${plural(objects, "large object")}`}
       </p>
       {filters.length > 0 && (
         <table class="plain">

@@ -105,7 +105,7 @@ class TableDocument(_TableFacts):
         warnings: Partitions and columns that are left out, and why.
         sql: The statement of a view.
         reads: The tables and views that a view reads.
-        consolidated: How many of the files are also in consolidated objects, which queries read.
+        consolidated: How many of the files also have their rows in large objects.
         would_gain: Whether a consolidation would make scans faster: many small files are in no such object.
     """
 

@@ -23,11 +23,11 @@ from dagfusion_query.engine.datafusion_errors import (
 )
 from dagfusion_query.engine.object_requests import ObjectRequests, copy_policy
 from dagfusion_query.engine.parse import expanded, is_node, key_of, named_views, parsed, result_schema
-from dagfusion_query.engine.plan_run import (
+from dagfusion_query.engine.plan_execution import (
     Batches,
+    Execution,
+    ExecutionContext,
     Finished,
-    Run,
-    RunContext,
     frame_batches,
     spliced_batches,
     staged_batches,
@@ -213,7 +213,7 @@ class Engine:
             if isinstance(found, pa.Table):
                 return Finished(found, CACHE)
             keeper = found
-        run_context = RunContext(
+        execution_context = ExecutionContext(
             prepared.bound.context,
             self._planners,
             self._loop,
@@ -224,12 +224,12 @@ class Engine:
         )
         match prepared.work:
             case Spliced():
-                batches = spliced_batches(prepared.work, run_context)
+                batches = spliced_batches(prepared.work, execution_context)
             case Staged():
-                batches = staged_batches(prepared.work, run_context)
+                batches = staged_batches(prepared.work, execution_context)
             case None:
-                batches = frame_batches(prepared.frame, run_context)
-        return Run(batches, run_context, prepared.schema, prepared.scans, keeper)
+                batches = frame_batches(prepared.frame, execution_context)
+        return Execution(batches, execution_context, prepared.schema, prepared.scans, keeper)
 
     def explain(self, prepared: Prepared) -> Explanation:
         """Explain a planned statement.

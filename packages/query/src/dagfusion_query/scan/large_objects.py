@@ -26,7 +26,7 @@ from dagfusion_query.scan.listing_tables import scan_layout
 
 FOOTER_REQUESTS = 2
 # Neighbouring row groups that one partition of a scan reads at once
-RUN_BYTES, LEAST_RUN_BYTES, RUNS = 16 << 20, 256 << 10, 8
+RANGE_BYTES, LEAST_RANGE_BYTES, RANGES = 16 << 20, 256 << 10, 8
 _OBJECT = ("run_id", "uri", "size_bytes", "modified", "etag", "checksum")
 Numbers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -40,10 +40,10 @@ class LargeRead:
 
     Attributes:
         table: The table, with the large objects that are read as its files.
-        entries: The encoded runs of row groups, one element a run; see `encode_entries`.
-        objects: The row of its object in `table.files`, one element a run.
-        sizes: Bytes, one element a run.
-        files: int64, the rows of the table's files that the runs replace, ascending.
+        entries: The encoded ranges of row groups, one element a range; see `encode_entries`.
+        objects: The row of its object in `table.files`, one element a range.
+        sizes: Bytes, one element a range.
+        files: int64, the rows of the table's files that the ranges replace, ascending.
         holders: int64, for each element of `files` the row of its object in `table.files`.
         rest: int64, the rows of the files that are read as they are, ascending.
         requests: The number of requests that read it in place: for the footers, and one a row group.
@@ -96,7 +96,7 @@ class LargeObjects:
         if not chosen.any():
             return None
         is_read = (groups >= 0) & chosen[groups]
-        return self._runs(np.flatnonzero(chosen), files[is_read], groups[is_read], files[~is_read])
+        return self._ranges(np.flatnonzero(chosen), files[is_read], groups[is_read], files[~is_read])
 
     def _worthwhile(self, whole: Flags) -> Flags:
         """Return those of the row groups whose object takes fewer requests than the files that they stand for."""
@@ -106,22 +106,22 @@ class LargeObjects:
         worth: Flags = whole & (files > groups + FOOTER_REQUESTS)[self._object]
         return worth
 
-    def _runs(self, chosen: Numbers, files: Numbers, groups: Numbers, rest: Numbers) -> LargeRead:
-        """Join row groups that follow one another in an object, but leave runs enough to be read side by side.
+    def _ranges(self, chosen: Numbers, files: Numbers, groups: Numbers, rest: Numbers) -> LargeRead:
+        """Join row groups that follow one another in an object, but leave ranges enough to be read side by side.
 
-        A run is read as a range of the file, so no other row group may be between two of it.
+        No other row group may be between two of a range.
         """
         uris, offsets, sizes = self._uris, self._offsets, self._bytes
-        most = max(LEAST_RUN_BYTES, min(RUN_BYTES, int(sizes[chosen].sum()) // RUNS))
-        runs: list[list[int]] = []
+        most = max(LEAST_RANGE_BYTES, min(RANGE_BYTES, int(sizes[chosen].sum()) // RANGES))
+        ranges: list[list[int]] = []
         for number in chosen.tolist():
-            last = runs[-1] if runs else None
+            last = ranges[-1] if ranges else None
             if last is not None and self._follows(last[1], number) and sizes[last[0] : number + 1].sum() <= most:
                 last[1] = number
             else:
-                runs.append([number, number])
-        numbers = {uri: i for i, uri in enumerate(dict.fromkeys(uris[first] for first, _ in runs))}
-        firsts = list({uris[first]: first for first, _ in reversed(runs)}.values())[::-1]
+                ranges.append([number, number])
+        numbers = {uri: i for i, uri in enumerate(dict.fromkeys(uris[first] for first, _ in ranges))}
+        firsts = list({uris[first]: first for first, _ in reversed(ranges)}.values())[::-1]
         objects = self._rows.select(list(_OBJECT)).take(pa.array(firsts, pa.int64()))
         described = dict(zip(objects["uri"].to_pylist(), objects.to_pylist(), strict=True))
         entries = [
@@ -132,13 +132,13 @@ class LargeObjects:
                 int(offsets[first]),
                 int(offsets[last]) + 1,
             )
-            for first, last in runs
+            for first, last in ranges
         ]
         return LargeRead(
             replace(self._table, files=_as_files(objects.take(_order(objects, numbers)), self._table)),
             entries,
-            [numbers[uris[first]] for first, _ in runs],
-            [int(sizes[first : last + 1].sum()) for first, last in runs],
+            [numbers[uris[first]] for first, _ in ranges],
+            [int(sizes[first : last + 1].sum()) for first, last in ranges],
             pa.array(files, pa.int64()),
             np.array([numbers[uris[group]] for group in groups.tolist()], np.int64),
             pa.array(rest, pa.int64()),

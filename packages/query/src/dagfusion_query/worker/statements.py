@@ -1,7 +1,7 @@
 """Worker process: runs the statements that arrive on the socket, one at a time, and sends their messages.
 
-`Statements` takes them one after another, `StatementRun` is one of them, and `ResultChunks` encodes its result and
-holds it to its limits. `worker_engine` plans, runs and explains; the module `redact` decides what callers are shown.
+`Statements` takes them one after another, `StatementExecution` is one of them, and `ResultChunks` encodes its result
+and holds it to its limits. `worker_engine` plans, runs and explains; `redact` decides what callers are shown.
 """
 
 import os
@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from dagfusion_query.documents.queries import Failure
 from dagfusion_query.engine.engine import Prepared
-from dagfusion_query.engine.plan_run import Batches, Finished
+from dagfusion_query.engine.plan_execution import Batches, Finished
 from dagfusion_query.errors import QueryCancelledError, ResultTooLargeError
 from dagfusion_query.formats.encoders import Piece
 from dagfusion_query.redact import Redactor, StatementRedactor
@@ -123,7 +123,7 @@ class ResultChunks:
         return encode(Kind.data, None, pieces)
 
 
-class StatementRun:
+class StatementExecution:
     """One statement, from its message to its last message.
 
     `cancel` is called on another thread than the rest.
@@ -272,7 +272,7 @@ class Statements:
         self._listening = threading.Lock()
         self._turn = threading.Lock()
         self._lock = threading.Lock()  # of the next one
-        self._current: StatementRun | None = None
+        self._current: StatementExecution | None = None
         environments = configuration.settings.values()
         folders = (*configuration.folders, tempfile.gettempdir())  # the latter is this process's own
         self._redactor = Redactor(environments, map(Path, folders))
@@ -319,7 +319,7 @@ class Statements:
     def run(self, message: Message, send: Send) -> None:
         """Run one statement, and send its messages. The next one waits until nothing is left of this one."""
         with self._turn:
-            run = StatementRun(message.read(Statement), self._engine, self._redactor, self._requests, self._mark)
+            run = StatementExecution(message.read(Statement), self._engine, self._redactor, self._requests, self._mark)
             with self._lock:
                 self._current = run
             run.answer(message.body, send)

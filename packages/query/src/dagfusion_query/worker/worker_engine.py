@@ -22,7 +22,7 @@ from dagfusion_query.catalog.past_catalog import PastSnapshots, as_past
 from dagfusion_query.documents.queries import ScanStats
 from dagfusion_query.engine.datafusion_errors import is_full_disk, no_room
 from dagfusion_query.engine.engine import FILE_NAME, Engine, Prepared
-from dagfusion_query.engine.plan_run import Batches
+from dagfusion_query.engine.plan_execution import Batches
 from dagfusion_query.errors import PlanError, QueryError, ResourcesError
 from dagfusion_query.returned_values import Explanation
 from dagfusion_query.scan.listing_tables import HIDDEN

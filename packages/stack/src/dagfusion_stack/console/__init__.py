@@ -26,7 +26,7 @@ def show_json(document: object) -> None:
 
 
 def show_status(status: "Status") -> None:
-    """Show what runs, one line a service."""
+    """Show what runs, one line a server."""
     if not status.running:
         show(f"The stack in {status.home} is not running.")
         if status.error is not None:
@@ -36,9 +36,9 @@ def show_status(status: "Status") -> None:
         return
     state = "running" if status.ready else "starting"
     show(f"The stack in {status.home} is {state} (`dagfusion {status.command}`, process {status.pid}).")
-    for service in status.services:
-        where = f"process {service.pid}" if service.running else "ended"
-        show(f"  {service.name:<18}  {where:<15}  {service.url or '':<23}  {service.log}".rstrip())
-        if service.last_end is not None:
-            times = "once" if service.restarts == 1 else f"{service.restarts} times"
-            show(f"    started again {times}; {service.last_end}" if service.restarts else f"    {service.last_end}")
+    for server in status.services:
+        where = f"process {server.pid}" if server.running else "ended"
+        show(f"  {server.name:<18}  {where:<15}  {server.url or '':<23}  {server.log}".rstrip())
+        if server.last_end is not None:
+            times = "once" if server.restarts == 1 else f"{server.restarts} times"
+            show(f"    started again {times}; {server.last_end}" if server.restarts else f"    {server.last_end}")

@@ -1,4 +1,4 @@
-"""One run of a planned statement: streams the batches, detects stalls, and counts what was read."""
+"""The execution of a planned statement: streams the batches, detects stalls, and counts what was read."""
 
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -91,15 +91,15 @@ class Finished:
         self._batches = iter(())
 
 
-class Run:
-    """One run of a planned statement, whose errors say what is wrong with which object.
+class Execution:
+    """The execution of a planned statement, whose errors say what is wrong with which object.
 
     Args:
         batches: The plan's batches.
-        run_context: What the batches are made with. It gets the plans that count what they read.
+        execution_context: What the batches are made with. It gets the plans that count what they read.
         schema: The result's columns.
         scans: What the statement reads.
-        keeper: Is shown the batches, for the next run of an equal plan; None where nothing is kept.
+        keeper: Is shown the batches, for the next execution of an equal plan; None where nothing is kept.
     """
 
     path: str | None = None
@@ -107,13 +107,13 @@ class Run:
     def __init__(
         self,
         batches: AsyncIterator[pa.RecordBatch],
-        run_context: "RunContext",
+        execution_context: "ExecutionContext",
         schema: pa.Schema,
         scans: Sequence[Scan],
         keeper: Keeper | None = None,
     ) -> None:
         self._batches: AsyncIterator[pa.RecordBatch] | None = batches
-        self._run_context, self._schema, self._scans, self._keeper = run_context, schema, scans, keeper
+        self._execution_context, self._schema, self._scans, self._keeper = execution_context, schema, scans, keeper
         self._pending: Future[pa.RecordBatch | None] | None = None
 
     def next(self) -> pa.RecordBatch | None:
@@ -131,11 +131,11 @@ class Run:
             try:
                 batch = self._received()
             except _StalledError:
-                if (why := probe(self._scans, self._run_context.stores)) is not None:
+                if (why := probe(self._scans, self._execution_context.stores)) is not None:
                     self._release()
                     raise why from None
             except Exception as error:
-                raise diagnose(error, self._scans, self._run_context.stores) from error
+                raise diagnose(error, self._scans, self._execution_context.stores) from error
             else:
                 return batch if batch is None else declared(batch, self._schema)
 
@@ -149,7 +149,7 @@ class Run:
         pending = self._ask()
         if pending is None:
             return None
-        left_s = self._run_context.stall_s
+        left_s = self._execution_context.stall_s
         try:
             while self._keeper is not None and left_s > BEAT_S and not wait([pending], BEAT_S).done:
                 self._keeper.beat()
@@ -174,22 +174,22 @@ class Run:
 
     def _ask(self) -> "Future[pa.RecordBatch | None] | None":
         if self._pending is None and self._batches is not None:
-            self._pending = self._run_context.loop.submit(_next(self._batches))
+            self._pending = self._execution_context.loop.submit(_next(self._batches))
         return self._pending
 
     def check(self) -> None:
         """Compare the objects that were read so far with their events, for a caller that takes no more batches.
 
-        A run that comes to its end has done so before its last batch.
+        An execution that comes to its end has done so before its last batch.
 
         Raises:
             StaleObjectError: An object is gone or has changed since its event.
             StoreUnavailableError: The object store does not answer.
         """
-        self._run_context.loop.submit(self._run_context.check()).result()
+        self._execution_context.loop.submit(self._execution_context.check()).result()
 
     def cancel(self) -> None:
-        """Cancel the run and release its resources. May be called on another thread."""
+        """Cancel the execution and release its resources. May be called on another thread."""
         if self._keeper is not None:
             self._keeper.drop()
         self._release()
@@ -206,17 +206,17 @@ class Run:
 
     @property
     def files_read(self) -> int:
-        """Files that the scans have opened so far: a LIMIT may end a run before the last."""
-        return self._counted("files_opened") - sum(_opened_again(plan) for plan in self._run_context.split)
+        """Files that the scans have opened so far: a LIMIT may end an execution before the last."""
+        return self._counted("files_opened") - sum(_opened_again(plan) for plan in self._execution_context.split)
 
     @property
     def requests_s(self) -> float:
         """Seconds of requests to object stores so far, added over those at once; see `Stats.requests_s`."""
-        read = sum(_waited_ns(plan) for plan in self._run_context.in_place) / 1e9
-        return self._run_context.spent.seconds + read
+        read = sum(_waited_ns(plan) for plan in self._execution_context.in_place) / 1e9
+        return self._execution_context.spent.seconds + read
 
     def _counted(self, metric: str) -> int:
-        metrics = (metrics for plan in self._run_context.plans for _, metrics in plan.collect_metrics())
+        metrics = (metrics for plan in self._execution_context.plans for _, metrics in plan.collect_metrics())
         # Only Parquet scans count bytes; the others are of the engine's own files.
         scans = (found for found in metrics if found.sum_by_name("bytes_scanned") is not None)
         return sum(found.sum_by_name(metric) or 0 for found in scans)
@@ -228,8 +228,8 @@ def declared(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 
 @dataclass(frozen=True)
-class RunContext:
-    """The parts of an engine that a run needs beside its plan.
+class ExecutionContext:
+    """The parts of an engine that an execution needs beside its plan.
 
     Attributes:
         context: The session that the plan was made in.
@@ -266,55 +266,55 @@ class RunContext:
             await self.objects.check(spliced.in_place, partial(opened_files, plan, count), self.spent)
 
 
-async def frame_batches(frame: DataFrame, run_context: RunContext) -> AsyncIterator[pa.RecordBatch]:
+async def frame_batches(frame: DataFrame, execution_context: ExecutionContext) -> AsyncIterator[pa.RecordBatch]:
     """Yield the batches of a statement that reads no table."""
-    async for batch in await run_context.planners.call(frame.execute_stream):
+    async for batch in await execution_context.planners.call(frame.execute_stream):
         yield batch.to_pyarrow()
 
 
-async def spliced_batches(spliced: Spliced, run_context: RunContext) -> AsyncIterator[pa.RecordBatch]:
+async def spliced_batches(spliced: Spliced, execution_context: ExecutionContext) -> AsyncIterator[pa.RecordBatch]:
     """Yield the batches of a spliced plan. The last one comes when all that was read is known to be the events'.
 
     A large object that is gone or damaged costs time only: the statement starts over, from small objects. Where batches
-    were taken already, it fails, and is planned without large objects when it is run again.
+    were taken already, it fails, and is planned without large objects when it is executed again.
     """
     has_begun = False
     try:
-        async for batch in _spliced_batches(spliced, run_context):
+        async for batch in _spliced_batches(spliced, execution_context):
             has_begun = True
             yield batch
     except Exception as error:
         if spliced.without_large is None or not is_about_objects(error):
             raise
-        run_context.lost(spliced.scans)
+        execution_context.lost(spliced.scans)
         if has_begun:
             raise
         _log.warning("large objects cannot be read, so the small ones are: %s", error)
-        run_context.plans.clear()
-        run_context.split.clear()
-        run_context.in_place.clear()
-        run_context.unchecked.clear()
-        without_large = await run_context.planners.call(spliced.without_large)
-        async for batch in _spliced_batches(without_large, run_context):
+        execution_context.plans.clear()
+        execution_context.split.clear()
+        execution_context.in_place.clear()
+        execution_context.unchecked.clear()
+        without_large = await execution_context.planners.call(spliced.without_large)
+        async for batch in _spliced_batches(without_large, execution_context):
             yield batch
 
 
-async def _spliced_batches(spliced: Spliced, run_context: RunContext) -> AsyncIterator[pa.RecordBatch]:
+async def _spliced_batches(spliced: Spliced, execution_context: ExecutionContext) -> AsyncIterator[pa.RecordBatch]:
     async with AsyncExitStack() as pins:
         try:
-            missing = await pins.enter_async_context(run_context.objects.pinned(spliced.copied))
+            missing = await pins.enter_async_context(execution_context.objects.pinned(spliced.copied))
             if missing:
-                await run_context.objects.fetch(missing, run_context.spent)
+                await execution_context.objects.fetch(missing, execution_context.spent)
         except OSError as error:
             _log.warning("objects are read in place, because local copies of them cannot be made: %s", error)
-            spliced = await run_context.planners.call(spliced.without_copies)
-        plan, stream = await run_context.planners.call(lambda: _start(spliced, run_context.context))
-        run_context.plans.append(plan)
+            spliced = await execution_context.planners.call(spliced.without_copies)
+        plan, stream = await execution_context.planners.call(lambda: _start(spliced, execution_context.context))
+        execution_context.plans.append(plan)
         if spliced.without_large is not None:
-            run_context.split.append(plan)
-        run_context.unchecked.append((spliced, plan))
+            execution_context.split.append(plan)
+        execution_context.unchecked.append((spliced, plan))
         if spliced.in_place:
-            run_context.in_place.append(plan)
+            execution_context.in_place.append(plan)
         else:
             async for batch in stream:
                 yield batch.to_pyarrow()
@@ -324,23 +324,23 @@ async def _spliced_batches(spliced: Spliced, run_context: RunContext) -> AsyncIt
             if last is not None:
                 yield last
             last = batch.to_pyarrow()
-        await run_context.check()
-        run_context.unchecked.clear()
+        await execution_context.check()
+        execution_context.unchecked.clear()
         if last is not None:
             yield last
 
 
-async def staged_batches(staged: Staged, run_context: RunContext) -> AsyncIterator[pa.RecordBatch]:
+async def staged_batches(staged: Staged, execution_context: ExecutionContext) -> AsyncIterator[pa.RecordBatch]:
     """Write the rows of a statement's scans to local files, then yield the batches of the statement over them."""
     with TemporaryDirectory(prefix="dagfusion-") as folder:
         files = [Path(folder, f"{number}.arrow") for number in range(len(staged.stages))]
         for stage, file in zip(staged.stages, files, strict=True):
             with pa.ipc.new_file(file, stage.schema) as writer:
                 for spliced in stage.reads:
-                    async for batch in spliced_batches(spliced, run_context):
+                    async for batch in spliced_batches(spliced, execution_context):
                         writer.write_batch(declared(batch, stage.schema))
-        frame = await run_context.planners.call(lambda: staged.frame(files, run_context.context))
-        async for batch in frame_batches(frame, run_context):
+        frame = await execution_context.planners.call(lambda: staged.frame(files, execution_context.context))
+        async for batch in frame_batches(frame, execution_context):
             yield batch
 
 
