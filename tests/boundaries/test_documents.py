@@ -24,7 +24,7 @@ def sources(root: Path) -> list[Path]:
     return sorted(root.glob("packages/*/src/*"))
 
 
-def folders(root: Path) -> Iterator[str]:
+def modules(root: Path) -> Iterator[str]:
     """Each module and each folder of modules, as a path from the root of the repository."""
     for source in sources(root):
         for path in sorted(source.rglob("*.py")):
@@ -52,14 +52,14 @@ def resolve(root: Path, name: str) -> list[Path]:
     return [base / name for base in bases if (base / name).exists()]
 
 
-def test_every_room_of_architecture_md_exists(root: Path, architecture: frozenset[str]) -> None:
+def test_every_path_of_architecture_md_exists(root: Path, architecture: frozenset[str]) -> None:
     assert len(architecture) > 20
     assert sorted(name for name in architecture if not resolve(root, name)) == []
 
 
-def test_architecture_md_names_every_folder(root: Path, architecture: frozenset[str]) -> None:
+def test_architecture_md_names_every_module(root: Path, architecture: frozenset[str]) -> None:
     named = {path for name in architecture for path in resolve(root, name)}
-    unnamed = [folder for folder in folders(root) if not named & {root / folder, *(root / folder).parents[:1]}]
+    unnamed = [module for module in modules(root) if not named & {root / module, *(root / module).parents[:1]}]
     assert unnamed == []
 
 
