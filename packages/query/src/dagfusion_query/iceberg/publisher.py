@@ -250,12 +250,12 @@ class Publisher:
         except NotInIcebergError as error:
             raise UnsupportedTypeError(f"view {table.name} is no view of Iceberg: {error}") from error
         content = encode_view(view, columns, table.name, f"{self.prefix}/{table.name.schema}/{table.name.table}")
-        name, known = metadata_name(view.event_id, _digest(content)), self._known_of(table.name)
-        with known.lock:
-            if known.view != name:
+        name, entry = metadata_name(view.event_id, _digest(content)), self._metadata_of(table.name)
+        with entry.lock:
+            if entry.view != name:
                 with _store_errors(table):
                     self._put(table, name, content)
-                known.view = name
+                entry.view = name
         return self._uri(table, name), content
 
     def close(self) -> None:
