@@ -142,7 +142,7 @@ class LargeObjects:
             pa.array(files, pa.int64()),
             np.array([numbers[uris[group]] for group in groups.tolist()], np.int64),
             pa.array(rest, pa.int64()),
-            FOOTER_REQUESTS * len(numbers) + len(taken),
+            FOOTER_REQUESTS * len(numbers) + len(chosen),
         )
 
     def _follows(self, number: int, after: int) -> bool:
