@@ -90,7 +90,8 @@ def _conditions(run: Run) -> str:
         f" {facts['python']}, {run.date}; load average at the start {facts['load_average']:.1f}."
     )
     checked = "Times are medians. Every answer was checked against the stored objects before the clock started."
-    return f"{where}\n\n{checked}\n\n![Time by query and engine](queries.png)"
+    picture = "\n\n![Time by query and engine](queries.png)" if "warm" in run.times else ""
+    return f"{where}\n\n{checked}{picture}"
 
 
 def _times(run: Run, kind: str) -> str:
@@ -106,10 +107,10 @@ def _times(run: Run, kind: str) -> str:
 
 
 def _limit(run: Run) -> str:
-    limits = run.times.get("limit", {}).get("GET + decode")
+    ours = run.times.get("warm", {}).get(OURS, {})
+    limits = {query: s for query, s in run.times.get("limit", {}).get("GET + decode", {}).items() if query in ours}
     if not limits:
         return ""
-    ours = run.times["warm"][OURS]
     body = [
         [query, seconds(limit), seconds(ours[query]), f"{ours[query] / limit:.1f}x"] for query, limit in limits.items()
     ]
@@ -122,6 +123,8 @@ def _limit(run: Run) -> str:
 
 def _slower(run: Run) -> str:
     """List the lines on which another engine is faster, and what bounds ours there."""
+    if not run.times.keys() & {"warm", "cold"}:
+        return ""
     body = []
     for kind in ("warm", "cold"):
         times = run.times.get(kind, {})
@@ -308,11 +311,13 @@ def _setups() -> str:
 
 
 def plot(run: Run, folder: Path) -> None:
-    """Draw the report's plots into a folder."""
+    """Draw the pictures that the report shows into a folder."""
     from benchmarks import plots  # noqa: PLC0415  # matplotlib is there where plots are drawn
 
-    plots.queries({**run.times["warm"], **run.times.get("limit", {})}, OURS, folder / "queries.png")
-    plots.planning(run.planning, folder / "planning.png")
+    if "warm" in run.times:
+        plots.queries({**run.times["warm"], **run.times.get("limit", {})}, OURS, folder / "queries.png")
+    if run.planning:
+        plots.planning(run.planning, folder / "planning.png")
 
 
 def write(file: Path) -> None:

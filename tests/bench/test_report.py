@@ -138,6 +138,15 @@ def test_sections_without_measurements_are_left_out() -> None:
     assert "What a query reads" not in text
 
 
+@pytest.mark.parametrize("kind", ["warm", "limit", "planning", None])
+def test_a_part_of_the_benchmarks_has_a_report_too(kind: str | None) -> None:
+    found = document()
+    found["benchmarks"] = [one for one in found["benchmarks"] if one["extra_info"]["kind"] == kind]
+    text = report.markdown(report.read(found))
+    assert ("](queries.png)" in text) == ("## Warm" in text) == (kind == "warm")
+    assert ("](planning.png)" in text) == (kind == "planning")
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [(0.00012, "0.1 ms"), (0.0094, "9.4 ms"), (0.00996, "10 ms"), (0.99, "990 ms"), (0.9999, "1.0 s"), (61.4, "61 s")],
