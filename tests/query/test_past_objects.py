@@ -164,3 +164,25 @@ def test_a_table_that_is_a_view_now_is_read_as_it_was(written: Written) -> None:
     written.publish("t", "SELECT 8 AS id")
     with written.open() as connection:
         assert [connection.sql(SUM, as_of=event).to_arrow()["s"].to_pylist() for event in (1, 2)] == [[7], [8]]
+
+
+@pytest.mark.usefixtures("heavy")
+def test_a_view_that_is_a_table_now_is_read_as_it_was(written: Written) -> None:
+    written.publish("t", "SELECT 8 AS id")
+    written.materialize(written.write("data.parquet", [7]), 1)
+    with written.open() as connection:
+        assert [connection.sql(SUM, as_of=event).to_arrow()["s"].to_pylist() for event in (1, 2)] == [[8], [7]]
+
+
+@pytest.mark.usefixtures("heavy")
+def test_a_view_of_a_table_that_never_was_names_it(written: Written) -> None:
+    written.materialize(written.write("data.parquet", [7]), 1)
+    written.publish("half", "SELECT t.id FROM local_default.t, local_default.nowhere", "t", "nowhere")
+    written.publish("over", "SELECT * FROM local_default.half", "half")
+    written.publish("none", "SELECT * FROM local_default.nowhere", "nowhere")
+    with written.open() as connection:
+        for name in ("half", "over", "none"):
+            with pytest.raises(UnknownTableError, match=r"has nothing of the table local_default\.nowhere"):
+                connection.sql(f"SELECT * FROM local_default.{name}", as_of=4)
+            with pytest.raises(UnknownPastError, match="was a view as of event 4: compare the tables"):
+                connection.diff(f"local_default.{name}", 4)

@@ -7,15 +7,19 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
+import pyarrow as pa
 import pytest
 
 from dagfusion_contract.naming import TableName
+from dagfusion_contract.view import VIEW_ENTRY, View, view_entry
+from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.environments import Environments, EnvironmentState
 from dagfusion_query.catalog.mapped_catalog import MappedCatalog
 from dagfusion_query.catalog.snapshot import SnapshotStore
 from dagfusion_query.config import Config, EnvironmentConfig
 from dagfusion_query.engine.engine import Engine
-from dagfusion_query.errors import EnvironmentUnavailableError, SnapshotError
+from dagfusion_query.errors import EnvironmentUnavailableError, SnapshotError, UnknownTableError
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.settings import Settings
 
@@ -105,6 +109,30 @@ def test_one_that_goes_down_serves_its_last_snapshot(on_sqlite: Any, follow: Fol
     assert down.problem is None
     assert isinstance(down.trouble, EnvironmentUnavailableError)
     assert orgs("uat") in later.snapshot.tables
+
+
+def test_the_past_of_a_table_that_is_a_view_now_needs_a_grant_of_its_own(
+    on_sqlite: Any, follow: Follow, file_record: Record
+) -> None:
+    once, public = ("Silver", "once"), orgs("uat")
+    on_sqlite.report(file_record("CA"))
+    on_sqlite.report(file_record("NY"), key=once)
+    record = view_entry(View("SELECT 1 AS a", [public], pa.schema({"a": pa.int64()})))
+    event = dg.AssetMaterialization(dg.AssetKey(once), metadata={VIEW_ENTRY: dg.MetadataValue.json(record)})
+    on_sqlite.instance.report_runless_asset_event(event)
+    environments = follow(uat=str(on_sqlite.home))
+    environments.refresh(PATIENCE_S)
+    name = TableName("uat_silver", "once")
+    assert environments.states()["uat"].snapshot.tables[name].view is not None
+
+    def allow(_: str, table: TableName) -> bool:
+        return table == public
+
+    with pytest.raises(UnknownTableError):
+        environments.diff(name, AsOf(1), AsOf(2), allow)
+    with pytest.raises(UnknownTableError):
+        environments.generations(name, 10, allow)
+    assert environments.diff(name, AsOf(1), AsOf(2), lambda *_: True).added == 1
 
 
 @pytest.mark.parametrize("gone", [".", "history"])

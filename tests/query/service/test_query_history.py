@@ -163,6 +163,7 @@ def test_a_read_changes_nothing(tmp_path: Path) -> None:
 
 def test_none_is_kept_with_zero(tmp_path: Path) -> None:
     written(QueryHistory(tmp_path, 10, 1 << 30), info(0))
+    (tmp_path / f"{FILE_NAME}.damaged").write_bytes(b"an older file that was put aside")
     history = QueryHistory(tmp_path, 0, 1 << 30)
     written(history, info(1))
     assert ids(history) == []
@@ -249,7 +250,7 @@ def test_the_pages_of_one_owner_need_no_look_at_the_others(tmp_path: Path, monke
     connect = sqlite3.connect
 
     def traced(path: str, timeout: float, *, uri: bool) -> sqlite3.Connection:
-        database = connect(path, timeout, uri=uri)
+        database = connect(path, timeout=timeout, uri=uri)
         database.set_trace_callback(asked.append)
         return database
 
@@ -307,7 +308,7 @@ def test_a_read_waits_for_a_locked_file_for_a_moment_only(tmp_path: Path, monkey
 
     def timed(path: str, timeout: float, *, uri: bool) -> sqlite3.Connection:
         waits.append(timeout)
-        return connect(path, timeout, uri=uri)
+        return connect(path, timeout=timeout, uri=uri)
 
     monkeypatch.setattr(sqlite3, "connect", timed)
     with closing(connect(tmp_path / FILE_NAME)) as database:

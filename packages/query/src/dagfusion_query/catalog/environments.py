@@ -159,8 +159,9 @@ class Environments:
         return self._follower_of(name, allow).diff(name, before, after)
 
     def _follower_of(self, name: TableName, allow: Callable[[str, TableName], bool]) -> "_Follower":
+        """Return the environment of a table. A view's tables give no right to the history of its asset."""
         for environment, one in self._followers.items():
-            if one.names_any([name], partial(allow, environment)):
+            if allow(environment, name) and one.names_any([name], partial(allow, environment)):
                 return one
         raise UnknownTableError(f"there is no table {str(name)[:_SHOWN]}: /v1/tables lists all")
 

@@ -154,6 +154,9 @@ class PastCatalog:
                 wanted = seen | _read_by_views(found)
                 claims = {name: keys for name, keys in self._claims(wanted, allow).items() if name not in seen}
             may_read = readable({past.table.name: past.table for past in found}, allow)
+            for past in found:
+                if names is not None and past.table.name not in may_read:
+                    _check_view(past, {other.table.name for other in found}, allow)
             yield [past for past in found if past.table.name in may_read]
         finally:
             self._unpin(found)
@@ -234,21 +237,26 @@ class PastCatalog:
             EventLogError: The event log cannot be read.
         """
         name = table_name(self._live.current().environment, asset_key)
-        states = [self._state(name, before), self._state(name, after or AsOf(at_us=time.time_ns() // 1000))]
-        (then, first), (now, second) = states
-        return compare(str(name), first, second, (then.event_id, now.event_id))
+        now = AsOf(at_us=time.time_ns() // 1000)
+        (then, first), (last, second) = (self._state(asset_key, as_of) for as_of in (before, after or now))
+        return compare(str(name), first, second, (then.event_id, last.event_id))
 
-    def _state(self, name: TableName, as_of: AsOf) -> tuple[Moment, Table | None]:
+    def _state(self, asset_key: AssetKey, as_of: AsOf) -> tuple[Moment, Table | None]:
         moment = self.moment(as_of)
         try:
-            with self.tables(moment, [name]) as [past, *_]:
-                if past.table.view is not None:
-                    raise UnknownPastError(f"{name} was a view as of {moment.words}: compare the tables that it reads")
-                if past.table.problem is not None:
-                    raise past.table.problem
-                return moment, past.table
+            past = self._pinned(asset_key, moment)
         except UnknownTableError:
             return moment, None
+        try:
+            if past.table.view is not None:
+                raise UnknownPastError(
+                    f"{past.table.name} was a view as of {moment.words}: compare the tables that it reads"
+                )
+            if past.table.problem is not None:
+                raise past.table.problem
+            return moment, past.table
+        finally:
+            self._unpin([past])
 
     def assets(
         self, names: Collection[TableName] | None, allow: Callable[[TableName], bool] = lambda _: True
@@ -344,6 +352,17 @@ class PastCatalog:
             del self._tables[key]
             if past.folder is not None:
                 shutil.rmtree(past.folder, ignore_errors=True)
+
+
+def _check_view(past: PastTable, found: Collection[TableName], allow: Callable[[TableName], bool]) -> None:
+    """Raise UnknownTableError for a view that reads tables without a past, unless the caller may not know of them."""
+    reads = () if past.table.view is None else past.table.view.view.tables
+    missing = [name for name in reads if name not in found]
+    if missing and all(map(allow, missing)):
+        raise UnknownTableError(
+            f"view {past.table.name} cannot be read as of {past.moment.words}: the event log has nothing of the table "
+            f"{missing[0]} that it reads"
+        )
 
 
 def _read_by_views(tables: Sequence[PastTable]) -> set[TableName]:

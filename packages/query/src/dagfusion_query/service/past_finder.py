@@ -93,7 +93,8 @@ class PastFinder:
         def find() -> PastTable:
             with self._environments.past(AsOf(event_id), [name], grants.allow) as found:
                 for _, past in found:
-                    return past
+                    if past.table.name == name:  # tables that views read are there, too
+                        return past
             raise UnknownTableError(f"there was no table {name} as of event {event_id}")
 
         return await self._run(find)

@@ -56,7 +56,7 @@ class QueryHistory:
 
     Args:
         folder: Where the file is.
-        most: How many queries it holds; the oldest are deleted. With 0, the file is deleted.
+        most: How many queries it holds; the oldest are deleted. With 0, its files are deleted.
         most_bytes: How large its file may become; the oldest queries are deleted.
     """
 
@@ -68,7 +68,8 @@ class QueryHistory:
         self._thread: threading.Thread | None = None
         if not most:
             with self._troubles("write"):
-                self._path.unlink(missing_ok=True)
+                for name in (FILE_NAME, f"{FILE_NAME}-journal", _DAMAGED):
+                    (folder / name).unlink(missing_ok=True)
 
     def record(self, info: QueryInfo, owner: str) -> None:
         """Add a query that has ended. Returns at once."""
@@ -119,7 +120,9 @@ class QueryHistory:
         statement = f"select document from queries {where} order by ended_us desc"  # texts of this module
         found: list[QueryInfo] = []
         # Never creates it, and writes only what a crash has left of a transaction.
-        readable = partial(sqlite3.connect, f"{self._path.absolute().as_uri()}?mode=rw", _READ_TIMEOUT_S, uri=True)
+        readable = partial(
+            sqlite3.connect, f"{self._path.absolute().as_uri()}?mode=rw", timeout=_READ_TIMEOUT_S, uri=True
+        )
         with self._troubles("read"), closing(readable()) as database:
             found += page(self._readable(database.execute(statement, [*wanted.values()])), limit)
         return found
