@@ -11,7 +11,10 @@ import typer
 
 Table = Annotated[str, typer.Argument(metavar="TABLE", help="The table, such as local_silver_tax_id.orgs.")]
 TargetMb = Annotated[
-    float, typer.Option(min=0.001, help="Approximate size of each large object, in megabytes of its small objects.")
+    float,
+    typer.Option(
+        min=0.001, help="MB of small objects that one large object replaces. A large object has about this size."
+    ),
 ]
 PartitionKeys = Annotated[
     list[str] | None,
@@ -44,10 +47,9 @@ def commands(app: typer.Typer) -> None:
 
 
 def consolidate(table: Table, *, target_mb: TargetMb = 64) -> None:
-    """Copy a table's small objects into few large ones, which queries read where they are current.
+    """Copy the small objects of a table into a few large ones, so that queries need fewer requests.
 
-    The event log is that of DAGSTER_HOME, and the bucket that of ENVIRONMENT and its variables, as the IO managers have
-    them.
+    The command uses the event log of DAGSTER_HOME and the bucket of ENVIRONMENT, with the variables of the IO managers.
     """
     from dagfusion_pipeline.consolidate_table import consolidate_table  # noqa: PLC0415
 
@@ -62,9 +64,9 @@ def wipe(
     also_unknown: AlsoUnknown = False,
     yes: Yes = False,
 ) -> None:
-    """Wipe partitions of a table: log that their rows are gone. The vacuum deletes their objects later.
+    """Wipe partitions of a table, so that queries no longer return their rows. The vacuum deletes their objects later.
 
-    The event log is that of DAGSTER_HOME, and the first word of the table's name is ENVIRONMENT.
+    The command uses the event log of DAGSTER_HOME. ENVIRONMENT must be the first word of the table's schema.
     """
     from dagfusion_pipeline.wipe_table import wipe_table  # noqa: PLC0415
 
@@ -74,8 +76,8 @@ def wipe(
 def erase(table: Table, *, column: Column, keys_file: KeysFile, json: Json = False, yes: Yes = False) -> None:
     """Erase the rows of a table that have given keys: rewrite their objects, and report what was removed.
 
-    The event log is that of DAGSTER_HOME, and the bucket that of ENVIRONMENT and its variables, as the IO managers have
-    them. The keys are read from a file, so that they appear neither in the process list nor in the shell history.
+    The command uses the event log of DAGSTER_HOME and the bucket of ENVIRONMENT, with the variables of the IO managers.
+    The keys are in a file, so that they appear neither in the process list nor in the shell history.
     """
     from dagfusion_pipeline.erase_table import erase_table_rows  # noqa: PLC0415
 
@@ -85,8 +87,8 @@ def erase(table: Table, *, column: Column, keys_file: KeysFile, json: Json = Fal
 def repair(table: Table, *, yes: Yes = False) -> None:
     """Make the event log match the bucket: log tombstones for missing objects, and new events for replaced ones.
 
-    The event log is that of DAGSTER_HOME, and the bucket that of ENVIRONMENT and its variables, as the IO managers have
-    them. `dagfusion doctor` finds the differences, as `objects_missing` and `objects_changed`.
+    The command uses the event log of DAGSTER_HOME and the bucket of ENVIRONMENT, with the variables of the IO managers.
+    `dagfusion doctor` finds the differences, as `objects_missing` and `objects_changed`.
     """
     from dagfusion_pipeline.repair_table import repair_table  # noqa: PLC0415
 

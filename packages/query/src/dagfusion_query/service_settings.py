@@ -163,18 +163,18 @@ class ServiceSettings:
     workers: int = setting(
         "DAGFUSION_WORKERS",
         _CORES,
-        "Statements that run at once, each in a process.",
+        "The number of statements that run at the same time, each in a process of its own.",
         section="service",
         shown="the number of cores",
     )
     worker_memory_bytes: int = setting(
         "DAGFUSION_WORKER_MEMORY_BYTES",
         4 << 30,
-        "Memory of one worker; the operating system enforces it too.",
+        "The maximum memory of one worker, which the operating system enforces too.",
         section="service",
     )
     sql_limit_bytes: int = setting(
-        "DAGFUSION_SQL_LIMIT_BYTES", 1 << 20, "The longest statement that is accepted.", section="service"
+        "DAGFUSION_SQL_LIMIT_BYTES", 1 << 20, "The maximum length of a statement, in bytes.", section="service"
     )
     query_timeout_s: float = setting(
         "DAGFUSION_QUERY_TIMEOUT_S", 300.0, "Query timeout, in seconds.", section="service"
@@ -186,23 +186,23 @@ class ServiceSettings:
         section="service",
     )
     result_limit_rows: int = setting(
-        "DAGFUSION_RESULT_LIMIT_ROWS", 1_000_000_000, "The most rows of a result.", section="service"
+        "DAGFUSION_RESULT_LIMIT_ROWS", 1_000_000_000, "The maximum number of rows of a result.", section="service"
     )
     result_limit_bytes: int = setting(
-        "DAGFUSION_RESULT_LIMIT_BYTES", 64 << 30, "The most bytes of a result.", section="service"
+        "DAGFUSION_RESULT_LIMIT_BYTES", 64 << 30, "The maximum size of a result, in bytes.", section="service"
     )
     user_queries: int = setting(
         "DAGFUSION_USER_QUERIES",
         _CORES,
-        "The most running queries of one user. Other queries of the user wait.",
+        "The maximum number of running queries of one user. Further queries of the user wait.",
         section="service",
         shown="the number of cores",
     )
     queue_length: int = setting(
-        "DAGFUSION_QUEUE_LENGTH", 256, "The most queries that wait for a worker.", section="service"
+        "DAGFUSION_QUEUE_LENGTH", 256, "The maximum number of queries that wait for a worker.", section="service"
     )
     user_queue_length: int = setting(
-        "DAGFUSION_USER_QUEUE_LENGTH", 128, "The most waiting queries of one user.", section="service"
+        "DAGFUSION_USER_QUEUE_LENGTH", 128, "The maximum number of waiting queries of one user.", section="service"
     )
     queue_timeout_s: float = setting(
         "DAGFUSION_QUEUE_TIMEOUT_S", 30.0, "Queue timeout: seconds that a query waits for a worker.", section="service"
@@ -232,16 +232,16 @@ class ServiceSettings:
     history_queries: int = setting(
         "DAGFUSION_HISTORY_QUERIES",
         100_000,
-        "The most finished queries in the history, which is a file of the state folder. It has the text of statements "
-        "and of errors, which may quote parameters and cells. 0: none; the last 1,000 queries are listed until the "
-        "service stops.",
+        "The maximum number of finished queries in the history, which is a file of the state folder. It has the text "
+        "of statements and of errors, which may quote parameters and values. 0: no file; the service then lists its "
+        "last 1,000 queries until it stops.",
         section="service",
         numbers=range(10_000_001),
     )
     history_bytes: int = setting(
         "DAGFUSION_HISTORY_BYTES",
         1 << 30,
-        "The most bytes of the file of the history; the oldest queries are deleted.",
+        "The maximum size of the file of the history, in bytes. The oldest queries are deleted.",
         section="service",
     )
 

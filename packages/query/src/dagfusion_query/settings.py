@@ -95,16 +95,17 @@ class Settings:
         section="engine",
     )
     scan_concurrency: int = setting(
-        "DAGFUSION_SCAN_CONCURRENCY", 64, "The most objects that one scan reads at once.", section="engine"
+        "DAGFUSION_SCAN_CONCURRENCY", 64, "The maximum number of objects that one scan reads at once.", section="engine"
     )
     scan_window_bytes: int = setting(
         "DAGFUSION_SCAN_WINDOW_BYTES",
         256 << 20,
-        "The most bytes of objects that one scan reads at once. If objects are large, fewer are read concurrently.",
+        "The maximum size of the objects that one scan reads at once, in bytes. If objects are large, fewer are read "
+        "concurrently.",
         section="engine",
     )
     memory_limit_bytes: int = setting(
-        "DAGFUSION_MEMORY_LIMIT_BYTES", 2 << 30, "The most memory of joins, sorts and aggregates.", section="engine"
+        "DAGFUSION_MEMORY_LIMIT_BYTES", 2 << 30, "The maximum memory of joins, sorts and aggregates.", section="engine"
     )
     footer_cache_bytes: int = setting(
         "DAGFUSION_FOOTER_CACHE_BYTES", 256 << 20, "Memory of the cache of Parquet footers.", section="engine"
@@ -131,8 +132,8 @@ class Settings:
     object_cache_object_bytes: int = setting(
         "DAGFUSION_OBJECT_CACHE_OBJECT_BYTES",
         3 << 20,
-        "The largest object that is fetched whole into a local copy. Objects of a consolidation may have up to 16 MB, "
-        "if they have as many row groups as megabytes, because a read in place takes a request for each.",
+        "The largest object that is fetched whole into a local copy. The large objects of a scan may have up to 16 MB "
+        "each, if together they have at most 1 MB for each request that a read in place would take.",
         section="engine",
     )
     result_cache_dir: str | None = setting(
@@ -214,7 +215,8 @@ class ClientSettings:
     token: str | None = setting(
         "DAGFUSION_TOKEN",
         None,
-        "The access token for the query service. Other users of the machine can see an argument, but not a variable.",
+        "The access token for the query service. Prefer the variable: other users of the machine can see the arguments "
+        "of a command.",
         is_secret=True,
     )
 

@@ -27,7 +27,8 @@ def _port(name: str) -> Any:
     """Return the option of a port."""
     field = declaration(Settings, name)
     numbers, meaning = field.metadata["numbers"], field.metadata["help"]
-    default = f" Default: the last one, else {field.default}." if field.default else ""  # of 0, the meaning says it
+    # The meaning of 0 has its own default.
+    default = f" Default: that of the last start, else {field.default}." if field.default else ""
     return typer.Option(min=numbers[0], max=numbers[-1], help=f"{meaning}{default}")
 
 
@@ -46,9 +47,12 @@ def commands(app: typer.Typer) -> None:
 def demo(
     *,
     days: Annotated[
-        int, typer.Option(min=ASKED_DAYS, max=366, help="Days of each partitioned asset, from 2024-01-01.")
+        int,
+        typer.Option(min=ASKED_DAYS, max=366, help="The number of days of each partitioned asset, from 2024-01-01."),
     ] = 7,
-    states: Annotated[int, typer.Option(min=ASKED_STATES, max=50, help="States, from Alabama.")] = 50,
+    states: Annotated[
+        int, typer.Option(min=ASKED_STATES, max=50, help="The number of states, in alphabetical order.")
+    ] = 50,
     s3_port: S3Port = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
@@ -74,8 +78,10 @@ def demo(
 
 def seed(
     *,
-    days: Annotated[int, typer.Option(min=1, max=3660, help="Days of each partitioned asset, from 2024-01-01.")] = 365,
-    states: Annotated[int, typer.Option(min=1, max=50, help="States, from Alabama.")] = 50,
+    days: Annotated[
+        int, typer.Option(min=1, max=3660, help="The number of days of each partitioned asset, from 2024-01-01.")
+    ] = 365,
+    states: Annotated[int, typer.Option(min=1, max=50, help="The number of states, in alphabetical order.")] = 50,
     scale: Annotated[float, typer.Option(min=0.001, max=10, help="Multiply the number of days by this factor.")] = 1.0,
     random_seed: Annotated[
         int | None,

@@ -42,7 +42,7 @@ Months = Annotated[int, typer.Option("--months", min=1, max=120, help="The numbe
 Requests = Annotated[
     int | None, typer.Option("--requests", min=0, help="GET requests per month, if --url is not given.")
 ]
-QueryLimit = Annotated[int, typer.Option("--limit", min=1, max=_HISTORY, help="The most queries that are over.")]
+QueryLimit = Annotated[int, typer.Option("--limit", min=1, max=_HISTORY, help="The maximum number of ended queries.")]
 Before = Annotated[
     str | None,
     typer.Option(
@@ -128,8 +128,8 @@ def cost(
 ) -> None:
     """Estimate the costs of storage and requests, and what a consolidation would save.
 
-    The objects are those of the catalog, at their ages, under the lifecycle rules of their bucket. The requests are
-    those that the service at --url has counted, or --requests. No object is read.
+    The storage is that of the catalog's objects, with their current ages and the lifecycle rules of their bucket. The
+    requests are those in the history of the service at --url, or --requests. No object is read.
     """
     if requests is not None and url is not None:
         raise typer.BadParameter("give --requests or --url, not both")
@@ -198,9 +198,9 @@ def queries(
     token: Token = None,
     form: FormatOption = OutputFormat.table,
 ) -> None:
-    """List the queries of a service with their costs: those that run, and the last that ended.
+    """List the queries of a service with their costs: the running ones, and the latest ended ones.
 
-    A token sees its own queries, and a token with the grant * sees all. The history outlives a restart of the service.
+    A token sees its own queries, and a token with the grant * sees all. The history survives a restart of the service.
     """
     interruptibly(lambda: _show_queries(limit, before, url, token, form))
 

@@ -51,7 +51,7 @@ _SERVICES = ("http", "https", "grpc", "grpc+tcp", "grpc+tls")
 
 app = typer.Typer(
     name="dagfusion",
-    help="SQL over what Dagster materialized to S3. A query reads only the objects that it needs.",
+    help="Query the Parquet tables that Dagster assets wrote to S3. A query reads only the objects that it needs.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -225,7 +225,7 @@ def options(
         bool, typer.Option("--version", "-V", is_eager=True, callback=_show_version, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """SQL over what Dagster materialized to S3. A query reads only the objects that it needs."""
+    """Query the Parquet tables that Dagster assets wrote to S3. A query reads only the objects that it needs."""
     del show_version
 
 

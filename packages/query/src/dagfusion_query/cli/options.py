@@ -37,8 +37,9 @@ Params = Annotated[
         "--param",
         "-p",
         metavar="[NAME=]VALUE",
-        help="A value for $NAME, or without a name for the next of $1, $2, ... It is a number, true, false, null, a "
-        "date or a timestamp if it looks like one, and text otherwise or in single quotes. Repeatable.",
+        help="A parameter. NAME=VALUE sets $NAME; VALUE alone sets the next of $1, $2, ... A value that looks like a "
+        "number, true, false, null, a date or a timestamp is one. Other values, and those in single quotes, are text. "
+        "Repeatable.",
     ),
 ]
 AsOf = Annotated[
@@ -61,7 +62,7 @@ OutputFile = Annotated[
 Url = Annotated[str | None, typer.Option("--url", metavar="URL", help=option_help(ClientSettings, "url"))]
 Token = Annotated[str | None, typer.Option("--token", metavar="TOKEN", help=option_help(ClientSettings, "token"))]
 MaxRows = Annotated[int, typer.Option("--max-rows", min=0, help="The maximum number of rows shown; 0 shows all.")]
-EveryAsset = Annotated[bool, typer.Option("--all", help="List assets that are not Parquet, too, each with the reason.")]
+EveryAsset = Annotated[bool, typer.Option("--all", help="Also list assets that are not Parquet, each with the reason.")]
 TableName = Annotated[str, typer.Argument(metavar="TABLE", help="schema.table, as `dagfusion tables` lists it.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=100, help="The maximum number of revisions.")]
 Diff = Annotated[
@@ -69,7 +70,7 @@ Diff = Annotated[
     typer.Option(
         "--diff",
         metavar="BEFORE AFTER",
-        help="Show the partitions that differ between two states: times, ids of events, or `now` for the second.",
+        help="Compare two states of the table. Each is a time or the id of an event; AFTER can also be `now`.",
     ),
 ]
 _NAMED = re.compile(r"\$?([A-Za-z_]\w*|[1-9]\d{0,3})=(.*)", re.DOTALL)
@@ -96,7 +97,9 @@ class OutputFormat(StrEnum):
 FormatOption = Annotated[OutputFormat, typer.Option("--format", "-F", help="The format of the rows.")]
 ResultFormat = Annotated[
     OutputFormat | None,
-    typer.Option("--format", "-F", help="The format of the rows. Default: that of the output file's name, else table."),
+    typer.Option(
+        "--format", "-F", help="The format of the rows. Default: the format of the output file's suffix, else table."
+    ),
 ]
 # What the end of a file's name says.
 _FORMATS = {

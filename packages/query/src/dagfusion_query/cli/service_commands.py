@@ -102,8 +102,10 @@ def _line(token: "Token") -> tuple[str, ...]:
 EventLog = Annotated[
     str | None, typer.Option("--event-log", metavar="URL|DIR", help=option_help(Settings, "event_log"))
 ]
-DagsterHome = Annotated[str | None, typer.Option("--dagster-home", metavar="DIR", help="A DAGSTER_HOME folder.")]
-Environment = Annotated[str | None, typer.Option("--environment", "-e", help="The only environment to serve.")]
+DagsterHome = Annotated[
+    str | None, typer.Option("--dagster-home", metavar="DIR", help="The DAGSTER_HOME folder that has the event log.")
+]
+Environment = Annotated[str | None, typer.Option("--environment", "-e", help="Serve only this environment.")]
 HttpAddress = Annotated[
     str | None,
     typer.Option("--http-address", metavar="HOST:PORT", help=meaning(ServiceSettings, "http_address")),

@@ -21,7 +21,7 @@ from dagfusion_query.returned_values import TableDiff
 Document = Mapping[str, Any]
 
 _OPEN: Sequence[Document] = ()
-_MOST_QUERIES = "The most that are over; there are fewer if their statements and error messages have 4 MiB."
+_MOST_QUERIES = "The maximum number of ended queries. A page ends early at 4 MiB of statements and error messages."
 _SQL_ERRORS = (400, 401, 403, 410, 413, 415, 422, 429, 499, 500, 503, 504, 507)
 
 
@@ -32,7 +32,7 @@ def describe(version: str) -> Document:
         "info": {
             "title": "DagFusion",
             "version": version,
-            "description": "SQL over what Dagster materialized. Read-only.",
+            "description": "Read-only SQL over the tables that Dagster assets wrote.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
@@ -66,12 +66,12 @@ def _paths() -> Document:
                 _query(
                     "before",
                     {"type": "string", "format": "date-time"},
-                    "Only queries that ended before this time, for the next page: `ended_at` of the last one.",
+                    "Only queries that ended before this time. For the next page: the last `ended_at`.",
                 ),
             ],
             "get": _operation(
                 "listQueries",
-                "The caller's queries that run, and those that are over, the last ended first",
+                "The caller's running queries, then the ended ones, the latest first",
                 "Queries",
                 errors=(400, 401, 403, 429),
             ),
