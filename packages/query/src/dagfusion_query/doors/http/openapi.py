@@ -102,7 +102,7 @@ def _paths() -> Document:
             ],
             "get": _operation(
                 "listPartitions",
-                "The partitions of a table: one row for each, or for each file of a folder",
+                "The partitions of a table, as rows: one for each file",
                 "Partitions",
                 errors=(400, 401, 403, 404, 422),
                 other={Format.arrow.media_type: {}},
@@ -119,7 +119,7 @@ def _paths() -> Document:
             ],
             "get": _operation(
                 "getHistory",
-                "The Dagster runs that were to materialize a table, or one of its partitions, even a missing one",
+                "The Dagster runs that wrote a table or one partition, or should have written it",
                 "History",
                 errors=(400, 401, 403, 404, 422, 503),
             ),
