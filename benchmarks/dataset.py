@@ -41,7 +41,7 @@ _PLAIN = materialize.Way(checks=False)  # as `dagfusion seed` does it
 
 @dataclass(frozen=True)
 class Place:
-    """Where the data set lies, as an engine is told."""
+    """The location of the data set, as variables of an engine."""
 
     variables: Mapping[str, str]
 

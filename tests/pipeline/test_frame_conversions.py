@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from dagfusion_pipeline.errors import ColumnTypeError, FrameError
-from dagfusion_pipeline.frame_types import FRAME_TYPES
-from dagfusion_pipeline.frames import read_frame
+from dagfusion_pipeline.frame_types import FRAME_TYPES, _PolarsFrames
+from dagfusion_pipeline.frames import read_frame, requested_type
 from dagfusion_pipeline.polars_frames import polars_from_arrow
 from dagfusion_pipeline.reader import unify
 from dagfusion_pipeline.storable import storable_schema
@@ -57,10 +57,25 @@ def test_a_null_above_an_empty_dictionary_is_a_null() -> None:
     assert stored["x"].to_pylist() == [{"codes": None}, None]
 
 
-@pytest.mark.parametrize("asked", [pl.DataFrame, pl.LazyFrame, pd.DataFrame])
-def test_a_zone_that_a_library_does_not_know_is_an_error_of_ours(asked: type) -> None:
+class OlderFrames(_PolarsFrames):
+    """A type of frame that was written before `is_asked` was renamed."""
+
+    def is_asked(self, annotation: object) -> bool:
+        return annotation is pl.LazyFrame
+
+
+def test_the_older_name_of_matches_can_be_overridden_and_called() -> None:
+    older = OlderFrames()
+
+    assert [older.matches(pl.LazyFrame), older.matches(pl.DataFrame)] == [True, False]
+    assert requested_type(pl.LazyFrame, "rows", [older]).frame_type is older
+    assert [one.is_asked(pl.DataFrame) for one in FRAME_TYPES[:2]] == [True, False]
+
+
+@pytest.mark.parametrize("annotation", [pl.DataFrame, pl.LazyFrame, pd.DataFrame])
+def test_a_zone_that_a_library_does_not_know_is_an_error_of_ours(annotation: type) -> None:
     table = pa.table({"at": pa.array([MOMENT], pa.timestamp("us", "Mars/Base"))})
-    [frame_type] = [one for one in FRAME_TYPES if one.is_asked(asked)]
+    [frame_type] = [one for one in FRAME_TYPES if one.matches(annotation)]
 
     with pytest.raises(
         FrameError, match=r"cannot hold the columns \['at'\]: .*Mars/Base.*annotate the input with pyarrow.Table"

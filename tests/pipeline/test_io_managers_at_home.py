@@ -309,7 +309,7 @@ class ColumnsType(FrameType):
         assert asset == "written"
         return pa.table(dict(value))
 
-    def is_asked(self, annotation: object) -> bool:
+    def matches(self, annotation: object) -> bool:
         return annotation is Columns
 
     def from_arrow(self, table: pa.Table) -> Columns:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dagfusion_pipeline.logged_files import LoggedFile
 from dagfusion_pipeline.partition_records import PartitionRecord
 from dagfusion_pipeline.store import StoredObject
-from dagfusion_pipeline.vacuum_rule import needed, noting, of_wiped_partitions, run_of, superseded
+from dagfusion_pipeline.vacuum_rule import needed, collect_uris, of_wiped_partitions, run_of, superseded
 
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
 RUNS = [str(UUID(int=number)) for number in range(4)]
@@ -106,7 +106,7 @@ def test_objects_with_stable_names_are_deleted_of_wiped_partitions_only() -> Non
     ]
     since = NOON + timedelta(hours=8)
     gone: dict[str, datetime] = {}
-    needed_uris = {one.uri for one in needed(noting(newest_first, since, gone, set()), since)}
+    needed_uris = {one.uri for one in needed(collect_uris(newest_first, since, gone, set()), since)}
     assert needed_uris == {None, "back", "late", "kept"}
     assert gone == {"wiped": NOON + timedelta(hours=5)}
 

@@ -1,4 +1,4 @@
-"""What the service is told: arguments, variables, `dagfusion.toml`."""
+"""The settings of the service: arguments, variables, `dagfusion.toml`."""
 
 from collections.abc import Callable
 from pathlib import Path

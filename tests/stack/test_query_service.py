@@ -1,4 +1,4 @@
-"""What of the user's shell the stack's query service is told."""
+"""Which variables of the user's shell the stack's query service gets."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The pure fold: what one event does to a table, and what of a bad one is told."""
+"""The pure fold: what one event does to a table, and what is reported of a bad one."""
 
 from typing import Any
 

@@ -29,7 +29,7 @@ from tests.query.catalog.following import Clock, Opened, Record, partitions, wai
 
 
 class FailingLog:
-    """An event log that fails when told to."""
+    """An event log that fails on demand."""
 
     keeps_ids = False
 

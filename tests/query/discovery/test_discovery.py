@@ -4,7 +4,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,7 +26,7 @@ PATIENCE_S = 10.0
 
 
 class FakeReader:
-    """Answers with one record a URI, as slowly and as badly as it is told."""
+    """Answers with one record a URI, as slowly and as badly as a test sets it."""
 
     def __init__(self, record: Record) -> None:
         self._record = record
@@ -77,7 +77,7 @@ def event(number: int, partition: str | None = None, uri: str | None = None) -> 
     return Materialization(("a",), number, partition, number, "run", Foreign(uri or f"s3://b/{number}.parquet", ()))
 
 
-def learnt(discovery: Discovery, count: int) -> list[Event]:
+def discovered(discovery: Discovery, count: int) -> list[Event]:
     """Take events until there are so many."""
     found: list[Event] = []
     deadline = time.monotonic() + PATIENCE_S
@@ -88,13 +88,13 @@ def learnt(discovery: Discovery, count: int) -> list[Event]:
     return found
 
 
-def test_what_is_not_known_is_held_back_until_it_is_learnt(
+def test_what_is_not_known_is_held_back_until_it_is_discovered(
     opened: Callable[..., Discovery], reader: FakeReader
 ) -> None:
     discovery = opened()
     own = Materialization(("own",), 1, None, 1, "run", None)
     assert discovery.resolve([own, event(2)]) == [own]
-    (found,) = learnt(discovery, 1)
+    (found,) = discovered(discovery, 1)
     assert isinstance(found, Materialization)
     assert isinstance(found.file, DataFile)
     assert (found.event_id, found.file.uri, discovery.waiting) == (2, "s3://b/2.parquet", 0)
@@ -110,7 +110,7 @@ def test_so_many_are_looked_at_at_once_and_no_more(opened: Callable[..., Discove
         assert eventually(lambda done=done: len(reader.asked) == done + 3)  # type: ignore[misc]
         reader.let_go.release()
     reader.slow = False
-    assert len(learnt(discovery, 50)) == 50
+    assert len(discovered(discovery, 50)) == 50
     assert reader.most_at_once == 3
 
 
@@ -121,7 +121,7 @@ def test_of_a_partition_the_latest_is_learnt(opened: Callable[..., Discovery], r
     discovery.resolve([event(number, "p") for number in range(2, 10)])
     discovery.resolve([event(10, "busy")])
     reader.slow = False
-    found = {e.event_id for e in learnt(discovery, 2) if isinstance(e, Materialization)}
+    found = {e.event_id for e in discovered(discovery, 2) if isinstance(e, Materialization)}
     assert found == {9, 10}
     assert len(reader.asked) <= 3
 
@@ -137,13 +137,13 @@ def test_a_store_that_is_down_is_asked_again(
     assert (discovery.take(), discovery.waiting) == ([], 100)
     assert len(reader.asked) <= 8, "not each object finds out by itself"
     reader.down = False
-    assert len(learnt(discovery, 100)) == 100
+    assert len(discovered(discovery, 100)) == 100
 
 
 def test_refusals_are_events_with_a_reason(opened: Callable[..., Discovery], reader: FakeReader) -> None:
     discovery = opened()
     discovery.resolve([event(1, "csv", "s3://b/x.csv"), event(2, "bug", "s3://b/x.bug")])
-    found = {e.partition_key: e.file for e in learnt(discovery, 2) if isinstance(e, Materialization)}
+    found = {e.partition_key: e.file for e in discovered(discovery, 2) if isinstance(e, Materialization)}
     assert str(found["csv"]) == "not Parquet"
     assert "it could not be read because of an internal error" in str(found["bug"])
     assert {type(file) for file in found.values()} == {UndiscoverableError}
@@ -151,20 +151,20 @@ def test_refusals_are_events_with_a_reason(opened: Callable[..., Discovery], rea
     assert len(reader.asked) == 2
 
 
-def test_what_was_learnt_and_what_was_not_survive(
+def test_what_was_discovered_and_what_was_not_survive(
     opened: Callable[..., Discovery], reader: FakeReader, tmp_path: Path
 ) -> None:
     before = opened(tmp_path)
     before.resolve([event(1, "a")])
-    learnt(before, 1)
+    discovered(before, 1)
     reader.slow = True
     before.resolve([event(2, "b")])
     before.flush()
     reader.slow = False
     before.close()
     after = opened(tmp_path)
-    found = {e.event_id for e in learnt(after, 2) if isinstance(e, Materialization)}
-    assert found == {1, 2}, "what was learnt was not published, and what was waiting goes on waiting"
+    found = {e.event_id for e in discovered(after, 2) if isinstance(e, Materialization)}
+    assert found == {1, 2}, "what was discovered was not published, and what was waiting goes on waiting"
     after.flush()
     after.published()
     after.close()
@@ -178,7 +178,7 @@ def test_another_event_of_the_same_number_is_another(
 ) -> None:
     discovery = opened(tmp_path)
     discovery.resolve([event(1)])
-    learnt(discovery, 1)
+    discovered(discovery, 1)
     discovery.flush()
     assert discovery.resolve([event(1, uri="s3://b/other.parquet")]) == []
     assert discovery.resolve([event(1)._replace(at_us=99)]) == []
@@ -189,7 +189,7 @@ def test_another_event_of_the_same_number_is_another(
 def test_another_event_log_starts_from_nothing(opened: Callable[..., Discovery], tmp_path: Path) -> None:
     discovery = opened(tmp_path)
     discovery.resolve([event(1)])
-    learnt(discovery, 1)
+    discovered(discovery, 1)
     discovery.close()
     cache = RecordCache(tmp_path)
     assert cache.recognise("another log") == []
@@ -205,9 +205,27 @@ def test_after_a_full_sync_only_its_events_count(opened: Callable[..., Discovery
     assert discovery.resolve([event(2, "b"), event(4, "d")]) == []
     discovery.end_sync()
     reader.slow = False
-    found = {e.event_id for e in learnt(discovery, 2) if isinstance(e, Materialization)}
+    found = {e.event_id for e in discovered(discovery, 2) if isinstance(e, Materialization)}
     discovery.wait(PATIENCE_S)
     assert (found, discovery.take()) == ({2, 4}, [])
+
+
+@pytest.mark.parametrize("was_used_since", [False, True])
+def test_a_cache_of_the_format_before_keeps_its_records(
+    opened: Callable[..., Discovery], reader: FakeReader, tmp_path: Path, *, was_used_since: bool
+) -> None:
+    discovery = opened(tmp_path)
+    discovery.resolve([event(1)])
+    discovered(discovery, 1)
+    discovery.flush()
+    discovery.close()
+    with closing(sqlite3.connect(tmp_path / record_cache.FILE_NAME)) as database:
+        database.executescript("alter table records rename to learnt; pragma user_version = 2")
+        if was_used_since:  # by a version that knows no other table
+            database.execute("create table records (event_id integer)")
+    again = opened(tmp_path)
+    assert len(again.resolve([event(1)])) == 1
+    assert len(reader.asked) == 1
 
 
 def test_a_damaged_cache_is_begun_anew(tmp_path: Path) -> None:

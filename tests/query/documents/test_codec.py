@@ -142,7 +142,7 @@ def test_each_error_crosses_with_all_that_it_says(kind: type[QueryError]) -> Non
 
 
 def told_by(kind: type[QueryError]) -> set[str]:
-    """Return what an error of a class can be told beside its text."""
+    """Return the arguments that an error of a class has beside its text."""
     return {*kind.__init__.__code__.co_varnames} if hasattr(kind.__init__, "__code__") else set()
 
 

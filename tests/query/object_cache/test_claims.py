@@ -112,7 +112,7 @@ def test_nobody_waits_for_a_run_that_does_not_go_on(last: str, folder: Path, mon
     assert claim is not None
     if last == "handed out":
         monkeypatch.setattr(claims, "_PATIENCE_S", 1e9)
-        claim.hand_out()
+        claim.mark_delivered()
         os.utime(folder / KEY, (0, (folder / KEY).stat().st_mtime - claims._HANDED_OUT_S))
     assert Claims(folder).take(KEY, NEVER) is None
     assert claim.is_wanted  # the run still has it

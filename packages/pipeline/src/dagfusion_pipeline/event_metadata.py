@@ -96,7 +96,7 @@ def event_metadata(
     }
 
 
-def plain_metadata(
+def metadata_without_record(
     object_key: str,
     uri: str,
     size_bytes: int,

@@ -37,6 +37,13 @@ class FrameType(ABC):
 
     name: str | None = None
 
+    def __init_subclass__(cls) -> None:
+        """Let an override of `is_asked` be one of `matches`."""
+        super().__init_subclass__()
+        names = {"matches", "is_asked"}
+        if "matches" not in next(vars(base) for base in cls.__mro__ if names & vars(base).keys()):
+            cls.matches = cls.is_asked  # type: ignore[method-assign]
+
     @abstractmethod
     def holds(self, value: object) -> bool:
         """Return True if the value, which an asset returned, is a frame of this type."""
@@ -54,8 +61,12 @@ class FrameType(ABC):
         """
 
     @abstractmethod
+    def matches(self, annotation: object) -> bool:
+        """Return True if an input with the annotation gets this type."""
+
     def is_asked(self, annotation: object) -> bool:
-        """Return True if an input with the annotation asks for this type."""
+        """Return `matches(annotation)`: the older name of `matches`. A subclass may override either."""
+        return self.matches(annotation)
 
     @abstractmethod
     def from_arrow(self, table: pa.Table) -> object:
@@ -73,7 +84,7 @@ class _PolarsFrames(FrameType):
     def to_arrow(self, value: Any, asset: str) -> pa.Table:
         return _polars_to_arrow(value, asset)
 
-    def is_asked(self, annotation: object) -> bool:
+    def matches(self, annotation: object) -> bool:
         return annotation is pl.DataFrame
 
     def from_arrow(self, table: pa.Table) -> pl.DataFrame:
@@ -93,7 +104,7 @@ class _PolarsLazyFrames(FrameType):
         batches = value.collect_batches(maintain_order=True, lazy=True, engine="streaming")
         return Stream(schema, (_polars_to_arrow(batch, asset) for batch in batches))
 
-    def is_asked(self, annotation: object) -> bool:
+    def matches(self, annotation: object) -> bool:
         return annotation is pl.LazyFrame
 
     def from_arrow(self, table: pa.Table) -> pl.LazyFrame:
@@ -111,7 +122,7 @@ class _ArrowTables(FrameType):
     def to_arrow(self, value: Any, asset: str) -> pa.Table:  # noqa: ARG002 - a table is what is asked for
         return value
 
-    def is_asked(self, annotation: object) -> bool:
+    def matches(self, annotation: object) -> bool:
         return annotation is pa.Table
 
     def from_arrow(self, table: pa.Table) -> pa.Table:
@@ -130,7 +141,7 @@ class _PandasFrames(FrameType):
     def to_arrow(self, value: Any, asset: str) -> pa.Table:
         return pandas_to_arrow(value, asset)
 
-    def is_asked(self, annotation: object) -> bool:
+    def matches(self, annotation: object) -> bool:
         pandas = sys.modules.get("pandas")
         return pandas is not None and annotation is pandas.DataFrame
 
@@ -147,12 +158,12 @@ class _DuckDBRelations(FrameType):
     """`duckdb.DuckDBPyRelation`, which is executed a batch at a time."""
 
     def holds(self, value: object) -> bool:
-        return self.is_asked(type(value))
+        return self.matches(type(value))
 
     def to_arrow(self, value: Any, asset: str) -> Stream:  # noqa: ARG002 - Arrow holds every relation
         return _stream(value)
 
-    def is_asked(self, annotation: object) -> bool:
+    def matches(self, annotation: object) -> bool:
         duckdb = sys.modules.get("duckdb")
         return duckdb is not None and annotation is duckdb.DuckDBPyRelation
 
@@ -174,7 +185,7 @@ class _ArrowStreams(FrameType):
             kind = type(value).__qualname__
             raise ColumnTypeError(f"asset {asset!r} returned a {kind} that Arrow cannot import: {error}") from error
 
-    def is_asked(self, annotation: object) -> bool:
+    def matches(self, annotation: object) -> bool:
         return annotation is pa.RecordBatchReader
 
     def from_arrow(self, table: pa.Table) -> pa.RecordBatchReader:

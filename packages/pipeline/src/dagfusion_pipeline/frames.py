@@ -67,7 +67,7 @@ def read_frame(value: object, asset: str, frame_types: Sequence[FrameType] = FRA
     )
 
 
-def plain_table(table: pa.Table, asset: str) -> pa.Table:
+def storable_table(table: pa.Table, asset: str) -> pa.Table:
     """Return a table with the types that `read_frame` gives it; it may be without rows.
 
     Raises:
@@ -114,7 +114,7 @@ def _requested_type(annotation: object, frame_types: Sequence[FrameType]) -> Inp
         return inner and InputType(inner.frame_type, optional=inner.optional, by_partition=True)
     if annotation is Any:
         return InputType(frame_types[0])
-    return next((InputType(kind) for kind in frame_types if kind.is_asked(annotation)), None)
+    return next((InputType(kind) for kind in frame_types if kind.matches(annotation)), None)
 
 
 def _listed(frame_types: Sequence[FrameType]) -> str:

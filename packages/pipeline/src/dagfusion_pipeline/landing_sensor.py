@@ -13,7 +13,7 @@ import pyarrow as pa
 from dagfusion_contract.layout import hive_key
 from dagfusion_pipeline.dimensions import Dimension, dimensions
 from dagfusion_pipeline.errors import ConfigurationError, PipelineError, StoreError
-from dagfusion_pipeline.event_metadata import event_metadata, plain_metadata
+from dagfusion_pipeline.event_metadata import event_metadata, metadata_without_record
 from dagfusion_pipeline.frames import read_frame
 from dagfusion_pipeline.landed_objects import list_folders
 from dagfusion_pipeline.landed_partitions import LANDED, Landed, Partitions, not_yet_logged
@@ -255,7 +255,7 @@ class _Recorder:
         facts = self.manager.asset_facts(self.watch.asset.key, self.watch.asset.metadata, pa.schema([]), {})
         uri = self.manager.object_store.uri(key)
         return {
-            **plain_metadata(key, uri, one.folder.size_bytes, facts, partitions.names_of(0)),
+            **metadata_without_record(key, uri, one.folder.size_bytes, facts, partitions.names_of(0)),
             "without_record": reason,
         }
 

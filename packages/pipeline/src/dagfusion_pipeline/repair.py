@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from dagfusion_contract.values import parse_partition_entry
 from dagfusion_pipeline.errors import ConfigurationError, CorruptObjectError, PipelineError
 from dagfusion_pipeline.event_metadata import event_metadata
-from dagfusion_pipeline.frames import plain_table
+from dagfusion_pipeline.frames import storable_table
 from dagfusion_pipeline.logged_files import LoggedFile, logged_files
 from dagfusion_pipeline.maintenance import LogMaterialization, Manager, objects_of, refuse_busy
 from dagfusion_pipeline.replacing import found_objects
@@ -164,7 +164,7 @@ def _corrected(
     target = Target(file.partition, stored.key, values)
     try:
         rows = pq.ParquetFile(pa.BufferReader(pa.py_buffer(content))).read().replace_schema_metadata(None)
-        table = plain_table(rows, asset)
+        table = storable_table(rows, asset)
         written = found_file(manager.object_store, target, stored, content, table)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise CorruptObjectError(f"{file.uri} of asset {asset!r} is not a Parquet file: {error}") from error

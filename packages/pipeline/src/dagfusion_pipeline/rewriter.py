@@ -15,7 +15,7 @@ from dagfusion_contract.values import parse_partition_entry
 from dagfusion_pipeline.erasure_plan import Keys
 from dagfusion_pipeline.errors import CorruptObjectError, LayoutError, MissingObjectError
 from dagfusion_pipeline.event_metadata import event_metadata
-from dagfusion_pipeline.frames import plain_table
+from dagfusion_pipeline.frames import storable_table
 from dagfusion_pipeline.latest_files import LatestFile, latest_files
 from dagfusion_pipeline.logged_files import ERASED_BY, LoggedFile
 from dagfusion_pipeline.maintenance import LogMaterialization, Manager
@@ -94,7 +94,7 @@ class Rewriter:
                     " wrote: materialize it again"
                 )
             names = [field["name"] for field in file.record["schema"]["fields"]]
-            rest, removed = self.keys.split(plain_table(decode(content).select(names), self._asset))
+            rest, removed = self.keys.split(storable_table(decode(content).select(names), self._asset))
             if not removed:
                 continue
             old_version = version.etag, file.record.get("checksum")

@@ -27,7 +27,7 @@ from dagfusion_pipeline.maintenance import (
 )
 from dagfusion_pipeline.old_iceberg_metadata import superseded_metadata
 from dagfusion_pipeline.store import StoredObject
-from dagfusion_pipeline.vacuum_rule import needed, noting, of_wiped_partitions, run_of, superseded
+from dagfusion_pipeline.vacuum_rule import needed, collect_uris, of_wiped_partitions, run_of, superseded
 
 _NAMED_IN_THE_LOG = 20
 _PAGE = 1_000
@@ -115,14 +115,14 @@ def superseded_objects(
         asset_key: The asset.
         since: From when on queries may still read objects.
         own_run: The run that asks; others may write objects with stable names.
-        say: Told of objects that stay because a run is in progress.
+        say: Called with a line about objects that stay because a run is in progress.
     """
     # The objects come first: one that is written meanwhile is not among them, and its event is.
     objects = list(objects_of(manager, asset_key, instance.get_asset_keys()))
     unfinished = unfinished_runs(instance)
     gone: dict[str, datetime] = {}
     named_uris: set[str] = set()
-    logged = noting(logged_files(instance, asset_key), since, gone, named_uris)
+    logged = collect_uris(logged_files(instance, asset_key), since, gone, named_uris)
     # What an event names without a record may be a folder with the object before, so it supersedes none.
     uris = {one.uri for one in needed((one for one in logged if one.unrecorded is None), since)}
     if not uris:

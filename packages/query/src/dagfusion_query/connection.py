@@ -14,7 +14,7 @@ from dagfusion_query.as_of import Given, read_as_of
 from dagfusion_query.catalog.checkpoint import open_checkpoint
 from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.catalog.mapped_catalog import snapshot_folder
-from dagfusion_query.catalog.model import Selection, Snapshot, Table, selected, whereabouts
+from dagfusion_query.catalog.model import Selection, Snapshot, Table, selected, common_location
 from dagfusion_query.catalog.past_catalog import PastCatalog, PastSnapshots
 from dagfusion_query.discovery import open_discovery
 from dagfusion_query.engine.datafusion_errors import unknown_table
@@ -40,7 +40,7 @@ from dagfusion_query.scan.large_objects import consolidation_gain
 from dagfusion_query.settings import Settings, listed
 from dagfusion_query.sql_text import check_text, mentioned_tables, parse_table
 
-_DISCOVERY_WAIT_S = 60.0  # for what is there when a connection is made; the rest appears as it is learnt
+_DISCOVERY_WAIT_S = 60.0  # for the files at the time of the connection; others appear when their footers were read
 
 
 class EmbeddedResult(Result):
@@ -333,7 +333,7 @@ def _info(table: Table) -> TableInfo:
         tuple(str(warning) for warning in table.warnings),
         None if table.problem is None else table.problem.code,
         len(files),
-        whereabouts(table),
+        common_location(table),
         tuple(field.name for field in columns if not field.nullable),
         None if table.view is None else table.view.view.sql,
         *consolidation_gain(table),

@@ -58,11 +58,11 @@ def serve(config: Config, announce: Callable[[Ready], None]) -> None:
     """Run the service until SIGINT or SIGTERM; a second one ends it at once.
 
     Args:
-        config: All that it is told.
+        config: All settings.
         announce: Called when both doors are open.
 
     Raises:
-        SettingsError: Something it is told cannot be: an address, a certificate, a combination that is not safe.
+        SettingsError: A setting is not usable: an address, a certificate, a combination that is not safe.
         QueryError: It cannot start.
     """
     config.make_folders()

@@ -226,7 +226,7 @@ class ClientSettings:
         return cls(**read_values(declared(cls), variables))
 
 
-# What a query engine is told, whichever environment it reads.
+# The settings of a query engine, whichever environment it reads.
 ENGINE_SETTINGS = names(Settings, "engine")
 
 

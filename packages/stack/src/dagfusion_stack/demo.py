@@ -36,7 +36,7 @@ def run(settings: Settings, progress: Progress, extent: materialize.Extent, star
 
     Args:
         settings: The settings of the stack.
-        progress: Is told how far the demo is.
+        progress: Shows how far the demo is.
         extent: The partitions that the partitioned assets shall have at least.
         started: When the command came in (`time.monotonic`).
 

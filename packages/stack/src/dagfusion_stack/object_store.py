@@ -30,7 +30,7 @@ ATTEMPTS = 5  # a port that was chosen may be another's a moment later, when the
 # What `weed mini` listens on besides S3; each would take a well-known port when left alone.
 INNER_PORTS = ("s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port",
                "filer.port.grpc", "admin.port")  # fmt: skip
-ADMIN_GRPC_OFFSET = 10_000  # the server's own worker dials the admin port plus this, whatever it is told
+ADMIN_GRPC_OFFSET = 10_000  # the server's own worker dials the admin port plus this, whatever its settings
 IDENTITIES = "identities.json"
 SOCKETS = Path("/tmp")  # noqa: S108  # where `weed` puts its own, whatever TMPDIR says
 

@@ -25,7 +25,7 @@ def run(
 
     Args:
         settings: The settings of the stack, which is used unless the process's variables name another environment.
-        progress: Is told how far it is.
+        progress: Shows how far it is.
         extent: The partitions that the assets shall have at least.
         seed: What the data starts from; None for the code location's own.
 

@@ -20,7 +20,7 @@ _PORTS_OR_ANY = range(HIGHEST + 1)
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything the stack can be told; `Settings.read` makes one from variables."""
+    """All settings of the stack; `Settings.read` makes them from variables."""
 
     home: Path = setting(  # noqa: RUF009  # it makes a field
         "DAGFUSION_HOME", Path(HOME), "The folder that holds all state of the stack."

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from dagfusion_query.doors.http.statement_routes import unless
+from dagfusion_query.doors.http.statement_routes import run_while_connected
 from dagfusion_query.errors import QueryCancelledError
 
 
@@ -27,7 +27,7 @@ def test_a_result_that_comes_while_its_client_leaves_is_undone(when_cancelled: b
     async def test() -> None:
         leaving = asyncio.create_task(asyncio.sleep(0))
         with pytest.raises(QueryCancelledError, match="the client disconnected"):
-            await unless(leaving, gives("result", when_cancelled=when_cancelled), undo)
+            await run_while_connected(leaving, gives("result", when_cancelled=when_cancelled), undo)
 
     asyncio.run(test())
     assert undone == expected
@@ -41,7 +41,7 @@ def test_a_request_that_is_cancelled_undoes_its_result_too() -> None:
 
     async def test() -> None:
         leaving = asyncio.create_task(asyncio.sleep(60))
-        request = asyncio.create_task(unless(leaving, gives("result", when_cancelled=True), undo))
+        request = asyncio.create_task(run_while_connected(leaving, gives("result", when_cancelled=True), undo))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         request.cancel()
@@ -59,7 +59,7 @@ def test_work_that_is_done_in_time_is_not_undone() -> None:
 
     async def test() -> None:
         leaving = asyncio.create_task(asyncio.sleep(60))
-        assert await unless(leaving, asyncio.sleep(0, "result"), undo) == "result"
+        assert await run_while_connected(leaving, asyncio.sleep(0, "result"), undo) == "result"
         leaving.cancel()
 
     asyncio.run(test())

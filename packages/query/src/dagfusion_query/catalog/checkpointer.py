@@ -110,7 +110,7 @@ class Checkpointer:
         looked_at_s, latest = self._now(), self._catalog.latest()
         if latest is None:
             return False
-        if head is not None and not self._is_news(head, latest):
+        if head is not None and not self._is_newer(head, latest):
             self._complete_at_s = looked_at_s
             return False
         if self._store.write(latest, head, self._catalog.undiscovered) is None:
@@ -118,7 +118,7 @@ class Checkpointer:
         self._written, self.error, self._complete_at_s = latest, None, looked_at_s
         return True
 
-    def _is_news(self, head: Head, latest: Stored) -> bool:
+    def _is_newer(self, head: Head, latest: Stored) -> bool:
         """Return True if a snapshot is later than the checkpoint, or the event log was set back since.
 
         The snapshot has all of the checkpoint that still counts: it was combined, or written by this process.

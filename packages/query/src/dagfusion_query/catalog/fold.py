@@ -47,7 +47,7 @@ from dagfusion_query.event_log.stored_event import DataFiles, Foreign
 
 
 @dataclass
-class _News:
+class _NewEvents:
     """The events of one asset in one fold.
 
     Attributes:
@@ -75,9 +75,9 @@ def fold(snapshot: Snapshot, events: Iterable[Event]) -> Snapshot:
         say nothing new.
     """
     asset_states: dict[AssetKey, AssetState] = {}
-    for asset_key, news in _by_asset(events).items():
+    for asset_key, new in _by_asset(events).items():
         state = snapshot.asset_states.get(asset_key, AssetState())
-        folded = _fold_asset(state, news)
+        folded = _fold_asset(state, new)
         if folded is not state:
             asset_states[asset_key] = folded
     return with_asset_states(snapshot, asset_states) if asset_states else snapshot
@@ -126,7 +126,7 @@ def adopt(old: Snapshot, new: Snapshot) -> Snapshot:
 
 def fold_wipe(state: AssetState, wiped_at_us: int) -> AssetState:
     """Return the state of an asset after a wipe at a moment, or the same one if it knows of that wipe."""
-    return _fold_asset(state, _News(wiped_at_us=wiped_at_us))
+    return _fold_asset(state, _NewEvents(wiped_at_us=wiped_at_us))
 
 
 def holds_the_same(one: AssetState, other: AssetState) -> bool:
@@ -148,18 +148,18 @@ def _events(state: AssetState) -> pa.Table:
     return events.sort_by("event_id").combine_chunks()
 
 
-def _by_asset(events: Iterable[Event]) -> dict[AssetKey, _News]:
-    assets: dict[AssetKey, _News] = {}
+def _by_asset(events: Iterable[Event]) -> dict[AssetKey, _NewEvents]:
+    assets: dict[AssetKey, _NewEvents] = {}
     for event in events:
-        news = assets.get(event.asset_key)
-        if news is None:
-            news = assets[event.asset_key] = _News()
+        new = assets.get(event.asset_key)
+        if new is None:
+            new = assets[event.asset_key] = _NewEvents()
         if isinstance(event, Wipe):
-            news.wiped_at_us = _later(news.wiped_at_us, event.at_us)
+            new.wiped_at_us = _later(new.wiped_at_us, event.at_us)
         elif isinstance(event, Consolidation):
-            news.consolidations.append(event)
+            new.consolidations.append(event)
         elif not isinstance(event.file, Foreign):  # what it names has still to be looked at
-            _keep_latest(news.latest if _is_shown(event) else news.fileless, event)
+            _keep_latest(new.latest if _is_shown(event) else new.fileless, event)
     return assets
 
 
@@ -175,7 +175,7 @@ def _keep_latest(latest: dict[str | None, Materialization], event: Materializati
 
 
 def _age(event: Materialization) -> tuple[int, int, int]:
-    """Order the events of a partition. What was learnt of an object later has its event's id, and says more."""
+    """Order the events of a partition. What discovery found later has the same event's id, and counts more."""
     return *rank(event), _detail(event.file)
 
 
@@ -190,10 +190,10 @@ def _later(one: int | None, other: int | None) -> int | None:
     return max((at for at in (one, other) if at is not None), default=None)
 
 
-def _fold_asset(state: AssetState, news: _News) -> AssetState:
-    wiped_at_us = _later(state.wiped_at_us, news.wiped_at_us)
+def _fold_asset(state: AssetState, new: _NewEvents) -> AssetState:
+    wiped_at_us = _later(state.wiped_at_us, new.wiped_at_us)
     wiped_anew = wiped_at_us != state.wiped_at_us
-    fresh = dict(news.latest)
+    fresh = dict(new.latest)
     if state.view is not None and None in fresh and rank(fresh[None]) <= state.view.rank:
         del fresh[None]
     keys = pa.array(fresh, pa.string())
@@ -201,8 +201,8 @@ def _fold_asset(state: AssetState, news: _News) -> AssetState:
     explained = _explained(state.absent, fresh, wiped_at_us)
     gone = explained + _superseded(state.absent, fresh, keys, explained)
     absent = without(state.absent, gone) if gone else state.absent
-    fileless = fold_fileless(state, news.fileless, news.latest)
-    consolidated = _fold_consolidated(state, news.consolidations, wiped_at_us)
+    fileless = fold_fileless(state, new.fileless, new.latest)
+    consolidated = _fold_consolidated(state, new.consolidations, wiped_at_us)
     if not fresh and not wiped_anew:
         if fileless is state.fileless and consolidated is state.consolidated:
             return state

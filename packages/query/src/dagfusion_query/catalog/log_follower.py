@@ -238,7 +238,7 @@ class LogFollower:
         return self._sync(identity)
 
     def _discovered(self, events: Sequence[Event]) -> Sequence[Event]:
-        """Return events with what is known of other IO managers' files, and what was learnt since the last time."""
+        """Return events with the records of other IO managers' files, and those that discovery has read since the last call."""
         if self._discovery is None:
             return events
         return [*self._discovery.resolve(events), *self._discovery.take()]

@@ -244,7 +244,7 @@ def _consolidated_row(event: Consolidation, one: LargeObject, group: RowGroup) -
     )
 
 
-def whereabouts(table: Table) -> str | None:
+def common_location(table: Table) -> str | None:
     """Return the folder that holds all files of a table, or the file where there is one; None where there is none."""
     if not len(table.files):
         return None

@@ -136,7 +136,7 @@ class FlightCalls(flight.ClientMiddlewareFactory):  # type: ignore[misc]
     def listened(
         self, step: Callable[[flight.FlightClient, flight.FlightCallOptions], T], as_of: AsOf | None = None
     ) -> tuple[T, FlightCall]:
-        """Make a call that goes on; its errors are told by what is returned beside the answer. Raises as `make`."""
+        """Make a call that goes on, and return its answer and the `FlightCall` that has its errors. Raises as `make`."""
         if self._closed:
             raise ConnectionClosedError(f"this connection to {self.shown} is closed: connect again")
         self._last.call = FlightCall()

@@ -16,7 +16,7 @@ def open_discovery(settings: Settings, state_dir: Path | None, bucket: str | Non
 
     Args:
         settings: Where the objects are.
-        state_dir: Where what was learnt is kept; None keeps it in memory.
+        state_dir: Where the records are kept; None keeps them in memory.
         bucket: The one bucket that may be read; None allows any, and local files.
 
     Raises:

@@ -36,7 +36,7 @@ class _Finding(NamedTuple):
 
 
 class Discovery:
-    """Learns materializations. `resolve`, `take` and what else the catalog calls are called from one thread at a time.
+    """Reads the files of materializations. `resolve`, `take` and what else the catalog calls are called from one thread at a time.
 
     Args:
         reader: Looks at one; called on several threads.
@@ -49,7 +49,7 @@ class Discovery:
         self._records = EventReader()
         self._changed = threading.Condition()
         # All of these are guarded by it.
-        self._waiting: dict[Partition, Materialization] = {}  # the latest event of each partition, to be learnt
+        self._waiting: dict[Partition, Materialization] = {}  # the latest event of each partition, to be read
         self._queue: deque[Partition] = deque()
         self._findings: list[_Finding] = []
         self._active = 0
@@ -117,7 +117,7 @@ class Discovery:
         return [*own, *resolved.values()]
 
     def take(self) -> list[Event]:
-        """Return some of what was learnt since the last time, and have what could not be read looked at again."""
+        """Return some of the events that were read since the last call, and queue those that could not be read again."""
         with self._changed:
             findings, self._findings = self._findings[:TAKEN_AT_ONCE], self._findings[TAKEN_AT_ONCE:]
         now = time.monotonic()
@@ -158,7 +158,7 @@ class Discovery:
             self._closed = True
             self._queue.clear()
             self._changed.wait_for(lambda: not self._active, _CLOSE_TIMEOUT_S)
-        with suppress(SnapshotError):  # then it is learnt again
+        with suppress(SnapshotError):  # then it is read again
             self._cache.flush()
         self._cache.close()
 

@@ -2,7 +2,7 @@
 
 The records are kept in one small SQLite file of the state folder:
 
-    learnt   by event: the records of its files, or the reason why there are none
+    records  by event: the records of its files, or the reason why there are none
     waiting  events from the event log whose records have not been read, or not been published yet
 
 SQLite may use an event's id again after rows were deleted, so the other columns of the event are compared, too.
@@ -26,11 +26,12 @@ _log = logging.getLogger(__name__)
 
 Record = dict[str, Any]
 FILE_NAME = "discovered.sqlite"
-_FORMAT = 2
+_FORMAT = 3
+_NAMED_LEARNT = 2  # the format in which the table `records` was called `learnt`
 _BUSY_TIMEOUT_S = 10
 _IDS_AT_ONCE = 500
 _TABLES = """
-create table if not exists learnt (event_id integer primary key, at_us integer, uri text, document blob);
+create table if not exists records (event_id integer primary key, at_us integer, uri text, document blob);
 create table if not exists waiting (event_id integer primary key, document blob);
 create table if not exists about (identity text);
 """
@@ -72,7 +73,7 @@ class RecordCache:
         """Forget what is of another event log, and return the events that were waiting when this one was left."""
         with self._access(), self._database:
             if self._database.execute("select identity from about").fetchall() != [(identity,)]:
-                for table in ("learnt", "waiting", "about"):
+                for table in ("records", "waiting", "about"):
                     self._database.execute(f"delete from {table}")
                 self._database.execute("insert into about values (?)", (identity,))
             rows = self._database.execute("select event_id, document from waiting").fetchall()
@@ -86,7 +87,7 @@ class RecordCache:
         for start in range(0, len(ids), _IDS_AT_ONCE):
             some = ids[start : start + _IDS_AT_ONCE]
             marks = ",".join("?" * len(some))
-            query = f"select event_id, at_us, uri, document from learnt where event_id in ({marks})"
+            query = f"select event_id, at_us, uri, document from records where event_id in ({marks})"
             with self._access():
                 rows += self._database.execute(query, some).fetchall()
         rows += [self._new[event_id] for event_id in ids if event_id in self._new]
@@ -116,7 +117,7 @@ class RecordCache:
     def keep_only(self, event_ids: set[int]) -> None:
         """Forget all other events, with the next `flush`: a full sync found that they do not count any more."""
         with self._access():
-            rows = self._database.execute("select event_id from learnt union select event_id from waiting").fetchall()
+            rows = self._database.execute("select event_id from records union select event_id from waiting").fetchall()
         self._gone = {event_id for (event_id,) in rows} - event_ids
         for records in (self._new, self._waiting):
             for event_id in records.keys() - event_ids:
@@ -132,8 +133,8 @@ class RecordCache:
             return
         done, gone = [(i,) for i in self._done | self._gone], [(i,) for i in self._gone]
         with self._access(), self._database:
-            self._database.executemany("delete from learnt where event_id = ?", gone)
-            self._database.executemany("insert or replace into learnt values (?, ?, ?, ?)", self._new.values())
+            self._database.executemany("delete from records where event_id = ?", gone)
+            self._database.executemany("insert or replace into records values (?, ?, ?, ?)", self._new.values())
             self._database.executemany("insert or replace into waiting values (?, ?)", self._waiting.items())
             self._database.executemany("delete from waiting where event_id = ?", done)
         for noted in (self._new, self._waiting, self._done, self._gone):
@@ -170,8 +171,11 @@ def _connect(path: Path | None) -> sqlite3.Connection:
     try:
         with closing(database.execute("pragma user_version")) as rows:
             version = rows.fetchone()[0]
-        if version != _FORMAT:
-            for table in ("learnt", "waiting", "about"):
+        if version == _NAMED_LEARNT:
+            rename = "alter table learnt rename to records"
+            database.executescript(f"drop table if exists records; {rename}; pragma user_version = {_FORMAT};")
+        elif version != _FORMAT:
+            for table in ("records", "waiting", "about"):
                 database.execute(f"drop table if exists {table}")
             database.executescript(f"{_TABLES} pragma user_version = {_FORMAT};")  # waits for the disk four times
     except BaseException:

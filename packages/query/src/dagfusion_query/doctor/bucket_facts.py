@@ -14,7 +14,7 @@ from typing import Any
 from dagfusion_contract.errors import LayoutError
 from dagfusion_contract.layout import file_key
 from dagfusion_contract.uri import bucket_url, is_s3, object_path, store_parts, store_url
-from dagfusion_query.catalog.model import Snapshot, Table, whereabouts
+from dagfusion_query.catalog.model import Snapshot, Table, common_location
 from dagfusion_query.object_store import store_keys
 from dagfusion_query.secrets_manager import aws_client
 from dagfusion_query.settings import Settings
@@ -192,7 +192,7 @@ def folders(table: Table) -> list[str]:
     for uri in table.files["uri"].to_pylist():
         before, mark, _ = uri.partition(f"/{own}")
         if not (own and mark):
-            folder = whereabouts(table) or ""
+            folder = common_location(table) or ""
             return [folder.rstrip("/")] if is_s3(folder) else []
         found.add(f"{before}/{own}")
     return sorted(folder for folder in found if is_s3(folder))

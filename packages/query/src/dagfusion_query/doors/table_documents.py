@@ -29,7 +29,7 @@ from dagfusion_query.event_log.event_log_interface import History
 from dagfusion_query.redact import without_files
 from dagfusion_query.scan.large_objects import consolidation_gain
 
-# What is told of each file, by the catalog's column.
+# The fields of each file's document, by the catalog's column.
 _OWN = {{"bytes": "size_bytes"}.get(name, name): name for name in (known.name for known in fields(PartitionDocument))}
 _STREAMED_ROWS = 1 << 16
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

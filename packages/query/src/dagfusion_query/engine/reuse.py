@@ -182,7 +182,7 @@ class Keeper:
             self._keep(batches, self._waited_s)
             return
         if self._claim is not None:
-            self._claim.hand_out()
+            self._claim.mark_delivered()
         self._left -= batch.nbytes
         batches.append(batch)
         self._apart += 1

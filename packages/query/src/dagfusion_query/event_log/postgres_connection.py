@@ -158,7 +158,7 @@ class Database:
             try:
                 return psycopg.connect(conninfo)
             except psycopg.OperationalError as error:
-                if not _asked_for_password(error):
+                if not _needs_password(error):
                     raise
                 refused = error
         raise refused or psycopg.OperationalError("the secret has no URL")
@@ -188,7 +188,7 @@ def _parsed(conninfo: str) -> tuple[str, str]:
     return make_conninfo("", **given), f"postgresql://{user}@{host}{port and ':'}{port}/{database}"
 
 
-def _asked_for_password(error: psycopg.OperationalError) -> bool:
+def _needs_password(error: psycopg.OperationalError) -> bool:
     """Return True if the server wanted a password, whatever language its messages have."""
     connection = error.pgconn
     return connection is not None and bool(connection.used_password or connection.needs_password)

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dagfusion_contract.naming import TableName
-from dagfusion_query.catalog.model import PublishedView, Table, whereabouts
+from dagfusion_query.catalog.model import PublishedView, Table, common_location
 from dagfusion_query.iceberg.avro import VALUE, array, container, data, long
 from dagfusion_query.iceberg.iceberg_manifest import optional, required
 from dagfusion_query.iceberg.iceberg_schema import SCHEMA_ID, SPEC_ID, IcebergColumn, IcebergSchema
@@ -288,7 +288,7 @@ def location(table: Table, metadata_uri: str) -> str:
 
     DuckDB uses vended credentials for objects in this folder only.
     """
-    files = whereabouts(table) or metadata_uri
+    files = common_location(table) or metadata_uri
     here, there = (uri.split("/")[:-1] for uri in (files, metadata_uri))
     shared = []
     for one, other in zip(here, there, strict=False):

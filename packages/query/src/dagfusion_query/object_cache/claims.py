@@ -39,7 +39,7 @@ class Claim:
         """Show that the run goes on."""
         self._touch(time.time())
 
-    def hand_out(self) -> None:
+    def mark_delivered(self) -> None:
         """Record that a client has a batch: followers wait a short time until it requests the next one."""
         self._touch(time.time() - _PATIENCE_S + _HANDED_OUT_S)
 

@@ -213,7 +213,7 @@ def unit_of(name: str) -> str:
 
 
 def _samples(metric: Metric) -> Iterator[Sample]:
-    """Yield the samples that are told; histograms are told by their values instead."""
+    """Yield the samples that are logged; histograms are logged as their values instead."""
     if metric.type in ("counter", "gauge"):
         yield from (sample for sample in metric.samples if not sample.name.endswith("_created"))
 

@@ -144,7 +144,7 @@ class ActiveQuery:
     async def close(self) -> None:
         """Cancel what is not finished. May be called often."""
         self._first = None
-        self.stop(_left())
+        self.stop(_disconnected())
 
     async def __anext__(self) -> memoryview | bytes:
         """Return the next bytes.
@@ -167,7 +167,7 @@ class ActiveQuery:
             self._close(error)
             raise
         except BaseException:
-            self.stop(_left())
+            self.stop(_disconnected())
             raise
         if message.kind is Kind.end:
             self._end(message)
@@ -373,7 +373,7 @@ class ActiveQuery:
         )
 
 
-def _left() -> QueryCancelledError:
+def _disconnected() -> QueryCancelledError:
     return QueryCancelledError("the client disconnected before the end of the result")
 
 

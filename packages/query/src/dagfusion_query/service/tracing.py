@@ -8,7 +8,7 @@ and a running query has no overhead. Their parent is the span that the client na
     ├── plan                     planning in the worker
     └── execute                  in the worker; has the number, bytes and seconds of requests to object stores
 
-A query waits for the beginning of its first span only, whose trace it is told. A thread makes the rest.
+A query waits only for the start of its first span, which has the trace's id. A thread makes the other spans.
 """
 
 import logging

@@ -28,7 +28,7 @@ class WorkerState(Enum):
     leased = auto()  # a query has it, and has sent nothing
     sending = auto()  # its socket may hold half a statement: it runs the statement, or it is killed
     running = auto()  # it has a statement
-    stopping = auto()  # it was told to cancel the statement, and is killed after the grace
+    stopping = auto()  # it has been sent the cancellation of its statement, and is killed after the grace
     lost = auto()  # killed or exited; its query still reads what it has sent
     gone = auto()  # killed or exited, and not leased
 

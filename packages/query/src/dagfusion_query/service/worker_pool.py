@@ -25,7 +25,7 @@ class Pool:
 
     Args:
         size: How many statements run at once; there is one process more.
-        configure: What a worker is told before its first statement.
+        configure: Returns what a worker receives before its first statement.
         limit_bytes: The memory that statements may add to what a worker has when it is ready.
         grace_s: Seconds that a worker has to yield after its statement was stopped.
         secrets: Values that no variable of a worker's may have.
@@ -203,7 +203,7 @@ class Pool:
             worker.kill("it did not start")
             return
         except Exception:
-            worker.kill("it could not be told its work")  # `_ended` starts another
+            worker.kill("it could not be configured")  # `_ended` starts another
             raise
         self._failures = 0
         self._offer(worker, is_warm=False)

@@ -70,7 +70,7 @@ def main(descriptor: int, phase_file: int, service_pid: int) -> None:
         service_pid: The process that started this one.
     """
     limits.live_no_longer_than_the_service(service_pid)
-    limits.go_first()
+    limits.raise_oom_score()
     limits.leave_no_core()
     connection = ServiceSocket(descriptor)
     messages = connection.messages()

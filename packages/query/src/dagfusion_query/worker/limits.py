@@ -49,7 +49,7 @@ def live_no_longer_than_the_service(service_pid: int) -> None:
             os._exit(1)
 
 
-def go_first() -> None:
+def raise_oom_score() -> None:
     """Make the kernel kill this process before others when the machine is out of memory."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(_FIRST_TO_KILL))

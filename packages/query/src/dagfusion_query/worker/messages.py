@@ -24,7 +24,7 @@ from dagfusion_query.settings import Settings
 
 HEADER = struct.Struct(">cIQ")
 LONGEST = 1 << 36  # a body that says it is longer is none: the stream is out of step
-_AHEAD = 1 << 16
+_BUFFER_BYTES = 1 << 16
 T = TypeVar("T")
 
 
@@ -94,7 +94,7 @@ class Decoder:
     """
 
     def __init__(self) -> None:
-        self._received = memoryview(bytearray(_AHEAD))
+        self._received = memoryview(bytearray(_BUFFER_BYTES))
         self._start = self._end = 0
         self._header: tuple[Kind, int] | None = None  # of the message whose content is on its way
         self._content = memoryview(b"")

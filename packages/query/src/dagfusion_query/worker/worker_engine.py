@@ -40,7 +40,7 @@ from dagfusion_query.worker.messages import (
 _log = logging.getLogger(__name__)
 
 _POOL_PERCENT = 60  # of a worker's memory is for joins, sorts and aggregates; scans and results need some, too
-_RUNS = 20  # files whose runs are told
+_RUNS = 20  # files whose runs the service gets
 _MAPPED_TABLES = 64  # of the past
 _POOL_SETTING = "DAGFUSION_MEMORY_LIMIT_BYTES"  # which a worker's memory may be below
 
@@ -51,7 +51,7 @@ class StatementPlan:
 
     Attributes:
         prepared: The engine's plan.
-        facts: What the service is told of it.
+        facts: What the service gets of it.
         folders: The local folders that hold the objects of its tables, the longest first; none for objects in buckets.
     """
 

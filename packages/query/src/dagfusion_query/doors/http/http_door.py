@@ -48,8 +48,8 @@ _HEAD = b"HTTP/1."
 
 def api_routes(service: Service, settings: ServiceSettings) -> list[BaseRoute]:
     """Return the endpoints of the API."""
-    rooms = (StatementRoutes(service, settings), QueryRoutes(service), CatalogRoutes(service), StatusRoutes(service))
-    return [route for room in rooms for route in room.routes()]
+    groups = (StatementRoutes(service, settings), QueryRoutes(service), CatalogRoutes(service), StatusRoutes(service))
+    return [route for group in groups for route in group.routes()]
 
 
 def create_app(
@@ -276,7 +276,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop to wait."""
-        self._go_on()
+        self._stop_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -296,7 +296,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Forget the head, which is there."""
-        self._go_on()
+        self._stop_timer()
         self._in_head, self._head_bytes = False, 0
         super().on_headers_complete()
 
@@ -304,7 +304,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Expect nothing."""
         self._in_message = False
         if not self._in_head:
-            self._go_on()
+            self._stop_timer()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -320,10 +320,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self._end_after(GOODBYE_S)
 
     def _end_after(self, seconds: float) -> None:
-        self._go_on()
+        self._stop_timer()
         self._timer = self.loop.call_later(seconds, self.transport.abort)
 
-    def _go_on(self) -> None:
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -33,7 +33,7 @@ from dagfusion_query.service_settings import ServiceSettings
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 QUERIES, QUERIES_LIMIT = 1000, 10_000  # of a page
-AHEAD_S = 0.01  # so long the first chunk waits for the news that it was the last
+LAST_CHUNK_WAIT_S = 0.01  # the first chunk waits this long, to be sent with its length if it is the last
 Chunk = memoryview | bytes
 
 
@@ -53,50 +53,50 @@ class StatementRoutes:
     async def run(self, request: Request) -> ASGIApp:
         """Run a statement; its query is cancelled when the client leaves."""
         query = await read_query(request, self._settings)
-        leaving = asyncio.create_task(departure(request.receive))
+        disconnect = asyncio.create_task(wait_for_disconnect(request.receive))
         try:
-            stream = await unless(leaving, self._service.run(query, caller_of(request)), ActiveQuery.close)
+            stream = await run_while_connected(disconnect, self._service.run(query, caller_of(request)), ActiveQuery.close)
         except BaseException:
-            leaving.cancel()
+            disconnect.cancel()
             raise
         media_type = content_type(query.format, request.headers.get("accept", ""))
         zstd = not query.format.row.is_compressed and _wants_zstd(request)
         return ResultResponse(
-            stream, leaving, content_type=media_type, stall_s=self._settings.client_stall_s, zstd=zstd
+            stream, disconnect, content_type=media_type, stall_s=self._settings.client_stall_s, zstd=zstd
         )
 
     async def explain(self, request: Request) -> Response:
         """Return the files that a statement would read, and why it skips the others."""
         query = await read_query(request, self._settings, ExplainRequest)
-        leaving = asyncio.create_task(departure(request.receive))
+        disconnect = asyncio.create_task(wait_for_disconnect(request.receive))
         try:
-            return document(await unless(leaving, self._service.explain(query, caller_of(request))))
+            return document(await run_while_connected(disconnect, self._service.explain(query, caller_of(request))))
         finally:
-            leaving.cancel()
+            disconnect.cancel()
 
 
-async def unless(
-    leaving: asyncio.Task[None], work: Awaitable[T], undo: Callable[[T], Awaitable[None]] | None = None
+async def run_while_connected(
+    disconnect: asyncio.Task[None], work: Awaitable[T], undo: Callable[[T], Awaitable[None]] | None = None
 ) -> T:
-    """Return what some work gives, unless the client leaves before: then the work is cancelled.
+    """Return the result of some work. If the client disconnects before, the work is cancelled.
 
     Args:
-        leaving: Ends when the client leaves.
+        disconnect: Ends when the client disconnects.
         work: What the client waits for.
-        undo: Takes back what the work gave in the moment in which the client left.
+        undo: Takes back the result if the client disconnects at the moment in which it comes.
 
     Raises:
-        QueryCancelledError: The client has left.
+        QueryCancelledError: The client has disconnected.
     """
     waiting = _Waiting()
-    leaving.add_done_callback(waiting.left)
+    disconnect.add_done_callback(waiting.on_disconnect)
     try:
         result = await work
     except asyncio.CancelledError:
         waiting.end()
         raise
     finally:
-        leaving.remove_done_callback(waiting.left)
+        disconnect.remove_done_callback(waiting.on_disconnect)
         waiting.is_over = True
     if waiting.was_cancelled:  # and the work has ended nevertheless
         if undo is not None:
@@ -107,19 +107,19 @@ async def unless(
 
 
 class _Waiting:
-    """The current task while it waits for some work, which the client's departure cancels."""
+    """The current task while it waits for some work, which a disconnect of the client cancels."""
 
     def __init__(self) -> None:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("only a task can be cancelled")
         self._task, self._before = task, task.cancelling()
-        self._has_left = self.is_over = False
+        self._has_disconnected = self.is_over = False
 
-    def left(self, _: object) -> None:
+    def on_disconnect(self, _: object) -> None:
         """Cancel the work, if the task still waits for it."""
         if not self.is_over:
-            self._has_left = True
+            self._has_disconnected = True
             self._task.cancel()
 
     @property
@@ -128,12 +128,12 @@ class _Waiting:
         return self._task.cancelling() > self._before
 
     def end(self) -> None:
-        """Undo the cancellation if it was for the client's departure only.
+        """Undo the cancellation if it was for the client's disconnect only.
 
         Raises:
             QueryCancelledError: It was.
         """
-        if self._has_left and self._task.uncancel() <= self._before:
+        if self._has_disconnected and self._task.uncancel() <= self._before:
             raise QueryCancelledError("the client disconnected while its statement was planned") from None
 
 
@@ -176,8 +176,8 @@ def _moment(text: str) -> datetime:
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
-async def departure(receive: Receive) -> None:
-    """Return when the client has left. The request's body must have been taken before."""
+async def wait_for_disconnect(receive: Receive) -> None:
+    """Return when the client has disconnected. The request's body must have been taken before."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
@@ -189,8 +189,8 @@ class ResultResponse:
 
     Args:
         stream: The result; closed when the answer is over, however it ends.
-        leaving: Ends when the client leaves.
-        content_type: What the client is told that the bytes are.
+        disconnect: Ends when the client disconnects.
+        content_type: The media type of the bytes.
         stall_s: Seconds that the client may take nothing.
         zstd: Whether to compress.
     """
@@ -198,20 +198,20 @@ class ResultResponse:
     def __init__(
         self,
         stream: ActiveQuery,
-        leaving: asyncio.Task[None],
+        disconnect: asyncio.Task[None],
         *,
         content_type: str,
         stall_s: float,
         zstd: bool = False,
     ) -> None:
-        self._stream, self._leaving = stream, leaving
+        self._stream, self._disconnect = stream, disconnect
         self._content_type, self._stall_s = content_type, stall_s
         self._zstd = Zstd() if zstd else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the result until it or the client is gone."""
         if self._stream.is_complete:  # nothing is waited for, so the client need not be watched
-            self._leaving.cancel()
+            self._disconnect.cancel()
             try:
                 await self._send(scope, receive, send)
             finally:
@@ -220,7 +220,7 @@ class ResultResponse:
         abort: Callable[[], None] | None = scope.get("state", {}).get("abort")
         sending = asyncio.create_task(self._send(scope, receive, send))
         try:
-            await asyncio.wait({sending, self._leaving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({sending, self._disconnect}, return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
                 await sending
         except TimeoutError:
@@ -230,8 +230,8 @@ class ResultResponse:
                 abort()
         finally:
             sending.cancel()
-            self._leaving.cancel()
-            await asyncio.gather(sending, self._leaving, return_exceptions=True)
+            self._disconnect.cancel()
+            await asyncio.gather(sending, self._disconnect, return_exceptions=True)
             await self._stream.close()
 
     async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -243,7 +243,7 @@ class ResultResponse:
                 return
             next_chunk = asyncio.ensure_future(anext(chunks, None))
             try:
-                await asyncio.wait({next_chunk}, timeout=AHEAD_S)
+                await asyncio.wait({next_chunk}, timeout=LAST_CHUNK_WAIT_S)
                 if next_chunk.done() and next_chunk.result() is None:
                     await self._send_whole(first, send)
                     return

@@ -18,7 +18,7 @@ from starlette.routing import Mount, Route
 from dagfusion_contract.uri import store_url
 from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.catalog.environments import EnvironmentState
-from dagfusion_query.catalog.model import Table, layouts_of, whereabouts
+from dagfusion_query.catalog.model import Table, layouts_of, common_location
 from dagfusion_query.config import Config, EnvironmentConfig
 from dagfusion_query.doors.http.middleware import AuthenticationMiddleware, caller_of
 from dagfusion_query.doors.iceberg.plan_routes import BODY_BYTES, more_tasks, plan
@@ -249,7 +249,7 @@ class IcebergRoutes:
 
     def _credentials(self, state: EnvironmentState, table: Table, storage: Mapping[str, str]) -> list[dict[str, Any]]:
         """Return the keys for the buckets of a table's files and of its metadata."""
-        places = {store_url(uri) for uri in (self._publishers[state.name].prefix, whereabouts(table)) if uri}
+        places = {store_url(uri) for uri in (self._publishers[state.name].prefix, common_location(table)) if uri}
         return [{"prefix": place, "config": storage} for place in sorted(places)] if storage else []
 
 
