@@ -122,7 +122,7 @@ class Dataset:
             yield
         finally:
             obstore.delete(self.place.store(), f"{FOLDER}/state={state}/date={day}/data.parquet")
-            # A deleted run leaves no event: catalogs would have the partition until their next full sync.
+            # A deleted run leaves no event: catalogs would have the partition until their next full read.
             wipe_partitions(self.instance, dg.AssetKey([*materialize.ASSETS[TABLE]]), [f"{day}|{state}"])
 
     @contextlib.contextmanager

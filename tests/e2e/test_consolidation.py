@@ -116,7 +116,7 @@ def test_answers_stay_right_while_everything_changes(readings: Readings, connect
         assert readings.check(connection, rng)[0] == len(STATES) * len(DAYS)
     with connected() as connection:  # from the snapshot that was left
         assert readings.check(connection, rng)[0] == len(STATES) * len(DAYS)
-    with connected(DAGFUSION_STATE_DIR="none", DAGFUSION_OBJECT_CACHE_DIR="none") as connection:  # from a full sync
+    with connected(DAGFUSION_STATE_DIR="none", DAGFUSION_OBJECT_CACHE_DIR="none") as connection:  # from a full read
         assert readings.check(connection, rng)[0] == len(STATES) * len(DAYS)
 
 

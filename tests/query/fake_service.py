@@ -274,7 +274,7 @@ class FakeService(Service):
         """Return what the test has told of a partition."""
         return self.histories.get((environment, tuple(asset_key), partition_key), History([], None, None))
 
-    async def generations(self, name: TableName, limit: int, caller: Caller) -> Sequence[TableGeneration]:  # noqa: ARG002
+    async def revisions(self, name: TableName, limit: int, caller: Caller) -> Sequence[TableGeneration]:  # noqa: ARG002
         """Return no past."""
         return []
 

@@ -8,7 +8,7 @@ from dagfusion_contract.naming import TableName
 from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.catalog.model import Snapshot
-from dagfusion_query.event_log.event_log_interface import AssetKey, Event, Evidence, Generation, History, Moment
+from dagfusion_query.event_log.event_log_interface import AssetKey, Event, Evidence, Revision, History, Moment
 
 Record = Callable[..., dict[str, Any]]
 Opened = Callable[..., LiveCatalog]
@@ -58,5 +58,5 @@ class PartialLog:
     def past(self, asset_key: AssetKey, moment: Moment, receive: Callable[[Sequence[Event]], None]) -> None:
         raise NotImplementedError
 
-    def generations(self, asset_key: AssetKey, limit: int) -> Sequence[Generation]:
+    def revisions(self, asset_key: AssetKey, limit: int) -> Sequence[Revision]:
         raise NotImplementedError

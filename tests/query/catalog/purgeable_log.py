@@ -81,7 +81,7 @@ class PurgeableLog(PartialLog):
     def identity(self) -> str:
         return f"{self.database}/1/1/{self.rules}"
 
-    def sync(self, receive: Callable[[Sequence[Event]], None]) -> Cursor:
+    def read_all(self, receive: Callable[[Sequence[Event]], None]) -> Cursor:
         self._fail()
         receive(self._wipes())
         latest = {(event.asset_key, event.partition_key): event for event in self._known()}
@@ -91,11 +91,11 @@ class PurgeableLog(PartialLog):
     def poll(self, cursor: Cursor) -> Poll:
         self._fail()
         rows = {key: row for key, (row, _) in self.tables.assets.items()}
-        resync = None if all(rows.get(key) == row for key, row in cursor.rows.items()) else "assets were removed"
+        full_read_reason = None if all(rows.get(key) == row for key, row in cursor.rows.items()) else "assets were removed"
         fresh = [event for event in self._known() if event.event_id > cursor.watermark.settled]
         ids, known = [event.event_id for event in fresh], cursor.watermark
         watermark = Watermark(max([known.settled, *ids]), known.count + len(ids), known.total + sum(ids))
-        return Poll([*fresh, *self._wipes()], replace(self._cursor(), watermark=watermark), resync)
+        return Poll([*fresh, *self._wipes()], replace(self._cursor(), watermark=watermark), full_read_reason)
 
     def verify(self, cursor: Cursor) -> str | None:
         found = self._cursor(cursor.watermark.settled).watermark

@@ -244,7 +244,7 @@ def test_old_objects_that_cannot_be_deleted_are_a_warning(
     assert "is written, but old objects of it cannot be deleted: AccessDenied" in caplog.text
 
 
-def test_a_checkpoint_with_undiscovered_files_leads_to_a_full_sync(
+def test_a_checkpoint_with_undiscovered_files_leads_to_a_full_read(
     checkpoint: CheckpointStore, snapshot: Snapshot
 ) -> None:
     head = checkpoint.write(Stored(snapshot, CURSOR, "log"), None, undiscovered=1)

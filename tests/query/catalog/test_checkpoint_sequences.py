@@ -138,7 +138,7 @@ class Services(RuleBasedStateMachine):
         self.replicas[number].start(keeps_state=keeps_state)
 
     @rule(number=REPLICAS)
-    def sync_in_full(self, number: int) -> None:
+    def read_in_full(self, number: int) -> None:
         self.replicas[number].clock.now += 3600.0
 
     @rule(number=REPLICAS)

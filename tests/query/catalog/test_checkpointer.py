@@ -20,14 +20,14 @@ from tests.query.catalog.purgeable_log import PurgeableLog
 from tests.query.catalog.test_checkpoint_sequences import PREFIX
 
 
-def test_a_new_service_starts_from_the_checkpoint_without_a_full_sync(
+def test_a_new_service_starts_from_the_checkpoint_without_a_full_read(
     log: PurgeableLog, service: Callable[..., Service]
 ) -> None:
     add(log, "CA", "NY")
     assert service().look()
     (later,) = add(log, "CA")
     new = service()
-    assert (new.events(), new.catalog.full_syncs) == ({2, later}, 0)
+    assert (new.events(), new.catalog.full_reads) == ({2, later}, 0)
 
 
 def test_nothing_is_written_twice_and_one_service_writes(

@@ -31,7 +31,7 @@ def test_a_purged_log_and_no_checkpoint_is_logged(
     assert with_checkpoint.events() == {1, 2}
 
 
-def test_a_purged_log_keeps_its_tables_after_a_full_sync_and_a_new_start(
+def test_a_purged_log_keeps_its_tables_after_a_full_read_and_a_new_start(
     log: PurgeableLog, service: Callable[..., Service]
 ) -> None:
     add(log, "CA", "NY")
@@ -149,7 +149,7 @@ def test_the_checkpoint_of_another_database_is_never_served(log: PurgeableLog, s
         service()
 
 
-def test_a_warning_that_cannot_be_worked_out_fails_no_sync(
+def test_a_warning_that_cannot_be_worked_out_fails_no_full_read(
     log: PurgeableLog,
     service: Callable[..., Service],
     monkeypatch: pytest.MonkeyPatch,

@@ -107,7 +107,7 @@ def test_one_that_goes_down_serves_its_last_snapshot(on_sqlite: Any, follow: Fol
     down = until(environments, "uat", lambda state: state.lag is not None and state.lag.last_error is not None)
     later = until(environments, "uat", lambda state: state.lag is not None and state.lag.age_s > 0.3)
     assert down.problem is None
-    assert isinstance(down.trouble, EnvironmentUnavailableError)
+    assert isinstance(down.current_problem, EnvironmentUnavailableError)
     assert orgs("uat") in later.snapshot.tables
 
 

@@ -63,7 +63,7 @@ def test_a_repeated_event_changes_nothing(file_record: Record) -> None:
     assert table.consolidated.num_rows == 1
 
 
-def test_a_full_sync_takes_changed_consolidations_over(file_record: Record) -> None:
+def test_a_full_read_takes_changed_consolidations_over(file_record: Record) -> None:
     before = fold(EMPTY, [written(file_record(), 1), consolidation(2, [1])])
     assert adopt(before, fold(EMPTY, [consolidation(2, [1]), written(file_record(), 1)])) is before
     after = adopt(before, fold(EMPTY, [written(file_record(), 1), consolidation(3, [1])]))

@@ -123,7 +123,7 @@ def test_one_event_into_a_large_table_copies_next_to_nothing(file_record: Record
     assert pc.sum(table(replaced).files["event_id"]).as_py() == sum(range(60_001)) - 30_000 + 70_000 + 70_001
 
 
-def test_adopting_a_full_sync_keeps_what_holds_the_same(file_record: Record) -> None:
+def test_adopting_a_full_read_keeps_what_holds_the_same(file_record: Record) -> None:
     other, gone = ("Silver", "other"), ("Silver", "gone")
     events = [written(file_record(), 1), written(file_record(), 2, other), written(file_record(), 3, gone)]
     old = fold(EMPTY, events)
@@ -136,7 +136,7 @@ def test_adopting_a_full_sync_keeps_what_holds_the_same(file_record: Record) -> 
 
 
 def test_an_id_that_is_given_again_after_a_wipe_is_a_new_event(file_record: Record) -> None:
-    """SQLite does so; a sync between the wipe's moment and the removal of its rows has seen the id wiped."""
+    """SQLite does so; a full read between the wipe's moment and the removal of its rows has seen the id wiped."""
     wiped = fold(EMPTY, [written(file_record(rows=1), 1, at_us=10), Wipe(ORGS, 20)])
     again = written(file_record(rows=2), 1, at_us=30)
 
@@ -148,11 +148,11 @@ def test_an_id_that_is_given_again_after_a_wipe_is_a_new_event(file_record: Reco
 
 
 def test_a_lower_id_that_is_given_again_after_a_wipe_is_shown(file_record: Record) -> None:
-    """A full sync of SQLite does not have the wiped events any more, whose ids are higher."""
+    """A full read of SQLite does not have the wiped events any more, whose ids are higher."""
     wiped = fold(EMPTY, [written(file_record(rows=1), 7, at_us=10), Wipe(ORGS, 20)])
-    synced = adopt(wiped, fold(EMPTY, [Wipe(ORGS, 20)]))
+    read_anew = adopt(wiped, fold(EMPTY, [Wipe(ORGS, 20)]))
 
-    assert table(fold(synced, [written(file_record(rows=2), 5, at_us=30)])).files["rows"].to_pylist() == [2]
+    assert table(fold(read_anew, [written(file_record(rows=2), 5, at_us=30)])).files["rows"].to_pylist() == [2]
 
 
 def test_an_id_that_is_given_again_counts_for_events_without_a_file(file_record: Record) -> None:

@@ -72,7 +72,7 @@ def test_a_new_materialization_becomes_visible_by_itself(
         deployment.report(file_record(state))
         wait_for(lambda before=before: catalog.current() is not before)  # type: ignore[misc]
     assert partitions(catalog.current()) == {f"2024-01-15|{state}" for state in ("CA", "NY", "TX", "WA")}
-    assert catalog.lag().syncs == 1, "it looked for what is new, and read nothing again"
+    assert catalog.lag().full_reads == 1, "it looked for what is new, and read nothing again"
 
 
 def test_a_new_asset_appears(deployment: Any, catalog_of: Opened, file_record: Record) -> None:
@@ -127,16 +127,16 @@ def test_a_deleted_latest_event_uncovers_the_one_before(
     wait_for(lambda: catalog.current().tables[made].files["run_id"].to_pylist() == [first])
 
 
-def test_a_full_sync_comes_on_schedule(deployment: Any, catalog_of: Opened, file_record: Record) -> None:
+def test_a_full_read_comes_on_schedule(deployment: Any, catalog_of: Opened, file_record: Record) -> None:
     deployment.report(file_record("CA"))
     clock = Clock()
-    catalog = catalog_of(deployment.open(), poll_interval_s=600, sync_interval_s=3600, clock=clock)
+    catalog = catalog_of(deployment.open(), poll_interval_s=600, full_read_interval_s=3600, clock=clock)
     before = catalog.current()
-    for syncs, passed_s in ((1, 3599), (2, 1), (2, 3599), (3, 1)):
+    for full_reads, passed_s in ((1, 3599), (2, 1), (2, 3599), (3, 1)):
         clock.now += passed_s
-        assert catalog.refresh() is before, "a sync that finds nothing new changes nothing"
-        assert catalog.lag().syncs == syncs
-    assert catalog.lag().last_sync_reason == "the last full sync was 3600 s ago"
+        assert catalog.refresh() is before, "a full read that finds nothing new changes nothing"
+        assert catalog.lag().full_reads == full_reads
+    assert catalog.lag().last_full_read_reason == "the last full read was 3600 s ago"
 
 
 def test_assets_of_others_are_no_tables(deployment: Any, catalog_of: Opened, file_record: Record) -> None:
@@ -162,14 +162,14 @@ def test_one_bad_event_hides_nothing_else(deployment: Any, catalog_of: Opened, f
     assert "rows must be an integer, got 'many'" in rows
 
 
-def test_a_stored_snapshot_is_served_without_a_full_sync(
+def test_a_stored_snapshot_is_served_without_a_full_read(
     deployment: Any, catalog_of: Opened, file_record: Record, tmp_path: Path
 ) -> None:
     deployment.report(file_record("CA"))
     catalog_of(deployment.open(), tmp_path / "state").close()
     deployment.report(file_record("NY"))
     catalog = catalog_of(deployment.open(), tmp_path / "state")
-    assert catalog.lag().syncs == 0
+    assert catalog.lag().full_reads == 0
     assert partitions(catalog.current()) == {"2024-01-15|CA", "2024-01-15|NY"}
 
 
@@ -181,7 +181,7 @@ def test_a_stored_snapshot_of_another_log_is_not_used(
     on_sqlite.report(file_record("NY"))
     catalog = catalog_of(on_sqlite.open(), tmp_path / "state")
     assert partitions(catalog.current()) == {"2024-01-15|NY"}
-    assert catalog.lag().last_sync_reason == "the snapshot is of another event log"
+    assert catalog.lag().last_full_read_reason == "the snapshot is of another event log"
 
 
 def all_are_settled(catalog: LiveCatalog) -> bool:
@@ -207,7 +207,7 @@ def test_what_happened_while_nobody_looked_is_found(
     assert partitions(catalog.current()) == {"2024-01-15|TX"}
 
 
-def test_a_damaged_snapshot_leads_to_a_full_sync(
+def test_a_damaged_snapshot_leads_to_a_full_read(
     deployment: Any, catalog_of: Opened, file_record: Record, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     deployment.report(file_record("CA"))
@@ -215,13 +215,13 @@ def test_a_damaged_snapshot_leads_to_a_full_sync(
     for path in (tmp_path / "state" / "segments").iterdir():
         path.write_bytes(path.read_bytes()[:100])
     catalog = catalog_of(deployment.open(), tmp_path / "state")
-    assert catalog.lag().syncs == 1
+    assert catalog.lag().full_reads == 1
     assert partitions(catalog.current()) == {"2024-01-15|CA"}
     assert "the catalog is read anew" in caplog.text
 
 
 @pytest.mark.usefixtures("heavy")
-def test_a_snapshot_of_another_version_leads_to_a_full_sync(
+def test_a_snapshot_of_another_version_leads_to_a_full_read(
     on_sqlite: Any, catalog_of: Opened, file_record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on_sqlite.report(file_record("CA", checksum=f"sha256:{'0f' * 32}"))
@@ -230,7 +230,7 @@ def test_a_snapshot_of_another_version_leads_to_a_full_sync(
         old = catalog_of(on_sqlite.open(), tmp_path / "state")
         old.close()
     catalog = catalog_of(on_sqlite.open(), tmp_path / "state")
-    assert catalog.lag().syncs == 1
+    assert catalog.lag().full_reads == 1
     assert catalog.current().generation > old.current().generation
     assert catalog.current().tables[ORGS].files["checksum"].to_pylist() == [f"sha256:{'0f' * 32}"]
 

@@ -19,7 +19,7 @@ from dagfusion_query.event_log.event_log_interface import (
     Event,
     EventLog,
     Evidence,
-    Generation,
+    Revision,
     History,
     Moment,
     Poll,
@@ -46,9 +46,9 @@ class FailingLog:
         self._fail()
         return self._log.identity()
 
-    def sync(self, receive: Callable[[Sequence[Event]], None]) -> Cursor:
+    def read_all(self, receive: Callable[[Sequence[Event]], None]) -> Cursor:
         self._fail()
-        return self._log.sync(receive)
+        return self._log.read_all(receive)
 
     def poll(self, cursor: Cursor) -> Poll:
         self._fail()
@@ -78,9 +78,9 @@ class FailingLog:
         self._fail()
         self._log.past(asset_key, moment, receive)
 
-    def generations(self, asset_key: AssetKey, limit: int) -> Sequence[Generation]:
+    def revisions(self, asset_key: AssetKey, limit: int) -> Sequence[Revision]:
         self._fail()
-        return self._log.generations(asset_key, limit)
+        return self._log.revisions(asset_key, limit)
 
     def close(self) -> None:
         self.closed += 1
@@ -151,7 +151,7 @@ def test_a_stored_snapshot_is_served_while_the_log_is_away(
     on_sqlite.report(file_record("NY"))
     log.down = None
     wait_for(lambda: partitions(catalog.current()) == {"2024-01-15|CA", "2024-01-15|NY"})
-    assert catalog.lag().syncs == 0
+    assert catalog.lag().full_reads == 0
 
 
 def test_a_state_folder_that_fills_up_does_not_stop_the_catalog(
@@ -172,7 +172,7 @@ def test_a_state_folder_that_fills_up_does_not_stop_the_catalog(
     catalog.close()
     again = catalog_of(on_sqlite.open(), tmp_path / "state")
     assert partitions(again.current()) == {"2024-01-15|CA", "2024-01-15|NY", "2024-01-15|TX"}
-    assert again.lag().syncs == 0
+    assert again.lag().full_reads == 0
 
 
 def test_a_shared_catalog_serves_what_is_on_disk_and_says_why_it_is_behind(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagfusion_query.catalog.fold import fold
-from dagfusion_query.catalog.log_follower import LogFollower, SyncSchedule
+from dagfusion_query.catalog.log_follower import LogFollower, FullReadSchedule
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.snapshot import Stored
 from dagfusion_query.discovery import Discovery
@@ -23,7 +23,7 @@ from dagfusion_query.event_log.event_log_interface import (
 from tests.query.catalog.folding import EMPTY, Record, seen, written
 from tests.query.catalog.following import Clock, PartialLog
 
-VERIFY_S, SYNC_S = 60.0, 3600.0
+VERIFY_S, FULL_READ_S = 60.0, 3600.0
 
 
 class MemoryLog(PartialLog):
@@ -44,8 +44,8 @@ class MemoryLog(PartialLog):
         self._note("identity")
         return "this"
 
-    def sync(self, receive: Callable[[Sequence[Event]], None]) -> Cursor:
-        self._note("sync")
+    def read_all(self, receive: Callable[[Sequence[Event]], None]) -> Cursor:
+        self._note("read_all")
         receive(self.events)
         return self._cursor()
 
@@ -69,7 +69,7 @@ class MemoryLog(PartialLog):
 
 
 def following(log: MemoryLog, clock: Clock, discovery: Any = None) -> LogFollower:
-    schedule = SyncSchedule(VERIFY_S, SYNC_S, clock(), clock())
+    schedule = FullReadSchedule(VERIFY_S, FULL_READ_S, clock(), clock())
     found = cast("Discovery | None", discovery)
     return LogFollower(log, "uat", schedule, lambda snapshot: snapshot, discovery=found, clock=clock)
 
@@ -83,22 +83,22 @@ def log(file_record: Record) -> MemoryLog:
     return MemoryLog([written(file_record("CA"), 1), written(file_record("NY"), 2)])
 
 
-@given(steps=st.lists(st.integers(0, 2 * int(SYNC_S)), max_size=20))
-def test_verifications_and_full_syncs_come_when_they_are_due(steps: list[int]) -> None:
+@given(steps=st.lists(st.integers(0, 2 * int(FULL_READ_S)), max_size=20))
+def test_verifications_and_full_reads_come_when_they_are_due(steps: list[int]) -> None:
     clock, log = Clock(), MemoryLog([])
     follower = following(log, clock)
     follower.read()
-    assert log.take_calls() == ["identity", "sync"]
-    verified = synced = clock()
+    assert log.take_calls() == ["identity", "read_all"]
+    verified = read_at = clock()
     for step in steps:
         clock.now += step
         expected = ["poll"]
         if clock() - verified >= VERIFY_S:
             expected.append("verify")
             verified = clock()
-        if clock() - synced >= SYNC_S:
-            expected.append("sync")
-            verified = synced = clock()
+        if clock() - read_at >= FULL_READ_S:
+            expected.append("read_all")
+            verified = read_at = clock()
         follower.read()
         assert log.take_calls() == expected
 
@@ -123,25 +123,25 @@ def test_a_snapshot_of_an_older_version_is_read_anew_once(log: MemoryLog) -> Non
     follower.read()
     follower.read()
 
-    assert log.take_calls() == ["identity", "sync", "poll"]
+    assert log.take_calls() == ["identity", "read_all", "poll"]
     assert seen(follower.snapshot) == seen(fold(EMPTY, log.events))
 
 
-def test_a_full_sync_that_fails_stays_due_for_the_same_reason(log: MemoryLog) -> None:
+def test_a_full_read_that_fails_stays_due_for_the_same_reason(log: MemoryLog) -> None:
     clock = Clock()
     follower = following(log, clock)
     follower.read()
     clock.now += VERIFY_S
     log.mismatch = "2 events were read, now there is 1"
-    log.failing = "sync"
+    log.failing = "read_all"
     with pytest.raises(EventLogUnavailableError):
         follower.read()
-    assert follower.full_syncs == (1, "there is no snapshot yet")
+    assert follower.full_reads == (1, "there is no snapshot yet")
     log.failing = ""
     log.take_calls()
     follower.read()
-    assert log.take_calls() == ["sync"]
-    assert follower.full_syncs == (2, "2 events were read, now there is 1")
+    assert log.take_calls() == ["read_all"]
+    assert follower.full_reads == (2, "2 events were read, now there is 1")
 
 
 def test_a_stored_snapshot_is_verified_once(log: MemoryLog) -> None:
@@ -157,7 +157,7 @@ def test_a_stored_snapshot_is_verified_once(log: MemoryLog) -> None:
         assert not follower.read().changed
         assert log.take_calls() == expected
     assert follower.snapshot is before
-    assert follower.full_syncs == (0, None)
+    assert follower.full_reads == (0, None)
 
 
 class FailingOnce:
@@ -180,11 +180,11 @@ class FailingOnce:
         self.resumed.append(resume)
         self._fail("recognise")
 
-    def start_sync(self) -> None:
-        self._fail("start_sync")
+    def start_full_read(self) -> None:
+        self._fail("start_full_read")
 
-    def end_sync(self) -> None:
-        self._fail("end_sync")
+    def end_full_read(self) -> None:
+        self._fail("end_full_read")
 
     def resolve(self, events: Sequence[Event]) -> Sequence[Event]:
         self._fail("resolve")
@@ -195,8 +195,8 @@ class FailingOnce:
         return []
 
 
-@pytest.mark.parametrize("failing", ["start_sync", "resolve", "end_sync"])
-def test_a_full_sync_whose_records_cannot_be_kept_stays_due(log: MemoryLog, file_record: Record, failing: str) -> None:
+@pytest.mark.parametrize("failing", ["start_full_read", "resolve", "end_full_read"])
+def test_a_full_read_whose_records_cannot_be_kept_stays_due(log: MemoryLog, file_record: Record, failing: str) -> None:
     clock = Clock()
     discovery = FailingOnce("")
     follower = following(log, clock, discovery)
@@ -207,10 +207,10 @@ def test_a_full_sync_whose_records_cannot_be_kept_stays_due(log: MemoryLog, file
     discovery.failing = failing
     with pytest.raises(SnapshotError):
         follower.read()
-    assert follower.full_syncs == (1, "there is no snapshot yet")
+    assert follower.full_reads == (1, "there is no snapshot yet")
     log.mismatch = None
     follower.read()
-    assert follower.full_syncs == (2, "2 events were read, now there is 1")
+    assert follower.full_reads == (2, "2 events were read, now there is 1")
     assert seen(follower.snapshot) == seen(fold(EMPTY, log.events))
 
 
@@ -237,6 +237,6 @@ def test_a_snapshot_of_another_event_log_is_never_continued(log: MemoryLog, file
     latest, changed = follower.read()
     assert changed
     assert discovery.resumed == [False, False]
-    assert follower.full_syncs == (1, "the snapshot is of another event log")
+    assert follower.full_reads == (1, "the snapshot is of another event log")
     assert latest.snapshot.generation > other.snapshot.generation
     assert seen(latest.snapshot) == seen(fold(EMPTY, log.events))

@@ -271,20 +271,20 @@ def test_objects_of_other_io_managers_have_no_past(on_sqlite: Any, catalog_of: O
     past.close()
 
 
-def test_generations_are_listed(written: Log, live: LiveCatalog, past: PastCatalog) -> None:
+def test_revisions_are_listed(written: Log, live: LiveCatalog, past: PastCatalog) -> None:
     run_id = written.deployment.materialize(written.record(partition=[], rows=5), key="made")
     second = written.deployment.materialize(written.record(partition=[], rows=7), key="made")
-    found = past.generations(("made",), 10)
+    found = past.revisions(("made",), 10)
     assert [(one.run_id, one.partitions, one.rows, one.is_wipe) for one in found] == [
         (second, 1, 7, False),
         (run_id, 1, 5, False),
     ]
     assert all(one.first_at == one.at for one in found)
-    assert [one.event_id for one in past.generations(("made",), 1)] == [found[0].event_id]
+    assert [one.event_id for one in past.revisions(("made",), 1)] == [found[0].event_id]
     assert rows_total(table_of(past, ("made",), AsOf(event_id=found[1].event_id))) == 5
     written.deployment.wipe(("made",))
     live.refresh()
-    after = past.generations(("made",), 10)
+    after = past.revisions(("made",), 10)
     assert [one.is_wipe for one in after] == ([True, False, False] if written.deployment.url else [])
 
 
@@ -296,7 +296,7 @@ def test_a_tombstone_is_a_wipe_in_the_list_and_gone_as_of_its_event(
     both = written.write(key, "NY", 5)
     written.deployment.bury("2024-01-15|CA", key)
     live.refresh()
-    found = past.generations(key, 1)
+    found = past.revisions(key, 1)
     assert [(one.partitions, one.rows, one.is_wipe) for one in found] == [(1, 0, True)]
     assert rows_total(table_of(past, key, AsOf(event_id=both))) == 8
     assert rows_total(table_of(past, key, AsOf(event_id=found[0].event_id))) == 5
@@ -305,10 +305,10 @@ def test_a_tombstone_is_a_wipe_in_the_list_and_gone_as_of_its_event(
 def test_a_generation_has_the_times_of_its_first_and_last_events(written: Log, past: PastCatalog) -> None:
     key = written.new_asset()
     alone = [written.write(key, state, 3) for state in STATES]
-    times = [one.at for one in reversed(past.generations(key, 10))]
+    times = [one.at for one in reversed(past.revisions(key, 10))]
     assert len(times) == len(STATES)
     written._do("update event_logs set run_id = 'backfill' where asset_key = {0}", json.dumps(key))
-    (found,) = past.generations(key, 10)
+    (found,) = past.revisions(key, 10)
     assert (found.event_id, found.run_id, found.partitions) == (alone[-1], "backfill", len(STATES))
     assert (found.first_at, found.at) == (times[0], times[-1])
 

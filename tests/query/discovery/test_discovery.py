@@ -197,13 +197,13 @@ def test_another_event_log_starts_from_nothing(opened: Callable[..., Discovery],
     cache.close()
 
 
-def test_after_a_full_sync_only_its_events_count(opened: Callable[..., Discovery], reader: FakeReader) -> None:
+def test_after_a_full_read_only_its_events_count(opened: Callable[..., Discovery], reader: FakeReader) -> None:
     discovery = opened(concurrency=1)
     reader.slow = True
     discovery.resolve([event(1, "a"), event(2, "b"), event(3, "c")])
-    discovery.start_sync()
+    discovery.start_full_read()
     assert discovery.resolve([event(2, "b"), event(4, "d")]) == []
-    discovery.end_sync()
+    discovery.end_full_read()
     reader.slow = False
     found = {e.event_id for e in discovered(discovery, 2) if isinstance(e, Materialization)}
     discovery.wait(PATIENCE_S)

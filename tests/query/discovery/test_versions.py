@@ -75,7 +75,7 @@ def test_nothing_is_learnt_twice(
         manifest.unlink()
     third = follow(deployment, state)
     assert (len(partitions(third)), len(table(third, "csv").warnings)) == (5, 1)
-    assert third.lag().syncs == 1
+    assert third.lag().full_reads == 1
     assert len(looked_at) == 6
 
 
@@ -121,7 +121,7 @@ def test_what_was_not_learnt_is_taken_up_after_a_restart(
         assert eventually(lambda: "b" in _waiting(state))
         before.close()
     after = follow(on_sqlite, state)
-    assert after.lag().syncs == 0
+    assert after.lag().full_reads == 0
     assert sorted(row["rows"] for row in partitions(after)) == [1, 2]
     assert len(partitions(after, "c")) == 1
 

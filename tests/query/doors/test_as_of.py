@@ -130,10 +130,10 @@ def test_http_takes_a_number_or_a_text(server: Server) -> None:
     assert [query["as_of"] for query in queries[:2]] == ["2", "2"]
 
 
-# ---- generations and differences
+# ---- revisions and differences
 
 
-def test_generations_are_listed_newest_first(connection: Connection) -> None:
+def test_revisions_are_listed_newest_first(connection: Connection) -> None:
     found = connection.history(TABLE)
     assert [(one.event_id, one.partitions, one.rows, one.run_id, one.is_wipe) for one in found] == [
         (event, 1, 1000, None, False) for event in (3, 2, 1)

@@ -30,7 +30,7 @@ def test_a_transaction_that_commits_late_is_not_missed(on_postgres: Any, file_re
     first = pattern_event(on_postgres, file_record())
     clock = Clock()
     log = PostgresEventLog(on_postgres.url, clock)
-    cursor = log.sync(lambda _: None)
+    cursor = log.read_all(lambda _: None)
     with psycopg.connect(on_postgres.url) as late, psycopg.connect(on_postgres.url, autocommit=True) as quick:
         (hidden,) = late.execute(COPY_EVENT, ("late", first)).fetchone() or (0,)
         (seen,) = quick.execute(COPY_EVENT, ("quick", first)).fetchone() or (0,)
@@ -51,7 +51,7 @@ def test_a_transaction_that_commits_late_is_not_missed(on_postgres: Any, file_re
     log.close()
 
 
-def test_a_transaction_that_was_open_during_the_full_sync_is_not_missed(
+def test_a_transaction_that_was_open_during_the_full_read_is_not_missed(
     on_postgres: Any, file_record: Record, log: PostgresEventLog
 ) -> None:
     first = pattern_event(on_postgres, file_record())
@@ -59,14 +59,14 @@ def test_a_transaction_that_was_open_during_the_full_sync_is_not_missed(
         (hidden,) = late.execute(COPY_EVENT, ("late", first)).fetchone() or (0,)
         quick.execute(COPY_EVENT, ("quick", first))
         received: list[Event] = []
-        cursor = log.sync(received.extend)
+        cursor = log.read_all(received.extend)
         assert {event.partition_key for event in materializations(received)} == {"2024-01-15|CA", "quick"}
         late.commit()
         poll = log.poll(cursor)
     assert [event.event_id for event in materializations(list(poll.events))] == [hidden]
 
 
-def test_a_late_transaction_below_the_overlap_leads_to_a_resync(
+def test_a_late_transaction_below_the_overlap_leads_to_a_full_read(
     on_postgres: Any, file_record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dagfusion_query.event_log.postgres._OVERLAP", 2)
@@ -77,15 +77,15 @@ def test_a_late_transaction_below_the_overlap_leads_to_a_resync(
         late.execute(COPY_EVENT, ("late", first))
         for number in range(5):
             quick.execute(COPY_EVENT, (f"quick {number}", first))
-        cursor = log.sync(lambda _: None)
+        cursor = log.read_all(lambda _: None)
         late.commit()
         poll = log.poll(cursor)
-        assert (poll.resync, poll.cursor.verified) == (None, False)
+        assert (poll.full_read_reason, poll.cursor.verified) == (None, False)
         clock.now += 2 * SLACK_S
         poll = log.poll(poll.cursor)
-    assert "events were read up to id" in str(poll.resync)
+    assert "events were read up to id" in str(poll.full_read_reason)
     received: list[Event] = []
-    log.sync(received.extend)
+    log.read_all(received.extend)
     assert "late" in {event.partition_key for event in materializations(received)}
     log.close()
 
@@ -115,7 +115,7 @@ def writer_of(url: str, pattern: int, committed: list[int], stop: threading.Even
 
 @pytest.mark.slow
 def test_concurrent_writers_that_commit_out_of_order_are_all_seen(on_postgres: Any, file_record: Record) -> None:
-    """Sixteen writers, batches of many sizes, some held open, some rolled back; all of them before the first sync."""
+    """Sixteen writers, batches of many sizes, some held open, some rolled back; all of them before the first full read."""
     first = pattern_event(on_postgres, file_record())
     committed: list[int] = []
     stop = threading.Event()
@@ -126,13 +126,13 @@ def test_concurrent_writers_that_commit_out_of_order_are_all_seen(on_postgres: A
     assert eventually(lambda: len(committed) > 100)
     log = on_postgres.open()
     received: list[Event] = []
-    cursor = log.sync(received.extend)
+    cursor = log.read_all(received.extend)
     polled_ids: list[int] = []
     ends = time.monotonic() + 60
     while len(polled_ids) < 1000:
         assert time.monotonic() < ends, "the writers stopped"
         poll = log.poll(cursor)
-        assert poll.resync is None
+        assert poll.full_read_reason is None
         cursor = poll.cursor
         polled_ids += [event.event_id for event in materializations(list(poll.events))]
         time.sleep(0.02)
@@ -146,8 +146,8 @@ def test_concurrent_writers_that_commit_out_of_order_are_all_seen(on_postgres: A
         cursor = poll.cursor
         polled_ids += [event.event_id for event in materializations(list(poll.events))]
         time.sleep(0.05)
-    synced_ids = [event.event_id for event in materializations(received)]
-    assert sorted(synced_ids + polled_ids) == sorted([first, *committed]), "each event once"
+    read_ids = [event.event_id for event in materializations(received)]
+    assert sorted(read_ids + polled_ids) == sorted([first, *committed]), "each event once"
     assert polled_ids != sorted(polled_ids), "the writers did commit out of order"
     assert (cursor.watermark.count, cursor.watermark.total) == (len(committed) + 1, first + sum(committed))
     assert log.verify(cursor) is None
@@ -155,27 +155,27 @@ def test_concurrent_writers_that_commit_out_of_order_are_all_seen(on_postgres: A
     log.close()
 
 
-def test_rows_that_are_deleted_before_they_settle_lead_to_a_resync(
+def test_rows_that_are_deleted_before_they_settle_lead_to_a_full_read(
     on_postgres: Any, file_record: Record, log: PostgresEventLog
 ) -> None:
     first = pattern_event(on_postgres, file_record())
-    cursor = log.sync(lambda _: None)
+    cursor = log.read_all(lambda _: None)
     with psycopg.connect(on_postgres.url) as connection:
         connection.execute("delete from event_logs where id = %s", (first,))
-    assert log.poll(cursor).resync == f"events were deleted, among them {first}"
+    assert log.poll(cursor).full_read_reason == f"events were deleted, among them {first}"
 
 
-def test_an_asset_that_dagster_forgot_leads_to_a_resync_without_it(
+def test_an_asset_that_dagster_forgot_leads_to_a_full_read_without_it(
     on_postgres: Any, file_record: Record, log: PostgresEventLog
 ) -> None:
     on_postgres.report(file_record())
     on_postgres.report(file_record(), key=("Gold", "kept"))
-    cursor = log.sync(lambda _: None)
+    cursor = log.read_all(lambda _: None)
     with psycopg.connect(on_postgres.url) as connection:
         connection.execute("delete from asset_keys where asset_key like '%partitioned%'")
-    assert "no longer knows the assets" in str(log.poll(cursor).resync)
+    assert "no longer knows the assets" in str(log.poll(cursor).full_read_reason)
     received: list[Event] = []
-    log.sync(received.extend)
+    log.read_all(received.extend)
     assert {event.asset_key for event in received} == {("Gold", "kept")}
 
 
@@ -187,7 +187,7 @@ def test_an_event_whose_asset_is_listed_later_is_not_missed(
         connection.execute("create table kept as select * from asset_keys")
         connection.execute("delete from asset_keys")
         received: list[Event] = []
-        cursor = log.sync(received.extend)
+        cursor = log.read_all(received.extend)
         assert received == []
         connection.execute("insert into asset_keys select * from kept")
     (event,) = log.poll(cursor).events
@@ -196,14 +196,14 @@ def test_an_event_whose_asset_is_listed_later_is_not_missed(
 
 def test_a_wipe_is_told_once(on_postgres: Any, file_record: Record, log: PostgresEventLog) -> None:
     on_postgres.report(file_record())
-    cursor = log.sync(lambda _: None)
+    cursor = log.read_all(lambda _: None)
     on_postgres.wipe()
     poll = log.poll(cursor)
     (wipe,) = poll.events
     assert isinstance(wipe, Wipe)
     assert log.poll(poll.cursor).events == []
     received: list[Event] = []
-    log.sync(received.extend)
+    log.read_all(received.extend)
     assert received == [wipe]
 
 
@@ -233,7 +233,7 @@ def test_events_are_read_however_they_are_written(on_postgres: Any, file_record:
             connection.execute("update event_logs set event = %s where id = %s", (text, copied))
         connection.execute("delete from event_logs where id = %s", (event_id,))
     received: list[Event] = []
-    cursor = log.sync(received.extend)
+    cursor = log.read_all(received.extend)
     read = {str(event.partition_key): event.file for event in materializations(received)}
     assert read.keys() == ways.keys()
     expected = EventReader().read(file_record(rows=7))
@@ -246,6 +246,6 @@ def test_events_are_read_however_they_are_written(on_postgres: Any, file_record:
 
 def test_nothing_is_written(on_postgres: Any, file_record: Record, log: PostgresEventLog) -> None:
     on_postgres.report(file_record())
-    log.sync(lambda _: None)
+    log.read_all(lambda _: None)
     with pytest.raises(EventLogError, match="cannot execute DELETE in a read-only transaction"):
         log._database.run(lambda run: run("delete from event_logs"), 5)

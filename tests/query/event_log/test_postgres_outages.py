@@ -49,7 +49,7 @@ def test_a_restarted_server_is_found_again(
     deployment.report(file_record("CA"))
     catalog = LiveCatalog(open_event_log(url), "uat", poll_interval_s=0.05)
     log = open_event_log(url)
-    cursor = log.sync(lambda _: None)
+    cursor = log.read_all(lambda _: None)
     (name,) = catalog.current().tables
 
     server.stop()
@@ -68,7 +68,7 @@ def test_a_restarted_server_is_found_again(
         assert time.monotonic() < ends
         time.sleep(0.02)
     assert catalog.lag().last_error is None
-    assert catalog.lag().syncs == 1
+    assert catalog.lag().full_reads == 1
     catalog.close()
     log.close()
     deployment.instance.dispose()
@@ -78,13 +78,13 @@ def test_an_ended_session_is_replaced_without_an_error(
     on_postgres: Any, file_record: Record, log: PostgresEventLog
 ) -> None:
     on_postgres.report(file_record("CA"))
-    cursor = log.sync(lambda _: None)
+    cursor = log.read_all(lambda _: None)
     with psycopg.connect(on_postgres.url, autocommit=True) as connection:
         connection.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'dagfusion' "
             "and datname = current_database()"
         )
-    assert log.poll(cursor).resync is None
+    assert log.poll(cursor).full_read_reason is None
 
 
 def test_a_statement_that_takes_too_long_is_ended(log: PostgresEventLog) -> None:
@@ -96,7 +96,7 @@ def test_a_statement_that_takes_too_long_is_ended(log: PostgresEventLog) -> None
 def test_a_database_that_is_not_dagsters_is_told(postgres_server: Postgres) -> None:
     log = open_event_log(postgres_server.url("postgres"))
     with pytest.raises(EventLogSchemaError, match=r"does not look like Dagster's.*event_logs.*does not exist"):
-        log.sync(lambda _: None)
+        log.read_all(lambda _: None)
     log.close()
 
 
@@ -106,7 +106,7 @@ def test_a_missing_database_is_told(postgres_server: Postgres) -> None:
 
 
 @pytest.mark.slow
-def test_closing_ends_a_full_sync_under_way(on_postgres: Any, file_record: Record, log: PostgresEventLog) -> None:
+def test_closing_ends_a_full_read_under_way(on_postgres: Any, file_record: Record, log: PostgresEventLog) -> None:
     first = pattern_event(on_postgres, file_record())
     with psycopg.connect(on_postgres.url, autocommit=True) as connection:
         connection.execute(
@@ -122,13 +122,13 @@ def test_closing_ends_a_full_sync_under_way(on_postgres: Any, file_record: Recor
         started.set()
         time.sleep(0.05)
 
-    def sync() -> None:
+    def read_all() -> None:
         try:
-            log.sync(receive)
+            log.read_all(receive)
         except EventLogUnavailableError as error:
             failed.append(error)
 
-    thread = threading.Thread(target=sync)
+    thread = threading.Thread(target=read_all)
     thread.start()
     assert started.wait(30)
     log.close()

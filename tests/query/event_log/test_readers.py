@@ -1,4 +1,4 @@
-"""Every reader gives the same table: full syncs, polls, snapshots of an earlier process, over both databases."""
+"""Every reader gives the same table: full reads, polls, snapshots of an earlier process, over both databases."""
 
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -68,11 +68,11 @@ def delete_latest(deployment: Any, key: Key) -> None:
 def everything(deployment: Any) -> list[Event]:
     """Return all events that are in the log, each read by its id, and the wipes."""
     log = deployment.open()
-    synced: list[Event] = []
-    cursor = log.sync(synced.extend)
+    current: list[Event] = []
+    cursor = log.read_all(current.extend)
     poll = log.poll(replace(cursor, watermark=Watermark(), top=None))
     log.close()
-    return [*poll.events, *(event for event in synced if event not in poll.events)]
+    return [*poll.events, *(event for event in current if event not in poll.events)]
 
 
 def test_every_reader_gives_the_same_table(
@@ -135,7 +135,7 @@ def test_a_history_without_files_is_searched_once(deployment: Any, file_record: 
 
     def files_of(log: Any) -> list[Any]:
         events: list[Any] = []
-        log.sync(events.extend)
+        log.read_all(events.extend)
         return [event.file for event in events if event.asset_key == key and event.file is not None]
 
     log = deployment.open()
@@ -159,11 +159,11 @@ def test_a_file_after_events_without_one_is_found_under_later_ones(deployment: A
     log = deployment.open()
     for _ in range(2):
         deployment.report(None, "CA")
-        log.sync(lambda _: None)
+        log.read_all(lambda _: None)
     deployment.report(file_record(partition=[{"name": "state", "type": "string", "value": "CA"}]), "CA")
     for _ in range(4):
         deployment.report(None, "CA")
     events: list[Any] = []
-    log.sync(events.extend)
+    log.read_all(events.extend)
     assert [event.file is None for event in events] == [True, False]
     log.close()

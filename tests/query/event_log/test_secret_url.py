@@ -94,13 +94,13 @@ def test_the_secret_is_read_when_it_is_needed(database: Database) -> None:
 
 def test_a_rotation_is_survived_without_an_error(database: Database) -> None:
     log = database.log()
-    cursor = log.sync(lambda _: None)
+    cursor = log.read_all(lambda _: None)
     for number in range(3):
         database.set_password(f"rotated-{number}")
         database.current = database.secret(f"rotated-{number}")
-        assert log.poll(cursor).resync is None, "a session outlives its password"
+        assert log.poll(cursor).full_read_reason is None, "a session outlives its password"
         database.end_sessions()
-        assert log.poll(cursor).resync is None
+        assert log.poll(cursor).full_read_reason is None
         log._database._secret._read_at = 0  # type: ignore[union-attr]  # as if the next rotation came days later
     log.close()
 

@@ -22,12 +22,12 @@ def index(home: Path) -> Path:
 def test_an_id_that_is_given_out_again_is_noticed(on_sqlite: Any, file_record: Record) -> None:
     log = on_sqlite.open()
     first = on_sqlite.materialize(file_record(partition=[], rows=1))
-    cursor = log.sync(lambda _: None)
+    cursor = log.read_all(lambda _: None)
     on_sqlite.instance.delete_run(first)
     on_sqlite.materialize(file_record(partition=[], rows=2))
     received: list[Event] = []
-    assert "is not the one that was read" in str(log.poll(cursor).resync)
-    again = log.sync(received.extend)
+    assert "is not the one that was read" in str(log.poll(cursor).full_read_reason)
+    again = log.read_all(received.extend)
     assert again.watermark.settled <= cursor.watermark.settled, "SQLite did give the id out again"
     assert len(received) == 1
 
@@ -39,7 +39,7 @@ def test_nothing_is_written_and_a_writer_does_not_stop_the_reader(on_sqlite: Any
         writer.execute("begin immediate")
         writer.execute("delete from event_logs")
         received: list[Event] = []
-        log.sync(received.extend)
+        log.read_all(received.extend)
         assert len(received) == 1
         writer.execute("rollback")
     writer.close()
@@ -49,7 +49,7 @@ def test_nothing_is_written_and_a_writer_does_not_stop_the_reader(on_sqlite: Any
 
 def test_a_home_without_runs_is_told(tmp_path: Path) -> None:
     with pytest.raises(EventLogUnavailableError, match="materialize an asset, or check DAGSTER_HOME"):
-        SqliteEventLog(index(tmp_path)).sync(lambda _: None)
+        SqliteEventLog(index(tmp_path)).read_all(lambda _: None)
 
 
 def test_what_is_no_event_log_is_told(tmp_path: Path) -> None:
@@ -57,11 +57,11 @@ def test_what_is_no_event_log_is_told(tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_text("not a database, but long enough for its header to be read as one" * 20)
     with pytest.raises(EventLogSchemaError, match="not an SQLite file that can be read"):
-        SqliteEventLog(path).sync(lambda _: None)
+        SqliteEventLog(path).read_all(lambda _: None)
     path.unlink()
     sqlite3.connect(path).execute("create table t (x)").connection.close()
     with pytest.raises(EventLogSchemaError, match="not an event log of Dagster's: no such table"):
-        SqliteEventLog(path).sync(lambda _: None)
+        SqliteEventLog(path).read_all(lambda _: None)
 
 
 def test_another_file_in_its_place_is_another_log(on_sqlite: Any, file_record: Record) -> None:
@@ -80,4 +80,4 @@ def test_a_path_with_signs_that_a_uri_reserves_opens(tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     sqlite3.connect(path).execute("create table event_logs (id)").connection.close()
     with pytest.raises(EventLogSchemaError, match="no such table: asset_keys"):
-        SqliteEventLog(path).sync(lambda _: None)
+        SqliteEventLog(path).read_all(lambda _: None)

@@ -13,7 +13,7 @@ from dagfusion_query.as_of import Given
 from dagfusion_query.errors import ExecutionError, QueryCancelledError, QueryError, needs
 from dagfusion_query.parameters import Params
 from dagfusion_query.preview import Preview
-from dagfusion_query.returned_values import GENERATIONS, Explanation, QueryStats, TableDiff, TableGeneration, TableInfo
+from dagfusion_query.returned_values import REVISIONS, Explanation, QueryStats, TableDiff, TableGeneration, TableInfo
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -190,12 +190,12 @@ class Connection(ABC):
         """Return the tables of the catalog, by name."""
 
     @abstractmethod
-    def history(self, table: str, limit: int = GENERATIONS) -> list[TableGeneration]:
+    def history(self, table: str, limit: int = REVISIONS) -> list[TableGeneration]:
         """Return what the latest runs wrote of a table, and its wipes; newest first.
 
         Args:
             table: `schema.table`.
-            limit: The most generations, up to 100.
+            limit: The most revisions, up to 100.
 
         Raises:
             UnknownTableError: There is no such table.

@@ -28,8 +28,8 @@ from dagfusion_query.event_log.stored_event import EventReader
 from dagfusion_query.object_store import StaleRetries
 from dagfusion_query.parameters import Params
 from dagfusion_query.returned_values import (
-    GENERATIONS,
-    GENERATIONS_LIMIT,
+    REVISIONS,
+    REVISIONS_LIMIT,
     Explanation,
     QueryStats,
     TableDiff,
@@ -52,7 +52,7 @@ class EmbeddedResult(Result):
     Args:
         prepared: The planned statement.
         schema: The result's columns.
-        start: Starts a run of a planned statement.
+        start: Starts an execution of a planned statement.
         replan: Refreshes the catalog and plans the statement again.
         started: When the statement came in (`time.perf_counter`).
     """
@@ -67,7 +67,7 @@ class EmbeddedResult(Result):
     ) -> None:
         super().__init__()
         self.schema = schema
-        self._run, self._replan, self._started = start, replan, started
+        self._execute, self._replan, self._started = start, replan, started
         self._retries = StaleRetries()
         self._start(prepared)
 
@@ -117,10 +117,10 @@ class EmbeddedResult(Result):
             yield batch
 
     def _start(self, prepared: Prepared) -> None:
-        """Start a run and wait for its first batch, so that most of what can go wrong does so here."""
+        """Start an execution and wait for its first batch, so that most of what can go wrong does so here."""
         while True:
             self._prepared, self._rows, self._seconds = prepared, 0, 0.0
-            self._batches = self._run(prepared)
+            self._batches = self._execute(prepared)
             self._preview_batches.clear()
             try:
                 self._preview_batches.append(self._batches.next())
@@ -218,9 +218,9 @@ class EmbeddedConnection(Connection):
         """Return the tables of the catalog, by name."""
         return [_info(table) for _, table in sorted(self._open_catalog().current().tables.items())]
 
-    def history(self, table: str, limit: int = GENERATIONS) -> list[TableGeneration]:
+    def history(self, table: str, limit: int = REVISIONS) -> list[TableGeneration]:
         """Return what the latest runs wrote of a table; see `Connection.history`."""
-        return self._past.generations(self._asset_key(table), min(limit, GENERATIONS_LIMIT))
+        return self._past.revisions(self._asset_key(table), min(limit, REVISIONS_LIMIT))
 
     def diff(self, table: str, before: Given, after: Given | None = None) -> TableDiff:
         """Compare two states of a table; see `Connection.diff`."""

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from dagfusion_query.errors import NotParquetError
 
-GENERATIONS, GENERATIONS_LIMIT = 20, 100  # that are listed by default, and the most
+REVISIONS, REVISIONS_LIMIT = 20, 100  # that are listed by default, and the most
 
 
 @dataclass(frozen=True)

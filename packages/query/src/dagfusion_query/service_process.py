@@ -178,7 +178,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_log(kind: str, stream: TextIO) -> None:
-    """Send the log of this process to a stream, in one of `LOG_FORMATS`."""
+    """Send the service's log to a stream, in one of `LOG_FORMATS`."""
     handler = logging.StreamHandler(stream)
     text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter() if kind == "json" else text)

@@ -216,7 +216,7 @@ class ServiceSettings:
     log_format: str = setting(
         "DAGFUSION_LOG_FORMAT",
         "text",
-        "The lines of the log on standard error. json: one JSON object per line, with `query_id` for lines about a "
+        "The lines of the service's log on standard error. json: one JSON object per line, with `query_id` for lines about a "
         "query.",
         section="service",
         choices=LOG_FORMATS,

@@ -46,9 +46,9 @@ class Following(FakeService):
         self.catalog = dict(self._environments.states())
         return super().environments(caller)
 
-    async def generations(self, name: TableName, limit: int, caller: Caller) -> Sequence[TableGeneration]:
+    async def revisions(self, name: TableName, limit: int, caller: Caller) -> Sequence[TableGeneration]:
         """Return what the latest runs wrote of a table."""
-        return self._environments.generations(name, limit, caller.grants.allow)
+        return self._environments.revisions(name, limit, caller.grants.allow)
 
     async def past_table(self, name: TableName, event_id: int, caller: Caller) -> PastTable:
         """Return a table as of an event."""

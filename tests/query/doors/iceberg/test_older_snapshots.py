@@ -161,7 +161,7 @@ class Remembering(FakeService):
         states: The parts that the table had, by generation.
         told: What is said of them, newest first; `error` is raised instead of it.
         unreadable: What is raised instead of the state of an event.
-        at_once: The most requests for generations at a time.
+        at_once: The most requests for revisions at a time.
         reads: How many states were read.
     """
 
@@ -187,7 +187,7 @@ class Remembering(FakeService):
             for n in reversed(range(len(states)))
         ]
 
-    async def generations(self, name: TableName, limit: int, caller: Caller) -> Sequence[TableGeneration]:  # noqa: ARG002
+    async def revisions(self, name: TableName, limit: int, caller: Caller) -> Sequence[TableGeneration]:  # noqa: ARG002
         if self.error is not None:
             raise self.error
         self.asking += 1
@@ -234,7 +234,7 @@ def parts(count: int, columns: dict[str, Any] | None = None, number: int | None 
         ([9, 2, 1], [2], [3]),
     ],
 )
-def test_generations_that_are_offered(
+def test_revisions_that_are_offered(
     publisher: Publisher, ages: Sequence[float], wipes: Sequence[int], expected: Sequence[int]
 ) -> None:
     assert events(Remembering([parts(1), parts(2), parts(3)], ages=ages, wipes=wipes), publisher) == expected
@@ -260,7 +260,7 @@ def test_a_document_has_one_mapping_of_names(publisher: Publisher) -> None:
 
 
 def test_objects_that_may_be_others_now_are_not_offered(publisher: Publisher) -> None:
-    """Both generations write one partition, and no object is named after a run."""
+    """Both revisions write one partition, and no object is named after a run."""
     before, after = [Part(["S0"], {"id": "int64"}, {}, number=1)], [Part(["S0"], {"id": "int64"}, {}, number=1)] * 2
     service = Remembering([before, after], ages=[2, 1])
     assert events(service, publisher) == [2]

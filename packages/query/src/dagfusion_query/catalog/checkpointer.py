@@ -44,8 +44,8 @@ class Checkpointer:
     ) -> None:
         self._catalog, self._store, self._interval_s, self._now = catalog, store, interval_s, now
         self._written: Stored | None = None
-        self._is_synced_anew = True
-        self._syncs = -1  # full syncs when the checkpoint was looked at last
+        self._is_read_anew = True
+        self._full_reads = -1  # full reads when the checkpoint was looked at last
         self._stop = threading.Event()
         self._complete_at_s = now()
         self._is_found = False  # a checkpoint, by this process
@@ -78,8 +78,8 @@ class Checkpointer:
             SnapshotError: The checkpoint that is there cannot be used.
             EventLogError: The event log cannot be read.
         """
-        syncs, self._syncs = self._syncs, self._catalog.full_syncs
-        self._is_synced_anew = self._is_synced_anew or syncs != self._syncs
+        full_reads, self._full_reads = self._full_reads, self._catalog.full_reads
+        self._is_read_anew = self._is_read_anew or full_reads != self._full_reads
         head = self._store.head()
         if head is None:
             return self._write(None)
@@ -87,7 +87,7 @@ class Checkpointer:
             self._is_found, self._complete_at_s = True, min(head.written_at_s, self._complete_at_s)
         if self._has_to_combine(head):
             self._catalog.combine(self._store.load(head, self._catalog.environment))
-        self._is_synced_anew = False
+        self._is_read_anew = False
         if (refusal := self._catalog.refusal) is not None:
             self._refuse(refusal)
             return False
@@ -101,7 +101,7 @@ class Checkpointer:
         if self._catalog.refusal is not None:
             return True
         is_new = head.etag != self._store.known_etag
-        return is_new and (self._is_synced_anew or not self._is_written_by_another(head))
+        return is_new and (self._is_read_anew or not self._is_written_by_another(head))
 
     def _is_written_by_another(self, head: Head) -> bool:
         return head.writer != self._store.writer and self._now() - head.written_at_s < _TAKEOVER * self._interval_s
@@ -153,9 +153,9 @@ class Checkpointer:
             self._wait()
 
     def _wait(self) -> None:
-        """Wait for the next look. A full sync may have found less than the checkpoint has."""
+        """Wait for the next look. A full read may have found less than the checkpoint has."""
         left_s = self._interval_s
-        while left_s > 0 and self._catalog.full_syncs == self._syncs and not self._stop.wait(_PAUSE_S):
+        while left_s > 0 and self._catalog.full_reads == self._full_reads and not self._stop.wait(_PAUSE_S):
             left_s -= _PAUSE_S
 
     def _warn(self, problem: str) -> None:

@@ -71,7 +71,7 @@ class EnvironmentState:
     checkpoint_age_s: float | None = None
 
     @property
-    def trouble(self) -> QueryError | None:
+    def current_problem(self) -> QueryError | None:
         """The reason why the environment cannot be read now; without a `problem`, its last catalog is served."""
         if self.problem is not None or self.lag is None or self.lag.last_error is None:
             return self.problem
@@ -141,21 +141,21 @@ class Environments:
                 for table in opened.enter_context(one.past(as_of, names, allowed[name]))
             ]
 
-    def generations(
+    def revisions(
         self, name: TableName, limit: int, allow: Callable[[str, TableName], bool]
     ) -> Sequence[TableGeneration]:
-        """Return what the latest runs wrote of a table; see `PastCatalog.generations`.
+        """Return what the latest runs wrote of a table; see `PastCatalog.revisions`.
 
         Raises:
             UnknownTableError: There is none that may be read.
             EnvironmentUnavailableError: The database does not answer.
         """
-        return self._follower_of(name, allow).generations(name, limit)
+        return self._follower_of(name, allow).revisions(name, limit)
 
     def diff(
         self, name: TableName, before: AsOf, after: AsOf | None, allow: Callable[[str, TableName], bool]
     ) -> TableDiff:
-        """Compare two states of a table; see `PastCatalog.diff`. Raises as `generations`, and `AsOfError`."""
+        """Compare two states of a table; see `PastCatalog.diff`. Raises as `revisions`, and `AsOfError`."""
         return self._follower_of(name, allow).diff(name, before, after)
 
     def _follower_of(self, name: TableName, allow: Callable[[str, TableName], bool]) -> "_Follower":
@@ -212,7 +212,7 @@ class _Follower:
             _log.info("environment %s was not refreshed: %s", self._config.name, error)
 
     def history(self, asset_key: Sequence[str], partition_key: str | None) -> History:
-        # By a reader of its own: the follower's may be in the middle of a full sync.
+        # By a reader of its own: the follower's may be in the middle of a full read.
         try:
             with closing(self._reader()) as reader:
                 return reader.history(asset_key, partition_key)
@@ -235,9 +235,9 @@ class _Follower:
                 found = opened.enter_context(past.tables(past.moment(as_of), names, allow))
             yield found
 
-    def generations(self, name: TableName, limit: int) -> Sequence[TableGeneration]:
+    def revisions(self, name: TableName, limit: int) -> Sequence[TableGeneration]:
         with self._public_errors() as past:
-            return past.generations(_asset(past, name), limit)
+            return past.revisions(_asset(past, name), limit)
 
     def diff(self, name: TableName, before: AsOf, after: AsOf | None) -> TableDiff:
         with self._public_errors() as past:
@@ -258,7 +258,7 @@ class _Follower:
         self._stopped.set()
         self._wake.set()
         if self._catalog is None and self._event_log is not None:
-            self._event_log.close()  # ends a first sync that is in progress
+            self._event_log.close()  # ends a first full read that is in progress
 
     def close(self) -> None:
         self._thread.join(_CLOSE_TIMEOUT_S)

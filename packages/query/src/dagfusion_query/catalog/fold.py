@@ -105,7 +105,7 @@ def adopt(old: Snapshot, new: Snapshot) -> Snapshot:
 
     Args:
         old: The generation that is served.
-        new: The outcome of a full sync.
+        new: The outcome of a full read.
     """
     changed = {
         key: state

@@ -1,7 +1,7 @@
 """Decides whether a stored snapshot is of an event log, and joins two snapshots of one event log. Pure.
 
-Some events of the log may have been purged. A run's id and the microsecond of an event tell it from any other one. So
-an event that both have proves that the log is the same, also on another server, and another event under the same id
+Some events of the event log may have been purged. A run's id and the microsecond of an event tell it from any other one. So
+an event that both have proves that the event log is the same, also on another server, and another event under the same id
 proves that the ids were given again.
 
 In a join each partition has the latest event that either snapshot knows. A join loses nothing that a later event or a
@@ -25,7 +25,7 @@ from dagfusion_query.event_log.event_log_interface import AssetKey, Evidence, Ma
 Ranks = dict[str | None, tuple[int, int, bool]]
 _EVERY_EVENT = (1 << 63) - 1
 _RANKED = ("partition_key", "event_id", "materialized_at")
-_LATEST, _SPREAD = 64, 64  # events of a snapshot that are looked for in the log
+_LATEST, _SPREAD = 64, 64  # events of a snapshot that are looked for in the event log
 _NUMBERS = 3  # of an identity: those of the cluster, the database and the table
 
 
@@ -34,8 +34,8 @@ class Verdict(NamedTuple):
 
     Attributes:
         is_same: True if the snapshot is of this event log, so that it may be combined with it.
-        last_event_id: The last event that is certainly of both, if the log was set back later; None if it was not.
-        why: The reason for anything but a snapshot that is of this log as it is; else None.
+        last_event_id: The last event that is certainly of both, if the event log was set back later; None if it was not.
+        why: The reason for anything but a snapshot that is of this event log as it is; else None.
     """
 
     is_same: bool
@@ -69,7 +69,7 @@ def judge(sampled: Mapping[int, Mark], evidence: Evidence, *, is_same_database: 
 
     Args:
         sampled: What `sample_events` returned.
-        evidence: What the log has.
+        evidence: What the event log has.
         is_same_database: Whether the database and its table are those that the snapshot was read from.
     """
     if not sampled:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dagfusion_query.catalog.checkpoint import CheckpointStore
-from dagfusion_query.catalog.log_follower import LogFollower, Retention, SyncSchedule
+from dagfusion_query.catalog.log_follower import LogFollower, Retention, FullReadSchedule
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.snapshot import SnapshotStore, SnapshotWriter, Stored
 from dagfusion_query.discovery.discovery import Discovery
@@ -17,7 +17,7 @@ from dagfusion_query.event_log.event_log_interface import EventLog
 
 _log = logging.getLogger(__name__)
 
-_POLL_GRACE_S = 0.5  # closing ends a full sync; a poll may come to its own end
+_POLL_GRACE_S = 0.5  # closing ends a full read; a poll may come to its own end
 _CLOSE_TIMEOUT_S = 5.0
 
 
@@ -29,31 +29,31 @@ class Lag:
         age_s: Seconds since the catalog was known to hold all that the event log did.
         last_poll_s: Seconds that the last successful poll took.
         last_error: Why the event log cannot be read now, or what was read cannot be written to disk; or None.
-        syncs: Full syncs since the start.
-        last_sync_reason: Why the latest of them was made, or None.
+        full_reads: Full reads since the start.
+        last_full_read_reason: Why the latest of them was made, or None.
         undiscovered: Materializations of other IO managers whose objects have still to be looked at.
     """
 
     age_s: float
     last_poll_s: float
     last_error: Exception | None
-    syncs: int
-    last_sync_reason: str | None
+    full_reads: int
+    last_full_read_reason: str | None
     undiscovered: int = 0
 
 
 class LiveCatalog:
     """A catalog that follows its event log in a thread of its own. Thread-safe.
 
-    The first snapshot is there when the constructor returns: from `state_dir` if one was left, else from a full sync.
+    The first snapshot is there when the constructor returns: from `state_dir` if one was left, else from a full read.
 
     Args:
         event_log: Read and closed by this catalog from now on, also if the constructor fails.
         environment: The first word of each schema's name.
         state_dir: Where snapshots are kept between processes; None keeps none.
         poll_interval_s: Seconds between two looks at the event log.
-        verify_interval_s: Seconds between two checks that what was read is still there; a full sync follows when not.
-        sync_interval_s: Seconds between two full syncs, whatever the checks say.
+        verify_interval_s: Seconds between two checks that what was read is still there; a full read follows when not.
+        full_read_interval_s: Seconds between two full reads, whatever the checks say.
         shared: Serve only generations that are in `state_dir`, for other processes map them; else a full disk only
             costs the snapshots.
         discovery: Looks at what other IO managers wrote; closed by this catalog. None leaves it out.
@@ -61,7 +61,7 @@ class LiveCatalog:
         checkpoint: What a catalog starts from if `state_dir` has no snapshot, or one that is not true any more. If it
             is given, what is purged from the event log still counts.
         bucket: The one bucket whose objects may be read; None allows any.
-        clock: A monotonic clock, seconds; decides when a verification, a full sync or another attempt to save is due.
+        clock: A monotonic clock, seconds; decides when a verification, a full read or another attempt to save is due.
 
     Raises:
         EventLogError: The event log cannot be read, and no snapshot was left.
@@ -77,7 +77,7 @@ class LiveCatalog:
         *,
         poll_interval_s: float,
         verify_interval_s: float = 60.0,
-        sync_interval_s: float = 3600.0,
+        full_read_interval_s: float = 3600.0,
         shared: bool = False,
         discovery: Discovery | None = None,
         discovery_wait_s: float = 0.0,
@@ -98,7 +98,7 @@ class LiveCatalog:
         self._stop = threading.Event()
         self._lag = Lag(0.0, 0.0, None, 0, None)
         self._read_at = now_s = clock()
-        schedule = SyncSchedule(verify_interval_s, sync_interval_s, verified_at=now_s, synced_at=now_s)
+        schedule = FullReadSchedule(verify_interval_s, full_read_interval_s, verified_at=now_s, full_read_at=now_s)
         try:
             store = None if state_dir is None else SnapshotStore(state_dir)
             self._writer = SnapshotWriter(store, discovery, clock)
@@ -133,9 +133,9 @@ class LiveCatalog:
         return self._checkpoint
 
     @property
-    def full_syncs(self) -> int:
-        """The number of full syncs since the start."""
-        return self._follower.full_syncs.number
+    def full_reads(self) -> int:
+        """The number of full reads since the start."""
+        return self._follower.full_reads.number
 
     @property
     def refusal(self) -> str | None:
@@ -144,7 +144,7 @@ class LiveCatalog:
 
     @property
     def is_set_back(self) -> bool:
-        """True if what was combined last had later events, which the log lost to a restore from a backup."""
+        """True if what was combined last had later events, which the event log lost to a restore from a backup."""
         return self._follower.is_set_back
 
     @property
@@ -185,12 +185,12 @@ class LiveCatalog:
 
     def lag(self) -> Lag:
         """Return how far the catalog may be behind the event log."""
-        syncs, last_sync_reason = self._follower.full_syncs
+        full_reads, last_full_read_reason = self._follower.full_reads
         return replace(
             self._lag,
             age_s=self._clock() - self._read_at,
-            syncs=syncs,
-            last_sync_reason=last_sync_reason,
+            full_reads=full_reads,
+            last_full_read_reason=last_full_read_reason,
             undiscovered=self.undiscovered,
         )
 
@@ -225,7 +225,7 @@ class LiveCatalog:
             self._load_checkpoint()
         try:
             self._poll()
-            if is_resumed and self.full_syncs:  # the stored snapshot was not true any more
+            if is_resumed and self.full_reads:  # the stored snapshot was not true any more
                 self._load_checkpoint()
                 self._poll()
             self._discover()

@@ -33,33 +33,33 @@ _LOOKED_UP = 50_000  # events at once
 
 
 @dataclass(frozen=True)
-class SyncSchedule:
+class FullReadSchedule:
     """The times to verify what was read, and to read the event log in full.
 
     Attributes:
         verify_interval_s: Seconds between two checks that what was read is still there.
-        sync_interval_s: Seconds between two full syncs, whatever the checks say.
+        full_read_interval_s: Seconds between two full reads, whatever the checks say.
         verified_at: When the last check was made, by a monotonic clock, seconds.
-        synced_at: When the last full sync was made, by the same clock.
+        full_read_at: When the last full read was made, by the same clock.
     """
 
     verify_interval_s: float
-    sync_interval_s: float
+    full_read_interval_s: float
     verified_at: float
-    synced_at: float
+    full_read_at: float
 
     def is_verify_due(self, now_s: float) -> bool:
         """Return True if what was read has to be checked."""
         return now_s - self.verified_at >= self.verify_interval_s
 
-    def sync_reason(self, now_s: float) -> str | None:
-        """Return why a full sync is due, or None if it is not."""
-        age_s = now_s - self.synced_at
-        return f"the last full sync was {age_s:.0f} s ago" if age_s >= self.sync_interval_s else None
+    def full_read_reason(self, now_s: float) -> str | None:
+        """Return why a full read is due, or None if it is not."""
+        age_s = now_s - self.full_read_at
+        return f"the last full read was {age_s:.0f} s ago" if age_s >= self.full_read_interval_s else None
 
 
-class FullSyncs(NamedTuple):
-    """The number of full syncs since the start, and the reason for the latest."""
+class FullReads(NamedTuple):
+    """The number of full reads since the start, and the reason for the latest."""
 
     number: int = 0
     last_reason: str | None = None
@@ -104,24 +104,24 @@ class LogFollower:
     Args:
         event_log: Read, but not closed.
         environment: The first word of each schema's name.
-        schedule: When full syncs are due.
-        seal: Called with the snapshot of a full sync after each batch; returns it with large segments moved to disk.
+        schedule: When full reads are due.
+        seal: Called with the snapshot of a full read after each batch; returns it with large segments moved to disk.
         discovery: Looks at what other IO managers wrote; None leaves it out.
         retention: Given if purged events still count; None leaves out what is not in the event log any more.
         clock: A monotonic clock, seconds.
 
     Attributes:
         snapshot: The latest. After it has been saved, the same one with its rows mapped from disk is put in its place.
-        full_syncs: The full syncs since the start.
+        full_reads: The full reads since the start.
         refusal: Why a snapshot was not combined with this event log, unless a checkpoint has been since; or None.
-        is_set_back: True if what was combined last had later events, which the log lost to a restore from a backup.
+        is_set_back: True if what was combined last had later events, which the event log lost to a restore from a backup.
     """
 
     def __init__(
         self,
         event_log: EventLog,
         environment: str,
-        schedule: SyncSchedule,
+        schedule: FullReadSchedule,
         seal: Callable[[Snapshot], Snapshot],
         *,
         discovery: Discovery | None = None,
@@ -132,12 +132,12 @@ class LogFollower:
         self._event_log, self._discovery, self._seal, self._clock = event_log, discovery, seal, clock
         self._schedule = schedule
         self.snapshot = Snapshot(0, environment)
-        self.full_syncs = FullSyncs()
+        self.full_reads = FullReads()
         self._cursor: Cursor | None = None
         self._stored_identity: str | None = None  # of the event log that the stored snapshot is of
         self._identity: str | None = None  # of this event log, once the stored snapshot was compared with it
-        self._stale: str | None = "there is no snapshot yet"  # why a full sync is due
-        self._adoptable = True  # whether a full sync may take unchanged tables from the snapshot before
+        self._stale: str | None = "there is no snapshot yet"  # why a full read is due
+        self._adoptable = True  # whether a full read may take unchanged tables from the snapshot before
         self._checkpoint: Stored | None = None  # to be combined with the snapshot
         self._began_with_checkpoint = False
         self._is_unsaved = False
@@ -183,7 +183,7 @@ class LogFollower:
             self._checkpoint = checkpoint
 
     def read(self) -> Reading:
-        """Read what is new, or everything if a full sync is due, and fold it into the snapshot.
+        """Read what is new, or everything if a full read is due, and fold it into the snapshot.
 
         Raises:
             EventLogError: The event log cannot be read.
@@ -191,7 +191,7 @@ class LogFollower:
         """
         identity = self._recognise()
         if self._cursor is None or self._stale is not None:
-            reading = self._sync(identity)
+            reading = self._read_all(identity)
         else:
             reading = self._advance(self._cursor, identity)
         if self._checkpoint is not None:
@@ -202,7 +202,7 @@ class LogFollower:
         return reading
 
     def _recognise(self) -> str:
-        """Find out once whether a stored snapshot is this event log's, and still true; return the log's identity."""
+        """Find out once whether a stored snapshot is this event log's, and still true; return its identity."""
         if self._identity is not None:
             return self._identity
         identity = self._event_log.identity()
@@ -227,15 +227,15 @@ class LogFollower:
     def _advance(self, cursor: Cursor, identity: str) -> Reading:
         poll = self._event_log.poll(cursor)
         now_s = self._clock()
-        self._stale = poll.resync
+        self._stale = poll.full_read_reason
         if self._stale is None and self._schedule.is_verify_due(now_s):
             self._stale = self._event_log.verify(poll.cursor)
             self._schedule = replace(self._schedule, verified_at=now_s)
         if self._stale is None:
-            self._stale = self._schedule.sync_reason(now_s)
+            self._stale = self._schedule.full_read_reason(now_s)
         if self._stale is None:
             return self._take_in(fold(self.snapshot, self._discovered(poll.events)), poll.cursor, identity)
-        return self._sync(identity)
+        return self._read_all(identity)
 
     def _discovered(self, events: Sequence[Event]) -> Sequence[Event]:
         """Return events with the records of other IO managers' files, and those that discovery has read since the last call."""
@@ -243,42 +243,42 @@ class LogFollower:
             return events
         return [*self._discovery.resolve(events), *self._discovery.take()]
 
-    def _sync(self, identity: str) -> Reading:
+    def _read_all(self, identity: str) -> Reading:
         environment = self.snapshot.environment
         snapshot = Snapshot(0, environment)
         if (discovery := self._discovery) is not None:
-            discovery.start_sync()
+            discovery.start_full_read()
 
         def receive(events: Sequence[Event]) -> None:
             nonlocal snapshot
             snapshot = self._seal(fold(snapshot, events if discovery is None else discovery.resolve(events)))
 
         with BULK_WORK:
-            cursor = self._event_log.sync(receive)
+            cursor = self._event_log.read_all(receive)
         if discovery is not None:
-            discovery.end_sync()  # if it fails, the full sync is still due
+            discovery.end_full_read()  # if it fails, the full read is still due
         _log.info("read the event log in full: %s", self._stale)
-        self.full_syncs = FullSyncs(self.full_syncs.number + 1, self._stale)
+        self.full_reads = FullReads(self.full_reads.number + 1, self._stale)
         now_s = self._clock()
-        self._schedule = replace(self._schedule, verified_at=now_s, synced_at=now_s)
-        snapshot, before = self._after_sync(Stored(snapshot, cursor, identity))
+        self._schedule = replace(self._schedule, verified_at=now_s, full_read_at=now_s)
+        snapshot, before = self._after_full_read(Stored(snapshot, cursor, identity))
         self._stale, self._adoptable, self._stored_identity = None, True, identity
         return self._take_in(adopt(before, snapshot), cursor, identity)
 
-    def _after_sync(self, synced: Stored) -> tuple[Snapshot, Snapshot]:
-        """Return the outcome of a full sync with what is retained, and the generation that it follows."""
+    def _after_full_read(self, current: Stored) -> tuple[Snapshot, Snapshot]:
+        """Return the outcome of a full read with what is retained, and the generation that it follows."""
         if self._adoptable and self._retention is None:
-            self._warn_of_lost(synced)
+            self._warn_of_lost(current)
         is_first = self._cursor is None or self._began_with_checkpoint
         if self._retention is not None and self._cursor is not None:
-            before = Stored(self.snapshot, self._cursor, self._stored_identity or synced.identity)
+            before = Stored(self.snapshot, self._cursor, self._stored_identity or current.identity)
             what = _CHECKPOINT if self._began_with_checkpoint else "the stored snapshot"
             self._began_with_checkpoint = False
-            synced = replace(synced, snapshot=self._with_retained(synced, before, what))
+            current = replace(current, snapshot=self._with_retained(current, before, what))
         if is_first:
-            self._warn_of_purged(synced.snapshot)
+            self._warn_of_purged(current.snapshot)
         empty = Snapshot(self.snapshot.generation + 1, self.snapshot.environment)
-        return synced.snapshot, self.snapshot if self._adoptable else empty
+        return current.snapshot, self.snapshot if self._adoptable else empty
 
     def _with_retained(self, latest: Stored, other: Stored, what: str) -> Snapshot:
         """Return a snapshot with what another one has and the event log does not.
@@ -286,7 +286,7 @@ class LogFollower:
         Args:
             latest: The snapshot of the event log as it is now.
             other: The other one.
-            what: What it is called in the log.
+            what: What it is called in the service's log.
         """
         sampled = sample_events(other.snapshot)
         evidence = self._event_log.evidence([*sampled])
@@ -310,7 +310,7 @@ class LogFollower:
         return join(latest.snapshot, retained)
 
     def _logged(self, event_ids: Sequence[int]) -> set[int]:
-        """Return those of the events that the log still has."""
+        """Return those of the events that the event log still has."""
         parts = (event_ids[start : start + _LOOKED_UP] for start in range(0, len(event_ids), _LOOKED_UP))
         return {event_id for part in parts for event_id in self._event_log.evidence(part).marks}
 
@@ -327,13 +327,13 @@ class LogFollower:
                 ", ".join(map("/".join, purged)),
             )
 
-    def _warn_of_lost(self, synced: Stored) -> None:
-        """Log that a full sync leaves out what was read before, unless it was wiped or its asset was removed."""
-        assets = {*map(parse_asset_key, synced.cursor.assets)}
+    def _warn_of_lost(self, current: Stored) -> None:
+        """Log that a full read leaves out what was read before, unless it was wiped or its asset was removed."""
+        assets = {*map(parse_asset_key, current.cursor.assets)}
         lost = sorted(
             "/".join(key)
             for key, state in self.snapshot.asset_states.items()
-            if key in assets and has_lost(state, synced.snapshot.asset_states.get(key, AssetState()))
+            if key in assets and has_lost(state, current.snapshot.asset_states.get(key, AssetState()))
         )
         if lost:
             _log.warning(

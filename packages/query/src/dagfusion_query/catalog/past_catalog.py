@@ -20,7 +20,7 @@ from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.catalog.model import Snapshot, Table, layouts_of, readable
 from dagfusion_query.catalog.snapshot import SnapshotStore
-from dagfusion_query.catalog.table_history import compare, table_generation
+from dagfusion_query.catalog.table_history import compare, table_revision
 from dagfusion_query.errors import (
     AsOfError,
     NameCollisionError,
@@ -70,11 +70,11 @@ class PastTable:
 
 @dataclass(frozen=True)
 class _Key:
-    """The cache key of a past table: a full sync, which may follow the deletion of a run, begins anew."""
+    """The cache key of a past table: a full read, which may follow the deletion of a run, begins anew."""
 
     asset_key: AssetKey
     event_id: int
-    syncs: int
+    full_reads: int
 
 
 class PastCatalog:
@@ -103,7 +103,7 @@ class PastCatalog:
             AsOfError: The event or time is in the future.
             EventLogError: The event log cannot be read.
         """
-        key = (as_of, self._live.lag().syncs)
+        key = (as_of, self._live.lag().full_reads)
         with self._lock:
             if (cached := self._moments.get(key)) is not None:
                 self._moments.move_to_end(key)
@@ -220,13 +220,13 @@ class PastCatalog:
             )
         return found[0] if found else None
 
-    def generations(self, asset_key: AssetKey, limit: int) -> list[TableGeneration]:
+    def revisions(self, asset_key: AssetKey, limit: int) -> list[TableGeneration]:
         """Return what the latest runs wrote of an asset, and its wipes; newest first.
 
         Raises:
             EventLogError: The event log cannot be read.
         """
-        return [table_generation(found) for found in self._read(lambda log: log.generations(asset_key, limit))]
+        return [table_revision(found) for found in self._read(lambda log: log.revisions(asset_key, limit))]
 
     def diff(self, asset_key: AssetKey, before: AsOf, after: AsOf | None) -> TableDiff:
         """Compare two states of an asset; the second is the current one if it is None.
@@ -279,7 +279,7 @@ class PastCatalog:
 
     def _pinned(self, asset_key: AssetKey, moment: Moment) -> PastTable:
         """Return a table whose folder stays until its pin is given back."""
-        key = _Key(asset_key, moment.event_id, self._live.lag().syncs)
+        key = _Key(asset_key, moment.event_id, self._live.lag().full_reads)
         with self._lock:
             if (cached := self._tables.get(key)) is not None:
                 self._tables.move_to_end(key)

@@ -15,7 +15,7 @@ _NAMES = [*_KEY, "event_id", "rows"]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def table_generation(generation: Generation) -> TableGeneration:
+def table_revision(generation: Generation) -> TableGeneration:
     """Return a generation of an event log as callers see it."""
     at, first_at = (_EPOCH + timedelta(microseconds=at_us) for at_us in (generation.at_us, generation.first_us))
     return TableGeneration(

@@ -149,10 +149,10 @@ def history(
 
 
 def _history(connection: "Connection", table: str, diff: tuple[str, str] | None, limit: int) -> tuple["pa.Table", str]:
-    from dagfusion_query.cli.output import diff_rows, generation_rows  # noqa: PLC0415
+    from dagfusion_query.cli.output import diff_rows, revision_rows  # noqa: PLC0415
 
     if diff is None:
-        return generation_rows(connection.history(table, limit)), ""
+        return revision_rows(connection.history(table, limit)), ""
     before, after = diff
     return diff_rows(connection.diff(table, before, None if after == "now" else after))
 

@@ -139,7 +139,7 @@ _TABLES = pa.schema(
         "would_gain": pa.bool_(),
     }
 )
-_GENERATIONS = pa.schema(
+_REVISIONS = pa.schema(
     {
         "event_id": pa.int64(),
         "at": pa.timestamp("us", "UTC"),
@@ -197,9 +197,9 @@ def _query_row(info: QueryInfo) -> dict[str, object]:
     }
 
 
-def generation_rows(generations: Sequence[TableGeneration]) -> pa.Table:
+def revision_rows(revisions: Sequence[TableGeneration]) -> pa.Table:
     """Return a row for each generation."""
-    return pa.Table.from_pylist([asdict(found) for found in generations], _GENERATIONS)
+    return pa.Table.from_pylist([asdict(found) for found in revisions], _REVISIONS)
 
 
 def diff_rows(diff: TableDiff) -> tuple[pa.Table, str]:

@@ -25,7 +25,7 @@ from dagfusion_query.doors.flight.commands_and_tickets import (
     DIFF,
     ERROR_TRAILER,
     EXPLAIN,
-    GENERATIONS,
+    REVISIONS,
     NAMED,
     QUERY,
     STATS_TRAILER,
@@ -254,9 +254,9 @@ class FlightConnection(RemoteConnection):
     def _catalog(self, tables: str) -> TablesDocument:
         return self._calls.document(TablesDocument, TABLES, tables.encode())
 
-    def _generations(self, name: TableName, limit: int) -> GenerationsDocument:
+    def _revisions(self, name: TableName, limit: int) -> GenerationsDocument:
         body = codec.encode(GenerationsRequest(str(name), limit))
-        return self._calls.document(GenerationsDocument, GENERATIONS, body)
+        return self._calls.document(GenerationsDocument, REVISIONS, body)
 
     def _diff(self, name: TableName, before: str, after: str | None) -> TableDiff:
         return self._calls.document(TableDiff, DIFF, codec.encode(DiffRequest(str(name), before, after)))

@@ -151,7 +151,7 @@ class HttpConnection(RemoteConnection):
     def _catalog(self, tables: str) -> TablesDocument:
         return self._pool.document(TablesDocument, "GET", f"/v1/tables?tables={tables}")
 
-    def _generations(self, name: TableName, limit: int) -> GenerationsDocument:
+    def _revisions(self, name: TableName, limit: int) -> GenerationsDocument:
         return self._pool.document(GenerationsDocument, "GET", f"{_path(name)}/generations?limit={limit}")
 
     def _diff(self, name: TableName, before: str, after: str | None) -> TableDiff:

@@ -18,8 +18,8 @@ from dagfusion_query.documents.catalog import GenerationsDocument, TableDocument
 from dagfusion_query.documents.queries import Stats
 from dagfusion_query.errors import EnvironmentUnavailableError, SettingsError
 from dagfusion_query.returned_values import (
-    GENERATIONS,
-    GENERATIONS_LIMIT,
+    REVISIONS,
+    REVISIONS_LIMIT,
     QueryStats,
     TableDiff,
     TableGeneration,
@@ -105,9 +105,9 @@ class RemoteConnection(Connection):
         tables = (table for table in self._catalog("full").tables if isinstance(table, TableDocument))
         return sorted(map(table_info, tables), key=lambda table: table.name)
 
-    def history(self, table: str, limit: int = GENERATIONS) -> list[TableGeneration]:
+    def history(self, table: str, limit: int = REVISIONS) -> list[TableGeneration]:
         """Return what the latest runs wrote of a table; see `Connection.history`."""
-        return list(self._generations(parse_table(table), min(limit, GENERATIONS_LIMIT)).generations)
+        return list(self._revisions(parse_table(table), min(limit, REVISIONS_LIMIT)).generations)
 
     def diff(self, table: str, before: Given, after: Given | None = None) -> TableDiff:
         """Compare two states of a table; see `Connection.diff`."""
@@ -155,7 +155,7 @@ class RemoteConnection(Connection):
         """Return the service's catalog, with tables `full` or `none`."""
 
     @abstractmethod
-    def _generations(self, name: TableName, limit: int) -> GenerationsDocument:
+    def _revisions(self, name: TableName, limit: int) -> GenerationsDocument:
         """Request the revisions of a table from the service."""
 
     @abstractmethod

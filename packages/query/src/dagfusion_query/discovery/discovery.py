@@ -57,8 +57,8 @@ class Discovery:
         self._closed = False
         # These belong to the catalog's thread.
         self._refused: dict[Partition, tuple[Materialization, Refusal, float]] = {}
-        self._found_by_sync: dict[Partition, Materialization] | None = None
-        self._events_of_sync: set[int] = set()
+        self._found_by_full_read: dict[Partition, Materialization] | None = None
+        self._events_of_full_read: set[int] = set()
         self._taken_ids: list[int] = []
 
     @property
@@ -83,22 +83,22 @@ class Discovery:
             cached_ids = {event.event_id for event, _ in cached}
             self._wait_for(event for event in left if event.event_id not in cached_ids)
 
-    def start_sync(self) -> None:
-        """Start a full sync: the events that it finds are all that exist."""
-        self._found_by_sync, self._events_of_sync = {}, set()
+    def start_full_read(self) -> None:
+        """Start a full read: the events that it finds are all that exist."""
+        self._found_by_full_read, self._events_of_full_read = {}, set()
 
-    def end_sync(self) -> None:
-        """End the full sync, and forget the records of all other events."""
-        found = self._found_by_sync or {}
-        self._found_by_sync = None
-        self._cache.keep_only(self._events_of_sync)
+    def end_full_read(self) -> None:
+        """End the full read, and forget the records of all other events."""
+        found = self._found_by_full_read or {}
+        self._found_by_full_read = None
+        self._cache.keep_only(self._events_of_full_read)
         self._refused = {
-            key: refusal for key, refusal in self._refused.items() if refusal[0].event_id in self._events_of_sync
+            key: refusal for key, refusal in self._refused.items() if refusal[0].event_id in self._events_of_full_read
         }
         with self._changed:
             self._waiting.clear()
             self._queue.clear()
-            self._findings = [finding for finding in self._findings if finding.event.event_id in self._events_of_sync]
+            self._findings = [finding for finding in self._findings if finding.event.event_id in self._events_of_full_read]
         self._wait_for(found.values())
 
     def resolve(self, events: Sequence[Event]) -> Sequence[Event]:
@@ -108,11 +108,11 @@ class Discovery:
             return events
         resolved = {event.event_id: self._resolved(event, outcome) for event, outcome in self._cached_outcomes(foreign)}
         unknown = [event for event in foreign if event.event_id not in resolved]
-        if self._found_by_sync is None:
+        if self._found_by_full_read is None:
             self._wait_for(unknown)
         else:
-            self._found_by_sync |= {_partition(event): event for event in unknown}
-            self._events_of_sync |= {event.event_id for event in foreign}
+            self._found_by_full_read |= {_partition(event): event for event in unknown}
+            self._events_of_full_read |= {event.event_id for event in foreign}
         own = [e for e in events if not (type(e) is Materialization and type(e.file) is Foreign)]
         return [*own, *resolved.values()]
 
@@ -225,7 +225,7 @@ class Discovery:
             raise
         except Exception:  # noqa: BLE001  # a bug that one object brings to light must not hide the others
             _log.exception("discovery of event %s of %s failed", event.event_id, "/".join(event.asset_key))
-            return Refusal("it could not be read because of an internal error: see the log", is_temporary=True)
+            return Refusal("it could not be read because of an internal error: see the service's log", is_temporary=True)
 
     def _next(self) -> Materialization | None:
         with self._changed:

@@ -115,7 +115,7 @@ class RecordCache:
         self._done.update(event_ids)
 
     def keep_only(self, event_ids: set[int]) -> None:
-        """Forget all other events, with the next `flush`: a full sync found that they do not count any more."""
+        """Forget all other events, with the next `flush`: a full read found that they do not count any more."""
         with self._access():
             rows = self._database.execute("select event_id from records union select event_id from waiting").fetchall()
         self._gone = {event_id for (event_id,) in rows} - event_ids

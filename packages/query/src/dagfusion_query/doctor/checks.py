@@ -202,7 +202,7 @@ def check_checkpoint(facts: CheckpointFacts, where: str) -> Iterator[Fault]:
             facts.folder,
             f"it was written at {at:%Y-%m-%d %H:%M} UTC, and {counted(facts.missed, 'materialization')} came after it, "
             "more than an hour ago",
-            "start the service, and read in its log why it does not write the checkpoint",
+            "start the service, and read in the service's log why it does not write the checkpoint",
         )
 
 

@@ -10,7 +10,7 @@ from dagfusion_query.returned_values import TableGeneration
 
 
 @dataclass(frozen=True)
-class TroubleDocument:
+class CatalogProblemDocument:
     """The reason why a table or an environment cannot be read.
 
     Attributes:
@@ -36,7 +36,7 @@ class EnvironmentDocument:
     name: str
     generation: int
     age_s: float | None
-    problem: TroubleDocument | None
+    problem: CatalogProblemDocument | None
     dagster_url: str | None = None
 
 
@@ -79,7 +79,7 @@ class _TableFacts:
     rows: int = 0
     bytes: int = 0
     materialized_at: datetime | None = None
-    problem: TroubleDocument | None = None
+    problem: CatalogProblemDocument | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,11 +199,11 @@ class GenerationsDocument:
 
 @dataclass(frozen=True)
 class GenerationsRequest:
-    """The body of Flight's action that lists generations.
+    """The body of Flight's action that lists revisions.
 
     Attributes:
         table: `schema.table`.
-        limit: The most generations.
+        limit: The most revisions.
     """
 
     table: str

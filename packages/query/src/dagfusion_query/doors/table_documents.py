@@ -22,7 +22,7 @@ from dagfusion_query.documents.catalog import (
     PartitionDocument,
     RunDocument,
     TableDocument,
-    TroubleDocument,
+    CatalogProblemDocument,
 )
 from dagfusion_query.errors import QueryError
 from dagfusion_query.event_log.event_log_interface import History
@@ -68,7 +68,7 @@ def environment_document(state: EnvironmentState) -> EnvironmentDocument:
     """Describe an environment."""
     age_s = None if state.lag is None else round(state.lag.age_s, 3)
     return EnvironmentDocument(
-        state.name, state.snapshot.generation, age_s, problem_document(state.trouble), state.dagster_url
+        state.name, state.snapshot.generation, age_s, problem_document(state.current_problem), state.dagster_url
     )
 
 
@@ -111,9 +111,9 @@ def history_document(partition_key: str | None, history: History) -> HistoryDocu
     return HistoryDocument(partition_key, runs, _moment(history.materialized_at_us), _moment(history.wiped_at_us))
 
 
-def problem_document(problem: QueryError | None) -> TroubleDocument | None:
+def problem_document(problem: QueryError | None) -> CatalogProblemDocument | None:
     """Describe what is wrong with something."""
-    return None if problem is None else TroubleDocument(problem.code, without_files(str(problem)))
+    return None if problem is None else CatalogProblemDocument(problem.code, without_files(str(problem)))
 
 
 def asset_url(dagster_url: str | None, asset_key: tuple[str, ...]) -> str | None:

@@ -198,7 +198,7 @@ class Engine:
     def run(
         self, prepared: Prepared, *, result_cache: bool = True, cancelled: threading.Event | None = None
     ) -> Batches:
-        """Start a run of a planned statement, or return its result if that was kept.
+        """Start an execution of a planned statement, or return its result if that was kept.
 
         While an equal statement runs, in whatever process, wait for its result.
 

@@ -1,4 +1,4 @@
-"""Requests for the objects of a run: copy them before it, or compare them with their events after it.
+"""Requests for the objects of an execution: copy them before it, or compare them with their events after it.
 
 No answer mixes versions of an object. A copy holds the bytes of one GET, whose etag, size and checksum are those of the
 event. An object that is read in place takes several requests, and its etag is requested once more after the last one.
@@ -42,7 +42,7 @@ class _Fetched(NamedTuple):
 
 @dataclass
 class RequestTime:
-    """The time of the requests of a run.
+    """The time of the requests of an execution.
 
     Attributes:
         seconds: The sum over all requests, also over those at once.
@@ -83,14 +83,14 @@ class ObjectRequests:
             yield []
             return
         pins = ExitStack()
-        # Locks, files and checksums block, and other runs share the event loop.
+        # Locks, files and checksums block, and other executions share the event loop.
         pinning = asyncio.ensure_future(asyncio.to_thread(self._pin, pins, self._copies, scans))
         try:
             yield await asyncio.shield(pinning)
         finally:
             if pinning.done():
                 pins.close()
-            else:  # the run was cancelled, but the thread goes on
+            else:  # the execution was cancelled, but the thread goes on
                 pinning.add_done_callback(lambda _: pins.close())
 
     def _pin(self, pins: ExitStack, copies: Copies, scans: Sequence[CopiedScan]) -> list[tuple[str, StoredObject]]:

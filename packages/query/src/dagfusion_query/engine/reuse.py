@@ -152,7 +152,7 @@ def identity(plan: bytes, statement: bytes, schema: pa.Schema, scans: Sequence[S
 
 
 class Keeper:
-    """Collects the batches of one run, and stores them at its end if the result is worth keeping.
+    """Collects the batches of one execution, and stores them at its end if the result is worth keeping.
 
     Args:
         limit_bytes: The largest result that is kept.
@@ -192,12 +192,12 @@ class Keeper:
             self._join(batches)
 
     def beat(self) -> None:
-        """Show those who wait for the result that the run goes on."""
+        """Show those who wait for the result that the execution goes on."""
         if self._claim is not None:
             self._claim.beat()
 
     def drop(self) -> None:
-        """Keep nothing, because a cancelled run looks like one at its end. May be called on another thread."""
+        """Keep nothing, because a cancelled execution looks like one at its end. May be called on another thread."""
         self._batches = None
         if self._claim is not None:
             self._claim.release()
@@ -243,10 +243,10 @@ class ResultCache:
         return kept.table if kept is not None and kept.table.schema.equals(schema, check_metadata=True) else None
 
     def find_or_keep(self, key: str, schema: pa.Schema, cancelled: Event) -> pa.Table | Keeper:
-        """Return the result with this identity, or the keeper of a run that computes it.
+        """Return the result with this identity, or the keeper of an execution that computes it.
 
-        While another run computes it, wait for that: until it ends, shows no sign of life, or `cancelled` is set. If it
-        leaves no result, this run does not wait for a second one.
+        While another execution computes it, wait for that: until it ends, shows no sign of life, or `cancelled` is set.
+        If it leaves no result, this execution does not wait for a second one.
         """
         if (found := self.find(key, schema)) is not None:
             return found
@@ -258,7 +258,7 @@ class ResultCache:
         return self._keeper(key, schema, claim)
 
     def _keeper(self, key: str, schema: pa.Schema, claim: Claim | None) -> Keeper:
-        """Return the keeper of a run whose result is not stored."""
+        """Return the keeper of an execution whose result is not stored."""
         is_known = key in self._seen
         self._remember(key)
 
@@ -306,13 +306,13 @@ class ResultCache:
 
 
 def timed(take: Callable[[], pa.RecordBatch | None], keeper: Keeper) -> pa.RecordBatch | None:
-    """Read the next batch of a run, and pass it to its keeper."""
+    """Read the next batch of an execution, and pass it to its keeper."""
     began = time.perf_counter()
     keeper.beat()
     try:
         batch = take()
     except BaseException:
-        keeper.drop()  # a run that has failed looks as if it were at its end, too
+        keeper.drop()  # an execution that has failed looks as if it were at its end, too
         raise
     keeper.take(batch, time.perf_counter() - began)
     return batch
@@ -331,7 +331,7 @@ def _numbered(plan: bytes) -> bytes:
 
 
 def _have_versions(objects: pa.Table) -> bool:
-    """Return True if the store's etag of each object is known: a run compares it, and not the checksum.
+    """Return True if the store's etag of each object is known: an execution compares it, and not the checksum.
 
     An object without one may be another than the event's while it is read, and that one's again later.
     """

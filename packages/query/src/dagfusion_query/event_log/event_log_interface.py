@@ -17,7 +17,7 @@ from dagfusion_query.event_log.stored_event import DataFiles, Foreign
 
 AssetKey = tuple[str, ...]
 
-BATCH = 32_768  # events that a full sync hands over at once
+BATCH = 32_768  # events that a full read hands over at once
 FEW = 32  # consolidations that it hands over at once: each may name many partitions
 SLACK_S = 1.0  # between an id being handed out and its transaction getting a number of its own
 
@@ -161,7 +161,7 @@ class Moment(NamedTuple):
         return f"event {self.event_id}" if self.event_id else moment_text(self.at_us)
 
 
-class Generation(NamedTuple):
+class Revision(NamedTuple):
     """A revision: what one run wrote to an asset, or a wipe of the asset or of partitions.
 
     Attributes:
@@ -190,7 +190,7 @@ class Cursor:
     Attributes:
         watermark: Which event ids have been delivered, or will never be.
         assets: The asset keys that Dagster lists, as it stores them, and when each was wiped (microseconds, or None).
-        verified: Whether events that were being written during the full sync have been accounted for.
+        verified: Whether events that were being written during the full read have been accounted for.
         top: What the event at the watermark looks like, where its id might be given out twice; else None.
         rows: The number of each asset's row, which is another one if Dagster removed the asset and has it again.
     """
@@ -209,12 +209,12 @@ class Poll:
     Attributes:
         events: New since the cursor, in any order; some may be repeated.
         cursor: Where to poll from next.
-        resync: The reason why a full sync is needed, or None.
+        full_read_reason: The reason why a full read is needed, or None.
     """
 
     events: Sequence[Event]
     cursor: Cursor
-    resync: str | None = None
+    full_read_reason: str | None = None
 
 
 class PlannedRun(NamedTuple):
@@ -235,7 +235,7 @@ class History(NamedTuple):
 
     Attributes:
         runs: The latest, newest first.
-        materialized_at_us: The time of the last materialization that is still in the log, wiped with the asset or not;
+        materialized_at_us: The time of the last materialization that is still in the event log, wiped with the asset or not;
             None if that is the tombstone of the partition.
         wiped_at_us: When the whole asset was wiped last, or the partition if that was later.
     """
@@ -261,8 +261,8 @@ class Evidence(NamedTuple):
     """The evidence that an event log has of its history.
 
     Attributes:
-        marks: By id, the events among those that were named that are still in the log.
-        highest: The highest id that the log has or is known to have had.
+        marks: By id, the events among those that were named that are still in the event log.
+        highest: The highest id that the event log has or is known to have had.
     """
 
     marks: Mapping[int, Mark]
@@ -283,7 +283,7 @@ class EventLog(Protocol):
     def identity(self) -> str:
         """Return a text that identifies this event log, without secrets."""
 
-    def sync(self, receive: Callable[[Sequence[Event]], None]) -> Cursor:
+    def read_all(self, receive: Callable[[Sequence[Event]], None]) -> Cursor:
         """Pass all current events to `receive`, in batches.
 
         That is each partition's latest event, every wipe, and each asset's latest consolidations.
@@ -296,10 +296,10 @@ class EventLog(Protocol):
         """Return why the events below the cursor are not those delivered (a run was deleted, say), or None."""
 
     def evidence(self, event_ids: Sequence[int]) -> Evidence:
-        """Return what the log has under these ids, and the highest id that it is known to have had."""
+        """Return what the event log has under these ids, and the highest id that it is known to have had."""
 
     def purged_assets(self) -> Sequence[AssetKey]:
-        """Return the assets whose last materialization named a file, and that have none in the log any more."""
+        """Return the assets whose last materialization named a file, and that have none in the event log any more."""
 
     def history(self, asset_key: Sequence[str], partition_key: str | None) -> History:
         """Return which runs were to materialize a partition, or any of a table where the key is None."""
@@ -318,10 +318,10 @@ class EventLog(Protocol):
         out.
 
         Raises:
-            UnknownPastError: The log does not have it any more.
+            UnknownPastError: The event log does not have it any more.
         """
 
-    def generations(self, asset_key: AssetKey, limit: int) -> Sequence[Generation]:
+    def revisions(self, asset_key: AssetKey, limit: int) -> Sequence[Revision]:
         """Return what the latest runs wrote of an asset, and its wipes; newest first."""
 
     def close(self) -> None:
@@ -335,13 +335,13 @@ def parse_asset_key(stored: str) -> AssetKey:
 
 @dataclass(frozen=True)
 class FilelessAssets:
-    """The assets that named no file when they were searched, so that a full sync does not search the same events again.
+    """The assets that named no file when they were searched, so that a full read does not search the same events again.
 
-    An asset that another IO manager stores may never name a file. Every full sync would search its whole history,
+    An asset that another IO manager stores may never name a file. Every full read would search its whole history,
     because any earlier event could be the last that names one. What was found holds as long as the events are the same.
 
     Attributes:
-        up_to: The id of the log's latest event at that time.
+        up_to: The id of the event log's latest event at that time.
         evidence: The number of the events up to it, the sum of their ids, and the run and time of the latest.
         asset_keys: The assets, as Dagster stores their keys, none of whose events named a file.
     """

@@ -1,6 +1,6 @@
 """The SQL that both readers run, in the dialect of each database: consolidations, the history of a table, and its past.
 
-The past is the event that a time stands for, and the generations of an asset.
+The past is the event that a time stands for, and the revisions of an asset.
 """
 
 import json
@@ -15,7 +15,7 @@ from dagfusion_query.as_of import AsOf, moment_text
 from dagfusion_query.errors import AsOfError, UnknownPastError
 from dagfusion_query.event_log.event_log_interface import (
     AssetKey,
-    Generation,
+    Revision,
     History,
     Materialization,
     Moment,
@@ -30,7 +30,7 @@ MOST_RUNS = 5
 _LATEST_EVENTS = 1000  # in which the latest runs of a table are looked for: a run may have one for each partition
 _MOST_RANGES = 100  # of the latest runs over many partitions, so that a long history takes no longer
 LAST_EVENT = (1 << 63) - 1
-_COUNTED_EVENTS = 100_000  # whose records are read for the rows of a list of generations
+_COUNTED_EVENTS = 100_000  # whose records are read for the rows of a list of revisions
 _AHEAD_US = 5_000_000  # that a caller's clock may be ahead of this one
 _MATERIALIZATION, _WIPED = "ASSET_MATERIALIZATION", "ASSET_WIPED"
 
@@ -179,7 +179,7 @@ def find_wipe(run: Run, dialect: Dialect, asset_key: AssetKey, moment: Moment, *
         dialect: The dialect of the database.
         asset_key: The asset's.
         moment: The past state.
-        keeps_wiped: True if a wipe leaves the events in the log.
+        keeps_wiped: True if a wipe leaves the events in the event log.
 
     Raises:
         UnknownPastError: The events from before a later wipe are gone.
@@ -209,10 +209,10 @@ def find_wipe(run: Run, dialect: Dialect, asset_key: AssetKey, moment: Moment, *
     return next((wipe_us for event_id, wipe_us in wipes if event_id <= moment.event_id), None)
 
 
-def find_generations(
+def find_revisions(
     run: Run, dialect: Dialect, asset_key: AssetKey, limit: int, read: Callable[[int, int], Iterable[Materialization]]
-) -> list[Generation]:
-    """Return the latest generations of an asset, newest first.
+) -> list[Revision]:
+    """Return the latest revisions of an asset, newest first.
 
     Args:
         run: Runs a statement with named parameters, all in one transaction.
@@ -234,11 +234,11 @@ def find_generations(
     counted = _counted([(first, last, count) for first, last, _, _, _, _, count in found])
     contents = {} if counted is None else _contents_of_runs(read(*counted))
     made = [
-        Generation(last, at_us, first_us, run_id, partitions, *contents.get(last, _UNKNOWN))
+        Revision(last, at_us, first_us, run_id, partitions, *contents.get(last, _UNKNOWN))
         for _, last, at_us, first_us, run_id, partitions, _ in found
     ]
     wiped = (
-        Generation(number, at_us, at_us, "", 0, 0, is_wipe=True) for number, at_us in _wipes(run, dialect, asset_key)
+        Revision(number, at_us, at_us, "", 0, 0, is_wipe=True) for number, at_us in _wipes(run, dialect, asset_key)
     )
     return sorted([*made, *wiped], key=lambda generation: -generation.event_id)[:limit]
 

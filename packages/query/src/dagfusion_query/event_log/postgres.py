@@ -17,7 +17,7 @@ from dagfusion_query.event_log.event_log_interface import (
     Event,
     Evidence,
     FilelessAssets,
-    Generation,
+    Revision,
     History,
     Materialization,
     Moment,
@@ -29,7 +29,7 @@ from dagfusion_query.event_log.event_log_interface import (
 from dagfusion_query.event_log.event_log_sql import (
     LAST_EVENT,
     Dialect,
-    find_generations,
+    find_revisions,
     find_moment,
     find_wipe,
     read_history,
@@ -38,11 +38,11 @@ from dagfusion_query.event_log.postgres_connection import Database, DatabaseFact
 from dagfusion_query.event_log.secret_url import SecretUrl
 from dagfusion_query.event_log.stored_event import EventReader
 
-_OVERLAP = 100_000  # ids below a full sync's highest that the first polls look at again
+_OVERLAP = 100_000  # ids below a full read's highest that the first polls look at again
 _WINDOW_GROWTH = 32
 _POLL_TIMEOUT_S = 30
 _HISTORY_TIMEOUT_S = 5
-_SYNC_TIMEOUT_S = 600
+_FULL_READ_TIMEOUT_S = 600
 
 _BEFORE_EVERYTHING = -(1 << 62)
 _DIALECT = Dialect(sql.MICROSECONDS, "strpos", "%({})s", 'collate "C"', "")
@@ -81,10 +81,10 @@ class PostgresEventLog:
             lambda run: "/".join(map(str, (*run(sql.IDENTITY)[0], self._records.rules))), _POLL_TIMEOUT_S
         )
 
-    def sync(self, receive: Callable[[Sequence[Event]], None]) -> Cursor:
-        """Pass on all current events; see `EventLog.sync`."""
+    def read_all(self, receive: Callable[[Sequence[Event]], None]) -> Cursor:
+        """Pass on all current events; see `EventLog.read_all`."""
         self.identity()  # a stale connection is found and replaced here, before anything was handed over
-        return self._database.run(lambda run: self._sync(run, receive), _SYNC_TIMEOUT_S, retry=False)
+        return self._database.run(lambda run: self._read_all(run, receive), _FULL_READ_TIMEOUT_S, retry=False)
 
     def poll(self, cursor: Cursor) -> Poll:
         """Return what is new; see `EventLog.poll`."""
@@ -92,10 +92,10 @@ class PostgresEventLog:
 
     def verify(self, cursor: Cursor) -> str | None:
         """Compare number and sum of the settled ids; see `EventLog.verify`."""
-        return self._database.run(lambda run: self._verify(run, cursor), _SYNC_TIMEOUT_S)
+        return self._database.run(lambda run: self._verify(run, cursor), _FULL_READ_TIMEOUT_S)
 
     def evidence(self, event_ids: Sequence[int]) -> Evidence:
-        """Return what the log has under these ids, and the highest id; see `EventLog.evidence`."""
+        """Return what the event log has under these ids, and the highest id; see `EventLog.evidence`."""
         return self._database.run(lambda run: sql.read_evidence(run, event_ids), _POLL_TIMEOUT_S)
 
     def purged_assets(self) -> list[AssetKey]:
@@ -115,19 +115,19 @@ class PostgresEventLog:
 
         def read(run: Transaction) -> None:
             wiped_at_us = find_wipe(run, _DIALECT, asset_key, moment, keeps_wiped=True)
-            self._sync_asset(run, json.dumps(asset_key), wiped_at_us, receive, up_to=moment.event_id)
+            self._read_asset(run, json.dumps(asset_key), wiped_at_us, receive, up_to=moment.event_id)
 
-        self._database.run(read, _SYNC_TIMEOUT_S, retry=False)
+        self._database.run(read, _FULL_READ_TIMEOUT_S, retry=False)
 
-    def generations(self, asset_key: AssetKey, limit: int) -> list[Generation]:
-        """Return what the latest runs wrote of an asset; see `EventLog.generations`."""
+    def revisions(self, asset_key: AssetKey, limit: int) -> list[Revision]:
+        """Return what the latest runs wrote of an asset; see `EventLog.revisions`."""
 
-        def read(run: Transaction) -> list[Generation]:
+        def read(run: Transaction) -> list[Revision]:
             def between(first: int, last: int) -> Iterator[Materialization]:
                 params = {"key": json.dumps(asset_key), "first": first, "last": last}
                 return self._materializations(run, sql.BETWEEN, params)
 
-            return find_generations(run, _DIALECT, asset_key, limit, between)
+            return find_revisions(run, _DIALECT, asset_key, limit, between)
 
         return self._database.run(read, _POLL_TIMEOUT_S)
 
@@ -143,7 +143,7 @@ class PostgresEventLog:
         """Close the connection, and end a read that is in progress in another thread."""
         self._database.close()
 
-    def _sync(self, run: Transaction, receive: Callable[[Sequence[Event]], None]) -> Cursor:
+    def _read_all(self, run: Transaction, receive: Callable[[Sequence[Event]], None]) -> Cursor:
         now = self._clock()
         highest = run(sql.HIGHEST)[0][0]
         settled = max(0, highest - _OVERLAP)
@@ -158,7 +158,7 @@ class PostgresEventLog:
         named = {
             key
             for key, wiped in assets.items()
-            if self._sync_asset(run, key, wiped, receive, above=fileless.above(key))
+            if self._read_asset(run, key, wiped, receive, above=fileless.above(key))
         }
         found = self._consolidations(run.stream(sql.CONSOLIDATIONS, ()))
         while some := list(islice(found, FEW)):
@@ -166,7 +166,7 @@ class PostgresEventLog:
         self._fileless = FilelessAssets(highest, _evidence(run, highest), frozenset(assets.keys() - named))
         return Cursor(watermark, assets, rows=numbers)
 
-    def _sync_asset(
+    def _read_asset(
         self,
         run: Transaction,
         key: str,
@@ -244,27 +244,27 @@ class PostgresEventLog:
         assets, numbers = _assets(run)
         for key, wiped_at_us in assets.items():
             if key not in cursor.assets:  # its row comes in a transaction of its own, after its first event's
-                self._sync_asset(run, key, wiped_at_us, events.extend)
+                self._read_asset(run, key, wiped_at_us, events.extend)
             elif wiped_at_us is not None and wiped_at_us != cursor.assets[key]:
                 events.append(Wipe(self._asset_key(key), wiped_at_us))
         events += self._observations(run, cursor.watermark.settled)
         settled = watermark.settled != cursor.watermark.settled or not watermark.pending
         moved = Cursor(watermark, assets, verified=cursor.verified or settled, rows=numbers)
-        resync = None
+        full_read_reason = None
         if gone := sorted(cursor.assets.keys() - assets.keys()):
-            resync = f"Dagster no longer knows the assets {', '.join(gone)}"
+            full_read_reason = f"Dagster no longer knows the assets {', '.join(gone)}"
         elif anew := sorted(key for key, row in cursor.rows.items() if numbers.get(key) != row):
-            resync = f"Dagster removed the assets {', '.join(anew)}, and has them again"
+            full_read_reason = f"Dagster removed the assets {', '.join(anew)}, and has them again"
         elif advance.gone:
-            resync = f"events were deleted, among them {advance.gone[0]}"
+            full_read_reason = f"events were deleted, among them {advance.gone[0]}"
         elif moved.verified and not cursor.verified:
-            resync = self._verify(run, moved)
-        return Poll(events, moved, resync)
+            full_read_reason = self._verify(run, moved)
+        return Poll(events, moved, full_read_reason)
 
     def _observations(self, run: Transaction, since: int) -> Iterator[Consolidation]:
         """Yield the consolidations above an id that were not looked at yet.
 
-        All ids up to the watermark are visible. One that is missed above it costs speed until the next full sync.
+        All ids up to the watermark are visible. One that is missed above it costs speed until the next full read.
         """
         ids = frozenset(event_id for (event_id,) in run(sql.OBSERVED, (since,)))
         fresh, self._observed = ids - self._observed, ids

@@ -103,7 +103,7 @@ order by 1
 
 
 def read_evidence(run: Transaction, event_ids: Sequence[int]) -> Evidence:
-    """Return what the log has under these ids, and the highest id; see `EventLog.evidence`."""
+    """Return what the event log has under these ids, and the highest id; see `EventLog.evidence`."""
     marks = {event_id: Mark(*mark) for event_id, *mark in run(_MARKS, ([*event_ids],))}
     return Evidence(marks, run(_HIGHEST_KNOWN)[0][0])
 

@@ -26,7 +26,7 @@ from dagfusion_query.event_log.event_log_interface import (
     Event,
     Evidence,
     FilelessAssets,
-    Generation,
+    Revision,
     History,
     Mark,
     Materialization,
@@ -40,7 +40,7 @@ from dagfusion_query.event_log.event_log_sql import (
     Dialect,
     Run,
     consolidations,
-    find_generations,
+    find_revisions,
     find_moment,
     find_wipe,
     observations_since,
@@ -121,9 +121,9 @@ class SqliteEventLog:
         """Return the file's path and number, and how records are read."""
         return self._read(lambda _: f"{self._path}:{self._path.stat().st_ino}:{self._records.rules}")
 
-    def sync(self, receive: Callable[[Sequence[Event]], None]) -> Cursor:
-        """Pass on all current events; see `EventLog.sync`."""
-        return self._read(lambda connection: self._sync(connection, receive))
+    def read_all(self, receive: Callable[[Sequence[Event]], None]) -> Cursor:
+        """Pass on all current events; see `EventLog.read_all`."""
+        return self._read(lambda connection: self._read_all(connection, receive))
 
     def poll(self, cursor: Cursor) -> Poll:
         """Return what is new; see `EventLog.poll`."""
@@ -134,7 +134,7 @@ class SqliteEventLog:
         return self._read(lambda connection: _verify(connection, cursor))
 
     def evidence(self, event_ids: Sequence[int]) -> Evidence:
-        """Return what the log has under these ids, and the highest id; see `EventLog.evidence`."""
+        """Return what the event log has under these ids, and the highest id; see `EventLog.evidence`."""
 
         def read(connection: sqlite3.Connection) -> Evidence:
             found = {event_id: connection.execute(_MARK, (event_id,)).fetchone() for event_id in event_ids}
@@ -159,22 +159,22 @@ class SqliteEventLog:
         """Pass on the events of an asset at a moment; see `EventLog.past`."""
         self._read(lambda connection: self._past(connection, asset_key, moment, receive))
 
-    def generations(self, asset_key: AssetKey, limit: int) -> list[Generation]:
-        """Return what the latest runs wrote of an asset; see `EventLog.generations`."""
+    def revisions(self, asset_key: AssetKey, limit: int) -> list[Revision]:
+        """Return what the latest runs wrote of an asset; see `EventLog.revisions`."""
         key = json.dumps(asset_key)
 
-        def read(connection: sqlite3.Connection) -> list[Generation]:
+        def read(connection: sqlite3.Connection) -> list[Revision]:
             def between(first: int, last: int) -> Iterator[Materialization]:
                 return map(self._materialization, connection.execute(_BETWEEN, (key, first, last)))
 
-            return find_generations(_run(connection), _DIALECT, asset_key, limit, between)
+            return find_revisions(_run(connection), _DIALECT, asset_key, limit, between)
 
         return self._read(read)
 
     def close(self) -> None:
         """Do nothing: the file is opened for each call, since it may be replaced in between."""
 
-    def _sync(self, connection: sqlite3.Connection, receive: Callable[[Sequence[Event]], None]) -> Cursor:
+    def _read_all(self, connection: sqlite3.Connection, receive: Callable[[Sequence[Event]], None]) -> Cursor:
         assets = dict(connection.execute(_ASSETS).fetchall())
         receive([Wipe(parse_asset_key(key), at_us) for key, at_us in assets.items() if at_us is not None])
         fileless = self._fileless

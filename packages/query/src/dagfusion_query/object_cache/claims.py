@@ -2,8 +2,8 @@
 
     {folder}/{32 digits}   locked by the process that computes the result with this identity
 
-The kernel releases the lock of a process that dies. A run updates the modification time of the file while it goes on.
-Statements stop waiting when this time gets old: the run is stopped then, or its client takes nothing.
+The kernel releases the lock of a process that dies. An execution updates the modification time of the file while it goes
+on. Statements stop waiting when this time gets old: the execution is stopped then, or its client takes nothing.
 """
 
 import fcntl
@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Event
 
 _log = logging.getLogger(__name__)
-BEAT_S = 0.1  # between two signs of life of a run that computes
+BEAT_S = 0.1  # between two signs of life of an execution that computes
 _PATIENCE_S = 1.0  # without a sign of life
 _HANDED_OUT_S = 0.2  # that a client may take for a batch
 _FIRST_LOOK_S, _LAST_LOOK_S = 0.001, 0.02
@@ -33,10 +33,10 @@ class Claim:
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
-        self._end = weakref.finalize(self, _end, path, descriptor)  # also of a run that is dropped
+        self._end = weakref.finalize(self, _end, path, descriptor)  # also of an execution that is dropped
 
     def beat(self) -> None:
-        """Show that the run goes on."""
+        """Show that the execution goes on."""
         self._touch(time.time())
 
     def mark_delivered(self) -> None:
@@ -76,11 +76,11 @@ class Claims:
         self._sweep()
 
     def take(self, key: str, cancelled: Event) -> Claim | None:
-        """Return the claim on a result; wait while another run has it.
+        """Return the claim on a result; wait while another execution has it.
 
         Returns:
-            None without a claim: the run shows no sign of life, `cancelled` was set, another run that waited has the
-            claim by now, or claims cannot be made.
+            None without a claim: the execution shows no sign of life, `cancelled` was set, another one that waited has
+            the claim by now, or claims cannot be made.
         """
         path = self._folder / key
         has_waited = False
@@ -145,7 +145,7 @@ def _is_alive(descriptor: int) -> bool:
 
 
 def _end(path: Path, descriptor: int) -> None:
-    with suppress(OSError):  # the next run takes the file that is left
+    with suppress(OSError):  # the next execution takes the file that is left
         path.unlink()
     with suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_UN)  # a process that was forked has the file, too

@@ -1,7 +1,7 @@
 """Local copies of objects: their paths, their verification, and pins that protect them from eviction.
 
     {folder}/objects/{2 digits}/{30 digits}   an object's bytes, then their SHA-256
-    {folder}/pins/{random}                    the copies that one run needs, while it holds a lock on the file
+    {folder}/pins/{random}                    the copies that one execution needs, while it holds a lock on the file
     {folder}/lock                             held to pin (shared) and to remove (exclusive)
 
 A copy is written under a temporary name and renamed, and its digest is compared before a process uses it for the first
@@ -43,7 +43,7 @@ class Copies:
 
     Args:
         folder: Made if it is not there, for its owner only.
-        limit_bytes: How much the copies may take together. Those that runs need at the moment are kept in any case.
+        limit_bytes: How much the copies may take together. Those that executions need at the moment are kept in any case.
 
     Raises:
         OSError: The folder cannot be made.
@@ -152,7 +152,7 @@ class Copies:
             self._evicting.release()
 
     def _pinned(self) -> Iterable[str]:
-        """Yield the keys that runs need; the pins of processes that are gone are removed."""
+        """Yield the keys that executions need; the pins of processes that are gone are removed."""
         for pin in self._pins.iterdir():
             try:
                 with pin.open("rb") as file:
@@ -164,7 +164,7 @@ class Copies:
                     else:
                         pin.unlink(missing_ok=True)
             except (FileNotFoundError, IsADirectoryError):
-                continue  # the run has ended, or it is no pin
+                continue  # the execution has ended, or it is no pin
 
     def _remember(self, key: str, seen: tuple[int, int, int]) -> None:
         if len(self._whole) >= _KNOWN:

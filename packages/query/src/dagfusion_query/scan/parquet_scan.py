@@ -262,9 +262,9 @@ def _replace(node: bytes, number: int, change: Callable[[bytes], bytes]) -> byte
 
 
 def _file_groups(entries: pa.ChunkedArray, sizes: pa.ChunkedArray, groups: int) -> list[bytes]:
-    """Cut the files, in order, into `groups` runs of about the same size in bytes, each encoded as a FileGroup.
+    """Cut the files, in order, into `groups` slices of about the same size in bytes, each encoded as a FileGroup.
 
-    A run is a slice of one buffer, so the work does not grow with a loop over the files. Fewer files than groups, as a
+    A slice is of one buffer, so the work does not grow with a loop over the files. Fewer files than groups, as a
     limit leaves them, leave the last groups empty: the plan has operators for each group.
     """
     array = entries.combine_chunks()

@@ -151,7 +151,7 @@ def stage(
 
 
 def _replannable(logical: bytes, optimized: LogicalPlan, context: SessionContext) -> bytes:
-    """Return an encoded plan that keeps its meaning when it is planned again, which is what a run begins with."""
+    """Return an encoded plan that keeps its meaning when it is planned again, which is how an execution begins."""
     try:
         logical = exact_float_bounds(logical, context)
         if may_misplace_filters(optimized, optimized.display_indent(), context):

@@ -1,6 +1,6 @@
 """The metrics of the service, for Prometheus, and for CloudWatch as lines in its embedded metric format (EMF).
 
-Agents take such lines from the log. Their names are those of Prometheus. A counter's value is what was added since the
+Agents take such lines from the service's log. Their names are those of Prometheus. A counter's value is what was added since the
 last lines. The times of queries are values of their own, so that CloudWatch computes percentiles.
 """
 
@@ -123,7 +123,7 @@ class _State(Collector):
         yield _gauge("dagfusion_queries_queued", "Queries that wait for a worker.", admission.waiting)
         yield _gauge("dagfusion_queries_running", "Queries that have one.", admission.running)
         states = self._environments.states()
-        up = {name: float(state.trouble is None) for name, state in states.items()}
+        up = {name: float(state.current_problem is None) for name, state in states.items()}
         lags = {name: state.lag for name, state in states.items() if state.lag is not None}
         ages = {name: lag.age_s for name, lag in lags.items()}
         undiscovered = {name: float(lag.undiscovered) for name, lag in lags.items()}

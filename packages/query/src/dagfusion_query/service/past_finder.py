@@ -74,9 +74,9 @@ class PastFinder:
             work.add_done_callback(_release)
             raise
 
-    async def generations(self, name: TableName, limit: int, grants: Grants) -> Sequence[TableGeneration]:
-        """Return what the latest runs wrote of a table; see `Environments.generations`."""
-        return await self._run(lambda: self._environments.generations(name, limit, grants.allow))
+    async def revisions(self, name: TableName, limit: int, grants: Grants) -> Sequence[TableGeneration]:
+        """Return what the latest runs wrote of a table; see `Environments.revisions`."""
+        return await self._run(lambda: self._environments.revisions(name, limit, grants.allow))
 
     async def diff(self, name: TableName, before: AsOf, after: AsOf | None, grants: Grants) -> TableDiff:
         """Compare two states of a table; see `Environments.diff`."""

@@ -64,10 +64,10 @@ class QueryHistory:
         self._path, self._most, self._most_bytes = folder / FILE_NAME, most, most_bytes
         self._put_bytes = self._taken_bytes = 0  # of texts, by the threads that `record` and that write
         self._waiting: queue.Queue[tuple[QueryInfo, str] | None] = queue.Queue(_WAITING)
-        self._logged_trouble: dict[str, str] = {}  # the trouble that was logged last, of reading and of writing
+        self._logged_failures: dict[str, str] = {}  # the last logged failure of reading, and of writing
         self._thread: threading.Thread | None = None
         if not most:
-            with self._troubles("write"):
+            with self._failures_logged("write"):
                 for name in (FILE_NAME, f"{FILE_NAME}-journal", _DAMAGED):
                     (folder / name).unlink(missing_ok=True)
 
@@ -123,7 +123,7 @@ class QueryHistory:
         readable = partial(
             sqlite3.connect, f"{self._path.absolute().as_uri()}?mode=rw", timeout=_READ_TIMEOUT_S, uri=True
         )
-        with self._troubles("read"), closing(readable()) as database:
+        with self._failures_logged("read"), closing(readable()) as database:
             found += page(self._readable(database.execute(statement, [*wanted.values()])), limit)
         return found
 
@@ -161,7 +161,7 @@ class QueryHistory:
             self._taken_bytes += sum(_text_bytes(info) for info, _ in queries)
 
     def _write(self, rows: Sequence[Row]) -> None:
-        with self._troubles("write"):
+        with self._failures_logged("write"):
             try:
                 self._insert(rows)
             except sqlite3.DatabaseError as error:
@@ -170,7 +170,7 @@ class QueryHistory:
                 self._warn("write", f"{error}; the file is put aside as {_DAMAGED}")
                 self._path.replace(self._path.with_name(_DAMAGED))
                 self._insert(rows)
-            self._logged_trouble.pop("write", None)
+            self._logged_failures.pop("write", None)
 
     def _insert(self, rows: Sequence[Row]) -> None:
         self._path.touch(_OWNER_ONLY)
@@ -197,17 +197,17 @@ class QueryHistory:
             database.execute(_PRUNE_FIRST, (math.ceil(count * (1 - kept_bytes / used)),))
 
     @contextmanager
-    def _troubles(self, work: str) -> Iterator[None]:
+    def _failures_logged(self, work: str) -> Iterator[None]:
         """Log what fails, and go on."""
         try:
             yield
         except (OSError, sqlite3.Error) as error:
             self._warn(work, str(error))
 
-    def _warn(self, work: str, trouble: str) -> None:
-        if trouble != self._logged_trouble.get(work):
-            self._logged_trouble[work] = trouble
-            _log.warning("queries are missing in the history %s: %s", self._path, trouble)
+    def _warn(self, work: str, failure: str) -> None:
+        if failure != self._logged_failures.get(work):
+            self._logged_failures[work] = failure
+            _log.warning("queries are missing in the history %s: %s", self._path, failure)
 
 
 def page(infos: Iterable[QueryInfo], limit: int) -> list[QueryInfo]:

@@ -238,9 +238,9 @@ class Service:
         async with self._histories:
             return await asyncio.to_thread(self._environments.history, environment, asset_key, partition_key)
 
-    async def generations(self, name: TableName, limit: int, caller: Caller) -> Sequence[TableGeneration]:
-        """Return what the latest runs wrote of a table; see `Environments.generations`."""
-        return await self._past.generations(name, limit, caller.grants)
+    async def revisions(self, name: TableName, limit: int, caller: Caller) -> Sequence[TableGeneration]:
+        """Return what the latest runs wrote of a table; see `Environments.revisions`."""
+        return await self._past.revisions(name, limit, caller.grants)
 
     async def past_table(self, name: TableName, event_id: int, caller: Caller) -> PastTable:
         """Return a table as of an event; see `PastFinder.table`."""

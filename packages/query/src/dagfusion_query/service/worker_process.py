@@ -179,12 +179,12 @@ class WorkerProcess:
 
     @property
     def lacks_memory(self) -> bool:
-        """True if the log says that there was not enough memory."""
+        """True if the process's log says that there was not enough memory."""
         log = self.log()
         return any(word in log for word in _NO_MEMORY)
 
     def trim_log(self) -> None:
-        """Keep the log short."""
+        """Keep the process's log short."""
         if os.fstat(self._log.fileno()).st_size > _LOG_BYTES:
             os.ftruncate(self._log.fileno(), 0)
 

@@ -279,7 +279,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class End:
-    """All of an answer was sent.
+    """All of a result was sent.
 
     Attributes:
         cost: The cost of a result.

@@ -45,7 +45,7 @@ Send: TypeAlias = Callable[..., None]
 CHUNK_BYTES = 1 << 20
 _SOON_S = 0.002  # a batch that comes within it shares a chunk with the one before
 _AT_ONCE_S = 0.02  # a first batch that comes within it is sent with the plan: the service wakes up once
-_REST_S = 1.0  # that threads have to leave a run that was given up
+_REST_S = 1.0  # that threads have to leave an execution that was given up
 
 
 class ResultChunks:
@@ -160,7 +160,7 @@ class StatementExecution:
             if self._batches is not None:
                 self._batches.cancel()
 
-    def answer(self, body: memoryview | bytes, send: Send) -> None:
+    def execute(self, body: memoryview | bytes, send: Send) -> None:
         """Plan and run the statement, and send its messages, the last of which is `end` or `failed`.
 
         Args:
@@ -319,14 +319,14 @@ class Statements:
     def run(self, message: Message, send: Send) -> None:
         """Run one statement, and send its messages. The next one waits until nothing is left of this one."""
         with self._turn:
-            run = StatementExecution(message.read(Statement), self._engine, self._redactor, self._requests, self._mark)
+            execution = StatementExecution(message.read(Statement), self._engine, self._redactor, self._requests, self._mark)
             with self._lock:
-                self._current = run
-            run.answer(message.body, send)
+                self._current = execution
+            execution.execute(message.body, send)
             with self._lock:
                 self._current = None
             # Some of DataFusion's joins continue after their result was dropped.
-            if run.abandon() and not comes_to_rest(_REST_S):
+            if execution.abandon() and not comes_to_rest(_REST_S):
                 os._exit(EXIT_CODE)
             self._requests.restart()
             self._mark(Phase.idle)

@@ -120,11 +120,11 @@ class WorkerEngine(Engine):
             _log.warning("this worker starts without the catalogs: %s", error)
             snapshot = Snapshot(0, "")
         try:
-            run = self.run(self.prepare("SELECT 1", None, snapshot))
+            execution = self.run(self.prepare("SELECT 1", None, snapshot))
         except ResourcesError as error:
             _log.warning("this worker starts cold: %s", error)  # and is ready when there is room again
             return
-        while run.next() is not None:
+        while execution.next() is not None:
             pass
 
     def snapshot(

@@ -15,7 +15,7 @@ from dagfusion_query.errors import BadRequestError
 # What this package's own client asks and hears beyond Flight SQL: JSON, as the HTTP door's documents.
 AS_OF = "dagfusion-as-of"  # a header: the past event or time that a call reads the tables as of
 EXPLAIN, QUERY, TABLES = "dagfusion.Explain", "dagfusion.Query", "dagfusion.Tables"
-GENERATIONS, DIFF = "dagfusion.Generations", "dagfusion.Diff"
+REVISIONS, DIFF = "dagfusion.Generations", "dagfusion.Diff"
 NAMED = {b"dagfusion.parameters": b"named"}  # of a row of parameters: its columns have the parameters' names
 ERROR_TRAILER = "dagfusion-error-bin"  # {"code", "message", "details"}
 STATS_TRAILER = "dagfusion-stats-bin"  # of a result that was sent to its end, as the header `DagFusion-Stats`

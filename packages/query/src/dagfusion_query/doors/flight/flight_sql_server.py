@@ -20,7 +20,7 @@ from dagfusion_query.doors.flight import metadata
 from dagfusion_query.doors.flight.commands_and_tickets import (
     DIFF,
     EXPLAIN,
-    GENERATIONS,
+    REVISIONS,
     QUERY,
     TABLES,
     decode,
@@ -35,7 +35,7 @@ from dagfusion_query.doors.flight.flight_sessions import FlightSession, FlightSe
 from dagfusion_query.doors.flight.flight_statements import FlightStatements
 from dagfusion_query.doors.table_documents import details_document, environment_document
 from dagfusion_query.errors import BadRequestError, ParameterError, ReadOnlyError, UnsupportedError
-from dagfusion_query.returned_values import GENERATIONS_LIMIT
+from dagfusion_query.returned_values import REVISIONS_LIMIT
 from dagfusion_query.service.service import Service
 from dagfusion_query.sql_text import parse_table
 
@@ -48,7 +48,7 @@ _NO_TRANSACTIONS = "there are no transactions here: each statement sees one stat
 _OWN_ACTIONS = {
     EXPLAIN: "Return what a statement would read, in JSON; the body is its Flight SQL command.",
     QUERY: "Return what is known of a query, in JSON; the body is its id, which a FlightInfo's app_metadata has.",
-    GENERATIONS: 'Return what the latest runs wrote of a table, in JSON; the body is {"table", "limit"}.',
+    REVISIONS: 'Return what the latest runs wrote of a table, in JSON; the body is {"table", "limit"}.',
     DIFF: 'Compare two states of a table, in JSON; the body is {"table", "before", "after"}.',
     TABLES: "Return environments and tables, in JSON; only the environments where the body is `none`.",
 }
@@ -266,10 +266,10 @@ class Actions:
             return encode(_tables(self._bridge.call(self._states(caller), context), with_tables=body != b"none"))
         if action == QUERY:
             return encode(self._bridge.call(self._query(body.decode("utf-8", "replace"), caller), context))
-        if action == GENERATIONS:
+        if action == REVISIONS:
             request = _request(GenerationsRequest, body)
-            limit = min(max(request.limit, 0), GENERATIONS_LIMIT)
-            listed = self._service.generations(parse_table(request.table), limit, caller)
+            limit = min(max(request.limit, 0), REVISIONS_LIMIT)
+            listed = self._service.revisions(parse_table(request.table), limit, caller)
             return encode(GenerationsDocument(self._bridge.call(listed, context)))
         if action == DIFF:
             states = _request(DiffRequest, body)

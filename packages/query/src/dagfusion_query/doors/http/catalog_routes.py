@@ -34,7 +34,7 @@ from dagfusion_query.doors.table_documents import (
 )
 from dagfusion_query.errors import BadRequestError, UnknownTableError
 from dagfusion_query.formats import Format
-from dagfusion_query.returned_values import GENERATIONS, GENERATIONS_LIMIT
+from dagfusion_query.returned_values import REVISIONS, REVISIONS_LIMIT
 from dagfusion_query.service.service import Service
 
 PAGE_ROWS = 1000
@@ -106,10 +106,10 @@ class CatalogRoutes:
             raise BadRequestError(f"partition_key must be Dagster's key of a partition, got {key[:100]!r}")
         return document(history_document(key, await self._service.history(state.name, table.asset_key, key)))
 
-    async def generations(self, request: Request) -> Response:
+    async def revisions(self, request: Request) -> Response:
         """Return what the latest runs wrote of a table."""
-        limit = number(request, "limit", GENERATIONS, GENERATIONS_LIMIT)
-        found = await self._service.generations(_table_name(request), limit, caller_of(request))
+        limit = number(request, "limit", REVISIONS, REVISIONS_LIMIT)
+        found = await self._service.revisions(_table_name(request), limit, caller_of(request))
         return document(GenerationsDocument(found))
 
     async def diff(self, request: Request) -> Response:
@@ -169,13 +169,13 @@ _AGE_STEP_S = 60
 
 
 def entity_tag(states: Iterable[EnvironmentState], *conditions: str) -> str:
-    """Return what changes with the catalog: with a generation, a trouble, each minute that an environment lags behind.
+    """Return what changes with the catalog: with a generation, a problem, each minute that an environment lags behind.
 
     Args:
         states: The environments as the caller sees them.
         conditions: What else the answer depends on, such as the caller's grants.
     """
-    parts = [(state.name, state.snapshot.generation, str(state.trouble), _age(state)) for state in states]
+    parts = [(state.name, state.snapshot.generation, str(state.current_problem), _age(state)) for state in states]
     digest = hashlib.blake2b(repr((_PROCESS, conditions, parts)).encode(), digest_size=16)
     return f'W/"{digest.hexdigest()}"'
 

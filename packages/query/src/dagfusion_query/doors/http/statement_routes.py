@@ -183,12 +183,12 @@ async def wait_for_disconnect(receive: Receive) -> None:
 
 
 class ResultResponse:
-    """The answer that carries a result. An ASGI application.
+    """The response that carries a result. An ASGI application.
 
     A result that breaks after its first chunk has no final chunk, so that clients see that it is incomplete.
 
     Args:
-        stream: The result; closed when the answer is over, however it ends.
+        stream: The result; closed when the response is over, however it ends.
         disconnect: Ends when the client disconnects.
         content_type: The media type of the bytes.
         stall_s: Seconds that the client may take nothing.

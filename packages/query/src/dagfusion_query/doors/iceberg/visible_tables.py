@@ -136,7 +136,7 @@ class VisibleTables:
 
 
 class OlderSnapshots:
-    """The older snapshots of tables: what the event log says of their latest generations.
+    """The older snapshots of tables: what the event log says of their latest revisions.
 
     A generation is left out when its objects may be gone or be other ones: if it was replaced for longer than
     objects are kept, or before a wipe, or if its objects have no names of their own.
@@ -201,7 +201,7 @@ class OlderSnapshots:
         """Yield older snapshots, the newest first, and until when their objects are kept."""
         table = current.table
         most = min(_OLDER, _OLDER_FILES // max(1, len(table.files)))
-        found = await self._service.generations(table.name, most + 1, _EVERYTHING)
+        found = await self._service.revisions(table.name, most + 1, _EVERYTHING)
         newer = NewerObjects(table)
         first_at = datetime.max.replace(tzinfo=UTC)
         for later, one in pairwise(found):
