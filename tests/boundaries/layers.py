@@ -229,7 +229,7 @@ HOMES: Mapping[str, Sequence[str]] = {
     "starlette": ("dagfusion_query.doors.console", "dagfusion_query.doors.http", "dagfusion_query.doors.iceberg"),
     "uvicorn": ("dagfusion_query.doors.http",),
     "pyarrow.flight": (
-        "dagfusion_query.client.flight",
+        "dagfusion_query.client.flight_client",
         "dagfusion_query.doors.flight",
     ),
     "google.protobuf": ("dagfusion_query.doors.flight.commands_and_tickets",),

@@ -15,6 +15,11 @@ ENTRY = re.compile(r"[\w`*, .\[\]]+?(?: \([^)]*\))?: (.+)")
 LOWER = ("pandas", "polars", "pyarrow", "boto3", "psycopg", "libpq", "numpy", "obstore", "sqlglot")
 UNCLEAR = re.compile(r"(It|They|There) (is|are|may not|has) ?(none|neither|not)?\.|\bis none\.|\bare none\.")
 
+# Other names of what the glossary in CONTRIBUTING.md has: service's log, execution, full read, problem; and a riddle.
+OTHER_NAMES = re.compile(
+    r"\bsee the log\b|\brun of (a|the) (planned )?statement\b|\bfull syncs?\b|\btroubles?\b|\b(is|are|was) told\b(?! apart)"
+)
+
 
 @pytest.fixture(scope="module")
 def docstrings(root: Path) -> list[tuple[str, str]]:
@@ -65,6 +70,34 @@ def test_entries_name_their_subject(docstrings: list[tuple[str, str]]) -> None:
         for section, entry in entries(text)
         if (section in named and vague.match(entry)) or (section == "Raises:" and UNCLEAR.search(entry))
     ] == []
+
+
+def test_terms_of_the_glossary_have_no_other_name(root: Path) -> None:
+    """In docstrings, comments and texts alike."""
+    lines = [
+        (f"{path.relative_to(root)}:{number}", line.strip())
+        for path in sorted(root.glob("packages/*/src/**/*.py"))
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+    ]
+    assert len(lines) > 10_000
+    assert [(place, line) for place, line in lines if OTHER_NAMES.search(line)] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "is_bad"),
+    [
+        ("an internal error: see the log", True),
+        ("an internal error: see the service's log", False),
+        ("Start a run of a planned statement.", True),
+        ("until the next full sync", True),
+        ("its trouble", True),
+        ("docs/how-to/troubleshooting.md", False),
+        ("What it is told.", True),
+        ("Objects without an etag cannot be told apart; one is told apart by its text.", False),
+    ],
+)
+def test_the_other_names_that_are_refused(text: str, *, is_bad: bool) -> None:
+    assert (OTHER_NAMES.search(text) is not None) == is_bad
 
 
 @pytest.mark.parametrize(

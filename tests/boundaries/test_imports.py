@@ -174,6 +174,13 @@ def test_no_two_modules_share_a_file_name(root: Path, package: str) -> None:
     assert {name: paths for name, paths in found.items() if len(paths) > 1 and name not in allowed} == {}
 
 
+@pytest.mark.parametrize("package", NEIGHBOURS)
+def test_no_module_has_the_name_of_another_folder(root: Path, package: str) -> None:
+    paths = list(sources(root, package))
+    folders = {path.parent.name for path in paths}
+    assert [path for path in paths if path.stem in folders - {path.parent.name}] == []
+
+
 @pytest.mark.parametrize("package", ["pipeline", "query"])
 def test_tests_mirror_the_package(root: Path, package: str) -> None:
     """Each folder of a package has its tests in a folder of that name, and no other folder has tests."""

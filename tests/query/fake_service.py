@@ -19,7 +19,7 @@ from dagfusion_query.access.grants import Caller, restricted
 from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.live_catalog import Lag
 from dagfusion_query.catalog.model import Snapshot
-from dagfusion_query.documents.queries import ExplanationDocument, Failure, QueryInfo, State, Stats
+from dagfusion_query.documents.query_documents import ExplanationDocument, Failure, QueryInfo, State, Stats
 from dagfusion_query.errors import QueryCancelledError, QueryError, UnknownQueryError, UnknownTableError
 from dagfusion_query.event_log.event_log_interface import History
 from dagfusion_query.returned_values import TableGeneration

@@ -40,7 +40,7 @@ def without(patch: pytest.MonkeyPatch, library: str, *modules: str) -> None:
 
 @pytest.mark.parametrize("url", ["grpc://localhost:1", "grpc+tls://localhost:1"])
 def test_flight_without_protobuf_names_its_extra(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    ours = ("dagfusion_query.client.flight",)
+    ours = ("dagfusion_query.client.flight_client",)
     without(monkeypatch, "google.protobuf", *ours, "dagfusion_query.doors.flight.commands_and_tickets")
     with pytest.raises(MissingExtraError, match=r"needs protobuf, .* pip install 'dagfusion-query\[flight\]'"):
         dagfusion_query.connect(url)

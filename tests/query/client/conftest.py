@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from dagfusion_query.access.authentication import Tokens
-from dagfusion_query.client.http import HttpConnection
+from dagfusion_query.client.http_client import HttpConnection
 from dagfusion_query.doors.http.http_door import HttpDoor
 from dagfusion_query.service_settings import ServiceSettings
 from tests.query.doors.http.serving import serving

@@ -14,7 +14,7 @@ from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.live_catalog import Lag
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.client import remote
-from dagfusion_query.client.http import HttpConnection
+from dagfusion_query.client.http_client import HttpConnection
 from dagfusion_query.doors.http.http_door import HttpDoor
 from dagfusion_query.errors import (
     BrokenStreamError,

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from dagfusion_query.access.authentication import Tokens
-from dagfusion_query.client.http import HttpConnection
+from dagfusion_query.client.http_client import HttpConnection
 from dagfusion_query.doors.http.http_door import HttpDoor
 from dagfusion_query.errors import (
     BrokenStreamError,

@@ -22,7 +22,7 @@ from dagfusion_query.cost.estimate import (
     storage_classes,
 )
 from dagfusion_query.cost.gathered import counted_requests
-from dagfusion_query.documents.queries import QueryInfo, State, Stats
+from dagfusion_query.documents.query_documents import QueryInfo, State, Stats
 from dagfusion_query.errors import SettingsError
 
 PRICES = read_prices()

@@ -13,9 +13,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dagfusion_query import errors
-from dagfusion_query.documents import catalog, codec, queries
+from dagfusion_query.documents import catalog_documents, codec, query_documents
 from dagfusion_query.documents.codec import DocumentError
-from dagfusion_query.documents.queries import Failure, FlightFailure, ProblemDocument, SqlRequest
+from dagfusion_query.documents.query_documents import Failure, FlightFailure, ProblemDocument, SqlRequest
 from dagfusion_query.errors import QueryError
 from dagfusion_query.formats import Format
 from dagfusion_query.worker import messages
@@ -24,7 +24,7 @@ from tests.tiers import examples
 KINDS = sorted(
     {
         found
-        for module in (catalog, queries, messages)
+        for module in (catalog_documents, query_documents, messages)
         for found in vars(module).values()
         if dataclasses.is_dataclass(found) and isinstance(found, type) and found is not messages.Message
     },
@@ -113,13 +113,13 @@ def test_a_field_that_is_missing_has_its_default_or_is_named(kind: type, data: s
 @pytest.mark.parametrize(
     ("kind", "document", "said"),
     [
-        (queries.Stats, {"rows": "1"}, r"Stats.rows: '1' is no int"),
-        (queries.Stats, {"rows": True}, r"Stats.rows: 'True' is no int"),
-        (queries.Stats, {"scans": [{"table": 1}]}, r"Stats.scans: ScanStats.table: '1' is no str"),
-        (queries.Stats, [], r"is no dict"),
+        (query_documents.Stats, {"rows": "1"}, r"Stats.rows: '1' is no int"),
+        (query_documents.Stats, {"rows": True}, r"Stats.rows: 'True' is no int"),
+        (query_documents.Stats, {"scans": [{"table": 1}]}, r"Stats.scans: ScanStats.table: '1' is no str"),
+        (query_documents.Stats, [], r"is no dict"),
         (messages.Statement, {}, r"Statement has no id"),
-        (catalog.TablesDocument, {"environments": [], "tables": [{}]}, r"Tables.tables: BriefTable has no environment"),
-        (catalog.RunDocument, {"run_id": "", "status": None, "created_at": "x"}, r"Run.created_at: Invalid isoformat"),
+        (catalog_documents.TablesDocument, {"environments": [], "tables": [{}]}, r"Tables.tables: BriefTable has no environment"),
+        (catalog_documents.RunDocument, {"run_id": "", "status": None, "created_at": "x"}, r"Run.created_at: Invalid isoformat"),
     ],
 )
 def test_a_document_of_other_types_is_refused(kind: type, document: object, said: str) -> None:
@@ -147,7 +147,7 @@ def told_by(kind: type[QueryError]) -> set[str]:
 
 
 def test_descriptions_are_those_of_the_docstrings() -> None:
-    table = codec.schemas(catalog.TableDocument)["Table"]["properties"]
+    table = codec.schemas(catalog_documents.TableDocument)["Table"]["properties"]
 
     assert table["materialized_at"] == {
         "type": ["string", "null"],

@@ -21,7 +21,7 @@ from dagfusion_query import Connection
 from dagfusion_query.as_of import Given
 from dagfusion_query.cli.main import main
 from dagfusion_query.documents import codec
-from dagfusion_query.documents.queries import FlightFailure
+from dagfusion_query.documents.query_documents import FlightFailure
 from dagfusion_query.errors import QueryError
 
 AS_OF_HEADER = "adbc.flight.sql.rpc.call_header.dagfusion-as-of"

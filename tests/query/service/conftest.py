@@ -19,7 +19,7 @@ from dagfusion_query.catalog.live_catalog import Lag
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.snapshot import SnapshotStore
 from dagfusion_query.config import Config, EnvironmentConfig
-from dagfusion_query.documents.queries import QueryInfo
+from dagfusion_query.documents.query_documents import QueryInfo
 from dagfusion_query.errors import QueryError
 from dagfusion_query.event_log.event_log_interface import Cursor, History, Watermark
 from dagfusion_query.formats import Format

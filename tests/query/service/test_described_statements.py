@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from dagfusion_query.access.grants import Caller, Grants
-from dagfusion_query.documents.queries import State
+from dagfusion_query.documents.query_documents import State
 from dagfusion_query.errors import QueryError, UnknownTableError
 from dagfusion_query.service.query_registry import Query
 from tests.query.engine.conftest import Lake

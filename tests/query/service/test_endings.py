@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from dagfusion_query.access.grants import ALL, Caller
-from dagfusion_query.documents.queries import QueryInfo, State
+from dagfusion_query.documents.query_documents import QueryInfo, State
 from dagfusion_query.errors import (
     ExecutionError,
     QueryCancelledError,

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from dagfusion_query.access.grants import ALL, Caller, Grants
-from dagfusion_query.documents.queries import State
+from dagfusion_query.documents.query_documents import State
 from dagfusion_query.errors import UnknownQueryError
 from dagfusion_query.service import worker_handle
 from dagfusion_query.service.admission import Admission

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dagfusion_query.access.grants import Caller, Grants
-from dagfusion_query.documents.queries import Failure, QueryCost, QueryInfo, ScanStats, State, Stats
+from dagfusion_query.documents.query_documents import Failure, QueryCost, QueryInfo, ScanStats, State, Stats
 from dagfusion_query.errors import TooBusyError
 from dagfusion_query.service import query_history as history_module
 from dagfusion_query.service import service as service_module
@@ -33,7 +33,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
-from dagfusion_query.documents.queries import QueryInfo, State, Stats
+from dagfusion_query.documents.query_documents import QueryInfo, State, Stats
 from dagfusion_query.service.query_history import QueryHistory
 
 history = QueryHistory(Path(sys.argv[1]), 500, 1 << 30)

@@ -10,7 +10,7 @@ import pytest
 
 from dagfusion_query.access.grants import ALL, Caller
 from dagfusion_query.documents import codec
-from dagfusion_query.documents.queries import ExplanationDocument
+from dagfusion_query.documents.query_documents import ExplanationDocument
 from dagfusion_query.errors import QueryError, ResourcesError, StaleObjectError
 from dagfusion_query.service import running_query
 from dagfusion_query.service.admission import Admission

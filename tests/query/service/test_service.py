@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dagfusion_query.access.grants import Caller, Grants
-from dagfusion_query.documents.queries import State
+from dagfusion_query.documents.query_documents import State
 from dagfusion_query.errors import (
     ExecutionError,
     PlanError,

@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from dagfusion_query.documents.queries import Stats
+from dagfusion_query.documents.query_documents import Stats
 from dagfusion_query.errors import MissingExtraError, SettingsError
 from dagfusion_query.service import tracing
 from dagfusion_query.service.tracing import Traces

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from dagfusion_query.documents import codec
-from dagfusion_query.documents.queries import Failure
+from dagfusion_query.documents.query_documents import Failure
 from dagfusion_query.errors import PlanError, QueryCancelledError, QueryError, ResourcesError, WorkerDiedError
 from dagfusion_query.service import worker_handle
 from dagfusion_query.service.worker_handle import TOO_MUCH_MEMORY, Handle, NeverStarted, WorkerState

@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from dagfusion_contract.secret_reference import is_reference
-from dagfusion_query.documents.queries import ExplanationDocument
+from dagfusion_query.documents.query_documents import ExplanationDocument
 from dagfusion_query.errors import (
     ArchivedObjectError,
     ExecutionError,

@@ -16,7 +16,7 @@ import pyarrow as pa
 from dagfusion_query.access.grants import Caller
 from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.model import Snapshot, Table
-from dagfusion_query.documents.queries import ExplanationDocument, Failure, QueryInfo, ScanStats, State, Stats
+from dagfusion_query.documents.query_documents import ExplanationDocument, Failure, QueryInfo, ScanStats, State, Stats
 from dagfusion_query.errors import (
     EnvironmentUnavailableError,
     QueryCancelledError,

@@ -4,7 +4,7 @@ import re
 
 from playwright.sync_api import Page, expect
 
-from dagfusion_query.documents.queries import State
+from dagfusion_query.documents.query_documents import State
 from tests.query.doors.console.conftest import Served, editor, run, until, write
 
 FILTERED = "select npi from uat_silver_tax_id.partitioned_organizations"

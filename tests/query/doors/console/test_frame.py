@@ -8,7 +8,7 @@ import httpx
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
-from dagfusion_query.documents.queries import QueryCost
+from dagfusion_query.documents.query_documents import QueryCost
 from dagfusion_query.doors.console import POLICY
 from tests.query.doors.console.conftest import Served, editor, run, write
 

@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 import dagfusion_query
-from dagfusion_query.client.flight import FlightConnection
+from dagfusion_query.client.flight_client import FlightConnection
 from dagfusion_query.doors.flight.flight_door import FlightDoor
 from dagfusion_query.errors import (
     ConnectionClosedError,

@@ -21,7 +21,7 @@ from pyarrow import flight
 
 from dagfusion_query.access.authentication import ANONYMOUS, Tokens
 from dagfusion_query.access.grants import ALL, Caller
-from dagfusion_query.client.flight import FlightConnection
+from dagfusion_query.client.flight_client import FlightConnection
 from dagfusion_query.doors.flight.flight_door import FlightDoor
 from dagfusion_query.errors import QueryCancelledError, QueryError, TooBusyError
 from dagfusion_query.service_settings import ServiceSettings

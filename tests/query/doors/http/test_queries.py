@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.cli.main import app
-from dagfusion_query.documents.queries import QueryCost
+from dagfusion_query.documents.query_documents import QueryCost
 from dagfusion_query.doors.http import statement_routes
 from dagfusion_query.doors.http.http_door import HttpDoor
 from dagfusion_query.doors.http.requests_and_responses import document

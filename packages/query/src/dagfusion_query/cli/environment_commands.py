@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dagfusion_query.cost.estimate import Estimate, Prices
     from dagfusion_query.doctor.checks import Fault
     from dagfusion_query.doctor.examination import Diagnosis
-    from dagfusion_query.documents.queries import QueryInfo
+    from dagfusion_query.documents.query_documents import QueryInfo
 
 FAULTS, NOT_EXAMINED = 1, 2  # exit codes
 _HISTORY = 10_000  # the most queries of an answer
@@ -222,7 +222,7 @@ def _show_queries(limit: int, before: str | None, url: str | None, token: str | 
 
 def _recorded(pool: "ConnectionPool", limit: int, before: str | None = None) -> "list[QueryInfo]":
     """Return queries that run and the last that ended. A page may end early, so pages are read until one is empty."""
-    from dagfusion_query.documents.queries import QueriesDocument  # noqa: PLC0415
+    from dagfusion_query.documents.query_documents import QueriesDocument  # noqa: PLC0415
 
     found: list[QueryInfo] = []
     while True:

@@ -11,7 +11,7 @@ import typer
 from dagfusion_query.abstract_connection import Result
 from dagfusion_query.cli.options import OutputFormat
 from dagfusion_query.cli.screen import cost
-from dagfusion_query.documents.queries import QueryInfo
+from dagfusion_query.documents.query_documents import QueryInfo
 from dagfusion_query.formats import Format
 from dagfusion_query.returned_values import Explanation, TableDiff, TableGeneration, TableInfo
 

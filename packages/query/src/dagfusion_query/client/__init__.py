@@ -11,11 +11,11 @@ from dagfusion_query.settings import ClientSettings
 
 # By the scheme of a service's URL, so that none imports what only another needs.
 _CLIENTS = {
-    "http": ("http", "HttpConnection"),
-    "https": ("http", "HttpConnection"),
-    "grpc": ("flight", "FlightConnection"),
-    "grpc+tcp": ("flight", "FlightConnection"),
-    "grpc+tls": ("flight", "FlightConnection"),
+    "http": ("http_client", "HttpConnection"),
+    "https": ("http_client", "HttpConnection"),
+    "grpc": ("flight_client", "FlightConnection"),
+    "grpc+tcp": ("flight_client", "FlightConnection"),
+    "grpc+tls": ("flight_client", "FlightConnection"),
 }
 
 

@@ -12,7 +12,7 @@ import orjson
 
 from dagfusion_query.client.remote import authorization
 from dagfusion_query.documents import codec
-from dagfusion_query.documents.queries import ProblemDocument
+from dagfusion_query.documents.query_documents import ProblemDocument
 from dagfusion_query.errors import ConnectionClosedError, ServiceUnreachableError, SettingsError
 
 T = TypeVar("T")

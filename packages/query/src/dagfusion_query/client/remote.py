@@ -14,8 +14,8 @@ import pyarrow as pa
 from dagfusion_contract.naming import TableName
 from dagfusion_query.abstract_connection import Connection, Result
 from dagfusion_query.as_of import Given, read_as_of
-from dagfusion_query.documents.catalog import GenerationsDocument, TableDocument, TablesDocument
-from dagfusion_query.documents.queries import Stats
+from dagfusion_query.documents.catalog_documents import GenerationsDocument, TableDocument, TablesDocument
+from dagfusion_query.documents.query_documents import Stats
 from dagfusion_query.errors import EnvironmentUnavailableError, SettingsError
 from dagfusion_query.returned_values import (
     REVISIONS,

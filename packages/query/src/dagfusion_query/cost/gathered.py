@@ -14,7 +14,7 @@ from dagfusion_query.config import EnvironmentConfig
 from dagfusion_query.cost.estimate import MONTH_DAYS, LifecycleRule, StoredFiles, read_rules
 from dagfusion_query.doctor.bucket_facts import read_bucket_facts, s3_client
 from dagfusion_query.doctor.examination import open_catalog
-from dagfusion_query.documents.queries import QueryInfo
+from dagfusion_query.documents.query_documents import QueryInfo
 from dagfusion_query.errors import SettingsError
 from dagfusion_query.scan.large_objects import consolidation_gain
 

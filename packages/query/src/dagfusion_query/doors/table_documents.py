@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.model import Table
-from dagfusion_query.documents.catalog import (
+from dagfusion_query.documents.catalog_documents import (
     BriefTableDocument,
     ColumnDocument,
     EnvironmentDocument,

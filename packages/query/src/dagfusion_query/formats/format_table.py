@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Row:
+class FormatRow:
     """The entry of one format in the table.
 
     Attributes:
@@ -39,28 +39,28 @@ class Format(StrEnum):
     The order decides which format a range such as `application/*` means.
     """
 
-    row: Row
+    row: FormatRow
 
     # An Arrow IPC stream.
-    arrow = "arrow", Row(["application/vnd.apache.arrow.stream"], "ArrowEncoder", [".arrows", ".arrow", ".feather"])
+    arrow = "arrow", FormatRow(["application/vnd.apache.arrow.stream"], "ArrowEncoder", [".arrows", ".arrow", ".feather"])
     # One document: {"columns": [{"name", "type"}], "rows": [[...]]}.
-    json = "json", Row(["application/json"], "JsonEncoder", [".json"])
+    json = "json", FormatRow(["application/json"], "JsonEncoder", [".json"])
     # An object a line.
     jsonl = (
         "jsonl",
-        Row(
+        FormatRow(
             ["application/x-ndjson", "application/jsonl", "application/json-lines"],
             "JsonLinesEncoder",
             [".jsonl", ".ndjson"],
         ),
     )
-    csv = "csv", Row(["text/csv"], "CsvEncoder", [".csv"], "; charset=utf-8; header=present")
+    csv = "csv", FormatRow(["text/csv"], "CsvEncoder", [".csv"], "; charset=utf-8; header=present")
     parquet = (
         "parquet",
-        Row(["application/vnd.apache.parquet"], "ParquetEncoder", [".parquet", ".pq"], is_compressed=True),
+        FormatRow(["application/vnd.apache.parquet"], "ParquetEncoder", [".parquet", ".pq"], is_compressed=True),
     )
 
-    def __new__(cls, name: str, row: Row | None = None) -> Self:
+    def __new__(cls, name: str, row: FormatRow | None = None) -> Self:
         """Make a member of its name and row; without one, it is the look-up `Format(name)`."""
         member = str.__new__(cls, name)
         member._value_ = name

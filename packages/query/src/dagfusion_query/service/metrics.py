@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
 from dagfusion_query.catalog.environments import Environments
-from dagfusion_query.documents.queries import QueryInfo, State
+from dagfusion_query.documents.query_documents import QueryInfo, State
 from dagfusion_query.object_cache import CACHE
 from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.worker_pool import Pool

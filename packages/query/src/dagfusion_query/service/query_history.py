@@ -21,7 +21,7 @@ from pathlib import Path
 import orjson
 
 from dagfusion_query.documents import codec
-from dagfusion_query.documents.queries import QueryInfo
+from dagfusion_query.documents.query_documents import QueryInfo
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ _PRUNE = "delete from queries where number <= (select max(number) from queries) 
 _PRUNE_FIRST = "delete from queries where number in (select number from queries order by number limit ?)"
 _KEPT_SHARE = 0.9  # of the bytes it may have, so that not each batch deletes something
 _UNUSED_SHARE = 0.25  # of the file's pages, from which it is made smaller
-Row = tuple[str, str, int, bytes]  # as `_INSERT` takes it
+StoredQuery = tuple[str, str, int, bytes]  # as `_INSERT` takes it
 
 
 class QueryHistory:
@@ -160,7 +160,7 @@ class QueryHistory:
                 _log.exception("queries are missing in the history %s", self._path)
             self._taken_bytes += sum(_text_bytes(info) for info, _ in queries)
 
-    def _write(self, rows: Sequence[Row]) -> None:
+    def _write(self, rows: Sequence[StoredQuery]) -> None:
         with self._failures_logged("write"):
             try:
                 self._insert(rows)
@@ -172,7 +172,7 @@ class QueryHistory:
                 self._insert(rows)
             self._logged_failures.pop("write", None)
 
-    def _insert(self, rows: Sequence[Row]) -> None:
+    def _insert(self, rows: Sequence[StoredQuery]) -> None:
         self._path.touch(_OWNER_ONLY)
         with closing(sqlite3.connect(self._path, timeout=_WRITE_TIMEOUT_S)) as database:
             database.executescript(_TABLE)
@@ -232,8 +232,8 @@ def _number(database: sqlite3.Connection, pragma: str) -> int:
     return int(number)
 
 
-def _rows(queries: Iterable[tuple[QueryInfo, str]]) -> list[Row]:
-    rows = list[Row]()
+def _rows(queries: Iterable[tuple[QueryInfo, str]]) -> list[StoredQuery]:
+    rows = list[StoredQuery]()
     for info, owner in queries:
         try:
             rows.append(_row(info, owner))
@@ -242,7 +242,7 @@ def _rows(queries: Iterable[tuple[QueryInfo, str]]) -> list[Row]:
     return rows
 
 
-def _row(info: QueryInfo, owner: str) -> Row:
+def _row(info: QueryInfo, owner: str) -> StoredQuery:
     """Return a query's row; the scans, of which there may be many, are left out."""
     stored = replace(info, stats=replace(info.stats, scans=()))
     return info.id, owner, _microseconds(info.ended_at or info.submitted_at), codec.encode(stored)

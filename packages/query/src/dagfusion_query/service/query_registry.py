@@ -19,7 +19,7 @@ from dagfusion_query.access.grants import Caller, Grants
 from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.environments import Environments, EnvironmentState
 from dagfusion_query.documents.codec import encode
-from dagfusion_query.documents.queries import Failure, QueryCost, QueryInfo, State, Stats
+from dagfusion_query.documents.query_documents import Failure, QueryCost, QueryInfo, State, Stats
 from dagfusion_query.errors import QueryError, UnknownQueryError
 from dagfusion_query.formats import Format
 from dagfusion_query.service.query_history import QueryHistory

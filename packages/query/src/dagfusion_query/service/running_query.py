@@ -13,7 +13,7 @@ import pyarrow as pa
 from dagfusion_query.access.grants import Caller
 from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.environments import Environments
-from dagfusion_query.documents.queries import ExplanationDocument, Failure, State, Stats
+from dagfusion_query.documents.query_documents import ExplanationDocument, Failure, State, Stats
 from dagfusion_query.errors import (
     QueryCancelledError,
     QueryError,

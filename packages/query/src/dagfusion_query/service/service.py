@@ -17,7 +17,7 @@ from dagfusion_query.catalog.environments import Environments, EnvironmentState
 from dagfusion_query.catalog.past_catalog import PastTable
 from dagfusion_query.config import Config
 from dagfusion_query.cost.estimate import query_cost, read_prices
-from dagfusion_query.documents.queries import ExplanationDocument, QueryInfo
+from dagfusion_query.documents.query_documents import ExplanationDocument, QueryInfo
 from dagfusion_query.errors import (
     QueryCancelledError,
     QueryError,

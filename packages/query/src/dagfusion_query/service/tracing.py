@@ -26,7 +26,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, format_trace_id, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from dagfusion_query.documents.queries import QueryInfo, State, Stats
+from dagfusion_query.documents.query_documents import QueryInfo, State, Stats
 
 _log = logging.getLogger(__name__)
 

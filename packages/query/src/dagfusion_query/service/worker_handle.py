@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from enum import Enum, auto
 
-from dagfusion_query.documents.queries import Failure
+from dagfusion_query.documents.query_documents import Failure
 from dagfusion_query.errors import QueryError, WorkerDiedError
 from dagfusion_query.service.worker_process import WorkerProcess, exit_text
 from dagfusion_query.worker.limits import EXIT_CODE, memory_bytes, out_of_memory

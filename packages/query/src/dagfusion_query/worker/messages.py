@@ -18,7 +18,7 @@ import orjson
 import pyarrow as pa
 
 from dagfusion_query.documents import codec
-from dagfusion_query.documents.queries import ExplanationDocument, Failure, ScanStats
+from dagfusion_query.documents.query_documents import ExplanationDocument, Failure, ScanStats
 from dagfusion_query.formats import Format
 from dagfusion_query.settings import Settings
 

@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
-from dagfusion_query.documents.queries import Failure
+from dagfusion_query.documents.query_documents import Failure
 from dagfusion_query.engine.engine import Prepared
 from dagfusion_query.engine.plan_execution import Batches, Finished
 from dagfusion_query.errors import QueryCancelledError, ResultTooLargeError

@@ -22,7 +22,7 @@ from pyarrow import flight
 
 from dagfusion_query.access.authentication import Tokens, identify, is_forwarded
 from dagfusion_query.documents.codec import encode
-from dagfusion_query.documents.queries import FlightFailure
+from dagfusion_query.documents.query_documents import FlightFailure
 from dagfusion_query.doors.flight.commands_and_tickets import AS_OF, ERROR_TRAILER
 from dagfusion_query.errors import (
     BadRequestError,

@@ -13,7 +13,7 @@ from dagfusion_contract.naming import TableName
 from dagfusion_query.as_of import read_as_of
 from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.model import Table
-from dagfusion_query.documents.catalog import (
+from dagfusion_query.documents.catalog_documents import (
     BriefTableDocument,
     GenerationsDocument,
     PartitionsDocument,

@@ -24,7 +24,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from dagfusion_query.access.authentication import ANONYMOUS, Tokens
-from dagfusion_query.documents.queries import SessionDocument, StatusDocument
+from dagfusion_query.documents.query_documents import SessionDocument, StatusDocument
 from dagfusion_query.doors.address import Address
 from dagfusion_query.doors.http.catalog_routes import CatalogRoutes
 from dagfusion_query.doors.http.middleware import AuthenticationMiddleware, SecurityMiddleware, caller_of

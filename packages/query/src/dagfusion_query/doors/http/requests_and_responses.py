@@ -19,7 +19,7 @@ from starlette.responses import Response
 
 from dagfusion_query.as_of import read_as_of
 from dagfusion_query.documents.codec import DocumentError, encode, read
-from dagfusion_query.documents.queries import ExplainRequest, ProblemDocument, SqlRequest
+from dagfusion_query.documents.query_documents import ExplainRequest, ProblemDocument, SqlRequest
 from dagfusion_query.errors import (
     BadRequestError,
     BodyTooLongError,

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dagfusion_query.access.authentication import is_loopback
 from dagfusion_query.documents.codec import encode
-from dagfusion_query.documents.queries import ExplainRequest, QueriesDocument, Stats
+from dagfusion_query.documents.query_documents import ExplainRequest, QueriesDocument, Stats
 from dagfusion_query.doors.http.middleware import caller_of, client_of
 from dagfusion_query.doors.http.requests_and_responses import (
     content_type,

@@ -15,8 +15,8 @@ from dagfusion_query.as_of import Given, read_as_of
 from dagfusion_query.client.connection_pool import ConnectionPool, HttpResponse
 from dagfusion_query.client.remote import RemoteConnection, RemoteResult
 from dagfusion_query.documents import codec
-from dagfusion_query.documents.catalog import GenerationsDocument, TablesDocument
-from dagfusion_query.documents.queries import ExplainRequest, QueryInfo, SqlRequest, Stats
+from dagfusion_query.documents.catalog_documents import GenerationsDocument, TablesDocument
+from dagfusion_query.documents.query_documents import ExplainRequest, QueryInfo, SqlRequest, Stats
 from dagfusion_query.errors import BrokenStreamError, QueryError, UnauthenticatedError
 from dagfusion_query.formats import Format
 from dagfusion_query.parameters import Params, write_params
