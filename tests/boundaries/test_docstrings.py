@@ -17,7 +17,8 @@ UNCLEAR = re.compile(r"(It|They|There) (is|are|may not|has) ?(none|neither|not)?
 
 # Other names of what the glossary in CONTRIBUTING.md has: service's log, execution, full read, problem; and a riddle.
 OTHER_NAMES = re.compile(
-    r"\bsee the log\b|\brun of (a|the) (planned )?statement\b|\bfull syncs?\b|\btroubles?\b|\b(is|are|was) told\b(?! apart)"
+    r"\bsee the log\b|\brun of (a|the) (planned )?statement\b|\bfull syncs?\b|\btroubles?\b"
+    r"|\b(is|are|was) told\b(?! apart)"
 )
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dagfusion_pipeline.logged_files import LoggedFile
 from dagfusion_pipeline.partition_records import PartitionRecord
 from dagfusion_pipeline.store import StoredObject
-from dagfusion_pipeline.vacuum_rule import needed, collect_uris, of_wiped_partitions, run_of, superseded
+from dagfusion_pipeline.vacuum_rule import collect_uris, needed, of_wiped_partitions, run_of, superseded
 
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
 RUNS = [str(UUID(int=number)) for number in range(4)]

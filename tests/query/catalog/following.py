@@ -8,7 +8,7 @@ from dagfusion_contract.naming import TableName
 from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.catalog.model import Snapshot
-from dagfusion_query.event_log.event_log_interface import AssetKey, Event, Evidence, Revision, History, Moment
+from dagfusion_query.event_log.event_log_interface import AssetKey, Event, Evidence, History, Moment, Revision
 
 Record = Callable[..., dict[str, Any]]
 Opened = Callable[..., LiveCatalog]

@@ -91,7 +91,9 @@ class PurgeableLog(PartialLog):
     def poll(self, cursor: Cursor) -> Poll:
         self._fail()
         rows = {key: row for key, (row, _) in self.tables.assets.items()}
-        full_read_reason = None if all(rows.get(key) == row for key, row in cursor.rows.items()) else "assets were removed"
+        full_read_reason = (
+            None if all(rows.get(key) == row for key, row in cursor.rows.items()) else "assets were removed"
+        )
         fresh = [event for event in self._known() if event.event_id > cursor.watermark.settled]
         ids, known = [event.event_id for event in fresh], cursor.watermark
         watermark = Watermark(max([known.settled, *ids]), known.count + len(ids), known.total + sum(ids))

@@ -19,10 +19,10 @@ from dagfusion_query.event_log.event_log_interface import (
     Event,
     EventLog,
     Evidence,
-    Revision,
     History,
     Moment,
     Poll,
+    Revision,
 )
 from dagfusion_query.settings import Settings
 from tests.query.catalog.following import Clock, Opened, Record, partitions, wait_for

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagfusion_query.catalog.fold import fold
-from dagfusion_query.catalog.log_follower import LogFollower, FullReadSchedule
+from dagfusion_query.catalog.log_follower import FullReadSchedule, LogFollower
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.snapshot import Stored
 from dagfusion_query.discovery import Discovery

@@ -45,7 +45,7 @@ def test_any_order_gives_the_same_snapshot(file_record: Callable[..., dict[str, 
     kinds = data.draw(st.lists(st.tuples(st.sampled_from("pq"), stages_drawn), max_size=6))
     events: list[Event] = []
     for number, (partition, stages) in enumerate(kinds, 1):
-        # An event that was discovered is one thing or the other, and before that it was foreign, or refused for a while.
+        # An event that was discovered is one thing or the other; before that it was foreign, or refused for a while.
         last = stages[-1:] if stages and stages[-1] != "nothing" else []
         early = [stage for stage in stages[:-1] if stage in ("foreign", "refused")]
         told = [*early, *(last or ["foreign"])]

@@ -118,8 +118,16 @@ def test_a_field_that_is_missing_has_its_default_or_is_named(kind: type, data: s
         (query_documents.Stats, {"scans": [{"table": 1}]}, r"Stats.scans: ScanStats.table: '1' is no str"),
         (query_documents.Stats, [], r"is no dict"),
         (messages.Statement, {}, r"Statement has no id"),
-        (catalog_documents.TablesDocument, {"environments": [], "tables": [{}]}, r"Tables.tables: BriefTable has no environment"),
-        (catalog_documents.RunDocument, {"run_id": "", "status": None, "created_at": "x"}, r"Run.created_at: Invalid isoformat"),
+        (
+            catalog_documents.TablesDocument,
+            {"environments": [], "tables": [{}]},
+            r"Tables.tables: BriefTable has no environment",
+        ),
+        (
+            catalog_documents.RunDocument,
+            {"run_id": "", "status": None, "created_at": "x"},
+            r"Run.created_at: Invalid isoformat",
+        ),
     ],
 )
 def test_a_document_of_other_types_is_refused(kind: type, document: object, said: str) -> None:

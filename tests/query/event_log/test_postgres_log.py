@@ -115,7 +115,7 @@ def writer_of(url: str, pattern: int, committed: list[int], stop: threading.Even
 
 @pytest.mark.slow
 def test_concurrent_writers_that_commit_out_of_order_are_all_seen(on_postgres: Any, file_record: Record) -> None:
-    """Sixteen writers, batches of many sizes, some held open, some rolled back; all of them before the first full read."""
+    """Sixteen writers, batches of many sizes, some open, some rolled back; all of them before the first full read."""
     first = pattern_event(on_postgres, file_record())
     committed: list[int] = []
     stop = threading.Event()

@@ -38,7 +38,7 @@ class FrameType(ABC):
     name: str | None = None
 
     def __init_subclass__(cls) -> None:
-        """Let an override of `is_asked` be one of `matches`."""
+        """Use an override of `is_asked` as one of `matches`."""
         super().__init_subclass__()
         names = {"matches", "is_asked"}
         if "matches" not in next(vars(base) for base in cls.__mro__ if names & vars(base).keys()):

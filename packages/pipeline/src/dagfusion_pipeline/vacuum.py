@@ -27,7 +27,7 @@ from dagfusion_pipeline.maintenance import (
 )
 from dagfusion_pipeline.old_iceberg_metadata import superseded_metadata
 from dagfusion_pipeline.store import StoredObject
-from dagfusion_pipeline.vacuum_rule import needed, collect_uris, of_wiped_partitions, run_of, superseded
+from dagfusion_pipeline.vacuum_rule import collect_uris, needed, of_wiped_partitions, run_of, superseded
 
 _NAMED_IN_THE_LOG = 20
 _PAGE = 1_000

@@ -58,7 +58,7 @@ def needed(newest_first: Iterable[Version], since: datetime) -> Iterator[Version
 def collect_uris(
     newest_first: Iterable[Named], since: datetime, gone: dict[str, datetime], named: set[str]
 ) -> Iterator[Named]:
-    """Yield all versions, and collect the URIs of their objects, and of those of partitions that were wiped before then.
+    """Yield all versions. Collect the URIs of their objects, and of those of partitions that were wiped before then.
 
     Args:
         newest_first: All versions.

@@ -61,7 +61,7 @@ class QueryStats:
     """The cost of a query.
 
     It is what every connection has of a query, the embedded one too, and it may be read while rows come. `Stats` of
-    `documents.query_documents` is the service's: it has several environments, and the times of its queue and its phases.
+    `documents.query_documents` is the service's: it has several environments, and the times of queue and phases.
 
     Attributes:
         files_total: Files of the tables that the query scans, once for each scan.

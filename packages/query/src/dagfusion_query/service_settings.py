@@ -216,8 +216,8 @@ class ServiceSettings:
     log_format: str = setting(
         "DAGFUSION_LOG_FORMAT",
         "text",
-        "The lines of the service's log on standard error. json: one JSON object per line, with `query_id` for lines about a "
-        "query.",
+        "The lines of the service's log on standard error. json: one JSON object per line, with `query_id` for lines "
+        "about a query.",
         section="service",
         choices=LOG_FORMATS,
     )

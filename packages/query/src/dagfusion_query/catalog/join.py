@@ -1,8 +1,8 @@
 """Decides whether a stored snapshot is of an event log, and joins two snapshots of one event log. Pure.
 
-Some events of the event log may have been purged. A run's id and the microsecond of an event tell it from any other one. So
-an event that both have proves that the event log is the same, also on another server, and another event under the same id
-proves that the ids were given again.
+Some events of the event log may have been purged. A run's id and the microsecond of an event tell it from any other
+one. So an event that both have proves that the event log is the same, also on another server, and another event under
+the same id proves that the ids were given again.
 
 In a join each partition has the latest event that either snapshot knows. A join loses nothing that a later event or a
 wipe did not replace, so the order of joins does not matter.
@@ -34,7 +34,7 @@ class Verdict(NamedTuple):
 
     Attributes:
         is_same: True if the snapshot is of this event log, so that it may be combined with it.
-        last_event_id: The last event that is certainly of both, if the event log was set back later; None if it was not.
+        last_event_id: The last event that is certainly of both, if the event log was set back later; else None.
         why: The reason for anything but a snapshot that is of this event log as it is; else None.
     """
 

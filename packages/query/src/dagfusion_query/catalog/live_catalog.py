@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dagfusion_query.catalog.checkpoint import CheckpointStore
-from dagfusion_query.catalog.log_follower import LogFollower, Retention, FullReadSchedule
+from dagfusion_query.catalog.log_follower import FullReadSchedule, LogFollower, Retention
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.catalog.snapshot import SnapshotStore, SnapshotWriter, Stored
 from dagfusion_query.discovery.discovery import Discovery

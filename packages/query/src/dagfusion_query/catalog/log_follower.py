@@ -114,7 +114,8 @@ class LogFollower:
         snapshot: The latest. After it has been saved, the same one with its rows mapped from disk is put in its place.
         full_reads: The full reads since the start.
         refusal: Why a snapshot was not combined with this event log, unless a checkpoint has been since; or None.
-        is_set_back: True if what was combined last had later events, which the event log lost to a restore from a backup.
+        is_set_back: True if what was combined last had later events, which a restore of the event log from a backup
+            lost.
     """
 
     def __init__(
@@ -238,7 +239,7 @@ class LogFollower:
         return self._read_all(identity)
 
     def _discovered(self, events: Sequence[Event]) -> Sequence[Event]:
-        """Return events with the records of other IO managers' files, and those that discovery has read since the last call."""
+        """Return events with the records of other IO managers' files, and those discovered since the last call."""
         if self._discovery is None:
             return events
         return [*self._discovery.resolve(events), *self._discovery.take()]

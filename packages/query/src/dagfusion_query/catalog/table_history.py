@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dagfusion_query.catalog.model import Table
-from dagfusion_query.event_log.event_log_interface import Generation
+from dagfusion_query.event_log.event_log_interface import Revision
 from dagfusion_query.returned_values import PartitionChange, TableDiff, TableGeneration
 
 SHOWN_CHANGES = 1000
@@ -15,16 +15,16 @@ _NAMES = [*_KEY, "event_id", "rows"]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def table_revision(generation: Generation) -> TableGeneration:
-    """Return a generation of an event log as callers see it."""
-    at, first_at = (_EPOCH + timedelta(microseconds=at_us) for at_us in (generation.at_us, generation.first_us))
+def table_revision(revision: Revision) -> TableGeneration:
+    """Return a revision of an event log as callers see it."""
+    at, first_at = (_EPOCH + timedelta(microseconds=at_us) for at_us in (revision.at_us, revision.first_us))
     return TableGeneration(
-        event_id=generation.event_id,
+        event_id=revision.event_id,
         at=at,
-        run_id=generation.run_id or None,
-        partitions=generation.partitions,
-        rows=generation.rows,
-        is_wipe=generation.is_wipe,
+        run_id=revision.run_id or None,
+        partitions=revision.partitions,
+        rows=revision.rows,
+        is_wipe=revision.is_wipe,
         first_at=first_at,
     )
 

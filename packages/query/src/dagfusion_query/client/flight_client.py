@@ -18,16 +18,21 @@ from dagfusion_contract.naming import TableName
 from dagfusion_query.as_of import AsOf, Given, read_as_of
 from dagfusion_query.client.remote import RemoteConnection, RemoteResult, authorization
 from dagfusion_query.documents import codec
-from dagfusion_query.documents.catalog_documents import DiffRequest, GenerationsDocument, GenerationsRequest, TablesDocument
+from dagfusion_query.documents.catalog_documents import (
+    DiffRequest,
+    GenerationsDocument,
+    GenerationsRequest,
+    TablesDocument,
+)
 from dagfusion_query.documents.query_documents import FlightFailure, QueryInfo, Stats
 from dagfusion_query.doors.flight.commands_and_tickets import (
     AS_OF,
     DIFF,
     ERROR_TRAILER,
     EXPLAIN,
-    REVISIONS,
     NAMED,
     QUERY,
+    REVISIONS,
     STATS_TRAILER,
     TABLES,
     packed,
@@ -136,7 +141,7 @@ class FlightCalls(flight.ClientMiddlewareFactory):  # type: ignore[misc]
     def listened(
         self, step: Callable[[flight.FlightClient, flight.FlightCallOptions], T], as_of: AsOf | None = None
     ) -> tuple[T, FlightCall]:
-        """Make a call that goes on, and return its answer and the `FlightCall` that has its errors. Raises as `make`."""
+        """Make a call that goes on; return its answer and the `FlightCall` with its errors. Raises as `make`."""
         if self._closed:
             raise ConnectionClosedError(f"this connection to {self.shown} is closed: connect again")
         self._last.call = FlightCall()

@@ -36,7 +36,7 @@ class _Finding(NamedTuple):
 
 
 class Discovery:
-    """Reads the files of materializations. `resolve`, `take` and what else the catalog calls are called from one thread at a time.
+    """Reads the files of materializations. The methods that the catalog calls are called from one thread at a time.
 
     Args:
         reader: Looks at one; called on several threads.
@@ -98,7 +98,9 @@ class Discovery:
         with self._changed:
             self._waiting.clear()
             self._queue.clear()
-            self._findings = [finding for finding in self._findings if finding.event.event_id in self._events_of_full_read]
+            self._findings = [
+                finding for finding in self._findings if finding.event.event_id in self._events_of_full_read
+            ]
         self._wait_for(found.values())
 
     def resolve(self, events: Sequence[Event]) -> Sequence[Event]:
@@ -117,7 +119,7 @@ class Discovery:
         return [*own, *resolved.values()]
 
     def take(self) -> list[Event]:
-        """Return some of the events that were read since the last call, and queue those that could not be read again."""
+        """Return some of the events that were read since the last call, and queue unreadable ones once more."""
         with self._changed:
             findings, self._findings = self._findings[:TAKEN_AT_ONCE], self._findings[TAKEN_AT_ONCE:]
         now = time.monotonic()
@@ -225,7 +227,8 @@ class Discovery:
             raise
         except Exception:  # noqa: BLE001  # a bug that one object brings to light must not hide the others
             _log.exception("discovery of event %s of %s failed", event.event_id, "/".join(event.asset_key))
-            return Refusal("it could not be read because of an internal error: see the service's log", is_temporary=True)
+            reason = "it could not be read because of an internal error: see the service's log"
+            return Refusal(reason, is_temporary=True)
 
     def _next(self) -> Materialization | None:
         with self._changed:

@@ -169,19 +169,32 @@ def _connect(path: Path | None) -> sqlite3.Connection:
     where = ":memory:" if path is None else str(path)
     database = sqlite3.connect(where, timeout=_BUSY_TIMEOUT_S, check_same_thread=False)
     try:
-        with closing(database.execute("pragma user_version")) as rows:
-            version = rows.fetchone()[0]
-        if version == _NAMED_LEARNT:
-            rename = "alter table learnt rename to records"
-            database.executescript(f"drop table if exists records; {rename}; pragma user_version = {_FORMAT};")
-        elif version != _FORMAT:
-            for table in ("records", "waiting", "about"):
+        if _version(database) == _NAMED_LEARNT:
+            _rename_learnt(database)
+        if _version(database) != _FORMAT:
+            for table in ("learnt", "records", "waiting", "about"):
                 database.execute(f"drop table if exists {table}")
             database.executescript(f"{_TABLES} pragma user_version = {_FORMAT};")  # waits for the disk four times
     except BaseException:
         database.close()
         raise
     return database
+
+
+def _version(database: sqlite3.Connection) -> int:
+    with closing(database.execute("pragma user_version")) as rows:
+        version: int = rows.fetchone()[0]
+    return version
+
+
+def _rename_learnt(database: sqlite3.Connection) -> None:
+    """Rename the table of the format before, so that no footer is read again."""
+    database.execute("begin immediate")  # another process may have done it meanwhile
+    with database:
+        if _version(database) == _NAMED_LEARNT:
+            database.execute("drop table if exists records")  # of this format, before an older version made its own
+            database.execute("alter table learnt rename to records")
+            database.execute(f"pragma user_version = {_FORMAT}")
 
 
 def _outcome(document: bytes) -> Outcome:

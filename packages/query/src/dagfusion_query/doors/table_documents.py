@@ -16,13 +16,13 @@ from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.model import Table
 from dagfusion_query.documents.catalog_documents import (
     BriefTableDocument,
+    CatalogProblemDocument,
     ColumnDocument,
     EnvironmentDocument,
     HistoryDocument,
     PartitionDocument,
     RunDocument,
     TableDocument,
-    CatalogProblemDocument,
 )
 from dagfusion_query.errors import QueryError
 from dagfusion_query.event_log.event_log_interface import History

@@ -235,8 +235,8 @@ class History(NamedTuple):
 
     Attributes:
         runs: The latest, newest first.
-        materialized_at_us: The time of the last materialization that is still in the event log, wiped with the asset or not;
-            None if that is the tombstone of the partition.
+        materialized_at_us: The time of the last materialization that is still in the event log, wiped with the asset or
+            not; None if that is the tombstone of the partition.
         wiped_at_us: When the whole asset was wiped last, or the partition if that was later.
     """
 

@@ -15,11 +15,11 @@ from dagfusion_query.as_of import AsOf, moment_text
 from dagfusion_query.errors import AsOfError, UnknownPastError
 from dagfusion_query.event_log.event_log_interface import (
     AssetKey,
-    Revision,
     History,
     Materialization,
     Moment,
     PlannedRun,
+    Revision,
 )
 from dagfusion_query.event_log.stored_event import DataFiles
 

@@ -17,11 +17,11 @@ from dagfusion_query.event_log.event_log_interface import (
     Event,
     Evidence,
     FilelessAssets,
-    Revision,
     History,
     Materialization,
     Moment,
     Poll,
+    Revision,
     Watermark,
     Wipe,
     parse_asset_key,
@@ -29,8 +29,8 @@ from dagfusion_query.event_log.event_log_interface import (
 from dagfusion_query.event_log.event_log_sql import (
     LAST_EVENT,
     Dialect,
-    find_revisions,
     find_moment,
+    find_revisions,
     find_wipe,
     read_history,
 )

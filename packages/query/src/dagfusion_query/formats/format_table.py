@@ -42,7 +42,10 @@ class Format(StrEnum):
     row: FormatRow
 
     # An Arrow IPC stream.
-    arrow = "arrow", FormatRow(["application/vnd.apache.arrow.stream"], "ArrowEncoder", [".arrows", ".arrow", ".feather"])
+    arrow = (
+        "arrow",
+        FormatRow(["application/vnd.apache.arrow.stream"], "ArrowEncoder", [".arrows", ".arrow", ".feather"]),
+    )
     # One document: {"columns": [{"name", "type"}], "rows": [[...]]}.
     json = "json", FormatRow(["application/json"], "JsonEncoder", [".json"])
     # An object a line.

@@ -2,8 +2,8 @@
 
     {folder}/{32 digits}   locked by the process that computes the result with this identity
 
-The kernel releases the lock of a process that dies. An execution updates the modification time of the file while it goes
-on. Statements stop waiting when this time gets old: the execution is stopped then, or its client takes nothing.
+The kernel releases the lock of a process that dies. An execution updates the modification time of the file while it
+goes on. Statements stop waiting when this time gets old: the execution is stopped then, or its client takes nothing.
 """
 
 import fcntl

@@ -43,7 +43,7 @@ class Copies:
 
     Args:
         folder: Made if it is not there, for its owner only.
-        limit_bytes: How much the copies may take together. Those that executions need at the moment are kept in any case.
+        limit_bytes: How much the copies may take together. Those that an execution needs at the moment are kept.
 
     Raises:
         OSError: The folder cannot be made.

@@ -1,7 +1,8 @@
 """The metrics of the service, for Prometheus, and for CloudWatch as lines in its embedded metric format (EMF).
 
-Agents take such lines from the service's log. Their names are those of Prometheus. A counter's value is what was added since the
-last lines. The times of queries are values of their own, so that CloudWatch computes percentiles.
+Agents take such lines from the service's standard output. Their names are those of Prometheus. A counter's value is
+what was added since the last lines. The times of queries are values of their own, so that CloudWatch computes
+percentiles.
 """
 
 import itertools

@@ -319,7 +319,9 @@ class Statements:
     def run(self, message: Message, send: Send) -> None:
         """Run one statement, and send its messages. The next one waits until nothing is left of this one."""
         with self._turn:
-            execution = StatementExecution(message.read(Statement), self._engine, self._redactor, self._requests, self._mark)
+            execution = StatementExecution(
+                message.read(Statement), self._engine, self._redactor, self._requests, self._mark
+            )
             with self._lock:
                 self._current = execution
             execution.execute(message.body, send)

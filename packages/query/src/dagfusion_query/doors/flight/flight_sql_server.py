@@ -13,15 +13,20 @@ from dagfusion_query.as_of import read_as_of
 from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.documents import codec
-from dagfusion_query.documents.catalog_documents import DiffRequest, GenerationsDocument, GenerationsRequest, TablesDocument
+from dagfusion_query.documents.catalog_documents import (
+    DiffRequest,
+    GenerationsDocument,
+    GenerationsRequest,
+    TablesDocument,
+)
 from dagfusion_query.documents.codec import encode
 from dagfusion_query.documents.query_documents import QueryInfo
 from dagfusion_query.doors.flight import metadata
 from dagfusion_query.doors.flight.commands_and_tickets import (
     DIFF,
     EXPLAIN,
-    REVISIONS,
     QUERY,
+    REVISIONS,
     TABLES,
     decode,
     encoded,

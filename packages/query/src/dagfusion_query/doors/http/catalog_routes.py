@@ -56,7 +56,7 @@ class CatalogRoutes:
             Route("/v1/tables/{schema}/{table}", self.table, methods=["GET"]),
             Route("/v1/tables/{schema}/{table}/partitions", self.partitions, methods=["GET"]),
             Route("/v1/tables/{schema}/{table}/history", self.history, methods=["GET"]),
-            Route("/v1/tables/{schema}/{table}/generations", self.generations, methods=["GET"]),
+            Route("/v1/tables/{schema}/{table}/generations", self.revisions, methods=["GET"]),
             Route("/v1/tables/{schema}/{table}/diff", self.diff, methods=["GET"]),
         ]
 

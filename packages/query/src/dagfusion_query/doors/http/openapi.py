@@ -3,7 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dagfusion_query.documents.catalog_documents import GenerationsDocument, HistoryDocument, PartitionsDocument, TablesDocument
+from dagfusion_query.documents.catalog_documents import (
+    GenerationsDocument,
+    HistoryDocument,
+    PartitionsDocument,
+    TablesDocument,
+)
 from dagfusion_query.documents.codec import schemas
 from dagfusion_query.documents.query_documents import (
     ExplainRequest,

@@ -55,7 +55,9 @@ class StatementRoutes:
         query = await read_query(request, self._settings)
         disconnect = asyncio.create_task(wait_for_disconnect(request.receive))
         try:
-            stream = await run_while_connected(disconnect, self._service.run(query, caller_of(request)), ActiveQuery.close)
+            stream = await run_while_connected(
+                disconnect, self._service.run(query, caller_of(request)), ActiveQuery.close
+            )
         except BaseException:
             disconnect.cancel()
             raise

@@ -18,7 +18,7 @@ from starlette.routing import Mount, Route
 from dagfusion_contract.uri import store_url
 from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.catalog.environments import EnvironmentState
-from dagfusion_query.catalog.model import Table, layouts_of, common_location
+from dagfusion_query.catalog.model import Table, common_location, layouts_of
 from dagfusion_query.config import Config, EnvironmentConfig
 from dagfusion_query.doors.http.middleware import AuthenticationMiddleware, caller_of
 from dagfusion_query.doors.iceberg.plan_routes import BODY_BYTES, more_tasks, plan
