@@ -20,6 +20,7 @@ from dagfusion_query.errors import (
     BrokenStreamError,
     EnvironmentUnavailableError,
     ParameterError,
+    InternalError,
     QueryError,
     ResourcesError,
     SqlSyntaxError,
@@ -90,13 +91,13 @@ def test_errors_are_the_same_on_this_side(connection: HttpConnection, service: F
         assert (str(caught.value), caught.value.details()) == (str(error), error.details())
 
 
-def test_an_error_of_a_kind_that_is_not_known_here(connection: HttpConnection, service: FakeService) -> None:
+def test_an_error_that_is_not_for_clients(connection: HttpConnection, service: FakeService) -> None:
     service.error = RuntimeError("secret")
 
     with pytest.raises(QueryError, match="internal error") as caught:
         connection.sql("SELECT 1")
 
-    assert type(caught.value) is QueryError
+    assert type(caught.value) is InternalError
 
 
 def test_a_request_is_sent_at_once(connection: HttpConnection, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 from dagfusion_query.access.grants import ALL, Caller
 from dagfusion_query.documents import codec
 from dagfusion_query.documents.query_documents import ExplanationDocument
-from dagfusion_query.errors import QueryError, ResourcesError, StaleObjectError
+from dagfusion_query.errors import InternalError, ResourcesError, StaleObjectError
 from dagfusion_query.service import running_query
 from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.query_registry import Query, Registry
@@ -175,7 +175,7 @@ def test_a_fault_before_the_statement_is_sent_gives_the_worker_back(monkeypatch:
     async def test() -> None:
         registry, nothing, workers = Registry(10), Nothing(), Workers([])
         shared = ServiceParts(ServiceSettings(), nothing, registry, workers, Admission(1, 1, 10, 10), nothing, nothing)  # type: ignore[arg-type]
-        with pytest.raises(QueryError, match="internal error"):
+        with pytest.raises(InternalError, match="internal error"):
             await ActiveQuery(shared, Query("SELECT 1"), ANN, Mode.run).begin()
         assert workers.leased.is_released
         assert [info.state for info in registry.infos(ANN)] == ["failed"]

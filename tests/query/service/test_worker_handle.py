@@ -10,7 +10,15 @@ import pytest
 
 from dagfusion_query.documents import codec
 from dagfusion_query.documents.query_documents import Failure
-from dagfusion_query.errors import PlanError, QueryCancelledError, QueryError, ResourcesError, WorkerDiedError
+from dagfusion_query.errors import (
+    InternalError,
+    PlanError,
+    QueryCancelledError,
+    QueryError,
+    ResourcesError,
+    SnapshotError,
+    WorkerDiedError,
+)
 from dagfusion_query.service import worker_handle
 from dagfusion_query.service.worker_handle import TOO_MUCH_MEMORY, Handle, NeverStarted, WorkerState
 from dagfusion_query.worker.messages import Configuration, Kind, Message, Phase, ProtocolError, Statement
@@ -126,6 +134,20 @@ def test_a_failed_statement_gives_back_a_worker_that_may_rest(leased: Callable[[
         with pytest.raises(PlanError, match="no such column"):
             await worker.next()
         assert (worker.life.state, given_back) == (WorkerState.idle, [False])
+
+    leased(test)
+
+
+def test_an_error_for_the_operator_is_hidden_and_logged(
+    leased: Callable[[Test], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(worker: Handle, process: FakeProcess, _: list[bool]) -> None:
+        await statement(worker, process)
+        process.say(Message(Kind.failed, orjson.loads(codec.encode(Failure.of(SnapshotError("/state is damaged"))))))
+        with pytest.raises(InternalError) as raised:
+            await worker.next()
+        assert "/state" not in str(raised.value)
+        assert "/state is damaged" in caplog.text
 
     leased(test)
 

@@ -74,6 +74,10 @@ def _by_code() -> dict[str, type[QueryError]]:
     return found
 
 
+class InternalError(QueryError):
+    """The service failed for a reason that is not for clients; the service's log has it."""
+
+
 class SettingsError(QueryError):
     """A setting is missing or has a value that it cannot have."""
 

@@ -1,4 +1,7 @@
-"""Decides what a caller may be shown: of errors, plans and URIs of a statement, and of the warnings of a catalog.
+"""Decides what a caller may be shown: which errors, what of plans and URIs of a statement, and warnings of a catalog.
+
+Errors of settings, event logs and snapshots are for the operator, as are errors that are not of this package: every
+door sends `for_clients(error)` in place of an error, and `unavailable` in place of one that ends an environment.
 
 A plan has the names of objects and tables in place of the paths of local files, also in the embedded engine. What a
 service shows has neither its folders, nor where its stores are, nor their keys. Its workers redact what belongs to a
@@ -10,7 +13,9 @@ from it whether the guess is right. There, what the engine says is known by its 
 a local copy by its position in the text and by its end.
 """
 
+import logging
 import re
+import secrets
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,8 +27,16 @@ from dagfusion_contract.secret_reference import is_reference
 from dagfusion_query.documents.query_documents import ExplanationDocument
 from dagfusion_query.errors import (
     ArchivedObjectError,
+    EnvironmentUnavailableError,
+    EventLogError,
+    EventLogLocationError,
+    EventLogSchemaError,
+    EventLogUnavailableError,
     ExecutionError,
+    InternalError,
     QueryError,
+    SettingsError,
+    SnapshotError,
     StaleObjectError,
     StatementError,
     StoreUnavailableError,
@@ -33,6 +46,17 @@ from dagfusion_query.returned_values import Explanation
 from dagfusion_query.secrets_manager import SECRETS
 from dagfusion_query.settings import Settings
 
+_log = logging.getLogger(__name__)
+
+# Their texts are for the operator, because they name settings, hosts and paths.
+_PRIVATE = (SettingsError, EventLogError, SnapshotError)
+# The reason of an environment's outage that a caller may know, by the error.
+_REASONS: Sequence[tuple[type[QueryError], str]] = (
+    (EventLogUnavailableError, "its Dagster database does not answer"),
+    (EventLogLocationError, "its event log is not where the service's configuration says"),
+    (EventLogSchemaError, "its database is not one of Dagster's, or may not be read"),
+    (SnapshotError, "its catalog cannot be written to the service's state folder"),
+)
 _SOURCE = re.compile(r"(?:/[\w.@+-]+)+/[\w.-]+\.(?:rs|py)(?::\d+)*")  # of this program or of a library
 _TRACE = re.compile(r"(?<!\n)\n*(?:stack backtrace:|backtrace:|Traceback \(most recent call last\):).*", re.DOTALL)
 _BUG = re.compile(r"(?<!\s)\s*This issue was likely caused by a bug in DataFusion's code\..*", re.DOTALL)
@@ -60,6 +84,31 @@ _CALLERS_WORDS = (StatementError, ExecutionError, UnsupportedTypeError)
 _SHORTEST_KEY = 12  # keys of test servers are words such as `test`, and are no secret
 _NAMED = 1000  # partitions and objects that an explanation names
 _ERROR_BYTES = 1500  # of an error; up to three times as many where they are escaped
+
+
+def for_clients(error: BaseException) -> QueryError:
+    """Return the error that clients get: the error itself, or an internal error in place of one for the operator.
+
+    The service's log has what is hidden, under the id in the text of the internal error.
+    """
+    if isinstance(error, QueryError) and not isinstance(error, _PRIVATE):
+        return error
+    reference = secrets.token_hex(4)
+    _log.error("error %s", reference, exc_info=error)
+    return InternalError(f"internal error {reference}: see the service's log")
+
+
+def unavailable(environment: str, error: BaseException | None) -> EnvironmentUnavailableError:
+    """Return the error that clients get of an environment that cannot be read.
+
+    Args:
+        environment: Its name.
+        error: The reason, which the caller logs; None if it is not known.
+    """
+    reason = next((text for kind, text in _REASONS if isinstance(error, kind)), "the service's log says why")
+    return EnvironmentUnavailableError(
+        f"environment {environment} cannot be read now: {reason}; the service retries automatically"
+    )
 
 
 class Redactor:

@@ -23,9 +23,6 @@ from dagfusion_query.errors import (
     AsOfError,
     EnvironmentUnavailableError,
     EventLogError,
-    EventLogLocationError,
-    EventLogSchemaError,
-    EventLogUnavailableError,
     QueryError,
     SnapshotError,
     UnknownTableError,
@@ -33,6 +30,7 @@ from dagfusion_query.errors import (
 from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.event_log_interface import AssetKey, EventLog, History
 from dagfusion_query.event_log.stored_event import EventReader
+from dagfusion_query.redact import unavailable
 from dagfusion_query.returned_values import TableDiff, TableGeneration
 
 _log = logging.getLogger(__name__)
@@ -40,13 +38,6 @@ _log = logging.getLogger(__name__)
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.5, 30.0
 _CLOSE_TIMEOUT_S = 5.0
 _SHOWN = 200  # characters of a name
-# What a caller may know; the service's log has the rest, such as hosts and folders.
-_REASONS: tuple[tuple[type[QueryError], str], ...] = (
-    (EventLogUnavailableError, "its Dagster database does not answer"),
-    (EventLogLocationError, "its event log is not where the service's configuration says"),
-    (EventLogSchemaError, "its database is not one of Dagster's, or may not be read"),
-    (SnapshotError, "its catalog cannot be written to the service's state folder"),
-)
 
 
 @dataclass(frozen=True)
@@ -75,7 +66,7 @@ class EnvironmentState:
         """The reason why the environment cannot be read now; without a `problem`, its last catalog is served."""
         if self.problem is not None or self.lag is None or self.lag.last_error is None:
             return self.problem
-        return _public(self.name, self.lag.last_error)
+        return unavailable(self.name, self.lag.last_error)
 
 
 class Environments:
@@ -196,7 +187,7 @@ class _Follower:
         if catalog is None:
             return EnvironmentState(config.name, self._empty, self._folder, self._problem, None, config.dagster_url)
         lag = catalog.lag()
-        problem = None if catalog.is_saved else _public(config.name, lag.last_error)
+        problem = None if catalog.is_saved else unavailable(config.name, lag.last_error)
         age_s = None if self._checkpointer is None else self._checkpointer.age_s
         return EnvironmentState(config.name, catalog.current(), self._folder, problem, lag, config.dagster_url, age_s)
 
@@ -218,7 +209,7 @@ class _Follower:
                 return reader.history(asset_key, partition_key)
         except QueryError as error:
             _log.info("environment %s: a history cannot be read: %s", self._config.name, error)
-            raise _public(self._config.name, error) from None
+            raise unavailable(self._config.name, error) from None
 
     def names_any(self, names: Collection[TableName] | None, allow: Callable[[TableName], bool]) -> bool:
         """Return True if any of these names may be a table of this environment."""
@@ -252,7 +243,7 @@ class _Follower:
             yield self._past
         except (EventLogError, SnapshotError, OSError) as error:
             _log.info("environment %s: the past cannot be read: %s", self._config.name, error)
-            raise _public(self._config.name, error) from None
+            raise unavailable(self._config.name, error) from None
 
     def stop(self) -> None:
         self._stopped.set()
@@ -280,7 +271,7 @@ class _Follower:
                 self._catalog = catalog
                 self._write_checkpoints(catalog)
             except Exception as error:  # noqa: BLE001  # a bug in one environment must not take the service along
-                self._problem = _public(self._config.name, error)
+                self._problem = unavailable(self._config.name, error)
                 if str(error) != last_message and not self._stopped.is_set():
                     last_message = str(error)
                     is_expected = isinstance(error, QueryError)
@@ -323,10 +314,3 @@ def _asset(past: PastCatalog, name: TableName) -> AssetKey:
     if found is None:
         raise UnknownTableError(f"there is no table {name}")
     return found
-
-
-def _public(name: str, error: Exception | None) -> QueryError:
-    reason = next((text for kind, text in _REASONS if isinstance(error, kind)), "the service's log says why")
-    return EnvironmentUnavailableError(
-        f"environment {name} cannot be read now: {reason}; the service retries automatically"
-    )

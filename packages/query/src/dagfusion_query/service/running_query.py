@@ -15,6 +15,7 @@ from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.environments import Environments
 from dagfusion_query.documents.query_documents import ExplanationDocument, Failure, State, Stats
 from dagfusion_query.errors import (
+    InternalError,
     QueryCancelledError,
     QueryError,
     QueryTimeoutError,
@@ -123,7 +124,7 @@ class ActiveQuery:
             raise
         except Exception as error:
             _log.exception("query %s met a fault of this program", self.id, extra={"fields": {"query_id": self.id}})
-            fault = QueryError("internal error: see the service's log")
+            fault = InternalError("internal error: see the service's log")
             self.stop(fault)
             raise fault from error
         return self

@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Mapping
 from enum import Enum, auto
 
 from dagfusion_query.documents.query_documents import Failure
-from dagfusion_query.errors import QueryError, WorkerDiedError
+from dagfusion_query.errors import InternalError, QueryError, WorkerDiedError
+from dagfusion_query.redact import for_clients
 from dagfusion_query.service.worker_process import WorkerProcess, exit_text
 from dagfusion_query.worker.limits import EXIT_CODE, memory_bytes, out_of_memory
 from dagfusion_query.worker.messages import Cancel, Configuration, Kind, Message, Phase, ProtocolError, Statement
@@ -304,11 +305,11 @@ class Handle:
             self._has_begun = True
             if message.kind is Kind.failed:
                 error = self._error or message.read(Failure).error()
-                if type(error) is QueryError:  # a fault of this program, which the worker's log describes
+                if isinstance(error, InternalError):  # a fault of this program, which the worker's log describes
                     log = self.process.log().strip()
                     _log.error("a statement failed in worker %d: %s", self.process.pid, log)
                 self.release(is_warm=False)
-                raise error
+                raise for_clients(error)
             if message.kind is Kind.end:
                 self.release(is_warm=self._error is None)
                 if self._error is not None:

@@ -23,7 +23,7 @@ from dagfusion_query.documents.query_documents import ScanStats
 from dagfusion_query.engine.datafusion_errors import is_full_disk, no_room
 from dagfusion_query.engine.engine import FILE_NAME, Engine, Prepared
 from dagfusion_query.engine.plan_execution import Batches
-from dagfusion_query.errors import PlanError, QueryError, ResourcesError
+from dagfusion_query.errors import InternalError, PlanError, QueryError, ResourcesError
 from dagfusion_query.returned_values import Explanation
 from dagfusion_query.scan.listing_tables import HIDDEN
 from dagfusion_query.settings import Settings
@@ -196,7 +196,7 @@ class WorkerEngine(Engine):
         if is_full_disk(error):
             return no_room()
         _log.error("a statement met a fault of this program", exc_info=error)
-        return QueryError("internal error: the statement is not the cause; see the service's log")
+        return InternalError("internal error: the statement is not the cause; see the service's log")
 
     def _scans(self, prepared: Prepared) -> list[ScanStats]:
         """Return what a planned statement reads of each table."""

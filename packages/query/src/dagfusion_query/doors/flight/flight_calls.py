@@ -8,8 +8,6 @@ import asyncio
 import base64
 import binascii
 import http.cookies
-import logging
-import secrets
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import CancelledError
@@ -32,12 +30,12 @@ from dagfusion_query.errors import (
     TooBusyError,
     UnauthenticatedError,
 )
+from dagfusion_query.redact import for_clients
 from dagfusion_query.service.query_registry import TRACE_HEADERS
 from dagfusion_query.service_settings import ServiceSettings
 
 T = TypeVar("T")
 Context: TypeAlias = flight.ServerCallContext
-LOG = logging.getLogger("dagfusion.flight")
 MIDDLEWARE = "dagfusion"
 COOKIE = "arrow_flight_session_id"
 LOOK_S = 0.25  # how often a waiting thread asks whether its client is still there
@@ -258,10 +256,10 @@ def failure(error: BaseException, context: Any = None) -> Exception:
     """Return what a handler raises for an error.
 
     Args:
-        error: Anything that went wrong. What is no QueryError is logged with an id, and the client gets the id only.
+        error: Anything that went wrong; the client gets an internal error in place of one that is not for clients.
         context: The call's `ServerCallContext`; with it, the error also travels in the trailer.
     """
-    known = error if isinstance(error, QueryError) else _unexpected(error)
+    known = for_clients(error)
     if context is not None:
         context.add_trailer(ERROR_TRAILER, encoded(known))
     if isinstance(known, TooBusyError):
@@ -275,9 +273,3 @@ def failure(error: BaseException, context: Any = None) -> Exception:
 def encoded(error: QueryError) -> bytes:
     """Encode an error as the trailer has it."""
     return encode(FlightFailure.of(error))
-
-
-def _unexpected(error: BaseException) -> QueryError:
-    number = secrets.token_hex(6)
-    LOG.error("unexpected error %s", number, exc_info=error)
-    return QueryError(f"internal error {number}: see the service's log")

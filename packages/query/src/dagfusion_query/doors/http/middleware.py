@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dagfusion_query.access.authentication import ANONYMOUS, Tokens, identify, is_forwarded, is_loopback
 from dagfusion_query.access.grants import Caller
-from dagfusion_query.doors.http.requests_and_responses import internal, problem
+from dagfusion_query.doors.http.requests_and_responses import problem
 from dagfusion_query.errors import BadRequestError, ForbiddenError, QueryError, UnauthenticatedError
 from dagfusion_query.service_settings import ServiceSettings
 
@@ -143,7 +143,7 @@ class SecurityMiddleware:
             await self._app(scope, receive, send_with_headers)
         except Exception as error:  # noqa: BLE001  # whatever it is, a client must not see it
             if not started:
-                await internal(error)(scope, receive, send_with_headers)
+                await problem(error)(scope, receive, send_with_headers)
             else:
                 _log.exception("an answer broke off")  # and is not completed: the connection is cut
 

@@ -7,9 +7,7 @@ Requests: the body, and the result format that the headers name. Responses: docu
 import asyncio
 import dataclasses
 import json
-import logging
 import math
-import secrets
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any, NoReturn
@@ -24,18 +22,13 @@ from dagfusion_query.errors import (
     BadRequestError,
     BodyTooLongError,
     ContentEncodingError,
-    EventLogError,
-    QueryError,
-    SettingsError,
-    SnapshotError,
 )
 from dagfusion_query.formats import Format
 from dagfusion_query.parameters import read_params
+from dagfusion_query.redact import for_clients
 from dagfusion_query.service.query_registry import TRACE_HEADERS, Query
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.sql_text import check_text
-
-_log = logging.getLogger(__name__)
 
 UPLOAD_TIMEOUT_S = 15.0
 PARAMS_LIMIT_BYTES = 1 << 20
@@ -49,8 +42,6 @@ _REQUIREMENTS = {
     "result_cache": "true or false",
 }
 MEDIA_TYPE = "application/problem+json"
-# Their texts are for the operator, because they name settings, hosts and paths. Clients get an internal error.
-_PRIVATE = (SettingsError, EventLogError, SnapshotError)
 
 
 def number(request: Request, name: str, default: int, most: int) -> int:
@@ -131,26 +122,18 @@ def document(value: object, status: int = 200, headers: Mapping[str, str] | None
 
 
 def problem(error: BaseException, query_id: str | None = None, status: int | None = None) -> Response:
-    """Return the response for an error. An error that is not for clients is logged, and its response has an id."""
-    if not isinstance(error, QueryError) or isinstance(error, _PRIVATE):
-        return internal(error)
-    details = error.details()
+    """Return the response for an error, or for the internal error that hides it from clients."""
+    shown = for_clients(error)
+    details = shown.details()
     headers = {}
-    if error.http_status == HTTPStatus.UNAUTHORIZED:
+    if shown.http_status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    if error.http_status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
+    if shown.http_status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
         headers["Accept-Encoding"] = "identity"
     if "retry_after_s" in details:
         headers["Retry-After"] = str(math.ceil(details["retry_after_s"]))
     extra = {} if query_id is None else {"query_id": query_id}
-    return answer(status or error.http_status, error.code, str(error), headers, **extra, **details)
-
-
-def internal(error: BaseException) -> Response:
-    """Return a response without details. The log has the error under the same id."""
-    reference = secrets.token_hex(4)
-    _log.error("error %s", reference, exc_info=error)
-    return answer(500, "internal", f"internal error {reference}: see the service's log")
+    return answer(status or shown.http_status, shown.code, str(shown), headers, **extra, **details)
 
 
 def answer(status: int, code: str, detail: str, headers: dict[str, str] | None = None, **more: Any) -> Response:

@@ -3,8 +3,6 @@
 import asyncio
 import base64
 import hashlib
-import logging
-import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote_plus
@@ -26,17 +24,13 @@ from dagfusion_query.doors.iceberg.visible_tables import MissingError, OlderSnap
 from dagfusion_query.errors import (
     BadRequestError,
     BodyTooLongError,
-    EventLogError,
-    QueryError,
     SettingsError,
-    SnapshotError,
     UnauthenticatedError,
 )
 from dagfusion_query.iceberg.publisher import Published, Publisher
 from dagfusion_query.object_store import store_keys
+from dagfusion_query.redact import for_clients
 from dagfusion_query.service.service import Service
-
-_log = logging.getLogger(__name__)
 
 PATH = "/iceberg"
 JSON = "application/json"
@@ -60,13 +54,12 @@ _METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
 _PUBLISHING = 2  # tables at a time: each takes a core
 _FORM_BYTES = 1 << 16
 _VENDED = "vended-credentials"
-# Errors whose texts are for the operator.
-_PRIVATE = (SettingsError, EventLogError, SnapshotError)
 _TYPES = {
     400: "BadRequestException",
     401: "NotAuthorizedException",
     403: "ForbiddenException",
     404: "NotFoundException",
+    500: "InternalServerError",
     503: "ServiceUnavailableException",
 }
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -266,14 +259,11 @@ def _answered(endpoint: Endpoint) -> Endpoint:
 
 
 def refusal(error: BaseException) -> Response:
-    """Return the response for an error. One that is not for clients is logged, and its response has an id."""
-    if not isinstance(error, QueryError) or isinstance(error, _PRIVATE):
-        reference = secrets.token_hex(4)
-        _log.error("error %s", reference, exc_info=error)
-        return failed(500, "InternalServerError", f"internal error {reference}: see the service's log")
-    status = error.http_status
-    kind = error.kind if isinstance(error, MissingError) else _TYPES.get(status, type(error).__name__)
-    return failed(status, kind, str(error))
+    """Return the response for an error, or for the internal error that hides it from clients."""
+    shown = for_clients(error)
+    status = shown.http_status
+    kind = shown.kind if isinstance(shown, MissingError) else _TYPES.get(status, type(shown).__name__)
+    return failed(status, kind, str(shown))
 
 
 def failed(status: int, kind: str, message: str) -> Response:
