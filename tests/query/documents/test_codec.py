@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dagfusion_query import errors
 from dagfusion_query.documents import catalog_documents, codec, query_documents
 from dagfusion_query.documents.codec import DocumentError
-from dagfusion_query.documents.query_documents import Failure, FlightFailure, ProblemDocument, SqlRequest
+from dagfusion_query.documents.query_documents import Failure, ProblemDocument, SqlRequest
 from dagfusion_query.errors import QueryError
 from dagfusion_query.formats import Format
 from dagfusion_query.worker import messages
@@ -144,7 +144,7 @@ def test_each_error_crosses_with_all_that_it_says(kind: type[QueryError]) -> Non
     error = kind("it went wrong", **dict.fromkeys({"line", "column", "retry_after_s"} & told_by(kind), 7))
     problem = ProblemDocument(code=error.code, detail=str(error), **error.details())  # type: ignore[arg-type]
 
-    for sent in (Failure.of(error), FlightFailure.of(error), problem):
+    for sent in (Failure.of(error), problem):
         received = codec.read(type(sent), orjson.loads(codec.encode(sent))).error()
         assert (type(received), str(received), received.details()) == (kind, str(error), error.details())
 

@@ -21,7 +21,7 @@ from dagfusion_query import Connection
 from dagfusion_query.as_of import Given
 from dagfusion_query.cli.main import main
 from dagfusion_query.documents import codec
-from dagfusion_query.documents.query_documents import FlightFailure
+from dagfusion_query.documents.query_documents import Failure
 from dagfusion_query.errors import QueryError
 
 AS_OF_HEADER = "adbc.flight.sql.rpc.call_header.dagfusion-as-of"
@@ -83,7 +83,7 @@ class AdbcDoor(Door):
         with pytest.raises(adbc_driver_manager.Error) as raised:
             self.table(sql, params, as_of=as_of)
         trailers: Any = raised.value.details  # their keys are bytes, unlike what the driver's types say
-        error = codec.read(FlightFailure, orjson.loads(dict(trailers)[b"dagfusion-error-bin"])).error()
+        error = codec.read(Failure, orjson.loads(dict(trailers)[b"dagfusion-error-bin"])).error()
         assert str(error) in str(raised.value)
         return error
 

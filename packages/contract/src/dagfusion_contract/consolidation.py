@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from dagfusion_contract.errors import MalformedRecordError
-from dagfusion_contract.record import SCHEMES, versioned
+from dagfusion_contract.record import CHECKSUM, SCHEMES, versioned
 from dagfusion_contract.uri import bucket_url
 
 CONSOLIDATED_ENTRY = "dagfusion/consolidated"
@@ -23,7 +23,6 @@ CONSOLIDATIONS = 500  # the latest so many of an asset count
 _LARGEST = 1 << 63
 _LAST_YEAR = 2262  # of nanoseconds since 1970 in 64 bits
 _EVENTS = re.compile(r"\d{1,19}(-\d{1,19})?(,\d{1,19}(-\d{1,19})?)*")
-_CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ def _read_object(record: object, where: str, places: Sequence[str]) -> LargeObje
         raise MalformedRecordError(f"{where}.uri must start with one of {', '.join(places)}; got {uri!r:.200}")
     if not isinstance(etag, str | None):
         raise MalformedRecordError(f"{where}.etag must be a string or null, got {etag!r:.200}")
-    if checksum is not None and not (isinstance(checksum, str) and _CHECKSUM.fullmatch(checksum)):
+    if checksum is not None and not (isinstance(checksum, str) and CHECKSUM.fullmatch(checksum)):
         raise MalformedRecordError(f"{where}.checksum must be sha256: and 64 hexadecimal digits, got {checksum!r:.200}")
     groups = enumerate(_field(record, "row_groups", list, where))
     return LargeObject(

@@ -26,7 +26,7 @@ UNREADABLE = "unreadable"  # the field of a discovered schema that names the col
 SCHEMES = (S3, LOCAL)
 _MAX_LAYOUTS = 10_000
 _VALUE, _NAME_AND_TYPE = itemgetter("value"), itemgetter("name", "type")
-_CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}")
+CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ def _is_count(value: object) -> bool:
 
 
 def _is_checksum(value: object) -> bool:
-    return type(value) is str and _CHECKSUM.fullmatch(value) is not None
+    return type(value) is str and CHECKSUM.fullmatch(value) is not None
 
 
 def _malformed(record: Mapping[str, Any], places: Sequence[str]) -> MalformedRecordError:

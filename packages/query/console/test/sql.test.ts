@@ -79,8 +79,8 @@ describe("literals", () => {
 describe("completion", () => {
   const table = { schema: "uat_silver", name: "orgs", partitions: 3 } as TableSummary;
   const columns = [
-    { name: "state", type: "string", partition: true },
-    { name: "Odd name", type: "int64", partition: false },
+    { name: "state", type: "string", nullable: true, partition: true },
+    { name: "Odd name", type: "int64", nullable: true, partition: false },
   ];
   const labels = (text: string, place = text.length): string[] =>
     suggest(text, place, [table], () => columns)?.options.map(({ label }) => label) ?? [];

@@ -66,11 +66,11 @@ class Preview:
     @property
     def _title(self) -> str:
         rows, count = sum(batch.num_rows for batch in self.batches), len(self.schema)
-        columns = _counted(count, "column") + (f", of which the first {COLUMNS} are shown" if count > COLUMNS else "")
+        columns = counted(count, "column") + (f", of which the first {COLUMNS} are shown" if count > COLUMNS else "")
         if self.note is not None:
             return f"Result: {columns}; {self.note}"
         if self.is_whole:
-            return f"Result: {columns}; {_counted(rows, 'row')}" + (f", the first {ROWS}:" if rows > ROWS else "")
+            return f"Result: {columns}; {counted(rows, 'row')}" + (f", the first {ROWS}:" if rows > ROWS else "")
         return f"Result: {columns}; the first rows:"
 
     def _cells(self, width: int) -> list[list[str]]:
@@ -81,6 +81,11 @@ class Preview:
             for cells, column in zip(columns, batch.columns, strict=False):
                 cells.extend(_texts(column.slice(0, room), width))
         return columns
+
+
+def counted(count: int, noun: str) -> str:
+    """Write a number of things: `1 row`, `1,200 rows`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def is_moment(kind: pa.DataType) -> bool:
@@ -128,10 +133,6 @@ def _cut(text: str, width: int) -> str:
     """Return a text on one line, no longer than a width."""
     line = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[: width + 1])
     return line if len(line) <= width else f"{line[: width - 1]}…"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -14,6 +14,7 @@ from dagfusion_query.settings import Settings
 ANONYMOUS = ("auto", "loopback", "never", "always")
 LOG_FORMATS = ("text", "json")
 ICEBERG_CREDENTIALS = ("none", "keys")
+QUERIES, QUERIES_LIMIT = 1000, 10_000  # ended queries of a page by default, and at most
 _CORES = os.cpu_count() or 1
 
 

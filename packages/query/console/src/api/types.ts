@@ -1,4 +1,4 @@
-/** What the service's HTTP API says, as TypeScript sees it. */
+/** The documents of the HTTP API; a test compares their fields with the service's. */
 
 export interface Problem {
   code: string;
@@ -7,7 +7,7 @@ export interface Problem {
 
 export interface Environment {
   name: string;
-  generation: number | null;
+  generation: number;
   age_s: number | null;
   problem: Problem | null;
   dagster_url: string | null;
@@ -17,11 +17,12 @@ export interface TableSummary {
   environment: string;
   schema: string;
   name: string;
+  kind: string;
   asset_key: string[];
   partition_columns: string[];
   partitions: number;
-  rows: number | null;
-  bytes: number | null;
+  rows: number;
+  bytes: number;
   materialized_at: string | null;
   problem: Problem | null;
   warnings: number;
@@ -30,6 +31,7 @@ export interface TableSummary {
 export interface Column {
   name: string;
   type: string;
+  nullable: boolean;
   partition: boolean;
 }
 
@@ -43,6 +45,9 @@ export interface TableDetail extends Omit<TableSummary, "warnings"> {
   consolidated: number;
   /** Many small files are in no such object. */
   would_gain: boolean;
+  /** The statement of a view, and what it reads. */
+  sql: string | null;
+  reads: string[];
 }
 
 export interface Catalog {
@@ -50,11 +55,18 @@ export interface Catalog {
   tables: TableSummary[];
 }
 
+/** The status is Dagster's, null of a deleted run. */
+export interface Run {
+  run_id: string;
+  status: string | null;
+  created_at: string | null;
+}
+
 /** What Dagster did about a table, or about one partition. */
 export interface History {
   partition_key: string | null;
-  /** The latest runs that were to materialize it, newest first; the status is Dagster's, null of a deleted run. */
-  runs: { run_id: string; status: string | null; created_at: string }[];
+  /** The latest runs that were to materialize it, newest first. */
+  runs: Run[];
   materialized_at: string | null;
   wiped_at: string | null;
 }
@@ -82,6 +94,8 @@ export interface Stats {
   rows: number;
   result_bytes: number;
   requests: number | null;
+  /** Added over the requests at once. */
+  requests_s: number;
   queued_s: number;
   planning_s: number;
   first_batch_s: number;
@@ -92,6 +106,23 @@ export interface Stats {
   /** Missing in the header `DagFusion-Stats`. */
   scans?: ScanStats[];
   truncated: boolean;
+  /** Dagster runs that wrote the files; missing in the header, too. */
+  runs?: string[];
+}
+
+/** In US dollars. */
+export interface QueryCost {
+  requests_usd: number | null;
+  worker_usd: number;
+  prices_date: string;
+}
+
+export interface Failure {
+  code: string;
+  message: string;
+  line?: number;
+  column?: number;
+  retry_after_s?: number;
 }
 
 export type QueryState = "queued" | "running" | "streaming" | "finished" | "failed" | "cancelled";
@@ -106,9 +137,11 @@ export interface QueryInfo {
   ended_at: string | null;
   as_of: string | null;
   stats: Stats;
-  /** In US dollars; null while it runs. */
-  cost: { requests_usd: number | null; worker_usd: number; prices_date: string } | null;
-  error: { code: string; message: string; line?: number; column?: number } | null;
+  /** Null while it runs. */
+  cost: QueryCost | null;
+  error: Failure | null;
+  /** Null while it runs, and if it was not traced. */
+  trace_id: string | null;
 }
 
 export interface Filter {
@@ -131,6 +164,7 @@ export interface Explanation {
   scans: ExplainedScan[];
   logical: string;
   physical: string;
+  generations: Record<string, number>;
 }
 
 export type DownloadFormat = "csv" | "parquet" | "arrow" | "json";

@@ -14,6 +14,7 @@ from dagfusion_query.cli.options import Environment, EventLog, FormatOption, Out
 from dagfusion_query.cli.service_commands import ConfigFile
 from dagfusion_query.errors import QueryError, SettingsError
 from dagfusion_query.interpreter import interruptibly
+from dagfusion_query.service_settings import QUERIES_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from dagfusion_query.documents.query_documents import QueryInfo
 
 FAULTS, NOT_EXAMINED = 1, 2  # exit codes
-_HISTORY = 10_000  # the most queries of an answer
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 MaxObjects = Annotated[
@@ -42,7 +42,7 @@ Months = Annotated[int, typer.Option("--months", min=1, max=120, help="The numbe
 Requests = Annotated[
     int | None, typer.Option("--requests", min=0, help="GET requests per month, if --url is not given.")
 ]
-QueryLimit = Annotated[int, typer.Option("--limit", min=1, max=_HISTORY, help="The maximum number of ended queries.")]
+QueryLimit = Annotated[int, typer.Option("--limit", min=1, max=QUERIES_LIMIT, help="The maximum number of ended queries.")]
 Before = Annotated[
     str | None,
     typer.Option(
@@ -184,7 +184,7 @@ def _requests(requests: int | None, url: str | None, token: str | None, now: dat
 
     pool = _service(url, token)
     try:
-        month, queries = counted_requests(_recorded(pool, _HISTORY), now)
+        month, queries = counted_requests(_recorded(pool, QUERIES_LIMIT), now)
     finally:
         pool.close()
     return month, f"{queries:,} queries of {url}"

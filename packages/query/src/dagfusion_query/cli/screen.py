@@ -15,7 +15,7 @@ import pyarrow as pa
 import typer
 
 from dagfusion_query.abstract_connection import Result
-from dagfusion_query.preview import is_moment, moments
+from dagfusion_query.preview import counted, is_moment, moments
 from dagfusion_query.returned_values import Explanation, QueryStats, ScanExplanation, TableInfo
 
 SHOWN_PARTITIONS = 8
@@ -197,11 +197,6 @@ def consolidation(table: TableInfo) -> str:
         return "no; it would make scans faster" if table.would_gain else ""
     share = f"{100 * table.consolidated // max(table.files, 1)} %"
     return f"{share}; the rest would make scans faster" if table.would_gain else share
-
-
-def counted(count: int, what: str) -> str:
-    """Write a number of things: `1 row`, `1,200 rows`."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def size(count: float) -> str:

@@ -18,13 +18,8 @@ from dagfusion_contract.naming import TableName
 from dagfusion_query.as_of import AsOf, Given, read_as_of
 from dagfusion_query.client.remote import RemoteConnection, RemoteResult, authorization
 from dagfusion_query.documents import codec
-from dagfusion_query.documents.catalog_documents import (
-    DiffRequest,
-    GenerationsDocument,
-    GenerationsRequest,
-    TablesDocument,
-)
-from dagfusion_query.documents.query_documents import FlightFailure, QueryInfo, Stats
+from dagfusion_query.documents.catalog_documents import DiffRequest, GenerationsDocument, GenerationsRequest, TablesDocument
+from dagfusion_query.documents.query_documents import Failure, QueryInfo, Stats
 from dagfusion_query.doors.flight.commands_and_tickets import (
     AS_OF,
     DIFF,
@@ -80,7 +75,7 @@ class FlightCall(flight.ClientMiddleware):  # type: ignore[misc]
             shown: The service's URL.
         """
         if self._failure is not None:
-            return codec.read(FlightFailure, orjson.loads(self._failure)).error()
+            return codec.read(Failure, orjson.loads(self._failure)).error()
         text = str(raised.args[0]) if raised.args else str(raised)
         for noise in _NOISE:
             text = text.partition(noise)[0]

@@ -12,6 +12,7 @@ from dagfusion_query.config import EnvironmentConfig
 from dagfusion_query.doctor.bucket_facts import BucketFacts, Comparison
 from dagfusion_query.errors import EventLogError, EventLogSchemaError, NotParquetError
 from dagfusion_query.event_log.postgres_connection import DatabaseFacts
+from dagfusion_query.preview import counted
 from dagfusion_query.scan.large_objects import consolidation_gain
 from dagfusion_query.service_settings import ServiceSettings
 
@@ -53,11 +54,6 @@ def named(items: Sequence[str]) -> str:
     """Return the first of some names, and the number of the others."""
     more = len(items) - _NAMED
     return ", ".join(items[:_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def check_service(settings: ServiceSettings) -> Iterator[Fault]:

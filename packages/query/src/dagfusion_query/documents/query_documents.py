@@ -84,7 +84,7 @@ class Details:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure(Details):
-    """An error.
+    """An error of a query, in worker messages and in the trailer of a Flight call.
 
     Attributes:
         code: The kind, such as `unknown_table`.
@@ -127,24 +127,6 @@ class ProblemDocument(Details):
     def error(self) -> QueryError:
         """Return the error that it describes."""
         return self._restored(self.code, self.detail)
-
-
-@dataclass(frozen=True)
-class FlightFailure:
-    """An error in a trailer of Flight."""
-
-    code: str
-    message: str
-    details: Mapping[str, float]
-
-    @classmethod
-    def of(cls, error: QueryError) -> Self:
-        """Describe an error."""
-        return cls(error.code, str(error), error.details())
-
-    def error(self) -> QueryError:
-        """Return the error again."""
-        return restored(self.code, self.message, dict(self.details))
 
 
 class State(StrEnum):

@@ -3,12 +3,12 @@
 DataFusion skips row groups and pages by the predicate and the options of the scan. `ParquetScan.over` removes them
 where skipping would lose rows with NaN, and `ParquetScan.unfiltered` where the predicate may name the wrong column.
 
-    PhysicalPlanNode {parquet_scan 1, merge 13, union 19}
-    ParquetScanExecNode {base_conf 1, predicate 3, parquet_options 4: {global 1: ParquetOptions}}
-    FileScanExecConf {file_groups 1, limit 5: {limit 1}, table_partition_cols 7, object_store_url 8}
-    ParquetOptions {enable_page_index 1, pruning 2}
+    PhysicalPlanNode {parquet_scan, merge, union}
+    ParquetScanExecNode {base_conf, predicate, parquet_options: {global: ParquetOptions}}
+    FileScanExecConf {file_groups, limit: {limit}, table_partition_cols, object_store_url}
+    ParquetOptions {enable_page_index, pruning}
 
-Field numbers are those of datafusion-proto 55.
+`plan_messages` has the field numbers.
 
 A scan that reads large objects and small ones becomes a union of two scans. The encoded schema has the file's columns
 and then the partition columns, so the scan of large objects, where they are columns of the file, is the same node

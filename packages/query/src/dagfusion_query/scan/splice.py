@@ -4,10 +4,10 @@ A query is planned over template folders. Then the witness files of a template a
 serialized physical plan. Three messages are rewritten and everything else is copied byte for byte, so plan nodes that
 this code does not know are kept:
 
-    logical   ListingTableScanNode {paths 2, filters 6, table_name 14 | 1}
+    logical   ListingTableScanNode {paths, filters, table_name}
     physical  see `parquet_scan`
 
-Field numbers are those of datafusion-proto 55.
+`plan_messages` has the field numbers.
 """
 
 import re

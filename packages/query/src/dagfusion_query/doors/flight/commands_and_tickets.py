@@ -17,7 +17,7 @@ AS_OF = "dagfusion-as-of"  # a header: the past event or time that a call reads 
 EXPLAIN, QUERY, TABLES = "dagfusion.Explain", "dagfusion.Query", "dagfusion.Tables"
 REVISIONS, DIFF = "dagfusion.Generations", "dagfusion.Diff"
 NAMED = {b"dagfusion.parameters": b"named"}  # of a row of parameters: its columns have the parameters' names
-ERROR_TRAILER = "dagfusion-error-bin"  # {"code", "message", "details"}
+ERROR_TRAILER = "dagfusion-error-bin"  # a `Failure`
 STATS_TRAILER = "dagfusion-stats-bin"  # of a result that was sent to its end, as the header `DagFusion-Stats`
 
 _KIND = descriptor_pb2.FieldDescriptorProto

@@ -20,7 +20,7 @@ from pyarrow import flight
 
 from dagfusion_query.access.authentication import Tokens, identify, is_forwarded
 from dagfusion_query.documents.codec import encode
-from dagfusion_query.documents.query_documents import FlightFailure
+from dagfusion_query.documents.query_documents import Failure
 from dagfusion_query.doors.flight.commands_and_tickets import AS_OF, ERROR_TRAILER
 from dagfusion_query.errors import (
     BadRequestError,
@@ -272,4 +272,4 @@ def failure(error: BaseException, context: Any = None) -> Exception:
 
 def encoded(error: QueryError) -> bytes:
     """Encode an error as the trailer has it."""
-    return encode(FlightFailure.of(error))
+    return encode(Failure.of(error))

@@ -19,9 +19,11 @@ from dagfusion_query.documents.query_documents import (
     SqlRequest,
     StatusDocument,
 )
+from dagfusion_query.doors.http.catalog_routes import PAGE_LIMIT_ROWS, PAGE_ROWS
 from dagfusion_query.doors.http.requests_and_responses import MEDIA_TYPE as PROBLEM
 from dagfusion_query.formats import Format
-from dagfusion_query.returned_values import TableDiff
+from dagfusion_query.returned_values import GENERATIONS, GENERATIONS_LIMIT, TableDiff
+from dagfusion_query.service_settings import QUERIES, QUERIES_LIMIT
 
 Document = Mapping[str, Any]
 
@@ -67,7 +69,7 @@ def _paths() -> Document:
         },
         "/v1/queries": {
             "parameters": [
-                _query("limit", {"type": "integer", "minimum": 0, "maximum": 10_000, "default": 1000}, _MOST_QUERIES),
+                _query("limit", _whole(QUERIES, QUERIES_LIMIT), _MOST_QUERIES),
                 _query(
                     "before",
                     {"type": "string", "format": "date-time"},
@@ -102,8 +104,8 @@ def _paths() -> Document:
             "parameters": [
                 *_TABLE,
                 _query("format", {"enum": ["json", "arrow"], "default": "json"}, "Arrow has all partitions."),
-                _query("limit", {"type": "integer", "minimum": 0, "maximum": 100_000, "default": 1000}, "JSON only."),
-                _query("offset", {"type": "integer", "minimum": 0, "default": 0}, "JSON only."),
+                _query("limit", _whole(PAGE_ROWS, PAGE_LIMIT_ROWS), "JSON only."),
+                _query("offset", _whole(0), "JSON only."),
             ],
             "get": _operation(
                 "listPartitions",
@@ -132,11 +134,7 @@ def _paths() -> Document:
         "/v1/tables/{schema}/{table}/generations": {
             "parameters": [
                 *_TABLE,
-                _query(
-                    "limit",
-                    {"type": "integer", "minimum": 0, "maximum": 100, "default": 20},
-                    "The maximum number of revisions.",
-                ),
+                _query("limit", _whole(GENERATIONS, GENERATIONS_LIMIT), "The maximum number of revisions."),
             ],
             "get": _operation(
                 "listGenerations",
@@ -276,6 +274,12 @@ def _path(name: str, text: str) -> Document:
 
 def _query(name: str, schema: Document, text: str, *, required: bool = False) -> Document:
     return {"name": name, "in": "query", "required": required, "description": text, "schema": schema}
+
+
+def _whole(default: int, most: int | None = None) -> Document:
+    """Return the schema of a whole number in a URL."""
+    limit = {} if most is None else {"maximum": most}
+    return {"type": "integer", "minimum": 0, **limit, "default": default}
 
 
 _TABLE = [_path("schema", "Such as uat_silver_tax_id."), _path("table", "Such as raw_organizations.")]

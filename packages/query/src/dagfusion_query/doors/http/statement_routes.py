@@ -28,11 +28,10 @@ from dagfusion_query.doors.http.requests_and_responses import (
 from dagfusion_query.errors import BadRequestError, QueryCancelledError, QueryError
 from dagfusion_query.service.running_query import ActiveQuery
 from dagfusion_query.service.service import Service
-from dagfusion_query.service_settings import ServiceSettings
+from dagfusion_query.service_settings import QUERIES, QUERIES_LIMIT, ServiceSettings
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
-QUERIES, QUERIES_LIMIT = 1000, 10_000  # of a page
 LAST_CHUNK_WAIT_S = 0.01  # the first chunk waits this long, to be sent with its length if it is the last
 Chunk = memoryview | bytes
 
