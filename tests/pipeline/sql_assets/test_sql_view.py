@@ -36,7 +36,10 @@ class Location:
     def __init__(self, home: Path, fields: dict[str, Any]) -> None:
         self.home, self.fields = home, fields
         self.instance = dg.DagsterInstance.local_temp(str(home))
-        self.resources = {"hive": PartitionedS3ParquetIOManager(**fields), "io_manager": S3ParquetIOManager(**fields)}
+        self.resources: dict[str, Any] = {
+            "hive": PartitionedS3ParquetIOManager(**fields),
+            "io_manager": S3ParquetIOManager(**fields),
+        }
 
     def run(self, asset: dg.AssetsDefinition, *others: dg.AssetsDefinition, partition: str | None = None) -> Any:
         """Materialize an asset and return the metadata of its event."""
@@ -112,6 +115,15 @@ def test_a_run_goes_through_a_view_to_what_it_reads(location: Location) -> None:
 
     assert result.success
     assert location.rows("SELECT count(*) AS n FROM uat_default.seen") == [{"n": 6}]
+
+
+def test_another_io_manager_is_refused(location: Location) -> None:
+    view = sql_view("seen", "SELECT n FROM silver_tax_id.orgs", assets=[orgs])
+    location.resources["io_manager"] = dg.FilesystemIOManager()
+    with pytest.raises(
+        ConfigurationError, match=r"'io_manager' of asset 'seen' must be one of DagFusion's IO managers"
+    ):
+        location.run(view)
 
 
 def test_the_definition_is_virtual_and_has_the_sql() -> None:

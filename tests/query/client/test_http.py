@@ -19,8 +19,8 @@ from dagfusion_query.doors.http.http_door import HttpDoor
 from dagfusion_query.errors import (
     BrokenStreamError,
     EnvironmentUnavailableError,
-    ParameterError,
     InternalError,
+    ParameterError,
     QueryError,
     ResourcesError,
     SqlSyntaxError,

@@ -35,12 +35,16 @@ def asset_keys(assets: Iterable[Asset]) -> Iterator[dg.AssetKey]:
             yield asset if isinstance(asset, dg.AssetKey) else asset.key
 
 
-def io_manager_of(context: dg.OpExecutionContext | dg.SensorEvaluationContext, resource_key: str) -> Manager:
+def io_manager_of(
+    context: dg.OpExecutionContext | dg.AssetExecutionContext | dg.SensorEvaluationContext, resource_key: str
+) -> Manager:
     """Return the resource of a run or a sensor, which must be one of DagFusion's IO managers."""
     manager = getattr(context.resources, resource_key)
     if not isinstance(manager, Manager):
         if isinstance(context, dg.SensorEvaluationContext):
             user = f"sensor {context.sensor_name!r}"
+        elif isinstance(context, dg.AssetExecutionContext):
+            user = f"asset {context.asset_key.to_user_string()!r}"
         else:
             user = f"job {context.job_name!r}"
         raise ConfigurationError(

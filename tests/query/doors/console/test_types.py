@@ -31,9 +31,11 @@ DOCUMENTS = {
     "ExplainedScan": "ScanExplanation",
     "Explanation": "Explanation",
 }
-INTERFACE = re.compile(r"^export interface (\w+)(?: extends (?:Omit<)?(\w+)[^{]*)? \{\n(.*?)^\}", re.MULTILINE | re.DOTALL)
+INTERFACE = re.compile(
+    r"^export interface (\w+)(?: extends (?:Omit<)?(\w+)[^{]*)? \{\n(.*?)^\}", re.MULTILINE | re.DOTALL
+)
 FIELD = re.compile(r"^  (\w+)(\??): (.+);$", re.MULTILINE)
-TYPES = {"string": "string", "boolean": "boolean", "integer": "number", "number": "number"}
+TYPES = {"null": "null", "string": "string", "boolean": "boolean", "integer": "number", "number": "number"}
 
 
 @pytest.fixture(scope="module")
@@ -54,20 +56,22 @@ def written(schema: Mapping[str, Any]) -> str:
     """Return a schema as a type of TypeScript."""
     match schema:
         case {"oneOf": kinds}:
-            return " | ".join(map(written, kinds))
+            found = " | ".join(map(written, kinds))
         case {"$ref": reference}:
-            name = reference.rpartition("/")[2]
-            return next(interface for interface, document in DOCUMENTS.items() if document == name)
+            document = reference.rpartition("/")[2]
+            found = next(interface for interface, of in DOCUMENTS.items() if of == document)
         case {"enum": _}:
-            return "QueryState"
-        case {"type": "array"}:
-            item = written(schema["items"])
-            return f"({item})[]" if " " in item else f"{item}[]"
-        case {"type": "object"}:
-            return f"Record<string, {written(schema['additionalProperties'])}>"
+            found = "QueryState"
+        case {"items": items}:
+            item = written(items)
+            found = f"({item})[]" if " " in item else f"{item}[]"
+        case {"additionalProperties": values}:
+            found = f"Record<string, {written(values)}>"
         case {"type": [kind, "null"]}:
-            return f"{TYPES[kind]} | null"
-    return "null" if schema["type"] == "null" else TYPES[schema["type"]]
+            found = f"{TYPES[kind]} | null"
+        case _:
+            found = TYPES[schema["type"]]
+    return found
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

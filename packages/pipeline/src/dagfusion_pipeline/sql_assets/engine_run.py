@@ -9,7 +9,7 @@ import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
@@ -23,6 +23,7 @@ from dagfusion_pipeline.dimensions import metadata_value
 from dagfusion_pipeline.errors import ConfigurationError, MissingObjectError, PartitionError, SqlError
 from dagfusion_pipeline.event_metadata import COLUMN_LINEAGE_KEY
 from dagfusion_pipeline.io_managers import ALLOW_MISSING_KEY
+from dagfusion_pipeline.maintenance import Manager
 from dagfusion_pipeline.sql_assets.column_lineage import column_lineage
 from dagfusion_pipeline.sql_assets.definition import Defined
 from dagfusion_pipeline.sql_assets.statement import Reference, Statement, with_tables
@@ -36,18 +37,7 @@ _DEFAULT_SCHEMA = "public"  # DataFusion's, of names in one part
 _SHOWN = 5
 
 
-class Storage(Protocol):
-    """The fields of an IO manager that say where the tables are."""
-
-    environment: str
-    endpoint_url: str | None
-    region: str | None
-    access_key_id: str | None
-    secret_access_key: str | None
-    session_token: str | None
-
-
-def run_query(context: dg.AssetExecutionContext, query: Defined, storage: Storage) -> pa.RecordBatchReader:
+def run_query(context: dg.AssetExecutionContext, query: Defined, manager: Manager) -> pa.RecordBatchReader:
     """Run the SQL of an asset for the partitions of a run.
 
     Returns:
@@ -59,9 +49,9 @@ def run_query(context: dg.AssetExecutionContext, query: Defined, storage: Storag
         MissingObjectError: An upstream has no materialization.
         dagfusion_query.QueryError: The engine refuses the statement, or it fails.
     """
-    _check_environment(context, query, storage)
-    settings = _variables(storage)
-    connection = connect_embedded(_event_log(context.instance), environment=storage.environment, settings=settings)
+    _check_environment(context, query, manager)
+    settings = _variables(manager)
+    connection = connect_embedded(_event_log(context.instance), environment=manager.environment, settings=settings)
     try:
         snapshot = connection.refresh()
         selections = [_selection(context, upstream, snapshot) for upstream in query.upstreams]
@@ -74,7 +64,7 @@ def run_query(context: dg.AssetExecutionContext, query: Defined, storage: Storag
     return pa.RecordBatchReader.from_batches(rows.schema, rows)
 
 
-def plan_view(context: dg.AssetExecutionContext, query: Defined, storage: Storage) -> View:
+def plan_view(context: dg.AssetExecutionContext, query: Defined, manager: Manager) -> View:
     """Plan the SQL of a view over the tables as they are, and return the view with the tables' full names.
 
     Raises:
@@ -83,10 +73,10 @@ def plan_view(context: dg.AssetExecutionContext, query: Defined, storage: Storag
         SqlError: Two columns have one name, or a column has a type that no table can have.
         dagfusion_query.QueryError: The engine refuses the statement.
     """
-    _check_environment(context, query, storage)
-    settings = _variables(storage)
+    _check_environment(context, query, manager)
+    settings = _variables(manager)
     event_log = _event_log(context.instance)
-    with connect_embedded(event_log, environment=storage.environment, settings=settings) as connection:
+    with connect_embedded(event_log, environment=manager.environment, settings=settings) as connection:
         snapshot = connection.refresh()
         names: dict[Reference, TableName] = {}
         for upstream in query.upstreams:
@@ -157,23 +147,23 @@ def _event_log(instance: dg.DagsterInstance) -> str:
     )
 
 
-def _variables(storage: Storage) -> Mapping[str, str]:
+def _variables(manager: Manager) -> Mapping[str, str]:
     """Return the settings of the engine: those of the process, with the IO manager's store."""
     fields = ("endpoint_url", "region", "access_key_id", "secret_access_key", "session_token")
     variables = {**os.environ}
-    if storage.access_key_id is not None:
+    if manager.access_key_id is not None:
         variables.pop("AWS_SESSION_TOKEN", None)  # of other keys
-    return {**variables, **as_variables(Settings, {name: getattr(storage, name) for name in fields})}
+    return {**variables, **as_variables(Settings, {name: getattr(manager, name) for name in fields})}
 
 
-def _check_environment(context: dg.AssetExecutionContext, query: Defined, storage: Storage) -> None:
+def _check_environment(context: dg.AssetExecutionContext, query: Defined, manager: Manager) -> None:
     for upstream in query.upstreams:
-        names = names_of(upstream.key, [storage.environment])
+        names = names_of(upstream.key, [manager.environment])
         other = [reference for reference in upstream.references if reference not in names]
         if other:
             raise ConfigurationError(
                 f"the SQL of asset {context.asset_key.to_user_string()!r} names the table {str(other[0])!r}, which is"
-                f" not in environment {storage.environment!r} of its IO manager: leave the environment out of the name"
+                f" not in environment {manager.environment!r} of its IO manager: leave the environment out of the name"
             )
 
 

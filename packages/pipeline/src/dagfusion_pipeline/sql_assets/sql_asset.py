@@ -6,8 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from dagfusion_pipeline.errors import ConfigurationError
-from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager, S3ParquetIOManager
+from dagfusion_pipeline.maintenance import io_manager_of
 from dagfusion_pipeline.sql_assets.sql_extra import check_sql_extra
 
 KINDS = frozenset({"sql", "datafusion"})
@@ -89,12 +88,7 @@ def sql_asset(
     )
 
     def run(context: dg.AssetExecutionContext) -> Any:
-        manager = getattr(context.resources, io_manager_key)
-        if not isinstance(manager, PartitionedS3ParquetIOManager | S3ParquetIOManager):
-            raise ConfigurationError(
-                f"resource {io_manager_key!r} of asset {asset_key.to_user_string()!r} must be one of DagFusion's IO"
-                f" managers; got {type(manager).__name__}"
-            )
+        manager = io_manager_of(context, io_manager_key)
         from dagfusion_pipeline.sql_assets.engine_run import run_query  # noqa: PLC0415 - DataFusion takes a while
 
         return run_query(context, defined, manager)

@@ -11,6 +11,7 @@ import dagster as dg
 from dagfusion_contract.view import VIEW_ENTRY, view_entry
 from dagfusion_pipeline.errors import ConfigurationError
 from dagfusion_pipeline.event_metadata import COLUMN_SCHEMA_KEY, table_schema
+from dagfusion_pipeline.maintenance import io_manager_of
 from dagfusion_pipeline.sql_assets.sql_asset import Asset
 from dagfusion_pipeline.sql_assets.sql_extra import check_sql_extra
 
@@ -67,9 +68,10 @@ def sql_view(
         raise ConfigurationError(f"view {name!r} is a virtual asset, which Dagster {dg.__version__} lacks: upgrade it")
 
     def publish(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        manager = io_manager_of(context, io_manager_key)
         from dagfusion_pipeline.sql_assets.engine_run import plan_view  # noqa: PLC0415 - DataFusion takes a while
 
-        view = plan_view(context, defined, getattr(context.resources, io_manager_key))
+        view = plan_view(context, defined, manager)
         published: dict[str, Any] = {
             VIEW_ENTRY: dg.MetadataValue.json(view_entry(view)),
             COLUMN_SCHEMA_KEY: table_schema(view.columns, {}),
