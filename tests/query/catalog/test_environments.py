@@ -131,7 +131,7 @@ def test_the_past_of_a_table_that_is_a_view_now_needs_a_grant_of_its_own(
     with pytest.raises(UnknownTableError):
         environments.diff(name, AsOf(1), AsOf(2), allow)
     with pytest.raises(UnknownTableError):
-        environments.generations(name, 10, allow)
+        environments.revisions(name, 10, allow)
     assert environments.diff(name, AsOf(1), AsOf(2), lambda *_: True).added == 1
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dagfusion_query.documents.queries import State
+from dagfusion_query.documents.query_documents import State
 from dagfusion_query.doors.http.openapi import SCHEMAS
 from dagfusion_query.formats import Format
 

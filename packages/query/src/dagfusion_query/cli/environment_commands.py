@@ -42,7 +42,9 @@ Months = Annotated[int, typer.Option("--months", min=1, max=120, help="The numbe
 Requests = Annotated[
     int | None, typer.Option("--requests", min=0, help="GET requests per month, if --url is not given.")
 ]
-QueryLimit = Annotated[int, typer.Option("--limit", min=1, max=QUERIES_LIMIT, help="The maximum number of ended queries.")]
+QueryLimit = Annotated[
+    int, typer.Option("--limit", min=1, max=QUERIES_LIMIT, help="The maximum number of ended queries.")
+]
 Before = Annotated[
     str | None,
     typer.Option(

@@ -18,7 +18,12 @@ from dagfusion_contract.naming import TableName
 from dagfusion_query.as_of import AsOf, Given, read_as_of
 from dagfusion_query.client.remote import RemoteConnection, RemoteResult, authorization
 from dagfusion_query.documents import codec
-from dagfusion_query.documents.catalog_documents import DiffRequest, GenerationsDocument, GenerationsRequest, TablesDocument
+from dagfusion_query.documents.catalog_documents import (
+    DiffRequest,
+    GenerationsDocument,
+    GenerationsRequest,
+    TablesDocument,
+)
 from dagfusion_query.documents.query_documents import Failure, QueryInfo, Stats
 from dagfusion_query.doors.flight.commands_and_tickets import (
     AS_OF,

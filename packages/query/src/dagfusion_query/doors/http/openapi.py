@@ -22,7 +22,7 @@ from dagfusion_query.documents.query_documents import (
 from dagfusion_query.doors.http.catalog_routes import PAGE_LIMIT_ROWS, PAGE_ROWS
 from dagfusion_query.doors.http.requests_and_responses import MEDIA_TYPE as PROBLEM
 from dagfusion_query.formats import Format
-from dagfusion_query.returned_values import GENERATIONS, GENERATIONS_LIMIT, TableDiff
+from dagfusion_query.returned_values import REVISIONS, REVISIONS_LIMIT, TableDiff
 from dagfusion_query.service_settings import QUERIES, QUERIES_LIMIT
 
 Document = Mapping[str, Any]
@@ -134,7 +134,7 @@ def _paths() -> Document:
         "/v1/tables/{schema}/{table}/generations": {
             "parameters": [
                 *_TABLE,
-                _query("limit", _whole(GENERATIONS, GENERATIONS_LIMIT), "The maximum number of revisions."),
+                _query("limit", _whole(REVISIONS, REVISIONS_LIMIT), "The maximum number of revisions."),
             ],
             "get": _operation(
                 "listGenerations",
