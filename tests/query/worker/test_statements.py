@@ -26,7 +26,7 @@ def statements() -> Iterator[Statements]:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(errno.ENOSPC, "resources"), (errno.EDQUOT, "resources"), (errno.EIO, "query")]
+    ("number", "code"), [(errno.ENOSPC, "resources"), (errno.EDQUOT, "resources"), (errno.EIO, "internal")]
 )
 def test_a_full_disk_is_no_fault_of_the_program(
     statements: Statements, monkeypatch: pytest.MonkeyPatch, number: int, code: str

@@ -13,7 +13,7 @@ from dagfusion_query.formats import Format
 
 # The console's interfaces, and the documents that they are.
 DOCUMENTS = {
-    "Problem": "Trouble",
+    "Problem": "CatalogProblem",
     "Environment": "Environment",
     "TableSummary": "BriefTable",
     "Column": "Column",
