@@ -1,4 +1,4 @@
-"""The documents say what is there: every folder, every setting, every error that a user can meet."""
+"""The documents name every folder, every setting and every error of the project."""
 
 import ast
 import re
