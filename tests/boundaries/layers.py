@@ -7,6 +7,8 @@ LAYERS: Mapping[str, Sequence[str]] = {
     "dagfusion_contract": (
         "errors",
         "setting_declarations",
+        "setting_values",
+        "environments",
         "uri",
         "store_failure",
         "naming",
@@ -98,7 +100,6 @@ LAYERS: Mapping[str, Sequence[str]] = {
         "as_of",
         "parameters",
         "formats",
-        "setting_values",
         "settings",
         "service_settings",
         "config_file",

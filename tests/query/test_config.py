@@ -142,7 +142,7 @@ def test_the_state_folder_is_private(write: Write, tmp_path: Path) -> None:
         ("[environments.uat]\nevent_log = {env = 'NOT_THERE'}\n", "variable NOT_THERE, which is not set"),
         ("[environments.uat]\nevent_log = {var = 'X'}\n", "must be a value or {env"),
         ("[environments.uat]\ns3_bucket = true\n", "must be text or a number, got a bool"),
-        ("[environments.uat]\ns3_bucket = 'b'\n", "environment uat has no event log: set DAGFUSION_UAT_EVENT_LOG"),
+        ("[environments.uat]\ns3_bucket = 'lake'\n", "environment uat has no event log: set DAGFUSION_UAT_EVENT_LOG"),
         (
             "[environments.uat]\nevent_log='/h'\naws_access_key_id='k'\n",
             "uat: aws_access_key_id and aws_secret_acc",

@@ -144,7 +144,7 @@ def test_the_shells_keys_are_not_sent_to_the_local_stack(tmp_path: Path) -> None
         "DAGFUSION_HOME": str(tmp_path),
         "AWS_ACCESS_KEY_ID": "aws",
         "AWS_SECRET_ACCESS_KEY": "aws",
-        "AWS_REGION": "x",
+        "AWS_REGION": "eu-west-1",
     }
 
     settings = Settings.read(shell)

@@ -15,8 +15,7 @@ from dagfusion_query.cli.service_commands import serve
 from dagfusion_query.config import read_config
 from dagfusion_query.errors import SettingsError
 from dagfusion_query.service_settings import ConfigSettings, EnvironmentSettings, ServiceSettings
-from dagfusion_query.setting_values import read_values
-from dagfusion_query.settings import ENGINE_SETTINGS, ClientSettings, Settings
+from dagfusion_query.settings import ENGINE_SETTINGS, READER, ClientSettings, Settings
 
 TABLES = [("service", ServiceSettings), ("service", Settings), ("engine", Settings)]
 IN_FILES = [(section, known) for section, kind in TABLES for known in declared(kind, section)]
@@ -128,10 +127,10 @@ class Ports:
 def test_a_range_of_numbers_is_checked(text: str) -> None:
     allowed = text.removeprefix("-").isdecimal() and 0 <= int(text) <= 65_535
     if allowed:
-        assert read_values(declared(Ports), {"PORT": text}) == {"port": int(text)}
+        assert READER.read_values(declared(Ports), {"PORT": text}) == {"port": int(text)}
     else:
-        with pytest.raises(SettingsError, match=r"^PORT must be a whole number from 0 to 65535, got "):
-            read_values(declared(Ports), {"PORT": text})
+        with pytest.raises(SettingsError, match=r"^PORT must be a whole number from 0 to 65535"):
+            READER.read_values(declared(Ports), {"PORT": text})
 
 
 @pytest.mark.parametrize("kind", [Settings, ServiceSettings, ClientSettings, ConfigSettings, EnvironmentSettings])

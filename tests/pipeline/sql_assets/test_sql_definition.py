@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dagfusion_contract.environments import ENVIRONMENTS
 from dagfusion_contract.naming import table_name
 from dagfusion_pipeline import sql_asset
 from dagfusion_pipeline.errors import MissingExtraError, SqlError
 from dagfusion_pipeline.sql_assets import sql_extra
 from dagfusion_pipeline.sql_assets.column_lineage import column_lineage
 from dagfusion_pipeline.sql_assets.statement import Reference, parse_statement
-from dagfusion_pipeline.sql_assets.table_keys import ENVIRONMENTS, find_key, names_of
+from dagfusion_pipeline.sql_assets.table_keys import find_key, names_of
 
 DAYS = dg.DailyPartitionsDefinition("2024-01-01")
 HOURS = dg.HourlyPartitionsDefinition("2024-01-01-00:00")

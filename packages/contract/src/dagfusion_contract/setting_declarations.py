@@ -1,8 +1,9 @@
 """Declares settings. A setting is a field of a frozen dataclass, with its variable, its default and its meaning.
 
-All else follows from the declaration: reading it from variables and from `dagfusion.toml`, validation, the options of
-commands, and the page of settings. `settings.py` and `service_settings.py` of the query side, `environment.py` of the
-pipeline and `settings.py` of the stack have the settings. After a change, `scripts/reference.py` writes the page again.
+All else follows from the declaration: reading it from variables and from `dagfusion.toml` (`setting_values.py`),
+validation, the options of commands, and the page of settings. `environments.py` has the settings that packages share.
+The others are in `settings.py` and `service_settings.py` of the query side, `environment.py` of the pipeline and
+`settings.py` of the stack. After a change, `scripts/reference.py` writes the page again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -56,10 +57,23 @@ def setting(  # one row of a table
     return field(default=default, repr=not is_secret, metadata=metadata)
 
 
+def setting_like(kind: Any, name: str, default: Any = None, **changes: Any) -> Any:
+    """Declare a setting that accepts the same values as one of another class.
+
+    Args:
+        kind: The other class.
+        name: The field of it.
+        default: The value if nothing sets it.
+        changes: What else differs, by the arguments of `setting`: `variable`, `help_text`, `shown`, `section`.
+    """
+    same = declaration(kind, name)
+    changes = {"help" if key == "help_text" else key: value for key, value in changes.items()}
+    return field(default=default, repr=same.repr, metadata={**same.metadata, **changes})
+
+
 def setting_of_environment(variable: str, kind: Any, name: str) -> Any:
     """Declare the setting of one of several environments that means the same as a setting of all."""
-    same = declaration(kind, name)
-    return field(default=None, repr=same.repr, metadata={**same.metadata, "variable": variable, "section": ""})
+    return setting_like(kind, name, variable=variable, section="")
 
 
 def declared(kind: Any, section: str | None = None) -> list["Field[Any]"]:

@@ -10,14 +10,14 @@ from itertools import combinations, permutations
 from pathlib import Path
 from typing import Any
 
+from dagfusion_contract.environments import default_region
 from dagfusion_contract.secret_reference import SecretReference
 from dagfusion_contract.setting_declarations import declaration, declared
 from dagfusion_query.config_file import Document, read_document
 from dagfusion_query.errors import SettingsError
 from dagfusion_query.secrets_manager import reference_in
 from dagfusion_query.service_settings import ConfigSettings, EnvironmentSettings, ServiceSettings
-from dagfusion_query.setting_values import read_values
-from dagfusion_query.settings import Settings, check_environment_name, default_region, listed
+from dagfusion_query.settings import READER, Settings, check_environment_name, listed
 
 _PRIVATE = 0o700
 # A key's parts belong together: where one source gives a key, no other completes it.
@@ -106,7 +106,7 @@ def read_config(
     document = read_document(variables, file)
     service = ServiceSettings.read(variables, document.service)
     state_dir = _state_dir(variables, document)
-    engine = read_values(
+    engine = READER.read_values(
         [*declared(Settings, "engine"), declaration(Settings, "metadata_keys")], variables, document.engine
     )
     names = _names(variables, document, event_log, environment)
@@ -150,7 +150,7 @@ def _tokens_file(service: ServiceSettings, state_dir: Path) -> Path | SecretRefe
 
 def _state_dir(variables: Mapping[str, str], document: Document) -> Path:
     settings = [declaration(Settings, "home"), declaration(Settings, "state_dir")]
-    folder = Settings(**read_values(settings, variables, document.service)).state_folder(of_service=True)
+    folder = Settings(**READER.read_values(settings, variables, document.service)).state_folder(of_service=True)
     if folder is None:
         raise SettingsError("DAGFUSION_STATE_DIR must be a folder for the service: its workers read the catalog there")
     return folder.absolute()

@@ -4,12 +4,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
-from dagfusion_contract.setting_declarations import declaration, declared, setting, setting_of_environment
+from dagfusion_contract.environments import StoreSettings, check_store, is_server
+from dagfusion_contract.setting_declarations import (
+    declaration,
+    declared,
+    setting,
+    setting_like,
+    setting_of_environment,
+)
 from dagfusion_contract.uri import is_folder
-from dagfusion_query.setting_values import check_pair, checked, read_values
-from dagfusion_query.settings import Settings
+from dagfusion_query.settings import READER, Settings
 
 ANONYMOUS = ("auto", "loopback", "never", "always")
 LOG_FORMATS = ("text", "json")
@@ -20,14 +25,6 @@ _CORES = os.cpu_count() or 1
 
 def _is_folder(uri: str) -> bool:
     return is_folder(uri, ("s3", "file"))
-
-
-def _is_page(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-    except ValueError:  # an unclosed bracket
-        return False
-    return parts.scheme in ("http", "https") and "@" not in parts.netloc
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class ConfigSettings:
         "DAGFUSION_DAGSTER_URL",
         None,
         "Dagster's web interface, for links.",
-        accepts=_is_page,
+        accepts=is_server,
         requirement="the http:// or https:// URL of Dagster's UI, without a password",
     )
     iceberg_metadata: str | None = setting(
@@ -68,7 +65,7 @@ class ConfigSettings:
     @classmethod
     def read(cls, variables: Mapping[str, str]) -> "ConfigSettings":
         """Make settings from variables."""
-        return cls(**read_values(declared(cls), variables))
+        return cls(**READER.read_values(declared(cls), variables))
 
 
 @dataclass(frozen=True)
@@ -76,8 +73,12 @@ class EnvironmentSettings:
     """The settings of one of several environments: in `[environments.<name>]`, or as `DAGFUSION_<NAME>_<KEY>`."""
 
     event_log: str | None = setting_of_environment("DAGFUSION_{NAME}_EVENT_LOG", Settings, "event_log")
-    s3_bucket: str | None = setting(
-        "DAGFUSION_{NAME}_S3_BUCKET", None, "The only bucket that is read. Not set: any bucket, and local files."
+    s3_bucket: str | None = setting_like(
+        StoreSettings,
+        "bucket",
+        variable="DAGFUSION_{NAME}_S3_BUCKET",
+        help_text="The only bucket that is read. Not set: any bucket, and local files.",
+        shown="",
     )
     aws_region: str | None = setting_of_environment("DAGFUSION_{NAME}_AWS_REGION", Settings, "region")
     aws_endpoint_url: str | None = setting_of_environment("DAGFUSION_{NAME}_AWS_ENDPOINT_URL", Settings, "endpoint_url")
@@ -107,16 +108,13 @@ class EnvironmentSettings:
         """Make the settings of an environment from values by key.
 
         Raises:
-            SettingsError: A setting has a value that it cannot have, or there is one half of an AWS key.
+            SettingsError: A setting has a value that it cannot have, or an AWS key is incomplete.
         """
         where = f"environment {name}:"
         settings = cls(
-            **{key: checked(declaration(cls, key), f"{where} {key}", value) for key, value in values.items()}
+            **{key: READER.checked(declaration(cls, key), f"{where} {key}", value) for key, value in values.items()}
         )
-        check_pair(
-            (f"{where} aws_access_key_id", settings.aws_access_key_id),
-            ("aws_secret_access_key", settings.aws_secret_access_key),
-        )
+        check_store(READER, {key.upper(): value for key, value in vars(settings).items()}, f"{where} ", str.lower)
         return settings
 
 
@@ -253,6 +251,8 @@ class ServiceSettings:
         Raises:
             SettingsError: A setting has a value that it cannot have.
         """
-        settings = cls(**read_values(declared(cls), variables, table))
-        check_pair(("DAGFUSION_TLS_CERTIFICATE", settings.tls_certificate), ("DAGFUSION_TLS_KEY", settings.tls_key))
+        settings = cls(**READER.read_values(declared(cls), variables, table))
+        READER.check_pair(
+            ("DAGFUSION_TLS_CERTIFICATE", settings.tls_certificate), ("DAGFUSION_TLS_KEY", settings.tls_key)
+        )
         return settings

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from dagfusion_contract import places
-from dagfusion_contract.setting_declarations import declared, names, setting
+from dagfusion_contract.environments import LOCAL, StoreSettings, check_store, default_region
+from dagfusion_contract.setting_declarations import as_variables, declared, names, setting, setting_like
+from dagfusion_contract.setting_values import SettingReader
 from dagfusion_contract.uri import is_folder
 from dagfusion_query.errors import SettingsError
-from dagfusion_query.setting_values import check_pair, read_values
 
+READER = SettingReader(SettingsError)
 NO_STATE = "none"  # as DAGFUSION_STATE_DIR: keep nothing
-ENVIRONMENTS = ("local", "uat", "prod")
 METADATA_KEYS = ",".join(places.METADATA_KEYS)
 HOME = ".dagfusion"
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
@@ -36,29 +37,12 @@ class Settings:
         is_secret=True,
         shown="`DAGSTER_HOME`",
     )
-    environment: str = setting(
-        "ENVIRONMENT", "local", "local, uat or prod: the prefix of every schema's name.", choices=ENVIRONMENTS
-    )
-    endpoint_url: str | None = setting("AWS_ENDPOINT_URL", None, "The S3 endpoint. Not set: AWS.", shown="AWS")
-    region: str | None = setting(
-        "AWS_REGION",
-        None,
-        "The region of the buckets.",
-        shown="`us-east-2` for `uat` and `prod`, else `us-east-1`",
-    )
-    access_key_id: str | None = setting(
-        "AWS_ACCESS_KEY_ID",
-        None,
-        "The S3 access key. Not set: AWS's default credential chain.",
-        is_secret=True,
-        shown="AWS's default chain",
-    )
-    secret_access_key: str | None = setting(
-        "AWS_SECRET_ACCESS_KEY", None, "The secret of the access key.", is_secret=True, shown="AWS's default chain"
-    )
-    session_token: str | None = setting(
-        "AWS_SESSION_TOKEN", None, "The session token of a temporary access key.", is_secret=True
-    )
+    environment: str = setting_like(StoreSettings, "environment", LOCAL)
+    endpoint_url: str | None = setting_like(StoreSettings, "endpoint_url")
+    region: str | None = setting_like(StoreSettings, "region")
+    access_key_id: str | None = setting_like(StoreSettings, "access_key_id")
+    secret_access_key: str | None = setting_like(StoreSettings, "secret_access_key")
+    session_token: str | None = setting_like(StoreSettings, "session_token")
     home: str = setting(
         "DAGFUSION_HOME", HOME, "The local stack's folder. Its stack.env is read if no event log is named."
     )
@@ -182,17 +166,16 @@ class Settings:
         stack = _stack_variables(variables, arguments)
         merged = {**{k: v for k, v in variables.items() if v != ""}, **stack}
         arguments = {name: value for name, value in arguments.items() if value is not None}
-        values = {**read_values([each for each in declared(cls) if each.name not in arguments], merged), **arguments}
+        others = [each for each in declared(cls) if each.name not in arguments]
+        values = {**READER.read_values(others, merged), **arguments}
         if not values.get("event_log") and merged.get("DAGSTER_HOME"):
             values["event_log"] = merged["DAGSTER_HOME"]
-        environment = values.setdefault("environment", "local")
+        environment = values.setdefault("environment", LOCAL)
         check_environment_name(environment)
         values.setdefault("region", default_region(environment))
-        check_pair(
-            ("AWS_ACCESS_KEY_ID", values.get("access_key_id")),
-            ("AWS_SECRET_ACCESS_KEY", values.get("secret_access_key")),
-        )
-        return cls(**values, is_local_stack=bool(stack), cache_dir=_cache_dir(variables))
+        settings = cls(**values, is_local_stack=bool(stack), cache_dir=_cache_dir(variables))
+        check_store(READER, as_variables(cls, {name: getattr(settings, name) for name in names(cls)}))
+        return settings
 
     def state_folder(self, *, of_service: bool = False) -> Path | None:
         """Return the folder for what later processes use: `state_dir`, or its default; None to keep nothing.
@@ -223,7 +206,7 @@ class ClientSettings:
     @classmethod
     def read(cls, variables: Mapping[str, str]) -> "ClientSettings":
         """Make settings from variables."""
-        return cls(**read_values(declared(cls), variables))
+        return cls(**READER.read_values(declared(cls), variables))
 
 
 # The settings of a query engine, whichever environment it reads.
@@ -241,11 +224,6 @@ def check_environment_name(name: str) -> None:
             f"an environment's name must be a lower-case identifier such as uat or prod_eu, got {name!r}: it begins "
             "the names of its schemas"
         )
-
-
-def default_region(environment: str) -> str:
-    """Return the region of an environment that does not say."""
-    return "us-east-2" if environment in ("uat", "prod") else "us-east-1"
 
 
 def listed(text: str) -> tuple[str, ...]:

@@ -19,12 +19,13 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
+from dagfusion_contract.environments import LOCAL, default_region
 from dagfusion_stack import binaries, ports, process
 from dagfusion_stack.errors import ServerError
 from dagfusion_stack.home import write_private
 
 NAME = "S3 server"
-REGION = "us-east-1"
+REGION = default_region(LOCAL)
 START_TIMEOUT_S = 60.0
 ATTEMPTS = 5  # a port that was chosen may be another's a moment later, when the server wants it
 # What `weed mini` listens on besides S3; each would take a well-known port when left alone.

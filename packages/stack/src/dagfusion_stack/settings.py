@@ -1,19 +1,18 @@
 """Settings of the stack: read once from a mapping into a frozen value."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from dagfusion_contract.setting_declarations import as_variables, declared, setting
-from dagfusion_query.errors import SettingsError
-from dagfusion_query.setting_values import read_values
+from dagfusion_contract.environments import DEFAULTS, LOCAL, StoreSettings
+from dagfusion_contract.setting_declarations import as_variables, declared, setting, setting_like
+from dagfusion_contract.setting_values import SettingReader
 from dagfusion_query.settings import HOME
 from dagfusion_stack.errors import SettingError
 from dagfusion_stack.ports import HIGHEST
 
-BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_READER = SettingReader(SettingError)
 _PORTS = range(1, HIGHEST + 1)
 _PORTS_OR_ANY = range(HIGHEST + 1)
 
@@ -34,10 +33,11 @@ class Settings:
     )
     http_port: int = setting("DAGFUSION_HTTP_PORT", 8080, "The port of the query service and console.", numbers=_PORTS)
     flight_port: int = setting("DAGFUSION_FLIGHT_PORT", 8081, "The port of Arrow Flight SQL.", numbers=_PORTS)
-    bucket: str = setting(
-        "S3_BUCKET",
-        "dagster-parquet-data",
-        "The bucket that the assets are written to. If it is not set, a state folder keeps its last one.",
+    bucket: str = setting_like(
+        StoreSettings,
+        "bucket",
+        DEFAULTS[LOCAL].bucket,
+        help_text="The bucket that the assets are written to. If it is not set, a state folder keeps its last one.",
     )
 
     @classmethod
@@ -47,16 +47,8 @@ class Settings:
         Raises:
             SettingError: A variable has a value that it cannot have.
         """
-        try:
-            found = read_values(declared(cls), variables)
-        except SettingsError as error:
-            raise SettingError(str(error)) from None
-        settings = cls(**{**found, **{name: value for name, value in arguments.items() if value is not None}})
-        if not BUCKET_NAME.fullmatch(settings.bucket):
-            raise SettingError(
-                "S3_BUCKET must be a bucket name (3 to 63 lower-case letters, digits, dots and hyphens), "
-                f"got {settings.bucket!r}"
-            )
+        given = {name: value for name, value in arguments.items() if value is not None}
+        settings = cls(**{**_READER.read_values(declared(cls), variables), **given})
         return replace(settings, home=Path(settings.home).expanduser().resolve())
 
     def environ(self) -> dict[str, str]:

@@ -8,7 +8,6 @@ from dagfusion_contract.naming import identifier, table_name
 from dagfusion_pipeline.errors import SqlError
 from dagfusion_pipeline.sql_assets.statement import Reference
 
-ENVIRONMENTS = ("local", "uat", "prod")
 _DEFAULT = "default"  # the schema of keys with one component, after the environment
 _SHOWN = 5
 

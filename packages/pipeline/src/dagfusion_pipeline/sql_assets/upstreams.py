@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 import dagster as dg
 from dagster import PartitionMapping, PartitionsDefinition, TimeWindowPartitionsDefinition
 
+from dagfusion_contract.environments import ENVIRONMENTS, LOCAL
 from dagfusion_pipeline.dimensions import metadata_value
 from dagfusion_pipeline.errors import SqlError
 from dagfusion_pipeline.event_metadata import COLUMN_SCHEMA_KEY
 from dagfusion_pipeline.sql_assets.statement import Reference, Statement
-from dagfusion_pipeline.sql_assets.table_keys import ENVIRONMENTS, find_key
+from dagfusion_pipeline.sql_assets.table_keys import find_key
 
 WINDOW = frozenset({"window_start", "window_end"})
 Asset = dg.AssetsDefinition | dg.AssetSpec | dg.SourceAsset | dg.AssetKey | str
@@ -92,7 +93,7 @@ def find_upstreams(
     """
     asset = asset_key.to_user_string()
     keys = list(dict.fromkeys([*deps, *known]))
-    environments = tuple(dict.fromkeys([*ENVIRONMENTS, os.environ.get("ENVIRONMENT") or ENVIRONMENTS[0]]))
+    environments = tuple(dict.fromkeys([*ENVIRONMENTS, os.environ.get("ENVIRONMENT") or LOCAL]))
     found: dict[dg.AssetKey, Upstream] = {}
     for reference in statement.references:
         key = find_key(reference, keys, environments, asset, is_complete=is_complete)
