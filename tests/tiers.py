@@ -88,7 +88,7 @@ def pytest_collection() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if FOLDER not in item.path.parents:
-            continue  # a benchmark, or the example of a docstring
+            continue  # a benchmark
         fixtures = getattr(item, "fixturenames", ())
         item.add_marker(tier_of(fixtures))
         if ALONE in fixtures:
