@@ -8,7 +8,7 @@ import pytest
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.access.grants import ALL
-from dagfusion_query.catalog.past_catalog import PastTable
+from dagfusion_query.catalog.past_tables import PastTable
 from dagfusion_query.errors import UnknownTableError
 from dagfusion_query.service.past_finder import PastFinder
 

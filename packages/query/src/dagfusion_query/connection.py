@@ -15,7 +15,8 @@ from dagfusion_query.catalog.checkpoint import open_checkpoint
 from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.catalog.mapped_catalog import snapshot_folder
 from dagfusion_query.catalog.model import Selection, Snapshot, Table, common_location, selected
-from dagfusion_query.catalog.past_catalog import PastCatalog, PastSnapshots
+from dagfusion_query.catalog.past_catalog import PastCatalog
+from dagfusion_query.catalog.past_tables import PastSnapshots
 from dagfusion_query.discovery import open_discovery
 from dagfusion_query.engine.datafusion_errors import unknown_table
 from dagfusion_query.engine.engine import Engine, Prepared

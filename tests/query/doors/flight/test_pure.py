@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dagfusion_query.doors.flight import commands_and_tickets, flight_sessions, metadata
 from dagfusion_query.doors.flight.flight_sessions import Handles
 from dagfusion_query.doors.flight.flight_statements import parameters
-from dagfusion_query.doors.flight.metadata import answer, answer_schema, like
+from dagfusion_query.doors.flight.metadata import like, metadata_result, metadata_schema
 from dagfusion_query.doors.flight.sql_info import sql_type
 from dagfusion_query.errors import BadRequestError, ParameterError, UnknownQueryError
 from tests.query.catalog.following import Clock
@@ -168,32 +168,38 @@ METADATA = [
 @pytest.mark.parametrize("name", METADATA)
 def test_answers_have_the_schema_that_was_announced(name: str) -> None:
     command = commands_and_tickets.make(name)
-    found = answer(name, command, (), 1 << 20)
-    assert found.schema == answer_schema(name, command)
+    found = metadata_result(name, command, (), 1 << 20)
+    assert found.schema == metadata_schema(name, command)
     for field in found.schema:
         assert field.nullable or found[field.name].null_count == 0
     found.validate(full=True)
 
 
 def test_type_info_is_in_order_and_filtered() -> None:
-    rows = answer("CommandGetXdbcTypeInfo", commands_and_tickets.make("CommandGetXdbcTypeInfo"), (), 1).to_pylist()
+    rows = metadata_result(
+        "CommandGetXdbcTypeInfo", commands_and_tickets.make("CommandGetXdbcTypeInfo"), (), 1
+    ).to_pylist()
     assert rows == sorted(rows, key=lambda row: (row["data_type"], row["type_name"]))
     varchar = commands_and_tickets.make("CommandGetXdbcTypeInfo", data_type=12)
-    [row] = answer("CommandGetXdbcTypeInfo", varchar, (), 1).to_pylist()
+    [row] = metadata_result("CommandGetXdbcTypeInfo", varchar, (), 1).to_pylist()
     assert (row["type_name"], row["literal_prefix"], row["nullable"], row["searchable"]) == ("VARCHAR", "'", 1, 3)
 
 
 def test_sql_info_has_all_that_jdbc_asks() -> None:
-    everything = answer("CommandGetSqlInfo", commands_and_tickets.make("CommandGetSqlInfo"), (), 1000).to_pylist()
+    everything = metadata_result(
+        "CommandGetSqlInfo", commands_and_tickets.make("CommandGetSqlInfo"), (), 1000
+    ).to_pylist()
     known = {row["info_name"]: row["value"] for row in everything}
     assert set(range(500, 577)) | {*range(6), 8, 9, 100, 101} == set(known)
     assert (known[3], known[4], known[8], known[504], known[557], known[563]) == (True, True, 0, '"', 1000, False)
-    some = answer("CommandGetSqlInfo", commands_and_tickets.make("CommandGetSqlInfo", info=[3, 0, 9999]), (), 1000)
+    some = metadata_result(
+        "CommandGetSqlInfo", commands_and_tickets.make("CommandGetSqlInfo", info=[3, 0, 9999]), (), 1000
+    )
     assert some["info_name"].to_pylist() == [0, 3]
 
 
 def test_there_are_only_tables_in_one_catalog() -> None:
     for fields in ({"catalog": "other"}, {"catalog": ""}, {"table_types": ["VIEW"]}):
         command = commands_and_tickets.make("CommandGetTables", **fields)
-        assert answer("CommandGetTables", command, (), 1).num_rows == 0
-    assert metadata.answer_schema("CommandStatementQuery", None) is None
+        assert metadata_result("CommandGetTables", command, (), 1).num_rows == 0
+    assert metadata.metadata_schema("CommandStatementQuery", None) is None

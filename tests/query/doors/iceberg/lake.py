@@ -22,7 +22,7 @@ from dagfusion_query.access.grants import Caller
 from dagfusion_query.access.secret_tokens import open_tokens
 from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.environments import Environments, EnvironmentState
-from dagfusion_query.catalog.past_catalog import PastTable
+from dagfusion_query.catalog.past_tables import PastTable
 from dagfusion_query.config import Config, read_config
 from dagfusion_query.doors.iceberg.iceberg_routes import IcebergRoutes
 from dagfusion_query.object_store import open_store

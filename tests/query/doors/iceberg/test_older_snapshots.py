@@ -21,7 +21,7 @@ from dagfusion_pipeline import PartitionedS3ParquetIOManager
 from dagfusion_query import connect
 from dagfusion_query.access.grants import Caller
 from dagfusion_query.catalog.model import layouts_of
-from dagfusion_query.catalog.past_catalog import PastTable
+from dagfusion_query.catalog.past_tables import PastTable
 from dagfusion_query.doors.iceberg.visible_tables import OlderSnapshots
 from dagfusion_query.errors import EnvironmentUnavailableError, UnknownTableError
 from dagfusion_query.event_log.event_log_interface import Moment

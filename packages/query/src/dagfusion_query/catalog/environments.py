@@ -16,7 +16,8 @@ from dagfusion_query.catalog.checkpoint import open_checkpoint
 from dagfusion_query.catalog.checkpointer import Checkpointer
 from dagfusion_query.catalog.live_catalog import Lag, LiveCatalog
 from dagfusion_query.catalog.model import Snapshot
-from dagfusion_query.catalog.past_catalog import PastCatalog, PastTable
+from dagfusion_query.catalog.past_catalog import PastCatalog
+from dagfusion_query.catalog.past_tables import PastTable
 from dagfusion_query.config import Config, EnvironmentConfig
 from dagfusion_query.discovery import open_discovery
 from dagfusion_query.errors import (

@@ -1,24 +1,20 @@
 """The catalog as of past events: tables that are folded from the event log up to an event, and kept for later use."""
 
 import shutil
-import tempfile
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from itertools import count
-from pathlib import Path
-from types import MappingProxyType
+from dataclasses import replace
 from typing import TypeVar
 
 from dagfusion_contract.naming import TableName, table_name
-from dagfusion_contract.record import Layout
 from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.live_catalog import LiveCatalog
 from dagfusion_query.catalog.model import Snapshot, Table, layouts_of, readable
+from dagfusion_query.catalog.past_tables import KEPT_FILES, PastKey, PastTable, PastTables, as_past
 from dagfusion_query.catalog.snapshot import SnapshotStore
 from dagfusion_query.catalog.table_history import compare, table_revision
 from dagfusion_query.errors import (
@@ -40,41 +36,10 @@ from dagfusion_query.event_log.event_log_interface import (
 from dagfusion_query.event_log.stored_event import Foreign
 from dagfusion_query.returned_values import TableDiff, TableGeneration
 
-_KEPT_TABLES = 64
 _MOST_TABLES = 200  # of one statement
-_KEPT_FILES = 2_000_000  # in all tables together
 _KEPT_MOMENTS = 256
-_KEPT_SNAPSHOTS = 8
 _LATE_S = 60.0  # that an event may be logged after its time, so that a time may stand for a later event at first
 T = TypeVar("T")
-
-
-@dataclass(eq=False)
-class PastTable:
-    """A table as of an event.
-
-    Attributes:
-        table: The table.
-        moment: Its state.
-        layouts: The layouts of its files.
-        folder: Where its snapshot is for other processes; None where it is in memory only.
-        pins: How many statements need the folder.
-    """
-
-    table: Table
-    moment: Moment
-    layouts: Sequence[Layout]
-    folder: Path | None = None
-    pins: int = field(default=0)
-
-
-@dataclass(frozen=True)
-class _Key:
-    """The cache key of a past table: a full read, which may follow the deletion of a run, begins anew."""
-
-    asset_key: AssetKey
-    event_id: int
-    full_reads: int
 
 
 class PastCatalog:
@@ -91,10 +56,8 @@ class PastCatalog:
         self._reading, self._lock = threading.Lock(), threading.Lock()
         self._log: EventLog | None = None
         self._moments: OrderedDict[tuple[AsOf, int], Moment] = OrderedDict()
-        self._tables: OrderedDict[_Key | int, PastTable] = OrderedDict()
-        self._numbers = count()
+        self._tables = PastTables()
         self._in_files = in_files
-        self._folder: Path | None = None  # made with the first snapshot
 
     def moment(self, as_of: AsOf) -> Moment:
         """Return the state that an event id or a time stands for.
@@ -159,13 +122,7 @@ class PastCatalog:
                     _check_view(past, {other.table.name for other in found}, allow)
             yield [past for past in found if past.table.name in may_read]
         finally:
-            self._unpin(found)
-
-    def _unpin(self, tables: Sequence[PastTable]) -> None:
-        with self._lock:
-            for past in tables:
-                past.pins -= 1
-            self._evict()
+            self._tables.unpin(found)
 
     def _claims(
         self, names: Collection[TableName] | None, allow: Callable[[TableName], bool]
@@ -176,10 +133,10 @@ class PastCatalog:
         for key in self.assets(names, allow):
             claims.setdefault(table_name(current.environment, key), []).append(key)
         files = sum(len(current.tables[name].files) for name in claims if name in current.tables)
-        if len(claims) > _MOST_TABLES or files > _KEPT_FILES:
+        if len(claims) > _MOST_TABLES or files > KEPT_FILES:
             raise AsOfError(
                 f"this statement would read {len(claims):,} tables of {files:,} files as of the past, and may read "
-                f"{_MOST_TABLES} tables of {_KEPT_FILES:,} files: name fewer tables"
+                f"{_MOST_TABLES} tables of {KEPT_FILES:,} files: name fewer tables"
             )
         return claims
 
@@ -194,10 +151,10 @@ class PastCatalog:
                 except UnknownTableError as error:
                     missing = error
         except BaseException:
-            self._unpin(made)
+            self._tables.unpin(made)
             raise
         if len(made) > 1:
-            self._unpin(made)
+            self._tables.unpin(made)
             raise NameCollisionError(
                 f"table {name} was claimed by the assets {' and '.join(str(list(key)) for key in keys)} as of "
                 f"{moment.words}: their keys are the same in snake case"
@@ -256,7 +213,7 @@ class PastCatalog:
                 raise past.table.problem
             return moment, past.table
         finally:
-            self._unpin([past])
+            self._tables.unpin([past])
 
     def assets(
         self, names: Collection[TableName] | None, allow: Callable[[TableName], bool] = lambda _: True
@@ -274,24 +231,13 @@ class PastCatalog:
             log, self._log = self._log, None
         if log is not None:
             log.close()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        self._tables.close()
 
     def _pinned(self, asset_key: AssetKey, moment: Moment) -> PastTable:
         """Return a table whose folder stays until its pin is given back."""
-        key = _Key(asset_key, moment.event_id, self._live.lag().full_reads)
-        with self._lock:
-            if (cached := self._tables.get(key)) is not None:
-                self._tables.move_to_end(key)
-                cached.pins += 1
-                return cached
+        key = PastKey(asset_key, moment.event_id, self._live.lag().full_reads)
         is_settled = moment.event_id <= self._live.settled
-        made = self._made(asset_key, moment)
-        made.pins += 1
-        with self._lock:
-            # What events that are still being written may change is not found again.
-            self._tables[key if is_settled and key not in self._tables else next(self._numbers)] = made
-        return made
+        return self._tables.pinned(key, lambda: self._made(asset_key, moment), is_final=is_settled)
 
     def _made(self, asset_key: AssetKey, moment: Moment) -> PastTable:
         environment = self._live.current().environment
@@ -305,19 +251,13 @@ class PastCatalog:
         layouts = layouts_of(table, snapshot.asset_states[asset_key])
         if not self._in_files:
             return PastTable(table, moment, layouts)
-        folder = self._root() / str(next(self._numbers))
+        folder = self._tables.new_folder()
         try:
             saved = SnapshotStore(folder).save(snapshot, Cursor(Watermark(), {}), "")
         except SnapshotError:
             shutil.rmtree(folder, ignore_errors=True)  # on a full disk, what was written would keep it full
             raise
         return PastTable(as_past(saved).tables[name], moment, layouts, folder)
-
-    def _root(self) -> Path:
-        with self._lock:
-            if self._folder is None:
-                self._folder = Path(tempfile.mkdtemp(prefix="dagfusion-past-"))
-            return self._folder
 
     def _folded(self, environment: str, asset_key: AssetKey, moment: Moment) -> Snapshot:
         """Return a snapshot that has only one table, or none."""
@@ -341,18 +281,6 @@ class PastCatalog:
                 self._log = self._open_log()
             return step(self._log)
 
-    def _evict(self) -> None:
-        """Drop the tables that were not used for the longest time. The lock is held."""
-        files = sum(len(past.table.files) for past in self._tables.values())
-        for key, past in [*self._tables.items()]:
-            is_found = isinstance(key, _Key)
-            if past.pins or (is_found and len(self._tables) <= _KEPT_TABLES and files <= _KEPT_FILES):
-                continue
-            files -= len(past.table.files)
-            del self._tables[key]
-            if past.folder is not None:
-                shutil.rmtree(past.folder, ignore_errors=True)
-
 
 def _check_view(past: PastTable, found: Collection[TableName], allow: Callable[[TableName], bool]) -> None:
     """Raise UnknownTableError for a view that reads tables without a past, unless the caller may not know of them."""
@@ -368,30 +296,3 @@ def _check_view(past: PastTable, found: Collection[TableName], allow: Callable[[
 def _read_by_views(tables: Sequence[PastTable]) -> set[TableName]:
     """Return what the views among some tables read."""
     return {name for past in tables if past.table.view is not None for name in past.table.view.view.tables}
-
-
-def as_past(snapshot: Snapshot) -> Snapshot:
-    """Return a snapshot as one of the past, whose tables know the event that they are as of."""
-    tables = {name: replace(table, as_of=snapshot.generation) for name, table in snapshot.tables.items()}
-    return replace(snapshot, tables=MappingProxyType(tables), is_past=True)
-
-
-class PastSnapshots:
-    """Snapshots of past tables: the same tables give the same object, so that what is cached for it stays warm."""
-
-    def __init__(self) -> None:
-        self._snapshots: OrderedDict[frozenset[int], Snapshot] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def of(self, tables: Collection[Table]) -> Snapshot:
-        """Return the snapshot of some tables."""
-        key = frozenset(map(id, tables))  # a snapshot that is kept has its tables, so that an id stays theirs
-        with self._lock:
-            if key not in self._snapshots:
-                by_name = MappingProxyType({table.name: table for table in tables})
-                last = max((table.as_of or 0 for table in tables), default=0)
-                self._snapshots[key] = Snapshot(last, "", by_name, is_past=True)
-            self._snapshots.move_to_end(key)
-            while len(self._snapshots) > _KEPT_SNAPSHOTS:
-                self._snapshots.popitem(last=False)
-            return self._snapshots[key]

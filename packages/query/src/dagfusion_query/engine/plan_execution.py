@@ -15,6 +15,7 @@ import pyarrow as pa
 from datafusion import DataFrame, ExecutionPlan, RecordBatchStream, SessionContext
 
 from dagfusion_query.engine.object_requests import ObjectRequests, RequestTime
+from dagfusion_query.engine.plan_metrics import file_openings, opened_files, read_bytes, repeated_openings, waited_s
 from dagfusion_query.engine.reuse import Keeper, timed
 from dagfusion_query.engine.runtime import Loop, Planners, Stores
 from dagfusion_query.engine.stored_objects import diagnose, is_about_objects, probe
@@ -24,8 +25,6 @@ from dagfusion_query.scan.stage import Staged
 from dagfusion_query.scan.table_scan import Scan
 
 _log = logging.getLogger(__name__)
-
-_WAITS = ("time_elapsed_opening", "time_elapsed_scanning_until_data")  # DataFusion's, of Parquet scans
 
 
 class Batches(Protocol):
@@ -202,24 +201,18 @@ class Execution:
     @property
     def bytes_read(self) -> int:
         """Bytes of objects that the scans have read so far."""
-        return self._counted("bytes_scanned")
+        return read_bytes(self._execution_context.plans)
 
     @property
     def files_read(self) -> int:
         """Files that the scans have opened so far: a LIMIT may end an execution before the last."""
-        return self._counted("files_opened") - sum(_opened_again(plan) for plan in self._execution_context.split)
+        context = self._execution_context
+        return file_openings(context.plans) - sum(map(repeated_openings, context.split))
 
     @property
     def requests_s(self) -> float:
         """Seconds of requests to object stores so far, added over those at once; see `Stats.requests_s`."""
-        read = sum(_waited_ns(plan) for plan in self._execution_context.in_place) / 1e9
-        return self._execution_context.spent.seconds + read
-
-    def _counted(self, metric: str) -> int:
-        metrics = (metrics for plan in self._execution_context.plans for _, metrics in plan.collect_metrics())
-        # Only Parquet scans count bytes; the others are of the engine's own files.
-        scans = (found for found in metrics if found.sum_by_name("bytes_scanned") is not None)
-        return sum(found.sum_by_name(metric) or 0 for found in scans)
+        return self._execution_context.spent.seconds + waited_s(self._execution_context.in_place)
 
 
 def declared(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
@@ -346,28 +339,6 @@ async def staged_batches(staged: Staged, execution_context: ExecutionContext) ->
 
 class _StalledError(Exception):
     """No batch came in time; the caller finds out why, and goes on waiting or gives up."""
-
-
-def opened_files(plan: ExecutionPlan, count: int) -> frozenset[str] | None:
-    """Return the paths of the files that a plan has opened; None where these are all of its `count` files."""
-    scans = [found for _, found in plan.collect_metrics()]
-    if sum(found.sum_by_name("files_opened") or 0 for found in scans) >= count:
-        return None
-    metrics = (metric for found in scans for metric in found.metrics())
-    return frozenset(name for metric in metrics if (name := metric.labels().get("filename")) is not None)
-
-
-def _opened_again(plan: ExecutionPlan) -> int:
-    """Return how often a plan has opened a file that it had opened before, to read another part of it."""
-    scans = [found for _, found in plan.collect_metrics() if found.sum_by_name("bytes_scanned") is not None]
-    names = {metric.labels().get("filename") for found in scans for metric in found.metrics()} - {None}
-    return max(0, sum(found.sum_by_name("files_opened") or 0 for found in scans) - len(names))
-
-
-def _waited_ns(plan: ExecutionPlan) -> int:
-    """Return the nanoseconds from opening each file to its first rows, added over all files of a plan."""
-    scans = [found for _, found in plan.collect_metrics() if found.sum_by_name("bytes_scanned") is not None]
-    return sum(found.sum_by_name(metric) or 0 for found in scans for metric in _WAITS)
 
 
 def _start(spliced: Spliced, context: SessionContext) -> tuple[ExecutionPlan, RecordBatchStream]:

@@ -98,7 +98,9 @@ def aggregate_over_scan(node: bytes) -> AggregateOverScan | None:
     return AggregateOverScan(scans[0], alias, groups, calls)
 
 
-def answer(found: AggregateOverScan, filters: Sequence[Expr], table: Mention, context: SessionContext) -> bytes | None:
+def aggregate_plan(
+    found: AggregateOverScan, filters: Sequence[Expr], table: Mention, context: SessionContext
+) -> bytes | None:
     """Return the plan node that gives an aggregate's rows; None when the catalog does not know them.
 
     Args:

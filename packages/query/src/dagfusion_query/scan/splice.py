@@ -22,7 +22,7 @@ from datafusion import ExecutionPlan, Expr, LogicalPlan, SessionContext
 
 from dagfusion_contract.naming import TableName
 from dagfusion_query.plan_messages import CoalescePartitionsExecNode, ListingTableScanNode, PhysicalPlanNode
-from dagfusion_query.scan.catalog_aggregates import Mention, aggregate_over_scan, answer
+from dagfusion_query.scan.catalog_aggregates import Mention, aggregate_over_scan, aggregate_plan
 from dagfusion_query.scan.join_order import SMALL_ROWS, result_columns, small_side_first
 from dagfusion_query.scan.large_objects import FOOTER_REQUESTS
 from dagfusion_query.scan.listing_tables import Template, folder_url
@@ -241,7 +241,7 @@ def answer_aggregates(logical: bytes, scan_table: ScannedTable, answered: list[S
             return None
         filters = [Expr.from_bytes(data, context) for data in children(found.scan, ListingTableScanNode.FILTERS)]
         mention = _mention(found.scan, scan_table)
-        rows = answer(found, filters, mention, context)
+        rows = aggregate_plan(found, filters, mention, context)
         if rows is not None:
             decided = [Filter(expr, mention.relation, decided=True, pruner=scan_table.pruner) for expr in filters]
             answered.append(Scan(scan_table.table, pa.array([], pa.int64()), decided, answered=True))

@@ -11,7 +11,7 @@ from dagfusion_contract.naming import TableName
 from dagfusion_query.access.grants import Grants
 from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.environments import Environments
-from dagfusion_query.catalog.past_catalog import PastTable
+from dagfusion_query.catalog.past_tables import PastTable
 from dagfusion_query.errors import TooBusyError, UnknownTableError
 from dagfusion_query.returned_values import TableDiff, TableGeneration
 from dagfusion_query.sql_text import mentioned_tables

@@ -13,7 +13,7 @@ import pyarrow as pa
 from dagfusion_query.access.grants import Caller
 from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.environments import Environments
-from dagfusion_query.documents.query_documents import ExplanationDocument, Failure, State, Stats
+from dagfusion_query.documents.query_documents import ExplanationDocument, Stats
 from dagfusion_query.errors import (
     InternalError,
     QueryCancelledError,
@@ -27,6 +27,7 @@ from dagfusion_query.object_store import StaleRetries
 from dagfusion_query.service.admission import Admission, AdmissionPlace
 from dagfusion_query.service.metrics import Metrics
 from dagfusion_query.service.past_finder import FoundPast, PastFinder
+from dagfusion_query.service.query_record import QueryRecord
 from dagfusion_query.service.query_registry import Query, Registry, sources
 from dagfusion_query.service.worker_handle import Handle, NeverStarted
 from dagfusion_query.service.worker_pool import Pool
@@ -77,17 +78,14 @@ class ActiveQuery:
     def __init__(self, shared: ServiceParts, query: Query, caller: Caller, mode: Mode) -> None:
         self._shared, self._query, self._caller, self._mode = shared, query, caller, mode
         self._loop = asyncio.get_running_loop()
-        self._arrived = time.perf_counter()
-        self._entry = shared.registry.open(query, caller)
-        self._entry.stop = self.stop
-        self.id = self._entry.info.id
+        self._record = QueryRecord(shared.registry, shared.metrics, query, caller, mode, traces=shared.traces)
+        self._record.entry.stop = self.stop
+        self.id = self._record.info.id
         self.schema: pa.Schema = pa.schema([])
         self.explanation: ExplanationDocument | None = None
         self._first: memoryview | bytes | None = None  # came with the answer's beginning
         self._error: QueryError | None = None
         self._place: AdmissionPlace | None = None
-        self._began = 0.0
-        self._planned_s: float | None = None  # from its arrival
         self._worker: Handle | None = None  # until its last message was read
         self._past: FoundPast | None = None
         self._waiting: asyncio.Task[Any] | None = None  # for what stop has to interrupt
@@ -98,12 +96,12 @@ class ActiveQuery:
     @property
     def is_complete(self) -> bool:
         """True if the worker has sent everything, so that the stats are final; what came is still to be taken."""
-        return self._entry.state.is_over
+        return self._record.is_over
 
     @property
     def stats(self) -> Stats:
         """The cost of the query so far; final once its last bytes were taken."""
-        return self._entry.info.stats
+        return self._record.info.stats
 
     async def begin(self) -> Self:
         """Wait for a worker and what it says first: the schema, and the first bytes unless there are none.
@@ -198,9 +196,7 @@ class ActiveQuery:
             timer.cancel()
         if self._error is not None:
             raise self._error
-        self._began = time.perf_counter()
-        self._entry.update(state=State.running)
-        self._entry.update_stats(queued_s=self._began - self._arrived)
+        self._record.admitted()
 
     def _too_busy(self, limit_s: float) -> TooBusyError:
         retry_after_s = self._shared.admission.retry_after_s()
@@ -268,7 +264,7 @@ class ActiveQuery:
             message = await worker.next()
             if message.kind is Kind.planned:
                 self.schema = pa.ipc.read_schema(pa.py_buffer(message.body))
-                self._planned(message.read(Planned))
+                self._record.planned(message.read(Planned))
             elif message.kind is Kind.end:
                 self._end(message)
                 self.explanation = message.read(End).explanation
@@ -280,23 +276,8 @@ class ActiveQuery:
                 self._first = message.body
                 return
 
-    def _planned(self, plan: Planned) -> None:
-        self._planned_s = time.perf_counter() - self._arrived
-        total, read = sum(scan.files_total for scan in plan.scans), sum(scan.files_read for scan in plan.scans)
-        self._entry.update_stats(
-            files_total=total,
-            files_read=read,
-            files_skipped=total - read,
-            planning_s=plan.planning_s,
-            generations=plan.generations,
-            path=plan.path,
-            scans=plan.scans,
-            runs=plan.runs,
-        )
-        self._shared.metrics.planned(cached=plan.cached)
-
     def _stream(self) -> None:
-        self._entry.update(state=State.streaming)
+        self._record.streaming()
         self._taken_at = time.perf_counter()
         self._watch_client()
 
@@ -316,9 +297,7 @@ class ActiveQuery:
 
     def _end(self, message: Message) -> None:
         self._worker = None  # it may run another query from now on
-        if (cost := message.read(End).cost) is not None:
-            skipped = self._entry.info.stats.files_total - cost.files_read
-            self._entry.update_stats(**vars(cost), files_skipped=skipped)
+        self._record.sent(message.read(End))
         self._close(None)
 
     def _close(self, error: QueryError | None) -> None:
@@ -330,32 +309,11 @@ class ActiveQuery:
             timer.cancel()
         if self._past is not None:
             self._past.close()
-        now = time.perf_counter()
-        self._entry.update_stats(total_s=now - self._arrived)
-        state, failure = State.finished, None
-        if error is not None:
-            state = State.cancelled if isinstance(error, QueryCancelledError) else State.failed
-            failure = Failure.of(error)
-        self._entry.update(state=state, error=failure)
         try:
-            self._trace()
-            is_answer = self._mode is Mode.run  # what only plans is kept when it failed
-            self._shared.registry.close(self._entry, keep=is_answer or error is not None)
-            if is_answer:
-                self._shared.metrics.over(self._entry.info)
+            self._record.close(error)
         finally:
             if self._place is not None:
-                self._shared.admission.leave(self._place, now - self._began if self._began else None)
-
-    def _trace(self) -> None:
-        """Send the query's trace; a fault costs the trace only."""
-        if (traces := self._shared.traces) is not None:
-            try:
-                trace_id = traces.over(self._entry.info, self._query.trace, self._mode.value, self._planned_s)
-            except Exception:  # noqa: BLE001  # of a library
-                _log.exception("the query %s has no trace", self.id)
-            else:
-                self._entry.update(trace_id=trace_id)
+                self._shared.admission.leave(self._place, self._record.ran_s)
 
     def _statement(self) -> Statement:
         query, settings, wanted = self._query, self._shared.settings, self._query.limit_rows

@@ -14,7 +14,7 @@ from dagfusion_contract.secret_reference import is_reference
 from dagfusion_query.access.grants import ALL, Caller, restricted
 from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.environments import Environments, EnvironmentState
-from dagfusion_query.catalog.past_catalog import PastTable
+from dagfusion_query.catalog.past_tables import PastTable
 from dagfusion_query.config import Config
 from dagfusion_query.cost.estimate import query_cost, read_prices
 from dagfusion_query.documents.query_documents import ExplanationDocument, QueryInfo

@@ -18,7 +18,7 @@ from dagfusion_contract.uri import LOCAL, local_path
 from dagfusion_query.access.grants import EVERYTHING, Grants, Scopes
 from dagfusion_query.catalog.mapped_catalog import MappedCatalog
 from dagfusion_query.catalog.model import Snapshot, Table, readable
-from dagfusion_query.catalog.past_catalog import PastSnapshots, as_past
+from dagfusion_query.catalog.past_tables import PastSnapshots, as_past
 from dagfusion_query.documents.query_documents import ScanStats
 from dagfusion_query.engine.datafusion_errors import is_full_disk, no_room
 from dagfusion_query.engine.engine import FILE_NAME, Engine, Prepared

@@ -63,7 +63,7 @@ class Page:
         }
         return cls(path, content, gzip.compress(content, mtime=0), headers)
 
-    async def answer(self, request: Request) -> Response:
+    async def respond(self, request: Request) -> Response:
         """Answer with the file, or say that the client has it already."""
         if request.headers.get("if-none-match", "").removeprefix("W/") == self.headers["ETag"]:
             return Response(status_code=304, headers=self.headers)
@@ -74,7 +74,7 @@ class Page:
 
 def routes() -> list[BaseRoute]:
     """Return the routes of the console: `/`, its assets and its icon."""
-    return [Route(page.path, page.answer, methods=["GET"]) for page in pages()]
+    return [Route(page.path, page.respond, methods=["GET"]) for page in pages()]
 
 
 def pages() -> Iterator[Page]:

@@ -153,7 +153,7 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
             return rows.send(context)
         _metadata_schema(name, command)
         snapshots = self._snapshots(caller, context) if metadata.needs_tables(name) else ()
-        return flight.RecordBatchStream(metadata.answer(name, command, snapshots, self._sql_limit_bytes))
+        return flight.RecordBatchStream(metadata.metadata_result(name, command, snapshots, self._sql_limit_bytes))
 
     def _snapshots(self, caller: Caller, context: Context) -> Iterable[Snapshot]:
         async def snapshots() -> list[Snapshot]:
@@ -203,7 +203,7 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
                 self.statements.close_prepared(request.prepared_statement_handle, caller)
                 return []
             case name if name in _OWN_ACTIONS:
-                return [self._actions.answer(name, body, caller, self._sessions.of(context, caller), context)]
+                return [self._actions.run(name, body, caller, self._sessions.of(context, caller), context)]
             case name:
                 raise _unknown(name)
 
@@ -260,8 +260,8 @@ class Actions:
     def __init__(self, service: Service, bridge: Bridge, statements: FlightStatements) -> None:
         self._service, self._bridge, self._statements = service, bridge, statements
 
-    def answer(self, action: str, body: bytes, caller: Caller, session: FlightSession, context: Context) -> bytes:
-        """Answer one of `_OWN_ACTIONS`.
+    def run(self, action: str, body: bytes, caller: Caller, session: FlightSession, context: Context) -> bytes:
+        """Run one of `_OWN_ACTIONS`, and return its result.
 
         Raises:
             BadRequestError: The body is not what the action wants.
@@ -305,7 +305,7 @@ def _request(kind: type[R], body: bytes) -> R:
 
 
 def _metadata_schema(name: str, command: Any) -> pa.Schema:
-    schema = metadata.answer_schema(name, command)
+    schema = metadata.metadata_schema(name, command)
     if schema is None:
         raise _unknown(name)
     return schema

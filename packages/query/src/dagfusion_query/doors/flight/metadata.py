@@ -82,7 +82,7 @@ _TYPE_INFO = pa.schema(
         pa.field("interval_precision", pa.int32()),
     ]
 )
-_ANSWERS: Mapping[str, pa.Schema] = {
+_RESULTS: Mapping[str, pa.Schema] = {
     "CommandGetCatalogs": _CATALOGS,
     "CommandGetDbSchemas": _SCHEMAS,
     "CommandGetTableTypes": _TABLE_TYPES,
@@ -95,11 +95,11 @@ _ANSWERS: Mapping[str, pa.Schema] = {
 }
 
 
-def answer_schema(name: str, command: Any) -> pa.Schema | None:
-    """Return the columns of a metadata command's answer; None when the command is not one."""
+def metadata_schema(name: str, command: Any) -> pa.Schema | None:
+    """Return the columns of a metadata command's result; None when the command is not one."""
     if name == "CommandGetTables":
         return _TABLES_WITH_SCHEMA if command.include_schema else _TABLES
-    return _ANSWERS.get(name)
+    return _RESULTS.get(name)
 
 
 def needs_tables(name: str) -> bool:
@@ -107,16 +107,16 @@ def needs_tables(name: str) -> bool:
     return name in ("CommandGetDbSchemas", "CommandGetTables")
 
 
-def answer(name: str, command: Any, snapshots: Iterable[Snapshot], statement_limit_bytes: int) -> pa.Table:
-    """Answer a metadata command.
+def metadata_result(name: str, command: Any, snapshots: Iterable[Snapshot], statement_limit_bytes: int) -> pa.Table:
+    """Return the result of a metadata command.
 
     Args:
-        name: The name of a command that `answer_schema` knows.
+        name: The name of a command that `metadata_schema` knows.
         command: Its message.
         snapshots: What the caller may read, where `needs_tables`.
         statement_limit_bytes: Length of a statement.
     """
-    schema = answer_schema(name, command)
+    schema = metadata_schema(name, command)
     match name:
         case "CommandGetCatalogs":
             rows: list[dict[str, Any]] = [{"catalog_name": CATALOG}]

@@ -29,7 +29,7 @@ from dagfusion_query.doors.address import Address
 from dagfusion_query.doors.http.catalog_routes import CatalogRoutes
 from dagfusion_query.doors.http.middleware import AuthenticationMiddleware, SecurityMiddleware, caller_of
 from dagfusion_query.doors.http.openapi import describe
-from dagfusion_query.doors.http.requests_and_responses import answer, document, problem
+from dagfusion_query.doors.http.requests_and_responses import document, problem, problem_response
 from dagfusion_query.doors.http.statement_routes import QueryRoutes, StatementRoutes
 from dagfusion_query.errors import ForbiddenError, QueryError, UnknownTableError
 from dagfusion_query.service.metrics import CONTENT_TYPE
@@ -101,7 +101,7 @@ class StatusRoutes:
         problem = self._service.ready()
         if problem is None:
             return document(StatusDocument("ready"))
-        return answer(503, problem.code, "no statement can be run now: the service's log says why")
+        return problem_response(503, problem.code, "no statement can be run now: the service's log says why")
 
     async def metrics(self, request: Request) -> Response:
         """Return Prometheus's text; it counts all users' queries, so that only who may read everything may read it."""
@@ -139,7 +139,9 @@ async def _not_found(_: Request, error: Exception) -> Response:
     codes = {404: "not_found", 405: "method_not_allowed"}
     texts = {404: "not found; see /openapi.json", 405: "method not allowed; see /openapi.json"}
     code = error.status_code
-    return answer(code, codes.get(code, "bad_request"), texts.get(code, error.detail), dict(error.headers or {}))
+    return problem_response(
+        code, codes.get(code, "bad_request"), texts.get(code, error.detail), dict(error.headers or {})
+    )
 
 
 class _Server(uvicorn.Server):

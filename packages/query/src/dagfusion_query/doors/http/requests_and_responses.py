@@ -133,10 +133,12 @@ def problem(error: BaseException, query_id: str | None = None, status: int | Non
     if "retry_after_s" in details:
         headers["Retry-After"] = str(math.ceil(details["retry_after_s"]))
     extra = {} if query_id is None else {"query_id": query_id}
-    return answer(status or shown.http_status, shown.code, str(shown), headers, **extra, **details)
+    return problem_response(status or shown.http_status, shown.code, str(shown), headers, **extra, **details)
 
 
-def answer(status: int, code: str, detail: str, headers: dict[str, str] | None = None, **more: Any) -> Response:
+def problem_response(
+    status: int, code: str, detail: str, headers: dict[str, str] | None = None, **more: Any
+) -> Response:
     """Return the response of a problem document."""
     text = detail.encode("utf-8", "replace").decode()  # it may quote what is no Unicode text
     content = ProblemDocument(title=_title(status), status=status, code=code, detail=text, **more)

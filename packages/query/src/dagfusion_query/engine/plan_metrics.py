@@ -1,0 +1,53 @@
+"""What the metrics of an executed plan say about the files that its Parquet scans read. The names are DataFusion's."""
+
+from collections.abc import Iterator, Sequence
+
+from datafusion import ExecutionPlan
+from datafusion.plan import MetricsSet
+
+_BYTES, _FILES, _FILE_NAME = "bytes_scanned", "files_opened", "filename"
+_WAITS = ("time_elapsed_opening", "time_elapsed_scanning_until_data")
+
+
+def read_bytes(plans: Sequence[ExecutionPlan]) -> int:
+    """Return the bytes that plans have read so far."""
+    return sum(_sum(found, _BYTES) for plan in plans for found in _scans(plan))
+
+
+def file_openings(plans: Sequence[ExecutionPlan]) -> int:
+    """Return how often plans have opened a file so far; one that is read in parts is opened for each."""
+    return sum(_sum(found, _FILES) for plan in plans for found in _scans(plan))
+
+
+def repeated_openings(plan: ExecutionPlan) -> int:
+    """Return how often a plan has opened a file that it had opened before, to read another part of it."""
+    scans = list(_scans(plan))
+    names = {name for found in scans for name in _file_names(found)}
+    return max(0, sum(_sum(found, _FILES) for found in scans) - len(names))
+
+
+def opened_files(plan: ExecutionPlan, count: int) -> frozenset[str] | None:
+    """Return the paths of the files that a plan has opened; None where these are all of its `count` files."""
+    scans = [found for _, found in plan.collect_metrics()]
+    if sum(_sum(found, _FILES) for found in scans) >= count:
+        return None
+    return frozenset(name for found in scans for name in _file_names(found))
+
+
+def waited_s(plans: Sequence[ExecutionPlan]) -> float:
+    """Return the seconds from opening each file to its first rows, added over all files of plans."""
+    scans = (found for plan in plans for found in _scans(plan))
+    return sum(_sum(found, metric) for found in scans for metric in _WAITS) / 1e9
+
+
+def _scans(plan: ExecutionPlan) -> Iterator[MetricsSet]:
+    """Yield the metrics of Parquet scans. Only these count bytes; the other scans are of the engine's own files."""
+    return (found for _, found in plan.collect_metrics() if found.sum_by_name(_BYTES) is not None)
+
+
+def _sum(found: MetricsSet, metric: str) -> int:
+    return found.sum_by_name(metric) or 0
+
+
+def _file_names(found: MetricsSet) -> Iterator[str]:
+    return (name for metric in found.metrics() if (name := metric.labels().get(_FILE_NAME)) is not None)
