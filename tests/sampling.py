@@ -1,4 +1,5 @@
-"""CI runs a sample of what is slow: of each test that starts processes, a third of its parameter sets.
+"""CI runs a sample of what is slow: of each test that starts processes, a third of its parameter sets, and a third of
+the tests that ask for the fixture `long`.
 
 `DAGFUSION_SAMPLE`, which is the commit in CI, decides which: each commit draws other sets, and the variable of a run
 that failed repeats it. A session without the variable runs every set.
@@ -7,23 +8,23 @@ that failed repeats it. A session without the variable runs every set.
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from random import Random
 
 import pytest
 
-from tests.tiers import ALONE, FAST
+from tests.tiers import ALONE, FAST, LONG
 
 SAMPLE = "DAGFUSION_SAMPLE"
 SHARE = 3
 WHOLE = "tests/doctest/"  # each document is a parameter set, and the cost is that of the servers that all of them use
 
 
-def sampled(nodeids: Iterable[str], sample: str) -> set[str]:
-    """Return a third of the parameter sets of each test, and at least one."""
+def sampled(nodeids: Iterable[str], sample: str, long: Collection[str] = ()) -> set[str]:
+    """Return a third of the parameter sets of each test, and at least one; long tests count as sets of one test."""
     sets: defaultdict[str, list[str]] = defaultdict(list)
     for nodeid in nodeids:
-        sets[nodeid.partition("[")[0]].append(nodeid)
+        sets[LONG if nodeid in long else nodeid.partition("[")[0]].append(nodeid)
     return {
         nodeid
         for test, of_test in sets.items()
@@ -47,6 +48,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not sample:
         return
     slow = {item.nodeid for item in items if is_slow(item)}
-    left_out = slow - sampled(slow, sample)
+    long = {item.nodeid for item in items if LONG in getattr(item, "fixturenames", ())}
+    left_out = slow - sampled(slow, sample, long)
     config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left_out])
     items[:] = [item for item in items if item.nodeid not in left_out]

@@ -2,11 +2,12 @@
 
     browser   the test uses a browser, or Node
     e2e       the test uses the fixture `end_to_end`, as all of tests/e2e do
-    unit      the test starts processes, or uses the fixture `heavy` or `alone`
+    unit      the test starts processes, or uses the fixture `heavy`, `long` or `alone`
     fast      the rest
 
-A test that needs more than a third of a second of CPU asks for `heavy`. A session of fast tests alone, as of `tox -e
-fast`, draws a tenth of the examples of properties (`examples`), CI three tenths, and every other session all of them.
+A test that needs more than a third of a second of CPU asks for `heavy`. One that needs more than 12 seconds, and shares
+nothing costly with other tests, asks for `long`: CI draws a sample of these. A session of fast tests alone, as of `tox
+-e fast`, draws a tenth of the examples of properties (`examples`), CI three tenths, and every other session all.
 
 A test or fixture that starts a process asks for the fixture `processes`. A session of fast tests alone fails where a
 test starts a process and does not ask. A test that asks for `alone` decides by time or by work, so nothing else may run
@@ -22,8 +23,8 @@ from typing import Any
 import hypothesis
 import pytest
 
-ALONE, FAST = "alone", "fast"
-TIERS = {"browser": {"browser", "node"}, "e2e": {"end_to_end"}, "unit": {"processes", "heavy", "alone"}}
+ALONE, FAST, LONG = "alone", "fast", "long"
+TIERS = {"browser": {"browser", "node"}, "e2e": {"end_to_end"}, "unit": {"processes", "heavy", LONG, "alone"}}
 STARTS = {"subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"}
 PLATFORM = "file"  # the program that `platform.architecture` runs, which the first import of Dagster calls
 WHOLE = 100  # the examples of a property that names no number
@@ -66,6 +67,11 @@ def processes() -> None:
 @pytest.fixture(scope="session")
 def heavy() -> None:
     """Asked for by tests that need more than a third of a second of CPU."""
+
+
+@pytest.fixture(scope="session")
+def long() -> None:
+    """Asked for by tests that need more than 12 seconds of CPU for themselves."""
 
 
 @pytest.fixture(scope="session")

@@ -93,6 +93,7 @@ def connected(home: Path, store: object_store.ObjectStore, tmp_path: Path) -> Ca
     return connect
 
 
+@pytest.mark.usefixtures("long")
 def test_answers_stay_right_while_everything_changes(readings: Readings, connected: Callable[..., Any]) -> None:
     rng = Random(7)  # noqa: S311
     used = []
@@ -191,6 +192,7 @@ def test_a_damaged_large_object_costs_time_only(
         assert readings.check(connection, rng) == [0] * 5  # the next ones do not try again
 
 
+@pytest.mark.usefixtures("long")
 @pytest.mark.parametrize("home", ["sqlite"], indirect=True)
 def test_a_killed_consolidation_leaves_the_catalog_right(
     readings: Readings, connected: Callable[..., Any], home: Path, fields: dict[str, Any]

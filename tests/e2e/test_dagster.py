@@ -142,6 +142,7 @@ def spoil(found: Lake) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("long")
 @pytest.mark.parametrize("services", ["embedded"], indirect=True, scope="session")
 def test_the_reference_location_in_dagster(deployment: Deployment) -> None:
     # Backfill a range: one run writes all states of a day. The daemon looks at its backfills every half minute.

@@ -67,6 +67,7 @@ class Most:
         return ", ".join(f"{kind} {[quarter[kind] for quarter in self.quarters]}" for kind in self.quarters[0])
 
 
+@pytest.mark.usefixtures("long")
 def test_nothing_is_wrong_lost_or_unbounded(
     store: object_store.ObjectStore, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

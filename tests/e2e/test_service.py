@@ -174,6 +174,7 @@ def test_a_client_that_leaves_frees_its_worker(server: Server) -> None:
         assert eventually(none_runs)
 
 
+@pytest.mark.usefixtures("long")
 @pytest.mark.embedded
 def test_a_database_that_stops_and_starts(server_folder: Callable[[str], Path], tmp_path: Path) -> None:
     database = EmbeddedDatabase(server_folder("postgres"))
@@ -212,6 +213,7 @@ def started_again(store: object_store.ObjectStore, folder: Path, bucket: str) ->
             time.sleep(0.5)
 
 
+@pytest.mark.usefixtures("long")
 @pytest.mark.embedded
 def test_a_store_that_stops_and_starts(server_folder: Callable[[str], Path], tmp_path: Path) -> None:
     database = EmbeddedDatabase(server_folder("postgres"))

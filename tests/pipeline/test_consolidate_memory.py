@@ -58,7 +58,7 @@ def _measured(folder: Path, files: int) -> dict[str, float]:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("processes")
+@pytest.mark.usefixtures("processes", "long")
 def test_memory_does_not_grow_with_the_table(tmp_path: Path) -> None:
     small, large = _measured(tmp_path / "small", FILES // 4), _measured(tmp_path / "large", FILES)
 

@@ -59,7 +59,7 @@ print(json.dumps({"seconds": seconds, "mb": int(peak.split()[1]) / 1e3}))
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("processes")
+@pytest.mark.usefixtures("processes", "long")
 def test_a_year_of_states_in_one_stream() -> None:
     command = [sys.executable, "-W", "error", "-c", PROGRAM]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)  # noqa: S603 - our own program

@@ -56,6 +56,7 @@ def run(
     )
 
 
+@pytest.mark.usefixtures("long")
 @pytest.mark.parametrize("triple", TRIPLES, ids=lambda triple: triple[3].key.path[-1])
 def test_a_twin_stores_the_rows_of_its_asset(
     location: dg.Definitions, persistent: dg.DagsterInstance, triple: tuple[dg.AssetsDefinition, ...]

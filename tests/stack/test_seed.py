@@ -24,6 +24,7 @@ ORDERS = "local_silver_commerce.partitioned_orders"
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.usefixtures("long")
 def test_only_what_is_missing_is_written(module_command: Command) -> None:
     first = _seed(module_command, "--days", "2", "--states", "3")
     assert {table: (one["partitions"], one["written"]) for table, one in first.items()} == {
@@ -59,6 +60,7 @@ def test_the_links_on_events_open_the_console_and_the_object(module_command: Com
     assert file["checksum"] == f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
+@pytest.mark.usefixtures("long")
 def test_the_seed_decides_the_data(command: Command, module_command: Command) -> None:
     own = _seed(module_command, "--days", "3", "--states", "3")
     other = _seed(command, "--days", "3", "--states", "3", "--seed", "7")
@@ -69,8 +71,9 @@ def test_the_seed_decides_the_data(command: Command, module_command: Command) ->
     assert own[ORDERS]["bytes"] != other[ORDERS]["bytes"]
 
 
+@pytest.mark.usefixtures("long")
 def test_a_killed_run_leaves_what_was_logged_and_the_next_one_completes_it(command: Command) -> None:
-    days, partitions = 30, 30 * 50
+    days, partitions = 12, 12 * 50
     seed = command.start("seed", "--days", str(days))
     logged = _kill_while_it_logs(seed, command)
 

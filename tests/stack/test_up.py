@@ -51,6 +51,7 @@ def test_the_stack_runs_in_the_background_until_it_is_stopped(command: Command) 
     assert command.run("status").returncode == 3
 
 
+@pytest.mark.usefixtures("long")
 def test_services_that_die_are_started_again_and_the_ports_stay(command: Command) -> None:
     assert command.run("up", "-d").returncode == 0
     victims = {dagster.DAEMON, query_service.NAME}

@@ -192,6 +192,7 @@ def _failing(connection: FlightConnection) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("long")
 def test_two_hundred_clients_at_once(tmp_path: Path) -> None:
     sql, clients = f"select * from {ORGS} where state = 'CA' and npi = 5", 200
     outcomes: Counter[str] = Counter()
