@@ -62,5 +62,10 @@ def _listed(value: str | Sequence[str]) -> Sequence[str]:
 
 
 def matches(pattern: str, text: str) -> bool:
-    translated = "".join({"*": ".*", "?": "."}.get(character, re.escape(character)) for character in pattern)
+    """Return whether a pattern matches; `${*}`, `${?}` and `${$}` are characters without their meaning."""
+    tokens = re.findall(r"\$\{[*?$]\}|.", pattern, re.DOTALL)
+    meanings = {"*": ".*", "?": "."}
+    translated = "".join(
+        re.escape(token[2]) if len(token) > 1 else meanings.get(token, re.escape(token)) for token in tokens
+    )
     return re.fullmatch(translated, text, re.DOTALL) is not None

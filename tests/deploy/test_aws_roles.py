@@ -33,13 +33,15 @@ KEYS = {
     "output": OUTPUT,
     "other": "payroll/2024.parquet",
 }
-ROLES = ("PipelineRole", "QueryRole", "MaintenanceRole")
+TASKS = ("PipelineRole", "QueryRole", "MaintenanceRole")
+ROLES = (*TASKS, "IcebergClientRole")
 
 # Which of the three actions on an object each role has, for each kind of key. The rest is denied.
 OBJECTS = {
     "PipelineRole": {"table": "GP", "large": "G", "output": "GP"},
     "QueryRole": {"table": "G", "large": "G", "iceberg": "GP", "checkpoint": "GPD"},
     "MaintenanceRole": {"table": "GD", "large": "GPD", "output": "GP"},
+    "IcebergClientRole": {"table": "G", "large": "G", "iceberg": "G"},
 }
 ACTIONS = {"G": "s3:GetObject", "P": "s3:PutObject", "D": "s3:DeleteObject"}
 NEVER = (
@@ -108,7 +110,7 @@ def test_no_object_of_another_bucket_can_be_touched(policies: Policies, role: st
         assert not allows(policies[role], action, f"{ARN}-2/{TABLE}")
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", TASKS)
 @pytest.mark.parametrize(
     ("prefix", "expected"),
     [(f"{PREFIX}/Silver/", True), (f"{PREFIX}/", True), (PREFIX, False), ("", False), (None, False)],
@@ -135,10 +137,24 @@ def test_requests_without_tls_are_denied(storage: Mapping[str, Any]) -> None:
 
 
 def test_only_tasks_of_this_account_take_the_roles(storage: Mapping[str, Any]) -> None:
-    for role in resources(storage, "AWS::IAM::Role").values():
-        [statement] = Resolver(storage, VALUES)(role["AssumeRolePolicyDocument"])["Statement"]
+    roles = resources(storage, "AWS::IAM::Role")
+    for role in TASKS:
+        [statement] = Resolver(storage, VALUES)(roles[role]["AssumeRolePolicyDocument"])["Statement"]
         assert statement["Principal"] == {"Service": "ecs-tasks.amazonaws.com"}
         assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": "123456789012"}}
+
+
+def test_only_the_query_service_takes_the_role_of_iceberg_clients(
+    storage: Mapping[str, Any], policies: Policies
+) -> None:
+    role = resources(storage, "AWS::IAM::Role")["IcebergClientRole"]
+    resolve = Resolver(storage, VALUES)
+    [statement] = resolve(role["AssumeRolePolicyDocument"])["Statement"]
+    assert statement["Principal"] == {"AWS": "arn:aws:QueryRole:Arn"}
+    arn = f"arn:aws:iam::123456789012:role/{resolve(role['RoleName'])}"
+    assert [name for name in ROLES if allows(policies[name], "sts:AssumeRole", arn)] == ["QueryRole"]
+    assert not allows(policies["QueryRole"], "sts:AssumeRole", arn.replace("iceberg-clients", "pipeline"))
+    assert not allows(policies["IcebergClientRole"], "s3:ListBucket", ARN, {"s3:prefix": f"{PREFIX}/"})
 
 
 def test_dagster_launches_runs_in_its_own_cluster_only(launcher: list[Any]) -> None:

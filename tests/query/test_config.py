@@ -151,7 +151,10 @@ def test_the_state_folder_is_private(write: Write, tmp_path: Path) -> None:
         ("[environments.uat]\nevent_log='/h'\niceberg_metadata='bucket/x'\n", "must be s3://bucket/folder or file:///"),
         ("[environments.uat]\nevent_log='/h'\niceberg_metadata='s3:///x'\n", "must be s3://bucket/folder or file:///"),
         ("[environments.uat]\nevent_log='/h'\niceberg_metadata='s3://b/a%20b'\n", "without [?], # and %"),
-        ("[environments.uat]\nevent_log='/h'\niceberg_credentials='all'\n", "must be one of none, keys, got 'all'"),
+        (
+            "[environments.uat]\nevent_log='/h'\niceberg_credentials='all'\n",
+            "must be none, keys, or the ARN of an IAM role such as",
+        ),
         ("[environments.UAT]\nevent_log='/h'\n", "must be a lower-case identifier such as uat or prod_eu, got 'UAT'"),
         ("[environments.a]\nevent_log='/h'\n[environments.a_b]\nevent_log='/h'\n", "a schema that begins with a_b_"),
         ("[service]\nworkers = 0\n", r"\[service\] workers must be a positive whole number"),

@@ -36,7 +36,8 @@ class EnvironmentConfig:
         bucket: The one bucket that its objects may be in; None allows any, and local files.
         metadata_keys: The metadata that may name what another IO manager wrote, first choice first.
         iceberg_metadata: The folder of Iceberg metadata; None keeps the environment out of the Iceberg catalog.
-        iceberg_credentials: `none`, or `keys` to give clients of that catalog the environment's keys.
+        iceberg_credentials: What clients of that catalog get: `none`, `keys` for the environment's own keys, or the ARN
+            of the role that is assumed for them.
     """
 
     name: str

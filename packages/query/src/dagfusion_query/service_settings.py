@@ -1,6 +1,7 @@
 """Settings of the service and of its environments. Variables override `dagfusion.toml`."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +19,13 @@ from dagfusion_query.settings import READER, Settings
 
 ANONYMOUS = ("auto", "loopback", "never", "always")
 LOG_FORMATS = ("text", "json")
-ICEBERG_CREDENTIALS = ("none", "keys")
+_ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+")
 QUERIES, QUERIES_LIMIT = 1000, 10_000  # ended queries of a page by default, and at most
 _CORES = os.cpu_count() or 1
+
+
+def _gives_credentials(text: str) -> bool:
+    return text in ("none", "keys") or _ROLE.fullmatch(text) is not None
 
 
 def _is_folder(uri: str) -> bool:
@@ -56,10 +61,13 @@ class ConfigSettings:
     iceberg_credentials: str | None = setting(
         "DAGFUSION_ICEBERG_CREDENTIALS",
         None,
-        "The S3 credentials that clients of the Iceberg catalog get. none: clients use their own. keys: DANGER: the "
-        "service's own keys. They give the client everything that the service can access, regardless of its grants.",
+        "The S3 credentials that clients of the Iceberg catalog get. none: clients use their own. The ARN of an IAM "
+        "role: temporary credentials of the role, which can read the requested table and nothing else. keys: DANGER: "
+        "the service's own keys. They give the client everything that the service can access, regardless of its "
+        "grants.",
         shown="`none`",
-        choices=ICEBERG_CREDENTIALS,
+        accepts=_gives_credentials,
+        requirement="none, keys, or the ARN of an IAM role such as arn:aws:iam::123456789012:role/iceberg-clients",
     )
 
     @classmethod

@@ -169,6 +169,10 @@ class Publisher:
         self._lock = threading.Lock()
         self._tables: dict[TableName, _TableMetadata] = {}
 
+    def folder(self, name: TableName) -> str:
+        """Return the URI of the folder of a table's metadata, without a slash at its end."""
+        return f"{self.prefix}/{name.schema}/{name.table}"
+
     def publish(self, table: Table, layouts: Sequence[Layout]) -> Published:
         """Return the metadata of a table, after everything it names is in the object store.
 
@@ -249,7 +253,7 @@ class Publisher:
             columns = view_columns(view.view.columns)
         except NotInIcebergError as error:
             raise UnsupportedTypeError(f"view {table.name} is no view of Iceberg: {error}") from error
-        content = encode_view(view, columns, table.name, f"{self.prefix}/{table.name.schema}/{table.name.table}")
+        content = encode_view(view, columns, table.name, self.folder(table.name))
         name, entry = metadata_name(view.event_id, _digest(content)), self._metadata_of(table.name)
         with entry.lock:
             if entry.view != name:
@@ -328,7 +332,7 @@ class Publisher:
         return WrittenManifest(uri, len(made.content), made.files, made.rows, made.partitions)
 
     def _uri(self, table: Table, name: str) -> str:
-        return f"{self.prefix}/{table.name.schema}/{table.name.table}/{name}"
+        return f"{self.folder(table.name)}/{name}"
 
     def _put(self, table: Table, name: str, content: bytes) -> str:
         uri = self._uri(table, name)

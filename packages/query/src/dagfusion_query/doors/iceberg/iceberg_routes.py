@@ -13,13 +13,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
-from dagfusion_contract.uri import store_url
 from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.catalog.environments import EnvironmentState
-from dagfusion_query.catalog.model import Table, common_location, layouts_of
-from dagfusion_query.config import Config, EnvironmentConfig
+from dagfusion_query.catalog.model import Table, layouts_of
+from dagfusion_query.config import Config
 from dagfusion_query.doors.http.middleware import AuthenticationMiddleware, caller_of
 from dagfusion_query.doors.iceberg.plan_routes import BODY_BYTES, more_tasks, plan
+from dagfusion_query.doors.iceberg.storage_credentials import NO_ACCESS, StorageAccess, StorageCredentials
 from dagfusion_query.doors.iceberg.visible_tables import MissingError, OlderSnapshots, VisibleTables
 from dagfusion_query.errors import (
     BadRequestError,
@@ -28,7 +28,6 @@ from dagfusion_query.errors import (
     UnauthenticatedError,
 )
 from dagfusion_query.iceberg.publisher import Published, Publisher
-from dagfusion_query.object_store import store_keys
 from dagfusion_query.redact import for_clients
 from dagfusion_query.service.service import Service
 
@@ -80,6 +79,7 @@ class IcebergRoutes:
         self._publishers = {
             name: Publisher(e.iceberg_metadata or "", e.settings) for name, e in self._configured.items()
         }
+        self._credentials = {name: StorageCredentials(e) for name, e in self._configured.items()}
         self._visible = VisibleTables(service, [*self._configured])
         self._older = OlderSnapshots(service, config.service.iceberg_snapshot_hours)
         self._publishing = asyncio.Semaphore(_PUBLISHING)
@@ -153,28 +153,33 @@ class IcebergRoutes:
             return Response(status_code=204)
         if snapshots == "all":
             published = await self._older.with_them(published, self._publishers[state.name])
-        wanted = request.headers.get("x-iceberg-access-delegation", "")
-        storage = await self._storage(state.name) if _VENDED in wanted else {}
-        tag = f'"{hashlib.sha256(orjson.dumps([published.uri, storage])).hexdigest()[:32]}"'
+        storage = await self._storage(request, state, table)
+        tag = f'"{hashlib.sha256(orjson.dumps([published.uri, storage.config])).hexdigest()[:32]}"'
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers={"ETag": tag})
         loaded = {
             "metadata-location": published.uri,
             "metadata": orjson.Fragment(published.metadata),
-            "config": storage,
-            **({"storage-credentials": self._credentials(state, table, storage)} if storage else {}),
+            "config": storage.config,
+            **({"storage-credentials": storage.documents} if storage.places else {}),
         }
         return _document(loaded, {"ETag": tag})
 
-    async def _storage(self, environment: str) -> dict[str, str]:
-        """Return a client's settings of the object store, on a thread: the keys may be in secrets."""
-        return await asyncio.to_thread(_storage_configuration, self._configured[environment])
+    async def _storage(self, request: Request, state: EnvironmentState, table: Table) -> StorageAccess:
+        """Return the access to a table's objects for a client that requests it."""
+        if _VENDED not in request.headers.get("x-iceberg-access-delegation", ""):
+            return NO_ACCESS
+        return await self._access(request, state, table)
+
+    async def _access(self, request: Request, state: EnvironmentState, table: Table) -> StorageAccess:
+        """Return the access to a table's objects; on a thread, because it may call AWS."""
+        credentials, metadata = self._credentials[state.name], self._publishers[state.name].folder(table.name)
+        return await asyncio.to_thread(credentials.access, state, table, metadata, caller_of(request))
 
     async def credentials(self, request: Request) -> Response:
-        """Return the keys for a table's objects, if the operator lets clients have any."""
+        """Return the access to a table's objects, if the operator lets clients have any."""
         state, table = self._visible.find(caller_of(request), *_names(request))
-        storage = await self._storage(state.name)
-        return _document({"storage-credentials": self._credentials(state, table, storage)})
+        return _document({"storage-credentials": (await self._access(request, state, table)).documents})
 
     async def metrics(self, request: Request) -> Response:
         """Accept a client's report of a scan, and discard it."""
@@ -187,10 +192,8 @@ class IcebergRoutes:
         body = await _body(request, BODY_BYTES)
         publisher = self._publishers[state.name]
         planned = await plan(request, body, lambda: self._publish(state, table), table, publisher)
-        wanted = request.headers.get("x-iceberg-access-delegation", "")
-        storage = await self._storage(state.name) if _VENDED in wanted else {}
-        keys = {"storage-credentials": self._credentials(state, table, storage)} if storage else {}
-        return _document(planned | keys)
+        storage = await self._storage(request, state, table)
+        return _document(planned | ({"storage-credentials": storage.documents} if storage.places else {}))
 
     async def tasks(self, request: Request) -> Response:
         """Return the next files of a scan that was planned."""
@@ -239,11 +242,6 @@ class IcebergRoutes:
         layouts = layouts_of(table, state.snapshot.asset_states[table.asset_key])
         async with self._publishing:
             return await asyncio.to_thread(self._publishers[state.name].publish, table, layouts)
-
-    def _credentials(self, state: EnvironmentState, table: Table, storage: Mapping[str, str]) -> list[dict[str, Any]]:
-        """Return the keys for the buckets of a table's files and of its metadata."""
-        places = {store_url(uri) for uri in (self._publishers[state.name].prefix, common_location(table)) if uri}
-        return [{"prefix": place, "config": storage} for place in sorted(places)] if storage else []
 
 
 def _answered(endpoint: Endpoint) -> Endpoint:
@@ -303,25 +301,3 @@ def _found(request: Request, content: Mapping[str, Any]) -> Response:
 
 def _document(content: Mapping[str, Any], headers: Mapping[str, str] | None = None, status: int = 200) -> Response:
     return Response(orjson.dumps(content), status, headers, JSON)
-
-
-def _storage_configuration(environment: EnvironmentConfig) -> dict[str, str]:
-    """Return the client's settings of the object store, by the names of the protocol; none without a setting.
-
-    Only `iceberg_credentials = "keys"` gives the environment's own keys away. They read all of its buckets, whatever
-    the token of the caller may read.
-    """
-    settings = environment.settings
-    if environment.iceberg_credentials != "keys" or not settings.access_key_id or not settings.secret_access_key:
-        return {}
-    keys = store_keys(settings)
-    found = {
-        "s3.access-key-id": keys["access_key_id"],
-        "s3.secret-access-key": keys["secret_access_key"],
-        "s3.session-token": keys["session_token"],
-        "s3.endpoint": settings.endpoint_url,
-        "s3.path-style-access": "true" if settings.endpoint_url else None,
-        "s3.region": settings.region,
-        "client.region": settings.region,
-    }
-    return {name: value for name, value in found.items() if value}
