@@ -53,23 +53,18 @@ def record(day: str, state: str) -> dict[str, Any]:
     }
 
 
-def snapshot(count: int) -> Snapshot:
-    """A catalog of `count` partitions, made as a reader of an event log would make it."""
+def events(count: int) -> Iterator[Materialization]:
+    """The materializations of `count` partitions, as a reader of an event log would give them."""
     model = EventReader().read(record("2024-01-01", "CA"))
-    events = (
-        Materialization(
-            ASSET_KEY,
-            event_id,
-            f"{day}|{state}",
-            event_id,
-            "run",
-            model._replace(
-                uri=f"s3://synthetic/organizations/state={state}/date={day}/data.parquet", partition=[state, day]
-            ),
-        )
-        for event_id, (day, state) in enumerate(partitions(count), start=1)
-    )
-    made = Snapshot(0, "local")
-    while batch := list(islice(events, 4 * BATCH)):
+    for event_id, (day, state) in enumerate(partitions(count), start=1):
+        uri = f"s3://synthetic/organizations/state={state}/date={day}/data.parquet"
+        file = model._replace(uri=uri, partition=[state, day])
+        yield Materialization(ASSET_KEY, event_id, f"{day}|{state}", event_id, "run", file)
+
+
+def snapshot(count: int) -> Snapshot:
+    """A catalog of `count` partitions."""
+    made, waiting = Snapshot(0, "local"), events(count)
+    while batch := list(islice(waiting, 4 * BATCH)):
         made = fold(made, batch)
     return made
