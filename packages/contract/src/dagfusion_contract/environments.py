@@ -12,6 +12,7 @@ from dagfusion_contract.setting_declarations import setting
 from dagfusion_contract.setting_values import SettingReader
 
 LOCAL = "local"
+PREFIX = "datafusion_test"  # of the pipeline's object keys
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _REGION_OF_AWS = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d{1,2}")
 _REGION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?")
@@ -57,6 +58,15 @@ def is_bucket(text: str) -> bool:
     (True, False, False)
     """
     return _BUCKET.fullmatch(text) is not None and ".." not in text
+
+
+def is_prefix(text: str) -> bool:
+    """Return True if the keys of objects can begin with a text and a slash.
+
+    >>> is_prefix("lake/silver"), is_prefix("lake//silver"), is_prefix("lake/..")
+    (True, False, False)
+    """
+    return {"", ".", ".."}.isdisjoint(text.split("/"))
 
 
 def is_region(text: str, *, is_aws: bool = False) -> bool:

@@ -9,17 +9,11 @@ from pydantic import Field
 
 from dagfusion_pipeline.asset_checks import partition_checks
 from dagfusion_pipeline.consolidate import build_consolidate_job, build_consolidate_schedule
-from dagfusion_pipeline.environment import Environment
+from dagfusion_pipeline.environment import SECRET_VARIABLES, Environment
 from dagfusion_pipeline.errors import ConfigurationError
 from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager, S3ParquetIOManager
 from dagfusion_pipeline.retention import build_retention_job, build_retention_schedule
 from dagfusion_pipeline.vacuum import build_vacuum_job
-
-_SECRETS = {
-    "access_key_id": "AWS_ACCESS_KEY_ID",
-    "secret_access_key": "AWS_SECRET_ACCESS_KEY",
-    "session_token": "AWS_SESSION_TOKEN",
-}
 
 
 class TableChecks(dg.Resolvable, dg.Model):
@@ -200,7 +194,7 @@ class Maintenance(dg.Component, dg.Resolvable, dg.Model):
 def _of_environment() -> Mapping[str, Any]:
     """Return the fields from environment variables; secrets by name, because Dagster shows the config."""
     fields = Environment.from_process().io_manager_fields()
-    return {**fields, **{name: dg.EnvVar(variable) for name, variable in _SECRETS.items() if name in fields}}
+    return {**fields, **{name: dg.EnvVar(variable) for name, variable in SECRET_VARIABLES.items() if name in fields}}
 
 
 def _pair(what: str, values: Sequence[Any]) -> tuple[Any, Any]:

@@ -1,22 +1,17 @@
 """The settings of the pipeline's store: `ENVIRONMENT=local|uat|prod` and others, read once into a frozen value."""
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from dagfusion_contract.environments import DEFAULTS, LOCAL, StoreSettings, check_store, is_server
+from dagfusion_contract.environments import DEFAULTS, LOCAL, PREFIX, StoreSettings, check_store, is_prefix, is_server
 from dagfusion_contract.setting_declarations import REQUIRED, declaration, declared, setting, setting_like
 from dagfusion_contract.setting_values import SettingReader
 from dagfusion_pipeline.errors import ConfigurationError
 
-_READER = SettingReader(ConfigurationError)
-_PREFIX_NAME = re.compile(r"[A-Za-z0-9!_.*'()-]+(?:/[A-Za-z0-9!_.*'()-]+)*")
-
-
-def _is_prefix(value: str) -> bool:
-    return _PREFIX_NAME.fullmatch(value) is not None and not {".", ".."} & set(value.split("/"))
+READER = SettingReader(ConfigurationError)
+KEY = "{key}"  # where `object_url` has the object's key
 
 
 @dataclass(frozen=True)
@@ -26,6 +21,9 @@ class Credentials:
     access_key_id: str = setting_like(StoreSettings, "access_key_id", REQUIRED)
     secret_access_key: str = setting_like(StoreSettings, "secret_access_key", REQUIRED)
     session_token: str | None = setting_like(StoreSettings, "session_token")
+
+
+SECRET_VARIABLES: Mapping[str, str] = {each.name: each.metadata["variable"] for each in declared(Credentials)}
 
 
 @dataclass(frozen=True)
@@ -42,9 +40,9 @@ class Environment:
     region: str = setting_like(StoreSettings, "region", REQUIRED)
     prefix: str = setting(
         "S3_PREFIX",
-        "datafusion_test",
+        PREFIX,
         "The prefix of every object key.",
-        accepts=_is_prefix,
+        accepts=is_prefix,
         requirement="folder names joined by slashes",
     )
     endpoint_url: str | None = setting_like(StoreSettings, "endpoint_url")
@@ -61,6 +59,8 @@ class Environment:
         None,
         "The target of the link `s3_path` on events, with `{bucket}` and `{key}`. It has no signature.",
         shown="AWS's console, or the endpoint",
+        accepts=lambda url: KEY in url,
+        requirement=f"a URL with {KEY} in it",
     )
 
     @classmethod
@@ -70,14 +70,14 @@ class Environment:
         Raises:
             ConfigurationError: A variable is missing or its value is not usable; one line, without any secret.
         """
-        values = _READER.read_values([each for each in declared(cls) if each.name != "bucket"], settings)
-        check_store(_READER, settings)
+        values = READER.read_values([each for each in declared(cls) if each.name != "bucket"], settings)
+        check_store(READER, settings)
         name = values.setdefault("name", LOCAL)
         values["bucket"] = _bucket(settings, name)
         values.setdefault("region", DEFAULTS[name].region)
         if "endpoint_url" in values:
             values["endpoint_url"] = values["endpoint_url"].rstrip("/")
-        keys = _READER.read_values(declared(Credentials), settings)
+        keys = READER.read_values(declared(Credentials), settings)
         return cls(**values, credentials=Credentials(**keys) if keys else None)
 
     @classmethod
@@ -111,4 +111,4 @@ def _bucket(settings: Mapping[str, str], environment: str) -> str:
         raise ConfigurationError(
             f"{variable} is required when ENVIRONMENT={environment}: set it to the name of the bucket; it is not set",
         )
-    return str(_READER.checked(declaration(Environment, "bucket"), variable, bucket))
+    return str(READER.checked(declaration(Environment, "bucket"), variable, bucket))

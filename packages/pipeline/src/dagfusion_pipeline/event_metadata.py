@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from dagfusion_contract.naming import find_column
 from dagfusion_contract.record import ENTRY, WrittenFile, file_entry
+from dagfusion_pipeline.environment import KEY
 from dagfusion_pipeline.writer import Target
 
 COLUMN_SCHEMA_KEY = "dagster/column_schema"
 COLUMN_LINEAGE_KEY = "dagster/column_lineage"
-KEY = "{key}"  # where `object_url` has the object's key
 _BUCKET = "{bucket}"
 _BYTES_PER_MB = 1_000_000
 

@@ -9,14 +9,16 @@ import dagster as dg
 import pyarrow as pa
 from pydantic import ConfigDict, Field, PrivateAttr
 
+from dagfusion_contract.environments import LOCAL, PREFIX
 from dagfusion_contract.field_ids import with_field_ids
 from dagfusion_contract.naming import table_name
+from dagfusion_contract.setting_declarations import declaration, meaning
 from dagfusion_pipeline.dimensions import metadata_value
+from dagfusion_pipeline.environment import READER, Credentials, Environment
 from dagfusion_pipeline.errors import ConfigurationError, CorruptObjectError
 from dagfusion_pipeline.event_metadata import (
     COLUMN_LINEAGE_KEY,
     COLUMN_SCHEMA_KEY,
-    KEY,
     AssetFacts,
     described,
     event_metadata,
@@ -39,8 +41,16 @@ from dagfusion_pipeline.writer import Target, WriteJob, write
 ALLOW_MISSING_KEY = "allow_missing_partitions"
 
 
-def _secret(description: str) -> Any:
-    return Field(default=None, repr=False, description=description, json_schema_extra={"dagster__is_secret": True})
+_CHECKED = ("bucket", "prefix", "region", "endpoint_url", "console_url", "object_url")  # as the variables are
+
+
+def _optional(name: str) -> Any:
+    return Field(default=None, description=meaning(Environment, name))
+
+
+def _secret(name: str) -> Any:
+    description, extra = meaning(Credentials, name), {"dagster__is_secret": True}
+    return Field(default=None, repr=False, description=description, json_schema_extra=extra)
 
 
 class _S3Parquet(dg.ConfigurableIOManager):
@@ -50,13 +60,13 @@ class _S3Parquet(dg.ConfigurableIOManager):
     model_config = ConfigDict(hide_input_in_errors=True, extra="forbid")
 
     bucket: str = Field(description="The bucket's name.")
-    prefix: str = Field(default="datafusion_test", description="What every object key begins with; may be empty.")
-    endpoint_url: str | None = Field(default=None, description="The S3 server's URL; AWS's own when not set.")
-    region: str | None = Field(default=None, description="The bucket's region.")
-    access_key_id: str | None = _secret("Without it, AWS's default credential chain applies.")
-    secret_access_key: str | None = _secret("Given together with access_key_id.")
-    session_token: str | None = _secret("Of temporary keys.")
-    environment: str = Field(default="local", description="The first word of the tables' names.")
+    prefix: str = Field(default=PREFIX, description="The prefix of every object key. May be empty.")
+    endpoint_url: str | None = _optional("endpoint_url")
+    region: str | None = _optional("region")
+    access_key_id: str | None = _secret("access_key_id")
+    secret_access_key: str | None = _secret("secret_access_key")
+    session_token: str | None = _secret("session_token")
+    environment: str = Field(default=LOCAL, description="The first word of the tables' names.")
     file_naming: Literal["stable", "per_run"] = Field(
         default="stable", description="per_run writes new objects in every run and leaves the old ones to a vacuum job."
     )
@@ -77,9 +87,7 @@ class _S3Parquet(dg.ConfigurableIOManager):
     console_url: str | None = Field(
         default=None, description="The URL of the query service's console, which events link to."
     )
-    object_url: str | None = Field(
-        default=None, description="What s3_path links to, with {bucket} and {key}; by default the server's own page."
-    )
+    object_url: str | None = _optional("object_url")
     # Stores what is no frame, such as dg.FilesystemIOManager(); without it such values are refused.
     fallback: dg.ResourceDependency[dg.IOManager | None] = None  # type: ignore[assignment]
 
@@ -295,10 +303,9 @@ class _S3Parquet(dg.ConfigurableIOManager):
 
     def _check_settings(self) -> None:
         kind = type(self).__name__
-        if {"", ".", ".."} & set(self.prefix.split("/")) and self.prefix:
-            raise ConfigurationError(f"prefix of {kind} must be folder names joined by slashes; got {self.prefix!r}")
-        if self.object_url and KEY not in self.object_url:
-            raise ConfigurationError(f"object_url of {kind} must be a URL with {KEY} in it; got {self.object_url!r}")
+        for name in _CHECKED:
+            if value := getattr(self, name):
+                READER.checked(declaration(Environment, name), f"{name} of {kind}", value)
         for name in ("upload_concurrency", "memory_budget_bytes"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} of {kind} must be at least 1; got {getattr(self, name)}")

@@ -18,9 +18,11 @@ import pyarrow as pa
 from obstore.exceptions import BaseError, PreconditionError
 from obstore.store import MemoryStore, S3Store
 
+from dagfusion_contract.environments import check_store
 from dagfusion_contract.secret_reference import MAX_AGE_S, is_reference
 from dagfusion_contract.store_failure import archived_text, failed_text, is_archived, is_without_bucket
 from dagfusion_contract.uri import bucket_url
+from dagfusion_pipeline.environment import READER, SECRET_VARIABLES
 from dagfusion_pipeline.errors import ArchivedObjectError, ConfigurationError, MissingObjectError, StoreError
 from dagfusion_pipeline.secrets_manager import resolved
 from dagfusion_pipeline.uploads import Uploads, all_or_none, background_loop, size_of
@@ -268,11 +270,9 @@ def checksum(content: Any) -> str:
 
 
 def _static_keys(key_id: str | None, secret: str | None, token: str | None) -> dict[str, str]:
-    if bool(key_id) != bool(secret) or (token and not key_id):
-        raise ConfigurationError(
-            "access_key_id and secret_access_key must be given together, or neither to use AWS's default chain"
-        )
     keys = {"access_key_id": key_id, "secret_access_key": secret, "session_token": token}
+    by_variable = {SECRET_VARIABLES[name]: value for name, value in keys.items()}
+    check_store(READER, by_variable, name=lambda variable: variable.removeprefix("AWS_").lower())
     return {name: value for name, value in keys.items() if value}
 
 

@@ -16,7 +16,7 @@ from dagfusion_contract.setting_declarations import declaration, declared
 from dagfusion_query.config_file import Document, read_document
 from dagfusion_query.errors import SettingsError
 from dagfusion_query.secrets_manager import reference_in
-from dagfusion_query.service_settings import ConfigSettings, EnvironmentSettings, ServiceSettings
+from dagfusion_query.service_settings import NO_CREDENTIALS, ConfigSettings, EnvironmentSettings, ServiceSettings
 from dagfusion_query.settings import READER, Settings, check_environment_name, listed
 
 _PRIVATE = 0o700
@@ -46,7 +46,7 @@ class EnvironmentConfig:
     bucket: str | None
     metadata_keys: tuple[str, ...]
     iceberg_metadata: str | None = None
-    iceberg_credentials: str = "none"
+    iceberg_credentials: str = NO_CREDENTIALS
 
 
 @dataclass(frozen=True)
@@ -253,7 +253,7 @@ def _with_options(name: str, settings: Settings, of_name: EnvironmentSettings) -
         of_name.s3_bucket,
         listed(of_name.metadata_keys or settings.metadata_keys),
         of_name.iceberg_metadata and of_name.iceberg_metadata.rstrip("/"),
-        of_name.iceberg_credentials or "none",
+        of_name.iceberg_credentials or NO_CREDENTIALS,
     )
 
 

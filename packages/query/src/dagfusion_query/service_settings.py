@@ -19,13 +19,15 @@ from dagfusion_query.settings import READER, Settings
 
 ANONYMOUS = ("auto", "loopback", "never", "always")
 LOG_FORMATS = ("text", "json")
+NO_CREDENTIALS, OWN_KEYS = "none", "keys"  # for clients of the Iceberg catalog, beside the ARN of a role
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+")
 QUERIES, QUERIES_LIMIT = 1000, 10_000  # ended queries of a page by default, and at most
+LISTED_OBJECTS, ORPHANS_AFTER_H = 100_000, 24.0  # of `dagfusion doctor`, by default
 _CORES = os.cpu_count() or 1
 
 
 def _gives_credentials(text: str) -> bool:
-    return text in ("none", "keys") or _ROLE.fullmatch(text) is not None
+    return text in (NO_CREDENTIALS, OWN_KEYS) or _ROLE.fullmatch(text) is not None
 
 
 def _is_folder(uri: str) -> bool:
@@ -65,7 +67,7 @@ class ConfigSettings:
         "role: temporary credentials of the role, which can read the requested table and nothing else. keys: DANGER: "
         "the service's own keys. They give the client everything that the service can access, regardless of its "
         "grants.",
-        shown="`none`",
+        shown=f"`{NO_CREDENTIALS}`",
         accepts=_gives_credentials,
         requirement="none, keys, or the ARN of an IAM role such as arn:aws:iam::123456789012:role/iceberg-clients",
     )

@@ -15,7 +15,7 @@ from dagfusion_contract import places
 from dagfusion_contract.environments import LOCAL, StoreSettings, check_store, default_region
 from dagfusion_contract.setting_declarations import as_variables, declared, names, setting, setting_like
 from dagfusion_contract.setting_values import SettingReader
-from dagfusion_contract.uri import is_folder
+from dagfusion_contract.uri import is_folder, scheme_of
 from dagfusion_query.errors import SettingsError
 
 READER = SettingReader(SettingsError)
@@ -24,6 +24,8 @@ METADATA_KEYS = ",".join(places.METADATA_KEYS)
 HOME = ".dagfusion"
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _CORES = os.cpu_count() or 1
+SERVICE_SCHEMES = ("http", "https", "grpc", "grpc+tcp", "grpc+tls")
+SERVICE_URL = "a URL that begins with http://, https://, grpc:// or grpc+tls://"
 
 
 @dataclass(frozen=True)
@@ -190,11 +192,22 @@ class Settings:
         return None if self.cache_dir is None else Path(self.cache_dir, "dagfusion")
 
 
+def is_service_url(text: str) -> bool:
+    """Return True for the URL of a query service, and False for an event log."""
+    return scheme_of(text) in SERVICE_SCHEMES
+
+
 @dataclass(frozen=True)
 class ClientSettings:
     """The service that clients use; `connect` and the commands that query take arguments for both."""
 
-    url: str | None = setting("DAGFUSION_URL", None, "The query service, http:// or grpc://, instead of an event log.")
+    url: str | None = setting(
+        "DAGFUSION_URL",
+        None,
+        "The query service, http:// or grpc://, instead of an event log.",
+        accepts=is_service_url,
+        requirement=SERVICE_URL,
+    )
     token: str | None = setting(
         "DAGFUSION_TOKEN",
         None,

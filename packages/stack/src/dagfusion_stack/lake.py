@@ -10,9 +10,9 @@ import obstore
 import polars as pl
 from obstore.store import S3Store
 
+from dagfusion_contract.environments import PREFIX
 from dagfusion_stack import object_store
 
-PREFIX = "datafusion_test"
 DOWNLOADS = 16
 _RETRIES = 10
 

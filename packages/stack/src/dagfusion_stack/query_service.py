@@ -7,9 +7,10 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
-from dagfusion_contract.setting_declarations import declared
+from dagfusion_contract.setting_declarations import as_variables, declaration, declared
 from dagfusion_contract.uri import bucket_url
-from dagfusion_query.service_settings import ServiceSettings
+from dagfusion_query.service_settings import ConfigSettings, ServiceSettings
+from dagfusion_query.settings import Settings as QuerySettings
 from dagfusion_stack import binaries, ports, process
 from dagfusion_stack.home import Home
 
@@ -45,11 +46,9 @@ def start(
     """
     require_free(http_port, flight_port)
     addresses = [f"--http-address={ports.LOOPBACK}:{http_port}", f"--flight-address={ports.LOOPBACK}:{flight_port}"]
-    own = {
-        "DAGFUSION_STATE_DIR": str(home.service),
-        "DAGFUSION_DAGSTER_URL": dagster_url,
-        "DAGFUSION_ICEBERG_METADATA": f"{bucket_url(environ['S3_BUCKET'])}_iceberg",
-    }
+    iceberg_metadata = f"{bucket_url(environ['S3_BUCKET'])}_iceberg"
+    own = as_variables(QuerySettings, {"state_dir": home.service})
+    own |= as_variables(ConfigSettings, {"dagster_url": dagster_url, "iceberg_metadata": iceberg_metadata})
     return process.start(
         NAME,
         [sys.executable, binaries.script("dagfusion-query", "dagfusion"), "serve", *addresses],
@@ -81,8 +80,9 @@ def answers(http_port: int) -> bool:
 
 def _limits(variables: Mapping[str, str]) -> dict[str, str]:
     """Keep the settings that the user's shell may have of the service; where it listens is the stack's."""
-    names = [setting.metadata["variable"] for setting in declared(ServiceSettings) if setting.name not in _STACKS_OWN]
-    names.append("DAGFUSION_ICEBERG_CREDENTIALS")
+    settings = [setting for setting in declared(ServiceSettings) if setting.name not in _STACKS_OWN]
+    settings.append(declaration(ConfigSettings, "iceberg_credentials"))
+    names = [setting.metadata["variable"] for setting in settings]
     set_ = {name: variables[name] for name in names if variables.get(name)}
     if "DAGFUSION_TOKENS" in set_:  # relative to this folder, as for `dagfusion token`
         set_["DAGFUSION_TOKENS"] = str(Path(set_["DAGFUSION_TOKENS"]).expanduser().absolute())

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from dagfusion_contract.environments import LOCAL
 from dagfusion_query.connection import EmbeddedConnection, connect_embedded
 from dagfusion_stack import documented_queries as tables
 from dagfusion_stack import materialize
@@ -58,10 +59,8 @@ def _environment(settings: Settings, progress: Progress) -> Iterator[Mapping[str
     """Return the variables of the target: the process's own if they name a DAGSTER_HOME, else the stack's."""
     if os.environ.get("DAGSTER_HOME"):
         yield {name: value for name, value in os.environ.items() if name != "DAGFUSION_HOME"}
-    elif os.environ.get("ENVIRONMENT", "local") != "local":
-        raise SettingError(
-            f"DAGSTER_HOME must be set to fill ENVIRONMENT={os.environ['ENVIRONMENT']}: the runs are logged there"
-        )
+    elif (name := os.environ.get("ENVIRONMENT") or LOCAL) != LOCAL:
+        raise SettingError(f"DAGSTER_HOME must be set to fill ENVIRONMENT={name}: the runs are logged there")
     else:
         with running_stores(settings, "seed", progress.say) as variables:
             yield variables

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from dagfusion_query.doors.http import http_door, requests_and_responses
+from dagfusion_query.doors.http import bounded_protocol, requests_and_responses
 from dagfusion_query.doors.http.http_door import HttpDoor
 from tests.query.fake_service import FakeService, arrow
 from tests.waiting import eventually
@@ -135,7 +135,7 @@ def test_a_body_that_is_too_long_is_not_taken(door: HttpDoor, client: httpx.Clie
 
 
 def test_who_goes_on_sending_after_the_answer_is_cut(door: HttpDoor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_door, "LINGER_S", 0.3)
+    monkeypatch.setattr(bounded_protocol, "LINGER_S", 0.3)
     with connected(door) as link:
         link.sendall(b"POST /v1/sql HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000000000\r\n\r\n")
         until(link, b"body_too_long")
@@ -145,7 +145,7 @@ def test_who_goes_on_sending_after_the_answer_is_cut(door: HttpDoor, monkeypatch
 
 def test_a_slow_upload_ends(door: HttpDoor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requests_and_responses, "UPLOAD_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(http_door, "LINGER_S", 0.2)
+    monkeypatch.setattr(bounded_protocol, "LINGER_S", 0.2)
     with connected(door) as link:
         link.sendall(ASK[:-5])
         said = received(link)
@@ -176,7 +176,7 @@ def test_a_length_that_is_too_short_is_blamed_on_the_body(door: HttpDoor, servic
 
 
 def test_a_slow_head_ends(service: FakeService, door: HttpDoor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_door, "HEAD_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(bounded_protocol, "HEAD_TIMEOUT_S", 0.3)
     for said in (b"", b"POST /v1/sql HTT", b"POST /v1/sql HTTP/1.1\r\nHost: loc"):
         with connected(door) as link:
             link.sendall(said)
@@ -185,7 +185,7 @@ def test_a_slow_head_ends(service: FakeService, door: HttpDoor, monkeypatch: pyt
 
 
 def test_an_idle_connection_may_wait_longer_than_a_head(door: HttpDoor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_door, "HEAD_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(bounded_protocol, "HEAD_TIMEOUT_S", 0.2)
     with connected(door) as link:
         for _ in range(2):
             link.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dagfusion_query.doors.http.http_door import HeadHolder
+from dagfusion_query.doors.http.bounded_protocol import HeadHolder
 
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
 

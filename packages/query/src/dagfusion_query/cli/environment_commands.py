@@ -14,7 +14,7 @@ from dagfusion_query.cli.options import Environment, EventLog, FormatOption, Out
 from dagfusion_query.cli.service_commands import ConfigFile
 from dagfusion_query.errors import QueryError, SettingsError
 from dagfusion_query.interpreter import interruptibly
-from dagfusion_query.service_settings import QUERIES_LIMIT
+from dagfusion_query.service_settings import LISTED_OBJECTS, ORPHANS_AFTER_H, QUERIES_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,8 +59,8 @@ def doctor(
     event_log: EventLog = None,
     environment: Environment = None,
     as_json: Json = False,
-    max_objects: MaxObjects = 100_000,
-    orphans_after_hours: OrphansAfter = 24.0,
+    max_objects: MaxObjects = LISTED_OBJECTS,
+    orphans_after_hours: OrphansAfter = ORPHANS_AFTER_H,
 ) -> None:
     """Examine the database, the buckets, the tables and the settings, and suggest fixes.
 

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
-from urllib.parse import urlsplit
 
 import typer
 
@@ -37,6 +36,7 @@ from dagfusion_query.cli.options import (
 )
 from dagfusion_query.errors import QueryError
 from dagfusion_query.interpreter import end_abandoned, import_without_pandas, interruptibly, uncollected
+from dagfusion_query.settings import SERVICE_URL, is_service_url
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
 COMMANDS = "dagfusion.commands"  # the entry-point group of packages that add commands
 INTERRUPTED = 130
-_SERVICES = ("http", "https", "grpc", "grpc+tcp", "grpc+tls")
 
 app = typer.Typer(
     name="dagfusion",
@@ -160,8 +159,8 @@ def _history(connection: "Connection", table: str, diff: tuple[str, str] | None,
 def _connect(event_log: str | None, environment: str | None, url: str | None, token: str | None) -> "Connection":
     if event_log is not None and (url is not None or token is not None):
         raise typer.BadParameter("give --event-log or --url, not both: a service reads its own event log")
-    if url is not None and urlsplit(url).scheme.lower() not in _SERVICES:
-        raise typer.BadParameter(f"--url must begin with http://, https://, grpc:// or grpc+tls://, got {url!r}")
+    if url is not None and not is_service_url(url):
+        raise typer.BadParameter(f"--url must be {SERVICE_URL}, got {url!r}")
     return interruptibly(lambda: _open(event_log or url, environment, token))
 
 

@@ -3,8 +3,8 @@
 import os
 from collections.abc import Mapping
 from importlib import import_module
-from urllib.parse import urlsplit
 
+from dagfusion_contract.uri import scheme_of
 from dagfusion_query.abstract_connection import Connection
 from dagfusion_query.errors import SettingsError, needs
 from dagfusion_query.settings import ClientSettings
@@ -45,10 +45,8 @@ def connect(
     variables = os.environ if settings is None else settings
     defaults = ClientSettings.read(variables)
     url = source or defaults.url or ""
-    client = _CLIENTS.get(urlsplit(url).scheme.lower())
+    client = _CLIENTS.get(scheme_of(url))
     if client is None:
-        if url and not source:
-            raise SettingsError(f"DAGFUSION_URL must begin with http://, https://, grpc:// or grpc+tls://, got {url!r}")
         if token is not None:
             raise SettingsError("a token is for a service: give its URL, or set DAGFUSION_URL")
         from dagfusion_query.connection import connect_embedded  # noqa: PLC0415  # DataFusion takes a while to import

@@ -1,7 +1,6 @@
 """The client over HTTP, with the same interface as the embedded connection. Results are Arrow streams."""
 
 import http.client
-import ipaddress
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +10,7 @@ import orjson
 import pyarrow as pa
 
 from dagfusion_contract.naming import TableName
+from dagfusion_query.access.authentication import is_loopback
 from dagfusion_query.as_of import Given, read_as_of
 from dagfusion_query.client.connection_pool import ConnectionPool, HttpResponse
 from dagfusion_query.client.remote import RemoteConnection, RemoteResult
@@ -208,8 +208,5 @@ def _path(name: TableName) -> str:
 
 def _is_near(url: str) -> bool:
     """Return True if a service is on this machine, where compression takes longer than sending."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    host = urlsplit(url).hostname
+    return host == "localhost" or is_loopback(host)

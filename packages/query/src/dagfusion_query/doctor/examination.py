@@ -42,9 +42,8 @@ from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.event_log_interface import EventLog
 from dagfusion_query.event_log.postgres import PostgresEventLog
 from dagfusion_query.event_log.stored_event import EventReader
+from dagfusion_query.service_settings import LISTED_OBJECTS, ORPHANS_AFTER_H
 
-MAX_OBJECTS = 100_000
-ORPHANS_AFTER_H = 24.0
 _POLL_INTERVAL_S = 3600.0  # the catalog is refreshed when it is needed
 _DISCOVERY_WAIT_S = 30.0
 _FRESH_S = 3600.0  # a later event may not be in the checkpoint yet
@@ -69,7 +68,7 @@ class Scope:
         clock: The clock of this machine, in seconds since 1970.
     """
 
-    max_objects: int = MAX_OBJECTS
+    max_objects: int = LISTED_OBJECTS
     orphans_after_h: float = ORPHANS_AFTER_H
     clock: Callable[[], float] = time.time
 

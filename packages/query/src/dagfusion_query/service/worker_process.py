@@ -14,13 +14,18 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
+from dagfusion_contract.environments import StoreSettings
+from dagfusion_contract.setting_declarations import declared
 from dagfusion_query.worker.messages import Decoder, Kind, Message, Phase, encode
 
 _BUFFER_BYTES = 4 << 20  # in the socket; the system may give less
 _TAIL_BYTES = 4096  # of a dead worker's log
 _LOG_BYTES = 1 << 20
 _NO_MEMORY = ("memory allocation of", "MemoryError", "Cannot allocate memory", "bad_alloc")  # in a log
-_SECRET = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL")
+# Each environment has its own in the configuration that a worker gets.
+_STORE = frozenset(
+    each.metadata["variable"] for each in declared(StoreSettings) if each.name == "endpoint_url" or not each.repr
+)
 _SCRATCH = "dagfusion-worker-"  # and the service's process id
 _PRIVATE = ("DAGFUSION_", "DAGSTER_", "PG")
 
@@ -244,7 +249,7 @@ def _environment(variables: Mapping[str, str], secrets: Collection[str]) -> dict
 
     A statement whose join does not yield would otherwise starve what else the engine has to do.
     """
-    allowed = {k: v for k, v in variables.items() if k not in _SECRET and not k.startswith(_PRIVATE)}
+    allowed = {k: v for k, v in variables.items() if k not in _STORE and not k.startswith(_PRIVATE)}
     passed = {k: v for k, v in allowed.items() if v not in secrets}
     threads = max(4, 2 * (os.cpu_count() or 1))
     return {**passed, "TOKIO_WORKER_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import dagster as dg
 import pyarrow as pa
 
-from dagfusion_pipeline.environment import Environment
+from dagfusion_pipeline.environment import SECRET_VARIABLES, Environment
 from dagfusion_pipeline.io_managers import PartitionedS3ParquetIOManager, S3ParquetIOManager
 from dagfusion_reference.defs.ecommerce import assets as ecommerce
 from dagfusion_reference.defs.ecommerce.metrics import order_metrics, sales_metrics
@@ -16,12 +16,6 @@ from dagfusion_reference.defs.seed import Seed
 from dagfusion_reference.defs.sql_twins import daily_org_aggregates_sql, daily_sales_aggregates_sql
 
 Metrics = Mapping[str, int | float]
-
-SECRETS = {
-    "access_key_id": "AWS_ACCESS_KEY_ID",
-    "secret_access_key": "AWS_SECRET_ACCESS_KEY",
-    "session_token": "AWS_SESSION_TOKEN",
-}
 
 METRICS: Mapping[dg.AssetKey, Callable[[pa.Table], Metrics]] = {
     healthcare.raw_organizations.key: organization_metrics,
@@ -64,5 +58,5 @@ def resources(
     """
     fields: dict[str, Any] = {**environment.io_manager_fields(), "file_naming": file_naming}
     if secrets_by_name:
-        fields |= {name: dg.EnvVar(variable) for name, variable in SECRETS.items() if name in fields}
+        fields |= {name: dg.EnvVar(variable) for name, variable in SECRET_VARIABLES.items() if name in fields}
     return {"parquet": MeasuredParquet(**fields), "hive_parquet": MeasuredHiveParquet(**fields), "seed": Seed()}

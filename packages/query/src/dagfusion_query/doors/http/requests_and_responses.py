@@ -74,7 +74,8 @@ async def read_query(
         AsOfError: `as_of` is no event id and no time.
         SqlSyntaxError: The statement is no Unicode text, or has a NUL.
     """
-    body = _checked(_parse(await _body(request, settings), kind), kind)
+    limit = _ESCAPED * settings.sql_limit_bytes + PARAMS_LIMIT_BYTES
+    body = _checked(_parse(await read_body(request, limit), kind), kind)
     params, as_of = read_params(body.params), None if body.as_of is None else read_as_of(body.as_of)
     trace = {name: request.headers[name] for name in TRACE_HEADERS if name in request.headers}
     if not isinstance(body, SqlRequest):
@@ -145,11 +146,20 @@ def problem_response(
     return Response(encode(content), status, headers, MEDIA_TYPE)
 
 
-async def _body(request: Request, settings: ServiceSettings) -> bytes:
-    """Read the body, within the limits of size and time."""
+async def read_body(request: Request, limit: int) -> bytes:
+    """Read the body of a request.
+
+    Args:
+        request: The request.
+        limit: The most bytes that it may have.
+
+    Raises:
+        BadRequestError: The body does not come, or not within `UPLOAD_TIMEOUT_S`.
+        BodyTooLongError: It is longer.
+        ContentEncodingError: It is compressed.
+    """
     if codings := [coding for coding in _codings(request) if coding != "identity"]:
         raise _compressed(f"has the content coding {_shown(', '.join(codings))}")
-    limit = _ESCAPED * settings.sql_limit_bytes + PARAMS_LIMIT_BYTES
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > limit:
         raise _too_long(limit)
@@ -173,12 +183,12 @@ def _codings(request: Request) -> list[str]:
 
 
 def _compressed(how: str) -> ContentEncodingError:
-    return ContentEncodingError(f"the request's body {how}, and this service takes none: send the JSON as it is")
+    return ContentEncodingError(f"the request's body {how}, and this service takes none: send it as it is")
 
 
 def _too_long(limit: int) -> BodyTooLongError:
     return BodyTooLongError(
-        f"the request's body is longer than {limit:,} bytes: shorten the statement or its parameters"
+        f"the request's body is longer than {limit:,} bytes: shorten the statement, its parameters or the filter"
     )
 
 

@@ -18,12 +18,12 @@ from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.model import Table, layouts_of
 from dagfusion_query.config import Config
 from dagfusion_query.doors.http.middleware import AuthenticationMiddleware, caller_of
+from dagfusion_query.doors.http.requests_and_responses import read_body
 from dagfusion_query.doors.iceberg.plan_routes import BODY_BYTES, more_tasks, plan
 from dagfusion_query.doors.iceberg.storage_credentials import NO_ACCESS, StorageAccess, StorageCredentials
 from dagfusion_query.doors.iceberg.visible_tables import MissingError, OlderSnapshots, VisibleTables
 from dagfusion_query.errors import (
     BadRequestError,
-    BodyTooLongError,
     SettingsError,
     UnauthenticatedError,
 )
@@ -189,7 +189,7 @@ class IcebergRoutes:
     async def plan(self, request: Request) -> Response:
         """Return the files that a scan needs, and the keys for them, if the operator lets clients have any."""
         state, table = self._visible.find(caller_of(request), *_names(request))
-        body = await _body(request, BODY_BYTES)
+        body = await read_body(request, BODY_BYTES)
         publisher = self._publishers[state.name]
         planned = await plan(request, body, lambda: self._publish(state, table), table, publisher)
         storage = await self._storage(request, state, table)
@@ -198,7 +198,7 @@ class IcebergRoutes:
     async def tasks(self, request: Request) -> Response:
         """Return the next files of a scan that was planned."""
         state, table = self._visible.find(caller_of(request), *_names(request))
-        body = await _body(request, BODY_BYTES)
+        body = await read_body(request, BODY_BYTES)
         return _document(await more_tasks(request, body, table, self._publishers[state.name]))
 
     async def views(self, request: Request) -> Response:
@@ -218,7 +218,7 @@ class IcebergRoutes:
 
     async def token(self, request: Request) -> Response:
         """Check an access token that comes as a client's secret, and return it as the bearer token to use."""
-        form = dict(parse_qsl((await _body(request, _FORM_BYTES)).decode("utf-8", "replace")))
+        form = dict(parse_qsl((await read_body(request, _FORM_BYTES)).decode("utf-8", "replace")))
         if form.get("grant_type") != "client_credentials":
             return _document({"error": "unsupported_grant_type"}, status=400)
         secret = form.get("client_secret") or _basic_secret(request.headers.get("authorization", ""))
@@ -270,15 +270,6 @@ def failed(status: int, kind: str, message: str) -> Response:
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}  # noqa: PLR2004
     content = orjson.dumps({"error": {"message": text, "type": kind, "code": status}})
     return Response(content, status, headers, JSON)
-
-
-async def _body(request: Request, max_bytes: int) -> bytes:
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > max_bytes:
-            raise BodyTooLongError(f"the body must have at most {max_bytes} bytes")
-    return body
 
 
 def _basic_secret(authorization: str) -> str:

@@ -17,7 +17,8 @@ from weakref import WeakKeyDictionary
 import orjson
 
 from dagfusion_contract.naming import TableName, table_name
-from dagfusion_contract.uri import store_parts, store_url
+from dagfusion_contract.uri import is_s3, object_path, store_parts, store_url
+from dagfusion_query import service_settings
 from dagfusion_query.access.grants import Caller
 from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.model import Snapshot, Table, common_location
@@ -29,7 +30,7 @@ from dagfusion_query.secrets_manager import aws_client
 _log = logging.getLogger(__name__)
 _LIFE = timedelta(hours=1)  # the longest that a role gives which another role assumes
 _LEAST_LIFE = timedelta(minutes=15)  # that is left for a client's scan
-_KEPT = 1000
+_MAX_SESSIONS = 1000
 _SESSION_NAME = 64  # characters
 _NOT_IN_NAME = re.compile(r"[^\w+=,.@-]", re.ASCII)
 _WILDCARD = re.compile(r"[*?$]")
@@ -83,9 +84,9 @@ class StorageCredentials:
             SecretUnavailableError: The service's keys are in a secret that cannot be read.
         """
         match self._environment.iceberg_credentials:
-            case "none":
+            case service_settings.NO_CREDENTIALS:
                 return NO_ACCESS
-            case "keys":
+            case service_settings.OWN_KEYS:
                 return self._own(table, metadata)
             case role:
                 return self._of_role(role, state, table, metadata, caller)
@@ -102,14 +103,14 @@ class StorageCredentials:
         self, role: str, state: EnvironmentState, table: Table, metadata: str, caller: Caller
     ) -> StorageAccess:
         folder = table_folder(table)
-        if folder is None or not folder.startswith("s3://"):
+        if folder is None or not is_s3(folder):
             return NO_ACCESS
         if not all(caller.grants.allow(state.name, name) for name in _tables_in(folder, table, state.snapshot)):
             _log.warning(
                 "%s gets no credentials for %s: objects of other tables are in its folder", caller.user, folder
             )
             return NO_ACCESS
-        places = sorted({folder, *([f"{metadata}/"] if metadata.startswith("s3://") else [])})
+        places = sorted({folder, *([f"{metadata}/"] if is_s3(metadata) else [])})
         policy = session_policy(places, role.split(":")[1])
         session = self._session(role, policy, caller.user)
         keys = {
@@ -131,7 +132,7 @@ class StorageCredentials:
         with self._lock:
             self._sessions[key] = session
             self._sessions.move_to_end(key)
-            while len(self._sessions) > _KEPT:
+            while len(self._sessions) > _MAX_SESSIONS:
                 self._sessions.popitem(last=False)
         return session
 
@@ -197,9 +198,8 @@ def session_policy(folders: Sequence[str], partition: str = "aws") -> str:
     """
     resources = []
     for folder in folders:
-        _, bucket = store_parts(folder)
-        prefix = folder.removeprefix(f"s3://{bucket}/")
-        resources.append(f"arn:{partition}:s3:::{bucket}/{_WILDCARD.sub(_escaped, prefix)}*")
+        _, bucket = store_parts(store_url(folder))
+        resources.append(f"arn:{partition}:s3:::{bucket}/{_WILDCARD.sub(_escaped, object_path(folder))}*")
     statement = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": resources}
     return orjson.dumps({"Version": "2012-10-17", "Statement": [statement]}).decode()
 
