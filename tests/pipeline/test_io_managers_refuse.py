@@ -199,13 +199,28 @@ def test_ops_are_refused() -> None:
 @pytest.mark.parametrize("prefix", ["/a", "a/", "a//b", "../a", "a/./b", "/"])
 def test_prefixes_that_are_no_folders(prefix: str) -> None:
     message = refused(ConfigurationError, asset_of(pl.DataFrame({"n": [1]})), InMemory(bucket="lake", prefix=prefix))
-    assert message == f"prefix of InMemory must be folder names joined by slashes; got {prefix!r}"
+    assert message == f"prefix of InMemory must be folder names joined by slashes, got {prefix!r}"
 
 
 def test_links_to_objects_that_name_none() -> None:
     manager = InMemory(bucket="lake", object_url="https://s3.example/{bucket}")
     message = refused(ConfigurationError, asset_of(pl.DataFrame({"n": [1]})), manager)
-    assert message == "object_url of InMemory must be a URL with {key} in it; got 'https://s3.example/{bucket}'"
+    assert message == "object_url of InMemory must be a URL with {key} in it, got 'https://s3.example/{bucket}'"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "requirement"),
+    [
+        ("bucket", "Lake", "a bucket name (3 to 63 lower-case letters, digits, dots and hyphens)"),
+        ("region", "us east", "a region such as us-east-2"),
+        ("endpoint_url", "localhost:8333", "a URL such as http://127.0.0.1:8333, without a user or password"),
+        ("console_url", "console", "a URL such as http://localhost:8080, without a user or password"),
+    ],
+)
+def test_fields_that_are_variables_too_are_checked_alike(field: str, value: str, requirement: str) -> None:
+    manager = InMemory(**{"bucket": "lake", field: value})
+    message = refused(ConfigurationError, asset_of(pl.DataFrame({"n": [1]})), manager)
+    assert message == f"{field} of InMemory must be {requirement}, got {value!r}"
 
 
 @pytest.mark.parametrize("field", ["upload_concurrency", "memory_budget_bytes"])

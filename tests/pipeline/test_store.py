@@ -124,7 +124,7 @@ def test_wrong_key_is_told_without_the_secret(s3_fields: dict[str, Any]) -> None
     ],
 )
 def test_half_a_key_is_refused(keys: dict[str, str]) -> None:
-    with pytest.raises(ConfigurationError, match="access_key_id and secret_access_key must be given together"):
+    with pytest.raises(ConfigurationError, match="access_key_id and secret_access_key must be set together"):
         ObjectStore.s3("lake", **keys)
 
 

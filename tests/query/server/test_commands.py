@@ -35,7 +35,7 @@ def server(dagster_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     [
         (["tables", "--url", "http://127.0.0.1:1"], 1, "the query service at http://127.0.0.1:1 does not answer"),
         (["serve", "--dagster-home", "/no/such/home"], 2, "there is none at /no/such/home"),
-        (["tables", "--url", "ftp://x"], 2, "must begin with http://, https://"),
+        (["tables", "--url", "ftp://x"], 2, "must be a URL that begins with http://, https://"),
         (["tables", "--url", "http://x", "--event-log", "y"], 2, "not both"),
         (["tables", "--url", "http://x", "-e", "uat"], 1, "a service has its own environments"),
         (["tables", "--token", "x", "--event-log", "y"], 2, "not both"),

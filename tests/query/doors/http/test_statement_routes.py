@@ -167,7 +167,7 @@ def test_a_compressed_body_is_refused(client: httpx.Client, service: FakeService
         answer = client.post(path, content=body, headers=headers)
 
         assert (answer.status_code, answer.json()["code"]) == (415, "content_encoding")
-        assert "send the JSON as it is" in answer.json()["detail"]
+        assert "send it uncompressed" in answer.json()["detail"]
         assert answer.headers["accept-encoding"] == "identity"
     assert service.asked == []
 

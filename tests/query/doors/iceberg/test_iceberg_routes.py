@@ -1,6 +1,8 @@
 """The door's responses: those of the protocol, as PyIceberg's models have them, without what a caller may not see."""
 
 import base64
+import gzip
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import MappingProxyType
@@ -27,6 +29,7 @@ from dagfusion_query.access.authentication import Tokens
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.config import Config, EnvironmentConfig
+from dagfusion_query.doors.http import requests_and_responses
 from dagfusion_query.doors.iceberg.iceberg_routes import ENDPOINTS, IcebergRoutes
 from dagfusion_query.errors import EnvironmentUnavailableError, NameCollisionError
 from dagfusion_query.event_log.event_log_interface import Materialization
@@ -130,6 +133,23 @@ def test_tables(client: httpx.Client) -> None:
     assert "halffloat" in refused(
         client.get("/iceberg/v1/namespaces/uat_silver/tables/half"), 422, "UnsupportedTypeError"
     )
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests_and_responses, "UPLOAD_TIMEOUT_S", 0.2)
+
+    def slowly() -> Iterator[bytes]:
+        yield b"grant_type="
+        time.sleep(0.4)
+        yield b"client_credentials"
+
+    answer = client.post("/iceberg/v1/oauth/tokens", content=slowly())
+    assert "was not received within" in refused(answer, 400, "BadRequestException")
+
+
+def test_compressed_bodies_are_refused(client: httpx.Client) -> None:
+    content, coding = gzip.compress(b"{}"), {"Content-Encoding": "gzip"}
+    refused(client.post(f"{TABLE}/plan", content=content, headers=coding), 415, "ContentEncodingError")
 
 
 @pytest.mark.parametrize("snapshots", ["", "?snapshots=all", "?snapshots=refs"])

@@ -183,7 +183,7 @@ def _codings(request: Request) -> list[str]:
 
 
 def _compressed(how: str) -> ContentEncodingError:
-    return ContentEncodingError(f"the request's body {how}, and this service takes none: send it as it is")
+    return ContentEncodingError(f"the request's body {how}, and this service takes none: send it uncompressed")
 
 
 def _too_long(limit: int) -> BodyTooLongError:
