@@ -1,5 +1,6 @@
 """The consolidation as a job, a schedule and a command over anybody's assets."""
 
+import inspect
 import io
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from dagfusion_pipeline import (
     build_consolidate_job,
     build_consolidate_schedule,
 )
-from dagfusion_pipeline.commands import commands
-from dagfusion_pipeline.consolidate import consolidate_asset
+from dagfusion_pipeline.commands import commands, consolidate
+from dagfusion_pipeline.consolidate import ConsolidateConfig, consolidate_asset
 from dagfusion_pipeline.errors import ConfigurationError
 from dagfusion_pipeline.logged_files import current_files, logged_consolidations
 
@@ -81,6 +82,11 @@ def test_the_job_writes_large_objects_and_logs_them(fields: dict[str, Any], inst
     statistics = {column.path_in_schema: column.statistics for column in columns}
     assert statistics["x"] is None  # bounds would leave NaN out
     assert statistics["n"].max == 11
+
+
+def test_the_command_and_the_job_make_objects_of_one_size() -> None:
+    by_default = inspect.signature(consolidate).parameters["target_mb"].default
+    assert by_default == ConsolidateConfig().target_mb
 
 
 def test_a_schedule_runs_the_job_every_night() -> None:
