@@ -4,7 +4,7 @@ A message is `bytes`. A field has its number, wire type, value and raw bytes, so
 copied unchanged.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -92,6 +92,20 @@ def children(data: bytes, number: int) -> list[bytes]:
         return [f.value for f in fields(data) if f.number == number and isinstance(f.value, bytes)]
     except ValueError:
         return []
+
+
+def change_children(data: bytes, number: int, change: Callable[[bytes], bytes]) -> bytes:
+    """Return a message with a change to each of its sub-messages of one number."""
+    return b"".join(
+        message(number, change(field.value)) if field.number == number and isinstance(field.value, bytes) else field.raw
+        for field in fields(data)
+    )
+
+
+def with_children(data: bytes, new: Mapping[int, Sequence[bytes]]) -> bytes:
+    """Return a message whose sub-messages of some numbers are other ones."""
+    rest = b"".join(field.raw for field in fields(data) if field.number not in new)
+    return b"".join(message(number, one) for number, ones in new.items() for one in ones) + rest
 
 
 def flag(data: bytes, number: int) -> bool:

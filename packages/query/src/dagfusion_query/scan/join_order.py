@@ -37,7 +37,7 @@ from dagfusion_query.plan_messages import (
     WindowNode,
 )
 from dagfusion_query.sql_text import is_plain_column
-from dagfusion_query.wire import children, fields, message, uint
+from dagfusion_query.wire import children, fields, message, uint, with_children
 
 SMALL_ROWS = 128 << 10  # of a table that is read as a whole: DataFusion's own limit
 LEFT_BY_A_FILTER = 0.2
@@ -139,7 +139,7 @@ class _Joins:
             return _Planned(node, self._leaf(kind, body))
         below = self.planned(inputs[0], is_free=is_free or kind in _NAMES)
         if below.node != inputs[0]:
-            node = message(kind, _with(body, {number: [below.node]}))
+            node = message(kind, with_children(body, {number: [below.node]}))
         return _Planned(node, None if below.rows is None else _passed(kind, body, below.rows))
 
     def _leaf(self, kind: int, body: bytes) -> _Rows | None:
@@ -158,19 +158,19 @@ class _Joins:
             for number, side in enumerate(sides)
         )
         if left.rows is None or right.rows is None:
-            body = _with(body, {JoinNode.LEFT: [left.node], JoinNode.RIGHT: [right.node]})
+            body = with_children(body, {JoinNode.LEFT: [left.node], JoinNode.RIGHT: [right.node]})
             return _Planned(message(_JOIN, body), None)
         rows = _joined(kind, left.rows, right.rows, is_equal=bool(children(body, JoinNode.LEFT_ON)))
         may_swap = (is_free or kind in _ONE_SIDED) and kind in _MIRRORED and not _number(body, JoinNode.NULL_AWARE)
         if may_swap and left.rows.left > right.rows.left:
             body, (left, right) = _mirrored(body, kind), (right, left)
-        body = _with(body, {JoinNode.LEFT: [left.node], JoinNode.RIGHT: [right.node]})
+        body = with_children(body, {JoinNode.LEFT: [left.node], JoinNode.RIGHT: [right.node]})
         return _Planned(message(_JOIN, body), rows)
 
     def _union(self, body: bytes) -> _Planned:
         inputs = [self.planned(node, is_free=False) for node in children(body, UnionNode.INPUTS)]
         estimates = [one.rows.left for one in inputs if one.rows is not None]
-        node = message(LogicalPlanNode.UNION, _with(body, {UnionNode.INPUTS: [one.node for one in inputs]}))
+        node = message(LogicalPlanNode.UNION, with_children(body, {UnionNode.INPUTS: [one.node for one in inputs]}))
         return _Planned(node, _Rows(sum(estimates)) if len(estimates) == len(inputs) else None)
 
 
@@ -218,12 +218,6 @@ def _only(node: bytes) -> tuple[int, bytes] | None:
     if len(found) != 1 or not isinstance(found[0].value, bytes):
         return None
     return found[0].number, found[0].value
-
-
-def _with(body: bytes, inputs: dict[int, list[bytes]]) -> bytes:
-    """Return a message with other sub-messages of some numbers."""
-    rest = b"".join(field.raw for field in fields(body) if field.number not in inputs)
-    return b"".join(message(number, one) for number, ones in inputs.items() for one in ones) + rest
 
 
 def _number(body: bytes, number: int) -> int | None:

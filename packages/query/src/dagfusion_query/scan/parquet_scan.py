@@ -41,7 +41,7 @@ from dagfusion_query.plan_messages import (
     UnionExecNode,
 )
 from dagfusion_query.scan.table_scan import CopiedScan, Scan, may_hold_nan
-from dagfusion_query.wire import children, fields, message, rewrite, uint
+from dagfusion_query.wire import change_children, children, fields, message, rewrite, uint
 
 SMALL_BYTES = 1 << 20  # all of such a file is read as fast as its page index, which DataFusion asks for at each query
 
@@ -190,11 +190,11 @@ class ParquetScan:
             off |= {ParquetOptions.ENABLE_PAGE_INDEX, ParquetOptions.PRUNING}
             node = _without(node, {ParquetScanExecNode.PREDICATE})
         node = (
-            _replace(node, ParquetScanExecNode.PARQUET_OPTIONS, lambda options: _switched_off(options, off))
+            change_children(node, ParquetScanExecNode.PARQUET_OPTIONS, lambda options: _switched_off(options, off))
             if off
             else node
         )
-        return _replace(node, ParquetScanExecNode.BASE_CONF, lambda _: b"".join([*encoded, *rest]))
+        return change_children(node, ParquetScanExecNode.BASE_CONF, lambda _: b"".join([*encoded, *rest]))
 
     def over_all(self, scan: Scan, parts: Sequence[FilesToRead], breadth: Breadth) -> bytes:
         """Return the plan node that reads all parts of a scan."""
@@ -246,19 +246,13 @@ def _unknown(statistics: bytes) -> bytes:
 
 def _switched_off(options: bytes, numbers: Collection[int]) -> bytes:
     """Return options with these switched off, whose default in the encoding is off."""
-    return _replace(options, TableParquetOptions.GLOBAL, lambda global_options: _without(global_options, numbers))
+    return change_children(
+        options, TableParquetOptions.GLOBAL, lambda global_options: _without(global_options, numbers)
+    )
 
 
 def _without(node: bytes, numbers: Collection[int]) -> bytes:
     return b"".join(field.raw for field in fields(node) if field.number not in numbers)
-
-
-def _replace(node: bytes, number: int, change: Callable[[bytes], bytes]) -> bytes:
-    """Return a message with a change to its sub-messages of one number."""
-    return b"".join(
-        message(number, change(field.value)) if field.number == number and isinstance(field.value, bytes) else field.raw
-        for field in fields(node)
-    )
 
 
 def _file_groups(entries: pa.ChunkedArray, sizes: pa.ChunkedArray, groups: int) -> list[bytes]:

@@ -48,7 +48,18 @@ from dagfusion_query.plan_messages import (
     SortExprNode,
     SortNode,
 )
-from dagfusion_query.wire import LENGTH, VARINT, Field, children, fields, message, rewrite, uint, varint
+from dagfusion_query.wire import (
+    LENGTH,
+    VARINT,
+    Field,
+    change_children,
+    children,
+    fields,
+    message,
+    rewrite,
+    uint,
+    varint,
+)
 
 _GREATEST = (1 << 63) - 1
 _UNLIMITED = uint(LimitNode.FETCH, _GREATEST)
@@ -297,9 +308,4 @@ def _ordered(call: bytes, name: bytes, context: SessionContext) -> bytes:
 
 def _renamed(alias: bytes, name: bytes, context: SessionContext) -> bytes:
     """Return an alias of a call, whose name stays."""
-    return b"".join(
-        message(AliasNode.EXPR, _ordered(field.value, name, context))
-        if field.number == AliasNode.EXPR and isinstance(field.value, bytes)
-        else field.raw
-        for field in fields(alias)
-    )
+    return change_children(alias, AliasNode.EXPR, lambda call: _ordered(call, name, context))
