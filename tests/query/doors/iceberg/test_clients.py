@@ -1,6 +1,7 @@
 """DuckDB, PyIceberg and Polars, unmodified, give DagFusion's answers over the same catalog."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from dagfusion_contract.naming import TableName
 from dagfusion_contract.record import schema_entry
 from dagfusion_contract.view import VIEW_ENTRY, View, view_entry
 from dagfusion_pipeline import PartitionedS3ParquetIOManager, S3ParquetIOManager
+from dagfusion_query.doors.iceberg import storage_credentials
 from tests.doctest.documents import blocks
 from tests.pipeline.written import key_range
-from tests.query.doors.iceberg.lake import PATIENCE_S, Lake, rows_of
+from tests.query.doors.iceberg.lake import PATIENCE_S, Lake, rows_of, running
 
 HOSTILE = ("a b", "a/b", "50%", "x=1", "ü ñ", "'quoted\"", "a%2Fb", "semi;colon,comma", "__x__", "2024-01-01")
 BOTH = (False, True)
@@ -161,6 +163,41 @@ def test_what_a_token_may_not_read_does_not_exist(lake: Lake, flat: S3ParquetIOM
                 ).fetchall() == [(name,)]
     finally:
         lake.tokens.path.unlink()
+
+
+class Sts:
+    """Stands in for AWS's STS: the session that it gives has the keys of the test's server."""
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        keys = {"AccessKeyId": fields["access_key_id"], "SecretAccessKey": fields["secret_access_key"]}
+        self._keys = {**keys, "SessionToken": "", "Expiration": datetime.now(UTC) + timedelta(hours=1)}
+
+    def assume_role(self, **_: Any) -> Mapping[str, Any]:
+        return {"Credentials": self._keys}
+
+    def close(self) -> None: ...
+
+
+def test_credentials_of_a_role(
+    lake: Lake,
+    hive: PartitionedS3ParquetIOManager,
+    name: str,
+    tmp_path: Path,
+    s3_fields: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Clients use credentials that are for two folders of a bucket, the table's and its metadata's."""
+
+    @dg.asset(name=name, partitions_def=dg.StaticPartitionsDefinition(["a", "b"]), metadata={"partition_expr": "place"})
+    def made() -> pl.DataFrame:
+        return pl.DataFrame({"place": ["a", "b"], "n": [1, 2]})
+
+    lake.materialize(made, hive, tags=key_range("a", "b"))
+    monkeypatch.setattr(storage_credentials, "aws_client", lambda *_, **__: Sts(s3_fields))
+    role = "arn:aws:iam::123456789012:role/iceberg-clients"
+    home = Path(lake.config.environments[0].settings.event_log or "")
+    with running(home, tmp_path, s3_fields, "iceberg", DAGFUSION_ICEBERG_CREDENTIALS=role) as other:
+        assert same(other, f"uat_default.{name}", ["place", "n"]) == [("a", 1), ("b", 2)]
 
 
 def test_files_with_ids_and_partition_columns(lake: Lake, s3_fields: dict[str, Any], name: str) -> None:
