@@ -182,6 +182,7 @@ def test_credentials_of_a_role(
     lake: Lake,
     hive: PartitionedS3ParquetIOManager,
     name: str,
+    *,
     tmp_path: Path,
     s3_fields: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
