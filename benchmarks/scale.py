@@ -67,7 +67,7 @@ def measure(count: int) -> dict[str, float]:
     with TemporaryDirectory(prefix="dagfusion-scale-") as folder:
         for arguments in (["make", folder, str(count)], ["plan", folder]):
             command = [sys.executable, "-m", __spec__.name, *arguments]
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S603
+            done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
             found |= json.loads(done.stdout)
     return found
 

@@ -108,6 +108,7 @@ LAYERS: Mapping[str, Sequence[str]] = {
         "returned_values",
         "documents",
         "redact",
+        "loopback",
         "abstract_connection",
         "object_store",
         "object_cache",

@@ -93,7 +93,7 @@ def test_a_wrong_setting_is_one_line_that_names_it(settings: dict[str, str], mes
     assert str(raised.value) == message
 
 
-@pytest.mark.parametrize("value", ["/a", "a/", "a//b", ".", "a/.", "a b", "a\\b", "ü"])
+@pytest.mark.parametrize("value", ["/a", "a/", "a//b", ".", "a/."])
 def test_a_prefix_has_no_empty_folder_and_no_dots(value: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^S3_PREFIX must be [^\n]*, got [^\n]*$"):
         Environment.read({"S3_PREFIX": value})

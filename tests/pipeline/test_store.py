@@ -119,13 +119,17 @@ def test_wrong_key_is_told_without_the_secret(s3_fields: dict[str, Any]) -> None
     [
         {"access_key_id": "a"},
         {"secret_access_key": "b"},
-        {"session_token": "c"},
         {"access_key_id": "a", "session_token": "c"},
     ],
 )
 def test_half_a_key_is_refused(keys: dict[str, str]) -> None:
     with pytest.raises(ConfigurationError, match="access_key_id and secret_access_key must be set together"):
         ObjectStore.s3("lake", **keys)
+
+
+def test_a_token_without_a_key_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="session_token is of a temporary access key"):
+        ObjectStore.s3("lake", session_token="c")
 
 
 def test_no_credentials_at_all_are_told() -> None:

@@ -238,7 +238,7 @@ def test_a_name_of_two_assets_is_an_error(written: Log, live: LiveCatalog, past:
         assert name not in {past.table.name for past in found}
     with pytest.raises(NameCollisionError):
         past.asset(name)
-    assert not any(past.pins for past in past._tables.values())
+    assert not any(past.pins for past in past._tables._tables.values())
 
 
 def test_a_wipe_without_an_event_hides_nothing_before_it(written: Log, live: LiveCatalog, past: PastCatalog) -> None:

@@ -164,12 +164,12 @@ def test_errors_cross_the_process(served: Served, sql: str, error: type[Exceptio
     assert info.error is not None
 
 
-@pytest.mark.parametrize("long", ["x" * 100_000, "\u20ac" * 30_000])
-def test_a_long_error_has_its_ends(served: Served, long: str) -> None:
-    said = str(served.error(f'SELECT "{long}"'))
+@pytest.mark.parametrize("name", ["x" * 100_000, "\u20ac" * 30_000])
+def test_a_long_error_has_its_ends(served: Served, name: str) -> None:
+    said = str(served.error(f'SELECT "{name}"'))
     assert said.startswith("No field named")
     assert len(said.encode()) < 1600, "more is no message of gRPC's, and a history of a thousand fills the memory"
-    assert str(served.error(f'SELECT * FROM "{long}"')).endswith("lists the tables")
+    assert str(served.error(f'SELECT * FROM "{name}"')).endswith("lists the tables")
 
 
 def test_queries_are_seen_by_their_user_and_by_who_may_see_everything(served: Served) -> None:

@@ -12,11 +12,13 @@ from dagfusion_contract.setting_declarations import setting
 from dagfusion_contract.setting_values import SettingReader
 
 LOCAL = "local"
+BUCKET = "S3_BUCKET"
 PREFIX = "datafusion_test"  # of the pipeline's object keys
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_REGION_OF_AWS = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d{1,2}")
+_REGION_OF_AWS = re.compile(r"[a-z]{2,4}(?:-[a-z]+)+-\d{1,2}")
 _REGION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?")
 _REGION_REQUIREMENT = "a region such as us-east-2"
+_BUCKET_REQUIREMENT = "a bucket name (3 to 63 lower-case letters, digits, dots and hyphens)"
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class EnvironmentDefaults:
 
 
 DEFAULTS: Mapping[str, EnvironmentDefaults] = {
-    LOCAL: EnvironmentDefaults("us-east-1", "S3_BUCKET", "dagster-parquet-data"),
+    LOCAL: EnvironmentDefaults("us-east-1", BUCKET, "dagster-parquet-data"),
     "uat": EnvironmentDefaults("us-east-2", "UAT_S3_BUCKET"),
     "prod": EnvironmentDefaults("us-east-2", "PROD_S3_BUCKET"),
 }
@@ -51,13 +53,15 @@ def default_region(environment: str) -> str:
     return DEFAULTS.get(environment, DEFAULTS[LOCAL]).region
 
 
-def is_bucket(text: str) -> bool:
-    """Return True if S3 allows a name for a bucket.
+def is_bucket(text: str, *, is_aws: bool = False) -> bool:
+    """Return True if a text can name a bucket, of AWS or of any other store.
 
-    >>> is_bucket("lake.uat"), is_bucket("lake..uat"), is_bucket("Lake")
-    (True, False, False)
+    >>> is_bucket("lake.uat", is_aws=True), is_bucket("My_Lake"), is_bucket("My_Lake", is_aws=True)
+    (True, True, False)
     """
-    return _BUCKET.fullmatch(text) is not None and ".." not in text
+    if is_aws:
+        return _BUCKET.fullmatch(text) is not None and ".." not in text
+    return re.search(r"[\s/]", text) is None
 
 
 def is_prefix(text: str) -> bool:
@@ -105,12 +109,12 @@ class StoreSettings:
         shown=f"`{LOCAL}`",
     )
     bucket: str | None = setting(
-        "S3_BUCKET",
+        BUCKET,
         DEFAULTS[LOCAL].bucket,
         "The bucket of `local`. `uat` and `prod` have `UAT_S3_BUCKET` and `PROD_S3_BUCKET`, which are required.",
         shown=f"`{DEFAULTS[LOCAL].bucket}`",
         accepts=is_bucket,
-        requirement="a bucket name (3 to 63 lower-case letters, digits, dots and hyphens)",
+        requirement=_BUCKET_REQUIREMENT,
     )
     region: str | None = setting(
         "AWS_REGION",
@@ -153,7 +157,7 @@ def check_store(
     where: str = "",
     name: Callable[[str], str] = str,
 ) -> None:
-    """Check the settings of a store that depend on each other: a key's parts, and the region of AWS.
+    """Check the settings of a store that depend on each other: a key's parts, and region and bucket of AWS.
 
     Args:
         reader: Makes the error.
@@ -162,7 +166,7 @@ def check_store(
         name: Returns what the message calls a variable.
 
     Raises:
-        reader.error: A key is incomplete, or without an endpoint the region is not one of AWS.
+        reader.error: A key is incomplete, or without an endpoint the region or the bucket cannot be AWS's.
     """
     key, secret, token = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"
     reader.check_pair((f"{where}{name(key)}", values.get(key)), (name(secret), values.get(secret)))
@@ -171,6 +175,10 @@ def check_store(
             f"{where}{name(token)} is of a temporary access key: set {name(key)} and {name(secret)} too, or none of the"
             " three to use AWS's default chain"
         )
-    region = values.get("AWS_REGION")
-    if region and not values.get("AWS_ENDPOINT_URL") and not is_region(region, is_aws=True):
+    if values.get("AWS_ENDPOINT_URL"):
+        return
+    region, bucket = values.get("AWS_REGION"), values.get(BUCKET)
+    if region and not is_region(region, is_aws=True):
         raise reader.refusal(f"{where}{name('AWS_REGION')}", _REGION_REQUIREMENT, region)
+    if bucket and not is_bucket(bucket, is_aws=True):
+        raise reader.refusal(f"{where}{name(BUCKET)}", _BUCKET_REQUIREMENT, bucket)

@@ -64,7 +64,7 @@ def setting_like(kind: Any, name: str, default: Any = None, **changes: Any) -> A
         kind: The other class.
         name: The field of it.
         default: The value if nothing sets it.
-        changes: What else differs, by the arguments of `setting`: `variable`, `help_text`, `shown`, `section`.
+        changes: What else differs, by the arguments of `setting`: such as `variable`, `help_text` and `accepts`.
     """
     same = declaration(kind, name)
     changes = {"help" if key == "help_text" else key: value for key, value in changes.items()}

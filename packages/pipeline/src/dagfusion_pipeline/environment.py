@@ -5,7 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from dagfusion_contract.environments import DEFAULTS, LOCAL, PREFIX, StoreSettings, check_store, is_prefix, is_server
+from dagfusion_contract.environments import (
+    BUCKET,
+    DEFAULTS,
+    LOCAL,
+    PREFIX,
+    StoreSettings,
+    check_store,
+    is_prefix,
+    is_server,
+)
 from dagfusion_contract.setting_declarations import REQUIRED, declaration, declared, setting, setting_like
 from dagfusion_contract.setting_values import SettingReader
 from dagfusion_pipeline.errors import ConfigurationError
@@ -71,9 +80,10 @@ class Environment:
             ConfigurationError: A variable is missing or its value is not usable; one line, without any secret.
         """
         values = READER.read_values([each for each in declared(cls) if each.name != "bucket"], settings)
-        check_store(READER, settings)
         name = values.setdefault("name", LOCAL)
-        values["bucket"] = _bucket(settings, name)
+        variable, values["bucket"] = _bucket(settings, name)
+        by_variable = {**settings, BUCKET: values["bucket"]}
+        check_store(READER, by_variable, name=lambda checked: variable if checked == BUCKET else checked)
         values.setdefault("region", DEFAULTS[name].region)
         if "endpoint_url" in values:
             values["endpoint_url"] = values["endpoint_url"].rstrip("/")
@@ -103,7 +113,8 @@ class Environment:
         return {name: value for name, value in fields.items() if value is not None}
 
 
-def _bucket(settings: Mapping[str, str], environment: str) -> str:
+def _bucket(settings: Mapping[str, str], environment: str) -> tuple[str, str]:
+    """Return the variable of an environment's bucket, and the bucket."""
     defaults = DEFAULTS[environment]
     variable = defaults.bucket_variable
     bucket = settings.get(variable) or defaults.bucket
@@ -111,4 +122,4 @@ def _bucket(settings: Mapping[str, str], environment: str) -> str:
         raise ConfigurationError(
             f"{variable} is required when ENVIRONMENT={environment}: set it to the name of the bucket; it is not set",
         )
-    return str(READER.checked(declaration(Environment, "bucket"), variable, bucket))
+    return variable, str(READER.checked(declaration(Environment, "bucket"), variable, bucket))

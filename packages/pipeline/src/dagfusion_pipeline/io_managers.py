@@ -9,12 +9,12 @@ import dagster as dg
 import pyarrow as pa
 from pydantic import ConfigDict, Field, PrivateAttr
 
-from dagfusion_contract.environments import LOCAL, PREFIX
+from dagfusion_contract.environments import LOCAL, PREFIX, check_store
 from dagfusion_contract.field_ids import with_field_ids
 from dagfusion_contract.naming import table_name
 from dagfusion_contract.setting_declarations import declaration, meaning
 from dagfusion_pipeline.dimensions import metadata_value
-from dagfusion_pipeline.environment import READER, Credentials, Environment
+from dagfusion_pipeline.environment import READER, SECRET_VARIABLES, Credentials, Environment
 from dagfusion_pipeline.errors import ConfigurationError, CorruptObjectError
 from dagfusion_pipeline.event_metadata import (
     COLUMN_LINEAGE_KEY,
@@ -41,6 +41,10 @@ from dagfusion_pipeline.writer import Target, WriteJob, write
 ALLOW_MISSING_KEY = "allow_missing_partitions"
 
 
+_OF_STORE = [
+    *((Environment, name) for name in ("bucket", "region", "endpoint_url")),
+    *((Credentials, name) for name in SECRET_VARIABLES),
+]
 _CHECKED = ("bucket", "prefix", "region", "endpoint_url", "console_url", "object_url")  # as the variables are
 
 
@@ -306,6 +310,9 @@ class _S3Parquet(dg.ConfigurableIOManager):
         for name in _CHECKED:
             if value := getattr(self, name):
                 READER.checked(declaration(Environment, name), f"{name} of {kind}", value)
+        fields = {declaration(declared_in, name).metadata["variable"]: name for declared_in, name in _OF_STORE}
+        values = {variable: getattr(self, name) for variable, name in fields.items()}
+        check_store(READER, values, name=lambda variable: f"{fields[variable]} of {kind}")
         for name in ("upload_concurrency", "memory_budget_bytes"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} of {kind} must be at least 1; got {getattr(self, name)}")

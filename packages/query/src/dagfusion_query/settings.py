@@ -205,8 +205,6 @@ class ClientSettings:
         "DAGFUSION_URL",
         None,
         "The query service, http:// or grpc://, instead of an event log.",
-        accepts=is_service_url,
-        requirement=SERVICE_URL,
     )
     token: str | None = setting(
         "DAGFUSION_TOKEN",

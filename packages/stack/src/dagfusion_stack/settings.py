@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Self
 
-from dagfusion_contract.environments import DEFAULTS, LOCAL, StoreSettings
+from dagfusion_contract.environments import DEFAULTS, LOCAL, StoreSettings, is_bucket
 from dagfusion_contract.setting_declarations import as_variables, declared, setting, setting_like
 from dagfusion_contract.setting_values import SettingReader
 from dagfusion_query.settings import HOME
@@ -37,6 +38,7 @@ class Settings:
         StoreSettings,
         "bucket",
         DEFAULTS[LOCAL].bucket,
+        accepts=partial(is_bucket, is_aws=True),
         help_text="The bucket that the assets are written to. If it is not set, a state folder keeps its last one.",
     )
 

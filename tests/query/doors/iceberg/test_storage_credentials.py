@@ -22,7 +22,7 @@ from dagfusion_query.doors.iceberg.storage_credentials import (
     NO_ACCESS,
     StorageCredentials,
     session_policy,
-    table_folder,
+    table_place,
 )
 from dagfusion_query.errors import SettingsError
 from dagfusion_query.settings import Settings
@@ -154,7 +154,7 @@ def test_a_session_serves_one_user_until_it_is_old(sts: Sts) -> None:
     "others",
     [
         {"Silver/returns": "s3://lake/t/Silver/orders/returns/state=CA/data.parquet"},
-        {"Silver/orders/late": "s3://other/late/state=CA/data.parquet"},  # its folder in the bucket, by its key
+        {"Silver/orders/late": "s3://other/late/state=CA/data.parquet"},  # its next object may be in this folder
     ],
 )
 def test_the_folder_of_another_table_is_given_to_nobody_who_may_not_read_it(sts: Sts, others: dict[str, str]) -> None:
@@ -163,6 +163,15 @@ def test_the_folder_of_another_table_is_given_to_nobody_who_may_not_read_it(sts:
     assert credentials.access(state, table_of(state), METADATA, ada) is NO_ACCESS
     assert sts.requests == []
     assert credentials.access(state, table_of(state), METADATA, ANN).places
+
+
+def test_names_of_other_alphabets_are_escaped(sts: Sts) -> None:
+    state = state_of({"\u6ce8\u6587": "s3://lake/t/\u6ce8\u6587/state=CA/data.parquet"})
+    (table,) = state.snapshot.tables.values()
+    access = credentials_of(sts).access(state, table, METADATA, ANN)
+    assert sts.requests[0]["Policy"].isascii()
+    assert "s3://lake/t/\u6ce8\u6587/" in access.places
+    assert "secret" not in repr(access)
 
 
 def test_local_files_and_no_setting_need_no_credentials(sts: Sts, tmp_path: Path) -> None:
@@ -181,14 +190,28 @@ def test_a_role_that_cannot_be_assumed_is_the_operator_s_error(sts: Sts) -> None
 
 
 @pytest.mark.parametrize(
-    ("uri", "folder"),
+    ("uris", "place"),
     [
-        ("s3://lake/t/orders/state=CA/data.parquet", "s3://lake/t/orders/"),
-        ("s3://lake/t/orders/data.parquet", "s3://lake/t/orders/"),
+        (["state=CA/data.parquet"], "s3://lake/t/Silver/orders/"),
+        (["state=CA/data.parquet", "state=NV/data.parquet"], "s3://lake/t/Silver/orders/"),
+        (["data.parquet"], "s3://lake/t/Silver/orders/data.parquet"),
+        (["../orders.parquet"], "s3://lake/t/Silver/orders.parquet"),
+        (["state=CA/data.parquet", "../late/state=CA/data.parquet"], None),
     ],
 )
-def test_the_folder_of_a_table_with_one_file(uri: str, folder: str) -> None:
-    assert table_folder(table_of(state_of({"Silver/orders": uri}))) == folder
+def test_the_place_of_a_table_is_its_own(uris: list[str], place: str | None) -> None:
+    part = Part(("CA",), {"id": "int64"}, {})
+    events = [
+        written(
+            record(number, replace(part, values=(str(number),)), {"state": "string"})
+            | {"uri": f"s3://lake/t/Silver/orders/{uri}".replace("orders/../", "")},
+            number,
+            ("Silver", "orders"),
+        )
+        for number, uri in enumerate(uris, 1)
+    ]
+    (table,) = fold(EMPTY, events).tables.values()
+    assert table_place(table) == place
 
 
 @given(folder=st.lists(NAMES, min_size=1, max_size=3), key=st.lists(NAMES, min_size=1, max_size=5))

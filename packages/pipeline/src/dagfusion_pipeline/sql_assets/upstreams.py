@@ -1,12 +1,13 @@
 """The assets that an asset's SQL reads: their keys, partition mappings and known columns."""
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import dagster as dg
 from dagster import PartitionMapping, PartitionsDefinition, TimeWindowPartitionsDefinition
 
-from dagfusion_contract.environments import ENVIRONMENTS
+from dagfusion_contract.environments import ENVIRONMENTS, LOCAL
 from dagfusion_pipeline.dimensions import metadata_value
 from dagfusion_pipeline.errors import SqlError
 from dagfusion_pipeline.event_metadata import COLUMN_SCHEMA_KEY
@@ -92,9 +93,10 @@ def find_upstreams(
     """
     asset = asset_key.to_user_string()
     keys = list(dict.fromkeys([*deps, *known]))
+    environments = tuple(dict.fromkeys([*ENVIRONMENTS, os.environ.get("ENVIRONMENT") or LOCAL]))
     found: dict[dg.AssetKey, Upstream] = {}
     for reference in statement.references:
-        key = find_key(reference, keys, ENVIRONMENTS, asset, is_complete=is_complete)
+        key = find_key(reference, keys, environments, asset, is_complete=is_complete)
         mapping = deps[key].partition_mapping if key in deps else None
         upstream = found.get(key) or Upstream(key, (), mapping)
         found[key] = replace(upstream, references=(*upstream.references, reference))

@@ -6,7 +6,6 @@ Tokens are in a file of hashed secrets, which is read again whenever it changes.
 import fcntl
 import hashlib
 import hmac
-import ipaddress
 import json
 import logging
 import os
@@ -23,6 +22,7 @@ from typing import Any
 
 from dagfusion_query.access.grants import ALL, Caller, Grants
 from dagfusion_query.errors import ServiceUnavailableError, SettingsError, UnauthenticatedError
+from dagfusion_query.loopback import is_loopback
 from dagfusion_query.service_settings import ServiceSettings
 
 ANONYMOUS = "anonymous"
@@ -308,13 +308,3 @@ def _token_wanted() -> UnauthenticatedError:
     return UnauthenticatedError(
         "this service requires an access token: send the header `Authorization: Bearer <token>`"
     )
-
-
-def is_loopback(peer: str | None) -> bool:
-    """Return True for a loopback IP address, and False for a name or None."""
-    try:
-        address = ipaddress.ip_address(peer or "")
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback

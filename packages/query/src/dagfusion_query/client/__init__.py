@@ -7,7 +7,7 @@ from importlib import import_module
 from dagfusion_contract.uri import scheme_of
 from dagfusion_query.abstract_connection import Connection
 from dagfusion_query.errors import SettingsError, needs
-from dagfusion_query.settings import ClientSettings
+from dagfusion_query.settings import READER, SERVICE_URL, ClientSettings
 
 # By the scheme of a service's URL, so that none imports what only another needs.
 _CLIENTS = {
@@ -47,6 +47,8 @@ def connect(
     url = source or defaults.url or ""
     client = _CLIENTS.get(scheme_of(url))
     if client is None:
+        if url and not source:
+            raise READER.refusal("DAGFUSION_URL", SERVICE_URL, url)
         if token is not None:
             raise SettingsError("a token is for a service: give its URL, or set DAGFUSION_URL")
         from dagfusion_query.connection import connect_embedded  # noqa: PLC0415  # DataFusion takes a while to import

@@ -10,7 +10,6 @@ import orjson
 import pyarrow as pa
 
 from dagfusion_contract.naming import TableName
-from dagfusion_query.access.authentication import is_loopback
 from dagfusion_query.as_of import Given, read_as_of
 from dagfusion_query.client.connection_pool import ConnectionPool, HttpResponse
 from dagfusion_query.client.remote import RemoteConnection, RemoteResult
@@ -19,6 +18,7 @@ from dagfusion_query.documents.catalog_documents import GenerationsDocument, Tab
 from dagfusion_query.documents.query_documents import ExplainRequest, QueryInfo, SqlRequest, Stats
 from dagfusion_query.errors import BrokenStreamError, QueryError, UnauthenticatedError
 from dagfusion_query.formats import Format
+from dagfusion_query.loopback import is_loopback
 from dagfusion_query.parameters import Params, write_params
 from dagfusion_query.returned_values import Explanation, TableDiff
 from dagfusion_query.sql_text import check_text

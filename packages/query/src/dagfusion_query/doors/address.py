@@ -4,8 +4,8 @@ import socket
 import ssl
 from dataclasses import dataclass
 
-from dagfusion_query.access.authentication import is_loopback
 from dagfusion_query.errors import SettingsError
+from dagfusion_query.loopback import is_loopback
 from dagfusion_query.service_settings import ServiceSettings
 
 

@@ -11,10 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dagfusion_query.access.authentication import ANONYMOUS, Tokens, identify, is_forwarded, is_loopback
+from dagfusion_query.access.authentication import ANONYMOUS, Tokens, identify, is_forwarded
 from dagfusion_query.access.grants import Caller
 from dagfusion_query.doors.http.requests_and_responses import problem
 from dagfusion_query.errors import BadRequestError, ForbiddenError, QueryError, UnauthenticatedError
+from dagfusion_query.loopback import is_loopback
 from dagfusion_query.service_settings import ServiceSettings
 
 _GUARDED = ("/v1/", "/metrics", "/openapi.json")

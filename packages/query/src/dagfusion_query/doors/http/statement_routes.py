@@ -13,7 +13,6 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dagfusion_query.access.authentication import is_loopback
 from dagfusion_query.documents.codec import encode
 from dagfusion_query.documents.query_documents import ExplainRequest, QueriesDocument, Stats
 from dagfusion_query.doors.http.middleware import caller_of, client_of
@@ -26,6 +25,7 @@ from dagfusion_query.doors.http.requests_and_responses import (
     takes,
 )
 from dagfusion_query.errors import BadRequestError, QueryCancelledError, QueryError
+from dagfusion_query.loopback import is_loopback
 from dagfusion_query.service.running_query import ActiveQuery
 from dagfusion_query.service.service import Service
 from dagfusion_query.service_settings import QUERIES, QUERIES_LIMIT, ServiceSettings

@@ -1,21 +1,23 @@
 """The S3 credentials that clients of the Iceberg catalog get: none, the service's own keys, or those of an IAM role.
 
-A role is assumed for each table and user, with a session policy that allows only to read the table's folder and the
-folder of its metadata. AWS allows what both this policy and the role's own policies allow.
+A role is assumed for each table and user, with a session policy that allows only to read the table's own folder, or its
+only object, and the folder of its metadata. AWS allows what both this policy and the role's own policies allow.
 """
 
+import json
 import logging
+import os
 import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from weakref import WeakKeyDictionary
 
-import orjson
+import pyarrow.compute as pc
 
+from dagfusion_contract.layout import escape
 from dagfusion_contract.naming import TableName, table_name
 from dagfusion_contract.uri import is_s3, object_path, store_parts, store_url
 from dagfusion_query import service_settings
@@ -45,7 +47,7 @@ class StorageAccess:
         places: The URIs that they are for.
     """
 
-    config: Mapping[str, str]
+    config: Mapping[str, str] = field(repr=False)
     places: Sequence[str]
 
     @property
@@ -102,15 +104,13 @@ class StorageCredentials:
     def _of_role(
         self, role: str, state: EnvironmentState, table: Table, metadata: str, caller: Caller
     ) -> StorageAccess:
-        folder = table_folder(table)
-        if folder is None or not is_s3(folder):
+        place = table_place(table)
+        if place is None:
             return NO_ACCESS
-        if not all(caller.grants.allow(state.name, name) for name in _tables_in(folder, table, state.snapshot)):
-            _log.warning(
-                "%s gets no credentials for %s: objects of other tables are in its folder", caller.user, folder
-            )
+        if not all(caller.grants.allow(state.name, name) for name in _others_in(place, table, state.snapshot)):
+            _log.warning("%s gets no credentials for %s, which has objects of other tables", caller.user, place)
             return NO_ACCESS
-        places = sorted({folder, *([f"{metadata}/"] if is_s3(metadata) else [])})
+        places = sorted({place, *([f"{metadata}/"] if is_s3(metadata) else [])})
         policy = session_policy(places, role.split(":")[1])
         session = self._session(role, policy, caller.user)
         keys = {
@@ -142,7 +142,7 @@ class StorageCredentials:
         client = aws_client(
             "sts",
             settings.region,
-            endpoint_url=settings.endpoint_url,
+            endpoint_url=os.environ.get("AWS_ENDPOINT_URL_STS") or settings.endpoint_url,
             aws_access_key_id=keys["access_key_id"],
             aws_secret_access_key=keys["secret_access_key"],
             aws_session_token=keys["session_token"],
@@ -178,50 +178,48 @@ class StorageCredentials:
         return {name: value for name, value in found.items() if value}
 
 
-def _tables_in(folder: str, table: Table, snapshot: Snapshot) -> Iterator[TableName]:
-    """Yield the other tables that have, or may have, objects in the folder of a table."""
-    for name, other in snapshot.tables.items():
-        inner = table_folder(other)
-        if inner is not None and inner.startswith(folder):
-            yield name
-    for key in snapshot.asset_states:  # also those whose tables have errors, and so no files
-        if key[: len(table.asset_key)] == table.asset_key:
-            yield table_name(snapshot.environment, key)
+def _others_in(place: str, table: Table, snapshot: Snapshot) -> Iterator[TableName]:
+    """Yield the other tables that have objects in a place, or may get some."""
+    for key, other in snapshot.asset_states.items():
+        if key != table.asset_key:
+            is_inside = key[: len(table.asset_key)] == table.asset_key  # its folder is in the table's folder
+            uris = (segment.rows["uri"] for segment in other.segments)
+            if is_inside or any(pc.any(pc.starts_with(uri, place)).as_py() for uri in uris):
+                yield table_name(snapshot.environment, key)
 
 
-def session_policy(folders: Sequence[str], partition: str = "aws") -> str:
-    """Return a policy that allows to read the objects in some folders, and nothing else.
+def session_policy(places: Sequence[str], partition: str = "aws") -> str:
+    """Return a policy that allows to read some objects, and nothing else.
 
     Args:
-        folders: `s3://` URIs that end with a slash.
+        places: `s3://` URIs of objects, and of folders with a slash at their end.
         partition: AWS's, such as `aws` or `aws-us-gov`.
     """
     resources = []
-    for folder in folders:
-        _, bucket = store_parts(store_url(folder))
-        resources.append(f"arn:{partition}:s3:::{bucket}/{_WILDCARD.sub(_escaped, object_path(folder))}*")
+    for place in places:
+        _, bucket = store_parts(store_url(place))
+        path = _WILDCARD.sub(lambda found: f"${{{found[0]}}}", object_path(place))
+        resources.append(f"arn:{partition}:s3:::{bucket}/{path}{'*' if place.endswith('/') else ''}")
     statement = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": resources}
-    return orjson.dumps({"Version": "2012-10-17", "Statement": [statement]}).decode()
+    return json.dumps(
+        {"Version": "2012-10-17", "Statement": [statement]}
+    )  # in ASCII: STS refuses most other characters
 
 
-def _escaped(found: "re.Match[str]") -> str:
-    return f"${{{found[0]}}}"
+def table_place(table: Table) -> str | None:
+    """Return the URI of a table's own folder, with a slash at its end, or of its only object.
 
-
-# A table that did not change is the same object.
-_folders: WeakKeyDictionary[Table, str] = WeakKeyDictionary()
-
-
-def table_folder(table: Table) -> str | None:
-    """Return the URI of the folder with all files of a table and a slash at its end; None for a table without files."""
-    if (known := _folders.get(table)) is not None:
-        return known
+    Returns:
+        None for a table without objects in S3, and for one whose objects are not all in a folder that is named after
+        its asset.
+    """
     location = common_location(table)
-    if location is None:
+    if location is None or not is_s3(location):
         return None
-    if not location.endswith("/"):  # one file, which the next run may replace by one of another name
-        names = table.partition_schema.names
-        parent, found, _ = location.partition(f"/{names[0]}=") if names else (location, "", "")
-        location = f"{parent if found else location.rpartition('/')[0]}/"
-    _folders[table] = location
-    return location
+    names = table.partition_schema.names
+    parent, found, _ = location.partition(f"/{names[0]}=") if names else (location, "", "")
+    folder = f"{parent}/" if found else location
+    own = {"/".join(table.asset_key), "/".join(map(escape, table.asset_key))}
+    if folder.endswith(tuple(f"/{path}/" for path in own)):
+        return folder
+    return None if location.endswith("/") else location
