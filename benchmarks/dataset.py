@@ -131,7 +131,7 @@ class Dataset:
         manager = resources(Environment.read(self.place.variables))["hive_parquet"]
         key = dg.AssetKey([*materialize.ASSETS[TABLE]])
         job = build_consolidate_job([key], io_manager_key="hive_parquet")
-        run = job.execute_in_process(materialize.QUIET, self.instance, resources={"hive_parquet": manager})
+        run = job.execute_in_process(materialize.NO_CONSOLE_LOG, self.instance, resources={"hive_parquet": manager})
         try:
             found = [meta for batch in obstore.list(self.place.store(), LARGE) for meta in batch]
             yield {"objects": len(found), "bytes": sum(meta["size"] for meta in found)}

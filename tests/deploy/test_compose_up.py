@@ -14,7 +14,7 @@ import pytest
 import dagfusion_query
 from dagfusion_reference.defs.states import CODES
 from dagfusion_stack import answers, lake, materialize
-from dagfusion_stack.cli import ASKED_DAYS
+from dagfusion_stack.cli import LEAST_DAYS
 from dagfusion_stack.documented_queries import QUERIES, DocumentedQuery
 from tests.deploy.composed import Project, project
 from tests.e2e.services import Containers
@@ -43,7 +43,7 @@ def missing() -> str | None:
 @pytest.fixture(scope="module")
 def filled(composed: Project) -> Project:
     """Five days of all states, which the documented queries ask for."""
-    for run in materialize.plan({}, materialize.Extent(ASKED_DAYS, len(CODES))):
+    for run in materialize.plan({}, materialize.Extent(LEAST_DAYS, len(CODES))):
         composed.materialize(materialize.ASSETS[run.table], run.tags())
     return composed
 

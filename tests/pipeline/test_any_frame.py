@@ -34,7 +34,7 @@ from tests.pipeline.in_memory import Flat, Hive
 from tests.tiers import examples
 
 EXAMPLES = int(os.environ.get("FRAME_EXAMPLES", "20"))
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+NO_CONSOLE_LOG = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _prefixes = itertools.count()
 libraries: st.SearchStrategy[Library] = st.sampled_from(["arrow", "polars", "lazy", "pandas", "pandas[pyarrow]"])
 
@@ -74,7 +74,11 @@ def through(
     ins = {"written": dg.AssetIn(written.key)}
     assets = [written, dg.asset(partitions_def=layout.definition, key_prefix=prefix, ins=ins)(loaded)]
     dg.materialize(
-        assets, partition_key=layout.key, resources={"io_manager": manager}, instance=instance, run_config=QUIET
+        assets,
+        partition_key=layout.key,
+        resources={"io_manager": manager},
+        instance=instance,
+        run_config=NO_CONSOLE_LOG,
     )
     return kept[0]
 

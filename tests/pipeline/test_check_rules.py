@@ -81,13 +81,13 @@ def test_a_verdict_is_what_the_rows_say(case: tuple[pa.DataType, list[Any], Any,
     seen = [value for value in values if value is not None]
     within = all((least is None or value >= least) and (most is None or value <= most) for value in seen)
     verdict = InBounds("x", least, most).judge(one)
-    untold = (
+    unknown = (
         data_type == pa.binary()
         or any(isinstance(value, float) and not math.isfinite(value) for value in seen)
         or any(isinstance(value, str) and len(value) > 64 for value in seen)
     )
     if verdict.state == "unknown":
-        assert untold
+        assert unknown
         assert seen
     else:
         assert (verdict.state == "holds") == within

@@ -8,10 +8,10 @@ import obstore
 import pytest
 
 from dagfusion_stack import object_store, process
-from dagfusion_stack.cli import ASKED_DAYS, ASKED_STATES
+from dagfusion_stack.cli import LEAST_DAYS, LEAST_STATES
 from tests.stack.conftest import Command
 
-EXTENT = ("--days", str(ASKED_DAYS), "--states", str(ASKED_STATES))  # the smallest: every query has to have rows
+EXTENT = ("--days", str(LEAST_DAYS), "--states", str(LEAST_STATES))  # the smallest: every query has to have rows
 QUERY_FIELDS = {"name", "sql", "rows", "files_total", "files_read", "files_skipped", "bytes_read", "seconds", "ok"}
 POINT = "datafusion_test/Silver/TaxID/partitioned_organizations/state=CA/date=2024-01-05/data.parquet"
 
@@ -53,7 +53,7 @@ def test_queries_read_what_they_need(first: dict[str, Any]) -> None:
     assert all(query["files_read"] + query["files_skipped"] == query["files_total"] for query in first["queries"])
 
 
-@pytest.mark.parametrize("smaller", [("--days", str(ASKED_DAYS - 1)), ("--states", str(ASKED_STATES - 1))])
+@pytest.mark.parametrize("smaller", [("--days", str(LEAST_DAYS - 1)), ("--states", str(LEAST_STATES - 1))])
 def test_less_than_the_queries_ask_for_is_refused(command: Command, smaller: tuple[str, str]) -> None:
     result = command.run("demo", *smaller)
     assert result.returncode == 2

@@ -213,7 +213,7 @@ class _Process:
             if (namespace := self._config.service.cloudwatch_namespace) is not None:
                 cloudwatch = service.cloudwatch(namespace)
                 stack.callback(_write, cloudwatch)  # of the last part of a minute
-                stack.callback(asyncio.create_task(_tell(cloudwatch)).cancel)
+                stack.callback(asyncio.create_task(_write_periodically(cloudwatch)).cancel)
             announce(Ready((http.url, self._flight_url(flight.port)), [*service.environments(_OPERATOR).values()]))
             await self._stopping.wait()
             _log.info("stopping: running queries have %g s to end", self._config.service.cancel_grace_s)
@@ -261,7 +261,7 @@ class _Process:
         self._stopping.set()
 
 
-async def _tell(cloudwatch: CloudWatch) -> None:
+async def _write_periodically(cloudwatch: CloudWatch) -> None:
     while True:
         await asyncio.sleep(INTERVAL_S)
         _write(cloudwatch)

@@ -69,15 +69,15 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGHUP):  # meant for the command that started this one, not for the stack
         signal.signal(number, signal.SIG_IGN)
     try:
-        with supervise(Settings.read(os.environ), "up -d", lambda line: _tell(say=line)) as supervisor:
+        with supervise(Settings.read(os.environ), "up -d", lambda line: _send(say=line)) as supervisor:
             supervisor.start_all()
-            _tell(ready=True)
+            _send(ready=True)
             os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
             supervisor.watch()
     except KeyboardInterrupt:
         return 0
     except (StackError, OSError) as error:
-        _tell(error=str(error) if isinstance(error, StackError) else _unusable(error))
+        _send(error=str(error) if isinstance(error, StackError) else _unusable(error))
         return 1
     return 0
 
@@ -87,7 +87,7 @@ def _unusable(error: OSError) -> str:
     return f"{where}: {error.strerror or error}; make room or give access, or set DAGFUSION_HOME to another folder"
 
 
-def _tell(**message: object) -> None:
+def _send(**message: object) -> None:
     print(json.dumps(message), flush=True)  # noqa: T201  # the pipe, and the log afterwards
 
 

@@ -20,7 +20,7 @@ from dagfusion_stack.settings import Settings
 
 NOT_RUNNING = 3
 INTERRUPTED = 130
-ASKED_DAYS, ASKED_STATES = 5, 5  # the documented queries ask for 2024-01-05 and California
+LEAST_DAYS, LEAST_STATES = 5, 5  # the documented queries ask for 2024-01-05 and California
 
 
 def _port(name: str) -> Any:
@@ -48,10 +48,10 @@ def demo(
     *,
     days: Annotated[
         int,
-        typer.Option(min=ASKED_DAYS, max=366, help="The number of days of each partitioned asset, from 2024-01-01."),
+        typer.Option(min=LEAST_DAYS, max=366, help="The number of days of each partitioned asset, from 2024-01-01."),
     ] = 7,
     states: Annotated[
-        int, typer.Option(min=ASKED_STATES, max=50, help="The number of states, in alphabetical order.")
+        int, typer.Option(min=LEAST_STATES, max=50, help="The number of states, in alphabetical order.")
     ] = 50,
     s3_port: S3Port = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,

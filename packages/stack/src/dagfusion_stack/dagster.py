@@ -121,13 +121,13 @@ def code_location_answers(home: Home) -> bool:
 
 def webserver_answers(port: int) -> bool:
     """Return True if the web interface answers."""
-    return _ask(port, "server_info") is not None
+    return _request(port, "server_info") is not None
 
 
 def load_error(port: int) -> str | None:
     """Return the error with which the web interface failed to load the code location, or None."""
     error = "locationOrLoadError {... on PythonError {message}}"
-    answer = _ask(
+    answer = _request(
         port, "graphql", {"query": f"{{workspaceOrError {{... on Workspace {{locationEntries {{{error}}}}}}}}}"}
     )
     entries = answer["data"]["workspaceOrError"]["locationEntries"] if answer else []
@@ -138,14 +138,14 @@ def load_error(port: int) -> str | None:
 def daemon_answers(port: int) -> bool:
     """Return True if the web interface reports a heartbeat of every daemon that the instance needs."""
     query = "{instance {daemonHealth {allDaemonStatuses {healthy required}}}}"
-    answer = _ask(port, "graphql", {"query": query})
+    answer = _request(port, "graphql", {"query": query})
     if answer is None:
         return False
     statuses = answer["data"]["instance"]["daemonHealth"]["allDaemonStatuses"]
     return all(status["healthy"] or not status["required"] for status in statuses)
 
 
-def _ask(port: int, path: str, body: Mapping[str, str] | None = None) -> Any:
+def _request(port: int, path: str, body: Mapping[str, str] | None = None) -> Any:
     request = urllib.request.Request(
         f"http://{ports.LOOPBACK}:{port}/{path}",
         data=None if body is None else json.dumps(body).encode(),

@@ -50,7 +50,7 @@ def run(settings: Settings, progress: Progress, extent: materialize.Extent, star
         ):
             _materialize(connection, instance, variables, progress, extent)
             assets = _assets(connection)
-            answered = _ask(connection, progress)
+            answered = _run_queries(connection, progress)
         stored = _read_objects(variables, assets, progress)
     rows = {table: content.rows for table, content in stored.items()}
     checked = [_checked(query, one, rows) for query, one in zip(QUERIES, answered, strict=True)]
@@ -86,7 +86,7 @@ def _assets(connection: EmbeddedConnection) -> list[AssetReport]:
     ]
 
 
-def _ask(connection: EmbeddedConnection, progress: Progress) -> list[Answered]:
+def _run_queries(connection: EmbeddedConnection, progress: Progress) -> list[Answered]:
     answered = []
     with progress.step("Querying", len(QUERIES)) as advance:
         for query in QUERIES:

@@ -28,7 +28,7 @@ ASSETS: Mapping[str, Sequence[str]] = {
 }
 BY_DAY_AND_STATE = (tables.ORGANIZATIONS, tables.ORDERS)
 BY_DAY = {tables.ORG_AGGREGATES: tables.ORGANIZATIONS, tables.SALES_AGGREGATES: tables.ORDERS}
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+NO_CONSOLE_LOG = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 Keys = Collection[str | None]
 
@@ -151,7 +151,7 @@ def materialize(run: Run, opened: dg.DagsterInstance, variables: Mapping[str, st
         .resolve_implicit_global_asset_job_def()
         .execute_in_process(
             instance=opened,
-            run_config={**QUIET, **seed},
+            run_config={**NO_CONSOLE_LOG, **seed},
             asset_selection=[dg.AssetKey(ASSETS[run.table])],
             tags=run.tags(),
             raise_on_error=False,

@@ -12,8 +12,9 @@ from dagfusion_stack.errors import HomeError
 
 # A socket's path has 103 bytes on macOS, 107 on Linux, and PostgreSQL appends "/.s.PGSQL.5432.lock".
 FOLDER_LIMIT_BYTES = 84
-# libpq reads commas in a host as a list, PostgreSQL in its socket folders too, and both have their own quoting.
-PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+@-]+")
+# Without the characters that libpq or PostgreSQL quote: libpq reads commas in a host as a list, PostgreSQL in its
+# socket folders too, and both have their own quoting.
+UNQUOTED_PATH = re.compile(r"[A-Za-z0-9_./+@-]+")
 
 
 def private_folder(folder: Path, *, owner: int) -> Path:
@@ -42,7 +43,7 @@ def remove_private_folder(folder: Path) -> None:
 
 def _location(folder: Path) -> Path:
     sockets = folder / "socket"
-    if len(os.fsencode(sockets)) <= FOLDER_LIMIT_BYTES and PLAIN_PATH.fullmatch(str(sockets)):
+    if len(os.fsencode(sockets)) <= FOLDER_LIMIT_BYTES and UNQUOTED_PATH.fullmatch(str(sockets)):
         return sockets
     return _temporary_root() / f"dagfusion-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}"
 

@@ -315,8 +315,8 @@ def _wipe(segments: Sequence[Segment], wiped_at_us: int) -> tuple[list[Segment],
         hit = pc.indices_nonzero(pc.less_equal(segment.rows["materialized_at"], at)).to_pylist()
         gone = sorted(set(hit).difference(segment.dropped))
         rows = segment.rows.select(["event_id", "partition_key", "materialized_at"]).take(pa.array(gone, pa.int64()))
-        untold = pa.nulls(len(gone), pa.string())
-        wiped.append(rows.append_column("reason", untold).append_column("code", untold))
+        no_reason = pa.nulls(len(gone), pa.string())
+        wiped.append(rows.append_column("reason", no_reason).append_column("code", no_reason))
         left.append(replace(segment, dropped=tuple(sorted({*segment.dropped, *gone}))) if gone else segment)
     return left, wiped
 

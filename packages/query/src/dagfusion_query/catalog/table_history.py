@@ -1,4 +1,4 @@
-"""Generations of a table, and the difference of two of its states, from metadata alone. Pure."""
+"""Revisions of a table, and the difference of two of its states, from metadata alone. Pure."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -201,7 +201,7 @@ class FlightResult(RemoteResult):
         self._cancelled.set()
         self._end()
 
-    def _ask_stats(self) -> Stats:
+    def _request_stats(self) -> Stats:
         return self._calls.document(QueryInfo, QUERY, self.id.encode()).stats
 
     def _next(self) -> pa.RecordBatch | None:

@@ -67,10 +67,10 @@ class HttpResult(RemoteResult):
             if not self._is_consumed:
                 self._end()
 
-    def _ask_stats(self) -> Stats:
-        return self._ask_info().stats
+    def _request_stats(self) -> Stats:
+        return self._request_info().stats
 
-    def _ask_info(self) -> QueryInfo:
+    def _request_info(self) -> QueryInfo:
         return self._pool.document(QueryInfo, "GET", f"/v1/queries/{self.id}")
 
     def _next(self) -> pa.RecordBatch | None:
@@ -99,7 +99,7 @@ class HttpResult(RemoteResult):
             f"why ({broke}): run it again"
         )
         try:
-            failure = self._ask_info().error
+            failure = self._request_info().error
         except UnauthenticatedError as error:
             return error
         except QueryError:

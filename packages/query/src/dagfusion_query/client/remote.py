@@ -53,7 +53,7 @@ class RemoteResult(Result):
         """The cost of the query so far, fetched from the service."""
         stats = self._final
         if stats is None:
-            stats = self._ask_stats()
+            stats = self._request_stats()
             if self._is_over:
                 self._final = stats
         return query_stats(stats, self._rows, self._seconds)
@@ -80,7 +80,7 @@ class RemoteResult(Result):
             self._end()
 
     @abstractmethod
-    def _ask_stats(self) -> Stats:
+    def _request_stats(self) -> Stats:
         """Request the query's stats from the service."""
 
     @abstractmethod

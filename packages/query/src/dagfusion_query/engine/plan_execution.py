@@ -145,7 +145,7 @@ class Execution:
             _StalledError: None came in time. The batch is still awaited: call again to go on.
             Exception: What DataFusion raises.
         """
-        pending = self._ask()
+        pending = self._request_batch()
         if pending is None:
             return None
         left_s = self._execution_context.stall_s
@@ -168,10 +168,10 @@ class Execution:
 
     def wait(self, timeout_s: float) -> bool:
         """Start on the next batch, and return True if `next` would return it, or raise, at once."""
-        pending = self._ask()
+        pending = self._request_batch()
         return pending is None or pending.done() or (timeout_s > 0 and bool(wait([pending], timeout_s).done))
 
-    def _ask(self) -> "Future[pa.RecordBatch | None] | None":
+    def _request_batch(self) -> "Future[pa.RecordBatch | None] | None":
         if self._pending is None and self._batches is not None:
             self._pending = self._execution_context.loop.submit(_next(self._batches))
         return self._pending

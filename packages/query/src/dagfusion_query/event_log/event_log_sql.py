@@ -31,7 +31,7 @@ _LATEST_EVENTS = 1000  # in which the latest runs of a table are looked for: a r
 _MOST_RANGES = 100  # of the latest runs over many partitions, so that a long history takes no longer
 LAST_EVENT = (1 << 63) - 1
 _COUNTED_EVENTS = 100_000  # whose records are read for the rows of a list of revisions
-_AHEAD_US = 5_000_000  # that a caller's clock may be ahead of this one
+_CLOCK_TOLERANCE_US = 5_000_000  # by which a caller's clock may be ahead of this one
 _MATERIALIZATION, _WIPED = "ASSET_MATERIALIZATION", "ASSET_WIPED"
 
 
@@ -240,7 +240,7 @@ def find_revisions(
     wiped = (
         Revision(number, at_us, at_us, "", 0, 0, is_wipe=True) for number, at_us in _wipes(run, dialect, asset_key)
     )
-    return sorted([*made, *wiped], key=lambda generation: -generation.event_id)[:limit]
+    return sorted([*made, *wiped], key=lambda revision: -revision.event_id)[:limit]
 
 
 def _counted(runs: Sequence[tuple[int, int, int]]) -> tuple[int, int] | None:
@@ -291,7 +291,7 @@ def _rows(event: Materialization) -> int | None:
 
 def _check_time(at_us: int) -> None:
     now_us = time.time_ns() // 1000
-    if at_us > now_us + _AHEAD_US:
+    if at_us > now_us + _CLOCK_TOLERANCE_US:
         raise AsOfError(f"{moment_text(at_us)} is in the future: it is {moment_text(now_us)} here")
 
 
@@ -327,7 +327,7 @@ def _is_whole(event: str) -> bool:
     return wiped.get("partition_keys") is None
 
 
-# An event outside of a run is a generation by itself. A run may have several events of one partition.
+# An event outside of a run is a revision by itself. A run may have several events of one partition.
 _RUNS = f"""
 with runs as (
     select min(id) as first, max(id) as last, count(distinct coalesce(partition, '')) as partitions, count(*) as events

@@ -21,7 +21,7 @@ from dagfusion_query.event_log.secret_url import SecretUrl
 
 _CONNECT_TIMEOUT_S = 5
 _ROWS_AT_ONCE = 512
-_CHUNKS_AHEAD = 16  # a socket holds a hundred rows or so, and beyond that the server would wait for their reader
+_PREFETCHED_CHUNKS = 16  # a socket holds a hundred rows or so, and beyond that the server would wait for their reader
 
 # Read the facts for `dagfusion doctor`.
 _ROLE = """
@@ -58,7 +58,7 @@ class Transaction:
 
     def stream(self, query: str, params: Any) -> Iterator[tuple[Any, ...]]:
         """Yield rows while the server still finds them, so that both work at once and neither holds them all."""
-        for rows in prefetched(self._chunks(query, params), _CHUNKS_AHEAD):
+        for rows in prefetched(self._chunks(query, params), _PREFETCHED_CHUNKS):
             yield from rows
 
     def _chunks(self, query: str, params: Any) -> Generator[list[tuple[Any, ...]]]:

@@ -169,13 +169,13 @@ def _is_running(task: Path) -> bool:
 
 
 def _http_ports(endpoints: Iterable[str | None]) -> Iterator[int]:
-    """Yield the ports at which stores are asked without TLS."""
+    """Yield the ports of the stores that are used without TLS."""
     for endpoint in endpoints:
         if endpoint is not None and endpoint.startswith("http://"):
             yield urlsplit(endpoint).port or _HTTP_PORT
 
 
-def _segments(plain_ports: frozenset[int]) -> dict[int, int] | None:
+def _segments(http_ports: frozenset[int]) -> dict[int, int] | None:
     """Return the segments with data that each connection has sent, without those of TLS handshakes; None if unknown."""
     try:
         descriptors = [int(name) for name in os.listdir("/proc/self/fd")]  # noqa: PTH208  # it is asked at each query's end
@@ -186,13 +186,13 @@ def _segments(plain_ports: frozenset[int]) -> dict[int, int] | None:
         try:
             status = os.fstat(descriptor)
             if stat.S_ISSOCK(status.st_mode):
-                sent[status.st_ino] = _sent(descriptor, plain_ports)
+                sent[status.st_ino] = _sent(descriptor, http_ports)
         except OSError:
             continue  # closed meanwhile, not of TCP, or without a peer
     return sent
 
 
-def _sent(descriptor: int, plain_ports: frozenset[int]) -> int:
+def _sent(descriptor: int, http_ports: frozenset[int]) -> int:
     """Return the segments that one connection has sent.
 
     Raises:
@@ -201,11 +201,11 @@ def _sent(descriptor: int, plain_ports: frozenset[int]) -> int:
     borrowed = socket.socket(socket.AF_INET, socket.SOCK_STREAM, fileno=descriptor)  # whatever its real family is
     try:
         tcp_info = borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
-        is_plain = borrowed.getpeername()[1] in plain_ports
+        is_http = borrowed.getpeername()[1] in http_ports
     finally:
         borrowed.detach()
     again, with_data, bytes_sent, bytes_again = _TCP_INFO.unpack(tcp_info.ljust(_TCP_INFO.size, b"\0"))
-    return _sent_once(again, with_data, bytes_sent, bytes_again) - (0 if is_plain else _TLS_SEGMENTS)
+    return _sent_once(again, with_data, bytes_sent, bytes_again) - (0 if is_http else _TLS_SEGMENTS)
 
 
 def _sent_once(again: int, with_data: int, bytes_sent: int, bytes_again: int) -> int:

@@ -161,7 +161,7 @@ class Rows:
         has_dictionaries = any(map(_has_dictionary, schema.types))
         if not has_dictionaries and (everything := self._buffer.take_all(_MERGED_BYTES)) is not None:
             self._is_closed = True  # nothing is left to be given up
-            self._tell_stats(context)
+            self._send_stats(context)
             return flight.RecordBatchStream(pa.ipc.open_stream(everything).read_all().combine_chunks())
         return flight.GeneratorStream(schema, self._messages(context, has_dictionaries=has_dictionaries))
 
@@ -173,7 +173,7 @@ class Rows:
                 for piece in _pieces(batch):
                     # A stream of its own brings its dictionaries along; a batch brings nothing but itself.
                     yield _as_stream(piece) if has_dictionaries else piece
-            self._tell_stats(context)
+            self._send_stats(context)
         except GeneratorExit:
             raise
         except BaseException as error:  # noqa: BLE001  # whatever it is, it must not leave as it is
@@ -181,7 +181,7 @@ class Rows:
         finally:
             self.close()
 
-    def _tell_stats(self, context: Context) -> None:
+    def _send_stats(self, context: Context) -> None:
         """Send what a finished query has cost behind its rows."""
         if self._stream is not None:
             context.add_trailer(STATS_TRAILER, encode(self._stream.stats.short()))

@@ -116,7 +116,7 @@ class Handles(Generic[T]):
         with self._lock:
             self._put(handle, _Entry(owner, value, size_bytes, self._clock() + self._lifetime_s))
             gone = self._expired() + self._excess(owner)
-        self._tell(gone)
+        self._notify(gone)
         return handle
 
     def get(self, owner: str, handle: bytes) -> T:
@@ -133,7 +133,7 @@ class Handles(Generic[T]):
                 self._entries.move_to_end(handle)
             else:
                 entry = None
-        self._tell(gone)
+        self._notify(gone)
         if entry is None:
             raise UnknownQueryError(f"unknown or expired {self._what}: make it again")
         return entry.value
@@ -158,7 +158,7 @@ class Handles(Generic[T]):
         """Drop all values."""
         with self._lock:
             gone = [self._remove(handle) for handle in list(self._entries)]
-        self._tell(gone)
+        self._notify(gone)
 
     def _put(self, handle: bytes, entry: _Entry[T]) -> None:
         count, size_bytes = self._usage.get(entry.owner, (0, 0))
@@ -192,7 +192,7 @@ class Handles(Generic[T]):
         count, size_bytes = self._usage[owner]
         return count <= _OWNER_COUNT and size_bytes <= _OWNER_BYTES
 
-    def _tell(self, gone: list[T]) -> None:
+    def _notify(self, gone: list[T]) -> None:
         for value in gone:
             self._dropped(value)
 
