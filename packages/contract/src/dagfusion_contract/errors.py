@@ -1,14 +1,4 @@
-"""Every error of the contract, as one tree.
-
-ContractError                a value breaks the contract
-├── LayoutError              an asset or partition cannot become an object key, or a key is not of the layout
-├── SecretReferenceError     a setting begins as a reference to a secret and is not one
-├── RegionError              no AWS region is set
-├── SecretError              a secret that a setting refers to cannot be read
-└── RecordError              a `dagfusion/file` entry cannot be used
-    ├── MalformedRecordError a field is missing, or has a value that it cannot have
-    └── RecordVersionError   its version is not one that this reader knows
-"""
+"""The errors of the contract. docs/reference/errors.md has a table of them, which scripts/reference.py writes."""
 
 
 class ContractError(ValueError):

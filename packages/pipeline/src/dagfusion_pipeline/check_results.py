@@ -10,6 +10,7 @@ import dagster as dg
 
 from dagfusion_pipeline.check_definitions import AlikeColumns, Complete, Fresh, PlannedCheck
 from dagfusion_pipeline.check_rules import HOLDS, Partition, PartitionReader, Rule, SameColumns, Verdict, column_types
+from dagfusion_pipeline.errors import shortened
 from dagfusion_pipeline.latest_events import LatestEvent
 
 LISTED = 20  # partitions that a result names
@@ -52,24 +53,26 @@ class Checked:
         return reader.read(event.record)
 
 
-def judged(check: PlannedCheck, checked: Checked, severity: dg.AssetCheckSeverity, unknown: str) -> dg.AssetCheckResult:
+def judged(
+    check: PlannedCheck, checked: Checked, severity: dg.AssetCheckSeverity, unknown_as: str
+) -> dg.AssetCheckResult:
     """Return the result of a check: it passes if its rule holds of every partition, and there is one."""
     verdicts = list(_verdicts(check.rule, checked)) or [(None, Verdict("unknown", "nothing is materialized"))]
     broken = [one for one in verdicts if one[1].state == "broken"]
-    untold = [one for one in verdicts if one[1].state == "unknown"]
-    only_untold = untold and not broken and unknown == "warn"
+    unknown = [one for one in verdicts if one[1].state == "unknown"]
+    is_only_unknown = bool(unknown) and not broken and unknown_as == "warn"
     return dg.AssetCheckResult(
-        passed=not broken and not untold,
+        passed=not broken and not unknown,
         check_name=check.name,
-        severity=dg.AssetCheckSeverity.WARN if only_untold else severity,
-        description=_described(broken, untold, len(verdicts)),
+        severity=dg.AssetCheckSeverity.WARN if is_only_unknown else severity,
+        description=_described(broken, unknown, len(verdicts)),
         metadata={
             "partitions": len(verdicts),
             "broken_partitions": len(broken),
-            "unknown_partitions": len(untold),
+            "unknown_partitions": len(unknown),
             **_extremes(verdict for _, verdict in verdicts),
             **_listed("broken", broken),
-            **_listed("unknown", untold),
+            **_listed("unknown", unknown),
             **_outside(checked),
         },
     )
@@ -109,15 +112,14 @@ def _alike(rule: AlikeColumns, checked: Checked) -> Rule:
     return SameColumns({})
 
 
-def _described(broken: Sequence[Judged], untold: Sequence[Judged], count: int) -> str:
-    if not broken and not untold:
+def _described(broken: Sequence[Judged], unknown: Sequence[Judged], count: int) -> str:
+    if not broken and not unknown:
         return "" if count == 1 else f"All {count} partitions pass."
     parts = []
-    for word, some in (("fail", broken), ("are unknown", untold)):
+    for word, some in (("fail", broken), ("are unknown", unknown)):
         if some:
-            shown = [f"{key}: {verdict.found}" if key else verdict.found for key, verdict in some[:_NAMED]]
-            more = ", ..." if len(some) > len(shown) else ""
-            parts.append(f"{len(some)} of {count} partitions {word} ({', '.join(shown)}{more}).")
+            found = [f"{key}: {verdict.found}" if key else verdict.found for key, verdict in some]
+            parts.append(f"{len(some)} of {count} partitions {word} ({', '.join(shortened(found, _NAMED))}).")
     return " ".join(parts)
 
 

@@ -183,7 +183,7 @@ def consolidate_asset(
 
 
 def described(asset_key: dg.AssetKey, found: Consolidated) -> str:
-    """Return a summary of the consolidation, for the log."""
+    """Return a summary of the consolidation as lines of text."""
     name, size_mb = asset_key.to_user_string(), found.size_bytes / _BYTES_PER_MB
     done = f"{name}: {found.partitions} partitions written to {found.objects} large objects of {size_mb:.1f} MB"
     return "\n".join([done, *(f"{name}: {reason}" for reason in found.unfit)])

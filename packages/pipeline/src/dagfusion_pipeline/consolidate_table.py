@@ -11,7 +11,7 @@ def consolidate_table(table: str, target_mb: float) -> str:
 
     Raises:
         ConfigurationError: No asset has this table's name, or the environment is not usable.
-        StoreError: The object store did not do what was asked.
+        StoreError: A request to the object store failed.
     """
     with table_to_maintain(table) as (instance, manager, key):
         found = consolidate_asset(

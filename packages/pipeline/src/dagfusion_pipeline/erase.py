@@ -228,7 +228,7 @@ def erase_rows(
 
 
 def described(proof: Erasure) -> str:
-    """Return a summary of the erasure, as lines for the log."""
+    """Return a summary of the erasure as lines of text."""
     verb = "would be rewritten" if proof.dry_run else "are rewritten"
     rows = f"{proof.rows_removed} rows with {proof.keys} keys of {proof.column!r}"
     objects = f"{proof.examined} objects examined, {proof.read} read, {len(proof.rewritten)} {verb}"

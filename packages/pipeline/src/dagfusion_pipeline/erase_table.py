@@ -26,7 +26,7 @@ def erase_table_rows(
     Raises:
         ConfigurationError: No asset has this table's name, or the environment, the column or the keys are not usable.
         BusyAssetError: A run may write the asset, or wrote it meanwhile.
-        StoreError: The object store did not do what was asked.
+        StoreError: A request to the object store failed.
     """
     with table_to_maintain(table) as (instance, manager, key):
         keys = Keys(column, read_keys(keys_file, manager))

@@ -1,21 +1,9 @@
-"""Every error of this package, as one tree.
+"""The errors of this package, and how their texts list names.
 
-PipelineError
-|-- ConfigurationError      an environment variable, an IO manager's field or an asset's metadata is not usable
-|-- SecretUnavailableError  a secret that a field or a variable refers to cannot be read
-|-- MissingExtraError       a library of an extra of this package is not installed
-|-- SqlError                the SQL of an asset, or what it depends on, is not usable
-|-- BusyAssetError          a run may write the asset that is to be changed
-|-- LayoutError             an asset key or a partition value cannot become an object key
-|-- FrameError              a value that the IO managers cannot store or load
-|   `-- ColumnTypeError     a column whose type Parquet cannot hold, or not as a partition column
-|-- PartitionError          rows and partitions do not agree
-|   `-- UnsortedStreamError a lazy frame came back to a partition that was already written
-`-- StoreError              the object store did not do what was asked
-    |-- MissingObjectError  an input's object is not there
-    |-- ArchivedObjectError an input's object has to be restored from an archive storage class first
-    `-- CorruptObjectError  an input's object does not hold the bytes that were written
+docs/reference/errors.md has a table of the errors, which scripts/reference.py writes.
 """
+
+from collections.abc import Sequence
 
 
 class PipelineError(Exception):
@@ -63,7 +51,7 @@ class UnsortedStreamError(PartitionError):
 
 
 class StoreError(PipelineError):
-    """The object store did not do what was asked."""
+    """A request to the object store failed."""
 
 
 class MissingObjectError(StoreError):
@@ -76,3 +64,12 @@ class ArchivedObjectError(StoreError):
 
 class CorruptObjectError(StoreError):
     """An input's object does not hold the bytes that its materialization wrote."""
+
+
+def shortened(names: Sequence[str], most: int) -> list[str]:
+    """Return at most so many names, followed by `...` if there are more.
+
+    >>> shortened(["CA", "NY", "TX"], 2)
+    ['CA', 'NY', '...']
+    """
+    return [*names[:most], *(["..."] if len(names) > most else [])]

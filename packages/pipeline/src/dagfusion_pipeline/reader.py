@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from dagfusion_contract.naming import find_column
 from dagfusion_pipeline.casts import concat_tables
-from dagfusion_pipeline.errors import CorruptObjectError, FrameError, MissingObjectError
+from dagfusion_pipeline.errors import CorruptObjectError, FrameError, MissingObjectError, shortened
 from dagfusion_pipeline.parquet import decode
 from dagfusion_pipeline.store import ObjectStore, checksum
 
@@ -153,4 +153,4 @@ def _missing(
 
 
 def _shown(keys: Sequence[str | None]) -> str:
-    return ", ".join(map(repr, keys[:_PARTITIONS_SHOWN])) + (", ..." if len(keys) > _PARTITIONS_SHOWN else "")
+    return ", ".join(shortened([*map(repr, keys)], _PARTITIONS_SHOWN))

@@ -65,7 +65,7 @@ def repair_asset(
     Raises:
         BusyAssetError: A run that may write the asset is in progress.
         ConfigurationError: No object of the asset is in the bucket, so that the environment may be another one.
-        StoreError: The object store did not do what was asked.
+        StoreError: A request to the object store failed.
     """
     if not dry_run:
         refuse_busy(instance, asset_key)
@@ -101,7 +101,7 @@ def repair_asset(
 
 
 def described(found: Repair, *, dry_run: bool) -> str:
-    """Return a summary of the repair, as lines for the log."""
+    """Return a summary of the repair as lines of text."""
     verb = "would be logged" if dry_run else "are logged"
     lines = [f"{found.asset}: {found.examined} objects examined"]
     for partitions, what in ((found.missing, "tombstones of missing objects"), (found.changed, "corrected events")):

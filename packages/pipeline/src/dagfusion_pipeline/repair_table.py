@@ -14,7 +14,7 @@ def repair_table(table: str, *, dry_run: bool) -> str:
     Raises:
         BusyAssetError: A run may write the asset.
         ConfigurationError: No asset has this table's name, or the environment is not usable.
-        StoreError: The object store did not do what was asked.
+        StoreError: A request to the object store failed.
     """
     with table_to_maintain(table) as (instance, manager, key):
         found = repair_asset(instance, manager, key, dry_run=dry_run)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dagfusion_pipeline.errors import PartitionError
+from dagfusion_pipeline.errors import PartitionError, shortened
 
 _ROWS_SHOWN = 3
 _KEYS_SHOWN = 5
@@ -118,7 +118,7 @@ class PartitionIndex:
     def _stray(self, rows: pa.Table) -> PartitionError:
         examples = rows.select(list(self.columns)).slice(0, _ROWS_SHOWN).to_pylist()
         shown = "; ".join(", ".join(f"{name}={value}" for name, value in row.items()) for row in examples)
-        keys = ", ".join(map(repr, self.keys[:_KEYS_SHOWN])) + (", ..." if len(self.keys) > _KEYS_SHOWN else "")
+        keys = ", ".join(shortened([*map(repr, self.keys)], _KEYS_SHOWN))
         right = (
             "a time of the partition's window" if self.windows else "the partition's value (a time partition's start)"
         )

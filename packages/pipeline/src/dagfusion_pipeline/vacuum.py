@@ -9,6 +9,7 @@ import dagster as dg
 from pydantic import Field
 
 from dagfusion_pipeline.consolidation_plan import holdings
+from dagfusion_pipeline.errors import shortened
 from dagfusion_pipeline.logged_files import (
     LoggedConsolidation,
     current_files,
@@ -256,5 +257,4 @@ def _finish(
 
 
 def _names(found: Sequence[StoredObject]) -> str:
-    names = [stored.key for stored in found[:_NAMED_IN_THE_LOG]]
-    return "".join(f"\n  {name}" for name in [*names, *(["..."] if len(found) > len(names) else [])])
+    return "".join(f"\n  {name}" for name in shortened([stored.key for stored in found], _NAMED_IN_THE_LOG))

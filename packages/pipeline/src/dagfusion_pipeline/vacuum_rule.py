@@ -30,7 +30,10 @@ class LoggedVersion(Protocol):
 
 
 class LoggedObject(LoggedVersion, Protocol):
-    """A version that names an object, or is a tombstone."""
+    """A version that names an object, or is a tombstone.
+
+    A protocol, because `logged_files.LoggedFile` needs Dagster, and this module needs values only.
+    """
 
     @property
     def uri(self) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from dagfusion_pipeline.errors import ConfigurationError
+from dagfusion_pipeline.errors import ConfigurationError, shortened
 from dagfusion_pipeline.latest_events import latest_events
 from dagfusion_pipeline.maintenance import (
     Asset,
@@ -158,23 +158,23 @@ def report(context: dg.OpExecutionContext, wiped: Mapping[dg.AssetKey, Wiped], *
 
 
 def described(asset_key: dg.AssetKey, found: Wiped, *, dry_run: bool) -> str:
-    """Return a summary of the wipe, for the log."""
+    """Return a summary of the wipe as lines of text."""
     one = len(found.partitions) == 1
     nouns, done = ("partition", "is wiped") if one else ("partitions", "are wiped")
     verb = "would be wiped" if dry_run else done
-    lines = [f"{asset_key.to_user_string()}: {len(found.partitions)} {nouns} {verb}", *_shown(found.partitions)]
+    lines = [f"{asset_key.to_user_string()}: {len(found.partitions)} {nouns} {verb}", *_indented(found.partitions)]
     if found.without_rows:
         lines += [f"without rows, because they were wiped before: {len(found.without_rows)}"]
-        lines += _shown(found.without_rows)
+        lines += _indented(found.without_rows)
     if found.without_event:
         tombstone = "also wiped, for purged events" if {*found.without_event} <= {*found.partitions} else LEFT
         lines += [f"without an event, so look for misspelled keys: {len(found.without_event)}; {tombstone}"]
-        lines += _shown(found.without_event)
+        lines += _indented(found.without_event)
     return "\n".join(lines)
 
 
-def _shown(keys: Sequence[str]) -> list[str]:
-    return [f"  {key}" for key in keys[:_LISTED]] + (["  ..."] if len(keys) > _LISTED else [])
+def _indented(keys: Sequence[str]) -> list[str]:
+    return [f"  {key}" for key in shortened(keys, _LISTED)]
 
 
 def _ever_logged(instance: dg.DagsterInstance, asset_key: dg.AssetKey, keys: Sequence[str]) -> Collection[str]:

@@ -1,13 +1,4 @@
-"""Every error of the stack.
-
-    StackError
-    ├── HomeError             the state folder cannot be used
-    ├── SettingError          a setting has a value that cannot be used
-    ├── AlreadyRunningError   another supervisor holds the state folder
-    ├── PortBusyError         something else listens on a port that was asked for
-    ├── MissingBinaryError    an installed package lacks its program
-    ├── ServerError           a server did not start, or ended by itself
-    └── DemoError             the demo could not finish, or an answer differs
+"""The errors of the stack. docs/reference/errors.md has a table of them, which scripts/reference.py writes.
 
 Each message is one line that names the thing, what was found, and the next step.
 """
@@ -18,7 +9,7 @@ class StackError(Exception):
 
 
 class HomeError(StackError):
-    """The state folder cannot be created, written or understood."""
+    """The state folder cannot be created or written, or has an unknown format."""
 
 
 class SettingError(StackError):

@@ -147,6 +147,8 @@ def serve(
 
 def _announce(ready: "Ready") -> None:
     """Print the addresses of the doors, and the tables."""
+    from dagfusion_query.preview import counted  # noqa: PLC0415  # takes a while to import
+
     http, flight = ready.urls
     typer.echo(f"console and HTTP  {http}")
     typer.echo(f"Arrow Flight SQL  {flight}")
@@ -158,9 +160,9 @@ def _announce(ready: "Ready") -> None:
         names = sorted(str(name) for name, table in tables.items() if not isinstance(table.problem, NotParquetError))
         undiscovered = state.lag.undiscovered if state.lag is not None else 0
         more = f", and {undiscovered} materializations whose files are not discovered yet" if undiscovered else ""
-        typer.echo(f"{state.name}: {len(names)} {'table' if len(names) == 1 else 'tables'}{more}")
+        typer.echo(f"{state.name}: {counted(len(names), 'table')}{more}")
         if others := len(tables) - len(names):
-            typer.echo(f"  and {others} {'asset' if others == 1 else 'assets'} whose objects are not Parquet")
+            typer.echo(f"  and {counted(others, 'asset')} whose objects are not Parquet")
         for name in names[:SHOWN_TABLES]:
             typer.echo(f"  {name}")
         if len(names) > SHOWN_TABLES:

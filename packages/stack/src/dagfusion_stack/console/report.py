@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Column, Table
 from rich.text import Text
 
+from dagfusion_query.preview import counted
 from dagfusion_stack import console
 from dagfusion_stack.answers import Answer, AssetReport, Report, SeededAsset
 
@@ -90,7 +91,7 @@ def _show_answer(out: Console, answer: Answer) -> None:
     out.print(Text(report.sql, "cyan"), soft_wrap=True)
     out.print(_rows(answer.columns, answer.rows[:SHOWN_ROWS], report.rows))
     out.print(
-        f"{_count(report.rows, 'row')}; {report.files_read:,} of {report.files_total:,} files read, "
+        f"{counted(report.rows, 'row')}; {report.files_read:,} of {report.files_total:,} files read, "
         f"{report.files_skipped:,} skipped; {size(report.bytes_read)}; {report.seconds * 1000:,.1f} ms",
         highlight=False,
     )
@@ -111,10 +112,6 @@ def _rows(columns: Sequence[str], rows: Sequence[Sequence[object]], total: int) 
     for row in rows:
         shown.add_row(*(Text(str(value)) for value in row))
     return shown
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def size(count: float) -> str:
