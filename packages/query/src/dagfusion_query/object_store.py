@@ -38,7 +38,7 @@ class StoreFailure(Enum):
     missing = "missing"  # no such object, or no such bucket
     refused = "refused"  # the keys, the role or the request are wrong: asking again does not help
     archived = "archived"  # the object has to be restored before it can be read
-    unavailable = "unavailable"  # no answer, or one that says to ask again
+    unavailable = "unavailable"  # no response, or one that asks for a retry
 
 
 def failure_of(error: BaseException) -> StoreFailure:

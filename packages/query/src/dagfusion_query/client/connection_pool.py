@@ -81,7 +81,7 @@ class ConnectionPool:
     def request(
         self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
     ) -> "HttpResponse":
-        """Send a request, and return the answer when its headers are there.
+        """Send a request, and return the response when its headers are there.
 
         Raises:
             ServiceUnreachableError: Nobody answers, or it is no such service.
@@ -224,20 +224,20 @@ class HttpResponse:
         """Read so many bytes, or all.
 
         Raises:
-            ServiceUnreachableError: The answer has no end.
+            ServiceUnreachableError: The response has no end.
         """
         try:
             return self._response.read(size)
         except (OSError, http.client.HTTPException) as error:
             self._is_broken = True
-            raise self._pool.unreachable("broke off its answer") from error
+            raise self._pool.unreachable("broke off its response") from error
 
     def read_into(self, room: memoryview) -> int:
         """Read as many bytes as there is room for, or fewer at the end.
 
         Raises:
             OSError: The connection broke.
-            HTTPException: The answer has no end.
+            HTTPException: The response has no end.
         """
         try:
             return self._response.readinto(room)
@@ -253,7 +253,7 @@ class HttpResponse:
             return  # it is gone already
 
     def close(self) -> None:
-        """Keep the connection for the next request, if this answer was read to its end."""
+        """Keep the connection for the next request, if this response was read to its end."""
         if self._response.isclosed() and not (self._response.will_close or self._is_broken):
             self._pool.release(self._connection)
         else:
@@ -281,7 +281,7 @@ def _checked(url: str) -> SplitResult:
 
 
 def _set_socket_options(connection: socket.socket) -> None:
-    """Wait for answers as long as they take, and find out when the other machine is gone."""
+    """Wait for responses as long as they take, and find out when the other machine is gone."""
     connection.settimeout(None)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -141,7 +141,7 @@ class FlightCalls(flight.ClientMiddlewareFactory):  # type: ignore[misc]
     def listened(
         self, step: Callable[[flight.FlightClient, flight.FlightCallOptions], T], as_of: AsOf | None = None
     ) -> tuple[T, FlightCall]:
-        """Make a call that goes on; return its answer and the `FlightCall` with its errors. Raises as `make`."""
+        """Make a call that goes on; return its result and the `FlightCall` with its errors. Raises as `make`."""
         if self._closed:
             raise ConnectionClosedError(f"this connection to {self.shown} is closed: connect again")
         self._last.call = FlightCall()
@@ -152,7 +152,7 @@ class FlightCalls(flight.ClientMiddlewareFactory):  # type: ignore[misc]
         return answer, self._last.call
 
     def act(self, action: str, body: bytes = b"", as_of: AsOf | None = None) -> list[bytes]:
-        """Do one of Flight's actions and return its answers; raises as `make`."""
+        """Do one of Flight's actions and return its results; raises as `make`."""
         return self.make(
             lambda client, options: [
                 answer.body.to_pybytes() for answer in client.do_action(flight.Action(action, body), options)

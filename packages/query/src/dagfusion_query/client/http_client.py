@@ -36,7 +36,7 @@ class HttpResult(RemoteResult):
         over: Called when nothing more is read.
 
     Raises:
-        QueryError: The answer is no Arrow stream, or breaks at once.
+        QueryError: The response is no Arrow stream, or breaks at once.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Converts a Parquet footer to a record of event metadata v1, with exact statistics only. Pure.
 
-A bound that is not the column's own minimum or maximum would give wrong answers, since aggregates are answered from it
+A bound that is not the column's own minimum or maximum would give wrong results, since aggregates are computed from it
 and files are skipped by it. So there are none for
 
 - floats: a writer may or may not have counted a NaN, and DataFusion sorts it above all numbers;

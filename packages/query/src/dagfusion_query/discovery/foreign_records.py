@@ -48,7 +48,7 @@ class ForeignRecords:
         Raises:
             TemporaryReadError: The object does not exist, or the store refuses the request.
             UndiscoverableError: It is not Parquet that can be read. One file that is not makes its whole folder so,
-                since a part of a partition would be a wrong answer.
+                since a part of a partition would give wrong results.
             StoreUnavailableError: The store does not answer.
         """
         meant = places(foreign.uri, self._bucket)

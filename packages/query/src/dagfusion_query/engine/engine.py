@@ -64,7 +64,7 @@ class Prepared:
         work: The plan that runs; None for a statement that names no table and whose plan does not serialize.
         logical: DataFusion's optimized logical plan.
         is_explain: The statement was EXPLAIN, and this is the plan of the statement inside of it.
-        is_repeatable: The statement has the same answer as long as its tables have the same rows.
+        is_repeatable: The statement has the same result as long as its tables have the same rows.
         statement: Its text, with those of the views that it may read, and its parameters.
     """
 

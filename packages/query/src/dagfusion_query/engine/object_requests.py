@@ -1,6 +1,6 @@
 """Requests for the objects of an execution: copy them before it, or compare them with their events after it.
 
-No answer mixes versions of an object. A copy holds the bytes of one GET, whose etag, size and checksum are those of the
+No result mixes versions of an object. A copy holds the bytes of one GET, whose etag, size and checksum are those of the
 event. An object that is read in place takes several requests, and its etag is requested once more after the last one.
 If it is still the event's, all requests read that version, unless the object was replaced twice in between and ended
 with its first bytes. The time of its last modification does not help: a store reports whole seconds, and an event has

@@ -121,7 +121,7 @@ def _not_immutable() -> frozenset[str]:
 
 
 def identity(plan: bytes, statement: bytes, schema: pa.Schema, scans: Sequence[Scan]) -> str | None:
-    """Return what two planned statements share only if they have one answer, 32 hexadecimal digits.
+    """Return what two planned statements share only if they have the same result: 32 hexadecimal digits.
 
     Args:
         plan: The encoded physical plan.

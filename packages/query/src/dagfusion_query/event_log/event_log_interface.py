@@ -204,7 +204,7 @@ class Cursor:
 
 @dataclass(frozen=True)
 class Poll:
-    """The answer of one poll.
+    """The result of one poll.
 
     Attributes:
         events: New since the cursor, in any order; some may be repeated.

@@ -19,7 +19,7 @@ class FormatRow:
     """The entry of one format in the table.
 
     Attributes:
-        media_types: Its names in `Accept`; the first is the one that answers have, unless the client names another.
+        media_types: Its names in `Accept`; responses have the first, unless the client names another.
         encoder: The class in `encoders`.
         suffixes: Endings of file names that mean it.
         parameters: The parameters of the media type in `Content-Type`.
@@ -73,7 +73,7 @@ class Format(StrEnum):
 
     @property
     def media_type(self) -> str:
-        """The name that answers have."""
+        """The name that responses have."""
         return self.row.media_types[0]
 
     @property

@@ -1,7 +1,7 @@
 """Answers aggregates from the catalog, so that no object is read: counts and bounds, grouped by partition columns.
 
 The events have all values for `SELECT state, count(*), max(npi) ... GROUP BY state`. In the serialized logical plan,
-the aggregate and the scan below it are replaced by the rows of the answer. This needs filters and groups over partition
+the aggregate and the scan below it are replaced by the rows of the result. This needs filters and groups over partition
 columns only, and an exact value of each aggregate for each file. Otherwise the plan is not changed.
 
     LogicalPlanNode {listing_scan 1, projection 3, aggregate 6, values 16, subquery_alias 21}
@@ -36,7 +36,7 @@ from dagfusion_query.wire import children, fields, message, uint
 MAX_ROWS = 5_000  # beyond this, planning the rows takes longer than it saves
 
 _PLAIN_CALL = [AggregateUDFExprNode.FUN_NAME, AggregateUDFExprNode.ARGS]  # all that a call can have besides changes it
-_KNOWN = "known"  # a column of the answer: whether every statistic that went into it is there
+_KNOWN = "known"  # a column of the result: whether every statistic that went into it is there
 
 
 def spelled(reference: bytes) -> str:

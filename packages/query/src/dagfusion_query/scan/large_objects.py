@@ -1,10 +1,10 @@
 """The row groups of large objects that a scan reads in place of small objects, and what a consolidation would gain.
 
 A row group holds the rows of some materializations. It can replace their files as long as each is the latest of its
-partition, and a scan that keeps all of them may read it instead. So no filter is evaluated again, and the answer does
+partition, and a scan that keeps all of them may read it instead. So no filter is evaluated again, and the result does
 not depend on this choice.
 
-A large object takes about two requests for its footer and one a row group, a small object takes one.
+A large object takes about two requests for its footer and one for each row group, a small object takes one.
 """
 
 from collections.abc import Sequence

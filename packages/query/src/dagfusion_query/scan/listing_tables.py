@@ -128,7 +128,7 @@ class Template:
         """
         folder = self.folder / f"s{slot}" / f"{'small' if is_small else 'k'}{groups}"
         if folder not in self._ready:
-            # A missing template would be an empty table: a wrong answer, not an error. So it is complete before it is
+            # A missing template would be an empty table: a wrong result, not an error. So it is complete before it is
             # known.
             leaf = folder / self._leaf
             leaf.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ two columns of one name, a filter on one of them can reach the other side of the
 #21246, fixed after 55 by #25259). There are two kinds of such filters:
 
 - A filter of the statement. A filter operator below the join takes it over, and the one above the join is removed: the
-  answer has other rows. `keep_filters_in_place` prevents this, also for the filters of an input that planning derives
+  result has other rows. `keep_filters_in_place` prevents this, also for the filters of an input that planning derives
   from the condition of a join: `a.x > 1 OR c.z = 2` has `a.x > 1 OR ...` for the input of `a`.
 - A filter that is made at run time, by a join or the first rows of an order. It reaches scans only, where it skips row
   groups and pages. Scans of such plans have no filter: they read more, and the rows are filtered above all the same.

@@ -194,10 +194,10 @@ def _physical(logical: bytes, context: SessionContext) -> ExecutionPlan:
 
 
 def _counted(logical: bytes, slots: Sequence[_Slot], counting: SessionContext | None) -> ExecutionPlan | None:
-    """Return the plan in which small inputs of joins are read as a whole; None where there is none, or no such plan.
+    """Return the plan that collects small inputs of joins; None if no input is small, or the optimizer dropped a scan.
 
-    The session knows the rows of witnesses instead of those of tables. A plan without one of the scans may have an
-    answer that was taken from them.
+    The session counts the rows of witnesses instead of those of tables. A plan that lacks one of the scans may have a
+    result that was computed from witnesses.
     """
     if counting is None or len(slots) < 2 or not any(slot.is_small for slot in slots):  # noqa: PLR2004
         return None

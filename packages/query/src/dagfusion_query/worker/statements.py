@@ -295,7 +295,7 @@ class Statements:
                 self.run(message, send)
         except (OSError, SocketClosedError):
             os._exit(0)
-        except BaseException:  # noqa: BLE001  # the service waits for an answer that will not come
+        except BaseException:  # noqa: BLE001  # the service waits for a message that will not come
             traceback.print_exc()
             os._exit(1)
         os._exit(0)

@@ -51,7 +51,7 @@ class Page:
 
     @classmethod
     def make(cls, name: str, content: bytes) -> "Page":
-        """Prepare the answer for a file, of which `name` is the path in the folder."""
+        """Prepare the responses for a file; `name` is its path in the folder."""
         path = "/" if name == INDEX else f"/{name}"
         headers = {
             "Content-Type": TYPES[PurePosixPath(name).suffix],
@@ -64,7 +64,7 @@ class Page:
         return cls(path, content, gzip.compress(content, mtime=0), headers)
 
     async def respond(self, request: Request) -> Response:
-        """Answer with the file, or say that the client has it already."""
+        """Respond with the file, or with status 304 if the client already has it."""
         if request.headers.get("if-none-match", "").removeprefix("W/") == self.headers["ETag"]:
             return Response(status_code=304, headers=self.headers)
         if "gzip" in request.headers.get("accept-encoding", ""):

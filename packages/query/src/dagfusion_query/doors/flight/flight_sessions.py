@@ -23,7 +23,7 @@ from dagfusion_query.service_settings import ServiceSettings
 T = TypeVar("T")
 _OWNER_COUNT = 2_000
 _OWNER_BYTES = 32 << 20
-_MOST = 2**63  # no more bits have room in an answer
+_MOST = 2**63  # the numbers of a response are signed and have 64 bits
 _LIFETIME_S = 24 * 3600.0
 _INVALID_NAME, _INVALID_VALUE = 1, 2
 _CLOSED = 1

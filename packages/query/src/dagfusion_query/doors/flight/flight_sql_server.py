@@ -106,7 +106,7 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
 
     @_guarded
     def get_flight_info(self, context: Context, descriptor: flight.FlightDescriptor) -> flight.FlightInfo:
-        """Start a statement, or say what a metadata command's answer looks like."""
+        """Start a statement, or return the schema of the result of a metadata command."""
         name, command, caller, session = self._command(context, descriptor)
         match name:
             case "CommandStatementQuery":
@@ -122,7 +122,7 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
 
     @_guarded
     def get_schema(self, context: Context, descriptor: flight.FlightDescriptor) -> flight.SchemaResult:
-        """Plan a statement, without running it, or say what a metadata command's answer looks like."""
+        """Plan a statement without running it, or return the schema of the result of a metadata command."""
         name, command, caller, session = self._command(context, descriptor)
         match name:
             case "CommandStatementQuery":

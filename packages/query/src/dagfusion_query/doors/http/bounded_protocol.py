@@ -54,7 +54,8 @@ class HeadHolder:
 class BoundedProtocol(HttpToolsProtocol):
     """A connection whose request lines and headers must come soon and be short.
 
-    What is left of a request that has its answer already is taken for a while, so that the client reads the answer.
+    The rest of a request that already has its response is read for a limited time, so that the client reads the
+    response.
     """
 
     _in_head = True

@@ -173,7 +173,7 @@ def entity_tag(states: Iterable[EnvironmentState], *conditions: str) -> str:
 
     Args:
         states: The environments as the caller sees them.
-        conditions: What else the answer depends on, such as the caller's grants.
+        conditions: What else the response depends on, such as the caller's grants.
     """
     parts = [(state.name, state.snapshot.generation, str(state.current_problem), _age(state)) for state in states]
     digest = hashlib.blake2b(repr((_PROCESS, conditions, parts)).encode(), digest_size=16)

@@ -154,7 +154,7 @@ class HttpDoor:
         app: Answers.
         address: Where to listen.
         tls: For https.
-        grace_s: Seconds that answers have to end when the door stops.
+        grace_s: Seconds that responses have to end when the door stops.
     """
 
     def __init__(
@@ -211,7 +211,7 @@ class HttpDoor:
             await self._serving
 
     async def stop(self) -> None:
-        """Listen no more, and give answers that are in progress a little time to end."""
+        """Stop listening, and give responses that are in progress a little time to end."""
         self._server.should_exit = True
         if self._serving is not None:
             await self._serving

@@ -146,7 +146,7 @@ class SecurityMiddleware:
             if not started:
                 await problem(error)(scope, receive, send_with_headers)
             else:
-                _log.exception("an answer broke off")  # and is not completed: the connection is cut
+                _log.exception("a response broke off")  # and is not completed: the connection is cut
 
 
 def _check_origin(headers: Mapping[str, str]) -> None:

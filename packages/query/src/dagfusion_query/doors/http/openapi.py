@@ -222,7 +222,7 @@ def _list_tables() -> Document:
                 "name": "If-None-Match",
                 "in": "header",
                 "required": False,
-                "description": "An earlier answer's ETag.",
+                "description": "The ETag of an earlier response.",
                 "schema": {"type": "string"},
             }
         ],
