@@ -33,7 +33,8 @@ class RowGroup:
         offset: Where its first page begins: the dictionary page of the first column, else the data page.
         rows: Its rows.
         events: The ids of the materializations whose rows it holds, ascending.
-        times: The sum of their times in microseconds since 1970, modulo 2^53. SQLite may give an id again.
+        times: The sum of their times in microseconds since 1970, modulo 2^53. It guards against
+            SQLite, which may reuse the ids of wiped events.
     """
 
     offset: int

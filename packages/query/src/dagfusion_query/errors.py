@@ -331,14 +331,14 @@ class NotParquetError(UndiscoverableError):
 
 @contextmanager
 def needs(extra: str, what: str) -> Iterator[None]:
-    """Import inside of this what an extra installs.
+    """A context for imports of the libraries that an extra installs.
 
     Args:
         extra: The extra of the distribution `dagfusion-query`, such as `server`.
         what: What needs it, for the message.
 
     Raises:
-        MissingExtraError: An optional library is not installed. Other imports that fail raise what they raise.
+        MissingExtraError: An optional library is not installed. Errors of other imports are not changed.
 
     Example:
         >>> with needs("server", "the query service"):

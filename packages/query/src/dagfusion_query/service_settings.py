@@ -63,10 +63,10 @@ class ConfigSettings:
     iceberg_credentials: str | None = setting(
         "DAGFUSION_ICEBERG_CREDENTIALS",
         None,
-        "The S3 credentials that clients of the Iceberg catalog get. none: clients use their own. The ARN of an IAM "
-        "role: temporary credentials of the role, which can read the requested table and nothing else. keys: DANGER: "
-        "the service's own keys. They give the client everything that the service can access, regardless of its "
-        "grants.",
+        "The S3 credentials that clients of the Iceberg catalog get. `none`: no credentials; clients use their own. "
+        "The ARN of an IAM role: temporary credentials of the role, which can read only the requested table. `keys`: "
+        "the service's own keys. DANGER: a client can then access everything that the service can access, regardless "
+        "of its grants.",
         shown=f"`{NO_CREDENTIALS}`",
         accepts=_gives_credentials,
         requirement="none, keys, or the ARN of an IAM role such as arn:aws:iam::123456789012:role/iceberg-clients",

@@ -52,7 +52,7 @@ class Settings:
         "DAGFUSION_STATE_DIR",
         None,
         "The state folder: catalog snapshots, which later processes and the workers of a service load. A service also "
-        "keeps access tokens and finished queries there. `none`, for all but a service, keeps nothing.",
+        "keeps access tokens and finished queries there. `none` keeps nothing; a service cannot use it.",
         section="service",
         shown="of a service, `service` in `DAGFUSION_HOME`; else `dagfusion` in the user's cache folder",
         is_path=True,
@@ -66,7 +66,8 @@ class Settings:
         "DAGFUSION_CATALOG_CHECKPOINT",
         None,
         "A folder such as `s3://bucket/_catalog`, outside of the tables, for the checkpoint of the catalog. If it is "
-        "set, tables keep what is purged from Dagster's event log in PostgreSQL; the service writes the checkpoint.",
+        "set, rows of events that are purged from Dagster's event log stay in the tables (PostgreSQL only). Only the "
+        "service writes the checkpoint.",
         accepts=is_folder,
         requirement="s3://bucket/folder without ?, # and %",
     )
@@ -118,8 +119,8 @@ class Settings:
     object_cache_object_bytes: int = setting(
         "DAGFUSION_OBJECT_CACHE_OBJECT_BYTES",
         3 << 20,
-        "The largest object that is fetched whole into a local copy. The large objects of a scan may have up to 16 MB "
-        "each, if together they have at most 1 MB for each request that a read in place would take.",
+        "The largest object that is fetched whole into a local copy. Large objects of up to 16 MB are fetched whole, "
+        "too, if those of a scan have together at most 1 MB for each request that a read in place would take.",
         section="engine",
     )
     result_cache_dir: str | None = setting(

@@ -304,7 +304,7 @@ class CheckpointStore:
             obstore.delete(self._store, [f"{self._folder}/{ROWS}/{name}" for name in names])
 
     def _delete_orphans(self, current_names: set[str]) -> None:
-        """Delete what writers left that did not come to replace the manifest."""
+        """Delete the objects of writers that stopped before they replaced the manifest."""
         now_s = self._now()
         if now_s - self._orphans_at_s < _ORPHANS_EVERY_S:
             return
@@ -325,7 +325,7 @@ def reach(cursor: Cursor) -> int:
 
 
 def events_after(snapshot: Snapshot, event_id: int, before_us: int) -> int:
-    """Return how many partitions have a file of an event after this one, and from before a moment."""
+    """Count the partitions whose file is of an event later than `event_id` and older than `before_us`."""
     latest = pa.scalar(before_us, pa.int64()).cast(TIME)
     return sum(
         pc.sum(pc.and_(pc.greater(rows["event_id"], event_id), pc.less(rows["materialized_at"], latest))).as_py() or 0

@@ -292,7 +292,7 @@ def _superseded(
 
 
 def _explained(absent: pa.Table, fresh: dict[str | None, Materialization], wiped_at_us: int | None) -> list[int]:
-    """Find the refused partitions of whose event more is known by now: its object has been looked at again."""
+    """Find the refused partitions whose object was read again since, so that their event has a file now."""
     if not absent.num_rows:
         return []
     detail_of = {e.event_id: _detail(e.file) for e in fresh.values() if wiped_at_us is None or e.at_us > wiped_at_us}
@@ -308,7 +308,7 @@ _DETAILS = {UndiscoverableError.code: _WHY}
 
 
 def _wipe(segments: Sequence[Segment], wiped_at_us: int) -> tuple[list[Segment], list[pa.Table]]:
-    """Drop the rows that a wipe makes not count, and return them as rows of `AssetState.absent`."""
+    """Drop the rows that a wipe removes, and return them as rows of `AssetState.absent`."""
     left, wiped = [], []
     at = moment(wiped_at_us)
     for segment in segments:

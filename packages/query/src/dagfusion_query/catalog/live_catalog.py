@@ -267,7 +267,7 @@ class LiveCatalog:
             _log.warning("the catalog begins with the stored snapshot: %s", error)
 
     def _discover(self) -> None:
-        """Wait for what is being discovered, and take it in: all of it, but for what has to be tried again later."""
+        """Wait for the running discovery and add its records. Failed reads are retried later."""
         deadline = self._clock() + self._discovery_wait_s
         before = None
         while self._discovery is not None and (left := self._discovery.waiting) and left != before:

@@ -203,7 +203,7 @@ class LogFollower:
         return reading
 
     def _recognise(self) -> str:
-        """Find out once whether a stored snapshot is this event log's, and still true; return its identity."""
+        """Check once whether a stored snapshot belongs to this event log and agrees with it; return its identity."""
         if self._identity is not None:
             return self._identity
         identity = self._event_log.identity()

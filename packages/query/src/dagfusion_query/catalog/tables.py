@@ -167,8 +167,8 @@ def other_definitions(name: TableName, shown: pa.Schema, others: Sequence[Segmen
     return [
         SchemaConflictError(
             f"table {name} is partitioned by {columns(shown)} in its latest materialization. It leaves out "
-            f"{partitions(segments)}, partitioned by {columns(schema)}. Wipe the asset and materialize it again "
-            "to remove them for good"
+            f"{partitions(segments)}{f', partitioned by {columns(schema)}' if len(schema) else ''}. Wipe the asset and "
+            "materialize it again to remove them for good"
         )
         for schema, segments in by_partition_columns(others).items()
     ]

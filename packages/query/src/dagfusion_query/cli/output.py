@@ -198,7 +198,7 @@ def _query_row(info: QueryInfo) -> dict[str, object]:
 
 
 def revision_rows(revisions: Sequence[TableGeneration]) -> pa.Table:
-    """Return a row for each generation."""
+    """Return a row for each revision."""
     return pa.Table.from_pylist([asdict(found) for found in revisions], _REVISIONS)
 
 

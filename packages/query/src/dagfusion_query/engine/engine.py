@@ -301,7 +301,7 @@ class Engine:
     def _unreduced_work(
         self, sql: str, values: Values, bound: BoundSession, choice: "_Choice", reduced: NotSpliceable
     ) -> Spliced | Staged | None:
-        """Plan a statement again, with what cannot have a row in its plan."""
+        """Plan a statement again without the rules that replace parts without rows by an EmptyRelation."""
         views = named_views(sql, bound.session.views)
         bound.session.unreduced_views.plan(views)
         frame, _ = parsed(bound.session.unreduced, sql, values, expanded(sql, views))

@@ -94,9 +94,9 @@ class Session:
 
     @cached_property
     def unreduced(self) -> SessionContext:
-        """A context over the same tables whose optimized plans keep what cannot have a row.
+        """A context over the same tables without the rules that replace parts without rows by an EmptyRelation.
 
-        DataFusion replaces it by an EmptyRelation, which loses its columns when a plan is serialized.
+        An EmptyRelation loses its columns when a plan is serialized.
         """
         context = self._new_context()
         for rule in ("eliminate_filter", "eliminate_join", "eliminate_limit"):

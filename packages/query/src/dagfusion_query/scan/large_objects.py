@@ -177,9 +177,14 @@ class LargeObjects:
 
 
 def _current(table: Table) -> tuple[Numbers, pa.Table, Numbers]:
-    """Return for each file the row group that stands for it, -1 for none; the row groups, and their places among all.
+    """Return the row groups that can replace files.
 
-    Of several that hold a file the latest counts. One whose files do not all count does not count either.
+    If several row groups hold the rows of a file, the latest replaces it. A row group is usable only if it replaces
+    the files of all its materializations.
+
+    Returns:
+        For each file the number of the row group that replaces it (-1: none), the usable row groups, and their
+        positions in the table of all row groups.
     """
     files, rows = table.files, _in_store(table)
     of_file = np.full(len(files), -1, np.int64)

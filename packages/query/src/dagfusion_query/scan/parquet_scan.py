@@ -150,7 +150,7 @@ class ParquetScan:
         return found[0] if found else None
 
     def limited(self, scan: Scan) -> Scan:
-        """Return a scan of no more files than give the rows that the plan wants of it."""
+        """Return the scan; if the plan limits it, cut to the first files that have as many rows as the limit."""
         if self.limit is None or children(self._node, ParquetScanExecNode.PREDICATE):
             return scan
         rows = np.cumsum(scan.kept["rows"].to_numpy())

@@ -194,10 +194,10 @@ def _physical(logical: bytes, context: SessionContext) -> ExecutionPlan:
 
 
 def _counted(logical: bytes, slots: Sequence[_Slot], counting: SessionContext | None) -> ExecutionPlan | None:
-    """Return the plan that collects small inputs of joins; None if no input is small, or the optimizer dropped a scan.
+    """Return the plan that collects small inputs of joins; None if no input is small, or there is no such plan.
 
-    The session counts the rows of witnesses instead of those of tables. A plan that lacks one of the scans may have a
-    result that was computed from witnesses.
+    The session counts the rows of witnesses instead of those of tables. A plan from which the optimizer dropped a scan
+    is not used, because it may have a result that was computed from witnesses.
     """
     if counting is None or len(slots) < 2 or not any(slot.is_small for slot in slots):  # noqa: PLR2004
         return None

@@ -107,7 +107,7 @@ class _State(Collector):
         self._pool, self._admission, self._environments = pool, admission, environments
 
     def describe(self) -> list[GaugeMetricFamily]:
-        """Return nothing: there is nothing to ask while the service is made."""
+        """Return no metrics: the service is not complete yet."""
         return []
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:

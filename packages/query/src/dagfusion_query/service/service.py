@@ -255,7 +255,7 @@ class Service:
         return _not_running() if self._stopping else self._pool.problem()
 
     def cloudwatch(self, namespace: str) -> CloudWatch:
-        """Return what tells the metrics to CloudWatch, from now on."""
+        """Return the writer of CloudWatch metrics, which measures from now on."""
         cloudwatch = CloudWatch(namespace, self._metrics.collect)
         self._metrics.watch = cloudwatch.over
         return cloudwatch

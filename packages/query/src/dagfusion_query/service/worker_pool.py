@@ -185,7 +185,7 @@ class Pool:
             _log.error("a task of the workers' pool ended by a fault of this program", exc_info=fault)
 
     async def _bring_up(self, delay_s: float) -> None:
-        """Start a worker and make it ready; `_ended` takes it from there when it does not come up."""
+        """Start a worker and make it ready. If it does not start, `_ended` is called."""
         await asyncio.sleep(delay_s)
         try:
             worker = Handle(self._take_back, self._ended, self._grace_s, self._limit_bytes, self._secrets)

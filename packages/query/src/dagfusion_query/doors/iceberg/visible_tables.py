@@ -138,8 +138,8 @@ class VisibleTables:
 class OlderSnapshots:
     """The older snapshots of tables: what the event log says of their latest revisions.
 
-    A generation is left out when its objects may be gone or be other ones: if it was replaced for longer than
-    objects are kept, or before a wipe, or if its objects have no names of their own.
+    A revision is left out if its objects may be gone or overwritten: a later run began to write the table more than
+    `kept_hours` ago, the table was wiped since, or a later run wrote objects with the same names.
 
     Args:
         service: Knows the past.
@@ -220,7 +220,7 @@ class OlderSnapshots:
     async def _state(
         self, current: Published, one: TableGeneration, publisher: Publisher, newer: NewerObjects
     ) -> PastState | None:
-        """Return the state after a generation; None if its objects may be others now, or it is no table of Iceberg."""
+        """Return the state after a revision; None if its objects may be others now, or it is no table of Iceberg."""
         name = current.table.name
         written = publisher.past(name, one.event_id, (one.at - _EPOCH) // _MS)
         if written is not None:
