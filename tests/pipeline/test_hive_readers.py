@@ -28,7 +28,7 @@ partitions = st.lists(st.tuples(values, values), min_size=1, max_size=4, unique=
 
 
 def write_table(root: Path, keys: Sequence[tuple[str, str]], compression: Compression = "zstd") -> list[Row]:
-    """Two rows a partition; gives what a reader should find."""
+    """Two rows for each partition; gives what a reader should find."""
     found: list[Row] = []
     for number, (a, b) in enumerate(keys):
         path = root / hive_key("", ASSET, [("a", a), ("b", b)], None)

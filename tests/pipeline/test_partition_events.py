@@ -36,7 +36,7 @@ def materialize(first: str, last: str) -> dict[str, dg.AssetMaterialization]:
     result = dg.materialize([numbers], resources={"io_manager": InMemory(bucket="lake")}, tags=tags)
     events = [event.step_materialization_data.materialization for event in result.get_asset_materialization_events()]
     by_key = {str(event.partition): event for event in events}
-    assert len(by_key) == len(events)  # exactly one event a partition
+    assert len(by_key) == len(events)  # exactly one event for each partition
     return by_key
 
 

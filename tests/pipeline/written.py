@@ -25,7 +25,7 @@ def key_range(first: str, last: str) -> dict[str, str]:
 def materializations(result: dg.ExecuteInProcessResult) -> dict[str | None, dg.AssetMaterialization]:
     events = [event.step_materialization_data.materialization for event in result.get_asset_materialization_events()]
     by_partition = {event.partition: event for event in events}
-    assert len(by_partition) == len(events)  # exactly one event a partition
+    assert len(by_partition) == len(events)  # exactly one event for each partition
     return by_partition
 
 

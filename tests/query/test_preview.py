@@ -1,4 +1,4 @@
-"""What is shown of a result: bounded, on one line a row, and never at the cost of its rows."""
+"""What is shown of a result: bounded, on one line for each row, and never at the cost of its rows."""
 
 import html
 from collections.abc import Iterator, Sequence

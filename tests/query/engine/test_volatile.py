@@ -1,4 +1,4 @@
-"""Volatile expressions are evaluated once a row: the catalog, which knows files, answers and prunes none of them."""
+"""Volatile expressions are evaluated for each row: the catalog, which knows files, answers and prunes none of them."""
 
 from typing import Any
 

@@ -59,7 +59,7 @@ def parse_hive_segment(segment: str) -> tuple[str, str | None]:
 
 
 def file_key(prefix: str, asset_key: Sequence[str], partition: tuple[str, str] | None, run_id: str | None) -> str:
-    """Return the object key of `S3ParquetIOManager`: one file, or one file a partition key.
+    """Return the object key of `S3ParquetIOManager`: one file, or one file for each partition key.
 
     Args:
         prefix: What every key begins with; may be empty.
@@ -79,7 +79,7 @@ def file_key(prefix: str, asset_key: Sequence[str], partition: tuple[str, str] |
 
 
 def hive_key(prefix: str, asset_key: Sequence[str], partition: Sequence[tuple[str, str]], run_id: str | None) -> str:
-    """Return the object key of `PartitionedS3ParquetIOManager`: a folder a partition column, in path order.
+    """Return the object key of `PartitionedS3ParquetIOManager`: one folder for each partition column, in path order.
 
     Args:
         prefix: What every key begins with; may be empty.

@@ -102,7 +102,7 @@ class DataFile(NamedTuple):
     Attributes:
         modified: The store's last-modified time, ISO 8601 in UTC.
         checksum: `sha256:` and 64 hexadecimal digits, of the object's bytes; None when the event has none.
-        partition: One value a partition column, in the layout's order.
+        partition: One value for each partition column, in the layout's order.
         columns: JSON text of an object: column name to `{"min", "max", "nulls"}`.
     """
 

@@ -69,7 +69,7 @@ class Dimension:
         return pa.types.is_string(data_type) or all(_is_value(key, data_type) for key in (*known, *keys))
 
     def windows(self, keys: Sequence[str], data_type: pa.DataType, asset: str) -> tuple[pa.Array, pa.Array]:
-        """Return the starts and the ends of the keys' windows: two arrays of the given type, one element a key.
+        """Return the starts and the ends of the keys' windows: two arrays of the given type, one element for each key.
 
         Raises:
             PartitionError: The type cannot tell a window from the one before, which has the same local time.
@@ -79,7 +79,7 @@ class Dimension:
         return starts, pa.array(ends, data_type)
 
     def values(self, keys: Sequence[str], data_type: pa.DataType, asset: str) -> pa.Array:
-        """Return the values of the column for keys of the dimension: an array of the type, one element a key.
+        """Return the values of the column for keys of the dimension: an array of the type, one element for each key.
 
         Hive's name for null stands for null. A time partition is its window's start, or its key in a string column.
 

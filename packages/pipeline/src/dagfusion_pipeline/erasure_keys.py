@@ -9,7 +9,7 @@ from dagfusion_pipeline.maintenance import Manager
 
 
 def read_keys(place: str, manager: Manager) -> list[str]:
-    """Read the keys, one a line, from a file or from an object of the manager's bucket. Spaces are of the key.
+    """Read the keys, one on each line, from a file or from an object of the manager's bucket. Spaces are of the key.
 
     Raises:
         ConfigurationError: There is no such file, it is outside of the bucket, no UTF-8, or it has no keys.

@@ -131,7 +131,7 @@ class _S3Parquet(dg.ConfigurableIOManager):
         return FRAME_TYPES
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
-        """Write a frame as one object a partition, and put each object's metadata on its partition's event.
+        """Write a frame as one object for each partition, and put each object's metadata on its partition's event.
 
         None is not stored where the output is Optional. The fallback stores what is no frame, and outputs of ops.
 
@@ -319,9 +319,10 @@ class _S3Parquet(dg.ConfigurableIOManager):
 
 
 class S3ParquetIOManager(_S3Parquet):
-    """Keeps an asset as one Parquet object, or one a partition key: `{prefix}/{asset key}[/{partition key}].parquet`.
+    """Keeps an asset as one Parquet object, or as one for each partition key.
 
-    For unpartitioned assets and those with one dimension. The frame is written as it is.
+    For unpartitioned assets and those with one dimension. The frame is written as it is. The object key is
+    `{prefix}/{asset key}[/{partition key}].parquet`.
     """
 
     _layout: ClassVar[ObjectLayout] = FILE_LAYOUT

@@ -72,7 +72,7 @@ class CurrentFiles:
     Attributes:
         schema: The files' columns, as event metadata v1 writes them.
         partition: The partition columns in path order.
-        files: One row a partition: `FILE_FIELDS`, and `partition`, a struct of the partition columns.
+        files: One row for each partition: `FILE_FIELDS`, and `partition`, a struct of the partition columns.
     """
 
     schema: Mapping[str, Any]

@@ -32,7 +32,7 @@ class RunObjects:
     is_stable: bool
 
     def targets(self, columns: Sequence[PartitionColumn], attempt: str) -> list[Target]:
-        """Return what each partition is written to, one element a partition.
+        """Return what each partition is written to, one element for each partition.
 
         Args:
             columns: The partition columns.

@@ -98,7 +98,7 @@ class RunPartitions:
         return found
 
     def values(self, columns: Sequence[PartitionColumn]) -> dict[str, pa.Array]:
-        """Return for each partition column an array of its values, one element a partition."""
+        """Return for each partition column an array of its values, one element for each partition."""
         return {
             column.name: column.dimension.values(keys, column.data_type, self.asset)
             for column, keys in zip(columns, self._keys_by_dimension, strict=True)

@@ -23,7 +23,7 @@ class Windows:
     ends: pa.Array
 
     def starts_of(self, times: pa.ChunkedArray) -> pa.Array:
-        """Return the start of the span of each time, one element a time; null for a time outside of all spans."""
+        """Return for each time the start of its span; null for a time outside of all spans."""
         order = pc.sort_indices(self.starts)
         starts, ends = self.starts.take(order), self.ends.take(order)
         counts = _ticks(times.combine_chunks())

@@ -41,13 +41,13 @@ class WriteJob:
 
     Attributes:
         asset: For messages.
-        targets: The objects, one a partition.
+        targets: The objects, one for each partition.
         schema: The columns of every file, with ids of fields if the files have them.
         footer_partition: Whether the files' footers carry the partition columns, because the files may not.
         compression: Parquet's codec.
         concurrency: Uploads at once.
         budget_bytes: Rows held before the files touched longest ago are closed; None for no limit.
-        measure: Called once an object with all its rows, partition columns included.
+        measure: Called once for each object with all its rows, partition columns included.
     """
 
     asset: str

@@ -111,7 +111,7 @@ class ScanExplanation:
         table: `schema.table`.
         partitions: Dagster's keys of the partitions that are read, in catalog order.
         bytes_total: Size of all files; `bytes_kept` of those that are read.
-        uris: The URIs of the objects that they are read from, one a partition.
+        uris: The URIs of the objects that they are read from, one for each partition.
         filters: The effect of each filter.
         consolidated: Partitions that are read from large objects.
         large_objects: The URIs of these objects.

@@ -69,7 +69,7 @@ class Home:
 
     @property
     def logs(self) -> Path:
-        """One log a server, which its restarts share, and the log of the stack's last start as `.1`."""
+        """One log for each server, which its restarts share, and the log of the stack's last start as `.1`."""
         return self.path / "logs"
 
     @property

@@ -1,4 +1,4 @@
-"""The reference assets' partitions that the catalog lacks, materialized through Dagster: one run an asset."""
+"""The reference assets' partitions that the catalog lacks, materialized through Dagster: one run for each asset."""
 
 import datetime as dt
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Fill an environment with the partitioned assets: through Dagster, one run an asset, only what the catalog lacks."""
+"""Fill an environment with the partitioned assets that the catalog lacks, by one Dagster run for each asset."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""The catalog as values: an immutable snapshot of tables, each with one row a partition.
+"""The catalog as values: an immutable snapshot of tables, each with one row for each partition.
 
 A selection is chosen partitions of chosen assets, under names of the caller's choice, in place of the whole catalog.
 """
@@ -89,7 +89,7 @@ class Segment:
     """Files of one layout, immutable but for rows that later events replaced.
 
     Attributes:
-        rows: One row a file, as `files_schema` has it for this layout; may be a mapped file.
+        rows: One row for each file, as `files_schema` has it for this layout; may be a mapped file.
         dropped: Numbers of rows (from 0) that no longer count, ascending.
     """
 
@@ -136,11 +136,11 @@ class AssetState:
     Attributes:
         segments: The files that count.
         absent: Partitions whose latest event that names a file gives none: wiped, by a tombstone too, or refused. One
-            row a partition, of `ABSENT_SCHEMA`; `reason` and `code` are null for a wipe.
-        fileless: The latest event of each partition that names no file, unless a later one names a file. One row a
-            partition, of `FILELESS_SCHEMA`.
+            row for each partition, of `ABSENT_SCHEMA`; `reason` and `code` are null for a wipe.
+        fileless: The latest event of each partition that names no file, unless a later one names a file. One row
+            for each partition, of `FILELESS_SCHEMA`.
         wiped_at_us: Materializations up to this moment do not count; microseconds since 1970.
-        consolidated: One row a row group of large objects, of `CONSOLIDATED_SCHEMA`: the latest consolidations,
+        consolidated: One row for each row group of large objects, of `CONSOLIDATED_SCHEMA`: the latest consolidations,
             whatever has become of what they hold. `etag` and `checksum` may be null; `RowGroup` has the units.
         view: The view that was published last, unless a later event without a partition names a file.
     """
@@ -161,7 +161,7 @@ class Table:
         file_schema: The union of all files' columns, partition columns left out, every field nullable.
         partition_schema: The partition columns in path order.
         schema_id: Identifies the two schemas.
-        files: One row a partition, see `files_schema`; the order has no meaning.
+        files: One row for each partition, see `files_schema`; the order has no meaning.
         problem: Raised when a query names the table; `files` is empty then.
         warnings: What the table does not show: partitions, materializations and columns, and why.
         environment: Whose event log and object stores the table is of.
@@ -218,7 +218,7 @@ class Snapshot:
 
 
 def consolidated_rows(events: Iterable[Consolidation]) -> pa.Table:
-    """Build the rows of `AssetState.consolidated`: one a row group, of `CONSOLIDATED_SCHEMA`."""
+    """Build the rows of `AssetState.consolidated`: one for each row group, of `CONSOLIDATED_SCHEMA`."""
     rows = [
         _consolidated_row(event, one, group) for event in events for one in event.objects for group in one.row_groups
     ]

@@ -65,13 +65,13 @@ def encode_entries(
     """Encode files as entries of a file group.
 
     Args:
-        uris: `s3://bucket/key` or `file:///path`, one a file.
-        sizes: Bytes, one a file.
-        modified_ns: Nanoseconds since 1970, one a file.
-        partition: The typed partition columns, one row a file; no fields for an unpartitioned table.
+        uris: `s3://bucket/key` or `file:///path`, one for each file.
+        sizes: Bytes, one for each file.
+        modified_ns: Nanoseconds since 1970, one for each file.
+        partition: The typed partition columns, one row for each file; no fields for an unpartitioned table.
 
     Returns:
-        A binary array, one entry a file, without nulls: field `files` of the message `FileGroup`, with its tag.
+        A binary array, one entry for each file, without nulls: field `files` of the message `FileGroup`, with its tag.
         Source: `datafusion.proto` of the pinned DataFusion; `plan_messages.py` has the field numbers.
 
     Raises:
@@ -97,7 +97,7 @@ def encode_range_entry(uri: str, size_bytes: int, modified_ns: int, start: int, 
 
 
 def with_paths(entries: Iterable[bytes], paths: Iterable[str]) -> pa.Array:
-    """Return encoded files with other paths inside their store: a binary array, one element an entry, without nulls.
+    """Return encoded files with other paths in their store: a binary array without nulls, one element for each entry.
 
     Args:
         entries: Elements of what `encode_entries` returned.

@@ -75,7 +75,7 @@ def build_segment(layout: Layout, written: Sequence[Written]) -> tuple[Segment |
 
 
 def absent_rows(absences: Iterable[Absence]) -> pa.Table:
-    """Build the rows of `AssetState.absent`: one an absence, of `ABSENT_SCHEMA`."""
+    """Build the rows of `AssetState.absent`: one for each absence, of `ABSENT_SCHEMA`."""
     rows = [
         (event.event_id, event.partition_key, event.at_us, *((None, None) if why is None else (str(why), why.code)))
         for event, why in absences
@@ -105,7 +105,7 @@ def rank(event: Materialization) -> tuple[int, int]:
 
 
 def fileless_rows(events: Iterable[Materialization]) -> pa.Table:
-    """Build the rows of `AssetState.fileless`: one an event, of `FILELESS_SCHEMA`."""
+    """Build the rows of `AssetState.fileless`: one for each event, of `FILELESS_SCHEMA`."""
     rows = [(event.event_id, event.partition_key, event.at_us) for event in events]
     columns = list(zip(*rows, strict=True)) or [()] * len(FILELESS_SCHEMA)
     arrays = [pa.array(c, f.type) for c, f in zip(columns, FILELESS_SCHEMA, strict=True)]
@@ -122,7 +122,7 @@ def compact(segments: Sequence[Segment]) -> tuple[Segment, ...]:
 
 
 def without(rows: pa.Table, gone: Collection[int]) -> pa.Table:
-    """Return a copy of the rows, in one chunk a column, but for those whose numbers (from 0) are given."""
+    """Return a copy of the rows, with one chunk for each column, but for those whose numbers (from 0) are given."""
     kept = sorted(set(range(rows.num_rows)).difference(gone))
     return rows.take(pa.array(kept, pa.int64())).combine_chunks()
 
@@ -234,7 +234,7 @@ def convert(values: Sequence[Any], kind: pa.DataType, where: str) -> pa.Array:
     """Convert JSON values to an array, strictly: an integer column takes integers, a date column ISO dates.
 
     Returns:
-        An array of type `kind`, one element a value; None becomes null.
+        An array of type `kind`, one element for each value; None becomes null.
 
     Raises:
         MalformedRecordError: A value is not of the type; the message names `where` and, when there is one, the value.
@@ -308,10 +308,10 @@ def read_bounds(stats: pa.StructType, columns: Sequence[bytes]) -> pa.StructArra
 
     Args:
         stats: The result of `statistics_type` for the layout.
-        columns: `DataFile.columns`, one a file.
+        columns: `DataFile.columns`, one for each file.
 
     Returns:
-        A struct array of type `stats`, one element a file; null where a record has no statistics of a column.
+        A struct array of type `stats`, one element for each file; null where a record has no statistics of a column.
 
     Raises:
         MalformedRecordError: Some value is not of its column's type.

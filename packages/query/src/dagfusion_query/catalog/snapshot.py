@@ -1,4 +1,4 @@
-"""Snapshots on disk: immutable Arrow IPC files that are mapped on load, and a manifest a generation that names them.
+"""Snapshots on disk: immutable Arrow IPC files that are mapped on load, and for each generation a manifest of them.
 
     {state_dir}/segments/{hash}.arrow        rows of one layout; the layout is in the schema's metadata
     {state_dir}/manifest-{generation}.json   which segments each asset has, and the cursor they belong to

@@ -89,7 +89,7 @@ class TableOutput:
         self._max_rows, self._file = max_rows, file
 
     def tables(self, tables: Sequence[TableInfo], *, every_asset: bool = False) -> None:
-        """Show the catalog, a table a row; assets that are no tables are counted."""
+        """Show the catalog, one row for each table; assets that are no tables are counted."""
         listed = [table for table in tables if table.is_table or every_asset]
         shown = Grid(
             ["table", "partitioned by", "partitions", "rows", "size", "last materialized"],

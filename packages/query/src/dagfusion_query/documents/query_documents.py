@@ -161,7 +161,7 @@ class Stats:
     """The cost of a query.
 
     Attributes:
-        files_total: Files of the tables that it scans, once a scan.
+        files_total: Files of the tables that it scans, once for each scan.
         files_read: The number of files that were opened; until the end, of those that may be.
         files_skipped: The others.
         bytes_read: Asked of the object store.

@@ -150,7 +150,7 @@ class JsonEncoder:
 
 
 class JsonLinesEncoder:
-    """An object a line; a column whose name is taken is called `name:1`."""
+    """One object on each line; a column whose name is taken is called `name:1`."""
 
     def __init__(self, schema: pa.Schema) -> None:
         self._names = unique_names(schema.names)
@@ -168,7 +168,7 @@ class JsonLinesEncoder:
 
 
 class JsonArrayEncoder:
-    """One JSON array with an object a row, as the command line writes it; the objects are those of JSON lines."""
+    """One JSON array with one object for each row, as the command line writes it; objects are those of JSON lines."""
 
     def __init__(self, schema: pa.Schema) -> None:
         self._lines = JsonLinesEncoder(schema)

@@ -48,7 +48,7 @@ class Format(StrEnum):
     )
     # One document: {"columns": [{"name", "type"}], "rows": [[...]]}.
     json = "json", FormatRow(["application/json"], "JsonEncoder", [".json"])
-    # An object a line.
+    # One object on each line.
     jsonl = (
         "jsonl",
         FormatRow(

@@ -95,7 +95,7 @@ def bounds(values: pa.Array, kind: str, *, lower: bool) -> Sequence[bytes | None
     """Return the bounds of a column in Iceberg's binary form, one for each file; None for a null.
 
     Args:
-        values: One a file, of an Arrow type whose values `kind` holds.
+        values: One for each file, of an Arrow type whose values `kind` holds.
         kind: Iceberg's type of the column.
         lower: Whether they are lower bounds. Iceberg orders -0.0 before 0.0, and the least of both is either.
     """

@@ -86,7 +86,7 @@ class Published:
 
     @cached_property
     def order(self) -> npt.NDArray[np.int64]:
-        """The rows of its files in `Table.files` (int64, one a file), in an order that is the same in all services."""
+        """The rows of its files in `Table.files` (int64), in an order that is the same in all services."""
         return np.asarray(pc.sort_indices(self.table.files["uri"]), np.int64)
 
 

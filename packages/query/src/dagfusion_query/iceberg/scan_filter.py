@@ -61,7 +61,7 @@ class ScanFilter:
     """Evaluates filters over the files of one table.
 
     Args:
-        files: `Table.files`, one row a file; see `files_schema`.
+        files: `Table.files`, one row for each file; see `files_schema`.
         schema: The table's columns.
     """
 

@@ -40,13 +40,13 @@ class LargeRead:
 
     Attributes:
         table: The table, with the large objects that are read as its files.
-        entries: The encoded ranges of row groups, one element a range; see `encode_entries`.
-        objects: The row of its object in `table.files`, one element a range.
-        sizes: Bytes, one element a range.
+        entries: The encoded ranges of row groups, one element for each range; see `encode_entries`.
+        objects: The row of its object in `table.files`, one element for each range.
+        sizes: Bytes, one element for each range.
         files: int64, the rows of the table's files that the ranges replace, ascending.
         holders: int64, for each element of `files` the row of its object in `table.files`.
         rest: int64, the rows of the files that are read as they are, ascending.
-        requests: The number of requests that read it in place: for the footers, and one a row group.
+        requests: The number of requests that read it in place: for the footers, and one for each row group.
     """
 
     table: Table

@@ -174,7 +174,7 @@ class _Slot:
 
     def with_large(self) -> "_Slot":
         """Return the slot of a scan that reads large objects where that takes fewer requests."""
-        # What stands for which file is found out once a generation, and a query of one partition need not wait for it.
+        # Which row group replaces which file is found once for each generation. A query of one partition need not wait.
         large = self.scan_table.large if self.scan.count > FOOTER_REQUESTS else None
         read = None if large is None else large.read(self.scan.files)
         return self if read is None else replace(self, scan=replace(self.scan, large=read))

@@ -95,7 +95,7 @@ class Staged:
         """Return the statement over staged files.
 
         Args:
-            files: One Arrow file a stage.
+            files: One Arrow file for each stage.
             context: The session that the plan was made in.
         """
         logical = self.logical

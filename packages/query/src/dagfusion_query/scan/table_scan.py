@@ -1,8 +1,8 @@
 """A table as the scan sees it, and one scan of it: the files and columns that are read, from objects or local copies.
 
 An object that is fetched whole by one request has the bytes of one version, and a checksum can be compared. Small
-objects are read from such copies, which is also the fastest: one request an object instead of three, and none the next
-time.
+objects are read from such copies, which is also the fastest: one request for each object instead of three, and none
+the next time.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -267,7 +267,7 @@ class CopyPolicy:
     ) -> None:
         self._path, self._key = path, key
         self._object_bytes, self._scan_bytes = object_bytes, scan_bytes
-        # Of whole tables, made once a generation.
+        # Of whole tables, made once for each generation.
         self._tables: WeakKeyDictionary[Table, tuple[list[str], pa.ChunkedArray]] = WeakKeyDictionary()
 
     def copied(self, scan: Scan, entries: pa.ChunkedArray) -> CopiedScan | None:

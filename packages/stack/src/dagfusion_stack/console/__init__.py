@@ -26,7 +26,7 @@ def show_json(document: object) -> None:
 
 
 def show_status(status: "Status") -> None:
-    """Show what runs, one line a server."""
+    """Show what runs, one line for each server."""
     if not status.running:
         show(f"The stack in {status.home} is not running.")
         if status.error is not None:
