@@ -24,7 +24,7 @@ EXACT = settings(max_examples=examples(40), deadline=None, suppress_health_check
 
 @pytest.fixture
 def t(lake: Any) -> Any:
-    """One file for each hour; file i has `i`, its hour without a zone, its hour as text, an amount, and that as a float."""
+    """One file for each hour; file i has `i`, its hour without a zone, its hour as text, an amount, also as a float."""
     for i, (hour, amount) in enumerate(zip(HOURS, AMOUNTS, strict=True)):
         rows = pa.table(
             {
