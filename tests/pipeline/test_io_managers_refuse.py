@@ -218,8 +218,8 @@ def test_links_to_objects_that_name_none() -> None:
     ],
 )
 def test_fields_that_are_variables_too_are_checked_alike(field: str, value: str, requirement: str) -> None:
-    manager = InMemory(**{"bucket": "lake", field: value})
-    message = refused(ConfigurationError, asset_of(pl.DataFrame({"n": [1]})), manager)
+    fields: dict[str, Any] = {"bucket": "lake", field: value}
+    message = refused(ConfigurationError, asset_of(pl.DataFrame({"n": [1]})), InMemory(**fields))
     assert message == f"{field} of InMemory must be {requirement}, got {value!r}"
 
 

@@ -53,8 +53,8 @@ def _optional(name: str) -> Any:
 
 
 def _secret(name: str) -> Any:
-    description, extra = meaning(Credentials, name), {"dagster__is_secret": True}
-    return Field(default=None, repr=False, description=description, json_schema_extra=extra)
+    description = meaning(Credentials, name)
+    return Field(default=None, repr=False, description=description, json_schema_extra={"dagster__is_secret": True})
 
 
 class _S3Parquet(dg.ConfigurableIOManager):

@@ -76,7 +76,7 @@ class PastTables:
         return made
 
     def unpin(self, tables: Sequence[PastTable]) -> None:
-        """Give pins back, and drop what is too much."""
+        """Release pins, and drop the tables above the limits."""
         with self._lock:
             for past in tables:
                 past.pins -= 1

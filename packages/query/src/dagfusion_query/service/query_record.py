@@ -1,4 +1,4 @@
-"""What becomes known of one query, from its arrival to its end, and who is told: the registry, metrics and traces."""
+"""The state and cost of one query, from its arrival to its end, for the registry, metrics and traces."""
 
 import logging
 import time

@@ -78,7 +78,7 @@ class StorageCredentials:
             state: The environment's tables.
             table: One of them.
             metadata: The URI of the folder of its metadata.
-            caller: Who gets it.
+            caller: The user who gets the access.
 
         Raises:
             SettingsError: The role cannot be assumed.
