@@ -24,7 +24,12 @@ NUMBERS = [
     for section, known in IN_FILES
     if isinstance(known.default, int | float) and known.metadata["numbers"] is None
 ]
-SAID = {"dagster_url": "https://dagster", "iceberg_metadata": "s3://lake/_iceberg", "iceberg_credentials": "keys"}
+SAID = {
+    "sts_endpoint_url": "https://sts",
+    "dagster_url": "https://dagster",
+    "iceberg_metadata": "s3://lake/_iceberg",
+    "iceberg_credentials": "keys",
+}
 PAIRS = {"tls_certificate": "tls_key", "tls_key": "tls_certificate"}
 
 
@@ -34,6 +39,8 @@ def ids(value: object) -> str:
 
 def said(known: "Field[Any]") -> Any:
     """Return a value that a setting can have, and does not have by itself."""
+    if known.name in SAID:
+        return SAID[known.name]
     if known.metadata["choices"]:
         return known.metadata["choices"][-1]
     return f"/{known.name}" if isinstance(known.default, str | None) else 7.0 if isinstance(known.default, float) else 7

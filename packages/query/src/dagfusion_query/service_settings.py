@@ -145,6 +145,15 @@ class ServiceSettings:
         "`per_run` names: at most `older_than_hours` of the vacuum, which deletes the objects.",
         section="service",
     )
+    sts_endpoint_url: str | None = setting(
+        "AWS_ENDPOINT_URL_STS",
+        None,
+        "The endpoint of AWS's STS, which gives credentials to clients of the Iceberg catalog.",
+        shown="`AWS_ENDPOINT_URL`, else AWS",
+        section="service",
+        accepts=is_server,
+        requirement="a URL such as http://127.0.0.1:4566, without a user or password",
+    )
     tls_certificate: str | None = setting(
         "DAGFUSION_TLS_CERTIFICATE", None, "PEM file with the certificate chain.", section="service", is_path=True
     )

@@ -79,7 +79,9 @@ class IcebergRoutes:
         self._publishers = {
             name: Publisher(e.iceberg_metadata or "", e.settings) for name, e in self._configured.items()
         }
-        self._credentials = {name: StorageCredentials(e) for name, e in self._configured.items()}
+        self._credentials = {
+            name: StorageCredentials(e, config.service.sts_endpoint_url) for name, e in self._configured.items()
+        }
         self._visible = VisibleTables(service, [*self._configured])
         self._older = OlderSnapshots(service, config.service.iceberg_snapshot_hours)
         self._publishing = asyncio.Semaphore(_PUBLISHING)

@@ -6,7 +6,6 @@ only object, and the folder of its metadata. AWS allows what both this policy an
 
 import json
 import logging
-import os
 import re
 import threading
 from collections import OrderedDict
@@ -64,10 +63,11 @@ class StorageCredentials:
 
     Args:
         environment: Has the service's keys, and says what clients get.
+        sts_endpoint_url: The endpoint of STS; if None, the environment's.
     """
 
-    def __init__(self, environment: EnvironmentConfig) -> None:
-        self._environment = environment
+    def __init__(self, environment: EnvironmentConfig, sts_endpoint_url: str | None = None) -> None:
+        self._environment, self._sts_endpoint_url = environment, sts_endpoint_url
         self._sessions: OrderedDict[tuple[str, str], Mapping[str, Any]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -142,7 +142,7 @@ class StorageCredentials:
         client = aws_client(
             "sts",
             settings.region,
-            endpoint_url=os.environ.get("AWS_ENDPOINT_URL_STS") or settings.endpoint_url,
+            endpoint_url=self._sts_endpoint_url or settings.endpoint_url,
             aws_access_key_id=keys["access_key_id"],
             aws_secret_access_key=keys["secret_access_key"],
             aws_session_token=keys["session_token"],
