@@ -160,6 +160,7 @@ def test_what_is_of_no_partition_is_left_out(lake: Lake) -> None:
         "state=CA/date=2024-01-05/_SUCCESS",
         "state=CA/date=2024-01-05/notes.txt",
         "state=CA/date=2024-01-05/_temporary/0.parquet",
+        "_delta_log/00000000000000000000.json",
     ):
         lake.put(f"{FOLDER}/{name}")
     lake.put("lake/Bronze/orders_of_old/state=CA/date=2024-01-05/data.parquet")

@@ -147,6 +147,8 @@ def test_explain_as_json(cli: Cli) -> None:
         (["sql", "SELECT 1", "--format", "xml"], 2, "xml"),
         (["tables", "--environment", "A-B"], 1, "an environment's name must be a lower-case identifier such as uat"),
         (["tables", "--event-log", "/nonexistent"], 1, "/nonexistent"),
+        (["export", "orgs"], 1, f"error: there is no table orgs: did you mean {TABLE}? (if all of it was wiped"),
+        (["export", TABLE], 1, "give --location, a folder for its Delta log"),
         (["nonsense"], 2, "nonsense"),
     ],
 )
@@ -238,6 +240,17 @@ def test_describe_says_all_that_is_known(cli: Cli, dagster_home: Path) -> None:
     unknown = cli("describe", "orgs")
     assert (unknown.code, TABLE in unknown.err) == (1, True)
     del dagster_home
+
+
+def test_export_writes_one_commit_for_what_has_changed(cli: Cli, tmp_path: Path) -> None:
+    location = f"file://{tmp_path}/delta"
+
+    first, again = (cli("export", TABLE, "--format", "delta", "--location", location) for _ in range(2))
+
+    assert (first.code, first.out.decode()) == (0, f"{location}/: version 0, 3 files added, 0 removed\n")
+    assert "polars.scan_delta takes partition values from paths" in first.err
+    assert again.out.decode() == f"{location}/: version 0, nothing has changed\n"
+    assert [path.name for path in (tmp_path / "delta" / "_delta_log").iterdir()] == ["00000000000000000000.json"]
 
 
 def test_assets_that_are_pickled_are_one_line(

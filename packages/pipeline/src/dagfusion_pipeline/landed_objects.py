@@ -53,7 +53,7 @@ class Listing:
 
     Attributes:
         folders: The folders with Parquet, in the order of the listing.
-        strays: Keys that are not below a folder for each partition column.
+        strays: Keys that are not below a folder for each partition column, without those that Hive and Spark pass over.
         after: Where the next listing goes on; None at the end of the prefix.
     """
 
@@ -82,7 +82,7 @@ def list_folders(objects: Iterable[StoredObject], prefix: str, columns: Sequence
             return Listing(_with_objects(folders), strays, last_key)
         count, last_key = count + 1, found.key
         if keys is None:
-            strays.append(found.key)
+            strays += [] if parts[0].startswith(_HIDDEN) else [found.key]
             continue
         folder = folders.setdefault(path, Folder(path, keys, found.key))
         folder.last_key = found.key

@@ -21,12 +21,15 @@ from dagfusion_query.cli.options import (
     File,
     FormatOption,
     Limit,
+    Location,
     MaxRows,
     OutputFile,
     OutputFormat,
     Params,
     Query,
     ResultFormat,
+    TableFormat,
+    TableFormatOption,
     TableName,
     Token,
     Url,
@@ -156,6 +159,43 @@ def _history(connection: "Connection", table: str, diff: tuple[str, str] | None,
     return diff_rows(connection.diff(table, before, None if after == "now" else after))
 
 
+def export(
+    table: TableName,
+    *,
+    form: TableFormatOption = TableFormat.delta,
+    location: Location = None,
+    event_log: EventLog = None,
+    environment: Environment = None,
+) -> None:
+    """Write a table's metadata beside its objects as a Delta log, for readers that do not use Iceberg.
+
+    The log gets one commit with what has changed since the last export, or none. No object is read or changed.
+    """
+    del form  # there is one
+    interruptibly(lambda: _export(table, location, event_log, environment))
+
+
+def _export(name: str, location: str | None, event_log: str | None, environment: str | None) -> None:
+    with uncollected():
+        import_without_pandas()
+        from dagfusion_query.connection import connect_embedded  # noqa: PLC0415  # DataFusion takes a while to import
+        from dagfusion_query.delta_actions import has_hive_paths  # noqa: PLC0415
+        from dagfusion_query.delta_log import export_delta  # noqa: PLC0415
+    from dagfusion_query.sql_text import parse_table  # noqa: PLC0415
+
+    with connect_embedded(event_log, environment=environment) as connection:
+        done = export_delta(parse_table(name), connection.refresh, connection.settings, location)
+    made = done.commit
+    what = "nothing has changed" if made is None else f"{made.added:,} files added, {made.removed:,} removed"
+    typer.echo(f"{done.location}: version {done.version}, {what}")
+    if done.table is not None and not has_hive_paths(done.table):
+        typer.echo(
+            "note: polars.scan_delta takes partition values from paths, and these paths have none: call it with "
+            "use_pyarrow=True",
+            err=True,
+        )
+
+
 def _connect(event_log: str | None, environment: str | None, url: str | None, token: str | None) -> "Connection":
     if event_log is not None and (url is not None or token is not None):
         raise typer.BadParameter("give --event-log or --url, not both: a service reads its own event log")
@@ -234,6 +274,7 @@ for command in (
     sql,
     explain,
     history,
+    export,
     service_commands.serve,
     environment_commands.doctor,
     environment_commands.cost,

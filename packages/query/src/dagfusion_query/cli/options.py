@@ -73,6 +73,14 @@ Diff = Annotated[
         help="Compare two states of the table. Each is a time or the id of an event; AFTER can also be `now`.",
     ),
 ]
+Location = Annotated[
+    str | None,
+    typer.Option(
+        "--location",
+        metavar="URI",
+        help="The folder of the Delta table, such as s3://bucket/folder. Default: the folder of the asset's objects.",
+    ),
+]
 _NAMED = re.compile(r"\$?([A-Za-z_]\w*|[1-9]\d{0,3})=(.*)", re.DOTALL)
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,18})")  # 01234 is a postal code
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
@@ -94,6 +102,13 @@ class OutputFormat(StrEnum):
     parquet = formats.Format.parquet.value
 
 
+class TableFormat(StrEnum):
+    """The format of exported metadata."""
+
+    delta = "delta"
+
+
+TableFormatOption = Annotated[TableFormat, typer.Option("--format", "-F", help="The format of the table's metadata.")]
 FormatOption = Annotated[OutputFormat, typer.Option("--format", "-F", help="The format of the rows.")]
 ResultFormat = Annotated[
     OutputFormat | None,

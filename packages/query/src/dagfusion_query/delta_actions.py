@@ -1,0 +1,345 @@
+"""The actions of a Delta log that describe a table: rows of the catalog in, JSON lines out. Pure.
+
+The same file always gives the same line, so a file has changed if its line has.
+
+Source: `PROTOCOL.md` of Delta Lake.
+"""
+
+import json
+import re
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dagfusion_contract.layout import escape, file_key
+from dagfusion_contract.record import FOREIGN, Layout
+from dagfusion_contract.uri import object_path, store_url
+from dagfusion_contract.values import value_entry
+from dagfusion_query.catalog.model import Table
+from dagfusion_query.errors import CatalogError, SettingsError, UnsupportedTypeError
+
+Json = Any
+WRITER = "dagfusion"
+PROTOCOL: Mapping[str, Json] = {"minReaderVersion": 1, "minWriterVersion": 2}
+PROTOCOL_WITH_LOCAL_TIMES: Mapping[str, Json] = {
+    "minReaderVersion": 3,
+    "minWriterVersion": 7,
+    "readerFeatures": ["timestampNtz"],
+    "writerFeatures": ["appendOnly", "invariants", "timestampNtz"],  # the first two are part of writer version 2
+}
+
+_NAMESPACE = uuid.UUID("0d3f7b9e-6f6c-5f0e-9c58-0d0f6a2f5d41")  # of the ids of tables
+_INDEXED = 32  # columns with statistics, as Delta's own writers limit them
+_SAFE = "/="  # of what is not a letter, a digit or one of `-._~`
+_SUFFIX = re.compile(r"(-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(-\d+)?)?\.parquet$")
+_PLAIN: Mapping[pa.DataType, str] = {
+    pa.bool_(): "boolean",
+    pa.int8(): "byte",
+    **dict.fromkeys((pa.int16(), pa.uint8()), "short"),
+    **dict.fromkeys((pa.int32(), pa.uint16()), "integer"),
+    **dict.fromkeys((pa.int64(), pa.uint32()), "long"),
+    pa.float32(): "float",
+    pa.float64(): "double",
+    pa.date32(): "date",
+    pa.string(): "string",
+    pa.binary(): "binary",
+}
+_WIDENED = (("byte", "short", "integer", "long"), ("float", "double"))
+
+
+def default_location(table: Table) -> str:
+    """Return the folder of a table's asset, `{prefix}/{asset key}/`: its objects are in there, or one is beside it.
+
+    Raises:
+        SettingsError: They are elsewhere.
+    """
+    folder = file_key("", table.asset_key, None, None).removesuffix(".parquet")
+    found = {_folder_of(uri, folder, len(table.partition_schema)) for uri in table.files["uri"].to_pylist()}
+    is_foreign = pc.any(pc.starts_with(table.files["schema_fingerprint"], FOREIGN)).as_py()
+    if is_foreign or len(found) != 1 or None in found:
+        raise SettingsError(
+            f"the objects of table {table.name} are not all in the one folder that the IO managers have for its asset: "
+            "give --location, a folder for its Delta log, in which no other table has one"
+        )
+    return str(found.pop())
+
+
+def delta_path(uri: str, location: str) -> str:
+    """Return the path of an object in a log: a relative one if the object is in the table's folder.
+
+    >>> delta_path("s3://lake/orgs/city=a%2Fb/data.parquet", "s3://lake/orgs/")
+    'city=a%252Fb/data.parquet'
+    >>> delta_path("s3://lake/orgs.parquet", "s3://lake/orgs/")
+    's3://lake/orgs.parquet'
+    """
+    if uri.startswith(location):
+        return quote(uri[len(location) :], safe=_SAFE)
+    return store_url(uri) + quote(object_path(uri), safe=_SAFE)
+
+
+def has_hive_paths(table: Table) -> bool:
+    """Return True if the path of each object has a folder `column=value` for each partition column."""
+    uris = table.files["uri"]
+    return all(pc.all(pc.match_substring(uris, f"/{escape(name)}=")).as_py() for name in table.partition_schema.names)
+
+
+def delta_columns(table: Table, layouts: Sequence[Layout]) -> dict[str, Json]:
+    """Return the types of a table's columns in Delta by their names, those of partition columns last.
+
+    Args:
+        table: The table.
+        layouts: The layouts of its files; a type must be readable in each of them.
+
+    Raises:
+        UnsupportedTypeError: Delta has no type for a column, or its readers do not convert what some files have.
+    """
+    found: dict[str, Json] = {}
+    for column in table.file_schema:
+        physical = [layout.file.field(column.name).type for layout in layouts if column.name in layout.file.names]
+        with _errors_of(table, column.name):
+            found[column.name] = _type(column.type, physical)
+    for column in table.partition_schema:
+        with _errors_of(table, column.name):  # no file has the column, so that a wider type is exact
+            found[column.name] = "decimal(20,0)" if column.type == pa.uint64() else _flat_type(column.type)
+    for name, count in Counter(map(str.lower, found)).items():
+        if count > 1:
+            raise UnsupportedTypeError(
+                f"table {table.name} cannot be a Delta table: it has {count} columns {name!r}, because names in Delta "
+                "have no case: rename them"
+            )
+    return found
+
+
+def protocol_of(table: Table) -> Mapping[str, Json]:
+    """Return the least `protocol` that readers of a table need."""
+    kinds = (*table.file_schema.types, *table.partition_schema.types)
+    return PROTOCOL_WITH_LOCAL_TIMES if any(map(_holds_local_time, kinds)) else PROTOCOL
+
+
+def metadata_of(table: Table, columns: Mapping[str, Json]) -> dict[str, Json]:
+    """Return the `metaData` of a table, without the time of its creation.
+
+    Args:
+        table: The table.
+        columns: The result of `delta_columns`.
+    """
+    fields = [_field(name, kind) for name, kind in columns.items()]
+    return {
+        "id": str(uuid.uuid5(_NAMESPACE, json.dumps([table.environment, *table.asset_key]))),
+        "name": str(table.name),
+        "format": {"provider": "parquet", "options": {}},
+        "schemaString": orjson.dumps({"type": "struct", "fields": fields}).decode(),
+        "partitionColumns": table.partition_schema.names,
+        "configuration": {},
+    }
+
+
+def commit_info(table: Table | None, at_ms: int) -> Mapping[str, Json]:
+    """Return the `commitInfo`, with the latest event and Dagster run of a table.
+
+    Args:
+        table: The table; None if all of it was wiped.
+        at_ms: The time of the commit, milliseconds since 1970.
+    """
+    info: dict[str, Json] = {"timestamp": at_ms, "operation": "WRITE", "engineInfo": WRITER}
+    if table is not None:
+        newest = table.files.take(pc.top_k_unstable(table.files["event_id"], k=1))
+        info |= {"dagster.event-id": newest["event_id"][0].as_py(), "dagster.run-id": newest["run_id"][0].as_py()}
+    return info
+
+
+def add_lines(table: Table, layouts: Sequence[Layout], location: str, columns: Mapping[str, Json]) -> dict[str, bytes]:
+    """Return the `add` of each file by its path, in the order of the paths.
+
+    Args:
+        table: The table.
+        layouts: The layouts of its files.
+        location: The URI of its folder, with a slash at its end.
+        columns: The result of `delta_columns`.
+
+    Raises:
+        UnsupportedTypeError: Delta has no text for a partition value.
+        CatalogError: Several partitions name one object.
+    """
+    files = table.files
+    modified = files["modified"].cast(pa.timestamp("ms", "UTC"), safe=False).cast(pa.int64())
+    rows = zip(
+        (delta_path(uri, location) for uri in files["uri"].to_pylist()),
+        _partition_values(table, columns),
+        files["size_bytes"].to_pylist(),
+        modified.to_pylist(),
+        _statistics(files, layouts, columns),
+        files["event_id"].to_pylist(),
+        strict=True,
+    )
+    lines: dict[str, bytes] = {}
+    for path, values, size, at_ms, stats, event in sorted(rows, key=lambda row: row[0]):
+        if path in lines:
+            raise CatalogError(f"table {table.name} cannot be a Delta table: two of its partitions name {path}")
+        facts = {"size": size, "modificationTime": at_ms, "dataChange": True, "stats": stats}
+        tags = {"dagster.event-id": str(event)}  # two writes of an object may have all else alike
+        lines[path] = line("add", {"path": path, "partitionValues": values, **facts, "tags": tags})
+    return lines
+
+
+def line(kind: str, body: Mapping[str, Json]) -> bytes:
+    """Return an action as a line of a log, without its end."""
+    return orjson.dumps({kind: body})
+
+
+class _NotInDeltaError(Exception):
+    """A column or a value cannot be in a Delta table; the text has the reason."""
+
+
+@contextmanager
+def _errors_of(table: Table, column: str) -> Iterator[None]:
+    try:
+        yield
+    except (_NotInDeltaError, ValueError) as error:
+        raise UnsupportedTypeError(f"table {table.name} cannot be a Delta table: column {column!r}: {error}") from error
+
+
+def _folder_of(uri: str, folder: str, columns: int) -> str | None:
+    """Return the folder of an asset by one of its objects, or None if the object is elsewhere."""
+    key = object_path(uri)
+    beside = [] if columns else [_SUFFIX.sub("", key)]
+    above = ["/".join(key.split("/")[:-depth]) for depth in (columns + 1, 1)]
+    for parent in (*beside, *above):
+        if parent == folder or parent.endswith(f"/{folder}"):
+            return f"{store_url(uri)}{parent}/"
+    return None
+
+
+def _partition_values(table: Table, columns: Mapping[str, Json]) -> Sequence[Mapping[str, str | None]]:
+    names = table.partition_schema.names
+    if not names:
+        return [{}] * len(table.files)
+    texts = []
+    for name, values in zip(names, table.files["partition"].combine_chunks().flatten(), strict=True):
+        encoded = values.dictionary_encode()
+        with _errors_of(table, name):
+            found = [_partition_text(value, columns[name]) for value in encoded.dictionary]
+        texts.append([None if index is None else found[index] for index in encoded.indices.to_pylist()])
+    return [dict(zip(names, row, strict=True)) for row in zip(*texts, strict=True)]
+
+
+def _partition_text(value: pa.Scalar, kind: str) -> str:
+    if pa.types.is_timestamp(value.type):
+        text = str(value_entry(value.cast(pa.timestamp("us", value.type.tz))))
+        return text if value.type.tz else text.replace("T", " ")
+    text = str(value_entry(value))
+    if not text:
+        raise _NotInDeltaError("it has the empty text as a partition value, which Delta takes for NULL")
+    return text.lower() if kind == "boolean" else text
+
+
+def _statistics(files: pa.Table, layouts: Sequence[Layout], columns: Mapping[str, Json]) -> list[str]:
+    """Return the `stats` of each file.
+
+    What the catalog does not know is left out, and so are columns that the file does not have: or each file would get a
+    new line when the table gets a column.
+    """
+    known: pa.StructType = files.schema.field("stats").type
+    indexed = [name for name in columns if known.get_field_index(name) >= 0][:_INDEXED]
+    parts: dict[str, list[list[str]]] = {"minValues": [], "maxValues": [], "nullCount": []}
+    bounds = files["stats"].combine_chunks() if indexed else None
+    for name in indexed:
+        least, most, nulls = pc.struct_field(bounds, known.get_field_index(name)).flatten()
+        if columns[name] != "boolean":  # for which Delta has no bounds
+            parts["minValues"].append(_members(name, least, zero=-0.0))
+            parts["maxValues"].append(_members(name, most, zero=0.0))
+        having = pa.array([layout.fingerprint for layout in layouts if name in layout.file.names], pa.string())
+        is_there = pc.is_in(files["schema_fingerprint"].combine_chunks(), value_set=having)
+        parts["nullCount"].append(_members(name, pc.if_else(is_there, nulls, None)))
+    members = [[f'"numRecords":{rows}' for rows in files["rows"].to_pylist()]]
+    for side, values in parts.items():
+        rows = (",".join(filter(None, row)) for row in zip(*values, strict=True))
+        members += [[f'"{side}":{{{row}}}' if row else "" for row in rows]] if values else []
+    return [f"{{{','.join(filter(None, row))}}}" for row in zip(*members, strict=True)]
+
+
+def _members(name: str, values: pa.Array, zero: float = 0.0) -> list[str]:
+    """Return the member of a JSON object for each value; empty for a null."""
+    encoded = values.dictionary_encode()
+    key = orjson.dumps(name).decode()
+    texts = [f"{key}:{text}" if (text := _bound(value, zero)) else "" for value in encoded.dictionary]
+    return ["" if index is None else texts[index] for index in encoded.indices.to_pylist()]
+
+
+def _bound(value: pa.Scalar, zero: float) -> str:
+    """Return a bound as JSON; a zero of a float as the given one, because readers order -0.0 before 0.0."""
+    try:
+        entry = value_entry(value)
+    except ValueError:  # such as the year 10000
+        return ""
+    if pa.types.is_decimal(value.type):
+        return str(entry)
+    return orjson.dumps(zero if pa.types.is_floating(value.type) and entry == 0 else entry).decode()
+
+
+def _type(unified: pa.DataType, physical: Sequence[pa.DataType]) -> Json:
+    """Return the type of a column, or of what is in one.
+
+    Args:
+        unified: The type of the table's column.
+        physical: The types that the files have.
+    """
+    if pa.types.is_struct(unified):
+        fields = []
+        for child in unified:
+            of_files = [kind.field(child.name).type for kind in physical if kind.get_field_index(child.name) >= 0]
+            fields.append(_field(child.name, _type(child.type, of_files)))
+        return {"type": "struct", "fields": fields}
+    if pa.types.is_list(unified):
+        element = _type(unified.value_type, [kind.value_type for kind in physical])
+        return {"type": "array", "elementType": element, "containsNull": True}
+    if pa.types.is_map(unified):
+        key = _type(unified.key_type, [kind.key_type for kind in physical])
+        value = _type(unified.item_type, [kind.item_type for kind in physical])
+        return {"type": "map", "keyType": key, "valueType": value, "valueContainsNull": True}
+    target = _flat_type(unified)
+    for kind in physical:
+        if not _becomes(_flat_type(kind), target):
+            raise _NotInDeltaError(f"it is {kind} in some files, which readers do not convert to {target}")
+    return target
+
+
+def _flat_type(kind: pa.DataType) -> str:
+    if kind in _PLAIN:
+        return _PLAIN[kind]
+    if pa.types.is_fixed_size_binary(kind):
+        return "binary"
+    if pa.types.is_decimal128(kind) and kind.scale >= 0:
+        return f"decimal({kind.precision},{kind.scale})"
+    if pa.types.is_timestamp(kind) and kind.unit != "ns":
+        return "timestamp" if kind.tz else "timestamp_ntz"
+    hint = ": cast it to microseconds" if pa.types.is_timestamp(kind) else ": cast it to another type"
+    raise _NotInDeltaError(f"its type is {kind}, which Delta does not have{hint}")
+
+
+def _becomes(one: str, other: str) -> bool:
+    """Return True if readers convert values of one type to another."""
+    for kinds in _WIDENED:
+        if one in kinds and other in kinds:
+            return kinds.index(one) <= kinds.index(other)
+    if one.startswith("decimal") and other.startswith("decimal"):
+        (digits, scale), (more, same) = (map(int, kind[len("decimal(") : -1].split(",")) for kind in (one, other))
+        return digits <= more and scale == same
+    return one == other
+
+
+def _holds_local_time(kind: pa.DataType) -> bool:
+    if pa.types.is_timestamp(kind):
+        return bool(kind.tz is None)
+    return pa.types.is_nested(kind) and any(_holds_local_time(kind.field(at).type) for at in range(kind.num_fields))
+
+
+def _field(name: str, kind: Json) -> dict[str, Json]:
+    return {"name": name, "type": kind, "nullable": True, "metadata": {}}

@@ -1,0 +1,82 @@
+"""Tables of the catalog for the tests of Delta logs, and what a log says of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from dagfusion_contract.layout import hive_key
+from dagfusion_contract.record import Layout
+from dagfusion_query.catalog.fold import fold
+from dagfusion_query.catalog.model import Snapshot, Table, layouts_of
+from dagfusion_query.delta_log import LogState, next_commit
+from tests.query.catalog.folding import EMPTY, ORGS, column, schema, table, written
+
+LOCATION = "s3://bucket/lake/Silver/TaxID/orgs/"
+AT_MS = 1_700_000_000_000
+
+
+@dataclass(frozen=True)
+class Part:
+    """One object, and the event that names it.
+
+    Attributes:
+        values: Of the partition columns, as JSON has them.
+        columns: Name to type.
+        stats: As the record has them.
+        uri: That of the IO manager for HIVE tables, if it is None.
+    """
+
+    event: int
+    values: Sequence[Any] = ("CA",)
+    columns: Mapping[str, Any] = field(default_factory=lambda: {"n": "int32"})
+    stats: Mapping[str, Any] = field(default_factory=dict)
+    run: str | None = None
+    uri: str | None = None
+
+
+def catalog(parts: Sequence[Part], kinds: Mapping[str, str], key: tuple[str, ...] = ORGS) -> Snapshot:
+    """A catalog with one table, whose partition columns are `kinds`."""
+    return fold(EMPTY, [written(_record(part, kinds, key), part.event, key) for part in parts])
+
+
+def read(parts: Sequence[Part], kinds: Mapping[str, str], **how: Any) -> tuple[Table, Sequence[Layout]]:
+    """The table, and the layouts of its files."""
+    snapshot = catalog(parts, kinds, **how)
+    found = table(snapshot)
+    return found, layouts_of(found, snapshot.asset_states[found.asset_key])
+
+
+def exported(state: LogState, parts: Sequence[Part], kinds: Mapping[str, str]) -> Mapping[str, list[Any]]:
+    """Export a table to a log that has been read, and return the actions of the commit by their kinds."""
+    commit = next_commit(state, *read(parts, kinds), AT_MS)
+    if commit is None:
+        return {}
+    state.replay(commit.version, commit.content)
+    return actions_of(commit.content)
+
+
+def actions_of(content: bytes) -> Mapping[str, list[Any]]:
+    """The actions of a commit by their kinds."""
+    found: dict[str, list[Any]] = {}
+    for text in content.splitlines():
+        ((kind, body),) = orjson.loads(text).items()
+        found.setdefault(kind, []).append(body)
+    return found
+
+
+def _record(part: Part, kinds: Mapping[str, str], key: tuple[str, ...]) -> dict[str, Any]:
+    pairs = list(zip(kinds.items(), part.values, strict=True))
+    path = hive_key("lake", key, [(name, str(value or "")) for (name, _), value in pairs], part.run)
+    return {
+        "version": 1,
+        "uri": part.uri or f"s3://bucket/{path}",
+        "size_bytes": 1000,
+        "etag": None,
+        "modified": "2024-01-15T12:00:00.123456Z",
+        "rows": 3,
+        "partition": [{"name": name, "type": kind, "value": value} for (name, kind), value in pairs],
+        "schema": schema(*(column(name, kind) for name, kind in part.columns.items())),
+        "columns": dict(part.stats),
+    }

@@ -1,0 +1,393 @@
+"""The commits of a Delta log: what each has, of exports at once, and after failures."""
+
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+import obstore
+import orjson
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from obstore.store import MemoryStore
+
+from dagfusion_contract.naming import TableName
+from dagfusion_contract.view import View
+from dagfusion_query.catalog.fold import fold
+from dagfusion_query.catalog.model import Snapshot
+from dagfusion_query.delta_log import ATTEMPTS, DeltaLog, LogState, export_delta, export_to, next_commit
+from dagfusion_query.errors import SettingsError, StoreUnavailableError, UnknownTableError, UnsupportedTypeError
+from dagfusion_query.event_log.event_log_interface import Materialization
+from dagfusion_query.settings import Settings
+from tests.query.catalog.folding import EMPTY, NAME, ORGS
+from tests.query.delta_tables import AT_MS, LOCATION, Part, actions_of, catalog, exported, read
+from tests.tiers import examples
+
+STATE = {"state": "string"}
+RUNS = [f"6f9619ff-8b86-4d01-b42d-00cf4fc964f{number}" for number in range(8)]
+LOG_FOLDER = "lake/Silver/TaxID/orgs/_delta_log"
+
+
+def paths(actions: Sequence[Any]) -> list[str]:
+    return [action["path"] for action in actions]
+
+
+@pytest.fixture
+def state() -> LogState:
+    return LogState(LOCATION)
+
+
+def test_the_first_commit_has_the_whole_table(state: LogState) -> None:
+    made = exported(state, [Part(1), Part(2, ("NY",))], STATE)
+
+    assert [*made] == ["commitInfo", "protocol", "metaData", "add"]
+    assert made["commitInfo"] == [
+        {
+            "timestamp": AT_MS,
+            "operation": "WRITE",
+            "engineInfo": "dagfusion",
+            "dagster.event-id": 2,
+            "dagster.run-id": "run",
+        }
+    ]
+    assert made["protocol"] == [{"minReaderVersion": 1, "minWriterVersion": 2}]
+    (metadata,) = made["metaData"]
+    assert (metadata["name"], metadata["partitionColumns"]) == (str(NAME), ["state"])
+    assert paths(made["add"]) == ["state=CA/data.parquet", "state=NY/data.parquet"]
+    assert state.version == 0
+
+
+def test_nothing_changed_is_no_commit(state: LogState) -> None:
+    parts = [Part(1), Part(2, ("NY",))]
+    exported(state, parts, STATE)
+
+    assert exported(state, parts[::-1], STATE) == {}
+    assert state.version == 0
+
+
+def test_an_object_of_a_stable_name_is_added_again(state: LogState) -> None:
+    exported(state, [Part(1), Part(2, ("NY",))], STATE)
+    made = exported(state, [Part(1), Part(3, ("NY",))], STATE)
+
+    assert [*made] == ["commitInfo", "add"], "a commit must not remove and add one path"
+    assert paths(made["add"]) == ["state=NY/data.parquet"]
+
+
+def test_an_object_of_a_new_name_replaces_another(state: LogState) -> None:
+    exported(state, [Part(1, run=RUNS[0]), Part(2, ("NY",), run=RUNS[0])], STATE)
+    made = exported(state, [Part(1, run=RUNS[0]), Part(3, ("NY",), run=RUNS[1])], STATE)
+
+    assert [*made] == ["commitInfo", "remove", "add"]
+    assert made["remove"] == [
+        {"path": f"state=NY/data-{RUNS[0]}.parquet", "deletionTimestamp": AT_MS, "dataChange": True}
+    ]
+    assert paths(made["add"]) == [f"state=NY/data-{RUNS[1]}.parquet"]
+
+
+def test_wiped_partitions_are_removed(state: LogState) -> None:
+    exported(state, [Part(1), Part(2, ("NY",))], STATE)
+
+    assert paths(exported(state, [Part(1)], STATE)["remove"]) == ["state=NY/data.parquet"]
+    wiped = next_commit(state, None, (), AT_MS)
+    assert wiped is not None
+    state.replay(wiped.version, wiped.content)
+    assert [*actions_of(wiped.content)] == ["commitInfo", "remove"]
+    assert next_commit(state, None, (), AT_MS) is None
+    assert [*exported(state, [Part(4)], STATE)] == ["commitInfo", "add"]
+
+
+def test_a_column_more_is_new_metadata_of_the_same_table(state: LogState) -> None:
+    (before,) = exported(state, [Part(1)], STATE)["metaData"]
+    made = exported(state, [Part(1), Part(2, ("NY",), columns={"n": "int64", "more": "string"})], STATE)
+    (after,) = made["metaData"]
+
+    assert {**after, "schemaString": ""} == {**before, "schemaString": ""}
+    assert [(one["name"], one["type"]) for one in orjson.loads(after["schemaString"])["fields"]] == [
+        ("n", "long"),
+        ("more", "string"),
+        ("state", "string"),
+    ]
+    assert paths(made["add"]) == ["state=NY/data.parquet"]
+
+
+def test_other_partition_columns_replace_the_table(state: LogState) -> None:
+    exported(state, [Part(1)], STATE)
+    made = exported(state, [Part(2, (1,))], {"day": "int64"})
+
+    assert made["metaData"][0]["partitionColumns"] == ["day"]
+    assert (paths(made["remove"]), paths(made["add"])) == (["state=CA/data.parquet"], ["day=1/data.parquet"])
+
+
+def test_local_times_need_a_protocol_that_is_kept(state: LogState) -> None:
+    local = {"at": "timestamp[us]"}
+    assert exported(state, [Part(1)], STATE)["protocol"][0]["minReaderVersion"] == 1
+    (protocol,) = exported(state, [Part(2, columns=local)], STATE)["protocol"]
+    assert (protocol["minReaderVersion"], protocol["readerFeatures"]) == (3, ["timestampNtz"])
+    nested = {"list": {"name": "item", "type": "timestamp[us]", "nullable": True}}
+    assert "protocol" not in exported(state, [Part(3, columns={"l": nested})], STATE)
+    assert "protocol" not in exported(state, [Part(4)], STATE)
+
+
+@settings(max_examples=examples(30))
+@given(
+    tables=st.lists(
+        st.dictionaries(
+            st.sampled_from(["CA", "a/b", None]),
+            st.tuples(st.sampled_from([None, *RUNS[:2]]), st.sampled_from(["int32", "int64", "timestamp[us]"])),
+            min_size=1,
+        ),
+        max_size=6,
+    )
+)
+def test_a_log_comes_to_what_was_exported_last(tables: list[dict[str | None, tuple[str | None, str]]]) -> None:
+    state, numbers = LogState(LOCATION), count(1)
+    for table in tables:
+        kinds = {kind for _, kind in table.values()}
+        parts = [
+            Part(
+                next(numbers),
+                (place,),
+                run=run,
+                columns={"n": kind if "timestamp[us]" not in kinds else "timestamp[us]"},
+            )
+            for place, (run, kind) in table.items()
+        ]
+        found, layouts = read(parts, STATE)
+        exported(state, parts, STATE)
+        assert {f"s3://bucket/lake/Silver/TaxID/orgs/{path}" for path in map(_unquoted, state.lines)} == set(
+            found.files["uri"].to_pylist()
+        )
+        assert next_commit(state, found, layouts, AT_MS + 1) is None
+
+
+def _unquoted(path: str) -> str:
+    return path.replace("%25", "%")
+
+
+INFO = b'{"commitInfo":{"engineInfo":"dagfusion"}}\n'
+
+
+@pytest.mark.parametrize(
+    ("version", "content", "why"),
+    [
+        (1, INFO, "has no version 0"),
+        (0, b"", "has a version 0 of another writer"),
+        (0, b'{"commitInfo":{"engineInfo":"Apache-Spark"}}\n', "has a version 0 of another writer"),
+        (0, b'{"commitInfo":{"engine', "has a version 0 that cannot be read"),
+        (0, INFO + b'{"add":{"size":1}}', "has a version 0 that cannot be read"),
+        (0, INFO + b"{}", "has a version 0 that cannot be read"),
+        (0, INFO + b"[]", "has a version 0 that cannot be read"),
+    ],
+)
+def test_a_log_that_cannot_be_continued(state: LogState, version: int, content: bytes, why: str) -> None:
+    with pytest.raises(SettingsError, match=rf"the Delta log of {LOCATION} {why}.*: export to another --location"):
+        state.replay(version, content)
+
+
+def test_a_log_of_another_table_is_not_continued(state: LogState) -> None:
+    exported(state, [Part(1)], STATE)
+    found, layouts = read([Part(1)], STATE, key=("Silver", "TaxID", "others"))
+
+    with pytest.raises(SettingsError, match=r"is that of table uat_silver_tax_id\.orgs, not of .*\.others"):
+        next_commit(state, found, layouts, AT_MS)
+
+
+class Lake:
+    """A log in memory, and a table that grows by a partition at each look at the catalog, if it is let."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self.log = DeltaLog(self.store, LOCATION)
+        self.events = 0
+        self._lock = threading.Lock()
+
+    def grown(self) -> Snapshot:
+        with self._lock:
+            self.events += 1
+        return self.current()
+
+    def current(self) -> Snapshot:
+        return catalog([Part(number, (str(number),)) for number in range(1, self.events + 1)], STATE)
+
+    def commits(self) -> list[bytes]:
+        found = sorted(meta["path"] for page in obstore.list(self.store, LOG_FOLDER) for meta in page)
+        assert found == [f"{LOG_FOLDER}/{version:020d}.json" for version in range(len(found))]
+        return [bytes(obstore.get(self.store, path).bytes()) for path in found]
+
+    def replayed(self) -> LogState:
+        state = LogState(LOCATION)
+        for version, content in enumerate(self.commits()):
+            state.replay(version, content)
+        return state
+
+
+@pytest.fixture
+def lake() -> Lake:
+    return Lake()
+
+
+def test_an_export_reads_the_log_back(lake: Lake) -> None:
+    versions = [export_to(lake.log, NAME, lake.grown).version for _ in range(12)]
+    last = export_to(lake.log, NAME, lake.current)
+
+    assert versions == [*range(12)]
+    assert (last.version, last.commit) == (11, None)
+    assert len(lake.replayed().lines) == 12
+    assert [len(actions_of(content)["add"]) for content in lake.commits()] == [1] * 12
+
+
+def test_the_loser_of_two_exports_reads_what_the_winner_wrote(lake: Lake) -> None:
+    calls = count()
+
+    def overtaken() -> Snapshot:
+        if not next(calls):
+            export_to(lake.log, NAME, lake.grown)
+            lake.events += 1
+        return lake.current()
+
+    done = export_to(lake.log, NAME, overtaken)
+
+    assert next(calls) == 2, "it looked at the catalog again"
+    assert done.version == 1
+    assert [paths(actions_of(content)["add"]) for content in lake.commits()] == [
+        ["state=1/data.parquet"],
+        ["state=2/data.parquet"],
+    ]
+
+
+def test_an_export_that_always_loses_gives_up(lake: Lake) -> None:
+    def overtaken() -> Snapshot:
+        export_to(lake.log, NAME, lake.grown)
+        return lake.grown()
+
+    with pytest.raises(StoreUnavailableError, match=f"others wrote to the log in .* {ATTEMPTS} times meanwhile"):
+        export_to(lake.log, NAME, overtaken)
+    assert len(lake.commits()) == ATTEMPTS
+
+
+def test_many_exports_at_once(lake: Lake) -> None:
+    """Each commit is of a catalog that is at least as new as that of the commit before."""
+    start = threading.Barrier(4)
+
+    def run(_: int) -> None:
+        start.wait()
+        export_to(lake.log, NAME, lake.grown)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(run, range(4)))
+    export_to(lake.log, NAME, lake.current)
+    events = [actions_of(content)["commitInfo"][0]["dagster.event-id"] for content in lake.commits()]
+
+    assert events == sorted(events)
+    assert len(lake.replayed().lines) == lake.events
+
+
+class KilledError(BaseException):
+    """The process ends here."""
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[BaseException, bool], None]]:
+    """Makes the next PUT fail, before or after it had its effect."""
+    put = obstore.put
+    waiting: list[tuple[BaseException, bool]] = []
+
+    def failing_put(*args: Any, **options: Any) -> Any:
+        if not waiting:
+            return put(*args, **options)
+        error, has_effect = waiting.pop()
+        if has_effect:
+            put(*args, **options)
+        raise error
+
+    monkeypatch.setattr(obstore, "put", failing_put)
+    yield lambda error, has_effect: waiting.append((error, has_effect))
+    assert not waiting
+
+
+@pytest.mark.parametrize("has_effect", [False, True])
+@pytest.mark.parametrize(
+    ("error", "raised"), [(KilledError(), KilledError), (OSError("connection reset"), StoreUnavailableError)]
+)
+def test_a_failure_leaves_a_log_with_or_without_the_commit(
+    lake: Lake,
+    failing: Callable[[BaseException, bool], None],
+    error: BaseException,
+    raised: type[BaseException],
+    has_effect: bool,  # noqa: FBT001  # a parameter of the test
+) -> None:
+    export_to(lake.log, NAME, lake.grown)
+    failing(error, has_effect)
+    with pytest.raises(raised):
+        export_to(lake.log, NAME, lake.grown)
+    assert len(lake.replayed().lines) == 1 + has_effect
+
+    done = export_to(lake.log, NAME, lake.current)
+    assert (done.version, done.commit is None) == (1, has_effect)
+    assert len(lake.replayed().lines) == 2
+
+
+def test_an_answer_that_was_lost_is_no_second_commit(
+    lake: Lake, failing: Callable[[BaseException, bool], None]
+) -> None:
+    """The client of the store sends the PUT again, and hears that its own object exists."""
+    failing(obstore.exceptions.AlreadyExistsError("it exists"), True)  # noqa: FBT003
+    done = export_to(lake.log, NAME, lake.grown)
+
+    assert (done.version, len(lake.commits())) == (1, 2), "the catalog has grown meanwhile"
+    lake_now = export_to(lake.log, NAME, lake.current)
+    assert lake_now.commit is None
+
+
+def test_other_objects_of_the_folder_are_ignored(lake: Lake) -> None:
+    for name in ("00000000000000000000.crc", "_last_checkpoint", f"{0:020d}.checkpoint.parquet", "1.json"):
+        obstore.put(lake.store, f"{LOG_FOLDER}/{name}", b"?")
+
+    assert export_to(lake.log, NAME, lake.grown).version == 0
+    assert export_to(lake.log, NAME, lake.grown).version == 1
+
+
+def test_a_wiped_table_needs_its_location(lake: Lake) -> None:
+    empty = lake.current()
+    with pytest.raises(UnknownTableError, match=r"no table uat_silver_tax_id\.orgs, and no Delta log in s3://"):
+        export_to(lake.log, NAME, lambda: empty)
+    with pytest.raises(UnknownTableError, match="give the folder of its log as --location"):
+        export_delta(NAME, lambda: empty, Settings())
+    export_to(lake.log, NAME, lake.grown)
+    done = export_to(lake.log, NAME, lambda: empty)
+    assert done.commit is not None
+    assert (done.version, done.commit.removed, lake.replayed().lines) == (1, 1, {})
+    with pytest.raises(SettingsError, match="is that of table"):
+        export_to(lake.log, TableName("uat_silver_tax_id", "others"), lambda: empty)
+
+
+@pytest.mark.parametrize(
+    "location", ["s3://bucket", "gs://bucket/folder", "orgs", "s3://bucket/a%2Fb", "s3://bucket/a?b"]
+)
+def test_a_location_is_a_folder(lake: Lake, location: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(f"got {location!r}")):
+        export_delta(NAME, lake.grown, Settings(), location)
+
+
+def test_a_view_has_no_files() -> None:
+    published = Materialization(ORGS, 1, None, 1000, "run", View("SELECT 1 AS a", (), pa.schema({"a": pa.int64()})))
+
+    with pytest.raises(UnsupportedTypeError, match="is a view, which has no files"):
+        export_delta(NAME, lambda: fold(EMPTY, [published]), Settings())
+
+
+def test_the_error_of_a_table_is_raised(lake: Lake) -> None:
+    snapshot = lake.grown()
+    broken = {name: replace(table, problem=StoreUnavailableError("broken")) for name, table in snapshot.tables.items()}
+
+    with pytest.raises(StoreUnavailableError, match="broken"):
+        export_to(lake.log, NAME, lambda: replace(snapshot, tables=broken))
+    with pytest.raises(StoreUnavailableError, match="broken"):
+        export_to(
+            lake.log, NAME, lambda: replace(snapshot, tables={}, problems={NAME: StoreUnavailableError("broken")})
+        )
