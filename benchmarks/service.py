@@ -26,6 +26,7 @@ from dagfusion_stack.supervisor import child_environ
 
 READY_TIMEOUT_S = 300.0  # only a service that hangs takes this long
 BUFFER_BYTES = 1 << 20
+NO_RESULTS = {"DAGFUSION_RESULT_CACHE_DIR": "none"}  # each statement runs: a kept result would hide the engine's time
 _DAGSTER = (dagster.CODE_LOCATION, dagster.WEBSERVER, dagster.DAEMON)
 MEBIBYTE = 1 << 20
 
@@ -59,7 +60,7 @@ def serving(variables: Mapping[str, str], folder: Path) -> Iterator[Server]:
     addresses = [
         f"--{door}-address={ports.LOOPBACK}:{port}" for door, port in (("http", http_port), ("flight", flight_port))
     ]
-    environ = {**variables, "DAGFUSION_STATE_DIR": str(folder / "state"), "DAGFUSION_RESULT_CACHE_DIR": "none"}
+    environ = {**variables, "DAGFUSION_STATE_DIR": str(folder / "state"), **NO_RESULTS}
     with (folder / "serve.log").open("wb") as log:
         server = subprocess.Popen([*command, *addresses], env=environ, stdout=log, stderr=log)  # noqa: S603
     try:

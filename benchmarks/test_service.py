@@ -34,7 +34,7 @@ def test_what_door_and_worker_add_to_a_point_query(
     sql = POINT.sql.format(table=TABLE)
     raw = http.client.HTTPConnection(ports.LOOPBACK, server.http_port)
     with (
-        dagfusion_query.connect(settings=data.place.variables) as embedded,
+        dagfusion_query.connect(settings={**data.place.variables, **service.NO_RESULTS}) as embedded,
         dagfusion_query.connect(server.http) as over_http,
         dagfusion_query.connect(server.flight) as over_flight,
         flight_sql.connect(server.flight, autocommit=True) as over_adbc,
