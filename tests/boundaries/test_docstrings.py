@@ -51,6 +51,7 @@ def entries(text: str) -> Iterator[tuple[str, str]]:
                 yield section, named[1]
 
 
+@pytest.mark.usefixtures("heavy")
 def test_a_docstring_begins_with_a_verb_or_a_noun(docstrings: list[tuple[str, str]]) -> None:
     assert [place for place, text in docstrings if FORBIDDEN.match(text)] == []
 
@@ -73,6 +74,7 @@ def test_entries_name_their_subject(docstrings: list[tuple[str, str]]) -> None:
     ] == []
 
 
+@pytest.mark.usefixtures("heavy")
 def test_terms_of_the_glossary_have_no_other_name(root: Path) -> None:
     """In docstrings, comments and texts alike."""
     lines = [

@@ -88,6 +88,7 @@ def test_what_may_cross_does_and_only_when_it_is_run(root: Path, imports: Import
                 assert name not in top, f"{importer} imports {module} before it is needed"
 
 
+@pytest.mark.usefixtures("heavy")
 def test_the_contract_needs_pyarrow_alone(imports: Imports) -> None:
     """The clients of AWS are for packages that require boto3."""
     known = {"dagfusion_contract", "pyarrow", *sys.stdlib_module_names}

@@ -130,6 +130,7 @@ def rows_of(table: pa.Table) -> list[Any]:
     return [[plain(value) for value in column.to_pylist()] for column in table.columns]
 
 
+@pytest.mark.usefixtures("heavy")
 @settings(max_examples=examples(EXAMPLES), suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_frame_comes_back_equal_or_is_refused(instance: dg.DagsterInstance, data: st.DataObject) -> None:

@@ -105,6 +105,7 @@ def test_columns_ids_and_events(instance: dg.DagsterInstance, tmp_path: Path) ->
     assert all(KEY not in (field.metadata or {}) for field in pq.read_schema(next(plain.rglob("*.parquet"))))
 
 
+@pytest.mark.usefixtures("heavy")
 def test_inputs_are_as_before(instance: dg.DagsterInstance, tmp_path: Path) -> None:
     found = []
     for options in ({}, FOR_ENGINES):

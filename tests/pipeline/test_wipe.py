@@ -281,6 +281,7 @@ def test_an_asset_that_is_given_by_its_key_has_the_partitions_of_the_code_locati
         known_partitions(context, [dg.AssetKey("other")], dg.AssetKey("other"))
 
 
+@pytest.mark.usefixtures("heavy")
 def test_the_command_wipes_partitions_of_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     monkeypatch.setenv("ENVIRONMENT", "local")

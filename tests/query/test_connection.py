@@ -60,6 +60,7 @@ def connect(dagster_home: Path) -> Iterator[Callable[..., EmbeddedConnection]]:
         connection.close()
 
 
+@pytest.mark.usefixtures("heavy")
 def test_a_materialization_becomes_visible_by_itself(write: Write, connect: Callable[..., EmbeddedConnection]) -> None:
     write("2024-01-01", [1])
     connection = connect()

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -65,6 +66,7 @@ def shown(snapshot: Snapshot) -> int | None:
     return None if found is None or found.view is None else found.view.event_id
 
 
+@pytest.mark.usefixtures("heavy")
 @settings(max_examples=examples(300))
 @given(data=st.data())
 def test_any_order_and_repetition_gives_the_same_view(file_record: Record, data: st.DataObject) -> None:

@@ -29,6 +29,7 @@ def test_tables_lists_what_is_materialized(cli: Cli) -> None:
     assert (table["partitions"], table["rows"]) == (3, 6)
 
 
+@pytest.mark.usefixtures("heavy")
 def test_sql_shows_a_table_and_what_it_cost(cli: Cli) -> None:
     outcome = cli("sql", f"SELECT id, state FROM {TABLE} WHERE state = 'NY' ORDER BY id")
 

@@ -136,6 +136,7 @@ def test_a_session_may_read_one_table_only(sts: Sts) -> None:
     assert [document["prefix"] for document in access.documents] == access.places
 
 
+@pytest.mark.usefixtures("heavy")
 def test_a_session_serves_one_user_until_it_is_old(sts: Sts) -> None:
     state, credentials = state_of(ORDERS), credentials_of(sts)
     first = credentials.access(state, table_of(state), METADATA, ANN)
