@@ -3,6 +3,7 @@
 import datetime as dt
 import math
 import sys
+import weakref
 from collections import Counter
 from decimal import Decimal
 from pathlib import Path
@@ -155,6 +156,18 @@ def test_columns_that_are_absent_or_of_the_partition() -> None:
     assert InBounds("state", "a", None).judge(one).state == "holds"
     assert SameColumns({"n": "int64"}).judge(one) == HOLDS
     assert SameColumns({"n": "int32", "day": None}).judge(one).found == "n is int64, not int32"
+
+
+def test_the_columns_of_earlier_runs_are_not_kept() -> None:
+    """The rule lives as long as the process, and each run reads the records anew."""
+    rule, schema = SameColumns({"n": "int64"}), pa.schema([("n", pa.int64())])
+    first = partition(1, {}, schema)
+    layout = weakref.ref(first.file.layout)
+    assert rule.judge(first) == HOLDS
+    del first
+    for _ in range(200):
+        rule.judge(partition(1, {}, schema))
+    assert layout() is None
 
 
 @pytest.mark.parametrize("fields", [{"version": 2}, {"rows": -1}, {"columns": None}, {"schema": {}}])

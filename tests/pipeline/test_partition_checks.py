@@ -14,6 +14,7 @@ import sqlalchemy
 
 from dagfusion_pipeline import PartitionedS3ParquetIOManager, asset_checks, check_results, partition_checks
 from dagfusion_pipeline import checked_partitions as module
+from dagfusion_pipeline.check_definitions import PlannedCheck
 from dagfusion_pipeline.errors import ConfigurationError
 from dagfusion_pipeline.store import ObjectStore
 from tests.pipeline.in_memory import Hive
@@ -160,6 +161,33 @@ def test_no_cycles_are_sought_while_records_are_compared(
     run([asset], partition_checks(asset, complete=True), instance)
     assert during == [False]
     assert gc.isenabled()
+
+
+@pytest.mark.usefixtures("heavy")
+@pytest.mark.parametrize("faulty", [{"npi_not_null"}, {"npi_not_null", "partitions_complete"}])
+def test_a_check_that_raises_an_error_leaves_the_others_their_results(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, faulty: set[str]
+) -> None:
+    def judge(check: PlannedCheck, *given: Any) -> dg.AssetCheckResult:
+        if check.name in faulty:
+            raise ValueError(f"a fault of {check.name}")
+        return check_results.judged(check, *given)
+
+    monkeypatch.setattr(asset_checks, "judged", judge)
+    asset = orgs_asset(KEYS)
+    checks = partition_checks(asset, rows=(1, None), not_null=["npi"], complete=True, unknown="fail")
+    done, results = run([asset], checks, instance)
+    assert {*results} == {"row_count", "npi_not_null", "partitions_complete"} - faulty
+    [step] = done.filter_events(lambda event: event.is_step_failure)
+    text = step.step_failure_data.error_display_string
+    assert [name for name in faulty if f"a fault of {name}" not in text] == []
+    assert [name for name in faulty if name not in text] == []
+    found = {key.name: _latest(instance, key).status.value for key in checks.check_keys}
+    assert found == dict.fromkeys(results, "FAILED") | dict.fromkeys(faulty, "PLANNED")  # and their run failed
+
+
+def _latest(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> Any:
+    return instance.event_log_storage.get_latest_asset_check_execution_by_key([key])[key]
 
 
 @pytest.mark.usefixtures("heavy")

@@ -35,7 +35,9 @@ def partition_checks(
 
     No object is read. In a run with partitions the checks look at the run's partitions, in another run at the latest
     materialization of every partition that the definition has. A check passes only if the records prove it. If they do
-    not tell (another IO manager wrote the partition, a text is long, a float column has NaN), `unknown` decides.
+    not tell (another IO manager wrote the partition, a text is long, a float column has NaN), `unknown` decides. If one
+    check raises an error, the others have results, and then the step fails with the error: Dagster shows that check as
+    one whose execution failed.
 
     Args:
         asset: An asset that DagFusion's IO managers write. Its definition or spec lets more mistakes be found early.
@@ -75,12 +77,29 @@ def partition_checks(
         definition = asset_partitions(context, spec)
         names = {key.name for key in context.selected_asset_check_keys}
         selected = [one for one in planned.values() if one.name in names]
+        results, errors = list[dg.AssetCheckResult](), dict[str, Exception]()
         with _paused_collection():
             checked: Checked = checked_partitions(context, spec.key, definition)
-            results = [judged(one, checked, severity, unknown) for one in selected]
+            for one in selected:
+                try:
+                    results.append(judged(one, checked, severity, unknown))
+                except Exception as error:  # noqa: BLE001 - raised below, after the results of the other checks
+                    errors[one.name] = error
         yield from results
+        if errors:
+            raise _one_of(errors)
 
     return check
+
+
+def _one_of(errors: Mapping[str, Exception]) -> Exception:
+    """Return the errors of checks as one, which has their names."""
+    if len(errors) > 1:
+        texts = "; ".join(f"{name}: {error!r}" for name, error in errors.items())
+        return ExceptionGroup(f"{len(errors)} checks raised errors: {texts}", [*errors.values()])
+    [(name, error)] = errors.items()
+    error.add_note(f"raised by the check {name!r}")
+    return error
 
 
 @contextmanager

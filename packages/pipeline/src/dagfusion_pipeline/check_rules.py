@@ -4,7 +4,7 @@ A rule says of one partition that it holds, that it is broken, or that the recor
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -155,7 +155,7 @@ class InBounds:
         return Verdict("holds" if holds else "broken", found, (low, least), (high, most))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a rule is a key of `_compared`
 class SameColumns:
     """A partition has the columns that are expected, in any order. Partition columns need not be expected.
 
@@ -164,29 +164,27 @@ class SameColumns:
     """
 
     expected: Mapping[str, str | None]
-    _verdicts: dict[Layout, Verdict] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def judge(self, partition: Partition) -> Verdict:
         """Compare the columns of a partition, once for all files of the same columns."""
-        layout = partition.file.layout
-        if layout not in self._verdicts:
-            self._verdicts[layout] = self._compared(layout)
-        return self._verdicts[layout]
+        return _compared(self, partition.file.layout)
 
-    def _compared(self, layout: Layout) -> Verdict:
-        columns, partition_columns = column_types(layout), _partition_columns(layout)
-        missing = [name for name in self.expected if name not in columns]
-        extra = [n for n in columns if n not in self.expected and n not in partition_columns]
-        other = [
-            f"{name} is {columns[name]}, not {kind}"
-            for name, kind in self.expected.items()
-            if kind is not None and name in columns and columns[name] != kind
-        ]
-        differences = [
-            f"{word}: {', '.join(names)}" for word, names in (("missing", missing), ("unexpected", extra)) if names
-        ]
-        found = "; ".join([*differences, *other])
-        return Verdict("broken", found) if found else HOLDS
+
+@lru_cache
+def _compared(rule: SameColumns, layout: Layout) -> Verdict:
+    columns, partition_columns = column_types(layout), _partition_columns(layout)
+    missing = [name for name in rule.expected if name not in columns]
+    extra = [n for n in columns if n not in rule.expected and n not in partition_columns]
+    other = [
+        f"{name} is {columns[name]}, not {kind}"
+        for name, kind in rule.expected.items()
+        if kind is not None and name in columns and columns[name] != kind
+    ]
+    differences = [
+        f"{word}: {', '.join(names)}" for word, names in (("missing", missing), ("unexpected", extra)) if names
+    ]
+    found = "; ".join([*differences, *other])
+    return Verdict("broken", found) if found else HOLDS
 
 
 @lru_cache
