@@ -19,6 +19,7 @@ from dagfusion_contract.consolidation import LargeObject, consolidated_entry, re
 from dagfusion_contract.record import DataFile, schema_entry
 from dagfusion_pipeline.large_files import LargeFile, PartitionRows, with_partition
 from dagfusion_query.engine.engine import Engine
+from dagfusion_query.engine.plan_execution import Batches
 from dagfusion_query.errors import ArchivedObjectError, CorruptObjectError, SettingsError, StaleObjectError
 from dagfusion_query.event_log.event_log_interface import Consolidation, Materialization
 from dagfusion_query.object_cache.copies import Copies
@@ -126,14 +127,26 @@ def test_the_time_of_requests_is_measured(stored: Callable[..., StoredLake], obj
     lake = stored(object_cache_object_bytes=object_bytes, result_cache_bytes=0)
     lake.put("a", numbers(0))
 
-    def requests_s() -> float:
-        run = lake.engine.run(lake.prepare(SUM))
-        while run.next() is not None:
+    def run() -> Batches:
+        batches = lake.engine.run(lake.prepare(SUM))
+        while batches.next() is not None:
             pass
-        return run.requests_s
+        return batches
 
-    assert requests_s() > 0
-    assert (requests_s() == 0) == (object_bytes > 1), "a local copy needs no request"
+    assert run().requests_s > 0
+    assert (run().requests_s == 0) == (object_bytes > 1), "a local copy needs no request"
+
+
+def test_the_requests_for_copies_are_measured_by_table(stored: Callable[..., StoredLake]) -> None:
+    lake = stored(result_cache_bytes=0)
+    events = [lake.put(str(number), numbers(number)) for number in range(3)]
+    batches = lake.engine.run(lake.prepare(f"SELECT count(*) AS n FROM {T} a JOIN {T} b ON a.x + 1 = b.x + 1"))
+    while batches.next() is not None:
+        pass
+    [fetch] = batches.fetches
+    assert (fetch.table, fetch.requests) == (T, 3)
+    assert fetch.bytes == sum(event.file.size_bytes for event in events if isinstance(event.file, DataFile))
+    assert 0 <= fetch.began_s < fetch.ended_s
 
 
 def consolidated(lake: StoredLake, folder: Path, groups: int) -> int:

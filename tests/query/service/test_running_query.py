@@ -12,6 +12,7 @@ from dagfusion_query.access.grants import ALL, Caller
 from dagfusion_query.documents import codec
 from dagfusion_query.documents.query_documents import ExplanationDocument
 from dagfusion_query.errors import InternalError, ResourcesError, StaleObjectError
+from dagfusion_query.object_cache.copies import TableFetch
 from dagfusion_query.service import running_query
 from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.query_registry import Query, Registry
@@ -182,6 +183,25 @@ def test_a_fault_before_the_statement_is_sent_gives_the_worker_back(monkeypatch:
 
     monkeypatch.setattr(running_query, "encode_parameters", damaged)
     run(test)
+
+
+def test_the_trace_has_the_requests_for_local_copies() -> None:
+    fetch = TableFetch("local_default.t", 2, 30, 0.1, 0.2)
+    given = list[Any]()
+
+    class Traces:
+        def over(self, *arguments: object) -> None:
+            given.extend(arguments)
+
+    async def test() -> None:
+        registry, nothing, admission = Registry(10), Nothing(), Admission(1, 1, 0, 0)
+        workers = Workers([PLANNED, FIRST, message(Kind.end, End(COST, fetches=[fetch]))])
+        shared = ServiceParts(ServiceSettings(), nothing, registry, workers, admission, nothing, nothing, Traces())  # type: ignore[arg-type]
+        query = await ActiveQuery(shared, Query("SELECT 1"), ANN, Mode.run).begin()
+        assert [bytes(chunk) async for chunk in query] == [b"a"]
+
+    run(test)
+    assert [*given[-1]] == [fetch]
 
 
 class Broken:

@@ -11,6 +11,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from dagfusion_query.documents.query_documents import Stats
 from dagfusion_query.errors import MissingExtraError, SettingsError
+from dagfusion_query.object_cache.copies import TableFetch
 from dagfusion_query.service import tracing
 from dagfusion_query.service.tracing import Traces
 from dagfusion_query.service_process import open_traces
@@ -78,6 +79,36 @@ def test_a_query_in_spans(served: Served, sent: InMemorySpanExporter) -> None:
         "dagfusion.store.seconds": info.stats.requests_s,
     }
     assert info.stats.requests_s > 0
+
+
+def test_the_requests_for_local_copies_are_spans_of_the_execution(served: Served, sent: InMemorySpanExporter) -> None:
+    """The plan came 15 ms late, with the first rows. The clocks differ, so a time may be after the end."""
+    served.rows("SELECT 1 AS n", trace={"traceparent": f"{PARENT['traceparent'][:-1]}0"})  # not sampled
+    traces, info = served.service._shared.traces, served.latest()
+    assert traces is not None
+    stats = Stats(queued_s=0.005, planning_s=0.01, first_batch_s=0.015, total_s=0.1)
+    fetches = [TableFetch("local.a", 3, 300, 0.002, 0.012), TableFetch("local.b", 1, 10, 0.08, 0.2)]
+    traces.over(replace(info, stats=stats), {}, "run", 0.03, fetches)
+    traces._begun.join()
+    traces._provider.force_flush()
+    begin = info.submitted_at.timestamp()
+    found = {(span.name, (span.attributes or {}).get("dagfusion.table")): span for span in sent.get_finished_spans()}
+    times = {key: [round((at or 0) / 1e9 - begin, 4) for at in (s.start_time, s.end_time)] for key, s in found.items()}
+    assert times == {
+        ("query", None): [0, 0.1],
+        ("queue", None): [0, 0.005],
+        ("plan", None): [0.005, 0.015],
+        ("execute", None): [0.015, 0.1],
+        ("fetch", "local.a"): [0.017, 0.027],
+        ("fetch", "local.b"): [0.095, 0.1],
+    }
+    execute, fetch = found["execute", None], found["fetch", "local.a"]
+    assert fetch.parent == execute.context
+    assert fetch.attributes == {
+        "dagfusion.table": "local.a",
+        "dagfusion.store.requests": 3,
+        "dagfusion.store.bytes": 300,
+    }
 
 
 def test_a_query_without_context_begins_a_trace(served: Served, sent: InMemorySpanExporter) -> None:

@@ -3,16 +3,21 @@
 import errno
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import orjson
+import pyarrow as pa
 import pytest
 
 from dagfusion_query.documents import codec
 from dagfusion_query.engine.engine import Engine
+from dagfusion_query.engine.plan_execution import Finished
+from dagfusion_query.object_cache.copies import TableFetch
 from dagfusion_query.settings import Settings
 from dagfusion_query.worker.messages import HEADER, Configuration, Kind, Message, Statement
-from dagfusion_query.worker.statements import Statements
+from dagfusion_query.worker.statements import ResultChunks, Statements
+from dagfusion_query.worker.worker_engine import RedactedPlans
 
 CONFIGURATION = Configuration(folders=[], memory_bytes=1 << 30, settings={"local": Settings()}, environments={})
 STATEMENT = Statement(id="1", sql="SELECT 1", environments={}, grants=["*"], limit_rows=1, limit_bytes=1)
@@ -45,3 +50,19 @@ def test_a_full_disk_is_no_fault_of_the_program(
     assert failed[:1] == Kind.failed.value
     assert head["code"] == code
     assert "/srv" not in head["message"]
+
+
+@pytest.mark.parametrize("is_analysis", [False, True])
+def test_the_last_message_has_the_requests_for_local_copies(*, is_analysis: bool) -> None:
+    rows = pa.table({"n": [1]})
+    batches = Finished(rows)
+    batches.fetches = [TableFetch("local_default.t", 2, 30, 0.1, 0.2)]
+    read = RedactedPlans(batches, str) if is_analysis else batches
+    sent: list[Any] = []
+    statement = replace(STATEMENT, limit_bytes=10_000)
+    output = ResultChunks(statement, rows.schema, [], lambda *messages: sent.extend(messages))
+    output.finish(first_batch_s=0.1, batches=read, requests=2)
+    [end] = sent[-1]
+    assert end[:1] == Kind.end.value
+    fetches = [{"table": "local_default.t", "requests": 2, "bytes": 30, "began_s": 0.1, "ended_s": 0.2}]
+    assert orjson.loads(end[HEADER.size :])["fetches"] == fetches

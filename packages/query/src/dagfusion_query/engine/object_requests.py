@@ -12,7 +12,7 @@ import hashlib
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ from obstore.exceptions import BaseError, NotFoundError, PreconditionError
 from dagfusion_contract.uri import LOCAL
 from dagfusion_query.engine.runtime import Stores
 from dagfusion_query.engine.stored_objects import StoredObject, stored_objects
-from dagfusion_query.object_cache.copies import Copies, copy_key
+from dagfusion_query.object_cache.copies import Copies, TableFetch, copy_key
 from dagfusion_query.scan.table_scan import CopiedScan, CopyPolicy, Scan
 from dagfusion_query.settings import Settings
 
@@ -46,9 +46,12 @@ class RequestTime:
 
     Attributes:
         seconds: The sum over all requests, also over those at once.
+        fetches: The requests that made local copies, by table.
     """
 
     seconds: float = 0.0
+    fetches: dict[str, TableFetch] = field(default_factory=dict)
+    _began: float = field(default_factory=time.perf_counter)
 
     @contextmanager
     def request(self) -> Iterator[None]:
@@ -58,6 +61,18 @@ class RequestTime:
             yield
         finally:
             self.seconds += time.perf_counter() - began
+
+    @contextmanager
+    def fetch(self, file: StoredObject) -> Iterator[None]:
+        """Measure one request that gives the bytes of a local copy."""
+        began_s, table = time.perf_counter() - self._began, str(file.table.name)
+        with self.request():
+            yield
+        one = TableFetch(table, 1, file.size_bytes, began_s, time.perf_counter() - self._began)
+        if (others := self.fetches.get(table)) is not None:
+            requests, size_bytes = others.requests + 1, others.bytes + one.bytes
+            one = replace(one, requests=requests, bytes=size_bytes, began_s=min(others.began_s, began_s))
+        self.fetches[table] = one
 
 
 class ObjectRequests:
@@ -168,7 +183,7 @@ class ObjectRequests:
 
     async def _copy(self, key: str, file: StoredObject, fetched: "asyncio.Queue[_Fetched]", spent: RequestTime) -> None:
         for _ in range(_TRIES):
-            with spent.request():
+            with spent.fetch(file):
                 content = memoryview(await self._get(file))
             digest = hashlib.sha256(content)
             if file.checksum in (None, f"sha256:{digest.hexdigest()}"):

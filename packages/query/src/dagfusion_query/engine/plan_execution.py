@@ -20,6 +20,7 @@ from dagfusion_query.engine.reuse import Keeper, timed
 from dagfusion_query.engine.runtime import Loop, Planners, Stores
 from dagfusion_query.engine.stored_objects import diagnose, is_about_objects, probe
 from dagfusion_query.object_cache.claims import BEAT_S
+from dagfusion_query.object_cache.copies import TableFetch
 from dagfusion_query.scan.splice import Spliced
 from dagfusion_query.scan.stage import Staged
 from dagfusion_query.scan.table_scan import Scan
@@ -58,6 +59,10 @@ class Batches(Protocol):
     def requests_s(self) -> float:
         """Seconds of requests to object stores so far, added over those at once; see `Stats.requests_s`."""
 
+    @property
+    def fetches(self) -> Sequence[TableFetch]:
+        """The requests so far that made local copies."""
+
 
 class Finished:
     """The batches of a table that is there already.
@@ -69,6 +74,7 @@ class Finished:
 
     bytes_read = files_read = 0
     requests_s = 0.0
+    fetches: Sequence[TableFetch] = ()
 
     def __init__(self, table: pa.Table, path: str | None = None) -> None:
         self.path: str | None = path
@@ -213,6 +219,11 @@ class Execution:
     def requests_s(self) -> float:
         """Seconds of requests to object stores so far, added over those at once; see `Stats.requests_s`."""
         return self._execution_context.spent.seconds + waited_s(self._execution_context.in_place)
+
+    @property
+    def fetches(self) -> Sequence[TableFetch]:
+        """The requests so far that made local copies."""
+        return [*self._execution_context.spent.fetches.values()]
 
 
 def declared(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

@@ -19,6 +19,7 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 
@@ -36,6 +37,24 @@ _CALLED = {"objects": "copies of objects", "results": "results"}  # by their fol
 def copy_key(*version: str) -> str:
     """Return the name of the copy of one version of an object, 32 hexadecimal digits."""
     return hashlib.blake2b("\0".join(version).encode(), digest_size=KEY_BYTES).hexdigest()
+
+
+@dataclass(frozen=True)
+class TableFetch:
+    """The requests of an execution that made copies of the objects of one table.
+
+    Attributes:
+        table: `schema.table`.
+        bytes: The size of all objects.
+        began_s: Seconds from the start of the execution to the first request.
+        ended_s: Seconds from there to the end of the last one.
+    """
+
+    table: str
+    requests: int
+    bytes: int
+    began_s: float
+    ended_s: float
 
 
 class Copies:

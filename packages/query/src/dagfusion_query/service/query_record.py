@@ -2,11 +2,13 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dagfusion_query.access.grants import Caller
 from dagfusion_query.documents.query_documents import Failure, QueryInfo, State
 from dagfusion_query.errors import QueryCancelledError, QueryError
+from dagfusion_query.object_cache.copies import TableFetch
 from dagfusion_query.service.metrics import Metrics
 from dagfusion_query.service.query_registry import Query, Registry
 from dagfusion_query.worker.messages import End, Mode, Planned
@@ -38,6 +40,7 @@ class QueryRecord:
         self._arrived = time.perf_counter()
         self._admitted: float | None = None
         self._planned_s: float | None = None  # from its arrival
+        self._fetches: Sequence[TableFetch] = ()
         self.ran_s: float | None = None  # from its admission to its end; None before the end or without admission
 
     @property
@@ -78,6 +81,7 @@ class QueryRecord:
 
     def sent(self, end: End) -> None:
         """Record the cost of a result of which the worker has sent everything."""
+        self._fetches = end.fetches
         if end.cost is not None:
             skipped = self.info.stats.files_total - end.cost.files_read
             self.entry.update_stats(**vars(end.cost), files_skipped=skipped)
@@ -102,7 +106,9 @@ class QueryRecord:
         """Send the query's trace; a fault costs the trace only."""
         if self._traces is not None:
             try:
-                trace_id = self._traces.over(self.info, self._query.trace, self._mode.value, self._planned_s)
+                trace_id = self._traces.over(
+                    self.info, self._query.trace, self._mode.value, self._planned_s, self._fetches
+                )
             except Exception:  # noqa: BLE001  # of a library
                 _log.exception("the query %s has no trace", self.info.id)
             else:

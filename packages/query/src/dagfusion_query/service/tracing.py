@@ -7,14 +7,16 @@ and a running query has no overhead. Their parent is the span that the client na
     ├── queue                    the wait for a worker
     ├── plan                     planning in the worker
     └── execute                  in the worker; has the number, bytes and seconds of requests to object stores
+        └── fetch                for each table: from the first request for a local copy to the end of the last one
 
+Objects that are read in place are requested by DataFusion during the execution: they are in the numbers of `execute`.
 A query waits only for the start of its first span, which has the trace's id. A thread makes the other spans.
 """
 
 import logging
 import queue
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import NamedTuple
 
@@ -27,6 +29,8 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, format_trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from dagfusion_query.documents.query_documents import QueryInfo, State, Stats
+from dagfusion_query.object_cache.copies import TableFetch
+from dagfusion_query.worker.messages import AT_ONCE_S
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +49,7 @@ class _Begun(NamedTuple):
     info: QueryInfo
     mode: str
     planned_s: float | None
+    fetches: Sequence[TableFetch]
 
 
 class Traces:
@@ -64,21 +69,29 @@ class Traces:
         self._thread = threading.Thread(target=self._follow, name="dagfusion-traces", daemon=True)
         self._thread.start()
 
-    def over(self, info: QueryInfo, context: Mapping[str, str], mode: str, planned_s: float | None) -> str | None:
+    def over(
+        self,
+        info: QueryInfo,
+        context: Mapping[str, str],
+        mode: str,
+        planned_s: float | None,
+        fetches: Sequence[TableFetch] = (),
+    ) -> str | None:
         """Return the id of the trace of a query that is over, and have its spans made; None if it is not sampled.
 
         Args:
             info: The query.
             context: The headers `traceparent` and `tracestate` of its request, if it had them.
             mode: What was wanted of the statement, such as `run`.
-            planned_s: Seconds from its arrival to its plan; None for a query that was not planned.
+            planned_s: Seconds from its arrival to the message of its plan; None for a query that was not planned.
+            fetches: The requests that made local copies.
         """
         begin = _nanoseconds(info.submitted_at.timestamp())
         root = self._tracer.start_span("query", _W3C.extract(context), SpanKind.SERVER, start_time=begin)
         if not root.is_recording():
             return None
         try:
-            self._begun.put_nowait(_Begun(root, info, mode, planned_s))
+            self._begun.put_nowait(_Begun(root, info, mode, planned_s, fetches))
         except queue.Full:
             _log.warning("the query %s has no spans: too many wait for theirs", info.id)
         return format_trace_id(root.get_span_context().trace_id)
@@ -108,7 +121,7 @@ class Traces:
 
     def _finish(self, begun: _Begun) -> None:
         """Make the spans inside of the first one, and end it."""
-        root, info, mode, planned_s = begun
+        root, info, mode, planned_s, fetches = begun
         stats, begin = info.stats, info.submitted_at.timestamp()
         end = begin + stats.total_s
         root.set_attributes(_attributes(info, mode))
@@ -116,23 +129,36 @@ class Traces:
         if planned_s is None:
             self._part("queue", inside, begin, begin + (stats.queued_s or stats.total_s))
         else:
-            planned = begin + planned_s
+            # The worker sends the plan with the first rows, if they come soon.
+            planned = begin + max(stats.queued_s, planned_s - min(stats.first_batch_s, AT_ONCE_S))
             self._part("queue", inside, begin, begin + stats.queued_s)
             self._part("plan", inside, max(begin, planned - stats.planning_s), planned)
-            self._part("execute", inside, planned, end, _requests(stats))
+            execute = self._part("execute", inside, planned, end, _requests(stats))
+            for fetch in fetches:
+                first, last = (min(planned + seconds, end) for seconds in (fetch.began_s, fetch.ended_s))
+                self._part("fetch", set_span_in_context(execute, Context()), first, last, _fetched(fetch))
         if info.state is State.failed:
             root.set_status(Status(StatusCode.ERROR, None if info.error is None else info.error.code))
         root.end(_nanoseconds(end))
 
-    def _part(self, name: str, inside: Context, begin: float, end: float, attributes: Attributes | None = None) -> None:
+    def _part(self, name: str, inside: Context, begin: float, end: float, attributes: Attributes | None = None) -> Span:
         """Make a span inside of another one; the times are seconds since 1970."""
         part = self._tracer.start_span(name, inside, attributes=attributes, start_time=_nanoseconds(begin))
         part.end(_nanoseconds(end))
+        return part
 
 
 def _requests(stats: Stats) -> Attributes:
     counted = {} if stats.requests is None else {"dagfusion.store.requests": stats.requests}
     return {**counted, "dagfusion.store.bytes": stats.bytes_read, "dagfusion.store.seconds": stats.requests_s}
+
+
+def _fetched(fetch: TableFetch) -> Attributes:
+    return {
+        "dagfusion.table": fetch.table,
+        "dagfusion.store.requests": fetch.requests,
+        "dagfusion.store.bytes": fetch.bytes,
+    }
 
 
 def _nanoseconds(moment: float) -> int:

@@ -20,10 +20,12 @@ import pyarrow as pa
 from dagfusion_query.documents import codec
 from dagfusion_query.documents.query_documents import ExplanationDocument, Failure, ScanStats
 from dagfusion_query.formats import Format
+from dagfusion_query.object_cache.copies import TableFetch
 from dagfusion_query.settings import Settings
 
 HEADER = struct.Struct(">cIQ")
 LONGEST = 1 << 36  # a body that says it is longer is none: the stream is out of step
+AT_ONCE_S = 0.02  # a first batch that comes within it is sent with the plan: the service wakes up once
 _BUFFER_BYTES = 1 << 16
 T = TypeVar("T")
 
@@ -284,10 +286,12 @@ class End:
     Attributes:
         cost: The cost of a result.
         explanation: The explanation of a statement that was to be explained.
+        fetches: The requests that made local copies.
     """
 
     cost: Cost | None = None
     explanation: ExplanationDocument | None = None
+    fetches: Sequence[TableFetch] = ()
 
 
 def encode_parameters(row: pa.RecordBatch | None) -> bytes:

@@ -26,6 +26,7 @@ from dagfusion_query.redact import Redactor, StatementRedactor
 from dagfusion_query.returned_values import Explanation
 from dagfusion_query.worker.limits import EXIT_CODE, SentRequests, comes_to_rest
 from dagfusion_query.worker.messages import (
+    AT_ONCE_S,
     Cancel,
     Configuration,
     Cost,
@@ -44,7 +45,6 @@ Encoded: TypeAlias = list[bytes | memoryview]
 Send: TypeAlias = Callable[..., None]
 CHUNK_BYTES = 1 << 20
 _SOON_S = 0.002  # a batch that comes within it shares a chunk with the one before
-_AT_ONCE_S = 0.02  # a first batch that comes within it is sent with the plan: the service wakes up once
 _REST_S = 1.0  # that threads have to leave an execution that was given up
 
 
@@ -105,7 +105,7 @@ class ResultChunks:
             result_bytes=self._bytes,
             truncated=self._truncated,
         )
-        self._send(*self._planned, self._data(), encode(Kind.end, End(cost)))
+        self._send(*self._planned, self._data(), encode(Kind.end, End(cost, fetches=batches.fetches)))
 
     def _take(self, pieces: list[Piece]) -> None:
         size = sum(len(piece) for piece in pieces)
@@ -231,7 +231,7 @@ class StatementExecution:
             if self._cancelled.is_set():
                 batches.cancel()
         first_batch_s = None
-        if not batches.wait(_AT_ONCE_S):
+        if not batches.wait(AT_ONCE_S):
             output.flush()
         while (batch := batches.next()) is not None:
             first_batch_s = time.perf_counter() - began if first_batch_s is None else first_batch_s

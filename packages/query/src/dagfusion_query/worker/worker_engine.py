@@ -24,6 +24,7 @@ from dagfusion_query.engine.datafusion_errors import is_full_disk, no_room
 from dagfusion_query.engine.engine import FILE_NAME, Engine, Prepared
 from dagfusion_query.engine.plan_execution import Batches
 from dagfusion_query.errors import InternalError, PlanError, QueryError, ResourcesError
+from dagfusion_query.object_cache.copies import TableFetch
 from dagfusion_query.returned_values import Explanation
 from dagfusion_query.scan.listing_tables import HIDDEN
 from dagfusion_query.settings import Settings
@@ -277,6 +278,11 @@ class RedactedPlans:
     def requests_s(self) -> float:
         """Seconds of requests to object stores so far."""
         return self._batches.requests_s
+
+    @property
+    def fetches(self) -> Sequence[TableFetch]:
+        """The requests so far that made local copies."""
+        return self._batches.fetches
 
 
 def with_tables(text: str) -> str:
