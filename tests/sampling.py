@@ -1,8 +1,9 @@
 """CI runs a sample of what is slow: of each test that starts processes, a third of its parameter sets, and a third of
 the tests that ask for the fixture `long`.
 
-`DAGFUSION_SAMPLE`, which is the commit in CI, decides which: each commit draws other sets, and the variable of a run
-that failed repeats it. A session without the variable runs every set.
+The tests of a file whose servers cost more than its tests are run together: every third commit draws the file, and for
+the others it is skipped. `DAGFUSION_SAMPLE`, which is the commit in CI, decides what is drawn: each commit draws other
+sets, and the variable of a run that failed repeats it. A session without the variable runs everything.
 """
 
 import math
@@ -18,6 +19,7 @@ from tests.tiers import ALONE, FAST, LONG
 SAMPLE = "DAGFUSION_SAMPLE"
 SHARE = 3
 WHOLE = "tests/doctest/"  # each document is a parameter set, and the cost is that of the servers that all of them use
+TOGETHER = frozenset({"tests/deploy/test_compose_up.py"})
 
 
 def sampled(nodeids: Iterable[str], sample: str, long: Collection[str] = ()) -> set[str]:
@@ -32,10 +34,21 @@ def sampled(nodeids: Iterable[str], sample: str, long: Collection[str] = ()) -> 
     }
 
 
+def is_drawn(file: str, sample: str) -> bool:
+    """Return True if the tests of a file in `TOGETHER` are run for this commit, as they are for every third."""
+    return Random(f"{sample} {file}").randrange(SHARE) == 0  # noqa: S311
+
+
+def file_of(nodeid: str) -> str:
+    """Return the file that a test is in."""
+    return nodeid.partition("::")[0]
+
+
 def is_slow(item: pytest.Item) -> bool:
     """Return True for a test that starts processes; those that run alone measure, and are few."""
     marks = {mark.name for mark in item.iter_markers()}
-    return not marks & {FAST, ALONE} and not item.nodeid.startswith(WHOLE)
+    is_whole = item.nodeid.startswith(WHOLE) or file_of(item.nodeid) in TOGETHER
+    return not marks & {FAST, ALONE} and not is_whole
 
 
 def pytest_report_header() -> list[str]:
@@ -47,6 +60,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     sample = os.environ.get(SAMPLE)
     if not sample:
         return
+    for item in items:
+        file = file_of(item.nodeid)
+        if file in TOGETHER and not is_drawn(file, sample):
+            item.add_marker(pytest.mark.skip(f"{SAMPLE}={sample} does not draw {file}, as two of three commits do not"))
     slow = {item.nodeid for item in items if is_slow(item)}
     long = {item.nodeid for item in items if LONG in getattr(item, "fixturenames", ())}
     left_out = slow - sampled(slow, sample, long)

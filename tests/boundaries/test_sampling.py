@@ -1,6 +1,13 @@
 """Of each slow test, CI runs a third of the parameter sets, and of long tests a third; each commit draws others."""
 
-from tests.sampling import sampled
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from tests import sampling
+from tests.sampling import SAMPLE, TOGETHER, is_drawn, sampled
 
 TESTS = [
     *(f"tests/e2e/test_doctor.py::test_fault[{number}]" for number in range(15)),
@@ -31,3 +38,40 @@ def test_a_commit_always_draws_the_same() -> None:
 
 def test_every_set_has_its_turn() -> None:
     assert set().union(*(sampled(TESTS, str(commit)) for commit in range(30))) == set(TESTS)
+
+
+@pytest.mark.parametrize("file", TOGETHER)
+def test_every_third_commit_draws_a_file(root: Path, file: str) -> None:
+    assert (root / file).is_file()
+    assert 80 <= sum(is_drawn(file, f"commit {number}") for number in range(300)) <= 120
+
+
+@pytest.mark.parametrize("drawn", [True, False, None])
+def test_the_tests_of_a_file_run_together_or_are_skipped(
+    monkeypatch: pytest.MonkeyPatch, *, drawn: bool | None
+) -> None:
+    [file] = TOGETHER
+    commit = next((str(n) for n in range(100) if is_drawn(file, str(n)) == drawn), "")
+    monkeypatch.setenv(SAMPLE, commit)
+    items = [Item(f"{file}::test_query[{number}]") for number in range(9)]
+    kept = cast("list[pytest.Item]", list(items))
+    hook = SimpleNamespace(pytest_deselected=lambda items: None)  # noqa: ARG005
+    sampling.pytest_collection_modifyitems(cast("Any", SimpleNamespace(hook=hook)), kept)
+    assert [item.nodeid for item in kept] == [item.nodeid for item in items]
+    reasons = [mark.args[0] for item in items for mark in item.marks]
+    assert len(reasons) == (9 if drawn is False else 0)
+    assert all(f"{SAMPLE}={commit}" in reason and file in reason for reason in reasons)
+
+
+class Item:
+    """A test that starts processes."""
+
+    def __init__(self, nodeid: str) -> None:
+        self.nodeid = nodeid
+        self.marks = list[pytest.Mark]()
+
+    def iter_markers(self) -> list[pytest.Mark]:
+        return self.marks
+
+    def add_marker(self, marker: pytest.MarkDecorator) -> None:
+        self.marks.append(marker.mark)
