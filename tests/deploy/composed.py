@@ -82,9 +82,7 @@ def project(root: Path) -> Iterator[Project]:
     """Build the images, start everything with `docker compose up --wait`, and remove it with its volumes."""
     ports = dict(zip(PORTS, kept_ports(len(PORTS)), strict=True))
     chosen = {f"DAGFUSION_{name}_PORT": str(port) for name, port in ports.items()}
-    # One image after the other, so that the second takes the first layers of the other.
-    builder = {"DOCKER_BUILDKIT": "0", "COMPOSE_PARALLEL_LIMIT": "1"}
-    started = Project(root, f"dagfusion-test-{os.getpid()}", {**os.environ, **chosen, **builder}, ports)
+    started = Project(root, f"dagfusion-test-{os.getpid()}", {**os.environ, **chosen}, ports)
     try:
         started.compose("build", "query", "code-location", timeout_s=_START_S)
         started.compose("up", "--wait", "--wait-timeout", str(int(_START_S)), timeout_s=_START_S + 60)
