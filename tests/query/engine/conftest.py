@@ -154,12 +154,12 @@ def orgs(lake: Any) -> Any:
 
 
 @pytest.fixture
-def new_lake(tmp_path: Path) -> Iterator[Callable[[], Lake]]:
+def new_lake(tmp_path: Path) -> Iterator[Callable[..., Lake]]:
     """Make as many lakes as a property test has examples."""
     made: list[Lake] = []
 
-    def make() -> Lake:
-        made.append(Lake(tmp_path / str(len(made))))
+    def make(**options: Any) -> Lake:
+        made.append(Lake(tmp_path / str(len(made)), **options))
         os.makedirs(made[-1].root, exist_ok=True)  # noqa: PTH103
         return made[-1]
 

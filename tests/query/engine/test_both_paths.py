@@ -1,6 +1,7 @@
 """Random statements have one answer: spliced, staged, over the same rows in memory, and in DuckDB.
 
 Some tables are read from small objects, some from local copies, some from large objects, and some from all of them.
+Local copies of large objects are whole in some lakes, and by block in others.
 Between two statements, and between the plan of one and its run, partitions are written once more and consolidated. What
 was superseded before a statement was planned is deleted, as the vacuum does.
 
@@ -26,7 +27,7 @@ from datafusion import SessionContext
 
 from dagfusion_query.engine.engine import Prepared
 from dagfusion_query.engine.session import new_context
-from dagfusion_query.scan import large_objects, splice
+from dagfusion_query.scan import large_objects, splice, table_scan
 from dagfusion_query.scan.splice import NotSpliceable, Spliced
 from dagfusion_query.scan.stage import stage
 from dagfusion_query.scan.table_scan import CopyPolicy
@@ -42,6 +43,7 @@ SEED = int(os.environ.get("DAGFUSION_SEED", "8" if "CI" in os.environ else Rando
 NAMES = ("t", "u")
 CONSOLIDATED = float(os.environ.get("DAGFUSION_CONSOLIDATED", "0.6"))  # the share of lakes with large objects
 COPIED = 0.5  # the share of lakes whose objects are read from local copies
+BLOCKS_BYTES = (2_000, 1, 20_000)  # of blocks of large objects, in every second lake
 REWRITTEN = 0.1  # the share of statements before which a partition is written once more, and of those during which
 Answer = list[tuple[str, ...]]
 
@@ -121,7 +123,7 @@ class World:
 
 @pytest.mark.parametrize("number", range(TABLES))
 def test_every_way_has_one_answer(
-    new_lake: Callable[[], Any],
+    new_lake: Callable[..., Any],
     number: int,
     paths: Counter[str],
     request: pytest.FixtureRequest,
@@ -129,9 +131,14 @@ def test_every_way_has_one_answer(
 ) -> None:
     for module in (large_objects, splice):
         monkeypatch.setattr(module, "FOOTER_REQUESTS", -(1 << 20))  # few files are worth a large object, too
-    monkeypatch.setattr(CopyPolicy, "_takes", lambda _, files, __: files["etag"].null_count == 0)  # also of local files
+    # Also of local files.
+    monkeypatch.setattr(CopyPolicy, "_takes", lambda _, files, *__: files["etag"].null_count == 0)
     rng = Random(f"{SEED} {number}")  # noqa: S311
-    world = World(rng, new_lake())
+    is_by_block = number % 2 == 1
+    if is_by_block:
+        monkeypatch.setattr(table_scan, "COPIED_BYTES", 1)
+        monkeypatch.setattr(large_objects, "BLOCK_BYTES", BLOCKS_BYTES[number // 2 % len(BLOCKS_BYTES)])
+    world = World(rng, new_lake(settings={"DAGFUSION_OBJECT_CACHE_OBJECT_BYTES": "1"} if is_by_block else {}))
     request.addfinalizer(world.duckdb.close)
     wrong: list[str] = []
     for _ in range(PER_TABLES):
@@ -157,6 +164,7 @@ def paths(heavy: None) -> Iterator[Counter[str]]:  # noqa: ARG001
         assert counted["refused"] * 20 <= counted["statements"]
     if counted["statements"] >= 3_000:
         assert 0 < counted["mixed"] < counted["large"]
+        assert 0 < counted["blocks"] < counted["copied"]
 
 
 def _differences(
@@ -176,7 +184,9 @@ def _differences(
         paths[f"by {prepared.path}"] += 1
         paths["large"] += any(scan.large is not None for scan in prepared.scans)
         paths["mixed"] += any(len(scan.parts) > 1 for scan in prepared.scans)
-        paths["copied"] += isinstance(prepared.work, Spliced) and bool(prepared.work.copied)
+        copied = prepared.work.copied if isinstance(prepared.work, Spliced) else []
+        paths["copied"] += bool(copied)
+        paths["blocks"] += any(part.is_block for scan in copied for part in scan.parts)
         if meanwhile is not None:
             meanwhile()
         answers = {

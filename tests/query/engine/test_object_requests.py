@@ -15,13 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dagfusion_contract.consolidation import LargeObject, consolidated_entry, read_consolidated, utc_text
-from dagfusion_contract.record import DataFile, schema_entry
-from dagfusion_pipeline.large_files import LargeFile, PartitionRows, with_partition
+from dagfusion_contract.record import DataFile
 from dagfusion_query.engine.engine import Engine
 from dagfusion_query.engine.plan_execution import Batches
 from dagfusion_query.errors import ArchivedObjectError, CorruptObjectError, SettingsError, StaleObjectError
-from dagfusion_query.event_log.event_log_interface import Consolidation, Materialization
+from dagfusion_query.event_log.event_log_interface import Materialization
 from dagfusion_query.object_cache.copies import Copies
 from dagfusion_query.object_store import open_store
 from dagfusion_query.settings import Settings
@@ -147,43 +145,6 @@ def test_the_requests_for_copies_are_measured_by_table(stored: Callable[..., Sto
     assert (fetch.table, fetch.requests) == (T, 3)
     assert fetch.bytes == sum(event.file.size_bytes for event in events if isinstance(event.file, DataFile))
     assert 0 <= fetch.began_s < fetch.ended_s
-
-
-def consolidated(lake: StoredLake, folder: Path, groups: int) -> int:
-    """Write 64 partitions, and a large object of all of them with so many row groups; return its size."""
-    rows, partition = 400, pa.schema({"p": pa.string()})
-    large = LargeFile(folder / "large.parquet", "zstd", group_rows=64 * rows // groups)
-    for number in range(64):
-        event = lake.put(f"{number:02}", numbers(number, rows))
-        one = with_partition(numbers(number, rows), partition, [pa.scalar(f"{number:02}")])
-        large.add(PartitionRows(event.event_id, event.at_us, one))
-    held = tuple(large.finish())
-    assert len(held) == groups
-    content, key = (folder / "large.parquet").read_bytes(), f"{folder.name}/_consolidated/large.parquet"
-    etag = obstore.put(lake._store, key, content)["e_tag"]
-    checksum, now = f"sha256:{hashlib.sha256(content).hexdigest()}", datetime.now(UTC)
-    logged = schema_entry(large.schema or pa.schema([]))
-    entry = LargeObject(f"s3://{BUCKET}/{key}", len(content), etag, checksum, utc_text(now), [], logged, held)
-    read = read_consolidated(consolidated_entry([entry]))
-    lake.fold([Consolidation(("t",), next(lake._ids), int(now.timestamp() * 1e6), "", read)])
-    return len(content)
-
-
-@pytest.mark.parametrize(
-    ("object_bytes", "expected"),
-    [(1, (2 + 8, 8)), (2_000, (2 + 8, 8)), (10_000, (1, 0)), (1 << 20, (1, 0))],
-    ids=["in place", "many bytes a request", "few bytes a request", "small enough"],
-)
-def test_a_large_object_takes_a_request_a_row_group_or_one(
-    stored: Callable[..., StoredLake], wire: Recorded, tmp_path: Path, object_bytes: int, expected: tuple[int, int]
-) -> None:
-    lake = stored(object_cache_object_bytes=object_bytes)
-    size = consolidated(lake, tmp_path, 8)
-    assert 10 * 2_000 < size < 10 * 10_000
-    for requests in expected:  # cold, and warm
-        wire.requests.clear()
-        assert lake.rows(SUM) == [{"n": sum(sum(range(n, n + 400)) for n in range(64))}]
-        assert wire.requests == [f"GET /{BUCKET}/{tmp_path.name}/_consolidated/large.parquet"] * requests
 
 
 @pytest.mark.parametrize("object_bytes", [1 << 20, 1], ids=["copied", "in place"])

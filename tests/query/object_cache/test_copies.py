@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dagfusion_query.object_cache.copies import DIGEST_BYTES, Copies, copy_key
+from dagfusion_query.object_cache.copies import BLOCK_END_BYTES, DIGEST_BYTES, Copies, copy_key
 from dagfusion_query.object_cache.eviction import Entry
 from tests.tiers import examples
 
@@ -22,6 +22,16 @@ def put(copies: Copies, name: str, content: bytes | None = None) -> str:
     key = copy_key(name)
     content = name.encode().ljust(SIZE, b"-") if content is None else content
     copies.put(key, content, hashlib.sha256(content).digest())
+    return key
+
+
+OBJECT_BYTES = 100 * 4096  # of which a block has three extents
+EXTENTS = [(10 * 4096, b"pages" * 600), (OBJECT_BYTES - 500, b"index"), (OBJECT_BYTES - 50, b"footer" * 8 + b"--")]
+
+
+def put_block(copies: Copies, name: str) -> str:
+    key = copy_key(name)
+    copies.put_block(key, OBJECT_BYTES, EXTENTS)
     return key
 
 
@@ -65,6 +75,64 @@ def test_a_copy_that_is_not_whole_is_removed(copies: Copies, what: str, is_new_p
 
     assert not reader.has(key, len(b"content"))
     assert not path.exists()
+
+
+def test_a_block_has_its_bytes_at_their_places(copies: Copies) -> None:
+    key = put_block(copies, "a")
+
+    assert copies.has(key, OBJECT_BYTES, is_block=True)
+    stored = Path(copies.path(key)).read_bytes()
+    assert len(stored) == OBJECT_BYTES + BLOCK_END_BYTES
+    for start, content in EXTENTS:
+        assert stored[start : start + len(content)] == content
+    assert len(stored.replace(b"\0", b"")) < 4096
+    assert not copies.has(copy_key("b"), OBJECT_BYTES, is_block=True)
+    assert Path(copies.path(key)).stat().st_blocks * 512 < OBJECT_BYTES // 10
+
+
+@pytest.mark.parametrize("place", [*(start for start, _ in EXTENTS), OBJECT_BYTES - 1, OBJECT_BYTES, -1, None])
+@pytest.mark.parametrize("change", ["altered", "zeroed", "huge", "cut"])
+def test_a_block_that_is_not_whole_is_removed(copies: Copies, place: int | None, change: str) -> None:
+    """Its bytes, their places and the digest."""
+    key = put_block(copies, "a")
+    path = Path(copies.path(key))
+    stored = bytearray(path.read_bytes())
+    if place is None:
+        stored[:] = bytes(len(stored))
+    elif change == "cut":
+        del stored[place:]
+    else:
+        old = stored[place]
+        stored[place] = {"altered": old ^ 1, "zeroed": 0, "huge": 255}[change]
+        if stored[place] == old:
+            stored[place] ^= 2
+    path.write_bytes(stored)
+    reader = Copies(copies.folder, copies.limit_bytes)
+
+    assert not reader.has(key, OBJECT_BYTES, is_block=True)
+    assert not path.exists()
+
+
+def test_a_block_is_no_copy_of_its_object(copies: Copies) -> None:
+    """Their ends have different sizes, and their names are different, too."""
+    block, whole = put_block(copies, "a"), put(copies, "b")
+    reader = Copies(copies.folder, copies.limit_bytes)
+    assert not reader.has(block, OBJECT_BYTES)
+    assert not reader.has(whole, SIZE, is_block=True)
+
+
+@pytest.mark.usefixtures("heavy")
+def test_the_room_of_a_block_is_what_it_takes_of_the_disk(copies: Copies) -> None:
+    """A hundred of them have ten times the size of the limit together, and take three blocks of the disk each."""
+    keys = [put_block(copies, str(number)) for number in range(100)]
+    evict(copies)
+    assert all(copies.has(key, OBJECT_BYTES, is_block=True) for key in keys)
+
+    for number in range(100, 500):
+        put_block(copies, str(number))
+    evict(copies)
+    taken = sum(path.stat().st_blocks * 512 for path in copies.folder.glob("objects/*/*"))
+    assert copies.limit_bytes / 2 < taken <= copies.limit_bytes
 
 
 def test_versions_have_names_of_their_own() -> None:

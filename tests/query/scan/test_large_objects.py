@@ -139,6 +139,23 @@ def test_a_large_object_is_read_where_it_takes_fewer_requests() -> None:
     assert LargeObjects(table).read(pa.array([0, 1, 2, 3, 4], pa.int64())) is not None
 
 
+def test_blocks_do_not_depend_on_what_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(large_objects, "FOOTER_REQUESTS", -1000)
+    monkeypatch.setattr(large_objects, "BLOCK_BYTES", 250)
+    groups = [[[number] for number in range(1, 9)], [[number] for number in range(9, 12)]]
+    blocks = [(4, 304), (304, 504), (504, 10_000), (4, 10_000)]
+    for superseded in ([], [3, 5], [1, 2, 4, 6, 9]):
+        current = [event + 50 if event in superseded else event for event in range(1, 12)]
+        whole = LargeObjects(made(current, [groups], set())).read(None)
+        assert whole is not None
+        assert len(whole.entries) < len(blocks) or superseded
+        read = whole.by_block()
+        assert read.files.equals(whole.files)
+        assert list(dict.fromkeys(read.blocks)) == blocks
+        for (_, start, end), (first, last) in zip(ranges(read), read.blocks, strict=True):
+            assert first <= start < end <= last
+
+
 def test_an_event_of_several_files_is_not_taken_from_a_large_object() -> None:
     table = made([1, 2, 3, 4, 4], [[[[1, 2, 3, 4]]]], set())
     assert LargeObjects(table).read(None) is None

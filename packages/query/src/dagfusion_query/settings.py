@@ -119,8 +119,8 @@ class Settings:
     object_cache_object_bytes: int = setting(
         "DAGFUSION_OBJECT_CACHE_OBJECT_BYTES",
         3 << 20,
-        "The largest object that is fetched whole into a local copy. Large objects of up to 16 MB are fetched whole, "
-        "too, if those of a scan have together at most 1 MB for each request that a read in place would take.",
+        "The largest object that is always fetched whole into a local copy. A larger one of a consolidation is copied, "
+        "whole up to 16 MB and else by block, if that takes 1 MB or less for each request of a read in place.",
         section="engine",
     )
     result_cache_dir: str | None = setting(

@@ -1,21 +1,22 @@
 """Requests for the objects of an execution: copy them before it, or compare them with their events after it.
 
 No result mixes versions of an object. A copy holds the bytes of one GET, whose etag, size and checksum are those of the
-event. An object that is read in place takes several requests, and its etag is requested once more after the last one.
-If it is still the event's, all requests read that version, unless the object was replaced twice in between and ended
-with its first bytes. The time of its last modification does not help: a store reports whole seconds, and an event has
-the clock of the writer.
+event. A block of a large object takes two GETs, each of which is of the event's etag, and its pages have checksums. An
+object that is read in place takes several requests, and its etag is requested once more after the last one. If it is
+still the event's, all requests read that version, unless the object was replaced twice in between and ended with its
+first bytes. The time of its last modification does not help: a store reports whole seconds, and an event has the clock
+of the writer.
 """
 
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import obstore
 import pyarrow as pa
@@ -25,19 +26,28 @@ from dagfusion_contract.uri import LOCAL
 from dagfusion_query.engine.runtime import Stores
 from dagfusion_query.engine.stored_objects import StoredObject, stored_objects
 from dagfusion_query.object_cache.copies import Copies, TableFetch, copy_key
-from dagfusion_query.scan.table_scan import CopiedScan, CopyPolicy, Scan
+from dagfusion_query.object_cache.parquet_blocks import ParquetTail, Range
+from dagfusion_query.scan.table_scan import REQUEST_BYTES, CopiedPart, CopiedScan, CopyPolicy, Scan
 from dagfusion_query.settings import Settings
+
+if TYPE_CHECKING:
+    from obstore import GetOptions
 
 _IN_FLIGHT_BYTES = 128 << 20
 _TRIES = 2
+_TAILS = 16  # a megabyte or two each
 
 
-class _Fetched(NamedTuple):
-    """The bytes of an object, and their SHA-256, under the key of its copy."""
+class Missing(NamedTuple):
+    """A copy that must be made: its key, its object, and the part of the object that it has."""
 
     key: str
-    content: memoryview
-    digest: bytes
+    file: StoredObject
+    part: CopiedPart
+
+
+_Version = tuple[str, str, str | None]  # of an object: environment, URI, etag
+_Put = Callable[[], None]  # writes a copy of what was fetched
 
 
 @dataclass
@@ -63,14 +73,14 @@ class RequestTime:
             self.seconds += time.perf_counter() - began
 
     @contextmanager
-    def fetch(self, file: StoredObject) -> Iterator[None]:
-        """Measure one request that gives the bytes of a local copy."""
+    def fetch(self, file: StoredObject, size_bytes: int) -> Iterator[None]:
+        """Measure one request that gives so many bytes of a local copy."""
         began_s, table = time.perf_counter() - self._began, str(file.table.name)
         with self.request():
             yield
-        one = TableFetch(table, 1, file.size_bytes, began_s, time.perf_counter() - self._began)
+        one = TableFetch(table, 1, size_bytes, began_s, time.perf_counter() - self._began)
         if (others := self.fetches.get(table)) is not None:
-            requests, size_bytes = others.requests + 1, others.bytes + one.bytes
+            requests, size_bytes = others.requests + 1, others.bytes + size_bytes
             one = replace(one, requests=requests, bytes=size_bytes, began_s=min(others.began_s, began_s))
         self.fetches[table] = one
 
@@ -86,10 +96,11 @@ class ObjectRequests:
 
     def __init__(self, stores: Stores, copies: Copies | None, concurrency: int) -> None:
         self._stores, self._copies, self._concurrency = stores, copies, concurrency
+        self._recent: dict[_Version, ParquetTail] = {}  # the last ones used
 
     @asynccontextmanager
-    async def pinned(self, scans: Sequence[CopiedScan]) -> AsyncIterator[list[tuple[str, StoredObject]]]:
-        """Pin the local copies of the scans; yield the objects that must still be fetched, with their keys.
+    async def pinned(self, scans: Sequence[CopiedScan]) -> AsyncIterator[list[Missing]]:
+        """Pin the local copies of the scans; yield those that must still be made.
 
         Raises:
             OSError: The copies' folder cannot be written to.
@@ -108,25 +119,30 @@ class ObjectRequests:
             else:  # the execution was cancelled, but the thread goes on
                 pinning.add_done_callback(lambda _: pins.close())
 
-    def _pin(self, pins: ExitStack, copies: Copies, scans: Sequence[CopiedScan]) -> list[tuple[str, StoredObject]]:
+    def _pin(self, pins: ExitStack, copies: Copies, scans: Sequence[CopiedScan]) -> list[Missing]:
         pins.enter_context(copies.pinned([key for scan in scans for key in scan.keys]))
         return list(self._missing(copies, scans))
 
-    def _missing(self, copies: Copies, scans: Sequence[CopiedScan]) -> Iterator[tuple[str, StoredObject]]:
+    def _missing(self, copies: Copies, scans: Sequence[CopiedScan]) -> Iterator[Missing]:
         seen: set[str] = set()
         for copied in scans:
             sizes = copied.scan.kept["size_bytes"].to_pylist()
-            absent = [i for i, key in enumerate(copied.keys) if key not in seen and not copies.has(key, sizes[i])]
+            absent = [
+                (key, part)
+                for key, part in zip(copied.keys, copied.parts, strict=True)
+                if key not in seen and not copies.has(key, sizes[part.file], is_block=part.is_block)
+            ]
             seen.update(copied.keys)
             if absent:
-                files = stored_objects(_part(copied.scan, absent))
-                yield from zip([copied.keys[i] for i in absent], files, strict=True)
+                numbers = sorted({part.file for _, part in absent})
+                files = dict(zip(numbers, stored_objects(_part(copied.scan, numbers)), strict=True))
+                yield from (Missing(key, files[part.file], part) for key, part in absent)
 
-    async def fetch(self, missing: Sequence[tuple[str, StoredObject]], spent: RequestTime) -> None:
+    async def fetch(self, missing: Sequence[Missing], spent: RequestTime) -> None:
         """Make copies.
 
         Args:
-            missing: The objects, with the keys of their copies.
+            missing: The copies.
             spent: Gets the time of the requests.
 
         Raises:
@@ -136,19 +152,31 @@ class ObjectRequests:
             StoreUnavailableError: The store did not answer, or refused.
             OSError: There is no room for a copy.
         """
-        largest = max(file.size_bytes for _, file in missing)
+        largest = max(one.part.size_bytes for one in missing)
         concurrency = max(1, min(self._concurrency, len(missing), _IN_FLIGHT_BYTES // max(largest, 1)))
-        fetched: asyncio.Queue[_Fetched] = asyncio.Queue(concurrency)
+        tails = await self._tails({_version(one.file): one.file for one in missing if one.part.is_block}, spent)
+        fetched: asyncio.Queue[_Put] = asyncio.Queue(concurrency)
         # A file takes long to make on some systems, during which the next objects can come.
         writer = asyncio.ensure_future(self._write(fetched, len(missing)))
-        gets = asyncio.ensure_future(
-            _together((partial(self._copy, key, file, fetched, spent) for key, file in missing), concurrency)
-        )
+        copies = (partial(self._copy, one, tails, fetched, spent) for one in missing)
+        gets = asyncio.ensure_future(_together(copies, concurrency))
         try:
             await asyncio.gather(gets, writer)
         finally:
             gets.cancel()
             writer.cancel()
+
+    async def discard_blocks(self, scans: Sequence[CopiedScan]) -> None:
+        """Remove the blocks of scans that cannot be read: footers and the headers of pages have no checksum.
+
+        Raises:
+            OSError: The copies' folder cannot be written to.
+        """
+        self._recent.clear()
+        keys = [key for scan in scans for key, part in zip(scan.keys, scan.parts, strict=True) if part.is_block]
+        if self._copies is not None:
+            for key in keys:
+                await asyncio.to_thread(self._copies.discard, key)
 
     async def check(
         self, scans: Sequence[Scan], opened: Callable[[], Collection[str] | None], spent: RequestTime
@@ -171,36 +199,89 @@ class ObjectRequests:
             read = [file for file in mutable if paths is None or file.path in paths]
             await _together((partial(self._compare, file, spent) for file in read), self._concurrency)
 
-    async def _write(self, fetched: "asyncio.Queue[_Fetched]", count: int) -> None:
-        assert self._copies is not None  # noqa: S101  # what is missing is missing there
-        put = self._copies.put
+    async def _write(self, fetched: "asyncio.Queue[_Put]", count: int) -> None:
         while count:
             batch = [await fetched.get()]
             while not fetched.empty():
                 batch.append(fetched.get_nowait())
-            await asyncio.to_thread(lambda batch=batch: [put(*copy) for copy in batch])  # type: ignore[misc]
+            await asyncio.to_thread(lambda batch=batch: [put() for put in batch])  # type: ignore[misc]
             count -= len(batch)
 
-    async def _copy(self, key: str, file: StoredObject, fetched: "asyncio.Queue[_Fetched]", spent: RequestTime) -> None:
+    async def _copy(
+        self, one: Missing, tails: Mapping[_Version, ParquetTail], fetched: "asyncio.Queue[_Put]", spent: RequestTime
+    ) -> None:
         for _ in range(_TRIES):
-            with spent.fetch(file):
-                content = memoryview(await self._get(file))
-            digest = hashlib.sha256(content)
-            if file.checksum in (None, f"sha256:{digest.hexdigest()}"):
-                await fetched.put(_Fetched(key, content, digest.digest()))
+            is_block = one.part.is_block
+            put = await (self._block(one, tails[_version(one.file)], spent) if is_block else self._whole(one, spent))
+            if put is not None:
+                await fetched.put(put)
                 return
-        raise file.corrupt()
+        self._recent.pop(_version(one.file), None)  # it may be damaged
+        raise one.file.corrupt()
 
-    async def _get(self, file: StoredObject) -> obstore.Bytes:
-        """Return an object's bytes, of the event's version."""
-        environment = file.table.environment
+    async def _whole(self, one: Missing, spent: RequestTime) -> _Put | None:
+        """Fetch an object; None if its bytes are not those that were written."""
+        assert self._copies is not None  # noqa: S101  # what is missing is missing there
+        content = memoryview(await self._get(one.file, spent))
+        digest = hashlib.sha256(content)
+        if one.file.checksum not in (None, f"sha256:{digest.hexdigest()}"):
+            return None
+        return partial(self._copies.put, one.key, content, digest.digest())
+
+    async def _block(self, one: Missing, tail: ParquetTail, spent: RequestTime) -> _Put | None:
+        """Fetch a block of an object; None if the bytes of its pages are not those that were written."""
+        assert self._copies is not None  # noqa: S101  # likewise
         try:
-            answer = await obstore.get_async(
-                self._stores.fetching(file.uri, environment), file.path, options={"if_match": file.etag}
-            )
-            if answer.meta["e_tag"] != file.etag or answer.meta["size"] != file.size_bytes:
-                raise file.changed(answer.meta["size"])
-            return await answer.bytes_async()
+            block = tail.block(one.part.start, one.part.end)
+        except ValueError:
+            return None
+        pages = (await self._get(one.file, spent, block.pages)).to_bytes()
+        # Checksums of many pages block, and other executions share the event loop.
+        if not await asyncio.to_thread(block.is_intact, pages):
+            return None
+        return partial(self._copies.put_block, one.key, one.file.size_bytes, block.extents(pages))
+
+    async def _tails(
+        self, files: Mapping[_Version, StoredObject], spent: RequestTime
+    ) -> Mapping[_Version, ParquetTail]:
+        """Return the ends of objects of which blocks are missing: their page indexes and footers."""
+        tails: dict[_Version, ParquetTail] = {}
+
+        async def add(version: _Version, file: StoredObject) -> None:
+            tail = self._recent.pop(version, None) or await self._tail(file, spent)
+            self._recent[version] = tails[version] = tail
+            if len(self._recent) > _TAILS:
+                del self._recent[next(iter(self._recent))]
+
+        await _together((partial(add, *item) for item in files.items()), min(self._concurrency, len(files)))
+        return tails
+
+    async def _tail(self, file: StoredObject, spent: RequestTime) -> ParquetTail:
+        start = max(0, file.size_bytes - REQUEST_BYTES)
+        while True:
+            content = await self._get(file, spent, (start, file.size_bytes))
+            try:
+                tail = await asyncio.to_thread(ParquetTail, content.to_bytes(), file.size_bytes)
+            except ValueError:
+                raise file.corrupt() from None
+            if tail.start >= start:
+                return tail
+            start = tail.start
+
+    async def _get(self, file: StoredObject, spent: RequestTime, part: Range | None = None) -> obstore.Bytes:
+        """Return the bytes of an object or of a part of it, of the event's version."""
+        environment = file.table.environment
+        options: GetOptions = {"if_match": file.etag}
+        size_bytes = file.size_bytes
+        if part is not None:
+            options["range"], size_bytes = part, part[1] - part[0]
+        try:
+            store = self._stores.fetching(file.uri, environment)
+            with spent.fetch(file, size_bytes):
+                answer = await obstore.get_async(store, file.path, options=options)
+                if answer.meta["e_tag"] != file.etag or answer.meta["size"] != file.size_bytes:
+                    raise file.changed(answer.meta["size"])
+                return await answer.bytes_async()
         except PreconditionError:
             raise file.changed() from None
         except (NotFoundError, FileNotFoundError):
@@ -228,6 +309,10 @@ class ObjectRequests:
 def copy_policy(copies: Copies, settings: Settings) -> CopyPolicy:
     """Return which scans read local copies."""
     return CopyPolicy(copies.path, copy_key, settings.object_cache_object_bytes, copies.limit_bytes // 2)
+
+
+def _version(file: StoredObject) -> _Version:
+    return file.table.environment, file.uri, file.etag
 
 
 def _part(scan: Scan, numbers: Sequence[int]) -> Scan:

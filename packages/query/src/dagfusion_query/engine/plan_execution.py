@@ -1,7 +1,7 @@
 """The execution of a planned statement: streams the batches, detects stalls, and counts what was read."""
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import AsyncExitStack
@@ -213,7 +213,7 @@ class Execution:
     def files_read(self) -> int:
         """Files that the scans have opened so far: a LIMIT may end an execution before the last."""
         context = self._execution_context
-        return file_openings(context.plans) - sum(map(repeated_openings, context.split))
+        return file_openings(context.plans) - sum(repeated_openings(*split) for split in context.split)
 
     @property
     def requests_s(self) -> float:
@@ -244,7 +244,7 @@ class ExecutionContext:
         objects: Local copies, and comparisons with the events.
         lost: Called with the scans whose large objects cannot be read.
         plans: Gets the plans that count what is read.
-        split: Gets those that read some objects in parts.
+        split: Gets those that read some objects in parts, with the objects of copies; see `CopiedScan.objects`.
         in_place: Gets those that read objects from their stores.
         unchecked: Gets the plans whose objects were not all compared with their events yet.
         spent: The time of the requests beside DataFusion's own.
@@ -258,7 +258,7 @@ class ExecutionContext:
     objects: ObjectRequests
     lost: Callable[[Sequence[Scan]], None]
     plans: list[ExecutionPlan] = field(default_factory=list)
-    split: list[ExecutionPlan] = field(default_factory=list)
+    split: list[tuple[ExecutionPlan, Mapping[str, str]]] = field(default_factory=list)
     in_place: list[ExecutionPlan] = field(default_factory=list)
     unchecked: list[tuple[Spliced, ExecutionPlan]] = field(default_factory=list)
     spent: RequestTime = field(default_factory=RequestTime)
@@ -291,6 +291,7 @@ async def spliced_batches(spliced: Spliced, execution_context: ExecutionContext)
         if spliced.without_large is None or not is_about_objects(error):
             raise
         execution_context.lost(spliced.scans)
+        await execution_context.objects.discard_blocks(spliced.copied)
         if has_begun:
             raise
         _log.warning("large objects cannot be read, so the small ones are: %s", error)
@@ -315,7 +316,8 @@ async def _spliced_batches(spliced: Spliced, execution_context: ExecutionContext
         plan, stream = await execution_context.planners.call(lambda: _start(spliced, execution_context.context))
         execution_context.plans.append(plan)
         if spliced.without_large is not None:
-            execution_context.split.append(plan)
+            objects = (named for scan in spliced.copied if scan.scan.is_large for named in scan.objects)
+            execution_context.split.append((plan, dict(objects)))
         execution_context.unchecked.append((spliced, plan))
         if spliced.in_place:
             execution_context.in_place.append(plan)

@@ -1,6 +1,6 @@
 """What the metrics of an executed plan say about the files that its Parquet scans read. The names are DataFusion's."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from datafusion import ExecutionPlan
 from datafusion.plan import MetricsSet
@@ -19,10 +19,16 @@ def file_openings(plans: Sequence[ExecutionPlan]) -> int:
     return sum(_sum(found, _FILES) for plan in plans for found in _scans(plan))
 
 
-def repeated_openings(plan: ExecutionPlan) -> int:
-    """Return how often a plan has opened a file that it had opened before, to read another part of it."""
+def repeated_openings(plan: ExecutionPlan, objects: Mapping[str, str]) -> int:
+    """Return how often a plan has opened an object, or a local copy of it, to read another part than before.
+
+    Args:
+        plan: The plan.
+        objects: By the last two parts of the path of a copy, the path of its object.
+    """
     scans = list(_scans(plan))
-    names = {name for found in scans for name in _file_names(found)}
+    paths = {path for found in scans for path in _file_names(found)}
+    names = {objects.get("/".join(path.split("/")[-2:]), path) for path in paths}
     return max(0, sum(_sum(found, _FILES) for found in scans) - len(names))
 
 

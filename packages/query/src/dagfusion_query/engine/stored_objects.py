@@ -103,8 +103,8 @@ class StoredObject:
     def corrupt(self) -> CorruptObjectError:
         """Return the error of an object whose bytes are not those that were written."""
         return CorruptObjectError(
-            f"the object store twice gave bytes of {self._where} that do not have the checksum of its event: the data "
-            f"is damaged in the store or in transit; check the store, then {self._cure}"
+            f"the object store twice gave bytes of {self._where} that do not have the checksum that was written with "
+            f"them: the data is damaged in the store or in transit; check the store, then {self._cure}"
         )
 
     def archived(self) -> ArchivedObjectError:

@@ -1,12 +1,14 @@
 """Local copies of objects: their paths, their verification, and pins that protect them from eviction.
 
     {folder}/objects/{2 digits}/{30 digits}   an object's bytes, then their SHA-256
+                                              or a block of one: some of its bytes at their places and holes elsewhere,
+                                              then the places, then the SHA-256 of the places and bytes
     {folder}/pins/{random}                    the copies that one execution needs, while it holds a lock on the file
     {folder}/lock                             held to pin (shared) and to remove (exclusive)
 
 A copy is written under a temporary name and renamed, and its digest is compared before a process uses it for the first
-time. So an incomplete or altered copy is never read. The name of a copy is the version of its object, so it cannot be
-out of date.
+time. So an incomplete or altered copy is never read. The name of a copy is the version of its object, and the range of
+a block in it, so it cannot be out of date.
 """
 
 import fcntl
@@ -14,20 +16,25 @@ import hashlib
 import logging
 import os
 import shutil
+import struct
 import tempfile
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from secrets import token_hex
 
 from dagfusion_query.object_cache.eviction import Eviction, counted
+from dagfusion_query.object_cache.parquet_blocks import EXTENTS, Extent
 from dagfusion_query.settings import NO_STATE, Settings
 
 _log = logging.getLogger(__name__)
 DIGEST_BYTES = hashlib.sha256().digest_size
+_PLACES = struct.Struct(f"<{2 * EXTENTS}Q")  # the start and length of each extent of a block
+BLOCK_END_BYTES = _PLACES.size + DIGEST_BYTES
 KEY_BYTES = 16
 _PRIVATE = 0o700
 _KNOWN = 1 << 20  # copies that a process remembers to be whole
@@ -103,8 +110,8 @@ class Copies:
         finally:
             _unpin(pin, descriptor)
 
-    def has(self, key: str, size_bytes: int) -> bool:
-        """Return True if the copy of an object of this size is there and whole."""
+    def has(self, key: str, size_bytes: int, *, is_block: bool = False) -> bool:
+        """Return True if the copy of an object of this size, or of a block of it, is there and whole."""
         path = self.path(key)
         try:
             status = os.stat(path)  # noqa: PTH116  # once for each object that a query reads
@@ -112,12 +119,21 @@ class Copies:
             return False
         seen = (status.st_ino, status.st_size, status.st_mtime_ns)
         if self._whole.get(key) != seen:
-            if status.st_size != size_bytes + DIGEST_BYTES or not _is_whole(path):
+            end_bytes, is_whole = (BLOCK_END_BYTES, _is_whole_block) if is_block else (DIGEST_BYTES, _is_whole)
+            if status.st_size != size_bytes + end_bytes or not is_whole(path):
                 _remove(Path(path))
                 return False
             self._remember(key, seen)
         counted(path, status.st_mode)
         return True
+
+    def discard(self, key: str) -> None:
+        """Remove a copy.
+
+        Raises:
+            OSError: The folder cannot be written to.
+        """
+        _remove(Path(self.path(key)))
 
     def read(self, key: str) -> memoryview | None:
         """Return the bytes of a copy; None if there is no whole one."""
@@ -144,10 +160,31 @@ class Copies:
         Raises:
             OSError: There is no room, or the folder cannot be written to.
         """
+        self._put(key, [(0, content), (len(content), digest)])
+
+    def put_block(self, key: str, size_bytes: int, extents: Sequence[Extent]) -> None:
+        """Keep a block of an object: a file of the object's size, with holes.
+
+        Args:
+            key: The key of the block.
+            size_bytes: The size of the object.
+            extents: The bytes that are kept, and their places.
+
+        Raises:
+            OSError: There is no room, or the folder cannot be written to.
+        """
+        ranges = [(start, len(content)) for start, content in extents]
+        places = _PLACES.pack(*chain.from_iterable([*ranges, *[(0, 0)] * (EXTENTS - len(ranges))]))
+        digest = hashlib.sha256(places)
+        for _, content in extents:
+            digest.update(content)
+        self._put(key, [*extents, (size_bytes, places + digest.digest())])
+
+    def _put(self, key: str, extents: Sequence[tuple[int, bytes | memoryview]]) -> None:
         path = Path(self.path(key))
         temporary = path.with_name(f"{path.name}.{token_hex(4)}")
         try:
-            _write(temporary, content, digest)
+            _write(temporary, extents)
             self._eviction.admit(temporary, key)
             temporary.rename(path)
         except OSError:
@@ -155,7 +192,7 @@ class Copies:
             raise
         status = path.stat()
         self._remember(key, (status.st_ino, status.st_size, status.st_mtime_ns))
-        self._eviction.wrote(status.st_size)
+        self._eviction.wrote(status)
         if self._eviction.is_due and self._evicting.acquire(blocking=False):
             threading.Thread(target=self._evict, name="dagfusion-evict", daemon=True).start()
 
@@ -238,7 +275,7 @@ def _locked(path: Path, kind: int) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _write(path: Path, content: bytes | memoryview, digest: bytes) -> None:
+def _write(path: Path, extents: Sequence[tuple[int, bytes | memoryview]]) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     try:
         descriptor = os.open(path, flags, 0o600)
@@ -248,8 +285,9 @@ def _write(path: Path, content: bytes | memoryview, digest: bytes) -> None:
         path.parent.mkdir(_PRIVATE, parents=True, exist_ok=True)
         descriptor = os.open(path, flags, 0o600)
     try:
-        _write_all(descriptor, content)
-        _write_all(descriptor, digest)
+        for start, content in extents:
+            os.lseek(descriptor, start, os.SEEK_SET)
+            _write_all(descriptor, content)
     finally:
         os.close(descriptor)
 
@@ -279,6 +317,24 @@ def _is_whole(path: str) -> bool:
         return _has_digest(Path(path).read_bytes())
     except (FileNotFoundError, IsADirectoryError):
         return False
+
+
+def _is_whole_block(path: str) -> bool:
+    """Compare a block with its digest."""
+    try:
+        with Path(path).open("rb") as file:
+            object_bytes = file.seek(-BLOCK_END_BYTES, os.SEEK_END)
+            places, stored = file.read(_PLACES.size), file.read()
+            numbers = _PLACES.unpack(places)
+            digest = hashlib.sha256(places)
+            for start, length in zip(numbers[::2], numbers[1::2], strict=True):
+                if start + length > object_bytes:
+                    return False
+                file.seek(start)
+                digest.update(file.read(length))
+    except (FileNotFoundError, IsADirectoryError):
+        return False
+    return digest.digest() == stored
 
 
 def _has_digest(stored: bytes) -> bool:

@@ -18,6 +18,7 @@ _SMALL_SHARE = 0.1
 _ROOM_SHARE = 0.05  # of the limit that is freed at once, so that eviction runs now and then
 _GHOSTS = 100_000
 _BLOCK_BYTES = 4096  # of the disk: a file takes whole ones
+_STAT_BYTES = 512  # the unit of `st_blocks`
 _MODE = 0o600
 _MAIN = 0o001
 _COUNT = 0o030  # two bits
@@ -58,9 +59,9 @@ class Eviction:
         self._gone: frozenset[str] | None = None
         self._wrote: int | None = None  # since the last look at all copies; None before the first
 
-    def wrote(self, size_bytes: int) -> None:
+    def wrote(self, status: os.stat_result) -> None:
         """Count the room of a new copy."""
-        self._wrote = None if self._wrote is None else self._wrote + _room(size_bytes)
+        self._wrote = None if self._wrote is None else self._wrote + _room(status)
 
     @property
     def is_due(self) -> bool:
@@ -130,7 +131,7 @@ class Eviction:
                 except FileNotFoundError:
                     continue
                 mode = status.st_mode & 0o777
-                yield Entry(Path(file.path), shard.name + name[1], _room(status.st_size), mode, status.st_mtime_ns)
+                yield Entry(Path(file.path), shard.name + name[1], _room(status), mode, status.st_mtime_ns)
 
     def _read_ghosts(self) -> frozenset[str]:
         try:
@@ -144,8 +145,10 @@ class Eviction:
         temporary.rename(self._ghosts)
 
 
-def _room(size_bytes: int) -> int:
-    return -(-size_bytes // _BLOCK_BYTES) * _BLOCK_BYTES
+def _room(status: os.stat_result) -> int:
+    """Return how many bytes of the disk a copy takes; one with holes takes less than its size."""
+    used = min(status.st_size, status.st_blocks * _STAT_BYTES)
+    return max(1, -(-used // _BLOCK_BYTES)) * _BLOCK_BYTES
 
 
 def _requeued(entry: Entry, mode: int) -> Entry:

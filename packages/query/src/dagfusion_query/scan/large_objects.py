@@ -7,9 +7,9 @@ not depend on this choice.
 A large object takes about two requests for its footer and one for each row group, a small object takes one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -27,6 +27,7 @@ from dagfusion_query.scan.listing_tables import scan_layout
 FOOTER_REQUESTS = 2
 # Neighbouring row groups that one partition of a scan reads at once
 RANGE_BYTES, LEAST_RANGE_BYTES, RANGES = 16 << 20, 256 << 10, 8
+BLOCK_BYTES = 2 << 20  # of an object, in which the row groups of a block begin
 _OBJECT = ("run_id", "uri", "size_bytes", "modified", "etag", "checksum")
 Numbers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -43,6 +44,8 @@ class LargeRead:
         entries: The encoded ranges of row groups, one element for each range; see `encode_entries`.
         objects: The row of its object in `table.files`, one element for each range.
         sizes: Bytes, one element for each range.
+        blocks: Where the block of each range begins in its object, and where it ends at the latest; see `_blocks`.
+        by_block: Gives the same row groups in ranges that are each in one block.
         files: int64, the rows of the table's files that the ranges replace, ascending.
         holders: int64, for each element of `files` the row of its object in `table.files`.
         rest: int64, the rows of the files that are read as they are, ascending.
@@ -53,10 +56,12 @@ class LargeRead:
     entries: Sequence[bytes]
     objects: Sequence[int]
     sizes: Sequence[int]
+    blocks: Sequence[tuple[int, int]]
     files: pa.Array
     holders: Numbers
     rest: pa.Array
     requests: int
+    by_block: "Callable[[], LargeRead]"
 
 
 class LargeObjects:
@@ -106,17 +111,20 @@ class LargeObjects:
         worth: Flags = whole & (files > groups + FOOTER_REQUESTS)[self._object]
         return worth
 
-    def _ranges(self, chosen: Numbers, files: Numbers, groups: Numbers, rest: Numbers) -> LargeRead:
+    def _ranges(
+        self, chosen: Numbers, files: Numbers, groups: Numbers, rest: Numbers, *, by_block: bool = False
+    ) -> LargeRead:
         """Join row groups that follow one another in an object, but leave ranges enough to be read side by side.
 
-        No other row group may be between two of a range.
+        No other row group may be between two of a range. With `by_block`, all of a range are in one block.
         """
-        uris, offsets, sizes = self._uris, self._offsets, self._bytes
+        uris, offsets, sizes, blocks = self._uris, self._offsets, self._bytes, self._blocks
         most = max(LEAST_RANGE_BYTES, min(RANGE_BYTES, int(sizes[chosen].sum()) // RANGES))
         ranges: list[list[int]] = []
         for number in chosen.tolist():
             last = ranges[-1] if ranges else None
-            if last is not None and self._follows(last[1], number) and sizes[last[0] : number + 1].sum() <= most:
+            is_next = last is not None and self._follows(last[1], number, by_block=by_block)
+            if last is not None and is_next and sizes[last[0] : number + 1].sum() <= most:
                 last[1] = number
             else:
                 ranges.append([number, number])
@@ -139,18 +147,21 @@ class LargeObjects:
             entries,
             [numbers[uris[first]] for first, _ in ranges],
             [int(sizes[first : last + 1].sum()) for first, last in ranges],
+            [blocks[first] for first, _ in ranges],
             pa.array(files, pa.int64()),
             np.array([numbers[uris[group]] for group in groups.tolist()], np.int64),
             pa.array(rest, pa.int64()),
             FOOTER_REQUESTS * len(numbers) + len(chosen),
+            partial(self._ranges, chosen, files, groups, rest, by_block=True),
         )
 
-    def _follows(self, number: int, after: int) -> bool:
-        """Return True if a row group comes right after another in the same object."""
+    def _follows(self, number: int, after: int, *, by_block: bool) -> bool:
+        """Return True if a row group comes right after another in the same object, or block."""
         return bool(
             self._places[after] == self._places[number] + 1
             and self._uris[after] == self._uris[number]
             and self._offsets[after] > self._offsets[number]
+            and not (by_block and self._blocks[after] != self._blocks[number])
         )
 
     @cached_property
@@ -164,8 +175,23 @@ class LargeObjects:
     @cached_property
     def _object(self) -> Numbers:
         """For each row group, the number of its object."""
-        encoded = self._rows["uri"].combine_chunks().dictionary_encode()
-        return np.asarray(encoded.indices, np.int64)
+        return _numbered(self._rows["uri"])
+
+    @cached_property
+    def _blocks(self) -> Sequence[tuple[int, int]]:
+        """For each row group, where its block begins in the object, and where the next one begins or the object ends.
+
+        Row groups that begin in the same `BLOCK_BYTES` of an object are a block, whether they are current or not. So
+        the blocks of an object do not change.
+        """
+        rows = _in_store(self._table)
+        objects, offsets = _numbered(rows["uri"]), np.asarray(rows["offset"], np.int64)
+        is_new_object = _is_first(objects) | (np.diff(offsets, prepend=-1) <= 0)
+        firsts = np.flatnonzero(is_new_object | _is_first(offsets // BLOCK_BYTES))
+        is_last = np.append(is_new_object[firsts[1:]], [True])
+        ends = np.where(is_last, np.asarray(rows["size_bytes"])[firsts], np.append(offsets[firsts[1:]], 0))
+        block = np.searchsorted(firsts, self._places, "right") - 1
+        return list(zip(offsets[firsts][block].tolist(), ends[block].tolist(), strict=True))
 
     @cached_property
     def _bytes(self) -> Numbers:
@@ -233,6 +259,17 @@ def _sums(values: Numbers, group: Numbers, count: int) -> Numbers:
         starts = np.flatnonzero(np.diff(group, prepend=-1))
         sums[group[starts]] = np.add.reduceat(values, starts)
     return sums
+
+
+def _numbered(names: pa.ChunkedArray) -> Numbers:
+    """Return equal numbers for equal names."""
+    return np.asarray(names.combine_chunks().dictionary_encode().indices, np.int64)
+
+
+def _is_first(numbers: Numbers) -> Flags:
+    """Return which numbers differ from those before them."""
+    differs: Flags = np.diff(numbers, prepend=-1) != 0
+    return differs
 
 
 def _order(objects: pa.Table, numbers: dict[str, int]) -> pa.Array:

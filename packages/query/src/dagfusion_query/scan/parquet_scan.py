@@ -15,7 +15,7 @@ and then the partition columns, so the scan of large objects, where they are col
 without the list of partition columns.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
@@ -40,7 +40,7 @@ from dagfusion_query.plan_messages import (
     TableParquetOptions,
     UnionExecNode,
 )
-from dagfusion_query.scan.table_scan import CopiedScan, Scan, may_hold_nan
+from dagfusion_query.scan.table_scan import CopiedScan, Scan
 from dagfusion_query.wire import change_children, children, fields, message, rewrite, uint
 
 SMALL_BYTES = 1 << 20  # all of such a file is read as fast as its page index, which DataFusion asks for at each query
@@ -186,7 +186,7 @@ class ParquetScan:
         node = self._node
         # Statistics in Parquet leave NaN out, and DataFusion would skip row groups and pages by them. With a join's or
         # an order's filter in it, the predicate skips row groups in spite of the option; rows are filtered above.
-        if self.names(may_hold_nan(scan)):
+        if self.names(_may_hold_nan(scan)):
             off |= {ParquetOptions.ENABLE_PAGE_INDEX, ParquetOptions.PRUNING}
             node = _without(node, {ParquetScanExecNode.PREDICATE})
         node = (
@@ -223,6 +223,29 @@ def rewrite_scan(physical: bytes, witness: bytes, change: Callable[[ParquetScan]
         return None
 
     return rewrite(physical, witness, changed)
+
+
+def _may_hold_nan(scan: Scan) -> Iterator[str]:
+    """Yield the columns that may hold a NaN in a file that is read: a record bounds floats only where there is none."""
+    floats = [field.name for field in scan.table.file_schema if _has_floats(field.type)]
+    if not floats:
+        return
+    read = scan.of(scan.table.files.select(["rows", "stats"]))
+    stats_of = {field.name: column for field, column in zip(read["stats"].type, read["stats"].flatten(), strict=True)}
+    for name in floats:
+        if name not in stats_of or not _is_bounded(stats_of[name], read["rows"]):
+            yield name
+
+
+def _is_bounded(stats: pa.ChunkedArray, rows: pa.ChunkedArray) -> bool:
+    of = {field.name: column for field, column in zip(stats.type, stats.flatten(), strict=True)}
+    bounded = pc.or_(pc.is_valid(of["min"]), pc.fill_null(pc.equal(of["nulls"], rows), False))  # noqa: FBT003
+    return bool(pc.all(bounded).as_py())
+
+
+def _has_floats(kind: pa.DataType) -> bool:
+    fields = (kind.field(number).type for number in range(kind.num_fields))
+    return pa.types.is_floating(kind) or any(map(_has_floats, fields))
 
 
 def _reads(conf: bytes, witness: bytes) -> bool:

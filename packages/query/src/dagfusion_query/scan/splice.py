@@ -328,8 +328,9 @@ def _parts(scan: Scan, scan_table: ScannedTable, store: str, policy: CopyPolicy 
             yield FilesToRead(entries, sizes, largest, store, copied)
         else:
             copied = None if policy is None else policy.copied_large(scan.large)
-            runs = pa.chunked_array([pa.array(scan.large.entries, pa.binary())])
-            read = pa.chunked_array([pa.array(scan.large.sizes, pa.int64())])
+            large = scan.large if copied is None or copied.large is None else copied.large
+            runs = pa.chunked_array([pa.array(large.entries, pa.binary())])
+            read = pa.chunked_array([pa.array(large.sizes, pa.int64())])
             yield FilesToRead(runs, read, largest, store, copied, is_large=True)
 
 

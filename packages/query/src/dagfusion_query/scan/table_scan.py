@@ -8,6 +8,7 @@ the next time.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import pyarrow as pa
@@ -24,7 +25,7 @@ from dagfusion_query.scan.prune import Pruner
 
 MANY = 256  # files from which a scan that may not need all of them reads the objects in place
 REQUEST_BYTES = 1 << 20  # that a store sends in about the time of one more request
-COPIED_BYTES = 16 << 20  # the most of a large object that is copied to save requests
+COPIED_BYTES = 16 << 20  # the largest object that is copied whole to save requests; a larger one is copied by block
 FEW = 64  # files of a scan that are taken out of the catalog one by one
 
 
@@ -209,27 +210,28 @@ def prune_scan(table: ScannedTable, filters: Sequence[Expr], relation: str) -> S
     return Scan(table.table, pruned.files, [Filter(expr, relation, exact, table.pruner) for expr, exact in decided])
 
 
-def may_hold_nan(scan: Scan) -> Iterator[str]:
-    """Yield the columns that may hold a NaN in a file that is read: a record bounds floats only where there is none."""
-    floats = [field.name for field in scan.table.file_schema if _has_floats(field.type)]
-    if not floats:
-        return
-    read = scan.of(scan.table.files.select(["rows", "stats"]))
-    stats_of = {field.name: column for field, column in zip(read["stats"].type, read["stats"].flatten(), strict=True)}
-    for name in floats:
-        if name not in stats_of or not _is_bounded(stats_of[name], read["rows"]):
-            yield name
+class CopiedPart(NamedTuple):
+    """The content of one copy: a whole object, or a block of one.
 
+    Attributes:
+        file: The row of the object in the scan's files.
+        start: Where the row groups of the block begin; 0 for a whole object.
+        end: Where those of the next block begin, or the object ends.
+    """
 
-def _is_bounded(stats: pa.ChunkedArray, rows: pa.ChunkedArray) -> bool:
-    of = {field.name: column for field, column in zip(stats.type, stats.flatten(), strict=True)}
-    bounded = pc.or_(pc.is_valid(of["min"]), pc.fill_null(pc.equal(of["nulls"], rows), False))  # noqa: FBT003
-    return bool(pc.all(bounded).as_py())
+    file: int
+    start: int
+    end: int
 
+    @property
+    def is_block(self) -> bool:
+        """True for a block: no row group begins where a file does."""
+        return self.start > 0
 
-def _has_floats(kind: pa.DataType) -> bool:
-    fields = (kind.field(number).type for number in range(kind.num_fields))
-    return pa.types.is_floating(kind) or any(map(_has_floats, fields))
+    @property
+    def size_bytes(self) -> int:
+        """The most bytes that are fetched."""
+        return self.end - self.start
 
 
 @dataclass(frozen=True)
@@ -237,19 +239,32 @@ class CopiedScan:
     """A scan that reads copies.
 
     Attributes:
-        keys: The keys of the copies, in the scan's order.
+        keys: The keys of the copies.
         entries: The scan's encoded files, or parts of them, with the paths of the copies: binary without nulls.
+        copied: The content of each copy; None for whole objects in the scan's order.
+        large: What is read of large objects, in the ranges of the entries; None for small objects.
     """
 
     scan: Scan
     keys: Sequence[str]
     entries: pa.ChunkedArray
+    copied: Sequence[CopiedPart] | None = None
+    large: LargeRead | None = None
+
+    @property
+    def parts(self) -> Sequence[CopiedPart]:
+        """The content of each copy."""
+        if self.copied is not None:
+            return self.copied
+        sizes = self.scan.kept["size_bytes"].to_pylist()
+        return [CopiedPart(number, 0, size) for number, size in enumerate(sizes)]
 
     @property
     def objects(self) -> Iterator[tuple[str, str]]:
         """The last two parts of each copy's path, with the path of its object."""
         names = (f"{key[:2]}/{key[2:]}" for key in self.keys)
-        return zip(names, map(object_path, self.scan.kept["uri"].to_pylist()), strict=True)
+        paths = list(map(object_path, self.scan.kept["uri"].to_pylist()))
+        return zip(names, (paths[part.file] for part in self.parts), strict=True)
 
 
 class CopyPolicy:
@@ -257,14 +272,12 @@ class CopyPolicy:
 
     Args:
         path: Gives the path of the copy with a key.
-        key: Gives the key of the copy of an object, from its environment, URI and etag.
-        object_bytes: The largest object that is copied. A large object may have more, see `_largest`.
+        key: Gives the key of a copy, from the environment, URI and etag of its object, and a large object's range.
+        object_bytes: The largest object that is always copied. A large object may have more, see `copied_large`.
         scan_bytes: The most bytes that one scan may copy.
     """
 
-    def __init__(
-        self, path: Callable[[str], str], key: Callable[[str, str, str], str], object_bytes: int, scan_bytes: int
-    ) -> None:
+    def __init__(self, path: Callable[[str], str], key: Callable[..., str], object_bytes: int, scan_bytes: int) -> None:
         self._path, self._key = path, key
         self._object_bytes, self._scan_bytes = object_bytes, scan_bytes
         # Of whole tables, made once for each generation.
@@ -278,7 +291,7 @@ class CopyPolicy:
             entries: The encoded files of its table: binary, one for each row of `Table.files`.
         """
         kept = scan.kept.select(["uri", "size_bytes", "etag"])
-        if not self._takes(kept, self._object_bytes):
+        if not self._takes(kept, kept["size_bytes"], self._object_bytes):
             return None
         if scan.count <= MANY:
             keys, local = self._made(scan.table, kept, scan.of(pa.table({"entry": entries}))["entry"])
@@ -291,29 +304,44 @@ class CopyPolicy:
         return CopiedScan(scan, [keys[number] for number in scan.files.to_pylist()], local.take(scan.files))
 
     def copied_large(self, read: LargeRead) -> CopiedScan | None:
-        """Return the copies of large objects; None where they are read in place."""
+        """Return the copies of large objects, whole or by block; None where they are read in place.
+
+        One of more than `object_bytes` is copied if that saves so many small requests that it takes no longer.
+        """
         files = read.table.files
-        if not self._takes(files, self._largest(read)):
+        sizes = files["size_bytes"].to_pylist()
+        whole_bytes = max(self._object_bytes, COPIED_BYTES)
+        read = read.by_block() if max(sizes) > whole_bytes else read
+        part_of = [
+            CopiedPart(file, 0, sizes[file]) if sizes[file] <= whole_bytes else CopiedPart(file, *block)
+            for file, block in zip(read.objects, read.blocks, strict=True)
+        ]
+        parts = list(dict.fromkeys(part_of))
+        fetched = pa.array([part.size_bytes for part in parts], pa.int64())
+        tails = len({part.file for part in parts if part.is_block})
+        saved_bytes = (read.requests - tails) * min(self._object_bytes, REQUEST_BYTES)
+        is_cheaper = pc.sum(fetched).as_py() <= saved_bytes
+        most = (fetched, whole_bytes) if is_cheaper else (files["size_bytes"], self._object_bytes)
+        if not self._takes(files, *most):
             return None
-        versions = zip(files["uri"].to_pylist(), files["etag"].to_pylist(), strict=True)
-        keys = [self._key(read.table.environment, uri, etag or "") for uri, etag in versions]
-        paths = (self._path(keys[number]).lstrip("/") for number in read.objects)
-        scan = Scan(read.table, None, [], is_large=True)
-        return CopiedScan(scan, keys, pa.chunked_array([with_paths(read.entries, paths)]))
+        versions = [(read.table.environment, row["uri"], row["etag"] or "") for row in files.to_pylist()]
+        key_of = {part: self._key(*versions[part.file], f"{part.start}-{part.end}") for part in parts}
+        paths = (self._path(key_of[part]).lstrip("/") for part in part_of)
+        entries = pa.chunked_array([with_paths(read.entries, paths)])
+        return CopiedScan(Scan(read.table, None, [], is_large=True), [*key_of.values()], entries, parts, read)
 
-    def _largest(self, read: LargeRead) -> int:
-        """Return the size of the largest object that is copied: larger where that saves many small requests."""
-        saved = read.requests * min(self._object_bytes, REQUEST_BYTES)
-        is_cheaper = pc.sum(read.table.files["size_bytes"]).as_py() <= saved
-        return max(self._object_bytes, COPIED_BYTES) if is_cheaper else self._object_bytes
+    def _takes(self, files: pa.Table, fetched: pa.ChunkedArray, largest: int) -> bool:
+        """Return True if objects can be copied.
 
-    def _takes(self, files: pa.Table, object_bytes: int) -> bool:
-        """Return True if all of these objects can be copied."""
-        sizes = files["size_bytes"]
+        Args:
+            files: The objects.
+            fetched: Bytes that are fetched of each, or of each block.
+            largest: The most that are fetched at once.
+        """
         return not (
             files["etag"].null_count
-            or pc.max(sizes).as_py() > object_bytes
-            or pc.sum(sizes).as_py() > self._scan_bytes
+            or pc.max(fetched).as_py() > largest
+            or pc.sum(fetched).as_py() > self._scan_bytes
             or not pc.all(pc.starts_with(files["uri"], S3)).as_py()
         )
 

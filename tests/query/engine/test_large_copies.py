@@ -1,0 +1,245 @@
+"""Large objects: local copies of them, whole or by block, or reads in place."""
+
+import hashlib
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import obstore
+import pyarrow as pa
+import pytest
+
+from dagfusion_contract.consolidation import LargeObject, consolidated_entry, read_consolidated, utc_text
+from dagfusion_contract.record import schema_entry
+from dagfusion_pipeline.large_files import LargeFile, PartitionRows, with_partition
+from dagfusion_query.event_log.event_log_interface import Consolidation
+from dagfusion_query.object_cache.parquet_blocks import ParquetTail
+from dagfusion_query.scan import large_objects, table_scan
+from tests.e2e.wire import Recorded
+from tests.query.engine.test_object_requests import BUCKET, SUM, StoredLake, flipped, numbers, server, stored, wire
+
+__all__ = ["server", "stored", "wire"]
+
+PARTITIONS, ROWS = 64, 400
+OBJECT_BYTES, BLOCK_BYTES = 10_000, 5_000  # of a large object of about 40 KB
+EXPECTED = [{"n": sum(sum(range(n, n + ROWS)) for n in range(PARTITIONS))}]
+FEW = f"{SUM} WHERE p < '16'"
+EXPECTED_FEW = [{"n": sum(sum(range(n, n + ROWS)) for n in range(16))}]
+
+
+class Large(NamedTuple):
+    """A large object in the bucket."""
+
+    key: str
+    size: int
+    blocks: int
+
+    @property
+    def request(self) -> str:
+        return f"GET /{BUCKET}/{self.key}"
+
+
+def consolidated(
+    lake: StoredLake, folder: Path, groups: int = 8, change: Callable[[bytes], bytes] = lambda content: content
+) -> Large:
+    """Write 64 partitions, and a large object of all of them with so many row groups; `change` damages it."""
+    partition = pa.schema({"p": pa.string()})
+    large = LargeFile(folder / "large.parquet", "zstd", group_rows=PARTITIONS * ROWS // groups)
+    for number in range(PARTITIONS):
+        event = lake.put(f"{number:02}", numbers(number, ROWS))
+        one = with_partition(numbers(number, ROWS), partition, [pa.scalar(f"{number:02}")])
+        large.add(PartitionRows(event.event_id, event.at_us, one))
+    held = tuple(large.finish())
+    assert len(held) == groups
+    content, key = change((folder / "large.parquet").read_bytes()), f"{folder.name}/_consolidated/large.parquet"
+    etag = obstore.put(lake._store, key, content)["e_tag"]
+    checksum, now = f"sha256:{hashlib.sha256(content).hexdigest()}", datetime.now(UTC)
+    logged = schema_entry(large.schema or pa.schema([]))
+    entry = LargeObject(f"s3://{BUCKET}/{key}", len(content), etag, checksum, utc_text(now), [], logged, held)
+    read = read_consolidated(consolidated_entry([entry]))
+    lake.fold([Consolidation(("t",), next(lake._ids), int(now.timestamp() * 1e6), "", read)])
+    return Large(key, len(content), len({group.offset // BLOCK_BYTES for group in held}))
+
+
+def copies(lake: StoredLake) -> list[Path]:
+    return list(Path(lake.settings.state_dir or "", "objects").glob("objects/*/*"))
+
+
+@pytest.mark.parametrize(
+    ("object_bytes", "expected"),
+    [(1, (2 + 8, 8)), (2_000, (2 + 8, 8)), (10_000, (1, 0)), (1 << 20, (1, 0))],
+    ids=["in place", "many bytes a request", "few bytes a request", "small enough"],
+)
+def test_a_large_object_takes_a_request_a_row_group_or_one(
+    stored: Callable[..., StoredLake], wire: Recorded, tmp_path: Path, object_bytes: int, expected: tuple[int, int]
+) -> None:
+    lake = stored(object_cache_object_bytes=object_bytes)
+    large = consolidated(lake, tmp_path)
+    assert 10 * 2_000 < large.size < 10 * 10_000
+    for requests in expected:  # cold, and warm
+        wire.requests.clear()
+        assert lake.rows(SUM) == EXPECTED
+        assert wire.requests == [large.request] * requests
+
+
+class TestBlocks:
+    """Of an object that is larger than those that are copied whole."""
+
+    @pytest.fixture(autouse=True)
+    def bounds(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(table_scan, "COPIED_BYTES", OBJECT_BYTES)
+        monkeypatch.setattr(large_objects, "BLOCK_BYTES", BLOCK_BYTES)
+
+    @pytest.fixture
+    def by_block(self, stored: Callable[..., StoredLake]) -> Callable[[], StoredLake]:
+        return lambda: stored(object_cache_object_bytes=OBJECT_BYTES)
+
+    def test_a_block_takes_one_request_and_a_warm_one_none(
+        self, by_block: Callable[[], StoredLake], wire: Recorded, tmp_path: Path
+    ) -> None:
+        lake = by_block()
+        large = consolidated(lake, tmp_path)
+        assert 2 < large.blocks < 8
+        for requests in (1 + large.blocks, 0):  # that of the footer is first
+            wire.requests.clear()
+            assert lake.rows(SUM) == EXPECTED
+            assert wire.requests == [large.request] * requests
+        assert len(copies(lake)) == large.blocks
+        other = by_block()  # as another process
+        other.snapshot = lake.snapshot
+        assert other.rows(SUM) == EXPECTED
+        assert wire.requests == []
+
+    def test_only_the_blocks_that_are_read_are_fetched(
+        self, by_block: Callable[[], StoredLake], wire: Recorded, tmp_path: Path
+    ) -> None:
+        lake = by_block()
+        large = consolidated(lake, tmp_path)
+        wire.requests.clear()
+        assert lake.rows(FEW) == EXPECTED_FEW
+        few = len(wire.requests) - 1
+        assert 0 < few < large.blocks
+        assert lake.rows(SUM) == EXPECTED
+        assert wire.requests == [large.request] * (1 + large.blocks), "the footer is fetched once"
+
+    def test_blocks_of_one_object_are_one_file(self, by_block: Callable[[], StoredLake], tmp_path: Path) -> None:
+        lake = by_block()
+        large = consolidated(lake, tmp_path)
+        prepared = lake.prepare(SUM)
+        run = lake.engine.run(prepared)
+        while run.next() is not None:
+            pass
+        assert run.files_read == 1
+        shown = prepared.shown(prepared.physical.display_indent())
+        assert large.key in shown
+        assert "/objects/" not in shown
+
+    def test_blocks_of_large_row_groups_are_read_in_place(
+        self, stored: Callable[..., StoredLake], wire: Recorded, tmp_path: Path
+    ) -> None:
+        """Each has more bytes than are sent in the time of a request."""
+        request_bytes = 3_000
+        lake = stored(object_cache_object_bytes=request_bytes)
+        large = consolidated(lake, tmp_path, groups=2)
+        assert large.size > max(OBJECT_BYTES, (2 + 2 - 1) * request_bytes)
+        for requests in (2 + 2, 2):
+            wire.requests.clear()
+            assert lake.rows(SUM) == EXPECTED
+            assert wire.requests == [large.request] * requests
+
+    def test_a_byte_that_is_damaged_on_the_way_is_read_again(
+        self, by_block: Callable[[], StoredLake], wire: Recorded, tmp_path: Path
+    ) -> None:
+        lake = by_block()
+        large = consolidated(lake, tmp_path)
+        content = (tmp_path / "large.parquet").read_bytes()
+        tail = ParquetTail(content, large.size)
+        ends = [tail.block(n * BLOCK_BYTES, (n + 1) * BLOCK_BYTES).pages[1] for n in range(large.blocks)]
+
+        def damage(body: bytes) -> bytes:
+            """Damage the last byte of a block, after the footer has come."""
+            places = [body.find(content[end - 16 : end]) for end in ends if len(wire.requests) > 1]
+            return flipped(body, max(places) + 15) if max(places, default=-1) >= 0 else body
+
+        wire.requests.clear()
+        wire.damage = damage
+        assert lake.rows(SUM) == EXPECTED
+        assert wire.requests == [large.request] * (1 + large.blocks + 1)
+        assert wire.damage is None, "nothing was damaged"
+
+    def test_a_block_with_a_damaged_header_is_removed(self, by_block: Callable[[], StoredLake], tmp_path: Path) -> None:
+        """The header of a page has no checksum."""
+
+        def damage(content: bytes) -> bytes:
+            at = content.index(b"\x3c\x15") + 2  # the number of values of the first dictionary
+            return content[:at] + bytes([content[at] ^ 0x40]) + content[at + 1 :]
+
+        lake = by_block()
+        consolidated(lake, tmp_path, change=damage)
+        assert lake.rows(SUM) == EXPECTED
+        assert len(copies(lake)) == PARTITIONS, "of small objects"
+
+    @pytest.mark.parametrize("place", ["page", "footer"])
+    def test_what_is_damaged_in_the_store_is_not_kept(
+        self,
+        by_block: Callable[[], StoredLake],
+        wire: Recorded,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+        place: str,
+    ) -> None:
+        def damage(content: bytes) -> bytes:
+            return flipped(content, 1_000) if place == "page" else content[:-8] + b"\xff\xff\xff\x7fPAR1"
+
+        lake = by_block()
+        large = consolidated(lake, tmp_path, change=damage)
+        wire.requests.clear()
+        with caplog.at_level(logging.WARNING):
+            assert lake.rows(SUM) == EXPECTED
+        assert "do not have the checksum" in caplog.text
+        assert sum(request != large.request for request in wire.requests) == PARTITIONS, "from small objects"
+
+    @pytest.mark.parametrize("what", ["gone", "replaced"])
+    def test_an_object_that_is_not_the_event_s_costs_time_only(
+        self, by_block: Callable[[], StoredLake], tmp_path: Path, what: str
+    ) -> None:
+        lake = by_block()
+        large = consolidated(lake, tmp_path)
+        assert lake.rows(FEW) == EXPECTED_FEW
+        if what == "gone":
+            obstore.delete(lake._store, large.key)
+        else:
+            content = obstore.get(lake._store, large.key).bytes().to_bytes()
+            obstore.put(lake._store, large.key, flipped(content, 9))
+
+        assert lake.rows(FEW) == EXPECTED_FEW, "its blocks are there"
+        assert lake.rows(SUM) == EXPECTED
+
+    def test_an_altered_block_is_fetched_again(
+        self, by_block: Callable[[], StoredLake], wire: Recorded, tmp_path: Path
+    ) -> None:
+        lake = by_block()
+        large = consolidated(lake, tmp_path)
+        assert lake.rows(SUM) == EXPECTED
+        block = copies(lake)[0]
+        content = block.read_bytes()
+        block.write_bytes(flipped(content, large.size - 20))  # in its footer
+        wire.requests.clear()
+        assert lake.rows(SUM) == EXPECTED
+        assert wire.requests == [large.request]
+        assert len(copies(lake)) == large.blocks
+
+    def test_executions_share_blocks(self, by_block: Callable[[], StoredLake], tmp_path: Path) -> None:
+        lakes = [by_block(), by_block()]
+        large = consolidated(lakes[0], tmp_path)
+        lakes[1].snapshot = lakes[0].snapshot
+
+        def answers(number: int) -> list[list[dict[str, Any]]]:
+            return [lakes[number % 2].rows(sql) for sql in (FEW, SUM)]
+
+        with ThreadPoolExecutor(6) as pool:
+            assert list(pool.map(answers, range(6))) == [[EXPECTED_FEW, EXPECTED]] * 6
+        assert len(copies(lakes[0])) == large.blocks

@@ -1,0 +1,115 @@
+"""Blocks of a Parquet file: a reader finds their row groups in a file with holes, and damaged pages are found."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dagfusion_query.object_cache.parquet_blocks import EXTENTS, ParquetTail
+from tests.tiers import examples
+
+GROUPS = st.lists(st.integers(1, 60), min_size=1, max_size=20)
+
+
+def written(groups: Sequence[int], **options: Any) -> bytes:
+    """A file of two flat columns and a nested one, with so many rows in its row groups."""
+    sink = pa.BufferOutputStream()
+    rows = pa.table(
+        {
+            "x": pa.array(range(sum(groups)), pa.int64()),
+            "s": [None if n % 7 == 0 else f"text {n % 5}" for n in range(sum(groups))],
+            "l": [[{"a": float(n)}] * (n % 3) for n in range(sum(groups))],
+        }
+    )
+    with pq.ParquetWriter(sink, rows.schema, write_page_checksum=True, **options) as writer:
+        for number, count in enumerate(groups):
+            writer.write_table(rows.slice(sum(groups[:number]), count), row_group_size=count)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+FILE = written([5] * 4, write_page_index=True)
+
+
+def offsets(content: bytes) -> list[int]:
+    metadata = pq.read_metadata(pa.BufferReader(content))
+    columns = (metadata.row_group(number).column(0) for number in range(metadata.num_row_groups))
+    return [c.dictionary_page_offset if c.has_dictionary_page else c.data_page_offset for c in columns]
+
+
+@settings(max_examples=examples(60), deadline=None)
+@given(GROUPS, st.booleans(), st.sampled_from([True, False, ["s"]]), st.data())
+def test_a_block_is_read_as_its_row_groups(
+    groups: list[int],
+    has_index: bool,  # noqa: FBT001
+    dictionary: bool | list[str],  # noqa: FBT001
+    data: st.DataObject,
+) -> None:
+    content = written(groups, write_page_index=has_index, use_dictionary=dictionary)
+    starts = [*offsets(content), len(content)]
+    first = data.draw(st.integers(0, len(groups) - 1))
+    end = data.draw(st.integers(first + 1, len(groups)))
+
+    block = ParquetTail(content, len(content)).block(starts[first], starts[end])
+    pages = content[slice(*block.pages)]
+    extents = block.extents(pages)
+    file = bytearray(len(content))
+    for start, part in extents:
+        file[start : start + len(part)] = part
+
+    assert block.is_intact(pages)
+    assert len(extents) == (EXTENTS if has_index else EXTENTS - 2)
+    read = pq.ParquetFile(pa.BufferReader(bytes(file)), page_checksum_verification=True)
+    whole = pq.ParquetFile(pa.BufferReader(content))
+    assert read.metadata.num_rows == sum(groups[first:end])
+    assert read.read().equals(whole.read_row_groups(range(first, end)))
+    damaged = bytearray(pages)
+    _, chunk_end = data.draw(st.sampled_from(block.chunks))
+    damaged[chunk_end - 1 - block.pages[0]] ^= 1 << data.draw(st.integers(0, 7))
+    assert not block.is_intact(bytes(damaged))
+    assert not block.is_intact(pages[:-1])
+
+
+@settings(max_examples=examples(30))
+@given(st.integers(1, 4000))
+def test_more_of_the_end_is_asked_for_until_it_is_enough(count: int) -> None:
+    size = len(FILE)
+    start, more = max(0, size - max(count, 8)), 0
+    while (tail := ParquetTail(FILE[start:], size)).start < start:
+        start, more = tail.start, more + 1
+    assert more <= 2
+    assert tail.block(4, size) == ParquetTail(FILE, size).block(4, size)
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (b"", "does not end with"),
+        (b"PAR1", "does not end with"),
+        (b"x" * 40, "does not end with"),
+        (b"x" * 40 + b"\xff\xff\xff\x7fPAR1", "does not end with"),
+        (b"\x1c" * 2000 + (2000).to_bytes(4, "little") + b"PAR1", "cannot be read"),
+        (b"\x49\x1c\x19\x0c\0\0" + (6).to_bytes(4, "little") + b"PAR1", "cannot be read"),
+    ],
+)
+def test_what_is_not_parquet_is_refused(content: bytes, error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        ParquetTail(content, len(content))
+
+
+@settings(max_examples=examples(100))
+@given(st.data())
+def test_a_damaged_footer_is_refused_or_read(data: st.DataObject) -> None:
+    content = bytearray(FILE)
+    place = data.draw(st.integers(ParquetTail(FILE, len(FILE)).start, len(FILE) - 1))
+    content[place] ^= data.draw(st.integers(1, 255))
+    try:
+        tail = ParquetTail(bytes(content), len(content))
+        block = tail.block(0, len(content))
+    except ValueError:
+        return
+    assert block.is_intact(bytes(content[slice(*block.pages)])) in (True, False)
