@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks import synthetic
-from benchmarks.memory import peak_rss_mb
+from benchmarks.memory import memory_mb, peak_rss_mb
 from benchmarks.planning import Planner, best_s
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import Snapshot
@@ -57,8 +57,9 @@ def plan(folder: Path) -> dict[str, float]:
         found[f"{statement}_first_s"] = time.perf_counter() - started
         found[f"{statement}_ms"] = 1000 * best_s(lambda: planner.plan(statement), 3)  # noqa: B023  # called here
         found[f"{statement}_files"] = scan.count
+        found[f"{statement}_rss_mb"], found[f"{statement}_anonymous_mb"] = memory_mb()
     planner.close()
-    return {**found, "planned_peak_rss_mb": peak_rss_mb()}
+    return found
 
 
 def measure(count: int) -> dict[str, float]:
