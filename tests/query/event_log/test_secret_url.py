@@ -13,7 +13,7 @@ from dagfusion_contract.secret_reference import SecretReference, SecretValues
 from dagfusion_query.errors import EventLogLocationError, EventLogUnavailableError, SettingsError
 from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.postgres import PostgresEventLog
-from dagfusion_query.secrets_manager import SecretUrl
+from dagfusion_query.event_log.secret_url import SecretUrl
 from dagfusion_stack import postgres
 
 READER = "rotated_reader"

@@ -8,8 +8,9 @@ from urllib.parse import quote, urlencode
 
 from dagfusion_query.errors import EventLogLocationError
 from dagfusion_query.event_log.event_log_interface import EventLog
+from dagfusion_query.event_log.secret_url import SecretUrl, is_postgres, without_dialect
 from dagfusion_query.event_log.stored_event import EventReader
-from dagfusion_query.secrets_manager import SecretUrl, is_postgres, reference_in, without_dialect
+from dagfusion_query.secrets_manager import reference_in
 
 _RUNS = Path("history", "runs")
 _INDEX = "index.db"

@@ -35,8 +35,8 @@ from dagfusion_query.event_log.event_log_sql import (
     read_history,
 )
 from dagfusion_query.event_log.postgres_connection import Database, DatabaseFacts, Transaction, read_database_facts
+from dagfusion_query.event_log.secret_url import SecretUrl
 from dagfusion_query.event_log.stored_event import EventReader
-from dagfusion_query.secrets_manager import SecretUrl
 
 _OVERLAP = 100_000  # ids below a full read's highest that the first polls look at again
 _WINDOW_GROWTH = 32

@@ -17,7 +17,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from dagfusion_query.errors import EventLogError, EventLogLocationError, EventLogSchemaError, EventLogUnavailableError
-from dagfusion_query.secrets_manager import SecretUrl
+from dagfusion_query.event_log.secret_url import SecretUrl
 
 _CONNECT_TIMEOUT_S = 5
 _ROWS_AT_ONCE = 512
