@@ -1,5 +1,6 @@
 """Large objects: local copies of them, whole or by block, or reads in place."""
 
+import errno
 import hashlib
 import logging
 from collections.abc import Callable
@@ -15,11 +16,13 @@ import pytest
 from dagfusion_contract.consolidation import LargeObject, consolidated_entry, read_consolidated, utc_text
 from dagfusion_contract.record import schema_entry
 from dagfusion_pipeline.large_files import LargeFile, PartitionRows, with_partition
+from dagfusion_query.errors import ExecutionError
 from dagfusion_query.event_log.event_log_interface import Consolidation
+from dagfusion_query.object_cache.copies import Copies
 from dagfusion_query.object_cache.parquet_blocks import ParquetTail
 from dagfusion_query.scan import large_objects, table_scan
 from tests.e2e.wire import Recorded
-from tests.query.engine.test_object_requests import BUCKET, SUM, StoredLake, flipped, numbers, server, stored, wire
+from tests.query.engine.test_object_requests import BUCKET, SUM, StoredLake, T, flipped, numbers, server, stored, wire
 
 __all__ = ["server", "stored", "wire"]
 
@@ -62,6 +65,11 @@ def consolidated(
     read = read_consolidated(consolidated_entry([entry]))
     lake.fold([Consolidation(("t",), next(lake._ids), int(now.timestamp() * 1e6), "", read)])
     return Large(key, len(content), len({group.offset // BLOCK_BYTES for group in held}))
+
+
+def with_damaged_header(content: bytes) -> bytes:
+    at = content.index(b"\x3c\x15") + 2  # the number of values of the first dictionary
+    return content[:at] + bytes([content[at] ^ 0x40]) + content[at + 1 :]
 
 
 def copies(lake: StoredLake) -> list[Path]:
@@ -172,15 +180,40 @@ class TestBlocks:
 
     def test_a_block_with_a_damaged_header_is_removed(self, by_block: Callable[[], StoredLake], tmp_path: Path) -> None:
         """The header of a page has no checksum."""
-
-        def damage(content: bytes) -> bytes:
-            at = content.index(b"\x3c\x15") + 2  # the number of values of the first dictionary
-            return content[:at] + bytes([content[at] ^ 0x40]) + content[at + 1 :]
-
         lake = by_block()
-        consolidated(lake, tmp_path, change=damage)
+        consolidated(lake, tmp_path, change=with_damaged_header)
         assert lake.rows(SUM) == EXPECTED
         assert len(copies(lake)) == PARTITIONS, "of small objects"
+
+    def test_a_block_that_cannot_be_removed_costs_time_only(
+        self,
+        by_block: Callable[[], StoredLake],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        def read_only(*_: object) -> None:
+            raise OSError(errno.EROFS, "Read-only file system")
+
+        lake = by_block()
+        large = consolidated(lake, tmp_path, change=with_damaged_header)
+        monkeypatch.setattr(Copies, "discard", read_only)
+        assert lake.rows(SUM) == EXPECTED
+        assert "are not removed: [Errno 30] Read-only file system" in caplog.text
+        assert len(copies(lake)) == PARTITIONS + large.blocks
+
+    @pytest.mark.parametrize("sql", ["CAST(concat('an object ', p) AS INT)", "regexp_like(p, concat('Parquet(', p))"])
+    def test_a_statement_that_fails_removes_no_block(
+        self, by_block: Callable[[], StoredLake], tmp_path: Path, sql: str
+    ) -> None:
+        lake = by_block()
+        large = consolidated(lake, tmp_path)
+        assert lake.rows(SUM) == EXPECTED
+        before = copies(lake)
+        assert len(before) == large.blocks
+        with pytest.raises(ExecutionError):
+            lake.rows(f"SELECT {sql} FROM {T}")
+        assert {*before} <= {*copies(lake)}
 
     @pytest.mark.parametrize("place", ["page", "footer"])
     def test_what_is_damaged_in_the_store_is_not_kept(

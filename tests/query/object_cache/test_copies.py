@@ -135,6 +135,17 @@ def test_the_room_of_a_block_is_what_it_takes_of_the_disk(copies: Copies) -> Non
     assert copies.limit_bytes / 2 < taken <= copies.limit_bytes
 
 
+def test_a_copy_that_an_execution_has_pinned_is_not_discarded(copies: Copies) -> None:
+    pinned, free = put_block(copies, "a"), put_block(copies, "b")
+    other = Copies(copies.folder, copies.limit_bytes)
+    with copies.pinned([pinned]):
+        other.discard([pinned, free, copy_key("c")])
+        assert Path(copies.path(pinned)).exists()
+        assert not Path(copies.path(free)).exists()
+    other.discard([pinned])
+    assert not Path(copies.path(pinned)).exists()
+
+
 def test_versions_have_names_of_their_own() -> None:
     assert len({copy_key("a", "b", "c"), copy_key("ab", "", "c"), copy_key("a", "b", "d"), copy_key("a", "bc")}) == 4
 

@@ -30,6 +30,12 @@ _IO = re.compile(
     r"(?:(?:I[Oo] error|Resources exhausted|Object Store error): |Execution error: (?=.*(?:os error|code:) \d))",
     re.DOTALL,
 )
+_DECODING = re.compile(
+    r"(?:(?:Arrow error|External error|External): )*(?:ParquetError|Parquet error|Parquet argument error): "
+    r"(?!.*(?:Generic \S+ error|Object at location|Object Store error|I[Oo] error))"
+    r"|(?:External error: )?(?:Join error|task \d+ panicked)",  # decoders may panic
+    re.DOTALL,
+)
 _MEMORY = re.compile(r"(?:(?:Arrow error|External error): )*Resources exhausted: ")
 _POSITION = re.compile(r" at Line: (\d+), Column: (\d+)")
 _NO_TABLE = re.compile(r"Error during planning: table '(?:datafusion\.)?(?:public\.)?([^']+)' not found")
@@ -130,6 +136,11 @@ def is_no_room(text: str) -> bool:
     """Return True if DataFusion's error says that a disk is full."""
     message = _from_kind(text)
     return _IO.match(message) is not None and says_no_room(message)
+
+
+def is_decoding_error(error: BaseException) -> bool:
+    """Return True if DataFusion could not decode the bytes of a Parquet file, which it has got."""
+    return not isinstance(error, QueryError) and _DECODING.match(_from_kind(str(error))) is not None
 
 
 def says_no_room(text: str) -> bool:

@@ -10,6 +10,7 @@ of the writer.
 
 import asyncio
 import hashlib
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -29,6 +30,8 @@ from dagfusion_query.object_cache.copies import Copies, TableFetch, copy_key
 from dagfusion_query.object_cache.parquet_blocks import ParquetTail, Range
 from dagfusion_query.scan.table_scan import REQUEST_BYTES, CopiedPart, CopiedScan, CopyPolicy, Scan
 from dagfusion_query.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from obstore import GetOptions
@@ -167,16 +170,19 @@ class ObjectRequests:
             writer.cancel()
 
     async def discard_blocks(self, scans: Sequence[CopiedScan]) -> None:
-        """Remove the blocks of scans that cannot be read: footers and the headers of pages have no checksum.
+        """Remove the blocks of scans that cannot be decoded: the headers of pages have no checksum.
 
-        Raises:
-            OSError: The copies' folder cannot be written to.
+        Blocks that other executions need at the moment stay. So do all if the copies' folder cannot be written to.
         """
-        self._recent.clear()
+        for scan in scans:
+            for file in stored_objects(scan.scan):
+                self._recent.pop(_version(file), None)
         keys = [key for scan in scans for key, part in zip(scan.keys, scan.parts, strict=True) if part.is_block]
-        if self._copies is not None:
-            for key in keys:
-                await asyncio.to_thread(self._copies.discard, key)
+        if self._copies is not None and keys:
+            try:
+                await asyncio.to_thread(self._copies.discard, keys)
+            except OSError as error:
+                _log.warning("local copies of blocks that cannot be decoded are not removed: %s", error)
 
     async def check(
         self, scans: Sequence[Scan], opened: Callable[[], Collection[str] | None], spent: RequestTime

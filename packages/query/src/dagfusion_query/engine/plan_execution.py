@@ -14,6 +14,7 @@ from typing import Protocol
 import pyarrow as pa
 from datafusion import DataFrame, ExecutionPlan, RecordBatchStream, SessionContext
 
+from dagfusion_query.engine.datafusion_errors import is_decoding_error
 from dagfusion_query.engine.object_requests import ObjectRequests, RequestTime
 from dagfusion_query.engine.plan_metrics import file_openings, opened_files, read_bytes, repeated_openings, waited_s
 from dagfusion_query.engine.reuse import Keeper, timed
@@ -291,7 +292,8 @@ async def spliced_batches(spliced: Spliced, execution_context: ExecutionContext)
         if spliced.without_large is None or not is_about_objects(error):
             raise
         execution_context.lost(spliced.scans)
-        await execution_context.objects.discard_blocks(spliced.copied)
+        if is_decoding_error(error):
+            await execution_context.objects.discard_blocks(spliced.copied)
         if has_begun:
             raise
         _log.warning("large objects cannot be read, so the small ones are: %s", error)

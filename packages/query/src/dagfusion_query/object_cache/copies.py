@@ -127,13 +127,15 @@ class Copies:
         counted(path, status.st_mode)
         return True
 
-    def discard(self, key: str) -> None:
-        """Remove a copy.
+    def discard(self, keys: Iterable[str]) -> None:
+        """Remove copies, but none that an execution has pinned: it may be reading it.
 
         Raises:
             OSError: The folder cannot be written to.
         """
-        _remove(Path(self.path(key)))
+        with _locked(self._lock, fcntl.LOCK_EX):
+            for key in {*keys} - {*self._pinned()}:
+                _remove(Path(self.path(key)))
 
     def read(self, key: str) -> memoryview | None:
         """Return the bytes of a copy; None if there is no whole one."""
