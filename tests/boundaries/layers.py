@@ -117,6 +117,7 @@ LAYERS: Mapping[str, Sequence[str]] = {
         "catalog",
         "access",
         "iceberg",
+        "delta_location",
         "delta_actions",
         "scan",
         "engine",

@@ -1,19 +1,23 @@
 """Tables of the catalog for the tests of Delta logs, and what a log says of them."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import obstore
 import orjson
+from obstore.store import MemoryStore
 
 from dagfusion_contract.layout import hive_key
-from dagfusion_contract.record import Layout
+from dagfusion_contract.record import FOREIGN, Layout
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import Snapshot, Table, layouts_of
-from dagfusion_query.delta_log import LogState, next_commit
+from dagfusion_query.delta_log import DeltaLog, LogState, next_commit
 from tests.query.catalog.folding import EMPTY, ORGS, column, schema, table, written
 
 LOCATION = "s3://bucket/lake/Silver/TaxID/orgs/"
+LOG_FOLDER = "lake/Silver/TaxID/orgs/_delta_log"
 AT_MS = 1_700_000_000_000
 
 
@@ -36,9 +40,14 @@ class Part:
     uri: str | None = None
 
 
-def catalog(parts: Sequence[Part], kinds: Mapping[str, str], key: tuple[str, ...] = ORGS) -> Snapshot:
-    """A catalog with one table, whose partition columns are `kinds`."""
-    return fold(EMPTY, [written(_record(part, kinds, key), part.event, key) for part in parts])
+def catalog(
+    parts: Sequence[Part], kinds: Mapping[str, str], key: tuple[str, ...] = ORGS, *, foreign: bool = False
+) -> Snapshot:
+    """A catalog with one table, whose partition columns are `kinds`; `foreign` if discovery found its files."""
+    records = [(part.event, _record(part, kinds, key)) for part in parts]
+    for _, record in records if foreign else ():
+        record["schema"]["fingerprint"] = FOREIGN + record["schema"]["fingerprint"]
+    return fold(EMPTY, [written(record, event, key) for event, record in records])
 
 
 def read(parts: Sequence[Part], kinds: Mapping[str, str], **how: Any) -> tuple[Table, Sequence[Layout]]:
@@ -80,3 +89,32 @@ def _record(part: Part, kinds: Mapping[str, str], key: tuple[str, ...]) -> dict[
         "schema": schema(*(column(name, kind) for name, kind in part.columns.items())),
         "columns": dict(part.stats),
     }
+
+
+class Lake:
+    """A log in memory, and a table that grows by a partition at each look at the catalog, if it is let."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self.log = DeltaLog(self.store, LOCATION)
+        self.events = 0
+        self._lock = threading.Lock()
+
+    def grown(self) -> Snapshot:
+        with self._lock:
+            self.events += 1
+        return self.current()
+
+    def current(self) -> Snapshot:
+        return catalog([Part(number, (str(number),)) for number in range(1, self.events + 1)], {"state": "string"})
+
+    def commits(self) -> list[bytes]:
+        found = sorted(meta["path"] for page in obstore.list(self.store, LOG_FOLDER) for meta in page)
+        assert found == [f"{LOG_FOLDER}/{version:020d}.json" for version in range(len(found))]
+        return [bytes(obstore.get(self.store, path).bytes()) for path in found]
+
+    def replayed(self) -> LogState:
+        state = LogState(LOCATION)
+        for version, content in enumerate(self.commits()):
+            state.replay(version, content)
+        return state

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dagfusion_query.delta_actions import default_location, delta_path, has_hive_paths
+from dagfusion_query.delta_location import default_location, delta_path, has_hive_paths
 from dagfusion_query.delta_log import LogState
 from dagfusion_query.errors import CatalogError, SettingsError, UnsupportedTypeError
 from tests.query.delta_tables import LOCATION, Part, exported, read
@@ -207,6 +207,14 @@ def test_columns_that_differ_in_case_are_an_error() -> None:
         types_of(Part(1, columns={"State": "int64"}))
 
 
+def test_fields_that_differ_in_case_are_an_error() -> None:
+    fields = [{"name": name, "type": "int64", "nullable": True} for name in ("x", "X")]
+    kind = {"list": {"name": "item", "type": {"struct": fields}, "nullable": True}}
+
+    with pytest.raises(UnsupportedTypeError, match="column 'odd': it has 2 fields 'x', because names in Delta"):
+        types_of(Part(1, columns={"odd": kind}))
+
+
 def test_an_object_of_two_partitions_is_an_error() -> None:
     uri = f"{LOCATION}data.parquet"
 
@@ -243,11 +251,19 @@ def test_the_folder_of_a_table_of_one_object_is_beside_it(name: str) -> None:
     assert only_add(part, {})["path"] == part.uri
 
 
-@pytest.mark.parametrize("key", [("orgs",), ("lake", "orgs"), ("a.b", "or=gs")])
+@pytest.mark.parametrize("key", [("orgs",), ("lake", "orgs"), ("a.b", "or gs")])
 def test_the_folder_of_a_table_is_found_by_any_asset_key(key: tuple[str, ...]) -> None:
     found, _ = read([Part(1)], STATE, key=key)
 
     assert found.files["uri"][0].as_py() == f"{default_location(found)}state=CA/data.parquet"
+
+
+@pytest.mark.parametrize("key", [("or=gs",), ("a%b", "orgs")])
+def test_a_folder_that_readers_take_in_different_ways_needs_a_location(key: tuple[str, ...]) -> None:
+    found, _ = read([Part(1)], STATE, key=key)
+
+    with pytest.raises(SettingsError, match=r"has one of the characters .*: give --location"):
+        default_location(found)
 
 
 @pytest.mark.parametrize(

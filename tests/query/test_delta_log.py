@@ -1,36 +1,26 @@
 """The commits of a Delta log: what each has, of exports at once, and after failures."""
 
-import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from itertools import count
 from typing import Any
 
 import obstore
 import orjson
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from obstore.store import MemoryStore
 
-from dagfusion_contract.naming import TableName
-from dagfusion_contract.view import View
-from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import Snapshot
-from dagfusion_query.delta_log import ATTEMPTS, DeltaLog, LogState, export_delta, export_to, next_commit
-from dagfusion_query.errors import SettingsError, StoreUnavailableError, UnknownTableError, UnsupportedTypeError
-from dagfusion_query.event_log.event_log_interface import Materialization
-from dagfusion_query.settings import Settings
-from tests.query.catalog.folding import EMPTY, NAME, ORGS
-from tests.query.delta_tables import AT_MS, LOCATION, Part, actions_of, catalog, exported, read
+from dagfusion_query.delta_log import ATTEMPTS, LogState, export_to, next_commit
+from dagfusion_query.errors import StoreUnavailableError
+from tests.query.catalog.folding import NAME
+from tests.query.delta_tables import AT_MS, LOCATION, LOG_FOLDER, Lake, Part, actions_of, exported, read
 from tests.tiers import examples
 
 STATE = {"state": "string"}
 RUNS = [f"6f9619ff-8b86-4d01-b42d-00cf4fc964f{number}" for number in range(8)]
-LOG_FOLDER = "lake/Silver/TaxID/orgs/_delta_log"
 
 
 def paths(actions: Sequence[Any]) -> list[str]:
@@ -169,63 +159,6 @@ def _unquoted(path: str) -> str:
     return path.replace("%25", "%")
 
 
-INFO = b'{"commitInfo":{"engineInfo":"dagfusion"}}\n'
-
-
-@pytest.mark.parametrize(
-    ("version", "content", "why"),
-    [
-        (1, INFO, "has no version 0"),
-        (0, b"", "has a version 0 of another writer"),
-        (0, b'{"commitInfo":{"engineInfo":"Apache-Spark"}}\n', "has a version 0 of another writer"),
-        (0, b'{"commitInfo":{"engine', "has a version 0 that cannot be read"),
-        (0, INFO + b'{"add":{"size":1}}', "has a version 0 that cannot be read"),
-        (0, INFO + b"{}", "has a version 0 that cannot be read"),
-        (0, INFO + b"[]", "has a version 0 that cannot be read"),
-    ],
-)
-def test_a_log_that_cannot_be_continued(state: LogState, version: int, content: bytes, why: str) -> None:
-    with pytest.raises(SettingsError, match=rf"the Delta log of {LOCATION} {why}.*: export to another --location"):
-        state.replay(version, content)
-
-
-def test_a_log_of_another_table_is_not_continued(state: LogState) -> None:
-    exported(state, [Part(1)], STATE)
-    found, layouts = read([Part(1)], STATE, key=("Silver", "TaxID", "others"))
-
-    with pytest.raises(SettingsError, match=r"is that of table uat_silver_tax_id\.orgs, not of .*\.others"):
-        next_commit(state, found, layouts, AT_MS)
-
-
-class Lake:
-    """A log in memory, and a table that grows by a partition at each look at the catalog, if it is let."""
-
-    def __init__(self) -> None:
-        self.store = MemoryStore()
-        self.log = DeltaLog(self.store, LOCATION)
-        self.events = 0
-        self._lock = threading.Lock()
-
-    def grown(self) -> Snapshot:
-        with self._lock:
-            self.events += 1
-        return self.current()
-
-    def current(self) -> Snapshot:
-        return catalog([Part(number, (str(number),)) for number in range(1, self.events + 1)], STATE)
-
-    def commits(self) -> list[bytes]:
-        found = sorted(meta["path"] for page in obstore.list(self.store, LOG_FOLDER) for meta in page)
-        assert found == [f"{LOG_FOLDER}/{version:020d}.json" for version in range(len(found))]
-        return [bytes(obstore.get(self.store, path).bytes()) for path in found]
-
-    def replayed(self) -> LogState:
-        state = LogState(LOCATION)
-        for version, content in enumerate(self.commits()):
-            state.replay(version, content)
-        return state
-
-
 @pytest.fixture
 def lake() -> Lake:
     return Lake()
@@ -265,7 +198,7 @@ def test_an_export_that_always_loses_gives_up(lake: Lake) -> None:
         export_to(lake.log, NAME, lake.grown)
         return lake.grown()
 
-    with pytest.raises(StoreUnavailableError, match=f"others wrote to the log in .* {ATTEMPTS} times meanwhile"):
+    with pytest.raises(StoreUnavailableError, match=f"others wrote to the Delta log in .* {ATTEMPTS} times meanwhile"):
         export_to(lake.log, NAME, overtaken)
     assert len(lake.commits()) == ATTEMPTS
 
@@ -345,49 +278,22 @@ def test_an_answer_that_was_lost_is_no_second_commit(
 
 
 def test_other_objects_of_the_folder_are_ignored(lake: Lake) -> None:
-    for name in ("00000000000000000000.crc", "_last_checkpoint", f"{0:020d}.checkpoint.parquet", "1.json"):
+    others = ("00000000000000000000.crc", "_last_checkpoint", f"{0:020d}.checkpoint.parquet", "1.json")
+    for name in (*others, f"old/{0:020d}.json", f"old/{7:020d}.json"):
         obstore.put(lake.store, f"{LOG_FOLDER}/{name}", b"?")
 
     assert export_to(lake.log, NAME, lake.grown).version == 0
     assert export_to(lake.log, NAME, lake.grown).version == 1
 
 
-def test_a_wiped_table_needs_its_location(lake: Lake) -> None:
-    empty = lake.current()
-    with pytest.raises(UnknownTableError, match=r"no table uat_silver_tax_id\.orgs, and no Delta log in s3://"):
-        export_to(lake.log, NAME, lambda: empty)
-    with pytest.raises(UnknownTableError, match="give the folder of its log as --location"):
-        export_delta(NAME, lambda: empty, Settings())
-    export_to(lake.log, NAME, lake.grown)
-    done = export_to(lake.log, NAME, lambda: empty)
-    assert done.commit is not None
-    assert (done.version, done.commit.removed, lake.replayed().lines) == (1, 1, {})
-    with pytest.raises(SettingsError, match="is that of table"):
-        export_to(lake.log, TableName("uat_silver_tax_id", "others"), lambda: empty)
+def test_a_log_that_begins_anew_is_another_table(state: LogState) -> None:
+    parts = read([Part(1)], STATE)
+    first, later = (next_commit(state, *parts, AT_MS + more) for more in (0, 1))
+    assert first is not None
+    assert later is not None
+    metadata, other = (actions_of(commit.content)["metaData"][0] for commit in (first, later))
 
-
-@pytest.mark.parametrize(
-    "location", ["s3://bucket", "gs://bucket/folder", "orgs", "s3://bucket/a%2Fb", "s3://bucket/a?b"]
-)
-def test_a_location_is_a_folder(lake: Lake, location: str) -> None:
-    with pytest.raises(SettingsError, match=re.escape(f"got {location!r}")):
-        export_delta(NAME, lake.grown, Settings(), location)
-
-
-def test_a_view_has_no_files() -> None:
-    published = Materialization(ORGS, 1, None, 1000, "run", View("SELECT 1 AS a", (), pa.schema({"a": pa.int64()})))
-
-    with pytest.raises(UnsupportedTypeError, match="is a view, which has no files"):
-        export_delta(NAME, lambda: fold(EMPTY, [published]), Settings())
-
-
-def test_the_error_of_a_table_is_raised(lake: Lake) -> None:
-    snapshot = lake.grown()
-    broken = {name: replace(table, problem=StoreUnavailableError("broken")) for name, table in snapshot.tables.items()}
-
-    with pytest.raises(StoreUnavailableError, match="broken"):
-        export_to(lake.log, NAME, lambda: replace(snapshot, tables=broken))
-    with pytest.raises(StoreUnavailableError, match="broken"):
-        export_to(
-            lake.log, NAME, lambda: replace(snapshot, tables={}, problems={NAME: StoreUnavailableError("broken")})
-        )
+    assert {**metadata, "id": "", "createdTime": 0} == {**other, "id": "", "createdTime": 0}
+    assert metadata["id"] != other["id"]
+    state.replay(0, first.content)
+    assert next_commit(state, *parts, AT_MS + 1) is None, "a log keeps its id"

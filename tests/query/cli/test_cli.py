@@ -254,6 +254,42 @@ def test_export_writes_one_commit_for_what_has_changed(cli: Cli, tmp_path: Path)
     assert [path.name for path in (tmp_path / "delta" / "_delta_log").iterdir()] == ["00000000000000000000.json"]
 
 
+def test_export_prints_the_warnings_of_the_table(
+    cli: Cli, dagster_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(dagster_home, home)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        refused = {"dagfusion/file": dg.MetadataValue.json({"version": 1, "uri": 7})}
+        instance.report_runless_asset_event(
+            dg.AssetMaterialization(["Silver", "TaxID", "orgs"], partition="WA", metadata=refused)
+        )
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+
+    done = cli("export", TABLE, "--location", f"file://{tmp_path}/delta")
+    described = cli("describe", TABLE)
+
+    warnings = [line for line in described.err.splitlines() if line.startswith("warning: ")]
+    assert (done.code, len(warnings)) == (0, 1)
+    assert done.err.splitlines()[0] == warnings[0]
+
+
+def test_export_with_another_event_log_leaves_a_log_as_it_is(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    location = f"file://{tmp_path}/delta"
+    assert cli("export", TABLE, "--location", location).code == 0
+    (tmp_path / "fresh").mkdir()
+    dg.DagsterInstance.local_temp(str(tmp_path / "fresh")).dispose()
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "fresh"))
+
+    refused = cli("export", TABLE, "--location", location)
+
+    assert (refused.code, refused.out) == (1, b"")
+    assert "has 3 files of it, and was not changed: check --event-log, --environment and DAGSTER_HOME" in refused.err
+    assert len([*(tmp_path / "delta" / "_delta_log").iterdir()]) == 1
+
+
 def test_assets_that_are_pickled_are_one_line(
     cli: Cli, dagster_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

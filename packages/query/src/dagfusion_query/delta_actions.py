@@ -6,24 +6,22 @@ Source: `PROTOCOL.md` of Delta Lake.
 """
 
 import json
-import re
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import quote
 
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dagfusion_contract.layout import escape, file_key
-from dagfusion_contract.record import FOREIGN, Layout
-from dagfusion_contract.uri import object_path, store_url
+from dagfusion_contract.record import Layout
 from dagfusion_contract.values import value_entry
 from dagfusion_query.catalog.model import Table
-from dagfusion_query.errors import CatalogError, SettingsError, UnsupportedTypeError
+from dagfusion_query.delta_location import delta_path
+from dagfusion_query.errors import CatalogError, UnsupportedTypeError
+from dagfusion_query.event_log.event_log_interface import AssetKey
 
 Json = Any
 WRITER = "dagfusion"
@@ -37,8 +35,6 @@ PROTOCOL_WITH_LOCAL_TIMES: Mapping[str, Json] = {
 
 _NAMESPACE = uuid.UUID("0d3f7b9e-6f6c-5f0e-9c58-0d0f6a2f5d41")  # of the ids of tables
 _INDEXED = 32  # columns with statistics, as Delta's own writers limit them
-_SAFE = "/="  # of what is not a letter, a digit or one of `-._~`
-_SUFFIX = re.compile(r"(-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(-\d+)?)?\.parquet$")
 _PLAIN: Mapping[pa.DataType, str] = {
     pa.bool_(): "boolean",
     pa.int8(): "byte",
@@ -52,42 +48,6 @@ _PLAIN: Mapping[pa.DataType, str] = {
     pa.binary(): "binary",
 }
 _WIDENED = (("byte", "short", "integer", "long"), ("float", "double"))
-
-
-def default_location(table: Table) -> str:
-    """Return the folder of a table's asset, `{prefix}/{asset key}/`: its objects are in there, or one is beside it.
-
-    Raises:
-        SettingsError: They are elsewhere.
-    """
-    folder = file_key("", table.asset_key, None, None).removesuffix(".parquet")
-    found = {_folder_of(uri, folder, len(table.partition_schema)) for uri in table.files["uri"].to_pylist()}
-    is_foreign = pc.any(pc.starts_with(table.files["schema_fingerprint"], FOREIGN)).as_py()
-    if is_foreign or len(found) != 1 or None in found:
-        raise SettingsError(
-            f"the objects of table {table.name} are not all in the one folder that the IO managers have for its asset: "
-            "give --location, a folder for its Delta log, in which no other table has one"
-        )
-    return str(found.pop())
-
-
-def delta_path(uri: str, location: str) -> str:
-    """Return the path of an object in a log: a relative one if the object is in the table's folder.
-
-    >>> delta_path("s3://lake/orgs/city=a%2Fb/data.parquet", "s3://lake/orgs/")
-    'city=a%252Fb/data.parquet'
-    >>> delta_path("s3://lake/orgs.parquet", "s3://lake/orgs/")
-    's3://lake/orgs.parquet'
-    """
-    if uri.startswith(location):
-        return quote(uri[len(location) :], safe=_SAFE)
-    return store_url(uri) + quote(object_path(uri), safe=_SAFE)
-
-
-def has_hive_paths(table: Table) -> bool:
-    """Return True if the path of each object has a folder `column=value` for each partition column."""
-    uris = table.files["uri"]
-    return all(pc.all(pc.match_substring(uris, f"/{escape(name)}=")).as_py() for name in table.partition_schema.names)
 
 
 def delta_columns(table: Table, layouts: Sequence[Layout]) -> dict[str, Json]:
@@ -108,12 +68,11 @@ def delta_columns(table: Table, layouts: Sequence[Layout]) -> dict[str, Json]:
     for column in table.partition_schema:
         with _errors_of(table, column.name):  # no file has the column, so that a wider type is exact
             found[column.name] = "decimal(20,0)" if column.type == pa.uint64() else _flat_type(column.type)
-    for name, count in Counter(map(str.lower, found)).items():
-        if count > 1:
-            raise UnsupportedTypeError(
-                f"table {table.name} cannot be a Delta table: it has {count} columns {name!r}, because names in Delta "
-                "have no case: rename them"
-            )
+    for name, count in _repeated(found):
+        raise UnsupportedTypeError(
+            f"table {table.name} cannot be a Delta table: it has {count} columns {name!r}, because names in Delta "
+            "have no case: rename them"
+        )
     return found
 
 
@@ -123,26 +82,41 @@ def protocol_of(table: Table) -> Mapping[str, Json]:
     return PROTOCOL_WITH_LOCAL_TIMES if any(map(_holds_local_time, kinds)) else PROTOCOL
 
 
-def metadata_of(table: Table, columns: Mapping[str, Json]) -> dict[str, Json]:
-    """Return the `metaData` of a table, without the time of its creation.
+def table_id(environment: str, asset_key: AssetKey, created_ms: Json) -> str:
+    """Return the id of a table's log.
+
+    A log that begins anew has another id, so that readers do not take its commits for those of the one before.
+
+    Args:
+        environment: The environment of the asset.
+        asset_key: The asset.
+        created_ms: The time of the first commit, milliseconds since 1970.
+    """
+    return str(uuid.uuid5(_NAMESPACE, json.dumps([environment, *asset_key, created_ms])))
+
+
+def metadata_of(table: Table, columns: Mapping[str, Json], created_ms: Json) -> dict[str, Json]:
+    """Return the `metaData` of a table.
 
     Args:
         table: The table.
         columns: The result of `delta_columns`.
+        created_ms: The time of the first commit, milliseconds since 1970.
     """
     fields = [_field(name, kind) for name, kind in columns.items()]
     return {
-        "id": str(uuid.uuid5(_NAMESPACE, json.dumps([table.environment, *table.asset_key]))),
+        "id": table_id(table.environment, table.asset_key, created_ms),
         "name": str(table.name),
         "format": {"provider": "parquet", "options": {}},
         "schemaString": orjson.dumps({"type": "struct", "fields": fields}).decode(),
         "partitionColumns": table.partition_schema.names,
         "configuration": {},
+        "createdTime": created_ms,
     }
 
 
 def commit_info(table: Table | None, at_ms: int) -> Mapping[str, Json]:
-    """Return the `commitInfo`, with the latest event and Dagster run of a table.
+    """Return the `commitInfo`, with the latest event and Dagster run of the files of a table.
 
     Args:
         table: The table; None if all of it was wiped.
@@ -204,17 +178,6 @@ def _errors_of(table: Table, column: str) -> Iterator[None]:
         yield
     except (_NotInDeltaError, ValueError) as error:
         raise UnsupportedTypeError(f"table {table.name} cannot be a Delta table: column {column!r}: {error}") from error
-
-
-def _folder_of(uri: str, folder: str, columns: int) -> str | None:
-    """Return the folder of an asset by one of its objects, or None if the object is elsewhere."""
-    key = object_path(uri)
-    beside = [] if columns else [_SUFFIX.sub("", key)]
-    above = ["/".join(key.split("/")[:-depth]) for depth in (columns + 1, 1)]
-    for parent in (*beside, *above):
-        if parent == folder or parent.endswith(f"/{folder}"):
-            return f"{store_url(uri)}{parent}/"
-    return None
 
 
 def _partition_values(table: Table, columns: Mapping[str, Json]) -> Sequence[Mapping[str, str | None]]:
@@ -293,6 +256,8 @@ def _type(unified: pa.DataType, physical: Sequence[pa.DataType]) -> Json:
     """
     if pa.types.is_struct(unified):
         fields = []
+        for name, count in _repeated(child.name for child in unified):
+            raise _NotInDeltaError(f"it has {count} fields {name!r}, because names in Delta have no case: rename them")
         for child in unified:
             of_files = [kind.field(child.name).type for kind in physical if kind.get_field_index(child.name) >= 0]
             fields.append(_field(child.name, _type(child.type, of_files)))
@@ -309,6 +274,11 @@ def _type(unified: pa.DataType, physical: Sequence[pa.DataType]) -> Json:
         if not _becomes(_flat_type(kind), target):
             raise _NotInDeltaError(f"it is {kind} in some files, which readers do not convert to {target}")
     return target
+
+
+def _repeated(names: Iterable[str]) -> list[tuple[str, int]]:
+    """Return the names that differ in case only, in lower case, and how many there are of each."""
+    return [(name, count) for name, count in Counter(map(str.lower, names)).items() if count > 1]
 
 
 def _flat_type(kind: pa.DataType) -> str:

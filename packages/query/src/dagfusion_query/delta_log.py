@@ -29,12 +29,13 @@ from dagfusion_query.delta_actions import (
     Json,
     add_lines,
     commit_info,
-    default_location,
     delta_columns,
     line,
     metadata_of,
     protocol_of,
+    table_id,
 )
+from dagfusion_query.delta_location import check_location, default_location
 from dagfusion_query.engine.datafusion_errors import unknown_table
 from dagfusion_query.errors import SettingsError, StoreUnavailableError, UnknownTableError, UnsupportedTypeError
 from dagfusion_query.object_store import open_store, store_error
@@ -42,7 +43,7 @@ from dagfusion_query.settings import Settings
 
 ATTEMPTS = 10
 _READS = 16  # at once
-_NAME = re.compile(r"(\d{20})\.json")
+_NAME = re.compile(r"/(\d{20})\.json$")
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class LogState:
         lines: A digest of the line that describes each file, by the path of the file.
         metadata: The last `metaData`; empty before the first.
         protocol: The last `protocol`; likewise.
+        table: The name of the table that is exported.
     """
 
     location: str
@@ -78,6 +80,7 @@ class LogState:
     lines: dict[str, bytes] = field(default_factory=dict)
     metadata: Mapping[str, Json] = field(default_factory=dict)
     protocol: Mapping[str, Json] = field(default_factory=dict)
+    table: str = ""
 
     def replay(self, version: int, content: bytes) -> None:
         """Apply the next commit.
@@ -95,15 +98,18 @@ class LogState:
         except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
             raise self.unusable(f"has a version {version} that cannot be read ({error!r:.100})") from error
         if not is_own:
-            raise self.unusable(f"has a version {version} of another writer")
+            raise self.foreign(f"has a version {version} of another writer")
         self.version = version
 
     def unusable(self, why: str) -> SettingsError:
-        """Return the error of a log that cannot be continued."""
-        return SettingsError(
-            f"the Delta log of {self.location} {why}: export to another --location, or delete its folder _delta_log "
-            "to begin a new log"
-        )
+        """Return the error of a log that cannot be continued. To delete it is a way for one of the same table only."""
+        if not self.table or self.metadata.get("name") != self.table:
+            return self.foreign(why)
+        return SettingsError(f"{self.foreign(why)}, or delete its folder _delta_log to begin a new Delta log")
+
+    def foreign(self, why: str) -> SettingsError:
+        """Return the error of a log of another writer or table, which others may need."""
+        return SettingsError(f"the Delta log of {self.location} {why}: export to another --location")
 
     def _apply(self, text: bytes, kind: str, body: Mapping[str, Json]) -> None:
         if kind == "add":
@@ -136,7 +142,7 @@ def next_commit(state: LogState, table: Table | None, layouts: Sequence[Layout],
     lines: dict[str, bytes] = {}
     if table is not None:
         columns = delta_columns(table, layouts)
-        head = _changed_head(state, table, metadata_of(table, columns), at_ms)
+        head = _changed_head(state, table, metadata_of(table, columns, state.metadata.get("createdTime", at_ms)))
         lines = add_lines(table, layouts, state.location, columns)
     added = [text for path, text in lines.items() if state.lines.get(path) != _digest(text)]
     removed = [path for path in state.lines if path not in lines]
@@ -148,16 +154,16 @@ def next_commit(state: LogState, table: Table | None, layouts: Sequence[Layout],
     return Commit(state.version + 1, content, len(added), len(removed))
 
 
-def _changed_head(state: LogState, table: Table, metadata: Mapping[str, Json], at_ms: int) -> list[bytes]:
+def _changed_head(state: LogState, table: Table, metadata: Mapping[str, Json]) -> list[bytes]:
     """Return the lines of the protocol and of the metadata, as far as they are not those of the log."""
     if state.metadata and state.metadata.get("id") != metadata["id"]:
-        raise state.unusable(f"is that of table {state.metadata.get('name')}, not of {table.name}")
+        raise state.foreign(f"is that of table {state.metadata.get('name')}, not of {table.name}")
     head = []
     protocol = protocol_of(table)
     if state.protocol != protocol and (not state.protocol or protocol != PROTOCOL):  # it is never taken back
         head.append(line("protocol", protocol))
-    if any(state.metadata.get(name) != value for name, value in metadata.items()):
-        head.append(line("metaData", {**metadata, "createdTime": state.metadata.get("createdTime", at_ms)}))
+    if state.metadata != metadata:
+        head.append(line("metaData", metadata))
     return head
 
 
@@ -200,8 +206,9 @@ class DeltaLog:
         try:
             known = self._path(state.version) if state.version >= 0 else None
             listing = obstore.list(self._store, f"{self._folder}/", offset=known)
-            names = [meta["path"].rpartition("/")[2] for page in listing for meta in page]
-            versions = sorted(int(found[1]) for name in names if (found := _NAME.fullmatch(name)))
+            keys = [str(meta["path"]) for page in listing for meta in page]
+            named = ((key, int(match[1])) for key in keys if (match := _NAME.search(key)))
+            versions = sorted(version for key, version in named if key == self._path(version))
             with ThreadPoolExecutor(_READS, "dagfusion-delta") as pool:
                 for version, content in zip(versions, pool.map(self._get, versions), strict=True):
                     state.replay(version, content)
@@ -241,7 +248,7 @@ def export_delta(
         location: The folder of the Delta table; None for that of the asset.
 
     Raises:
-        UnknownTableError: There is no table of this name, and no log of one.
+        UnknownTableError: There is no table of this name, and no log of one that was wiped.
         UnsupportedTypeError: It is a view, or has something that Delta has not.
         SettingsError: The location cannot be used.
         StoreUnavailableError: The log cannot be read or written.
@@ -251,7 +258,9 @@ def export_delta(
         table, _ = _table_of(name, snapshot)
         if table is None:
             unknown = unknown_table(str(name).lstrip("."), [*map(str, snapshot.tables)], "")
-            raise UnknownTableError(f"{unknown} (if all of it was wiped, give the folder of its log as --location)")
+            raise UnknownTableError(
+                f"{unknown} (if all of it was wiped, give the folder of its Delta log as --location)"
+            )
         location = default_location(table)
     elif not is_folder(location, ("s3", "file")):
         raise SettingsError(f"--location must be s3://bucket/folder, without ?, # and %, got {location!r}")
@@ -262,25 +271,43 @@ def export_delta(
 
 def export_to(log: DeltaLog, name: TableName, refreshed: Callable[[], Snapshot]) -> Exported:
     """Write what a log lacks; see `export_delta`."""
-    state = LogState(log.location)
+    state = LogState(log.location, table=str(name))
     for _ in range(ATTEMPTS):
         log.read(state)
         # The catalog is read after the log, so that it is at least as new as what the log has.
-        table, layouts = _table_of(name, refreshed())
+        snapshot = refreshed()
+        table, layouts = _table_of(name, snapshot)
+        check_location(log.location, snapshot)
         if table is None:
-            if state.version < 0:
-                raise UnknownTableError(f"there is no table {name}, and no Delta log in {log.location}")
-            if state.metadata.get("name") != str(name):
-                raise state.unusable(f"is that of table {state.metadata.get('name')}, not of {name}")
+            _check_wiped(state, name, snapshot)
         commit = next_commit(state, table, layouts, time.time_ns() // 1_000_000)
         if commit is None:
             return Exported(log.location, state.version, None, table)
         if log.write(commit):
             return Exported(log.location, commit.version, commit, table)
     raise StoreUnavailableError(
-        f"table {name} was not exported, because others wrote to the log in {log.location} {ATTEMPTS} times meanwhile: "
-        "try again"
+        f"table {name} was not exported, because others wrote to the Delta log in {log.location} {ATTEMPTS} times "
+        "meanwhile: try again"
     )
+
+
+def _check_wiped(state: LogState, name: TableName, snapshot: Snapshot) -> None:
+    """Raise an error unless a table that the catalog does not have was wiped."""
+    if state.version < 0:
+        raise UnknownTableError(f"there is no table {name}, and no Delta log in {state.location}")
+    if state.metadata.get("name") != str(name):
+        raise state.foreign(f"is that of table {state.metadata.get('name')}, not of {name}")
+    created = state.metadata.get("createdTime")
+    wiped = (
+        asset_key
+        for asset_key, asset in snapshot.asset_states.items()
+        if asset.wiped_at_us is not None or asset.absent["reason"].null_count
+    )
+    if not any(table_id(snapshot.environment, key, created) == state.metadata.get("id") for key in wiped):
+        raise UnknownTableError(
+            f"the event log has no table {name} and no wipe of it, but the Delta log of {state.location} has "
+            f"{len(state.lines):,} files of it, and was not changed: check --event-log, --environment and DAGSTER_HOME"
+        )
 
 
 def _table_of(name: TableName, snapshot: Snapshot) -> tuple[Table | None, Sequence[Layout]]:

@@ -179,7 +179,7 @@ def _export(name: str, location: str | None, event_log: str | None, environment:
     with uncollected():
         import_without_pandas()
         from dagfusion_query.connection import connect_embedded  # noqa: PLC0415  # DataFusion takes a while to import
-        from dagfusion_query.delta_actions import has_hive_paths  # noqa: PLC0415
+        from dagfusion_query.delta_location import has_hive_paths  # noqa: PLC0415
         from dagfusion_query.delta_log import export_delta  # noqa: PLC0415
     from dagfusion_query.sql_text import parse_table  # noqa: PLC0415
 
@@ -188,6 +188,8 @@ def _export(name: str, location: str | None, event_log: str | None, environment:
     made = done.commit
     what = "nothing has changed" if made is None else f"{made.added:,} files added, {made.removed:,} removed"
     typer.echo(f"{done.location}: version {done.version}, {what}")
+    for warning in done.table.warnings if done.table is not None else ():
+        typer.echo(f"warning: {warning}", err=True)
     if done.table is not None and not has_hive_paths(done.table):
         typer.echo(
             "note: polars.scan_delta takes partition values from paths, and these paths have none: call it with "

@@ -1,0 +1,176 @@
+"""What an export refuses: logs and folders of others, and event logs that do not know the table."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+import pyarrow as pa
+import pytest
+
+from dagfusion_contract.naming import TableName
+from dagfusion_contract.tombstone import Tombstone
+from dagfusion_contract.view import View
+from dagfusion_query.catalog.fold import fold
+from dagfusion_query.catalog.model import Snapshot
+from dagfusion_query.delta_log import LogState, export_delta, export_to, next_commit
+from dagfusion_query.errors import SettingsError, StoreUnavailableError, UnknownTableError, UnsupportedTypeError
+from dagfusion_query.event_log.event_log_interface import Materialization, Wipe
+from dagfusion_query.settings import Settings
+from tests.query.catalog.folding import EMPTY, NAME, ORGS
+from tests.query.delta_tables import AT_MS, LOCATION, Lake, Part, catalog, exported, read
+
+STATE = {"state": "string"}
+
+
+@pytest.fixture
+def state() -> LogState:
+    return LogState(LOCATION)
+
+
+@pytest.fixture
+def lake() -> Lake:
+    return Lake()
+
+
+INFO = b'{"commitInfo":{"engineInfo":"dagfusion"}}\n'
+
+
+@pytest.mark.parametrize(
+    ("version", "content", "why"),
+    [
+        (1, INFO, "has no version 0"),
+        (0, b"", "has a version 0 of another writer"),
+        (0, b'{"commitInfo":{"engineInfo":"Apache-Spark"}}\n', "has a version 0 of another writer"),
+        (0, b'{"commitInfo":{"engine', "has a version 0 that cannot be read"),
+        (0, INFO + b'{"add":{"size":1}}', "has a version 0 that cannot be read"),
+        (0, INFO + b"{}", "has a version 0 that cannot be read"),
+        (0, INFO + b"[]", "has a version 0 that cannot be read"),
+    ],
+)
+def test_a_log_that_cannot_be_continued(state: LogState, version: int, content: bytes, why: str) -> None:
+    with pytest.raises(SettingsError, match=rf"the Delta log of {LOCATION} {why}.*: export to another --location$"):
+        state.replay(version, content)
+
+
+@pytest.mark.parametrize(
+    ("table", "version", "content", "may_delete"),
+    [
+        (str(NAME), 2, INFO, True),
+        (str(NAME), 1, INFO + b"{}", True),
+        (str(NAME), 1, b"", False),  # of another writer
+        ("uat_silver_tax_id.others", 2, INFO, False),
+    ],
+)
+def test_only_a_log_of_the_same_table_is_offered_for_deletion(
+    table: str,
+    version: int,
+    content: bytes,
+    may_delete: bool,  # noqa: FBT001  # a parameter of the test
+) -> None:
+    state = LogState(LOCATION, table=table)
+    exported(state, [Part(1)], STATE)
+
+    with pytest.raises(SettingsError) as raised:
+        state.replay(version, content)
+    assert ("delete its folder _delta_log" in str(raised.value)) == may_delete
+
+
+def test_a_log_of_another_table_is_not_continued(state: LogState) -> None:
+    exported(state, [Part(1)], STATE)
+    found, layouts = read([Part(1)], STATE, key=("Silver", "TaxID", "others"))
+
+    with pytest.raises(SettingsError, match=r"is that of table uat_silver_tax_id\.orgs, not of .*: .* --location$"):
+        next_commit(state, found, layouts, AT_MS)
+
+
+def test_a_wiped_table_needs_its_location(lake: Lake) -> None:
+    empty = lake.current()
+    with pytest.raises(UnknownTableError, match=r"no table uat_silver_tax_id\.orgs, and no Delta log in s3://"):
+        export_to(lake.log, NAME, lambda: empty)
+    with pytest.raises(UnknownTableError, match="give the folder of its Delta log as --location"):
+        export_delta(NAME, lambda: empty, Settings())
+
+
+def tombstoned(snapshot: Snapshot) -> Snapshot:
+    return fold(snapshot, [Materialization(ORGS, 9, "1", 9000, "run", Tombstone("wiped"))])
+
+
+def wiped(snapshot: Snapshot) -> Snapshot:
+    return fold(snapshot, [Wipe(ORGS, 9000)])
+
+
+@pytest.mark.parametrize("gone", [tombstoned, wiped, lambda _: wiped(EMPTY)])
+def test_the_files_of_a_wiped_table_are_removed(lake: Lake, gone: Callable[[Snapshot], Snapshot]) -> None:
+    export_to(lake.log, NAME, lake.grown)
+    after = gone(lake.current())
+    done = export_to(lake.log, NAME, lambda: after)
+
+    assert done.commit is not None
+    assert (done.version, done.commit.removed, lake.replayed().lines) == (1, 1, {})
+    assert export_to(lake.log, NAME, lambda: after).commit is None
+    with pytest.raises(SettingsError, match="is that of table"):
+        export_to(lake.log, TableName("uat_silver_tax_id", "others"), lambda: after)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(EMPTY, id="fresh"),
+        pytest.param(catalog([Part(1)], STATE, ("Silver", "TaxID", "others")), id="of other assets"),
+        pytest.param(fold(EMPTY, [Wipe(("Silver", "TaxID", "others"), 9000)]), id="another asset was wiped"),
+        pytest.param(fold(EMPTY, [Wipe(("Silver", "tax_id", "orgs"), 9000)]), id="another asset of the name"),
+        pytest.param(fold(replace(EMPTY, environment="prod"), [Wipe(ORGS, 9000)]), id="another environment"),
+    ],
+)
+def test_an_event_log_that_does_not_know_the_table_removes_nothing(lake: Lake, other: Snapshot) -> None:
+    export_to(lake.log, NAME, lake.grown)
+
+    with pytest.raises(UnknownTableError, match=r"no wipe of it, .* has 1 files of it, .*: check --event-log"):
+        export_to(lake.log, NAME, lambda: other)
+    assert len(lake.commits()) == 1
+
+
+def found_by_discovery(*uris: str) -> Snapshot:
+    return catalog([Part(n, (str(n),), uri=uri) for n, uri in enumerate(uris, 1)], STATE, foreign=True)
+
+
+@pytest.mark.parametrize("file", ["part-0.parquet", "deep/er/part-0.parquet"])
+def test_a_folder_that_an_event_of_another_io_manager_may_name_gets_no_log(lake: Lake, file: str) -> None:
+    snapshot = found_by_discovery(f"{LOCATION}{file}", "s3://bucket/b/part-0.parquet")
+
+    with pytest.raises(SettingsError, match=f"a Delta log in {LOCATION} could hide .* asset Silver/TaxID/orgs"):
+        export_to(lake.log, NAME, lambda: snapshot)
+    assert not lake.commits()
+
+
+def test_a_folder_above_those_that_events_name_may_have_a_log(lake: Lake) -> None:
+    snapshot = found_by_discovery(f"{LOCATION}state=1/part-0.parquet", f"{LOCATION}state=2/part-0.parquet")
+
+    assert export_to(lake.log, NAME, lambda: snapshot).version == 0
+
+
+@pytest.mark.parametrize(
+    "location", ["s3://bucket", "gs://bucket/folder", "orgs", "s3://bucket/a%2Fb", "s3://bucket/a?b"]
+)
+def test_a_location_is_a_folder(lake: Lake, location: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(f"got {location!r}")):
+        export_delta(NAME, lake.grown, Settings(), location)
+
+
+def test_a_view_has_no_files() -> None:
+    published = Materialization(ORGS, 1, None, 1000, "run", View("SELECT 1 AS a", (), pa.schema({"a": pa.int64()})))
+
+    with pytest.raises(UnsupportedTypeError, match="is a view, which has no files"):
+        export_delta(NAME, lambda: fold(EMPTY, [published]), Settings())
+
+
+def test_the_error_of_a_table_is_raised(lake: Lake) -> None:
+    snapshot = lake.grown()
+    broken = {name: replace(table, problem=StoreUnavailableError("broken")) for name, table in snapshot.tables.items()}
+
+    with pytest.raises(StoreUnavailableError, match="broken"):
+        export_to(lake.log, NAME, lambda: replace(snapshot, tables=broken))
+    with pytest.raises(StoreUnavailableError, match="broken"):
+        export_to(
+            lake.log, NAME, lambda: replace(snapshot, tables={}, problems={NAME: StoreUnavailableError("broken")})
+        )
