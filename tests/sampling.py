@@ -1,9 +1,9 @@
 """CI runs a sample of what is slow: of each test that starts processes, a third of its parameter sets, and a third of
 the tests that ask for the fixture `long`.
 
-The tests of a file whose servers cost more than its tests are run together: every third commit draws the file, and for
-the others it is skipped. `DAGFUSION_SAMPLE`, which is the commit in CI, decides what is drawn: each commit draws other
-sets, and the variable of a run that failed repeats it. A session without the variable runs everything.
+The tests of a file whose servers cost more than its tests are run together: a third of the commits draw the file, and
+for the others it is skipped. `DAGFUSION_SAMPLE`, which is the commit in CI, decides what is drawn: each commit draws
+other sets, and the variable of a run that failed repeats it. A session without the variable runs everything.
 """
 
 import math
@@ -35,7 +35,7 @@ def sampled(nodeids: Iterable[str], sample: str, long: Collection[str] = ()) -> 
 
 
 def is_drawn(file: str, sample: str) -> bool:
-    """Return True if the tests of a file in `TOGETHER` are run for this commit, as they are for every third."""
+    """Return True if the tests of a file in `TOGETHER` are run for this commit, as for a third of all commits."""
     return Random(f"{sample} {file}").randrange(SHARE) == 0  # noqa: S311
 
 
@@ -63,7 +63,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         file = file_of(item.nodeid)
         if file in TOGETHER and not is_drawn(file, sample):
-            item.add_marker(pytest.mark.skip(f"{SAMPLE}={sample} does not draw {file}, as two of three commits do not"))
+            item.add_marker(pytest.mark.skip(f"{SAMPLE}={sample} does not draw {file}: a third of the commits do"))
     slow = {item.nodeid for item in items if is_slow(item)}
     long = {item.nodeid for item in items if LONG in getattr(item, "fixturenames", ())}
     left_out = slow - sampled(slow, sample, long)

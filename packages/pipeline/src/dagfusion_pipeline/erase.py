@@ -35,6 +35,7 @@ _NOTES = (
     "Assets downstream may have copied the rows: erase them there, too.",
     "Events before, in Dagster's database, keep the least and greatest values of columns, which may be erased ones.",
     "Checkpoints, snapshots and Iceberg manifests have these values, too, until they are written again.",
+    "Delta logs keep these values in their commits: delete the folder _delta_log of the table, and export again.",
 )
 _SUPERSEDED = "superseded: the vacuum deletes it older_than_hours after its partition was written again or wiped"
 _CONSOLIDATED = "consolidated: the vacuum deletes it older_than_hours after queries stopped to read it"

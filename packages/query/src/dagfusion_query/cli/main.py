@@ -169,7 +169,7 @@ def export(
 ) -> None:
     """Write a table's metadata beside its objects as a Delta log, for readers that do not use Iceberg.
 
-    The log gets one commit with what has changed since the last export, or none. No object is read or changed.
+    The Delta log gets one commit with what has changed since the last export, or none. No object is read or changed.
     """
     del form  # there is one
     interruptibly(lambda: _export(table, location, event_log, environment))
