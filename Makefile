@@ -1,4 +1,4 @@
-# The commands of a day. `uv run tox` is all of CI; tox.ini says what each environment is.
+# The commands of a day. `uv run tox` is every check; tox.ini says what each environment is.
 .DEFAULT_GOAL := help
 .PHONY: help setup check fast test e2e benchmark up down
 
@@ -14,7 +14,7 @@ check:      ## style, format and types
 fast:       ## the tests that start no process: about a minute
 	uv run tox -e fast
 
-test:       ## all of CI
+test:       ## every check
 	uv run tox
 
 e2e:        ## the end-to-end suites, on embedded servers and in containers
