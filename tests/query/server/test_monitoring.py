@@ -249,6 +249,7 @@ def test_the_log_is_json_with_the_ids_of_queries(server: Server, asked: str, wri
     by_query = {entry["query_id"]: entry for entry in entries if "outcome" in entry}
     succeeded = by_query.pop(asked)
     assert (succeeded["outcome"], succeeded["rows"], succeeded["door"]) == ("finished", 1, "http")
+    assert succeeded["runs"] == []  # it reads no file
     [failed] = by_query.values()
     assert failed["outcome"] == "plan"
     assert "nothing" not in json.dumps(failed)  # no text of a statement

@@ -28,6 +28,7 @@ from dagfusion_query.errors import SettingsError, needs
 from dagfusion_query.service.metrics import INTERVAL_S, CloudWatch
 from dagfusion_query.service.service import Service
 from dagfusion_query.service_settings import ServiceSettings
+from dagfusion_query.worker.limits import leave_no_core
 
 if TYPE_CHECKING:
     from dagfusion_query.service.tracing import Traces
@@ -65,6 +66,7 @@ def serve(config: Config, announce: Callable[[Ready], None]) -> None:
         SettingsError: A setting is not usable: an address, a certificate, a combination that is not safe.
         QueryError: It cannot start.
     """
+    leave_no_core()
     config.make_folders()
     tokens = open_tokens(config.tokens_file)
     check_exposure(config.service, tokens)

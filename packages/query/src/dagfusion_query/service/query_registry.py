@@ -215,6 +215,7 @@ def _report(info: QueryInfo) -> None:
                 "user": info.user,
                 "door": info.door,
                 "outcome": outcome,
+                "runs": [*stats.runs],  # of Dagster
                 **_cost(stats),
             }
         },
