@@ -16,6 +16,7 @@ import pytest
 from dagfusion_contract.consolidation import LargeObject, consolidated_entry, read_consolidated, utc_text
 from dagfusion_contract.record import schema_entry
 from dagfusion_pipeline.large_files import LargeFile, PartitionRows, with_partition
+from dagfusion_query.engine.object_requests import ObjectRequests
 from dagfusion_query.errors import ExecutionError
 from dagfusion_query.event_log.event_log_interface import Consolidation
 from dagfusion_query.object_cache.copies import Copies
@@ -111,7 +112,7 @@ class TestBlocks:
         lake = by_block()
         large = consolidated(lake, tmp_path)
         assert 2 < large.blocks < 8
-        for requests in (1 + large.blocks, 0):  # that of the footer is first
+        for requests in (2 + large.blocks, 0):  # those of the footer are first
             wire.requests.clear()
             assert lake.rows(SUM) == EXPECTED
             assert wire.requests == [large.request] * requests
@@ -128,10 +129,10 @@ class TestBlocks:
         large = consolidated(lake, tmp_path)
         wire.requests.clear()
         assert lake.rows(FEW) == EXPECTED_FEW
-        few = len(wire.requests) - 1
+        few = len(wire.requests) - 2
         assert 0 < few < large.blocks
         assert lake.rows(SUM) == EXPECTED
-        assert wire.requests == [large.request] * (1 + large.blocks), "the footer is fetched once"
+        assert wire.requests == [large.request] * (2 + large.blocks), "the footer is fetched once, and compared"
 
     def test_blocks_of_one_object_are_one_file(self, by_block: Callable[[], StoredLake], tmp_path: Path) -> None:
         lake = by_block()
@@ -169,14 +170,50 @@ class TestBlocks:
 
         def damage(body: bytes) -> bytes:
             """Damage the last byte of a block, after the footer has come."""
-            places = [body.find(content[end - 16 : end]) for end in ends if len(wire.requests) > 1]
+            places = [body.find(content[end - 16 : end]) for end in ends if len(wire.requests) > 2]
             return flipped(body, max(places) + 15) if max(places, default=-1) >= 0 else body
 
         wire.requests.clear()
         wire.damage = damage
         assert lake.rows(SUM) == EXPECTED
-        assert wire.requests == [large.request] * (1 + large.blocks + 1)
+        assert wire.requests == [large.request] * (2 + large.blocks + 2 + 1)
         assert wire.damage is None, "nothing was damaged"
+
+    @pytest.mark.parametrize("share", [0, 0.2, 0.4, 0.6, 0.8, 0.9, "length"])
+    def test_a_tail_that_is_damaged_on_the_way_is_read_again(
+        self,
+        by_block: Callable[[], StoredLake],
+        wire: Recorded,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        share: float | str,
+    ) -> None:
+        """Wherever it is: no block is made with it, although the checksums of its pages would be right."""
+        lake = by_block()
+        large = consolidated(lake, tmp_path)
+        content = (tmp_path / "large.parquet").read_bytes()
+        start = ParquetTail(content, large.size).start
+        at = large.size - 6 if isinstance(share, str) else start + int(share * (large.size - start))
+        places, get = iter([at]), ObjectRequests._get
+
+        async def damaged(*args: Any) -> obstore.Bytes:
+            body = await get(*args)
+            place = next(places, None) if len(body) == large.size else None
+            return body if place is None else obstore.Bytes(flipped(body.to_bytes(), place))
+
+        monkeypatch.setattr(ObjectRequests, "_get", damaged)
+        wire.requests.clear()
+        assert lake.rows(SUM) == EXPECTED
+        assert next(places, None) is None, "nothing was damaged"
+        assert wire.requests == [large.request] * (2 + 2 + large.blocks)
+        tail = ParquetTail(content, large.size)
+        others = [
+            (place, part)
+            for n in range(large.blocks)
+            for place, part in tail.block(n * BLOCK_BYTES, (n + 1) * BLOCK_BYTES).others
+        ]
+        kept = [copy.read_bytes() for copy in copies(lake)]
+        assert all(any(part == copy[place : place + len(part)] for copy in kept) for place, part in others)
 
     def test_a_block_with_a_damaged_header_is_removed(self, by_block: Callable[[], StoredLake], tmp_path: Path) -> None:
         """The header of a page has no checksum."""
@@ -232,7 +269,8 @@ class TestBlocks:
         wire.requests.clear()
         with caplog.at_level(logging.WARNING):
             assert lake.rows(SUM) == EXPECTED
-        assert "do not have the checksum" in caplog.text
+        expected = {"page": "that do not have the checksum", "footer": "whose footer cannot be read"}
+        assert expected[place] in caplog.text
         assert sum(request != large.request for request in wire.requests) == PARTITIONS, "from small objects"
 
     @pytest.mark.parametrize("what", ["gone", "replaced"])

@@ -1,19 +1,19 @@
 """Requests for the objects of an execution: copy them before it, or compare them with their events after it.
 
 No result mixes versions of an object. A copy holds the bytes of one GET, whose etag, size and checksum are those of the
-event. A block of a large object takes two GETs, each of which is of the event's etag, and its pages have checksums. An
-object that is read in place takes several requests, and its etag is requested once more after the last one. If it is
-still the event's, all requests read that version, unless the object was replaced twice in between and ended with its
-first bytes. The time of its last modification does not help: a store reports whole seconds, and an event has the clock
-of the writer.
+event. A block of a large object takes one GET, and its pages have checksums. The first block of an object takes two
+more, for the footer, which must be equal. All of them are of the event's etag. An object that is read in place takes
+several requests, and its etag is requested once more after the last one. If it is still the event's, all requests read
+that version, unless the object was replaced twice in between and ended with its first bytes. The time of its last
+modification does not help: a store reports whole seconds, and an event has the clock of the writer.
 """
 
 import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ import pyarrow as pa
 from obstore.exceptions import BaseError, NotFoundError, PreconditionError
 
 from dagfusion_contract.uri import LOCAL
+from dagfusion_query.engine.large_object_tails import RecentTails, Tails, fetch_tail
 from dagfusion_query.engine.runtime import Stores
 from dagfusion_query.engine.stored_objects import StoredObject, stored_objects
 from dagfusion_query.object_cache.copies import Copies, TableFetch, copy_key
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 _IN_FLIGHT_BYTES = 128 << 20
 _TRIES = 2
-_TAILS = 16  # a megabyte or two each
+_TAIL_BYTES = 2 * REQUEST_BYTES  # of the two answers with a tail, most of which have no more
 
 
 class Missing(NamedTuple):
@@ -49,7 +50,6 @@ class Missing(NamedTuple):
     part: CopiedPart
 
 
-_Version = tuple[str, str, str | None]  # of an object: environment, URI, etag
 _Put = Callable[[], None]  # writes a copy of what was fetched
 
 
@@ -99,7 +99,7 @@ class ObjectRequests:
 
     def __init__(self, stores: Stores, copies: Copies | None, concurrency: int) -> None:
         self._stores, self._copies, self._concurrency = stores, copies, concurrency
-        self._recent: dict[_Version, ParquetTail] = {}  # the last ones used
+        self._recent = RecentTails()
 
     @asynccontextmanager
     async def pinned(self, scans: Sequence[CopiedScan]) -> AsyncIterator[list[Missing]]:
@@ -155,9 +155,12 @@ class ObjectRequests:
             StoreUnavailableError: The store did not answer, or refused.
             OSError: There is no room for a copy.
         """
-        largest = max(one.part.size_bytes for one in missing)
+        largest = max(one.part.size_bytes + (_TAIL_BYTES if one.part.is_block else 0) for one in missing)
         concurrency = max(1, min(self._concurrency, len(missing), _IN_FLIGHT_BYTES // max(largest, 1)))
-        tails = await self._tails({_version(one.file): one.file for one in missing if one.part.is_block}, spent)
+        blocks = [one.file for one in missing if one.part.is_block]
+        tails = Tails(self._recent, partial(self._tail, spent=spent), blocks)
+        # The blocks of an object are made one after another, so few tails are in memory.
+        missing = sorted(missing, key=lambda one: one.file.uri if one.part.is_block else "")
         fetched: asyncio.Queue[_Put] = asyncio.Queue(concurrency)
         # A file takes long to make on some systems, during which the next objects can come.
         writer = asyncio.ensure_future(self._write(fetched, len(missing)))
@@ -176,7 +179,7 @@ class ObjectRequests:
         """
         for scan in scans:
             for file in stored_objects(scan.scan):
-                self._recent.pop(_version(file), None)
+                self._recent.forget(file)
         keys = [key for scan in scans for key, part in zip(scan.keys, scan.parts, strict=True) if part.is_block]
         if self._copies is not None and keys:
             try:
@@ -213,16 +216,12 @@ class ObjectRequests:
             await asyncio.to_thread(lambda batch=batch: [put() for put in batch])  # type: ignore[misc]
             count -= len(batch)
 
-    async def _copy(
-        self, one: Missing, tails: Mapping[_Version, ParquetTail], fetched: "asyncio.Queue[_Put]", spent: RequestTime
-    ) -> None:
+    async def _copy(self, one: Missing, tails: Tails, fetched: "asyncio.Queue[_Put]", spent: RequestTime) -> None:
         for _ in range(_TRIES):
-            is_block = one.part.is_block
-            put = await (self._block(one, tails[_version(one.file)], spent) if is_block else self._whole(one, spent))
+            put = await (self._block(one, tails, spent) if one.part.is_block else self._whole(one, spent))
             if put is not None:
                 await fetched.put(put)
                 return
-        self._recent.pop(_version(one.file), None)  # it may be damaged
         raise one.file.corrupt()
 
     async def _whole(self, one: Missing, spent: RequestTime) -> _Put | None:
@@ -234,45 +233,31 @@ class ObjectRequests:
             return None
         return partial(self._copies.put, one.key, content, digest.digest())
 
-    async def _block(self, one: Missing, tail: ParquetTail, spent: RequestTime) -> _Put | None:
+    async def _block(self, one: Missing, tails: Tails, spent: RequestTime) -> _Put | None:
         """Fetch a block of an object; None if the bytes of its pages are not those that were written."""
         assert self._copies is not None  # noqa: S101  # likewise
+        tail = await tails.get(one.file)
         try:
-            block = tail.block(one.part.start, one.part.end)
+            block = await asyncio.to_thread(tail.block, one.part.start, one.part.end)
         except ValueError:
+            tails.forget(one.file)
             return None
         pages = (await self._get(one.file, spent, block.pages)).to_bytes()
         # Checksums of many pages block, and other executions share the event loop.
         if not await asyncio.to_thread(block.is_intact, pages):
+            tails.forget(one.file)  # it may be what is damaged
             return None
+        tails.release(one.file)
         return partial(self._copies.put_block, one.key, one.file.size_bytes, block.extents(pages))
 
-    async def _tails(
-        self, files: Mapping[_Version, StoredObject], spent: RequestTime
-    ) -> Mapping[_Version, ParquetTail]:
-        """Return the ends of objects of which blocks are missing: their page indexes and footers."""
-        tails: dict[_Version, ParquetTail] = {}
-
-        async def add(version: _Version, file: StoredObject) -> None:
-            tail = self._recent.pop(version, None) or await self._tail(file, spent)
-            self._recent[version] = tails[version] = tail
-            if len(self._recent) > _TAILS:
-                del self._recent[next(iter(self._recent))]
-
-        await _together((partial(add, *item) for item in files.items()), min(self._concurrency, len(files)))
-        return tails
-
     async def _tail(self, file: StoredObject, spent: RequestTime) -> ParquetTail:
-        start = max(0, file.size_bytes - REQUEST_BYTES)
-        while True:
-            content = await self._get(file, spent, (start, file.size_bytes))
-            try:
-                tail = await asyncio.to_thread(ParquetTail, content.to_bytes(), file.size_bytes)
-            except ValueError:
-                raise file.corrupt() from None
-            if tail.start >= start:
-                return tail
-            start = tail.start
+        async def get(part: Range) -> bytes:
+            return (await self._get(file, spent, part)).to_bytes()
+
+        for _ in range(_TRIES):
+            with suppress(ValueError):
+                return await fetch_tail(get, file.size_bytes)
+        raise file.corrupt("whose footer cannot be read, or differs between two requests")
 
     async def _get(self, file: StoredObject, spent: RequestTime, part: Range | None = None) -> obstore.Bytes:
         """Return the bytes of an object or of a part of it, of the event's version."""
@@ -315,10 +300,6 @@ class ObjectRequests:
 def copy_policy(copies: Copies, settings: Settings) -> CopyPolicy:
     """Return which scans read local copies."""
     return CopyPolicy(copies.path, copy_key, settings.object_cache_object_bytes, copies.limit_bytes // 2)
-
-
-def _version(file: StoredObject) -> _Version:
-    return file.table.environment, file.uri, file.etag
 
 
 def _part(scan: Scan, numbers: Sequence[int]) -> Scan:

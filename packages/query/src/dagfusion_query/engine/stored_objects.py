@@ -100,11 +100,11 @@ class StoredObject:
             f"if a run is writing it, try again when that has ended, else {self._cure}"
         )
 
-    def corrupt(self) -> CorruptObjectError:
-        """Return the error of an object whose bytes are not those that were written."""
+    def corrupt(self, how: str = "that do not have the checksum that was written with them") -> CorruptObjectError:
+        """Return the error of an object whose bytes are not those that were written; `how` says how that is known."""
         return CorruptObjectError(
-            f"the object store twice gave bytes of {self._where} that do not have the checksum that was written with "
-            f"them: the data is damaged in the store or in transit; check the store, then {self._cure}"
+            f"the object store twice gave bytes of {self._where} {how}: the data is damaged in the store or "
+            f"in transit; check the store, then {self._cure}"
         )
 
     def archived(self) -> ArchivedObjectError:

@@ -25,6 +25,7 @@ _META_DATA, _OFFSET_INDEX, _COLUMN_INDEX = 3, 4, 6  # the length of an index is 
 _CHUNK_BYTES, _DATA_PAGE, _DICTIONARY_PAGE = 7, 9, 11
 _PAGE_BYTES, _CRC = 3, 4
 _STOP = b"\0"
+_MEMORY_FACTOR = 6  # what is read of a footer takes so many times its bytes
 EXTENTS = 4  # of a block at the most: pages, two kinds of page indexes, and the footer
 _MALFORMED = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
 Range = tuple[int, int]  # the first byte, and the one after the last
@@ -79,6 +80,7 @@ class ParquetTail:
 
     Attributes:
         start: Where the page indexes and the footer begin. If `content` begins later, more is needed of the file.
+        memory_bytes: About the memory that it takes, once `content` is enough.
 
     Raises:
         ValueError: The file is not Parquet.
@@ -103,6 +105,7 @@ class ParquetTail:
         if self.start < 0:
             raise ValueError("the Parquet footer has a negative offset")
         self._content = content[-(size_bytes - self.start) :]
+        self.memory_bytes = len(self._content) + _MEMORY_FACTOR * length
 
     def block(self, start: int, end: int) -> ParquetBlock:
         """Return the row groups that begin in a range.

@@ -26,6 +26,7 @@ from dagfusion_query.scan.prune import Pruner
 MANY = 256  # files from which a scan that may not need all of them reads the objects in place
 REQUEST_BYTES = 1 << 20  # that a store sends in about the time of one more request
 COPIED_BYTES = 16 << 20  # the largest object that is copied whole to save requests; a larger one is copied by block
+TAIL_REQUESTS = 2  # for the footer of an object that is copied by block: its answers are compared
 FEW = 64  # files of a scan that are taken out of the catalog one by one
 
 
@@ -318,7 +319,7 @@ class CopyPolicy:
         ]
         parts = list(dict.fromkeys(part_of))
         fetched = pa.array([part.size_bytes for part in parts], pa.int64())
-        tails = len({part.file for part in parts if part.is_block})
+        tails = TAIL_REQUESTS * len({part.file for part in parts if part.is_block})
         saved_bytes = (read.requests - tails) * min(self._object_bytes, REQUEST_BYTES)
         is_cheaper = pc.sum(fetched).as_py() <= saved_bytes
         most = (fetched, whole_bytes) if is_cheaper else (files["size_bytes"], self._object_bytes)
