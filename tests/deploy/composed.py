@@ -14,6 +14,7 @@ import httpx
 from tests.ports import kept_ports
 
 PORTS = ("POSTGRES", "LOCALSTACK", "DAGSTER", "HTTP", "FLIGHT")
+IMAGES = ("dagster", "query")  # that the file builds
 _START_S, _RUN_S = 900.0, 600.0
 _LAUNCH = """
 mutation ($params: ExecutionParams!) {
@@ -79,13 +80,16 @@ class Project:
 
 @contextlib.contextmanager
 def project(root: Path) -> Iterator[Project]:
-    """Build the images, start everything with `docker compose up --wait`, and remove it with its volumes."""
+    """Build images of its own, start everything with `docker compose up --wait`, and remove all with the volumes."""
     ports = dict(zip(PORTS, kept_ports(len(PORTS)), strict=True))
     chosen = {f"DAGFUSION_{name}_PORT": str(port) for name, port in ports.items()}
-    started = Project(root, f"dagfusion-test-{os.getpid()}", {**os.environ, **chosen}, ports)
+    name = f"dagfusion-test-{os.getpid()}"
+    started = Project(root, name, {**os.environ, **chosen, "DAGFUSION_IMAGE_PREFIX": name}, ports)
     try:
         started.compose("build", "query", "code-location", timeout_s=_START_S)
         started.compose("up", "--wait", "--wait-timeout", str(int(_START_S)), timeout_s=_START_S + 60)
         yield started
     finally:
         started.compose("down", "--volumes", "--timeout", "5")
+        remove = ["docker", "image", "rm", *(f"{name}/{image}" for image in IMAGES)]
+        subprocess.run(remove, capture_output=True, timeout=120, check=False)  # noqa: S603  # none after a failed build

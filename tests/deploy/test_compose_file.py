@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from tests.deploy.composed import IMAGES
+
 IMAGE = re.compile(r"\$\{DAGFUSION_(?:POSTGRES|LOCALSTACK)_IMAGE:-(?P<default>[^}]+)\}")
 ROOT_BY_NEED = {"s3"}  # LocalStack's image
 
@@ -73,6 +75,8 @@ def test_volumes_are_named(root: Path, document: Mapping[str, Any], services: Ma
 def test_images_are_pinned_and_can_be_replaced(root: Path, services: Mapping[str, Mapping[str, Any]]) -> None:
     for name, service in services.items():
         if "build" in service:
+            prefix, _, image = service["image"].rpartition("/")
+            assert (prefix, image in IMAGES) == ("${DAGFUSION_IMAGE_PREFIX:-dagfusion}", True), name
             default = service["build"]["args"]["PYTHON_IMAGE"]
             assert default.startswith("${DAGFUSION_PYTHON_IMAGE:-"), name
             base = default.removeprefix("${DAGFUSION_PYTHON_IMAGE:-").removesuffix("}")
