@@ -15,6 +15,8 @@ import dagfusion_stack.errors
 
 BLOCK = re.compile(r"^```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TELLING_LETTERS = 8  # fewer could match anything
+CAUSE_AND_FIX = re.compile(r"\bCause: .*\bFix: |\| Cause \| Fix \|", re.DOTALL)
+LEAST_WORDS = 15  # of a cause and a fix
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +31,14 @@ def test_every_error_is_named(module: ModuleType, document: str) -> None:
     errors = [name for name, value in vars(module).items() if inspect.isclass(value) and issubclass(value, Exception)]
     assert len(errors) > 5
     assert sorted(name for name in errors if f"`{name}`" not in document) == []
+
+
+def test_every_error_has_a_cause_and_a_fix_beside_its_messages(document: str) -> None:
+    sections = re.findall(r"^### (`\w+`[^\n]*)\n(.*?)(?=^##|\Z)", document, re.MULTILINE | re.DOTALL)
+    assert len(sections) > 40
+    prose = {title: BLOCK.sub("", text) for title, text in sections}
+    assert [title for title, text in prose.items() if not CAUSE_AND_FIX.search(text)] == []
+    assert [title for title, text in prose.items() if len(text.split()) < LEAST_WORDS] == []
 
 
 @pytest.mark.usefixtures("heavy")
