@@ -60,7 +60,7 @@ Policies = Mapping[str, list[Any]]
 
 def policies_of(document: Mapping[str, Any], resolve: Resolver) -> Policies:
     roles = resources(document, "AWS::IAM::Role")
-    return {name: [resolve(p["PolicyDocument"]) for p in role["Policies"]] for name, role in roles.items()}
+    return {name: [resolve(p["PolicyDocument"]) for p in role.get("Policies", ())] for name, role in roles.items()}
 
 
 @pytest.fixture(scope="module")
@@ -177,4 +177,11 @@ def test_dagster_itself_reads_no_table(launcher: list[Any]) -> None:
     assert allows(launcher, "s3:GetObject", f"{ARN}/{OUTPUT}")
     assert not allows(launcher, "s3:GetObject", f"{ARN}/{TABLE}")
     assert not allows(launcher, "s3:PutObject", f"{ARN}/{OUTPUT}")
-    assert not allows(launcher, "secretsmanager:GetSecretValue", "arn:aws:Database:MasterUserSecret.SecretArn")
+    assert not allows(launcher, "secretsmanager:GetSecretValue", "ref-OwnerSecret")
+
+
+def test_the_query_service_reads_its_own_secrets_only(policies: Policies) -> None:
+    secret = "arn:aws:secretsmanager:us-east-2:123456789012:secret:dagfusion/uat/"
+    for name, expected in (("reader-AbCdEf", True), ("tokens-AbCdEf", True), ("owner-AbCdEf", False)):
+        assert allows(policies["QueryRole"], "secretsmanager:GetSecretValue", f"{secret}{name}") is expected
+        assert not allows(policies["PipelineRole"], "secretsmanager:GetSecretValue", f"{secret}{name}")

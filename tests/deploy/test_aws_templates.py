@@ -73,7 +73,8 @@ def test_what_a_stack_imports_another_exports(root: Path) -> None:
 
 def test_no_secret_is_in_plain_text(services: Mapping[str, Any]) -> None:
     for task, container in containers(services):
-        assert [n for n in variables(services, container) if SECRET.search(n)] == [], task
+        named = {name: value for name, value in variables(services, container).items() if SECRET.search(name)}
+        assert [name for name, value in named.items() if not value.startswith("secretsmanager://")] == [], task
         assert not re.search(r"://[^@/]*:[^@/]*@", str(container["Environment"])), task
 
 
@@ -109,8 +110,12 @@ def test_the_query_service_accepts_its_variables(services: Mapping[str, Any], tm
     config = read_config({**variables(services, container), "DAGFUSION_STATE_DIR": str(tmp_path)})
     [environment] = config.environments
     assert (environment.name, environment.bucket) == ("uat", "lake-uat")
-    assert environment.settings.event_log is not None
-    assert environment.settings.event_log.endswith(":5432/dagster?sslmode=require")
+    # References, so that the service follows a rotation; the secrets have these names.
+    references = {str(reference) for reference in (environment.settings.event_log, config.tokens_file)}
+    made = resources(services, "AWS::SecretsManager::Secret").values()
+    names = {resolved(services)(secret["Name"]) for secret in made}
+    assert references == {"secretsmanager://dagfusion/uat/reader", "secretsmanager://dagfusion/uat/tokens"}
+    assert references <= {f"secretsmanager://{name}" for name in names}
     assert config.service.anonymous == "never"
     memory = config.service.workers * config.service.worker_memory_bytes
     task = resources(services, "AWS::ECS::TaskDefinition")["QueryTask"]
@@ -143,7 +148,9 @@ def test_the_bucket_is_set_up_as_promised(root: Path) -> None:
 def test_the_database_is_private_and_encrypted(services: Mapping[str, Any]) -> None:
     [database] = resources(services, "AWS::RDS::DBInstance").values()
     assert (database["StorageEncrypted"], database["PubliclyAccessible"]) == (True, False)
-    assert database["ManageMasterUserPassword"] is True
-    assert "MasterUserPassword" not in database
+    # Not `ManageMasterUserPassword`, which rotates every week: Dagster's processes would keep the password of before.
+    assert "ManageMasterUserPassword" not in database
+    assert "resolve:secretsmanager" in str(database["MasterUserPassword"])
+    assert "AWS::SecretsManager::RotationSchedule" not in {r["Type"] for r in services["Resources"].values()}
     [group] = resources(services, "AWS::RDS::DBParameterGroup").values()
     assert group["Parameters"] == {"rds.force_ssl": "1"}
