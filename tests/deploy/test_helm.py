@@ -41,9 +41,11 @@ MOST: Values = {
     "imagePullSecrets": [{"name": "registry"}],
     "podAnnotations": {"team": "data"},
 }
+SECRET_URL: Values = {**LEAST, "eventLog": {"url": "secretsmanager://prod/dagfusion-reader"}}
 REFUSED: Mapping[str, Values] = {
     "eventLog": {},
     "a password in the URL": {"eventLog": {**LEAST["eventLog"], "url": "postgresql://reader:secret@db/dagster"}},
+    "a URL without a password": {"eventLog": {"url": LEAST["eventLog"]["url"]}},
     "tokensSecret": {"tokensSecret": {"name": ""}},
     "tlsSecret": {"tlsSecret": {"name": ""}},
     "an unknown value": {"replica": 3},
@@ -73,7 +75,9 @@ def chart(root: Path, processes: None) -> Path:  # noqa: ARG001  # Helm's engine
 
 @pytest.fixture(scope="module")
 def rendered(chart: Path) -> Mapping[str, Documents]:
-    return dict(zip(("least", "most"), map(documents, answers(chart, [LEAST, MOST])), strict=True))
+    return dict(
+        zip(("least", "most", "secret"), map(documents, answers(chart, [LEAST, MOST, SECRET_URL])), strict=True)
+    )
 
 
 def documents(answer: Mapping[str, Any]) -> Documents:
@@ -109,6 +113,16 @@ def test_the_schemas_of_kubernetes_refuse_what_is_wrong(rendered: Mapping[str, D
     wrong = {**only(rendered["least"], "Service"), "spec": {"ports": [{"port": "http"}]}}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(wrong, KUBERNETES[0], strict=True)
+
+
+def test_an_event_log_in_aws_secrets_manager_needs_no_password(rendered: Mapping[str, Documents]) -> None:
+    def variables(values: str) -> Mapping[str, Any]:
+        [container] = pod(rendered[values])["containers"]
+        return {entry["name"]: entry for entry in container["env"]}
+
+    assert variables("secret")["DAGFUSION_EVENT_LOG"]["value"] == "secretsmanager://prod/dagfusion-reader"
+    assert "PGPASSWORD" not in variables("secret")
+    assert variables("least")["PGPASSWORD"]["valueFrom"]["secretKeyRef"] == {"name": "reader", "key": "password"}
 
 
 def test_wrong_values_are_refused(chart: Path) -> None:
