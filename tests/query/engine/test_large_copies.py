@@ -6,22 +6,26 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import obstore
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from dagfusion_contract.consolidation import LargeObject, consolidated_entry, read_consolidated, utc_text
 from dagfusion_contract.record import schema_entry
 from dagfusion_pipeline.large_files import LargeFile, PartitionRows, with_partition
 from dagfusion_query.engine.object_requests import ObjectRequests
+from dagfusion_query.engine.plan_execution import Execution
+from dagfusion_query.engine.plan_metrics import file_openings
 from dagfusion_query.errors import ExecutionError
 from dagfusion_query.event_log.event_log_interface import Consolidation
 from dagfusion_query.object_cache.copies import Copies
 from dagfusion_query.object_cache.parquet_blocks import ParquetTail
-from dagfusion_query.scan import large_objects, table_scan
+from dagfusion_query.scan import large_objects, parquet_scan, table_scan
 from tests.e2e.wire import Recorded
 from tests.query.engine.test_object_requests import BUCKET, SUM, StoredLake, T, flipped, numbers, server, stored, wire
 
@@ -145,6 +149,41 @@ class TestBlocks:
         shown = prepared.shown(prepared.physical.display_indent())
         assert large.key in shown
         assert "/objects/" not in shown
+
+    def test_the_plan_opens_what_its_scans_say(self, by_block: Callable[[], StoredLake], tmp_path: Path) -> None:
+        """Ranges that a block has in common are one."""
+        lake = by_block()
+        consolidated(lake, tmp_path)
+        run = lake.engine.run(lake.prepare(SUM))
+        while run.next() is not None:
+            pass
+        assert isinstance(run, Execution)
+        [(spliced, plan)] = run._execution_context.unchecked
+        assert sum(scan.most_opened for scan in spliced.scans) == file_openings([plan])
+
+    def test_pages_of_blocks_are_skipped(
+        self, stored: Callable[..., StoredLake], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """By the page index that was copied with them."""
+        paged = partial(pq.ParquetWriter, max_rows_per_page=100, use_dictionary=False)
+        lake = stored(object_cache_object_bytes=4 * OBJECT_BYTES)
+        with monkeypatch.context() as patch:
+            patch.setattr(pq, "ParquetWriter", lambda *args, **options: paged(*args, **{**options, **paged.keywords}))
+            large = consolidated(lake, tmp_path)
+
+        def rows_read(small_bytes: int) -> int:
+            monkeypatch.setattr(parquet_scan, "SMALL_BYTES", small_bytes)
+            counted = f"SELECT count(*) AS n, sum(x) AS x FROM {T} WHERE x BETWEEN 380 AND 383 -- {small_bytes}"
+            run = lake.engine.run(lake.prepare(counted))
+            (row,) = [row for batch in iter(run.next, None) for row in batch.to_pylist()]
+            assert row == {"n": 4 * PARTITIONS, "x": (380 + 381 + 382 + 383) * PARTITIONS}
+            assert isinstance(run, Execution)
+            metrics = [found for plan in run._execution_context.plans for _, found in plan.collect_metrics()]
+            return sum(found.output_rows or 0 for found in metrics if found.sum_by_name("bytes_scanned") is not None)
+
+        assert rows_read(parquet_scan.SMALL_BYTES) == PARTITIONS * ROWS
+        assert len(copies(lake)) == large.blocks
+        assert 4 * PARTITIONS <= rows_read(0) <= 2 * 100 * PARTITIONS, "one or two pages of each partition"
 
     def test_blocks_of_large_row_groups_are_read_in_place(
         self, stored: Callable[..., StoredLake], wire: Recorded, tmp_path: Path

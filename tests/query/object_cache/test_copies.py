@@ -5,12 +5,16 @@ import os
 import subprocess
 import sys
 import threading
+from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dagfusion_query.object_cache import eviction
 from dagfusion_query.object_cache.copies import BLOCK_END_BYTES, DIGEST_BYTES, Copies, copy_key
 from dagfusion_query.object_cache.eviction import Entry
 from tests.tiers import examples
@@ -90,8 +94,12 @@ def test_a_block_has_its_bytes_at_their_places(copies: Copies) -> None:
     assert Path(copies.path(key)).stat().st_blocks * 512 < OBJECT_BYTES // 10
 
 
-@pytest.mark.parametrize("place", [*(start for start, _ in EXTENTS), OBJECT_BYTES - 1, OBJECT_BYTES, -1, None])
-@pytest.mark.parametrize("change", ["altered", "zeroed", "huge", "cut"])
+CHANGED = [*(start for start, _ in EXTENTS), OBJECT_BYTES - 1, OBJECT_BYTES, -1]
+
+
+@pytest.mark.parametrize(
+    ("place", "change"), [*product(CHANGED, ["altered", "zeroed", "huge", "cut"]), (None, "all zeroed")]
+)
 def test_a_block_that_is_not_whole_is_removed(copies: Copies, place: int | None, change: str) -> None:
     """Its bytes, their places and the digest."""
     key = put_block(copies, "a")
@@ -144,6 +152,14 @@ def test_a_copy_that_an_execution_has_pinned_is_not_discarded(copies: Copies) ->
         assert not Path(copies.path(free)).exists()
     other.discard([pinned])
     assert not Path(copies.path(pinned)).exists()
+
+
+@pytest.mark.parametrize(
+    ("size", "blocks", "room"), [(9000, 8, 4096), (9000, 0, 12288), (9000, 24, 12288), (0, 0, 4096)]
+)
+def test_a_file_system_may_not_say_how_much_room_a_copy_takes(size: int, blocks: int, room: int) -> None:
+    status: Any = SimpleNamespace(st_size=size, st_blocks=blocks)
+    assert eviction._room(status) == room
 
 
 def test_versions_have_names_of_their_own() -> None:

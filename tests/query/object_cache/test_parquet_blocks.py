@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dagfusion_query.object_cache import parquet_blocks
 from dagfusion_query.object_cache.parquet_blocks import EXTENTS, ParquetTail
 from tests.tiers import examples
 
@@ -25,7 +26,7 @@ def written(groups: Sequence[int], **options: Any) -> bytes:
             "l": [[{"a": float(n)}] * (n % 3) for n in range(sum(groups))],
         }
     )
-    with pq.ParquetWriter(sink, rows.schema, write_page_checksum=True, **options) as writer:
+    with pq.ParquetWriter(sink, rows.schema, **{"write_page_checksum": True, **options}) as writer:
         for number, count in enumerate(groups):
             writer.write_table(rows.slice(sum(groups[:number]), count), row_group_size=count)
     content: bytes = sink.getvalue().to_pybytes()
@@ -33,6 +34,15 @@ def written(groups: Sequence[int], **options: Any) -> bytes:
 
 
 FILE = written([5] * 4, write_page_index=True)
+
+
+BEGINS = {
+    begin
+    for group in range(4)
+    for column in range(3)
+    for chunk in [pq.read_metadata(pa.BufferReader(FILE)).row_group(group).column(column)]
+    for begin in (chunk.dictionary_page_offset, chunk.data_page_offset)
+}
 
 
 def offsets(content: bytes) -> list[int]:
@@ -63,6 +73,7 @@ def test_a_block_is_read_as_its_row_groups(
 
     assert block.is_intact(pages)
     assert len(extents) == (EXTENTS if has_index else EXTENTS - 2)
+    assert all(content[start : start + len(part)] == part for start, part in extents[:-1]), "the last is the footer"
     read = pq.ParquetFile(pa.BufferReader(bytes(file)), page_checksum_verification=True)
     whole = pq.ParquetFile(pa.BufferReader(content))
     assert read.metadata.num_rows == sum(groups[first:end])
@@ -83,6 +94,20 @@ def test_more_of_the_end_is_asked_for_until_it_is_enough(count: int) -> None:
         start, more = tail.start, more + 1
     assert more <= 2
     assert tail.block(4, size) == ParquetTail(FILE, size).block(4, size)
+
+
+def test_pages_without_checksums_are_not_intact() -> None:
+    content = written([5], write_page_checksum=False)
+    block = ParquetTail(content, len(content)).block(4, len(content))
+    assert not block.is_intact(content[slice(*block.pages)])
+
+
+def test_a_bloom_filter_is_refused() -> None:
+    """It is outside of the pages, so a block would not have it."""
+    meta_data = {7: 10, 9: 4}
+    assert parquet_blocks._chunk(meta_data) == (4, 14)
+    with pytest.raises(ValueError, match="bloom filter"):
+        parquet_blocks._chunk({**meta_data, 14: 100})
 
 
 @pytest.mark.parametrize(
@@ -112,4 +137,11 @@ def test_a_damaged_footer_is_refused_or_read(data: st.DataObject) -> None:
         block = tail.block(0, len(content))
     except ValueError:
         return
-    assert block.is_intact(bytes(content[slice(*block.pages)])) in (True, False)
+    first, last = block.pages
+    assert 0 <= first < last <= tail.start
+    extents = block.extents(bytes(content[first:last]))
+    assert len(extents) <= EXTENTS
+    assert all(0 <= start <= start + len(part) <= len(content) for start, part in extents)
+    assert all(bytes(content[start : start + len(part)]) == part for start, part in extents[:-1])
+    if block.is_intact(extents[0][1]):
+        assert all(start in BEGINS for start, end in block.chunks if start < end), "no page begins elsewhere"

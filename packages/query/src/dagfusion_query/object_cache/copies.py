@@ -48,11 +48,11 @@ def copy_key(*version: str) -> str:
 
 @dataclass(frozen=True)
 class TableFetch:
-    """The requests of an execution that made copies of the objects of one table.
+    """The requests of an execution that made copies of the objects of one table, or of blocks of its large objects.
 
     Attributes:
         table: `schema.table`.
-        bytes: The size of all objects.
+        bytes: What was fetched: objects, blocks, and the footers of objects that are copied by block.
         began_s: Seconds from the start of the execution to the first request.
         ended_s: Seconds from there to the end of the last one.
     """

@@ -146,8 +146,11 @@ class Eviction:
 
 
 def _room(status: os.stat_result) -> int:
-    """Return how many bytes of the disk a copy takes; one with holes takes less than its size."""
-    used = min(status.st_size, status.st_blocks * _STAT_BYTES)
+    """Return how many bytes of the disk a copy takes; one with holes takes less than its size.
+
+    Some file systems do not tell, and report no block at all.
+    """
+    used = min(status.st_size, status.st_blocks * _STAT_BYTES or status.st_size)
     return max(1, -(-used // _BLOCK_BYTES)) * _BLOCK_BYTES
 
 

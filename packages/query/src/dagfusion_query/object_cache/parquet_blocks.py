@@ -5,7 +5,7 @@ A footer is a struct of Thrift's compact protocol. These fields are read:
     FileMetaData    {3: num_rows, 4: row_groups}
     RowGroup        {1: columns, 3: num_rows}
     ColumnChunk     {3: meta_data, 4: offset_index_offset, 5: its length, 6: column_index_offset, 7: its length}
-    ColumnMetaData  {7: total_compressed_size, 9: data_page_offset, 11: dictionary_page_offset}
+    ColumnMetaData  {7: total_compressed_size, 9: data_page_offset, 11: dictionary_page_offset, 14: bloom_filter_offset}
     PageHeader      {3: compressed_page_size, 4: crc}
 """
 
@@ -22,7 +22,7 @@ _LENGTH_BYTES = 4
 _NUM_ROWS, _ROW_GROUPS = 3, 4
 _COLUMNS, _ROWS = 1, 3
 _META_DATA, _OFFSET_INDEX, _COLUMN_INDEX = 3, 4, 6  # the length of an index is the next field
-_CHUNK_BYTES, _DATA_PAGE, _DICTIONARY_PAGE = 7, 9, 11
+_CHUNK_BYTES, _DATA_PAGE, _DICTIONARY_PAGE, _BLOOM_FILTER = 7, 9, 11, 14
 _PAGE_BYTES, _CRC = 3, 4
 _STOP = b"\0"
 _MEMORY_FACTOR = 6  # what is read of a footer takes so many times its bytes
@@ -61,7 +61,7 @@ class ParquetBlock:
         return [(self.pages[0], pages), *self.others]
 
     def is_intact(self, pages: bytes) -> bool:
-        """Return True if the pages have the checksums that were written with them; one without a checksum passes."""
+        """Return True if all pages have the checksums that were written with them; one without a checksum has not."""
         first, end = self.pages
         try:
             return len(pages) == end - first and all(
@@ -128,6 +128,8 @@ class ParquetTail:
 
     def _extent(self, place: Range) -> Extent:
         start, end = place
+        if not self.start <= start <= end <= self._size_bytes:
+            raise ValueError(f"the Parquet footer has a page index in the bytes {start} to {end}")
         return start, self._content[start - self.start : end - self.start]
 
     def _footer_of(self, groups: Sequence[_RowGroup]) -> bytes:
@@ -181,6 +183,8 @@ def _read_row_groups(data: bytes, at: int, groups: list[_RowGroup]) -> int:
 
 
 def _chunk(meta_data: Mapping[int, int]) -> Range:
+    if _BLOOM_FILTER in meta_data:
+        raise ValueError("a block would not have the bloom filter that its footer names")
     start = meta_data.get(_DICTIONARY_PAGE, meta_data[_DATA_PAGE])
     return start, start + meta_data[_CHUNK_BYTES]
 
@@ -199,8 +203,8 @@ def _is_intact(data: bytes, at: int, end: int) -> bool:
     """Compare the pages of a column chunk with their checksums."""
     while at < end:
         header, at = _struct(data, at)
-        size, crc = header[_PAGE_BYTES], header.get(_CRC)
-        if size < 0 or (crc is not None and zlib.crc32(data[at : at + size]) != crc & 0xFFFF_FFFF):
+        size, crc = header[_PAGE_BYTES], header[_CRC]
+        if size < 0 or zlib.crc32(data[at : at + size]) != crc & 0xFFFF_FFFF:
             return False
         at += size
     return at == end

@@ -314,7 +314,9 @@ def _put_files(
 
     encoded = rewrite_scan(physical, slot.witness, put)
     in_place = [read for read, part in zip(scan.parts, parts, strict=False) if part.copied is None]
-    return _Read(encoded, scan, [part.copied for part in parts if part.copied is not None], in_place)
+    copied = [part.copied for part in parts if part.copied is not None]
+    large = next((part.large for part in copied if part.large is not None), scan.large)  # in the ranges of the plan
+    return _Read(encoded, replace(scan, large=large), copied, in_place)
 
 
 def _parts(scan: Scan, scan_table: ScannedTable, store: str, policy: CopyPolicy | None) -> Iterator[FilesToRead]:
