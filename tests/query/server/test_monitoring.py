@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 from prometheus_client.parser import text_string_to_metric_families
 
+from dagfusion_query import connect
 from dagfusion_query.errors import QueryError
 from dagfusion_query.service.metrics import unit_of
 from tests.deploy.templates import Resolver, resources, template
@@ -145,6 +147,16 @@ def test_every_query_of_grafana_and_prometheus_names_what_is_exposed(
             labels |= exposed[name]
             assert set(matched) <= exposed[name], f"{place}: {matched}"
         assert grouped_by(expression) <= labels | OF_PROMETHEUS, place
+
+
+def test_connections_are_counted_by_door(server: Server, asked: str) -> None:
+    del asked  # the service is not ended yet
+    sample = re.compile(r'^dagfusion_connections\{door="(\w+)"\} (\S+)$', re.MULTILINE)
+    with connect(server.flight_url) as connection, server.client() as client:
+        assert connection.tables()
+        found = {door: float(number) for door, number in sample.findall(client.get("/metrics").text)}
+    assert found.keys() == {"http", "flight"}
+    assert min(found.values()) >= 1
 
 
 def test_only_an_environment_with_a_checkpoint_has_its_age(server: Server, asked: str) -> None:

@@ -211,6 +211,7 @@ class _Process:
                 return
             await flight.start()
             await http.start()
+            service.count_connections(lambda: {"http": http.connections, "flight": flight.connections})
             stack.callback(asyncio.create_task(self._recheck(service)).cancel)
             if (namespace := self._config.service.cloudwatch_namespace) is not None:
                 cloudwatch = service.cloudwatch(namespace)

@@ -39,12 +39,14 @@ class Metrics:
 
     Attributes:
         watch: Called with each query that is over.
+        connections: Returns the open connections of each door, by its name.
     """
 
     def __init__(self, pool: Pool, admission: Admission, environments: Environments) -> None:
         self.watch: Callable[[QueryInfo], None] = lambda _info: None
+        self.connections: Callable[[], Mapping[str, int]] = dict
         self._registry = CollectorRegistry()
-        self._registry.register(_State(pool, admission, environments))
+        self._registry.register(_State(pool, admission, environments, self._open_connections))
         r = self._registry
         self._queries = Counter(
             "dagfusion_queries",
@@ -91,6 +93,9 @@ class Metrics:
         self._bytes.inc(stats.result_bytes)
         self.watch(info)
 
+    def _open_connections(self) -> Mapping[str, int]:
+        return self.connections()
+
     def collect(self) -> Iterable[Metric]:
         """Return everything as Prometheus's library has it."""
         return self._registry.collect()
@@ -103,8 +108,11 @@ class Metrics:
 class _State(Collector):
     """The gauges at the moment of the request."""
 
-    def __init__(self, pool: Pool, admission: Admission, environments: Environments) -> None:
+    def __init__(
+        self, pool: Pool, admission: Admission, environments: Environments, connections: Callable[[], Mapping[str, int]]
+    ) -> None:
         self._pool, self._admission, self._environments = pool, admission, environments
+        self._connections = connections
 
     def describe(self) -> list[GaugeMetricFamily]:
         """Return no metrics: the service is not complete yet."""
@@ -123,6 +131,7 @@ class _State(Collector):
         yield restarts
         yield _gauge("dagfusion_queries_queued", "Queries that wait for a worker.", admission.waiting)
         yield _gauge("dagfusion_queries_running", "Queries that have one.", admission.running)
+        yield _by("door", "dagfusion_connections", "Open connections of clients.", self._connections())
         states = self._environments.states()
         up = {name: float(state.current_problem is None) for name, state in states.items()}
         lags = {name: state.lag for name, state in states.items() if state.lag is not None}
@@ -146,9 +155,13 @@ def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
 
 
 def _by_environment(name: str, text: str, values: Mapping[str, float]) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, text, labels=["environment"])
-    for environment, value in values.items():
-        family.add_metric([environment], value)
+    return _by("environment", name, text, values)
+
+
+def _by(label: str, name: str, text: str, values: Mapping[str, float]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for one, value in values.items():
+        family.add_metric([one], value)
     return family
 
 

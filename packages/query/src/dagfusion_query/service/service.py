@@ -260,6 +260,10 @@ class Service:
         self._metrics.watch = cloudwatch.over
         return cloudwatch
 
+    def count_connections(self, connections: Callable[[], Mapping[str, int]]) -> None:
+        """Have the metrics ask for the open connections of each door, by its name."""
+        self._metrics.connections = connections
+
     def metrics(self) -> bytes:
         """Return what is counted, in Prometheus's text format."""
         return self._metrics.text()

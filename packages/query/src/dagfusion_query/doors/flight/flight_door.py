@@ -5,6 +5,7 @@ import contextlib
 import os
 import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,11 @@ class FlightDoor:
     def port(self) -> int:
         """The port that it listens on; 0 while it does not."""
         return 0 if self._server is None else int(self._server.port)
+
+    @property
+    def connections(self) -> int:
+        """The number of open connections of clients."""
+        return sum(1 for _ in _connections(self.port)) if self.port else 0
 
     async def start(self) -> None:
         """Open the door.
@@ -106,11 +112,23 @@ async def _within(limit_s: float, done: asyncio.Event) -> bool:
 
 def _cut(port: int) -> None:
     """End this process's connections at a port: nothing else ends a call whose client takes nothing of its result."""
+    for connection in _connections(port):
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+
+def _connections(port: int) -> Iterator[socket.socket]:
+    """Yield this process's connections with clients at a port, each until the next: gRPC does not tell them."""
     for descriptor in list(Path("/dev/fd").iterdir()):
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(descriptor.name))) as connection:
+        try:
+            connection = socket.socket(fileno=os.dup(int(descriptor.name)))
+        except OSError:  # it is closed by now, or is no socket
+            continue
+        with connection, contextlib.suppress(OSError):
             address = connection.getsockname()
             if isinstance(address, tuple) and address[1] == port:
-                connection.shutdown(socket.SHUT_RDWR)
+                connection.getpeername()  # which the socket that listens does not have
+                yield connection
 
 
 def _read(variable: str, path: str) -> bytes:

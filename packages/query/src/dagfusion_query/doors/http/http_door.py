@@ -187,6 +187,11 @@ class HttpDoor:
         """The URL for clients."""
         return self._address.url(self._scheme, self.port)
 
+    @property
+    def connections(self) -> int:
+        """The number of open connections of clients."""
+        return len(self._server.server_state.connections)
+
     def bind(self) -> socket.socket:
         """Bind the address. `start` accepts clients.
 
