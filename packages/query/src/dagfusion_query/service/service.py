@@ -261,7 +261,7 @@ class Service:
         return cloudwatch
 
     def count_connections(self, connections: Callable[[], Mapping[str, int]]) -> None:
-        """Have the metrics ask for the open connections of each door, by its name."""
+        """Add the open connections of each door, by its name, to the metrics."""
         self._metrics.connections = connections
 
     def metrics(self) -> bytes:
