@@ -2,32 +2,26 @@
 
 import itertools
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.resources import files
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import duckdb
 import obstore
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable, QueryBuilder
 
 from dagfusion_contract.record import schema_entry
 from dagfusion_contract.tombstone import TOMBSTONE_ENTRY, Tombstone, tombstone_entry
 from dagfusion_contract.uri import object_path, store_url
 from dagfusion_pipeline import PartitionedS3ParquetIOManager, S3ParquetIOManager
-from dagfusion_query.connection import EmbeddedConnection, connect_embedded
-from dagfusion_query.delta_log import Exported, export_delta
+from dagfusion_query.connection import connect_embedded
 from dagfusion_query.errors import UnknownTableError
 from dagfusion_query.object_store import open_store
-from dagfusion_query.sql_text import parse_table
 from tests.pipeline.written import key_range
+from tests.query.delta_lake import Lake, duckdb_with, queried, rows_of, same
 from tests.stores import s3_fields
 
 __all__ = ["s3_fields"]
@@ -49,113 +43,8 @@ HOSTILE = (
 # deltalake escapes these in the URIs that Polars asks it for, and Polars does not unescape them.
 NOT_IN_POLARS = ("a b", "ü ñ")
 PREFIX = "delta"
-EXTENSIONS = ("httpfs", "delta")
-Rows = list[tuple[Any, ...]]
 _names = itertools.count()
 pytestmark = pytest.mark.usefixtures("processes")
-
-
-@dataclass
-class Lake:
-    """A deployment whose assets are in a bucket.
-
-    Attributes:
-        connection: DagFusion over its event log.
-        s3: The fields of an IO manager that name the server and its bucket.
-        duckdb: DuckDB with the keys of the store.
-    """
-
-    instance: dg.DagsterInstance
-    connection: EmbeddedConnection
-    s3: Mapping[str, Any]
-    duckdb: duckdb.DuckDBPyConnection
-
-    def materialize(self, asset: dg.AssetsDefinition, manager: dg.ConfigurableIOManager, **how: Any) -> None:
-        """Run an asset."""
-        dg.materialize([asset], instance=self.instance, resources={"io_manager": manager}, **how)
-
-    def export(self, table: str, location: str | None = None) -> Exported:
-        """Export a table as the command does."""
-        return export_delta(parse_table(table), self.connection.refresh, self.connection.settings, location)
-
-    @property
-    def options(self) -> dict[str, str]:
-        """What deltalake and Polars need to know of the store."""
-        return {
-            "AWS_ENDPOINT_URL": self.s3["endpoint_url"],
-            "AWS_REGION": self.s3["region"],
-            "AWS_ACCESS_KEY_ID": self.s3["access_key_id"],
-            "AWS_SECRET_ACCESS_KEY": self.s3["secret_access_key"],
-            "AWS_ALLOW_HTTP": "true",
-        }
-
-    def open(self, location: str, version: int | None = None) -> DeltaTable:
-        """Open a version of a table, by default the last."""
-        return DeltaTable(location, version=version, storage_options=self.options)
-
-    def polars(self, location: str, *, is_native: bool = True) -> pl.LazyFrame:
-        """Scan a table with Polars: with a reader of its own, or with that of deltalake."""
-        return pl.scan_delta(location, storage_options=self.options, use_pyarrow=not is_native)
-
-    def own(self, table: str, columns: Sequence[str]) -> Rows:
-        """Return DagFusion's answer."""
-        return rows_of(self.connection.sql(f"SELECT {quoted(columns)} FROM {table}").to_arrow())
-
-    def answers(self, location: str, columns: Sequence[str], *, without: Sequence[str] = ()) -> dict[str, Rows]:
-        """Return all rows of a table by reader."""
-        opened, wanted = self.open(location), quoted(columns)
-        readers: dict[str, Callable[[], pa.Table]] = {
-            "deltalake": lambda: queried(opened, f"SELECT {wanted} FROM t"),
-            "deltalake as a dataset": lambda: opened.to_pyarrow_dataset().to_table([*columns]),
-            "polars": lambda: self.polars(location).select(columns).collect().to_arrow(),
-            "polars with deltalake": lambda: (
-                self.polars(location, is_native=False).select(columns).collect().to_arrow()
-            ),
-            "duckdb": lambda: self.duckdb.execute(f"SELECT {wanted} FROM delta_scan('{location}')").to_arrow_table(),
-        }
-        return {name: rows_of(read()) for name, read in readers.items() if name not in without}
-
-
-def queried(opened: DeltaTable, statement: str) -> pa.Table:
-    """Return the answer of deltalake's SQL engine, for which the table is `t`."""
-    return pa.RecordBatchReader.from_stream(QueryBuilder().register("t", opened).execute(statement)).read_all()
-
-
-def quoted(columns: Sequence[str]) -> str:
-    return ", ".join(f'"{column}"' for column in columns)
-
-
-def rows_of(table: pa.Table) -> Rows:
-    """Return the rows of a result, sorted; times without the name of their zone."""
-    plain = [
-        column.cast(pa.timestamp("us", "UTC")) if pa.types.is_timestamp(column.type) and column.type.tz else column
-        for column in table.columns
-    ]
-    return sorted(zip(*(column.to_pylist() for column in plain), strict=True), key=repr)
-
-
-def same(lake: Lake, table: str, columns: Sequence[str], location: str, *, without: Sequence[str] = ()) -> Rows:
-    """The rows that all readers give."""
-    own = lake.own(table, columns)
-    for reader, rows in lake.answers(location, columns, without=without).items():
-        assert rows == own, reader
-    return own
-
-
-@contextmanager
-def duckdb_with(s3: Mapping[str, Any]) -> Iterator[duckdb.DuckDBPyConnection]:
-    """DuckDB with its extensions, which take a quarter of a second to load, and without its cache of objects."""
-    with duckdb.connect(config={"autoinstall_known_extensions": False}) as connection:
-        for name in EXTENSIONS:
-            (found,) = Path(str(files(f"duckdb_extension_{name}"))).rglob(f"{name}.duckdb_extension")
-            connection.load_extension(str(found))
-        connection.execute("SET enable_external_file_cache = false")
-        connection.execute(
-            f"CREATE SECRET (TYPE s3, KEY_ID '{s3['access_key_id']}', SECRET '{s3['secret_access_key']}', "
-            f"ENDPOINT '{s3['endpoint_url'].removeprefix('http://')}', REGION '{s3['region']}', URL_STYLE 'path', "
-            "USE_SSL false)"
-        )
-        yield connection
 
 
 @pytest.fixture(scope="module")

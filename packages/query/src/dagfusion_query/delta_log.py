@@ -3,8 +3,8 @@
     {folder of the table}/_delta_log/00000000000000000007.json
 
 A commit is one object, which is written only if there is none of its name. So a crash leaves a log with or without it,
-and of two exports at once the later one reads the other's commit and tries again. There are no checkpoints: they are
-Parquet, and would be taken for data by whoever reads `**/*.parquet` in the folder.
+and of two exports at once the later one reads the other's commit and tries again. There are no checkpoints, because
+they are Parquet files: engines that read `**/*.parquet` in the folder would read them as data.
 """
 
 import hashlib
