@@ -6,6 +6,7 @@ import json
 import subprocess
 import time
 import urllib.request
+from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
@@ -73,7 +74,8 @@ def test_the_seed_decides_the_data(command: Command, module_command: Command) ->
 
 @pytest.mark.usefixtures("long")
 def test_a_killed_run_leaves_what_was_logged_and_the_next_one_completes_it(command: Command) -> None:
-    days, partitions = 12, 12 * 50
+    # Dagster logs 1,000 events at once: these are two batches.
+    days, partitions = 24, 24 * 50
     seed = command.start("seed", "--days", str(days))
     logged = _kill_while_it_logs(seed, command)
 
@@ -103,26 +105,48 @@ def _kill_while_it_logs(seed: subprocess.Popen[str], command: Command) -> set[st
     with contextlib.ExitStack() as stack:
         stack.callback(seed.communicate)
         stack.callback(seed.kill)
-        until = time.monotonic() + 300
-        while len(_logged(command)) == 0:
-            assert seed.poll() is None, "it ended before it logged anything"
-            assert time.monotonic() < until
-            time.sleep(0.1)
+        _wait_until(lambda: _has_slow_events(command), seed)
+        _wait_until(lambda: len(_logged(command)) > 0, seed)
+    with psycopg.connect(_event_log(command), autocommit=True) as connection:
+        connection.execute("drop function slow() cascade")
     return _logged(command)
 
 
-def _logged(command: Command) -> set[str]:
-    """Return the partitions of which the event log has a materialization, once there is an event log."""
-    url = command.home.read_env().get("DAGFUSION_EVENT_LOG")
-    if url is None:
-        return set()
-    query = "select partition from event_logs where dagster_event_type = 'ASSET_MATERIALIZATION' and asset_key = %s"
+def _wait_until(condition: Callable[[], bool], seed: subprocess.Popen[str]) -> None:
+    until = time.monotonic() + 300
+    while not condition():
+        assert seed.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def _has_slow_events(command: Command) -> bool:
+    """Let each materialization take 5 ms, as soon as there is an event log, so that a batch of them takes seconds."""
     try:
-        with psycopg.connect(url) as connection:
-            rows = connection.execute(query, ('["Silver", "TaxID", "partitioned_organizations"]',)).fetchall()
-    except (psycopg.OperationalError, psycopg.errors.UndefinedTable):
-        return set()
+        with psycopg.connect(_event_log(command)) as connection:
+            connection.execute(
+                "create function slow() returns trigger language plpgsql"
+                " as 'begin perform pg_sleep(0.005); return new; end'"
+            )
+            connection.execute(
+                "create trigger slow before insert on event_logs for each row"
+                " when (new.dagster_event_type = 'ASSET_MATERIALIZATION') execute function slow()"
+            )
+    except (KeyError, psycopg.OperationalError, psycopg.errors.UndefinedTable):
+        return False
+    return True
+
+
+def _logged(command: Command) -> set[str]:
+    """Return the partitions of which the event log has a materialization."""
+    query = "select partition from event_logs where dagster_event_type = 'ASSET_MATERIALIZATION' and asset_key = %s"
+    with psycopg.connect(_event_log(command)) as connection:
+        rows = connection.execute(query, ('["Silver", "TaxID", "partitioned_organizations"]',)).fetchall()
     return {partition for (partition,) in rows}
+
+
+def _event_log(command: Command) -> str:
+    return command.home.read_env()["DAGFUSION_EVENT_LOG"]
 
 
 def test_another_environment_must_say_where_its_runs_are_logged(command: Command) -> None:
