@@ -32,6 +32,7 @@ IMAGES: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "query": ("deploy/query.Dockerfile", {}),
     "dagster": ("deploy/Dockerfile", {}),
     "dagster-ecs": ("deploy/Dockerfile", {"INSTANCE": "deploy/aws/dagster.yaml"}),
+    "dagster-k8s": ("deploy/Dockerfile", {"PACKAGES": "dagster-k8s"}),
 }
 
 

@@ -19,6 +19,7 @@ from tests.tiers import FAST, WHOLE
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("AWS_", "DAGFUSION_", "DAGSTER_", "S3_", "UAT_S3_", "PROD_S3_", "PG")
 KEPT = (
+    "DAGFUSION_DAGSTER_CHART",
     "DAGFUSION_REWRITING_S",
     "DAGFUSION_LOCALSTACK_IMAGE",
     "DAGFUSION_POSTGRES_IMAGE",

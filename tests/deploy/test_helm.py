@@ -1,24 +1,19 @@
 """The chart of the query service, rendered by Helm's engine and checked against Kubernetes' schemas."""
 
 import json
-import subprocess
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jsonschema  # type: ignore[import-untyped]
 import kubernetes_validate
 import pytest
-import yaml  # type: ignore[import-untyped]
 
 from dagfusion_query.config import read_config
 from dagfusion_query.doors.http.openapi import describe
-from tests.deploy import rendering
+from tests.deploy import pod_monitor
+from tests.deploy.charts import KUBERNETES, Documents, Values, answers, documents, only
 from tests.deploy.policies import matches
-
-Values = Mapping[str, Any]
-Documents = Sequence[Mapping[str, Any]]
-Render = Callable[[Values], Documents]
 
 LEAST: Values = {
     "eventLog": {
@@ -56,16 +51,6 @@ REFUSED: Mapping[str, Values] = {
     "a number for a variable": {"settings": {"DAGFUSION_WORKERS": 2}},
     "an unknown environment": {"environment": "staging"},
 }
-KUBERNETES = ("1.25", "1.30", "1.34")
-
-
-def answers(chart: Path, values: Sequence[Values]) -> list[dict[str, Any]]:
-    requests = json.dumps([{"chart": str(chart), "values": one} for one in values])
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, rendering.__file__], input=requests, capture_output=True, text=True, check=True
-    )
-    given: list[dict[str, Any]] = json.loads(done.stdout)
-    return given
 
 
 @pytest.fixture(scope="module")
@@ -78,16 +63,6 @@ def rendered(chart: Path) -> Mapping[str, Documents]:
     return dict(
         zip(("least", "most", "secret"), map(documents, answers(chart, [LEAST, MOST, SECRET_URL])), strict=True)
     )
-
-
-def documents(answer: Mapping[str, Any]) -> Documents:
-    assert "error" not in answer, answer
-    return [parsed for text in answer["manifests"].values() for parsed in yaml.safe_load_all(text) if parsed]
-
-
-def only(documents: Documents, kind: str) -> Mapping[str, Any]:
-    [found] = [document for document in documents if document["kind"] == kind]
-    return found
 
 
 def pod(documents: Documents) -> Mapping[str, Any]:
@@ -105,7 +80,9 @@ def test_what_is_made(rendered: Mapping[str, Documents]) -> None:
 @pytest.mark.parametrize("values", ["least", "most"])
 def test_kubernetes_knows_every_field(rendered: Mapping[str, Documents], values: str, version: str) -> None:
     for document in rendered[values]:
-        if document["apiVersion"] != "monitoring.coreos.com/v1":  # the operator's, of which there is no schema here
+        if document["kind"] == "PodMonitor":  # the operator's
+            pod_monitor.validate(document)
+        else:
             kubernetes_validate.validate(document, version, strict=True)
 
 
@@ -113,6 +90,14 @@ def test_the_schemas_of_kubernetes_refuse_what_is_wrong(rendered: Mapping[str, D
     wrong = {**only(rendered["least"], "Service"), "spec": {"ports": [{"port": "http"}]}}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(wrong, KUBERNETES[0], strict=True)
+
+
+@pytest.mark.parametrize("old", ["path", "port", "authorization", "credentials", "insecureSkipVerify", "matchLabels"])
+def test_a_misspelt_field_of_the_pod_monitor_is_refused(rendered: Mapping[str, Documents], old: str) -> None:
+    text = json.dumps(only(rendered["most"], "PodMonitor"))
+    assert f'"{old}": ' in text
+    with pytest.raises(jsonschema.ValidationError):
+        pod_monitor.validate(json.loads(text.replace(f'"{old}": ', f'"{old}s": ')))
 
 
 def test_an_event_log_in_aws_secrets_manager_needs_no_password(rendered: Mapping[str, Documents]) -> None:
@@ -215,15 +200,3 @@ def test_the_role_is_on_the_account_that_the_pods_have(rendered: Mapping[str, Do
     account = only(rendered["most"], "ServiceAccount")["metadata"]
     assert account["annotations"] == MOST["serviceAccount"]["annotations"]
     assert pod(rendered["most"])["serviceAccountName"] == account["name"]
-
-
-def test_dagster_has_the_limits_of_ecs(root: Path) -> None:
-    values = yaml.safe_load((root / "deploy/helm/dagster-values.yaml").read_text())
-    instance = yaml.safe_load((root / "deploy/aws/dagster.yaml").read_text())
-    runs, pools = values["concurrency"]["runs"], values["concurrency"]["pools"]
-    assert values["concurrency"]["enabled"]
-    assert instance["concurrency"] == {
-        "runs": {"max_concurrent_runs": runs["maxConcurrentRuns"]},
-        "pools": {"granularity": pools["granularity"], "default_limit": pools["defaultLimit"]},
-    }
-    assert "config" not in values["dagsterDaemon"]["runCoordinator"]  # the chart refuses limits in both places
