@@ -14,7 +14,9 @@ import boto3
 import dagster as dg
 import psycopg
 import pytest
+from typer.testing import CliRunner
 
+from dagfusion_query.cli.main import app
 from dagfusion_query.config import EnvironmentConfig, read_config
 from dagfusion_query.doctor.checks import BLOCKS
 from dagfusion_query.doctor.examination import Scope, examine
@@ -349,7 +351,9 @@ def test_a_healthy_environment_is_silent(world: World) -> None:
     assert len(FAULTS) >= 15
     assert names(world.config, AT_ONCE) == []
     done = command(world)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "healthy\n", "")
+    healthy, cost = done.stdout.splitlines()
+    assert (done.returncode, healthy, done.stderr) == (0, "healthy", "")
+    assert cost.startswith("cost of uat: $0.00 a month for 4 objects (0.000 GiB) and their uploads, at prices of")
 
 
 def test_the_command_names_faults_for_people_and_for_programs(world: World) -> None:
@@ -364,6 +368,34 @@ def test_the_command_names_faults_for_people_and_for_programs(world: World) -> N
     found = json.loads(document.stdout)
     assert found["healthy"] is False
     assert [fault["name"] for fault in found["environments"][0]["faults"]] == ["objects_missing"]
+
+
+def test_faults_of_objects_are_repaired(small: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = {"DAGSTER_HOME": small.instance.root_directory, "DAGFUSION_EVENT_LOG": small.event_log}
+    for name, value in {**small.variables, **home}.items():
+        monkeypatch.setenv(name, value)
+
+    def repaired(*options: str) -> Any:
+        done = CliRunner().invoke(app, ["doctor", "--repair", "--orphans-after-hours", "0", "--json", *options])
+        document = json.loads(done.stdout)
+        named = {fault["name"]: fault["where"] for one in document["environments"] for fault in one["faults"]}
+        return {name: table for name, table in named.items() if name.startswith("objects_")}, document["repair"]
+
+    missing, changed, other = small.objects(EXTRACTS)
+    copied = small.s3.get_object(Bucket=small.bucket, Key=other)["Body"].read()
+    small.delete(missing)
+    small.s3.put_object(Bucket=small.bucket, Key=changed, Body=copied)
+    small.s3.put_object(Bucket=small.bucket, Key=f"{missing.rpartition('/')[0]}/other.parquet", Body=copied)
+    table = TABLES[EXTRACTS]
+    orphaned = {"objects_orphaned": table}
+    for options in ((), ("--yes",)):
+        faults, repair = repaired(*options)
+        assert faults == {"objects_missing": table, "objects_changed": table, **orphaned}
+        (done,) = repair["tables"]
+        assert (done["table"], len(done["missing"]), len(done["changed"])) == (table, 1, 1)
+        assert [(left["table"], left["fault"]) for left in repair["left"]] == [(table, "objects_orphaned")]
+    faults, repair = repaired()
+    assert (faults, repair["tables"]) == (orphaned, [])
 
 
 def test_what_cannot_be_examined_is_no_fault(world: World) -> None:

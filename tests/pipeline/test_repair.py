@@ -1,5 +1,6 @@
 """The repair of events: what is logged of missing and changed objects, and what is not."""
 
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -113,16 +114,22 @@ def test_a_table_without_any_object_is_not_wiped(instance: dg.DagsterInstance, m
         repair_asset(instance, manager, KEY)
 
 
-@pytest.mark.usefixtures("processes")
-def test_the_command_repairs_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def deployed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hive:
+    """The table of a DAGSTER_HOME, without one of its objects."""
     for name, value in {"DAGSTER_HOME": str(tmp_path), "ENVIRONMENT": "local", "S3_BUCKET": "lake"}.items():
         monkeypatch.setenv(name, value)
-    made = Hive(bucket="lake", prefix="repair_command")
+    made = Hive(bucket="lake", prefix=tmp_path.name)
     monkeypatch.setattr(maintenance, "PartitionedS3ParquetIOManager", lambda **_: made)
     (tmp_path / "dagster.yaml").touch()
     with dg.DagsterInstance.get() as instance:
         write(instance, made)
     STORE.delete_objects([key(made, "a")])
+    return made
+
+
+@pytest.mark.usefixtures("processes", "deployed")
+def test_the_command_repairs_a_table() -> None:
     app = typer.Typer()
     commands(app)
 
@@ -135,6 +142,20 @@ def test_the_command_repairs_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert run() == [*said, "This is a dry run. Add --yes to log them."]
     assert run("--yes") == [said[0], "1 tombstones of missing objects are logged", "  a"]
     assert run() == ["Silver/orders: 2 objects examined"]
+
+
+@pytest.mark.usefixtures("processes", "deployed")
+def test_a_table_that_cannot_be_repaired_does_not_stop_the_others() -> None:
+    (entry,) = entry_points(group="dagfusion.repair")
+    repair: Any = entry.load()
+    refused, done = repair(["uat_silver.orders", "local_silver.orders"], dry_run=True)
+    assert refused["table"] == "uat_silver.orders"
+    assert "no asset with the table 'uat_silver.orders' in ENVIRONMENT=local" in refused["error"]
+    assert done.pop("summary").startswith("Silver/orders: 3 objects examined\n1 tombstones of missing objects would be")
+    found = {"asset": "Silver/orders", "examined": 3, "missing": ["a"], "changed": []}
+    assert done == {"table": "local_silver.orders", **found, "unreadable": {}, "not_examined": ()}
+    assert [one["missing"] for one in repair(["local_silver.orders"], dry_run=False)] == [["a"]]
+    assert [one["missing"] for one in repair(["local_silver.orders"], dry_run=False)] == [[]]
 
 
 def test_an_object_below_an_earlier_prefix_is_not_taken_for_missing(

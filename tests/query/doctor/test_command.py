@@ -2,13 +2,22 @@
 
 import json
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib import metadata
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from dagfusion_query.cli.doctor_command import REPAIR
 from dagfusion_query.cli.main import app
+from dagfusion_query.config import EnvironmentConfig
 from dagfusion_query.cost.estimate import read_prices
+from dagfusion_query.doctor import examination
+from dagfusion_query.doctor.bucket_facts import BucketFacts
+from dagfusion_query.doctor.checks import Fault
+from dagfusion_query.doctor.examination import Diagnosis, Scope
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +36,8 @@ def test_an_environment_without_tables_is_healthy(on_sqlite: Any) -> None:
     assert json.loads(done.output) == {
         "healthy": True,
         "faults": [],
-        "environments": [{"environment": "local", "faults": [], "unknown": []}],
+        "environments": [{"environment": "local", "faults": [], "unknown": [], "cost": None}],
+        "prices": asdict(read_prices()),
     }
 
 
@@ -69,3 +79,111 @@ def test_the_costs_of_nothing(on_sqlite: Any) -> None:
     assert done.output.startswith(f"local: $4.80 for 12 months, at prices of us-east-1, {prices.date}\n")
     assert "1,000,000 GETs a month (--requests): $0.4000 a month" in done.output
     assert command("cost", "--requests", "1", "--url", "http://localhost:1").exit_code == 2
+
+
+class Repairs:
+    """What stands for the pipeline: the tables that it was asked to repair, and its answers."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Sequence[str], bool]] = []
+
+    def load(self) -> Any:
+        return self.repair
+
+    def repair(self, tables: Sequence[str], *, dry_run: bool) -> list[dict[str, Any]]:
+        self.asked.append((tables, dry_run))
+        broken = {"table": "local_a.broken", "error": "its bucket is another one"}
+        fine = {"missing": ["CA"], "changed": [], "summary": "A/fine: 3 objects examined"}
+        return [broken if "broken" in table else {"table": table, **fine} for table in tables]
+
+
+@pytest.fixture
+def repairs(on_sqlite: Any, monkeypatch: pytest.MonkeyPatch) -> Repairs:
+    """An environment with faults of each kind, and a pipeline."""
+    faults = [
+        Fault(name, table, "what", "step")
+        for name, table in (
+            ("objects_changed", "local_a.fine"),
+            ("objects_missing", "local_a.broken"),
+            ("objects_missing", "local_a.fine"),
+            ("objects_orphaned", "local_a.other"),
+            ("small_files", "local_a.small"),
+        )
+    ]
+
+    def examined(config: EnvironmentConfig, scope: Scope) -> Diagnosis:
+        del scope
+        return Diagnosis(config.name, list(faults))
+
+    found = Repairs()
+    monkeypatch.setattr(examination, "examine", examined)
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [found] if group == REPAIR else [])
+    monkeypatch.setenv("DAGSTER_HOME", str(on_sqlite.home))
+    monkeypatch.setenv("DAGFUSION_EVENT_LOG", str(on_sqlite.home))
+    return found
+
+
+def test_a_repair_is_of_tables_with_missing_or_changed_objects(repairs: Repairs) -> None:
+    done = command("doctor", "--repair")
+    assert done.exit_code == 1
+    assert repairs.asked == [(["local_a.broken", "local_a.fine"], True)]
+    assert "not repaired: local_a.broken\n  its bucket is another one\n" in done.stderr
+    *_, summary, orphans, why, hint = done.stdout.splitlines()
+    assert summary == "A/fine: 3 objects examined"
+    assert orphans == "not repaired: local_a.other"
+    assert why.startswith("  nothing is logged for orphaned objects: the vacuum deletes those of earlier runs")
+    assert hint == "This is a dry run. Add --yes to log them."
+
+
+def test_a_repair_logs_events_only_if_it_is_confirmed(repairs: Repairs) -> None:
+    done = command("doctor", "--repair", "--yes")
+    assert done.exit_code == 1
+    assert repairs.asked == [(["local_a.broken", "local_a.fine"], False)]
+    assert "This is a dry run" not in done.output
+    assert command("doctor").exit_code == 1
+    assert command("doctor", "--yes").exit_code == 2
+    assert len(repairs.asked) == 1
+
+
+def test_a_repair_as_json(repairs: Repairs) -> None:
+    document = json.loads(command("doctor", "--repair", "--json").stdout)["repair"]
+    assert repairs.asked
+    assert document["dry_run"] is True
+    assert document["tables"] == [
+        {"table": "local_a.broken", "error": "its bucket is another one"},
+        {"table": "local_a.fine", "missing": ["CA"], "changed": []},
+    ]
+    (left,) = document["left"]
+    assert (left["table"], left["fault"]) == ("local_a.other", "objects_orphaned")
+
+
+def test_a_repair_says_what_it_needs(repairs: Repairs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DAGSTER_HOME")
+    done = command("doctor", "--repair")
+    assert done.exit_code == 2
+    assert "--repair needs DAGSTER_HOME" in done.stderr
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [])  # noqa: ARG005
+    done = command("doctor", "--repair")
+    assert done.exit_code == 2
+    assert "pip install dagfusion-pipeline" in done.stderr
+    assert repairs.asked == []
+
+
+def test_nothing_to_repair(on_sqlite: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(on_sqlite.home))
+    done = command("doctor", "--event-log", str(on_sqlite.home), "--repair")
+    assert (done.exit_code, done.output) == (0, "healthy\nrepair: no event to log\n")
+
+
+def test_the_estimate_of_costs_is_one_line(on_sqlite: Any, file_record: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_sqlite.report(file_record("CA"))
+    monkeypatch.setattr(examination, "s3_client", lambda _: None)
+    monkeypatch.setattr(examination, "read_bucket_facts", lambda _, bucket, __: BucketFacts(bucket, problem="no route"))
+    done = command("doctor", "--event-log", str(on_sqlite.home))
+    prices = read_prices()
+    *_, line = done.stdout.splitlines()
+    assert line.startswith("cost of local: $0.00 a month for 1 object (0.000 GiB) and their uploads, at prices of")
+    assert f"{prices.region}, {prices.date}" in line
+    (environment,) = json.loads(command("doctor", "--event-log", str(on_sqlite.home), "--json").stdout)["environments"]
+    (month,) = environment["cost"]["months"]
+    assert (month["month"], month["classes"][0]["objects"]) == (1, 1)

@@ -121,7 +121,9 @@ def asset_key_of(instance: dg.DagsterInstance, environment: str, table: str) -> 
     key_of_table = {str(table_name(environment, key.path)): key for key in instance.get_asset_keys()}
     if table not in key_of_table:
         near = ", ".join(sorted(key_of_table)[:5]) or "none"
-        raise ConfigurationError(f"the event log has no asset with the table {table!r}; its tables are {near}")
+        raise ConfigurationError(
+            f"the event log has no asset with the table {table!r} in ENVIRONMENT={environment}; its tables are {near}"
+        )
     return key_of_table[table]
 
 

@@ -1,10 +1,9 @@
-"""The commands that examine environments and their use: `dagfusion doctor`, `dagfusion cost`, `dagfusion queries`."""
+"""The commands about the use of environments: `dagfusion cost` and `dagfusion queries`."""
 
 import os
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote
 
@@ -12,32 +11,17 @@ import typer
 
 from dagfusion_query.cli.options import Environment, EventLog, FormatOption, OutputFormat, Token, Url
 from dagfusion_query.cli.service_commands import ConfigFile
-from dagfusion_query.errors import QueryError, SettingsError
+from dagfusion_query.errors import SettingsError
 from dagfusion_query.interpreter import interruptibly
-from dagfusion_query.service_settings import LISTED_OBJECTS, ORPHANS_AFTER_H, QUERIES_LIMIT
+from dagfusion_query.service_settings import QUERIES_LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from dagfusion_query.client.connection_pool import ConnectionPool
     from dagfusion_query.config import Config
     from dagfusion_query.cost.estimate import Estimate, Prices
-    from dagfusion_query.doctor.checks import Fault
-    from dagfusion_query.doctor.examination import Diagnosis
     from dagfusion_query.documents.query_documents import QueryInfo
 
-FAULTS, NOT_EXAMINED = 1, 2  # exit codes
-
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-MaxObjects = Annotated[
-    int, typer.Option("--max-objects", min=1, help="The maximum number of objects listed per environment.")
-]
-OrphansAfter = Annotated[
-    float,
-    typer.Option(
-        "--orphans-after-hours", min=0, help="The age in hours from which an object without an event is a fault."
-    ),
-]
 Months = Annotated[int, typer.Option("--months", min=1, max=120, help="The number of months, from now.")]
 Requests = Annotated[
     int | None, typer.Option("--requests", min=0, help="GET requests per month, if --url is not given.")
@@ -51,70 +35,6 @@ Before = Annotated[
         "--before", metavar="TIME", help="List queries that ended before a time (ISO 8601; UTC without a zone)."
     ),
 ]
-
-
-def doctor(
-    *,
-    config: ConfigFile = None,
-    event_log: EventLog = None,
-    environment: Environment = None,
-    as_json: Json = False,
-    max_objects: MaxObjects = LISTED_OBJECTS,
-    orphans_after_hours: OrphansAfter = ORPHANS_AFTER_H,
-) -> None:
-    """Examine the database, the buckets, the tables and the settings, and suggest fixes.
-
-    Nothing is changed. The exit code is 0 for a healthy environment, 1 for faults, and 2 if something could not be
-    examined and the rest has no fault.
-    """
-    try:
-        found, faults = interruptibly(
-            lambda: _examined(config, event_log, environment, max_objects, orphans_after_hours)
-        )
-    except QueryError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(NOT_EXAMINED) from None
-    show = _show_diagnoses_json if as_json else _show_diagnoses
-    show(found, faults)
-    if faults or any(one.faults for one in found):
-        raise typer.Exit(FAULTS)
-    if any(one.unknown for one in found):
-        raise typer.Exit(NOT_EXAMINED)
-
-
-def _examined(
-    file: Path | None, event_log: str | None, environment: str | None, max_objects: int, orphans_after_h: float
-) -> "tuple[list[Diagnosis], list[Fault]]":
-    """Return what was found of each environment, and the faults of the service's settings."""
-    from dagfusion_query.config import read_config  # noqa: PLC0415
-    from dagfusion_query.doctor.checks import check_service  # noqa: PLC0415
-    from dagfusion_query.doctor.examination import Scope, examine  # noqa: PLC0415  # imports the catalog
-
-    read = read_config(os.environ, file=file, event_log=event_log, environment=environment)
-    scope = Scope(max_objects=max_objects, orphans_after_h=orphans_after_h)
-    return [examine(one, scope) for one in read.environments], [*check_service(read.service)]
-
-
-def _show_diagnoses(found: "Sequence[Diagnosis]", faults: "Sequence[Fault]") -> None:
-    for fault in (*faults, *(fault for one in found for fault in one.faults)):
-        typer.echo(f"{fault.name}  {fault.where}\n  {fault.what}\n  next: {fault.next_step}")
-    for one in found:
-        for unknown in one.unknown:
-            typer.echo(f"not examined: {unknown.check}  {unknown.where}\n  {unknown.why}", err=True)
-    if not faults and not any(one.faults or one.unknown for one in found):
-        typer.echo("healthy")
-
-
-def _show_diagnoses_json(found: "Sequence[Diagnosis]", faults: "Sequence[Fault]") -> None:
-    import orjson  # noqa: PLC0415
-
-    healthy = not faults and not any(one.faults or one.unknown for one in found)
-    document = {
-        "healthy": healthy,
-        "faults": [asdict(fault) for fault in faults],
-        "environments": [asdict(one) for one in found],
-    }
-    typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
 
 
 def cost(
@@ -147,7 +67,10 @@ def cost(
     if as_json:
         import orjson  # noqa: PLC0415
 
-        document = {"estimates": {name: _document(one) for name, one in found.items()}, "prices": asdict(prices)}
+        document = {
+            "estimates": {name: estimate_document(one) for name, one in found.items()},
+            "prices": asdict(prices),
+        }
         typer.echo(orjson.dumps({**document, "notes": notes}, option=orjson.OPT_INDENT_2))
         return
     for name, one in found.items():
@@ -252,7 +175,8 @@ def _service(url: str, token: str | None) -> "ConnectionPool":
     return ConnectionPool(url, token or ClientSettings.read(os.environ).token)
 
 
-def _document(found: "Estimate") -> dict[str, object]:
+def estimate_document(found: "Estimate") -> dict[str, object]:
+    """Return an estimate as the JSON of `dagfusion cost` and `dagfusion doctor` has it."""
     months = [{**asdict(month), "usd": month.usd} for month in found.months]
     return {**asdict(found), "months": months, "usd": found.usd}
 

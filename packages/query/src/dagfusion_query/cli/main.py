@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from dagfusion_query.cli import environment_commands, service_commands
+from dagfusion_query.cli.doctor_command import doctor
 from dagfusion_query.cli.options import (
     AsOf,
     Diff,
@@ -278,7 +279,7 @@ for command in (
     history,
     export,
     service_commands.serve,
-    environment_commands.doctor,
+    doctor,
     environment_commands.cost,
     environment_commands.queries,
 ):

@@ -9,11 +9,19 @@ import pyarrow.compute as pc
 
 from dagfusion_contract.uri import S3, object_path, store_parts, store_url
 from dagfusion_query.catalog.checkpoint import open_checkpoint
-from dagfusion_query.catalog.model import Table
+from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.config import EnvironmentConfig
-from dagfusion_query.cost.estimate import MONTH_DAYS, LifecycleRule, StoredFiles, read_rules
+from dagfusion_query.cost.estimate import (
+    MONTH_DAYS,
+    Estimate,
+    LifecycleRule,
+    Prices,
+    StoredFiles,
+    estimate,
+    read_rules,
+)
 from dagfusion_query.doctor.bucket_facts import read_bucket_facts, s3_client
-from dagfusion_query.doctor.examination import open_catalog
+from dagfusion_query.doctor.examination import Diagnosis, open_catalog
 from dagfusion_query.documents.query_documents import QueryInfo
 from dagfusion_query.errors import SettingsError
 from dagfusion_query.scan.large_objects import consolidation_gain
@@ -30,10 +38,28 @@ def read_files(config: EnvironmentConfig, now: datetime) -> tuple[list[StoredFil
     """
     catalog = open_catalog(config, open_checkpoint(config.settings))
     try:
-        tables = catalog.current().tables.values()
-        found = [stored for table in tables for stored in _stored(table, now)]
+        return _files(catalog.current(), now)
     finally:
         catalog.close()
+
+
+def storage_estimate(diagnosis: Diagnosis, prices: Prices, now: datetime) -> Estimate | None:
+    """Return the estimate of a month from what an examination has read; None if no table has objects in a bucket.
+
+    The requests of queries are not part of it. The examination reports rules that it could not read.
+    """
+    if diagnosis.snapshot is None:
+        return None
+    tables, buckets = _files(diagnosis.snapshot, now)
+    if not tables:
+        return None
+    lifecycles = {name: read_rules(facts.lifecycle) for name, facts in diagnosis.buckets.items()}
+    rules = {table: lifecycles.get(bucket, []) for table, bucket in buckets.items()}
+    return estimate(tables, rules, prices, months=1, requests_month=0, requests_from="not included")
+
+
+def _files(snapshot: Snapshot, now: datetime) -> tuple[list[StoredFiles], dict[str, str]]:
+    found = [stored for table in snapshot.tables.values() for stored in _stored(table, now)]
     return [files for files, _ in found], {files.table: bucket for files, bucket in found}
 
 

@@ -14,6 +14,7 @@ from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.config import EnvironmentConfig
 from dagfusion_query.discovery import open_discovery
 from dagfusion_query.doctor.bucket_facts import (
+    BucketFacts,
     compare,
     folders,
     in_both,
@@ -51,11 +52,21 @@ _FRESH_S = 3600.0  # a later event may not be in the checkpoint yet
 
 @dataclass
 class Diagnosis:
-    """The findings of one environment."""
+    """The findings of one environment.
+
+    Attributes:
+        environment: Its name.
+        faults: What is wrong.
+        unknown: What could not be examined.
+        snapshot: The catalog; None if the database cannot be read.
+        buckets: The facts of each bucket, by its name.
+    """
 
     environment: str
     faults: list[Fault] = field(default_factory=list)
     unknown: list[Unknown] = field(default_factory=list)
+    snapshot: Snapshot | None = field(default=None, repr=False)
+    buckets: dict[str, BucketFacts] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -96,8 +107,9 @@ def examine(config: EnvironmentConfig, scope: Scope | None = None) -> Diagnosis:
             if config.bucket is not None:
                 _examine_buckets(config, found, {config.bucket}, scope)
             return found
-        found.faults += check_tables(catalog.current())
-        lost = _examine_buckets(config, found, _buckets(config, catalog.current()), scope)
+        found.snapshot = catalog.current()
+        found.faults += check_tables(found.snapshot)
+        lost = _examine_buckets(config, found, _buckets(config, found.snapshot), scope)
         _examine_objects(config, found, catalog, lost, scope)
     return found
 
@@ -179,6 +191,7 @@ def _examine_buckets(config: EnvironmentConfig, found: Diagnosis, buckets: set[s
     lost = set[str]()
     for bucket in sorted(buckets):
         facts = read_bucket_facts(s3_client(config.settings), bucket, scope.clock)
+        found.buckets[bucket] = facts
         found.faults += check_clock(facts.skew_s, facts.url)
         if facts.problem is not None:
             lost.add(bucket)

@@ -1,0 +1,226 @@
+"""The command `dagfusion doctor`: examines environments, and has their event logs repaired."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
+
+import typer
+
+from dagfusion_query.cli.environment_commands import Json, estimate_document
+from dagfusion_query.cli.options import Environment, EventLog
+from dagfusion_query.cli.service_commands import ConfigFile
+from dagfusion_query.errors import MissingExtraError, QueryError, SettingsError
+from dagfusion_query.interpreter import interruptibly
+from dagfusion_query.service_settings import LISTED_OBJECTS, ORPHANS_AFTER_H
+
+if TYPE_CHECKING:
+    from dagfusion_query.cost.estimate import Estimate, Prices
+    from dagfusion_query.doctor.checks import Fault
+    from dagfusion_query.doctor.examination import Diagnosis
+
+FAULTS, NOT_EXAMINED = 1, 2  # exit codes
+REPAIR = "dagfusion.repair"  # the entry-point group of the package that writes to the event log
+_REPAIRED = frozenset({"objects_missing", "objects_changed"})
+_ORPHANED = "objects_orphaned"
+_ORPHANS = "nothing is logged for orphaned objects: the vacuum deletes those of earlier runs; delete others by hand"
+
+MaxObjects = Annotated[
+    int, typer.Option("--max-objects", min=1, help="The maximum number of objects listed per environment.")
+]
+OrphansAfter = Annotated[
+    float,
+    typer.Option(
+        "--orphans-after-hours", min=0, help="The age in hours from which an object without an event is a fault."
+    ),
+]
+Repair = Annotated[
+    bool,
+    typer.Option(
+        "--repair",
+        help="Plan the repair of the event log for tables with missing or changed objects. Needs dagfusion-pipeline, "
+        "DAGSTER_HOME and the variables of the IO managers.",
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="With --repair: log the events. Without --yes, it is a dry run.")]
+
+
+class RepairTables(Protocol):
+    """`repair_tables` of the pipeline."""
+
+    def __call__(self, tables: Sequence[str], *, dry_run: bool) -> list[dict[str, Any]]:
+        """Repair the events of tables, and return what was logged for each."""
+
+
+def doctor(
+    *,
+    config: ConfigFile = None,
+    event_log: EventLog = None,
+    environment: Environment = None,
+    as_json: Json = False,
+    max_objects: MaxObjects = LISTED_OBJECTS,
+    orphans_after_hours: OrphansAfter = ORPHANS_AFTER_H,
+    repair: Repair = False,
+    yes: Yes = False,
+) -> None:
+    """Examine the database, the buckets, the tables and the settings, and suggest fixes.
+
+    Nothing is changed, except by --repair --yes. The exit code is 0 for a healthy environment, 1 for faults, also for
+    those that are repaired, and 2 if something could not be examined and the rest has no fault.
+    """
+    if yes and not repair:
+        raise typer.BadParameter("--yes is for --repair")
+    try:
+        repair_tables = _installed_repair() if repair else None
+        found, faults = interruptibly(
+            lambda: _examined(config, event_log, environment, max_objects, orphans_after_hours)
+        )
+        costs, prices = _costs(found)
+    except QueryError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(NOT_EXAMINED) from None
+    repairs = None if repair_tables is None else _repaired(found, repair_tables, dry_run=not yes)
+    if as_json:
+        _show_json(found, faults, costs, prices, repairs)
+    else:
+        _show(found, faults, costs, prices, repairs)
+    if faults or any(one.faults for one in found):
+        raise typer.Exit(FAULTS)
+    if any(one.unknown for one in found):
+        raise typer.Exit(NOT_EXAMINED)
+
+
+def _examined(
+    file: Path | None, event_log: str | None, environment: str | None, max_objects: int, orphans_after_h: float
+) -> "tuple[list[Diagnosis], list[Fault]]":
+    """Return what was found of each environment, and the faults of the service's settings."""
+    from dagfusion_query.config import read_config  # noqa: PLC0415
+    from dagfusion_query.doctor.checks import check_service  # noqa: PLC0415
+    from dagfusion_query.doctor.examination import Scope, examine  # noqa: PLC0415  # imports the catalog
+
+    read = read_config(os.environ, file=file, event_log=event_log, environment=environment)
+    scope = Scope(max_objects=max_objects, orphans_after_h=orphans_after_h)
+    return [examine(one, scope) for one in read.environments], [*check_service(read.service)]
+
+
+def _costs(found: "Sequence[Diagnosis]") -> "tuple[dict[str, Estimate | None], Prices]":
+    from dagfusion_query.cost.estimate import read_prices  # noqa: PLC0415  # imports numpy
+    from dagfusion_query.cost.gathered import storage_estimate  # noqa: PLC0415
+
+    prices = read_prices()
+    return {one.environment: storage_estimate(one, prices, datetime.now(UTC)) for one in found}, prices
+
+
+def _installed_repair() -> RepairTables:
+    """Return the function of the pipeline that repairs tables.
+
+    Raises:
+        MissingExtraError: The pipeline is not installed.
+        SettingsError: DAGSTER_HOME is not set.
+    """
+    from importlib.metadata import entry_points  # noqa: PLC0415
+
+    entries = entry_points(group=REPAIR)
+    if not entries:
+        raise MissingExtraError(
+            "--repair needs the package dagfusion-pipeline, which is not installed: pip install dagfusion-pipeline"
+        )
+    if not os.environ.get("DAGSTER_HOME"):
+        raise SettingsError("--repair needs DAGSTER_HOME, the folder of the Dagster instance; it is not set")
+    found: RepairTables = next(iter(entries)).load()
+    return found
+
+
+def _repaired(found: "Sequence[Diagnosis]", repair_tables: RepairTables, *, dry_run: bool) -> dict[str, Any]:
+    """Repair the tables with missing or changed objects; return what was, or would be, logged, and what was left."""
+    faults = [fault for one in found for fault in one.faults]
+    tables = sorted({fault.where for fault in faults if fault.name in _REPAIRED})
+    orphaned = sorted({fault.where for fault in faults if fault.name == _ORPHANED})
+    return {
+        "dry_run": dry_run,
+        "tables": repair_tables(tables, dry_run=dry_run),
+        "left": [{"table": table, "fault": _ORPHANED, "why": _ORPHANS} for table in orphaned],
+    }
+
+
+def _is_healthy(found: "Sequence[Diagnosis]", faults: "Sequence[Fault]") -> bool:
+    return not faults and not any(one.faults or one.unknown for one in found)
+
+
+def _show(
+    found: "Sequence[Diagnosis]",
+    faults: "Sequence[Fault]",
+    costs: "Mapping[str, Estimate | None]",
+    prices: "Prices",
+    repairs: Mapping[str, Any] | None,
+) -> None:
+    for fault in (*faults, *(fault for one in found for fault in one.faults)):
+        typer.echo(f"{fault.name}  {fault.where}\n  {fault.what}\n  next: {fault.next_step}")
+    for one in found:
+        for unknown in one.unknown:
+            typer.echo(f"not examined: {unknown.check}  {unknown.where}\n  {unknown.why}", err=True)
+    if _is_healthy(found, faults):
+        typer.echo("healthy")
+    if repairs is not None:
+        _show_repairs(repairs)
+    for name, estimate in costs.items():
+        if estimate is not None:
+            typer.echo(_cost_line(name, estimate, prices))
+
+
+def _show_repairs(repairs: Mapping[str, Any]) -> None:
+    for done in repairs["tables"]:
+        if "error" in done:
+            typer.echo(f"not repaired: {done['table']}\n  {done['error']}", err=True)
+        else:
+            typer.echo(done["summary"])
+    for left in repairs["left"]:
+        typer.echo(f"not repaired: {left['table']}\n  {left['why']}")
+    would_log = any(done.get("missing") or done.get("changed") for done in repairs["tables"])
+    if repairs["dry_run"] and would_log:
+        typer.echo("This is a dry run. Add --yes to log them.")
+    elif not repairs["tables"]:
+        typer.echo("repair: no event to log")
+
+
+def _cost_line(name: str, estimate: "Estimate", prices: "Prices") -> str:
+    from dagfusion_query.preview import counted  # noqa: PLC0415  # imports pyarrow
+
+    (month,) = estimate.months
+    objects, gib = sum(one.objects for one in month.classes), sum(one.gb for one in month.classes)
+    return (
+        f"cost of {name}: ${estimate.usd:,.2f} a month for {counted(objects, 'object')} ({gib:,.3f} GiB) and their"
+        f" uploads, at prices of {prices.region}, {prices.date}. `dagfusion cost` adds the requests of queries"
+    )
+
+
+def _show_json(
+    found: "Sequence[Diagnosis]",
+    faults: "Sequence[Fault]",
+    costs: "Mapping[str, Estimate | None]",
+    prices: "Prices",
+    repairs: Mapping[str, Any] | None,
+) -> None:
+    import orjson  # noqa: PLC0415
+
+    document: dict[str, Any] = {
+        "healthy": _is_healthy(found, faults),
+        "faults": [asdict(fault) for fault in faults],
+        "environments": [_document(one, costs[one.environment]) for one in found],
+        "prices": asdict(prices),
+    }
+    if repairs is not None:
+        tables = [{name: value for name, value in one.items() if name != "summary"} for one in repairs["tables"]]
+        document["repair"] = {**repairs, "tables": tables}
+    typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+
+
+def _document(one: "Diagnosis", estimate: "Estimate | None") -> dict[str, Any]:
+    return {
+        "environment": one.environment,
+        "faults": [asdict(fault) for fault in one.faults],
+        "unknown": [asdict(unknown) for unknown in one.unknown],
+        "cost": None if estimate is None else estimate_document(estimate),
+    }
