@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.deploy.policies import allows, denies
-from tests.deploy.templates import Resolver, resources, template
+from tests.deploy.templates import Resolver, containers, resources, template
 
 pytestmark = pytest.mark.usefixtures("heavy")  # reads the templates with cfn-lint
 BUCKET, PREFIX = "lake-uat", "datafusion_test"
@@ -74,10 +74,17 @@ def policies(storage: Mapping[str, Any]) -> Policies:
 
 
 @pytest.fixture(scope="module")
-def launcher(root: Path) -> list[Any]:
-    services = template(root / "deploy/aws/services.yaml")
-    resolve = Resolver(services, {"Environment": "uat", "StorageStack": "storage"}, EXPORTS)
-    return policies_of(services, resolve)["LauncherRole"]
+def services(root: Path) -> Mapping[str, Any]:
+    return template(root / "deploy/aws/services.yaml")
+
+
+def of_services(services: Mapping[str, Any]) -> Resolver:
+    return Resolver(services, {"Environment": "uat", "StorageStack": "storage"}, EXPORTS)
+
+
+@pytest.fixture(scope="module")
+def launcher(services: Mapping[str, Any]) -> list[Any]:
+    return policies_of(services, of_services(services))["LauncherRole"]
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -185,3 +192,68 @@ def test_the_query_service_reads_its_own_secrets_only(policies: Policies) -> Non
     for name, expected in (("reader-AbCdEf", True), ("tokens-AbCdEf", True), ("owner-AbCdEf", False)):
         assert allows(policies["QueryRole"], "secretsmanager:GetSecretValue", f"{secret}{name}") is expected
         assert not allows(policies["PipelineRole"], "secretsmanager:GetSecretValue", f"{secret}{name}")
+
+
+# What AWS's own policy for execution roles allows: pull images, and write the logs of containers.
+TASK_EXECUTION = {
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Action": [
+                "ecr:GetAuthorizationToken",
+                "ecr:BatchCheckLayerAvailability",
+                "ecr:GetDownloadUrlForLayer",
+                "ecr:BatchGetImage",
+                "logs:CreateLogStream",
+                "logs:PutLogEvents",
+            ],
+            "Resource": "*",
+        }
+    ]
+}
+EXECUTION_ROLES = ("DagsterExecutionRole", "QueryExecutionRole")
+
+
+def execution_policies(services: Mapping[str, Any], role: str) -> list[Any]:
+    [managed] = of_services(services)(resources(services, "AWS::IAM::Role")[role]["ManagedPolicyArns"])
+    assert managed == "arn:aws:iam::aws:policy/service-role/AmazonECSTaskExecutionRolePolicy"
+    return [*policies_of(services, of_services(services))[role], TASK_EXECUTION]
+
+
+@pytest.mark.parametrize("role", EXECUTION_ROLES)
+def test_an_execution_role_reads_the_secrets_of_its_containers_only(services: Mapping[str, Any], role: str) -> None:
+    resolve, documents = of_services(services), execution_policies(services, role)
+    tasks = resources(services, "AWS::ECS::TaskDefinition")
+    mine = {name for name, task in tasks.items() if resolve(task["ExecutionRoleArn"]) == f"arn:aws:{role}:Arn"}
+    used = {
+        resolve(secret["ValueFrom"]).partition(":")[0]
+        for task, container in containers(services)
+        if task in mine
+        for secret in container.get("Secrets", ())
+    }
+    assert used == ({"ref-OwnerSecret"} if role == "DagsterExecutionRole" else set())
+    made = [f"ref-{name}" for name in resources(services, "AWS::SecretsManager::Secret")]
+    assert len(made) == 3
+    given = [arn for arn in (*made, "*") if allows(documents, "secretsmanager:GetSecretValue", arn)]
+    assert set(given) == used
+    for action in ("PutSecretValue", "UpdateSecret", "DeleteSecret", "DescribeSecret", "PutResourcePolicy"):
+        assert not any(allows(documents, f"secretsmanager:{action}", arn) for arn in made)
+
+
+@pytest.mark.parametrize("role", EXECUTION_ROLES)
+def test_an_execution_role_may_nothing_else(services: Mapping[str, Any], role: str) -> None:
+    documents = execution_policies(services, role)
+    assert allows(documents, "ecr:BatchGetImage", "arn:aws:ecr:us-east-2:123456789012:repository/dagfusion/query")
+    assert allows(documents, "logs:PutLogEvents", "arn:aws:logs:us-east-2:123456789012:log-group:/dagfusion/uat/query")
+    actions = (*ACTIONS.values(), *NEVER[:-1], "s3:ListBucket", "ecs:RunTask", "ecr:PutImage", "logs:GetLogEvents")
+    for action in (*actions, "sts:AssumeRole", "kms:Decrypt"):
+        for resource in (ARN, f"{ARN}/{TABLE}", "ref-OwnerSecret", "*"):
+            assert not allows(documents, action, resource), action
+
+
+def test_only_tasks_take_the_execution_roles(services: Mapping[str, Any]) -> None:
+    roles = resources(services, "AWS::IAM::Role")
+    for role in (*EXECUTION_ROLES, "LauncherRole"):
+        [statement] = of_services(services)(roles[role]["AssumeRolePolicyDocument"])["Statement"]
+        assert statement["Principal"] == {"Service": "ecs-tasks.amazonaws.com"}
+        assert (statement["Effect"], statement["Action"]) == ("Allow", "sts:AssumeRole")

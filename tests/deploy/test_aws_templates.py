@@ -12,9 +12,13 @@ from dagster._config import validate_config
 from dagster._core.instance.config import dagster_instance_config_schema
 from dagster_aws.ecs import EcsRunLauncher
 from dagster_aws.s3.compute_log_manager import S3ComputeLogManager
+from dagster_postgres import PostgresEventLogStorage
+from dagster_webserver.cli import dagster_webserver as WEBSERVER  # noqa: N812
+from sqlalchemy.pool import QueuePool
 
 from dagfusion_query.config import read_config
 from dagfusion_query.doors.http.openapi import describe
+from dagfusion_stack.dagster import RUN_ENVIRON
 from tests.deploy.templates import Resolver, containers, resources, template
 
 TEMPLATES = ("storage-and-roles", "services", "monitoring")
@@ -103,6 +107,33 @@ def test_the_instance_is_one_that_dagster_accepts(instance: Mapping[str, Any]) -
 def test_the_launcher_starts_a_container_that_exists(services: Mapping[str, Any], instance: Mapping[str, Any]) -> None:
     run = resources(services, "AWS::ECS::TaskDefinition")["RunTask"]
     assert instance["run_launcher"]["config"]["container_name"] in [c["Name"] for c in run["ContainerDefinitions"]]
+
+
+def test_the_webserver_pools_its_connections(root: Path, services: Mapping[str, Any]) -> None:
+    [container] = [c for task, c in containers(services) if task == "WebserverTask"]
+    program, *arguments = container["Command"]
+    here = [argument.replace("/opt/dagster/", f"{root}/deploy/") for argument in arguments]  # the image has these files
+    given = WEBSERVER.make_context(program, here).params
+    storage = PostgresEventLogStorage("postgresql://database.invalid/dagster", should_autocreate_tables=False)
+    pooling = {name: given[name] for name in ("db_statement_timeout", "db_pool_recycle", "db_pool_max_overflow")}
+    storage.optimize_for_webserver(*pooling.values())
+    engine = storage._engine
+    assert isinstance(engine.pool, QueuePool)
+    assert (engine.pool.size(), engine.pool._max_overflow, engine.pool._recycle) == (1, 10, 1800)
+    chart = yaml.safe_load((root / "deploy/helm/dagster-values.yaml").read_text())["dagsterWebserver"]
+    assert (chart["dbPoolRecycle"], chart["dbPoolMaxOverflow"]) == (
+        pooling["db_pool_recycle"],
+        pooling["db_pool_max_overflow"],
+    )
+
+
+def test_each_dagster_container_logs_planned_partitions_in_one_event(services: Mapping[str, Any]) -> None:
+    planned = "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS"
+    for task, container in containers(services):
+        if task == "RunTask":
+            assert variables(services, container).items() >= RUN_ENVIRON.items()
+        elif task != "QueryTask":
+            assert variables(services, container)[planned] == RUN_ENVIRON[planned], task
 
 
 def test_the_query_service_accepts_its_variables(services: Mapping[str, Any], tmp_path: Path) -> None:

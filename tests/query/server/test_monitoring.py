@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from dagfusion_query import connect
 from dagfusion_query.errors import QueryError
 from dagfusion_query.service.metrics import unit_of
-from tests.deploy.templates import Resolver, resources, template
+from tests.deploy.cloudwatch import OF_AWS, alarms, metrics
 from tests.query.server.process import Server, served
 from tests.stores import s3_fields
 from tests.waiting import eventually
@@ -191,40 +191,11 @@ def test_outcomes_that_alarm_are_errors_of_the_service(root: Path) -> None:
     assert {code: known.get(code, 0) for code in named if known.get(code, 0) < 500} == {}
 
 
-def monitoring(root: Path) -> tuple[Mapping[str, Any], Resolver]:
-    document = template(root / "deploy/aws/monitoring.yaml")
-    exports = ("LoadBalancerName", "HttpTargetsName", "DatabaseName", "ClusterName", "QueryServiceName")
-    imports = {f"services-{name}": name for name in exports}
-    return document, Resolver(document, {"Environment": "uat", "ServicesStack": "services"}, imports)
-
-
-def alarms(root: Path) -> Mapping[str, Mapping[str, Any]]:
-    document, resolve = monitoring(root)
-    found: Mapping[str, Mapping[str, Any]] = resolve(resources(document, "AWS::CloudWatch::Alarm"))
-    return found
-
-
-def metrics_of_alarms(root: Path) -> Iterator[tuple[str, str, frozenset[str]]]:
-    for alarm in alarms(root).values():
-        parts = [part["MetricStat"]["Metric"] for part in alarm.get("Metrics", ()) if "MetricStat" in part] or [alarm]
-        for part in parts:
-            dimensions = frozenset(dimension["Name"] for dimension in part.get("Dimensions", ()))
-            yield part["Namespace"], part["MetricName"], dimensions
-
-
-def metrics_of_dashboard(root: Path) -> Iterator[tuple[str, str, frozenset[str]]]:
-    document, resolve = monitoring(root)
-    [dashboard] = resources(document, "AWS::CloudWatch::Dashboard").values()
-    for widget in json.loads(resolve(dashboard["DashboardBody"]))["widgets"]:
-        for namespace, name, *rest in widget["properties"]["metrics"]:
-            yield namespace, name, frozenset([part for part in rest if isinstance(part, str)][::2])
-
-
 def test_every_alarm_and_widget_of_cloudwatch_names_what_is_written(root: Path, told: Told) -> None:
     own = [
         (name, dimensions)
-        for namespace, name, dimensions in itertools.chain(metrics_of_alarms(root), metrics_of_dashboard(root))
-        if not namespace.startswith("AWS/")
+        for namespace, name, dimensions in itertools.chain(*metrics(root))
+        if not namespace.startswith(OF_AWS)
     ]
     assert len(own) > 20
     assert [(name, set(dimensions)) for name, dimensions in own if dimensions not in told.get(name, set())] == []
