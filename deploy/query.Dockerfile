@@ -1,5 +1,5 @@
 # The query service, without Dagster. Build from the root of the repository.
-ARG PYTHON_IMAGE=python:3.13-slim
+ARG PYTHON_IMAGE=python:3.13.18-slim
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /opt/dagfusion
 COPY constraints.txt ./

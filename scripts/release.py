@@ -26,7 +26,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 CONSTRAINTS = ROOT / "constraints.txt"
 CHECKSUMS = "SHA256SUMS"
-PYTHON_IMAGE = "python:3.13-slim"
+PYTHON_IMAGE = "python:3.13.18-slim"
 # The name of each image below the prefix, its Dockerfile, and its build arguments.
 IMAGES: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "query": ("deploy/query.Dockerfile", {}),

@@ -20,7 +20,7 @@ from testcontainers.community.postgres import PostgresContainer
 from dagfusion_stack import object_store, postgres
 from tests.ports import kept_ports
 
-POSTGRES_IMAGE = "postgres:17"
+POSTGRES_IMAGE = "postgres:17.12"
 LOCALSTACK_IMAGE = "localstack/localstack:4.14.0"
 
 

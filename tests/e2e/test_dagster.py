@@ -44,7 +44,8 @@ EVENTS = """query($key: AssetKeyInput!, $partitions: [String!]) {assetOrError(as
   assetMaterializations(partitions: $partitions, limit: 200) {partition runId metadataEntries {__typename label
     ... on IntMetadataEntry {intValue} ... on UrlMetadataEntry {url}}}}}}"""
 START_SENSOR = """mutation($sensor: SensorSelector!) {startSensor(sensorSelector: $sensor) {
-  __typename ... on PythonError {message}}}"""
+  __typename ... on Sensor {sensorState {id}} ... on PythonError {message}}}"""
+STOP_SENSOR = """mutation($id: String!) {stopSensor(id: $id) {__typename ... on PythonError {message}}}"""
 DRY_RUN = """mutation($schedule: ScheduleSelector!, $at: Float!) {
   scheduleDryRun(selectorData: $schedule, timestamp: $at) {__typename ... on PythonError {message}
     ... on DryRunInstigationTick {evaluationResult {error {message} runRequests {runKey tags {key value}}}}}}"""
@@ -145,6 +146,9 @@ def spoil(found: Lake) -> None:
 @pytest.mark.usefixtures("long")
 @pytest.mark.parametrize("services", ["embedded"], indirect=True, scope="session")
 def test_the_reference_location_in_dagster(deployment: Deployment) -> None:
+    # Gold after Silver, from now on: the sensor remembers what there is at its first tick.
+    sensor = deployment.ask(START_SENSOR, sensor={**LOCATION, "sensorName": "gold_after_silver"})["sensorState"]["id"]
+
     # Backfill a range: one run writes all states of a day. The daemon looks at its backfills every half minute.
     assert deployment.lake.materialize(ORDERS)
     params = {"assetSelection": [{"path": ORDERS_BY_STATE.path}], "partitionNames": KEYS}
@@ -162,6 +166,10 @@ def test_the_reference_location_in_dagster(deployment: Deployment) -> None:
     assert {event["partition"] for event in written} == {*KEYS}
     (run,) = {event["runId"] for event in written}
 
+    (gold,) = eventually(lambda: deployment.events(SALES_AGGREGATES), lambda events: len(events) > 0)
+    assert gold["partition"] == DAY
+    deployment.ask(STOP_SENSOR, id=sensor)
+
     # Objects that land become materializations. The object counts in whose place they are, once.
     assert deployment.finished(run)["status"] == "SUCCESS"
     spoil(deployment.lake)
@@ -176,7 +184,7 @@ def test_the_reference_location_in_dagster(deployment: Deployment) -> None:
     assert blocked["status"] == "FAILURE"
     steps = {step["stepKey"]: step["status"] for step in blocked["stepStats"]}
     assert steps.get("Gold__Analytics__daily_sales_aggregates") in {None, "SKIPPED"}
-    assert deployment.events(SALES_AGGREGATES) == []
+    assert deployment.events(SALES_AGGREGATES) == [gold]
     found = deployment.ask(CHECKS, key={"path": ORDERS_BY_STATE.path})["assetChecksOrError"]["checks"]
     failed = [check for check in found if check["executionForLatestMaterialization"]["status"] != "SUCCEEDED"]
     assert [(check["name"], check["blocking"]) for check in failed] == [("row_count", True)]

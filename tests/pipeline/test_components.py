@@ -7,9 +7,15 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster.components.core.package_entry import discover_entry_point_package_objects
 
-import dagfusion_pipeline
-from dagfusion_pipeline import Maintenance, ParquetTables, PartitionedS3ParquetIOManager, S3ParquetIOManager
+from dagfusion_pipeline import (
+    Maintenance,
+    ParquetTables,
+    PartitionedS3ParquetIOManager,
+    S3ParquetIOManager,
+    SqlAssetComponent,
+)
 from dagfusion_pipeline.errors import ConfigurationError
 
 Load = Callable[[str, str], dg.Definitions]
@@ -140,7 +146,14 @@ def test_a_component_that_cannot_be_used_says_why(load: Load, text: str, said: s
         raise cause
 
 
+@pytest.mark.usefixtures("heavy")  # loads what every installed package registers
 def test_dg_lists_the_components() -> None:
-    listed = {name for name in dir(dagfusion_pipeline) if name in ("Maintenance", "ParquetTables")}
-    assert listed == {"Maintenance", "ParquetTables"}
-    assert all(issubclass(kind, dg.Component) for kind in (Maintenance, ParquetTables))
+    """By the function from which `dg list components` takes its table."""
+    found = {key.to_typename(): thing for key, thing in discover_entry_point_package_objects().items()}
+    ours = {name: thing for name, thing in found.items() if name.startswith("dagfusion")}
+    assert ours == {
+        "dagfusion_pipeline.Maintenance": Maintenance,
+        "dagfusion_pipeline.ParquetTables": ParquetTables,
+        "dagfusion_pipeline.SqlAssetComponent": SqlAssetComponent,
+    }
+    assert all(isinstance(thing, type) and issubclass(thing, dg.Component) for thing in ours.values())

@@ -2,7 +2,6 @@
 
 import importlib
 import re
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-import dagfusion_pipeline
-from dagfusion_pipeline import S3ParquetIOManager, SqlAssetComponent
+from dagfusion_pipeline import S3ParquetIOManager
 from dagfusion_pipeline.errors import SqlError
 
 YAML = """\
@@ -128,10 +126,3 @@ def test_a_component_without_one_query_is_an_error(project: Project, query: str,
     while cause is not None and not isinstance(cause, SqlError):
         cause = cause.__cause__
     assert re.search(message, str(cause))
-
-
-def test_dg_finds_the_component() -> None:
-    (entry,) = [found for found in entry_points(group="dagster_dg_cli.registry_modules") if "dagfusion" in found.name]
-    assert entry.load() is dagfusion_pipeline
-    assert "SqlAssetComponent" in dir(dagfusion_pipeline)
-    assert issubclass(SqlAssetComponent, dg.Component)
