@@ -68,7 +68,7 @@ def run_shell(document: Path, block: Block, code: str) -> None:
 
 
 def run_sql(document: Path, block: Block, code: str) -> None:
-    if code.startswith("CREATE USER"):  # for the database of the event log
+    if code.startswith(("CREATE USER", "DELETE FROM event_logs")):  # for the database of the event log
         with psycopg.connect(os.environ["DAGFUSION_EVENT_LOG"]) as database:
             database.execute(code.encode())
         return

@@ -1,7 +1,9 @@
 """Dagster's event log in PostgreSQL, purged in the ways that Dagster and its operators have."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -13,6 +15,7 @@ from dagfusion_query.event_log.event_log_interface import Mark
 from tests.query.catalog.checkpointing import Service
 from tests.query.catalog.following import Clock, Record
 
+PAGE = Path(__file__).resolve().parents[3] / "docs/how-to/service.md"
 KEY = ("Silver", "TaxID", "partitioned_organizations")
 
 
@@ -27,6 +30,18 @@ def purge_all(deployment: Any) -> None:
 
 def purge_by_age(deployment: Any) -> None:
     run_sql(deployment, "delete from event_logs where timestamp < (select max(timestamp) from event_logs)")
+
+
+def purge_as_documented(deployment: Any) -> None:
+    """Age all events but the last by a year, and run the statement of the documentation."""
+    run_sql(
+        deployment,
+        "update event_logs set timestamp = timestamp - interval '1 year' where id < (select max(id) from event_logs)",
+    )
+    (statement,) = re.findall(r"^```sql\n(DELETE .*)\n```$", PAGE.read_text(), re.MULTILINE)
+    run_sql(deployment, statement)
+    with psycopg.connect(deployment.url) as connection:
+        assert connection.execute("select count(*) from event_logs").fetchall() == [(1,)]
 
 
 def delete_runs(deployment: Any) -> None:
@@ -53,7 +68,7 @@ def rows_of(service: Service) -> dict[str, int]:
 
 
 @pytest.mark.usefixtures("processes")
-@pytest.mark.parametrize("purge", [purge_all, purge_by_age, delete_runs])
+@pytest.mark.parametrize("purge", [purge_all, purge_by_age, purge_as_documented, delete_runs])
 def test_a_purged_log_and_a_lost_state_folder_lose_no_table(
     on_postgres: Any, service: Callable[..., Service], file_record: Record, purge: Callable[[Any], None]
 ) -> None:
