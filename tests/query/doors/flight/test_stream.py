@@ -1,6 +1,7 @@
 """Results on their way: in bounded memory, to their end, and when they break."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import adbc_driver_flightsql.dbapi as flight_sql
 import psutil
@@ -164,6 +165,17 @@ def test_a_deadline_of_the_clients(client: flight.FlightClient, service: FakeSer
             command("CommandStatementQuery", query="select waits"), flight.FlightCallOptions(timeout=0.2)
         )
     assert eventually(lambda: service.waiting == 0)
+
+
+def test_counting_connections_leaves_no_descriptors_open(
+    client: flight.FlightClient, door: FlightDoor, tmp_path: Path
+) -> None:
+    assert not list(client.list_flights())
+    (tmp_path / "file").touch()
+    with (tmp_path / "file").open("rb"):  # which is no socket
+        before = psutil.Process().num_fds()
+        assert [door.connections, door.connections] == [1, 1]
+        assert psutil.Process().num_fds() == before
 
 
 def test_a_client_that_takes_nothing_does_not_keep_the_door_open(doors: Doors, service: FakeService) -> None:

@@ -118,11 +118,19 @@ def _cut(port: int) -> None:
 
 
 def _connections(port: int) -> Iterator[socket.socket]:
-    """Yield this process's connections with clients at a port, each until the next: gRPC does not tell them."""
+    """Yield this process's connections with clients at a port. Each is closed when the next is taken.
+
+    gRPC has no list of them.
+    """
     for descriptor in list(Path("/dev/fd").iterdir()):
         try:
-            connection = socket.socket(fileno=os.dup(int(descriptor.name)))
-        except OSError:  # it is closed by now, or is no socket
+            duplicate = os.dup(int(descriptor.name))
+        except OSError:  # it is closed by now
+            continue
+        try:
+            connection = socket.socket(fileno=duplicate)
+        except OSError:  # it is no socket, and the constructor leaves it open
+            os.close(duplicate)
             continue
         with connection, contextlib.suppress(OSError):
             address = connection.getsockname()
