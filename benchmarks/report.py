@@ -54,6 +54,7 @@ def markdown(run: Run) -> str:
         ("What a query reads", _claims(run)),
         ("What each engine asks of the S3 server", _requests(run)),
         ("Writing", _seeding(run)),
+        ("Checking all partitions from their events", _checks(run)),
         ("Planning against the number of partitions", _planning(run)),
         ("A million partitions", _million(run)),
         ("The query service", _service(run)),
@@ -244,6 +245,20 @@ def _seeding(run: Run) -> str:
         f" {facts['peak_rss_mb']:,.0f} MB at most.\n\n"
     )
     return text + table(["asset", "partitions", "rows", "bytes", "time"], body)
+
+
+def _checks(run: Run) -> str:
+    found = run.times.get("checks", {})
+    if not found:
+        return ""
+    text = (
+        "A run of six checks, of rows, nulls, bounds, completeness, columns and freshness, beside what Dagster's own"
+        " `fetch_materializations` takes to read the same events.\n\n"
+    )
+    queries = list(dict.fromkeys(query for times in found.values() for query in times))
+    return text + table(
+        ["", *queries], [[name, *map(seconds, map(times.get, queries))] for name, times in found.items()]
+    )
 
 
 def _planning(run: Run) -> str:

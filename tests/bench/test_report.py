@@ -32,6 +32,8 @@ def document(**findings: object) -> dict[str, Any]:
             benchmark(0.05, kind="warm", engine="Lister", query="state"),
             benchmark(0.0025, kind="limit", engine="GET + decode", query="point"),
             benchmark(0.003, kind="planning", query="point", partitions=1_000_000),
+            benchmark(1.9, kind="checks", engine="DagFusion", query="18,250 partitions"),
+            benchmark(14.0, kind="checks", engine="Dagster reads", query="18,250 partitions"),
         ],
         "dagfusion": {
             "days": 365,
@@ -56,6 +58,9 @@ def test_the_report_shows_what_was_measured() -> None:
         "| point: one state on one day | 1 | 18,249 | 3 GET | none | 9,000 | 0 |",
         "A full scan takes 80 times as long as one state, and 1600 times as long as one partition.",
         "| 1,000,000 | 3.0 ms |",
+        "|  | 18,250 partitions |",
+        "| DagFusion | 1.9 s |",
+        "| Dagster reads | 14 s |",
         "| first sync from PostgreSQL | 21 s | 912 MB | 5.2 ms | 1,012 MB |",
     ):
         assert line in text
