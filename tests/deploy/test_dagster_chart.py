@@ -88,16 +88,19 @@ def unknown(values: Mapping[str, Any], defaults: Mapping[str, Any], path: str = 
     for key, value in values.items():
         if key not in defaults:
             yield f"{path}{key}"
-        elif isinstance(value, Mapping) and isinstance(defaults[key], Mapping) and defaults[key]:
-            yield from unknown(value, defaults[key], f"{path}{key}.")
+        elif defaults[key]:
+            known = defaults[key][0] if isinstance(defaults[key], list) else defaults[key]  # the example of a list
+            for one in value if isinstance(value, list) else [value]:
+                if isinstance(one, Mapping) and isinstance(known, Mapping):
+                    yield from unknown(one, known, f"{path}{key}.")
 
 
 def test_the_chart_has_every_value(chart: Path, values: Mapping[str, Any]) -> None:
     defaults = yaml.safe_load((chart / "values.yaml").read_text())
     defaults[CODE] = yaml.safe_load((chart / f"charts/{CODE}/values.yaml").read_text()) | defaults[CODE]
     assert list(unknown(values, defaults)) == []
-    [wrong] = unknown({"retention": {"enable": True}}, defaults)
-    assert wrong == "retention.enable"
+    wrong = {"retention": {"enable": True}, CODE: {"deployments": [{"includeConfigInLaunchedRun": {}}]}}
+    assert [*unknown(wrong, defaults)] == ["retention.enable", f"{CODE}.deployments.includeConfigInLaunchedRun"]
 
 
 def test_the_schema_of_the_chart_refuses_wrong_values(chart: Path, values: Mapping[str, Any]) -> None:
