@@ -1,6 +1,8 @@
 """A database whose password is in Secrets Manager, and is rotated while the event log is read."""
 
 import json
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +20,7 @@ from dagfusion_stack import postgres
 
 READER = "rotated_reader"
 REFERENCE = SecretReference("db", "url")
+TLS_REQUEST = bytes.fromhex("00000008 04d2162f")  # of PostgreSQL's protocol
 
 
 @dataclass
@@ -139,6 +142,72 @@ def test_a_secret_of_rds_has_parts(database: Database) -> None:
     log = PostgresEventLog(SecretUrl(SecretReference("db"), secrets=SecretValues(lambda _: database)))
     assert log.identity()
     log.close()
+
+
+@dataclass
+class Parts:
+    """A secret of RDS whose host is a server that refuses TLS, and what this server is sent."""
+
+    more: dict[str, object]
+    port: int = 0
+    received: bytes = b""
+
+    def get_secret_value(self, **_: str) -> dict[str, str]:
+        database = {"host": "127.0.0.1", "port": self.port, "dbname": "dagster"}
+        return {"SecretString": json.dumps({**database, "username": READER, "password": "p", **self.more})}
+
+    def connect(self) -> None:
+        log = PostgresEventLog(SecretUrl(SecretReference("db"), secrets=SecretValues(lambda _: self)))
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.settimeout(10)
+            self.port = server.getsockname()[1]
+            thread = threading.Thread(target=self._refuse, args=[server])
+            thread.start()
+            with pytest.raises(EventLogUnavailableError):
+                log.identity()
+            thread.join()
+        log.close()
+
+    def _refuse(self, server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.settimeout(10)
+            self.received = connection.recv(1024)
+            if self.received == TLS_REQUEST:
+                connection.sendall(b"N")
+                self.received = connection.recv(1024)
+
+
+@pytest.mark.parametrize(
+    ("more", "variable", "is_plain"),
+    [
+        ({}, None, False),
+        ({}, "", False),
+        ({}, "verify-full", False),
+        ({}, "prefer", True),
+        ({"sslmode": "require"}, "prefer", False),
+        ({"sslmode": "prefer"}, "require", True),
+        ({"sslmode": "disable"}, None, True),
+    ],
+)
+def test_a_secret_of_rds_is_used_over_tls_only_unless_it_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, more: dict[str, object], variable: str | None, *, is_plain: bool
+) -> None:
+    (tmp_path / "root.crt").touch()
+    monkeypatch.setenv("PGSSLROOTCERT", str(tmp_path / "root.crt"))
+    if variable is not None:
+        monkeypatch.setenv("PGSSLMODE", variable)
+    parts = Parts(more)
+    parts.connect()
+    assert (READER.encode() in parts.received) == is_plain
+
+
+@pytest.mark.parametrize("mode", ["hidden-text", "", None, 1, ["require"]])
+def test_an_unknown_sslmode(mode: object) -> None:
+    log = PostgresEventLog(SecretUrl(SecretReference("db"), secrets=SecretValues(lambda _: Parts({"sslmode": mode}))))
+    with pytest.raises(EventLogLocationError, match="must be one of disable, allow") as raised:
+        log.identity()
+    assert "hidden-text" not in str(raised.value)
 
 
 @pytest.mark.parametrize("text", ["hidden-text", '{"host": "hidden-text"}', "mysql://hidden-text@a/b", "[]"])

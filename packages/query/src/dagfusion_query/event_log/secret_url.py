@@ -1,10 +1,12 @@
 """The URL of an event log that is in AWS Secrets Manager, where its password is rotated.
 
 The secret is a URL, or a JSON object as RDS and its rotation functions keep it: `host`, `port`, `username`, `password`,
-`dbname`.
+`dbname`. They keep nothing about TLS, and libpq's default sends the password in plain text to a server that refuses
+TLS. So a connection with the parts of an object requires TLS, unless its `sslmode` or libpq's `PGSSLMODE` is set.
 """
 
 import json
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -18,6 +20,8 @@ from dagfusion_query.secrets_manager import SECRETS
 _POSTGRES = re.compile(r"postgres(ql)?(\+\w+)?://")
 _PAUSE_S = 5.0  # between two readings of a secret whose password is wrong
 _PARTS = ("host", "username", "password", "dbname")
+_TLS_VARIABLE, _TLS = "PGSSLMODE", "require"
+_TLS_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
 class SecretUrl:
@@ -69,7 +73,12 @@ class SecretUrl:
                 f"the secret {self._reference} must be a postgresql:// URL, or a JSON object with {', '.join(_PARTS)}"
             )
         host, user, password, database = (quote(parts[part], safe="") for part in _PARTS)
-        return f"postgresql://{user}:{password}@{host}:{parts.get('port', 5432)}/{database}"
+        mode = parts.get("sslmode", os.environ.get(_TLS_VARIABLE) or _TLS)
+        if mode not in _TLS_MODES:
+            raise EventLogLocationError(
+                f"sslmode of the secret {self._reference}, or {_TLS_VARIABLE}, must be one of {', '.join(_TLS_MODES)}"
+            )
+        return f"postgresql://{user}:{password}@{host}:{parts.get('port', 5432)}/{database}?sslmode={mode}"
 
     def __str__(self) -> str:
         return str(self._reference)
