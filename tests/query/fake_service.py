@@ -54,7 +54,8 @@ class FakeStream(ActiveQuery):
     """
 
     def __init__(self, id_: str, schema: pa.Schema, pieces: Iterable[Piece], *, is_whole: bool = False) -> None:
-        self.id, self.schema, self._pieces, self._is_whole = id_, schema, pieces, is_whole
+        self.id, self._pieces, self._is_whole = id_, pieces, is_whole
+        self._schema = schema.serialize()
         self.taken = 0
         self.closed = threading.Event()
         self.ends_with: QueryError = QueryCancelledError("the query was cancelled")

@@ -77,6 +77,38 @@ def test_arrow_and_parquet_come_back(drawn: tuple[pa.Table, list[int]]) -> None:
     assert str(parquet.to_pylist()) == str(table.to_pylist())
 
 
+def test_batches_of_any_size_make_one_arrow_stream() -> None:
+    row_counts = [3, 0, 1, 100_000, 2, 0, 50_000]  # some of which are copied, and some are not
+    schema = pa.schema({"n": pa.int64(), "text": pa.string()})
+    batches = [
+        pa.RecordBatch.from_pydict({"n": range(count), "text": [f"t{n}" for n in range(count)]}, schema)
+        for count in row_counts
+    ]
+    for start in range(len(batches)):
+        encoder = Format.arrow.encoder(batches[0].schema)
+        parts = [b"".join(map(bytes, encoder.write(batch))) for batch in batches[start:]]
+        for number, part in enumerate(parts):  # each call's bytes are whole messages
+            messages = [*pa.ipc.MessageReader.open_stream(part)]
+            assert [message.type for message in messages] == ["schema", "record batch"][number > 0 :]
+        stream = b"".join([*parts, *map(bytes, encoder.finish())])
+        assert [*pa.ipc.open_stream(stream)] == batches[start:]
+
+
+def test_dictionaries_are_in_an_arrow_stream() -> None:
+    flat = pa.array(["a", "b", "a"]).dictionary_encode()
+    table = pa.table({"flat": flat, "lists": pa.ListArray.from_arrays([0, 2, 2, 3], flat)})
+    for columns in (["flat"], ["lists"], ["flat", "lists"]):
+        some = table.select(columns)
+        assert pa.ipc.open_stream(encoded("arrow", some, [1])).read_all() == some
+
+
+def test_a_batch_of_another_schema_is_no_part_of_an_arrow_stream() -> None:
+    encoder = Format.arrow.encoder(pa.schema({"n": pa.int64()}))
+    encoder.write(pa.RecordBatch.from_pydict({"n": [1]}))
+    with pytest.raises(pa.ArrowInvalid, match="different schema"):
+        encoder.write(pa.RecordBatch.from_pydict({"n": ["1"]}))
+
+
 @given(tables())
 def test_json_and_json_lines_say_the_same(drawn: tuple[pa.Table, list[int]]) -> None:
     table, cuts = drawn

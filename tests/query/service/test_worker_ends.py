@@ -1,4 +1,4 @@
-"""The ends of worker processes with their service, their temporary files, and the secrets that they do not get."""
+"""The ends of worker processes with their service, their sockets, temporary files, and secrets that they do not get."""
 
 import asyncio
 import fcntl
@@ -10,8 +10,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from dagfusion_query.errors import QueryCancelledError
 from dagfusion_query.service.worker_pool import Pool
-from tests.query.service.workers import ENDLESS, begin, rows, run, until
+from dagfusion_query.service.worker_process import WorkerProcess
+from dagfusion_query.worker.messages import Kind
+from tests.query.service.workers import ENDLESS, ENDLESS_ROWS, begin, rows, run, until
 
 pytestmark = pytest.mark.usefixtures("processes")
 
@@ -88,4 +91,32 @@ def test_a_worker_knows_no_secret_but_what_it_is_told(monkeypatch: pytest.Monkey
         assert process.rlimit(psutil.RLIMIT_CORE) == (0, 0)
         assert Path(f"/proc/{process.pid}/oom_score_adj").read_text().strip() == "800"  # noqa: ASYNC240  # not a disk
 
+    run(test)
+
+
+def test_bytes_that_nobody_reads_do_not_wake_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    woken = list[None]()
+    arrived = WorkerProcess._arrived
+
+    def count(process: WorkerProcess) -> None:
+        woken.append(None)
+        arrived(process)
+
+    async def test(workers: Pool) -> None:
+        worker = await begin(workers, ENDLESS_ROWS)
+        assert (await worker.next()).kind is Kind.planned
+        assert (await worker.next()).kind is Kind.data
+        await asyncio.sleep(0.2)  # the socket is full by then
+        woken.clear()
+        await asyncio.sleep(0.2)
+        assert len(woken) <= 1
+        for _ in range(3):
+            assert (await worker.next()).kind is Kind.data
+        worker.stop(QueryCancelledError("by the test"))
+        with pytest.raises(QueryCancelledError):
+            await worker.next()
+        await until(lambda: not worker.life.is_leased)
+        assert await rows(workers) == 1
+
+    monkeypatch.setattr(WorkerProcess, "_arrived", count)
     run(test)

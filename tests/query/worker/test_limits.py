@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -124,6 +124,25 @@ def test_as_many_as_were_sent(scheme: str, kind: type[CountedServer], tmp_path: 
     for numbers, (counted, ports) in zip(sent, kept, strict=True):
         assert counted == sum(server.ports[number] in ports for number in numbers)
     assert sum(counted for counted, _ in kept) > sum(map(len, sent)) // 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+def test_a_count_begins_where_the_last_one_ended() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = server.getsockname()
+        requests = SentRequests([f"http://127.0.0.1:{address[1]}"])
+        with ExitStack() as opened:
+            others = [opened.enter_context(end) for end in socket.socketpair()]  # whose inodes are remembered
+            first = opened.enter_context(socket.create_connection(address))
+            first.send(b"GET /")
+            assert (requests.count(), requests.count()) == (1, 0)
+            for other in others:
+                other.close()
+            second = opened.enter_context(socket.create_connection(address))  # under a descriptor of theirs
+            assert second.fileno() < first.fileno()
+            second.send(b"GET /")
+            first.send(b"GET /")
+            assert (requests.count(), requests.count()) == (2, 0)
 
 
 def test_a_system_that_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:

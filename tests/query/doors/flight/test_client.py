@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 import dagfusion_query
-from dagfusion_query.client.flight_client import FlightConnection
+from dagfusion_query.client.flight_client import FlightCall, FlightCalls, FlightConnection
 from dagfusion_query.doors.flight.flight_door import FlightDoor
 from dagfusion_query.errors import (
     ConnectionClosedError,
@@ -41,6 +41,28 @@ def test_the_way_in(door: FlightDoor) -> None:
     with dagfusion_query.connect(url(door), settings={}) as made:
         assert isinstance(made, FlightConnection)
         assert made.sql("select * from orders").to_arrow() == ORDERS
+
+
+@pytest.mark.parametrize(
+    ("params", "calls"),
+    [(None, ["DO_GET"]), ([7], ["DO_ACTION", "DO_PUT", "DO_GET", "DO_ACTION"])],
+    ids=["text", "parameters"],
+)
+def test_rows_come_with_the_first_call_of_a_statement(
+    connection: FlightConnection, monkeypatch: pytest.MonkeyPatch, params: Any, calls: list[str]
+) -> None:
+    made: list[str] = []
+
+    def start_call(calls: FlightCalls, info: Any) -> FlightCall:
+        made.append(info.method.name)
+        return begin(calls, info)
+
+    begin = FlightCalls.start_call
+    monkeypatch.setattr(FlightCalls, "start_call", start_call)
+    rows = connection.sql("select * from orders", params)
+    assert rows.to_arrow() == ORDERS
+    assert rows.id
+    assert made == calls
 
 
 @pytest.mark.parametrize("rows", [1, 3, 12, 100, 5000])

@@ -3,7 +3,7 @@
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -140,9 +140,18 @@ def test_cancelling_frees_the_worker(served: Served, adbc: flight_sql.Connection
     assert eventually(lambda: served.latest().state.is_over)
 
 
-def test_a_client_whose_deadline_passes(served: Served, door: FlightDoor) -> None:
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client, descriptor, options: client.get_flight_info(descriptor, options),
+        lambda client, descriptor, options: client.do_get(flight.Ticket(descriptor.command), options).read_all(),
+    ],
+    ids=["info", "rows"],
+)
+def test_a_client_whose_deadline_passes(served: Served, door: FlightDoor, call: Callable[..., object]) -> None:
+    descriptor, options = command("CommandStatementQuery", query=SLOW), flight.FlightCallOptions(timeout=0.5)
     with flight.connect(url(door)) as client, pytest.raises(flight.FlightTimedOutError):
-        client.get_flight_info(command("CommandStatementQuery", query=SLOW), flight.FlightCallOptions(timeout=0.5))
+        call(client, descriptor, options)
     assert eventually(lambda: served.latest().state == "cancelled")
 
 

@@ -32,6 +32,7 @@ from dagfusion_query.doors.flight.commands_and_tickets import (
     EXPLAIN,
     NAMED,
     QUERY,
+    QUERY_HEADER,
     REVISIONS,
     STATS_TRAILER,
     TABLES,
@@ -63,12 +64,15 @@ class FlightCall(flight.ClientMiddleware):  # type: ignore[misc]
 
     def __init__(self) -> None:
         self._failure: bytes | None = None
+        self.query_id = ""  # of a statement, when its first rows have come
         self.stats: Stats | None = None  # of a result, when it came to its end
 
     def received_headers(self, headers: Mapping[str, Any]) -> None:
         """Keep the error, or the stats, which come with the call's trailers."""
         if trailer := headers.get(ERROR_TRAILER):
             self._failure = trailer[0]
+        if query := headers.get(QUERY_HEADER):
+            self.query_id = query[0]
         if stats := headers.get(STATS_TRAILER):
             self.stats = codec.read(Stats, orjson.loads(stats[0]))
 
@@ -180,20 +184,24 @@ class FlightResult(RemoteResult):
 
     Args:
         calls: To the service.
-        info: Where the rows are.
-        started: When the statement was sent (`time.perf_counter`).
+        command: The statement.
+        as_of: The past event or time that it reads the tables as of.
+        started: When it was sent (`time.perf_counter`).
 
     Raises:
-        QueryError: The rows are not there any more.
+        QueryError: The statement cannot run, or failed.
     """
 
-    def __init__(self, calls: FlightCalls, info: flight.FlightInfo, started: float) -> None:
-        super().__init__(info.app_metadata.decode(), started)
+    def __init__(self, calls: FlightCalls, command: bytes, as_of: AsOf | None, started: float) -> None:
+        def get(client: flight.FlightClient, options: flight.FlightCallOptions) -> flight.FlightStreamReader:
+            reader = client.do_get(flight.Ticket(command), options)  # whose service takes a command for a ticket
+            self.schema: pa.Schema = reader.schema
+            return reader
+
         self._calls = calls
-        self.schema: pa.Schema = info.schema
+        self._reader, self._call = calls.listened(get, as_of)
+        super().__init__(self._call.query_id, started)
         self._cancelled = threading.Event()
-        ticket = info.endpoints[0].ticket
-        self._reader, self._call = calls.listened(lambda client, options: client.do_get(ticket, options))
         self._seconds = time.perf_counter() - started
 
     def cancel(self) -> None:
@@ -245,9 +253,7 @@ class FlightConnection(RemoteConnection):
         """Run a query; see `Connection.sql`."""
         started, past = time.perf_counter(), _read(as_of)
         with self._command(query, params, past) as command:
-            descriptor = flight.FlightDescriptor.for_command(command)
-            info = self._calls.make(lambda client, options: client.get_flight_info(descriptor, options), past)
-        result = FlightResult(self._calls, info, started)
+            result = FlightResult(self._calls, command, past, started)
         self._opened(result)
         return result
 

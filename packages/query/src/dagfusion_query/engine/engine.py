@@ -111,7 +111,7 @@ class Prepared:
         statement = sql.encode() + b"\0" + parameters
         return identity(self.spliced.plan, statement, self.schema, self.scans)
 
-    @property
+    @cached_property
     def is_analysis(self) -> bool:
         """True if the statement is EXPLAIN ANALYZE, whose result is plans."""
         return is_node(self.logical, "Analyze")

@@ -17,7 +17,7 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import obstore
 import pyarrow as pa
@@ -25,7 +25,7 @@ from obstore.exceptions import BaseError, NotFoundError, PreconditionError
 
 from dagfusion_contract.uri import LOCAL
 from dagfusion_query.engine.large_object_tails import RecentTails, Tails, fetch_tail
-from dagfusion_query.engine.runtime import Stores
+from dagfusion_query.engine.runtime import Planners, Stores
 from dagfusion_query.engine.stored_objects import StoredObject, stored_objects
 from dagfusion_query.object_cache.copies import Copies, TableFetch, copy_key
 from dagfusion_query.object_cache.parquet_blocks import ParquetTail, Range
@@ -33,12 +33,14 @@ from dagfusion_query.scan.table_scan import REQUEST_BYTES, CopiedPart, CopiedSca
 from dagfusion_query.settings import Settings
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     from obstore import GetOptions
 
 _IN_FLIGHT_BYTES = 128 << 20
 _TRIES = 2
+_FEW = 64  # copies of a statement
 _TAIL_BYTES = 2 * REQUEST_BYTES  # of the two answers with a tail, most of which have no more
 
 
@@ -102,18 +104,23 @@ class ObjectRequests:
         self._recent = RecentTails()
 
     @asynccontextmanager
-    async def pinned(self, scans: Sequence[CopiedScan]) -> AsyncIterator[list[Missing]]:
-        """Pin the local copies of the scans; yield those that must still be made.
+    async def pinned(
+        self, scans: Sequence[CopiedScan], planners: Planners, start: Callable[[], T]
+    ) -> AsyncIterator[tuple[list[Missing], T | None]]:
+        """Pin the local copies of the scans, and start what reads them if none is missing.
+
+        Yields:
+            The copies that must be made before the start, and what `start` returned; None if it was not called.
 
         Raises:
             OSError: The copies' folder cannot be written to.
         """
         if self._copies is None or not scans:
-            yield []
+            yield [], await planners.call(start)
             return
         pins = ExitStack()
         # Locks, files and checksums block, and other executions share the event loop.
-        pinning = asyncio.ensure_future(asyncio.to_thread(self._pin, pins, self._copies, scans))
+        pinning = asyncio.ensure_future(self._pinning(pins, self._copies, scans, planners, start))
         try:
             yield await asyncio.shield(pinning)
         finally:
@@ -122,6 +129,18 @@ class ObjectRequests:
             else:  # the execution was cancelled, but the thread goes on
                 pinning.add_done_callback(lambda _: pins.close())
 
+    async def _pinning(
+        self, pins: ExitStack, copies: Copies, scans: Sequence[CopiedScan], planners: Planners, start: Callable[[], T]
+    ) -> tuple[list[Missing], T | None]:
+        if sum(len(scan.keys) for scan in scans) > _FEW:  # whose checksums would keep other statements from planning
+            return await asyncio.to_thread(self._pin, pins, copies, scans), None
+
+        def pin_and_start() -> tuple[list[Missing], T | None]:
+            missing = self._pin(pins, copies, scans)
+            return missing, None if missing else start()
+
+        return await planners.call(pin_and_start)  # one thread: each more has to be woken
+
     def _pin(self, pins: ExitStack, copies: Copies, scans: Sequence[CopiedScan]) -> list[Missing]:
         pins.enter_context(copies.pinned([key for scan in scans for key in scan.keys]))
         return list(self._missing(copies, scans))
@@ -129,7 +148,7 @@ class ObjectRequests:
     def _missing(self, copies: Copies, scans: Sequence[CopiedScan]) -> Iterator[Missing]:
         seen: set[str] = set()
         for copied in scans:
-            sizes = copied.scan.kept["size_bytes"].to_pylist()
+            sizes = copied.scan.sizes.to_pylist()
             absent = [
                 (key, part)
                 for key, part in zip(copied.keys, copied.parts, strict=True)

@@ -2,14 +2,14 @@
 
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import CancelledError, Future, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import pyarrow as pa
 from datafusion import DataFrame, ExecutionPlan, RecordBatchStream, SessionContext
@@ -27,6 +27,7 @@ from dagfusion_query.scan.stage import Staged
 from dagfusion_query.scan.table_scan import Scan
 
 _log = logging.getLogger(__name__)
+_Started: TypeAlias = tuple[ExecutionPlan, RecordBatchStream]
 
 
 class Batches(Protocol):
@@ -176,7 +177,11 @@ class Execution:
     def wait(self, timeout_s: float) -> bool:
         """Start on the next batch, and return True if `next` would return it, or raise, at once."""
         pending = self._request_batch()
-        return pending is None or pending.done() or (timeout_s > 0 and bool(wait([pending], timeout_s).done))
+        if pending is None or pending.done() or timeout_s <= 0:
+            return pending is None or pending.done()
+        with suppress(FutureTimeoutError, CancelledError):  # of which each means what `done` says
+            pending.exception(timeout_s)
+        return pending.done()
 
     def _request_batch(self) -> "Future[pa.RecordBatch | None] | None":
         if self._pending is None and self._batches is not None:
@@ -307,19 +312,24 @@ async def spliced_batches(spliced: Spliced, execution_context: ExecutionContext)
 
 
 async def _spliced_batches(spliced: Spliced, execution_context: ExecutionContext) -> AsyncIterator[pa.RecordBatch]:
+    planners, objects, context = execution_context.planners, execution_context.objects, execution_context.context
     async with AsyncExitStack() as pins:
+        started: _Started | None = None
         try:
-            missing = await pins.enter_async_context(execution_context.objects.pinned(spliced.copied))
+            pinned = objects.pinned(spliced.copied, planners, partial(_start, spliced, context))
+            missing, started = await pins.enter_async_context(pinned)
             if missing:
-                await execution_context.objects.fetch(missing, execution_context.spent)
+                await objects.fetch(missing, execution_context.spent)
         except OSError as error:
             _log.warning("objects are read in place, because local copies of them cannot be made: %s", error)
-            spliced = await execution_context.planners.call(spliced.without_copies)
-        plan, stream = await execution_context.planners.call(lambda: _start(spliced, execution_context.context))
+            spliced = await planners.call(spliced.without_copies)
+        if started is None:
+            started = await planners.call(partial(_start, spliced, context))
+        plan, stream = started
         execution_context.plans.append(plan)
         if spliced.without_large is not None:
-            objects = (named for scan in spliced.copied if scan.scan.is_large for named in scan.objects)
-            execution_context.split.append((plan, dict(objects)))
+            large = (named for scan in spliced.copied if scan.scan.is_large for named in scan.objects)
+            execution_context.split.append((plan, dict(large)))
         execution_context.unchecked.append((spliced, plan))
         if spliced.in_place:
             execution_context.in_place.append(plan)
@@ -356,7 +366,7 @@ class _StalledError(Exception):
     """No batch came in time; the caller finds out why, and goes on waiting or gives up."""
 
 
-def _start(spliced: Spliced, context: SessionContext) -> tuple[ExecutionPlan, RecordBatchStream]:
+def _start(spliced: Spliced, context: SessionContext) -> _Started:
     plan = ExecutionPlan.from_bytes(context, spliced.plan)  # which is executed once
     return plan, context.execute(plan, 0)
 

@@ -5,7 +5,8 @@ Values in JSON and CSV are as `text_values` says.
 
 import csv
 import io
-from typing import Protocol, TypeAlias
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
 
 import orjson
 import pyarrow as pa
@@ -15,6 +16,8 @@ from dagfusion_query.errors import UnsupportedTypeError
 from dagfusion_query.formats.text_values import csv_column, json_values, unique_names
 
 Piece: TypeAlias = bytes | memoryview  # or a pyarrow.Buffer, which has no type that mypy knows
+_COPIED_BYTES = 64 << 10
+_END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 _GROUP_BYTES, _GROUP_ROWS = 32 << 20, 1 << 20  # of Arrow's memory, in a Parquet row group
 
 
@@ -59,16 +62,16 @@ class _Sink:
         return pieces
 
 
-class ArrowEncoder:
-    """An Arrow IPC stream; each call's bytes are whole messages."""
+class _ArrowWriter:
+    """Arrow's writer of a stream or file.
 
-    def __init__(self, schema: pa.Schema) -> None:
+    Args:
+        open_writer: Makes it for a sink and a schema.
+    """
+
+    def __init__(self, schema: pa.Schema, open_writer: Callable[[pa.NativeFile, pa.Schema], Any]) -> None:
         self._sink = _Sink()
-        self._writer = self._open(pa.PythonFile(self._sink, "w"), schema)
-
-    @staticmethod
-    def _open(sink: pa.NativeFile, schema: pa.Schema) -> pa.ipc.RecordBatchStreamWriter:
-        return pa.ipc.new_stream(sink, schema)
+        self._writer = open_writer(pa.PythonFile(self._sink, "w"), schema)
 
     def write(self, batch: pa.RecordBatch) -> list[Piece]:
         """Return the batch as messages, the schema's before the first."""
@@ -76,17 +79,50 @@ class ArrowEncoder:
         return self._sink.take()
 
     def finish(self) -> list[Piece]:
-        """Return the end-of-stream marker."""
+        """Return the end of the file or stream."""
         self._writer.close()
         return self._sink.take()
 
 
-class ArrowFileEncoder(ArrowEncoder):
+class ArrowFileEncoder(_ArrowWriter):
     """An Arrow IPC file, also known as Feather; the command line writes it to files that end in `.arrow`."""
 
-    @staticmethod
-    def _open(sink: pa.NativeFile, schema: pa.Schema) -> pa.ipc.RecordBatchStreamWriter:
-        return pa.ipc.new_file(sink, schema)
+    def __init__(self, schema: pa.Schema) -> None:
+        super().__init__(schema, pa.ipc.new_file)
+
+
+class ArrowEncoder(_ArrowWriter):
+    """An Arrow IPC stream; each call's bytes are whole messages.
+
+    Arrow's writer gives each buffer of each column to the sink, in Python. That takes ten times as long as a copy of a
+    small batch. So the first batches are copied while they are small.
+    """
+
+    def __init__(self, schema: pa.Schema) -> None:
+        super().__init__(schema, pa.ipc.new_stream)
+        self._schema = schema
+        self._is_copying = not any(map(_has_parts, schema.types))
+        self._has_begun = False
+
+    def write(self, batch: pa.RecordBatch) -> list[Piece]:
+        """Return the batch as messages, the schema's before the first."""
+        if self._is_copying and batch.nbytes <= _COPIED_BYTES and batch.schema == self._schema:
+            schema = [] if self._has_begun else [self._schema.serialize()]
+            self._has_begun = True
+            return [*schema, batch.serialize()]
+        if self._is_copying and self._has_begun:
+            super().write(batch.slice(0, 0))  # drops the schema that it writes before its first batch
+        self._is_copying = False
+        return super().write(batch)
+
+    def finish(self) -> list[Piece]:
+        """Return the end-of-stream marker, after the schema if there was no batch."""
+        return [_END_OF_STREAM] if self._is_copying and self._has_begun else super().finish()
+
+
+def _has_parts(kind: pa.DataType) -> bool:
+    """Return True for a type that may have dictionaries, which have messages of their own."""
+    return kind.num_fields > 0 or pa.types.is_dictionary(kind) or isinstance(kind, pa.BaseExtensionType)
 
 
 class ParquetEncoder:

@@ -184,9 +184,14 @@ class Scan:
         ]
 
     @property
+    def sizes(self) -> pa.ChunkedArray:
+        """The size of each file that is read."""
+        return self.of(self.table.files.select(["size_bytes"]))["size_bytes"]
+
+    @cached_property
     def bytes(self) -> int:
-        """The size of the files that are read."""
-        return int(pc.sum(self.of(self.table.files.select(["size_bytes"]))["size_bytes"]).as_py() or 0)
+        """The size of the files that are read together."""
+        return int(pc.sum(self.sizes).as_py() or 0)
 
     @property
     def explanation(self) -> ScanExplanation:
@@ -288,7 +293,7 @@ class CopiedScan:
         """The content of each copy."""
         if self.copied is not None:
             return self.copied
-        sizes = self.scan.kept["size_bytes"].to_pylist()
+        sizes = self.scan.sizes.to_pylist()
         return [CopiedPart(number, 0, size) for number, size in enumerate(sizes)]
 
     @property

@@ -10,7 +10,6 @@ import math
 import queue
 import sqlite3
 import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -66,6 +65,7 @@ class QueryHistory:
         self._waiting: queue.Queue[tuple[QueryInfo, str] | None] = queue.Queue(_WAITING)
         self._logged_failures: dict[str, str] = {}  # the last logged failure of reading, and of writing
         self._thread: threading.Thread | None = None
+        self._closing = threading.Event()
         if not most:
             with self._failures_logged("write"):
                 for name in (FILE_NAME, f"{FILE_NAME}-journal", _DAMAGED):
@@ -105,6 +105,7 @@ class QueryHistory:
     def close(self) -> None:
         """Write what waits, but take no longer than some seconds."""
         if self._thread is not None:
+            self._closing.set()
             try:
                 self._waiting.put(None, timeout=_CLOSE_TIMEOUT_S)
             except queue.Full:
@@ -145,12 +146,9 @@ class QueryHistory:
         is_last = False
         while not is_last:
             batch = [self._waiting.get()]
-            deadline = time.monotonic() + _GATHER_S
-            while batch[-1] is not None and len(batch) < _WAITING:
-                try:
-                    batch.append(self._waiting.get(timeout=max(0.0, deadline - time.monotonic())))
-                except queue.Empty:
-                    break
+            self._closing.wait(_GATHER_S)  # not for the queue: each query would wake this thread
+            while batch[-1] is not None and not self._waiting.empty():
+                batch.append(self._waiting.get_nowait())  # no other thread takes anything
             is_last = batch[-1] is None
             queries = [one for one in batch if one is not None]
             try:

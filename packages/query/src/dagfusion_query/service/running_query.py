@@ -65,7 +65,6 @@ class ActiveQuery:
 
     Attributes:
         id: The query's.
-        schema: The result's columns, once it has begun.
         explanation: What a statement that is explained would read, once it has begun.
 
     Args:
@@ -81,7 +80,7 @@ class ActiveQuery:
         self._record = QueryRecord(shared.registry, shared.metrics, query, caller, mode, traces=shared.traces)
         self._record.entry.stop = self.stop
         self.id = self._record.info.id
-        self.schema: pa.Schema = pa.schema([])
+        self._schema: memoryview | bytes | None = None  # serialized
         self.explanation: ExplanationDocument | None = None
         self._first: memoryview | bytes | None = None  # came with the answer's beginning
         self._error: QueryError | None = None
@@ -97,6 +96,11 @@ class ActiveQuery:
     def is_complete(self) -> bool:
         """True if the worker has sent everything, so that the stats are final; what came is still to be taken."""
         return self._record.is_over
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The result's columns, once it has begun."""
+        return pa.schema([]) if self._schema is None else pa.ipc.read_schema(pa.py_buffer(self._schema))
 
     @property
     def stats(self) -> Stats:
@@ -188,15 +192,19 @@ class ActiveQuery:
     async def _admission(self) -> None:
         admitted = self._loop.create_future()
         self._place = self._shared.admission.enter(self._caller.user, lambda: _set(admitted))
+        if not admitted.done():
+            await self._queued(admitted)
+        if self._error is not None:
+            raise self._error
+        self._record.admitted()
+
+    async def _queued(self, admitted: "asyncio.Future[None]") -> None:
         limit_s = self._shared.settings.queue_timeout_s
         timer = self._loop.call_later(limit_s, lambda: self.stop(self._too_busy(limit_s)))
         try:
             await self._interruptible(admitted)
         finally:
             timer.cancel()
-        if self._error is not None:
-            raise self._error
-        self._record.admitted()
 
     def _too_busy(self, limit_s: float) -> TooBusyError:
         retry_after_s = self._shared.admission.retry_after_s()
@@ -263,7 +271,7 @@ class ActiveQuery:
         while True:
             message = await worker.next()
             if message.kind is Kind.planned:
-                self.schema = pa.ipc.read_schema(pa.py_buffer(message.body))
+                self._schema = message.body
                 self._record.planned(message.read(Planned))
             elif message.kind is Kind.end:
                 self._end(message)

@@ -46,6 +46,8 @@ class WorkerProcess:
         self._ended = ended
         self._decoder = Decoder()
         self._left: Message | None = None  # by `receive_now`
+        self._waiter: asyncio.Future[None] | None = None
+        self._is_watched = False  # whether the loop calls `_arrived` when there is something to read
         with ExitStack() as opened:  # which a full disk closes again
             self._log = opened.enter_context(tempfile.TemporaryFile())
             fcntl.fcntl(self._log, fcntl.F_SETFL, os.O_APPEND)
@@ -150,14 +152,27 @@ class WorkerProcess:
 
     async def _readable(self) -> None:
         """Wait until there is something to read, and read nothing: so a cancellation loses nothing."""
-        ready = self._loop.create_future()
-        descriptor = self._socket.fileno()
-        self._loop.add_reader(descriptor, _set, ready)
+        waiter = self._waiter = self._loop.create_future()
+        if not self._is_watched:
+            self._loop.add_reader(self._socket.fileno(), self._arrived)
+            self._is_watched = True
         try:
-            await ready
+            await waiter
         finally:
-            if self._socket.fileno() >= 0:
-                self._loop.remove_reader(descriptor)
+            if self._waiter is waiter:
+                self._waiter = None
+
+    def _arrived(self) -> None:
+        """Wake what waits, and else no longer watch the socket: the next wait begins again."""
+        if self._waiter is None:
+            self._unwatch()
+        elif not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _unwatch(self) -> None:
+        if self._is_watched:
+            self._loop.remove_reader(self._socket.fileno())
+            self._is_watched = False
 
     def kill(self) -> None:
         """Kill the process."""
@@ -166,6 +181,7 @@ class WorkerProcess:
     def close(self) -> None:
         """Close the socket, which ends the process when it is idle, and its files."""
         self._last_phase = self.phase
+        self._unwatch()
         self._socket.close()
         self._log.close()
         self._phase.close()
@@ -237,11 +253,6 @@ def _is_alive(pid: int) -> bool:
     except OSError:  # it is another user's
         return True
     return True
-
-
-def _set(future: "asyncio.Future[None]") -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 def _environment(variables: Mapping[str, str], secrets: Collection[str]) -> dict[str, str]:

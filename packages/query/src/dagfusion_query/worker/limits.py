@@ -13,6 +13,7 @@ for each connection.
 
 import contextlib
 import ctypes
+import errno
 import os
 import resource
 import signal
@@ -129,18 +130,46 @@ class SentRequests:
 
     def __init__(self, endpoints: Iterable[str | None]) -> None:
         self._http_ports = frozenset(_http_ports(endpoints))
-        self._before = _segments(self._http_ports)
+        self._others = frozenset[int]()  # inodes of open sockets that are not of TCP
+        self._before = self._segments()
 
     def restart(self) -> None:
         """Count from now on."""
-        self._before = _segments(self._http_ports)
+        self._before = self._segments()
 
     def count(self) -> int | None:
-        """Return the requests sent since; None on systems that do not tell."""
-        before, now = self._before, _segments(self._http_ports)
+        """Return the requests sent since the last call of `count` or `restart`; None on systems that do not tell."""
+        before, now = self._before, self._segments()
+        self._before = now
         if before is None or now is None:
             return None
         return sum(max(0, sent - before.get(connection, 0)) for connection, sent in now.items())
+
+    def _segments(self) -> dict[int, int] | None:
+        """Return the segments with data that each connection has sent, without those of TLS handshakes.
+
+        Returns:
+            Numbers by the inodes of the sockets; None if they are unknown.
+        """
+        try:
+            descriptors = [int(name) for name in os.listdir("/proc/self/fd")]  # noqa: PTH208  # it is asked at each query's end
+        except OSError:
+            return None
+        sent, others = dict[int, int](), set[int]()
+        for descriptor in descriptors:
+            try:
+                status = os.fstat(descriptor)
+                if not stat.S_ISSOCK(status.st_mode):
+                    continue
+                number = None if status.st_ino in self._others else _sent(descriptor, self._http_ports)
+            except OSError:
+                continue  # closed meanwhile, or without a peer
+            if number is None:
+                others.add(status.st_ino)
+            else:
+                sent[status.st_ino] = number
+        self._others = frozenset(others)
+        return sent
 
 
 def _status_bytes(name: str) -> int:
@@ -175,32 +204,20 @@ def _http_ports(endpoints: Iterable[str | None]) -> Iterator[int]:
             yield urlsplit(endpoint).port or _HTTP_PORT
 
 
-def _segments(http_ports: frozenset[int]) -> dict[int, int] | None:
-    """Return the segments with data that each connection has sent, without those of TLS handshakes; None if unknown."""
-    try:
-        descriptors = [int(name) for name in os.listdir("/proc/self/fd")]  # noqa: PTH208  # it is asked at each query's end
-    except OSError:
-        return None
-    sent = {}
-    for descriptor in descriptors:
-        try:
-            status = os.fstat(descriptor)
-            if stat.S_ISSOCK(status.st_mode):
-                sent[status.st_ino] = _sent(descriptor, http_ports)
-        except OSError:
-            continue  # closed meanwhile, not of TCP, or without a peer
-    return sent
-
-
-def _sent(descriptor: int, http_ports: frozenset[int]) -> int:
-    """Return the segments that one connection has sent.
+def _sent(descriptor: int, http_ports: frozenset[int]) -> int | None:
+    """Return the segments that one connection has sent; None for a socket that is not of TCP.
 
     Raises:
-        OSError: The descriptor is not a connected TCP socket.
+        OSError: The descriptor is not a connected socket.
     """
     borrowed = socket.socket(socket.AF_INET, socket.SOCK_STREAM, fileno=descriptor)  # whatever its real family is
     try:
-        tcp_info = borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+        try:
+            tcp_info = borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            return None
         is_http = borrowed.getpeername()[1] in http_ports
     finally:
         borrowed.detach()

@@ -152,6 +152,7 @@ class StatementExecution:
         self._cancelled = threading.Event()
         self._batches: Batches | None = None
         self._is_whole = True  # until the statement ends before its own end
+        self._is_counted = False  # whether all of its requests were counted
 
     def cancel(self) -> None:
         """Cancel the statement."""
@@ -202,6 +203,11 @@ class StatementExecution:
                         )
                     self._stream(batches, ResultChunks(self._statement, schema, planned, send), began)
 
+    @property
+    def is_counted(self) -> bool:
+        """True if no request of it can be missing in its count."""
+        return self._is_whole and self._is_counted
+
     def abandon(self) -> bool:
         """Release the batches; if the statement ended early, cancel them and return True."""
         with self._lock:
@@ -247,7 +253,9 @@ class StatementExecution:
         if not self._is_whole:
             self._mark(Phase.resting)
         took_s = time.perf_counter() - began if first_batch_s is None else first_batch_s
-        output.finish(first_batch_s=took_s, batches=batches, requests=self._requests.count())
+        requests = self._requests.count()
+        self._is_counted = batches.requests_s == 0.0  # else some may still be sent, of rows that a LIMIT left out
+        output.finish(first_batch_s=took_s, batches=batches, requests=requests)
 
     def _check(self) -> None:
         if self._cancelled.is_set():
@@ -330,7 +338,8 @@ class Statements:
             # Some of DataFusion's joins continue after their result was dropped.
             if execution.abandon() and not comes_to_rest(_REST_S):
                 os._exit(EXIT_CODE)
-            self._requests.restart()
+            if not execution.is_counted:
+                self._requests.restart()
             self._mark(Phase.idle)
 
 

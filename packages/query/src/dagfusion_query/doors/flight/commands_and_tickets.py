@@ -18,6 +18,7 @@ EXPLAIN, QUERY, TABLES = "dagfusion.Explain", "dagfusion.Query", "dagfusion.Tabl
 REVISIONS, DIFF = "dagfusion.Generations", "dagfusion.Diff"
 NAMED = {b"dagfusion.parameters": b"named"}  # of a row of parameters: its columns have the parameters' names
 ERROR_TRAILER = "dagfusion-error-bin"  # a `Failure`
+QUERY_HEADER = "dagfusion-query-id"  # of a response with rows
 STATS_TRAILER = "dagfusion-stats-bin"  # of a result that was sent to its end, as the header `DagFusion-Stats`
 
 _KIND = descriptor_pb2.FieldDescriptorProto

@@ -101,6 +101,7 @@ class Rows:
     def __init__(self, service: Service, query: Query, caller: Caller, bridge: Bridge) -> None:
         self._service, self._query, self._caller, self._bridge = service, query, caller, bridge
         self._buffer: Buffer
+        self._schema = pa.schema([])
         self._stream: ActiveQuery | None = None
         self._filling: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -117,13 +118,13 @@ class Rows:
             QueryError: What can go wrong mostly goes wrong here.
         """
         try:
-            schema = self._bridge.call(self._start(hold_s, release), context)
+            self._schema = self._bridge.call(self._start(hold_s, release), context).schema
         except BaseException:
             self.close()
             raise
-        return schema
+        return self._schema
 
-    async def _start(self, hold_s: float, release: Callable[[], None] | None) -> pa.Schema:
+    async def _start(self, hold_s: float, release: Callable[[], None] | None) -> ActiveQuery:
         stream = self._stream = await self._service.run(self._query, self._caller)
         self._buffer = Buffer()
         if stream.is_complete:  # nothing is waited for
@@ -134,7 +135,7 @@ class Rows:
             asyncio.get_running_loop().call_later(hold_s, release)
         if self._is_closed:
             await self._close()
-        return stream.schema
+        return stream
 
     async def _fill(self, stream: ActiveQuery) -> None:
         try:
@@ -157,13 +158,12 @@ class Rows:
 
     def send(self, context: Context) -> flight.FlightDataStream:
         """Return the stream that Flight takes the rows from. Only once, and after `start`."""
-        schema = self._stream.schema if self._stream is not None else pa.schema([])
-        has_dictionaries = any(map(_has_dictionary, schema.types))
+        has_dictionaries = any(map(_has_dictionary, self._schema.types))
         if not has_dictionaries and (everything := self._buffer.take_all(_MERGED_BYTES)) is not None:
             self._is_closed = True  # nothing is left to be given up
             self._send_stats(context)
             return flight.RecordBatchStream(pa.ipc.open_stream(everything).read_all().combine_chunks())
-        return flight.GeneratorStream(schema, self._messages(context, has_dictionaries=has_dictionaries))
+        return flight.GeneratorStream(self._schema, self._messages(context, has_dictionaries=has_dictionaries))
 
     def _messages(self, context: Context, *, has_dictionaries: bool) -> Iterator[Any]:
         try:

@@ -26,6 +26,7 @@ from dagfusion_query.doors.flight.commands_and_tickets import (
     DIFF,
     EXPLAIN,
     QUERY,
+    QUERY_HEADER,
     REVISIONS,
     TABLES,
     decode,
@@ -36,6 +37,7 @@ from dagfusion_query.doors.flight.commands_and_tickets import (
     unpacked_command,
 )
 from dagfusion_query.doors.flight.flight_calls import MIDDLEWARE, Bridge, Context, failure
+from dagfusion_query.doors.flight.flight_results import Rows
 from dagfusion_query.doors.flight.flight_sessions import FlightSession, FlightSessions
 from dagfusion_query.doors.flight.flight_statements import FlightStatements
 from dagfusion_query.doors.table_documents import details_document, environment_document
@@ -144,16 +146,30 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
 
     @_guarded
     def do_get(self, context: Context, ticket: flight.Ticket) -> flight.FlightDataStream:
-        """Send the rows of a ticket."""
+        """Send the rows of a ticket. The command of a statement is one, too: so a client needs no other call."""
         caller = self._sessions.caller(context)
         name, command = unpack(ticket.ticket)
-        if name == "TicketStatementQuery":
-            rows = self.statements.redeem(command.statement_handle, caller, context)
+        if (rows := self._rows(name, command, caller, context)) is not None:
             context.get_middleware(MIDDLEWARE).at_end(rows.close)
+            context.add_header(QUERY_HEADER, rows.id)
             return rows.send(context)
         _metadata_schema(name, command)
         snapshots = self._snapshots(caller, context) if metadata.needs_tables(name) else ()
         return flight.RecordBatchStream(metadata.metadata_result(name, command, snapshots, self._sql_limit_bytes))
+
+    def _rows(self, name: str, command: Any, caller: Caller, context: Context) -> Rows | None:
+        """Return the rows of a statement that runs, or is to run; None for a metadata command."""
+        match name:
+            case "TicketStatementQuery":
+                return self.statements.redeem(command.statement_handle, caller, context)
+            case "CommandStatementQuery":
+                _refuse_transaction(command)
+                return self.statements.run(command.query, caller, self._sessions.of(context, caller), context)
+            case "CommandPreparedStatementQuery":
+                handle, session = command.prepared_statement_handle, self._sessions.of(context, caller)
+                return self.statements.run_prepared(handle, caller, session, context)
+            case _:
+                return None
 
     def _snapshots(self, caller: Caller, context: Context) -> Iterable[Snapshot]:
         async def snapshots() -> list[Snapshot]:

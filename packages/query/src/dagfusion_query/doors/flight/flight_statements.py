@@ -150,6 +150,20 @@ class FlightStatements:
         handle = self._tickets.add(caller.owner, ticketed, len(query.sql))
         return schema, handle, rows.id
 
+    def run(self, sql: str, caller: Caller, session: FlightSession, context: Context) -> Rows:
+        """Run a statement up to its first rows; as `execute`, without a ticket."""
+        return self._running(_query(self._parameters(sql).sql, None, session), caller, context)
+
+    def run_prepared(self, handle: bytes, caller: Caller, session: FlightSession, context: Context) -> Rows:
+        """Run a prepared statement up to its first rows; as `execute_prepared`, without a ticket."""
+        prepared = self._prepared.get(caller.owner, handle)
+        return self._running(_query(prepared.statement.sql, prepared.row, session), caller, context)
+
+    def _running(self, query: Query, caller: Caller, context: Context) -> Rows:
+        rows = Rows(self._service, query, caller, self._bridge)
+        rows.start(context)
+        return rows
+
     def redeem(self, handle: bytes, caller: Caller, context: Context) -> Rows:
         """Return the rows of a ticket. The statement runs again if they were taken, or not fetched in time.
 
@@ -159,8 +173,7 @@ class FlightStatements:
         ticketed = self._tickets.get(caller.owner, handle)
         if (rows := ticketed.take()) is not None:
             return rows
-        rows = Rows(self._service, ticketed.query, caller, self._bridge)
-        rows.start(context)
+        rows = self._running(ticketed.query, caller, context)
         ticketed.id = rows.id
         return rows
 
