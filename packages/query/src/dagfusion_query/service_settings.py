@@ -250,6 +250,21 @@ class ServiceSettings:
         section="service",
         shown="none: no such lines",
     )
+    warm_up_bytes: int = setting(
+        "DAGFUSION_WARM_UP_BYTES",
+        0,
+        "If it is not 0, the new objects of a table that is queried often are fetched into local copies when the "
+        "catalog has them: at most so many bytes of the table each time, the newest objects first.",
+        section="service",
+        numbers=range(2**63),
+    )
+    warm_up_queries: int = setting(
+        "DAGFUSION_WARM_UP_QUERIES",
+        3,
+        "The number of queries over a table within the last hour from which on its new objects are fetched.",
+        section="service",
+        numbers=range(1, 10_001),
+    )
     history_queries: int = setting(
         "DAGFUSION_HISTORY_QUERIES",
         100_000,

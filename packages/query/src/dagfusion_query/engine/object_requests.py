@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 _IN_FLIGHT_BYTES = 128 << 20
 _TRIES = 2
 _FEW = 64  # copies of a statement
+_FEW_AT_ONCE = 8  # requests that no query waits for
 _TAIL_BYTES = 2 * REQUEST_BYTES  # of the two answers with a tail, most of which have no more
 
 
@@ -159,6 +160,13 @@ class ObjectRequests:
                 numbers = sorted({part.file for _, part in absent})
                 files = dict(zip(numbers, stored_objects(_part(copied.scan, numbers)), strict=True))
                 yield from (Missing(key, files[part.file], part) for key, part in absent)
+
+    async def copy(self, scan: CopiedScan, spent: RequestTime) -> None:
+        """Make the copies of a scan that are missing, a few at a time. Raises as `fetch`."""
+        if self._copies is not None:
+            missing = await asyncio.to_thread(list, self._missing(self._copies, [scan]))
+            for start in range(0, len(missing), _FEW_AT_ONCE):
+                await self.fetch(missing[start : start + _FEW_AT_ONCE], spent)
 
     async def fetch(self, missing: Sequence[Missing], spent: RequestTime) -> None:
         """Make copies.

@@ -20,6 +20,7 @@ from prometheus_client.samples import Sample
 from dagfusion_query.catalog.environments import Environments
 from dagfusion_query.documents.query_documents import QueryInfo, State
 from dagfusion_query.object_cache import CACHE
+from dagfusion_query.object_cache.copies import TableFetch
 from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.worker_pool import Pool
 from dagfusion_query.worker.limits import memory_bytes
@@ -38,12 +39,12 @@ class Metrics:
     """Counters of finished queries, and the state of the service at the time of the request.
 
     Attributes:
-        watch: Called with each query that is over.
+        watches: Are called with each query that is over.
         connections: Returns the open connections of each door, by its name.
     """
 
     def __init__(self, pool: Pool, admission: Admission, environments: Environments) -> None:
-        self.watch: Callable[[QueryInfo], None] = lambda _info: None
+        self.watches: list[Callable[[QueryInfo], None]] = []
         self.connections: Callable[[], Mapping[str, int]] = dict
         self._registry = CollectorRegistry()
         self._registry.register(_State(pool, admission, environments, self._open_connections))
@@ -69,6 +70,16 @@ class Metrics:
             "dagfusion_results", "Results, by whether one was kept for an equal query.", ["cache"], registry=r
         )
 
+        self._warm_up_requests = Counter(
+            "dagfusion_warm_up_requests", "Requests for new objects before a query needs them.", registry=r
+        )
+        self._warm_up_bytes = Counter("dagfusion_warm_up_bytes", "Bytes fetched by these requests.", registry=r)
+
+    def warmed_up(self, fetch: TableFetch) -> None:
+        """Count what was fetched of a table before a query needs it."""
+        self._warm_up_requests.inc(fetch.requests)
+        self._warm_up_bytes.inc(fetch.bytes)
+
     def planned(self, *, cached: bool) -> None:
         """Count a statement that was planned, or whose plan was there."""
         self._plans.labels("hit" if cached else "miss").inc()
@@ -91,7 +102,8 @@ class Metrics:
             self._results.labels("hit" if stats.path == CACHE else "miss").inc()
         self._rows.inc(stats.rows)
         self._bytes.inc(stats.result_bytes)
-        self.watch(info)
+        for watch in self.watches:
+            watch(info)
 
     def _open_connections(self) -> Mapping[str, int]:
         return self.connections()

@@ -35,6 +35,7 @@ from dagfusion_query.service.past_finder import PastFinder
 from dagfusion_query.service.query_history import QueryHistory, page
 from dagfusion_query.service.query_registry import FINISHED, DescribedStatements, Query, Registry, sources
 from dagfusion_query.service.running_query import ActiveQuery, ServiceParts
+from dagfusion_query.service.warm_up import AskedTables, WarmUp
 from dagfusion_query.service.worker_pool import Pool
 from dagfusion_query.settings import Settings
 from dagfusion_query.worker.messages import Configuration, Mode
@@ -82,6 +83,7 @@ class Service:
         )
         self._histories = asyncio.Semaphore(_HISTORIES)
         self._readers = ThreadPoolExecutor(_HISTORIES, "dagfusion-history")  # of the history of queries
+        self._warming_up: asyncio.Task[None] | None = None
         self._stopping = True
         self.loop: asyncio.AbstractEventLoop
 
@@ -94,10 +96,17 @@ class Service:
         self.loop = asyncio.get_running_loop()
         await self._pool.start()
         self._stopping = False
+        if (limit_bytes := self._settings.warm_up_bytes) > 0:
+            asked = AskedTables(self._settings.warm_up_queries)
+            self._metrics.watches.append(asked.over)
+            warm_up = WarmUp(asked, limit_bytes, self._environments, self._pool, self._metrics.warmed_up)
+            self._warming_up = asyncio.create_task(warm_up.follow())
 
     async def close(self) -> None:
         """Refuse new queries, wait for running ones within the grace period, cancel the rest, and stop the workers."""
         self._stopping = True
+        if self._warming_up is not None:
+            self._warming_up.cancel()
         await self._drained(self._settings.cancel_grace_s)
         for entry in self._registry.running:
             entry.stop(QueryCancelledError("the service is stopping"))
@@ -257,7 +266,7 @@ class Service:
     def cloudwatch(self, namespace: str) -> CloudWatch:
         """Return the writer of CloudWatch metrics, which measures from now on."""
         cloudwatch = CloudWatch(namespace, self._metrics.collect)
-        self._metrics.watch = cloudwatch.over
+        self._metrics.watches.append(cloudwatch.over)
         return cloudwatch
 
     def count_connections(self, connections: Callable[[], Mapping[str, int]]) -> None:

@@ -11,7 +11,16 @@ from dagfusion_query.errors import InternalError, QueryError, WorkerDiedError
 from dagfusion_query.redact import for_clients
 from dagfusion_query.service.worker_process import WorkerProcess, exit_text
 from dagfusion_query.worker.limits import EXIT_CODE, memory_bytes, out_of_memory
-from dagfusion_query.worker.messages import Cancel, Configuration, Kind, Message, Phase, ProtocolError, Statement
+from dagfusion_query.worker.messages import (
+    Cancel,
+    Configuration,
+    Kind,
+    Message,
+    Mode,
+    Phase,
+    ProtocolError,
+    Statement,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -174,6 +183,7 @@ class Handle:
 
     def _reset(self) -> None:
         self._statement = ""  # its id
+        self._is_query = True
         self._error: QueryError | None = None  # that of `stop`
         self._has_begun = False  # whether the worker has sent a message
         self._reading = False
@@ -205,7 +215,7 @@ class Handle:
             NeverStarted: The worker is dead, and was before.
             QueryError: The statement was stopped.
         """
-        self._statement = statement.id
+        self._statement, self._is_query = statement.id, statement.mode is not Mode.fetch
         self.life.move(Transition.send)
         try:
             await self.process.send(Kind.statement, statement, body)
@@ -311,7 +321,7 @@ class Handle:
                 self.release(is_warm=False)
                 raise for_clients(error)
             if message.kind is Kind.end:
-                self.release(is_warm=self._error is None)
+                self.release(is_warm=self._error is None and self._is_query)
                 if self._error is not None:
                     raise self._error
                 return message

@@ -121,6 +121,15 @@ class Pool:
         worker.lease()
         return worker
 
+    def lease_spare(self) -> Handle | None:
+        """Lease the idle worker that a statement would get last; None if there is none, or a statement waits."""
+        idle = [worker for worker in self._workers if worker.life.is_idle]
+        if not idle or self._waiting:
+            return None
+        worker = min(idle, key=lambda worker: worker.rank)
+        worker.lease()
+        return worker
+
     async def lease(self) -> Handle:
         """Lease a worker, as soon as there is an idle one. Its statement is begun, or it is released.
 

@@ -131,16 +131,20 @@ class SentRequests:
     def __init__(self, endpoints: Iterable[str | None]) -> None:
         self._http_ports = frozenset(_http_ports(endpoints))
         self._others = frozenset[int]()  # inodes of open sockets that are not of TCP
-        self._before = self._segments()
+        self._before = self._counted = self._segments()
 
     def restart(self) -> None:
         """Count from now on."""
         self._before = self._segments()
 
+    def restart_after_count(self) -> None:
+        """Count from the last `count` on."""
+        self._before = self._counted
+
     def count(self) -> int | None:
-        """Return the requests sent since the last call of `count` or `restart`; None on systems that do not tell."""
+        """Return the requests sent since; None on systems that do not tell."""
         before, now = self._before, self._segments()
-        self._before = now
+        self._counted = now
         if before is None or now is None:
             return None
         return sum(max(0, sent - before.get(connection, 0)) for connection, sent in now.items())

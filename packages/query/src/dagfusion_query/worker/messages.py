@@ -157,11 +157,12 @@ class Decoder:
 
 
 class Mode(StrEnum):
-    """The mode of a statement: run it, or explain it."""
+    """The mode of a statement: run it, explain it, or fetch what such statements will read."""
 
     run = "run"
     describe = "describe"  # the columns of its result
     explain = "explain"
+    fetch = "fetch"  # make local copies of `new_objects`; there is no text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +195,21 @@ class PastSource:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NewObjects:
+    """The objects of a table to be copied before a query asks for them.
+
+    Attributes:
+        table: `schema.table`.
+        after_event: The last event whose objects are too old.
+        limit_bytes: The most bytes together.
+    """
+
+    table: str
+    after_event: int
+    limit_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Configuration:
     """The configuration that a worker gets before its first statement.
 
@@ -223,6 +239,7 @@ class Statement:
         environments: The environments that the caller may know of.
         grants: The caller's.
         past: The tables of a statement as of the past; None for one over the current tables.
+        new_objects: What is fetched in the mode `fetch`.
     """
 
     id: str
@@ -236,6 +253,7 @@ class Statement:
     mode: Mode = Mode.run
     format: Format = Format.arrow
     past: Sequence[PastSource] | None = None
+    new_objects: NewObjects | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from dagfusion_query.engine.engine import Prepared
 from dagfusion_query.engine.plan_execution import Batches, Finished
 from dagfusion_query.errors import QueryCancelledError, ResultTooLargeError
 from dagfusion_query.formats.encoders import Piece
+from dagfusion_query.object_cache.copies import TableFetch
 from dagfusion_query.redact import Redactor, StatementRedactor
 from dagfusion_query.returned_values import Explanation
 from dagfusion_query.worker.limits import EXIT_CODE, SentRequests, comes_to_rest
@@ -151,6 +153,7 @@ class StatementExecution:
         self._lock = threading.Lock()  # of the next two
         self._cancelled = threading.Event()
         self._batches: Batches | None = None
+        self._fetching: Future[Sequence[TableFetch]] | None = None
         self._is_whole = True  # until the statement ends before its own end
         self._is_counted = False  # whether all of its requests were counted
 
@@ -160,6 +163,8 @@ class StatementExecution:
             self._cancelled.set()
             if self._batches is not None:
                 self._batches.cancel()
+            if self._fetching is not None:
+                self._fetching.cancel()
 
     def execute(self, body: memoryview | bytes, send: Send) -> None:
         """Plan and run the statement, and send its messages, the last of which is `end` or `failed`.
@@ -173,6 +178,9 @@ class StatementExecution:
         """
         self._mark(Phase.planning)
         with self._failure_sent(send):
+            if self._statement.mode is Mode.fetch:
+                self._fetch(send)
+                return
             plan = self._engine.plan(self._statement, body)
             self._shown = StatementRedactor(self._redactor, plan.folders)
             prepared = plan.prepared
@@ -202,6 +210,14 @@ class StatementExecution:
                             batches, lambda text: self._shown.plan(with_tables(prepared.shown(text)))
                         )
                     self._stream(batches, ResultChunks(self._statement, schema, planned, send), began)
+
+    def _fetch(self, send: Send) -> None:
+        self._mark(Phase.running)
+        with self._lock:
+            self._fetching = self._engine.fetch(self._statement)
+            if self._cancelled.is_set():
+                self._fetching.cancel()
+        send(encode(Kind.end, End(fetches=self._fetching.result())))
 
     @property
     def is_counted(self) -> bool:
@@ -338,7 +354,9 @@ class Statements:
             # Some of DataFusion's joins continue after their result was dropped.
             if execution.abandon() and not comes_to_rest(_REST_S):
                 os._exit(EXIT_CODE)
-            if not execution.is_counted:
+            if execution.is_counted:
+                self._requests.restart_after_count()
+            else:
                 self._requests.restart()
             self._mark(Phase.idle)
 

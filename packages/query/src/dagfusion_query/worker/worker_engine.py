@@ -5,6 +5,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -22,12 +23,16 @@ from dagfusion_query.catalog.past_tables import PastSnapshots, as_past
 from dagfusion_query.documents.query_documents import ScanStats
 from dagfusion_query.engine.datafusion_errors import is_full_disk, no_room
 from dagfusion_query.engine.engine import FILE_NAME, Engine, Prepared
+from dagfusion_query.engine.new_objects import new_objects
+from dagfusion_query.engine.object_requests import RequestTime
 from dagfusion_query.engine.plan_execution import Batches
 from dagfusion_query.errors import InternalError, PlanError, QueryError, ResourcesError
 from dagfusion_query.object_cache.copies import TableFetch
 from dagfusion_query.returned_values import Explanation
 from dagfusion_query.scan.listing_tables import HIDDEN
+from dagfusion_query.scan.table_scan import CopiedScan
 from dagfusion_query.settings import Settings
+from dagfusion_query.sql_text import parse_table
 from dagfusion_query.worker.limits import out_of_memory
 from dagfusion_query.worker.messages import (
     Configuration,
@@ -177,6 +182,22 @@ class WorkerEngine(Engine):
             warnings=prepared.warnings,
         )
         return StatementPlan(prepared, facts, folders)
+
+    def fetch(self, statement: Statement) -> "Future[Sequence[TableFetch]]":
+        """Start to copy the new objects of a statement's table; the result is the requests for them."""
+        snapshot, _ = self.snapshot(statement.environments, statement.grants)
+        wanted, found = statement.new_objects, None
+        table = None if wanted is None else snapshot.tables.get(parse_table(wanted.table))
+        if wanted is not None and table is not None and self._policy is not None:
+            object_bytes = self._settings.object_cache_object_bytes
+            found = new_objects(table, wanted.after_event, wanted.limit_bytes, object_bytes)
+        return self._loop.submit(self._copied(found))
+
+    async def _copied(self, scan: CopiedScan | None) -> Sequence[TableFetch]:
+        spent = RequestTime()
+        if scan is not None:
+            await self._objects.copy(scan, spent)
+        return [*spent.fetches.values()]
 
     def explain(self, prepared: Prepared) -> Explanation:
         """Explain a planned statement, with the names of tables in place of those of their scans."""

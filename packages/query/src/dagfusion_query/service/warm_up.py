@@ -1,0 +1,160 @@
+"""Warm-up: the new objects of tables that are often queried are fetched into local copies before a query needs them.
+
+One worker fetches them for all, while no query waits for it: there is one worker more than queries can run.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import pyarrow.compute as pc
+
+from dagfusion_contract.naming import TableName
+from dagfusion_query.access.grants import ALL, EVERYTHING
+from dagfusion_query.catalog.environments import Environments
+from dagfusion_query.catalog.model import Snapshot
+from dagfusion_query.documents.query_documents import QueryInfo
+from dagfusion_query.errors import QueryCancelledError, QueryError, QueryTimeoutError
+from dagfusion_query.object_cache.copies import TableFetch
+from dagfusion_query.service.query_registry import sources
+from dagfusion_query.service.worker_handle import NeverStarted
+from dagfusion_query.service.worker_pool import Pool
+from dagfusion_query.sql_text import parse_table
+from dagfusion_query.worker.messages import End, Kind, Mode, NewObjects, Statement
+
+_log = logging.getLogger(__name__)
+
+_LOOK_S = 0.5
+_LIMIT_S = 300.0  # of one table
+_RECENT_S = 3600.0
+_TABLES = 10_000  # that are remembered
+
+
+class AskedTables:
+    """The tables that queries read, and when.
+
+    Args:
+        least: Queries within the last hour from which on a table is asked for often.
+        clock: A monotonic clock, seconds.
+    """
+
+    def __init__(self, least: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._least, self._clock = least, clock
+        self._times: dict[str, deque[float]] = {}  # of the last queries; the table that was read last is last
+
+    def over(self, info: QueryInfo) -> None:
+        """Remember the tables of a query that is over."""
+        for table in {scan.table for scan in info.stats.scans}:
+            times = self._times.pop(table, None) or deque(maxlen=self._least)
+            times.append(self._clock())
+            self._times[table] = times
+        while len(self._times) > _TABLES:
+            del self._times[next(iter(self._times))]
+
+    def often(self) -> list[str]:
+        """Return the tables that are asked for often."""
+        since = self._clock() - _RECENT_S
+        return [table for table, times in self._times.items() if len(times) == self._least and times[0] >= since]
+
+
+class WarmUp:
+    """Has the new objects of tables fetched. All on one event loop.
+
+    Args:
+        asked: The tables that are asked for often.
+        limit_bytes: The most bytes of one table and generation.
+        environments: The catalogs.
+        pool: The workers.
+        fetched: Called with the requests of each table that was fetched.
+    """
+
+    def __init__(
+        self,
+        asked: AskedTables,
+        limit_bytes: int,
+        environments: Environments,
+        pool: Pool,
+        fetched: Callable[[TableFetch], None],
+    ) -> None:
+        self._asked, self._limit_bytes, self._fetched = asked, limit_bytes, fetched
+        self._environments, self._pool = environments, pool
+        self._seen: dict[str, Snapshot] = {}  # by environment
+        self._waiting: dict[str, int] = {}  # tables with new objects, and the last event before those
+
+    async def follow(self) -> None:
+        """Fetch what becomes new, until this is cancelled."""
+        while True:
+            try:
+                await self.step()
+            except Exception:  # noqa: BLE001  # the next look may be right
+                _log.exception("new objects were not fetched by a fault of this program")
+            await asyncio.sleep(_LOOK_S)
+
+    async def step(self) -> None:
+        """Fetch what is new now."""
+        await self._look()
+        await self._fetch_waiting()
+
+    async def _look(self) -> None:
+        """Find the tables with new objects."""
+        states = self._environments.states()
+        current = {name: state.snapshot for name, state in states.items() if state.problem is None}
+        pairs = [(self._seen[name], snapshot) for name, snapshot in current.items() if name in self._seen]
+        changed = [(before, after) for before, after in pairs if before.generation < after.generation]
+        self._seen |= current  # the first one is what there was before the start
+        if changed and (asked := self._asked.often()):
+            for table, after_event in await asyncio.to_thread(_with_new_objects, asked, changed):
+                self._waiting.setdefault(table, after_event)
+
+    async def _fetch_waiting(self) -> None:
+        while self._waiting:
+            worker = self._pool.lease_spare()
+            if worker is None:  # after the queries that wait
+                return
+            table = next(iter(self._waiting))
+            wanted = NewObjects(table=table, after_event=self._waiting.pop(table), limit_bytes=self._limit_bytes)
+            statement = Statement(
+                id=secrets.token_hex(16),
+                mode=Mode.fetch,
+                sql="",
+                environments=sources(self._environments, ALL),
+                grants=[EVERYTHING],
+                limit_rows=0,
+                limit_bytes=0,
+                new_objects=wanted,
+            )
+            timeout = QueryTimeoutError(f"it took longer than {_LIMIT_S:g} s")
+            timer = asyncio.get_running_loop().call_later(_LIMIT_S, worker.stop, timeout)
+            try:
+                await worker.begin(statement, b"")
+                while (message := await worker.next()).kind is not Kind.end:
+                    continue
+            except (QueryError, NeverStarted) as error:  # queries fetch what is missing, and say what is wrong
+                _log.warning("new objects of %s were not fetched: %s", table, str(error) or "the worker died")
+            except asyncio.CancelledError:
+                worker.stop(QueryCancelledError("the service is stopping"))
+                raise
+            else:
+                for fetch in message.read(End).fetches:
+                    self._fetched(fetch)
+            finally:
+                timer.cancel()
+
+
+def _with_new_objects(tables: Sequence[str], changed: Sequence[tuple[Snapshot, Snapshot]]) -> list[tuple[str, int]]:
+    """Return the tables that a later snapshot has new objects of, each with the last event before those."""
+    return [
+        (table, last)
+        for table in tables
+        for before, after in changed
+        if _last_event(after, parse_table(table)) > (last := _last_event(before, parse_table(table)))
+    ]
+
+
+def _last_event(snapshot: Snapshot, name: TableName) -> int:
+    """Return the last event of a table's files; 0 for no table."""
+    table = snapshot.tables.get(name)
+    return 0 if table is None else pc.max(table.files["event_id"]).as_py() or 0
