@@ -2,7 +2,7 @@
 
 import multiprocessing
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -129,11 +129,13 @@ def frame(state: str, day: str, version: int) -> pa.Table:
 
 
 @contextmanager
-def consolidating(home: Path, fields: Mapping[str, Any]) -> Iterator[multiprocessing.process.BaseProcess]:
-    """A process that consolidates again and again; it is at work when the context is entered."""
+def repeating(
+    work: Callable[[Readings], object], home: Path, fields: Mapping[str, Any]
+) -> Iterator[multiprocessing.process.BaseProcess]:
+    """A process that does some work again and again; it has begun when the context is entered."""
     context = multiprocessing.get_context("spawn")
     started = context.Event()
-    process = context.Process(target=_consolidate, args=(str(home), dict(fields), started, os.getpid()))
+    process = context.Process(target=_repeat, args=(work, str(home), dict(fields), started, os.getpid()))
     process.start()
     try:
         assert started.wait(120)
@@ -143,9 +145,14 @@ def consolidating(home: Path, fields: Mapping[str, Any]) -> Iterator[multiproces
         process.join()
 
 
-def _consolidate(home: str, fields: dict[str, Any], started: Event, parent: int) -> None:
+def _repeat(work: Callable[[Readings], object], home: str, fields: dict[str, Any], started: Event, parent: int) -> None:
     with dg.DagsterInstance.from_config(home) as instance:
         readings = Readings(instance, fields)
         started.set()
         while os.getppid() == parent:
-            readings.consolidate(target_bytes=TARGET_BYTES)
+            work(readings)
+
+
+def consolidate_small(readings: Readings) -> None:
+    """Consolidate into objects of a few partitions."""
+    readings.consolidate(target_bytes=TARGET_BYTES)

@@ -1,6 +1,6 @@
 """Consolidated tables: the same answers while partitions are rewritten, wiped, added and consolidated, whatever fails.
 
-`DAGFUSION_KILLS` is how often a consolidation is killed.
+`DAGFUSION_KILLS` is how often a consolidation and a vacuum are killed.
 """
 
 import itertools
@@ -19,12 +19,12 @@ from benchmarks.wire import metered
 from dagfusion_pipeline import wipe_partitions
 from dagfusion_pipeline.erase import Erasure, erase_rows
 from dagfusion_pipeline.erasure_plan import Keys
-from dagfusion_pipeline.logged_files import logged_consolidations
+from dagfusion_pipeline.logged_files import LoggedConsolidation, logged_consolidations
 from dagfusion_pipeline.store import ObjectStore
 from dagfusion_query.connection import EmbeddedConnection, connect_embedded
 from dagfusion_stack import object_store, postgres
-from tests.e2e.consolidation import DAYS, KEY, ROWS, STATES, TABLE, TARGET_BYTES, Readings, consolidating
-from tests.e2e.vacuuming import large_objects, vacuumed
+from tests.e2e.consolidation import DAYS, KEY, ROWS, STATES, TABLE, TARGET_BYTES, Readings, consolidate_small, repeating
+from tests.e2e.vacuuming import large_objects, small_objects, vacuum_one_by_one, vacuumed
 
 BUCKET = "lake"
 NUMBERS = itertools.count()
@@ -69,6 +69,7 @@ def fields(store: object_store.ObjectStore, request: pytest.FixtureRequest) -> d
         "region": environ["AWS_REGION"],
         "access_key_id": environ["AWS_ACCESS_KEY_ID"],
         "secret_access_key": environ["AWS_SECRET_ACCESS_KEY"],
+        "file_naming": getattr(request, "param", "stable"),
     }
 
 
@@ -200,10 +201,8 @@ def test_a_killed_consolidation_leaves_the_catalog_right(
     rng = Random()  # noqa: S311
     with connected() as connection:
         for _ in range(KILLS):
-            with consolidating(home, fields) as process:
+            with repeating(consolidate_small, home, fields):
                 time.sleep(rng.random() * 1.5)
-                process.kill()
-                process.join()
             readings.check(connection, rng)
             readings.write(STATES, DAYS[:6])
             readings.check(connection, rng)
@@ -211,9 +210,38 @@ def test_a_killed_consolidation_leaves_the_catalog_right(
         assert readings.check(connection, rng)[0] == len(STATES) * len(DAYS)
         vacuumed(readings, kept_s=0)
         assert readings.check(connection, rng)[0] == len(STATES) * len(DAYS)
+    logged = (keys_of(readings, one) for one in logged_consolidations(readings.instance, KEY))
+    assert large_objects(readings).keys() <= set().union(*logged)
+
+
+@pytest.mark.usefixtures("long")
+@pytest.mark.parametrize("home", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("fields", ["per_run"], indirect=True)
+def test_a_killed_vacuum_deletes_nothing_that_counts(
+    readings: Readings, connected: Callable[..., Any], home: Path, fields: dict[str, Any]
+) -> None:
+    rng = Random()  # noqa: S311
+    with connected() as connection:
+        for _ in range(KILLS):
+            readings.write(STATES, DAYS)
+            consolidate_small(readings)
+            before = small_objects(readings)
+            with repeating(vacuum_one_by_one, home, fields) as process:
+                while small_objects(readings) == before:
+                    assert process.is_alive()
+                time.sleep(rng.random() / 10)
+            assert readings.check(connection, rng)[0] == len(STATES) * len(DAYS)
+    with connected(DAGFUSION_STATE_DIR="none", DAGFUSION_OBJECT_CACHE_DIR="none") as connection:
+        vacuumed(readings, kept_s=0)
+        assert readings.check(connection, rng)[0] == len(STATES) * len(DAYS)
+    assert len(small_objects(readings)) == len(STATES) * len(DAYS)
+    newest, *_ = logged_consolidations(readings.instance, KEY)
+    assert large_objects(readings).keys() == keys_of(readings, newest)
+
+
+def keys_of(readings: Readings, logged: LoggedConsolidation) -> set[str]:
     root = readings.manager.object_store.uri("")
-    logged = logged_consolidations(readings.instance, KEY)
-    assert large_objects(readings).keys() <= {one.uri.removeprefix(root) for event in logged for one in event.objects}
+    return {one.uri.removeprefix(root) for one in logged.objects}
 
 
 def test_the_vacuum_keeps_what_queries_read(readings: Readings, connected: Callable[..., Any]) -> None:

@@ -25,3 +25,16 @@ def large_objects(readings: Readings) -> dict[str, int]:
     """The bytes of each large object in the store, by its key."""
     prefix = f"{readings.manager.prefix}/_consolidated"
     return {stored.key: stored.size_bytes for stored in readings.manager.object_store.list_objects(prefix)}
+
+
+def small_objects(readings: Readings) -> set[str]:
+    """The keys of the partitions' own objects in the store."""
+    prefix = f"{readings.manager.prefix}/Silver"
+    return {stored.key for stored in readings.manager.object_store.list_objects(prefix)}
+
+
+def vacuum_one_by_one(readings: Readings) -> None:
+    """Delete what was superseded in one request for each object, so that there are many moments between them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vacuum, "_PAGE", 1)
+        vacuumed(readings, kept_s=0)

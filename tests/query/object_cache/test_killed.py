@@ -1,6 +1,10 @@
-"""Processes that are killed while they write, pin and evict: what is left is whole, or is not read, and goes."""
+"""Processes that are killed while they write, pin and evict: what is left is whole, or is not read, and goes.
+
+`DAGFUSION_KILLS` is how often two of them are killed.
+"""
 
 import hashlib
+import os
 import random
 import signal
 import subprocess
@@ -17,6 +21,7 @@ pytestmark = pytest.mark.usefixtures("processes")
 SIZE = 20_000
 LIMIT_BYTES = 40 * (SIZE + DIGEST_BYTES)
 OBJECTS = 200
+KILLS = int(os.environ.get("DAGFUSION_KILLS", "8"))
 BUSY = """
 import random, sys
 from pathlib import Path
@@ -61,7 +66,7 @@ def taken_bytes(copies: Copies) -> int:
 
 def test_kills_leave_nothing_that_is_read_or_stays(tmp_path: Path) -> None:
     folder = tmp_path / "copies"
-    for _ in range(8):
+    for _ in range(KILLS):
         readers = [
             subprocess.Popen([sys.executable, "-c", BUSY, str(folder)], stdout=subprocess.PIPE)  # noqa: S603
             for _ in range(2)
