@@ -25,6 +25,15 @@ def test_the_golden_entry_is_read_and_written(name: str) -> None:
     assert [group.offset for group in one.row_groups] == [group["offset"] for group in entry["row_groups"]]
 
 
+def test_field_ids_are_said_only_where_they_are() -> None:
+    (entry,) = GOLDEN["one_object"]["objects"]
+    assert [one.has_field_ids for one in read_consolidated(GOLDEN["one_object"])] == [False]
+    with_ids = {**GOLDEN["one_object"], "objects": [{**entry, "field_ids": True}]}
+    (one,) = read_consolidated(with_ids)
+    assert one.has_field_ids
+    assert consolidated_entry([one]) == with_ids
+
+
 def test_events_are_read_from_runs() -> None:
     (one,) = read_consolidated(GOLDEN["one_object"])
     assert one.row_groups[0].events == (17, *range(20, 65), 70)
@@ -58,6 +67,7 @@ def test_an_unknown_version_is_refused(version: object) -> None:
         (["objects", 0, "uri"], "https://x", r"objects\[0\]\.uri must start with"),
         (["objects", 0, "size_bytes"], -1, r"size_bytes must be a count"),
         (["objects", 0, "etag"], 17, r"etag must be a string or null"),
+        (["objects", 0, "field_ids"], 1, r"field_ids must be true or false"),
         (["objects", 0, "checksum"], "sha256:ab", r"checksum must be sha256"),
         (["objects", 0, "modified"], "yesterday", r"modified must be a moment"),
         (["objects", 0, "modified"], "9999-01-01T00:00:00Z", r"modified must be a moment"),

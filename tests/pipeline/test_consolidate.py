@@ -198,7 +198,7 @@ def test_the_command_consolidates_a_table(
     assert "Silver/parts: 6 partitions written to 1 large objects" in answer.output
     answer = CliRunner().invoke(app, ["consolidate", "local_silver.partz"])
     assert answer.exit_code == 1
-    assert "no asset with the table 'local_silver.partz'; its tables are local_silver.parts" in answer.output
+    assert "'local_silver.partz' in ENVIRONMENT=local; its tables are local_silver.parts" in answer.output
     monkeypatch.delenv("DAGSTER_HOME")
     answer = CliRunner().invoke(app, ["consolidate", "local_silver.parts"])
     assert answer.exit_code == 1

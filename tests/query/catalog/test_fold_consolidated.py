@@ -1,6 +1,7 @@
 """Consolidations in the catalog: the same in any order, wiped with their asset, bounded, and kept on disk."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from dagfusion_query.catalog import manifest, mapped_catalog
 from dagfusion_query.catalog.fold import adopt, fold
 from dagfusion_query.catalog.manifest import decode_manifest, encode_manifest
 from dagfusion_query.catalog.mapped_catalog import manifest_paths
-from dagfusion_query.catalog.model import Snapshot
+from dagfusion_query.catalog.model import CONSOLIDATED_SCHEMA, Snapshot
 from dagfusion_query.catalog.snapshot import SnapshotStore
 from dagfusion_query.event_log.event_log_interface import Consolidation, Cursor, Event, Watermark, Wipe
 from tests.query.catalog.folding import EMPTY, ORGS, written
@@ -78,6 +79,19 @@ def test_consolidations_are_kept_on_disk(tmp_path: Path, file_record: Record) ->
     assert held(stored.snapshot) == held(snapshot)
     mapped = mapped_catalog.MappedCatalog(tmp_path, "uat").at(snapshot.generation)
     assert held(mapped) == held(snapshot)
+
+
+def test_a_snapshot_before_field_ids_is_read(tmp_path: Path, file_record: Record) -> None:
+    snapshot = fold(EMPTY, [written(file_record(), 1), consolidation(2, [1], [3, 4])])
+    old = [column for column in CONSOLIDATED_SCHEMA.names if column != "has_field_ids"]
+    state = replace(snapshot.asset_states[ORGS], consolidated=snapshot.asset_states[ORGS].consolidated.select(old))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manifest, "FORMAT", 7)
+        SnapshotStore(tmp_path).save(replace(snapshot, asset_states={ORGS: state}), CURSOR, "log")
+    stored = SnapshotStore(tmp_path).load("uat")
+    assert stored is not None
+    assert not stored.is_current
+    assert held(stored.snapshot) == [row | {"has_field_ids": False} for row in held(snapshot)]
 
 
 def test_a_snapshot_of_an_earlier_version_is_read(tmp_path: Path, file_record: Record) -> None:

@@ -216,6 +216,18 @@ def test_services_agree_without_speaking_to_each_other(publisher: Publisher, fol
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == files
 
 
+def test_manifests_that_the_vacuum_deleted_are_written_again(
+    publisher: Publisher, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = states("CA", "NY")
+    publish(publisher, folded(parts, KINDS))
+    for path in folder.rglob("*-manifest.avro"):
+        path.unlink()
+    later = time.monotonic() + 3600
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert len(data_files(publish(publisher, folded(parts[:-1], KINDS)))) == len(parts) - 1
+
+
 def test_a_store_that_fails_leaves_no_version_behind(
     publisher: Publisher, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,7 +54,9 @@ def made(current: list[int], logged: list[list[list[list[int]]]], wrong_times: s
                 }
                 row |= {"size_bytes": 10_000, "modified": MOMENT, "etag": None, "checksum": None}
                 rows.append(
-                    row | {"offset": 4 + at * SPACING, "rows": sum(held), "times": times % TIMES, "events": held}
+                    row
+                    | {"offset": 4 + at * SPACING, "rows": sum(held), "times": times % TIMES, "events": held}
+                    | {"has_field_ids": True}
                 )
     consolidated = pa.Table.from_pylist(rows, CONSOLIDATED_SCHEMA)
     name = TableName("local_default", "t")

@@ -51,6 +51,7 @@ class LargeObject:
         modified: ISO 8601 in UTC; when the store took the object.
         partition: Name and type of the partition columns, which are columns of the file.
         schema: The columns of the file, as `record.schema_entry` writes them.
+        has_field_ids: All columns, partition columns included, have the ids of `field_ids.with_field_ids`.
     """
 
     uri: str
@@ -61,6 +62,7 @@ class LargeObject:
     partition: Sequence[Mapping[str, Any]]
     schema: Mapping[str, Any]
     row_groups: tuple[RowGroup, ...]
+    has_field_ids: bool = False
 
 
 def utc_text(moment: datetime) -> str:
@@ -134,6 +136,7 @@ def _object_entry(one: LargeObject) -> dict[str, Any]:
         "modified": one.modified,
         "partition": [dict(column) for column in one.partition],
         "schema": dict(one.schema),
+        **({"field_ids": True} if one.has_field_ids else {}),
         "row_groups": [
             {"offset": g.offset, "rows": g.rows, "events": events_text(g.events), "times": g.times}
             for g in one.row_groups
@@ -151,6 +154,9 @@ def _read_object(record: object, where: str, places: Sequence[str]) -> LargeObje
         raise MalformedRecordError(f"{where}.etag must be a string or null, got {etag!r:.200}")
     if checksum is not None and not (isinstance(checksum, str) and CHECKSUM.fullmatch(checksum)):
         raise MalformedRecordError(f"{where}.checksum must be sha256: and 64 hexadecimal digits, got {checksum!r:.200}")
+    has_field_ids = record.get("field_ids", False)
+    if type(has_field_ids) is not bool:
+        raise MalformedRecordError(f"{where}.field_ids must be true or false, got {has_field_ids!r:.200}")
     groups = enumerate(_field(record, "row_groups", list, where))
     return LargeObject(
         uri,
@@ -161,6 +167,7 @@ def _read_object(record: object, where: str, places: Sequence[str]) -> LargeObje
         _field(record, "partition", list, where),
         _field(record, "schema", dict, where),
         tuple(_read_row_group(group, f"{where}.row_groups[{number}]") for number, group in groups),
+        has_field_ids,
     )
 
 

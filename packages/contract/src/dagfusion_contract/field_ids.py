@@ -63,6 +63,17 @@ def has_field_ids(schema: pa.Schema) -> bool:
     return any(KEY in (field.metadata or {}) for field in schema)
 
 
+def has_all_field_ids(schema: pa.Schema) -> bool:
+    """Return True if all columns of a file and all fields in them have ids."""
+    return all(_has_ids(field) for field in schema)
+
+
+def _has_ids(field: pa.Field) -> bool:
+    kind = field.type
+    inner = [kind.key_field, kind.item_field] if pa.types.is_map(kind) else map(kind.field, range(kind.num_fields))
+    return KEY in (field.metadata or {}) and all(map(_has_ids, inner))
+
+
 def _rebuilt(field: pa.Field, path: Path, give: Callable[[Path, pa.DataType], int | None]) -> pa.Field:
     """Return a field without metadata but for the ids that it and those in it are given."""
 
@@ -74,6 +85,10 @@ def _rebuilt(field: pa.Field, path: Path, give: Callable[[Path, pa.DataType], in
         kind = pa.struct([inside(child, child.name) for child in kind])
     elif pa.types.is_list(kind):
         kind = pa.list_(inside(kind.value_field, "element"))
+    elif pa.types.is_large_list(kind):
+        kind = pa.large_list(inside(kind.value_field, "element"))
+    elif pa.types.is_fixed_size_list(kind):
+        kind = pa.list_(inside(kind.value_field, "element"), kind.list_size)
     elif pa.types.is_map(kind):
         kind = pa.map_(inside(kind.key_field, "key"), inside(kind.item_field, "value"), kind.keys_sorted)
     id_ = give(path, kind)

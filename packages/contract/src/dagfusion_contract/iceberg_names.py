@@ -4,9 +4,11 @@ A table has a folder. `metadata.json` names a manifest list, and that names mani
 """
 
 import re
+from collections.abc import Iterable
 
 _DIGEST = "[0-9a-f]{32}"
 _NAMED = re.compile(f"{_DIGEST}-(?:list|manifest)\\.avro".encode())
+_LARGE = re.compile(rb"\n((?:s3|file)://[^\n]+)\n")
 _METADATA = re.compile(f"(\\d+)-{_DIGEST}\\.metadata\\.json")
 
 
@@ -39,6 +41,21 @@ def event_of_metadata(name: str) -> int | None:
 def is_iceberg_object(name: str) -> bool:
     """Return True for a name of this module."""
     return event_of_metadata(name) is not None or _NAMED.fullmatch(name.encode()) is not None
+
+
+def large_objects_text(uris: Iterable[str]) -> str:
+    """Return the text in which a manifest list names large objects, for `named_large_objects`."""
+    return "".join(f"\n{uri}\n" for uri in uris)
+
+
+def named_large_objects(content: bytes) -> set[str]:
+    """Return the URIs of the large objects that a manifest list names.
+
+    Example:
+        >>> named_large_objects(b"..." + large_objects_text(["s3://lake/_consolidated/orders/data-1.parquet"]).encode())
+        {'s3://lake/_consolidated/orders/data-1.parquet'}
+    """
+    return {found.decode() for found in _LARGE.findall(content)}
 
 
 def named_objects(content: bytes) -> set[str]:

@@ -205,11 +205,11 @@ class _Writer:
         with tempfile.TemporaryDirectory(prefix="dagfusion-") as folder, self._store.uploads(2) as uploads:
             for numbers in plan:
                 path = Path(folder, f"{self._count}.parquet")
-                file = LargeFile(path, self._compression)
+                file = LargeFile(path, self._compression, layout.partition.names)
                 groups = self._encode(file, layout, files.take(pa.array(numbers)))
                 if not groups:
                     continue
-                described = partial(self._described, layout, file.schema or pa.schema([]), groups)
+                described = partial(self._described, layout, file.schema or pa.schema([]), file.has_field_ids, groups)
                 uploads.put(self._key(self._count), path, partial(_confirm, path, objects, described))
                 self._count += 1
         return objects
@@ -224,7 +224,12 @@ class _Writer:
             raise
 
     def _described(
-        self, layout: CurrentFiles, schema: pa.Schema, groups: Sequence[RowGroup], stored: StoredObject
+        self,
+        layout: CurrentFiles,
+        schema: pa.Schema,
+        has_field_ids: bool,  # noqa: FBT001
+        groups: Sequence[RowGroup],
+        stored: StoredObject,
     ) -> LargeObject:
         return LargeObject(
             self._store.uri(stored.key),
@@ -235,6 +240,7 @@ class _Writer:
             [{"name": column.name, "type": type_entry(column.type)} for column in layout.partition],
             schema_entry(schema),
             tuple(groups),
+            has_field_ids,
         )
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dagfusion_contract.consolidation import TIMES, RowGroup
-from dagfusion_contract.field_ids import without_field_ids
+from dagfusion_contract.field_ids import has_all_field_ids, with_field_ids, without_field_ids
 from dagfusion_pipeline.logged_files import FILE_FIELDS
 from dagfusion_pipeline.parquet import Compression, columns_without_nan
 from dagfusion_pipeline.store import ObjectStore, ObjectVersion, checksum
@@ -34,16 +34,20 @@ class LargeFile:
 
     Attributes:
         path: Where.
-        schema: All columns; None until the first partition.
+        partition_columns: The names of the partition columns.
+        schema: All columns, without their ids; None until the first partition.
+        has_field_ids: All columns of the file, and all fields in them, have ids.
         groups: Events, rows and times of the row groups that are written.
         group_rows: That a row group has at least, but for the last.
     """
 
     path: Path
     compression: Compression
+    partition_columns: Sequence[str] = ()
     schema: pa.Schema | None = None
     groups: list[tuple[list[int], int, int]] = field(default_factory=list)
     group_rows: int = GROUP_ROWS
+    has_field_ids: bool = False
     _buffered: list[PartitionRows] = field(default_factory=list)
     _writer: pq.ParquetWriter | None = None
 
@@ -94,9 +98,11 @@ class LargeFile:
         self.groups.append(([h.event_id for h in buffered], table.num_rows, sum(h.at_us for h in buffered)))
 
     def _open(self, schema: pa.Schema) -> pq.ParquetWriter:
+        with_ids = with_field_ids(schema, self.partition_columns)
+        self.has_field_ids = has_all_field_ids(with_ids)
         return pq.ParquetWriter(
             self.path,
-            schema,
+            with_ids,
             compression=self.compression,
             # Parquet's bounds leave NaN out, and readers skip row groups by them.
             write_statistics=columns_without_nan(schema),

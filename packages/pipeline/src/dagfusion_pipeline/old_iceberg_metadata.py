@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby, zip_longest
 
-from dagfusion_contract.iceberg_names import event_of_metadata, is_iceberg_object, named_objects
+from dagfusion_contract.iceberg_names import event_of_metadata, is_iceberg_object, named_large_objects, named_objects
 from dagfusion_pipeline.errors import ConfigurationError
 from dagfusion_pipeline.store import ObjectStore, StoredObject
 
@@ -28,34 +28,83 @@ def superseded_metadata(store: ObjectStore, folder_uri: str, since: datetime) ->
         ConfigurationError: The folder is in another bucket.
         StoreError: The store did not answer.
     """
-    root = store.uri("")
-    folder = folder_uri.removeprefix(root).rstrip("/")
-    if not folder_uri.startswith(root) or not folder:
-        raise ConfigurationError(f"iceberg_metadata must be a folder in {root} of the IO manager, got {folder_uri!r}")
-    objects = sorted(store.list_objects(folder), key=lambda stored: stored.key)
-    tables = groupby(objects, key=lambda stored: stored.key.rpartition("/")[0])
-    found = [stored for _, table in tables for stored in _superseded(store, list(table), since)]
+    folder = _folder(store, folder_uri)
+    found = [stored for table in _tables(store, folder) for stored in _superseded(store, table, since)]
     # One that was written again in the meantime is needed again.
     now = {stored.key: stored.modified for stored in store.list_objects(folder)} if found else {}
     return [stored for stored in found if now.get(stored.key) == stored.modified]
 
 
+def large_objects_in_use(store: ObjectStore, folder_uri: str, since: datetime) -> set[str] | None:
+    """Return the URIs of the large objects that metadata names which has been needed since then.
+
+    Args:
+        store: The client of the bucket.
+        folder_uri: The query service's setting `DAGFUSION_ICEBERG_METADATA`.
+        since: From when on clients may still read.
+
+    Returns:
+        None if some of the metadata cannot be read.
+
+    Raises:
+        ConfigurationError: The folder is in another bucket.
+        StoreError: The store did not answer.
+    """
+    found: set[str] = set()
+    for table in _tables(store, _folder(store, folder_uri)):
+        read = _read_needed(store, {_name(stored): stored for stored in table}, since)
+        if read is None:
+            return None
+        found |= read[1]
+    return found
+
+
+def _folder(store: ObjectStore, folder_uri: str) -> str:
+    root = store.uri("")
+    folder = folder_uri.removeprefix(root).rstrip("/")
+    if not folder_uri.startswith(root) or not folder:
+        raise ConfigurationError(f"iceberg_metadata must be a folder in {root} of the IO manager, got {folder_uri!r}")
+    return folder
+
+
+def _tables(store: ObjectStore, folder: str) -> Iterator[list[StoredObject]]:
+    """Yield the objects of each table."""
+    objects = sorted(store.list_objects(folder), key=lambda stored: stored.key)
+    for _, table in groupby(objects, key=lambda stored: stored.key.rpartition("/")[0]):
+        yield list(table)
+
+
 def _superseded(store: ObjectStore, objects: Sequence[StoredObject], since: datetime) -> Iterator[StoredObject]:
     """Yield the objects of one table; none if a version that is needed cannot be read."""
     by_name = {_name(stored): stored for stored in objects}
-    reading = needed = _needed(by_name, since)
-    if not needed:
+    read = _read_needed(store, by_name, since)
+    if read is None or not read[0]:
         return
+    for name, stored in by_name.items():
+        if is_iceberg_object(name) and name not in read[0] and stored.modified < since:
+            yield stored
+
+
+def _read_needed(
+    store: ObjectStore, by_name: Mapping[str, StoredObject], since: datetime
+) -> tuple[set[str], set[str]] | None:
+    """Return the names of the metadata that is needed, and the URIs of the large objects that it names.
+
+    Returns:
+        None if a version that is needed cannot be read.
+    """
+    reading = needed = _needed(by_name, since)
+    large: set[str] = set()
     while reading:
         contents = store.read_many([by_name[name].key for name in sorted(reading) if name in by_name], _READS)
         if len(contents) < len(reading) or None in contents:
-            return
-        reading = {name for content in contents for name in named_objects(bytes(content or b""))} - needed
+            return None
+        read = [bytes(content or b"") for content in contents]
+        large = large.union(*map(named_large_objects, read))
+        reading = set().union(*map(named_objects, read)) - needed
         needed |= reading
         reading = {name for name in reading if name.endswith("-list.avro")}
-    for name, stored in by_name.items():
-        if is_iceberg_object(name) and name not in needed and stored.modified < since:
-            yield stored
+    return needed, large
 
 
 def _needed(by_name: Mapping[str, StoredObject], since: datetime) -> set[str]:

@@ -26,7 +26,7 @@ from dagfusion_pipeline.maintenance import (
     objects_of,
     unfinished_runs,
 )
-from dagfusion_pipeline.old_iceberg_metadata import superseded_metadata
+from dagfusion_pipeline.old_iceberg_metadata import large_objects_in_use, superseded_metadata
 from dagfusion_pipeline.store import StoredObject
 from dagfusion_pipeline.vacuum_rule import collect_uris, needed, of_wiped_partitions, run_of, superseded
 
@@ -79,7 +79,7 @@ def build_vacuum_job(
             of_partitions = partial(superseded_objects, context.instance, manager, key, since, context.run_id)
             found = [
                 *of_partitions(say=context.log.info),
-                *superseded_large_objects(context.instance, manager, key, since),
+                *superseded_large_objects(context.instance, manager, key, since, iceberg_metadata),
             ]
             if found and not config.dry_run:  # what was written while the event log was read stays
                 now = {*of_partitions()}
@@ -143,9 +143,21 @@ def superseded_objects(
 
 
 def superseded_large_objects(
-    instance: dg.DagsterInstance, manager: Manager, asset_key: dg.AssetKey, since: datetime
+    instance: dg.DagsterInstance,
+    manager: Manager,
+    asset_key: dg.AssetKey,
+    since: datetime,
+    iceberg_metadata: str | None = None,
 ) -> list[StoredObject]:
-    """Return the large objects of an asset that no query has needed since then."""
+    """Return the large objects of an asset that no query has needed since then.
+
+    Args:
+        instance: Whose event log is read.
+        manager: An IO manager with the asset's bucket and prefix.
+        asset_key: The asset.
+        since: From when on queries may still read objects.
+        iceberg_metadata: The folder of Iceberg metadata; what it names stays.
+    """
     objects = large_objects_of(manager, asset_key)
     if not objects:
         return []
@@ -156,7 +168,12 @@ def superseded_large_objects(
     holders = needed(_holders(logged, events, _owners(instance, asset_key, logged), since), since)
     root = manager.object_store.uri("")
     # Also one that a purged event named: where a large object is missing, queries read the small ones.
-    return superseded(objects, {one.uri.removeprefix(root) for one in holders}, unfinished, since)
+    found = superseded(objects, {one.uri.removeprefix(root) for one in holders}, unfinished, since)
+    if not found or iceberg_metadata is None:
+        return found
+    # Clients of the Iceberg catalog have no other object to read.
+    in_use = large_objects_in_use(manager.object_store, iceberg_metadata, since)
+    return [] if in_use is None else [one for one in found if f"{root}{one.key}" not in in_use]
 
 
 def _known_to_the_log(

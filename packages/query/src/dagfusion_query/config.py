@@ -23,7 +23,6 @@ _PRIVATE = 0o700
 # A key's parts belong together: where one source gives a key, no other completes it.
 _AWS_KEY = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 _AWS = ("aws_region", "aws_endpoint_url")
-_OF_ALL = ("metadata_keys", "archived_after_days")  # settings of all environments, which one may have otherwise
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,7 @@ class EnvironmentConfig:
         iceberg_metadata: The folder of Iceberg metadata; None keeps the environment out of the Iceberg catalog.
         iceberg_credentials: What clients of that catalog get: `none`, `keys` for the environment's own keys, or the ARN
             of the role that is assumed for them.
+        iceberg_consolidated: The tables whose large objects that catalog names, as grants name tables.
     """
 
     name: str
@@ -48,6 +48,7 @@ class EnvironmentConfig:
     metadata_keys: tuple[str, ...]
     iceberg_metadata: str | None = None
     iceberg_credentials: str = NO_CREDENTIALS
+    iceberg_consolidated: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def read_config(
     service = ServiceSettings.read(variables, document.service)
     state_dir = _state_dir(variables, document)
     engine = READER.read_values(
-        [*declared(Settings, "engine"), *(declaration(Settings, name) for name in _OF_ALL)], variables, document.engine
+        [*declared(Settings, "engine"), declaration(Settings, "metadata_keys")], variables, document.engine
     )
     names = _names(variables, document, event_log, environment)
     if names:
@@ -238,7 +239,7 @@ def _from_variables(
     name = settings.environment
     own = _own(name, variables)
     of_all = ConfigSettings.read(variables)
-    for key in ("dagster_url", "iceberg_metadata", "iceberg_credentials"):
+    for key in ("dagster_url", "iceberg_metadata", "iceberg_credentials", "iceberg_consolidated"):
         if (value := getattr(of_all, key)) is not None:
             own.setdefault(key, value)
     of_name = EnvironmentSettings.read(name, {**document.environments.get(name, {}), **own})
@@ -246,9 +247,7 @@ def _from_variables(
 
 
 def _with_options(name: str, settings: Settings, of_name: EnvironmentSettings) -> EnvironmentConfig:
-    days = settings.archived_after_days if of_name.archived_after_days is None else of_name.archived_after_days
-    checkpoint = of_name.catalog_checkpoint or settings.catalog_checkpoint
-    settings = replace(settings, catalog_checkpoint=checkpoint, archived_after_days=days)
+    settings = replace(settings, catalog_checkpoint=of_name.catalog_checkpoint or settings.catalog_checkpoint)
     return EnvironmentConfig(
         name,
         settings,
@@ -257,6 +256,7 @@ def _with_options(name: str, settings: Settings, of_name: EnvironmentSettings) -
         listed(of_name.metadata_keys or settings.metadata_keys),
         of_name.iceberg_metadata and of_name.iceberg_metadata.rstrip("/"),
         of_name.iceberg_credentials or NO_CREDENTIALS,
+        frozenset(listed(of_name.iceberg_consolidated or "")),
     )
 
 

@@ -21,6 +21,7 @@ ANONYMOUS = ("auto", "loopback", "never", "always")
 LOG_FORMATS = ("text", "json")
 NO_CREDENTIALS, OWN_KEYS = "none", "keys"  # for clients of the Iceberg catalog, beside the ARN of a role
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+")
+_NAME = re.compile(r"\*|[^\s.*]+(\.(\*|[^\s.*]+))?")  # as in grants
 QUERIES, QUERIES_LIMIT = 1000, 10_000  # ended queries of a page by default, and at most
 LISTED_OBJECTS, ORPHANS_AFTER_H = 100_000, 24.0  # of `dagfusion doctor`, by default
 _CORES = os.cpu_count() or 1
@@ -28,6 +29,10 @@ _CORES = os.cpu_count() or 1
 
 def _gives_credentials(text: str) -> bool:
     return text in (NO_CREDENTIALS, OWN_KEYS) or _ROLE.fullmatch(text) is not None
+
+
+def _are_names(text: str) -> bool:
+    return all(_NAME.fullmatch(name.strip()) for name in text.split(","))
 
 
 def _is_folder(uri: str) -> bool:
@@ -71,6 +76,16 @@ class ConfigSettings:
         accepts=_gives_credentials,
         requirement="none, keys, or the ARN of an IAM role such as arn:aws:iam::123456789012:role/iceberg-clients",
     )
+    iceberg_consolidated: str | None = setting(
+        "DAGFUSION_ICEBERG_CONSOLIDATED",
+        None,
+        "Tables whose large objects the Iceberg catalog names in place of the small ones, separated by commas: tables "
+        "(`uat_silver.orders`), schemas (`uat_silver.*`), environments (`uat`), or `*` for all. A large object is "
+        "named while all that it holds is current.",
+        shown="no table",
+        accepts=_are_names,
+        requirement="tables (uat_silver.orders), schemas (uat_silver.*), environments (uat) or *, separated by commas",
+    )
 
     @classmethod
     def read(cls, variables: Mapping[str, str]) -> "ConfigSettings":
@@ -106,14 +121,14 @@ class EnvironmentSettings:
     catalog_checkpoint: str | None = setting_of_environment(
         "DAGFUSION_{NAME}_CATALOG_CHECKPOINT", Settings, "catalog_checkpoint"
     )
-    archived_after_days: int | None = setting_of_environment(
-        "DAGFUSION_{NAME}_ARCHIVED_AFTER_DAYS", Settings, "archived_after_days"
-    )
     iceberg_metadata: str | None = setting_of_environment(
         "DAGFUSION_{NAME}_ICEBERG_METADATA", ConfigSettings, "iceberg_metadata"
     )
     iceberg_credentials: str | None = setting_of_environment(
         "DAGFUSION_{NAME}_ICEBERG_CREDENTIALS", ConfigSettings, "iceberg_credentials"
+    )
+    iceberg_consolidated: str | None = setting_of_environment(
+        "DAGFUSION_{NAME}_ICEBERG_CONSOLIDATED", ConfigSettings, "iceberg_consolidated"
     )
 
     @classmethod

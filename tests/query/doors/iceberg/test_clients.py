@@ -98,6 +98,8 @@ def check_filters(lake: Lake, table: str, column: str) -> None:
                     scan = planned.scan(filtered)
                     assert (scan.to_arrow()["n"].to_pylist(), scan.count()) == ([n], 1), where
     assert planned.scan(f"{column} = '50%' AND n > 100").count() == 0
+    # A fault of PyIceberg 0.12, which docs/how-to/iceberg.md warns of: drop the warning when this finds a row.
+    assert loaded.scan(f"{column} = '50%'", selected_fields=("n",)).to_arrow().num_rows == 0
     with pytest.raises(RESTError, match="does not read partition values of plans that are NULL"):
         planned.scan().to_arrow()
 

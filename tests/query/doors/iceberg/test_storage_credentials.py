@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dagfusion_contract.consolidation import LargeObject, RowGroup
 from dagfusion_query.access.grants import ALL, Caller, Grants
 from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.fold import fold
@@ -25,6 +26,7 @@ from dagfusion_query.doors.iceberg.storage_credentials import (
     table_place,
 )
 from dagfusion_query.errors import SettingsError
+from dagfusion_query.event_log.event_log_interface import Consolidation
 from dagfusion_query.settings import Settings
 from tests.deploy.policies import allows
 from tests.query.catalog.folding import EMPTY, written
@@ -91,11 +93,13 @@ def sts() -> Iterator[Sts]:
         serving.join()
 
 
-def credentials_of(sts: Sts, gives: str = ROLE) -> StorageCredentials:
+def credentials_of(sts: Sts, gives: str = ROLE, consolidated: frozenset[str] = frozenset()) -> StorageCredentials:
     settings = Settings(
         access_key_id="AKID", secret_access_key="own", region="us-east-2", endpoint_url=sts.url, environment="uat"
     )
-    return StorageCredentials(EnvironmentConfig("uat", settings, None, "lake", (), "s3://lake/_iceberg", gives))
+    return StorageCredentials(
+        EnvironmentConfig("uat", settings, None, "lake", (), "s3://lake/_iceberg", gives, consolidated)
+    )
 
 
 def state_of(locations: Mapping[str, str]) -> EnvironmentState:
@@ -164,6 +168,27 @@ def test_the_folder_of_another_table_is_given_to_nobody_who_may_not_read_it(sts:
     assert credentials.access(state, table_of(state), METADATA, ada) is NO_ACCESS
     assert sts.requests == []
     assert credentials.access(state, table_of(state), METADATA, ANN).places
+
+
+def test_large_objects_may_be_read_if_the_catalog_names_them(sts: Sts) -> None:
+    folder = "s3://lake/t/_consolidated/Silver/orders/"
+    state = consolidated(state_of(ORDERS), ("Silver", "orders"), f"{folder}data-1.parquet")
+    assert folder not in credentials_of(sts).access(state, table_of(state), METADATA, ANN).places
+    credentials = credentials_of(sts, consolidated=frozenset({"uat_silver.orders"}))
+    assert folder in credentials.access(state, table_of(state), METADATA, ANN).places
+
+    others = state_of({**ORDERS, "Silver/returns": "s3://lake/t/Silver/returns/state=CA/data.parquet"})
+    state = consolidated(others, ("Silver", "orders"), f"{folder}data-1.parquet")
+    shared = consolidated(state, ("Silver", "returns"), f"{folder}data-2.parquet")
+    ada = Caller("ada", Grants.parse(["uat_silver.orders"]), "http")
+    assert folder in credentials.access(state, table_of(state), METADATA, ada).places
+    assert credentials.access(shared, table_of(shared), METADATA, ada) is NO_ACCESS
+
+
+def consolidated(state: EnvironmentState, key: tuple[str, ...], uri: str) -> EnvironmentState:
+    """Add an event of a large object, which holds a materialization that is not current."""
+    one = LargeObject(uri, 1000, None, None, "2024-01-15T12:00:00Z", [], {}, (RowGroup(4, 1, (99,), 99),))
+    return replace(state, snapshot=fold(state.snapshot, [Consolidation(key, 50, 50_000, "run", (one,))]))
 
 
 def test_names_of_other_alphabets_are_escaped(sts: Sts) -> None:

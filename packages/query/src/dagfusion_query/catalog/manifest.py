@@ -20,8 +20,8 @@ from dagfusion_query.catalog.model import (
 )
 from dagfusion_query.event_log.event_log_interface import AssetKey, Cursor, Watermark
 
-FORMAT = 7
-READABLE = (4, 5, 6, FORMAT)  # 4 has no consolidations, 5 no views, 6 no tombstones
+FORMAT = 8
+READABLE = (4, 5, 6, 7, FORMAT)  # 4 has no consolidations, 5 no views, 6 no tombstones, 7 no `has_field_ids`
 OTHER_ROWS = ("absent", "fileless", "consolidated")  # of an asset, beside its segments
 _LAYOUT_FILE, _LAYOUT_PARTITION, _LAYOUT_NAMES = b"dagfusion.file", b"dagfusion.partition", b"dagfusion.layout"
 
@@ -131,11 +131,19 @@ def decode_asset(
         if asset.get(name):
             file = File(**asset[name])
             mapped.append((read(file), file))
-        others.append(mapped[-1][0] if asset.get(name) else schema.empty_table())
+        others.append(_completed(mapped[-1][0], schema) if asset.get(name) else schema.empty_table())
     absent, fileless, consolidated = others
     segments_found = tuple(segment for segment, _ in found)
     view = _read_view(asset.get("view"))
     return AssetState(segments_found, absent, fileless, asset["wiped_at_us"], consolidated, view), mapped
+
+
+def _completed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return rows with the columns that older formats do not have: only `has_field_ids`, which was false then."""
+    for field in schema:
+        if field.name not in rows.column_names:
+            rows = rows.append_column(field, pa.repeat(pa.scalar(False), len(rows)))  # noqa: FBT003
+    return rows
 
 
 def encode_view(published: PublishedView | None) -> dict[str, Any] | None:

@@ -43,6 +43,7 @@ CONSOLIDATED_SCHEMA = pa.schema(
         "rows": pa.int64(),
         "times": pa.int64(),
         "events": pa.list_(pa.int64()),
+        "has_field_ids": pa.bool_(),
     }
 )
 FILELESS_SCHEMA = pa.schema({"event_id": pa.int64(), "partition_key": pa.string(), "materialized_at": TIME})
@@ -241,19 +242,25 @@ def _consolidated_row(event: Consolidation, one: LargeObject, group: RowGroup) -
         group.rows,
         group.times,
         list(group.events),
+        one.has_field_ids,
     )
+
+
+def common_folder(uris: pa.ChunkedArray) -> str:
+    """Return the URI of the folder that holds some objects, at least one, without a slash at its end."""
+    ends = pc.min_max(uris).as_py()
+    first, last = (ends[end].split("/")[:-1] for end in ("min", "max"))  # what these share, all share
+    return "/".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
 
 
 def common_location(table: Table) -> str | None:
     """Return the folder that holds all files of a table, or the file where there is one; None where there is none."""
     if not len(table.files):
         return None
-    ends = pc.min_max(table.files["uri"]).as_py()
-    if ends["min"] == ends["max"]:
-        return str(ends["min"])
-    # What the first and the last in order share, all share.
-    parts = zip(ends["min"].split("/"), ends["max"].split("/"), strict=False)
-    folder = "/".join(first for first, _ in takewhile(lambda pair: pair[0] == pair[1], parts))
+    uris = table.files["uri"]
+    if pc.all(pc.equal(uris, uris[0])).as_py():
+        return str(uris[0])
+    folder = common_folder(uris)
     names = table.partition_schema.names
     parent, found, _ = folder.partition(f"/{names[0]}=") if names else (folder, "", "")
     return f"{parent if found else folder}/"

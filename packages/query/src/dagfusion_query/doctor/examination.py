@@ -22,7 +22,6 @@ from dagfusion_query.doctor.bucket_facts import (
     named_objects,
     read_bucket_facts,
     s3_client,
-    without_left_out,
 )
 from dagfusion_query.doctor.checks import (
     CheckpointFacts,
@@ -212,8 +211,7 @@ def _examine_objects(
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  # with the client, it is installed
 
     client, left = s3_client(config.settings), scope.max_objects
-    examined_at = datetime.fromtimestamp(scope.clock(), UTC)
-    old = examined_at - timedelta(hours=scope.orphans_after_h)
+    old = datetime.fromtimestamp(scope.clock(), UTC) - timedelta(hours=scope.orphans_after_h)
     listings = {}
     for table in tables:
         try:
@@ -232,9 +230,7 @@ def _examine_objects(
         now, listed = after.tables.get(table.name), listings.get(table.name)
         if now is not None and listed is not None:
             first = compare(table, listed, old, named)
-            both = in_both(first, compare(now, listed, old, named_after))
-            both = without_left_out(both, now, config.settings.archived_after_days, examined_at)
-            found.faults += check_objects(now, both)
+            found.faults += check_objects(now, in_both(first, compare(now, listed, old, named_after)))
 
 
 def _buckets_of(table: Table) -> set[str]:

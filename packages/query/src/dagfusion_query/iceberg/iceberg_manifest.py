@@ -31,7 +31,7 @@ from dagfusion_query.iceberg.avro import (
     longs,
     single_values,
 )
-from dagfusion_query.iceberg.iceberg_schema import SCHEMA_ID, SPEC_ID, IcebergSchema, avro_name
+from dagfusion_query.iceberg.iceberg_schema import SCHEMA_ID, IcebergSchema, avro_name
 
 # status ADDED; snapshot and sequence numbers are those of the manifest list; content DATA. So that an entry is the same
 # in each snapshot.
@@ -78,7 +78,7 @@ def encode_manifest_file(files: pa.Table, schema: IcebergSchema) -> Manifest:
         files: Some rows of `Table.files`, at least one; see `files_schema`.
         schema: That of the table.
     """
-    partition = {column.name: _struct_field(files["partition"], column.name) for column in schema.partition}
+    partition = {column.name: struct_field(files["partition"], column.name) for column in schema.partition}
     values = [avro_values(partition[column.name], column.kind) for column in schema.partition]
     parts = zip(
         (data(uri.encode()) for uri in files["uri"].to_pylist()),
@@ -96,7 +96,7 @@ def encode_manifest_file(files: pa.Table, schema: IcebergSchema) -> Manifest:
         "schema": json.dumps(schema.schema),
         "schema-id": str(SCHEMA_ID),
         "partition-spec": json.dumps(schema.spec),
-        "partition-spec-id": str(SPEC_ID),
+        "partition-spec-id": str(schema.spec_id),
         "format-version": "2",
         "content": "data",
     }
@@ -202,7 +202,8 @@ def _summary(values: pa.Array, kind: str) -> bytes:
     return b"".join([bytes([values.null_count > 0]), VALUE + b"\x00", *encoded])
 
 
-def _struct_field(column: pa.ChunkedArray, name: str) -> pa.Array:
+def struct_field(column: pa.ChunkedArray, name: str) -> pa.Array:
+    """Return a field of a column of structs."""
     # By its index: Arrow takes a name that begins with a dot as a path.
     array = column.combine_chunks()
     return pc.struct_field(array, array.type.get_field_index(name))
@@ -218,7 +219,7 @@ def manifest_groups(files: pa.Table, leading: str | None) -> Iterator[pa.Table]:
     if not len(files):
         return
     keys = {"uri": files["uri"]}
-    values = None if leading is None else _struct_field(files["partition"], leading)
+    values = None if leading is None else struct_field(files["partition"], leading)
     if values is not None:
         keys = {"leading": values, **keys}
     order = pc.sort_indices(pa.table(keys), sort_keys=[(name, "ascending") for name in keys])

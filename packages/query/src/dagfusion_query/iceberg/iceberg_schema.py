@@ -6,7 +6,7 @@ A type that has no exact counterpart is refused with the reason. Pure.
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,7 +17,7 @@ from dagfusion_contract.record import Layout
 from dagfusion_query.catalog.model import Table
 
 SCHEMA_ID = 0
-SPEC_ID = 0
+SPEC_ID, LARGE_SPEC_ID = 0, 1
 _FIRST_PARTITION_FIELD = 1000
 _MAX_BOUNDED = 100  # columns, as Iceberg's writers limit them
 # Bounds in all manifests of a table: columns times files. DuckDB 1.5 reads every entry for every query: a point query
@@ -71,6 +71,7 @@ class IcebergSchema:
         left_out: Why other columns of the table are not there, by their names.
         unread: An id that no column has for each name that a column of a file may have and that is not read from it.
         bounded: The columns that have bounds in manifests, as far as they are known: the fewer, the more files.
+        spec_id: That of the partition spec.
     """
 
     columns: tuple[IcebergColumn, ...]
@@ -78,6 +79,13 @@ class IcebergSchema:
     left_out: Mapping[str, str]
     unread: Mapping[str, int]
     bounded: tuple[IcebergColumn, ...]
+    spec_id: int = SPEC_ID
+
+    @cached_property
+    def of_large_objects(self) -> "IcebergSchema":
+        """The same columns for files of several partitions, which have the partition columns and their ids."""
+        bounded, columns = (*self.bounded, *self.partition), (*self.columns, *self.partition)
+        return replace(self, columns=columns, partition=(), bounded=bounded, spec_id=LARGE_SPEC_ID)
 
     @cached_property
     def schema(self) -> dict[str, Any]:

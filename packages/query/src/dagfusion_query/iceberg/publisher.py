@@ -6,8 +6,9 @@ that is named by anything, and writing an object twice changes nothing. `metadat
 
 import logging
 import threading
+import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from dagfusion_contract.record import Layout
 from dagfusion_contract.uri import object_path, store_url
 from dagfusion_query.catalog.model import PublishedView, Table
 from dagfusion_query.errors import StoreUnavailableError, UnsupportedTypeError
+from dagfusion_query.iceberg.data_files import SnapshotFiles, data_files
 from dagfusion_query.iceberg.iceberg_manifest import content_key, encode_manifest_file, manifest_groups
 from dagfusion_query.iceberg.iceberg_schema import IcebergSchema, NotInIcebergError, iceberg_schema, view_columns
 from dagfusion_query.iceberg.scan_filter import ScanFilter
@@ -47,10 +49,10 @@ _log = logging.getLogger(__name__)
 
 _WRITES = 16  # at once
 _RECENT = 4  # versions of a table, of which scans can be planned
+_SURELY_KEPT_S = 1800.0  # half of the shortest time that the vacuum keeps metadata which was replaced
 _SNAPSHOTS = 16  # of a table that are known
 _OBJECT = ["event_id", "uri"]
 _NAMED = [*_OBJECT, "run_id"]
-_COLUMNS = ("uri", "size_bytes", "rows", "partition", "stats")  # all that is in a manifest
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,7 @@ class _TableMetadata:
         manifests: By the identity of their content.
         past: Likewise, of the snapshot of the past that was written last.
         states: The states that were written or needed last, by their latest events.
+        named_s: The monotonic clock when metadata with these manifests was written.
         recent: The latest versions.
         view: The name of the metadata of the view of this name that was written last. The vacuum keeps the newest.
     """
@@ -148,6 +151,7 @@ class _TableMetadata:
     manifests: Mapping[str, WrittenManifest] = field(default_factory=dict)
     past: Mapping[str, WrittenManifest] = field(default_factory=dict)
     states: OrderedDict[int, PastState] = field(default_factory=OrderedDict)
+    named_s: float = float("-inf")
     recent: deque[Published] = field(default_factory=lambda: deque(maxlen=_RECENT))
     view: str = ""
 
@@ -158,14 +162,18 @@ class Publisher:
     Args:
         prefix: The URI of the folder that metadata is written to.
         settings: Endpoint, region and credentials of its store.
+        is_consolidated: Says for which tables metadata names large objects in place of the files that they replace.
     """
 
-    def __init__(self, prefix: str, settings: Settings) -> None:
+    def __init__(
+        self, prefix: str, settings: Settings, is_consolidated: Callable[[TableName], bool] = lambda _: False
+    ) -> None:
         self.prefix = prefix.rstrip("/")
         self._store: ObjectStore = open_store(
             store_url(self.prefix), settings, connect_timeout="5s", timeout="30s", max_retries=3
         )
         self._pool = ThreadPoolExecutor(_WRITES, thread_name_prefix="dagfusion-iceberg")
+        self._is_consolidated = is_consolidated
         self._lock = threading.Lock()
         self._tables: dict[TableName, _TableMetadata] = {}
 
@@ -222,8 +230,8 @@ class Publisher:
         entry, schema = self._metadata_of(past.name), iceberg_schema(past, layouts)
         if not schema.columns and not schema.partition:
             return None
-        with entry.lock:
-            before = {**entry.manifests, **entry.past}
+        with entry.lock, _store_errors(past):
+            before = self._kept(entry, past, {**entry.manifests, **entry.past})
         manifests, written = self._write_snapshot(before, past, schema)
         with entry.lock:
             entry.past = manifests
@@ -274,11 +282,29 @@ class Publisher:
         if not schema.columns and not schema.partition:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in schema.left_out.items())
             raise UnsupportedTypeError(f"table {table.name} has no column that Iceberg has a type for: {reasons}")
-        manifests, written = self._write_snapshot(entry.manifests, table, schema)
+        with _store_errors(table):
+            before = self._kept(entry, table, entry.manifests)
+        is_consolidated = self._is_consolidated(table.name)
+        manifests, written = self._write_snapshot(before, table, schema, is_consolidated=is_consolidated)
         published = self._with_metadata(table, written)
-        entry.manifests = manifests
-        self._note(entry, written, table)
+        entry.manifests, entry.named_s = manifests, time.monotonic()
+        if written.large_folder is None:  # nobody keeps the large objects of an older snapshot
+            self._note(entry, written, table)
         return published
+
+    def _kept(
+        self, entry: _TableMetadata, table: Table, manifests: Mapping[str, WrittenManifest]
+    ) -> Mapping[str, WrittenManifest]:
+        """Return the manifests that are still in the object store.
+
+        The vacuum may delete one that no metadata of another service names, from an hour after this service named it.
+        """
+        if not manifests or time.monotonic() - entry.named_s < _SURELY_KEPT_S:
+            return manifests
+        folder = self.folder(table.name)
+        listing = obstore.list(self._store, f"{object_path(folder)}/", chunk_size=1000)
+        names = {meta["path"].rpartition("/")[2] for page in listing for meta in page}
+        return {key: one for key, one in manifests.items() if one.uri.rpartition("/")[2] in names}
 
     def _note(self, entry: _TableMetadata, written: WrittenSnapshot, table: Table) -> PastState:
         state = entry.states[written.version.sequence] = PastState(written, table.files.select(_NAMED))
@@ -288,17 +314,25 @@ class Publisher:
         return state
 
     def _write_snapshot(
-        self, before: Mapping[str, WrittenManifest], table: Table, schema: IcebergSchema
+        self,
+        before: Mapping[str, WrittenManifest],
+        table: Table,
+        schema: IcebergSchema,
+        *,
+        is_consolidated: bool = False,
     ) -> tuple[Mapping[str, WrittenManifest], WrittenSnapshot]:
         """Write the manifests that were not there before, and the manifest list."""
+        files = data_files(table, schema, is_consolidated=is_consolidated)
         with _store_errors(table):
-            manifests = self._write_manifests(before, table, schema)
+            manifests = self._write_manifests(before, table, schema, files)
             listed = list(manifests.values())
-            version = version_of(table, schema, listed)
-            content = encode_manifest_list(version, listed)
+            version = version_of(table, schema, listed, files.objects)
+            content = encode_manifest_list(version, listed, files.large["uri"].to_pylist())
             list_uri = self._put(table, manifest_list_name(_digest(content)), content)
-        rows, size_bytes = sum(manifest.rows for manifest in listed), pc.sum(table.files["size_bytes"]).as_py()
-        return manifests, WrittenSnapshot(version, schema, list_uri, rows, len(table.files), size_bytes)
+        rows = sum(manifest.rows for manifest in listed)
+        return manifests, WrittenSnapshot(
+            version, schema, list_uri, rows, files.count, files.size_bytes, files.large_folder
+        )
 
     def _with_metadata(
         self, table: Table, current: WrittenSnapshot, older: Sequence[WrittenSnapshot] = ()
@@ -309,15 +343,16 @@ class Publisher:
         return Published(uri, metadata, current, table)
 
     def _write_manifests(
-        self, before: Mapping[str, WrittenManifest], table: Table, schema: IcebergSchema
+        self, before: Mapping[str, WrittenManifest], table: Table, schema: IcebergSchema, files: SnapshotFiles
     ) -> dict[str, WrittenManifest]:
         """Write the manifests that were not there before, and return all of the table."""
         leading = schema.partition[0].name if schema.partition else None
-        groups = manifest_groups(table.files.select(_COLUMNS), leading)
-        keyed = {content_key(files, schema): files for files in groups}
+        groups = [(group, schema) for group in manifest_groups(files.small, leading)]
+        groups += [(group, schema.of_large_objects) for group in manifest_groups(files.large, None)]
+        keyed = {content_key(*group): group for group in groups}
         waiting = {
-            key: self._pool.submit(self._write_manifest, table, files, schema)
-            for key, files in keyed.items()
+            key: self._pool.submit(self._write_manifest, table, *group)
+            for key, group in keyed.items()
             if key not in before
         }
         try:
@@ -329,7 +364,7 @@ class Publisher:
     def _write_manifest(self, table: Table, files: pa.Table, schema: IcebergSchema) -> WrittenManifest:
         made = encode_manifest_file(files, schema)
         uri = self._put(table, manifest_name(_digest(made.content)), made.content)
-        return WrittenManifest(uri, len(made.content), made.files, made.rows, made.partitions)
+        return WrittenManifest(uri, len(made.content), made.files, made.rows, made.partitions, schema.spec_id)
 
     def _uri(self, table: Table, name: str) -> str:
         return f"{self.folder(table.name)}/{name}"

@@ -10,18 +10,19 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from typing import Any
 
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dagfusion_contract.iceberg_names import large_objects_text
 from dagfusion_contract.naming import TableName
 from dagfusion_query.catalog.model import PublishedView, Table, common_location
 from dagfusion_query.iceberg.avro import VALUE, array, container, data, long
 from dagfusion_query.iceberg.iceberg_manifest import optional, required
-from dagfusion_query.iceberg.iceberg_schema import SCHEMA_ID, SPEC_ID, IcebergColumn, IcebergSchema
+from dagfusion_query.iceberg.iceberg_schema import LARGE_SPEC_ID, SCHEMA_ID, SPEC_ID, IcebergColumn, IcebergSchema
 
 Names = Sequence[dict[str, Any]]  # a name mapping
 _NAMESPACE = uuid.UUID("6f3ad8f5-2f0b-5c3b-9a52-4b6d1c1f7a10")  # of the ids of tables
@@ -64,6 +65,7 @@ class WrittenManifest:
 
     Attributes:
         partitions: Encoded field summaries.
+        spec_id: That of the partition spec.
     """
 
     uri: str
@@ -71,6 +73,7 @@ class WrittenManifest:
     files: int
     rows: int
     partitions: tuple[bytes, ...]
+    spec_id: int = SPEC_ID
 
 
 @dataclass(frozen=True)
@@ -78,13 +81,15 @@ class Version:
     """The identity of one version of a table, with its time and run.
 
     Attributes:
-        sequence: The id of the latest event.
+        sequence: The id of the latest event, which may be that of a consolidation.
+        event_id: The id of the latest materialization.
     """
 
     snapshot_id: int
     sequence: int
     at_ms: int
     run_id: str | None
+    event_id: int
 
 
 @dataclass(frozen=True)
@@ -92,10 +97,11 @@ class WrittenSnapshot:
     """A snapshot whose manifests and manifest list are in the object store.
 
     Attributes:
-        list_uri: The list uri of the manifest list.
+        list_uri: The URI of the manifest list.
         rows: In all files.
         files: How many there are.
         size_bytes: The size of all files.
+        large_folder: The folder that holds all large objects among the files; None if there are none.
     """
 
     version: Version
@@ -104,30 +110,47 @@ class WrittenSnapshot:
     rows: int
     files: int
     size_bytes: int
+    large_folder: str | None = None
 
 
-def version_of(table: Table, schema: IcebergSchema, manifests: Sequence[WrittenManifest]) -> Version:
-    """Return the version of a table that has these manifests, at least one."""
+def version_of(table: Table, schema: IcebergSchema, manifests: Sequence[WrittenManifest], large: pa.Table) -> Version:
+    """Return the version of a table.
+
+    Args:
+        table: The table.
+        schema: Its columns.
+        manifests: Its manifests, at least one.
+        large: The large objects in them, of `CONSOLIDATED_SCHEMA`.
+    """
     latest = table.files.select(["event_id", "materialized_at", "run_id"])
     newest = pc.max(latest["event_id"])
     row = latest.filter(pc.equal(latest["event_id"], newest)).slice(0, 1)
-    at_us = pc.max(latest["materialized_at"]).cast(pa.int64()).as_py()
-    sequence = max(1, newest.as_py())
+    times = [latest["materialized_at"], *([large["logged_at"]] if len(large) else [])]
+    at_us = max(pc.max(some).cast(pa.int64()).as_py() for some in times)
+    sequence = max(1, newest.as_py(), *large["event_id"].to_pylist())
     # An object may be replaced by one of the same size and statistics, and SQLite may give an event's id again.
     content = json.dumps([schema.schema, schema.spec, [manifest.uri for manifest in manifests], sequence, at_us])
     snapshot_id = int.from_bytes(hashlib.blake2b(content.encode(), digest_size=8).digest()) >> 1
-    return Version(snapshot_id, sequence, at_us // 1000, row["run_id"][0].as_py())
+    return Version(snapshot_id, sequence, at_us // 1000, row["run_id"][0].as_py(), newest.as_py())
 
 
-def encode_manifest_list(version: Version, manifests: Sequence[WrittenManifest]) -> bytes:
-    """Encode the manifest list."""
+def encode_manifest_list(
+    version: Version, manifests: Sequence[WrittenManifest], large_objects: Sequence[str] = ()
+) -> bytes:
+    """Encode the manifest list.
+
+    Args:
+        version: The version of the table.
+        manifests: Its manifests.
+        large_objects: The URIs of the large objects in them, which the vacuum keeps.
+    """
     stamp = long(version.sequence) + long(version.sequence) + long(version.snapshot_id)
     entries = [
         b"".join(
             [
                 data(manifest.uri.encode()),
                 long(manifest.size_bytes),
-                long(SPEC_ID),
+                long(manifest.spec_id),
                 long(0),
                 stamp,
                 *(long(manifest.files), long(0), long(0)),
@@ -143,6 +166,7 @@ def encode_manifest_list(version: Version, manifests: Sequence[WrittenManifest])
         "sequence-number": str(version.sequence),
         "parent-snapshot-id": "null",
         "format-version": "2",
+        **({"dagfusion.large-objects": large_objects_text(large_objects)} if large_objects else {}),
     }
     return container(_LIST_SCHEMA, metadata, entries, is_plain=True)  # the vacuum looks for names in it
 
@@ -162,16 +186,17 @@ def encode_metadata(table: Table, current: WrittenSnapshot, older: Sequence[Writ
         if one.schema.schema not in schemas:
             schemas.append(one.schema.schema)
     schema, version = current.schema, current.version
+    large_specs = [{"spec-id": LARGE_SPEC_ID, "fields": []}] if any(one.large_folder for one in snapshots) else []
     document = {
         "format-version": 2,
         "table-uuid": str(uuid.uuid5(_NAMESPACE, json.dumps([table.environment, *table.asset_key]))),
-        "location": location(table, current.list_uri),
+        "location": location(table, current.list_uri, current.large_folder),
         "last-sequence-number": version.sequence,
         "last-updated-ms": times[-1],
         "last-column-id": max(one.schema.last_column_id for one in snapshots),
         "schemas": [{**fields, "schema-id": number} for number, fields in enumerate(schemas, SCHEMA_ID)],
         "current-schema-id": SCHEMA_ID,
-        "partition-specs": [{"spec-id": SPEC_ID, "fields": schema.spec}],
+        "partition-specs": [{"spec-id": SPEC_ID, "fields": schema.spec}, *large_specs],
         "default-spec-id": SPEC_ID,
         "last-partition-id": schema.last_partition_id,
         "sort-orders": [{"order-id": 0, "fields": []}],
@@ -222,7 +247,7 @@ def _snapshot(written: WrittenSnapshot, at_ms: int, schema_id: int) -> Mapping[s
         "total-records": str(written.rows),
         "total-data-files": str(written.files),
         "total-files-size": str(written.size_bytes),
-        "dagster.event-id": str(version.sequence),
+        "dagster.event-id": str(version.event_id),
         **({"dagster.run-id": version.run_id} if version.run_id else {}),
     }
     return {
@@ -283,19 +308,22 @@ def encode_view(view: PublishedView, columns: Sequence[IcebergColumn], name: Tab
     return orjson.dumps(document)
 
 
-def location(table: Table, metadata_uri: str) -> str:
+def location(table: Table, metadata_uri: str, large_folder: str | None = None) -> str:
     """Return the folder that holds a table's files and its metadata, or only the files if they are in other buckets.
 
     DuckDB uses vended credentials for objects in this folder only.
     """
     files = common_location(table) or metadata_uri
     here, there = (uri.split("/")[:-1] for uri in (files, metadata_uri))
-    shared = []
-    for one, other in zip(here, there, strict=False):
-        if one != other:
-            break
-        shared.append(one)
+    if large_folder is not None:
+        here = _shared(here, large_folder.split("/")[:-1])
+    shared = _shared(here, there)
     return "/".join(shared if len(shared) > _BUCKET else here)
+
+
+def _shared(one: Sequence[str], other: Sequence[str]) -> list[str]:
+    same = (left for left, right in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+    return list(same)
 
 
 _BUCKET = 2  # s3: and the empty part before the bucket

@@ -14,14 +14,19 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dagfusion_contract.consolidation import TIMES
-from dagfusion_contract.uri import store_url
 from dagfusion_query.catalog.model import Table, files_schema
 from dagfusion_query.catalog.partitioned_file import encode_range_entry
+from dagfusion_query.catalog.replacing_row_groups import (
+    Flags,
+    Numbers,
+    is_first,
+    numbered,
+    replacing_row_groups,
+    row_groups_in_store,
+)
 from dagfusion_query.scan.listing_tables import scan_layout
 
 FOOTER_REQUESTS = 2
@@ -29,8 +34,6 @@ FOOTER_REQUESTS = 2
 RANGE_BYTES, LEAST_RANGE_BYTES, RANGES = 16 << 20, 256 << 10, 8
 BLOCK_BYTES = 2 << 20  # of an object, in which the row groups of a block begin
 _OBJECT = ("run_id", "uri", "size_bytes", "modified", "etag", "checksum")
-Numbers = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
 MANY_FILES = 100  # small ones that are in no large object
 SMALL_BYTES = 3 << 20  # an object of this size takes about as long as a smaller one
 
@@ -73,7 +76,7 @@ class LargeObjects:
 
     def __init__(self, table: Table) -> None:
         self._table = table
-        self._of_file, self._rows, self._places = _current(table)
+        self._of_file, self._rows, self._places = replacing_row_groups(table)
         self._sizes: Numbers = np.bincount(self._of_file[self._of_file >= 0], minlength=len(self._rows))
 
     @property
@@ -175,7 +178,7 @@ class LargeObjects:
     @cached_property
     def _object(self) -> Numbers:
         """For each row group, the number of its object."""
-        return _numbered(self._rows["uri"])
+        return numbered(self._rows["uri"])
 
     @cached_property
     def _blocks(self) -> Sequence[tuple[int, int]]:
@@ -184,10 +187,10 @@ class LargeObjects:
         Row groups that begin in the same `BLOCK_BYTES` of an object are a block, whether they are current or not. So
         the blocks of an object do not change.
         """
-        rows = _in_store(self._table)
-        objects, offsets = _numbered(rows["uri"]), np.asarray(rows["offset"], np.int64)
-        is_new_object = _is_first(objects) | (np.diff(offsets, prepend=-1) <= 0)
-        firsts = np.flatnonzero(is_new_object | _is_first(offsets // BLOCK_BYTES))
+        rows = row_groups_in_store(self._table)
+        objects, offsets = numbered(rows["uri"]), np.asarray(rows["offset"], np.int64)
+        is_new_object = is_first(objects) | (np.diff(offsets, prepend=-1) <= 0)
+        firsts = np.flatnonzero(is_new_object | is_first(offsets // BLOCK_BYTES))
         is_last = np.append(is_new_object[firsts[1:]], [True])
         ends = np.where(is_last, np.asarray(rows["size_bytes"])[firsts], np.append(offsets[firsts[1:]], 0))
         block = np.searchsorted(firsts, self._places, "right") - 1
@@ -200,76 +203,6 @@ class LargeObjects:
         is_last = np.append(self._object[1:] != self._object[:-1], [True])
         ends = np.where(is_last | (ends < self._offsets), np.asarray(self._rows["size_bytes"], np.int64), ends)
         return np.maximum(ends - self._offsets, 1)
-
-
-def _current(table: Table) -> tuple[Numbers, pa.Table, Numbers]:
-    """Return the row groups that can replace files.
-
-    If several row groups hold the rows of a file, the latest replaces it. A row group is usable only if it replaces
-    the files of all its materializations.
-
-    Returns:
-        For each file the number of the row group that replaces it (-1: none), the usable row groups, and their
-        positions in the table of all row groups.
-    """
-    files, rows = table.files, _in_store(table)
-    of_file = np.full(len(files), -1, np.int64)
-    if not len(rows) or not len(files):
-        return of_file, rows.slice(0, 0), np.array([], np.int64)
-    lists = rows["events"].combine_chunks()
-    lengths: Numbers = np.asarray(lists.value_lengths(), np.int64)
-    group = np.repeat(np.arange(len(rows)), lengths)
-    file, is_there = _find(np.asarray(files["event_id"], np.int64), np.asarray(lists.flatten(), np.int64))
-    group, file = group[is_there], file[is_there]
-    is_whole = np.bincount(group, minlength=len(rows)) == lengths
-    is_whole &= _sums(np.asarray(files["rows"], np.int64)[file], group, len(rows)) == np.asarray(rows["rows"])
-    times = _sums(np.asarray(files["materialized_at"].cast(pa.int64()))[file], group, len(rows))
-    is_whole &= (times & (TIMES - 1)) == np.asarray(rows["times"])
-    counts = is_whole[group]
-    of_file[file[counts]] = group[counts]  # row groups come in the order of their events: the last one stays
-    counted = np.bincount(of_file[of_file >= 0], minlength=len(rows))
-    usable = is_whole & (counted == lengths) & (lengths > 0)
-    number = np.where(usable, np.cumsum(usable) - 1, -1)
-    of_file = np.where(of_file >= 0, number[of_file], -1)
-    places = np.flatnonzero(usable)
-    return of_file, rows.take(pa.array(places, pa.int64())), places
-
-
-def _in_store(table: Table) -> pa.Table:
-    """Return the row groups whose objects are in the store of the table's files."""
-    rows = table.consolidated
-    if not len(rows) or not len(table.files):
-        return rows.slice(0, 0)
-    return rows.filter(pc.starts_with(rows["uri"], store_url(table.files["uri"][0].as_py())))
-
-
-def _find(ids: Numbers, wanted: Numbers) -> tuple[Numbers, Flags]:
-    """Return where ids are, and which of them are there exactly once."""
-    order = np.argsort(ids, kind="stable")
-    ascending = ids[order]
-    first = np.searchsorted(ascending, wanted, "left")
-    is_there = np.searchsorted(ascending, wanted, "right") == first + 1
-    return order[np.minimum(first, len(ids) - 1)], is_there
-
-
-def _sums(values: Numbers, group: Numbers, count: int) -> Numbers:
-    """Return the sum of the values of each group; groups ascend."""
-    sums = np.zeros(count, np.int64)
-    if len(group):
-        starts = np.flatnonzero(np.diff(group, prepend=-1))
-        sums[group[starts]] = np.add.reduceat(values, starts)
-    return sums
-
-
-def _numbered(names: pa.ChunkedArray) -> Numbers:
-    """Return equal numbers for equal names."""
-    return np.asarray(names.combine_chunks().dictionary_encode().indices, np.int64)
-
-
-def _is_first(numbers: Numbers) -> Flags:
-    """Return which numbers differ from those before them."""
-    differs: Flags = np.diff(numbers, prepend=-1) != 0
-    return differs
 
 
 def _order(objects: pa.Table, numbers: dict[str, int]) -> pa.Array:

@@ -209,11 +209,10 @@ def _by_store(scan_table: ScannedTable) -> Iterator[ScannedTable]:
         yield scan_table
         return
     uris = scan_table.table.files["uri"].to_pylist()
-    stores, archive = pa.array([store_url(uri) for uri in uris]), scan_table.archive
+    stores = pa.array([store_url(uri) for uri in uris])
     for store in stores.unique():
         files = scan_table.table.files.filter(pc.equal(stores, store))
-        yield replace(scan_table, table=replace(scan_table.table, files=files), archive=archive)
-        archive = None  # it is reported once
+        yield ScannedTable(replace(scan_table.table, files=files), scan_table.layout, scan_table.template)
 
 
 def _projecting(node: bytes, columns: Sequence[str]) -> bytes:

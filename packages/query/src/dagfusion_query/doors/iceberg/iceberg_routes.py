@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, unquote_plus
 
@@ -14,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from dagfusion_query.access.authentication import Tokens
+from dagfusion_query.access.grants import Grants
 from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.model import Table, layouts_of
 from dagfusion_query.config import Config
@@ -77,7 +79,8 @@ class IcebergRoutes:
         self._tokens, self._settings = tokens, config.service
         self._configured = {e.name: e for e in config.environments if e.iceberg_metadata}
         self._publishers = {
-            name: Publisher(e.iceberg_metadata or "", e.settings) for name, e in self._configured.items()
+            name: Publisher(e.iceberg_metadata or "", e.settings, partial(Grants(e.iceberg_consolidated).allow, name))
+            for name, e in self._configured.items()
         }
         self._credentials = {
             name: StorageCredentials(e, config.service.sts_endpoint_url) for name, e in self._configured.items()

@@ -9,7 +9,7 @@ import logging
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,9 +20,10 @@ from dagfusion_contract.layout import escape
 from dagfusion_contract.naming import TableName, table_name
 from dagfusion_contract.uri import is_s3, object_path, store_parts, store_url
 from dagfusion_query import service_settings
-from dagfusion_query.access.grants import Caller
+from dagfusion_query.access.grants import Caller, Grants
 from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.model import Snapshot, Table, common_location
+from dagfusion_query.catalog.replacing_row_groups import row_groups_in_store
 from dagfusion_query.config import EnvironmentConfig
 from dagfusion_query.errors import SettingsError, needs
 from dagfusion_query.object_store import store_keys
@@ -107,10 +108,17 @@ class StorageCredentials:
         place = table_place(table)
         if place is None:
             return NO_ACCESS
-        if not all(caller.grants.allow(state.name, name) for name in _others_in(place, table, state.snapshot)):
+        folders = {place}
+        if Grants(self._environment.iceberg_consolidated).allow(state.name, table.name):
+            large = large_object_places(table)
+            if large is None:
+                _log.warning("%s gets no credentials for %s, whose large objects are elsewhere", caller.user, place)
+                return NO_ACCESS
+            folders |= large
+        if not all(caller.grants.allow(state.name, name) for name in _others_in(folders, table, state.snapshot)):
             _log.warning("%s gets no credentials for %s, which has objects of other tables", caller.user, place)
             return NO_ACCESS
-        places = sorted({place, *([f"{metadata}/"] if is_s3(metadata) else [])})
+        places = sorted({*folders, *([f"{metadata}/"] if is_s3(metadata) else [])})
         policy = session_policy(places, role.split(":")[1])
         session = self._session(role, policy, caller.user)
         keys = {
@@ -178,13 +186,13 @@ class StorageCredentials:
         return {name: value for name, value in found.items() if value}
 
 
-def _others_in(place: str, table: Table, snapshot: Snapshot) -> Iterator[TableName]:
-    """Yield the other tables that have objects in a place, or may get some."""
+def _others_in(places: Collection[str], table: Table, snapshot: Snapshot) -> Iterator[TableName]:
+    """Yield the other tables that have objects in one of the places, or may get some."""
     for key, other in snapshot.asset_states.items():
         if key != table.asset_key:
             is_inside = key[: len(table.asset_key)] == table.asset_key  # its folder is in the table's folder
-            uris = (segment.rows["uri"] for segment in other.segments)
-            if is_inside or any(pc.any(pc.starts_with(uri, place)).as_py() for uri in uris):
+            uris = [*(segment.rows["uri"] for segment in other.segments), other.consolidated["uri"]]
+            if is_inside or any(pc.any(pc.starts_with(uri, place)).as_py() for uri in uris for place in places):
                 yield table_name(snapshot.environment, key)
 
 
@@ -219,7 +227,22 @@ def table_place(table: Table) -> str | None:
     names = table.partition_schema.names
     parent, found, _ = location.partition(f"/{names[0]}=") if names else (location, "", "")
     folder = f"{parent}/" if found else location
-    own = {"/".join(table.asset_key), "/".join(map(escape, table.asset_key))}
-    if folder.endswith(tuple(f"/{path}/" for path in own)):
+    if folder.endswith(_own_folders(table)):
         return folder
     return None if location.endswith("/") else location
+
+
+def large_object_places(table: Table) -> set[str] | None:
+    """Return the URIs of the folders of a table's large objects, with a slash at their end.
+
+    Returns:
+        None if one of them is not named after the table's asset.
+    """
+    uris = set(row_groups_in_store(table)["uri"].to_pylist())
+    folders = {f"{uri.rpartition('/')[0]}/" for uri in uris}
+    return folders if all(folder.endswith(_own_folders(table)) for folder in folders) else None
+
+
+def _own_folders(table: Table) -> tuple[str, ...]:
+    own = {"/".join(table.asset_key), "/".join(map(escape, table.asset_key))}
+    return tuple(f"/{path}/" for path in own)
