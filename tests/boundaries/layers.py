@@ -119,6 +119,7 @@ LAYERS: Mapping[str, Sequence[str]] = {
         "iceberg",
         "delta_location",
         "delta_actions",
+        "delta_removals",
         "scan",
         "engine",
         "delta_log",

@@ -84,6 +84,35 @@ class Resolver:
         return _REFERENCE.sub(value, text)
 
 
+def needed_before(document: Mapping[str, Any], name: str) -> set[str]:
+    """Return the logical names of the resources that CloudFormation creates before one."""
+    found, left = set[str](), [name]
+    while left:
+        new = {one for one in _references(document["Resources"][left.pop()]) if one in document["Resources"]} - found
+        found |= new
+        left += new
+    return found
+
+
+def _references(value: Any) -> Iterator[str]:
+    """Yield the names in `DependsOn`, `Ref`, `Fn::GetAtt` and `Fn::Sub`."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _references(item)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if key in ("Ref", "DependsOn"):
+                yield from [item] if isinstance(item, str) else item
+            elif key == "Fn::GetAtt":
+                yield item[0]
+            elif key == "Fn::Sub":
+                text, names = (item, {}) if isinstance(item, str) else item
+                yield from (match.partition(".")[0] for match in _REFERENCE.findall(text))
+                yield from _references(names)
+            else:
+                yield from _references(item)
+
+
 def resources(document: Mapping[str, Any], kind: str) -> Mapping[str, Mapping[str, Any]]:
     """Return the properties of the resources of one type, by their logical names."""
     return {n: r["Properties"] for n, r in document["Resources"].items() if r["Type"] == kind}

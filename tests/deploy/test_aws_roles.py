@@ -189,7 +189,8 @@ def test_dagster_itself_reads_no_table(launcher: list[Any]) -> None:
 
 def test_the_query_service_reads_its_own_secrets_only(policies: Policies) -> None:
     secret = "arn:aws:secretsmanager:us-east-2:123456789012:secret:dagfusion/uat/"
-    for name, expected in (("reader-AbCdEf", True), ("tokens-AbCdEf", True), ("owner-AbCdEf", False)):
+    own, others = ("reader-AbCdEf", "tokens-AbCdEf"), ("owner-AbCdEf", "reader-of-all-AbCdEf", "tokens-2-AbCdEf")
+    for name, expected in {**dict.fromkeys(own, True), **dict.fromkeys(others, False)}.items():
         assert allows(policies["QueryRole"], "secretsmanager:GetSecretValue", f"{secret}{name}") is expected
         assert not allows(policies["PipelineRole"], "secretsmanager:GetSecretValue", f"{secret}{name}")
 

@@ -19,10 +19,11 @@ from sqlalchemy.pool import QueuePool
 from dagfusion_query.config import read_config
 from dagfusion_query.doors.http.openapi import describe
 from dagfusion_stack.dagster import RUN_ENVIRON
-from tests.deploy.templates import Resolver, containers, resources, template
+from tests.deploy.templates import Resolver, containers, needed_before, resources, template
 
 TEMPLATES = ("storage-and-roles", "services", "monitoring")
 pytestmark = pytest.mark.usefixtures("heavy")
+SECRET_TYPE = "AWS::SecretsManager::Secret"  # a type of resources
 SECRET = re.compile(r"(?i)password|secret_access|token")
 
 
@@ -80,6 +81,25 @@ def test_no_secret_is_in_plain_text(services: Mapping[str, Any]) -> None:
         named = {name: value for name, value in variables(services, container).items() if SECRET.search(name)}
         assert [name for name, value in named.items() if not value.startswith("secretsmanager://")] == [], task
         assert not re.search(r"://[^@/]*:[^@/]*@", str(container["Environment"])), task
+
+
+def test_what_a_service_reads_is_created_before_it(services: Mapping[str, Any]) -> None:
+    """Also the secrets that it only has the names of, and what an attachment adds to them."""
+    named = {secret["Name"]["Fn::Sub"]: name for name, secret in resources(services, SECRET_TYPE).items()}
+    attachments = resources(services, "AWS::SecretsManager::SecretTargetAttachment")
+    attached = {attachment["SecretId"]["Ref"]: name for name, attachment in attachments.items()}
+    tasks = {task: str(container) for task, container in containers(services)}
+    for name, service in resources(services, "AWS::ECS::Service").items():
+        before, task = needed_before(services, name), tasks[service["TaskDefinition"]["Ref"]]
+        read = [secret for text, secret in named.items() if f"secretsmanager://{text}" in task]
+        assert len(read) == (2 if name == "Query" else 0)
+        assert before >= {"Database", *read, *(attached[secret] for secret in read if secret in attached)}, name
+        assert before >= {f"{target}Listener" for target in ("Http", "Flight") if "LoadBalancers" in service}, name
+
+
+def test_the_query_service_can_wait_for_its_user_and_its_tokens(services: Mapping[str, Any], root: Path) -> None:
+    assert services["Parameters"]["QueryReplicas"]["MinValue"] == 0
+    assert "QueryReplicas=0" in (root / "docs/how-to/deployment.md").read_text()
 
 
 def test_each_dagster_container_has_the_variables_of_its_instance(

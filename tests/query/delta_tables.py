@@ -41,13 +41,18 @@ class Part:
 
 
 def catalog(
-    parts: Sequence[Part], kinds: Mapping[str, str], key: tuple[str, ...] = ORGS, *, foreign: bool = False
+    parts: Sequence[Part],
+    kinds: Mapping[str, str],
+    key: tuple[str, ...] = ORGS,
+    *,
+    foreign: bool = False,
+    start: Snapshot = EMPTY,
 ) -> Snapshot:
     """A catalog with one table, whose partition columns are `kinds`; `foreign` if discovery found its files."""
     records = [(part.event, _record(part, kinds, key)) for part in parts]
     for _, record in records if foreign else ():
         record["schema"]["fingerprint"] = FOREIGN + record["schema"]["fingerprint"]
-    return fold(EMPTY, [written(record, event, key) for event, record in records])
+    return fold(start, [written(record, event, key) for event, record in records])
 
 
 def read(parts: Sequence[Part], kinds: Mapping[str, str], **how: Any) -> tuple[Table, Sequence[Layout]]:

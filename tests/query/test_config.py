@@ -193,6 +193,22 @@ def test_the_keys_of_metadata_are_those_of_the_environment_else_of_all(
     assert read.metadata_keys == ("c",)
 
 
+def test_days_after_which_objects_are_archived(write: Write) -> None:
+    write(TWO.replace('event_log = "homes/prod"', 'event_log = "homes/prod"\narchived_after_days = 90'))
+
+    def days(**variables: str) -> list[int]:
+        config = read_config({"UAT_KEY": "id", **variables})
+        return [environment.settings.archived_after_days for environment in config.environments]
+
+    assert days() == [0, 90]
+    assert days(DAGFUSION_ARCHIVED_AFTER_DAYS="30") == [30, 90]
+    assert days(DAGFUSION_ARCHIVED_AFTER_DAYS="30", DAGFUSION_UAT_ARCHIVED_AFTER_DAYS="0") == [0, 90]
+    with pytest.raises(SettingsError, match="archived_after_days must be a whole number from 0 to 36500, got 'soon'"):
+        days(DAGFUSION_UAT_ARCHIVED_AFTER_DAYS="soon")
+    alone = {"DAGFUSION_EVENT_LOG": "/home", "DAGFUSION_ARCHIVED_AFTER_DAYS": "365"}
+    assert Settings.read(alone).archived_after_days == 365
+
+
 def test_where_the_checkpoint_goes(write: Write) -> None:
     write(
         TWO.replace('event_log = "homes/prod"', 'event_log = "homes/prod"\ncatalog_checkpoint = "s3://acme/_catalog"')

@@ -68,7 +68,7 @@ def test_an_add_has_the_facts_of_the_object() -> None:
         "modificationTime": 1_705_320_000_123,
         "dataChange": True,
         "stats": '{"numRecords":3}',
-        "tags": {"dagster.event-id": "7"},
+        "tags": {"dagster.event-id": "7", "dagster.partition-key": "CA"},
     }
 
 

@@ -149,7 +149,7 @@ def test_a_log_comes_to_what_was_exported_last(tables: list[dict[str | None, tup
         ]
         found, layouts = read(parts, STATE)
         exported(state, parts, STATE)
-        assert {f"s3://bucket/lake/Silver/TaxID/orgs/{path}" for path in map(_unquoted, state.lines)} == set(
+        assert {f"s3://bucket/lake/Silver/TaxID/orgs/{path}" for path in map(_unquoted, state.files)} == set(
             found.files["uri"].to_pylist()
         )
         assert next_commit(state, found, layouts, AT_MS + 1) is None
@@ -170,7 +170,7 @@ def test_an_export_reads_the_log_back(lake: Lake) -> None:
 
     assert versions == [*range(12)]
     assert (last.version, last.commit) == (11, None)
-    assert len(lake.replayed().lines) == 12
+    assert len(lake.replayed().files) == 12
     assert [len(actions_of(content)["add"]) for content in lake.commits()] == [1] * 12
 
 
@@ -217,7 +217,7 @@ def test_many_exports_at_once(lake: Lake) -> None:
     events = [actions_of(content)["commitInfo"][0]["dagster.event-id"] for content in lake.commits()]
 
     assert events == sorted(events)
-    assert len(lake.replayed().lines) == lake.events
+    assert len(lake.replayed().files) == lake.events
 
 
 class KilledError(BaseException):
@@ -258,11 +258,11 @@ def test_a_failure_leaves_a_log_with_or_without_the_commit(
     failing(error, has_effect)
     with pytest.raises(raised):
         export_to(lake.log, NAME, lake.grown)
-    assert len(lake.replayed().lines) == 1 + has_effect
+    assert len(lake.replayed().files) == 1 + has_effect
 
     done = export_to(lake.log, NAME, lake.current)
     assert (done.version, done.commit is None) == (1, has_effect)
-    assert len(lake.replayed().lines) == 2
+    assert len(lake.replayed().files) == 2
 
 
 def test_an_answer_that_was_lost_is_no_second_commit(

@@ -13,7 +13,13 @@ from dagfusion_contract.view import View
 from dagfusion_query.catalog.fold import fold
 from dagfusion_query.catalog.model import Snapshot
 from dagfusion_query.delta_log import LogState, export_delta, export_to, next_commit
-from dagfusion_query.errors import SettingsError, StoreUnavailableError, UnknownTableError, UnsupportedTypeError
+from dagfusion_query.errors import (
+    EventRecordError,
+    SettingsError,
+    StoreUnavailableError,
+    UnknownTableError,
+    UnsupportedTypeError,
+)
 from dagfusion_query.event_log.event_log_interface import Materialization, Wipe
 from dagfusion_query.settings import Settings
 from tests.query.catalog.folding import EMPTY, NAME, ORGS
@@ -32,6 +38,7 @@ def lake() -> Lake:
     return Lake()
 
 
+AFTER_US = 1_800_000_000_000_000  # after the objects
 INFO = b'{"commitInfo":{"engineInfo":"dagfusion"}}\n'
 
 
@@ -96,7 +103,7 @@ def tombstoned(snapshot: Snapshot) -> Snapshot:
 
 
 def wiped(snapshot: Snapshot) -> Snapshot:
-    return fold(snapshot, [Wipe(ORGS, 9000)])
+    return fold(snapshot, [Wipe(ORGS, AFTER_US)])
 
 
 @pytest.mark.parametrize("gone", [tombstoned, wiped, lambda _: wiped(EMPTY)])
@@ -106,7 +113,7 @@ def test_the_files_of_a_wiped_table_are_removed(lake: Lake, gone: Callable[[Snap
     done = export_to(lake.log, NAME, lambda: after)
 
     assert done.commit is not None
-    assert (done.version, done.commit.removed, lake.replayed().lines) == (1, 1, {})
+    assert (done.version, done.commit.removed, lake.replayed().files) == (1, 1, {})
     assert export_to(lake.log, NAME, lambda: after).commit is None
     with pytest.raises(SettingsError, match="is that of table"):
         export_to(lake.log, TableName("uat_silver_tax_id", "others"), lambda: after)
@@ -128,6 +135,58 @@ def test_an_event_log_that_does_not_know_the_table_removes_nothing(lake: Lake, o
     with pytest.raises(UnknownTableError, match=r"no wipe of it, .* has 1 files of it, .*: check --event-log"):
         export_to(lake.log, NAME, lambda: other)
     assert len(lake.commits()) == 1
+
+
+def other_log(*parts: Part) -> Snapshot:
+    return catalog(parts, STATE)
+
+
+@pytest.mark.parametrize(
+    ("other", "count"),
+    [
+        pytest.param(other_log(Part(1, ("9",))), 3, id="begun anew"),
+        pytest.param(other_log(Part(1, ("1",))), 2, id="restored"),
+        pytest.param(other_log(Part(9, ("9",))), 3, id="purged"),
+        pytest.param(tombstoned(other_log(Part(1, ("1",)))), 2, id="purged of all but a wipe"),
+        pytest.param(fold(other_log(Part(9, ("9",))), [Wipe(ORGS, 9000)]), 3, id="wiped before"),
+    ],
+)
+def test_a_file_of_which_the_event_log_knows_nothing_newer_stays(lake: Lake, other: Snapshot, count: int) -> None:
+    for _ in range(3):
+        export_to(lake.log, NAME, lake.grown)
+
+    with pytest.raises(SettingsError, match=rf"has {count} files that the event log does not have, .*: export to"):
+        export_to(lake.log, NAME, lambda: other)
+    assert len(lake.commits()) == 3
+
+
+def test_files_go_that_later_events_replaced_refused_or_wiped(lake: Lake) -> None:
+    for _ in range(5):
+        export_to(lake.log, NAME, lake.grown)
+    refused = EventRecordError("it cannot be read")
+    later = [
+        Materialization(ORGS, 6, "1", 9000, "run", Tombstone("wiped")),
+        Materialization(ORGS, 7, "2", 9000, "run", refused),
+        Materialization(ORGS, 1, "3", AFTER_US, "run", Tombstone("wiped")),  # of a database with other ids
+    ]
+    remaining = other_log(Part(8, ("4",), run="6f9619ff-8b86-4d01-b42d-00cf4fc964f1"), Part(5, ("5",)))
+    done = export_to(lake.log, NAME, lambda: fold(remaining, later))
+
+    assert done.commit is not None
+    assert (done.commit.added, done.commit.removed) == (1, 4)
+    assert len(lake.replayed().files) == 2
+
+
+def test_files_of_another_definition_go(lake: Lake) -> None:
+    export_to(lake.log, NAME, lake.grown)
+    other = catalog([Part(2, (7,))], {"day": "int64"})
+    with pytest.raises(SettingsError, match="has 1 files that the event log does not have"):
+        export_to(lake.log, NAME, lambda: other)
+    both = catalog([Part(2, (7,))], {"day": "int64"}, start=lake.current())
+    done = export_to(lake.log, NAME, lambda: both)
+
+    assert done.commit is not None
+    assert (done.commit.added, done.commit.removed) == (1, 1)
 
 
 def found_by_discovery(*uris: str) -> Snapshot:

@@ -12,8 +12,10 @@ import pytest
 from dagfusion_pipeline import PartitionedS3ParquetIOManager, S3ParquetIOManager, sql_asset
 from dagfusion_pipeline.consolidate import consolidate_asset
 from dagfusion_pipeline.errors import ConfigurationError, MissingObjectError, PartitionError
+from dagfusion_pipeline.sql_assets.engine_run import _variables
 from dagfusion_query.connection import EmbeddedConnection
 from dagfusion_query.errors import ExecutionError, PlanError
+from dagfusion_query.settings import Settings
 
 DAYS = dg.DailyPartitionsDefinition("2024-01-01")
 STATES = ["CA", "NY", "TX"]
@@ -320,3 +322,10 @@ def test_another_environment_is_refused(location: Location) -> None:
         ConfigurationError, match=r"'prod_default.rates', which is not in environment 'uat' of its IO man"
     ):
         location.run(asset)
+
+
+def test_no_rows_are_left_out_of_what_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGFUSION_ARCHIVED_AFTER_DAYS", "90")
+    monkeypatch.setenv("DAGFUSION_PARALLELISM", "3")
+    read = Settings.read(_variables(S3ParquetIOManager(bucket="lake")))
+    assert (read.archived_after_days, read.parallelism) == (0, 3)

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from dagfusion_contract.layout import file_key, hive_key
 from dagfusion_contract.naming import table_name
 from dagfusion_query.catalog.model import Table
-from dagfusion_query.doctor.bucket_facts import Comparison, ListedObject, Listing, compare, folders
+from dagfusion_query.doctor.bucket_facts import (
+    Comparison,
+    ListedObject,
+    Listing,
+    compare,
+    folders,
+    without_left_out,
+)
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 EMPTY = pa.schema([])
@@ -84,3 +91,14 @@ def test_the_folders_of_a_table() -> None:
     ]
     assert folders(table(["s3://lake/other/a=1/x.parquet", "s3://lake/other/a=2/x.parquet"])) == ["s3://lake/other"]
     assert folders(table(["file:///lake/Silver/orders/a.parquet"])) == []
+
+
+def test_archived_objects_that_queries_leave_out_are_no_fault() -> None:
+    old, young = "s3://lake/old.parquet", "s3://lake/young.parquet"
+    files = pa.table(
+        {"uri": [old, young], "modified": pa.array([NOW - timedelta(days=91), NOW], pa.timestamp("us", "UTC"))}
+    )
+    of = Table(("orders",), table_name("uat", ("orders",)), EMPTY, EMPTY, "", files)
+    found = Comparison(missing=[old], archived=[old, young])
+    assert without_left_out(found, of, 90, NOW) == Comparison(missing=[old], archived=[young])
+    assert without_left_out(found, of, 0, NOW) == without_left_out(found, of, 92, NOW) == found

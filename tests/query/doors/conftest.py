@@ -27,6 +27,7 @@ from tests.query.server.process import Server, served
 STATES = ("CA", "NY", "TX")
 LIMIT_ROWS = 1_000_000
 LIMIT_BYTES = 100_000
+ARCHIVED_AFTER_DAYS = 8000  # of `prod`
 GRANT = "local_silver_tax_id.orgs"
 VIEW = View(
     f"SELECT id, name FROM {GRANT} WHERE id % 2 = 0",
@@ -44,6 +45,8 @@ LIMITS = {
 @dataclass(frozen=True)
 class Service:
     """A service over the lake, in the environments `local` and `prod`; both read the same event log.
+
+    In `prod` the objects of TX are archived.
 
     Attributes:
         token: Grants the table `local_silver_tax_id.orgs` and no other.
@@ -72,7 +75,8 @@ def dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _materialization(asset: str, path: Path, state: str, ids: range) -> dg.AssetMaterialization:
     columns = {"id": {"min": ids[0], "max": ids[-1], "nulls": 0}, "name": {"nulls": len(ids) // 2}}
-    record = local_record(path, {"state": state}, columns=columns)
+    modified = "2000-01-01T00:00:00Z" if state == "TX" else "2024-01-15T12:00:00Z"
+    record = local_record(path, {"state": state}, columns=columns, modified=modified)
     key = dg.AssetKey(["Silver", "TaxID", asset])
     return dg.AssetMaterialization(key, partition=state, metadata={"dagfusion/file": record})
 
@@ -85,7 +89,7 @@ def running_service(
 ) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("service")
     logs = (f'[environments.{name}]\nevent_log = "{dagster_home}"\n' for name in ("local", "prod"))
-    (folder / "dagfusion.toml").write_text("".join(logs))
+    (folder / "dagfusion.toml").write_text("".join(logs) + f"archived_after_days = {ARCHIVED_AFTER_DAYS}\n")
     token = Tokens(folder / "state" / "tokens.json").create("ann", [GRANT])
     with served(folder, variables=LIMITS) as server:
         yield Service(server, token)

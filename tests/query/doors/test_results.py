@@ -1,6 +1,7 @@
 """A result behaves alike wherever it comes from: the embedded engine, HTTP and Flight SQL."""
 
 import threading
+from pathlib import Path
 
 import duckdb
 import pandas as pd
@@ -9,9 +10,12 @@ import pyarrow as pa
 import pytest
 
 import dagfusion_query
-from dagfusion_query import Connection, Result
+from dagfusion_query import Connection, LeftOutWarning, Result
 from dagfusion_query.errors import ExecutionError
 from dagfusion_query.preview import ROWS
+from tests.query.doors.conftest import ARCHIVED_AFTER_DAYS, Doors
+from tests.query.doors.doors import CommandLine
+from tests.query.server.process import Server
 
 TABLE = "local_silver_tax_id.orgs"
 ALL = f"SELECT id, state FROM {TABLE}"
@@ -142,3 +146,43 @@ def test_html_is_escaped(connection: Connection) -> None:
     assert "<b>" not in shown
     assert "<i>" not in shown
     assert "&lt;script&gt;" in shown
+
+
+ARCHIVED = "prod_silver_tax_id.orgs"
+LEFT_OUT = f"the result leaves out 1 partition of {ARCHIVED}, whose objects were written by "
+
+
+@pytest.mark.parametrize("name", ["embedded", "http", "flight"])
+def test_a_result_without_archived_objects_has_a_warning(dagster_home: Path, server: Server, name: str) -> None:
+    at = {"embedded": str(dagster_home), "http": server.url, "flight": server.flight_url}[name]
+    is_here = name == "embedded"
+    settings = {"DAGFUSION_ARCHIVED_AFTER_DAYS": str(ARCHIVED_AFTER_DAYS)} if is_here else {}
+    with dagfusion_query.connect(at, environment="prod" if is_here else None, settings=settings) as connection:
+
+        def taken(sql: str) -> tuple[Result, int]:
+            result = connection.sql(sql)
+            return result, result.to_arrow().num_rows
+
+        for sql, rows in ((f"SELECT id FROM {ARCHIVED}", 2000), (f"SELECT count(*) AS n FROM {ARCHIVED}", 1)):
+            with pytest.warns(LeftOutWarning, match=LEFT_OUT) as raised:
+                result, count = taken(sql)
+            assert count == rows
+            assert [str(one.message) for one in raised] == list(result.warnings)
+            assert name == "flight" or raised[0].filename == __file__  # there it comes after the last row
+            assert (result.stats.files_total, result.stats.files_left_out) == (2, 1)
+        explanation = connection.explain(f"SELECT id FROM {ARCHIVED}")
+        assert [scan.files_left_out for scan in explanation.scans] == [1]
+        result, count = taken(f"SELECT id FROM {ARCHIVED} WHERE state <> 'TX'")
+        assert (count, result.warnings, result.stats.files_left_out) == (2000, (), 0)
+
+
+def test_the_command_line_shows_warnings_on_stderr(doors: Doors) -> None:
+    command = doors.open("cli-http")
+    assert isinstance(command, CommandLine)
+    for form in ("csv", "table"):
+        done = command.run("sql", f"SELECT count(*) AS n FROM {ARCHIVED}", f"--format={form}")
+        assert done.code == 0
+        assert done.err.count(f"warning: {LEFT_OUT}") == 1
+        assert b"2000" in done.out
+    shown = command.run("explain", f"SELECT id FROM {ARCHIVED}")
+    assert b"1 archived files left out" in shown.out

@@ -39,6 +39,7 @@ class Lake:
         with_checksums: Whether the events tell the files' checksums.
         with_etags: Whether they tell the files' etags.
         settings: Variables of the engine.
+        now: Returns the time by which the engine leaves out archived objects.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Lake:
         with_checksums: bool = False,
         with_etags: bool = False,
         settings: Mapping[str, str] = MappingProxyType({}),
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.root, self.with_checksums, self.with_etags = root, with_checksums, with_etags
         self._snapshot = Snapshot(0, "local")
@@ -55,7 +57,7 @@ class Lake:
         self._lock = threading.Lock()
         self._ids = itertools.count(1)
         self._reader = EventReader()
-        self.engine = Engine(Settings.read({"DAGFUSION_HOME": str(root / "home"), **settings}))
+        self.engine = Engine(Settings.read({"DAGFUSION_HOME": str(root / "home"), **settings}), now=now)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -77,6 +79,7 @@ class Lake:
         partition: Mapping[str, pa.Scalar] | None = None,
         *,
         folder: str | None = None,
+        modified: datetime | None = None,
     ) -> Path:
         """Write one partition's file and fold its event; `partition` holds its typed values."""
         values = dict(partition or {})
@@ -84,6 +87,8 @@ class Lake:
         path = self.root.joinpath(*asset_key) / (folder if folder is not None else f"f{number}") / "data.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(rows, path, row_group_size=64)
+        if modified is not None:
+            os.utime(path, (modified.timestamp(), modified.timestamp()))
         self.fold([self.event(asset_key, rows, values, path, number)])
         return path
 

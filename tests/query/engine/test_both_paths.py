@@ -1,6 +1,7 @@
 """Random statements have one answer: spliced, staged, over the same rows in memory, and in DuckDB.
 
 Some tables are read from small objects, some from local copies, some from large objects, and some from all of them.
+Some have archived objects, which are left out.
 Local copies of large objects are whole in some lakes, and by block in others.
 Between two statements, and between the plan of one and its run, partitions are written once more and consolidated. What
 was superseded before a statement was planned is deleted, as the vacuum does.
@@ -44,15 +45,17 @@ NAMES = ("t", "u")
 CONSOLIDATED = float(os.environ.get("DAGFUSION_CONSOLIDATED", "0.6"))  # the share of lakes with large objects
 COPIED = 0.5  # the share of lakes whose objects are read from local copies
 BLOCKS_BYTES = (2_000, 1, 20_000)  # of blocks of large objects, in every second lake
+ARCHIVED = 0.3  # the share of lakes that have archived objects, and of objects that are archived in them
 REWRITTEN = 0.1  # the share of statements before which a partition is written once more, and of those during which
+LONG_AGO = dt.datetime(2024, 1, 15, tzinfo=dt.UTC)
 Answer = list[tuple[str, ...]]
 
 
 class World:
     """Two random tables, in a lake, in memory and in DuckDB."""
 
-    def __init__(self, rng: Random, lake: Any) -> None:
-        self.lake = lake
+    def __init__(self, rng: Random, lake: Any, *, has_archive: bool) -> None:
+        self.lake, self.has_archive = lake, has_archive
         self.memory = new_context(Settings.read({}))
         self.duckdb = duckdb.connect()
         self.duckdb.execute("SET TimeZone = 'UTC'; SET threads = 1")
@@ -110,9 +113,13 @@ class World:
         return self.spliced(replace(prepared, work=work))
 
     def _add(self, rng: Random, name: str) -> Any:
-        files = self.files[name] = random_files(rng, negative_zeros=self.negative_zeros)
+        first, *others = random_files(rng, negative_zeros=self.negative_zeros)
+        archived = [file for file in others if self.has_archive and rng.random() < ARCHIVED]
+        files = self.files[name] = [first, *(file for file in others if not any(file is one for one in archived))]
         for rows, values in files:
             self.lake.write((name,), rows, values)
+        for rows, values in archived:
+            self.lake.write((name,), rows, values, modified=LONG_AGO)
         table = next(made for made in self.lake.snapshot.tables.values() if made.name.table == name)
         schema = pa.schema([*table.file_schema, *table.partition_schema])
         rows = whole(files, pa.schema([pa.field(field.name, field.type) for field in schema]))
@@ -138,7 +145,10 @@ def test_every_way_has_one_answer(
     if is_by_block:
         monkeypatch.setattr(table_scan, "COPIED_BYTES", 1)
         monkeypatch.setattr(large_objects, "BLOCK_BYTES", BLOCKS_BYTES[number // 2 % len(BLOCKS_BYTES)])
-    world = World(rng, new_lake(settings={"DAGFUSION_OBJECT_CACHE_OBJECT_BYTES": "1"} if is_by_block else {}))
+    has_archive = rng.random() < ARCHIVED
+    archive = {"DAGFUSION_ARCHIVED_AFTER_DAYS": "90"} if has_archive else {}
+    blocks = {"DAGFUSION_OBJECT_CACHE_OBJECT_BYTES": "1"} if is_by_block else {}
+    world = World(rng, new_lake(settings=blocks | archive), has_archive=has_archive)
     request.addfinalizer(world.duckdb.close)
     wrong: list[str] = []
     for _ in range(PER_TABLES):
@@ -163,6 +173,7 @@ def paths(heavy: None) -> Iterator[Counter[str]]:  # noqa: ARG001
         assert counted["copied"]
         assert counted["refused"] * 20 <= counted["statements"]
     if counted["statements"] >= 3_000:
+        assert counted["left out"]
         assert 0 < counted["mixed"] < counted["large"]
         assert 0 < counted["blocks"] < counted["copied"]
 
@@ -182,6 +193,7 @@ def _differences(
         answers = dict.fromkeys(("spliced", "staged"), _refusal(error))
     else:
         paths[f"by {prepared.path}"] += 1
+        paths["left out"] += bool(prepared.warnings)
         paths["large"] += any(scan.large is not None for scan in prepared.scans)
         paths["mixed"] += any(len(scan.parts) > 1 for scan in prepared.scans)
         copied = prepared.work.copied if isinstance(prepared.work, Spliced) else []

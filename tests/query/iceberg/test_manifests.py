@@ -1,6 +1,7 @@
 """Manifests: what PyIceberg reads is what the events say, and what did not change is not written again."""
 
 import datetime as dt
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal

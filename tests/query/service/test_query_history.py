@@ -85,7 +85,7 @@ def test_all_of_a_query_outlives_the_service_but_for_its_scans(tmp_path: Path) -
     )
     written(QueryHistory(tmp_path, 10, 1 << 30), failed)
 
-    kept = replace(failed, stats=replace(stats, scans=[], runs=[]))
+    kept = replace(failed, stats=replace(stats, scans=[], runs=[], warnings=[]))
     assert QueryHistory(tmp_path, 10, 1 << 30).infos(None, 10) == [kept]
     assert QueryHistory(tmp_path, 10, 1 << 30).info("q1", "ann") == kept
     assert (tmp_path / FILE_NAME).stat().st_mode & 0o077 == 0

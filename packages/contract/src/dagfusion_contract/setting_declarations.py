@@ -45,6 +45,7 @@ def setting(  # one row of a table
     """
     metadata = {
         "variable": variable,
+        "kind": type(default),
         "help": help_text,
         "shown": shown,
         "section": section,

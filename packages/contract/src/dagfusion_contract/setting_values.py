@@ -47,7 +47,7 @@ class SettingReader:
         Raises:
             error: The setting cannot have it.
         """
-        kind = type(field.default)
+        kind = type(field.default) if field.default is not None else field.metadata["kind"]
         return self._number(field, kind, where, value) if kind in (int, float) else self._text(field, where, str(value))
 
     def check_pair(self, one: tuple[str, object], other: tuple[str, object]) -> None:

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dagfusion_query.abstract_connection import Connection, Result
+    from dagfusion_query.abstract_connection import Connection, LeftOutWarning, Result
     from dagfusion_query.client import connect
     from dagfusion_query.errors import QueryError
     from dagfusion_query.returned_values import Explanation, QueryStats, TableDiff, TableGeneration, TableInfo
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Connection",
     "Explanation",
+    "LeftOutWarning",
     "QueryError",
     "QueryStats",
     "Result",
@@ -24,6 +25,7 @@ __all__ = [
 _HOMES = {
     "Connection": "abstract_connection",
     "Explanation": "returned_values",
+    "LeftOutWarning": "abstract_connection",
     "QueryError": "errors",
     "QueryStats": "returned_values",
     "Result": "abstract_connection",

@@ -1,9 +1,10 @@
 """What the embedded connection and those to a service have in common: the abstract connection and its result."""
 
 import threading
+import warnings
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -20,17 +21,27 @@ if TYPE_CHECKING:
     import polars as pl
 
 
+class LeftOutWarning(UserWarning):
+    """A result leaves out partitions whose objects are archived or expired (`DAGFUSION_ARCHIVED_AFTER_DAYS`)."""
+
+
 class Result(ABC):
     """The result of a query. When it is returned, its first batch is ready, or the query has ended.
 
     The rows can be read once. Iterate to stream the batches, or collect them with `to_arrow`, `to_polars` or
     `to_pandas`. Libraries that read Arrow's C stream read a result: `pl.DataFrame(result)`, `pa.table(result)`,
     `duckdb.sql("SELECT * FROM result")`. Displaying a result shows its first rows and does not consume them.
+
+    Attributes:
+        schema: The columns.
+        warnings: What the result leaves out, and why. Each is also raised as a `LeftOutWarning`. Over Flight SQL they
+            come after the last row.
     """
 
     schema: pa.Schema
 
     def __init__(self) -> None:
+        self.warnings: Sequence[str] = ()
         self._taking = threading.Lock()
         self._is_consumed = False
         self._preview_batches: deque[pa.RecordBatch | QueryError | None] = (
@@ -111,6 +122,18 @@ class Result(ABC):
     @abstractmethod
     def _batches_left(self) -> Iterator[pa.RecordBatch]:
         """Yield the batches of a result whose rows were taken by the caller."""
+
+    def _warn(self, texts: Sequence[str], level: int) -> None:
+        """Set the warnings, and raise those that are new.
+
+        Args:
+            texts: The warnings.
+            level: The number of calls from the caller of the connection to the caller of this method.
+        """
+        for text in texts:
+            if text not in self.warnings:
+                warnings.warn(text, LeftOutWarning, stacklevel=level + 2)
+        self.warnings = tuple(texts)
 
     def _pull(self) -> pa.RecordBatch | None:
         """Return the next batch: one that a preview has read ahead, or a new one."""

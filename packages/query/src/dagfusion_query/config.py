@@ -23,6 +23,7 @@ _PRIVATE = 0o700
 # A key's parts belong together: where one source gives a key, no other completes it.
 _AWS_KEY = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 _AWS = ("aws_region", "aws_endpoint_url")
+_OF_ALL = ("metadata_keys", "archived_after_days")  # settings of all environments, which one may have otherwise
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def read_config(
     service = ServiceSettings.read(variables, document.service)
     state_dir = _state_dir(variables, document)
     engine = READER.read_values(
-        [*declared(Settings, "engine"), declaration(Settings, "metadata_keys")], variables, document.engine
+        [*declared(Settings, "engine"), *(declaration(Settings, name) for name in _OF_ALL)], variables, document.engine
     )
     names = _names(variables, document, event_log, environment)
     if names:
@@ -247,7 +248,9 @@ def _from_variables(
 
 
 def _with_options(name: str, settings: Settings, of_name: EnvironmentSettings) -> EnvironmentConfig:
-    settings = replace(settings, catalog_checkpoint=of_name.catalog_checkpoint or settings.catalog_checkpoint)
+    days = settings.archived_after_days if of_name.archived_after_days is None else of_name.archived_after_days
+    checkpoint = of_name.catalog_checkpoint or settings.catalog_checkpoint
+    settings = replace(settings, catalog_checkpoint=checkpoint, archived_after_days=days)
     return EnvironmentConfig(
         name,
         settings,

@@ -86,6 +86,7 @@ class EmbeddedResult(Result):
             self._seconds,
             generation,
             path=self._batches.path or self._prepared.path,
+            files_left_out=sum(scan.files_left_out for scan in self._prepared.scans),
         )
 
     def to_arrow(self) -> pa.Table:
@@ -121,6 +122,7 @@ class EmbeddedResult(Result):
         """Start an execution and wait for its first batch, so that most of what can go wrong does so here."""
         while True:
             self._prepared, self._rows, self._seconds = prepared, 0, 0.0
+            self._warn(prepared.warnings, 3)
             self._batches = self._execute(prepared)
             self._preview_batches.clear()
             try:

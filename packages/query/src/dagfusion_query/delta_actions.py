@@ -25,6 +25,7 @@ from dagfusion_query.event_log.event_log_interface import AssetKey
 
 Json = Any
 WRITER = "dagfusion"
+EVENT_TAG, PARTITION_TAG = "dagster.event-id", "dagster.partition-key"  # in `tags` of a file
 PROTOCOL: Mapping[str, Json] = {"minReaderVersion": 1, "minWriterVersion": 2}
 PROTOCOL_WITH_LOCAL_TIMES: Mapping[str, Json] = {
     "minReaderVersion": 3,
@@ -125,7 +126,7 @@ def commit_info(table: Table | None, at_ms: int) -> Mapping[str, Json]:
     info: dict[str, Json] = {"timestamp": at_ms, "operation": "WRITE", "engineInfo": WRITER}
     if table is not None:
         newest = table.files.take(pc.top_k_unstable(table.files["event_id"], k=1))
-        info |= {"dagster.event-id": newest["event_id"][0].as_py(), "dagster.run-id": newest["run_id"][0].as_py()}
+        info |= {EVENT_TAG: newest["event_id"][0].as_py(), "dagster.run-id": newest["run_id"][0].as_py()}
     return info
 
 
@@ -151,14 +152,17 @@ def add_lines(table: Table, layouts: Sequence[Layout], location: str, columns: M
         modified.to_pylist(),
         _statistics(files, layouts, columns),
         files["event_id"].to_pylist(),
+        files["partition_key"].to_pylist(),
         strict=True,
     )
     lines: dict[str, bytes] = {}
-    for path, values, size, at_ms, stats, event in sorted(rows, key=lambda row: row[0]):
+    for path, values, size, at_ms, stats, event, key in sorted(rows, key=lambda row: row[0]):
         if path in lines:
             raise CatalogError(f"table {table.name} cannot be a Delta table: two of its partitions name {path}")
         facts = {"size": size, "modificationTime": at_ms, "dataChange": True, "stats": stats}
-        tags = {"dagster.event-id": str(event)}  # two writes of an object may have all else alike
+        tags = {EVENT_TAG: str(event)}  # two writes of an object may have all else alike
+        if key is not None:
+            tags[PARTITION_TAG] = key
         lines[path] = line("add", {"path": path, "partitionValues": values, **facts, "tags": tags})
     return lines
 

@@ -22,7 +22,7 @@ from obstore.store import ObjectStore
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.record import Layout
 from dagfusion_contract.uri import is_folder, object_path, store_url
-from dagfusion_query.catalog.model import Snapshot, Table, layouts_of
+from dagfusion_query.catalog.model import AssetState, Snapshot, Table, layouts_of
 from dagfusion_query.delta_actions import (
     PROTOCOL,
     WRITER,
@@ -36,6 +36,7 @@ from dagfusion_query.delta_actions import (
     table_id,
 )
 from dagfusion_query.delta_location import check_location, default_location
+from dagfusion_query.delta_removals import LoggedFile, unexplained
 from dagfusion_query.engine.datafusion_errors import unknown_table
 from dagfusion_query.errors import SettingsError, StoreUnavailableError, UnknownTableError, UnsupportedTypeError
 from dagfusion_query.object_store import open_store, store_error
@@ -53,13 +54,18 @@ class Commit:
     Attributes:
         content: The lines of its file.
         added: Files that it adds, or describes anew.
-        removed: Files that it removes.
+        removed_files: Files that it removes.
     """
 
     version: int
     content: bytes
     added: int
-    removed: int
+    removed_files: Sequence[LoggedFile]
+
+    @property
+    def removed(self) -> int:
+        """The number of files that it removes."""
+        return len(self.removed_files)
 
 
 @dataclass
@@ -69,7 +75,7 @@ class LogState:
     Attributes:
         location: The URI of the table's folder, with a slash at its end.
         version: That of the last commit; -1 before the first.
-        lines: A digest of the line that describes each file, by the path of the file.
+        files: The files, by their paths.
         metadata: The last `metaData`; empty before the first.
         protocol: The last `protocol`; likewise.
         table: The name of the table that is exported.
@@ -77,7 +83,7 @@ class LogState:
 
     location: str
     version: int = -1
-    lines: dict[str, bytes] = field(default_factory=dict)
+    files: dict[str, LoggedFile] = field(default_factory=dict)
     metadata: Mapping[str, Json] = field(default_factory=dict)
     protocol: Mapping[str, Json] = field(default_factory=dict)
     table: str = ""
@@ -113,9 +119,9 @@ class LogState:
 
     def _apply(self, text: bytes, kind: str, body: Mapping[str, Json]) -> None:
         if kind == "add":
-            self.lines[body["path"]] = _digest(text)
+            self.files[body["path"]] = LoggedFile.of(_digest(text), body)
         elif kind == "remove":
-            self.lines.pop(body["path"], None)
+            self.files.pop(body["path"], None)
         elif kind == "metaData":
             self.metadata = body
         elif kind == "protocol":
@@ -144,14 +150,15 @@ def next_commit(state: LogState, table: Table | None, layouts: Sequence[Layout],
         columns = delta_columns(table, layouts)
         head = _changed_head(state, table, metadata_of(table, columns, state.metadata.get("createdTime", at_ms)))
         lines = add_lines(table, layouts, state.location, columns)
-    added = [text for path, text in lines.items() if state.lines.get(path) != _digest(text)]
-    removed = [path for path in state.lines if path not in lines]
+    digests = {path: file.digest for path, file in state.files.items()}
+    added = [text for path, text in lines.items() if digests.get(path) != _digest(text)]
+    removed = {path: file for path, file in state.files.items() if path not in lines}
     if not (head or added or removed):
         return None
     removals = [line("remove", {"path": path, "deletionTimestamp": at_ms, "dataChange": True}) for path in removed]
     info = line("commitInfo", commit_info(table, at_ms))
     content = b"".join(text + b"\n" for text in (info, *head, *removals, *added))
-    return Commit(state.version + 1, content, len(added), len(removed))
+    return Commit(state.version + 1, content, len(added), [*removed.values()])
 
 
 def _changed_head(state: LogState, table: Table, metadata: Mapping[str, Json]) -> list[bytes]:
@@ -278,11 +285,11 @@ def export_to(log: DeltaLog, name: TableName, refreshed: Callable[[], Snapshot])
         snapshot = refreshed()
         table, layouts = _table_of(name, snapshot)
         check_location(log.location, snapshot)
-        if table is None:
-            _check_wiped(state, name, snapshot)
+        asset = snapshot.asset_states[table.asset_key] if table else _wiped_asset(state, name, snapshot)
         commit = next_commit(state, table, layouts, time.time_ns() // 1_000_000)
         if commit is None:
             return Exported(log.location, state.version, None, table)
+        _check_removals(state, commit, asset)
         if log.write(commit):
             return Exported(log.location, commit.version, commit, table)
     raise StoreUnavailableError(
@@ -291,23 +298,32 @@ def export_to(log: DeltaLog, name: TableName, refreshed: Callable[[], Snapshot])
     )
 
 
-def _check_wiped(state: LogState, name: TableName, snapshot: Snapshot) -> None:
-    """Raise an error unless a table that the catalog does not have was wiped."""
+def _check_removals(state: LogState, commit: Commit, asset: AssetState) -> None:
+    """Raise an error if a commit removes files that may still be current."""
+    left = unexplained(commit.removed_files, asset)
+    if left:
+        raise state.unusable(
+            f"has {len(left):,} files that the event log does not have, nor a later event of their partitions (such as "
+            f"{left[0].partition_key}, event {left[0].event_id}), and was not changed. If it is another event log, "
+            "check --event-log, --environment and DAGSTER_HOME. If it was restored or purged"
+        )
+
+
+def _wiped_asset(state: LogState, name: TableName, snapshot: Snapshot) -> AssetState:
+    """Return the asset of a table that the catalog does not have; raise an error unless it was wiped."""
     if state.version < 0:
         raise UnknownTableError(f"there is no table {name}, and no Delta log in {state.location}")
     if state.metadata.get("name") != str(name):
         raise state.foreign(f"is that of table {state.metadata.get('name')}, not of {name}")
     created = state.metadata.get("createdTime")
-    wiped = (
-        asset_key
-        for asset_key, asset in snapshot.asset_states.items()
-        if asset.wiped_at_us is not None or asset.absent["reason"].null_count
+    for asset_key, asset in snapshot.asset_states.items():
+        was_wiped = asset.wiped_at_us is not None or asset.absent["reason"].null_count
+        if was_wiped and table_id(snapshot.environment, asset_key, created) == state.metadata.get("id"):
+            return asset
+    raise UnknownTableError(
+        f"the event log has no table {name} and no wipe of it, but the Delta log of {state.location} has "
+        f"{len(state.files):,} files of it, and was not changed: check --event-log, --environment and DAGSTER_HOME"
     )
-    if not any(table_id(snapshot.environment, key, created) == state.metadata.get("id") for key in wiped):
-        raise UnknownTableError(
-            f"the event log has no table {name} and no wipe of it, but the Delta log of {state.location} has "
-            f"{len(state.lines):,} files of it, and was not changed: check --event-log, --environment and DAGSTER_HOME"
-        )
 
 
 def _table_of(name: TableName, snapshot: Snapshot) -> tuple[Table | None, Sequence[Layout]]:

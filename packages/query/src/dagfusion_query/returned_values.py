@@ -71,6 +71,8 @@ class QueryStats:
         rows: Rows returned so far.
         seconds: Time from the statement to the last batch so far, planning included.
         generation: The catalog generation that was read.
+        files_left_out: Files beside `files_total` that may have matching rows and are left out, because their objects
+            are archived or expired; see `Result.warnings`.
         requests: Requests sent to object stores; None if they were not counted.
         path: How the query ran: `splice`, `catalog` or `staged`, see `Explanation`; or `cache` if the kept result of an
             equal query was used and nothing was read.
@@ -85,6 +87,7 @@ class QueryStats:
     generation: int
     requests: int | None = None
     path: str = ""
+    files_left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,8 @@ class ScanExplanation:
         filters: The effect of each filter.
         consolidated: Partitions that are read from large objects.
         large_objects: The URIs of these objects.
+        files_left_out: Files beside `files_total` that may have matching rows and are left out, because their objects
+            are archived or expired.
     """
 
     table: str
@@ -127,6 +132,12 @@ class ScanExplanation:
     filters: Sequence[FilterEffect]
     consolidated: int = 0
     large_objects: Sequence[str] = ()
+    files_left_out: int = 0
+
+    @property
+    def without_archive(self) -> str:
+        """The number of files that are left out, as words at the end of a line; empty for none."""
+        return f", {self.files_left_out:,} archived files left out" if self.files_left_out else ""
 
     @property
     def in_large(self) -> str:
@@ -163,7 +174,7 @@ class Explanation:
         """Return one line for each scan: the files and bytes that it reads."""
         return "\n".join(
             f"{scan.table}: {scan.files_read:,} of {scan.files_total:,} files{scan.in_large}, "
-            f"{scan.bytes_kept:,} of {scan.bytes_total:,} bytes"
+            f"{scan.bytes_kept:,} of {scan.bytes_total:,} bytes{scan.without_archive}"
             for scan in self.scans
         )
 

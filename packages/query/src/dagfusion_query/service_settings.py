@@ -121,6 +121,9 @@ class EnvironmentSettings:
     catalog_checkpoint: str | None = setting_of_environment(
         "DAGFUSION_{NAME}_CATALOG_CHECKPOINT", Settings, "catalog_checkpoint"
     )
+    archived_after_days: int | None = setting_of_environment(
+        "DAGFUSION_{NAME}_ARCHIVED_AFTER_DAYS", Settings, "archived_after_days"
+    )
     iceberg_metadata: str | None = setting_of_environment(
         "DAGFUSION_{NAME}_ICEBERG_METADATA", ConfigSettings, "iceberg_metadata"
     )

@@ -71,6 +71,13 @@ class Settings:
         accepts=is_folder,
         requirement="s3://bucket/folder without ?, # and %",
     )
+    archived_after_days: int = setting(
+        "DAGFUSION_ARCHIVED_AFTER_DAYS",
+        0,
+        "Days after which a lifecycle rule of the bucket archives or deletes objects. Queries leave out files whose "
+        "objects are older, and their results have a warning. 0: no file is left out.",
+        numbers=range(36_501),
+    )
     poll_interval_s: float = setting(
         "DAGFUSION_POLL_INTERVAL_S", 0.5, "Seconds between two polls of the event log.", section="engine"
     )

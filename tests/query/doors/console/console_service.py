@@ -56,6 +56,7 @@ STATS = Stats(
     path="splice",
     scans=[SCAN],
 )
+LEFT_OUT = replace(STATS, files_left_out=1200, warnings=["the result leaves out 1,200 partitions of t"])
 
 
 class ConsoleStream(FakeStream):
@@ -126,7 +127,8 @@ class ConsoleService(FakeService):
         rows = None if {"million", "stall", "broken"} & set(query.sql.split()) else result(query.sql)
         pieces = self._streamed(id_, query.sql) if rows is None else iter([encoded(rows, query.format)])
         state = State.streaming if rows is None else State.finished
-        self._note(id_, state=state, stats=replace(STATS, rows=0 if rows is None else len(rows)))
+        left_out = LEFT_OUT if "archived" in query.sql else STATS
+        self._note(id_, state=state, stats=replace(left_out, rows=0 if rows is None else len(rows)))
         stream = ConsoleStream(self, id_, MILLION if rows is None else rows.schema, pieces)
         self.streams.append(stream)
         return stream

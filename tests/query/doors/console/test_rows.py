@@ -205,3 +205,13 @@ def test_the_scan_of_a_wrong_statement_says_why(page: Page) -> None:
     expect(page.get_by_role("alert")).to_be_visible()
     page.get_by_role("tab", name="Scan").click()
     expect(page.get_by_role("alert")).to_contain_text("found: fron")
+
+
+def test_a_result_says_what_it_leaves_out(page: Page) -> None:
+    run(page, "select 1")
+    expect(page.get_by_test_id("row-count")).to_be_visible()
+    expect(page.get_by_test_id("left-out")).to_have_count(0)
+    run(page, "select 1 as archived")
+    left_out = page.get_by_test_id("left-out")
+    expect(left_out).to_have_text("1,200 archived files left out")
+    expect(left_out).to_have_attribute("title", "the result leaves out 1,200 partitions of t")

@@ -17,7 +17,7 @@ import pyarrow as pa
 from dagfusion_contract.arrow_types import field_entry, parse_field
 from dagfusion_contract.errors import ContractError
 from dagfusion_contract.naming import TableName
-from dagfusion_contract.setting_declarations import as_variables
+from dagfusion_contract.setting_declarations import as_variables, declaration
 from dagfusion_contract.view import MAX_SQL, View
 from dagfusion_pipeline.dimensions import metadata_value
 from dagfusion_pipeline.errors import ConfigurationError, MissingObjectError, PartitionError, SqlError
@@ -35,6 +35,7 @@ from dagfusion_query.settings import Settings
 
 _DEFAULT_SCHEMA = "public"  # DataFusion's, of names in one part
 _SHOWN = 5
+_LEAVES_OUT = declaration(Settings, "archived_after_days").metadata["variable"]
 
 
 def run_query(context: dg.AssetExecutionContext, query: Defined, manager: Manager) -> pa.RecordBatchReader:
@@ -148,9 +149,13 @@ def _event_log(instance: dg.DagsterInstance) -> str:
 
 
 def _variables(manager: Manager) -> Mapping[str, str]:
-    """Return the settings of the engine: those of the process, with the IO manager's store."""
+    """Return the settings of the engine: those of the process, with the IO manager's store.
+
+    Archived objects are not left out: a run that reads one fails, and stores no incomplete rows.
+    """
     fields = ("endpoint_url", "region", "access_key_id", "secret_access_key", "session_token")
     variables = {**os.environ}
+    variables.pop(_LEAVES_OUT, None)
     if manager.access_key_id is not None:
         variables.pop("AWS_SESSION_TOKEN", None)  # of other keys
     return {**variables, **as_variables(Settings, {name: getattr(manager, name) for name in fields})}

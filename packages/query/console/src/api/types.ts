@@ -84,6 +84,8 @@ export interface ScanStats {
   files_read: number;
   bytes_total: number;
   bytes_kept: number;
+  /** Beside `files_total`: archived objects. */
+  files_left_out: number;
 }
 
 export interface Stats {
@@ -108,6 +110,9 @@ export interface Stats {
   truncated: boolean;
   /** Dagster runs that wrote the files; missing in the header, too. */
   runs?: string[];
+  files_left_out: number;
+  /** What the result leaves out, and why. */
+  warnings: string[];
 }
 
 /** In US dollars. */

@@ -9,7 +9,7 @@ import type { Stats } from "../api/types";
 import type { Run } from "../state/run";
 import type { ResultView, SqlTab } from "../state/tabs";
 import { useKeptFocus } from "../ui/focus";
-import { count, duration, percent } from "../ui/format";
+import { count, duration, percent, plural } from "../ui/format";
 import { Icon, type IconName } from "../ui/icons";
 import { MOD } from "../ui/platform";
 import { notify } from "../ui/notice";
@@ -143,6 +143,11 @@ function Status({ run }: { run: Run }) {
       {cut && (
         <span class="chip is-warning" title="More rows than the limit beside Run. Download has all of them.">
           cut at the limit
+        </span>
+      )}
+      {stats !== null && stats.warnings.length > 0 && (
+        <span class="chip is-warning" data-testid="left-out" title={stats.warnings.join("\n")}>
+          {plural(stats.files_left_out, "archived file")} left out
         </span>
       )}
     </p>

@@ -113,6 +113,7 @@ function TableScan({ scan }: { scan: ScanStats | ExplainedScan }) {
         <b>{plural(scan.files_read, "partition")} read</b>, {count(skipped)} of {count(scan.files_total)} skipped (
         {percent(skipped, scan.files_total)})
         {consolidated > 0 && `, ${count(consolidated)} of them from ${plural(objects, "large object")}`}
+        {scan.files_left_out > 0 && `; ${plural(scan.files_left_out, "archived file")} left out`}
       </p>
       {filters.length > 0 && (
         <table class="plain">

@@ -5,6 +5,7 @@ Ctrl-C. The commands import their libraries when they run, so that `--help` and 
 """
 
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
@@ -111,7 +112,10 @@ def sql(
         chosen = chosen_format(form, path)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    with opened(path) as out, _connect(event_log, environment, url, token) as connection:
+    with opened(path) as out, _connect(event_log, environment, url, token) as connection, warnings.catch_warnings():
+        from dagfusion_query.abstract_connection import LeftOutWarning  # noqa: PLC0415  # imports pyarrow
+
+        warnings.simplefilter("ignore", LeftOutWarning)  # the output has them
         interruptibly(
             lambda: _output(chosen, out, path, max_rows).result(connection.sql(statement, values, as_of=as_of))
         )

@@ -10,7 +10,7 @@ import typer
 
 from dagfusion_query.abstract_connection import Result
 from dagfusion_query.cli.options import OutputFormat
-from dagfusion_query.cli.screen import cost
+from dagfusion_query.cli.screen import cost, show_warnings
 from dagfusion_query.documents.query_documents import QueryInfo
 from dagfusion_query.formats import Format
 from dagfusion_query.returned_values import Explanation, TableDiff, TableGeneration, TableInfo
@@ -97,6 +97,7 @@ class RowsOutput:
         self._write(result.schema, result)
         if self._file is not None:
             typer.echo(f"{self._file}: {cost(result.stats)}", err=True)
+        show_warnings(result)
 
     def explanation(self, explanation: Explanation) -> None:
         """Write one row: what is read, and the plans."""

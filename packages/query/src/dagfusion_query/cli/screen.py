@@ -159,6 +159,7 @@ class TableOutput:
         if self._max_rows and total > self._max_rows:
             _say(f"{total - self._max_rows:,} more rows: --max-rows 0 shows all, --format csv writes all")
         _say(typer.style(cost(result.stats), dim=True))
+        show_warnings(result)
 
     def explanation(self, explanation: Explanation) -> None:
         """Show what is read and why, then DataFusion's plan."""
@@ -182,6 +183,12 @@ class TableOutput:
             return
         sys.stdout.writelines(f"{line}\n" for line in lines)
         sys.stdout.flush()
+
+
+def show_warnings(result: Result) -> None:
+    """Write the warnings of a result on stderr; it has all of them after its last row."""
+    for warning in result.warnings:
+        _say(f"warning: {warning}")
 
 
 def cost(stats: QueryStats) -> str:
@@ -230,7 +237,7 @@ def _columns_of(table: TableInfo) -> Grid:
 
 def _scan_text(scan: ScanExplanation) -> str:
     files = f"{scan.files_read:,} of {scan.files_total:,} files{scan.in_large}"
-    lines = [f"{scan.table}: reads {files}, {size(scan.bytes_kept)} of {size(scan.bytes_total)}"]
+    lines = [f"{scan.table}: reads {files}, {size(scan.bytes_kept)} of {size(scan.bytes_total)}{scan.without_archive}"]
     for effect in scan.filters:
         what = (
             f"skips {effect.skipped:,} files by its {effect.by}"

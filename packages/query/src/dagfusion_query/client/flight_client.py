@@ -219,6 +219,7 @@ class FlightResult(RemoteResult):
             batch = self._reader.read_chunk().data
         except StopIteration:
             batch, self._is_over, self._final = None, True, self._call.stats
+            self._warn(() if self._final is None else self._final.warnings, 4)
         except FAILURES as error:
             if self._cancelled.is_set():
                 return None

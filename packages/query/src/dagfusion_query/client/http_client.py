@@ -58,6 +58,7 @@ class HttpResult(RemoteResult):
             raise
         self.schema: pa.Schema = self._batches.schema
         self._seconds = time.perf_counter() - started
+        self._warn(orjson.loads(response.headers.get("DagFusion-Warnings", "[]")), 2)
 
     def cancel(self) -> None:
         """Cancel the query, also while another thread reads its rows."""

@@ -208,6 +208,7 @@ def query_stats(stats: Stats, rows: int, seconds: float) -> QueryStats:
         generation=max(stats.generations.values(), default=0),
         requests=stats.requests,
         path=stats.path,
+        files_left_out=stats.files_left_out,
     )
 
 

@@ -5,7 +5,7 @@ Objects are listed by the folders of tables, and compared with the event log.
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
@@ -16,6 +16,7 @@ from dagfusion_contract.layout import file_key
 from dagfusion_contract.uri import bucket_url, is_s3, object_path, store_parts, store_url
 from dagfusion_query.catalog.model import Snapshot, Table, common_location
 from dagfusion_query.object_store import store_keys
+from dagfusion_query.scan.left_out import archive_rule, split
 from dagfusion_query.secrets_manager import aws_client
 from dagfusion_query.settings import Settings
 
@@ -250,6 +251,22 @@ def in_both(one: Comparison, other: Comparison) -> Comparison:
     """Return what two comparisons agree on: objects that were written in between are in one of them only."""
     pairs = zip(vars(one).values(), vars(other).values(), strict=True)
     return Comparison(*([uri for uri in first if uri in set(second)] for first, second in pairs))
+
+
+def without_left_out(found: Comparison, table: Table, archived_after_days: int, now: datetime) -> Comparison:
+    """Return a comparison without archived objects that queries leave out.
+
+    Args:
+        found: The comparison.
+        table: The table.
+        archived_after_days: The setting of its environment; 0 if queries leave out nothing.
+        now: The time.
+    """
+    if not archived_after_days or not found.archived:
+        return found
+    _, archive = split(table, archive_rule(archived_after_days, now))
+    unread = frozenset[str]() if archive is None else frozenset(archive.table.files["uri"].to_pylist())
+    return replace(found, archived=[uri for uri in found.archived if uri not in unread])
 
 
 def _differs(listed: ListedObject, size_bytes: int, etag: str | None) -> bool:

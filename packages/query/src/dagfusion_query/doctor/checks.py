@@ -253,7 +253,10 @@ def check_objects(table: Table, found: Comparison) -> Iterator[Fault]:
         what = (
             f"{counted(len(found.archived), 'object')} in an archive that queries cannot read: {named(found.archived)}"
         )
-        step = "restore them, or let the lifecycle rule use GLACIER_IR, which can be read"
+        step = (
+            "restore them, let the lifecycle rule use GLACIER_IR, which can be read, or set"
+            " DAGFUSION_ARCHIVED_AFTER_DAYS, so that queries leave them out with a warning"
+        )
         yield Fault("objects_archived", where, what, step)
 
 

@@ -22,6 +22,7 @@ from dagfusion_query.doctor.bucket_facts import (
     named_objects,
     read_bucket_facts,
     s3_client,
+    without_left_out,
 )
 from dagfusion_query.doctor.checks import (
     CheckpointFacts,
@@ -211,7 +212,8 @@ def _examine_objects(
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  # with the client, it is installed
 
     client, left = s3_client(config.settings), scope.max_objects
-    old = datetime.fromtimestamp(scope.clock(), UTC) - timedelta(hours=scope.orphans_after_h)
+    examined_at = datetime.fromtimestamp(scope.clock(), UTC)
+    old = examined_at - timedelta(hours=scope.orphans_after_h)
     listings = {}
     for table in tables:
         try:
@@ -230,7 +232,9 @@ def _examine_objects(
         now, listed = after.tables.get(table.name), listings.get(table.name)
         if now is not None and listed is not None:
             first = compare(table, listed, old, named)
-            found.faults += check_objects(now, in_both(first, compare(now, listed, old, named_after)))
+            both = in_both(first, compare(now, listed, old, named_after))
+            both = without_left_out(both, now, config.settings.archived_after_days, examined_at)
+            found.faults += check_objects(now, both)
 
 
 def _buckets_of(table: Table) -> set[str]:

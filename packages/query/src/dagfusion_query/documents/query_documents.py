@@ -147,13 +147,18 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class ScanStats:
-    """The files that one scan of a table reads."""
+    """The files that one scan of a table reads.
+
+    Attributes:
+        files_left_out: Files beside `files_total` that it may need and does not read; see `Stats`.
+    """
 
     table: str
     files_total: int
     files_read: int
     bytes_total: int
     bytes_kept: int
+    files_left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -177,6 +182,9 @@ class Stats:
         generations: The catalog generation of each environment that it saw; as of the past, the event.
         path: `splice`, `staged`, `catalog` (no file was needed) or `cache` (the result of an equal query was kept).
         runs: Dagster runs that wrote the files that it reads: of the first files, at most 20.
+        files_left_out: Files beside `files_total` that may have matching rows and are left out, because their objects
+            are archived or expired (`DAGFUSION_ARCHIVED_AFTER_DAYS`).
+        warnings: What the result leaves out, and why.
     """
 
     files_total: int = 0
@@ -196,6 +204,8 @@ class Stats:
     scans: Sequence[ScanStats] = ()
     truncated: bool = False
     runs: Sequence[str] = ()
+    files_left_out: int = 0
+    warnings: Sequence[str] = ()
 
     def short(self) -> dict[str, Any]:
         """Return everything but the scans and the runs, of which there may be more than a header holds."""

@@ -33,7 +33,7 @@ _IO = re.compile(
 _DECODING = re.compile(
     r"(?:(?:Arrow error|External error|External): )*(?:ParquetError|Parquet error|Parquet argument error): "
     r"(?!.*(?:Generic \S+ error|Object at location|Object Store error|I[Oo] error))"
-    r"|(?:External error: )?(?:Join error|task \d+ panicked)",  # decoders may panic
+    r"|(?:External error: )?(?:Join error|task \d+ panicked)|rust future panicked",  # decoders may panic
     re.DOTALL,
 )
 _MEMORY = re.compile(r"(?:(?:Arrow error|External error): )*Resources exhausted: ")

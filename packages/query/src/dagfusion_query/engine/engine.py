@@ -2,9 +2,10 @@
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Literal, NamedTuple
 
@@ -42,6 +43,7 @@ from dagfusion_query.object_cache.copies import open_copies, open_results
 from dagfusion_query.parameters import Params, Values, scalars
 from dagfusion_query.redact import with_names
 from dagfusion_query.returned_values import Explanation
+from dagfusion_query.scan.left_out import warnings_of
 from dagfusion_query.scan.parquet_scan import Breadth
 from dagfusion_query.scan.splice import NotSpliceable, Spliced, splice
 from dagfusion_query.scan.stage import Staged, names_a_table, stage
@@ -88,6 +90,11 @@ class Prepared:
         """The physical plan; None where the statement is staged or names no table."""
         return self.work if isinstance(self.work, Spliced) else None
 
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """The warnings of the result: what it leaves out, and why."""
+        return warnings_of(scan.left_out for scan in self.scans)
+
     @property
     def path(self) -> Path:
         """The way the statement runs."""
@@ -129,15 +136,22 @@ class Engine:
         settings: Limits and caches.
         environments: Where the objects of each environment are; only those of `settings` by default.
         planners: How many statements can be planned at once.
+        now: Returns the time by which archived objects are left out.
     """
 
     def __init__(
-        self, settings: Settings, environments: Mapping[str, Settings] | None = None, planners: int = PLANNERS
+        self,
+        settings: Settings,
+        environments: Mapping[str, Settings] | None = None,
+        planners: int = PLANNERS,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._settings = settings
-        self._stores = Stores({settings.environment: settings} if environments is None else environments)
+        environments = {settings.environment: settings} if environments is None else environments
+        self._stores = Stores(environments)
         self._planners = Planners(planners)
-        self._sessions = Sessions(settings, self._stores)
+        archived_after = {name: each.archived_after_days for name, each in environments.items()}
+        self._sessions = Sessions(settings, self._stores, archived_after, now)
         self._loop = Loop()
         self._breadth = Breadth(settings.parallelism, settings.scan_concurrency, settings.scan_window_bytes)
         copies = open_copies(settings)

@@ -8,8 +8,9 @@ tables are in memory, which a serialized plan cannot carry. Ours has the catalog
 """
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -24,6 +25,7 @@ from dagfusion_query.catalog.model import Snapshot, Table
 from dagfusion_query.engine.generate_series import SeriesFunctions
 from dagfusion_query.engine.parse import READ_ONLY, ViewPlans, Views
 from dagfusion_query.engine.runtime import Stores
+from dagfusion_query.scan.left_out import ArchiveRule, archive_rule, split
 from dagfusion_query.scan.listing_tables import ScanLayout, Scratch, Template, scan_layout, view
 from dagfusion_query.scan.table_scan import ScannedTable
 from dagfusion_query.settings import Settings
@@ -33,6 +35,7 @@ SESSIONS = 4  # kept at once: callers with other grants see other tables
 PAST_SESSIONS = 4  # beside these, over past generations
 Shape = frozenset[tuple[TableName, str, frozenset[str]]]
 Columns = Mapping[TableName, pa.Schema]
+Rules = Mapping[str, ArchiveRule]
 NAME = "information_schema"
 CATALOG = "datafusion"
 _TABLES = ("table_catalog", "table_schema", "table_name", "table_type")
@@ -136,11 +139,17 @@ class Session:
 
 @dataclass(frozen=True, eq=False)
 class BoundSession:
-    """A session bound to one catalog generation: what a query sees from its start to its end."""
+    """A session bound to one catalog generation: what a query sees from its start to its end.
+
+    Attributes:
+        tables: The tables, without the files that `rules` leave out.
+        rules: The rules for archived objects, by environment.
+    """
 
     session: Session
     snapshot: Snapshot
     tables: Mapping[TableName, ScannedTable]
+    rules: Rules
 
     @property
     def context(self) -> SessionContext:
@@ -152,9 +161,19 @@ class Sessions:
     """The sessions of the shapes of the catalog that were used last.
 
     What still fits is kept from one generation to the next.
+
+    Args:
+        settings: Memory, parallelism, caches.
+        stores: The object stores.
+        archived_after: By environment, the days after which objects are archived; 0 for never.
+        now: Returns the time by which they are.
     """
 
-    def __init__(self, settings: Settings, stores: Stores) -> None:
+    def __init__(
+        self, settings: Settings, stores: Stores, archived_after: Mapping[str, int], now: Callable[[], datetime]
+    ) -> None:
+        self._archived_after = {name: days for name, days in archived_after.items() if days}
+        self._now = now
         self._resources = SessionResources(settings, stores, SeriesFunctions())
         self._bound_sessions: OrderedDict[tuple[Shape, int | None], BoundSession] = OrderedDict()
 
@@ -165,8 +184,10 @@ class Sessions:
 
     def bind(self, snapshot: Snapshot) -> BoundSession:
         """Return the session for a generation. Not thread-safe: the engine holds a lock."""
+        now = self._now()
+        rules = {name: archive_rule(days, now) for name, days in self._archived_after.items()}
         for key, bound in self._bound_sessions.items():
-            if bound.snapshot is snapshot:
+            if bound.snapshot is snapshot and bound.rules == rules:
                 self._bound_sessions.move_to_end(key)
                 return bound
         readable = [table for table in snapshot.tables.values() if table.problem is None]
@@ -182,9 +203,12 @@ class Sessions:
             (bound for (of, _), bound in self._bound_sessions.items() if of == shape), None
         )
         session = Session(tables, views, self._resources) if similar is None else similar.session
-        before = {} if similar is None else similar.tables
-        tables_by_name = {t.name: _scanned_table(t, layouts[t.name], session, before.get(t.name)) for t in tables}
-        self._bound_sessions[key] = bound = BoundSession(session, snapshot, tables_by_name)
+        tables_by_name = {
+            table.name: _kept(table, session, similar, rules)
+            or _scanned_table(table, layouts[table.name], session, rules.get(table.environment))
+            for table in tables
+        }
+        self._bound_sessions[key] = bound = BoundSession(session, snapshot, tables_by_name, rules)
         self._bound_sessions.move_to_end(key)
         self._drop_unused(is_past=snapshot.is_past)
         return bound
@@ -270,12 +294,19 @@ def register_information_schema(context: SessionContext, batches: Mapping[str, p
         context.deregister_table(NAME)
 
 
-def _scanned_table(table: Table, layout: ScanLayout, session: Session, before: ScannedTable | None) -> ScannedTable:
-    """Return the table as the scan knows it, as it was when nothing about it has changed."""
-    template = session.template(table.name)
-    if before is not None and before.table is table and before.template is template:
-        return before
-    return ScannedTable(table, layout, template)
+def _kept(table: Table, session: Session, similar: BoundSession | None, rules: Rules) -> ScannedTable | None:
+    """Return the table as the scan knew it before; None if something about it has changed."""
+    if similar is None or similar.snapshot.tables.get(table.name) is not table:
+        return None
+    before, environment = similar.tables[table.name], table.environment
+    is_same = similar.rules.get(environment) == rules.get(environment)
+    return before if is_same and before.template is session.template(table.name) else None
+
+
+def _scanned_table(table: Table, layout: ScanLayout, session: Session, rule: ArchiveRule | None) -> ScannedTable:
+    """Return the table as the scan knows it; its layout is that of all files, also of those that are left out."""
+    left, archive = (table, None) if rule is None else split(table, rule)
+    return ScannedTable(left, layout, session.template(table.name), archive)
 
 
 def _column_rows(name: TableName, columns: pa.Schema) -> Iterable[tuple[object, ...]]:

@@ -95,7 +95,8 @@ class Pruner:
         context = SessionContext(SessionConfig().with_target_partitions(1))
         schema = Schema.memory_schema()
         context.catalog().register_schema(self._name.schema, schema)
-        batches = _pruning_table(self._files).to_batches()
+        table = _pruning_table(self._files)
+        batches = table.to_batches() or [pa.RecordBatch.from_pylist([], table.schema)]
         context.register_record_batches("files", [batches])
         schema.register_table(self._name.table, context.table_provider("files"))
         return context

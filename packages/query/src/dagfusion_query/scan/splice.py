@@ -244,7 +244,8 @@ def answer_aggregates(logical: bytes, scan_table: ScannedTable, answered: list[S
         rows = aggregate_plan(found, filters, mention, context)
         if rows is not None:
             decided = [Filter(expr, mention.relation, decided=True, pruner=scan_table.pruner) for expr in filters]
-            answered.append(Scan(scan_table.table, pa.array([], pa.int64()), decided, answered=True))
+            left_out = scan_table.left_out(filters, mention.relation)
+            answered.append(Scan(scan_table.table, pa.array([], pa.int64()), decided, answered=True, left_out=left_out))
         return rows
 
     return rewrite(logical, home, change)

@@ -209,10 +209,11 @@ def _by_store(scan_table: ScannedTable) -> Iterator[ScannedTable]:
         yield scan_table
         return
     uris = scan_table.table.files["uri"].to_pylist()
-    stores = pa.array([store_url(uri) for uri in uris])
+    stores, archive = pa.array([store_url(uri) for uri in uris]), scan_table.archive
     for store in stores.unique():
         files = scan_table.table.files.filter(pc.equal(stores, store))
-        yield ScannedTable(replace(scan_table.table, files=files), scan_table.layout, scan_table.template)
+        yield replace(scan_table, table=replace(scan_table.table, files=files), archive=archive)
+        archive = None  # it is reported once
 
 
 def _projecting(node: bytes, columns: Sequence[str]) -> bytes:

@@ -20,6 +20,7 @@ from dagfusion_query.catalog.model import Table
 from dagfusion_query.catalog.partitioned_file import with_paths
 from dagfusion_query.returned_values import FilterEffect, ScanExplanation
 from dagfusion_query.scan.large_objects import LargeObjects, LargeRead
+from dagfusion_query.scan.left_out import Archive, LeftOut
 from dagfusion_query.scan.listing_tables import ScanLayout, Template, scan_files
 from dagfusion_query.scan.prune import Pruner
 
@@ -43,11 +44,17 @@ def scan_store(environment: str, url: str) -> str:
 
 @dataclass(frozen=True)
 class ScannedTable:
-    """A table as the scan knows it: its catalog, its partition columns' layout and its template folders."""
+    """A table as the scan knows it: its catalog, its partition columns' layout and its template folders.
+
+    Attributes:
+        table: The table, with the files that can be read.
+        archive: Files that are left out, which have the same layout.
+    """
 
     table: Table
     layout: ScanLayout
     template: Template
+    archive: Archive | None = None
 
     @cached_property
     def files(self) -> pa.Table:
@@ -58,6 +65,21 @@ class ScannedTable:
     def pruner(self) -> Pruner:
         """Evaluates filters over the files of the table."""
         return Pruner(self.layout, self.files)
+
+    @cached_property
+    def _archive_pruner(self) -> Pruner | None:
+        return None if self.archive is None else Pruner(self.layout, scan_files(self.archive.table, self.layout))
+
+    def left_out(self, filters: Sequence[Expr], relation: str) -> LeftOut | None:
+        """Return the files with rows that these filters may keep and that are left out; None if there are none."""
+        if self.archive is None or self._archive_pruner is None:
+            return None
+        files = self._archive_pruner.prune(filters, relation).files
+        keys = self.archive.table.files["partition_key"]
+        keys = keys if files is None else keys.take(files)
+        if not len(keys):
+            return None
+        return LeftOut(self.table.name, len(keys), pc.count_distinct(keys, "all").as_py(), self.archive.rule)
 
     @cached_property
     def store(self) -> str | None:
@@ -119,6 +141,7 @@ class Scan:
         answered: The catalog answered the aggregate above it, so it reads no file.
         large: What it reads of large objects instead of files.
         is_large: Whether its table's files are large objects.
+        left_out: Files beside those of `table` that it may need and does not read.
     """
 
     table: Table
@@ -127,6 +150,7 @@ class Scan:
     answered: bool = False
     large: LargeRead | None = None
     is_large: bool = False
+    left_out: LeftOut | None = None
 
     @property
     def parts(self) -> "Sequence[Scan]":
@@ -184,7 +208,13 @@ class Scan:
             [applied.effect(len(files)) for applied in self.filters],
             0 if self.large is None else len(self.large.files),
             [] if self.large is None else self.large.table.files["uri"].to_pylist(),
+            self.files_left_out,
         )
+
+    @property
+    def files_left_out(self) -> int:
+        """The number of files that it may need and does not read."""
+        return 0 if self.left_out is None else self.left_out.files
 
     @property
     def rows(self) -> int:
@@ -213,7 +243,8 @@ def prune_scan(table: ScannedTable, filters: Sequence[Expr], relation: str) -> S
     """Find what a scan with these filters reads; `relation` is the table as the query spells it."""
     pruned = table.pruner.prune(filters, relation)
     decided = zip(filters, pruned.decided, strict=True)
-    return Scan(table.table, pruned.files, [Filter(expr, relation, exact, table.pruner) for expr, exact in decided])
+    applied = [Filter(expr, relation, exact, table.pruner) for expr, exact in decided]
+    return Scan(table.table, pruned.files, applied, left_out=table.left_out(filters, relation))
 
 
 class CopiedPart(NamedTuple):

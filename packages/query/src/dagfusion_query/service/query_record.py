@@ -72,6 +72,8 @@ class QueryRecord:
             path=plan.path,
             scans=plan.scans,
             runs=plan.runs,
+            files_left_out=sum(scan.files_left_out for scan in plan.scans),
+            warnings=plan.warnings,
         )
         self._metrics.planned(cached=plan.cached)
 

@@ -224,7 +224,17 @@ def _report(info: QueryInfo) -> None:
 
 def _cost(stats: Stats) -> dict[str, float | None]:
     """Return what a query has cost, for the service's log."""
-    names = ("total_s", "queued_s", "planning_s", "rows", "files_read", "files_total", "bytes_read", "requests")
+    names = (
+        "total_s",
+        "queued_s",
+        "planning_s",
+        "rows",
+        "files_read",
+        "files_total",
+        "files_left_out",
+        "bytes_read",
+        "requests",
+    )
     return {name: getattr(stats, name) for name in names}
 
 

@@ -273,6 +273,7 @@ class Planned:
         cached: Whether its plan was there already.
         path: `splice`, `staged`, `catalog` or `cache`.
         runs: Dagster runs that wrote the first files that it reads.
+        warnings: What its result leaves out.
     """
 
     planning_s: float
@@ -281,6 +282,7 @@ class Planned:
     scans: Sequence[ScanStats]
     path: str
     runs: Sequence[str] = ()
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

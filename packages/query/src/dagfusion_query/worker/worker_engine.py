@@ -179,6 +179,7 @@ class WorkerEngine(Engine):
             scans=self._scans(prepared),
             path=prepared.path,
             runs=_runs(prepared),
+            warnings=prepared.warnings,
         )
         return StatementPlan(prepared, facts, folders)
 
@@ -229,6 +230,7 @@ class WorkerEngine(Engine):
                 files_read=scan.count,
                 bytes_total=self._size(scan.table),
                 bytes_kept=self._size(scan.table) if scan.files is None else scan.bytes,
+                files_left_out=scan.files_left_out,
             )
             for scan in prepared.scans
         ]

@@ -203,6 +203,10 @@ def _run() -> Document:
                         **text,
                         "description": "Stats as JSON, if the whole result was ready at once.",
                     },
+                    "DagFusion-Warnings": {
+                        **text,
+                        "description": "What the result leaves out, as texts in a JSON array; only if there is any.",
+                    },
                 },
                 "content": formats,
             },

@@ -291,6 +291,8 @@ class ResultResponse:
             (b"dagfusion-query-id", self._stream.id.encode()),
             (b"vary", b"Accept, Accept-Encoding"),
         ]
+        if warnings := self._stream.stats.warnings:
+            headers.append((b"dagfusion-warnings", encode(warnings)))
         return [*headers, (b"content-encoding", b"zstd")] if self._zstd else headers
 
 
