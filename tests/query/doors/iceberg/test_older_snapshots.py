@@ -25,7 +25,8 @@ from dagfusion_query.catalog.past_tables import PastTable
 from dagfusion_query.doors.iceberg.visible_tables import OlderSnapshots
 from dagfusion_query.errors import EnvironmentUnavailableError, UnknownTableError
 from dagfusion_query.event_log.event_log_interface import Moment
-from dagfusion_query.iceberg.publisher import NewerObjects, Publisher
+from dagfusion_query.iceberg.past_states import NewerObjects
+from dagfusion_query.iceberg.publisher import Publisher
 from dagfusion_query.returned_values import TableGeneration
 from dagfusion_query.settings import Settings
 from tests.pipeline.written import key_range

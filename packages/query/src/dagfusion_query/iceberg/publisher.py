@@ -32,6 +32,7 @@ from dagfusion_query.errors import StoreUnavailableError, UnsupportedTypeError
 from dagfusion_query.iceberg.data_files import SnapshotFiles, data_files
 from dagfusion_query.iceberg.iceberg_manifest import content_key, encode_manifest_file, manifest_groups
 from dagfusion_query.iceberg.iceberg_schema import IcebergSchema, NotInIcebergError, iceberg_schema, view_columns
+from dagfusion_query.iceberg.past_states import PastState
 from dagfusion_query.iceberg.scan_filter import ScanFilter
 from dagfusion_query.iceberg.table_metadata import (
     WrittenManifest,
@@ -51,8 +52,6 @@ _WRITES = 16  # at once
 _RECENT = 4  # versions of a table, of which scans can be planned
 _SURELY_KEPT_S = 1800.0  # half of the shortest time that the vacuum keeps metadata which was replaced
 _SNAPSHOTS = 16  # of a table that are known
-_OBJECT = ["event_id", "uri"]
-_NAMED = [*_OBJECT, "run_id"]
 
 
 @dataclass(frozen=True)
@@ -90,48 +89,6 @@ class Published:
     def order(self) -> npt.NDArray[np.int64]:
         """The rows of its files in `Table.files` (int64), in an order that is the same in all services."""
         return np.asarray(pc.sort_indices(self.table.files["uri"]), np.int64)
-
-
-@dataclass(frozen=True)
-class PastState:
-    """A state of a table whose snapshot is in the object store.
-
-    Attributes:
-        written: The snapshot.
-        objects: The objects that it names, one row each: `event_id`, `uri` and `run_id` as in `Table.files`.
-    """
-
-    written: WrittenSnapshot
-    objects: pa.Table
-
-
-class NewerObjects:
-    """The objects of the newer states of a table, by which those of older ones are judged.
-
-    Args:
-        current: The table's current version.
-    """
-
-    def __init__(self, current: Table) -> None:
-        self._objects = current.files.select(_OBJECT)
-
-    def take(self, state: Table | PastState) -> bool:
-        """Return True, and count a state among the newer ones, if its objects are those that its events describe.
-
-        They may be gone. An object that no newer state has must be named after the run that wrote it, because another
-        run would have replaced one of a stable name. No newer event may name it: that of a repair has other facts.
-
-        Args:
-            state: The next older state than those that were taken.
-        """
-        objects = state.objects if isinstance(state, PastState) else state.files.select(_NAMED)
-        replaced = objects.join(self._objects, _OBJECT, join_type="left anti")
-        if not all(row["run_id"] and f"-{row['run_id']}" in row["uri"] for row in replaced.to_pylist()):
-            return False
-        if len(replaced.join(self._objects.select(["uri"]), "uri", join_type="left semi")):
-            return False
-        self._objects = pa.concat_tables([self._objects, replaced.select(_OBJECT)])
-        return True
 
 
 @dataclass
@@ -307,7 +264,7 @@ class Publisher:
         return {key: one for key, one in manifests.items() if one.uri.rpartition("/")[2] in names}
 
     def _note(self, entry: _TableMetadata, written: WrittenSnapshot, table: Table) -> PastState:
-        state = entry.states[written.version.sequence] = PastState(written, table.files.select(_NAMED))
+        state = entry.states[written.version.sequence] = PastState.of(written, table)
         entry.states.move_to_end(written.version.sequence)
         while len(entry.states) > _SNAPSHOTS:
             entry.states.popitem(last=False)

@@ -14,7 +14,8 @@ from dagfusion_query.access.grants import ALL, Caller, restricted
 from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.model import PublishedView, Table
 from dagfusion_query.errors import QueryError
-from dagfusion_query.iceberg.publisher import NewerObjects, PastState, Published, Publisher
+from dagfusion_query.iceberg.past_states import NewerObjects, PastState
+from dagfusion_query.iceberg.publisher import Published, Publisher
 from dagfusion_query.iceberg.table_metadata import WrittenSnapshot
 from dagfusion_query.returned_values import TableGeneration
 from dagfusion_query.service.service import Service
