@@ -23,6 +23,7 @@ from dagfusion_query.engine.plan_execution import Execution
 from dagfusion_query.engine.plan_metrics import file_openings
 from dagfusion_query.errors import ExecutionError
 from dagfusion_query.event_log.event_log_interface import Consolidation
+from dagfusion_query.object_cache import parquet_blocks
 from dagfusion_query.object_cache.copies import Copies
 from dagfusion_query.object_cache.parquet_blocks import ParquetTail
 from dagfusion_query.scan import large_objects, parquet_scan, table_scan
@@ -311,6 +312,25 @@ class TestBlocks:
         expected = {"page": "that do not have the checksum", "footer": "whose footer cannot be read"}
         assert expected[place] in caplog.text
         assert sum(request != large.request for request in wire.requests) == PARTITIONS, "from small objects"
+
+    def test_an_object_with_a_bloom_filter_is_read_in_place(
+        self,
+        by_block: Callable[[], StoredLake],
+        wire: Recorded,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """It is not damaged."""
+        lake = by_block()
+        large = consolidated(lake, tmp_path)
+        monkeypatch.setattr(parquet_blocks, "_BLOOM_FILTER", 9)  # a field that each column has
+        wire.requests.clear()
+        assert lake.rows(SUM) == EXPECTED
+        assert {*wire.requests} == {large.request}, "not from small objects"
+        assert copies(lake) == []
+        assert f"cannot be made: s3://{BUCKET}/{large.key} has a bloom filter" in caplog.text
+        assert "damaged" not in caplog.text
 
     @pytest.mark.parametrize("what", ["gone", "replaced"])
     def test_an_object_that_is_not_the_event_s_costs_time_only(

@@ -1,6 +1,8 @@
 """Blocks of a Parquet file: a reader finds their row groups in a file with holes, and damaged pages are found."""
 
-from collections.abc import Sequence
+import contextlib
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dagfusion_query.object_cache import parquet_blocks
-from dagfusion_query.object_cache.parquet_blocks import EXTENTS, ParquetTail
+from dagfusion_query.object_cache.parquet_blocks import EXTENTS, NoBlocksError, ParquetBlock, ParquetTail
 from tests.tiers import examples
 
 GROUPS = st.lists(st.integers(1, 60), min_size=1, max_size=20)
@@ -79,7 +81,7 @@ def test_a_block_is_read_as_its_row_groups(
     assert read.metadata.num_rows == sum(groups[first:end])
     assert read.read().equals(whole.read_row_groups(range(first, end)))
     damaged = bytearray(pages)
-    _, chunk_end = data.draw(st.sampled_from(block.chunks))
+    _, chunk_end = data.draw(st.sampled_from(block.chunks)).place
     damaged[chunk_end - 1 - block.pages[0]] ^= 1 << data.draw(st.integers(0, 7))
     assert not block.is_intact(bytes(damaged))
     assert not block.is_intact(pages[:-1])
@@ -102,11 +104,48 @@ def test_pages_without_checksums_are_not_intact() -> None:
     assert not block.is_intact(content[slice(*block.pages)])
 
 
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_another_number_or_type_of_values_is_not_intact(version: str) -> None:
+    """In the header of a page, which has no checksum. A reader would return other rows."""
+    content = written([20, 20], data_page_version=version, use_dictionary=["s"])
+    block = ParquetTail(content, len(content)).block(4, len(content))
+    pages = content[slice(*block.pages)]
+    assert block.is_intact(pages)
+    changed = 0
+    for at, header, end in headers(block, pages):
+        for place, bit in itertools.product(range(at, end), range(8)):
+            damaged = bytearray(pages)
+            damaged[place] ^= 1 << bit
+            with contextlib.suppress(LookupError, TypeError, ValueError):
+                other, other_end = parquet_blocks._struct(bytes(damaged), at)
+                if other_end == end and facts(other) != facts(header):
+                    changed += 1
+                    assert not block.is_intact(bytes(damaged)), (header, other)
+    assert changed > 100
+
+
+def headers(block: ParquetBlock, pages: bytes) -> Iterator[tuple[int, Any, int]]:
+    """Each header with its first byte, and the one after the last."""
+    for (start, chunk_end), _ in block.chunks:
+        at = start - block.pages[0]
+        while at < chunk_end - block.pages[0]:
+            header, end = parquet_blocks._struct(pages, at)
+            yield at, header, end
+            at = end + header[3]
+
+
+def facts(header: Any) -> tuple[Any, ...]:
+    """The type of a page, and the number of its values if it is no dictionary."""
+    kind = header.get(1)
+    own = [header.get(field) for field in (5, 8) if kind != 2]
+    return kind, *(one.get(1) if isinstance(one, dict) else one for one in own)
+
+
 def test_a_bloom_filter_is_refused() -> None:
     """It is outside of the pages, so a block would not have it."""
-    meta_data = {7: 10, 9: 4}
-    assert parquet_blocks._chunk(meta_data) == (4, 14)
-    with pytest.raises(ValueError, match="bloom filter"):
+    meta_data = {5: 3, 7: 10, 9: 4}
+    assert parquet_blocks._chunk(meta_data) == ((4, 14), 3)
+    with pytest.raises(NoBlocksError, match="bloom filter"):
         parquet_blocks._chunk({**meta_data, 14: 100})
 
 
@@ -135,7 +174,7 @@ def test_a_damaged_footer_is_refused_or_read(data: st.DataObject) -> None:
     try:
         tail = ParquetTail(bytes(content), len(content))
         block = tail.block(0, len(content))
-    except ValueError:
+    except (ValueError, NoBlocksError):
         return
     first, last = block.pages
     assert 0 <= first < last <= tail.start
@@ -144,4 +183,4 @@ def test_a_damaged_footer_is_refused_or_read(data: st.DataObject) -> None:
     assert all(0 <= start <= start + len(part) <= len(content) for start, part in extents)
     assert all(bytes(content[start : start + len(part)]) == part for start, part in extents[:-1])
     if block.is_intact(extents[0][1]):
-        assert all(start in BEGINS for start, end in block.chunks if start < end), "no page begins elsewhere"
+        assert all(start in BEGINS for (start, end), _ in block.chunks if start < end), "no page begins elsewhere"

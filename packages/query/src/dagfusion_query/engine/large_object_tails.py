@@ -1,7 +1,7 @@
 """The tails of large objects, which are their page indexes and footers: compared, and kept while blocks need them.
 
-Nothing in a tail has a checksum, and a block that is made with a damaged one has wrong rows for as long as it is kept.
-So each tail is fetched twice, and no block is made before both answers are equal.
+A block that is made with a damaged tail has wrong rows for as long as it is kept. So each tail is fetched twice, and no
+block is made before both answers are equal. docs/explanation/limits.md has what is compared, and what is not.
 """
 
 import asyncio
@@ -55,10 +55,14 @@ class RecentTails:
 class Tails:
     """The tails that one execution needs, each from the first block of its object to the last one.
 
+    They take up to `limit_bytes` together, or one of them takes more. The next one waits until blocks were made. Its
+    size is not known before it comes, so the first is fetched alone, and others count as much as the largest so far.
+
     Args:
         recent: Tails that are there, and where new ones are kept.
         fetch: Fetches the tail of an object.
         files: For each block that is needed, its object.
+        limit_bytes: How much memory they may take together.
     """
 
     def __init__(
@@ -66,28 +70,39 @@ class Tails:
         recent: RecentTails,
         fetch: Callable[[StoredObject], Awaitable[ParquetTail]],
         files: Iterable[StoredObject],
+        limit_bytes: int = RECENT_BYTES,
     ) -> None:
-        self._recent, self._fetch = recent, fetch
+        self._recent, self._fetch, self._limit_bytes = recent, fetch, limit_bytes
         self._blocks = Counter(_version(file) for file in files)
         self._held: dict[_Version, ParquetTail] = {}
         self._locks: defaultdict[_Version, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._largest_bytes: int | None = None
+        self._coming, self._users = 0, Counter[_Version]()
+        self._turn, self._changed = asyncio.Lock(), asyncio.Event()
+
+    @property
+    def bytes(self) -> int:
+        """The memory that they take."""
+        return sum(tail.memory_bytes for tail in self._held.values())
 
     async def get(self, file: StoredObject) -> ParquetTail:
-        """Return the tail of an object."""
+        """Return the tail of an object, when there is room. Each call is followed by one of `release` or `forget`."""
         version = _version(file)
+        self._users[version] += 1
         async with self._locks[version]:
             if version not in self._held:
-                tail = self._recent.get(file)
-                if tail is None:
-                    tail = await self._fetch(file)
-                    self._recent.add(file, tail)
-                self._held[version] = tail
+                async with self._turn:  # first come, first served: all blocks of a tail that is held were begun before
+                    await self._room()
+                    self._coming += 1
+                self._held[version] = await self._next(file)
             return self._held[version]
 
     def forget(self, file: StoredObject) -> None:
         """Fetch the tail of an object again when it is needed next: it may be damaged."""
-        self._held.pop(_version(file), None)
+        version = _version(file)
+        self._held.pop(version, None)
         self._recent.forget(file)
+        self._leave(version)
 
     def release(self, file: StoredObject) -> None:
         """Count a block of an object that is made."""
@@ -96,6 +111,34 @@ class Tails:
         if not self._blocks[version]:
             self._held.pop(version, None)
             self._locks.pop(version, None)
+        self._leave(version)
+
+    async def _room(self) -> None:
+        """Wait until one more tail fits, or no block is being made, because then nothing would make room."""
+        while not self._fits() and (self._coming or any(self._users[version] for version in self._held)):
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _fits(self) -> bool:
+        if self._largest_bytes is None:
+            return False
+        return self.bytes + (self._coming + 1) * self._largest_bytes <= self._limit_bytes
+
+    async def _next(self, file: StoredObject) -> ParquetTail:
+        try:
+            tail = self._recent.get(file)
+            if tail is None:
+                tail = await self._fetch(file)
+                self._recent.add(file, tail)
+        finally:
+            self._coming -= 1
+            self._changed.set()
+        self._largest_bytes = max(self._largest_bytes or 0, tail.memory_bytes)
+        return tail
+
+    def _leave(self, version: _Version) -> None:
+        self._users[version] -= 1
+        self._changed.set()
 
 
 async def fetch_tail(get: Callable[[Range], Awaitable[bytes]], size_bytes: int) -> ParquetTail:
@@ -106,6 +149,7 @@ async def fetch_tail(get: Callable[[Range], Awaitable[bytes]], size_bytes: int) 
         size_bytes: The size of the object.
 
     Raises:
+        NoBlocksError: The object has a bloom filter.
         ValueError: Two answers differ, or the object is not Parquet.
     """
     start, end, content = max(0, size_bytes - REQUEST_BYTES), size_bytes, b""

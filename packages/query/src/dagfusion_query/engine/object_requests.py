@@ -28,7 +28,7 @@ from dagfusion_query.engine.large_object_tails import RecentTails, Tails, fetch_
 from dagfusion_query.engine.runtime import Planners, Stores
 from dagfusion_query.engine.stored_objects import StoredObject, stored_objects
 from dagfusion_query.object_cache.copies import Copies, TableFetch, copy_key
-from dagfusion_query.object_cache.parquet_blocks import ParquetTail, Range
+from dagfusion_query.object_cache.parquet_blocks import NoBlocksError, ParquetTail, Range
 from dagfusion_query.scan.table_scan import REQUEST_BYTES, CopiedPart, CopiedScan, CopyPolicy, Scan
 from dagfusion_query.settings import Settings
 
@@ -181,13 +181,14 @@ class ObjectRequests:
             CorruptObjectError: Its bytes are not those that were written.
             StoreUnavailableError: The store did not answer, or refused.
             OSError: There is no room for a copy.
+            NoBlocksError: An object can only be read in place.
         """
         largest = max(one.part.size_bytes + (_TAIL_BYTES if one.part.is_block else 0) for one in missing)
         concurrency = max(1, min(self._concurrency, len(missing), _IN_FLIGHT_BYTES // max(largest, 1)))
         blocks = [one.file for one in missing if one.part.is_block]
         tails = Tails(self._recent, partial(self._tail, spent=spent), blocks)
         # The blocks of an object are made one after another, so few tails are in memory.
-        missing = sorted(missing, key=lambda one: one.file.uri if one.part.is_block else "")
+        missing = sorted(missing, key=lambda one: (one.file.uri, one.file.etag or "") if one.part.is_block else ())
         fetched: asyncio.Queue[_Put] = asyncio.Queue(concurrency)
         # A file takes long to make on some systems, during which the next objects can come.
         writer = asyncio.ensure_future(self._write(fetched, len(missing)))
@@ -282,8 +283,11 @@ class ObjectRequests:
             return (await self._get(file, spent, part)).to_bytes()
 
         for _ in range(_TRIES):
-            with suppress(ValueError):
-                return await fetch_tail(get, file.size_bytes)
+            try:
+                with suppress(ValueError):
+                    return await fetch_tail(get, file.size_bytes)
+            except NoBlocksError as error:
+                raise NoBlocksError(f"{file.uri} {error}") from None
         raise file.corrupt("whose footer cannot be read, or differs between two requests")
 
     async def _get(self, file: StoredObject, spent: RequestTime, part: Range | None = None) -> obstore.Bytes:

@@ -22,6 +22,7 @@ from dagfusion_query.engine.runtime import Loop, Planners, Stores
 from dagfusion_query.engine.stored_objects import diagnose, is_about_objects, probe
 from dagfusion_query.object_cache.claims import BEAT_S
 from dagfusion_query.object_cache.copies import TableFetch
+from dagfusion_query.object_cache.parquet_blocks import NoBlocksError
 from dagfusion_query.scan.splice import Spliced
 from dagfusion_query.scan.stage import Staged
 from dagfusion_query.scan.table_scan import Scan
@@ -320,7 +321,7 @@ async def _spliced_batches(spliced: Spliced, execution_context: ExecutionContext
             missing, started = await pins.enter_async_context(pinned)
             if missing:
                 await objects.fetch(missing, execution_context.spent)
-        except OSError as error:
+        except (OSError, NoBlocksError) as error:
             _log.warning("objects are read in place, because local copies of them cannot be made: %s", error)
             spliced = await planners.call(spliced.without_copies)
         if started is None:

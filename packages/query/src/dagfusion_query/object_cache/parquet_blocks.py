@@ -5,8 +5,10 @@ A footer is a struct of Thrift's compact protocol. These fields are read:
     FileMetaData    {3: num_rows, 4: row_groups}
     RowGroup        {1: columns, 3: num_rows}
     ColumnChunk     {3: meta_data, 4: offset_index_offset, 5: its length, 6: column_index_offset, 7: its length}
-    ColumnMetaData  {7: total_compressed_size, 9: data_page_offset, 11: dictionary_page_offset, 14: bloom_filter_offset}
-    PageHeader      {3: compressed_page_size, 4: crc}
+    ColumnMetaData  {5: num_values, 7: total_compressed_size, 9: data_page_offset, 11: dictionary_page_offset,
+                     14: bloom_filter_offset}
+    PageHeader      {1: type, 3: compressed_page_size, 4: crc, 5: data_page_header, 8: data_page_header_v2}
+    DataPageHeader  {1: num_values}, and DataPageHeaderV2 likewise
 """
 
 import zlib
@@ -22,8 +24,11 @@ _LENGTH_BYTES = 4
 _NUM_ROWS, _ROW_GROUPS = 3, 4
 _COLUMNS, _ROWS = 1, 3
 _META_DATA, _OFFSET_INDEX, _COLUMN_INDEX = 3, 4, 6  # the length of an index is the next field
-_CHUNK_BYTES, _DATA_PAGE, _DICTIONARY_PAGE, _BLOOM_FILTER = 7, 9, 11, 14
-_PAGE_BYTES, _CRC = 3, 4
+_CHUNK_VALUES, _CHUNK_BYTES, _DATA_PAGE, _DICTIONARY_PAGE, _BLOOM_FILTER = 5, 7, 9, 11, 14
+_PAGE_TYPE, _PAGE_BYTES, _CRC = 1, 3, 4
+_DICTIONARY = 2  # a type of pages
+_DATA_HEADERS = {0: 5, 3: 8}  # of the types of pages with data, the field of their own header
+_PAGE_VALUES = 1
 _STOP = b"\0"
 _MEMORY_FACTOR = 6  # what is read of a footer takes so many times its bytes
 EXTENTS = 4  # of a block at the most: pages, two kinds of page indexes, and the footer
@@ -32,11 +37,27 @@ Range = tuple[int, int]  # the first byte, and the one after the last
 Extent = tuple[int, bytes]  # bytes and their place in the file
 
 
+class NoBlocksError(Exception):
+    """A file is not damaged, and blocks of it would lack something that its footer names."""
+
+
+class Chunk(NamedTuple):
+    """A column chunk.
+
+    Attributes:
+        place: The range of its pages.
+        values: The number of values in them, nulls and empty lists included.
+    """
+
+    place: Range
+    values: int
+
+
 class _RowGroup(NamedTuple):
-    """A row group: the ranges of its column chunks and page indexes, and its part of the footer."""
+    """A row group: its column chunks, the ranges of its page indexes, and its part of the footer."""
 
     rows: int
-    chunks: Sequence[Range]
+    chunks: Sequence[Chunk]
     column_indexes: Sequence[Range]
     offset_indexes: Sequence[Range]
     encoded: bytes
@@ -48,12 +69,12 @@ class ParquetBlock:
 
     Attributes:
         pages: The range of their pages.
-        chunks: The range of each column chunk.
+        chunks: The column chunks.
         others: The page indexes of the row groups, and the footer.
     """
 
     pages: Range
-    chunks: Sequence[Range]
+    chunks: Sequence[Chunk]
     others: Sequence[Extent]
 
     def extents(self, pages: bytes) -> Sequence[Extent]:
@@ -61,11 +82,14 @@ class ParquetBlock:
         return [(self.pages[0], pages), *self.others]
 
     def is_intact(self, pages: bytes) -> bool:
-        """Return True if all pages have the checksums that were written with them; one without a checksum has not."""
+        """Return True if each page has the checksum in its header, and each chunk the number of values in the footer.
+
+        False if a page has no checksum.
+        """
         first, end = self.pages
         try:
             return len(pages) == end - first and all(
-                _is_intact(pages, start - first, end - first) for start, end in self.chunks
+                _is_intact(pages, chunk.place[0] - first, chunk.place[1] - first, chunk.values) for chunk in self.chunks
             )
         except _MALFORMED:  # no page begins where one should
             return False
@@ -83,6 +107,7 @@ class ParquetTail:
         memory_bytes: About the memory that it takes, once `content` is enough.
 
     Raises:
+        NoBlocksError: The file has a bloom filter.
         ValueError: The file is not Parquet.
     """
 
@@ -114,9 +139,9 @@ class ParquetTail:
             ValueError: There is none, or the footer is damaged.
         """
         try:
-            groups = [group for group in self._row_groups if start <= group.chunks[0][0] < end]
+            groups = [group for group in self._row_groups if start <= group.chunks[0].place[0] < end]
             chunks = [*chain(*(group.chunks for group in groups))]
-            pages = _hull(chunks)
+            pages = _hull([chunk.place for chunk in chunks])
             footer = self._footer_of(groups)
             indexes = ([group.column_indexes for group in groups], [group.offset_indexes for group in groups])
             others = [self._extent(_hull([*chain(*ranges)])) for ranges in indexes if any(ranges)]
@@ -182,11 +207,11 @@ def _read_row_groups(data: bytes, at: int, groups: list[_RowGroup]) -> int:
     return at
 
 
-def _chunk(meta_data: Mapping[int, int]) -> Range:
+def _chunk(meta_data: Mapping[int, int]) -> Chunk:
     if _BLOOM_FILTER in meta_data:
-        raise ValueError("a block would not have the bloom filter that its footer names")
+        raise NoBlocksError("has a bloom filter, which a block would not have")
     start = meta_data.get(_DICTIONARY_PAGE, meta_data[_DATA_PAGE])
-    return start, start + meta_data[_CHUNK_BYTES]
+    return Chunk((start, start + meta_data[_CHUNK_BYTES]), meta_data[_CHUNK_VALUES])
 
 
 def _indexes(columns: Sequence[Mapping[int, int]], offset: int) -> Iterator[Range]:
@@ -199,15 +224,21 @@ def _hull(ranges: Sequence[Range]) -> Range:
     return min(start for start, _ in ranges), max(end for _, end in ranges)
 
 
-def _is_intact(data: bytes, at: int, end: int) -> bool:
-    """Compare the pages of a column chunk with their checksums."""
+def _is_intact(data: bytes, at: int, end: int, values: int) -> bool:
+    """Compare the pages of a column chunk with their checksums, and their values with the number in the footer.
+
+    A header has no checksum, and a reader takes the number of values from there.
+    """
+    found = 0
     while at < end:
         header, at = _struct(data, at)
         size, crc = header[_PAGE_BYTES], header[_CRC]
         if size < 0 or zlib.crc32(data[at : at + size]) != crc & 0xFFFF_FFFF:
             return False
+        if header[_PAGE_TYPE] != _DICTIONARY:
+            found += header[_DATA_HEADERS[header[_PAGE_TYPE]]][_PAGE_VALUES]
         at += size
-    return at == end
+    return at == end and found == values
 
 
 # Thrift's compact protocol. Each function returns what it read, and the place after it.
