@@ -301,6 +301,11 @@ def _service(run: Run) -> str:
         ["point query", *(heading for title in columns for heading in (title, "more than embedded"))],
         [[name, *(seconds(s) for found in columns.values() for s in _and_added(found, name))] for name in times],
     )
+    if (alone := found.get("service_driver_alone_s")) is not None:
+        points += (
+            f"\n\nADBC makes four calls for a statement: prepare, columns, rows, close. With a "
+            f"server that answers each of them at once, its driver takes {seconds(alone['ADBC'])}."
+        )
     transfers = table(
         ["a result of 1 GB, eight columns of integers", "MB/s"],
         [[name, f"{rate:,.0f}"] for name, rate in rates.items()],

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TypedDict
 
 import psutil
+import pyarrow as pa
 
 from dagfusion_stack import binaries, dagster, ports, process
 from dagfusion_stack.home import Home
@@ -69,6 +70,26 @@ def serving(variables: Mapping[str, str], folder: Path) -> Iterator[Server]:
     finally:
         server.terminate()
         server.wait(120)
+
+
+@contextlib.contextmanager
+def immediate_answers(rows: pa.Table, folder: Path) -> Iterator[str]:
+    """Run a Flight SQL server that answers each statement at once with these rows, and yield its URL."""
+    file = folder / "rows.arrow"
+    with pa.ipc.new_stream(file, rows.schema) as writer:
+        writer.write_table(rows)
+    server = subprocess.Popen(  # noqa: S603  # this interpreter, and a module of ours
+        [sys.executable, "-m", "benchmarks.immediate_answers", str(file)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    )
+    with server:
+        try:
+            assert server.stdout is not None
+            yield f"grpc://{ports.LOOPBACK}:{int(server.stdout.readline())}"
+        finally:
+            server.kill()
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 from collections.abc import Iterator
+from pathlib import Path
 
 import adbc_driver_flightsql.dbapi as flight_sql
 import pyarrow as pa
@@ -29,7 +30,11 @@ def server(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def test_what_door_and_worker_add_to_a_point_query(
-    server: service.Server, data: Dataset, answers: dict[str, list[tuple[object, ...]]], findings: Findings
+    server: service.Server,
+    data: Dataset,
+    answers: dict[str, list[tuple[object, ...]]],
+    findings: Findings,
+    tmp_path: Path,
 ) -> None:
     sql = POINT.sql.format(table=TABLE)
     raw = http.client.HTTPConnection(ports.LOOPBACK, server.http_port)
@@ -47,8 +52,8 @@ def test_what_door_and_worker_add_to_a_point_query(
             name: (lambda connection=connection: connection.sql(sql).to_arrow()) for name, connection in asked.items()
         }
 
-        def adbc() -> pa.Table:
-            with over_adbc.cursor() as cursor:
+        def adbc(connection: flight_sql.Connection = over_adbc) -> pa.Table:
+            with connection.cursor() as cursor:
                 cursor.execute(sql)
                 return cursor.fetch_arrow_table()
 
@@ -57,6 +62,11 @@ def test_what_door_and_worker_add_to_a_point_query(
         findings["service_point_s"] = service.in_turns(doors, ROUNDS)
         with service.beside_dagster(data.home, data.place.variables):
             findings["service_point_beside_dagster_s"] = service.in_turns(doors, ROUNDS)
+        with (
+            service.immediate_answers(adbc(), tmp_path) as url,
+            flight_sql.connect(url, autocommit=True) as alone,
+        ):
+            findings["service_driver_alone_s"] = service.in_turns({"ADBC": lambda: adbc(alone)}, ROUNDS)
 
 
 def test_a_large_result(server: service.Server, findings: Findings) -> None:
