@@ -19,7 +19,7 @@ from tests.tiers import ALONE, FAST, LONG
 SAMPLE = "DAGFUSION_SAMPLE"
 SHARE = 3
 WHOLE = "tests/doctest/"  # each document is a parameter set, and the cost is that of the servers that all of them use
-TOGETHER = frozenset({"tests/deploy/test_compose_up.py"})
+TOGETHER = frozenset({"tests/deploy/test_compose_up.py", "tests/query/spark/test_sail.py"})
 
 
 def sampled(nodeids: Iterable[str], sample: str, long: Collection[str] = ()) -> set[str]:

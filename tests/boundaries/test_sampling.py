@@ -46,11 +46,11 @@ def test_every_third_commit_draws_a_file(root: Path, file: str) -> None:
     assert 80 <= sum(is_drawn(file, f"commit {number}") for number in range(300)) <= 120
 
 
+@pytest.mark.parametrize("file", TOGETHER)
 @pytest.mark.parametrize("drawn", [True, False, None])
 def test_the_tests_of_a_file_run_together_or_are_skipped(
-    monkeypatch: pytest.MonkeyPatch, *, drawn: bool | None
+    monkeypatch: pytest.MonkeyPatch, file: str, *, drawn: bool | None
 ) -> None:
-    [file] = TOGETHER
     commit = next((str(n) for n in range(100) if is_drawn(file, str(n)) == drawn), "")
     monkeypatch.setenv(SAMPLE, commit)
     items = [Item(f"{file}::test_query[{number}]") for number in range(9)]

@@ -11,17 +11,24 @@ import dagfusion_query
 from dagfusion_query import Result
 from dagfusion_query.cli import program
 from dagfusion_query.errors import OPTIONAL, MissingExtraError, needs
+from dagfusion_query.spark import import_client
 
 
 def test_the_optional_modules_are_those_of_the_extras(root: Path) -> None:
     project = tomllib.loads((root / "packages/query/pyproject.toml").read_text())["project"]
     extras = [Requirement(text).name for texts in project["optional-dependencies"].values() for text in texts]
-    modules = {"protobuf": "google"}
+    modules = {"protobuf": "google", "grpcio": "grpc"}
     names = [name.partition("-")[0] if name.startswith("opentelemetry-") else name for name in extras]
     libraries = {modules.get(name, name.replace("-", "_")) for name in names} - {"dagfusion_query"}
     assert libraries | {"botocore"} == OPTIONAL  # boto3 brings it
     needed = {Requirement(text).name.replace("-", "_") for text in project["dependencies"]}
     assert needed & OPTIONAL == set()
+
+
+def test_the_spark_engine_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "grpc", None)
+    with pytest.raises(MissingExtraError, match=r"DAGFUSION_SPARK_REMOTE needs grpcio, .* 'dagfusion-query\[spark\]'"):
+        import_client()
 
 
 def test_a_module_that_no_extra_installs_is_missed_as_it_is() -> None:

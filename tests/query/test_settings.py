@@ -29,6 +29,7 @@ SAID = {
     "dagster_url": "https://dagster",
     "iceberg_metadata": "s3://lake/_iceberg",
     "iceberg_credentials": "keys",
+    "spark_remote": "sc://spark:15002",
 }
 PAIRS = {"tls_certificate": "tls_key", "tls_key": "tls_certificate"}
 
@@ -42,7 +43,7 @@ def said(known: "Field[Any]") -> Any:
     if known.name in SAID:
         return SAID[known.name]
     if known.metadata["choices"]:
-        return known.metadata["choices"][-1]
+        return str(known.metadata["choices"][-1])
     return f"/{known.name}" if isinstance(known.default, str | None) else 7.0 if isinstance(known.default, float) else 7
 
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 def wheel(wheels: Mapping[str, Path]) -> Wheel:
     """With one of its extras: a release takes all of them, which would be many files to install."""
     read = Wheel.read(wheels["dagfusion_query"])
-    assert {"aws", "cli", "flight", "otel", "pandas", "polars", "server"} == {*read.extras}
+    assert {"aws", "cli", "flight", "otel", "pandas", "polars", "server", "spark"} == {*read.extras}
     return read._replace(extras=["otel"])
 
 

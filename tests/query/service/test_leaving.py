@@ -13,6 +13,7 @@ from dagfusion_query.service.metrics import Metrics
 from dagfusion_query.service.past_finder import PastFinder
 from dagfusion_query.service.query_registry import Query, Registry
 from dagfusion_query.service.running_query import ActiveQuery, ServiceParts
+from dagfusion_query.service.spark_tables import SparkTables
 from dagfusion_query.service.worker_handle import Handle, Transition
 from dagfusion_query.service.worker_pool import Pool
 from dagfusion_query.service_settings import ServiceSettings
@@ -44,8 +45,9 @@ def test_the_worker_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
         pool._workers.add(worker)
         registry, admission = Registry(10), Admission(1, 1, 10, 10)
         metrics = Metrics(pool, admission, NoCatalogs())  # type: ignore[arg-type]
+        no_spark = SparkTables(ServiceSettings(), None, {})
         past = PastFinder(NoCatalogs())  # type: ignore[arg-type]
-        shared = ServiceParts(ServiceSettings(), NoCatalogs(), registry, pool, admission, metrics, past)  # type: ignore[arg-type]
+        shared = ServiceParts(ServiceSettings(), NoCatalogs(), registry, pool, admission, metrics, past, no_spark)  # type: ignore[arg-type]
         running = ActiveQuery(shared, Query("SELECT 1"), Caller("ann", ALL, "http"), Mode.run)
         task = asyncio.create_task(running.begin())
         while not pool._waiting:  # noqa: ASYNC110  # step by step, as below

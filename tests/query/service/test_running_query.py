@@ -17,6 +17,7 @@ from dagfusion_query.service import running_query
 from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.query_registry import Query, Registry
 from dagfusion_query.service.running_query import ActiveQuery, ServiceParts
+from dagfusion_query.service.spark_tables import SparkTables
 from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.worker.messages import Cost, End, Kind, Message, Mode, Planned
 
@@ -43,6 +44,7 @@ COST = Cost(
 )
 PLANNED, END = message(Kind.planned, PLAN, memoryview(SCHEMA.serialize())), message(Kind.end, End(COST))
 FIRST, SECOND = Message(Kind.data, {}, b"a"), Message(Kind.data, {}, b"b")
+NO_SPARK = SparkTables(ServiceSettings(), None, {})
 
 
 class Scripted:
@@ -93,14 +95,18 @@ class Nothing:
         return {}
 
 
+def parts(registry: Registry, workers: Any, admission: Admission, traces: Any = None) -> ServiceParts:
+    nothing: Any = Nothing()
+    return ServiceParts(ServiceSettings(), nothing, registry, workers, admission, nothing, nothing, NO_SPARK, traces)
+
+
 @pytest.fixture
 def opened() -> Callable[..., tuple[ActiveQuery, Registry]]:
     """Open a query whose workers follow these scripts, one after another."""
 
     def open_one(*scripts: list[Step], mode: Mode = Mode.run) -> tuple[ActiveQuery, Registry]:
-        registry, nothing = Registry(10), Nothing()
-        workers, admission = Workers(*scripts), Admission(1, 1, 10, 10)
-        shared = ServiceParts(ServiceSettings(), nothing, registry, workers, admission, nothing, nothing)  # type: ignore[arg-type]
+        registry, workers, admission = Registry(10), Workers(*scripts), Admission(1, 1, 10, 10)
+        shared = parts(registry, workers, admission)
         return ActiveQuery(shared, Query("SELECT 1"), ANN, mode), registry
 
     return open_one
@@ -174,8 +180,9 @@ def test_a_fault_before_the_statement_is_sent_gives_the_worker_back(monkeypatch:
         raise MemoryError
 
     async def test() -> None:
-        registry, nothing, workers = Registry(10), Nothing(), Workers([])
-        shared = ServiceParts(ServiceSettings(), nothing, registry, workers, Admission(1, 1, 10, 10), nothing, nothing)  # type: ignore[arg-type]
+        registry, workers = Registry(10), Workers([])
+        admission = Admission(1, 1, 10, 10)
+        shared = parts(registry, workers, admission)
         with pytest.raises(InternalError, match="internal error"):
             await ActiveQuery(shared, Query("SELECT 1"), ANN, Mode.run).begin()
         assert workers.leased.is_released
@@ -194,9 +201,9 @@ def test_the_trace_has_the_requests_for_local_copies() -> None:
             given.extend(arguments)
 
     async def test() -> None:
-        registry, nothing, admission = Registry(10), Nothing(), Admission(1, 1, 0, 0)
+        registry, admission = Registry(10), Admission(1, 1, 0, 0)
         workers = Workers([PLANNED, FIRST, message(Kind.end, End(COST, fetches=[fetch]))])
-        shared = ServiceParts(ServiceSettings(), nothing, registry, workers, admission, nothing, nothing, Traces())  # type: ignore[arg-type]
+        shared = parts(registry, workers, admission, Traces())
         query = await ActiveQuery(shared, Query("SELECT 1"), ANN, Mode.run).begin()
         assert [bytes(chunk) async for chunk in query] == [b"a"]
 
@@ -217,9 +224,9 @@ class Broken:
 def test_a_fault_of_traces_or_of_the_history_costs_no_place(broken: str, caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         history, traces = (Broken(), None) if broken == "history" else (None, Broken())
-        registry, nothing, admission = Registry(10, history), Nothing(), Admission(1, 1, 0, 0)  # type: ignore[arg-type]
+        registry, admission = Registry(10, history), Admission(1, 1, 0, 0)  # type: ignore[arg-type]
         workers = Workers([PLANNED, FIRST, END], [PLANNED, FIRST, END])
-        shared = ServiceParts(ServiceSettings(), nothing, registry, workers, admission, nothing, nothing, traces)  # type: ignore[arg-type]
+        shared = parts(registry, workers, admission, traces)
         for _ in range(2):
             query = await ActiveQuery(shared, Query("SELECT 1"), ANN, Mode.run).begin()
             assert [bytes(chunk) async for chunk in query] == [b"a"]

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 _DIGEST = "[0-9a-f]{32}"
 _NAMED = re.compile(f"{_DIGEST}-(?:list|manifest)\\.avro".encode())
 _LARGE = re.compile(rb"\n((?:s3|file)://[^\n]+)\n")
+_SUFFIX = ".metadata.json"
 _METADATA = re.compile(f"(\\d+)-{_DIGEST}\\.metadata\\.json")
 
 
@@ -36,6 +37,22 @@ def event_of_metadata(name: str) -> int | None:
     """
     found = _METADATA.fullmatch(name)
     return None if found is None else int(found[1])
+
+
+def version_of_metadata(uri: str) -> str:
+    """Return the version that a `metadata.json` at this URI has: its name without `.metadata.json`.
+
+    Example:
+        >>> version_of_metadata("s3://lake/_iceberg/a/b/" + metadata_name(7, "0" * 32))
+        '7-00000000000000000000000000000000'
+    """
+    return uri.rpartition("/")[2].removesuffix(_SUFFIX)
+
+
+def metadata_of_version(version: str) -> str | None:
+    """Return the name of the `metadata.json` of a version; None if the text is no version."""
+    name = f"{version}{_SUFFIX}"
+    return None if event_of_metadata(name) is None else name
 
 
 def is_iceberg_object(name: str) -> bool:

@@ -185,7 +185,9 @@ class Connection(ABC):
     """SQL over what Dagster has materialized. Thread-safe; a context manager."""
 
     @abstractmethod
-    def sql(self, query: str, params: Params = None, *, as_of: Given | None = None) -> Result:
+    def sql(
+        self, query: str, params: Params = None, *, as_of: Given | None = None, engine: str | None = None
+    ) -> Result:
         """Run a query.
 
         Args:
@@ -193,6 +195,8 @@ class Connection(ABC):
             params: Values for `$1`, `$2`, ... as a sequence, or for `$name` as a mapping.
             as_of: Read the tables as they were: the id of an event of Dagster, or a time (ISO 8601 or a datetime; UTC
                 without a zone).
+            engine: `local`, `spark` for the Spark Connect server of the query service, or `auto` for `spark` if the
+                files have many bytes; None for what the service is configured to.
 
         Returns:
             The result.

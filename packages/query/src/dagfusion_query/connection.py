@@ -22,7 +22,15 @@ from dagfusion_query.engine.datafusion_errors import unknown_table
 from dagfusion_query.engine.engine import Engine, Prepared
 from dagfusion_query.engine.plan_execution import Batches, Finished
 from dagfusion_query.engine.runtime import closed
-from dagfusion_query.errors import AsOfError, EventLogUnavailableError, QueryError, SettingsError, StaleObjectError
+from dagfusion_query.engine_choice import EngineChoice, read_engine
+from dagfusion_query.errors import (
+    AsOfError,
+    EngineChoiceError,
+    EventLogUnavailableError,
+    QueryError,
+    SettingsError,
+    StaleObjectError,
+)
 from dagfusion_query.event_log import open_event_log
 from dagfusion_query.event_log.event_log_interface import AssetKey, EventLog
 from dagfusion_query.event_log.stored_event import EventReader
@@ -187,6 +195,7 @@ class EmbeddedConnection(Connection):
         params: Params = None,
         *,
         as_of: Given | None = None,
+        engine: str | None = None,
         selections: Sequence[Selection] | None = None,
     ) -> EmbeddedResult:
         """Run a query; see `Connection.sql`.
@@ -195,9 +204,12 @@ class EmbeddedConnection(Connection):
             query: One read-only statement.
             params: Its values.
             as_of: The past event or time that it reads the tables as of.
+            engine: `local` or `auto`; both run it in this process.
             selections: The tables that the statement can name, each with the partitions that it reads; None for the
                 whole catalog. They are of the current catalog.
         """
+        if engine is not None and read_engine(engine) is EngineChoice.spark:
+            raise EngineChoiceError('engine="spark" needs the query service: connect to its URL, or use engine="local"')
         if as_of is not None and selections is not None:
             raise AsOfError("as_of cannot be combined with a selection of partitions: remove as_of")
         started = time.perf_counter()

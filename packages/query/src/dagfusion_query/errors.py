@@ -17,6 +17,7 @@ OPTIONAL = frozenset(
         "boto3",
         "botocore",
         "google",  # protobuf
+        "grpc",
         "httptools",
         "opentelemetry",
         "pandas",
@@ -135,6 +136,10 @@ class AsOfError(StatementError):
     """The `as_of` of a statement cannot be used: it is no time and no event id, or it is in the future."""
 
 
+class EngineChoiceError(StatementError):
+    """The chosen engine cannot run a statement: it is unknown or not configured, or is not sent this statement."""
+
+
 class StatementTooLongError(StatementError, http=413):
     """A statement is longer than the service accepts."""
 
@@ -161,6 +166,14 @@ class StoreUnavailableError(ExecutionError, http=503, grpc="UNAVAILABLE"):
 
 class ResourcesError(ExecutionError, http=507, grpc="RESOURCE_EXHAUSTED"):
     """A statement needs more memory or disk space than it may use."""
+
+
+class RemoteEngineError(ExecutionError):
+    """The Spark engine refused a statement, failed while it ran it, or returned other columns than a worker would."""
+
+
+class RemoteEngineUnavailableError(RemoteEngineError, http=503, grpc="UNAVAILABLE"):
+    """The Spark engine does not answer, or the connection to it was lost."""
 
 
 class ResultTooLargeError(ExecutionError, grpc="RESOURCE_EXHAUSTED"):
@@ -353,7 +366,7 @@ def needs(extra: str, what: str) -> Iterator[None]:
         module = (error.name or "").partition(".")[0]
         if module not in OPTIONAL:
             raise
-        library = "protobuf" if module == "google" else module
+        library = {"google": "protobuf", "grpc": "grpcio"}.get(module, module)
         raise MissingExtraError(
             f"{what} needs {library}, which is not installed: pip install 'dagfusion-query[{extra}]'"
         ) from None

@@ -234,7 +234,7 @@ class _Process:
     def _doors(self, service: Service) -> tuple[HttpDoor, FlightDoor]:
         settings = self._config.service
         Address.parse(settings.flight_address, "DAGFUSION_FLIGHT_ADDRESS").bind("--flight-address").close()
-        iceberg = IcebergRoutes(service, self._config, self._tokens)
+        iceberg = IcebergRoutes(service, self._config, self._tokens, service.publishers)
         app = create_app(service, self._tokens, settings, [*console.routes(), *iceberg.mounts()])
         address = Address.parse(settings.http_address, "DAGFUSION_HTTP_ADDRESS")
         http = HttpDoor(app, address, tls=tls_context(settings), grace_s=settings.cancel_grace_s + 2)

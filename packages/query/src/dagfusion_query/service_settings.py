@@ -15,11 +15,13 @@ from dagfusion_contract.setting_declarations import (
     setting_of_environment,
 )
 from dagfusion_contract.uri import is_folder
+from dagfusion_query.engine_choice import EngineChoice
 from dagfusion_query.settings import READER, Settings
 
 ANONYMOUS = ("auto", "loopback", "never", "always")
 LOG_FORMATS = ("text", "json")
 NO_CREDENTIALS, OWN_KEYS = "none", "keys"  # for clients of the Iceberg catalog, beside the ARN of a role
+_SPARK = re.compile(r"sc://[^/\s]+(/\S*)?")
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+")
 _NAME = re.compile(r"\*|[^\s.*]+(\.(\*|[^\s.*]+))?")  # as in grants
 QUERIES, QUERIES_LIMIT = 1000, 10_000  # ended queries of a page by default, and at most
@@ -33,6 +35,10 @@ def _gives_credentials(text: str) -> bool:
 
 def _are_names(text: str) -> bool:
     return all(_NAME.fullmatch(name.strip()) for name in text.split(","))
+
+
+def _is_spark(url: str) -> bool:
+    return _SPARK.fullmatch(url) is not None
 
 
 def _is_folder(uri: str) -> bool:
@@ -282,6 +288,37 @@ class ServiceSettings:
         "The number of queries over a table within the last hour from which on its new objects are fetched.",
         section="service",
         numbers=range(1, 10_001),
+    )
+    engine: str = setting(
+        "DAGFUSION_ENGINE",
+        EngineChoice.local.value,
+        "The engine of statements that choose none. local: the workers. spark: the Spark Connect server. auto: the "
+        "Spark Connect server for statements whose files have `DAGFUSION_SPARK_AUTO_BYTES` or more.",
+        section="service",
+        choices=tuple(EngineChoice),
+    )
+    spark_remote: str | None = setting(
+        "DAGFUSION_SPARK_REMOTE",
+        None,
+        "The Spark Connect server, such as `sc://host:15002` or `sc://host:443/;use_ssl=true;token=...`.",
+        section="service",
+        is_secret=True,
+        shown="none: statements run in the workers",
+        accepts=_is_spark,
+        requirement="sc://host:port, with use_ssl, token and user_id after /; if they are needed",
+    )
+    spark_catalog: str = setting(
+        "DAGFUSION_SPARK_CATALOG",
+        "lake",
+        "The name of the service's Iceberg catalog in the Spark Connect server.",
+        section="service",
+    )
+    spark_auto_bytes: int = setting(
+        "DAGFUSION_SPARK_AUTO_BYTES",
+        16 << 30,
+        "With the engine `auto`: the size of the files of a statement, in bytes, from which it runs on the Spark "
+        "Connect server. It is known exactly before the statement runs.",
+        section="service",
     )
     history_queries: int = setting(
         "DAGFUSION_HISTORY_QUERIES",

@@ -121,6 +121,22 @@ def test_namespaces(client: httpx.Client) -> None:
     refused(client.get("/iceberg/v1/namespaces/prod_silver"), 503, "ServiceUnavailableException")
 
 
+def test_a_version_of_a_table_stays_after_the_next_one(client: httpx.Client, tokens: Tokens) -> None:
+    path = "/iceberg/v1/namespaces/uat_silver{}/tables/{}"
+    current = client.get(path.format("", "orders")).json()
+    version = current["metadata-location"].rpartition("/")[2].removesuffix(".metadata.json")
+    pinned = client.get(path.format(f"@{version}", "orders"))
+    assert pinned.json() == current
+    assert client.head(path.format(f"@{version}", "orders")).status_code == 204
+    assert client.get(f"/iceberg/v1/namespaces/uat_silver@{version}").status_code == 200
+    for other in ("1", "..", version[:-1], f"{version}x", ""):
+        refused(client.get(path.format(f"@{other}", "orders")), 404, "NoSuchTableException")
+    refused(client.get(path.format(f"@{version}", "returns")), 404, "NoSuchTableException")
+    refused(client.get(path.format(f"@{version}", "none")), 404, "NoSuchTableException")
+    headers = {"Authorization": f"Bearer {tokens.create('ann', ['uat_gold.sales'])}"}
+    refused(client.get(path.format(f"@{version}", "orders"), headers=headers), 404, "NoSuchTableException")
+
+
 def test_tables(client: httpx.Client) -> None:
     listed = ListTablesResponse.model_validate_json(client.get("/iceberg/v1/namespaces/uat_silver/tables").text)
     assert [(tuple(i.namespace), i.name) for i in listed.identifiers] == [

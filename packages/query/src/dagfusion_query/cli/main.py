@@ -17,6 +17,7 @@ from dagfusion_query.cli.doctor_command import doctor
 from dagfusion_query.cli.options import (
     AsOf,
     Diff,
+    Engine,
     Environment,
     EventLog,
     EveryAsset,
@@ -104,6 +105,7 @@ def sql(
     output_file: OutputFile = None,
     max_rows: MaxRows = 40,
     as_of: AsOf = None,
+    engine: Engine = None,
 ) -> None:
     """Run a statement and show its result."""
     statement, values = _statement(query, file), read_parameters(param or ())
@@ -117,7 +119,9 @@ def sql(
 
         warnings.simplefilter("ignore", LeftOutWarning)  # the output has them
         interruptibly(
-            lambda: _output(chosen, out, path, max_rows).result(connection.sql(statement, values, as_of=as_of))
+            lambda: _output(chosen, out, path, max_rows).result(
+                connection.sql(statement, values, as_of=as_of, engine=engine)
+            )
         )
 
 

@@ -50,6 +50,14 @@ AsOf = Annotated[
         help="Read the tables as of a time (ISO 8601; UTC without a zone) or the id of an event in Dagster.",
     ),
 ]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        metavar="local|spark|auto",
+        help="The engine: local, spark (the Spark Connect server of the service), or auto (spark for large scans).",
+    ),
+]
 OutputFile = Annotated[
     Path | None,
     typer.Option(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -15,7 +16,7 @@ import pyarrow as pa
 from pyarrow import flight, ipc
 
 from dagfusion_contract.naming import TableName
-from dagfusion_query.as_of import AsOf, Given, read_as_of
+from dagfusion_query.as_of import Given, read_as_of
 from dagfusion_query.client.remote import RemoteConnection, RemoteResult, authorization
 from dagfusion_query.documents import codec
 from dagfusion_query.documents.catalog_documents import (
@@ -28,6 +29,7 @@ from dagfusion_query.documents.query_documents import Failure, QueryInfo, Stats
 from dagfusion_query.doors.flight.commands_and_tickets import (
     AS_OF,
     DIFF,
+    ENGINE,
     ERROR_TRAILER,
     EXPLAIN,
     NAMED,
@@ -39,6 +41,7 @@ from dagfusion_query.doors.flight.commands_and_tickets import (
     packed,
     unpack,
 )
+from dagfusion_query.engine_choice import read_engine
 from dagfusion_query.errors import (
     ConnectionClosedError,
     QueryError,
@@ -51,6 +54,7 @@ from dagfusion_query.returned_values import Explanation, TableDiff
 from dagfusion_query.sql_text import check_text
 
 T = TypeVar("T")
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 FAILURES = (pa.ArrowException, flight.FlightError, OSError, KeyError)
 # A service that was away is found soon after it has come back; gRPC would wait up to two minutes.
 _RECONNECT = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
@@ -124,50 +128,56 @@ class FlightCalls(flight.ClientMiddlewareFactory):  # type: ignore[misc]
         call = self._last.call = FlightCall()
         return call
 
-    def options(self, as_of: AsOf | None = None) -> flight.FlightCallOptions:
-        """Return the options of a call that reads the tables as of the past, or now."""
-        headers = {b"authorization": authorization(self._token), AS_OF.encode(): as_of and str(as_of)}
-        sent = [(name, value.encode()) for name, value in headers.items() if value]
+    def options(self, chosen: Mapping[str, str] = _NOTHING) -> flight.FlightCallOptions:
+        """Return the options of a call; `chosen` are headers of its statement."""
+        headers = {"authorization": authorization(self._token), **chosen}
+        sent = [(name.encode(), value.encode()) for name, value in headers.items() if value]
         return flight.FlightCallOptions(headers=sent, read_options=_ALIGNED)
 
-    def make(self, step: Callable[[flight.FlightClient, flight.FlightCallOptions], T], as_of: AsOf | None = None) -> T:
+    def make(
+        self,
+        step: Callable[[flight.FlightClient, flight.FlightCallOptions], T],
+        chosen: Mapping[str, str] = _NOTHING,
+    ) -> T:
         """Make a call.
 
         Args:
             step: Makes it.
-            as_of: The past event or time that it reads the tables as of.
+            chosen: Headers of its statement, see `_chosen`.
 
         Raises:
             QueryError: The service returned an error, or cannot be reached.
         """
-        return self.listened(step, as_of)[0]
+        return self.listened(step, chosen)[0]
 
     def listened(
-        self, step: Callable[[flight.FlightClient, flight.FlightCallOptions], T], as_of: AsOf | None = None
+        self,
+        step: Callable[[flight.FlightClient, flight.FlightCallOptions], T],
+        chosen: Mapping[str, str] = _NOTHING,
     ) -> tuple[T, FlightCall]:
         """Make a call that goes on; return its result and the `FlightCall` with its errors. Raises as `make`."""
         if self._closed:
             raise ConnectionClosedError(f"this connection to {self.shown} is closed: connect again")
         self._last.call = FlightCall()
         try:
-            answer = step(self.client, self.options(as_of))
+            answer = step(self.client, self.options(chosen))
         except FAILURES as error:
             raise self._last.call.error(error, self.shown) from error
         return answer, self._last.call
 
-    def act(self, action: str, body: bytes = b"", as_of: AsOf | None = None) -> list[bytes]:
+    def act(self, action: str, body: bytes = b"", chosen: Mapping[str, str] = _NOTHING) -> list[bytes]:
         """Do one of Flight's actions and return its results; raises as `make`."""
         return self.make(
             lambda client, options: [
                 answer.body.to_pybytes() for answer in client.do_action(flight.Action(action, body), options)
             ],
-            as_of,
+            chosen,
         )
 
-    def document(self, kind: type[T], action: str, body: bytes, as_of: AsOf | None = None) -> T:
+    def document(self, kind: type[T], action: str, body: bytes, chosen: Mapping[str, str] = _NOTHING) -> T:
         """Do an action that is answered with a JSON document, and return the value; raises as `make`."""
         try:
-            return codec.read(kind, orjson.loads(b"".join(self.act(action, body, as_of))))
+            return codec.read(kind, orjson.loads(b"".join(self.act(action, body, chosen))))
         except (orjson.JSONDecodeError, codec.DocumentError) as error:
             raise ServiceUnreachableError(
                 f"the server at {self.shown} is not a DagFusion query service: unexpected response ({error})"
@@ -185,21 +195,21 @@ class FlightResult(RemoteResult):
     Args:
         calls: To the service.
         command: The statement.
-        as_of: The past event or time that it reads the tables as of.
+        chosen: Headers of the statement, see `_chosen`.
         started: When it was sent (`time.perf_counter`).
 
     Raises:
         QueryError: The statement cannot run, or failed.
     """
 
-    def __init__(self, calls: FlightCalls, command: bytes, as_of: AsOf | None, started: float) -> None:
+    def __init__(self, calls: FlightCalls, command: bytes, chosen: Mapping[str, str], started: float) -> None:
         def get(client: flight.FlightClient, options: flight.FlightCallOptions) -> flight.FlightStreamReader:
             reader = client.do_get(flight.Ticket(command), options)  # whose service takes a command for a ticket
             self.schema: pa.Schema = reader.schema
             return reader
 
         self._calls = calls
-        self._reader, self._call = calls.listened(get, as_of)
+        self._reader, self._call = calls.listened(get, chosen)
         super().__init__(self._call.query_id, started)
         self._cancelled = threading.Event()
         self._seconds = time.perf_counter() - started
@@ -249,19 +259,21 @@ class FlightConnection(RemoteConnection):
         self._calls = FlightCalls(url, token)
         super().__init__(self._calls.shown)
 
-    def sql(self, query: str, params: Params = None, *, as_of: Given | None = None) -> FlightResult:
+    def sql(
+        self, query: str, params: Params = None, *, as_of: Given | None = None, engine: str | None = None
+    ) -> FlightResult:
         """Run a query; see `Connection.sql`."""
-        started, past = time.perf_counter(), _read(as_of)
-        with self._command(query, params, past) as command:
-            result = FlightResult(self._calls, command, past, started)
+        started, chosen = time.perf_counter(), _chosen(as_of, engine)
+        with self._command(query, params, chosen) as command:
+            result = FlightResult(self._calls, command, chosen, started)
         self._opened(result)
         return result
 
     def explain(self, query: str, params: Params = None, *, as_of: Given | None = None) -> Explanation:
         """Return the files that a query would read, why it skips the others, and DataFusion's plans."""
-        past = _read(as_of)
-        with self._command(query, params, past) as command:
-            return self._calls.document(Explanation, EXPLAIN, command, past)
+        chosen = _chosen(as_of)
+        with self._command(query, params, chosen) as command:
+            return self._calls.document(Explanation, EXPLAIN, command, chosen)
 
     def _catalog(self, tables: str) -> TablesDocument:
         return self._calls.document(TablesDocument, TABLES, tables.encode())
@@ -277,7 +289,7 @@ class FlightConnection(RemoteConnection):
         self._calls.close()
 
     @contextmanager
-    def _command(self, query: str, params: Params, as_of: AsOf | None) -> Iterator[bytes]:
+    def _command(self, query: str, params: Params, chosen: Mapping[str, str]) -> Iterator[bytes]:
         """Yield the Flight SQL command of a statement; with parameters, it is prepared until the block ends."""
         check_text(query)
         if not params:
@@ -285,7 +297,7 @@ class FlightConnection(RemoteConnection):
             return
         bound = row(scalars(params)).replace_schema_metadata(NAMED)
         request = packed("ActionCreatePreparedStatementRequest", query=query)
-        _, made = unpack(b"".join(self._calls.act("CreatePreparedStatement", request, as_of)))
+        _, made = unpack(b"".join(self._calls.act("CreatePreparedStatement", request, chosen)))
         handle = made.prepared_statement_handle
         try:
             command = packed("CommandPreparedStatementQuery", prepared_statement_handle=handle)
@@ -306,8 +318,10 @@ class FlightConnection(RemoteConnection):
         self._calls.make(bind)
 
 
-def _read(as_of: Given | None) -> AsOf | None:
-    return None if as_of is None else read_as_of(as_of)
+def _chosen(as_of: Given | None, engine: str | None = None) -> Mapping[str, str]:
+    """Return the headers of a statement: what it reads the tables as of, and its engine."""
+    past = {} if as_of is None else {AS_OF: str(read_as_of(as_of))}
+    return past if engine is None else {**past, ENGINE: read_engine(engine)}
 
 
 def _checked(url: str) -> tuple[str, str]:

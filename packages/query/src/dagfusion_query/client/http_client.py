@@ -16,6 +16,7 @@ from dagfusion_query.client.remote import RemoteConnection, RemoteResult
 from dagfusion_query.documents import codec
 from dagfusion_query.documents.catalog_documents import GenerationsDocument, TablesDocument
 from dagfusion_query.documents.query_documents import ExplainRequest, QueryInfo, SqlRequest, Stats
+from dagfusion_query.engine_choice import read_engine
 from dagfusion_query.errors import BrokenStreamError, QueryError, UnauthenticatedError
 from dagfusion_query.formats import Format
 from dagfusion_query.loopback import is_loopback
@@ -133,10 +134,12 @@ class HttpConnection(RemoteConnection):
         super().__init__(self._pool.shown)
         self._codings = {} if _is_near(url) else {"Accept-Encoding": "zstd"}
 
-    def sql(self, query: str, params: Params = None, *, as_of: Given | None = None) -> HttpResult:
+    def sql(
+        self, query: str, params: Params = None, *, as_of: Given | None = None, engine: str | None = None
+    ) -> HttpResult:
         """Run a query; see `Connection.sql`."""
-        started = time.perf_counter()
-        body = SqlRequest(**_statement(query, params, as_of), format=Format.arrow)
+        started, chosen = time.perf_counter(), None if engine is None else read_engine(engine)
+        body = SqlRequest(**_statement(query, params, as_of), format=Format.arrow, engine=chosen)
         result = HttpResult(
             self._pool, self._pool.request("POST", "/v1/sql", body, self._codings), started, self._ended
         )

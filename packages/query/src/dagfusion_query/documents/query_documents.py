@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from dagfusion_query.documents.codec import details, omitted
+from dagfusion_query.engine_choice import EngineChoice
 from dagfusion_query.errors import QueryError, restored
 from dagfusion_query.formats.format_table import Format
 from dagfusion_query.returned_values import Explanation
@@ -55,12 +56,15 @@ class SqlRequest(ExplainRequest):
         timeout_s: Seconds after which the query is cancelled. The service's own timeout applies, too.
         limit_rows: Cut the result after so many rows, without an error.
         result_cache: Whether the result of an equal query may be used. Not set: true.
+        engine: The engine: local, spark (the Spark Connect server), or auto (spark for large scans). Not set: as the
+            service is configured.
     """
 
     format: Format | None = omitted()  # noqa: RUF009  # it makes a field
     timeout_s: float | None = omitted()
     limit_rows: int | None = omitted()
     result_cache: bool | None = omitted()
+    engine: EngineChoice | None = omitted()  # noqa: RUF009  # it makes a field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +184,8 @@ class Stats:
         first_batch_s: Seconds from there to the first rows.
         total_s: Seconds from its arrival to its end.
         generations: The catalog generation of each environment that it saw; as of the past, the event.
-        path: `splice`, `staged`, `catalog` (no file was needed) or `cache` (the result of an equal query was kept).
+        path: `splice`, `staged`, `catalog` (no file was needed), `cache` (the result of an equal query was kept) or
+            `spark` (the Spark Connect server ran it; files and bytes are those that the plan here keeps).
         runs: Dagster runs that wrote the files that it reads: of the first files, at most 20.
         files_left_out: Files beside `files_total` that may have matching rows and are left out, because their objects
             are archived or expired (`DAGFUSION_ARCHIVED_AFTER_DAYS`).

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -22,7 +22,7 @@ from dagfusion_query.engine.datafusion_errors import (
     no_room_to_plan,
     planning_error,
 )
-from dagfusion_query.engine.object_requests import ObjectRequests, copy_policy
+from dagfusion_query.engine.object_requests import ObjectRequests, RequestTime, copy_policy
 from dagfusion_query.engine.parse import expanded, is_node, key_of, named_views, parsed, result_schema
 from dagfusion_query.engine.plan_execution import (
     Batches,
@@ -245,6 +245,22 @@ class Engine:
                 batches = frame_batches(prepared.frame, execution_context)
         return Execution(batches, execution_context, prepared.schema, prepared.scans, keeper)
 
+    def compare_objects(self, prepared: Prepared) -> float:
+        """Compare the objects of a statement's tables with their events, after another engine has read them.
+
+        It reads the files that partition values keep, and maybe those that only statistics of the catalog leave out.
+
+        Returns:
+            Seconds of the requests, added over those at once.
+
+        Raises:
+            StaleObjectError: An object is gone, or is not the event's.
+            StoreUnavailableError: The store did not answer, or refused.
+        """
+        spent = RequestTime()
+        self._loop.submit(self._objects.check([*map(_as_files, prepared.scans)], lambda: None, spent)).result()
+        return spent.seconds
+
     def explain(self, prepared: Prepared) -> Explanation:
         """Explain a planned statement.
 
@@ -325,6 +341,11 @@ class Engine:
             raise PlanError(
                 f"this statement cannot be run over tables, because its plan does not serialize ({reduced})"
             ) from reduced
+
+
+def _as_files(scan: Scan) -> Scan:
+    is_exact = not scan.answered and all(applied.decided for applied in scan.filters)
+    return replace(scan, files=scan.files if is_exact else None, large=None)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import sha256
 
 import numpy as np
@@ -20,14 +20,16 @@ import numpy.typing as npt
 import obstore
 import pyarrow as pa
 import pyarrow.compute as pc
-from obstore.exceptions import BaseError
+from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import ObjectStore
 
-from dagfusion_contract.iceberg_names import manifest_list_name, manifest_name, metadata_name
+from dagfusion_contract.iceberg_names import manifest_list_name, manifest_name, metadata_name, metadata_of_version
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.record import Layout
 from dagfusion_contract.uri import object_path, store_url
+from dagfusion_query.access.grants import Grants
 from dagfusion_query.catalog.model import PublishedView, Table
+from dagfusion_query.config import Config
 from dagfusion_query.errors import StoreUnavailableError, UnsupportedTypeError
 from dagfusion_query.iceberg.data_files import SnapshotFiles, data_files
 from dagfusion_query.iceberg.iceberg_manifest import content_key, encode_manifest_file, manifest_groups
@@ -227,6 +229,24 @@ class Publisher:
                 entry.view = name
         return self._uri(table, name), content
 
+    def read(self, name: TableName, version: str) -> tuple[str, bytes] | None:
+        """Return the URI and the content of the `metadata.json` of a version of a table; None if there is none.
+
+        Any service that shares the folder may have written it.
+
+        Raises:
+            StoreUnavailableError: The store does not answer.
+        """
+        if (file_name := metadata_of_version(version)) is None:
+            return None
+        uri = f"{self.folder(name)}/{file_name}"
+        try:
+            return uri, bytes(obstore.get(self._store, object_path(uri)).bytes())
+        except (NotFoundError, FileNotFoundError):
+            return None
+        except (BaseError, OSError) as error:
+            raise StoreUnavailableError(f"the Iceberg metadata of table {name} cannot be read now") from error
+
     def close(self) -> None:
         """End the threads."""
         self._pool.shutdown(cancel_futures=True)
@@ -330,6 +350,17 @@ class Publisher:
         uri = self._uri(table, name)
         obstore.put(self._store, object_path(uri), content)
         return uri
+
+
+def open_publishers(config: Config) -> dict[str, Publisher]:
+    """Return the publishers of the environments that have a folder for metadata, by their names."""
+    return {
+        one.name: Publisher(
+            one.iceberg_metadata, one.settings, partial(Grants(one.iceberg_consolidated).allow, one.name)
+        )
+        for one in config.environments
+        if one.iceberg_metadata
+    }
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from dagfusion_query.as_of import AsOf
 from dagfusion_query.catalog.environments import Environments, EnvironmentState
 from dagfusion_query.documents.codec import encode
 from dagfusion_query.documents.query_documents import Failure, QueryCost, QueryInfo, State, Stats
+from dagfusion_query.engine_choice import EngineChoice
 from dagfusion_query.errors import QueryError, UnknownQueryError
 from dagfusion_query.formats import Format
 from dagfusion_query.service.query_history import QueryHistory
@@ -84,6 +85,7 @@ class Query:
         limit_rows: Rows after which the result is cut, without an error; None for all.
         result_cache: Whether the result may be one that was kept for an equal query, and be kept.
         as_of: The past event or time that it reads the tables as of; None for now.
+        engine: The engine that it chooses; None for that of the service.
         trace: The W3C headers `traceparent` and `tracestate` of its request, if it has them.
     """
 
@@ -94,6 +96,7 @@ class Query:
     limit_rows: int | None = None
     result_cache: bool = True
     as_of: AsOf | None = None
+    engine: EngineChoice | None = None
     trace: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -184,8 +187,13 @@ class Registry:
 
 
 def sources(environments: Environments, grants: Grants) -> dict[str, EnvironmentSource]:
-    """Return where a worker finds the environments that may be known, or what is wrong with them."""
-    return {name: _source(state) for name, state in environments.states().items() if grants.allow_environment(name)}
+    """Return where a worker finds the environments that may be known now, or what is wrong with them."""
+    return sources_of(environments.states(), grants)
+
+
+def sources_of(states: Mapping[str, EnvironmentState], grants: Grants) -> dict[str, EnvironmentSource]:
+    """Return the same of catalogs that the caller has."""
+    return {name: _source(state) for name, state in states.items() if grants.allow_environment(name)}
 
 
 def _visible(entry: RegisteredQuery, caller: Caller) -> bool:

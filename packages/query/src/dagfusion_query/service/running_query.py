@@ -4,16 +4,17 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import pyarrow as pa
 
 from dagfusion_query.access.grants import Caller
 from dagfusion_query.as_of import AsOf
-from dagfusion_query.catalog.environments import Environments
+from dagfusion_query.catalog.environments import Environments, EnvironmentState
 from dagfusion_query.documents.query_documents import ExplanationDocument, Stats
+from dagfusion_query.engine_choice import EngineChoice
 from dagfusion_query.errors import (
     InternalError,
     QueryCancelledError,
@@ -28,11 +29,12 @@ from dagfusion_query.service.admission import Admission, AdmissionPlace
 from dagfusion_query.service.metrics import Metrics
 from dagfusion_query.service.past_finder import FoundPast, PastFinder
 from dagfusion_query.service.query_record import QueryRecord
-from dagfusion_query.service.query_registry import Query, Registry, sources
+from dagfusion_query.service.query_registry import Query, Registry, sources_of
+from dagfusion_query.service.spark_tables import SparkTables
 from dagfusion_query.service.worker_handle import Handle, NeverStarted
 from dagfusion_query.service.worker_pool import Pool
 from dagfusion_query.service_settings import ServiceSettings
-from dagfusion_query.worker.messages import End, Kind, Message, Mode, Planned, Statement, encode_parameters
+from dagfusion_query.worker.messages import End, Kind, Message, Mode, Planned, SparkRun, Statement, encode_parameters
 
 if TYPE_CHECKING:
     from dagfusion_query.service.tracing import Traces  # whose module loads OpenTelemetry, which is optional
@@ -41,6 +43,7 @@ _log = logging.getLogger(__name__)
 
 _MORE_TRIES = 2  # than there are workers, each of which may turn out to be at its end
 _REFRESH_S = 3.0
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class ServiceParts:
     admission: Admission
     metrics: Metrics
     past: PastFinder
+    spark: SparkTables
     traces: "Traces | None" = None
 
 
@@ -87,6 +91,7 @@ class ActiveQuery:
         self._place: AdmissionPlace | None = None
         self._worker: Handle | None = None  # until its last message was read
         self._past: FoundPast | None = None
+        self._spark_run: SparkRun | None = None
         self._waiting: asyncio.Task[Any] | None = None  # for what stop has to interrupt
         self._taken_at: float | None = None  # when the client took the last piece, while it has not come for the next
         limit_s = min(shared.settings.query_timeout_s, query.timeout_s or shared.settings.query_timeout_s)
@@ -229,34 +234,60 @@ class ActiveQuery:
             self._waiting = None
 
     async def _start(self, retries: StaleRetries) -> None:
+        environments = self._shared.environments
+        states, self._spark_run = environments.states, None
+        if (choice := self._shared.spark.choice(self._query, self._mode)) is not EngineChoice.local:
+            pinned = environments.states()
+            self._spark_run = await self._run_on_spark(choice, pinned)
+            states = states if self._spark_run is None else lambda: pinned
+        try:
+            await self._on_worker(lambda: self._statement(states(), self._mode), self._receive_first)
+        except StaleObjectError:
+            self._worker = None
+            if self._error is not None or (pause_s := retries.pause_s()) is None:
+                raise
+            await self._interruptible(asyncio.sleep(pause_s))
+            refresh = asyncio.to_thread(self._shared.environments.refresh, _REFRESH_S)
+            with contextlib.suppress(QueryError):
+                await self._interruptible(refresh)
+            if self._error is not None:
+                raise self._error from None
+            await self._start(retries)
+
+    async def _run_on_spark(self, choice: EngineChoice, states: Mapping[str, EnvironmentState]) -> SparkRun | None:
+        """Return how Spark runs the statement, after a worker has planned it; None if a worker runs it."""
+        planned = await self._on_worker(
+            lambda: self._statement(states, Mode.describe, choice=choice), self._receive_plan
+        )
+        finding = self._shared.spark.run(choice, planned, states, self._caller.grants)
+        found: SparkRun | None = await self._interruptible(finding)
+        if self._error is not None:
+            raise self._error
+        return found
+
+    async def _on_worker(self, statement: Callable[[], Statement], receive: Callable[[Handle], Awaitable[T]]) -> T:
+        """Run a statement on a worker, and return what is received first."""
         for _ in range(self._shared.settings.workers + _MORE_TRIES):
             worker = await self._lease()
             try:
-                statement, parameters = self._statement(), encode_parameters(self._query.params)
+                made, parameters = statement(), encode_parameters(self._query.params)
             except BaseException:
                 worker.release()
                 raise
             self._worker = worker
             try:
-                await worker.begin(statement, parameters)
-                await self._receive_first(worker)
+                await worker.begin(made, parameters)
+                return await receive(worker)
             except NeverStarted:
                 self._worker = None
-            except StaleObjectError:
-                self._worker = None
-                if self._error is not None or (pause_s := retries.pause_s()) is None:
-                    raise
-                await self._interruptible(asyncio.sleep(pause_s))
-                refresh = asyncio.to_thread(self._shared.environments.refresh, _REFRESH_S)
-                with contextlib.suppress(QueryError):
-                    await self._interruptible(refresh)
-                if self._error is not None:
-                    raise self._error from None
-                await self._start(retries)
-                return
-            else:
-                return
         raise ServiceUnavailableError("several workers died before they took the statement: try again in a moment")
+
+    async def _receive_plan(self, worker: Handle) -> Planned:
+        """Receive all of a statement that is only described."""
+        planned = await worker.next()
+        await worker.next()
+        self._worker = None
+        return planned.read(Planned)
 
     async def _lease(self) -> Handle:
         if (idle := self._shared.pool.lease_idle()) is not None:
@@ -317,26 +348,36 @@ class ActiveQuery:
             timer.cancel()
         if self._past is not None:
             self._past.close()
+        if self._spark_run is not None and (error is not None or self.stats.truncated):
+            self._shared.spark.interrupt(self._spark_run)
         try:
             self._record.close(error)
         finally:
             if self._place is not None:
                 self._shared.admission.leave(self._place, self._record.ran_s)
 
-    def _statement(self) -> Statement:
+    def _statement(
+        self,
+        states: Mapping[str, EnvironmentState],
+        mode: Mode,
+        *,
+        choice: EngineChoice = EngineChoice.local,
+    ) -> Statement:
         query, settings, wanted = self._query, self._shared.settings, self._query.limit_rows
         return Statement(
             id=self.id,
-            mode=self._mode,
+            mode=mode,
             sql=query.sql,
             format=query.format,
             wanted_rows=None if wanted is None else min(wanted, settings.result_limit_rows + 1),  # 64 bits at most
             result_cache=query.result_cache,
             limit_rows=settings.result_limit_rows,
             limit_bytes=settings.result_limit_bytes,
-            environments=sources(self._shared.environments, self._caller.grants),
+            environments=sources_of(states, self._caller.grants),
             grants=sorted(self._caller.grants.names),
             past=None if self._past is None else self._past.sources,
+            engine=choice,
+            spark=self._spark_run,
         )
 
 

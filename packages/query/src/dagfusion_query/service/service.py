@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -28,6 +29,7 @@ from dagfusion_query.errors import (
     UnknownQueryError,
 )
 from dagfusion_query.event_log.event_log_interface import History
+from dagfusion_query.iceberg.publisher import open_publishers
 from dagfusion_query.returned_values import TableDiff, TableGeneration
 from dagfusion_query.service.admission import Admission
 from dagfusion_query.service.metrics import CloudWatch, Metrics
@@ -35,10 +37,13 @@ from dagfusion_query.service.past_finder import PastFinder
 from dagfusion_query.service.query_history import QueryHistory, page
 from dagfusion_query.service.query_registry import FINISHED, DescribedStatements, Query, Registry, sources
 from dagfusion_query.service.running_query import ActiveQuery, ServiceParts
+from dagfusion_query.service.spark_tables import SparkTables
 from dagfusion_query.service.warm_up import AskedTables, WarmUp
 from dagfusion_query.service.worker_pool import Pool
+from dagfusion_query.service_settings import ServiceSettings
 from dagfusion_query.settings import Settings
-from dagfusion_query.worker.messages import Configuration, Mode
+from dagfusion_query.spark import import_client
+from dagfusion_query.worker.messages import Configuration, Mode, SparkServer
 
 if TYPE_CHECKING:
     from dagfusion_query.service.tracing import Traces
@@ -56,6 +61,9 @@ class Service:
         config: Limits and environments.
         environments: The catalogs; whoever made them closes them.
         traces: Sends traces of queries; None for none.
+
+    Attributes:
+        publishers: Write the Iceberg metadata of the environments that have a folder for it.
     """
 
     def __init__(self, config: Config, environments: Environments, traces: "Traces | None" = None) -> None:
@@ -71,15 +79,27 @@ class Service:
             memory_bytes=s.worker_memory_bytes,
             settings={e.name: _store_settings(e.settings) for e in config.environments},
             environments={},
+            spark=_spark_server(s),
         )
         secrets = {secret for e in config.environments for secret in _secrets(e.settings)}
+        secrets |= {s.spark_remote} if s.spark_remote else set()
         self._pool = Pool(s.workers, self._configuration, s.worker_memory_bytes, s.cancel_grace_s, secrets)
         admission = Admission(s.workers, s.user_queries, s.queue_length, s.user_queue_length)
         self._metrics = Metrics(self._pool, admission, environments)
         self._past = PastFinder(environments)
+        self.publishers = open_publishers(config)
+        self._spark = SparkTables(s, self._configured.spark, self.publishers)
         self._described = DescribedStatements(environments)
         self._shared = ServiceParts(
-            s, environments, self._registry, self._pool, admission, self._metrics, self._past, traces
+            s,
+            environments,
+            self._registry,
+            self._pool,
+            admission,
+            self._metrics,
+            self._past,
+            self._spark,
+            traces,
         )
         self._histories = asyncio.Semaphore(_HISTORIES)
         self._readers = ThreadPoolExecutor(_HISTORIES, "dagfusion-history")  # of the history of queries
@@ -113,6 +133,7 @@ class Service:
         await self._drained(self._settings.cancel_grace_s + 1.0)
         self._past.close()
         await self._pool.close()
+        await self._spark.close()
         self._readers.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self._history.close)
         if (traces := self._shared.traces) is not None:
@@ -317,6 +338,18 @@ def _secrets(settings: Settings) -> set[str]:
     event_log = settings.event_log if "://" in (settings.event_log or "") else None
     secrets = (event_log, settings.secret_access_key, settings.session_token)
     return {secret for secret in secrets if secret and not is_reference(secret)}
+
+
+def _spark_server(settings: ServiceSettings) -> SparkServer | None:
+    """Return the Spark Connect server.
+
+    Raises:
+        MissingExtraError: There is one, and the extra `spark` is not installed.
+    """
+    if settings.spark_remote is None:
+        return None
+    import_client()
+    return SparkServer(url=settings.spark_remote, catalog=settings.spark_catalog, session=str(uuid.uuid4()))
 
 
 def _store_settings(settings: Settings) -> Settings:

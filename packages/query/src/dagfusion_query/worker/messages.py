@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from dagfusion_query.documents import codec
 from dagfusion_query.documents.query_documents import ExplanationDocument, Failure, ScanStats
+from dagfusion_query.engine_choice import EngineChoice
 from dagfusion_query.formats import Format
 from dagfusion_query.object_cache.copies import TableFetch
 from dagfusion_query.settings import Settings
@@ -210,6 +211,34 @@ class NewObjects:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SparkServer:
+    """The Spark Connect server of a service.
+
+    Attributes:
+        url: `sc://host:port`, with its options.
+        catalog: The name of the service's Iceberg catalog there.
+        session: The id of the session that all workers share.
+    """
+
+    url: str
+    catalog: str
+    session: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SparkRun:
+    """One execution of a statement on the Spark Connect server.
+
+    Attributes:
+        operation: Its id, a UUID.
+        pins: The version of the Iceberg metadata of each table that the statement names, by name.
+    """
+
+    operation: str
+    pins: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Configuration:
     """The configuration that a worker gets before its first statement.
 
@@ -218,12 +247,14 @@ class Configuration:
         memory_bytes: That the process may have.
         settings: The settings of each environment, without the event log's location.
         environments: The catalogs as they are, so that the worker has mapped them by then.
+        spark: The Spark Connect server; None if there is none.
     """
 
     folders: Sequence[str]
     memory_bytes: int
     settings: Mapping[str, Settings]
     environments: Mapping[str, EnvironmentSource]
+    spark: SparkServer | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,6 +271,8 @@ class Statement:
         grants: The caller's.
         past: The tables of a statement as of the past; None for one over the current tables.
         new_objects: What is fetched in the mode `fetch`.
+        engine: The engine that was chosen. A statement that may run on Spark is described first.
+        spark: How Spark runs it; None for a statement that this worker runs.
     """
 
     id: str
@@ -254,6 +287,8 @@ class Statement:
     format: Format = Format.arrow
     past: Sequence[PastSource] | None = None
     new_objects: NewObjects | None = None
+    engine: EngineChoice = EngineChoice.local
+    spark: SparkRun | None = None
 
 
 @dataclass(frozen=True)
@@ -271,9 +306,10 @@ class Planned:
         planning_s: Seconds since the worker took it.
         generations: The catalog generation of each environment that it sees.
         cached: Whether its plan was there already.
-        path: `splice`, `staged`, `catalog` or `cache`.
+        path: `splice`, `staged`, `catalog`, `cache` or `spark`.
         runs: Dagster runs that wrote the first files that it reads.
         warnings: What its result leaves out.
+        tables: All tables that it names, also through views; None if it cannot run on Spark, or was not meant to.
     """
 
     planning_s: float
@@ -283,6 +319,7 @@ class Planned:
     path: str
     runs: Sequence[str] = ()
     warnings: Sequence[str] = ()
+    tables: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

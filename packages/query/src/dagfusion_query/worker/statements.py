@@ -198,11 +198,13 @@ class StatementExecution:
                 case Mode.run:
                     began = time.perf_counter()
                     result_cache = self._statement.result_cache
-                    batches: Batches = (
-                        self._engine.run(prepared, result_cache=result_cache, cancelled=self._cancelled)
-                        if plans is None
-                        else Finished(plans)
-                    )
+                    batches: Batches
+                    if plans is not None:
+                        batches = Finished(plans)
+                    elif self._statement.spark is not None:
+                        batches = self._engine.spark.run(self._statement, prepared, body)
+                    else:
+                        batches = self._engine.run(prepared, result_cache=result_cache, cancelled=self._cancelled)
                     if batches.path is not None:
                         planned = encode(Kind.planned, replace(plan.facts, path=batches.path), described)
                     if prepared.is_analysis:
@@ -269,7 +271,7 @@ class StatementExecution:
         if not self._is_whole:
             self._mark(Phase.resting)
         took_s = time.perf_counter() - began if first_batch_s is None else first_batch_s
-        requests = self._requests.count()
+        requests = self._requests.count() if self._statement.spark is None else None  # Spark's are not known
         self._is_counted = batches.requests_s == 0.0  # else some may still be sent, of rows that a LIMIT left out
         output.finish(first_batch_s=took_s, batches=batches, requests=requests)
 

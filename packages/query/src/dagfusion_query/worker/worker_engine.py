@@ -42,6 +42,7 @@ from dagfusion_query.worker.messages import (
     Statement,
     decode_parameters,
 )
+from dagfusion_query.worker.spark_statements import SparkStatements
 
 _log = logging.getLogger(__name__)
 
@@ -103,6 +104,9 @@ class WorkerEngine(Engine):
 
     Args:
         configuration: Settings of the environments, and limits.
+
+    Attributes:
+        spark: The statements that the Spark Connect server runs.
     """
 
     def __init__(self, configuration: Configuration) -> None:
@@ -112,6 +116,7 @@ class WorkerEngine(Engine):
         self._sizes: WeakKeyDictionary[Table, int] = WeakKeyDictionary()
         self._folders: WeakKeyDictionary[Table, str] = WeakKeyDictionary()
         self._memory_bytes = configuration.memory_bytes
+        self.spark = SparkStatements(configuration.spark, self.compare_objects)
         environments = configuration.settings
         base = next(iter(environments.values()), Settings())  # limits and caches are the same in all
         pool_bytes = min(base.memory_limit_bytes, self._memory_bytes * _POOL_PERCENT // 100)
@@ -180,6 +185,7 @@ class WorkerEngine(Engine):
             path=prepared.path,
             runs=_runs(prepared),
             warnings=prepared.warnings,
+            tables=self.spark.tables(statement, prepared, body),
         )
         return StatementPlan(prepared, facts, folders)
 

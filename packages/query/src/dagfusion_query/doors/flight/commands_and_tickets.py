@@ -14,6 +14,7 @@ from dagfusion_query.errors import BadRequestError
 
 # What this package's own client asks and hears beyond Flight SQL: JSON, as the HTTP door's documents.
 AS_OF = "dagfusion-as-of"  # a header: the past event or time that a call reads the tables as of
+ENGINE = "dagfusion-engine"  # a header: the engine that a call chooses
 EXPLAIN, QUERY, TABLES = "dagfusion.Explain", "dagfusion.Query", "dagfusion.Tables"
 REVISIONS, DIFF = "dagfusion.Generations", "dagfusion.Diff"
 NAMED = {b"dagfusion.parameters": b"named"}  # of a row of parameters: its columns have the parameters' names

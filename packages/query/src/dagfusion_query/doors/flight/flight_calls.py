@@ -21,7 +21,7 @@ from pyarrow import flight
 from dagfusion_query.access.authentication import Tokens, identify, is_forwarded
 from dagfusion_query.documents.codec import encode
 from dagfusion_query.documents.query_documents import Failure
-from dagfusion_query.doors.flight.commands_and_tickets import AS_OF, ERROR_TRAILER
+from dagfusion_query.doors.flight.commands_and_tickets import AS_OF, ENGINE, ERROR_TRAILER
 from dagfusion_query.errors import (
     BadRequestError,
     QueryCancelledError,
@@ -50,6 +50,7 @@ class Header(flight.ServerMiddleware):  # type: ignore[misc]
         is_forwarded: True if a proxy passed the call on, so that its address is not the client's.
         cookie: The session's.
         as_of: The past event or time that the call reads the tables as of; None for the session's.
+        engine: The engine that it chooses; None for the session's.
         trace: The W3C headers `traceparent` and `tracestate`.
     """
 
@@ -61,10 +62,12 @@ class Header(flight.ServerMiddleware):  # type: ignore[misc]
         cookie: str | None,
         shake_hands: bool,
         as_of: str | None = None,
+        engine: str | None = None,
         trace: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.trace = trace
         self.bearer, self.is_forwarded, self.cookie, self.as_of = bearer, is_forwarded, cookie, as_of
+        self.engine = engine
         self._shake_hands = shake_hands
         self._at_end: Callable[[], None] | None = None
 
@@ -98,9 +101,17 @@ class Headers(flight.ServerMiddlewareFactory):  # type: ignore[misc]
             raise failure(error) from None
         forwarded = is_forwarded(name.lower() for name in headers)
         cookie = _cookie(next(iter(_values(headers, "cookie")), None))
-        as_of = next(iter(_values(headers, AS_OF)), None)
+        as_of, engine = (next(iter(_values(headers, name)), None) for name in (AS_OF, ENGINE))
         trace = {name: value for name in TRACE_HEADERS for value in _values(headers, name)[:1]}
-        return Header(bearer, is_forwarded=forwarded, cookie=cookie, shake_hands=is_basic, as_of=as_of, trace=trace)
+        return Header(
+            bearer,
+            is_forwarded=forwarded,
+            cookie=cookie,
+            shake_hands=is_basic,
+            as_of=as_of,
+            engine=engine,
+            trace=trace,
+        )
 
 
 def _authorization(headers: Mapping[str, Any]) -> str | None:

@@ -17,7 +17,8 @@ from dagfusion_query.as_of import AsOf, read_as_of
 from dagfusion_query.doors.flight.commands_and_tickets import decode, encoded, make
 from dagfusion_query.doors.flight.flight_calls import COOKIE, MIDDLEWARE, Context
 from dagfusion_query.doors.flight.metadata import CATALOG
-from dagfusion_query.errors import AsOfError, BadRequestError, UnknownQueryError
+from dagfusion_query.engine_choice import EngineChoice, read_engine
+from dagfusion_query.errors import AsOfError, BadRequestError, EngineChoiceError, UnknownQueryError
 from dagfusion_query.service_settings import ServiceSettings
 
 T = TypeVar("T")
@@ -39,6 +40,7 @@ class FlightSession:
         limit_rows: Rows after which its results are cut; None for all.
         result_cache: Whether its results may be those that were kept for equal queries, and be kept.
         as_of: The past event or time that its queries read the tables as of; None for now.
+        engine: The engine that its queries choose; None for that of the service.
         trace: The W3C headers `traceparent` and `tracestate` of a call.
     """
 
@@ -46,6 +48,7 @@ class FlightSession:
     limit_rows: int | None = None
     result_cache: bool = True
     as_of: AsOf | None = None
+    engine: EngineChoice | None = None
     trace: Mapping[str, str] = field(default_factory=dict)
 
     def set(self, name: str, value: Any) -> int | None:  # noqa: PLR0911  # a table
@@ -68,6 +71,12 @@ class FlightSession:
                 try:
                     self.as_of = None if setting in (None, "") else read_as_of(setting)
                 except AsOfError:
+                    return _INVALID_VALUE
+                return None
+            case "engine":
+                try:
+                    self.engine = None if setting in (None, "") else read_engine(setting)
+                except EngineChoiceError:
                     return _INVALID_VALUE
                 return None
             case "result_cache":
@@ -221,10 +230,13 @@ class FlightSessions:
         Raises:
             BadRequestError: The session has expired.
             AsOfError: The header is no event id and no time.
+            EngineChoiceError: The header is no engine.
         """
         session, header = self._session(context, caller), context.get_middleware(MIDDLEWARE)
         if header.trace:
             session = replace(session, trace=header.trace)
+        if header.engine:
+            session = replace(session, engine=read_engine(header.engine))
         return replace(session, as_of=read_as_of(header.as_of)) if header.as_of else session
 
     def _session(self, context: Context, caller: Caller) -> FlightSession:
@@ -262,6 +274,8 @@ class FlightSessions:
             result.session_options["limit_rows"].int64_value = session.limit_rows
         if session.as_of is not None:
             result.session_options["as_of"].string_value = str(session.as_of)
+        if session.engine is not None:
+            result.session_options["engine"].string_value = session.engine
         if not session.result_cache:
             result.session_options["result_cache"].bool_value = False
         encoding: bytes = result.SerializeToString()

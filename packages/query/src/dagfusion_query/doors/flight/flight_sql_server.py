@@ -64,7 +64,7 @@ _ACTIONS = {
     "ClosePreparedStatement": "Forget a prepared statement.",
     "CancelQuery": "Cancel the query of a FlightInfo (the older way).",
     "CancelFlightInfo": "Cancel the query of a FlightInfo.",
-    "SetSessionOptions": "Set catalog, query_timeout_s, limit_rows, result_cache or as_of for the calls to come.",
+    "SetSessionOptions": "Set catalog, query_timeout_s, limit_rows, result_cache, as_of or engine for later calls.",
     "GetSessionOptions": "Return the options that are set.",
     "CloseSession": "Forget the session's options.",
     **_OWN_ACTIONS,

@@ -309,6 +309,7 @@ def _query(sql: str, row: pa.RecordBatch | None, session: FlightSession) -> Quer
         limit_rows=session.limit_rows,
         result_cache=session.result_cache,
         as_of=session.as_of,
+        engine=session.engine,
         trace=session.trace,
     )
 

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from dagfusion_query.as_of import read_as_of
 from dagfusion_query.documents.codec import DocumentError, encode, read
 from dagfusion_query.documents.query_documents import ExplainRequest, ProblemDocument, SqlRequest
+from dagfusion_query.engine_choice import EngineChoice
 from dagfusion_query.errors import (
     BadRequestError,
     BodyTooLongError,
@@ -40,6 +41,7 @@ _REQUIREMENTS = {
     "timeout_s": "a positive number",
     "limit_rows": "a whole number from 0 on",
     "result_cache": "true or false",
+    "engine": f"one of {', '.join(EngineChoice)}",
 }
 MEDIA_TYPE = "application/problem+json"
 
@@ -88,6 +90,7 @@ async def read_query(
         body.limit_rows,
         result_cache=body.result_cache is not False,
         as_of=as_of,
+        engine=body.engine,
         trace=trace,
     )
 

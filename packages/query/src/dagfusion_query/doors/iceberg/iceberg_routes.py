@@ -4,7 +4,6 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, unquote_plus
 
@@ -15,7 +14,6 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from dagfusion_query.access.authentication import Tokens
-from dagfusion_query.access.grants import Grants
 from dagfusion_query.catalog.environments import EnvironmentState
 from dagfusion_query.catalog.model import Table, layouts_of
 from dagfusion_query.config import Config
@@ -29,9 +27,10 @@ from dagfusion_query.errors import (
     SettingsError,
     UnauthenticatedError,
 )
-from dagfusion_query.iceberg.publisher import Published, Publisher
+from dagfusion_query.iceberg.publisher import Published, Publisher, open_publishers
 from dagfusion_query.redact import for_clients
 from dagfusion_query.service.service import Service
+from dagfusion_query.spark.spark_sql import PIN
 
 PATH = "/iceberg"
 JSON = "application/json"
@@ -73,15 +72,19 @@ class IcebergRoutes:
         service: Has the catalogs.
         config: Which environments have a folder for metadata.
         tokens: The tokens of the service.
+        publishers: By environment; None to make them.
     """
 
-    def __init__(self, service: Service, config: Config, tokens: Tokens) -> None:
+    def __init__(
+        self,
+        service: Service,
+        config: Config,
+        tokens: Tokens,
+        publishers: Mapping[str, Publisher] | None = None,
+    ) -> None:
         self._tokens, self._settings = tokens, config.service
         self._configured = {e.name: e for e in config.environments if e.iceberg_metadata}
-        self._publishers = {
-            name: Publisher(e.iceberg_metadata or "", e.settings, partial(Grants(e.iceberg_consolidated).allow, name))
-            for name, e in self._configured.items()
-        }
+        self._publishers = open_publishers(config) if publishers is None else publishers
         self._credentials = {
             name: StorageCredentials(e, config.service.sts_endpoint_url) for name, e in self._configured.items()
         }
@@ -138,7 +141,7 @@ class IcebergRoutes:
     async def namespace(self, request: Request) -> Response:
         """Return a namespace."""
         name = request.path_params["namespace"]
-        self._visible.check_namespace(caller_of(request), name)
+        self._visible.check_namespace(caller_of(request), name.partition(PIN)[0])
         return _found(request, {"namespace": [name], "properties": {}})
 
     async def tables(self, request: Request) -> Response:
@@ -148,7 +151,13 @@ class IcebergRoutes:
         return _document({"identifiers": [{"namespace": [name], "name": table} for table in tables]})
 
     async def table(self, request: Request) -> Response:
-        """Return a table as the event log has it, with older snapshots if `snapshots` is not `refs`."""
+        """Return a table as the event log has it, with older snapshots if `snapshots` is not `refs`.
+
+        A namespace `schema@version` gives a version of the table that was published before: what the service's own
+        statements on Spark read.
+        """
+        if PIN in request.path_params["namespace"]:
+            return await self._pinned(request)
         state, table = self._visible.find(caller_of(request), *_names(request))
         snapshots = request.query_params.get("snapshots", "all")
         if snapshots not in ("all", "refs"):
@@ -169,6 +178,18 @@ class IcebergRoutes:
             **({"storage-credentials": storage.documents} if storage.places else {}),
         }
         return _document(loaded, {"ETag": tag})
+
+    async def _pinned(self, request: Request) -> Response:
+        """Return a version of a table that the caller may read."""
+        schema, _, version = request.path_params["namespace"].partition(PIN)
+        state, table = self._visible.find(caller_of(request), schema, request.path_params["table"])
+        found = await asyncio.to_thread(self._publishers[state.name].read, table.name, version)
+        if found is None:
+            raise MissingError(f"there is no version {version[:100]} of table {table.name}", "NoSuchTableException")
+        storage = await self._storage(request, state, table)
+        loaded = {"metadata-location": found[0], "metadata": orjson.Fragment(found[1]), "config": storage.config}
+        places = {"storage-credentials": storage.documents} if storage.places else {}
+        return _found(request, loaded | places)
 
     async def _storage(self, request: Request, state: EnvironmentState, table: Table) -> StorageAccess:
         """Return the access to a table's objects for a client that requests it."""

@@ -1,0 +1,150 @@
+"""Decides which engine runs a statement, and pins the tables of those that the Spark Connect server runs.
+
+A worker has planned the statement: it knows the tables, that the caller may read them, and the bytes of their files.
+The Iceberg metadata of the same generation is written, and the versions of it are what the server reads.
+"""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Mapping
+
+from dagfusion_contract.iceberg_names import version_of_metadata
+from dagfusion_contract.naming import TableName
+from dagfusion_query.access.grants import Grants
+from dagfusion_query.catalog.environments import EnvironmentState
+from dagfusion_query.catalog.model import Table, layouts_of
+from dagfusion_query.engine_choice import EngineChoice
+from dagfusion_query.errors import (
+    EngineChoiceError,
+    RemoteEngineError,
+    StoreUnavailableError,
+    UnknownTableError,
+    UnsupportedTypeError,
+)
+from dagfusion_query.iceberg.publisher import Published, Publisher
+from dagfusion_query.service.query_registry import Query
+from dagfusion_query.service_settings import ServiceSettings
+from dagfusion_query.sql_text import parse_table
+from dagfusion_query.worker.messages import Mode, Planned, SparkRun, SparkServer
+
+_log = logging.getLogger(__name__)
+
+_PUBLISHING = 2  # tables at a time: each takes a core
+_PATIENCE_S = 2.0
+
+
+class SparkTables:
+    """The engine of statements, and the tables of those that Spark runs.
+
+    Args:
+        settings: Have the bytes from which `auto` chooses the server.
+        server: The server; None for none.
+        publishers: Write the Iceberg metadata of environments.
+    """
+
+    def __init__(
+        self, settings: ServiceSettings, server: SparkServer | None, publishers: Mapping[str, Publisher]
+    ) -> None:
+        self._settings, self._server, self._publishers = settings, server, publishers
+        self._publishing = asyncio.Semaphore(_PUBLISHING)
+        self._interrupts: set[asyncio.Future[None]] = set()
+
+    def choice(self, query: Query, mode: Mode) -> EngineChoice:
+        """Return the engine that was chosen; `local` for what is only planned.
+
+        Raises:
+            EngineChoiceError: Spark was chosen, and there is none, or not for the past.
+        """
+        chosen = query.engine or EngineChoice(self._settings.engine)
+        if mode is not Mode.run or chosen is EngineChoice.local:
+            return EngineChoice.local
+        is_forced = chosen is EngineChoice.spark
+        if self._server is None:
+            if is_forced:
+                raise EngineChoiceError(
+                    'engine="spark" needs a Spark Connect server: set DAGFUSION_SPARK_REMOTE of the service, or use '
+                    'engine="local"'
+                )
+            return EngineChoice.local
+        if query.as_of is not None:
+            if is_forced:
+                raise EngineChoiceError(
+                    'engine="spark" reads the current tables only: remove as_of, or use engine="local"'
+                )
+            return EngineChoice.local
+        return chosen
+
+    async def run(
+        self, choice: EngineChoice, planned: Planned, states: Mapping[str, EnvironmentState], grants: Grants
+    ) -> SparkRun | None:
+        """Return how Spark runs a statement, over pinned versions of its tables; None for one that a worker runs.
+
+        Args:
+            choice: `spark` or `auto`.
+            planned: What a worker says of the statement, over `states`.
+            states: The catalogs.
+            grants: The caller's.
+
+        Raises:
+            EngineChoiceError: Spark was chosen, and a table cannot be read there.
+            StoreUnavailableError: Metadata cannot be written.
+        """
+        size_bytes = sum(scan.bytes_kept for scan in planned.scans)
+        if planned.tables is None:
+            return None
+        if choice is EngineChoice.auto and size_bytes < self._settings.spark_auto_bytes:
+            return None
+        try:
+            pins = {name: await self._pin(parse_table(name), states, grants) for name in planned.tables}
+        except (EngineChoiceError, StoreUnavailableError):
+            if choice is EngineChoice.spark:
+                raise
+            return None
+        return SparkRun(operation=str(uuid.uuid4()), pins=pins)
+
+    def interrupt(self, run: SparkRun) -> None:
+        """Interrupt a statement on the server, in the background: its worker may be dead, and cannot."""
+        work = asyncio.get_running_loop().run_in_executor(None, self._interrupted, run.operation)
+        self._interrupts.add(work)
+        work.add_done_callback(self._interrupts.discard)
+
+    async def close(self) -> None:
+        """Wait until the server has heard of what was interrupted."""
+        if self._interrupts:
+            await asyncio.wait(self._interrupts, timeout=_PATIENCE_S)
+
+    def _interrupted(self, operation: str) -> None:
+        from dagfusion_query.spark.spark_connect import SparkSession, SparkStatement  # noqa: PLC0415  # an extra
+
+        if self._server is None:
+            return
+        statement = SparkStatement(SparkSession(self._server.url, self._server.session), operation, "")
+        try:
+            statement.interrupt()
+        except RemoteEngineError as error:
+            _log.warning("the operation %s was not interrupted on the Spark engine: %s", operation, error)
+        finally:
+            statement.close()
+
+    async def _pin(self, name: TableName, states: Mapping[str, EnvironmentState], grants: Grants) -> str:
+        for environment, state in states.items():
+            table = state.snapshot.tables.get(name)
+            if table is not None and table.view is None and grants.allow(environment, name):
+                published = await self._published(environment, state, table)
+                return version_of_metadata(published.uri)
+        raise UnknownTableError(f"table {name} is not there any more: run the statement again")
+
+    async def _published(self, environment: str, state: EnvironmentState, table: Table) -> Published:
+        publisher = self._publishers.get(environment)
+        if publisher is None:
+            raise EngineChoiceError(
+                f"the Spark engine reads tables as Iceberg, and environment {environment} has no folder for metadata: "
+                'set DAGFUSION_ICEBERG_METADATA of the service, or use engine="local"'
+            )
+        layouts = layouts_of(table, state.snapshot.asset_states[table.asset_key])
+        try:
+            async with self._publishing:
+                return await asyncio.to_thread(publisher.publish, table, layouts)
+        except UnsupportedTypeError as error:
+            raise EngineChoiceError(f'{error}: use engine="local"') from error

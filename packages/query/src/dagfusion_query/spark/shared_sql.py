@@ -1,0 +1,298 @@
+"""What DataFusion and Spark SQL mean the same by, and the order of NULL, in which they differ. Pure.
+
+A statement with anything else would run on Spark and give other rows without an error, so it is not sent.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from dagfusion_query.errors import EngineChoiceError
+from dagfusion_query.sql_text import SqlToken, TokenKind
+
+SHARED_FUNCTIONS = frozenset(
+    [
+        "abs",
+        "acos",
+        "asin",
+        "atan",
+        "atan2",
+        "avg",
+        "ceil",
+        "char_length",
+        "character_length",
+        "coalesce",
+        "cos",
+        "count",
+        "cume_dist",
+        "date_trunc",
+        "dense_rank",
+        "exp",
+        "extract",
+        "first_value",
+        "floor",
+        "greatest",
+        "grouping",
+        "lag",
+        "last_value",
+        "lead",
+        "least",
+        "length",
+        "lower",
+        "ltrim",
+        "max",
+        "min",
+        "nth_value",
+        "ntile",
+        "nullif",
+        "octet_length",
+        "percent_rank",
+        "power",
+        "rank",
+        "replace",
+        "reverse",
+        "row_number",
+        "rtrim",
+        "sin",
+        "sqrt",
+        "stddev",
+        "stddev_pop",
+        "stddev_samp",
+        "substr",
+        "substring",
+        "sum",
+        "tan",
+        "trim",
+        "upper",
+        "var_pop",
+        "var_samp",
+    ]
+)
+_PARTS_OF_TIME = frozenset({"YEAR", "QUARTER", "MONTH", "WEEK", "DAY", "DOY", "HOUR", "MINUTE"})
+_BEFORE_PARENTHESIS = frozenset(
+    [
+        "ALL",
+        "AND",
+        "ANY",
+        "AS",
+        "BETWEEN",
+        "BY",
+        "CASE",
+        "CAST",
+        "CUBE",
+        "DISTINCT",
+        "ELSE",
+        "END",
+        "EXCEPT",
+        "EXISTS",
+        "FILTER",
+        "FROM",
+        "GROUP",
+        "HAVING",
+        "ILIKE",
+        "IN",
+        "INTERSECT",
+        "IS",
+        "JOIN",
+        "LATERAL",
+        "LIKE",
+        "LIMIT",
+        "MATERIALIZED",
+        "NOT",
+        "OFFSET",
+        "ON",
+        "OR",
+        "OVER",
+        "QUALIFY",
+        "ROLLUP",
+        "SELECT",
+        "SETS",
+        "SOME",
+        "THEN",
+        "TRY_CAST",
+        "UNION",
+        "USING",
+        "VALUES",
+        "WHEN",
+        "WHERE",
+        "WITH",
+    ]
+) | frozenset(["CHAR", "DEC", "DECIMAL", "NUMERIC", "TIMESTAMP", "VARCHAR"])
+_FILE_FORMATS = frozenset(
+    ["avro", "binaryfile", "csv", "delta", "iceberg", "json", "orc", "parquet", "text", "vortex", "xml"]
+)
+_AFTER_KEYS = frozenset({"EXCEPT", "FETCH", "FOR", "GROUPS", "INTERSECT", "LIMIT", "OFFSET", "RANGE", "ROWS", "UNION"})
+_AFTER_TABLES = frozenset(
+    ["EXCEPT", "GROUP", "HAVING", "INTERSECT", "LIMIT", "OFFSET", "ORDER", "QUALIFY", "UNION", "WHERE", "WINDOW"]
+)
+_FLOATS = frozenset({"DOUBLE", "FLOAT", "REAL"})
+_IN_LOCAL = 'use engine="local"'
+
+
+def check_shared(tokens: Sequence[SqlToken]) -> None:
+    """Check that both engines mean the same by a statement.
+
+    Args:
+        tokens: The statement, without comments.
+
+    Raises:
+        EngineChoiceError: They may not, or Spark would read something that is no table of the catalog.
+    """
+    for at, token in enumerate(tokens):
+        following = _text(tokens, at + 1)
+        is_first = token.name is not None and _text(tokens, at - 1) != "."
+        if following == "(" and token.name is not None:
+            _check_call(tokens, at)
+        elif is_first and following == "." and token.name in _FILE_FORMATS and _is_quoted(tokens, at + 2):
+            raise EngineChoiceError(f"the Spark engine is not sent {token.text}.{_text(tokens, at + 2)[:100]}")
+        elif token.text == "/" and not (_is_float(tokens, at - 1) or _is_float(tokens, at + 1)):
+            raise EngineChoiceError(
+                "Spark divides integers as doubles: for the Spark engine, write a number with a point or a CAST to "
+                f"DOUBLE beside each / (a * 1.0 / b), or {_IN_LOCAL}"
+            )
+
+
+def table_places(tokens: Sequence[SqlToken]) -> set[int]:
+    """Return the places at which the name of a table may begin: after FROM, JOIN, and the commas between tables."""
+    found: set[int] = set()
+    levels = [_Clause()]
+    for at, token in enumerate(tokens):
+        level, word = levels[-1], _keyword(token)
+        if word == "(":
+            # Tables that are joined may be in parentheses.
+            levels.append(_Clause(has_select=at in found, is_from=at in found))
+            level = levels[-1]
+        elif word == ")" and len(levels) > 1:
+            levels.pop()
+        elif word == "SELECT":
+            level.has_select, level.is_from = True, False
+        elif word == "FROM" and _text(tokens, at - 1).upper() == "DISTINCT":
+            continue  # a IS DISTINCT FROM b
+        elif word in ("FROM", "JOIN"):
+            level.is_from = level.has_select  # the FROM of EXTRACT(YEAR FROM a) has no SELECT before it
+        elif word in _AFTER_TABLES:
+            level.is_from = False
+        if level.is_from and word in ("FROM", "JOIN", ",", "("):
+            found.add(at + 1)
+    return found
+
+
+def null_orders(tokens: Sequence[SqlToken]) -> dict[int, str]:
+    """Return what each ORDER BY of a statement lacks, by the place of the token that it goes before.
+
+    DataFusion has NULL last in an ascending order and first in a descending one, and Spark the other way round.
+    """
+    return dict(_orders(tokens))
+
+
+def is_arithmetic(tokens: Sequence[SqlToken], start: int, end: int) -> bool:
+    """Return True if a number is added to something or multiplied by it: the number is 64 bits wide here."""
+    return _text(tokens, start - 1) in ("+", "-", "*", "%") or _text(tokens, end) in ("+", "-", "*", "%")
+
+
+@dataclass
+class _Clause:
+    """The clauses inside of one pair of parentheses, as far as they have been read.
+
+    Attributes:
+        has_select: They have a SELECT, or are tables.
+        is_from: The last one is FROM.
+    """
+
+    has_select: bool = False
+    is_from: bool = False
+
+
+@dataclass
+class _Level:
+    """The text inside of one pair of parentheses, as far as it has been read.
+
+    Attributes:
+        is_order: It is inside of an ORDER BY.
+        is_descending: The key that is being read is.
+        has_nulls: That key says where NULL is.
+    """
+
+    is_order: bool = False
+    is_descending: bool = False
+    has_nulls: bool = False
+
+    def ended(self) -> str:
+        """End a key, and return what it lacks."""
+        lacks = "" if self.has_nulls else "NULLS FIRST" if self.is_descending else "NULLS LAST"
+        self.is_descending = self.has_nulls = False
+        return lacks if self.is_order else ""
+
+
+def _orders(tokens: Sequence[SqlToken]) -> Iterator[tuple[int, str]]:
+    levels = [_Level()]
+    for at, token in enumerate(tokens):
+        level, word = levels[-1], _keyword(token)
+        if word == "(":
+            levels.append(_Level())
+        elif word in (",", ")") or word in _AFTER_KEYS:
+            if lacks := level.ended():
+                yield at, lacks
+            level.is_order = level.is_order and word == ","
+            if word == ")" and len(levels) > 1:
+                levels.pop()
+        elif word == "BY":
+            level.is_order = _text(tokens, at - 1).upper() == "ORDER"
+        elif word == "DESC":
+            level.is_descending = True
+        elif word == "NULLS":
+            level.has_nulls = True
+    if lacks := levels[-1].ended():
+        yield len(tokens), lacks
+
+
+def _check_call(tokens: Sequence[SqlToken], at: int) -> None:
+    word, name = _keyword(tokens[at]), tokens[at].name or ""
+    before = _text(tokens, at - 1).upper()
+    is_list_of_columns = before in ("AS", ")") or _is_table_expression(tokens, at)
+    if word in _BEFORE_PARENTHESIS or is_list_of_columns:
+        return
+    if name not in SHARED_FUNCTIONS or before == ".":
+        raise EngineChoiceError(
+            f"the function {name[:100]} may return other values in Spark SQL, so it is not sent: {_IN_LOCAL}"
+        )
+    if name == "extract" and (part := _text(tokens, at + 2).upper()) not in _PARTS_OF_TIME:
+        raise EngineChoiceError(f"Spark SQL may count {part[:100]} from another number, so it is not sent: {_IN_LOCAL}")
+
+
+def _is_table_expression(tokens: Sequence[SqlToken], at: int) -> bool:
+    """Return True for the name and the columns of a common table expression: `a (x, y) AS (`."""
+    if _text(tokens, at - 1).upper() not in ("WITH", "RECURSIVE", ","):
+        return False
+    end = next((place for place in range(at, len(tokens)) if tokens[place].text == ")"), len(tokens))
+    return _text(tokens, end + 1).upper() == "AS" and _text(tokens, end + 2) == "("
+
+
+def _is_float(tokens: Sequence[SqlToken], at: int) -> bool:
+    """Return True if the operand that begins or ends at a place is a double: a number with a point, or a cast."""
+    parts = [_text(tokens, place) for place in (at - 2, at - 1, at, at + 1, at + 2)]
+    if parts[2].isdecimal():
+        return (parts[3] == "." and parts[4].isdecimal()) or (parts[1] == "." and parts[0].isdecimal())
+    if parts[2] == ")":
+        return parts[1].upper() in _FLOATS
+    return parts[2].upper() in _FLOATS or (parts[2].upper() == "CAST" and _casts_to_float(tokens, at + 1))
+
+
+def _casts_to_float(tokens: Sequence[SqlToken], at: int) -> bool:
+    depth = 0
+    for place in range(at, len(tokens)):
+        depth += {"(": 1, ")": -1}.get(tokens[place].text, 0)
+        if not depth:
+            return _text(tokens, place - 1).upper() in _FLOATS
+    return False
+
+
+def _is_quoted(tokens: Sequence[SqlToken], at: int) -> bool:
+    return at < len(tokens) and tokens[at].kind is TokenKind.quoted
+
+
+def _keyword(token: SqlToken) -> str:
+    return token.text.upper() if token.kind in (TokenKind.word, TokenKind.other) else ""
+
+
+def _text(tokens: Sequence[SqlToken], at: int) -> str:
+    return tokens[at].text if 0 <= at < len(tokens) else ""

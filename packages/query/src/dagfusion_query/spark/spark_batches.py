@@ -1,0 +1,173 @@
+"""The batches of a statement that Spark runs, in the columns that the statement has here."""
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import pyarrow as pa
+import pyarrow.types as pt
+
+from dagfusion_query.errors import QueryCancelledError, QueryError, RemoteEngineError
+from dagfusion_query.object_cache.copies import TableFetch
+from dagfusion_query.scan.table_scan import Scan
+from dagfusion_query.spark.spark_connect import SparkStatement
+from dagfusion_query.spark.spark_sql import without_pins
+
+SPARK = "spark"  # the path of these statements
+_AHEAD = 4  # batches that are received before they are taken
+_LOOK_S = 0.1
+_MOST_DIGITS = 38
+_UTC = frozenset({"UTC", "Etc/UTC", "Z", "+00:00"})
+_FAMILIES: Sequence[tuple[str, Callable[[pa.DataType], bool]]] = (
+    ("integer", pt.is_integer),
+    ("double", pt.is_floating),
+    ("decimal", pt.is_decimal),
+    ("text", lambda kind: pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind)),
+    ("binary", lambda kind: pt.is_binary(kind) or pt.is_large_binary(kind) or pt.is_fixed_size_binary(kind)),
+    ("date", pt.is_date),
+    ("timestamp", lambda kind: pt.is_timestamp(kind) and (kind.tz is None or kind.tz in _UTC)),
+)
+_EXACT = {("integer", "double"), ("integer", "decimal")}  # a cast of the first to the second fails if it loses anything
+
+
+class SparkBatches:
+    """The batches, which a thread of their own receives.
+
+    Args:
+        statement: The statement on the server.
+        schema: The columns that it has here.
+        scans: What it reads, as the plan here has it.
+        pins: The versions in the names of its tables.
+        check: Compares the objects of its tables with their events, and returns the seconds that the requests took.
+    """
+
+    path: str | None = SPARK
+    fetches: Sequence[TableFetch] = ()
+
+    def __init__(
+        self,
+        statement: SparkStatement,
+        schema: pa.Schema,
+        scans: Sequence[Scan],
+        pins: Sequence[str],
+        check: Callable[[], float],
+    ) -> None:
+        self._statement, self._schema, self._pins, self._check = statement, schema, pins, check
+        self.files_read, self.bytes_read = sum(scan.count for scan in scans), sum(scan.bytes for scan in scans)
+        self.requests_s = 0.0
+        self._received: queue.Queue[pa.RecordBatch | QueryError | None] = queue.Queue(_AHEAD)
+        self._next: list[pa.RecordBatch | QueryError | None] = []  # what was received and not taken, if anything
+        self._is_cancelled = threading.Event()
+        self._reader = threading.Thread(target=self._receive, name="dagfusion-spark", daemon=True)
+        self._reader.start()
+
+    def next(self) -> pa.RecordBatch | None:
+        """Return the next batch, or None at the end.
+
+        Raises:
+            RemoteEngineError: The server failed, or its result has other columns.
+            StaleObjectError: An object is gone or has changed since its event.
+        """
+        self.wait(None)
+        received = self._next[0]
+        if isinstance(received, QueryError):
+            raise received
+        if received is not None:
+            self._next.clear()
+        return received
+
+    def wait(self, timeout_s: float | None) -> bool:
+        """Return True if `next` would return at once; wait for that no longer than this, or without an end."""
+        if not self._next:
+            try:
+                self._next.append(self._received.get(timeout_s is None or timeout_s > 0, timeout_s))
+            except queue.Empty:
+                return False
+        return True
+
+    def check(self) -> None:
+        """Compare the objects of the tables with their events, for a caller that takes no more batches."""
+        self.requests_s += self._check()
+
+    def cancel(self) -> None:
+        """Stop the receipt of batches. May be called on another thread. The service interrupts the statement there."""
+        if self._is_cancelled.is_set() or not self._reader.is_alive():
+            return
+        self._is_cancelled.set()
+        self._statement.cancel()
+
+    def _receive(self) -> None:
+        try:
+            last = None
+            for batch in self._statement.batches():
+                if last is not None:
+                    self._put(last)
+                last = conformed(batch, self._schema, self._statement.server)
+            self.check()  # before the last batch: nobody gets all rows of a result that may be wrong
+            self._put(last)
+            if last is not None:
+                self._put(None)
+        except RemoteEngineError as error:
+            self._put(type(error)(without_pins(str(error), self._pins)))
+        except QueryError as error:
+            self._put(error)
+        except BaseException as error:  # noqa: BLE001  # the statement's thread waits for something
+            self._put(RemoteEngineError(f"{self._statement.server} cannot be read: {error!r}"))
+        finally:
+            self._statement.close()
+
+    def _put(self, received: pa.RecordBatch | QueryError | None) -> None:
+        """Hand something over, unless the statement is cancelled: then a caller that waits gets an error."""
+        if self._is_cancelled.is_set():
+            received = QueryCancelledError("the query was cancelled")
+        while True:
+            with suppress(queue.Full):
+                self._received.put(received, timeout=_LOOK_S)
+                return
+            if self._is_cancelled.is_set():
+                return  # there are batches left, so nobody waits
+
+
+def conformed(batch: pa.RecordBatch, schema: pa.Schema, server: str) -> pa.RecordBatch:
+    """Return a batch in the columns that a statement has here.
+
+    Args:
+        batch: The batch as the server sent it.
+        schema: The columns.
+        server: The server's name in errors.
+
+    Raises:
+        RemoteEngineError: It has other columns, or values that those here cannot have.
+    """
+    if batch.num_columns != len(schema):
+        raise RemoteEngineError(
+            f"{server} returned {batch.num_columns} columns, and the statement has {len(schema)} here: a column has a "
+            "type that Iceberg has not; name the columns"
+        )
+    columns = [_column(values, field, server) for values, field in zip(batch.columns, schema, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _column(values: pa.Array, field: pa.Field, server: str) -> pa.Array:
+    here, there = _family(field.type), _family(values.type)
+    if here != there and (there, here) not in _EXACT and not pt.is_null(values.type):
+        raise RemoteEngineError(
+            f"{server} returned {there} in column {field.name}, which is {here} here: CAST it in the statement"
+        )
+    if not field.nullable and values.null_count:
+        raise RemoteEngineError(f"{server} returned NULL in column {field.name}, which has none here")
+    try:
+        if pt.is_timestamp(values.type) and values.type.tz is not None:
+            values = values.cast(pa.timestamp(values.type.unit, "UTC")).cast(pa.timestamp(values.type.unit))
+        if (there, here) == ("integer", "decimal"):
+            values = values.cast(pa.decimal128(_MOST_DIGITS, field.type.scale))
+        return values.cast(field.type)
+    except pa.ArrowException as error:
+        raise RemoteEngineError(
+            f"{server} returned values in column {field.name} that {field.type} cannot have: {error}"
+        ) from error
+
+
+def _family(kind: pa.DataType) -> str:
+    return next((family for family, is_in in _FAMILIES if is_in(kind)), str(kind))

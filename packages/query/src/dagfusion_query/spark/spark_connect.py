@@ -1,0 +1,199 @@
+"""A client of Spark Connect: runs one statement at a time, and yields the batches of its result.
+
+Only a few fields of a few messages are needed, so they are written in protobuf's wire format, and gRPC sends them.
+Spark's own client would import pandas. An execution is reattachable, because only then the server marks the end of the
+result: a result without the mark was cut off, and is an error.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import NamedTuple
+from urllib.parse import unquote
+
+import pyarrow as pa
+
+from dagfusion_query.errors import RemoteEngineError, RemoteEngineUnavailableError, needs
+from dagfusion_query.wire import children, fields, message, uint
+
+with needs("spark", "the Spark engine"):
+    import grpc
+
+_SERVICE = "/spark.connect.SparkConnectService/"
+_PORT = 15002
+_CLIENT = b"dagfusion"
+_MESSAGE_BYTES = 256 << 20
+_CALL_S = 10.0  # of a call that runs nothing
+_CONNECT_S = 10.0
+_SHOWN = 2_000  # characters of an error
+# ANSI: an error where a value cannot be cast or a divisor is zero, as here, in place of NULL.
+_CONFIGURATION = {"spark.sql.session.timeZone": "UTC", "spark.sql.ansi.enabled": "true"}
+_LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
+class SparkAddress(NamedTuple):
+    """A Spark Connect server: `sc://host:port/;use_ssl=true;token=...;user_id=...`."""
+
+    target: str
+    is_tls: bool
+    token: str | None
+    user: str
+
+    @classmethod
+    def read(cls, url: str) -> "SparkAddress":
+        """Read a URL that the setting accepts.
+
+        >>> SparkAddress.read("sc://spark/;use_ssl=true;token=t").target
+        'spark:15002'
+        """
+        place, _, options = url.removeprefix("sc://").partition("/")
+        pairs = [option.partition("=")[::2] for option in options.split(";") if option]
+        values = {key: unquote(value) for key, value in pairs}
+        has_port = place.rpartition(":")[2].isdecimal() and not place.endswith("]")
+        token = values.get("token")
+        is_tls = values.get("use_ssl", "").lower() == "true" or token is not None
+        return cls(place if has_port else f"{place}:{_PORT}", is_tls, token, values.get("user_id", "dagfusion"))
+
+
+@dataclass(frozen=True)
+class SparkSession:
+    """A session of a server. All workers of a service share it.
+
+    Attributes:
+        url: The server.
+        id: A UUID.
+    """
+
+    url: str
+    id: str
+
+
+class SparkStatement:
+    """One statement of a session. `cancel` is called on any thread, the rest on one.
+
+    Args:
+        session: The session.
+        operation: The id of this execution, a UUID.
+        sql: The statement in Spark's SQL.
+    """
+
+    def __init__(self, session: SparkSession, operation: str, sql: str) -> None:
+        self._address, self._operation = SparkAddress.read(session.url), operation
+        self._session, self._sql = session.id, sql
+        self._channel = self._connect()
+        self._is_cancelled = False
+        self._call: grpc.Call | None = None
+
+    @property
+    def server(self) -> str:
+        """The server's name in errors."""
+        return f"the Spark engine at {self._address.target}"
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Run the statement, and yield the batches of its result.
+
+        Raises:
+            RemoteEngineError: The server refused it, failed while it ran it, or ended the result early.
+            RemoteEngineUnavailableError: The server does not answer, or the connection was lost.
+        """
+        is_complete = False
+        with self._errors():
+            self._configure()
+            for response in self._execute():
+                is_complete = is_complete or any(field.number == 14 for field in fields(response))  # noqa: PLR2004
+                for batch in children(response, 2):
+                    yield from _decoded(batch)
+        if not is_complete:
+            raise RemoteEngineUnavailableError(
+                f"{self.server} ended the result before its end: the statement was interrupted there, or the server "
+                "stopped; run it again"
+            )
+        self._release()
+
+    def cancel(self) -> None:
+        """Receive no more batches. The server runs the statement until `interrupt`."""
+        self._is_cancelled = True
+        if self._call is not None:
+            self._call.cancel()
+
+    def interrupt(self) -> None:
+        """Interrupt the statement on the server, if it runs there.
+
+        Raises:
+            RemoteEngineError: The server refuses that, or does not answer.
+        """
+        with self._errors():
+            request = self._named(3) + uint(4, 3) + message(6, self._operation.encode())
+            self._unary("Interrupt", request, _CALL_S)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    def _connect(self) -> grpc.Channel:
+        options = [("grpc.max_receive_message_length", _MESSAGE_BYTES), ("grpc.max_send_message_length", -1)]
+        if self._address.is_tls:
+            return grpc.secure_channel(self._address.target, grpc.ssl_channel_credentials(), options)
+        return grpc.insecure_channel(self._address.target, options)
+
+    def _configure(self) -> None:
+        pairs = b"".join(
+            message(1, message(1, key.encode()) + message(2, value.encode())) for key, value in _CONFIGURATION.items()
+        )
+        self._unary("Config", self._named(4) + message(3, message(1, pairs)), _CONNECT_S)
+
+    def _execute(self) -> Iterator[bytes]:
+        plan = message(1, message(10, message(1, self._sql.encode())))
+        reattachable = message(1, uint(1, 1))
+        request = self._named(4) + message(3, plan) + message(5, reattachable)
+        method = self._channel.unary_stream(f"{_SERVICE}ExecutePlan")
+        call = self._call = method(request + message(6, self._operation.encode()), metadata=self._metadata)
+        if self._is_cancelled:
+            call.cancel()
+        responses: Iterator[bytes] = call
+        return responses
+
+    def _release(self) -> None:
+        """Release the result, which the server keeps for a client that reattaches."""
+        request = self._named(4) + message(3, self._operation.encode()) + message(5, b"")
+        with suppress(grpc.RpcError):  # it forgets it by itself after a while
+            self._unary("ReleaseExecute", request, _CALL_S)
+
+    def _named(self, client: int) -> bytes:
+        """Return the fields that all requests have; `client` is the number of the client's name."""
+        context = message(1, self._address.user.encode())
+        return message(1, self._session.encode()) + message(2, context) + message(client, _CLIENT)
+
+    def _unary(self, method: str, request: bytes, timeout_s: float) -> None:
+        self._channel.unary_unary(f"{_SERVICE}{method}")(request, timeout=timeout_s, metadata=self._metadata)
+
+    @property
+    def _metadata(self) -> Sequence[tuple[str, str]]:
+        return () if self._address.token is None else (("authorization", f"Bearer {self._address.token}"),)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except grpc.RpcError as error:
+            text = str(error.details() or "")[:_SHOWN]
+            if error.code() in _LOST:
+                raise RemoteEngineUnavailableError(f"{self.server} does not answer: {text}") from error
+            raise RemoteEngineError(
+                f'{self.server} cannot run the statement: {text} (engine="local" runs it in a worker)'
+            ) from error
+        except (ValueError, pa.ArrowException) as error:
+            raise RemoteEngineError(f"{self.server} sent a malformed result: {error}") from error
+
+
+def _decoded(batch: bytes) -> Iterator[pa.RecordBatch]:
+    """Yield the batches of one message, which are of one Arrow stream.
+
+    Raises:
+        ValueError: The message has not the rows that it says.
+    """
+    said = next((field.value for field in fields(batch) if field.number == 1), 0)
+    found = [one for stream in children(batch, 2) for one in pa.ipc.open_stream(stream)]
+    if (rows := sum(one.num_rows for one in found)) != said:
+        raise ValueError(f"a message has {rows} rows, and not as many as it says")
+    yield from found

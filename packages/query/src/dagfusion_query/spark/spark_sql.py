@@ -1,0 +1,295 @@
+"""Writes a statement of DataFusion's dialect as Spark's SQL. Pure.
+
+The statement has been planned here, so its tables, columns and functions are known and its caller may read them. What
+is sent is written anew, token by token, so that the server cannot read another statement than the one that was planned:
+a string stays a string in whatever way the two dialects escape it, a name in quotes stays a name, and comments, which
+are hints there, are left out. Tables get the names that they have in the server's catalog, with the version that is
+read. A view becomes a common table expression.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from dagfusion_contract.naming import TableName
+from dagfusion_contract.view import View
+from dagfusion_query.errors import EngineChoiceError
+from dagfusion_query.spark.shared_sql import check_shared, is_arithmetic, null_orders, table_places
+from dagfusion_query.spark.spark_literals import literal, name, string
+from dagfusion_query.sql_text import SqlToken, TokenKind, mentioned_tables, tokens, with_select
+
+PIN = "@"  # between a schema and the version of one of its tables
+_FIRST = {"SELECT", "WITH", "VALUES", "("}
+_SIGNS = frozenset("(),.+-*/%<>=!|&:")
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
+_NUMBER = re.compile(r"(?P<point>\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?|\d+(?P<exponent>[eE][+-]?\d+)?")
+_TEXTS = frozenset({"VARCHAR", "TEXT"})  # without a length
+_HEX = re.compile(r"'(?:[0-9A-Fa-f]{2})*'")
+_ENGINES_CATALOG = "datafusion"
+_HIDDEN_SCHEMA = "information_schema"
+_IN_LOCAL = 'use engine="local"'
+
+
+@dataclass(frozen=True)
+class SparkNames:
+    """The names of the tables in the server.
+
+    Attributes:
+        catalog: The catalog there.
+        pins: The version of each table that a statement may name.
+        views: The views that it may name.
+    """
+
+    catalog: str
+    pins: Mapping[TableName, str]
+    views: Mapping[TableName, View] = field(default_factory=dict)
+
+
+class _Piece(NamedTuple):
+    """A part of what is sent, and whether there is space before it."""
+
+    text: str
+    is_apart: bool
+
+
+def named_tables(sql: str, tables: Mapping[TableName, View | None]) -> set[TableName]:
+    """Return the tables that a statement names, also through views.
+
+    Args:
+        sql: The statement.
+        tables: The tables and views that its caller may read; None for tables.
+
+    Raises:
+        EngineChoiceError: It may read the names of all tables.
+    """
+    found: set[TableName] = set()
+    texts = [sql]
+    for text in texts:  # which grows
+        if (pairs := mentioned_tables(text)) is None:
+            raise EngineChoiceError(f"the Spark engine cannot be sent {_HIDDEN_SCHEMA}: {_IN_LOCAL}")
+        for mentioned in {*pairs} & tables.keys() - found:
+            found.add(mentioned)
+            if (view := tables[mentioned]) is not None:
+                texts.append(view.sql)
+    return {table for table in found if tables[table] is None}
+
+
+def spark_statement(sql: str, values: Mapping[str, pa.Scalar], names: SparkNames) -> str:
+    """Return a statement as it is sent to the server.
+
+    Args:
+        sql: One statement that was planned here.
+        values: Its parameters by name; `1`, `2`, ... are numbered ones.
+        names: The names of its tables in the server.
+
+    Raises:
+        EngineChoiceError: It cannot be written in Spark's SQL.
+    """
+    views: dict[str, str] = {}
+    text = _Translation(sql, values, names, views).text()
+    if not views:
+        return text
+    expressions = ", ".join(f"{name(view)} AS ({statement})" for view, statement in views.items())
+    return f"WITH {expressions} ({text})" if text[:4].upper() == "WITH" else f"WITH {expressions} {text}"
+
+
+class _Translation:
+    """One text: a statement, or that of a view.
+
+    Args:
+        sql: The text.
+        values: The parameters' values.
+        names: The names of tables in the server.
+        views: Gets the views that it reads by the last part of their names, each after those that it reads itself.
+    """
+
+    def __init__(self, sql: str, values: Mapping[str, pa.Scalar], names: SparkNames, views: dict[str, str]) -> None:
+        self._sql = with_select(sql)
+        self._tokens = [token for token in tokens(self._sql) if token.kind is not TokenKind.comment]
+        while self._tokens and self._tokens[-1].text == ";":
+            self._tokens.pop()
+        self._values, self._names, self._views = values, names, views
+        self._places = table_places(self._tokens)
+
+    def text(self) -> str:
+        """Return the text in Spark's SQL."""
+        first = self._tokens[0].text.upper() if self._tokens else ""
+        if first not in _FIRST:
+            raise EngineChoiceError(
+                f"a statement for the Spark engine must begin with SELECT, WITH, VALUES or FROM, got {first[:100]!r}: "
+                f"{_IN_LOCAL}"
+            )
+        check_shared(self._tokens)
+        return "".join(f" {piece.text}" if piece.is_apart else piece.text for piece in self._pieces()).strip()
+
+    def _pieces(self) -> Iterator[_Piece]:
+        at, orders = 0, null_orders(self._tokens)
+        while at < len(self._tokens):
+            if at in orders:
+                yield _Piece(orders[at], is_apart=True)
+            text, count = self._piece(at)
+            yield _Piece(text, self._is_apart(at))
+            at += count
+        if at in orders:
+            yield _Piece(orders[at], is_apart=True)
+
+    def _piece(self, at: int) -> tuple[str, int]:
+        """Return what stands for the token at a place, and how many tokens that takes."""
+        token = self._tokens[at]
+        match token.kind:
+            case TokenKind.text:
+                return self._string(at), 1
+            case TokenKind.parameter:
+                return self._value(token), 1
+            case TokenKind.word | TokenKind.quoted:
+                return self._word(at)
+            case _:
+                return self._number_or_sign(at)
+
+    def _is_apart(self, at: int) -> bool:
+        """Return True if there is something between a token and the one before."""
+        return at > 0 and self._tokens[at - 1].start + len(self._tokens[at - 1].text) < self._tokens[at].start
+
+    def _string(self, at: int) -> str:
+        token, before = self._tokens[at].text, self._text(at - 1).upper()
+        is_joined = at > 0 and self._tokens[at - 1].start + len(before) == self._tokens[at].start
+        if before == "X" and is_joined:
+            if _HEX.fullmatch(token) is None:
+                raise EngineChoiceError(f"X{token[:100]} is not hexadecimal, as the Spark engine needs it")
+            return token
+        if before == "USING":
+            raise EngineChoiceError(f"the Spark engine cannot be sent a string after USING: {_IN_LOCAL}")
+        # Engines read what has a prefix in ways of their own, such as r'''...'''.
+        if token[0] != "'" or (is_joined and before not in _SIGNS - {"&"}):
+            raise EngineChoiceError(
+                f"the Spark engine is sent strings in single quotes with no prefix, got {before}{token[:100]}: "
+                f"{_IN_LOCAL}"
+            )
+        return string(token[1:-1].replace("''", "'"))
+
+    def _value(self, token: SqlToken) -> str:
+        value = self._values.get(token.text[1:])
+        if value is None:
+            raise EngineChoiceError(f"parameter {token.text} has no value: pass one")
+        return literal(value)
+
+    def _word(self, at: int) -> tuple[str, int]:
+        if self._text(at - 1) != ".":
+            skipped = 2 if self._is_catalog(at) else 0
+            if (table := self._table(at + skipped)) is not None:
+                return self._named(table, at + skipped), 3 + skipped
+            is_qualified = self._text(at + 1) == "."
+            if is_qualified and at in self._places:
+                raise EngineChoiceError(f"the Spark engine has no table {self._text(at)[:100]}...: {_IN_LOCAL}")
+            if is_qualified and self._tokens[at].name in (_HIDDEN_SCHEMA, self._names.catalog.lower()):
+                raise EngineChoiceError(f"the Spark engine cannot be sent {self._text(at)[:100]}.: {_IN_LOCAL}")
+            self._check_is_no_view(at)
+        token = self._tokens[at]
+        if (
+            token.kind is TokenKind.quoted
+            and at
+            and not self._is_apart(at)
+            and self._text(at - 1) not in _SIGNS - {"&"}
+        ):
+            raise EngineChoiceError(
+                f"the Spark engine is sent no prefix of quotes, got {token.text[:100]}: {_IN_LOCAL}"
+            )
+        if token.kind is TokenKind.word and _PLAIN.fullmatch(token.text):
+            is_type = self._text(at - 1).upper() in ("AS", ":") and self._text(at + 1) != "("
+            return ("STRING" if is_type and token.text.upper() in _TEXTS else token.text), 1
+        return name(token.name or ""), 1
+
+    def _named(self, table: TableName, at: int) -> str:
+        """Return the name of a table that is named at a place."""
+        if (view := self._names.views.get(table)) is not None:
+            self._read_view(table, view)
+            return name(table.table)
+        own = f"{name(f'{table.schema}{PIN}{self._names.pins[table]}')}.{name(table.table)}"
+        is_qualifier = self._text(at + 3) == "."
+        return own if is_qualifier else f"{name(self._names.catalog)}.{own}"
+
+    def _read_view(self, table: TableName, view: View) -> None:
+        statement = _Translation(view.sql, {}, self._names, self._views).text()
+        if self._views.setdefault(table.table, statement) != statement:
+            raise EngineChoiceError(
+                f"the statement reads two views that are called {table.table}, which the Spark engine cannot be sent: "
+                f"{_IN_LOCAL}"
+            )
+
+    def _check_is_no_view(self, at: int) -> None:
+        """Check that a common table expression has not the name of a view."""
+        found = self._tokens[at].name
+        if not any(view.table == found for view in self._names.views):
+            return
+        after = [self._text(at + ahead).upper() for ahead in (1, 2)]
+        if after[0] == "(" or (after[0] == "AS" and after[1] in ("(", "NOT", "MATERIALIZED")):
+            raise EngineChoiceError(
+                f"a common table expression is called {found}, as a view is: rename it for the Spark engine, or "
+                f"{_IN_LOCAL}"
+            )
+
+    def _is_catalog(self, at: int) -> bool:
+        return self._tokens[at].name == _ENGINES_CATALOG and self._table(at + 2) is not None
+
+    def _table(self, at: int) -> TableName | None:
+        """Return the table or view whose schema and name begin at a place."""
+        if at + 2 >= len(self._tokens) or self._text(at + 1) != ".":
+            return None
+        schema, table = self._tokens[at].name, self._tokens[at + 2].name
+        if schema is None or table is None:
+            return None
+        found = TableName(schema, table)
+        return found if found in self._names.pins or found in self._names.views else None
+
+    def _number_or_sign(self, at: int) -> tuple[str, int]:
+        token = self._tokens[at]
+        number = _NUMBER.match(self._sql, token.start)
+        if number is not None and (token.text != "." or not self._follows_name(at)):
+            return self._number(number, at)
+        if token.text not in _SIGNS:
+            raise EngineChoiceError(f"the Spark engine cannot be sent {token.text[:100]!r}: {_IN_LOCAL}")
+        return token.text, 1
+
+    def _number(self, number: re.Match[str], at: int) -> tuple[str, int]:
+        end = number.end()
+        if (after := self._sql[end : end + 1]) and (after.isalnum() or after in "_$"):
+            raise EngineChoiceError(f"the Spark engine cannot be sent {self._sql[number.start() : end + 1]!r}")
+        count = sum(1 for token in self._tokens[at:] if token.start < end)
+        # A number with a point is a decimal there, and a double here; another one has 32 bits there, and 64 here.
+        if number["point"] or number["exponent"]:
+            return f"{number[0]}D", count
+        return (f"{number[0]}L" if is_arithmetic(self._tokens, at, at + count) else number[0]), count
+
+    def _follows_name(self, at: int) -> bool:
+        before = self._tokens[at - 1] if at else None
+        if before is None or before.start + len(before.text) < self._tokens[at].start:
+            return False
+        return before.name is not None or before.text in (")", "]")
+
+    def _text(self, at: int) -> str:
+        return self._tokens[at].text if 0 <= at < len(self._tokens) else ""
+
+
+def check_whole(warnings: Sequence[str]) -> None:
+    """Check that a statement reads all objects of its tables that its filters keep, as the server would.
+
+    Args:
+        warnings: What a worker leaves out.
+
+    Raises:
+        EngineChoiceError: A worker leaves out archived objects.
+    """
+    if warnings:
+        raise EngineChoiceError(
+            f"the Spark engine would read objects that a worker leaves out ({warnings[0]}): {_IN_LOCAL}"
+        )
+
+
+def without_pins(text: str, pins: Sequence[str]) -> str:
+    """Return an error's text with the names of tables as they are here."""
+    for pin in pins:
+        text = text.replace(f"{PIN}{pin}", "")
+    return text

@@ -1,0 +1,124 @@
+"""The engine of a statement, and the versions of the tables of one that Spark runs."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from dagfusion_contract.iceberg_names import metadata_of_version
+from dagfusion_contract.naming import TableName
+from dagfusion_query.access.grants import ALL, Grants
+from dagfusion_query.as_of import AsOf
+from dagfusion_query.documents.query_documents import ScanStats
+from dagfusion_query.engine_choice import EngineChoice
+from dagfusion_query.errors import EngineChoiceError, UnknownTableError
+from dagfusion_query.iceberg.publisher import Publisher
+from dagfusion_query.service.query_registry import Query
+from dagfusion_query.service.spark_tables import SparkTables
+from dagfusion_query.service_settings import ServiceSettings
+from dagfusion_query.worker.messages import Mode, Planned, SparkServer
+from tests.query.doors.iceberg.test_iceberg_routes import snapshot
+from tests.query.fake_service import environment
+from tests.query.iceberg.conftest import publisher
+
+__all__ = ["publisher"]
+
+SERVER = SparkServer(url="sc://here", catalog="lake", session="s")
+NONE: Mapping[str, Publisher] = {}
+local, spark, auto = EngineChoice.local, EngineChoice.spark, EngineChoice.auto
+
+
+def tables(
+    server: SparkServer | None = SERVER, publishers: Mapping[str, Publisher] = NONE, **settings: Any
+) -> SparkTables:
+    return SparkTables(ServiceSettings(**settings), server, publishers)
+
+
+@pytest.mark.parametrize(
+    ("default", "chosen", "expected"),
+    [
+        ("local", None, local),
+        ("spark", None, spark),
+        ("auto", None, auto),
+        ("auto", local, local),
+        ("local", spark, spark),
+        ("local", auto, auto),
+    ],
+)
+def test_a_query_chooses_else_the_service(default: str, chosen: EngineChoice | None, expected: EngineChoice) -> None:
+    found = tables(engine=default)
+    assert found.choice(Query("SELECT 1", engine=chosen), Mode.run) is expected
+    for mode in (Mode.describe, Mode.explain):
+        assert found.choice(Query("SELECT 1", engine=chosen), mode) is local
+
+
+def test_a_service_without_a_server_refuses_only_spark() -> None:
+    found = tables(None)
+    assert found.choice(Query("SELECT 1", engine=auto), Mode.run) is local
+    with pytest.raises(EngineChoiceError, match="set DAGFUSION_SPARK_REMOTE"):
+        found.choice(Query("SELECT 1", engine=spark), Mode.run)
+
+
+def test_the_past_is_read_here() -> None:
+    assert tables().choice(Query("SELECT 1", engine=auto, as_of=AsOf(1)), Mode.run) is local
+    with pytest.raises(EngineChoiceError, match="remove as_of"):
+        tables().choice(Query("SELECT 1", engine=spark, as_of=AsOf(1)), Mode.run)
+
+
+def planned(names: Sequence[str] | None, size_bytes: int = 0) -> Planned:
+    scans = [ScanStats(name, 1, 1, size_bytes, size_bytes) for name in names or ()]
+    return Planned(planning_s=0.0, generations={}, cached=False, scans=scans, path="splice", tables=names)
+
+
+def pins(found: SparkTables, choice: EngineChoice, plan: Planned, grants: Grants = ALL) -> Mapping[str, str] | None:
+    run = asyncio.run(found.run(choice, plan, {"uat": environment("uat", snapshot())}, grants))
+    return None if run is None else run.pins
+
+
+def test_the_versions_are_those_of_the_generation_that_was_planned(publisher: Publisher) -> None:
+    plan = planned(["uat_silver.orders", "uat_gold.sales"], 10)
+    found = pins(tables(publishers={"uat": publisher}), spark, plan)
+    assert found is not None
+    assert set(found) == {"uat_silver.orders", "uat_gold.sales"}
+    for name, version in found.items():
+        assert metadata_of_version(version) is not None
+        assert publisher.read(TableName(*name.split(".")), version) is not None
+        assert publisher.read(TableName("uat_silver", "returns"), version) is None
+    for unknown in ("", "1", "../x", "1-" + "0" * 32):
+        assert publisher.read(TableName("uat_silver", "orders"), unknown) is None
+    assert pins(tables(publishers={"uat": publisher}), spark, planned([])) == {}
+
+
+def test_auto_takes_spark_from_a_size_on(publisher: Publisher) -> None:
+    found = tables(publishers={"uat": publisher}, spark_auto_bytes=100)
+    assert pins(found, auto, planned(["uat_silver.orders"], 99)) is None
+    assert pins(found, auto, planned(["uat_silver.orders"], 100)) is not None
+    assert pins(found, auto, planned(["uat_silver.orders", "uat_gold.sales"], 50)) is not None
+    assert pins(found, spark, planned(["uat_silver.orders"], 0)) is not None
+    assert pins(found, auto, planned(None)) is None
+    assert pins(found, spark, planned(None)) is None  # an EXPLAIN
+
+
+@pytest.mark.parametrize("name", ["uat_silver.none", "uat_silver.seen"])
+def test_a_table_that_is_not_there(publisher: Publisher, name: str) -> None:
+    with pytest.raises(UnknownTableError):
+        pins(tables(publishers={"uat": publisher}), spark, planned([name]))
+
+
+def test_a_table_that_the_caller_may_not_read(publisher: Publisher) -> None:
+    granted = Grants(frozenset({"uat_gold.sales"}))
+    found = tables(publishers={"uat": publisher})
+    assert pins(found, spark, planned(["uat_gold.sales"]), granted) is not None
+    with pytest.raises(UnknownTableError):
+        pins(found, spark, planned(["uat_silver.orders"]), granted)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("uat_silver.orders", "DAGFUSION_ICEBERG_METADATA"), ("uat_silver.half", "no column")]
+)
+def test_a_table_that_is_no_table_of_iceberg(publisher: Publisher, name: str, text: str) -> None:
+    found = tables(publishers={} if "ICEBERG" in text else {"uat": publisher}, spark_auto_bytes=1)
+    with pytest.raises(EngineChoiceError, match=text):
+        pins(found, spark, planned([name], 10))
+    assert pins(found, auto, planned([name], 10)) is None

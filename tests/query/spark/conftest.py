@@ -1,0 +1,134 @@
+"""Tables of real IO managers on a real S3 server, one service over them, and a Sail cluster of several processes."""
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import duckdb
+import duckdb_extension_tpch
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from dagfusion_contract.naming import TableName
+from dagfusion_contract.view import VIEW_ENTRY, View, view_entry
+from dagfusion_pipeline import PartitionedS3ParquetIOManager, S3ParquetIOManager
+from dagfusion_query.access.authentication import Tokens
+from tests.pipeline.written import key_range
+from tests.query.server.process import Server, served
+from tests.query.spark.sail import Cluster, free_port, running
+from tests.stores import s3_fields
+
+__all__ = ["s3_fields"]
+
+SCALE = 0.01
+PREFIX = "spark"
+# Sail 0.7.2 does not find objects whose names have what a URL has to escape, such as a space.
+HOSTILE = ("a/b", "50%", "x=1", "'quoted\"", "a\\b", "${env:HOME", "a%2Fb", "semi;colon,comma", "__x__", "2024-01-01")
+PARTITIONED_BY = {"lineitem": "l_returnflag", "orders": "o_orderstatus", "customer": "c_mktsegment"}
+TPCH = (*PARTITIONED_BY, "part", "partsupp", "supplier", "nation", "region")
+AUTO_BYTES = 200_000
+GRANT = "uat_default.places"
+VIEW = View(
+    f"SELECT place, sum(n) AS total FROM {GRANT} GROUP BY place",
+    [TableName(*GRANT.split("."))],
+    pa.schema({"place": pa.string(), "total": pa.int64()}),
+)
+
+
+@dataclass(frozen=True)
+class SparkLake:
+    """A service whose statements can run on a cluster.
+
+    Attributes:
+        token: Grants the table `uat_default.places` and no other.
+        queries: The statements of TPC-H over the tables here.
+    """
+
+    server: Server
+    cluster: Cluster
+    token: str
+    queries: Mapping[int, str]
+
+
+@pytest.fixture(scope="session")
+def spark_lake(
+    s3_fields: dict[str, Any],
+    server_folder: Callable[[str], Path],
+    sqlite_pattern: Path,
+    processes: None,  # noqa: ARG001  # it starts some
+) -> Iterator[SparkLake]:
+    folder = server_folder("spark")
+    home = folder / "home"
+    shutil.copytree(sqlite_pattern, home)
+    queries = _fill(home, s3_fields)
+    port, tokens = free_port(), Tokens(folder / "state" / "tokens.json")
+    token, all_tables = tokens.create("ann", [GRANT]), tokens.create("sail", ["*"])
+    store = {
+        "AWS_ENDPOINT_URL": s3_fields["endpoint_url"],
+        "AWS_REGION": s3_fields["region"],
+        "AWS_ACCESS_KEY_ID": s3_fields["access_key_id"],
+        "AWS_SECRET_ACCESS_KEY": s3_fields["secret_access_key"],
+    }
+    variables = {
+        **store,
+        "ENVIRONMENT": "uat",
+        "DAGFUSION_EVENT_LOG": str(home),
+        "DAGFUSION_ANONYMOUS": "loopback",
+        "DAGFUSION_ICEBERG_METADATA": f"s3://{s3_fields['bucket']}/{PREFIX}/_iceberg",
+        "DAGFUSION_SPARK_REMOTE": f"sc://127.0.0.1:{port}",
+        "DAGFUSION_SPARK_AUTO_BYTES": str(AUTO_BYTES),
+    }
+    with served(folder, variables=variables) as server:
+        catalog = {"name": "lake", "uri": f"{server.url}/iceberg", "bearer_access_token": all_tables}
+        plain = {"AWS_ENDPOINT": s3_fields["endpoint_url"], "AWS_ALLOW_HTTP": "true"}
+        with running(folder, port, catalog, {**store, **plain}, workers=2) as cluster:
+            yield SparkLake(server, cluster, token, queries)
+
+
+def _fill(home: Path, s3: Mapping[str, Any]) -> dict[int, str]:
+    """Materialize the tables; return the statements of TPC-H."""
+    hive, flat = PartitionedS3ParquetIOManager(**s3, prefix=PREFIX), S3ParquetIOManager(**s3, prefix=PREFIX)
+    with dg.DagsterInstance.from_config(str(home)) as instance, duckdb.connect() as peer:
+        (extension,) = Path(duckdb_extension_tpch.__file__).parent.rglob("*.duckdb_extension")
+        peer.load_extension(str(extension))
+        peer.execute(f"CALL dbgen(sf = {SCALE})")
+        for name in TPCH:
+            _materialize(instance, name, peer.sql(f"FROM {name}").pl(), PARTITIONED_BY.get(name), hive=hive, flat=flat)
+        numbers = range(2 * len(HOSTILE))
+        places = pl.DataFrame({"place": HOSTILE * 2, "n": pl.Series(numbers, dtype=pl.Int32)})
+        places = places.with_columns(text=pl.when(pl.col("n") % 3 == 0).then(None).otherwise(pl.lit("it's \\ 5€")))
+        _materialize(instance, "places", places, "place", hive=hive, flat=flat)
+        published = {VIEW_ENTRY: dg.MetadataValue.json(view_entry(VIEW))}
+        instance.report_runless_asset_event(dg.AssetMaterialization(["Gold", "totals"], metadata=published))
+        rows: Sequence[tuple[int, str]] = peer.execute("SELECT query_nr, query FROM tpch_queries()").fetchall()
+    return {number: _over_lake(query.strip().rstrip(";")) for number, query in rows}
+
+
+def _materialize(
+    instance: dg.DagsterInstance,
+    name: str,
+    frame: pl.DataFrame,
+    column: str | None,
+    *,
+    hive: dg.ConfigurableIOManager,
+    flat: dg.ConfigurableIOManager,
+) -> None:
+    keys = [] if column is None else sorted(frame[column].unique().to_list())
+    partitions = dg.StaticPartitionsDefinition(keys) if keys else None
+
+    @dg.asset(name=name, partitions_def=partitions, metadata={"partition_expr": column} if column else {})
+    def made() -> pl.DataFrame:
+        return frame
+
+    tags = key_range(keys[0], keys[-1]) if keys else {}
+    dg.materialize([made], instance=instance, resources={"io_manager": hive if keys else flat}, tags=tags)
+
+
+def _over_lake(query: str) -> str:
+    """Let the bare names of tables mean the lake's tables."""
+    tables = ", ".join(f"{name} AS (SELECT * FROM uat_default.{name})" for name in TPCH)
+    return f"WITH {tables}, {query[4:]}" if query.upper().startswith("WITH") else f"WITH {tables} {query}"

@@ -1,0 +1,171 @@
+"""A real Sail cluster: a Spark Connect server, and workers that are processes of their own.
+
+Sail starts its workers as pods. The Kubernetes API that it calls here starts each as a process of this machine.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+SAIL = Path(sys.executable).with_name("sail")
+PATIENCE_S = 60.0
+_LOOK_S = 0.05
+_LOCALHOST = "127.0.0.1"
+
+
+class Cluster:
+    """A running cluster.
+
+    Attributes:
+        remote: The URL of its Spark Connect server.
+        workers: The processes of the workers that were started so far.
+    """
+
+    def __init__(self, remote: str, variables: Mapping[str, str], log: Path) -> None:
+        self.remote, self._variables, self._log = remote, variables, log
+        self.workers: list[subprocess.Popen[bytes]] = []
+        self.server: subprocess.Popen[bytes] | None = None
+
+    def start(self, *arguments: str, **variables: str) -> subprocess.Popen[bytes]:
+        """Start a program of Sail."""
+        with self._log.open("ab") as log:
+            environment = {**self._variables, **variables}
+            return subprocess.Popen([str(SAIL), *arguments], env=environment, stdout=log, stderr=log)  # noqa: S603
+
+    def start_worker(self, pod: Mapping[str, Any]) -> None:
+        """Start the worker of a pod."""
+        [container] = pod["spec"]["containers"]
+        given = {one["name"]: str(one.get("value") or _LOCALHOST) for one in container["env"]}
+        self.workers.append(self.start(*container["args"], **given))
+
+    def kill_worker(self) -> None:
+        """Kill one of the workers that run."""
+        next(worker for worker in self.workers if worker.poll() is None).kill()
+
+    @property
+    def cpu_s(self) -> float:
+        """Seconds of CPU that its processes have used."""
+        running = [one.pid for one in (self.server, *self.workers) if one is not None and one.poll() is None]
+        times = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13] for pid in running]
+        return sum(int(ticks) for pair in times for ticks in pair) / os.sysconf("SC_CLK_TCK")
+
+    def end(self) -> None:
+        """End all of its processes."""
+        for process in (self.server, *self.workers):
+            if process is not None and process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+                process.wait(PATIENCE_S)
+
+
+@contextmanager
+def running(
+    folder: Path, port: int, catalog: Mapping[str, str], store: Mapping[str, str], workers: int
+) -> Iterator[Cluster]:
+    """Run a cluster.
+
+    Args:
+        folder: Gets its files.
+        port: That of its server.
+        catalog: The service's Iceberg catalog, as Sail names its parts.
+        store: Variables with the endpoint and the keys of the object store.
+        workers: How many processes run tasks.
+    """
+    with ExitStack() as stack:
+        named = ", ".join(f'{key}="{value}"' for key, value in {"type": "iceberg-rest", **catalog}.items())
+        variables = {
+            "PATH": os.environ["PATH"],
+            "KUBECONFIG": str(folder / "kubeconfig"),
+            "SAIL_MODE": "kubernetes-cluster",
+            "SAIL_CLUSTER__DRIVER_EXTERNAL_HOST": _LOCALHOST,
+            "SAIL_CLUSTER__WORKER_INITIAL_COUNT": str(workers),
+            "SAIL_CLUSTER__WORKER_MAX_COUNT": str(workers),
+            "SAIL_CLUSTER__WORKER_TASK_SLOTS": "128",
+            "SAIL_CLUSTER__WORKER_HEARTBEAT_INTERVAL_SECS": "1",
+            "SAIL_CLUSTER__WORKER_HEARTBEAT_TIMEOUT_SECS": "5",
+            "SAIL_CATALOG__LIST": f"[{{{named}}}]",
+            **store,
+        }
+        cluster = Cluster(f"sc://{_LOCALHOST}:{port}", variables, folder / "sail.log")
+        api = stack.enter_context(_kubernetes(cluster))
+        (folder / "kubeconfig").write_text(json.dumps(_kubeconfig(api)))
+        stack.callback(cluster.end)
+        cluster.server = cluster.start("spark", "server", "--port", str(port))
+        _await_port(port)
+        yield cluster
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind((_LOCALHOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _await_port(port: int) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection((_LOCALHOST, port), 1).close()
+        except OSError:
+            time.sleep(_LOOK_S)
+        else:
+            return
+    raise TimeoutError(f"Sail does not listen on port {port}")
+
+
+@contextmanager
+def _kubernetes(cluster: Cluster) -> Iterator[str]:
+    """Run the part of a Kubernetes API that Sail calls; yield its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            pod = orjson.loads(self.rfile.read(int(self.headers["content-length"])))
+            cluster.start_worker(pod)
+            self._answer(201, pod)
+
+        def do_DELETE(self) -> None:
+            self._answer(200, {"apiVersion": "v1", "kind": "Status", "status": "Success"})
+
+        def _answer(self, status: int, document: Any) -> None:
+            body = orjson.dumps(document)
+            self.send_response(status)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer((_LOCALHOST, 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://{_LOCALHOST}:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def _kubeconfig(url: str) -> Mapping[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "here", "cluster": {"server": url}}],
+        "users": [{"name": "here", "user": {}}],
+        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "here"}}],
+        "current-context": "here",
+    }

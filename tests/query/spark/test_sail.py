@@ -1,0 +1,216 @@
+"""Statements on a Sail cluster of several processes, through the service's doors."""
+
+import math
+import threading
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from dagfusion_query import Connection, connect
+from dagfusion_query.errors import (
+    EngineChoiceError,
+    QueryCancelledError,
+    QueryError,
+    RemoteEngineError,
+    UnknownTableError,
+)
+from tests.query.spark.conftest import HOSTILE, SparkLake
+
+PATIENCE_S = 120.0
+PLACES = "uat_default.places"
+# It runs for minutes. A task of Sail stops when it reads its next batch, so each batch of a table gives few rows.
+LINES = " UNION ALL ".join(["SELECT l_suppkey FROM uat_default.lineitem"] * 8)
+ENDLESS = (
+    f"SELECT sum(sqrt(b.l_tax + c.l_tax)) AS s FROM ({LINES}) a "
+    "JOIN uat_default.lineitem b ON a.l_suppkey = b.l_suppkey "
+    "JOIN uat_default.lineitem c ON b.l_orderkey = c.l_orderkey"
+)
+# The statements of TPC-H that Spark SQL may read otherwise: they divide what may be integers, or name other functions.
+NOT_SENT = frozenset({8, 14})
+SAME = (
+    f"SELECT place, n, text FROM {PLACES}",
+    f"SELECT place, text, n FROM {PLACES} ORDER BY text, n DESC LIMIT 5",
+    f"SELECT count(*) AS c, count(text) AS t, min(place) AS a, max(place) AS z, avg(n) AS m FROM {PLACES}",
+    f"SELECT n FROM {PLACES} WHERE text = 'it''s \\ 5€' AND place <> 'a\\b' ORDER BY n",
+    f"SELECT n * 1000000 AS far, n + 0.5 AS half, 'a' || place AS p, DATE '2024-02-29' AS d FROM {PLACES}",
+    f'WITH b AS (SELECT "n" AS k FROM {PLACES}) SELECT count(*) AS c FROM b JOIN {PLACES} ON k = n /* n */ -- n',
+    f"SELECT place, row_number() OVER (PARTITION BY place ORDER BY n DESC) AS r, n FROM {PLACES}",
+    "SELECT place, total FROM uat_gold.totals",
+    "SELECT t.total, p.n FROM uat_gold.totals t JOIN uat_default.places p ON t.place = p.place WHERE t.total > 12",
+    "SELECT 1 AS one, CAST(NULL AS VARCHAR) AS nothing",
+    "SELECT n FROM uat_default.places WHERE false",
+)
+
+
+@pytest.fixture(scope="module")
+def connection(spark_lake: SparkLake) -> Iterator[Connection]:
+    with connect(spark_lake.server.url) as made:
+        yield made
+
+
+def rows(connection: Connection, sql: str, engine: str, params: Any = None) -> list[tuple[Any, ...]]:
+    result = connection.sql(sql, params, engine=engine)
+    table = result.to_arrow()
+    assert (result.stats.path == "spark") == (engine == "spark")
+    return [tuple(row.values()) for row in table.to_pylist()]
+
+
+def same(connection: Connection, sql: str, params: Any = None) -> list[tuple[Any, ...]]:
+    here, there = (sorted(rows(connection, sql, engine, params), key=key) for engine in ("local", "spark"))
+    for row, other in zip(here, there, strict=True):
+        for value, wanted in zip(row, other, strict=True):
+            if isinstance(value, Decimal | float) and wanted is not None:
+                assert math.isclose(value, wanted, rel_tol=1e-9, abs_tol=1e-6), (row, other)
+            else:
+                assert value == wanted, (row, other)
+    return here
+
+
+def key(row: tuple[Any, ...]) -> str:
+    return repr([round(float(value), 3) if isinstance(value, Decimal | float) else value for value in row])
+
+
+@pytest.mark.parametrize("number", range(1, 23))
+def test_tpch_gives_the_workers_answers(connection: Connection, spark_lake: SparkLake, number: int, long: None) -> None:  # noqa: ARG001
+    sql = spark_lake.queries[number]
+    if number in NOT_SENT:
+        with pytest.raises(EngineChoiceError):
+            connection.sql(sql, engine="spark").to_arrow()
+    else:
+        same(connection, sql)
+
+
+@pytest.mark.parametrize("sql", SAME)
+def test_answers_are_the_workers(connection: Connection, sql: str, heavy: None) -> None:  # noqa: ARG001
+    same(connection, sql)
+
+
+def test_hostile_values(connection: Connection, heavy: None) -> None:  # noqa: ARG001
+    for value in HOSTILE:
+        written = value.replace("'", "''")
+        assert len(same(connection, f"SELECT n, place FROM {PLACES} WHERE place = '{written}'")) == 2
+        assert len(same(connection, f"SELECT n FROM {PLACES} WHERE place = $1", [value])) == 2
+
+
+def test_a_token_reads_what_it_may_and_nothing_else(spark_lake: SparkLake, heavy: None) -> None:  # noqa: ARG001
+    """The cluster's own token reads all tables, so the service has to refuse the others before it sends anything."""
+    with connect(spark_lake.server.url, token=spark_lake.token) as connection:
+        assert len(rows(connection, f"SELECT n FROM {PLACES}", "spark")) == 2 * len(HOSTILE)
+        assert len(rows(connection, "SELECT total FROM uat_gold.totals", "spark")) == len(HOSTILE)
+        for hidden in ("uat_default.nation", 'lake."uat_default".nation', "parquet.`s3://lake/spark/nation.parquet`"):
+            with pytest.raises(UnknownTableError):
+                connection.sql(f"SELECT * FROM {hidden}", engine="spark").to_arrow()
+        text = f"SELECT 'a\\' AS x FROM {PLACES} -- ' AS x FROM lake.uat_default.nation"
+        assert rows(connection, text, "spark") == [("a\\",)] * 2 * len(HOSTILE)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT log(n) AS x FROM uat_default.places",
+        "SELECT n / 3 AS x FROM uat_default.places",
+        "SELECT concat(text, 'x') AS x FROM uat_default.places",
+        "SELECT table_name FROM information_schema.tables",
+        "EXPLAIN ANALYZE SELECT n FROM uat_default.places",
+    ],
+)
+def test_what_spark_would_read_otherwise_is_not_sent(connection: Connection, sql: str) -> None:
+    with pytest.raises(EngineChoiceError, match='use engine="local"'):
+        connection.sql(sql, engine="spark").to_arrow()
+    assert connection.sql(sql, engine="auto").to_arrow().num_rows
+
+
+def test_an_error_says_which_engine_refused_what(connection: Connection) -> None:
+    with pytest.raises(RemoteEngineError, match=r"^the Spark engine at 127\.0\.0\.1:\d+ cannot run the statement: .*"):
+        connection.sql(f"SELECT DISTINCT ON (place) n FROM {PLACES} ORDER BY place, n", engine="spark").to_arrow()
+    with pytest.raises(RemoteEngineError, match="Cannot cast string"):
+        connection.sql(f"SELECT CAST(place AS INT) AS x FROM {PLACES}", engine="spark").to_arrow()
+
+
+def test_auto_decides_by_the_bytes_of_the_files(connection: Connection) -> None:
+    def path(sql: str) -> str:
+        result = connection.sql(sql, engine="auto")
+        result.to_arrow()
+        return result.stats.path
+
+    assert path("SELECT sum(l_tax) AS t FROM uat_default.lineitem WHERE l_comment <> ''") == "spark"
+    assert path(f"SELECT sum(n) AS n FROM {PLACES} WHERE text <> ''") == "splice"
+    assert path("SELECT count(*) AS n FROM uat_default.lineitem") == "catalog"
+
+
+def test_every_door_can_choose(spark_lake: SparkLake, heavy: None) -> None:  # noqa: ARG001
+    with connect(spark_lake.server.flight_url) as flight:
+        assert rows(flight, f"SELECT count(*) AS n FROM {PLACES} WHERE n > $1", "spark", [3]) == [(16,)]
+    with spark_lake.server.client() as client:
+        body = {"sql": f"SELECT max(n) AS n FROM {PLACES}", "format": "json", "engine": "spark"}
+        answer = client.post("/v1/sql", json=body)
+        assert (answer.status_code, answer.json()) == (
+            200,
+            {"columns": [{"name": "n", "type": "int32"}], "rows": [[19]]},
+        )
+        latest = client.get("/v1/queries").json()["queries"][0]
+        assert latest["stats"]["path"] == "spark"
+        assert client.post("/v1/sql", json={**body, "engine": "duckdb"}).status_code == 400
+
+
+def test_a_cancellation_reaches_the_cluster(spark_lake: SparkLake, connection: Connection, heavy: None) -> None:  # noqa: ARG001
+    ended = threading.Event()
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            connection.sql(ENDLESS, engine="spark").to_arrow()
+        except QueryError as error:
+            errors.append(error)
+        ended.set()
+
+    threading.Thread(target=run).start()
+    with spark_lake.server.client() as client:
+        busy(spark_lake)
+        [running] = [one for one in client.get("/v1/queries").json()["queries"] if one["state"] == "running"]
+        client.delete(f"/v1/queries/{running['id']}")
+    assert ended.wait(PATIENCE_S)
+    assert isinstance(errors[0], QueryCancelledError)
+    deadline = time.monotonic() + PATIENCE_S
+    while used_s(spark_lake) > 0.1:
+        assert time.monotonic() < deadline, "the cluster goes on"
+
+
+def test_a_killed_worker_of_the_cluster_costs_time_or_an_error(
+    spark_lake: SparkLake,
+    connection: Connection,
+    heavy: None,  # noqa: ARG001
+) -> None:
+    sql = "SELECT l_returnflag, count(*) AS n, sum(l_quantity) AS q FROM uat_default.lineitem GROUP BY l_returnflag"
+    expected = sorted(rows(connection, sql, "local"))
+    for _ in range(2):
+        outcome: list[Any] = []
+
+        def run(outcome: list[Any] = outcome) -> None:
+            try:
+                outcome.append(sorted(rows(connection, sql, "spark")))
+            except QueryError as error:
+                outcome.append(error)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        spark_lake.cluster.kill_worker()
+        thread.join(PATIENCE_S)
+        assert outcome[0] == expected or isinstance(outcome[0], RemoteEngineError), outcome
+
+
+def busy(lake: SparkLake) -> None:
+    """Wait until the cluster works."""
+    deadline = time.monotonic() + PATIENCE_S
+    while used_s(lake) < 0.2:
+        assert time.monotonic() < deadline, "the cluster does nothing"
+
+
+def used_s(lake: SparkLake) -> float:
+    """The seconds of CPU that the cluster uses in one second, or a little longer."""
+    before = lake.cluster.cpu_s
+    time.sleep(1)
+    return lake.cluster.cpu_s - before

@@ -1,0 +1,271 @@
+"""The client of Spark Connect and the batches of its results, over a server in this process."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import pyarrow as pa
+import pytest
+
+from dagfusion_query.errors import (
+    QueryCancelledError,
+    QueryError,
+    RemoteEngineError,
+    RemoteEngineUnavailableError,
+    StaleObjectError,
+)
+from dagfusion_query.spark.spark_batches import SparkBatches, conformed
+from dagfusion_query.spark.spark_connect import SparkAddress, SparkSession, SparkStatement
+from dagfusion_query.wire import children, message, uint
+
+OPERATION = "00000000-0000-0000-0000-000000000001"
+SCHEMA = pa.schema({"n": pa.int64()})
+COMPLETE = message(14, b"")
+Answers = Callable[[grpc.ServicerContext], Iterator[bytes]]
+
+
+def batch(values: Sequence[int], rows: int | None = None) -> bytes:
+    """The response with a batch of 32-bit integers, as a server sends it."""
+    sink = pa.BufferOutputStream()
+    made = pa.record_batch({"x": pa.array(values, pa.int32())})
+    with pa.ipc.new_stream(sink, made.schema) as writer:
+        writer.write_batch(made)
+    return message(2, uint(1, len(values) if rows is None else rows) + message(2, sink.getvalue().to_pybytes()))
+
+
+class SparkServer:
+    """A server that answers each statement in one way, and remembers what it was sent."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+        self.calls: list[tuple[str, bytes, dict[str, str]]] = []
+        self.interrupted = threading.Event()
+
+    def handler(self, method: str) -> grpc.RpcMethodHandler:
+        def unary(request: bytes, context: grpc.ServicerContext) -> bytes:
+            self._note(method, request, context)
+            if method == "Interrupt":
+                self.interrupted.set()
+            return b""
+
+        def stream(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+            self._note(method, request, context)
+            yield from self._answers(context)
+
+        if method == "ExecutePlan":
+            return grpc.unary_stream_rpc_method_handler(stream)
+        return grpc.unary_unary_rpc_method_handler(unary)
+
+    def _note(self, method: str, request: bytes, context: Any) -> None:
+        self.calls.append((method, request, dict(context.invocation_metadata())))
+
+    def request(self, method: str) -> bytes:
+        [request] = [request for name, request, _ in self.calls if name == method]
+        return request
+
+
+@contextmanager
+def serving(answers: Answers, options: str = "") -> Iterator[tuple[SparkServer, SparkStatement]]:
+    """Run a server, and open a statement on it."""
+    spark = SparkServer(answers)
+    names = ("Config", "ExecutePlan", "Interrupt", "ReleaseExecute")
+    handlers = {name: spark.handler(name) for name in names}
+    server = grpc.server(ThreadPoolExecutor(4))
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler("spark.connect.SparkConnectService", handlers)]
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        session = SparkSession(f"sc://127.0.0.1:{port}/{options}", "s")
+        statement = SparkStatement(session, OPERATION, "SELECT 1")
+        yield spark, statement
+        statement.close()
+    finally:
+        server.stop(None).wait()
+
+
+def taken(batches: SparkBatches) -> list[Any]:
+    found = []
+    while (one := batches.next()) is not None:
+        assert one.schema == SCHEMA
+        found += one["n"].to_pylist()
+    return found
+
+
+def batches_of(statement: SparkStatement, check: Callable[[], float] = lambda: 0.5) -> SparkBatches:
+    return SparkBatches(statement, SCHEMA, [], ["7-ab"], check)
+
+
+def test_a_result_is_read_to_its_end() -> None:
+    with serving(lambda _: iter([b"", batch([1, 2]), batch([]), batch([3]), COMPLETE]), ";user_id=ann") as (
+        spark,
+        statement,
+    ):
+        batches = batches_of(statement)
+        assert taken(batches) == [1, 2, 3]
+        assert batches.wait(0)
+        assert batches.requests_s == 0.5
+        assert [name for name, *_ in spark.calls] == ["Config", "ExecutePlan", "ReleaseExecute"]
+        plan = children(spark.request("ExecutePlan"), 3)[0]
+        assert children(children(children(plan, 1)[0], 10)[0], 1) == [b"SELECT 1"]
+        assert children(children(spark.request("ExecutePlan"), 2)[0], 1) == [b"ann"]
+        assert children(spark.request("ExecutePlan"), 6) == [OPERATION.encode()]
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "text"),
+    [
+        ([batch([1]), batch([2])], RemoteEngineUnavailableError, "ended the result before its end"),
+        ([], RemoteEngineUnavailableError, "ended the result before its end"),
+        ([batch([1], rows=2), COMPLETE], RemoteEngineError, "a message has 1 rows, and not as many as it says"),
+        ([message(2, message(2, b"junk")), COMPLETE], RemoteEngineError, "sent a malformed result"),
+        ([b"\xff", COMPLETE], RemoteEngineError, "sent a malformed result"),
+    ],
+)
+def test_what_is_no_whole_result_is_an_error(answer: list[bytes], kind: type[QueryError], text: str) -> None:
+    with serving(lambda _: iter(answer)) as (_, statement), pytest.raises(kind, match=text):
+        taken(batches_of(statement))
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (grpc.StatusCode.INTERNAL, RemoteEngineError),
+        (grpc.StatusCode.CANCELLED, RemoteEngineError),
+        (grpc.StatusCode.UNAVAILABLE, RemoteEngineUnavailableError),
+    ],
+)
+def test_an_error_names_the_server_and_no_version(code: grpc.StatusCode, kind: type[QueryError]) -> None:
+    def fail(context: grpc.ServicerContext) -> Iterator[bytes]:
+        yield batch([1])
+        context.abort(code, "no uat@7-ab.orgs")
+
+    with serving(fail) as (_, statement), pytest.raises(kind, match=r"127.0.0.1:\d+ .*: no uat\.orgs") as raised:
+        taken(batches_of(statement))
+    assert type(raised.value) is kind
+
+
+def test_a_server_that_is_not_there() -> None:
+    statement = SparkStatement(SparkSession("sc://127.0.0.1:1", "s"), OPERATION, "SELECT 1")
+    with pytest.raises(RemoteEngineUnavailableError, match=r"127\.0\.0\.1:1 does not answer"):
+        taken(batches_of(statement))
+
+
+def test_no_row_is_the_last_if_the_objects_changed() -> None:
+    def check() -> float:
+        raise StaleObjectError("an object has changed")
+
+    with serving(lambda _: iter([batch([1]), batch([2]), COMPLETE])) as (_, statement):
+        batches = batches_of(statement, check)
+        first = batches.next()
+        assert first is not None
+        assert first["n"].to_pylist() == [1]
+        for _ in range(2):
+            with pytest.raises(StaleObjectError):
+                batches.next()
+
+
+def test_a_cancelled_statement_ends_for_whoever_waits() -> None:
+    with serving(waiting) as (_, statement):
+        batches = batches_of(statement)
+        assert taken_first(batches) == [1]
+        assert not batches.wait(0.01)
+        batches.cancel()
+        with pytest.raises(QueryCancelledError):
+            batches.next()
+        batches.cancel()
+
+
+def test_a_statement_is_interrupted_by_its_id() -> None:
+    with serving(waiting, ";token=secret") as (spark, statement):
+        statement._address = statement._address._replace(is_tls=False)
+        statement._channel = statement._connect()
+        statement.interrupt()
+        [(_, request, metadata)] = spark.calls
+        assert children(request, 6) == [OPERATION.encode()]
+        assert metadata["authorization"] == "Bearer secret"
+
+
+def waiting(context: grpc.ServicerContext) -> Iterator[bytes]:
+    """A result that does not come to its end."""
+    over = threading.Event()
+    context.add_callback(over.set)
+    yield batch([1])
+    yield batch([2])
+    over.wait(60)
+
+
+def taken_first(batches: SparkBatches) -> list[Any]:
+    first = batches.next()
+    assert first is not None
+    found: list[Any] = first["n"].to_pylist()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("sc://spark", ("spark:15002", False, None, "dagfusion")),
+        ("sc://spark:443/;use_ssl=true;user_id=ann", ("spark:443", True, None, "ann")),
+        ("sc://[::1]:15002/;token=a%3Db", ("[::1]:15002", True, "a=b", "dagfusion")),
+        ("sc://[::1]", ("[::1]:15002", False, None, "dagfusion")),
+    ],
+)
+def test_an_address(url: str, address: tuple[Any, ...]) -> None:
+    assert tuple(SparkAddress.read(url)) == address
+
+
+@pytest.mark.parametrize(
+    ("there", "here"),
+    [
+        (pa.array([1, None], pa.int32()), pa.int64()),
+        (pa.array([1, 2], pa.int64()), pa.uint8()),
+        (pa.array([1], pa.int64()), pa.float64()),
+        (pa.array([1], pa.int64()), pa.decimal128(10, 2)),
+        (pa.array(["1.50"]).cast(pa.decimal128(25, 4)), pa.decimal128(10, 2)),
+        (pa.array([1.5]), pa.float32()),
+        (pa.array(["a"]), pa.string_view()),
+        (pa.array([b"a"]), pa.large_binary()),
+        (pa.array([0], pa.timestamp("us", "Etc/UTC")), pa.timestamp("ns")),
+        (pa.array([0], pa.timestamp("us")), pa.timestamp("ms", "UTC")),
+        (pa.nulls(2), pa.string()),
+        (pa.array([[1]]), pa.list_(pa.int64())),
+    ],
+)
+def test_columns_are_those_here(there: pa.Array, here: pa.DataType) -> None:
+    schema = pa.schema([pa.field("x", here)])
+    column = conformed(pa.record_batch({"y": there}), schema, "Spark")["x"]
+    assert (column.type, column.null_count, len(column)) == (here, there.null_count, len(there))
+
+
+@pytest.mark.parametrize(
+    ("there", "field", "text"),
+    [
+        (pa.array([2**40]), pa.field("x", pa.decimal128(10, 2)), "cannot have"),
+        (pa.array([0.5]), pa.field("x", pa.int64()), "returned double in column x, which is integer here"),
+        (pa.array([1.0]), pa.field("x", pa.int64()), "returned double"),
+        (pa.array(["1"]), pa.field("x", pa.int64()), "returned text"),
+        (pa.array([300]), pa.field("x", pa.uint8()), "that uint8 cannot have"),
+        (pa.array([2**60 + 1]), pa.field("x", pa.float64()), "that double cannot have"),
+        (pa.array(["1.555"]).cast(pa.decimal128(10, 3)), pa.field("x", pa.decimal128(10, 2)), "cannot have"),
+        (pa.array([1, None]), pa.field("x", pa.int64(), nullable=False), "NULL in column x"),
+        (
+            pa.array([0], pa.timestamp("us", "Europe/Berlin")),
+            pa.field("x", pa.timestamp("us")),
+            "which is timestamp here",
+        ),
+        (pa.array([[1]]), pa.field("x", pa.list_(pa.float64())), "returned list"),
+    ],
+)
+def test_other_columns_are_refused(there: pa.Array, field: pa.Field, text: str) -> None:
+    with pytest.raises(RemoteEngineError, match=text):
+        conformed(pa.record_batch({"y": there}), pa.schema([field]), "Spark")
+
+
+def test_a_column_that_is_missing() -> None:
+    with pytest.raises(RemoteEngineError, match="returned 1 columns, and the statement has 2 here"):
+        conformed(pa.record_batch({"x": [1]}), pa.schema({"x": pa.int64(), "y": pa.int64()}), "Spark")
