@@ -119,21 +119,20 @@ def test_inputs_are_as_before(instance: dg.DagsterInstance, tmp_path: Path) -> N
 
 
 def test_erased_and_consolidated_files(instance: dg.DagsterInstance, tmp_path: Path) -> None:
-    """What an erasure writes has ids again; large objects have none, whatever the small ones have."""
+    """What an erasure writes has ids again, and so have large objects."""
     manager, _ = written(instance, tmp_path, **FOR_ENGINES)
     (first, *_) = erase_rows(instance, manager, KEY_OF_ORGS, Keys("n", ["1"]), run_id=RUN).rewritten
     assert first.new_uri is not None
     schema, rows = stored(first.new_uri)
-    assert {field.name: int(field.metadata[KEY]) for field in schema} == {
-        name: field_id((name,)) for name in ("n", "tags", "state", "date")
-    }
+    ids = {name: field_id((name,)) for name in ("n", "tags", "state", "date")}
+    assert {field.name: int(field.metadata[KEY]) for field in schema} == ids
     assert rows.column("n").to_pylist() == [0, 2]
     done = consolidate_asset(instance, manager, KEY_OF_ORGS, RUN, instance.report_runless_asset_event)
     assert (done.partitions, done.unfit) == (6, ())
     (large,) = [one for found in logged_consolidations(instance, KEY_OF_ORGS) for one in found.objects]
     schema, rows = stored(large.uri)
-    assert schema.names == ["n", "tags", "state", "date"]
-    assert all(field.metadata is None for field in schema)
+    assert {field.name: int(field.metadata[KEY]) for field in schema} == ids
+    assert large.has_field_ids
     assert sorted(rows.select(["date", "state", "n"]).to_pylist(), key=str) == [
         {"date": date, "state": state, "n": n} for date, state, n in ROWS if n != 1
     ]

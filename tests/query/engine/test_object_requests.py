@@ -122,11 +122,11 @@ def test_a_cold_object_takes_one_request_and_a_warm_one_none(stored: Callable[..
 
 @pytest.mark.parametrize("object_bytes", [1 << 20, 1], ids=["copied", "in place"])
 def test_the_time_of_requests_is_measured(stored: Callable[..., StoredLake], object_bytes: int) -> None:
-    lake = stored(object_cache_object_bytes=object_bytes, result_cache_bytes=0)
+    lake = stored(object_cache_object_bytes=object_bytes)
     lake.put("a", numbers(0))
 
     def run() -> Batches:
-        batches = lake.engine.run(lake.prepare(SUM))
+        batches = lake.engine.run(lake.prepare(SUM), result_cache=False)
         while batches.next() is not None:
             pass
         return batches
@@ -136,9 +136,11 @@ def test_the_time_of_requests_is_measured(stored: Callable[..., StoredLake], obj
 
 
 def test_the_requests_for_copies_are_measured_by_table(stored: Callable[..., StoredLake]) -> None:
-    lake = stored(result_cache_bytes=0)
+    lake = stored()
     events = [lake.put(str(number), numbers(number)) for number in range(3)]
-    batches = lake.engine.run(lake.prepare(f"SELECT count(*) AS n FROM {T} a JOIN {T} b ON a.x + 1 = b.x + 1"))
+    batches = lake.engine.run(
+        lake.prepare(f"SELECT count(*) AS n FROM {T} a JOIN {T} b ON a.x + 1 = b.x + 1"), result_cache=False
+    )
     while batches.next() is not None:
         pass
     [fetch] = batches.fetches
