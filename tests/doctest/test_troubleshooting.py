@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 
+import dagfusion_contract.errors
 import dagfusion_pipeline.errors
 import dagfusion_query.errors
 import dagfusion_stack.errors
@@ -25,12 +26,21 @@ def document(root: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    "module", [dagfusion_pipeline.errors, dagfusion_query.errors, dagfusion_stack.errors], ids=lambda m: m.__name__
+    "module",
+    [dagfusion_contract.errors, dagfusion_pipeline.errors, dagfusion_query.errors, dagfusion_stack.errors],
+    ids=lambda module: module.__name__,
 )
 def test_every_error_is_named(module: ModuleType, document: str) -> None:
     errors = [name for name, value in vars(module).items() if inspect.isclass(value) and issubclass(value, Exception)]
     assert len(errors) > 5
     assert sorted(name for name in errors if f"`{name}`" not in document) == []
+
+
+def test_errors_beside_those_modules_are_named(root: Path, document: str) -> None:
+    sources = [path.read_text() for path in root.glob("packages/*/src/**/*.py")]
+    found = {name for source in sources for name in re.findall(r"^class (\w+)\(QueryError\b", source, re.MULTILINE)}
+    assert "MissingError" in found
+    assert sorted(name for name in found if f"`{name}`" not in document) == []
 
 
 def test_every_error_has_a_cause_and_a_fix_beside_its_messages(document: str) -> None:

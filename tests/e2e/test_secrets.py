@@ -148,7 +148,7 @@ def assert_nothing_shows(secrets: Secrets, server: Server, token: str) -> None:
     assert len(processes) > 1
     for process in processes:
         said += " ".join([*cmdline(process), *process.environ().values()])
-        assert process.rlimit(psutil.RLIMIT_CORE) == (0, 0)
+        assert process.rlimit(psutil.RLIMIT_CORE) in [(1, 1), (0, 0)]  # the latter where nobody may raise it
     assert [secret for secret in (*secrets.given, token) if secret in said] == []
 
 

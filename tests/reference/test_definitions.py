@@ -40,6 +40,17 @@ from tests.reference.code_location import (
 )
 
 SECRET = "do-not-show-this"
+_SOURCE = dg.FreshnessPolicy.time_window(dt.timedelta(hours=72), warn_window=dt.timedelta(hours=48))
+_SILVER = dg.FreshnessPolicy.cron("0 6 * * *", dt.timedelta(hours=6))
+_GOLD = dg.FreshnessPolicy.cron("0 7 * * *", dt.timedelta(hours=7))
+FRESHNESS = {
+    REGISTER: _SOURCE,
+    EXPORT: _SOURCE,
+    EXTRACTS: _SILVER,
+    ORDERS: _SILVER,
+    ORG_AGGREGATES: _GOLD,
+    SALES: _GOLD,
+}
 
 
 @pytest.mark.usefixtures("processes")
@@ -52,7 +63,7 @@ def test_the_code_location_loads_without_a_warning() -> None:
 
 def test_there_are_six_described_assets_with_metrics_and_checks(location: dg.Definitions) -> None:
     graph = location.resolve_asset_graph()
-    keys = {REGISTER, EXTRACTS, ORG_AGGREGATES, EXPORT, ORDERS, SALES}
+    keys = {*FRESHNESS}
     assert graph.get_all_asset_keys() == keys | {twin.key for twin in twins} == METRICS.keys()
     for key in keys:
         node = graph.get(key)
@@ -63,7 +74,7 @@ def test_there_are_six_described_assets_with_metrics_and_checks(location: dg.Def
         assert node.tags.keys() >= {"domain", "layer"}
         assert len(node.check_keys) >= 2
         spec = location.resolve_assets_def(key).get_asset_spec(key)
-        assert spec.freshness_policy is not None
+        assert spec.freshness_policy == FRESHNESS[key]
         op = location.resolve_assets_def(key).op
         assert op.retry_policy is not None
         assert (op.retry_policy.max_retries, op.retry_policy.backoff) == (2, dg.Backoff.EXPONENTIAL)

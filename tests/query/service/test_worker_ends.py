@@ -88,7 +88,7 @@ def test_a_worker_knows_no_secret_but_what_it_is_told(monkeypatch: pytest.Monkey
     async def test(workers: Pool) -> None:
         process = psutil.Process((await workers.lease()).process.pid)
         assert "hunter2" not in str(process.environ()) + str(process.cmdline())
-        assert process.rlimit(psutil.RLIMIT_CORE) == (0, 0)
+        assert process.rlimit(psutil.RLIMIT_CORE) in [(1, 1), (0, 0)]  # the latter where nobody may raise it
         assert Path(f"/proc/{process.pid}/oom_score_adj").read_text().strip() == "800"  # noqa: ASYNC240  # not a disk
 
     run(test)

@@ -57,8 +57,14 @@ def raise_oom_score() -> None:
 
 
 def leave_no_core() -> None:
-    """Write no core dump: it would hold credentials and data."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    """Leave no core dump: it would hold credentials and data.
+
+    Linux ignores a limit of 0 where it pipes core dumps to a program, but not a limit of 1 byte.
+    """
+    try:
+        resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
+    except ValueError:  # this process may not raise a limit of 0
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def limit_memory(limit_bytes: int) -> None:
