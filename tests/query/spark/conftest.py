@@ -9,14 +9,19 @@ from typing import Any
 import dagster as dg
 import duckdb
 import duckdb_extension_tpch
+import obstore
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from dagfusion_contract.naming import TableName
+from dagfusion_contract.record import schema_entry
 from dagfusion_contract.view import VIEW_ENTRY, View, view_entry
 from dagfusion_pipeline import PartitionedS3ParquetIOManager, S3ParquetIOManager
 from dagfusion_query.access.authentication import Tokens
+from dagfusion_query.object_store import open_store
+from dagfusion_query.settings import Settings
 from tests.pipeline.written import key_range
 from tests.query.server.process import Server, served
 from tests.query.spark.sail import Cluster, free_port, running
@@ -102,10 +107,39 @@ def _fill(home: Path, s3: Mapping[str, Any]) -> dict[int, str]:
         places = pl.DataFrame({"place": HOSTILE * 2, "n": pl.Series(numbers, dtype=pl.Int32)})
         places = places.with_columns(text=pl.when(pl.col("n") % 3 == 0).then(None).otherwise(pl.lit("it's \\ 5€")))
         _materialize(instance, "places", places, "place", hive=hive, flat=flat)
+        for number, place in enumerate(["x", None]):
+            record = {"dagfusion/file": dg.MetadataValue.json(_written(s3, f"nulls-{number}", place))}
+            instance.report_runless_asset_event(dg.AssetMaterialization("nulls", partition=str(place), metadata=record))
         published = {VIEW_ENTRY: dg.MetadataValue.json(view_entry(VIEW))}
         instance.report_runless_asset_event(dg.AssetMaterialization(["Gold", "totals"], metadata=published))
         rows: Sequence[tuple[int, str]] = peer.execute("SELECT query_nr, query FROM tpch_queries()").fetchall()
     return {number: _over_lake(query.strip().rstrip(";")) for number, query in rows}
+
+
+def _written(s3: Mapping[str, Any], name: str, place: str | None) -> dict[str, Any]:
+    """Write an object with two rows, and return its record with this value of its partition."""
+    settings = Settings(
+        endpoint_url=s3["endpoint_url"],
+        region=s3["region"],
+        access_key_id=s3["access_key_id"],
+        secret_access_key=s3["secret_access_key"],
+    )
+    store = open_store(f"s3://{s3['bucket']}/", settings, connect_timeout="5s", timeout="30s")
+    table, sink = pa.table({"n": [1, None]}), pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    content, key = sink.getvalue().to_pybytes(), f"{PREFIX}/nulls/{name}.parquet"
+    obstore.put(store, key, content)
+    return {
+        "version": 1,
+        "uri": f"s3://{s3['bucket']}/{key}",
+        "size_bytes": len(content),
+        "etag": None,
+        "modified": "2024-01-15T12:00:00.123456Z",
+        "rows": len(table),
+        "partition": [{"name": "place", "type": "string", "value": place}],
+        "schema": schema_entry(table.schema),
+        "columns": {},
+    }
 
 
 def _materialize(

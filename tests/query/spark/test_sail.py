@@ -40,6 +40,9 @@ SAME = (
     f"SELECT place, row_number() OVER (PARTITION BY place ORDER BY n DESC) AS r, n FROM {PLACES}",
     "SELECT place, total FROM uat_gold.totals",
     "SELECT t.total, p.n FROM uat_gold.totals t JOIN uat_default.places p ON t.place = p.place WHERE t.total > 12",
+    "SELECT place, n FROM uat_default.nulls ORDER BY place, n DESC",
+    "SELECT count(*) AS c, count(place) AS p, sum(n) AS s FROM uat_default.nulls WHERE place IS NULL",
+    "SELECT n FROM uat_default.nulls WHERE place IS DISTINCT FROM 'x'",
     "SELECT 1 AS one, CAST(NULL AS VARCHAR) AS nothing",
     "SELECT n FROM uat_default.places WHERE false",
 )
