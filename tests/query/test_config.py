@@ -171,6 +171,18 @@ def test_what_cannot_be_is_refused(write: Write, text: str, complaint: str) -> N
         read_config({})
 
 
+def test_a_warm_up_leaves_room_for_what_queries_fetch(write: Write) -> None:
+    environment = "[environments.uat]\nevent_log='/h'\n"
+    write(f"[engine]\nobject_cache_bytes=2000\n{environment}")
+    assert read_config({"DAGFUSION_WARM_UP_BYTES": "100"}).service.warm_up_bytes == 100
+    with pytest.raises(
+        SettingsError, match=r"must be at most 100, 5 % of DAGFUSION_OBJECT_CACHE_BYTES \(2000\), got 101"
+    ):
+        read_config({"DAGFUSION_WARM_UP_BYTES": "101"})
+    write(f"[engine]\nobject_cache_dir='none'\nobject_cache_bytes=2000\n{environment}")
+    assert read_config({"DAGFUSION_WARM_UP_BYTES": "101"}).service.warm_up_bytes == 101  # without effect
+
+
 def test_a_file_that_is_named_must_be_there(write: Write, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="there is no configuration file"):
         read_config({"DAGFUSION_CONFIG": str(tmp_path / "none.toml")})

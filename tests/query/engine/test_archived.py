@@ -92,6 +92,14 @@ def test_a_statement_whose_filters_rule_out_what_is_archived_has_no_warning(arch
             assert bool(archive.prepare(f"SELECT {what} FROM {T} WHERE {filters}").warnings) is is_warned, filters
 
 
+def test_a_table_that_is_scanned_twice_has_one_warning_for_all_partitions(archive: Lake, clock: Clock) -> None:
+    clock.now += dt.timedelta(days=40)
+    (warning,) = archive.prepare(
+        f"SELECT id FROM {T} WHERE p = 'old' UNION ALL SELECT id FROM {T} WHERE p = 'mid'"
+    ).warnings
+    assert "leaves out 2 partitions of" in warning
+
+
 def test_kept_results_are_those_of_the_same_files(new_lake: Callable[..., Lake], clock: Clock) -> None:
     folder = {"DAGFUSION_RESULT_CACHE_DIR": str(new_lake().root / "results")}
     lake = new_lake(settings={"DAGFUSION_ARCHIVED_AFTER_DAYS": "90", **folder}, now=clock, with_etags=True)

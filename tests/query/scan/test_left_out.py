@@ -67,13 +67,15 @@ def test_a_table_is_split_into_what_is_left_and_what_is_not(ages: list[int], mos
 
 
 def test_a_query_has_one_warning_for_each_table() -> None:
-    few, many = LeftOut(NAME, 1, 1, RULE), LeftOut(NAME, 1300, 1200, RULE)
-    (text,) = warnings_of([few, None, many])
+    def of(*keys: str | None, name: str = "t") -> LeftOut:
+        return LeftOut(TableName("local_s", name), pa.chunked_array([keys], pa.string()), RULE)
+
+    (text,) = warnings_of([of(*map(str, range(1198))), None, of("0", "0", "a"), of("1", None)])
     assert text == (
         "the result leaves out 1,200 partitions of local_s.t, whose objects were written by 2024-01-16 00:00 UTC:"
         " DAGFUSION_ARCHIVED_AFTER_DAYS is 90"
     )
-    several = warnings_of(LeftOut(TableName("local_s", f"t{number}"), 1, 1, RULE) for number in range(7))
+    several = warnings_of(of("a", name=f"t{number}") for number in range(7))
     assert len(several) == 6
     assert several[-1] == "the result leaves out partitions of 2 more tables"
 

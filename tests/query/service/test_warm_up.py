@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,16 +13,32 @@ import orjson
 import pytest
 
 from dagfusion_query.catalog.environments import Environments
+from dagfusion_query.config import Config, EnvironmentConfig
 from dagfusion_query.documents import codec
 from dagfusion_query.documents.query_documents import QueryInfo, ScanStats, State, Stats
 from dagfusion_query.engine.new_objects import new_objects
 from dagfusion_query.errors import QueryCancelledError, QueryError, StaleObjectError, WorkerDiedError
-from dagfusion_query.object_cache.copies import TableFetch
+from dagfusion_query.object_cache.copies import TableFetch, copy_key
 from dagfusion_query.service import warm_up
-from dagfusion_query.service.warm_up import AskedTables, WarmUp
+from dagfusion_query.service.service import Service
+from dagfusion_query.service.warm_up import AskedTables, Budget, WarmUp
 from dagfusion_query.service.worker_handle import NeverStarted
 from dagfusion_query.service.worker_pool import Pool
-from dagfusion_query.worker.messages import End, Kind, Message, Statement
+from dagfusion_query.service_settings import ServiceSettings
+from dagfusion_query.settings import Settings
+from dagfusion_query.worker.messages import (
+    HEADER,
+    Configuration,
+    End,
+    EnvironmentSource,
+    Fetched,
+    Kind,
+    Message,
+    Mode,
+    NewObjects,
+    Statement,
+)
+from dagfusion_query.worker.statements import Statements
 from dagfusion_stack import object_store
 from dagfusion_stack.object_store import ObjectStore
 from tests.e2e.wire import Recorded, recording
@@ -34,13 +50,50 @@ from tests.query.service.workers import until
 SUM = "SELECT sum(x + 0) AS n FROM local_default.t WHERE p = "
 
 
+def query_over(*tables: str, **stats: Any) -> QueryInfo:
+    """Return a query that read a file of each table."""
+    scans = [ScanStats(table, 1, 1, 1, 1) for table in tables]
+    read = Stats(**{"files_read": len(scans), "path": "splice", "scans": scans, **stats})
+    return QueryInfo("q", "ann", "http", "", State.finished, datetime.now(UTC), read)
+
+
+@pytest.mark.parametrize(
+    ("info", "is_counted"),
+    [
+        (query_over("a"), True),
+        (query_over("a", files_read=0, path="cache"), True),
+        (query_over("a", files_read=0, path="catalog"), False),
+        (query_over("b", scans=[ScanStats("b", 1, 1, 1, 1), ScanStats("a", 1, 0, 1, 0)]), False),
+        (replace(query_over("a"), state=State.failed), False),
+        (replace(query_over("a"), state=State.cancelled), False),
+        (replace(query_over("a"), as_of="7"), False),
+    ],
+)
+def test_only_queries_that_use_current_objects_count(info: QueryInfo, *, is_counted: bool) -> None:
+    asked = AskedTables(1)
+    asked.over(info)
+    assert ("a" in asked.often()) is is_counted
+
+
+def test_all_tables_have_one_budget_for_an_hour() -> None:
+    now = [0.0]
+    budget = Budget(100, lambda: now[0])
+    budget.spend(60)
+    now[0] = 1800.0
+    budget.spend(50)
+    assert budget.left() == -10
+    now[0] = 3601.0
+    assert budget.left() == 50
+    now[0] = 5401.0
+    assert budget.left() == 100
+
+
 def test_a_table_is_asked_for_often_after_some_queries_within_an_hour() -> None:
     now = [0.0]
     asked = AskedTables(2, lambda: now[0])
 
     def ask(*tables: str) -> None:
-        scans = [ScanStats(table, 1, 1, 1, 1) for table in tables]
-        asked.over(QueryInfo("q", "ann", "http", "", State.finished, datetime.now(UTC), Stats(scans=scans)))
+        asked.over(query_over(*tables))
 
     ask("a", "b", "a")
     assert asked.often() == []
@@ -57,9 +110,8 @@ def test_a_table_is_asked_for_often_after_some_queries_within_an_hour() -> None:
 def test_only_so_many_tables_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warm_up, "_TABLES", 2)
     asked = AskedTables(1)
-    info = QueryInfo("q", "ann", "http", "", State.finished, datetime.now(UTC), Stats())
     for table in ("a", "b", "a", "c"):
-        asked.over(replace(info, stats=Stats(scans=[ScanStats(table, 1, 1, 1, 1)])))
+        asked.over(query_over(table))
     assert asked.often() == ["a", "c"]
 
 
@@ -95,19 +147,22 @@ def test_the_newest_small_objects_are_chosen(stored: StoredLake) -> None:
     (table,) = stored.snapshot.tables.values()
     size = sizes(stored)["a"]
 
-    def chosen(after_event: int, limit_bytes: int = 1 << 20, object_bytes: int = 2 * size) -> list[str]:
-        found = new_objects(table, after_event, limit_bytes, object_bytes)
-        if found is None:
-            return []
-        assert len({*found.keys}) == len(found.keys) == len(found.parts) == found.scan.count
-        return sorted(found.scan.kept["partition_key"].to_pylist())
+    there = set[str]()
 
-    assert chosen(0) == ["a", "b", "c"]
-    assert chosen(0, object_bytes=1 << 20) == ["a", "b", "c", "d"]
+    def chosen(after_event: int, limit_bytes: int = 1 << 20, object_bytes: int = 2 * size) -> list[str | None]:
+        found = new_objects(table, after_event, limit_bytes, object_bytes, there.__contains__)
+        assert {one.key for one in found} == {copy_key("local", one.file.uri, str(one.file.etag)) for one in found}
+        assert all(one.part.size_bytes == one.file.size_bytes for one in found)
+        return [one.file.partition for one in found]
+
+    assert chosen(0) == ["a", "c", "b"]
+    assert chosen(0, object_bytes=1 << 20) == ["a", "d", "c", "b"]
     assert chosen(ids[1]) == ["a", "c"]
     assert chosen(ids[2]) == ["a"]
     assert chosen(0, limit_bytes=2 * size) == ["a", "c"]
     assert chosen(0, limit_bytes=size - 1) == chosen(max(ids) + 2) == []
+    there |= {one.key for one in new_objects(table, ids[1], 1 << 20, 2 * size, there.__contains__)[:1]}
+    assert chosen(0, limit_bytes=2 * size) == ["c", "b"], "what is there takes nothing of the limit"
 
 
 def counted(served: Served, name: str) -> float:
@@ -167,16 +222,17 @@ class Script:
 
     def __init__(self, *ends: Message | Exception) -> None:
         self.ends = [*ends]
-        self.tables = list[str]()
+        self.tables, self.wanted = list[str](), list[NewObjects]()
         self.stopped_by = list[QueryError]()
         self.is_idle = True
 
-    def lease_spare(self) -> Any:
+    def lease_spare(self, _: QueryError) -> Any:
         return self if self.is_idle else None
 
     async def begin(self, statement: Statement, _: bytes) -> None:
         assert statement.new_objects is not None
         self.tables.append(statement.new_objects.table)
+        self.wanted.append(statement.new_objects)
 
     async def next(self) -> Message:
         if not self.ends:
@@ -197,8 +253,7 @@ def published(lake: Lake, *keys: str) -> Iterator[tuple[PublishedCatalogs, Asked
     for key in keys:
         lake.write((key,), numbers(0))
     catalogs.publish(lake.snapshot)
-    scans = [ScanStats(f"local_default.{key}", 1, 1, 1, 1) for key in keys]
-    asked.over(QueryInfo("q", "ann", "http", "", State.finished, datetime.now(UTC), Stats(scans=scans)))
+    asked.over(query_over(*[f"local_default.{key}" for key in keys]))
     try:
         yield catalogs, asked
     finally:
@@ -206,15 +261,16 @@ def published(lake: Lake, *keys: str) -> Iterator[tuple[PublishedCatalogs, Asked
 
 
 FETCH = TableFetch("local_default.b", 2, 30, 0.1, 0.2)
-END = Message(Kind.end, orjson.loads(codec.encode(End(fetches=[FETCH]))))
+DATA = Message(Kind.data, orjson.loads(codec.encode(Fetched([FETCH], ["it is gone"]))))
+END = Message(Kind.end, orjson.loads(codec.encode(End())))
 
 
 @pytest.mark.parametrize("fault", [NeverStarted(), WorkerDiedError("it crashed"), StaleObjectError("it has changed")])
 def test_a_fetch_that_fails_costs_no_other(tmp_path: Path, fault: Exception, caplog: pytest.LogCaptureFixture) -> None:
-    worker, fetched = Script(fault, END), list[TableFetch]()
+    worker, fetched = Script(fault, DATA, DATA, END), list[TableFetch]()
 
     async def test(catalogs: PublishedCatalogs, asked: AskedTables, lake: Lake) -> None:
-        warm = WarmUp(asked, 10, cast("Environments", catalogs), cast("Pool", worker), fetched.append)
+        warm = WarmUp(asked, Budget(100), cast("Environments", catalogs), cast("Pool", worker), fetched.append)
         await warm.step()
         for key in ("a", "b"):
             lake.write((key,), numbers(1))
@@ -230,15 +286,98 @@ def test_a_fetch_that_fails_costs_no_other(tmp_path: Path, fault: Exception, cap
     with published(lake, "a", "b") as (catalogs, asked):
         asyncio.run(test(catalogs, asked, lake))
     assert sorted(worker.tables) == ["local_default.a", "local_default.b"]
-    assert fetched == [FETCH]
+    assert fetched == [FETCH, FETCH]
     assert "were not fetched" in caplog.text
+    assert caplog.text.count("a new object was not fetched: it is gone") == 1
+
+
+def test_a_fetch_that_a_query_stops_is_tried_again_within_the_budget(tmp_path: Path) -> None:
+    worker = Script(DATA, QueryCancelledError("a query waits"), DATA, END, DATA, DATA, END)
+
+    async def test(catalogs: PublishedCatalogs, asked: AskedTables, lake: Lake) -> None:
+        warm = WarmUp(asked, Budget(100), cast("Environments", catalogs), cast("Pool", worker), lambda _: None)
+        await warm.step()
+        for key in ("a", "b"):
+            lake.write((key,), numbers(1))
+        catalogs.publish(lake.snapshot)
+        await warm.step()
+        assert len(worker.wanted) == 1
+        await warm.step()
+        lake.write(("a",), numbers(2))
+        catalogs.publish(lake.snapshot)
+        await warm.step()
+
+    lake = Lake(tmp_path)
+    with published(lake, "a", "b") as (catalogs, asked):
+        asyncio.run(test(catalogs, asked, lake))
+    first, second, third = worker.wanted  # nothing is left for a fourth
+    assert first.table == third.table != second.table
+    assert (third.after_event, [one.limit_bytes for one in worker.wanted]) == (first.after_event, [100, 70, 40])
+
+
+@pytest.mark.usefixtures("heavy")
+def test_a_worker_skips_objects_that_cannot_be_copied(stored: StoredLake, wire: Recorded, tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    settings = replace(stored.settings, object_cache_dir=str(tmp_path / "copies"), archived_after_days=30)
+    stored.put("old", numbers(0), modified=(now - timedelta(days=40)).isoformat().replace("+00:00", "Z"))
+    for name in [*"abcdefghi"]:
+        stored.put(name, numbers(0))
+    stored.put("a", numbers(7, 5), logged=False)
+    catalogs = PublishedCatalogs(tmp_path / "served")
+    catalogs.publish(stored.snapshot)
+    state = catalogs.states()["local"]
+    source = EnvironmentSource(folder=str(state.folder), generation=state.snapshot.generation)
+    configuration = Configuration(folders=[], memory_bytes=1 << 30, settings={"local": settings}, environments={})
+    statement = Statement(
+        id="1",
+        sql="",
+        mode=Mode.fetch,
+        environments={"local": source},
+        grants=["*"],
+        limit_rows=0,
+        limit_bytes=0,
+        new_objects=NewObjects(table="local_default.t", after_event=0, limit_bytes=1 << 20),
+    )
+    statements = Statements(configuration, lambda _: None)
+
+    def run() -> tuple[Kind, list[Fetched]]:
+        sent: list[Any] = []
+        wire.requests.clear()
+        statements.run(
+            Message(Kind.statement, orjson.loads(codec.encode(statement))), lambda *messages: sent.extend(messages)
+        )
+        heads = [Message(Kind(one[:1]), orjson.loads(one[HEADER.size :])) for [one] in sent]
+        return heads[-1].kind, [head.read(Fetched) for head in heads[:-1]]
+
+    try:
+        kind, groups = run()
+        assert kind is Kind.end
+        assert [fetch.requests for group in groups for fetch in group.fetches] == [8, 1]
+        assert len(wire.requests) == 9, "not of the archived object"
+        [skipped] = [text for group in groups for text in group.skipped]
+        assert "p=a/data.parquet" in skipped
+        assert "has changed since its event was logged" in skipped
+        assert sum(fetch.bytes for group in groups for fetch in group.fetches) == 8 * sizes(stored)["b"]
+        kind, groups = run()
+        assert (kind, len(wire.requests), [len(group.skipped) for group in groups]) == (Kind.end, 1, [1])
+    finally:
+        statements._engine.close()
+
+
+def test_without_local_copies_the_setting_has_no_effect(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    environment = EnvironmentConfig("local", Settings(object_cache_dir="none"), None, None, ())
+    config = Config(ServiceSettings(warm_up_bytes=1), (environment,), tmp_path)
+    service = Service(config, cast("Environments", PublishedCatalogs(tmp_path)))
+    service._warm_up()
+    assert "DAGFUSION_WARM_UP_BYTES has no effect: DAGFUSION_OBJECT_CACHE_DIR is none" in caplog.text
+    assert service._warming_up is None
 
 
 def test_a_service_that_stops_cancels_the_fetch(tmp_path: Path) -> None:
     worker = Script()
 
     async def test(catalogs: PublishedCatalogs, asked: AskedTables, lake: Lake) -> None:
-        warm = WarmUp(asked, 10, cast("Environments", catalogs), cast("Pool", worker), lambda _: None)
+        warm = WarmUp(asked, Budget(10), cast("Environments", catalogs), cast("Pool", worker), lambda _: None)
         await warm.step()
         lake.write(("a",), numbers(1))
         catalogs.publish(lake.snapshot)

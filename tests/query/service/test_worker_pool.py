@@ -327,3 +327,36 @@ def test_the_end_is_taken_as_soon_as_it_is_there_and_nothing_else() -> None:
         assert await rows(workers) == 1, "the end was not left for the next query"
 
     run(test)
+
+
+def test_a_statement_that_waits_stops_what_the_spare_runs() -> None:
+    async def test(workers: Pool) -> None:
+        await until(lambda: workers.live == 2)
+        needed = QueryCancelledError("a query waits for the worker")
+        spare, other = workers.lease_spare(needed), await workers.lease()
+        assert spare is not None
+        await spare.begin(statement(ENDLESS), b"")
+        waiting = asyncio.create_task(workers.lease())
+        with pytest.raises(QueryCancelledError, match="a query waits"):
+            await rest(spare)
+        assert await waiting is spare or spare.life.is_over, "it was taken back, or replaced"
+        other.release()
+
+    run(test)
+
+
+def test_a_spare_that_was_taken_back_is_not_stopped() -> None:
+    async def test(workers: Pool) -> None:
+        await until(lambda: workers.live == 2)
+        spare = workers.lease_spare(QueryCancelledError("a query waits for the worker"))
+        assert spare is not None
+        await spare.begin(statement("SELECT 1"), b"")
+        await rest(spare)
+        both = {await workers.lease(), await workers.lease()}
+        assert spare in both
+        await spare.begin(statement("SELECT 1"), b"")
+        waiting = asyncio.create_task(workers.lease())
+        await rest(spare)
+        assert await waiting is spare
+
+    run(test)

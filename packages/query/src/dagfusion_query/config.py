@@ -17,9 +17,10 @@ from dagfusion_query.config_file import Document, read_document
 from dagfusion_query.errors import SettingsError
 from dagfusion_query.secrets_manager import reference_in
 from dagfusion_query.service_settings import NO_CREDENTIALS, ConfigSettings, EnvironmentSettings, ServiceSettings
-from dagfusion_query.settings import READER, Settings, check_environment_name, listed
+from dagfusion_query.settings import NO_STATE, READER, Settings, check_environment_name, listed
 
 _PRIVATE = 0o700
+_WARM_UP_PERCENT = 5  # of the local copies within an hour; new copies have a tenth of the space, see `eviction`
 # A key's parts belong together: where one source gives a key, no other completes it.
 _AWS_KEY = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 _AWS = ("aws_region", "aws_endpoint_url")
@@ -120,6 +121,7 @@ def read_config(
         environments = [_from_variables(variables, document, event_log, environment, engine)]
     _check_checkpoints(environments, variables, document)
     placed = [replace(e, settings=_placed(e.settings, state_dir, e.name)) for e in environments]
+    _check_warm_up(service, placed)
     return Config(service, tuple(placed), state_dir)
 
 
@@ -261,6 +263,18 @@ def _with_options(name: str, settings: Settings, of_name: EnvironmentSettings) -
         of_name.iceberg_credentials or NO_CREDENTIALS,
         frozenset(listed(of_name.iceberg_consolidated or "")),
     )
+
+
+def _check_warm_up(service: ServiceSettings, environments: Sequence[EnvironmentConfig]) -> None:
+    """Refuse a warm-up that would take so much of the local copies that these evict each other."""
+    for settings in (environment.settings for environment in environments):
+        limit_bytes = settings.object_cache_bytes * _WARM_UP_PERCENT // 100
+        if settings.object_cache_dir != NO_STATE and service.warm_up_bytes > limit_bytes:
+            raise SettingsError(
+                f"DAGFUSION_WARM_UP_BYTES must be at most {limit_bytes}, {_WARM_UP_PERCENT} % of "
+                f"DAGFUSION_OBJECT_CACHE_BYTES ({settings.object_cache_bytes}), got {service.warm_up_bytes}: more "
+                "would evict copies before queries use them. Lower it, or raise DAGFUSION_OBJECT_CACHE_BYTES"
+            )
 
 
 def _check_checkpoints(

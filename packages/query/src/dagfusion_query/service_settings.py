@@ -277,8 +277,9 @@ class ServiceSettings:
     warm_up_bytes: int = setting(
         "DAGFUSION_WARM_UP_BYTES",
         0,
-        "If it is not 0, the new objects of a table that is queried often are fetched into local copies when the "
-        "catalog has them: at most so many bytes of the table each time, the newest objects first.",
+        "If it is not 0, the new objects of tables that are queried often are fetched into local copies when the "
+        "catalog has them: at most so many bytes within an hour, of all tables together, the newest objects of a table "
+        "first. At most 5 % of `DAGFUSION_OBJECT_CACHE_BYTES`.",
         section="service",
         numbers=range(2**63),
     )

@@ -27,6 +27,7 @@ from dagfusion_contract.uri import LOCAL
 from dagfusion_query.engine.large_object_tails import RecentTails, Tails, fetch_tail
 from dagfusion_query.engine.runtime import Planners, Stores
 from dagfusion_query.engine.stored_objects import StoredObject, stored_objects
+from dagfusion_query.errors import ArchivedObjectError, CorruptObjectError, QueryError, StaleObjectError
 from dagfusion_query.object_cache.copies import Copies, TableFetch, copy_key
 from dagfusion_query.object_cache.parquet_blocks import NoBlocksError, ParquetTail, Range
 from dagfusion_query.scan.table_scan import REQUEST_BYTES, CopiedPart, CopiedScan, CopyPolicy, Scan
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 _IN_FLIGHT_BYTES = 128 << 20
 _TRIES = 2
 _FEW = 64  # copies of a statement
-_FEW_AT_ONCE = 8  # requests that no query waits for
 _TAIL_BYTES = 2 * REQUEST_BYTES  # of the two answers with a tail, most of which have no more
 
 
@@ -80,15 +80,18 @@ class RequestTime:
 
     @contextmanager
     def fetch(self, file: StoredObject, size_bytes: int) -> Iterator[None]:
-        """Measure one request that gives so many bytes of a local copy."""
-        began_s, table = time.perf_counter() - self._began, str(file.table.name)
-        with self.request():
-            yield
-        one = TableFetch(table, 1, size_bytes, began_s, time.perf_counter() - self._began)
-        if (others := self.fetches.get(table)) is not None:
-            requests, size_bytes = others.requests + 1, others.bytes + size_bytes
-            one = replace(one, requests=requests, bytes=size_bytes, began_s=min(others.began_s, began_s))
-        self.fetches[table] = one
+        """Measure one request that gives so many bytes of a local copy, or none if it fails."""
+        began_s, table, fetched = time.perf_counter() - self._began, str(file.table.name), 0
+        try:
+            with self.request():
+                yield
+            fetched = size_bytes
+        finally:
+            one = TableFetch(table, 1, fetched, began_s, time.perf_counter() - self._began)
+            if (others := self.fetches.get(table)) is not None:
+                requests, fetched = others.requests + 1, others.bytes + fetched
+                one = replace(one, requests=requests, bytes=fetched, began_s=min(others.began_s, began_s))
+            self.fetches[table] = one
 
 
 class ObjectRequests:
@@ -161,12 +164,28 @@ class ObjectRequests:
                 files = dict(zip(numbers, stored_objects(_part(copied.scan, numbers)), strict=True))
                 yield from (Missing(key, files[part.file], part) for key, part in absent)
 
-    async def copy(self, scan: CopiedScan, spent: RequestTime) -> None:
-        """Make the copies of a scan that are missing, a few at a time. Raises as `fetch`."""
-        if self._copies is not None:
-            missing = await asyncio.to_thread(list, self._missing(self._copies, [scan]))
-            for start in range(0, len(missing), _FEW_AT_ONCE):
-                await self.fetch(missing[start : start + _FEW_AT_ONCE], spent)
+    def has_file(self, key: str) -> bool:
+        """Return True if the copy with this key is there, which is no use of it."""
+        return self._copies is not None and Path(self._copies.path(key)).exists()
+
+    async def copy(self, missing: Sequence[Missing], spent: RequestTime) -> list[QueryError]:
+        """Make copies that no query waits for, all at once.
+
+        Returns:
+            The errors of objects that are gone, replaced, archived or damaged. The others are copied.
+
+        Raises:
+            StoreUnavailableError: The store did not answer, or refused.
+            OSError: There is no room for a copy.
+        """
+        found = await asyncio.gather(*(self.fetch([one], spent) for one in missing), return_exceptions=True)
+        errors: list[QueryError] = []
+        for error in found:
+            if isinstance(error, StaleObjectError | ArchivedObjectError | CorruptObjectError):
+                errors.append(error)
+            elif error is not None:
+                raise error
+        return errors
 
     async def fetch(self, missing: Sequence[Missing], spent: RequestTime) -> None:
         """Make copies.

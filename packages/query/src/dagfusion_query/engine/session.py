@@ -182,10 +182,14 @@ class Sessions:
         """The latest generation of each shape, and the past generations that were used last."""
         return self._bound_sessions.values()
 
+    def rules(self) -> Rules:
+        """Return the rules for archived objects today, by environment."""
+        now = self._now()
+        return {name: archive_rule(days, now) for name, days in self._archived_after.items()}
+
     def bind(self, snapshot: Snapshot) -> BoundSession:
         """Return the session for a generation. Not thread-safe: the engine holds a lock."""
-        now = self._now()
-        rules = {name: archive_rule(days, now) for name, days in self._archived_after.items()}
+        rules = self.rules()
         for key, bound in self._bound_sessions.items():
             if bound.snapshot is snapshot and bound.rules == rules:
                 self._bound_sessions.move_to_end(key)

@@ -51,18 +51,27 @@ class Archive(NamedTuple):
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Files that are left out of one scan, although they may have rows that its filters keep."""
+    """Files that are left out of a scan, although they may have rows that its filters keep.
+
+    Attributes:
+        keys: The partition key of each file.
+    """
 
     table: TableName
-    files: int
-    partitions: int
+    keys: pa.ChunkedArray
     rule: ArchiveRule
+
+    @property
+    def files(self) -> int:
+        """The number of files."""
+        return len(self.keys)
 
     @property
     def text(self) -> str:
         """The warning."""
+        partitions = pc.count_distinct(self.keys, "all").as_py()
         return (
-            f"the result leaves out {counted(self.partitions, 'partition')} of {self.table}, whose objects were written"
+            f"the result leaves out {counted(partitions, 'partition')} of {self.table}, whose objects were written"
             f" by {self.rule.until:%Y-%m-%d %H:%M} UTC: {VARIABLE} is {self.rule.days}"
         )
 
@@ -87,13 +96,15 @@ def split(table: Table, rule: ArchiveRule) -> tuple[Table, Archive | None]:
 
 def warnings_of(found: Iterable[LeftOut | None]) -> tuple[str, ...]:
     """Return a warning for each table that some scans of a query leave files out of."""
-    most: dict[TableName, LeftOut] = {}
+    tables: dict[TableName, LeftOut] = {}
     for one in found:
-        if one is not None and (one.table not in most or most[one.table].partitions < one.partitions):
-            most[one.table] = one
-    texts = [one.text for one in most.values()]
-    more = len(texts) - _NAMED
-    return (*texts[:_NAMED], *([f"the result leaves out partitions of {more} more tables"] if more > 0 else []))
+        if one is not None:
+            before = tables.get(one.table)
+            chunks = [] if before is None else before.keys.chunks
+            tables[one.table] = replace(one, keys=pa.chunked_array([*chunks, *one.keys.chunks], one.keys.type))
+    texts = [one.text for one in [*tables.values()][:_NAMED]]
+    more = len(tables) - _NAMED
+    return (*texts, *([f"the result leaves out partitions of {more} more tables"] if more > 0 else []))
 
 
 def _chosen(files: pa.Table, chosen: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> pa.Table:

@@ -79,7 +79,7 @@ class ScannedTable:
         keys = keys if files is None else keys.take(files)
         if not len(keys):
             return None
-        return LeftOut(self.table.name, len(keys), pc.count_distinct(keys, "all").as_py(), self.archive.rule)
+        return LeftOut(self.table.name, keys, self.archive.rule)
 
     @cached_property
     def store(self) -> str | None:

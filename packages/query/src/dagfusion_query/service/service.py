@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,15 +39,17 @@ from dagfusion_query.service.query_history import QueryHistory, page
 from dagfusion_query.service.query_registry import FINISHED, DescribedStatements, Query, Registry, sources
 from dagfusion_query.service.running_query import ActiveQuery, ServiceParts
 from dagfusion_query.service.spark_tables import SparkTables
-from dagfusion_query.service.warm_up import AskedTables, WarmUp
+from dagfusion_query.service.warm_up import AskedTables, Budget, WarmUp
 from dagfusion_query.service.worker_pool import Pool
 from dagfusion_query.service_settings import ServiceSettings
-from dagfusion_query.settings import Settings
+from dagfusion_query.settings import NO_STATE, Settings
 from dagfusion_query.spark import import_client
 from dagfusion_query.worker.messages import Configuration, Mode, SparkServer
 
 if TYPE_CHECKING:
     from dagfusion_query.service.tracing import Traces
+
+_log = logging.getLogger(__name__)
 
 _DRAIN_LOOK_S = 0.02
 _HISTORIES = 2  # at a time: a database that is slow must not take all threads
@@ -116,11 +119,17 @@ class Service:
         self.loop = asyncio.get_running_loop()
         await self._pool.start()
         self._stopping = False
-        if (limit_bytes := self._settings.warm_up_bytes) > 0:
-            asked = AskedTables(self._settings.warm_up_queries)
-            self._metrics.watches.append(asked.over)
-            warm_up = WarmUp(asked, limit_bytes, self._environments, self._pool, self._metrics.warmed_up)
-            self._warming_up = asyncio.create_task(warm_up.follow())
+        if self._settings.warm_up_bytes > 0:
+            self._warm_up()
+
+    def _warm_up(self) -> None:
+        if all(settings.object_cache_dir == NO_STATE for settings in self._configured.settings.values()):
+            _log.warning("DAGFUSION_WARM_UP_BYTES has no effect: DAGFUSION_OBJECT_CACHE_DIR is %s", NO_STATE)
+            return
+        asked, budget = AskedTables(self._settings.warm_up_queries), Budget(self._settings.warm_up_bytes)
+        self._metrics.watches.append(asked.over)
+        warm_up = WarmUp(asked, budget, self._environments, self._pool, self._metrics.warmed_up)
+        self._warming_up = asyncio.create_task(warm_up.follow())
 
     async def close(self) -> None:
         """Refuse new queries, wait for running ones within the grace period, cancel the rest, and stop the workers."""

@@ -16,14 +16,15 @@ from dagfusion_contract.naming import TableName
 from dagfusion_query.access.grants import ALL, EVERYTHING
 from dagfusion_query.catalog.environments import Environments
 from dagfusion_query.catalog.model import Snapshot
-from dagfusion_query.documents.query_documents import QueryInfo
+from dagfusion_query.documents.query_documents import QueryInfo, State
 from dagfusion_query.errors import QueryCancelledError, QueryError, QueryTimeoutError
+from dagfusion_query.object_cache import CACHE
 from dagfusion_query.object_cache.copies import TableFetch
 from dagfusion_query.service.query_registry import sources
-from dagfusion_query.service.worker_handle import NeverStarted
+from dagfusion_query.service.worker_handle import Handle, NeverStarted
 from dagfusion_query.service.worker_pool import Pool
 from dagfusion_query.sql_text import parse_table
-from dagfusion_query.worker.messages import End, Kind, Mode, NewObjects, Statement
+from dagfusion_query.worker.messages import Fetched, Kind, Mode, NewObjects, Statement
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ _LOOK_S = 0.5
 _LIMIT_S = 300.0  # of one table
 _RECENT_S = 3600.0
 _TABLES = 10_000  # that are remembered
+_LOGGED = 1_000  # texts that are remembered
 
 
 class AskedTables:
@@ -46,8 +48,11 @@ class AskedTables:
         self._times: dict[str, deque[float]] = {}  # of the last queries; the table that was read last is last
 
     def over(self, info: QueryInfo) -> None:
-        """Remember the tables of a query that is over."""
-        for table in {scan.table for scan in info.stats.scans}:
+        """Remember the tables of a query that is over, if it used their current objects, or a result of them."""
+        stats = info.stats
+        if info.state is not State.finished or info.as_of or not (stats.files_read or stats.path == CACHE):
+            return
+        for table in {scan.table for scan in stats.scans if scan.files_read}:
             times = self._times.pop(table, None) or deque(maxlen=self._least)
             times.append(self._clock())
             self._times[table] = times
@@ -60,29 +65,54 @@ class AskedTables:
         return [table for table, times in self._times.items() if len(times) == self._least and times[0] >= since]
 
 
+class Budget:
+    """The bytes that may be fetched within an hour, of all tables together.
+
+    Args:
+        limit_bytes: The bytes.
+        clock: A monotonic clock, seconds.
+    """
+
+    def __init__(self, limit_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._left, self._clock = limit_bytes, clock
+        self._spent: deque[tuple[float, int]] = deque()  # when, and how much
+
+    def spend(self, fetched_bytes: int) -> None:
+        """Record what was fetched."""
+        self._left -= fetched_bytes
+        self._spent.append((self._clock(), fetched_bytes))
+
+    def left(self) -> int:
+        """Return the bytes that may be fetched now; below 0 if an object had to be fetched twice."""
+        while self._spent and self._spent[0][0] < self._clock() - _RECENT_S:
+            self._left += self._spent.popleft()[1]
+        return self._left
+
+
 class WarmUp:
     """Has the new objects of tables fetched. All on one event loop.
 
     Args:
         asked: The tables that are asked for often.
-        limit_bytes: The most bytes of one table and generation.
+        budget: The bytes that may be fetched.
         environments: The catalogs.
         pool: The workers.
-        fetched: Called with the requests of each table that was fetched.
+        fetched: Called with requests that were made.
     """
 
     def __init__(
         self,
         asked: AskedTables,
-        limit_bytes: int,
+        budget: Budget,
         environments: Environments,
         pool: Pool,
         fetched: Callable[[TableFetch], None],
     ) -> None:
-        self._asked, self._limit_bytes, self._fetched = asked, limit_bytes, fetched
+        self._asked, self._budget, self._fetched = asked, budget, fetched
         self._environments, self._pool = environments, pool
         self._seen: dict[str, Snapshot] = {}  # by environment
         self._waiting: dict[str, int] = {}  # tables with new objects, and the last event before those
+        self._logged: set[str] = set()  # about objects that were skipped
 
     async def follow(self) -> None:
         """Fetch what becomes new, until this is cancelled."""
@@ -111,37 +141,55 @@ class WarmUp:
 
     async def _fetch_waiting(self) -> None:
         while self._waiting:
-            worker = self._pool.lease_spare()
+            if (left_bytes := self._budget.left()) <= 0:
+                self._waiting.clear()  # queries fetch those, and the next hour is for what is new then
+                return
+            worker = self._pool.lease_spare(QueryCancelledError("a query waits for the worker"))
             if worker is None:  # after the queries that wait
                 return
             table = next(iter(self._waiting))
-            wanted = NewObjects(table=table, after_event=self._waiting.pop(table), limit_bytes=self._limit_bytes)
-            statement = Statement(
-                id=secrets.token_hex(16),
-                mode=Mode.fetch,
-                sql="",
-                environments=sources(self._environments, ALL),
-                grants=[EVERYTHING],
-                limit_rows=0,
-                limit_bytes=0,
-                new_objects=wanted,
-            )
-            timeout = QueryTimeoutError(f"it took longer than {_LIMIT_S:g} s")
-            timer = asyncio.get_running_loop().call_later(_LIMIT_S, worker.stop, timeout)
-            try:
-                await worker.begin(statement, b"")
-                while (message := await worker.next()).kind is not Kind.end:
-                    continue
-            except (QueryError, NeverStarted) as error:  # queries fetch what is missing, and say what is wrong
-                _log.warning("new objects of %s were not fetched: %s", table, str(error) or "the worker died")
-            except asyncio.CancelledError:
-                worker.stop(QueryCancelledError("the service is stopping"))
-                raise
-            else:
-                for fetch in message.read(End).fetches:
-                    self._fetched(fetch)
-            finally:
-                timer.cancel()
+            wanted = NewObjects(table=table, after_event=self._waiting.pop(table), limit_bytes=left_bytes)
+            if not await self._fetch(worker, wanted):
+                self._waiting[table] = wanted.after_event  # later, when other tables had their turn
+                return
+
+    async def _fetch(self, worker: Handle, wanted: NewObjects) -> bool:
+        """Fetch new objects on a worker; return False if a query needs it before the end."""
+        statement = Statement(
+            id=secrets.token_hex(16),
+            mode=Mode.fetch,
+            sql="",
+            environments=sources(self._environments, ALL),
+            grants=[EVERYTHING],
+            limit_rows=0,
+            limit_bytes=0,
+            new_objects=wanted,
+        )
+        timeout = QueryTimeoutError(f"it took longer than {_LIMIT_S:g} s")
+        timer = asyncio.get_running_loop().call_later(_LIMIT_S, worker.stop, timeout)
+        try:
+            await worker.begin(statement, b"")
+            while (message := await worker.next()).kind is not Kind.end:
+                self._count(message.read(Fetched))
+        except QueryCancelledError:
+            return False
+        except (QueryError, NeverStarted) as error:  # queries fetch what is missing, and say what is wrong
+            _log.warning("new objects of %s were not fetched: %s", wanted.table, str(error) or "the worker died")
+        except asyncio.CancelledError:
+            worker.stop(QueryCancelledError("the service is stopping"))
+            raise
+        finally:
+            timer.cancel()
+        return True
+
+    def _count(self, fetched: Fetched) -> None:
+        for fetch in fetched.fetches:
+            self._budget.spend(fetch.bytes)
+            self._fetched(fetch)
+        for text in fetched.skipped:
+            if text not in self._logged:
+                _log.warning("a new object was not fetched: %s", text)
+        self._logged = self._logged.union(fetched.skipped) if len(self._logged) < _LOGGED else {*fetched.skipped}
 
 
 def _with_new_objects(tables: Sequence[str], changed: Sequence[tuple[Snapshot, Snapshot]]) -> list[tuple[str, int]]:

@@ -45,6 +45,7 @@ class Pool:
         self._workers: set[Handle] = set()  # in any state, until they have exited and are not leased
         self._ranks = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._spares: dict[Handle, QueryError] = {}  # what runs there is stopped with this when a statement waits
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures = 0
         self._problem: QueryError = ServiceUnavailableError("no worker is ready: none has started yet")
@@ -121,13 +122,21 @@ class Pool:
         worker.lease()
         return worker
 
-    def lease_spare(self) -> Handle | None:
-        """Lease the idle worker that a statement would get last; None if there is none, or a statement waits."""
+    def lease_spare(self, error: QueryError) -> Handle | None:
+        """Lease the idle worker that a statement would get last, until a statement has to wait.
+
+        Args:
+            error: Stops what the worker runs then.
+
+        Returns:
+            None if no worker is idle, or a statement waits.
+        """
         idle = [worker for worker in self._workers if worker.life.is_idle]
         if not idle or self._waiting:
             return None
         worker = min(idle, key=lambda worker: worker.rank)
         worker.lease()
+        self._spares[worker] = error
         return worker
 
     async def lease(self) -> Handle:
@@ -143,6 +152,8 @@ class Pool:
                 raise self._refusal()
             waiting = asyncio.get_running_loop().create_future()
             self._waiting.append(waiting)
+            for spare, error in [*self._spares.items()]:
+                spare.stop(error)
             try:
                 await waiting
             except asyncio.CancelledError:
@@ -154,6 +165,7 @@ class Pool:
                     self._waiting.remove(waiting)
 
     def _take_back(self, worker: Handle, is_warm: bool) -> None:  # noqa: FBT001  # called by the worker
+        self._spares.pop(worker, None)
         self._offer(worker, is_warm=is_warm)
         self._forget(worker)
 

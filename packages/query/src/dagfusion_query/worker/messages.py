@@ -47,7 +47,7 @@ class Kind(Enum):
     cancel = b"X"  # give a statement up, by its id
     ready = b"R"  # the worker takes statements
     planned = b"P"  # what it reads; the body holds the result's serialized Arrow schema
-    data = b"D"  # the next bytes of the encoded result
+    data = b"D"  # the next bytes of the encoded result; in the mode `fetch`, what was fetched
     end = b"E"  # all of the result was sent: what it cost
     failed = b"F"  # it ended with an error
 
@@ -349,6 +349,19 @@ class End:
     cost: Cost | None = None
     explanation: ExplanationDocument | None = None
     fetches: Sequence[TableFetch] = ()
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """Some new objects were fetched; a `data` message has it.
+
+    Attributes:
+        fetches: The requests for them.
+        skipped: Why others cannot be copied: they are gone, replaced, archived or damaged.
+    """
+
+    fetches: Sequence[TableFetch] = ()
+    skipped: Sequence[str] = ()
 
 
 def encode_parameters(row: pa.RecordBatch | None) -> bytes:

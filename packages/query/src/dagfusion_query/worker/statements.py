@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,10 +20,10 @@ import pyarrow as pa
 
 from dagfusion_query.documents.query_documents import Failure
 from dagfusion_query.engine.engine import Prepared
+from dagfusion_query.engine.object_requests import RequestTime
 from dagfusion_query.engine.plan_execution import Batches, Finished
-from dagfusion_query.errors import QueryCancelledError, ResultTooLargeError
+from dagfusion_query.errors import QueryCancelledError, QueryError, ResultTooLargeError
 from dagfusion_query.formats.encoders import Piece
-from dagfusion_query.object_cache.copies import TableFetch
 from dagfusion_query.redact import Redactor, StatementRedactor
 from dagfusion_query.returned_values import Explanation
 from dagfusion_query.worker.limits import EXIT_CODE, SentRequests, comes_to_rest
@@ -33,6 +33,7 @@ from dagfusion_query.worker.messages import (
     Configuration,
     Cost,
     End,
+    Fetched,
     Kind,
     Message,
     Mode,
@@ -47,6 +48,7 @@ Encoded: TypeAlias = list[bytes | memoryview]
 Send: TypeAlias = Callable[..., None]
 CHUNK_BYTES = 1 << 20
 _SOON_S = 0.002  # a batch that comes within it shares a chunk with the one before
+_FETCHED_AT_ONCE = 8  # objects that no query waits for
 _REST_S = 1.0  # that threads have to leave an execution that was given up
 
 
@@ -153,7 +155,7 @@ class StatementExecution:
         self._lock = threading.Lock()  # of the next two
         self._cancelled = threading.Event()
         self._batches: Batches | None = None
-        self._fetching: Future[Sequence[TableFetch]] | None = None
+        self._fetching: Future[list[QueryError]] | None = None
         self._is_whole = True  # until the statement ends before its own end
         self._is_counted = False  # whether all of its requests were counted
 
@@ -215,11 +217,18 @@ class StatementExecution:
 
     def _fetch(self, send: Send) -> None:
         self._mark(Phase.running)
-        with self._lock:
-            self._fetching = self._engine.fetch(self._statement)
-            if self._cancelled.is_set():
-                self._fetching.cancel()
-        send(encode(Kind.end, End(fetches=self._fetching.result())))
+        missing = self._engine.new_objects(self._statement)
+        for start in range(0, len(missing), _FETCHED_AT_ONCE):
+            spent, skipped = RequestTime(), list[QueryError]()
+            with self._lock:
+                self._check()
+                self._fetching = self._engine.fetch(missing[start : start + _FETCHED_AT_ONCE], spent)
+            try:
+                skipped = self._fetching.result()
+            finally:  # requests that were sent are counted, whatever came of them
+                fetched = Fetched([*spent.fetches.values()], [self._shown.error(error) for error in skipped])
+                send(encode(Kind.data, fetched))
+        send(encode(Kind.end, End()))
 
     @property
     def is_counted(self) -> bool:

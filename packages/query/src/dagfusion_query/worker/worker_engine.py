@@ -24,13 +24,13 @@ from dagfusion_query.documents.query_documents import ScanStats
 from dagfusion_query.engine.datafusion_errors import is_full_disk, no_room
 from dagfusion_query.engine.engine import FILE_NAME, Engine, Prepared
 from dagfusion_query.engine.new_objects import new_objects
-from dagfusion_query.engine.object_requests import RequestTime
+from dagfusion_query.engine.object_requests import Missing, RequestTime
 from dagfusion_query.engine.plan_execution import Batches
 from dagfusion_query.errors import InternalError, PlanError, QueryError, ResourcesError
 from dagfusion_query.object_cache.copies import TableFetch
 from dagfusion_query.returned_values import Explanation
+from dagfusion_query.scan.left_out import split
 from dagfusion_query.scan.listing_tables import HIDDEN
-from dagfusion_query.scan.table_scan import CopiedScan
 from dagfusion_query.settings import Settings
 from dagfusion_query.sql_text import parse_table
 from dagfusion_query.worker.limits import out_of_memory
@@ -189,21 +189,21 @@ class WorkerEngine(Engine):
         )
         return StatementPlan(prepared, facts, folders)
 
-    def fetch(self, statement: Statement) -> "Future[Sequence[TableFetch]]":
-        """Start to copy the new objects of a statement's table; the result is the requests for them."""
+    def new_objects(self, statement: Statement) -> list[Missing]:
+        """Return the copies to make of the new objects of a statement's table, that of the newest object first."""
         snapshot, _ = self.snapshot(statement.environments, statement.grants)
-        wanted, found = statement.new_objects, None
+        wanted = statement.new_objects
         table = None if wanted is None else snapshot.tables.get(parse_table(wanted.table))
-        if wanted is not None and table is not None and self._policy is not None:
-            object_bytes = self._settings.object_cache_object_bytes
-            found = new_objects(table, wanted.after_event, wanted.limit_bytes, object_bytes)
-        return self._loop.submit(self._copied(found))
+        if wanted is None or table is None or self._policy is None:
+            return []
+        if (rule := self._sessions.rules().get(table.environment)) is not None:
+            table, _ = split(table, rule)
+        object_bytes = self._settings.object_cache_object_bytes
+        return new_objects(table, wanted.after_event, wanted.limit_bytes, object_bytes, self._objects.has_file)
 
-    async def _copied(self, scan: CopiedScan | None) -> Sequence[TableFetch]:
-        spent = RequestTime()
-        if scan is not None:
-            await self._objects.copy(scan, spent)
-        return [*spent.fetches.values()]
+    def fetch(self, missing: Sequence[Missing], spent: RequestTime) -> "Future[list[QueryError]]":
+        """Start to make copies; the result is the errors of objects that cannot be copied."""
+        return self._loop.submit(self._objects.copy(missing, spent))
 
     def explain(self, prepared: Prepared) -> Explanation:
         """Explain a planned statement, with the names of tables in place of those of their scans."""
