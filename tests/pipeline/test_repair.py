@@ -12,15 +12,18 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from dagfusion_pipeline import PartitionedS3ParquetIOManager, maintenance
+from dagfusion_pipeline import PartitionedS3ParquetIOManager, maintenance, repair
 from dagfusion_pipeline.commands import commands
 from dagfusion_pipeline.errors import BusyAssetError, ConfigurationError
 from dagfusion_pipeline.latest_events import latest_events
-from dagfusion_pipeline.repair import Repair, repair_asset
+from dagfusion_pipeline.repair import Repair, described, repair_asset
+from dagfusion_pipeline.repair_table import repair_tables
+from dagfusion_pipeline.replacing import found_objects
 from tests.pipeline.in_memory import STORE, Hive
 from tests.pipeline.written import check_objects
 
 KEY = dg.AssetKey(["Silver", "orders"])
+TABLE = "local_silver.orders"
 LETTERS = ["a", "b", "c"]
 ALL = {"dagster/asset_partition_range_start": "a", "dagster/asset_partition_range_end": "c"}
 
@@ -37,8 +40,9 @@ def manager(request: pytest.FixtureRequest, instance: dg.DagsterInstance) -> Hiv
     return made
 
 
-def write(instance: dg.DagsterInstance, manager: dg.ConfigurableIOManager) -> None:
-    assert dg.materialize([orders], instance=instance, resources={"io_manager": manager}, tags=ALL).success
+def write(instance: dg.DagsterInstance, manager: dg.ConfigurableIOManager, letter: str | None = None) -> None:
+    tags = ALL if letter is None else dict.fromkeys(ALL, letter)
+    assert dg.materialize([orders], instance=instance, resources={"io_manager": manager}, tags=tags).success
 
 
 def key(manager: Hive, letter: str) -> str:
@@ -144,25 +148,102 @@ def test_the_command_repairs_a_table() -> None:
     assert run() == ["Silver/orders: 2 objects examined"]
 
 
-@pytest.mark.usefixtures("processes", "deployed")
-def test_a_table_that_cannot_be_repaired_does_not_stop_the_others() -> None:
+@pytest.mark.usefixtures("processes")
+def test_a_table_that_cannot_be_repaired_does_not_stop_the_others(deployed: Hive) -> None:
     (entry,) = entry_points(group="dagfusion.repair")
-    repair: Any = entry.load()
-    refused, done = repair(["uat_silver.orders", "local_silver.orders"], dry_run=True)
+    assert entry.load() is repair_tables
+    uris = [STORE.uri(key(deployed, letter)) for letter in LETTERS]
+    both = {"uat_silver.orders": [], "local_silver.orders": uris}
+    refused, done = repair_tables(both, dict.fromkeys(both), dry_run=True)
     assert refused["table"] == "uat_silver.orders"
     assert "no asset with the table 'uat_silver.orders' in ENVIRONMENT=local" in refused["error"]
     assert done.pop("summary").startswith("Silver/orders: 3 objects examined\n1 tombstones of missing objects would be")
     found = {"asset": "Silver/orders", "examined": 3, "missing": ["a"], "changed": []}
-    assert done == {"table": "local_silver.orders", **found, "unreadable": {}, "not_examined": ()}
-    assert [one["missing"] for one in repair(["local_silver.orders"], dry_run=False)] == [["a"]]
-    assert [one["missing"] for one in repair(["local_silver.orders"], dry_run=False)] == [[]]
+    assert done == {"table": "local_silver.orders", **found, "unreadable": {}, "not_examined": (), "stopped": None}
+
+
+@pytest.mark.usefixtures("processes")
+def test_only_the_objects_that_were_found_are_repaired(deployed: Hive) -> None:
+    def repaired(uri: str, endpoint: str | None = None) -> Any:
+        (done,) = repair_tables({TABLE: [uri]}, {TABLE: endpoint}, dry_run=False)
+        return done.get("missing") or done.get("error")
+
+    STORE.delete_objects([key(deployed, "b")])
+    gone = STORE.uri(key(deployed, "a"))
+    assert "looked for at https://other, and AWS_ENDPOINT_URL of the IO managers is that of AWS" in repaired(
+        gone, "https://other"
+    )
+    assert "s3://other/a is outside of s3://lake/" in repaired("s3://other/a")
+    assert repaired(STORE.uri(key(deployed, "c"))) is None
+    assert repaired(gone) == ["a"]
+    assert repaired(gone) is None
+
+
+@pytest.mark.usefixtures("processes")
+def test_any_error_of_a_table_is_reported(deployed: Hive, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(*_: Any) -> Any:
+        raise RuntimeError("the connection was lost")
+
+    monkeypatch.setattr(repair, "refuse_busy", lost)
+    uris = [STORE.uri(key(deployed, "a"))]
+    (done,) = repair_tables({TABLE: uris}, {TABLE: None}, dry_run=False)
+    assert done == {"table": TABLE, "error": "RuntimeError: the connection was lost"}
+
+
+def test_a_partition_that_is_written_during_the_repair_is_not_lost(instance: dg.DagsterInstance, manager: Hive) -> None:
+    STORE.delete_objects([key(manager, "a"), key(manager, "b")])
+
+    def log(event: dg.AssetMaterialization) -> None:
+        instance.report_runless_asset_event(event)
+        write(instance, manager, "b")
+
+    assert repair_asset(instance, manager, KEY, log=log).missing == ["a"]
+    assert latest_events(instance, KEY).keys() == {"b", "c"}
+
+
+@pytest.mark.parametrize("is_run", [True, False])
+def test_an_object_that_is_back_is_not_missing(
+    *, is_run: bool, instance: dg.DagsterInstance, manager: Hive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = STORE.client.get(key(manager, "b")).bytes()
+    STORE.delete_objects([key(manager, "b")])
+
+    def looked(*arguments: Any) -> Any:
+        found = found_objects(*arguments)
+        if is_run:
+            write(instance, manager)  # the same bytes by the same names
+        else:
+            put(manager, "b", pa.py_buffer(content))
+        return found
+
+    monkeypatch.setattr(repair, "found_objects", looked)
+    assert repair_asset(instance, manager, KEY) == Repair("Silver/orders", 3, [], [], {})
+    assert latest_events(instance, KEY).keys() == {"a", "b", "c"}
+
+
+def test_a_run_that_begins_ends_the_repair_and_what_was_logged_is_told(
+    request: pytest.FixtureRequest, instance: dg.DagsterInstance
+) -> None:
+    one_by_one = Hive(bucket="lake", prefix=request.node.name, upload_concurrency=1)
+    write(instance, one_by_one)
+    STORE.delete_objects([key(one_by_one, "a"), key(one_by_one, "b")])
+
+    def log(event: dg.AssetMaterialization) -> None:
+        instance.report_runless_asset_event(event)
+        instance.add_run(dg.DagsterRun(job_name="nightly", run_id="1" * 8, status=dg.DagsterRunStatus.STARTED))
+
+    found = repair_asset(instance, one_by_one, KEY, log=log)
+    assert found.missing == ["a"]
+    assert latest_events(instance, KEY).keys() == {"b", "c"}
+    assert found.stopped is not None
+    assert "run 11111111 of job 'nightly' may write asset" in found.stopped
+    assert described(found, dry_run=False).endswith(f"stopped early: {found.stopped}")
 
 
 def test_an_object_below_an_earlier_prefix_is_not_taken_for_missing(
     instance: dg.DagsterInstance, manager: Hive
 ) -> None:
     later = Hive(bucket="lake", prefix="later")
-    tags = dict.fromkeys(ALL, "a")
-    assert dg.materialize([orders], instance=instance, resources={"io_manager": later}, tags=tags).success
+    write(instance, later, "a")
     STORE.delete_objects([key(manager, "b")])
     assert repair_asset(instance, later, KEY, dry_run=True) == Repair("Silver/orders", 3, ["b"], [], {})

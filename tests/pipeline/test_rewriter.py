@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dagfusion_pipeline import wipe_partitions
+from dagfusion_pipeline import rewriter, wipe_partitions, writer
 from dagfusion_pipeline.erase import check_complete, described, erase_rows
 from dagfusion_pipeline.erasure_plan import Keys
 from dagfusion_pipeline.errors import PipelineError
@@ -133,3 +133,22 @@ def test_a_tombstone_of_a_partition_from_before_an_asset_was_unpartitioned(
     held = {one.uri.rpartition("letter=")[2] for one in proof.still_held}
     assert held == {f"{letter}/data.parquet" for letter in "abd"}, "wiped objects of c have none of the keys"
     assert all(one.why.startswith("superseded") for one in proof.still_held)
+
+
+def test_a_run_that_writes_during_the_upload_keeps_its_rows(
+    instance: dg.DagsterInstance, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = Hive(bucket="lake", prefix=prefix, file_naming="per_run")
+    write(instance, manager)
+
+    def overtaken(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        done = writer.write(*arguments)
+        write(instance, manager)
+        return done
+
+    monkeypatch.setattr(rewriter, "write", overtaken)
+    proof = erase_rows(instance, manager, KEY, Keys("id", ["3"]), run_id=RUN)
+    assert ([*proof.rewritten], sorted(map(str, proof.written_meanwhile))) == ([], ["a", "b", "d"])
+    assert stored(latest(instance)["a"].metadata["dagfusion/file"].data["uri"]) == [1, 2, 3]
+    assert not [one.key for one in STORE.list_objects(f"{prefix}/Silver/people") if RUN in one.key]

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from typing import Any
@@ -82,19 +82,28 @@ def test_the_costs_of_nothing(on_sqlite: Any) -> None:
 
 
 class Repairs:
-    """What stands for the pipeline: the tables that it was asked to repair, and its answers."""
+    """What stands for the pipeline: the objects that it was asked to repair, and its answers."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[Sequence[str], bool]] = []
+        self.asked: list[tuple[Mapping[str, Sequence[str]], bool]] = []
+        self.failure: Exception | None = None
 
     def load(self) -> Any:
         return self.repair
 
-    def repair(self, tables: Sequence[str], *, dry_run: bool) -> list[dict[str, Any]]:
-        self.asked.append((tables, dry_run))
+    def repair(
+        self, objects: Mapping[str, Sequence[str]], endpoints: Mapping[str, str | None], *, dry_run: bool
+    ) -> list[dict[str, Any]]:
+        self.asked.append((objects, dry_run))
+        assert endpoints == dict.fromkeys(objects, "https://store")
+        if self.failure is not None:
+            raise self.failure
         broken = {"table": "local_a.broken", "error": "its bucket is another one"}
         fine = {"missing": ["CA"], "changed": [], "summary": "A/fine: 3 objects examined"}
-        return [broken if "broken" in table else {"table": table, **fine} for table in tables]
+        return [broken if "broken" in table else {"table": table, **fine} for table in objects]
+
+
+SEEN: dict[str, Sequence[str]] = {"local_a.broken": ["s3://lake/3"], "local_a.fine": ["s3://lake/1", "s3://lake/2"]}
 
 
 @pytest.fixture
@@ -113,7 +122,9 @@ def repairs(on_sqlite: Any, monkeypatch: pytest.MonkeyPatch) -> Repairs:
 
     def examined(config: EnvironmentConfig, scope: Scope) -> Diagnosis:
         del scope
-        return Diagnosis(config.name, list(faults))
+        return Diagnosis(
+            config.name, list(faults), differing=dict(reversed(SEEN.items())), endpoint_url="https://store"
+        )
 
     found = Repairs()
     monkeypatch.setattr(examination, "examine", examined)
@@ -123,10 +134,10 @@ def repairs(on_sqlite: Any, monkeypatch: pytest.MonkeyPatch) -> Repairs:
     return found
 
 
-def test_a_repair_is_of_tables_with_missing_or_changed_objects(repairs: Repairs) -> None:
+def test_a_repair_is_of_the_missing_and_changed_objects_that_were_found(repairs: Repairs) -> None:
     done = command("doctor", "--repair")
     assert done.exit_code == 1
-    assert repairs.asked == [(["local_a.broken", "local_a.fine"], True)]
+    assert repairs.asked == [(SEEN, True)]
     assert "not repaired: local_a.broken\n  its bucket is another one\n" in done.stderr
     *_, summary, orphans, why, hint = done.stdout.splitlines()
     assert summary == "A/fine: 3 objects examined"
@@ -138,11 +149,18 @@ def test_a_repair_is_of_tables_with_missing_or_changed_objects(repairs: Repairs)
 def test_a_repair_logs_events_only_if_it_is_confirmed(repairs: Repairs) -> None:
     done = command("doctor", "--repair", "--yes")
     assert done.exit_code == 1
-    assert repairs.asked == [(["local_a.broken", "local_a.fine"], False)]
+    assert repairs.asked == [(SEEN, False)]
     assert "This is a dry run" not in done.output
     assert command("doctor").exit_code == 1
     assert command("doctor", "--yes").exit_code == 2
     assert len(repairs.asked) == 1
+
+
+def test_the_examination_is_shown_before_a_repair_that_fails(repairs: Repairs) -> None:
+    repairs.failure = RuntimeError("a bug")
+    done = command("doctor", "--repair", "--yes")
+    assert done.exception is repairs.failure
+    assert done.stdout.startswith("objects_changed  local_a.fine\n")
 
 
 def test_a_repair_as_json(repairs: Repairs) -> None:

@@ -93,12 +93,13 @@ def test_the_folders_of_a_table() -> None:
     assert folders(table(["file:///lake/Silver/orders/a.parquet"])) == []
 
 
-def test_archived_objects_that_queries_leave_out_are_no_fault() -> None:
+def test_archived_and_expired_objects_that_queries_leave_out_are_no_fault() -> None:
     old, young = "s3://lake/old.parquet", "s3://lake/young.parquet"
     files = pa.table(
         {"uri": [old, young], "modified": pa.array([NOW - timedelta(days=91), NOW], pa.timestamp("us", "UTC"))}
     )
     of = Table(("orders",), table_name("uat", ("orders",)), EMPTY, EMPTY, "", files)
-    found = Comparison(missing=[old], archived=[old, young])
-    assert without_left_out(found, of, 90, NOW) == Comparison(missing=[old], archived=[young])
+    found = Comparison(missing=[old, young], archived=[old, young])
+    assert without_left_out(found, of, 90, NOW) == Comparison(missing=[young], archived=[young])
+    assert without_left_out(Comparison(missing=[old]), of, 90, NOW).missing == []
     assert without_left_out(found, of, 0, NOW) == without_left_out(found, of, 92, NOW) == found

@@ -1,7 +1,7 @@
 """Repairs the event log where it and the objects differ: tombstones for missing objects, events for changed ones."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import dagster as dg
 import pyarrow as pa
@@ -33,6 +33,7 @@ class Repair:
         changed: Partitions whose object is another one than their event says: they get an event that says what it is.
         unreadable: Changed objects that no event can be written of, and why. They stay as they are.
         not_examined: Partitions whose latest event names objects without a record of one. They stay as they are.
+        stopped: The error that ended the repair early, after events were logged.
     """
 
     asset: str
@@ -41,6 +42,7 @@ class Repair:
     changed: Sequence[str | None]
     unreadable: Mapping[str, str]
     not_examined: Sequence[str | None] = ()
+    stopped: str | None = None
 
 
 def repair_asset(
@@ -48,17 +50,20 @@ def repair_asset(
     manager: Manager,
     asset_key: dg.AssetKey,
     *,
+    only: Collection[str] | None = None,
     dry_run: bool = False,
     log: LogMaterialization | None = None,
 ) -> Repair:
     """Log what is true of the objects of an asset where the event log says something else.
 
-    Objects that no event names are left to the vacuum. Large objects of consolidations are not looked at.
+    Objects that no event names are left to the vacuum. Large objects of consolidations are not looked at. An object and
+    its event are looked at once more just before an event is logged: a run may have begun since.
 
     Args:
         instance: Whose event log names the objects.
         manager: An IO manager with the asset's bucket and prefix.
         asset_key: The asset.
+        only: The URIs of the objects to repair; all when None.
         dry_run: Whether nothing is logged.
         log: Logs an event; by default outside of a run.
 
@@ -79,25 +84,69 @@ def repair_asset(
             f" {manager.object_store.root}. Check ENVIRONMENT, the bucket and the prefix. If the objects are really"
             " gone, wipe the asset in Dagster"
         )
-    changed, unreadable = list[str | None](), dict[str, str]()
+    differing = [
+        (file, found)
+        for file in current
+        if (only is None or file.uri in only)
+        and ((found := stored.get(_key(manager, file))) is None or _differs(found, file))
+    ]
     emit = log or instance.report_runless_asset_event
-    for file in current:
-        found = stored.get(_key(manager, file))
-        if found is None or not _differs(found, file):
-            continue
+    work = _Work(instance, manager, asset_key, None if dry_run else emit)
+    stopped: str | None = None
+    try:
+        for start in range(0, len(differing), manager.upload_concurrency):
+            work.repair(differing[start : start + manager.upload_concurrency])
+    except Exception as error:  # a database or a store may raise anything, and what was logged is reported
+        if dry_run or not (work.missing or work.changed):
+            raise
+        stopped = f"{type(error).__name__}: {error}"
+    asset = asset_key.to_user_string()
+    return Repair(asset, len(current), work.missing, work.changed, work.unreadable, tuple(unrecorded), stopped)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The repair of one asset as far as it is done.
+
+    Attributes:
+        emit: Logs an event; None in a dry run.
+    """
+
+    instance: dg.DagsterInstance
+    manager: Manager
+    asset_key: dg.AssetKey
+    emit: LogMaterialization | None
+    missing: list[str | None] = field(default_factory=list)
+    changed: list[str | None] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+    def repair(self, batch: Sequence[tuple[LoggedFile, StoredObject | None]]) -> None:
+        """Repair a few files whose object was missing, or was another one, in the listing."""
+        if self.emit is not None:
+            refuse_busy(self.instance, self.asset_key)
+        keys = [_key(self.manager, file) for file, _ in batch]
+        now = found_objects(self.manager.object_store, keys, self.manager.upload_concurrency)
+        for (file, listed), found in zip(batch, now, strict=True):
+            if listed is None and found is None:
+                self._log(file, tombstone_event(self.asset_key, file.partition, _GONE), self.missing)
+            elif listed is not None and found is not None and _differs(found, file):
+                self._correct(file, found)
+
+    def _correct(self, file: LoggedFile, found: StoredObject) -> None:
         try:
-            event = _corrected(manager, asset_key, file, found)
+            event = _corrected(self.manager, self.asset_key, file, found)
         except (PipelineError, ValueError) as error:  # of this object, and the others are repaired
-            unreadable[str(file.uri)] = str(error)
-            continue
-        if event is not None and is_current(instance, asset_key, file):
-            changed.append(file.partition)
-            if not dry_run:
-                emit(event)
-    lost = [file.partition for file in missing if is_current(instance, asset_key, file)]
-    for partition in () if dry_run else lost:
-        emit(tombstone_event(asset_key, partition, _GONE))
-    return Repair(asset_key.to_user_string(), len(current), lost, changed, unreadable, tuple(unrecorded))
+            self.unreadable[str(file.uri)] = str(error)
+            return
+        if event is not None:
+            self._log(file, event, self.changed)
+
+    def _log(self, file: LoggedFile, event: dg.AssetMaterialization, done: list[str | None]) -> None:
+        """Log an event, unless the partition was written or wiped meanwhile."""
+        if is_current(self.instance, self.asset_key, file):
+            if self.emit is not None:
+                self.emit(event)
+            done.append(file.partition)
 
 
 def described(found: Repair, *, dry_run: bool) -> str:
@@ -112,6 +161,8 @@ def described(found: Repair, *, dry_run: bool) -> str:
         lines.append(f"{len(found.not_examined)} partitions have no record of their objects: they were not examined")
         lines += [f"  {partition or 'unpartitioned'}" for partition in found.not_examined]
     lines += [f"not repaired: {uri}: {why}" for uri, why in found.unreadable.items()]
+    if found.stopped is not None:
+        lines.append(f"stopped early: {found.stopped}")
     return "\n".join(lines)
 
 

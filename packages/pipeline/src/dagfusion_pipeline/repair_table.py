@@ -1,11 +1,11 @@
 """The repair of tables' events outside of a run, as `dagfusion repair` and `dagfusion doctor --repair` do it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from dagfusion_pipeline.errors import PipelineError
-from dagfusion_pipeline.maintenance import table_to_maintain
+from dagfusion_pipeline.errors import ConfigurationError, PipelineError
+from dagfusion_pipeline.maintenance import Manager, table_to_maintain
 from dagfusion_pipeline.repair import described, repair_asset
 
 
@@ -19,21 +19,28 @@ def repair_table(table: str, *, dry_run: bool) -> str:
     Raises:
         BusyAssetError: A run may write the asset.
         ConfigurationError: No asset has this table's name, or the environment is not usable.
+        PipelineError: An error ended it early; the text has what was logged before.
         StoreError: A request to the object store failed.
     """
     with table_to_maintain(table) as (instance, manager, key):
         found = repair_asset(instance, manager, key, dry_run=dry_run)
+    if found.stopped is not None:
+        raise PipelineError(described(found, dry_run=dry_run))
     hint = "\nThis is a dry run. Add --yes to log them." if dry_run and (found.missing or found.changed) else ""
     return f"{described(found, dry_run=dry_run)}{hint}"
 
 
-def repair_tables(tables: Sequence[str], *, dry_run: bool) -> list[dict[str, Any]]:
-    """Repair the events of tables. One that cannot be repaired does not stop the others.
+def repair_tables(
+    objects: Mapping[str, Collection[str]], endpoints: Mapping[str, str | None], *, dry_run: bool
+) -> list[dict[str, Any]]:
+    """Repair the events of objects of tables. A table that cannot be repaired does not stop the others.
 
     `dagfusion doctor` finds this function by the entry point `dagfusion.repair`, and its result is part of its JSON.
 
     Args:
-        tables: The names of tables, with their schemas.
+        objects: The URIs of the missing and changed objects, by the names of their tables, with their schemas. Only
+            these are repaired.
+        endpoints: The endpoint of the store in which they were looked for, by table; None for that of AWS.
         dry_run: Whether nothing is logged.
 
     Returns:
@@ -41,12 +48,39 @@ def repair_tables(tables: Sequence[str], *, dry_run: bool) -> list[dict[str, Any
         `dagfusion repair`.
     """
     done = list[dict[str, Any]]()
-    for table in tables:
+    for table, uris in objects.items():
         try:
             with table_to_maintain(table) as (instance, manager, key):
-                found = repair_asset(instance, manager, key, dry_run=dry_run)
+                _check_store(manager, uris, endpoints[table])
+                found = repair_asset(instance, manager, key, only=frozenset(uris), dry_run=dry_run)
         except PipelineError as error:
             done.append({"table": table, "error": str(error)})
+        except Exception as error:  # noqa: BLE001  # a database or a store may raise anything, and it is reported
+            done.append({"table": table, "error": f"{type(error).__name__}: {error}"})
         else:
             done.append({"table": table, **asdict(found), "summary": described(found, dry_run=dry_run)})
     return done
+
+
+def _check_store(manager: Manager, uris: Collection[str], endpoint: str | None) -> None:
+    """Refuse objects that were looked for in another store than that of the IO manager.
+
+    Raises:
+        ConfigurationError: The endpoint or the bucket is another one.
+    """
+    own = manager.endpoint_url
+    if (own or "").rstrip("/") != (endpoint or "").rstrip("/"):
+        raise ConfigurationError(
+            f"the objects were looked for at {_shown(endpoint)}, and AWS_ENDPOINT_URL of the IO managers is"
+            f" {_shown(own)}: give both the same endpoint"
+        )
+    root = manager.object_store.uri("")
+    elsewhere = next((uri for uri in uris if not uri.startswith(root)), None)
+    if elsewhere is not None:
+        raise ConfigurationError(
+            f"{elsewhere} is outside of {root}, the bucket of the IO managers: set S3_BUCKET to the one that it is in"
+        )
+
+
+def _shown(endpoint: str | None) -> str:
+    return endpoint or "that of AWS"

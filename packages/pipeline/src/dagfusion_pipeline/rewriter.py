@@ -15,8 +15,8 @@ from dagfusion_contract.values import parse_partition_entry
 from dagfusion_pipeline.erasure_plan import Keys
 from dagfusion_pipeline.errors import CorruptObjectError, LayoutError, MissingObjectError
 from dagfusion_pipeline.event_metadata import event_metadata
+from dagfusion_pipeline.event_objects import named_objects
 from dagfusion_pipeline.frames import storable_table
-from dagfusion_pipeline.latest_files import LatestFile, latest_files
 from dagfusion_pipeline.logged_files import ERASED_BY, LoggedFile
 from dagfusion_pipeline.maintenance import LogMaterialization, Manager
 from dagfusion_pipeline.parquet import PARTITION_METADATA_KEY, decode
@@ -24,6 +24,8 @@ from dagfusion_pipeline.replacing import ReplacedError, ReplacingStore
 from dagfusion_pipeline.store import ObjectVersion, checksum
 from dagfusion_pipeline.vacuum_rule import renamed, run_of
 from dagfusion_pipeline.writer import Target, WriteJob, write
+
+_EVENTS_A_PAGE = 100
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,9 @@ class Rewriter:
         )
         store = self.manager.object_store
         (written,) = write(job, iter([(0, rest)]), ReplacingStore(store.client, store.root, {old.key: old.etag}))
+        if target.object_key != old.key and not is_current(self.instance, self.asset_key, file):
+            store.delete_objects([target.object_key])  # it would hide what a run wrote while this object was uploaded
+            raise ReplacedError(written.uri)
         self.taken.add(written.uri)
         facts = manager.asset_facts(self.asset_key, {}, rest.schema, values)
         metadata = event_metadata(target, written, facts, file.partition)
@@ -169,11 +174,20 @@ class Rewriter:
 
 
 def is_current(instance: dg.DagsterInstance, asset_key: dg.AssetKey, file: LoggedFile) -> bool:
-    """Return True if a file is still that of its partition's latest materialization."""
-    latest = latest_files(instance, asset_key, [file.partition]).get(file.partition)
-    if not isinstance(latest, LatestFile):
-        return False
-    return (latest.uri, latest.checksum) == (file.uri, file.record.get("checksum"))
+    """Return True if a file's event is still the latest of its partition that says something of objects.
+
+    Another event may name the same bytes by the same name, after a run that wrote them again.
+    """
+    partitions = None if file.partition is None else [file.partition]
+    since = dg.AssetRecordsFilter(asset_key, asset_partitions=partitions, after_storage_id=file.event_id - 1)
+    cursor, more = None, True
+    while more:
+        page = instance.fetch_materializations(since, limit=_EVENTS_A_PAGE, cursor=cursor)
+        for record in page.records:  # the newest first
+            if record.partition_key == file.partition and named_objects(record.asset_materialization) is not None:
+                return record.storage_id == file.event_id
+        cursor, more = page.cursor, page.has_more
+    return False  # the asset was wiped
 
 
 def _has_footer(content: Any) -> bool:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 FAULTS, NOT_EXAMINED = 1, 2  # exit codes
 REPAIR = "dagfusion.repair"  # the entry-point group of the package that writes to the event log
-_REPAIRED = frozenset({"objects_missing", "objects_changed"})
 _ORPHANED = "objects_orphaned"
 _ORPHANS = "nothing is logged for orphaned objects: the vacuum deletes those of earlier runs; delete others by hand"
 
@@ -50,8 +49,10 @@ Yes = Annotated[bool, typer.Option("--yes", help="With --repair: log the events.
 class RepairTables(Protocol):
     """`repair_tables` of the pipeline."""
 
-    def __call__(self, tables: Sequence[str], *, dry_run: bool) -> list[dict[str, Any]]:
-        """Repair the events of tables, and return what was logged for each."""
+    def __call__(
+        self, objects: Mapping[str, Sequence[str]], endpoints: Mapping[str, str | None], *, dry_run: bool
+    ) -> list[dict[str, Any]]:
+        """Repair the events of these objects of tables, and return what was logged for each table."""
 
 
 def doctor(
@@ -81,11 +82,13 @@ def doctor(
     except QueryError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(NOT_EXAMINED) from None
+    if not as_json:
+        _show(found, faults)  # before the repair, which may fail
     repairs = None if repair_tables is None else _repaired(found, repair_tables, dry_run=not yes)
     if as_json:
         _show_json(found, faults, costs, prices, repairs)
     else:
-        _show(found, faults, costs, prices, repairs)
+        _show_repairs_and_costs(repairs, costs, prices)
     if faults or any(one.faults for one in found):
         raise typer.Exit(FAULTS)
     if any(one.unknown for one in found):
@@ -134,13 +137,13 @@ def _installed_repair() -> RepairTables:
 
 
 def _repaired(found: "Sequence[Diagnosis]", repair_tables: RepairTables, *, dry_run: bool) -> dict[str, Any]:
-    """Repair the tables with missing or changed objects; return what was, or would be, logged, and what was left."""
-    faults = [fault for one in found for fault in one.faults]
-    tables = sorted({fault.where for fault in faults if fault.name in _REPAIRED})
-    orphaned = sorted({fault.where for fault in faults if fault.name == _ORPHANED})
+    """Repair the missing and changed objects that were found; return what is, or would be, logged, and what is left."""
+    objects = {table: uris for one in found for table, uris in one.differing.items()}
+    endpoints = {table: one.endpoint_url for one in found for table in one.differing}
+    orphaned = sorted({fault.where for one in found for fault in one.faults if fault.name == _ORPHANED})
     return {
         "dry_run": dry_run,
-        "tables": repair_tables(tables, dry_run=dry_run),
+        "tables": repair_tables(dict(sorted(objects.items())), endpoints, dry_run=dry_run),
         "left": [{"table": table, "fault": _ORPHANED, "why": _ORPHANS} for table in orphaned],
     }
 
@@ -149,13 +152,7 @@ def _is_healthy(found: "Sequence[Diagnosis]", faults: "Sequence[Fault]") -> bool
     return not faults and not any(one.faults or one.unknown for one in found)
 
 
-def _show(
-    found: "Sequence[Diagnosis]",
-    faults: "Sequence[Fault]",
-    costs: "Mapping[str, Estimate | None]",
-    prices: "Prices",
-    repairs: Mapping[str, Any] | None,
-) -> None:
+def _show(found: "Sequence[Diagnosis]", faults: "Sequence[Fault]") -> None:
     for fault in (*faults, *(fault for one in found for fault in one.faults)):
         typer.echo(f"{fault.name}  {fault.where}\n  {fault.what}\n  next: {fault.next_step}")
     for one in found:
@@ -163,6 +160,11 @@ def _show(
             typer.echo(f"not examined: {unknown.check}  {unknown.where}\n  {unknown.why}", err=True)
     if _is_healthy(found, faults):
         typer.echo("healthy")
+
+
+def _show_repairs_and_costs(
+    repairs: Mapping[str, Any] | None, costs: "Mapping[str, Estimate | None]", prices: "Prices"
+) -> None:
     if repairs is not None:
         _show_repairs(repairs)
     for name, estimate in costs.items():

@@ -254,7 +254,7 @@ def in_both(one: Comparison, other: Comparison) -> Comparison:
 
 
 def without_left_out(found: Comparison, table: Table, archived_after_days: int, now: datetime) -> Comparison:
-    """Return a comparison without archived objects that queries leave out.
+    """Return a comparison without archived and expired objects that queries leave out.
 
     Args:
         found: The comparison.
@@ -262,11 +262,12 @@ def without_left_out(found: Comparison, table: Table, archived_after_days: int, 
         archived_after_days: The setting of its environment; 0 if queries leave out nothing.
         now: The time.
     """
-    if not archived_after_days or not found.archived:
+    if not archived_after_days or not (found.archived or found.missing):
         return found
     _, archive = split(table, archive_rule(archived_after_days, now))
     unread = frozenset[str]() if archive is None else frozenset(archive.table.files["uri"].to_pylist())
-    return replace(found, archived=[uri for uri in found.archived if uri not in unread])
+    missing, archived = ([uri for uri in uris if uri not in unread] for uris in (found.missing, found.archived))
+    return replace(found, missing=missing, archived=archived)
 
 
 def _differs(listed: ListedObject, size_bytes: int, etag: str | None) -> bool:

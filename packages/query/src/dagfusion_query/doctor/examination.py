@@ -1,7 +1,7 @@
 """The examination of an environment: gathers the facts, and hands them to the checks."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -61,6 +61,8 @@ class Diagnosis:
         unknown: What could not be examined.
         snapshot: The catalog; None if the database cannot be read.
         buckets: The facts of each bucket, by its name.
+        differing: The URIs of missing and changed objects, by table.
+        endpoint_url: The object store; None for that of AWS.
     """
 
     environment: str
@@ -68,6 +70,8 @@ class Diagnosis:
     unknown: list[Unknown] = field(default_factory=list)
     snapshot: Snapshot | None = field(default=None, repr=False)
     buckets: dict[str, BucketFacts] = field(default_factory=dict, repr=False)
+    differing: dict[str, Sequence[str]] = field(default_factory=dict, repr=False)
+    endpoint_url: str | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ def examine(config: EnvironmentConfig, scope: Scope | None = None) -> Diagnosis:
         SettingsError: A setting has a value that it cannot have.
     """
     scope = scope or Scope()
-    found = Diagnosis(config.name, [*check_environment(config)])
+    found = Diagnosis(config.name, [*check_environment(config)], endpoint_url=config.settings.endpoint_url)
     where = f"event log of {config.name}"
     with ExitStack() as opened:
         try:
@@ -235,6 +239,8 @@ def _examine_objects(
             both = in_both(first, compare(now, listed, old, named_after))
             both = without_left_out(both, now, config.settings.archived_after_days, examined_at)
             found.faults += check_objects(now, both)
+            if both.missing or both.changed:
+                found.differing[str(now.name)] = [*both.missing, *both.changed]
 
 
 def _buckets_of(table: Table) -> set[str]:
