@@ -12,9 +12,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from dagfusion_pipeline import PartitionedS3ParquetIOManager, maintenance, repair
+from dagfusion_pipeline import PartitionedS3ParquetIOManager, maintenance, repair, repair_table
 from dagfusion_pipeline.commands import commands
-from dagfusion_pipeline.errors import BusyAssetError, ConfigurationError
+from dagfusion_pipeline.errors import BusyAssetError, ConfigurationError, PipelineError
 from dagfusion_pipeline.latest_events import latest_events
 from dagfusion_pipeline.repair import Repair, described, repair_asset
 from dagfusion_pipeline.repair_table import repair_tables
@@ -188,6 +188,14 @@ def test_any_error_of_a_table_is_reported(deployed: Hive, monkeypatch: pytest.Mo
     uris = [STORE.uri(key(deployed, "a"))]
     (done,) = repair_tables({TABLE: uris}, {TABLE: None}, dry_run=False)
     assert done == {"table": TABLE, "error": "RuntimeError: the connection was lost"}
+
+
+@pytest.mark.usefixtures("processes", "deployed")
+def test_the_command_fails_if_a_repair_stopped_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped = Repair("Silver/orders", 3, ["a"], [], {}, stopped="BusyAssetError: a run began")
+    monkeypatch.setattr(repair_table, "repair_asset", lambda *_, **__: stopped)
+    with pytest.raises(PipelineError, match=r"(?s)1 tombstones .* are logged.*stopped early: BusyAssetError: a run"):
+        repair_table.repair_table(TABLE, dry_run=False)
 
 
 def test_a_partition_that_is_written_during_the_repair_is_not_lost(instance: dg.DagsterInstance, manager: Hive) -> None:
