@@ -40,13 +40,13 @@ def test_every_set_has_its_turn() -> None:
     assert set().union(*(sampled(TESTS, str(commit)) for commit in range(30))) == set(TESTS)
 
 
-@pytest.mark.parametrize("file", TOGETHER)
+@pytest.mark.parametrize("file", sorted(TOGETHER))
 def test_every_third_commit_draws_a_file(root: Path, file: str) -> None:
     assert (root / file).is_file()
     assert 80 <= sum(is_drawn(file, f"commit {number}") for number in range(300)) <= 120
 
 
-@pytest.mark.parametrize("file", TOGETHER)
+@pytest.mark.parametrize("file", sorted(TOGETHER))
 @pytest.mark.parametrize("drawn", [True, False, None])
 def test_the_tests_of_a_file_run_together_or_are_skipped(
     monkeypatch: pytest.MonkeyPatch, file: str, *, drawn: bool | None
