@@ -20,7 +20,7 @@ from dagfusion_query.engine.engine import Engine
 from dagfusion_query.engine.plan_execution import Batches
 from dagfusion_query.errors import ArchivedObjectError, CorruptObjectError, SettingsError, StaleObjectError
 from dagfusion_query.event_log.event_log_interface import Materialization
-from dagfusion_query.object_cache.copies import Copies
+from dagfusion_query.object_cache.copies import Copies, CopyUse
 from dagfusion_query.object_store import open_store
 from dagfusion_query.settings import Settings
 from dagfusion_stack import object_store
@@ -147,6 +147,29 @@ def test_the_requests_for_copies_are_measured_by_table(stored: Callable[..., Sto
     assert (fetch.table, fetch.requests) == (T, 3)
     assert fetch.bytes == sum(event.file.size_bytes for event in events if isinstance(event.file, DataFile))
     assert 0 <= fetch.began_s < fetch.ended_s
+
+
+@pytest.mark.parametrize("object_bytes", [1 << 20, 1], ids=["copied", "in place"])
+def test_copies_that_are_there_and_those_that_are_fetched_are_counted(
+    stored: Callable[..., StoredLake], object_bytes: int
+) -> None:
+    lake = stored(object_cache_object_bytes=object_bytes)
+
+    def copies(sql: str) -> CopyUse:
+        batches = lake.engine.run(lake.prepare(sql), result_cache=False)
+        while batches.next() is not None:
+            pass
+        return batches.copies
+
+    for number in range(3):
+        lake.put(str(number), numbers(number))
+    both = f"SELECT count(*) AS n FROM {T} a JOIN {T} b ON a.x + 1 = b.x + 1"
+    counted = [copies(both), copies(SUM)]
+    lake.put("3", numbers(3))
+    counted += [copies(SUM), copies(f"SELECT count(*) AS n FROM {T}")]
+    assert counted == (
+        [CopyUse(0, 3), CopyUse(3, 0), CopyUse(3, 1), CopyUse()] if object_bytes > 1 else [CopyUse()] * 4
+    )
 
 
 @pytest.mark.parametrize("object_bytes", [1 << 20, 1], ids=["copied", "in place"])

@@ -165,8 +165,9 @@ def test_the_newest_small_objects_are_chosen(stored: StoredLake) -> None:
     assert chosen(0, limit_bytes=2 * size) == ["c", "b"], "what is there takes nothing of the limit"
 
 
-def counted(served: Served, name: str) -> float:
-    found = re.search(rf"^dagfusion_{name}_total (\S+)$", served.service.metrics().decode(), re.MULTILINE)
+def counted(served: Served, name: str, labels: str = "") -> float:
+    sample = re.escape(f"dagfusion_{name}_total{labels}")
+    found = re.search(rf"^{sample} (\S+)$", served.service.metrics().decode(), re.MULTILINE)
     return float(found[1]) if found else 0.0
 
 
@@ -208,13 +209,18 @@ def test_a_query_after_a_materialization_takes_no_request(
     catalogs.publish(stored.snapshot)
     served.wait_for(lambda: counted(served, "warm_up_requests") == 2, 60)
     before = len(wire.requests)
+    hits, misses = (counted(served, "copies", f'{{cache="{found}"}}') for found in ("hit", "miss"))
+    assert misses >= 1
     assert served.rows(f"{SUM}'c'") == [{"n": 245}]
     assert served.rows(f"{SUM}'d'") == [{"n": 345}]
     assert served.latest().stats.requests == 0
+    assert (served.latest().stats.copies_found, served.latest().stats.copies_fetched) == (1, 0)
     assert len(wire.requests) == before
     assert counted(served, "warm_up_bytes") == sum(size for key, size in sizes(stored).items() if key in "cd")
     assert served.rows(f"{SUM}'b'") == [{"n": 145}]  # which was there before the table was asked for often
     assert served.latest().stats.requests == 1
+    assert counted(served, "copies", '{cache="hit"}') == hits + 2
+    assert counted(served, "copies", '{cache="miss"}') == misses + 1
 
 
 class Script:

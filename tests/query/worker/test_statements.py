@@ -13,7 +13,7 @@ import pytest
 from dagfusion_query.documents import codec
 from dagfusion_query.engine.engine import Engine
 from dagfusion_query.engine.plan_execution import Finished
-from dagfusion_query.object_cache.copies import TableFetch
+from dagfusion_query.object_cache.copies import CopyUse, TableFetch
 from dagfusion_query.settings import Settings
 from dagfusion_query.worker.messages import HEADER, Configuration, Kind, Message, Statement
 from dagfusion_query.worker.statements import ResultChunks, Statements
@@ -57,6 +57,7 @@ def test_the_last_message_has_the_requests_for_local_copies(*, is_analysis: bool
     rows = pa.table({"n": [1]})
     batches = Finished(rows)
     batches.fetches = [TableFetch("local_default.t", 2, 30, 0.1, 0.2)]
+    batches.copies = CopyUse(5, 2)
     read = RedactedPlans(batches, str) if is_analysis else batches
     sent: list[Any] = []
     statement = replace(STATEMENT, limit_bytes=10_000)
@@ -65,4 +66,6 @@ def test_the_last_message_has_the_requests_for_local_copies(*, is_analysis: bool
     [end] = sent[-1]
     assert end[:1] == Kind.end.value
     fetches = [{"table": "local_default.t", "requests": 2, "bytes": 30, "began_s": 0.1, "ended_s": 0.2}]
-    assert orjson.loads(end[HEADER.size :])["fetches"] == fetches
+    head = orjson.loads(end[HEADER.size :])
+    assert head["fetches"] == fetches
+    assert (head["cost"]["copies_found"], head["cost"]["copies_fetched"]) == (5, 2)

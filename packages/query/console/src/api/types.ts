@@ -98,6 +98,9 @@ export interface Stats {
   requests: number | null;
   /** Added over the requests at once. */
   requests_s: number;
+  /** Local copies that were there; 0 until the end. */
+  copies_found: number;
+  copies_fetched: number;
   queued_s: number;
   planning_s: number;
   first_batch_s: number;

@@ -179,6 +179,9 @@ class Stats:
         requests: Sent to object stores; None until the end, for a query that failed, and on systems other than Linux.
         requests_s: Seconds of these requests, added over those at once. Of objects that are read in place it has the
             time from opening each to its first rows.
+        copies_found: Local copies, of objects or of blocks of large objects, that it needed and that were there; 0
+            until the end.
+        copies_fetched: Local copies that it needed and that were fetched for it.
         queued_s: Seconds it waited for a worker.
         planning_s: Seconds from the worker's start on it to the plan over its files.
         first_batch_s: Seconds from there to the first rows.
@@ -200,6 +203,8 @@ class Stats:
     result_bytes: int = 0
     requests: int | None = None
     requests_s: float = 0.0
+    copies_found: int = 0
+    copies_fetched: int = 0
     queued_s: float = 0.0
     planning_s: float = 0.0
     first_batch_s: float = 0.0

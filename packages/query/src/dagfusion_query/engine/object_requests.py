@@ -28,7 +28,7 @@ from dagfusion_query.engine.large_object_tails import RecentTails, Tails, fetch_
 from dagfusion_query.engine.runtime import Planners, Stores
 from dagfusion_query.engine.stored_objects import StoredObject, stored_objects
 from dagfusion_query.errors import ArchivedObjectError, CorruptObjectError, QueryError, StaleObjectError
-from dagfusion_query.object_cache.copies import Copies, TableFetch, copy_key
+from dagfusion_query.object_cache.copies import Copies, CopyUse, TableFetch, copy_key
 from dagfusion_query.object_cache.parquet_blocks import NoBlocksError, ParquetTail, Range
 from dagfusion_query.scan.table_scan import REQUEST_BYTES, CopiedPart, CopiedScan, CopyPolicy, Scan
 from dagfusion_query.settings import Settings
@@ -63,10 +63,12 @@ class RequestTime:
     Attributes:
         seconds: The sum over all requests, also over those at once.
         fetches: The requests that made local copies, by table.
+        copies: The local copies that the execution needed.
     """
 
     seconds: float = 0.0
     fetches: dict[str, TableFetch] = field(default_factory=dict)
+    copies: CopyUse = field(default_factory=CopyUse)
     _began: float = field(default_factory=time.perf_counter)
 
     @contextmanager
@@ -92,6 +94,12 @@ class RequestTime:
                 requests, fetched = others.requests + 1, others.bytes + fetched
                 one = replace(one, requests=requests, bytes=fetched, began_s=min(others.began_s, began_s))
             self.fetches[table] = one
+
+    def used(self, scans: Sequence[CopiedScan], missing: Sequence[Missing]) -> None:
+        """Count the copies of scans, of which these were fetched; partitions of one object share its copy."""
+        fetched = {one.key for one in missing}
+        found = {key for scan in scans for key in scan.keys} - fetched
+        self.copies = CopyUse(self.copies.found + len(found), self.copies.fetched + len(fetched))
 
 
 class ObjectRequests:

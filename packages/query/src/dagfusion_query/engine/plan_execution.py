@@ -21,7 +21,7 @@ from dagfusion_query.engine.reuse import Keeper, timed
 from dagfusion_query.engine.runtime import Loop, Planners, Stores
 from dagfusion_query.engine.stored_objects import diagnose, is_about_objects, probe
 from dagfusion_query.object_cache.claims import BEAT_S
-from dagfusion_query.object_cache.copies import TableFetch
+from dagfusion_query.object_cache.copies import CopyUse, TableFetch
 from dagfusion_query.object_cache.parquet_blocks import NoBlocksError
 from dagfusion_query.scan.splice import Spliced
 from dagfusion_query.scan.stage import Staged
@@ -66,6 +66,10 @@ class Batches(Protocol):
     def fetches(self) -> Sequence[TableFetch]:
         """The requests so far that made local copies."""
 
+    @property
+    def copies(self) -> CopyUse:
+        """The local copies that were needed so far."""
+
 
 class Finished:
     """The batches of a table that is there already.
@@ -78,6 +82,7 @@ class Finished:
     bytes_read = files_read = 0
     requests_s = 0.0
     fetches: Sequence[TableFetch] = ()
+    copies = CopyUse()
 
     def __init__(self, table: pa.Table, path: str | None = None) -> None:
         self.path: str | None = path
@@ -232,6 +237,11 @@ class Execution:
         """The requests so far that made local copies."""
         return [*self._execution_context.spent.fetches.values()]
 
+    @property
+    def copies(self) -> CopyUse:
+        """The local copies that were needed so far."""
+        return self._execution_context.spent.copies
+
 
 def declared(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """Return a batch with the declared schema; DataFusion's own may differ in nullability."""
@@ -321,6 +331,7 @@ async def _spliced_batches(spliced: Spliced, execution_context: ExecutionContext
             missing, started = await pins.enter_async_context(pinned)
             if missing:
                 await objects.fetch(missing, execution_context.spent)
+            execution_context.spent.used(spliced.copied, missing)
         except (OSError, NoBlocksError) as error:
             _log.warning("objects are read in place, because local copies of them cannot be made: %s", error)
             spliced = await planners.call(spliced.without_copies)

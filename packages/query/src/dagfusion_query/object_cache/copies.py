@@ -65,6 +65,19 @@ class TableFetch:
     ended_s: float
 
 
+@dataclass(frozen=True)
+class CopyUse:
+    """The local copies that an execution needed: of objects, or of blocks of large objects.
+
+    Attributes:
+        found: The number of copies that were there.
+        fetched: The number of copies that were made first.
+    """
+
+    found: int = 0
+    fetched: int = 0
+
+
 class Copies:
     """A folder of local copies. Thread-safe; processes share it.
 

@@ -69,6 +69,9 @@ class Metrics:
         self._results = Counter(
             "dagfusion_results", "Results, by whether one was kept for an equal query.", ["cache"], registry=r
         )
+        self._copies = Counter(
+            "dagfusion_copies", "Local copies that queries needed, by whether they were there.", ["cache"], registry=r
+        )
 
         self._warm_up_requests = Counter(
             "dagfusion_warm_up_requests", "Requests for new objects before a query needs them.", registry=r
@@ -100,6 +103,8 @@ class Metrics:
         self._bytes_skipped.inc(sum(scan.bytes_total - scan.bytes_kept for scan in stats.scans))
         if stats.path:
             self._results.labels("hit" if stats.path == CACHE else "miss").inc()
+        self._copies.labels("hit").inc(stats.copies_found)
+        self._copies.labels("miss").inc(stats.copies_fetched)
         self._rows.inc(stats.rows)
         self._bytes.inc(stats.result_bytes)
         for watch in self.watches:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from dagfusion_query.errors import QueryCancelledError, QueryError, RemoteEngineError
-from dagfusion_query.object_cache.copies import TableFetch
+from dagfusion_query.object_cache.copies import CopyUse, TableFetch
 from dagfusion_query.scan.table_scan import Scan
 from dagfusion_query.spark.spark_connect import SparkStatement
 from dagfusion_query.spark.spark_sql import without_pins
@@ -44,6 +44,7 @@ class SparkBatches:
 
     path: str | None = SPARK
     fetches: Sequence[TableFetch] = ()
+    copies = CopyUse()
 
     def __init__(
         self,

@@ -331,6 +331,8 @@ class Cost:
     bytes_read: int
     requests: int | None
     requests_s: float
+    copies_found: int
+    copies_fetched: int
     rows: int
     result_bytes: int
     truncated: bool

@@ -105,6 +105,8 @@ class ResultChunks:
             bytes_read=batches.bytes_read,
             requests=requests,
             requests_s=batches.requests_s,
+            copies_found=batches.copies.found,
+            copies_fetched=batches.copies.fetched,
             rows=self._rows,
             result_bytes=self._bytes,
             truncated=self._truncated,

@@ -27,7 +27,7 @@ from dagfusion_query.engine.new_objects import new_objects
 from dagfusion_query.engine.object_requests import Missing, RequestTime
 from dagfusion_query.engine.plan_execution import Batches
 from dagfusion_query.errors import InternalError, PlanError, QueryError, ResourcesError
-from dagfusion_query.object_cache.copies import TableFetch
+from dagfusion_query.object_cache.copies import CopyUse, TableFetch
 from dagfusion_query.returned_values import Explanation
 from dagfusion_query.scan.left_out import split
 from dagfusion_query.scan.listing_tables import HIDDEN
@@ -312,6 +312,11 @@ class RedactedPlans:
     def fetches(self) -> Sequence[TableFetch]:
         """The requests so far that made local copies."""
         return self._batches.fetches
+
+    @property
+    def copies(self) -> CopyUse:
+        """The local copies that were needed so far."""
+        return self._batches.copies
 
 
 def with_tables(text: str) -> str:
