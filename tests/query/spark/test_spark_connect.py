@@ -30,7 +30,7 @@ Answers = Callable[[grpc.ServicerContext], Iterator[bytes]]
 def batch(values: Sequence[int], rows: int | None = None) -> bytes:
     """The response with a batch of 32-bit integers, as a server sends it."""
     sink = pa.BufferOutputStream()
-    made = pa.record_batch({"x": pa.array(values, pa.int32())})
+    made = pa.record_batch({"n": pa.array(values, pa.int32())})
     with pa.ipc.new_stream(sink, made.schema) as writer:
         writer.write_batch(made)
     return message(2, uint(1, len(values) if rows is None else rows) + message(2, sink.getvalue().to_pybytes()))
@@ -238,7 +238,7 @@ def test_an_address(url: str, address: tuple[Any, ...]) -> None:
 )
 def test_columns_are_those_here(there: pa.Array, here: pa.DataType) -> None:
     schema = pa.schema([pa.field("x", here)])
-    column = conformed(pa.record_batch({"y": there}), schema, "Spark")["x"]
+    column = conformed(pa.record_batch({"x": there}), schema, "Spark")["x"]
     assert (column.type, column.null_count, len(column)) == (here, there.null_count, len(there))
 
 
@@ -263,9 +263,16 @@ def test_columns_are_those_here(there: pa.Array, here: pa.DataType) -> None:
 )
 def test_other_columns_are_refused(there: pa.Array, field: pa.Field, text: str) -> None:
     with pytest.raises(RemoteEngineError, match=text):
-        conformed(pa.record_batch({"y": there}), pa.schema([field]), "Spark")
+        conformed(pa.record_batch({"x": there}), pa.schema([field]), "Spark")
 
 
 def test_a_column_that_is_missing() -> None:
     with pytest.raises(RemoteEngineError, match="returned 1 columns, and the statement has 2 here"):
         conformed(pa.record_batch({"x": [1]}), pa.schema({"x": pa.int64(), "y": pa.int64()}), "Spark")
+
+
+def test_columns_in_another_order() -> None:
+    schema = pa.schema({"x": pa.int64(), "y": pa.int64(), "sum(x)": pa.int64()})
+    assert conformed(pa.record_batch({"X": [1], "y": [2], "sum(t.x)": [3]}), schema, "Spark").schema == schema
+    with pytest.raises(RemoteEngineError, match="returned column y in place of x"):
+        conformed(pa.record_batch({"y": [1], "x": [2], "z": [3]}), schema, "Spark")

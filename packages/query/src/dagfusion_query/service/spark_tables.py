@@ -131,6 +131,11 @@ class SparkTables:
         for environment, state in states.items():
             table = state.snapshot.tables.get(name)
             if table is not None and table.view is None and grants.allow(environment, name):
+                if table.left_out:
+                    raise EngineChoiceError(
+                        f"the Spark engine is not sent {name}, because its column {min(table.left_out)[:100]} is left "
+                        'out there: use engine="local"'
+                    )
                 published = await self._published(environment, state, table)
                 return version_of_metadata(published.uri)
         raise UnknownTableError(f"table {name} is not there any more: run the statement again")

@@ -12,12 +12,9 @@ from dagfusion_query.sql_text import SqlToken, TokenKind
 SHARED_FUNCTIONS = frozenset(
     [
         "abs",
-        "acos",
-        "asin",
         "atan",
         "atan2",
         "avg",
-        "ceil",
         "char_length",
         "character_length",
         "coalesce",
@@ -29,7 +26,6 @@ SHARED_FUNCTIONS = frozenset(
         "exp",
         "extract",
         "first_value",
-        "floor",
         "greatest",
         "grouping",
         "lag",
@@ -46,14 +42,12 @@ SHARED_FUNCTIONS = frozenset(
         "nullif",
         "octet_length",
         "percent_rank",
-        "power",
         "rank",
         "replace",
         "reverse",
         "row_number",
         "rtrim",
         "sin",
-        "sqrt",
         "stddev",
         "stddev_pop",
         "stddev_samp",
@@ -124,7 +118,6 @@ _AFTER_KEYS = frozenset({"EXCEPT", "FETCH", "FOR", "GROUPS", "INTERSECT", "LIMIT
 _AFTER_TABLES = frozenset(
     ["EXCEPT", "GROUP", "HAVING", "INTERSECT", "LIMIT", "OFFSET", "ORDER", "QUALIFY", "UNION", "WHERE", "WINDOW"]
 )
-_FLOATS = frozenset({"DOUBLE", "FLOAT", "REAL"})
 _IN_LOCAL = 'use engine="local"'
 
 
@@ -144,11 +137,6 @@ def check_shared(tokens: Sequence[SqlToken]) -> None:
             _check_call(tokens, at)
         elif is_first and following == "." and token.name in _FILE_FORMATS and _is_quoted(tokens, at + 2):
             raise EngineChoiceError(f"the Spark engine is not sent {token.text}.{_text(tokens, at + 2)[:100]}")
-        elif token.text == "/" and not (_is_float(tokens, at - 1) or _is_float(tokens, at + 1)):
-            raise EngineChoiceError(
-                "Spark divides integers as doubles: for the Spark engine, write a number with a point or a CAST to "
-                f"DOUBLE beside each / (a * 1.0 / b), or {_IN_LOCAL}"
-            )
 
 
 def table_places(tokens: Sequence[SqlToken]) -> set[int]:
@@ -182,11 +170,6 @@ def null_orders(tokens: Sequence[SqlToken]) -> dict[int, str]:
     DataFusion has NULL last in an ascending order and first in a descending one, and Spark the other way round.
     """
     return dict(_orders(tokens))
-
-
-def is_arithmetic(tokens: Sequence[SqlToken], start: int, end: int) -> bool:
-    """Return True if a number is added to something or multiplied by it: the number is 64 bits wide here."""
-    return _text(tokens, start - 1) in ("+", "-", "*", "%") or _text(tokens, end) in ("+", "-", "*", "%")
 
 
 @dataclass
@@ -239,7 +222,7 @@ def _orders(tokens: Sequence[SqlToken]) -> Iterator[tuple[int, str]]:
             level.is_order = _text(tokens, at - 1).upper() == "ORDER"
         elif word == "DESC":
             level.is_descending = True
-        elif word == "NULLS":
+        elif word == "NULLS" and _text(tokens, at + 1).upper() in ("FIRST", "LAST"):
             level.has_nulls = True
     if lacks := levels[-1].ended():
         yield len(tokens), lacks
@@ -265,25 +248,6 @@ def _is_table_expression(tokens: Sequence[SqlToken], at: int) -> bool:
         return False
     end = next((place for place in range(at, len(tokens)) if tokens[place].text == ")"), len(tokens))
     return _text(tokens, end + 1).upper() == "AS" and _text(tokens, end + 2) == "("
-
-
-def _is_float(tokens: Sequence[SqlToken], at: int) -> bool:
-    """Return True if the operand that begins or ends at a place is a double: a number with a point, or a cast."""
-    parts = [_text(tokens, place) for place in (at - 2, at - 1, at, at + 1, at + 2)]
-    if parts[2].isdecimal():
-        return (parts[3] == "." and parts[4].isdecimal()) or (parts[1] == "." and parts[0].isdecimal())
-    if parts[2] == ")":
-        return parts[1].upper() in _FLOATS
-    return parts[2].upper() in _FLOATS or (parts[2].upper() == "CAST" and _casts_to_float(tokens, at + 1))
-
-
-def _casts_to_float(tokens: Sequence[SqlToken], at: int) -> bool:
-    depth = 0
-    for place in range(at, len(tokens)):
-        depth += {"(": 1, ")": -1}.get(tokens[place].text, 0)
-        if not depth:
-            return _text(tokens, place - 1).upper() in _FLOATS
-    return False
 
 
 def _is_quoted(tokens: Sequence[SqlToken], at: int) -> bool:

@@ -1,6 +1,7 @@
 """The batches of a statement that Spark runs, in the columns that the statement has here."""
 
 import queue
+import re
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -18,6 +19,7 @@ SPARK = "spark"  # the path of these statements
 _AHEAD = 4  # batches that are received before they are taken
 _LOOK_S = 0.1
 _MOST_DIGITS = 38
+_PLAIN = re.compile(r"[^\W\d]\w*")
 _UTC = frozenset({"UTC", "Etc/UTC", "Z", "+00:00"})
 _FAMILIES: Sequence[tuple[str, Callable[[pa.DataType], bool]]] = (
     ("integer", pt.is_integer),
@@ -146,6 +148,12 @@ def conformed(batch: pa.RecordBatch, schema: pa.Schema, server: str) -> pa.Recor
             f"{server} returned {batch.num_columns} columns, and the statement has {len(schema)} here: a column has a "
             "type that Iceberg has not; name the columns"
         )
+    for there, here in zip(batch.schema.names, schema.names, strict=True):
+        is_plain = _PLAIN.fullmatch(there) and _PLAIN.fullmatch(
+            here
+        )  # others are expressions, as each engine writes them
+        if is_plain and there.casefold() != here.casefold():
+            raise RemoteEngineError(f"{server} returned column {there} in place of {here}: name the columns with AS")
     columns = [_column(values, field, server) for values, field in zip(batch.columns, schema, strict=True)]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 

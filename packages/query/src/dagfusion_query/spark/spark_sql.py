@@ -17,7 +17,9 @@ import pyarrow as pa
 from dagfusion_contract.naming import TableName
 from dagfusion_contract.view import View
 from dagfusion_query.errors import EngineChoiceError
-from dagfusion_query.spark.shared_sql import check_shared, is_arithmetic, null_orders, table_places
+from dagfusion_query.spark.number_widths import numbers_without_suffix
+from dagfusion_query.spark.refused_sql import check_not_refused, check_string, has_ranks
+from dagfusion_query.spark.shared_sql import check_shared, null_orders, table_places
 from dagfusion_query.spark.spark_literals import literal, name, string
 from dagfusion_query.sql_text import SqlToken, TokenKind, mentioned_tables, tokens, with_select
 
@@ -113,6 +115,7 @@ class _Translation:
             self._tokens.pop()
         self._values, self._names, self._views = values, names, views
         self._places = table_places(self._tokens)
+        self._plain_numbers = numbers_without_suffix(self._tokens)
 
     def text(self) -> str:
         """Return the text in Spark's SQL."""
@@ -123,6 +126,7 @@ class _Translation:
                 f"{_IN_LOCAL}"
             )
         check_shared(self._tokens)
+        check_not_refused(self._tokens)
         return "".join(f" {piece.text}" if piece.is_apart else piece.text for piece in self._pieces()).strip()
 
     def _pieces(self) -> Iterator[_Piece]:
@@ -160,20 +164,22 @@ class _Translation:
             if _HEX.fullmatch(token) is None:
                 raise EngineChoiceError(f"X{token[:100]} is not hexadecimal, as the Spark engine needs it")
             return token
-        if before == "USING":
-            raise EngineChoiceError(f"the Spark engine cannot be sent a string after USING: {_IN_LOCAL}")
         # Engines read what has a prefix in ways of their own, such as r'''...'''.
         if token[0] != "'" or (is_joined and before not in _SIGNS - {"&"}):
             raise EngineChoiceError(
                 f"the Spark engine is sent strings in single quotes with no prefix, got {before}{token[:100]}: "
                 f"{_IN_LOCAL}"
             )
-        return string(token[1:-1].replace("''", "'"))
+        text = token[1:-1].replace("''", "'")
+        check_string(text)
+        return string(text)
 
     def _value(self, token: SqlToken) -> str:
         value = self._values.get(token.text[1:])
         if value is None:
             raise EngineChoiceError(f"parameter {token.text} has no value: pass one")
+        if isinstance(plain := value.as_py() if pa.types.is_string(value.type) else None, str):
+            check_string(plain)
         return literal(value)
 
     def _word(self, at: int) -> tuple[str, int]:
@@ -212,7 +218,10 @@ class _Translation:
         return own if is_qualifier else f"{name(self._names.catalog)}.{own}"
 
     def _read_view(self, table: TableName, view: View) -> None:
-        statement = _Translation(view.sql, {}, self._names, self._views).text()
+        translation = _Translation(view.sql, {}, self._names, self._views)
+        if has_ranks(translation._tokens):
+            raise EngineChoiceError(f"the view {table} ranks rows, so the Spark engine is not sent it: {_IN_LOCAL}")
+        statement = translation.text()
         if self._views.setdefault(table.table, statement) != statement:
             raise EngineChoiceError(
                 f"the statement reads two views that are called {table.table}, which the Spark engine cannot be sent: "
@@ -261,7 +270,7 @@ class _Translation:
         # A number with a point is a decimal there, and a double here; another one has 32 bits there, and 64 here.
         if number["point"] or number["exponent"]:
             return f"{number[0]}D", count
-        return (f"{number[0]}L" if is_arithmetic(self._tokens, at, at + count) else number[0]), count
+        return (number[0] if at in self._plain_numbers else f"{number[0]}L"), count
 
     def _follows_name(self, at: int) -> bool:
         before = self._tokens[at - 1] if at else None

@@ -1,0 +1,102 @@
+"""Which numbers of a statement stay without a suffix in Spark's SQL. Pure.
+
+A whole number has 64 bits here and 32 there, so it is sent as `7L`. The lengths of types, numbers of rows, ordinals of
+columns and a few arguments must not have the suffix.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from dagfusion_query.errors import EngineChoiceError
+from dagfusion_query.sql_text import SqlToken, TokenKind
+
+_TYPES = frozenset({"CHAR", "DEC", "DECIMAL", "NUMERIC", "TIMESTAMP", "VARCHAR"})
+_BEFORE_ROWS = frozenset({"FETCH", "FIRST", "LIMIT", "NEXT", "OFFSET"})
+_AFTER_ROWS = frozenset({"FOLLOWING", "PRECEDING"})
+_GROUPINGS = frozenset({"CUBE", "ROLLUP", "SETS"})
+_OF_32_BITS = frozenset({"lag", "lead", "nth_value", "ntile", "substr", "substring"})
+_ENDS_KEYS = frozenset(
+    ["EXCEPT", "FETCH", "FOR", "FROM", "GROUPS", "HAVING", "INTERSECT", "LIMIT", "OFFSET", "QUALIFY", "RANGE", "ROWS"]
+) | frozenset(["SELECT", "UNION", "WHERE", "WINDOW"])
+_AFTER_ORDINAL = frozenset({"", ",", ")", "ASC", "DESC", "NULLS"}) | _ENDS_KEYS
+_MOST = (1 << 63) - 1
+_IN_LOCAL = 'use engine="local"'
+
+
+@dataclass
+class _Level:
+    """The text inside of one pair of parentheses, as far as it has been read.
+
+    Attributes:
+        opener: The word before it, in upper case.
+        is_by: It is inside of an ORDER BY, GROUP BY or PARTITION BY.
+        may_be_ordinals: A number alone may be a column's.
+    """
+
+    opener: str = ""
+    is_by: bool = False
+    may_be_ordinals: bool = False
+
+
+def numbers_without_suffix(tokens: Sequence[SqlToken]) -> set[int]:
+    """Return the places of the whole numbers that stay as they are.
+
+    Args:
+        tokens: The statement, without comments.
+
+    Raises:
+        EngineChoiceError: The engines may read a number otherwise.
+    """
+    return set(_without_suffix(tokens))
+
+
+def _without_suffix(tokens: Sequence[SqlToken]) -> Iterator[int]:
+    levels = [_Level()]
+    for at, token in enumerate(tokens):
+        word = _text(tokens, at)
+        if word == "(":
+            levels.append(_opened(tokens, at, levels[-1]))
+        elif word == ")" and len(levels) > 1:
+            levels.pop()
+        elif word == "BY":
+            levels[-1].is_by = True
+        elif word in _ENDS_KEYS:
+            levels[-1].is_by = False
+        elif word.isdecimal() and token.kind is TokenKind.other and _stays(tokens, at, levels[-1]):
+            yield at
+
+
+def _opened(tokens: Sequence[SqlToken], at: int, around: _Level) -> _Level:
+    opener = _text(tokens, at - 1)
+    is_alone = opener in ("BY", ",", "(") and (around.is_by or around.may_be_ordinals)
+    return _Level(opener, may_be_ordinals=is_alone or opener in _GROUPINGS)
+
+
+def _stays(tokens: Sequence[SqlToken], at: int, level: _Level) -> bool:
+    before, after = _text(tokens, at - 1), _text(tokens, at + 1)
+    if before == "." or after == ".":
+        return False  # it has a point
+    if int(tokens[at].text) > _MOST:
+        raise EngineChoiceError(f"{tokens[at].text[:100]} has more than 64 bits for the Spark engine: {_IN_LOCAL}")
+    if before == "INTERVAL":
+        raise EngineChoiceError(f"write INTERVAL '{tokens[at].text[:100]}' for the Spark engine, or {_IN_LOCAL}")
+    if level.may_be_ordinals and before in ("(", ",") and after in _AFTER_ORDINAL:
+        raise EngineChoiceError(f"({tokens[at].text[:100]}) may be a column or a number to Spark SQL: {_IN_LOCAL}")
+    if level.opener in _TYPES or before in _BEFORE_ROWS or after in _AFTER_ROWS:
+        return True
+    if level.is_by and before in ("BY", ","):
+        return after in _AFTER_ORDINAL
+    return level.opener.lower() in _OF_32_BITS and _is_argument(before, after, level.opener)
+
+
+def _is_argument(before: str, after: str, function: str) -> bool:
+    """Return True if a number is an argument by itself that counts something."""
+    starts = ("(",) if function == "NTILE" else (",", "FROM", "FOR")
+    return before in starts and after in (",", ")", "FOR")
+
+
+def _text(tokens: Sequence[SqlToken], at: int) -> str:
+    """Return a word in upper case, or a sign; the name in quotes of a function, too."""
+    if not 0 <= at < len(tokens) or tokens[at].kind in (TokenKind.text, TokenKind.parameter):
+        return ""
+    return tokens[at].text.upper()
